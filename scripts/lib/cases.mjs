@@ -1,0 +1,40 @@
+/** Runs every test on every backend, and says how many cases ran where. */
+import { existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { spawned } from "./exec.mjs"
+import { root } from "./paths.mjs"
+import { Stop } from "./progress.mjs"
+
+/** A backend on which nothing ran is a failure: an empty run proves nothing. */
+const required = ["core", "memory", "etcd-3.5", "etcd-3.4"]
+
+const problems = (projects) => [
+  ...required.filter((name) => !(projects[name]?.passed > 0)).map((name) => `no case ran on ${name}`),
+  ...Object.entries(projects)
+    .filter(([, { skipped }]) => skipped > 0)
+    .map(([name, { skipped }]) => `${skipped} skipped on ${name}: a skipped case proves nothing`)
+]
+
+/**
+ * Fills `counts` as far as the run got, also when it fails.
+ *
+ * @param {{ temporary: string, counts: { passed: number, failed: number, projects: Record<string, number> } }} options
+ */
+export const runCases = async ({ counts, temporary }) => {
+  const file = join(temporary, "counts.json")
+  const reporters = ["--reporter=default", `--reporter=${join(root, "scripts/lib/countReporter.mjs")}`]
+  const { code } = await spawned("vitest", ["run", ...reporters], {
+    cwd: root,
+    env: { ...process.env, EFFECT_KV_COUNTS: file }
+  })
+  if (!existsSync(file)) throw new Stop(`vitest ended with exit code ${code} before any test had run.`)
+  const { errors, projects } = JSON.parse(readFileSync(file, "utf8"))
+  for (const [name, { failed, passed }] of Object.entries(projects)) {
+    counts.projects[name] = passed + failed
+    counts.passed += passed
+    counts.failed += failed
+  }
+  const found = problems(projects)
+  if (found.length > 0) throw new Stop(found.join("\n"))
+  if (code !== 0 && counts.failed === 0) throw new Stop(`vitest reported ${errors} errors outside of the cases.`)
+}

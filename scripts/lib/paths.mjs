@@ -1,0 +1,7 @@
+/** Where things are. Everything the scripts download or write for themselves lives under `cache`. */
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+export const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/[\\/]$/, "")
+export const cache = join(root, ".cache")
+export const packages = ["core", "memory", "etcd", "test-suite"]

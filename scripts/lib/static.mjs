@@ -1,0 +1,29 @@
+/** The checks that run nothing: format, lint, types. */
+import { rmSync } from "node:fs"
+import { join } from "node:path"
+import { capture, spawned } from "./exec.mjs"
+import { packages, root } from "./paths.mjs"
+import { Stop } from "./progress.mjs"
+
+const inRoot = async (command, ...args) => {
+  await capture(command, args, { cwd: root })
+}
+
+export const format = async () => {
+  const { code, output } = await spawned("dprint", ["check", "--list-different"], { cwd: root, capture: true })
+  if (code !== 0) throw new Stop(`Not formatted (\`npm run format\` does it):\n${output}`)
+}
+
+export const lint = () => inRoot("oxlint", "--deny-warnings")
+
+export const types = () => inRoot("tsc", "-b", "--pretty", "false")
+
+/** From nothing, so that no output of a module that is gone gets published. */
+export const cleanBuild = () => {
+  for (const name of packages) {
+    for (const output of ["dist", "build"]) {
+      rmSync(join(root, "packages", name, output), { recursive: true, force: true })
+    }
+  }
+  return inRoot("tsc", "-b", "tsconfig.build.json", "--pretty", "false")
+}

@@ -1,0 +1,36 @@
+/**
+ * Runs a command of this project with everything it needs in place: the right Node and pnpm, the dependencies, and with
+ * `--etcd` the etcd binaries. Plain JavaScript for Node 20, since nothing can be presumed before it has run.
+ *
+ *     node scripts/run.mjs [--etcd] [--no-install] <command> [...arguments]
+ */
+import { delimiter, join } from "node:path"
+import { etcdVariables } from "./lib/etcd.mjs"
+import { spawned } from "./lib/exec.mjs"
+import { install } from "./lib/install.mjs"
+import { cache, root } from "./lib/paths.mjs"
+import { report, Stop } from "./lib/progress.mjs"
+import { toolchain } from "./lib/toolchain.mjs"
+
+const start = process.argv.findIndex((argument, index) => index > 1 && !argument.startsWith("--"))
+const flags = new Set(process.argv.slice(2, start))
+const [command, ...args] = process.argv.slice(start)
+
+const main = async () => {
+  const [major] = process.versions.node.split(".").map(Number)
+  if (major < 20) throw new Stop(`Node 20 or later is needed to start; this is ${process.version}.`)
+  const env = await toolchain()
+  if (!flags.has("--no-install")) await install(env)
+  if (flags.has("--etcd")) Object.assign(env, await etcdVariables())
+  env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`
+  env.DPRINT_CACHE_DIR = join(cache, "dprint")
+  const { code } = await spawned(command, args, { cwd: root, env })
+  return code
+}
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  report(error)
+  process.exitCode = 1
+}

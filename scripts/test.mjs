@@ -1,0 +1,53 @@
+/**
+ * `npm test`: everything that must hold before a change is done. Each step runs whatever became of the ones before, its
+ * output is shown when it fails, and the last line counts the cases (a step that fails counts as one).
+ */
+import { writeFileSync } from "node:fs"
+import { runCases } from "./lib/cases.mjs"
+import { checkConsumer } from "./lib/consumer.mjs"
+import { etcdVersions } from "./lib/etcd.mjs"
+import { checkImportDirection } from "./lib/importDirection.mjs"
+import { watchLeftovers } from "./lib/leftovers.mjs"
+import { report, step } from "./lib/progress.mjs"
+import { cleanBuild, format, lint, types } from "./lib/static.mjs"
+
+const began = performance.now()
+const counts = { passed: 0, failed: 0, projects: {} }
+const failedSteps = []
+const leftovers = await watchLeftovers()
+
+const check = (title, work) =>
+  step(title, work).catch((error) => {
+    failedSteps.push(title)
+    report(error)
+  })
+
+try {
+  await check("format", format)
+  await check("lint", lint)
+  await check("the direction of imports is checked", () => checkImportDirection(leftovers.temporary))
+  await check("build", cleanBuild)
+  await check("types", types)
+  await check("cases", () => runCases({ temporary: leftovers.temporary, counts }))
+  await check("packed packages in an empty project", () => checkConsumer(leftovers.temporary))
+  await check("nothing left behind", leftovers.check)
+} finally {
+  leftovers.remove()
+}
+
+const total = `${counts.passed} passed, ${counts.failed + failedSteps.length} failed`
+const versions = (await etcdVersions(process.env)).join(", ")
+process.stdout.write(
+  [
+    "",
+    `cases run: ${
+      Object.entries(counts.projects).map(([name, count]) => `${name} ${count}`).join(" · ")
+    } (${versions})`,
+    ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),
+    `took ${((performance.now() - began) / 1000).toFixed(0)} s`,
+    ...(process.env.EFFECT_KV_TOTAL ? [] : [total]), // .ci/run prints it, after everything npm has to say
+    ""
+  ].join("\n")
+)
+if (process.env.EFFECT_KV_TOTAL) writeFileSync(process.env.EFFECT_KV_TOTAL, `${total}\n`)
+process.exitCode = counts.failed + failedSteps.length === 0 ? 0 : 1

@@ -1,0 +1,95 @@
+/**
+ * A condition of a transaction: how something about a key compares with a given value.
+ *
+ * Of a key that does not exist the version and both revisions are 0, its lease is 0, and every comparison of its value
+ * is false, `!=` too.
+ */
+import { NodeInspectSymbol } from "effect/Inspectable"
+import type { Value } from "./Entry.ts"
+
+/** How the two sides are compared. Values compare by their bytes. */
+export type Operator = "=" | "!=" | "<" | ">"
+
+/** A condition of a transaction. */
+export type Compare =
+  | {
+    readonly target: "Value"
+    readonly key: string
+    readonly operator: Operator
+    readonly value: Value
+  }
+  | {
+    readonly target: "Version"
+    readonly key: string
+    readonly operator: Operator
+    readonly value: number
+  }
+  | {
+    readonly target: "CreateRevision" | "ModRevision" | "Lease"
+    readonly key: string
+    readonly operator: Operator
+    readonly value: bigint
+  }
+
+/** The key's value compares so with `value`. False when the key does not exist. */
+export const value = (key: string, operator: Operator, value: Value): Compare => new ValueCompare(key, operator, value)
+
+/** A class for its `toJSON` and `inspect`: conditions end up in logs, and values may be secrets. */
+class ValueCompare {
+  readonly target = "Value" as const
+  readonly key: string
+  readonly operator: Operator
+  readonly value: Value
+
+  constructor(key: string, operator: Operator, value: Value) {
+    this.key = key
+    this.operator = operator
+    this.value = value instanceof Uint8Array ? new Uint8Array(value) : value
+  }
+
+  toJSON(): unknown {
+    return { target: this.target, key: this.key, operator: this.operator, value: "<redacted>" }
+  }
+
+  [NodeInspectSymbol](): unknown {
+    return this.toJSON()
+  }
+}
+
+/** The number of writes since the key was created; 0 when it does not exist. */
+export const version = (key: string, operator: Operator, value: number): Compare => ({
+  target: "Version",
+  key,
+  operator,
+  value
+})
+
+/** The revision of the write that created the key; `0n` when it does not exist. */
+export const createRevision = (key: string, operator: Operator, value: bigint): Compare => ({
+  target: "CreateRevision",
+  key,
+  operator,
+  value
+})
+
+/** The revision of the last write to the key; `0n` when it does not exist. */
+export const modRevision = (key: string, operator: Operator, value: bigint): Compare => ({
+  target: "ModRevision",
+  key,
+  operator,
+  value
+})
+
+/** The lease the key is attached to; `0n` when it has none or does not exist. */
+export const lease = (key: string, operator: Operator, value: bigint): Compare => ({
+  target: "Lease",
+  key,
+  operator,
+  value
+})
+
+/** The key exists. */
+export const exists = (key: string): Compare => createRevision(key, ">", 0n)
+
+/** The key does not exist. */
+export const missing = (key: string): Compare => createRevision(key, "=", 0n)

@@ -1,0 +1,35 @@
+/**
+ * An always current view of a range in memory, for configuration and membership: read it without a round trip, and be
+ * told when it changes.
+ *
+ * It keeps itself current by a watch, and recovers by itself when history was compacted while it was cut off: with one
+ * consistent read of the whole range, between which and the watch nothing is missed. It shows one revision at a time.
+ */
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { Entry } from "./Entry.ts"
+import type * as KeyRange from "./KeyRange.ts"
+import { Kv } from "./Kv.ts"
+import type { KvError } from "./KvError.ts"
+
+/** The entries of a range at one revision, by their keys. */
+export interface Snapshot {
+  readonly revision: bigint
+  readonly entries: ReadonlyMap<string, Entry>
+}
+
+/** A view of a range. Its reads fail when it can be kept current no longer: the client closed, or permission withdrawn. */
+export interface Latest {
+  /** The entry of a key. */
+  readonly get: (key: string) => Effect.Effect<Option.Option<Entry>, KvError>
+  /** All entries, at one revision. */
+  readonly snapshot: Effect.Effect<Snapshot, KvError>
+  /** The snapshot now, then again after each change; one that is read slowly skips to the newest. */
+  readonly changes: Stream.Stream<Snapshot, KvError>
+}
+
+/** A view of the range, current when this returns, and kept so until the scope closes. */
+export const make = (range: KeyRange.KeyRange): Effect.Effect<Latest, KvError, Kv | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) => kv.latest(range))

@@ -1,0 +1,22 @@
+/**
+ * Distributed key-value coordination for Effect: one contract, whatever the store.
+ */
+export * as Compare from "./Compare.ts"
+export * as Deadline from "./Deadline.ts"
+export * as DistLock from "./DistLock.ts"
+export * as Entry from "./Entry.ts"
+export * as Fence from "./Fence.ts"
+export * as KeyRange from "./KeyRange.ts"
+export * as Kv from "./Kv.ts"
+export * as KvBackend from "./KvBackend.ts"
+export * as KvError from "./KvError.ts"
+export * as KvUrl from "./KvUrl.ts"
+export * as Latest from "./Latest.ts"
+export * as Lease from "./Lease.ts"
+export * as LockError from "./LockError.ts"
+export * as Namespace from "./Namespace.ts"
+export * as Op from "./Op.ts"
+export * as Session from "./Session.ts"
+export * as TempKey from "./TempKey.ts"
+export * as Tracing from "./Tracing.ts"
+export * as Watch from "./Watch.ts"

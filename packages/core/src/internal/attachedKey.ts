@@ -1,0 +1,160 @@
+/**
+ * A key attached to a session's lease: written by one request, and removed when a scope closes, whatever has become of
+ * the request until then.
+ *
+ * A request that was sent cannot be taken back. So one whose caller is interrupted goes on, for its answer tells what there
+ * is to remove; and one whose answer is lost is guarded against until the lease ends, which ends the key for good.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Compare from "../Compare.ts"
+import * as Deadline from "../Deadline.ts"
+import * as KeyRange from "../KeyRange.ts"
+import type { KvBackend } from "../KvBackend.ts"
+import * as KvError from "../KvError.ts"
+import * as Op from "../Op.ts"
+import type { SharedSession } from "./sessionPool.ts"
+
+/** How a key is written, and known again. */
+export interface Plan<A> {
+  readonly backend: KvBackend
+  readonly session: SharedSession
+  readonly key: string
+  /** Writes the key, attached to the session's lease, in one request. */
+  readonly write: Effect.Effect<A, KvError.KvError>
+  /** What holds of the key as long as it is the one that was written; `undefined` if nothing was. */
+  readonly identify: (answer: A) => Compare.Compare | undefined
+  /** Called when the scope closes, before anything is removed. */
+  readonly onRemove: Effect.Effect<unknown>
+  /** Called when the key is gone for certain. */
+  readonly onGone: () => void
+}
+
+/** What has become of the key: whether its removal has begun, and whether it was found in its place then. */
+export interface Attachment {
+  removal: "None" | "Begun" | "Found" | "Missing"
+}
+
+/** How long a removal is waited for, before it goes on in the background. */
+const patience = Duration.seconds(1)
+
+const retryInterval = Duration.millis(500)
+const retrySchedule = Schedule.spaced(retryInterval)
+const attemptDeadline = Duration.seconds(3)
+
+/** Writes the key. It is removed when the scope closes, also if that happens before this is done. */
+export const write = <A>(
+  plan: Plan<A>,
+  scope: Scope.Scope
+): Effect.Effect<{ readonly answer: A; readonly attachment: Attachment }, KvError.KvError> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const attachment: Attachment = { removal: "None" }
+      const sent: { request?: Fiber.Fiber<A, KvError.KvError> } = {}
+      yield* Scope.addFinalizer(
+        scope,
+        Effect.suspend(() => {
+          attachment.removal = "Begun"
+          return Effect.andThen(
+            plan.onRemove,
+            sent.request === undefined ? gone(plan) : remove(plan, sent.request, attachment)
+          )
+        })
+      )
+      if (attachment.removal !== "None") return yield* scopeClosed
+      const request = sent.request = yield* Effect.forkIn(plan.write, plan.session.scope, { startImmediately: true })
+      const exit = yield* restore(Fiber.await(request))
+      // Interrupted it can only have been by the end of its session.
+      const answer = yield* (Exit.hasInterrupts(exit)
+        ? sessionClosed
+        : Effect.catchReason(exit, "KvError", "Indeterminate", notKept))
+      return { answer, attachment }
+    })
+  )
+
+/** What may have been written is removed; so whoever asked for it need not be told of an outcome that is unknown. */
+const notKept = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(new KvError.Unavailable({ message: `given up, for its outcome is unknown: ${reason.message}` }))
+
+const scopeClosed = KvError.make(new KvError.Closed({ message: "the scope was closed before anything was written" }))
+const sessionClosed = KvError.make(new KvError.Closed({ message: "the client was closed" }))
+
+const gone = <A>(plan: Plan<A>): Effect.Effect<void> => Effect.sync(plan.onGone)
+
+/** Removes the key in the background, and waits for it for a while; not at all for one that dies with its session. */
+const remove = Effect.fnUntraced(function*<A>(
+  plan: Plan<A>,
+  request: Fiber.Fiber<A, KvError.KvError>,
+  attachment: Attachment
+) {
+  const done = yield* Deferred.make<void>()
+  yield* Fiber.await(request).pipe(
+    Effect.flatMap((exit) => removeWritten(plan, exit, attachment, Deferred.succeed(done, undefined))),
+    Effect.forkIn(plan.session.scope, { startImmediately: true })
+  )
+  if (Deferred.isDoneUnsafe(done) || !(yield* plan.session.isAlive)) return
+  yield* Effect.timeoutOption(Deferred.await(done), patience)
+})
+
+const removeWritten = <A>(
+  plan: Plan<A>,
+  exit: Exit.Exit<A, KvError.KvError>,
+  attachment: Attachment,
+  done: Effect.Effect<unknown>
+): Effect.Effect<unknown> => {
+  if (Exit.isSuccess(exit)) {
+    const condition = plan.identify(exit.value)
+    if (condition === undefined) return done
+    // What a removal without an answer may have removed is not missing when the next one looks.
+    let mayBeRemoved = false
+    return deleteIf(plan, condition).pipe(
+      Effect.tapError((error) =>
+        Effect.sync(() => {
+          mayBeRemoved ||= error.outcome === "Unknown"
+        })
+      ),
+      Effect.retry(retrySchedule),
+      Effect.tap((found) =>
+        Effect.sync(() => {
+          attachment.removal = found || mayBeRemoved ? "Found" : "Missing"
+        })
+      ),
+      Effect.andThen(gone(plan)),
+      Effect.ignore,
+      Effect.andThen(done)
+    )
+  }
+  return isNotApplied(exit)
+    ? Effect.andThen(gone(plan), done)
+    : Effect.andThen(Effect.andThen(plan.session.retire, done), deleteWheneverWritten(plan))
+}
+
+const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
+  exit.cause.reasons.every((reason) => reason._tag === "Fail" && reason.error.outcome === "NotApplied")
+
+/** Deletes the key if it is the one meant; true if it was. Can be repeated without harm to what came after it. */
+const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<boolean, KvError.KvError> =>
+  plan.backend.execute(Op.txn({ if: [condition], then: [Op.delete(plan.key)] })).pipe(
+    Deadline.within(attemptDeadline),
+    Effect.map((response) => response.succeeded)
+  )
+
+/**
+ * Deletes a key that may have been written, or may yet be: a request can still be on its way to the store. Keeps at it
+ * until the session ends; so that this may be soon, the session is retired.
+ */
+const deleteWheneverWritten = <A>(plan: Plan<A>): Effect.Effect<never> => {
+  const ours = Compare.lease(plan.key, "=", plan.session.lease)
+  const watching = Effect.scopedWith((scope) =>
+    Effect.flatMap(
+      Scope.provide(plan.backend.watch({ range: KeyRange.key(plan.key), only: "Put" }), scope),
+      (watcher) => Effect.forever(Effect.andThen(deleteIf(plan, ours), watcher.take))
+    )
+  )
+  return Effect.forever(Effect.andThen(Effect.ignore(watching), Effect.sleep(retryInterval)))
+}

@@ -1,0 +1,189 @@
+/**
+ * One session per time to live, shared by all the locks and temporary keys of a client: taking one costs no lease round
+ * trip once the first is held.
+ */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type { KvBackend } from "../KvBackend.ts"
+import * as KvError from "../KvError.ts"
+import * as Session from "../Session.ts"
+import * as expiry from "./expiry.ts"
+import { grantSeconds } from "./grantSeconds.ts"
+
+/** A session with what its users must know of each other. */
+export interface SharedSession extends Session.Session {
+  /** Ends with the lease: for what must be finished though those who began it are gone. */
+  readonly scope: Scope.Scope
+  /** Claims a key that nobody of this session uses, made from `base`. */
+  readonly claim: (base: string) => string
+  /** Claims exactly this; false if it is claimed already. */
+  readonly tryClaim: (key: string) => boolean
+  /** Gives a key back, which must be known to be gone. */
+  readonly unclaim: (key: string) => void
+  /** Whoever comes now gets another session. This one ends when the last of its users lets go. */
+  readonly retire: Effect.Effect<void>
+}
+
+export interface SessionPool {
+  /** The session of that time to live, until the scope closes. */
+  readonly get: (ttl: Duration.Input) => Effect.Effect<SharedSession, KvError.KvError, Scope.Scope>
+}
+
+/**
+ * How long a session that nobody uses is kept, in milliseconds: a program that takes one lock after another should not pay
+ * for a lease each time.
+ */
+const idleMillis = 1000
+
+/** A session from its opening to its end, and how many use it. */
+interface Slot {
+  readonly seconds: number
+  readonly scope: Scope.Closeable
+  readonly session: Deferred.Deferred<SharedSession, KvError.KvError>
+  users: number
+  idleSince: number
+  isWatched: boolean
+}
+
+export const make = Effect.fnUntraced(function*(
+  backend: KvBackend
+): Effect.fn.Return<SessionPool, never, Scope.Scope> {
+  const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
+  const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const slots = new Map<number, Slot>()
+  const now = () => expiry.now(clock).monotonicMillis
+
+  const open = Effect.fnUntraced(function*(seconds: number): Effect.fn.Return<Slot> {
+    const slot: Slot = {
+      seconds,
+      scope: yield* Scope.fork(scope),
+      session: Deferred.makeUnsafe(),
+      users: 0,
+      idleSince: 0,
+      isWatched: false
+    }
+    slots.set(seconds, slot)
+    yield* Scope.addFinalizer(slot.scope, Deferred.fail(slot.session, closed))
+    yield* Session.make(backend, { ttl: Duration.seconds(seconds) }).pipe(
+      Scope.provide(slot.scope),
+      Effect.map((session): SharedSession => ({ ...session, ...claims(), scope: slot.scope, retire: retire(slot) })),
+      Effect.onExit((exit) => opened(slot, exit)),
+      outlivingItsCaller(context),
+      Effect.forkIn(slot.scope, { startImmediately: true })
+    )
+    return slot
+  })
+
+  const opened = (slot: Slot, exit: Exit.Exit<SharedSession, KvError.KvError>): Effect.Effect<unknown> => {
+    if (Exit.isSuccess(exit)) return Deferred.done(slot.session, exit)
+    // Interrupted is only what is closed: then those who wait are told by the scope.
+    return Effect.andThen(retire(slot), Exit.hasInterrupts(exit) ? Effect.void : Deferred.done(slot.session, exit))
+  }
+
+  const isRetired = (slot: Slot): boolean => slots.get(slot.seconds) !== slot
+
+  const retire = (slot: Slot): Effect.Effect<void> =>
+    Effect.sync(() => {
+      if (!isRetired(slot)) slots.delete(slot.seconds)
+    })
+
+  const leave = (slot: Slot): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (--slot.users > 0) return Effect.void
+      if (isRetired(slot)) return Scope.close(slot.scope, Exit.void)
+      slot.idleSince = now()
+      if (slot.isWatched) return Effect.void
+      slot.isWatched = true
+      return endWhenIdle(slot).pipe(outlivingItsCaller(context), Effect.forkIn(scope), Effect.asVoid)
+    })
+
+  const endWhenIdle = (slot: Slot): Effect.Effect<void> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        while (slot.users === 0) {
+          const remaining = isRetired(slot) ? 0 : slot.idleSince + idleMillis - now()
+          if (remaining <= 0) {
+            yield* retire(slot)
+            return yield* Scope.close(slot.scope, Exit.void)
+          }
+          yield* restore(Effect.sleep(remaining))
+        }
+        slot.isWatched = false
+      })
+    )
+
+  const join = (seconds: number): Effect.Effect<SharedSession, KvError.KvError, Scope.Scope> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const mine = yield* Effect.scope
+        while (scope.state._tag !== "Closed") {
+          const slot = slots.get(seconds) ?? (yield* open(seconds))
+          slot.users++
+          const use = yield* Scope.fork(mine)
+          yield* Scope.addFinalizer(use, leave(slot))
+          const session = yield* restore(Deferred.await(slot.session))
+          if (yield* session.isAlive) return session
+          // Lost while others still use it: they keep theirs until they let go, we open another.
+          yield* retire(slot)
+          yield* Scope.close(use, Exit.void)
+        }
+        return yield* closed
+      })
+    )
+
+  return { get: (ttl) => Effect.flatMap(grantSeconds({ ttl }), join) }
+})
+
+/**
+ * Uses a session of the pool until the scope closes. Where the store turns out to have ended it unnoticed, so that nothing
+ * was written, it is tried once more with another.
+ */
+export const withLive = <A>(
+  pool: SessionPool,
+  ttl: Duration.Input | undefined,
+  scope: Scope.Scope,
+  use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
+): Effect.Effect<A, KvError.KvError> => {
+  const attempt = Effect.flatMap(
+    Scope.provide(pool.get(ttl ?? Session.defaultTtl), scope),
+    (session) =>
+      Effect.tapError(
+        use(session),
+        (error) => error.reason._tag === "LeaseNotFound" ? Effect.andThen(session.retire, session.verify) : Effect.void
+      )
+  )
+  return Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
+}
+
+const closed = KvError.make(new KvError.Closed({ message: "the client was closed" }))
+
+/** Of the caller neither the deadline, nor the span, nor anything else stays with what it began for others. */
+const outlivingItsCaller = (context: Context.Context<never>) => <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.updateContext(effect, (_: Context.Context<never>) => context)
+
+const claims = (): Pick<SharedSession, "claim" | "tryClaim" | "unclaim"> => {
+  const claimed = new Set<string>()
+  let suffix = 0
+  return {
+    claim: (base) => {
+      let key = base
+      while (claimed.has(key)) key = `${base}-${++suffix}`
+      claimed.add(key)
+      return key
+    },
+    tryClaim: (key) => {
+      if (claimed.has(key)) return false
+      claimed.add(key)
+      return true
+    },
+    unclaim: (key) => {
+      claimed.delete(key)
+    }
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * The watching methods of `Kv`: streams and waits made of a backend's watches.
+ */
+import * as Array from "effect/Array"
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as KeyRange from "../KeyRange.ts"
+import type { Kv, Subscription, WatchOptions } from "../Kv.ts"
+import type { KvBackend } from "../KvBackend.ts"
+import type { KvError } from "../KvError.ts"
+import * as Op from "../Op.ts"
+import type { Batch, Event, Watcher, WatchRequest } from "../Watch.ts"
+import * as latestView from "./latestView.ts"
+import * as takes from "./takes.ts"
+
+type Watching = Pick<
+  Kv,
+  "watch" | "watchBatches" | "subscribe" | "waitForChange" | "watchWith" | "snapshotAndWatch" | "latest"
+>
+
+export const make = (backend: KvBackend): Watching => {
+  const subscribe: Kv["subscribe"] = (keyOrRange, options) =>
+    Effect.map(backend.watch(toRequest(keyOrRange, options)), (watcher) => toSubscription(watcher, options))
+
+  const watch: Kv["watch"] = (keyOrRange, options) =>
+    Stream.unwrap(Effect.map(subscribe(keyOrRange, options), (subscription) => subscription.events))
+
+  const watchBatches: Kv["watchBatches"] = (keyOrRange, options) =>
+    Stream.unwrap(Effect.map(subscribe(keyOrRange, options), (subscription) => subscription.batches))
+
+  const waitForChange: Kv["waitForChange"] = (key, options) =>
+    Effect.scoped(Effect.flatMap(
+      subscribe(key, options),
+      (subscription) => Effect.map(subscription.watcher.take, (batches) => batches[0].events[0])
+    ))
+
+  const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(keyOrRange, f, options) {
+    // The watch is closed when the callback wants no more, which may be long before the surrounding scope is.
+    const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
+    const subscription = yield* Scope.provide(
+      subscribe(keyOrRange, { ...options, untilDelete: options?.untilDelete ?? true }),
+      scope
+    ).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+    return yield* subscription.events.pipe(
+      Stream.takeUntilEffect((event) => Effect.map(f(event), (goOn) => goOn === false)),
+      Stream.runDrain,
+      Effect.onExit((exit) => Scope.close(scope, exit)),
+      Effect.forkScoped
+    )
+  })
+
+  const snapshotAndWatch: Kv["snapshotAndWatch"] = Effect.fnUntraced(function*(range, options) {
+    const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
+    return yield* Effect.gen(function*() {
+      // The watch comes first: one that begins now is served at once, one that begins in the past may not be.
+      const watcher = yield* Scope.provide(backend.watch(toRequest(range, options)), scope)
+      const snapshot = yield* backend.execute(Op.range(range))
+      const later: Watcher = { ...watcher, revision: snapshot.revision, take: takeAfter(watcher, snapshot.revision) }
+      return { ...toSubscription(later, options), revision: snapshot.revision, entries: snapshot.entries }
+    }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+  })
+
+  return {
+    subscribe,
+    watch,
+    watchBatches,
+    waitForChange,
+    watchWith,
+    snapshotAndWatch,
+    latest: (range) => latestView.open(backend, range)
+  }
+}
+
+const toRequest = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined): WatchRequest => ({
+  range: KeyRange.fromInput(keyOrRange),
+  startRevision: options?.startRevision,
+  previous: options?.previous,
+  // A watch that ends with a delete must see the deletes, wanted or not.
+  only: options?.untilDelete === true ? undefined : options?.only
+})
+
+/** The batches after the revision: what the snapshot already shows is left out. */
+const takeAfter = (watcher: Watcher, revision: bigint): Watcher["take"] =>
+  takes.filterMap(watcher.take, (batches) => nonEmpty(batches.filter((batch) => batch.revision > revision)))
+
+const nonEmpty = (batches: ReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Batch> | undefined =>
+  Array.isReadonlyArrayNonEmpty(batches) ? batches : undefined
+
+const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Subscription => {
+  const take = options?.untilDelete === true ? takeUntilDelete(watcher, options.only) : watcher.take
+  return {
+    revision: watcher.revision,
+    watcher,
+    events: Stream.fromPull(Effect.succeed(Effect.map(take, eventsOf))),
+    batches: Stream.fromPull(Effect.succeed(take)),
+    status: watcher.status
+  }
+}
+
+const eventsOf = (batches: Array.NonEmptyReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Event> =>
+  batches.length === 1 ? batches[0].events : Array.flatMap(batches, (batch) => batch.events)
+
+/** Ends after the revision of the first delete. The filter is applied here, for the delete to be seen. */
+const takeUntilDelete = (
+  watcher: Watcher,
+  only: WatchOptions["only"]
+): Effect.Effect<Array.NonEmptyReadonlyArray<Batch>, KvError | Cause.Done> =>
+  takes.filterMapUntil(watcher.take, (batches) => {
+    const last = batches.findIndex((batch) => batch.events.some((event) => event._tag === "Delete"))
+    const upToLast = last < 0 ? batches : batches.slice(0, last + 1)
+    return { value: nonEmpty(upToLast.flatMap((batch) => keepOnly(batch, only))), isLast: last >= 0 }
+  })
+
+const keepOnly = (batch: Batch, only: WatchOptions["only"]): ReadonlyArray<Batch> => {
+  if (only === undefined) return [batch]
+  const events = batch.events.filter((event) => event._tag === only)
+  return Array.isArrayNonEmpty(events) ? [{ revision: batch.revision, events }] : []
+}

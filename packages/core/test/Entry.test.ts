@@ -1,0 +1,73 @@
+import * as Entry from "@effect-kv/core/Entry"
+import { assert, describe, it } from "@effect/vitest"
+import * as Formatter from "effect/Formatter"
+import * as Option from "effect/Option"
+import * as Inspect from "node:util"
+import { text } from "./arbitraries.ts"
+
+const make = (value: Entry.Value, lease = 0n) =>
+  Entry.make({ key: "k", value, createRevision: 2n, modRevision: 2n ** 60n, version: 3, lease })
+
+describe("Entry", () => {
+  it.prop("text and bytes are the same value, whichever it was made of", [text], ([text]) => {
+    const bytes = new TextEncoder().encode(text)
+    for (const entry of [make(text), make(bytes)]) {
+      assert.deepStrictEqual(entry.value, bytes)
+      assert.strictEqual(entry.text, text)
+      assert.strictEqual(entry.strictText, text)
+      assert.strictEqual(entry.size, bytes.length)
+    }
+  })
+
+  it("bytes that are not text are told, or shown with replacements, as asked", () => {
+    const entry = make(Uint8Array.of(0x61, 0xff))
+    assert.deepStrictEqual([entry.text, entry.strictText, entry.size], ["a\ufffd", undefined, 2])
+  })
+
+  it("a lease of 0 is none", () => {
+    assert.deepStrictEqual(make("v").lease, Option.none())
+    assert.deepStrictEqual(make("v", 7n).lease, Option.some(7n))
+  })
+
+  it("its bytes are its own", () => {
+    const raw = Uint8Array.of(1, 2, 3)
+    const entry = make(raw)
+    entry.value.fill(9)
+    assert.deepStrictEqual(raw, Uint8Array.of(1, 2, 3))
+  })
+
+  it("under another key it is the same entry", () => {
+    const entry = make("v", 7n).withKey("other")
+    assert.deepStrictEqual(
+      [entry.key, entry.text, entry.createRevision, entry.modRevision, entry.version, entry.lease],
+      ["other", "v", 2n, 2n ** 60n, 3, Option.some(7n)]
+    )
+    assert.deepStrictEqual(make(Uint8Array.of(0xff)).withKey("other").value, Uint8Array.of(0xff))
+  })
+
+  it("never shows its value when it is printed, however", () => {
+    const secret = "s3cr3t-value"
+    for (const entry of [make(secret, 0xabcn), make(new TextEncoder().encode(secret), 0xabcn)]) {
+      // Reading the value must not make it show either.
+      for (const read of [() => entry, () => (entry.value, entry), () => (entry.text, entry)]) {
+        const thing = read()
+        const printings = [
+          Inspect.inspect(thing),
+          Inspect.inspect({ thing, list: [thing] }, { depth: 9, showHidden: true, getters: false }),
+          Inspect.format("%s %o %O %j", thing, thing, thing, thing),
+          JSON.stringify(thing),
+          String(thing),
+          `${thing}`,
+          Formatter.format(thing),
+          Formatter.format([thing])
+        ]
+        for (const printed of printings) {
+          assert.notInclude(printed, secret)
+          assert.notMatch(printed, /115,\s*51/)
+        }
+        assert.include(printings[0]!, "12 bytes")
+        assert.include(printings[0]!, "abc")
+      }
+    }
+  })
+})

@@ -1,0 +1,83 @@
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Lease from "@effect-kv/core/Lease"
+import * as Watch from "@effect-kv/core/Watch"
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { integer } from "./arbitraries.ts"
+
+describe("Lease.grantSeconds", () => {
+  it.effect.prop("rounds up to whole seconds", [integer(1, 10_000_000)], ([millis]) =>
+    Effect.gen(function*() {
+      const seconds = yield* Lease.grantSeconds({ ttl: Duration.millis(millis) })
+      assert.isTrue(Number.isInteger(seconds) && seconds * 1000 >= millis && (seconds - 1) * 1000 < millis)
+    }))
+
+  it.effect("rejects what is no time to live, and what is no id", () =>
+    Effect.gen(function*() {
+      const bad: ReadonlyArray<Lease.GrantOptions> = [
+        { ttl: 0 },
+        { ttl: -1 },
+        { ttl: Number.NaN },
+        { ttl: Duration.infinity },
+        { ttl: Duration.seconds(Lease.maxTtlSeconds + 1) },
+        { ttl: "nonsense" as Duration.Input },
+        { ttl: "5 seconds", id: 0n },
+        { ttl: "5 seconds", id: -5n },
+        { ttl: "5 seconds", id: 2n ** 63n }
+      ]
+      for (const options of bad) {
+        const error = yield* Effect.flip(Lease.grantSeconds(options))
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+      }
+      assert.strictEqual(yield* Lease.grantSeconds({ ttl: Duration.seconds(Lease.maxTtlSeconds) }), Lease.maxTtlSeconds)
+      assert.strictEqual(yield* Lease.grantSeconds({ ttl: "1 minute", id: 2n ** 63n - 1n }), 60)
+    }))
+})
+
+describe("Watch.check", () => {
+  it("finds what is wrong with a request", () => {
+    assert.isUndefined(Watch.check({ range: KeyRange.all }))
+    assert.isUndefined(Watch.check({ range: KeyRange.all, startRevision: 2n ** 63n - 1n }))
+    assert.match(Watch.check({ range: KeyRange.key("") }) ?? "", /must not be empty/)
+    for (const startRevision of [0n, -1n, 2n ** 63n]) {
+      assert.match(Watch.check({ range: KeyRange.all, startRevision }) ?? "", /startRevision must be a positive/)
+    }
+  })
+})
+
+describe("Deadline", () => {
+  it.effect("applies to what is within, the innermost first", () =>
+    Effect.gen(function*() {
+      const current = Effect.map(Deadline.Deadline, (deadline) => deadline && Duration.toMillis(deadline))
+      assert.strictEqual(yield* current, undefined)
+      assert.strictEqual(yield* Deadline.within(current, "2 seconds"), 2000)
+      assert.strictEqual(yield* current.pipe(Deadline.within("1 second"), Deadline.within("2 seconds")), 1000)
+      assert.strictEqual(Duration.toSeconds(Deadline.defaultDeadline), 5)
+    }))
+})
+
+describe("KvError", () => {
+  it("says its reason first, and keeps it typed", () => {
+    const error = KvError.make(new KvError.Compacted({ compactRevision: 42n }))
+    assert.match(error.message, /^Compacted: .*42/)
+    assert.strictEqual(error._tag, "KvError")
+    assert.isTrue(KvError.isKvError(error) && error instanceof Error)
+    assert.isFalse(KvError.isKvError(new Error("no")))
+    assert.match(
+      KvError.make(new KvError.Compacted({ compactRevision: 0n })).message,
+      /has been compacted; read at a newer/
+    )
+  })
+
+  it.effect("is recovered from by its reason", () =>
+    Effect.gen(function*() {
+      const failing = KvError.fail(new KvError.Compacted({ compactRevision: 7n }))
+      const revision = yield* failing.pipe(
+        Effect.catchReason("KvError", "Compacted", (reason) => Effect.succeed(reason.compactRevision))
+      )
+      assert.strictEqual(revision, 7n)
+    }))
+})

@@ -1,0 +1,203 @@
+/**
+ * What the published suite cannot ask of any store: clocks that jump, event loops that stand still, what spans hold.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import type * as KvError from "@effect-kv/core/KvError"
+import * as LockError from "@effect-kv/core/LockError"
+import * as Session from "@effect-kv/core/Session"
+import * as Tracing from "@effect-kv/core/Tracing"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { TestClock } from "effect/testing"
+import * as Tracer from "effect/Tracer"
+
+const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
+
+/** A store with a client. */
+const open = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const backend = yield* store.connect
+  return { store, backend, kv: yield* Kv.make(backend) }
+})
+
+/** The clock of the test with a wall clock that can be set apart from the monotonic one. */
+const jumpingClock = Effect.map(Clock.Clock, (clock) => {
+  const wall = { offset: 0 }
+  const jumping: Clock.Clock = {
+    currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + wall.offset,
+    currentTimeMillis: Effect.sync(() => clock.currentTimeMillisUnsafe() + wall.offset),
+    currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe() + BigInt(wall.offset) * 1_000_000n,
+    currentTimeNanos: Effect.sync(() => clock.currentTimeNanosUnsafe() + BigInt(wall.offset) * 1_000_000n),
+    monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+    monotonicTimeNanos: clock.monotonicTimeNanos,
+    sleep: (duration) => clock.sleep(duration)
+  }
+  return { wall, jumping }
+})
+
+/** A session of 10 seconds that lives by such a clock. */
+const sessionOnAJumpingClock = Effect.gen(function*() {
+  const { backend } = yield* open
+  const { jumping, wall } = yield* jumpingClock
+  const session = yield* Effect.provideService(Session.make(backend, { ttl: "10 seconds" }), Clock.Clock, jumping)
+  return { session, wall }
+})
+
+describe("clocks", () => {
+  it.effect("a wall clock that jumps beyond the time to live ends the session, at once to who asks, soon to who waits", () =>
+    Effect.gen(function*() {
+      const { session, wall } = yield* sessionOnAJumpingClock
+      const lost = yield* Effect.forkChild(session.lost)
+      wall.offset = 9_000
+      assert.isTrue(yield* session.isAlive)
+      wall.offset = 10_001
+      assert.isFalse(yield* session.isAlive)
+      yield* TestClock.adjust("500 millis")
+      assert.match(yield* Fiber.join(lost), /could not be renewed in time/)
+    }))
+
+  it.effect("a wall clock that jumps a little is made up for by the next renewal; one that goes back changes nothing", () =>
+    Effect.gen(function*() {
+      const { session, wall } = yield* sessionOnAJumpingClock
+      wall.offset = 6_000
+      yield* TestClock.adjust("3500 millis")
+      wall.offset = 12_000
+      yield* TestClock.adjust("30 seconds")
+      assert.isTrue(yield* session.isAlive)
+      wall.offset = -3_600_000
+      yield* TestClock.adjust("30 seconds")
+      assert.isTrue(yield* session.isAlive)
+    }))
+
+  it.effect("whose own clock says that its time is over does not ask the store, which may think otherwise", () =>
+    Effect.gen(function*() {
+      const { backend } = yield* open
+      const { jumping, wall } = yield* jumpingClock
+      const kv = yield* Effect.provideService(Kv.make(backend), Clock.Clock, jumping)
+      const lock = yield* on(kv)(DistLock.acquire("l", { ttl: "10 seconds" }))
+      const fenced = DistLock.fence(kv, lock)
+      yield* fenced.put("k", "1")
+      wall.offset = 10_001
+      assert.strictEqual((yield* Effect.flip(fenced.put("k", "2"))).reason._tag, "LockLost")
+      assert.deepStrictEqual(yield* kv.get("k"), Option.some("1"))
+      assert.isTrue(Option.isSome(yield* kv.get(lock.key)), "the store would have taken it")
+      assert.strictEqual((yield* Effect.flip(lock.lost)).token, lock.token)
+      const next = yield* on(kv)(DistLock.acquire("another", { ttl: "10 seconds" }))
+      assert.isTrue(yield* next.isHeld, "who comes next gets another session")
+    }))
+
+  it.live("whose event loop stood still beyond its time is refused the next fenced write, and interrupted", () =>
+    Effect.gen(function*() {
+      const { kv, store } = yield* open
+      let refusal: KvError.Reason | undefined
+      const exit = yield* Effect.gen(function*() {
+        const fenced = yield* Kv.Kv
+        yield* Effect.sync(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2100))
+        yield* Effect.catch(fenced.put("k", "stale"), (error) => {
+          refusal = error.reason
+          return Effect.never
+        })
+      }).pipe(DistLock.withDistLock("l", { ttl: "2 seconds" }), on(kv), Effect.exit)
+      assert.strictEqual(refusal?._tag, "LockLost")
+      assert.isTrue(Exit.isFailure(exit))
+      const [reason] = Exit.isFailure(exit) ? exit.cause.reasons : []
+      assert.isTrue(reason?._tag === "Fail" && reason.error instanceof LockError.LockLost)
+      const other = yield* Effect.flatMap(store.connect, Kv.make)
+      assert.strictEqual(yield* other.count(KeyRange.all), 0)
+    }))
+})
+
+describe("what a lock leaves", () => {
+  it.effect("in the store: nothing, a second after the last one", () =>
+    Effect.gen(function*() {
+      const { kv, store } = yield* open
+      const locked = on(kv)(DistLock.withDistLock(Effect.yieldNow, "l"))
+      yield* Effect.all([locked, locked, locked], { concurrency: "unbounded" })
+      yield* TestClock.adjust("1 second")
+      const { keys, leases, watches } = yield* store.statistics
+      assert.deepStrictEqual({ keys, leases, watches }, { keys: 0, leases: 0, watches: 0 })
+    }))
+
+  it.effect("of a caller nothing stays with the session that it opened for others", () =>
+    Effect.gen(function*() {
+      const { backend } = yield* open
+      const deadlines: Array<Duration.Duration | undefined> = []
+      const spans: Array<Option.Option<Tracer.AnySpan>> = []
+      const looking: KvBackend = {
+        ...backend,
+        leaseKeepAlive: (id) =>
+          Effect.gen(function*() {
+            deadlines.push(yield* Deadline.Deadline)
+            spans.push(yield* Effect.option(Effect.currentParentSpan))
+            return yield* backend.leaseKeepAlive(id)
+          })
+      }
+      const kv = yield* Kv.make(looking)
+      yield* on(kv)(DistLock.acquire("l", { ttl: "3 seconds" })).pipe(
+        Deadline.within("1 hour"),
+        Effect.withSpan("of-the-caller")
+      )
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(deadlines.map((deadline) => deadline && Duration.toSeconds(deadline)), [1])
+      assert.isTrue(Option.isNone(spans[0]!))
+    }))
+})
+
+describe("what locks tell", () => {
+  it.effect("neither errors nor spans have the value of a key", () =>
+    Effect.gen(function*() {
+      const { backend } = yield* open
+      const spans: Array<Tracer.NativeSpan> = []
+      const tracer = Tracer.make({
+        span(options) {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      const kv = yield* Kv.make(Tracing.traced({})(backend))
+      const exit = yield* Effect.gen(function*() {
+        const fenced = yield* Kv.Kv
+        yield* fenced.put("k", "secret")
+        yield* kv.delete(KeyRange.prefix("l/"))
+        yield* fenced.put("k", "secret")
+      }).pipe(
+        DistLock.withDistLock("l", { description: "not for spans" }),
+        on(kv),
+        Effect.exit,
+        Effect.provideService(Tracer.Tracer, tracer)
+      )
+      assert.isAbove(spans.length, 3)
+      const told = JSON.stringify(
+        [String(exit), spans.map((span) => [span.name, [...span.attributes], String(span.status)])],
+        (_, value) => typeof value === "bigint" ? `${value}` : value
+      )
+      assert.match(told, /was lost/)
+      assert.notMatch(told, /secret|not for spans/)
+    }))
+
+  it("messages say which lock, how long, and how it was lost", () => {
+    assert.strictEqual(
+      new LockError.LockLost({ lock: "l", token: 7n, how: "its key was deleted" }).message,
+      "the lock \"l\" (token 7) was lost: its key was deleted"
+    )
+    assert.strictEqual(
+      new LockError.LockTimeout({ lock: "a, b", token: 0n, waitedMillis: 1500 }).message,
+      "the lock \"a, b\" could not be had within 1s 500ms"
+    )
+    assert.strictEqual(
+      new LockError.LockHoldExceeded({ lock: "l", token: 7n, maxHoldMillis: 1000 }).message,
+      "the lock \"l\" (token 7) was held for longer than 1s"
+    )
+  })
+})

@@ -1,0 +1,54 @@
+/**
+ * What is made of a watch: nothing of it is lost when a fiber is interrupted, and nothing of it stays when opening fails.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
+import type { Watcher } from "@effect-kv/core/Watch"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+
+const burn = (steps: number): Effect.Effect<void> => steps === 0 ? Effect.void : Effect.suspend(() => burn(steps - 1))
+
+/** Around the number of steps after which a fiber gives way: `Scheduler.MaxOpsBeforeYield` is 2048. */
+const points = Array.from({ length: 45 }, (_, i) => 2012 + i)
+
+describe("take", () => {
+  it.live("in a namespace leaves to the next what it was interrupted with", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const kv = Kv.prefixed(yield* Kv.make(yield* store.connect), "app/")
+      for (const steps of points) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const watcher: Watcher = yield* kv.backend.watch({ range: KeyRange.all })
+          yield* kv.put("a", "1")
+          const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
+          fiber.interruptUnsafe()
+          if (Exit.isFailure(yield* Fiber.await(fiber))) {
+            const next = yield* Effect.timeoutOption(watcher.take, "500 millis")
+            assert.isTrue(Option.isSome(next), `lost after ${steps} steps`)
+          }
+        }))
+      }
+    }), 60_000)
+})
+
+describe("snapshotAndWatch", () => {
+  it.effect("leaves no watch behind when its read fails", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const backend = yield* store.connect
+      const kv = yield* Kv.make({
+        ...backend,
+        execute: () => KvError.fail(new KvError.Unavailable({ message: "out of reach" }))
+      })
+      for (let i = 0; i < 3; i++) {
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(kv.snapshotAndWatch(KeyRange.all))))
+      }
+      assert.strictEqual((yield* store.statistics).watches, 0)
+    }))
+})

@@ -1,0 +1,53 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Buffer from "node:buffer"
+import * as utf8 from "../src/internal/utf8.ts"
+import { brokenText, text } from "./arbitraries.ts"
+
+const bytesOf = (text: string) => Buffer.Buffer.from(text, "utf8")
+
+describe("utf8", () => {
+  it.prop("well-formed strings are ordered by their bytes", [text, text], ([a, b]) => {
+    assert.strictEqual(utf8.compare(a, b), bytesOf(a).compare(bytesOf(b)))
+  }, { arbitrary: { runs: 2000 } })
+
+  it("every pair of code points where encodings change is ordered by bytes", () => {
+    const points = [0, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xfffd, 0xffff, 0x10000, 0x1f600, 0x10ffff]
+    const strings = points.flatMap((
+      a
+    ) => [String.fromCodePoint(a), `x${String.fromCodePoint(a)}`, String.fromCodePoint(a, a)])
+    for (const a of strings) {
+      for (const b of strings) assert.strictEqual(utf8.compare(a, b), bytesOf(a).compare(bytesOf(b)))
+    }
+  })
+
+  it.prop("byte arrays are ordered by their bytes, without a sign", [text, text], ([a, b]) => {
+    assert.strictEqual(utf8.compareBytes(utf8.encode(a), utf8.encode(b)), bytesOf(a).compare(bytesOf(b)))
+  })
+
+  it("a byte array comes before those it is the beginning of", () => {
+    assert.strictEqual(utf8.compareBytes(Uint8Array.of(1), Uint8Array.of(1, 0)), -1)
+    assert.strictEqual(utf8.compareBytes(Uint8Array.of(1, 0), Uint8Array.of(1)), 1)
+    assert.strictEqual(utf8.compareBytes(Uint8Array.of(0x80), Uint8Array.of(0x7f, 0xff)), 1)
+    assert.strictEqual(utf8.compareBytes(new Uint8Array(0), new Uint8Array(0)), 0)
+  })
+
+  it.prop("bytes are counted as they are encoded", [text], ([a]) => {
+    assert.strictEqual(utf8.byteLength(a), bytesOf(a).length)
+  })
+
+  it.prop("text survives its encoding, byte order marks too", [text], ([a]) => {
+    assert.strictEqual(utf8.decodeStrict(utf8.encode(`\ufeff${a}`)), `\ufeff${a}`)
+    assert.strictEqual(utf8.decodeLenient(utf8.encode(`\ufeff${a}`)), `\ufeff${a}`)
+  })
+
+  it.prop("a lone surrogate is never encoded as text that was meant", [brokenText], ([a]) => {
+    assert.strictEqual(utf8.decodeStrict(utf8.encode(a)) === a, a.isWellFormed())
+  })
+
+  it("bytes that are not UTF-8 are told from those that are", () => {
+    for (const bytes of [[0xff], [0x61, 0x80], [0xc3], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xc0, 0x80]]) {
+      assert.strictEqual(utf8.decodeStrict(Uint8Array.from(bytes)), undefined)
+    }
+    assert.strictEqual(utf8.decodeLenient(Uint8Array.of(0x61, 0xff)), "a\ufffd")
+  })
+})

@@ -1,0 +1,123 @@
+/**
+ * A client of a store: the six functions of a backend, until its scope closes.
+ */
+import * as KvBackend from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Lease from "@effect-kv/core/Lease"
+import type * as Op from "@effect-kv/core/Op"
+import * as Watch from "@effect-kv/core/Watch"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type LeaseState, sortedKeys } from "./leases.ts"
+import type { Store } from "./store.ts"
+import * as Watcher from "./watcher.ts"
+import type { WatchState } from "./watchState.ts"
+
+/** Opens a client. When the scope closes its calls fail with `Closed`, and so do its watches. */
+export const connect = (store: Store): Effect.Effect<KvBackend.KvBackend, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => new Client(store)),
+      (client) => Effect.sync(() => client.close())
+    ),
+    toBackend
+  )
+
+class Client {
+  readonly store: Store
+  readonly #watches = new Set<WatchState>()
+  #isOpen = true
+
+  constructor(store: Store) {
+    this.store = store
+    store.open()
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  close(): void {
+    this.#isOpen = false
+    for (const watch of this.#watches) this.unwatch(watch)
+    this.store.close()
+  }
+
+  watch(request: Watch.WatchRequest): WatchState {
+    const watch = this.store.watch(request)
+    this.#watches.add(watch)
+    return watch
+  }
+
+  unwatch(watch: WatchState): void {
+    if (!this.#watches.delete(watch)) return
+    this.store.unwatch(watch)
+    watch.end(closed("the watch"))
+  }
+}
+
+const closed = (what: string): KvError.KvError =>
+  KvError.make(new KvError.Closed({ message: `${what} was closed: the scope it was opened in has ended` }))
+
+const toBackend = (client: Client): KvBackend.KvBackend =>
+  KvBackend.make({
+    execute: <const O extends Op.Op>(op: O) =>
+      Effect.suspend(() =>
+        client.isOpen
+          ? answer(client.store.execute(op) as Op.Response<O> | KvError.KvError)
+          : Effect.fail(closed("the client"))
+      ),
+    watch: (request) => whileOpen(client, () => watch(client, request)),
+    leaseGrant: (options) =>
+      whileOpen(client, () =>
+        Effect.flatMap(
+          Lease.grantSeconds(options),
+          (seconds) => Effect.map(whileOpen(client, () => answer(client.store.grant(options.id, seconds))), toLease)
+        )),
+    leaseKeepAlive: (id) =>
+      withLease(client, id, (lease) => {
+        client.store.keepAlive(lease)
+        return toLease(lease)
+      }),
+    leaseRevoke: (id) => withLease(client, id, (lease) => client.store.revoke(lease)),
+    leaseTimeToLive: (id, options) =>
+      withLease(client, id, (lease) => ({
+        id,
+        grantedTtl: Duration.seconds(lease.ttl),
+        // As etcd: what has begun to run out does not count.
+        remaining: Duration.seconds(Math.floor(client.store.remaining(lease))),
+        keys: options?.keys === true ? sortedKeys(lease) : []
+      }))
+  })
+
+const whileOpen = <A, R>(
+  client: Client,
+  f: () => Effect.Effect<A, KvError.KvError, R>
+): Effect.Effect<A, KvError.KvError, R> => Effect.suspend(() => client.isOpen ? f() : Effect.fail(closed("the client")))
+
+const answer = <A>(result: A | KvError.KvError): Effect.Effect<A, KvError.KvError> =>
+  result instanceof KvError.KvError ? Effect.fail(result) : Effect.succeed(result)
+
+const withLease = <A>(client: Client, id: bigint, f: (lease: LeaseState) => A): Effect.Effect<A, KvError.KvError> =>
+  whileOpen(client, () => {
+    const lease = client.store.lease(id)
+    return KvError.isKvError(lease) ? Effect.fail(lease) : Effect.succeed(f(lease))
+  })
+
+const toLease = (lease: LeaseState): Lease.Lease => ({ id: lease.id, ttl: Duration.seconds(lease.ttl) })
+
+const watch = (
+  client: Client,
+  request: Watch.WatchRequest
+): Effect.Effect<Watch.Watcher, KvError.KvError, Scope.Scope> => {
+  const problem = Watch.check(request)
+  if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
+  return Effect.map(
+    Effect.acquireRelease(
+      whileOpen(client, () => Effect.succeed(client.watch(request))),
+      (watch) => Effect.sync(() => client.unwatch(watch))
+    ),
+    Watcher.make
+  )
+}

@@ -1,0 +1,46 @@
+/**
+ * Whether the conditions of a transaction hold.
+ */
+import type { Compare, Operator } from "@effect-kv/core/Compare"
+import type { Mvcc } from "./mvcc.ts"
+import { compareValues } from "./values.ts"
+import type { Version } from "./version.ts"
+
+export const holds = (mvcc: Mvcc, compare: Compare): boolean => {
+  const version = mvcc.get(compare.key, undefined)
+  if (compare.target === "Value") {
+    // Of a key that does not exist, the value is neither equal to anything nor different from it.
+    return version !== undefined && fulfils(compareValues(version.value, compare.value), compare.operator)
+  }
+  return fulfils(order(actual(version, compare.target), compare.value), compare.operator)
+}
+
+const actual = (version: Version | undefined, target: Exclude<Compare["target"], "Value">): number | bigint => {
+  if (version === undefined) return 0
+  switch (target) {
+    case "Version":
+      return version.version
+    case "CreateRevision":
+      return version.createRevision
+    case "ModRevision":
+      return version.modRevision
+    case "Lease":
+      return version.lease
+  }
+}
+
+/** Numbers and bigints order by what they stand for, but are not `===`. */
+const order = (a: number | bigint, b: number | bigint): -1 | 0 | 1 => a < b ? -1 : a > b ? 1 : 0
+
+const fulfils = (order: -1 | 0 | 1, operator: Operator): boolean => {
+  switch (operator) {
+    case "=":
+      return order === 0
+    case "!=":
+      return order !== 0
+    case "<":
+      return order < 0
+    case ">":
+      return order > 0
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * Turns the store's log into what a watch delivers.
+ */
+import type * as Entry from "@effect-kv/core/Entry"
+import type * as Watch from "@effect-kv/core/Watch"
+import { isArrayNonEmpty } from "effect/Array"
+import * as Option from "effect/Option"
+import type { Deque } from "./deque.ts"
+import { contains, type Interval } from "./interval.ts"
+import { isPresent, toEntry, type Version } from "./version.ts"
+
+/** So many events are enough for one `take`; a revision that has been begun is completed. */
+const enough = 1024
+
+/** Whether the watch is for writes of this kind. */
+export const matchesKind = (request: Watch.WatchRequest, version: Version): boolean =>
+  request.only === undefined || (request.only === "Put") === isPresent(version)
+
+/** The batches from a position in the log on, and the position after the last write that was looked at. */
+export const readEvents = (
+  log: Deque<Version>,
+  from: number,
+  interval: Interval,
+  request: Watch.WatchRequest
+): { readonly batches: Array<Watch.Batch>; readonly position: number } => {
+  const batches: Array<Watch.Batch> = []
+  let position = from
+  for (let count = 0; count < enough && position < log.end;) {
+    const events: Array<Watch.Event> = []
+    const { modRevision, revision } = log.at(position)
+    for (; position < log.end && log.at(position).revision === revision; position++) {
+      const version = log.at(position)
+      if (matchesKind(request, version) && contains(interval, version.key)) events.push(toEvent(request, version))
+    }
+    if (isArrayNonEmpty(events)) batches.push({ revision: modRevision, events })
+    count += events.length
+  }
+  return { batches, position }
+}
+
+const toEvent = (request: Watch.WatchRequest, version: Version): Watch.Event => {
+  const previous = request.previous === true ? previousEntry(version) : Option.none<Entry.Entry>()
+  return isPresent(version)
+    ? {
+      _tag: "Put",
+      key: version.key,
+      revision: version.modRevision,
+      entry: toEntry(version),
+      isCreate: version.version === 1,
+      previous
+    }
+    : { _tag: "Delete", key: version.key, revision: version.modRevision, previous }
+}
+
+/** As etcd tells it: the entry before the whole revision, which may have written the key more than once. */
+const previousEntry = (version: Version): Option.Option<Entry.Entry> => {
+  let before = version.previous
+  while (before !== undefined && before.revision === version.revision) before = before.previous
+  return before !== undefined && isPresent(before) ? Option.some(toEntry(before)) : Option.none()
+}

@@ -1,0 +1,98 @@
+/**
+ * The keys and their versions: a `Map` to find one key, an ordered index of the keys that exist to read a range.
+ */
+import { Deque } from "./deque.ts"
+import { OrderedIndex } from "./orderedIndex.ts"
+import { isPresent, type Version } from "./version.ts"
+
+/** A key that exists, or that history still knows. */
+export class Slot {
+  readonly key: string
+  /** Only while the slot is being made it has none. */
+  current: Version | undefined
+  /** The versions that history still holds before the current one and the one previous to it, oldest first. */
+  older: Deque<Version> | undefined
+  /** The state of the watch index in which no watch matched this key. */
+  unwatchedIn: number
+
+  constructor(key: string) {
+    this.key = key
+    this.current = undefined
+    this.older = undefined
+    this.unwatchedIn = -1
+  }
+}
+
+export class KeySpace {
+  /** The keys that exist, in order. */
+  readonly present = new OrderedIndex<Slot>()
+  readonly #slots = new Map<string, Slot>()
+
+  /** How many keys exist or are in the history. */
+  get known(): number {
+    return this.#slots.size
+  }
+
+  /** The version of a key that exists. */
+  get(key: string): Version | undefined {
+    return currentVersion(this.#slots.get(key))
+  }
+
+  /** The version of a key that existed at a revision that is not compacted. */
+  getAt(key: string, revision: number): Version | undefined {
+    const slot = this.#slots.get(key)
+    return slot === undefined ? undefined : versionAt(slot, revision)
+  }
+
+  /** The key's slot, where a write can be added to. */
+  slot(key: string): Slot {
+    let slot = this.#slots.get(key)
+    if (slot === undefined) {
+      slot = new Slot(key)
+      this.#slots.set(key, slot)
+    }
+    return slot
+  }
+
+  /** Adds a version to its slot. */
+  add(version: Version): void {
+    const { previous, slot } = version
+    const wasPresent = previous !== undefined && isPresent(previous)
+    if (previous?.previous !== undefined) (slot.older ??= new Deque()).push(previous.previous)
+    slot.current = version
+    if (isPresent(version) === wasPresent) return
+    if (wasPresent) this.present.remove(slot.key)
+    else this.present.insert(slot)
+  }
+
+  /** Forgets what came before a version, and the key itself if the version is a tombstone and still the last. */
+  forgetBefore(version: Version): void {
+    const slot = version.slot
+    if (version.previous !== undefined) {
+      version.previous = undefined
+      slot.older?.dropFirst()
+      if (slot.older?.length === 0) slot.older = undefined
+    }
+    if (slot.current === version && !isPresent(version)) this.#slots.delete(slot.key)
+  }
+}
+
+/** The slot's version if the key exists. */
+export const currentVersion = (slot: Slot | undefined): Version | undefined => {
+  const current = slot?.current
+  return current !== undefined && isPresent(current) ? current : undefined
+}
+
+/** The slot's version at a revision that is not compacted, if the key existed then. */
+export const versionAt = (slot: Slot, revision: number): Version | undefined => {
+  const version = lastUntil(slot, revision)
+  return version !== undefined && isPresent(version) ? version : undefined
+}
+
+const lastUntil = ({ current, older }: Slot, revision: number): Version | undefined => {
+  if (current === undefined || current.revision <= revision) return current
+  if (current.previous === undefined || current.previous.revision <= revision) return current.previous
+  if (older === undefined) return undefined
+  const after = older.firstWhere((version) => version.revision > revision)
+  return after === older.first ? undefined : older.at(after - 1)
+}

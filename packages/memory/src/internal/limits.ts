@@ -1,0 +1,56 @@
+/**
+ * What a request may be: well-formed, with no more operations than allowed, and not too large.
+ */
+import type { Compare } from "@effect-kv/core/Compare"
+import type { Value } from "@effect-kv/core/Entry"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import { fromRange } from "./interval.ts"
+import { byteLength, maxByteLength } from "./values.ts"
+
+export interface Limits {
+  readonly maxTxnOps: number
+  readonly maxRequestBytes: number
+}
+
+/** etcd takes reads that are larger than writes may be by this much: its gRPC server's allowance for overhead. */
+const readAllowance = 512 * 1024
+
+/** Why the store does not take the operation, `undefined` where it does. */
+export const rejection = (limits: Limits, op: Op.Op): KvError.KvError | undefined => {
+  const problem = Op.check(op, limits)
+  if (problem !== undefined) return KvError.make(new KvError.InvalidRequest({ message: problem }))
+  return requestBytes(op, maxByteLength) <= limits.maxRequestBytes ? undefined : oversize(limits, op)
+}
+
+const oversize = (limits: Limits, op: Op.Op): KvError.KvError | undefined => {
+  const size = requestBytes(op, byteLength)
+  const allowed = Op.isWrite(op) ? limits.maxRequestBytes : limits.maxRequestBytes + readAllowance
+  return size <= allowed ? undefined : KvError.make(
+    new KvError.RequestTooLarge({ message: `the request has ${size} bytes where ${allowed} are allowed` })
+  )
+}
+
+/** The bytes of all keys, bounds and values, as `measure` tells them. */
+const requestBytes = (op: Op.Op, measure: (value: Value) => number): number => {
+  switch (op._tag) {
+    case "Put":
+      return measure(op.key) + measure(op.value)
+    case "Range":
+    case "Delete": {
+      if (op.range._tag === "Key") return measure(op.range.key)
+      const { end = "", start } = fromRange(op.range)
+      return measure(start) + measure(end)
+    }
+    case "Txn": {
+      let size = 0
+      for (const compare of op.if) size += compareBytes(compare, measure)
+      for (const inner of op.then) size += requestBytes(inner, measure)
+      for (const inner of op.else) size += requestBytes(inner, measure)
+      return size
+    }
+  }
+}
+
+const compareBytes = (compare: Compare, measure: (value: Value) => number): number =>
+  measure(compare.key) + (compare.target === "Value" ? measure(compare.value) : 0)

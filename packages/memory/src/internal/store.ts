@@ -1,0 +1,180 @@
+/**
+ * The server: data, leases, watches and time put together. Every function is one synchronous step, so that whatever a
+ * fiber is interrupted by, an operation is carried out as a whole or not at all.
+ */
+import * as KvError from "@effect-kv/core/KvError"
+import type * as Op from "@effect-kv/core/Op"
+import type { WatchRequest } from "@effect-kv/core/Watch"
+import { Leases, type LeaseState } from "./leases.ts"
+import { type Limits, rejection } from "./limits.ts"
+import { Mvcc, type Retention } from "./mvcc.ts"
+import { Alarm, type Time } from "./time.ts"
+import { apply, type Data, deleteKeys, leaseNotFound } from "./transaction.ts"
+import { WatchIndex } from "./watchIndex.ts"
+import { WatchState } from "./watchState.ts"
+
+export interface StoreOptions {
+  readonly retention: Retention
+  readonly limits: Limits
+  /** In seconds. */
+  readonly minLeaseTtl: number
+}
+
+export class Store implements Data {
+  readonly mvcc: Mvcc
+  readonly leases = new Leases()
+  readonly watches = new WatchIndex()
+  readonly #options: StoreOptions
+  readonly #alarm = new Alarm(() => {
+    const now = this.#time.now()
+    this.#endLeases((deadline) => deadline <= now)
+    this.#setAlarm()
+  })
+  #time: Time
+  #clients = 0
+  #watchIds = 0
+
+  constructor(options: StoreOptions, time: Time) {
+    this.mvcc = new Mvcc(options.retention)
+    this.#options = options
+    this.#time = time
+  }
+
+  get clients(): number {
+    return this.#clients
+  }
+
+  execute(op: Op.Op): Op.Response<Op.Op> | KvError.KvError {
+    const rejected = rejection(this.#options.limits, op)
+    if (rejected !== undefined) return rejected
+    this.expireLeases()
+    const position = this.mvcc.log.end
+    const answer = apply(this, op)
+    this.#notify(position)
+    return answer
+  }
+
+  watch(request: WatchRequest): WatchState {
+    this.expireLeases()
+    const watch = new WatchState(this.#watchIds++, this.mvcc, request)
+    this.watches.add(watch)
+    return watch
+  }
+
+  unwatch(watch: WatchState): void {
+    this.watches.remove(watch)
+  }
+
+  grant(id: bigint | undefined, seconds: number): LeaseState | KvError.KvError {
+    this.expireLeases()
+    if (id !== undefined && this.leases.has(id)) {
+      return KvError.make(
+        new KvError.LeaseExists({ message: `there is a lease ${id} already; leave the id out to have one picked` })
+      )
+    }
+    const lease = this.leases.grant(id, Math.max(seconds, this.#options.minLeaseTtl), this.#time.now())
+    this.#setAlarm()
+    return lease
+  }
+
+  /** The lease, if it is alive now. */
+  lease(id: bigint): LeaseState | KvError.KvError {
+    this.expireLeases()
+    return this.leases.get(id) ?? leaseNotFound(id)
+  }
+
+  keepAlive(lease: LeaseState): void {
+    this.leases.keepAlive(lease, this.#time.now())
+  }
+
+  revoke(lease: LeaseState): void {
+    this.#end(lease)
+    this.#setAlarm()
+  }
+
+  /** The seconds a lease has left. */
+  remaining(lease: LeaseState): number {
+    return Math.max(0, lease.deadline - this.#time.now()) / 1000
+  }
+
+  compact(revision: bigint): KvError.KvError | undefined {
+    this.expireLeases()
+    if (revision > this.mvcc.revisionId) {
+      return KvError.make(
+        new KvError.FutureRevision({
+          message: `revision ${revision} has not happened yet and cannot be compacted; the store is at ` +
+            `${this.mvcc.revisionId}`
+        })
+      )
+    }
+    if (revision <= this.mvcc.compacted) {
+      return KvError.make(new KvError.Compacted({ compactRevision: BigInt(this.mvcc.compacted) }))
+    }
+    this.mvcc.compact(Number(revision))
+    return undefined
+  }
+
+  /**
+   * Ends the leases whose time is over, before anything else is done: what has ended is never seen alive.
+   *
+   * At the very instant a lease ends it is still alive here. Only the alarm ends it then, after those who sleep until
+   * the same instant: a client that counts the same time by the same clock knows before the store gives its keys away.
+   */
+  expireLeases(): void {
+    if (this.leases.earliest === Number.POSITIVE_INFINITY) return
+    const now = this.#time.now()
+    if (this.leases.earliest >= now) return
+    this.#endLeases((deadline) => deadline < now)
+    this.#setAlarm()
+  }
+
+  /**
+   * Opens a client.
+   *
+   * While any is open, a timer runs until the next lease ends, for the sake of watches. Without one there is no timer:
+   * nobody could tell the difference, since every function here first ends the leases whose time is over. So a store that
+   * outlives its clients keeps no process alive.
+   */
+  open(): void {
+    this.#clients++
+    this.#setAlarm()
+  }
+
+  close(): void {
+    this.#clients--
+    this.#setAlarm()
+  }
+
+  /** Goes on by another clock, unless a client is open; leases keep what time they have left. */
+  adopt(time: Time): void {
+    if (this.#clients > 0 || time.clock === this.#time.clock) return
+    this.expireLeases()
+    this.leases.shift(time.now() - this.#time.now())
+    this.#time = time
+  }
+
+  /** Each in a revision of its own, in the order they end. */
+  #endLeases(isOver: (deadline: number) => boolean): void {
+    for (let lease = this.leases.first; lease !== undefined && isOver(lease.deadline); lease = this.leases.first) {
+      this.#end(lease)
+    }
+  }
+
+  #end(lease: LeaseState): void {
+    const position = this.mvcc.log.end
+    deleteKeys(this, this.leases.end(lease))
+    this.#notify(position)
+  }
+
+  #notify(from: number): void {
+    if (this.watches.size === 0) return
+    const log = this.mvcc.log
+    for (let position = from; position < log.end; position++) this.watches.notify(log.at(position), position)
+  }
+
+  #setAlarm(): void {
+    const at = this.leases.earliest
+    if (this.#clients === 0 || at === Number.POSITIVE_INFINITY) this.#alarm.cancel()
+    else this.#alarm.set(this.#time, at)
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * One write to one key: what the store keeps of it. A deletion is a write too, its version is a tombstone.
+ */
+import * as Entry from "@effect-kv/core/Entry"
+import type { Slot } from "./keySpace.ts"
+
+/** What a version costs besides its key and value, in bytes: an estimate, so that many small ones are not free. */
+const overhead = 256
+
+/** The fields of an `Entry`, so that one can be made of it as it is, and its place in history. Immutable but for that. */
+export class Version implements Entry.Fields {
+  readonly key: string
+  readonly value: Entry.Value
+  /** `0n` for a tombstone. */
+  readonly createRevision: bigint
+  readonly modRevision: bigint
+  /** 0 for a tombstone. */
+  readonly version: number
+  /** `0n` for none. */
+  readonly lease: bigint
+  /** `modRevision` as a number: revisions count up by one and stay far below 2^53. */
+  readonly revision: number
+  readonly slot: Slot
+  /** The write before this one to the same key; forgotten when this one's revision is compacted. */
+  previous: Version | undefined
+
+  /** Without a `value` it is a tombstone. */
+  constructor(
+    slot: Slot,
+    revision: number,
+    modRevision: bigint,
+    previous: Version | undefined,
+    value: Entry.Value | undefined,
+    lease: bigint
+  ) {
+    const isCreate = previous === undefined || !isPresent(previous)
+    this.key = slot.key
+    this.value = value ?? ""
+    this.createRevision = value === undefined ? 0n : isCreate ? modRevision : previous.createRevision
+    this.modRevision = modRevision
+    this.version = value === undefined ? 0 : isCreate ? 1 : previous.version + 1
+    this.lease = lease
+    this.revision = revision
+    this.slot = slot
+    this.previous = previous
+  }
+}
+
+/** Whether the key exists with this version: it is not a tombstone. */
+export const isPresent = (self: Version): boolean => self.version !== 0
+
+/** The memory it takes, in bytes: an estimate. */
+export const weight = (self: Version): number => self.key.length + self.value.length + overhead
+
+/** An entry of its own for each reader: it hands out its bytes, which a reader may change. */
+export const toEntry = (self: Version): Entry.Entry => Entry.make(self)
+
+/** The entry without its value. */
+export const toKeyEntry = (self: Version): Entry.Entry =>
+  Entry.make({
+    key: self.key,
+    value: "",
+    createRevision: self.createRevision,
+    modRevision: self.modRevision,
+    version: self.version,
+    lease: self.lease
+  })

@@ -1,0 +1,41 @@
+/**
+ * A watch as its consumer sees it.
+ */
+import type { KvError } from "@effect-kv/core/KvError"
+import type * as Watch from "@effect-kv/core/Watch"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { WatchState } from "./watchState.ts"
+
+export const make = (watch: WatchState): Watch.Watcher => ({
+  revision: watch.revision,
+  take: take(watch),
+  status: Stream.concat(
+    Stream.succeed({ _tag: "Live", revision: watch.revision } as const),
+    Stream.fromEffectDrain(waitFor((signal) => watch.onEnded(signal)))
+  )
+})
+
+const take = (watch: WatchState): Effect.Effect<NonEmptyReadonlyArray<Watch.Batch>, KvError> => {
+  const untilUnread = waitFor((signal) => watch.onUnread(signal))
+  const self: Effect.Effect<NonEmptyReadonlyArray<Watch.Batch>, KvError> = Effect.suspend(() => {
+    const failure = watch.failure()
+    if (failure !== undefined) return Effect.fail(failure)
+    const unread = watch.unread()
+    // `Effect.sync` hands its value on without giving way, so that the watch moves on exactly if the batches arrive.
+    return unread === undefined ? Effect.andThen(untilUnread, self) : Effect.sync(() => watch.read(unread))
+  })
+  return self
+}
+
+/**
+ * Waits for a signal. The fiber goes on later, not inside the call of the signal: that is in the middle of a write.
+ */
+const waitFor = (register: (signal: () => void) => () => void): Effect.Effect<void> =>
+  Effect.withFiber((fiber) =>
+    Effect.callback<void>((resume) => {
+      const cancel = register(() => fiber.currentDispatcher.scheduleTask(() => resume(Effect.void), 0))
+      return Effect.sync(cancel)
+    })
+  )

@@ -1,0 +1,5 @@
+/**
+ * The etcd backend.
+ */
+export * as EtcdClient from "./EtcdClient.ts"
+export * as EtcdLayer from "./EtcdLayer.ts"

@@ -1,0 +1,66 @@
+/**
+ * The six functions, on a connection.
+ */
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Namespace from "@effect-kv/core/Namespace"
+import * as Op from "@effect-kv/core/Op"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as EtcdClient from "../EtcdClient.ts"
+import * as codec from "./codec.ts"
+import * as connection from "./connection.ts"
+import { decoded } from "./decoded.ts"
+import type { Kind } from "./errors.ts"
+import * as leases from "./leases.ts"
+import type { Settings } from "./settings.ts"
+import * as watch from "./watch.ts"
+
+export const make = Effect.fnUntraced(
+  function*(
+    settings: Settings
+  ): Effect.fn.Return<{ readonly kv: KvBackend; readonly client: EtcdClient.EtcdClient }, never, Scope.Scope> {
+    const to = yield* connection.make(settings)
+    const client = yield* EtcdClient.make(settings, to.tokens)
+    const watches = yield* watch.make(to)
+    // The last to be added is the first to run: what is under way learns that the client is closed.
+    yield* Effect.addFinalizer(() => to.shutdown)
+    const kv: KvBackend = {
+      execute: ((op: Op.Op) => execute(to, op)) as KvBackend["execute"],
+      watch: (request) => watches.open(request),
+      ...leases.make(to)
+    }
+    return { kv: settings.prefix === "" ? kv : Namespace.within(settings.prefix)(kv), client }
+  }
+)
+
+const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Response<Op.Op>, KvError.KvError> => {
+  const problem = Op.check(op)
+  if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
+  switch (op._tag) {
+    case "Range": {
+      const send = connection.kv((service) => service.range, codec.encodeRange(op))
+      return carry(to, { name: "range", kind: "read", hasLeader: op.serializable !== true, send }, codec.decodeRange)
+    }
+    case "Put": {
+      const send = connection.kv((service) => service.put, codec.encodePut(op))
+      return carry(to, { name: "put", kind: "write", hasLeader: true, send }, codec.decodePut)
+    }
+    case "Delete": {
+      const send = connection.kv((service) => service.deleteRange, codec.encodeDelete(op))
+      return carry(to, { name: "delete", kind: "write", hasLeader: true, send }, codec.decodeDelete)
+    }
+    case "Txn": {
+      const kind: Kind = Op.isWrite(op) ? "write" : "read"
+      const send = connection.kv((service) => service.txn, codec.encodeTxn(op))
+      return carry(to, { name: "txn", kind, hasLeader: true, send }, codec.decodeTxn)
+    }
+  }
+}
+
+const carry = <Response, A>(
+  to: connection.Connection,
+  call: Parameters<typeof to.run<Response>>[0],
+  decode: (response: Response) => A
+): Effect.Effect<A, KvError.KvError> =>
+  Effect.flatMap(to.run(call), (response) => decoded(call.kind, () => decode(response)))

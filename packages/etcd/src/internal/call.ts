@@ -1,0 +1,202 @@
+/**
+ * One request to one endpoint: the edge to grpc-js, where callbacks become effects.
+ *
+ * A failure tells whether any of the request may have left this process. A call that is interrupted is cancelled at
+ * once, and the interruption completes when that has taken effect.
+ */
+import * as grpc from "@grpc/grpc-js"
+import * as Effect from "effect/Effect"
+import { type Failure, fromError } from "./errors.ts"
+import type { Duplex, Unary } from "./services.ts"
+
+/** What is known of a request that has no answer yet. */
+export interface Attempt {
+  /** Whether any of it may have left this process. Exact once the call has ended or was interrupted. */
+  left: boolean
+}
+
+export const newAttempt = (): Attempt => ({ left: false })
+
+/** What is under way, to be ended when the client is closed. */
+export class Active {
+  readonly #aborts = new Set<() => void>()
+  #isClosed = false
+
+  /** Whether the client is closed: then nothing may begin any more. */
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
+  add(abort: () => void): void {
+    this.#aborts.add(abort)
+  }
+
+  delete(abort: () => void): void {
+    this.#aborts.delete(abort)
+  }
+
+  close(): void {
+    this.#isClosed = true
+    for (const abort of this.#aborts) abort()
+  }
+}
+
+/** How a request is sent. */
+export interface SendOptions {
+  readonly token: string | undefined
+  /** Ask the member to refuse at once, rather than to wait, while it knows no leader. */
+  readonly hasLeader: boolean
+  /** How many milliseconds the server has for it. */
+  readonly timeout: number
+  readonly active: Active
+}
+
+/** Sends a request and waits for the answer. */
+export const unary = <Request, Response>(
+  service: grpc.Client,
+  method: Unary<Request, Response>,
+  request: Request,
+  options: SendOptions,
+  attempt: Attempt
+): Effect.Effect<Response, Failure> =>
+  Effect.callback<Response, Failure>((resume) => {
+    if (options.active.isClosed) return resume(Effect.fail(neverBegun))
+    attempt.left = true
+    const call = method.call(service, request, metadataOf(options), callOptions(options), (error, response) => {
+      if (end.cancelled) return
+      options.active.delete(abort)
+      if (error === null && response !== undefined) return resume(Effect.succeed(response))
+      resume(Effect.fail(failureOf(error, call, attempt)))
+    })
+    const end = ending(call, attempt)
+    const abort = (): void => end.cancel(() => resume(Effect.fail(failureOf(aborted, call, attempt))))
+    options.active.add(abort)
+    return end.interrupt(() => options.active.delete(abort))
+  })
+
+/** Opens a stream, sends one message, waits for one message, and ends the stream. */
+export const exchange = <Request, Response>(
+  service: grpc.Client,
+  method: Duplex<Request, Response>,
+  request: Request,
+  options: SendOptions,
+  attempt: Attempt
+): Effect.Effect<Response, Failure> =>
+  Effect.callback<Response, Failure>((resume) => {
+    if (options.active.isClosed) return resume(Effect.fail(neverBegun))
+    attempt.left = true
+    const stream = method.call(service, metadataOf(options), callOptions(options))
+    const end = ending(stream, attempt)
+    const abort = (): void => end.cancel(() => resume(Effect.fail(failureOf(aborted, stream, attempt))))
+    options.active.add(abort)
+    stream.on("error", (error: unknown) => {
+      if (!end.cancelled) resume(Effect.fail(failureOf(error, stream, attempt)))
+    })
+    // The stream may outlive its answer until the server has ended it too.
+    stream.on("status", () => options.active.delete(abort))
+    stream.on("end", () => resume(Effect.fail(failureOf(endedEarly, stream, attempt))))
+    stream.once("data", (response: Response) => {
+      resume(Effect.succeed(response))
+      stream.end()
+    })
+    stream.write(request)
+    return end.interrupt(() => options.active.delete(abort))
+  })
+
+/** Opens a stream and lets `onOpen` have it before anything can interrupt. Fails where it is known not to connect. */
+export const open = <Request, Response>(
+  service: grpc.Client,
+  method: Duplex<Request, Response>,
+  options: Omit<SendOptions, "timeout">,
+  onOpen: (stream: grpc.ClientDuplexStream<Request, Response>) => Effect.Effect<void>
+): Effect.Effect<grpc.ClientDuplexStream<Request, Response>, Failure> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.suspend(() => {
+      if (options.active.isClosed) return Effect.fail(neverBegun)
+      const stream = method.call(service, metadataOf(options), {}).on("error", ignore)
+      return Effect.andThen(onOpen(stream), restore(connected(service, stream)))
+    })
+  )
+
+/** The stream, unless it cannot be connected: then it is about to say why. */
+const connected = <Stream extends grpc.ClientDuplexStream<never, unknown>>(
+  service: grpc.Client,
+  stream: Stream
+): Effect.Effect<Stream, Failure> =>
+  service.getChannel().getConnectivityState(false) !== grpc.connectivityState.TRANSIENT_FAILURE
+    ? Effect.succeed(stream)
+    : Effect.callback((resume) => {
+      const onError = (error: unknown): void => resume(Effect.fail({ ...fromError(error), left: mayHaveLeft(stream) }))
+      stream.once("error", onError)
+      return Effect.sync(() => stream.off("error", onError))
+    })
+
+/** An `error` event that nobody listens to would end the process. */
+const ignore = (): void => {}
+
+const endedEarly = { code: grpc.status.UNAVAILABLE, details: "the server ended the stream before it answered" }
+const neverBegun: Failure = { code: grpc.status.CANCELLED, details: "the client was closed", left: false }
+const aborted = { code: grpc.status.CANCELLED, details: "the client was closed" }
+
+const failureOf = (error: unknown, call: Cancellable, attempt: Attempt): Failure => {
+  const failure = fromError(error)
+  attempt.left = mayHaveLeft(call, failure.code)
+  return { ...failure, left: attempt.left }
+}
+
+/** The metadata that goes with every request. */
+export const metadataOf = (options: Pick<SendOptions, "token" | "hasLeader">): grpc.Metadata => {
+  const metadata = new grpc.Metadata()
+  if (options.token !== undefined) metadata.set("token", options.token)
+  if (options.hasLeader) metadata.set("hasleader", "true")
+  return metadata
+}
+
+// grpc-js has a deadline too, but measures it by the wall clock. It comes after ours, as the server's.
+const callOptions = (options: SendOptions): grpc.CallOptions => ({ deadline: Date.now() + options.timeout + 1000 })
+
+/** What unary calls and streams of grpc-js have in common. */
+interface Cancellable {
+  cancel(): void
+  getAuthContext?(): unknown
+}
+
+/**
+ * Whether an HTTP/2 stream was made for a call that has ended.
+ *
+ * grpc-js answers `null` for the authentication context of a call for exactly as long as it has no HTTP/2 stream, also
+ * on connections that are not encrypted. A version that does not know the question is taken to have sent the request,
+ * and so is a call that grpc-js itself ended: see {@link ending}.
+ */
+export const mayHaveLeft = (call: Cancellable, code?: number): boolean =>
+  code === grpc.status.DEADLINE_EXCEEDED || call.getAuthContext?.() !== null
+
+/**
+ * How a call is ended before it has an answer.
+ *
+ * It is cancelled twice, because of a gap in grpc-js: a call that is cancelled in the same turn of the event loop in
+ * which it was started reports its end, but its HTTP/2 stream is made in a later microtask, where nothing would ever
+ * cancel it. Only after the second time is it known whether there was one.
+ */
+const ending = (call: Cancellable, attempt: Attempt) => {
+  const end = {
+    cancelled: false,
+    cancel: (onEnd: () => void): void => {
+      end.cancelled = true
+      call.cancel()
+      setImmediate(() => {
+        call.cancel()
+        attempt.left = mayHaveLeft(call)
+        onEnd()
+      })
+    },
+    interrupt: (onEnd: () => void): Effect.Effect<void> =>
+      Effect.callback<void>((resume) =>
+        end.cancel(() => {
+          onEnd()
+          resume(Effect.void)
+        })
+      )
+  }
+  return end
+}

@@ -1,0 +1,190 @@
+/**
+ * A client's connection to the members of one etcd cluster: what the backend's operations, leases and watches are
+ * carried by.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KvError from "@effect-kv/core/KvError"
+import type * as grpc from "@grpc/grpc-js"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as call from "./call.ts"
+import * as endpoints from "./endpoints.ts"
+import * as errors from "./errors.ts"
+import * as requests from "./requests.ts"
+import type { KvService, LeaseService, Unary } from "./services.ts"
+import type { Settings } from "./settings.ts"
+import * as tokens from "./tokens.ts"
+import * as watchWire from "./watchWire.ts"
+
+/** Which endpoint a stream is to be opened on. */
+export interface StreamOptions {
+  /** Endpoints to be used only if no other can be reached: those the last stream failed on. */
+  readonly avoid?: ReadonlySet<string> | undefined
+  /** Get a new token first: the server refused the one the last stream had (see {@link StreamFailure}). */
+  readonly refreshToken?: boolean | undefined
+}
+
+/** A raw watch stream, in object mode. Nothing has been sent on it yet. It has an `error` listener already. */
+export interface WatchStream {
+  readonly stream: grpc.ClientDuplexStream<watchWire.Request, watchWire.Response>
+  /** The address of the endpoint it leads to, for {@link Connection.reportStreamFailure}. */
+  readonly endpoint: string
+}
+
+/** What an error of a stream, or the reason of a watch that the server cancelled, means. */
+export interface StreamFailure {
+  readonly error: KvError.KvError
+  /** Whether to open again: the failure is the connection's or the server's state, not the request's. */
+  readonly isTransient: boolean
+  /** Whether the token was refused: open again with `refreshToken`. */
+  readonly refreshToken: boolean
+}
+
+export interface Connection {
+  /**
+   * Opens a watch stream to an endpoint that is connected, within the current deadline, with metadata `hasleader` and
+   * the token. Closing the scope ends it (`end()`, then `cancel()`).
+   */
+  readonly openWatchStream: (options?: StreamOptions) => Effect.Effect<WatchStream, KvError.KvError, Scope.Scope>
+  /** Tells that a stream to the endpoint broke, so that what comes next prefers another. */
+  readonly reportStreamFailure: (endpoint: string, error: unknown) => void
+  /** What an error that a stream emitted means. */
+  readonly streamFailure: (error: unknown) => StreamFailure
+  /** What the `cancel_reason` of a watch response means (`Compacted` is told apart by `compact_revision` before). */
+  readonly cancelFailure: (reason: string) => StreamFailure
+  /** Completes when the layer's scope closes, before anything else of the connection is torn down. */
+  readonly closed: Effect.Effect<void>
+  /** Carries out a request on some endpoint. */
+  readonly run: <A>(call: requests.Call<A>) => Effect.Effect<A, KvError.KvError>
+  /** The tokens to send, for the client beneath. */
+  readonly tokens: tokens.Tokens
+  /** Ends what is under way. To be the first thing that happens when the layer's scope closes. */
+  readonly shutdown: Effect.Effect<void>
+}
+
+/** A request of one message, answered by one, to the KV service. */
+export const kv = <Request, Response>(
+  method: (service: KvService) => Unary<Request, Response>,
+  request: Request
+): requests.Call<Response>["send"] =>
+(endpoint, options, attempt) => call.unary(endpoint.kv, method(endpoint.kv), request, options, attempt)
+
+/** A request of one message, answered by one, to the Lease service. */
+export const lease = <Request, Response>(
+  method: (service: LeaseService) => Unary<Request, Response>,
+  request: Request
+): requests.Call<Response>["send"] =>
+(endpoint, options, attempt) => call.unary(endpoint.lease, method(endpoint.lease), request, options, attempt)
+
+/** Opens the connection. Nothing is connected before it is used. */
+export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<Connection, never, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const clock = yield* Clock.Clock
+  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const all = endpoints.open(settings)
+  // Anywhere to begin with, so that many clients do not all take the first.
+  const first = yield* Random.nextIntBetween(0, all.length - 1)
+  const carrier: Omit<requests.Carrier, "tokens"> = {
+    endpoints: endpoints.make(all, first),
+    deadline: settings.deadline,
+    active: new call.Active(),
+    closed: Latch.makeUnsafe()
+  }
+  const source = makeTokens(carrier, settings, scope)
+  const full: requests.Carrier = { ...carrier, tokens: source }
+  const shutdown = Effect.suspend(() => {
+    carrier.closed.openUnsafe()
+    carrier.active.close()
+    return afterAborts
+  })
+  yield* Scope.addFinalizer(
+    scope,
+    Effect.andThen(shutdown, Effect.sync(() => all.forEach((endpoint) => endpoint.close())))
+  )
+  return {
+    closed: carrier.closed.await,
+    shutdown,
+    tokens: source,
+    run: (call) => requests.run(full, call),
+    openWatchStream: (options) => openWatchStream(full, options),
+    reportStreamFailure: (address, error) => {
+      const endpoint = all.find((endpoint) => endpoint.address === address)
+      const { blame } = errors.judge(errors.fromError(error), "read", address)
+      if (endpoint !== undefined && blame) full.endpoints.failed(endpoint, now())
+    },
+    streamFailure: (error) => streamFailure(errors.fromError(error), source),
+    cancelFailure: (reason) => streamFailure(errors.fromError({ message: reason }), source)
+  }
+})
+
+/** What was aborted has ended in the turn of the event loop after. */
+const afterAborts = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+
+const makeTokens = (
+  carrier: Omit<requests.Carrier, "tokens">,
+  settings: Settings,
+  scope: Scope.Scope
+): tokens.Tokens => {
+  const { auth } = settings
+  if (auth === undefined) return tokens.none
+  const authenticate = requests.run<tokens.Token>({ ...carrier, tokens: tokens.none }, {
+    name: "authenticate",
+    kind: "read",
+    hasLeader: true,
+    send: ({ auth: service }, options, attempt) => {
+      const request = { name: auth.username, password: Redacted.value(auth.password) }
+      return call.unary(service, service.authenticate, request, options, attempt).pipe(
+        Effect.map((response) => response.token),
+        Effect.catchIf(errors.isAuthDisabled, () => Effect.succeed(undefined))
+      )
+    }
+  })
+  // It serves all who wait, so it must not end by the deadline of the one who was first.
+  return tokens.make(Effect.provideService(authenticate, Deadline.Deadline, undefined), scope)
+}
+
+const openWatchStream = Effect.fnUntraced(
+  function*(
+    carrier: requests.Carrier,
+    options: StreamOptions | undefined
+  ): Effect.fn.Return<WatchStream, KvError.KvError, Scope.Scope> {
+    const scope = yield* Effect.scope
+    if (options?.refreshToken === true) carrier.tokens.refused(carrier.tokens.current()?.token)
+    return yield* requests.run<WatchStream>(carrier, {
+      name: "watch",
+      kind: "read",
+      hasLeader: true,
+      avoid: options?.avoid,
+      send: ({ address, settleWatch, watch }, options) =>
+        settleWatch.pipe(
+          Effect.andThen(
+            call.open(watch, watchWire.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream)))
+          ),
+          Effect.map((stream) => ({ stream, endpoint: address }))
+        )
+    })
+  }
+)
+
+/** Ended before it is cancelled: the server then does not count it as a failure of its own. */
+const end = (stream: WatchStream["stream"]): Effect.Effect<void> =>
+  Effect.sync(() => {
+    stream.end()
+    stream.cancel()
+  })
+
+const streamFailure = (failure: errors.Failure, source: tokens.Tokens): StreamFailure => {
+  const verdict = errors.judge(failure, "read", "watch")
+  const refreshToken = verdict.action === "token" && source.hasCredentials
+  return {
+    error: KvError.make(verdict.reason),
+    isTransient: verdict.action === "retry" || refreshToken,
+    refreshToken
+  }
+}

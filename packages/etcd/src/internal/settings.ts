@@ -1,0 +1,156 @@
+/**
+ * The options of a layer, checked: what an endpoint's address may look like, and what TLS needs.
+ *
+ * No message of this module repeats what it was given, because a URL may hold a password and a PEM a key.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KvError from "@effect-kv/core/KvError"
+import * as grpc from "@grpc/grpc-js"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { X509Certificate } from "node:crypto"
+import type { Options, TlsOptions } from "../EtcdLayer.ts"
+
+/** The options of a layer, checked and with their defaults. */
+export interface Settings {
+  readonly endpoints: ReadonlyArray<string>
+  readonly prefix: string
+  readonly credentials: grpc.ChannelCredentials
+  readonly serverName: string | undefined
+  readonly auth: { readonly username: string; readonly password: Redacted.Redacted } | undefined
+  readonly deadline: Duration.Duration
+  /** In milliseconds. */
+  readonly keepAlive: { readonly time: number; readonly timeout: number }
+}
+
+/** Checks the options of a layer. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Settings, KvError.KvError> {
+  const scheme = yield* commonScheme(options.endpoints)
+  const prefix = options.prefix ?? ""
+  if (!prefix.isWellFormed()) return yield* invalid("prefix has a lone surrogate; it must be well-formed Unicode")
+  if (options.auth !== undefined && options.auth.username === "") return yield* invalid("auth.username is empty")
+  return {
+    endpoints: [...new Set(options.endpoints.map((endpoint) => endpoint.replace(/\/$/, "")))],
+    prefix,
+    credentials: yield* credentials(scheme, options.tls),
+    serverName: options.tls?.serverName,
+    auth: options.auth,
+    deadline: yield* positive("deadline", options.deadline ?? Deadline.defaultDeadline),
+    keepAlive: {
+      time: timerMillis(yield* positive("keepAlive.time", options.keepAlive?.time ?? "10 seconds")),
+      timeout: timerMillis(yield* positive("keepAlive.timeout", options.keepAlive?.timeout ?? "5 seconds"))
+    }
+  }
+})
+
+const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.Duration, KvError.KvError> =>
+  Option.match(Option.filter(Duration.fromInput(input), (duration) => Duration.toMillis(duration) > 0), {
+    onNone: () => invalid(`${name} must be a duration longer than 0`),
+    onSome: Effect.succeed
+  })
+
+/** At most what Node's timers can wait for: grpc-js hands it on as it is, and those that are to wait longer fire at once. */
+const timerMillis = (duration: Duration.Duration): number => Math.min(Duration.toMillis(duration), 2 ** 31 - 1)
+
+type Scheme = "http" | "https"
+
+const commonScheme = Effect.fnUntraced(
+  function*(endpoints: ReadonlyArray<string>): Effect.fn.Return<Scheme, KvError.KvError> {
+    if (endpoints.length === 0) {
+      return yield* invalid("endpoints is empty; give at least one such as http://127.0.0.1:2379")
+    }
+    const problem = endpoints.map(endpointProblem).find((problem) => problem !== undefined)
+    if (problem !== undefined) return yield* invalid(problem)
+    const secure = endpoints.filter((endpoint) => endpoint.startsWith("https:")).length
+    if (secure !== 0 && secure !== endpoints.length) {
+      return yield* invalid("endpoints mixes http and https; all must be of one scheme")
+    }
+    return secure === 0 ? "http" : "https"
+  }
+)
+
+const endpointProblem = (endpoint: string, index: number): string | undefined => {
+  const problem = (text: string): string => `endpoints[${index}] ${text}; an endpoint is http(s)://host:port`
+  const rest = /^https?:\/\/(.*)$/s.exec(endpoint)?.[1]?.replace(/\/$/, "")
+  if (rest === undefined) return problem("does not begin with http:// or https://")
+  if (rest.includes("@")) return problem("holds a user name, which belongs in `auth`")
+  return addressProblem(rest, problem)
+}
+
+/** What is wrong with a `host:port`. */
+const addressProblem = (address: string, problem: (text: string) => string): string | undefined => {
+  const [, host, port] = /^(\[[0-9a-fA-F:.]+\]|[^[\]:/?#\s]+)(?::(.*))?$/s.exec(address) ?? []
+  if (host === undefined) return problem("has no valid host, or more than a host and a port")
+  if (port === undefined) return problem("has no port")
+  return /^\d{1,5}$/.test(port) && Number(port) > 0 && Number(port) < 65536 ? undefined : problem("has no valid port")
+}
+
+const credentials = Effect.fnUntraced(
+  function*(scheme: Scheme, tls: TlsOptions | undefined): Effect.fn.Return<grpc.ChannelCredentials, KvError.KvError> {
+    if (scheme === "http") {
+      return tls === undefined
+        ? grpc.credentials.createInsecure()
+        : yield* invalid("tls is given, but the endpoints are http; use https endpoints")
+    }
+    const { ca, certificate, insecureSkipVerify, key } = tls ?? {}
+    if ((certificate === undefined) !== (key === undefined)) {
+      return yield* invalid("tls.certificate and tls.key belong together; one of them is missing")
+    }
+    const bytes = {
+      ca: yield* certificates("tls.ca", ca),
+      certificate: yield* certificates("tls.certificate", certificate)
+    }
+    return yield* Effect.try({
+      try: () =>
+        grpc.credentials.createSsl(
+          bytes.ca,
+          key === undefined ? null : Buffer.from(Redacted.value(key)),
+          bytes.certificate,
+          insecureSkipVerify === true ? { rejectUnauthorized: false, checkServerIdentity: () => undefined } : {}
+        ),
+      // OpenSSL's message names the rule that was broken, not the key.
+      catch: (error) => invalidError(`tls.certificate and tls.key cannot be used: ${(error as Error).message}`)
+    })
+  }
+)
+
+const certificates = (name: string, pem: string | undefined): Effect.Effect<Buffer | null, KvError.KvError> =>
+  pem === undefined ? Effect.succeed(null) : Effect.as(
+    Effect.try({
+      try: () => new X509Certificate(pem),
+      catch: () => invalidError(`${name} is not a PEM certificate`)
+    }),
+    Buffer.from(pem)
+  )
+
+/**
+ * The options that a URL stands for: `http(s)://[user:password@]host:port[,host:port...]`, user and password
+ * percent-encoded.
+ */
+export const fromUrl = Effect.fnUntraced(function*(url: string): Effect.fn.Return<Options, KvError.KvError> {
+  const [, scheme, rest] = /^(https?):\/\/([^/?#]*)\/?$/s.exec(url) ?? []
+  if (scheme === undefined || rest === undefined) return yield* invalidUrl
+  const at = rest.lastIndexOf("@")
+  const endpoints = rest.slice(at + 1).split(",").map((address) => `${scheme}://${address}`)
+  return at === -1 ? { endpoints } : { endpoints, auth: yield* userInfo(rest.slice(0, at)) }
+})
+
+const userInfo = Effect.fnUntraced(
+  function*(text: string): Effect.fn.Return<NonNullable<Options["auth"]>, KvError.KvError> {
+    const colon = text.indexOf(":")
+    if (colon <= 0) return yield* invalid("the URL's user information is not user:password")
+    const [username, password] = yield* Effect.try({
+      try: () => [decodeURIComponent(text.slice(0, colon)), decodeURIComponent(text.slice(colon + 1))] as const,
+      catch: () => invalidError("the URL's user name or password is not properly percent-encoded")
+    })
+    return { username, password: Redacted.make(password) }
+  }
+)
+
+const invalidError = (message: string): KvError.KvError => KvError.make(new KvError.InvalidRequest({ message }))
+
+const invalid = (message: string): Effect.Effect<never, KvError.KvError> => Effect.fail(invalidError(message))
+
+const invalidUrl = invalid("the URL of an etcd store is http(s)://[user:password@]host:port[,host:port...]")

@@ -1,0 +1,250 @@
+/**
+ * Decodes watch responses.
+ *
+ * etcd3's protobuf library takes longer for an event than all the rest of a watch does. Here keys and values stay in the
+ * message until somebody takes the event, and the events of a watch that is gone are not looked at. Fields are numbered as
+ * in etcd's `rpc.proto` and `kv.proto`; unknown ones are skipped.
+ */
+import type { Response, WireEvent, WireKeyValue } from "./watchWire.ts"
+
+/** Decodes a `WatchResponse`. */
+export const decodeResponse = (message: Buffer): Response => {
+  const reader = new Reader(message)
+  const response = new DecodedResponse(message)
+  while (reader.position < message.length) {
+    const start = reader.position
+    const tag = reader.varint()
+    switch (tag) {
+      case 0x0a: // header
+        response.revision = headerRevision(reader, reader.end())
+        break
+      case 0x10:
+        response.watchId = reader.int64()
+        break
+      case 0x18:
+        response.created = reader.varint() !== 0
+        break
+      case 0x20:
+        response.canceled = reader.varint() !== 0
+        break
+      case 0x28:
+        response.compactRevision = reader.int64()
+        break
+      case 0x32: {
+        const end = reader.end()
+        response.cancelReason = message.toString("utf8", reader.position, end)
+        reader.position = end
+        break
+      }
+      case 0x38:
+        response.fragment = reader.varint() !== 0
+        break
+      case eventTag:
+        response.firstEvent ??= start
+        reader.skip(tag)
+        break
+      default:
+        reader.skip(tag)
+    }
+  }
+  return response
+}
+
+const eventTag = 0x5a
+
+class DecodedResponse implements Response {
+  readonly #message: Buffer
+  #events: ReadonlyArray<WireEvent> | undefined
+  /** Where in the message the first event begins. */
+  firstEvent: number | undefined
+  revision = 0
+  watchId = 0
+  created = false
+  canceled = false
+  compactRevision = 0
+  cancelReason = ""
+  fragment = false
+
+  constructor(message: Buffer) {
+    this.#message = message
+  }
+
+  get hasEvents(): boolean {
+    return this.firstEvent !== undefined
+  }
+
+  get events(): ReadonlyArray<WireEvent> {
+    return this.#events ??= this.firstEvent === undefined ? [] : decodeEvents(this.#message, this.firstEvent)
+  }
+}
+
+const decodeEvents = (message: Buffer, from: number): ReadonlyArray<WireEvent> => {
+  const reader = new Reader(message)
+  reader.position = from
+  const events: Array<WireEvent> = []
+  while (reader.position < message.length) {
+    const tag = reader.varint()
+    if (tag === eventTag) events.push(event(reader, reader.end()))
+    else reader.skip(tag)
+  }
+  return events
+}
+
+const headerRevision = (reader: Reader, end: number): number => {
+  let revision = 0
+  while (reader.position < end) {
+    const tag = reader.varint()
+    if (tag === 0x18) revision = reader.int64()
+    else reader.skip(tag)
+  }
+  return revision
+}
+
+const event = (reader: Reader, end: number): WireEvent => {
+  let isDelete = false
+  let kv: WireKeyValue | undefined
+  let previous: WireKeyValue | undefined
+  while (reader.position < end) {
+    const tag = reader.varint()
+    switch (tag) {
+      case 0x08:
+        isDelete = reader.varint() === 1
+        break
+      case 0x12:
+        kv = keyValue(reader, reader.end())
+        break
+      case 0x1a:
+        previous = keyValue(reader, reader.end())
+        break
+      default:
+        reader.skip(tag)
+    }
+  }
+  if (kv === undefined) throw new Error("an event without a key")
+  return { isDelete, kv, previous }
+}
+
+const keyValue = (reader: Reader, end: number): WireKeyValue => {
+  let keyStart = 0
+  let keyEnd = 0
+  let valueStart = 0
+  let valueEnd = 0
+  let createRevision = 0
+  let modRevision = 0
+  let version = 0
+  let lease = 0n
+  while (reader.position < end) {
+    const tag = reader.varint()
+    switch (tag) {
+      case 0x0a:
+        keyEnd = reader.end()
+        keyStart = reader.position
+        reader.position = keyEnd
+        break
+      case 0x10:
+        createRevision = reader.int64()
+        break
+      case 0x18:
+        modRevision = reader.int64()
+        break
+      case 0x20:
+        version = reader.int64()
+        break
+      case 0x2a:
+        valueEnd = reader.end()
+        valueStart = reader.position
+        reader.position = valueEnd
+        break
+      case 0x30:
+        lease = reader.bigint64()
+        break
+      default:
+        reader.skip(tag)
+    }
+  }
+  return {
+    message: reader.bytes,
+    keyStart,
+    keyEnd,
+    valueStart,
+    valueEnd,
+    createRevision,
+    modRevision,
+    version,
+    lease
+  }
+}
+
+/** Reads protobuf's wire format. What is no message throws. */
+class Reader {
+  readonly bytes: Buffer
+  position = 0
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+  }
+
+  /** A number below 2^53; more is an error. */
+  varint(): number {
+    const bytes = this.bytes
+    let byte = bytes[this.position++]!
+    if (byte < 0x80) return byte
+    let value = byte & 0x7f
+    let factor = 0x80
+    do {
+      byte = bytes[this.position++]!
+      value += (byte & 0x7f) * factor
+      factor *= 0x80
+    } while (byte >= 0x80)
+    if (!(value <= Number.MAX_SAFE_INTEGER)) throw new Error("a number of more than 53 bits")
+    return value
+  }
+
+  /** An int64 that is small, or negative. Revisions stay below 2^53 for longer than etcd will be around. */
+  int64(): number {
+    const start = this.position
+    let length = 1
+    while (this.bytes[this.position++]! >= 0x80) length++
+    this.position = start
+    return length < 10 ? this.varint() : Number(this.bigint64())
+  }
+
+  bigint64(): bigint {
+    let value = 0n
+    let shift = 0n
+    let byte: number
+    do {
+      byte = this.bytes[this.position++]!
+      value |= BigInt(byte & 0x7f) << shift
+      shift += 7n
+    } while (byte >= 0x80)
+    return BigInt.asIntN(64, value)
+  }
+
+  /** Reads a length. Where what has this length ends. */
+  end(): number {
+    const length = this.varint()
+    const end = this.position + length
+    if (end > this.bytes.length) throw new Error("a field that goes beyond its message")
+    return end
+  }
+
+  skip(tag: number): void {
+    switch (tag & 7) {
+      case 0:
+        this.bigint64()
+        break
+      case 1:
+        this.position += 8
+        break
+      case 2:
+        this.position = this.end()
+        break
+      case 5:
+        this.position += 4
+        break
+      default:
+        throw new Error("an unknown wire type")
+    }
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * Makes batches, one per revision, of the events of the wire. This is the hot path of a watch.
+ */
+import * as Entry from "@effect-kv/core/Entry"
+import * as KvError from "@effect-kv/core/KvError"
+import type { Batch, Event } from "@effect-kv/core/Watch"
+import * as Option from "effect/Option"
+import { decodeKey, NotUtf8 } from "./codec.ts"
+import type { Segment } from "./watchBuffer.ts"
+import type { WireEvent, WireKeyValue } from "./watchWire.ts"
+
+/** What became of segments: batches, and the error that ends the watch after them. */
+export interface Decoded {
+  readonly batches: Array<Batch>
+  readonly error: KvError.KvError | undefined
+}
+
+/** No revision goes across segments. */
+export const decode = (segments: ReadonlyArray<Segment>): Decoded => {
+  const batches: Array<Batch> = []
+  for (const segment of segments) {
+    let start = 0
+    while (start < segment.length) {
+      const end = endOfRevision(segment, start)
+      try {
+        batches.push(toBatch(segment, start, end))
+      } catch (error) {
+        if (error instanceof NotUtf8) return { batches, error: notUtf8(error) }
+        throw error
+      }
+      start = end
+    }
+  }
+  return { batches, error: undefined }
+}
+
+const toBatch = (segment: Segment, start: number, end: number): Batch => {
+  const modRevision = segment[start]!.kv.modRevision
+  const revision = BigInt(modRevision)
+  const events: [Event, ...Array<Event>] = [toEvent(segment[start]!, revision)]
+  for (let i = start + 1; i < end; i++) events.push(toEvent(segment[i]!, revision))
+  return { revision, events }
+}
+
+const toEvent = (wire: WireEvent, revision: bigint): Event => {
+  const { isDelete, kv } = wire
+  const key = keyOf(kv)
+  const previous = wire.previous === undefined
+    ? Option.none()
+    : Option.some(toEntry(key, wire.previous, BigInt(wire.previous.modRevision)))
+  if (isDelete) return { _tag: "Delete", key, revision, previous }
+  const isCreate = kv.createRevision === kv.modRevision
+  return { _tag: "Put", key, revision, entry: toEntry(key, kv, revision), isCreate, previous }
+}
+
+const toEntry = (key: string, kv: WireKeyValue, modRevision: bigint): Entry.Entry =>
+  Entry.make({
+    key,
+    value: valueOf(kv),
+    createRevision: kv.createRevision === kv.modRevision ? modRevision : BigInt(kv.createRevision),
+    modRevision,
+    version: kv.version,
+    lease: kv.lease
+  })
+
+const keyOf = (kv: WireKeyValue): string => {
+  const key = kv.message.toString("utf8", kv.keyStart, kv.keyEnd)
+  // What is not UTF-8 decodes to U+FFFD, which can be meant as well.
+  return key.includes("\ufffd") ? decodeKey(kv.message.subarray(kv.keyStart, kv.keyEnd)) : key
+}
+
+/** A copy, unless it is most of the message: an entry that is kept would keep the whole message in memory. */
+const valueOf = ({ message, valueEnd, valueStart }: WireKeyValue): Uint8Array => {
+  const view = message.subarray(valueStart, valueEnd)
+  return view.length * 2 > message.buffer.byteLength ? view : new Uint8Array(view)
+}
+
+const notUtf8 = (error: NotUtf8): KvError.KvError =>
+  KvError.make(new KvError.InvalidRequest({ message: error.message }))
+
+/** The index after the last event of the revision that the event at `start` belongs to. */
+const endOfRevision = (events: ReadonlyArray<WireEvent>, start: number): number => {
+  const revision = events[start]!.kv.modRevision
+  let end = start + 1
+  while (end < events.length && events[end]!.kv.modRevision === revision) end++
+  return end
+}
+
+/** Where the revision that the last event belongs to begins. */
+export const lastRevisionStart = (events: ReadonlyArray<WireEvent>): number => {
+  let start = events.length - 1
+  const revision = events[start]!.kv.modRevision
+  while (start > 0 && events[start - 1]!.kv.modRevision === revision) start--
+  return start
+}
+
+/** The index of the first event of `revision` or later. Events come in the order of their revisions. */
+export const indexOfRevision = (events: ReadonlyArray<WireEvent>, revision: bigint): number => {
+  let index = 0
+  while (index < events.length && events[index]!.kv.modRevision < revision) index++
+  return index
+}
+
+/** About what an event weighs in memory beyond its key and values. */
+const eventOverhead = 256
+
+/** About what the events weigh in memory. */
+export const sizeOf = (events: ReadonlyArray<WireEvent>): number => {
+  let bytes = events.length * eventOverhead
+  for (const { kv, previous } of events) {
+    bytes += kv.keyEnd - kv.keyStart + kv.valueEnd - kv.valueStart
+    if (previous !== undefined) bytes += previous.valueEnd - previous.valueStart + eventOverhead
+  }
+  return bytes
+}

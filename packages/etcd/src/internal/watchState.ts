@@ -1,0 +1,328 @@
+/**
+ * One watch: which states it has, what can happen to it in each, and from where it goes on.
+ *
+ * ```text
+ *            attach                 created                     too much buffered
+ *  Waiting ----------> Creating ---------------> Live ------------------------------> Parked
+ *     ^                  |  ^ |                    |                                     |
+ *     |   stream lost    |  |_| history needed     |  stream lost                        |  consumer has drained
+ *     |   or other lane  |                         |  or other lane                      |
+ *     +------------------+-------------------------+                                     |
+ *     +----------------------------------------------------------------------------------+
+ *
+ *  any state -> Ended: refused, compacted, undecodable, closed by its scope or by the client
+ * ```
+ *
+ * All of it is synchronous and knows neither fibers nor sockets: streams, the consumer's waiting and time are outside.
+ *
+ * **Where a watch goes on.** `next` is the first revision that is not completely received. It moves
+ * - past the header's revision when a watch that starts "now" is created,
+ * - past the last event of a response that is complete (`fragment` false),
+ * - to the last event's revision in a fragment: etcd sends a watch's events in the order of their revisions, so the
+ *   revisions before it are complete, and it alone may go on in the next fragment; its events are held back until then,
+ * - past the revision of a progress notification for this watch. Of those only the periodic ones are relied on, which are
+ *   sent through the same queue as the watch's events and only while the watch is synced. Answers to a progress
+ *   request (id -1, for all watches of a stream) overtook events before etcd 3.4.25 and 3.5.8; none is requested, and
+ *   one that comes is ignored.
+ *
+ * What comes below `next` is dropped, whatever the server sends.
+ *
+ * **Compaction.** A watch from revision r is refused when the compact revision is above r. At r itself it is accepted, but a
+ * delete made in revision r is gone (before etcd 3.5.18), which would be a silent gap. So a watch that needs history
+ * asks from r - 1, and what that gives twice is dropped: as the contract has it, a watch starts after the compact revision.
+ */
+import * as KvError from "@effect-kv/core/KvError"
+import type { Batch, Status, WatchRequest } from "@effect-kv/core/Watch"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import { type Limits, WatchBuffer } from "./watchBuffer.ts"
+import * as watchEvents from "./watchEvents.ts"
+import type { Response, WireEvent } from "./watchWire.ts"
+
+/** The stream that a watch is on, as the watch sees it. */
+export interface Carrier {
+  readonly lane: Lane
+  /** Asks the server for the watch from a revision on, `0n` for now. Gives the id that it has on this stream. */
+  readonly create: (watch: WatchState, from: bigint) => number
+  /** Takes the watch with this id off the stream, here and on the server. Nothing of it is heard of any more. */
+  readonly cancel: (id: number) => void
+  readonly known: Known
+}
+
+/**
+ * Which streams a watch belongs on. etcd sends a watch that catches up 1000 revisions at a time, however large they are, and
+ * nothing else on that stream until they are sent. So those far behind are kept apart from those that are not.
+ */
+export type Lane = "live" | "catchUp"
+
+/** What is known of the store. */
+export interface Known {
+  /** The highest revision that it is known to have had. */
+  revision: bigint
+}
+
+export type State =
+  | { readonly _tag: "Waiting" }
+  | { readonly _tag: "Creating"; readonly carrier: Carrier; readonly id: number; readonly from: bigint }
+  | { readonly _tag: "Live"; readonly carrier: Carrier; readonly id: number }
+  | { readonly _tag: "Parked" }
+  | { readonly _tag: "Ended"; readonly error: KvError.KvError }
+
+const waiting: State = { _tag: "Waiting" }
+const parked: State = { _tag: "Parked" }
+
+export class WatchState {
+  readonly request: WatchRequest
+  readonly limits: Limits
+  /** Called when the watch wants to be attached to a stream. */
+  readonly wantCarrier: (watch: WatchState) => void
+
+  state: State = waiting
+  /** The first revision that is not completely received, `undefined` until it is known what "now" is. */
+  next: bigint | undefined
+  /** What is delivered is after this revision; known once the store has confirmed the watch. */
+  revision: bigint | undefined
+  /** Why the watch has no connection, where it had one before. */
+  interrupted: string | undefined
+  /** Wakes whoever waits for the watch to be confirmed. */
+  onConfirmed: (() => void) | undefined
+  /** Wakes whoever waits for something to take. */
+  onReady: (() => void) | undefined
+  readonly statusListeners: Set<(status: Status | undefined) => void> = new Set()
+
+  readonly #buffer = new WatchBuffer()
+  /** Events of the revision that goes on in the next fragment. */
+  #held: Array<WireEvent> = []
+
+  constructor(request: WatchRequest, limits: Limits, wantCarrier: (watch: WatchState) => void) {
+    this.request = request
+    this.limits = limits
+    this.wantCarrier = wantCarrier
+    this.next = request.startRevision
+  }
+
+  get bufferedBytes(): number {
+    return this.#buffer.bytes
+  }
+
+  /** Whether a poll would give something. */
+  get canPoll(): boolean {
+    return !this.#buffer.isEmpty || this.state._tag === "Ended"
+  }
+
+  get status(): Status | undefined {
+    if (this.state._tag === "Ended") return undefined
+    return this.interrupted === undefined
+      ? { _tag: "Live", revision: this.next === undefined ? 0n : this.next - 1n }
+      : { _tag: "Interrupted", message: this.interrupted }
+  }
+
+  // ---------------------------------------------------------------------------
+  // what a stream does to it
+  // ---------------------------------------------------------------------------
+
+  attach(carrier: Carrier): void {
+    if (this.state._tag !== "Waiting") return
+    const { known } = carrier
+    // The store confirms at once what starts now, and what is to be waited for is only that.
+    const isProbe = this.revision === undefined && this.#isFarBehind(known.revision)
+    this.#create(carrier, isProbe ? 0n : this.#from(known.revision))
+  }
+
+  /** The store has confirmed the watch, at the revision that it had then. */
+  created(headerRevision: bigint): void {
+    if (this.state._tag !== "Creating") return
+    const { carrier, from, id } = this.state
+    if (this.next === undefined) {
+      this.next = headerRevision + 1n
+    } else if (carrier.lane === "live" && this.#isFarBehind(headerRevision)) {
+      this.#leave(carrier, id)
+      return
+    } else if ((from === 0n || from !== this.next - 1n) && from !== this.#from(headerRevision)) {
+      carrier.cancel(id)
+      this.#create(carrier, this.#from(headerRevision))
+      return
+    }
+    this.state = { _tag: "Live", carrier, id }
+    this.#confirmed(this.next - 1n)
+  }
+
+  received({ events, fragment, revision }: Response): void {
+    if (this.state._tag !== "Live" || this.next === undefined) return
+    const start = watchEvents.indexOfRevision(events, this.next)
+    const fresh = start === 0 ? events : events.slice(start)
+    if (fresh.length === 0) return
+    if (fragment) this.#receiveFragment(fresh)
+    else this.#receiveWhole(fresh)
+    if (!this.#buffer.isEmpty) this.#wake()
+    // Only now: who waits for events has taken them, and may have closed the watch.
+    this.#parkIfFull(fragment)
+    if (!fragment) this.#goLive(BigInt(revision))
+  }
+
+  /** Everything up to the revision has been sent. */
+  progressed(revision: bigint): void {
+    if (this.state._tag !== "Live" || this.next === undefined) return
+    if (revision >= this.next) this.next = revision + 1n
+    this.#goLive(revision)
+  }
+
+  /** The stream is gone, and with it the watch on the server. */
+  lost(message: string): void {
+    if (this.state._tag !== "Creating" && this.state._tag !== "Live") return
+    this.state = waiting
+    this.#held = []
+    if (this.revision !== undefined) this.#setInterrupted(message)
+  }
+
+  /** There was no stream to be had. */
+  stillWaiting(message: string): void {
+    if (this.state._tag === "Waiting" && this.revision !== undefined) this.#setInterrupted(message)
+  }
+
+  /** The server has dropped the watch: history before the revision is gone. */
+  compacted(compactRevision: bigint): void {
+    this.end(KvError.make(new KvError.Compacted({ compactRevision })))
+  }
+
+  // ---------------------------------------------------------------------------
+  // what its consumer does to it
+  // ---------------------------------------------------------------------------
+
+  /** What there is to take, else the error that the watch ended with, else `undefined`. */
+  poll(): NonEmptyReadonlyArray<Batch> | KvError.KvError | undefined {
+    const segments = this.#buffer.take()
+    if (segments.length === 0) return this.state._tag === "Ended" ? this.state.error : undefined
+    const { batches, error } = watchEvents.decode(segments)
+    if (error !== undefined) {
+      this.#buffer.clear()
+      this.end(error)
+    } else if (this.state._tag === "Parked" && this.#buffer.bytes <= this.limits.resume) {
+      this.state = waiting
+      this.wantCarrier(this)
+    }
+    if (isNonEmpty(batches)) return batches
+    return this.state._tag === "Ended" ? this.state.error : undefined
+  }
+
+  /** Ends the watch, on the server too. What is in the buffer can still be taken. */
+  end(error: KvError.KvError): void {
+    if (this.state._tag === "Ended") return
+    const before = this.state
+    this.state = { _tag: "Ended", error }
+    this.#held = []
+    if (before._tag === "Creating" || before._tag === "Live") before.carrier.cancel(before.id)
+    for (const listener of Array.from(this.statusListeners)) listener(undefined)
+    this.statusListeners.clear()
+    this.#wakeConfirmed()
+    this.#wake()
+  }
+
+  /** Ends the watch and forgets what is in the buffer. */
+  close(error: KvError.KvError): void {
+    this.#buffer.clear()
+    this.end(error)
+  }
+
+  // ---------------------------------------------------------------------------
+
+  /**
+   * Where it belongs, by what is known. All begin with the others, where an answer does not wait behind what is sent to those
+   * that catch up.
+   */
+  lane(known: Known): Lane {
+    return this.revision !== undefined && this.#isFarBehind(known.revision) ? "catchUp" : "live"
+  }
+
+  #isFarBehind(revision: bigint): boolean {
+    return this.next !== undefined && revision - this.next >= this.limits.farBehind
+  }
+
+  /** Comes back to the others, once it has caught up with the store as it was at `revision`. */
+  #goLive(revision: bigint): void {
+    if (this.state._tag !== "Live" || this.state.carrier.lane === "live") return
+    const { carrier, id } = this.state
+    if (revision - this.next! < this.limits.nearlyThere && this.lane(carrier.known) === "live") this.#leave(carrier, id)
+  }
+
+  /** Goes to the other lane. */
+  #leave(carrier: Carrier, id: number): void {
+    carrier.cancel(id)
+    this.state = waiting
+    // Whatever comes after `next` will be given: there is nothing more to confirm.
+    if (this.revision === undefined) this.#confirmed(this.next! - 1n)
+    if (this.state._tag === "Waiting") this.wantCarrier(this)
+  }
+
+  /** From where to ask, where the store is at `revision`. */
+  #from(revision: bigint): bigint {
+    if (this.next === undefined) return 0n
+    return this.next <= revision && this.next > 1n ? this.next - 1n : this.next
+  }
+
+  #create(carrier: Carrier, from: bigint): void {
+    this.state = { _tag: "Creating", carrier, id: carrier.create(this, from), from }
+  }
+
+  #confirmed(revision: bigint): void {
+    this.revision ??= revision
+    if (this.interrupted !== undefined) {
+      this.interrupted = undefined
+      this.#notifyStatus()
+    }
+    this.#wakeConfirmed()
+  }
+
+  #receiveWhole(events: ReadonlyArray<WireEvent>): void {
+    const all = this.#held.length === 0 ? events : [...this.#held, ...events]
+    this.#held = []
+    this.#push(all)
+    this.next = BigInt(events[events.length - 1]!.kv.modRevision) + 1n
+  }
+
+  #receiveFragment(events: ReadonlyArray<WireEvent>): void {
+    const all = this.#held.length === 0 ? [...events] : this.#held.concat(events)
+    const complete = watchEvents.lastRevisionStart(all)
+    this.#held = complete === 0 ? all : all.slice(complete)
+    if (complete === 0) return
+    this.#push(all.slice(0, complete))
+    this.next = BigInt(this.#held[0]!.kv.modRevision)
+  }
+
+  #push(events: ReadonlyArray<WireEvent>): void {
+    this.#buffer.push(events, watchEvents.sizeOf(events))
+  }
+
+  /** A full buffer costs the watch its place on the stream, not the stream its flow: others are on it. */
+  #parkIfFull(fragment: boolean): void {
+    if (this.state._tag !== "Live") return
+    if (this.#buffer.bytes <= (fragment ? this.limits.parkWithinResponse : this.limits.park)) return
+    this.state.carrier.cancel(this.state.id)
+    this.state = parked
+    this.#held = []
+  }
+
+  #setInterrupted(message: string): void {
+    if (this.interrupted === message) return
+    this.interrupted = message
+    this.#notifyStatus()
+  }
+
+  #notifyStatus(): void {
+    const status = this.status
+    for (const listener of Array.from(this.statusListeners)) listener(status)
+  }
+
+  #wakeConfirmed(): void {
+    const wake = this.onConfirmed
+    this.onConfirmed = undefined
+    wake?.()
+  }
+
+  #wake(): void {
+    const wake = this.onReady
+    this.onReady = undefined
+    wake?.()
+  }
+}
+
+const isNonEmpty = (batches: ReadonlyArray<Batch>): batches is NonEmptyReadonlyArray<Batch> => batches.length > 0

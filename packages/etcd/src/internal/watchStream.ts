@@ -1,0 +1,166 @@
+/**
+ * One stream to one server, with many watches on it: gives them ids, and each response to the watch that it is for.
+ *
+ * The server answers creates in the order in which they were sent. A refused one has the id -1 in its answer, so that the
+ * order alone tells whose it was. An id is never used again on the same stream: what the server had queued for a
+ * cancelled watch may come, or be kept for the next watch of that id.
+ */
+import type { Carrier, Known, Lane, WatchState } from "./watchState.ts"
+import * as watchWire from "./watchWire.ts"
+
+/** What a stream tells the one who opened it. */
+export interface Owner {
+  /** The server refused to create the watch, or cancelled it, for this reason. It is off the stream. */
+  readonly refused: (stream: WatchStream, watch: WatchState, reason: string) => void
+  /** The server has confirmed a watch. */
+  readonly confirmed: (stream: WatchStream) => void
+  /** What came makes no sense. */
+  readonly confused: (stream: WatchStream, message: string) => void
+}
+
+export interface Options {
+  readonly lane: Lane
+  readonly endpoint: string
+  /** Whether a new token was made for it. */
+  readonly hasNewToken: boolean
+  /** Whether the server is to split large responses. */
+  readonly fragment: boolean
+  readonly known: Known
+}
+
+interface PendingCreate {
+  readonly id: number
+  /** `undefined` once it was cancelled: the answer comes nevertheless. */
+  watch: WatchState | undefined
+}
+
+export class WatchStream implements Carrier {
+  readonly lane: Lane
+  readonly endpoint: string
+  readonly hasNewToken: boolean
+  readonly fragment: boolean
+  readonly #send: (request: watchWire.Request) => void
+  readonly #owner: Owner
+  readonly #watches = new Map<number, WatchState>()
+  #creating: Array<PendingCreate> = []
+  #lastId = 0
+  #ended = false
+  /** How often the stream was looked at since the server was last heard. */
+  silentTicks = 0
+  /** How often it was looked at since it had its last watch. */
+  idleTicks = 0
+  /** How often it was looked at since it has confirmed a watch. */
+  ticks = 0
+  /** Whether the server has confirmed any watch on it. */
+  hasConfirmed = false
+  readonly known: Known
+
+  constructor(options: Options, send: (request: watchWire.Request) => void, owner: Owner) {
+    this.lane = options.lane
+    this.endpoint = options.endpoint
+    this.hasNewToken = options.hasNewToken
+    this.fragment = options.fragment
+    this.known = options.known
+    this.#send = send
+    this.#owner = owner
+  }
+
+  get isEmpty(): boolean {
+    return this.#watches.size === 0
+  }
+
+  /** Whether any watch on it was confirmed. */
+  get isLive(): boolean {
+    return this.#watches.size > this.#creating.filter(({ watch }) => watch !== undefined).length
+  }
+
+  get awaitsAnswer(): boolean {
+    return this.#creating.length > 0
+  }
+
+  create(watch: WatchState, from: bigint): number {
+    const id = ++this.#lastId
+    this.#watches.set(id, watch)
+    // Silence counts from the first question on.
+    if (!this.awaitsAnswer) this.silentTicks = 0
+    this.idleTicks = 0
+    this.#creating.push({ id, watch })
+    this.#send(watchWire.create(watch.request, id, from, this.fragment))
+    return id
+  }
+
+  cancel(id: number): void {
+    if (this.#ended || !this.#watches.delete(id)) return
+    const pending = this.#creating.find((create) => create.id === id)
+    if (pending !== undefined) pending.watch = undefined
+    this.#send(watchWire.cancel(id))
+  }
+
+  /** Takes the watches off that the server owes an answer for. */
+  takeUnanswered(): ReadonlyArray<WatchState> {
+    const unanswered = this.#creating.flatMap(({ id, watch }) => watch === undefined ? [] : [{ id, watch }])
+    for (const { id } of unanswered) this.cancel(id)
+    return unanswered.map(({ watch }) => watch)
+  }
+
+  /** Nothing is sent any more. Returns the watches that were on the stream. */
+  end(): ReadonlyArray<WatchState> {
+    this.#ended = true
+    const watches = [...this.#watches.values()]
+    this.#watches.clear()
+    this.#creating = []
+    return watches
+  }
+
+  receive(response: watchWire.Response): void {
+    if (this.#ended) return
+    this.silentTicks = 0
+    if (response.hasEvents) {
+      this.#watches.get(response.watchId)?.received(response)
+    } else if (response.created) {
+      this.#answered(response)
+    } else if (response.canceled) {
+      this.#cancelled(response)
+    } else {
+      this.#watches.get(response.watchId)?.progressed(this.#revisionOf(response))
+    }
+  }
+
+  #answered(response: watchWire.Response): void {
+    const create = this.#creating.shift()
+    if (create === undefined || !response.canceled && create.id !== response.watchId) {
+      this.#owner.confused(this, `the server created watch ${response.watchId}, which was not asked for`)
+      return
+    }
+    if (response.canceled) {
+      if (create.watch !== undefined) this.#refuse(create.id, create.watch, response)
+      return
+    }
+    const revision = this.#revisionOf(response)
+    this.hasConfirmed = true
+    create.watch?.created(revision)
+    this.#owner.confirmed(this)
+  }
+
+  /** Answers to our own cancels come here too; those watches are no longer known. */
+  #cancelled(response: watchWire.Response): void {
+    const watch = this.#watches.get(response.watchId)
+    if (watch !== undefined) this.#refuse(response.watchId, watch, response)
+  }
+
+  #refuse(id: number, watch: WatchState, response: watchWire.Response): void {
+    if (response.compactRevision > 0) {
+      // The server keeps a compacted watch until it is cancelled, so that it stays here until it has ended.
+      watch.compacted(BigInt(response.compactRevision))
+      return
+    }
+    this.#watches.delete(id)
+    this.#owner.refused(this, watch, response.cancelReason)
+  }
+
+  #revisionOf(response: watchWire.Response): bigint {
+    const revision = BigInt(response.revision)
+    if (revision > this.known.revision) this.known.revision = revision
+    return revision
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The end of a client: what is under way, and that nothing keeps the process alive.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import type { KvError } from "@effect-kv/core/KvError"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { client, reason, timed } from "./support/client.ts"
+import * as FakeEtcd from "./support/FakeEtcd.ts"
+
+/** Runs a program in a process of its own, and tells what it wrote and when after its last line it ended. */
+const run = (
+  program: string,
+  endpoint: string
+): Effect.Effect<{ readonly output: string; readonly lingered: number }> =>
+  Effect.callback((resume) => {
+    const file = fileURLToPath(new URL(`./programs/${program}`, import.meta.url))
+    let closed = Number.NaN
+    const child = execFile(process.execPath, [file, endpoint], { timeout: 25_000 }, (error, output, errors) => {
+      const lingered = performance.now() - closed
+      resume(
+        error === null ? Effect.succeed({ output, lingered }) : Effect.die(new Error(`${error.message}\n${errors}`))
+      )
+    })
+    child.stdout!.on("data", (chunk: Buffer) => {
+      if (chunk.includes("closed")) closed = performance.now()
+    })
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+describe("closing a client", () => {
+  it.live("ends reads with Closed, writes that may have left as Indeterminate, and nothing hangs", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make()
+      const scope = yield* Scope.make()
+      const kv = yield* Scope.provide(client({ endpoints: [fake.endpoint], deadline: "1 hour" }), scope)
+      const reading = yield* Effect.forkChild(reason(kv.get("a")))
+      const writing = yield* Effect.forkChild(reason(kv.put("a", "1")))
+      const granting = yield* Effect.forkChild(reason(kv.backend.leaseGrant({ ttl: "5 seconds" })))
+      const renewing = yield* Effect.forkChild(reason(kv.backend.leaseKeepAlive(1n)))
+      yield* fake.awaitReceived(3)
+      const [elapsed] = yield* timed(Scope.close(scope, Exit.void))
+      assert.isBelow(elapsed, 500)
+      assert.strictEqual((yield* Fiber.join(reading))._tag, "Closed")
+      assert.strictEqual((yield* Fiber.join(writing))._tag, "Indeterminate")
+      assert.strictEqual((yield* Fiber.join(granting))._tag, "Indeterminate")
+      assert.strictEqual((yield* Fiber.join(renewing))._tag, "Closed")
+      yield* fake.awaitCancelled(3)
+      for (const call of [kv.get("a"), kv.put("a", "1"), kv.backend.leaseRevoke(1n), kv.backend.leaseKeepAlive(1n)]) {
+        const failure = yield* reason<unknown>(call as Effect.Effect<unknown, KvError>)
+        assert.strictEqual(failure._tag, "Closed")
+        assert.strictEqual(failure.outcome, "NotApplied")
+      }
+    }))
+
+  it.live("ends calls that wait for a connection, for a token, or to try again", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({ code: 14, details: "etcdserver: leader changed" }))
+      const hanging = yield* FakeEtcd.make()
+      const scope = yield* Scope.make()
+      const auth = { username: "a", password: Redacted.make("b") }
+      const clients = yield* Effect.all([
+        client({ endpoints: ["http://127.0.0.1:1"], deadline: "1 hour" }),
+        client({ endpoints: [fake.endpoint], deadline: "1 hour" }),
+        client({ endpoints: [hanging.endpoint], deadline: "1 hour", auth })
+      ]).pipe(Effect.provideService(Scope.Scope, scope))
+      const fibers = yield* Effect.forEach(clients, (kv) => Effect.forkChild(reason(kv.get("a"))))
+      yield* fake.awaitReceived(3)
+      yield* hanging.awaitReceived(1)
+      yield* Scope.close(scope, Exit.void)
+      for (const fiber of fibers) assert.strictEqual((yield* Fiber.join(fiber))._tag, "Closed")
+    }))
+
+  it.live("a layer can be built and closed without a server, at once", () =>
+    Effect.gen(function*() {
+      const [elapsed] = yield* timed(
+        Effect.void.pipe(Effect.provide(EtcdLayer.layer({ endpoints: ["http://127.0.0.1:1"] })))
+      )
+      assert.isBelow(elapsed, 500)
+    }))
+})
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+  it.effect("nothing keeps the process alive after it, whatever was under way", () =>
+    Effect.gen(function*() {
+      const { endpoints } = yield* EtcdCluster.EtcdCluster
+      const { lingered, output } = yield* run("closes.ts", endpoints[0]!)
+      assert.include(output, "closed")
+      assert.isBelow(lingered, 1000)
+    }))
+
+  it.effect("nothing keeps the process alive after it where no server can be reached", () =>
+    Effect.gen(function*() {
+      const { lingered } = yield* run("closes-unreachable.ts", "http://127.0.0.1:1")
+      assert.isBelow(lingered, 1000)
+    }))
+
+  it.effect("no connection is left on the server", () =>
+    Effect.gen(function*() {
+      const { endpoints } = yield* EtcdCluster.EtcdCluster
+      const proxy = yield* TcpProxy.make({ target: endpoints[0]! })
+      yield* Effect.scoped(Effect.gen(function*() {
+        const kv = yield* client({ endpoints: [proxy.endpoint] })
+        yield* kv.put("a", "1")
+        const { id } = yield* kv.backend.leaseGrant({ ttl: "5 seconds" })
+        yield* kv.backend.leaseKeepAlive(id)
+        yield* kv.backend.watch({ range: KeyRange.all })
+        assert.isAbove((yield* proxy.stats).live, 0)
+      }))
+      yield* Effect.repeat(proxy.stats, { until: ({ live }) => live === 0 })
+    }))
+
+  it.effect("another client of the process is not touched", () =>
+    Effect.gen(function*() {
+      const { endpoints } = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({ endpoints })
+      yield* kv.put("a", "1")
+      yield* Effect.provide(Kv.put("a", "2"), EtcdLayer.layer({ endpoints }))
+      const busy = yield* Effect.forkChild(Effect.forEach(Array.from({ length: 200 }), () => kv.get("a")))
+      for (let i = 0; i < 5; i++) yield* Effect.provide(Kv.get("a"), EtcdLayer.layer({ endpoints }))
+      yield* Fiber.join(busy)
+    }))
+})

@@ -1,0 +1,40 @@
+/**
+ * Memory against a real etcd of the version under test: random programs, the same on both, must come out the same.
+ *
+ * `EFFECT_KV_DIFFERENTIAL_RUNS` tries more of them.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import * as Differential from "@effect-kv/test-suite/Differential"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+const memory = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const kv = yield* Effect.flatMap(store.connect, Kv.make)
+  return { kv, compact: store.compact }
+})
+
+const etcd = Effect.gen(function*() {
+  const cluster = yield* EtcdCluster.make()
+  const context = yield* Layer.build(EtcdLayer.layer({ endpoints: cluster.endpoints }))
+  const client = Context.get(context, EtcdClient.EtcdClient)
+  return {
+    kv: Context.get(context, Kv.Kv),
+    compact: (revision: bigint) => Effect.tryPromise(() => client.etcd3.kv.compact({ revision: `${revision}` }))
+  }
+})
+
+const runs = Number(process.env["EFFECT_KV_DIFFERENTIAL_RUNS"] ?? 300)
+
+describe(`memory and etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
+  it.live(`${runs} random programs come out the same`, () =>
+    Effect.gen(function*() {
+      yield* Differential.check({ memory: yield* memory, etcd: yield* etcd }, { runs })
+    }), 60_000 + 1000 * runs)
+})

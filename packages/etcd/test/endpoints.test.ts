@@ -1,0 +1,70 @@
+/**
+ * Which endpoint is used when.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { type Endpoint, make } from "../src/internal/endpoints.ts"
+
+const endpoint = (address: string): Endpoint =>
+  ({ address, suspendedUntil: 0, failures: 0, answeredAt: Number.NEGATIVE_INFINITY }) as Endpoint
+
+const setup = (...names: ReadonlyArray<string>) => {
+  const all = names.map(endpoint)
+  const endpoints = make(all, 0)
+  return {
+    endpoints,
+    all,
+    chosen: (now: number, ...avoid: ReadonlyArray<string>) => endpoints.choose(now, new Set(avoid)).address
+  }
+}
+
+describe("endpoints", () => {
+  it("the preferred one is used until it fails, then the next, and that one from then on", () => {
+    const { all, chosen, endpoints } = setup("a", "b", "c")
+    assert.strictEqual(chosen(0), "a")
+    endpoints.succeeded(all[0]!, 1)
+    assert.strictEqual(chosen(2), "a")
+    endpoints.failed(all[0]!, 3)
+    assert.strictEqual(chosen(4), "b")
+    endpoints.succeeded(all[1]!, 5)
+    assert.strictEqual(chosen(1_000_000), "b")
+  })
+
+  it("one that failed is tried again after a while, if no other took its place", () => {
+    const { all, chosen, endpoints } = setup("a", "b")
+    endpoints.failed(all[0]!, 0)
+    endpoints.failed(all[1]!, 1)
+    assert.strictEqual(chosen(2), "a")
+    assert.strictEqual(chosen(600), "a")
+  })
+
+  it("failures at the same time count once, repeated ones ever longer, up to a limit", () => {
+    const { all, endpoints } = setup("a", "b")
+    const a = all[0]!
+    for (let i = 0; i < 100; i++) endpoints.failed(a, i)
+    assert.strictEqual(a.suspendedUntil, 500)
+    endpoints.failed(a, 600)
+    assert.strictEqual(a.suspendedUntil, 1600)
+    for (let now = 2000; now < 10_000_000; now += 20_000) endpoints.failed(a, now)
+    endpoints.failed(a, 20_000_000)
+    assert.strictEqual(a.suspendedUntil, 20_010_000)
+    endpoints.succeeded(a, 20_000_001)
+    endpoints.failed(a, 20_000_002)
+    assert.strictEqual(a.suspendedUntil, 20_000_502)
+  })
+
+  it("those to be avoided come last, before and after those that failed", () => {
+    const { all, chosen, endpoints } = setup("a", "b", "c")
+    assert.strictEqual(chosen(0, "a"), "b")
+    assert.strictEqual(chosen(0, "a", "b"), "c")
+    assert.strictEqual(chosen(0, "a", "b", "c"), "a")
+    endpoints.failed(all[1]!, 0)
+    assert.strictEqual(chosen(1, "a"), "c")
+    assert.strictEqual(chosen(1, "a", "c"), "b")
+  })
+
+  it("a single one is always used", () => {
+    const { all, chosen, endpoints } = setup("a")
+    endpoints.failed(all[0]!, 0)
+    assert.strictEqual(chosen(1, "a"), "a")
+  })
+})

@@ -1,0 +1,207 @@
+/**
+ * Three members, of which one is killed, stopped, paused or cut off under load: no read fails, each write is confirmed or
+ * Indeterminate, and by the server's own history none was applied twice.
+ */
+import type { KvError } from "@effect-kv/core/KvError"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Ref from "effect/Ref"
+import { client, timed } from "./support/client.ts"
+
+interface Load {
+  /** The outcome of each write, by its value. */
+  readonly writes: ReadonlyMap<string, Exit.Exit<unknown, KvError>>
+  readonly failedReads: ReadonlyArray<KvError>
+  readonly reads: number
+}
+
+layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+  /** Reads and writes of several fibers, until `fault` is over and then until all have gone on for a while. */
+  const underLoad = Effect.fnUntraced(function*(
+    endpoints: ReadonlyArray<string>,
+    name: string,
+    fault: Effect.Effect<void, unknown, EtcdCluster.EtcdCluster>
+  ) {
+    // Several clients, since each begins with an endpoint of its own choice.
+    const clients = yield* Effect.forEach([1, 2, 3], () => client({ endpoints, deadline: "10 seconds" }))
+    const stop = yield* Ref.make(false)
+    const writes = new Map<string, Exit.Exit<unknown, KvError>>()
+    const failedReads: Array<KvError> = []
+    let reads = 0
+    const until = Effect.map(Ref.get(stop), (stopped) => stopped)
+    const fibers = yield* Effect.forEach(
+      clients.flatMap((kv) => [kv, kv, kv, kv]),
+      (kv, worker) =>
+        Effect.forkChild(Effect.gen(function*() {
+          for (let i = 0; !(yield* until); i++) {
+            const value = `${name}/${worker}/${i}`
+            writes.set(value, yield* Effect.exit(kv.put(`load/${worker}`, value)))
+            const read = yield* Effect.result(kv.get(`load/${worker}`))
+            reads += 1
+            if (read._tag === "Failure") failedReads.push(read.failure)
+          }
+        }))
+    )
+    yield* Effect.sleep("500 millis")
+    yield* fault
+    yield* Effect.sleep("1 second")
+    yield* Ref.set(stop, true)
+    yield* Fiber.joinAll(fibers)
+    return { writes, failedReads, reads } satisfies Load
+  })
+
+  const check = Effect.fnUntraced(function*(load: Load, from: bigint) {
+    const cluster = yield* EtcdCluster.EtcdCluster
+    assert.deepStrictEqual(load.failedReads.map((error) => error.message), [])
+    const history = yield* cluster.watchFrom(from)
+    const applied = new Map<string, number>()
+    for (const { value } of yield* history.upTo(yield* cluster.revision)) {
+      applied.set(value, (applied.get(value) ?? 0) + 1)
+    }
+    let confirmed = 0
+    for (const [value, exit] of load.writes) {
+      const times = applied.get(value) ?? 0
+      if (Exit.isSuccess(exit)) {
+        confirmed += 1
+        assert.strictEqual(times, 1, `${value} was confirmed and applied ${times} times`)
+      } else {
+        const error = Option.getOrThrow(Exit.findErrorOption(exit))
+        assert.strictEqual(error.reason._tag, "Indeterminate", error.message)
+        assert.isAtMost(times, 1, `${value} was applied ${times} times`)
+      }
+    }
+    assert.isAbove(confirmed, 100)
+  })
+
+  const faults: ReadonlyArray<readonly [string, Effect.Effect<void, unknown, EtcdCluster.EtcdCluster>]> = [
+    [
+      "each member is killed and started again, one after the other",
+      Effect.flatMap(EtcdCluster.EtcdCluster, (cluster) =>
+        Effect.forEach(
+          cluster.members,
+          (member) => Effect.andThen(member.kill, Effect.andThen(Effect.sleep("500 millis"), member.start)),
+          { discard: true }
+        ))
+    ],
+    [
+      "the leader is killed",
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        const leader = yield* cluster.leader
+        yield* leader.kill
+        yield* Effect.sleep("2 seconds")
+        yield* leader.start
+      })
+    ],
+    [
+      "the leader shuts down in order",
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        const leader = yield* cluster.leader
+        yield* leader.stop
+        yield* leader.start
+      })
+    ],
+    [
+      "leadership moves",
+      Effect.flatMap(
+        EtcdCluster.EtcdCluster,
+        (cluster) => Effect.andThen(Effect.asVoid(cluster.moveLeader()), Effect.asVoid(cluster.moveLeader()))
+      )
+    ],
+    [
+      "a member hangs",
+      Effect.flatMap(EtcdCluster.EtcdCluster, (cluster) =>
+        Effect.gen(function*() {
+          const leader = yield* cluster.leader
+          yield* Effect.acquireUseRelease(leader.pause, () => Effect.sleep("3 seconds"), () => leader.resume)
+        }))
+    ]
+  ]
+
+  for (const [title, fault] of faults) {
+    it.effect(`while ${title}`, () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        yield* cluster.awaitHealthy
+        const from = (yield* cluster.revision) + 1n
+        const load = yield* underLoad(cluster.endpoints, title, fault)
+        yield* cluster.startAll
+        yield* check(load, from)
+      }), 60_000)
+  }
+
+  it.effect("while a member is cut off from its clients alone, twice", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      yield* cluster.awaitHealthy
+      const from = (yield* cluster.revision) + 1n
+      const proxies = yield* Effect.forEach(cluster.endpoints, (target) => TcpProxy.make({ target }))
+      const cutOff = Effect.forEach(proxies, (proxy) =>
+        Effect.andThen(proxy.blackhole(), Effect.andThen(Effect.sleep("1500 millis"), proxy.heal)))
+      const load = yield* underLoad(
+        proxies.map(({ endpoint }) =>
+          endpoint
+        ),
+        "cut",
+        Effect.asVoid(cutOff)
+      )
+      yield* check(load, from)
+    }), 60_000)
+
+  it.effect("a client with one live member among the dead does all at once", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      yield* cluster.awaitHealthy
+      const endpoints = ["http://127.0.0.1:1", "http://127.0.0.1:2", cluster.endpoints[0]!]
+      for (let i = 0; i < 6; i++) {
+        const kv = yield* client({ endpoints })
+        const [elapsed] = yield* timed(Effect.andThen(kv.put("a", "1"), kv.get("a")))
+        assert.isBelow(elapsed, 1000)
+      }
+    }))
+
+  it.effect(
+    "without a quorum reads and writes are Unavailable and not applied; serializable reads go on",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        yield* cluster.awaitHealthy
+        const kv = yield* client({ endpoints: cluster.endpoints, deadline: "3 seconds" })
+        yield* kv.put("quorum", "1")
+        const [first, ...others] = cluster.members
+        yield* Effect.forEach(others, (member) => member.kill)
+        const alone = yield* client({ endpoints: [first!.endpoint], deadline: "3 seconds" })
+        yield* Effect.repeat(Effect.flip(alone.put("quorum", "2")), {
+          until: (error) => error.reason._tag === "Unavailable" && error.message.includes("no leader")
+        })
+        const [elapsed, read] = yield* timed(Effect.flip(alone.get("quorum")))
+        assert.strictEqual(read.reason._tag, "Unavailable")
+        assert.isBelow(elapsed, 4000)
+        assert.deepStrictEqual(yield* kv.get("quorum", { serializable: true }), Option.some("1"))
+        yield* cluster.startAll
+        assert.deepStrictEqual(yield* Effect.retry(kv.get("quorum"), { times: 5 }), Option.some("1"))
+      }),
+    60_000
+  )
+
+  it.effect("members know each other's tokens: a user goes on on another member", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make({ members: 3, flags: { "auth-token-ttl": 60 } })
+      yield* cluster.enableAuth({ rootPassword: "root" })
+      const auth = { username: "root", password: Redacted.make("root") }
+      const kv = yield* client({ endpoints: cluster.endpoints, auth, deadline: "10 seconds" })
+      for (const member of cluster.members) {
+        yield* kv.put("a", member.name)
+        yield* member.kill
+        yield* Effect.retry(kv.put("a", `${member.name} is gone`), { times: 3 })
+        yield* member.start
+      }
+    }), 60_000)
+})

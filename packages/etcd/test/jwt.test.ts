@@ -1,0 +1,56 @@
+/**
+ * Tokens that are outdated by every change of users and roles, since the server keeps nothing of them: JSON web tokens.
+ */
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { generateKeyPairSync } from "node:crypto"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { client } from "./support/client.ts"
+
+const signing = Effect.map(
+  Effect.acquireRelease(
+    Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "effect-kv-jwt-"))),
+    (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true }))
+  ),
+  (folder) => {
+    const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 })
+    const files = { priv: Path.join(folder, "private.pem"), pub: Path.join(folder, "public.pem") }
+    Fs.writeFileSync(files.priv, privateKey.export({ type: "pkcs1", format: "pem" }))
+    Fs.writeFileSync(files.pub, publicKey.export({ type: "spki", format: "pem" }))
+    return `jwt,pub-key=${files.pub},priv-key=${files.priv},sign-method=RS256,ttl=10m`
+  }
+)
+
+describe("JSON web tokens", () => {
+  it.live(
+    "that a change of roles has outdated are replaced, for reads and for writes, which are applied once",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.make({ flags: { "auth-token": yield* signing } })
+        yield* cluster.enableAuth({
+          rootPassword: "root",
+          users: [{ name: "app", password: "app", permissions: [{ permission: "readwrite", prefix: "app/" }] }]
+        })
+        const kv = yield* client({
+          endpoints: cluster.endpoints,
+          auth: { username: "app", password: Redacted.make("app") }
+        })
+        yield* kv.put("app/x", "1")
+        const { id } = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
+        yield* cluster.etcdctl(["role", "add", "first"])
+        yield* kv.put("app/x", "2")
+        yield* cluster.etcdctl(["role", "add", "second"])
+        assert.deepStrictEqual(yield* kv.get("app/x"), Option.some("2"))
+        assert.strictEqual(Option.getOrThrow(yield* kv.getEntry("app/x")).version, 2)
+        yield* cluster.etcdctl(["role", "add", "third"])
+        yield* kv.backend.leaseKeepAlive(id)
+        yield* kv.backend.leaseRevoke(id)
+      }),
+    60_000
+  )
+})

@@ -1,0 +1,229 @@
+/**
+ * Locks and temporary keys among processes, and beside `etcdctl`, on a real etcd.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
+import { client } from "./support/client.ts"
+import * as lockWorkers from "./support/lockWorkers.ts"
+
+const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
+
+const until = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>) =>
+  Effect.gen(function*() {
+    while (!(yield* condition)) yield* Effect.sleep("5 millis")
+  }).pipe(
+    Effect.timeoutOrElse({ duration: "20 seconds", orElse: () => Effect.die(new Error(`waited in vain: ${what}`)) })
+  )
+
+const waitersOf = (kv: Kv.Kv, name: string) => Effect.map(on(kv)(DistLock.waiters(name)), (waiters) => waiters.length)
+
+const isHeld = (kv: Kv.Kv, name: string) => Effect.map(on(kv)(DistLock.holder(name)), Option.isSome)
+
+/** `etcdctl lock`, which holds the lock until its scope closes. Gives the key it prints once it holds it. */
+const etcdctlLock = Effect.fnUntraced(function*(endpoint: string, name: string) {
+  const { etcdctl } = yield* EtcdBinaries.current
+  let printed = ""
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = ChildProcess.spawn(etcdctl, [`--endpoints=${endpoint}`, "lock", "--ttl=5", name], {
+        env: { ...process.env, ETCDCTL_API: "3" }
+      })
+      child.stdout.on("data", (chunk) => printed += String(chunk))
+      return child
+    }),
+    (child) =>
+      Effect.callback<void>((resume) => {
+        child.on("close", () => resume(Effect.void))
+        // It gives the lock back when it is asked to end.
+        if (!child.kill("SIGTERM")) resume(Effect.void)
+      })
+  )
+  return { key: Effect.sync(() => printed.trim()), pid: child.pid }
+})
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })("locks on etcd", (it) => {
+  it.effect("etcdctl lock waits for us, and we wait for it", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const [endpoint] = cluster.endpoints
+      const kv = yield* client({ endpoints: cluster.endpoints })
+      const ours = yield* Scope.make()
+      yield* on(kv)(Scope.provide(DistLock.acquire("both"), ours))
+      const theirScope = yield* Scope.make()
+      const theirs = yield* Scope.provide(etcdctlLock(endpoint!, "both"), theirScope)
+      yield* until("etcdctl waits", Effect.map(waitersOf(kv, "both"), (count) => count === 1))
+      assert.strictEqual(yield* theirs.key, "", "it is not let in while we hold it")
+      yield* Scope.close(ours, Exit.void)
+      yield* until("etcdctl has it", Effect.map(theirs.key, (key) => key !== ""))
+      assert.strictEqual(Option.getOrThrow(yield* on(kv)(DistLock.holder("both"))).key, yield* theirs.key)
+
+      const waiter = yield* Effect.forkScoped(
+        on(kv)(DistLock.withLock("both", undefined, (lock) => Effect.succeed(lock)))
+      )
+      yield* until("we wait", Effect.map(waitersOf(kv, "both"), (count) => count === 1))
+      assert.strictEqual(waiter.pollUnsafe(), undefined)
+      assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire("both")))))
+      yield* Scope.close(theirScope, Exit.void)
+      const lock = yield* Fiber.join(waiter)
+      assert.match(lock.key, /^both\/[0-9a-f]+$/)
+      assert.strictEqual(yield* kv.count(KeyRange.prefix("both")), 0)
+    }))
+
+  it.effect(
+    "with the connection cut the loss is known before the server deletes the key, 20 runs of 20",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        const observer = yield* client({ endpoints: cluster.endpoints })
+        const run = Effect.fnUntraced(function*(i: number) {
+          const name = `cut-${i}`
+          const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+          const kv = yield* client({ endpoints: [proxy.endpoint] })
+          let finalized = false
+          const held = yield* Effect.forkScoped(
+            on(kv)(DistLock.withDistLock(
+              Effect.ensuring(Effect.never, Effect.sync(() => finalized = true)),
+              name,
+              { ttl: "3 seconds" }
+            ))
+          )
+          yield* until("it holds", isHeld(observer, name))
+          const next = yield* Effect.forkScoped(
+            on(observer)(
+              DistLock.withLock(name, undefined, (lock) => Effect.succeed([lock.token, Date.now()] as const))
+            )
+          )
+          const holder = Option.getOrThrow(yield* on(observer)(DistLock.holder(name)))
+          const watch = yield* observer.backend.watch({ range: KeyRange.key(holder.key), only: "Delete" })
+          const deletion = yield* Effect.forkScoped(Effect.andThen(watch.take, Effect.sync(() => Date.now())))
+          // Wherever in the course of its renewals.
+          yield* Effect.sleep(60 * i)
+          const cutAt = Date.now()
+          if (i % 2 === 0) yield* proxy.down
+          else yield* proxy.blackhole()
+          const exit = yield* Fiber.await(held)
+          const knownAt = Date.now()
+          const deletedAt = yield* Fiber.join(deletion)
+          assert.isTrue(finalized)
+          const [reason] = Exit.isFailure(exit) ? exit.cause.reasons : []
+          const error = reason?._tag === "Fail" ? reason.error : undefined
+          assert.strictEqual(error?._tag, "LockLost")
+          assert.isAtMost(knownAt - cutAt, 3100)
+          assert.isBelow(knownAt, deletedAt, `run ${i}`)
+          const [token, tokenAt] = yield* Fiber.join(next)
+          assert.isTrue(token > holder.token)
+          yield* proxy.heal
+          return { before: deletedAt - knownAt, takeOver: tokenAt - cutAt }
+        })
+        const runs = yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, i) => i),
+          (i) => Effect.scoped(run(i)),
+          { concurrency: 20 }
+        )
+        assert.strictEqual(runs.length, 20)
+      }),
+    60_000
+  )
+
+  it.effect("a process that is stopped beyond its time finds the lock lost, and the next has a larger token", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({ endpoints: cluster.endpoints })
+      const worker = yield* lockWorkers.start(cluster.endpoints[0]!, "hold", "stopped", 2000)
+      const { token } = yield* worker.told("Held")
+      yield* worker.signal("SIGSTOP")
+      const next = yield* on(kv)(DistLock.acquire("stopped"))
+      assert.isTrue(next.token > BigInt(token))
+      yield* worker.signal("SIGCONT")
+      const ended = yield* worker.told("Ended")
+      assert.strictEqual(ended.how, "LockLost")
+      assert.deepStrictEqual(worker.lines.map((line) => line._tag), ["Held", "Finalized", "Ended"])
+      assert.isTrue(yield* next.isHeld)
+      yield* worker.stop
+    }))
+
+  it.effect("whose event loop was blocked beyond its time is refused its next fenced write, and interrupted", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({ endpoints: cluster.endpoints })
+      const worker = yield* lockWorkers.start(cluster.endpoints[0]!, "block", "blocked", 2000)
+      const { token } = yield* worker.told("Held")
+      const next = yield* on(kv)(DistLock.acquire("blocked"))
+      assert.isTrue(next.token > BigInt(token))
+      assert.strictEqual((yield* worker.told("Refused")).how, "LockLost")
+      assert.strictEqual((yield* worker.told("Ended")).how, "LockLost")
+      assert.deepStrictEqual(yield* kv.get("blocked.stale"), Option.none())
+      yield* worker.stop
+    }))
+
+  it.effect("what a killed process held is free, and its temporary key gone, within the time to live and 2 seconds", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({ endpoints: cluster.endpoints })
+      const holder = yield* lockWorkers.start(cluster.endpoints[0]!, "hold", "killed", 2000)
+      const temporary = yield* lockWorkers.start(cluster.endpoints[0]!, "temporaryKey", "killed.temp", 2000)
+      yield* holder.told("Held")
+      yield* temporary.told("Held")
+      const next = yield* Effect.forkScoped(on(kv)(DistLock.acquire("killed")))
+      yield* until("the next waits", Effect.map(waitersOf(kv, "killed"), (count) => count === 1))
+      const killedAt = Date.now()
+      yield* holder.signal("SIGKILL")
+      yield* temporary.signal("SIGKILL")
+      yield* Fiber.join(next)
+      assert.isBelow(Date.now() - killedAt, 4000)
+      yield* until("the key is gone", Effect.map(kv.get("killed.temp"), Option.isNone))
+      assert.isBelow(Date.now() - killedAt, 4000)
+    }))
+
+  it.effect("a process that ends in order leaves nothing, at once", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({ endpoints: cluster.endpoints })
+      const holder = yield* lockWorkers.start(cluster.endpoints[0]!, "hold", "ends", 60_000)
+      const temporary = yield* lockWorkers.start(cluster.endpoints[0]!, "temporaryKey", "ends.temp", 60_000)
+      yield* holder.told("Held")
+      yield* temporary.told("Held")
+      yield* Effect.all([holder.stop, temporary.stop], { concurrency: 2 })
+      assert.strictEqual(yield* kv.count(KeyRange.prefix("ends")), 0)
+      assert.isFalse(yield* isHeld(kv, "ends"))
+    }))
+
+  it.effect("with its answers lost by the network, at any request, an attempt leaves nothing", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({ endpoints: cluster.endpoints })
+      const attempt = Effect.fnUntraced(function*(request: string) {
+        const name = `lost-answer-${request}`
+        const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+        const scope = yield* Scope.make()
+        const cutOff = yield* Scope.provide(client({ endpoints: [proxy.endpoint] }), scope)
+        yield* cutOff.get("connected")
+        if (request !== "LeaseGrant") yield* Scope.provide(cutOff.tempKey(`${name}.session`), scope)
+        // What the request that is meant says; nothing but the grant is under way in the other case.
+        const when = request === "LeaseGrant" ? undefined : TcpProxy.contains(`${name}/`)
+        const armed = yield* proxy.cutAfterForwarding({ when })
+        yield* Effect.exit(on(cutOff)(DistLock.withDistLock(Effect.void, name)))
+        yield* armed.struck
+        yield* Scope.close(scope, Exit.void)
+        return name
+      })
+      const attempts = yield* Effect.forEach(["LeaseGrant", "Txn"], (request) => Effect.scoped(attempt(request)), {
+        concurrency: 2
+      })
+      for (const name of attempts) {
+        yield* until(`${name} is free`, Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === 0))
+        assert.isTrue(Option.isSome(yield* Effect.scoped(on(kv)(DistLock.tryAcquire(name)))))
+      }
+    }))
+})

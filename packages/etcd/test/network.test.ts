@@ -1,0 +1,218 @@
+/**
+ * A real server behind a network that fails: what calls end with, and what the server's own history says about writes.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type { KvError } from "@effect-kv/core/KvError"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { client, reason, timed } from "./support/client.ts"
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+  const connect = Effect.fnUntraced(function*(deadline: "500 millis" | "5 seconds") {
+    const cluster = yield* EtcdCluster.EtcdCluster
+    const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+    return { cluster, proxy, kv: yield* client({ endpoints: [proxy.endpoint], deadline }) }
+  })
+
+  /** How often each value was written, by the server's account. */
+  const writes = Effect.fnUntraced(function*(from: bigint) {
+    const cluster = yield* EtcdCluster.EtcdCluster
+    const history = yield* cluster.watchFrom(from)
+    const counts = new Map<string, number>()
+    for (const { value } of yield* history.upTo(yield* cluster.revision)) {
+      counts.set(value, (counts.get(value) ?? 0) + 1)
+    }
+    return counts
+  })
+
+  describe("writes", () => {
+    it.effect("whose answers are lost are Indeterminate and applied once; those that never arrive are not applied", () =>
+      Effect.gen(function*() {
+        const { cluster, proxy, kv } = yield* connect("5 seconds")
+        const from = (yield* cluster.revision) + 1n
+        yield* kv.put("w", "first")
+        const outcomes = new Map<string, string>()
+        for (let i = 0; i < 10; i++) {
+          const isLost = i % 2 === 0
+          yield* isLost ? proxy.cutAfterForwarding() : proxy.cutBeforeForwarding()
+          const failure = yield* reason(kv.put("w", `${i}`))
+          outcomes.set(`${i}`, failure._tag)
+          yield* kv.get("w")
+        }
+        assert.deepStrictEqual(new Set(outcomes.values()), new Set(["Indeterminate"]))
+        const counts = yield* writes(from)
+        for (let i = 0; i < 10; i++) assert.strictEqual(counts.get(`${i}`) ?? 0, i % 2 === 0 ? 1 : 0)
+      }))
+
+    it.effect("are confirmed or Indeterminate, and applied at most once, while connections break all the time", () =>
+      Effect.gen(function*() {
+        const { cluster, proxy, kv } = yield* connect("5 seconds")
+        const from = (yield* cluster.revision) + 1n
+        const breaking = yield* Effect.forkChild(Effect.forever(Effect.andThen(Effect.sleep("20 millis"), proxy.cut)))
+        const results = yield* Effect.forEach(
+          Array.from({ length: 2000 }, (_, i) => i),
+          (i) => Effect.exit(kv.put(`many/${i % 20}`, `v${i}`)),
+          { concurrency: 16 }
+        )
+        yield* Fiber.interrupt(breaking)
+        const counts = yield* writes(from)
+        let indeterminate = 0
+        results.forEach((exit, i) => {
+          const applied = counts.get(`v${i}`) ?? 0
+          if (Exit.isSuccess(exit)) return assert.strictEqual(applied, 1)
+          const error = Option.getOrThrow(Exit.findErrorOption(exit))
+          assert.strictEqual(error.reason._tag, "Indeterminate", error.message)
+          assert.isAtMost(applied, 1)
+          indeterminate += 1
+        })
+        assert.isAbove(indeterminate, 0)
+        assert.isAbove(results.length - indeterminate, 100)
+      }))
+
+    it.effect("that cannot leave wait for the connection, and are then sent once", () =>
+      Effect.gen(function*() {
+        const { cluster, proxy, kv } = yield* connect("5 seconds")
+        yield* kv.put("w", "0")
+        const from = (yield* cluster.revision) + 1n
+        yield* proxy.down
+        // Once a read has found out, the write knows that there is no connection.
+        assert.strictEqual((yield* reason(Deadline.within(kv.get("w"), "300 millis")))._tag, "Unavailable")
+        const fiber = yield* Effect.forkChild(kv.put("w", "waited"))
+        yield* Effect.sleep("300 millis")
+        yield* proxy.up
+        yield* Fiber.join(fiber)
+        assert.strictEqual((yield* writes(from)).get("waited"), 1)
+      }))
+  })
+
+  describe("reads", () => {
+    it.effect("succeed while connections break all the time", () =>
+      Effect.gen(function*() {
+        const { proxy, kv } = yield* connect("5 seconds")
+        yield* kv.put("r", "1")
+        const breaking = yield* Effect.forkChild(Effect.forever(Effect.andThen(Effect.sleep("30 millis"), proxy.cut)))
+        yield* Effect.forEach(Array.from({ length: 1000 }), () => kv.get("r"), { concurrency: 16 })
+        yield* Fiber.interrupt(breaking)
+      }))
+
+    it.effect("of several megabytes arrive whole", () =>
+      Effect.gen(function*() {
+        const { kv } = yield* connect("5 seconds")
+        const value = "x".repeat(1_000_000)
+        for (let i = 0; i < 12; i++) yield* kv.put(`large/${i}`, value)
+        const { entries } = yield* kv.range(KeyRange.prefix("large/"))
+        assert.strictEqual(entries.reduce((sum, entry) => sum + entry.size, 0), 12_000_000)
+        yield* kv.delete(KeyRange.prefix("large/"))
+      }))
+  })
+
+  describe("a link that is dead without a word", () => {
+    it.effect("every call ends at its deadline, interruption at once, and afterwards all is well", () =>
+      Effect.gen(function*() {
+        const { cluster, proxy, kv } = yield* connect("500 millis")
+        yield* kv.put("dead", "0")
+        const from = (yield* cluster.revision) + 1n
+        yield* proxy.blackhole()
+        const calls: ReadonlyArray<readonly [string, Effect.Effect<unknown, KvError>]> = [
+          ["DeadlineExceeded", kv.get("dead")],
+          ["Indeterminate", kv.put("dead", "1")],
+          ["Indeterminate", kv.delete("dead")],
+          ["Indeterminate", kv.backend.leaseGrant({ ttl: "60 seconds" })],
+          ["DeadlineExceeded", kv.backend.leaseKeepAlive(1n)],
+          ["Indeterminate", kv.backend.leaseRevoke(1n)],
+          ["DeadlineExceeded", kv.backend.leaseTimeToLive(1n)]
+        ]
+        const results = yield* Effect.forEach(calls, ([, call]) => timed(reason(call)), { concurrency: "unbounded" })
+        results.forEach(([elapsed, failure], i) => {
+          assert.strictEqual(failure._tag, calls[i]![0])
+          assert.isTrue(elapsed >= 500 && elapsed < 1000, `${elapsed} ms`)
+        })
+        const fiber = yield* Effect.forkChild(kv.put("dead", "2"))
+        yield* Effect.sleep("20 millis")
+        const [elapsed] = yield* timed(Fiber.interrupt(fiber))
+        assert.isBelow(elapsed, 100)
+        yield* proxy.heal
+        yield* kv.put("dead", "3")
+        for (const count of (yield* writes(from)).values()) assert.strictEqual(count, 1)
+      }))
+
+    it.effect("is found by pings, after which calls go on over a new connection", () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+        const kv = yield* client({
+          endpoints: [proxy.endpoint],
+          deadline: "500 millis",
+          keepAlive: { time: "1 second", timeout: "500 millis" }
+        })
+        yield* kv.get("a")
+        const { opened } = yield* proxy.stats
+        yield* proxy.blackhole()
+        yield* Effect.repeat(Effect.exit(kv.get("a")), {
+          until: () => Effect.map(proxy.stats, (stats) => stats.opened > opened)
+        })
+        yield* proxy.heal
+        yield* Effect.retry(kv.get("a"), { times: 5 })
+      }))
+
+    it.effect("a paused server looks the same", () =>
+      Effect.gen(function*() {
+        const { cluster, kv } = yield* connect("500 millis")
+        yield* kv.put("paused", "0")
+        yield* Effect.acquireUseRelease(
+          cluster.member.pause,
+          () =>
+            Effect.gen(function*() {
+              // The server may answer a little longer.
+              const failure = yield* Effect.flip(Effect.forever(kv.get("paused")))
+              assert.strictEqual(failure.reason._tag, "DeadlineExceeded")
+              assert.strictEqual((yield* reason(kv.put("paused", "1")))._tag, "Indeterminate")
+            }),
+          () => cluster.member.resume
+        )
+        yield* Effect.retry(kv.get("paused"), { times: 5 })
+      }))
+  })
+
+  it.effect("a server that restarts is waited for by reads, and by writes that did not leave", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({ endpoints: cluster.endpoints, deadline: "20 seconds" })
+      yield* kv.put("restart", "0")
+      yield* cluster.member.kill
+      assert.strictEqual((yield* reason(Deadline.within(kv.get("restart"), "300 millis")))._tag, "Unavailable")
+      const reading = yield* Effect.forkChild(kv.get("restart"))
+      const writing = yield* Effect.forkChild(kv.put("restart", "1"))
+      yield* Effect.sleep("300 millis")
+      yield* cluster.member.start
+      yield* Fiber.join(writing)
+      yield* Fiber.join(reading)
+      assert.deepStrictEqual(yield* kv.get("restart"), Option.some("1"))
+    }))
+})
+
+describe("unreachable endpoints", () => {
+  it.live("are named with what is wrong with each, when the deadline has passed", () =>
+    Effect.gen(function*() {
+      const silent = yield* TcpProxy.make({ target: 1 })
+      yield* silent.blackhole()
+      const endpoints = ["http://127.0.0.1:1", "http://name.invalid:2379", silent.endpoint]
+      const kv = yield* client({ endpoints, deadline: "1 second" })
+      for (const call of [kv.get("a"), kv.put("a", "1"), kv.backend.leaseGrant({ ttl: "5 seconds" })]) {
+        const [elapsed, failure] = yield* timed(
+          reason<unknown>(call as Effect.Effect<unknown, KvError>)
+        )
+        assert.strictEqual(failure._tag, "Unavailable")
+        assert.isTrue(elapsed >= 1000 && elapsed < 1600, `${elapsed} ms`)
+        assert.match(failure.message, /ECONNREFUSED 127\.0\.0\.1:1/)
+        assert.match(failure.message, /name\.invalid/)
+        assert.include(failure.message, silent.endpoint)
+      }
+    }))
+})

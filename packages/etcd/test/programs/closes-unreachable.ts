@@ -1,0 +1,19 @@
+/**
+ * Uses a client whose server is not there, closes it while calls are waiting, and says "closed". The process has to end
+ * by itself then.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as Effect from "effect/Effect"
+
+const program = Effect.gen(function*() {
+  const kv = yield* Kv.Kv
+  yield* Effect.forkChild(Effect.exit(kv.put("a", "1")))
+  yield* Effect.forkChild(Effect.exit(kv.backend.watch({ range: { _tag: "Key", key: "a" } })))
+  yield* Effect.exit(kv.get("a"))
+})
+
+const options = { endpoints: [process.argv[2]!, "http://192.0.2.1:2379"], deadline: "500 millis" } as const
+
+await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(EtcdLayer.layer(options))))
+console.log("closed")

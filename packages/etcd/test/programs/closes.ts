@@ -1,0 +1,31 @@
+/**
+ * Uses a client for all it can do, closes it while much of that is under way, and says "closed". The process has to end
+ * by itself then.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+
+const program = Effect.gen(function*() {
+  const kv = yield* Kv.Kv
+  const { etcd3 } = yield* EtcdClient.EtcdClient
+  yield* Effect.promise(() => etcd3.maintenance.status())
+  yield* kv.put("a", "1")
+  const { id } = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
+  yield* kv.backend.leaseKeepAlive(id)
+  yield* kv.tempKey("temporary")
+  yield* Effect.forkChild(Stream.runDrain(kv.watch(KeyRange.all)))
+  yield* kv.subscribe(KeyRange.prefix("b"))
+  yield* Effect.forkChild(Effect.forever(kv.put("a", "2")))
+  yield* Effect.forkChild(Effect.forever(kv.backend.leaseKeepAlive(id)))
+  yield* Effect.forkChild(Effect.forever(kv.range(KeyRange.all)))
+  yield* Effect.sleep("200 millis")
+})
+
+await Effect.runPromise(
+  Effect.scoped(program).pipe(Effect.provide(EtcdLayer.layer({ endpoints: [process.argv[2]!] })))
+)
+console.log("closed")

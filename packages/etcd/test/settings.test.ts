@@ -1,0 +1,170 @@
+/**
+ * The layer's options and URLs: what is taken, and that what is wrong is said without repeating it.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
+import * as KvUrl from "@effect-kv/core/KvUrl"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import { assert, describe, it } from "@effect/vitest"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as settings from "../src/internal/settings.ts"
+import { client, reason, services } from "./support/client.ts"
+import * as FakeEtcd from "./support/FakeEtcd.ts"
+
+const wrong = (options: EtcdLayer.Options): Effect.Effect<KvError.Reason, unknown> =>
+  Effect.map(Effect.flip(Effect.scoped(services(options))), (error) => (error as KvError.KvError).reason)
+
+const endpoints = ["http://127.0.0.1:2379"]
+
+describe("options", () => {
+  it.effect("have defaults", () =>
+    Effect.gen(function*() {
+      const made = yield* settings.make({ endpoints })
+      assert.deepStrictEqual(made.endpoints, endpoints)
+      assert.strictEqual(Duration.toMillis(made.deadline), 5000)
+      assert.deepStrictEqual(made.keepAlive, { time: 10_000, timeout: 5000 })
+    }))
+
+  // Node's timers fire at once where they are asked for more than 2^31 - 1 milliseconds: it would ping without end.
+  it.effect("take times that are longer than timers can be, such as for no pings at all", () =>
+    Effect.gen(function*() {
+      for (const long of [Duration.infinity, Duration.days(25)]) {
+        const { keepAlive } = yield* settings.make({ endpoints, keepAlive: { time: long, timeout: long } })
+        assert.deepStrictEqual(keepAlive, { time: 2 ** 31 - 1, timeout: 2 ** 31 - 1 })
+      }
+    }))
+
+  it.effect("take names, addresses of both kinds, a slash at the end, and each endpoint once", () =>
+    Effect.gen(function*() {
+      const many = ["https://etcd-1.example:2379", "https://10.0.0.1:1/", "https://[::1]:65535", "https://10.0.0.1:1"]
+      const made = yield* settings.make({ endpoints: many })
+      assert.deepStrictEqual(made.endpoints, [
+        "https://etcd-1.example:2379",
+        "https://10.0.0.1:1",
+        "https://[::1]:65535"
+      ])
+    }))
+
+  it.effect("are refused with what is wrong, when the layer is built", () =>
+    Effect.gen(function*() {
+      const cases: ReadonlyArray<readonly [EtcdLayer.Options, RegExp]> = [
+        [{ endpoints: [] }, /endpoints is empty/],
+        [{ endpoints: ["127.0.0.1:2379"] }, /endpoints\[0\].*http:\/\/ or https/],
+        [{ endpoints: ["ftp://127.0.0.1:2379"] }, /endpoints\[0\]/],
+        [{ endpoints: [...endpoints, "http://hunter2"] }, /endpoints\[1\] has no port/],
+        [{ endpoints: ["http://hunter2:0"] }, /no valid port/],
+        [{ endpoints: ["http://hunter2:70000"] }, /no valid port/],
+        [{ endpoints: ["http://hunter2:x"] }, /no valid port/],
+        [{ endpoints: ["http://:2379"] }, /no valid host/],
+        [{ endpoints: ["http://::1:2379"] }, /no valid/],
+        [{ endpoints: ["http://127.0.0.1:2379/hunter2"] }, /no valid/],
+        [{ endpoints: ["http://127.0.0.1:2379?hunter2"] }, /no valid/],
+        [{ endpoints: ["http://root:hunter2@127.0.0.1:2379"] }, /user name/],
+        [{ endpoints: [...endpoints, "https://127.0.0.1:2379"] }, /one scheme/],
+        [{ endpoints, tls: {} }, /tls/],
+        [{ endpoints, auth: { username: "", password: Redacted.make("hunter2") } }, /username/],
+        [{ endpoints, deadline: 0 }, /deadline/],
+        [{ endpoints, deadline: "-1 seconds" }, /deadline/],
+        [{ endpoints, keepAlive: { time: 0 } }, /keepAlive\.time/],
+        [{ endpoints, keepAlive: { timeout: 0 } }, /keepAlive\.timeout/],
+        [{ endpoints, prefix: "\ud800" }, /prefix/]
+      ]
+      for (const [options, message] of cases) {
+        const failure = yield* wrong(options)
+        assert.strictEqual(failure._tag, "InvalidRequest")
+        assert.match(failure.message, message)
+        assert.notInclude(failure.message, "hunter2")
+      }
+    }))
+
+  // To grpc-js these are not names but schemes, with a path of a socket or the like behind them.
+  it.live("name hosts, whatever they are called", () =>
+    Effect.gen(function*() {
+      for (const host of ["unix", "ipv4", "dns"]) {
+        const kv = yield* client({ endpoints: [`http://${host}:2379`], deadline: "500 millis" })
+        const { message } = yield* reason(kv.get("a"))
+        assert.match(message, new RegExp(`Name resolution failed for target dns:${host}:2379|not connected yet`))
+      }
+    }))
+
+  it.live("a prefix narrows the store", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const kv = yield* client({ endpoints: [fake.endpoint], prefix: "app/" })
+      yield* kv.put("a", "1")
+      assert.strictEqual(String(fake.received[0]!.request["key"]), "app/a")
+      assert.strictEqual((yield* reason(kv.put("", "1")))._tag, "InvalidRequest")
+    }))
+
+  it.live("come from Config as well", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(({ method }) =>
+        method === "Authenticate"
+          ? { answer: { header: FakeEtcd.header, token: "t" } }
+          : { answer: { header: FakeEtcd.header } }
+      )
+      const layer = EtcdLayer.layerConfig({
+        endpoints: Config.map(Config.String("ETCD_ENDPOINT"), (endpoint) => [endpoint]),
+        prefix: Config.String("ETCD_PREFIX"),
+        auth: { username: Config.String("ETCD_USER"), password: Config.Redacted("ETCD_PASSWORD") }
+      })
+      const provider = ConfigProvider.fromUnknown({
+        ETCD_ENDPOINT: fake.endpoint,
+        ETCD_PREFIX: "configured/",
+        ETCD_USER: "app",
+        ETCD_PASSWORD: "secret"
+      })
+      yield* Kv.put("a", "1").pipe(
+        Effect.provide(Layer.provide(layer, ConfigProvider.layer(provider)))
+      )
+      assert.deepStrictEqual(fake.received[0]!.request, { name: "app", password: "secret" })
+      assert.strictEqual(String(fake.received[1]!.request["key"]), "configured/a")
+    }))
+})
+
+describe("URLs", () => {
+  it.effect("hold endpoints, and a user percent-encoded", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* settings.fromUrl("http://a:1,b:2"), { endpoints: ["http://a:1", "http://b:2"] })
+      const { auth, endpoints } = yield* settings.fromUrl("https://us%40er:p%3Ass@[::1]:1/")
+      assert.deepStrictEqual(endpoints, ["https://[::1]:1"])
+      assert.strictEqual(auth?.username, "us@er")
+      assert.strictEqual(Redacted.value(auth!.password), "p:ss")
+    }))
+
+  it.effect("that are wrong are an InvalidRequest that does not repeat them", () =>
+    Effect.gen(function*() {
+      const urls = [
+        "http://",
+        "http://hunter2",
+        "http://a:1/hunter2",
+        "http://a:1?hunter2",
+        "http://a:1#hunter2",
+        "http://hunter2@a:1",
+        "http://root:hunter2%@a:1",
+        "http://root:hunter2@",
+        "http://root:hunter2@a:1,",
+        "http://root:hunter2@a:1,b",
+        "etcd://root:hunter2@a:1",
+        "root:hunter2@a:1"
+      ]
+      for (const url of urls) {
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(EtcdLayer.fromUrl(url))))
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+        assert.notInclude(error.message, "hunter2")
+      }
+    }))
+
+  it.live("open a store by KvUrl", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const schemes = { http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl }
+      yield* Effect.provide(Kv.put("a", "1"), KvUrl.layer(fake.endpoint, schemes))
+      assert.strictEqual(fake.received.length, 1)
+    }))
+})

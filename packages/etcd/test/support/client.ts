@@ -1,0 +1,28 @@
+/**
+ * Clients for tests: a `Kv` on endpoints, closed with the test's scope.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
+import type { EtcdClient } from "@effect-kv/etcd/EtcdClient"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+
+export const services = (
+  options: EtcdLayer.Options
+): Effect.Effect<Context.Context<Kv.Kv | EtcdClient>, KvError.KvError, Scope.Scope> =>
+  Effect.suspend(() => Layer.build(EtcdLayer.layer(options)))
+
+export const client = (options: EtcdLayer.Options): Effect.Effect<Kv.Kv, KvError.KvError, Scope.Scope> =>
+  Effect.map(services(options), Context.get(Kv.Kv))
+
+/** The reason an effect fails for. */
+export const reason = <A>(effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<KvError.Reason, A> =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
+
+/** How many milliseconds an effect took, and what it gave. */
+export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
+  Effect.map(Effect.timed(effect), ([duration, a]) => [Duration.toMillis(duration), a] as const)

@@ -1,0 +1,87 @@
+/**
+ * A process of its own that works with locks and temporary keys, for tests that stop and kill it. It tells what happens in
+ * lines of JSON, and ends when its standard input does.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as Kv from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import type { Line, Work } from "./lockWorkers.ts"
+
+const tell = (line: Line): Effect.Effect<void> => Effect.sync(() => process.stdout.write(`${JSON.stringify(line)}\n`))
+
+const ended = (error: DistLock.Failure): Effect.Effect<void> =>
+  tell({ _tag: "Ended", how: KvError.isKvError(error) ? error.reason._tag : error._tag })
+
+/** Holds the lock until it is lost. */
+const hold = (name: string, ttl: number) =>
+  DistLock.withLock(name, { ttl }, (lock) =>
+    Effect.ensuring(
+      Effect.andThen(tell({ _tag: "Held", token: `${lock.token}` }), Effect.never),
+      tell({ _tag: "Finalized" })
+    )).pipe(Effect.catch(ended))
+
+/** Blocks the event loop for longer than the lease lives, and then writes, as if nothing had happened. */
+const block = (name: string, ttl: number) =>
+  DistLock.withLock(name, { ttl }, (lock) =>
+    Effect.gen(function*() {
+      const kv = yield* Kv.Kv
+      yield* tell({ _tag: "Held", token: `${lock.token}` })
+      yield* Effect.sync(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ttl + 3000))
+      yield* Effect.catch(
+        kv.put(`${name}.stale`, "written"),
+        (error) => Effect.andThen(tell({ _tag: "Refused", how: error.reason._tag }), Effect.never)
+      )
+    })).pipe(Effect.catch(ended))
+
+/** Increments a counter under the lock, again and again: reads, dawdles, and writes through the fence. */
+const count = (name: string, ttl: number) =>
+  DistLock.withLock(name, { ttl, description: `${process.pid}` }, (lock) =>
+    Effect.gen(function*() {
+      const kv = yield* Kv.Kv
+      const next = Number(Option.getOrElse(yield* kv.get(`${name}.counter`), () => "0")) + 1
+      yield* Effect.sleep(yield* Random.nextIntBetween(0, 20))
+      yield* kv.txn({
+        then: [Op.put(`${name}.counter`, `${next}`), Op.put(`${name}.log/${lock.token}`, `${next}`)]
+      })
+    })).pipe(
+      Effect.catch(ended),
+      Effect.andThen(Effect.sleep("2 millis")),
+      Effect.forever
+    )
+
+const temporaryKey = (key: string, ttl: number) =>
+  Effect.gen(function*() {
+    const kv = yield* Kv.Kv
+    yield* kv.tempKey(key, { ttl })
+    yield* tell({ _tag: "Held", token: "0" })
+    return yield* Effect.never
+  })
+
+const works: Record<Work, (name: string, ttl: number) => Effect.Effect<unknown, KvError.KvError, Kv.Kv>> = {
+  hold,
+  block,
+  count,
+  temporaryKey: (key, ttl) => Effect.scoped(temporaryKey(key, ttl))
+}
+
+const [, , endpoint, work, name, ttl] = process.argv
+
+const untilStdinEnds = Effect.callback<void>((resume) => {
+  process.stdin.on("end", () => resume(Effect.void))
+  process.stdin.resume()
+})
+
+const main = Effect.raceFirst(works[work as Work](name!, Number(ttl)), untilStdinEnds).pipe(
+  Effect.provide(EtcdLayer.layer({ endpoints: [endpoint!] })),
+  Effect.andThen(tell({ _tag: "Stopped" }))
+)
+
+Effect.runPromise(main).then(() => process.exit(0), (error) => {
+  process.stderr.write(`${error}\n`)
+  process.exit(1)
+})

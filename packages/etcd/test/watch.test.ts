@@ -1,0 +1,264 @@
+/**
+ * Watches on a real server, behind a link that breaks: what they give, what they refuse, and what they leave behind.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
+import type * as Watch from "@effect-kv/core/Watch"
+import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, describe, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as watches from "../src/internal/watch.ts"
+import { client, reason, services, timed } from "./support/client.ts"
+import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+  /** A client behind a proxy, one that is not, and a prefix that nobody else uses. */
+  let prefixes = 0
+  const setUp = Effect.gen(function*() {
+    const cluster = yield* EtcdCluster.EtcdCluster
+    const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+    const prefix = `${prefixes++}/`
+    return {
+      cluster,
+      proxy,
+      prefix,
+      range: KeyRange.prefix(prefix),
+      kv: yield* client({ endpoints: [proxy.endpoint] }),
+      direct: yield* client({ endpoints: cluster.endpoints })
+    }
+  })
+
+  describe("a link that breaks", () => {
+    it.effect("costs no event, and those who ask are told", () =>
+      Effect.gen(function*() {
+        const { direct, kv, prefix, proxy, range } = yield* setUp
+        const before = yield* Metric.value(watches.reconnects)
+        const watcher = yield* watch(kv, range)
+        const statuses: Array<string> = []
+        yield* Effect.forkScoped(
+          Stream.runForEach(watcher.status, ({ _tag }) => Effect.sync(() => statuses.push(_tag)))
+        )
+        yield* direct.put(`${prefix}a`, "1")
+        yield* batchesUpTo(watcher, (yield* direct.put(`${prefix}a`, "2")).revision)
+        yield* proxy.down
+        yield* untilStatus(watcher, "Interrupted")
+        yield* direct.txn({ then: [Op.put(`${prefix}a`, "3"), Op.put(`${prefix}b`, "3")] })
+        const { revision } = yield* direct.delete(`${prefix}a`)
+        yield* proxy.up
+        const lines = linesOf(yield* batchesUpTo({ ...watcher, revision: 0n }, revision))
+        assert.deepStrictEqual(lines, [
+          `${revision - 1n} put ${prefix}a=3, put ${prefix}b=3`,
+          `${revision} delete ${prefix}a`
+        ])
+        yield* eventually(Effect.sync(() => statuses.length > 2 && statuses.at(-1) === "Live"))
+        assert.deepStrictEqual(statuses.slice(0, 2), ["Live", "Interrupted"])
+        assert.isAbove((yield* Metric.value(watches.reconnects)).count, before.count)
+      }))
+
+    it.effect("a watch that waits where nothing happens goes on where it was", () =>
+      Effect.gen(function*() {
+        const { direct, kv, prefix, proxy, range } = yield* setUp
+        const watcher = yield* watch(kv, range)
+        for (let i = 0; i < 5; i++) yield* direct.put("elsewhere", `${i}`)
+        for (let i = 0; i < 5; i++) {
+          yield* proxy.cut
+          yield* untilStatus(watcher, "Live")
+        }
+        const { revision } = yield* direct.put(`${prefix}a`, "1")
+        assert.deepStrictEqual(linesOf(yield* batchesUpTo(watcher, revision)), [`${revision} put ${prefix}a=1`])
+      }))
+
+    it.effect("interrupting take loses nothing", () =>
+      Effect.gen(function*() {
+        const { direct, kv, prefix, range } = yield* setUp
+        const watcher = yield* watch(kv, range)
+        const writing = yield* Effect.forkChild(
+          Effect.forEach(Array.from({ length: 300 }, (_, i) => i), (i) => direct.put(`${prefix}${i}`, ""))
+        )
+        const taken: Array<Watch.Batch> = []
+        while (taken.length < 300) {
+          const batches = yield* Effect.timeoutOption(watcher.take, 1)
+          if (batches._tag === "Some") taken.push(...batches.value)
+        }
+        const writes = yield* Fiber.join(writing)
+        assert.deepStrictEqual(taken.map(({ revision }) => revision), writes.map(({ revision }) => revision))
+      }))
+  })
+
+  describe("compaction", () => {
+    it.effect("past a watch that is disconnected is told within two seconds of reconnecting; others go on", () =>
+      Effect.gen(function*() {
+        const { cluster, direct, kv, prefix, proxy, range } = yield* setUp
+        const behind = yield* watch(kv, range)
+        const ahead = yield* watch(kv, range, { startRevision: (yield* cluster.revision) + 4n })
+        yield* batchesUpTo(behind, (yield* direct.put(`${prefix}a`, "1")).revision)
+        yield* proxy.down
+        yield* untilStatus(behind, "Interrupted")
+        yield* direct.put(`${prefix}a`, "2")
+        const { revision } = yield* direct.put(`${prefix}a`, "3")
+        yield* cluster.compact(revision)
+        yield* proxy.up
+        const [elapsed, failure] = yield* timed(reason(behind.take))
+        assert.isBelow(elapsed, 2000)
+        assert.isTrue(failure._tag === "Compacted" && failure.compactRevision === revision)
+        assert.strictEqual((yield* reason(behind.take))._tag, "Compacted", "a watch that failed keeps failing")
+        const { revision: next } = yield* direct.put(`${prefix}a`, "4")
+        assert.deepStrictEqual(linesOf(yield* batchesUpTo(ahead, next)), [`${next} put ${prefix}a=4`])
+      }))
+
+    it.effect("at the very revision where a watch goes on is no reason to miss a delete", () =>
+      Effect.gen(function*() {
+        const { cluster, direct, kv, prefix, proxy, range } = yield* setUp
+        const watcher = yield* watch(kv, range)
+        yield* batchesUpTo(watcher, (yield* direct.put(`${prefix}a`, "1")).revision)
+        yield* proxy.down
+        yield* untilStatus(watcher, "Interrupted")
+        const { revision } = yield* direct.delete(`${prefix}a`)
+        yield* cluster.compact(revision)
+        yield* proxy.up
+        const failure = yield* reason(watcher.take)
+        assert.isTrue(failure._tag === "Compacted" && failure.compactRevision === revision)
+      }))
+
+    it.effect("of everything a watch has had costs it nothing", () =>
+      Effect.gen(function*() {
+        const { cluster, direct, kv, prefix, proxy, range } = yield* setUp
+        const watcher = yield* watch(kv, range)
+        const { revision } = yield* direct.put(`${prefix}a`, "1")
+        yield* batchesUpTo(watcher, revision)
+        yield* proxy.down
+        yield* untilStatus(watcher, "Interrupted")
+        yield* cluster.compact(revision)
+        yield* proxy.up
+        const { revision: next } = yield* direct.put(`${prefix}a`, "2")
+        const lines = linesOf(yield* batchesUpTo({ ...watcher, revision }, next))
+        assert.deepStrictEqual(lines, [`${next} put ${prefix}a=2`])
+      }))
+  })
+
+  describe("a backlog", () => {
+    it.effect("in messages larger than the connection takes comes whole, in order, and no revision is split", () =>
+      Effect.gen(function*() {
+        const { direct, kv, prefix, range } = yield* setUp
+        const value = "x".repeat(100_000)
+        const revisions: Array<bigint> = []
+        for (let i = 0; i < 40; i++) {
+          const then = Array.from({ length: 10 }, (_, k) => Op.put(`${prefix}${k}`, value))
+          revisions.push((yield* direct.txn({ then })).revision)
+        }
+        const neighbour = yield* watch(kv, KeyRange.key(`${prefix}neighbour`))
+        const watcher = yield* watch(kv, range, { startRevision: revisions[0]! })
+        const batches = yield* batchesUpTo(watcher, revisions.at(-1)!)
+        assert.deepStrictEqual(batches.map(({ revision }) => revision), revisions)
+        assert.isTrue(batches.every(({ events }) => events.length === 10))
+        const { revision } = yield* direct.put(`${prefix}neighbour`, "")
+        assert.strictEqual((yield* batchesUpTo(neighbour, revision)).length, 1)
+      }))
+  })
+
+  describe("what the server has of a watch", () => {
+    it.effect("is gone when its scope closes, and the others stay", () =>
+      Effect.gen(function*() {
+        const { kv, range } = yield* setUp
+        yield* eventually(Effect.map(watcherCount(), (count) => count === 0))
+        const staying = yield* watch(kv, range)
+        yield* Effect.scoped(Effect.gen(function*() {
+          for (let i = 0; i < 20; i++) yield* watch(kv, range)
+          assert.strictEqual(yield* watcherCount(), 21)
+        }))
+        yield* eventually(Effect.map(watcherCount(), (count) => count === 1))
+        assert.isAbove(Number(staying.revision), 0)
+      }))
+
+    it.effect("is gone when open was interrupted, or its deadline passed, though the scope goes on", () =>
+      Effect.gen(function*() {
+        const { kv, proxy, range } = yield* setUp
+        yield* eventually(Effect.map(watcherCount(), (count) => count === 0))
+        yield* watch(kv, range)
+        yield* proxy.delay("100 millis", "toClient")
+        for (let i = 0; i < 10; i++) {
+          const opening = yield* Effect.forkChild(watch(kv, range))
+          yield* Effect.sleep(i * 9)
+          yield* Fiber.interrupt(opening)
+          const error = yield* Effect.flip(Deadline.within(watch(kv, range), 1 + i * 5))
+          assert.include(["DeadlineExceeded", "Unavailable"], error.reason._tag)
+        }
+        yield* eventually(Effect.map(watcherCount(), (count) => count === 1))
+      }))
+
+    it.effect("is gone for one that was compacted", () =>
+      Effect.gen(function*() {
+        const { cluster, direct, kv, range } = yield* setUp
+        yield* eventually(Effect.map(watcherCount(), (count) => count === 0))
+        yield* watch(kv, range)
+        const { revision } = yield* direct.put("elsewhere", "")
+        yield* cluster.compact(revision)
+        const watcher = yield* watch(kv, range, { startRevision: 2n })
+        assert.strictEqual((yield* reason(watcher.take))._tag, "Compacted")
+        yield* eventually(Effect.map(watcherCount(), (count) => count === 1))
+      }))
+
+    it.effect("and its stream, is gone a moment after the last watch", () =>
+      Effect.gen(function*() {
+        const { cluster, kv, range } = yield* setUp
+        const streams = Effect.map(
+          cluster.metrics(),
+          (metrics) => metrics.get("etcd_debugging_mvcc_watch_stream_total")
+        )
+        yield* eventually(Effect.map(streams, (count) => count === 0))
+        yield* Effect.scoped(watch(kv, range))
+        assert.strictEqual(yield* streams, 1)
+        yield* eventually(Effect.map(streams, (count) => count === 0))
+      }))
+  })
+
+  describe("the end of the client", () => {
+    it.effect("ends those who wait in take with Closed, and the status with it", () =>
+      Effect.gen(function*() {
+        const { cluster, range } = yield* setUp
+        const scope = yield* Scope.make()
+        const kv = yield* Scope.provide(client({ endpoints: cluster.endpoints }), scope)
+        const watcher = yield* watch(kv, range)
+        const taking = yield* Effect.forkChild(reason(watcher.take))
+        const status = yield* Effect.forkChild(Stream.runDrain(watcher.status))
+        yield* Effect.yieldNow
+        const [elapsed] = yield* timed(Scope.close(scope, Exit.void))
+        assert.isBelow(elapsed, 1000)
+        assert.strictEqual((yield* Fiber.join(taking))._tag, "Closed")
+        assert.strictEqual((yield* reason(watcher.take))._tag, "Closed")
+        yield* Fiber.join(status)
+        assert.strictEqual((yield* Effect.flip(watch(kv, range))).reason._tag, "Closed")
+      }))
+  })
+
+  describe("a key that is not UTF-8", () => {
+    it.effect("ends the watch with its bytes, after all that came before it", () =>
+      Effect.gen(function*() {
+        const { cluster, direct, prefix, range } = yield* setUp
+        const context = yield* services({ endpoints: cluster.endpoints })
+        const kv = Context.get(context, Kv.Kv)
+        const { etcd3 } = Context.get(context, EtcdClient.EtcdClient)
+        const watcher = yield* watch(kv, range)
+        const other = yield* watch(kv, KeyRange.key(`${prefix}good`))
+        const { revision } = yield* direct.put(`${prefix}good`, "1")
+        const key = Buffer.concat([Buffer.from(prefix), Buffer.from([0xc3, 0x28])])
+        yield* Effect.promise(() => etcd3.kv.put({ key, value: Buffer.from("2") }))
+        yield* direct.put(`${prefix}good`, "3")
+        assert.strictEqual((yield* batchesUpTo(watcher, revision)).length, 1)
+        const failure = yield* reason(watcher.take)
+        assert.strictEqual(failure._tag, "InvalidRequest")
+        assert.include(failure.message, "c328")
+        assert.strictEqual((yield* batchesUpTo(other, revision + 2n)).length, 2)
+      }))
+  })
+})

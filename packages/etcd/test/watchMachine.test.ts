@@ -1,0 +1,474 @@
+/**
+ * The state machine of watches against a server that does its worst: whatever happens in whatever order, each watch gives
+ * exactly the history, each revision once and whole, or says that it was compacted where it was.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as KvError from "@effect-kv/core/KvError"
+import type * as Watch from "@effect-kv/core/Watch"
+import { assert, describe, it } from "@effect/vitest"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Schema from "effect/Schema"
+import { defaultLimits, type Limits } from "../src/internal/watchBuffer.ts"
+import { WatchPool } from "../src/internal/watchPool.ts"
+import type { WatchState } from "../src/internal/watchState.ts"
+import type { WatchStream } from "../src/internal/watchStream.ts"
+import { type Change, type FakeStream, FakeWatchServer, selected } from "./support/FakeWatchServer.ts"
+
+/** A few events are too many, so that watches are parked all the time. */
+const tinyLimits: Limits = { park: 900, parkWithinResponse: 1500, resume: 300, farBehind: 6n, nearlyThere: 3n }
+
+const transient = (message: string, refreshToken = false) => ({
+  error: KvError.make(new KvError.Unavailable({ message })),
+  isTransient: true,
+  refreshToken
+})
+
+const permanent = (message: string) => ({
+  error: KvError.make(new KvError.PermissionDenied({ message })),
+  isTransient: false,
+  refreshToken: false
+})
+
+interface Watched {
+  readonly watch: WatchState
+  readonly request: Watch.WatchRequest
+  readonly taken: Array<Watch.Batch>
+  error: KvError.KvError | undefined
+  isClosed: boolean
+}
+
+/** A client and a server, and the streams between them, moved on by hand. */
+class World {
+  readonly server: FakeWatchServer
+  readonly pool: WatchPool
+  readonly links = new Map<WatchStream, FakeStream>()
+  readonly watched: Array<Watched> = []
+  /** What was seen on the way, so that a test can ask for it. */
+  readonly seen = new Set<string>()
+
+  constructor(choose: (n: number) => number, limits: Limits = tinyLimits) {
+    this.server = new FakeWatchServer(choose)
+    this.pool = new WatchPool({
+      limits,
+      cancelFailure: (reason) =>
+        reason.includes("denied") ? permanent(reason) : transient(reason, reason.includes("token")),
+      release: (stream) => {
+        const link = this.links.get(stream)
+        if (link !== undefined) this.server.streams.delete(link)
+        this.links.delete(stream)
+      },
+      wake: () => {},
+      startTicking: () => {}
+    })
+  }
+
+  open(request: Watch.WatchRequest): Watched {
+    const watched: Watched = { watch: this.pool.open(request), request, taken: [], error: undefined, isClosed: false }
+    this.watched.push(watched)
+    return watched
+  }
+
+  close(watched: Watched): void {
+    watched.isClosed = true
+    this.pool.close(watched.watch, KvError.make(new KvError.Closed({ message: "closed" })))
+  }
+
+  connect(): void {
+    const lane = this.pool.neededLane()
+    if (lane === undefined) return
+    this.seen.add(lane)
+    const link = this.server.open()
+    // The pool sends creates as soon as it has the stream, so that the answers wait in the link.
+    const stream = this.pool.opened(lane, "endpoint", this.pool.streamOptions, link.receive)
+    this.links.set(stream, link)
+  }
+
+  deliver(most: number): void {
+    for (const [stream, link] of Array.from(this.links)) {
+      for (let i = 0; i < most && link.sent.length > 0 && this.links.has(stream); i++) {
+        const response = link.sent.shift()!
+        if (response.fragment) this.seen.add("fragment")
+        stream.receive(response)
+        this.note()
+      }
+    }
+  }
+
+  cut(): void {
+    for (const [stream, link] of Array.from(this.links)) {
+      if (link.sent.some((response) => response.fragment)) this.seen.add("cut between fragments")
+      if (link.sent.some((response) => response.created)) this.seen.add("cut before created")
+      this.pool.failed(stream, transient("cut"))
+    }
+    this.note()
+  }
+
+  take(watched: Watched): void {
+    const taken = watched.watch.poll()
+    if (taken === undefined) return
+    if (KvError.isKvError(taken)) watched.error ??= taken
+    else watched.taken.push(...taken)
+    this.note()
+  }
+
+  note(): void {
+    for (const { watch } of this.watched) this.seen.add(watch.state._tag)
+  }
+
+  /** Lets everything come that is to come. */
+  settle(): void {
+    for (let i = 0; i < 2000; i++) {
+      this.connect()
+      for (const link of this.links.values()) link.sync()
+      this.deliver(1000)
+      for (const watched of this.watched) this.take(watched)
+      if (this.watched.every((watched) => this.isComplete(watched))) return
+    }
+  }
+
+  expected({ request, watch }: Watched): ReadonlyArray<readonly [bigint, ReadonlyArray<string>]> {
+    const from = request.startRevision ?? watch.revision! + 1n
+    return this.server.log.filter((entry) => entry.revision >= from).flatMap((entry) => {
+      const changes = selected({ range: request.range, only: request.only }, entry)
+      return changes.length === 0 ? [] : [[BigInt(entry.revision), changes.map(describeChange)] as const]
+    })
+  }
+
+  isComplete(watched: Watched): boolean {
+    if (watched.isClosed || watched.error !== undefined) return true
+    if (watched.watch.revision === undefined) return false
+    return watched.watch.state._tag === "Live" && watched.taken.length >= this.expected(watched).length &&
+      [...this.links.values()].every((link) => link.sent.length === 0)
+  }
+
+  check(watched: Watched): void {
+    if (watched.watch.revision === undefined) {
+      assert.strictEqual(watched.taken.length, 0)
+      return
+    }
+    const given = watched.taken.map(({ events, revision }) => [revision, events.map(describeEvent)] as const)
+    const expected = this.expected(watched)
+    if (watched.error === undefined && !watched.isClosed) {
+      assert.deepStrictEqual(given, expected)
+      return
+    }
+    assert.deepStrictEqual(given, expected.slice(0, given.length))
+    if (watched.error?.reason._tag === "Compacted") {
+      this.seen.add("Compacted")
+      // Said only where something of what was to come is gone, or could be.
+      const next = watched.watch.next!
+      assert.isTrue(BigInt(this.server.compactRevision) >= next, "compacted without need")
+      assert.isAtLeast(Number(watched.error.reason.compactRevision), Number(next))
+    }
+  }
+}
+
+const describeChange = ({ isDelete, key }: Change): string => `${isDelete ? "delete" : "put"} ${key}`
+const describeEvent = (event: Watch.Event): string => `${event._tag === "Delete" ? "delete" : "put"} ${event.key}`
+
+const keys = ["a", "b", "b/1", "b/2", "c"]
+
+const ranges: ReadonlyArray<KeyRange.KeyRange> = [
+  KeyRange.all,
+  KeyRange.prefix("b"),
+  KeyRange.key("a"),
+  KeyRange.halfOpen("b/1", "c")
+]
+
+/** One thing that happens. The numbers that it needs come from the same source as all choices. */
+const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose: (n: number) => number) => void]> = [
+  [10, ({ server }, choose) =>
+    server.write(Array.from({ length: 1 + choose(3) }, (_, i) => ({
+      key: keys[(choose(keys.length) + i) % keys.length]!,
+      isDelete: choose(3) === 0
+    })))],
+  [12, (world) => world.deliver(1)],
+  [4, (world) => world.deliver(100)],
+  [4, (world) => world.cut()],
+  [8, (world) => world.connect()],
+  [8, (world, choose) => world.watched.length > 0 && world.take(world.watched[choose(world.watched.length)]!)],
+  [8, (world) => world.links.forEach((link) => link.sync())],
+  [2, (world) => world.links.forEach((link) => link.progress())],
+  [1, (world) => world.links.forEach((link) => link.lie())],
+  [1, (world) => world.links.forEach((link) => link.repeat())],
+  [1, (world, choose) => world.server.compact(world.server.revision - choose(3))],
+  [1, (world) => world.pool.overflowed()],
+  [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: invalid auth token"))],
+  [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: no leader"))],
+  [1, (world) => world.pool.tick()],
+  [3, (world, choose) => {
+    if (world.watched.length >= 6) return
+    const kinds = [undefined, undefined, "Put", "Delete"] as const
+    world.open({
+      range: ranges[choose(ranges.length)]!,
+      startRevision: choose(2) === 0 ? undefined : BigInt(Math.max(1, world.server.revision + 3 - choose(12))),
+      only: kinds[choose(kinds.length)]
+    })
+  }],
+  [1, (world, choose) => world.watched.length > 0 && world.close(world.watched[choose(world.watched.length)]!)]
+]
+
+const table = steps.flatMap(([weight, step]) => Array.from({ length: weight }, () => step))
+
+/** Everything is decided by one number (mulberry32), so that a failure can be played again. */
+const choicesOf = (seed: number): (n: number) => number => {
+  let state = seed
+  return (n) => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % n
+  }
+}
+
+const seed = Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0x7fffffff })))
+
+const play = (seed: number): World => {
+  const choose = choicesOf(seed)
+  const world = new World(choose, choose(3) === 0 ? defaultLimits : tinyLimits)
+  for (let i = 0; i < 300; i++) table[choose(table.length)]!(world, choose)
+  for (const link of world.links.values()) link.refusals.length = 0
+  world.settle()
+  for (const watched of world.watched) world.check(watched)
+  return world
+}
+
+describe("the state machine of watches", () => {
+  const seen = new Set<string>()
+
+  it.prop("gives exactly the history, whatever is cut, parked, repeated or compacted when", [seed], ([seed]) => {
+    for (const what of play(seed).seen) seen.add(what)
+  }, { timeout: 120_000, arbitrary: { runs: Number(process.env["EFFECT_KV_WATCH_RUNS"] ?? 3000) } })
+
+  it("was seen in every state and in every trouble by that", () => {
+    const states = ["Waiting", "Creating", "Live", "Parked", "Ended"]
+    const troubles = ["fragment", "cut between fragments", "cut before created", "Compacted"]
+    for (const what of states.concat(troubles, "live", "catchUp")) assert.isTrue(seen.has(what), what)
+  })
+})
+
+/** A world in which whatever can be in one message is. */
+const plain = (): World => new World(() => 0, defaultLimits)
+
+const only = (world: World): FakeStream => {
+  assert.strictEqual(world.links.size, 1)
+  return [...world.links.values()][0]!
+}
+
+const put = (key: string): ReadonlyArray<Change> => [{ key, isDelete: false }]
+
+describe("watches on one stream", () => {
+  it("a refused watch ends with its reason, and the others stay on the stream", () => {
+    const world = plain()
+    const watched = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
+    world.connect()
+    const link = only(world)
+    link.refusals.push("etcdserver: permission denied")
+    const refused = world.open({ range: KeyRange.key("denied") })
+    const after = world.open({ range: KeyRange.key("d") })
+    world.deliver(100)
+    world.take(refused)
+    assert.strictEqual(refused.error?.reason._tag, "PermissionDenied")
+    assert.deepStrictEqual([...watched, after].map(({ watch }) => watch.state._tag), Array(4).fill("Live"))
+    assert.strictEqual(only(world), link)
+  })
+
+  it("a watch that is closed while it is created is gone from the server, and the others stay on the stream", () => {
+    const world = plain()
+    const before = world.open({ range: KeyRange.key("a") })
+    world.connect()
+    const link = only(world)
+    const closed = world.open({ range: KeyRange.key("b") })
+    const after = world.open({ range: KeyRange.key("c") })
+    world.close(closed)
+    world.deliver(100)
+    assert.strictEqual(link.watcherCount, 2)
+    assert.deepStrictEqual([before, after].map(({ watch }) => watch.state._tag), ["Live", "Live"])
+    assert.strictEqual(only(world), link)
+  })
+
+  it("a full watch is parked, gives what it has, and comes back for the rest; its neighbour stays where it is", () => {
+    const world = new World(() => 0)
+    const slow = world.open({ range: KeyRange.all })
+    const quick = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    for (let i = 0; i < 20; i++) {
+      world.server.write(put(`k${i}`))
+      world.deliver(100)
+      world.take(quick)
+    }
+    assert.strictEqual(slow.watch.state._tag, "Parked")
+    assert.strictEqual(only(world).watcherCount, 1)
+    assert.isBelow(slow.watch.bufferedBytes, 2 * tinyLimits.park)
+    assert.strictEqual(quick.taken.length, 20)
+    world.settle()
+    world.check(slow)
+    assert.strictEqual(slow.watch.state._tag, "Live")
+  })
+
+  it("a consumer that waits for events is given them before the watch is found to be too full", () => {
+    const world = new World(() => 0)
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    watched.watch.onReady = () => world.take(watched)
+    world.server.write(Array.from({ length: 20 }, (_, i) => ({ key: `k${i}`, isDelete: false })))
+    world.deliver(100)
+    assert.strictEqual(watched.taken.length, 1)
+    assert.strictEqual(watched.watch.state._tag, "Live")
+  })
+
+  it("a watch that is far behind catches up on a stream apart, and comes back when it has", () => {
+    const world = new World(() => 0, { ...defaultLimits, farBehind: 6n, nearlyThere: 3n })
+    const lanes = (): ReadonlyArray<string> =>
+      [...world.links].filter(([, link]) => link.watcherCount > 0).map(([{ lane }]) => lane)
+    for (let i = 0; i < 20; i++) world.server.write(put("a"))
+    const live = world.open({ range: KeyRange.all })
+    const behind = world.open({ range: KeyRange.all, startRevision: 2n })
+    world.connect()
+    world.deliver(100)
+    world.connect()
+    world.deliver(100)
+    assert.deepStrictEqual(lanes(), ["live", "catchUp"])
+    world.settle()
+    world.check(behind)
+    world.server.write(put("a"))
+    world.settle()
+    world.check(live)
+    world.check(behind)
+    assert.deepStrictEqual(lanes(), ["live"])
+  })
+
+  it("a watch whose token is refused goes to a new stream with a new token, and the others stay on the old one", () => {
+    const world = plain()
+    const old = world.open({ range: KeyRange.key("a") })
+    world.connect()
+    world.deliver(100)
+    only(world).refusals.push("etcdserver: invalid auth token")
+    const late = world.open({ range: KeyRange.key("a") })
+    world.deliver(100)
+    assert.isTrue(world.pool.streamOptions.refreshToken)
+    world.connect()
+    world.deliver(100)
+    assert.strictEqual(world.links.size, 2)
+    world.server.write(put("a"))
+    world.deliver(100)
+    for (const watched of [old, late]) {
+      world.take(watched)
+      assert.strictEqual(watched.taken.length, 1)
+    }
+    assert.strictEqual(old.watch.interrupted, undefined)
+  })
+
+  it("a watch whose new token is refused too ends", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.key("a") })
+    for (let i = 0; i < 2; i++) {
+      world.connect()
+      const [stream, link] = [...world.links].at(-1)!
+      link.sent.length = 0
+      stream.receive({
+        ...answer,
+        watchId: -1,
+        created: true,
+        canceled: true,
+        cancelReason: "etcdserver: invalid auth token"
+      })
+    }
+    world.take(watched)
+    assert.isDefined(watched.error)
+    assert.isUndefined(world.pool.neededLane())
+  })
+
+  it("asks for fragments after a message was too large, and not before", () => {
+    const world = plain()
+    world.open({ range: KeyRange.all })
+    world.connect()
+    assert.deepStrictEqual(only(world).fragments, [false])
+    world.pool.overflowed()
+    world.cut()
+    world.connect()
+    assert.deepStrictEqual(only(world).fragments, [true])
+  })
+
+  it("asks elsewhere when a server owes an answer and is silent, and gives up what is live there only much later", () => {
+    const world = plain()
+    world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    const link = only(world)
+    const late = world.open({ range: KeyRange.all })
+    const owed = link.sent.splice(0)
+    for (let i = 0; i < 10; i++) {
+      world.server.write(put("a"))
+      world.deliver(100)
+      assert.isTrue(world.pool.tick())
+    }
+    assert.strictEqual(only(world), link)
+    for (let i = 0; i < 4; i++) world.pool.tick()
+    assert.strictEqual(owed.length, 1)
+    assert.strictEqual(late.watch.state._tag, "Waiting")
+    // A large response may be on its way: the watch that is live there must not begin it again.
+    assert.strictEqual(only(world), link)
+    for (let i = 0; i < 60; i++) world.pool.tick()
+    assert.strictEqual(world.links.size, 0)
+  })
+
+  it("a stream that nobody needs is ended after a moment, not at once", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    world.close(watched)
+    world.deliver(100)
+    assert.isTrue(world.pool.tick())
+    assert.strictEqual(world.links.size, 1)
+    assert.isFalse(world.pool.tick())
+    assert.strictEqual(world.links.size, 0)
+  })
+
+  it("waits longer before each attempt that fails, and not at all before the first", () => {
+    const world = plain()
+    world.open({ range: KeyRange.all })
+    const delays = Array.from({ length: 10 }, () => {
+      const delay = world.pool.delay(1)
+      world.pool.notOpened(transient("down").error)
+      return delay
+    })
+    assert.deepStrictEqual(delays, [0, 25, 50, 100, 200, 400, 800, 1000, 1000, 1000])
+    world.connect()
+    world.deliver(100)
+    // One that breaks as soon as it has confirmed is not a success.
+    assert.isAbove(world.pool.delay(1), 0)
+    world.pool.tick()
+    world.pool.tick()
+    assert.strictEqual(world.pool.delay(1), 0)
+  })
+
+  it("an error that will not pass ends the watches that wait, and not those that are live", () => {
+    const world = plain()
+    const live = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    only(world).refusals.push("etcdserver: invalid auth token")
+    const waits = world.open({ range: KeyRange.all })
+    world.deliver(100)
+    world.pool.notOpened(KvError.make(new KvError.Unauthenticated({ message: "wrong password" })))
+    world.take(waits)
+    assert.strictEqual(waits.error?.reason._tag, "Unauthenticated")
+    assert.strictEqual(live.watch.state._tag, "Live")
+  })
+})
+
+const answer = {
+  revision: 1,
+  watchId: 0,
+  created: false,
+  canceled: false,
+  compactRevision: 0,
+  cancelReason: "",
+  fragment: false,
+  hasEvents: false,
+  events: []
+}

@@ -1,0 +1,125 @@
+/**
+ * What watches cost in memory: a consumer that hardly reads, and thousands of watches that came and went.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import { client } from "./support/client.ts"
+import { eventually, watch } from "./support/watching.ts"
+
+/** What `programs/slowConsumer.ts` tells. */
+interface Told {
+  readonly events: number
+  readonly wrong: number
+  readonly atEndOfSlow: number
+  readonly grownMiB: number
+  readonly siblings: number
+  readonly siblingMedian: number
+  readonly siblingP90: number
+  readonly siblingWorst: number
+}
+
+const slowConsumer = (args: ReadonlyArray<string>): Effect.Effect<Told> =>
+  Effect.callback((resume) => {
+    const file = fileURLToPath(new URL("./programs/slowConsumer.ts", import.meta.url))
+    const child = execFile(process.execPath, ["--expose-gc", file, ...args], (error, output) => {
+      resume(error === null ? Effect.succeed(JSON.parse(output)) : Effect.die(error))
+    })
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+const backlog = 50_000
+const slowSeconds = 10
+
+/** How many events the n-th revision of the backlog has: a watch that catches up gets 1000 revisions at once. */
+const perRevision = (events: number): number => events < 5000 ? 1 : 10
+
+const writeBacklog = Effect.fnUntraced(function*(kv: Kv.Kv) {
+  const value = "x".repeat(10_000)
+  const revisions: Array<bigint> = []
+  for (let events = 0; events < backlog; events += perRevision(events)) {
+    const then = Array.from({ length: perRevision(events) }, (_, i) => Op.put(`p/log/${(events + i) % 10}`, value))
+    revisions.push((yield* kv.txn({ then })).revision)
+  }
+  return { first: revisions[0]!, last: revisions.at(-1)! }
+})
+
+describe("a consumer of 100 events a second with a backlog of 50,000 of 10 kB", () => {
+  it.live(
+    "grows its process by less than 100 MB, misses nothing, and does not hold up another watch",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.make({ flags: { "quota-backend-bytes": 4_000_000_000 } })
+        const kv = yield* client({ endpoints: cluster.endpoints, deadline: "30 seconds" })
+        const { first, last } = yield* writeBacklog(kv)
+        // For the fast watch beside it.
+        const writing = yield* Effect.forkChild(Effect.forever(Effect.andThen(
+          Effect.suspend(() => kv.put("p/live", `${Date.now()}`)),
+          Effect.sleep("20 millis")
+        )))
+        const told = yield* slowConsumer([cluster.endpoints[0]!, "p/", `${first}`, `${last}`, `${slowSeconds}`])
+        yield* Fiber.interrupt(writing)
+        assert.strictEqual(told.events, backlog)
+        assert.strictEqual(told.wrong, 0)
+        assert.isBelow(told.atEndOfSlow, 1100)
+        assert.isBelow(told.grownMiB, 95)
+        assert.isBelow(told.siblingMedian, 100)
+        assert.isBelow(told.siblingP90, 500)
+      }),
+    180_000
+  )
+})
+
+describe("watches that come and go", () => {
+  it.live(
+    "leave nothing on the server and nothing in memory, closed or interrupted while they are opened",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.make()
+        const kv = yield* client({ endpoints: cluster.endpoints })
+        const openAndClose = (count: number) =>
+          Effect.forEach(Array.from({ length: count }, (_, i) => i), (i) =>
+            Effect.gen(function*() {
+              const opening = yield* Effect.forkChild(Effect.scoped(
+                Effect.andThen(
+                  watch(kv, KeyRange.prefix(`${i}/`), { startRevision: i % 3 === 0 ? 1n : undefined }),
+                  Effect.never
+                )
+              ))
+              // Some are interrupted before they are opened, some after.
+              for (let k = 0; k < i % 7; k++) yield* Effect.yieldNow
+              if (i % 5 === 0) yield* Effect.sleep("2 millis")
+              yield* Fiber.interrupt(opening)
+            }), { concurrency: 20 })
+        yield* watch(kv, KeyRange.key("stays"))
+        yield* openAndClose(1000)
+        yield* eventually(Effect.map(watchersOf(cluster), (count) => count === 1))
+        const before = yield* heapUsed
+        for (let round = 0; round < 5; round++) yield* openAndClose(1000)
+        yield* eventually(Effect.map(watchersOf(cluster), (count) => count === 1))
+        const after = yield* heapUsed
+        assert.isBelow(after - before, 2)
+      }),
+    60_000
+  )
+})
+
+const watchersOf = (cluster: typeof EtcdCluster.EtcdCluster.Service) =>
+  Effect.map(cluster.metrics(), (metrics) => metrics.get("etcd_debugging_mvcc_watcher_total"))
+
+/** MiB, after what is not needed is gone. */
+const heapUsed = Effect.sync(() => {
+  setFlagsFromString("--expose-gc")
+  const gc = runInNewContext("gc") as () => void
+  gc()
+  gc()
+  return process.memoryUsage().heapUsed / 1024 / 1024
+})

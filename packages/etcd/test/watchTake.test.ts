@@ -1,0 +1,118 @@
+/**
+ * Taking from a watch, at every point where a fiber may give way: what is there is given, and given once.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as KvError from "@effect-kv/core/KvError"
+import type { Watcher } from "@effect-kv/core/Watch"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { EventEmitter } from "node:events"
+import type { Connection } from "../src/internal/connection.ts"
+import * as watches from "../src/internal/watch.ts"
+import { type FakeStream, FakeWatchServer } from "./support/FakeWatchServer.ts"
+
+const transient = {
+  error: KvError.make(new KvError.Unavailable({ message: "cut" })),
+  isTransient: true,
+  refreshToken: false
+}
+
+/** The multiplexer on streams that lead to a server in memory. */
+const open = Effect.fnUntraced(function*() {
+  const server = new FakeWatchServer(() => 0)
+  const links: Array<{ readonly link: FakeStream; readonly raw: EventEmitter }> = []
+  const flush = () => {
+    for (const { link, raw } of links) {
+      link.sync()
+      for (let sent = link.sent.shift(); sent !== undefined; sent = link.sent.shift()) raw.emit("data", sent)
+    }
+  }
+  const connection = {
+    openWatchStream: () =>
+      Effect.sync(() => {
+        const link = server.open()
+        const raw = Object.assign(new EventEmitter(), {
+          write: (request: Parameters<FakeStream["receive"]>[0]) => {
+            link.receive(request)
+            setImmediate(flush)
+          },
+          resume: () => {}
+        })
+        links.push({ link, raw })
+        return { stream: raw, endpoint: "fake" }
+      }),
+    reportStreamFailure: () => {},
+    streamFailure: () => transient,
+    cancelFailure: () => transient,
+    closed: Effect.never
+  } as unknown as Connection
+  const write = (key: string) => {
+    server.write([{ key, isDelete: false }])
+    flush()
+  }
+  const cut = () => {
+    for (const { raw } of links.splice(0)) raw.emit("end")
+  }
+  return { server, watches: yield* watches.make(connection), write, cut, flush }
+})
+
+const burn = (steps: number): Effect.Effect<void> => steps === 0 ? Effect.void : Effect.suspend(() => burn(steps - 1))
+
+/** Around the number of steps after which a fiber gives way: `Scheduler.MaxOpsBeforeYield` is 2048. */
+const points = Array.from({ length: 45 }, (_, i) => 2012 + i)
+
+const promptly = (take: Watcher["take"]) => Effect.timeoutOption(take, "500 millis")
+
+describe("take", () => {
+  it.live("sees what came while its fiber had given way", () =>
+    Effect.gen(function*() {
+      const { watches, write } = yield* open()
+      for (const steps of points) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const watcher = yield* watches.open({ range: KeyRange.all })
+          const fiber = Effect.runFork(Effect.andThen(burn(steps), promptly(watcher.take)))
+          setImmediate(() => write("a"))
+          assert.isTrue(Option.isSome(yield* Fiber.join(fiber)), `stalled after ${steps} steps`)
+        }))
+      }
+    }), 60_000)
+
+  it.live("leaves to the next what it was interrupted with", () =>
+    Effect.gen(function*() {
+      const { watches, write } = yield* open()
+      for (const steps of points) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const watcher = yield* watches.open({ range: KeyRange.all })
+          write("a")
+          const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
+          fiber.interruptUnsafe()
+          const exit = yield* Fiber.await(fiber)
+          if (Exit.isFailure(exit)) {
+            assert.isTrue(Option.isSome(yield* promptly(watcher.take)), `lost after ${steps} steps`)
+          }
+        }))
+      }
+    }), 60_000)
+
+  it.live("from revision 1 gives all of history, also from a member that lags behind what is known", () =>
+    Effect.gen(function*() {
+      const { cut, flush, server, watches, write } = yield* open()
+      for (let i = 0; i < 1005; i++) server.write([{ key: `a${i}`, isDelete: false }])
+      yield* watches.open({ range: KeyRange.all })
+      server.log.splice(989)
+      server.revision = 990
+      cut()
+      yield* Effect.sleep("200 millis")
+      const fiber = yield* Effect.forkChild(
+        Effect.flatMap(watches.open({ range: KeyRange.all, startRevision: 1n }), (watcher) => watcher.take)
+      )
+      const flushing = setInterval(flush, 10)
+      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(flushing)))
+      yield* Effect.sleep("50 millis")
+      write("later")
+      assert.strictEqual((yield* Fiber.join(fiber))[0].revision, 2n)
+    }))
+})

@@ -1,0 +1,80 @@
+/**
+ * Where the etcd programs are that the tests start.
+ *
+ * `npm test` provides etcd 3.5 and 3.4 and says in the environment where they are; nothing is searched for or downloaded
+ * here, so that a test never runs against a server by accident.
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+
+/** The versions of etcd that everything is proven on. */
+export type Version = "3.5" | "3.4"
+
+/** The programs of one version, as absolute paths. */
+export interface EtcdBinaries {
+  readonly version: Version
+  readonly etcd: string
+  readonly etcdctl: string
+}
+
+/** A version's programs are not there; the message says how to get them. */
+export class EtcdBinariesMissing extends Data.TaggedError("EtcdBinariesMissing")<{
+  readonly version: string
+  readonly message: string
+}> {}
+
+/** The versions, the one that most tests run on first. */
+export const versions: ReadonlyArray<Version> = ["3.5", "3.4"]
+
+const variables: Readonly<Record<Version, string>> = { "3.5": "EFFECT_KV_ETCD_35", "3.4": "EFFECT_KV_ETCD_34" }
+
+const isExecutable = (file: string): boolean => {
+  try {
+    Fs.accessSync(file, Fs.constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * The programs of a version, from the directory named by `EFFECT_KV_ETCD_35` or `EFFECT_KV_ETCD_34`.
+ */
+export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesMissing> =>
+  Effect.suspend(() => {
+    const variable = variables[version]
+    const directory = process.env[variable]
+    const help =
+      `"npm test" provides etcd ${version} by itself; to use your own, set ${variable} to a directory that ` +
+      `holds its etcd and etcdctl`
+    if (directory === undefined || directory === "") {
+      return Effect.fail(new EtcdBinariesMissing({ version, message: `${variable} is not set: ${help}` }))
+    }
+    const etcd = Path.resolve(directory, "etcd")
+    const etcdctl = Path.resolve(directory, "etcdctl")
+    const missing = [etcd, etcdctl].filter((file) => !isExecutable(file))
+    return missing.length === 0
+      ? Effect.succeed({ version, etcd, etcdctl })
+      : Effect.fail(
+        new EtcdBinariesMissing({ version, message: `${missing.join(" and ")} cannot be executed: ${help}` })
+      )
+  })
+
+/** The version under test: `EFFECT_KV_ETCD`, by default 3.5. */
+export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effect.suspend(() => {
+  const wanted = process.env["EFFECT_KV_ETCD"] ?? "3.5"
+  const version = versions.find((version) => version === wanted)
+  return version === undefined
+    ? Effect.fail(
+      new EtcdBinariesMissing({
+        version: wanted,
+        message: `EFFECT_KV_ETCD is "${wanted}": it must be one of ${versions.join(", ")}`
+      })
+    )
+    : Effect.succeed(version)
+})
+
+/** The programs of the version under test. */
+export const current: Effect.Effect<EtcdBinaries, EtcdBinariesMissing> = Effect.flatMap(currentVersion, get)

@@ -1,0 +1,142 @@
+/**
+ * What a case of the suite is, what it runs on, and the few words that cases are written in.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as Kv from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
+import { assert } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+
+/** What the store accepts at most. */
+export interface Limits {
+  /** Operations in a transaction; etcd's default is 128. */
+  readonly maxTxnOps: number
+  /** Bytes of a request; etcd's default is 1.5 MiB. */
+  readonly maxRequestBytes: number
+}
+
+/** The limits of an etcd that was not told otherwise, and of memory. */
+export const defaultLimits: Limits = { maxTxnOps: 128, maxRequestBytes: 1.5 * 1024 * 1024 }
+
+/**
+ * The store under test. Nobody else writes to it while the suite runs, and everything in it may be deleted.
+ */
+export class Store extends Context.Service<Store, {
+  /** A new client of the store: each is another one, as if it were in another process. */
+  readonly client: Effect.Effect<Kv.Kv, unknown, Scope.Scope>
+  /** Forgets the history before the revision, and returns when it is forgotten. */
+  readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
+  /**
+   * Lets time pass for the leases of the store: `TestClock.adjust` where they live by Effect's clock, `Effect.sleep`
+   * where they live by a server's.
+   */
+  readonly passTime: (duration: Duration.Input) => Effect.Effect<void>
+  readonly limits: Limits
+}>()("@effect-kv/test-suite/Store") {}
+
+/** What cases need to run. */
+export type Environment = Store | Scope.Scope
+
+/** One line of the contract, as a program that fails where the line does not hold. */
+export interface Case {
+  /** The part of the contract it belongs to. */
+  readonly chapter: string
+  /** The line, in the words of the contract. */
+  readonly title: string
+  /** Whether it spends its time waiting, writes under keys of its own and can run beside others of this kind. */
+  readonly waits: boolean
+  /** Wants a store that is empty, unless it `waits`. */
+  readonly run: Effect.Effect<void, unknown, Environment>
+}
+
+type Body = (kv: Kv.Kv) => Effect.fn.Return<void, unknown, Environment>
+
+/** A case; its body is given a client of its own. */
+export const test = (title: string, body: Body): Omit<Case, "chapter"> => ({
+  title,
+  waits: false,
+  run: Effect.flatMap(newClient, Effect.fnUntraced(body))
+})
+
+/** A case that spends its time waiting. Its keys begin with something that is its own. */
+export const waitingTest = (title: string, body: Body): Omit<Case, "chapter"> => ({ ...test(title, body), waits: true })
+
+/** The cases of one part of the contract. */
+export const chapter = (
+  chapter: string,
+  cases: ReadonlyArray<Omit<Case, "chapter">>
+): ReadonlyArray<Case> => cases.map((each) => ({ chapter, ...each }))
+
+/** A new client of the store under test. */
+export const newClient: Effect.Effect<Kv.Kv, unknown, Environment> = Effect.flatMap(Store, (store) => store.client)
+
+/** The store's revision. */
+export const revisionOf = (kv: Kv.Kv): Effect.Effect<bigint, KvError.KvError> =>
+  Effect.map(kv.range(KeyRange.key("?"), { countOnly: true }), (response) => response.revision)
+
+/** The reason the effect fails for. Not failing is a failure. */
+export const reasonOf = <A, R>(
+  effect: Effect.Effect<A, KvError.KvError, R>
+): Effect.Effect<KvError.Reason, unknown, R> =>
+  Effect.matchEffect(effect, {
+    onFailure: (error) =>
+      KvError.isKvError(error)
+        ? Effect.succeed(error.reason)
+        : Effect.die(new Error(`not a KvError: ${String(error)}`)),
+    onSuccess: () => Effect.die(new Error("it was expected to fail, and succeeded"))
+  })
+
+type ReasonTag = KvError.Reason["_tag"]
+
+/** The call fails for this reason, says what was wrong, and leaves the store and the connection as they were. */
+export const rejects = Effect.fnUntraced(function*<A, R>(
+  kv: Kv.Kv,
+  tag: ReasonTag,
+  call: Effect.Effect<A, KvError.KvError, R>
+) {
+  const before = yield* revisionOf(kv)
+  const reason = yield* reasonOf(call)
+  assert.strictEqual(reason._tag, tag, reason.message)
+  assert.strictEqual(reason.outcome, "NotApplied")
+  assert.isAbove(reason.message.length, 10, "the message says what was wrong")
+  assert.strictEqual(
+    yield* revisionOf(kv),
+    before,
+    "a refused call changes nothing, and the connection goes on working"
+  )
+  return reason
+})
+
+/** A clock that runs, whatever clock the case runs on. */
+const realClock = Clock.Clock.defaultValue()
+
+/** Fails if the effect takes longer than 20 seconds of real time, in which anything that happens at all has happened. */
+export const promptly = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.clockWith((clock) =>
+    Effect.raceFirst(
+      Effect.provideService(effect, Clock.Clock, clock),
+      Effect.provideService(
+        Effect.flatMap(Effect.sleep("20 seconds"), () => Effect.die(new Error(`waited in vain: ${what}`))),
+        Clock.Clock,
+        realClock
+      )
+    )
+  )
+
+/** Lets time pass until the condition holds, for at most `atMost` steps of a quarter of a second. */
+export const waitUntil = Effect.fnUntraced(function*<E, R>(
+  what: string,
+  condition: Effect.Effect<boolean, E, R>,
+  atMost = 80
+) {
+  const store = yield* Store
+  for (let i = 0; i < atMost; i++) {
+    if (yield* condition) return
+    yield* store.passTime("250 millis")
+  }
+  return yield* Effect.die(new Error(`waited in vain: ${what}`))
+})

@@ -1,0 +1,136 @@
+/**
+ * The conditions of transactions: every comparison of everything that can be compared.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import type * as Kv from "@effect-kv/core/Kv"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { chapter, reasonOf, test } from "./Case.ts"
+
+const operators: ReadonlyArray<Compare.Operator> = ["=", "!=", "<", ">"]
+
+/** Whether `actual operator expected` holds for something that is less than, equal to or greater than expected. */
+const holdsFor = (operator: Compare.Operator, actual: "less" | "equal" | "greater"): boolean => {
+  switch (operator) {
+    case "=":
+      return actual === "equal"
+    case "!=":
+      return actual !== "equal"
+    case "<":
+      return actual === "less"
+    case ">":
+      return actual === "greater"
+  }
+}
+
+const holds = (kv: Kv.Kv, ...conditions: ReadonlyArray<Compare.Compare>) =>
+  Effect.map(kv.txn({ if: conditions }), (response) => response.succeeded)
+
+export const cases = chapter("conditions", [
+  test("the value, version, revisions and lease of a key are compared by = != < >", function*(kv) {
+    yield* kv.put("before", "-")
+    const { revision: created } = yield* kv.put("k", "1")
+    yield* kv.put("between", "-")
+    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { revision: modified } = yield* kv.put("k", "m", { lease: lease.id })
+    for (const operator of operators) {
+      const table: ReadonlyArray<readonly [Compare.Compare, "less" | "equal" | "greater"]> = [
+        [Compare.value("k", operator, "n"), "less"],
+        [Compare.value("k", operator, "m"), "equal"],
+        [Compare.value("k", operator, new Uint8Array([0x6d])), "equal"],
+        [Compare.value("k", operator, "l"), "greater"],
+        [Compare.value("k", operator, "m\u0000"), "less"],
+        [Compare.value("k", operator, ""), "greater"],
+        [Compare.version("k", operator, 3), "less"],
+        [Compare.version("k", operator, 2), "equal"],
+        [Compare.version("k", operator, 1), "greater"],
+        [Compare.version("k", operator, 0), "greater"],
+        [Compare.createRevision("k", operator, created + 1n), "less"],
+        [Compare.createRevision("k", operator, created), "equal"],
+        [Compare.createRevision("k", operator, created - 1n), "greater"],
+        [Compare.modRevision("k", operator, modified + 1n), "less"],
+        [Compare.modRevision("k", operator, modified), "equal"],
+        [Compare.modRevision("k", operator, created), "greater"],
+        [Compare.lease("k", operator, lease.id + 1n), "less"],
+        [Compare.lease("k", operator, lease.id), "equal"],
+        [Compare.lease("k", operator, lease.id - 1n), "greater"],
+        [Compare.lease("k", operator, 0n), "greater"],
+        [Compare.lease("between", operator, 0n), "equal"],
+        [Compare.lease("between", operator, lease.id), "less"]
+      ]
+      for (const [compare, actual] of table) {
+        const { target, value } = compare
+        assert.strictEqual(yield* holds(kv, compare), holdsFor(operator, actual), `${target} ${operator} ${value}`)
+      }
+    }
+  }),
+
+  test("values are compared by their bytes, which have no sign", function*(kv) {
+    yield* kv.put("k", Uint8Array.of(0x80))
+    assert.isTrue(yield* holds(kv, Compare.value("k", ">", Uint8Array.of(0x7f))))
+    assert.isTrue(yield* holds(kv, Compare.value("k", "<", Uint8Array.of(0xff))))
+    yield* kv.put("k", "\u{10000}")
+    assert.isTrue(yield* holds(kv, Compare.value("k", ">", "\uffff")))
+  }),
+
+  test("of a missing key, version, revisions and lease are 0", function*(kv) {
+    yield* kv.put("k", "v")
+    yield* kv.delete("k")
+    for (const key of ["k", "never"]) {
+      for (const operator of operators) {
+        assert.strictEqual(yield* holds(kv, Compare.version(key, operator, 0)), holdsFor(operator, "equal"))
+        assert.strictEqual(yield* holds(kv, Compare.version(key, operator, 1)), holdsFor(operator, "less"))
+        assert.strictEqual(yield* holds(kv, Compare.createRevision(key, operator, 0n)), holdsFor(operator, "equal"))
+        assert.strictEqual(yield* holds(kv, Compare.createRevision(key, operator, 1n)), holdsFor(operator, "less"))
+        assert.strictEqual(yield* holds(kv, Compare.modRevision(key, operator, 0n)), holdsFor(operator, "equal"))
+        assert.strictEqual(yield* holds(kv, Compare.modRevision(key, operator, 1n)), holdsFor(operator, "less"))
+        assert.strictEqual(yield* holds(kv, Compare.lease(key, operator, 0n)), holdsFor(operator, "equal"))
+        assert.strictEqual(yield* holds(kv, Compare.lease(key, operator, 1n)), holdsFor(operator, "less"))
+        assert.strictEqual(yield* holds(kv, Compare.version(key, operator, -1)), holdsFor(operator, "greater"))
+        assert.strictEqual(yield* holds(kv, Compare.modRevision(key, operator, -1n)), holdsFor(operator, "greater"))
+      }
+    }
+  }),
+
+  test("the value of a missing key compares as false, whatever the operator", function*(kv) {
+    for (const operator of operators) {
+      for (const value of ["", "v"]) assert.isFalse(yield* holds(kv, Compare.value("k", operator, value)))
+    }
+  }),
+
+  test("exists and missing", function*(kv) {
+    yield* kv.put("k", "")
+    assert.deepStrictEqual(
+      [
+        yield* holds(kv, Compare.exists("k")),
+        yield* holds(kv, Compare.missing("k")),
+        yield* holds(kv, Compare.exists("none")),
+        yield* holds(kv, Compare.missing("none"))
+      ],
+      [true, false, false, true]
+    )
+  }),
+
+  test("all conditions must hold for then to run; none hold trivially", function*(kv) {
+    yield* kv.put("k", "v")
+    const yes = Compare.exists("k")
+    const no = Compare.missing("k")
+    assert.isTrue(yield* holds(kv))
+    assert.isTrue(yield* holds(kv, yes, Compare.value("k", "=", "v")))
+    assert.isFalse(yield* holds(kv, yes, no))
+    assert.isFalse(yield* holds(kv, no, yes))
+  }),
+
+  test("a condition that is not one is rejected", function*(kv) {
+    for (
+      const condition of [
+        Compare.version("k", "=", 1.5),
+        Compare.modRevision("k", "=", 2n ** 63n),
+        Compare.value("k", "=", "\ud800"),
+        Compare.value("", "=", "v")
+      ]
+    ) {
+      assert.strictEqual((yield* reasonOf(kv.txn({ if: [condition] })))._tag, "InvalidRequest")
+    }
+  })
+])

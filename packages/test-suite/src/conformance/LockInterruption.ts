@@ -1,0 +1,192 @@
+/**
+ * Whatever step of taking, waiting for or giving back a lock is interrupted, times out or loses its answer, nothing stays:
+ * no key, lease, watch or call, and the lock can be had by another.
+ */
+import type * as DistLock from "@effect-kv/core/DistLock"
+import { withDistLock } from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as Kv from "@effect-kv/core/Kv"
+import type { KvError } from "@effect-kv/core/KvError"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { chapter, type Environment, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import { textOf } from "./entries.ts"
+import * as faults from "./faults.ts"
+import { hold, isFree, on, soon } from "./locking.ts"
+
+/** A step at which an attempt is struck: before its n-th call is sent, or after that has been answered. */
+interface Point {
+  readonly way: "free" | "contended"
+  readonly when: "before" | "after"
+  readonly n: number
+}
+
+/** More than any way has. */
+const manySteps = 8
+
+const points = (["free", "contended"] as const).flatMap((way) =>
+  (["before", "after"] as const).flatMap((when) =>
+    Array.from({ length: manySteps }, (_, i): Point => ({ way, when, n: i + 1 }))
+  )
+)
+
+/** Free: grant, enter, remove. Contended: in between a watch and two looks. */
+const stepsOf = { free: 3, contended: 6 }
+
+/** Calls that are made in one order: not those that come when their time has come. */
+const isStep = (call: faults.Call) =>
+  call.kind === "leaseGrant" || call.kind === "execute" ||
+  call.kind === "watch" && call.request?.startRevision === undefined
+
+/** An attempt to take a lock, do nothing and give it back. */
+interface Attempt {
+  readonly name: string
+  readonly faults: faults.Faults
+  readonly fiber: Fiber.Fiber<void, DistLock.Failure>
+  /** Lets the attempt have the lock, if it waits for it. */
+  readonly release: Effect.Effect<void>
+  isStruck: boolean
+}
+
+/** Begins an attempt, lets it go on until it is struck or ends, and gives it. */
+const begin = Effect.fnUntraced(function*(
+  kv: Kv.Kv,
+  name: string,
+  { n, way, when }: Point,
+  options: DistLock.Options | undefined,
+  strike: (call: faults.Call) => Effect.Effect<void, KvError>
+): Effect.fn.Return<Attempt, unknown, Environment> {
+  const seen = faults.make()
+  const client = yield* faults.newClientWith(seen)
+  const held = way === "contended" ? yield* hold(kv, name) : undefined
+  let step = 0
+  let isStruck = false
+  seen[when] = (call) => {
+    if (!isStep(call) || ++step !== n) return Effect.void
+    isStruck = true
+    return strike(call)
+  }
+  const fiber = yield* Effect.forkScoped(on(client)(withDistLock(Effect.void, name, options)))
+  const isOver = () => isStruck || fiber.pollUnsafe() !== undefined
+  const waits = () => step === 4 && seen.pending === 0
+  yield* soon(`${name} waits, is struck or ends`, Effect.sync(() => isOver() || waits()))
+  if (!isOver() && held !== undefined) yield* held.release
+  yield* soon(`${name} is struck or ends`, Effect.sync(isOver))
+  return { name, faults: seen, fiber, release: held?.release ?? Effect.void, isStruck }
+})
+
+/** Nothing of the attempt is left, neither in the store nor in its client. */
+const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, name }: Attempt) {
+  yield* waitUntil(`${name} has ended`, Effect.sync(() => fiber.pollUnsafe() !== undefined))
+  const exit = fiber.pollUnsafe()!
+  assert.isFalse(Exit.isFailure(exit) && Exit.hasDies(exit), String(exit))
+  yield* waitUntil(
+    `${name}: the session, which nobody uses, ends`,
+    Effect.sync(() => faults.calls.filter((call) => call.kind === "leaseRevoke").length >= faults.leases.length)
+  )
+  yield* waitUntil(
+    `${name}: no calls or watches are left`,
+    Effect.sync(() => faults.pending === 0 && faults.watches === 0)
+  )
+  for (const lease of faults.leases) {
+    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(lease)))._tag, "LeaseNotFound")
+  }
+  yield* isFree(kv, name)
+})
+
+/** Strikes an attempt at each point, then lets `resolve` have its way with all of them, and sees what is left. */
+const atEachPoint = Effect.fnUntraced(function*(
+  kv: Kv.Kv,
+  kind: string,
+  options: DistLock.Options | undefined,
+  strike: (call: faults.Call) => Effect.Effect<void, KvError>,
+  resolve: (attempts: ReadonlyArray<Attempt>) => Effect.Effect<unknown, unknown, Environment>
+) {
+  const attempts = yield* Effect.forEach(
+    points,
+    (point) => begin(kv, `${kind}/${point.way}/${point.when}/${point.n}`, point, options, strike),
+    { concurrency: 4 }
+  )
+  assert.deepStrictEqual(
+    attempts.map((attempt) => attempt.isStruck),
+    points.map((point) => point.n <= stepsOf[point.way]),
+    "each step of each way was struck"
+  )
+  yield* resolve(attempts)
+  yield* Effect.forEach(attempts, (attempt) => attempt.release)
+  yield* Effect.forEach(attempts, (attempt) => nothingIsLeft(kv, attempt))
+  assert.strictEqual(yield* kv.count(KeyRange.prefix(`${kind}/`)), 0)
+})
+
+export const cases = chapter("interrupting locks", [
+  waitingTest("interrupted at any step, an attempt leaves nothing", function*(kv) {
+    const barrier = yield* faults.barrier
+    yield* atEachPoint(kv, "interrupted", undefined, () => barrier.stop, (attempts) =>
+      Effect.gen(function*() {
+        for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
+        yield* Effect.yieldNow
+        yield* barrier.letGo
+      }))
+  }),
+
+  waitingTest("interrupted at any step while the store does not answer, an attempt ends in a second", function*(kv) {
+    const barrier = yield* faults.barrier
+    const store = yield* Store
+    yield* atEachPoint(kv, "unanswered", undefined, () => barrier.stop, (attempts) =>
+      Effect.gen(function*() {
+        for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
+        yield* store.passTime("1500 millis")
+        for (const { fiber, name } of attempts) assert.isDefined(fiber.pollUnsafe(), name)
+        yield* barrier.letGo
+      }))
+  }),
+
+  waitingTest("timed out at any step, an attempt leaves nothing", function*(kv) {
+    const barrier = yield* faults.barrier
+    const store = yield* Store
+    yield* atEachPoint(
+      kv,
+      "timed-out",
+      { acquireTimeout: "20 seconds" },
+      () => barrier.stop,
+      () =>
+        Effect.gen(function*() {
+          yield* store.passTime("22 seconds")
+          yield* barrier.letGo
+        })
+    )
+  }),
+
+  waitingTest("with the answer lost at any step, an attempt leaves nothing", function*(kv) {
+    const lost = (call: faults.Call) =>
+      faults.isEntry(call) || faults.isRemoval(call) || call.kind === "leaseGrant"
+        ? faults.lostAnswer
+        : faults.unavailable
+    yield* atEachPoint(kv, "lost", undefined, lost, () => Effect.void)
+  }),
+
+  test("an entry that reaches the store after it was given up is removed", function*(kv) {
+    const name = "late"
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    yield* hold(client, "late.keeps-the-session")
+    seen.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    const error = yield* Effect.flip(on(client)(withDistLock(Effect.void, name)))
+    assert.strictEqual(error._tag === "KvError" && error.reason._tag, "Unavailable")
+    yield* isFree(kv, name)
+    const entry = seen.calls.findLast(faults.isEntry)!
+    assert.isTrue((yield* kv.backend.execute(entry.op!))._tag === "Txn")
+    yield* soon("it is removed", Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === 0))
+    seen.before = () => Effect.void
+    const again = yield* hold(client, name)
+    assert.isTrue(yield* again.lock.isHeld)
+    yield* again.release
+    // What is guarded against is our own entry, not whatever has its name.
+    const key = entry.op!._tag === "Txn" ? entry.op!.if[0]!.key : ""
+    yield* kv.put(key, "somebody else's")
+    yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))
+    assert.strictEqual(yield* textOf(kv, key), "somebody else's")
+  })
+])

@@ -1,0 +1,98 @@
+/**
+ * What limits a lock: how long it is waited for, how long it is held, and what it can be called.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import { assert } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { chapter, reasonOf, Store, test } from "./Case.ts"
+import * as faults from "./faults.ts"
+import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue } from "./locking.ts"
+
+export const cases = chapter("limits of locks", [
+  test("acquireTimeout ends a wait, says how long it was, and leaves nothing", function*(kv) {
+    const store = yield* Store
+    const { release } = yield* hold(kv, "l")
+    const waiter = yield* queue(kv, "l", { acquireTimeout: "1 second" })
+    yield* store.passTime("1 second")
+    const error = failedWith(yield* exitOf("the time-out", waiter), "LockTimeout")
+    assert.strictEqual(error.lock, "l")
+    assert.isAtLeast(error.waitedMillis, 1000)
+    assert.isTrue(error.token > 0n)
+    assert.strictEqual(yield* contenders(kv, "l"), 1)
+    yield* release
+    yield* isFree(kv, "l")
+  }),
+
+  test("acquireTimeout covers the lease too, and what it asked for is revoked", function*(kv) {
+    const store = yield* Store
+    const slow = faults.make()
+    const client = yield* faults.newClientWith(slow)
+    const barrier = yield* faults.barrier
+    slow.after = (call) => call.kind === "leaseGrant" ? barrier.stop : Effect.void
+    const fiber = yield* Effect.forkScoped(
+      on(client)(DistLock.withDistLock(Effect.void, "l", { acquireTimeout: "1 second" }))
+    )
+    yield* barrier.reached
+    yield* store.passTime("1 second")
+    failedWith(yield* exitOf("the time-out", fiber), "LockTimeout")
+    yield* store.passTime("1200 millis")
+    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(slow.leases[0]!)))._tag, "LeaseNotFound")
+  }),
+
+  test("a wait can be interrupted although it has a time-out", function*(kv) {
+    yield* hold(kv, "l")
+    const waiter = yield* queue(kv, "l", { acquireTimeout: "1 hour" })
+    yield* Fiber.interrupt(waiter)
+    assert.strictEqual(yield* contenders(kv, "l"), 1)
+  }),
+
+  test("maxHold ends what is done under a healthy lock; its finalizers run while it is still held", function*(kv) {
+    const store = yield* Store
+    const barrier = yield* faults.barrier
+    const body = yield* contend(
+      kv,
+      "l",
+      { maxHold: "1 second" },
+      () => Effect.ensuring(Effect.never, barrier.stop)
+    )
+    const next = yield* queue(kv, "l")
+    yield* store.passTime("1 second")
+    yield* barrier.reached
+    yield* store.passTime("3 seconds")
+    assert.strictEqual(next.pollUnsafe(), undefined, "the lock is held until the finalizers have run")
+    yield* barrier.letGo
+    const error = failedWith(yield* exitOf("the limit", body), "LockHoldExceeded")
+    assert.deepStrictEqual([error.lock, error.maxHoldMillis], ["l", 1000])
+    assert.isTrue((yield* Fiber.join(next)) > error.token)
+    yield* isFree(kv, "l")
+  }),
+
+  test("maxHold counts from when the lock was taken, not from when it was asked for", function*(kv) {
+    const store = yield* Store
+    const { release } = yield* hold(kv, "l")
+    const waiter = yield* contend(kv, "l", { maxHold: "1 second" }, (lock) => lock.heldFor)
+    yield* store.passTime("2 seconds")
+    yield* release
+    assert.isBelow(Duration.toMillis(yield* Fiber.join(waiter)), 1000)
+  }),
+
+  test("names, descriptions and times to live that cannot be are an InvalidRequest", function*(kv) {
+    const wrong: ReadonlyArray<readonly [DistLock.Names, DistLock.Options?]> = [
+      [""],
+      ["\ud800"],
+      [["a", ""]],
+      [[] as never],
+      ["l", { description: "\udfff" }],
+      ["l", { ttl: 0 }],
+      ["l", { ttl: Duration.infinity }]
+    ]
+    for (const [names, options] of wrong) {
+      const error = yield* Effect.flip(on(kv)(DistLock.withDistLock(Effect.void, names, options)))
+      assert.strictEqual(error._tag === "KvError" ? error.reason._tag : error._tag, "InvalidRequest")
+    }
+    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+  })
+])

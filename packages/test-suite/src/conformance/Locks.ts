@@ -1,0 +1,308 @@
+/**
+ * Locks: exclusive, first come first served, and leaving nothing behind.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Ref from "effect/Ref"
+import * as Scope from "effect/Scope"
+import { chapter, newClient, reasonOf, Store, test, waitingTest } from "./Case.ts"
+import { entryOf, keysOf } from "./entries.ts"
+import * as faults from "./faults.ts"
+import {
+  contend,
+  contenders,
+  errorOf,
+  exitOf,
+  failedWith,
+  hold,
+  isFree,
+  on,
+  queue,
+  soon,
+  untilContenders
+} from "./locking.ts"
+
+/** Counts how many are in at once, and sees to it that others get their chance meanwhile. */
+const section = Effect.fnUntraced(function*(kv: Kv.Kv, inside: Ref.Ref<{ now: number; most: number; total: number }>) {
+  yield* Ref.update(inside, ({ most, now, total }) => ({
+    now: now + 1,
+    most: Math.max(most, now + 1),
+    total: total + 1
+  }))
+  yield* kv.get("something")
+  yield* Effect.yieldNow
+  yield* Ref.update(inside, (state) => ({ ...state, now: state.now - 1 }))
+})
+
+const nobody = Ref.make({ now: 0, most: 0, total: 0 })
+
+export const cases = chapter("locks", [
+  test("two fibers of one client, and two clients, never hold the same lock at once", function*(kv) {
+    const other = yield* newClient
+    const inside = yield* nobody
+    const work = (kv: Kv.Kv) => Effect.repeat(on(kv)(DistLock.withDistLock(section(kv, inside), "l")), { times: 9 })
+    yield* Effect.all([work(kv), work(kv), work(other), work(other)], { concurrency: "unbounded" })
+    assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 40 })
+    yield* isFree(kv, "l")
+  }),
+
+  test("those who wait are served one at a time, in the order they came, each with a larger token", function*(kv) {
+    const clients = [kv, yield* newClient, yield* newClient]
+    const held = yield* hold(kv, "l")
+    const served: Array<number> = []
+    const inside = yield* nobody
+    const waiters: Array<Fiber.Fiber<bigint, DistLock.Failure>> = []
+    for (let i = 0; i < 5; i++) {
+      const client = clients[i % 3]!
+      waiters.push(
+        yield* contend(client, "l", undefined, (lock) => {
+          served.push(i)
+          return Effect.as(section(client, inside), lock.token)
+        })
+      )
+    }
+    assert.deepStrictEqual(served, [])
+    yield* held.release
+    const tokens = [held.lock.token, ...(yield* Fiber.joinAll(waiters))]
+    assert.deepStrictEqual(served, [0, 1, 2, 3, 4])
+    assert.strictEqual((yield* Ref.get(inside)).most, 1)
+    assert.deepStrictEqual(tokens, tokens.toSorted((a, b) => Number(a - b)))
+    assert.strictEqual(new Set(tokens).size, 6)
+    yield* isFree(kv, "l")
+  }),
+
+  test("the holder's key is the lock's name, a slash and the lease in hexadecimal, as of Go's Mutex", function*(kv) {
+    const { lock, release } = yield* hold(kv, "jobs/nightly", { description: "me, since today" })
+    const entry = yield* entryOf(kv, lock.key)
+    const lease = Option.getOrThrow(entry.lease)
+    assert.strictEqual(lock.key, `jobs/nightly/${lease.toString(16)}`)
+    assert.strictEqual(lock.name, "jobs/nightly")
+    assert.strictEqual(lock.token, entry.createRevision)
+    assert.deepStrictEqual(lock.all, [{ name: lock.name, key: lock.key, token: lock.token }])
+    assert.deepStrictEqual(
+      yield* on(kv)(DistLock.holder("jobs/nightly")),
+      Option.some({
+        key: lock.key,
+        token: lock.token,
+        lease: Option.some(lease),
+        description: "me, since today"
+      })
+    )
+    assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), [lock.key])
+    yield* release
+    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+    assert.deepStrictEqual(yield* on(kv)(DistLock.holder("jobs/nightly")), Option.none())
+  }),
+
+  test("who waits can be seen, in order", function*(kv) {
+    const { release } = yield* hold(kv, "l", { description: "holder" })
+    const fibers = []
+    for (const description of ["first", "second"]) fibers.push(yield* queue(kv, "l", { description }))
+    const waiters = yield* on(kv)(DistLock.waiters("l"))
+    assert.deepStrictEqual(waiters.map((waiter) => waiter.description), ["first", "second"])
+    assert.isTrue(waiters[0]!.token < waiters[1]!.token)
+    yield* release
+    yield* Fiber.joinAll(fibers)
+  }),
+
+  test("a contender of another program, by the same layout, is waited for in its turn", function*(kv) {
+    const go = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    yield* kv.put(`l/${go.id.toString(16)}`, "", { lease: go.id })
+    assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire("l")))))
+    const waiter = yield* queue(kv, "l")
+    yield* kv.backend.leaseRevoke(go.id)
+    assert.isAbove(Number(yield* Fiber.join(waiter)), 1)
+  }),
+
+  test("keys that only share the letters of the name, or lie further down, block nobody", function*(kv) {
+    for (const key of ["xyz", "xy", "xyz/1", "x/y", "xy/sub/1"]) yield* kv.put(key, "v")
+    const { release } = yield* hold(kv, "xy/sub2")
+    const outer = yield* hold(kv, "xy")
+    yield* kv.put("xy/sub/2", "v")
+    // Now there is a key further down between the holder and the next.
+    const waiter = yield* queue(kv, "xy")
+    yield* outer.release
+    yield* Fiber.join(waiter)
+    yield* release
+    assert.strictEqual(yield* kv.count(KeyRange.all), 6)
+  }),
+
+  test("a key that is in the way of ours is somebody else's: it is waited for, and never deleted", function*(kv) {
+    const inTheWay = faults.make()
+    const client = yield* faults.newClientWith(inTheWay)
+    inTheWay.before = (call) =>
+      faults.isEntry(call) && inTheWay.leases.length === 1
+        ? Effect.orDie(Effect.asVoid(kv.testAndSet(`l/${inTheWay.leases[0]!.toString(16)}`, Option.none(), "foreign")))
+        : Effect.void
+    const waiter = yield* Effect.forkScoped(
+      on(client)(DistLock.withLock("l", undefined, (lock) => Effect.succeed(lock.key)))
+    )
+    yield* untilContenders(kv, "l", 2)
+    const foreign = `l/${inTheWay.leases[0]!.toString(16)}`
+    assert.strictEqual((yield* entryOf(kv, foreign)).text, "foreign")
+    yield* Fiber.interrupt(waiter)
+    assert.strictEqual((yield* entryOf(kv, foreign)).text, "foreign")
+    const again = yield* Effect.forkScoped(
+      on(client)(DistLock.withLock("l", undefined, (lock) => Effect.succeed(lock.key)))
+    )
+    yield* untilContenders(kv, "l", 2)
+    yield* kv.delete(foreign)
+    assert.notStrictEqual(yield* Fiber.join(again), foreign)
+  }),
+
+  test("tryAcquire answers at once: with the lock, or with none and nothing left", function*(kv) {
+    const other = yield* newClient
+    const first = yield* on(kv)(DistLock.tryAcquire("l"))
+    assert.isTrue(Option.isSome(first))
+    assert.isTrue(Option.isNone(yield* on(other)(DistLock.tryAcquire("l"))))
+    assert.isTrue(Option.isNone(yield* on(kv)(DistLock.tryAcquire("l"))))
+    assert.strictEqual(yield* contenders(kv, "l"), 1)
+    const held = yield* Effect.scoped(on(other)(DistLock.tryAcquire("m")))
+    assert.isTrue(Option.isSome(held))
+    yield* isFree(kv, "m")
+  }),
+
+  test("the lock is released when its effect ends, however it ends, and that is what comes out", function*(kv) {
+    const locked = <A, E, R>(effect: Effect.Effect<A, E, R>) => on(kv)(Effect.exit(DistLock.withDistLock(effect, "l")))
+    assert.deepStrictEqual(yield* locked(Effect.succeed(42)), Exit.succeed(42))
+    yield* isFree(kv, "l")
+    assert.deepStrictEqual(yield* locked(Effect.fail("own")), Exit.fail("own"))
+    yield* isFree(kv, "l")
+    assert.isTrue(Exit.hasDies(yield* locked(Effect.die("defect"))))
+    yield* isFree(kv, "l")
+    const fiber = yield* Effect.forkScoped(locked(Effect.never))
+    yield* untilContenders(kv, "l", 1)
+    yield* Fiber.interrupt(fiber)
+    yield* isFree(kv, "l")
+    assert.strictEqual(yield* on(kv)(Effect.succeed(1).pipe(DistLock.withDistLock("l"))), 1)
+  }),
+
+  test("a lock that was given back is not held, and says so to whoever still asks", function*(kv) {
+    const { lock, release } = yield* hold(kv, "l")
+    assert.isTrue(yield* lock.isHeld)
+    const told = yield* Effect.forkScoped(Effect.flip(lock.lost))
+    yield* release
+    assert.isFalse(yield* lock.isHeld)
+    const error = yield* Fiber.join(told)
+    assert.deepStrictEqual([error._tag, error.lock, error.token], ["LockLost", "l", lock.token])
+    const seen = faults.make()
+    const stale = DistLock.fence(yield* Kv.make(faults.wrap(seen)(kv.backend)), lock)
+    assert.strictEqual((yield* reasonOf(stale.put("k", "v")))._tag, "LockLost")
+    assert.strictEqual(seen.calls.length, 0, "the store need not be asked")
+    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+  }),
+
+  test("several locks are taken as one: all or none, each by its own key", function*(kv) {
+    const other = yield* newClient
+    const store = yield* Store
+    const held = yield* hold(other, "b")
+    const both = yield* Effect.forkScoped(on(kv)(DistLock.withLock(["c", "a", "b", "a"], undefined, Effect.succeed)))
+    yield* untilContenders(kv, "b", 2)
+    assert.strictEqual(yield* contenders(kv, "a"), 1)
+    assert.strictEqual(yield* contenders(kv, "c"), 0, "the one after b is not touched before b is had")
+    const none = yield* Effect.forkScoped(
+      on(kv)(Effect.scoped(DistLock.acquire(["b", "d"], { acquireTimeout: "1 second" })))
+    )
+    yield* untilContenders(kv, "b", 3)
+    yield* store.passTime("1 second")
+    const error = failedWith(yield* exitOf("the time-out", none), "LockTimeout")
+    assert.strictEqual(error.lock, "b, d")
+    yield* held.release
+    const lock = yield* Fiber.join(both)
+    assert.deepStrictEqual(lock.all.map((one) => one.name), ["a", "b", "c"])
+    assert.deepStrictEqual([lock.name, lock.key, lock.token], Object.values(lock.all[2]!))
+    for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
+  }),
+
+  test("a and b against b and a, a thousand rounds: no deadlock, no two at once", function*(kv) {
+    const other = yield* newClient
+    // Tells a test clock that it is not forgotten.
+    yield* Effect.flatMap(Store, (store) => store.passTime("1 milli"))
+    const inside = yield* nobody
+    const work = (kv: Kv.Kv, names: DistLock.Names) =>
+      Effect.repeat(on(kv)(DistLock.withDistLock(section(kv, inside), names)), { times: 499 })
+    yield* Effect.all([work(kv, ["a", "b"]), work(other, ["b", "a"])], { concurrency: "unbounded" })
+    assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 1000 })
+    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+  }),
+
+  test("locks of one name in different namespaces do not contend; in one they do", function*(kv) {
+    const app = Kv.prefixed(kv, "app/")
+    const held = yield* hold(app, "l")
+    yield* hold(Kv.prefixed(kv, "other/"), "l")
+    yield* hold(kv, "l")
+    const same = yield* queue(Kv.prefixed(yield* newClient, "app/"), "l")
+    assert.strictEqual(yield* kv.count(KeyRange.prefix("app/l/")), 2)
+    yield* held.release
+    yield* Fiber.join(same)
+  }),
+
+  test("a scope that closes while its lock is waited for ends the wait and leaves nothing", function*(kv) {
+    yield* hold(kv, "l")
+    const scope = yield* Scope.make()
+    const waiter = yield* Effect.forkScoped(on(kv)(Scope.provide(DistLock.acquire("l"), scope)))
+    yield* untilContenders(kv, "l", 2)
+    yield* Scope.close(scope, Exit.void)
+    failedWith(yield* exitOf("the end of the wait", waiter), "LockLost")
+    assert.strictEqual(yield* contenders(kv, "l"), 1)
+    const late = yield* Effect.exit(on(kv)(Scope.provide(DistLock.acquire("m"), scope)))
+    assert.isDefined(errorOf(late), "a scope that is closed takes no locks")
+    assert.strictEqual(yield* contenders(kv, "m"), 0)
+  }),
+
+  test("taking a free lock is one transaction, giving it back another, and no lease is asked for", function*(kv) {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    yield* hold(client, "other")
+    seen.calls.length = 0
+    for (let i = 0; i < 3; i++) {
+      const { release } = yield* hold(client, "l")
+      yield* release
+    }
+    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), Array.from({ length: 6 }, () => "Txn"))
+    yield* isFree(kv, "l")
+  }),
+
+  waitingTest("each release wakes one of those who wait, who cost a few requests each", function*(kv) {
+    const name = "wakes-one"
+    const held = yield* hold(kv, name)
+    const count = 12
+    const watched: Array<faults.Faults> = []
+    const fibers: Array<Fiber.Fiber<bigint, DistLock.Failure>> = []
+    const gates: Array<faults.Barrier> = []
+    for (let i = 0; i < count; i++) {
+      const seen = faults.make()
+      const gate = yield* faults.barrier
+      const client = yield* faults.newClientWith(seen)
+      fibers.push(yield* contend(client, name, { ttl: "1 hour" }, (lock) => Effect.as(gate.stop, lock.token)))
+      watched.push(seen)
+      gates.push(gate)
+    }
+    // Plain reads are those of `contend`, which looks at the queue by the same client.
+    const isStep = (call: faults.Call) => call.op?._tag === "Txn"
+    const steps = () => watched.map((seen) => seen.calls.filter(isStep).length)
+    // Each has entered and looked: now it waits.
+    yield* soon("all wait", Effect.sync(() => steps().every((steps) => steps === 2)))
+    yield* held.release
+    for (let i = 0; i < count; i++) {
+      yield* gates[i]!.reached
+      const before = steps()
+      yield* gates[i]!.letGo
+      yield* Fiber.join(fibers[i]!)
+      if (i + 1 < count) yield* gates[i + 1]!.reached
+      const others = steps().map((steps, j) => steps - before[j]!).filter((steps, j) => j !== i && steps > 0)
+      assert.isAtMost(others.length, 1, "only the next is woken")
+    }
+    // At its turn it has looked again, and in the end given the lock back.
+    assert.deepStrictEqual(steps(), steps().map(() => 4))
+    // One watch for the one ahead, and after a while one for itself.
+    for (const { calls } of watched) assert.isAtMost(calls.filter((call) => call.kind === "watch").length, 2)
+    yield* isFree(kv, name)
+  })
+])

@@ -1,0 +1,234 @@
+/**
+ * Sessions: leases that are kept alive, shared by locks and temporary keys, and known to be lost in time.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as Session from "@effect-kv/core/Session"
+import { assert } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { chapter, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import { entryOf } from "./entries.ts"
+import * as faults from "./faults.ts"
+import { hold, on, soon, untilContenders } from "./locking.ts"
+
+const leaseIsGone = (kv: Kv.Kv, lease: bigint) =>
+  Effect.map(Effect.exit(kv.backend.leaseTimeToLive(lease)), Exit.isFailure)
+
+const countOf = (seen: faults.Faults, kind: faults.Call["kind"]) =>
+  seen.calls.filter((call) => call.kind === kind).length
+
+/** A session on calls that are subject to faults, until it is closed. */
+const sessionWith = Effect.fnUntraced(function*(kv: Kv.Kv, seen: faults.Faults, ttl: Duration.Input) {
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const session = yield* promptly(
+    "the session",
+    Scope.provide(Session.make(faults.wrap(seen)(kv.backend), { ttl }), scope)
+  )
+  return { session, close: Scope.close(scope, Exit.void) }
+})
+
+export const cases = chapter("sessions", [
+  test("a session is a lease, revoked with its keys when the scope closes", function*(kv) {
+    const { close, session } = yield* sessionWith(kv, faults.make(), "30 seconds")
+    yield* kv.put("k", "v", { lease: session.lease })
+    assert.isTrue(yield* session.isAlive)
+    assert.strictEqual(Duration.toSeconds(session.ttl), 30)
+    yield* close
+    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(session.lease)))._tag, "LeaseNotFound")
+    assert.isFalse(yield* session.isAlive)
+    yield* promptly("the end is told", session.lost)
+  }),
+
+  waitingTest("it is renewed at each third of what was granted, and outlives it many times", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const { close, session } = yield* sessionWith(kv, seen, "3 seconds")
+    yield* kv.put("session/renewed", "v", { lease: session.lease })
+    yield* store.passTime("7500 millis")
+    assert.isTrue(yield* session.isAlive)
+    assert.strictEqual((yield* entryOf(kv, "session/renewed")).text, "v")
+    const renewals = countOf(seen, "leaseKeepAlive")
+    assert.isAtLeast(renewals, 6)
+    assert.isAtMost(renewals, 8)
+    yield* close
+  }),
+
+  test("the granted time to live counts, which may be longer than the one asked for", function*(kv) {
+    const seen = faults.make()
+    const { close, session } = yield* sessionWith(kv, seen, "1 second")
+    assert.strictEqual(Duration.toSeconds(session.ttl), 2)
+    yield* close
+  }),
+
+  waitingTest("a session whose lease is revoked is lost, at once when it is asked to verify", function*(kv) {
+    const { close, session } = yield* sessionWith(kv, faults.make(), "1 hour")
+    yield* kv.backend.leaseRevoke(session.lease)
+    assert.isTrue(yield* session.isAlive, "it cannot know yet")
+    yield* session.verify
+    yield* promptly("the loss", session.lost)
+    assert.isFalse(yield* session.isAlive)
+    yield* close
+  }),
+
+  waitingTest("a session whose renewals are not answered is lost by its own clock", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    seen.before = (call) => call.kind === "leaseKeepAlive" ? Effect.never : Effect.void
+    const { close, session } = yield* sessionWith(kv, seen, "2 seconds")
+    yield* store.passTime("1500 millis")
+    assert.isTrue(yield* session.isAlive)
+    yield* store.passTime("600 millis")
+    assert.isFalse(yield* session.isAlive)
+    yield* promptly("the loss", session.lost)
+    yield* close
+  }),
+
+  waitingTest("an answer that comes after the time has run out is too late", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const barrier = yield* faults.barrier
+    seen.after = (call) => call.kind === "leaseKeepAlive" ? barrier.stop : Effect.void
+    const { close, session } = yield* sessionWith(kv, seen, "2 seconds")
+    yield* store.passTime("2100 millis")
+    yield* barrier.letGo
+    yield* promptly("the loss", session.lost)
+    yield* store.passTime("1 second")
+    assert.isFalse(yield* session.isAlive)
+    yield* close
+  }),
+
+  waitingTest("a lease whose grant was not answered is revoked all the same", function*(kv) {
+    const seen = faults.make()
+    seen.after = (call) => call.kind === "leaseGrant" ? faults.lostAnswer : Effect.void
+    const exit = yield* Effect.exit(
+      Effect.scoped(Session.make(faults.wrap(seen)(kv.backend), { ttl: "1 hour" }))
+    )
+    assert.isTrue(Exit.isFailure(exit))
+    assert.strictEqual(seen.leases.length, 1)
+    assert.isTrue(yield* leaseIsGone(kv, seen.leases[0]!))
+  }),
+
+  test("locks and temporary keys of one client share a session for each time to live", function*(kv) {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const first = yield* hold(client, "a")
+    yield* hold(client, "b")
+    yield* client.tempKey("t")
+    yield* hold(Kv.prefixed(client, "p/"), "c")
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    const other = yield* hold(client, "d", { ttl: "20 seconds" })
+    assert.strictEqual(countOf(seen, "leaseGrant"), 2)
+    const leaseOf = (key: string) => Effect.map(entryOf(kv, key), (entry) => Option.getOrThrow(entry.lease))
+    assert.strictEqual(yield* leaseOf("t"), yield* leaseOf(first.lock.key))
+    assert.notStrictEqual(yield* leaseOf("t"), yield* leaseOf(other.lock.key))
+  }),
+
+  test("many who come at once wait for one grant", function*() {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const barrier = yield* faults.barrier
+    seen.before = (call) => call.kind === "leaseGrant" ? barrier.stop : Effect.void
+    const fibers = yield* Effect.forEach(
+      ["a", "b", "c"],
+      (name) => Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.void, name)))
+    )
+    yield* barrier.reached
+    yield* Fiber.interrupt(fibers[0]!)
+    yield* barrier.letGo
+    yield* Fiber.joinAll(fibers.slice(1))
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+  }),
+
+  test("an attempt that is interrupted while it is answered costs the others no session", function*(kv) {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    yield* hold(client, "keeps")
+    const barrier = yield* faults.barrier
+    seen.after = (call) => faults.isEntry(call) ? barrier.stop : Effect.void
+    const fiber = yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.void, "l")))
+    yield* barrier.reached
+    const interrupting = yield* Effect.forkScoped(Fiber.interrupt(fiber))
+    yield* Effect.yieldNow
+    yield* barrier.letGo
+    yield* Fiber.join(interrupting)
+    yield* hold(client, "l")
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 1)
+  }),
+
+  waitingTest("a session ends a while after the last of its users, and the next opens another", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const once = on(client)(DistLock.withDistLock(Effect.void, "session/idle"))
+    yield* once
+    yield* once
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    yield* store.passTime("700 millis")
+    yield* once
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    yield* store.passTime("700 millis")
+    assert.strictEqual(countOf(seen, "leaseRevoke"), 0, "it counts from the last")
+    yield* waitUntil("it ends", leaseIsGone(kv, seen.leases[0]!))
+    yield* once
+    assert.strictEqual(countOf(seen, "leaseGrant"), 2)
+  }),
+
+  test("a grant that failed is not remembered", function*() {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    seen.before = (call) => call.kind === "leaseGrant" ? faults.unavailable : Effect.void
+    const locked = on(client)(DistLock.withDistLock(Effect.succeed(1), "l"))
+    assert.strictEqual((yield* Effect.flip(locked))._tag, "KvError")
+    seen.before = () => Effect.void
+    assert.strictEqual(yield* locked, 1)
+  }),
+
+  waitingTest("a session that was lost is replaced for those who come", function*() {
+    const store = yield* Store
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    seen.before = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
+    const lost = yield* hold(client, "session/replaced", { ttl: "2 seconds" })
+    yield* store.passTime("2100 millis")
+    assert.isFalse(yield* lost.lock.isHeld)
+    seen.before = () => Effect.void
+    const grants = countOf(seen, "leaseGrant")
+    const names = ["a", "b", "c"].map((name) => `session/replaced/${name}`)
+    const held = yield* Effect.forEach(names, (name) => hold(client, name, { ttl: "2 seconds" }), {
+      concurrency: "unbounded"
+    })
+    for (const { lock } of held) assert.isTrue(yield* lock.isHeld)
+    assert.strictEqual(countOf(seen, "leaseGrant"), grants + 1, "one for all of them")
+    yield* lost.release
+  }),
+
+  waitingTest(
+    "a client that closes ends its sessions at once, and does not wait for a store that is away",
+    function*(kv) {
+      const store = yield* Store
+      const seen = faults.make()
+      const scope = yield* Scope.make()
+      const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), scope)
+      for (const ttl of ["10 seconds", "20 seconds", "30 seconds"] as const) {
+        yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.never, `session/closing/${ttl}`, { ttl })))
+        yield* untilContenders(kv, `session/closing/${ttl}`, 1)
+      }
+      const last = seen.leases.at(-1)!
+      seen.before = (call) => call.kind === "leaseRevoke" && call.lease === last ? Effect.never : Effect.void
+      const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+      for (const lease of seen.leases.slice(0, -1)) yield* soon("the lease is revoked", leaseIsGone(kv, lease))
+      yield* store.passTime("3500 millis")
+      yield* soon("it has closed", Effect.sync(() => closing.pollUnsafe() !== undefined))
+      assert.isFalse(yield* leaseIsGone(kv, last))
+      yield* kv.backend.leaseRevoke(last)
+    }
+  )
+])

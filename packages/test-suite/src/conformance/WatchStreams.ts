@@ -1,0 +1,298 @@
+/**
+ * What is made of watches: streams, waiting for a change, callbacks, snapshots that go on, views.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import type { KvError } from "@effect-kv/core/KvError"
+import type { Latest } from "@effect-kv/core/Latest"
+import * as Op from "@effect-kv/core/Op"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { chapter, newClient, promptly, reasonOf, rejects, Store, test } from "./Case.ts"
+import { keysOf, putAll, textsOf } from "./entries.ts"
+import { batchesUpTo, words } from "./watchers.ts"
+
+/** The first `n` events of a stream, in words. */
+const firstWords = (n: number, events: Kv.Subscription["events"]) =>
+  promptly(`${n} events`, Effect.map(Stream.runCollect(Stream.take(events, n)), (taken) => taken.map(words)))
+
+/** Waits until a view is as it must be. */
+const viewBecomes = (view: Latest, expected: Record<string, string>): Effect.Effect<void, KvError> =>
+  promptly(
+    `a view of ${JSON.stringify(expected)}`,
+    view.changes.pipe(
+      Stream.map((snapshot) => Object.fromEntries([...snapshot.entries].map(([key, entry]) => [key, entry.text]))),
+      Stream.takeUntil((seen) => JSON.stringify(sorted(seen)) === JSON.stringify(sorted(expected))),
+      Stream.runDrain
+    )
+  )
+
+const sorted = (record: Record<string, string>) => Object.entries(record).toSorted(([a], [b]) => a < b ? -1 : 1)
+
+export const cases = chapter("watch streams", [
+  test("subscribe returns once the store has confirmed: nothing after it is missed", function*(kv) {
+    for (let i = 0; i < 10; i++) {
+      const subscription = yield* kv.subscribe(KeyRange.prefix(`${i}/`))
+      yield* kv.put(`${i}/a`, "1")
+      yield* kv.delete(`${i}/a`)
+      assert.deepStrictEqual(yield* firstWords(2, subscription.events), [`put ${i}/a=1 new`, `delete ${i}/a`])
+    }
+  }),
+
+  test("watch is a stream of events, which goes on after a delete", function*(kv) {
+    const { revision } = yield* kv.put("k", "1")
+    yield* kv.delete("k")
+    yield* kv.put("k", "2")
+    yield* kv.put("k", "3")
+    const events = kv.watch("k", { startRevision: revision })
+    assert.deepStrictEqual(yield* firstWords(4, events), ["put k=1 new", "delete k", "put k=2 new", "put k=3"])
+  }),
+
+  test("a stream from now sees what happens once it runs", function*(kv) {
+    const fiber = yield* Effect.forkChild(firstWords(1, kv.watch(KeyRange.all)))
+    const writing = yield* Effect.forkChild(Effect.forever(Effect.andThen(kv.put("k", "v"), Effect.yieldNow)))
+    const [seen] = yield* promptly("an event", Fiber.join(fiber))
+    yield* Fiber.interrupt(writing)
+    assert.include(["put k=v new", "put k=v"], seen)
+  }),
+
+  test("chunks never split a revision", function*(kv) {
+    const { revision } = yield* kv.put("k", "1")
+    for (let i = 0; i < 5; i++) yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, `${i}`)) })
+    const chunks = yield* promptly(
+      "the events",
+      kv.watch(KeyRange.from("a"), { startRevision: revision + 1n }).pipe(
+        Stream.chunks,
+        Stream.mapAccum(() => 0, (n, chunk) => [n + chunk.length, [{ chunk, n: n + chunk.length }]] as const),
+        Stream.takeUntil(({ n }) => n >= 15),
+        Stream.map(({ chunk }) => chunk),
+        Stream.runCollect
+      )
+    )
+    for (const chunk of chunks) {
+      const revisions = new Set(chunk.map((event) => event.revision))
+      assert.strictEqual(chunk.length, revisions.size * 3)
+    }
+  }),
+
+  test("in the batch form each element is a revision", function*(kv) {
+    const { revision } = yield* kv.put("x", "1")
+    yield* kv.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] })
+    yield* kv.delete(KeyRange.prefix("x"))
+    const options = { startRevision: revision }
+    const taken = yield* promptly(
+      "three revisions",
+      Stream.runCollect(Stream.take(kv.watchBatches(KeyRange.all, options), 3))
+    )
+    assert.deepStrictEqual(
+      taken.map((batch) => [batch.revision, batch.events.map(words)]),
+      [
+        [revision, ["put x=1 new"]],
+        [revision + 1n, ["put a=1 new", "put b=1 new"]],
+        [revision + 2n, ["delete x"]]
+      ]
+    )
+    const subscription = yield* kv.subscribe(KeyRange.all, options)
+    const again = yield* promptly("the first revision", Stream.runHead(subscription.batches))
+    assert.strictEqual(Option.getOrThrow(again).revision, revision)
+  }),
+
+  test("untilDelete ends after the revision of the first delete", function*(kv) {
+    const { revision } = yield* kv.put("a", "1")
+    yield* kv.put("b", "1")
+    yield* kv.txn({ then: [Op.put("c", "1"), Op.delete("a"), Op.put("d", "1")] })
+    yield* kv.put("e", "1")
+    const all = (only?: "Put" | "Delete") =>
+      promptly(
+        "the end",
+        Stream.runCollect(kv.watch(KeyRange.all, { startRevision: revision, untilDelete: true, only }))
+      ).pipe(Effect.map((events) => events.map(words)))
+    assert.deepStrictEqual(yield* all(), ["put a=1 new", "put b=1 new", "put c=1 new", "delete a", "put d=1 new"])
+    assert.deepStrictEqual(yield* all("Put"), ["put a=1 new", "put b=1 new", "put c=1 new", "put d=1 new"])
+    assert.deepStrictEqual(yield* all("Delete"), ["delete a"])
+  }),
+
+  test("a stream whose history is gone fails with Compacted", function*(kv) {
+    const store = yield* Store
+    const { revision: old } = yield* kv.put("k", "1")
+    const { revision: now } = yield* kv.put("k", "2")
+    yield* store.compact(now)
+    const reason = yield* promptly(
+      "Compacted",
+      reasonOf(Stream.runDrain(kv.watch(KeyRange.all, { startRevision: old })))
+    )
+    assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === now)
+  }),
+
+  test("a bad range is rejected", function*(kv) {
+    yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.watch("")))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.subscribe(KeyRange.halfOpen("b", "a"))))
+    yield* rejects(kv, "InvalidRequest", kv.waitForChange("\ud800"))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.snapshotAndWatch(KeyRange.prefix("\ud800"))))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.latest(KeyRange.halfOpen("b", "a"))))
+  }),
+
+  test("waitForChange waits for the next change of the key", function*(kv) {
+    const { revision } = yield* kv.put("k", "1")
+    yield* kv.put("other", "-")
+    const change = (options?: Kv.WatchOptions) => promptly("a change", kv.waitForChange("k", options))
+    const fiber = yield* Effect.forkChild(change({ startRevision: revision + 1n }))
+    yield* kv.put("other", "-")
+    yield* kv.put("k", "2")
+    yield* kv.delete("k")
+    assert.strictEqual(words(yield* Fiber.join(fiber)), "put k=2")
+    const options = { startRevision: revision, previous: true, only: "Delete" } as const
+    assert.strictEqual(words(yield* change(options)), "delete k was 2")
+  }),
+
+  test("watchWith calls with each event until it answers false", function*(kv) {
+    const seen: Array<string> = []
+    const fiber = yield* kv.watchWith(KeyRange.prefix("k"), (event) =>
+      Effect.sync(() => {
+        seen.push(words(event))
+        return seen.length < 3
+      }))
+    for (let i = 0; i < 5; i++) yield* kv.put("k", `${i}`)
+    yield* promptly("the end", Fiber.join(fiber))
+    assert.deepStrictEqual(seen, ["put k=0 new", "put k=1", "put k=2"])
+  }),
+
+  test("watchWith ends with the first delete, unless asked to go on", function*(kv) {
+    const log = (seen: Array<string>) => (event: Parameters<typeof words>[0]) =>
+      Effect.sync(() => void seen.push(words(event)))
+    const ending: Array<string> = []
+    const first = yield* kv.watchWith("k", log(ending))
+    const goingOn: Array<string> = []
+    const deletesOnly: Array<string> = []
+    const second = yield* kv.watchWith(
+      "k",
+      (event) => Effect.as(log(goingOn)(event), goingOn.length < 3),
+      { untilDelete: false }
+    )
+    const third = yield* kv.watchWith("k", log(deletesOnly), { only: "Delete" })
+    yield* kv.put("k", "1")
+    yield* kv.delete("k")
+    yield* kv.put("k", "2")
+    yield* kv.put("k", "3")
+    yield* promptly("the ends", Effect.all([Fiber.join(first), Fiber.join(second), Fiber.join(third)]))
+    assert.deepStrictEqual(ending, ["put k=1 new", "delete k"])
+    assert.deepStrictEqual(goingOn.slice(0, 3), ["put k=1 new", "delete k", "put k=2 new"])
+    assert.deepStrictEqual(deletesOnly, ["delete k"])
+  }),
+
+  test("watchWith ends with its scope, and with the failure of what it calls", function*(kv) {
+    const scope = yield* Scope.make()
+    const fiber = yield* Scope.provide(kv.watchWith("k", () => Effect.void), scope)
+    yield* promptly("the end of the scope", Scope.close(scope, Exit.void))
+    assert.isTrue(Exit.isFailure(yield* promptly("the end of the watch", Fiber.await(fiber))))
+    const failing = yield* kv.watchWith("k", () => Effect.fail("no more" as const))
+    yield* kv.put("k", "v")
+    const exit = yield* promptly("the failure", Effect.exit(Fiber.join(failing)))
+    assert.deepStrictEqual(exit, Exit.fail("no more"))
+  }),
+
+  test("snapshotAndWatch gives the entries, then every later change, gap-free", function*(kv) {
+    const other = yield* newClient
+    const state = new Map<string, string>()
+    const writing = yield* Effect.forkChild(
+      Effect.forEach(Array.from({ length: 200 }, (_, i) => i), (i) => {
+        const write: Effect.Effect<unknown, KvError> = i % 5 === 4
+          ? other.delete(`k/${(i * 3) % 8}`)
+          : other.put(`k/${i % 8}`, `${i}`)
+        return Effect.andThen(write, Effect.yieldNow)
+      })
+    )
+    yield* Effect.repeat(Effect.andThen(kv.count(KeyRange.prefix("k/")), Effect.yieldNow), { times: 10 })
+    const subscription = yield* kv.snapshotAndWatch(KeyRange.prefix("k/"))
+    for (const entry of subscription.entries) state.set(entry.key, entry.text)
+    yield* Fiber.join(writing)
+    const { revision } = yield* other.put("k/end", "v")
+    for (const batch of yield* batchesUpTo(subscription.watcher, revision)) {
+      assert.isTrue(batch.revision > subscription.revision)
+      for (const event of batch.events) {
+        if (event._tag === "Put") state.set(event.key, event.entry.text)
+        else assert.isTrue(state.delete(event.key), "what is deleted was there")
+      }
+    }
+    const now = yield* kv.range(KeyRange.prefix("k/"))
+    assert.deepStrictEqual([...state].toSorted(([a], [b]) => a < b ? -1 : 1), zip(keysOf(now), textsOf(now)))
+  }),
+
+  test("latest is an always current view", function*(kv) {
+    yield* putAll(kv, ["v/a", "v/b", "w"], () => "1")
+    const view = yield* kv.latest(KeyRange.prefix("v/"))
+    assert.deepStrictEqual([...(yield* view.snapshot).entries.keys()].toSorted(), ["v/a", "v/b"])
+    assert.deepStrictEqual(Option.map(yield* view.get("v/a"), (entry) => entry.text), Option.some("1"))
+    assert.deepStrictEqual(yield* view.get("w"), Option.none())
+    yield* kv.txn({ then: [Op.put("v/a", "2"), Op.delete("v/b"), Op.put("v/c", "2")] })
+    yield* viewBecomes(view, { "v/a": "2", "v/c": "2" })
+    assert.deepStrictEqual(yield* view.get("v/b"), Option.none())
+  }),
+
+  test("a view shows one revision at a time", function*(kv) {
+    const write = (n: number) => kv.txn({ then: ["v/a", "v/b", "v/c"].map((key) => Op.put(key, `${n}`)) })
+    yield* write(0)
+    const view = yield* kv.latest(KeyRange.prefix("v/"))
+    const writing = yield* Effect.forkChild(Effect.forEach(Array.from({ length: 100 }, (_, i) => i + 1), write))
+    const seen = yield* promptly(
+      "the last of 100",
+      view.changes.pipe(
+        Stream.map((snapshot) => [...snapshot.entries.values()].map((entry) => entry.text)),
+        Stream.takeUntil((texts) => texts[0] === "100"),
+        Stream.runCollect
+      )
+    )
+    yield* Fiber.join(writing)
+    for (const texts of seen) assert.deepStrictEqual(texts, [texts[0]!, texts[0]!, texts[0]!])
+  }),
+
+  test("a view ends as a fresh range", function*(kv) {
+    const other = yield* newClient
+    const view = yield* kv.latest(KeyRange.prefix("v/"))
+    yield* Effect.forEach(
+      Array.from({ length: 200 }, (_, i) => i),
+      (i): Effect.Effect<unknown, KvError> =>
+        i % 3 === 2 ? other.delete(`v/${i % 7}`) : other.put(`v/${i % 11}`, `${i}`),
+      { concurrency: 10 }
+    )
+    const now = yield* other.range(KeyRange.prefix("v/"))
+    yield* viewBecomes(view, Object.fromEntries(zip(keysOf(now), textsOf(now))))
+    const snapshot = yield* view.snapshot
+    for (const entry of now.entries) {
+      assert.strictEqual(snapshot.entries.get(entry.key)?.modRevision, entry.modRevision)
+    }
+  }),
+
+  test("all of it works in a namespace", function*(kv) {
+    const app = Kv.prefixed(kv, "app/")
+    yield* app.put("k", "0")
+    const subscription = yield* app.subscribe("k")
+    const snapshot = yield* app.snapshotAndWatch(KeyRange.all, { previous: true })
+    const view = yield* app.latest(KeyRange.all)
+    yield* kv.put("k", "outside")
+    yield* kv.put("app/k", "1")
+    assert.deepStrictEqual(snapshot.entries.map((entry) => [entry.key, entry.text]), [["k", "0"]])
+    assert.deepStrictEqual(yield* firstWords(1, subscription.events), ["put k=1"])
+    assert.deepStrictEqual(yield* firstWords(1, snapshot.events), ["put k=1 was 0"])
+    yield* viewBecomes(view, { k: "1" })
+  }),
+
+  test("the functions of Kv are those of the store", function*(kv) {
+    const program = Effect.gen(function*() {
+      const { revision } = yield* Kv.put("k", "1")
+      const seen = yield* firstWords(1, (yield* Kv.subscribe("k", { startRevision: revision })).events)
+      const watched = yield* Stream.runHead(Kv.watch("k", { startRevision: revision }))
+      return [...seen, ...Option.toArray(watched).map(words)]
+    })
+    const seen = yield* promptly("the events", Effect.provideService(program, Kv.Kv, kv))
+    assert.deepStrictEqual(seen, ["put k=1 new", "put k=1 new"])
+  })
+])
+
+const zip = (keys: ReadonlyArray<string>, texts: ReadonlyArray<string>): ReadonlyArray<[string, string]> =>
+  keys.map((key, i) => [key, texts[i]!])

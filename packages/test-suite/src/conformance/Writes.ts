@@ -1,0 +1,135 @@
+/**
+ * Puts and deletes: one revision each, previous entries on request.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { chapter, revisionOf, test } from "./Case.ts"
+import { entryOf, keysOf, putAll, textOf } from "./entries.ts"
+
+export const cases = chapter("writes", [
+  test("a write is one revision, which its answer carries", function*(kv) {
+    const before = yield* revisionOf(kv)
+    for (let i = 1n; i <= 5n; i++) {
+      assert.strictEqual((yield* kv.put("k", `${i}`)).revision, before + i)
+    }
+    assert.strictEqual((yield* kv.delete("k")).revision, before + 6n)
+    assert.strictEqual(yield* revisionOf(kv), before + 6n)
+  }),
+
+  test("putting the same value again is a write", function*(kv) {
+    const first = yield* kv.put("k", "same")
+    const second = yield* kv.put("k", "same")
+    assert.strictEqual(second.revision, first.revision + 1n)
+    const entry = yield* entryOf(kv, "k")
+    assert.deepStrictEqual([entry.version, entry.modRevision], [2, second.revision])
+  }),
+
+  test("a put answers with the previous entry, if asked for and there", function*(kv) {
+    const first = yield* kv.put("k", "1", { previous: true })
+    assert.deepStrictEqual(first.previous, Option.none())
+    const second = yield* kv.put("k", "2", { previous: true })
+    const previous = Option.getOrThrow(second.previous)
+    assert.deepStrictEqual(
+      [previous.key, previous.text, previous.modRevision, previous.createRevision, previous.version],
+      ["k", "1", first.revision, first.revision, 1]
+    )
+    assert.deepStrictEqual((yield* kv.put("k", "3")).previous, Option.none())
+    yield* kv.delete("k")
+    assert.deepStrictEqual((yield* kv.put("k", "4", { previous: true })).previous, Option.none())
+  }),
+
+  test("the previous entry may have an empty value", function*(kv) {
+    yield* kv.put("k", "")
+    const previous = Option.getOrThrow((yield* kv.put("k", "2", { previous: true })).previous)
+    assert.deepStrictEqual([previous.key, previous.size], ["k", 0])
+  }),
+
+  test("deleting a key deletes that key alone", function*(kv) {
+    yield* putAll(kv, ["a", "a\u0000", "ab", "b"])
+    const response = yield* kv.delete("a")
+    assert.strictEqual(response.deleted, 1)
+    assert.deepStrictEqual(response.previous, [])
+    assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a\u0000", "ab", "b"])
+  }),
+
+  test("deleting nothing is success with deleted 0, and no revision", function*(kv) {
+    const before = yield* revisionOf(kv)
+    for (const range of ["k", KeyRange.prefix("none"), KeyRange.all]) {
+      const response = yield* kv.delete(range, { previous: true })
+      assert.deepStrictEqual(response, { _tag: "Delete", revision: before, deleted: 0, previous: [] })
+    }
+    assert.strictEqual(yield* revisionOf(kv), before)
+  }),
+
+  test("deleting a key twice deletes it once", function*(kv) {
+    yield* kv.put("k", "v")
+    const first = yield* kv.delete("k")
+    const second = yield* kv.delete("k")
+    assert.deepStrictEqual([first.deleted, second.deleted], [1, 0])
+    assert.strictEqual(second.revision, first.revision)
+  }),
+
+  test("deleting a range is one revision, and answers with what was there in order of the keys", function*(kv) {
+    yield* kv.put("\u{10000}", "3")
+    yield* kv.put("b", "1")
+    yield* kv.put("\uffff", "2")
+    const before = (yield* kv.put("a", "0")).revision
+    const response = yield* kv.delete(KeyRange.from("b"), { previous: true })
+    assert.deepStrictEqual([response.deleted, response.revision], [3, before + 1n])
+    assert.deepStrictEqual(
+      response.previous.map((entry) => [entry.key, entry.text]),
+      [["b", "1"], ["\uffff", "2"], ["\u{10000}", "3"]]
+    )
+    assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a"])
+  }),
+
+  test("every kind of range can be deleted", function*(kv) {
+    const keys = ["a", "b", "b\u0000", "ba", "c", "\u{10ffff}"]
+    const left = (range: KeyRange.KeyRange) =>
+      putAll(kv, keys).pipe(
+        (put) => Effect.andThen(kv.delete(KeyRange.all), put),
+        Effect.andThen(kv.delete(range)),
+        Effect.andThen(kv.range(KeyRange.all)),
+        Effect.map(keysOf)
+      )
+    assert.deepStrictEqual(yield* left(KeyRange.key("b")), ["a", "b\u0000", "ba", "c", "\u{10ffff}"])
+    assert.deepStrictEqual(yield* left(KeyRange.prefix("b")), ["a", "c", "\u{10ffff}"])
+    assert.deepStrictEqual(yield* left(KeyRange.halfOpen("b", "c")), ["a", "c", "\u{10ffff}"])
+    assert.deepStrictEqual(yield* left(KeyRange.closed("b", "ba")), ["a", "c", "\u{10ffff}"])
+    assert.deepStrictEqual(yield* left(KeyRange.from("ba")), ["a", "b", "b\u0000"])
+    assert.deepStrictEqual(yield* left(KeyRange.halfOpen("", "b")), ["b", "b\u0000", "ba", "c", "\u{10ffff}"])
+    assert.deepStrictEqual(yield* left(KeyRange.all), [])
+  }),
+
+  test("what was deleted is gone, and can be put again", function*(kv) {
+    yield* kv.put("k", "1")
+    yield* kv.delete("k")
+    assert.strictEqual(yield* textOf(kv, "k"), undefined)
+    yield* kv.put("k", "2")
+    assert.strictEqual(yield* textOf(kv, "k"), "2")
+  }),
+
+  test("many keys are deleted at once", function*(kv) {
+    const keys = Array.from({ length: 1500 }, (_, i) => `k/${String(i).padStart(4, "0")}`)
+    yield* putAll(kv, keys)
+    const before = yield* revisionOf(kv)
+    const response = yield* kv.delete(KeyRange.prefix("k/"), { previous: true })
+    assert.deepStrictEqual([response.deleted, response.revision], [1500, before + 1n])
+    assert.deepStrictEqual(response.previous.map((entry) => entry.key), keys)
+  }),
+
+  test("writes of independent fibers are all applied, each once", function*(kv) {
+    const before = yield* revisionOf(kv)
+    const revisions = yield* Effect.forEach(
+      Array.from({ length: 200 }, (_, i) => i),
+      (i) => Effect.map(kv.put(`k/${i % 50}`, `${i}`), (response) => response.revision),
+      { concurrency: "unbounded" }
+    )
+    assert.strictEqual(new Set(revisions).size, 200)
+    assert.strictEqual(yield* revisionOf(kv), before + 200n)
+    const { entries } = yield* kv.range(KeyRange.prefix("k/"))
+    assert.deepStrictEqual([entries.length, entries.every((entry) => entry.version === 4)], [50, true])
+  })
+])

@@ -1,0 +1,36 @@
+/**
+ * Making and looking at the entries of a case.
+ */
+import type { Entry } from "@effect-kv/core/Entry"
+import type * as Kv from "@effect-kv/core/Kv"
+import type { KvError } from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+
+/** Puts the keys, in transactions of a hundred, by default each with `value of <key>`. */
+export const putAll = Effect.fnUntraced(function*(
+  kv: Kv.Kv,
+  keys: ReadonlyArray<string>,
+  value: (key: string) => string = (key) => `value of ${key}`
+) {
+  for (let i = 0; i < keys.length; i += 100) {
+    yield* kv.txn({ then: keys.slice(i, i + 100).map((key) => Op.put(key, value(key))) })
+  }
+})
+
+/** The entry of a key that is there. */
+export const entryOf = (kv: Kv.Kv, key: string): Effect.Effect<Entry, KvError> =>
+  Effect.flatMap(kv.getEntry(key), (entry) =>
+    Option.isSome(entry)
+      ? Effect.succeed(entry.value)
+      : Effect.die(new Error(`the key ${JSON.stringify(key)} is not there`)))
+
+/** The value of a key as text, `undefined` where there is no key. */
+export const textOf = (kv: Kv.Kv, key: string): Effect.Effect<string | undefined, KvError> =>
+  Effect.map(kv.get(key), Option.getOrUndefined)
+
+export const keysOf = (response: Op.RangeResponse): ReadonlyArray<string> => response.entries.map((entry) => entry.key)
+
+export const textsOf = (response: Op.RangeResponse): ReadonlyArray<string> =>
+  response.entries.map((entry) => entry.text)

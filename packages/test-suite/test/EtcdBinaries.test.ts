@@ -1,0 +1,44 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as EtcdBinaries from "../src/EtcdBinaries.ts"
+
+const withVariable = (name: string, value: string | undefined) => {
+  const set = (value: string | undefined) =>
+    Effect.sync(() => {
+      if (value === undefined) delete process.env[name]
+      else process.env[name] = value
+    })
+  return <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+    const before = process.env[name]
+    return Effect.acquireUseRelease(set(value), () => effect, () => set(before))
+  }
+}
+
+describe("EtcdBinaries", () => {
+  for (const version of EtcdBinaries.versions) {
+    it.effect(`finds etcd and etcdctl ${version}`, () =>
+      Effect.gen(function*() {
+        const binaries = yield* EtcdBinaries.get(version)
+        assert.strictEqual(binaries.version, version)
+        assert.match(binaries.etcd, /\/etcd$/)
+        assert.match(binaries.etcdctl, /\/etcdctl$/)
+      }))
+  }
+
+  it.effect("says how to get a version that is not there", () =>
+    Effect.gen(function*() {
+      const unset = yield* Effect.flip(EtcdBinaries.get("3.4").pipe(withVariable("EFFECT_KV_ETCD_34", undefined)))
+      assert.match(unset.message, /EFFECT_KV_ETCD_34 is not set.*npm test/)
+      const wrong = yield* Effect.flip(EtcdBinaries.get("3.4").pipe(withVariable("EFFECT_KV_ETCD_34", "/nowhere")))
+      assert.match(wrong.message, /\/nowhere\/etcd and \/nowhere\/etcdctl cannot be executed.*npm test/)
+    }))
+
+  it.effect("takes the version under test from the environment, and 3.5 by default", () =>
+    Effect.gen(function*() {
+      const version = (value: string | undefined) => withVariable("EFFECT_KV_ETCD", value)(EtcdBinaries.currentVersion)
+      assert.strictEqual(yield* version(undefined), "3.5")
+      assert.strictEqual(yield* version("3.4"), "3.4")
+      const unknown = yield* Effect.flip(version("2.0"))
+      assert.match(unknown.message, /"2.0".*3.5, 3.4/)
+    }))
+})

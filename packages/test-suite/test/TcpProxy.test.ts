@@ -1,0 +1,337 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as Net from "node:net"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as TcpProxy from "../src/TcpProxy.ts"
+
+/** One end of a connection, with all it has heard. */
+interface Peer {
+  readonly socket: Net.Socket
+  readonly heard: () => string
+  readonly bytes: () => number
+  /** The other side said that it is done, or it broke. */
+  readonly isOver: () => boolean
+}
+
+const peer = (socket: Net.Socket): Peer => {
+  const chunks: Array<Buffer> = []
+  let bytes = 0
+  let over = false
+  socket.on("data", (chunk: Buffer) => {
+    bytes += chunk.length
+    // Long transfers are only counted.
+    if (bytes < 100_000) chunks.push(chunk)
+  })
+  socket.on("end", () => (over = true))
+  socket.on("close", () => (over = true))
+  socket.on("error", () => {})
+  return { socket, heard: () => Buffer.concat(chunks).toString(), bytes: () => bytes, isOver: () => over }
+}
+
+const until = (what: string, condition: () => boolean) =>
+  Effect.repeat(Effect.sync(condition), { until: (value) => value, schedule: Schedule.spaced("2 millis") }).pipe(
+    Effect.timeoutOrElse({ duration: "5 seconds", orElse: () => Effect.die(new Error(`not within 5 s: ${what}`)) })
+  )
+
+/** A server that says nothing of itself, so that a test plays both ends. */
+const startServer = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; readonly peers: Array<Peer>; readonly server: Net.Server }>((resume) => {
+    const peers: Array<Peer> = []
+    const server = Net.createServer((socket) => void peers.push(peer(socket)))
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as Net.AddressInfo
+      resume(Effect.succeed({ port, peers, server }))
+    })
+  }),
+  ({ peers, server }) =>
+    Effect.callback<void>((resume) => {
+      for (const { socket } of peers) socket.destroy()
+      server.close(() => resume(Effect.void))
+    })
+)
+
+const connect = (port: number) =>
+  Effect.acquireRelease(
+    Effect.callback<Peer, NodeJS.ErrnoException>((resume) => {
+      const socket = Net.connect({ port, host: "127.0.0.1", noDelay: true })
+      socket.once("connect", () => resume(Effect.succeed(peer(socket))))
+      socket.once("error", (error) => resume(Effect.fail(error)))
+    }),
+    ({ socket }) => Effect.sync(() => socket.destroy())
+  )
+
+/** A proxy with a client and a server that have exchanged `ab`. */
+const setup = Effect.gen(function*() {
+  const server = yield* startServer
+  const proxy = yield* TcpProxy.make({ target: server.port })
+  const link = Effect.gen(function*() {
+    const before = server.peers.length
+    const client = yield* connect(proxy.port)
+    yield* until("the server is reached", () => server.peers.length > before)
+    return { client, remote: server.peers[before]! }
+  })
+  const { client, remote } = yield* link
+  client.socket.write("a")
+  yield* until("the request arrives", () => remote.heard() === "a")
+  remote.socket.write("b")
+  yield* until("the answer arrives", () => client.heard() === "b")
+  return { server, proxy, link, client, remote }
+})
+
+/** Long enough for bytes on the loopback to show up if they were going to. */
+const aMoment = Effect.sleep("50 millis")
+
+describe("TcpProxy", () => {
+  it.live("passes bytes both ways and counts them", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      client.socket.write("cde")
+      yield* until("more requests arrive", () => remote.heard() === "acde")
+      assert.deepStrictEqual(yield* proxy.stats, { opened: 1, live: 1, bytesToServer: 4, bytesToClient: 1 })
+      client.socket.end()
+      yield* until("the end arrives", remote.isOver)
+      const gone = Effect.map(proxy.stats, ({ live }) => live === 0)
+      yield* Effect.repeat(gone, { until: (value) => value, schedule: Schedule.spaced("2 millis") }).pipe(
+        Effect.timeout("5 seconds")
+      )
+    }))
+
+  it.live("cut ends all connections and accepts new ones", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy, remote } = yield* setup
+      yield* proxy.cut
+      yield* until("both ends hear of it", () => client.isOver() && remote.isOver())
+      assert.strictEqual((yield* proxy.stats).live, 0)
+      const again = yield* link
+      again.client.socket.write("x")
+      yield* until("the new connection works", () => again.remote.heard() === "x")
+    }))
+
+  it.live("down refuses connections until it is up again, on the same port", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy } = yield* setup
+      yield* proxy.down
+      yield* until("the client hears of it", client.isOver)
+      const refused = yield* Effect.flip(connect(proxy.port))
+      assert.strictEqual(refused.code, "ECONNREFUSED")
+      yield* proxy.up
+      yield* link
+    }))
+
+  it.live("a blackhole holds everything back and lets it go when healed", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy, remote } = yield* setup
+      yield* proxy.blackhole()
+      const second = yield* link
+      client.socket.write("late")
+      remote.socket.write("too")
+      second.client.socket.write("s")
+      yield* aMoment
+      assert.deepStrictEqual([remote.heard(), client.heard(), second.remote.heard()], ["a", "b", ""])
+      assert.isFalse(client.isOver())
+      yield* proxy.heal
+      yield* until("all arrives", () =>
+        remote.heard() === "alate" && client.heard() === "btoo" && second.remote.heard() === "s")
+    }))
+
+  it.live("a blackhole in one direction leaves the other alone", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      yield* proxy.blackhole({ direction: "toServer" })
+      client.socket.write("held")
+      remote.socket.write("passes")
+      yield* until("the other direction works", () => client.heard() === "bpasses")
+      assert.strictEqual(remote.heard(), "a")
+    }))
+
+  it.live("dropped responses are lost for good, and their connection is cut when healed", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy, remote } = yield* setup
+      const untouched = yield* link
+      yield* proxy.dropResponses
+      client.socket.write("request")
+      yield* until("the request arrives", () => remote.heard() === "arequest")
+      remote.socket.write("answer")
+      yield* aMoment
+      assert.strictEqual(client.heard(), "b")
+      assert.isFalse(client.isOver())
+      yield* proxy.heal
+      yield* until("the connection is cut", client.isOver)
+      assert.strictEqual(client.heard(), "b")
+      untouched.remote.socket.write("fine")
+      yield* until("a connection that lost nothing goes on", () => untouched.client.heard() === "fine")
+    }))
+
+  it.live("cutAfterForwarding cuts the client once its request is with the server, and only once", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy, remote } = yield* setup
+      const armed = yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("now") })
+      client.socket.write("not yet")
+      yield* until("other chunks pass", () => remote.heard() === "anot yet")
+      client.socket.write("now!")
+      yield* armed.struck
+      yield* until("the client is cut", client.isOver)
+      yield* until("the request arrives all the same", () => remote.heard() === "anot yetnow!")
+      assert.isFalse(remote.isOver())
+      remote.socket.write("answer")
+      yield* until("the server's side is closed later", remote.isOver)
+      assert.strictEqual(client.heard(), "b")
+      const again = yield* link
+      again.client.socket.write("now!")
+      yield* until("it does not strike again", () => again.remote.heard() === "now!")
+    }))
+
+  it.live("cutAfterForwarding counts bytes", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      const armed = yield* proxy.cutAfterForwarding({ bytes: 5, linger: 0 })
+      client.socket.write("123")
+      yield* until("the first pass", () => remote.heard() === "a123")
+      client.socket.write("45")
+      yield* armed.struck
+      yield* until("both are cut", () => client.isOver() && remote.isOver())
+      assert.strictEqual(remote.heard(), "a12345")
+    }))
+
+  it.live("cutBeforeForwarding cuts a request that the server never sees", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      const armed = yield* proxy.cutBeforeForwarding({ when: TcpProxy.contains("secret") })
+      client.socket.write("a secret")
+      yield* armed.struck
+      yield* until("both are cut", () => client.isOver() && remote.isOver())
+      assert.strictEqual(remote.heard(), "a")
+    }))
+
+  it.live("cutMidFrame passes a part of an answer and cuts", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy, remote } = yield* setup
+      yield* proxy.cutMidFrame()
+      remote.socket.write("answer")
+      yield* until("the client is cut", client.isOver)
+      assert.strictEqual(client.heard(), "banswe")
+      const again = yield* link
+      yield* proxy.cutMidFrame({ bytes: 2 })
+      again.remote.socket.write("answer")
+      yield* until("the client is cut again", again.client.isOver)
+      assert.strictEqual(again.client.heard(), "an")
+    }))
+
+  it.live("delay passes everything on later, in order", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      yield* proxy.delay("100 millis", "toServer")
+      const start = performance.now()
+      for (const letter of "later") client.socket.write(letter)
+      yield* until("it arrives", () => remote.heard() === "alater")
+      assert.isAtLeast(performance.now() - start, 99)
+      yield* proxy.delay("1 hour")
+      remote.socket.write("tomorrow")
+      yield* aMoment
+      assert.strictEqual(client.heard(), "b")
+      yield* proxy.heal
+      yield* until("healing does not wait", () => client.heard() === "btomorrow")
+    }))
+
+  it.live("throttle passes so many bytes a second", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      yield* proxy.throttle(100_000)
+      const start = performance.now()
+      remote.socket.write(Buffer.alloc(30_000))
+      yield* until("it arrives", () => client.bytes() === 30_001)
+      const took = performance.now() - start
+      assert.isAtLeast(took, 290)
+      assert.isBelow(took, 2000)
+    }))
+
+  it.live("halfOpen closes the server's side and leaves the client in the dark", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy, remote } = yield* setup
+      yield* proxy.halfOpen
+      yield* until("the server hears of it", remote.isOver)
+      client.socket.write("anybody?")
+      yield* aMoment
+      assert.isFalse(client.isOver())
+      assert.strictEqual((yield* proxy.stats).live, 1)
+      const other = yield* link
+      other.client.socket.write("x")
+      yield* until("new connections work", () => other.remote.heard() === "x")
+      yield* proxy.heal
+      yield* until("healing cuts it", client.isOver)
+    }))
+
+  it.live("retarget sends new connections elsewhere", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      const other = yield* startServer
+      yield* proxy.retarget(`http://127.0.0.1:${other.port}`)
+      const moved = yield* connect(proxy.port)
+      moved.socket.write("here")
+      yield* until("the other server hears it", () => other.peers[0]?.heard() === "here")
+      client.socket.write("there")
+      yield* until("the old connection stays", () => remote.heard() === "athere")
+    }))
+
+  it.live("closes a connection whose server is not there", () =>
+    Effect.gen(function*() {
+      const { proxy, server } = yield* setup
+      yield* Effect.callback<void>((resume) => {
+        for (const { socket } of server.peers) socket.destroy()
+        server.server.close(() => resume(Effect.void))
+      })
+      const client = yield* connect(proxy.port)
+      yield* until("the client hears of it", client.isOver)
+    }))
+
+  it.live("makes a sender wait for a receiver that does not read", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote } = yield* setup
+      remote.socket.pause()
+      const total = 64 * 1024 * 1024
+      const block = Buffer.alloc(1024 * 1024)
+      for (let sent = 0; sent < total; sent += block.length) client.socket.write(block)
+      const passed = Effect.map(proxy.stats, ({ bytesToServer }) => bytesToServer)
+      yield* Effect.sleep("300 millis")
+      const before = yield* passed
+      yield* Effect.sleep("100 millis")
+      assert.strictEqual(yield* passed, before)
+      // What fits into the kernel's buffers of the two connections, and not more.
+      assert.isBelow(before, total / 2)
+      assert.isAbove(client.socket.writableLength, total / 2)
+      remote.socket.resume()
+      yield* until("all arrives", () => remote.bytes() === total + 1)
+    }))
+
+  it.live("leaves no connection and no port behind", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer
+      const [port, client] = yield* Effect.scoped(Effect.gen(function*() {
+        const proxy = yield* TcpProxy.make({ target: server.port })
+        const socket = Net.connect(proxy.port, "127.0.0.1")
+        const client = peer(socket)
+        yield* until("connected", () => server.peers.length === 1)
+        yield* proxy.blackhole()
+        socket.write("x")
+        return [proxy.port, client] as const
+      }))
+      yield* until("both ends hear of it", () => client.isOver() && server.peers[0]!.isOver())
+      assert.strictEqual((yield* Effect.flip(Effect.scoped(connect(port)))).code, "ECONNREFUSED")
+    }))
+
+  it.live("between etcd and its client: a write whose answer is lost has been done", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make()
+      const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+      yield* cluster.etcdctl(["put", "k", "before"], { endpoint: proxy.endpoint })
+      const armed = yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("cut-answer") })
+      yield* Effect.exit(
+        cluster.etcdctl(["put", "k", "cut-answer", "--command-timeout=500ms"], { endpoint: proxy.endpoint })
+      )
+      yield* armed.struck
+      const history = yield* cluster.watchFrom()
+      const values = (yield* history.upTo(yield* cluster.revision)).map((event) => event.value)
+      assert.deepStrictEqual(values, ["before", "cut-answer"])
+    }))
+})

@@ -1,0 +1,42 @@
+import * as Kv from "@effect-kv/core/Kv"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import * as Differential from "@effect-kv/test-suite/Differential"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { sabotages } from "./sabotages.ts"
+
+const memory = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const kv = yield* Effect.flatMap(store.connect, Kv.make)
+  return { kv, compact: store.compact }
+})
+
+/** A namespace of a store, among keys that lie around it. */
+const namespaced = (prefix: string) =>
+  Effect.gen(function*() {
+    const side = yield* memory
+    const neighbours = [prefix, "\u0000", "a", "a0", "app", "b", "\ud7fe\u{10ffff}", "\ue000", "\u{10fffe}\u{10ffff}"]
+    for (const key of new Set(neighbours)) {
+      if (key === prefix || !key.startsWith(prefix)) yield* side.kv.put(key, "outside")
+    }
+    return { ...side, kv: Kv.prefixed(side.kv, prefix) }
+  })
+
+describe("Differential", () => {
+  for (const prefix of ["app/", "\ud7ff", "\u{10ffff}", "a"]) {
+    it.live(`a namespace ${JSON.stringify(prefix)} is a store like any other`, () =>
+      Effect.gen(function*() {
+        yield* Differential.check({ store: yield* memory, namespace: yield* namespaced(prefix) }, { runs: 60 })
+      }))
+  }
+
+  for (const sabotage of sabotages.filter((each) => each.differs)) {
+    it.live(`finds a store that ${sabotage.title}`, () =>
+      Effect.gen(function*() {
+        const broken = yield* memory
+        const sides = { good: yield* memory, broken: { ...broken, kv: Kv.mapBackend(broken.kv, sabotage.apply) } }
+        const error = yield* Effect.flip(Differential.check(sides, { runs: 400, seed: 1 }))
+        assert.isBelow(error.program.length, 8, error.message)
+      }))
+  }
+})

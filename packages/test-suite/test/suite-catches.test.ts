@@ -1,0 +1,50 @@
+/**
+ * The suite is shown stores that break the contract, each in one way, and must notice every one.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import { TestClock } from "effect/testing"
+import { type Sabotage, sabotages } from "./sabotages.ts"
+
+const storeOf = (apply: Sabotage["apply"]) =>
+  Layer.effect(
+    KvConformance.Store,
+    Effect.map(MemoryStore.make(), (memory) => ({
+      client: Effect.map(Effect.flatMap(memory.connect, Kv.make), Kv.mapBackend(apply)),
+      compact: memory.compact,
+      passTime: TestClock.adjust,
+      limits: KvConformance.defaultLimits
+    }))
+  ).pipe(Layer.provideMerge(TestClock.layer()))
+
+const caseOf = (title: string): KvConformance.Case => {
+  const found = KvConformance.cases.find((each) => each.title === title)
+  return found ?? assert.fail(`there is no case "${title}"`)
+}
+
+const run = (each: KvConformance.Case, apply: Sabotage["apply"]) =>
+  Effect.exit(Effect.provide(Effect.scoped(each.run), storeOf(apply)))
+
+describe("the suite notices a store that", () => {
+  for (const { apply, noticedBy, title } of sabotages) {
+    it.live(title, () =>
+      Effect.gen(function*() {
+        for (const each of noticedBy.map(caseOf)) {
+          assert.isTrue(Exit.isFailure(yield* run(each, apply)), `"${each.title}" did not notice`)
+          assert.isTrue(Exit.isSuccess(yield* run(each, (backend) => backend)), `"${each.title}" fails on a good store`)
+        }
+      }))
+  }
+})
+
+describe("the cases", () => {
+  it("have titles of their own", () => {
+    const titles = KvConformance.cases.map((each) => each.title)
+    assert.deepStrictEqual(titles.filter((title, i) => titles.indexOf(title) !== i), [])
+  })
+})

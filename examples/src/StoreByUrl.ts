@@ -1,0 +1,34 @@
+/**
+ * The environment decides which store a program runs on: memory where `KV_URL` is not set, else what it names.
+ *
+ *     node examples/src/StoreByUrl.ts
+ *     KV_URL=http://127.0.0.1:2379 node examples/src/StoreByUrl.ts
+ */
+import { Kv, type KvError, KvUrl } from "@effect-kv/core"
+import { EtcdLayer } from "@effect-kv/etcd"
+import { MemoryLayer } from "@effect-kv/memory"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Config from "effect/Config"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+
+/** The application brings the backends it wants to be able to open. What is not named here is not loaded. */
+export const layer: Layer.Layer<Kv.Kv, KvError.KvError | Config.ConfigError> = KvUrl.layerConfig(
+  Config.String("KV_URL").pipe(Config.withDefault("mem:")),
+  { mem: MemoryLayer.fromUrl, http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl }
+)
+
+/** Counts its own runs. On etcd the count goes on from run to run; `mem:` begins anew with each process. */
+export const program = Effect.gen(function*() {
+  const kv = yield* Kv.Kv
+  const runs = yield* kv.modify("runs", (current) => `${Number(current._tag === "Some" ? current.value : "0") + 1}`)
+  yield* Console.log(`this is run number ${runs}`)
+  return Number(runs)
+})
+
+if (process.argv[1] === import.meta.filename) {
+  NodeRuntime.runMain(
+    program.pipe(Effect.provide(Kv.layerPrefixed("examples/store-by-url/")), Effect.provide(layer))
+  )
+}

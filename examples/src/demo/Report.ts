@@ -1,0 +1,112 @@
+/**
+ * What the demo has seen, and the check it ends with.
+ */
+import type { Entry } from "@effect-kv/core"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { Printer } from "./Printer.ts"
+import type * as Worker from "./Worker.ts"
+
+interface Hold {
+  readonly worker: string
+  readonly token: bigint
+  readonly from: number
+  until: number | undefined
+}
+
+export interface Report {
+  readonly holds: Array<Hold>
+  /** Increments that workers were told of as done. */
+  writes: number
+  killedAt: number | undefined
+  takeOverMillis: number | undefined
+}
+
+export const empty = (): Report => ({ holds: [], writes: 0, killedAt: undefined, takeOverMillis: undefined })
+
+/** Takes in what a worker tells of itself, and prints it. */
+export const record = (report: Report, message: Worker.Message, print: Printer): Effect.Effect<void> => {
+  switch (message._tag) {
+    case "Holds":
+      return recordHold(report, message, print)
+    case "Wrote": {
+      const hold = holdOf(report, message.token)
+      if (hold !== undefined) hold.until = message.at
+      report.writes++
+      return print.event(message.worker, `counter ${message.from} -> ${message.to}`)
+    }
+    case "Failed":
+      return print.event(message.worker, message.message)
+    case "Ended":
+      return Effect.void
+  }
+}
+
+const recordHold = Effect.fnUntraced(function*(
+  report: Report,
+  { at, token, worker }: Extract<Worker.Message, { readonly _tag: "Holds" }>,
+  print: Printer
+) {
+  report.holds.push({ worker, token: BigInt(token), from: at, until: undefined })
+  if (report.killedAt === undefined || report.takeOverMillis !== undefined) {
+    return yield* print.event(worker, `holds the lock, token ${token}`)
+  }
+  report.takeOverMillis = at - report.killedAt
+  yield* print.event(worker, `holds the lock, token ${token}: took over ${report.takeOverMillis} ms after the kill`)
+})
+
+/** A holder was killed. */
+export const recordKill = (report: Report, token: string, at: number): void => {
+  report.killedAt = at
+  const hold = holdOf(report, token)
+  if (hold !== undefined) hold.until = at
+}
+
+const holdOf = (report: Report, token: string): Hold | undefined =>
+  report.holds.find((hold) => hold.token === BigInt(token))
+
+/** The demo has failed: an increment was lost, two held the lock at once, or nobody took over. */
+export class CheckFailed extends Data.TaggedError("CheckFailed")<{ readonly message: string }> {}
+
+/**
+ * Compares what the workers told with what the store holds: the counter, and an entry for each increment that it accepted.
+ * A worker that is killed between the store's word and its own has written once more than it told.
+ */
+export const conclude = Effect.fnUntraced(function*(
+  report: Report,
+  counter: Option.Option<string>,
+  log: ReadonlyArray<Entry.Entry>,
+  print: Printer
+) {
+  const value = Number(Option.getOrElse(counter, () => "0"))
+  const overlaps = report.holds.filter((hold, i) => {
+    const before = report.holds[i - 1]
+    return before?.until !== undefined && hold.from < before.until
+  })
+  const tokensGrow = report.holds.every((hold, i) => i === 0 || hold.token > report.holds[i - 1]!.token)
+  yield* print.heading("The check")
+  const results = [
+    yield* print.check(
+      `${log.length} increments were accepted by the store, and the counter is ${value}`,
+      log.length > 0 && value === log.length
+    ),
+    yield* print.check(
+      `${report.writes} of them were reported by their workers`,
+      report.writes === log.length || report.writes === log.length - 1
+    ),
+    yield* print.check(
+      `${report.holds.length} holds, ${overlaps.length} of them while another held the lock`,
+      overlaps.length === 0
+    ),
+    yield* print.check("tokens grow from each holder to the next", tokensGrow),
+    yield* print.check(
+      report.takeOverMillis === undefined
+        ? "nobody took over from the holder that was killed"
+        : `a waiter took over ${report.takeOverMillis} ms after the holder was killed`,
+      report.takeOverMillis !== undefined
+    )
+  ]
+  if (results.includes(false)) return yield* new CheckFailed({ message: "The check has failed." })
+  yield* print.line("\nNothing was lost, and no two held the lock at once.")
+})

@@ -1,0 +1,39 @@
+/**
+ * Which store the demo runs on: `KV_URL`, and in it a namespace of this run's own.
+ */
+import { Kv, KvError, KvUrl } from "@effect-kv/core"
+import { EtcdLayer } from "@effect-kv/etcd"
+import { MemoryLayer } from "@effect-kv/memory"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { randomUUID } from "node:crypto"
+
+/** A store of that name is shared by all layers of this process. */
+export const url = process.env["KV_URL"] ?? "mem:demo"
+
+const isMemory = url.startsWith("mem:")
+
+/** For people: what kind of store, and where, without a password that the URL may hold. */
+export const describe = isMemory ? "memory" : `etcd at ${url.replace(/^(https?:\/\/)[^@/]*@/, "$1")}`
+
+export const freshNamespace = (): string => `effect-kv-demo/${randomUUID().slice(0, 8)}/`
+
+export const namespaceOf = (given: string | undefined): string => given ?? freshNamespace()
+
+export const layer = (namespace: string): Layer.Layer<Kv.Kv, KvError.KvError> =>
+  Kv.layerPrefixed(namespace).pipe(
+    Layer.provide(KvUrl.layer(url, {
+      mem: MemoryLayer.fromUrl,
+      http: EtcdLayer.fromUrl,
+      https: EtcdLayer.fromUrl
+    }))
+  )
+
+/** Processes cannot see each other's memory. */
+export const mustBeShared: Effect.Effect<void, KvError.KvError> = isMemory
+  ? KvError.fail(
+    new KvError.InvalidRequest({
+      message: "processes cannot share a store in memory; name an etcd server: KV_URL=http://127.0.0.1:2379"
+    })
+  )
+  : Effect.void

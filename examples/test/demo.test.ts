@@ -1,0 +1,95 @@
+/**
+ * The demo does what it says, on memory and on etcd, and fails when its check does.
+ */
+import { Entry } from "@effect-kv/core"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as ChildProcess from "node:child_process"
+import { fileURLToPath } from "node:url"
+import type { Printer } from "../src/demo/Printer.ts"
+import * as Report from "../src/demo/Report.ts"
+
+const program = fileURLToPath(new URL("../src/demo.ts", import.meta.url))
+
+/** Runs the demo, killed when the test ends. */
+const demo = (args: ReadonlyArray<string>, url: string | undefined) =>
+  Effect.callback<{ readonly code: number | null; readonly output: string }>((resume) => {
+    const { KV_URL: _, ...env } = process.env
+    const child = ChildProcess.spawn(process.execPath, [program, ...args], {
+      env: url === undefined ? env : { ...env, KV_URL: url }
+    })
+    let output = ""
+    child.stdout.on("data", (chunk) => output += String(chunk))
+    child.stderr.on("data", (chunk) => output += String(chunk))
+    child.on("close", (code) => resume(Effect.succeed({ code, output })))
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+const succeeded = ({ code, output }: { readonly code: number | null; readonly output: string }) => {
+  assert.strictEqual(code, 0, output)
+  assert.match(output, /KILLED while it holds the lock/)
+  assert.match(output, /took over \d+ ms after the kill/)
+  assert.match(output, /Nothing was lost, and no two held the lock at once/)
+}
+
+it.live("in memory", () => Effect.map(demo([], undefined), succeeded), 30_000)
+
+it.live("on etcd, in three processes, and nothing is left", () =>
+  Effect.gen(function*() {
+    const cluster = yield* EtcdCluster.make()
+    succeeded(yield* demo(["--processes", "3"], cluster.endpoints[0]))
+    assert.strictEqual((yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).trim(), "")
+  }), 60_000)
+
+it.live(
+  "processes without a store that they can share are refused",
+  () =>
+    Effect.map(demo(["--processes", "2"], undefined), ({ code, output }) => {
+      assert.strictEqual(code, 1)
+      assert.match(output, /name an etcd server/)
+    }),
+  30_000
+)
+
+const entry = (i: number) =>
+  Entry.make({ key: `log/${i}`, value: "", createRevision: 1n, modRevision: 1n, version: 1, lease: 0n })
+
+const silent: Printer = {
+  line: () => Effect.void,
+  heading: () => Effect.void,
+  event: () => Effect.void,
+  check: (_, holds) => Effect.succeed(holds)
+}
+
+/** Two holds one after the other, each with an increment, the first of them ended by a kill. */
+const good = (): Report.Report => ({
+  holds: [
+    { worker: "ada", token: 2n, from: 0, until: 10 },
+    { worker: "bert", token: 5n, from: 20, until: 30 }
+  ],
+  writes: 2,
+  killedAt: 10,
+  takeOverMillis: 10
+})
+
+const check = (report: Report.Report, counter: string, log: number) =>
+  Effect.exit(
+    Report.conclude(report, Option.some(counter), Array.from({ length: log }, (_, i) => entry(i)), silent)
+  )
+
+it.effect("the check passes what is good, and fails on each thing that is not", () =>
+  Effect.gen(function*() {
+    assert.strictEqual((yield* check(good(), "2", 2))._tag, "Success")
+    const [first, second] = good().holds
+    const wrong = [
+      check(good(), "1", 2),
+      check(good(), "4", 4),
+      check({ ...good(), holds: [first!, { ...second!, from: 5 }] }, "2", 2),
+      check({ ...good(), holds: [first!, { ...second!, token: 1n }] }, "2", 2),
+      check({ ...good(), writes: 0 }, "2", 2),
+      check({ ...good(), takeOverMillis: undefined }, "2", 2)
+    ]
+    for (const exit of yield* Effect.all(wrong)) assert.strictEqual(exit._tag, "Failure")
+  }))

@@ -1,0 +1,273 @@
+/**
+ * The documentation is true: its TypeScript is type-checked, what is marked `run` runs on memory, and its tables of errors
+ * say what the errors say.
+ *
+ * - A block marked `ts` is a module. Without imports of its own it is given those of every module of the project.
+ * - `ts run` defines `program`, which must succeed on memory; `const x = ... // => value` in it is an assertion.
+ * - A block whose first line is `// name.ts` can be imported by the other blocks of its document.
+ * - `ts nocheck` is for what is not code yet.
+ * - After `<!-- checked -->` the code in the second column of a table is type-checked, as expressions.
+ */
+import { type Kv, KvError, LockError } from "@effect-kv/core"
+import { MemoryLayer } from "@effect-kv/memory"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import type * as Scope from "effect/Scope"
+import { spawnSync } from "node:child_process"
+import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath, pathToFileURL } from "node:url"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+/** Inside the workspace, for the packages to resolve; ignored by git, and removed in the end. */
+const folder = join(root, "examples", "build", `docs-${process.pid}`)
+
+const documents = ["README.md", "CONTRIBUTING.md", "docs/*.md", "packages/*/README.md"]
+  .flatMap((pattern) => globSync(pattern, { cwd: root }))
+  .filter((document) => existsSync(join(root, document)))
+  .sort()
+
+interface Block {
+  readonly document: string
+  /** The line of its first line of code, counted from 1. */
+  readonly line: number
+  readonly flags: ReadonlyArray<string>
+  readonly code: string
+}
+
+const read = (document: string): string => readFileSync(join(root, document), "utf8")
+
+const lineAt = (text: string, index: number): number => text.slice(0, index).split("\n").length
+
+const blocksOf = (document: string): ReadonlyArray<Block> => {
+  const text = read(document)
+  return [...text.matchAll(/^( *)```ts\b(.*)\n([\s\S]*?)^ *```$/gm)].map((match) => {
+    const [, indent = "", flags = "", code = ""] = match
+    return {
+      document,
+      line: lineAt(text, match.index) + 1,
+      flags: flags.trim().split(/\s+/),
+      code: code.replaceAll(new RegExp(`^${indent}`, "gm"), "")
+    }
+  })
+}
+
+/** The code in the second column of the tables that are marked, as expressions. */
+const expressionsOf = (document: string): ReadonlyArray<Block> => {
+  const text = read(document)
+  return [...text.matchAll(/<!-- checked -->\n+((?:\|.*\n)+)/g)].flatMap((match) => {
+    const first = lineAt(text, match.index + match[0].indexOf("|"))
+    return match[1]!.trimEnd().split("\n").slice(2).flatMap((row, index) => {
+      const cell = row.split(" | ")[1] ?? ""
+      const code = [...cell.matchAll(/`([^`]+)`/g)].map(([, expression]) => `void (${expression})\n`).join("")
+      return code === "" ? [] : [{ document, line: first + 2 + index, flags: [], code }]
+    })
+  })
+}
+
+const checked = documents.flatMap((document) => [
+  ...blocksOf(document).filter(({ flags }) => !flags.includes("nocheck")),
+  ...expressionsOf(document)
+])
+
+const everything = [
+  `import * as core from "@effect-kv/core"`,
+  `import { Compare, Deadline, DistLock, Entry, Fence, KeyRange, Kv, KvBackend, KvError, KvUrl, Latest, Lease } from "@effect-kv/core"`,
+  `import { LockError, Namespace, Op, Session, TempKey, Tracing, Watch } from "@effect-kv/core"`,
+  `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
+  `import { MemoryLayer, MemoryStore } from "@effect-kv/memory"`,
+  `import { assert, it } from "@effect/vitest"`,
+  `import { Config, Console, Context, Deferred, Duration, Effect, Fiber, Layer, Option, Redacted, Ref, Schedule, Scope, Stream } from "effect"`,
+  `import { TestClock } from "effect/testing"`
+].join("; ")
+
+/** What stands for the rest of the reader's program, where a block does not define it. */
+const assumed: Readonly<Record<string, string>> = {
+  kv: "Kv.Kv",
+  program: "Effect.Effect<void, KvError.KvError, Kv.Kv>",
+  work: "Effect.Effect<void, never, Kv.Kv>",
+  report: "Effect.Effect<string>",
+  key: "string",
+  value: "string",
+  url: "string",
+  callback: "(event: Watch.Event) => Effect.Effect<boolean>"
+}
+
+const preamble = ({ code, flags }: Block): string => {
+  const own = /^import /m.test(code)
+  const parts = own ? [] : [everything]
+  if (!own && !flags.includes("run")) {
+    for (const [name, type] of Object.entries(assumed)) {
+      if (!new RegExp(`^(export )?const ${name}\\b`, "m").test(code)) parts.push(`declare const ${name}: ${type}`)
+    }
+  }
+  if (flags.includes("run")) {
+    parts.push(`import { deepStrictEqual } from "node:assert"`)
+    // Not an assertion of types: that would narrow what the block goes on with.
+    parts.push("const $equal = (actual: unknown, expected: unknown): void => deepStrictEqual(actual, expected)")
+    if (own && !/^import .*\bOption\b/m.test(code)) parts.push(`import { Option } from "effect"`)
+  }
+  return parts.join("; ")
+}
+
+/** Turns `const x = ... // => value` into an assertion. */
+const withAssertions = (code: string): string => {
+  let name = ""
+  return code.split("\n").map((line) => {
+    name = /\bconst (\w+) = /.exec(line)?.[1] ?? name
+    return line.replace(/ \/\/ => (.+)$/, (_, expected: string) => `; $equal(${name}, ${expected})`)
+  }).join("\n")
+}
+
+/** The lines of the file are the lines of the document. The preamble shares the fence's. */
+const moduleOf = (block: Block): string =>
+  "\n".repeat(block.line - 2) + preamble(block) + "\n" +
+  (block.flags.includes("run") ? withAssertions(block.code) : block.code) +
+  (block.flags.includes("run") && !/^export const program\b/m.test(block.code) ? "export { program }\n" : "") +
+  "export {}\n"
+
+const folderOf = (document: string): string => join(folder, document.replaceAll(/[/.]/g, "_"))
+
+const fileOf = (block: Block): string => join(folderOf(block.document), `line-${block.line}.ts`)
+
+const nameOf = (block: Block): string | undefined => /^\/\/ (\w+\.ts)\n/.exec(block.code)?.[1]
+
+const write = (): void => {
+  for (const block of checked) {
+    mkdirSync(dirname(fileOf(block)), { recursive: true })
+    writeFileSync(fileOf(block), moduleOf(block))
+    const name = nameOf(block)
+    if (name !== undefined) writeFileSync(join(folderOf(block.document), name), moduleOf(block))
+  }
+  writeFileSync(
+    join(folder, "tsconfig.json"),
+    JSON.stringify({
+      extends: "../../../tsconfig.base.json",
+      include: ["**/*.ts"],
+      compilerOptions: {
+        types: ["node"],
+        noEmit: true,
+        composite: false,
+        incremental: false,
+        declaration: false,
+        declarationMap: false,
+        sourceMap: false,
+        rewriteRelativeImportExtensions: false,
+        allowImportingTsExtensions: true,
+        noUnusedLocals: false,
+        noUnusedParameters: false
+      }
+    })
+  )
+}
+
+let complaints: ReadonlyArray<string> = []
+
+const typeCheck = (): void => {
+  const tsc = join(root, "node_modules", ".bin", "tsc")
+  const { error, status, stderr, stdout } = spawnSync(tsc, ["-p", folder, "--pretty", "false"], { encoding: "utf8" })
+  if (error !== undefined) throw error
+  complaints = `${stdout}${stderr}`.split("\n").filter((line) => line.trim() !== "")
+  if (status !== 0 && complaints.length === 0) throw new Error(`tsc ended with exit code ${status} and said nothing`)
+}
+
+beforeAll(() => {
+  write()
+  typeCheck()
+})
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const isProgram = (u: unknown): u is Effect.Effect<unknown, unknown, Kv.Kv | Scope.Scope> => Effect.isEffect(u)
+
+const run = Effect.fnUntraced(function*(block: Block) {
+  const module: { readonly program?: unknown } = yield* Effect.promise(() => import(pathToFileURL(fileOf(block)).href))
+  if (!isProgram(module.program)) return assert.fail("it does not define `program`")
+  yield* Effect.provide(Effect.scoped(module.program), [MemoryLayer.layer, Logger.layer([])])
+})
+
+describe("the code of the documentation", () => {
+  it("is all there", () => assert.isAbove(checked.length, 40))
+
+  for (const document of documents) {
+    it(`${document} type-checks`, () => {
+      const mark = folderOf(document).slice(folder.length + 1)
+      assert.deepStrictEqual(complaints.filter((complaint) => complaint.includes(`/${mark}/`)), [])
+    })
+  }
+
+  it("and nothing else is complained of", () => {
+    assert.deepStrictEqual(
+      complaints.filter((complaint) => /^\S/.test(complaint) && !/\bline-\d+\.ts/.test(complaint)),
+      []
+    )
+  })
+
+  for (const block of checked.filter(({ flags }) => flags.includes("run"))) {
+    it.live(`${block.document}, line ${block.line}, runs on memory`, () => run(block))
+  }
+})
+
+const message = "why"
+
+const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
+  Unavailable: new KvError.Unavailable({ message }),
+  DeadlineExceeded: new KvError.DeadlineExceeded({ message }),
+  Unauthenticated: new KvError.Unauthenticated({ message }),
+  PermissionDenied: new KvError.PermissionDenied({ message }),
+  Compacted: new KvError.Compacted({ compactRevision: 1n }),
+  FutureRevision: new KvError.FutureRevision({ message }),
+  LeaseNotFound: new KvError.LeaseNotFound({ message }),
+  LeaseExists: new KvError.LeaseExists({ message }),
+  InvalidRequest: new KvError.InvalidRequest({ message }),
+  RequestTooLarge: new KvError.RequestTooLarge({ message }),
+  QuotaExceeded: new KvError.QuotaExceeded({ message }),
+  Closed: new KvError.Closed({ message }),
+  Indeterminate: new KvError.Indeterminate({ message }),
+  LockLost: new LockError.LockLost({ lock: "a", token: 1n, how: "why" })
+}
+
+describe("the tables of errors", () => {
+  for (const document of ["README.md", "docs/contract.md"]) {
+    it(`${document} has every reason, with its outcome and whether a retry is safe`, () => {
+      const rows = [...read(document).matchAll(/^\| `(\w+)` +\| (.+) +\|$/gm)].filter(([, tag = ""]) => tag in reasons)
+      const said = rows.map(([, tag, rest]) => {
+        const cells = rest!.split(" | ").map((cell) => cell.trim())
+        return [
+          tag,
+          cells.find((cell) => /^(not applied|unknown)$/.test(cell)),
+          cells.find((cell) => /^(yes|no)$/.test(cell))
+        ]
+      })
+      const expected = Object.values(reasons).map((reason) => [
+        reason._tag,
+        reason.outcome === "NotApplied" ? "not applied" : "unknown",
+        reason.isRetryable ? "yes" : "no"
+      ])
+      assert.sameDeepMembers(said, expected)
+    })
+  }
+})
+
+/** The anchors of a document's headings, as GitHub makes them. */
+const anchorsOf = (document: string): ReadonlyArray<string> =>
+  [...read(document).matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    heading!.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-")
+  )
+
+const leadsSomewhere = (document: string, link: string): boolean => {
+  const [path = "", anchor] = link.split("#")
+  const target = path === "" ? document : join(dirname(document), path)
+  return existsSync(join(root, target)) && (anchor === undefined || anchorsOf(target).includes(anchor))
+}
+
+describe("links", () => {
+  for (const document of documents) {
+    it(`${document} links to what is there`, () => {
+      const links = [...read(document).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, link]) => link!)
+      assert.deepStrictEqual(links.filter((link) => !leadsSomewhere(document, link)), [])
+    })
+  }
+})

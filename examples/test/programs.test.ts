@@ -1,0 +1,77 @@
+/**
+ * Each example is a program that runs and ends by itself, on memory where `KV_URL` is not set.
+ */
+import { MemoryLayer } from "@effect-kv/memory"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import * as StoreByUrl from "../src/StoreByUrl.ts"
+
+const source = (name: string): string => fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url))
+
+/** What the program prints. Fails where it ends with an error. */
+const run = (name: string, environment: Record<string, string> = {}): Effect.Effect<ReadonlyArray<string>, Error> =>
+  Effect.callback((resume) => {
+    const { KV_URL: _, ...inherited } = process.env
+    const child = execFile(
+      process.execPath,
+      [source(name)],
+      { env: { ...inherited, ...environment } },
+      (error, output, errors) =>
+        resume(error === null ? Effect.succeed(output.trimEnd().split("\n")) : Effect.fail(new Error(output + errors)))
+    )
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+describe("the examples run as programs", { concurrent: true }, () => {
+  it.live("StoreByUrl", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("StoreByUrl"), ["this is run number 1"])
+      assert.deepStrictEqual(yield* run("StoreByUrl", { KV_URL: "mem:shared" }), ["this is run number 1"])
+    }))
+
+  it.live("StoreByUrl says what is wrong with a URL, and does not repeat it", () =>
+    Effect.gen(function*() {
+      const { message } = yield* Effect.flip(run("StoreByUrl", { KV_URL: "redis://user:secret@127.0.0.1" }))
+      assert.include(message, "no backend is given for the scheme")
+      assert.notInclude(message, "secret")
+    }))
+
+  it.live("ConfigReload", () =>
+    Effect.gen(function*() {
+      const lines = yield* run("ConfigReload")
+      assert.strictEqual(lines[0], "the limit is 10")
+      assert.strictEqual(lines.at(-1), "the limit is 30")
+    }))
+
+  it.live("WorkerCount", () =>
+    Effect.gen(function*() {
+      const lines = yield* run("WorkerCount")
+      assert.strictEqual(lines[0], "running: 0")
+      assert.strictEqual(lines.at(-1), "running: 0")
+      assert.include(lines.join("\n"), "bert")
+    }))
+
+  it.live("NightlyReport", () =>
+    Effect.gen(function*() {
+      const lines = yield* run("NightlyReport")
+      assert.deepStrictEqual(lines.map((line) => line.split(" ")[1]).sort(), ["found", "found", "made"])
+    }))
+
+  it.live("LoginSessions", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("LoginSessions"), [
+        "after 1 s of use: logged in",
+        "after 2 s of use: logged in",
+        "after 3 s of use: logged in",
+        "then idle for too long: logged out"
+      ])
+    }))
+})
+
+it.effect("a program does the same on any layer", () =>
+  Effect.gen(function*() {
+    assert.strictEqual(yield* StoreByUrl.program, 1)
+    assert.strictEqual(yield* StoreByUrl.program, 2)
+  }).pipe(Effect.provide(MemoryLayer.layer)))

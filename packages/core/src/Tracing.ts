@@ -5,6 +5,7 @@
  * `MemoryLayer` does not.
  */
 import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
 import type * as KeyRange from "./KeyRange.ts"
 import type { KvBackend } from "./KvBackend.ts"
 import type * as Op from "./Op.ts"
@@ -12,17 +13,31 @@ import type * as Op from "./Op.ts"
 /** What is the same for all spans of a backend, such as `{ "db.system.name": "etcd" }`. */
 export type Attributes = Readonly<Record<string, string>>
 
-/** Puts each call in a span of its own, named `kv.range`, `kv.put`, `kv.delete`, `kv.txn`, `kv.watch`, `kv.leaseGrant`, ... */
+/**
+ * Puts each call in a span of its own, named `kv.range`, `kv.put`, `kv.delete`, `kv.txn`, `kv.watch`, `kv.leaseGrant`, ...
+ *
+ * **Details**
+ *
+ * Costs next to nothing where no tracer is installed: Effect's own keeps spans where nobody sees them, so none is made.
+ */
 export const traced = (attributes: Attributes) => (backend: KvBackend): KvBackend => {
-  const span = (name: string, more?: Attributes) =>
-    Effect.withSpan(`kv.${name}`, { kind: "client", attributes: { ...attributes, ...more } })
+  const traced = <A, E, R>(call: Effect.Effect<A, E, R>, name: string, more?: () => Attributes) =>
+    Effect.withFiber<A, E, R>((fiber) =>
+      fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer
+        ? call
+        : Effect.withSpan(call, `kv.${name}`, {
+          kind: "client",
+          attributes: { ...attributes, ...more?.() },
+          captureStackTrace: false // it would be this line
+        })
+    )
   return {
-    execute: (op) => span(op._tag.toLowerCase(), describe(op))(backend.execute(op)),
-    watch: (request) => span("watch", { "kv.range": describeRange(request.range) })(backend.watch(request)),
-    leaseGrant: (options) => span("leaseGrant")(backend.leaseGrant(options)),
-    leaseKeepAlive: (id) => span("leaseKeepAlive", lease(id))(backend.leaseKeepAlive(id)),
-    leaseRevoke: (id) => span("leaseRevoke", lease(id))(backend.leaseRevoke(id)),
-    leaseTimeToLive: (id, options) => span("leaseTimeToLive", lease(id))(backend.leaseTimeToLive(id, options))
+    execute: (op) => traced(backend.execute(op), op._tag.toLowerCase(), () => describe(op)),
+    watch: (request) => traced(backend.watch(request), "watch", () => ({ "kv.range": describeRange(request.range) })),
+    leaseGrant: (options) => traced(backend.leaseGrant(options), "leaseGrant"),
+    leaseKeepAlive: (id) => traced(backend.leaseKeepAlive(id), "leaseKeepAlive", () => lease(id)),
+    leaseRevoke: (id) => traced(backend.leaseRevoke(id), "leaseRevoke", () => lease(id)),
+    leaseTimeToLive: (id, options) => traced(backend.leaseTimeToLive(id, options), "leaseTimeToLive", () => lease(id))
   }
 }
 

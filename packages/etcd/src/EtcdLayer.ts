@@ -4,6 +4,7 @@
  * The layer can be built while the cluster is away: it connects when it is used, to one endpoint at a time, and moves
  * on to another when that one fails. Closing the layer's scope ends all that is under way.
  */
+import * as Folding from "@effect-kv/core/Folding"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Tracing from "@effect-kv/core/Tracing"
@@ -34,7 +35,15 @@ export interface Options {
   readonly keepAlive?: KeepAliveOptions | undefined
   /** A span for each call, without values: see `Tracing`. Default: true. */
   readonly tracing?: boolean | undefined
+  /**
+   * How concurrent operations are folded into transactions (see `Folding`), `false` for not at all. Default: folded, within
+   * etcd's default limits. Transactions and puts with a lease are sent alone where there is a user or a client certificate.
+   */
+  readonly folding?: false | FoldingOptions | undefined
 }
+
+/** See `Folding.Options`. */
+export interface FoldingOptions extends Pick<Folding.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
 /** Certificates and keys are the text of PEM files. */
 export interface TlsOptions {
@@ -85,8 +94,15 @@ export const fromUrl = (url: string): Layer.Layer<Kv.Kv | EtcdClient, KvError> =
 
 const make = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> {
-    const { client, kv } = yield* backend.make(yield* settings.make(options))
-    const traced = options.tracing === false ? kv : Tracing.traced({ "db.system.name": "etcd" })(kv)
+    const checked = yield* settings.make(options)
+    const { client, kv } = yield* backend.make(checked)
+    const folded = options.folding === false ? kv : Folding.folded({
+      ...options.folding,
+      deadline: checked.deadline,
+      // etcd checks permissions of the operations of a transaction, but up to 3.5 not of those nested in it.
+      transactions: options.auth === undefined && options.tls?.certificate === undefined
+    })(kv)
+    const traced = options.tracing === false ? folded : Tracing.traced({ "db.system.name": "etcd" })(folded)
     return Context.make(Kv.Kv, yield* Kv.make(traced)).pipe(Context.add(EtcdClient, client))
   }
 )

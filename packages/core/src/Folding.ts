@@ -1,0 +1,69 @@
+/**
+ * Folds what independent fibers ask at the same time into one transaction.
+ *
+ * A request costs a client far more than what is in it, so many small ones that leave together are many times cheaper than
+ * alone. Nothing waits for company: while the store is idle a call is sent at once, and what arrives while calls are under
+ * way leaves together as soon as one of them is answered. To its caller each call is as if it had been alone.
+ */
+import * as Duration from "effect/Duration"
+import { defaultDeadline } from "./Deadline.ts"
+import { classify } from "./internal/folding/foldable.ts"
+import * as folder from "./internal/folding/folder.ts"
+import type { KvBackend } from "./KvBackend.ts"
+import type * as Op from "./Op.ts"
+
+/** How much is folded. */
+export interface Options {
+  /**
+   * The most operations of a transaction, the nested ones counted as etcd does. At most what the store takes. Default:
+   * 128, as etcd's `--max-txn-ops`.
+   */
+  readonly maxOps?: number | undefined
+  /** The most bytes of a transaction's keys and values, by an estimate that is never too low. Default: 1 MiB. */
+  readonly maxBytes?: number | undefined
+  /**
+   * How many requests of a kind (reads, puts, deletes) are under way before others wait for company. What has waited for
+   * 50 milliseconds leaves all the same. Default: 2.
+   */
+  readonly maxInFlight?: number | undefined
+  /**
+   * Whether transactions are folded too, as nested ones, and puts that have a lease. Not where the store has
+   * authentication: etcd up to 3.5 does not check the permissions of nested transactions. Default: true.
+   */
+  readonly transactions?: boolean | undefined
+  /** The deadline of calls that have no `Deadline` of their own: that of the backend. Default: 5 seconds. */
+  readonly deadline?: Duration.Input | undefined
+}
+
+/**
+ * Folds concurrent operations on single keys.
+ *
+ * **Details**
+ *
+ * Reads are folded with reads, writes that need space with such, deletes with deletes. What concerns a range of keys, a
+ * past revision or a serializable read goes alone, and so does what is too large. Two operations of one transaction never
+ * touch the same key, unless both only read it; so the order in which they take effect makes no difference to either.
+ *
+ * Where the store refuses a transaction for the sake of one of its operations, it is halved and tried again until each has
+ * its own answer; what the store may have carried out is never sent again. A caller that is interrupted, or whose deadline
+ * passes, leaves the others alone.
+ *
+ * **Gotchas**
+ *
+ * Independent writes may come to share one revision, as writes of one transaction do.
+ */
+export const folded = (options?: Options) => (backend: KvBackend): KvBackend => {
+  const limits = {
+    maxOps: options?.maxOps ?? 128,
+    maxBytes: options?.maxBytes ?? 1024 * 1024,
+    maxInFlight: options?.maxInFlight ?? 2,
+    transactions: options?.transactions ?? true,
+    deadline: Duration.fromInputUnsafe(options?.deadline ?? defaultDeadline)
+  }
+  const fold = folder.make(backend, limits)
+  const execute = (op: Op.Op) => {
+    const footprint = classify(op, limits)
+    return footprint === undefined ? backend.execute(op) : fold(op, footprint)
+  }
+  return { ...backend, execute: execute as KvBackend["execute"] }
+}

@@ -1,0 +1,75 @@
+/**
+ * How the operations of a batch are asked for, and what a failure of all of them says of each.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Tracer from "effect/Tracer"
+import * as Deadline from "../../Deadline.ts"
+import type { KvBackend } from "../../KvBackend.ts"
+import * as KvError from "../../KvError.ts"
+import * as Op from "../../Op.ts"
+import { endOf, type Member, now } from "./foldMember.ts"
+
+/** A request, and what it is made with. */
+export interface Request {
+  readonly effect: Effect.Effect<ReadonlyArray<Op.Response<Op.Op>>, KvError.KvError>
+  readonly context: Context.Context<never>
+}
+
+/** One operation as it is; who did not wait has its deadline from the backend, as if nothing were in between. */
+export const alone = (backend: KvBackend, member: Member, hasWaited: boolean): Request => ({
+  effect: Effect.map(backend.execute(member.op), (response) => [response]),
+  context: hasWaited ? withDeadline(member.fiber.context, remaining([member])) : member.fiber.context
+})
+
+/** Several as one transaction. It has the time of the most patient, and nobody's span. */
+export const together = (backend: KvBackend, members: ReadonlyArray<Member>): Request => ({
+  effect: Effect.map(
+    backend.execute(Op.txn({ then: members.map((member) => member.op) })),
+    (response) => response.responses
+  ),
+  context: withDeadline(Context.omit(Tracer.ParentSpan)(members[0]!.fiber.context), remaining(members))
+})
+
+const withDeadline = (context: Context.Context<never>, deadline: Duration.Duration): Context.Context<never> =>
+  Context.add(context, Deadline.Deadline, deadline)
+
+const remaining = (members: ReadonlyArray<Member>): Duration.Duration =>
+  Duration.millis(Math.max(1, Math.max(...members.map(endOf)) - now(members[0]!)))
+
+/**
+ * Whether the store refused all for what may be the fault of one: then each can be asked for again, because it is certain
+ * that nothing was carried out.
+ */
+export const isFaultOfOne = (exit: Exit.Failure<unknown, KvError.KvError>): boolean => {
+  const [reason] = exit.cause.reasons
+  if (exit.cause.reasons.length !== 1 || reason?._tag !== "Fail" || reason.error.outcome !== "NotApplied") return false
+  switch (reason.error.reason._tag) {
+    case "InvalidRequest":
+    case "RequestTooLarge":
+    case "PermissionDenied":
+    case "LeaseNotFound":
+      return true
+    default:
+      return false
+  }
+}
+
+const name = (member: Member): string => member.op._tag.toLowerCase()
+
+/** For a member whose deadline passed while it waited in line. */
+export const neverSent = (member: Member): KvError.Reason =>
+  new KvError.DeadlineExceeded({
+    message: `${name(member)}: not sent within ${Duration.format(member.deadline)}: ` +
+      "the store had not answered what was sent before"
+  })
+
+/** For a member whose deadline passed before its transaction was answered. */
+export const noAnswer = (member: Member): KvError.Reason => {
+  const message = `${name(member)}: no answer within ${Duration.format(member.deadline)}`
+  return member.footprint.lane === "read"
+    ? new KvError.DeadlineExceeded({ message })
+    : new KvError.Indeterminate({ message: `${message}; it was sent and may have been carried out` })
+}

@@ -1,0 +1,212 @@
+/**
+ * Where calls wait for company: who is sent when, with whom, and who hears what.
+ *
+ * Synchronous state, changed by callers that come and go, by answers, and by one alarm. A request runs in a fiber of its
+ * own, since it must outlive whoever of its callers is interrupted.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Deadline from "../../Deadline.ts"
+import type { KvBackend } from "../../KvBackend.ts"
+import * as KvError from "../../KvError.ts"
+import type * as Op from "../../Op.ts"
+import { AnswerSize } from "./answerSize.ts"
+import type { Footprint, Lane } from "./foldable.ts"
+import { type Bounds, takeBatch } from "./foldBatch.ts"
+import { type Answer, endOf, type Member, now } from "./foldMember.ts"
+import * as foldRequest from "./foldRequest.ts"
+
+export interface FolderOptions extends Bounds {
+  /** Requests of a lane under way before others wait. */
+  readonly maxInFlight: number
+  /** Of calls that have none of their own. */
+  readonly deadline: Duration.Duration
+}
+
+/** Folds what comes together. */
+export const make = (backend: KvBackend, options: FolderOptions) => {
+  const lanes: Record<Lane, Folder> = {
+    read: new Folder(backend, options),
+    put: new Folder(backend, options),
+    delete: new Folder(backend, options)
+  }
+  return (op: Op.Op, footprint: Footprint): Answer =>
+    Effect.withFiber((fiber) =>
+      Effect.callback((resume) => {
+        const folder = lanes[footprint.lane]
+        const deadline = fiber.getRef(Deadline.Deadline) ?? options.deadline
+        const member: Member = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "New" }
+        folder.enter(member)
+        return folder.leave(member)
+      })
+    )
+}
+
+/** How long somebody waits for company at most, in milliseconds: a store that answers slowly is asked for more at once. */
+const patience = 50
+
+/** A request under way. */
+interface Batch {
+  readonly members: ReadonlyArray<Member>
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+}
+
+class Folder {
+  readonly #backend: KvBackend
+  readonly #options: FolderOptions
+  readonly #answerSize = new AnswerSize()
+  /** Those who wait to be sent, the first at the front; some of them may be gone. */
+  #line: Array<Member> = []
+  /** How many of those in line are not gone. */
+  #waiting = 0
+  readonly #batches = new Set<Batch>()
+  #isFlushDue = false
+  #alarm: { readonly at: number; readonly fiber: Fiber.Fiber<unknown, unknown> } | undefined = undefined
+
+  constructor(backend: KvBackend, options: FolderOptions) {
+    this.#backend = backend
+    this.#options = options
+  }
+
+  enter(member: Member): void {
+    if (this.#batches.size === 0 && this.#waiting === 0) return this.#send([member])
+    member.state = "Waiting"
+    this.#waiting++
+    this.#line.push(member)
+    this.#setAlarm(member, Math.min(member.since + patience, endOf(member)))
+    if (this.#batches.size >= this.#options.maxInFlight || this.#isFlushDue) return
+    // There is room for another request: it leaves when everybody who is about to call has done so.
+    this.#isFlushDue = true
+    member.fiber.currentDispatcher.scheduleTask(() => {
+      this.#isFlushDue = false
+      this.#flush()
+    }, 0)
+  }
+
+  /** For a caller that is interrupted. A request that nobody waits for any more is cancelled. */
+  leave(member: Member): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#forget(member)
+      this.#disarm()
+      const batch = [...this.#batches].find((batch) => batch.members.includes(member))
+      return batch?.fiber !== undefined && batch.members.every(isGone) ? Fiber.interrupt(batch.fiber) : Effect.void
+    })
+  }
+
+  #forget(member: Member): void {
+    const hasWaited = member.state === "Waiting"
+    member.state = "Gone"
+    if (!hasWaited) return
+    this.#waiting--
+    // Where nothing is answered nobody takes them out of the line, however many come and go.
+    if (this.#line.length > 2 * this.#waiting + 64) this.#line = this.#line.filter((member) => !isGone(member))
+  }
+
+  #answer(member: Member, answer: Answer): void {
+    if (member.state === "Gone") return
+    this.#forget(member)
+    member.resume(answer)
+  }
+
+  /** Sends what waits, as far as requests may be under way. */
+  #flush(): void {
+    while (this.#waiting > 0 && this.#batches.size < this.#options.maxInFlight) this.#sendNext()
+  }
+
+  #sendNext(): void {
+    const members = takeBatch(this.#line, {
+      maxOps: Math.min(this.#options.maxOps, this.#answerSize.maxOps),
+      maxBytes: this.#options.maxBytes
+    })
+    this.#waiting -= members.length
+    this.#send(members)
+  }
+
+  #send(members: ReadonlyArray<Member>): void {
+    const [first] = members
+    if (first === undefined) return
+    const batch: Batch = { members, fiber: undefined }
+    this.#batches.add(batch)
+    const { context, effect } = members.length === 1
+      ? foldRequest.alone(this.#backend, first, first.state !== "New")
+      : foldRequest.together(this.#backend, members)
+    for (const member of members) {
+      member.state = "Sent"
+      if (members.length > 1) this.#setAlarm(member, endOf(member))
+    }
+    const fiber = batch.fiber = Effect.runForkWith(context)(effect)
+    fiber.addObserver((exit) => this.#answered(batch, exit))
+  }
+
+  /**
+   * Hands the answers on. Whoever is answered may call again at once; until all have been, the request counts as under way,
+   * so that what they ask next leaves together too.
+   */
+  #answered(batch: Batch, exit: Exit.Exit<ReadonlyArray<Op.Response<Op.Op>>, KvError.KvError>): void {
+    if (exit._tag === "Success") {
+      this.#answerSize.observe(exit.value)
+      batch.members.forEach((member, i) => this.#answer(member, Effect.succeed(exit.value[i]!)))
+    } else if (batch.members.length > 1 && foldRequest.isFaultOfOne(exit)) {
+      this.#sendHalves(batch.members.filter((member) => !isGone(member)))
+    } else {
+      for (const member of batch.members) this.#answer(member, exit as Exit.Failure<never, KvError.KvError>)
+    }
+    this.#batches.delete(batch)
+    this.#flush()
+    this.#disarm()
+  }
+
+  /** Finds the one that all were refused for, in as many steps as the number has bits. */
+  #sendHalves(members: ReadonlyArray<Member>): void {
+    const half = Math.ceil(members.length / 2)
+    this.#send(members.slice(0, half))
+    this.#send(members.slice(half))
+  }
+
+  // ---------------------------------------------------------------------------
+  // time
+  // ---------------------------------------------------------------------------
+
+  #setAlarm(member: Member, at: number): void {
+    if (this.#alarm !== undefined && this.#alarm.at <= at) return
+    this.#alarm?.fiber.interruptUnsafe()
+    const sleep = Effect.sleep(Duration.millis(Math.max(1, Math.ceil(at - now(member)))))
+    const ring = Effect.sync(() => this.#ring(now(member)))
+    this.#alarm = { at, fiber: Effect.runForkWith(member.fiber.context)(Effect.andThen(sleep, ring)) }
+  }
+
+  /** A timer that nobody needs would keep the process alive. */
+  #disarm(): void {
+    if (this.#alarm === undefined || this.#waiting > 0) return
+    for (const { members } of this.#batches) if (members.length > 1 && !members.every(isGone)) return
+    this.#alarm.fiber.interruptUnsafe()
+    this.#alarm = undefined
+  }
+
+  #ring(time: number): void {
+    this.#alarm = undefined
+    for (const member of this.#timed().filter((member) => endOf(member) <= time)) {
+      const reason = member.state === "Waiting" ? foldRequest.neverSent(member) : foldRequest.noAnswer(member)
+      this.#answer(member, KvError.fail(reason))
+    }
+    for (const { fiber, members } of this.#batches) if (members.every(isGone)) fiber?.interruptUnsafe()
+    const isOverdue = (member: Member): boolean => !isGone(member) && member.since + patience <= time
+    while (this.#line.some(isOverdue)) this.#sendNext()
+    for (const member of this.#timed()) {
+      this.#setAlarm(
+        member,
+        member.state === "Waiting" ? Math.min(member.since + patience, endOf(member)) : endOf(member)
+      )
+    }
+  }
+
+  /** Those whose time is looked after here. Who is sent alone has the backend for that. */
+  #timed(): Array<Member> {
+    const shared = [...this.#batches].filter(({ members }) => members.length > 1)
+    return [...this.#line, ...shared.flatMap(({ members }) => members)].filter((member) => !isGone(member))
+  }
+}
+
+const isGone = (member: Member): boolean => member.state === "Gone"

@@ -208,6 +208,24 @@ describe("folding", () => {
       assert.isTrue(requests.every((request) => opsOf(request).length <= 2))
     }))
 
+  it.effect("counts as etcd does: a transaction of n operations leaves what n leaves of the most to each nested one", () =>
+    Effect.gen(function*() {
+      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })
+      const nested = (key: string, depth: number): Op.Op =>
+        depth === 0 ? Op.put(key, "1") : Op.txn({ then: [nested(key, depth - 1)] })
+      const fibers = yield* forkAll<unknown, KvError.KvError, never>([
+        ...puts(kv, 6),
+        kv.txn({ then: Array.from({ length: 4 }, (_, i) => Op.put(`t${i}`, "1")) }),
+        kv.put("a", "1"),
+        kv.backend.execute(nested("deep", 4)),
+        ...Array.from({ length: 6 }, (_, i) => kv.put(`m${i}`, "1"))
+      ])
+      yield* answerAll
+      yield* Fiber.joinAll(fibers)
+      assert.isTrue(requests.every(({ op }) => Op.check(op, { maxTxnOps: 8 }) === undefined))
+      assert.isAtMost(requests.length, 5)
+    }))
+
   it.effect("reads less at once where values are large", () =>
     Effect.gen(function*() {
       const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
@@ -249,7 +267,7 @@ describe("folding", () => {
       assert.deepStrictEqual(requests.map((request) => opsOf(request).length || 1), [1, 5, 1, 1])
     }))
 
-  const key = oneOf(["a", "b", "c", "d", "e", "f"])
+  const key = oneOf(Array.from("abcdefghijklmnopqrstuvwxyz"))
   const single: Arbitrary.Arbitrary<Op.Op> = either<Op.Op>(
     Arbitrary.map(key, (key) => Op.put(key, "v")),
     Arbitrary.map(key, (key) => Op.get(key)),
@@ -265,7 +283,7 @@ describe("folding", () => {
 
   it.effect.prop(
     "what leaves together is what a store takes, and comes out as if each had been alone, in some order",
-    { ops: Arbitrary.array(anyOp, { minLength: 2, maxLength: 40 }), maxOps: integer(4, 12) },
+    { ops: Arbitrary.array(anyOp, { minLength: 2, maxLength: 60 }), maxOps: integer(4, 12) },
     ({ maxOps, ops }) =>
       Effect.gen(function*() {
         const { answerAll, direct, kv, requests } = yield* make({ maxOps })

@@ -132,10 +132,8 @@ class Folder {
     const { context, effect } = members.length === 1
       ? foldRequest.alone(this.#backend, first, first.state !== "New")
       : foldRequest.together(this.#backend, members)
-    for (const member of members) {
-      member.state = "Sent"
-      if (members.length > 1) this.#setAlarm(member, endOf(member))
-    }
+    // Who waited has set the alarm, which goes on for as long as a deadline is to be looked after.
+    for (const member of members) member.state = "Sent"
     const fiber = batch.fiber = Effect.runForkWith(context)(effect)
     fiber.addObserver((exit) => this.#answered(batch, exit))
   }

@@ -28,6 +28,8 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     sequence: { concurrent: false },
+    // Most of the time of most files is waiting for servers and leases.
+    maxWorkers: 3,
     projects: [
       project("core", "packages/core/test/**/*.test.ts"),
       project("memory", "packages/memory/test/**/*.test.ts"),

@@ -28,7 +28,7 @@ export interface Options {
   readonly maxInFlight?: number | undefined
   /**
    * Whether transactions are folded too, as nested ones, and puts that have a lease. Not where the store has
-   * authentication: etcd up to 3.5 does not check the permissions of nested transactions. Default: true.
+   * authentication: older versions of etcd (3.4.23 is one) do not check the permissions of nested ones. Default: true.
    */
   readonly transactions?: boolean | undefined
   /** The deadline of calls that have no `Deadline` of their own: that of the backend. Default: 5 seconds. */

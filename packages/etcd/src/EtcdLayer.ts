@@ -99,7 +99,7 @@ const make = Effect.fnUntraced(
     const folded = options.folding === false ? kv : Folding.folded({
       ...options.folding,
       deadline: checked.deadline,
-      // etcd checks permissions of the operations of a transaction, but up to 3.5 not of those nested in it.
+      // Older versions of etcd (3.4.23 is one) check the permissions of a transaction, but not of those nested in it.
       transactions: options.auth === undefined && options.tls?.certificate === undefined
     })(kv)
     const traced = options.tracing === false ? folded : Tracing.traced({ "db.system.name": "etcd" })(folded)

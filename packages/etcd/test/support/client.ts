@@ -2,12 +2,13 @@
  * Clients for tests: a `Kv` on endpoints, closed with the test's scope.
  */
 import * as Kv from "@effect-kv/core/Kv"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import type { EtcdClient } from "@effect-kv/etcd/EtcdClient"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 
@@ -26,3 +27,10 @@ export const reason = <A>(effect: Effect.Effect<A, KvError.KvError>): Effect.Eff
 /** How many milliseconds an effect took, and what it gave. */
 export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
   Effect.map(Effect.timed(effect), ([duration, a]) => [Duration.toMillis(duration), a] as const)
+
+/** The tag of the reason that a call failed for, `undefined` where it succeeded or ended otherwise. */
+export const reasonOfExit = (exit: Exit.Exit<unknown, unknown>): KvError.Reason["_tag"] | undefined => {
+  if (Exit.isSuccess(exit)) return undefined
+  const [reason] = exit.cause.reasons
+  return reason?._tag === "Fail" && KvError.isKvError(reason.error) ? reason.error.reason._tag : undefined
+}

@@ -1,0 +1,28 @@
+/**
+ * A real etcd of the version under test as the store of the published suite.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+const store = (options: Omit<EtcdLayer.Options, "endpoints">) =>
+  Effect.map(EtcdCluster.EtcdCluster, (cluster): typeof KvConformance.Store.Service => ({
+    client: Effect.map(
+      Effect.suspend(() => Layer.build(EtcdLayer.layer({ endpoints: cluster.endpoints, ...options }))),
+      Context.get(Kv.Kv)
+    ),
+    compact: cluster.compact,
+    passTime: Effect.sleep,
+    limits: KvConformance.defaultLimits
+  }))
+
+/** Runs the suite on a server that all cases share. */
+export const suite = (name: string, options: Omit<EtcdLayer.Options, "endpoints">): void =>
+  KvConformance.suite(name, {
+    layer: Layer.provide(Layer.effect(KvConformance.Store, store(options)), EtcdCluster.layer()),
+    shared: true
+  })

@@ -1,3 +1,4 @@
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import * as Differential from "@effect-kv/test-suite/Differential"
@@ -29,6 +30,17 @@ describe("Differential", () => {
         yield* Differential.check({ store: yield* memory, namespace: yield* namespaced(prefix) }, { runs: 60 })
       }))
   }
+
+  it.live("a program that looks back to its beginning is the same on stores that are at different revisions", () =>
+    Effect.gen(function*() {
+      const sides = { fresh: yield* memory, used: yield* namespaced("app/") }
+      const range = KeyRange.key("a")
+      yield* Differential.compare(sides, [
+        { do: "replay", range, from: 0, previous: true, only: undefined },
+        { do: "range", range, read: { revision: 5 } },
+        { do: "compareAndSet", key: "a", revision: 5, value: "v" }
+      ])
+    }))
 
   for (const sabotage of sabotages.filter((each) => each.differs)) {
     it.live(`finds a store that ${sabotage.title}`, () =>

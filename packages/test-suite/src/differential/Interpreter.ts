@@ -295,6 +295,8 @@ export const runProgram = Effect.fnUntraced(function*(
   program: Program.Program
 ): Effect.fn.Return<Report, unknown, Scope.Scope> {
   const { kv } = side
+  // Before the first revision of a store comes 0, which is nowhere else a revision: a program must not begin there.
+  yield* kv.put("?", "")
   yield* kv.delete(KeyRange.all)
   const watcher = yield* kv.backend.watch({ range: KeyRange.all, previous: true })
   const run = new Run(side, watcher.revision, watcher)

@@ -59,7 +59,7 @@ describe("tokens", () => {
         if (method === "Authenticate") return token(`t${++issued}`)
         return metadata.get("token")[0] === "t1" ? invalidToken : putAnswer
       })
-      const kv = yield* client({ endpoints: [fake.endpoint], auth })
+      const kv = yield* client({ endpoints: [fake.endpoint], auth, folding: false })
       yield* Effect.forEach(Array.from({ length: 50 }), () => kv.put("a", "1"), { concurrency: "unbounded" })
       assert.strictEqual(issued, 2)
       assert.strictEqual(count(fake, "Put"), 100)

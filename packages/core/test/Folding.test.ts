@@ -239,6 +239,20 @@ describe("folding", () => {
       assert.isAtMost(Math.max(...requests.map((request) => opsOf(request).length)), 20)
     }))
 
+  it.effect("sends transactions that read a large value, each alone where not even two answers should come at once", () =>
+    Effect.gen(function*() {
+      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      yield* direct.put("large", new Uint8Array(1_200_000))
+      const read = kv.txn({ then: [Op.get("large"), Op.get("small")] })
+      for (let round = 0; round < 10; round++) {
+        requests.length = 0
+        const fibers = yield* forkAll(Array.from({ length: 5 }, () => read))
+        yield* answerAll
+        yield* Fiber.joinAll(fibers)
+      }
+      assert.strictEqual(requests.length, 5)
+    }))
+
   it.effect("asks a store that does not answer for more at once, so that one call cannot hold up the others", () =>
     Effect.gen(function*() {
       const { kv, requests } = yield* make({ maxInFlight: 1 })

@@ -12,8 +12,8 @@ const weight = 0.25
 export class AnswerSize {
   #bytesPerOp = 0
 
-  /** The most operations that can be expected to answer with no more than is wanted. */
-  get maxOps(): number {
+  /** The most answers that can be expected to hold no more than is wanted. */
+  get maxAnswers(): number {
     return this.#bytesPerOp === 0 ? Number.POSITIVE_INFINITY : Math.max(1, Math.floor(wanted / this.#bytesPerOp))
   }
 

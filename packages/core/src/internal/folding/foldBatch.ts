@@ -4,10 +4,12 @@
 import type { Footprint } from "./foldable.ts"
 import type { Member } from "./foldMember.ts"
 
-/** What a transaction may hold. */
+/** What a transaction may hold: at least one of the members, whichever it is. */
 export interface Bounds {
   readonly maxOps: number
   readonly maxBytes: number
+  /** Apart from `maxOps`, because what is nested does not count. */
+  readonly maxAnswers: number
 }
 
 /**
@@ -29,7 +31,7 @@ export const takeBatch = <A extends Pick<Member, "footprint" | "state">>(
     if (member.state === "Gone") continue
     const { footprint } = member
     // By etcd's counting a transaction of n operations leaves maxOps - n to each that is nested in it.
-    if (batch.length + 1 + room > bounds.maxOps) break
+    if (batch.length + 1 + room > bounds.maxOps || batch.length + 1 > bounds.maxAnswers) break
     if (batch.length > 0 && bytes + footprint.bytes > bounds.maxBytes) break
     if (batch.length + 1 + footprint.room > bounds.maxOps || !touched.admits(footprint)) {
       stay.push(member)

@@ -18,7 +18,7 @@ import { type Bounds, takeBatch } from "./foldBatch.ts"
 import { type Answer, endOf, type Member, now } from "./foldMember.ts"
 import * as foldRequest from "./foldRequest.ts"
 
-export interface FolderOptions extends Bounds {
+export interface FolderOptions extends Omit<Bounds, "maxAnswers"> {
   /** Requests of a lane under way before others wait. */
   readonly maxInFlight: number
   /** Of calls that have none of their own. */
@@ -116,10 +116,7 @@ class Folder {
   }
 
   #sendNext(): void {
-    const members = takeBatch(this.#line, {
-      maxOps: Math.min(this.#options.maxOps, this.#answerSize.maxOps),
-      maxBytes: this.#options.maxBytes
-    })
+    const members = takeBatch(this.#line, { ...this.#options, maxAnswers: this.#answerSize.maxAnswers })
     this.#waiting -= members.length
     this.#send(members)
   }

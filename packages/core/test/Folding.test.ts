@@ -265,6 +265,22 @@ describe("folding", () => {
       yield* Fiber.joinAll(fibers)
     }))
 
+  it.effect("takes no more stack for ten thousand that are answered at once, as by a client that was closed", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const plain = yield* store.connect
+      const closed = Deferred.makeUnsafe<void>()
+      const wait: KvBackend = {
+        ...plain,
+        execute: (op) => Effect.andThen(Deferred.await(closed), plain.execute(op))
+      }
+      const kv = yield* Kv.make(Folding.folded({ maxInFlight: 1 })(wait))
+      const fibers = yield* forkAll(Array.from({ length: 10_000 }, (_, i) => kv.put("hot", `${i}`)))
+      yield* Deferred.succeed(closed, undefined)
+      yield* Fiber.joinAll(fibers)
+      assert.deepStrictEqual(yield* kv.get("hot"), Option.some("9999"))
+    }))
+
   it.effect("two that touch one key never leave together, unless both only read it", () =>
     Effect.gen(function*() {
       const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })

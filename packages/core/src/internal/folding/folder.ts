@@ -63,6 +63,7 @@ class Folder {
   #waiting = 0
   readonly #batches = new Set<Batch>()
   #isFlushDue = false
+  #isFlushing = false
   #alarm: { readonly at: number; readonly fiber: Fiber.Fiber<unknown, unknown> } | undefined = undefined
 
   constructor(backend: KvBackend, options: FolderOptions) {
@@ -112,7 +113,11 @@ class Folder {
 
   /** Sends what waits, as far as requests may be under way. */
   #flush(): void {
+    // What is answered at once, as by a client that was closed, comes here again from within: it is for the loop to go on.
+    if (this.#isFlushing) return
+    this.#isFlushing = true
     while (this.#waiting > 0 && this.#batches.size < this.#options.maxInFlight) this.#sendNext()
+    this.#isFlushing = false
   }
 
   #sendNext(): void {

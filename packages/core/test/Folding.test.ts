@@ -468,6 +468,30 @@ describe("of those that are folded", () => {
       assert.isAtMost(requests.length, 14, "it is found by halving")
     }))
 
+  it.effect("what a backend throws is told to those who asked, and nobody else suffers", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const plain = yield* store.connect
+      let isBroken = true
+      const backend: KvBackend = {
+        ...plain,
+        execute: (op) => {
+          if (isBroken) throw new Error("broken")
+          return Effect.andThen(Effect.yieldNow, plain.execute(op))
+        }
+      }
+      const kv = yield* Kv.make(Folding.folded({ maxInFlight: 1 })(backend))
+      const all = Effect.forEach(puts(kv, 5), Effect.exit, { concurrency: "unbounded" })
+      const defects = (exits: ReadonlyArray<Exit.Exit<unknown, unknown>>) => exits.filter(Exit.hasDies).length
+      assert.strictEqual(defects(yield* all), 5)
+      isBroken = false
+      assert.isTrue((yield* all).every(Exit.isSuccess))
+      const running = yield* Effect.forkChild(all)
+      yield* Effect.yieldNow
+      isBroken = true
+      assert.strictEqual(defects(yield* Fiber.join(running)), 4)
+    }))
+
   it.effect("none is sent again where the store was full, for one may have been applied", () =>
     Effect.gen(function*() {
       const { answerAll, kv, requests } = yield* make({ maxInFlight: 1 })

@@ -12,7 +12,7 @@ import * as KvError from "../../KvError.ts"
 import * as Op from "../../Op.ts"
 import { endOf, type Member, now } from "./foldMember.ts"
 
-/** A request, and what it is made with. */
+/** A request, and what it is made with. What a backend throws is its defect, so none of it may run before the effect does. */
 export interface Request {
   readonly effect: Effect.Effect<ReadonlyArray<Op.Response<Op.Op>>, KvError.KvError>
   readonly context: Context.Context<never>
@@ -20,14 +20,14 @@ export interface Request {
 
 /** One operation as it is; who did not wait has its deadline from the backend, as if nothing were in between. */
 export const alone = (backend: KvBackend, member: Member, hasWaited: boolean): Request => ({
-  effect: Effect.map(backend.execute(member.op), (response) => [response]),
+  effect: Effect.map(Effect.suspend(() => backend.execute(member.op)), (response) => [response]),
   context: hasWaited ? withDeadline(member.fiber.context, remaining([member])) : member.fiber.context
 })
 
 /** Several as one transaction. It has the time of the most patient, and nobody's span. */
 export const together = (backend: KvBackend, members: ReadonlyArray<Member>): Request => ({
   effect: Effect.map(
-    backend.execute(Op.txn({ then: members.map((member) => member.op) })),
+    Effect.suspend(() => backend.execute(Op.txn({ then: members.map((member) => member.op) }))),
     (response) => response.responses
   ),
   context: withDeadline(Context.omit(Tracer.ParentSpan)(members[0]!.fiber.context), remaining(members))

@@ -12,7 +12,7 @@ import * as folder from "./internal/folding/folder.ts"
 import type { KvBackend } from "./KvBackend.ts"
 import type * as Op from "./Op.ts"
 
-/** How much is folded. */
+/** How much is folded. Numbers are positive integers; with others {@link folded} throws. */
 export interface Options {
   /**
    * The most operations of a transaction, the nested ones counted as etcd does. At most what the store takes. Default:
@@ -35,6 +35,14 @@ export interface Options {
   readonly deadline?: Duration.Input | undefined
 }
 
+/** What is wrong with options, `undefined` where nothing is. */
+export const check = (options: Pick<Options, "maxOps" | "maxBytes" | "maxInFlight"> | undefined): string | undefined =>
+  notPositive("maxOps", options?.maxOps) ?? notPositive("maxBytes", options?.maxBytes) ??
+    notPositive("maxInFlight", options?.maxInFlight)
+
+const notPositive = (name: string, value: number | undefined): string | undefined =>
+  value === undefined || Number.isSafeInteger(value) && value > 0 ? undefined : `${name} must be a positive integer`
+
 /**
  * Folds concurrent operations on single keys.
  *
@@ -53,6 +61,8 @@ export interface Options {
  * Independent writes may come to share one revision, as writes of one transaction do.
  */
 export const folded = (options?: Options) => (backend: KvBackend): KvBackend => {
+  const problem = check(options)
+  if (problem !== undefined) throw new RangeError(problem)
   const limits = {
     maxOps: options?.maxOps ?? 128,
     maxBytes: options?.maxBytes ?? 1024 * 1024,

@@ -208,6 +208,21 @@ describe("folding", () => {
       assert.isTrue(requests.every((request) => opsOf(request).length <= 2))
     }))
 
+  it.effect("throws what is wrong with its options, rather than to send nothing or without bounds", () =>
+    Effect.gen(function*() {
+      const backend = yield* Effect.flatMap(MemoryStore.make(), (store) => store.connect)
+      for (const wrong of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+        for (const name of ["maxOps", "maxBytes", "maxInFlight"] as const) {
+          assert.throws(
+            () => Folding.folded({ [name]: wrong })(backend),
+            RangeError,
+            `${name} must be a positive integer`
+          )
+        }
+      }
+      assert.isUndefined(Folding.check({ maxOps: 1, maxBytes: 1, maxInFlight: 1 }))
+    }))
+
   it.effect("counts as etcd does: a transaction of n operations leaves what n leaves of the most to each nested one", () =>
     Effect.gen(function*() {
       const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })

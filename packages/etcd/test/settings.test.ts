@@ -72,7 +72,10 @@ describe("options", () => {
         [{ endpoints, deadline: "-1 seconds" }, /deadline/],
         [{ endpoints, keepAlive: { time: 0 } }, /keepAlive\.time/],
         [{ endpoints, keepAlive: { timeout: 0 } }, /keepAlive\.timeout/],
-        [{ endpoints, prefix: "\ud800" }, /prefix/]
+        [{ endpoints, prefix: "\ud800" }, /prefix/],
+        [{ endpoints, folding: { maxOps: 0 } }, /folding\.maxOps must be a positive integer/],
+        [{ endpoints, folding: { maxBytes: -1 } }, /folding\.maxBytes/],
+        [{ endpoints, folding: { maxInFlight: Number.NaN } }, /folding\.maxInFlight/]
       ]
       for (const [options, message] of cases) {
         const failure = yield* wrong(options)
@@ -111,11 +114,13 @@ describe("options", () => {
       const layer = EtcdLayer.layerConfig({
         endpoints: Config.map(Config.String("ETCD_ENDPOINT"), (endpoint) => [endpoint]),
         prefix: Config.String("ETCD_PREFIX"),
+        folding: Config.map(Config.Boolean("ETCD_FOLDING"), (isOn) => isOn ? { maxOps: 64 } : false),
         auth: { username: Config.String("ETCD_USER"), password: Config.Redacted("ETCD_PASSWORD") }
       })
       const provider = ConfigProvider.fromUnknown({
         ETCD_ENDPOINT: fake.endpoint,
         ETCD_PREFIX: "configured/",
+        ETCD_FOLDING: "true",
         ETCD_USER: "app",
         ETCD_PASSWORD: "secret"
       })

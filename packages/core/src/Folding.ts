@@ -27,8 +27,9 @@ export interface Options {
    */
   readonly maxInFlight?: number | undefined
   /**
-   * Whether transactions are folded too, as nested ones, and puts that have a lease. Not where the store has
-   * authentication: older versions of etcd (3.4.23 is one) do not check the permissions of nested ones. Default: true.
+   * Whether transactions are folded too, as nested ones, and puts that have a lease or ask for the previous entry. Not where
+   * the store has authentication: older versions of etcd (3.4.23 is one) check fewer permissions of those than they do of
+   * the same alone. Default: true.
    */
   readonly transactions?: boolean | undefined
   /** The deadline of calls that have no `Deadline` of their own: that of the backend. Default: 5 seconds. */

@@ -176,7 +176,7 @@ describe("folding", () => {
       yield* Fiber.joinAll(fibers)
     }))
 
-  it.effect("sends transactions and what has a lease alone where it is told to", () =>
+  it.effect("sends transactions, what has a lease and what asks for the previous entry alone where it is told to", () =>
     Effect.gen(function*() {
       const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1, transactions: false })
       const { id } = yield* direct.backend.leaseGrant({ ttl: "1 minute" })
@@ -184,9 +184,10 @@ describe("folding", () => {
         kv.put("a", "1"),
         kv.put("b", "1"),
         kv.put("c", "1", { lease: id }),
-        kv.testAndSet("d", Option.none(), "1")
+        kv.put("d", "1", { previous: true }),
+        kv.testAndSet("e", Option.none(), "1")
       ])
-      assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put", "Put", "Txn"])
+      assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put", "Put", "Put", "Txn"])
       yield* answerAll
       yield* Fiber.joinAll(fibers)
     }))

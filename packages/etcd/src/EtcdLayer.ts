@@ -37,7 +37,8 @@ export interface Options {
   readonly tracing?: boolean | undefined
   /**
    * How concurrent operations are folded into transactions (see `Folding`), `false` for not at all. Default: folded, within
-   * etcd's default limits. Transactions and puts with a lease are sent alone where there is a user or a client certificate.
+   * etcd's default limits. Where there is a user or a client certificate, transactions are sent alone, and so are puts with
+   * a lease or that ask for the previous entry.
    */
   readonly folding?: false | FoldingOptions | undefined
 }
@@ -99,7 +100,8 @@ const make = Effect.fnUntraced(
     const folded = options.folding === false ? kv : Folding.folded({
       ...options.folding,
       deadline: checked.deadline,
-      // Older versions of etcd (3.4.23 is one) check the permissions of a transaction, but not of those nested in it.
+      // Older versions of etcd (3.4.23 is one) check the permissions of a transaction, but not of those nested in it, and not
+      // whether a put in it may read the previous entry.
       transactions: options.auth === undefined && options.tls?.certificate === undefined
     })(kv)
     const traced = options.tracing === false ? folded : Tracing.traced({ "db.system.name": "etcd" })(folded)

@@ -151,12 +151,15 @@ layer(
   { excludeTestServices: true, timeout: "60 seconds" }
 )((it) => {
   describe("folding on etcd with authentication", () => {
-    it.effect("what is denied is denied, for itself alone, transactions too", () =>
+    it.effect("what is denied is denied, for itself alone, transactions and previous entries too", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         yield* cluster.enableAuth({
           rootPassword: "root",
-          users: [{ name: "app", password: "p", permissions: [{ permission: "readwrite", prefix: "app/" }] }]
+          users: [
+            { name: "app", password: "p", permissions: [{ permission: "readwrite", prefix: "app/" }] },
+            { name: "writer", password: "p", permissions: [{ permission: "write", prefix: "app/" }] }
+          ]
         })
         const kv = yield* client({
           endpoints: cluster.endpoints,
@@ -180,6 +183,14 @@ layer(
           [[25, "PermissionDenied"], [75, "PermissionDenied"], [125, "PermissionDenied"]]
         )
         assert.strictEqual(yield* cluster.etcdctl(["get", "--prefix", "denied/"]), "")
+        const writer = yield* client({
+          endpoints: cluster.endpoints,
+          auth: { username: "writer", password: Redacted.make("p") }
+        })
+        const puts = yield* all(many(50, (i) => writer.put(`app/${i}`, "2", { previous: i % 2 === 0 })))
+        puts.map(reasonOfExit).forEach((reason, i) =>
+          assert.strictEqual(reason, i % 2 === 0 ? "PermissionDenied" : undefined, `put ${i}`)
+        )
       }))
   })
 })

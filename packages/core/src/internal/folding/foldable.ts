@@ -24,7 +24,7 @@ export interface Footprint {
 export interface Limits {
   readonly maxOps: number
   readonly maxBytes: number
-  /** Whether transactions, and what has a lease, may be folded. */
+  /** Whether transactions, and puts with a lease or that ask for the previous entry, may be folded. */
   readonly transactions: boolean
 }
 
@@ -41,7 +41,7 @@ const isFoldable = (op: Op.Op, transactions: boolean): boolean => {
     case "Range":
       return op.range._tag === "Key" && op.revision === undefined && op.serializable !== true
     case "Put":
-      return transactions || op.lease === undefined
+      return transactions || op.lease === undefined && op.previous !== true
     case "Delete":
       return op.range._tag === "Key"
     case "Txn":

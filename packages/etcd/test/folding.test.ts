@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { client, reasonOfExit } from "./support/client.ts"
+import { client, reason, reasonOfExit } from "./support/client.ts"
 
 const many = <A>(count: number, f: (i: number) => A): ReadonlyArray<A> => Array.from({ length: count }, (_, i) => f(i))
 
@@ -99,6 +99,25 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const { entries } = yield* kv.range(KeyRange.prefix("alone/"))
         assert.strictEqual(entries.length, 198)
         assert.isTrue(entries.every((entry) => entry.version === 1))
+      }))
+
+    it.effect("a server that is full takes deletes, and neither puts nor transactions with puts", () =>
+      Effect.gen(function*() {
+        const { endpoints } = yield* EtcdCluster.make({ flags: { "quota-backend-bytes": 2_000_000 } })
+        const kv = yield* client({ endpoints })
+        const fill = Effect.forEach(many(100, (i) => i), (i) => kv.put(`fill/${i}`, new Uint8Array(50_000)))
+        assert.strictEqual((yield* reason(fill))._tag, "QuotaExceeded")
+        const isRefused = (exits: ReadonlyArray<Exit.Exit<unknown, unknown>>) =>
+          exits.every((exit) => reasonOfExit(exit) === "QuotaExceeded")
+        const create = (i: number) => Effect.asVoid(kv.testAndSet(`full/${i}`, Option.none(), "1"))
+        assert.isTrue(isRefused(yield* all(many(50, create))))
+        const either = (i: number) => i % 2 === 0 ? Effect.asVoid(kv.put(`full/${i}`, "1")) : create(i)
+        assert.isTrue(isRefused(yield* all(many(50, either))))
+        assert.strictEqual(yield* kv.count(KeyRange.prefix("full/")), 0)
+        const deleted = yield* Effect.forEach(many(20, (i) => i), (i) => kv.delete(`fill/${i}`), {
+          concurrency: "unbounded"
+        })
+        assert.isTrue(deleted.every((response) => response.deleted === 1))
       }))
 
     it.effect("a server that allows fewer operations is served all the same", () =>

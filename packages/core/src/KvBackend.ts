@@ -16,8 +16,8 @@ import type { Watcher, WatchRequest } from "./Watch.ts"
  * **Details**
  *
  * Each function answers within the current `Deadline`, can be interrupted at any time, and checks its input first
- * (`Op.check`, `Lease.grantSeconds`, `Watch.check`). A write that may have been sent and is not known to have been
- * applied or refused fails with `Indeterminate`, and is never sent again; reads may be.
+ * (`Op.check`, `Watch.check`, `Lease.grantSeconds`, `Lease.invalidId`). A write that may have been sent and is not known
+ * to have been applied or refused fails with `Indeterminate`, and is never sent again; reads may be.
  */
 export interface KvBackend {
   /** Carries out an operation, atomically. */

@@ -56,5 +56,11 @@ export const timeToLive = (
   options?: { readonly keys?: boolean | undefined }
 ): Effect.Effect<Status, KvError.KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.backend.leaseTimeToLive(id, options))
 
+/** What is wrong with the id of a lease that is to be there, `undefined` where nothing is. For backends. */
+export const invalidId = (id: bigint): string | undefined =>
+  typeof id === "bigint" && BigInt.asIntN(64, id) === id && id !== 0n
+    ? undefined
+    : `a lease id is a non-zero 64-bit integer, a bigint, not ${id}`
+
 /** The whole seconds to ask the store for, or what is wrong with the request. For backends. */
 export const grantSeconds: (options: GrantOptions) => Effect.Effect<number, KvError.KvError> = internal.grantSeconds

@@ -27,10 +27,10 @@ export const make = (to: connection.Connection): Leases => ({
 const lease = (id: string, ttl: string): Lease.Lease => ({ id: BigInt(id), ttl: Duration.seconds(Number(ttl)) })
 
 /** An id that is not a 64-bit integer would reach the server as another. */
-const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<A, KvError.KvError> =>
-  BigInt.asIntN(64, id) === id && id !== 0n
-    ? effect
-    : KvError.fail(new KvError.InvalidRequest({ message: `a lease id is a non-zero 64-bit integer, not ${id}` }))
+const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<A, KvError.KvError> => {
+  const problem = Lease.invalidId(id)
+  return problem === undefined ? effect : KvError.fail(new KvError.InvalidRequest({ message: problem }))
+}
 
 /**
  * Grants a lease.

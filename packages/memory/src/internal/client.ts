@@ -101,6 +101,8 @@ const answer = <A>(result: A | KvError.KvError): Effect.Effect<A, KvError.KvErro
 
 const withLease = <A>(client: Client, id: bigint, f: (lease: LeaseState) => A): Effect.Effect<A, KvError.KvError> =>
   whileOpen(client, () => {
+    const problem = Lease.invalidId(id)
+    if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
     const lease = client.store.lease(id)
     return KvError.isKvError(lease) ? Effect.fail(lease) : Effect.succeed(f(lease))
   })

@@ -104,6 +104,14 @@ export const cases = chapter("leases", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
+  test("what cannot be the id of a lease is rejected, by everything", function*(kv) {
+    for (const id of [0n, 2n ** 63n, -(2n ** 63n) - 1n]) {
+      yield* rejects(kv, "InvalidRequest", kv.backend.leaseKeepAlive(id))
+      yield* rejects(kv, "InvalidRequest", kv.backend.leaseRevoke(id))
+      yield* rejects(kv, "InvalidRequest", kv.backend.leaseTimeToLive(id))
+    }
+  }),
+
   test("granting and keeping alive is no revision", function*(kv) {
     const before = yield* revisionOf(kv)
     const { id } = yield* kv.backend.leaseGrant(hour)

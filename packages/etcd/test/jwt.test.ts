@@ -1,6 +1,7 @@
 /**
  * Tokens that are outdated by every change of users and roles, since the server keeps nothing of them: JSON web tokens.
  */
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -11,6 +12,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { client } from "./support/client.ts"
+import { batchesUpTo, linesOf, watch } from "./support/watching.ts"
 
 const signing = Effect.map(
   Effect.acquireRelease(
@@ -50,6 +52,30 @@ describe("JSON web tokens", () => {
         yield* cluster.etcdctl(["role", "add", "third"])
         yield* kv.backend.leaseKeepAlive(id)
         yield* kv.backend.leaseRevoke(id)
+      }),
+    60_000
+  )
+
+  it.live(
+    "that a change of roles has outdated keep no watch from being opened, nor one that is open from going on",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.make({ flags: { "auth-token": yield* signing } })
+        yield* cluster.enableAuth({
+          rootPassword: "root",
+          users: [{ name: "app", password: "app", permissions: [{ permission: "readwrite", prefix: "app/" }] }]
+        })
+        const kv = yield* client({
+          endpoints: cluster.endpoints,
+          auth: { username: "app", password: Redacted.make("app") }
+        })
+        const old = yield* watch(kv, KeyRange.prefix("app/"))
+        yield* cluster.etcdctl(["role", "add", "first"])
+        const late = yield* watch(kv, KeyRange.prefix("app/"))
+        const { revision } = yield* kv.put("app/x", "1")
+        for (const watcher of [old, late]) {
+          assert.deepStrictEqual(linesOf(yield* batchesUpTo(watcher, revision)), [`${revision} put app/x=1`])
+        }
       }),
     60_000
   )

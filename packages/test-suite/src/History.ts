@@ -177,6 +177,9 @@ export interface FencedEffect {
   readonly revision?: bigint
 }
 
+/** Anything that is recorded. */
+export type Record = Call | WatchCall | Holding | FencedEffect
+
 /** Everything that was recorded. */
 export interface History {
   /** In the order of their invocation. */

@@ -1,0 +1,150 @@
+/**
+ * Judges a history by the revisions in its answers, against the store's own history: the strongest checker there is where
+ * the store tells revisions, as etcd and memory do, and fast enough for hundreds of thousands of operations.
+ *
+ * It shows that every write that was confirmed is in the store's history, once, whole, and where it was confirmed; that
+ * nothing is there which nobody wrote; that every answer is right for the store at its revision; and that the order of
+ * revisions agrees with real time. Together that is linearizability. What became of each write without an answer is read
+ * from the store's history: it is there once or not at all.
+ */
+import * as Op from "@effect-kv/core/Op"
+import type { Change } from "./Changes.ts"
+import * as History from "./History.ts"
+import { floors, isLinearizableRead, responseOf, wrote } from "./history/answers.ts"
+import * as attribution from "./history/attribution.ts"
+import { carryOut } from "./history/Model.ts"
+import { explain } from "./history/revision.ts"
+import { showCall } from "./history/show.ts"
+import { Timeline } from "./history/Timeline.ts"
+import type * as Violation_ from "./Violation.ts"
+
+/** What can be found wrong. */
+export type Kind =
+  /** A write that was confirmed is not in the store's history, or not as it was confirmed. */
+  | "LostWrite"
+  /** Two calls were told that they made the same change. */
+  | "ClaimedTwice"
+  /** Something is in the store's history that nobody asked for, or not yet. */
+  | "PhantomWrite"
+  /** A write is in the store's history more often than it was asked for. */
+  | "DuplicateWrite"
+  /** A write is in the store's history that was reported as not applied. */
+  | "RefusedWriteApplied"
+  /** Part of a transaction is in the store's history, at some revision, and the rest is not. */
+  | "SplitWrite"
+  /** An answer is not right for the store at its revision. */
+  | "WrongAnswer"
+  /** An answer has a revision that the store never had. */
+  | "UnknownRevision"
+  /** An operation took effect before something that was complete when it was invoked. */
+  | "RealTimeOrder"
+  /** The store's own history contradicts itself. */
+  | "BrokenStoreHistory"
+  /** Whether the operations of a revision can be put in order was not found out within the budget. */
+  | "OutOfBudget"
+
+/** Something found wrong. */
+export type Violation = Violation_.Violation<Kind>
+
+/** Options of a check. */
+export interface Options {
+  /** Keys that others write, whose calls are not recorded: their changes need no explanation. Default: none. */
+  readonly foreign?: ((key: string) => boolean) | undefined
+  /** How many orders of the operations of one revision may be tried. Default: 100,000. */
+  readonly budget?: number | undefined
+}
+
+/** What came of a check. */
+export interface Report {
+  readonly violations: ReadonlyArray<Violation>
+  /** The ids of the writes without an answer, by what became of them. */
+  readonly unknown: {
+    readonly applied: ReadonlyArray<number>
+    readonly notApplied: ReadonlyArray<number>
+  }
+}
+
+/**
+ * Checks a history against all changes the store made, from its beginning to the end of the history at least.
+ *
+ * **Gotchas**
+ *
+ * Give each write a value of its own (`Recorder.value`). Of two writes of the same value to the same key, neither of which
+ * has an answer, it cannot be told which was applied; and one that was applied twice can hide behind the other.
+ */
+export const check = (
+  history: History.History,
+  changes: ReadonlyArray<Change>,
+  options: Options = {}
+): Report => {
+  const timeline = new Timeline(changes)
+  const violations: Array<Violation> = timeline.problems.map((message) => ({
+    kind: "BrokenStoreHistory",
+    message,
+    records: []
+  }))
+  const report = (violation: Violation) => violations.push(violation)
+  const calls = history.calls.filter(History.isOpCall)
+  const floorOf = floors(history)
+  const groups = new Map<bigint, attribution.Group>()
+
+  for (const call of calls) {
+    const response = responseOf(call)
+    if (response === undefined) continue
+    const { revision } = response
+    if (!timeline.has(revision)) {
+      report({
+        kind: "UnknownRevision",
+        message: `${
+          showCall(call)
+        } was answered at revision ${revision}, and the store was at ${timeline.last} in the end`,
+        records: [call.id],
+        revision
+      })
+      continue
+    }
+    const isWriter = wrote(call.request.op, response)
+    const floor = floorOf(call)
+    if (floor !== undefined && (isWriter ? revision <= floor.revision : revision < floor.revision)) {
+      if (isWriter || isLinearizableRead(call.request.op)) {
+        report({
+          kind: "RealTimeOrder",
+          message:
+            `${showCall(call)} was answered at revision ${revision}, and revision ${floor.revision} had been seen ` +
+            "before it was invoked",
+          records: [call.id, floor.record],
+          revision
+        })
+      }
+    }
+    if (isWriter) attribution.groupAt(groups, revision).writers.push({ call, response })
+    else {
+      const store = { view: timeline.at(revision), at: (past: bigint) => timeline.at(past), writeRevision: undefined }
+      const [effect] = carryOut(store, call.request.op, response)
+      if (effect?._tag === "Done") continue
+      // It may have been answered in the middle of a transaction of several calls.
+      attribution.groupAt(groups, revision).readers.push({ call, response, problem: effect?.message ?? "" })
+    }
+  }
+
+  const unknown = calls.filter((call) => History.isUnknown(call) && Op.isWrite(call.request.op))
+  const refused = calls.filter((call) =>
+    call.outcome._tag === "Failed" && !History.isUnknown(call) && Op.isWrite(call.request.op)
+  )
+  const suspects = new attribution.Suspects(timeline, { calls, unknown, refused }, floorOf, options.foreign)
+  for (let revision = timeline.first; revision <= timeline.last; revision++) {
+    const group = groups.get(revision) ?? { writers: [], readers: [] }
+    const found = suspects.attribute(revision, group)
+    found.violations.forEach(report)
+    if (found.violations.length > 0) continue
+    explain(timeline, revision, group, found, options.budget ?? 100_000).forEach(report)
+  }
+  const applied = suspects.applied
+  return {
+    violations,
+    unknown: {
+      applied: unknown.filter((call) => applied.has(call.id)).map((call) => call.id),
+      notApplied: unknown.filter((call) => !applied.has(call.id)).map((call) => call.id)
+    }
+  }
+}

@@ -1,0 +1,350 @@
+/**
+ * Says for every change in the store's history which call made it.
+ *
+ * A call that was answered says so itself. What is left over was made by a call without an answer, which is found by the
+ * value it wrote or by the keys it deletes; or by the end of a lease, which deletes all its keys at once. If nobody can have
+ * made it, it is a violation, and what kind depends on who looks as if.
+ */
+import type { Value } from "@effect-kv/core/Entry"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as Op from "@effect-kv/core/Op"
+import type * as History from "../History.ts"
+import type { Violation } from "../RevisionChecker.ts"
+import type { Seen } from "./answers.ts"
+import { responseOf } from "./answers.ts"
+import { carryOut, type Write } from "./Model.ts"
+import { sameRow } from "./rows.ts"
+import { showCall } from "./show.ts"
+import type { Step, Timeline } from "./Timeline.ts"
+import { sameValue, showValue, valueKey } from "./values.ts"
+
+/** A call with its response. */
+export interface Answered {
+  readonly call: History.OpCall
+  readonly response: History.Response
+}
+
+/** The calls that took effect at one revision, as far as they were answered. */
+export interface Group {
+  readonly writers: Array<Answered>
+  /** Calls that only read, whose answers are not right for the store after the revision; and how not. */
+  readonly readers: Array<Answered & { readonly problem: string }>
+}
+
+export const groupAt = (groups: Map<bigint, Group>, revision: bigint): Group => {
+  const group = groups.get(revision) ?? { writers: [], readers: [] }
+  groups.set(revision, group)
+  return group
+}
+
+/** All calls, and those of them that may and that must not have been applied. */
+export interface Calls {
+  readonly calls: ReadonlyArray<History.OpCall>
+  readonly unknown: ReadonlyArray<History.OpCall>
+  readonly refused: ReadonlyArray<History.OpCall>
+}
+
+/** Who made the changes of a revision. */
+export interface Attribution {
+  readonly violations: ReadonlyArray<Violation>
+  /** The calls without an answer that took effect at it. */
+  readonly unknown: ReadonlyArray<History.OpCall>
+  /** The keys that calls have changed, and not the end of a lease or somebody else. */
+  readonly made: ReadonlySet<string>
+}
+
+export class Suspects {
+  /** The ids of the calls without an answer that were found to have been applied. */
+  readonly applied = new Set<number>()
+  readonly #timeline: Timeline
+  readonly #unknown: ReadonlySet<History.OpCall>
+  readonly #refused: ReadonlySet<History.OpCall>
+  readonly #byPut: ReadonlyMap<string, ReadonlyArray<History.OpCall>>
+  readonly #deleting: ReadonlyArray<History.OpCall>
+  readonly #floorOf: (call: History.Call) => Seen | undefined
+  readonly #isForeign: (key: string) => boolean
+  readonly #leases: LeaseKeys
+
+  constructor(
+    timeline: Timeline,
+    calls: Calls,
+    floorOf: (call: History.Call) => Seen | undefined,
+    isForeign: ((key: string) => boolean) | undefined
+  ) {
+    this.#timeline = timeline
+    this.#unknown = new Set(calls.unknown)
+    this.#refused = new Set(calls.refused)
+    this.#byPut = indexByPut(calls.calls)
+    this.#deleting = [...calls.unknown, ...calls.refused].filter((call) => deletesOf(call.request.op).length > 0)
+    this.#floorOf = floorOf
+    this.#isForeign = isForeign ?? (() => false)
+    this.#leases = new LeaseKeys(timeline)
+  }
+
+  /** To be called for each revision in turn. */
+  attribute(revision: bigint, group: Group): Attribution {
+    const steps = this.#timeline.stepsAt(revision)
+    const claims = new Map<string, History.OpCall>()
+    // Who deletes ranges comes last: which keys were left for it depends on what the others did.
+    const writers = group.writers.toSorted((a, b) =>
+      deletesOf(a.call.request.op).length - deletesOf(b.call.request.op).length
+    )
+    const violations = writers.flatMap(({ call, response }) =>
+      this.#claim(steps, call, call.request.op, response, claims)
+    )
+    const left = steps.filter((step) => !claims.has(step.key) && !this.#isForeign(step.key))
+    const { calls: unknown, unexplained } = this.#leases.isEnd(left)
+      ? { calls: [], unexplained: [] }
+      : this.#culprits(revision, left, { tries: maxTries })
+    for (const call of unknown) this.applied.add(call.id)
+    violations.push(...unexplained.map((step) => this.#accuse(step)))
+    this.#leases.after(steps)
+    const made = new Set([...claims.keys(), ...unknown.length === 0 ? [] : left.map((step) => step.key)])
+    return { violations, unknown, made }
+  }
+
+  /** Finds the changes that a call says it made. */
+  #claim(
+    steps: ReadonlyArray<Step>,
+    call: History.OpCall,
+    op: Op.Op,
+    response: History.Response,
+    claims: Map<string, History.OpCall>
+  ): Array<Violation> {
+    const { revision } = response
+    const violation = (kind: Violation["kind"], message: string, others: ReadonlyArray<number> = []): Violation => ({
+      kind,
+      message: `${showCall(call)} was confirmed at revision ${revision}, ${message}`,
+      records: [call.id, ...others],
+      revision
+    })
+    if (op._tag === "Txn" && response._tag === "Txn") {
+      const branch = response.succeeded ? op.then : op.else
+      return response.responses.flatMap((inner, i) =>
+        branch[i] === undefined ? [] : this.#claim(steps, call, branch[i], inner, claims)
+      )
+    }
+    if (op._tag === "Put") {
+      const step = steps.find(({ key }) => key === op.key)
+      if (step?.after === undefined || !sameValue(step.after.value, op.value)) {
+        const elsewhere = this.#revisionOf(op.key, op.value)
+        const instead = step === undefined
+          ? `where ${JSON.stringify(op.key)} did not change`
+          : step.after === undefined
+          ? `where ${JSON.stringify(op.key)} was deleted`
+          : `where ${JSON.stringify(op.key)} became ${showValue(step.after.value)}`
+        return [violation("LostWrite", elsewhere === undefined ? instead : `${instead}; it is at ${elsewhere}`)]
+      }
+      const other = claims.get(op.key)
+      if (other !== undefined) {
+        return [violation("ClaimedTwice", `and ${showCall(other)} was told the same of its own`, [other.id])]
+      }
+      claims.set(op.key, call)
+      return []
+    }
+    if (op._tag === "Delete" && response._tag === "Delete" && response.deleted > 0) {
+      const deleted = steps.filter((step) => step.after === undefined && KeyRange.contains(op.range, step.key))
+      if (deleted.length < response.deleted) {
+        return [
+          violation("LostWrite", `${response.deleted} keys deleted, and the store deleted ${deleted.length} of them`)
+        ]
+      }
+      this.#claimDeletes(deleted, response, claims, call)
+    }
+    return []
+  }
+
+  /** Of more keys than it says it deleted, others have deleted some: rather those that somebody else may have. */
+  #claimDeletes(
+    deleted: ReadonlyArray<Step>,
+    response: Extract<History.Response, { readonly _tag: "Delete" }>,
+    claims: Map<string, History.OpCall>,
+    call: History.OpCall
+  ): void {
+    const told = new Set(response.previous.map((row) => row.key))
+    const rank = (step: Step) => told.has(step.key) ? 0 : this.#mayBeUnknown(step) ? 2 : 1
+    const free = deleted.filter((step) => !claims.has(step.key))
+    const claimed = free.length === response.deleted ? free : free.toSorted((a, b) => rank(a) - rank(b))
+    for (const step of claimed.slice(0, response.deleted)) claims.set(step.key, call)
+  }
+
+  #mayBeUnknown(step: Step): boolean {
+    return this.#candidates([step]).some((call) => this.#unknown.has(call) && !this.applied.has(call.id))
+  }
+
+  #revisionOf(key: string, value: Value): bigint | undefined {
+    for (const step of this.#timeline.stepsAfter(this.#timeline.first)) {
+      if (step.key === key && step.after !== undefined && sameValue(step.after.value, value)) return step.revision
+    }
+    return undefined
+  }
+
+  /** Calls without an answer that can have made the changes, each some of them and nothing else. */
+  #culprits(
+    revision: bigint,
+    left: ReadonlyArray<Step>,
+    budget: { tries: number }
+  ): { readonly calls: ReadonlyArray<History.OpCall>; readonly unexplained: ReadonlyArray<Step> } {
+    const [first] = left
+    const steps = new Map(left.map((step) => [step.key, step]))
+    let best = { calls: [] as ReadonlyArray<History.OpCall>, unexplained: left }
+    if (first === undefined) return best
+    const possible = this.#candidates([first])
+      .filter((call) => this.#unknown.has(call) && !this.applied.has(call.id) && !this.#isTooEarly(call, revision))
+      .flatMap((call) => this.#writesAt(revision, call).map((writes) => ({ call, writes })))
+      .filter(({ writes }) => areAmong(steps, writes) && writes.some((write) => write.key === first.key))
+      // Rather one call than several; and of those alike one with conditions, which can be applied at fewer revisions.
+      .sort((a, b) => b.writes.length - a.writes.length || conditionsOf(b.call) - conditionsOf(a.call))
+    for (const { call, writes } of possible) {
+      if (budget.tries-- <= 0) return best
+      const made = new Set(writes.map((write) => write.key))
+      this.applied.add(call.id)
+      const rest = this.#culprits(revision, left.filter((step) => !made.has(step.key)), budget)
+      this.applied.delete(call.id)
+      if (rest.unexplained.length < best.unexplained.length) {
+        best = { calls: [call, ...rest.calls], unexplained: rest.unexplained }
+      }
+      if (best.unexplained.length === 0) return best
+    }
+    // What nobody can have made must not hide who made the rest; of so many changes at once it would take too long.
+    if (left.length > maxLeft) return best
+    const others = this.#culprits(revision, left.slice(1), budget)
+    return others.unexplained.length + 1 < best.unexplained.length
+      ? { calls: others.calls, unexplained: [first, ...others.unexplained] }
+      : best
+  }
+
+  #isTooEarly(call: History.OpCall, revision: bigint): boolean {
+    const floor = this.#floorOf(call)
+    return floor !== undefined && floor.revision >= revision
+  }
+
+  #candidates(left: ReadonlyArray<Step>): Array<History.OpCall> {
+    const calls = new Set<History.OpCall>()
+    for (const step of left) {
+      if (step.after !== undefined) {
+        for (const call of this.#byPut.get(putKey(step.key, step.after.value)) ?? []) calls.add(call)
+      } else {
+        for (const call of this.#deleting) {
+          if (deletesOf(call.request.op).some((op) => KeyRange.contains(op.range, step.key))) calls.add(call)
+        }
+      }
+    }
+    return [...calls]
+  }
+
+  /** What the call would have written at a revision: the conditions of all its operations see the store before it. */
+  #writesAt(revision: bigint, call: History.OpCall): ReadonlyArray<ReadonlyArray<Write>> {
+    const store = {
+      view: this.#timeline.at(revision - 1n),
+      at: (past: bigint) => this.#timeline.at(past),
+      writeRevision: revision
+    }
+    return carryOut(store, call.request.op, undefined).map((effect) => effect._tag === "Done" ? effect.writes : [])
+  }
+
+  /** Why a change that nobody can have made is a violation. */
+  #accuse(step: Step): Violation {
+    const what = step.after === undefined
+      ? `${JSON.stringify(step.key)} was deleted`
+      : `${JSON.stringify(step.key)} became ${showValue(step.after.value)}`
+    const violation = (kind: Violation["kind"], message: string, calls: ReadonlyArray<History.OpCall>): Violation => ({
+      kind,
+      message: `at revision ${step.revision} ${what}, ${message}`,
+      records: calls.map((call) => call.id),
+      revision: step.revision
+    })
+    const suspects = this.#candidates([step])
+    const refused = suspects.filter((call) => this.#refused.has(call))
+    const answered = suspects.filter((call) => responseOf(call) !== undefined)
+    const used = suspects.filter((call) => this.applied.has(call.id))
+    const open = suspects.filter((call) => this.#unknown.has(call) && !this.applied.has(call.id))
+    const early = open.filter((call) => this.#isTooEarly(call, step.revision))
+    const partial = open.filter((call) => !early.includes(call))
+    if (partial.length > 0) return violation("SplitWrite", `but not all that ${names(partial)} would do`, partial)
+    if (refused.length > 0) {
+      return violation("RefusedWriteApplied", `and ${names(refused)} was reported as not applied`, refused)
+    }
+    const known = [...answered, ...used]
+    if (known.length > 0 && step.after !== undefined) {
+      return violation("DuplicateWrite", `which ${names(known)} had done at another revision`, known)
+    }
+    return early.length > 0
+      ? violation("PhantomWrite", `and was seen before ${names(early)} was invoked`, early)
+      : violation("PhantomWrite", "which nobody asked for", [])
+  }
+}
+
+/** How many calls are tried for the changes of a revision. */
+const maxTries = 1000
+
+const maxLeft = 200
+
+const names = (calls: ReadonlyArray<History.OpCall>): string => calls.map(showCall).join(" and ")
+
+const putKey = (key: string, value: Value): string => `${JSON.stringify(key)}${valueKey(value)}`
+
+const indexByPut = (calls: ReadonlyArray<History.OpCall>): ReadonlyMap<string, ReadonlyArray<History.OpCall>> => {
+  const index = new Map<string, Array<History.OpCall>>()
+  for (const call of calls) {
+    for (const op of singles(call.request.op)) {
+      if (op._tag !== "Put") continue
+      const key = putKey(op.key, op.value)
+      const sharing = index.get(key)
+      if (sharing === undefined) index.set(key, [call])
+      else if (sharing.at(-1) !== call) sharing.push(call)
+    }
+  }
+  return index
+}
+
+/** The operations of both branches. */
+const singles = (op: Op.Op): ReadonlyArray<Exclude<Op.Op, Op.Txn>> =>
+  op._tag === "Txn" ? [...op.then, ...op.else].flatMap(singles) : [op]
+
+const deletesOf = (op: Op.Op): ReadonlyArray<Op.Delete> => singles(op).filter((op) => op._tag === "Delete")
+
+const conditionsOf = ({ request: { op } }: History.OpCall): number => op._tag === "Txn" ? op.if.length : 0
+
+/** Whether all the writes are among the changes. */
+const areAmong = (steps: ReadonlyMap<string, Step>, writes: ReadonlyArray<Write>): boolean =>
+  writes.every((write) => {
+    const step = steps.get(write.key)
+    return step !== undefined && isWrite(step, write)
+  })
+
+/** Whether a change is the write. */
+export const isWrite = (step: Step, { key, row }: Write): boolean =>
+  step.key === key &&
+  (row === undefined || step.after === undefined ? row === step.after : sameRow(row, step.after))
+
+/** The keys attached to each lease, revision by revision. */
+class LeaseKeys {
+  readonly #keys = new Map<bigint, Set<string>>()
+  /** Of each lease, the last revision at which a key was attached to it. */
+  readonly #lastUse = new Map<bigint, bigint>()
+
+  constructor(timeline: Timeline) {
+    for (const { after, revision } of timeline.stepsAfter(timeline.first)) {
+      if (after !== undefined && after.lease !== 0n) this.#lastUse.set(after.lease, revision)
+    }
+  }
+
+  /** Whether the changes are what the end of a lease does: all its keys are deleted, and it is not used any more. */
+  isEnd(steps: ReadonlyArray<Step>): boolean {
+    const lease = steps[0]?.before?.lease ?? 0n
+    const keys = this.#keys.get(lease)
+    return lease !== 0n && keys !== undefined && keys.size === steps.length &&
+      steps.every((step) => step.after === undefined && keys.has(step.key)) &&
+      this.#lastUse.get(lease)! < steps[0]!.revision
+  }
+
+  after(steps: ReadonlyArray<Step>): void {
+    for (const { after, before, key } of steps) {
+      if (before !== undefined) this.#keys.get(before.lease)?.delete(key)
+      if (after === undefined || after.lease === 0n) continue
+      const keys = this.#keys.get(after.lease) ?? new Set()
+      this.#keys.set(after.lease, keys.add(key))
+    }
+  }
+}

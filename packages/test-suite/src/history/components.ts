@@ -1,0 +1,169 @@
+/**
+ * Divides a history into groups of keys that no operation connects.
+ */
+import type * as Compare from "@effect-kv/core/Compare"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Op from "@effect-kv/core/Op"
+import * as History from "../History.ts"
+import { isLinearizableRead } from "./answers.ts"
+
+/** What takes part in a search: a call, or the end of a lease. */
+export type Participant =
+  | { readonly _tag: "Call"; readonly call: History.Call }
+  | { readonly _tag: "LeaseEnd"; readonly lease: bigint; readonly invoked: number }
+
+/** Some keys, and all that happened to them. */
+export interface Component {
+  readonly keys: ReadonlySet<string>
+  readonly participants: ReadonlyArray<Participant>
+}
+
+/** The components of the calls on a store that had the keys given before. */
+export const components = (
+  calls: ReadonlyArray<History.Call>,
+  initial: ReadonlyArray<string>
+): ReadonlyArray<Component> => {
+  const ops = calls.filter(History.isOpCall).filter(isJudged)
+  const keys = allKeys(ops, initial)
+  const leases = leasesOf(calls, ops)
+  const groups = new UnionFind()
+  const touched = new Map<History.Call, ReadonlyArray<string>>()
+  const connect = (call: History.Call, names: ReadonlyArray<string>) => {
+    touched.set(call, names)
+    names.forEach((name) => groups.union(names[0]!, name))
+  }
+  for (const call of ops) connect(call, keysOf(call.request.op, keys).map(keyName))
+  for (const [lease, { attached, revokes }] of leases) {
+    const names = [leaseName(lease), ...Array.from(attached, keyName)]
+    names.forEach((name) => groups.union(names[0]!, name))
+    for (const call of revokes) touched.set(call, names)
+  }
+
+  const participants = new Map<string, Array<Participant>>()
+  const add = (name: string | undefined, participant: Participant) => {
+    // What touches no key that was ever written is in a group of its own.
+    const root = name === undefined ? "" : groups.find(name)
+    const group = participants.get(root)
+    if (group === undefined) participants.set(root, [participant])
+    else group.push(participant)
+  }
+  for (const call of calls) if (touched.has(call)) add(touched.get(call)![0], { _tag: "Call", call })
+  for (const [lease, { attached, since }] of leases) {
+    if (attached.size > 0) add(leaseName(lease), { _tag: "LeaseEnd", lease, invoked: since })
+  }
+  const keysByRoot = Map.groupBy(keys, (key) => groups.find(keyName(key)))
+  return Array.from(participants, ([root, participants]) => ({
+    keys: new Set(keysByRoot.get(root)),
+    participants
+  }))
+}
+
+const keyName = (key: string): string => `key ${key}`
+const leaseName = (lease: bigint): string => `lease ${lease}`
+
+/** What was refused has changed nothing; what may be stale, or is of the past, is not judged. */
+const isJudged = (call: History.OpCall): boolean => {
+  const { op } = call.request
+  if (History.isUnknown(call)) return Op.isWrite(op)
+  return call.outcome._tag === "Answered" && isLinearizableRead(op)
+}
+
+// -----------------------------------------------------------------------------
+// keys
+// -----------------------------------------------------------------------------
+
+const parts = (
+  op: Op.Op
+): { readonly keys: ReadonlyArray<string>; readonly ranges: ReadonlyArray<KeyRange.KeyRange> } => {
+  switch (op._tag) {
+    case "Put":
+      return { keys: [op.key], ranges: [] }
+    case "Range":
+      return op.revision === undefined ? { keys: [], ranges: [op.range] } : { keys: [], ranges: [] }
+    case "Delete":
+      return { keys: [], ranges: [op.range] }
+    case "Txn": {
+      const inner = [...op.then, ...op.else].map(parts)
+      return {
+        keys: [...op.if.map((compare: Compare.Compare) => compare.key), ...inner.flatMap(({ keys }) => keys)],
+        ranges: inner.flatMap(({ ranges }) => ranges)
+      }
+    }
+  }
+}
+
+const allKeys = (calls: ReadonlyArray<History.OpCall>, initial: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const keys = new Set(initial)
+  for (const call of calls) {
+    const { keys: named, ranges } = parts(call.request.op)
+    for (const key of named) keys.add(key)
+    for (const range of ranges) if (range._tag === "Key") keys.add(range.key)
+  }
+  return Array.from(keys).sort(KeyRange.compareKeys)
+}
+
+const keysOf = (op: Op.Op, all: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const { keys, ranges } = parts(op)
+  return [
+    ...keys,
+    ...ranges.flatMap((range) =>
+      range._tag === "Key" ? [range.key] : all.filter((key) => KeyRange.contains(range, key))
+    )
+  ]
+}
+
+// -----------------------------------------------------------------------------
+// leases
+// -----------------------------------------------------------------------------
+
+interface LeaseUse {
+  readonly attached: Set<string>
+  /** When it can have ended first. */
+  since: number
+  /** The calls that may have revoked it. */
+  readonly revokes: Array<History.Call>
+}
+
+/** The leases that keys were attached to. */
+const leasesOf = (
+  calls: ReadonlyArray<History.Call>,
+  ops: ReadonlyArray<History.OpCall>
+): ReadonlyMap<bigint, LeaseUse> => {
+  const leases = new Map<bigint, LeaseUse>()
+  const attach = (op: Op.Op, since: number): void => {
+    if (op._tag === "Txn") [...op.then, ...op.else].forEach((inner) => attach(inner, since))
+    if (op._tag !== "Put" || op.lease === undefined || op.lease === 0n) return
+    const use = leases.get(op.lease) ?? { attached: new Set(), since, revokes: [] }
+    leases.set(op.lease, use)
+    use.attached.add(op.key)
+    use.since = Math.min(use.since, since)
+  }
+  for (const call of ops) attach(call.request.op, call.invoked.order)
+  for (const call of calls) {
+    if (call.request._tag !== "LeaseRevoke") continue
+    const use = leases.get(call.request.id)
+    const mayHaveRevoked = call.outcome._tag === "Answered" || History.isUnknown(call)
+    if (use !== undefined && mayHaveRevoked) use.revokes.push(call)
+  }
+  return leases
+}
+
+class UnionFind {
+  readonly #parents = new Map<string, string>()
+
+  find(name: string): string {
+    let root = name
+    for (let parent = this.#parents.get(root); parent !== undefined; parent = this.#parents.get(root)) root = parent
+    for (let at = name; at !== root;) {
+      const next = this.#parents.get(at)!
+      this.#parents.set(at, root)
+      at = next
+    }
+    return root
+  }
+
+  union(a: string, b: string): void {
+    const [x, y] = [this.find(a), this.find(b)]
+    if (x !== y) this.#parents.set(x, y)
+  }
+}

@@ -3,6 +3,7 @@
  */
 export * as Compare from "./Compare.ts"
 export * as Deadline from "./Deadline.ts"
+export * as Departure from "./Departure.ts"
 export * as DistLock from "./DistLock.ts"
 export * as Entry from "./Entry.ts"
 export * as Fence from "./Fence.ts"

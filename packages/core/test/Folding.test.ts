@@ -3,6 +3,7 @@
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as Departure from "@effect-kv/core/Departure"
 import * as Folding from "@effect-kv/core/Folding"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -438,6 +439,58 @@ describe("of those that are folded", () => {
       assert.strictEqual(yield* Fiber.join(long), "Indeterminate")
       assert.isTrue(requests[1]!.wasCancelled)
       assert.strictEqual(requests.length, 2)
+    }))
+
+  /** A folding client whose requests are sent when the gate opens. */
+  const connecting = Effect.gen(function*() {
+    const plain = yield* Effect.flatMap(MemoryStore.make(), (store) => store.connect)
+    const connected = Deferred.makeUnsafe<void>()
+    const unsent = KvError.fail(new KvError.Unavailable({ message: "called off" }))
+    const backend: KvBackend = {
+      ...plain,
+      execute: (op) =>
+        Effect.gen(function*() {
+          const departure = yield* Departure.Current
+          let hasLeft = false
+          departure?.track(() => hasLeft)
+          yield* Deferred.await(connected)
+          if (departure?.isCalledOff() === true) return yield* unsent
+          hasLeft = true
+          return yield* plain.execute(op)
+        })
+    }
+    const kv = yield* Kv.make(Folding.folded({ maxInFlight: 1 })(backend))
+    return { kv, connect: Deferred.succeed(connected, undefined), direct: yield* Kv.make(plain) }
+  })
+
+  it.effect("what an interrupted caller asked for is not sent after that, and the others' is", () =>
+    Effect.gen(function*() {
+      const { connect, direct, kv } = yield* connecting
+      const fibers = yield* forkAll(puts(kv, 5))
+      yield* TestClock.adjust("51 millis")
+      yield* Fiber.interrupt(fibers[2]!)
+      yield* direct.put("k2", "newer")
+      yield* connect
+      yield* Fiber.joinAll([0, 1, 3, 4].map((i) => fibers[i]!))
+      assert.deepStrictEqual(
+        (yield* direct.range(KeyRange.all)).entries.map(textOf),
+        ["k0=v0@1", "k1=v1@1", "k2=newer@1", "k3=v3@1", "k4=v4@1"]
+      )
+    }))
+
+  it.effect("a write whose deadline passed before it was sent says so, and is not sent after that", () =>
+    Effect.gen(function*() {
+      const { connect, direct, kv } = yield* connecting
+      const first = yield* Effect.forkChild(kv.put("first", "1"), { startImmediately: true })
+      const short = yield* Effect.forkChild(Effect.flip(kv.put("short", "1").pipe(Deadline.within("1 second"))))
+      const long = yield* Effect.forkChild(kv.put("long", "1"))
+      yield* TestClock.adjust("1 second")
+      const error = yield* Fiber.join(short)
+      assert.strictEqual(error.reason._tag, "Unavailable")
+      assert.isTrue(error.isRetryable)
+      yield* connect
+      yield* Fiber.joinAll([first, long])
+      assert.deepStrictEqual((yield* direct.range(KeyRange.all)).entries.map(({ key }) => key), ["first", "long"])
     }))
 
   it.effect("a read whose deadline passes is no more than that", () =>

@@ -2,6 +2,7 @@
  * Folding against a real server: that what is folded there fails, succeeds and is refused as if it had been alone.
  */
 import * as Compare from "@effect-kv/core/Compare"
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
@@ -126,6 +127,28 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const kv = yield* client({ endpoints })
         yield* Effect.forEach(many(300, (i) => i), (i) => kv.put(`few/${i}`, "1"), { concurrency: "unbounded" })
         assert.strictEqual(yield* kv.count(KeyRange.prefix("few/")), 300)
+      }))
+
+    it.effect("while the server is away, what is given up is not sent after that, and what has no time left was not sent", () =>
+      Effect.gen(function*() {
+        const { endpoints } = yield* EtcdCluster.EtcdCluster
+        const direct = yield* client({ endpoints })
+        const proxy = yield* TcpProxy.make({ target: endpoints[0]! })
+        yield* proxy.down
+        const kv = yield* client({ endpoints: [proxy.endpoint], deadline: "20 seconds" })
+        const put = (key: string) => kv.put(`away/${key}`, "older")
+        const others = yield* Effect.forkChild(Effect.forEach(many(20, String), put, { concurrency: "unbounded" }))
+        const interrupted = yield* Effect.forkChild(put("interrupted"))
+        const late = (i: number) => Effect.delay(put(`late/${i}`).pipe(Deadline.within("300 millis")), i * 7)
+        const reasons = yield* Effect.forEach(many(20, late), reason, { concurrency: "unbounded" })
+        yield* Fiber.interrupt(interrupted)
+        yield* direct.put("away/interrupted", "newer")
+        yield* proxy.up
+        yield* Fiber.join(others)
+        assert.deepStrictEqual(yield* direct.get("away/interrupted"), Option.some("newer"))
+        assert.strictEqual(yield* direct.count(KeyRange.prefix("away/late/")), 0)
+        // Nothing is known where an attempt to connect is under way at that moment.
+        assert.isAbove(reasons.filter(({ _tag }) => _tag === "Unavailable" || _tag === "DeadlineExceeded").length, 10)
       }))
 
     it.effect("where answers are lost, each write was applied at most once and says that it may have been", () =>

@@ -4,6 +4,7 @@
  * A failure tells whether any of the request may have left this process. A call that is interrupted is cancelled at
  * once, and the interruption completes when that has taken effect.
  */
+import type { Departure } from "@effect-kv/core/Departure"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import { type Failure, fromError } from "./errors.ts"
@@ -49,6 +50,8 @@ export interface SendOptions {
   /** How many milliseconds the server has for it. */
   readonly timeout: number
   readonly active: Active
+  /** Where the request is made for several callers. */
+  readonly departure?: Departure | undefined
 }
 
 /** Sends a request and waits for the answer. */
@@ -61,6 +64,7 @@ export const unary = <Request, Response>(
 ): Effect.Effect<Response, Failure> =>
   Effect.callback<Response, Failure>((resume) => {
     if (options.active.isClosed) return resume(Effect.fail(neverBegun))
+    if (options.departure?.isCalledOff() === true) return resume(Effect.fail(calledOff))
     attempt.left = true
     const call = method.call(service, request, metadataOf(options), callOptions(options), (error, response) => {
       if (end.cancelled) return
@@ -136,6 +140,7 @@ const ignore = (): void => {}
 
 const endedEarly = { code: grpc.status.UNAVAILABLE, details: "the server ended the stream before it answered" }
 const neverBegun: Failure = { code: grpc.status.CANCELLED, details: "the client was closed", left: false }
+const calledOff: Failure = { code: grpc.status.CANCELLED, details: "the call was called off", left: false }
 const aborted = { code: grpc.status.CANCELLED, details: "the client was closed" }
 
 const failureOf = (error: unknown, call: Cancellable, attempt: Attempt): Failure => {

@@ -6,6 +6,7 @@
  * `Indeterminate`, whatever ended it: an error, the deadline, or the client's end.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as Departure from "@effect-kv/core/Departure"
 import * as KvError from "@effect-kv/core/KvError"
 import { status as Code } from "@grpc/grpc-js"
 import * as Clock from "effect/Clock"
@@ -57,8 +58,10 @@ export const run = <A>(carrier: Carrier, call: Call<A>): Effect.Effect<A, KvErro
     const state = new State(
       call,
       fiber.getRef(Deadline.Deadline) ?? carrier.deadline,
-      () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
+      fiber.getRef(Departure.Current)
     )
+    state.departure?.track(() => state.mayHaveLeft)
     return Effect.timeoutOrElse(attempts(carrier, call, state), {
       duration: state.deadline,
       orElse: () => {
@@ -73,6 +76,7 @@ class State {
   readonly deadline: Duration.Duration
   readonly now: () => number
   readonly endsAt: number
+  readonly departure: Departure.Departure | undefined
   readonly #call: Call<unknown>
   /** What kept the call from being sent to each endpoint, or from being answered. */
   readonly troubles = new Map<string, string>()
@@ -89,10 +93,16 @@ class State {
   pauses = 0
   tokens = 0
 
-  constructor(call: Call<unknown>, deadline: Duration.Duration, now: () => number) {
+  constructor(
+    call: Call<unknown>,
+    deadline: Duration.Duration,
+    now: () => number,
+    departure: Departure.Departure | undefined
+  ) {
     this.#call = call
     this.deadline = deadline
     this.now = now
+    this.departure = departure
     this.endsAt = now() + Duration.toMillis(deadline)
   }
 
@@ -128,9 +138,17 @@ class State {
     }
   }
 
+  get mayHaveLeft(): boolean {
+    return this.ambiguous || this.attempt.left
+  }
+
+  get isCalledOff(): boolean {
+    return this.departure?.isCalledOff() === true
+  }
+
   /** The reason to end with: `reason`, unless an attempt may have been carried out and the reason denies it. */
   final(reason: KvError.Reason): KvError.Reason {
-    const maybe = this.#call.kind !== "read" && (this.ambiguous || this.attempt.left)
+    const maybe = this.#call.kind !== "read" && this.mayHaveLeft
     return maybe && reason.outcome === "NotApplied"
       ? indeterminate(`${this.#call.name} was sent and may have been carried out; it ended with: ${reason.message}`)
       : reason
@@ -153,6 +171,7 @@ const attempts = Effect.fnUntraced(
   function*<A>(carrier: Carrier, call: Call<A>, state: State): Effect.fn.Return<A, KvError.KvError> {
     while (true) {
       if (carrier.closed.isOpen()) return yield* KvError.fail(state.final(clientClosed()))
+      if (state.isCalledOff) return yield* KvError.fail(state.final(calledOff()))
       const endpoint = yield* nextEndpoint(carrier, call, state)
       if (!endpoint.isSettled() && !(yield* settle(carrier, state, endpoint))) continue
       const token = carrier.tokens.current() ?? (yield* fetchToken(carrier, state))
@@ -162,8 +181,8 @@ const attempts = Effect.fnUntraced(
         carrier.endpoints.succeeded(endpoint, state.now())
         return result.success
       }
-      if (carrier.closed.isOpen()) continue
       const { code, left } = result.failure
+      if (carrier.closed.isOpen() || !left && state.isCalledOff) continue
       if (left && code !== Code.DEADLINE_EXCEEDED) state.answered.add(endpoint)
       const verdict = judge(result.failure, call.kind, endpoint.address)
       const answer = yield* conclude(carrier, call, state, endpoint, token.token, verdict)
@@ -171,6 +190,9 @@ const attempts = Effect.fnUntraced(
     }
   }
 )
+
+const calledOff = (): KvError.Reason =>
+  new KvError.Unavailable({ message: "the call was called off before it was sent" })
 
 const clientClosed = (): KvError.Reason => new KvError.Closed({ message: "the client was closed" })
 
@@ -251,7 +273,7 @@ const attempt = <A>(
   state.attempt = newAttempt()
   state.since = state.now()
   const timeout = state.remaining
-  const options = { token, hasLeader: call.hasLeader, timeout, active: carrier.active }
+  const options = { token, hasLeader: call.hasLeader, timeout, active: carrier.active, departure: state.departure }
   const sent = Effect.result(call.send(endpoint, options, state.attempt))
   return call.kind === "write" || !hasOthers(carrier, state) ? sent : Effect.timeoutOrElse(sent, {
     duration: timeout / 2,

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Tracer from "effect/Tracer"
 import * as Deadline from "../../Deadline.ts"
+import * as Departure from "../../Departure.ts"
 import type { KvBackend } from "../../KvBackend.ts"
 import * as KvError from "../../KvError.ts"
 import * as Op from "../../Op.ts"
@@ -25,12 +26,20 @@ export const alone = (backend: KvBackend, member: Member, hasWaited: boolean): R
 })
 
 /** Several as one transaction. It has the time of the most patient, and nobody's span. */
-export const together = (backend: KvBackend, members: ReadonlyArray<Member>): Request => ({
+export const together = (
+  backend: KvBackend,
+  members: ReadonlyArray<Member>,
+  departure: Departure.Departure
+): Request => ({
   effect: Effect.map(
     Effect.suspend(() => backend.execute(transaction(members))),
     (response) => response.responses
   ),
-  context: withDeadline(Context.omit(Tracer.ParentSpan)(members[0]!.fiber.context), remaining(members))
+  context: Context.add(
+    withDeadline(Context.omit(Tracer.ParentSpan)(members[0]!.fiber.context), remaining(members)),
+    Departure.Current,
+    departure
+  )
 })
 
 /**
@@ -46,6 +55,8 @@ const transaction = (members: ReadonlyArray<Member>): Op.Txn => {
   })
 }
 
+type Failure = Exit.Failure<unknown, KvError.KvError>
+
 const withDeadline = (context: Context.Context<never>, deadline: Duration.Duration): Context.Context<never> =>
   Context.add(context, Deadline.Deadline, deadline)
 
@@ -56,10 +67,8 @@ const remaining = (members: ReadonlyArray<Member>): Duration.Duration =>
  * Whether the store refused all for what may be the fault of one: then each can be asked for again, because it is certain
  * that nothing was carried out.
  */
-export const isFaultOfOne = (exit: Exit.Failure<unknown, KvError.KvError>): boolean => {
-  const [reason] = exit.cause.reasons
-  if (exit.cause.reasons.length !== 1 || reason?._tag !== "Fail" || reason.error.outcome !== "NotApplied") return false
-  switch (reason.error.reason._tag) {
+export const isFaultOfOne = (exit: Failure): boolean => {
+  switch (notApplied(exit)?._tag) {
     case "InvalidRequest":
     case "RequestTooLarge":
     case "PermissionDenied":
@@ -68,6 +77,20 @@ export const isFaultOfOne = (exit: Exit.Failure<unknown, KvError.KvError>): bool
     default:
       return false
   }
+}
+
+/** Whether the backend called it off, because somebody had gone, before it was sent. */
+export const wasCalledOff = (departure: Departure.Departure, exit: Failure): boolean =>
+  departure.wasCalledOff && !departure.mayHaveLeft && notApplied(exit) !== undefined
+
+/** The reason of a call that is certain to have changed nothing. */
+const notApplied = (
+  { cause: { reasons } }: Failure
+): KvError.Reason | undefined => {
+  const [reason] = reasons
+  return reasons.length === 1 && reason?._tag === "Fail" && reason.error.outcome === "NotApplied"
+    ? reason.error.reason
+    : undefined
 }
 
 const name = (member: Member): string => member.op._tag.toLowerCase()
@@ -80,8 +103,10 @@ export const neverSent = (member: Member): KvError.Reason =>
   })
 
 /** For a member whose deadline passed before its transaction was answered. */
-export const noAnswer = (member: Member): KvError.Reason => {
-  const message = `${name(member)}: no answer within ${Duration.format(member.deadline)}`
+export const noAnswer = (member: Member, mayHaveLeft: boolean): KvError.Reason => {
+  const within = `within ${Duration.format(member.deadline)}`
+  if (!mayHaveLeft) return new KvError.Unavailable({ message: `${name(member)}: could not be sent ${within}` })
+  const message = `${name(member)}: no answer ${within}`
   return member.footprint.lane === "read"
     ? new KvError.DeadlineExceeded({ message })
     : new KvError.Indeterminate({ message: `${message}; it was sent and may have been carried out` })

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Deadline from "../../Deadline.ts"
+import { Departure } from "../../Departure.ts"
 import type { KvBackend } from "../../KvBackend.ts"
 import * as KvError from "../../KvError.ts"
 import type * as Op from "../../Op.ts"
@@ -50,6 +51,8 @@ const patience = 50
 /** A request under way. */
 interface Batch {
   readonly members: ReadonlyArray<Member>
+  /** Without those who have gone: while it was not sent, it is called off and made again for the others. */
+  readonly departure: Departure
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
@@ -129,11 +132,13 @@ class Folder {
   #send(members: ReadonlyArray<Member>): void {
     const [first] = members
     if (first === undefined) return
-    const batch: Batch = { members, fiber: undefined }
+    // A read that somebody gave up does no harm.
+    const mustNotLeave = (): boolean => first.footprint.lane !== "read" && members.some(isGone)
+    const batch: Batch = { members, departure: new Departure(mustNotLeave), fiber: undefined }
     this.#batches.add(batch)
     const { context, effect } = members.length === 1
       ? foldRequest.alone(this.#backend, first, first.state !== "New")
-      : foldRequest.together(this.#backend, members)
+      : foldRequest.together(this.#backend, members, batch.departure)
     // Who waited has set the alarm, which goes on for as long as a deadline is to be looked after.
     for (const member of members) member.state = "Sent"
     const fiber = batch.fiber = Effect.runForkWith(context)(effect)
@@ -148,6 +153,8 @@ class Folder {
     if (exit._tag === "Success") {
       this.#answerSize.observe(exit.value)
       batch.members.forEach((member, i) => this.#answer(member, Effect.succeed(exit.value[i]!)))
+    } else if (foldRequest.wasCalledOff(batch.departure, exit)) {
+      this.#send(batch.members.filter((member) => !isGone(member)))
     } else if (batch.members.length > 1 && foldRequest.isFaultOfOne(exit)) {
       this.#sendHalves(batch.members.filter((member) => !isGone(member)))
     } else {
@@ -187,11 +194,14 @@ class Folder {
 
   #ring(time: number): void {
     this.#alarm = undefined
-    for (const member of this.#timed().filter((member) => endOf(member) <= time)) {
-      const reason = member.state === "Waiting" ? foldRequest.neverSent(member) : foldRequest.noAnswer(member)
-      this.#answer(member, KvError.fail(reason))
+    const isOver = (member: Member): boolean => !isGone(member) && endOf(member) <= time
+    for (const member of this.#line.filter(isOver)) this.#answer(member, KvError.fail(foldRequest.neverSent(member)))
+    for (const { departure, fiber, members } of this.#shared()) {
+      for (const member of members.filter(isOver)) {
+        this.#answer(member, KvError.fail(foldRequest.noAnswer(member, departure.mayHaveLeft)))
+      }
+      if (members.every(isGone)) fiber?.interruptUnsafe()
     }
-    for (const { fiber, members } of this.#batches) if (members.every(isGone)) fiber?.interruptUnsafe()
     const isOverdue = (member: Member): boolean => !isGone(member) && member.since + patience <= time
     while (this.#line.some(isOverdue)) this.#sendNext()
     for (const member of this.#timed()) {
@@ -204,8 +214,11 @@ class Folder {
 
   /** Those whose time is looked after here. Who is sent alone has the backend for that. */
   #timed(): Array<Member> {
-    const shared = [...this.#batches].filter(({ members }) => members.length > 1)
-    return [...this.#line, ...shared.flatMap(({ members }) => members)].filter((member) => !isGone(member))
+    return [...this.#line, ...this.#shared().flatMap(({ members }) => members)].filter((member) => !isGone(member))
+  }
+
+  #shared(): Array<Batch> {
+    return [...this.#batches].filter(({ members }) => members.length > 1)
   }
 }
 

@@ -17,6 +17,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Function from "effect/Function"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import { either, integer, oneOf } from "./arbitraries.ts"
@@ -491,6 +492,22 @@ describe("of those that are folded", () => {
       yield* connect
       yield* Fiber.joinAll([first, long])
       assert.deepStrictEqual((yield* direct.range(KeyRange.all)).entries.map(({ key }) => key), ["first", "long"])
+    }))
+
+  it.effect("those who live by different clocks each have their own time", () =>
+    Effect.gen(function*() {
+      const { kv, requests } = yield* make({ maxInFlight: 1, deadline: "5 seconds" })
+      // All of the test clock: their time does not pass.
+      const fibers = yield* forkAll(puts(kv, 3))
+      const live = puts(kv, 3).map((put) => Effect.flip(Deadline.within(put, "100 millis")))
+      const errors = yield* TestClock.withLive(
+        Effect.forkChild(Effect.ignore(kv.put("stuck", "1")), { startImmediately: true }).pipe(
+          Effect.andThen(Effect.forEach(live, Function.identity, { concurrency: "unbounded" }))
+        )
+      )
+      assert.strictEqual(errors.length, 3)
+      assert.isTrue(fibers.every((fiber) => fiber.pollUnsafe() === undefined))
+      assert.isAbove(requests.length, 2)
     }))
 
   it.effect("a read whose deadline passes is no more than that", () =>

@@ -4,6 +4,7 @@
  * Synchronous state, changed by callers that come and go, by answers, and by one alarm. A request runs in a fiber of its
  * own, since it must outlive whoever of its callers is interrupted.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -28,15 +29,22 @@ export interface FolderOptions extends Omit<Bounds, "maxAnswers"> {
 
 /** Folds what comes together. */
 export const make = (backend: KvBackend, options: FolderOptions) => {
-  const lanes: Record<Lane, Folder> = {
+  const newLanes = (): Record<Lane, Folder> => ({
     read: new Folder(backend, options),
     put: new Folder(backend, options),
     delete: new Folder(backend, options)
+  })
+  // Those who live by another clock, as some in tests do, are not folded together: their times cannot be compared.
+  const known = new WeakMap<Clock.Clock, Record<Lane, Folder>>()
+  const lanesOf = (clock: Clock.Clock): Record<Lane, Folder> => {
+    const lanes = known.get(clock) ?? newLanes()
+    known.set(clock, lanes)
+    return lanes
   }
   return (op: Op.Op, footprint: Footprint): Answer =>
     Effect.withFiber((fiber) =>
       Effect.callback((resume) => {
-        const folder = lanes[footprint.lane]
+        const folder = lanesOf(fiber.getRef(Clock.Clock))[footprint.lane]
         const deadline = fiber.getRef(Deadline.Deadline) ?? options.deadline
         const member: Member = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "New" }
         folder.enter(member)

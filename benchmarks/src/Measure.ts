@@ -2,99 +2,158 @@
  * Closed-loop measurements: so many callers, each making its next call when the last has answered.
  *
  * Subjects of a scenario take turns in short rounds against the same server, so that what else the machine does hits them
- * alike; a row is the median of the rounds.
+ * alike. A row is the median of the rounds; its ratio is the median of the ratios within each round.
  */
 import * as Effect from "effect/Effect"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import { type Round, type Row, rowsOf } from "./Row.ts"
 
-/** One line of the result. */
-export interface Row {
-  readonly scenario: string
-  readonly subject: string
-  readonly inFlight: number
-  readonly opsPerSecond: number
-  readonly p50Ms: number
-  readonly p99Ms: number
-  readonly cpuMicrosPerOp: number
-}
+/** One operation of a caller, in the subject's own way: nobody pays for being wrapped in another's. */
+export type Op =
+  | { readonly effect: (caller: number) => Effect.Effect<unknown, unknown> }
+  | { readonly promise: (caller: number) => Promise<unknown> }
+  | { readonly sync: (caller: number) => unknown }
 
-/** What is measured. The effect is one operation of the given caller. */
-export interface Subject {
-  readonly name: string
-  readonly op: (caller: number) => Effect.Effect<unknown, unknown>
-}
-
-/** What one round found. */
-export interface Round {
-  readonly opsPerSecond: number
-  readonly p50Ms: number
-  readonly p99Ms: number
-  readonly cpuMicrosPerOp: number
-}
+/** What is measured. */
+export type Subject = Op & { readonly name: string }
 
 export interface Options {
   readonly rounds: number
   readonly millis: number
+  /** Operations between two looks at the clock, one of which is timed: a look costs as much as a read of a `Map`. */
+  readonly every?: number
 }
 
-/** Lets the subjects take turns. */
+/** Lets the subjects take turns, forwards and backwards. The first is what the others are compared with. */
 export const alternate = Effect.fnUntraced(function*(
   scenario: string,
   inFlight: number,
   subjects: ReadonlyArray<Subject>,
   options: Options
 ) {
-  const rounds = new Map<string, Array<Round>>(subjects.map((subject) => [subject.name, []]))
-  for (const subject of subjects) yield* closedLoop(subject, inFlight, options.millis / 4)
-  for (let i = 0; i < options.rounds; i++) {
-    for (const subject of subjects) {
-      rounds.get(subject.name)!.push(yield* closedLoop(subject, inFlight, options.millis))
+  for (const subject of subjects) yield* closedLoop(subject, inFlight, options.millis / 2, options.every)
+  return yield* takeTurns(
+    scenario,
+    inFlight,
+    options.rounds,
+    subjects.map((subject) => ({
+      name: subject.name,
+      round: closedLoop(subject, inFlight, options.millis, options.every)
+    }))
+  )
+})
+
+/** Something that is measured as a whole. */
+export interface Contestant<E, R> {
+  readonly name: string
+  readonly round: Effect.Effect<Round, E, R>
+}
+
+/** As {@link alternate}, for what is not a loop of single operations. */
+export const takeTurns = Effect.fnUntraced(function*<E, R>(
+  scenario: string,
+  inFlight: number,
+  count: number,
+  contestants: ReadonlyArray<Contestant<E, R>>
+): Effect.fn.Return<ReadonlyArray<Row>, E, R> {
+  const found = new Map<string, Array<Round>>(contestants.map(({ name }) => [name, []]))
+  for (let i = 0; i < count; i++) {
+    for (const { name, round } of i % 2 === 0 ? contestants : contestants.toReversed()) {
+      collectGarbage()
+      found.get(name)!.push(yield* round)
     }
   }
-  return [...rounds].map(([subject, rounds]) => toRow(scenario, subject, inFlight, rounds))
+  return rowsOf(scenario, inFlight, found)
 })
 
 /** One subject for so long. */
-export const closedLoop = Effect.fnUntraced(function*(subject: Subject, inFlight: number, millis: number) {
-  const latencies: Array<number> = []
-  const started = performance.now()
-  const cpu = process.cpuUsage()
-  const caller = Effect.fnUntraced(function*(id: number) {
-    while (performance.now() - started < millis) {
-      const before = performance.now()
-      yield* subject.op(id)
-      latencies.push(performance.now() - before)
+export const closedLoop = (subject: Subject, inFlight: number, millis: number, every = 1) =>
+  Effect.suspend(() => {
+    const watch = new Stopwatch(millis, every)
+    const callers = Array.from({ length: inFlight }, (_, caller) => caller)
+    return Effect.map(
+      "effect" in subject
+        ? Effect.forEach(callers, effects(subject.effect, watch), { concurrency: "unbounded", discard: true })
+        : "promise" in subject
+        ? Effect.tryPromise(() => Promise.all(callers.map((caller) => promises(subject.promise, watch, caller))))
+        : Effect.sync(() => calls(subject.sync, watch)),
+      () => watch.stop()
+    )
+  })
+
+const effects = (op: (caller: number) => Effect.Effect<unknown, unknown>, watch: Stopwatch) =>
+  Effect.fnUntraced(function*(caller: number) {
+    while (watch.runs) {
+      const started = performance.now()
+      yield* op(caller)
+      watch.lap(started)
+      for (let i = 1; i < watch.every; i++) yield* op(caller)
     }
   })
-  yield* Effect.forEach(Array.from({ length: inFlight }, (_, id) => id), caller, { concurrency: "unbounded" })
-  return summarize(latencies, performance.now() - started, process.cpuUsage(cpu))
-})
 
-/** A round of `count` operations that took so long together. */
-export const whole = (count: number, millis: number, cpu: NodeJS.CpuUsage): Round => ({
-  opsPerSecond: count / millis * 1000,
-  p50Ms: Number.NaN,
-  p99Ms: Number.NaN,
-  cpuMicrosPerOp: (cpu.user + cpu.system) / count
-})
-
-export const summarize = (latencies: Array<number>, millis: number, cpu: NodeJS.CpuUsage): Round => {
-  latencies.sort((a, b) => a - b)
-  return {
-    ...whole(latencies.length, millis, cpu),
-    p50Ms: latencies[Math.floor(latencies.length * 0.5)] ?? Number.NaN,
-    p99Ms: latencies[Math.floor(latencies.length * 0.99)] ?? Number.NaN
+const promises = async (op: (caller: number) => Promise<unknown>, watch: Stopwatch, caller: number): Promise<void> => {
+  while (watch.runs) {
+    const started = performance.now()
+    await op(caller)
+    watch.lap(started)
+    for (let i = 1; i < watch.every; i++) await op(caller)
   }
 }
 
-export const toRow = (scenario: string, subject: string, inFlight: number, rounds: ReadonlyArray<Round>): Row => ({
-  scenario,
-  subject,
-  inFlight,
-  opsPerSecond: median(rounds.map((round) => round.opsPerSecond)),
-  p50Ms: median(rounds.map((round) => round.p50Ms)),
-  p99Ms: median(rounds.map((round) => round.p99Ms)),
-  cpuMicrosPerOp: median(rounds.map((round) => round.cpuMicrosPerOp))
-})
+const calls = (op: (caller: number) => unknown, watch: Stopwatch): void => {
+  while (watch.runs) {
+    const started = performance.now()
+    op(0)
+    watch.lap(started)
+    for (let i = 1; i < watch.every; i++) op(0)
+  }
+}
 
-const median = (values: Array<number>): number =>
-  values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+/** Counts operations, their time and the process's CPU from when it is made until it is stopped. */
+export class Stopwatch {
+  readonly every: number
+  readonly #millis: number
+  readonly #latencies: Array<number> = []
+  readonly #cpu = process.cpuUsage()
+  readonly started = performance.now()
+
+  constructor(millis = Number.POSITIVE_INFINITY, every = 1) {
+    this.#millis = millis
+    this.every = every
+  }
+
+  get runs(): boolean {
+    return performance.now() - this.started < this.#millis
+  }
+
+  /** One operation is over, of `every` that are not timed. */
+  lap(started: number): void {
+    this.#latencies.push(performance.now() - started)
+  }
+
+  /** `count` operations are over that have all begun with the stopwatch. */
+  arrived(count: number): void {
+    const latency = performance.now() - this.started
+    for (let i = 0; i < count; i++) this.#latencies.push(latency)
+  }
+
+  stop(): Round {
+    const millis = performance.now() - this.started
+    const { system, user } = process.cpuUsage(this.#cpu)
+    const sorted = Float64Array.from(this.#latencies).sort()
+    const count = sorted.length * this.every
+    return {
+      opsPerSecond: count / millis * 1000,
+      p50Ms: sorted[Math.floor(sorted.length * 0.5)] ?? 0,
+      p99Ms: sorted[Math.floor(sorted.length * 0.99)] ?? 0,
+      cpuMicrosPerOp: (user + system) / count
+    }
+  }
+}
+
+/** Before each round, so that nobody pays for another's garbage. */
+const collectGarbage: () => void = (() => {
+  setFlagsFromString("--expose-gc")
+  return runInNewContext("gc") as () => void
+})()

@@ -4,10 +4,12 @@
 import type { EtcdCluster } from "@effect-kv/test-suite/EtcdCluster"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Options, Row } from "./Measure.ts"
+import type { Options } from "./Measure.ts"
+import type { Row } from "./Row.ts"
 
 export interface Environment {
-  readonly etcd: EtcdCluster["Service"]
+  /** A server, begun when it is first asked for: what is measured in memory needs none. */
+  readonly etcd: Effect.Effect<EtcdCluster["Service"], unknown>
   readonly options: Options
   readonly quick: boolean
 }

@@ -1,28 +1,85 @@
 /**
- * Rows as a table, each with its ratio to the first of its scenario.
+ * The result as tables: plain for a terminal, or Markdown.
  */
-import type { Row } from "./Measure.ts"
+import type { Verdict } from "./Goals.ts"
+import type { Row } from "./Row.ts"
 
-export const format = (rows: ReadonlyArray<Row>): string => {
-  const lines = rows.map((row) => {
-    const first = rows.find((other) => other.scenario === row.scenario && other.inFlight === row.inFlight)!
-    return [
-      row.scenario,
-      row.subject,
-      `${row.inFlight}`,
-      Math.round(row.opsPerSecond).toLocaleString("en"),
-      `${(row.opsPerSecond / first.opsPerSecond).toFixed(2)}x`,
-      millis(row.p50Ms),
-      millis(row.p99Ms),
-      row.cpuMicrosPerOp.toFixed(1)
-    ]
-  })
-  const header = ["scenario", "subject", "in flight", "ops/s", "ratio", "p50 ms", "p99 ms", "CPU us/op"]
-  const widths = header.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]!.length)))
-  return [header, ...lines].map((line) =>
-    line.map((cell, i) => i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
-  )
-    .join("\n")
+/** A table: a title for each column, and the cells. Columns from the `left`th on are numbers. */
+interface Table {
+  readonly titles: ReadonlyArray<string>
+  readonly lines: ReadonlyArray<ReadonlyArray<string>>
+  readonly left: number
 }
 
-const millis = (value: number): string => Number.isNaN(value) ? "-" : value.toFixed(value < 0.1 ? 4 : 3)
+export const plain = (table: Table): string => {
+  const widths = widthsOf(table)
+  return [table.titles, ...table.lines].map((line) => padded(table, widths, line).join("  ").trimEnd()).join("\n")
+}
+
+/** As the formatter wants it. */
+export const markdown = (table: Table): string => {
+  const widths = widthsOf(table)
+  const row = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
+  const rule = widths.map((width, i) => i < table.left ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)
+  return [
+    row(padded(table, widths, table.titles)),
+    row(rule),
+    ...table.lines.map((line) => row(padded(table, widths, line)))
+  ].join("\n")
+}
+
+const widthsOf = ({ lines, titles }: Table): ReadonlyArray<number> =>
+  titles.map((title, i) => Math.max(title.length, 3, ...lines.map((line) => line[i]!.length)))
+
+const padded = ({ left }: Table, widths: ReadonlyArray<number>, line: ReadonlyArray<string>): ReadonlyArray<string> =>
+  line.map((cell, i) => i < left ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))
+
+/** The rows of a scenario. */
+export const ofRows = (rows: ReadonlyArray<Row>): Table => {
+  const [{ ratioTo }] = rows as [Row]
+  const hasSizes = rows.some((row) => row.gzippedBytes !== undefined)
+  return {
+    titles: [
+      "subject",
+      "in flight",
+      "ops/s",
+      "lowest - highest",
+      `against ${ratioTo}`,
+      "lowest - highest",
+      "p50 ms",
+      "p99 ms",
+      "CPU us/op",
+      ...(hasSizes ? ["minified kB", "gzipped kB"] : [])
+    ],
+    lines: rows.map((row) => [
+      row.subject,
+      `${row.inFlight}`,
+      rate(row.opsPerSecond),
+      `${rate(row.opsPerSecondMin)} - ${rate(row.opsPerSecondMax)}`,
+      ...(row.subject === ratioTo
+        ? ["1x", ""]
+        : [times(row.ratio), `${times(row.ratioMin)} - ${times(row.ratioMax)}`]),
+      millis(row.p50Ms),
+      millis(row.p99Ms),
+      rate(row.cpuMicrosPerOp),
+      ...(hasSizes ? [kilobytes(row.minifiedBytes), kilobytes(row.gzippedBytes)] : [])
+    ]),
+    left: 1
+  }
+}
+
+export const ofVerdicts = (verdicts: ReadonlyArray<Verdict>): Table => ({
+  titles: ["goal", "wanted", "measured", "reached"],
+  lines: verdicts.map(({ reached, text, wanted, what }) => [what, wanted, text, reached ? "yes" : "NO"]),
+  left: 4
+})
+
+/** Three digits, or all before the point. */
+const rate = (value: number): string =>
+  value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(value < 1 ? 2 : 3)
+
+const times = (value: number): string => `${value >= 100 ? Math.round(value) : value.toPrecision(value < 1 ? 2 : 3)}x`
+
+const millis = (value: number): string => value.toFixed(value < 0.1 ? 5 : value < 10 ? 3 : 1)
+
+const kilobytes = (bytes: number | undefined): string => bytes === undefined ? "" : (bytes / 1000).toFixed(1)

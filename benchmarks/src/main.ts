@@ -1,56 +1,59 @@
 /**
  * `npm run bench`: measures this library beside its peers, on one etcd server that it starts itself, and in memory.
  *
- * `--quick` for short rounds, `--only NAME` for one scenario, `--json FILE` for the rows as data.
+ * Every subject runs in this process, in turns, against the same server. docs/performance.md explains what is measured
+ * and how to read it; `Arguments.ts` has the options.
  */
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { writeFileSync } from "node:fs"
-import { parseArgs } from "node:util"
-import type { Row } from "./Measure.ts"
-import type { Scenario } from "./Scenario.ts"
-import * as calls from "./scenarios/calls.ts"
-import * as locks from "./scenarios/locks.ts"
-import * as memory from "./scenarios/memory.ts"
-import * as watches from "./scenarios/watches.ts"
+import * as Scope from "effect/Scope"
+import { mkdirSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Arguments from "./Arguments.ts"
+import * as Chart from "./Chart.ts"
+import * as Goals from "./Goals.ts"
+import * as Report from "./Report.ts"
+import type { Row } from "./Row.ts"
+import { scenarios } from "./scenarios/all.ts"
 import * as Table from "./Table.ts"
 
-const scenarios: ReadonlyArray<Scenario> = [
-  calls.get,
-  calls.put,
-  locks.lock,
-  locks.handOver,
-  watches.replay,
-  watches.latency,
-  memory.store,
-  memory.watchedPuts
-]
+/** Not waiting for the disk: it is the clients that are measured. And room for what they write. */
+const flags = { "unsafe-no-fsync": true, "quota-backend-bytes": 8 * 1024 ** 3 }
 
-const { values: args } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    only: { type: "string" },
-    json: { type: "string" }
-  }
-})
+const results = fileURLToPath(new URL("../build/", import.meta.url))
 
 const main = Effect.gen(function*() {
-  const chosen = scenarios.filter((scenario) => args.only === undefined || scenario.name === args.only)
-  if (chosen.length === 0) {
-    const names = scenarios.map((scenario) => scenario.name).join(", ")
-    return yield* Effect.fail(new Error(`there is no scenario "${args.only}"; there are ${names}`))
-  }
-  const options = args.quick ? { rounds: 3, millis: 400 } : { rounds: 5, millis: 2000 }
-  const etcd = yield* EtcdCluster.make({ version: "3.5" })
+  const args = yield* Arguments.parse(process.argv.slice(2), scenarios)
+  const options = args.quick ? { rounds: 3, millis: 120 } : { rounds: 7, millis: 1000 }
+  const etcd = yield* Effect.cached(EtcdCluster.make({ version: "3.5", flags }))
+  const scope = yield* Effect.scope
   const rows: Array<Row> = []
-  for (const scenario of chosen) {
-    const found = yield* Effect.scoped(scenario.run({ etcd, options, quick: args.quick }))
+  for (const scenario of args.scenarios) {
+    const found = yield* Effect.scoped(scenario.run({
+      etcd: Effect.provideService(etcd, Scope.Scope, scope),
+      options,
+      quick: args.quick
+    }))
     rows.push(...found)
-    yield* Console.log(`${Table.format(found)}\n`)
+    yield* Console.log(`${scenario.name}\n${Table.plain(Table.ofRows(found))}\n`)
   }
-  if (args.json !== undefined) writeFileSync(args.json, `${JSON.stringify(rows, null, 2)}\n`)
+  const verdicts = Goals.judge(rows)
+  if (verdicts.length > 0) yield* Console.log(`${Table.plain(Table.ofVerdicts(verdicts))}\n`)
+  yield* write(args.json ?? join(results, "results.json"), `${JSON.stringify(rows, null, 2)}\n`)
+  const chart = Chart.draw(rows)
+  if (chart !== undefined) yield* write(args.svg ?? join(results, "chart.svg"), chart)
+  if (args.markdown !== undefined) {
+    yield* write(args.markdown, yield* Report.update(args.markdown, rows, verdicts, options))
+  }
 })
+
+const write = (file: string, text: string) =>
+  Effect.sync(() => {
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, text)
+  }).pipe(Effect.andThen(Console.log(`wrote ${file}`)))
 
 NodeRuntime.runMain(Effect.scoped(main))

@@ -1,43 +1,67 @@
 /**
- * `get` and `put` on etcd: single calls, against the `etcd3` package's public API and its raw client.
+ * Single calls on etcd: `get`, `put`, compare-and-set, nine gets to a put, and a range of a hundred keys. Each caller has a
+ * key of its own.
  */
+import { Op } from "@effect-kv/core"
+import type { Kv } from "@effect-kv/core"
 import * as Effect from "effect/Effect"
 import * as Measure from "../Measure.ts"
+import type { Row } from "../Row.ts"
 import type { Scenario } from "../Scenario.ts"
-import * as Subjects from "../Subjects.ts"
+import * as Calls from "../subjects/Calls.ts"
+import * as effectKv from "../subjects/effectKv.ts"
+import * as etcd3 from "../subjects/etcd3.ts"
+import * as grpcJs from "../subjects/grpcJs.ts"
 
-const inFlights = [1, 16, 64, 256]
+const inFlights = [1, 16, 64, 256, 1024]
+const fewInFlights = [1, 64, 256]
 
-const scenario = (name: "get" | "put"): Scenario => ({
+const scenario = (name: Calls.Name): Scenario => ({
   name,
-  run: Effect.fnUntraced(function*({ etcd, options }) {
-    const kv = yield* Subjects.effectKv(etcd.endpoints)
-    const client = yield* Subjects.etcd3(etcd.endpoints)
-    const key = (caller: number) => `bench/${name}/${caller}`
-    for (let caller = 0; caller < 256; caller++) yield* kv.put(key(caller), Subjects.value)
-    const value = Buffer.from(Subjects.value)
-    const subjects: Record<typeof name, ReadonlyArray<Measure.Subject>> = {
-      get: [
-        { name: "etcd3", op: (caller) => Effect.promise(() => client.get(key(caller)).string()) },
-        { name: "etcd3 raw", op: (caller) => Effect.promise(() => client.kv.range({ key: Buffer.from(key(caller)) })) },
-        { name: "effect-kv", op: (caller) => kv.get(key(caller)) }
-      ],
-      put: [
-        { name: "etcd3", op: (caller) => Effect.promise(() => client.put(key(caller)).value(Subjects.value).exec()) },
-        {
-          name: "etcd3 raw",
-          op: (caller) => Effect.promise(() => client.kv.put({ key: Buffer.from(key(caller)), value }))
-        },
-        { name: "effect-kv", op: (caller) => kv.put(key(caller), Subjects.value) }
-      ]
+  run: Effect.fnUntraced(function*({ etcd, options, quick }) {
+    const server = yield* etcd
+    const { endpoints } = server
+    const kv = yield* effectKv.open(endpoints)
+    const unfolded = yield* effectKv.openUnfolded(endpoints)
+    const client = yield* etcd3.open(endpoints)
+    const grpc = yield* grpcJs.open(endpoints)
+    const subjects: ReadonlyArray<Measure.Subject> = [
+      { name: "etcd3", ...etcd3.calls(client)[name] },
+      { name: "etcd3 raw", ...etcd3.rawCalls(client)[name] },
+      { name: "grpc-js", ...grpcJs.calls(grpc)[name] },
+      { name: "effect-kv unfolded", ...effectKv.calls("effect-kv unfolded", unfolded)[name] },
+      { name: "effect-kv", ...effectKv.calls("effect-kv", kv)[name] }
+    ]
+    yield* prepare(kv)
+    const rows: Array<Row> = []
+    let compacted = 0n
+    for (const inFlight of quick ? fewInFlights : inFlights) {
+      rows.push(...yield* Measure.alternate(name, inFlight, subjects, options))
+      // What was written is history: what comes next must not pay for it.
+      const revision = yield* server.revision
+      if (revision > compacted) yield* server.compact(revision)
+      compacted = revision
     }
-    const rows = yield* Effect.forEach(
-      inFlights,
-      (inFlight) => Measure.alternate(name, inFlight, subjects[name], options)
-    )
-    return rows.flat()
+    return rows
   })
 })
 
-export const get = scenario("get")
-export const put = scenario("put")
+export const all: ReadonlyArray<Scenario> = [
+  scenario("get"),
+  scenario("put"),
+  scenario("cas"),
+  scenario("mix"),
+  scenario("range")
+]
+
+const perTxn = 100
+
+const prepare = Effect.fnUntraced(function*(kv: Kv.Kv) {
+  const keys = [
+    ...Array.from({ length: Math.max(...inFlights) }, (_, caller) => Calls.key(caller)),
+    ...Array.from({ length: Calls.rangeSize }, (_, i) => `${Calls.prefix}${i}`)
+  ]
+  for (let i = 0; i < keys.length; i += perTxn) {
+    yield* kv.txn({ then: keys.slice(i, i + perTxn).map((key) => Op.put(key, Calls.value)) })
+  }
+})

@@ -1,54 +1,63 @@
 /**
- * Locks on etcd: taken and given back with nobody else there, against one put; and handed over among waiters of as many
- * clients.
+ * Locks on etcd: taken and given back with nobody else there, against one put; and handed over among waiters, each with a
+ * client of its own.
  */
 import { DistLock, Kv } from "@effect-kv/core"
 import * as Effect from "effect/Effect"
+import { type Etcd3, EtcdLockFailedError, type Lock } from "etcd3"
 import * as Measure from "../Measure.ts"
 import type { Scenario } from "../Scenario.ts"
-import * as Subjects from "../Subjects.ts"
+import * as Calls from "../subjects/Calls.ts"
+import * as effectKv from "../subjects/effectKv.ts"
+import * as etcd3 from "../subjects/etcd3.ts"
 
 export const lock: Scenario = {
   name: "lock",
   run: Effect.fnUntraced(function*({ etcd, options }) {
-    const kv = yield* Subjects.effectKv(etcd.endpoints)
-    const client = yield* Subjects.etcd3(etcd.endpoints)
-    const subjects: ReadonlyArray<Measure.Subject> = [
-      { name: "effect-kv put", op: () => kv.put("bench/lock-put", Subjects.value) },
-      {
-        name: "effect-kv",
-        op: () => Effect.provideService(DistLock.withDistLock(Effect.void, "bench/lock"), Kv.Kv, kv)
-      },
-      {
-        name: "etcd3",
-        op: () =>
-          Effect.promise(async () => {
-            const lock = await client.lock("bench/etcd3-lock").acquire()
-            await lock.release()
-          })
-      }
-    ]
-    return yield* Measure.alternate("lock", 1, subjects, options)
+    const { endpoints } = yield* etcd
+    const kv = yield* effectKv.open(endpoints)
+    const client = yield* etcd3.open(endpoints)
+    return yield* Measure.alternate("lock", 1, [
+      { name: "effect-kv put", effect: () => kv.put("bench/lock-put", Calls.value) },
+      { name: "etcd3", promise: async () => (await client.lock("bench/lock-etcd3").acquire()).release() },
+      { name: "effect-kv", effect: () => takeAndRelease(kv, "bench/lock") }
+    ], options)
   })
 }
 
 export const handOver: Scenario = {
   name: "lock-handover",
   run: Effect.fnUntraced(function*({ etcd, options }) {
-    const rows: Array<Measure.Row> = []
-    for (const waiters of [2, 8, 64]) {
-      const clients = yield* Effect.forEach(Array.from({ length: waiters }), () => Subjects.effectKv(etcd.endpoints))
-      const subject: Measure.Subject = {
-        name: "effect-kv",
-        op: (caller) =>
-          Effect.provideService(
-            DistLock.withDistLock(Effect.void, `bench/handover/${waiters}`),
-            Kv.Kv,
-            clients[caller]!
-          )
-      }
-      rows.push(...yield* Measure.alternate("lock-handover", waiters, [subject], options))
-    }
-    return rows
+    const { endpoints } = yield* etcd
+    const rows = yield* Effect.forEach([2, 8, 64], (waiters) =>
+      Effect.scoped(Effect.gen(function*() {
+        const clients = yield* Effect.forEach(Array.from({ length: waiters }), () => effectKv.open(endpoints))
+        const peers = yield* Effect.forEach(Array.from({ length: waiters }), () => etcd3.open(endpoints))
+        return yield* Measure.alternate("lock-handover", waiters, [
+          {
+            name: "etcd3",
+            promise: async (caller) => (await takeAtLast(peers[caller]!, `bench/handover-etcd3/${waiters}`)).release()
+          },
+          {
+            name: "effect-kv",
+            effect: (caller) => takeAndRelease(clients[caller]!, `bench/handover/${waiters}`)
+          }
+        ], options)
+      })))
+    return rows.flat()
   })
+}
+
+const takeAndRelease = (kv: Kv.Kv, name: string) =>
+  Effect.provideService(DistLock.withDistLock(Effect.void, name), Kv.Kv, kv)
+
+/** The package's lock does not wait: it is refused while it is held. So it is asked for again, at once. */
+const takeAtLast = async (client: Etcd3, name: string): Promise<Lock> => {
+  while (true) {
+    try {
+      return await client.lock(name).acquire()
+    } catch (error) {
+      if (!(error instanceof EtcdLockFailedError)) throw error
+    }
+  }
 }

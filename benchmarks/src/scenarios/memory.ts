@@ -1,87 +1,128 @@
 /**
- * The memory backend: gets and puts against a `Map` and Effect's `KeyValueStore`; puts beside watches that do not match.
+ * The memory backend with 100,000 live keys, against Effect's `KeyValueStore` in memory, a bare `Map` and `keyv`.
+ *
+ * The others have no transactions, no ranges and no history; each does what comes closest.
  */
-import { KeyRange, Kv } from "@effect-kv/core"
+import { Compare, KeyRange, Kv, Op } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { KeyValueStore } from "effect/persistence"
+import { Keyv } from "keyv"
 import * as Measure from "../Measure.ts"
 import type { Scenario } from "../Scenario.ts"
-import * as Subjects from "../Subjects.ts"
+import * as Calls from "../subjects/Calls.ts"
 
 const liveKeys = 100_000
+const keys = Array.from({ length: liveKeys }, (_, i) => `bench/${`${i}`.padStart(6, "0")}`)
 
-/** Operations between two looks at the clock: a look costs as much as some of them. */
-const batch = 1000
+/** The keys in no order, over and over. */
+const shuffled = () => {
+  let at = 0
+  return (): string => keys[(at++ * 7919) % liveKeys]!
+}
 
-const memory = Effect.map(Layer.build(MemoryLayer.layer), (context) => Context.get(context, Kv.Kv))
+/** A client of a fresh store. */
+export const memory = Effect.map(Layer.build(Layer.fresh(MemoryLayer.layer)), (context) => Context.get(context, Kv.Kv))
 
-const rowsOf = Effect.fnUntraced(function*(
-  scenario: string,
-  inFlight: number,
-  subjects: ReadonlyArray<{ readonly name: string; readonly op: (i: number) => Effect.Effect<unknown, unknown> }>,
-  options: Measure.Options
-) {
-  const repeated = subjects.map(({ name, op }): Measure.Subject => {
-    let next = 0
-    return {
-      name,
-      op: () =>
-        Effect.gen(function*() {
-          for (let i = 0; i < batch; i++) yield* op(next++)
-        })
-    }
-  })
-  const rows = yield* Measure.alternate(scenario, inFlight, repeated, options)
-  return rows.map((row): Measure.Row => ({
-    ...row,
-    opsPerSecond: row.opsPerSecond * batch,
-    p50Ms: row.p50Ms / batch,
-    p99Ms: row.p99Ms / batch,
-    cpuMicrosPerOp: row.cpuMicrosPerOp / batch
-  }))
+const every = 100
+
+const open = Effect.gen(function*() {
+  const kv = yield* memory
+  const store = Context.get(yield* Layer.build(KeyValueStore.layerMemory), KeyValueStore.KeyValueStore)
+  const map = new Map<string, string>()
+  const keyv = new Keyv<string>()
+  for (const key of keys) {
+    yield* kv.put(key, Calls.value)
+    yield* store.set(key, Calls.value)
+    map.set(key, Calls.value)
+    yield* Effect.promise(() => keyv.set(key, Calls.value))
+  }
+  return { kv, store, map, keyv }
 })
 
-export const store: Scenario = {
-  name: "memory",
-  run: Effect.fnUntraced(function*({ options }) {
-    const kv = yield* memory
-    const peer = Context.get(yield* Layer.build(KeyValueStore.layerMemory), KeyValueStore.KeyValueStore)
-    const map = new Map<string, string>()
-    const keys = Array.from({ length: liveKeys }, (_, i) => `bench/${i}`)
-    const key = (i: number) => keys[(i * 7919) % liveKeys]!
-    for (const key of keys) {
-      map.set(key, Subjects.value)
-      yield* kv.put(key, Subjects.value)
-      yield* peer.set(key, Subjects.value)
-    }
-    const get = yield* rowsOf("memory get", 1, [
-      { name: "KeyValueStore", op: (i) => peer.get(key(i)) },
-      { name: "Map", op: (i) => Effect.sync(() => map.get(key(i))) },
-      { name: "effect-kv", op: (i) => kv.get(key(i)) }
-    ], options)
-    const put = yield* rowsOf("memory put", 1, [
-      { name: "KeyValueStore", op: (i) => peer.set(key(i), Subjects.value) },
-      { name: "Map", op: (i) => Effect.sync(() => map.set(key(i), Subjects.value)) },
-      { name: "effect-kv", op: (i) => kv.put(key(i), Subjects.value) }
-    ], options)
-    return [...get, ...put]
-  })
-}
+type Stores = Effect.Success<typeof open>
 
-export const watchedPuts: Scenario = {
-  name: "memory-watch",
+const scenario = (
+  name: string,
+  subjects: (stores: Stores, next: () => string) => ReadonlyArray<Measure.Subject>,
+  more?: Partial<Measure.Options>
+): Scenario => ({
+  name: `memory-${name}`,
   run: Effect.fnUntraced(function*({ options }) {
-    const subjects: Array<{ readonly name: string; readonly op: (i: number) => Effect.Effect<unknown, unknown> }> = []
-    for (const watches of [0, 1000, 10_000]) {
-      const kv = yield* memory
-      for (let i = 0; i < watches; i++) {
-        yield* kv.subscribe(i % 2 === 0 ? `other/${i}` : KeyRange.prefix(`elsewhere/${i}/`))
-      }
-      subjects.push({ name: `${watches} idle watches`, op: (i) => kv.put(`bench/${i % 1000}`, Subjects.value) })
-    }
-    return yield* rowsOf("memory put beside watches", 1, subjects, options)
+    const stores = yield* open
+    return yield* Measure.alternate(`memory-${name}`, 1, subjects(stores, shuffled()), { ...options, every, ...more })
   })
-}
+})
+
+export const get = scenario("get", ({ keyv, kv, map, store }, next) => [
+  { name: "KeyValueStore", effect: () => store.get(next()) },
+  { name: "Map", sync: () => map.get(next()) },
+  { name: "keyv", promise: () => keyv.get(next()) },
+  { name: "effect-kv", effect: () => kv.get(next()) }
+])
+
+export const put = scenario("put", ({ keyv, kv, map, store }, next) => [
+  { name: "KeyValueStore", effect: () => store.set(next(), Calls.value) },
+  { name: "Map", sync: () => map.set(next(), Calls.value) },
+  { name: "keyv", promise: () => keyv.set(next(), Calls.value) },
+  { name: "effect-kv", effect: () => kv.put(next(), Calls.value) }
+])
+
+const missing = Effect.succeed<string | undefined>(undefined)
+
+/** If a key has the value, write it and read another. */
+export const txn = scenario("txn", ({ keyv, kv, map, store }, next) => [
+  {
+    name: "KeyValueStore",
+    effect: () => {
+      const key = next()
+      return Effect.flatMap(
+        store.get(key),
+        (value) => value === Calls.value ? Effect.andThen(store.set(key, Calls.value), store.get(next())) : missing
+      )
+    }
+  },
+  {
+    name: "Map",
+    sync: () => {
+      const key = next()
+      return map.get(key) === Calls.value ? map.set(key, Calls.value).get(next()) : undefined
+    }
+  },
+  {
+    name: "keyv",
+    promise: async () => {
+      const key = next()
+      if (await keyv.get(key) !== Calls.value) return undefined
+      await keyv.set(key, Calls.value)
+      return keyv.get(next())
+    }
+  },
+  {
+    name: "effect-kv",
+    effect: () => {
+      const key = next()
+      return kv.txn({
+        if: [Compare.value(key, "=", Calls.value)],
+        then: [Op.put(key, Calls.value), Op.get(next())]
+      })
+    }
+  }
+])
+
+/** A hundred keys that follow each other. Who has no order has to look at all. */
+export const range = scenario("range", ({ kv, map }, next) => {
+  const prefix = () => next().slice(0, -2)
+  return [
+    {
+      name: "Map",
+      sync: () => {
+        const wanted = prefix()
+        return [...map].filter(([key]) => key.startsWith(wanted)).sort()
+      }
+    },
+    { name: "effect-kv", effect: () => kv.range(KeyRange.prefix(prefix())) }
+  ]
+}, { every: 1 })

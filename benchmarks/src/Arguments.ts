@@ -1,0 +1,56 @@
+/**
+ * What the command line asks for.
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import { parseArgs } from "node:util"
+import type { Scenario } from "./Scenario.ts"
+
+export interface Arguments {
+  /** Short rounds, and fewer of them. */
+  readonly quick: boolean
+  readonly scenarios: ReadonlyArray<Scenario>
+  /** Where to write the rows as data. */
+  readonly json: string | undefined
+  /** Where to draw the chart. */
+  readonly svg: string | undefined
+  /** Which document's tables to replace. */
+  readonly markdown: string | undefined
+}
+
+export class ArgumentError extends Data.TaggedError("ArgumentError")<{ readonly message: string }> {}
+
+export const usage = `npm run bench -- [--quick] [--only NAME]... [--json FILE] [--svg FILE] [--markdown FILE]`
+
+export const parse = (
+  args: ReadonlyArray<string>,
+  scenarios: ReadonlyArray<Scenario>
+): Effect.Effect<Arguments, ArgumentError> =>
+  Effect.gen(function*() {
+    const { only, ...rest } = yield* Effect.try({
+      try: () => values(args),
+      catch: (cause) => new ArgumentError({ message: `${cause instanceof Error ? cause.message : cause}\n${usage}` })
+    })
+    const unknown = only?.filter((name) => !scenarios.some((scenario) => scenario.name === name)) ?? []
+    if (unknown.length > 0) {
+      return yield* new ArgumentError({
+        message: `there is no scenario ${unknown.map((name) => `"${name}"`).join(", ")}; there are ` +
+          scenarios.map((scenario) => scenario.name).join(", ")
+      })
+    }
+    return { ...rest, scenarios: scenarios.filter(({ name }) => only?.includes(name) ?? true) }
+  })
+
+const values = (args: ReadonlyArray<string>) => {
+  const { json, markdown, only, quick, svg } = parseArgs({
+    args: [...args],
+    options: {
+      quick: { type: "boolean", default: false },
+      only: { type: "string", multiple: true },
+      json: { type: "string" },
+      svg: { type: "string" },
+      markdown: { type: "string" }
+    }
+  }).values
+  return { quick, only, json, svg, markdown }
+}

@@ -1,0 +1,49 @@
+/**
+ * Keeps the numbers of a document: whatever stands between `<!-- measured: NAME -->` and `<!-- /measured -->` is replaced
+ * by what was measured, so that no number is ever copied by hand.
+ *
+ * The names are `machine`, `goals`, and those of scenarios.
+ */
+import * as Effect from "effect/Effect"
+import { readFileSync } from "node:fs"
+import { cpus } from "node:os"
+import type { Verdict } from "./Goals.ts"
+import type { Options } from "./Measure.ts"
+import type { Row } from "./Row.ts"
+import * as Table from "./Table.ts"
+
+/** The document with this run's numbers. A part of which nothing was measured stays as it is. */
+export const update = (
+  file: string,
+  rows: ReadonlyArray<Row>,
+  verdicts: ReadonlyArray<Verdict>,
+  options: Options
+): Effect.Effect<string, unknown> =>
+  Effect.try({
+    try: () =>
+      readFileSync(file, "utf8").replace(parts, (part, begin: string, name: string, end: string) => {
+        const content = contentOf(name, rows, verdicts, options)
+        return content === undefined ? part : `${begin}\n\n${content}\n\n${end}`
+      }),
+    catch: (cause) => cause
+  })
+
+const parts = /(<!-- measured: ([\w-]+) -->)[\s\S]*?(<!-- \/measured -->)/g
+
+const contentOf = (
+  name: string,
+  rows: ReadonlyArray<Row>,
+  verdicts: ReadonlyArray<Verdict>,
+  options: Options
+): string | undefined => {
+  if (name === "machine") return machine(options)
+  if (name === "goals") return verdicts.length === 0 ? undefined : Table.markdown(Table.ofVerdicts(verdicts))
+  const found = rows.filter((row) => row.scenario === name)
+  return found.length === 0 ? undefined : Table.markdown(Table.ofRows(found))
+}
+
+const machine = ({ millis, rounds }: Options): string => {
+  const all = cpus()
+  return `Measured with Node ${process.versions.node} and etcd 3.5 together on ${all.length} cores ` +
+    `(${all[0]?.model.trim() ?? "unknown"}), in ${rounds} rounds of ${millis} ms for each subject.`
+}

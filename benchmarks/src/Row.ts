@@ -1,0 +1,68 @@
+/**
+ * The lines of the result.
+ */
+
+/** What one round of one subject found. */
+export interface Round {
+  readonly opsPerSecond: number
+  /** In milliseconds. */
+  readonly p50Ms: number
+  readonly p99Ms: number
+  /** Of this process, in microseconds. */
+  readonly cpuMicrosPerOp: number
+}
+
+/** A subject in a scenario: the medians of its rounds. */
+export interface Row extends Round {
+  readonly scenario: string
+  readonly subject: string
+  readonly inFlight: number
+  /** The slowest and the fastest round. */
+  readonly opsPerSecondMin: number
+  readonly opsPerSecondMax: number
+  /** What `ratio` compares with: the first subject of the scenario. */
+  readonly ratioTo: string
+  /** Of the operations a second: the median of the rounds' ratios, the least and the greatest. */
+  readonly ratio: number
+  readonly ratioMin: number
+  readonly ratioMax: number
+  readonly rounds: number
+  /** Of a package: its JavaScript, minified, and that compressed. */
+  readonly minifiedBytes?: number
+  readonly gzippedBytes?: number
+}
+
+/** The rows of subjects that took turns. */
+export const rowsOf = (
+  scenario: string,
+  inFlight: number,
+  found: ReadonlyMap<string, ReadonlyArray<Round>>
+): ReadonlyArray<Row> => {
+  const [[ratioTo, first]] = [...found] as [[string, ReadonlyArray<Round>]]
+  return [...found].map(([subject, rounds]): Row => {
+    const rates = rounds.map((round) => round.opsPerSecond)
+    const ratios = rounds.map((round, i) => round.opsPerSecond / first[i]!.opsPerSecond)
+    return {
+      scenario,
+      subject,
+      inFlight,
+      opsPerSecond: median(rates),
+      p50Ms: median(rounds.map((round) => round.p50Ms)),
+      p99Ms: median(rounds.map((round) => round.p99Ms)),
+      cpuMicrosPerOp: median(rounds.map((round) => round.cpuMicrosPerOp)),
+      opsPerSecondMin: Math.min(...rates),
+      opsPerSecondMax: Math.max(...rates),
+      ratioTo,
+      ratio: median(ratios),
+      ratioMin: Math.min(...ratios),
+      ratioMax: Math.max(...ratios),
+      rounds: rounds.length
+    }
+  })
+}
+
+export const median = (values: ReadonlyArray<number>): number => {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length >>> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}

@@ -1,0 +1,28 @@
+/**
+ * The scenarios, in the order they run.
+ */
+import type { Scenario } from "../Scenario.ts"
+import * as calls from "./calls.ts"
+import * as folds from "./folds.ts"
+import * as locks from "./locks.ts"
+import * as memory from "./memory.ts"
+import * as memoryWatches from "./memoryWatches.ts"
+import { packages } from "./packages.ts"
+import * as watches from "./watches.ts"
+
+export const scenarios: ReadonlyArray<Scenario> = [
+  ...calls.all,
+  folds.get,
+  folds.put,
+  locks.lock,
+  locks.handOver,
+  watches.replay,
+  watches.latency,
+  memory.get,
+  memory.put,
+  memory.txn,
+  memory.range,
+  memoryWatches.fanOut,
+  memoryWatches.idle,
+  packages
+]

@@ -1,0 +1,103 @@
+/**
+ * What a package costs before it does anything: how long a fresh Node takes to import it, and how large it is, minified
+ * and compressed.
+ *
+ * Measured on what is published: the compiled packages, arranged as an installation would. An operation is an import,
+ * `effect` and all else it needs included. The size is the package's own JavaScript, without its dependencies.
+ */
+import * as Effect from "effect/Effect"
+import { execFile } from "node:child_process"
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { gzipSync } from "node:zlib"
+import { rolldown } from "rolldown"
+import * as Measure from "../Measure.ts"
+import type { Round } from "../Row.ts"
+import type { Scenario } from "../Scenario.ts"
+
+const root = fileURLToPath(new URL("../../..", import.meta.url))
+const installation = join(root, "benchmarks/build/installation")
+
+const subjects: ReadonlyArray<{ readonly name: string; readonly modules: ReadonlyArray<string> }> = [
+  { name: "etcd3", modules: ["etcd3"] },
+  { name: "@effect-kv/core", modules: ["@effect-kv/core"] },
+  { name: "@effect-kv/memory", modules: ["@effect-kv/memory"] },
+  { name: "core + memory", modules: ["@effect-kv/core", "@effect-kv/memory"] },
+  { name: "@effect-kv/etcd", modules: ["@effect-kv/etcd"] }
+]
+
+export const packages: Scenario = {
+  name: "packages",
+  run: Effect.fnUntraced(function*({ options }) {
+    yield* Effect.tryPromise(() => run("tsc", ["-b", join(root, "tsconfig.build.json")], { cwd: root }))
+    yield* Effect.try({ try: install, catch: (cause) => cause })
+    yield* Effect.forEach(subjects, ({ modules }) => timedImport(modules), { discard: true })
+    const rows = yield* Measure.takeTurns(
+      "packages",
+      1,
+      options.rounds + 2,
+      subjects.map(({ modules, name }) => ({ name, round: timedImport(modules) }))
+    )
+    return yield* Effect.forEach(rows, (row, i) => {
+      const own = subjects[i]!.modules.filter((name) => name.startsWith("@effect-kv/"))
+      return own.length === 0 ? Effect.succeed(row) : Effect.map(bundled(own), (sizes) => ({ ...row, ...sizes }))
+    })
+  })
+}
+
+const run = promisify(execFile)
+
+interface Manifest {
+  readonly dependencies?: Readonly<Record<string, string>>
+  readonly publishConfig: object
+}
+
+/** Lays the packages out as a package manager would: by their published manifests, with the compiled code. */
+const install = (): void => {
+  rmSync(installation, { recursive: true, force: true })
+  for (const name of ["core", "memory", "etcd"]) {
+    const from = join(root, "packages", name)
+    const to = join(installation, "node_modules/@effect-kv", name)
+    mkdirSync(to, { recursive: true })
+    const manifest = JSON.parse(readFileSync(join(from, "package.json"), "utf8")) as Manifest
+    writeFileSync(join(to, "package.json"), JSON.stringify({ ...manifest, ...manifest.publishConfig }))
+    cpSync(join(from, "dist"), join(to, "dist"), { recursive: true })
+    for (const dependency of Object.keys(manifest.dependencies ?? {})) {
+      const installed = join(from, "node_modules", dependency)
+      const link = join(to, "node_modules", dependency)
+      if (dependency.startsWith("@effect-kv/") || !existsSync(installed)) continue
+      mkdirSync(dirname(link), { recursive: true })
+      symlinkSync(installed, link)
+    }
+  }
+}
+
+const timedImport = (modules: ReadonlyArray<string>): Effect.Effect<Round, unknown> =>
+  Effect.tryPromise(async () => {
+    const imports = modules.map((name) => `await import(${JSON.stringify(name)})`).join("; ")
+    const code = `const cpu = process.cpuUsage(), started = performance.now(); ${imports};
+      const millis = performance.now() - started, { user, system } = process.cpuUsage(cpu);
+      console.log(JSON.stringify([millis, user + system]))`
+    const { stdout } = await run(process.execPath, ["--input-type=module", "-e", code], { cwd: installation })
+    const [millis, cpuMicrosPerOp] = JSON.parse(stdout) as [number, number]
+    return { opsPerSecond: 1000 / millis, p50Ms: millis, p99Ms: millis, cpuMicrosPerOp }
+  })
+
+/** All of the packages' exports, in one file. */
+const bundled = (names: ReadonlyArray<string>) =>
+  Effect.tryPromise(async () => {
+    const entry = join(installation, "entry.js")
+    writeFileSync(entry, names.map((name) => `export * from ${JSON.stringify(name)}\n`).join(""))
+    const isOwn = (id: string) => names.some((name) => id === name || id.startsWith(`${name}/`))
+    const bundle = await rolldown({
+      input: entry,
+      platform: "node",
+      external: (id) => /^[@a-z]/.test(id) && !isOwn(id)
+    })
+    const { output } = await bundle.generate({ format: "esm", minify: true, codeSplitting: false })
+    await bundle.close()
+    const code = output.map((chunk) => chunk.type === "chunk" ? chunk.code : "").join("")
+    return { minifiedBytes: Buffer.byteLength(code), gzippedBytes: gzipSync(code, { level: 9 }).length }
+  })

@@ -32,7 +32,7 @@ export const alternate = Effect.fnUntraced(function*(
   subjects: ReadonlyArray<Subject>,
   options: Options
 ) {
-  for (const subject of subjects) yield* closedLoop(subject, inFlight, options.millis / 2, options.every)
+  yield* warmUp(inFlight, subjects, options.millis / 2, options.every)
   return yield* takeTurns(
     scenario,
     inFlight,
@@ -43,6 +43,10 @@ export const alternate = Effect.fnUntraced(function*(
     }))
   )
 })
+
+/** Lets each run until its connection is open and its code compiled. */
+export const warmUp = (inFlight: number, subjects: ReadonlyArray<Subject>, millis: number, every?: number) =>
+  Effect.forEach(subjects, (subject) => closedLoop(subject, inFlight, millis, every), { discard: true })
 
 /** Something that is measured as a whole. */
 export interface Contestant<E, R> {
@@ -152,8 +156,9 @@ export class Stopwatch {
   }
 }
 
-/** Before each round, so that nobody pays for another's garbage. */
+/** Before each round, so that nobody pays for another's garbage; and nobody's code goes, for not having been used since. */
 const collectGarbage: () => void = (() => {
   setFlagsFromString("--expose-gc")
+  setFlagsFromString("--no-flush-bytecode")
   return runInNewContext("gc") as () => void
 })()

@@ -25,17 +25,17 @@ const scenario = (name: Name): Scenario => ({
     const { endpoints } = yield* etcd
     const kv = yield* effectKv.open(endpoints)
     const client = yield* etcd3.open(endpoints)
+    const ours: Measure.Subject = { name: "effect-kv", ...effectKv.calls("fold", kv)[name] }
     const rows: Array<Row> = []
     for (const loop of loops) {
       const inFlight = loop * perTxn
       for (let caller = 0; caller < inFlight; caller++) yield* kv.put(Calls.key(caller), Calls.value)
+      yield* bare(client, name, loop, options.millis * 2)
+      yield* Measure.warmUp(inFlight, [ours], options.millis * 2)
       rows.push(
         ...yield* Measure.takeTurns(`fold-share-${name}`, inFlight, options.rounds + 1, [
           { name: "etcd3 raw", round: bare(client, name, loop, options.millis) },
-          {
-            name: "effect-kv",
-            round: Measure.closedLoop({ name, ...effectKv.calls("fold", kv)[name] }, inFlight, options.millis)
-          }
+          { name: ours.name, round: Measure.closedLoop(ours, inFlight, options.millis) }
         ])
       )
     }

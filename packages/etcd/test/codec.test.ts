@@ -14,9 +14,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type * as etcd3 from "etcd3"
 import { Host } from "etcd3/lib/connection-pool.js"
 import * as codec from "../src/internal/codec.ts"
+import * as responses from "../src/internal/responses.ts"
 import { reason, services } from "./support/client.ts"
 
 const definition = ((): grpc.ServiceDefinition => {
@@ -30,9 +30,8 @@ const definition = ((): grpc.ServiceDefinition => {
 const received = <A>(method: string, request: A): A =>
   definition[method]!.requestDeserialize(definition[method]!.requestSerialize(request)) as A
 
-/** What a client would read of a response. */
-const answered = <A>(method: string, response: unknown): A =>
-  definition[method]!.responseDeserialize(definition[method]!.responseSerialize(response)) as A
+/** What a server would answer. */
+const answered = (method: string, response: unknown): Buffer => definition[method]!.responseSerialize(response)
 
 const keys = [
   "\u0000",
@@ -122,7 +121,7 @@ describe("integers", () => {
         version: "1",
         lease: `${n}`
       }
-      const response = codec.decodeRange(answered("Range", { header: { revision: `${n}` }, kvs: [kv], count: "1" }))
+      const response = responses.decodeRange(answered("Range", { header: { revision: `${n}` }, kvs: [kv], count: "1" }))
       assert.strictEqual(response.revision, n)
       const [entry] = response.entries
       assert.deepStrictEqual([entry!.createRevision, entry!.modRevision, entry!.lease], [n, n, Option.some(n)])
@@ -174,7 +173,7 @@ describe("operations", () => {
 
   it("nested in transactions answer in their places, at the transaction's revision", () => {
     const header = { revision: "9" }
-    const response = codec.decodeTxn(answered<etcd3.ITxnResponse>("Txn", {
+    const response = responses.decodeTxn(answered("Txn", {
       header,
       succeeded: true,
       responses: [

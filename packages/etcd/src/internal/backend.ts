@@ -9,10 +9,13 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../EtcdClient.ts"
 import * as codec from "./codec.ts"
+import type { NotUtf8 } from "./codec.ts"
 import * as connection from "./connection.ts"
-import { decoded } from "./decoded.ts"
+import { decoded, orNotUtf8 } from "./decoded.ts"
 import type { Kind } from "./errors.ts"
 import * as leases from "./leases.ts"
+import type { Call } from "./requests.ts"
+import * as responses from "./responses.ts"
 import type { Settings } from "./settings.ts"
 import * as watch from "./watch.ts"
 
@@ -39,28 +42,29 @@ const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
   if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
   switch (op._tag) {
     case "Range": {
-      const send = connection.kv((service) => service.range, codec.encodeRange(op))
-      return carry(to, { name: "range", kind: "read", hasLeader: op.serializable !== true, send }, codec.decodeRange)
+      const send = connection.kv((service) => service.range, decodeRange, codec.encodeRange(op))
+      return carry(to, { name: "range", kind: "read", hasLeader: op.serializable !== true, send })
     }
     case "Put": {
-      const send = connection.kv((service) => service.put, codec.encodePut(op))
-      return carry(to, { name: "put", kind: "write", hasLeader: true, send }, codec.decodePut)
+      const send = connection.kv((service) => service.put, decodePut, codec.encodePut(op))
+      return carry(to, { name: "put", kind: "write", hasLeader: true, send })
     }
     case "Delete": {
-      const send = connection.kv((service) => service.deleteRange, codec.encodeDelete(op))
-      return carry(to, { name: "delete", kind: "write", hasLeader: true, send }, codec.decodeDelete)
+      const send = connection.kv((service) => service.deleteRange, decodeDelete, codec.encodeDelete(op))
+      return carry(to, { name: "delete", kind: "write", hasLeader: true, send })
     }
     case "Txn": {
       const kind: Kind = Op.isWrite(op) ? "write" : "read"
-      const send = connection.kv((service) => service.txn, codec.encodeTxn(op))
-      return carry(to, { name: "txn", kind, hasLeader: true, send }, codec.decodeTxn)
+      const send = connection.kv((service) => service.txn, decodeTxn, codec.encodeTxn(op))
+      return carry(to, { name: "txn", kind, hasLeader: true, send })
     }
   }
 }
 
-const carry = <Response, A>(
-  to: connection.Connection,
-  call: Parameters<typeof to.run<Response>>[0],
-  decode: (response: Response) => A
-): Effect.Effect<A, KvError.KvError> =>
-  Effect.flatMap(to.run(call), (response) => decoded(call.kind, () => decode(response)))
+const decodeRange = orNotUtf8(responses.decodeRange)
+const decodePut = orNotUtf8(responses.decodePut)
+const decodeDelete = orNotUtf8(responses.decodeDelete)
+const decodeTxn = orNotUtf8(responses.decodeTxn)
+
+const carry = <A>(to: connection.Connection, call: Call<A | NotUtf8>): Effect.Effect<A, KvError.KvError> =>
+  Effect.flatMap(to.run(call), (answer) => decoded(call.kind, answer))

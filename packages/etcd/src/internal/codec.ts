@@ -1,14 +1,13 @@
 /**
- * Operations as etcd's messages, and etcd's messages as responses.
+ * Operations as etcd's messages. Responses are in `responses.ts`.
  *
  * Keys are strings here and bytes there. A key of somebody else's that is not UTF-8 has no string that stands for it, so
  * an answer that holds one cannot be given: `NotUtf8` is thrown, and turned into a failure where answers are received.
  */
 import type { Compare, Operator } from "@effect-kv/core/Compare"
-import * as Entry from "@effect-kv/core/Entry"
+import type * as Entry from "@effect-kv/core/Entry"
 import type { KeyRange } from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
-import * as Option from "effect/Option"
 import * as etcd3 from "etcd3"
 
 /** A key in an answer is not UTF-8. */
@@ -148,63 +147,4 @@ const encodeCompare = (compare: Compare): etcd3.ICompare => {
     case "Lease":
       return { key, result, target: etcd3.CompareTarget.Lease, lease: compare.value.toString() }
   }
-}
-
-/** An entry out of etcd's message. */
-export const decodeEntry = (kv: etcd3.IKeyValue): Entry.Entry =>
-  Entry.make({
-    key: decodeKey(kv.key),
-    value: kv.value,
-    createRevision: BigInt(kv.create_revision),
-    modRevision: BigInt(kv.mod_revision),
-    version: Number(kv.version),
-    lease: kv.lease === "0" ? 0n : BigInt(kv.lease)
-  })
-
-const decodeEntryOption = (kv: etcd3.IKeyValue | null): Option.Option<Entry.Entry> =>
-  kv === null ? Option.none() : Option.some(decodeEntry(kv))
-
-const revisionOf = (response: { readonly header: etcd3.IResponseHeader }): bigint => BigInt(response.header.revision)
-
-export const decodeRange = (
-  response: etcd3.IRangeResponse,
-  revision = revisionOf(response)
-): Op.RangeResponse => ({
-  _tag: "Range",
-  revision,
-  entries: response.kvs.map(decodeEntry),
-  count: Number(response.count),
-  more: response.more
-})
-
-export const decodePut = (response: etcd3.IPutResponse, revision = revisionOf(response)): Op.PutResponse => ({
-  _tag: "Put",
-  revision,
-  previous: decodeEntryOption(response.prev_kv)
-})
-
-export const decodeDelete = (
-  response: etcd3.IDeleteRangeResponse,
-  revision = revisionOf(response)
-): Op.DeleteResponse => ({
-  _tag: "Delete",
-  revision,
-  deleted: Number(response.deleted),
-  previous: response.prev_kvs.map(decodeEntry)
-})
-
-/** Responses within a transaction have no header of their own that means anything: their revision is its. */
-export const decodeTxn = (response: etcd3.ITxnResponse, revision = revisionOf(response)): Op.TxnResponse => ({
-  _tag: "Txn",
-  revision,
-  succeeded: response.succeeded,
-  responses: response.responses.map((inner) => decodeOp(inner, revision))
-})
-
-/** Of the kinds of responses exactly one is there. etcd3's types say that all are. */
-const decodeOp = (response: Partial<etcd3.IResponseOp>, revision: bigint): Op.Response<Op.Op> => {
-  if (response.response_range) return decodeRange(response.response_range, revision)
-  if (response.response_put) return decodePut(response.response_put, revision)
-  if (response.response_delete_range) return decodeDelete(response.response_delete_range, revision)
-  return decodeTxn(response.response_txn!, revision)
 }

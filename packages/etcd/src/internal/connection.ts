@@ -66,12 +66,22 @@ export interface Connection {
   readonly shutdown: Effect.Effect<void>
 }
 
-/** A request of one message, answered by one, to the KV service. */
-export const kv = <Request, Response>(
-  method: (service: KvService) => Unary<Request, Response>,
+/** A request of one message to the KV service, answered by one that is decoded as told. */
+export const kv = <Request, A>(
+  method: (service: KvService) => Unary<Request, unknown>,
+  decode: (message: Buffer) => A,
   request: Request
-): requests.Call<Response>["send"] =>
-(endpoint, options, attempt) => call.unary(endpoint.kv, method(endpoint.kv), request, options, attempt)
+): requests.Call<A>["send"] =>
+(endpoint, options, attempt) =>
+  call.unary(endpoint.kv, decodedBy(decode, method(endpoint.kv)), request, options, attempt)
+
+/** The method with another decoder than etcd3's. */
+const decodedBy = <Request, A>(decode: (message: Buffer) => A, method: Unary<Request, unknown>): Unary<Request, A> => {
+  const { path, requestSerialize } = method as unknown as grpc.MethodDefinition<Request, unknown>
+  return function(this: grpc.Client, request, metadata, options, callback) {
+    return this.makeUnaryRequest(path, requestSerialize, decode, request, metadata, options, callback)
+  }
+}
 
 /** A request of one message, answered by one, to the Lease service. */
 export const lease = <Request, Response>(

@@ -12,7 +12,7 @@ import type * as etcd3 from "etcd3"
 import * as call from "./call.ts"
 import { decodeKey } from "./codec.ts"
 import * as connection from "./connection.ts"
-import { decoded } from "./decoded.ts"
+import { decoded, orNotUtf8 } from "./decoded.ts"
 import * as errors from "./errors.ts"
 
 type Leases = Pick<KvBackend, "leaseGrant" | "leaseKeepAlive" | "leaseRevoke" | "leaseTimeToLive">
@@ -121,10 +121,12 @@ const timeToLive = Effect.fnUntraced(
       id,
       grantedTtl: Duration.seconds(Number(response.grantedTTL)),
       remaining: Duration.seconds(Number(response.TTL)),
-      keys: yield* decoded("read", () => response.keys.map(decodeKey).sort(KeyRange.compareKeys))
+      keys: yield* decoded("read", decodeKeys(response.keys))
     }
   }
 )
+
+const decodeKeys = orNotUtf8((keys: ReadonlyArray<Buffer>) => keys.map(decodeKey).sort(KeyRange.compareKeys))
 
 const notFound = (id: bigint): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.LeaseNotFound({ message: `the lease ${id.toString(16)} does not exist` }))

@@ -1,0 +1,92 @@
+/**
+ * Reads protobuf's wire format. What is no message throws.
+ */
+export class Reader {
+  readonly bytes: Buffer
+  position = 0
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+  }
+
+  /** A number below 2^53; more is an error. */
+  varint(): number {
+    const bytes = this.bytes
+    let byte = bytes[this.position++]!
+    if (byte < 0x80) return byte
+    let value = byte & 0x7f
+    let factor = 0x80
+    do {
+      byte = bytes[this.position++]!
+      value += (byte & 0x7f) * factor
+      factor *= 0x80
+    } while (byte >= 0x80)
+    if (!(value <= Number.MAX_SAFE_INTEGER)) throw new Error("a number of more than 53 bits")
+    return value
+  }
+
+  /** An int64 that is small, or negative. Revisions stay below 2^53 for longer than etcd will be around. */
+  int64(): number {
+    const start = this.position
+    let length = 1
+    while (this.bytes[this.position++]! >= 0x80) length++
+    this.position = start
+    return length < 10 ? this.varint() : Number(this.bigint64())
+  }
+
+  /** An int64, exactly. */
+  bigint(): bigint {
+    const bytes = this.bytes
+    let value = 0
+    let factor = 1
+    // What seven bytes hold is no more than 49 bits.
+    for (let i = this.position, end = i + 7; i < end; i++, factor *= 0x80) {
+      const byte = bytes[i]!
+      value += (byte & 0x7f) * factor
+      if (byte < 0x80) {
+        this.position = i + 1
+        return BigInt(value)
+      }
+    }
+    return this.bigint64()
+  }
+
+  bigint64(): bigint {
+    let value = 0n
+    let shift = 0n
+    let byte: number
+    do {
+      byte = this.bytes[this.position++]!
+      value |= BigInt(byte & 0x7f) << shift
+      shift += 7n
+    } while (byte >= 0x80)
+    return BigInt.asIntN(64, value)
+  }
+
+  /** Reads a length. Where what has this length ends. */
+  end(): number {
+    const length = this.varint()
+    const end = this.position + length
+    if (end > this.bytes.length) throw new Error("a field that goes beyond its message")
+    return end
+  }
+
+  skip(tag: number): void {
+    switch (tag & 7) {
+      case 0:
+        this.bigint64()
+        break
+      case 1:
+        this.position += 8
+        break
+      case 2:
+        this.position = this.end()
+        break
+      case 5:
+        this.position += 4
+        break
+      default:
+        throw new Error("an unknown wire type")
+    }
+  }
+}

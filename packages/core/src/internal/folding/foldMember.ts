@@ -19,7 +19,7 @@ export interface Member {
   /** When it came, in milliseconds of the monotonic clock. */
   readonly since: number
   readonly deadline: Duration.Duration
-  state: "New" | "Waiting" | "Sent" | "Gone"
+  state: "Waiting" | "Sent" | "Gone"
 }
 
 export const now = ({ fiber }: Pick<Member, "fiber">): number =>

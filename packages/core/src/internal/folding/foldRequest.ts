@@ -19,10 +19,10 @@ export interface Request {
   readonly context: Context.Context<never>
 }
 
-/** One operation as it is; who did not wait has its deadline from the backend, as if nothing were in between. */
-export const alone = (backend: KvBackend, member: Member, hasWaited: boolean): Request => ({
+/** One operation as it is, in what is left of its time. */
+export const alone = (backend: KvBackend, member: Member): Request => ({
   effect: Effect.map(Effect.suspend(() => backend.execute(member.op)), (response) => [response]),
-  context: hasWaited ? withDeadline(member.fiber.context, remaining([member])) : member.fiber.context
+  context: withDeadline(member.fiber.context, remaining([member]))
 })
 
 /** Several as one transaction. It has the time of the most patient, and nobody's span. */

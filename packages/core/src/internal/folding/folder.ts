@@ -42,15 +42,16 @@ export const make = (backend: KvBackend, options: FolderOptions) => {
     return lanes
   }
   return (op: Op.Op, footprint: Footprint): Answer =>
-    Effect.withFiber((fiber) =>
-      Effect.callback((resume) => {
-        const folder = lanesOf(fiber.getRef(Clock.Clock))[footprint.lane]
+    Effect.withFiber((fiber) => {
+      const folder = lanesOf(fiber.getRef(Clock.Clock))[footprint.lane]
+      if (folder.isIdle) return folder.direct(op)
+      return Effect.callback((resume) => {
         const deadline = fiber.getRef(Deadline.Deadline) ?? options.deadline
-        const member: Member = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "New" }
+        const member: Member = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "Waiting" }
         folder.enter(member)
         return folder.leave(member)
       })
-    )
+    })
 }
 
 /** How long somebody waits for company at most, in milliseconds: a store that answers slowly is asked for more at once. */
@@ -72,9 +73,15 @@ class Folder {
   #line: Array<Member> = []
   /** How many of those in line are not gone. */
   #waiting = 0
+  /** How many calls are under way that found nothing else so, in their callers' own fibers. */
+  #direct = 0
   readonly #batches = new Set<Batch>()
   #isFlushDue = false
   #isFlushing = false
+  /** Whether answers are being handed on: until all have been, nothing is sent. */
+  #isAnswering = false
+  /** Those who are likely to leave before they would need an alarm. */
+  readonly #arrived: Array<Member> = []
   #alarm: { readonly at: number; readonly fiber: Fiber.Fiber<unknown, unknown> } | undefined = undefined
 
   constructor(backend: KvBackend, options: FolderOptions) {
@@ -82,13 +89,41 @@ class Folder {
     this.#options = options
   }
 
+  /** Whether nothing is under way and nobody waits. */
+  get isIdle(): boolean {
+    return this.#inFlight === 0 && this.#waiting === 0
+  }
+
+  get #inFlight(): number {
+    return this.#direct + this.#batches.size
+  }
+
+  /** For a caller that finds it idle: as if nothing were in between, but that others see it under way. */
+  direct(op: Op.Op): Answer {
+    let hasBegun = false
+    const execute = Effect.suspend(() => {
+      hasBegun = true
+      this.#direct++
+      return this.#backend.execute(op)
+    })
+    return Effect.onExit(execute, (exit) => {
+      if (!hasBegun) return Effect.void
+      if (exit._tag === "Success") this.#answerSize.observe([exit.value])
+      this.#direct--
+      this.#flush()
+      this.#disarm()
+      return Effect.void
+    })
+  }
+
   enter(member: Member): void {
-    if (this.#batches.size === 0 && this.#waiting === 0) return this.#send([member])
-    member.state = "Waiting"
     this.#waiting++
     this.#line.push(member)
-    this.#setAlarm(member, Math.min(member.since + patience, endOf(member)))
-    if (this.#batches.size >= this.#options.maxInFlight || this.#isFlushDue) return
+    if (!this.#isAnswering && this.#inFlight >= this.#options.maxInFlight) {
+      return this.#setAlarm(member, dueAt(member))
+    }
+    this.#arrived.push(member)
+    if (this.#isAnswering || this.#isFlushDue) return
     // There is room for another request: it leaves when everybody who is about to call has done so.
     this.#isFlushDue = true
     member.fiber.currentDispatcher.scheduleTask(() => {
@@ -127,8 +162,9 @@ class Folder {
     // What is answered at once, as by a client that was closed, comes here again from within: it is for the loop to go on.
     if (this.#isFlushing) return
     this.#isFlushing = true
-    while (this.#waiting > 0 && this.#batches.size < this.#options.maxInFlight) this.#sendNext()
+    while (this.#waiting > 0 && this.#inFlight < this.#options.maxInFlight) this.#sendNext()
     this.#isFlushing = false
+    for (const member of this.#arrived.splice(0)) if (member.state === "Waiting") this.#setAlarm(member, dueAt(member))
   }
 
   #sendNext(): void {
@@ -145,10 +181,12 @@ class Folder {
     const batch: Batch = { members, departure: new Departure(mustNotLeave), fiber: undefined }
     this.#batches.add(batch)
     const { context, effect } = members.length === 1
-      ? foldRequest.alone(this.#backend, first, first.state !== "New")
+      ? foldRequest.alone(this.#backend, first)
       : foldRequest.together(this.#backend, members, batch.departure)
-    // Who waited has set the alarm, which goes on for as long as a deadline is to be looked after.
-    for (const member of members) member.state = "Sent"
+    for (const member of members) {
+      member.state = "Sent"
+      if (members.length > 1) this.#setAlarm(member, endOf(member))
+    }
     const fiber = batch.fiber = Effect.runForkWith(context)(effect)
     fiber.addObserver((exit) => this.#answered(batch, exit))
   }
@@ -158,6 +196,7 @@ class Folder {
    * so that what they ask next leaves together too.
    */
   #answered(batch: Batch, exit: Exit.Exit<ReadonlyArray<Op.Response<Op.Op>>, KvError.KvError>): void {
+    this.#isAnswering = true
     if (exit._tag === "Success") {
       this.#answerSize.observe(exit.value)
       batch.members.forEach((member, i) => this.#answer(member, Effect.succeed(exit.value[i]!)))
@@ -168,6 +207,7 @@ class Folder {
     } else {
       for (const member of batch.members) this.#answer(member, exit as Exit.Failure<never, KvError.KvError>)
     }
+    this.#isAnswering = false
     this.#batches.delete(batch)
     this.#flush()
     this.#disarm()
@@ -213,10 +253,7 @@ class Folder {
     const isOverdue = (member: Member): boolean => !isGone(member) && member.since + patience <= time
     while (this.#line.some(isOverdue)) this.#sendNext()
     for (const member of this.#timed()) {
-      this.#setAlarm(
-        member,
-        member.state === "Waiting" ? Math.min(member.since + patience, endOf(member)) : endOf(member)
-      )
+      this.#setAlarm(member, member.state === "Waiting" ? dueAt(member) : endOf(member))
     }
   }
 
@@ -229,5 +266,8 @@ class Folder {
     return [...this.#batches].filter(({ members }) => members.length > 1)
   }
 }
+
+/** When something has to be done about one that waits. */
+const dueAt = (member: Member): number => Math.min(member.since + patience, endOf(member))
 
 const isGone = (member: Member): boolean => member.state === "Gone"

@@ -1,0 +1,64 @@
+/**
+ * The benchmark does what its options say. What it finds is not judged here: a busy machine must fail no test.
+ */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { execFile } from "node:child_process"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { scenarios } from "../src/scenarios/all.ts"
+
+const program = fileURLToPath(new URL("../src/main.ts", import.meta.url))
+
+/** Runs the benchmark, killed when the test ends. */
+const bench = (...args: ReadonlyArray<string>) =>
+  Effect.callback<{ readonly failed: boolean; readonly output: string }>((resume) => {
+    const child = execFile(process.execPath, [program, ...args], (error, stdout, stderr) => {
+      resume(Effect.succeed({ failed: error !== null, output: stdout + stderr }))
+    })
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-kv-bench-"))),
+  (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+)
+
+it.live(
+  "one scenario, quickly: a row for each subject at each number in flight, a chart, and the goals that it is for",
+  () =>
+    Effect.gen(function*() {
+      const out = yield* folder
+      const [json, svg] = [join(out, "rows.json"), join(out, "chart.svg")]
+      const { failed, output } = yield* bench("--quick", "--only", "put", "--json", json, "--svg", svg)
+      assert.isFalse(failed, output)
+      const rows = JSON.parse(readFileSync(json, "utf8")) as ReadonlyArray<Record<string, unknown>>
+      assert.deepStrictEqual(
+        new Set(rows.map((row) => row.subject)),
+        new Set(["etcd3", "etcd3 raw", "grpc-js", "effect-kv unfolded", "effect-kv"])
+      )
+      assert.deepStrictEqual(new Set(rows.map((row) => row.inFlight)), new Set([1, 64, 256]))
+      assert.strictEqual(rows.length, 15)
+      for (const row of rows) {
+        assert.strictEqual(row.scenario, "put")
+        for (const field of ["opsPerSecond", "p50Ms", "p99Ms", "cpuMicrosPerOp", "ratio"]) {
+          const value = row[field]
+          assert.isTrue(typeof value === "number" && Number.isFinite(value) && value > 0, `${field} is ${value}`)
+        }
+      }
+      assert.include(readFileSync(svg, "utf8"), ">put</text>")
+      assert.match(output, /^put, 256 in flight: throughput against etcd3 +at least 15x +\S+x .* +(yes|NO)$/m)
+      assert.notInclude(output, "get, 256 in flight")
+    }),
+  120_000
+)
+
+it.live("a scenario that there is not is refused, with the names of those there are", () =>
+  Effect.gen(function*() {
+    const { failed, output } = yield* bench("--only", "gets")
+    assert.isTrue(failed)
+    assert.include(output, `there is no scenario "gets"`)
+    for (const { name } of scenarios) assert.include(output, name)
+  }))

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import { client, reason, timed } from "./support/client.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
@@ -204,7 +205,14 @@ describe("unreachable endpoints", () => {
       yield* silent.blackhole()
       const endpoints = ["http://127.0.0.1:1", "http://name.invalid:2379", silent.endpoint]
       const kv = yield* client({ endpoints, deadline: "1 second" })
-      for (const call of [kv.get("a"), kv.put("a", "1"), kv.backend.leaseGrant({ ttl: "5 seconds" })]) {
+      // What keeps a user from getting a token keeps all else.
+      const user = yield* client({
+        endpoints,
+        deadline: "1 second",
+        auth: { username: "app", password: Redacted.make("hunter2") }
+      })
+      const calls = [kv.get("a"), kv.put("a", "1"), kv.backend.leaseGrant({ ttl: "5 seconds" }), user.put("a", "1")]
+      for (const call of calls) {
         const [elapsed, failure] = yield* timed(
           reason<unknown>(call as Effect.Effect<unknown, KvError>)
         )

@@ -1,12 +1,14 @@
 /**
  * TLS and mutual TLS, right and wrong, against real servers.
  */
-import type * as Kv from "@effect-kv/core/Kv"
+import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
-import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -65,13 +67,14 @@ const works = Effect.fnUntraced(function*(kv: Kv.Kv) {
   assert.deepStrictEqual(yield* kv.get("tls"), Option.some("yes"))
 })
 
+/** A busy machine may not have come to any result by the deadline; connecting goes on until the next call. */
+const untilTried = (failing: Effect.Effect<KvError.Reason, unknown>) =>
+  Effect.repeat(failing, { until: ({ message }) => !message.includes("not connected yet") })
+
 /** Why a client with these options cannot be used: neither for a read nor for a write, which is known not to have left. */
 const refused = Effect.fnUntraced(function*(options: EtcdLayer.Options) {
   const kv = yield* client({ deadline: "700 millis", ...options })
-  // A busy machine may not have come to any result by the deadline; the connection is made further until the next call.
-  const failure = yield* Effect.repeat(reason(kv.put("tls", "no")), {
-    until: ({ message }) => !message.includes("not connected yet")
-  })
+  const failure = yield* untilTried(reason(kv.put("tls", "no")))
   assert.strictEqual(failure._tag, "Unavailable")
   assert.strictEqual(failure.outcome, "NotApplied")
   assert.strictEqual((yield* reason(kv.get("tls")))._tag, "Unavailable")
@@ -128,6 +131,53 @@ layer(servers, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         const { cert, key } = yield* authority.client()
         const tls = { ca: authority.ca.cert, certificate: cert, key: Redacted.make(key) }
         yield* works(yield* client({ endpoints: [endpoint], tls }))
+      }))
+
+    it.effect("can be had from Config, with every other option", () =>
+      Effect.gen(function*() {
+        const { authority, endpoint } = yield* Mutual
+        const { cert, key } = yield* authority.client()
+        const layer = EtcdLayer.layerConfig({
+          endpoints: Config.map(Config.String("ENDPOINTS"), (endpoints) => endpoints.split(",")),
+          prefix: Config.String("PREFIX"),
+          tls: {
+            ca: Config.String("CA"),
+            certificate: Config.String("CERTIFICATE"),
+            key: Config.Redacted("KEY"),
+            serverName: Config.option(Config.String("SERVER_NAME")).pipe(Config.map(Option.getOrUndefined)),
+            insecureSkipVerify: Config.Boolean("INSECURE")
+          },
+          auth: { username: Config.String("USERNAME"), password: Config.Redacted("PASSWORD") },
+          deadline: Config.Duration("DEADLINE"),
+          keepAlive: { time: Config.Duration("KEEPALIVE_TIME"), timeout: Config.Duration("KEEPALIVE_TIMEOUT") },
+          tracing: Config.Boolean("TRACING"),
+          folding: Config.map(Config.Boolean("FOLDING"), (isOn) => isOn && { maxOps: 64 })
+        })
+        const variables = {
+          ENDPOINTS: endpoint,
+          PREFIX: "configured/",
+          CA: authority.ca.cert,
+          CERTIFICATE: cert,
+          KEY: key,
+          INSECURE: "false",
+          USERNAME: "nobody",
+          PASSWORD: "hunter2",
+          DEADLINE: "7 seconds",
+          KEEPALIVE_TIME: "20 seconds",
+          KEEPALIVE_TIMEOUT: "3 seconds",
+          TRACING: "false",
+          FOLDING: "true"
+        }
+        const provided = (more: Record<string, string>) =>
+          Effect.map(
+            Layer.build(
+              Layer.provide(layer, ConfigProvider.layer(ConfigProvider.fromUnknown({ ...variables, ...more })))
+            ),
+            Context.get(Kv.Kv)
+          )
+        yield* works(yield* provided({}))
+        const wrongName = yield* provided({ SERVER_NAME: "wrong.example", DEADLINE: "700 millis" })
+        assert.match((yield* untilTried(reason(wrongName.get("tls")))).message, /wrong\.example/)
       }))
 
     it.effect("is refused without a certificate, and with one of another authority", () =>

@@ -143,10 +143,12 @@ const makeTokens = (
 ): tokens.Tokens => {
   const { auth } = settings
   if (auth === undefined) return tokens.none
+  let troubles = tokens.noTroubles
   const authenticate = requests.run<tokens.Token>({ ...carrier, tokens: tokens.none }, {
     name: "authenticate",
     kind: "read",
     hasLeader: true,
+    onBegin: (its) => troubles = its,
     send: ({ auth: service }, options, attempt) => {
       const request = { name: auth.username, password: Redacted.value(auth.password) }
       return call.unary(service, service.authenticate, request, options, attempt).pipe(
@@ -156,7 +158,7 @@ const makeTokens = (
     }
   })
   // It serves all who wait, so it must not end by the deadline of the one who was first.
-  return tokens.make(Effect.provideService(authenticate, Deadline.Deadline, undefined), scope)
+  return tokens.make(Effect.provideService(authenticate, Deadline.Deadline, undefined), scope, () => troubles())
 }
 
 const openWatchStream = Effect.fnUntraced(

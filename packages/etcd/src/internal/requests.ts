@@ -19,7 +19,7 @@ import * as Result from "effect/Result"
 import { type Active, type Attempt, newAttempt, type SendOptions } from "./call.ts"
 import type { Endpoint, Endpoints } from "./endpoints.ts"
 import { type Failure, indeterminate, judge, type Kind, noAnswer, type Verdict } from "./errors.ts"
-import type { Token, Tokens } from "./tokens.ts"
+import { noTroubles, type Token, type Tokens, type Troubles } from "./tokens.ts"
 
 /** A request. */
 export interface Call<out A> {
@@ -33,6 +33,8 @@ export interface Call<out A> {
   readonly avoid?: ReadonlySet<string> | undefined
   /** What the reason means where an earlier attempt may have been carried out: an answer, or `none` for the failure. */
   readonly onRepeated?: ((reason: KvError.Reason) => Option.Option<A>) | undefined
+  /** Is told, when the call begins, how to ask what it is in trouble with. */
+  readonly onBegin?: ((troubles: Troubles) => void) | undefined
 }
 
 /** What requests are carried by. */
@@ -62,6 +64,7 @@ export const run = <A>(carrier: Carrier, call: Call<A>): Effect.Effect<A, KvErro
       fiber.getRef(Departure.Current)
     )
     state.departure?.track(() => state.mayHaveLeft)
+    call.onBegin?.(() => state.allTroubles)
     return Effect.timeoutOrElse(attempts(carrier, call, state), {
       duration: state.deadline,
       orElse: () => {
@@ -80,6 +83,8 @@ class State {
   readonly #call: Call<unknown>
   /** What kept the call from being sent to each endpoint, or from being answered. */
   readonly troubles = new Map<string, string>()
+  /** What keeps the token that is waited for. */
+  tokenTroubles = noTroubles
   /** The endpoints that were tried since the last pause. */
   readonly tried = new Set<string>()
   /** The endpoints that a request was sent to and that did not keep silent. */
@@ -114,6 +119,10 @@ class State {
     this.tried.add(endpoint.address)
     this.endpoint = endpoint
     this.since = this.now()
+  }
+
+  get allTroubles(): ReadonlyArray<string> {
+    return [...new Set([...this.troubles.values(), ...this.tokenTroubles()])]
   }
 
   trouble(message: string): void {
@@ -156,7 +165,8 @@ class State {
 
   atDeadline(): KvError.Reason {
     const within = `within ${Duration.format(this.deadline)}`
-    const troubles = this.troubles.size === 0 ? "" : ` (${[...new Set(this.troubles.values())].join("; ")})`
+    const all = this.allTroubles
+    const troubles = all.length === 0 ? "" : ` (${all.join("; ")})`
     return this.final(
       this.attempt.left
         ? new KvError.DeadlineExceeded({
@@ -247,6 +257,7 @@ const settle = (carrier: Carrier, state: State, endpoint: Endpoint): Effect.Effe
 /** The token to send, `undefined` where there is none for now. */
 const fetchToken = Effect.fnUntraced(
   function*(carrier: Carrier, state: State): Effect.fn.Return<{ readonly token: Token } | undefined, KvError.KvError> {
+    state.tokenTroubles = carrier.tokens.troubles
     const result = yield* Effect.result(state.waitingFor(
       "waiting for a token",
       Effect.raceFirst(
@@ -254,6 +265,7 @@ const fetchToken = Effect.fnUntraced(
         Effect.as(carrier.closed.await, undefined)
       )
     ))
+    state.tokenTroubles = noTroubles
     if (Result.isSuccess(result)) return result.success
     const { reason } = result.failure
     if (!reason.isRetryable) return yield* KvError.fail(state.final(reason))

@@ -13,6 +13,11 @@ import type * as Scope from "effect/Scope"
 /** `undefined` where requests need none: no credentials were given, or the cluster has authentication disabled. */
 export type Token = string | undefined
 
+/** What keeps something from being had, as far as is known. */
+export type Troubles = () => ReadonlyArray<string>
+
+export const noTroubles: Troubles = () => []
+
 export interface Tokens {
   /** The token to use now. */
   readonly get: Effect.Effect<Token, KvError.KvError>
@@ -22,6 +27,8 @@ export interface Tokens {
   readonly current: () => { readonly token: Token } | undefined
   /** Whether there are credentials to get a token with. */
   readonly hasCredentials: boolean
+  /** What keeps the token that is being fetched. */
+  readonly troubles: Troubles
 }
 
 /** The tokens of a client without credentials. */
@@ -29,7 +36,8 @@ export const none: Tokens = {
   get: Effect.succeed(undefined),
   refused: () => {},
   current: () => noToken,
-  hasCredentials: false
+  hasCredentials: false,
+  troubles: noTroubles
 }
 
 const noToken = { token: undefined }
@@ -37,7 +45,11 @@ const noToken = { token: undefined }
 const closed = KvError.fail(new KvError.Closed({ message: "the client was closed" }))
 
 /** The tokens that `authenticate` gets. Fetching goes on in the scope when the call that began it is interrupted. */
-export const make = (authenticate: Effect.Effect<Token, KvError.KvError>, scope: Scope.Scope): Tokens => {
+export const make = (
+  authenticate: Effect.Effect<Token, KvError.KvError>,
+  scope: Scope.Scope,
+  troubles: Troubles = noTroubles
+): Tokens => {
   let current: { readonly token: Token } | undefined
   let fetching: Deferred.Deferred<Token, KvError.KvError> | undefined
   const begin = Effect.suspend(() => {
@@ -61,6 +73,7 @@ export const make = (authenticate: Effect.Effect<Token, KvError.KvError>, scope:
       if (current?.token === token) current = undefined
     },
     current: () => current,
-    hasCredentials: true
+    hasCredentials: true,
+    troubles
   }
 }

@@ -114,7 +114,16 @@ const toOperation = (
 
 const step = (call: History.Call, state: StoreState): ReadonlyArray<StoreState> => {
   const { request } = call
-  if (request._tag === "LeaseRevoke") return state.isEnded(request.id) ? [] : [state.endLease(request.id)]
+  switch (request._tag) {
+    case "LeaseGrant":
+      return [state]
+    case "LeaseRevoke":
+      return state.isEnded(request.id) ? [] : [state.endLease(request.id)]
+    case "LeaseKeepAlive":
+    case "LeaseTimeToLive":
+      return state.isEnded(request.id) ? [] : [state]
+    case "Execute":
+  }
   return effects(call, state).flatMap((effect) => effect._tag === "Done" ? [state.write(effect.writes)] : [])
 }
 
@@ -129,7 +138,7 @@ const effects = (call: History.Call, state: StoreState) => {
 }
 
 const problem = (participant: Participant, state: StoreState): string => {
-  if (participant._tag === "LeaseEnd" || participant.call.request._tag === "LeaseRevoke") return "the lease has ended"
+  if (participant._tag === "LeaseEnd" || !History.isOpCall(participant.call)) return "the lease has ended"
   const [effect] = effects(participant.call, state)
   return effect?._tag === "Mismatch" ? effect.message : "it could be next, and then nothing explains the rest"
 }

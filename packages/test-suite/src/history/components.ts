@@ -33,10 +33,10 @@ export const components = (
     names.forEach((name) => groups.union(names[0]!, name))
   }
   for (const call of ops) connect(call, keysOf(call.request.op, keys).map(keyName))
-  for (const [lease, { attached, revokes }] of leases) {
+  for (const [lease, { attached, calls }] of leases) {
     const names = [leaseName(lease), ...Array.from(attached, keyName)]
+    for (const call of calls) connect(call, names)
     names.forEach((name) => groups.union(names[0]!, name))
-    for (const call of revokes) touched.set(call, names)
   }
 
   const participants = new Map<string, Array<Participant>>()
@@ -120,8 +120,8 @@ interface LeaseUse {
   readonly attached: Set<string>
   /** When it can have ended first. */
   since: number
-  /** The calls that may have revoked it. */
-  readonly revokes: Array<History.Call>
+  /** The calls that may have revoked it, or have found it alive. */
+  readonly calls: Array<History.Call>
 }
 
 /** The leases that keys were attached to. */
@@ -133,17 +133,19 @@ const leasesOf = (
   const attach = (op: Op.Op, since: number): void => {
     if (op._tag === "Txn") [...op.then, ...op.else].forEach((inner) => attach(inner, since))
     if (op._tag !== "Put" || op.lease === undefined || op.lease === 0n) return
-    const use = leases.get(op.lease) ?? { attached: new Set(), since, revokes: [] }
+    const use = leases.get(op.lease) ?? { attached: new Set(), since, calls: [] }
     leases.set(op.lease, use)
     use.attached.add(op.key)
     use.since = Math.min(use.since, since)
   }
   for (const call of ops) attach(call.request.op, call.invoked.order)
   for (const call of calls) {
-    if (call.request._tag !== "LeaseRevoke") continue
-    const use = leases.get(call.request.id)
-    const mayHaveRevoked = call.outcome._tag === "Answered" || History.isUnknown(call)
-    if (use !== undefined && mayHaveRevoked) use.revokes.push(call)
+    const { request } = call
+    if (request._tag === "Execute" || request._tag === "LeaseGrant") continue
+    const isAnswered = call.outcome._tag === "Answered"
+    if (isAnswered || request._tag === "LeaseRevoke" && History.isUnknown(call)) {
+      leases.get(request.id)?.calls.push(call)
+    }
   }
   return leases
 }

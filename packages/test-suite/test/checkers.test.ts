@@ -1,0 +1,67 @@
+/**
+ * The checkers accept what real stores do. That they notice what no store may do is in `corruptions.test.ts`.
+ */
+import * as History from "@effect-kv/test-suite/History"
+import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
+import * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import * as Violation from "@effect-kv/test-suite/Violation"
+import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as goodHistories from "./goodHistories.ts"
+
+const seeds = Array.from({ length: Number(process.env["EFFECT_KV_HISTORIES"] ?? 24) }, (_, i) => i)
+
+const accepted = (history: History.History, violations: ReadonlyArray<Violation.Violation>) =>
+  assert.deepStrictEqual(violations, [], Violation.print(history, violations))
+
+const readUpTo = (run: goodHistories.Run) => (watch: History.WatchCall) =>
+  watch.client.startsWith("watcher") ? run.revision : undefined
+
+const locksOf = (run: goodHistories.Run): LockChecker.Options => ({
+  counts: { "w/counter": run.count },
+  changes: run.changes
+})
+
+describe("histories of real runs in memory", () => {
+  for (const seed of seeds) {
+    it.effect(`are accepted by every checker, also when they were saved and loaded (seed ${seed})`, () =>
+      Effect.gen(function*() {
+        const run = yield* goodHistories.ofSeed(seed)
+        const { changes, history } = run
+        const report = RevisionChecker.check(history, changes)
+        accepted(history, report.violations)
+        accepted(history, WatchChecker.check(history, changes, { readUpTo: readUpTo(run) }))
+        accepted(history, LockChecker.check(history, locksOf(run)))
+        accepted(history, LinearizabilityChecker.check(history))
+        const loaded = yield* History.fromText(History.toText(history))
+        assert.deepStrictEqual(loaded, history)
+        assert.deepStrictEqual(RevisionChecker.check(loaded, changes), report)
+      }))
+  }
+
+  it.effect("have in them what makes checking hard", () =>
+    Effect.gen(function*() {
+      const runs = yield* Effect.forEach([0, 1, 2, 3, 4, 5, 6, 7], goodHistories.ofSeed)
+      const reports = runs.map((run) => RevisionChecker.check(run.history, run.changes))
+      const tags = new Set(runs.flatMap((run) => run.history.calls.map((call) => call.outcome._tag)))
+      assert.includeMembers([...tags], ["Answered", "Failed", "Interrupted"])
+      assert.isAbove(reports.flatMap((report) => report.unknown.applied).length, 10)
+      assert.isAbove(reports.flatMap((report) => report.unknown.notApplied).length, 10)
+      assert.isAbove(runs.flatMap((run) => run.history.holdings).length, 20)
+      assert.isAbove(sharedRevisions(runs[1]!.history), 5, "no writes share a revision in a folded history")
+      assert.strictEqual(sharedRevisions(runs[0]!.history), 0)
+    }))
+})
+
+/** How many revisions were given to the puts of several calls. */
+const sharedRevisions = (history: History.History): number => {
+  const revisions = new Map<bigint, number>()
+  for (const call of history.calls) {
+    if (call.outcome._tag !== "Answered" || call.outcome.answer._tag !== "Put") continue
+    const { revision } = call.outcome.answer
+    revisions.set(revision, (revisions.get(revision) ?? 0) + 1)
+  }
+  return [...revisions.values()].filter((calls) => calls > 1).length
+}

@@ -1,0 +1,111 @@
+/**
+ * Good histories are made bad, each in one way, and a checker must say what is wrong with them.
+ */
+import type * as History from "@effect-kv/test-suite/History"
+import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
+import * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import * as Violation from "@effect-kv/test-suite/Violation"
+import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as ofLocks from "./corruptions/ofLocks.ts"
+import * as ofOrders from "./corruptions/ofOrders.ts"
+import * as ofRevisions from "./corruptions/ofRevisions.ts"
+import * as ofWatches from "./corruptions/ofWatches.ts"
+import { type Corrupt, Pick } from "./corruptions/pick.ts"
+import * as goodHistories from "./goodHistories.ts"
+
+/** Makes histories once for all tests of a checker. */
+const memo = (make: (seed: number) => Effect.Effect<goodHistories.Run>) => {
+  const runs = new Map<number, goodHistories.Run>()
+  return Effect.fnUntraced(function*(seed: number) {
+    const run = runs.get(seed) ?? (yield* make(seed))
+    runs.set(seed, run)
+    return run
+  })
+}
+
+const mixed = memo(goodHistories.ofSeed)
+
+/** With so few calls at a time that all orders can be tried: else a checker says that it did not find out. */
+const small = memo((seed) =>
+  goodHistories.make({ seed, clients: 3, operations: 15, lost: seed % 2 === 0 ? 0 : 8, locks: seed % 3 === 0 })
+)
+
+const seeds = Array.from({ length: 12 }, (_, i) => 100 + i)
+
+interface Corruption {
+  readonly title: string
+  readonly corrupt: Corrupt
+  readonly found: ReadonlyArray<string>
+}
+
+const noticesAll = (
+  checker: string,
+  corruptions: ReadonlyArray<Corruption>,
+  history: typeof mixed,
+  check: (run: goodHistories.Run) => ReadonlyArray<Violation.Violation>
+) => {
+  describe(checker, () => {
+    for (const { corrupt, found, title } of corruptions) {
+      it.effect(`notices when ${title}`, () =>
+        Effect.gen(function*() {
+          let corrupted = 0
+          for (const seed of seeds) {
+            const good = yield* history(seed)
+            const bad = corrupt(good, new Pick(seed))
+            if (bad === undefined) continue
+            corrupted++
+            const violations = check(bad)
+            assert.isTrue(
+              violations.some((violation) => found.includes(violation.kind) && violation.message !== ""),
+              `seed ${seed}: looked for ${found.join(" or ")}, found ${Violation.print(bad.history, violations)}`
+            )
+          }
+          assert.isAtLeast(corrupted, 4, "too few histories could be corrupted so")
+        }))
+    }
+  })
+}
+
+noticesAll(
+  "the checker by revision",
+  ofRevisions.corruptions,
+  mixed,
+  ({ changes, history }) => RevisionChecker.check(history, changes).violations
+)
+
+noticesAll(
+  "the checker of watches",
+  ofWatches.corruptions,
+  mixed,
+  ({ changes, history, revision }) =>
+    WatchChecker.check(history, changes, {
+      readUpTo: (watch: History.WatchCall) => watch.client.startsWith("watcher") ? revision : undefined
+    })
+)
+
+noticesAll(
+  "the checker of locks",
+  ofLocks.corruptions,
+  mixed,
+  ({ changes, count, history }) => LockChecker.check(history, { counts: { "w/counter": count }, changes })
+)
+
+noticesAll(
+  "the checker of linearizability",
+  ofOrders.corruptions,
+  small,
+  ({ history }) => LinearizabilityChecker.check(history)
+)
+
+describe("a checker that runs out of its budget", () => {
+  it.effect("says so, whether the history is good or bad", () =>
+    Effect.gen(function*() {
+      const { changes, history } = yield* mixed(seeds[1]!)
+      const kinds = (violations: ReadonlyArray<Violation.Violation>) => new Set(violations.map(({ kind }) => kind))
+      assert.include([...kinds(LinearizabilityChecker.check(history, { budget: 5 }))], "OutOfBudget")
+      assert.include([...kinds(RevisionChecker.check(history, changes, { budget: 0 }).violations)], "OutOfBudget")
+    }))
+})

@@ -1,0 +1,113 @@
+/**
+ * What is not linearizable, as the checker of that must notice it, without the store's own history.
+ */
+import type * as History from "@effect-kv/test-suite/History"
+import type * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
+import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+import { staleRead } from "./staleRead.ts"
+
+export interface Corruption {
+  readonly title: string
+  readonly corrupt: Corrupt
+  readonly found: ReadonlyArray<LinearizabilityChecker.Kind>
+}
+
+/** A range read that shows entries, with one of them changed. */
+const ofEntry = (change: (row: History.Row) => History.Row | undefined): Corrupt => (run, pick) => {
+  const read = pick.one(
+    answered(run).flatMap((call) => {
+      const { outcome: { answer }, request: { op } } = call
+      return answer._tag === "Range" && answer.entries.length > 0 && op._tag === "Range" && op.revision === undefined &&
+          op.serializable !== true && op.keysOnly !== true
+        ? [{ call, answer }]
+        : []
+    })
+  )
+  if (read === undefined) return undefined
+  const { answer, call } = read
+  const at = pick.index(answer.entries.length)
+  const row = change(answer.entries[at]!)
+  return row && replaceCall(run, call.id, withAnswer(call, { ...answer, entries: answer.entries.with(at, row) }))
+}
+
+/** Puts whose value somebody has read. */
+const seen = (run: Parameters<Corrupt>[0]) => {
+  const values = new Set(
+    answered(run).flatMap(({ outcome: { answer }, request: { op } }) =>
+      answer._tag === "Range" && op._tag === "Range" && op.serializable !== true && op.revision === undefined
+        ? answer.entries.map((row) => row.value)
+        : []
+    )
+  )
+  return puts(run).filter((call) => values.has(call.request.op.value))
+}
+
+export const corruptions: ReadonlyArray<Corruption> = [
+  {
+    title: "a read answers with what was there before a write that was complete",
+    found: ["NotLinearizable"],
+    corrupt: staleRead("honest")
+  },
+  {
+    title: "a read answers with a value that nobody wrote",
+    found: ["NotLinearizable"],
+    corrupt: ofEntry((row) => ({ ...row, value: "phantom" }))
+  },
+  {
+    title: "a read answers with a version as if something had been written twice",
+    found: ["NotLinearizable"],
+    corrupt: ofEntry((row) => ({ ...row, version: row.version + 1 }))
+  },
+  {
+    title: "a read answers with a value at the revision of another",
+    found: ["NotLinearizable"],
+    corrupt: (run, pick) => {
+      const put = pick.one(seen(run))
+      if (put === undefined) return undefined
+      const { answer } = put.outcome
+      return replaceCall(run, put.id, withAnswer(put, { ...answer, revision: answer.revision + 1000n }))
+    }
+  },
+  {
+    title: "a write is seen that was reported as not applied",
+    found: ["NotLinearizable"],
+    corrupt: (run, pick) => {
+      const put = pick.one(seen(run))
+      return put && replaceCall(run, put.id, {
+        ...put,
+        outcome: { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
+      })
+    }
+  },
+  {
+    title: "a write is seen before it was asked for",
+    found: ["NotLinearizable"],
+    corrupt: (run, pick) => {
+      const put = pick.one(seen(run))
+      if (put === undefined) return undefined
+      const { completed, invoked } = after(run)
+      return replaceCall(run, put.id, { ...put, invoked, completed })
+    }
+  },
+  {
+    title: "a write without an answer is seen before it was asked for",
+    found: ["NotLinearizable"],
+    corrupt: (run, pick) => {
+      const put = pick.one(seen(run))
+      return put && replaceCall(run, put.id, { ...put, invoked: after(run).invoked, outcome: { _tag: "Interrupted" } })
+    }
+  },
+  {
+    title: "two conditional writes of the same version succeed",
+    found: ["NotLinearizable"],
+    corrupt: (run, pick) => {
+      const winner = pick.one(
+        answered(run).filter(({ outcome: { answer }, request: { op } }) =>
+          answer._tag === "Txn" && answer.succeeded && op._tag === "Txn" && op.then.length === 1 &&
+          op.then[0]!._tag === "Put" && op.if.length === 1 && op.if[0]!.target === "ModRevision"
+        )
+      )
+      return winner && addCall(run, { ...winner, id: 1_000_000 })
+    }
+  }
+]

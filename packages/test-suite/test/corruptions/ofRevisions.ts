@@ -1,0 +1,315 @@
+/**
+ * What no store may do, as the checker by revision must notice it.
+ */
+import * as Op from "@effect-kv/core/Op"
+import type * as Changes from "@effect-kv/test-suite/Changes"
+import type * as History from "@effect-kv/test-suite/History"
+import type * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+import { staleRead } from "./staleRead.ts"
+
+export interface Corruption {
+  readonly title: string
+  readonly corrupt: Corrupt
+  /** One of them must be found. */
+  readonly found: ReadonlyArray<RevisionChecker.Kind>
+}
+
+const encoder = new TextEncoder()
+
+const putChange = (
+  changes: ReadonlyArray<Changes.Change>,
+  key: string,
+  value: string,
+  modRevision: bigint
+): Changes.Change => {
+  const last = changes.findLast((change) => change.key === key)
+  const before = last?.type === "put" ? last : undefined
+  return {
+    type: "put",
+    key,
+    valueBytes: encoder.encode(value),
+    modRevision,
+    createRevision: before?.createRevision ?? modRevision,
+    version: (before?.version ?? 0n) + 1n,
+    lease: 0n
+  }
+}
+
+const lostAnswer: History.Outcome = { _tag: "Failed", reason: "Indeterminate", outcome: "Unknown", message: "" }
+const refusal: History.Outcome = { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
+
+export const corruptions: ReadonlyArray<Corruption> = [
+  {
+    title: "a confirmed put is not in the store",
+    found: ["LostWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      if (call === undefined) return undefined
+      const { op } = call.request
+      return replaceCall(run, call.id, { ...call, request: { _tag: "Execute", op: { ...op, value: "never written" } } })
+    }
+  },
+  {
+    title: "a put is confirmed at another revision than it was made at",
+    found: ["LostWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      const other = pick.one(run.changes.filter((change) => change.key !== call?.request.op.key))
+      if (call === undefined || other === undefined) return undefined
+      return replaceCall(run, call.id, withAnswer(call, { ...call.outcome.answer, revision: other.modRevision }))
+    }
+  },
+  {
+    title: "a delete is confirmed that deleted nothing",
+    found: ["LostWrite"],
+    corrupt: (run, pick) => {
+      const change = pick.one(run.changes.filter((change) => change.type === "put"))
+      if (change === undefined) return undefined
+      return addCall(run, {
+        ...after(run),
+        _tag: "Call",
+        client: "a",
+        request: { _tag: "Execute", op: Op.delete("w/key/none") },
+        outcome: {
+          _tag: "Answered",
+          answer: { _tag: "Delete", revision: change.modRevision, deleted: 1, previous: [] }
+        }
+      })
+    }
+  },
+  {
+    title: "a put is applied twice",
+    found: ["DuplicateWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      if (call === undefined) return undefined
+      const { key, value } = call.request.op
+      const again = putChange(run.changes, key, value as string, run.revision + 1n)
+      return { ...run, changes: [...run.changes, again] }
+    }
+  },
+  {
+    title: "a put whose answer was lost is applied twice",
+    found: ["DuplicateWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      if (call === undefined) return undefined
+      const { key, value } = call.request.op
+      const again = putChange(run.changes, key, value as string, run.revision + 1n)
+      const { completed: _, ...rest } = call
+      return replaceCall({ ...run, changes: [...run.changes, again] }, call.id, { ...rest, outcome: lostAnswer })
+    }
+  },
+  {
+    title: "something is written that nobody asked for",
+    found: ["PhantomWrite"],
+    corrupt: (run) => ({
+      ...run,
+      changes: [...run.changes, putChange(run.changes, "w/key/0", "phantom", run.revision + 1n)]
+    })
+  },
+  {
+    title: "something is deleted that nobody asked for",
+    found: ["PhantomWrite"],
+    corrupt: (run) => ({
+      ...run,
+      changes: [...run.changes, { ...putChange(run.changes, "w/last", "", run.revision + 1n), ...deletion }]
+    })
+  },
+  {
+    title: "a write that was reported as not applied is in the store",
+    found: ["RefusedWriteApplied"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      return call && replaceCall(run, call.id, { ...call, outcome: refusal })
+    }
+  },
+  {
+    title: "of a transaction without an answer half is in the store",
+    found: ["SplitWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      if (call === undefined) return undefined
+      const op = Op.txn({ then: [call.request.op, Op.put("w/key/other", "the other half")] })
+      return replaceCall(run, call.id, { ...call, request: { _tag: "Execute", op }, outcome: lostAnswer })
+    }
+  },
+  {
+    title: "of a confirmed transaction half is in the store",
+    found: ["LostWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      if (call === undefined) return undefined
+      const { revision } = call.outcome.answer
+      const op = Op.txn({ then: [call.request.op, Op.put("w/key/other", "the other half")] })
+      return replaceCall(run, call.id, {
+        ...withAnswer(call, {
+          _tag: "Txn",
+          revision,
+          succeeded: true,
+          responses: [call.outcome.answer, { _tag: "Put", revision }]
+        }),
+        request: { _tag: "Execute", op }
+      })
+    }
+  },
+  {
+    title: "two are told that they wrote the same",
+    found: ["ClaimedTwice"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      return call && addCall(run, { ...call, id: 1_000_000 })
+    }
+  },
+  {
+    title: "a read answers with what was there before a write that was complete, at the revision of then",
+    found: ["RealTimeOrder"],
+    corrupt: staleRead("honest")
+  },
+  {
+    title: "a read answers with what was there before a write that was complete, as if it were new",
+    found: ["WrongAnswer"],
+    corrupt: staleRead("pretending")
+  },
+  {
+    title: "a write takes effect before it was asked for",
+    found: ["RealTimeOrder", "PhantomWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      if (call === undefined) return undefined
+      const { completed, invoked } = after(run)
+      return replaceCall(run, call.id, { ...call, invoked, completed })
+    }
+  },
+  {
+    title: "a write without an answer takes effect before it was asked for",
+    found: ["PhantomWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run))
+      return call && replaceCall(run, call.id, { ...call, invoked: after(run).invoked, outcome: lostAnswer })
+    }
+  },
+  {
+    title: "two writes of one client are in the store in the other order",
+    found: ["RealTimeOrder"],
+    corrupt: (run, pick) => {
+      const first = pick.one(puts(run))
+      const second = pick.one(
+        puts(run).filter((call) =>
+          first !== undefined && call.invoked.order > first.completed.order &&
+          call.outcome.answer.revision > first.outcome.answer.revision
+        )
+      )
+      if (first === undefined || second === undefined) return undefined
+      const { completed, invoked } = first
+      const swapped = replaceCall(run, first.id, { ...first, invoked: second.invoked, completed: second.completed })
+      return replaceCall(swapped, second.id, { ...second, invoked, completed })
+    }
+  },
+  {
+    title: "an entry is left out of an answer",
+    found: ["WrongAnswer"],
+    corrupt: (run, pick) => {
+      const call = pick.one(ranges(run).filter(({ outcome: { answer } }) => answer.entries.length > 0))
+      if (call === undefined) return undefined
+      const { answer } = call.outcome
+      const left = pick.index(answer.entries.length)
+      return replaceCall(run, call.id, withAnswer(call, { ...answer, entries: answer.entries.toSpliced(left, 1) }))
+    }
+  },
+  {
+    title: "an answer counts one key too many",
+    found: ["WrongAnswer"],
+    corrupt: (run, pick) => {
+      const call = pick.one(ranges(run))
+      if (call === undefined) return undefined
+      const { answer } = call.outcome
+      return replaceCall(run, call.id, withAnswer(call, { ...answer, count: answer.count + 1 }))
+    }
+  },
+  {
+    title: "the entry before a write is another",
+    found: ["WrongAnswer"],
+    corrupt: (run, pick) => {
+      const call = pick.one(puts(run).filter((call) => call.outcome.answer.previous !== undefined))
+      if (call === undefined) return undefined
+      const { previous, ...answer } = call.outcome.answer
+      return replaceCall(
+        run,
+        call.id,
+        withAnswer(call, pick.index(2) === 0 ? answer : { ...answer, previous: { ...previous!, version: 99 } })
+      )
+    }
+  },
+  {
+    title: "a condition is said to have held that did not",
+    found: ["WrongAnswer", "LostWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(txns(run).filter(({ outcome }) => !outcome.answer.succeeded))
+      if (call === undefined) return undefined
+      const { answer } = call.outcome
+      const responses = call.request.op.then.map((): History.Response => ({ _tag: "Put", revision: answer.revision }))
+      return replaceCall(run, call.id, withAnswer(call, { ...answer, succeeded: true, responses }))
+    }
+  },
+  {
+    title: "a condition is said not to have held that did",
+    found: ["WrongAnswer", "PhantomWrite", "DuplicateWrite"],
+    corrupt: (run, pick) => {
+      const call = pick.one(
+        txns(run).filter(({ outcome: { answer }, request: { op } }) =>
+          answer.succeeded && op.else.length === 0 &&
+          op.then.some((inner) => inner._tag === "Put" && inner.value !== "")
+        )
+      )
+      if (call === undefined) return undefined
+      const { answer } = call.outcome
+      return replaceCall(run, call.id, withAnswer(call, { ...answer, succeeded: false, responses: [] }))
+    }
+  },
+  {
+    title: "an answer has a revision of the future",
+    found: ["UnknownRevision"],
+    corrupt: (run, pick) => {
+      const call = pick.one(ranges(run))
+      return call && replaceCall(
+        run,
+        call.id,
+        withAnswer(call, { ...call.outcome.answer, revision: run.revision + 1n })
+      )
+    }
+  },
+  {
+    title: "a revision is missing in the store's own history",
+    found: ["BrokenStoreHistory"],
+    corrupt: (run, pick) => {
+      const gone = pick.one(run.changes.slice(1, -1))!.modRevision
+      return { ...run, changes: run.changes.filter((change) => change.modRevision !== gone) }
+    }
+  }
+]
+
+const deletion = { type: "delete", createRevision: 0n, version: 0n, lease: 0n } as const
+
+type Answer<Tag> = Extract<History.Response, { readonly _tag: Tag }>
+
+/** Reads that must be right. */
+const ranges = (run: Parameters<Corrupt>[0]) =>
+  answered(run).flatMap((call) => {
+    const { answer } = call.outcome
+    return answer._tag === "Range" ? [{ ...call, outcome: { _tag: "Answered" as const, answer } }] : []
+  })
+
+const txns = (run: Parameters<Corrupt>[0]) =>
+  answered(run).flatMap((call) => {
+    const { answer } = call.outcome
+    const { op } = call.request
+    return answer._tag === "Txn" && op._tag === "Txn"
+      ? [{
+        ...call,
+        request: { _tag: "Execute" as const, op },
+        outcome: { _tag: "Answered" as const, answer: answer as Answer<"Txn"> }
+      }]
+      : []
+  })

@@ -1,0 +1,78 @@
+/**
+ * What corruptions choose from a history, and how they change it.
+ */
+import * as History from "@effect-kv/test-suite/History"
+import type { Run } from "../goodHistories.ts"
+
+/** Chooses the same for the same seed. */
+export class Pick {
+  #state: number
+
+  constructor(seed: number) {
+    this.#state = seed * 2654435761 % 2 ** 32
+  }
+
+  index(length: number): number {
+    this.#state = (Math.imul(this.#state, 1664525) + 1013904223) >>> 0
+    return Math.floor(this.#state / 2 ** 32 * length)
+  }
+
+  /** One of them, `undefined` where there is none: then a history is not fit for the corruption. */
+  one<A>(all: ReadonlyArray<A>): A | undefined {
+    return all[this.index(all.length)]
+  }
+}
+
+/** A way of making a good history bad; `undefined` where it has nothing that could be corrupted so. */
+export type Corrupt = (run: Run, pick: Pick) => Run | undefined
+
+export type Answered = History.OpCall & {
+  readonly completed: History.Moment
+  readonly outcome: { readonly _tag: "Answered"; readonly answer: History.Response }
+}
+
+/** The operations that were answered. */
+export const answered = (run: Run): ReadonlyArray<Answered> =>
+  run.history.calls.filter((call): call is Answered => History.isOpCall(call) && call.outcome._tag === "Answered")
+
+export type AnsweredPut = Answered & {
+  readonly request: { readonly op: Extract<History.OpCall["request"]["op"], { readonly _tag: "Put" }> }
+  readonly outcome: { readonly answer: Extract<History.Response, { readonly _tag: "Put" }> }
+}
+
+export const puts = (run: Run): ReadonlyArray<AnsweredPut> =>
+  answered(run).filter((call): call is AnsweredPut => call.request.op._tag === "Put" && call.client !== "last")
+
+/** The same with another call, or without it. */
+export const replaceCall = (run: Run, id: number, call: History.Call | undefined): Run => ({
+  ...run,
+  history: {
+    ...run.history,
+    calls: run.history.calls.flatMap((each) => each.id === id ? call === undefined ? [] : [call] : [each])
+  }
+})
+
+/** The same with a further call. */
+export const addCall = (run: Run, call: History.Call): Run => ({
+  ...run,
+  history: { ...run.history, calls: [...run.history.calls, call] }
+})
+
+export const withAnswer = (call: Answered, answer: History.Response): History.Call => ({
+  ...call,
+  outcome: { _tag: "Answered", answer }
+})
+
+/** An id and moments after all others. */
+export const after = (run: Run) => {
+  const order = Math.max(
+    ...run.history.calls.flatMap((call) => [call.invoked.order, call.completed?.order ?? 0]),
+    ...run.history.watches.flatMap((watch) => watch.batches.map((batch) => batch.at.order))
+  )
+  const nanos = 1_000_000_000_000n
+  return {
+    id: 1_000_000,
+    invoked: { order: order + 1, nanos },
+    completed: { order: order + 2, nanos }
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * A read that does not see a write which was complete before it was asked for.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as History from "@effect-kv/test-suite/History"
+import { Timeline } from "../../src/history/Timeline.ts"
+import { type Answered, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+
+/** `honest`: it says of which revision it is. `pretending`: it says that it is of the revision it should be of. */
+export const staleRead = (how: "honest" | "pretending"): Corrupt => (run, pick) => {
+  const timeline = new Timeline(run.changes)
+  const stale = answered(run).flatMap((call) => {
+    const { outcome: { answer }, request: { op } } = call
+    if (op._tag !== "Range" || answer._tag !== "Range" || !isPlain(op)) return []
+    const write = puts(run).findLast((put) =>
+      put.request.op.lease === undefined && KeyRange.contains(op.range, put.request.op.key) &&
+      put.completed.order < call.invoked.order
+    )
+    if (write === undefined) return []
+    const revision = write.outcome.answer.revision - 1n
+    const entries = timeline.at(revision).within(op.range) as ReadonlyArray<History.Row>
+    // The entry that was overwritten: that it is not there yet might be taken for that it is there no more.
+    const isStale = entries.some((row) => row.key === write.request.op.key)
+    return isStale && revisions(entries) !== revisions(answer.entries) ? [{ answer, call, entries, revision }] : []
+  })
+  const chosen = pick.one(stale)
+  if (chosen === undefined) return undefined
+  const { answer, call, entries, revision } = chosen
+  return replaceCall(
+    run,
+    call.id,
+    withAnswer(call, {
+      _tag: "Range",
+      revision: how === "honest" ? revision : answer.revision,
+      entries,
+      count: entries.length,
+      more: false
+    })
+  )
+}
+
+const revisions = (rows: ReadonlyArray<History.Row>): string => rows.map((row) => row.modRevision).sort().join()
+
+/** Whether a read has no options. */
+const isPlain = (op: Answered["request"]["op"]): boolean => Object.keys(op).every((field) => plain.has(field))
+
+const plain = new Set(["_tag", "range"])

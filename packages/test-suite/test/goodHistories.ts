@@ -1,0 +1,116 @@
+/**
+ * Histories that are right, from real runs: several clients of a store in memory, over links that delay and lose answers.
+ */
+import * as Folding from "@effect-kv/core/Folding"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import * as Changes from "@effect-kv/test-suite/Changes"
+import type * as History from "@effect-kv/test-suite/History"
+import * as Recorder from "@effect-kv/test-suite/Recorder"
+import * as Workload from "@effect-kv/test-suite/Workload"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import { TestClock } from "effect/testing"
+
+/** A history with what the store says of it. */
+export interface Run {
+  readonly history: History.History
+  readonly changes: ReadonlyArray<Changes.Change>
+  /** The revision that every watch was read up to. */
+  readonly revision: bigint
+  /** The counter's value in the end. */
+  readonly count: number
+}
+
+const yields = (most: number) =>
+  Effect.flatMap(Random.nextIntBetween(0, most), (times) => Effect.repeat(Effect.yieldNow, { times }))
+
+const lostAnswer = KvError.fail(new KvError.Indeterminate({ message: "the answer was lost, says the test" }))
+const unreachable = KvError.fail(new KvError.Unavailable({ message: "the store is out of reach, says the test" }))
+
+/** Delays calls, and of a hundred writes or leases loses so many: before the store, after it, or to be applied later. */
+export const lossy = (lost: number) => (backend: KvBackend): KvBackend => {
+  const through = <A>(call: Effect.Effect<A, KvError.KvError>, isWrite: boolean): Effect.Effect<A, KvError.KvError> =>
+    Effect.gen(function*() {
+      yield* yields(4)
+      const dice = yield* Random.nextIntBetween(1, 100)
+      if (dice > lost) return yield* Effect.tap(call, yields(4))
+      if (dice % 4 === 0 || !isWrite) return yield* unreachable
+      if (dice % 4 === 1) yield* Effect.ignore(call)
+      if (dice % 4 === 2) yield* Effect.forkDetach(Effect.andThen(yields(30), call))
+      return yield* lostAnswer
+    })
+  return {
+    ...backend,
+    execute: (op) => through(backend.execute(op), Op.isWrite(op)),
+    watch: (request) => Effect.andThen(yields(4), backend.watch(request)),
+    leaseGrant: (options) => through(backend.leaseGrant(options), true),
+    leaseKeepAlive: (id) => through(backend.leaseKeepAlive(id), true),
+    leaseRevoke: (id) => through(backend.leaseRevoke(id), true)
+  }
+}
+
+/** How a history comes about. */
+export interface Options extends Partial<Workload.Options> {
+  readonly seed: number
+  readonly clients?: number
+  readonly lost?: number
+  /** Whether all clients share one connection, on which operations are folded. */
+  readonly folded?: boolean
+}
+
+/** Of every four histories one is without faults, one with folded operations, one with lost answers, one with all that. */
+export const ofSeed = (seed: number): Effect.Effect<Run> =>
+  make({
+    seed,
+    folded: seed % 2 === 1,
+    lost: seed % 4 >= 2 ? 15 : 0,
+    interrupted: seed % 4 >= 2 ? 5 : 0,
+    clients: seed % 2 === 1 ? 10 : 4,
+    operations: seed % 2 === 1 ? 10 : 25
+  })
+
+/** Makes a history. To be run on the test clock. */
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Run> {
+  const { clients = 4, lost = 0, operations = 25, seed } = options
+  const run = Effect.scoped(Effect.gen(function*() {
+    const store = yield* MemoryStore.make()
+    const direct = yield* store.connect
+    const server = yield* Recorder.make
+    const read = yield* Workload.watch(server.client("server")(direct), "")
+    const recorder = yield* Recorder.make
+    const connect = Effect.map(store.connect, lossy(lost))
+    const shared = Folding.folded()(yield* connect)
+    const backends = yield* Effect.forEach(
+      Array.from({ length: clients }),
+      () => options.folded === true ? Effect.succeed(shared) : connect
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(TestClock.adjust("50 millis"), Effect.yieldNow)))
+    const watchers = yield* Effect.forEach(
+      [0, 1],
+      (i) => Workload.watch(recorder.client(`watcher ${i}`)(backends[0]!))
+    )
+    yield* Workload.run(recorder, backends, { ...options, operations })
+    const last = recorder.client("last")(direct)
+    const { revision } = yield* last.execute(Op.put("w/last", yield* recorder.value("last")))
+    const { calls, effects, holdings } = yield* recorder.history
+    for (const each of [read, ...watchers]) {
+      yield* Effect.repeat(Effect.andThen(Effect.yieldNow, each), { until: (read) => read >= revision })
+    }
+    const counter = yield* direct.execute(Op.get(`w/${Workload.counter}`))
+    const [events] = (yield* server.history).watches
+    const watches = (yield* recorder.history).watches.map((watch) => ({
+      ...watch,
+      batches: watch.batches.filter((batch) => batch.revision <= revision)
+    }))
+    return {
+      history: { calls, effects, holdings, watches },
+      changes: Changes.fromBatches(events!.batches).filter((change) => change.modRevision <= revision),
+      revision,
+      count: Number(counter.entries[0]?.text.split(" ")[0] ?? 0)
+    }
+  }))
+  return yield* Effect.orDie(Random.withSeed(run, `${seed}`))
+})

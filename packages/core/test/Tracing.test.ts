@@ -2,6 +2,7 @@
  * What a trace of a program's calls tells, and what it must not.
  */
 import * as Kv from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
 import * as Tracing from "@effect-kv/core/Tracing"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
@@ -47,6 +48,22 @@ describe("Tracing", () => {
       assert.strictEqual(spans[0]?.attributes.get("db.system.name"), "test")
       assert.strictEqual(spans[2]?.attributes.get("kv.txn"), "if 0 then 1 else 0")
     }))
+
+  it.effect("makes no spans where no tracer is installed, since nobody would see them", () =>
+    Effect.gen(function*() {
+      const seen: Array<string> = []
+      const spying = (backend: KvBackend): KvBackend => ({
+        ...backend,
+        execute: (op) =>
+          Effect.andThen(
+            Effect.map(Effect.orDie(Effect.currentSpan), (span) => void seen.push(span.name)),
+            backend.execute(op)
+          )
+      })
+      const kv = Kv.mapBackend(yield* Kv.Kv, (backend) => Tracing.traced({})(spying(backend)))
+      yield* Effect.withSpan(kv.put("a", "1"), "caller")
+      assert.deepStrictEqual(seen, ["caller"])
+    }).pipe(Effect.provide(MemoryLayer.layer)))
 
   it.effect("never has a value in a span, of calls that fail either", () =>
     Effect.gen(function*() {

@@ -2,6 +2,7 @@
  * What this package takes for granted of the pinned grpc-js: if one of these fails after an update, `call.ts` has to be
  * thought through again.
  */
+import { Departure } from "@effect-kv/core/Departure"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
@@ -22,12 +23,12 @@ const endpointTo = (address: string): Effect.Effect<Endpoint, unknown, Scope.Sco
       (endpoint) => Effect.sync(() => endpoint.close())
     ))
 
-const put = (endpoint: Endpoint, attempt = newAttempt()) =>
+const put = (endpoint: Endpoint, attempt = newAttempt(), departure?: Departure) =>
   unary(
     endpoint.kv,
     endpoint.kv.put,
     { key: Buffer.from("a"), value: Buffer.from("1") },
-    { token: undefined, hasLeader: true, timeout: 5000, active: new Active() },
+    { token: undefined, hasLeader: true, timeout: 5000, active: new Active(), departure },
     attempt
   )
 
@@ -52,6 +53,17 @@ describe("whether a request left", () => {
       const { left, details } = yield* failure(endpoint)
       assert.isFalse(left)
       assert.include(details, "name.invalid")
+    }))
+
+  it.live("not, where it was called off in the meantime", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const endpoint = yield* endpointTo(fake.endpoint)
+      yield* put(endpoint, newAttempt(), new Departure(() => false))
+      const attempt = newAttempt()
+      assert.isFalse((yield* Effect.flip(put(endpoint, attempt, new Departure(() => true)))).left)
+      assert.isFalse(attempt.left)
+      assert.strictEqual(fake.received.length, 1)
     }))
 
   it.live("perhaps, where the server answered, whatever it says", () =>

@@ -194,8 +194,11 @@ export class WatchPool implements Owner {
     this.lastFailure = failure.error.reason.message
     this.#avoid.add(stream.endpoint)
     this.#environment.release(stream)
+    const isTooLarge = failure.error.reason._tag === "RequestTooLarge"
+    const largest = isTooLarge ? stream.largestUnanswered() : undefined
     for (const watch of stream.end()) {
-      if (failure.isTransient) watch.lost(failure.error.reason.message)
+      // A server that is asked for too much at once ends the whole stream. One watch alone is to blame for that.
+      if (failure.isTransient || isTooLarge && watch !== largest) watch.lost(failure.error.reason.message)
       else watch.end(failure.error)
       if (watch.state._tag === "Waiting") this.#wantCarrier(watch)
     }

@@ -103,6 +103,14 @@ export class WatchStream implements Carrier {
     return unanswered.map(({ watch }) => watch)
   }
 
+  /** Of the watches that the server owes an answer for, the one that asks with the most bytes. */
+  largestUnanswered(): WatchState | undefined {
+    const sizes = this.#creating.flatMap(({ watch }) =>
+      watch === undefined ? [] : [{ watch, size: watchWire.sizeOf(watch.request) }]
+    )
+    return sizes.sort((a, b) => b.size - a.size)[0]?.watch
+  }
+
   /** Nothing is sent any more. Returns the watches that were on the stream. */
   end(): ReadonlyArray<WatchState> {
     this.#ended = true

@@ -70,6 +70,12 @@ export const create = (request: WatchRequest, id: number, from: bigint, fragment
   }
 })
 
+/** About how many bytes a request for the watch takes: what its bounds do. */
+export const sizeOf = (request: WatchRequest): number => {
+  const { key, range_end } = bounds(request.range)
+  return key.length + (range_end?.length ?? 0)
+}
+
 export const cancel = (id: number): Request => ({ cancel_request: { watch_id: id } })
 
 /** Opens a stream of the service, with responses decoded as here. */

@@ -44,8 +44,9 @@ class Client {
     this.store.close()
   }
 
-  watch(request: Watch.WatchRequest): WatchState {
+  watch(request: Watch.WatchRequest): WatchState | KvError.KvError {
     const watch = this.store.watch(request)
+    if (watch instanceof KvError.KvError) return watch
     this.#watches.add(watch)
     return watch
   }
@@ -117,7 +118,7 @@ const watch = (
   if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
   return Effect.map(
     Effect.acquireRelease(
-      whileOpen(client, () => Effect.succeed(client.watch(request))),
+      whileOpen(client, () => answer(client.watch(request))),
       (watch) => Effect.sync(() => client.unwatch(watch))
     ),
     Watcher.make

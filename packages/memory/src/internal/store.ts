@@ -3,7 +3,7 @@
  * fiber is interrupted by, an operation is carried out as a whole or not at all.
  */
 import * as KvError from "@effect-kv/core/KvError"
-import type * as Op from "@effect-kv/core/Op"
+import * as Op from "@effect-kv/core/Op"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import { Leases, type LeaseState } from "./leases.ts"
 import { type Limits, rejection } from "./limits.ts"
@@ -54,7 +54,9 @@ export class Store implements Data {
     return answer
   }
 
-  watch(request: WatchRequest): WatchState {
+  watch(request: WatchRequest): WatchState | KvError.KvError {
+    const rejected = rejection(this.#options.limits, Op.range(request.range))
+    if (rejected !== undefined) return rejected
     this.expireLeases()
     const watch = new WatchState(this.#watchIds++, this.mvcc, request)
     this.watches.add(watch)

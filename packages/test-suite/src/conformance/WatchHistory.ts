@@ -149,6 +149,18 @@ export const cases = chapter("watches and history", [
     assert.deepStrictEqual(yield* wordsUpTo(after, revision), ["put k=3"])
   }),
 
+  test("a watch whose key is too large for a request is rejected as such, and affects no other", function*(kv) {
+    const { limits: { maxRequestBytes: max } } = yield* Store
+    const watcher = yield* watch(kv, KeyRange.all)
+    const large = KeyRange.key("k".repeat(2 * max))
+    const [, other] = yield* Effect.all([
+      rejects(kv, "RequestTooLarge", Effect.scoped(kv.backend.watch({ range: large }))),
+      watch(kv, KeyRange.all)
+    ], { concurrency: 2 })
+    const { revision } = yield* kv.put("k", "1")
+    for (const each of [watcher, other]) assert.deepStrictEqual(yield* wordsUpTo(each, revision), ["put k=1 new"])
+  }),
+
   test("a watch that was open before a compaction goes on", function*(kv) {
     const store = yield* Store
     const watcher = yield* watch(kv, KeyRange.all)

@@ -392,6 +392,23 @@ describe("watches on one stream", () => {
     assert.deepStrictEqual(only(world).fragments, [true])
   })
 
+  it("a notification between the fragments of a response costs nothing of it", () => {
+    const world = new World(() => 1, defaultLimits)
+    world.pool.overflowed()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(1)
+    world.server.write(["a", "b", "c"].flatMap(put))
+    const { sent } = only(world)
+    assert.deepStrictEqual(sent.map(({ events, fragment }) => [events.length, fragment]), [[2, true], [1, false]])
+    world.deliver(1)
+    only(world).progress()
+    sent.unshift(sent.pop()!)
+    world.settle()
+    world.check(watched)
+    assert.strictEqual(watched.taken.length, 1)
+  })
+
   it("asks elsewhere when a server owes an answer and is silent, and gives up what is live there only much later", () => {
     const world = plain()
     world.open({ range: KeyRange.all })

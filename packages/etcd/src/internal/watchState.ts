@@ -161,7 +161,8 @@ export class WatchState {
 
   /** Everything up to the revision has been sent. */
   progressed(revision: bigint): void {
-    if (this.state._tag !== "Live" || this.next === undefined) return
+    // While a response is not complete it says nothing of what is to come yet, whatever a server or a proxy sends between.
+    if (this.state._tag !== "Live" || this.next === undefined || this.#held.length > 0) return
     if (revision >= this.next) this.next = revision + 1n
     this.#goLive(revision)
   }

@@ -1,4 +1,7 @@
-/** What a user gets: the packed packages in an empty project, its types checked in both ways to resolve, its program run. */
+/**
+ * What a user gets: the packed packages in an empty project, its types checked in both ways to resolve, its programs and the
+ * suite run.
+ */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { capture } from "./exec.mjs"
@@ -31,13 +34,14 @@ export const checkConsumer = async (temporary) => {
   )
   const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error"]
   await capture("npm", ["install", ...flags], { cwd: project })
-  const tsc = join(project, "node_modules", ".bin", "tsc")
+  const binary = (name) => join(project, "node_modules", ".bin", name)
   for (const [module, moduleResolution] of resolutions) {
     const options = ["--module", module, "--moduleResolution", moduleResolution, "--outDir", `out-${module}`]
-    await capture(tsc, ["-p", ".", ...options], { cwd: project })
+    await capture(binary("tsc"), ["-p", ".", ...options], { cwd: project })
   }
   for (const program of ["memory.js", "etcd.js"]) {
     await capture("node", [join("out-NodeNext", program)], { cwd: project })
   }
+  await capture(binary("vitest"), ["run", "--root", "out-NodeNext"], { cwd: project })
   rmSync(project, { recursive: true })
 }

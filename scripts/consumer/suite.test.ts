@@ -1,0 +1,20 @@
+/** Somebody else's backend runs the published suite, as the suite's README says. */
+import { Kv, KvBackend } from "@effect-kv/core"
+import { MemoryStore } from "@effect-kv/memory"
+import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { TestClock } from "effect/testing"
+
+const store = Effect.map(MemoryStore.make(), (server) =>
+  KvConformance.Store.of({
+    // Six functions of one's own, which stand on a store that is at hand.
+    client: Effect.flatMap(server.connect, (backend) => Kv.make(KvBackend.make({ ...backend }))),
+    compact: server.compact,
+    passTime: TestClock.adjust,
+    limits: KvConformance.defaultLimits
+  }))
+
+KvConformance.suite("somebody else's backend", {
+  layer: Layer.effect(KvConformance.Store, store).pipe(Layer.provideMerge(TestClock.layer()))
+})

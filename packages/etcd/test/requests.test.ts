@@ -252,6 +252,20 @@ describe("several endpoints", () => {
       assert.strictEqual(good.received.length, 16)
     }))
 
+  it.live("one that connects for ever is left for another in seconds, however long the deadline", () =>
+    Effect.gen(function*() {
+      const silent = yield* silentEndpoint
+      const good = yield* FakeEtcd.make(() => putAnswer)
+      // Which endpoint is the first is chosen at random: this is often enough.
+      const puts = Array.from({ length: 8 }, () =>
+        Effect.flatMap(
+          client({ endpoints: [silent.endpoint, good.endpoint], deadline: "1 hour" }),
+          (kv) => kv.put("a", "1")
+        ))
+      const [elapsed] = yield* timed(Effect.all(puts, { concurrency: "unbounded" }))
+      assert.isBelow(elapsed, 10_000)
+    }))
+
   for (const silence of ["connects for ever", "never answers"] as const) {
     it.live(`one that ${silence} does not use up the time of one that will answer in a moment`, () =>
       Effect.gen(function*() {

@@ -78,6 +78,21 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(linesOf(yield* batchesUpTo(watcher, revision)), [`${revision} put ${prefix}a=1`])
       }))
 
+    it.effect("just when a watch is to be opened is left for another in seconds, however long the deadline", () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+        const endpoints = [proxy.endpoint, ...cluster.endpoints]
+        // Which endpoint is the first is chosen at random: this is often enough.
+        const clients = yield* Effect.replicateEffect(client({ endpoints, deadline: "1 hour" }), 8)
+        // Calls have their connection, watches are about to make theirs.
+        for (const kv of clients) yield* kv.put("silent", "1")
+        yield* proxy.blackhole()
+        const opened = Effect.forEach(clients, (kv) => watch(kv, KeyRange.key("silent")), { concurrency: "unbounded" })
+        const [elapsed] = yield* timed(opened)
+        assert.isBelow(elapsed, 10_000)
+      }))
+
     it.effect("interrupting take loses nothing", () =>
       Effect.gen(function*() {
         const { direct, kv, prefix, range } = yield* setUp

@@ -6,6 +6,7 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import type * as grpc from "@grpc/grpc-js"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
@@ -168,7 +169,9 @@ const openWatchStream = Effect.fnUntraced(
   ): Effect.fn.Return<WatchStream, KvError.KvError, Scope.Scope> {
     const scope = yield* Effect.scope
     if (options?.refreshToken === true) carrier.tokens.refused(carrier.tokens.current()?.token)
-    return yield* requests.run<WatchStream>(carrier, {
+    // No call waits for it to the end, and the next attempt may be at another endpoint: a layer's long deadline is none for it.
+    const deadline = Duration.min(carrier.deadline, Deadline.defaultDeadline)
+    const opening = requests.run<WatchStream>(carrier, {
       name: "watch",
       kind: "read",
       hasLeader: true,
@@ -181,6 +184,7 @@ const openWatchStream = Effect.fnUntraced(
           Effect.map((stream) => ({ stream, endpoint: address }))
         )
     })
+    return yield* Effect.provideService(opening, Deadline.Deadline, deadline)
   }
 )
 

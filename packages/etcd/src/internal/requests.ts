@@ -50,6 +50,9 @@ export interface Carrier {
 /** How long to wait before all endpoints are tried once more, in milliseconds: about this, doubling, up to that. */
 const backoff = { first: 20, longest: 500 }
 
+/** How long to wait for one endpoint to be connected before others are tried, at most, in milliseconds. */
+const longestSettling = 2500
+
 /** How often a call gets a new token. The second time is for one that expires or is outdated on its way. */
 const maxTokens = 2
 
@@ -246,7 +249,7 @@ const settle = (carrier: Carrier, state: State, endpoint: Endpoint): Effect.Effe
     Effect.as(orClosed(carrier, endpoint.settle), true)
   )
   return carrier.endpoints.all.length === 1 ? settled : Effect.timeoutOrElse(settled, {
-    duration: state.remaining / 2,
+    duration: Math.min(state.remaining / 2, longestSettling),
     orElse: () => {
       state.blameSilence(carrier.endpoints)
       return Effect.succeed(false)

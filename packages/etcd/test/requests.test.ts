@@ -34,6 +34,15 @@ describe("deadlines", () => {
       assert.isTrue(elapsed >= 300 && elapsed < 1000, `${elapsed} ms`)
     }))
 
+  it.live("the layer's is that of opening a watch too", () =>
+    Effect.gen(function*() {
+      const silent = yield* silentEndpoint
+      const kv = yield* client({ endpoints: [silent.endpoint], deadline: "300 millis" })
+      const [elapsed, failure] = yield* timed(reason(Effect.scoped(kv.subscribe("a"))))
+      assert.strictEqual(failure._tag, "Unavailable")
+      assert.isTrue(elapsed >= 300 && elapsed < 1000, `${elapsed} ms`)
+    }))
+
   it.live("a write that is not answered is Indeterminate when its deadline passes, and was sent once", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()

@@ -25,7 +25,7 @@ export const make = Effect.fnUntraced(
   ): Effect.fn.Return<{ readonly kv: KvBackend; readonly client: EtcdClient.EtcdClient }, never, Scope.Scope> {
     const to = yield* connection.make(settings)
     const client = yield* EtcdClient.make(settings, to.tokens)
-    const watches = yield* watch.make(to)
+    const watches = yield* watch.make(to, { deadline: settings.deadline })
     // The last to be added is the first to run: what is under way learns that the client is closed.
     yield* Effect.addFinalizer(() => to.shutdown)
     const kv: KvBackend = {

@@ -18,6 +18,7 @@ import * as Goals from "./Goals.ts"
 import * as Report from "./Report.ts"
 import type { Row } from "./Row.ts"
 import { scenarios } from "./scenarios/all.ts"
+import * as Stores from "./subjects/stores.ts"
 import * as Table from "./Table.ts"
 
 /** Not waiting for the disk: it is the clients that are measured. And room for what they write. */
@@ -29,16 +30,20 @@ const main = Effect.gen(function*() {
   const args = yield* Arguments.parse(process.argv.slice(2), scenarios)
   const options = args.quick ? { rounds: 3, millis: 120 } : { rounds: 7, millis: 1000 }
   const etcd = yield* Effect.cached(EtcdCluster.make({ version: "3.5", flags }))
+  const stores = yield* Effect.cached(Stores.open)
   const scope = yield* Effect.scope
   const rows: Array<Row> = []
   for (const scenario of args.scenarios) {
+    const began = performance.now()
     const found = yield* Effect.scoped(scenario.run({
       etcd: Effect.provideService(etcd, Scope.Scope, scope),
+      stores: Effect.provideService(stores, Scope.Scope, scope),
       options,
       quick: args.quick
     }))
     rows.push(...found)
-    yield* Console.log(`${scenario.name}\n${Table.plain(Table.ofRows(found))}\n`)
+    const seconds = ((performance.now() - began) / 1000).toFixed(1)
+    yield* Console.log(`${scenario.name} (took ${seconds} s)\n${Table.plain(Table.ofRows(found))}\n`)
   }
   const verdicts = Goals.judge(rows)
   if (verdicts.length > 0) yield* Console.log(`${Table.plain(Table.ofVerdicts(verdicts))}\n`)

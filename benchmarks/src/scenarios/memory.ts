@@ -3,56 +3,24 @@
  *
  * The others have no transactions, no ranges and no history; each does what comes closest.
  */
-import { Compare, KeyRange, Kv, Op } from "@effect-kv/core"
-import { MemoryLayer } from "@effect-kv/memory"
-import * as Context from "effect/Context"
+import { Compare, KeyRange, Op } from "@effect-kv/core"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import { KeyValueStore } from "effect/persistence"
-import { Keyv } from "keyv"
 import * as Measure from "../Measure.ts"
 import type { Scenario } from "../Scenario.ts"
 import * as Calls from "../subjects/Calls.ts"
-
-const liveKeys = 100_000
-const keys = Array.from({ length: liveKeys }, (_, i) => `bench/${`${i}`.padStart(6, "0")}`)
-
-/** The keys in no order, over and over. */
-const shuffled = () => {
-  let at = 0
-  return (): string => keys[(at++ * 7919) % liveKeys]!
-}
-
-/** A client of a fresh store. */
-export const memory = Effect.map(Layer.build(Layer.fresh(MemoryLayer.layer)), (context) => Context.get(context, Kv.Kv))
+import * as Stores from "../subjects/stores.ts"
 
 const every = 100
 
-const open = Effect.gen(function*() {
-  const kv = yield* memory
-  const store = Context.get(yield* Layer.build(KeyValueStore.layerMemory), KeyValueStore.KeyValueStore)
-  const map = new Map<string, string>()
-  const keyv = new Keyv<string>()
-  for (const key of keys) {
-    yield* kv.put(key, Calls.value)
-    yield* store.set(key, Calls.value)
-    map.set(key, Calls.value)
-    yield* Effect.promise(() => keyv.set(key, Calls.value))
-  }
-  return { kv, store, map, keyv }
-})
-
-type Stores = Effect.Success<typeof open>
-
 const scenario = (
   name: string,
-  subjects: (stores: Stores, next: () => string) => ReadonlyArray<Measure.Subject>,
+  subjects: (stores: Stores.Stores, next: () => string) => ReadonlyArray<Measure.Subject>,
   more?: Partial<Measure.Options>
 ): Scenario => ({
   name: `memory-${name}`,
-  run: Effect.fnUntraced(function*({ options }) {
-    const stores = yield* open
-    return yield* Measure.alternate(`memory-${name}`, 1, subjects(stores, shuffled()), { ...options, every, ...more })
+  run: Effect.fnUntraced(function*({ options, stores }) {
+    const chosen = subjects(yield* stores, Stores.shuffled())
+    return yield* Measure.alternate(`memory-${name}`, 1, chosen, { ...options, every, ...more })
   })
 })
 

@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import * as Measure from "../Measure.ts"
 import type { Scenario } from "../Scenario.ts"
 import * as Calls from "../subjects/Calls.ts"
-import { memory } from "./memory.ts"
+import { openMemory } from "../subjects/stores.ts"
 
 const watchers = 100
 
@@ -16,7 +16,7 @@ const watchers = 100
 export const fanOut: Scenario = {
   name: "memory-watch",
   run: Effect.fnUntraced(function*({ options }) {
-    const kv = yield* memory
+    const kv = yield* openMemory
     const ours = new Roll()
     for (let i = 0; i < watchers; i++) {
       const { events } = yield* kv.subscribe("bench/watched")
@@ -71,7 +71,7 @@ export const idle: Scenario = {
   run: Effect.fnUntraced(function*({ options }) {
     const subjects = yield* Effect.forEach([0, 1000, 10_000], (watches) =>
       Effect.gen(function*() {
-        const kv = yield* memory
+        const kv = yield* openMemory
         for (let i = 0; i < watches; i++) {
           yield* kv.subscribe(i % 2 === 0 ? `other/${i}` : KeyRange.prefix(`elsewhere/${i}/`))
         }

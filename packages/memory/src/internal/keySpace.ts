@@ -26,32 +26,29 @@ export class Slot {
 export class KeySpace {
   /** The keys that exist, in order. */
   readonly present = new OrderedIndex<Slot>()
-  readonly #slots = new Map<string, Slot>()
+  /** The current version of each key, tombstones too. Not the slots: a read would be a look at memory slower. */
+  readonly #versions = new Map<string, Version>()
 
   /** How many keys exist or are in the history. */
   get known(): number {
-    return this.#slots.size
+    return this.#versions.size
   }
 
   /** The version of a key that exists. */
   get(key: string): Version | undefined {
-    return currentVersion(this.#slots.get(key))
+    const version = this.#versions.get(key)
+    return version !== undefined && isPresent(version) ? version : undefined
   }
 
   /** The version of a key that existed at a revision that is not compacted. */
   getAt(key: string, revision: number): Version | undefined {
-    const slot = this.#slots.get(key)
-    return slot === undefined ? undefined : versionAt(slot, revision)
+    const version = this.#versions.get(key)
+    return version === undefined ? undefined : versionAt(version.slot, revision)
   }
 
   /** The key's slot, where a write can be added to. */
   slot(key: string): Slot {
-    let slot = this.#slots.get(key)
-    if (slot === undefined) {
-      slot = new Slot(key)
-      this.#slots.set(key, slot)
-    }
-    return slot
+    return this.#versions.get(key)?.slot ?? new Slot(key)
   }
 
   /** Adds a version to its slot. */
@@ -60,6 +57,7 @@ export class KeySpace {
     const wasPresent = previous !== undefined && isPresent(previous)
     if (previous?.previous !== undefined) (slot.older ??= new Deque()).push(previous.previous)
     slot.current = version
+    this.#versions.set(slot.key, version)
     if (isPresent(version) === wasPresent) return
     if (wasPresent) this.present.remove(slot.key)
     else this.present.insert(slot)
@@ -73,7 +71,7 @@ export class KeySpace {
       slot.older?.dropFirst()
       if (slot.older?.length === 0) slot.older = undefined
     }
-    if (slot.current === version && !isPresent(version)) this.#slots.delete(slot.key)
+    if (slot.current === version && !isPresent(version)) this.#versions.delete(slot.key)
   }
 }
 

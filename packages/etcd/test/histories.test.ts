@@ -1,0 +1,97 @@
+/**
+ * Histories of real clients of a real server are right by the word of the server itself, read by `etcdctl`.
+ */
+import * as Op from "@effect-kv/core/Op"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import type * as History from "@effect-kv/test-suite/History"
+import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
+import * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import * as Recorder from "@effect-kv/test-suite/Recorder"
+import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import * as Violation from "@effect-kv/test-suite/Violation"
+import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import * as Workload from "@effect-kv/test-suite/Workload"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import { client } from "./support/client.ts"
+
+/** Runs clients, with what `meanwhile` does to the server, and answers with their history and the server's own. */
+const record = Effect.fnUntraced(
+  function*(
+    options: Workload.Options,
+    meanwhile: (recorder: Recorder.Recorder) => Effect.Effect<unknown, unknown, EtcdCluster.EtcdCluster>
+  ) {
+    const cluster = yield* EtcdCluster.EtcdCluster
+    const own = yield* cluster.watchFrom()
+    const connect = Effect.map(client({ endpoints: cluster.endpoints }), (kv) => kv.backend)
+    const unfolded = Effect.map(client({ endpoints: cluster.endpoints, folding: false }), (kv) => kv.backend)
+    const [folded, alone] = [yield* connect, yield* unfolded]
+    const recorder = yield* Recorder.make
+    const readUpTo = yield* Workload.watch(recorder.client("watcher")(yield* connect))
+    yield* Effect.all([
+      Workload.run(recorder, [folded, folded, folded, folded, folded, folded, alone, alone], options),
+      meanwhile(recorder)
+    ], { concurrency: 2 })
+    const last = recorder.client("last")(folded)
+    const { revision } = yield* last.execute(Op.put("w/last", yield* recorder.value("last")))
+    const { calls, effects, holdings } = yield* recorder.history
+    yield* Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), readUpTo), { until: (read) => read >= revision })
+    const watches = (yield* recorder.history).watches.map((watch) => ({
+      ...watch,
+      batches: watch.batches.filter((batch) => batch.revision <= revision)
+    }))
+    const counter = yield* folded.execute(Op.get(`w/${Workload.counter}`))
+    return {
+      history: { calls, effects, holdings, watches } satisfies History.History,
+      changes: yield* own.upTo(revision),
+      revision,
+      count: Number(counter.entries[0]?.text.split(" ")[0] ?? 0)
+    }
+  }
+)
+
+type Run = Effect.Success<ReturnType<typeof record>>
+
+const judged = ({ changes, count, history, revision }: Run): RevisionChecker.Report => {
+  const report = RevisionChecker.check(history, changes)
+  const violations = [
+    ...report.violations,
+    ...WatchChecker.check(history, changes, {
+      readUpTo: (watch) => watch.client === "watcher" ? revision : undefined
+    }),
+    ...LinearizabilityChecker.check(history),
+    ...LockChecker.check(history, { changes, counts: { [`w/${Workload.counter}`]: count } })
+  ]
+  assert.deepStrictEqual(violations, [], Violation.print(history, violations))
+  return report
+}
+
+const scenario = <E>(run: Effect.Effect<void, E, EtcdCluster.EtcdCluster>) =>
+  run.pipe(Random.withSeed("histories"), Effect.provide(EtcdCluster.layer()))
+
+describe(`histories on etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
+  it.live("are right, folded and not", () =>
+    scenario(Effect.scoped(Effect.gen(function*() {
+      const run = yield* record({ operations: 40 }, () => Effect.void)
+      assert.isEmpty(judged(run).unknown.applied)
+      assert.isAbove(run.history.holdings.length, 10)
+    }))), 60_000)
+
+  it.live(
+    "are right across kill -9 of the server, and what became of writes without an answer is known",
+    () =>
+      scenario(Effect.scoped(Effect.gen(function*() {
+        const restart = Effect.fnUntraced(function*(recorder: Recorder.Recorder) {
+          const { member } = yield* EtcdCluster.EtcdCluster
+          const isUnderWay = Effect.map(recorder.history, ({ calls }) => calls.length > 200)
+          yield* Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), isUnderWay), { until: (yes) => yes })
+          yield* member.restart
+        })
+        const run = yield* record({ operations: 100, locks: false, interrupted: 3 }, restart)
+        const { unknown } = judged(run)
+        assert.isAbove(unknown.applied.length + unknown.notApplied.length, 2)
+      }))),
+    60_000
+  )
+})

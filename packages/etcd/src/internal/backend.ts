@@ -54,12 +54,28 @@ const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
       return carry(to, { name: "delete", kind: "write", hasLeader: true, send })
     }
     case "Txn": {
+      if (isConditionsOnly(op)) return Effect.map(execute(to, looking(op)), answerOf)
       const kind: Kind = Op.isWrite(op) ? "write" : "read"
       const send = connection.kv((service) => service.txn, decodeTxn, codec.encodeTxn(op))
       return carry(to, { name: "txn", kind, hasLeader: true, send })
     }
   }
 }
+
+/**
+ * A transaction without operations is answered by whichever member is asked, from what it knows, which may be stale: etcd
+ * (`isTxnSerializable` in v3_server.go) looks for an operation that is not serializable, and finds none. So one is put in,
+ * a read of what the conditions are about, which the caller may read.
+ */
+const isConditionsOnly = (op: Op.Txn): boolean => op.if.length > 0 && op.then.length === 0 && op.else.length === 0
+
+const looking = (op: Op.Txn): Op.Txn => {
+  const look = op.if.slice(0, 1).map(({ key }) => Op.get(key, { countOnly: true }))
+  return { ...op, then: look, else: look }
+}
+
+const answerOf = (response: Op.Response<Op.Op>): Op.Response<Op.Op> =>
+  response._tag === "Txn" ? { ...response, responses: [] } : response
 
 const decodeRange = orNotUtf8(responses.decodeRange)
 const decodePut = orNotUtf8(responses.decodePut)

@@ -17,6 +17,7 @@ import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import * as watches from "../src/internal/watch.ts"
 import { client, reason, services, timed } from "./support/client.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
@@ -63,6 +64,37 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* eventually(Effect.sync(() => statuses.length > 2 && statuses.at(-1) === "Live"))
         assert.deepStrictEqual(statuses.slice(0, 2), ["Live", "Interrupted"])
         assert.isAbove((yield* Metric.value(watches.reconnects)).count, before.count)
+      }))
+
+    it.effect("is told to the span that the watch was opened in, and to the one around it when that has ended", () =>
+      Effect.gen(function*() {
+        const { kv, proxy, range } = yield* setUp
+        const spans = new Map<string, Tracer.NativeSpan>()
+        const tracer = Tracer.make({
+          span: (options) => {
+            const span = new Tracer.NativeSpan(options)
+            spans.set(span.name, span)
+            return span
+          }
+        })
+        const events = (name: string) => spans.get(name)!.events.map(([event]) => event)
+        const cut = Effect.fnUntraced(function*(watcher: Watch.Watcher) {
+          yield* proxy.down
+          yield* untilStatus(watcher, "Interrupted")
+          yield* proxy.up
+          yield* untilStatus(watcher, "Live")
+        })
+        yield* Effect.gen(function*() {
+          const watcher = yield* Effect.withSpan(
+            Effect.tap(watch(kv, range), cut),
+            "opening"
+          )
+          assert.deepStrictEqual(events("opening"), ["watch interrupted", "watch live"])
+          assert.deepStrictEqual(events("around"), [])
+          yield* cut(watcher)
+        }).pipe(Effect.withSpan("around"), Effect.withTracer(tracer))
+        assert.deepStrictEqual(events("opening").length, 2)
+        assert.deepStrictEqual(events("around"), ["watch interrupted", "watch live"])
       }))
 
     it.effect("a watch that waits where nothing happens goes on where it was", () =>

@@ -19,6 +19,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
@@ -280,7 +281,7 @@ const statusOf = (watch: WatchState): Stream.Stream<Watch.Status> =>
     { bufferSize: 16, strategy: "sliding" }
   )
 
-/** Puts reconnections of the watch on the span that it was opened in. */
+/** Puts reconnections of the watch on the span that it was opened in, or, once that has ended, on the one around it. */
 const traceReconnects = (watch: WatchState): Effect.Effect<void> =>
   Effect.withFiber((fiber) =>
     Effect.matchEffect(Effect.currentSpan, {
@@ -289,7 +290,14 @@ const traceReconnects = (watch: WatchState): Effect.Effect<void> =>
     })
   )
 
-const spanEvents = (span: Tracer.Span, clock: Clock.Clock) => (status: Watch.Status | undefined): void => {
-  if (status === undefined || span.status._tag === "Ended") return
-  span.event(status._tag === "Live" ? "watch live" : "watch interrupted", clock.currentTimeNanosUnsafe(), {})
+const spanEvents = (openedIn: Tracer.Span, clock: Clock.Clock) => (status: Watch.Status | undefined): void => {
+  if (status === undefined) return
+  // The span of the call to open it (see core's `Tracing`) ends with that call, long before anything breaks.
+  const span = notEnded(openedIn)
+  span?.event(status._tag === "Live" ? "watch live" : "watch interrupted", clock.currentTimeNanosUnsafe(), {})
+}
+
+const notEnded = (span: Tracer.AnySpan | undefined): Tracer.Span | undefined => {
+  if (span === undefined || span._tag !== "Span") return undefined
+  return span.status._tag === "Started" ? span : notEnded(Option.getOrUndefined(span.parent))
 }

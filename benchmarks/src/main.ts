@@ -28,7 +28,7 @@ const results = fileURLToPath(new URL("../build/", import.meta.url))
 
 const main = Effect.gen(function*() {
   const args = yield* Arguments.parse(process.argv.slice(2), scenarios)
-  const options = args.quick ? { rounds: 3, millis: 120 } : { rounds: 5, millis: 700 }
+  const options = args.quick ? { rounds: 3, millis: 100 } : { rounds: 5, millis: 700 }
   const etcd = yield* Effect.cached(EtcdCluster.make({ version: "3.5", flags }))
   const stores = yield* Effect.cached(Stores.open)
   const scope = yield* Effect.scope

@@ -33,7 +33,7 @@ const scenario = (name: Calls.Name): Scenario => ({
       { name: "effect-kv", ...effectKv.calls("effect-kv", kv)[name] }
     ]
     yield* prepare(kv)
-    yield* Measure.warmUp(256, subjects, 500)
+    yield* Measure.warmUp(64, subjects, 400)
     const rows: Array<Row> = []
     let compacted = 0n
     for (const inFlight of quick ? fewInFlights : inFlights) {

@@ -37,7 +37,7 @@ export const packages: Scenario = {
     const rows = yield* Measure.takeTurns(
       "packages",
       1,
-      options.rounds + 2,
+      options.rounds,
       subjects.map(({ modules, name }) => ({ name, round: timedImport(modules) }))
     )
     return yield* Effect.forEach(rows, (row, i) => {

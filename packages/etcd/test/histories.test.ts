@@ -1,9 +1,7 @@
 /**
  * Histories of real clients of a real server are right by the word of the server itself, read by `etcdctl`.
  */
-import * as Op from "@effect-kv/core/Op"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import type * as History from "@effect-kv/test-suite/History"
 import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
 import * as LockChecker from "@effect-kv/test-suite/LockChecker"
 import * as Recorder from "@effect-kv/test-suite/Recorder"
@@ -28,26 +26,13 @@ const record = Effect.fnUntraced(
     const unfolded = Effect.map(client({ endpoints: cluster.endpoints, folding: false }), (kv) => kv.backend)
     const [folded, alone] = [yield* connect, yield* unfolded]
     const recorder = yield* Recorder.make
-    const readUpTo = yield* Workload.watch(recorder.client("watcher")(yield* connect))
+    const watch = yield* Workload.watch(recorder.client("watcher")(yield* connect))
     yield* Effect.all([
       Workload.run(recorder, [folded, folded, folded, folded, folded, folded, alone, alone], options),
       meanwhile(recorder)
     ], { concurrency: 2 })
-    const last = recorder.client("last")(folded)
-    const { revision } = yield* last.execute(Op.put("w/last", yield* recorder.value("last")))
-    const { calls, effects, holdings } = yield* recorder.history
-    yield* Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), readUpTo), { until: (read) => read >= revision })
-    const watches = (yield* recorder.history).watches.map((watch) => ({
-      ...watch,
-      batches: watch.batches.filter((batch) => batch.revision <= revision)
-    }))
-    const counter = yield* folded.execute(Op.get(`w/${Workload.counter}`))
-    return {
-      history: { calls, effects, holdings, watches } satisfies History.History,
-      changes: yield* own.upTo(revision),
-      revision,
-      count: Number(counter.entries[0]?.text.split(" ")[0] ?? 0)
-    }
+    const finished = yield* Workload.finish(recorder, folded, [watch])
+    return { ...finished, changes: yield* own.upTo(finished.revision) }
   }
 )
 

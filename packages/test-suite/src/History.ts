@@ -212,6 +212,18 @@ export const isUnknown = (call: Call): boolean => {
   }
 }
 
+/**
+ * The history without what watches delivered of revisions after the given one: for checkers that know the store's own
+ * history up to it.
+ */
+export const watchedUpTo = (history: History, revision: bigint): History => ({
+  ...history,
+  watches: history.watches.map((watch) => ({
+    ...watch,
+    batches: watch.batches.filter((batch) => batch.revision <= revision)
+  }))
+})
+
 export {
   /** A text is not a history that was saved. */
   HistoryUnreadable

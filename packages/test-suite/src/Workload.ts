@@ -12,10 +12,13 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import * as History from "./History.ts"
 import type * as Recorder from "./Recorder.ts"
 
 /** What clients do. */
@@ -51,18 +54,72 @@ export const run = Effect.fnUntraced(function*(
   yield* Effect.forEach(clients, (client) => client.run, { concurrency: "unbounded", discard: true })
 })
 
-/** Watches all that the clients write, and goes on until the scope closes. Answers how far it has been read. */
+/** A watch that is being read. */
+export interface Reading {
+  /** Waits until it has been read up to a revision at which something it watches changed. */
+  readonly upTo: (revision: bigint) => Effect.Effect<void>
+}
+
+/** Watches all that the clients write, and reads until the scope closes. */
 export const watch = Effect.fnUntraced(function*(
   backend: KvBackend,
   prefix = "w/"
-): Effect.fn.Return<Effect.Effect<bigint>, KvError, Scope.Scope> {
+): Effect.fn.Return<Reading, KvError, Scope.Scope> {
   const watcher = yield* backend.watch({ range: KeyRange.prefix(prefix), previous: true })
+  const waiting = new Set<{ readonly revision: bigint; readonly done: Deferred.Deferred<void> }>()
   let read = watcher.revision
   const take = Effect.map(watcher.take, (batches) => {
     read = batches.at(-1)!.revision
+    for (const each of waiting) {
+      if (each.revision <= read) Deferred.doneUnsafe(each.done, Exit.void)
+    }
   })
   yield* Effect.forkScoped(Effect.ignore(Effect.forever(take)))
-  return Effect.sync(() => read)
+  return {
+    upTo: (revision) =>
+      Effect.suspend(() => {
+        if (revision <= read) return Effect.void
+        const each = { revision, done: Deferred.makeUnsafe<void>() }
+        waiting.add(each)
+        return Effect.ensuring(Deferred.await(each.done), Effect.sync(() => waiting.delete(each)))
+      })
+  }
+})
+
+/** What is known in the end. */
+export interface Finished {
+  readonly history: History.History
+  /** The revision of the last write in it, which all watches were read up to. */
+  readonly revision: bigint
+  /** How often the counter was incremented. */
+  readonly count: number
+}
+
+/**
+ * To be called when all is done and the store is well: writes once more, waits until the watches have been read up to that,
+ * and gives the history. It is over a connection without faults; the write is recorded, as of a client named `last`.
+ */
+export const finish = Effect.fnUntraced(function*(
+  recorder: Recorder.Recorder,
+  backend: KvBackend,
+  watches: ReadonlyArray<Reading>,
+  prefix = "w/"
+): Effect.fn.Return<Finished, KvError> {
+  const value = yield* recorder.value("last")
+  const answer = yield* recorder.client("last")(backend).execute(
+    Op.txn({ then: [Op.get(`${prefix}${counter}`), Op.put(`${prefix}last`, value)] })
+  )
+  const { revision } = answer
+  const count = answer.succeeded ? answer.responses[0].entries[0]?.text : undefined
+  // What goes on in the background from here on, as locks that are given back, is not part of it.
+  const { calls, effects, holdings } = yield* recorder.history
+  yield* Effect.forEach(watches, (watch) => watch.upTo(revision), { concurrency: "unbounded", discard: true })
+  const { watches: read } = yield* recorder.history
+  return {
+    history: History.watchedUpTo({ calls, effects, holdings, watches: read }, revision),
+    revision,
+    count: Number(count?.split(" ")[0] ?? 0)
+  }
 })
 
 class Client {

@@ -26,7 +26,7 @@ const locksOf = (run: goodHistories.Run): LockChecker.Options => ({
 
 describe("histories of real runs in memory", () => {
   for (const seed of seeds) {
-    it.effect(`are accepted by every checker, also when they were saved and loaded (seed ${seed})`, () =>
+    it.effect(`are right by revision, in watches and in locks, also when they were saved and loaded (seed ${seed})`, () =>
       Effect.gen(function*() {
         const run = yield* goodHistories.ofSeed(seed)
         const { changes, history } = run
@@ -34,10 +34,17 @@ describe("histories of real runs in memory", () => {
         accepted(history, report.violations)
         accepted(history, WatchChecker.check(history, changes, { readUpTo: readUpTo(run) }))
         accepted(history, LockChecker.check(history, locksOf(run)))
-        accepted(history, LinearizabilityChecker.check(history))
         const loaded = yield* History.fromText(History.toText(history))
         assert.deepStrictEqual(loaded, history)
         assert.deepStrictEqual(RevisionChecker.check(loaded, changes), report)
+      }))
+  }
+
+  for (const seed of seeds) {
+    it.effect(`are linearizable, though nothing but their answers is known (seed ${seed})`, () =>
+      Effect.gen(function*() {
+        const { history } = yield* goodHistories.smallOfSeed(seed)
+        accepted(history, LinearizabilityChecker.check(history))
       }))
   }
 

@@ -29,9 +29,7 @@ const memo = (make: (seed: number) => Effect.Effect<goodHistories.Run>) => {
 const mixed = memo(goodHistories.ofSeed)
 
 /** With so few calls at a time that all orders can be tried: else a checker says that it did not find out. */
-const small = memo((seed) =>
-  goodHistories.make({ seed, clients: 3, operations: 15, lost: seed % 2 === 0 ? 0 : 8, locks: seed % 3 === 0 })
-)
+const small = memo(goodHistories.smallOfSeed)
 
 const seeds = Array.from({ length: 12 }, (_, i) => 100 + i)
 

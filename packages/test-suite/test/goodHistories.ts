@@ -7,7 +7,6 @@ import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import * as Changes from "@effect-kv/test-suite/Changes"
-import type * as History from "@effect-kv/test-suite/History"
 import * as Recorder from "@effect-kv/test-suite/Recorder"
 import * as Workload from "@effect-kv/test-suite/Workload"
 import * as Effect from "effect/Effect"
@@ -15,13 +14,8 @@ import * as Random from "effect/Random"
 import { TestClock } from "effect/testing"
 
 /** A history with what the store says of it. */
-export interface Run {
-  readonly history: History.History
+export interface Run extends Workload.Finished {
   readonly changes: ReadonlyArray<Changes.Change>
-  /** The revision that every watch was read up to. */
-  readonly revision: bigint
-  /** The counter's value in the end. */
-  readonly count: number
 }
 
 const yields = (most: number) =>
@@ -72,6 +66,10 @@ export const ofSeed = (seed: number): Effect.Effect<Run> =>
     operations: seed % 2 === 1 ? 10 : 25
   })
 
+/** So few calls at a time that all their orders can be searched, with faults for every other seed. */
+export const smallOfSeed = (seed: number): Effect.Effect<Run> =>
+  make({ seed, clients: 3, operations: 15, lost: seed % 2 === 0 ? 0 : 8, interrupted: seed % 2 === 0 ? 0 : 4 })
+
 /** Makes a history. To be run on the test clock. */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Run> {
   const { clients = 4, lost = 0, operations = 25, seed } = options
@@ -93,23 +91,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       (i) => Workload.watch(recorder.client(`watcher ${i}`)(backends[0]!))
     )
     yield* Workload.run(recorder, backends, { ...options, operations })
-    const last = recorder.client("last")(direct)
-    const { revision } = yield* last.execute(Op.put("w/last", yield* recorder.value("last")))
-    const { calls, effects, holdings } = yield* recorder.history
-    for (const each of [read, ...watchers]) {
-      yield* Effect.repeat(Effect.andThen(Effect.yieldNow, each), { until: (read) => read >= revision })
-    }
-    const counter = yield* direct.execute(Op.get(`w/${Workload.counter}`))
-    const [events] = (yield* server.history).watches
-    const watches = (yield* recorder.history).watches.map((watch) => ({
-      ...watch,
-      batches: watch.batches.filter((batch) => batch.revision <= revision)
-    }))
+    const finished = yield* Workload.finish(recorder, direct, [...watchers, read])
+    const [everything] = (yield* server.history).watches
     return {
-      history: { calls, effects, holdings, watches },
-      changes: Changes.fromBatches(events!.batches).filter((change) => change.modRevision <= revision),
-      revision,
-      count: Number(counter.entries[0]?.text.split(" ")[0] ?? 0)
+      ...finished,
+      changes: Changes.fromBatches(everything!.batches).filter((change) => change.modRevision <= finished.revision)
     }
   }))
   return yield* Effect.orDie(Random.withSeed(run, `${seed}`))

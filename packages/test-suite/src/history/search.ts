@@ -17,6 +17,8 @@ export interface Operation<S> {
   readonly completed: number
   /** Whether it must have taken effect. */
   readonly isRequired: boolean
+  /** When it took effect, as far as one may guess: what is smaller is tried first. By default the time of invocation. */
+  readonly guess?: number
   /** The states that it can lead to; none where it could not have been answered as it was. */
   readonly step: (state: S) => ReadonlyArray<S>
 }
@@ -75,6 +77,8 @@ class Search<S> {
   readonly #optional: ReadonlyArray<number>
   /** Of each required operation, its place among them. */
   readonly #places = new Map<number, number>()
+  /** Of each required operation, its place in the order that is tried first. */
+  readonly #ranks = new Map<number, number>()
   #isDone = new Uint8Array(0)
   #doneRequired = 0
   /** The place of the first required operation, by invocation, that is not done. */
@@ -92,6 +96,9 @@ class Search<S> {
     this.#required = byInvocation.filter((i) => problem.operations[i]!.isRequired)
     this.#optional = byInvocation.filter((i) => !problem.operations[i]!.isRequired)
     for (const [place, operation] of this.#required.entries()) this.#places.set(operation, place)
+    const guess = (i: number): number => problem.operations[i]!.guess ?? problem.operations[i]!.invoked
+    const byGuess = this.#required.toSorted((a, b) => guess(a) - guess(b))
+    for (const [rank, operation] of byGuess.entries()) this.#ranks.set(operation, rank)
   }
 
   /** Searches with at most so many optional operations in a row; `undefined` where more might find something. */
@@ -150,6 +157,7 @@ class Search<S> {
       earliest = Math.min(earliest, completed)
       candidates.push(operation)
     }
+    candidates.sort((a, b) => this.#ranks.get(a)! - this.#ranks.get(b)!)
     for (const operation of this.#optional) {
       if (operations[operation]!.invoked > earliest) break
       if (this.#isDone[operation] === 1) continue
@@ -181,13 +189,13 @@ class Search<S> {
 
   /**
    * Whether a required operation could as well have come before the last one, and would come to the same: then that order
-   * is tried, and this one need not be. (Of two that commute, what is required comes first, then what was invoked first.)
+   * is tried, and this one need not be. (Of two that commute, what is required comes first, then what is guessed to.)
    */
   #isInversion({ last }: Frame<S>, operation: number, states: ReadonlyArray<S>): boolean {
     const { key, operations } = this.#problem
     if (last === undefined || states.length !== 1) return false
-    const lastPlace = this.#places.get(last.operation)
-    if (lastPlace !== undefined && lastPlace < this.#places.get(operation)!) return false
+    const lastRank = this.#ranks.get(last.operation)
+    if (lastRank !== undefined && lastRank < this.#ranks.get(operation)!) return false
     if (operations[operation]!.invoked > last.from.earliest) return false
     const [first, ...more] = operations[operation]!.step(last.from.state)
     if (first === undefined || more.length > 0) return false

@@ -6,11 +6,17 @@ import * as History from "../History.ts"
 import { responseOf } from "./answers.ts"
 import { valueKey } from "./values.ts"
 
-/** When a call's value was first in the answer to another; `undefined` where it was not, or others wrote the same. */
+/** When a call's value was first in the answer to another, and at which revision that says it was written. */
+export interface Sighting {
+  readonly order: number
+  readonly modRevision: bigint
+}
+
+/** What was first seen of a call; `undefined` where nothing was, or others wrote the same. */
 export const sightings = (
   calls: ReadonlyArray<History.Call>,
   initial: ReadonlyArray<History.Row>
-): (call: History.Call) => number | undefined => {
+): (call: History.Call) => Sighting | undefined => {
   const writers = new Map<string, History.Call | undefined>()
   for (const row of initial) writers.set(rowKey(row), undefined)
   const ops = calls.filter(History.isOpCall)
@@ -20,14 +26,16 @@ export const sightings = (
       writers.set(key, !writers.has(key) || writers.get(key) === call ? call : undefined)
     }
   }
-  const seen = new Map<History.Call, number>()
+  const seen = new Map<History.Call, Sighting>()
   for (const call of ops) {
     const response = responseOf(call)
     if (response === undefined || call.completed === undefined) continue
     for (const row of rows(call.request.op, response)) {
       const writer = writers.get(rowKey(row))
       if (writer === undefined) continue
-      seen.set(writer, Math.min(seen.get(writer) ?? Number.POSITIVE_INFINITY, call.completed.order))
+      const { order } = call.completed
+      const first = seen.get(writer)
+      if (first === undefined || order < first.order) seen.set(writer, { order, modRevision: row.modRevision })
     }
   }
   return (call) => seen.get(call)

@@ -1,7 +1,7 @@
 /**
  * What is not linearizable, as the checker of that must notice it, without the store's own history.
  */
-import type * as History from "@effect-kv/test-suite/History"
+import * as History from "@effect-kv/test-suite/History"
 import type * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
 import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
 import { staleRead } from "./staleRead.ts"
@@ -104,9 +104,12 @@ export const corruptions: ReadonlyArray<Corruption> = [
       const winner = pick.one(
         answered(run).filter(({ outcome: { answer }, request: { op } }) =>
           answer._tag === "Txn" && answer.succeeded && op._tag === "Txn" && op.then.length === 1 &&
-          op.then[0]!._tag === "Put" && op.if.length === 1 && op.if[0]!.target === "ModRevision"
+          op.then[0]!._tag === "Put" && op.if.length === 1 && op.if[0]!.target === "ModRevision" &&
+          op.then[0]!.lease === undefined
         )
       )
+      // A write or a delete without an answer could have come between them.
+      if (run.history.calls.some(History.isUnknown)) return undefined
       return winner && addCall(run, { ...winner, id: 1_000_000 })
     }
   }

@@ -9,7 +9,7 @@
  */
 import * as Op from "@effect-kv/core/Op"
 import * as History from "./History.ts"
-import { floors, responseOf } from "./history/answers.ts"
+import { responseOf, Sights } from "./history/answers.ts"
 import { type Component, components, type Participant } from "./history/components.ts"
 import { carryOut } from "./history/Model.ts"
 import { type Operation, search } from "./history/search.ts"
@@ -58,7 +58,7 @@ export const check = (
   const initial = options.initial ?? []
   const guesses = {
     sightingOf: sightings(history.calls, initial),
-    floorOf: floors({ ...History.empty, calls: history.calls })
+    sights: new Sights({ calls: history.calls, watches: [] })
   }
   return components(history.calls, initial.map((row) => row.key)).flatMap((component) =>
     checkComponent(component, guesses, initial, options.budget ?? 1_000_000)
@@ -103,14 +103,14 @@ const describe = (participant: Participant): string =>
 /** What is known of when calls took effect. */
 interface Guesses {
   readonly sightingOf: ReturnType<typeof sightings>
-  readonly floorOf: ReturnType<typeof floors>
+  readonly sights: Sights
 }
 
 /**
  * A write without an answer whose value was seen has taken effect before it was. Revisions tell in which order to try the
  * calls; whether that order is right is for the search to find out.
  */
-const toOperation = (participant: Participant, { floorOf, sightingOf }: Guesses): Operation<StoreState> => {
+const toOperation = (participant: Participant, { sightingOf, sights }: Guesses): Operation<StoreState> => {
   if (participant._tag === "LeaseEnd") {
     return {
       invoked: participant.invoked,
@@ -122,7 +122,7 @@ const toOperation = (participant: Participant, { floorOf, sightingOf }: Guesses)
   const { call } = participant
   const sighting = sightingOf(call)
   const completed = History.isUnknown(call) ? sighting?.order : call.completed?.order
-  const revision = responseOf(call)?.revision ?? sighting?.modRevision ?? floorOf(call)?.revision ?? 0n
+  const revision = responseOf(call)?.revision ?? sighting?.modRevision ?? sights.before(call)?.revision ?? 0n
   const isRead = History.isOpCall(call) && !Op.isWrite(call.request.op)
   return {
     invoked: call.invoked.order,

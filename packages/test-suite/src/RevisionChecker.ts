@@ -10,8 +10,9 @@
 import * as Op from "@effect-kv/core/Op"
 import type { Change } from "./Changes.ts"
 import * as History from "./History.ts"
-import { floors, isLinearizableRead, responseOf, wrote } from "./history/answers.ts"
+import { isLinearizableRead, responseOf, Sights, wrote } from "./history/answers.ts"
 import * as attribution from "./history/attribution.ts"
+import { earlyEnds } from "./history/leaseEnds.ts"
 import { carryOut } from "./history/Model.ts"
 import { explain } from "./history/revision.ts"
 import { showCall } from "./history/show.ts"
@@ -38,6 +39,8 @@ export type Kind =
   | "UnknownRevision"
   /** An operation took effect before something that was complete when it was invoked. */
   | "RealTimeOrder"
+  /** A lease ended that nobody had revoked, and that was kept alive shorter than its time ago. */
+  | "LeaseEndedEarly"
   /** The store's own history contradicts itself. */
   | "BrokenStoreHistory"
   /** Whether the operations of a revision can be put in order was not found out within the budget. */
@@ -50,6 +53,8 @@ export type Violation = Violation_.Violation<Kind>
 export interface Options {
   /** Keys that others write, whose calls are not recorded: their changes need no explanation. Default: none. */
   readonly foreign?: ((key: string) => boolean) | undefined
+  /** Leases that others may revoke, whose calls are not recorded. Default: none. */
+  readonly foreignLease?: ((lease: bigint) => boolean) | undefined
   /** How many orders of the operations of one revision may be tried. Default: 100,000. */
   readonly budget?: number | undefined
 }
@@ -85,7 +90,7 @@ export const check = (
   }))
   const report = (violation: Violation) => violations.push(violation)
   const calls = history.calls.filter(History.isOpCall)
-  const floorOf = floors(history)
+  const sights = new Sights(history)
   const groups = new Map<bigint, attribution.Group>()
 
   for (const call of calls) {
@@ -104,7 +109,7 @@ export const check = (
       continue
     }
     const isWriter = wrote(call.request.op, response)
-    const floor = floorOf(call)
+    const floor = sights.before(call)
     if (floor !== undefined && (isWriter ? revision <= floor.revision : revision < floor.revision)) {
       if (isWriter || isLinearizableRead(call.request.op)) {
         report({
@@ -131,7 +136,12 @@ export const check = (
   const refused = calls.filter((call) =>
     call.outcome._tag === "Failed" && !History.isUnknown(call) && Op.isWrite(call.request.op)
   )
-  const suspects = new attribution.Suspects(timeline, { calls, unknown, refused }, floorOf, options.foreign)
+  const suspects = new attribution.Suspects(
+    timeline,
+    { all: history.calls, calls, unknown, refused },
+    sights,
+    options.foreign
+  )
   for (let revision = timeline.first; revision <= timeline.last; revision++) {
     const group = groups.get(revision) ?? { writers: [], readers: [] }
     const found = suspects.attribute(revision, group)
@@ -139,6 +149,8 @@ export const check = (
     if (found.violations.length > 0) continue
     explain(timeline, revision, group, found, options.budget ?? 100_000).forEach(report)
   }
+  const isForeignLease = options.foreignLease ?? (() => false)
+  earlyEnds(history.calls, suspects.leaseEnds.filter(({ lease }) => !isForeignLease(lease)), sights).forEach(report)
   const applied = suspects.applied
   return {
     violations,

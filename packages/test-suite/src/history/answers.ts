@@ -38,39 +38,54 @@ export const isLinearizableRead = (op: Op.Op): boolean => {
   }
 }
 
-/** A revision that was seen, and in which record. */
+/** A revision that was seen, when, and in which record. */
 export interface Seen {
   readonly revision: bigint
+  readonly at: History.Moment
   readonly record: number
 }
 
-/** For each call the largest revision that anybody had seen before it was invoked; `undefined` where nobody had any. */
-export const floors = (history: History.History): (call: History.Call) => Seen | undefined => {
-  const seen: Array<Seen & { readonly order: number }> = []
-  for (const call of history.calls) {
-    const response = responseOf(call)
-    if (response !== undefined && call.completed !== undefined) {
-      seen.push({ order: call.completed.order, revision: response.revision, record: call.id })
+/** When revisions were seen: in answers, and by watches. */
+export class Sights {
+  /** Those that were larger than all before them. */
+  readonly #raised: ReadonlyArray<Seen>
+
+  constructor(history: Pick<History.History, "calls" | "watches">) {
+    const seen: Array<Seen> = []
+    for (const call of history.calls) {
+      const response = responseOf(call)
+      if (response !== undefined && call.completed !== undefined) {
+        seen.push({ at: call.completed, revision: response.revision, record: call.id })
+      }
     }
-  }
-  for (const watch of history.watches) {
-    if (watch.confirmed !== undefined && watch.request.startRevision === undefined) {
-      seen.push({ order: watch.confirmed.at.order, revision: watch.confirmed.revision, record: watch.id })
+    for (const { batches, confirmed, id, request } of history.watches) {
+      if (confirmed !== undefined && request.startRevision === undefined) seen.push({ ...confirmed, record: id })
+      for (const { at, revision } of batches) seen.push({ at, revision, record: id })
     }
-    for (const batch of watch.batches) seen.push({ order: batch.at.order, revision: batch.revision, record: watch.id })
+    seen.sort((a, b) => a.at.order - b.at.order)
+    const raised: Array<Seen> = []
+    for (const each of seen) if (each.revision > (raised.at(-1)?.revision ?? -1n)) raised.push(each)
+    this.#raised = raised
   }
-  seen.sort((a, b) => a.order - b.order)
-  // Only those that raised the largest one.
-  const raised: Array<Seen & { readonly order: number }> = []
-  for (const each of seen) if (each.revision > (raised.at(-1)?.revision ?? -1n)) raised.push(each)
-  return (call) => {
+
+  /** The largest revision that anybody had seen before a call was invoked; `undefined` where nobody had any. */
+  before(call: History.Call): Seen | undefined {
+    return this.#raised[this.#firstWhere((seen) => seen.at.order >= call.invoked.order) - 1]
+  }
+
+  /** When a revision, or a later one, was first seen. */
+  of(revision: bigint): Seen | undefined {
+    return this.#raised[this.#firstWhere((seen) => seen.revision >= revision)]
+  }
+
+  #firstWhere(holds: (seen: Seen) => boolean): number {
     let low = 0
-    let high = raised.length
+    let high = this.#raised.length
     while (low < high) {
       const middle = (low + high) >> 1
-      if (raised[middle]!.order < call.invoked.order) low = middle + 1
-      else high = middle
+      if (holds(this.#raised[middle]!)) high = middle
+      else low = middle + 1
     }
-    return raised[low - 1]
+    return low
   }
 }

@@ -10,8 +10,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
 import type * as History from "../History.ts"
 import type { Violation } from "../RevisionChecker.ts"
-import type { Seen } from "./answers.ts"
-import { responseOf } from "./answers.ts"
+import { responseOf, type Sights } from "./answers.ts"
 import { carryOut, type Write } from "./Model.ts"
 import { sameRow } from "./rows.ts"
 import { showCall } from "./show.ts"
@@ -37,8 +36,15 @@ export const groupAt = (groups: Map<bigint, Group>, revision: bigint): Group => 
   return group
 }
 
+/** A lease has ended at a revision. */
+export interface LeaseEnd {
+  readonly lease: bigint
+  readonly revision: bigint
+}
+
 /** All calls, and those of them that may and that must not have been applied. */
 export interface Calls {
+  readonly all: ReadonlyArray<History.Call>
   readonly calls: ReadonlyArray<History.OpCall>
   readonly unknown: ReadonlyArray<History.OpCall>
   readonly refused: ReadonlyArray<History.OpCall>
@@ -56,19 +62,21 @@ export interface Attribution {
 export class Suspects {
   /** The ids of the calls without an answer that were found to have been applied. */
   readonly applied = new Set<number>()
+  /** The leases that ended, and when. */
+  readonly leaseEnds: Array<LeaseEnd> = []
   readonly #timeline: Timeline
   readonly #unknown: ReadonlySet<History.OpCall>
   readonly #refused: ReadonlySet<History.OpCall>
   readonly #byPut: ReadonlyMap<string, ReadonlyArray<History.OpCall>>
   readonly #deleting: ReadonlyArray<History.OpCall>
-  readonly #floorOf: (call: History.Call) => Seen | undefined
+  readonly #sights: Sights
   readonly #isForeign: (key: string) => boolean
   readonly #leases: LeaseKeys
 
   constructor(
     timeline: Timeline,
     calls: Calls,
-    floorOf: (call: History.Call) => Seen | undefined,
+    sights: Sights,
     isForeign: ((key: string) => boolean) | undefined
   ) {
     this.#timeline = timeline
@@ -76,9 +84,9 @@ export class Suspects {
     this.#refused = new Set(calls.refused)
     this.#byPut = indexByPut(calls.calls)
     this.#deleting = [...calls.unknown, ...calls.refused].filter((call) => deletesOf(call.request.op).length > 0)
-    this.#floorOf = floorOf
+    this.#sights = sights
     this.#isForeign = isForeign ?? (() => false)
-    this.#leases = new LeaseKeys(timeline)
+    this.#leases = new LeaseKeys(timeline, calls.all)
   }
 
   /** To be called for each revision in turn. */
@@ -93,9 +101,11 @@ export class Suspects {
       this.#claim(steps, call, call.request.op, response, claims)
     )
     const left = steps.filter((step) => !claims.has(step.key) && !this.#isForeign(step.key))
-    const { calls: unknown, unexplained } = this.#leases.isEnd(left)
-      ? { calls: [], unexplained: [] }
-      : this.#culprits(revision, left, { tries: maxTries })
+    const lease = this.#leases.endedBy(left, this.#sights.of(revision)?.at.order)
+    const culprits = this.#culprits(revision, left, { tries: maxTries })
+    // Where it can have been both, the end of the lease is the one that does not use up a call.
+    const { calls: unknown, unexplained } = lease === undefined ? culprits : { calls: [], unexplained: [] }
+    if (lease !== undefined && culprits.unexplained.length > 0) this.leaseEnds.push({ lease, revision })
     for (const call of unknown) this.applied.add(call.id)
     violations.push(...unexplained.map((step) => this.#accuse(step)))
     this.#leases.after(steps)
@@ -215,7 +225,7 @@ export class Suspects {
   }
 
   #isTooEarly(call: History.OpCall, revision: bigint): boolean {
-    const floor = this.#floorOf(call)
+    const floor = this.#sights.before(call)
     return floor !== undefined && floor.revision >= revision
   }
 
@@ -324,19 +334,31 @@ class LeaseKeys {
   /** Of each lease, the last revision at which a key was attached to it. */
   readonly #lastUse = new Map<bigint, bigint>()
 
-  constructor(timeline: Timeline) {
+  /** Of each lease, the place in the order of the last call that found it alive, when that was invoked. */
+  readonly #lastAlive = new Map<bigint, number>()
+
+  constructor(timeline: Timeline, calls: ReadonlyArray<History.Call>) {
     for (const { after, revision } of timeline.stepsAfter(timeline.first)) {
       if (after !== undefined && after.lease !== 0n) this.#lastUse.set(after.lease, revision)
     }
+    for (const { invoked, outcome, request } of calls) {
+      if (outcome._tag !== "Answered" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
+      this.#lastAlive.set(request.id, Math.max(this.#lastAlive.get(request.id) ?? -1, invoked.order))
+    }
   }
 
-  /** Whether the changes are what the end of a lease does: all its keys are deleted, and it is not used any more. */
-  isEnd(steps: ReadonlyArray<Step>): boolean {
+  /**
+   * The lease whose end does what the changes are, which were seen at a moment: all its keys are deleted, it is not used any
+   * more, and nobody found it alive later.
+   */
+  endedBy(steps: ReadonlyArray<Step>, seenAt: number | undefined): bigint | undefined {
     const lease = steps[0]?.before?.lease ?? 0n
     const keys = this.#keys.get(lease)
-    return lease !== 0n && keys !== undefined && keys.size === steps.length &&
+    const isEnd = lease !== 0n && keys !== undefined && keys.size === steps.length &&
       steps.every((step) => step.after === undefined && keys.has(step.key)) &&
-      this.#lastUse.get(lease)! < steps[0]!.revision
+      this.#lastUse.get(lease)! < steps[0]!.revision &&
+      (seenAt === undefined || (this.#lastAlive.get(lease) ?? -1) < seenAt)
+    return isEnd ? lease : undefined
   }
 
   after(steps: ReadonlyArray<Step>): void {

@@ -281,6 +281,39 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
+    title: "a lease ends before its time, and takes its keys with it",
+    found: ["LeaseEndedEarly"],
+    corrupt: (run) => {
+      const { completed, id, invoked } = after(run)
+      const call = { _tag: "Call" as const, client: "a", invoked, completed }
+      const [lease, key, revision] = [7n, "w/leased", run.revision + 1n]
+      const put = { ...putChange([], key, "", revision), lease }
+      const deleted = { ...putChange([], key, "", revision + 1n), ...deletion }
+      const granted = addCall({ ...run, changes: [...run.changes, put, deleted] }, {
+        ...call,
+        id,
+        request: { _tag: "LeaseGrant", ttlMillis: 10_000 },
+        outcome: { _tag: "Answered", answer: { _tag: "Lease", id: lease, ttlMillis: 10_000 } }
+      })
+      const attached = addCall(granted, {
+        ...call,
+        id: id + 1,
+        request: { _tag: "Execute", op: Op.put(key, "", { lease }) },
+        outcome: { _tag: "Answered", answer: { _tag: "Put", revision } }
+      })
+      return addCall(attached, {
+        ...call,
+        id: id + 2,
+        completed: { order: completed.order + 1, nanos: completed.nanos + 9_000_000_000n },
+        request: { _tag: "Execute", op: Op.get(key) },
+        outcome: {
+          _tag: "Answered",
+          answer: { _tag: "Range", revision: revision + 1n, entries: [], count: 0, more: false }
+        }
+      })
+    }
+  },
+  {
     title: "a revision is missing in the store's own history",
     found: ["BrokenStoreHistory"],
     corrupt: (run, pick) => {

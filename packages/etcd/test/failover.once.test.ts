@@ -65,6 +65,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
       applied.set(value, (applied.get(value) ?? 0) + 1)
     }
     let confirmed = 0
+    let appliedUnheard = 0
     for (const [value, exit] of load.writes) {
       const times = applied.get(value) ?? 0
       if (Exit.isSuccess(exit)) {
@@ -74,9 +75,11 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
         const error = Option.getOrThrow(Exit.findErrorOption(exit))
         assert.strictEqual(error.reason._tag, "Indeterminate", error.message)
         assert.isAtMost(times, 1, `${value} was applied ${times} times`)
+        appliedUnheard += times
       }
     }
     assert.isAbove(confirmed, 100)
+    return appliedUnheard
   })
 
   const faults: ReadonlyArray<readonly [string, Effect.Effect<void, unknown, EtcdCluster.EtcdCluster>]> = [
@@ -154,6 +157,29 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
       )
       yield* check(load, from)
     }), 60_000)
+
+  it.effect(
+    "while each member is killed after its last answers were lost: what it had applied is not applied again",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        yield* cluster.awaitHealthy
+        const from = (yield* cluster.revision) + 1n
+        const proxies = yield* Effect.forEach(cluster.endpoints, (target) => TcpProxy.make({ target }))
+        const fault = Effect.forEach(cluster.members, (member, i) =>
+          Effect.gen(function*() {
+            yield* proxies[i]!.dropResponses
+            yield* Effect.sleep("300 millis")
+            yield* member.kill
+            yield* proxies[i]!.heal
+            yield* Effect.sleep("500 millis")
+            yield* member.start
+          }), { discard: true })
+        const load = yield* underLoad(proxies.map(({ endpoint }) => endpoint), "unheard", fault)
+        assert.isAbove(yield* check(load, from), 0)
+      }),
+    60_000
+  )
 
   it.effect("a client with one live member among the dead does all at once", () =>
     Effect.gen(function*() {

@@ -10,7 +10,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Compare from "../Compare.ts"
 import * as Deadline from "../Deadline.ts"
@@ -44,7 +43,6 @@ export interface Attachment {
 const patience = Duration.seconds(1)
 
 const retryInterval = Duration.millis(500)
-const retrySchedule = Schedule.spaced(retryInterval)
 const attemptDeadline = Duration.seconds(3)
 
 /** Writes the key. It is removed when the scope closes, also if that happens before this is done. */
@@ -86,7 +84,7 @@ const sessionClosed = KvError.make(new KvError.Closed({ message: "the client was
 
 const gone = <A>(plan: Plan<A>): Effect.Effect<void> => Effect.sync(plan.onGone)
 
-/** Removes the key in the background, and waits for it for a while; not at all for one that dies with its session. */
+/** Removes the key in the background, and waits for it for a while; not at all where the session is lost. */
 const remove = Effect.fnUntraced(function*<A>(
   plan: Plan<A>,
   request: Fiber.Fiber<A, KvError.KvError>,
@@ -94,44 +92,39 @@ const remove = Effect.fnUntraced(function*<A>(
 ) {
   const done = yield* Deferred.make<void>()
   yield* Fiber.await(request).pipe(
-    Effect.flatMap((exit) => removeWritten(plan, exit, attachment, Deferred.succeed(done, undefined))),
-    Effect.forkIn(plan.session.scope, { startImmediately: true })
+    Effect.flatMap((exit) => removeWritten(plan, exit, attachment)),
+    Effect.andThen(Deferred.succeed(done, undefined)),
+    plan.session.finish
   )
   if (Deferred.isDoneUnsafe(done) || !(yield* plan.session.isAlive)) return
   yield* Effect.timeoutOption(Deferred.await(done), patience)
 })
 
+/** Removes what was written, however long the store is away: whoever wants the key next should not have to wait for the lease. */
 const removeWritten = <A>(
   plan: Plan<A>,
   exit: Exit.Exit<A, KvError.KvError>,
-  attachment: Attachment,
-  done: Effect.Effect<unknown>
+  attachment: Attachment
 ): Effect.Effect<unknown> => {
-  if (Exit.isSuccess(exit)) {
-    const condition = plan.identify(exit.value)
-    if (condition === undefined) return done
-    // What a removal without an answer may have removed is not missing when the next one looks.
-    let mayBeRemoved = false
-    return deleteIf(plan, condition).pipe(
-      Effect.tapError((error) =>
-        Effect.sync(() => {
-          mayBeRemoved ||= error.outcome === "Unknown"
-        })
-      ),
-      Effect.retry(retrySchedule),
-      Effect.tap((found) =>
-        Effect.sync(() => {
-          attachment.removal = found || mayBeRemoved ? "Found" : "Missing"
-        })
-      ),
-      Effect.andThen(gone(plan)),
-      Effect.ignore,
-      Effect.andThen(done)
-    )
-  }
-  return isNotApplied(exit)
-    ? Effect.andThen(gone(plan), done)
-    : Effect.andThen(Effect.andThen(plan.session.retire, done), deleteWheneverWritten(plan))
+  if (Exit.isFailure(exit)) return isNotApplied(exit) ? gone(plan) : removeUncertain(plan)
+  const condition = plan.identify(exit.value)
+  if (condition === undefined) return Effect.void
+  // What a removal without an answer may have removed is not missing when the next one looks.
+  let mayBeRemoved = false
+  return deleteIf(plan, condition).pipe(
+    Effect.tapError((error) =>
+      Effect.sync(() => {
+        mayBeRemoved ||= error.outcome === "Unknown"
+      })
+    ),
+    untilAnswered,
+    Effect.tap((found) =>
+      Effect.sync(() => {
+        attachment.removal = found || mayBeRemoved ? "Found" : "Missing"
+      })
+    ),
+    Effect.andThen(gone(plan))
+  )
 }
 
 const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
@@ -144,17 +137,27 @@ const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<b
     Effect.map((response) => response.succeeded)
   )
 
+const untilAnswered = <A>(removal: Effect.Effect<A, KvError.KvError>): Effect.Effect<A> =>
+  Effect.catch(removal, () => Effect.delay(untilAnswered(removal), retryInterval))
+
 /**
- * Deletes a key that may have been written, or may yet be: a request can still be on its way to the store. Keeps at it
- * until the session ends; so that this may be soon, the session is retired.
+ * Removes a key that may have been written, or may yet be: a request can still be on its way to the store. So it is removed
+ * whenever it is found, until the session ends; so that this may be soon, the session is retired.
  */
-const deleteWheneverWritten = <A>(plan: Plan<A>): Effect.Effect<never> => {
-  const ours = Compare.lease(plan.key, "=", plan.session.lease)
-  const watching = Effect.scopedWith((scope) =>
+const removeUncertain = <A>(plan: Plan<A>): Effect.Effect<unknown> => {
+  const remove = deleteIf(plan, Compare.lease(plan.key, "=", plan.session.lease))
+  const whenever = Effect.scopedWith((scope) =>
     Effect.flatMap(
       Scope.provide(plan.backend.watch({ range: KeyRange.key(plan.key), only: "Put" }), scope),
-      (watcher) => Effect.forever(Effect.andThen(deleteIf(plan, ours), watcher.take))
+      (watcher) => Effect.forever(Effect.andThen(remove, watcher.take))
     )
   )
-  return Effect.forever(Effect.andThen(Effect.ignore(watching), Effect.sleep(retryInterval)))
+  return plan.session.retire.pipe(
+    Effect.andThen(Effect.forkIn(
+      Effect.forever(Effect.andThen(Effect.ignore(whenever), Effect.sleep(retryInterval))),
+      plan.session.scope,
+      { startImmediately: true }
+    )),
+    Effect.andThen(untilAnswered(remove))
+  )
 }

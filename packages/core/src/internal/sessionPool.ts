@@ -17,8 +17,10 @@ import { grantSeconds } from "./grantSeconds.ts"
 
 /** A session with what its users must know of each other. */
 export interface SharedSession extends Session.Session {
-  /** Ends with the lease: for what must be finished though those who began it are gone. */
+  /** Ends with the lease. */
   readonly scope: Scope.Scope
+  /** Has something done although those who began it may go: it uses the session as they do, and ends with it at the latest. */
+  readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<unknown>
   /** Claims a key that nobody of this session uses, made from `base`. */
   readonly claim: (base: string) => string
   /** Claims exactly this; false if it is claimed already. */
@@ -72,7 +74,13 @@ export const make = Effect.fnUntraced(function*(
     yield* Scope.addFinalizer(slot.scope, Deferred.fail(slot.session, closed))
     yield* Session.make(backend, { ttl: Duration.seconds(seconds) }).pipe(
       Scope.provide(slot.scope),
-      Effect.map((session): SharedSession => ({ ...session, ...claims(), scope: slot.scope, retire: retire(slot) })),
+      Effect.map((session): SharedSession => ({
+        ...session,
+        ...claims(),
+        scope: slot.scope,
+        finish: (effect) => finish(slot, effect),
+        retire: retire(slot)
+      })),
       Effect.onExit((exit) => opened(slot, exit)),
       outlivingItsCaller(context),
       Effect.forkIn(slot.scope, { startImmediately: true })
@@ -91,6 +99,12 @@ export const make = Effect.fnUntraced(function*(
   const retire = (slot: Slot): Effect.Effect<void> =>
     Effect.sync(() => {
       if (!isRetired(slot)) slots.delete(slot.seconds)
+    })
+
+  const finish = (slot: Slot, effect: Effect.Effect<unknown>): Effect.Effect<unknown> =>
+    Effect.suspend(() => {
+      slot.users++
+      return Effect.forkIn(Effect.ensuring(effect, leave(slot)), slot.scope, { startImmediately: true })
     })
 
   const leave = (slot: Slot): Effect.Effect<void> =>

@@ -11,6 +11,7 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import { chapter, type Environment, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
@@ -166,6 +167,35 @@ export const cases = chapter("interrupting locks", [
         : faults.unavailable
     yield* atEachPoint(kv, "lost", undefined, lost, () => Effect.void)
   }),
+
+  waitingTest(
+    "given back while the store is away, a lock is free when it is back, long before its lease ends",
+    function*(kv) {
+      const store = yield* Store
+      const cut = faults.make()
+      const client = yield* faults.newClientWith(cut)
+      const held = yield* hold(client, "away/held", { ttl: "1 hour" })
+      const key = yield* Scope.make()
+      yield* Scope.provide(client.tempKey("away/key/1", { ttl: "1 hour" }), key)
+      // Of one more attempt the answer is lost: it was made, and nobody knows.
+      cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+      cut.before = (call) => faults.isEntry(call) ? Effect.void : faults.unavailable
+      const unknown = yield* Effect.forkScoped(on(client)(withDistLock(Effect.void, "away/unknown", { ttl: "1 hour" })))
+      const ends = [held.release, Scope.close(key, Exit.void), Fiber.await(unknown)]
+      const ending = yield* Effect.forkScoped(Effect.all(ends, { concurrency: "unbounded" }))
+      yield* store.passTime("8 seconds")
+      assert.isDefined(ending.pollUnsafe(), "nobody waits for the store")
+      assert.strictEqual(yield* kv.count(KeyRange.prefix("away/")), 3)
+      cut.before = () => Effect.void
+      yield* waitUntil("all is gone", Effect.map(kv.count(KeyRange.prefix("away/")), (count) => count === 0), 8)
+      yield* waitUntil(
+        "the session ends",
+        Effect.map(Effect.exit(kv.backend.leaseTimeToLive(cut.leases[0]!)), Exit.isFailure)
+      )
+      yield* isFree(kv, "away/held")
+      yield* isFree(kv, "away/unknown")
+    }
+  ),
 
   test("an entry that reaches the store after it was given up is removed", function*(kv) {
     const name = "late"

@@ -2,8 +2,7 @@
  * Whatever step of taking, waiting for or giving back a lock is interrupted, times out or loses its answer, nothing stays:
  * no key, lease, watch or call, and the lock can be had by another.
  */
-import type * as DistLock from "@effect-kv/core/DistLock"
-import { withDistLock } from "@effect-kv/core/DistLock"
+import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
@@ -33,19 +32,38 @@ const points = (["free", "contended"] as const).flatMap((way) =>
   )
 )
 
-/** Free: grant, enter, remove. Contended: in between a watch and two looks. */
-const stepsOf = { free: 3, contended: 6 }
+/** What is struck. */
+interface Way {
+  readonly attempt: (
+    kv: Kv.Kv,
+    name: string,
+    scope: Scope.Scope
+  ) => Effect.Effect<unknown, DistLock.Failure>
+  readonly steps: Record<Point["way"], number>
+}
+
+/** Takes a lock, does nothing and gives it back. Free: grant, enter, remove. Contended: in between a watch and two looks. */
+const withBody = (options?: DistLock.Options): Way => ({
+  attempt: (kv, name) => on(kv)(DistLock.withDistLock(Effect.void, name, options)),
+  steps: { free: 3, contended: 6 }
+})
+
+/** Takes a lock until the scope closes, which is when it is given back. */
+const untilScopeCloses: Way = {
+  attempt: (kv, name, scope) => on(kv)(Scope.provide(DistLock.acquire(name), scope)),
+  steps: { free: 2, contended: 5 }
+}
 
 /** Calls that are made in one order: not those that come when their time has come. */
 const isStep = (call: faults.Call) =>
   call.kind === "leaseGrant" || call.kind === "execute" ||
   call.kind === "watch" && call.request?.startRevision === undefined
 
-/** An attempt to take a lock, do nothing and give it back. */
 interface Attempt {
   readonly name: string
   readonly faults: faults.Faults
-  readonly fiber: Fiber.Fiber<void, DistLock.Failure>
+  readonly fiber: Fiber.Fiber<unknown, DistLock.Failure>
+  readonly scope: Scope.Closeable
   /** Lets the attempt have the lock, if it waits for it. */
   readonly release: Effect.Effect<void>
   isStruck: boolean
@@ -56,7 +74,7 @@ const begin = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   name: string,
   { n, way, when }: Point,
-  options: DistLock.Options | undefined,
+  { attempt }: Way,
   strike: (call: faults.Call) => Effect.Effect<void, KvError>
 ): Effect.fn.Return<Attempt, unknown, Environment> {
   const seen = faults.make()
@@ -69,13 +87,14 @@ const begin = Effect.fnUntraced(function*(
     isStruck = true
     return strike(call)
   }
-  const fiber = yield* Effect.forkScoped(on(client)(withDistLock(Effect.void, name, options)))
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const fiber = yield* Effect.forkScoped(attempt(client, name, scope))
   const isOver = () => isStruck || fiber.pollUnsafe() !== undefined
   const waits = () => step === 4 && seen.pending === 0
   yield* soon(`${name} waits, is struck or ends`, Effect.sync(() => isOver() || waits()))
   if (!isOver() && held !== undefined) yield* held.release
   yield* soon(`${name} is struck or ends`, Effect.sync(isOver))
-  return { name, faults: seen, fiber, release: held?.release ?? Effect.void, isStruck }
+  return { name, faults: seen, fiber, scope, release: held?.release ?? Effect.void, isStruck }
 })
 
 /** Nothing of the attempt is left, neither in the store nor in its client. */
@@ -101,18 +120,18 @@ const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, na
 const atEachPoint = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   kind: string,
-  options: DistLock.Options | undefined,
+  way: Way,
   strike: (call: faults.Call) => Effect.Effect<void, KvError>,
   resolve: (attempts: ReadonlyArray<Attempt>) => Effect.Effect<unknown, unknown, Environment>
 ) {
   const attempts = yield* Effect.forEach(
     points,
-    (point) => begin(kv, `${kind}/${point.way}/${point.when}/${point.n}`, point, options, strike),
+    (point) => begin(kv, `${kind}/${point.way}/${point.when}/${point.n}`, point, way, strike),
     { concurrency: 4 }
   )
   assert.deepStrictEqual(
     attempts.map((attempt) => attempt.isStruck),
-    points.map((point) => point.n <= stepsOf[point.way]),
+    points.map((point) => point.n <= way.steps[point.way]),
     "each step of each way was struck"
   )
   yield* resolve(attempts)
@@ -124,7 +143,7 @@ const atEachPoint = Effect.fnUntraced(function*(
 export const cases = chapter("interrupting locks", [
   waitingTest("interrupted at any step, an attempt leaves nothing", function*(kv) {
     const barrier = yield* faults.barrier
-    yield* atEachPoint(kv, "interrupted", undefined, () => barrier.stop, (attempts) =>
+    yield* atEachPoint(kv, "interrupted", withBody(), () => barrier.stop, (attempts) =>
       Effect.gen(function*() {
         for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
         yield* Effect.yieldNow
@@ -135,11 +154,21 @@ export const cases = chapter("interrupting locks", [
   waitingTest("interrupted at any step while the store does not answer, an attempt ends in a second", function*(kv) {
     const barrier = yield* faults.barrier
     const store = yield* Store
-    yield* atEachPoint(kv, "unanswered", undefined, () => barrier.stop, (attempts) =>
+    yield* atEachPoint(kv, "unanswered", withBody(), () => barrier.stop, (attempts) =>
       Effect.gen(function*() {
         for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
         yield* store.passTime("1500 millis")
         for (const { fiber, name } of attempts) assert.isDefined(fiber.pollUnsafe(), name)
+        yield* barrier.letGo
+      }))
+  }),
+
+  waitingTest("with its scope closed at any step, an attempt ends, holds nothing and leaves nothing", function*(kv) {
+    const barrier = yield* faults.barrier
+    yield* atEachPoint(kv, "closed", untilScopeCloses, () => barrier.stop, (attempts) =>
+      Effect.gen(function*() {
+        for (const { scope } of attempts) yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+        yield* Effect.yieldNow
         yield* barrier.letGo
       }))
   }),
@@ -150,7 +179,7 @@ export const cases = chapter("interrupting locks", [
     yield* atEachPoint(
       kv,
       "timed-out",
-      { acquireTimeout: "20 seconds" },
+      withBody({ acquireTimeout: "20 seconds" }),
       () => barrier.stop,
       () =>
         Effect.gen(function*() {
@@ -165,7 +194,7 @@ export const cases = chapter("interrupting locks", [
       faults.isEntry(call) || faults.isRemoval(call) || call.kind === "leaseGrant"
         ? faults.lostAnswer
         : faults.unavailable
-    yield* atEachPoint(kv, "lost", undefined, lost, () => Effect.void)
+    yield* atEachPoint(kv, "lost", withBody(), lost, () => Effect.void)
   }),
 
   waitingTest(
@@ -180,7 +209,9 @@ export const cases = chapter("interrupting locks", [
       // Of one more attempt the answer is lost: it was made, and nobody knows.
       cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
       cut.before = (call) => faults.isEntry(call) ? Effect.void : faults.unavailable
-      const unknown = yield* Effect.forkScoped(on(client)(withDistLock(Effect.void, "away/unknown", { ttl: "1 hour" })))
+      const unknown = yield* Effect.forkScoped(
+        on(client)(DistLock.withDistLock(Effect.void, "away/unknown", { ttl: "1 hour" }))
+      )
       const ends = [held.release, Scope.close(key, Exit.void), Fiber.await(unknown)]
       const ending = yield* Effect.forkScoped(Effect.all(ends, { concurrency: "unbounded" }))
       yield* store.passTime("8 seconds")
@@ -203,7 +234,7 @@ export const cases = chapter("interrupting locks", [
     const client = yield* faults.newClientWith(seen)
     yield* hold(client, "late.keeps-the-session")
     seen.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
-    const error = yield* Effect.flip(on(client)(withDistLock(Effect.void, name)))
+    const error = yield* Effect.flip(on(client)(DistLock.withDistLock(Effect.void, name)))
     assert.strictEqual(error._tag === "KvError" && error.reason._tag, "Unavailable")
     yield* isFree(kv, name)
     const entry = seen.calls.findLast(faults.isEntry)!

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 
@@ -94,6 +95,34 @@ describe("clocks", () => {
       assert.strictEqual((yield* Effect.flip(lock.lost)).token, lock.token)
       const next = yield* on(kv)(DistLock.acquire("another", { ttl: "10 seconds" }))
       assert.isTrue(yield* next.isHeld, "who comes next gets another session")
+    }))
+
+  it.effect("who waited is not let in after its own clock has said that its time is over", () =>
+    Effect.gen(function*() {
+      const { backend, kv } = yield* open
+      const { jumping, wall } = yield* jumpingClock
+      const waiting = yield* Effect.provideService(Kv.make(backend), Clock.Clock, jumping)
+      const scope = yield* Scope.make()
+      yield* Scope.provide(on(kv)(DistLock.acquire("l")), scope)
+      let letIn = false
+      const body = Effect.sync(() => letIn = true)
+      const waiter = yield* Effect.forkChild(Effect.flip(on(waiting)(DistLock.withDistLock(body, "l"))))
+      yield* TestClock.adjust("1 second")
+      wall.offset = 10_001
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual((yield* Fiber.join(waiter))._tag, "LockLost")
+      assert.isFalse(letIn)
+      assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+    }))
+
+  it.effect("who succeeds after its own clock has said that its time is over has not succeeded", () =>
+    Effect.gen(function*() {
+      const { backend } = yield* open
+      const { jumping, wall } = yield* jumpingClock
+      const kv = yield* Effect.provideService(Kv.make(backend), Clock.Clock, jumping)
+      const body = Effect.sync(() => wall.offset = 10_001)
+      const error = yield* Effect.flip(on(kv)(DistLock.withDistLock(body, "l")))
+      assert.strictEqual(error._tag, "LockLost")
     }))
 
   it.live("whose event loop stood still beyond its time is refused the next fenced write, and interrupted", () =>

@@ -4,6 +4,7 @@
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -112,7 +113,7 @@ export const cases = chapter("losing locks", [
       const next = yield* queue(yield* newClient, name)
       const [first] = yield* on(kv)(DistLock.waiters(name))
       yield* kv.backend.leaseRevoke(Option.getOrThrow(first!.lease))
-      failedWith(yield* exitOf("the waiter's failure", waiter), "LockLost")
+      failedWith(yield* exitOf("the waiter's failure, within a second", waiter, 5), "LockLost")
       assert.isTrue(yield* held.lock.isHeld)
       assert.strictEqual(yield* contenders(kv, name), 2)
       assert.strictEqual(next.pollUnsafe(), undefined)
@@ -121,6 +122,21 @@ export const cases = chapter("losing locks", [
       yield* isFree(kv, name)
     }
   ),
+
+  waitingTest("a waiter whose key is deleted together with the holder's is not let in, but the next is", function*(kv) {
+    const name = "loss/together"
+    const held = yield* hold(kv, name)
+    let letIn = false
+    const waiter = yield* contend(yield* newClient, name, undefined, () => Effect.sync(() => letIn = true))
+    const [first] = yield* on(kv)(DistLock.waiters(name))
+    const next = yield* queue(yield* newClient, name)
+    yield* kv.txn({ then: [Op.delete(held.lock.key), Op.delete(first!.key)] })
+    failedWith(yield* exitOf("the waiter's failure", waiter), "LockLost")
+    assert.isFalse(letIn)
+    assert.isTrue((yield* Fiber.join(next)) > held.lock.token)
+    yield* held.release
+    yield* isFree(kv, name)
+  }),
 
   waitingTest("a waiter in the middle that goes lets nobody in", function*(kv) {
     const name = "loss/middle"

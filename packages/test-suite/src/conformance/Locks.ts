@@ -1,9 +1,11 @@
 /**
  * Locks: exclusive, first come first served, and leaving nothing behind.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -262,8 +264,11 @@ export const cases = chapter("locks", [
     yield* hold(client, "other")
     seen.calls.length = 0
     for (let i = 0; i < 3; i++) {
-      const { release } = yield* hold(client, "l")
+      const { lock, release } = yield* hold(client, "l")
       yield* release
+      // Guarded by the token, so that late or repeated it harms nobody.
+      const condition = Compare.createRevision(lock.key, "=", lock.token)
+      assert.deepStrictEqual(seen.calls.at(-1)!.op, Op.txn({ if: [condition], then: [Op.delete(lock.key)] }))
     }
     assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), Array.from({ length: 6 }, () => "Txn"))
     yield* isFree(kv, "l")

@@ -84,9 +84,9 @@ export const isFree = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
   assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 0)
 })
 
-/** Lets time pass until the fiber has ended, and gives how. */
-export const exitOf = Effect.fnUntraced(function*<A, E>(what: string, fiber: Fiber.Fiber<A, E>) {
-  yield* waitUntil(what, Effect.sync(() => fiber.pollUnsafe() !== undefined))
+/** Lets time pass until the fiber has ended, for at most so many steps of `waitUntil`, and gives how. */
+export const exitOf = Effect.fnUntraced(function*<A, E>(what: string, fiber: Fiber.Fiber<A, E>, atMost?: number) {
+  yield* waitUntil(what, Effect.sync(() => fiber.pollUnsafe() !== undefined), atMost)
   return fiber.pollUnsafe()!
 })
 

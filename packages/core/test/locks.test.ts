@@ -6,7 +6,7 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import * as LockError from "@effect-kv/core/LockError"
 import * as Session from "@effect-kv/core/Session"
 import * as Tracing from "@effect-kv/core/Tracing"
@@ -50,8 +50,14 @@ const jumpingClock = Effect.map(Clock.Clock, (clock) => {
 const sessionOnAJumpingClock = Effect.gen(function*() {
   const { backend } = yield* open
   const { jumping, wall } = yield* jumpingClock
-  const session = yield* Effect.provideService(Session.make(backend, { ttl: "10 seconds" }), Clock.Clock, jumping)
-  return { session, wall }
+  /** What is done when a renewal has been answered, before that is told. */
+  const renewal: { answered: Effect.Effect<void, KvError.KvError> } = { answered: Effect.void }
+  const renewing: KvBackend = {
+    ...backend,
+    leaseKeepAlive: (id) => Effect.tap(backend.leaseKeepAlive(id), () => renewal.answered)
+  }
+  const session = yield* Effect.provideService(Session.make(renewing, { ttl: "10 seconds" }), Clock.Clock, jumping)
+  return { session, wall, renewal }
 })
 
 describe("clocks", () => {
@@ -78,6 +84,28 @@ describe("clocks", () => {
       wall.offset = -3_600_000
       yield* TestClock.adjust("30 seconds")
       assert.isTrue(yield* session.isAlive)
+    }))
+
+  it.effect("a wall clock that was set back prolongs nothing: the monotonic clock ends the session", () =>
+    Effect.gen(function*() {
+      const { renewal, session, wall } = yield* sessionOnAJumpingClock
+      renewal.answered = KvError.fail(new KvError.Unavailable({ message: "out of reach" }))
+      wall.offset = -3_600_000
+      yield* TestClock.adjust("9 seconds")
+      assert.isTrue(yield* session.isAlive)
+      yield* TestClock.adjust("1 second")
+      assert.isFalse(yield* session.isAlive)
+    }))
+
+  it.effect("a renewal that is answered when the time is over comes too late, though nobody has noticed yet", () =>
+    Effect.gen(function*() {
+      const { renewal, session, wall } = yield* sessionOnAJumpingClock
+      renewal.answered = Effect.sync(() => {
+        wall.offset = 10_001
+      })
+      yield* TestClock.adjust("3400 millis")
+      assert.isAbove(wall.offset, 0)
+      assert.isFalse(yield* session.isAlive)
     }))
 
   it.effect("whose own clock says that its time is over does not ask the store, which may think otherwise", () =>

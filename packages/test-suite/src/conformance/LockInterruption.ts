@@ -243,6 +243,7 @@ export const cases = chapter("interrupting locks", [
     seen.before = () => Effect.void
     const again = yield* hold(client, name)
     assert.isTrue(yield* again.lock.isHeld)
+    assert.strictEqual(seen.leases.length, 2, "those who come now have another session, so that this one can end")
     yield* again.release
     // What is guarded against is our own entry, not whatever has its name.
     const key = entry.op!._tag === "Txn" ? entry.op!.if[0]!.key : ""

@@ -95,15 +95,23 @@ export const acquire = Effect.fnUntraced(function*(
   options?: AcquireOptions
 ): Effect.fn.Return<Lock, KvError.KvError | LockTimeout | LockLost, Kv | Scope.Scope> {
   const kv = yield* Kv
-  const ordered = yield* inOrder(names)
-  const progress: acquisition.Progress = { token: 0n }
-  return yield* inChildScope((scope) => {
+  return yield* inChildScope((scope) => acquireIn(kv, names, options, scope), Exit.isSuccess)
+})
+
+/** Takes the lock until the scope closes; whoever calls closes it where that fails. */
+const acquireIn = (
+  kv: Kv,
+  names: Names,
+  options: AcquireOptions | undefined,
+  scope: Scope.Scope
+): Effect.Effect<Lock, KvError.KvError | LockTimeout | LockLost> =>
+  Effect.flatMap(inOrder(names), (ordered) => {
+    const progress: acquisition.Progress = { token: 0n }
     const attempt = acquisition.acquireAll(kv, ordered, options, scope, progress)
     return options?.acquireTimeout === undefined
       ? attempt
       : timedOut(attempt, options.acquireTimeout, nameOf(names), progress)
-  }, Exit.isSuccess)
-})
+  })
 
 const timedOut = Effect.fnUntraced(function*<A, E, R>(
   attempt: Effect.Effect<A, E, R>,
@@ -192,7 +200,7 @@ export const withLock = <A, E, R>(
     Effect.gen(function*() {
       const kv = yield* Kv
       const scope = yield* Scope.make()
-      const lock = yield* restore(Scope.provide(acquire(names, options), scope)).pipe(
+      const lock = yield* restore(acquireIn(kv, names, options, scope)).pipe(
         Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
       )
       // Suspended, so that what it throws is its own failure, and the lock is given back all the same.

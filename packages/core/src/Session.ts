@@ -23,6 +23,8 @@ export interface Session {
   readonly ttl: Duration.Duration
   /** Whether the lease is known to live, by the clocks as they stand at this moment. */
   readonly isAlive: Effect.Effect<boolean>
+  /** The same as a plain function. */
+  readonly isAliveUnsafe: () => boolean
   /** Waits until the session is lost or its scope is closed, and tells how. */
   readonly lost: Effect.Effect<string>
   /** Asks the store now, instead of at the next renewal, whether the lease lives. Does not wait for the answer. */
@@ -106,14 +108,19 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.forkScoped(Effect.raceFirst(Effect.raceFirst(keepAlive, watchDeadline), Deferred.await(lost)))
   yield* Effect.addFinalizer(() => lose("it was closed"))
 
+  const isAliveUnsafe = () => {
+    if (Deferred.isDoneUnsafe(lost)) return false
+    if (remaining() > 0) return true
+    // What is found lost stays so, though a clock be set back.
+    Deferred.doneUnsafe(lost, Effect.succeed(outOfTime))
+    return false
+  }
+
   return {
     lease,
     ttl,
-    // What is found lost stays so, though a clock be set back.
-    isAlive: Effect.suspend(() => {
-      if (Deferred.isDoneUnsafe(lost)) return Effect.succeed(false)
-      return remaining() > 0 ? Effect.succeed(true) : Effect.as(lose(outOfTime), false)
-    }),
+    isAlive: Effect.sync(isAliveUnsafe),
+    isAliveUnsafe,
     lost: Deferred.await(lost),
     verify: Effect.suspend(() => Deferred.succeed(wake, undefined))
   }

@@ -3,6 +3,7 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -35,14 +36,6 @@ export interface Progress {
   token: bigint
 }
 
-/** What is known of a lock beyond its public face. */
-interface Internals {
-  readonly holds: ReadonlyArray<Hold>
-  readonly loss: Loss
-}
-
-const internals = new WeakMap<Lock, Internals>()
-
 /** Takes all the locks, in the order given. What is taken is given back when the scope closes. */
 export const acquireAll = Effect.fnUntraced(function*(
   kv: Kv,
@@ -51,13 +44,12 @@ export const acquireAll = Effect.fnUntraced(function*(
   scope: Scope.Scope,
   progress: Progress
 ) {
-  const loss: Loss = yield* Deferred.make<never, LockLost>()
+  const loss: Loss = Deferred.makeUnsafe()
   const holds: Array<Hold> = []
   for (const name of names) {
     const { hold, standing } = yield* enter(kv, name, options, scope, loss)
     holds.push(hold)
     progress.token = hold.place.createRevision
-    yield* guard(kv, hold, loss, scope)
     if (standing._tag !== "First") yield* Effect.raceFirst(awaitTurn(kv, hold, standing, loss), Deferred.await(loss))
     yield* mustBeHeld(holds, loss)
   }
@@ -71,32 +63,29 @@ export const tryAcquire = Effect.fnUntraced(function*(
   options: AcquireOptions | undefined,
   scope: Scope.Scope
 ) {
-  const loss: Loss = yield* Deferred.make<never, LockLost>()
+  const loss: Loss = Deferred.makeUnsafe()
   const { hold, standing: entered } = yield* enter(kv, name, options, scope, loss)
   const standing = entered._tag === "Unclear" ? yield* lockQueue.look(kv.bookkeeping, name, hold.place) : entered
   if (standing._tag === "Behind") return Option.none<Lock>()
-  if (standing._tag === "Gone") yield* tellLossOf(hold, loss, keyDeleted)
-  yield* guard(kv, hold, loss, scope)
+  if (standing._tag === "Gone") tellLossOf(hold, loss, keyDeleted)
   yield* mustBeHeld([hold], loss)
   return Option.some(yield* toLock([hold], loss))
 })
 
 /** Whether the store, when it was asked to remove a key, found one missing that was thought to be held. */
-export const wasMissing = (lock: Lock): boolean =>
-  internals.get(lock)?.holds.some((hold) => hold.attachment.removal === "Missing") ?? false
+export const wasMissing = (lock: Lock): boolean => lock instanceof HeldLock && lock.wasMissing()
 
 /** The lock's loss, said by who found it out: a fenced write that was refused, or a release that found nothing. */
 export const lose = (lock: Lock, how: string): Effect.Effect<LockLost> =>
-  Effect.suspend(() => {
-    const loss = internals.get(lock)?.loss
-    return loss === undefined
-      ? Effect.succeed(new LockLost({ lock: lock.name, token: lock.token, how }))
-      : Effect.andThen(tell(loss, lock.name, lock.token, how), Effect.flip(Deferred.await(loss)))
-  })
+  Effect.suspend(() =>
+    lock instanceof HeldLock
+      ? lock.lose(how)
+      : Effect.succeed(new LockLost({ lock: lock.name, token: lock.token, how }))
+  )
 
 /** Every release tells, and few are there to hear it: so the error, which is costly, is made when it is asked for. */
-const tell = (loss: Loss, lock: string, token: bigint, how: string): Effect.Effect<boolean> =>
-  Deferred.completeWith(loss, Effect.failSync(() => new LockLost({ lock, token, how })))
+const tell = (loss: Loss, lock: string, token: bigint, how: string): boolean =>
+  Deferred.doneUnsafe(loss, Effect.failSync(() => new LockLost({ lock, token, how })))
 
 /** Enters the queue; leaves it when the scope closes. */
 const enter = (
@@ -111,19 +100,25 @@ const enter = (
       while (true) {
         const key = session.claim(lockQueue.keyOf(name, session.lease))
         let token = 0n
+        let forget = () => {}
         const { answer, attachment } = yield* attachedKey.write({
           backend: kv.bookkeeping,
           session,
           key,
           write: lockQueue.enter(kv.bookkeeping, name, key, session.lease, options?.description ?? ""),
           identify: (entered) => entered && Compare.createRevision(key, "=", entered.place.createRevision),
-          onRemove: Effect.suspend(() => tell(loss, name, token, givenBack)),
+          onRemove: () => {
+            forget()
+            tell(loss, name, token, givenBack)
+          },
           onGone: () => session.unclaim(key)
         }, scope)
         // Somebody else's key is there, whatever it is. It stays claimed, so the next try is under another.
         if (answer === undefined) continue
         token = answer.place.createRevision
         const hold: Hold = { name, session, place: answer.place, attachment }
+        // Where the scope has closed meanwhile it is given back.
+        if (attachment.removal === "None") forget = yield* guard(kv, hold, loss, scope)
         return { hold, standing: answer.standing }
       }
     }))
@@ -131,30 +126,29 @@ const enter = (
 const givenBack = "it was given back"
 const keyDeleted = "its key was deleted"
 
-const tellLossOf = (hold: Hold, loss: Loss, how: string): Effect.Effect<boolean> =>
+const tellLossOf = (hold: Hold, loss: Loss, how: string): boolean =>
   tell(loss, hold.name, hold.place.createRevision, how)
 
-/** Has the loss told as soon as the session is lost or the key is gone. */
-const guard = Effect.fnUntraced(function*(kv: Kv, hold: Hold, loss: Loss, scope: Scope.Scope) {
-  const { createRevision, key } = hold.place
-  const lost = Effect.flatMap(hold.session.lost, (how) => tellLossOf(hold, loss, how))
-  yield* Effect.forkIn(lost, scope, { startImmediately: true })
-  const deleted = deletion.await(
-    kv.bookkeeping,
-    key,
-    createRevision,
-    (entry) => entry.createRevision === createRevision
-  )
-    .pipe(
-      Effect.delay(watchAfter),
-      Effect.andThen(tellLossOf(hold, loss, keyDeleted)),
-      Effect.andThen(hold.session.verify)
+/** Has the loss told as soon as the session is lost or the key is gone, until that is called off or the scope is closed. */
+const guard = (kv: Kv, hold: Hold, loss: Loss, scope: Scope.Scope): Effect.Effect<() => void> =>
+  Effect.contextWith((context: Context.Context<never>) => {
+    const { createRevision, key } = hold.place
+    const untilDeleted = Effect.suspend(() =>
+      deletion.await(kv.bookkeeping, key, createRevision, (entry) => entry.createRevision === createRevision)
     )
-  yield* Effect.forkIn(deleted, scope, { startImmediately: true })
-})
-
-/** What is over sooner is not worth a watch. */
-const watchAfter = Duration.millis(200)
+    const deleted = Effect.suspend(() => {
+      tellLossOf(hold, loss, keyDeleted)
+      return hold.session.verify
+    })
+    const forgetKey = hold.session.afterAWhile(() =>
+      Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
+    )
+    const forgetSession = hold.session.onLost((how) => tellLossOf(hold, loss, how))
+    return Effect.succeed(() => {
+      forgetKey()
+      forgetSession()
+    })
+  })
 
 const awaitTurn = (
   kv: Kv,
@@ -162,33 +156,55 @@ const awaitTurn = (
   entered: lockQueue.Standing,
   loss: Loss
 ): Effect.Effect<void, KvError.KvError | LockLost> =>
-  Effect.flatMap(lockQueue.awaitTurn(kv.bookkeeping, hold.name, hold.place, entered), (standing) =>
-    standing === "First"
-      ? Effect.void
-      : Effect.andThen(tellLossOf(hold, loss, keyDeleted), Deferred.await(loss)))
+  Effect.flatMap(lockQueue.awaitTurn(kv.bookkeeping, hold.name, hold.place, entered), (standing) => {
+    if (standing === "First") return Effect.void
+    tellLossOf(hold, loss, keyDeleted)
+    return Deferred.await(loss)
+  })
 
 /** The last look before a lock is given out: nothing is known to be lost, and the sessions still have time left. */
-const mustBeHeld = Effect.fnUntraced(function*(holds: ReadonlyArray<Hold>, loss: Loss) {
-  for (const hold of holds) {
-    if (!(yield* hold.session.isAlive)) yield* tellLossOf(hold, loss, "its session ended while it waited")
-  }
-  if (Deferred.isDoneUnsafe(loss)) yield* Deferred.await(loss)
-})
+const mustBeHeld = (holds: ReadonlyArray<Hold>, loss: Loss): Effect.Effect<void, LockLost> =>
+  Effect.suspend(() => {
+    for (const hold of holds) {
+      if (!hold.session.isAliveUnsafe()) tellLossOf(hold, loss, "its session ended while it waited")
+    }
+    return Deferred.isDoneUnsafe(loss) ? Deferred.await(loss) : Effect.void
+  })
 
-const toLock = Effect.fnUntraced(function*(holds: ReadonlyArray<Hold>, loss: Loss) {
-  const clock = yield* Clock.Clock
-  const since = clock.monotonicTimeNanosUnsafe()
-  const all = holds.map(({ name, place }) => ({ name, key: place.key, token: place.createRevision }))
-  const lock: Lock = {
-    ...all[all.length - 1]!,
-    all,
-    isHeld: Effect.map(
-      Effect.forEach(holds, (hold) => hold.session.isAlive),
-      (alive) => !Deferred.isDoneUnsafe(loss) && alive.every((alive) => alive)
-    ),
-    lost: Deferred.await(loss),
-    heldFor: Effect.sync(() => Duration.nanos(clock.monotonicTimeNanosUnsafe() - since))
+class HeldLock implements Lock {
+  readonly name: string
+  readonly key: string
+  readonly token: bigint
+  readonly all: Lock["all"]
+  readonly isHeld: Lock["isHeld"]
+  readonly lost: Lock["lost"]
+  readonly heldFor: Lock["heldFor"]
+  readonly #holds: ReadonlyArray<Hold>
+  readonly #loss: Loss
+
+  constructor(holds: ReadonlyArray<Hold>, loss: Loss, clock: Clock.Clock) {
+    const since = clock.monotonicTimeNanosUnsafe()
+    this.all = holds.map(({ name, place }) => ({ name, key: place.key, token: place.createRevision }))
+    const last = this.all[this.all.length - 1]!
+    this.name = last.name
+    this.key = last.key
+    this.token = last.token
+    this.isHeld = Effect.sync(() => !Deferred.isDoneUnsafe(loss) && holds.every((hold) => hold.session.isAliveUnsafe()))
+    this.lost = Deferred.await(loss)
+    this.heldFor = Effect.sync(() => Duration.nanos(clock.monotonicTimeNanosUnsafe() - since))
+    this.#holds = holds
+    this.#loss = loss
   }
-  internals.set(lock, { holds, loss })
-  return lock
-})
+
+  wasMissing(): boolean {
+    return this.#holds.some((hold) => hold.attachment.removal === "Missing")
+  }
+
+  lose(how: string): Effect.Effect<LockLost> {
+    tell(this.#loss, this.name, this.token, how)
+    return Effect.flip(this.lost)
+  }
+}
+
+const toLock = (holds: ReadonlyArray<Hold>, loss: Loss): Effect.Effect<Lock> =>
+  Effect.map(Clock.Clock, (clock) => new HeldLock(holds, loss, clock))

@@ -5,11 +5,11 @@
  * A request that was sent cannot be taken back. So one whose caller is interrupted goes on, for its answer tells what there
  * is to remove; and one whose answer is lost is guarded against until the lease ends, which ends the key for good.
  */
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Compare from "../Compare.ts"
 import * as Deadline from "../Deadline.ts"
@@ -29,7 +29,7 @@ export interface Plan<A> {
   /** What holds of the key as long as it is the one that was written; `undefined` if nothing was. */
   readonly identify: (answer: A) => Compare.Compare | undefined
   /** Called when the scope closes, before anything is removed. */
-  readonly onRemove: Effect.Effect<unknown>
+  readonly onRemove: () => void
   /** Called when the key is gone for certain. */
   readonly onGone: () => void
 }
@@ -38,9 +38,6 @@ export interface Plan<A> {
 export interface Attachment {
   removal: "None" | "Begun" | "Found" | "Missing"
 }
-
-/** How long a removal is waited for, before it goes on in the background. */
-const patience = Duration.seconds(1)
 
 const retryInterval = Duration.millis(500)
 const attemptDeadline = Duration.seconds(3)
@@ -58,10 +55,8 @@ export const write = <A>(
         scope,
         Effect.suspend(() => {
           attachment.removal = "Begun"
-          return Effect.andThen(
-            plan.onRemove,
-            sent.request === undefined ? gone(plan) : remove(plan, sent.request, attachment)
-          )
+          plan.onRemove()
+          return sent.request === undefined ? gone(plan) : remove(plan, sent.request, attachment)
         })
       )
       if (attachment.removal !== "None") return yield* scopeClosed
@@ -90,14 +85,17 @@ const remove = Effect.fnUntraced(function*<A>(
   request: Fiber.Fiber<A, KvError.KvError>,
   attachment: Attachment
 ) {
-  const done = yield* Deferred.make<void>()
-  yield* Fiber.await(request).pipe(
-    Effect.flatMap((exit) => removeWritten(plan, exit, attachment)),
-    Effect.andThen(Deferred.succeed(done, undefined)),
-    plan.session.finish
+  const removal = yield* plan.session.finish(
+    Effect.flatMap(Fiber.await(request), (exit) => removeWritten(plan, exit, attachment))
   )
-  if (Deferred.isDoneUnsafe(done) || !(yield* plan.session.isAlive)) return
-  yield* Effect.timeoutOption(Deferred.await(done), patience)
+  if (removal.pollUnsafe() !== undefined || !plan.session.isAliveUnsafe()) return
+  yield* Effect.callback<void>((resume) => {
+    const callOff = plan.session.afterPatience(() => resume(Effect.void))
+    removal.addObserver(() => {
+      callOff()
+      resume(Effect.void)
+    })
+  })
 })
 
 /** Removes what was written, however long the store is away: whoever wants the key next should not have to wait for the lease. */
@@ -111,20 +109,18 @@ const removeWritten = <A>(
   if (condition === undefined) return Effect.void
   // What a removal without an answer may have removed is not missing when the next one looks.
   let mayBeRemoved = false
-  return deleteIf(plan, condition).pipe(
-    Effect.tapError((error) =>
-      Effect.sync(() => {
-        mayBeRemoved ||= error.outcome === "Unknown"
-      })
-    ),
-    untilAnswered,
-    Effect.tap((found) =>
+  const removal: Effect.Effect<void> = Effect.matchEffect(deleteIf(plan, condition), {
+    onSuccess: (found) =>
       Effect.sync(() => {
         attachment.removal = found || mayBeRemoved ? "Found" : "Missing"
-      })
-    ),
-    Effect.andThen(gone(plan))
-  )
+        plan.onGone()
+      }),
+    onFailure: (error) => {
+      mayBeRemoved ||= error.outcome === "Unknown"
+      return Effect.delay(removal, retryInterval)
+    }
+  })
+  return removal
 }
 
 const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
@@ -136,9 +132,6 @@ const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<b
     Deadline.within(attemptDeadline),
     Effect.map((response) => response.succeeded)
   )
-
-const untilAnswered = <A>(removal: Effect.Effect<A, KvError.KvError>): Effect.Effect<A> =>
-  Effect.catch(removal, () => Effect.delay(untilAnswered(removal), retryInterval))
 
 /**
  * Removes a key that may have been written, or may yet be: a request can still be on its way to the store. So it is removed
@@ -158,6 +151,7 @@ const removeUncertain = <A>(plan: Plan<A>): Effect.Effect<unknown> => {
       plan.session.scope,
       { startImmediately: true }
     )),
-    Effect.andThen(untilAnswered(remove))
+    Effect.andThen(Effect.retry(remove, Schedule.spaced(retryInterval))),
+    Effect.ignore
   )
 }

@@ -49,11 +49,11 @@ export const enter = (
   Effect.map(
     backend.execute(Op.txn({
       if: [Compare.missing(key)],
-      then: [Op.put(key, description, { lease }), youngest(name, undefined, 2)]
+      then: [youngest(name, undefined, 1), Op.put(key, description, { lease })]
     })),
     (response) => {
       if (!response.succeeded) return undefined
-      const ahead = response.responses[1].entries.find((entry) => entry.key !== key)
+      const [ahead] = response.responses[0].entries
       return { place: { key, createRevision: response.revision }, standing: standingBehind(name, ahead) }
     }
   )

@@ -8,10 +8,13 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import type { KvBackend } from "../KvBackend.ts"
 import * as KvError from "../KvError.ts"
 import * as Session from "../Session.ts"
+import * as afterwards from "./afterwards.ts"
+import type { Afterwards } from "./afterwards.ts"
 import * as expiry from "./expiry.ts"
 import { grantSeconds } from "./grantSeconds.ts"
 
@@ -20,7 +23,13 @@ export interface SharedSession extends Session.Session {
   /** Ends with the lease. */
   readonly scope: Scope.Scope
   /** Has something done although those who began it may go: it uses the session as they do, and ends with it at the latest. */
-  readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<unknown>
+  readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<Fiber.Fiber<unknown>>
+  /** Calls the function when the session is lost, at once if it is; until it is told to forget it. */
+  readonly onLost: (f: (how: string) => void) => () => void
+  /** After 200 milliseconds: for what is not worth it where it is over sooner. */
+  readonly afterAWhile: Afterwards
+  /** After a second: for how long somebody who ends waits for the store. */
+  readonly afterPatience: Afterwards
   /** Claims a key that nobody of this session uses, made from `base`. */
   readonly claim: (base: string) => string
   /** Claims exactly this; false if it is claimed already. */
@@ -33,7 +42,7 @@ export interface SharedSession extends Session.Session {
 
 export interface SessionPool {
   /** The session of that time to live, until the scope closes. */
-  readonly get: (ttl: Duration.Input) => Effect.Effect<SharedSession, KvError.KvError, Scope.Scope>
+  readonly get: (ttl: Duration.Input, scope: Scope.Scope) => Effect.Effect<SharedSession, KvError.KvError>
 }
 
 /**
@@ -58,6 +67,8 @@ export const make = Effect.fnUntraced(function*(
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const afterAWhile = yield* Scope.provide(afterwards.make(Duration.millis(200)), scope)
+  const afterPatience = yield* Scope.provide(afterwards.make(Duration.seconds(1)), scope)
   const slots = new Map<number, Slot>()
   const now = () => expiry.now(clock).monotonicMillis
 
@@ -74,10 +85,13 @@ export const make = Effect.fnUntraced(function*(
     yield* Scope.addFinalizer(slot.scope, Deferred.fail(slot.session, closed))
     yield* Session.make(backend, { ttl: Duration.seconds(seconds) }).pipe(
       Scope.provide(slot.scope),
+      Effect.flatMap(withListeners),
       Effect.map((session): SharedSession => ({
         ...session,
         ...claims(),
         scope: slot.scope,
+        afterAWhile,
+        afterPatience,
         finish: (effect) => finish(slot, effect),
         retire: retire(slot)
       })),
@@ -101,7 +115,7 @@ export const make = Effect.fnUntraced(function*(
       if (!isRetired(slot)) slots.delete(slot.seconds)
     })
 
-  const finish = (slot: Slot, effect: Effect.Effect<unknown>): Effect.Effect<unknown> =>
+  const finish = (slot: Slot, effect: Effect.Effect<unknown>): Effect.Effect<Fiber.Fiber<unknown>> =>
     Effect.suspend(() => {
       slot.users++
       return Effect.forkIn(Effect.ensuring(effect, leave(slot)), slot.scope, { startImmediately: true })
@@ -132,26 +146,36 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  const join = (seconds: number): Effect.Effect<SharedSession, KvError.KvError, Scope.Scope> =>
+  /** Uses the session until the scope closes, or the effect that comes of it is run. */
+  const use = (slot: Slot, user: Scope.Scope): Effect.Effect<Effect.Effect<void>> =>
+    Effect.suspend(() => {
+      slot.users++
+      let hasLeft = false
+      const leaveOnce = Effect.suspend(() => {
+        if (hasLeft) return Effect.void
+        hasLeft = true
+        return leave(slot)
+      })
+      return Effect.as(Scope.addFinalizer(user, leaveOnce), leaveOnce)
+    })
+
+  const join = (seconds: number, user: Scope.Scope): Effect.Effect<SharedSession, KvError.KvError> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
-        const mine = yield* Effect.scope
         while (scope.state._tag !== "Closed") {
           const slot = slots.get(seconds) ?? (yield* open(seconds))
-          slot.users++
-          const use = yield* Scope.fork(mine)
-          yield* Scope.addFinalizer(use, leave(slot))
+          const leaveNow = yield* use(slot, user)
           const session = yield* restore(Deferred.await(slot.session))
-          if (yield* session.isAlive) return session
+          if (session.isAliveUnsafe()) return session
           // Lost while others still use it: they keep theirs until they let go, we open another.
           yield* retire(slot)
-          yield* Scope.close(use, Exit.void)
+          yield* leaveNow
         }
         return yield* closed
       })
     )
 
-  return { get: (ttl) => Effect.flatMap(grantSeconds({ ttl }), join) }
+  return { get: (ttl, user) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, user)) }
 })
 
 /**
@@ -165,7 +189,7 @@ export const withLive = <A>(
   use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError> => {
   const attempt = Effect.flatMap(
-    Scope.provide(pool.get(ttl ?? Session.defaultTtl), scope),
+    pool.get(ttl ?? Session.defaultTtl, scope),
     (session) =>
       Effect.tapError(
         use(session),
@@ -180,6 +204,25 @@ const closed = KvError.make(new KvError.Closed({ message: "the client was closed
 /** Of the caller neither the deadline, nor the span, nor anything else stays with what it began for others. */
 const outlivingItsCaller = (context: Context.Context<never>) => <A, E>(effect: Effect.Effect<A, E>) =>
   Effect.updateContext(effect, (_: Context.Context<never>) => context)
+
+/** Listeners are plain functions, for there are as many as there are locks. */
+const withListeners = (session: Session.Session): Effect.Effect<Pick<SharedSession, "onLost"> & Session.Session> => {
+  const listeners = new Set<(how: string) => void>()
+  let lost: string | undefined
+  const onLost: SharedSession["onLost"] = (f) => {
+    if (lost === undefined) listeners.add(f)
+    else f(lost)
+    return () => listeners.delete(f)
+  }
+  // Ends by itself: at the latest the session is lost when its scope closes, which is to be told too.
+  return Effect.as(
+    Effect.forkDetach(Effect.map(session.lost, (how) => {
+      lost = how
+      for (const listener of listeners) listener(how)
+    })),
+    { ...session, onLost }
+  )
+}
 
 const claims = (): Pick<SharedSession, "claim" | "tryClaim" | "unclaim"> => {
   const claimed = new Set<string>()

@@ -103,7 +103,7 @@ const put = (
     key,
     write: backend.execute(Op.put(key, options?.value ?? token, { lease: session.lease })),
     identify: () => Compare.lease(key, "=", session.lease),
-    onRemove: Effect.void,
+    onRemove: () => {},
     onGone: () => {
       session.unclaim(token)
       session.unclaim(claimed)

@@ -1,0 +1,52 @@
+/**
+ * Calls functions after a fixed while, unless they are called off before, as nearly all of them are. So one fiber sleeps for
+ * all of them, where each would need a fiber and a timer of its own.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+
+/** Has the function called after the while. Gives what calls it off. */
+export type Afterwards = (f: () => void) => () => void
+
+interface Task {
+  readonly due: number
+  f: (() => void) | undefined
+}
+
+/** Calls nothing any more once its scope is closed. */
+export const make = Effect.fnUntraced(function*(
+  delay: Duration.Duration
+): Effect.fn.Return<Afterwards, never, Scope.Scope> {
+  const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
+  const scope = yield* Effect.scope
+  const millis = Duration.toMillis(delay)
+  let tasks: Array<Task> = []
+  let sleeper: Fiber.Fiber<void> | undefined
+  yield* Scope.addFinalizer(scope, Effect.sync(() => sleeper?.interruptUnsafe()))
+
+  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+
+  const sleep = Effect.gen(function*() {
+    for (let next = tasks[0]; next !== undefined; next = tasks.find((task) => task.f !== undefined)) {
+      yield* Effect.sleep(Math.max(0, next.due - now()))
+      const time = now()
+      const due = tasks.filter((task) => task.due <= time)
+      tasks = tasks.slice(due.length)
+      for (const { f } of due) f?.()
+    }
+    sleeper = undefined
+  })
+
+  return (f) => {
+    const task: Task = { due: now() + millis, f }
+    tasks.push(task)
+    if (scope.state._tag !== "Closed") sleeper ??= Effect.runForkWith(context)(sleep)
+    return () => {
+      task.f = undefined
+    }
+  }
+})

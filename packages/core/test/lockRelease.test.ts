@@ -7,12 +7,14 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 
@@ -86,6 +88,65 @@ describe("a lock", () => {
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual((yield* Fiber.join(fiber))._tag, "LockLost")
     }))
+})
+
+/** What is to be taken until a scope closes; it answers with whether it is there. */
+const takings = {
+  "a lock": Effect.map(DistLock.acquire("l"), (lock) => lock.isHeld),
+  "two locks": Effect.map(DistLock.acquire(["l", "l/2"]), (lock) => lock.isHeld),
+  "a lock for an effect": Effect.as(DistLock.withDistLock(Effect.yieldNow, "l"), Effect.succeed(false)),
+  "a temporary key": Effect.as(TempKey.make("l/t"), Effect.succeed(false))
+}
+
+/** How that comes to an end. */
+const ends = {
+  "its scope closes": (scope: Scope.Closeable) => Scope.close(scope, Exit.void),
+  "it is interrupted": (_: Scope.Closeable, taking: Fiber.Fiber<unknown>) => Fiber.interrupt(taking)
+}
+
+/** Ends it after so many steps, and tells whether it was over by then. */
+const takeAndEnd = Effect.fnUntraced(function*(
+  take: Effect.Effect<Effect.Effect<boolean>, unknown, Kv.Kv | Scope.Scope>,
+  end: (scope: Scope.Closeable, taking: Fiber.Fiber<unknown>) => Effect.Effect<unknown>,
+  ops: number,
+  steps: number
+) {
+  const { kv, other } = yield* clients((backend) => ({
+    ...backend,
+    execute: (op) => Effect.andThen(Effect.yieldNow, backend.execute(op))
+  }))
+  yield* Effect.provideService(DistLock.acquire("keeps-the-session"), Kv.Kv, kv)
+  const scope = yield* Scope.make()
+  const taking = yield* Scope.provide(take, scope).pipe(
+    Effect.provideService(Kv.Kv, kv),
+    Effect.provideService(Scheduler.MaxOpsBeforeYield, ops),
+    Effect.exit,
+    Effect.forkChild
+  )
+  for (let i = 0; i < steps; i++) yield* Effect.yieldNow
+  const isOver = taking.pollUnsafe() !== undefined
+  yield* end(scope, taking)
+  const exit = yield* Fiber.await(taking)
+  // What was taken before it was interrupted is there until the scope closes.
+  yield* Scope.close(scope, Exit.void)
+  assert.strictEqual(yield* other.count(KeyRange.prefix("l/")), 0, `ended after ${steps} steps`)
+  if (Exit.isSuccess(exit) && Exit.isSuccess(exit.value)) assert.isFalse(yield* exit.value.value)
+  return isOver
+})
+
+describe("however the steps of taking something and of ending that interleave, nothing is left", () => {
+  for (const [what, take] of Object.entries(takings)) {
+    for (const [how, end] of Object.entries(ends)) {
+      // How often the fiber gives way: now here, now there.
+      for (const ops of [3, 4, 5]) {
+        it.effect(`of ${what}, when ${how}, giving way after every ${ops} operations`, () =>
+          Effect.gen(function*() {
+            let over = 0
+            for (let steps = 0; over < 3; steps++) if (yield* takeAndEnd(take, end, ops, steps)) over++
+          }))
+      }
+    }
+  }
 })
 
 describe("a temporary key", () => {

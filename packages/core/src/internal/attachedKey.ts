@@ -56,11 +56,13 @@ export const write = <A>(
         Effect.suspend(() => {
           attachment.removal = "Begun"
           plan.onRemove()
-          return sent.request === undefined ? gone(plan) : remove(plan, sent.request, attachment)
+          return sent.request === undefined ? Effect.void : remove(plan, sent.request, attachment)
         })
       )
-      if (attachment.removal !== "None") return yield* scopeClosed
+      if (attachment.removal !== "None") return yield* Effect.andThen(gone(plan), scopeClosed)
       const request = sent.request = yield* Effect.forkIn(plan.write, plan.session.scope, { startImmediately: true })
+      // Closed in the midst of the line above: the finalizer saw no request.
+      if (attachment.removal !== "None") return yield* Effect.andThen(remove(plan, request, attachment), scopeClosed)
       const exit = yield* restore(Fiber.await(request))
       // Interrupted it can only have been by the end of its session.
       const answer = yield* (Exit.hasInterrupts(exit)

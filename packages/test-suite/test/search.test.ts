@@ -12,6 +12,7 @@ interface Access {
   readonly expected: number
   readonly invoked: number
   readonly lasts: number
+  readonly guess: number
   readonly isKnown: boolean
 }
 
@@ -21,6 +22,7 @@ const access: Arbitrary.Arbitrary<Access> = Arbitrary.all({
   expected: integer(0, 2),
   invoked: integer(0, 8),
   lasts: integer(1, 6),
+  guess: integer(0, 14),
   isKnown: weighted([3, Arbitrary.Constant(true)], [1, Arbitrary.Constant(false)])
 })
 
@@ -34,6 +36,7 @@ const toOperation = (access: Access, i: number): Operation<State> => ({
   invoked: access.invoked + i / 10,
   completed: access.isKnown ? access.invoked + access.lasts + i / 10 + 0.05 : Number.POSITIVE_INFINITY,
   isRequired: access.isKnown,
+  guess: access.guess,
   step: ([value, writes]) => {
     switch (access.kind) {
       case "write":

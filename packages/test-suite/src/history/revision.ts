@@ -50,8 +50,7 @@ export const explain = (
       const writes = new Map(state)
       for (const write of effect.writes) {
         const step = steps.get(write.key)
-        // In a transaction each key is written once.
-        if (step === undefined || writes.has(write.key) || !isWrite(step, write)) return []
+        if (step === undefined || !isWrite(step, write)) return []
         writes.set(write.key, write.row)
       }
       return [writes]

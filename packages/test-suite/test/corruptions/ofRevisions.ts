@@ -183,6 +183,14 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
+    title: "a write is seen before it was asked for, and nothing later",
+    found: ["RealTimeOrder"],
+    corrupt: (run) => {
+      const call = answered(run).find((call) => call.client === "last")
+      return call && replaceCall(run, call.id, { ...call, ...after(run), id: call.id })
+    }
+  },
+  {
     title: "a write without an answer takes effect before it was asked for",
     found: ["PhantomWrite"],
     corrupt: (run, pick) => {

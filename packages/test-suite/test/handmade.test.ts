@@ -1,0 +1,314 @@
+/**
+ * What checkers say of small histories that are written by hand: the borders between right and wrong.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Op from "@effect-kv/core/Op"
+import type * as Changes from "@effect-kv/test-suite/Changes"
+import * as History from "@effect-kv/test-suite/History"
+import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
+import * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import { assert, describe, it } from "@effect/vitest"
+import * as plain from "../src/history/plain.ts"
+
+type Outcome = History.Response | "unknown" | "refused"
+
+/** From when to when. */
+type Span = readonly [from: number, to: number]
+
+/** Who asked what is of no account. */
+type Asked = readonly [Span, Op.Op, Outcome]
+
+const moment = (order: number): History.Moment => ({ order, nanos: BigInt(order) * 1_000_000n })
+
+const history = (...calls: ReadonlyArray<Asked>): History.History => ({
+  ...History.empty,
+  calls: calls.map(([[from, to], op, outcome], id): History.Call => ({
+    _tag: "Call",
+    id,
+    client: `client ${id}`,
+    request: { _tag: "Execute", op: plain.op(op) },
+    invoked: moment(from),
+    completed: moment(to),
+    outcome: outcome === "unknown"
+      ? { _tag: "Interrupted" }
+      : outcome === "refused"
+      ? { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
+      : { _tag: "Answered", answer: outcome }
+  }))
+})
+
+const put = (revision: bigint): History.Response => ({ _tag: "Put", revision })
+
+const deleted = (revision: bigint, count: number): History.Response => ({
+  _tag: "Delete",
+  revision,
+  deleted: count,
+  previous: []
+})
+
+const row = (
+  key: string,
+  value: string,
+  modRevision: bigint,
+  version = 1,
+  createRevision = modRevision
+): History.Row => ({
+  key,
+  value,
+  createRevision,
+  modRevision,
+  version,
+  lease: 0n
+})
+
+const read = (revision: bigint, ...entries: ReadonlyArray<History.Row>): History.Response => ({
+  _tag: "Range",
+  revision,
+  entries,
+  count: entries.length,
+  more: false
+})
+
+const txn = (
+  revision: bigint,
+  succeeded: boolean,
+  ...responses: ReadonlyArray<History.Response>
+): History.Response => ({
+  _tag: "Txn",
+  revision,
+  succeeded,
+  responses
+})
+
+const written = ({ createRevision, key, lease, modRevision, value, version }: History.Row): Changes.Change => ({
+  type: "put",
+  key,
+  valueBytes: new TextEncoder().encode(value as string),
+  modRevision,
+  createRevision,
+  version: BigInt(version),
+  lease
+})
+
+const gone = (key: string, modRevision: bigint): Changes.Change => ({
+  type: "delete",
+  key,
+  valueBytes: new Uint8Array(0),
+  modRevision,
+  createRevision: 0n,
+  version: 0n,
+  lease: 0n
+})
+
+const keptAlive = (id: bigint, order: number): History.Call => ({
+  _tag: "Call",
+  id: 1000,
+  client: "a",
+  request: { _tag: "LeaseKeepAlive", id },
+  invoked: moment(order),
+  completed: moment(order + 1),
+  outcome: { _tag: "Answered", answer: { _tag: "Lease", id, ttlMillis: 1000 } }
+})
+
+const kinds = (violations: ReadonlyArray<{ readonly kind: string }>) => violations.map(({ kind }) => kind)
+
+describe("LinearizabilityChecker", () => {
+  const kindsOf = (...calls: ReadonlyArray<Asked>) => kinds(LinearizabilityChecker.check(history(...calls)))
+
+  it("lets calls that overlap take effect in either order, and others not", () => {
+    const first = [[0, 3], Op.put("a", "1"), put(2n)] as const
+    const before = read(1n)
+    assert.deepStrictEqual(kindsOf(first, [[1, 2], Op.get("a"), before]), [])
+    assert.deepStrictEqual(kindsOf(first, [[4, 5], Op.get("a"), before]), ["NotLinearizable"])
+  })
+
+  it("lets a write without an answer happen late, or never, but once, and not without being asked for", () => {
+    const lost = [[0, 1], Op.put("a", "1"), "unknown"] as const
+    const [none, some] = [read(1n), read(2n, row("a", "1", 2n))]
+    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), none]), [])
+    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), none], [[4, 5], Op.get("a"), some]), [])
+    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), some], [[4, 5], Op.get("a"), none]), ["NotLinearizable"])
+    assert.deepStrictEqual(kindsOf([[4, 5], Op.put("a", "1"), "unknown"], [[2, 3], Op.get("a"), some]), [
+      "NotLinearizable"
+    ])
+    const twice = read(3n, row("a", "1", 3n, 2, 2n))
+    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), twice]), ["NotLinearizable"])
+  })
+
+  it("knows a write that was refused to be none", () => {
+    const some = read(2n, row("a", "1", 2n))
+    assert.deepStrictEqual(kindsOf([[0, 1], Op.put("a", "1"), "refused"], [[2, 3], Op.get("a"), some]), [
+      "NotLinearizable"
+    ])
+  })
+
+  it("does not take a key that is read without its value for one that has none", () => {
+    const keys = read(3n, row("a", "", 2n))
+    const values = read(3n, row("a", "1", 2n))
+    assert.deepStrictEqual(
+      kindsOf(
+        [[0, 1], Op.put("a", ""), "unknown"],
+        [[2, 3], Op.put("a", "1"), put(2n)],
+        [[4, 5], Op.get("a", { keysOnly: true }), keys],
+        [[6, 7], Op.get("a"), values]
+      ),
+      []
+    )
+  })
+
+  it("judges transactions over several keys as a whole", () => {
+    const both = Op.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] })
+    const write = [[0, 9], both, txn(2n, true, put(2n), put(2n))] as const
+    const [a, none] = [read(2n, row("a", "1", 2n)), read(2n)]
+    assert.deepStrictEqual(kindsOf(write, [[1, 2], Op.get("b"), none], [[3, 4], Op.get("a"), a]), [])
+    assert.deepStrictEqual(kindsOf(write, [[1, 2], Op.get("a"), a], [[3, 4], Op.get("b"), none]), ["NotLinearizable"])
+  })
+
+  it("does not let two that found a key missing both create it", () => {
+    const create = (value: string) => Op.txn({ if: [Compare.missing("a")], then: [Op.put("a", value)] })
+    assert.deepStrictEqual(
+      kindsOf([[0, 3], create("1"), txn(2n, true, put(2n))], [[1, 2], create("2"), txn(3n, true, put(3n))]),
+      ["NotLinearizable"]
+    )
+  })
+
+  it("lets a key vanish with its lease, and not while the lease is found alive", () => {
+    const lease = 7n
+    const attached = [[0, 1], Op.put("a", "1", { lease }), put(2n)] as const
+    const vanished = history(attached, [[2, 3], Op.get("a"), read(3n)])
+    assert.deepStrictEqual(LinearizabilityChecker.check(vanished), [])
+    const alive = keptAlive(lease, 4)
+    const checked = LinearizabilityChecker.check({ calls: [...vanished.calls, alive] })
+    assert.deepStrictEqual(kinds(checked), ["NotLinearizable"])
+  })
+
+  it("does not judge reads that may be stale, or are of the past", () => {
+    const write = [[0, 1], Op.put("a", "1"), put(2n)] as const
+    const before = read(2n)
+    assert.deepStrictEqual(kindsOf(write, [[2, 3], Op.get("a", { serializable: true }), before]), [])
+    assert.deepStrictEqual(kindsOf(write, [[2, 3], Op.get("a", { revision: 1n }), before]), [])
+  })
+
+  it("starts from what was there before", () => {
+    const { calls } = history([[0, 1], Op.range(KeyRange.all), read(5n, row("a", "0", 5n))])
+    assert.deepStrictEqual(LinearizabilityChecker.check({ calls }, { initial: [row("a", "0", 5n)] }), [])
+    assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls })), ["NotLinearizable"])
+  })
+})
+
+describe("RevisionChecker", () => {
+  const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
+    RevisionChecker.check(history(...calls), changes)
+
+  it("lets calls share a revision in any order that explains their answers, if they overlap", () => {
+    const changes = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
+    const b = Op.txn({ if: [Compare.missing("a")], then: [Op.put("b", "1")] })
+    // It found `a` missing, though its own write comes after that of `a`: so it was first.
+    const together = check(changes, [[0, 3], Op.put("a", "1"), put(2n)], [[1, 2], b, txn(2n, true, put(2n))])
+    assert.deepStrictEqual(together.violations, [])
+    const apart = check(changes, [[0, 1], Op.put("a", "1"), put(2n)], [[2, 3], b, txn(2n, true, put(2n))])
+    assert.include(kinds(apart.violations), "RealTimeOrder")
+  })
+
+  it("does not let calls that share a revision each see the store before the other", () => {
+    const changes = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
+    const a = Op.txn({ if: [Compare.missing("b")], then: [Op.put("a", "1")] })
+    const b = Op.txn({ if: [Compare.missing("a")], then: [Op.put("b", "1")] })
+    const skewed = check(changes, [[0, 3], a, txn(2n, true, put(2n))], [[1, 2], b, txn(2n, true, put(2n))])
+    assert.deepStrictEqual(kinds(skewed.violations), ["WrongAnswer"])
+  })
+
+  it("finds who deleted what, also where some have no answer", () => {
+    const changes = [
+      ...["a", "b", "c"].map((key, i) => written(row(key, "1", BigInt(i + 2)))),
+      ...["a", "b", "c"].map((key) => gone(key, 5n))
+    ]
+    const puts = ["a", "b", "c"].map((key, i) => [[2 * i, 2 * i + 1], Op.put(key, "1"), put(BigInt(i + 2))] as const)
+    const { unknown, violations } = check(
+      changes,
+      ...puts,
+      [[6, 9], Op.delete("b"), "unknown"],
+      [[6, 9], Op.delete(KeyRange.all), deleted(5n, 2)]
+    )
+    assert.deepStrictEqual(violations, [])
+    assert.deepStrictEqual(unknown, { applied: [3], notApplied: [] })
+    const short = check(changes, ...puts, [[6, 9], Op.delete(KeyRange.all), deleted(5n, 2)])
+    assert.isNotEmpty(short.violations)
+  })
+
+  it("lets a lease take its keys with it, all of them, unless it is found alive later", () => {
+    const lease = 7n
+    const attached = ["a", "b"].map((key, i) => written({ ...row(key, "1", BigInt(i + 2)), lease }))
+    const puts = ["a", "b"].map((
+      key,
+      i
+    ): Asked => [[2 * i, 2 * i + 1], Op.put(key, "1", { lease }), put(BigInt(i + 2))])
+    const { calls } = history(...puts, [[8, 9], Op.range(KeyRange.all), read(4n)])
+    const ended = [...attached, gone("a", 4n), gone("b", 4n)]
+    const kindsOf = (changes: ReadonlyArray<Changes.Change>, more: ReadonlyArray<History.Call>) =>
+      kinds(RevisionChecker.check({ ...History.empty, calls: [...calls, ...more] }, changes).violations)
+    assert.deepStrictEqual(kindsOf(ended, []), [])
+    assert.deepStrictEqual(kindsOf(ended, [keptAlive(lease, 5)]), ["LeaseEndedEarly"])
+    assert.deepStrictEqual(kindsOf(ended, [keptAlive(lease, 10)]), ["PhantomWrite", "PhantomWrite"])
+    assert.include(kindsOf([...attached, gone("a", 4n)], []), "PhantomWrite")
+  })
+
+  it("lets others write what is theirs", () => {
+    const changes = [written(row("theirs", "1", 2n))]
+    assert.deepStrictEqual(kinds(check(changes).violations), ["PhantomWrite"])
+    const foreign = (key: string) => key === "theirs"
+    assert.deepStrictEqual(RevisionChecker.check(History.empty, changes, { foreign }).violations, [])
+  })
+
+  it("accepts a serializable read of any revision, if it is right for that one", () => {
+    const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
+    const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[2, 3], Op.put("a", "2"), put(3n)]] as const
+    const old = (op: Op.Op) => check(changes, ...puts, [[4, 5], op, read(2n, row("a", "1", 2n))]).violations
+    assert.deepStrictEqual(old(Op.get("a", { serializable: true })), [])
+    assert.deepStrictEqual(kinds(old(Op.get("a"))), ["RealTimeOrder"])
+  })
+})
+
+describe("LockChecker", () => {
+  const holding = (token: bigint, from: number, to: number, how: "Released" | "Lost"): History.Holding => ({
+    _tag: "Holding",
+    id: Number(token),
+    client: "a",
+    lock: "x",
+    token,
+    acquired: moment(from),
+    ended: { at: moment(to), how }
+  })
+
+  it("allows a loss to be learned late by as much as it is told to, and a release never", () => {
+    const check = (how: "Released" | "Lost", lateLossNanos?: bigint) =>
+      kinds(LockChecker.check(
+        { effects: [], holdings: [holding(1n, 0, 5, how), holding(2n, 3, 9, "Released")] },
+        { lateLossNanos }
+      ))
+    assert.deepStrictEqual(check("Lost"), ["OverlappingHolders"])
+    assert.deepStrictEqual(check("Lost", 1_000_000n), ["OverlappingHolders"])
+    assert.deepStrictEqual(check("Lost", 2_000_000n), [])
+    assert.deepStrictEqual(check("Released", 2_000_000n), ["OverlappingHolders"])
+  })
+
+  it("counts effects without an answer as done or not done", () => {
+    const effect = (id: number, outcome: History.FencedEffect["outcome"]): History.FencedEffect => ({
+      _tag: "Effect",
+      id,
+      client: "a",
+      lock: "x",
+      token: 1n,
+      resource: "counter",
+      invoked: moment(id),
+      completed: moment(id + 1),
+      outcome
+    })
+    const effects = [effect(2, "Accepted"), effect(4, "Unknown"), effect(6, "Rejected")]
+    const check = (counter: number) =>
+      kinds(LockChecker.check({ effects, holdings: [holding(1n, 0, 9, "Released")] }, { counts: { counter } }))
+    assert.deepStrictEqual([0, 1, 2, 3].map((count) => check(count).length), [1, 0, 0, 1])
+  })
+})

@@ -11,6 +11,7 @@ import type * as Op from "@effect-kv/core/Op"
 import type * as History from "../History.ts"
 import type { Violation } from "../RevisionChecker.ts"
 import { responseOf, type Sights } from "./answers.ts"
+import { LeaseKeys } from "./LeaseKeys.ts"
 import { carryOut, type Write } from "./Model.ts"
 import { sameRow } from "./rows.ts"
 import { showCall } from "./show.ts"
@@ -327,46 +328,3 @@ const areAmong = (steps: ReadonlyMap<string, Step>, writes: ReadonlyArray<Write>
 export const isWrite = (step: Step, { key, row }: Write): boolean =>
   step.key === key &&
   (row === undefined || step.after === undefined ? row === step.after : sameRow(row, step.after))
-
-/** The keys attached to each lease, revision by revision. */
-class LeaseKeys {
-  readonly #keys = new Map<bigint, Set<string>>()
-  /** Of each lease, the last revision at which a key was attached to it. */
-  readonly #lastUse = new Map<bigint, bigint>()
-
-  /** Of each lease, the place in the order of the last call that found it alive, when that was invoked. */
-  readonly #lastAlive = new Map<bigint, number>()
-
-  constructor(timeline: Timeline, calls: ReadonlyArray<History.Call>) {
-    for (const { after, revision } of timeline.stepsAfter(timeline.first)) {
-      if (after !== undefined && after.lease !== 0n) this.#lastUse.set(after.lease, revision)
-    }
-    for (const { invoked, outcome, request } of calls) {
-      if (outcome._tag !== "Answered" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
-      this.#lastAlive.set(request.id, Math.max(this.#lastAlive.get(request.id) ?? -1, invoked.order))
-    }
-  }
-
-  /**
-   * The lease whose end does what the changes are, which were seen at a moment: all its keys are deleted, it is not used any
-   * more, and nobody found it alive later.
-   */
-  endedBy(steps: ReadonlyArray<Step>, seenAt: number | undefined): bigint | undefined {
-    const lease = steps[0]?.before?.lease ?? 0n
-    const keys = this.#keys.get(lease)
-    const isEnd = lease !== 0n && keys !== undefined && keys.size === steps.length &&
-      steps.every((step) => step.after === undefined && keys.has(step.key)) &&
-      this.#lastUse.get(lease)! < steps[0]!.revision &&
-      (seenAt === undefined || (this.#lastAlive.get(lease) ?? -1) < seenAt)
-    return isEnd ? lease : undefined
-  }
-
-  after(steps: ReadonlyArray<Step>): void {
-    for (const { after, before, key } of steps) {
-      if (before !== undefined) this.#keys.get(before.lease)?.delete(key)
-      if (after === undefined || after.lease === 0n) continue
-      const keys = this.#keys.get(after.lease) ?? new Set()
-      this.#keys.set(after.lease, keys.add(key))
-    }
-  }
-}

@@ -1,0 +1,48 @@
+/**
+ * The keys attached to each lease, revision by revision: what the end of a lease deletes.
+ */
+import type * as History from "../History.ts"
+import type { Step, Timeline } from "./Timeline.ts"
+
+export class LeaseKeys {
+  readonly #keys = new Map<bigint, Set<string>>()
+  /** Of each lease, the last revision at which a key was attached to it. */
+  readonly #lastUse = new Map<bigint, bigint>()
+
+  /** Of each lease, the place in the order of the last call that found it alive, when that was invoked. */
+  readonly #lastAlive = new Map<bigint, number>()
+
+  constructor(timeline: Timeline, calls: ReadonlyArray<History.Call>) {
+    for (const { after, revision } of timeline.stepsAfter(timeline.first)) {
+      if (after !== undefined && after.lease !== 0n) this.#lastUse.set(after.lease, revision)
+    }
+    for (const { invoked, outcome, request } of calls) {
+      if (outcome._tag !== "Answered" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
+      this.#lastAlive.set(request.id, Math.max(this.#lastAlive.get(request.id) ?? -1, invoked.order))
+    }
+  }
+
+  /**
+   * The lease whose end does what the changes are, which were seen at a moment: all its keys are deleted, it is not used any
+   * more, and nobody found it alive later.
+   */
+  endedBy(steps: ReadonlyArray<Step>, seenAt: number | undefined): bigint | undefined {
+    const lease = steps[0]?.before?.lease ?? 0n
+    const keys = this.#keys.get(lease)
+    const isEnd = lease !== 0n && keys !== undefined && keys.size === steps.length &&
+      steps.every((step) => step.after === undefined && keys.has(step.key)) &&
+      this.#lastUse.get(lease)! < steps[0]!.revision &&
+      (seenAt === undefined || (this.#lastAlive.get(lease) ?? -1) < seenAt)
+    return isEnd ? lease : undefined
+  }
+
+  /** To be called for each revision in turn, with its changes. */
+  after(steps: ReadonlyArray<Step>): void {
+    for (const { after, before, key } of steps) {
+      if (before !== undefined) this.#keys.get(before.lease)?.delete(key)
+      if (after === undefined || after.lease === 0n) continue
+      const keys = this.#keys.get(after.lease) ?? new Set()
+      this.#keys.set(after.lease, keys.add(key))
+    }
+  }
+}

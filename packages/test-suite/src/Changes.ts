@@ -20,6 +20,15 @@ export interface Change {
   readonly lease: bigint
 }
 
+/**
+ * Which changes are there: by default all, from the first one's revision to the last one's. Else those of some keys, of
+ * which there were none at `from`, up to `upTo`; then a history may be judged that is about no other keys.
+ */
+export interface Extent {
+  readonly from: bigint
+  readonly upTo: bigint
+}
+
 /** What a watch of every key was told. */
 export const fromBatches = (batches: ReadonlyArray<Pick<History.Batch, "events">>): ReadonlyArray<Change> =>
   batches.flatMap((batch) =>

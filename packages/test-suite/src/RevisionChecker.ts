@@ -8,7 +8,7 @@
  * from the store's history: it is there once or not at all.
  */
 import * as Op from "@effect-kv/core/Op"
-import type { Change } from "./Changes.ts"
+import type { Change, Extent } from "./Changes.ts"
 import * as History from "./History.ts"
 import { isLinearizableRead, responseOf, Sights, wrote } from "./history/answers.ts"
 import * as attribution from "./history/attribution.ts"
@@ -51,10 +51,12 @@ export type Violation = Violation_.Violation<Kind>
 
 /** Options of a check. */
 export interface Options {
-  /** Keys that others write, whose calls are not recorded: their changes need no explanation. Default: none. */
-  readonly foreign?: ((key: string) => boolean) | undefined
+  /** What others change, whose calls are not recorded: it needs no explanation. Default: nothing. */
+  readonly foreign?: ((key: string, type: Change["type"]) => boolean) | undefined
   /** Leases that others may revoke, whose calls are not recorded. Default: none. */
   readonly foreignLease?: ((lease: bigint) => boolean) | undefined
+  /** Which changes are given. Default: all. */
+  readonly extent?: Extent | undefined
   /** How many orders of the operations of one revision may be tried. Default: 100,000. */
   readonly budget?: number | undefined
 }
@@ -62,7 +64,10 @@ export interface Options {
 /** What came of a check. */
 export interface Report {
   readonly violations: ReadonlyArray<Violation>
-  /** The ids of the writes without an answer, by what became of them. */
+  /**
+   * The ids of the writes without an answer, by what became of them. One that changed nothing, because its conditions did
+   * not hold or there was nothing to delete, counts as not applied.
+   */
   readonly unknown: {
     readonly applied: ReadonlyArray<number>
     readonly notApplied: ReadonlyArray<number>
@@ -82,7 +87,7 @@ export const check = (
   changes: ReadonlyArray<Change>,
   options: Options = {}
 ): Report => {
-  const timeline = new Timeline(changes)
+  const timeline = new Timeline(changes, options.extent)
   const violations: Array<Violation> = timeline.problems.map((message) => ({
     kind: "BrokenStoreHistory",
     message,

@@ -3,7 +3,7 @@
  * every event with the entry, the entry before it and the word on whether it created the key that are right.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type { Change } from "./Changes.ts"
+import type { Change, Extent } from "./Changes.ts"
 import type * as History from "./History.ts"
 import type { ModelRow } from "./history/rows.ts"
 import { sameRow, showRow } from "./history/rows.ts"
@@ -45,6 +45,8 @@ export interface Options {
   readonly readUpTo?: ((watch: History.WatchCall) => bigint | undefined) | undefined
   /** The last revision at which the store was compacted: entries before events up to it may be missing. Default: none. */
   readonly compactedAt?: bigint | undefined
+  /** Which changes are given. Default: all. */
+  readonly extent?: Extent | undefined
 }
 
 /** Checks the watches of a history against all changes the store made, from its beginning on. */
@@ -53,7 +55,7 @@ export const check = (
   changes: ReadonlyArray<Change>,
   options: Options = {}
 ): ReadonlyArray<Violation> => {
-  const timeline = new Timeline(changes)
+  const timeline = new Timeline(changes, options.extent)
   return [
     ...timeline.problems.map((message): Violation => ({ kind: "BrokenStoreHistory", message, records: [] })),
     ...history.watches.flatMap((watch) =>
@@ -85,7 +87,7 @@ const checkWatch = (
       const kind = delivered.has(revision) ? "Duplicate" : revision <= confirmed ? "Phantom" : "Reordered"
       report(kind, revision, `it came after ${last}${delivered.has(revision) ? ", again" : ""}`)
     } else {
-      for (const missing of revisionsWith(timeline, isWatched, last, revision - 1n)) {
+      for (const missing of revisionsWith(timeline, watch.request.range, isWatched, last, revision - 1n)) {
         report("Missing", missing, `it was left out; ${revision} came after ${last}`)
       }
       last = revision
@@ -99,7 +101,7 @@ const checkWatch = (
 
   const readUpTo = options.readUpTo?.(watch)
   if (readUpTo !== undefined) {
-    for (const missing of revisionsWith(timeline, isWatched, last, readUpTo)) {
+    for (const missing of revisionsWith(timeline, watch.request.range, isWatched, last, readUpTo)) {
       report("Incomplete", missing, `it never came, though the watch was read up to ${readUpTo}`)
     }
   }
@@ -109,15 +111,16 @@ const checkWatch = (
 /** The revisions after one and up to another at which something that is watched changed. */
 const revisionsWith = (
   timeline: Timeline,
+  range: KeyRange.KeyRange,
   isWatched: (step: Step) => boolean,
   after: bigint,
   upTo: bigint
-): ReadonlySet<bigint> => {
-  const revisions = new Set<bigint>()
+): ReadonlyArray<bigint> => {
+  const isChanged = (revision: bigint) => timeline.stepsAt(revision).some(isWatched)
+  if (range._tag === "Key") return timeline.revisionsOf(range.key, after, upTo).filter(isChanged)
+  const revisions: Array<bigint> = []
   const end = upTo < timeline.last ? upTo : timeline.last
-  for (let revision = after + 1n; revision <= end; revision++) {
-    if (timeline.stepsAt(revision).some(isWatched)) revisions.add(revision)
-  }
+  for (let revision = after + 1n; revision <= end; revision++) if (isChanged(revision)) revisions.push(revision)
   return revisions
 }
 

@@ -11,7 +11,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as goodHistories from "./goodHistories.ts"
 
-const seeds = Array.from({ length: Number(process.env["EFFECT_KV_HISTORIES"] ?? 24) }, (_, i) => i)
+const seeds = Array.from({ length: Number(process.env["EFFECT_KV_HISTORIES"] ?? 16) }, (_, i) => i)
 
 const accepted = (history: History.History, violations: ReadonlyArray<Violation.Violation>) =>
   assert.deepStrictEqual(violations, [], Violation.print(history, violations))

@@ -31,7 +31,7 @@ const mixed = memo(goodHistories.ofSeed)
 /** With so few calls at a time that all orders can be tried: else a checker says that it did not find out. */
 const small = memo(goodHistories.smallOfSeed)
 
-const seeds = Array.from({ length: 12 }, (_, i) => 100 + i)
+const seeds = Array.from({ length: 8 }, (_, i) => 100 + i)
 
 interface Corruption {
   readonly title: string
@@ -61,7 +61,7 @@ const noticesAll = (
               `seed ${seed}: looked for ${found.join(" or ")}, found ${Violation.print(bad.history, violations)}`
             )
           }
-          assert.isAtLeast(corrupted, 4, "too few histories could be corrupted so")
+          assert.isAtLeast(corrupted, 3, "too few histories could be corrupted so")
         }))
     }
   })

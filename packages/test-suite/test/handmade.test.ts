@@ -258,8 +258,21 @@ describe("RevisionChecker", () => {
   it("lets others write what is theirs", () => {
     const changes = [written(row("theirs", "1", 2n))]
     assert.deepStrictEqual(kinds(check(changes).violations), ["PhantomWrite"])
-    const foreign = (key: string) => key === "theirs"
+    const foreign = (key: string, type: "put" | "delete") => key === "theirs" && type === "put"
     assert.deepStrictEqual(RevisionChecker.check(History.empty, changes, { foreign }).violations, [])
+  })
+
+  it("judges a part of the keys by their part of the store's history", () => {
+    const extent = { from: 10n, upTo: 30n }
+    const changes = [written(row("a", "1", 15n)), written(row("a", "2", 20n, 2, 15n))]
+    const puts: ReadonlyArray<Asked> = [[[0, 1], Op.put("a", "1"), put(15n)], [[2, 3], Op.put("a", "2"), put(20n)]]
+    const kindsOf = (...calls: ReadonlyArray<Asked>) =>
+      kinds(RevisionChecker.check(history(...puts, ...calls), changes, { extent }).violations)
+    assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "2", 20n, 2, 15n))]), [])
+    assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "1", 15n))]), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf([[4, 5], Op.get("b"), read(31n)]), ["UnknownRevision"])
+    const whole = RevisionChecker.check(history(...puts), changes)
+    assert.deepStrictEqual(kinds(whole.violations), ["BrokenStoreHistory"])
   })
 
   it("accepts a serializable read of any revision, if it is right for that one", () => {

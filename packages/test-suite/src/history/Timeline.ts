@@ -2,7 +2,7 @@
  * The store at every revision, out of its own history of changes.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type { Change } from "../Changes.ts"
+import type { Change, Extent } from "../Changes.ts"
 import type * as History from "../History.ts"
 import type { View } from "./Model.ts"
 import * as plain from "./plain.ts"
@@ -30,30 +30,29 @@ export class Timeline {
   readonly #chains = new Map<string, Chain>()
   readonly #keys: ReadonlyArray<string>
 
-  constructor(changes: ReadonlyArray<Change>) {
+  constructor(changes: ReadonlyArray<Change>, extent?: Extent) {
     const problems: Array<string> = []
     const steps: Array<Array<Step>> = []
-    this.first = (changes[0]?.modRevision ?? 2n) - 1n
+    this.first = extent?.from ?? (changes[0]?.modRevision ?? 2n) - 1n
     let last = this.first
+    const advance = (to: bigint) => {
+      for (; last < to; last++) steps.push([])
+    }
     for (const change of changes) {
-      if (change.modRevision < last || change.modRevision > last + 1n) {
-        problems.push(`revision ${change.modRevision} comes after ${last}: changes are missing or out of order`)
-        if (change.modRevision < last) continue
-        // The gap is told once; what comes after it can still be judged.
-        while (last < change.modRevision - 1n) {
-          steps.push([])
-          last++
-        }
+      const { modRevision } = change
+      const isGap = extent === undefined && modRevision > last + 1n
+      if (modRevision < last || isGap || modRevision > (extent?.upTo ?? modRevision)) {
+        problems.push(`revision ${modRevision} comes after ${last}: changes are missing or out of order`)
+        // What comes after a gap can still be judged.
+        if (!isGap) continue
       }
-      if (change.modRevision === last + 1n) {
-        steps.push([])
-        last = change.modRevision
-      }
+      advance(modRevision)
       const step = this.#add(change)
       const problem = inconsistency(step, change)
-      if (problem !== undefined) problems.push(`revision ${change.modRevision}: ${problem}`)
+      if (problem !== undefined) problems.push(`revision ${modRevision}: ${problem}`)
       steps.at(-1)?.push(step)
     }
+    advance(extent?.upTo ?? last)
     this.last = last
     this.problems = problems
     this.#steps = steps
@@ -87,6 +86,12 @@ export class Timeline {
     for (let i = Math.max(0, Number(revision - this.first)); i < this.#steps.length; i++) yield* this.#steps[i]!
   }
 
+  /** The revisions at which a key changed, after one and up to another, in order. */
+  revisionsOf(key: string, after: bigint, upTo: bigint): ReadonlyArray<bigint> {
+    const { revisions } = this.#chains.get(key) ?? { revisions: [] }
+    return revisions.slice(countUpTo(revisions, after), countUpTo(revisions, upTo))
+  }
+
   has(revision: bigint): boolean {
     return revision >= this.first && revision <= this.last
   }
@@ -102,15 +107,7 @@ export class Timeline {
   #get(key: string, revision: bigint): History.Row | undefined {
     const chain = this.#chains.get(key)
     if (chain === undefined) return undefined
-    const { revisions, rows } = chain
-    let low = 0
-    let high = revisions.length
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (revisions[middle]! <= revision) low = middle + 1
-      else high = middle
-    }
-    return low === 0 ? undefined : rows[low - 1]
+    return chain.rows[countUpTo(chain.revisions, revision) - 1]
   }
 
   #within(range: KeyRange.KeyRange, revision: bigint): ReadonlyArray<History.Row> {
@@ -138,6 +135,18 @@ export class Timeline {
     }
     return low
   }
+}
+
+/** How many of the revisions, which ascend, are not after the one given. */
+const countUpTo = (revisions: ReadonlyArray<bigint>, revision: bigint): number => {
+  let low = 0
+  let high = revisions.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (revisions[middle]! <= revision) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 /** What is wrong with a change, after what came before it. */

@@ -8,6 +8,7 @@
 import type { Value } from "@effect-kv/core/Entry"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
+import type { Change } from "../Changes.ts"
 import type * as History from "../History.ts"
 import type { Violation } from "../RevisionChecker.ts"
 import { responseOf, type Sights } from "./answers.ts"
@@ -71,14 +72,14 @@ export class Suspects {
   readonly #byPut: ReadonlyMap<string, ReadonlyArray<History.OpCall>>
   readonly #deleting: ReadonlyArray<History.OpCall>
   readonly #sights: Sights
-  readonly #isForeign: (key: string) => boolean
+  readonly #isForeign: (key: string, type: Change["type"]) => boolean
   readonly #leases: LeaseKeys
 
   constructor(
     timeline: Timeline,
     calls: Calls,
     sights: Sights,
-    isForeign: ((key: string) => boolean) | undefined
+    isForeign: ((key: string, type: Change["type"]) => boolean) | undefined
   ) {
     this.#timeline = timeline
     this.#unknown = new Set(calls.unknown)
@@ -101,7 +102,9 @@ export class Suspects {
     const violations = writers.flatMap(({ call, response }) =>
       this.#claim(steps, call, call.request.op, response, claims)
     )
-    const left = steps.filter((step) => !claims.has(step.key) && !this.#isForeign(step.key))
+    const left = steps.filter((step) =>
+      !claims.has(step.key) && !this.#isForeign(step.key, step.after === undefined ? "delete" : "put")
+    )
     const lease = this.#leases.endedBy(left, this.#sights.of(revision)?.at.order)
     const culprits = this.#culprits(revision, left, { tries: maxTries })
     // Where it can have been both, the end of the lease is the one that does not use up a call.

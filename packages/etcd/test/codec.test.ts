@@ -14,6 +14,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type * as etcd3 from "etcd3"
 import { Host } from "etcd3/lib/connection-pool.js"
 import * as codec from "../src/internal/codec.ts"
 import * as responses from "../src/internal/responses.ts"
@@ -26,9 +27,16 @@ const definition = ((): grpc.ServiceDefinition => {
   return service
 })()
 
+interface Requests {
+  readonly Range: etcd3.IRangeRequest
+  readonly Put: etcd3.IPutRequest
+  readonly DeleteRange: etcd3.IDeleteRangeRequest
+  readonly Txn: etcd3.ITxnRequest
+}
+
 /** What a server would read of a request. */
-const received = <A>(method: string, request: A): A =>
-  definition[method]!.requestDeserialize(definition[method]!.requestSerialize(request)) as A
+const received = <Method extends keyof Requests>(method: Method, request: Buffer): Requests[Method] =>
+  definition[method]!.requestDeserialize(request) as Requests[Method]
 
 /** What a server would answer. */
 const answered = (method: string, response: unknown): Buffer => definition[method]!.responseSerialize(response)
@@ -129,6 +137,12 @@ describe("integers", () => {
   })
 })
 
+/** A condition as a server reads it; of a value its length. */
+const compared = ({ key, result, target, target_union, ...rest }: Record<string, unknown>) => {
+  const value = String(rest[String(target_union)])
+  return [String(key), result, target, value.length, target_union === "value" ? "" : value]
+}
+
 describe("operations", () => {
   it.prop("values are bytes, whatever they are given as", [Schema.Uint8Array], ([bytes]) => {
     const padded = new Uint8Array(bytes.length + 2)
@@ -169,6 +183,53 @@ describe("operations", () => {
     )
     assert.isTrue(received("Put", codec.encodePut(Op.put("a", "", { previous: true }))).prev_kv)
     assert.isFalse(received("DeleteRange", codec.encodeDelete(Op.delete("a"))).prev_kv)
+  })
+
+  it("are read as they were meant, nested in transactions and of any size", () => {
+    const large = "é".repeat(100_000)
+    const compares = [
+      Compare.value("a", "=", large),
+      Compare.version("b", "!=", 300),
+      Compare.createRevision("é", "<", 0n),
+      Compare.modRevision("d", ">", 5n),
+      Compare.lease("e", "=", -1n)
+    ]
+    const inner = Op.txn({ if: [], then: [Op.put("k", "v"), Op.delete(KeyRange.prefix("p"))], else: [] })
+    const request = received(
+      "Txn",
+      codec.encodeTxn(Op.txn({
+        if: compares,
+        then: [Op.put("big", large, { previous: true, lease: 2n ** 62n }), inner, Op.txn({})],
+        else: [Op.range(KeyRange.halfOpen("a", "b"), { limit: 2 ** 40 })]
+      }))
+    )
+    assert.deepStrictEqual<unknown>(
+      request.compare!.map((compare) => compared({ ...compare })),
+      [
+        ["a", "Equal", "Value", large.length, ""],
+        ["b", "NotEqual", "Version", 3, "300"],
+        ["é", "Less", "Create", 1, "0"],
+        ["d", "Greater", "Mod", 1, "5"],
+        ["e", "Equal", "Lease", 2, "-1"]
+      ]
+    )
+    const [put, nested, empty] = request.success!
+    assert.strictEqual(put!.request_put!.value!.toString(), large)
+    assert.deepStrictEqual([put!.request_put!.lease, put!.request_put!.prev_kv], [`${2n ** 62n}`, true] as never)
+    const [first, second] = nested!.request_txn!.success!
+    assert.deepStrictEqual([first!.request_put!.key, first!.request_put!.value].map(String), ["k", "v"])
+    assert.deepStrictEqual(
+      [second!.request_delete_range!.key, second!.request_delete_range!.range_end].map(String),
+      ["p", "q"]
+    )
+    assert.deepStrictEqual(empty!.request_txn!.success, [])
+    const [range] = request.failure!
+    assert.deepStrictEqual<unknown>(
+      [String(range!.request_range!.key), String(range!.request_range!.range_end), range!.request_range!.limit],
+      ["a", "b", `${2 ** 40}`]
+    )
+    // What came before leaves nothing behind.
+    assert.deepStrictEqual(codec.encodePut(Op.put("k", "v")), Buffer.from([0x0a, 1, 0x6b, 0x12, 1, 0x76]))
   })
 
   it("nested in transactions answer in their places, at the transaction's revision", () => {

@@ -1,14 +1,16 @@
 /**
- * Operations as etcd's messages. Responses are in `responses.ts`.
+ * Operations as etcd's requests. Responses are in `responses.ts`.
+ *
+ * Encoded here rather than by etcd3's protobuf library, which makes every key a buffer, every number a `Long` and every
+ * message an object twice, before it writes a byte. Fields are numbered as in etcd's `rpc.proto`.
  *
  * Keys are strings here and bytes there. A key of somebody else's that is not UTF-8 has no string that stands for it, so
  * an answer that holds one cannot be given: `NotUtf8` is thrown, and turned into a failure where answers are received.
  */
 import type { Compare, Operator } from "@effect-kv/core/Compare"
-import type * as Entry from "@effect-kv/core/Entry"
 import type { KeyRange } from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
-import * as etcd3 from "etcd3"
+import { Writer } from "./wireWriter.ts"
 
 /** A key in an answer is not UTF-8. */
 export class NotUtf8 extends Error {
@@ -30,9 +32,6 @@ export const decodeKey = (bytes: Buffer): string => {
     throw new NotUtf8(bytes)
   }
 }
-
-const encodeValue = (value: Entry.Value): Buffer =>
-  typeof value === "string" ? Buffer.from(value) : Buffer.from(value.buffer, value.byteOffset, value.byteLength)
 
 /** The bounds of a range, as every request of etcd's has them. */
 export interface Bounds {
@@ -67,84 +66,143 @@ const prefixEnd = (prefix: string): Buffer => {
   return end
 }
 
-const sortTargets: Record<Op.OrderBy, etcd3.SortTarget> = {
-  key: etcd3.SortTarget.Key,
-  createRevision: etcd3.SortTarget.Create,
-  modRevision: etcd3.SortTarget.Mod,
-  version: etcd3.SortTarget.Version
+/** Requests are encoded one after the other, each at once. */
+const writer = new Writer()
+
+const encoded = <O extends Op.Op>(write: (op: O) => void) => (op: O): Buffer => {
+  write(op)
+  return writer.finish()
 }
 
-export const encodeRange = (op: Op.Range): etcd3.IRangeRequest => {
-  const request: etcd3.IRangeRequest = bounds(op.range)
-  if (op.limit !== undefined) request.limit = op.limit
+const writeRange = (op: Op.Range): void => {
+  int64Field(0x68, op.maxCreateRevision)
+  int64Field(0x60, op.minCreateRevision)
+  int64Field(0x58, op.maxModRevision)
+  int64Field(0x50, op.minModRevision)
+  flag(0x48, op.countOnly)
+  flag(0x40, op.keysOnly)
+  flag(0x38, op.serializable)
   // Ascending by key is what etcd does by itself; asked for, it would sort once more.
   if (op.order !== undefined && !(op.order.by === "key" && op.order.direction !== "descending")) {
-    request.sort_target = sortTargets[op.order.by]
-    request.sort_order = op.order.direction === "descending" ? etcd3.SortOrder.Descend : etcd3.SortOrder.Ascend
+    number(0x30, sortTargets[op.order.by])
+    number(0x28, op.order.direction === "descending" ? 2 : 1)
   }
-  if (op.keysOnly === true) request.keys_only = true
-  if (op.countOnly === true) request.count_only = true
-  if (op.revision !== undefined) request.revision = op.revision.toString()
-  if (op.serializable === true) request.serializable = true
-  if (op.minModRevision !== undefined) request.min_mod_revision = op.minModRevision.toString()
-  if (op.maxModRevision !== undefined) request.max_mod_revision = op.maxModRevision.toString()
-  if (op.minCreateRevision !== undefined) request.min_create_revision = op.minCreateRevision.toString()
-  if (op.maxCreateRevision !== undefined) request.max_create_revision = op.maxCreateRevision.toString()
-  return request
+  int64Field(0x20, op.revision)
+  if (op.limit !== undefined) number(0x18, op.limit)
+  writeBounds(op.range)
 }
 
-export const encodePut = (op: Op.Put): etcd3.IPutRequest => {
-  const request: etcd3.IPutRequest = { key: Buffer.from(op.key), value: encodeValue(op.value) }
-  if (op.lease !== undefined) request.lease = op.lease.toString()
-  if (op.previous === true) request.prev_kv = true
-  return request
+/** `RangeRequest.SortTarget` */
+const sortTargets: Record<Op.OrderBy, number> = { key: 0, version: 1, createRevision: 2, modRevision: 3 }
+
+const writePut = (op: Op.Put): void => {
+  flag(0x20, op.previous)
+  int64Field(0x18, op.lease)
+  writer.content(0x12, op.value)
+  writer.content(0x0a, op.key)
 }
 
-export const encodeDelete = (op: Op.Delete): etcd3.IDeleteRangeRequest => {
-  const request: etcd3.IDeleteRangeRequest = bounds(op.range)
-  if (op.previous === true) request.prev_kv = true
-  return request
+const writeDelete = (op: Op.Delete): void => {
+  flag(0x18, op.previous)
+  writeBounds(op.range)
 }
 
-export const encodeTxn = (op: Op.Txn): etcd3.ITxnRequest => ({
-  compare: op.if.map(encodeCompare),
-  success: op.then.map(encodeOp),
-  failure: op.else.map(encodeOp)
-})
+const writeTxn = (op: Op.Txn): void => {
+  for (let i = op.else.length; i-- > 0;) writeOp(0x1a, op.else[i]!)
+  for (let i = op.then.length; i-- > 0;) writeOp(0x12, op.then[i]!)
+  for (let i = op.if.length; i-- > 0;) {
+    const before = writer.length
+    writeCompare(op.if[i]!)
+    writer.message(0x0a, before)
+  }
+}
 
-const encodeOp = (op: Op.Op): etcd3.IRequestOp => {
+/** `RequestOp` */
+const writeOp = (tag: number, op: Op.Op): void => {
+  const before = writer.length
   switch (op._tag) {
     case "Range":
-      return { request_range: encodeRange(op) }
+      writeRange(op)
+      writer.message(0x0a, before)
+      break
     case "Put":
-      return { request_put: encodePut(op) }
+      writePut(op)
+      writer.message(0x12, before)
+      break
     case "Delete":
-      return { request_delete_range: encodeDelete(op) }
+      writeDelete(op)
+      writer.message(0x1a, before)
+      break
     case "Txn":
-      return { request_txn: encodeTxn(op) }
+      writeTxn(op)
+      writer.message(0x22, before)
+      break
   }
+  writer.message(tag, before)
 }
 
-const operators: Record<Operator, etcd3.CompareResult> = {
-  "=": etcd3.CompareResult.Equal,
-  "!=": etcd3.CompareResult.NotEqual,
-  "<": etcd3.CompareResult.Less,
-  ">": etcd3.CompareResult.Greater
+/** `Compare.CompareResult` */
+const operators: Record<Operator, number> = { "=": 0, ">": 1, "<": 2, "!=": 3 }
+
+const writeCompare = (compare: Compare): void => {
+  const target = writeTarget(compare)
+  writer.content(0x1a, compare.key)
+  number(0x10, target)
+  number(0x08, operators[compare.operator])
 }
 
-const encodeCompare = (compare: Compare): etcd3.ICompare => {
-  const key = Buffer.from(compare.key)
-  const result = operators[compare.operator]
+/** Writes what is compared with; answers with the `Compare.CompareTarget`. */
+const writeTarget = (compare: Compare): number => {
   switch (compare.target) {
-    case "Value":
-      return { key, result, target: etcd3.CompareTarget.Value, value: encodeValue(compare.value) }
     case "Version":
-      return { key, result, target: etcd3.CompareTarget.Version, version: compare.value }
+      writer.int64(BigInt(compare.value))
+      writer.varint(0x20)
+      return 0
     case "CreateRevision":
-      return { key, result, target: etcd3.CompareTarget.Create, create_revision: compare.value.toString() }
+      int64Field(0x28, compare.value)
+      return 1
     case "ModRevision":
-      return { key, result, target: etcd3.CompareTarget.Mod, mod_revision: compare.value.toString() }
+      int64Field(0x30, compare.value)
+      return 2
+    case "Value":
+      writer.content(0x3a, compare.value)
+      return 3
     case "Lease":
-      return { key, result, target: etcd3.CompareTarget.Lease, lease: compare.value.toString() }
+      int64Field(0x40, compare.value)
+      return 4
   }
 }
+
+const writeBounds = (range: KeyRange): void => {
+  if (range._tag === "Key") return writer.content(0x0a, range.key)
+  const { key, range_end } = bounds(range)
+  if (range_end !== undefined) writer.content(0x12, range_end)
+  writer.content(0x0a, key)
+}
+
+const int64Field = (tag: number, value: bigint | undefined): void => {
+  if (value === undefined) return
+  writer.int64(value)
+  writer.varint(tag)
+}
+
+const number = (tag: number, value: number): void => {
+  writer.varint(value)
+  writer.varint(tag)
+}
+
+const flag = (tag: number, value: boolean | undefined): void => {
+  if (value === true) number(tag, 1)
+}
+
+/** Encodes a `RangeRequest`. */
+export const encodeRange = encoded(writeRange)
+
+/** Encodes a `PutRequest`. */
+export const encodePut = encoded(writePut)
+
+/** Encodes a `DeleteRangeRequest`. */
+export const encodeDelete = encoded(writeDelete)
+
+/** Encodes a `TxnRequest`. */
+export const encodeTxn = encoded(writeTxn)

@@ -67,22 +67,23 @@ export interface Connection {
   readonly shutdown: Effect.Effect<void>
 }
 
-/** A request of one message to the KV service, answered by one that is decoded as told. */
-export const kv = <Request, A>(
-  method: (service: KvService) => Unary<Request, unknown>,
+/** A request of one message to the KV service, encoded already, answered by one that is decoded as told. */
+export const kv = <A>(
+  method: (service: KvService) => Unary<never, unknown>,
   decode: (message: Buffer) => A,
-  request: Request
+  request: Buffer
 ): requests.Call<A>["send"] =>
-(endpoint, options, attempt) =>
-  call.unary(endpoint.kv, decodedBy(decode, method(endpoint.kv)), request, options, attempt)
+(endpoint, options, attempt) => call.unary(endpoint.kv, inBytes(method(endpoint.kv), decode), request, options, attempt)
 
-/** The method with another decoder than etcd3's. */
-const decodedBy = <Request, A>(decode: (message: Buffer) => A, method: Unary<Request, unknown>): Unary<Request, A> => {
-  const { path, requestSerialize } = method as unknown as grpc.MethodDefinition<Request, unknown>
+/** The method without etcd3's encoder, and with another decoder than its. */
+const inBytes = <A>(method: Unary<never, unknown>, decode: (message: Buffer) => A): Unary<Buffer, A> => {
+  const { path } = method as unknown as grpc.MethodDefinition<never, unknown>
   return function(this: grpc.Client, request, metadata, options, callback) {
-    return this.makeUnaryRequest(path, requestSerialize, decode, request, metadata, options, callback)
+    return this.makeUnaryRequest(path, asItIs, decode, request, metadata, options, callback)
   }
 }
+
+const asItIs = (message: Buffer): Buffer => message
 
 /** A request of one message, answered by one, to the Lease service. */
 export const lease = <Request, Response>(

@@ -1,0 +1,85 @@
+/**
+ * Writes protobuf's wire format, from its end to its beginning: so that the length of a message, which comes before it, is
+ * known when it is to be written. Fields are therefore written in reverse.
+ */
+export class Writer {
+  #bytes = Buffer.allocUnsafe(512)
+  /** Where what has been written begins. */
+  #start = this.#bytes.length
+
+  /** How much has been written. */
+  get length(): number {
+    return this.#bytes.length - this.#start
+  }
+
+  /** What has been written, for the caller to keep; begins anew. */
+  finish(): Buffer {
+    const message = Buffer.from(this.#bytes.subarray(this.#start))
+    // One large message must not take its memory for ever.
+    if (this.#bytes.length > largest) this.#bytes = Buffer.allocUnsafe(largest)
+    this.#start = this.#bytes.length
+    return message
+  }
+
+  /** A number that is not negative. */
+  varint(value: number): void {
+    if (value < 0x80) {
+      this.#room(1)
+      this.#bytes[--this.#start] = value
+      return
+    }
+    let size = 1
+    for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) size++
+    this.#room(size)
+    let at = this.#start -= size
+    let rest = value
+    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) this.#bytes[at++] = rest % 0x80 | 0x80
+    this.#bytes[at] = rest
+  }
+
+  /** An `int64`. */
+  int64(value: bigint): void {
+    if (value >= 0n && value <= Number.MAX_SAFE_INTEGER) return this.varint(Number(value))
+    const groups: Array<number> = []
+    let rest = BigInt.asUintN(64, value)
+    for (; rest >= 0x80n; rest >>= 7n) groups.push(Number(rest & 0x7fn) | 0x80)
+    groups.push(Number(rest))
+    this.#room(groups.length)
+    this.#start -= groups.length
+    this.#bytes.set(groups, this.#start)
+  }
+
+  /** A field of text or bytes. */
+  content(tag: number, value: string | Uint8Array): void {
+    if (typeof value === "string") {
+      const size = Buffer.byteLength(value)
+      this.#room(size)
+      this.#start -= size
+      this.#bytes.write(value, this.#start, size === value.length ? "latin1" : "utf8")
+      this.varint(size)
+    } else {
+      this.#room(value.length)
+      this.#start -= value.length
+      this.#bytes.set(value, this.#start)
+      this.varint(value.length)
+    }
+    this.varint(tag)
+  }
+
+  /** A field that is a message: all that has been written since there was so much. */
+  message(tag: number, before: number): void {
+    this.varint(this.length - before)
+    this.varint(tag)
+  }
+
+  #room(size: number): void {
+    if (this.#start >= size) return
+    const { length } = this
+    const larger = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, length + size))
+    this.#bytes.copy(larger, larger.length - length, this.#start)
+    this.#start = larger.length - length
+    this.#bytes = larger
+  }
+}
+
+const largest = 64 * 1024

@@ -4,22 +4,12 @@
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
-import type * as Op from "@effect-kv/core/Op"
-import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import { around, type Call } from "../Call.ts"
 import { type Environment, newClient } from "./Case.ts"
 
-/** A call of one of the six functions. */
-export interface Call {
-  readonly kind: "execute" | "watch" | "leaseGrant" | "leaseKeepAlive" | "leaseRevoke" | "leaseTimeToLive"
-  /** Of `execute`. */
-  readonly op?: Op.Op
-  /** Of `watch`. */
-  readonly request?: WatchRequest
-  /** Of those that are about a lease with an id. */
-  readonly lease?: bigint
-}
+export type { Call } from "../Call.ts"
 
 /** What is done about calls, and what is known of them. */
 export interface Faults {
@@ -46,31 +36,25 @@ export const wrap = (faults: Faults) => (backend: KvBackend): KvBackend => {
     Effect.sync(() => {
       faults[what] += by
     })
-  const through = <A, R>(call: Call, effect: Effect.Effect<A, KvError.KvError, R>) =>
+  const wrapped = around((call, effect) =>
     Effect.acquireUseRelease(
       change("pending", 1),
       () =>
         Effect.suspend(() => {
           faults.calls.push(call)
+          if (call.kind === "leaseGrant" && call.lease !== undefined) faults.leases.push(call.lease)
           return Effect.andThen(faults.before(call), effect)
         }).pipe(Effect.tap(() => faults.after(call))),
       () => change("pending", -1)
     )
+  )(backend)
   return {
-    execute: (op) => through({ kind: "execute", op }, backend.execute(op)),
+    ...wrapped,
     watch: (request) =>
       Effect.andThen(
         Effect.acquireRelease(change("watches", 1), () => change("watches", -1)),
-        through({ kind: "watch", request }, backend.watch(request))
-      ),
-    leaseGrant: (options) => {
-      if (options.id !== undefined) faults.leases.push(options.id)
-      return through({ kind: "leaseGrant" }, backend.leaseGrant(options))
-    },
-    leaseKeepAlive: (id) => through({ kind: "leaseKeepAlive", lease: id }, backend.leaseKeepAlive(id)),
-    leaseRevoke: (id) => through({ kind: "leaseRevoke", lease: id }, backend.leaseRevoke(id)),
-    leaseTimeToLive: (id, options) =>
-      through({ kind: "leaseTimeToLive", lease: id }, backend.leaseTimeToLive(id, options))
+        wrapped.watch(request)
+      )
   }
 }
 

@@ -1,0 +1,198 @@
+/**
+ * A watch whose connection can be cut. It goes on over a new one, from the revision after the last it has received, as a
+ * backend's does; or fails with `Compacted`, if history is to be gone by then.
+ */
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import type { Batch, Status, Watcher, WatchRequest } from "@effect-kv/core/Watch"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+
+/** How a watch is cut. */
+export interface Cut {
+  /** What its status says. */
+  readonly message: string
+  /** Waited for before it is connected again. */
+  readonly until: Effect.Effect<void>
+  /** Whether the history that it missed is to be gone by then. */
+  readonly isCompacted: boolean
+}
+
+/** An open watch, and what can be done to it. */
+export interface FaultyWatch {
+  readonly request: WatchRequest
+  readonly watcher: Watcher
+  /** Cuts its connection; nothing where it is cut or has ended already. */
+  readonly cut: (cut: Cut) => Effect.Effect<void>
+}
+
+type State =
+  | { readonly _tag: "Connected"; readonly watcher: Watcher; readonly scope: Scope.Closeable }
+  | { readonly _tag: "Cut"; readonly message: string }
+  | { readonly _tag: "Ended"; readonly error: KvError.KvError }
+
+/** Makes an attempt to open, or more, through the faults of calls. */
+type Through = (opening: Effect.Effect<Watcher, KvError.KvError>) => Effect.Effect<Watcher, KvError.KvError>
+
+/** Opens a watch, until the scope closes. `onEvents` runs before what was received is handed on. */
+export const open = Effect.fnUntraced(function*(
+  backend: KvBackend,
+  request: WatchRequest,
+  through: Through,
+  onEvents: Effect.Effect<void>
+): Effect.fn.Return<FaultyWatch, KvError.KvError, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const first = yield* connect(backend, request, scope, through)
+  const state = new Changing<State>(first)
+  /** Everything up to here was received. */
+  let position = first.watcher.revision
+  /** What was received and not handed on yet: a take that is interrupted leaves it to the next. */
+  let held: NonEmptyReadonlyArray<Batch> | undefined
+  /** Set by a cut that nothing had been missed by when it was over: then the next event is what is missing. */
+  let isNextMissing = false
+
+  const end = (error: KvError.KvError) => state.become({ _tag: "Ended", error })
+
+  const receive = (from: State & { readonly _tag: "Connected" }) =>
+    Effect.match(from.watcher.take, {
+      onSuccess: (batches) => {
+        const last = batches[batches.length - 1]!.revision
+        if (isNextMissing) return end(compacted(last))
+        held = batches
+        position = last
+      },
+      // A connection that was cut is closed here. Whatever else ends it is the watch's own end.
+      onFailure: (error) => {
+        if (state.now === from) end(error)
+      }
+    })
+
+  const hand = Effect.sync(() => {
+    const batches = held!
+    held = undefined
+    return batches
+  })
+
+  const take: Watcher["take"] = Effect.suspend(() => {
+    if (held !== undefined) return Effect.andThen(onEvents, hand)
+    switch (state.now._tag) {
+      case "Ended":
+        return Effect.fail(state.now.error)
+      case "Cut":
+        return Effect.andThen(state.changed, take)
+      case "Connected":
+        return Effect.andThen(receive(state.now), take)
+    }
+  })
+
+  const reconnect = Effect.fnUntraced(function*(cut: Cut) {
+    yield* cut.until
+    const revision = yield* revisionOf(backend)
+    if (cut.isCompacted && revision > position) return end(compacted(revision))
+    isNextMissing ||= cut.isCompacted
+    const again = { ...request, startRevision: position + 1n }
+    state.become(yield* connect(backend, again, scope, (opening) => opening))
+  })
+
+  const cut = (cut: Cut): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const now = state.now
+      if (now._tag !== "Connected") return Effect.void
+      state.become({ _tag: "Cut", message: cut.message })
+      return Effect.asVoid(Effect.uninterruptible(Effect.andThen(
+        Scope.close(now.scope, Exit.void),
+        reconnect(cut).pipe(
+          Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced("100 millis") }),
+          Effect.catch((error) => Effect.sync(() => end(error))),
+          Effect.interruptible,
+          Effect.forkIn(scope)
+        )
+      )))
+    })
+
+  // The last to be added runs first: who waits for a watch that is cut must hear of its end, too.
+  yield* Effect.addFinalizer(() => Effect.sync(() => state.now._tag === "Ended" || end(scopeClosed)))
+  return { request, cut, watcher: { revision: first.watcher.revision, take, status: statusOf(state) } }
+})
+
+/** Connects, in a scope of its own within the watch's. What was opened and is not answered is closed. */
+const connect = (backend: KvBackend, request: WatchRequest, scope: Scope.Scope, through: Through) =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      let last = yield* Scope.fork(scope)
+      const opening = Effect.gen(function*() {
+        yield* Scope.close(last, Exit.void)
+        last = yield* Scope.fork(scope)
+        return yield* Scope.provide(backend.watch(request), last)
+      })
+      const watcher = yield* Effect.onError(
+        restore(through(opening)),
+        (cause) => Effect.suspend(() => Scope.close(last, Exit.failCause(cause)))
+      )
+      return { _tag: "Connected" as const, watcher, scope: last }
+    })
+  )
+
+const revisionOf = (backend: KvBackend): Effect.Effect<bigint, KvError.KvError> =>
+  Effect.map(backend.execute(Op.get("?", { countOnly: true })), (response) => response.revision)
+
+const compacted = (compactRevision: bigint): KvError.KvError => KvError.make(new KvError.Compacted({ compactRevision }))
+
+const scopeClosed = KvError.make(new KvError.Closed({ message: "the scope of the watch was closed" }))
+
+/** A value that changes, and tells those who wait for it or follow it. */
+class Changing<A> {
+  now: A
+  #signal = Latch.makeUnsafe()
+  readonly #followers = new Set<(value: A) => void>()
+
+  constructor(now: A) {
+    this.now = now
+  }
+
+  become(value: A): void {
+    this.now = value
+    const signal = this.#signal
+    this.#signal = Latch.makeUnsafe()
+    signal.openUnsafe()
+    for (const follower of this.#followers) follower(value)
+  }
+
+  /** Waits for the next change. */
+  get changed(): Effect.Effect<void> {
+    return this.#signal.await
+  }
+
+  /** The value now, then each change. */
+  get changes(): Stream.Stream<A> {
+    return Stream.callback<A>((queue) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const follower = (value: A): void => void Queue.offerUnsafe(queue, value)
+          follower(this.now)
+          this.#followers.add(follower)
+          return follower
+        }),
+        (follower) => Effect.sync(() => this.#followers.delete(follower))
+      )
+    )
+  }
+}
+
+/** While it is connected, the status of its connection. */
+const statusOf = (state: Changing<State>): Stream.Stream<Status> =>
+  state.changes.pipe(
+    Stream.takeWhile((now) => now._tag !== "Ended"),
+    Stream.switchMap((now) =>
+      now._tag === "Connected"
+        ? now.watcher.status
+        : Stream.succeed<Status>({ _tag: "Interrupted", message: now._tag === "Cut" ? now.message : "it has ended" })
+    )
+  )

@@ -1,0 +1,493 @@
+/**
+ * What `KvFaults` does to a client, and what it does not.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
+import * as Lease from "@effect-kv/core/Lease"
+import * as Op from "@effect-kv/core/Op"
+import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import * as KvFaults from "@effect-kv/test-suite/KvFaults"
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+
+/** A client with faults, and another of the same store without. */
+const clients = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const faults = yield* KvFaults.make(yield* store.connect)
+  const other = yield* Effect.flatMap(store.connect, Kv.make)
+  return { store, faults, kv: faults.kv, other }
+})
+
+const reasonOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason._tag)
+
+/** Lets everything that can go on go on. */
+const settle = Effect.forEach(Array.from({ length: 20 }), () => TestClock.adjust(0), { discard: true })
+
+const isDone = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.pollUnsafe() !== undefined
+
+describe("a call", () => {
+  it.effect("that does not leave changes nothing: Unavailable", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      yield* faults.inject(KvFaults.unavailable)
+      assert.strictEqual(yield* reasonOf(kv.put("k", "1")), "Unavailable")
+      assert.deepStrictEqual(yield* other.get("k"), Option.none())
+      yield* kv.put("k", "2")
+      assert.deepStrictEqual(yield* other.get("k"), Option.some("2"))
+    }))
+
+  it.effect("is named by a condition, a place and a number", () =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      const injection = yield* faults.inject(KvFaults.unavailable, {
+        when: KvFaults.writes("k"),
+        nth: 2,
+        times: 2
+      })
+      const put = (key: string) => Effect.map(Effect.exit(kv.put(key, "v")), Exit.isSuccess)
+      assert.deepStrictEqual(
+        [yield* put("k"), yield* put("l"), yield* put("k"), yield* put("k"), yield* put("k")],
+        [true, true, false, false, true]
+      )
+      assert.strictEqual(yield* injection.count, 2)
+      yield* injection.struck
+      const all = yield* faults.inject(KvFaults.unavailable, { times: Infinity })
+      assert.deepStrictEqual([yield* put("k"), yield* put("l")], [false, false])
+      yield* all.remove
+      assert.isTrue(yield* put("k"))
+      assert.deepStrictEqual(
+        (yield* faults.injected).map(({ description }) => description),
+        Array.from({ length: 4 }, () => "unavailable")
+      )
+    }))
+
+  it.effect("is found in a transaction, and behind a fence", () =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      const injection = yield* faults.inject(KvFaults.unavailable, { when: KvFaults.writes("k"), times: Infinity })
+      yield* Effect.ignore(kv.txn({ else: [Op.txn({ then: [Op.delete("k")] })] }))
+      yield* Effect.ignore(
+        Kv.put("k", "v").pipe(DistLock.withDistLock("lock"), Effect.provideService(Kv.Kv, kv))
+      )
+      yield* kv.txn({ then: [Op.get("k"), Op.put("l", "v")] })
+      assert.strictEqual(yield* injection.count, 2)
+    }))
+
+  for (
+    const [title, fault, applied] of [
+      ["was", KvFaults.loseAnswer, true],
+      ["was not", KvFaults.loseRequest, false]
+    ] as const
+  ) {
+    it.effect(`whose ${fault.description} is Indeterminate and ${title} applied`, () =>
+      Effect.gen(function*() {
+        const { faults, kv, other } = yield* clients
+        yield* faults.inject(fault)
+        assert.strictEqual(yield* reasonOf(kv.put("k", "1")), "Indeterminate")
+        assert.strictEqual(Option.isSome(yield* other.get("k")), applied)
+      }))
+
+    it.effect(`whose ${fault.description} silently is so at its deadline`, () =>
+      Effect.gen(function*() {
+        const { faults, kv, other } = yield* clients
+        yield* faults.inject(KvFaults.silently(fault))
+        const fiber = yield* Effect.forkChild(reasonOf(kv.put("k", "1").pipe(Deadline.within("2 seconds"))))
+        yield* TestClock.adjust("1999 millis")
+        assert.isFalse(isDone(fiber))
+        assert.strictEqual(Option.isSome(yield* other.get("k")), applied)
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(yield* Fiber.join(fiber), "Indeterminate")
+      }))
+
+    it.effect(`that reads is repeated after ${fault.description}, and silently ends at its deadline`, () =>
+      Effect.gen(function*() {
+        const { faults, kv } = yield* clients
+        yield* kv.put("k", "1")
+        yield* faults.inject(fault)
+        assert.deepStrictEqual(yield* kv.get("k"), Option.some("1"))
+        yield* faults.inject(KvFaults.silently(fault))
+        const fiber = yield* Effect.forkChild(reasonOf(kv.get("k")))
+        yield* TestClock.adjust("5 seconds")
+        assert.strictEqual(yield* Fiber.join(fiber), "DeadlineExceeded")
+      }))
+  }
+
+  it.effect("that is applied late is Indeterminate at once, and applied all the same", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      yield* faults.inject(KvFaults.applyLate("1 minute"))
+      assert.strictEqual(yield* reasonOf(kv.put("k", "late")), "Indeterminate")
+      yield* kv.put("k", "in between")
+      yield* TestClock.adjust("59 seconds")
+      assert.deepStrictEqual(yield* other.get("k"), Option.some("in between"))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* other.get("k"), Option.some("late"))
+    }))
+
+  it.effect("that is delayed is answered within its deadline, and applied though it takes longer", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      yield* faults.inject(KvFaults.delayRequest("3 seconds"))
+      yield* faults.inject(KvFaults.delayAnswer("3 seconds"))
+      yield* faults.inject(KvFaults.delayRequest("7 seconds"))
+      const fibers = yield* Effect.forEach(
+        ["1", "2", "3"],
+        (value) => Effect.forkChild(Effect.result(kv.put(`k/${value}`, value)))
+      )
+      const there = Effect.map(other.range(KeyRange.all), ({ entries }) => entries.map((entry) => entry.text))
+      yield* settle
+      assert.deepStrictEqual(yield* there, ["2"])
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(yield* there, ["1", "2"])
+      yield* TestClock.adjust("2 seconds")
+      const results = yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(results.map((result) => result._tag), ["Success", "Success", "Failure"])
+      assert.deepStrictEqual(yield* there, ["1", "2"])
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual(yield* there, ["1", "2", "3"])
+    }))
+
+  it.effect("that has left arrives though its caller is interrupted", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      const hold = yield* faults.hold("request", { when: KvFaults.writes("k") })
+      const fiber = yield* Effect.forkChild(kv.put("k", "1"))
+      yield* hold.reached
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* other.get("k"), Option.none())
+      yield* hold.letGo
+      yield* settle
+      assert.deepStrictEqual(yield* other.get("k"), Option.some("1"))
+    }))
+
+  it.effect("can be held up on its way back", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      const hold = yield* faults.hold("answer")
+      const fiber = yield* Effect.forkChild(kv.put("k", "1"))
+      yield* hold.reached
+      assert.deepStrictEqual(yield* other.get("k"), Option.some("1"))
+      assert.isFalse(isDone(fiber))
+      yield* hold.letGo
+      yield* Fiber.join(fiber)
+    }))
+
+  it.effect("that the store refuses is refused as ever", () =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      yield* faults.inject(KvFaults.delayRequest(0), { times: Infinity })
+      assert.strictEqual(yield* reasonOf(kv.put("", "v")), "InvalidRequest")
+      assert.strictEqual(yield* reasonOf(kv.backend.leaseKeepAlive(7n)), "LeaseNotFound")
+    }))
+})
+
+describe("a client that is cut off", () => {
+  it.effect("hears nothing until its deadlines, and nothing that it sent was done", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      yield* faults.partition()
+      const fibers = yield* Effect.forEach(
+        [
+          kv.put("k", "1"),
+          kv.get("k"),
+          kv.backend.leaseGrant({ ttl: "10 seconds" }),
+          kv.backend.leaseKeepAlive(1n),
+          Effect.scoped(kv.subscribe("k"))
+        ],
+        (call) => Effect.forkChild(reasonOf(call as Effect.Effect<unknown, KvError.KvError, Scope.Scope>))
+      )
+      yield* TestClock.adjust("4999 millis")
+      assert.isFalse(fibers.some(isDone))
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(
+        yield* Effect.forEach(fibers, Fiber.join),
+        ["Indeterminate", "DeadlineExceeded", "Indeterminate", "DeadlineExceeded", "DeadlineExceeded"]
+      )
+      yield* faults.heal
+      yield* settle
+      assert.strictEqual(yield* other.count(KeyRange.all), 0)
+      yield* kv.put("k", "2")
+    }))
+
+  it.effect("can have what it sent delivered late", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      yield* faults.partition({ requests: "late" })
+      const given = yield* Effect.forkChild(reasonOf(kv.put("a", "1").pipe(Deadline.within("1 second"))))
+      const patient = yield* Effect.forkChild(kv.put("b", "2").pipe(Deadline.within("1 minute")))
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* Fiber.join(given), "Indeterminate")
+      assert.strictEqual(yield* other.count(KeyRange.all), 0)
+      yield* faults.heal
+      yield* Fiber.join(patient)
+      assert.strictEqual(yield* other.count(KeyRange.all), 2)
+    }))
+
+  it.effect("can have no connection at all: then what it wants is Unavailable, or done after the heal", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      yield* faults.partition({ requests: "refused" })
+      const given = yield* Effect.forkChild(reasonOf(kv.put("a", "1").pipe(Deadline.within("1 second"))))
+      const patient = yield* Effect.forkChild(kv.put("b", "2").pipe(Deadline.within("1 minute")))
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* Fiber.join(given), "Unavailable")
+      yield* faults.heal
+      yield* Fiber.join(patient)
+      assert.deepStrictEqual((yield* other.range(KeyRange.all)).entries.map((entry) => entry.key), ["b"])
+    }))
+
+  it.effect("loses its lock before the store gives it away, and is interrupted", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      const held = yield* Deferred.make<void>()
+      const holder = yield* Effect.andThen(Deferred.succeed(held, undefined), Effect.never).pipe(
+        DistLock.withDistLock("l", { ttl: "9 seconds" }),
+        Effect.provideService(Kv.Kv, kv),
+        Effect.flip,
+        Effect.forkChild
+      )
+      yield* Deferred.await(held)
+      yield* TestClock.adjust("1 minute")
+      assert.isFalse(isDone(holder), "the session is renewed")
+      yield* faults.partition()
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual((yield* Fiber.join(holder))._tag, "LockLost")
+      yield* TestClock.adjust("1 second")
+      yield* Effect.void.pipe(DistLock.withDistLock("l"), Effect.provideService(Kv.Kv, other))
+    }))
+
+  it.effect("can be closed: the test does not hang", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { faults, kv, store } = yield* Scope.provide(clients, scope)
+      yield* kv.tempKey("t")
+      yield* faults.hold("request", { when: KvFaults.isWrite, times: Infinity })
+      yield* faults.partition()
+      yield* Scope.close(scope, Exit.void)
+      yield* settle
+      const { keys, leases } = yield* store.statistics
+      assert.deepStrictEqual({ keys, leases }, { keys: 0, leases: 0 })
+    }))
+})
+
+describe("what a client holds", () => {
+  for (const by of ["lease", "key"] as const) {
+    it.effect(`a lock is lost by its ${by}`, () =>
+      Effect.gen(function*() {
+        const { faults, kv, other } = yield* clients
+        const held = yield* Deferred.make<DistLock.Lock>()
+        const holder = yield* DistLock.withLock(
+          "l",
+          { description: "me" },
+          (lock) => Effect.andThen(Deferred.succeed(held, lock), Effect.never)
+        ).pipe(Effect.provideService(Kv.Kv, kv), Effect.flip, Effect.forkChild)
+        const lock = yield* Deferred.await(held)
+        yield* TestClock.adjust("1 second")
+        const loser = yield* faults.loseLock("l", by)
+        assert.deepStrictEqual([loser.key, loser.token, loser.description], [lock.key, lock.token, "me"])
+        assert.deepStrictEqual(
+          yield* DistLock.holder("l").pipe(Effect.provideService(Kv.Kv, other)),
+          Option.none()
+        )
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual((yield* Fiber.join(holder))._tag, "LockLost")
+      }))
+  }
+
+  it.effect("that nobody holds the lock to be lost is a defect", () =>
+    Effect.gen(function*() {
+      const { faults } = yield* clients
+      assert.isTrue(Exit.hasDies(yield* Effect.exit(faults.loseLock("l"))))
+    }))
+
+  it.effect("a lease ends, and what stands on it is made again on another", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      yield* kv.tempKey("t")
+      const [lease, ...more] = yield* faults.leases
+      assert.deepStrictEqual(more, [])
+      yield* faults.endLease(lease!)
+      assert.deepStrictEqual(yield* other.get("t"), Option.none())
+      assert.deepStrictEqual(yield* faults.leases, [])
+      yield* TestClock.adjust("5 seconds")
+      const again = Option.getOrThrow(Option.getOrThrow(yield* other.getEntry("t")).lease)
+      assert.deepStrictEqual(yield* faults.leases, [again])
+      assert.strictEqual(yield* reasonOf(faults.endLease(lease!)), "LeaseNotFound")
+    }))
+
+  it.effect("a lease whose grant was not answered is known", () =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      yield* faults.inject(KvFaults.loseAnswer)
+      assert.strictEqual(yield* reasonOf(kv.backend.leaseGrant({ ttl: 9, id: 5n })), "Indeterminate")
+      assert.deepStrictEqual(yield* faults.leases, [5n])
+      yield* Lease.revoke(5n).pipe(Effect.provideService(Kv.Kv, kv))
+      assert.deepStrictEqual(yield* faults.leases, [])
+    }))
+})
+
+describe("a watch", () => {
+  it.effect("that is cut misses nothing, and its status tells", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      const watch = yield* kv.subscribe(KeyRange.prefix("k/"))
+      const statuses: Array<string> = []
+      yield* watch.status.pipe(
+        Stream.runForEach(({ _tag }) => Effect.sync(() => statuses.push(_tag))),
+        Effect.forkScoped
+      )
+      const seen: Array<string> = []
+      yield* watch.events.pipe(
+        Stream.runForEach(({ key }) => Effect.sync(() => seen.push(key))),
+        Effect.forkScoped
+      )
+      for (let i = 0; i < 30; i++) {
+        if (i % 7 === 3) assert.strictEqual(yield* faults.cutWatches({ duration: "1 second" }), 1)
+        if (i % 7 === 5) yield* TestClock.adjust("1 second")
+        yield* other.put(`k/${i}`, "v")
+        if (i % 3 === 0) yield* settle
+      }
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(seen, Array.from({ length: 30 }, (_, i) => `k/${i}`))
+      assert.deepStrictEqual(statuses, [
+        "Live",
+        ...Array.from({ length: 4 }, () => ["Interrupted", "Live"]).flat()
+      ])
+      assert.strictEqual(yield* faults.cutWatches({ when: (request) => request.previous === true }), 0)
+    }))
+
+  it.effect("that is cut for so long that history is gone fails with Compacted", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      const watch = yield* kv.subscribe("k")
+      yield* other.put("elsewhere", "1")
+      yield* faults.cutWatches({ compacted: true })
+      const error = yield* Effect.flip(watch.watcher.take)
+      assert.strictEqual(error.reason._tag, "Compacted")
+      const revision = error.reason._tag === "Compacted" ? error.reason.compactRevision : 0n
+      assert.strictEqual(revision, (yield* other.put("k", "1")).revision - 1n)
+      const again = yield* kv.subscribe("k", { startRevision: revision + 1n })
+      assert.lengthOf(yield* again.watcher.take, 1)
+      assert.strictEqual(yield* reasonOf(watch.watcher.take), "Compacted")
+    }))
+
+  it.effect("is not Compacted before something was missed", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      const watch = yield* kv.subscribe("k")
+      const taking = yield* Effect.forkChild(reasonOf(watch.watcher.take))
+      yield* faults.cutWatches({ compacted: true })
+      yield* settle
+      assert.isFalse(isDone(taking))
+      yield* other.put("k", "1")
+      yield* settle
+      assert.strictEqual(yield* Fiber.join(taking), "Compacted")
+    }))
+
+  it.effect("is cut by a partition, and goes on after the heal", () =>
+    Effect.gen(function*() {
+      const { faults, kv, other } = yield* clients
+      const watch = yield* kv.subscribe("k")
+      yield* faults.partition()
+      yield* other.put("k", "1")
+      const taking = yield* Effect.forkChild(watch.watcher.take)
+      yield* TestClock.adjust("1 hour")
+      assert.isFalse(isDone(taking))
+      yield* faults.heal
+      assert.lengthOf(yield* Fiber.join(taking), 1)
+    }))
+
+  it.effect("that is cut ends with its scope", () =>
+    Effect.gen(function*() {
+      const { faults, kv, store } = yield* clients
+      const scope = yield* Scope.make()
+      const watch = yield* Scope.provide(kv.subscribe("k"), scope)
+      yield* faults.partition()
+      const taking = yield* Effect.forkChild(reasonOf(watch.watcher.take))
+      yield* settle
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(yield* Fiber.join(taking), "Closed")
+      assert.strictEqual((yield* store.statistics).watches, 0)
+    }))
+
+  it.effect("whose opening loses its answer is opened once", () =>
+    Effect.gen(function*() {
+      const { faults, kv, store } = yield* clients
+      yield* faults.inject(KvFaults.loseAnswer)
+      yield* kv.subscribe("k")
+      assert.strictEqual((yield* store.statistics).watches, 1)
+      yield* faults.inject({ ...KvFaults.loseAnswer, isSilent: true })
+      const opening = yield* Effect.forkChild(reasonOf(kv.subscribe("k")))
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(yield* Fiber.join(opening), "DeadlineExceeded")
+      assert.strictEqual((yield* store.statistics).watches, 1)
+    }))
+})
+
+describe("faults at random", () => {
+  const story = (seed: number) =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      yield* faults.randomly({
+        seed,
+        unavailable: 0.1,
+        loseAnswer: 0.1,
+        loseRequest: 0.1,
+        applyLate: 0.1,
+        delay: 0.2,
+        cutWatches: 0.05,
+        endLease: 0.05
+      })
+      const results = yield* Effect.forkChild(
+        Effect.forEach(
+          Array.from({ length: 200 }, (_, i) => i),
+          (i) => Effect.map(Effect.exit(kv.put(`k/${i}`, "v")), Exit.isSuccess)
+        )
+      )
+      yield* TestClock.adjust("1 minute")
+      return {
+        results: yield* Fiber.join(results),
+        injected: (yield* faults.injected).map(({ description }) => description)
+      }
+    })
+
+  it.effect("are the same for the same seed, and others for another", () =>
+    Effect.gen(function*() {
+      const [first, second, third] = [yield* story(1), yield* story(1), yield* story(2)]
+      assert.deepStrictEqual(first, second)
+      assert.notDeepEqual(first, third)
+      assert.isAbove(new Set(first.injected).size, 10)
+      const failed = first.results.filter((success) => !success).length
+      assert.isTrue(failed > 40 && failed < 120, `${failed} of 200 failed, where 4 in 10 were to`)
+    }))
+
+  it.effect("end with `calm`", () =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      yield* faults.randomly({ seed: 1, unavailable: 1 })
+      assert.strictEqual(yield* reasonOf(kv.get("k")), "Unavailable")
+      yield* faults.calm
+      yield* kv.get("k")
+    }))
+})
+
+it.effect("the layer stands between a backend's and a program", () =>
+  Effect.gen(function*() {
+    const faults = yield* KvFaults.KvFaults
+    yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "leaseGrant" })
+    assert.strictEqual(yield* reasonOf(Effect.scoped(Effect.flatMap(Kv.Kv, (kv) => kv.tempKey("t")))), "Unavailable")
+    yield* Kv.put("k", "v")
+  }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer)))))

@@ -1,0 +1,33 @@
+/**
+ * A store seen through `KvFaults` keeps the contract: while nothing is injected, and while every call takes the way of one
+ * that is struck and every watch is cut again and again.
+ */
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import * as KvFaults from "@effect-kv/test-suite/KvFaults"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { TestClock } from "effect/testing"
+
+const storeWith = (prepare: (faults: KvFaults.KvFaults) => Effect.Effect<unknown>) =>
+  Layer.effect(
+    KvConformance.Store,
+    Effect.map(MemoryStore.make(), (memory): typeof KvConformance.Store.Service => ({
+      client: memory.connect.pipe(
+        Effect.flatMap((backend) => KvFaults.make(backend)),
+        Effect.tap(prepare),
+        Effect.map((faults) => faults.kv)
+      ),
+      compact: memory.compact,
+      passTime: TestClock.adjust,
+      limits: KvConformance.defaultLimits
+    }))
+  ).pipe(Layer.provideMerge(TestClock.layer()))
+
+KvConformance.suite("memory, seen through faults of which there are none", { layer: storeWith(() => Effect.void) })
+
+KvConformance.suite("memory, with all watches cut at every call", {
+  layer: storeWith((faults) =>
+    faults.inject({ description: "watches cut", onRequest: Effect.asVoid(faults.cutWatches()) }, { times: Infinity })
+  )
+})

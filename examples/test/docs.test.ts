@@ -78,6 +78,7 @@ const everything = [
   `import { LockError, Namespace, Op, Session, TempKey, Tracing, Watch } from "@effect-kv/core"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
   `import { MemoryLayer, MemoryStore } from "@effect-kv/memory"`,
+  `import { KvConformance, KvFaults } from "@effect-kv/test-suite"`,
   `import { assert, it } from "@effect/vitest"`,
   `import { Config, Console, Context, Deferred, Duration, Effect, Fiber, Layer, Option, Redacted, Ref, Schedule, Scope, Stream } from "effect"`,
   `import { TestClock } from "effect/testing"`

@@ -153,6 +153,30 @@ describe("clocks", () => {
       assert.strictEqual(error._tag, "LockLost")
     }))
 
+  it.effect("a session is lost at the end of its time, at whatever fraction of a millisecond it began", () =>
+    Effect.gen(function*() {
+      const { backend } = yield* open
+      let nanos = 0n
+      const millis = () => Number(nanos) / 1_000_000
+      const still: Clock.Clock = {
+        currentTimeMillisUnsafe: millis,
+        currentTimeMillis: Effect.sync(millis),
+        currentTimeNanosUnsafe: () => nanos,
+        currentTimeNanos: Effect.sync(() => nanos),
+        monotonicTimeNanosUnsafe: () => nanos,
+        monotonicTimeNanos: Effect.sync(() => nanos),
+        sleep: () => Effect.never
+      }
+      for (let began = 1n; began < 2_000_000_000n; began += 7_333_333n) {
+        nanos = began
+        const session = yield* Effect.provideService(Session.make(backend, { ttl: "2 seconds" }), Clock.Clock, still)
+        nanos = began + 1_999_000_000n
+        assert.isTrue(yield* session.isAlive)
+        nanos = began + 2_000_000_000n
+        assert.isFalse(yield* session.isAlive, `begun at ${began} ns`)
+      }
+    }))
+
   it.live("whose event loop stood still beyond its time is refused the next fenced write, and interrupted", () =>
     Effect.gen(function*() {
       const { kv, store } = yield* open

@@ -21,7 +21,12 @@ export const after = (sent: Instant, ttl: Duration.Duration): Instant => ({
   wallMillis: sent.wallMillis + Duration.toMillis(ttl)
 })
 
+/**
+ * In whole microseconds, rounded down. What is left by the rounding of floating-point numbers is no time: who slept for so
+ * long would not sleep at all, and by a clock that moves only while somebody sleeps would do so for ever.
+ */
 export const remainingMillis = (clock: Clock.Clock, expires: Instant): number => {
   const at = now(clock)
-  return Math.min(expires.monotonicMillis - at.monotonicMillis, expires.wallMillis - at.wallMillis)
+  const remaining = Math.min(expires.monotonicMillis - at.monotonicMillis, expires.wallMillis - at.wallMillis)
+  return Math.floor(remaining * 1000) / 1000
 }

@@ -140,7 +140,8 @@ export const make = Effect.fnUntraced(function*(
             yield* retire(slot)
             return yield* Scope.close(slot.scope, Exit.void)
           }
-          yield* restore(Effect.sleep(remaining))
+          // Not for a fraction that no clock can tell from no time.
+          yield* restore(Effect.sleep(Math.ceil(remaining)))
         }
         slot.isWatched = false
       })

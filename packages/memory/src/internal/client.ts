@@ -54,12 +54,17 @@ class Client {
   unwatch(watch: WatchState): void {
     if (!this.#watches.delete(watch)) return
     this.store.unwatch(watch)
-    watch.end(closed("the watch"))
+    watch.end(watchClosed)
   }
 }
 
 const closed = (what: string): KvError.KvError =>
   KvError.make(new KvError.Closed({ message: `${what} was closed: the scope it was opened in has ended` }))
+
+/** Made once: every watch ends so, and few are asked how. */
+const watchClosed = closed("the watch")
+
+const clientClosed = closed("the client")
 
 const toBackend = (client: Client): KvBackend.KvBackend =>
   KvBackend.make({
@@ -67,7 +72,7 @@ const toBackend = (client: Client): KvBackend.KvBackend =>
       Effect.suspend(() =>
         client.isOpen
           ? answer(client.store.execute(op) as Op.Response<O> | KvError.KvError)
-          : Effect.fail(closed("the client"))
+          : Effect.fail(clientClosed)
       ),
     watch: (request) => whileOpen(client, () => watch(client, request)),
     leaseGrant: (options) =>
@@ -95,7 +100,7 @@ const toBackend = (client: Client): KvBackend.KvBackend =>
 const whileOpen = <A, R>(
   client: Client,
   f: () => Effect.Effect<A, KvError.KvError, R>
-): Effect.Effect<A, KvError.KvError, R> => Effect.suspend(() => client.isOpen ? f() : Effect.fail(closed("the client")))
+): Effect.Effect<A, KvError.KvError, R> => Effect.suspend(() => client.isOpen ? f() : Effect.fail(clientClosed))
 
 const answer = <A>(result: A | KvError.KvError): Effect.Effect<A, KvError.KvError> =>
   result instanceof KvError.KvError ? Effect.fail(result) : Effect.succeed(result)

@@ -33,10 +33,14 @@ export interface Options {
   readonly locks?: boolean | undefined
   /** How many of a hundred operations are interrupted before they end. Default: 0. */
   readonly interrupted?: number | undefined
+  /** What the clients are called, before their number. Default: `client `. */
+  readonly name?: string | undefined
 }
 
 /** The resource whose increments are recorded as fenced effects: the key of the counter, without the prefix. */
 export const counter = "counter"
+
+const defaultPrefix = "w/"
 
 /** The lock that fences it. */
 export const lock = "lock"
@@ -48,7 +52,7 @@ export const run = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<void, never, Scope.Scope> {
   const clients = yield* Effect.forEach(backends, (backend, i) => {
-    const name = `client ${i}`
+    const name = `${options.name ?? "client "}${i}`
     return Effect.map(Kv.make(recorder.client(name)(backend)), (kv) => new Client(recorder, name, kv, options))
   })
   yield* Effect.forEach(clients, (client) => client.run, { concurrency: "unbounded", discard: true })
@@ -63,7 +67,7 @@ export interface Reading {
 /** Watches all that the clients write, and reads until the scope closes. */
 export const watch = Effect.fnUntraced(function*(
   backend: KvBackend,
-  prefix = "w/"
+  prefix = defaultPrefix
 ): Effect.fn.Return<Reading, KvError, Scope.Scope> {
   const watcher = yield* backend.watch({ range: KeyRange.prefix(prefix), previous: true })
   const waiting = new Set<{ readonly revision: bigint; readonly done: Deferred.Deferred<void> }>()
@@ -137,7 +141,7 @@ class Client {
     this.#name = name
     this.#kv = kv
     this.#options = options
-    this.#prefix = options.prefix ?? "w/"
+    this.#prefix = options.prefix ?? defaultPrefix
   }
 
   get run(): Effect.Effect<void> {
@@ -261,23 +265,29 @@ class Client {
     )
   }
 
-  /** Adds one to the counter while holding the lock: what was read is still so when it is written, or it is not written. */
   get #increment() {
-    const name = `${this.#prefix}${lock}`
-    const resource = `${this.#prefix}${counter}`
-    const increment = (held: DistLock.Lock) =>
-      Effect.gen(function*() {
-        const kv = yield* Kv.Kv
-        const count = Option.getOrElse(yield* kv.get(resource), () => "0")
-        return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}`)
-      })
-    return this.#recorder.withLock(
-      this.#name,
-      name,
-      { acquireTimeout: "30 seconds" },
-      (held) => this.#recorder.fenced(this.#name, held, resource)(increment(held))
-    ).pipe(Effect.provideService(Kv.Kv, this.#kv))
+    return increment(this.#recorder, this.#name, this.#kv, { prefix: this.#prefix, acquireTimeout: "30 seconds" })
   }
+}
+
+/** How a counter is incremented. */
+export interface IncrementOptions extends DistLock.Options, Pick<Options, "prefix"> {}
+
+/** Adds one to the counter while holding the lock: what was read is still so when it is written, or it is not written. */
+export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
+  const resource = `${options?.prefix ?? defaultPrefix}${counter}`
+  const addOne = (held: DistLock.Lock) =>
+    Effect.gen(function*() {
+      const kv = yield* Kv.Kv
+      const count = Option.getOrElse(yield* kv.get(resource), () => "0")
+      return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}`)
+    })
+  return recorder.withLock(
+    client,
+    `${options?.prefix ?? defaultPrefix}${lock}`,
+    options,
+    (held) => recorder.fenced(client, held, resource)(addOne(held))
+  ).pipe(Effect.provideService(Kv.Kv, kv))
 }
 
 const between = (least: number, most: number): Effect.Effect<number> => Random.nextIntBetween(least, most)

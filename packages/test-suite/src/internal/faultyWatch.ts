@@ -63,6 +63,8 @@ export const open = Effect.fnUntraced(function*(
   const receive = (from: State & { readonly _tag: "Connected" }) =>
     Effect.match(from.watcher.take, {
       onSuccess: (batches) => {
+        // Cut in the meantime: what was on its way is lost, and comes again over the next connection.
+        if (state.now !== from) return
         const last = batches[batches.length - 1]!.revision
         if (isNextMissing) return end(compacted(last))
         held = batches
@@ -102,11 +104,11 @@ export const open = Effect.fnUntraced(function*(
   })
 
   const cut = (cut: Cut): Effect.Effect<void> =>
-    Effect.suspend(() => {
+    Effect.uninterruptible(Effect.suspend(() => {
       const now = state.now
       if (now._tag !== "Connected") return Effect.void
       state.become({ _tag: "Cut", message: cut.message })
-      return Effect.asVoid(Effect.uninterruptible(Effect.andThen(
+      return Effect.asVoid(Effect.andThen(
         Scope.close(now.scope, Exit.void),
         reconnect(cut).pipe(
           Effect.retry({ while: (error) => error.isRetryable, schedule: Schedule.spaced("100 millis") }),
@@ -114,8 +116,8 @@ export const open = Effect.fnUntraced(function*(
           Effect.interruptible,
           Effect.forkIn(scope)
         )
-      )))
-    })
+      ))
+    }))
 
   // The last to be added runs first: who waits for a watch that is cut must hear of its end, too.
   yield* Effect.addFinalizer(() => Effect.sync(() => state.now._tag === "Ended" || end(scopeClosed)))

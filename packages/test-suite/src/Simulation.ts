@@ -1,0 +1,153 @@
+/**
+ * Deterministic simulation: many clients on one store, in a world whose every step is drawn from a seed, with faults; and
+ * all that was seen of it judged by the checkers.
+ *
+ * For stores that live by Effect's `Clock` and `Scheduler` alone, as `MemoryStore` does: then a run takes milliseconds,
+ * whatever time passes in it, and the same seed is the same run, to the last step. What is judged is the store, and
+ * everything between it and the application: watches, sessions, locks, fences, and a function of backends of your own.
+ */
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import * as Changes from "./Changes.ts"
+import * as History from "./History.ts"
+import * as LinearizabilityChecker from "./LinearizabilityChecker.ts"
+import * as LockChecker from "./LockChecker.ts"
+import * as Recorder from "./Recorder.ts"
+import * as RevisionChecker from "./RevisionChecker.ts"
+import * as story from "./simulation/story.ts"
+import { type Ended, World } from "./simulation/World.ts"
+import type * as Violation from "./Violation.ts"
+import * as WatchChecker from "./WatchChecker.ts"
+
+/** The store of a run, made anew for each. */
+export interface Store {
+  /** A new client: each is another one. */
+  readonly connect: Effect.Effect<KvBackend, never, Scope.Scope>
+  /** Forgets the history before the revision. */
+  readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
+  /** What is open in the store. */
+  readonly statistics: Effect.Effect<{ readonly leases: number; readonly watches: number }>
+}
+
+/** Options of a run. */
+export interface Options {
+  readonly seed: number
+  /** Makes the store. */
+  readonly store: Effect.Effect<Store>
+  /** What each process puts between its clients and its link to the store. Default: nothing. */
+  readonly between?: ((backend: KvBackend) => KvBackend) | undefined
+}
+
+/**
+ * What goes wrong in a run; which it is, is drawn from the seed.
+ *
+ * `slow`: requests, answers and events take their time, watches are cut, and nothing is lost. `lossy`: connections break,
+ * answers are lost or late, clients are cut off. `brutal`: processes are stopped, leases are revoked and history is compacted
+ * as well; then a holder hears late that it has lost its lock, and only the fence protects.
+ */
+export type Weather = story.Weather
+
+/** A run, and what was found wrong with it. */
+export interface Run {
+  readonly seed: number
+  readonly weather: Weather
+  readonly history: History.History
+  /** Every change that the store made. */
+  readonly changes: ReadonlyArray<Changes.Change>
+  readonly violations: ReadonlyArray<Violation.Violation>
+  /** How many turns it took: each a fiber that went on. */
+  readonly turns: number
+  /** How many faults were injected. */
+  readonly faults: number
+  /** The whole run as text; of two runs of one seed it is the same. */
+  readonly trace: () => string
+}
+
+/** Makes a run, and judges it. */
+export const run = (options: Options): Run => {
+  const weather = story.weatherOf(options.seed)
+  const world = new World(options.seed)
+  const notes: story.Notes = {
+    clients: Effect.runSync(Recorder.make),
+    store: Effect.runSync(Recorder.make),
+    faults: []
+  }
+  const ended = world.run(story.tell(world, weather, options, notes))
+  const end = ended._tag === "Done" && Exit.isSuccess(ended.exit) ? ended.exit.value : undefined
+  const history = end?.history ?? Effect.runSync(notes.clients.history)
+  const changes = Changes.fromBatches(
+    Effect.runSync(notes.store.history).watches.flatMap((watch) => watch.batches)
+  )
+  return {
+    seed: options.seed,
+    weather,
+    history,
+    changes,
+    violations: end === undefined ? [notTold(ended)] : judge(options.seed, history, changes, weather, end),
+    turns: world.turns,
+    faults: notes.faults.length,
+    trace: () =>
+      stable(
+        [
+          `${weather}, ${world.turns} turns, ${world.now} ms`,
+          ...notes.faults,
+          ...changes.map((change) => `${change.modRevision} ${change.type} ${change.key} ${change.version}`),
+          History.toText(history)
+        ].join("\n"),
+        history
+      )
+  }
+}
+
+const judge = (
+  seed: number,
+  history: History.History,
+  changes: ReadonlyArray<Changes.Change>,
+  weather: Weather,
+  { compactedAt, counts, leftBehind, revision }: story.End
+): ReadonlyArray<Violation.Violation> => [
+  ...leftBehind.map((what): Violation.Violation => ({ kind: "LeftBehind", message: what, records: [] })),
+  ...RevisionChecker.check(history, changes).violations,
+  // It needs no revisions, and a good part of the time of a run; what it finds the other does too, unless that is wrong.
+  ...seed % 4 === 0 ? LinearizabilityChecker.check(history) : [],
+  ...WatchChecker.check(history, changes, {
+    compactedAt,
+    readUpTo: (watch) => watch.ended === undefined ? revision : undefined
+  }),
+  ...LockChecker.check(history, { changes, counts }).filter(({ kind }) => weather !== "brutal" || !isLateLoss(kind))
+]
+
+/** What a holder, or who is about to be one, cannot know in time when it was stopped or its lease was revoked. */
+const isLateLoss = (kind: LockChecker.Kind): boolean => kind === "OverlappingHolders" || kind === "TokenOrder"
+
+const notTold = (ended: Ended<unknown, unknown>): Violation.Violation => {
+  switch (ended._tag) {
+    case "Done":
+      return {
+        kind: "Died",
+        message: Exit.isFailure(ended.exit) ? Cause.pretty(ended.exit.cause) : "",
+        records: []
+      }
+    case "Stuck":
+      return { kind: "Stuck", message: "somebody waits for what will never come", records: [] }
+    case "Endless":
+      return { kind: "Endless", message: "it does not come to an end", records: [] }
+  }
+}
+
+/** Lease ids are drawn by the library from what no seed decides; they are numbered here, in the order they were asked for. */
+const stable = (trace: string, history: History.History): string => {
+  const names = new Map<string, string>()
+  for (const { request } of history.calls) {
+    if (request._tag !== "LeaseGrant" || request.id === undefined) continue
+    for (const name of [request.id.toString(), request.id.toString(16)]) {
+      if (!names.has(name)) names.set(name, `<lease ${names.size >> 1}>`)
+    }
+  }
+  return names.size === 0
+    ? trace
+    : trace.replaceAll(new RegExp([...names.keys()].join("|"), "g"), (name) => names.get(name)!)
+}

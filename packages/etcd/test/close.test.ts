@@ -120,6 +120,24 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* Effect.repeat(proxy.stats, { until: ({ live }) => live === 0 })
     }))
 
+  it.effect("an endpoint that comes back after it is not connected to any more", () =>
+    Effect.gen(function*() {
+      const { endpoints } = yield* EtcdCluster.EtcdCluster
+      const proxy = yield* TcpProxy.make({ target: endpoints[0]! })
+      yield* proxy.down
+      const scope = yield* Scope.make()
+      const clients = Effect.replicateEffect(client({ endpoints: [proxy.endpoint], deadline: "300 millis" }), 5)
+      const closing = yield* Scope.provide(clients, scope)
+      const staying = yield* client({ endpoints: [proxy.endpoint], deadline: "300 millis" })
+      for (const kv of [...closing, staying]) assert.strictEqual((yield* reason(kv.get("a")))._tag, "Unavailable")
+      yield* Scope.close(scope, Exit.void)
+      yield* proxy.up
+      // All would be connected by the time that one is, give or take a little.
+      yield* Effect.retry(staying.get("a"), { times: 20 })
+      yield* Effect.sleep("1 second")
+      assert.strictEqual((yield* proxy.stats).opened, 1)
+    }))
+
   it.effect("another client of the process is not touched", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster

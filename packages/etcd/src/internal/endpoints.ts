@@ -8,6 +8,7 @@ import * as grpc from "@grpc/grpc-js"
 import { noop } from "cockatiel"
 import * as Effect from "effect/Effect"
 import { Host } from "etcd3/lib/connection-pool.js"
+import { closeChannel } from "./closeChannel.ts"
 import type { AuthService, KvService, LeaseService, WatchService } from "./services.ts"
 import type { Settings } from "./settings.ts"
 
@@ -104,8 +105,8 @@ const openOne = (address: string, credentials: grpc.ChannelCredentials, options:
     auth: host.getServiceClient("Auth") as AuthService,
     ...watchReadiness(channel),
     close: () => {
-      channel.close()
-      watchChannel.close()
+      closeChannel(channel)
+      closeChannel(watchChannel)
     },
     suspendedUntil: 0,
     failures: 0,

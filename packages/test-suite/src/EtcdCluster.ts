@@ -7,6 +7,7 @@
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -727,19 +728,33 @@ const assemble = (
       realTime
     )
 
-  const watchFrom: EtcdClusterService["watchFrom"] = (revision = 1n) =>
-    Effect.suspend(() =>
+  const watchFrom: EtcdClusterService["watchFrom"] = Effect.fnUntraced(function*(revision = 1n) {
+    const recording = new Recording(revision)
+    const spawn = Effect.suspend(() =>
       guardian.spawn({
         command: binaries.etcdctl,
-        args: ["watch", `--rev=${revision}`, "--prefix", "", "-w", "json"],
+        args: ["watch", `--rev=${recording.next}`, "--prefix", "", "-w", "json"],
         env: etcdctlEnv(environment, current.map((member) => member.endpoint)),
         stdio: ["ignore", "pipe", "pipe"]
       })
-    ).pipe(
-      Effect.mapError(fromGuardian("watchFrom")),
-      (spawn) => Effect.acquireRelease(spawn, (guarded) => Effect.andThen(guarded.signal("SIGKILL"), guarded.end)),
-      Effect.map(recordHistory)
+    ).pipe(Effect.mapError(fromGuardian("watchFrom")))
+    const stop = (guarded: Guardian.Guarded) => Effect.andThen(guarded.signal("SIGKILL"), guarded.end)
+    const started = yield* Deferred.make<void, EtcdClusterError>()
+    const record = Effect.acquireUseRelease(
+      Effect.tap(spawn, () => Deferred.succeed(started, undefined)),
+      (guarded) => recording.read(guarded),
+      stop
     )
+    // etcdctl gives up where its member has no leader. What it printed is whole revisions, so another goes on after them.
+    yield* Effect.repeat(record, { while: () => !recording.isBroken, schedule: Schedule.spaced("100 millis") }).pipe(
+      Effect.tapError((error) => Effect.andThen(recording.fail(error), Deferred.fail(started, error))),
+      Effect.ignore,
+      realTime,
+      Effect.forkScoped
+    )
+    yield* Deferred.await(started)
+    return recording satisfies History
+  })
 
   return {
     version: binaries.version,
@@ -831,58 +846,91 @@ const eventsOf = (line: string): ReadonlyArray<HistoryEvent> =>
     }
   })
 
-const recordHistory = (guarded: Guardian.Guarded): History => {
-  const events: Array<HistoryEvent> = []
-  const waiting = new Set<() => void>()
-  let broken: EtcdClusterError | undefined
-  let stderr = ""
-  const wake = () => {
-    for (const listener of waiting) listener()
+class Recording implements History {
+  readonly #events: Array<HistoryEvent> = []
+  readonly #waiting = new Set<() => void>()
+  readonly #first: bigint
+  #broken: EtcdClusterError | undefined
+
+  constructor(first: bigint) {
+    this.#first = first
   }
-  const recorded = () => events.at(-1)?.modRevision ?? 0n
 
-  guarded.stderr?.setEncoding("utf8").on("data", (chunk: string) => (stderr = (stderr + chunk).slice(-2000)))
-  const lines = Readline.createInterface({ input: guarded.stdout! })
-  lines.on("line", (line) => {
-    if (broken !== undefined || line === "") return
+  /** The first revision that is not recorded. */
+  get next(): bigint {
+    const last = this.#events.at(-1)?.modRevision
+    return last === undefined ? this.#first : last + 1n
+  }
+
+  get isBroken(): boolean {
+    return this.#broken !== undefined
+  }
+
+  /** Takes down what `etcdctl` prints until it ends. Broken is the recording then only if another could not go on. */
+  read(guarded: Guardian.Guarded): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      let stderr = ""
+      guarded.stderr?.setEncoding("utf8").on("data", (chunk: string) => (stderr = (stderr + chunk).slice(-2000)))
+      const lines = Readline.createInterface({ input: guarded.stdout! })
+      lines.on("line", (line) => this.#take(line))
+      lines.on("close", () => {
+        if (!isOutOfReach.test(stderr)) this.#break(failure("watchFrom", `etcdctl watch ended: ${stderr.trim()}`))
+        resume(Effect.void)
+      })
+    })
+  }
+
+  fail(error: EtcdClusterError): Effect.Effect<void> {
+    return Effect.sync(() => this.#break(error))
+  }
+
+  upTo(revision: bigint): Effect.Effect<ReadonlyArray<HistoryEvent>, EtcdClusterError> {
+    return Effect.callback<ReadonlyArray<HistoryEvent>, EtcdClusterError>((resume) => {
+      const check = () => {
+        if (this.next > revision) {
+          resume(Effect.sync(() => this.#events.filter((event) => event.modRevision <= revision)))
+        } else if (this.#broken !== undefined) resume(Effect.fail(this.#broken))
+        else return false
+        return true
+      }
+      if (check()) return
+      const listener = () => {
+        if (check()) this.#waiting.delete(listener)
+      }
+      this.#waiting.add(listener)
+      return Effect.sync(() => this.#waiting.delete(listener))
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: "60 seconds",
+        orElse: () =>
+          Effect.fail(failure("watchFrom", `waited for revision ${revision}, recorded up to ${this.next - 1n}`))
+      }),
+      realTime
+    )
+  }
+
+  #take(line: string): void {
+    if (this.isBroken || line === "") return
     try {
-      for (const event of eventsOf(line)) events.push(event)
+      for (const event of eventsOf(line)) this.#events.push(event)
     } catch (cause) {
-      broken = new EtcdClusterError({ operation: "watchFrom", message: "etcdctl printed something else", cause })
+      this.#broken = new EtcdClusterError({ operation: "watchFrom", message: "etcdctl printed something else", cause })
     }
-    wake()
-  })
-  lines.on("close", () => {
-    broken ??= failure("watchFrom", `etcdctl watch ended: ${stderr.trim()}`)
-    wake()
-  })
+    this.#wake()
+  }
 
-  return {
-    upTo: (revision) =>
-      Effect.callback<ReadonlyArray<HistoryEvent>, EtcdClusterError>((resume) => {
-        const check = () => {
-          if (recorded() >= revision) {
-            resume(Effect.sync(() => events.filter((event) => event.modRevision <= revision)))
-          } else if (broken !== undefined) resume(Effect.fail(broken))
-          else return false
-          return true
-        }
-        if (check()) return
-        const listener = () => {
-          if (check()) waiting.delete(listener)
-        }
-        waiting.add(listener)
-        return Effect.sync(() => waiting.delete(listener))
-      }).pipe(
-        Effect.timeoutOrElse({
-          duration: "60 seconds",
-          orElse: () =>
-            Effect.fail(failure("watchFrom", `waited for revision ${revision}, recorded up to ${recorded()}`))
-        }),
-        realTime
-      )
+  #break(error: EtcdClusterError): void {
+    this.#broken ??= error
+    this.#wake()
+  }
+
+  #wake(): void {
+    for (const listener of this.#waiting) listener()
   }
 }
+
+/** What `etcdctl watch` ends with though the history is there: another one can go on. */
+const isOutOfReach = /no leader|connection refused|context deadline exceeded|Unavailable/
 
 const failure = (operation: string, message: string) => new EtcdClusterError({ operation, message })
 

@@ -163,6 +163,37 @@ for (const version of ["3.5", "3.4"] as const) {
       60_000
     )
 
+    it.live(
+      "goes on recording after a time without a leader, which ends every watch of etcdctl's",
+      () =>
+        Effect.gen(function*() {
+          const cluster = yield* EtcdCluster.make({ version, members: 3 })
+          const history = yield* cluster.watchFrom()
+          yield* put(cluster, "leader", "before")
+          yield* history.upTo(2n)
+          const [first, second, third] = cluster.members
+          yield* first!.kill
+          yield* second!.kill
+          // The member that is left misses its leader, and refuses the watch or ends it.
+          const refused = Effect.map(
+            cluster.metrics(third),
+            ({ series }) =>
+              [...series].some(([name, count]) =>
+                count > 0 && name.startsWith("grpc_server_handled_total") &&
+                name.includes("grpc_code=\"Unavailable\"") &&
+                name.includes("grpc_method=\"Watch\"")
+              )
+          )
+          yield* Effect.repeat(refused, { until: (refused) => refused, schedule: Schedule.spaced("20 millis") }).pipe(
+            Effect.timeout("20 seconds")
+          )
+          yield* cluster.startAll
+          yield* put(cluster, "leader", "after")
+          assert.deepStrictEqual((yield* history.upTo(3n)).map((event) => event.value), ["before", "after"])
+        }),
+      60_000
+    )
+
     it.live("adds and removes members", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make({ version })

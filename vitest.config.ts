@@ -36,6 +36,7 @@ export default defineConfig({
       onEtcd("3.5"),
       onEtcd("3.4", ["**/*.once.test.ts"]),
       project("test-suite", "packages/test-suite/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: "3.5" } }),
+      project("chaos", "chaos/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: "3.5" } }),
       project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: "3.5" } }),
       project("benchmarks", "benchmarks/test/**/*.test.ts")
     ]

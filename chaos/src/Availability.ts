@@ -1,0 +1,113 @@
+/**
+ * For how long clients were without what they are there for, and which faults it was for.
+ */
+import * as Op from "@effect-kv/core/Op"
+import * as History from "@effect-kv/test-suite/History"
+import type { Kind } from "./Fault.ts"
+import type { Inflicted } from "./Inflict.ts"
+
+/** What comes back after a fault. */
+export const services = ["answer", "lock", "event", "temporaryKey"] as const
+
+/** What comes back: an answer, somebody's turn with a lock, an event of a watch, a temporary key that was lost. */
+export type Service = typeof services[number]
+
+/** Of one kind of fault. In milliseconds; absent where it was not seen. */
+export interface Outage extends Partial<Readonly<Record<Service, number>>> {
+  /** The longest time that a client was without any answer while a fault of this kind was on, or from it on. */
+  readonly longest: number
+}
+
+/**
+ * By kinds of faults, the longest of each. What takes until another fault is on says nothing of the first, and is left out.
+ */
+export const outages = (
+  history: History.History,
+  inflicted: ReadonlyArray<Inflicted>,
+  isTemporaryKey: (key: string) => boolean
+): ReadonlyMap<Kind, Outage> => {
+  const answers = byClient(history.calls.filter(isAnswer).map(({ client, completed }) => [client, completed!.nanos]))
+  const signs: Record<Service, ReadonlyArray<ReadonlyArray<bigint>>> = {
+    answer: answers,
+    lock: [ascending(history.holdings.map((holding) => holding.acquired.nanos))],
+    event: byClient(history.watches.flatMap(({ batches, client }) => batches.map(({ at }) => [client, at.nanos]))),
+    temporaryKey: byClient(
+      history.calls.filter((call) => isAnswer(call) && isPutOf(call, isTemporaryKey)).map(
+        ({ client, completed }) => [client, completed!.nanos]
+      )
+    )
+  }
+  const outages = new Map<Kind, Outage>()
+  for (const one of inflicted) {
+    const others = inflicted.filter((other) => other !== one)
+    const before = outages.get(one.fault.kind)
+    const longest = Math.max(before?.longest ?? 0, ...answers.map((times) => longestGap(times, one)))
+    const came = services.flatMap((service) => {
+      if (service === "temporaryKey" && !losesSessions(one)) return []
+      const seen = signs[service].flatMap((times) => firstAfter(times, one.whole, others))
+      const all = before?.[service] === undefined ? seen : [...seen, before[service]]
+      return all.length === 0 ? [] : [[service, Math.max(...all)]]
+    })
+    outages.set(one.fault.kind, { longest, ...Object.fromEntries(came) })
+  }
+  return outages
+}
+
+/** Whether no session outlives it: else a temporary key need not be put again. */
+const losesSessions = ({ fault }: Inflicted): boolean => fault.kind === "outage" && fault.millis >= 2000
+
+/** An answer that took a quorum. */
+const isAnswer = (call: History.Call): boolean =>
+  call.outcome._tag === "Answered" && History.isOpCall(call) &&
+  !(call.request.op._tag === "Range" && call.request.op.serializable === true)
+
+const isPutOf = (call: History.Call, isMeant: (key: string) => boolean): boolean =>
+  History.isOpCall(call) && call.request.op._tag === "Put" && isMeant(call.request.op.key)
+
+const ascending = (times: Array<bigint>): ReadonlyArray<bigint> => times.sort((a, b) => a < b ? -1 : a > b ? 1 : 0)
+
+const byClient = (
+  times: ReadonlyArray<readonly [client: string, time: bigint]>
+): ReadonlyArray<ReadonlyArray<bigint>> =>
+  [...Map.groupBy(times, ([client]) => client).values()].map((ofClient) => ascending(ofClient.map(([, time]) => time)))
+
+/** The place of the first that is later. */
+const placeAfter = (times: ReadonlyArray<bigint>, time: bigint): number => {
+  let low = 0
+  let high = times.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (times[middle]! > time) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
+/** How long after the end of a fault the first came: none if another fault was on meanwhile. */
+const firstAfter = (
+  times: ReadonlyArray<bigint>,
+  whole: bigint,
+  others: ReadonlyArray<Inflicted>
+): ReadonlyArray<number> => {
+  const next = times[placeAfter(times, whole)]
+  const isDisturbed = next === undefined || others.some((other) => other.began < next && other.ended > whole)
+  return isDisturbed ? [] : [toMillis(next - whole)]
+}
+
+const longestGap = (times: ReadonlyArray<bigint>, { began, ended }: Inflicted): number => {
+  let longest = 0
+  for (let i = Math.max(1, placeAfter(times, began)); i < times.length; i++) {
+    longest = Math.max(longest, toMillis(times[i]! - times[i - 1]!))
+    if (times[i]! > ended) break
+  }
+  return longest
+}
+
+const toMillis = (nanos: bigint): number => Number(nanos) / 1e6
+
+/** A write whose outcome is unknown, of data or of leases. */
+export const isUnknownWrite = (call: History.Call): boolean =>
+  History.isUnknown(call) && (
+    call.request._tag === "LeaseGrant" || call.request._tag === "LeaseRevoke" ||
+    History.isOpCall(call) && Op.isWrite(call.request.op)
+  )

@@ -1,0 +1,89 @@
+/**
+ * What can be asked of a run on the command line.
+ */
+import type * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
+import { parseArgs } from "node:util"
+import type { Kind } from "./Fault.ts"
+import { kinds } from "./Fault.ts"
+
+export interface Options {
+  readonly seconds: number
+  readonly seed: number
+  readonly version: EtcdBinaries.Version
+  readonly folding: boolean
+  readonly faults: ReadonlyArray<Kind>
+  /** Outages of all members instead, so many seconds each. */
+  readonly outages: ReadonlyArray<number>
+  readonly soak: boolean
+  /** A round that was saved, to be judged again. */
+  readonly judge: string | undefined
+}
+
+export const usage = `npm run chaos -- [options]
+  --seconds N          how long the load lasts; 120, with --soak 900
+  --seed N             which faults there are and what clients do; 1
+  --version 3.5|3.4    of etcd; 3.5
+  --folding on|off     whether concurrent operations are folded into transactions; on
+  --faults all|none|KIND,...
+                       ${kinds.join(", ")}
+  --outage N,...       all members away for so many seconds each time, instead of other faults
+  --soak               a fault every 20 seconds, and the memory in between
+  --judge FOLDER       judge a round again that was saved, instead of a new one`
+
+/** The options, or what is wrong with them. */
+export const parse = (args: ReadonlyArray<string>): Options | string => {
+  const parsed = parseOrProblem(args)
+  if (typeof parsed === "string") return parsed
+  const seconds = Number(parsed.seconds ?? (parsed.soak === true ? "900" : "120"))
+  const seed = Number(parsed.seed ?? "1")
+  const version = parsed.version ?? "3.5"
+  const folding = parsed.folding ?? "on"
+  const outages = (parsed.outage ?? "").split(",").filter((text) => text !== "").map(Number)
+  const faults = kindsOf(parsed.faults ?? "all")
+  if (!(seconds >= 10)) return "--seconds must be 10 or more"
+  if (!Number.isInteger(seed)) return "--seed must be an integer"
+  if (version !== "3.5" && version !== "3.4") return "--version must be 3.5 or 3.4"
+  if (folding !== "on" && folding !== "off") return "--folding must be on or off"
+  if (typeof faults === "string") return faults
+  if (outages.some((seconds) => !(seconds > 0))) return "--outage must be seconds, such as 5 or 5,30"
+  return {
+    seconds,
+    seed,
+    version,
+    folding: folding === "on",
+    faults,
+    outages,
+    soak: parsed.soak === true,
+    judge: parsed.judge
+  }
+}
+
+const parseOrProblem = (args: ReadonlyArray<string>) => {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        seconds: { type: "string" },
+        seed: { type: "string" },
+        version: { type: "string" },
+        folding: { type: "string" },
+        faults: { type: "string" },
+        judge: { type: "string" },
+        outage: { type: "string" },
+        soak: { type: "boolean" }
+      }
+    }).values
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
+const isKind = (name: string): name is Kind => (kinds as ReadonlyArray<string>).includes(name)
+
+const kindsOf = (names: string): ReadonlyArray<Kind> | string => {
+  if (names === "all") return kinds
+  if (names === "none") return []
+  const chosen = names.split(",")
+  const wrong = chosen.find((name) => !isKind(name))
+  return wrong === undefined ? chosen.filter(isKind) : `there is no fault "${wrong}"`
+}

@@ -1,0 +1,90 @@
+/**
+ * A run as a table.
+ */
+import * as Availability from "./Availability.ts"
+import type { Kind } from "./Fault.ts"
+import * as Resources from "./Resources.ts"
+import type { Verdict } from "./Verdict.ts"
+
+/** All that is told of a run. */
+export interface Summary {
+  readonly title: string
+  readonly calls: number
+  readonly seconds: number
+  readonly events: number
+  readonly faults: ReadonlyMap<Kind, number>
+  readonly outages: ReadonlyMap<Kind, Availability.Outage>
+  readonly verdict: Verdict
+  readonly left: Resources.Resources
+  /** The file that holds the history. */
+  readonly saved?: string | undefined
+}
+
+/** As lines; the last is `violations: N`. */
+export const format = (summary: Summary): string => {
+  const { verdict } = summary
+  const { applied, leases, notApplied } = verdict.unknown
+  const unknown = applied + notApplied + leases
+  const total = [...summary.faults.values()].reduce((a, b) => a + b, 0)
+  const { increments } = verdict
+  return [
+    ...verdict.violations.map((violation, i) => `violation ${i + 1}: ${violation}`),
+    ...(summary.saved === undefined ? [] : [`the history is in ${summary.saved}`]),
+    "",
+    summary.title,
+    ...table([
+      ["operations", integer(summary.calls)],
+      ["duration", `${summary.seconds.toFixed(1)} s`],
+      ["rate", `${integer(summary.calls / summary.seconds)} operations/s`],
+      ["events watched", integer(summary.events)],
+      [
+        "increments under locks",
+        `${integer(increments.accepted)} accepted, ${increments.unknown} unknown, ${
+          integer(increments.counted)
+        } counted`
+      ],
+      [
+        "unknown outcomes",
+        `${unknown} (${(unknown / Math.max(1, summary.calls) * 100).toFixed(2)} %): ${applied} applied, ` +
+        `${notApplied} not, ${leases} of leases`
+      ],
+      ["faults", integer(total)]
+    ]),
+    ...faultTable(summary),
+    ...table([["left", Resources.format(summary.left)]]),
+    `violations: ${verdict.violations.length}`
+  ].join("\n")
+}
+
+const integer = (value: number): string => Math.round(value).toLocaleString("en")
+
+const table = (rows: ReadonlyArray<readonly [string, string]>): ReadonlyArray<string> =>
+  rows.map(([title, value]) => `  ${title.padEnd(24)}${value}`)
+
+/** What came first after the end of a fault, under these heads. */
+const heads: Record<Availability.Service, string> = {
+  answer: "answer",
+  lock: "lock",
+  event: "event",
+  temporaryKey: "temporary key"
+}
+
+const faultTable = ({ faults, outages }: Summary): ReadonlyArray<string> => {
+  if (faults.size === 0) return []
+  const header = ["", "times", "no answer for", ...Availability.services.map((service) => heads[service])]
+  const rows = [...faults].sort(([a], [b]) => a < b ? -1 : 1).map(([kind, count]) => {
+    const outage = outages.get(kind)
+    const after = Availability.services.map((service) => seconds(outage?.[service]))
+    return [kind, `${count}`, seconds(outage?.longest), ...after]
+  })
+  const line = (cells: ReadonlyArray<string>) =>
+    `    ${cells[0]!.padEnd(22)}${cells.slice(1).map((cell, i) => cell.padStart(header[i + 1]!.length + 3)).join("")}`
+  return [
+    "  by faults: how often, the longest time without an answer, and the longest until after its end came",
+    header,
+    ...rows
+  ]
+    .map((each) => typeof each === "string" ? each : line(each))
+}
+
+const seconds = (millis: number | undefined): string => millis === undefined ? "-" : `${(millis / 1000).toFixed(2)} s`

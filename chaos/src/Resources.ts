@@ -1,0 +1,111 @@
+/**
+ * What is left when everything is closed: on the server, on the links, and in this process.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import type { Stage } from "./Stage.ts"
+
+/** Counted at one moment. */
+export interface Resources {
+  readonly leases: number
+  /** Watches on the server: by its metrics, over all members. */
+  readonly watches: number
+  /** Keys that should not have outlived their owners: of locks, of leases, temporary ones. */
+  readonly keys: ReadonlyArray<string>
+  /** Connections of clients that the proxies know. */
+  readonly sockets: number
+  /** Fibers that run for the clients. */
+  readonly fibers: number
+  /** Timers that keep this process alive. */
+  readonly timers: number
+}
+
+/** Counts the fibers that an effect has under way, and those that these begin. */
+export interface FiberCount {
+  readonly running: () => number
+  readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+export const countFibers = (): FiberCount => {
+  let running = 0
+  const service: Metric.FiberRuntimeMetricsService = {
+    recordFiberStart: () => void running++,
+    recordFiberEnd: () => void running--
+  }
+  return {
+    running: () => running,
+    within: (effect) => Effect.provideContext(effect, Context.make(Metric.FiberRuntimeMetrics, service))
+  }
+}
+
+const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
+
+const owned = /(?:lock\/[^/]+\/|temporary\/|leased\/)/
+
+/** Counts everything now. Of a member that does not answer nothing is known: that fails. */
+export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCount) {
+  const { cluster } = stage
+  const leases = (yield* cluster.etcdctl(["lease", "list"])).split("\n").filter((line) => /^[0-9a-f]+$/.test(line))
+  const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter((key) =>
+    owned.test(key)
+  )
+  const metrics = yield* Effect.forEach(yield* cluster.currentMembers, (member) => cluster.metrics(member))
+  const stats = yield* Effect.forEach(stage.links.flat(), (link) => link.stats)
+  return {
+    leases: leases.length,
+    watches: sum(metrics.map((metrics) => metrics.get("etcd_debugging_mvcc_watcher_total"))),
+    keys,
+    sockets: sum(stats.map((stats) => stats.live)),
+    fibers: fibers.running(),
+    timers: timers()
+  } satisfies Resources
+})
+
+const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((a, b) => a + b, 0)
+
+/** What may be there and no more. */
+export type Limits = Pick<Resources, "watches" | "timers">
+
+/** What can be left. */
+export const parts = ["leases", "watches", "keys", "sockets", "fibers", "timers"] as const
+
+type Part = typeof parts[number]
+
+/** What is over the limits, in words. */
+export const excess = (
+  resources: Resources,
+  limits: Limits,
+  of: ReadonlyArray<Part> = parts
+): ReadonlyArray<string> =>
+  of.flatMap((part) => {
+    const count = countOf(resources, part)
+    const limit = part === "watches" || part === "timers" ? limits[part] : 0
+    if (count <= limit) return []
+    const names = part === "keys" ? ` (${resources.keys.slice(0, 3).join(", ")})` : ""
+    return [`${count} ${part}${names}${limit > 0 ? `, where ${limit} were before` : ""}`]
+  })
+
+const countOf = (resources: Resources, part: Part): number => part === "keys" ? resources.keys.length : resources[part]
+
+/** In one line. */
+export const format = (resources: Resources): string =>
+  parts.map((part) => `${part} ${countOf(resources, part)}`).join(", ")
+
+/**
+ * Counts until nothing is over the limits, or for a while: what was left to expire takes its time to live, and servers
+ * notice connections that are gone when they write to them.
+ */
+export const whenSettled = Effect.fnUntraced(function*(
+  stage: Stage,
+  fibers: FiberCount,
+  limits: Limits,
+  of: ReadonlyArray<Part> = parts
+) {
+  let resources = yield* count(stage, fibers)
+  for (let i = 0; i < 60 && excess(resources, limits, of).length > 0; i++) {
+    yield* Effect.sleep("250 millis")
+    resources = yield* count(stage, fibers)
+  }
+  return resources
+})

@@ -1,0 +1,87 @@
+/**
+ * One run: a stage, a round on it, a verdict.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Availability from "./Availability.ts"
+import type { Kind } from "./Fault.ts"
+import type { Inflicted } from "./Inflict.ts"
+import type { Options } from "./Options.ts"
+import type * as Report from "./Report.ts"
+import * as Resources from "./Resources.ts"
+import type { Round } from "./Round.ts"
+import * as Rounds from "./Round.ts"
+import * as Saved from "./Saved.ts"
+import * as Schedule from "./Schedule.ts"
+import * as Stages from "./Stage.ts"
+import * as Verdict from "./Verdict.ts"
+import { isResidentKey } from "./work/leases.ts"
+
+/** How many clients there are. */
+export const clients = 3
+
+const prefix = "r/"
+
+/** What a run is asked for. */
+export type Request = Pick<Options, "seconds" | "seed" | "version" | "folding" | "faults" | "outages">
+
+const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
+  const millis = seconds * 1000
+  if (outages.length === 0) return { schedule: Schedule.make({ seed, millis, kinds: faults, clients }), millis }
+  const schedule = Schedule.outages(outages.map((seconds) => seconds * 1000))
+  return { schedule, millis: Schedule.lengthOf(schedule) }
+}
+
+export const run = Effect.fnUntraced(function*(options: Request, tell: (line: string) => Effect.Effect<void>) {
+  const { millis, schedule } = scheduleOf(options)
+  const stage = yield* Stages.make({ version: options.version, clients, folding: options.folding })
+  const fibers = Resources.countFibers()
+  const limits = yield* Resources.count(stage, fibers)
+  const began = yield* Clock.monotonicTimeNanos
+  const progress = (text: string) =>
+    Effect.flatMap(
+      Clock.monotonicTimeNanos,
+      (now) => tell(`${(Number(now - began) / 1e9).toFixed(1).padStart(7)} s  ${text}`)
+    )
+  yield* progress(`${schedule.flatMap(({ faults }) => faults).length} faults planned, etcd ${options.version}`)
+
+  const round = yield* Effect.flatMap(
+    stage.openClients,
+    (clients) => Rounds.run(stage, clients, { seed: options.seed, prefix, schedule, millis, progress })
+  ).pipe(Effect.scoped, fibers.within)
+  yield* progress("closed; looking for what is left")
+  const left = yield* Resources.whenSettled(stage, fibers, limits)
+  yield* progress(`judging ${round.history.calls.length} operations`)
+  const subject: Verdict.Case = { schedule, round, prefix, compactedAt: stage.compactedAt, evicted: [...stage.evicted] }
+  const judged = Verdict.judge(subject)
+  const violations = [
+    ...judged.violations,
+    ...Resources.excess(left, limits).map((excess) => `left behind: ${excess}`)
+  ]
+  return {
+    title: `etcd ${options.version}, folding ${options.folding ? "on" : "off"}, seed ${options.seed}`,
+    calls: round.history.calls.length,
+    seconds: Number(round.ended - round.began) / 1e9,
+    events: eventsOf(round),
+    faults: countKinds(round.inflicted),
+    outages: Availability.outages(round.history, round.inflicted, isResidentKey),
+    verdict: { ...judged, violations },
+    left,
+    saved: violations.length > 0 ? yield* Saved.save(subject, `${options.version}-seed-${options.seed}`) : undefined
+  } satisfies Report.Summary
+})
+
+const eventsOf = ({ history }: Round): number => {
+  let events = 0
+  for (const watch of history.watches) for (const batch of watch.batches) events += batch.events.length
+  return events
+}
+
+/** How many faults of each kind were carried out. */
+export const countKinds = (inflicted: ReadonlyArray<Inflicted>): ReadonlyMap<Kind, number> => {
+  const counts = new Map<Kind, number>()
+  for (const { fault, problem } of inflicted) {
+    if (problem === undefined) counts.set(fault.kind, (counts.get(fault.kind) ?? 0) + 1)
+  }
+  return counts
+}

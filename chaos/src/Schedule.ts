@@ -1,0 +1,137 @@
+/**
+ * Which faults a run has and when: decided by its seed before it begins.
+ *
+ * All kinds are dealt out before one comes a second time. Between two lies what the cluster takes to recover, about, so
+ * that most of a run is not one long outage; one in three has a second fault with it.
+ */
+import * as Dice from "./Dice.ts"
+import type { Entry, Fault, Kind } from "./Fault.ts"
+import { linkKinds } from "./Fault.ts"
+
+/** What a schedule is made of. */
+export interface Options {
+  readonly seed: number
+  /** How long the load lasts, in milliseconds. */
+  readonly millis: number
+  readonly kinds: ReadonlyArray<Kind>
+  readonly clients: number
+  /** A fault every so many milliseconds, on its own. Default: as they come. */
+  readonly every?: number | undefined
+}
+
+/** Load without faults at the beginning and at the end, in milliseconds. */
+export const warmUp = 2500
+export const coolDown = 3000
+
+/** The schedule of a run. */
+export const make = (options: Options): ReadonlyArray<Entry> => {
+  const dice = Dice.make(options.seed, "schedule")
+  const entries: Array<Entry> = []
+  let deck: Array<Kind> = []
+  let at = warmUp
+  if (options.kinds.length === 0) return entries
+  while (true) {
+    if (deck.length === 0) deck = dice.shuffle(options.kinds)
+    const everybody = Array.from({ length: options.clients }, (_, i) => i)
+    const first = fault(dice, deck.pop()!, everybody)
+    const second = options.every === undefined && dice.chance(0.33) ? companion(dice, first, everybody, options) : []
+    const faults = [first, ...second]
+    const ends = at + Math.max(...faults.map(duration))
+    if (ends > options.millis - coolDown) return entries
+    entries.push({ at, faults })
+    at = options.every === undefined ? ends + dice.int(600, 1600) : Math.max(at + options.every, ends + 1000)
+  }
+}
+
+/** What there is between two outages, in milliseconds: time to recover in, and to see that all did. */
+const betweenOutages = 10_000
+
+/** All members at once, for so many milliseconds each time, and nothing else. */
+export const outages = (durations: ReadonlyArray<number>): ReadonlyArray<Entry> => {
+  let at = warmUp
+  return durations.map((millis) => {
+    const begins = at
+    at += millis + betweenOutages
+    return {
+      at: begins,
+      faults: [{ kind: "outage", millis, slot: 0, clients: [], everyMember: true, amount: 0 }]
+    }
+  })
+}
+
+/** How long a schedule takes, in milliseconds. */
+export const lengthOf = (schedule: ReadonlyArray<Entry>): number =>
+  Math.max(0, ...schedule.map(({ at, faults }) => at + Math.max(...faults.map(duration)))) + betweenOutages
+
+/**
+ * A fault of links that are not in the other: the end of one fault heals all that its links have. Whose links an eviction
+ * cuts nobody knows beforehand.
+ */
+const companion = (
+  dice: Dice.Dice,
+  other: Fault,
+  everybody: ReadonlyArray<number>,
+  { kinds }: Options
+): ReadonlyArray<Fault> => {
+  const isOfLinks = (kind: Kind): boolean => (linkKinds as ReadonlyArray<Kind>).includes(kind)
+  if (other.kind === "evict") return []
+  const free = isOfLinks(other.kind) ? everybody.filter((client) => !other.clients.includes(client)) : everybody
+  const possible = kinds.filter((kind) => isOfLinks(kind) && kind !== other.kind)
+  return free.length === 0 || possible.length === 0 ? [] : [fault(dice, dice.pick(possible), free)]
+}
+
+const fault = (dice: Dice.Dice, kind: Kind, all: ReadonlyArray<number>): Fault => {
+  const some = dice.shuffle(all).slice(0, dice.int(1, all.length)).sort((a, b) => a - b)
+  const [shortest, longest] = lasts[kind]
+  const millis = dice.int(shortest, longest)
+  const slot = kind === "replace-member" ? dice.int(1, 2) : dice.int(0, 2)
+  const everyMember = dice.chance(0.6) || kind === "partition" || kind.startsWith("cut-") || kind === "half-open"
+  const amount = kind === "throttle" ? dice.int(5, 40) * 1000 : dice.int(20, 400)
+  return { kind, millis, slot, clients: kind === "partition" ? [dice.pick(all)] : some, everyMember, amount }
+}
+
+/** How long faults of each kind last, from and to, in milliseconds. */
+const lasts: Record<Kind, readonly [number, number]> = {
+  "kill-member": [200, 2000],
+  "kill-leader": [200, 2500],
+  "kill-majority": [500, 3000],
+  "outage": [200, 3000],
+  "stop-member": [200, 1500],
+  "pause-member": [500, 4000],
+  "pause-leader": [500, 4000],
+  "move-leader": [0, 0],
+  "compact": [0, 0],
+  "defragment": [0, 0],
+  "replace-member": [0, 0],
+  "cut": [200, 2000],
+  "cut-before-forwarding": [200, 1500],
+  "cut-after-forwarding": [200, 1500],
+  "cut-mid-frame": [200, 1500],
+  "delay": [500, 3000],
+  "throttle": [500, 3000],
+  "blackhole": [300, 4000],
+  "lose-bytes": [300, 2500],
+  "lose-answers": [300, 2500],
+  "half-open": [300, 2500],
+  "partition": [2500, 5000],
+  "stall": [500, 4000],
+  "evict": [0, 0]
+}
+
+/** What a kind takes beyond that until all is well again, in milliseconds: about, for planning. */
+const recovery: Partial<Record<Kind, number>> = {
+  "kill-member": 700,
+  "kill-leader": 1700,
+  "kill-majority": 2000,
+  "outage": 2500,
+  "stop-member": 1000,
+  "pause-leader": 500,
+  "move-leader": 700,
+  "compact": 500,
+  "defragment": 600,
+  "replace-member": 12_000,
+  "evict": 2500,
+  "stall": 500
+}
+
+const duration = ({ kind, millis }: Fault): number => millis + (recovery[kind] ?? 300)

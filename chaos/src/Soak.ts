@@ -1,0 +1,174 @@
+/**
+ * The same clients for a long time, with a fault every 20 seconds: whether memory stays flat, and nothing is left over.
+ *
+ * Done in rounds of a minute, each with keys and a history of its own, which is judged and then forgotten: what grows
+ * from one round to the next is the clients' doing.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { Kind } from "./Fault.ts"
+import type { Options } from "./Options.ts"
+import * as Resources from "./Resources.ts"
+import * as Rounds from "./Round.ts"
+import * as Run from "./Run.ts"
+import * as Saved from "./Saved.ts"
+import * as Schedule from "./Schedule.ts"
+import * as Stages from "./Stage.ts"
+import * as Verdict from "./Verdict.ts"
+
+/** How long the load of a round lasts, and the time between two of its faults, in milliseconds. */
+const roundMillis = 60_000
+const every = 20_000
+
+/** What a round came to. */
+export interface Lap {
+  readonly calls: number
+  readonly faults: ReadonlyMap<Kind, number>
+  readonly unknown: number
+  /** After the round's history was forgotten and garbage collected, in bytes. */
+  readonly heap: number
+  readonly resident: number
+}
+
+export interface Soak {
+  readonly title: string
+  readonly seconds: number
+  readonly laps: ReadonlyArray<Lap>
+  readonly left: Resources.Resources
+  readonly violations: ReadonlyArray<string>
+}
+
+export const run = Effect.fnUntraced(function*(
+  options: Pick<Options, "seconds" | "seed" | "version" | "folding" | "faults">,
+  tell: (line: string) => Effect.Effect<void>
+) {
+  const stage = yield* Stages.make({ version: options.version, clients: Run.clients, folding: options.folding })
+  const fibers = Resources.countFibers()
+  const limits = yield* Resources.count(stage, fibers)
+  const began = yield* Clock.monotonicTimeNanos
+  const elapsed = Effect.map(Clock.monotonicTimeNanos, (now) => Number(now - began) / 1e9)
+  const progress = (text: string) =>
+    Effect.flatMap(elapsed, (seconds) => tell(`${seconds.toFixed(1).padStart(7)} s  ${text}`))
+  const laps: Array<Lap> = []
+  const violations: Array<string> = []
+
+  yield* Effect.gen(function*() {
+    const clients = yield* stage.openClients
+    while ((yield* elapsed) < options.seconds) {
+      const lap = yield* oneLap(
+        stage,
+        clients,
+        { ...options, seed: options.seed + laps.length, lap: laps.length },
+        progress
+      )
+      violations.push(...lap.violations.map((violation) => `round ${laps.length + 1}: ${violation}`))
+      laps.push(lap.measured)
+      const { heap, resident } = lap.measured
+      yield* progress(
+        `round ${laps.length}: ${lap.measured.calls} operations, heap ${mega(heap)}, resident ${mega(resident)}`
+      )
+      const left = yield* Resources.whenSettled(stage, fibers, limits, ["leases", "watches", "keys"])
+      violations.push(...Resources.excess(left, limits, ["leases", "watches", "keys"]))
+    }
+  }).pipe(Effect.scoped, fibers.within)
+
+  const seconds = yield* elapsed
+  const left = yield* Resources.whenSettled(stage, fibers, limits)
+  violations.push(...Resources.excess(left, limits).map((excess) => `left behind: ${excess}`))
+  const growth = growthOf(laps)
+  if (growth !== undefined && growth > allowedGrowth) {
+    violations.push(`the heap grew by ${mega(growth)} from the first third of the rounds to the last`)
+  }
+  return {
+    title: `soak, etcd ${options.version}, folding ${options.folding ? "on" : "off"}, seed ${options.seed}`,
+    seconds,
+    laps,
+    left,
+    violations
+  } satisfies Soak
+})
+
+/** A function of its own, so that nothing of the round is held when it has returned. */
+const oneLap = Effect.fnUntraced(function*(
+  stage: Stages.Stage,
+  clients: ReadonlyArray<Stages.Client>,
+  options: Pick<Options, "seed" | "faults"> & { readonly lap: number },
+  progress: (text: string) => Effect.Effect<void>
+) {
+  const prefix = `r${options.lap}/`
+  const { seed } = options
+  const schedule = Schedule.make({ seed, millis: roundMillis, kinds: options.faults, clients: clients.length, every })
+  const summary = yield* Effect.flatMap(
+    Rounds.run(stage, clients, { seed, prefix, schedule, millis: roundMillis, progress }),
+    (round) => {
+      const subject: Verdict.Case = {
+        schedule,
+        round,
+        prefix,
+        compactedAt: stage.compactedAt,
+        evicted: [...stage.evicted]
+      }
+      const { unknown, violations } = Verdict.judge(subject)
+      const saved = violations.length > 0 ? Saved.save(subject, `soak-seed-${seed}`) : Effect.undefined
+      return Effect.map(saved, (saved) => ({
+        saved,
+        violations,
+        calls: round.history.calls.length,
+        faults: Run.countKinds(round.inflicted),
+        unknown: unknown.applied + unknown.notApplied + unknown.leases
+      }))
+    }
+  )
+  // What waits to be finalized is there for another turn.
+  yield* Effect.sleep("500 millis")
+  yield* collectGarbage
+  const { heapUsed, rss } = process.memoryUsage()
+  const { saved, violations, ...counted } = summary
+  return {
+    violations: saved === undefined ? violations : [...violations, `the history is in ${saved}`],
+    measured: { ...counted, heap: heapUsed, resident: rss }
+  }
+})
+
+/** Needs `--expose-gc`. */
+const collectGarbage = Effect.suspend(() =>
+  globalThis.gc === undefined
+    ? Effect.die(new Error("start node with --expose-gc"))
+    : Effect.sync(globalThis.gc)
+)
+
+/** By how much the heap may be larger in the last third of the rounds than in the first, in bytes. */
+const allowedGrowth = 10 * 1024 * 1024
+
+/** From the first third, without the very first round, to the last; not known of fewer than four rounds. */
+export const growthOf = (laps: ReadonlyArray<Pick<Lap, "heap">>): number | undefined => {
+  const warm = laps.slice(1)
+  if (warm.length < 3) return undefined
+  const third = Math.floor(warm.length / 3)
+  return median(warm.slice(-third)) - median(warm.slice(0, third))
+}
+
+const median = (laps: ReadonlyArray<Pick<Lap, "heap">>): number =>
+  laps.map(({ heap }) => heap).sort((a, b) => a - b)[Math.floor(laps.length / 2)]!
+
+const mega = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
+
+/** As lines; the last is `violations: N`. */
+export const format = ({ laps, left, seconds, title, violations }: Soak): string => {
+  const calls = laps.reduce((sum, lap) => sum + lap.calls, 0)
+  const unknown = laps.reduce((sum, lap) => sum + lap.unknown, 0)
+  const faults = laps.reduce((sum, lap) => sum + [...lap.faults.values()].reduce((a, b) => a + b, 0), 0)
+  const growth = growthOf(laps)
+  return [
+    ...violations.map((violation, i) => `violation ${i + 1}: ${violation}`),
+    "",
+    title,
+    `  ${seconds.toFixed(0)} s, ${laps.length} rounds, ${calls.toLocaleString("en")} operations, ${faults} faults, ` +
+    `${unknown} unknown outcomes (${(unknown / Math.max(1, calls) * 100).toFixed(2)} %)`,
+    `  heap after each round: ${laps.map(({ heap }) => mega(heap)).join(", ")}`,
+    `  resident after each round: ${laps.map(({ resident }) => mega(resident)).join(", ")}`,
+    `  growth of the heap: ${growth === undefined ? "not known of so few rounds" : mega(growth)}`,
+    `  left: ${Resources.format(left)}`,
+    `violations: ${violations.length}`
+  ].join("\n")
+}

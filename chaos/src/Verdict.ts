@@ -1,0 +1,173 @@
+/**
+ * What a round is found to be: right, wrong, or void.
+ */
+import type * as History from "@effect-kv/test-suite/History"
+import * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import * as Violation from "@effect-kv/test-suite/Violation"
+import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import * as Duration from "effect/Duration"
+import * as Availability from "./Availability.ts"
+import type { Entry, Kind } from "./Fault.ts"
+import type { Inflicted } from "./Inflict.ts"
+import type { Round } from "./Round.ts"
+import { deadlineOf, deadlines } from "./Stage.ts"
+import { isResidentKey } from "./work/leases.ts"
+import * as locks from "./work/locks.ts"
+
+/** What was found. */
+export interface Verdict {
+  /** What must not be, in words. */
+  readonly violations: ReadonlyArray<string>
+  /** Writes without an answer, by what the server's history says of them. */
+  readonly unknown: {
+    readonly applied: number
+    readonly notApplied: number
+    /** Grants and revocations of leases: the history of the data does not tell. */
+    readonly leases: number
+  }
+  /** Increments that were accepted under locks, and what the counters show in the end. */
+  readonly increments: { readonly accepted: number; readonly unknown: number; readonly counted: number }
+}
+
+/** What is judged. */
+export interface Case {
+  readonly schedule: ReadonlyArray<Entry>
+  readonly round: Round
+  /** What all keys of the round begin with. */
+  readonly prefix: string
+  /** The revision the store was compacted at last. */
+  readonly compactedAt: bigint
+  /** Leases that were ended behind the backs of their owners. */
+  readonly evicted: ReadonlyArray<bigint>
+}
+
+/** Judges a round. */
+export const judge = ({ compactedAt, evicted, prefix, round, schedule }: Case): Verdict => {
+  const { changes, history, problems } = round
+  const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
+  const counts = countsOf(round, prefix)
+  const found = [
+    ...revisions.violations,
+    ...WatchChecker.check(history, changes, { compactedAt }),
+    ...LockChecker.check(history, { changes, counts }).filter((violation) => !isExcused(violation, round))
+  ]
+  const effects = (outcome: History.FencedEffect["outcome"]) =>
+    history.effects.filter((effect) => effect.outcome === outcome).length
+  return {
+    violations: [
+      ...voids(schedule, round),
+      ...problems,
+      ...tooLate(round),
+      ...slowRecoveries(round),
+      ...missingRecoveries(round),
+      ...found.map((violation) => Violation.print(history, [violation]))
+    ],
+    unknown: {
+      applied: revisions.unknown.applied.length,
+      notApplied: revisions.unknown.notApplied.length,
+      leases:
+        history.calls.filter((call) => Availability.isUnknownWrite(call) && call.request._tag !== "Execute").length
+    },
+    increments: {
+      accepted: effects("Accepted"),
+      unknown: effects("Unknown"),
+      counted: Object.values(counts).reduce((a, b) => a + b, 0)
+    }
+  }
+}
+
+/** What the counters of the locks show in the end. */
+const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
+  Object.fromEntries(
+    locks.lockNames(prefix).map((lock) => {
+      const counter = locks.counterOf(lock)
+      const last = changes.findLast((change) => change.key === counter)
+      return [counter, last === undefined ? 0 : locks.countOf(last.value)]
+    })
+  )
+
+/** Nothing can be concluded from a run in which too little happened. */
+const voids = (schedule: ReadonlyArray<Entry>, round: Round): ReadonlyArray<string> => {
+  const planned = schedule.flatMap((entry) => entry.faults).length
+  const seconds = Number(round.ended - round.began) / 1e9
+  const rate = round.history.calls.length / seconds
+  return [
+    ...(round.callsBeforeFaults < 100 ? [`void: ${round.callsBeforeFaults} calls before the first fault`] : []),
+    ...(rate < 50 ? [`void: ${rate.toFixed(0)} calls a second`] : []),
+    ...(round.inflicted.length < planned ? [`void: ${round.inflicted.length} of ${planned} faults`] : []),
+    ...round.inflicted.flatMap(({ fault, problem }) =>
+      problem === undefined ? [] : [`void: the fault ${fault.kind} could not be carried out: ${problem}`]
+    )
+  ]
+}
+
+/**
+ * Whose lease an operator ends learns of it a moment after the store gave its lock away. Between the two it believes to
+ * hold it, and only the fence protects, which is judged all the same.
+ */
+const isExcused = (violation: Violation.Violation, { history, inflicted }: Round): boolean => {
+  if (violation.kind !== "OverlappingHolders" && violation.kind !== "TokenOrder") return false
+  const moments = history.holdings.filter((holding) => violation.records.includes(holding.id)).map((holding) =>
+    holding.acquired.nanos
+  )
+  return inflicted.some(({ began, ended, fault }) =>
+    fault.kind === "evict" && moments.some((at) => at > began && at < ended + 3_000_000_000n)
+  )
+}
+
+/** How much later than its deadline a call may end, on a machine that does other things as well. */
+const grace = 1500
+
+/** The deadline of what locks and sessions clean up with, whatever that of the client, in milliseconds. */
+const ownDeadline = 3000
+
+/** Calls that went on after their deadline; the time in which nothing could run does not count. */
+const tooLate = ({ history, inflicted }: Round): ReadonlyArray<string> =>
+  history.calls.flatMap((call) => {
+    if (call.completed === undefined) return []
+    const took = millisBetween(call.invoked.nanos, call.completed.nanos)
+    const limit = Math.max(Duration.toMillis(deadlineOf(call.client)), ownDeadline) + grace
+    if (took < limit) return []
+    return took - stalledDuring(inflicted, call.invoked.nanos, call.completed.nanos) < limit
+      ? []
+      : [`a call of ${call.client} took ${(took / 1000).toFixed(1)} s: ${call.request._tag} ${call.outcome._tag}`]
+  })
+
+const stalledDuring = (inflicted: ReadonlyArray<Inflicted>, from: bigint, to: bigint): number =>
+  inflicted.reduce((sum, { began, ended, fault }) => {
+    if (fault.kind !== "stall") return sum
+    return sum + Math.max(0, millisBetween(began > from ? began : from, ended < to ? ended : to))
+  }, 0)
+
+const millisBetween = (from: bigint, to: bigint): number => Number(to - from) / 1e6
+
+/** How soon after a fault all is there again, in milliseconds. */
+const recoversWithin = 5000
+
+/**
+ * The same for a lock. What was on its way to a leader that died etcd drops without a word; then the deadline has to pass
+ * before somebody asks for the lock again. After an outage of all nothing was on its way.
+ */
+const lockRecoversWithin = (kind: Kind): number =>
+  kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + grace + recoversWithin
+
+const slowRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> =>
+  [...Availability.outages(history, inflicted, isResidentKey)].flatMap(([kind, outage]) =>
+    Availability.services.flatMap((service) => {
+      const after = outage[service] ?? 0
+      const limit = service === "lock" ? lockRecoversWithin(kind) : recoversWithin
+      return after <= limit ? [] : [`the first ${service} came ${(after / 1000).toFixed(1)} s after ${kind}`]
+    })
+  )
+
+/** After an outage of all members everything has to come back: what a lease holds is lost by then. */
+const missingRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> => {
+  const long = inflicted.filter(({ fault }) => fault.kind === "outage" && fault.millis >= 5000)
+  return long.flatMap((outage) => {
+    const after = Availability.outages(history, [outage], isResidentKey).get("outage")
+    return Availability.services.flatMap((service) =>
+      after?.[service] === undefined ? [`no ${service} came after an outage of ${outage.fault.millis / 1000} s`] : []
+    )
+  })
+}

@@ -1,0 +1,91 @@
+/**
+ * Faults of the servers: each returns when the cluster is whole again.
+ */
+import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type { Fault } from "../Fault.ts"
+import type { Stage } from "../Stage.ts"
+
+/** The answer is when there was a quorum again, by the monotonic clock; none where it is over when the effect is. */
+type ServerFault = Effect.Effect<bigint | void, EtcdCluster.EtcdClusterError>
+
+const away = (
+  members: ReadonlyArray<EtcdCluster.Member>,
+  millis: number,
+  end: (member: EtcdCluster.Member) => Effect.Effect<void>
+): ServerFault => {
+  const moments: Array<bigint> = []
+  const start = (member: EtcdCluster.Member) =>
+    Effect.andThen(member.start, Effect.map(Clock.monotonicTimeNanos, (now) => moments.push(now)))
+  return Effect.acquireUseRelease(
+    Effect.forEach(members, end, { concurrency: "unbounded", discard: true }),
+    () => Effect.sleep(millis),
+    () => Effect.forEach(members, start, { concurrency: "unbounded", discard: true })
+  ).pipe(Effect.map(() => moments[0]))
+}
+
+const kill = (member: EtcdCluster.Member): Effect.Effect<void> => member.kill
+
+/** `kill -9` of one member. */
+export const killMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => away([stage.slots[slot]!], millis, kill))
+
+export const killLeader = (stage: Stage, { millis }: Fault): ServerFault =>
+  Effect.flatMap(stage.cluster.leader, (leader) => away([leader], millis, kill))
+
+/** Two of three, so that there is no quorum. */
+export const killMajority = (stage: Stage, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => away(stage.slots.filter((_, i) => i !== slot), millis, kill))
+
+/** All of them at once. */
+export const outage = (stage: Stage, { millis }: Fault): ServerFault =>
+  Effect.suspend(() => away(stage.slots, millis, kill))
+
+/** In order: SIGTERM, by which a leader hands over first. */
+export const stopMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => away([stage.slots[slot]!], millis, (member) => member.stop))
+
+const paused = (member: EtcdCluster.Member, millis: number): Effect.Effect<void> =>
+  Effect.acquireUseRelease(member.pause, () => Effect.sleep(millis), () => member.resume)
+
+/** SIGSTOP, and SIGCONT. */
+export const pauseMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => paused(stage.slots[slot]!, millis))
+
+export const pauseLeader = (stage: Stage, { millis }: Fault): ServerFault =>
+  Effect.flatMap(stage.cluster.leader, (leader) => paused(leader, millis))
+
+/** Refused where the other is not ready to lead: a moment later it is. */
+export const moveLeader = (stage: Stage): ServerFault =>
+  Effect.asVoid(
+    Effect.retry(Effect.suspend(() => stage.cluster.moveLeader()), {
+      schedule: Schedule.spaced("300 millis"),
+      times: 10
+    })
+  )
+
+/**
+ * Forgets the history before now, as soon as it is on record: it is what the run is judged by.
+ */
+export const compact = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.History) {
+  const revision = yield* stage.cluster.revision
+  yield* history.upTo(revision)
+  stage.compactedAt = revision
+  yield* stage.cluster.compact(revision)
+})
+
+export const defragment = (stage: Stage): ServerFault => stage.cluster.defragment
+
+/** A new, empty member takes the place of another, for good. The clients find it where they found the old one. */
+export const replaceMember = Effect.fnUntraced(function*(stage: Stage, { slot }: Fault) {
+  const old = stage.slots[slot]!
+  const added = yield* stage.cluster.memberAdd
+  yield* stage.cluster.memberRemove(old)
+  stage.slots[slot] = added
+  for (const links of stage.links) {
+    yield* links[slot]!.retarget(added.endpoint)
+    yield* links[slot]!.cut
+  }
+})

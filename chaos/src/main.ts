@@ -1,0 +1,47 @@
+/**
+ * `npm run chaos`: clients of a real cluster of three etcd servers under random faults, and a verdict on all they did.
+ *
+ * The last line is `violations: N`; the exit status is 1 unless N is 0. See `Options.ts`, or `--help`.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Options from "./Options.ts"
+import * as Report from "./Report.ts"
+import * as Run from "./Run.ts"
+import * as Saved from "./Saved.ts"
+import * as Soak from "./Soak.ts"
+import * as Verdict from "./Verdict.ts"
+
+const fail = Effect.sync(() => void (process.exitCode = 1))
+
+const main = Effect.gen(function*() {
+  const args = process.argv.slice(2)
+  if (args.includes("--help")) return yield* Console.log(Options.usage)
+  const options = Options.parse(args)
+  if (typeof options === "string") return yield* Effect.andThen(Console.error(`${options}\n\n${Options.usage}`), fail)
+  if (options.judge !== undefined) {
+    const { violations } = Verdict.judge(yield* Saved.load(options.judge))
+    yield* Console.log([...violations, `violations: ${violations.length}`].join("\n\n"))
+    return yield* violations.length > 0 ? fail : Effect.void
+  }
+  if (options.soak) {
+    const soak = yield* Soak.run(options, Console.log)
+    yield* Console.log(Soak.format(soak))
+    return yield* soak.violations.length > 0 ? fail : Effect.void
+  }
+  const summary = yield* Run.run(options, Console.log)
+  yield* Console.log(Report.format(summary))
+  if (summary.verdict.violations.length > 0) yield* fail
+}).pipe(
+  Effect.scoped,
+  // A run that broke off has shown nothing.
+  Effect.catchCause((cause) =>
+    Cause.hasInterruptsOnly(cause)
+      ? fail
+      : Effect.andThen(Console.log(`void: the run broke off: ${Cause.pretty(cause)}\nviolations: 1`), fail)
+  )
+)
+
+NodeRuntime.runMain(main)

@@ -1,0 +1,86 @@
+/**
+ * Work with keys: registers, compare-and-set, transactions over several keys, and lists that grow.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Op from "@effect-kv/core/Op"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { Step } from "./Worker.ts"
+import { unique } from "./Worker.ts"
+
+/** Puts, reads of all kinds and deletes on a few keys. */
+export const register: Step = Effect.fnUntraced(function*(client, dice) {
+  const { kv, prefix } = client
+  const place = dice.int(0, 7)
+  const key = `${prefix}register/${place}`
+  const choice = dice.next()
+  const previous = dice.chance(0.3)
+  if (choice < 0.45) return yield* kv.put(key, yield* unique(client), { previous })
+  if (choice < 0.75) return yield* kv.get(key)
+  if (choice < 0.85) return yield* kv.delete(key, { previous })
+  if (choice < 0.9) return yield* kv.range(KeyRange.prefix(`${prefix}register/`), { limit: dice.int(1, 10) })
+  if (choice < 0.93) {
+    return yield* kv.delete(KeyRange.halfOpen(key, `${prefix}register/${dice.int(place, 7)}~`), { previous })
+  }
+  if (choice < 0.96) return yield* kv.get(key, { serializable: true })
+  // As it was a moment ago, by when it may have been compacted.
+  const { revision } = yield* kv.put(key, yield* unique(client))
+  yield* Effect.sleep(dice.int(0, 50))
+  return yield* kv.getEntry(key, { revision })
+})
+
+/** Reads, and writes on the condition that nobody else has written meanwhile. */
+export const compareAndSet: Step = Effect.fnUntraced(function*(client, dice) {
+  const { kv, prefix } = client
+  const key = `${prefix}cas/${dice.int(0, 3)}`
+  const byValue = dice.chance(0.4)
+  const pause = dice.int(0, 5)
+  const entry = yield* kv.getEntry(key)
+  yield* Effect.sleep(pause)
+  const value = yield* unique(client)
+  return yield* byValue
+    ? kv.testAndSet(key, Option.map(entry, (entry) => entry.text), value)
+    : kv.compareAndSet(key, Option.match(entry, { onNone: () => 0n, onSome: (entry) => entry.modRevision }), value)
+})
+
+/** Writes to several keys, or reads them, by what one of them is; also one transaction in another. */
+export const txn: Step = Effect.fnUntraced(function*(client, dice) {
+  const { kv, prefix } = client
+  const keys = dice.shuffle([0, 1, 2, 3, 4, 5]).slice(0, dice.int(2, 4)).map((i) => `${prefix}txn/${i}`)
+  const nested = dice.chance(0.3)
+  const deletes = dice.chance(0.2)
+  const choice = dice.next()
+  const first = keys[0]!
+  const seen = yield* kv.getEntry(first)
+  const condition = Option.match(seen, {
+    onNone: () => Compare.missing(first),
+    onSome: (entry) =>
+      choice < 0.4
+        ? Compare.modRevision(first, "=", entry.modRevision)
+        : choice < 0.7
+        ? Compare.value(first, "=", entry.value)
+        : Compare.version(first, ">", entry.version - 1)
+  })
+  const writes = yield* Effect.forEach(
+    keys,
+    (key, i) => Effect.map(unique(client), (value): Op.Op => deletes && i > 0 ? Op.delete(key) : Op.put(key, value))
+  )
+  const reads = keys.map((key): Op.Op => Op.get(key))
+  const last = writes[writes.length - 1]!
+  const then = nested ? [...writes.slice(0, -1), Op.txn({ if: [Compare.exists(first)], then: [last] })] : writes
+  return yield* kv.txn({ if: [condition], then, else: reads })
+})
+
+/** Adds an element to the end of a list, which is a text: no element may be lost, none come twice. */
+export const append: Step = Effect.fnUntraced(function*(client, dice) {
+  const { kv, prefix } = client
+  const key = `${prefix}append/${dice.int(0, 2)}`
+  const element = yield* unique(client)
+  return yield* kv.modify(key, (list) =>
+    Option.match(list, {
+      onNone: () => element,
+      // Not for ever: an old list makes room for a new one.
+      onSome: (list) => list.length > 500 ? element : `${list} ${element}`
+    }))
+})

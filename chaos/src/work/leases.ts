@@ -1,0 +1,55 @@
+/**
+ * Work with leases and temporary keys.
+ */
+import type { KvError } from "@effect-kv/core/KvError"
+import * as Effect from "effect/Effect"
+import type { RecordedClient, Step } from "./Worker.ts"
+import { unique } from "./Worker.ts"
+
+/** A lease from its grant to its end, by revocation or by its time, with keys that hang on it. */
+export const lease: Step = Effect.fnUntraced(function*(client, dice) {
+  const { kv, prefix } = client
+  const expires = dice.chance(0.15)
+  const renewals = dice.int(0, 2)
+  const pause = dice.int(0, 300)
+  const key = `${prefix}leased/${dice.int(0, 5)}`
+  const { backend } = kv
+  const { id } = yield* backend.leaseGrant({ ttl: "2 seconds" })
+  // Whatever comes, it goes: if not by this, then by its time.
+  return yield* Effect.gen(function*() {
+    yield* kv.put(key, yield* unique(client), { lease: id })
+    for (let i = 0; i < renewals; i++) {
+      yield* Effect.sleep(pause)
+      yield* backend.leaseKeepAlive(id)
+    }
+    yield* backend.leaseTimeToLive(id, { keys: true })
+    yield* kv.get(key)
+    yield* expires ? Effect.sleep("2500 millis") : backend.leaseRevoke(id)
+  })
+})
+
+/** The temporary key that a client has all the time. */
+export const residentKey = (prefix: string, name: string): string => `${prefix}temporary/resident/${name}`
+
+export const isResidentKey = (key: string): boolean => key.includes("temporary/resident/")
+
+/** Has its temporary key until it is interrupted. */
+export const resident = (client: RecordedClient): Effect.Effect<never, KvError> =>
+  Effect.scoped(Effect.gen(function*() {
+    const value = yield* unique(client)
+    yield* client.kv.tempKey(residentKey(client.prefix, client.name), { value, ttl: "2 seconds" })
+    return yield* Effect.never
+  }))
+
+/** A temporary key for a while, alone or beside another of the same name. */
+export const temporaryKey: Step = Effect.fnUntraced(function*(client, dice) {
+  const { kv, prefix } = client
+  const key = `${prefix}temporary/${dice.int(0, 3)}`
+  const lives = dice.int(20, 1500)
+  const value = yield* unique(client)
+  return yield* Effect.scoped(Effect.gen(function*() {
+    yield* kv.tempKey(key, { value, ttl: "2 seconds" })
+    yield* kv.get(key)
+    yield* Effect.sleep(lives)
+  }))
+})

@@ -1,0 +1,76 @@
+/**
+ * Work under locks: counters that are only ever incremented by who holds the lock, through its fence.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as Kv from "@effect-kv/core/Kv"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { RecordedClient, Step } from "./Worker.ts"
+import { unique } from "./Worker.ts"
+
+/** The locks of a round. */
+export const lockNames = (prefix: string): NonEmptyReadonlyArray<string> => [`${prefix}lock/0`, `${prefix}lock/1`]
+
+/** The counter that a lock protects. Its value is the number, and something no other write has. */
+export const counterOf = (lock: string): string => `${lock}-counter`
+
+/** The number in a counter's value. */
+export const countOf = (value: string): number => Number(value.split(" ")[0])
+
+const ttl = "2 seconds"
+
+/** Increments the counter of the lock, or of two that are taken as one. */
+export const increment: Step = (client, dice) => {
+  const names = lockNames(client.prefix)
+  const choice = dice.next()
+  const hold = dice.chance(0.04) ? dice.int(200, 800) : dice.int(0, 10)
+  const acquireTimeout = dice.int(2000, 8000)
+  const single = dice.pick(names)
+  const increments = dice.int(1, 2)
+  const options = { ttl, description: client.name } as const
+  const body = (lock: DistLock.Lock) => incrementing(client, lock, { hold, increments })
+  if (choice < 0.1) {
+    return client.recorder.withLock(client.name, names, { ...options, acquireTimeout }, body).pipe(onKv(client))
+  }
+  if (choice < 0.2) return trying(client, single, body).pipe(onKv(client))
+  const maxHold = choice < 0.3 ? dice.int(1, 50) : undefined
+  const locked = client.recorder.withLock(client.name, single, { ...options, acquireTimeout, maxHold }, body).pipe(
+    onKv(client)
+  )
+  // Some do not wait that long.
+  return choice < 0.4 ? Effect.timeoutOption(locked, dice.int(1, 400)) : locked
+}
+
+const onKv = (client: RecordedClient) => Effect.provideService(Kv.Kv, client.kv)
+
+const incrementing = Effect.fnUntraced(function*(
+  client: RecordedClient,
+  lock: DistLock.Lock,
+  options: { readonly hold: number; readonly increments: number }
+) {
+  const fenced = yield* Kv.Kv
+  const counter = counterOf(lock.name)
+  for (let i = 0; i < options.increments; i++) {
+    const count = Option.match(yield* fenced.get(counter), { onNone: () => 0, onSome: countOf })
+    yield* Effect.sleep(options.hold)
+    const value = `${count + 1} ${yield* unique(client)}`
+    yield* fenced.put(counter, value).pipe(client.recorder.fenced(client.name, lock, counter))
+  }
+})
+
+/** Only if the lock is free; nobody interrupts the work when it is lost, but for the fence. */
+const trying = (
+  client: RecordedClient,
+  name: string,
+  body: (lock: DistLock.Lock) => Effect.Effect<void, DistLock.Failure, Kv.Kv>
+) =>
+  Effect.scoped(Effect.gen(function*() {
+    const lock = yield* DistLock.tryAcquire(name, { ttl, description: client.name })
+    if (Option.isNone(lock)) return
+    const holding = yield* client.recorder.acquired(client.name, lock.value)
+    const fenced = DistLock.fence(client.kv, lock.value)
+    yield* Effect.raceFirst(Effect.provideService(body(lock.value), Kv.Kv, fenced), lock.value.lost).pipe(
+      Effect.ensuring(Effect.flatMap(lock.value.isHeld, (held) => held ? holding.released : holding.lost))
+    )
+  }))

@@ -1,0 +1,43 @@
+/**
+ * Clients that come, do a little of everything, and go, while servers and links fail.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import * as leases from "./leases.ts"
+import * as locks from "./locks.ts"
+import type { Step } from "./Worker.ts"
+import { unique } from "./Worker.ts"
+
+/** How long the end of a client may take: what it gives back is waited for, but not for long. And the loop may stall. */
+const closesWithin = Duration.seconds(10)
+
+/** Opens a client, and closes it in the middle of what it does. */
+export const visit: Step = (client, dice) => {
+  const stays = dice.int(50, 1500)
+  const visiting = Effect.acquireUseRelease(
+    Scope.make(),
+    (scope) =>
+      Scope.provide(
+        Effect.gen(function*() {
+          const visitor = { ...client, kv: yield* client.open }
+          const { kv, prefix } = visitor
+          yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
+          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix) })
+          yield* Effect.forkScoped(Effect.forever(watcher.take))
+          yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" })
+          yield* Effect.forkScoped(locks.increment(visitor, dice))
+          yield* Effect.forkScoped(leases.lease(visitor, dice))
+          yield* Effect.sleep(stays)
+        }),
+        scope
+      ),
+    (scope, exit) =>
+      Effect.flatMap(Effect.timed(Scope.close(scope, exit)), ([took]) =>
+        Duration.isGreaterThan(took, closesWithin)
+          ? Effect.die(new Error(`closing a client took ${Duration.format(took)}`))
+          : Effect.void)
+  )
+  return Effect.delay(visiting, dice.int(500, 3000))
+}

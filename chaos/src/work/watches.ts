@@ -1,0 +1,80 @@
+/**
+ * Watches that are open through all faults. They are recorded as they are read; a checker judges them.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type { KvError } from "@effect-kv/core/KvError"
+import type * as Watch from "@effect-kv/core/Watch"
+import * as Effect from "effect/Effect"
+import type * as Dice from "../Dice.ts"
+import type { RecordedClient } from "./Worker.ts"
+
+/** A watcher of one range, which goes on until it is interrupted. */
+export interface WatchPlan {
+  readonly range: KeyRange.KeyRange
+  readonly previous?: boolean | undefined
+  readonly only?: "Put" | "Delete" | undefined
+  /** Whether it is closed from time to time, and opened again after the last revision it gave. */
+  readonly restless: boolean
+  /** Whether it reads slowly. */
+  readonly slow: boolean
+}
+
+/** What each client watches. */
+export const plans = (prefix: string): ReadonlyArray<WatchPlan> => [
+  { range: KeyRange.prefix(prefix), restless: false, slow: false },
+  { range: KeyRange.prefix(`${prefix}register/`), previous: true, restless: true, slow: false },
+  { range: KeyRange.prefix(`${prefix}txn/`), restless: false, slow: true },
+  { range: KeyRange.halfOpen(`${prefix}a`, `${prefix}m`), only: "Delete", restless: true, slow: false }
+]
+
+/** How far a watch has come: told to who waits for it to be at the end. */
+export interface Position {
+  revision: bigint
+}
+
+/** Watches for ever; where it ends by itself it begins again where that is allowed. */
+export const watching = (
+  client: RecordedClient,
+  plan: WatchPlan,
+  dice: Dice.Dice,
+  position: Position
+): Effect.Effect<never, KvError> => {
+  const session = (startRevision: bigint | undefined) =>
+    Effect.scoped(Effect.gen(function*() {
+      const watcher = yield* client.kv.backend.watch({
+        range: plan.range,
+        ...(startRevision === undefined ? {} : { startRevision }),
+        ...(plan.previous === undefined ? {} : { previous: plan.previous }),
+        ...(plan.only === undefined ? {} : { only: plan.only })
+      })
+      if (position.revision < watcher.revision) position.revision = watcher.revision
+      const reading = Effect.forever(read(watcher, plan, position))
+      yield* plan.restless ? Effect.timeoutOption(reading, dice.int(300, 4000)) : reading
+    }))
+  const go = (startRevision: bigint | undefined): Effect.Effect<never, KvError> =>
+    session(startRevision).pipe(
+      Effect.catch((error) => {
+        switch (error.reason._tag) {
+          case "Compacted":
+            return Effect.sync(() =>
+              void (position.revision = error.reason._tag === "Compacted"
+                ? error.reason.compactRevision
+                : position.revision)
+            )
+          case "Unavailable":
+          case "DeadlineExceeded":
+            return Effect.sleep("100 millis")
+          default:
+            return Effect.fail(error)
+        }
+      }),
+      Effect.andThen(Effect.suspend(() => go(position.revision === 0n ? undefined : position.revision + 1n)))
+    )
+  return go(undefined)
+}
+
+const read = (watcher: Watch.Watcher, plan: WatchPlan, position: Position): Effect.Effect<void, KvError> =>
+  Effect.flatMap(watcher.take, (batches) => {
+    position.revision = batches[batches.length - 1]!.revision
+    return plan.slow ? Effect.sleep("40 millis") : Effect.void
+  })

@@ -1,0 +1,110 @@
+/**
+ * Short runs of the harness, so that every change of the library meets a cluster that fails; `npm run chaos` is the long
+ * one. What is found is printed, with the seed to find it again.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Dice from "../src/Dice.ts"
+import type { Kind } from "../src/Fault.ts"
+import { kinds } from "../src/Fault.ts"
+import * as Options from "../src/Options.ts"
+import * as Report from "../src/Report.ts"
+import * as Run from "../src/Run.ts"
+import * as Schedule from "../src/Schedule.ts"
+import * as Verdict from "../src/Verdict.ts"
+
+const quiet = () => Effect.void
+
+/** Faults that are over soon, and reach what matters most: writes without an answer, leaders, and holders of locks. */
+const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-answers", "cut-after-forwarding", "move-leader"]
+
+const request: Run.Request = {
+  seconds: 20,
+  seed: 12,
+  version: "3.5",
+  folding: true,
+  faults: brief,
+  outages: []
+}
+
+const assertRight = (summary: Report.Summary) =>
+  assert.deepStrictEqual(summary.verdict.violations, [], Report.format(summary))
+
+describe("under faults", () => {
+  it.live(
+    "three clients of three servers for 20 seconds: nothing is lost, doubled, misreported or left over",
+    () =>
+      Effect.gen(function*() {
+        const summary = yield* Run.run(request, quiet)
+        assertRight(summary)
+        assert.isAtLeast([...summary.faults.values()].reduce((a, b) => a + b, 0), 4)
+        assert.isAbove(summary.verdict.unknown.applied + summary.verdict.unknown.notApplied, 0)
+        assert.isAbove(summary.verdict.increments.accepted, 0)
+      }),
+    120_000
+  )
+
+  it.live(
+    "all servers are away for 5 seconds: calls, locks, watches and temporary keys come back by themselves",
+    () =>
+      Effect.gen(function*() {
+        const summary = yield* Run.run({ ...request, outages: [5] }, quiet)
+        assertRight(summary)
+        assert.strictEqual(summary.faults.get("outage"), 1)
+      }),
+    120_000
+  )
+})
+
+describe("the harness", () => {
+  const options = { millis: 300_000, kinds, clients: 3 }
+
+  it("plans the same faults for the same seed, and others for another", () => {
+    assert.deepStrictEqual(Schedule.make({ ...options, seed: 7 }), Schedule.make({ ...options, seed: 7 }))
+    assert.notDeepEqual(Schedule.make({ ...options, seed: 7 }), Schedule.make({ ...options, seed: 8 }))
+  })
+
+  it("deals out every kind before one comes again, and more than 40 faults in 300 seconds", () => {
+    for (let seed = 1; seed <= 50; seed++) {
+      const schedule = Schedule.make({ ...options, seed })
+      assert.strictEqual(
+        new Set(schedule.slice(0, kinds.length).map(({ faults }) => faults[0]!.kind)).size,
+        kinds.length
+      )
+      assert.isAtLeast(schedule.flatMap(({ faults }) => faults).length, 40, `seed ${seed}`)
+    }
+  })
+
+  it("throws the same dice for the same step of the same worker", () => {
+    const throws = (step: number) => {
+      const dice = Dice.make(7, "c1", "register/0", step)
+      return [dice.int(0, 1000), dice.int(0, 1000), dice.int(0, 1000)]
+    }
+    assert.deepStrictEqual(throws(3), throws(3))
+    assert.notDeepEqual(throws(3), throws(4))
+  })
+
+  it("takes a run in which too little happened for a failure", () => {
+    const schedule = Schedule.make({ ...options, millis: 20_000, seed: 7 })
+    const idle = {
+      history: { calls: [], watches: [], holdings: [], effects: [] },
+      changes: [],
+      inflicted: [],
+      callsBeforeFaults: 0,
+      began: 0n,
+      ended: 20_000_000_000n,
+      problems: []
+    }
+    const { violations } = Verdict.judge({ schedule, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
+    assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 3, violations.join("\n"))
+  })
+
+  it("refuses options it does not know, and says which there are", () => {
+    assert.isString(Options.parse(["--seconds", "1"]))
+    assert.isString(Options.parse(["--version", "3.3"]))
+    assert.isString(Options.parse(["--faults", "earthquake"]))
+    assert.isString(Options.parse(["--quickly"]))
+    const parsed = Options.parse(["--seconds", "300", "--seed", "9", "--version", "3.4", "--faults", "cut,stall"])
+    assert.deepInclude(parsed, { seconds: 300, seed: 9, version: "3.4", folding: true, faults: ["cut", "stall"] })
+  })
+})

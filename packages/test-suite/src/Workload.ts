@@ -107,7 +107,7 @@ export const finish = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   backend: KvBackend,
   watches: ReadonlyArray<Reading>,
-  prefix = "w/"
+  prefix = defaultPrefix
 ): Effect.fn.Return<Finished, KvError> {
   const value = yield* recorder.value("last")
   const answer = yield* recorder.client("last")(backend).execute(

@@ -67,15 +67,17 @@ const rates: Readonly<Record<Weather, Omit<KvFaults.RandomOptions, "seed">>> = {
     applyLate: 0.03,
     silence: 0.005,
     cutWatches: 0.03,
-    endLease: 0.01
+    endLease: 0.02
   }
 }
 
 /** What the processes of a run do. */
 interface Plot {
-  /** Clients of a process that read and write data, and how many things each does. */
+  readonly processes: number
+  /** Clients of each that read and write data, how many things each of them does, and on how many keys. */
   readonly clients: number
   readonly operations: number
+  readonly keys: number
   /** How often each of two fibers of a process takes the lock. */
   readonly increments: number
   readonly temporary: boolean
@@ -83,12 +85,23 @@ interface Plot {
 }
 
 const plots: ReadonlyArray<Plot> = [
-  { clients: 2, operations: 6, increments: 0, temporary: false, impatient: true },
-  { clients: 3, operations: 4, increments: 0, temporary: false, impatient: false },
-  { clients: 1, operations: 2, increments: 2, temporary: false, impatient: false },
-  { clients: 1, operations: 4, increments: 0, temporary: true, impatient: false },
-  { clients: 1, operations: 3, increments: 1, temporary: true, impatient: true }
+  // Some clients of some processes on few keys.
+  { processes: 3, clients: 2, operations: 5, keys: 3, increments: 0, temporary: false, impatient: true },
+  { processes: 2, clients: 3, operations: 5, keys: 2, increments: 0, temporary: false, impatient: false },
+  // Many of one or two, so that much is under way at once and can be folded.
+  { processes: 1, clients: 10, operations: 3, keys: 6, increments: 0, temporary: false, impatient: true },
+  { processes: 2, clients: 6, operations: 3, keys: 5, increments: 0, temporary: false, impatient: false },
+  // Locks and temporary keys.
+  { processes: 2, clients: 1, operations: 2, keys: 2, increments: 2, temporary: false, impatient: false },
+  { processes: 3, clients: 1, operations: 2, keys: 2, increments: 1, temporary: false, impatient: false },
+  { processes: 3, clients: 1, operations: 3, keys: 3, increments: 0, temporary: true, impatient: false },
+  { processes: 2, clients: 1, operations: 3, keys: 3, increments: 1, temporary: true, impatient: true }
 ]
+
+const plotOf = (seed: number): Plot => plots[below(seeded(seed, "story"), plots.length)]!
+
+/** Whether so few clients work at once that all orders of what they did can be tried. */
+export const isOrderable = (seed: number): boolean => plotOf(seed).clients <= 3
 
 /** After so long nothing of what was done is under way: leases that nobody renews have ended, what is cleaned up is. */
 const untilQuiet = "3 minutes"
@@ -98,20 +111,18 @@ const prefix = "w/"
 /** Tells it. */
 export const tell = (world: World, weather: Weather, options: Options, notes: Notes): Effect.Effect<End> => {
   const { seed } = options
-  const draw = seeded(seed, "story")
   const root = world.process(seed, "root")
-  const size = 2 + below(draw, 2)
-  const plot = plots[below(draw, plots.length)]!
+  const plot = plotOf(seed)
 
   const body = Effect.gen(function*() {
     const store = yield* options.store
     const direct = yield* store.connect
     const compact = yield* observe(store, direct, notes)
-    const all = yield* Effect.forEach(Array.from({ length: size }, (_, i) => `p${i}`), (name, i) => {
+    const all = yield* Effect.forEach(Array.from({ length: plot.processes }, (_, i) => `p${i}`), (name, i) => {
       const process = world.process(seed, name)
       return Effect.gen(function*() {
         const faults = yield* KvFaults.make(yield* store.connect, {
-          random: { seed: seed * 8 + i, ...rates[weather] }
+          random: { seed: seed * 8 + i, ...rates[weather], ...plot.clients > 4 ? { delay: 0.9 } : {} }
         })
         const backend = options.between?.(faults.backend) ?? faults.backend
         if (i === 0) yield* watchAll(notes.clients.client(`${name} watch`)(backend))
@@ -175,7 +186,7 @@ const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, plo
     yield* Effect.all([
       Workload.run(recorder, Array.from({ length: plot.clients }, () => backend), {
         operations: plot.operations,
-        keys: 3,
+        keys: plot.keys,
         prefix,
         locks: false,
         interrupted: 8,
@@ -248,19 +259,19 @@ const reading = (
 /** Cuts a process off from the store, again and again. */
 const partitions = (faults: KvFaults.KvFaults) =>
   Effect.forever(Effect.gen(function*() {
-    yield* pause(100, 20_000)
+    yield* pause(50, 4000)
     const how = yield* Random.nextIntBetween(0, 2)
     yield* faults.partition({ requests: (["lost", "late", "refused"] as const)[how]! })
-    yield* pause(50, 15_000)
+    yield* pause(50, 6000)
     yield* faults.heal
   }))
 
 /** Stops a process, again and again. */
 const stops = (process: Process) =>
   Effect.forever(Effect.gen(function*() {
-    yield* pause(100, 10_000)
+    yield* pause(50, 3000)
     yield* process.stop
-    yield* pause(20, 15_000)
+    yield* pause(20, 5000)
     yield* process.resume
   }))
 

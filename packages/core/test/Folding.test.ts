@@ -510,6 +510,20 @@ describe("of those that are folded", () => {
       assert.isAbove(requests.length, 2)
     }))
 
+  it.effect("the time of those who wait is not that of one who was there before them and has gone", () =>
+    Effect.gen(function*() {
+      const { kv, requests } = yield* make({ maxInFlight: 1, deadline: "5 seconds" })
+      const [, first, second] = yield* forkAll(puts(kv, 3))
+      yield* settled
+      yield* Fiber.interrupt(first!)
+      yield* TestClock.adjust("50 millis")
+      assert.strictEqual(second!.pollUnsafe(), undefined, "its deadline is far away")
+      assert.lengthOf(requests, 2, "it has waited for long enough, and is sent")
+      yield* requests[1]!.answer
+      yield* Fiber.join(second!)
+      yield* requests[0]!.answer
+    }))
+
   it.effect("a read whose deadline passes is no more than that", () =>
     Effect.gen(function*() {
       const { kv } = yield* make({ maxInFlight: 2, deadline: "1 second" })

@@ -228,7 +228,8 @@ class Folder {
     if (this.#alarm !== undefined && this.#alarm.at <= at) return
     this.#alarm?.fiber.interruptUnsafe()
     const sleep = Effect.sleep(Duration.millis(Math.max(1, Math.ceil(at - now(member)))))
-    const ring = Effect.sync(() => this.#ring(now(member)))
+    // By the clock of the alarm's own fiber: the member's may have ended by then, and one that has ended has none of its own.
+    const ring = Effect.withFiber((fiber) => Effect.sync(() => this.#ring(now({ fiber }))))
     this.#alarm = { at, fiber: Effect.runForkWith(member.fiber.context)(Effect.andThen(sleep, ring)) }
   }
 

@@ -110,6 +110,7 @@ const judge = (
   { compactedAt, counts, leftBehind, revision }: story.End
 ): ReadonlyArray<Violation.Violation> => [
   ...leftBehind.map((what): Violation.Violation => ({ kind: "LeftBehind", message: what, records: [] })),
+  ...weather === "slow" ? history.calls.flatMap(needless) : [],
   ...RevisionChecker.check(history, changes, { foreignLease: () => weather === "brutal" }).violations,
   // It takes no revision at its word. But it takes long, and what it finds the other does too, unless that is wrong.
   ...seed % 4 === 0 && story.isOrderable(seed) ? LinearizabilityChecker.check(history) : [],
@@ -119,6 +120,12 @@ const judge = (
   }),
   ...LockChecker.check(history, { changes, counts }).filter(({ kind }) => weather !== "brutal" || !isLateLoss(kind))
 ]
+
+/** Where nothing is lost, and nothing takes long, every call is answered. */
+const needless = ({ id, outcome }: History.Call): ReadonlyArray<Violation.Violation> =>
+  outcome._tag === "Failed" && ["Unavailable", "DeadlineExceeded", "Indeterminate"].includes(outcome.reason)
+    ? [{ kind: "NeedlessFailure", message: outcome.message, records: [id] }]
+    : []
 
 /** What a holder, or who is about to be one, cannot know in time when it was stopped or its lease was revoked. */
 const isLateLoss = (kind: LockChecker.Kind): boolean => kind === "OverlappingHolders" || kind === "TokenOrder"

@@ -5,6 +5,7 @@
  * carried out when it arrives: late, and unheard of by anyone.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as Departure from "@effect-kv/core/Departure"
 import * as KvError from "@effect-kv/core/KvError"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -57,13 +58,17 @@ export const open = <A, R>(
 
 const withDeadline = <A, R>(
   link: Link,
-  attempt: (isOnItsWay: Effect.Effect<void>) => Effect.Effect<A, KvError.KvError, R>,
+  attempt: (isOnItsWay: Effect.Effect<void, KvError.KvError>) => Effect.Effect<A, KvError.KvError, R>,
   atDeadline: (wasSent: boolean) => KvError.KvError
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.withFiber((fiber) => {
+    const departure = fiber.getRef(Departure.Current)
     let wasSent = false
-    const isOnItsWay = Effect.sync(() => {
+    departure?.track(() => wasSent)
+    const isOnItsWay = Effect.suspend(() => {
+      if (departure?.isCalledOff() === true) return Effect.fail(calledOff)
       wasSent = true
+      return Effect.void
     })
     return Effect.timeoutOrElse(Effect.andThen(link.leave, attempt(isOnItsWay)), {
       duration: fiber.getRef(Deadline.Deadline) ?? link.deadline,
@@ -95,7 +100,7 @@ const sendAndAwait = <A, R>(
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link,
-  isOnItsWay: Effect.Effect<void>
+  isOnItsWay: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
     if (fault.isRefused === true) return yield* Effect.fail(refused)
@@ -123,7 +128,7 @@ const readUntilAnswered = <A, R>(
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link,
-  isOnItsWay: Effect.Effect<void>
+  isOnItsWay: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
     if (fault.isRefused === true) return yield* Effect.fail(refused)
@@ -137,6 +142,8 @@ const readUntilAnswered = <A, R>(
 const none: Fault = { description: "none" }
 
 const refused = KvError.make(new KvError.Unavailable({ message: "the store is out of reach, says the test" }))
+
+const calledOff = KvError.make(new KvError.Unavailable({ message: "it was given up before it was sent" }))
 
 const closed = KvError.make(new KvError.Closed({ message: "the client was closed" }))
 

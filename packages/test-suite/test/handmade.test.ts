@@ -252,6 +252,12 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kindsOf(ended, []), [])
     assert.deepStrictEqual(kindsOf(ended, [keptAlive(lease, 5)]), ["LeaseEndedEarly"])
     assert.deepStrictEqual(kindsOf(ended, [keptAlive(lease, 10)]), ["PhantomWrite", "PhantomWrite"])
+    const revoked: History.Call = {
+      ...keptAlive(lease, 10),
+      request: { _tag: "LeaseRevoke", id: lease },
+      outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } }
+    }
+    assert.deepStrictEqual(kindsOf(ended, [revoked]), [])
     assert.include(kindsOf([...attached, gone("a", 4n)], []), "PhantomWrite")
   })
 

@@ -18,6 +18,8 @@ export class LeaseKeys {
     }
     for (const { invoked, outcome, request } of calls) {
       if (outcome._tag !== "Answered" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
+      // A revocation whose first answer was lost is told that the lease is gone, whoever ended it.
+      if (request._tag === "LeaseRevoke") continue
       this.#lastAlive.set(request.id, Math.max(this.#lastAlive.get(request.id) ?? -1, invoked.order))
     }
   }

@@ -22,6 +22,7 @@ import * as Dice from "./Dice.ts"
 import type { Entry } from "./Fault.ts"
 import type { Inflicted } from "./Inflict.ts"
 import * as Inflict from "./Inflict.ts"
+import * as Pulse from "./Pulse.ts"
 import type { Client, Stage } from "./Stage.ts"
 import * as data from "./work/data.ts"
 import * as leases from "./work/leases.ts"
@@ -54,6 +55,8 @@ export interface Round {
   readonly ended: bigint
   /** What went wrong beside what the history tells: a call that hung, a watch that fell silent, an error that may not be. */
   readonly problems: ReadonlyArray<string>
+  /** When this process could not run. */
+  readonly standstills: ReadonlyArray<Pulse.Standstill>
 }
 
 /** The workers of each client. */
@@ -84,6 +87,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const server = yield* cluster.watchFrom(first)
   const recorder = yield* Recorder.make
   const problems: Array<string> = []
+  const standstills: Array<Pulse.Standstill> = []
   let callsBeforeFaults = 0
   let stopped = false
   let snapshots: ReadonlyArray<Latest.Snapshot> = []
@@ -91,6 +95,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
 
   const inflicted = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, prefix))
+    yield* Effect.forkScoped(Pulse.feel(standstills))
     const views = yield* Effect.forEach(recorded, ({ kv }) => kv.latest(KeyRange.prefix(`${prefix}txn/`)))
     const positions = yield* openWatches(recorded, seed, problems)
     yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
@@ -130,7 +135,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const last = yield* cluster.revision
   const changes = yield* server.upTo(last)
   snapshots.forEach((snapshot, i) => problems.push(...wrongView(clients[i]!.name, snapshot, changes)))
-  return { history, changes, inflicted, callsBeforeFaults, began, ended, problems } satisfies Round
+  return { history, changes, inflicted, callsBeforeFaults, began, ended, problems, standstills } satisfies Round
 })
 
 const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, prefix: string) {

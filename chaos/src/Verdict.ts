@@ -9,7 +9,7 @@ import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
 import type { Entry, Kind } from "./Fault.ts"
-import type { Inflicted } from "./Inflict.ts"
+import * as Pulse from "./Pulse.ts"
 import type { Round } from "./Round.ts"
 import { deadlineOf, deadlines } from "./Stage.ts"
 import { isResidentKey } from "./work/leases.ts"
@@ -123,24 +123,14 @@ const grace = 1500
 const ownDeadline = 3000
 
 /** Calls that went on after their deadline; the time in which nothing could run does not count. */
-const tooLate = ({ history, inflicted }: Round): ReadonlyArray<string> =>
-  history.calls.flatMap((call) => {
-    if (call.completed === undefined) return []
-    const took = millisBetween(call.invoked.nanos, call.completed.nanos)
-    const limit = Math.max(Duration.toMillis(deadlineOf(call.client)), ownDeadline) + grace
-    if (took < limit) return []
-    return took - stalledDuring(inflicted, call.invoked.nanos, call.completed.nanos) < limit
-      ? []
-      : [`a call of ${call.client} took ${(took / 1000).toFixed(1)} s: ${call.request._tag} ${call.outcome._tag}`]
+const tooLate = ({ history, standstills }: Round): ReadonlyArray<string> =>
+  history.calls.flatMap(({ client, completed, invoked, outcome, request }) => {
+    if (completed === undefined) return []
+    const took = Number(completed.nanos - invoked.nanos) / 1e6
+    const limit = Math.max(Duration.toMillis(deadlineOf(client)), ownDeadline) + grace
+    if (took < limit || took - Pulse.within(standstills, invoked.nanos, completed.nanos) < limit) return []
+    return [`a call of ${client} took ${(took / 1000).toFixed(1)} s: ${request._tag} ${outcome._tag}`]
   })
-
-const stalledDuring = (inflicted: ReadonlyArray<Inflicted>, from: bigint, to: bigint): number =>
-  inflicted.reduce((sum, { began, ended, fault }) => {
-    if (fault.kind !== "stall") return sum
-    return sum + Math.max(0, millisBetween(began > from ? began : from, ended < to ? ended : to))
-  }, 0)
-
-const millisBetween = (from: bigint, to: bigint): number => Number(to - from) / 1e6
 
 /** How soon after a fault all is there again, in milliseconds. */
 const recoversWithin = 5000

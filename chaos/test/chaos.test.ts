@@ -93,7 +93,8 @@ describe("the harness", () => {
       callsBeforeFaults: 0,
       began: 0n,
       ended: 20_000_000_000n,
-      problems: []
+      problems: [],
+      standstills: []
     }
     const { violations } = Verdict.judge({ schedule, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
     assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 3, violations.join("\n"))

@@ -70,7 +70,7 @@ const follow = Effect.fnUntraced(function*(fleet: Fleet, print: Printer.Printer)
     if (message._tag === "Holds" && report.holds.length === fatalHold) {
       yield* fleet.kill(message.worker)
       Report.recordKill(report, message.token, yield* Clock.currentTimeMillis)
-      yield* print.event(message.worker, "KILLED while it holds the lock")
+      yield* print.event(message.worker, "KILLED while it holds the lock; the others wait for its lease to end")
     }
   }
   return report

@@ -12,7 +12,8 @@ import * as Scope from "effect/Scope"
 export type Afterwards = (f: () => void) => () => void
 
 interface Task {
-  readonly due: number
+  /** By the monotonic clock, in nanoseconds: whole numbers, so that a sleep is never for the rest of a rounding. */
+  readonly due: bigint
   f: (() => void) | undefined
 }
 
@@ -23,17 +24,15 @@ export const make = Effect.fnUntraced(function*(
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
   const scope = yield* Effect.scope
-  const millis = Duration.toMillis(delay)
+  const nanos = Duration.toNanosUnsafe(delay)
   let tasks: Array<Task> = []
   let sleeper: Fiber.Fiber<void> | undefined
   yield* Scope.addFinalizer(scope, Effect.sync(() => sleeper?.interruptUnsafe()))
 
-  const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
-
   const sleep = Effect.gen(function*() {
     for (let next = tasks[0]; next !== undefined; next = tasks.find((task) => task.f !== undefined)) {
-      yield* Effect.sleep(Math.max(0, next.due - now()))
-      const time = now()
+      yield* Effect.sleep(Math.ceil(Number(next.due - clock.monotonicTimeNanosUnsafe()) / 1_000_000))
+      const time = clock.monotonicTimeNanosUnsafe()
       const due = tasks.filter((task) => task.due <= time)
       tasks = tasks.slice(due.length)
       for (const { f } of due) f?.()
@@ -42,7 +41,7 @@ export const make = Effect.fnUntraced(function*(
   })
 
   return (f) => {
-    const task: Task = { due: now() + millis, f }
+    const task: Task = { due: clock.monotonicTimeNanosUnsafe() + nanos, f }
     tasks.push(task)
     if (scope.state._tag !== "Closed") sleeper ??= Effect.runForkWith(context)(sleep)
     return () => {

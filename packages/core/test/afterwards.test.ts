@@ -1,0 +1,64 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
+import * as afterwards from "../src/internal/afterwards.ts"
+
+const open = Effect.gen(function*() {
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const after = yield* Scope.provide(afterwards.make(Duration.millis(200)), scope)
+  const called: Array<string> = []
+  return { scope, called, add: (name: string) => after(() => called.push(name)) }
+})
+
+describe("afterwards", () => {
+  it.effect("each is called when its time has come, in order, and not before", () =>
+    Effect.gen(function*() {
+      const { add, called } = yield* open
+      add("a")
+      yield* TestClock.adjust("199 millis")
+      add("b")
+      assert.deepStrictEqual(called, [])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(called, ["a"])
+      yield* TestClock.adjust("199 millis")
+      assert.deepStrictEqual(called, ["a", "b"])
+      add("c")
+      yield* TestClock.adjust("200 millis")
+      assert.deepStrictEqual(called, ["a", "b", "c"])
+    }))
+
+  it.effect("what is called off is not called, and keeps nobody else waiting", () =>
+    Effect.gen(function*() {
+      const { add, called } = yield* open
+      const callOff = add("a")
+      yield* TestClock.adjust("100 millis")
+      add("b")
+      callOff()
+      yield* TestClock.adjust("200 millis")
+      assert.deepStrictEqual(called, ["b"])
+    }))
+
+  it.effect("whatever fractions of a millisecond the clock shows", () =>
+    Effect.gen(function*() {
+      const { add, called } = yield* open
+      for (let i = 0; i < 50; i++) {
+        yield* TestClock.adjust(Duration.nanos(1_234_567n))
+        add("a")
+      }
+      yield* TestClock.adjust("201 millis")
+      assert.strictEqual(called.length, 50)
+    }))
+
+  it.effect("nothing is called once the scope is closed", () =>
+    Effect.gen(function*() {
+      const { add, called, scope } = yield* open
+      add("a")
+      yield* Scope.close(scope, Exit.void)
+      add("b")
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(called, [])
+    }))
+})

@@ -53,7 +53,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         let kills = 0
         yield* Effect.gen(function*() {
           while ((yield* accepted(kv)).length < 20) yield* Effect.sleep("20 millis")
-        }).pipe(Effect.timeout("20 seconds"))
+        }).pipe(Effect.timeout("60 seconds"))
 
         while (Date.now() < end) {
           yield* Effect.sleep(yield* Random.nextIntBetween(50, 500))
@@ -84,7 +84,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           while ((yield* cluster.etcdctl(["lease", "list"])).trim() !== "found 0 leases") {
             yield* Effect.sleep("100 millis")
           }
-        }).pipe(Effect.timeout("10 seconds"))
+        }).pipe(Effect.timeout("30 seconds"))
         assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 0)
         assert.deepStrictEqual(yield* Effect.provideService(DistLock.holder(name), Kv.Kv, kv), Option.none())
         const lost = everyone.flatMap((worker) => worker.lines).filter((line) => line._tag === "Ended").length
@@ -92,6 +92,6 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           `${increments.length} increments in ${seconds} s; ${stops} stops, ${kills} kills, ${lost} holds or waits lost`
         )
       }),
-    (seconds + 60) * 1000
+    (seconds + 120) * 1000
   )
 })

@@ -69,6 +69,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           const applied = counts.get(`v${i}`) ?? 0
           if (Exit.isSuccess(exit)) return assert.strictEqual(applied, 1)
           const error = Option.getOrThrow(Exit.findErrorOption(exit))
+          // Where the machine is slow there may be no connection for long enough to send anything.
+          if (error.outcome === "NotApplied") return assert.strictEqual(applied, 0, error.message)
           assert.strictEqual(error.reason._tag, "Indeterminate", error.message)
           assert.isAtMost(applied, 1)
           indeterminate += 1

@@ -775,7 +775,15 @@ const assemble = (
       etcdctl(["get", "any", "--keys-only", "-w", "json"]),
       (text) => Effect.map(decodeHeader(text), ({ header }) => BigInt(header.revision))
     ),
-    compact: (revision) => Effect.asVoid(etcdctl(["compact", String(revision), "--physical"])),
+    compact: (revision) =>
+      etcdctl(["compact", String(revision), "--physical"]).pipe(
+        Effect.asVoid,
+        // etcdctl asks again where the answer takes long, and is told then that it has been done.
+        Effect.catchIf(
+          (error) => error.message.includes("required revision has been compacted"),
+          () => Effect.void
+        )
+      ),
     defragment: Effect.suspend(() =>
       Effect.forEach(answering(), (member) => etcdctl(["defrag"], { endpoint: member.endpoint }), { discard: true })
     ),

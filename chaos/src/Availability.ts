@@ -14,7 +14,7 @@ export type Service = typeof services[number]
 
 /** Of one kind of fault. In milliseconds; absent where it was not seen. */
 export interface Outage extends Partial<Readonly<Record<Service, number>>> {
-  /** The longest time that a client was without any answer while a fault of this kind was on, or from it on. */
+  /** The longest time that a client was without any answer since such a fault had begun, until one came after its end. */
   readonly longest: number
 }
 
@@ -97,7 +97,8 @@ const firstAfter = (
 const longestGap = (times: ReadonlyArray<bigint>, { began, ended }: Inflicted): number => {
   let longest = 0
   for (let i = Math.max(1, placeAfter(times, began)); i < times.length; i++) {
-    longest = Math.max(longest, toMillis(times[i]! - times[i - 1]!))
+    const since = times[i - 1]! > began ? times[i - 1]! : began
+    longest = Math.max(longest, toMillis(times[i]! - since))
     if (times[i]! > ended) break
   }
   return longest

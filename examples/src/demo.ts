@@ -98,9 +98,13 @@ const tour = Effect.fnUntraced(function*(print: Printer.Printer) {
   yield* row("delete", "everything under tour/", `${deleted.deleted} keys`)
 })
 
-/** How many workers there are to be: from 2 to as many as have names. */
-const fleetNames = (given: string | undefined): ReadonlyArray<string> =>
-  names.slice(0, Math.max(2, Number.parseInt(given ?? "5", 10) || 0))
+/** The workers there are to be. */
+const fleetNames = (given: string): Effect.Effect<ReadonlyArray<string>, Error> => {
+  const count = Number(given)
+  return Number.isInteger(count) && count >= 2 && count <= names.length
+    ? Effect.succeed(names.slice(0, count))
+    : Effect.fail(new Error(`--processes takes a number from 2 to ${names.length}, not ${given}`))
+}
 
 const main = Effect.gen(function*() {
   if (args.worker !== undefined) {
@@ -108,8 +112,8 @@ const main = Effect.gen(function*() {
   }
   const namespace = Store.freshNamespace()
   const fleet = args.processes === undefined
-    ? yield* Fibers.make(fleetNames(undefined), namespace)
-    : yield* Processes.make(fleetNames(args.processes), namespace)
+    ? yield* Fibers.make(names.slice(0, 5), namespace)
+    : yield* Processes.make(yield* fleetNames(args.processes), namespace)
   yield* Effect.provide(coordinate(fleet), Store.layer(namespace))
 }).pipe(
   Effect.scoped,

@@ -18,13 +18,18 @@ export const save = ({ round, schedule, ...rest }: Case, name: string): Effect.E
     const path = Path.join(folder, name)
     const write = (file: string, text: string) => Fs.writeFileSync(Path.join(path, file), text)
     const { changes, history, inflicted, ...times } = round
+    // What an earlier run left here is none of this one's.
+    Fs.rmSync(path, { recursive: true, force: true })
     Fs.mkdirSync(path, { recursive: true })
-    write("clients.jsonl", History.toText(history))
+    for (const [i, part] of partsOf(history).entries()) write(`clients-${i}.jsonl`, History.toText(part))
     write("server.jsonl", lines(changes.map(({ valueBytes: _, ...change }) => change)))
     write("faults.jsonl", lines(inflicted))
     write("round.jsonl", lines([{ ...rest, ...times, schedule }]))
     return path
-  })
+  }).pipe(
+    // What was found is told all the same.
+    Effect.catchDefect((defect) => Effect.succeed(`no file, since it could not be saved: ${String(defect)}`))
+  )
 
 /** What was saved at a path. */
 export const load = Effect.fnUntraced(function*(path: string) {
@@ -33,7 +38,7 @@ export const load = Effect.fnUntraced(function*(path: string) {
       try: () => Fs.readFileSync(Path.join(path, file), "utf8"),
       catch: (cause) => new Error(`there is no saved round at ${path}`, { cause })
     })
-  const history = yield* History.fromText(yield* read("clients.jsonl"))
+  const history = yield* loadParts(path)
   const changes = parsed<Omit<EtcdCluster.HistoryEvent, "valueBytes">>(yield* read("server.jsonl"))
   const inflicted = parsed<Inflicted>(yield* read("faults.jsonl"))
   const [rest] = parsed<Omit<Case, "round"> & Omit<Case["round"], "history" | "changes" | "inflicted">>(
@@ -47,6 +52,38 @@ export const load = Effect.fnUntraced(function*(path: string) {
     changes: changes.map((change) => ({ ...change, valueBytes: new TextEncoder().encode(change.value) }))
   }
   return { compactedAt, evicted, prefix, schedule, round } satisfies Case
+})
+
+/** A long history is more than fits into one string. */
+const partsOf = (history: History.History): ReadonlyArray<History.History> => {
+  const parts: Array<History.History> = [{ ...history, calls: [], watches: [] }]
+  for (let i = 0; i < history.calls.length; i += callsInPart) {
+    parts.push({ ...History.empty, calls: history.calls.slice(i, i + callsInPart) })
+  }
+  for (const watch of history.watches) {
+    const last = parts[parts.length - 1]!
+    const events = watch.batches.length + last.watches.reduce((sum, { batches }) => sum + batches.length, 0)
+    if (events > batchesInPart) parts.push({ ...History.empty, watches: [watch] })
+    else parts[parts.length - 1] = { ...last, watches: [...last.watches, watch] }
+  }
+  return parts
+}
+
+const callsInPart = 50_000
+const batchesInPart = 20_000
+
+const loadParts = Effect.fnUntraced(function*(path: string) {
+  let history = History.empty
+  for (let i = 0; Fs.existsSync(Path.join(path, `clients-${i}.jsonl`)); i++) {
+    const part = yield* History.fromText(Fs.readFileSync(Path.join(path, `clients-${i}.jsonl`), "utf8"))
+    history = {
+      calls: [...history.calls, ...part.calls],
+      watches: [...history.watches, ...part.watches],
+      holdings: [...history.holdings, ...part.holdings],
+      effects: [...history.effects, ...part.effects]
+    }
+  }
+  return history
 })
 
 const lines = (values: ReadonlyArray<unknown>): string =>

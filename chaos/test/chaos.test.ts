@@ -2,14 +2,18 @@
  * Short runs of the harness, so that every change of the library meets a cluster that fails; `npm run chaos` is the long
  * one. What is found is printed, with the seed to find it again.
  */
+import * as Op from "@effect-kv/core/Op"
+import * as History from "@effect-kv/test-suite/History"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
 import * as Dice from "../src/Dice.ts"
 import type { Kind } from "../src/Fault.ts"
 import { kinds } from "../src/Fault.ts"
 import * as Options from "../src/Options.ts"
 import * as Report from "../src/Report.ts"
 import * as Run from "../src/Run.ts"
+import * as Saved from "../src/Saved.ts"
 import * as Schedule from "../src/Schedule.ts"
 import * as Verdict from "../src/Verdict.ts"
 
@@ -99,6 +103,37 @@ describe("the harness", () => {
     const { violations } = Verdict.judge({ schedule, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
     assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 3, violations.join("\n"))
   })
+
+  it.effect("judges a round that was saved as it judged the round", () =>
+    Effect.gen(function*() {
+      const moment = (order: number) => ({ order, nanos: BigInt(order) })
+      const call: History.Call = {
+        _tag: "Call",
+        id: 0,
+        client: "c1",
+        request: { _tag: "Execute", op: Op.put("r/register/0", "1") },
+        invoked: moment(0),
+        completed: moment(1),
+        outcome: { _tag: "Answered", answer: { _tag: "Put", revision: 2n } }
+      }
+      const round = {
+        history: { ...History.empty, calls: [call] },
+        changes: [],
+        inflicted: [],
+        callsBeforeFaults: 0,
+        began: 0n,
+        ended: 10_000_000_000n,
+        problems: ["something"],
+        standstills: []
+      }
+      const subject: Verdict.Case = { schedule: [], round, prefix: "r/", compactedAt: 0n, evicted: [7n] }
+      const path = yield* Saved.save(subject, `test-${process.pid}`)
+      yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(path, { recursive: true })))
+      const loaded = yield* Saved.load(path)
+      assert.deepStrictEqual(loaded, subject)
+      assert.deepStrictEqual(Verdict.judge(loaded), Verdict.judge(subject))
+      assert.isTrue(Verdict.judge(loaded).violations.some((violation) => violation.startsWith("UnknownRevision")))
+    }))
 
   it("refuses options it does not know, and says which there are", () => {
     assert.isString(Options.parse(["--seconds", "1"]))

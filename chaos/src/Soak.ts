@@ -68,7 +68,11 @@ export const run = Effect.fnUntraced(function*(
         `round ${laps.length}: ${lap.measured.calls} operations, heap ${mega(heap)}, resident ${mega(resident)}`
       )
       const left = yield* Resources.whenSettled(stage, fibers, limits, ["leases", "watches", "keys"])
-      violations.push(...Resources.excess(left, limits, ["leases", "watches", "keys"]))
+      violations.push(
+        ...Resources.excess(left, limits, ["leases", "watches", "keys"]).map((excess) =>
+          `left after round ${laps.length}: ${excess}`
+        )
+      )
     }
   }).pipe(Effect.scoped, fibers.within)
 
@@ -118,7 +122,7 @@ const oneLap = Effect.fnUntraced(function*(
         unknown: unknown.applied + unknown.notApplied + unknown.leases
       }))
     }
-  )
+  ).pipe(Effect.scoped)
   // What waits to be finalized is there for another turn.
   yield* Effect.sleep("500 millis")
   yield* collectGarbage

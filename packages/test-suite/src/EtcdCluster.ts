@@ -776,7 +776,7 @@ const assemble = (
       (text) => Effect.map(decodeHeader(text), ({ header }) => BigInt(header.revision))
     ),
     compact: (revision) =>
-      etcdctl(["compact", String(revision), "--physical"]).pipe(
+      etcdctl(["compact", String(revision), "--physical", "--command-timeout=60s"]).pipe(
         Effect.asVoid,
         // etcdctl asks again where the answer takes long, and is told then that it has been done.
         Effect.catchIf(

@@ -48,6 +48,11 @@ export const format = (summary: Summary): string => {
         `${unknown} (${(unknown / Math.max(1, summary.calls) * 100).toFixed(2)} %): ${applied} applied, ` +
         `${notApplied} not, ${leases} of leases`
       ],
+      ...(verdict.revokedByDeposed === 0
+        ? []
+        : [
+          ["ended by etcd", `${verdict.revokedByDeposed} leases, by a leader that was deposed (etcd 15247)`] as const
+        ]),
       ["faults", integer(total)]
     ]),
     ...faultTable(summary),

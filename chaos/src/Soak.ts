@@ -25,6 +25,8 @@ export interface Lap {
   readonly calls: number
   readonly faults: ReadonlyMap<Kind, number>
   readonly unknown: number
+  /** Leases that etcd ended too early. */
+  readonly revokedByDeposed: number
   /** After the round's history was forgotten and garbage collected, in bytes. */
   readonly heap: number
   readonly resident: number
@@ -112,11 +114,12 @@ const oneLap = Effect.fnUntraced(function*(
         compactedAt: stage.compactedAt,
         evicted: [...stage.evicted]
       }
-      const { unknown, violations } = Verdict.judge(subject)
+      const { revokedByDeposed, unknown, violations } = Verdict.judge(subject)
       const saved = violations.length > 0 ? Saved.save(subject, `soak-seed-${seed}`) : Effect.undefined
       return Effect.map(saved, (saved) => ({
         saved,
         violations,
+        revokedByDeposed,
         calls: round.history.calls.length,
         faults: Run.countKinds(round.inflicted),
         unknown: unknown.applied + unknown.notApplied + unknown.leases
@@ -128,8 +131,9 @@ const oneLap = Effect.fnUntraced(function*(
   yield* collectGarbage
   const { heapUsed, rss } = process.memoryUsage()
   const { saved, violations, ...counted } = summary
+  if (saved !== undefined) yield* progress(`${violations.length} violations; the history is in ${saved}`)
   return {
-    violations: saved === undefined ? violations : [...violations, `the history is in ${saved}`],
+    violations,
     measured: { ...counted, heap: heapUsed, resident: rss }
   }
 })
@@ -172,6 +176,7 @@ export const format = ({ laps, left, seconds, title, violations }: Soak): string
     `  heap after each round: ${laps.map(({ heap }) => mega(heap)).join(", ")}`,
     `  resident after each round: ${laps.map(({ resident }) => mega(resident)).join(", ")}`,
     `  growth of the heap: ${growth === undefined ? "not known of so few rounds" : mega(growth)}`,
+    `  leases that a deposed leader revoked: ${laps.reduce((sum, lap) => sum + lap.revokedByDeposed, 0)}`,
     `  left: ${Resources.format(left)}`,
     `violations: ${violations.length}`
   ].join("\n")

@@ -8,6 +8,7 @@ import * as Violation from "@effect-kv/test-suite/Violation"
 import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
+import * as DeposedLeader from "./DeposedLeader.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Pulse from "./Pulse.ts"
 import type { Round } from "./Round.ts"
@@ -26,6 +27,8 @@ export interface Verdict {
     /** Grants and revocations of leases: the history of the data does not tell. */
     readonly leases: number
   }
+  /** Leases that etcd ended too early, by its own count: see `DeposedLeader.ts`. */
+  readonly revokedByDeposed: number
   /** Increments that were accepted under locks, and what the counters show in the end. */
   readonly increments: { readonly accepted: number; readonly unknown: number; readonly counted: number }
 }
@@ -47,10 +50,14 @@ export const judge = ({ compactedAt, evicted, prefix, round, schedule }: Case): 
   const { changes, history, problems } = round
   const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
   const counts = countsOf(round, prefix)
+  const revoked = DeposedLeader.revokedLeases(revisions.violations, history, round.inflicted)
+  const isRevoked = (violation: RevisionChecker.Violation) =>
+    violation.lease !== undefined && revoked.has(violation.lease)
+  const ended = new Set([...evicted, ...revoked])
   const found = [
-    ...revisions.violations,
+    ...revisions.violations.filter((violation) => !isRevoked(violation)),
     ...WatchChecker.check(history, changes, { compactedAt }),
-    ...LockChecker.check(history, { changes, counts }).filter((violation) => !isExcused(violation, round))
+    ...LockChecker.check(history, { changes, counts }).filter((violation) => !isExcused(violation, round, ended))
   ]
   const effects = (outcome: History.FencedEffect["outcome"]) =>
     history.effects.filter((effect) => effect.outcome === outcome).length
@@ -63,6 +70,7 @@ export const judge = ({ compactedAt, evicted, prefix, round, schedule }: Case): 
       ...missingRecoveries(round),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
+    revokedByDeposed: revoked.size,
     unknown: {
       applied: revisions.unknown.applied.length,
       notApplied: revisions.unknown.notApplied.length,
@@ -103,17 +111,21 @@ const voids = (schedule: ReadonlyArray<Entry>, round: Round): ReadonlyArray<stri
 }
 
 /**
- * Whose lease an operator ends learns of it a moment after the store gave its lock away. Between the two it believes to
- * hold it, and only the fence protects, which is judged all the same.
+ * Whose lease an operator or a deposed leader ends learns of it a moment after the store gave its lock away. Between the
+ * two it believes to hold it, and only the fence protects, which is judged all the same.
  */
-const isExcused = (violation: Violation.Violation, { history, inflicted }: Round): boolean => {
+const isExcused = (
+  violation: Violation.Violation,
+  { changes, history }: Round,
+  ended: ReadonlySet<bigint>
+): boolean => {
   if (violation.kind !== "OverlappingHolders" && violation.kind !== "TokenOrder") return false
-  const moments = history.holdings.filter((holding) => violation.records.includes(holding.id)).map((holding) =>
-    holding.acquired.nanos
-  )
-  return inflicted.some(({ began, ended, fault }) =>
-    fault.kind === "evict" && moments.some((at) => at > began && at < ended + 3_000_000_000n)
-  )
+  const [first] = history.holdings.filter((holding) => violation.records.includes(holding.id))
+    .toSorted((a, b) => a.token < b.token ? -1 : 1)
+  if (first === undefined) return false
+  // The token of a holder is the revision of its key, which hangs on its lease.
+  const own = changes.find((change) => change.modRevision === first.token && change.key.startsWith(`${first.lock}/`))
+  return own !== undefined && ended.has(own.lease)
 }
 
 /** How much later than its deadline a call may end, on a machine that does other things as well. */

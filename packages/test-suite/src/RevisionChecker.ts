@@ -99,7 +99,8 @@ export const check = (
   const report = (violation: Violation) => violations.push(violation)
   const calls = history.calls.filter(History.isOpCall)
   const sights = new Sights(history)
-  const groups = new Map<bigint, attribution.Group>()
+  /** Of each revision, the calls that were told they made it. */
+  const writers = new Map<bigint, Array<attribution.Answered>>()
 
   for (const call of calls) {
     const response = responseOf(call)
@@ -130,14 +131,22 @@ export const check = (
         })
       }
     }
-    if (isWriter) attribution.groupAt(groups, revision).writers.push({ call, response })
-    else {
-      const store = { view: timeline.at(revision), at: (past: bigint) => timeline.at(past), writeRevision: undefined }
-      const [effect] = carryOut(store, call.request.op, response)
-      if (effect?._tag === "Done") continue
-      // It may have been answered in the middle of a transaction of several calls.
-      attribution.groupAt(groups, revision).readers.push({ call, response, problem: effect?.message ?? "" })
+    if (isWriter) {
+      const sharing = writers.get(revision)
+      if (sharing === undefined) writers.set(revision, [{ call, response }])
+      else sharing.push({ call, response })
+      continue
     }
+    // Nobody may see the middle of a revision: who watches from the next one on would miss the rest of it.
+    const store = { view: timeline.at(revision), at: (past: bigint) => timeline.at(past), writeRevision: undefined }
+    const [effect] = carryOut(store, call.request.op, response)
+    if (effect?._tag !== "Mismatch") continue
+    report({
+      kind: "WrongAnswer",
+      message: `${showCall(call)} was answered at revision ${revision}: ${effect.message}`,
+      records: [call.id],
+      revision
+    })
   }
 
   const unknown = calls.filter((call) => History.isUnknown(call) && Op.isWrite(call.request.op))
@@ -151,11 +160,11 @@ export const check = (
     options.foreign
   )
   for (let revision = timeline.first; revision <= timeline.last; revision++) {
-    const group = groups.get(revision) ?? { writers: [], readers: [] }
-    const found = suspects.attribute(revision, group)
+    const answered = writers.get(revision) ?? []
+    const found = suspects.attribute(revision, answered)
     found.violations.forEach(report)
     if (found.violations.length > 0) continue
-    explain(timeline, revision, group, found, options.budget ?? 100_000).forEach(report)
+    explain(timeline, revision, answered, found, options.budget ?? 100_000).forEach(report)
   }
   const isForeignLease = options.foreignLease ?? (() => false)
   earlyEnds(history.calls, suspects.leaseEnds.filter(({ lease }) => !isForeignLease(lease)), sights).forEach(report)

@@ -9,6 +9,7 @@ import * as Violation from "@effect-kv/test-suite/Violation"
 import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as ofAnswers from "./corruptions/ofAnswers.ts"
 import * as ofLocks from "./corruptions/ofLocks.ts"
 import * as ofOrders from "./corruptions/ofOrders.ts"
 import * as ofRevisions from "./corruptions/ofRevisions.ts"
@@ -69,7 +70,7 @@ const noticesAll = (
 
 noticesAll(
   "the checker by revision",
-  ofRevisions.corruptions,
+  [...ofRevisions.corruptions, ...ofAnswers.corruptions],
   mixed,
   ({ changes, history }) => RevisionChecker.check(history, changes).violations
 )

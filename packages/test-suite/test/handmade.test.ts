@@ -261,6 +261,88 @@ describe("RevisionChecker", () => {
     assert.include(kindsOf([...attached, gone("a", 4n)], []), "PhantomWrite")
   })
 
+  it("takes nothing for the end of a lease that is part of a write", () => {
+    const attached = { ...row("a", "1", 2n), lease: 7n }
+    const put7 = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
+    const { violations } = check(
+      [written(attached), written(row("b", "1", 3n)), gone("a", 3n)],
+      put7,
+      [[2, 3], Op.put("b", "1"), put(3n)]
+    )
+    assert.deepStrictEqual(kinds(violations), ["PhantomWrite"])
+  })
+
+  it("knows the end of a lease though others may delete some of its keys", () => {
+    const lease = 7n
+    const changes = [
+      ...["a", "theirs"].map((key, i) => written({ ...row(key, "1", BigInt(i + 2)), lease })),
+      gone("a", 4n),
+      gone("theirs", 4n)
+    ]
+    const mine = history([[0, 1], Op.put("a", "1", { lease }), put(2n)], [
+      [2, 3],
+      Op.put("theirs", "1", { lease }),
+      put(3n)
+    ])
+    const foreign = (key: string) => key === "theirs"
+    assert.deepStrictEqual(RevisionChecker.check(mine, changes, { foreign }).violations, [])
+  })
+
+  it("lets a lease end, and one of the same id be granted after it", () => {
+    const lease = 7n
+    const grant = (id: number, order: number): History.Call => ({
+      ...keptAlive(lease, order),
+      id,
+      request: { _tag: "LeaseGrant", ttlMillis: 1000, id: lease }
+    })
+    const { calls } = history(
+      [[2, 3], Op.put("a", "1", { lease }), put(2n)],
+      [[4, 5], Op.get("a"), read(3n)],
+      [[8, 9], Op.put("a", "2", { lease }), put(4n)]
+    )
+    const ended = [
+      written({ ...row("a", "1", 2n), lease }),
+      gone("a", 3n),
+      written({ ...row("a", "2", 4n), lease })
+    ]
+    const at = (order: number, call: History.Call): History.Call => ({
+      ...call,
+      invoked: { order, nanos: BigInt(order) * 1_000_000_000n },
+      completed: { order: order + 1, nanos: BigInt(order) * 1_000_000_000n }
+    })
+    const all = [grant(10, 0), ...calls, grant(11, 6)].map((call) => at(call.invoked.order, call))
+    assert.deepStrictEqual(RevisionChecker.check({ ...History.empty, calls: all }, ended).violations, [])
+  })
+
+  it("does not let a read see the middle of a revision, nor what was before it", () => {
+    const a = [[0, 9], Op.put("a", "1"), put(2n)] as const
+    const b = [[0, 9], Op.put("b", "1"), put(2n)] as const
+    const shared = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
+    const middle = read(2n, row("a", "1", 2n))
+    assert.deepStrictEqual(kinds(check(shared, a, b, [[1, 2], Op.range(KeyRange.all), middle]).violations), [
+      "WrongAnswer"
+    ])
+    const lease = 7n
+    const attached = { ...row("a", "1", 2n), lease }
+    const ended = check(
+      [written(attached), gone("a", 3n)],
+      [[0, 1], Op.put("a", "1", { lease }), put(2n)],
+      [[2, 3], Op.get("a"), read(3n, attached)]
+    )
+    assert.deepStrictEqual(kinds(ended.violations), ["WrongAnswer"])
+  })
+
+  it("knows that a read of keys alone has no values, and that nothing of the future can be read", () => {
+    const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
+    const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[4, 9], Op.put("a", "2"), put(3n)]] as const
+    const kindsOf = (op: Op.Op, answer: History.Response) =>
+      kinds(check(changes, ...puts, [[2, 8], op, answer]).violations)
+    assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "", 2n))), [])
+    assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "1", 2n))), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 2n }), read(3n, row("a", "1", 2n))), [])
+    assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 3n }), read(2n, row("a", "2", 3n, 2, 2n))), ["WrongAnswer"])
+  })
+
   it("lets others write what is theirs", () => {
     const changes = [written(row("theirs", "1", 2n))]
     assert.deepStrictEqual(kinds(check(changes).violations), ["PhantomWrite"])

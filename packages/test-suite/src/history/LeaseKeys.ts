@@ -1,7 +1,7 @@
 /**
  * The keys attached to each lease, revision by revision: what the end of a lease deletes.
  */
-import type * as History from "../History.ts"
+import * as History from "../History.ts"
 import type { Step, Timeline } from "./Timeline.ts"
 
 export class LeaseKeys {
@@ -11,12 +11,17 @@ export class LeaseKeys {
 
   /** Of each lease, the place in the order of the last call that found it alive, when that was invoked. */
   readonly #lastAlive = new Map<bigint, number>()
+  /** How often a lease of an id was granted, or may have been. */
+  readonly #grants = new Map<bigint, number>()
 
   constructor(timeline: Timeline, calls: ReadonlyArray<History.Call>) {
     for (const { after, revision } of timeline.stepsAfter(timeline.first)) {
       if (after !== undefined && after.lease !== 0n) this.#lastUse.set(after.lease, revision)
     }
-    for (const { invoked, outcome, request } of calls) {
+    for (const call of calls) {
+      const { invoked, outcome, request } = call
+      const id = request._tag === "LeaseGrant" ? grantedId(call) : undefined
+      if (id !== undefined) this.#grants.set(id, (this.#grants.get(id) ?? 0) + 1)
       if (outcome._tag !== "Answered" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
       // A revocation whose first answer was lost is told that the lease is gone, whoever ended it.
       if (request._tag === "LeaseRevoke") continue
@@ -26,15 +31,15 @@ export class LeaseKeys {
 
   /**
    * The lease whose end does what the changes are, which were seen at a moment: all its keys are deleted, it is not used any
-   * more, and nobody found it alive later.
+   * more, and nobody found it alive later; unless another of its id was granted.
    */
   endedBy(steps: ReadonlyArray<Step>, seenAt: number | undefined): bigint | undefined {
     const lease = steps[0]?.before?.lease ?? 0n
     const keys = this.#keys.get(lease)
     const isEnd = lease !== 0n && keys !== undefined && keys.size === steps.length &&
       steps.every((step) => step.after === undefined && keys.has(step.key)) &&
-      this.#lastUse.get(lease)! < steps[0]!.revision &&
-      (seenAt === undefined || (this.#lastAlive.get(lease) ?? -1) < seenAt)
+      ((this.#grants.get(lease) ?? 0) > 1 || this.#lastUse.get(lease)! < steps[0]!.revision &&
+          (seenAt === undefined || (this.#lastAlive.get(lease) ?? -1) < seenAt))
     return isEnd ? lease : undefined
   }
 
@@ -47,4 +52,11 @@ export class LeaseKeys {
       this.#keys.set(after.lease, keys.add(key))
     }
   }
+}
+
+/** The id of the lease that was granted, or that may have been. */
+const grantedId = (call: History.Call): bigint | undefined => {
+  const { outcome, request } = call
+  if (outcome._tag === "Answered") return outcome.answer._tag === "Lease" ? outcome.answer.id : undefined
+  return request._tag === "LeaseGrant" && History.isUnknown(call) ? request.id : undefined
 }

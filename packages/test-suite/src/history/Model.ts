@@ -137,11 +137,16 @@ class Run {
   }
 
   #range(op: Op.Range, response: Extract<History.Response, { _tag: "Range" }>): string | undefined {
+    if (op.revision !== undefined && op.revision > response.revision) {
+      return `it read revision ${op.revision}, and the store was at ${response.revision}`
+    }
     const view = op.revision === undefined ? this.#view : this.#store.at(op.revision)
     if (view === undefined) return undefined
     const rows = view.within(op.range)
     if (response.count !== rows.length) return `the range holds ${rows.length} keys, and it counted ${response.count}`
-    if (op.countOnly === true) return wrongRows("read", [], response.entries)
+    if (op.countOnly === true) {
+      return response.more ? "it only counted, and said more: true" : wrongRows("read", [], response.entries)
+    }
     const kept = filtered(op, rows)
     if (kept === undefined) return undefined
     const limit = op.limit ?? kept.length

@@ -25,19 +25,6 @@ export interface Answered {
   readonly response: History.Response
 }
 
-/** The calls that took effect at one revision, as far as they were answered. */
-export interface Group {
-  readonly writers: Array<Answered>
-  /** Calls that only read, whose answers are not right for the store after the revision; and how not. */
-  readonly readers: Array<Answered & { readonly problem: string }>
-}
-
-export const groupAt = (groups: Map<bigint, Group>, revision: bigint): Group => {
-  const group = groups.get(revision) ?? { writers: [], readers: [] }
-  groups.set(revision, group)
-  return group
-}
-
 /** A lease has ended at a revision. */
 export interface LeaseEnd {
   readonly lease: bigint
@@ -92,11 +79,11 @@ export class Suspects {
   }
 
   /** To be called for each revision in turn. */
-  attribute(revision: bigint, group: Group): Attribution {
+  attribute(revision: bigint, answered: ReadonlyArray<Answered>): Attribution {
     const steps = this.#timeline.stepsAt(revision)
     const claims = new Map<string, History.OpCall>()
     // Who deletes ranges comes last: which keys were left for it depends on what the others did.
-    const writers = group.writers.toSorted((a, b) =>
+    const writers = answered.toSorted((a, b) =>
       deletesOf(a.call.request.op).length - deletesOf(b.call.request.op).length
     )
     const violations = writers.flatMap(({ call, response }) =>
@@ -105,7 +92,8 @@ export class Suspects {
     const left = steps.filter((step) =>
       !claims.has(step.key) && !this.#isForeign(step.key, step.after === undefined ? "delete" : "put")
     )
-    const lease = this.#leases.endedBy(left, this.#sights.of(revision)?.at.order)
+    // A lease ends in a revision of its own.
+    const lease = claims.size > 0 ? undefined : this.#leases.endedBy(steps, this.#sights.of(revision)?.at.order)
     const culprits = this.#culprits(revision, left, { tries: maxTries })
     // Where it can have been both, the end of the lease is the one that does not use up a call.
     const { calls: unknown, unexplained } = lease === undefined ? culprits : { calls: [], unexplained: [] }

@@ -1,12 +1,12 @@
 /**
- * Puts the calls that took effect at one revision in an order that explains all their answers.
+ * Puts the calls that made one revision in an order that explains all their answers.
  *
  * Mostly there is one. There are more where calls were folded into one transaction, or where the store has done so: they
  * share its revision, and all of them must have been under way at the same time.
  */
 import type * as History from "../History.ts"
 import type { Violation } from "../RevisionChecker.ts"
-import { type Attribution, type Group, isWrite } from "./attribution.ts"
+import { type Answered, type Attribution, isWrite } from "./attribution.ts"
 import { carryOut, type Effect, withWrites } from "./Model.ts"
 import type { ModelRow } from "./rows.ts"
 import { type Operation, search } from "./search.ts"
@@ -25,13 +25,12 @@ interface Participant {
 export const explain = (
   timeline: Timeline,
   revision: bigint,
-  group: Group,
+  answered: ReadonlyArray<Answered>,
   { made, unknown }: Attribution,
   budget: number
 ): ReadonlyArray<Violation> => {
   const participants: ReadonlyArray<Participant> = [
-    ...group.writers,
-    ...group.readers,
+    ...answered,
     ...unknown.map((call) => ({ call, response: undefined }))
   ]
   if (participants.length === 0) return []
@@ -80,8 +79,7 @@ export const explain = (
   const stuck = participants.filter((_, i) => !result.order.includes(i))
   return (stuck.length > 0 ? stuck : participants).map(({ call, response }): Violation => {
     const [effect] = carriedOut({ call, response }, result.state)
-    const problem = group.readers.find((reader) => reader.call === call)?.problem ??
-      (effect?._tag === "Mismatch" ? effect.message : "what it does is not what the store did")
+    const problem = effect?._tag === "Mismatch" ? effect.message : "what it does is not what the store did"
     return {
       kind: "WrongAnswer",
       message: `${showCall(call)} was answered at revision ${revision}: ${problem}`,

@@ -227,17 +227,6 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    // Not only one: in the middle of a revision that several calls share there may have been one more.
-    title: "an answer counts more keys than there were",
-    found: ["WrongAnswer"],
-    corrupt: (run, pick) => {
-      const call = pick.one(ranges(run))
-      if (call === undefined) return undefined
-      const { answer } = call.outcome
-      return replaceCall(run, call.id, withAnswer(call, { ...answer, count: answer.count + 10 }))
-    }
-  },
-  {
     title: "the entry before a write is another",
     found: ["WrongAnswer"],
     corrupt: (run, pick) => {

@@ -12,6 +12,7 @@ import type { Change, Extent } from "./Changes.ts"
 import * as History from "./History.ts"
 import { isLinearizableRead, responseOf, Sights, wrote } from "./history/answers.ts"
 import * as attribution from "./history/attribution.ts"
+import { wrongLeases } from "./history/leaseAnswers.ts"
 import { earlyEnds } from "./history/leaseEnds.ts"
 import { carryOut } from "./history/Model.ts"
 import { explain } from "./history/revision.ts"
@@ -41,6 +42,11 @@ export type Kind =
   | "RealTimeOrder"
   /** A lease ended that nobody had revoked, and that was kept alive shorter than its time ago. */
   | "LeaseEndedEarly"
+  /**
+   * Answers about a lease contradict each other or the keys it had: it was granted for less than was asked for, or twice, or
+   * lives on though it was revoked.
+   */
+  | "WrongLease"
   /** The store's own history contradicts itself. */
   | "BrokenStoreHistory"
   /** Whether the operations of a revision can be put in order was not found out within the budget. */
@@ -168,6 +174,7 @@ export const check = (
   }
   const isForeignLease = options.foreignLease ?? (() => false)
   earlyEnds(history.calls, suspects.leaseEnds.filter(({ lease }) => !isForeignLease(lease)), sights).forEach(report)
+  wrongLeases(timeline, history.calls, isForeignLease).forEach(report)
   const applied = suspects.applied
   return {
     violations,

@@ -1,0 +1,109 @@
+/**
+ * Small histories, written by hand.
+ */
+import type * as Op from "@effect-kv/core/Op"
+import type * as Changes from "@effect-kv/test-suite/Changes"
+import * as History from "@effect-kv/test-suite/History"
+import * as plain from "../src/history/plain.ts"
+
+export type Outcome = History.Response | "unknown" | "refused"
+
+/** From when to when. */
+export type Span = readonly [from: number, to: number]
+
+/** Who asked what is of no account. */
+export type Asked = readonly [Span, Op.Op, Outcome]
+
+export const moment = (order: number): History.Moment => ({ order, nanos: BigInt(order) * 1_000_000n })
+
+export const history = (...calls: ReadonlyArray<Asked>): History.History => ({
+  ...History.empty,
+  calls: calls.map(([[from, to], op, outcome], id): History.Call => ({
+    _tag: "Call",
+    id,
+    client: `client ${id}`,
+    request: { _tag: "Execute", op: plain.op(op) },
+    invoked: moment(from),
+    completed: moment(to),
+    outcome: outcome === "unknown"
+      ? { _tag: "Interrupted" }
+      : outcome === "refused"
+      ? { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
+      : { _tag: "Answered", answer: outcome }
+  }))
+})
+
+export const put = (revision: bigint): History.Response => ({ _tag: "Put", revision })
+
+export const deleted = (revision: bigint, count: number): History.Response => ({
+  _tag: "Delete",
+  revision,
+  deleted: count,
+  previous: []
+})
+
+export const row = (
+  key: string,
+  value: string,
+  modRevision: bigint,
+  version = 1,
+  createRevision = modRevision
+): History.Row => ({
+  key,
+  value,
+  createRevision,
+  modRevision,
+  version,
+  lease: 0n
+})
+
+export const read = (revision: bigint, ...entries: ReadonlyArray<History.Row>): History.Response => ({
+  _tag: "Range",
+  revision,
+  entries,
+  count: entries.length,
+  more: false
+})
+
+export const txn = (
+  revision: bigint,
+  succeeded: boolean,
+  ...responses: ReadonlyArray<History.Response>
+): History.Response => ({
+  _tag: "Txn",
+  revision,
+  succeeded,
+  responses
+})
+
+export const written = ({ createRevision, key, lease, modRevision, value, version }: History.Row): Changes.Change => ({
+  type: "put",
+  key,
+  valueBytes: new TextEncoder().encode(value as string),
+  modRevision,
+  createRevision,
+  version: BigInt(version),
+  lease
+})
+
+export const gone = (key: string, modRevision: bigint): Changes.Change => ({
+  type: "delete",
+  key,
+  valueBytes: new Uint8Array(0),
+  modRevision,
+  createRevision: 0n,
+  version: 0n,
+  lease: 0n
+})
+
+export const keptAlive = (id: bigint, order: number): History.Call => ({
+  _tag: "Call",
+  id: 1000,
+  client: "a",
+  request: { _tag: "LeaseKeepAlive", id },
+  invoked: moment(order),
+  completed: moment(order + 1),
+  outcome: { _tag: "Answered", answer: { _tag: "Lease", id, ttlMillis: 1000 } }
+})
+
+export const kinds = (violations: ReadonlyArray<{ readonly kind: string }>) => violations.map(({ kind }) => kind)

@@ -1,0 +1,120 @@
+/**
+ * What the checker by revision says of answers about leases, in small histories that are written by hand.
+ */
+import * as Op from "@effect-kv/core/Op"
+import * as History from "@effect-kv/test-suite/History"
+import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import { assert, describe, it } from "@effect/vitest"
+import { gone, history, kinds, moment, put, read, row, written } from "./byHand.ts"
+
+const id = 7n
+
+let calls = 100
+
+/** A call about a lease, by default answered. */
+const call = (
+  order: number,
+  request: History.Request,
+  answer: History.Answer | "unknown" = { _tag: "Lease", id, ttlMillis: 5000 }
+): History.Call => ({
+  _tag: "Call",
+  id: calls++,
+  client: "a",
+  request,
+  invoked: moment(order),
+  completed: moment(order + 1),
+  outcome: answer === "unknown" ? { _tag: "Interrupted" } : { _tag: "Answered", answer }
+})
+
+const granted = (order: number, ttlMillis = 5000, asked = 5000): History.Call =>
+  call(order, { _tag: "LeaseGrant", ttlMillis: asked, id }, { _tag: "Lease", id, ttlMillis })
+
+const keptAlive = (order: number, ttlMillis = 5000): History.Call =>
+  call(order, { _tag: "LeaseKeepAlive", id }, { _tag: "Lease", id, ttlMillis })
+
+const status = (order: number, keys: ReadonlyArray<string>, grantedTtlMillis = 5000, asked = true): History.Call =>
+  call(order, { _tag: "LeaseTimeToLive", id, keys: asked }, {
+    _tag: "LeaseStatus",
+    id,
+    grantedTtlMillis,
+    remainingMillis: 1000,
+    keys
+  })
+
+const revoked = (order: number): History.Call => call(order, { _tag: "LeaseRevoke", id }, { _tag: "LeaseRevoked" })
+
+const attached = { ...row("a", "1", 2n), lease: id }
+const theirs = row("b", "1", 3n)
+
+/** The lease has a key from revision 2 on; at 3 something else is written. */
+const changes = [written(attached), written(theirs)]
+
+const puts = history([[2, 3], Op.put("a", "1", { lease: id }), put(2n)], [[20, 21], Op.put("b", "1"), put(3n)]).calls
+
+const kindsOf = (more: ReadonlyArray<History.Call>, all = changes, options: RevisionChecker.Options = {}) => {
+  const ordered = [...puts, ...more].toSorted((a, b) => a.invoked.order - b.invoked.order)
+  return kinds(RevisionChecker.check({ ...History.empty, calls: ordered }, all, options).violations)
+}
+
+describe("RevisionChecker, of leases", () => {
+  it("accepts what agrees", () => {
+    assert.deepStrictEqual(kindsOf([granted(0), keptAlive(4), status(6, ["a"]), status(8, [], 5000, false)]), [])
+    assert.deepStrictEqual(kindsOf([granted(0, 6000, 5500), keptAlive(4, 6000)]), [])
+  })
+
+  it("notices a lease that is granted for less than was asked for", () => {
+    assert.deepStrictEqual(kindsOf([granted(0, 4000)]), ["WrongLease"])
+  })
+
+  it("notices a grant of another lease than was asked for", () => {
+    const other = call(0, { _tag: "LeaseGrant", ttlMillis: 5000, id: 8n })
+    assert.deepStrictEqual(kindsOf([other]), ["WrongLease"])
+  })
+
+  it("notices answers about another lease", () => {
+    const other = call(4, { _tag: "LeaseKeepAlive", id: 8n })
+    assert.deepStrictEqual(kindsOf([granted(0), other]), ["WrongLease"])
+  })
+
+  it("notices a time to live that is not the one granted", () => {
+    assert.deepStrictEqual(kindsOf([granted(0), keptAlive(4, 6000)]), ["WrongLease"])
+    assert.deepStrictEqual(kindsOf([granted(0), status(4, ["a"], 6000)]), ["WrongLease"])
+  })
+
+  it("notices keys that the lease never had, or not together, or that were not asked for", () => {
+    assert.deepStrictEqual(kindsOf([granted(0), status(4, ["b"])]), ["WrongLease"])
+    assert.deepStrictEqual(kindsOf([granted(0), status(4, ["a", "b"])]), ["WrongLease"])
+    assert.deepStrictEqual(kindsOf([granted(0), status(4, ["a", "a"])]), ["WrongLease"])
+    assert.deepStrictEqual(kindsOf([granted(0), status(4, ["a"], 5000, false)]), ["WrongLease"])
+    assert.deepStrictEqual(kindsOf([granted(0), status(1, [])]), [])
+  })
+
+  it("notices a lease that is granted twice, unless it may have ended between", () => {
+    assert.deepStrictEqual(kindsOf([granted(0), granted(4)]), ["WrongLease"])
+    const late = moment(6000)
+    assert.deepStrictEqual(kindsOf([granted(0), { ...granted(30), invoked: late, completed: late }]), [])
+    assert.deepStrictEqual(kindsOf([granted(0), call(4, { _tag: "LeaseRevoke", id }, "unknown"), granted(6)]), [])
+  })
+
+  it("notices a confirmed revocation that left a key, or the lease", () => {
+    // That the key is there still is known from the revision of the write that came after.
+    assert.deepStrictEqual(kindsOf([granted(0), revoked(6)]), ["WrongLease"])
+    const ended = [written(attached), gone("a", 3n), written(row("b", "1", 4n))]
+    const late = history([[20, 21], Op.put("b", "1"), put(4n)]).calls
+    const check = (more: ReadonlyArray<History.Call>) =>
+      kinds(
+        RevisionChecker.check({ ...History.empty, calls: [puts[0]!, granted(0), ...more, ...late] }, ended).violations
+      )
+    assert.deepStrictEqual(check([revoked(6)]), [])
+    assert.include(check([revoked(6), keptAlive(8)]), "WrongLease")
+    // A revision that was seen before says nothing, and what is asked for meanwhile neither.
+    assert.deepStrictEqual(check([revoked(6), keptAlive(6)]), [])
+  })
+
+  it("does not take a write that was under way while the lease was revoked for one that came after", () => {
+    const before = history([[5, 9], Op.get("b"), read(2n)]).calls.map((call) => ({ ...call, id: 50 }))
+    const ended = [written(attached), gone("a", 3n)]
+    const all = [granted(0), puts[0]!, ...before, revoked(6)]
+    assert.deepStrictEqual(kinds(RevisionChecker.check({ ...History.empty, calls: all }, ended).violations), [])
+  })
+})

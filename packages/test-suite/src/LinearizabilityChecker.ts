@@ -14,7 +14,7 @@ import { type Component, components, type Participant } from "./history/componen
 import { carryOut } from "./history/Model.ts"
 import { type Operation, search } from "./history/search.ts"
 import { showCall } from "./history/show.ts"
-import { sightings } from "./history/sightings.ts"
+import { type Sighting, sightings } from "./history/sightings.ts"
 import { StoreState } from "./history/StoreState.ts"
 import type * as Violation_ from "./Violation.ts"
 
@@ -60,7 +60,7 @@ export const check = (
     sightingOf: sightings(history.calls, initial),
     sights: new Sights({ calls: history.calls, watches: [] })
   }
-  return components(history.calls, initial.map((row) => row.key)).flatMap((component) =>
+  return components(history.calls, initial).flatMap((component) =>
     checkComponent(component, guesses, initial, options.budget ?? 1_000_000)
   )
 }
@@ -129,11 +129,11 @@ const toOperation = (participant: Participant, { sightingOf, sights }: Guesses):
     completed: completed ?? Number.POSITIVE_INFINITY,
     isRequired: completed !== undefined,
     guess: Number(revision) + (isRead ? 0.5 : 0),
-    step: (state) => step(call, state)
+    step: (state) => step(call, state, sighting)
   }
 }
 
-const step = (call: History.Call, state: StoreState): ReadonlyArray<StoreState> => {
+const step = (call: History.Call, state: StoreState, sighting: Sighting | undefined): ReadonlyArray<StoreState> => {
   const { request } = call
   switch (request._tag) {
     case "LeaseGrant":
@@ -145,14 +145,14 @@ const step = (call: History.Call, state: StoreState): ReadonlyArray<StoreState> 
       return state.isEnded(request.id) ? [] : [state]
     case "Execute":
   }
-  return effects(call, state).flatMap((effect) => effect._tag === "Done" ? [state.write(effect.writes)] : [])
+  return effects(call, state, sighting).flatMap((effect) => effect._tag === "Done" ? [state.write(effect.writes)] : [])
 }
 
-const effects = (call: History.Call, state: StoreState) => {
+const effects = (call: History.Call, state: StoreState, sighting?: Sighting) => {
   if (!History.isOpCall(call)) return []
   const response = responseOf(call)
   return carryOut(
-    { view: state, at: () => undefined, writeRevision: response?.revision },
+    { view: state, at: () => undefined, writeRevision: response?.revision ?? sighting?.modRevision },
     call.request.op,
     response
   )

@@ -125,29 +125,47 @@ const checkTokens = (
   })
 }
 
-/** On one resource, under one lock, tokens do not go back. */
+/** On one resource, under one lock, tokens do not go back: neither in time nor, where they are known, by revision. */
 const checkOrder = (effects: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Violation> => {
   const accepted = effects.filter((effect) => effect.outcome === "Accepted")
   const groups = Map.groupBy(accepted, ({ lock, resource }) => JSON.stringify([lock, resource]))
   return Array.from(groups.values()).flatMap((group) => {
-    const violations: Array<Violation> = []
-    const done = group.toSorted((a, b) => (a.completed?.order ?? 0) - (b.completed?.order ?? 0))
-    const begun = group.toSorted((a, b) => a.invoked.order - b.invoked.order)
-    let next = 0
-    let largest: History.FencedEffect | undefined
-    for (const effect of begun) {
-      for (; next < done.length && (done[next]!.completed?.order ?? 0) < effect.invoked.order; next++) {
-        if (largest === undefined || done[next]!.token > largest.token) largest = done[next]!
-      }
-      if (largest === undefined || effect.token >= largest.token) continue
-      violations.push({
-        kind: "StaleEffect",
-        message: `${showRecord(effect)} was accepted after ${showRecord(largest)}`,
-        records: [largest.id, effect.id]
-      })
-    }
-    return violations
+    const stale = new Map([...staleInTime(group), ...staleByRevision(group)])
+    return Array.from(stale, ([effect, earlier]): Violation => ({
+      kind: "StaleEffect",
+      message: `${showRecord(effect)} was accepted after ${showRecord(earlier)}`,
+      records: [earlier.id, effect.id]
+    }))
   })
+}
+
+/** An effect, and one of a larger token before it. */
+type Stale = readonly [effect: History.FencedEffect, earlier: History.FencedEffect]
+
+const staleInTime = (group: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Stale> => {
+  const stale: Array<Stale> = []
+  const done = group.toSorted((a, b) => (a.completed?.order ?? 0) - (b.completed?.order ?? 0))
+  const begun = group.toSorted((a, b) => a.invoked.order - b.invoked.order)
+  let next = 0
+  let largest: History.FencedEffect | undefined
+  for (const effect of begun) {
+    for (; next < done.length && (done[next]!.completed?.order ?? 0) < effect.invoked.order; next++) {
+      if (largest === undefined || done[next]!.token > largest.token) largest = done[next]!
+    }
+    if (largest !== undefined && effect.token < largest.token) stale.push([effect, largest])
+  }
+  return stale
+}
+
+const staleByRevision = (group: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Stale> => {
+  const stale: Array<Stale> = []
+  const known = group.flatMap((effect) => effect.revision === undefined ? [] : [[effect.revision, effect] as const])
+  let largest: History.FencedEffect | undefined
+  for (const [, effect] of known.sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0)) {
+    if (largest === undefined || effect.token >= largest.token) largest = effect
+    else if (effect.revision !== largest.revision) stale.push([effect, largest])
+  }
+  return stale
 }
 
 const checkCounts = (

@@ -28,6 +28,8 @@ export type Kind =
   | "WrongPrevious"
   /** An event says wrongly that it created its key, or that it did not. */
   | "WrongIsCreate"
+  /** The watch was confirmed for events from another revision than was asked for. */
+  | "WrongStart"
   /** The watch did not get as far as it was read to. */
   | "Incomplete"
   /** The store's own history contradicts itself. */
@@ -78,13 +80,18 @@ const checkWatch = (
     KeyRange.contains(watch.request.range, step.key) &&
     (watch.request.only === undefined || (watch.request.only === "Put") === (step.after !== undefined))
 
-  let last = confirmed
+  const { startRevision } = watch.request
+  if (startRevision !== undefined && confirmed !== startRevision - 1n) {
+    report("WrongStart", confirmed, `it was confirmed for what comes after it, and asked for from ${startRevision} on`)
+  }
+  const start = startRevision === undefined ? confirmed : startRevision - 1n
+  let last = start
   const delivered = new Set<bigint>()
   for (const batch of watch.batches) {
     const { revision } = batch
     const expected = timeline.stepsAt(revision).filter(isWatched)
     if (revision <= last) {
-      const kind = delivered.has(revision) ? "Duplicate" : revision <= confirmed ? "Phantom" : "Reordered"
+      const kind = delivered.has(revision) ? "Duplicate" : revision <= start ? "Phantom" : "Reordered"
       report(kind, revision, `it came after ${last}${delivered.has(revision) ? ", again" : ""}`)
     } else {
       for (const missing of revisionsWith(timeline, watch.request.range, isWatched, last, revision - 1n)) {

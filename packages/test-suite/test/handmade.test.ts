@@ -9,8 +9,23 @@ import * as History from "@effect-kv/test-suite/History"
 import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
 import * as LockChecker from "@effect-kv/test-suite/LockChecker"
 import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import { assert, describe, it } from "@effect/vitest"
-import { type Asked, deleted, gone, history, keptAlive, kinds, moment, put, read, row, txn, written } from "./byHand.ts"
+import {
+  type Asked,
+  deleted,
+  gone,
+  history,
+  keptAlive,
+  kinds,
+  moment,
+  put,
+  read,
+  row,
+  type Span,
+  txn,
+  written
+} from "./byHand.ts"
 
 describe("LinearizabilityChecker", () => {
   const kindsOf = (...calls: ReadonlyArray<Asked>) => kinds(LinearizabilityChecker.check(history(...calls)))
@@ -87,6 +102,24 @@ describe("LinearizabilityChecker", () => {
     const before = read(2n)
     assert.deepStrictEqual(kindsOf(write, [[2, 3], Op.get("a", { serializable: true }), before]), [])
     assert.deepStrictEqual(kindsOf(write, [[2, 3], Op.get("a", { revision: 1n }), before]), [])
+  })
+
+  it("lets a write without an answer happen at one revision", () => {
+    const lost = [[0, 1], Op.put("a", "1"), "unknown"] as const
+    const at = (revision: bigint) => read(revision, row("a", "1", revision))
+    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), at(3n)], [[4, 5], Op.get("a"), at(3n)]), [])
+    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), at(3n)], [[4, 5], Op.get("a"), at(4n)]), [
+      "NotLinearizable"
+    ])
+  })
+
+  it("lets what was there before vanish with its lease, and not without one", () => {
+    const { calls } = history([[0, 1], Op.range(KeyRange.all), read(5n)])
+    const leased = { ...row("a", "0", 5n), lease: 7n }
+    assert.deepStrictEqual(LinearizabilityChecker.check({ calls }, { initial: [leased] }), [])
+    assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls }, { initial: [row("a", "0", 5n)] })), [
+      "NotLinearizable"
+    ])
   })
 
   it("starts from what was there before", () => {
@@ -270,7 +303,74 @@ describe("RevisionChecker", () => {
   })
 })
 
+describe("WatchChecker", () => {
+  const changes = [2n, 3n, 4n].map((revision, i) => written(row("a", `${i}`, revision, i + 1, 2n)))
+
+  const watch = (startRevision: bigint | undefined, confirmed: bigint, from: number): History.WatchCall => ({
+    _tag: "Watch",
+    id: 1,
+    client: "a",
+    request: { range: KeyRange.key("a"), ...(startRevision === undefined ? {} : { startRevision }) },
+    invoked: moment(0),
+    confirmed: { at: moment(1), revision: confirmed },
+    batches: [0, 1, 2].slice(from).map((i) => ({
+      at: moment(2 + i),
+      revision: BigInt(i + 2),
+      events: [{
+        _tag: "Put",
+        key: "a",
+        revision: BigInt(i + 2),
+        entry: row("a", `${i}`, BigInt(i + 2), i + 1, 2n),
+        isCreate: i === 0
+      }]
+    }))
+  })
+
+  const kindsOf = (watch: History.WatchCall) =>
+    kinds(WatchChecker.check({ watches: [watch] }, changes, { readUpTo: () => 4n }))
+
+  it("wants everything from the revision that was asked for, in the past or in the future", () => {
+    assert.deepStrictEqual(kindsOf(watch(undefined, 2n, 1)), [])
+    assert.deepStrictEqual(kindsOf(watch(3n, 2n, 1)), [])
+    assert.deepStrictEqual(kindsOf(watch(9n, 8n, 3)), [])
+    assert.deepStrictEqual(kindsOf(watch(3n, 3n, 2)), ["WrongStart", "Missing"])
+    assert.deepStrictEqual(kindsOf(watch(3n, 4n, 3)), ["WrongStart", "Incomplete", "Incomplete"])
+    assert.deepStrictEqual(kindsOf(watch(3n, 1n, 0)), ["WrongStart", "Phantom"])
+  })
+})
+
 describe("LockChecker", () => {
+  const effect = (
+    id: number,
+    token: bigint,
+    outcome: History.FencedEffect["outcome"],
+    [from, to]: Span,
+    revision?: bigint
+  ): History.FencedEffect => ({
+    _tag: "Effect",
+    id,
+    client: "a",
+    lock: "x",
+    token,
+    resource: "counter",
+    invoked: moment(from),
+    completed: moment(to),
+    outcome,
+    ...(revision === undefined ? {} : { revision })
+  })
+
+  it("knows the order of effects that were under way at the same time by their revisions", () => {
+    const holdings = [holding(1n, 0, 2, "Lost"), holding(2n, 3, 20, "Released")]
+    const check = (first: bigint | undefined, second: bigint | undefined) =>
+      kinds(LockChecker.check({
+        effects: [effect(10, 1n, "Accepted", [1, 9], first), effect(11, 2n, "Accepted", [4, 8], second)],
+        holdings
+      }))
+    assert.deepStrictEqual(check(undefined, undefined), [])
+    assert.deepStrictEqual(check(5n, 6n), [])
+    assert.deepStrictEqual(check(6n, 5n), ["StaleEffect"])
+  })
+
   const holding = (token: bigint, from: number, to: number, how: "Released" | "Lost"): History.Holding => ({
     _tag: "Holding",
     id: Number(token),
@@ -294,18 +394,11 @@ describe("LockChecker", () => {
   })
 
   it("counts effects without an answer as done or not done", () => {
-    const effect = (id: number, outcome: History.FencedEffect["outcome"]): History.FencedEffect => ({
-      _tag: "Effect",
-      id,
-      client: "a",
-      lock: "x",
-      token: 1n,
-      resource: "counter",
-      invoked: moment(id),
-      completed: moment(id + 1),
-      outcome
-    })
-    const effects = [effect(2, "Accepted"), effect(4, "Unknown"), effect(6, "Rejected")]
+    const effects = [
+      effect(12, 1n, "Accepted", [2, 3]),
+      effect(14, 1n, "Unknown", [4, 5]),
+      effect(16, 1n, "Rejected", [6, 7])
+    ]
     const check = (counter: number) =>
       kinds(LockChecker.check({ effects, holdings: [holding(1n, 0, 9, "Released")] }, { counts: { counter } }))
     assert.deepStrictEqual([0, 1, 2, 3].map((count) => check(count).length), [1, 0, 0, 1])

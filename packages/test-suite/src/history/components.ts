@@ -18,14 +18,14 @@ export interface Component {
   readonly participants: ReadonlyArray<Participant>
 }
 
-/** The components of the calls on a store that had the keys given before. */
+/** The components of the calls on a store that had the entries given before. */
 export const components = (
   calls: ReadonlyArray<History.Call>,
-  initial: ReadonlyArray<string>
+  initial: ReadonlyArray<History.Row>
 ): ReadonlyArray<Component> => {
   const ops = calls.filter(History.isOpCall).filter(isJudged)
-  const keys = allKeys(ops, initial)
-  const leases = leasesOf(calls, ops)
+  const keys = allKeys(ops, initial.map((row) => row.key))
+  const leases = leasesOf(calls, ops, initial)
   const groups = new UnionFind()
   const touched = new Map<History.Call, ReadonlyArray<string>>()
   const connect = (call: History.Call, names: ReadonlyArray<string>) => {
@@ -127,18 +127,23 @@ interface LeaseUse {
 /** The leases that keys were attached to. */
 const leasesOf = (
   calls: ReadonlyArray<History.Call>,
-  ops: ReadonlyArray<History.OpCall>
+  ops: ReadonlyArray<History.OpCall>,
+  initial: ReadonlyArray<History.Row>
 ): ReadonlyMap<bigint, LeaseUse> => {
   const leases = new Map<bigint, LeaseUse>()
-  const attach = (op: Op.Op, since: number): void => {
-    if (op._tag === "Txn") [...op.then, ...op.else].forEach((inner) => attach(inner, since))
-    if (op._tag !== "Put" || op.lease === undefined || op.lease === 0n) return
-    const use = leases.get(op.lease) ?? { attached: new Set(), since, calls: [] }
-    leases.set(op.lease, use)
-    use.attached.add(op.key)
+  const attach = (key: string, lease: bigint, since: number): void => {
+    if (lease === 0n) return
+    const use = leases.get(lease) ?? { attached: new Set(), since, calls: [] }
+    leases.set(lease, use)
+    use.attached.add(key)
     use.since = Math.min(use.since, since)
   }
-  for (const call of ops) attach(call.request.op, call.invoked.order)
+  const attachAll = (op: Op.Op, since: number): void => {
+    if (op._tag === "Txn") [...op.then, ...op.else].forEach((inner) => attachAll(inner, since))
+    if (op._tag === "Put") attach(op.key, op.lease ?? 0n, since)
+  }
+  for (const row of initial) attach(row.key, row.lease, Number.NEGATIVE_INFINITY)
+  for (const call of ops) attachAll(call.request.op, call.invoked.order)
   for (const call of calls) {
     const { request } = call
     if (request._tag === "Execute" || request._tag === "LeaseGrant") continue

@@ -12,12 +12,13 @@ import type { Change } from "../Changes.ts"
 import type * as History from "../History.ts"
 import type { Violation } from "../RevisionChecker.ts"
 import { responseOf, type Sights } from "./answers.ts"
+import { CallIndex, deletesOf, putKey } from "./callIndex.ts"
 import { LeaseKeys } from "./LeaseKeys.ts"
 import { carryOut, type Write } from "./Model.ts"
 import { sameRow } from "./rows.ts"
 import { showCall } from "./show.ts"
 import type { Step, Timeline } from "./Timeline.ts"
-import { sameValue, showValue, valueKey } from "./values.ts"
+import { sameValue, showValue } from "./values.ts"
 
 /** A call with its response. */
 export interface Answered {
@@ -56,8 +57,9 @@ export class Suspects {
   readonly #timeline: Timeline
   readonly #unknown: ReadonlySet<History.OpCall>
   readonly #refused: ReadonlySet<History.OpCall>
-  readonly #byPut: ReadonlyMap<string, ReadonlyArray<History.OpCall>>
-  readonly #deleting: ReadonlyArray<History.OpCall>
+  readonly #index: CallIndex
+  /** Where each value of each key was written first; made when something was lost. */
+  #written: ReadonlyMap<string, bigint> | undefined
   readonly #sights: Sights
   readonly #isForeign: (key: string, type: Change["type"]) => boolean
   readonly #leases: LeaseKeys
@@ -71,8 +73,7 @@ export class Suspects {
     this.#timeline = timeline
     this.#unknown = new Set(calls.unknown)
     this.#refused = new Set(calls.refused)
-    this.#byPut = indexByPut(calls.calls)
-    this.#deleting = [...calls.unknown, ...calls.refused].filter((call) => deletesOf(call.request.op).length > 0)
+    this.#index = new CallIndex(calls.calls, [...calls.unknown, ...calls.refused])
     this.#sights = sights
     this.#isForeign = isForeign ?? (() => false)
     this.#leases = new LeaseKeys(timeline, calls.all)
@@ -171,14 +172,12 @@ export class Suspects {
   }
 
   #mayBeUnknown(step: Step): boolean {
-    return this.#candidates([step]).some((call) => this.#unknown.has(call) && !this.applied.has(call.id))
+    return this.#index.of(step).some((call) => this.#unknown.has(call) && !this.applied.has(call.id))
   }
 
   #revisionOf(key: string, value: Value): bigint | undefined {
-    for (const step of this.#timeline.stepsAfter(this.#timeline.first)) {
-      if (step.key === key && step.after !== undefined && sameValue(step.after.value, value)) return step.revision
-    }
-    return undefined
+    this.#written ??= firstRevisions(this.#timeline)
+    return this.#written.get(putKey(key, value))
   }
 
   /** Calls without an answer that can have made the changes, each some of them and nothing else. */
@@ -191,7 +190,7 @@ export class Suspects {
     const steps = new Map(left.map((step) => [step.key, step]))
     let best = { calls: [] as ReadonlyArray<History.OpCall>, unexplained: left }
     if (first === undefined) return best
-    const possible = this.#candidates([first])
+    const possible = this.#index.of(first)
       .filter((call) => this.#unknown.has(call) && !this.applied.has(call.id) && !this.#isTooEarly(call, revision))
       .flatMap((call) => this.#writesAt(revision, call).map((writes) => ({ call, writes })))
       .filter(({ writes }) => areAmong(steps, writes) && writes.some((write) => write.key === first.key))
@@ -221,20 +220,6 @@ export class Suspects {
     return floor !== undefined && floor.revision >= revision
   }
 
-  #candidates(left: ReadonlyArray<Step>): Array<History.OpCall> {
-    const calls = new Set<History.OpCall>()
-    for (const step of left) {
-      if (step.after !== undefined) {
-        for (const call of this.#byPut.get(putKey(step.key, step.after.value)) ?? []) calls.add(call)
-      } else {
-        for (const call of this.#deleting) {
-          if (deletesOf(call.request.op).some((op) => KeyRange.contains(op.range, step.key))) calls.add(call)
-        }
-      }
-    }
-    return [...calls]
-  }
-
   /** What the call would have written at a revision: the conditions of all its operations see the store before it. */
   #writesAt(revision: bigint, call: History.OpCall): ReadonlyArray<ReadonlyArray<Write>> {
     const store = {
@@ -256,7 +241,7 @@ export class Suspects {
       records: calls.map((call) => call.id),
       revision: step.revision
     })
-    const suspects = this.#candidates([step])
+    const suspects = this.#index.of(step)
     const refused = suspects.filter((call) => this.#refused.has(call))
     const answered = suspects.filter((call) => responseOf(call) !== undefined)
     const used = suspects.filter((call) => this.applied.has(call.id))
@@ -284,27 +269,15 @@ const maxLeft = 200
 
 const names = (calls: ReadonlyArray<History.OpCall>): string => calls.map(showCall).join(" and ")
 
-const putKey = (key: string, value: Value): string => `${JSON.stringify(key)}${valueKey(value)}`
-
-const indexByPut = (calls: ReadonlyArray<History.OpCall>): ReadonlyMap<string, ReadonlyArray<History.OpCall>> => {
-  const index = new Map<string, Array<History.OpCall>>()
-  for (const call of calls) {
-    for (const op of singles(call.request.op)) {
-      if (op._tag !== "Put") continue
-      const key = putKey(op.key, op.value)
-      const sharing = index.get(key)
-      if (sharing === undefined) index.set(key, [call])
-      else if (sharing.at(-1) !== call) sharing.push(call)
-    }
+const firstRevisions = (timeline: Timeline): ReadonlyMap<string, bigint> => {
+  const written = new Map<string, bigint>()
+  for (const { after, key, revision } of timeline.stepsAfter(timeline.first)) {
+    if (after === undefined) continue
+    const put = putKey(key, after.value)
+    if (!written.has(put)) written.set(put, revision)
   }
-  return index
+  return written
 }
-
-/** The operations of both branches. */
-const singles = (op: Op.Op): ReadonlyArray<Exclude<Op.Op, Op.Txn>> =>
-  op._tag === "Txn" ? [...op.then, ...op.else].flatMap(singles) : [op]
-
-const deletesOf = (op: Op.Op): ReadonlyArray<Op.Delete> => singles(op).filter((op) => op._tag === "Delete")
 
 const conditionsOf = ({ request: { op } }: History.OpCall): number => op._tag === "Txn" ? op.if.length : 0
 

@@ -35,12 +35,11 @@ export const history = (...calls: ReadonlyArray<Asked>): History.History => ({
 
 export const put = (revision: bigint): History.Response => ({ _tag: "Put", revision })
 
-export const deleted = (revision: bigint, count: number): History.Response => ({
-  _tag: "Delete",
-  revision,
-  deleted: count,
-  previous: []
-})
+export const deleted = (
+  revision: bigint,
+  count: number,
+  ...previous: ReadonlyArray<History.Row>
+): History.Response => ({ _tag: "Delete", revision, deleted: count, previous })
 
 export const row = (
   key: string,

@@ -7,25 +7,9 @@ import * as Op from "@effect-kv/core/Op"
 import type * as Changes from "@effect-kv/test-suite/Changes"
 import * as History from "@effect-kv/test-suite/History"
 import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
-import * as LockChecker from "@effect-kv/test-suite/LockChecker"
 import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
-import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import { assert, describe, it } from "@effect/vitest"
-import {
-  type Asked,
-  deleted,
-  gone,
-  history,
-  keptAlive,
-  kinds,
-  moment,
-  put,
-  read,
-  row,
-  type Span,
-  txn,
-  written
-} from "./byHand.ts"
+import { type Asked, deleted, gone, history, keptAlive, kinds, moment, put, read, row, txn, written } from "./byHand.ts"
 
 describe("LinearizabilityChecker", () => {
   const kindsOf = (...calls: ReadonlyArray<Asked>) => kinds(LinearizabilityChecker.check(history(...calls)))
@@ -126,6 +110,39 @@ describe("LinearizabilityChecker", () => {
     const { calls } = history([[0, 1], Op.range(KeyRange.all), read(5n, row("a", "0", 5n))])
     assert.deepStrictEqual(LinearizabilityChecker.check({ calls }, { initial: [row("a", "0", 5n)] }), [])
     assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls })), ["NotLinearizable"])
+  })
+
+  it("does not let a key be put with a lease that was revoked", () => {
+    const lease = 7n
+    const revoked: History.Call = {
+      ...keptAlive(lease, 2),
+      request: { _tag: "LeaseRevoke", id: lease },
+      outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } }
+    }
+    const { calls } = history(
+      [[0, 1], Op.put("a", "1", { lease }), put(2n)],
+      [[4, 5], Op.put("b", "1", { lease }), put(4n)]
+    )
+    assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls: [...calls, revoked] })), ["NotLinearizable"])
+    assert.deepStrictEqual(LinearizabilityChecker.check({ calls }), [])
+  })
+
+  it("lets a revocation without an answer end a lease, or not", () => {
+    const lease = 7n
+    const { calls } = history(
+      [[0, 1], Op.put("a", "1", { lease }), put(2n)],
+      [[4, 5], Op.get("a"), read(3n)],
+      [[6, 7], Op.put("b", "1", { lease }), put(4n)]
+    )
+    const lost: History.Call = {
+      ...keptAlive(lease, 2),
+      request: { _tag: "LeaseRevoke", id: lease },
+      outcome: { _tag: "Interrupted" }
+    }
+    const kindsOf = (calls: ReadonlyArray<History.Call>) => kinds(LinearizabilityChecker.check({ calls }))
+    assert.deepStrictEqual(kindsOf([calls[0]!, lost, calls[1]!]), [])
+    assert.deepStrictEqual(kindsOf([calls[0]!, lost, calls[2]!]), [])
+    assert.deepStrictEqual(kindsOf([...calls, lost]), ["NotLinearizable"])
   })
 })
 
@@ -274,6 +291,38 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 3n }), read(2n, row("a", "2", 3n, 2, 2n))), ["WrongAnswer"])
   })
 
+  it("knows what filters, orders and limits leave of a range", () => {
+    const [a, b, c] = [row("a", "2", 5n, 2, 2n), row("b", "1", 3n), row("c", "1", 4n)]
+    const changes = [written(row("a", "1", 2n)), written(b), written(c), written(a)]
+    const puts: ReadonlyArray<Asked> = changes.map(({ key, modRevision, valueBytes }, i) => [
+      [2 * i, 2 * i + 1],
+      Op.put(key, valueBytes),
+      put(modRevision)
+    ])
+    const all = KeyRange.all
+    const is = (op: Op.Op, more: boolean, ...entries: ReadonlyArray<History.Row>) =>
+      check(changes, ...puts, [[10, 11], op, { _tag: "Range", revision: 5n, entries, count: 3, more }]).violations
+        .length === 0
+    assert.isTrue(is(Op.range(all, { minModRevision: 4n }), false, a, c))
+    assert.isFalse(is(Op.range(all, { minModRevision: 4n }), false, a, b, c))
+    assert.isTrue(is(Op.range(all, { maxModRevision: 4n }), false, b, c))
+    assert.isFalse(is(Op.range(all, { maxModRevision: 4n }), false, a, b, c))
+    assert.isTrue(is(Op.range(all, { minCreateRevision: 3n }), false, b, c))
+    assert.isFalse(is(Op.range(all, { minCreateRevision: 3n }), false, a, b, c))
+    assert.isTrue(is(Op.range(all, { maxCreateRevision: 3n }), false, a, b))
+    assert.isFalse(is(Op.range(all, { maxCreateRevision: 3n }), false, a, b, c))
+    const first = Op.range(all, { limit: 1, order: { by: "modRevision", direction: "descending" } })
+    assert.isTrue(is(first, true, a))
+    assert.isFalse(is(first, true, b))
+    assert.isFalse(is(first, false, a))
+    // What is equal comes in any order, but each once.
+    const byVersion = Op.range(all, { limit: 2, order: { by: "version" } })
+    assert.isTrue(is(byVersion, true, b, c))
+    assert.isTrue(is(byVersion, true, c, b))
+    assert.isFalse(is(byVersion, true, b, b))
+    assert.isFalse(is(byVersion, true, b, a))
+  })
+
   it("lets others write what is theirs", () => {
     const changes = [written(row("theirs", "1", 2n))]
     assert.deepStrictEqual(kinds(check(changes).violations), ["PhantomWrite"])
@@ -301,106 +350,78 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(old(Op.get("a", { serializable: true })), [])
     assert.deepStrictEqual(kinds(old(Op.get("a"))), ["RealTimeOrder"])
   })
-})
 
-describe("WatchChecker", () => {
-  const changes = [2n, 3n, 4n].map((revision, i) => written(row("a", `${i}`, revision, i + 1, 2n)))
+  it("judges the order of a transaction by whatever in it must be up to date", () => {
+    const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
+    const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[2, 3], Op.put("a", "2"), put(3n)]] as const
+    const old = read(2n, row("a", "1", 2n))
+    const kindsOf = (...serializable: ReadonlyArray<boolean>) =>
+      kinds(
+        check(changes, ...puts, [
+          [4, 5],
+          Op.txn({ then: serializable.map((serializable) => Op.get("a", { serializable })) }),
+          txn(2n, true, ...serializable.map(() => old))
+        ]).violations
+      )
+    assert.deepStrictEqual(kindsOf(true, true), [])
+    assert.deepStrictEqual(kindsOf(true, false), ["RealTimeOrder"])
+    assert.deepStrictEqual(kindsOf(), ["RealTimeOrder"])
+  })
 
-  const watch = (startRevision: bigint | undefined, confirmed: bigint, from: number): History.WatchCall => ({
-    _tag: "Watch",
-    id: 1,
-    client: "a",
-    request: { range: KeyRange.key("a"), ...(startRevision === undefined ? {} : { startRevision }) },
-    invoked: moment(0),
-    confirmed: { at: moment(1), revision: confirmed },
-    batches: [0, 1, 2].slice(from).map((i) => ({
-      at: moment(2 + i),
-      revision: BigInt(i + 2),
-      events: [{
-        _tag: "Put",
-        key: "a",
-        revision: BigInt(i + 2),
-        entry: row("a", `${i}`, BigInt(i + 2), i + 1, 2n),
-        isCreate: i === 0
+  it("knows a revision to have been when a watch was confirmed at it, or delivered it", () => {
+    const changes = [written(row("a", "1", 2n)), written(row("b", "1", 3n))]
+    const { calls } = history([[0, 9], Op.put("a", "1"), put(2n)], [[0, 9], Op.put("b", "1"), put(3n)], [
+      [5, 6],
+      Op.get("a"),
+      read(2n, row("a", "1", 2n))
+    ])
+    const watch: History.WatchCall = {
+      _tag: "Watch",
+      id: 10,
+      client: "a",
+      request: { range: KeyRange.key("b") },
+      invoked: moment(1),
+      batches: []
+    }
+    const confirmed = (revision: bigint, startRevision?: bigint): History.WatchCall => ({
+      ...watch,
+      request: { ...watch.request, ...(startRevision === undefined ? {} : { startRevision }) },
+      confirmed: { at: moment(2), revision }
+    })
+    const delivered: History.WatchCall = {
+      ...confirmed(1n),
+      batches: [{
+        at: moment(3),
+        revision: 3n,
+        events: [{ _tag: "Put", key: "b", revision: 3n, entry: row("b", "1", 3n), isCreate: true }]
       }]
-    }))
+    }
+    const kindsOf = (watch: History.WatchCall) =>
+      kinds(RevisionChecker.check({ ...History.empty, calls, watches: [watch] }, changes).violations)
+    assert.deepStrictEqual(kindsOf(confirmed(2n)), [])
+    assert.deepStrictEqual(kindsOf(confirmed(3n)), ["RealTimeOrder"])
+    assert.deepStrictEqual(kindsOf(delivered), ["RealTimeOrder"])
+    // What is asked for says nothing of what has been.
+    assert.deepStrictEqual(kindsOf(confirmed(3n, 4n)), [])
   })
 
-  const kindsOf = (watch: History.WatchCall) =>
-    kinds(WatchChecker.check({ watches: [watch] }, changes, { readUpTo: () => 4n }))
-
-  it("wants everything from the revision that was asked for, in the past or in the future", () => {
-    assert.deepStrictEqual(kindsOf(watch(undefined, 2n, 1)), [])
-    assert.deepStrictEqual(kindsOf(watch(3n, 2n, 1)), [])
-    assert.deepStrictEqual(kindsOf(watch(9n, 8n, 3)), [])
-    assert.deepStrictEqual(kindsOf(watch(3n, 3n, 2)), ["WrongStart", "Missing"])
-    assert.deepStrictEqual(kindsOf(watch(3n, 4n, 3)), ["WrongStart", "Incomplete", "Incomplete"])
-    assert.deepStrictEqual(kindsOf(watch(3n, 1n, 0)), ["WrongStart", "Phantom"])
-  })
-})
-
-describe("LockChecker", () => {
-  const effect = (
-    id: number,
-    token: bigint,
-    outcome: History.FencedEffect["outcome"],
-    [from, to]: Span,
-    revision?: bigint
-  ): History.FencedEffect => ({
-    _tag: "Effect",
-    id,
-    client: "a",
-    lock: "x",
-    token,
-    resource: "counter",
-    invoked: moment(from),
-    completed: moment(to),
-    outcome,
-    ...(revision === undefined ? {} : { revision })
+  it("notices a put that has another lease in the store than it was given", () => {
+    const asked = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
+    assert.deepStrictEqual(kinds(check([written({ ...row("a", "1", 2n), lease: 7n })], asked).violations), [])
+    assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], asked).violations), ["WrongAnswer"])
   })
 
-  it("knows the order of effects that were under way at the same time by their revisions", () => {
-    const holdings = [holding(1n, 0, 2, "Lost"), holding(2n, 3, 20, "Released")]
-    const check = (first: bigint | undefined, second: bigint | undefined) =>
-      kinds(LockChecker.check({
-        effects: [effect(10, 1n, "Accepted", [1, 9], first), effect(11, 2n, "Accepted", [4, 8], second)],
-        holdings
-      }))
-    assert.deepStrictEqual(check(undefined, undefined), [])
-    assert.deepStrictEqual(check(5n, 6n), [])
-    assert.deepStrictEqual(check(6n, 5n), ["StaleEffect"])
-  })
-
-  const holding = (token: bigint, from: number, to: number, how: "Released" | "Lost"): History.Holding => ({
-    _tag: "Holding",
-    id: Number(token),
-    client: "a",
-    lock: "x",
-    token,
-    acquired: moment(from),
-    ended: { at: moment(to), how }
-  })
-
-  it("allows a loss to be learned late by as much as it is told to, and a release never", () => {
-    const check = (how: "Released" | "Lost", lateLossNanos?: bigint) =>
-      kinds(LockChecker.check(
-        { effects: [], holdings: [holding(1n, 0, 5, how), holding(2n, 3, 9, "Released")] },
-        { lateLossNanos }
-      ))
-    assert.deepStrictEqual(check("Lost"), ["OverlappingHolders"])
-    assert.deepStrictEqual(check("Lost", 1_000_000n), ["OverlappingHolders"])
-    assert.deepStrictEqual(check("Lost", 2_000_000n), [])
-    assert.deepStrictEqual(check("Released", 2_000_000n), ["OverlappingHolders"])
-  })
-
-  it("counts effects without an answer as done or not done", () => {
-    const effects = [
-      effect(12, 1n, "Accepted", [2, 3]),
-      effect(14, 1n, "Unknown", [4, 5]),
-      effect(16, 1n, "Rejected", [6, 7])
-    ]
-    const check = (counter: number) =>
-      kinds(LockChecker.check({ effects, holdings: [holding(1n, 0, 9, "Released")] }, { counts: { counter } }))
-    assert.deepStrictEqual([0, 1, 2, 3].map((count) => check(count).length), [1, 0, 0, 1])
+  it("notices a store's history that contradicts itself", () => {
+    const kindsOf = (...changes: ReadonlyArray<Changes.Change>) =>
+      new Set(RevisionChecker.check(History.empty, changes, { foreign: () => true }).violations.map(({ kind }) => kind))
+    const broken = new Set(["BrokenStoreHistory"])
+    const first = written(row("a", "1", 2n))
+    assert.deepStrictEqual(kindsOf(first, written(row("a", "2", 3n, 2, 2n))), new Set())
+    assert.deepStrictEqual(kindsOf(first, written(row("a", "2", 3n, 3, 2n))), broken)
+    assert.deepStrictEqual(kindsOf(first, written(row("a", "2", 3n, 2, 3n))), broken)
+    assert.deepStrictEqual(kindsOf(first, written(row("a", "2", 2n, 2, 2n))), broken)
+    assert.deepStrictEqual(kindsOf(first, gone("b", 3n)), broken)
+    assert.deepStrictEqual(kindsOf(first, written(row("b", "2", 4n))), broken)
+    assert.deepStrictEqual(kindsOf(first, written(row("b", "2", 3n)), written(row("c", "2", 2n))), broken)
   })
 })

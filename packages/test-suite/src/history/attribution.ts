@@ -12,7 +12,7 @@ import type { Change } from "../Changes.ts"
 import type * as History from "../History.ts"
 import type { Violation } from "../RevisionChecker.ts"
 import { responseOf, type Sights } from "./answers.ts"
-import { CallIndex, deletesOf, putKey } from "./callIndex.ts"
+import { CallIndex, putKey, rangesOf } from "./callIndex.ts"
 import { LeaseKeys } from "./LeaseKeys.ts"
 import { carryOut, type Write } from "./Model.ts"
 import { sameRow } from "./rows.ts"
@@ -84,9 +84,7 @@ export class Suspects {
     const steps = this.#timeline.stepsAt(revision)
     const claims = new Map<string, History.OpCall>()
     // Who deletes ranges comes last: which keys were left for it depends on what the others did.
-    const writers = answered.toSorted((a, b) =>
-      deletesOf(a.call.request.op).length - deletesOf(b.call.request.op).length
-    )
+    const writers = answered.toSorted((a, b) => rangesOf(a.call).length - rangesOf(b.call).length)
     const violations = writers.flatMap(({ call, response }) =>
       this.#claim(steps, call, call.request.op, response, claims)
     )

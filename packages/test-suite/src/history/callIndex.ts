@@ -38,14 +38,12 @@ export class CallIndex {
 /** The same for the same value of the same key. */
 export const putKey = (key: string, value: Value): string => `${JSON.stringify(key)}${valueKey(value)}`
 
-/** The operations that delete, of both branches. */
-export const deletesOf = (op: Op.Op): ReadonlyArray<Op.Delete> => singles(op).filter((op) => op._tag === "Delete")
+/** The ranges that a call deletes in one of its branches, and that are not single keys. */
+export const rangesOf = (call: History.OpCall): ReadonlyArray<KeyRange.KeyRange> =>
+  singles(call.request.op).flatMap((op) => op._tag === "Delete" && op.range._tag !== "Key" ? [op.range] : [])
 
 const singles = (op: Op.Op): ReadonlyArray<Single> =>
   op._tag === "Txn" ? [...op.then, ...op.else].flatMap(singles) : [op]
-
-const rangesOf = (call: History.OpCall): ReadonlyArray<KeyRange.KeyRange> =>
-  deletesOf(call.request.op).map((op) => op.range).filter((range) => range._tag !== "Key")
 
 const byKey = (calls: ReadonlyArray<History.OpCall>, keyOf: (op: Single) => string | undefined): ByKey => {
   const index = new Map<string, Array<History.OpCall>>()

@@ -1,0 +1,101 @@
+/**
+ * Whom the checker by revision takes for the one who made a change, in small histories that are written by hand.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Op from "@effect-kv/core/Op"
+import type * as Changes from "@effect-kv/test-suite/Changes"
+import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import { assert, describe, it } from "@effect/vitest"
+import { type Asked, deleted, gone, history, kinds, put, row, written } from "./byHand.ts"
+
+const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
+  RevisionChecker.check(history(...calls), changes)
+
+const a = [[0, 1], Op.put("a", "1"), put(2n)] as const
+const b = [[2, 3], Op.put("b", "1"), put(3n)] as const
+const both = [written(row("a", "1", 2n)), written(row("b", "1", 3n))]
+
+describe("RevisionChecker, of who made a change", () => {
+  it("leaves for a range what deletes of single keys say is theirs, in whatever order they are told", () => {
+    const { violations } = check(
+      [...both, gone("a", 4n), gone("b", 4n)],
+      a,
+      b,
+      [[4, 9], Op.delete(KeyRange.all), deleted(4n, 1)],
+      [[4, 9], Op.delete("a"), deleted(4n, 1)]
+    )
+    assert.deepStrictEqual(violations, [])
+  })
+
+  it("takes for what a range deleted what it says it was, and rather what nobody else can have deleted", () => {
+    const changes = [...both, gone("a", 4n), gone("b", 4n)]
+    const lost = [[4, 9], Op.delete("a"), "unknown"] as const
+    const silent = check(changes, a, b, [[4, 9], Op.delete(KeyRange.all), deleted(4n, 1)], lost)
+    assert.deepStrictEqual(silent.violations, [])
+    assert.deepStrictEqual(silent.unknown.applied, [3])
+    const all = Op.delete(KeyRange.all, { previous: true })
+    const told = (key: string, revision: bigint) =>
+      check(changes, a, b, [[4, 9], all, deleted(4n, 1, row(key, "1", revision))], lost)
+    assert.deepStrictEqual(told("b", 3n).violations, [])
+    assert.isNotEmpty(told("a", 2n).violations)
+  })
+
+  it("takes one call without an answer for the one who did all, rather than several", () => {
+    const { unknown, violations } = check(
+      [...both, gone("a", 4n), gone("b", 4n)],
+      a,
+      b,
+      [[4, 5], Op.delete("a"), "unknown"],
+      [[4, 5], Op.delete("b"), "unknown"],
+      [[4, 5], Op.txn({ then: [Op.delete("a"), Op.delete("b")] }), "unknown"]
+    )
+    assert.deepStrictEqual(violations, [])
+    assert.deepStrictEqual(unknown, { applied: [4], notApplied: [2, 3] })
+  })
+
+  it("takes one with conditions while they hold, and leaves the other for when they do not", () => {
+    const { unknown, violations } = check(
+      [...both, gone("a", 4n), gone("b", 5n), written(row("a", "2", 6n)), gone("a", 7n)],
+      a,
+      b,
+      [[4, 5], Op.delete("a"), "unknown"],
+      [[4, 5], Op.txn({ if: [Compare.exists("b")], then: [Op.delete("a")] }), "unknown"],
+      [[6, 7], Op.delete("b"), deleted(5n, 1)],
+      [[8, 9], Op.put("a", "2"), put(6n)]
+    )
+    assert.deepStrictEqual(violations, [])
+    assert.deepStrictEqual(unknown, { applied: [2, 3], notApplied: [] })
+  })
+
+  it("does not take for the end of a lease what goes together with what a call deleted", () => {
+    const lease = 7n
+    const leased = ["a", "b"].map((key, i) => written({ ...row(key, "1", BigInt(i + 2)), lease }))
+    const puts = ["a", "b"].map((key, i): Asked => [
+      [2 * i, 2 * i + 1],
+      Op.put(key, "1", { lease }),
+      put(BigInt(i + 2))
+    ])
+    const { violations } = check([...leased, gone("a", 4n), gone("b", 4n)], ...puts, [
+      [4, 5],
+      Op.delete("a"),
+      deleted(4n, 1)
+    ])
+    assert.deepStrictEqual(kinds(violations), ["PhantomWrite"])
+  })
+
+  it("does not take for the end of a lease that it is used after", () => {
+    const lease = 7n
+    const changes = [
+      written({ ...row("a", "1", 2n), lease }),
+      gone("a", 3n),
+      written({ ...row("b", "1", 4n), lease })
+    ]
+    const { violations } = check(
+      changes,
+      [[0, 1], Op.put("a", "1", { lease }), put(2n)],
+      [[4, 5], Op.put("b", "1", { lease }), put(4n)]
+    )
+    assert.deepStrictEqual(kinds(violations), ["PhantomWrite"])
+  })
+})

@@ -8,7 +8,6 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import type { Kv } from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
-import { LockLost } from "@effect-kv/core/LockError"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -49,8 +48,8 @@ export interface Recorder {
   ) => Effect.Effect<A, E | DistLock.Failure, R | Kv>
   /**
    * Records something done under a lock to a resource that is fenced by it: accepted where it succeeds, rejected where it
-   * fails with `LockLost` or an error that says that nothing was applied, else unknown. Where it succeeds with something
-   * that has a `revision`, that is recorded too.
+   * fails with an error of the store that says that nothing was applied, as a fenced write does whose lock is lost, else
+   * unknown. Where it succeeds with something that has a `revision`, that is recorded too.
    */
   readonly fenced: (
     client: string,
@@ -293,10 +292,10 @@ const fenced = <A, E, R>(
       }))
   })
 
+/** That the lock is lost (`LockLost`, without a `KvError` around it) says nothing of what was done before or meanwhile. */
 const isRejection = (cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.every((reason) =>
-    reason._tag === "Fail" &&
-    (reason.error instanceof LockLost || KvError.isKvError(reason.error) && reason.error.outcome === "NotApplied")
+    reason._tag === "Fail" && KvError.isKvError(reason.error) && reason.error.outcome === "NotApplied"
   )
 
 const revisionOf = (value: unknown): bigint | undefined =>

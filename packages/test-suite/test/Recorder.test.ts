@@ -3,6 +3,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import { LockLost } from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import type * as History from "@effect-kv/test-suite/History"
@@ -77,6 +78,16 @@ describe("Recorder", () => {
       ])
       assert.strictEqual(calls[1]!.invoked.nanos - calls[0]!.completed!.nanos, 1_000_000_000n)
       assert.deepStrictEqual(calls.flatMap((call) => [call.invoked.order, call.completed!.order]), [0, 1, 2, 3, 4, 5])
+    }))
+
+  it.effect("records what was asked for as it was then", () =>
+    Effect.gen(function*() {
+      const { backend, recorder } = yield* open
+      const bytes = Uint8Array.of(0xff)
+      yield* recorder.client("a")(backend).execute(Op.put("k", bytes))
+      bytes[0] = 0xfe
+      const { calls } = yield* recorder.history
+      assert.deepStrictEqual(calls[0]!.request, execution({ _tag: "Put", key: "k", value: Uint8Array.of(0xff) }))
     }))
 
   it.effect("takes what was lost, interrupted, died or is pending for unknown", () =>
@@ -207,11 +218,17 @@ describe("Recorder", () => {
       yield* Scope.close(scope, Exit.void)
       yield* Effect.exit(record(fenced.put("counter", "2")))
       yield* Effect.exit(record(Effect.die("a bug")))
+      yield* Effect.exit(record(Effect.fail(new LockLost({ lock: "x", token: 2n, how: "says the test" }))))
+      const refused = KvError.make(new KvError.Unavailable({ message: "refused" }))
+      const both = Cause.combine(Cause.fail(refused), Cause.die("a bug"))
+      yield* Effect.exit(record(Effect.failCause(both)))
       const { effects } = yield* recorder.history
       assert.deepStrictEqual(effects.map(({ outcome, revision, token }) => [outcome, revision, token]), [
         ["Accepted", 3n, 2n],
         ["Unknown", undefined, 2n],
         ["Rejected", undefined, 2n],
+        ["Unknown", undefined, 2n],
+        ["Unknown", undefined, 2n],
         ["Unknown", undefined, 2n]
       ])
     }))

@@ -111,6 +111,35 @@ describe("RevisionChecker, of leases", () => {
     assert.deepStrictEqual(check([revoked(6), keptAlive(6)]), [])
   })
 
+  it("takes the least revision of what was asked for after the revocation", () => {
+    // The key goes at 4, which the one that was asked for first was answered at, and the other was not.
+    const changes = [written(attached), written(theirs), gone("a", 4n)]
+    const others = history(
+      [[5, 40], Op.put("b", "1"), put(3n)],
+      [[20, 31], Op.get("b"), read(4n, theirs)],
+      [[22, 30], Op.get("b"), read(3n, theirs)]
+    ).calls.map((call) => ({ ...call, id: call.id + 50 }))
+    const check = (others: ReadonlyArray<History.Call>) =>
+      kinds(
+        RevisionChecker.check({ ...History.empty, calls: [granted(0), puts[0]!, revoked(6), ...others] }, changes)
+          .violations
+      )
+    assert.deepStrictEqual(check(others.slice(0, 2)), [])
+    assert.deepStrictEqual(check(others), ["WrongLease"])
+  })
+
+  it("says nothing of a lease whose id is granted again after it was revoked", () => {
+    const again = [granted(0), revoked(6), granted(8), keptAlive(10)]
+    assert.deepStrictEqual(kindsOf([...again, status(12, ["a"])]), [])
+    const lost = [
+      granted(0),
+      revoked(6),
+      call(8, { _tag: "LeaseGrant", ttlMillis: 5000, id }, "unknown"),
+      keptAlive(10)
+    ]
+    assert.deepStrictEqual(kindsOf(lost), [])
+  })
+
   it("does not take a write that was under way while the lease was revoked for one that came after", () => {
     const before = history([[5, 9], Op.get("b"), read(2n)]).calls.map((call) => ({ ...call, id: 50 }))
     const ended = [written(attached), gone("a", 3n)]

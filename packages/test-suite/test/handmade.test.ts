@@ -112,6 +112,29 @@ describe("LinearizabilityChecker", () => {
     assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls })), ["NotLinearizable"])
   })
 
+  it("does not know which of two writes of the same value was seen", () => {
+    const some = read(2n, row("a", "1", 2n))
+    assert.deepStrictEqual(
+      kindsOf(
+        [[0, 1], Op.put("a", "1"), "unknown"],
+        [[2, 3], Op.get("a"), some],
+        [[4, 5], Op.put("a", "1"), "unknown"]
+      ),
+      []
+    )
+  })
+
+  it("knows that there is a key though not since which revision", () => {
+    const lost = [[0, 1], Op.put("a", "1"), "unknown"] as const
+    const there = [[2, 3], Op.get("a", { keysOnly: true }), read(2n, row("a", "", 2n))] as const
+    const kindsIf = (condition: Compare.Compare) =>
+      kindsOf(lost, there, [[4, 5], Op.txn({ if: [condition], then: [Op.get("b")] }), txn(2n, true, read(2n))])
+    assert.deepStrictEqual(kindsIf(Compare.exists("a")), [])
+    assert.deepStrictEqual(kindsIf(Compare.modRevision("a", "=", 2n)), [])
+    assert.deepStrictEqual(kindsIf(Compare.missing("a")), ["NotLinearizable"])
+    assert.deepStrictEqual(kindsIf(Compare.modRevision("a", "<", 2n)), ["NotLinearizable"])
+  })
+
   it("does not let a key be put with a lease that was revoked", () => {
     const lease = 7n
     const revoked: History.Call = {

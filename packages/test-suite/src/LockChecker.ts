@@ -36,7 +36,7 @@ export interface Options {
   readonly lateLossNanos?: bigint | undefined
   /** For each resource, how many effects it shows in the end. A counter's value. */
   readonly counts?: Readonly<Record<string, number>> | undefined
-  /** All changes the store made: the holder at every revision is known from them. */
+  /** All changes the store made: the holder at every revision is known from them. Locks are named as their keys are there. */
   readonly changes?: ReadonlyArray<Change> | undefined
 }
 

@@ -84,7 +84,7 @@ describe("Recorder", () => {
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const bytes = Uint8Array.of(0xff)
-      yield* recorder.client("a")(backend).execute(Op.put("k", bytes))
+      yield* recorder.client("a")(backend).execute({ _tag: "Put", key: "k", value: bytes })
       bytes[0] = 0xfe
       const { calls } = yield* recorder.history
       assert.deepStrictEqual(calls[0]!.request, execution({ _tag: "Put", key: "k", value: Uint8Array.of(0xff) }))

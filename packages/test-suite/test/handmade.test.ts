@@ -117,8 +117,9 @@ describe("LinearizabilityChecker", () => {
     assert.deepStrictEqual(
       kindsOf(
         [[0, 1], Op.put("a", "1"), "unknown"],
+        [[0, 1], Op.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] }), "unknown"],
         [[2, 3], Op.get("a"), some],
-        [[4, 5], Op.put("a", "1"), "unknown"]
+        [[4, 5], Op.get("b"), read(2n)]
       ),
       []
     )

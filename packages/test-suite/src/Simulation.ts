@@ -145,11 +145,14 @@ const notTold = (ended: Ended<unknown, unknown>): Violation.Violation => {
   }
 }
 
-/** Lease ids are drawn by the library from what no seed decides; they are numbered here, in the order they were asked for. */
+/**
+ * Lease ids are drawn by the library from what no seed decides; they are numbered here, in the order they were asked for.
+ * That may be a revocation: of a lease whose grant was given up before it was sent.
+ */
 const stable = (trace: string, history: History.History): string => {
   const names = new Map<string, string>()
   for (const { request } of history.calls) {
-    if (request._tag !== "LeaseGrant" || request.id === undefined) continue
+    if (request._tag === "Execute" || request.id === undefined) continue
     for (const name of [request.id.toString(), request.id.toString(16)]) {
       if (!names.has(name)) names.set(name, `<lease ${names.size >> 1}>`)
     }

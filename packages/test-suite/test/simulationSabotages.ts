@@ -116,6 +116,23 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
     })
   },
   {
+    title: "counts the time of a lease from the answer to its renewal, not from its request",
+    between: (backend) => ({
+      ...backend,
+      leaseKeepAlive: (id) =>
+        Effect.map(
+          Effect.timed(backend.leaseKeepAlive(id)),
+          ([taken, lease]) => ({ ...lease, ttl: Duration.sum(lease.ttl, taken) })
+        )
+    })
+  },
+  {
+    title: "tells a second too late that there was no answer in time",
+    between: onExecute((op, execute) =>
+      Effect.catch(execute(op), (error) => Effect.delay(Effect.fail(error), "1 second"))
+    )
+  },
+  {
     title: "applies a put in three twice",
     between: (backend) => {
       const now = every(3)

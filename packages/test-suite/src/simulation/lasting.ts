@@ -1,6 +1,6 @@
 /**
  * What lasts through a run, whatever happens in it: a temporary key, which is made again when it is lost, and a view of
- * everything. When all is quiet the key must be there and the view be right.
+ * some keys. When all is quiet the key must be there and the view be right.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -27,14 +27,17 @@ export const make = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   name: string,
   backend: KvBackend,
-  prefix: string
+  prefix: string,
+  /** Not of keys that are made of lease ids: their order is another in each run. */
+  viewed: "key/" | "temporary/"
 ): Effect.fn.Return<Lasting, never, Scope.Scope> {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const kv = yield* Scope.provide(Kv.make(recorder.client(name)(backend)), scope)
   const key = `${prefix}temporary/${name}`
   const value = yield* recorder.value(name)
+  const range = KeyRange.prefix(`${prefix}${viewed}`)
   let view: Latest.Latest | undefined
-  const viewing = Effect.map(kv.latest(KeyRange.prefix(prefix)), (latest) => {
+  const viewing = Effect.map(kv.latest(range), (latest) => {
     view = latest
   })
   yield* Effect.forkIn(until(kv.tempKey(key, { value, ttl: "2 seconds" }), scope), scope)
@@ -47,7 +50,7 @@ export const make = Effect.fnUntraced(function*(
     if (view === undefined) return [`${name} has no view`]
     const snapshot = yield* Effect.result(view.snapshot)
     if (Result.isFailure(snapshot)) return [`the view of ${name} has failed: ${snapshot.failure.message}`]
-    const { entries } = yield* direct.range(KeyRange.prefix(prefix))
+    const { entries } = yield* direct.range(range)
     const there = entries.map(({ key, modRevision }) => `${key} at ${modRevision}`)
     const seen = [...snapshot.success.entries.values()].map(({ key, modRevision }) => `${key} at ${modRevision}`)
     return there.join() === seen.toSorted().join()

@@ -67,6 +67,8 @@ const plots: ReadonlyArray<Plot> = [
   // Many of one or two, so that much is under way at once and can be folded.
   { ...nothing, processes: 1, clients: 10, operations: 3, keys: 6, impatient: true },
   { ...nothing, processes: 2, clients: 6, operations: 3, keys: 5 },
+  { ...nothing, processes: 1, clients: 12, operations: 3, keys: 8 },
+  { ...nothing, processes: 2, clients: 8, operations: 3, keys: 6, impatient: true },
   // Locks and temporary keys.
   { ...nothing, processes: 2, clients: 1, operations: 2, keys: 2, increments: 2 },
   { ...nothing, processes: 3, clients: 1, operations: 2, keys: 2, increments: 1, holds: 500 },

@@ -75,7 +75,9 @@ export const tell = (world: World, weather: Weather, options: Options, notes: No
         const backend = options.between?.(faults.backend) ?? faults.backend
         if (i === 0) yield* watchAll(notes.clients.client(`${name} watch`)(backend))
         const lasts = plot.temporary
-          ? [yield* lasting.make(notes.clients, `${name} lasting`, backend, prefix)]
+          ? [
+            yield* lasting.make(notes.clients, `${name} lasting`, backend, prefix, i % 2 === 0 ? "key/" : "temporary/")
+          ]
           : []
         const working = yield* Effect.forkChild(work(notes.clients, name, backend, plot))
         const cutOff = yield* Effect.forkChild(weather === "slow" ? Effect.never : partitions(faults))

@@ -74,6 +74,8 @@ const plots: ReadonlyArray<Plot> = [
   { ...nothing, processes: 3, clients: 1, operations: 2, keys: 2, increments: 1, holds: 500 },
   { ...nothing, processes: 3, clients: 1, operations: 3, keys: 3, temporary: true },
   { ...nothing, processes: 2, clients: 1, operations: 3, keys: 3, increments: 1, temporary: true, impatient: true },
+  // A lock that is written under at once, so that what is late meets the fence.
+  { ...nothing, processes: 3, increments: 3, holds: 50 },
   // Locks that are held for so long that they are lost.
   { ...nothing, processes: 3, increments: 2, holds: 4000 },
   { ...nothing, processes: 4, increments: 1, holds: 2000 }

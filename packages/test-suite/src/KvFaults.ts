@@ -34,7 +34,7 @@ export {
   silently,
   unavailable
 } from "./internal/fault.ts"
-export type { Fault } from "./internal/fault.ts"
+export type { Fault, Loss } from "./internal/fault.ts"
 
 /** Which calls a fault strikes. */
 export interface Where {
@@ -124,7 +124,8 @@ export interface KvFaults {
 
   /**
    * Lets a fault strike the calls it names: the next one, if it names none. A call is struck by one injection at most, the
-   * oldest that is due; so two that name the same calls strike one after the other.
+   * oldest that is due; so two that name the same calls strike one after the other. A `nth` or `times` that is no positive
+   * number is a defect.
    */
   readonly inject: (fault: Fault, where?: Where) => Effect.Effect<Injection>
 
@@ -164,13 +165,16 @@ export interface KvFaults {
   /** Ends a partition. What still waits for an answer finds its connection broken: a read is repeated. */
   readonly heal: Effect.Effect<void>
 
-  /** From now on faults strike at random, in place of those that did before. The same seed, the same faults. */
+  /**
+   * From now on faults strike at random, in place of those that did before. The same seed, the same faults, as long as the
+   * same calls are made in the same order. A rate that is not from 0 to 1 is a defect.
+   */
   readonly randomly: (options: RandomOptions) => Effect.Effect<void>
 
   /** No faults any more: injections and random faults end, holds let go, a partition heals. Delays go on. */
   readonly calm: Effect.Effect<void>
 
-  /** Everything that was injected so far, in order. */
+  /** Everything that was injected so far, in order: what struck a call, and what was done to the client. */
   readonly injected: Effect.Effect<ReadonlyArray<Injected>>
 }
 
@@ -212,7 +216,7 @@ export const make = Effect.fnUntraced(function*(
     backend: client.backend,
     inject: (fault, where) => Effect.sync(() => client.inject(fault, where)),
     hold: (what, where) => Effect.sync(() => hold(client, what, where)),
-    loseLock: (name, by = "lease") => Effect.provideService(loseLock(name, by), Kv.Kv, operator),
+    loseLock: (name, by = "lease") => Effect.provideService(loseLock(client, name, by), Kv.Kv, operator),
     leases: Effect.sync(() => [...client.leases]),
     endLease: (id) => client.endLease(id),
     cutWatches: (options) => client.cutWatches(options),
@@ -257,12 +261,11 @@ const hold = (client: FaultyClient, what: "request" | "answer", where: Where | u
   }
 }
 
-const loseLock = Effect.fnUntraced(function*(name: string, by: "lease" | "key") {
-  const kv = yield* Kv.Kv
+const loseLock = Effect.fnUntraced(function*(client: FaultyClient, name: string, by: "lease" | "key") {
   const holder = yield* DistLock.holder(name)
   if (Option.isNone(holder)) return yield* Effect.die(new Error(`nobody holds the lock ${JSON.stringify(name)}`))
   const { key, lease } = holder.value
-  if (by === "lease" && Option.isSome(lease)) yield* kv.backend.leaseRevoke(lease.value)
-  else yield* kv.delete(key)
+  if (by === "lease" && Option.isSome(lease)) yield* client.endLease(lease.value, `lock ${name} lost by its lease`)
+  else yield* client.deleteKey(key, `lock ${name} lost by its key`)
   return holder.value
 })

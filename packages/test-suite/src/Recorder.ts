@@ -167,9 +167,15 @@ const recording = (records: Records, client: string, backend: KvBackend): KvBack
     toAnswer: (value: A) => History.Answer
   ): Effect.Effect<A, KvError.KvError> =>
     Clock.clockWith((clock) => {
-      const call = records.call(clock, client, request)
-      return Effect.onExit(effect, (exit) =>
+      // Recorded within, for an interruption may come before anything has begun: then there was no call.
+      let call: Mutable<History.Call> | undefined
+      const begun = Effect.suspend(() => {
+        call = records.call(clock, client, request)
+        return effect
+      })
+      return Effect.onExit(begun, (exit) =>
         Effect.sync(() => {
+          if (call === undefined) return
           call.completed = records.now(clock)
           call.outcome = Exit.isSuccess(exit)
             ? { _tag: "Answered", answer: toAnswer(exit.value) }

@@ -6,8 +6,10 @@
  * whatever time passes in it, and the same seed is the same run, to the last step. What is judged is the store, and
  * everything between it and the application: watches, sessions, locks, fences, and a function of backends of your own.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -17,6 +19,7 @@ import * as LinearizabilityChecker from "./LinearizabilityChecker.ts"
 import * as LockChecker from "./LockChecker.ts"
 import * as Recorder from "./Recorder.ts"
 import * as RevisionChecker from "./RevisionChecker.ts"
+import * as plots from "./simulation/plots.ts"
 import * as story from "./simulation/story.ts"
 import { type Ended, World } from "./simulation/World.ts"
 import type * as Violation from "./Violation.ts"
@@ -48,7 +51,7 @@ export interface Options {
  * answers are lost or late, clients are cut off. `brutal`: processes are stopped, leases are revoked and history is compacted
  * as well; then a holder hears late that it has lost its lock, and only the fence protects.
  */
-export type Weather = story.Weather
+export type Weather = plots.Weather
 
 /** A run, and what was found wrong with it. */
 export interface Run {
@@ -68,7 +71,7 @@ export interface Run {
 
 /** Makes a run, and judges it. */
 export const run = (options: Options): Run => {
-  const weather = story.weatherOf(options.seed)
+  const weather = plots.weatherOf(options.seed)
   const world = new World(options.seed)
   const notes: story.Notes = {
     clients: Effect.runSync(Recorder.make),
@@ -107,13 +110,15 @@ const judge = (
   history: History.History,
   changes: ReadonlyArray<Changes.Change>,
   weather: Weather,
-  { compactedAt, counts, leftBehind, revision }: story.End
+  { compactedAt, counts, leftBehind, notLasting, revision }: story.End
 ): ReadonlyArray<Violation.Violation> => [
   ...leftBehind.map((what): Violation.Violation => ({ kind: "LeftBehind", message: what, records: [] })),
+  ...notLasting.map((what): Violation.Violation => ({ kind: "NotLasting", message: what, records: [] })),
+  ...history.calls.flatMap((call) => untimely(call, weather)),
   ...weather === "slow" ? history.calls.flatMap(needless) : [],
   ...RevisionChecker.check(history, changes, { foreignLease: () => weather === "brutal" }).violations,
   // It takes no revision at its word. But it takes long, and what it finds the other does too, unless that is wrong.
-  ...seed % 4 === 0 && story.isOrderable(seed) ? LinearizabilityChecker.check(history) : [],
+  ...seed % 4 === 0 && plots.isOrderable(seed) ? LinearizabilityChecker.check(history) : [],
   ...WatchChecker.check(history, changes, {
     compactedAt,
     readUpTo: (watch) => watch.ended === undefined ? revision : undefined
@@ -126,6 +131,15 @@ const needless = ({ id, outcome }: History.Call): ReadonlyArray<Violation.Violat
   outcome._tag === "Failed" && ["Unavailable", "DeadlineExceeded", "Indeterminate"].includes(outcome.reason)
     ? [{ kind: "NeedlessFailure", message: outcome.message, records: [id] }]
     : []
+
+/** Calls end, by their deadline at the latest, unless their process is stopped. No client says another than the default. */
+const untimely = ({ completed, id, invoked }: History.Call, weather: Weather): ReadonlyArray<Violation.Violation> => {
+  if (completed === undefined) return [{ kind: "Hanging", message: "a call has not ended", records: [id] }]
+  const millis = Number(completed.nanos - invoked.nanos) / 1e6
+  return weather === "brutal" || millis <= Duration.toMillis(Deadline.defaultDeadline) + 1
+    ? []
+    : [{ kind: "Overdue", message: `a call took ${millis} ms`, records: [id] }]
+}
 
 /** What a holder, or who is about to be one, cannot know in time when it was stopped or its lease was revoked. */
 const isLateLoss = (kind: LockChecker.Kind): boolean => kind === "OverlappingHolders" || kind === "TokenOrder"
@@ -145,11 +159,14 @@ const notTold = (ended: Ended<unknown, unknown>): Violation.Violation => {
   }
 }
 
-/** Lease ids are drawn by the library from what no seed decides; they are numbered here, in the order they were asked for. */
+/**
+ * Lease ids are drawn by the library from what no seed decides; they are numbered here, in the order they were asked for.
+ * That may be a revocation: of a lease whose grant was given up before it was sent.
+ */
 const stable = (trace: string, history: History.History): string => {
   const names = new Map<string, string>()
   for (const { request } of history.calls) {
-    if (request._tag !== "LeaseGrant" || request.id === undefined) continue
+    if (request._tag === "Execute" || request.id === undefined) continue
     for (const name of [request.id.toString(), request.id.toString(16)]) {
       if (!names.has(name)) names.set(name, `<lease ${names.size >> 1}>`)
     }

@@ -271,7 +271,10 @@ class Client {
 }
 
 /** How a counter is incremented. */
-export interface IncrementOptions extends DistLock.Options, Pick<Options, "prefix"> {}
+export interface IncrementOptions extends DistLock.Options, Pick<Options, "prefix"> {
+  /** Done after the counter was read and before it is written. Default: nothing. */
+  readonly meanwhile?: Effect.Effect<void> | undefined
+}
 
 /** Adds one to the counter while holding the lock: what was read is still so when it is written, or it is not written. */
 export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
@@ -280,6 +283,7 @@ export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv
     Effect.gen(function*() {
       const kv = yield* Kv.Kv
       const count = Option.getOrElse(yield* kv.get(resource), () => "0")
+      if (options?.meanwhile !== undefined) yield* options.meanwhile
       return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}`)
     })
   return recorder.withLock(

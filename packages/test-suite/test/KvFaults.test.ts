@@ -8,11 +8,13 @@ import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
+import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import * as KvFaults from "@effect-kv/test-suite/KvFaults"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -269,18 +271,21 @@ describe("a client that is cut off", () => {
       yield* Effect.void.pipe(DistLock.withDistLock("l"), Effect.provideService(Kv.Kv, other))
     }))
 
-  it.effect("can be closed: the test does not hang", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const { faults, kv, store } = yield* Scope.provide(clients, scope)
-      yield* kv.tempKey("t")
-      yield* faults.hold("request", { when: KvFaults.isWrite, times: Infinity })
-      yield* faults.partition()
-      yield* Scope.close(scope, Exit.void)
-      yield* settle
-      const { keys, leases } = yield* store.statistics
-      assert.deepStrictEqual({ keys, leases }, { keys: 0, leases: 0 })
-    }))
+  for (const requests of ["lost", "late", "refused"] as const) {
+    it.effect(`can be closed, its requests being ${requests}: the test does not hang`, () =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const { faults, kv, store } = yield* Scope.provide(clients, scope)
+        yield* kv.tempKey("t")
+        yield* faults.hold("request", { when: KvFaults.isWrite, times: Infinity })
+        yield* faults.partition({ requests })
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+        yield* settle
+        assert.isTrue(isDone(closing))
+        const { keys, leases } = yield* store.statistics
+        assert.deepStrictEqual({ keys, leases }, { keys: 0, leases: 0 })
+      }))
+  }
 })
 
 describe("what a client holds", () => {
@@ -337,6 +342,89 @@ describe("what a client holds", () => {
       yield* Lease.revoke(5n).pipe(Effect.provideService(Kv.Kv, kv))
       assert.deepStrictEqual(yield* faults.leases, [])
     }))
+})
+
+describe("the list of what was injected", () => {
+  it.effect("has everything in it, in order", () =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      yield* kv.subscribe("k")
+      yield* DistLock.acquire("l").pipe(Effect.provideService(Kv.Kv, kv))
+      yield* TestClock.adjust(0)
+      const [lease] = yield* faults.leases
+      const hold = yield* faults.hold("answer", { when: KvFaults.writes("k") })
+      const putting = yield* Effect.forkChild(kv.put("k", "1"))
+      yield* hold.reached
+      yield* hold.letGo
+      yield* Fiber.join(putting)
+      yield* faults.cutWatches({ duration: "1 second" })
+      yield* faults.loseLock("l")
+      assert.strictEqual(yield* reasonOf(faults.endLease(lease!)), "LeaseNotFound")
+      const second = yield* kv.backend.leaseGrant({ ttl: "10 seconds", id: 17n })
+      yield* faults.endLease(second.id)
+      yield* faults.partition({ requests: "late" })
+      yield* faults.partition({ requests: "refused" })
+      yield* faults.heal
+      yield* faults.heal
+      assert.deepStrictEqual(
+        (yield* faults.injected).map(({ call, description }) => `${call?.kind ?? "-"} ${description}`),
+        [
+          "execute answer held",
+          "- watches cut for 1000 ms",
+          "- lock l lost by its lease",
+          "- lease 11 ended",
+          "- partitioned, requests are late",
+          "- partitioned, requests are refused",
+          "- healed"
+        ]
+      )
+    }))
+
+  it.effect("has no lease that had ended before; at random one that lives is ended", () =>
+    Effect.gen(function*() {
+      const { faults, kv } = yield* clients
+      for (let i = 0; i < 5; i++) yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
+      yield* TestClock.adjust("1 minute")
+      yield* faults.randomly({ seed: 2, endLease: 1 })
+      yield* kv.get("a")
+      assert.deepStrictEqual([yield* faults.leases, yield* faults.injected], [[], []])
+      yield* faults.calm
+      for (let i = 0; i < 5; i++) yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
+      yield* TestClock.adjust("1 minute")
+      yield* kv.backend.leaseGrant({ ttl: "2 seconds", id: 17n })
+      yield* faults.randomly({ seed: 2, endLease: 1 })
+      yield* kv.get("a")
+      assert.deepStrictEqual((yield* faults.injected).map(({ description }) => description), ["lease 11 ended"])
+    }))
+})
+
+describe("what makes no sense is a defect:", () => {
+  const isDefect = (what: (faults: KvFaults.KvFaults) => Effect.Effect<unknown>) =>
+    Effect.gen(function*() {
+      const { faults } = yield* clients
+      assert.isTrue(Exit.hasDies(yield* Effect.exit(what(faults))))
+    })
+
+  for (const where of [{ nth: 0 }, { nth: 1.5 }, { nth: NaN }, { times: 0 }, { times: -1 }, { times: NaN }]) {
+    it.effect(`an injection with ${JSON.stringify(where)}`, () =>
+      isDefect((faults) => faults.inject(KvFaults.unavailable, where)))
+  }
+
+  for (
+    const options of [
+      { seed: 1, unavailable: 5 },
+      { seed: 1, delay: -0.1 },
+      { seed: 1, endLease: NaN },
+      { seed: 1.5 },
+      { seed: 1, maxDelay: 0 },
+      { seed: 1, maxDelay: Infinity }
+    ]
+  ) {
+    it.effect(`randomly with ${Object.entries(options).map(([name, value]) => `${name} ${value}`).join(", ")}`, () =>
+      isDefect((faults) => faults.randomly(options)))
+  }
+
+  it.effect("a hold of no call", () => isDefect((faults) => faults.hold("request", { times: 0 })))
 })
 
 describe("a watch", () => {
@@ -408,6 +496,90 @@ describe("a watch", () => {
       assert.isFalse(isDone(taking))
       yield* faults.heal
       assert.lengthOf(yield* Fiber.join(taking), 1)
+    }))
+
+  it.effect("that is cut in the midst of a call goes on by its own time, not by that of the call", () =>
+    Effect.gen(function*() {
+      const { other, store } = yield* clients
+      const backend = yield* store.connect
+      const within: Array<Duration.Duration | undefined> = []
+      const faults = yield* KvFaults.make({
+        ...backend,
+        watch: (request) =>
+          Effect.flatMap(Deadline.Deadline, (deadline) => {
+            within.push(deadline)
+            return backend.watch(request)
+          })
+      })
+      const watch = yield* faults.kv.subscribe("k")
+      yield* faults.inject(
+        { description: "cut", onRequest: Effect.asVoid(faults.cutWatches()) },
+        { when: KvFaults.writes("l") }
+      )
+      yield* faults.kv.put("l", "1").pipe(Deadline.within("1 millis"))
+      yield* other.put("k", "1")
+      assert.lengthOf(yield* watch.watcher.take, 1)
+      assert.deepStrictEqual(within, [undefined, undefined])
+    }))
+
+  it.effect("that is opened just as the client is cut off is cut as well", () =>
+    Effect.gen(function*() {
+      const { other, store } = yield* clients
+      const backend = yield* store.connect
+      const slow = { ...backend, watch: (request: WatchRequest) => Effect.delay(backend.watch(request), "1 second") }
+      const faults = yield* KvFaults.make(slow)
+      const opening = yield* Effect.forkScoped(faults.kv.subscribe("k"))
+      yield* TestClock.adjust("500 millis")
+      yield* faults.partition()
+      yield* TestClock.adjust("500 millis")
+      const watch = yield* Fiber.join(opening)
+      const taking = yield* Effect.forkChild(watch.watcher.take)
+      yield* other.put("k", "1")
+      yield* TestClock.adjust("1 minute")
+      assert.isFalse(isDone(taking))
+      yield* faults.heal
+      yield* TestClock.adjust("1 second")
+      assert.lengthOf(yield* Fiber.join(taking), 1)
+    }))
+
+  it.effect("that is connected again just as the client is cut off hears nothing", () =>
+    Effect.gen(function*() {
+      const { other, store } = yield* clients
+      const backend = yield* store.connect
+      const slow = { ...backend, watch: (request: WatchRequest) => Effect.delay(backend.watch(request), "1 second") }
+      const faults = yield* KvFaults.make(slow)
+      const opening = yield* Effect.forkScoped(faults.kv.subscribe("k"))
+      yield* TestClock.adjust("1 second")
+      const watch = yield* Fiber.join(opening)
+      yield* faults.cutWatches()
+      yield* TestClock.adjust("500 millis")
+      yield* faults.partition()
+      const taking = yield* Effect.forkChild(watch.watcher.take)
+      yield* other.put("k", "1")
+      yield* TestClock.adjust("1 minute")
+      assert.isFalse(isDone(taking))
+      yield* faults.heal
+      yield* settle
+      assert.lengthOf(yield* Fiber.join(taking), 1)
+    }))
+
+  it.effect("of a client that may see its own keys only is connected again", () =>
+    Effect.gen(function*() {
+      const { other, store } = yield* clients
+      const backend = yield* store.connect
+      const asked: Array<unknown> = []
+      const faults = yield* KvFaults.make({
+        ...backend,
+        execute: (op) => {
+          asked.push(op._tag === "Range" ? op.range : op)
+          return backend.execute(op)
+        }
+      })
+      const watch = yield* faults.kv.subscribe(KeyRange.prefix("mine/"))
+      yield* faults.cutWatches()
+      yield* other.put("mine/k", "1")
+      assert.lengthOf(yield* watch.watcher.take, 1)
+      assert.deepStrictEqual(asked, [KeyRange.prefix("mine/")])
     }))
 
   it.effect("that is cut ends with its scope", () =>

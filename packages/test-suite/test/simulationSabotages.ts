@@ -16,6 +16,8 @@ import * as Exit from "effect/Exit"
 export interface SimulatedSabotage {
   /** A client that ... */
   readonly title: string
+  /** The kind of violation that it must be found as, where others may find it too. */
+  readonly as?: string
   /** Made anew for each process of each run. */
   readonly between: (backend: KvBackend) => KvBackend
 }
@@ -114,6 +116,55 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
           () => Effect.succeed({ id, ttl: Duration.seconds(2) })
         )
     })
+  },
+  {
+    title: "counts the time of a lease from the answer to its renewal, not from its request",
+    between: (backend) => ({
+      ...backend,
+      leaseKeepAlive: (id) =>
+        Effect.map(
+          Effect.timed(backend.leaseKeepAlive(id)),
+          ([taken, lease]) => ({ ...lease, ttl: Duration.sum(lease.ttl, taken) })
+        )
+    })
+  },
+  {
+    title: "tells a second too late that there was no answer in time",
+    as: "Overdue",
+    between: onExecute((op, execute) =>
+      Effect.catch(execute(op), (error) => Effect.delay(Effect.fail(error), "1 second"))
+    )
+  },
+  {
+    title: "makes a temporary key once and not again",
+    as: "NotLasting",
+    between: (backend) => {
+      const made = new Set<string>()
+      return onExecute((op, execute) => {
+        if (op._tag !== "Put" || op.lease === undefined || !op.key.includes("temporary")) return execute(op)
+        const again = made.has(op.key)
+        made.add(op.key)
+        return again ? KvError.fail(new KvError.PermissionDenied({ message: "once is enough" })) : execute(op)
+      })(backend)
+    }
+  },
+  {
+    title: "gives up one call in twenty for nothing",
+    as: "NeedlessFailure",
+    between: (backend) => {
+      const now = every(20)
+      return onExecute((op, execute) =>
+        now() ? KvError.fail(new KvError.Unavailable({ message: "not today" })) : execute(op)
+      )(backend)
+    }
+  },
+  {
+    title: "does not answer one read in three, ever",
+    as: "Stuck",
+    between: (backend) => {
+      const now = every(3)
+      return onExecute((op, execute) => op._tag === "Range" && now() ? Effect.never : execute(op))(backend)
+    }
   },
   {
     title: "applies a put in three twice",
@@ -240,6 +291,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
   },
   {
     title: "never revokes a lease",
+    as: "LeftBehind",
     between: (backend) => ({
       ...backend,
       leaseGrant: (options) => backend.leaseGrant({ ...options, ttl: "1 hour" }),

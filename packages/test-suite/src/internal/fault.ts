@@ -22,6 +22,11 @@ export interface Fault {
   readonly isBrokenAtOnce?: boolean
 }
 
+/** A fault by which a request or an answer is lost. */
+export interface Loss extends Fault {
+  readonly lose: "request" | "answer"
+}
+
 /** The call does not leave and changes nothing: `Unavailable`. */
 export const unavailable: Fault = { description: "unavailable", isRefused: true }
 
@@ -38,10 +43,10 @@ export const delayAnswer = (duration: Duration.Input): Fault => ({
 })
 
 /** The connection breaks before the request arrives. A write is `Indeterminate`, and was **not** applied. */
-export const loseRequest: Fault = { description: "request lost", lose: "request" }
+export const loseRequest: Loss = { description: "request lost", lose: "request" }
 
 /** The connection breaks before the answer is back. A write is `Indeterminate`, and **was** applied. */
-export const loseAnswer: Fault = { description: "answer lost", lose: "answer" }
+export const loseAnswer: Loss = { description: "answer lost", lose: "answer" }
 
 /** The connection breaks at once, and the request arrives later. A write is `Indeterminate`, and **will be** applied. */
 export const applyLate = (duration: Duration.Input): Fault => ({
@@ -50,8 +55,8 @@ export const applyLate = (duration: Duration.Input): Fault => ({
   isBrokenAtOnce: true
 })
 
-/** Of `loseRequest` or `loseAnswer`: no connection breaks, and the caller waits until its deadline. */
-export const silently = (fault: Fault): Fault => ({
+/** `loseRequest` or `loseAnswer`, but no connection breaks: the caller waits until its deadline. */
+export const silently = (fault: Loss): Loss => ({
   ...fault,
   description: `${fault.description} silently`,
   isSilent: true

@@ -1,8 +1,11 @@
 /**
  * One client of a store, with the faults that wait for its calls. `KvFaults` is its public face.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as Departure from "@effect-kv/core/Departure"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
 import type { Watcher, WatchRequest } from "@effect-kv/core/Watch"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -12,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as Call from "../Call.ts"
 import type { CutOptions, Injected, Injection, RandomOptions, Where } from "../KvFaults.ts"
 import type { Fault } from "./fault.ts"
+import { checkRandom, checkWhere } from "./faultOptions.ts"
 import * as faultyCall from "./faultyCall.ts"
 import * as faultyWatch from "./faultyWatch.ts"
 import { type Accident, RandomFaults } from "./randomFaults.ts"
@@ -65,6 +69,7 @@ export class FaultyClient {
   }
 
   inject(fault: Fault, where: Where | undefined): Injection {
+    checkWhere(where ?? {})
     const waiting: Waiting = {
       fault,
       when: where?.when ?? (() => true),
@@ -85,24 +90,24 @@ export class FaultyClient {
   }
 
   randomly(options: RandomOptions): void {
+    checkRandom(options)
     this.#random = new RandomFaults(options)
   }
 
-  endLease(id: bigint): Effect.Effect<void, KvError.KvError> {
-    return Effect.suspend(() => {
-      this.#note(`lease ${id.toString(16)} ended`)
-      return this.#store.leaseRevoke(id)
-    })
+  endLease(id: bigint, description = `lease ${id.toString(16)} ended`): Effect.Effect<void, KvError.KvError> {
+    return Effect.tap(this.#store.leaseRevoke(id), () => Effect.sync(() => this.#note(description)))
+  }
+
+  deleteKey(key: string, description: string): Effect.Effect<unknown, KvError.KvError> {
+    return Effect.tap(this.#store.execute(Op.delete(key)), () => Effect.sync(() => this.#note(description)))
   }
 
   cutWatches(options: CutOptions | undefined): Effect.Effect<number> {
     return Effect.suspend(() => {
       const duration = Duration.fromInputUnsafe(options?.duration ?? 0)
-      return this.#cut((request) => options?.when?.(request) ?? true, {
-        message: "the connection was cut, says the test",
-        until: Effect.andThen(Effect.sleep(duration), this.#healed.await),
-        isCompacted: options?.compacted === true
-      })
+      const isCompacted = options?.compacted === true
+      this.#note(`watches cut for ${Duration.toMillis(duration)} ms${isCompacted ? ", and compacted" : ""}`)
+      return this.#cutFor(duration, isCompacted, options?.when)
     })
   }
 
@@ -111,8 +116,7 @@ export class FaultyClient {
       this.#note(`partitioned, requests are ${how}`)
       this.#partition = how
       this.#healed.closeUnsafe()
-      const message = "the client is cut off from the store, says the test"
-      return Effect.asVoid(this.#cut(() => true, { message, until: this.#healed.await, isCompacted: false }))
+      return Effect.asVoid(this.#cut(() => true, cutOff))
     })
   }
 
@@ -146,6 +150,7 @@ export class FaultyClient {
         this.#store,
         request,
         (opening) => fault === undefined ? opening : faultyCall.open(opening, fault, this.#link),
+        this.#healed.await,
         Effect.suspend(() => this.#random?.eventDelay ?? Effect.void)
       )).pipe(
         Effect.tap((watch) =>
@@ -154,6 +159,8 @@ export class FaultyClient {
             () => Effect.sync(() => this.#watches.delete(watch))
           )
         ),
+        // It was on its way when the client was cut off.
+        Effect.tap((watch) => this.#partition === undefined ? Effect.void : ofItsOwn(watch.cut(cutOff))),
         Effect.map((watch) => watch.watcher)
       )
   }
@@ -189,16 +196,36 @@ export class FaultyClient {
     return Effect.gen({ self: this }, function*() {
       if (cutFor !== undefined) {
         this.#note(`watches cut for ${Duration.toMillis(cutFor)} ms`, call)
-        yield* this.cutWatches({ duration: cutFor })
+        yield* this.#cutFor(cutFor, false, undefined)
       }
-      const lease = endLeaseAt === undefined ? undefined : [...this.leases][Math.floor(endLeaseAt * this.leases.size)]
-      if (lease !== undefined) yield* Effect.ignore(this.endLease(lease))
+      if (endLeaseAt !== undefined) yield* ofItsOwn(this.#endSomeLease(endLeaseAt))
+    })
+  }
+
+  /** One that lives: of those that were granted many have ended since, unheard of by the client. */
+  #endSomeLease(at: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const lease = [...this.leases][Math.floor(at * this.leases.size)]
+      return lease === undefined ? Effect.void : Effect.catch(
+        this.endLease(lease),
+        ({ reason }) => reason._tag === "LeaseNotFound" ? this.#endSomeLease(at) : Effect.void
+      )
+    })
+  }
+
+  #cutFor(duration: Duration.Duration, isCompacted: boolean, when: CutOptions["when"]): Effect.Effect<number> {
+    return this.#cut(when ?? (() => true), {
+      message: "the connection was cut, says the test",
+      until: Effect.sleep(duration),
+      isCompacted
     })
   }
 
   #cut(which: (request: WatchRequest) => boolean, cut: faultyWatch.Cut): Effect.Effect<number> {
-    const watches = [...this.#watches].filter((watch) => which(watch.request))
-    return Effect.as(Effect.forEach(watches, (watch) => watch.cut(cut)), watches.length)
+    return Effect.suspend(() => {
+      const watches = [...this.#watches].filter((watch) => which(watch.request))
+      return Effect.as(ofItsOwn(Effect.forEach(watches, (watch) => watch.cut(cut))), watches.length)
+    })
   }
 
   #breakSilence(): void {
@@ -214,19 +241,31 @@ export class FaultyClient {
   /** Keeps account of the leases, at the store: what was granted though the answer is lost is granted. */
   #noticingLeases(store: KvBackend): KvBackend {
     const gone = (id: bigint) => Effect.sync(() => this.leases.delete(id))
+    const goneIfNotFound = (id: bigint) => (error: KvError.KvError) =>
+      error.reason._tag === "LeaseNotFound" ? gone(id) : Effect.void
     return {
       ...store,
       leaseGrant: (options) =>
         Effect.tap(store.leaseGrant(options), ({ id }) => Effect.sync(() => this.leases.add(id))),
-      leaseRevoke: (id) => Effect.tap(store.leaseRevoke(id), () => gone(id)),
-      leaseKeepAlive: (id) =>
-        Effect.tapError(
-          store.leaseKeepAlive(id),
-          (error) => error.reason._tag === "LeaseNotFound" ? gone(id) : Effect.void
-        )
+      leaseRevoke: (id) => store.leaseRevoke(id).pipe(Effect.tap(() => gone(id)), Effect.tapError(goneIfNotFound(id))),
+      leaseKeepAlive: (id) => Effect.tapError(store.leaseKeepAlive(id), goneIfNotFound(id))
     }
   }
 }
 
 /** Of a call that nothing strikes while the client is cut off. */
 const partitioned: Fault = { description: "partitioned" }
+
+/** How watches are cut while the client is cut off: they are connected again when it is not. */
+const cutOff: faultyWatch.Cut = {
+  message: "the client is cut off from the store, says the test",
+  until: Effect.void,
+  isCompacted: false
+}
+
+/** Not a part of the call that it happens at: neither its deadline nor what became of its request concerns this. */
+const ofItsOwn = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  effect.pipe(
+    Effect.provideService(Deadline.Deadline, undefined),
+    Effect.provideService(Departure.Current, undefined)
+  )

@@ -41,11 +41,15 @@ type State =
 /** Makes an attempt to open, or more, through the faults of calls. */
 type Through = (opening: Effect.Effect<Watcher, KvError.KvError>) => Effect.Effect<Watcher, KvError.KvError>
 
-/** Opens a watch, until the scope closes. `onEvents` runs before what was received is handed on. */
+/**
+ * Opens a watch, until the scope closes. `reachable` is waited for where it is connected again; `onEvents` runs before what
+ * was received is handed on.
+ */
 export const open = Effect.fnUntraced(function*(
   backend: KvBackend,
   request: WatchRequest,
   through: Through,
+  reachable: Effect.Effect<void>,
   onEvents: Effect.Effect<void>
 ): Effect.fn.Return<FaultyWatch, KvError.KvError, Scope.Scope> {
   const scope = yield* Effect.scope
@@ -96,11 +100,15 @@ export const open = Effect.fnUntraced(function*(
 
   const reconnect = Effect.fnUntraced(function*(cut: Cut) {
     yield* cut.until
-    const revision = yield* revisionOf(backend)
+    yield* reachable
+    const revision = yield* revisionOf(backend, request)
     if (cut.isCompacted && revision > position) return end(compacted(revision))
     isNextMissing ||= cut.isCompacted
     const again = { ...request, startRevision: position + 1n }
-    state.become(yield* connect(backend, again, scope, (opening) => opening))
+    const connected = yield* connect(backend, again, scope, (opening) => opening)
+    // The store may have come out of reach meanwhile. What it sends arrives when it is back.
+    yield* reachable
+    state.become(connected)
   })
 
   const cut = (cut: Cut): Effect.Effect<void> =>
@@ -142,8 +150,9 @@ const connect = (backend: KvBackend, request: WatchRequest, scope: Scope.Scope, 
     })
   )
 
-const revisionOf = (backend: KvBackend): Effect.Effect<bigint, KvError.KvError> =>
-  Effect.map(backend.execute(Op.get("?", { countOnly: true })), (response) => response.revision)
+/** Read with the permissions that the watch needs. */
+const revisionOf = (backend: KvBackend, { range }: WatchRequest): Effect.Effect<bigint, KvError.KvError> =>
+  Effect.map(backend.execute(Op.range(range, { countOnly: true })), (response) => response.revision)
 
 const compacted = (compactRevision: bigint): KvError.KvError => KvError.make(new KvError.Compacted({ compactRevision }))
 

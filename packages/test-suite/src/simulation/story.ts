@@ -13,15 +13,14 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as History from "../History.ts"
-import { below, seeded } from "../internal/seeded.ts"
 import * as KvFaults from "../KvFaults.ts"
 import type * as Recorder from "../Recorder.ts"
 import type { Options, Store } from "../Simulation.ts"
 import * as Workload from "../Workload.ts"
+import * as lasting from "./lasting.ts"
+import { pause } from "./pause.ts"
+import { type Plot, plotOf, ratesOf, type Weather } from "./plots.ts"
 import type { Process, World } from "./World.ts"
-
-/** See `Simulation`. */
-export type Weather = "slow" | "lossy" | "brutal"
 
 /** What is written down while it happens, so that it is there though the story does not come to an end. */
 export interface Notes {
@@ -41,67 +40,12 @@ export interface End {
   readonly compactedAt: bigint
   /** What should not be there any more. */
   readonly leftBehind: ReadonlyArray<string>
+  /** What should have lasted, and did not. */
+  readonly notLasting: ReadonlyArray<string>
 }
 
-/** The weather of a seed. */
-export const weatherOf = (seed: number): Weather => (["slow", "lossy", "brutal"] as const)[seed % 3]!
-
-const rates: Readonly<Record<Weather, Omit<KvFaults.RandomOptions, "seed">>> = {
-  slow: { delay: 0.5, maxDelay: "40 millis", cutWatches: 0.02 },
-  lossy: {
-    delay: 0.3,
-    maxDelay: "200 millis",
-    unavailable: 0.03,
-    loseRequest: 0.02,
-    loseAnswer: 0.03,
-    applyLate: 0.02,
-    silence: 0.005,
-    cutWatches: 0.03
-  },
-  brutal: {
-    delay: 0.3,
-    maxDelay: "200 millis",
-    unavailable: 0.02,
-    loseRequest: 0.01,
-    loseAnswer: 0.02,
-    applyLate: 0.03,
-    silence: 0.005,
-    cutWatches: 0.03,
-    endLease: 0.02
-  }
-}
-
-/** What the processes of a run do. */
-interface Plot {
-  readonly processes: number
-  /** Clients of each that read and write data, how many things each of them does, and on how many keys. */
-  readonly clients: number
-  readonly operations: number
-  readonly keys: number
-  /** How often each of two fibers of a process takes the lock. */
-  readonly increments: number
-  readonly temporary: boolean
-  readonly impatient: boolean
-}
-
-const plots: ReadonlyArray<Plot> = [
-  // Some clients of some processes on few keys.
-  { processes: 3, clients: 2, operations: 5, keys: 3, increments: 0, temporary: false, impatient: true },
-  { processes: 2, clients: 3, operations: 5, keys: 2, increments: 0, temporary: false, impatient: false },
-  // Many of one or two, so that much is under way at once and can be folded.
-  { processes: 1, clients: 10, operations: 3, keys: 6, increments: 0, temporary: false, impatient: true },
-  { processes: 2, clients: 6, operations: 3, keys: 5, increments: 0, temporary: false, impatient: false },
-  // Locks and temporary keys.
-  { processes: 2, clients: 1, operations: 2, keys: 2, increments: 2, temporary: false, impatient: false },
-  { processes: 3, clients: 1, operations: 2, keys: 2, increments: 1, temporary: false, impatient: false },
-  { processes: 3, clients: 1, operations: 3, keys: 3, increments: 0, temporary: true, impatient: false },
-  { processes: 2, clients: 1, operations: 3, keys: 3, increments: 1, temporary: true, impatient: true }
-]
-
-const plotOf = (seed: number): Plot => plots[below(seeded(seed, "story"), plots.length)]!
-
-/** Whether so few clients work at once that all orders of what they did can be tried. */
-export const isOrderable = (seed: number): boolean => plotOf(seed).clients <= 3
+/** After so long without faults everything that is to last is there again. */
+const untilLasting = "20 seconds"
 
 /** After so long nothing of what was done is under way: leases that nobody renews have ended, what is cleaned up is. */
 const untilQuiet = "3 minutes"
@@ -122,13 +66,22 @@ export const tell = (world: World, weather: Weather, options: Options, notes: No
       const process = world.process(seed, name)
       return Effect.gen(function*() {
         const faults = yield* KvFaults.make(yield* store.connect, {
-          random: { seed: seed * 8 + i, ...rates[weather], ...plot.clients > 4 ? { delay: 0.9 } : {} }
+          random: {
+            seed: seed * 8 + i,
+            ...ratesOf(seed, weather),
+            ...plot.clients > 4 ? { delay: 0.9 } : {}
+          }
         })
         const backend = options.between?.(faults.backend) ?? faults.backend
         if (i === 0) yield* watchAll(notes.clients.client(`${name} watch`)(backend))
+        const lasts = plot.temporary
+          ? [
+            yield* lasting.make(notes.clients, `${name} lasting`, backend, prefix, i % 2 === 0 ? "key/" : "temporary/")
+          ]
+          : []
         const working = yield* Effect.forkChild(work(notes.clients, name, backend, plot))
         const cutOff = yield* Effect.forkChild(weather === "slow" ? Effect.never : partitions(faults))
-        return { process, faults, working, cutOff }
+        return { process, faults, lasts, working, cutOff }
       }).pipe(process.within)
     })
     const stopping = yield* Effect.forkChild(
@@ -142,6 +95,11 @@ export const tell = (world: World, weather: Weather, options: Options, notes: No
     yield* Effect.forEach(all, ({ process }) => process.resume)
     yield* Fiber.interruptAll(all.map(({ cutOff }) => cutOff))
     yield* Effect.forEach(all, ({ faults }) => faults.calm)
+    yield* Effect.sleep(untilLasting)
+    const kv = yield* Kv.make(direct)
+    const lasts = all.flatMap(({ lasts }) => lasts)
+    const notLasting = (yield* Effect.forEach(lasts, (each) => each.check(kv))).flat()
+    yield* Effect.forEach(lasts, (each) => each.close)
     yield* Effect.sleep(untilQuiet)
     for (const [i, { faults }] of all.entries()) {
       for (const { call, description } of yield* faults.injected) {
@@ -150,13 +108,13 @@ export const tell = (world: World, weather: Weather, options: Options, notes: No
     }
     const revision = yield* revisionOf(direct)
     const history = yield* notes.clients.history
-    const kv = yield* Kv.make(direct)
     return {
       history,
       revision,
       counts: yield* countsOf(kv),
       compactedAt: compact.last(),
-      leftBehind: yield* leftBehind(kv, store)
+      leftBehind: yield* leftBehind(kv, store),
+      notLasting
     }
   })
   return Effect.orDie(root.within(Effect.scoped(body)))
@@ -192,20 +150,26 @@ const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, plo
         interrupted: 8,
         name: `${name} client `
       }),
-      increments(recorder, `${name} locker`, backend, plot.increments),
+      increments(recorder, `${name} locker`, backend, plot),
       plot.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
     ], { concurrency: "unbounded" })
   }))
 
 /** Two fibers of one client contend for the lock with those of others. */
-const increments = (recorder: Recorder.Recorder, name: string, backend: KvBackend, times: number) =>
+const increments = (
+  recorder: Recorder.Recorder,
+  name: string,
+  backend: KvBackend,
+  { holds, increments: times }: Plot
+) =>
   times === 0
     ? Effect.void
     : Effect.flatMap(Kv.make(recorder.client(name)(backend)), (kv) => {
       const increment = Workload.increment(recorder, name, kv, {
         prefix,
         ttl: "2 seconds",
-        acquireTimeout: "20 seconds"
+        acquireTimeout: "20 seconds",
+        meanwhile: holds === 0 ? undefined : pause(0, holds)
       })
       const repeatedly = Effect.forEach(
         Array.from({ length: times }),
@@ -274,9 +238,6 @@ const stops = (process: Process) =>
     yield* pause(20, 5000)
     yield* process.resume
   }))
-
-const pause = (least: number, most: number): Effect.Effect<void> =>
-  Effect.flatMap(Random.nextIntBetween(least, most), (millis) => Effect.sleep(Duration.millis(millis)))
 
 const revisionOf = (backend: KvBackend): Effect.Effect<bigint, KvError> =>
   Effect.map(backend.execute(Op.get("?", { countOnly: true })), ({ revision }) => revision)

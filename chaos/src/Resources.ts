@@ -41,15 +41,14 @@ export const countFibers = (): FiberCount => {
 
 const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
 
-const owned = /(?:lock\/[^/]+\/|temporary\/|leased\/)/
+/** Whether a key should not outlive its owner: of a lock, of a lease, a temporary one. */
+export const isOwned = (key: string): boolean => /(?:lock\/[^/]+\/|temporary\/|leased\/)/.test(key)
 
 /** Counts everything now. Of a member that does not answer nothing is known: that fails. */
 export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCount) {
   const { cluster } = stage
   const leases = (yield* cluster.etcdctl(["lease", "list"])).split("\n").filter((line) => /^[0-9a-f]+$/.test(line))
-  const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter((key) =>
-    owned.test(key)
-  )
+  const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter(isOwned)
   const metrics = yield* Effect.forEach(yield* cluster.currentMembers, (member) => cluster.metrics(member))
   const stats = yield* Effect.forEach(stage.links.flat(), (link) => link.stats)
   return {

@@ -52,7 +52,14 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
   yield* progress("closed; looking for what is left")
   const left = yield* Resources.whenSettled(stage, fibers, limits)
   yield* progress(`judging ${round.history.calls.length} operations`)
-  const subject: Verdict.Case = { schedule, round, prefix, compactedAt: stage.compactedAt, evicted: [...stage.evicted] }
+  const subject: Verdict.Case = {
+    schedule,
+    kinds: options.faults,
+    round,
+    prefix,
+    compactedAt: stage.compactedAt,
+    evicted: [...stage.evicted]
+  }
   const judged = Verdict.judge(subject)
   const violations = [
     ...judged.violations,

@@ -107,6 +107,7 @@ const oneLap = Effect.fnUntraced(function*(
     (round) => {
       const subject: Verdict.Case = {
         schedule,
+        kinds: options.faults,
         round,
         prefix,
         compactedAt: stage.compactedAt,

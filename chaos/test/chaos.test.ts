@@ -94,14 +94,15 @@ describe("the harness", () => {
       history: { calls: [], watches: [], holdings: [], effects: [] },
       changes: [],
       inflicted: [],
-      callsBeforeFaults: 0,
       began: 0n,
+      stopped: 18_000_000_000n,
       ended: 20_000_000_000n,
+      done: { register: 0 },
       problems: [],
       standstills: []
     }
-    const { violations } = Verdict.judge({ schedule, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
-    assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 3, violations.join("\n"))
+    const { violations } = Verdict.judge({ schedule, kinds, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
+    assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 4, violations.join("\n"))
   })
 
   it.effect("judges a round that was saved as it judged the round", () =>
@@ -120,13 +121,14 @@ describe("the harness", () => {
         history: { ...History.empty, calls: [call] },
         changes: [],
         inflicted: [],
-        callsBeforeFaults: 0,
         began: 0n,
+        stopped: 9_000_000_000n,
         ended: 10_000_000_000n,
+        done: {},
         problems: ["something"],
         standstills: []
       }
-      const subject: Verdict.Case = { schedule: [], round, prefix: "r/", compactedAt: 0n, evicted: [7n] }
+      const subject: Verdict.Case = { schedule: [], kinds: [], round, prefix: "r/", compactedAt: 0n, evicted: [7n] }
       const path = yield* Saved.save(subject, `test-${process.pid}`)
       yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(path, { recursive: true })))
       const loaded = yield* Saved.load(path)

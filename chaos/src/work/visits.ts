@@ -24,7 +24,7 @@ export const visit: Step = (client, dice) => {
           const visitor = { ...client, kv: yield* client.open }
           const { kv, prefix } = visitor
           yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
-          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix) })
+          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix), only: "Put" })
           yield* Effect.forkScoped(Effect.forever(watcher.take))
           yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" })
           yield* Effect.forkScoped(locks.increment(visitor, dice))

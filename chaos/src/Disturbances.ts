@@ -78,6 +78,15 @@ export const silences = (
   return longest
 }
 
+/** The longest of each service. */
+export const longestSilences = (round: Round): ReadonlyMap<Availability.Service, number> => {
+  const longest = new Map<Availability.Service, number>()
+  for (const { millis, service } of silences(round).values()) {
+    longest.set(service, Math.max(longest.get(service) ?? 0, millis))
+  }
+  return longest
+}
+
 /** The long watches of the work; those of locks and temporary keys are of single keys. */
 const isOfWork = ({ request }: History.WatchCall): boolean => request.range._tag !== "Key"
 

@@ -4,6 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Availability from "./Availability.ts"
+import * as Disturbances from "./Disturbances.ts"
 import type { Kind } from "./Fault.ts"
 import type { Inflicted } from "./Inflict.ts"
 import type { Options } from "./Options.ts"
@@ -72,6 +73,7 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
     events: eventsOf(round),
     faults: countKinds(round.inflicted),
     outages: Availability.outages(round.history, round.inflicted, isResidentKey),
+    silences: Disturbances.longestSilences(round),
     verdict: { ...judged, violations },
     left,
     saved: violations.length > 0 ? yield* Saved.save(subject, `${options.version}-seed-${options.seed}`) : undefined

@@ -1,7 +1,7 @@
 /**
  * Faults of the servers: each returns when the cluster is whole again.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -10,6 +10,13 @@ import type { Stage } from "../Stage.ts"
 
 /** The answer is when there was a quorum again, by the monotonic clock; none where it is over when the effect is. */
 type ServerFault = Effect.Effect<bigint | void, EtcdCluster.EtcdClusterError>
+
+/** What does not run cannot be stopped: that fault would be none. */
+const mustRun = (member: EtcdCluster.Member): Effect.Effect<void, EtcdCluster.EtcdClusterError> =>
+  Effect.flatMap(member.pid, (pid) =>
+    pid !== undefined ? Effect.void : Effect.fail(
+      new EtcdCluster.EtcdClusterError({ operation: "fault", message: `${member.name} does not run` })
+    ))
 
 const away = (
   members: ReadonlyArray<EtcdCluster.Member>,
@@ -20,7 +27,10 @@ const away = (
   const start = (member: EtcdCluster.Member) =>
     Effect.andThen(member.start, Effect.map(Clock.monotonicTimeNanos, (now) => moments.push(now)))
   return Effect.acquireUseRelease(
-    Effect.forEach(members, end, { concurrency: "unbounded", discard: true }),
+    Effect.forEach(members, (member) => Effect.andThen(mustRun(member), end(member)), {
+      concurrency: "unbounded",
+      discard: true
+    }),
     () => Effect.sleep(millis),
     () => Effect.forEach(members, start, { concurrency: "unbounded", discard: true })
   ).pipe(Effect.map(() => moments[0]))
@@ -47,8 +57,12 @@ export const outage = (stage: Stage, { millis }: Fault): ServerFault =>
 export const stopMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
   Effect.suspend(() => away([stage.slots[slot]!], millis, (member) => member.stop))
 
-const paused = (member: EtcdCluster.Member, millis: number): Effect.Effect<void> =>
-  Effect.acquireUseRelease(member.pause, () => Effect.sleep(millis), () => member.resume)
+const paused = (member: EtcdCluster.Member, millis: number): ServerFault =>
+  Effect.acquireUseRelease(
+    Effect.andThen(mustRun(member), member.pause),
+    () => Effect.sleep(millis),
+    () => member.resume
+  )
 
 /** SIGSTOP, and SIGCONT. */
 export const pauseMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>

@@ -11,6 +11,7 @@ import * as Op from "@effect-kv/core/Op"
 import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import type * as History from "@effect-kv/test-suite/History"
 import * as Recorder from "@effect-kv/test-suite/Recorder"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -72,6 +73,9 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   let stopped = 0n
   let done: Workers.Done = {}
   let snapshots: ReadonlyArray<Latest.Snapshot> = []
+  /** What cannot be found out is a problem of the run, which is judged all the same. */
+  const attempt = <E>(what: string, effect: Effect.Effect<void, E>) =>
+    Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
   const began = yield* Clock.monotonicTimeNanos
 
   const inflicted = yield* Effect.scoped(Effect.gen(function*() {
@@ -87,12 +91,21 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
     yield* Effect.sleep("2 seconds")
-    yield* residentsAreThere(cluster, recorded, problems)
+    yield* attempt("looking for temporary keys", residentsAreThere(cluster, recorded, problems))
     stopped = yield* Clock.monotonicTimeNanos
     yield* workers.end
-    problems.push(...yield* Handback.keysLeft(cluster, prefix))
-    const end = yield* toTheEnd(recorded, positions, problems)
-    snapshots = yield* Effect.forEach(views, (view) => Views.snapshotAt(view, end, catchUp))
+    yield* attempt(
+      "looking for keys that are left",
+      Effect.map(Handback.keysLeft(cluster, prefix), (left) => void problems.push(...left))
+    )
+    yield* attempt(
+      "reading watches and views to their end",
+      Effect.flatMap(toTheEnd(recorded, positions, problems), (end) =>
+        Effect.map(
+          Effect.forEach(views, (view) => Views.snapshotAt(view, end, catchUp)),
+          (all) => void (snapshots = all)
+        ))
+    )
     return inflicted
   }))
 

@@ -6,6 +6,7 @@ import type * as Op from "@effect-kv/core/Op"
 import type * as History from "@effect-kv/test-suite/History"
 import * as Disturbances from "./Disturbances.ts"
 import type { Round } from "./Round.ts"
+import { isResidentKey } from "./work/leases.ts"
 
 /** What was refused without a reason, in words; of each kind the first few. */
 export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> => {
@@ -31,8 +32,24 @@ export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> =
         ended?.how === "Lost" && calm(client, acquired, ended.at)
       ),
       (holding) => `${holding.client} lost ${holding.lock} with token ${holding.token} when nothing was broken`
+    ),
+    ...some(
+      residentsPutAgain(history).filter((call) => calm(call.client, call.invoked, call.completed)),
+      ({ client }) => `${client} lost its temporary key, and with it its session, when nothing was broken`
     )
   ]
+}
+
+/** The puts of temporary keys that clients had before: a client has it all the time, unless it loses its session. */
+const residentsPutAgain = ({ calls }: History.History): ReadonlyArray<History.Call> => {
+  const had = new Set<string>()
+  return calls.filter(({ client, outcome, request }) => {
+    const isPut = request._tag === "Execute" && request.op._tag === "Put" && isResidentKey(request.op.key)
+    if (!isPut || outcome._tag !== "Answered") return false
+    const isAgain = had.has(client)
+    had.add(client)
+    return isAgain
+  })
 }
 
 /** How many are told of each kind. */

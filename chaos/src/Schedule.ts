@@ -19,8 +19,8 @@ export interface Options {
   readonly every?: number | undefined
 }
 
-/** Load without faults at the beginning and at the end, in milliseconds. */
-export const warmUp = 2500
+/** Load without faults at the beginning, in which sessions are renewed more than once, and at the end, in milliseconds. */
+export const warmUp = 4000
 export const coolDown = 3000
 
 /** The schedule of a run. */

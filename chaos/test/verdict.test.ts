@@ -90,6 +90,14 @@ describe("errors that nothing explains", () => {
     assert.lengthOf(find({ history: { ...History.empty, holdings: [holding] }, inflicted }), 0)
   })
 
+  it("a temporary key that is put again", () => {
+    const put = (from: number) =>
+      call("c1", from, from + 0.1, undefined, { _tag: "Execute", op: Op.put("r/temporary/resident/c1", "v") })
+    assert.lengthOf(find({ history: calls(put(0)) }), 0)
+    assert.lengthOf(find({ history: calls(put(0), put(3)) }), 1)
+    assert.lengthOf(find({ history: calls(put(0), put(3)), inflicted: [fault("partition", 1, 2.5, [0])] }), 0)
+  })
+
   it("a lease that is not found by what has none, and a compaction that nothing depends on", () => {
     const withLease: History.Request = { _tag: "Execute", op: Op.put("k", "v", { lease: 7n }) }
     assert.lengthOf(find({ history: calls(call("c1", 1, 2, failed("LeaseNotFound"))) }), 1)

@@ -99,8 +99,12 @@ const mayEndSo = ({ batches, confirmed, ended }: History.WatchCall, compactedAt:
 /** How long after a fault the last of it may still be felt, in nanoseconds: also by whoever waits for what it has lost. */
 const aftermath = 5_000_000_000n
 
+/** A standstill that is shorter explains no error: every lease and deadline is several times as long. In nanoseconds. */
+const hiccup = 300_000_000n
+
 /** Whether nothing was in a client's way in a time, nor had been for a while before. */
-const calmTimes = (round: Round) => {
+const calmTimes = (whole: Round) => {
+  const round = { ...whole, standstills: whole.standstills.filter(({ from, to }) => to - from > hiccup) }
   const ofClient = new Map<string, ReadonlyArray<Disturbances.Span>>()
   return (client: string, from: History.Moment, to: History.Moment | undefined): boolean => {
     const spans = ofClient.get(client) ?? Disturbances.of(round, client)

@@ -73,6 +73,7 @@ describe("errors that nothing explains", () => {
     assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 5, [1])] }), 1, "another client's link")
     assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 3.9, [0])] }), 1, "long over")
     assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(9) }] }), 0)
+    assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(8.2) }] }), 1, "too short to matter")
   })
 
   it("a lock that is lost while nothing is broken", () => {

@@ -72,7 +72,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const standstills: Array<Pulse.Standstill> = []
   let stopped = 0n
   let done: Workers.Done = {}
-  let snapshots: ReadonlyArray<Latest.Snapshot> = []
+  const seen = clients.map((): Array<Latest.Snapshot> => [])
   /** What cannot be found out is a problem of the run, which is judged all the same. */
   const attempt = <E>(what: string, effect: Effect.Effect<void, E>) =>
     Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
@@ -82,6 +82,14 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, prefix))
     yield* Effect.forkScoped(Pulse.feel(standstills))
     const views = yield* Effect.forEach(recorded, ({ kv }) => kv.latest(KeyRange.prefix(`${prefix}txn/`)))
+    yield* Effect.forEach(
+      views,
+      (view, i) =>
+        Effect.forkScoped(
+          Effect.onError(Views.look(view, seen[i]!), (cause) =>
+            Effect.sync(() => Workers.noteUnexpected(cause, `the view of ${clients[i]!.name}`, problems, true)))
+        )
+    )
     const positions = yield* openWatches(recorded, seed, problems)
     yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
     const workers = yield* Workers.start(recorded, seed, problems)
@@ -100,11 +108,15 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     )
     yield* attempt(
       "reading watches and views to their end",
-      Effect.flatMap(toTheEnd(recorded, positions, problems), (end) =>
-        Effect.map(
-          Effect.forEach(views, (view) => Views.snapshotAt(view, end, catchUp)),
-          (all) => void (snapshots = all)
-        ))
+      Effect.flatMap(
+        toTheEnd(recorded, positions, problems),
+        (end) =>
+          Effect.forEach(
+            views,
+            (view, i) => Effect.map(Views.snapshotAt(view, end, catchUp), (last) => void seen[i]!.push(last)),
+            { discard: true }
+          )
+      )
     )
     return inflicted
   }))
@@ -114,7 +126,9 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const history = yield* recorder.history
   const last = yield* cluster.revision
   const changes = yield* server.upTo(last)
-  snapshots.forEach((snapshot, i) => problems.push(...Views.wrongView(clients[i]!.name, snapshot, changes)))
+  clients.forEach(({ name }, i) => {
+    problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
+  })
   problems.push(...Handback.sessionsLeft(left, changes))
   return { history, changes, inflicted, began, stopped, ended, done, problems, standstills } satisfies Round
 })

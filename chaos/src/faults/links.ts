@@ -1,7 +1,7 @@
 /**
  * Faults of the links between clients and members: each returns when the links are whole again.
  */
-import type * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -111,8 +111,20 @@ const striking = (arm: (proxy: Proxy) => Effect.Effect<TcpProxy.Armed>) =>
     ).pipe(Effect.ensuring(Effect.orDie(heal(proxies))))
   })
 
-export const cutBeforeForwarding = striking((proxy) => proxy.cutBeforeForwarding())
+/**
+ * Whether what a client sends holds a request: not only the beginning of a connection, which would keep it from ever being
+ * used, nor what HTTP/2 says of itself, such as a ping or that there is room.
+ */
+const isRequest = (chunk: Uint8Array): boolean => chunk.length > smallTalk && !beginsConnection(chunk)
 
-export const cutAfterForwarding = striking((proxy) => proxy.cutAfterForwarding())
+/** Two pings, or a ping and two window updates. */
+const smallTalk = 43
+
+const beginsConnection = (chunk: Uint8Array): boolean =>
+  chunk.length < 100 && TcpProxy.contains("PRI * HTTP/2.0")(chunk)
+
+export const cutBeforeForwarding = striking((proxy) => proxy.cutBeforeForwarding({ when: isRequest }))
+
+export const cutAfterForwarding = striking((proxy) => proxy.cutAfterForwarding({ when: isRequest }))
 
 export const cutMidFrame = striking((proxy) => proxy.cutMidFrame())

@@ -47,7 +47,7 @@ export const increment: Step = (client, dice) => {
     )
   )
   // Some do not wait that long.
-  return choice < 0.4 ? Effect.timeoutOption(locked, dice.int(1, 400)) : locked
+  return maxHold === undefined && choice < 0.4 ? Effect.timeoutOption(locked, dice.int(1, 400)) : locked
 }
 
 const onKv = (client: RecordedClient) => Effect.provideService(Kv.Kv, client.kv)

@@ -75,10 +75,11 @@ export const describe = (fault: Fault): string => {
     case "replace-member":
       return `${fault.kind} m${fault.slot + 1}, ${seconds}`
     case "move-leader":
-    case "compact":
     case "defragment":
     case "evict":
       return fault.kind
+    case "compact":
+      return `compact, while ${links} is away`
     case "kill-leader":
     case "kill-majority":
     case "outage":

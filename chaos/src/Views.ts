@@ -22,14 +22,14 @@ export const snapshotAt = (
     { duration: within, orElse: () => view.snapshot }
   )
 
-/** What a view shows now and then, until it is interrupted. */
+/** What a view shows now and then, until it is interrupted, or closed just before. */
 export const look = (view: Latest.Latest, seen: Array<Latest.Snapshot>): Effect.Effect<never, KvError.KvError> =>
   Effect.forever(
     Effect.flatMap(view.snapshot, (snapshot) => {
       if (seen.at(-1) !== snapshot) seen.push(snapshot)
       return Effect.sleep("250 millis")
     })
-  )
+  ).pipe(Effect.catchReason("KvError", "Closed", () => Effect.never))
 
 /** A view shows what the store held at its revision, and does not go back. Tells of the first that was wrong. */
 export const wrongView = (

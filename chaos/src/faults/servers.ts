@@ -80,10 +80,23 @@ export const moveLeader = (stage: Stage): ServerFault =>
     })
   )
 
+/** How long clients miss what happens before the history of it is forgotten. */
+const missing = "300 millis"
+
 /**
- * Forgets the history before now, as soon as it is on record: it is what the run is judged by.
+ * Forgets the history before now, as soon as it is on record: it is what the run is judged by. Some clients are cut off
+ * meanwhile, so that their watches come back for history that is gone.
  */
-export const compact = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.History) {
+export const compact = Effect.fnUntraced(function*(stage: Stage, { clients }: Fault, history: EtcdCluster.History) {
+  const links = clients.flatMap((client) => stage.links[client]!)
+  yield* Effect.acquireUseRelease(
+    Effect.forEach(links, (link) => link.down),
+    () => Effect.andThen(Effect.sleep(missing), compactNow(stage, history)),
+    () => Effect.forEach(links, (link) => link.heal)
+  )
+})
+
+const compactNow = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.History) {
   const revision = yield* stage.cluster.revision
   yield* history.upTo(revision)
   stage.compactedAt = revision

@@ -6,6 +6,7 @@ import * as Availability from "./Availability.ts"
 import { linkKinds } from "./Fault.ts"
 import type { Inflicted } from "./Inflict.ts"
 import type { Round } from "./Round.ts"
+import { isVisitors } from "./work/visits.ts"
 
 /** A time, by the monotonic clock, in nanoseconds. */
 export interface Span {
@@ -88,7 +89,7 @@ export const longestSilences = (round: Round): ReadonlyMap<Availability.Service,
 }
 
 /** The long watches of the work; those of locks and temporary keys are of single keys. */
-const isOfWork = ({ request }: History.WatchCall): boolean => request.range._tag !== "Key"
+const isOfWork = ({ request }: History.WatchCall): boolean => request.range._tag !== "Key" && !isVisitors(request)
 
 const rangeOf = ({ request: { only, range } }: History.WatchCall): string =>
   JSON.stringify(only === undefined ? range : { ...range, only })

@@ -44,6 +44,9 @@ const timers = (): number => process.getActiveResourcesInfo().filter((name) => n
 /** Whether a key should not outlive its owner: of a lock, of a lease, a temporary one. */
 export const isOwned = (key: string): boolean => /(?:lock\/[^/]+\/|temporary\/|leased\/)/.test(key)
 
+/** By which a server tells how many watches it has. */
+export const watchMetric = "etcd_debugging_mvcc_watcher_total"
+
 /** Counts everything now. Of a member that does not answer nothing is known: that fails. */
 export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCount) {
   const { cluster } = stage
@@ -53,7 +56,7 @@ export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCoun
   const stats = yield* Effect.forEach(stage.links.flat(), (link) => link.stats)
   return {
     leases: leases.length,
-    watches: sum(metrics.map((metrics) => metrics.get("etcd_debugging_mvcc_watcher_total"))),
+    watches: sum(metrics.map((metrics) => metrics.get(watchMetric))),
     keys,
     sockets: sum(stats.map((stats) => stats.live)),
     fibers: fibers.running(),

@@ -107,6 +107,10 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
       Effect.map(Handback.keysLeft(cluster, prefix), (left) => void problems.push(...left))
     )
     yield* attempt(
+      "looking for watches that are left",
+      Effect.map(Handback.watchesLeft(cluster, clients.length), (left) => void problems.push(...left))
+    )
+    yield* attempt(
       "reading watches and views to their end",
       Effect.flatMap(
         toTheEnd(recorded, positions, problems),

@@ -8,6 +8,7 @@ import * as Violation from "@effect-kv/test-suite/Violation"
 import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
+import * as Counters from "./Counters.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
@@ -68,6 +69,7 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ...slowRecoveries(round),
       ...missingRecoveries(round),
       ...longSilences(round),
+      ...Counters.find(changes, prefix),
       ...Refusals.find(round, compactedAt),
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
       ...found.map((violation) => Violation.print(history, [violation]))

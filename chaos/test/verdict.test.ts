@@ -5,6 +5,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import * as History from "@effect-kv/test-suite/History"
 import { assert, describe, it } from "@effect/vitest"
+import * as Counters from "../src/Counters.ts"
 import * as Disturbances from "../src/Disturbances.ts"
 import type { Fault, Kind } from "../src/Fault.ts"
 import { kinds } from "../src/Fault.ts"
@@ -245,6 +246,21 @@ describe("the verdict", () => {
     assert.isFalse(isToldOf(calls(...answers("c1", 0, 18), ...unknown), ["lose-answers"]))
   })
 
+  it("wants a counter under a lock to go up by one each time", () => {
+    const put = (value: string, i: number): Round["changes"][number] => ({
+      type: "put",
+      key: "r/lock/0-counter",
+      value,
+      valueBytes: new Uint8Array(),
+      modRevision: BigInt(i + 2),
+      createRevision: 2n,
+      version: BigInt(i + 1),
+      lease: 0n
+    })
+    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "3 c1#3"].map(put), "r/"), 0)
+    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "2 c1#3"].map(put), "r/"), 1)
+  })
+
   it("wants the leases of resident keys to be gone with their clients", () => {
     const put: Round["changes"][number] = {
       type: "put",
@@ -266,9 +282,9 @@ describe("growth", () => {
     Array.from({ length: rounds }, (_, i): Growth.Sample => ({
       // The first is unlike the others, and each a little above or below.
       memory: (i === 0 ? 20e6 : 40e6) + (i % 3) * 4e5 + i * (grows.memory ?? 0),
-      sockets: 6 + i * (grows.sockets ?? 0),
+      sockets: 12 - 2 * (i % 2) + i * (grows.sockets ?? 0),
       fibers: 30 + i * (grows.fibers ?? 0),
-      timers: 4 + i * (grows.timers ?? 0)
+      timers: 4 - 2 * (i % 2) + i * (grows.timers ?? 0)
     }))
 
   it("of a megabyte in each of 15 rounds is found, and of one fiber, socket or timer", () => {

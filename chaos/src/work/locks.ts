@@ -28,7 +28,7 @@ export const increment: Step = (client, dice) => {
   const names = lockNames(client.prefix)
   const choice = dice.next()
   const maxHold = choice >= 0.2 && choice < 0.3 ? dice.int(1, 50) : undefined
-  const hold = maxHold !== undefined ? dice.int(0, 200) : dice.chance(0.04) ? dice.int(200, 800) : dice.int(0, 10)
+  const hold = maxHold !== undefined ? dice.int(0, 200) : dice.chance(0.08) ? dice.int(200, 800) : dice.int(0, 10)
   const acquireTimeout = dice.int(2000, 8000)
   const single = dice.pick(names)
   const increments = dice.int(1, 2)

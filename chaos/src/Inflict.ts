@@ -6,6 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as DeposedLeader from "./DeposedLeader.ts"
 import type { Entry, Fault } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as clients from "./faults/clients.ts"
@@ -21,6 +22,8 @@ export interface Inflicted {
   readonly ended: bigint
   /** When all could be well again: there was a quorum, and the links were whole. */
   readonly whole: bigint
+  /** The leader that it deposed, where that did something it must not. */
+  readonly deposed?: DeposedLeader.DeposedLeader | undefined
   /** Why it could not be carried out. */
   readonly problem?: string | undefined
 }
@@ -56,10 +59,10 @@ const inflict = Effect.fnUntraced(function*(fault: Fault, target: Target): Effec
   const ended = yield* Clock.monotonicTimeNanos
   return Exit.isFailure(exit)
     ? { fault, began, ended, whole: ended, problem: Cause.pretty(exit.cause) }
-    : { fault, began, ended, whole: exit.value ?? ended }
+    : { fault, began, ended, ...exit.value, whole: exit.value?.whole ?? ended }
 })
 
-const carryOut = (fault: Fault, { history, lock, stage }: Target): Effect.Effect<bigint | void, Error> => {
+const carryOut = (fault: Fault, { history, lock, stage }: Target): Effect.Effect<servers.Outcome | void, Error> => {
   switch (fault.kind) {
     case "kill-member":
       return servers.killMember(stage, fault)

@@ -55,6 +55,11 @@ export const format = (summary: Summary): string => {
         `${[...summary.silences].map(([service, millis]) => `no ${heads[service]} ${seconds(millis)}`).join(", ")}, ` +
         `not counting faults`
       ],
+      ...(verdict.revokedByDeposed === 0
+        ? []
+        : [
+          ["ended by etcd", `${verdict.revokedByDeposed} leases, by a leader that was deposed (etcd 15247)`] as const
+        ]),
       ["faults", integer(total)]
     ]),
     ...faultTable(summary),

@@ -26,6 +26,8 @@ export interface Lap extends Growth.Sample {
   readonly calls: number
   readonly faults: ReadonlyMap<Kind, number>
   readonly unknown: number
+  /** Leases that etcd ended too early. */
+  readonly revokedByDeposed: number
   readonly resident: number
 }
 
@@ -121,11 +123,12 @@ const oneLap = Effect.fnUntraced(function*(
         compactedAt: stage.compactedAt,
         evicted: [...stage.evicted]
       }
-      const { unknown, violations } = Verdict.judge(subject)
+      const { revokedByDeposed, unknown, violations } = Verdict.judge(subject)
       const saved = violations.length > 0 ? Saved.save(subject, `soak-seed-${seed}`) : Effect.undefined
       return Effect.map(saved, (saved) => ({
         saved,
         violations,
+        revokedByDeposed,
         calls: round.history.calls.length,
         faults: Run.countKinds(round.inflicted),
         unknown: unknown.applied + unknown.notApplied + unknown.leases
@@ -133,8 +136,9 @@ const oneLap = Effect.fnUntraced(function*(
     }
   ).pipe(Effect.scoped)
   const { saved, violations, ...counted } = summary
+  if (saved !== undefined) yield* progress(`${violations.length} violations; the history is in ${saved}`)
   return {
-    violations: saved === undefined ? violations : [...violations, `the history is in ${saved}`],
+    violations,
     counted
   }
 })
@@ -162,6 +166,7 @@ export const format = ({ laps, left, seconds, title, violations }: Soak): string
     `  memory after each round: ${laps.map(({ memory }) => mega(memory)).join(", ")}`,
     `  resident after each round: ${laps.map(({ resident }) => mega(resident)).join(", ")}`,
     `  growth in a round: ${Growth.format(laps)}`,
+    `  leases that a deposed leader revoked: ${laps.reduce((sum, lap) => sum + lap.revokedByDeposed, 0)}`,
     `  left: ${Resources.format(left)}`,
     `violations: ${violations.length}`
   ].join("\n")

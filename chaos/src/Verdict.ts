@@ -9,6 +9,7 @@ import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
 import * as Counters from "./Counters.ts"
+import * as DeposedLeader from "./DeposedLeader.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
@@ -31,6 +32,8 @@ export interface Verdict {
     /** Grants and revocations of leases: the history of the data does not tell. */
     readonly leases: number
   }
+  /** Leases that etcd ended too early, by its own count: see `DeposedLeader.ts`. */
+  readonly revokedByDeposed: number
   /** Increments that were accepted under locks, and what the counters show in the end. */
   readonly increments: { readonly accepted: number; readonly unknown: number; readonly counted: number }
 }
@@ -54,10 +57,14 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
   const { changes, history, problems } = round
   const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
   const counts = countsOf(round, prefix)
+  const revoked = DeposedLeader.revokedLeases(revisions.violations, history, round.inflicted)
+  const isRevoked = (violation: RevisionChecker.Violation) =>
+    violation.lease !== undefined && revoked.has(violation.lease)
+  const ended = new Set([...evicted, ...revoked])
   const found = [
-    ...revisions.violations,
+    ...revisions.violations.filter((violation) => !isRevoked(violation)),
     ...WatchChecker.check(history, changes, { compactedAt }),
-    ...LockChecker.check(history, { changes, counts }).filter((violation) => !isExcused(violation, round, evicted))
+    ...LockChecker.check(history, { changes, counts }).filter((violation) => !isExcused(violation, round, ended))
   ]
   const effects = (outcome: History.FencedEffect["outcome"]) =>
     history.effects.filter((effect) => effect.outcome === outcome).length
@@ -74,6 +81,7 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
+    revokedByDeposed: revoked.size,
     unknown: {
       applied: revisions.unknown.applied.length,
       notApplied: revisions.unknown.notApplied.length,
@@ -102,22 +110,21 @@ const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
 const hearsOfIt = 3_000_000_000n
 
 /**
- * Whose lease an operator ends learns of it a moment after the store gave its lock away. Between the two it believes to
- * hold it, and only the fence protects, which is judged all the same.
+ * Whose lease an operator or a deposed leader ends learns of it a moment after the store gave its lock away. Between the
+ * two it believes to hold it, and only the fence protects, which is judged all the same.
  */
 const isExcused = (
   violation: Violation.Violation,
   { changes, history }: Round,
-  evicted: ReadonlyArray<bigint>
+  ended: ReadonlySet<bigint>
 ): boolean => {
   if (violation.kind !== "OverlappingHolders" && violation.kind !== "TokenOrder") return false
-  const [stale, next] = history.holdings.filter((holding) => violation.records.includes(holding.id))
-    .sort((a, b) => a.token < b.token ? -1 : 1)
-  return stale?.ended !== undefined && next !== undefined &&
-    stale.ended.at.nanos < next.acquired.nanos + hearsOfIt &&
-    changes.some(({ createRevision, key, lease }) =>
-      createRevision === stale.token && key.startsWith(`${stale.lock}/`) && evicted.includes(lease)
-    )
+  const [first, next] = history.holdings.filter((holding) => violation.records.includes(holding.id))
+    .toSorted((a, b) => a.token < b.token ? -1 : 1)
+  if (first?.ended === undefined || next === undefined) return false
+  // The token of a holder is the revision of its key, which hangs on its lease.
+  const own = changes.find((change) => change.modRevision === first.token && change.key.startsWith(`${first.lock}/`))
+  return own !== undefined && ended.has(own.lease) && first.ended.at.nanos < next.acquired.nanos + hearsOfIt
 }
 
 /** How much later than its deadline a call may end, on a machine that does other things as well. */

@@ -5,11 +5,19 @@ import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
+import * as DeposedLeader from "../DeposedLeader.ts"
 import type { Fault } from "../Fault.ts"
 import type { Stage } from "../Stage.ts"
 
-/** The answer is when there was a quorum again, by the monotonic clock; none where it is over when the effect is. */
-type ServerFault = Effect.Effect<bigint | void, EtcdCluster.EtcdClusterError>
+/** What is known of a fault when it is over. */
+export interface Outcome {
+  /** When there was a quorum again, by the monotonic clock. None where that was when the effect ended. */
+  readonly whole?: bigint | undefined
+  /** A leader that it deposed, and what that did when it woke. */
+  readonly deposed?: DeposedLeader.DeposedLeader | undefined
+}
+
+type ServerFault = Effect.Effect<Outcome | void, EtcdCluster.EtcdClusterError>
 
 /** What does not run cannot be stopped: that fault would be none. */
 const mustRun = (member: EtcdCluster.Member): Effect.Effect<void, EtcdCluster.EtcdClusterError> =>
@@ -33,7 +41,7 @@ const away = (
     }),
     () => Effect.sleep(millis),
     () => Effect.forEach(members, start, { concurrency: "unbounded", discard: true })
-  ).pipe(Effect.map(() => moments[0]))
+  ).pipe(Effect.map(() => ({ whole: moments[0] })))
 }
 
 const kill = (member: EtcdCluster.Member): Effect.Effect<void> => member.kill
@@ -57,19 +65,21 @@ export const outage = (stage: Stage, { millis }: Fault): ServerFault =>
 export const stopMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
   Effect.suspend(() => away([stage.slots[slot]!], millis, (member) => member.stop))
 
-const paused = (member: EtcdCluster.Member, millis: number): ServerFault =>
-  Effect.acquireUseRelease(
-    Effect.andThen(mustRun(member), member.pause),
+const paused = (stage: Stage, member: EtcdCluster.Member, millis: number): ServerFault => {
+  const pause = Effect.acquireUseRelease(
+    member.pause,
     () => Effect.sleep(millis),
     () => member.resume
   )
+  return Effect.andThen(mustRun(member), DeposedLeader.observe(stage.cluster, member, pause))
+}
 
 /** SIGSTOP, and SIGCONT. */
 export const pauseMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
-  Effect.suspend(() => paused(stage.slots[slot]!, millis))
+  Effect.suspend(() => paused(stage, stage.slots[slot]!, millis))
 
 export const pauseLeader = (stage: Stage, { millis }: Fault): ServerFault =>
-  Effect.flatMap(stage.cluster.leader, (leader) => paused(leader, millis))
+  Effect.flatMap(stage.cluster.leader, (leader) => paused(stage, leader, millis))
 
 /** Refused where the other is not ready to lead: a moment later it is. */
 export const moveLeader = (stage: Stage): ServerFault =>

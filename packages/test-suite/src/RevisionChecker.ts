@@ -47,7 +47,10 @@ export type Kind =
   | "OutOfBudget"
 
 /** Something found wrong. */
-export type Violation = Violation_.Violation<Kind>
+export interface Violation extends Violation_.Violation<Kind> {
+  /** The lease that ended early. */
+  readonly lease?: bigint
+}
 
 /** Options of a check. */
 export interface Options {

@@ -36,7 +36,8 @@ export const earlyEnds = (
       message: `the lease ${lease.toString(16)} had ended at revision ${revision}, which was seen ` +
         `${Number(last.deadline - seen.at.nanos) / 1e6} ms before its time had passed, and nobody had revoked it`,
       records: [last.call.id, seen.record],
-      revision
+      revision,
+      lease
     }]
   })
 }

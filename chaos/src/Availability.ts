@@ -57,7 +57,7 @@ export const outages = (
 const losesSessions = ({ fault }: Inflicted): boolean => fault.kind === "outage" && fault.millis >= 2000
 
 /** An answer that took a quorum. */
-const isAnswer = (call: History.Call): boolean =>
+export const isAnswer = (call: History.Call): boolean =>
   call.outcome._tag === "Answered" && History.isOpCall(call) &&
   !(call.request.op._tag === "Range" && call.request.op.serializable === true)
 

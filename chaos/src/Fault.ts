@@ -50,7 +50,7 @@ export interface Fault {
   readonly slot: number
   /** Which clients, by their places. */
   readonly clients: ReadonlyArray<number>
-  /** On links: to `slot` alone, or to all members. */
+  /** On links: to all members, or to the one alone that a client uses (to `slot` where it uses none). */
   readonly everyMember: boolean
   /** How much: milliseconds of delay, or bytes a second. */
   readonly amount: number
@@ -66,7 +66,7 @@ export interface Entry {
 /** In a word or two, for the progress of a run. */
 export const describe = (fault: Fault): string => {
   const links = fault.clients.map((client) => `c${client + 1}`).join("+")
-  const where = fault.everyMember ? links : `${links} to m${fault.slot + 1}`
+  const where = fault.everyMember ? links : `${links} on the link in use`
   const seconds = `${(fault.millis / 1000).toFixed(1)} s`
   switch (fault.kind) {
     case "kill-member":
@@ -75,10 +75,11 @@ export const describe = (fault: Fault): string => {
     case "replace-member":
       return `${fault.kind} m${fault.slot + 1}, ${seconds}`
     case "move-leader":
-    case "compact":
     case "defragment":
     case "evict":
       return fault.kind
+    case "compact":
+      return `compact, while ${links} is away`
     case "kill-leader":
     case "kill-majority":
     case "outage":

@@ -81,7 +81,7 @@ const carryOut = (fault: Fault, { history, lock, stage }: Target): Effect.Effect
     case "move-leader":
       return servers.moveLeader(stage)
     case "compact":
-      return servers.compact(stage, history)
+      return servers.compact(stage, fault, history)
     case "defragment":
       return servers.defragment(stage)
     case "replace-member":

@@ -5,6 +5,7 @@ import type * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
 import { parseArgs } from "node:util"
 import type { Kind } from "./Fault.ts"
 import { kinds } from "./Fault.ts"
+import { fewest } from "./Growth.ts"
 
 export interface Options {
   readonly seconds: number
@@ -30,6 +31,10 @@ export const usage = `npm run chaos -- [options]
   --soak               a fault every 20 seconds, and the memory in between
   --judge FOLDER       judge a round again that was saved, instead of a new one`
 
+/** A day, and the rounds of a minute that say something of growth, in seconds. */
+const longest = 86_400
+const shortestSoak = 60 * fewest
+
 /** The options, or what is wrong with them. */
 export const parse = (args: ReadonlyArray<string>): Options | string => {
   const parsed = parseOrProblem(args)
@@ -38,14 +43,23 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
   const seed = Number(parsed.seed ?? "1")
   const version = parsed.version ?? "3.5"
   const folding = parsed.folding ?? "on"
-  const outages = (parsed.outage ?? "").split(",").filter((text) => text !== "").map(Number)
+  const outages = parsed.outage === undefined ? [] : parsed.outage.split(",").map(Number)
   const faults = kindsOf(parsed.faults ?? "all")
-  if (!(seconds >= 10)) return "--seconds must be 10 or more"
+  if (!(seconds >= 10 && seconds <= longest)) return `--seconds must be from 10 to ${longest}`
+  if (parsed.soak === true && seconds < shortestSoak) {
+    return `--soak takes --seconds ${shortestSoak} or more: what grows is seen over several rounds of a minute`
+  }
+  const isOutage = parsed.outage !== undefined
+  if (isOutage && (parsed.soak === true || parsed.faults !== undefined || parsed.seconds !== undefined)) {
+    return "--outage decides which faults there are and how long the load lasts: not with --faults, --seconds or --soak"
+  }
   if (!Number.isInteger(seed)) return "--seed must be an integer"
   if (version !== "3.5" && version !== "3.4") return "--version must be 3.5 or 3.4"
   if (folding !== "on" && folding !== "off") return "--folding must be on or off"
   if (typeof faults === "string") return faults
-  if (outages.some((seconds) => !(seconds > 0))) return "--outage must be seconds, such as 5 or 5,30"
+  if (outages.some((seconds) => !(seconds > 0 && seconds <= longest))) {
+    return "--outage must be seconds, such as 5 or 5,30"
+  }
   return {
     seconds,
     seed,
@@ -85,5 +99,7 @@ const kindsOf = (names: string): ReadonlyArray<Kind> | string => {
   if (names === "none") return []
   const chosen = names.split(",")
   const wrong = chosen.find((name) => !isKind(name))
-  return wrong === undefined ? chosen.filter(isKind) : `there is no fault "${wrong}"`
+  return wrong === undefined
+    ? chosen.filter(isKind)
+    : `--faults must be all, none, or some of those below: there is no "${wrong}"`
 }

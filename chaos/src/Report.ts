@@ -14,6 +14,8 @@ export interface Summary {
   readonly events: number
   readonly faults: ReadonlyMap<Kind, number>
   readonly outages: ReadonlyMap<Kind, Availability.Outage>
+  /** The longest time without each service in which nothing was in the way, in milliseconds. */
+  readonly silences: ReadonlyMap<Availability.Service, number>
   readonly verdict: Verdict
   readonly left: Resources.Resources
   /** The file that holds the history. */
@@ -47,6 +49,11 @@ export const format = (summary: Summary): string => {
         "unknown outcomes",
         `${unknown} (${(unknown / Math.max(1, summary.calls) * 100).toFixed(2)} %): ${applied} applied, ` +
         `${notApplied} not, ${leases} of leases`
+      ],
+      [
+        "longest silence",
+        `${[...summary.silences].map(([service, millis]) => `no ${heads[service]} ${seconds(millis)}`).join(", ")}, ` +
+        `not counting faults`
       ],
       ...(verdict.revokedByDeposed === 0
         ? []

@@ -41,20 +41,22 @@ export const countFibers = (): FiberCount => {
 
 const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
 
-const owned = /(?:lock\/[^/]+\/|temporary\/|leased\/)/
+/** Whether a key should not outlive its owner: of a lock, of a lease, a temporary one. */
+export const isOwned = (key: string): boolean => /(?:lock\/[^/]+\/|temporary\/|leased\/)/.test(key)
+
+/** By which a server tells how many watches it has. */
+export const watchMetric = "etcd_debugging_mvcc_watcher_total"
 
 /** Counts everything now. Of a member that does not answer nothing is known: that fails. */
 export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCount) {
   const { cluster } = stage
   const leases = (yield* cluster.etcdctl(["lease", "list"])).split("\n").filter((line) => /^[0-9a-f]+$/.test(line))
-  const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter((key) =>
-    owned.test(key)
-  )
+  const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter(isOwned)
   const metrics = yield* Effect.forEach(yield* cluster.currentMembers, (member) => cluster.metrics(member))
   const stats = yield* Effect.forEach(stage.links.flat(), (link) => link.stats)
   return {
     leases: leases.length,
-    watches: sum(metrics.map((metrics) => metrics.get("etcd_debugging_mvcc_watcher_total"))),
+    watches: sum(metrics.map((metrics) => metrics.get(watchMetric))),
     keys,
     sockets: sum(stats.map((stats) => stats.live)),
     fibers: fibers.running(),

@@ -6,7 +6,6 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
-import * as KvError from "@effect-kv/core/KvError"
 import type * as Latest from "@effect-kv/core/Latest"
 import * as Op from "@effect-kv/core/Op"
 import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
@@ -16,20 +15,20 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Dice from "./Dice.ts"
 import type { Entry } from "./Fault.ts"
+import * as Handback from "./Handback.ts"
 import type { Inflicted } from "./Inflict.ts"
 import * as Inflict from "./Inflict.ts"
 import * as Pulse from "./Pulse.ts"
 import type { Client, Stage } from "./Stage.ts"
-import * as data from "./work/data.ts"
+import * as Views from "./Views.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
-import * as visits from "./work/visits.ts"
 import * as watches from "./work/watches.ts"
-import type { RecordedClient, Step } from "./work/Worker.ts"
+import type { RecordedClient } from "./work/Worker.ts"
+import * as Workers from "./Workers.ts"
 
 /** What a round consists of. */
 export interface Options {
@@ -48,34 +47,17 @@ export interface Round {
   /** The store's own account, complete from the beginning of the round to its end. */
   readonly changes: ReadonlyArray<EtcdCluster.HistoryEvent>
   readonly inflicted: ReadonlyArray<Inflicted>
-  /** Calls that had ended when the first fault began. */
-  readonly callsBeforeFaults: number
-  /** When the load began and ended, by the monotonic clock, in nanoseconds. */
+  /** When the load began, when it was told to end, and when all was closed; by the monotonic clock, in nanoseconds. */
   readonly began: bigint
+  readonly stopped: bigint
   readonly ended: bigint
+  /** How often each kind of work was done. */
+  readonly done: Workers.Done
   /** What went wrong beside what the history tells: a call that hung, a watch that fell silent, an error that may not be. */
   readonly problems: ReadonlyArray<string>
   /** When this process could not run. */
   readonly standstills: ReadonlyArray<Pulse.Standstill>
 }
-
-/** The workers of each client. */
-const crew: ReadonlyArray<readonly [name: string, count: number, step: Step]> = [
-  ["register", 12, data.register],
-  ["compareAndSet", 4, data.compareAndSet],
-  ["txn", 6, data.txn],
-  ["append", 2, data.append],
-  ["lease", 1, leases.lease],
-  ["temporaryKey", 1, leases.temporaryKey],
-  ["increment", 3, locks.increment],
-  ["visit", 1, visits.visit]
-]
-
-/** How long a worker rests between two things it does, from and to, in milliseconds. */
-const rest = [2, 20] as const
-
-/** After what time a worker hangs that was told to end. All it does has a deadline. */
-const hanging = "40 seconds"
 
 /** How long the watches may take to the end once all is well. */
 const catchUp = "30 seconds"
@@ -88,54 +70,71 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const recorder = yield* Recorder.make
   const problems: Array<string> = []
   const standstills: Array<Pulse.Standstill> = []
-  let callsBeforeFaults = 0
-  let stopped = false
-  let snapshots: ReadonlyArray<Latest.Snapshot> = []
+  let stopped = 0n
+  let done: Workers.Done = {}
+  const seen = clients.map((): Array<Latest.Snapshot> => [])
+  /** What cannot be found out is a problem of the run, which is judged all the same. */
+  const attempt = <E>(what: string, effect: Effect.Effect<void, E>) =>
+    Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
   const began = yield* Clock.monotonicTimeNanos
 
   const inflicted = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, prefix))
     yield* Effect.forkScoped(Pulse.feel(standstills))
     const views = yield* Effect.forEach(recorded, ({ kv }) => kv.latest(KeyRange.prefix(`${prefix}txn/`)))
+    yield* Effect.forEach(
+      views,
+      (view, i) =>
+        Effect.forkScoped(
+          Effect.onError(Views.look(view, seen[i]!), (cause) =>
+            Effect.sync(() => Workers.noteUnexpected(cause, `the view of ${clients[i]!.name}`, problems, true)))
+        )
+    )
     const positions = yield* openWatches(recorded, seed, problems)
     yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
-    const workers = yield* Effect.forEach(
-      recorded.flatMap((client) =>
-        crew.flatMap(([name, count, step]) => Array.from({ length: count }, (_, i) => ({ client, name, i, step })))
-      ),
-      ({ client, i, name, step }) => {
-        const loop = working(client, `${name}/${i}`, step, seed, () => stopped, problems)
-        return Effect.forkScoped(loop)
-      }
-    )
-    const begins = schedule[0]?.at ?? options.millis
-    const counting = Effect.delay(
-      Effect.map(recorder.history, ({ calls }) => {
-        callsBeforeFaults = calls.filter((call) => call.completed !== undefined).length
-      }),
-      Math.max(0, begins - 50)
-    )
+    const workers = yield* Workers.start(recorded, seed, problems)
+    done = workers.done
     const [inflicted] = yield* Effect.all([
       Inflict.run(schedule, { stage, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
-      Effect.sleep(options.millis),
-      counting
+      Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
     yield* Effect.sleep("2 seconds")
-    yield* residentsAreThere(cluster, recorded, problems)
-    stopped = true
-    const ended = yield* Effect.timeoutOption(Fiber.awaitAll(workers), hanging)
-    if (ended._tag === "None") problems.push(`a worker did not end within ${hanging} of being told to`)
-    const end = yield* toTheEnd(recorded, positions, problems)
-    snapshots = yield* Effect.forEach(views, (view) => snapshotAt(view, end))
+    yield* attempt("looking for temporary keys", residentsAreThere(cluster, recorded, problems))
+    stopped = yield* Clock.monotonicTimeNanos
+    yield* workers.end
+    yield* attempt(
+      "looking for keys that are left",
+      Effect.map(Handback.keysLeft(cluster, prefix), (left) => void problems.push(...left))
+    )
+    yield* attempt(
+      "looking for watches that are left",
+      Effect.map(Handback.watchesLeft(cluster, clients.length), (left) => void problems.push(...left))
+    )
+    yield* attempt(
+      "reading watches and views to their end",
+      Effect.flatMap(
+        toTheEnd(recorded, positions, problems),
+        (end) =>
+          Effect.forEach(
+            views,
+            (view, i) => Effect.map(Views.snapshotAt(view, end, catchUp), (last) => void seen[i]!.push(last)),
+            { discard: true }
+          )
+      )
+    )
     return inflicted
   }))
 
   const ended = yield* Clock.monotonicTimeNanos
+  const left = yield* Handback.leases(cluster)
   const history = yield* recorder.history
   const last = yield* cluster.revision
   const changes = yield* server.upTo(last)
-  snapshots.forEach((snapshot, i) => problems.push(...wrongView(clients[i]!.name, snapshot, changes)))
-  return { history, changes, inflicted, callsBeforeFaults, began, ended, problems, standstills } satisfies Round
+  clients.forEach(({ name }, i) => {
+    problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
+  })
+  problems.push(...Handback.sessionsLeft(left, changes))
+  return { history, changes, inflicted, began, stopped, ended, done, problems, standstills } satisfies Round
 })
 
 const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, prefix: string) {
@@ -144,54 +143,6 @@ const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Re
   const open = Effect.flatMap(client.open, recorded)
   return { name, kv: yield* recorded(client.kv), open, recorder, prefix } satisfies RecordedClient
 })
-
-// -----------------------------------------------------------------------------
-// workers
-// -----------------------------------------------------------------------------
-
-const working = Effect.fnUntraced(function*(
-  client: RecordedClient,
-  name: string,
-  step: Step,
-  seed: number,
-  isStopped: () => boolean,
-  problems: Array<string>
-) {
-  for (let i = 0; !isStopped(); i++) {
-    const dice = Dice.make(seed, client.name, name, i)
-    const rests = dice.int(...rest)
-    // Some callers lose their patience.
-    const patience = dice.chance(0.01) ? dice.int(0, 10) : undefined
-    const doing = Effect.suspend(() => step(client, dice))
-    const exit = yield* Effect.exit(patience === undefined ? doing : Effect.timeoutOption(doing, patience))
-    if (Exit.isFailure(exit)) noteUnexpected(exit.cause, `${client.name} ${name} step ${i}`, problems)
-    yield* Effect.sleep(rests)
-  }
-})
-
-/** What a step may fail with while servers and links do. */
-const expected: ReadonlySet<string> = new Set([
-  "Unavailable",
-  "DeadlineExceeded",
-  "Indeterminate",
-  "Compacted",
-  "LeaseNotFound",
-  "LockLost",
-  "LockTimeout",
-  "LockHoldExceeded"
-])
-
-const noteUnexpected = (cause: Cause.Cause<unknown>, what: string, problems: Array<string>): void => {
-  for (const reason of cause.reasons) {
-    if (reason._tag === "Interrupt" || reason._tag === "Fail" && expected.has(tagOf(reason.error))) continue
-    problems.push(`${what} failed as it may not: ${Cause.pretty(cause)}`)
-  }
-}
-
-const tagOf = (error: unknown): string => {
-  if (KvError.isKvError(error)) return error.reason._tag
-  return typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
-}
 
 /** A temporary key that was lost is there again when all has been well for a while. */
 const residentsAreThere = Effect.fnUntraced(function*(
@@ -226,7 +177,7 @@ const openWatches = (
       const dice = Dice.make(seed, client.name, "watch", i)
       const watching = Effect.onExit(watches.watching(client, plan, dice, position), (exit) =>
         Effect.sync(() => {
-          if (Exit.isFailure(exit)) noteUnexpected(exit.cause, `watch ${i} of ${client.name}`, problems)
+          if (Exit.isFailure(exit)) Workers.noteUnexpected(exit.cause, `watch ${i} of ${client.name}`, problems, true)
         }))
       return Effect.as(Effect.forkScoped(watching), position)
     }))
@@ -255,35 +206,3 @@ const toTheEnd = Effect.fnUntraced(function*(
   if (reached._tag === "None") problems.push(...behind().map((watch) => `${watch}, ${catchUp} after the last fault`))
   return put
 })
-
-// -----------------------------------------------------------------------------
-// views
-// -----------------------------------------------------------------------------
-
-/** What a view shows when it has come to the revision, or when it should have. */
-const snapshotAt = (view: Latest.Latest, revision: bigint): Effect.Effect<Latest.Snapshot, KvError.KvError> =>
-  Effect.timeoutOrElse(
-    Effect.repeat(view.snapshot, {
-      until: (snapshot) => snapshot.revision >= revision,
-      schedule: Schedule.spaced("20 millis")
-    }).pipe(Effect.andThen(view.snapshot)),
-    { duration: catchUp, orElse: () => view.snapshot }
-  )
-
-/** A view shows what the store held at its revision; nothing changes any more when it is looked at. */
-const wrongView = (
-  client: string,
-  { entries, revision }: Latest.Snapshot,
-  changes: ReadonlyArray<EtcdCluster.HistoryEvent>
-): ReadonlyArray<string> => {
-  const held = new Map<string, EtcdCluster.HistoryEvent>()
-  for (const change of changes) {
-    if (!/^[^/]*\/txn\//.test(change.key)) continue
-    if (change.type === "put") held.set(change.key, change)
-    else held.delete(change.key)
-  }
-  const differs = [...new Set([...held.keys(), ...entries.keys()])].filter((key) =>
-    held.get(key)?.value !== entries.get(key)?.text || held.get(key)?.modRevision !== entries.get(key)?.modRevision
-  )
-  return differs.length === 0 ? [] : [`the view of ${client} at revision ${revision} is wrong in ${differs.join(", ")}`]
-}

@@ -4,6 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Availability from "./Availability.ts"
+import * as Disturbances from "./Disturbances.ts"
 import type { Kind } from "./Fault.ts"
 import type { Inflicted } from "./Inflict.ts"
 import type { Options } from "./Options.ts"
@@ -49,25 +50,57 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
     stage.openClients,
     (clients) => Rounds.run(stage, clients, { seed: options.seed, prefix, schedule, millis, progress })
   ).pipe(Effect.scoped, fibers.within)
+  const subject: Verdict.Case = {
+    schedule,
+    kinds: options.faults,
+    round,
+    prefix,
+    compactedAt: stage.compactedAt,
+    evicted: [...stage.evicted]
+  }
+  const save = Saved.save(subject, `${options.version}-seed-${options.seed}`)
+  // Whatever breaks off from here on: what happened can be looked at.
+  return yield* summing(stage, subject, { fibers, limits, progress }).pipe(
+    Effect.onError(() => Effect.flatMap(save, (saved) => progress(`broken off; the history is in ${saved}`))),
+    Effect.flatMap((summary) =>
+      summary.verdict.violations.length === 0
+        ? Effect.succeed(summary)
+        : Effect.map(save, (saved): Report.Summary => ({ ...summary, saved }))
+    ),
+    Effect.map((summary): Report.Summary => ({
+      ...summary,
+      title: `etcd ${options.version}, folding ${options.folding ? "on" : "off"}, seed ${options.seed}`
+    }))
+  )
+})
+
+interface Counting {
+  readonly fibers: Resources.FiberCount
+  readonly limits: Resources.Limits
+  readonly progress: (text: string) => Effect.Effect<void>
+}
+
+const summing = Effect.fnUntraced(function*(stage: Stages.Stage, subject: Verdict.Case, counting: Counting) {
+  const { fibers, limits, progress } = counting
+  const { round } = subject
   yield* progress("closed; looking for what is left")
   const left = yield* Resources.whenSettled(stage, fibers, limits)
   yield* progress(`judging ${round.history.calls.length} operations`)
-  const subject: Verdict.Case = { schedule, round, prefix, compactedAt: stage.compactedAt, evicted: [...stage.evicted] }
   const judged = Verdict.judge(subject)
   const violations = [
     ...judged.violations,
     ...Resources.excess(left, limits).map((excess) => `left behind: ${excess}`)
   ]
   return {
-    title: `etcd ${options.version}, folding ${options.folding ? "on" : "off"}, seed ${options.seed}`,
+    title: "",
     calls: round.history.calls.length,
     seconds: Number(round.ended - round.began) / 1e9,
     events: eventsOf(round),
     faults: countKinds(round.inflicted),
     outages: Availability.outages(round.history, round.inflicted, isResidentKey),
+    silences: Disturbances.longestSilences(round),
     verdict: { ...judged, violations },
-    left,
-    saved: violations.length > 0 ? yield* Saved.save(subject, `${options.version}-seed-${options.seed}`) : undefined
+    left
   } satisfies Report.Summary
 })
 

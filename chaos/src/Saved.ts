@@ -44,14 +44,14 @@ export const load = Effect.fnUntraced(function*(path: string) {
   const [rest] = parsed<Omit<Case, "round"> & Omit<Case["round"], "history" | "changes" | "inflicted">>(
     yield* read("round.jsonl")
   )
-  const { compactedAt, evicted, prefix, schedule, ...times } = rest!
+  const { compactedAt, evicted, kinds, prefix, schedule, ...times } = rest!
   const round = {
     ...times,
     history,
     inflicted,
     changes: changes.map((change) => ({ ...change, valueBytes: new TextEncoder().encode(change.value) }))
   }
-  return { compactedAt, evicted, prefix, schedule, round } satisfies Case
+  return { compactedAt, evicted, kinds, prefix, schedule, round } satisfies Case
 })
 
 /** A long history is more than fits into one string. */

@@ -19,8 +19,8 @@ export interface Options {
   readonly every?: number | undefined
 }
 
-/** Load without faults at the beginning and at the end, in milliseconds. */
-export const warmUp = 2500
+/** Load without faults at the beginning, in which sessions are renewed more than once, and at the end, in milliseconds. */
+export const warmUp = 4000
 export const coolDown = 3000
 
 /** The schedule of a run. */
@@ -64,8 +64,8 @@ export const lengthOf = (schedule: ReadonlyArray<Entry>): number =>
   Math.max(0, ...schedule.map(({ at, faults }) => at + Math.max(...faults.map(duration)))) + betweenOutages
 
 /**
- * A fault of links that are not in the other: the end of one fault heals all that its links have. Whose links an eviction
- * cuts nobody knows beforehand.
+ * A fault of links that are not in the other: the end of one fault heals all that its links have. A compaction cuts
+ * links too; whose an eviction cuts nobody knows beforehand.
  */
 const companion = (
   dice: Dice.Dice,
@@ -75,7 +75,9 @@ const companion = (
 ): ReadonlyArray<Fault> => {
   const isOfLinks = (kind: Kind): boolean => (linkKinds as ReadonlyArray<Kind>).includes(kind)
   if (other.kind === "evict") return []
-  const free = isOfLinks(other.kind) ? everybody.filter((client) => !other.clients.includes(client)) : everybody
+  const free = isOfLinks(other.kind) || other.kind === "compact"
+    ? everybody.filter((client) => !other.clients.includes(client))
+    : everybody
   const possible = kinds.filter((kind) => isOfLinks(kind) && kind !== other.kind)
   return free.length === 0 || possible.length === 0 ? [] : [fault(dice, dice.pick(possible), free)]
 }

@@ -7,6 +7,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Kind } from "./Fault.ts"
+import * as Growth from "./Growth.ts"
 import type { Options } from "./Options.ts"
 import * as Resources from "./Resources.ts"
 import * as Rounds from "./Round.ts"
@@ -21,14 +22,12 @@ const roundMillis = 60_000
 const every = 20_000
 
 /** What a round came to. */
-export interface Lap {
+export interface Lap extends Growth.Sample {
   readonly calls: number
   readonly faults: ReadonlyMap<Kind, number>
   readonly unknown: number
   /** Leases that etcd ended too early. */
   readonly revokedByDeposed: number
-  /** After the round's history was forgotten and garbage collected, in bytes. */
-  readonly heap: number
   readonly resident: number
 }
 
@@ -53,6 +52,11 @@ export const run = Effect.fnUntraced(function*(
     Effect.flatMap(elapsed, (seconds) => tell(`${seconds.toFixed(1).padStart(7)} s  ${text}`))
   const laps: Array<Lap> = []
   const violations: Array<string> = []
+  /** Told at once: hours may follow, and the end may never be seen. */
+  const found = (these: ReadonlyArray<string>) => {
+    violations.push(...these)
+    return Effect.forEach(these, (violation) => progress(`violation: ${violation}`), { discard: true })
+  }
 
   yield* Effect.gen(function*() {
     const clients = yield* stage.openClients
@@ -63,28 +67,32 @@ export const run = Effect.fnUntraced(function*(
         { ...options, seed: options.seed + laps.length, lap: laps.length },
         progress
       )
-      violations.push(...lap.violations.map((violation) => `round ${laps.length + 1}: ${violation}`))
-      laps.push(lap.measured)
-      const { heap, resident } = lap.measured
-      yield* progress(
-        `round ${laps.length}: ${lap.measured.calls} operations, heap ${mega(heap)}, resident ${mega(resident)}`
-      )
+      yield* found(lap.violations.map((violation) => `round ${laps.length + 1}: ${violation}`))
       const left = yield* Resources.whenSettled(stage, fibers, limits, ["leases", "watches", "keys"])
-      violations.push(
-        ...Resources.excess(left, limits, ["leases", "watches", "keys"]).map((excess) =>
-          `left after round ${laps.length}: ${excess}`
+      yield* found(
+        Resources.excess(left, limits, ["leases", "watches", "keys"]).map((excess) =>
+          `left after round ${laps.length + 1}: ${excess}`
         )
+      )
+      // What waits to be finalized is there for another turn.
+      yield* collectGarbage
+      yield* Effect.sleep("500 millis")
+      yield* collectGarbage
+      const { external, heapUsed, rss } = process.memoryUsage()
+      laps.push({ ...lap.counted, ...left, memory: heapUsed + external, resident: rss })
+      yield* progress(
+        `round ${laps.length}: ${lap.counted.calls} operations, memory ${mega(heapUsed + external)}, ` +
+          `resident ${mega(rss)}, ${Resources.format(left)}`
       )
     }
   }).pipe(Effect.scoped, fibers.within)
 
   const seconds = yield* elapsed
   const left = yield* Resources.whenSettled(stage, fibers, limits)
-  violations.push(...Resources.excess(left, limits).map((excess) => `left behind: ${excess}`))
-  const growth = growthOf(laps)
-  if (growth !== undefined && growth > allowedGrowth) {
-    violations.push(`the heap grew by ${mega(growth)} from the first third of the rounds to the last`)
-  }
+  violations.push(
+    ...Resources.excess(left, limits).map((excess) => `left behind: ${excess}`),
+    ...Growth.excess(laps)
+  )
   return {
     title: `soak, etcd ${options.version}, folding ${options.folding ? "on" : "off"}, seed ${options.seed}`,
     seconds,
@@ -109,6 +117,7 @@ const oneLap = Effect.fnUntraced(function*(
     (round) => {
       const subject: Verdict.Case = {
         schedule,
+        kinds: options.faults,
         round,
         prefix,
         compactedAt: stage.compactedAt,
@@ -126,15 +135,11 @@ const oneLap = Effect.fnUntraced(function*(
       }))
     }
   ).pipe(Effect.scoped)
-  // What waits to be finalized is there for another turn.
-  yield* Effect.sleep("500 millis")
-  yield* collectGarbage
-  const { heapUsed, rss } = process.memoryUsage()
   const { saved, violations, ...counted } = summary
   if (saved !== undefined) yield* progress(`${violations.length} violations; the history is in ${saved}`)
   return {
     violations,
-    measured: { ...counted, heap: heapUsed, resident: rss }
+    counted
   }
 })
 
@@ -145,20 +150,6 @@ const collectGarbage = Effect.suspend(() =>
     : Effect.sync(globalThis.gc)
 )
 
-/** By how much the heap may be larger in the last third of the rounds than in the first, in bytes. */
-const allowedGrowth = 10 * 1024 * 1024
-
-/** From the first third, without the very first round, to the last; not known of fewer than four rounds. */
-export const growthOf = (laps: ReadonlyArray<Pick<Lap, "heap">>): number | undefined => {
-  const warm = laps.slice(1)
-  if (warm.length < 3) return undefined
-  const third = Math.floor(warm.length / 3)
-  return median(warm.slice(-third)) - median(warm.slice(0, third))
-}
-
-const median = (laps: ReadonlyArray<Pick<Lap, "heap">>): number =>
-  laps.map(({ heap }) => heap).sort((a, b) => a - b)[Math.floor(laps.length / 2)]!
-
 const mega = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
 
 /** As lines; the last is `violations: N`. */
@@ -166,16 +157,15 @@ export const format = ({ laps, left, seconds, title, violations }: Soak): string
   const calls = laps.reduce((sum, lap) => sum + lap.calls, 0)
   const unknown = laps.reduce((sum, lap) => sum + lap.unknown, 0)
   const faults = laps.reduce((sum, lap) => sum + [...lap.faults.values()].reduce((a, b) => a + b, 0), 0)
-  const growth = growthOf(laps)
   return [
     ...violations.map((violation, i) => `violation ${i + 1}: ${violation}`),
     "",
     title,
     `  ${seconds.toFixed(0)} s, ${laps.length} rounds, ${calls.toLocaleString("en")} operations, ${faults} faults, ` +
     `${unknown} unknown outcomes (${(unknown / Math.max(1, calls) * 100).toFixed(2)} %)`,
-    `  heap after each round: ${laps.map(({ heap }) => mega(heap)).join(", ")}`,
+    `  memory after each round: ${laps.map(({ memory }) => mega(memory)).join(", ")}`,
     `  resident after each round: ${laps.map(({ resident }) => mega(resident)).join(", ")}`,
-    `  growth of the heap: ${growth === undefined ? "not known of so few rounds" : mega(growth)}`,
+    `  growth in a round: ${Growth.format(laps)}`,
     `  leases that a deposed leader revoked: ${laps.reduce((sum, lap) => sum + lap.revokedByDeposed, 0)}`,
     `  left: ${Resources.format(left)}`,
     `violations: ${violations.length}`

@@ -8,11 +8,16 @@ import * as Violation from "@effect-kv/test-suite/Violation"
 import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
 import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
+import * as Counters from "./Counters.ts"
 import * as DeposedLeader from "./DeposedLeader.ts"
+import * as Disturbances from "./Disturbances.ts"
 import type { Entry, Kind } from "./Fault.ts"
+import * as Faults from "./Fault.ts"
 import * as Pulse from "./Pulse.ts"
+import * as Refusals from "./Refusals.ts"
 import type { Round } from "./Round.ts"
 import { deadlineOf, deadlines } from "./Stage.ts"
+import * as Voids from "./Voids.ts"
 import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 
@@ -36,6 +41,8 @@ export interface Verdict {
 /** What is judged. */
 export interface Case {
   readonly schedule: ReadonlyArray<Entry>
+  /** The kinds of faults that were asked for. */
+  readonly kinds: ReadonlyArray<Kind>
   readonly round: Round
   /** What all keys of the round begin with. */
   readonly prefix: string
@@ -46,7 +53,7 @@ export interface Case {
 }
 
 /** Judges a round. */
-export const judge = ({ compactedAt, evicted, prefix, round, schedule }: Case): Verdict => {
+export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: Case): Verdict => {
   const { changes, history, problems } = round
   const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
   const counts = countsOf(round, prefix)
@@ -63,11 +70,15 @@ export const judge = ({ compactedAt, evicted, prefix, round, schedule }: Case): 
     history.effects.filter((effect) => effect.outcome === outcome).length
   return {
     violations: [
-      ...voids(schedule, round),
+      ...Voids.find(schedule, kinds, round),
       ...problems,
       ...tooLate(round),
       ...slowRecoveries(round),
       ...missingRecoveries(round),
+      ...longSilences(round),
+      ...Counters.find(changes, prefix),
+      ...Refusals.find(round, compactedAt),
+      ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
     revokedByDeposed: revoked.size,
@@ -95,20 +106,8 @@ const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
     })
   )
 
-/** Nothing can be concluded from a run in which too little happened. */
-const voids = (schedule: ReadonlyArray<Entry>, round: Round): ReadonlyArray<string> => {
-  const planned = schedule.flatMap((entry) => entry.faults).length
-  const seconds = Number(round.ended - round.began) / 1e9
-  const rate = round.history.calls.length / seconds
-  return [
-    ...(round.callsBeforeFaults < 100 ? [`void: ${round.callsBeforeFaults} calls before the first fault`] : []),
-    ...(rate < 50 ? [`void: ${rate.toFixed(0)} calls a second`] : []),
-    ...(round.inflicted.length < planned ? [`void: ${round.inflicted.length} of ${planned} faults`] : []),
-    ...round.inflicted.flatMap(({ fault, problem }) =>
-      problem === undefined ? [] : [`void: the fault ${fault.kind} could not be carried out: ${problem}`]
-    )
-  ]
-}
+/** How long a holder may believe in its lock whose lease an operator ended: until it hears of it, on links that may be dead. */
+const hearsOfIt = 3_000_000_000n
 
 /**
  * Whose lease an operator or a deposed leader ends learns of it a moment after the store gave its lock away. Between the
@@ -120,12 +119,12 @@ const isExcused = (
   ended: ReadonlySet<bigint>
 ): boolean => {
   if (violation.kind !== "OverlappingHolders" && violation.kind !== "TokenOrder") return false
-  const [first] = history.holdings.filter((holding) => violation.records.includes(holding.id))
+  const [first, next] = history.holdings.filter((holding) => violation.records.includes(holding.id))
     .toSorted((a, b) => a.token < b.token ? -1 : 1)
-  if (first === undefined) return false
+  if (first?.ended === undefined || next === undefined) return false
   // The token of a holder is the revision of its key, which hangs on its lease.
   const own = changes.find((change) => change.modRevision === first.token && change.key.startsWith(`${first.lock}/`))
-  return own !== undefined && ended.has(own.lease)
+  return own !== undefined && ended.has(own.lease) && first.ended.at.nanos < next.acquired.nanos + hearsOfIt
 }
 
 /** How much later than its deadline a call may end, on a machine that does other things as well. */
@@ -134,15 +133,34 @@ const grace = 1500
 /** The deadline of what locks and sessions clean up with, whatever that of the client, in milliseconds. */
 const ownDeadline = 3000
 
-/** Calls that went on after their deadline; the time in which nothing could run does not count. */
-const tooLate = ({ history, standstills }: Round): ReadonlyArray<string> =>
-  history.calls.flatMap(({ client, completed, invoked, outcome, request }) => {
-    if (completed === undefined) return []
-    const took = Number(completed.nanos - invoked.nanos) / 1e6
-    const limit = Math.max(Duration.toMillis(deadlineOf(client)), ownDeadline) + grace
-    if (took < limit || took - Pulse.within(standstills, invoked.nanos, completed.nanos) < limit) return []
-    return [`a call of ${client} took ${(took / 1000).toFixed(1)} s: ${request._tag} ${outcome._tag}`]
-  })
+/** Whether a call may be one of those: what gives something back. */
+const isCleanup = ({ request }: History.Call): boolean =>
+  request._tag === "LeaseRevoke" ||
+  request._tag === "Execute" && request.op._tag === "Txn" && request.op.then.some(({ _tag }) => _tag === "Delete")
+
+/** Calls that went on after their deadline, or for ever; the time in which nothing could run does not count. */
+const tooLate = ({ history, standstills }: Round): ReadonlyArray<string> => {
+  const isLate = (from: History.Moment, to: History.Moment, millis: number) => {
+    const took = Number(to.nanos - from.nanos) / 1e6
+    return took >= millis + grace && took - Pulse.within(standstills, from.nanos, to.nanos) >= millis + grace
+  }
+  const seconds = (from: History.Moment, to: History.Moment) => (Number(to.nanos - from.nanos) / 1e9).toFixed(1)
+  return [
+    ...history.calls.flatMap((call) => {
+      const { client, completed, invoked, outcome, request } = call
+      if (completed === undefined) return [`a call of ${client} had not ended when all was closed: ${request._tag}`]
+      const limit = Math.max(Duration.toMillis(deadlineOf(client)), isCleanup(call) ? ownDeadline : 0)
+      if (!isLate(invoked, completed, limit)) return []
+      return [`a call of ${client} took ${seconds(invoked, completed)} s: ${request._tag} ${outcome._tag}`]
+    }),
+    ...history.watches.flatMap(({ client, confirmed, ended, invoked }) => {
+      const opened = confirmed?.at ?? ended?.at
+      if (opened === undefined) return [`a watch of ${client} was neither opened nor given up when all was closed`]
+      if (!isLate(invoked, opened, Duration.toMillis(deadlineOf(client)))) return []
+      return [`to open a watch took ${client} ${seconds(invoked, opened)} s`]
+    })
+  ]
+}
 
 /** How soon after a fault all is there again, in milliseconds. */
 const recoversWithin = 5000
@@ -172,4 +190,22 @@ const missingRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string>
       after?.[service] === undefined ? [`no ${service} came after an outage of ${outage.fault.millis / 1000} s`] : []
     )
   })
+}
+
+/** The same where another fault came before it was there again: then the time counts in which none was on. */
+const longSilences = (round: Round): ReadonlyArray<string> =>
+  [...Disturbances.silences(round)].flatMap(([what, { millis, service }]) =>
+    millis <= (service === "lock" ? lockRecoversWithin("kill-leader") : recoversWithin)
+      ? []
+      : [`there was no ${what} for ${(millis / 1000).toFixed(1)} s in which nothing was in the way`]
+  )
+
+/** How much may be left open of all that was asked, where all kinds of faults come in turn: some do little else than that. */
+const mostUnknown = 0.05
+
+const tooManyUnknown = ({ calls }: History.History): ReadonlyArray<string> => {
+  const unknown = calls.filter(Availability.isUnknownWrite).length
+  return unknown <= calls.length * mostUnknown
+    ? []
+    : [`of ${calls.length} calls ${unknown} have an unknown outcome, more than ${mostUnknown * 100} %`]
 }

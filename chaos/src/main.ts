@@ -6,6 +6,7 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Options from "./Options.ts"
 import * as Report from "./Report.ts"
@@ -14,34 +15,40 @@ import * as Saved from "./Saved.ts"
 import * as Soak from "./Soak.ts"
 import * as Verdict from "./Verdict.ts"
 
-const fail = Effect.sync(() => void (process.exitCode = 1))
+/** What is to be said has been said. As a failure it ends the process, though something that was left keep it alive. */
+class Failed extends Data.TaggedError("Failed") {}
+
+const failIf = (isBad: boolean) => isBad ? Effect.fail(new Failed()) : Effect.void
 
 const main = Effect.gen(function*() {
   const args = process.argv.slice(2)
   if (args.includes("--help")) return yield* Console.log(Options.usage)
   const options = Options.parse(args)
-  if (typeof options === "string") return yield* Effect.andThen(Console.error(`${options}\n\n${Options.usage}`), fail)
+  if (typeof options === "string") {
+    return yield* Effect.andThen(Console.error(`${options}\n\n${Options.usage}`), failIf(true))
+  }
   if (options.judge !== undefined) {
     const { violations } = Verdict.judge(yield* Saved.load(options.judge))
     yield* Console.log([...violations, `violations: ${violations.length}`].join("\n\n"))
-    return yield* violations.length > 0 ? fail : Effect.void
+    return yield* failIf(violations.length > 0)
   }
   if (options.soak) {
     const soak = yield* Soak.run(options, Console.log)
     yield* Console.log(Soak.format(soak))
-    return yield* soak.violations.length > 0 ? fail : Effect.void
+    return yield* failIf(soak.violations.length > 0)
   }
   const summary = yield* Run.run(options, Console.log)
   yield* Console.log(Report.format(summary))
-  if (summary.verdict.violations.length > 0) yield* fail
+  yield* failIf(summary.verdict.violations.length > 0)
 }).pipe(
   Effect.scoped,
   // A run that broke off has shown nothing.
   Effect.catchCause((cause) =>
-    Cause.hasInterruptsOnly(cause)
-      ? fail
-      : Effect.andThen(Console.log(`void: the run broke off: ${Cause.pretty(cause)}\nviolations: 1`), fail)
+    Cause.hasInterruptsOnly(cause) ||
+      cause.reasons.some((reason) => reason._tag === "Fail" && reason.error instanceof Failed)
+      ? Effect.failCause(cause)
+      : Effect.andThen(Console.log(`void: the run broke off: ${Cause.pretty(cause)}\nviolations: 1`), failIf(true))
   )
 )
 
-NodeRuntime.runMain(main)
+NodeRuntime.runMain(main, { disableErrorReporting: true })

@@ -6,7 +6,9 @@ import * as Op from "@effect-kv/core/Op"
 import * as History from "@effect-kv/test-suite/History"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
+import * as Path from "node:path"
 import * as Dice from "../src/Dice.ts"
 import type { Kind } from "../src/Fault.ts"
 import { kinds } from "../src/Fault.ts"
@@ -18,6 +20,8 @@ import * as Schedule from "../src/Schedule.ts"
 import * as Verdict from "../src/Verdict.ts"
 
 const quiet = () => Effect.void
+
+const main = Path.join(import.meta.dirname, "../src/main.ts")
 
 /** Faults that are over soon, and reach what matters most: writes without an answer, leaders, and holders of locks. */
 const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-answers", "cut-after-forwarding", "move-leader"]
@@ -94,14 +98,15 @@ describe("the harness", () => {
       history: { calls: [], watches: [], holdings: [], effects: [] },
       changes: [],
       inflicted: [],
-      callsBeforeFaults: 0,
       began: 0n,
+      stopped: 18_000_000_000n,
       ended: 20_000_000_000n,
+      done: { register: 0 },
       problems: [],
       standstills: []
     }
-    const { violations } = Verdict.judge({ schedule, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
-    assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 3, violations.join("\n"))
+    const { violations } = Verdict.judge({ schedule, kinds, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
+    assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 4, violations.join("\n"))
   })
 
   it.effect("judges a round that was saved as it judged the round", () =>
@@ -120,26 +125,49 @@ describe("the harness", () => {
         history: { ...History.empty, calls: [call] },
         changes: [],
         inflicted: [],
-        callsBeforeFaults: 0,
         began: 0n,
+        stopped: 9_000_000_000n,
         ended: 10_000_000_000n,
+        done: {},
         problems: ["something"],
         standstills: []
       }
-      const subject: Verdict.Case = { schedule: [], round, prefix: "r/", compactedAt: 0n, evicted: [7n] }
+      const subject: Verdict.Case = { schedule: [], kinds: [], round, prefix: "r/", compactedAt: 0n, evicted: [7n] }
       const path = yield* Saved.save(subject, `test-${process.pid}`)
       yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(path, { recursive: true })))
       const loaded = yield* Saved.load(path)
       assert.deepStrictEqual(loaded, subject)
       assert.deepStrictEqual(Verdict.judge(loaded), Verdict.judge(subject))
-      assert.isTrue(Verdict.judge(loaded).violations.some((violation) => violation.startsWith("UnknownRevision")))
+      const { violations } = Verdict.judge(loaded)
+      assert.isTrue(violations.some((violation) => violation.startsWith("UnknownRevision")))
+      // All the way to the shell.
+      const { status, stdout } = yield* Effect.sync(() =>
+        ChildProcess.spawnSync(process.execPath, [main, "--judge", path], { encoding: "utf8" })
+      )
+      assert.strictEqual(status, 1)
+      assert.strictEqual(stdout.trim().split("\n").at(-1), `violations: ${violations.length}`)
     }))
+
+  it("fails for the shell too where it breaks off, and where it is asked for what it does not know", () => {
+    const run = (...args: ReadonlyArray<string>) =>
+      ChildProcess.spawnSync(process.execPath, [main, ...args], { encoding: "utf8" })
+    const brokenOff = run("--judge", "no-such-folder")
+    assert.strictEqual(brokenOff.status, 1)
+    assert.match(brokenOff.stdout, /^void: .*no-such-folder[^]*\nviolations: 1\n$/)
+    const refused = run("--faults", "earthquake")
+    assert.strictEqual(refused.status, 1)
+    assert.match(refused.stderr, /earthquake/)
+  })
 
   it("refuses options it does not know, and says which there are", () => {
     assert.isString(Options.parse(["--seconds", "1"]))
     assert.isString(Options.parse(["--version", "3.3"]))
     assert.isString(Options.parse(["--faults", "earthquake"]))
     assert.isString(Options.parse(["--quickly"]))
+    assert.isString(Options.parse(["--seconds", "Infinity"]))
+    assert.isString(Options.parse(["--outage", ""]))
+    assert.isString(Options.parse(["--outage", "5", "--soak"]))
+    assert.isString(Options.parse(["--soak", "--seconds", "120"]))
     const parsed = Options.parse(["--seconds", "300", "--seed", "9", "--version", "3.4", "--faults", "cut,stall"])
     assert.deepInclude(parsed, { seconds: 300, seed: 9, version: "3.4", folding: true, faults: ["cut", "stall"] })
   })

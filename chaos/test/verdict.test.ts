@@ -61,6 +61,7 @@ describe("a lease that ended too early", () => {
     const ended = 11n * second
     const { revokedByDeposed, violations } = Verdict.judge({
       schedule: [],
+      kinds: [],
       prefix: "r/",
       compactedAt: 0n,
       evicted: [],
@@ -76,14 +77,17 @@ describe("a lease that ended too early", () => {
           change("delete", "r/leased/1", 8n, 5n)
         ],
         inflicted: [{ fault, began: 9n * second, ended, whole: ended, deposed }],
-        callsBeforeFaults: 100,
+        done: {},
+        stopped: 0n,
         began: 0n,
         ended: second / 100n,
         problems: [],
         standstills: []
       }
     })
-    return { revokedByDeposed, kinds: violations.map((violation) => violation.split(":")[0]) }
+    // It is too short a run for more.
+    const others = violations.filter((violation) => !violation.startsWith("void"))
+    return { revokedByDeposed, kinds: others.map((violation) => violation.split(":")[0]) }
   }
 
   it("is laid to us", () => {
@@ -115,6 +119,7 @@ describe("a lock that two held", () => {
   const judge = (evicted: ReadonlyArray<bigint>) =>
     Verdict.judge({
       schedule: [],
+      kinds: [],
       prefix: "r/",
       compactedAt: 0n,
       evicted,
@@ -122,7 +127,8 @@ describe("a lock that two held", () => {
         history: { ...History.empty, holdings: [holding(0, "c1", 2n, 10, 30), holding(1, "c2", 3n, 20, 40)] },
         changes: [change("put", "r/lock/0/7", 7n, 2n), change("put", "r/lock/0/8", 8n, 3n)],
         inflicted: [],
-        callsBeforeFaults: 100,
+        done: {},
+        stopped: 0n,
         began: 0n,
         ended: second / 100n,
         problems: [],

@@ -21,7 +21,7 @@ export const evict = Effect.fnUntraced(function*(stage: Stage, lock: string) {
   for (let i = 0; i < 6; i++) {
     // Nobody may hold it at this moment, or whoever did may have gone in between.
     const attempt = i % 2 === 0 ? evictOnce(stage, lock) : evictUnheard(stage, lock)
-    yield* Effect.retry(attempt, { schedule: Schedule.spaced("100 millis"), times: 50 })
+    yield* Effect.retry(attempt, { schedule: Schedule.spaced("50 millis"), times: 100 })
   }
 })
 
@@ -36,8 +36,11 @@ const revoke = (stage: Stage, lease: string) =>
     return stage.cluster.etcdctl(["lease", "revoke", lease])
   })
 
+/** One that holds it for long is about to write: two looks have found it. */
 const evictUnheard = Effect.fnUntraced(function*(stage: Stage, lock: string) {
-  const { lease, place } = yield* holderOf(stage, lock)
+  const before = yield* holderOf(stage, lock)
+  const { lease, place, token } = yield* holderOf(stage, lock)
+  if (token !== before.token) return yield* new NobodyHolds({ message: `nobody holds ${lock} for long` })
   const links = stage.links[place]!
   yield* Effect.acquireUseRelease(
     Effect.forEach(links, (link) => link.blackhole()),
@@ -46,10 +49,13 @@ const evictUnheard = Effect.fnUntraced(function*(stage: Stage, lock: string) {
   )
 })
 
-/** The lease that a lock is held by, and the place of the client, whose name the holder gives. */
+/** The token and the lease that a lock is held with, and the place of the client, whose name the holder gives. */
 const holderOf = Effect.fnUntraced(function*(stage: Stage, lock: string) {
-  const oldest = ["get", `${lock}/`, "--prefix", "--sort-by=CREATE", "--order=ASCEND", "--limit=1"]
-  const [, lease, name] = /\/([0-9a-f]+)[^/\n]*\nc(\d+)\n/.exec(yield* stage.cluster.etcdctl(oldest)) ?? []
-  if (lease === undefined) return yield* new NobodyHolds({ message: `nobody holds ${lock}` })
-  return { lease, place: Number(name) - 1 }
+  const oldest = ["get", `${lock}/`, "--prefix", "--sort-by=CREATE", "--order=ASCEND", "--limit=1", "-w=fields"]
+  const fields = yield* stage.cluster.etcdctl(oldest)
+  const [, token] = /"CreateRevision" : (\d+)/.exec(fields) ?? []
+  const [, lease] = /"Lease" : (\d+)/.exec(fields) ?? []
+  const [, name] = /"Value" : "c(\d+)"/.exec(fields) ?? []
+  if (lease === undefined || name === undefined) return yield* new NobodyHolds({ message: `nobody holds ${lock}` })
+  return { token, lease: BigInt(lease).toString(16), place: Number(name) - 1 }
 })

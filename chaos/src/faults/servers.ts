@@ -1,7 +1,7 @@
 /**
  * Faults of the servers: each returns when the cluster is whole again.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -19,6 +19,13 @@ export interface Outcome {
 
 type ServerFault = Effect.Effect<Outcome | void, EtcdCluster.EtcdClusterError>
 
+/** What does not run cannot be stopped: that fault would be none. */
+const mustRun = (member: EtcdCluster.Member): Effect.Effect<void, EtcdCluster.EtcdClusterError> =>
+  Effect.flatMap(member.pid, (pid) =>
+    pid !== undefined ? Effect.void : Effect.fail(
+      new EtcdCluster.EtcdClusterError({ operation: "fault", message: `${member.name} does not run` })
+    ))
+
 const away = (
   members: ReadonlyArray<EtcdCluster.Member>,
   millis: number,
@@ -28,7 +35,10 @@ const away = (
   const start = (member: EtcdCluster.Member) =>
     Effect.andThen(member.start, Effect.map(Clock.monotonicTimeNanos, (now) => moments.push(now)))
   return Effect.acquireUseRelease(
-    Effect.forEach(members, end, { concurrency: "unbounded", discard: true }),
+    Effect.forEach(members, (member) => Effect.andThen(mustRun(member), end(member)), {
+      concurrency: "unbounded",
+      discard: true
+    }),
     () => Effect.sleep(millis),
     () => Effect.forEach(members, start, { concurrency: "unbounded", discard: true })
   ).pipe(Effect.map(() => ({ whole: moments[0] })))
@@ -61,7 +71,7 @@ const paused = (stage: Stage, member: EtcdCluster.Member, millis: number): Serve
     () => Effect.sleep(millis),
     () => member.resume
   )
-  return DeposedLeader.observe(stage.cluster, member, pause)
+  return Effect.andThen(mustRun(member), DeposedLeader.observe(stage.cluster, member, pause))
 }
 
 /** SIGSTOP, and SIGCONT. */
@@ -80,10 +90,23 @@ export const moveLeader = (stage: Stage): ServerFault =>
     })
   )
 
+/** How long clients miss what happens before the history of it is forgotten. */
+const missing = "300 millis"
+
 /**
- * Forgets the history before now, as soon as it is on record: it is what the run is judged by.
+ * Forgets the history before now, as soon as it is on record: it is what the run is judged by. Some clients are cut off
+ * meanwhile, so that their watches come back for history that is gone.
  */
-export const compact = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.History) {
+export const compact = Effect.fnUntraced(function*(stage: Stage, { clients }: Fault, history: EtcdCluster.History) {
+  const links = clients.flatMap((client) => stage.links[client]!)
+  yield* Effect.acquireUseRelease(
+    Effect.forEach(links, (link) => link.down),
+    () => Effect.andThen(Effect.sleep(missing), compactNow(stage, history)),
+    () => Effect.forEach(links, (link) => link.heal)
+  )
+})
+
+const compactNow = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.History) {
   const revision = yield* stage.cluster.revision
   yield* history.upTo(revision)
   stage.compactedAt = revision

@@ -2,7 +2,10 @@
  * Work with leases and temporary keys.
  */
 import type { KvError } from "@effect-kv/core/KvError"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import type { RecordedClient, Step } from "./Worker.ts"
 import { unique } from "./Worker.ts"
 
@@ -41,15 +44,33 @@ export const resident = (client: RecordedClient): Effect.Effect<never, KvError> 
     return yield* Effect.never
   }))
 
-/** A temporary key for a while, alone or beside another of the same name. */
+/** A temporary key for a while, of the worker's own or beside others of the same name. Its own is gone when its scope is. */
 export const temporaryKey: Step = Effect.fnUntraced(function*(client, dice) {
-  const { kv, prefix } = client
-  const key = `${prefix}temporary/${dice.int(0, 3)}`
+  const { kv, name, prefix } = client
+  const place = dice.int(0, 3)
+  const isOwn = dice.chance(0.5)
+  const key = isOwn ? `${prefix}temporary/of/${name}` : `${prefix}temporary/${place}`
   const lives = dice.int(20, 1500)
   const value = yield* unique(client)
-  return yield* Effect.scoped(Effect.gen(function*() {
+  yield* Effect.scoped(Effect.gen(function*() {
     yield* kv.tempKey(key, { value, ttl: "2 seconds" })
     yield* kv.get(key)
     yield* Effect.sleep(lives)
   }))
+  if (isOwn) yield* untilGone(client, key)
 })
+
+/** Where the store is away for a moment, it is removed when it is back. */
+const goesWithin = { schedule: Schedule.spaced("200 millis"), times: 50 }
+
+const untilGone = ({ kv }: RecordedClient, key: string) =>
+  Effect.flatMap(
+    kv.get(key),
+    (value) =>
+      Option.isNone(value) ? Effect.void : new KeyStays({ message: `the temporary key ${key} outlives its scope` })
+  ).pipe(
+    Effect.retry({ ...goesWithin, while: (error) => error instanceof KeyStays }),
+    Effect.catchTag("KeyStays", Effect.die)
+  )
+
+class KeyStays extends Data.TaggedError("KeyStays")<{ readonly message: string }> {}

@@ -20,11 +20,15 @@ export const countOf = (value: string): number => Number(value.split(" ")[0])
 
 const ttl = "2 seconds"
 
+/** How much longer a lock may be held than allowed before that is certain to be wrong, in milliseconds: two timers are compared. */
+const overstay = 50
+
 /** Increments the counter of the lock, or of two that are taken as one. */
 export const increment: Step = (client, dice) => {
   const names = lockNames(client.prefix)
   const choice = dice.next()
-  const hold = dice.chance(0.04) ? dice.int(200, 800) : dice.int(0, 10)
+  const maxHold = choice >= 0.2 && choice < 0.3 ? dice.int(1, 50) : undefined
+  const hold = maxHold !== undefined ? dice.int(0, 200) : dice.chance(0.08) ? dice.int(200, 800) : dice.int(0, 10)
   const acquireTimeout = dice.int(2000, 8000)
   const single = dice.pick(names)
   const increments = dice.int(1, 2)
@@ -34,12 +38,16 @@ export const increment: Step = (client, dice) => {
     return client.recorder.withLock(client.name, names, { ...options, acquireTimeout }, body).pipe(onKv(client))
   }
   if (choice < 0.2) return trying(client, single, body).pipe(onKv(client))
-  const maxHold = choice < 0.3 ? dice.int(1, 50) : undefined
   const locked = client.recorder.withLock(client.name, single, { ...options, acquireTimeout, maxHold }, body).pipe(
-    onKv(client)
+    onKv(client),
+    Effect.tap(() =>
+      maxHold !== undefined && hold > maxHold + overstay
+        ? Effect.die(new Error(`the lock was held for more than ${hold} ms, and ${maxHold} were allowed`))
+        : Effect.void
+    )
   )
   // Some do not wait that long.
-  return choice < 0.4 ? Effect.timeoutOption(locked, dice.int(1, 400)) : locked
+  return maxHold === undefined && choice < 0.4 ? Effect.timeoutOption(locked, dice.int(1, 400)) : locked
 }
 
 const onKv = (client: RecordedClient) => Effect.provideService(Kv.Kv, client.kv)

@@ -2,6 +2,7 @@
  * Clients that come, do a little of everything, and go, while servers and links fail.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
@@ -12,6 +13,9 @@ import { unique } from "./Worker.ts"
 
 /** How long the end of a client may take: what it gives back is waited for, but not for long. And the loop may stall. */
 const closesWithin = Duration.seconds(10)
+
+/** Tells the watches of visitors, who come and go, from those that go on. */
+export const isVisitors = ({ only }: Watch.WatchRequest): boolean => only === "Put"
 
 /** Opens a client, and closes it in the middle of what it does. */
 export const visit: Step = (client, dice) => {
@@ -24,7 +28,7 @@ export const visit: Step = (client, dice) => {
           const visitor = { ...client, kv: yield* client.open }
           const { kv, prefix } = visitor
           yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
-          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix) })
+          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix), only: "Put" })
           yield* Effect.forkScoped(Effect.forever(watcher.take))
           yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" })
           yield* Effect.forkScoped(locks.increment(visitor, dice))

@@ -23,7 +23,8 @@ export interface WatchPlan {
 export const plans = (prefix: string): ReadonlyArray<WatchPlan> => [
   { range: KeyRange.prefix(prefix), restless: false, slow: false },
   { range: KeyRange.prefix(`${prefix}register/`), previous: true, restless: true, slow: false },
-  { range: KeyRange.prefix(`${prefix}txn/`), restless: false, slow: true },
+  // Not as the view's: so that one cannot be heard for the other.
+  { range: KeyRange.halfOpen(`${prefix}txn/`, `${prefix}txn/~`), restless: false, slow: true },
   { range: KeyRange.halfOpen(`${prefix}a`, `${prefix}m`), only: "Delete", restless: true, slow: false }
 ]
 

@@ -34,6 +34,8 @@ export interface Stats {
   readonly bytesToServer: number
   /** Bytes passed on to clients. */
   readonly bytesToClient: number
+  /** How often a fault met something: a connection that it cut or silenced, or a chunk that it lost, delayed or slowed. */
+  readonly struck: number
 }
 
 /** Chooses the chunk at which a fault strikes. */
@@ -133,6 +135,7 @@ const interfaceOf = (link: Link, scheme: string): TcpProxy => {
     Effect.sync(() => {
       const fault = options.drop === true ? "drop" : "hold"
       for (const direction of directionsOf(options.direction)) link.flow[direction] = fault
+      if (fault === "hold") link.struck += link.connections.size
       link.update()
     })
   const arm = (trap: Omit<Trap, "strike">): Effect.Effect<Armed> =>
@@ -156,7 +159,7 @@ const interfaceOf = (link: Link, scheme: string): TcpProxy => {
       }
     })
   const down = Effect.flatMap(
-    Effect.sync(() => link.destroyAll()),
+    Effect.sync(() => link.cut()),
     () => stopListening(link)
   )
   const up = listen(link).pipe(
@@ -171,9 +174,10 @@ const interfaceOf = (link: Link, scheme: string): TcpProxy => {
       opened: link.opened,
       live: link.connections.size,
       bytesToServer: link.bytes.toServer,
-      bytesToClient: link.bytes.toClient
+      bytesToClient: link.bytes.toClient,
+      struck: link.struck
     })),
-    cut: Effect.sync(() => link.destroyAll()),
+    cut: Effect.sync(() => link.cut()),
     down,
     up,
     blackhole: (options = {}) => setHold(options),
@@ -287,6 +291,7 @@ class Link {
   traps: Array<Trap> = []
   opened = 0
   readonly bytes: Record<Direction, number> = { toServer: 0, toClient: 0 }
+  struck = 0
 
   constructor(port: number, target: Address) {
     this.port = port
@@ -297,6 +302,7 @@ class Link {
     this.opened++
     const connection = new Connection(this, client)
     this.connections.add(connection)
+    if (this.flow.toServer === "hold" || this.flow.toClient === "hold") this.struck++
   }
 
   update() {
@@ -306,7 +312,14 @@ class Link {
   /** The trap that strikes at this chunk, which is no longer armed then. */
   springTrap(direction: Direction, chunk: Uint8Array): Trap | undefined {
     const index = this.traps.findIndex((trap) => trap.direction === direction && trap.matches(chunk))
-    return index < 0 ? undefined : this.traps.splice(index, 1)[0]
+    if (index < 0) return undefined
+    this.struck++
+    return this.traps.splice(index, 1)[0]
+  }
+
+  cut() {
+    this.struck += this.connections.size
+    this.destroyAll()
   }
 
   destroyAll() {
@@ -376,7 +389,8 @@ class Connection {
     this.client.destroy()
     this.server.resume()
     this.server.write(chunk, () => {
-      if (lingerMillis <= 0) this.destroy()
+      // Destroyed meanwhile, it has nothing to wait for.
+      if (lingerMillis <= 0 || this.server.destroyed) this.destroy()
       else this.#linger = setTimeout(() => this.destroy(), lingerMillis)
     })
   }
@@ -397,6 +411,7 @@ class Connection {
   }
 
   closeServerSide() {
+    this.link.struck++
     this.isTainted = true
     this.toClient.stop()
     this.toServer.discard()
@@ -523,11 +538,12 @@ class Pump {
 
   #receive(chunk: Buffer) {
     if (this.#mode !== "running") return
+    const { bytesPerSecond, delay } = this.connection.link
+    if (this.#flow === "drop" || bytesPerSecond !== Infinity || delay[this.direction] > 0) this.connection.link.struck++
     if (this.#flow === "drop") {
       this.connection.isTainted = true
       return
     }
-    const { bytesPerSecond, delay } = this.connection.link
     if (bytesPerSecond === Infinity) this.#enqueue(chunk, performance.now() + delay[this.direction])
     else this.#enqueueSlowly(chunk, bytesPerSecond, delay[this.direction])
     this.update()

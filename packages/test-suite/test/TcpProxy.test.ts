@@ -88,7 +88,13 @@ describe("TcpProxy", () => {
       const { client, proxy, remote } = yield* setup
       client.socket.write("cde")
       yield* until("more requests arrive", () => remote.heard() === "acde")
-      assert.deepStrictEqual(yield* proxy.stats, { opened: 1, live: 1, bytesToServer: 4, bytesToClient: 1 })
+      assert.deepStrictEqual(yield* proxy.stats, {
+        opened: 1,
+        live: 1,
+        bytesToServer: 4,
+        bytesToClient: 1,
+        struck: 0
+      })
       client.socket.end()
       yield* until("the end arrives", remote.isOver)
       const gone = Effect.map(proxy.stats, ({ live }) => live === 0)
@@ -260,6 +266,33 @@ describe("TcpProxy", () => {
       yield* until("new connections work", () => other.remote.heard() === "x")
       yield* proxy.heal
       yield* until("healing cuts it", client.isOver)
+    }))
+
+  it.live("tells whether a fault met anything", () =>
+    Effect.gen(function*() {
+      const { client, proxy, remote, server } = yield* setup
+      const struck = Effect.map(proxy.stats, ({ struck }) => struck)
+      const idle = yield* TcpProxy.make({ target: 1 })
+      yield* Effect.all([idle.cut, idle.halfOpen, idle.dropResponses, idle.blackhole(), idle.cutBeforeForwarding()])
+      assert.strictEqual((yield* idle.stats).struck, 0, "nobody uses this one")
+      yield* proxy.dropResponses
+      client.socket.write("x")
+      yield* until("the request arrives", () => remote.heard() === "ax")
+      assert.strictEqual(yield* struck, 0, "no answer was lost yet")
+      remote.socket.write("y")
+      yield* Effect.repeat(struck, { until: (count) => count === 1, schedule: Schedule.spaced("2 millis") })
+      yield* proxy.blackhole()
+      assert.strictEqual(yield* struck, 2)
+      yield* Effect.scoped(connect(proxy.port))
+      yield* Effect.repeat(struck, { until: (count) => count === 3, schedule: Schedule.spaced("2 millis") })
+      yield* proxy.cut
+      yield* proxy.heal
+      const before = yield* struck
+      const again = yield* connect(proxy.port)
+      yield* proxy.delay("1 milli", "toServer")
+      again.socket.write("z")
+      yield* until("it arrives", () => server.peers.some((peer) => peer.heard() === "z"))
+      assert.strictEqual(yield* struck, before + 1)
     }))
 
   it.live("retarget sends new connections elsewhere", () =>

@@ -54,7 +54,7 @@ export interface Guardian {
 /**
  * The directory is created by the guardian and moved away in one step before it looks for processes to kill. A process
  * writes its id into the directory before it becomes what it is to be (see `startScript`), and gives up if it cannot: so
- * each is either seen here or never starts.
+ * each is either seen here or never starts. A file that is empty is about to be written to.
  */
 const guardianScript = `
 trap '' INT TERM HUP
@@ -64,7 +64,12 @@ echo ready
 while read -r line; do :; done
 mv "$dir" "$dir.gone" || exit 0
 for file in "$dir.gone"/pids/*; do
-  [ -f "$file" ] && read -r pid < "$file" && kill -9 "$pid" 2>/dev/null
+  [ -f "$file" ] || continue
+  for attempt in 1 2 3 4 5; do
+    read -r pid < "$file" && kill -9 "$pid" 2>/dev/null && break
+    [ -s "$file" ] && break
+    sleep 0.1
+  done
 done
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
   rm -rf "$dir.gone" 2>/dev/null && exit 0
@@ -74,8 +79,10 @@ done
 
 const startScript = `echo $$ > "$1" || exit 97; shift; exec "$@"`
 
-/** The environment of every process: a stray `ETCD_...` or proxy variable must not change what a test means. */
-/** Nothing of this process's environment but the path, and the mark by which a test run finds what it left behind. */
+/**
+ * Nothing of this process's environment but the path, and the mark by which a test run finds what it left behind: a stray
+ * `ETCD_...` or proxy variable must not change what a test means.
+ */
 const baseEnv = (): Record<string, string> => ({
   PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
   ...(process.env["EFFECT_KV_RUN"] === undefined ? {} : { EFFECT_KV_RUN: process.env["EFFECT_KV_RUN"] })

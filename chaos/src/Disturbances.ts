@@ -1,0 +1,95 @@
+/**
+ * When something was in a client's way: what is asked of a client is asked of the time in which nothing was.
+ */
+import type * as History from "@effect-kv/test-suite/History"
+import * as Availability from "./Availability.ts"
+import { linkKinds } from "./Fault.ts"
+import type { Inflicted } from "./Inflict.ts"
+import type { Round } from "./Round.ts"
+import { isVisitors } from "./work/visits.ts"
+
+/** A time, by the monotonic clock, in nanoseconds. */
+export interface Span {
+  readonly from: bigint
+  readonly to: bigint
+}
+
+/** When faults and standstills concerned a client, or anybody; in order, and none overlaps another. */
+export const of = ({ inflicted, standstills }: Round, client?: string): ReadonlyArray<Span> => {
+  const concerns = ({ fault }: Inflicted): boolean =>
+    client === undefined || !(linkKinds as ReadonlyArray<string>).includes(fault.kind) ||
+    fault.clients.some((place) => client === `c${place + 1}`)
+  const all = [
+    ...inflicted.filter(concerns).map(({ began, ended }) => ({ from: began, to: ended })),
+    ...standstills
+  ].sort((a, b) => a.from < b.from ? -1 : a.from > b.from ? 1 : 0)
+  const merged: Array<{ readonly from: bigint; to: bigint }> = []
+  for (const { from, to } of all) {
+    const last = merged[merged.length - 1]
+    if (last === undefined || last.to < from) merged.push({ from, to })
+    else if (last.to < to) last.to = to
+  }
+  return merged
+}
+
+/** How much of a time nothing was in the way, in milliseconds. */
+export const undisturbed = (disturbances: ReadonlyArray<Span>, { from, to }: Span): number => {
+  let nanos = to - from
+  for (const each of disturbances) {
+    const begins = each.from > from ? each.from : from
+    const ends = each.to < to ? each.to : to
+    if (ends > begins) nanos -= ends - begins
+  }
+  return Number(nanos) / 1e6
+}
+
+/** For how long, at the longest, each client and lock was without what it is there for although nothing was in the way. */
+export const silences = (
+  round: Round
+): ReadonlyMap<string, { readonly service: Availability.Service; readonly millis: number }> => {
+  const { history } = round
+  const longest = new Map<string, { readonly service: Availability.Service; readonly millis: number }>()
+  const listen = (
+    service: Availability.Service,
+    who: string,
+    client: string | undefined,
+    signs: ReadonlyArray<bigint>
+  ) => {
+    const disturbances = of(round, client)
+    const times = [round.began, ...signs.filter((at) => at > round.began && at < round.stopped), round.stopped]
+      .sort((a, b) => a < b ? -1 : a > b ? 1 : 0)
+    const millis = times.slice(1).map((to, i) => undisturbed(disturbances, { from: times[i]!, to }))
+    longest.set(`${service} of ${who}`, { service, millis: millis.reduce((a, b) => Math.max(a, b), 0) })
+  }
+  const answers = Map.groupBy(history.calls.filter(Availability.isAnswer), ({ client }) => client)
+  const watches = Map.groupBy(history.watches.filter(isOfWork), (watch) => `${watch.client}, ${rangeOf(watch)}`)
+  const holdings = Map.groupBy(history.holdings, ({ lock }) => lock)
+  for (const [client, calls] of answers) {
+    listen(
+      "answer",
+      client,
+      client,
+      calls.map(({ completed }) => completed!.nanos)
+    )
+  }
+  for (const [who, all] of watches) {
+    listen("event", who, all[0]!.client, all.flatMap(({ batches }) => batches.map(({ at }) => at.nanos)))
+  }
+  for (const [lock, all] of holdings) listen("lock", lock, undefined, all.map(({ acquired }) => acquired.nanos))
+  return longest
+}
+
+/** The longest of each service. */
+export const longestSilences = (round: Round): ReadonlyMap<Availability.Service, number> => {
+  const longest = new Map<Availability.Service, number>()
+  for (const { millis, service } of silences(round).values()) {
+    longest.set(service, Math.max(longest.get(service) ?? 0, millis))
+  }
+  return longest
+}
+
+/** The long watches of the work; those of locks and temporary keys are of single keys. */
+const isOfWork = ({ request }: History.WatchCall): boolean => request.range._tag !== "Key" && !isVisitors(request)
+
+const rangeOf = ({ request: { only, range } }: History.WatchCall): string =>
+  JSON.stringify(only === undefined ? range : { ...range, only })

@@ -1,0 +1,69 @@
+/**
+ * The views of a round's clients: looked at now and then, judged when nothing changes any more.
+ */
+import type * as KvError from "@effect-kv/core/KvError"
+import type * as Latest from "@effect-kv/core/Latest"
+import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+
+/** What a view shows when it has come to the revision, or when it should have. */
+export const snapshotAt = (
+  view: Latest.Latest,
+  revision: bigint,
+  within: Duration.Input
+): Effect.Effect<Latest.Snapshot, KvError.KvError> =>
+  Effect.timeoutOrElse(
+    Effect.repeat(view.snapshot, {
+      until: (snapshot) => snapshot.revision >= revision,
+      schedule: Schedule.spaced("20 millis")
+    }).pipe(Effect.andThen(view.snapshot)),
+    { duration: within, orElse: () => view.snapshot }
+  )
+
+/** What a view shows now and then, until it is interrupted, or closed just before. */
+export const look = (view: Latest.Latest, seen: Array<Latest.Snapshot>): Effect.Effect<never, KvError.KvError> =>
+  Effect.forever(
+    Effect.flatMap(view.snapshot, (snapshot) => {
+      if (seen.at(-1) !== snapshot) seen.push(snapshot)
+      return Effect.sleep("250 millis")
+    })
+  ).pipe(Effect.catchReason("KvError", "Closed", () => Effect.never))
+
+/** A view shows what the store held at its revision, and does not go back. Tells of the first that was wrong. */
+export const wrongView = (
+  client: string,
+  seen: ReadonlyArray<Latest.Snapshot>,
+  changes: ReadonlyArray<EtcdCluster.HistoryEvent>
+): ReadonlyArray<string> => {
+  const ofView = changes.filter(({ key }) => /^[^/]*\/txn\//.test(key))
+  const held = new Map<string, EtcdCluster.HistoryEvent>()
+  let next = 0
+  let last = 0n
+  for (const { entries, revision } of seen) {
+    if (revision < last) return [`the view of ${client} went back from revision ${last} to ${revision}`]
+    last = revision
+    for (; next < ofView.length && ofView[next]!.modRevision <= revision; next++) {
+      const change = ofView[next]!
+      if (change.type === "put") held.set(change.key, change)
+      else held.delete(change.key)
+    }
+    const differs = [...new Set([...held.keys(), ...entries.keys()])].filter((key) =>
+      held.get(key)?.value !== entries.get(key)?.text || held.get(key)?.modRevision !== entries.get(key)?.modRevision
+    )
+    if (differs.length > 0) return [`the view of ${client} at revision ${revision} is wrong in ${differs.join(", ")}`]
+  }
+  return []
+}
+
+/** Whether a view has come to where nothing changes any more. */
+export const isBehind = (
+  client: string,
+  seen: ReadonlyArray<Latest.Snapshot>,
+  changes: ReadonlyArray<EtcdCluster.HistoryEvent>
+): ReadonlyArray<string> => {
+  const end = changes.findLast(({ key }) => /^[^/]*\/txn\//.test(key))?.modRevision ?? 0n
+  const last = seen.at(-1)?.revision ?? 0n
+  return last >= end ? [] : [`the view of ${client} is at revision ${last} of ${end}`]
+}

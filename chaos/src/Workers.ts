@@ -1,0 +1,104 @@
+/**
+ * The workers of a round: who they are, how they go on, and what may come of a step.
+ */
+import * as KvError from "@effect-kv/core/KvError"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Dice from "./Dice.ts"
+import * as data from "./work/data.ts"
+import * as leases from "./work/leases.ts"
+import * as locks from "./work/locks.ts"
+import * as visits from "./work/visits.ts"
+import type { RecordedClient, Step } from "./work/Worker.ts"
+
+/** The workers of each client. */
+const crew: ReadonlyArray<readonly [kind: string, count: number, step: Step]> = [
+  ["register", 12, data.register],
+  ["compareAndSet", 4, data.compareAndSet],
+  ["txn", 6, data.txn],
+  ["append", 2, data.append],
+  ["lease", 1, leases.lease],
+  ["temporaryKey", 1, leases.temporaryKey],
+  ["increment", 3, locks.increment],
+  ["visit", 1, visits.visit]
+]
+
+/** How often each kind of work was done to its end. */
+export type Done = Readonly<Record<string, number>>
+
+/** How long a worker rests between two things it does, from and to, in milliseconds. */
+const rest = [2, 20] as const
+
+/** After what time a worker hangs that was told to end. All it does has a deadline. */
+const hanging = "40 seconds"
+
+/** Sets all to work, until they are told to end or the scope closes. */
+export const start = Effect.fnUntraced(function*(
+  clients: ReadonlyArray<RecordedClient>,
+  seed: number,
+  problems: Array<string>
+) {
+  const done: Record<string, number> = Object.fromEntries(crew.map(([kind]) => [kind, 0]))
+  let isAtWork = true
+  const working = Effect.fnUntraced(function*(client: RecordedClient, kind: string, name: string, step: Step) {
+    // oxlint-disable-next-line no-unmodified-loop-condition -- by `end`, in another fiber
+    for (let i = 0; isAtWork; i++) {
+      const dice = Dice.make(seed, client.name, name, i)
+      const rests = dice.int(...rest)
+      // Some callers lose their patience.
+      const patience = dice.chance(0.01) ? dice.int(0, 10) : undefined
+      const doing = Effect.suspend(() => step(client, dice))
+      const exit = yield* Effect.exit(patience === undefined ? doing : Effect.timeoutOption(doing, patience))
+      if (Exit.isSuccess(exit)) done[kind]! += patience === undefined ? 1 : 0
+      else noteUnexpected(exit.cause, `${client.name} ${name} step ${i}`, problems)
+      yield* Effect.sleep(rests)
+    }
+  })
+  const workers = yield* Effect.forEach(
+    clients.flatMap((client) =>
+      crew.flatMap(([kind, count, step]) => Array.from({ length: count }, (_, i) => ({ client, kind, i, step })))
+    ),
+    ({ client, i, kind, step }) => Effect.forkScoped(working(client, kind, `${kind}/${i}`, step))
+  )
+  const end = Effect.gen(function*() {
+    isAtWork = false
+    const exits = yield* Effect.timeoutOption(Fiber.awaitAll(workers), hanging)
+    if (exits._tag === "None") problems.push(`a worker did not end within ${hanging} of being told to`)
+    else {for (const exit of exits.value) {
+        if (Exit.isFailure(exit)) problems.push(`a worker died: ${Cause.pretty(exit.cause)}`)
+      }}
+  })
+  return { done: done as Done, end }
+})
+
+/** What a step may fail with while servers and links do. */
+const expected: ReadonlySet<string> = new Set([
+  "Unavailable",
+  "DeadlineExceeded",
+  "Indeterminate",
+  "Compacted",
+  "LeaseNotFound",
+  "LockLost",
+  "LockTimeout",
+  "LockHoldExceeded"
+])
+
+/** Notes what something may not have failed with. That it was interrupted is such a thing: nobody interrupts a step. */
+export const noteUnexpected = (
+  cause: Cause.Cause<unknown>,
+  what: string,
+  problems: Array<string>,
+  mayBeInterrupted = false
+): void => {
+  const isExpected = cause.reasons.every((reason) =>
+    reason._tag === "Interrupt" ? mayBeInterrupted : reason._tag === "Fail" && expected.has(tagOf(reason.error))
+  )
+  if (!isExpected) problems.push(`${what} failed as it may not: ${Cause.pretty(cause)}`)
+}
+
+const tagOf = (error: unknown): string => {
+  if (KvError.isKvError(error)) return error.reason._tag
+  return typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
+}

@@ -1,0 +1,301 @@
+/**
+ * What makes a run of the harness fail, besides what the checkers find: shown on rounds that are made by hand.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Op from "@effect-kv/core/Op"
+import * as History from "@effect-kv/test-suite/History"
+import { assert, describe, it } from "@effect/vitest"
+import * as Counters from "../src/Counters.ts"
+import * as Disturbances from "../src/Disturbances.ts"
+import type { Fault, Kind } from "../src/Fault.ts"
+import { kinds } from "../src/Fault.ts"
+import * as Growth from "../src/Growth.ts"
+import * as Handback from "../src/Handback.ts"
+import type { Inflicted } from "../src/Inflict.ts"
+import * as Refusals from "../src/Refusals.ts"
+import type { Round } from "../src/Round.ts"
+import * as Verdict from "../src/Verdict.ts"
+import * as Voids from "../src/Voids.ts"
+
+let order = 0
+const at = (seconds: number): History.Moment => ({ order: order++, nanos: BigInt(Math.round(seconds * 1e9)) })
+const nanos = (seconds: number): bigint => BigInt(Math.round(seconds * 1e9))
+
+const call = (
+  client: string,
+  from: number,
+  to: number,
+  outcome: History.Outcome = { _tag: "Answered", answer: { _tag: "Put", revision: 2n } },
+  request: History.Request = { _tag: "Execute", op: Op.put("r/register/0", "1") }
+): History.Call => ({ _tag: "Call", id: order++, client, request, invoked: at(from), completed: at(to), outcome })
+
+const failed = (
+  reason: History.Failure["reason"],
+  outcome: History.Failure["outcome"] = "NotApplied"
+): History.Failure => ({
+  _tag: "Failed",
+  reason,
+  outcome,
+  message: ""
+})
+
+const fault = (kind: Kind, from: number, to: number, clients: ReadonlyArray<number> = []): Inflicted => {
+  const fault: Fault = { kind, millis: 0, slot: 0, clients, everyMember: true, amount: 0 }
+  return { fault, began: nanos(from), ended: nanos(to), whole: nanos(to) }
+}
+
+/** Thirty seconds in which the three clients had ten answers a second, but for what is told otherwise. */
+const round = (changed: Partial<Round> = {}): Round => ({
+  history: History.empty,
+  changes: [],
+  inflicted: [],
+  began: 0n,
+  stopped: nanos(30),
+  ended: nanos(32),
+  done: { register: 1 },
+  problems: [],
+  standstills: [],
+  ...changed
+})
+
+const answers = (client: string, from: number, to: number) =>
+  Array.from({ length: Math.floor((to - from) * 10) }, (_, i) => call(client, from + i / 10, from + i / 10 + 0.01))
+
+const calls = (...calls: ReadonlyArray<History.Call>): History.History => ({ ...History.empty, calls })
+
+describe("errors that nothing explains", () => {
+  const find = (changed: Partial<Round>, compactedAt = 0n) => Refusals.find(round(changed), compactedAt)
+
+  it("one without a fault, but not one within five seconds after a fault of the client's", () => {
+    const history = calls(call("c1", 9, 9.5, failed("Unavailable")))
+    assert.lengthOf(find({ history }), 1)
+    assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 5, [0])] }), 0)
+    assert.lengthOf(find({ history, inflicted: [fault("kill-leader", 3, 5)] }), 0)
+    assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 5, [1])] }), 1, "another client's link")
+    assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 3.9, [0])] }), 1, "long over")
+    assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(9) }] }), 0)
+    assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(8.2) }] }), 1, "too short to matter")
+  })
+
+  it("a lock that is lost while nothing is broken", () => {
+    const holding: History.Holding = {
+      _tag: "Holding",
+      id: 1,
+      client: "c1",
+      lock: "l",
+      token: 3n,
+      acquired: at(9),
+      ended: { at: at(10), how: "Lost" }
+    }
+    assert.lengthOf(find({ history: { ...History.empty, holdings: [holding] } }), 1)
+    const inflicted = [fault("evict", 8, 12)]
+    assert.lengthOf(find({ history: { ...History.empty, holdings: [holding] }, inflicted }), 0)
+  })
+
+  it("a temporary key that is put again", () => {
+    const put = (from: number) =>
+      call("c1", from, from + 0.1, undefined, { _tag: "Execute", op: Op.put("r/temporary/resident/c1", "v") })
+    assert.lengthOf(find({ history: calls(put(0)) }), 0)
+    assert.lengthOf(find({ history: calls(put(0), put(3)) }), 1)
+    assert.lengthOf(find({ history: calls(put(0), put(3)), inflicted: [fault("partition", 1, 2.5, [0])] }), 0)
+  })
+
+  it("a lease that is not found by what has none, and a compaction that nothing depends on", () => {
+    const withLease: History.Request = { _tag: "Execute", op: Op.put("k", "v", { lease: 7n }) }
+    assert.lengthOf(find({ history: calls(call("c1", 1, 2, failed("LeaseNotFound"))) }), 1)
+    assert.lengthOf(find({ history: calls(call("c1", 1, 2, failed("LeaseNotFound"), withLease)) }), 0)
+    const past: History.Request = { _tag: "Execute", op: Op.get("k", { revision: 5n }) }
+    const history = calls(call("c1", 1, 2, failed("Compacted"), past))
+    assert.lengthOf(find({ history }, 5n), 1)
+    assert.lengthOf(find({ history }, 6n), 0)
+    assert.lengthOf(find({ history: calls(call("c1", 1, 2, failed("Compacted"))) }, 6n), 1)
+  })
+
+  it("a watch that ends though it was confirmed, but for a compaction of what it had yet to deliver", () => {
+    const watch = (reason: History.Failure["reason"], compactRevision?: bigint): Partial<Round> => ({
+      history: {
+        ...History.empty,
+        watches: [{
+          _tag: "Watch",
+          id: 1,
+          client: "c1",
+          request: { range: KeyRange.all },
+          invoked: at(1),
+          confirmed: { at: at(1), revision: 10n },
+          batches: [],
+          ended: {
+            at: at(2),
+            how: { ...failed(reason), ...(compactRevision === undefined ? {} : { compactRevision }) }
+          }
+        }]
+      }
+    })
+    assert.lengthOf(find(watch("Unavailable")), 1)
+    assert.lengthOf(find(watch("Compacted", 20n), 20n), 0)
+    assert.lengthOf(find(watch("Compacted", 20n), 19n), 1, "nothing was compacted there")
+    assert.lengthOf(find(watch("Compacted", 9n), 20n), 1, "it had come further")
+  })
+})
+
+describe("silences", () => {
+  const silence = (changed: Partial<Round>) => Disturbances.silences(round(changed)).get("answer of c1")?.millis ?? 0
+
+  it("count across faults, but for the time that these last, and up to the end of the load", () => {
+    const history = calls(...answers("c1", 0, 10), ...answers("c1", 22, 30))
+    assert.approximately(silence({ history }), 12_100, 50)
+    const inflicted = [fault("cut", 10, 14, [0]), fault("kill-leader", 13, 16), fault("cut", 17, 22, [1])]
+    assert.approximately(silence({ history, inflicted }), 6100, 50, "that of another client's link is none of its own")
+    assert.approximately(silence({ history: calls(...answers("c1", 0, 20)) }), 10_100, 50)
+  })
+
+  it("of more than five seconds are violations", () => {
+    const violations = (history: History.History) =>
+      Verdict.judge({ schedule: [], kinds: [], round: round({ history }), prefix: "r/", compactedAt: 0n, evicted: [] })
+        .violations.filter((violation) => violation.startsWith("there was no answer of c1"))
+    assert.lengthOf(violations(calls(...answers("c1", 0, 20))), 1)
+    assert.lengthOf(violations(calls(...answers("c1", 0, 26))), 0)
+  })
+})
+
+describe("void runs", () => {
+  const busy = calls(...Array.from({ length: 6 }, (_, i) => answers(`c${i + 1}`, 0, 30)).flat())
+  const find = (changed: Partial<Round>, asked: ReadonlyArray<Kind> = []) =>
+    Voids.find([], asked, round({ history: busy, ...changed }))
+
+  it("have no faults though some were asked for, or work of which nothing was done", () => {
+    assert.deepStrictEqual(find({}), [])
+    assert.lengthOf(find({}, kinds), 1)
+    assert.lengthOf(find({ done: { register: 5, visit: 0 } }), 1)
+  })
+
+  it("have calls that fail, however many", () => {
+    const history = calls(...busy.calls.map((call) => ({ ...call, outcome: failed("Unavailable") })))
+    assert.lengthOf(find({ history }), 2)
+  })
+})
+
+describe("the verdict", () => {
+  const judged = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], asked: ReadonlyArray<Kind> = []) =>
+    Verdict.judge({ schedule: [], kinds: asked, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
+      .violations
+
+  it("excuses who holds a lock too long only if its own lease was ended, and not for long", () => {
+    const holding = (id: number, token: bigint, from: number, to: number): History.Holding => ({
+      _tag: "Holding",
+      id,
+      client: `c${id}`,
+      lock: "r/lock/0",
+      token,
+      acquired: at(from),
+      ended: { at: at(to), how: "Lost" }
+    })
+    const put = (token: bigint, lease: bigint): Round["changes"][number] => ({
+      type: "put",
+      key: `r/lock/0/${lease.toString(16)}`,
+      value: "",
+      valueBytes: new Uint8Array(),
+      modRevision: token,
+      createRevision: token,
+      version: 1n,
+      lease
+    })
+    const changes = [put(2n, 7n), put(3n, 8n)]
+    const overlaps = (until: number, evicted: ReadonlyArray<bigint>) => {
+      // Moments are in the order they are made.
+      const [first, second] = [holding(1, 2n, 1, until), holding(2, 3n, 2, 9)]
+      const late = { ...first, ended: { at: at(until), how: "Lost" as const } }
+      const history = { ...History.empty, holdings: [late, second] }
+      return judged({ history, changes, inflicted: [fault("evict", 0, 9)] }, evicted)
+        .filter((violation) => violation.startsWith("OverlappingHolders")).length
+    }
+    assert.strictEqual(overlaps(3, [7n]), 0)
+    assert.strictEqual(overlaps(3, [8n]), 1, "the other one was evicted")
+    assert.strictEqual(overlaps(6, [7n]), 1, "it must have heard of it by then")
+  })
+
+  it("holds a client to its own deadline, also for the opening of a watch, and a call to an end", () => {
+    const late = (history: History.History) =>
+      judged({ history }).filter((violation) => / took | had not ended/.test(violation))
+    assert.lengthOf(late(calls(call("c3", 0, 2.9))), 0)
+    assert.lengthOf(late(calls(call("c3", 0, 3.1))), 1)
+    assert.lengthOf(
+      late(calls(call("c3", 0, 3.1, undefined, { _tag: "LeaseRevoke", id: 1n }))),
+      0,
+      "it has three seconds"
+    )
+    const { completed: _, ...pending } = call("c1", 0, 0)
+    assert.lengthOf(late(calls({ ...pending, outcome: { _tag: "Pending" } })), 1)
+    const opening: History.WatchCall = {
+      _tag: "Watch",
+      id: 1,
+      client: "c3",
+      request: { range: KeyRange.all },
+      invoked: at(0),
+      confirmed: { at: at(3.1), revision: 1n },
+      batches: []
+    }
+    assert.lengthOf(late({ ...History.empty, watches: [opening] }), 1)
+  })
+
+  it("does not let more than one outcome in twenty be unknown, where all kinds of faults were asked for", () => {
+    const unknown = Array.from({ length: 10 }, () => call("c1", 1, 2, failed("Indeterminate", "Unknown")))
+    const isToldOf = (history: History.History, asked: ReadonlyArray<Kind>) =>
+      judged({ history }, [], asked).some((violation) => violation.includes("unknown outcome"))
+    assert.isTrue(isToldOf(calls(...answers("c1", 0, 18), ...unknown), kinds))
+    assert.isFalse(isToldOf(calls(...answers("c1", 0, 20), ...unknown), kinds))
+    assert.isFalse(isToldOf(calls(...answers("c1", 0, 18), ...unknown), ["lose-answers"]))
+  })
+
+  it("wants a counter under a lock to go up by one each time", () => {
+    const put = (value: string, i: number): Round["changes"][number] => ({
+      type: "put",
+      key: "r/lock/0-counter",
+      value,
+      valueBytes: new Uint8Array(),
+      modRevision: BigInt(i + 2),
+      createRevision: 2n,
+      version: BigInt(i + 1),
+      lease: 0n
+    })
+    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "3 c1#3"].map(put), "r/"), 0)
+    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "2 c1#3"].map(put), "r/"), 1)
+  })
+
+  it("wants the leases of resident keys to be gone with their clients", () => {
+    const put: Round["changes"][number] = {
+      type: "put",
+      key: "r/temporary/resident/c1",
+      value: "",
+      valueBytes: new Uint8Array(),
+      modRevision: 2n,
+      createRevision: 2n,
+      version: 1n,
+      lease: 7n
+    }
+    assert.lengthOf(Handback.sessionsLeft([7n], [put]), 1)
+    assert.lengthOf(Handback.sessionsLeft([7n], [put, { ...put, lease: 8n }]), 0)
+  })
+})
+
+describe("growth", () => {
+  const soak = (rounds: number, grows: Partial<Growth.Sample>) =>
+    Array.from({ length: rounds }, (_, i): Growth.Sample => ({
+      // The first is unlike the others, and each a little above or below.
+      memory: (i === 0 ? 20e6 : 40e6) + (i % 3) * 4e5 + i * (grows.memory ?? 0),
+      sockets: 12 - 2 * (i % 2) + i * (grows.sockets ?? 0),
+      fibers: 30 + i * (grows.fibers ?? 0),
+      timers: 4 - 2 * (i % 2) + i * (grows.timers ?? 0)
+    }))
+
+  it("of a megabyte in each of 15 rounds is found, and of one fiber, socket or timer", () => {
+    assert.deepStrictEqual(Growth.excess(soak(15, {})), [])
+    assert.lengthOf(Growth.excess(soak(15, { memory: 1e6 })), 1)
+    assert.lengthOf(Growth.excess(soak(15, { sockets: 1, fibers: 1, timers: 1 })), 3)
+  })
+
+  it("of a few rounds nothing is known", () => {
+    assert.match(Growth.excess(soak(3, {})).join(), /^void/)
+    assert.deepStrictEqual(Growth.excess(soak(4, {})), [])
+    assert.lengthOf(Growth.excess(soak(4, { memory: 3e6 })), 1)
+  })
+})

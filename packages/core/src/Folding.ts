@@ -22,8 +22,8 @@ export interface Options {
   /** The most bytes of a transaction's keys and values, by an estimate that is never too low. Default: 1 MiB. */
   readonly maxBytes?: number | undefined
   /**
-   * How many requests of a kind (reads, puts, deletes) are under way before others wait for company; four times as many
-   * where those who wait fill a transaction. What has waited for 50 milliseconds leaves all the same. Default: 2.
+   * How many requests of a kind (reads, puts, deletes) are under way before others wait for company. What has waited for
+   * 50 milliseconds leaves all the same. Default: 2.
    */
   readonly maxInFlight?: number | undefined
   /**

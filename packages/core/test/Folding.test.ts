@@ -119,15 +119,6 @@ describe("folding", () => {
       assert.strictEqual(yield* direct.count(KeyRange.all), 20)
     }))
 
-  it.effect("lets four times as many leave where each is full", () =>
-    Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })
-      const fibers = yield* forkAll(puts(kv, 60))
-      assert.deepStrictEqual(requests.map((request) => opsOf(request).length), [0, 8, 8, 8])
-      yield* answerAll
-      yield* Fiber.joinAll(fibers)
-    }))
-
   it.effect("lets a second request leave when everybody who is about to call has done so", () =>
     Effect.gen(function*() {
       const { answerAll, kv, requests } = yield* make()

@@ -57,9 +57,6 @@ export const make = (backend: KvBackend, options: FolderOptions) => {
 /** How long somebody waits for company at most, in milliseconds: a store that answers slowly is asked for more at once. */
 const patience = 50
 
-/** How many times as many requests may be under way where those that wait fill one. */
-const fullInFlight = 4
-
 /** A request under way. */
 interface Batch {
   readonly members: ReadonlyArray<Member>
@@ -101,12 +98,6 @@ class Folder {
     return this.#direct + this.#batches.size
   }
 
-  /** Whether there is room for another request: for more where it will be full, since waiting would not make it fuller. */
-  get #mayLeave(): boolean {
-    const { maxInFlight, maxOps } = this.#options
-    return this.#inFlight < (this.#waiting < maxOps ? maxInFlight : fullInFlight * maxInFlight)
-  }
-
   /** For a caller that finds it idle: as if nothing were in between, but that others see it under way. */
   direct(op: Op.Op): Answer {
     let hasBegun = false
@@ -128,7 +119,9 @@ class Folder {
   enter(member: Member): void {
     this.#waiting++
     this.#line.push(member)
-    if (!this.#isAnswering && !this.#mayLeave) return this.#setAlarm(member, dueAt(member))
+    if (!this.#isAnswering && this.#inFlight >= this.#options.maxInFlight) {
+      return this.#setAlarm(member, dueAt(member))
+    }
     this.#arrived.push(member)
     if (this.#isAnswering || this.#isFlushDue) return
     // There is room for another request: it leaves when everybody who is about to call has done so.
@@ -169,7 +162,7 @@ class Folder {
     // What is answered at once, as by a client that was closed, comes here again from within: it is for the loop to go on.
     if (this.#isFlushing) return
     this.#isFlushing = true
-    while (this.#waiting > 0 && this.#mayLeave) this.#sendNext()
+    while (this.#waiting > 0 && this.#inFlight < this.#options.maxInFlight) this.#sendNext()
     this.#isFlushing = false
     for (const member of this.#arrived.splice(0)) if (member.state === "Waiting") this.#setAlarm(member, dueAt(member))
   }

@@ -4,7 +4,7 @@
  * A leader that was stopped while another was elected takes itself for the leader when it wakes. It has heard of no renewal
  * meanwhile; so it takes leases for expired that its successor has renewed, and has them revoked, the moment before it
  * learns of its successor. The check of its leadership (etcd issues 12528 and 15247, pull request 16822; in 3.4.28 and
- * 3.5.10) is left out where the member "is active", which it is as soon as its clock ticks again. `demonstrate.ts` shows
+ * 3.5.10) is left out where the member "is active", which it is as soon as its clock ticks again. `etcd15247.ts` shows
  * it without a line of this library.
  *
  * No client can prevent that. Its leases have ended, its sessions say so, and until they do only a fence protects.
@@ -53,7 +53,7 @@ export const observe = Effect.fnUntraced(function*(
     const revoked = (yield* revocationsOf(cluster, member)) - (yield* Effect.fromOption(before))
     return revoked > 0 ? { woke, revoked } : undefined
   })
-  return { whole: woke, deposed: Option.getOrUndefined(yield* Effect.option(deposed)) }
+  return { ended: woke, whole: woke, deposed: Option.getOrUndefined(yield* Effect.option(deposed)) }
 })
 
 /** When a lease was renewed last that has time left when it is revoked: from and to, from when the member woke on. */

@@ -59,7 +59,7 @@ const inflict = Effect.fnUntraced(function*(fault: Fault, target: Target): Effec
   const ended = yield* Clock.monotonicTimeNanos
   return Exit.isFailure(exit)
     ? { fault, began, ended, whole: ended, problem: Cause.pretty(exit.cause) }
-    : { fault, began, ended, ...exit.value, whole: exit.value?.whole ?? ended }
+    : { fault, began, ...exit.value, ended: exit.value?.ended ?? ended, whole: exit.value?.whole ?? ended }
 })
 
 const carryOut = (fault: Fault, { history, lock, stage }: Target): Effect.Effect<servers.Outcome | void, Error> => {

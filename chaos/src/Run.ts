@@ -50,14 +50,7 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
     stage.openClients,
     (clients) => Rounds.run(stage, clients, { seed: options.seed, prefix, schedule, millis, progress })
   ).pipe(Effect.scoped, fibers.within)
-  const subject: Verdict.Case = {
-    schedule,
-    kinds: options.faults,
-    round,
-    prefix,
-    compactedAt: stage.compactedAt,
-    evicted: [...stage.evicted]
-  }
+  const subject = Verdict.caseOf(stage, { schedule, kinds: options.faults, round, prefix })
   const save = Saved.save(subject, `${options.version}-seed-${options.seed}`)
   // Whatever breaks off from here on: what happened can be looked at.
   return yield* summing(stage, subject, { fibers, limits, progress }).pipe(

@@ -115,14 +115,7 @@ const oneLap = Effect.fnUntraced(function*(
   const summary = yield* Effect.flatMap(
     Rounds.run(stage, clients, { seed, prefix, schedule, millis: roundMillis, progress }),
     (round) => {
-      const subject: Verdict.Case = {
-        schedule,
-        kinds: options.faults,
-        round,
-        prefix,
-        compactedAt: stage.compactedAt,
-        evicted: [...stage.evicted]
-      }
+      const subject = Verdict.caseOf(stage, { schedule, kinds: options.faults, round, prefix })
       const { revokedByDeposed, unknown, violations } = Verdict.judge(subject)
       const saved = violations.length > 0 ? Saved.save(subject, `soak-seed-${seed}`) : Effect.undefined
       return Effect.map(saved, (saved) => ({

@@ -16,7 +16,7 @@ import * as Faults from "./Fault.ts"
 import * as Pulse from "./Pulse.ts"
 import * as Refusals from "./Refusals.ts"
 import type { Round } from "./Round.ts"
-import { deadlineOf, deadlines } from "./Stage.ts"
+import { deadlineOf, deadlines, type Stage } from "./Stage.ts"
 import * as Voids from "./Voids.ts"
 import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
@@ -51,6 +51,13 @@ export interface Case {
   /** Leases that were ended behind the backs of their owners. */
   readonly evicted: ReadonlyArray<bigint>
 }
+
+/** A round as it is judged, with what only the stage knows of it. */
+export const caseOf = (stage: Stage, told: Pick<Case, "schedule" | "kinds" | "round" | "prefix">): Case => ({
+  ...told,
+  compactedAt: stage.compactedAt,
+  evicted: [...stage.evicted]
+})
 
 /** Judges a round. */
 export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: Case): Verdict => {

@@ -11,6 +11,8 @@ import type { Stage } from "../Stage.ts"
 
 /** What is known of a fault when it is over. */
 export interface Outcome {
+  /** When it was over, by the monotonic clock, where more was looked at after that. */
+  readonly ended?: bigint | undefined
   /** When there was a quorum again, by the monotonic clock. None where that was when the effect ended. */
   readonly whole?: bigint | undefined
   /** A leader that it deposed, and what that did when it woke. */

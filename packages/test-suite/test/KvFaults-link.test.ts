@@ -3,8 +3,6 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as Departure from "@effect-kv/core/Departure"
-import * as Kv from "@effect-kv/core/Kv"
-import type * as KvError from "@effect-kv/core/KvError"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import * as KvFaults from "@effect-kv/test-suite/KvFaults"
 import { assert, it } from "@effect/vitest"
@@ -15,20 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-
-const clients = Effect.gen(function*() {
-  const store = yield* MemoryStore.make()
-  const faults = yield* KvFaults.make(yield* store.connect)
-  const other = yield* Effect.flatMap(store.connect, Kv.make)
-  return { store, faults, kv: faults.kv, other }
-})
-
-const reasonOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason._tag)
-
-const settle = Effect.forEach(Array.from({ length: 20 }), () => TestClock.adjust(0), { discard: true })
-
-const isDone = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.pollUnsafe() !== undefined
+import { clients, isDone, reasonOf, settle } from "./faultyClients.ts"
 
 it.effect("a renewal that has left arrives though its caller is interrupted", () =>
   Effect.gen(function*() {

@@ -10,7 +10,6 @@ import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
-import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import * as KvFaults from "@effect-kv/test-suite/KvFaults"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -23,22 +22,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-
-/** A client with faults, and another of the same store without. */
-const clients = Effect.gen(function*() {
-  const store = yield* MemoryStore.make()
-  const faults = yield* KvFaults.make(yield* store.connect)
-  const other = yield* Effect.flatMap(store.connect, Kv.make)
-  return { store, faults, kv: faults.kv, other }
-})
-
-const reasonOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason._tag)
-
-/** Lets everything that can go on go on. */
-const settle = Effect.forEach(Array.from({ length: 20 }), () => TestClock.adjust(0), { discard: true })
-
-const isDone = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.pollUnsafe() !== undefined
+import { clients, isDone, reasonOf, settle } from "./faultyClients.ts"
 
 describe("a call", () => {
   it.effect("that does not leave changes nothing: Unavailable", () =>

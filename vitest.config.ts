@@ -1,8 +1,9 @@
 /**
- * One project for each backend, so that a run can say how many cases ran where. The etcd projects run the same files
- * on two servers; `*.once.test.ts` holds what is slow and does not depend on the version, and runs on 3.5 alone.
+ * One project per backend, so that a run can report how many cases ran where. The etcd projects run the same files against
+ * each version of etcd that was provided. `*.once.test.ts` holds slow tests that do not depend on the version: they run on
+ * the newest alone.
  *
- * The binaries come from `EFFECT_KV_ETCD_35` and `EFFECT_KV_ETCD_34`, which `npm test` and `npm run vitest` provide.
+ * `npm test` and `npm run vitest` provide the binaries and name their folders in `EFFECT_KV_ETCD_37`, ..., `_34`.
  */
 import { defineConfig } from "vitest/config"
 
@@ -20,8 +21,16 @@ const project = (
   }
 })
 
-const onEtcd = (version: "3.5" | "3.4", exclude: Array<string> = []) =>
-  project(`etcd-${version}`, "packages/etcd/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: version }, exclude })
+const versions = ["3.7", "3.6", "3.5", "3.4"].filter((version) =>
+  (process.env[`EFFECT_KV_ETCD_${version.replace(".", "")}`] ?? "") !== ""
+)
+const newest = versions[0] ?? "3.7"
+
+const onEtcd = (version: string) =>
+  project(`etcd-${version}`, "packages/etcd/test/**/*.test.ts", {
+    env: { EFFECT_KV_ETCD: version },
+    exclude: version === newest ? [] : ["**/*.once.test.ts"]
+  })
 
 export default defineConfig({
   test: {
@@ -33,11 +42,10 @@ export default defineConfig({
     projects: [
       project("core", "packages/core/test/**/*.test.ts"),
       project("memory", "packages/memory/test/**/*.test.ts"),
-      onEtcd("3.5"),
-      onEtcd("3.4", ["**/*.once.test.ts"]),
-      project("test-suite", "packages/test-suite/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: "3.5" } }),
-      project("chaos", "chaos/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: "3.5" } }),
-      project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: "3.5" } }),
+      ...versions.map(onEtcd),
+      project("test-suite", "packages/test-suite/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      project("chaos", "chaos/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("benchmarks", "benchmarks/test/**/*.test.ts")
     ]
   }

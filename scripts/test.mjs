@@ -36,13 +36,14 @@ try {
 }
 
 const total = `${counts.passed} passed, ${counts.failed + failedSteps.length} failed`
-const versions = (await etcdVersions(process.env)).join(", ")
+const etcd = await etcdVersions(process.env)
 process.stdout.write(
   [
     "",
-    `cases run: ${
-      Object.entries(counts.projects).map(([name, count]) => `${name} ${count}`).join(" · ")
-    } (${versions})`,
+    `cases run: ${Object.entries(counts.projects).map(([name, count]) => `${name} ${count}`).join(" · ")} (${
+      etcd.present.join(", ")
+    })`,
+    ...etcd.absent,
     ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),
     `took ${((performance.now() - began) / 1000).toFixed(0)} s`,
     ...(process.env.EFFECT_KV_TOTAL ? [] : [total]), // .ci/run prints it, after everything npm has to say

@@ -1,7 +1,7 @@
 /**
  * What can be asked of a run on the command line.
  */
-import type * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
+import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
 import { parseArgs } from "node:util"
 import type { Kind } from "./Fault.ts"
 import { kinds } from "./Fault.ts"
@@ -23,7 +23,8 @@ export interface Options {
 export const usage = `npm run chaos -- [options]
   --seconds N          how long the load lasts; 120, with --soak 900
   --seed N             which faults there are and what clients do; 1
-  --version 3.5|3.4    of etcd; 3.5
+  --version ${EtcdBinaries.versions.join("|")}
+                       of etcd; ${EtcdBinaries.versions[0]}
   --folding on|off     whether concurrent operations are folded into transactions; on
   --faults all|none|KIND,...
                        ${kinds.join(", ")}
@@ -41,7 +42,7 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
   if (typeof parsed === "string") return parsed
   const seconds = Number(parsed.seconds ?? (parsed.soak === true ? "900" : "120"))
   const seed = Number(parsed.seed ?? "1")
-  const version = parsed.version ?? "3.5"
+  const version = EtcdBinaries.versions.find((version) => version === (parsed.version ?? EtcdBinaries.versions[0]))
   const folding = parsed.folding ?? "on"
   const outages = parsed.outage === undefined ? [] : parsed.outage.split(",").map(Number)
   const faults = kindsOf(parsed.faults ?? "all")
@@ -54,7 +55,7 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
     return "--outage decides which faults there are and how long the load lasts: not with --faults, --seconds or --soak"
   }
   if (!Number.isInteger(seed)) return "--seed must be an integer"
-  if (version !== "3.5" && version !== "3.4") return "--version must be 3.5 or 3.4"
+  if (version === undefined) return `--version must be one of ${EtcdBinaries.versions.join(", ")}`
   if (folding !== "on" && folding !== "off") return "--folding must be on or off"
   if (typeof faults === "string") return faults
   if (outages.some((seconds) => !(seconds > 0 && seconds <= longest))) {

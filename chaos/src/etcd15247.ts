@@ -3,7 +3,7 @@
  * alive through etcd's own HTTP gateway, at members that are not stopped; the leader is stopped for two seconds and goes on.
  * Its successor renews the leases all the time, and the old leader has them revoked when it wakes.
  *
- *     node scripts/run.mjs --etcd node chaos/src/etcd15247.ts [3.5|3.4] [rounds]
+ *     node scripts/run.mjs --etcd node chaos/src/etcd15247.ts [VERSION] [rounds]
  *
  * See `DeposedLeader.ts` for why.
  */
@@ -80,7 +80,7 @@ const round = Effect.fnUntraced(function*(cluster: EtcdCluster.EtcdCluster["Serv
 }, Effect.scoped)
 
 const main = Effect.gen(function*() {
-  const [version = "3.5", rounds = "10"] = process.argv.slice(2)
+  const [version = "3.7", rounds = "10"] = process.argv.slice(2)
   const cluster = yield* EtcdCluster.make({
     version: version as EtcdBinaries.Version,
     members: 3,

@@ -3,6 +3,7 @@
  * one. What is found is printed, with the seed to find it again.
  */
 import * as Op from "@effect-kv/core/Op"
+import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
 import * as History from "@effect-kv/test-suite/History"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -29,7 +30,7 @@ const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-answers", "cut
 const request: Run.Request = {
   seconds: 20,
   seed: 12,
-  version: "3.5",
+  version: Effect.runSync(EtcdBinaries.currentVersion),
   folding: true,
   faults: brief,
   outages: []

@@ -1,12 +1,13 @@
 /** Runs every test on every backend, and says how many cases ran where. */
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { providedMinors } from "./etcd.mjs"
 import { spawned } from "./exec.mjs"
 import { root } from "./paths.mjs"
 import { Stop } from "./progress.mjs"
 
 /** A backend on which nothing ran is a failure: an empty run proves nothing. */
-const required = ["core", "memory", "etcd-3.5", "etcd-3.4"]
+const required = ["core", "memory", ...providedMinors(process.env).map((minor) => `etcd-${minor}`)]
 
 const problems = (projects) => [
   ...required.filter((name) => !(projects[name]?.passed > 0)).map((name) => `no case ran on ${name}`),

@@ -1,24 +1,32 @@
 /**
  * The etcd binaries (`etcd` and `etcdctl`) that the tests run against, one folder for each minor version:
  *
- * 1. a folder named by `EFFECT_KV_ETCD_35` or `EFFECT_KV_ETCD_34`, by `ETCD_BIN` (one or several, separated as in
- *    PATH), or on PATH, matched by what `etcd --version` says;
- * 2. what an earlier run cached in `.cache/etcd/<minor>`;
- * 3. the packages of the machine's own Debian source (see `debian.mjs`), unpacked into that cache, not installed.
+ * 1. a folder named by the version's variable (`EFFECT_KV_ETCD_37`, ...), by `ETCD_BIN` (one or several, separated as in
+ *    PATH), or on PATH, matched by what `etcd --version` prints;
+ * 2. the cache of an earlier run, `.cache/etcd/<minor>`;
+ * 3. the packages of the machine's own Debian source (see `debian.mjs`), unpacked into that cache, not installed;
+ * 4. a build from etcd's Go modules (see `goModules.mjs`), if the machine has Go, into the same cache.
+ *
+ * A version that cannot be provided is left out, and `npm test` names it in its summary. With `CI=true` it is a failure.
  */
 import { existsSync, rmSync } from "node:fs"
 import { delimiter, join } from "node:path"
 import { cached } from "./cached.mjs"
 import { debianBinaries } from "./debian.mjs"
 import { spawned } from "./exec.mjs"
+import { goBinaries } from "./goModules.mjs"
 import { cache } from "./paths.mjs"
-import { step, Stop } from "./progress.mjs"
+import { report, step, Stop } from "./progress.mjs"
 
-/** Debian suites that carry (or carried) a minor version, the best first. */
+/** The versions, the newest first; the Debian suites that carry (or carried) each, the best first; its Go release. */
 const wanted = [
+  { minor: "3.7", variable: "EFFECT_KV_ETCD_37", suites: [], release: "v3.7.3" },
+  { minor: "3.6", variable: "EFFECT_KV_ETCD_36", suites: [], release: "v3.6.16" },
   { minor: "3.5", variable: "EFFECT_KV_ETCD_35", suites: ["forky", "sid", "trixie"] },
   { minor: "3.4", variable: "EFFECT_KV_ETCD_34", suites: ["bookworm"] }
 ]
+
+export const minors = wanted.map(({ minor }) => minor)
 
 /** The version of the etcd in a folder, if both binaries are there and run. */
 const versionIn = async (directory) => {
@@ -31,31 +39,44 @@ const isMinor = (version, minor) => version?.startsWith(`${minor}.`) === true
 
 const folders = (...lists) => lists.flatMap((list) => list?.split(delimiter).filter(Boolean) ?? [])
 
-/** Debian's packages of one minor version, from the first suite that has it; a cache that does not run is replaced. */
-const fromDebian = async ({ minor, suites }) => {
+const howToAdd = (minor) =>
+  `Unpack a release of etcd ${minor}.x (the binaries etcd and etcdctl in one folder) and name the folder:\n` +
+  `  ETCD_BIN=/path/to/etcd-${minor} npm test\n` +
+  `or install Go: then etcd is built from its modules.`
+
+/** The sources of one minor version, in the order they are tried. */
+const sourcesOf = ({ release, suites }, directory) => [
+  ...suites.map((suite) => ({
+    name: `Debian's ${suite}`,
+    provide: () => debianBinaries({ suite, packages: ["etcd-server", "etcd-client"], directory })
+  })),
+  ...(release === undefined ? [] : [{
+    name: `the Go modules ${release}`,
+    provide: () => goBinaries({ version: release, directory })
+  }])
+]
+
+/** One minor version from the first source that has it; a cache that does not run is replaced. */
+const provided = async (etcd) => {
+  const { minor } = etcd
   const directory = join(cache, "etcd", minor)
   if (!isMinor(await versionIn(directory), minor)) rmSync(directory, { recursive: true, force: true })
   return cached(directory, (directory) =>
-    step(`etcd ${minor} from this machine's Debian package source`, async () => {
+    step(`etcd ${minor}`, async () => {
       const tried = []
-      for (const suite of suites) {
-        const found = await debianBinaries({ suite, packages: ["etcd-server", "etcd-client"], directory })
-        const version = found.ok ? await versionIn(directory) : undefined
+      for (const { name, provide } of sourcesOf(etcd, directory)) {
+        const result = await provide()
+        const version = result.ok ? await versionIn(directory) : undefined
         if (isMinor(version, minor)) return
-        tried.push(`  ${suite}: ${found.ok ? `has etcd ${version ?? "that does not run here"}` : found.reason}`)
+        tried.push(`  ${name}: ${result.ok ? `etcd ${version ?? "that does not run here"}` : result.reason}`)
       }
-      throw new Stop(
-        `etcd ${minor}.x was not found, and could not be had from this machine's package source:\n${
-          tried.join("\n")
-        }\n` +
-          `Unpack a release of etcd ${minor}.x (the binaries etcd and etcdctl in one folder) and name the folder:\n` +
-          `  ETCD_BIN=/path/to/etcd-${minor} npm test\n` +
-          `The tests need 3.5.x and 3.4.x: ETCD_BIN=/path/to/etcd-3.5${delimiter}/path/to/etcd-3.4`
-      )
+      throw new Stop(`No etcd ${minor}.x was found or could be provided:\n${tried.join("\n")}\n${howToAdd(minor)}`)
     }))
 }
 
-/** @returns {Promise<Record<string, string>>} the variables by which the tests find the binaries */
+const isOptional = process.env.CI !== "true"
+
+/** @returns {Promise<Record<string, string>>} the variables by which the tests find the binaries; an absent version has none */
 export const etcdVariables = async () => {
   const candidates = []
   const named = wanted.map(({ variable }) => process.env[variable])
@@ -66,11 +87,27 @@ export const etcdVariables = async () => {
   const variables = {}
   for (const etcd of wanted) {
     const found = candidates.find(({ version }) => isMinor(version, etcd.minor))
-    variables[etcd.variable] = found?.directory ?? await fromDebian(etcd)
+    const directory = found?.directory ?? await provided(etcd).catch((error) => {
+      if (!isOptional) throw error
+      report(error)
+      return undefined
+    })
+    if (directory !== undefined) variables[etcd.variable] = directory
   }
+  if (Object.keys(variables).length === 0) throw new Stop("The tests need at least one version of etcd.")
   return variables
 }
 
-/** For the summary: which version each variable's folder holds. */
-export const etcdVersions = (variables) =>
-  Promise.all(wanted.map(async ({ variable }) => `etcd ${await versionIn(variables[variable])}`))
+/** The minor versions that {@link etcdVariables} found, from the environment it made. */
+export const providedMinors = (variables) =>
+  wanted.filter(({ variable }) => variables[variable] !== undefined).map(({ minor }) => minor)
+
+/** For the summary: which version each folder holds, and which versions did not run. */
+export const etcdVersions = async (variables) => {
+  const present = wanted.filter(({ variable }) => variables[variable] !== undefined)
+  const absent = wanted.filter(({ variable }) => variables[variable] === undefined)
+  return {
+    present: await Promise.all(present.map(async ({ variable }) => `etcd ${await versionIn(variables[variable])}`)),
+    absent: absent.map(({ minor }) => `not run: etcd ${minor}.x. ${howToAdd(minor)}`)
+  }
+}

@@ -20,7 +20,7 @@ export interface RangeOptions {
   readonly limit?: number | undefined
   /** Default: ascending by key. */
   readonly order?: { readonly by: OrderBy; readonly direction?: "ascending" | "descending" | undefined } | undefined
-  /** Entries come with empty values. */
+  /** Entries come with empty values and without their leases, which etcd 3.7 does not report here. */
   readonly keysOnly?: boolean | undefined
   /** No entries come, only their count. */
   readonly countOnly?: boolean | undefined

@@ -1,8 +1,8 @@
 /**
- * Where the etcd programs are that the tests start.
+ * The etcd binaries that the tests start.
  *
- * `npm test` provides etcd 3.5 and 3.4 and says in the environment where they are; nothing is searched for or downloaded
- * here, so that a test never runs against a server by accident.
+ * `npm test` provides them and names their folders in the environment. Nothing is searched for or downloaded here, so a
+ * test never runs against a server by accident.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 
 /** The versions of etcd that everything is proven on. */
-export type Version = "3.5" | "3.4"
+export type Version = "3.7" | "3.6" | "3.5" | "3.4"
 
 /** The programs of one version, as absolute paths. */
 export interface EtcdBinaries {
@@ -26,9 +26,19 @@ export class EtcdBinariesMissing extends Data.TaggedError("EtcdBinariesMissing")
 }> {}
 
 /** The versions, the one that most tests run on first. */
-export const versions: ReadonlyArray<Version> = ["3.5", "3.4"]
+export const versions: readonly [Version, ...ReadonlyArray<Version>] = ["3.7", "3.6", "3.5", "3.4"]
 
-const variables: Readonly<Record<Version, string>> = { "3.5": "EFFECT_KV_ETCD_35", "3.4": "EFFECT_KV_ETCD_34" }
+const variables: Readonly<Record<Version, string>> = {
+  "3.7": "EFFECT_KV_ETCD_37",
+  "3.6": "EFFECT_KV_ETCD_36",
+  "3.5": "EFFECT_KV_ETCD_35",
+  "3.4": "EFFECT_KV_ETCD_34"
+}
+
+/** The versions whose binaries this run was given, the newest first. */
+export const provided: Effect.Effect<ReadonlyArray<Version>> = Effect.sync(() =>
+  versions.filter((version) => (process.env[variables[version]] ?? "") !== "")
+)
 
 const isExecutable = (file: string): boolean => {
   try {
@@ -39,9 +49,7 @@ const isExecutable = (file: string): boolean => {
   }
 }
 
-/**
- * The programs of a version, from the directory named by `EFFECT_KV_ETCD_35` or `EFFECT_KV_ETCD_34`.
- */
+/** The programs of a version, from the directory named by its variable, such as `EFFECT_KV_ETCD_37`. */
 export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesMissing> =>
   Effect.suspend(() => {
     const variable = variables[version]
@@ -62,9 +70,9 @@ export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesM
       )
   })
 
-/** The version under test: `EFFECT_KV_ETCD`, by default 3.5. */
+/** The version under test: `EFFECT_KV_ETCD`, by default the newest. */
 export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effect.suspend(() => {
-  const wanted = process.env["EFFECT_KV_ETCD"] ?? "3.5"
+  const wanted = process.env["EFFECT_KV_ETCD"] ?? versions[0]
   const version = versions.find((version) => version === wanted)
   return version === undefined
     ? Effect.fail(

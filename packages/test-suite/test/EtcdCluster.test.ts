@@ -6,6 +6,7 @@ import * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as EtcdBinaries from "../src/EtcdBinaries.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as TestCertificates from "../src/TestCertificates.ts"
 
@@ -128,7 +129,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
     }))
 })
 
-for (const version of ["3.5", "3.4"] as const) {
+for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
   describe(`EtcdCluster, etcd ${version}`, () => {
     it.live(
       "with three members moves its leader, outlives any member, and is whole again afterwards",

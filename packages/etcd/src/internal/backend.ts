@@ -13,6 +13,7 @@ import type { NotUtf8 } from "./codec.ts"
 import * as connection from "./connection.ts"
 import { decoded, orNotUtf8 } from "./decoded.ts"
 import type { Kind } from "./errors.ts"
+import * as keysOnly from "./keysOnly.ts"
 import * as leases from "./leases.ts"
 import type { Call } from "./requests.ts"
 import * as responses from "./responses.ts"
@@ -29,13 +30,19 @@ export const make = Effect.fnUntraced(
     // The last to be added is the first to run: what is under way learns that the client is closed.
     yield* Effect.addFinalizer(() => to.shutdown)
     const kv: KvBackend = {
-      execute: ((op: Op.Op) => execute(to, op)) as KvBackend["execute"],
+      execute: ((op: Op.Op) => uniform(to, op)) as KvBackend["execute"],
       watch: (request) => watches.open(request),
       ...leases.make(to)
     }
     return { kv: settings.prefix === "" ? kv : Namespace.within(settings.prefix)(kv), client }
   }
 )
+
+/** The same response whichever version of etcd the server is. */
+const uniform = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Response<Op.Op>, KvError.KvError> =>
+  keysOnly.isKeysOnly(op)
+    ? Effect.map(execute(to, op), (response) => keysOnly.withoutLeases(op, response))
+    : execute(to, op)
 
 const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Response<Op.Op>, KvError.KvError> => {
   const problem = Op.check(op)

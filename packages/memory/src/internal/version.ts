@@ -55,7 +55,7 @@ export const weight = (self: Version): number => self.key.length + self.value.le
 /** An entry of its own for each reader: it hands out its bytes, which a reader may change. */
 export const toEntry = (self: Version): Entry.Entry => Entry.make(self)
 
-/** The entry without its value. */
+/** The entry without its value and its lease. */
 export const toKeyEntry = (self: Version): Entry.Entry =>
   Entry.make({
     key: self.key,
@@ -63,5 +63,5 @@ export const toKeyEntry = (self: Version): Entry.Entry =>
     createRevision: self.createRevision,
     modRevision: self.modRevision,
     version: self.version,
-    lease: self.lease
+    lease: 0n
   })

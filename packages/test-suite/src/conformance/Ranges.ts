@@ -3,9 +3,10 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
-import type * as Op from "@effect-kv/core/Op"
+import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { chapter, rejects, revisionOf, test } from "./Case.ts"
 import { keysOf, putAll, textsOf } from "./entries.ts"
 
@@ -156,10 +157,14 @@ export const cases = chapter("ranges", [
     }
   }),
 
-  test("keys only: entries come with empty values and all else", function*(kv) {
-    const { revision } = yield* kv.put("a", "value")
+  test("a keysOnly read returns entries with revisions and versions, without values and leases", function*(kv) {
+    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { revision } = yield* kv.put("a", "value", { lease: lease.id })
     const [entry] = (yield* kv.range(KeyRange.all, { keysOnly: true })).entries
-    assert.deepStrictEqual([entry?.key, entry?.text, entry?.size], ["a", "", 0])
+    const read = Op.range(KeyRange.all, { keysOnly: true })
+    const inTxn = yield* kv.txn({ then: [read] })
+    assert.deepStrictEqual(inTxn.succeeded && inTxn.responses[0].entries[0], entry)
+    assert.deepStrictEqual([entry?.key, entry?.text, entry?.size, entry?.lease], ["a", "", 0, Option.none()])
     assert.deepStrictEqual([entry?.modRevision, entry?.createRevision, entry?.version], [revision, revision, 1])
   }),
 

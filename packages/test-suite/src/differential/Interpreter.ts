@@ -137,6 +137,23 @@ const manyPuts = (n: number, prefix: string): ReadonlyArray<Op.Op> =>
 // commands
 // -----------------------------------------------------------------------------
 
+/**
+ * A transaction that names an unreadable revision and an unknown lease fails for either: etcd 3.6 checks all leases first,
+ * 3.7 checks operation by operation.
+ */
+const isEitherFault = (command: Program.Command, error: KvError.KvError): boolean =>
+  command.do === "txn" && faults.has(error.reason._tag) &&
+  some(command, (operation) => operation.do === "range" && operation.read.revision !== undefined) &&
+  some(command, (operation) => operation.do === "put" && operation.lease !== undefined)
+
+const faults: ReadonlySet<string> = new Set(["LeaseNotFound", "FutureRevision", "Compacted"])
+
+const eitherFault = "LeaseNotFound, FutureRevision or Compacted, NotApplied"
+
+const some = (operation: Program.Operation, holds: (operation: Program.Operation) => boolean): boolean =>
+  holds(operation) ||
+  operation.do === "txn" && [...operation.then, ...operation.else].some((inner) => some(inner, holds))
+
 const execute = (run: Run, op: Op.Op): Effect.Effect<Outcome, KvError.KvError> =>
   Effect.map(run.side.kv.backend.execute(op), (response) => run.names.response(op, run.saw(response)))
 
@@ -303,7 +320,12 @@ export const runProgram = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() => Effect.forEach(run.granted, (id) => Effect.ignore(kv.backend.leaseRevoke(id))))
   const outcomes: Array<Outcome> = []
   for (const command of program) {
-    outcomes.push(yield* Effect.catch(runCommand(run, command), (error) => Effect.succeed(run.names.failure(error))))
+    outcomes.push(
+      yield* Effect.catch(
+        runCommand(run, command),
+        (error) => Effect.succeed(isEitherFault(command, error) ? eitherFault : run.names.failure(error))
+      )
+    )
   }
   yield* readLog(run)
   const end = yield* execute(run, Op.range(KeyRange.all))

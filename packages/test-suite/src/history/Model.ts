@@ -152,7 +152,7 @@ class Run {
     const limit = op.limit ?? kept.length
     const more = kept.length > limit
     if (response.more !== more) return `it said more: ${response.more}, and ${kept.length} match the limit of ${limit}`
-    const wanted = op.keysOnly === true ? kept.map((row) => ({ ...row, value: "" })) : kept
+    const wanted = op.keysOnly === true ? kept.map((row) => ({ ...row, value: "", lease: 0n })) : kept
     return wrongOrder(op, wanted, limit, response.entries)
   }
 }

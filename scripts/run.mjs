@@ -1,8 +1,8 @@
 /**
  * Runs a command of this project with everything it needs in place: the right Node and pnpm, the dependencies, and with
- * `--etcd` the etcd binaries. Plain JavaScript for Node 20, since nothing can be presumed before it has run.
+ * `--etcd` the etcd binaries (`--one-etcd`: of the newest version that can be provided). Plain JavaScript for Node 20, since nothing can be presumed before it has run.
  *
- *     node scripts/run.mjs [--etcd] [--no-install] <command> [...arguments]
+ *     node scripts/run.mjs [--etcd | --one-etcd] [--no-install] <command> [...arguments]
  */
 import { delimiter, join } from "node:path"
 import { etcdVariables } from "./lib/etcd.mjs"
@@ -22,6 +22,7 @@ const main = async () => {
   const env = await toolchain()
   if (!flags.has("--no-install")) await install(env)
   if (flags.has("--etcd")) Object.assign(env, await etcdVariables())
+  if (flags.has("--one-etcd")) Object.assign(env, await etcdVariables({ isOneEnough: true }))
   env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`
   env.DPRINT_CACHE_DIR = join(cache, "dprint")
   const { code } = await spawned(command, args, { cwd: root, env })

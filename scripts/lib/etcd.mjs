@@ -76,8 +76,13 @@ const provided = async (etcd) => {
 
 const isOptional = process.env.CI !== "true"
 
-/** @returns {Promise<Record<string, string>>} the variables by which the tests find the binaries; an absent version has none */
-export const etcdVariables = async () => {
+/**
+ * The variables by which the tests find the binaries. A version that cannot be provided has none.
+ *
+ * @param {{ isOneEnough?: boolean }} [options] `isOneEnough`: only the newest version that can be provided
+ * @returns {Promise<Record<string, string>>}
+ */
+export const etcdVariables = async ({ isOneEnough = false } = {}) => {
   const candidates = []
   const named = wanted.map(({ variable }) => process.env[variable])
   for (const directory of new Set(folders(...named, process.env.ETCD_BIN, process.env.PATH))) {
@@ -93,6 +98,7 @@ export const etcdVariables = async () => {
       return undefined
     })
     if (directory !== undefined) variables[etcd.variable] = directory
+    if (directory !== undefined && isOneEnough) break
   }
   if (Object.keys(variables).length === 0) throw new Stop("The tests need at least one version of etcd.")
   return variables

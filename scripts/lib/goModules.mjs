@@ -30,7 +30,7 @@ export const goBinaries = async ({ directory, version }) => {
     writeFileSync(join(scratch, "go.mod"), "module effect-kv-etcd\n\ngo 1.23\n")
     await capture("go", ["get", ...Object.values(modules).map((module) => `${module}@${version}`)], options)
     for (const [name, module] of Object.entries(modules)) {
-      await capture("go", ["build", "-trimpath", "-o", join(directory, name), module], options)
+      await capture("go", ["build", "-o", join(directory, name), module], options)
     }
     return { ok: true }
   } catch (error) {

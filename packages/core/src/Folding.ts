@@ -27,9 +27,9 @@ export interface Options {
    */
   readonly maxInFlight?: number | undefined
   /**
-   * Whether transactions are folded too, as nested ones, and puts that have a lease or ask for the previous entry. Not where
-   * the store has authentication: older versions of etcd (3.4.23 is one) check fewer permissions of those than they do of
-   * the same alone. Default: true.
+   * Whether transactions are batched too, as nested ones, and puts that ask for the previous entry. Not where the store has
+   * authentication: older versions of etcd (3.4.23 is one) check fewer permissions of those than they do of the same
+   * alone. Default: true.
    */
   readonly transactions?: boolean | undefined
   /** The deadline of calls that have no `Deadline` of their own: that of the backend. Default: 5 seconds. */
@@ -50,7 +50,8 @@ const notPositive = (name: string, value: number | undefined): string | undefine
  * **Details**
  *
  * Reads are folded with reads, writes that need space with such, deletes with deletes. What concerns a range of keys, a
- * past revision or a serializable read goes alone, and so does what is too large. Two operations of one transaction never
+ * past revision or a serializable read goes alone, and so does what is too large. So does every write with a lease, because
+ * recipes order lease-bound keys by create revision, which batching would make equal. Two operations of one transaction never
  * touch the same key, unless both only read it; so the order in which they take effect makes no difference to either.
  *
  * Where the store refuses a transaction for the sake of one of its operations, it is halved and tried again until each has
@@ -59,7 +60,7 @@ const notPositive = (name: string, value: number | undefined): string | undefine
  *
  * **Gotchas**
  *
- * Independent writes may come to share one revision, as writes of one transaction do.
+ * Independent writes without a lease may share one revision, as writes of one transaction do.
  */
 export const folded = (options?: Options) => (backend: KvBackend): KvBackend => {
   const problem = check(options)

@@ -178,18 +178,38 @@ describe("folding", () => {
       yield* Fiber.joinAll(fibers)
     }))
 
-  it.effect("sends transactions, what has a lease and what asks for the previous entry alone where it is told to", () =>
+  it.effect("never batches a write that has a lease, in whichever transaction, nor makes it wait", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1, transactions: false })
+      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       const { id } = yield* direct.backend.leaseGrant({ ttl: "1 minute" })
+      const leased = Op.put("c", "1", { lease: id })
+      const writes = [
+        leased,
+        Op.put("d", "1", { lease: id }),
+        Op.txn({ if: [Compare.missing("e")], then: [Op.put("e", "1", { lease: id })] }),
+        Op.txn({ then: [Op.put("f", "1")], else: [leased] }),
+        Op.txn({ then: [Op.txn({ then: [Op.txn({ else: [leased] })] })] })
+      ]
+      const fibers = yield* forkAll<unknown, KvError.KvError, never>([
+        ...puts(kv, 3),
+        ...writes.map((op) => kv.backend.execute(op)),
+        ...puts(kv, 3)
+      ])
+      assert.deepStrictEqual(requests.slice(1).map(({ op }) => op), writes)
+      yield* answerAll
+      yield* Fiber.joinAll(fibers)
+    }))
+
+  it.effect("sends transactions and what asks for the previous entry alone where it is told to", () =>
+    Effect.gen(function*() {
+      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, transactions: false })
       const fibers = yield* forkAll<unknown, KvError.KvError, never>([
         kv.put("a", "1"),
         kv.put("b", "1"),
-        kv.put("c", "1", { lease: id }),
         kv.put("d", "1", { previous: true }),
         kv.testAndSet("e", Option.none(), "1")
       ])
-      assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put", "Put", "Put", "Txn"])
+      assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put", "Put", "Txn"])
       yield* answerAll
       yield* Fiber.joinAll(fibers)
     }))
@@ -548,12 +568,21 @@ describe("of those that are folded", () => {
       assert.isTrue(entries.every((entry) => entry.version === 1), "each was applied once")
     }))
 
+  /** A store that does not allow anybody to put the key "denied", by itself or with others. */
+  const denying = (backend: KvBackend): KvBackend => ({
+    ...backend,
+    execute: (op) =>
+      [op, ...opsOf({ op } as Request)].some((op) => op._tag === "Put" && op.key === "denied")
+        ? KvError.fail(new KvError.PermissionDenied({ message: "permission denied" }))
+        : backend.execute(op)
+  })
+
   it.effect("one that the store refuses does not harm the others: each has its own answer, once", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 }, denying)
       const fibers = yield* forkAll([
         ...puts(kv, 20),
-        kv.put("leased", "1", { lease: 99n }),
+        kv.put("denied", "1"),
         ...Array.from({ length: 20 }, (_, i) => kv.put(`m${i}`, "1"))
       ].map(Effect.exit))
       yield* answerAll
@@ -561,7 +590,7 @@ describe("of those that are folded", () => {
       const refused = exits.filter(Exit.isFailure)
       assert.strictEqual(refused.length, 1)
       assert.strictEqual(exits.indexOf(refused[0]!), 20)
-      assert.include(String(refused[0]!.cause), "LeaseNotFound")
+      assert.include(String(refused[0]!.cause), "PermissionDenied")
       const { entries } = yield* direct.range(KeyRange.all)
       assert.strictEqual(entries.length, 40)
       assert.isTrue(entries.every((entry) => entry.version === 1), "each was applied once")

@@ -37,8 +37,8 @@ export interface Options {
   readonly tracing?: boolean | undefined
   /**
    * How concurrent operations are folded into transactions (see `Folding`), `false` for not at all. Default: folded, within
-   * etcd's default limits. Where there is a user or a client certificate, transactions are sent alone, and so are puts with
-   * a lease or that ask for the previous entry.
+   * etcd's default limits. Where there is a user or a client certificate, transactions are sent alone, and so are puts that ask
+   * for the previous entry.
    */
   readonly folding?: false | FoldingOptions | undefined
 }

@@ -13,7 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { client, reason, reasonOfExit } from "./support/client.ts"
+import { client, reason, reasonOfExit, timed } from "./support/client.ts"
 
 const many = <A>(count: number, f: (i: number) => A): ReadonlyArray<A> => Array.from({ length: count }, (_, i) => f(i))
 
@@ -63,6 +63,30 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           concurrency: "unbounded"
         })
         assert.deepStrictEqual(yield* a.get("counter"), Option.some("80"))
+      }))
+
+    it.effect("500 fibers that modify one key through one client take 500 transactions, and other clients lose nothing", () =>
+      Effect.gen(function*() {
+        const { endpoints } = yield* EtcdCluster.EtcdCluster
+        const [a, b] = [yield* client({ endpoints }), yield* client({ endpoints })]
+        let calls = 0
+        const increment = (kv: typeof a) =>
+          kv.modify("modified", (value) => {
+            calls++
+            return `${Number(Option.getOrElse(value, () => "0")) + 1}`
+          })
+        const before = yield* requests
+        const [millis] = yield* timed(Effect.all(many(500, () => increment(a)), { concurrency: "unbounded" }))
+        assert.deepStrictEqual(yield* a.get("modified"), Option.some("500"))
+        assert.strictEqual(calls, 500)
+        // One read to begin with, and the one above.
+        assert.isAtMost((yield* requests) - before, 502)
+        // About a second; when they raced each other, they took 42.
+        assert.isBelow(millis, 15_000)
+        yield* Effect.all([...many(60, () => increment(a)), ...many(60, () => increment(b))], {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(yield* a.get("modified"), Option.some("620"))
       }))
 
     it.effect("transactions of many operations are folded with others, by the server's counting", () =>

@@ -1,14 +1,49 @@
 /**
  * The layers that provide `Kv` from memory: for tests, and for programs on one machine.
  */
+import type * as Folding from "@effect-kv/core/Folding"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { batched } from "./internal/batching.ts"
 import * as client from "./internal/client.ts"
 import { named } from "./internal/namedStores.ts"
 import * as time from "./internal/time.ts"
 import * as MemoryStore from "./MemoryStore.ts"
+
+/** How a client uses its store. */
+export interface Options {
+  /**
+   * How concurrent operations are batched into transactions (see `Folding`), `false` for not at all. Default: `false`.
+   *
+   * **When to use**
+   *
+   * `folding: {}` batches as `EtcdLayer` does by default. Run the tests of a recipe that reads revisions both ways: batching
+   * lets concurrent writes without a lease share a revision.
+   */
+  readonly folding?: false | FoldingOptions | undefined
+}
+
+/** See `Folding.Options`. */
+export interface FoldingOptions extends Pick<Folding.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
+
+/**
+ * {@link layerStore} with options.
+ *
+ * **Gotchas**
+ *
+ * A number that is not a positive integer is a defect: options are part of the program.
+ */
+export const layerStoreWith = (options: Options): Layer.Layer<Kv.Kv, never, MemoryStore.MemoryStore> =>
+  Kv.layer(Effect.flatMap(
+    MemoryStore.MemoryStore,
+    (store) => Effect.map(store.connect, batched(options.folding ?? false))
+  ))
+
+/** {@link layer} with options. */
+export const layerWith = (options: Options): Layer.Layer<Kv.Kv> =>
+  Layer.provide(layerStoreWith(options), MemoryStore.layer())
 
 /**
  * A client of the `MemoryStore` in the environment.
@@ -17,12 +52,10 @@ import * as MemoryStore from "./MemoryStore.ts"
  *
  * To play several processes on one store: `Layer.fresh(MemoryLayer.layerStore)` for each. Or `MemoryStore.connect`.
  */
-export const layerStore: Layer.Layer<Kv.Kv, never, MemoryStore.MemoryStore> = Kv.layer(
-  Effect.flatMap(MemoryStore.MemoryStore, (store) => store.connect)
-)
+export const layerStore: Layer.Layer<Kv.Kv, never, MemoryStore.MemoryStore> = layerStoreWith({})
 
 /** A store of its own, gone with the layer. */
-export const layer: Layer.Layer<Kv.Kv> = Layer.provide(layerStore, MemoryStore.layer())
+export const layer: Layer.Layer<Kv.Kv> = layerWith({})
 
 /**
  * Opens a store by URL: `mem:` is one of its own, `mem:NAME` the one that all layers of that name in this process share.

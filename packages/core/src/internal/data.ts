@@ -11,6 +11,7 @@ import type { Kv } from "../Kv.ts"
 import type { KvBackend } from "../KvBackend.ts"
 import * as KvError from "../KvError.ts"
 import * as Op from "../Op.ts"
+import * as modifying from "./modifying.ts"
 
 type Data = Pick<
   Kv,
@@ -29,7 +30,7 @@ type Data = Pick<
 
 const defaultPageSize = 512
 
-export const make = (backend: KvBackend): Data => {
+export const make = (backend: KvBackend, turns: ReturnType<typeof modifying.turnsOf>): Data => {
   const getEntry: Kv["getEntry"] = (key, options) =>
     Effect.map(backend.execute(Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))
 
@@ -89,20 +90,7 @@ export const make = (backend: KvBackend): Data => {
       (response) => response.succeeded ? Option.some(response.revision) : Option.none()
     )
 
-  const modify: Kv["modify"] = Effect.fnUntraced(function*(key, f) {
-    let current = yield* getEntry(key)
-    while (true) {
-      const before = Option.isNone(current) ? Option.none() : Option.some(yield* textOf(current.value))
-      const after = f(before)
-      const response = yield* txn({
-        if: [Compare.modRevision(key, "=", Option.isNone(current) ? 0n : current.value.modRevision)],
-        then: [Op.put(key, after, { lease: Option.getOrUndefined(Option.flatMap(current, (entry) => entry.lease)) })],
-        else: [Op.get(key)]
-      })
-      if (response.succeeded) return after
-      current = Option.fromUndefinedOr(response.responses[0].entries[0])
-    }
-  })
+  const modify: Kv["modify"] = modifying.make(backend, turns, textOf)
 
   return { get, getEntry, range, rangeStream, count, put, delete: delete_, txn, testAndSet, compareAndSet, modify }
 }

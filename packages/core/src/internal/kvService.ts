@@ -4,6 +4,7 @@
 import type { Kv } from "../Kv.ts"
 import type { KvBackend } from "../KvBackend.ts"
 import * as data from "./data.ts"
+import * as modifying from "./modifying.ts"
 import * as temporaryKey from "./temporaryKey.ts"
 import * as watching from "./watching.ts"
 
@@ -15,7 +16,7 @@ export const make = (backend: KvBackend, shared: Shared): Kv => ({
   backend,
   bookkeeping: shared.bookkeeping,
   sessions: shared.sessions,
-  ...data.make(backend),
+  ...data.make(backend, modifying.turnsOf(shared.sessions)),
   ...watching.make(backend),
   tempKey: (key, options) => temporaryKey.open(shared.bookkeeping, shared.sessions, key, options)
 })

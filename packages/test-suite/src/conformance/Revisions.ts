@@ -1,13 +1,14 @@
 /**
  * Revisions: the store as it was, until that is compacted.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { chapter, reasonOf, rejects, revisionOf, Store, test } from "./Case.ts"
+import { chapter, type Environment, reasonOf, rejects, revisionOf, Store, test } from "./Case.ts"
 import { entryOf, keysOf, putAll, textOf, textsOf } from "./entries.ts"
 
 const textAt = (kv: Kv.Kv, key: string, revision: bigint) =>
@@ -163,6 +164,29 @@ export const cases = chapter("revisions", [
     yield* store.compact(revision)
     const then = yield* kv.range(KeyRange.all, { revision })
     assert.deepStrictEqual([keysOf(then), textsOf(then)], [["deleted", "other", "overwritten"], ["1", "-", "1"]])
+  }),
+
+  test("keys with a lease that one client creates concurrently each have their own create revision", function*(kv) {
+    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const creates = Array.from({ length: 50 }, (_, i): ReadonlyArray<Effect.Effect<unknown, unknown, Environment>> => [
+      kv.put(`put/${i}`, "v", { lease: id }),
+      kv.tempKey(`temp/${i}`),
+      kv.testAndSet(`set/${i}`, Option.none(), "v", { lease: id }),
+      kv.txn({
+        then: [Op.txn({ if: [Compare.missing(`nested/${i}`)], then: [Op.put(`nested/${i}`, "v", { lease: id })] })]
+      }),
+      kv.put(`plain/${i}`, "v")
+    ]).flat()
+    yield* Effect.forEach(creates, (create) => create, { concurrency: "unbounded" })
+    const { entries } = yield* kv.range(KeyRange.all)
+    const leased = entries.filter((entry) => Option.isSome(entry.lease))
+    assert.strictEqual(leased.length, 200)
+    const plain = entries.filter((entry) => Option.isNone(entry.lease)).map((entry) => entry.createRevision)
+    assert.strictEqual(new Set(leased.map((entry) => entry.createRevision)).size, leased.length)
+    assert.isTrue(
+      leased.every((entry) => !plain.includes(entry.createRevision)),
+      "nor do they share one with a plain put"
+    )
   }),
 
   test("a compaction is no revision", function*(kv) {

@@ -5,8 +5,10 @@ import type { Value } from "@effect-kv/core/Entry"
 import * as Kv from "@effect-kv/core/Kv"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { chapter, newClient, rejects, revisionOf, test } from "./Case.ts"
+import { chapter, newClient, promptly, rejects, revisionOf, test } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 
 const increment = (current: Option.Option<string>): string => `${Number(Option.getOrElse(current, () => "0")) + 1}`
@@ -134,6 +136,56 @@ export const cases = chapter("test-and-set", [
     assert.strictEqual(result, "b!")
     assert.deepStrictEqual(seen, ["a", "b"])
     assert.strictEqual(yield* textOf(kv, "k"), "b!")
+  }),
+
+  test("modifies of one key by many fibers of a client call their functions once each, in order", function*(kv) {
+    yield* kv.put("app/k", "")
+    const views = [kv, Kv.prefixed(kv, "app/"), Kv.prefixed(Kv.prefixed(kv, "a"), "pp/")] as const
+    const keys = ["app/k", "k", "k"]
+    const order: Array<number> = []
+    yield* Effect.forEach(
+      Array.from({ length: 120 }, (_, i) => i),
+      (i) =>
+        views[i % 3]!.modify(keys[i % 3]!, (current) => {
+          order.push(i)
+          return `${Option.getOrElse(current, () => "")}${i} `
+        }),
+      { concurrency: "unbounded" }
+    )
+    assert.deepStrictEqual(order, Array.from({ length: 120 }, (_, i) => i))
+    assert.strictEqual(yield* textOf(kv, "app/k"), `${order.join(" ")} `)
+    assert.strictEqual((yield* entryOf(kv, "app/k")).version, 121)
+  }),
+
+  test("a modify that is interrupted while others are ahead of it leaves no gap", function*(kv) {
+    const modify = kv.modify("k", increment)
+    const fibers = yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkChild(modify))
+    yield* Effect.yieldNow
+    const interrupted = fibers.filter((_, i) => i % 3 === 1)
+    yield* Fiber.interruptAll(interrupted)
+    const exits = yield* promptly("the others", Effect.forEach(fibers, Fiber.await))
+    const succeeded = exits.filter(Exit.isSuccess).length
+    assert.isAtLeast(succeeded, 20)
+    // One that was interrupted on its way to the store may have been applied.
+    assert.isAtLeast(Number(yield* textOf(kv, "k")), succeeded)
+    yield* promptly("one more", modify)
+  }),
+
+  test("a modify whose function throws lets the next one go on", function*(kv) {
+    const exits = yield* promptly(
+      "all",
+      Effect.forEach(
+        Array.from({ length: 30 }, (_, i) => i),
+        (i) =>
+          Effect.exit(kv.modify("k", (current) => {
+            if (i % 3 === 1) throw new Error("thrown")
+            return increment(current)
+          })),
+        { concurrency: "unbounded" }
+      )
+    )
+    assert.strictEqual(exits.filter(Exit.hasDies).length, 10)
+    assert.strictEqual(yield* textOf(kv, "k"), "20")
   }),
 
   test("modify loses no update, by however many fibers and clients", function*(kv) {

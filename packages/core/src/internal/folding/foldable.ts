@@ -24,7 +24,7 @@ export interface Footprint {
 export interface Limits {
   readonly maxOps: number
   readonly maxBytes: number
-  /** Whether transactions, and puts with a lease or that ask for the previous entry, may be folded. */
+  /** Whether transactions, and puts that ask for the previous entry, may be batched. */
   readonly transactions: boolean
 }
 
@@ -41,7 +41,8 @@ const isFoldable = (op: Op.Op, transactions: boolean): boolean => {
     case "Range":
       return op.range._tag === "Key" && op.revision === undefined && op.serializable !== true
     case "Put":
-      return transactions || op.lease === undefined && op.previous !== true
+      // Queues are ordered by the create revisions of lease-bound keys, so batching must not make two of them equal.
+      return op.lease === undefined && (transactions || op.previous !== true)
     case "Delete":
       return op.range._tag === "Key"
     case "Txn":

@@ -1,0 +1,19 @@
+/**
+ * Batching for a client of a store in memory, so that a program sees here what it would see on etcd.
+ *
+ * The store executes a request at once, and the client has the response one turn of the scheduler later. Without that turn
+ * no two calls would ever be in flight together, and there would be nothing to batch.
+ */
+import * as Folding from "@effect-kv/core/Folding"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import type * as Op from "@effect-kv/core/Op"
+import * as Effect from "effect/Effect"
+import type { FoldingOptions } from "../MemoryLayer.ts"
+
+/** The same client, batching as told. */
+export const batched = (options: false | FoldingOptions) => (backend: KvBackend): KvBackend =>
+  options === false ? backend : Folding.folded(options)({
+    ...backend,
+    execute: <const O extends Op.Op>(op: O) =>
+      Effect.flatMap(Effect.exit(backend.execute(op)), (exit) => Effect.andThen(Effect.yieldNow, exit))
+  })

@@ -1,0 +1,28 @@
+/**
+ * A store in memory as the store of the published suite: a fresh one for each case, by the test clock.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { TestClock } from "effect/testing"
+
+const store = (options: MemoryLayer.Options) =>
+  Effect.map(MemoryStore.make(), (memory): typeof KvConformance.Store.Service => ({
+    client: Layer.build(Layer.fresh(MemoryLayer.layerStoreWith(options))).pipe(
+      Effect.map(Context.get(Kv.Kv)),
+      Effect.provideService(MemoryStore.MemoryStore, memory)
+    ),
+    compact: memory.compact,
+    passTime: TestClock.adjust,
+    limits: KvConformance.defaultLimits
+  }))
+
+/** Runs the suite on clients with these options. */
+export const suite = (name: string, options: MemoryLayer.Options): void =>
+  KvConformance.suite(name, {
+    layer: Layer.effect(KvConformance.Store, store(options)).pipe(Layer.provideMerge(TestClock.layer()))
+  })

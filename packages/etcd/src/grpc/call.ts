@@ -65,7 +65,11 @@ export abstract class Call {
 
   /** Opens its stream on the connection. */
   begin(connection: Connection): void {
-    const { timeout } = this.#options
+    const { metadata, timeout } = this.#options
+    const invalid = metadata === undefined ? undefined : headers.invalidName(metadata)
+    if (invalid !== undefined) {
+      return this.reject(Status.INTERNAL, `metadata "${invalid}" has a name or value that HTTP/2 does not allow`)
+    }
     const remaining = timeout === undefined ? undefined : this.#endsAt - performance.now()
     let stream: ClientHttp2Stream
     try {
@@ -74,7 +78,7 @@ export abstract class Call {
         this.expectsAnswer
       )
     } catch (error) {
-      return this.settle(failure(Status.INTERNAL, `the request cannot be sent: ${(error as Error).message}`, "NotSent"))
+      return this.reject(Status.INTERNAL, `the request cannot be sent: ${(error as Error).message}`)
     }
     this.#connection = connection
     this.#progress.delivery = stream.id === undefined ? "NotSent" : "Sent"

@@ -31,6 +31,14 @@ export const make = (
   return headers
 }
 
+/** The first name in the metadata that is, or whose value is, not allowed in HTTP/2. Node sends some of those as they are. */
+export const invalidName = (metadata: Readonly<Record<string, string>>): string | undefined => {
+  for (const name in metadata) {
+    if (!/^[0-9a-z_.-]+$/.test(name) || !/^[\x20-\x7e]*$/.test(metadata[name]!)) return name
+  }
+  return undefined
+}
+
 /** Milliseconds as a `grpc-timeout`: at most eight digits, rounded up, since 0 would have expired already. */
 export const formatTimeout = (millis: number): string => {
   let value = Math.max(Math.ceil(millis), 1)

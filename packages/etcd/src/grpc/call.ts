@@ -86,6 +86,7 @@ export abstract class Call {
     stream.on("response", this.#onResponse)
     stream.on("data", this.#onChunk)
     stream.on("trailers", this.#onTrailers)
+    stream.on("end", this.#onEndOfData)
     // What went wrong is read from the state of the stream when it closes.
     stream.on("error", ignore)
     stream.on("close", this.#onClose)
@@ -165,6 +166,12 @@ export abstract class Call {
   readonly #onTrailers = (trailers: IncomingHttpHeaders): void => {
     this.#received()
     this.#outcome ??= fromTrailers(trailers) ?? noStatus
+    this.endIfComplete()
+  }
+
+  /** The server has ended its side. If this side is still open, the stream does not close by itself. */
+  readonly #onEndOfData = (): void => {
+    if (!this.#isDone && this.#outcome === undefined && !this.stream!.closed) this.#outcome = noStatus
     this.endIfComplete()
   }
 

@@ -126,14 +126,6 @@ const attempt = (
     socket.setNoDelay(true)
     // The session reports errors, but not after it was destroyed.
     socket.on("error", ignore)
-    if (target.secure) {
-      socket.once("secureConnect", () => {
-        if ((socket as TLSSocket).alpnProtocol !== "h2") {
-          problem = "the server does not offer HTTP/2 (ALPN h2)"
-          socket.destroy()
-        }
-      })
-    }
     // The URL is not used: requests state scheme and authority themselves.
     const session = connectHttp2("http://localhost", {
       createConnection: () => socket,
@@ -141,7 +133,9 @@ const attempt = (
       // What waits to be sent counts too; beyond it Node would reject requests.
       maxSessionMemory: 2048
     })
-    session.once("connect", () => session.setLocalWindowSize(window.connection))
+    session.once("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(window.connection)
+    })
     const onError = (error: Error): void => void (problem ??= error.message)
     const onClose = (): void => fail(problem ?? "the server closed the connection before its SETTINGS")
     const stopListening = (): void => {
@@ -149,6 +143,14 @@ const attempt = (
     }
     session.on("error", onError)
     session.once("close", onClose)
+    if (target.secure) {
+      // First in line: Node aborts the process if the socket is gone when the session takes it over.
+      socket.prependOnceListener("secureConnect", () => {
+        if ((socket as TLSSocket).alpnProtocol === "h2") return
+        fail("the server does not offer HTTP/2 (ALPN h2)")
+        session.destroy()
+      })
+    }
     session.once("remoteSettings", () => {
       stopListening()
       session.off("error", onError)

@@ -95,7 +95,7 @@ export class Connection {
   }
 
   get hasRoom(): boolean {
-    return this.#streams < this.#limit
+    return this.#streams < this.#limit && this.isUsable
   }
 
   get problem(): string {

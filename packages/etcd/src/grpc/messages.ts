@@ -117,7 +117,7 @@ export class MessageReader {
     if (this.#index === this.#chunks.length) {
       this.#chunks = []
       this.#index = 0
-    } else if (this.#index === 1024) {
+    } else if (this.#index >= 1024 && this.#index * 2 >= this.#chunks.length) {
       this.#chunks = this.#chunks.slice(this.#index)
       this.#index = 0
     }

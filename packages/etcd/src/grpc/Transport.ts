@@ -1,0 +1,167 @@
+/**
+ * A gRPC transport's interface: unary calls and duplex streams, in bytes, to one endpoint.
+ *
+ * A `Channel` is one endpoint and its connection. It knows nothing of the services it carries: messages are bytes, a
+ * method is a path. It never repeats a request. Each failure says whether the server can have processed the request, so
+ * that the caller can decide.
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Target } from "./target.ts"
+
+/**
+ * What is known about a request.
+ *
+ * - `NotSent`: the request never left this process.
+ * - `NotProcessed`: the request was sent, and the server stated that it did not process it (`REFUSED_STREAM`, or a
+ *   stream id above the last one of a GOAWAY).
+ * - `Sent`: the request was sent, and the server may have processed it.
+ */
+export type Delivery = "NotSent" | "NotProcessed" | "Sent"
+
+/**
+ * The delivery of one request, updated as the call proceeds. Pass your own to learn the state of an interrupted call.
+ */
+export interface Progress {
+  delivery: Delivery
+}
+
+/** A call that did not end with status `OK`. */
+export interface Failure {
+  readonly _tag: "GrpcFailure"
+  /** A gRPC status code: see `status.ts`. */
+  readonly code: number
+  /** The server's message, or what went wrong here. */
+  readonly details: string
+  readonly delivery: Delivery
+}
+
+export interface CallOptions {
+  /** Request headers. Names are lower-case; values are printable ASCII. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+  /** Names of `metadata` that HTTP/2 must never index, such as those of tokens. */
+  readonly sensitive?: ReadonlyArray<string> | undefined
+  /** Milliseconds from now until the call fails with `DEADLINE_EXCEEDED`. The server learns them as `grpc-timeout`. */
+  readonly timeout?: number | undefined
+  /** The largest message to accept, in bytes. Default: that of the channel. */
+  readonly maxMessageSize?: number | undefined
+  readonly progress?: Progress | undefined
+}
+
+/** Receives what the server sends on a stream. Its functions must not throw. */
+export interface StreamListener {
+  /** One message. It may share memory with others: copy what outlives the call. */
+  readonly onMessage: (message: Buffer) => void
+  /** The end, exactly once unless the stream is cancelled: `undefined` for status `OK`. */
+  readonly onEnd: (failure: Failure | undefined) => void
+}
+
+/** An open stream. Closing the scope it was opened in cancels it. */
+export interface DuplexStream {
+  /** Sends a message. `false` means that the peer is slow: await `drained` before you send more. */
+  readonly send: (message: Uint8Array) => boolean
+  /** Waits until there is room for more messages, or the stream has ended. */
+  readonly drained: Effect.Effect<void>
+  /** Ends this side. The server can still send. */
+  readonly end: () => void
+  /** Stops the delivery of messages at once. The server stops sending when its flow-control window is used up. */
+  readonly pause: () => void
+  readonly resume: () => void
+  /** Ends both sides, with `RST_STREAM(CANCEL)`. The listener is not called again. */
+  readonly cancel: () => void
+}
+
+/**
+ * `Idle`: not connected, and not trying to. `Connecting`: calls wait. `Ready`: connected. `Failed`: the last attempt
+ * failed and the next one has to wait; calls fail at once. `Closed`: the scope has closed.
+ */
+export type State = "Idle" | "Connecting" | "Ready" | "Failed" | "Closed"
+
+export interface Channel {
+  readonly target: Target
+  /** One request, one response. Also fits a streaming method that gets one message and answers with one. */
+  readonly unary: (path: string, message: Uint8Array, options?: CallOptions) => Effect.Effect<Buffer, Failure>
+  /** Opens a stream as soon as there is a connection with room for it. */
+  readonly stream: (
+    path: string,
+    listener: StreamListener,
+    options?: CallOptions
+  ) => Effect.Effect<DuplexStream, Failure, Scope.Scope>
+  readonly state: () => State
+  /** Whether a call made now would not wait for a connection. If it would, the channel begins to connect. */
+  readonly isSettled: () => boolean
+  /** Connects if necessary, and waits until it is known whether that works. */
+  readonly settle: Effect.Effect<void>
+  /** Why the last attempt to connect failed. `undefined` while connected. */
+  readonly problem: () => string | undefined
+  /**
+   * Opens another connection, at another address if the name has several, and moves new calls to it. The old one carries
+   * calls until then, and closes when its calls have ended. For a member without a leader, or changed certificates.
+   */
+  readonly reconnect: () => void
+}
+
+/** What TLS needs, as PEM. */
+export interface TlsMaterial {
+  /** The authority to trust instead of the system's. */
+  readonly ca?: string | Buffer | undefined
+  readonly certificate?: string | Buffer | undefined
+  readonly key?: string | Buffer | undefined
+}
+
+export interface TlsOptions {
+  /** Is run before each attempt to connect, so that changed certificates are used from then on. */
+  readonly material?: Effect.Effect<TlsMaterial, string> | undefined
+  /** The name to verify and to send as SNI and `:authority`, if it is not that of the target. */
+  readonly serverName?: string | undefined
+  /** Accepts any certificate. */
+  readonly insecureSkipVerify?: boolean | undefined
+}
+
+/** An address of a host. */
+export interface Address {
+  readonly address: string
+  readonly family: number
+}
+
+export interface ChannelOptions {
+  readonly target: Target
+  /** Only for targets with TLS. */
+  readonly tls?: TlsOptions | undefined
+  /** Resolves a name, before each attempt to connect. Default: the system's resolver. */
+  readonly resolve?: ((host: string) => Effect.Effect<ReadonlyArray<Address>, string>) | undefined
+  /** Default: 4 MiB. */
+  readonly maxMessageSize?: number | undefined
+  readonly connect?: {
+    /** How long one attempt may take, over all addresses, until the peer has sent its SETTINGS. Default: 5 seconds. */
+    readonly timeout?: Duration.Input | undefined
+    /** When the next address is tried beside one that does not answer. Default: 250 ms. */
+    readonly nextAddressAfter?: Duration.Input | undefined
+    /** When the same address is tried again beside an attempt that does not answer. Default: 1 second. */
+    readonly sameAddressAfter?: Duration.Input | undefined
+    /** The wait after the first failure, doubled by each further one up to the longest, with jitter. */
+    readonly backoff?: { readonly first: Duration.Input; readonly longest: Duration.Input } | undefined
+  } | undefined
+  readonly keepAlive?: {
+    /** A ping is sent after so long a silence while a stream is open. Default: 10 seconds. */
+    readonly time?: Duration.Input | undefined
+    /** How long a ping may stay unanswered before the connection is given up. Default: 5 seconds. */
+    readonly timeout?: Duration.Input | undefined
+    /** The shortest time between pings if the server has sent nothing else since. Default: 5 seconds, as etcd demands. */
+    readonly minimumInterval?: Duration.Input | undefined
+    /**
+     * After so long a silence (half of it before a ping, half of it after) with calls in flight, new calls go to a
+     * second connection. Default: 1 second.
+     */
+    readonly suspectAfter?: Duration.Input | undefined
+    /** A connection that has been silent for so long is checked by a ping before it carries a call. Default: 10 seconds. */
+    readonly checkIdleAfter?: Duration.Input | undefined
+  } | undefined
+  readonly window?: {
+    /** How many bytes the server may send ahead on one stream. Default: 4 MiB. */
+    readonly stream?: number | undefined
+    /** How many bytes the server may send ahead on all streams together. Default: 16 MiB. */
+    readonly connection?: number | undefined
+  } | undefined
+}

@@ -1,0 +1,233 @@
+/**
+ * A call: one request on its way through a channel, from the queue to its end. `unary.ts` and `stream.ts` are its kinds.
+ */
+import type { ClientHttp2Stream, IncomingHttpHeaders, IncomingHttpStatusHeader } from "node:http2"
+import type { Connection } from "./connection.ts"
+import * as headers from "./headers.ts"
+import { MessageReader } from "./messages.ts"
+import { failure, fromHeaders, fromReset, fromTrailers, type Outcome, Reset, resetName, Status } from "./status.ts"
+import type { CallOptions, Delivery, Failure, Progress } from "./Transport.ts"
+
+/** What calls need of their channel. */
+export interface Line {
+  readonly origin: headers.Origin
+  readonly maxMessageSize: number
+  /** Takes a call out of the queue. */
+  readonly forget: (call: Call) => void
+}
+
+export abstract class Call {
+  readonly #line: Line
+  readonly #path: string
+  readonly #options: CallOptions
+  readonly #progress: Progress
+  readonly #endsAt: number
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #connection: Connection | undefined
+  #hasResponse = false
+  #isDone = false
+  #isClosed = false
+  /** The status, if the server has sent it. */
+  #outcome: Outcome | undefined
+  protected stream: ClientHttp2Stream | undefined
+  protected readonly reader: MessageReader
+  /** Whether the call expects an answer from the server soon, so that silence is suspect. */
+  protected abstract readonly expectsAnswer: boolean
+
+  constructor(line: Line, path: string, options: CallOptions) {
+    this.#line = line
+    this.#path = path
+    this.#options = options
+    this.#progress = options.progress ?? { delivery: "NotSent" }
+    this.reader = new MessageReader(options.maxMessageSize ?? line.maxMessageSize)
+    const { timeout } = options
+    this.#endsAt = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout
+    if (timeout !== undefined) this.#timer = setTimeout(this.#onTimer, Math.min(timeout, longestTimer))
+  }
+
+  get isDone(): boolean {
+    return this.#isDone
+  }
+
+  /** The stream was opened: send the request. */
+  protected abstract onOpen(stream: ClientHttp2Stream): void
+  /** Bytes were added to the reader. */
+  protected abstract onData(): void
+  /** The call has ended. `undefined` stands for status `OK`, after all messages have been delivered. */
+  protected abstract onEnd(failure: Failure | undefined): void
+  /** Whether the messages in the reader have been delivered, so that the status can be. */
+  protected abstract readonly isDelivered: boolean
+
+  /** Whether bytes have arrived that are not in the reader yet. A closed stream yields none. */
+  protected get hasUnread(): boolean {
+    return !this.#isClosed && this.stream !== undefined && this.stream.readableLength > 0
+  }
+
+  /** Opens its stream on the connection. */
+  begin(connection: Connection): void {
+    const { metadata, timeout } = this.#options
+    const invalid = metadata === undefined ? undefined : headers.invalidName(metadata)
+    if (invalid !== undefined) {
+      return this.reject(Status.INTERNAL, `metadata "${invalid}" has a name or value that HTTP/2 does not allow`)
+    }
+    const remaining = timeout === undefined ? undefined : this.#endsAt - performance.now()
+    let stream: ClientHttp2Stream
+    try {
+      stream = connection.open(
+        headers.make(this.#line.origin, this.#path, this.#options, remaining),
+        this.expectsAnswer
+      )
+    } catch (error) {
+      return this.reject(Status.INTERNAL, `the request cannot be sent: ${(error as Error).message}`)
+    }
+    this.#connection = connection
+    this.#progress.delivery = stream.id === undefined ? "NotSent" : "Sent"
+    this.stream = stream
+    stream.on("response", this.#onResponse)
+    stream.on("data", this.#onChunk)
+    stream.on("trailers", this.#onTrailers)
+    stream.on("end", this.#onEndOfData)
+    // What went wrong is read from the state of the stream when it closes.
+    stream.on("error", ignore)
+    stream.on("close", this.#onClose)
+    this.onOpen(stream)
+  }
+
+  /** Ends the call before it was begun. */
+  reject(code: number, details: string): void {
+    this.settle(failure(code, details, "NotSent"))
+  }
+
+  /** Ends the call without telling anybody. */
+  cancel(): void {
+    if (this.#isDone) return
+    this.#finish()
+    this.#reset()
+  }
+
+  protected settle(failed: Failure | undefined): void {
+    if (this.#isDone) return
+    this.#finish()
+    if (failed !== undefined) this.#progress.delivery = failed.delivery
+    this.onEnd(failed)
+  }
+
+  /** Ends the call because of what the server sent. */
+  protected endWith({ code, details }: Outcome): void {
+    this.settle(failure(code, details, "Sent"))
+    this.#reset()
+  }
+
+  /** Ends the call with the server's status, if that has come and all messages are delivered. */
+  protected endIfComplete(): void {
+    if (this.reader.problem !== undefined) return this.endWith(this.reader.problem)
+    const outcome = this.#outcome
+    if (outcome === undefined || this.hasUnread || !this.isDelivered) return
+    if (outcome.code !== Status.OK) this.settle(failure(outcome.code, outcome.details, "Sent"))
+    else if (this.reader.isEmpty) this.settle(undefined)
+    else this.settle(failure(Status.INTERNAL, "the response ended in the middle of a message", "Sent"))
+    // The server has answered before it has read the whole request.
+    if (this.stream?.writableFinished === false) this.#reset()
+  }
+
+  #finish(): void {
+    this.#isDone = true
+    clearTimeout(this.#timer)
+    if (this.stream === undefined) this.#line.forget(this)
+  }
+
+  #reset(): void {
+    const { stream } = this
+    if (stream === undefined || stream.closed || stream.destroyed) return
+    stream.close(Reset.CANCEL)
+    // A paused stream would not close before what it has buffered is read.
+    stream.resume()
+  }
+
+  readonly #onResponse = (response: IncomingHttpHeaders & IncomingHttpStatusHeader): void => {
+    this.#received()
+    if (this.#isDone) return
+    const outcome = fromHeaders(response)
+    if (outcome === undefined) return
+    this.#outcome = outcome
+    // A response without a gRPC body: nothing in it is a message.
+    if (outcome.code !== Status.OK) return this.endWith(outcome)
+    this.endIfComplete()
+  }
+
+  readonly #onChunk = (chunk: Buffer): void => {
+    this.#received()
+    if (this.#isDone) return
+    this.reader.push(chunk)
+    this.onData()
+    if (this.#outcome !== undefined) this.endIfComplete()
+  }
+
+  readonly #onTrailers = (trailers: IncomingHttpHeaders): void => {
+    this.#received()
+    this.#outcome ??= fromTrailers(trailers) ?? noStatus
+    this.endIfComplete()
+  }
+
+  /** The server has ended its side. If this side is still open, the stream does not close by itself. */
+  readonly #onEndOfData = (): void => {
+    if (!this.#isDone && this.#outcome === undefined && !this.stream!.closed) this.#outcome = noStatus
+    this.endIfComplete()
+  }
+
+  #received(): void {
+    this.#hasResponse = true
+    this.#connection!.received()
+  }
+
+  readonly #onClose = (): void => {
+    const connection = this.#connection!
+    const stream = this.stream!
+    connection.closed(this.expectsAnswer)
+    this.#isClosed = true
+    if (this.#isDone) return
+    this.endIfComplete()
+    // If messages are still to be delivered, the status comes after them.
+    if (this.#isDone || this.#outcome !== undefined) return
+    const delivery = connection.deliveryOf(stream, this.#hasResponse)
+    this.onBroken(brokenBy(stream, connection, delivery))
+  }
+
+  /** The stream has closed without a status. */
+  protected onBroken(failed: Failure): void {
+    this.settle(failed)
+  }
+
+  readonly #onTimer = (): void => {
+    // After an event-loop stall, timers run before what has arrived meanwhile is read.
+    setImmediate(() => {
+      if (this.#isDone) return
+      const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
+      this.settle(failure(
+        Status.DEADLINE_EXCEEDED,
+        `${delivery === "Sent" ? "no answer" : "not sent"} within ${this.#options.timeout} ms`,
+        delivery
+      ))
+      this.#reset()
+    })
+  }
+}
+
+const ignore = (): void => {}
+
+const noStatus: Outcome = { code: Status.UNKNOWN, details: "the server ended the response without a grpc-status" }
+
+/** What ended a stream that has no status. */
+const brokenBy = (stream: ClientHttp2Stream, connection: Connection, delivery: Delivery): Failure => {
+  const code = stream.rstCode ?? Reset.NO_ERROR
+  const isLost = connection.isDestroyed || delivery === "NotSent"
+  if (isLost || delivery === "NotProcessed" && !connection.isUsable) {
+    return failure(Status.UNAVAILABLE, connection.problem, delivery)
+  }
+  return code === Reset.NO_ERROR
+    ? failure(noStatus.code, noStatus.details, delivery)
+    : failure(fromReset(code), `the server reset the stream (${resetName(code)})`, delivery)
+}
+
+/** What Node's timers can wait for; they fire at once if they are to wait longer. */
+const longestTimer = 2 ** 31 - 1

@@ -1,0 +1,237 @@
+/**
+ * A channel: one endpoint, its connection, and the calls that wait for one.
+ *
+ * Calls keep their order: none overtakes one that waits for a connection, a check of the connection, or room for a
+ * stream. This file is the state, synchronous and without fibers; `make.ts` is the edge to Effect.
+ */
+import type { Call, Line } from "./call.ts"
+import type { Connection, Owner } from "./connection.ts"
+import type { Origin } from "./headers.ts"
+import { Status } from "./status.ts"
+import type { State } from "./Transport.ts"
+
+/** What a channel lets others do. */
+export interface Environment {
+  /** Begins to connect, unless that is happening already: at once, or after a wait. */
+  readonly connect: (afterBackoff: boolean) => void
+  /** Stops connecting. */
+  readonly stopConnecting: () => void
+}
+
+export class ChannelState implements Line, Owner {
+  readonly origin: Origin
+  readonly maxMessageSize: number
+  readonly #environment: Environment
+  readonly #queue = new Set<Call>()
+  readonly #settling = new Set<() => void>()
+  readonly #connections = new Set<Connection>()
+  #current: Connection | undefined
+  /** The connection that was current until it became suspect. */
+  #suspect: Connection | undefined
+  #isChecking = false
+  #state: State = "Idle"
+  /** Whether a connection is wanted: a call failed, or something waits. */
+  #isWanted = false
+  /** The address to try last. */
+  avoid: string | undefined
+  /** How many attempts have failed since a connection worked. */
+  failures = 0
+  problem: string | undefined
+
+  constructor(origin: Origin, maxMessageSize: number, environment: Environment) {
+    this.origin = origin
+    this.maxMessageSize = maxMessageSize
+    this.#environment = environment
+  }
+
+  get state(): State {
+    return this.#state
+  }
+
+  // ---------------------------------------------------------------------------
+  // calls
+  // ---------------------------------------------------------------------------
+
+  submit(call: Call): void {
+    const connection = this.#current
+    if (connection !== undefined && this.#queue.size === 0 && connection.hasRoom && !this.#needsCheck(connection)) {
+      return call.begin(connection)
+    }
+    if (this.#state === "Closed") return call.reject(Status.CANCELLED, closed)
+    if (this.#state === "Failed") {
+      this.#isWanted = true
+      return call.reject(Status.UNAVAILABLE, this.problem ?? "")
+    }
+    this.#queue.add(call)
+    if (connection === undefined) this.#connect()
+  }
+
+  forget(call: Call): void {
+    this.#queue.delete(call)
+  }
+
+  #pump(): void {
+    for (const call of this.#queue) {
+      const connection = this.#current
+      if (connection === undefined || !connection.hasRoom || this.#needsCheck(connection)) return
+      this.#queue.delete(call)
+      call.begin(connection)
+    }
+  }
+
+  /** Whether the connection has been silent for so long that a ping has to show first that it still works. */
+  #needsCheck(connection: Connection): boolean {
+    if (!connection.keepAlive.isStale) return this.#isChecking = false
+    if (!this.#isChecking) {
+      this.#isChecking = true
+      connection.keepAlive.check()
+    }
+    return true
+  }
+
+  // ---------------------------------------------------------------------------
+  // connecting
+  // ---------------------------------------------------------------------------
+
+  /** Whether it is known if calls can be sent. */
+  isSettled(): boolean {
+    if (this.#current !== undefined || this.#state === "Closed") return true
+    if (this.#state !== "Failed") {
+      this.#connect()
+      return false
+    }
+    this.#isWanted = true
+    return true
+  }
+
+  onceSettled(onSettled: () => void): () => void {
+    this.#settling.add(onSettled)
+    return () => this.#settling.delete(onSettled)
+  }
+
+  #settle(): void {
+    const settled = [...this.#settling]
+    this.#settling.clear()
+    for (const onSettled of settled) onSettled()
+  }
+
+  #connect(): void {
+    if (this.#state === "Closed") return
+    this.#state = "Connecting"
+    this.#environment.connect(false)
+  }
+
+  /** Replaces the current connection as soon as another one is open. */
+  reconnect(): void {
+    if (this.#current === undefined) return
+    this.avoid = this.#current.address.address
+    this.#environment.connect(false)
+  }
+
+  connected(connection: Connection): void {
+    if (this.#state === "Closed") return connection.destroy(closed)
+    const previous = this.#current ?? this.#suspect
+    this.#connections.add(connection)
+    this.#suspect = undefined
+    this.#current = connection
+    this.#isChecking = false
+    this.#state = "Ready"
+    this.#isWanted = false
+    this.problem = undefined
+    connection.own(this)
+    previous?.drain()
+    if (this.#current !== connection) return
+    this.#settle()
+    this.#pump()
+  }
+
+  notConnected(problem: string): void {
+    this.failures += 1
+    this.problem = problem
+    // A reconnection that failed leaves what there is.
+    if (this.#state === "Closed" || this.#current !== undefined) return
+    this.#fail(problem)
+  }
+
+  #fail(problem: string): void {
+    this.#state = "Failed"
+    this.#isWanted = false
+    this.#settle()
+    for (const call of this.#queue) call.reject(Status.UNAVAILABLE, problem)
+  }
+
+  /** After the wait that follows a failure: whether to connect again. */
+  isNeededAgain(): boolean {
+    if (this.#state === "Failed") this.#state = this.#isWanted || this.#suspect !== undefined ? "Connecting" : "Idle"
+    return this.#state === "Connecting"
+  }
+
+  /** What was asked for while the fiber that connects was ending. */
+  afterConnecting(): void {
+    if (this.#state === "Connecting" || this.#state === "Failed") this.#environment.connect(this.#state === "Failed")
+  }
+
+  // ---------------------------------------------------------------------------
+  // what happens to connections
+  // ---------------------------------------------------------------------------
+
+  onRoom(connection: Connection): void {
+    if (connection.hasAnswered) {
+      this.failures = 0
+      this.avoid = undefined
+    }
+    if (connection === this.#current && this.#queue.size > 0) this.#pump()
+  }
+
+  onRetired(connection: Connection): void {
+    if (connection === this.#suspect) this.#suspect = undefined
+    if (connection !== this.#current) return
+    this.#current = undefined
+    this.#state = "Idle"
+    if (!connection.hasAnswered) return this.#rejected(connection)
+    if (this.#queue.size > 0) this.#connect()
+  }
+
+  onSuspect(connection: Connection): void {
+    if (connection !== this.#current) return
+    this.#current = undefined
+    this.#suspect = connection
+    this.avoid = connection.address.address
+    this.#connect()
+  }
+
+  onRecovered(connection: Connection): void {
+    if (connection !== this.#suspect || !connection.isUsable) return
+    this.#suspect = undefined
+    this.#environment.stopConnecting()
+    this.connected(connection)
+  }
+
+  onClosed(connection: Connection): void {
+    this.#connections.delete(connection)
+    this.onRetired(connection)
+  }
+
+  /** A connection ended before it had answered a call: the next one must not follow at once. */
+  #rejected(connection: Connection): void {
+    this.failures += 1
+    this.problem = connection.problem
+    this.#fail(connection.problem)
+    this.#environment.connect(true)
+  }
+
+  /** Ends everything. Returns the connections whose sockets have yet to close. */
+  close(): ReadonlyArray<Connection> {
+    this.#state = "Closed"
+    this.#current = undefined
+    this.#suspect = undefined
+    const connections = [...this.#connections]
+    this.#connections.clear()
+    for (const connection of connections) connection.destroy(closed)
+    for (const call of this.#queue) call.reject(Status.CANCELLED, closed)
+    this.#settle()
+    return connections
+  }
+}
+
+const closed = "the channel was closed"

@@ -1,0 +1,53 @@
+/**
+ * The request headers of a call.
+ */
+import { constants, type OutgoingHttpHeaders, sensitiveHeaders } from "node:http2"
+import type { CallOptions } from "./Transport.ts"
+
+/** What the requests of a channel have in common. */
+export interface Origin {
+  readonly scheme: "http" | "https"
+  readonly authority: string
+}
+
+export const make = (
+  { authority, scheme }: Origin,
+  path: string,
+  { metadata, sensitive }: CallOptions,
+  timeout: number | undefined
+): OutgoingHttpHeaders => {
+  const headers: OutgoingHttpHeaders = {
+    [constants.HTTP2_HEADER_METHOD]: "POST",
+    [constants.HTTP2_HEADER_SCHEME]: scheme,
+    [constants.HTTP2_HEADER_AUTHORITY]: authority,
+    [constants.HTTP2_HEADER_PATH]: path,
+    te: "trailers",
+    "content-type": "application/grpc",
+    "user-agent": "effect-kv"
+  }
+  if (timeout !== undefined) headers["grpc-timeout"] = formatTimeout(timeout)
+  if (metadata !== undefined) Object.assign(headers, metadata)
+  if (sensitive !== undefined) Object.assign(headers, { [sensitiveHeaders]: sensitive })
+  return headers
+}
+
+/** The first name in the metadata that is, or whose value is, not allowed in HTTP/2. Node sends some of those as they are. */
+export const invalidName = (metadata: Readonly<Record<string, string>>): string | undefined => {
+  for (const name in metadata) {
+    if (!/^[0-9a-z_.-]+$/.test(name) || !/^[\x20-\x7e]*$/.test(metadata[name]!)) return name
+  }
+  return undefined
+}
+
+/** Milliseconds as a `grpc-timeout`: at most eight digits, rounded up, since 0 would have expired already. */
+export const formatTimeout = (millis: number): string => {
+  let value = Math.max(Math.ceil(millis), 1)
+  for (const { unit, size } of units) {
+    if (value < 1e8) return `${value}${unit}`
+    value = Math.ceil(value / size)
+  }
+  return `${Math.min(value, 99_999_999)}H`
+}
+
+/** Each unit, and how many of it the next one is. */
+const units = [{ unit: "m", size: 1000 }, { unit: "S", size: 60 }, { unit: "M", size: 60 }]

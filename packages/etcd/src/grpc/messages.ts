@@ -1,0 +1,127 @@
+/**
+ * gRPC's message framing: a flag for compression, the length, the bytes.
+ */
+import { type Outcome, Status } from "./status.ts"
+
+const prefixSize = 5
+
+/** The message with its prefix, as it goes over the wire. */
+export const frame = (message: Uint8Array): Buffer => {
+  const framed = Buffer.allocUnsafe(prefixSize + message.length)
+  framed[0] = 0
+  framed.writeUInt32BE(message.length, 1)
+  framed.set(message, prefixSize)
+  return framed
+}
+
+/**
+ * Reads messages from chunks that begin and end anywhere.
+ *
+ * A message that lies within one chunk is not copied. Nothing is allocated for a message before all of it has arrived,
+ * so that a false length costs nothing.
+ */
+export class MessageReader {
+  readonly #limit: number
+  #chunks: Array<Buffer> = []
+  /** The chunk to read from, and where in it. */
+  #index = 0
+  #offset = 0
+  #available = 0
+  /** The length of the message whose prefix was read. */
+  #length: number | undefined
+  /** What makes the stream unreadable. `next` returns nothing from then on. */
+  problem: Outcome | undefined
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  /** Whether every byte was part of a message that `next` returned. */
+  get isEmpty(): boolean {
+    return this.#available === 0 && this.#length === undefined
+  }
+
+  push(chunk: Buffer): void {
+    if (chunk.length === 0 || this.problem !== undefined) return
+    this.#chunks.push(chunk)
+    this.#available += chunk.length
+  }
+
+  /** The next message, `undefined` if it has not arrived completely. */
+  next(): Buffer | undefined {
+    if (this.problem !== undefined) return undefined
+    if (this.#length === undefined) {
+      if (this.#available < prefixSize) return undefined
+      this.#readPrefix()
+      if (this.problem !== undefined) return undefined
+    }
+    const length = this.#length!
+    if (this.#available < length) return undefined
+    this.#length = undefined
+    return this.#take(length)
+  }
+
+  #readPrefix(): void {
+    const prefix = this.#take(prefixSize)
+    const length = prefix.readUInt32BE(1)
+    if (prefix[0] !== 0) {
+      this.#fail(
+        Status.INTERNAL,
+        prefix[0] === 1
+          ? "the server sent a compressed message; this client did not offer compression"
+          : `the server sent a message with the invalid flag ${prefix[0]}`
+      )
+    } else if (length > this.#limit) {
+      this.#fail(
+        Status.RESOURCE_EXHAUSTED,
+        `the server sent a message of ${length} bytes; the limit (maxMessageSize) is ${this.#limit} bytes`
+      )
+    } else {
+      this.#length = length
+    }
+  }
+
+  #fail(code: number, details: string): void {
+    this.problem = { code, details }
+    this.#chunks = []
+    this.#index = 0
+    this.#offset = 0
+    this.#available = 0
+  }
+
+  #take(size: number): Buffer {
+    if (size === 0) return empty
+    const chunk = this.#chunks[this.#index]!
+    this.#available -= size
+    if (chunk.length - this.#offset >= size) {
+      const taken = chunk.subarray(this.#offset, this.#offset + size)
+      this.#advance(chunk, size)
+      return taken
+    }
+    const taken = Buffer.allocUnsafe(size)
+    for (let at = 0; at < size;) {
+      const chunk = this.#chunks[this.#index]!
+      const part = Math.min(chunk.length - this.#offset, size - at)
+      chunk.copy(taken, at, this.#offset, this.#offset + part)
+      at += part
+      this.#advance(chunk, part)
+    }
+    return taken
+  }
+
+  #advance(chunk: Buffer, size: number): void {
+    this.#offset += size
+    if (this.#offset < chunk.length) return
+    this.#offset = 0
+    this.#index += 1
+    if (this.#index === this.#chunks.length) {
+      this.#chunks = []
+      this.#index = 0
+    } else if (this.#index >= 1024 && this.#index * 2 >= this.#chunks.length) {
+      this.#chunks = this.#chunks.slice(this.#index)
+      this.#index = 0
+    }
+  }
+}
+
+const empty = Buffer.alloc(0)

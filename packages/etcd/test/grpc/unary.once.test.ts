@@ -1,0 +1,425 @@
+/**
+ * Unary calls on a scripted HTTP/2 peer: what ends them, and what is known about the request then.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import { Reset, Status } from "../../src/grpc/status.ts"
+import type { Delivery, Failure, Progress } from "../../src/grpc/Transport.ts"
+import { answering, bytes, call, failureOf, pair, path, start } from "./support/client.ts"
+import * as Peer from "./support/Peer.ts"
+
+const check = (failure: Failure, code: number, delivery: Delivery, details: RegExp) => {
+  assert.match(failure.details, details)
+  assert.deepStrictEqual({ code: failure.code, delivery: failure.delivery }, { code, delivery })
+}
+
+/** Repeats a call for as long as it is certain that it was not processed. */
+const untilProcessed = <A>(calling: Effect.Effect<A, Failure>) =>
+  Effect.retry(Effect.tapError(calling, () => Effect.sleep("5 millis")), {
+    while: ({ delivery }) => delivery !== "Sent"
+  })
+
+/** How a call ends on a peer that does this with its request. */
+const endsBy = Effect.fnUntraced(function*(onRequest: NonNullable<Peer.Script["onRequest"]>) {
+  const { channel } = yield* pair({ onRequest })
+  return yield* failureOf(channel, { timeout: 10_000 })
+})
+
+describe("a unary call", () => {
+  it.live("sends one message and returns the other", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair(answering)
+      assert.strictEqual(yield* call(channel, "hello"), "re: hello")
+      assert.strictEqual(yield* call(channel, ""), "re: ")
+      assert.strictEqual(peer.connections.length, 1)
+    }))
+
+  it.live("reads a response whose frames arrive byte by byte", () =>
+    Effect.gen(function*() {
+      const { channel } = yield* pair({
+        onRequest: (connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          for (const byte of Peer.message("fragmented")) connection.data(stream, Buffer.from([byte]))
+          connection.data(stream, Buffer.alloc(0))
+          connection.trailers(stream, 0)
+        }
+      })
+      assert.strictEqual(yield* call(channel), "fragmented")
+    }))
+
+  it.live("reads a response whose TCP segments hold one byte each", () =>
+    Effect.gen(function*() {
+      const { channel } = yield* pair({
+        onRequest: (connection, stream) => {
+          connection.socket.setNoDelay(true)
+          const all = Buffer.concat([
+            Peer.encode(Peer.Type.HEADERS, 4, stream, Peer.block(Peer.okHeaders)),
+            Peer.encode(Peer.Type.DATA, 0, stream, Peer.message("segments")),
+            Peer.encode(Peer.Type.HEADERS, 5, stream, Peer.block({ "grpc-status": "0" }))
+          ])
+          const next = (at: number): void => {
+            if (at < all.length) connection.socket.write(all.subarray(at, at + 1), () => setImmediate(next, at + 1))
+          }
+          next(0)
+        }
+      })
+      assert.strictEqual(yield* call(channel), "segments")
+    }))
+
+  it.live("sends and receives messages larger than every window, many at a time", () =>
+    Effect.gen(function*() {
+      const { channel } = yield* pair({
+        ...answering,
+        onFrame: (connection, frame) => {
+          // A peer that reads everything at once.
+          if (frame.type !== Peer.Type.DATA || frame.payload.length === 0) return
+          const update = Buffer.alloc(4)
+          update.writeUInt32BE(frame.payload.length)
+          connection.write(Peer.encode(Peer.Type.WINDOW_UPDATE, 0, 0, update))
+          connection.write(Peer.encode(Peer.Type.WINDOW_UPDATE, 0, frame.stream, update))
+        }
+      })
+      const large = "x".repeat(1024 * 1024)
+      const responses = yield* Effect.all(Array.from({ length: 12 }, () => call(channel, large)), {
+        concurrency: "unbounded"
+      })
+      assert.isTrue(responses.every((response) => response.length === large.length + 4))
+    }))
+
+  describe("fails, as sent,", () => {
+    it.live("with the status of a trailers-only response, its message decoded", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection, stream) =>
+          connection.headers(
+            stream,
+            { ...Peer.okHeaders, "grpc-status": "5", "grpc-message": "%E4%BD%A0 100%25 %zz" },
+            true
+          )
+        )
+        check(failure, Status.NOT_FOUND, "Sent", /^你 100% %zz$/)
+      }))
+
+    it.live("with the status in the trailers, also after a message", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          connection.data(stream, Peer.message("ignored"))
+          connection.trailers(stream, 9, "not now")
+        })
+        check(failure, Status.FAILED_PRECONDITION, "Sent", /^not now$/)
+      }))
+
+    for (
+      const [status, code] of [[400, 13], [401, 16], [403, 7], [404, 12], [429, 14], [502, 14], [503, 14], [500, 2]]
+    ) {
+      it.live(`with the status for HTTP ${status} from a proxy`, () =>
+        Effect.gen(function*() {
+          const failure = yield* endsBy((connection, stream) => {
+            connection.headers(stream, { ":status": `${status}`, "content-type": "text/html" })
+            connection.data(stream, bytes("<html>"), true)
+          })
+          check(failure, code!, "Sent", new RegExp(`HTTP status ${status} \\(text/html\\)`))
+        }))
+    }
+
+    it.live("if the response is not gRPC", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection, stream) => {
+          connection.headers(stream, { ":status": "200", "content-type": "text/html" })
+          connection.data(stream, bytes("<html>"), true)
+        })
+        check(failure, Status.UNKNOWN, "Sent", /content-type is text\/html/)
+      }))
+
+    it.live("if there is no grpc-status", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          connection.data(stream, Peer.message("answer"), true)
+        })
+        check(failure, Status.UNKNOWN, "Sent", /without a grpc-status/)
+      }))
+
+    it.live("if the grpc-status is not a number", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          connection.trailers(stream, "fine")
+        })
+        check(failure, Status.UNKNOWN, "Sent", /invalid grpc-status: fine/)
+      }))
+
+    it.live("if the server answers OK without a message, with several, or with part of one", () =>
+      Effect.gen(function*() {
+        const none = yield* endsBy((connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          connection.trailers(stream, 0)
+        })
+        check(none, Status.INTERNAL, "Sent", /without a message/)
+        const several = yield* endsBy((connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          connection.data(stream, Buffer.concat([Peer.message("a"), Peer.message("b")]))
+          connection.trailers(stream, 0)
+        })
+        check(several, Status.INTERNAL, "Sent", /several messages/)
+        const part = yield* endsBy((connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          connection.data(stream, Peer.message("cut off").subarray(0, 8))
+          connection.trailers(stream, 0)
+        })
+        check(part, Status.INTERNAL, "Sent", /middle of a message/)
+      }))
+
+    it.live("if a message is compressed, and resets the stream", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({
+          onRequest: (connection, stream) => {
+            connection.headers(stream, Peer.okHeaders)
+            connection.data(stream, Peer.message("zip", 1))
+          }
+        })
+        check(yield* failureOf(channel), Status.INTERNAL, "Sent", /compressed/)
+        const connection = yield* peer.connection(0)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
+      }))
+
+    it.live("if a message is larger than the limit of the call or of the channel, naming the limit", () =>
+      Effect.gen(function*() {
+        const { channel } = yield* pair(
+          { onRequest: (connection, stream) => connection.answer(stream, "x".repeat(101)) },
+          { maxMessageSize: 100 }
+        )
+        check(
+          yield* failureOf(channel),
+          Status.RESOURCE_EXHAUSTED,
+          "Sent",
+          /101 bytes; .*maxMessageSize\) is 100 bytes/
+        )
+        check(yield* failureOf(channel, { maxMessageSize: 7 }), Status.RESOURCE_EXHAUSTED, "Sent", /is 7 bytes/)
+        assert.lengthOf(yield* call(channel, "", { maxMessageSize: 101 }), 101)
+      }))
+
+    for (
+      const [name, reset, code] of [
+        ["NO_ERROR", 0, Status.UNKNOWN],
+        ["INTERNAL_ERROR", 2, Status.INTERNAL],
+        ["CANCEL", 8, Status.CANCELLED],
+        ["ENHANCE_YOUR_CALM", 11, Status.RESOURCE_EXHAUSTED],
+        ["INADEQUATE_SECURITY", 12, Status.PERMISSION_DENIED],
+        ["HTTP/2 error 99", 99, Status.INTERNAL]
+      ] as const
+    ) {
+      it.live(`if the server resets the stream with ${name}`, () =>
+        Effect.gen(function*() {
+          const failure = yield* endsBy((connection, stream) => connection.reset(stream, reset))
+          check(failure, code, "Sent", reset === 0 ? /without a grpc-status/ : new RegExp(name))
+        }))
+    }
+
+    it.live("if the server refuses a stream that it has answered already", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection, stream) => {
+          connection.headers(stream, Peer.okHeaders)
+          connection.reset(stream, Reset.REFUSED_STREAM)
+        })
+        check(failure, Status.UNAVAILABLE, "Sent", /REFUSED_STREAM/)
+      }))
+
+    it.live("if the connection breaks, or is half-closed by the server", () =>
+      Effect.gen(function*() {
+        check(
+          yield* endsBy((connection) => connection.socket.destroy()),
+          Status.UNAVAILABLE,
+          "Sent",
+          /closed the connection|ECONNRESET/
+        )
+        check(yield* endsBy((connection) => connection.socket.end()), Status.UNAVAILABLE, "Sent", /closed|ECONNRESET/)
+      }))
+
+    it.live("if the server sends what is not HTTP/2", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection) =>
+          connection.write(bytes("HTTP/1.1 400 Bad Request\r\n\r\n".repeat(9)))
+        )
+        assert.strictEqual(failure.delivery, "Sent")
+        assert.strictEqual(failure.code, Status.UNAVAILABLE)
+      }))
+
+    it.live("if the response has more headers than are accepted", () =>
+      Effect.gen(function*() {
+        const failure = yield* endsBy((connection, stream) =>
+          connection.headers(stream, {
+            ...Peer.okHeaders,
+            ...Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`x-${i}`, "y".repeat(40)]))
+          })
+        )
+        check(failure, Status.RESOURCE_EXHAUSTED, "Sent", /ENHANCE_YOUR_CALM/)
+      }))
+
+    it.live("if a response ends the call before the server has read the request, which it need not read then", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({
+          onFrame: (connection, frame) => {
+            if (frame.type === Peer.Type.HEADERS) {
+              connection.headers(
+                frame.stream,
+                { ...Peer.okHeaders, "grpc-status": "8", "grpc-message": "too large" },
+                true
+              )
+            }
+          }
+        })
+        // More than the peer's window, which it never enlarges.
+        check(yield* Effect.flip(call(channel, "x".repeat(200_000))), Status.RESOURCE_EXHAUSTED, "Sent", /too large/)
+        const connection = yield* peer.connection(0)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
+      }))
+  })
+
+  describe("is known not to be processed", () => {
+    it.live("if the server refuses its stream", () =>
+      Effect.gen(function*() {
+        const progress: Progress = { delivery: "NotSent" }
+        const { channel } = yield* pair({
+          onRequest: (connection, stream) => connection.reset(stream, Reset.REFUSED_STREAM)
+        })
+        check(yield* failureOf(channel, { progress }), Status.UNAVAILABLE, "NotProcessed", /REFUSED_STREAM/)
+        assert.strictEqual(progress.delivery, "NotProcessed")
+      }))
+
+    for (
+      const [code, text] of [[0, ""], [0, "graceful_stop"], [Reset.ENHANCE_YOUR_CALM, "too_many_pings"], [
+        2,
+        "x"
+      ]] as const
+    ) {
+      it.live(`if a GOAWAY (${code}, "${text}") names an earlier last stream; earlier ones may have been processed`, () =>
+        Effect.gen(function*() {
+          const { channel, peer } = yield* pair({
+            onRequest: (connection, stream) => {
+              if (stream === 5) connection.goaway(3, code, text)
+            }
+          })
+          const calls = []
+          for (let i = 0; i < 3; i++) calls.push(yield* start(failureOf(channel, { timeout: 5000 })))
+          const connection = yield* peer.connection(0)
+          yield* connection.until((connection) => connection.requests.size === 3)
+          const last = yield* calls[2]!.result
+          assert.isTrue(Result.isSuccess(last))
+          if (Result.isSuccess(last)) check(last.success, Status.UNAVAILABLE, "NotProcessed", new RegExp(text))
+          connection.socket.destroy()
+          for (const { result } of calls.slice(0, 2)) {
+            const failure = yield* result
+            if (Result.isSuccess(failure)) check(failure.success, Status.UNAVAILABLE, "Sent", new RegExp(text))
+            else assert.fail("succeeded")
+          }
+        }))
+    }
+  })
+
+  it.live("up to the last stream of a graceful GOAWAY is answered, while new calls go to another connection", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair({
+        onRequest: (connection, stream, message) => {
+          if (message.toString() === "old") {
+            connection.goaway(2 ** 31 - 1)
+            connection.goaway(stream)
+          } else connection.answer(stream, "new connection")
+        }
+      })
+      const old = yield* start(call(channel, "old"))
+      const connection = yield* peer.connection(0)
+      yield* connection.until(({ requests }) => requests.size === 1)
+      assert.strictEqual(yield* untilProcessed(call(channel)), "new connection")
+      connection.answer(1, "old connection")
+      assert.deepStrictEqual(yield* old.result, Result.succeed("old connection"))
+      yield* connection.until(({ isEnded }) => isEnded)
+      assert.strictEqual(peer.connections.length, 2)
+    }))
+
+  it.live("on a connection that begins with a GOAWAY fails as not sent or not processed, until another connection carries it", () =>
+    Effect.gen(function*() {
+      let isFirst = true
+      const { channel } = yield* pair({
+        onConnection: (connection) => {
+          if (isFirst) connection.goaway(0)
+          isFirst = false
+        },
+        ...answering
+      })
+      assert.strictEqual(yield* untilProcessed(call(channel, "x")), "re: x")
+    }))
+
+  describe("with a timeout", () => {
+    it.live("fails on time, resets its stream once, and tells the server how long it has", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({})
+        const progress: Progress = { delivery: "NotSent" }
+        const failure = yield* failureOf(channel, { timeout: 50, progress })
+        check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no answer within 50 ms/)
+        const connection = yield* peer.connection(0)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
+      }))
+
+    it.live("fails as not sent while there is no connection", () =>
+      Effect.gen(function*() {
+        const { channel } = yield* pair({ swallow: () => true })
+        check(yield* failureOf(channel, { timeout: 50 }), Status.DEADLINE_EXCEEDED, "NotSent", /not sent within 50 ms/)
+      }))
+  })
+
+  describe("that is interrupted", () => {
+    it.live("resets its stream with CANCEL, once and at once", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({})
+        const progress: Progress = { delivery: "NotSent" }
+        const calling = yield* start(call(channel, "x", { progress }))
+        const connection = yield* peer.connection(0)
+        yield* connection.until(({ requests }) => requests.size === 1)
+        yield* Fiber.interrupt(calling.fiber)
+        assert.strictEqual(progress.delivery, "Sent")
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
+        const [frame] = connection.frames.filter(({ type }) => type === Peer.Type.RST_STREAM)
+        assert.strictEqual(frame!.payload.readUInt32BE(0), Reset.CANCEL)
+        // Whatever came next would follow it.
+        yield* Fiber.interrupt((yield* start(call(channel))).fiber)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 3) === 1)
+        assert.strictEqual(connection.count(Peer.Type.RST_STREAM, 1), 1)
+      }))
+
+    it.live("while its request waits for the server's window resets its stream too", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({})
+        const calling = yield* start(call(channel, "x".repeat(200_000)))
+        const connection = yield* peer.connection(0)
+        yield* connection.until(({ requests }) => (requests.get(1)?.length ?? 0) >= 65_535)
+        yield* Fiber.interrupt(calling.fiber)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
+      }))
+
+    it.live("before it was sent never reaches the server", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair(answering)
+        const progress: Progress = { delivery: "NotSent" }
+        const calling = yield* start(call(channel, "cancelled", { progress }))
+        yield* Fiber.interrupt(calling.fiber)
+        assert.strictEqual(progress.delivery, "NotSent")
+        assert.strictEqual(yield* call(channel, "next"), "re: next")
+        assert.deepStrictEqual([...peer.connections[0]!.requests.values()].map((request) => `${request.subarray(5)}`), [
+          "next"
+        ])
+      }))
+  })
+
+  it.live("with metadata that HTTP/2 does not allow fails as not sent", () =>
+    Effect.gen(function*() {
+      const { channel } = yield* pair(answering)
+      for (const metadata of [{ token: "line\nbreak" }, { Upper: "case" }, { ":path": "/other" }, { name: "\u00e9" }]) {
+        check(yield* failureOf(channel, { metadata }), Status.INTERNAL, "NotSent", /^metadata "/)
+      }
+      check(yield* failureOf(channel, { metadata: { connection: "x" } }), Status.INTERNAL, "NotSent", /cannot be sent/)
+      assert.strictEqual(yield* Effect.map(channel.unary(path, bytes("x")), String), "re: x")
+    }))
+})

@@ -31,7 +31,7 @@ export interface Options {
   readonly auth?: AuthOptions | undefined
   /** How long a call may take where the program does not say (`Deadline.within`). Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
-  /** How a connection that went dead without a word is found. */
+  /** When a connection that died silently is given up, if no new one could replace it. */
   readonly keepAlive?: KeepAliveOptions | undefined
   /** A span for each call, without values: see `Tracing`. Default: true. */
   readonly tracing?: boolean | undefined
@@ -69,7 +69,14 @@ export interface AuthOptions {
   readonly password: Redacted.Redacted
 }
 
-/** gRPC pings, sent while calls or watches are waiting. */
+/**
+ * gRPC pings, sent while calls or watches are in flight.
+ *
+ * **Details**
+ *
+ * They are the last resort. A connection that dies silently is normally replaced within a second, once a new one answers
+ * (see the README of this package); pings end one that no other can replace.
+ */
 export interface KeepAliveOptions {
   /** Silence after which the server is pinged. etcd closes connections that ping within 5 seconds. Default: 10 seconds. */
   readonly time?: Duration.Input | undefined

@@ -3,6 +3,10 @@
  *
  * The layer can be built while the cluster is away: it connects when it is used, to one endpoint at a time, and moves
  * on to another when that one fails. Closing the layer's scope ends all that is under way.
+ *
+ * Servers live in real time, and so does the layer, whatever `Clock` is installed where it is built or used: under Effect's
+ * `TestClock` deadlines, retries, sessions, `acquireTimeout` and `maxHold` are those of the machine's clock. The program's
+ * own effects, such as the body of a lock, keep theirs.
  */
 import * as Folding from "@effect-kv/core/Folding"
 import * as Kv from "@effect-kv/core/Kv"
@@ -17,6 +21,7 @@ import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { EtcdClient } from "./EtcdClient.ts"
 import * as backend from "./internal/backend.ts"
+import * as realTime from "./internal/realTime.ts"
 import * as settings from "./internal/settings.ts"
 
 /** How to reach a cluster. */
@@ -100,7 +105,10 @@ export const layerConfig = (
 export const fromUrl = (url: string): Layer.Layer<Kv.Kv | EtcdClient, KvError> =>
   Layer.effectContext(Effect.flatMap(settings.fromUrl(url), make))
 
-const make = Effect.fnUntraced(
+const make = (options: Options): Effect.Effect<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> =>
+  realTime.provide(build(options))
+
+const build = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> {
     const checked = yield* settings.make(options)
     const { client, kv } = yield* backend.make(checked)
@@ -112,6 +120,6 @@ const make = Effect.fnUntraced(
       transactions: options.auth === undefined && options.tls?.certificate === undefined
     })(kv)
     const traced = options.tracing === false ? folded : Tracing.traced({ "db.system.name": "etcd" })(folded)
-    return Context.make(Kv.Kv, yield* Kv.make(traced)).pipe(Context.add(EtcdClient, client))
+    return Context.make(Kv.Kv, yield* Kv.make(realTime.backend(traced))).pipe(Context.add(EtcdClient, client))
   }
 )

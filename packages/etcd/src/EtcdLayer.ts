@@ -34,7 +34,7 @@ export interface Options {
   readonly tls?: TlsOptions | undefined
   /** Who to be, where the cluster has authentication enabled. Not used where it has not. */
   readonly auth?: AuthOptions | undefined
-  /** How long a call may take where the program does not say (`Deadline.within`). Default: 5 seconds. */
+  /** How long a call may take where the program does not say (`Deadline.within`); `Infinity`: without limit. Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
   /** When a connection that died silently is given up, if no new one could replace it. */
   readonly keepAlive?: KeepAliveOptions | undefined

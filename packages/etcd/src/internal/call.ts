@@ -235,8 +235,15 @@ export const metadataOf = (options: Pick<SendOptions, "token" | "hasLeader">): g
   return metadata
 }
 
-// grpc-js has a deadline too, but measures it by the wall clock. It comes after ours, as the server's.
-const callOptions = (options: SendOptions): grpc.CallOptions => ({ deadline: Date.now() + options.timeout + 1000 })
+/**
+ * grpc-js has a deadline too, but measures it by the wall clock. It comes after ours, as the server's. One that is further
+ * away than timers can wait is none: grpc-js throws, in a turn of its own, if it cannot encode it.
+ */
+const callOptions = ({ timeout }: SendOptions): grpc.CallOptions => ({
+  deadline: timeout > longestTimer ? Infinity : Date.now() + timeout + 1000
+})
+
+const longestTimer = 2 ** 31 - 1
 
 /** What unary calls and streams of grpc-js have in common. */
 interface Cancellable {

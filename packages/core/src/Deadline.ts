@@ -18,7 +18,8 @@ export const Deadline: Context.Reference<Duration.Duration | undefined> = Contex
 export const defaultDeadline: Duration.Duration = Duration.seconds(5)
 
 /**
- * Gives each call to the store that `effect` makes this deadline. It is not a time-out of `effect` as a whole.
+ * Gives each call to the store that `effect` makes this deadline. It is not a time-out of `effect` as a whole. `Infinity`
+ * means none.
  */
 export const within: {
   (deadline: Duration.Input): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

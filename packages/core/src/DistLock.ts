@@ -108,9 +108,11 @@ const acquireIn = (
   Effect.flatMap(inOrder(names), (ordered) => {
     const progress: acquisition.Progress = { token: 0n }
     const attempt = acquisition.acquireAll(kv, ordered, options, scope, progress)
-    return options?.acquireTimeout === undefined
-      ? attempt
-      : timedOut(attempt, options.acquireTimeout, nameOf(names), progress)
+    return kv.sessions.onClock(
+      options?.acquireTimeout === undefined
+        ? attempt
+        : timedOut(attempt, options.acquireTimeout, nameOf(names), progress)
+    )
   })
 
 const timedOut = Effect.fnUntraced(function*<A, E, R>(
@@ -155,7 +157,7 @@ export const tryAcquire = Effect.fnUntraced(function*(
   const kv = yield* Kv
   yield* inOrder(name)
   return yield* inChildScope(
-    (scope) => acquisition.tryAcquire(kv, name, options, scope),
+    (scope) => kv.sessions.onClock(acquisition.tryAcquire(kv, name, options, scope)),
     (exit) => Exit.isSuccess(exit) && Option.isSome(exit.value)
   )
 })
@@ -208,7 +210,7 @@ export const withLock = <A, E, R>(
       const body = options?.fenced === false ? used : Effect.provideService(used, Kv, fencing.fence(kv, lock))
       const limits = options?.maxHold === undefined
         ? lock.lost
-        : Effect.raceFirst(lock.lost, holdExceeded(lock, options.maxHold))
+        : Effect.raceFirst(lock.lost, kv.sessions.onClock(holdExceeded(lock, options.maxHold)))
       const exit = yield* Effect.exit(restore(Effect.raceFirst(body, limits)))
       // What the effect did is only worth reporting if the lock was still held when it ended.
       const heldToTheEnd = yield* lock.isHeld

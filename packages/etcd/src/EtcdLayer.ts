@@ -3,6 +3,10 @@
  *
  * The layer can be built while the cluster is away: it connects when it is used, to one endpoint at a time, and moves
  * on to another when that one fails. Closing the layer's scope ends all that is under way.
+ *
+ * Servers live in real time, and so does the layer, whatever `Clock` is installed where it is built or used: under Effect's
+ * `TestClock` deadlines, retries, sessions, `acquireTimeout` and `maxHold` are those of the machine's clock. The program's
+ * own effects, such as the body of a lock, keep theirs.
  */
 import * as Folding from "@effect-kv/core/Folding"
 import * as Kv from "@effect-kv/core/Kv"
@@ -17,6 +21,7 @@ import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { EtcdClient } from "./EtcdClient.ts"
 import * as backend from "./internal/backend.ts"
+import * as realTime from "./internal/realTime.ts"
 import * as settings from "./internal/settings.ts"
 
 /** How to reach a cluster. */
@@ -29,9 +34,9 @@ export interface Options {
   readonly tls?: TlsOptions | undefined
   /** Who to be, where the cluster has authentication enabled. Not used where it has not. */
   readonly auth?: AuthOptions | undefined
-  /** How long a call may take where the program does not say (`Deadline.within`). Default: 5 seconds. */
+  /** How long a call may take where the program does not say (`Deadline.within`); `Infinity`: without limit. Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
-  /** How a connection that went dead without a word is found. */
+  /** When a connection that died silently is given up, if no new one could replace it. */
   readonly keepAlive?: KeepAliveOptions | undefined
   /** A span for each call, without values: see `Tracing`. Default: true. */
   readonly tracing?: boolean | undefined
@@ -69,7 +74,14 @@ export interface AuthOptions {
   readonly password: Redacted.Redacted
 }
 
-/** gRPC pings, sent while calls or watches are waiting. */
+/**
+ * gRPC pings, sent while calls or watches are in flight.
+ *
+ * **Details**
+ *
+ * They are the last resort. A connection that dies silently is normally replaced within a second, once a new one answers
+ * (see the README of this package); pings end one that no other can replace.
+ */
 export interface KeepAliveOptions {
   /** Silence after which the server is pinged. etcd closes connections that ping within 5 seconds. Default: 10 seconds. */
   readonly time?: Duration.Input | undefined
@@ -93,7 +105,10 @@ export const layerConfig = (
 export const fromUrl = (url: string): Layer.Layer<Kv.Kv | EtcdClient, KvError> =>
   Layer.effectContext(Effect.flatMap(settings.fromUrl(url), make))
 
-const make = Effect.fnUntraced(
+const make = (options: Options): Effect.Effect<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> =>
+  realTime.provide(build(options))
+
+const build = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> {
     const checked = yield* settings.make(options)
     const { client, kv } = yield* backend.make(checked)
@@ -105,6 +120,6 @@ const make = Effect.fnUntraced(
       transactions: options.auth === undefined && options.tls?.certificate === undefined
     })(kv)
     const traced = options.tracing === false ? folded : Tracing.traced({ "db.system.name": "etcd" })(folded)
-    return Context.make(Kv.Kv, yield* Kv.make(traced)).pipe(Context.add(EtcdClient, client))
+    return Context.make(Kv.Kv, yield* Kv.make(realTime.backend(traced))).pipe(Context.add(EtcdClient, client))
   }
 )

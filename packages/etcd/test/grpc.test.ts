@@ -11,28 +11,36 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { Active, mayHaveLeft, newAttempt, unary } from "../src/internal/call.ts"
-import { type Endpoint, open } from "../src/internal/endpoints.ts"
+import { openLine, type ServiceLine } from "../src/internal/endpoints.ts"
 import { connectError, type Failure } from "../src/internal/errors.ts"
 import * as settings from "../src/internal/settings.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
-const endpointTo = (address: string): Effect.Effect<Endpoint, unknown, Scope.Scope> =>
+const endpointTo = (address: string): Effect.Effect<ServiceLine, unknown, Scope.Scope> =>
   Effect.flatMap(settings.make({ endpoints: [address] }), (settings) =>
     Effect.acquireRelease(
-      Effect.sync(() => open(settings)[0]!),
-      (endpoint) => Effect.sync(() => endpoint.close())
+      Effect.sync(() => openLine(address, settings, { active: new Active(), now: () => 0 })),
+      (line) => Effect.sync(() => line.close())
     ))
 
-const put = (endpoint: Endpoint, attempt = newAttempt(), departure?: Departure) =>
+const put = (endpoint: ServiceLine, attempt = newAttempt(), departure?: Departure) =>
   unary(
     endpoint.kv,
     endpoint.kv.put,
     { key: Buffer.from("a"), value: Buffer.from("1") },
-    { token: undefined, hasLeader: true, timeout: 5000, active: new Active(), departure },
+    {
+      token: undefined,
+      hasLeader: true,
+      timeout: 5000,
+      active: new Active(),
+      traffic: endpoint.traffic,
+      isRepeatable: false,
+      departure
+    },
     attempt
   )
 
-const failure = (endpoint: Endpoint): Effect.Effect<Failure, unknown> => Effect.flip(put(endpoint))
+const failure = (endpoint: ServiceLine): Effect.Effect<Failure, unknown> => Effect.flip(put(endpoint))
 
 describe("whether a request left", () => {
   it.live("not, where the connection is refused", () =>

@@ -39,6 +39,17 @@ describe("options", () => {
       }
     }))
 
+  it.live("take deadlines that are longer than timers can be, which mean none", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      for (const deadline of [Duration.infinity, Number.MAX_SAFE_INTEGER, "5000000 days"] as const) {
+        for (const folding of [false, {}] as const) {
+          const kv = yield* client({ endpoints: [fake.endpoint], deadline, folding })
+          yield* Effect.all([kv.put("a", "1"), kv.put("b", "1"), kv.put("c", "1")], { concurrency: "unbounded" })
+        }
+      }
+    }))
+
   it.effect("take names, addresses of both kinds, a slash at the end, and each endpoint once", () =>
     Effect.gen(function*() {
       const many = ["https://etcd-1.example:2379", "https://10.0.0.1:1/", "https://[::1]:65535", "https://10.0.0.1:1"]
@@ -48,6 +59,15 @@ describe("options", () => {
         "https://10.0.0.1:1",
         "https://[::1]:65535"
       ])
+    }))
+
+  it.effect("take schemes and hosts in any case, and know those that differ in case alone to be one", () =>
+    Effect.gen(function*() {
+      const made = yield* settings.make({ endpoints: ["HTTP://Etcd-1:2379", "http://etcd-1:2379/", "Http://[::A]:1"] })
+      assert.deepStrictEqual(made.endpoints, ["http://etcd-1:2379", "http://[::a]:1"])
+      const secure = yield* settings.make({ endpoints: ["HTTPS://a:1", "https://b:1", "HttpS://A:1"], tls: {} })
+      assert.deepStrictEqual(secure.endpoints, ["https://a:1", "https://b:1"])
+      assert.match((yield* wrong({ endpoints: ["HTTP://a:1", "https://a:1"] })).message, /one scheme/)
     }))
 
   it.effect("are refused with what is wrong, when the layer is built", () =>
@@ -142,6 +162,14 @@ describe("URLs", () => {
       assert.strictEqual(Redacted.value(auth!.password), "p:ss")
     }))
 
+  it.effect("may have their scheme in any case; user and password keep theirs", () =>
+    Effect.gen(function*() {
+      const { auth, endpoints } = yield* settings.fromUrl("HttpS://User:PassWord@A:1,b:2")
+      assert.deepStrictEqual((yield* settings.make({ endpoints })).endpoints, ["https://a:1", "https://b:2"])
+      assert.strictEqual(auth?.username, "User")
+      assert.strictEqual(Redacted.value(auth!.password), "PassWord")
+    }))
+
   it.effect("that are wrong are an InvalidRequest that does not repeat them", () =>
     Effect.gen(function*() {
       const urls = [
@@ -169,7 +197,9 @@ describe("URLs", () => {
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
       const schemes = { http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl }
-      yield* Effect.provide(Kv.put("a", "1"), KvUrl.layer(fake.endpoint, schemes))
-      assert.strictEqual(fake.received.length, 1)
+      for (const url of [fake.endpoint, fake.endpoint.toUpperCase()]) {
+        yield* Effect.provide(Kv.put("a", "1"), KvUrl.layer(url, schemes))
+      }
+      assert.strictEqual(fake.received.length, 2)
     }))
 })

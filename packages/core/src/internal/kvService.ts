@@ -11,12 +11,16 @@ import * as watching from "./watching.ts"
 /** What one `Kv` shares with another that is the same store seen another way. */
 export type Shared = Pick<Kv, "bookkeeping" | "sessions">
 
-export const make = (backend: KvBackend, shared: Shared): Kv => ({
-  "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",
-  backend,
-  bookkeeping: shared.bookkeeping,
-  sessions: shared.sessions,
-  ...data.make(backend, modifying.turnsOf(shared.sessions)),
-  ...watching.make(backend),
-  tempKey: (key, options) => temporaryKey.open(shared.bookkeeping, shared.sessions, key, options)
-})
+export const make = (backend: KvBackend, { bookkeeping, sessions }: Shared): Kv => {
+  const watches = watching.make(backend)
+  return {
+    "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",
+    backend,
+    bookkeeping,
+    sessions,
+    ...data.make(backend, modifying.turnsOf(sessions)),
+    ...watches,
+    latest: (range) => sessions.onClock(watches.latest(range)),
+    tempKey: (key, options) => sessions.onClock(temporaryKey.open(bookkeeping, sessions, key, options))
+  }
+}

@@ -41,6 +41,11 @@ export interface SharedSession extends Session.Session {
 }
 
 export interface SessionPool {
+  /**
+   * Runs the effect on the clock that the sessions live by. All that serves a lock or a temporary key must be on it: with a
+   * store that keeps real time, timers on the caller's clock may stand still in a test.
+   */
+  readonly onClock: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** The session of that time to live, until the scope closes. */
   readonly get: (ttl: Duration.Input, scope: Scope.Scope) => Effect.Effect<SharedSession, KvError.KvError>
 }
@@ -71,6 +76,7 @@ export const make = Effect.fnUntraced(function*(
   const afterPatience = yield* Scope.provide(afterwards.make(Duration.seconds(1)), scope)
   const slots = new Map<number, Slot>()
   const now = () => expiry.now(clock).monotonicMillis
+  const onClock: SessionPool["onClock"] = Effect.provideService(Clock.Clock, clock)
 
   const open = Effect.fnUntraced(function*(seconds: number): Effect.fn.Return<Slot> {
     const slot: Slot = {
@@ -118,7 +124,7 @@ export const make = Effect.fnUntraced(function*(
   const finish = (slot: Slot, effect: Effect.Effect<unknown>): Effect.Effect<Fiber.Fiber<unknown>> =>
     Effect.suspend(() => {
       slot.users++
-      return Effect.forkIn(Effect.ensuring(effect, leave(slot)), slot.scope, { startImmediately: true })
+      return Effect.forkIn(onClock(Effect.ensuring(effect, leave(slot))), slot.scope, { startImmediately: true })
     })
 
   const leave = (slot: Slot): Effect.Effect<void> =>
@@ -176,7 +182,7 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  return { get: (ttl, user) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, user)) }
+  return { onClock, get: (ttl, user) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, user)) }
 })
 
 /**

@@ -7,7 +7,8 @@
 import type { Departure } from "@effect-kv/core/Departure"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
-import { type Failure, fromError } from "./errors.ts"
+import { type Failure, fromError, isAnswer } from "./errors.ts"
+import { patience, Traffic } from "./link.ts"
 import type { Duplex, Unary } from "./services.ts"
 
 /** What is known of a request that has no answer yet. */
@@ -18,9 +19,12 @@ export interface Attempt {
 
 export const newAttempt = (): Attempt => ({ left: false })
 
+/** Ends a call with a failure of these details. */
+type Abort = (details: string) => void
+
 /** What is under way, to be ended when the client is closed. */
 export class Active {
-  readonly #aborts = new Set<() => void>()
+  readonly #aborts = new Set<Abort>()
   #isClosed = false
 
   /** Whether the client is closed: then nothing may begin any more. */
@@ -28,17 +32,17 @@ export class Active {
     return this.#isClosed
   }
 
-  add(abort: () => void): void {
+  add(abort: Abort): void {
     this.#aborts.add(abort)
   }
 
-  delete(abort: () => void): void {
+  delete(abort: Abort): void {
     this.#aborts.delete(abort)
   }
 
   close(): void {
     this.#isClosed = true
-    for (const abort of this.#aborts) abort()
+    for (const abort of this.#aborts) abort("the client was closed")
   }
 }
 
@@ -50,6 +54,10 @@ export interface SendOptions {
   /** How many milliseconds the server has for it. */
   readonly timeout: number
   readonly active: Active
+  /** What is in flight on the same connection. */
+  readonly traffic: Traffic
+  /** Whether the request may be sent again on another connection. */
+  readonly isRepeatable: boolean
   /** Where the request is made for several callers. */
   readonly departure?: Departure | undefined
 }
@@ -68,15 +76,38 @@ export const unary = <Request, Response>(
     attempt.left = true
     const call = method.call(service, request, metadataOf(options), callOptions(options), (error, response) => {
       if (end.cancelled) return
-      options.active.delete(abort)
-      if (error === null && response !== undefined) return resume(Effect.succeed(response))
-      resume(Effect.fail(failureOf(error, call, attempt)))
+      flight.end()
+      if (error === null && response !== undefined) {
+        options.traffic.heard()
+        return resume(Effect.succeed(response))
+      }
+      const failure = failureOf(error, call, attempt)
+      if (isAnswer(failure)) options.traffic.heard()
+      resume(Effect.fail(failure))
     })
     const end = ending(call, attempt)
-    const abort = (): void => end.cancel(() => resume(Effect.fail(failureOf(aborted, call, attempt))))
-    options.active.add(abort)
-    return end.interrupt(() => options.active.delete(abort))
+    const flight = inFlight(options, (details) => {
+      flight.end()
+      end.cancel(() => resume(Effect.fail(failureOf(aborted(details), call, attempt))))
+    })
+    return end.interrupt(flight.end)
   })
+
+/** Asks for the health of the server, which every etcd tells, and what else may be there answers with an error. */
+export const ping = (service: grpc.Client, active: Active): Effect.Effect<boolean> => {
+  const check: Unary<Buffer, Buffer> = (request, metadata, options, callback) =>
+    service.makeUnaryRequest("/grpc.health.v1.Health/Check", asItIs, asItIs, request, metadata, options, callback)
+  const options = { token: undefined, hasLeader: false, timeout: 60_000, active, isRepeatable: true }
+  return Effect.suspend(() =>
+    // Not part of the line's own traffic: what is asked because of silence must not be asked about again.
+    Effect.match(unary(service, check, Buffer.alloc(0), { ...options, traffic: new Traffic(() => 0) }, newAttempt()), {
+      onSuccess: () => true,
+      onFailure: isAnswer
+    })
+  )
+}
+
+const asItIs = (message: Buffer): Buffer => message
 
 /** Opens a stream, sends one message, waits for one message, and ends the stream. */
 export const exchange = <Request, Response>(
@@ -91,21 +122,44 @@ export const exchange = <Request, Response>(
     attempt.left = true
     const stream = method.call(service, metadataOf(options), callOptions(options))
     const end = ending(stream, attempt)
-    const abort = (): void => end.cancel(() => resume(Effect.fail(failureOf(aborted, stream, attempt))))
-    options.active.add(abort)
+    const flight = inFlight(options, (details) => {
+      flight.end()
+      end.cancel(() => resume(Effect.fail(failureOf(aborted(details), stream, attempt))))
+    })
     stream.on("error", (error: unknown) => {
-      if (!end.cancelled) resume(Effect.fail(failureOf(error, stream, attempt)))
+      if (end.cancelled) return
+      const failure = failureOf(error, stream, attempt)
+      if (isAnswer(failure)) options.traffic.heard()
+      resume(Effect.fail(failure))
     })
     // The stream may outlive its answer until the server has ended it too.
-    stream.on("status", () => options.active.delete(abort))
+    stream.on("status", flight.end)
     stream.on("end", () => resume(Effect.fail(failureOf(endedEarly, stream, attempt))))
     stream.once("data", (response: Response) => {
+      flight.answered()
       resume(Effect.succeed(response))
       stream.end()
     })
     stream.write(request)
-    return end.interrupt(() => options.active.delete(abort))
+    return end.interrupt(flight.end)
   })
+
+/** Makes the call known to those who may have to end it: when the client is closed, or its connection is replaced. */
+const inFlight = (options: SendOptions, abort: Abort) => {
+  const { active, isRepeatable, traffic } = options
+  active.add(abort)
+  const pending = traffic.begin({ patience, isRepeatable, abort })
+  return {
+    end: (): void => {
+      active.delete(abort)
+      traffic.end(pending)
+    },
+    answered: (): void => {
+      traffic.heard()
+      traffic.end(pending)
+    }
+  }
+}
 
 /** Opens a stream and lets `onOpen` have it before anything can interrupt. Fails where it is known not to connect. */
 export const open = <Request, Response>(
@@ -118,9 +172,33 @@ export const open = <Request, Response>(
     Effect.suspend(() => {
       if (options.active.isClosed) return Effect.fail(neverBegun)
       const stream = method.call(service, metadataOf(options), {}).on("error", ignore)
+      follow(stream, options.traffic)
       return Effect.andThen(onOpen(stream), restore(connected(service, stream)))
     })
   )
+
+/**
+ * How long a stream may be silent once the server was heard on it, in milliseconds. gRPC pings as often as this are
+ * forbidden by etcd; a request that any server answers is not.
+ */
+const streamPatience = 5000
+
+/** Makes the stream part of the traffic. Nothing was sent on it yet, so that no message can be lost to this listener. */
+const follow = (stream: grpc.ClientDuplexStream<never, unknown>, traffic: Traffic): void => {
+  const pending = traffic.begin({
+    patience,
+    isRepeatable: true,
+    abort: (details) => void stream.destroy(Object.assign(new Error(details), aborted(details)))
+  })
+  const end = (): void => traffic.end(pending)
+  stream.on("data", () => {
+    pending.patience = streamPatience
+    traffic.heard()
+  })
+  stream.on("status", end)
+  stream.on("error", end)
+  stream.on("close", end)
+}
 
 /** The stream, unless it cannot be connected: then it is about to say why. */
 const connected = <Stream extends grpc.ClientDuplexStream<never, unknown>>(
@@ -141,7 +219,7 @@ const ignore = (): void => {}
 const endedEarly = { code: grpc.status.UNAVAILABLE, details: "the server ended the stream before it answered" }
 const neverBegun: Failure = { code: grpc.status.CANCELLED, details: "the client was closed", left: false }
 const calledOff: Failure = { code: grpc.status.CANCELLED, details: "the call was called off", left: false }
-const aborted = { code: grpc.status.CANCELLED, details: "the client was closed" }
+const aborted = (details: string) => ({ code: grpc.status.UNAVAILABLE, details })
 
 const failureOf = (error: unknown, call: Cancellable, attempt: Attempt): Failure => {
   const failure = fromError(error)
@@ -157,8 +235,15 @@ export const metadataOf = (options: Pick<SendOptions, "token" | "hasLeader">): g
   return metadata
 }
 
-// grpc-js has a deadline too, but measures it by the wall clock. It comes after ours, as the server's.
-const callOptions = (options: SendOptions): grpc.CallOptions => ({ deadline: Date.now() + options.timeout + 1000 })
+/**
+ * grpc-js has a deadline too, but measures it by the wall clock. It comes after ours, as the server's. One that is further
+ * away than timers can wait is none: grpc-js throws, in a turn of its own, if it cannot encode it.
+ */
+const callOptions = ({ timeout }: SendOptions): grpc.CallOptions => ({
+  deadline: timeout > longestTimer ? Infinity : Date.now() + timeout + 1000
+})
+
+const longestTimer = 2 ** 31 - 1
 
 /** What unary calls and streams of grpc-js have in common. */
 interface Cancellable {

@@ -20,11 +20,35 @@ interface Internals {
 interface Subchannel {
   /** Whether it is to be tried again when its time comes. */
   continueConnecting: boolean
+  /** Has the session once it is connected. */
+  readonly transport?: WithSession | null
+  /** Has the session while it connects. */
+  readonly connector?: WithSession | null
+}
+
+interface WithSession {
+  readonly session?: { destroy(): void } | null
+}
+
+/**
+ * Closes a channel whose peer is silent: at once, where `closeChannel` would wait for the peer to agree, with a socket open
+ * until the operating system gives up.
+ */
+export const destroyChannel = (channel: grpc.Channel): void => {
+  for (const { subchannel } of subchannelsOf(channel)) {
+    subchannel.connector?.session?.destroy()
+    subchannel.transport?.session?.destroy()
+  }
+  closeChannel(channel)
+}
+
+const subchannelsOf = (channel: grpc.Channel): ReadonlyArray<{ readonly subchannel: Subchannel }> => {
+  const { internalChannel } = channel as unknown as Internals
+  return Object.values(internalChannel?.subchannelPool?.pool ?? {}).flat()
 }
 
 export const closeChannel = (channel: grpc.Channel): void => {
-  const { internalChannel } = channel as unknown as Internals
-  const subchannels = Object.values(internalChannel?.subchannelPool?.pool ?? {}).flat()
+  const subchannels = subchannelsOf(channel)
   channel.close()
   // Later than what was asked for before, which takes effect in the next tick, and before any timer.
   process.nextTick(() => {

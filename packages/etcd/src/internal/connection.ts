@@ -73,7 +73,7 @@ export const kv = <A>(
   decode: (message: Buffer) => A,
   request: Buffer
 ): requests.Call<A>["send"] =>
-(endpoint, options, attempt) => call.unary(endpoint.kv, inBytes(method(endpoint.kv), decode), request, options, attempt)
+(line, options, attempt) => call.unary(line.kv, inBytes(method(line.kv), decode), request, options, attempt)
 
 /** The method without etcd3's encoder, and with another decoder than its. */
 const inBytes = <A>(method: Unary<never, unknown>, decode: (message: Buffer) => A): Unary<Buffer, A> => {
@@ -90,20 +90,26 @@ export const lease = <Request, Response>(
   method: (service: LeaseService) => Unary<Request, Response>,
   request: Request
 ): requests.Call<Response>["send"] =>
-(endpoint, options, attempt) => call.unary(endpoint.lease, method(endpoint.lease), request, options, attempt)
+(line, options, attempt) => call.unary(line.lease, method(line.lease), request, options, attempt)
 
 /** Opens the connection. Nothing is connected before it is used. */
 export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<Connection, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const clock = yield* Clock.Clock
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const all = endpoints.open(settings)
+  const active = new call.Active()
+  const all = endpoints.open(settings, {
+    now,
+    active,
+    onSilent: (endpoint) => Effect.sync(() => carrier.endpoints.failed(endpoint, now())),
+    onReplaced: (endpoint) => Effect.sync(() => carrier.endpoints.succeeded(endpoint, now()))
+  })
   // Anywhere to begin with, so that many clients do not all take the first.
   const first = yield* Random.nextIntBetween(0, all.length - 1)
   const carrier: Omit<requests.Carrier, "tokens"> = {
     endpoints: endpoints.make(all, first),
     deadline: settings.deadline,
-    active: new call.Active(),
+    active,
     closed: Latch.makeUnsafe()
   }
   const source = makeTokens(carrier, settings, scope)
@@ -117,6 +123,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     scope,
     Effect.andThen(shutdown, Effect.sync(() => all.forEach((endpoint) => endpoint.close())))
   )
+  for (const { calls, watches } of all) {
+    yield* Effect.forkScoped(calls.guard)
+    yield* Effect.forkScoped(watches.guard)
+  }
   return {
     closed: carrier.closed.await,
     shutdown,
@@ -177,12 +187,11 @@ const openWatchStream = Effect.fnUntraced(
       kind: "read",
       hasLeader: true,
       avoid: options?.avoid,
-      send: ({ address, settleWatch, watch }, options) =>
-        settleWatch.pipe(
-          Effect.andThen(
-            call.open(watch, watchWire.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream)))
-          ),
-          Effect.map((stream) => ({ stream, endpoint: address }))
+      link: "watches",
+      send: ({ address, watch }, options) =>
+        Effect.map(
+          call.open(watch, watchWire.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream))),
+          (stream) => ({ stream, endpoint: address })
         )
     })
     return yield* Effect.provideService(opening, Deadline.Deadline, deadline)

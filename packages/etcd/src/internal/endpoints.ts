@@ -2,31 +2,39 @@
  * The endpoints of a cluster and which of them to use.
  *
  * One is preferred, and stays so until it fails. One that failed is left alone for a while, as long as there are others.
- * Each has its own channel, so that trouble with one cannot touch calls to another.
+ * Each has its own channels, so that trouble with one cannot touch calls to another.
  */
 import * as grpc from "@grpc/grpc-js"
 import { noop } from "cockatiel"
 import * as Effect from "effect/Effect"
 import { Host } from "etcd3/lib/connection-pool.js"
-import { closeChannel } from "./closeChannel.ts"
+import * as call from "./call.ts"
+import type { Active } from "./call.ts"
+import { closeChannel, destroyChannel } from "./closeChannel.ts"
+import { type Line, Link, Traffic } from "./link.ts"
 import type { AuthService, KvService, LeaseService, WatchService } from "./services.ts"
 import type { Settings } from "./settings.ts"
+
+/** A connection to one member: the services on it. */
+export interface ServiceLine extends Line {
+  /** Of its endpoint, as it was given, such as `http://127.0.0.1:2379`. */
+  readonly address: string
+  readonly kv: KvService
+  readonly lease: LeaseService
+  readonly auth: AuthService
+  readonly watch: WatchService
+  /** Whether it is connected, or known to be unreachable: whether a request would not have to wait. */
+  readonly isSettled: () => boolean
+  readonly close: () => void
+}
 
 /** One member of the cluster, or what stands before it. */
 export interface Endpoint {
   /** As it was given, such as `http://127.0.0.1:2379`. */
   readonly address: string
-  readonly kv: KvService
-  readonly lease: LeaseService
-  /** On a connection of its own, so that a long catch-up holds up neither answers to calls nor the renewal of leases. */
-  readonly watch: WatchService
-  readonly auth: AuthService
-  /** Waits until it is known whether the endpoint can be connected to. At once if it is connected. */
-  readonly settle: Effect.Effect<void>
-  /** Whether it is connected, or known to be unreachable: whether a request would not have to wait. */
-  readonly isSettled: () => boolean
-  /** As `settle`, for the connection of `watch`. */
-  readonly settleWatch: Effect.Effect<void>
+  readonly calls: Link<ServiceLine>
+  /** Watches have a connection of their own, so that a long catch-up holds up neither answers to calls nor the renewal of leases. */
+  readonly watches: Link<ServiceLine>
   readonly close: () => void
   /** Until when it is left alone while there are others, in milliseconds of the monotonic clock. */
   suspendedUntil: number
@@ -81,36 +89,69 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number): Endpoints => 
   }
 }
 
-/** Opens the endpoints' channels. Nothing is connected before it is used. */
-export const open = (settings: Settings): ReadonlyArray<Endpoint> => {
-  const options = channelOptions(settings)
-  return settings.endpoints.map((address) => openOne(address, settings.credentials, options))
+/** What endpoints are opened with. */
+export interface OpenOptions {
+  readonly now: () => number
+  readonly active: Active
+  /** Is told once for each time that a connection to the endpoint is silent, and that it was replaced. */
+  readonly onSilent: (endpoint: Endpoint) => Effect.Effect<void>
+  readonly onReplaced: (endpoint: Endpoint) => Effect.Effect<void>
 }
 
-const openOne = (address: string, credentials: grpc.ChannelCredentials, options: grpc.ChannelOptions): Endpoint => {
-  // With its scheme, since a host may have the name of one.
-  const target = address.replace(/^https?:\/\//, "dns:")
-  const servicesOn = (channel: grpc.Channel): Host =>
-    new Host(address, credentials, { ...options, channelOverride: channel }, noop)
-  // One channel for all services of the endpoint but Watch: connected or not, they are so together.
-  const channel = new grpc.Channel(target, credentials, options)
-  const host = servicesOn(channel)
-  const watchChannel = new grpc.Channel(target, credentials, { ...options, ...watchOptions })
-  return {
+/** Opens the endpoints' channels. Nothing is connected before it is used. */
+export const open = (settings: Settings, options: OpenOptions): ReadonlyArray<Endpoint> =>
+  settings.endpoints.map((address) => openOne(address, settings, options))
+
+const openOne = (address: string, settings: Settings, options: OpenOptions): Endpoint => {
+  const channel = channelOptions(settings)
+  const link = (channel: grpc.ChannelOptions, onReplaced: Effect.Effect<void>): Link<ServiceLine> =>
+    new Link({
+      now: options.now,
+      open: () => openLine(address, settings, options, channel),
+      onSilent: Effect.suspend(() => options.onSilent(endpoint)),
+      onReplaced: Effect.andThen(Effect.suspend(() => options.onReplaced(endpoint)), onReplaced)
+    })
+  // What was forgotten of one connection is likely to be forgotten of the other.
+  const doubt = (which: "calls" | "watches") => Effect.sync(() => endpoint[which].doubt())
+  const endpoint: Endpoint = {
     address,
-    kv: host.getServiceClient("KV") as KvService,
-    lease: host.getServiceClient("Lease") as LeaseService,
-    watch: servicesOn(watchChannel).getServiceClient("Watch") as WatchService,
-    settleWatch: watchReadiness(watchChannel).settle,
-    auth: host.getServiceClient("Auth") as AuthService,
-    ...watchReadiness(channel),
+    calls: link(channel, doubt("watches")),
+    watches: link({ ...channel, ...watchOptions }, doubt("calls")),
     close: () => {
-      closeChannel(channel)
-      closeChannel(watchChannel)
+      endpoint.calls.current.close()
+      endpoint.watches.current.close()
     },
     suspendedUntil: 0,
     failures: 0,
     answeredAt: Number.NEGATIVE_INFINITY
+  }
+  return endpoint
+}
+
+/** Opens one connection, which is made when it is used. */
+export const openLine = (
+  address: string,
+  settings: Settings,
+  { active, now }: Pick<OpenOptions, "active" | "now">,
+  options: grpc.ChannelOptions = channelOptions(settings)
+): ServiceLine => {
+  const { credentials } = settings
+  // With its scheme, since a host may have the name of one.
+  const channel = new grpc.Channel(address.replace(/^https?:\/\//, "dns:"), credentials, options)
+  const host = new Host(address, credentials, { ...options, channelOverride: channel }, noop)
+  const kv = host.getServiceClient("KV") as KvService
+  return {
+    address,
+    kv,
+    lease: host.getServiceClient("Lease") as LeaseService,
+    auth: host.getServiceClient("Auth") as AuthService,
+    watch: host.getServiceClient("Watch") as WatchService,
+    traffic: new Traffic(now),
+    ...watchReadiness(channel),
+    isConnected: () => channel.getConnectivityState(false) === grpc.connectivityState.READY,
+    ping: call.ping(kv, active),
+    close: () => closeChannel(channel),
+    destroy: () => destroyChannel(channel)
   }
 }
 
@@ -149,7 +190,7 @@ export const channelOptions = (settings: Settings): grpc.ChannelOptions => ({
  * One watch of the channel serves all who wait, because grpc-js has no way to end one. A channel that was shut down must
  * not be asked to connect: it would come to life again.
  */
-const watchReadiness = (channel: grpc.Channel): Pick<Endpoint, "settle" | "isSettled"> => {
+const watchReadiness = (channel: grpc.Channel): Pick<ServiceLine, "settle" | "isSettled"> => {
   const waiting = new Set<() => void>()
   let watching = false
   const isSettled = (): boolean => {

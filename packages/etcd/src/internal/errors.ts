@@ -122,7 +122,7 @@ const rules: ReadonlyArray<Rule> = [
 ]
 
 const neverLeft = (failure: Failure, endpoint: string): Verdict => ({
-  ...unavailable(true)(messageOf(failure, endpoint)),
+  ...unavailable(failure.details !== silent)(messageOf(failure, endpoint)),
   refused: true
 })
 
@@ -142,9 +142,29 @@ const ambiguous = (failure: Failure, kind: Kind, endpoint: string): Verdict => {
   }
 }
 
-/** Time that ran out and a change of leaders are not the endpoint's fault; all else that is ambiguous is. */
+/**
+ * Time that ran out, a change of leaders and a connection that was replaced are not the endpoint's fault; all else that is
+ * ambiguous is.
+ */
 const isConnection = (failure: Failure): boolean =>
-  failure.code !== Code.DEADLINE_EXCEEDED && !failure.details.includes("etcdserver: leader changed")
+  failure.code !== Code.DEADLINE_EXCEEDED && failure.details !== silent &&
+  !failure.details.includes("etcdserver: leader changed")
+
+/** The details of a failure of what was in flight on a connection that was replaced because it was silent. */
+export const silent = "the connection stopped answering and was replaced"
+
+/** Whether the server itself said this, so that the connection to it works. */
+export const isAnswer = (failure: Pick<Failure, "code" | "details">): boolean =>
+  failure.details.startsWith("etcdserver: ") || !localCodes.includes(failure.code)
+
+/** What grpc-js says of itself; servers may say the same. */
+const localCodes: ReadonlyArray<number> = [
+  Code.CANCELLED,
+  Code.DEADLINE_EXCEEDED,
+  Code.INTERNAL,
+  Code.RESOURCE_EXHAUSTED,
+  Code.UNAVAILABLE
+]
 
 /** An endpoint that did not answer within so many milliseconds, which was only part of the deadline. */
 export const noAnswer = (milliseconds: number, attempt: { readonly left: boolean }): Failure => ({

@@ -62,14 +62,14 @@ const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint)
     name: "leaseGrant",
     kind: "idempotent",
     hasLeader: true,
-    send: (endpoint, options, attempt) => {
+    send: (line, options, attempt) => {
       attempts += 1
-      const granted = Effect.map(grant(endpoint, options, attempt), (response) => lease(response.ID, response.TTL))
+      const granted = Effect.map(grant(line, options, attempt), (response) => lease(response.ID, response.TTL))
       if (attempts === 1) return granted
       // Where it exists already it was granted by an earlier attempt, whose answer with the time to live was lost.
       return Effect.catchIf(granted, errors.isLeaseExists, () =>
         Effect.flatMap(
-          ask(endpoint, options, attempt),
+          ask(line, options, attempt),
           (response) =>
             Number(response.TTL) < 0
               ? Effect.fail(errors.leaseGone)
@@ -90,8 +90,8 @@ const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: big
     name: "leaseKeepAlive",
     kind: "read",
     hasLeader: true,
-    send: (endpoint, options, attempt) =>
-      call.exchange(endpoint.lease, endpoint.lease.leaseKeepAlive, { ID: id.toString() }, options, attempt)
+    send: ({ lease }, options, attempt) =>
+      call.exchange(lease, lease.leaseKeepAlive, { ID: id.toString() }, options, attempt)
   })
   // etcd says that a lease is gone by renewing it for no time.
   return Number(response.TTL) > 0 ? lease(response.ID, response.TTL) : yield* notFound(id)

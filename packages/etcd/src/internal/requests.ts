@@ -17,7 +17,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import { type Active, type Attempt, newAttempt, type SendOptions } from "./call.ts"
-import type { Endpoint, Endpoints } from "./endpoints.ts"
+import type { Endpoint, Endpoints, ServiceLine } from "./endpoints.ts"
 import { type Failure, indeterminate, judge, type Kind, noAnswer, type Verdict } from "./errors.ts"
 import { noTroubles, type Token, type Tokens, type Troubles } from "./tokens.ts"
 
@@ -28,7 +28,9 @@ export interface Call<out A> {
   readonly kind: Kind
   /** Whether a member that knows no leader is to refuse it at once. */
   readonly hasLeader: boolean
-  readonly send: (endpoint: Endpoint, options: SendOptions, attempt: Attempt) => Effect.Effect<A, Failure>
+  readonly send: (line: ServiceLine, options: SendOptions, attempt: Attempt) => Effect.Effect<A, Failure>
+  /** On which of an endpoint's connections it is sent. Default: `calls`. */
+  readonly link?: "calls" | "watches" | undefined
   /** Endpoints to be used only if there is no other. */
   readonly avoid?: ReadonlySet<string> | undefined
   /** What the reason means where an earlier attempt may have been carried out: an answer, or `none` for the failure. */
@@ -186,7 +188,12 @@ const attempts = Effect.fnUntraced(
       if (carrier.closed.isOpen()) return yield* KvError.fail(state.final(clientClosed()))
       if (state.isCalledOff) return yield* KvError.fail(state.final(calledOff()))
       const endpoint = yield* nextEndpoint(carrier, call, state)
-      if (!endpoint.isSettled() && !(yield* settle(carrier, state, endpoint))) continue
+      const link = endpoint[call.link ?? "calls"]
+      if (!link.current.isSettled()) {
+        if (!(yield* settle(carrier, state, link.current.settle, "not connected yet"))) continue
+      } else if (call.kind === "write" && link.isStale) {
+        if (!(yield* settle(carrier, state, link.awake, "silent"))) continue
+      }
       const token = carrier.tokens.current() ?? (yield* fetchToken(carrier, state))
       if (token === undefined) continue
       const result = yield* attempt(carrier, call, state, endpoint, token.token)
@@ -240,13 +247,18 @@ const hasOthers = (carrier: Carrier, state: State): boolean =>
   [...state.answered].some((endpoint) => endpoint !== state.endpoint)
 
 /**
- * Waits until the endpoint is connected, or known to be unreachable; not for long where there are others: it goes on
+ * Waits until the endpoint is connected, or known to be unreachable, or known to be alive; not for long where there are others: it goes on
  * connecting, and others may be back.
  */
-const settle = (carrier: Carrier, state: State, endpoint: Endpoint): Effect.Effect<boolean> => {
+const settle = (
+  carrier: Carrier,
+  state: State,
+  until: Effect.Effect<void>,
+  trouble: string
+): Effect.Effect<boolean> => {
   const settled = state.waitingFor(
-    `${endpoint.address}: not connected yet`,
-    Effect.as(orClosed(carrier, endpoint.settle), true)
+    `${state.endpoint?.address}: ${trouble}`,
+    Effect.as(orClosed(carrier, until), true)
   )
   return carrier.endpoints.all.length === 1 ? settled : Effect.timeoutOrElse(settled, {
     duration: Math.min(state.remaining / 2, longestSettling),
@@ -288,8 +300,18 @@ const attempt = <A>(
   state.attempt = newAttempt()
   state.since = state.now()
   const timeout = state.remaining
-  const options = { token, hasLeader: call.hasLeader, timeout, active: carrier.active, departure: state.departure }
-  const sent = Effect.result(call.send(endpoint, options, state.attempt))
+  // Not the one that was waited for: it may have been replaced meanwhile.
+  const line = endpoint[call.link ?? "calls"].current
+  const options: SendOptions = {
+    token,
+    hasLeader: call.hasLeader,
+    timeout,
+    active: carrier.active,
+    traffic: line.traffic,
+    isRepeatable: call.kind !== "write",
+    departure: state.departure
+  }
+  const sent = Effect.result(call.send(line, options, state.attempt))
   return call.kind === "write" || !hasOthers(carrier, state) ? sent : Effect.timeoutOrElse(sent, {
     duration: timeout / 2,
     orElse: () => {

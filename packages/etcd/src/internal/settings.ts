@@ -35,7 +35,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const folding = options.folding === false ? undefined : Folding.check(options.folding)
   if (folding !== undefined) return yield* invalid(`folding.${folding}`)
   return {
-    endpoints: [...new Set(options.endpoints.map((endpoint) => endpoint.replace(/\/$/, "")))],
+    endpoints: [...new Set(options.endpoints.map(normalized))],
     prefix,
     credentials: yield* credentials(scheme, options.tls),
     serverName: options.tls?.serverName,
@@ -47,6 +47,9 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     }
   }
 })
+
+/** Schemes and hosts are the same in any case. */
+const normalized = (endpoint: string): string => endpoint.replace(/\/$/, "").toLowerCase()
 
 const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.Duration, KvError.KvError> =>
   Option.match(Option.filter(Duration.fromInput(input), (duration) => Duration.toMillis(duration) > 0), {
@@ -66,7 +69,7 @@ const commonScheme = Effect.fnUntraced(
     }
     const problem = endpoints.map(endpointProblem).find((problem) => problem !== undefined)
     if (problem !== undefined) return yield* invalid(problem)
-    const secure = endpoints.filter((endpoint) => endpoint.startsWith("https:")).length
+    const secure = endpoints.filter((endpoint) => /^https:/i.test(endpoint)).length
     if (secure !== 0 && secure !== endpoints.length) {
       return yield* invalid("endpoints mixes http and https; all must be of one scheme")
     }
@@ -76,7 +79,7 @@ const commonScheme = Effect.fnUntraced(
 
 const endpointProblem = (endpoint: string, index: number): string | undefined => {
   const problem = (text: string): string => `endpoints[${index}] ${text}; an endpoint is http(s)://host:port`
-  const rest = /^https?:\/\/(.*)$/s.exec(endpoint)?.[1]?.replace(/\/$/, "")
+  const rest = /^https?:\/\/(.*)$/is.exec(endpoint)?.[1]?.replace(/\/$/, "")
   if (rest === undefined) return problem("does not begin with http:// or https://")
   if (rest.includes("@")) return problem("holds a user name, which belongs in `auth`")
   return addressProblem(rest, problem)
@@ -133,7 +136,7 @@ const certificates = (name: string, pem: string | undefined): Effect.Effect<Buff
  * percent-encoded.
  */
 export const fromUrl = Effect.fnUntraced(function*(url: string): Effect.fn.Return<Options, KvError.KvError> {
-  const [, scheme, rest] = /^(https?):\/\/([^/?#]*)\/?$/s.exec(url) ?? []
+  const [, scheme, rest] = /^(https?):\/\/([^/?#]*)\/?$/is.exec(url) ?? []
   if (scheme === undefined || rest === undefined) return yield* invalidUrl
   const at = rest.lastIndexOf("@")
   const endpoints = rest.slice(at + 1).split(",").map((address) => `${scheme}://${address}`)

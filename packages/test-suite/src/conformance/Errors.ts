@@ -3,6 +3,7 @@
  *
  * What is wrong with keys, ranges, transactions, revisions and leases is with their chapters.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
@@ -148,6 +149,23 @@ export const cases = chapter("errors", [
       assert.strictEqual(reason._tag, "Closed", reason.message)
     }
     assert.strictEqual(yield* textOf(kv, "k"), "v")
+  }),
+
+  test("a deadline longer than timers can hold means none", function*(kv) {
+    for (const deadline of [Infinity, Number.MAX_SAFE_INTEGER, "5000000 days", "30 days"] as const) {
+      const calls = Effect.gen(function*() {
+        const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+        yield* Effect.all([kv.put("a", "1", { lease: id }), kv.put("b", "1"), kv.get("a")], {
+          concurrency: "unbounded"
+        })
+        yield* kv.backend.leaseKeepAlive(id)
+        yield* kv.backend.leaseTimeToLive(id)
+        yield* kv.txn({ then: [Op.delete("a"), Op.delete("b")] })
+        yield* kv.backend.leaseRevoke(id)
+        yield* Effect.scoped(kv.subscribe("a"))
+      })
+      yield* promptly(`calls with a deadline of ${deadline}`, Deadline.within(calls, deadline))
+    }
   }),
 
   test("an interrupted call leaves nothing behind", function*(kv) {

@@ -3,11 +3,12 @@
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Lease from "@effect-kv/core/Lease"
 import { assert } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { chapter, reasonOf, Store, test } from "./Case.ts"
+import { chapter, promptly, reasonOf, Store, test } from "./Case.ts"
 import * as faults from "./faults.ts"
 import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue } from "./locking.ts"
 
@@ -78,6 +79,17 @@ export const cases = chapter("limits of locks", [
     yield* store.passTime("2 seconds")
     yield* release
     assert.isBelow(Duration.toMillis(yield* Fiber.join(waiter)), 1000)
+  }),
+
+  test("acquireTimeout, maxHold and times to live may be longer than timers can hold", function*(kv) {
+    for (const long of [Infinity, Number.MAX_SAFE_INTEGER, "5000000 days"] as const) {
+      const ttl = Duration.seconds(Lease.maxTtlSeconds)
+      const held = DistLock.withDistLock(Effect.yieldNow, "l", { ttl, acquireTimeout: long, maxHold: long })
+      yield* promptly("a lock", on(kv)(held))
+    }
+    yield* isFree(kv, "l")
+    const tooLong = on(kv)(DistLock.withDistLock(Effect.void, "l", { ttl: Infinity }))
+    assert.strictEqual(failedWith(yield* Effect.exit(tooLong), "KvError").reason._tag, "InvalidRequest")
   }),
 
   test("names, descriptions and times to live that cannot be are an InvalidRequest", function*(kv) {

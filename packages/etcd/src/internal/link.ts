@@ -1,0 +1,292 @@
+/**
+ * The connection to one endpoint, replaced when it dies silently.
+ *
+ * A NAT or a firewall that forgets a flow closes nothing: requests vanish, and only time tells. So a line that owes an
+ * answer and has been silent for a while is pinged. If the ping is not answered either, a second connection is opened
+ * beside it. Only when that one answers a ping, while the first stays silent, does it take the first one's place. A server
+ * that is merely slow answers pings; one that hangs answers on neither connection, and gets one connection at a time.
+ *
+ * Nothing here depends on how requests are carried: a `Line` can be connected, pinged and closed.
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import { silent } from "./errors.ts"
+
+/** A request or a stream that is in flight on a line. */
+export interface Pending {
+  /** When it was sent, in milliseconds of the monotonic clock. */
+  readonly since: number
+  /** How long the line may be silent while this is in flight before it is pinged, in milliseconds. */
+  patience: number
+  /** Whether it may be sent again on another line. */
+  readonly isRepeatable: boolean
+  /** Ends it with a failure of these details. */
+  readonly abort: (details: string) => void
+}
+
+/** What is in flight on a line, and when the server was last heard on it. */
+export class Traffic {
+  readonly #now: () => number
+  readonly #pending = new Set<Pending>()
+  readonly #listeners = new Set<() => void>()
+  /** Called for each request. */
+  onBegin: (() => void) | undefined
+  heardAt = Number.NEGATIVE_INFINITY
+
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  get isEmpty(): boolean {
+    return this.#pending.size === 0
+  }
+
+  begin(options: Omit<Pending, "since">): Pending {
+    const pending = { ...options, since: this.#now() }
+    this.#pending.add(pending)
+    this.onBegin?.()
+    return pending
+  }
+
+  end(pending: Pending): void {
+    this.#pending.delete(pending)
+  }
+
+  heard(): void {
+    this.heardAt = this.#now()
+    for (const listener of this.#listeners) listener()
+  }
+
+  /** Waits until the server is heard. */
+  readonly untilHeard: Effect.Effect<void> = Effect.callback((resume) => {
+    const listener = (): void => resume(Effect.void)
+    this.#listeners.add(listener)
+    return Effect.sync(() => void this.#listeners.delete(listener))
+  })
+
+  /** When the line has been silent for too long, `undefined` if nothing is in flight. */
+  silentAt(): number | undefined {
+    let due: number | undefined
+    for (const { patience, since } of this.#pending) {
+      const at = Math.max(since, this.heardAt) + patience
+      if (due === undefined || at < due) due = at
+    }
+    return due
+  }
+
+  abort(which: (pending: Pending) => boolean): void {
+    for (const pending of Array.from(this.#pending)) {
+      if (!which(pending)) continue
+      this.#pending.delete(pending)
+      pending.abort(silent)
+    }
+  }
+}
+
+/** One connection, or an attempt at one. */
+export interface Line {
+  readonly traffic: Traffic
+  /** Waits until it is known whether it can be connected. */
+  readonly settle: Effect.Effect<void>
+  readonly isConnected: () => boolean
+  /** Asks the server for any answer. False if the connection breaks. */
+  readonly ping: Effect.Effect<boolean>
+  /** Closes it at once, whatever is in flight. */
+  readonly destroy: () => void
+}
+
+export interface Options<out L extends Line> {
+  readonly now: () => number
+  readonly open: () => L
+  /** The line answers neither requests nor a ping. */
+  readonly onSilent: Effect.Effect<void>
+  /** Another line has taken its place. */
+  readonly onReplaced: Effect.Effect<void>
+}
+
+/** How long a call may be unanswered on a silent line before the line is pinged, in milliseconds. */
+export const patience = 250
+
+/** How long a ping may be unanswered before a second connection is tried, in milliseconds; times `caution`. */
+const grace = 250
+
+/** How long one attempt at a second connection may take, and the pause after one that failed: doubling, in milliseconds. */
+const attempt = { first: 1000, longest: 8000 }
+const pause = { first: 250, longest: 8000 }
+
+/** Middleboxes keep a silent flow for longer than this, in milliseconds. */
+const staleAfter = 20_000
+
+/** How long the requests that cannot be repeated are waited for on a line that was replaced. */
+const lastChance: Duration.Input = "2 seconds"
+
+/** How many times the grace is doubled at most, and how many milliseconds without a false alarm reset it. */
+const caution = { most: 4, forget: 60_000 }
+
+export class Link<L extends Line> {
+  readonly #options: Options<L>
+  readonly #needed = Latch.makeUnsafe()
+  readonly #doubted = Latch.makeUnsafe()
+  #current: L
+  #checked = Latch.makeUnsafe()
+  #isDoubted = false
+  /** How many wait for `awake`. */
+  #waiting = 0
+  #falseAlarms = 0
+  #falseAlarmAt = Number.NEGATIVE_INFINITY
+
+  constructor(options: Options<L>) {
+    this.#options = options
+    this.#current = this.#follow(options.open())
+  }
+
+  get current(): L {
+    return this.#current
+  }
+
+  /** Pings the line now: there is reason to think that it is dead. */
+  doubt(): void {
+    if (!this.#current.isConnected()) return
+    this.#isDoubted = true
+    this.#doubted.openUnsafe()
+    this.#needed.openUnsafe()
+  }
+
+  /**
+   * Whether the line is connected and was silent for so long that a middlebox may have forgotten it. What must not be sent
+   * twice then waits for {@link awake}.
+   */
+  get isStale(): boolean {
+    const { heardAt } = this.#current.traffic
+    return Number.isFinite(heardAt) && this.#options.now() - heardAt > staleAfter && this.#current.isConnected()
+  }
+
+  /** Waits until the line is known to work or to be broken, or another one has taken its place. */
+  readonly awake: Effect.Effect<void> = Effect.suspend(() => {
+    this.doubt()
+    this.#waiting += 1
+    return Effect.ensuring(
+      this.#checked.await,
+      Effect.sync(() => this.#waiting -= 1)
+    )
+  })
+
+  /** Looks after the line for ever. */
+  readonly guard: Effect.Effect<never, never, Scope.Scope> = Effect.suspend(() =>
+    Effect.forever(Effect.flatMap(this.#silent, (line) =>
+      Effect.flatMap(
+        this.#answers(line),
+        (answers) =>
+          answers
+            ? Effect.sync(() => this.#release())
+            : Effect.andThen(this.#options.onSilent, this.#replace(line))
+      )))
+  )
+
+  /** Ends the waiting for `awake`. */
+  #release(): void {
+    this.#checked.openUnsafe()
+    this.#checked = Latch.makeUnsafe()
+  }
+
+  #follow(line: L): L {
+    line.traffic.onBegin = () => this.#needed.openUnsafe()
+    return line
+  }
+
+  /** Waits until the line has been silent for too long. */
+  readonly #silent: Effect.Effect<L> = Effect.suspend(() => {
+    const line = this.#current
+    if (this.#isDoubted) {
+      this.#isDoubted = false
+      this.#doubted.closeUnsafe()
+      return Effect.succeed(line)
+    }
+    const at = line.traffic.silentAt()
+    if (at === undefined) {
+      this.#needed.closeUnsafe()
+      return Effect.andThen(this.#needed.await, this.#silent)
+    }
+    const wait = at - this.#options.now()
+    if (wait <= 0) return Effect.succeed(line)
+    return Effect.andThen(Effect.raceFirst(Effect.sleep(Math.ceil(wait)), this.#doubted.await), this.#silent)
+  })
+
+  /** Whether the server is heard on the line, or answers a ping on it, in time. */
+  #answers(line: L): Effect.Effect<boolean> {
+    if (this.#options.now() - this.#falseAlarmAt > caution.forget) this.#falseAlarms = 0
+    // A line that is known to be broken connects again by itself.
+    const broken = Effect.as(Effect.sleep(grace), true)
+    if (!line.isConnected()) return broken
+    return Effect.raceAllFirst([
+      Effect.flatMap(line.ping, (answered) => answered ? Effect.as(hear(line), true) : broken),
+      Effect.as(line.traffic.untilHeard, true),
+      Effect.as(Effect.sleep(grace * 2 ** this.#falseAlarms), false)
+    ])
+  }
+
+  /** Tries other connections until one answers, or the server is heard on the line after all. */
+  #replace(line: L): Effect.Effect<void, never, Scope.Scope> {
+    const answered = Effect.flatMap(line.ping, (answered) => answered ? hear(line) : Effect.never)
+    const heard = Effect.map(Effect.raceFirst(line.traffic.untilHeard, answered), () => {
+      this.#falseAlarms = Math.min(this.#falseAlarms + 1, caution.most)
+      this.#falseAlarmAt = this.#options.now()
+      this.#release()
+    })
+    return Effect.raceFirst(heard, this.#tryOthers(line, 0))
+  }
+
+  #tryOthers(line: L, count: number): Effect.Effect<void, never, Scope.Scope> {
+    const next = Effect.suspend(() => {
+      // Nothing waits: the next request will find out.
+      if (line.traffic.isEmpty && this.#waiting === 0) return Effect.void
+      const longest = Math.min(pause.first * 2 ** count, pause.longest)
+      return Effect.andThen(Effect.sleep(longest), this.#tryOthers(line, count + 1))
+    })
+    const tried = Effect.acquireUseRelease(
+      Effect.sync(() => this.#options.open()),
+      (other) =>
+        Effect.timeoutOrElse(answersOnceConnected(other), {
+          duration: Math.min(attempt.first * 2 ** count, attempt.longest),
+          orElse: () => Effect.succeed(false)
+        }).pipe(
+          Effect.tap((answers) => answers ? this.#take(line, other) : Effect.void)
+        ),
+      (other) => Effect.sync(() => other !== this.#current && other.destroy())
+    )
+    return Effect.flatMap(tried, (answers) => answers ? this.#options.onReplaced : next)
+  }
+
+  /** The other line takes the place of the silent one, which is given a last chance to answer what cannot be repeated. */
+  #take(line: L, other: L): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.uninterruptible(Effect.suspend(() => {
+      this.#current = this.#follow(other)
+      this.#release()
+      other.traffic.heard()
+      line.traffic.onBegin = undefined
+      line.traffic.abort((pending) => pending.isRepeatable)
+      const end = Effect.sync(() => {
+        line.traffic.abort(() => true)
+        line.destroy()
+      })
+      return Effect.asVoid(Effect.forkScoped(Effect.ensuring(Effect.interruptible(untilDone(line)), end)))
+    }))
+  }
+}
+
+const hear = (line: Line): Effect.Effect<void> => Effect.sync(() => line.traffic.heard())
+
+const answersOnceConnected = (line: Line): Effect.Effect<boolean> =>
+  Effect.flatMap(line.settle, () => line.isConnected() ? line.ping : Effect.succeed(false))
+
+/** Waits until nothing is in flight on a line that was replaced; if it stays silent, no longer than for its last chance. */
+const untilDone = (line: Line): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (line.traffic.isEmpty) return Effect.void
+    return Effect.flatMap(
+      Effect.raceFirst(Effect.as(line.traffic.untilHeard, true), Effect.as(Effect.sleep(lastChance), false)),
+      (isHeard) => isHeard ? untilDone(line) : Effect.void
+    )
+  })

@@ -1,0 +1,167 @@
+/**
+ * Connections that die silently: a NAT or firewall forgets a flow, nothing is closed, and a new connection works at once.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { client, reason, timed } from "./support/client.ts"
+import * as FakeEtcd from "./support/FakeEtcd.ts"
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+  /** A client behind one proxy for each of its endpoints, which all lead to the same server. */
+  const connect = Effect.fnUntraced(function*(endpoints = 1) {
+    const cluster = yield* EtcdCluster.EtcdCluster
+    const proxies = yield* Effect.forEach(
+      Array.from({ length: endpoints }),
+      () => TcpProxy.make({ target: cluster.endpoints[0]! })
+    )
+    const kv = yield* client({ endpoints: proxies.map(({ endpoint }) => endpoint) })
+    return {
+      cluster,
+      kv,
+      proxy: proxies[0]!,
+      opened: Effect.map(
+        Effect.forEach(proxies, ({ stats }) => stats),
+        (all) => all.reduce((sum, { opened }) => sum + opened, 0)
+      ),
+      /** Silences every connection that is open now. */
+      forget: Effect.forEach(proxies, ({ halfOpen }) => halfOpen, { discard: true })
+    }
+  })
+
+  describe("a lock survives a forgotten flow", () => {
+    const held = Effect.fnUntraced(function*(ttl: number, endpoints: number) {
+      const { forget, kv } = yield* connect(endpoints)
+      const body = Effect.andThen(forget, Effect.sleep((ttl + 1) * 1000))
+      yield* DistLock.withDistLock(body, `ttl/${ttl}/${endpoints}`, { ttl: `${ttl} seconds` }).pipe(
+        Effect.provideService(Kv.Kv, kv)
+      )
+    })
+    it.effect("with one, two or three endpoints and a TTL of 3, 5, 10 or 20 s", () =>
+      Effect.forEach(
+        [1, 2, 3].flatMap((endpoints) => [3, 5, 10, 20].map((ttl) => Effect.scoped(held(ttl, endpoints)))),
+        (test) => test,
+        { concurrency: "unbounded", discard: true }
+      ), 60_000)
+
+    it.effect("also if the flows are forgotten again and again", () =>
+      Effect.gen(function*() {
+        const { forget, kv } = yield* connect()
+        const body = Effect.forEach(
+          Array.from({ length: 6 }),
+          () => Effect.andThen(forget, Effect.sleep("2500 millis"))
+        )
+        yield* Effect.provideService(DistLock.withDistLock(body, "again", { ttl: "3 seconds" }), Kv.Kv, kv)
+      }), 60_000)
+  })
+
+  it.effect("a read on a forgotten flow is answered over a new connection, long before its deadline", () =>
+    Effect.gen(function*() {
+      const { forget, kv } = yield* connect()
+      yield* kv.put("read", "1")
+      for (let i = 0; i < 3; i++) {
+        yield* forget
+        const [elapsed, value] = yield* timed(kv.get("read"))
+        assert.deepStrictEqual(value, Option.some("1"))
+        assert.isBelow(elapsed, 2500)
+      }
+    }))
+
+  it.effect("a write on a forgotten flow is Indeterminate and never sent again; the next one succeeds", () =>
+    Effect.gen(function*() {
+      const { cluster, forget, kv } = yield* connect()
+      yield* kv.put("write", "before")
+      const from = (yield* cluster.revision) + 1n
+      yield* forget
+      const fiber = yield* Effect.forkChild(timed(reason(Deadline.within(kv.put("write", "lost"), "20 seconds"))))
+      yield* Effect.sleep("1 second")
+      const [next] = yield* timed(kv.put("write", "next"))
+      assert.isBelow(next, 2000)
+      const [elapsed, failure] = yield* Fiber.join(fiber)
+      assert.strictEqual(failure._tag, "Indeterminate")
+      assert.isBelow(elapsed, 6000)
+      const history = yield* cluster.watchFrom(from)
+      const values = (yield* history.upTo(yield* cluster.revision)).map(({ value }) => value)
+      assert.deepStrictEqual(values, ["next"])
+    }))
+
+  it.effect(
+    "a write after a long pause is not sent on a flow that was forgotten meanwhile",
+    () =>
+      Effect.gen(function*() {
+        const { forget, kv } = yield* connect()
+        yield* kv.put("pause", "1")
+        yield* Effect.sleep("21 seconds")
+        yield* forget
+        const [elapsed] = yield* timed(kv.put("pause", "2"))
+        assert.isBelow(elapsed, 2500)
+      }),
+    60_000
+  )
+
+  it.effect("an idle watch on a forgotten flow goes on over a new connection within seconds, with nothing missed", () =>
+    Effect.gen(function*() {
+      const { cluster, forget, kv } = yield* connect()
+      const watcher = yield* kv.backend.watch({ range: KeyRange.key("idle") })
+      yield* forget
+      yield* cluster.etcdctl(["put", "idle", "1"])
+      const [elapsed, batches] = yield* timed(watcher.take)
+      assert.strictEqual(batches[0]?.events[0]?.key, "idle")
+      assert.isBelow(elapsed, 10_000)
+    }))
+
+  it.effect("a watch moves at once if the calls to its endpoint had to", () =>
+    Effect.gen(function*() {
+      const { cluster, forget, kv } = yield* connect()
+      const watcher = yield* kv.backend.watch({ range: KeyRange.key("both") })
+      yield* kv.get("both")
+      yield* forget
+      yield* cluster.etcdctl(["put", "both", "1"])
+      yield* kv.get("both")
+      const [elapsed] = yield* timed(watcher.take)
+      assert.isBelow(elapsed, 2500)
+    }))
+
+  it.effect("a paused server gets few connections, keeps those it had, and answers over them when it resumes", () =>
+    Effect.gen(function*() {
+      const { cluster, kv, opened, proxy } = yield* connect()
+      yield* Effect.scoped(kv.subscribe("paused"))
+      yield* kv.put("paused", "0")
+      const before = yield* opened
+      const lost = yield* Effect.acquireUseRelease(
+        cluster.member.pause,
+        () =>
+          Effect.gen(function*() {
+            const late = yield* Effect.forkChild(Deadline.within(kv.put("paused", "1"), "30 seconds"))
+            yield* Effect.forEach(
+              Array.from({ length: 20 }),
+              () => Effect.exit(Deadline.within(kv.get("paused"), "400 millis"))
+            )
+            return late
+          }),
+        () => cluster.member.resume
+      )
+      yield* Fiber.join(lost)
+      assert.isBelow((yield* opened) - before, 8)
+      assert.deepStrictEqual(yield* kv.get("paused"), Option.some("1"))
+      yield* Effect.repeat(proxy.stats, { until: ({ live }) => live <= 2 })
+    }))
+})
+
+describe("a server that is slow to answer", () => {
+  it.live("is not taken for a dead connection: no other is opened, and the answer arrives", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make()
+      const proxy = yield* TcpProxy.make({ target: fake.endpoint })
+      const kv = yield* client({ endpoints: [proxy.endpoint], deadline: "3 seconds" })
+      assert.strictEqual((yield* reason(kv.put("a", "1")))._tag, "Indeterminate")
+      assert.strictEqual((yield* proxy.stats).opened, 1)
+    }))
+})

@@ -1,0 +1,107 @@
+/**
+ * A real store under Effect's `TestClock`, which stands still: everything of it keeps real time.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as TestClock from "effect/testing/TestClock"
+import { client, reason } from "./support/client.ts"
+import * as FakeEtcd from "./support/FakeEtcd.ts"
+
+const realSleep = (duration: Duration.Input) => TestClock.withLive(Effect.sleep(duration))
+
+/** How many milliseconds it took by a clock that runs. */
+const realTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const from = performance.now()
+    return Effect.map(effect, (value) => [performance.now() - from, value] as const)
+  })
+
+describe("under a test clock", () => {
+  it.effect("a call that is not answered ends at its deadline", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make()
+      const kv = yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" })
+      const [elapsed, failure] = yield* realTime(reason(kv.get("a")))
+      assert.strictEqual(failure._tag, "DeadlineExceeded")
+      assert.isAtLeast(elapsed, 295)
+      assert.strictEqual((yield* reason(kv.put("a", "1")))._tag, "Indeterminate")
+      assert.strictEqual((yield* reason(Effect.scoped(kv.subscribe("a"))))._tag, "DeadlineExceeded")
+    }))
+
+  it.effect("a call to a server that is away ends at its deadline too, after many attempts", () =>
+    Effect.gen(function*() {
+      const kv = yield* client({ endpoints: ["http://127.0.0.1:1"], deadline: "500 millis" })
+      assert.strictEqual((yield* reason(kv.get("a")))._tag, "Unavailable")
+    }))
+
+  it.effect("a lock is renewed, and lost when its time to live has passed without an answer", () =>
+    Effect.gen(function*() {
+      const { member } = yield* EtcdCluster.make()
+      const proxy = yield* TcpProxy.make({ target: member.endpoint })
+      const kv = yield* client({ endpoints: [proxy.endpoint] })
+      const lock = yield* Effect.provideService(DistLock.acquire("job", { ttl: "3 seconds" }), Kv.Kv, kv)
+      yield* realSleep("4 seconds")
+      assert.isTrue(yield* lock.isHeld)
+      assert.isAtLeast(Duration.toMillis(yield* lock.heldFor), 3900)
+      yield* proxy.blackhole()
+      yield* Effect.flip(lock.lost)
+      assert.isFalse(yield* lock.isHeld)
+      yield* proxy.heal
+    }))
+
+  it.effect("waiting for a lock, holding it and giving it back keep real time, through an outage", () =>
+    Effect.gen(function*() {
+      const { member } = yield* EtcdCluster.make()
+      const proxy = yield* TcpProxy.make({ target: member.endpoint })
+      const kv = yield* client({ endpoints: [member.endpoint] })
+      const other = yield* client({ endpoints: [proxy.endpoint], deadline: "500 millis" })
+      const withLock = <A, E, R>(effect: Effect.Effect<A, E, R>, options: DistLock.Options, on = kv) =>
+        Effect.provideService(DistLock.withDistLock(effect, "job", options), Kv.Kv, on)
+      const held = yield* withLock(Effect.never, { maxHold: "300 millis" }).pipe(Effect.flip)
+      assert.strictEqual(held._tag, "LockHoldExceeded")
+      yield* withLock(
+        Effect.gen(function*() {
+          const waited = yield* Effect.flip(withLock(Effect.void, { acquireTimeout: "300 millis" }, other))
+          assert.strictEqual(waited._tag, "LockTimeout")
+          const waiting = yield* Effect.forkScoped(withLock(Effect.succeed("in turn"), { ttl: "60 seconds" }, other))
+          yield* realSleep("300 millis")
+          yield* proxy.down
+          yield* realSleep("1 second")
+          yield* proxy.up
+          return waiting
+        }),
+        {}
+      ).pipe(Effect.flatMap(Fiber.join), Effect.map((text) => assert.strictEqual(text, "in turn")))
+    }))
+
+  it.effect("the body of a lock keeps the test's clock", () =>
+    Effect.gen(function*() {
+      const { member } = yield* EtcdCluster.make()
+      const kv = yield* client({ endpoints: [member.endpoint] })
+      const body = yield* Effect.forkChild(
+        Effect.provideService(DistLock.withDistLock(Effect.sleep("1 hour"), "job"), Kv.Kv, kv)
+      )
+      yield* Effect.repeat(Effect.provideService(DistLock.holder("job"), Kv.Kv, kv), { until: Option.isSome })
+      yield* realSleep("200 millis")
+      yield* TestClock.adjust("1 hour")
+      yield* Fiber.join(body)
+    }))
+
+  it.effect("a layer that was built on the real clock does the same", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make()
+      const build = Layer.build(EtcdLayer.layer({ endpoints: [fake.endpoint], deadline: "300 millis", folding: false }))
+      const kv = Context.get(yield* TestClock.withLive(build), Kv.Kv)
+      assert.strictEqual((yield* reason(kv.get("a")))._tag, "DeadlineExceeded")
+    }))
+})

@@ -8,6 +8,8 @@ import type * as Watch from "@effect-kv/core/Watch"
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Schema from "effect/Schema"
+import { StoreIdentity } from "../src/internal/storeIdentity.ts"
+import { Suspicions } from "../src/internal/storeProbe.ts"
 import { defaultLimits, type Limits } from "../src/internal/watchBuffer.ts"
 import { WatchPool } from "../src/internal/watchPool.ts"
 import type { WatchState } from "../src/internal/watchState.ts"
@@ -43,6 +45,8 @@ class World {
   readonly pool: WatchPool
   readonly links = new Map<WatchStream, FakeStream>()
   readonly watched: Array<Watched> = []
+  readonly identity = new StoreIdentity()
+  readonly suspicions = new Suspicions()
   /** What was seen on the way, so that a test can ask for it. */
   readonly seen = new Set<string>()
 
@@ -50,6 +54,7 @@ class World {
     this.server = new FakeWatchServer(choose)
     this.pool = new WatchPool({
       limits,
+      store: { identity: this.identity, suspicions: this.suspicions },
       cancelFailure: (reason) =>
         reason.includes("denied") ? permanent(reason) : transient(reason, reason.includes("token")),
       release: (stream) => {
@@ -60,6 +65,9 @@ class World {
       wake: () => {},
       startTicking: () => {}
     })
+    this.identity.onReplaced(({ message }) =>
+      this.pool.storeReplaced(KvError.make(new KvError.StoreReplaced({ message, outcome: "NotApplied" })))
+    )
   }
 
   open(request: Watch.WatchRequest): Watched {
@@ -258,6 +266,73 @@ const only = (world: World): FakeStream => {
 const put = (key: string): ReadonlyArray<Change> => [{ key, isDelete: false }]
 
 describe("watches on one stream", () => {
+  it("a member that is behind what was seen is not delivered from until the store is known to be the same", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.server.write(put("a"))
+    world.deliver(100)
+    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.cut()
+    world.connect()
+    world.server.write(put("b"))
+    world.deliver(100)
+    assert.strictEqual(watched.watch.status?._tag, "Interrupted")
+    world.pool.storeVerified(world.suspicions.next - 1)
+    for (let i = 0; i < 3; i++) {
+      only(world).sync()
+      world.deliver(100)
+    }
+    world.take(watched)
+    world.take(watched)
+    assert.strictEqual(watched.watch.status?._tag, "Live")
+    assert.deepStrictEqual(watched.taken.map(({ revision }) => revision), [2n, 3n])
+  })
+
+  it("a store that went back ends watches that depend on its revisions, and the others begin on a new stream", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.server.write(put("a"))
+    world.deliver(100)
+    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.cut()
+    world.connect()
+    world.deliver(100)
+    const fresh = world.open({ range: KeyRange.all })
+    const from = world.open({ range: KeyRange.all, startRevision: 3n })
+    world.identity.observe({ clusterId: 1n, revision: 2n }, world.identity.sent(), "endpoint", "Linearizable")
+    assert.strictEqual(world.links.size, 0)
+    for (const old of [watched, watched, from]) world.take(old)
+    assert.deepStrictEqual([watched, from].map(({ error }) => error?.reason._tag), ["StoreReplaced", "StoreReplaced"])
+    world.connect()
+    world.deliver(100)
+    assert.strictEqual(fresh.watch.status?._tag, "Live")
+  })
+
+  it("another cluster's events are never delivered, though they come on a stream that was live", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
+    stream.receive({ ...answer, header: { clusterId: 2n, revision: 1n }, watchId: 1 })
+    world.server.write(put("a"))
+    world.take(watched)
+    assert.deepStrictEqual([watched.error?.reason._tag, watched.taken], ["StoreReplaced", []])
+  })
+
+  it("a stream that stays behind, while no read tells why, is given up", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all, startRevision: 2n })
+    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.connect()
+    world.deliver(100)
+    for (let i = 0; i < 10; i++) world.pool.tick()
+    assert.strictEqual(world.links.size, 0)
+    assert.strictEqual(watched.watch.state._tag, "Waiting")
+  })
+
   it("a refused watch ends with its reason, and the others stay on the stream", () => {
     const world = plain()
     const watched = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
@@ -479,7 +554,7 @@ describe("watches on one stream", () => {
 })
 
 const answer = {
-  revision: 1,
+  header: { clusterId: 1n, revision: 1n },
   watchId: 0,
   created: false,
   canceled: false,

@@ -13,11 +13,14 @@ import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as call from "./call.ts"
+import type { Store } from "./decoded.ts"
 import * as endpoints from "./endpoints.ts"
 import * as errors from "./errors.ts"
 import * as requests from "./requests.ts"
 import type { KvService, LeaseService, Unary } from "./services.ts"
 import type { Settings } from "./settings.ts"
+import { StoreIdentity } from "./storeIdentity.ts"
+import { Suspicions } from "./storeProbe.ts"
 import * as tokens from "./tokens.ts"
 import * as watchWire from "./watchWire.ts"
 
@@ -63,6 +66,8 @@ export interface Connection {
   readonly run: <A>(call: requests.Call<A>) => Effect.Effect<A, KvError.KvError>
   /** The tokens to send, for the client beneath. */
   readonly tokens: tokens.Tokens
+  /** The store that the endpoints lead to. */
+  readonly store: Store
   /** Ends what is under way. To be the first thing that happens when the layer's scope closes. */
   readonly shutdown: Effect.Effect<void>
 }
@@ -121,6 +126,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     closed: carrier.closed.await,
     shutdown,
     tokens: source,
+    store: { identity: new StoreIdentity(), suspicions: new Suspicions() },
     run: (call) => requests.run(full, call),
     openWatchStream: (options) => openWatchStream(full, options),
     reportStreamFailure: (address, error) => {

@@ -27,6 +27,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import type { Connection, StreamFailure, WatchStream as RawStream } from "./connection.ts"
+import { type Store, storeReplaced } from "./decoded.ts"
 import { defaultLimits, type Limits } from "./watchBuffer.ts"
 import { WatchPool } from "./watchPool.ts"
 import type { Lane, WatchState } from "./watchState.ts"
@@ -60,6 +61,7 @@ export const make = Effect.fnUntraced(
 
     const pool = new WatchPool({
       limits: options?.limits ?? defaultLimits,
+      store: connection.store,
       cancelFailure: connection.cancelFailure,
       release: (stream) => {
         const scope = detach(carried, stream)
@@ -68,6 +70,13 @@ export const make = Effect.fnUntraced(
       wake: () => needed.openUnsafe(),
       startTicking: () => ticking.openUnsafe()
     })
+
+    const { identity, suspicions } = connection.store
+    const stopListening = [
+      identity.onReplaced((replaced) => pool.storeReplaced(KvError.make(storeReplaced(replaced, "read")))),
+      suspicions.onSettled((upTo) => pool.storeVerified(upTo))
+    ]
+    yield* Effect.addFinalizer(() => Effect.sync(() => stopListening.forEach((stop) => stop())))
 
     // The streams outlive this finalizer by nothing: whoever waits in `take` hears of it at once.
     yield* Effect.addFinalizer(() => {
@@ -79,7 +88,7 @@ export const make = Effect.fnUntraced(
     yield* Effect.forkScoped(openStreams(connection, pool, needed, carried))
     yield* Effect.forkScoped(keepTicking(pool, ticking))
 
-    return { open: (request) => open(pool, request, options?.deadline ?? Deadline.defaultDeadline) }
+    return { open: (request) => open(connection.store, pool, request, options?.deadline ?? Deadline.defaultDeadline) }
   }
 )
 
@@ -190,10 +199,14 @@ const keepTicking = Effect.fnUntraced(function*(pool: WatchPool, ticking: Latch.
 // -----------------------------------------------------------------------------
 
 const open = Effect.fnUntraced(
-  function*(pool: WatchPool, request: Watch.WatchRequest, defaultDeadline: Duration.Duration) {
+  function*(store: Store, pool: WatchPool, request: Watch.WatchRequest, defaultDeadline: Duration.Duration) {
     const problem = Watch.check(request)
     if (problem !== undefined) return yield* KvError.fail(new KvError.InvalidRequest({ message: problem }))
     const deadline = (yield* Deadline.Deadline) ?? defaultDeadline
+    yield* Effect.timeoutOrElse(mayStart(store, request), {
+      duration: deadline,
+      orElse: () => KvError.fail(new KvError.Unavailable({ message: "watch: the store did not tell its revision" }))
+    })
     const watch = yield* Effect.acquireRelease(
       Effect.sync(() => pool.open(request)),
       (watch) => Effect.sync(() => pool.close(watch, watchClosed))
@@ -207,6 +220,20 @@ const open = Effect.fnUntraced(
     )
     yield* traceReconnects(watch)
     return toWatcher(watch)
+  }
+)
+
+/**
+ * After a replacement, a start at a revision that the store has not reached is one of the old store's: the caller got it
+ * before the replacement. The watch would wait for it, and miss everything.
+ */
+const mayStart = Effect.fnUntraced(
+  function*({ identity, suspicions }: Store, { range, startRevision }: Watch.WatchRequest) {
+    const isAhead = (): boolean => startRevision !== undefined && startRevision > identity.sent().revision + 1n
+    if (identity.replaced === undefined || !isAhead()) return
+    suspicions.readable = range
+    yield* suspicions.checked
+    if (isAhead()) return yield* KvError.fail(storeReplaced(identity.replaced, "read"))
   }
 )
 

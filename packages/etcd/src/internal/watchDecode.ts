@@ -5,6 +5,7 @@
  * message until somebody takes the event, and the events of a watch that is gone are not looked at. Fields are numbered as
  * in etcd's `rpc.proto` and `kv.proto`; unknown ones are skipped.
  */
+import { noHeader, readHeader } from "./header.ts"
 import type { Response, WireEvent, WireKeyValue } from "./watchWire.ts"
 import { Reader } from "./wireReader.ts"
 
@@ -17,7 +18,7 @@ export const decodeResponse = (message: Buffer): Response => {
     const tag = reader.varint()
     switch (tag) {
       case 0x0a: // header
-        response.revision = headerRevision(reader, reader.end())
+        response.header = readHeader(reader, reader.end())
         break
       case 0x10:
         response.watchId = reader.int64()
@@ -58,7 +59,7 @@ class DecodedResponse implements Response {
   #events: ReadonlyArray<WireEvent> | undefined
   /** Where in the message the first event begins. */
   firstEvent: number | undefined
-  revision = 0
+  header = noHeader
   watchId = 0
   created = false
   canceled = false
@@ -89,16 +90,6 @@ const decodeEvents = (message: Buffer, from: number): ReadonlyArray<WireEvent> =
     else reader.skip(tag)
   }
   return events
-}
-
-const headerRevision = (reader: Reader, end: number): number => {
-  let revision = 0
-  while (reader.position < end) {
-    const tag = reader.varint()
-    if (tag === 0x18) revision = reader.int64()
-    else reader.skip(tag)
-  }
-  return revision
 }
 
 const event = (reader: Reader, end: number): WireEvent => {

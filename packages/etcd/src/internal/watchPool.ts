@@ -10,6 +10,7 @@
 import * as KvError from "@effect-kv/core/KvError"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import type { StreamFailure, StreamOptions } from "./connection.ts"
+import type { Store } from "./decoded.ts"
 import type { Limits } from "./watchBuffer.ts"
 import { type Known, type Lane, WatchState } from "./watchState.ts"
 import { type Owner, WatchStream } from "./watchStream.ts"
@@ -18,6 +19,7 @@ import type { Request } from "./watchWire.ts"
 /** What the pool needs from outside. */
 export interface Environment {
   readonly limits: Limits
+  readonly store: Store
   readonly cancelFailure: (reason: string) => StreamFailure
   /** Ends the stream, which the pool has given up. */
   readonly release: (stream: WatchStream) => void
@@ -32,6 +34,9 @@ const silentTicksAllowed = 2
 
 /** How many it may be silent for while watches are live on it: a large response may be on its way. Pings find dead links. */
 const silentTicksOfLive = 60
+
+/** How many ticks a stream may be behind the store without a linearizable read that tells whether its member lags. */
+const unverifiedTicksAllowed = 5
 
 /** How many ticks a stream must have lasted for its opening to count as a success. */
 const ticksOfSuccess = 2
@@ -118,6 +123,7 @@ export class WatchPool implements Owner {
   }
 
   #attach(stream: WatchStream, watch: WatchState): void {
+    this.#environment.store.suspicions.readable = watch.request.range
     watch.attach(stream)
     this.#environment.startTicking()
   }
@@ -150,7 +156,14 @@ export class WatchPool implements Owner {
   opened(lane: Lane, endpoint: string, options: StreamOptions, send: (request: Request) => void): WatchStream {
     const hasNewToken = options.refreshToken === true
     const stream = new WatchStream(
-      { lane, endpoint, hasNewToken, fragment: this.#fragment, known: this.#known },
+      {
+        lane,
+        endpoint,
+        hasNewToken,
+        fragment: this.#fragment,
+        known: this.#known,
+        store: this.#environment.store
+      },
       send,
       this
     )
@@ -204,6 +217,31 @@ export class WatchPool implements Owner {
     }
   }
 
+  /**
+   * The store was replaced: no stream is of the one that is there now, or none is known to be. Watches that depend on a
+   * revision of the old store end; others begin on a new stream.
+   */
+  storeReplaced(error: KvError.KvError): void {
+    const streams = [...this.#streams]
+    this.#streams.clear()
+    this.#current.clear()
+    this.#known.revision = 0n
+    for (const stream of streams) {
+      stream.end()
+      this.#environment.release(stream)
+    }
+    for (const watch of Array.from(this.#watches)) {
+      const isWaiting = this.#waiting.has(watch)
+      watch.storeReplaced(error)
+      if (watch.state._tag === "Waiting" && !isWaiting) this.#wantCarrier(watch)
+    }
+  }
+
+  /** The store was the same at all suspicions up to this one. */
+  storeVerified(upTo: number): void {
+    for (const stream of Array.from(this.#streams)) stream.verified(upTo)
+  }
+
   confirmed(stream: WatchStream): void {
     if (stream !== this.#current.get(stream.lane)) return
     this.#environment.startTicking()
@@ -251,7 +289,11 @@ export class WatchPool implements Owner {
   tick(): boolean {
     for (const stream of Array.from(this.#streams)) {
       if (stream.hasConfirmed && ++stream.ticks === ticksOfSuccess) this.#failures = 0
-      if (stream.awaitsAnswer && ++stream.silentTicks > silentTicksAllowed) {
+      if (stream.isUnverified) {
+        if (++stream.unverifiedTicks > unverifiedTicksAllowed) {
+          this.confused(stream, "is behind, and no member could tell why")
+        }
+      } else if (stream.awaitsAnswer && ++stream.silentTicks > silentTicksAllowed) {
         if (stream.isLive && stream.silentTicks <= silentTicksOfLive) this.#passBy(stream)
         else this.confused(stream, "did not answer")
       } else if (stream.isEmpty && !stream.awaitsAnswer && ++stream.idleTicks > idleTicksAllowed) {
@@ -259,7 +301,8 @@ export class WatchPool implements Owner {
       }
     }
     return Array.from(this.#streams).some((stream) =>
-      stream.isEmpty || stream.awaitsAnswer || stream.hasConfirmed && stream.ticks < ticksOfSuccess
+      stream.isEmpty || stream.awaitsAnswer || stream.isUnverified ||
+      stream.hasConfirmed && stream.ticks < ticksOfSuccess
     )
   }
 

@@ -146,7 +146,7 @@ export class WatchState {
     this.#confirmed(this.next - 1n)
   }
 
-  received({ events, fragment, revision }: Response): void {
+  received({ events, fragment, header }: Response): void {
     if (this.state._tag !== "Live" || this.next === undefined) return
     const start = watchEvents.indexOfRevision(events, this.next)
     const fresh = start === 0 ? events : events.slice(start)
@@ -156,7 +156,7 @@ export class WatchState {
     if (!this.#buffer.isEmpty) this.#wake()
     // Only now: who waits for events has taken them, and may have closed the watch.
     this.#parkIfFull(fragment)
-    if (!fragment) this.#goLive(BigInt(revision))
+    if (!fragment) this.#goLive(header.revision)
   }
 
   /** Everything up to the revision has been sent. */
@@ -178,6 +178,12 @@ export class WatchState {
   /** There was no stream to be had. */
   stillWaiting(message: string): void {
     if (this.state._tag === "Waiting" && this.revision !== undefined) this.#setInterrupted(message)
+  }
+
+  /** The store was replaced. A watch that goes on from a revision of the old one has nothing to go on from. */
+  storeReplaced(error: KvError.KvError): void {
+    if (this.next === undefined) this.lost(error.reason.message)
+    else this.end(error)
   }
 
   /** The server has dropped the watch: history before the revision is gone. */

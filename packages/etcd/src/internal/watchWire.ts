@@ -5,6 +5,7 @@ import type { WatchRequest } from "@effect-kv/core/Watch"
 import type * as grpc from "@grpc/grpc-js"
 import type * as etcd3 from "etcd3"
 import { bounds } from "./codec.ts"
+import type { Header } from "./header.ts"
 import type { Duplex, WatchService } from "./services.ts"
 import { decodeResponse } from "./watchDecode.ts"
 
@@ -12,8 +13,8 @@ export type Request = etcd3.IWatchRequest
 
 /** `etcdserverpb.WatchResponse` */
 export interface Response {
-  /** The store's revision when the response was made. */
-  readonly revision: number
+  /** The store's revision in it is the one when the response was made. */
+  readonly header: Header
   /** -1 for none. */
   readonly watchId: number
   readonly created: boolean

@@ -87,7 +87,7 @@ class World {
     this.seen.add(lane)
     const link = this.server.open()
     // The pool sends creates as soon as it has the stream, so that the answers wait in the link.
-    const stream = this.pool.opened(lane, "endpoint", this.pool.streamOptions, link.receive)
+    const stream = this.pool.opened(lane, "endpoint", this.pool.streamOptions(lane), link.receive)
     this.links.set(stream, link)
   }
 
@@ -200,7 +200,13 @@ const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose
   [1, (world) => world.links.forEach((link) => link.lie())],
   [1, (world) => world.links.forEach((link) => link.repeat())],
   [1, (world, choose) => world.server.compact(world.server.revision - choose(3))],
-  [1, (world) => world.pool.overflowed()],
+  [1, (world, choose) => {
+    for (const [stream] of Array.from(world.links)) {
+      if (choose(2) === 0) continue
+      world.pool.overflowed(stream, choose(2) * 2 ** 40)
+      world.pool.failed(stream, transient("too large"))
+    }
+  }],
   [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: invalid auth token"))],
   [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: no leader"))],
   [1, (world) => world.pool.tick()],
@@ -251,7 +257,7 @@ describe("the state machine of watches", () => {
   it("was seen in every state and in every trouble by that", () => {
     const states = ["Waiting", "Creating", "Live", "Parked", "Ended"]
     const troubles = ["fragment", "cut between fragments", "cut before created", "Compacted"]
-    for (const what of states.concat(troubles, "live", "catchUp")) assert.isTrue(seen.has(what), what)
+    for (const what of states.concat(troubles, "key", "range", "catchUp", "large")) assert.isTrue(seen.has(what), what)
   })
 })
 
@@ -405,14 +411,14 @@ describe("watches on one stream", () => {
     world.deliver(100)
     world.connect()
     world.deliver(100)
-    assert.deepStrictEqual(lanes(), ["live", "catchUp"])
+    assert.deepStrictEqual(lanes(), ["range", "catchUp"])
     world.settle()
     world.check(behind)
     world.server.write(put("a"))
     world.settle()
     world.check(live)
     world.check(behind)
-    assert.deepStrictEqual(lanes(), ["live"])
+    assert.deepStrictEqual(lanes(), ["range"])
   })
 
   it("a watch whose token is refused goes to a new stream with a new token, and the others stay on the old one", () => {
@@ -423,7 +429,7 @@ describe("watches on one stream", () => {
     only(world).refusals.push("etcdserver: invalid auth token")
     const late = world.open({ range: KeyRange.key("a") })
     world.deliver(100)
-    assert.isTrue(world.pool.streamOptions.refreshToken)
+    assert.isTrue(world.pool.streamOptions("key").refreshToken)
     world.connect()
     world.deliver(100)
     assert.strictEqual(world.links.size, 2)
@@ -456,24 +462,88 @@ describe("watches on one stream", () => {
     assert.isUndefined(world.pool.neededLane())
   })
 
-  it("asks for fragments after a message was too large, and not before", () => {
+  /** A watch of everything that gets a response of so many bytes, which its stream does not take. */
+  const overflowing = (world: World, bytes: number, changes = ["a", "b", "c"].flatMap(put)): Watched => {
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(1)
+    const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
+    world.pool.overflowed(stream, bytes)
+    world.cut()
+    world.server.write(changes)
+    return watched
+  }
+  const mebibyte = 1024 * 1024
+
+  it("asks for fragments after a message was much too large, on a stream for that watch alone", () => {
+    for (const [bytes, isSplit] of [[30 * mebibyte, false], [100 * mebibyte, true]] as const) {
+      const world = plain()
+      const watched = overflowing(world, bytes)
+      assert.strictEqual(world.pool.neededLane(), "large")
+      assert.isTrue(world.pool.streamOptions("large").whole)
+      world.connect()
+      assert.deepStrictEqual(only(world).fragments, [isSplit])
+      world.settle()
+      world.check(watched)
+      assert.deepStrictEqual([...world.links].filter(([, link]) => link.watcherCount > 0).map(([{ lane }]) => lane), [
+        "range"
+      ])
+    }
+  })
+
+  it("takes a response as a whole after all if its fragments are of many small events", () => {
     const world = plain()
-    world.open({ range: KeyRange.all })
+    const deletes = Array.from({ length: 10_000 }, (_, i) => ({ key: `${i}`, isDelete: true }))
+    const watched = overflowing(world, 100 * mebibyte, deletes)
+    world.connect()
+    world.deliver(100)
+    const [[stream, link]] = [...world.links] as [[WatchStream, FakeStream]]
+    link.sync()
+    const whole = link.sent.shift()!
+    stream.receive({ ...whole, events: whole.events.slice(0, 9000), fragment: true })
+    assert.strictEqual(world.pool.neededLane(), "large")
     world.connect()
     assert.deepStrictEqual(only(world).fragments, [false])
-    world.pool.overflowed()
+    world.settle()
+    world.check(watched)
+  })
+
+  it("takes fragments of many small events if the server cannot send the response as a whole", () => {
+    const world = plain()
+    const deletes = Array.from({ length: 10_000 }, (_, i) => ({ key: `${i}`, isDelete: true }))
+    const watched = overflowing(world, 100 * mebibyte, deletes)
+    world.connect()
+    world.deliver(100)
+    const [[large]] = [...world.links] as [[WatchStream, FakeStream]]
+    world.pool.overflowed(large, 3000 * mebibyte)
     world.cut()
     world.connect()
-    assert.deepStrictEqual(only(world).fragments, [true])
+    world.deliver(100)
+    const [[stream, link]] = [...world.links] as [[WatchStream, FakeStream]]
+    link.sync()
+    const whole = link.sent.shift()!
+    stream.receive({ ...whole, events: whole.events.slice(0, 9000), fragment: true })
+    stream.receive({ ...whole, events: whole.events.slice(9000) })
+    world.settle()
+    world.check(watched)
+    assert.deepStrictEqual(link.fragments, [true])
+  })
+
+  it("a watch of a single key shares no stream with watches of ranges", () => {
+    const world = plain()
+    world.open({ range: KeyRange.all })
+    world.open({ range: KeyRange.key("lock") })
+    world.connect()
+    world.connect()
+    assert.deepStrictEqual([...world.links.keys()].map(({ lane }) => lane), ["range", "key"])
   })
 
   it("a notification between the fragments of a response costs nothing of it", () => {
     const world = new World(() => 1, defaultLimits)
-    world.pool.overflowed()
-    const watched = world.open({ range: KeyRange.all })
+    const watched = overflowing(world, 100 * mebibyte)
     world.connect()
-    world.deliver(1)
-    world.server.write(["a", "b", "c"].flatMap(put))
+    world.deliver(100)
+    only(world).sync()
     const { sent } = only(world)
     assert.deepStrictEqual(sent.map(({ events, fragment }) => [events.length, fragment]), [[2, true], [1, false]])
     world.deliver(1)
@@ -562,5 +632,6 @@ const answer = {
   cancelReason: "",
   fragment: false,
   hasEvents: false,
+  decodeEvents: () => true,
   events: []
 }

@@ -30,6 +30,8 @@ export interface StreamOptions {
   readonly avoid?: ReadonlySet<string> | undefined
   /** Get a new token first: the server refused the one the last stream had (see {@link StreamFailure}). */
   readonly refreshToken?: boolean | undefined
+  /** Take responses of any size. Others fail the stream above 24 MiB. */
+  readonly whole?: boolean | undefined
 }
 
 /** A raw watch stream, in object mode. Nothing has been sent on it yet. It has an `error` listener already. */
@@ -183,13 +185,18 @@ const openWatchStream = Effect.fnUntraced(
       kind: "read",
       hasLeader: true,
       avoid: options?.avoid,
-      send: ({ address, settleWatch, watch }, options) =>
-        settleWatch.pipe(
-          Effect.andThen(
-            call.open(watch, watchWire.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream)))
-          ),
-          Effect.map((stream) => ({ stream, endpoint: address }))
+      send: (endpoint, callOptions) => {
+        const [watch, settle] = options?.whole === true
+          ? [endpoint.watchWhole, endpoint.settleWatchWhole]
+          : [endpoint.watch, endpoint.settleWatch]
+        const opened = call.open(
+          watch,
+          watchWire.opener(watch),
+          callOptions,
+          (stream) => Scope.addFinalizer(scope, end(stream))
         )
+        return Effect.map(Effect.andThen(settle, opened), (stream) => ({ stream, endpoint: endpoint.address }))
+      }
     })
     return yield* Effect.provideService(opening, Deadline.Deadline, deadline)
   }

@@ -20,6 +20,8 @@ export interface Endpoint {
   readonly lease: LeaseService
   /** On a connection of its own, so that a long catch-up holds up neither answers to calls nor the renewal of leases. */
   readonly watch: WatchService
+  /** As `watch`, for responses of any size. Connected only if it is used. */
+  readonly watchWhole: WatchService
   readonly auth: AuthService
   /** Waits until it is known whether the endpoint can be connected to. At once if it is connected. */
   readonly settle: Effect.Effect<void>
@@ -27,6 +29,7 @@ export interface Endpoint {
   readonly isSettled: () => boolean
   /** As `settle`, for the connection of `watch`. */
   readonly settleWatch: Effect.Effect<void>
+  readonly settleWatchWhole: Effect.Effect<void>
   readonly close: () => void
   /** Until when it is left alone while there are others, in milliseconds of the monotonic clock. */
   suspendedUntil: number
@@ -96,17 +99,21 @@ const openOne = (address: string, credentials: grpc.ChannelCredentials, options:
   const channel = new grpc.Channel(target, credentials, options)
   const host = servicesOn(channel)
   const watchChannel = new grpc.Channel(target, credentials, { ...options, ...watchOptions })
+  const watchWholeChannel = new grpc.Channel(target, credentials, options)
   return {
     address,
     kv: host.getServiceClient("KV") as KvService,
     lease: host.getServiceClient("Lease") as LeaseService,
     watch: servicesOn(watchChannel).getServiceClient("Watch") as WatchService,
     settleWatch: watchReadiness(watchChannel).settle,
+    watchWhole: servicesOn(watchWholeChannel).getServiceClient("Watch") as WatchService,
+    settleWatchWhole: watchReadiness(watchWholeChannel).settle,
     auth: host.getServiceClient("Auth") as AuthService,
     ...watchReadiness(channel),
     close: () => {
       closeChannel(channel)
       closeChannel(watchChannel)
+      closeChannel(watchWholeChannel)
     },
     suspendedUntil: 0,
     failures: 0,
@@ -115,9 +122,8 @@ const openOne = (address: string, credentials: grpc.ChannelCredentials, options:
 }
 
 /**
- * A watch that catches up is sent up to 1000 revisions in one message, however large they are. Above this limit
- * it asks for fragments (see `watchPool.ts`), which is slow where events are small: with 128 events of 150 bytes a revision
- * such a message is 19 MiB.
+ * A watch that catches up is sent up to 1000 revisions in one message, however large they are. Above this limit it goes to
+ * a stream of its own (see `watchPool.ts`). With 128 events of 150 bytes a revision such a message is 19 MiB.
  */
 const watchOptions: grpc.ChannelOptions = { "grpc.max_receive_message_length": 24 * 1024 * 1024 }
 

@@ -133,7 +133,7 @@ const openStream = (
 ): Effect.Effect<void> =>
   Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
     const scope = yield* Scope.make()
-    const options = pool.streamOptions
+    const options = pool.streamOptions(lane)
     const afterFailure = pool.lastFailure
     const result = yield* Effect.result(restore(Scope.provide(connection.openWatchStream(options), scope))).pipe(
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
@@ -157,16 +157,30 @@ const openStream = (
 const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, raw: RawStream): () => void => {
   const fail = (error: unknown): void => {
     connection.reportStreamFailure(raw.endpoint, error)
-    if (isOverflow(error)) pool.overflowed()
+    const overflow = overflowOf(error)
+    if (overflow !== undefined) pool.overflowed(stream, overflow)
     pool.failed(stream, connection.streamFailure(error))
   }
-  const onData = (response: Response): void => stream.receive(response)
+  let isListening = true
+  const onData = (response: Response): void => {
+    if (response.decodeEvents()) return stream.receive(response)
+    // A large one. While its events are decoded turn by turn, what comes after it on this stream waits.
+    raw.stream.pause()
+    const goOn = (): void => {
+      if (!isListening) return
+      if (!response.decodeEvents()) return void setImmediate(goOn)
+      stream.receive(response)
+      if (isListening) raw.stream.resume()
+    }
+    setImmediate(goOn)
+  }
   const onEnd = (): void => pool.failed(stream, ended(raw.endpoint))
   raw.stream.on("data", onData)
   raw.stream.on("error", fail)
   raw.stream.on("end", onEnd)
   raw.stream.on("close", onEnd)
   return () => {
+    isListening = false
     raw.stream.off("data", onData)
     raw.stream.off("error", fail)
     raw.stream.off("end", onEnd)
@@ -176,9 +190,16 @@ const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, ra
   }
 }
 
-/** grpc-js, of a message above `grpc.max_receive_message_length`. The server is not to blame, and the next is to split it. */
-const isOverflow = (error: unknown): boolean =>
-  error instanceof Error && error.message.includes("Received message larger than max")
+/**
+ * How many bytes a message had, if it was above `grpc.max_receive_message_length` of grpc-js, or above the 2 GiB that the
+ * server's gRPC library can send. The server is not to blame.
+ */
+const overflowOf = (error: unknown): number | undefined => {
+  const match = error instanceof Error
+    ? /(?:Received|trying to send) message larger than max \((\d+) vs/.exec(error.message)
+    : null
+  return match === null ? undefined : Number(match[1])
+}
 
 const ended = (endpoint: string): StreamFailure => ({
   error: KvError.make(new KvError.Unavailable({ message: `${endpoint} ended the watch stream` })),
@@ -274,8 +295,9 @@ const toWatcher = (watch: WatchState): Watch.Watcher => {
   const take: Watch.Watcher["take"] = Effect.suspend(() =>
     held === undefined && !watch.canPoll ? Effect.andThen(ready, take) : Effect.andThen(hold, given)
   )
+  const takeLater: Watch.Watcher["take"] = Effect.andThen(Effect.yieldNow, take)
   const given: Watch.Watcher["take"] = Effect.suspend(() => {
-    if (held === undefined) return take
+    if (held === undefined) return watch.canPoll ? takeLater : take
     return KvError.isKvError(held) ? Effect.fail(held) : hand
   })
   const ready: Effect.Effect<void> = Effect.callback((resume) => {

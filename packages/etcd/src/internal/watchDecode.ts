@@ -54,9 +54,15 @@ export const decodeResponse = (message: Buffer): Response => {
 
 const eventTag = 0x5a
 
+/** At most so many events are decoded without giving other work a turn. */
+const eventsPerTurn = 8192
+
+/** What is smaller is decoded as one, and only if somebody asks for it. */
+const bytesPerTurn = 512 * 1024
+
 class DecodedResponse implements Response {
-  readonly #message: Buffer
-  #events: ReadonlyArray<WireEvent> | undefined
+  readonly #reader: Reader
+  readonly #events: Array<WireEvent> = []
   /** Where in the message the first event begins. */
   firstEvent: number | undefined
   header = noHeader
@@ -68,7 +74,7 @@ class DecodedResponse implements Response {
   fragment = false
 
   constructor(message: Buffer) {
-    this.#message = message
+    this.#reader = new Reader(message)
   }
 
   get hasEvents(): boolean {
@@ -76,20 +82,28 @@ class DecodedResponse implements Response {
   }
 
   get events(): ReadonlyArray<WireEvent> {
-    return this.#events ??= this.firstEvent === undefined ? [] : decodeEvents(this.#message, this.firstEvent)
+    this.#decode(Number.POSITIVE_INFINITY)
+    return this.#events
   }
-}
 
-const decodeEvents = (message: Buffer, from: number): ReadonlyArray<WireEvent> => {
-  const reader = new Reader(message)
-  reader.position = from
-  const events: Array<WireEvent> = []
-  while (reader.position < message.length) {
-    const tag = reader.varint()
-    if (tag === eventTag) events.push(event(reader, reader.end()))
-    else reader.skip(tag)
+  decodeEvents(): boolean {
+    return this.#reader.bytes.length < bytesPerTurn || this.#decode(eventsPerTurn)
   }
-  return events
+
+  #decode(most: number): boolean {
+    if (this.firstEvent === undefined) return true
+    const reader = this.#reader
+    const events = this.#events
+    if (reader.position === 0) reader.position = this.firstEvent
+    const until = events.length + most
+    while (reader.position < reader.bytes.length) {
+      if (events.length >= until) return false
+      const tag = reader.varint()
+      if (tag === eventTag) events.push(event(reader, reader.end()))
+      else reader.skip(tag)
+    }
+    return true
+  }
 }
 
 const event = (reader: Reader, end: number): WireEvent => {

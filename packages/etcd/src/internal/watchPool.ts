@@ -2,8 +2,7 @@
  * The watches of one client and the streams that they are on: which watch goes on which stream, and what becomes of it when
  * a stream breaks.
  *
- * All watches share one stream, but for those that are far behind, which share another until they have caught up: see
- * `Lane`. New ones go to the current stream of their lane; another is opened when that breaks, and also when the server no
+ * The watches of a `Lane` share one stream. New ones go to the current stream of their lane; another is opened when that breaks, and also when the server no
  * longer accepts its token: etcd looks at a stream's token only when a watch is created, so the watches that are on the old
  * stream stay there. Synchronous, like the states of the watches; opening streams and waiting is done outside.
  */
@@ -41,6 +40,9 @@ const unverifiedTicksAllowed = 5
 /** How many ticks a stream must have lasted for its opening to count as a success. */
 const ticksOfSuccess = 2
 
+/** Up to this size a response is taken as a whole, whatever is in it. */
+const wholeBytes = 64 * 1024 * 1024
+
 /** How many ticks a stream is kept for the next watch after the last one has gone. */
 const idleTicksAllowed = 1
 
@@ -59,11 +61,12 @@ export class WatchPool implements Owner {
   #refreshToken = false
   #failures = 0
   /**
-   * Whether the server is to split large responses. Not before one was too large: etcd's way to split them takes time
-   * quadratic in the number of events (16,000 small ones, which fill a message: 1.7 seconds), and meanwhile sends
-   * nothing else on the stream.
+   * Whether the server is to split the responses of the `large` lane, so that of many large events few are in memory at a
+   * time. Not if they are small: etcd's way to split them takes time quadratic in the number of events (16,000 small ones,
+   * which fill a fragment: 1.7 seconds).
    */
   #fragment = false
+  #mustFragment = false
   #closed: KvError.KvError | undefined
   /** Why there is no stream, or was none before the one that nobody has been confirmed on yet. */
   lastFailure: string | undefined
@@ -148,8 +151,8 @@ export class WatchPool implements Owner {
     return Math.min(backoff.first * 2 ** (this.#failures - 1), backoff.longest) * (0.5 + random / 2)
   }
 
-  get streamOptions(): StreamOptions {
-    return { avoid: new Set(this.#avoid), refreshToken: this.#refreshToken }
+  streamOptions(lane: Lane): StreamOptions {
+    return { avoid: new Set(this.#avoid), refreshToken: this.#refreshToken, whole: lane === "large" }
   }
 
   /** A stream was opened for the lane with the options. */
@@ -160,7 +163,7 @@ export class WatchPool implements Owner {
         lane,
         endpoint,
         hasNewToken,
-        fragment: this.#fragment,
+        fragment: lane === "large" && this.#fragment,
         known: this.#known,
         store: this.#environment.store
       },
@@ -195,9 +198,23 @@ export class WatchPool implements Owner {
   // what happens to streams
   // ---------------------------------------------------------------------------
 
-  /** A response was larger than the connection takes. From now on they are split. */
-  overflowed(): void {
-    this.#fragment = true
+  /** A response of so many bytes was more than the stream takes. Its watches go to one that takes all. */
+  overflowed(stream: WatchStream, bytes: number): void {
+    this.#fragment = bytes > wholeBytes
+    // The server cannot send it as a whole.
+    this.#mustFragment = stream.lane === "large"
+    for (const watch of stream.watches) watch.isLarge = true
+  }
+
+  splitsSlowly(stream: WatchStream): boolean {
+    if (this.#mustFragment) return false
+    this.#fragment = false
+    this.failed(stream, {
+      error: KvError.make(new KvError.Unavailable({ message: "a large response is received again as a whole" })),
+      isTransient: true,
+      refreshToken: false
+    })
+    return true
   }
 
   /** The stream broke, or is given up. Its watches wait for another one. */

@@ -16,6 +16,11 @@ export interface Owner {
   readonly refused: (stream: WatchStream, watch: WatchState, reason: string) => void
   /** The server has confirmed a watch. */
   readonly confirmed: (stream: WatchStream) => void
+  /**
+   * The server splits a response of many small events, in a time quadratic in their number. Returns whether the stream is
+   * given up for one where it does not.
+   */
+  readonly splitsSlowly: (stream: WatchStream) => boolean
   /** What came makes no sense. */
   readonly confused: (stream: WatchStream, message: string) => void
 }
@@ -38,6 +43,9 @@ interface PendingCreate {
   /** `undefined` once it was cancelled: the answer comes nevertheless. */
   watch: WatchState | undefined
 }
+
+/** A fragment is of 2 MiB, and takes etcd milliseconds with a thousand events, seconds with twenty thousand. */
+const eventsPerFragment = 4096
 
 export class WatchStream implements Carrier {
   readonly lane: Lane
@@ -114,6 +122,10 @@ export class WatchStream implements Carrier {
     this.#send(watchWire.cancel(id))
   }
 
+  get watches(): ReadonlyArray<WatchState> {
+    return [...this.#watches.values()]
+  }
+
   /** Takes the watches off that the server owes an answer for. */
   takeUnanswered(): ReadonlyArray<WatchState> {
     const unanswered = this.#creating.flatMap(({ id, watch }) => watch === undefined ? [] : [{ id, watch }])
@@ -174,6 +186,7 @@ export class WatchStream implements Carrier {
 
   #deliver(response: watchWire.Response): void {
     if (this.#ended) return
+    if (response.fragment && response.events.length > eventsPerFragment && this.#owner.splitsSlowly(this)) return
     if (response.hasEvents) {
       this.#watches.get(response.watchId)?.received(response)
     } else if (response.created) {

@@ -25,7 +25,9 @@ export interface Response {
   /** Whether the response goes on in the next message. */
   readonly fragment: boolean
   readonly hasEvents: boolean
-  /** Decoded when it is first asked for: what comes for a watch that is gone is not. */
+  /** Decodes a part of the events. Returns whether all are decoded. */
+  readonly decodeEvents: () => boolean
+  /** Decoded, or the rest of it, when it is first asked for. */
   readonly events: ReadonlyArray<WireEvent>
 }
 

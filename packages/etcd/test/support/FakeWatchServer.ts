@@ -216,6 +216,7 @@ const empty: watchWire.Response = {
   cancelReason: "",
   fragment: false,
   hasEvents: false,
+  decodeEvents: () => true,
   events: []
 }
 

@@ -227,6 +227,7 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
   QuotaExceeded: new KvError.QuotaExceeded({ message }),
   Closed: new KvError.Closed({ message }),
   Indeterminate: new KvError.Indeterminate({ message }),
+  StoreReplaced: new KvError.StoreReplaced({ message, outcome: "Unknown" }),
   LockLost: new LockError.LockLost({ lock: "a", token: 1n, how: "why" })
 }
 

@@ -154,6 +154,23 @@ export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/
   readonly outcome: Outcome = "Unknown"
 }
 
+/**
+ * The store was replaced: the same endpoints lead to another cluster now, or to one that was restored from an older state.
+ *
+ * **Details**
+ *
+ * Revisions, leases and fencing tokens of before mean nothing in it, so nothing is continued across the change. Calls that
+ * were in flight fail with this, and so does every watch. A write that fails so may be in the store that is there now.
+ */
+export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/KvError/StoreReplaced")({
+  _tag: Schema.tag("StoreReplaced"),
+  /** Names the endpoint, and both clusters or both revisions. */
+  message: Schema.String,
+  outcome: Schema.Literals(["NotApplied", "Unknown"])
+}) {
+  readonly isRetryable: boolean = false
+}
+
 /** All the reasons a call can fail for. */
 export type Reason =
   | Unavailable
@@ -169,6 +186,7 @@ export type Reason =
   | QuotaExceeded
   | Closed
   | Indeterminate
+  | StoreReplaced
   | LockLost
 
 /** Schema of {@link Reason}. */
@@ -186,6 +204,7 @@ export const Reason: Schema.Union<[
   typeof QuotaExceeded,
   typeof Closed,
   typeof Indeterminate,
+  typeof StoreReplaced,
   typeof LockLost
 ]> = Schema.Union([
   Unavailable,
@@ -201,6 +220,7 @@ export const Reason: Schema.Union<[
   QuotaExceeded,
   Closed,
   Indeterminate,
+  StoreReplaced,
   LockLost
 ])
 

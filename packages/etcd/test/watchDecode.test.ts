@@ -104,7 +104,8 @@ describe("decoding watch responses", () => {
     const theirs = definition.responseDeserialize(message)
     assert.deepStrictEqual(
       {
-        revision: `${ours.revision}`,
+        clusterId: `${ours.header.clusterId}`,
+        revision: `${ours.header.revision}`,
         watchId: `${ours.watchId}`,
         created: ours.created,
         canceled: ours.canceled,
@@ -119,6 +120,7 @@ describe("decoding watch responses", () => {
         ])
       },
       {
+        clusterId: theirs.header.cluster_id,
         revision: theirs.header.revision,
         watchId: theirs.watch_id,
         created: theirs.created,
@@ -158,6 +160,6 @@ describe("decoding watch responses", () => {
     // One of each wire type.
     const unknown = Buffer.from("609601690102030405060708720261627d01020304", "hex")
     const decoded = decodeResponse(Buffer.concat([unknown, known, unknown]))
-    assert.deepStrictEqual([decoded.watchId, decoded.created, decoded.revision], [5, true, 9])
+    assert.deepStrictEqual([decoded.watchId, decoded.created, decoded.header.revision], [5, true, 9n])
   })
 })

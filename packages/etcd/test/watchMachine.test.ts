@@ -8,6 +8,8 @@ import type * as Watch from "@effect-kv/core/Watch"
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Schema from "effect/Schema"
+import { StoreIdentity } from "../src/internal/storeIdentity.ts"
+import { Suspicions } from "../src/internal/storeProbe.ts"
 import { defaultLimits, type Limits } from "../src/internal/watchBuffer.ts"
 import { WatchPool } from "../src/internal/watchPool.ts"
 import type { WatchState } from "../src/internal/watchState.ts"
@@ -43,6 +45,8 @@ class World {
   readonly pool: WatchPool
   readonly links = new Map<WatchStream, FakeStream>()
   readonly watched: Array<Watched> = []
+  readonly identity = new StoreIdentity()
+  readonly suspicions = new Suspicions()
   /** What was seen on the way, so that a test can ask for it. */
   readonly seen = new Set<string>()
 
@@ -50,6 +54,7 @@ class World {
     this.server = new FakeWatchServer(choose)
     this.pool = new WatchPool({
       limits,
+      store: { identity: this.identity, suspicions: this.suspicions },
       cancelFailure: (reason) =>
         reason.includes("denied") ? permanent(reason) : transient(reason, reason.includes("token")),
       release: (stream) => {
@@ -60,6 +65,9 @@ class World {
       wake: () => {},
       startTicking: () => {}
     })
+    this.identity.onReplaced(({ message }) =>
+      this.pool.storeReplaced(KvError.make(new KvError.StoreReplaced({ message, outcome: "NotApplied" })))
+    )
   }
 
   open(request: Watch.WatchRequest): Watched {
@@ -79,7 +87,7 @@ class World {
     this.seen.add(lane)
     const link = this.server.open()
     // The pool sends creates as soon as it has the stream, so that the answers wait in the link.
-    const stream = this.pool.opened(lane, "endpoint", this.pool.streamOptions, link.receive)
+    const stream = this.pool.opened(lane, "endpoint", this.pool.streamOptions(lane), link.receive)
     this.links.set(stream, link)
   }
 
@@ -192,7 +200,13 @@ const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose
   [1, (world) => world.links.forEach((link) => link.lie())],
   [1, (world) => world.links.forEach((link) => link.repeat())],
   [1, (world, choose) => world.server.compact(world.server.revision - choose(3))],
-  [1, (world) => world.pool.overflowed()],
+  [1, (world, choose) => {
+    for (const [stream] of Array.from(world.links)) {
+      if (choose(2) === 0) continue
+      world.pool.overflowed(stream, choose(2) * 2 ** 40)
+      world.pool.failed(stream, transient("too large"))
+    }
+  }],
   [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: invalid auth token"))],
   [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: no leader"))],
   [1, (world) => world.pool.tick()],
@@ -243,7 +257,7 @@ describe("the state machine of watches", () => {
   it("was seen in every state and in every trouble by that", () => {
     const states = ["Waiting", "Creating", "Live", "Parked", "Ended"]
     const troubles = ["fragment", "cut between fragments", "cut before created", "Compacted"]
-    for (const what of states.concat(troubles, "live", "catchUp")) assert.isTrue(seen.has(what), what)
+    for (const what of states.concat(troubles, "key", "range", "catchUp", "large")) assert.isTrue(seen.has(what), what)
   })
 })
 
@@ -258,6 +272,73 @@ const only = (world: World): FakeStream => {
 const put = (key: string): ReadonlyArray<Change> => [{ key, isDelete: false }]
 
 describe("watches on one stream", () => {
+  it("a member that is behind what was seen is not delivered from until the store is known to be the same", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.server.write(put("a"))
+    world.deliver(100)
+    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.cut()
+    world.connect()
+    world.server.write(put("b"))
+    world.deliver(100)
+    assert.strictEqual(watched.watch.status?._tag, "Interrupted")
+    world.pool.storeVerified(world.suspicions.next - 1)
+    for (let i = 0; i < 3; i++) {
+      only(world).sync()
+      world.deliver(100)
+    }
+    world.take(watched)
+    world.take(watched)
+    assert.strictEqual(watched.watch.status?._tag, "Live")
+    assert.deepStrictEqual(watched.taken.map(({ revision }) => revision), [2n, 3n])
+  })
+
+  it("a store that went back ends watches that depend on its revisions, and the others begin on a new stream", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.server.write(put("a"))
+    world.deliver(100)
+    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.cut()
+    world.connect()
+    world.deliver(100)
+    const fresh = world.open({ range: KeyRange.all })
+    const from = world.open({ range: KeyRange.all, startRevision: 3n })
+    world.identity.observe({ clusterId: 1n, revision: 2n }, world.identity.sent(), "endpoint", "Linearizable")
+    assert.strictEqual(world.links.size, 0)
+    for (const old of [watched, watched, from]) world.take(old)
+    assert.deepStrictEqual([watched, from].map(({ error }) => error?.reason._tag), ["StoreReplaced", "StoreReplaced"])
+    world.connect()
+    world.deliver(100)
+    assert.strictEqual(fresh.watch.status?._tag, "Live")
+  })
+
+  it("another cluster's events are never delivered, though they come on a stream that was live", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
+    stream.receive({ ...answer, header: { clusterId: 2n, revision: 1n }, watchId: 1 })
+    world.server.write(put("a"))
+    world.take(watched)
+    assert.deepStrictEqual([watched.error?.reason._tag, watched.taken], ["StoreReplaced", []])
+  })
+
+  it("a stream that stays behind, while no read tells why, is given up", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all, startRevision: 2n })
+    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.connect()
+    world.deliver(100)
+    for (let i = 0; i < 10; i++) world.pool.tick()
+    assert.strictEqual(world.links.size, 0)
+    assert.strictEqual(watched.watch.state._tag, "Waiting")
+  })
+
   it("a refused watch ends with its reason, and the others stay on the stream", () => {
     const world = plain()
     const watched = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
@@ -330,14 +411,14 @@ describe("watches on one stream", () => {
     world.deliver(100)
     world.connect()
     world.deliver(100)
-    assert.deepStrictEqual(lanes(), ["live", "catchUp"])
+    assert.deepStrictEqual(lanes(), ["range", "catchUp"])
     world.settle()
     world.check(behind)
     world.server.write(put("a"))
     world.settle()
     world.check(live)
     world.check(behind)
-    assert.deepStrictEqual(lanes(), ["live"])
+    assert.deepStrictEqual(lanes(), ["range"])
   })
 
   it("a watch whose token is refused goes to a new stream with a new token, and the others stay on the old one", () => {
@@ -348,7 +429,7 @@ describe("watches on one stream", () => {
     only(world).refusals.push("etcdserver: invalid auth token")
     const late = world.open({ range: KeyRange.key("a") })
     world.deliver(100)
-    assert.isTrue(world.pool.streamOptions.refreshToken)
+    assert.isTrue(world.pool.streamOptions("key").refreshToken)
     world.connect()
     world.deliver(100)
     assert.strictEqual(world.links.size, 2)
@@ -381,24 +462,88 @@ describe("watches on one stream", () => {
     assert.isUndefined(world.pool.neededLane())
   })
 
-  it("asks for fragments after a message was too large, and not before", () => {
+  /** A watch of everything that gets a response of so many bytes, which its stream does not take. */
+  const overflowing = (world: World, bytes: number, changes = ["a", "b", "c"].flatMap(put)): Watched => {
+    const watched = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(1)
+    const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
+    world.pool.overflowed(stream, bytes)
+    world.cut()
+    world.server.write(changes)
+    return watched
+  }
+  const mebibyte = 1024 * 1024
+
+  it("asks for fragments after a message was much too large, on a stream for that watch alone", () => {
+    for (const [bytes, isSplit] of [[30 * mebibyte, false], [100 * mebibyte, true]] as const) {
+      const world = plain()
+      const watched = overflowing(world, bytes)
+      assert.strictEqual(world.pool.neededLane(), "large")
+      assert.isTrue(world.pool.streamOptions("large").whole)
+      world.connect()
+      assert.deepStrictEqual(only(world).fragments, [isSplit])
+      world.settle()
+      world.check(watched)
+      assert.deepStrictEqual([...world.links].filter(([, link]) => link.watcherCount > 0).map(([{ lane }]) => lane), [
+        "range"
+      ])
+    }
+  })
+
+  it("takes a response as a whole after all if its fragments are of many small events", () => {
     const world = plain()
-    world.open({ range: KeyRange.all })
+    const deletes = Array.from({ length: 10_000 }, (_, i) => ({ key: `${i}`, isDelete: true }))
+    const watched = overflowing(world, 100 * mebibyte, deletes)
+    world.connect()
+    world.deliver(100)
+    const [[stream, link]] = [...world.links] as [[WatchStream, FakeStream]]
+    link.sync()
+    const whole = link.sent.shift()!
+    stream.receive({ ...whole, events: whole.events.slice(0, 9000), fragment: true })
+    assert.strictEqual(world.pool.neededLane(), "large")
     world.connect()
     assert.deepStrictEqual(only(world).fragments, [false])
-    world.pool.overflowed()
+    world.settle()
+    world.check(watched)
+  })
+
+  it("takes fragments of many small events if the server cannot send the response as a whole", () => {
+    const world = plain()
+    const deletes = Array.from({ length: 10_000 }, (_, i) => ({ key: `${i}`, isDelete: true }))
+    const watched = overflowing(world, 100 * mebibyte, deletes)
+    world.connect()
+    world.deliver(100)
+    const [[large]] = [...world.links] as [[WatchStream, FakeStream]]
+    world.pool.overflowed(large, 3000 * mebibyte)
     world.cut()
     world.connect()
-    assert.deepStrictEqual(only(world).fragments, [true])
+    world.deliver(100)
+    const [[stream, link]] = [...world.links] as [[WatchStream, FakeStream]]
+    link.sync()
+    const whole = link.sent.shift()!
+    stream.receive({ ...whole, events: whole.events.slice(0, 9000), fragment: true })
+    stream.receive({ ...whole, events: whole.events.slice(9000) })
+    world.settle()
+    world.check(watched)
+    assert.deepStrictEqual(link.fragments, [true])
+  })
+
+  it("a watch of a single key shares no stream with watches of ranges", () => {
+    const world = plain()
+    world.open({ range: KeyRange.all })
+    world.open({ range: KeyRange.key("lock") })
+    world.connect()
+    world.connect()
+    assert.deepStrictEqual([...world.links.keys()].map(({ lane }) => lane), ["range", "key"])
   })
 
   it("a notification between the fragments of a response costs nothing of it", () => {
     const world = new World(() => 1, defaultLimits)
-    world.pool.overflowed()
-    const watched = world.open({ range: KeyRange.all })
+    const watched = overflowing(world, 100 * mebibyte)
     world.connect()
-    world.deliver(1)
-    world.server.write(["a", "b", "c"].flatMap(put))
+    world.deliver(100)
+    only(world).sync()
     const { sent } = only(world)
     assert.deepStrictEqual(sent.map(({ events, fragment }) => [events.length, fragment]), [[2, true], [1, false]])
     world.deliver(1)
@@ -479,7 +624,7 @@ describe("watches on one stream", () => {
 })
 
 const answer = {
-  revision: 1,
+  header: { clusterId: 1n, revision: 1n },
   watchId: 0,
   created: false,
   canceled: false,
@@ -487,5 +632,6 @@ const answer = {
   cancelReason: "",
   fragment: false,
   hasEvents: false,
+  decodeEvents: () => true,
   events: []
 }

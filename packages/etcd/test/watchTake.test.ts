@@ -11,6 +11,8 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { EventEmitter } from "node:events"
 import type { Connection } from "../src/internal/connection.ts"
+import { StoreIdentity } from "../src/internal/storeIdentity.ts"
+import { Suspicions } from "../src/internal/storeProbe.ts"
 import * as watches from "../src/internal/watch.ts"
 import { type FakeStream, FakeWatchServer } from "./support/FakeWatchServer.ts"
 
@@ -30,6 +32,9 @@ const open = Effect.fnUntraced(function*() {
       for (let sent = link.sent.shift(); sent !== undefined; sent = link.sent.shift()) raw.emit("data", sent)
     }
   }
+  const store = { identity: new StoreIdentity(), suspicions: new Suspicions() }
+  // Every read says that the store is the same.
+  yield* Effect.forkScoped(store.suspicions.settleAll(() => Effect.void))
   const connection = {
     openWatchStream: () =>
       Effect.sync(() => {
@@ -47,7 +52,8 @@ const open = Effect.fnUntraced(function*() {
     reportStreamFailure: () => {},
     streamFailure: () => transient,
     cancelFailure: () => transient,
-    closed: Effect.never
+    closed: Effect.never,
+    store
   } as unknown as Connection
   const write = (key: string) => {
     server.write([{ key, isDelete: false }])

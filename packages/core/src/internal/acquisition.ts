@@ -133,17 +133,25 @@ const tellLossOf = (hold: Hold, loss: Loss, how: string): boolean =>
 const guard = (kv: Kv, hold: Hold, loss: Loss, scope: Scope.Scope): Effect.Effect<() => void> =>
   Effect.contextWith((context: Context.Context<never>) => {
     const { createRevision, key } = hold.place
+    let replaced = ""
+    const tellLoss = (how: string) => tellLossOf(hold, loss, `${replaced}${how}`)
     const untilDeleted = Effect.suspend(() =>
-      deletion.await(kv.bookkeeping, key, createRevision, (entry) => entry.createRevision === createRevision)
+      deletion.await(
+        kv.bookkeeping,
+        key,
+        createRevision,
+        (entry) => entry.createRevision === createRevision,
+        (reason) => (replaced = `${reason}; `)
+      )
     )
     const deleted = Effect.suspend(() => {
-      tellLossOf(hold, loss, keyDeleted)
+      tellLoss(keyDeleted)
       return hold.session.verify
     })
     const forgetKey = hold.session.afterAWhile(() =>
       Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
     )
-    const forgetSession = hold.session.onLost((how) => tellLossOf(hold, loss, how))
+    const forgetSession = hold.session.onLost(tellLoss)
     return Effect.succeed(() => {
       forgetKey()
       forgetSession()

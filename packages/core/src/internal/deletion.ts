@@ -14,7 +14,8 @@ import * as Op from "../Op.ts"
 export const retryInterval = Duration.millis(200)
 
 /** Whether a read or a watch that failed so can be begun again. */
-export const isPassing = (error: KvError.KvError): boolean => error.isRetryable || error.reason._tag === "Compacted"
+export const isPassing = ({ isRetryable, reason }: KvError.KvError): boolean =>
+  isRetryable || reason._tag === "Compacted" || reason._tag === "StoreReplaced"
 
 /** Pause before what was refused is tried again: a token or a permission may come back. */
 const refusedInterval = Duration.seconds(2)
@@ -22,28 +23,32 @@ const refusedInterval = Duration.seconds(2)
 /**
  * Waits for the first deletion of the key after the revision, at which it existed. Where the history is lost in which that
  * may have been, a look tells: whether the entry that is there is still the one. Never ends once the client is closed.
+ *
+ * If the store was replaced, `onReplaced` is called with the reason, and the look tells whether the new one has the entry.
  */
 export const await_ = (
   backend: KvBackend,
   key: string,
   revision: bigint,
-  isTheOne: (entry: Entry) => boolean
+  isTheOne: (entry: Entry) => boolean,
+  onReplaced: (reason: string) => void = () => {}
 ): Effect.Effect<void> =>
   deletedAfter(backend, key, revision).pipe(
-    Effect.catch((error) =>
-      isPassing(error)
+    Effect.catch((error) => {
+      if (error.reason._tag === "StoreReplaced") onReplaced(error.reason.message)
+      return isPassing(error)
         ? Effect.flatMap(lookUntilAnswered(backend, key), (response) => {
           const entry = response.entries[0]
           return entry !== undefined && isTheOne(entry)
-            ? await_(backend, key, response.revision, isTheOne)
+            ? await_(backend, key, response.revision, isTheOne, onReplaced)
             : Effect.void
         })
         : Effect.fail(error)
-    ),
+    }),
     Effect.catch((error) =>
       error.reason._tag === "Closed"
         ? Effect.never
-        : Effect.delay(await_(backend, key, revision, isTheOne), refusedInterval)
+        : Effect.delay(await_(backend, key, revision, isTheOne, onReplaced), refusedInterval)
     )
   )
 

@@ -36,7 +36,7 @@ export const open = Effect.fnUntraced(function*(
     let loaded = first
     while (true) {
       const error = yield* Effect.flip(follow(loaded)).pipe(Effect.ensuring(Scope.close(loaded.scope, Exit.void)))
-      if (error.reason._tag !== "Compacted") return yield* error
+      if (!mustReload(error)) return yield* error
       loaded = yield* reload(backend, range, outer)
       view = loaded.view
       yield* SubscriptionRef.set(signal, Exit.void)
@@ -107,6 +107,9 @@ const reload = (
   outer: Scope.Scope
 ): Effect.Effect<Loaded, KvError> =>
   Effect.catch(load(backend, range, outer), (error) =>
-    error.isRetryable || error.reason._tag === "Compacted"
+    error.isRetryable || mustReload(error)
       ? Effect.delay(reload(backend, range, outer), "200 millis")
       : Effect.fail(error))
+
+/** Whether the watch cannot go on from where it was, but a view of the store as it is now can be had. */
+const mustReload = ({ reason }: KvError): boolean => reason._tag === "Compacted" || reason._tag === "StoreReplaced"

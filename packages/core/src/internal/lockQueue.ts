@@ -85,7 +85,10 @@ const lookAt = (
     return next === undefined && ahead.more ? unclear : standingBehind(name, next)
   })
 
-/** Waits until no other contender is ahead, through outages: as long as its lease lives, its place does. */
+/**
+ * Waits until no other contender is ahead, through outages: as long as its lease lives, its place does. Fails with
+ * `StoreReplaced` if the store was replaced and its place is not in the new one.
+ */
 export const awaitTurn = Effect.fnUntraced(function*(
   backend: KvBackend,
   name: string,
@@ -93,15 +96,18 @@ export const awaitTurn = Effect.fnUntraced(function*(
   entered: Standing
 ): Effect.fn.Return<"First" | "Gone", KvError.KvError> {
   let standing = entered
+  let replaced: KvError.KvError | undefined
   while (standing._tag !== "First" && standing._tag !== "Gone") {
     standing = yield* (standing._tag === "Behind"
       ? awaitPredecessor(backend, name, place, standing.predecessor)
       : look(backend, name, place)).pipe(
-        Effect.catch((error) =>
-          isPassing(error) ? Effect.delay(Effect.succeed(unclear), retryInterval) : Effect.fail(error)
-        )
+        Effect.catch((error) => {
+          if (error.reason._tag === "StoreReplaced") replaced = error
+          return isPassing(error) ? Effect.delay(Effect.succeed(unclear), retryInterval) : Effect.fail(error)
+        })
       )
   }
+  if (standing._tag === "Gone" && replaced !== undefined) return yield* replaced
   return standing._tag
 })
 

@@ -126,6 +126,7 @@ const retryWhileOutOfReach = (
       case "Indeterminate":
       case "LeaseNotFound":
       case "QuotaExceeded":
+      case "StoreReplaced":
       case "Unauthenticated":
         return Effect.delay(retryWhileOutOfReach(publish), deletion.retryInterval)
       default:

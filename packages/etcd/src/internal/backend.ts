@@ -11,13 +11,14 @@ import * as EtcdClient from "../EtcdClient.ts"
 import * as codec from "./codec.ts"
 import type { NotUtf8 } from "./codec.ts"
 import * as connection from "./connection.ts"
-import { decoded, orNotUtf8 } from "./decoded.ts"
+import { type Answer, decoded, observed, withHeader } from "./decoded.ts"
 import type { Kind } from "./errors.ts"
 import * as keysOnly from "./keysOnly.ts"
 import * as leases from "./leases.ts"
 import type { Call } from "./requests.ts"
 import * as responses from "./responses.ts"
 import type { Settings } from "./settings.ts"
+import type { Order } from "./storeIdentity.ts"
 import * as watch from "./watch.ts"
 
 export const make = Effect.fnUntraced(
@@ -25,6 +26,7 @@ export const make = Effect.fnUntraced(
     settings: Settings
   ): Effect.fn.Return<{ readonly kv: KvBackend; readonly client: EtcdClient.EtcdClient }, never, Scope.Scope> {
     const to = yield* connection.make(settings)
+    yield* superviseStore(to)
     const client = yield* EtcdClient.make(settings, to.tokens)
     const watches = yield* watch.make(to, { deadline: settings.deadline })
     // The last to be added is the first to run: what is under way learns that the client is closed.
@@ -50,21 +52,21 @@ const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
   switch (op._tag) {
     case "Range": {
       const send = connection.kv((service) => service.range, decodeRange, codec.encodeRange(op))
-      return carry(to, { name: "range", kind: "read", hasLeader: op.serializable !== true, send })
+      return carry(to, orderOf(op), { name: "range", kind: "read", hasLeader: op.serializable !== true, send })
     }
     case "Put": {
       const send = connection.kv((service) => service.put, decodePut, codec.encodePut(op))
-      return carry(to, { name: "put", kind: "write", hasLeader: true, send })
+      return carry(to, "Linearizable", { name: "put", kind: "write", hasLeader: true, send })
     }
     case "Delete": {
       const send = connection.kv((service) => service.deleteRange, decodeDelete, codec.encodeDelete(op))
-      return carry(to, { name: "delete", kind: "write", hasLeader: true, send })
+      return carry(to, "Linearizable", { name: "delete", kind: "write", hasLeader: true, send })
     }
     case "Txn": {
       if (isConditionsOnly(op)) return Effect.map(execute(to, looking(op)), answerOf)
       const kind: Kind = Op.isWrite(op) ? "write" : "read"
       const send = connection.kv((service) => service.txn, decodeTxn, codec.encodeTxn(op))
-      return carry(to, { name: "txn", kind, hasLeader: true, send })
+      return carry(to, orderOf(op), { name: "txn", kind, hasLeader: true, send })
     }
   }
 }
@@ -84,10 +86,39 @@ const looking = (op: Op.Txn): Op.Txn => {
 const answerOf = (response: Op.Response<Op.Op>): Op.Response<Op.Op> =>
   response._tag === "Txn" ? { ...response, responses: [] } : response
 
-const decodeRange = orNotUtf8(responses.decodeRange)
-const decodePut = orNotUtf8(responses.decodePut)
-const decodeDelete = orNotUtf8(responses.decodeDelete)
-const decodeTxn = orNotUtf8(responses.decodeTxn)
+/**
+ * Whether etcd linearizes the operation. It does not if it is a read that asks for less, or a transaction of nothing but
+ * such reads (`isTxnSerializable` in v3_server.go).
+ */
+const orderOf = (op: Op.Range | Op.Txn): Order => isSerializable(op) ? "Stale" : "Linearizable"
 
-const carry = <A>(to: connection.Connection, call: Call<A | NotUtf8>): Effect.Effect<A, KvError.KvError> =>
-  Effect.flatMap(to.run(call), (answer) => decoded(call.kind, answer))
+const isSerializable = (op: Op.Range | Op.Txn): boolean =>
+  op._tag === "Range"
+    ? op.serializable === true
+    : [...op.then, ...op.else].every((op) => op._tag === "Range" && op.serializable === true)
+
+const decodeRange = withHeader(responses.decodeRange)
+const decodePut = withHeader(responses.decodePut)
+const decodeDelete = withHeader(responses.decodeDelete)
+const decodeTxn = withHeader(responses.decodeTxn)
+
+const carry = <A>(
+  to: connection.Connection,
+  order: Order,
+  call: Call<Answer<A | NotUtf8>>
+): Effect.Effect<A, KvError.KvError> => {
+  const { hasLeader, kind, name } = call
+  const send = observed(to.store, order, call.send)
+  return Effect.flatMap(to.run({ name, kind, hasLeader, send }), (answer) => decoded(kind, answer))
+}
+
+/** Checks the store when there is a reason to, and says once if it was replaced. */
+const superviseStore = Effect.fnUntraced(function*(to: connection.Connection) {
+  const { identity, suspicions } = to.store
+  const context = yield* Effect.context<never>()
+  const stop = identity.onReplaced(({ message }, isNews) => {
+    if (isNews) Effect.runForkWith(context)(Effect.logWarning(`effect-kv: ${message}`))
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(stop))
+  yield* Effect.forkScoped(suspicions.settleAll((range) => execute(to, Op.range(range, { keysOnly: true, limit: 1 }))))
+})

@@ -13,11 +13,14 @@ import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as call from "./call.ts"
+import type { Store } from "./decoded.ts"
 import * as endpoints from "./endpoints.ts"
 import * as errors from "./errors.ts"
 import * as requests from "./requests.ts"
 import type { KvService, LeaseService, Unary } from "./services.ts"
 import type { Settings } from "./settings.ts"
+import { StoreIdentity } from "./storeIdentity.ts"
+import { Suspicions } from "./storeProbe.ts"
 import * as tokens from "./tokens.ts"
 import * as watchWire from "./watchWire.ts"
 
@@ -27,6 +30,8 @@ export interface StreamOptions {
   readonly avoid?: ReadonlySet<string> | undefined
   /** Get a new token first: the server refused the one the last stream had (see {@link StreamFailure}). */
   readonly refreshToken?: boolean | undefined
+  /** Take responses of any size. Others fail the stream above 24 MiB. */
+  readonly whole?: boolean | undefined
 }
 
 /** A raw watch stream, in object mode. Nothing has been sent on it yet. It has an `error` listener already. */
@@ -63,6 +68,8 @@ export interface Connection {
   readonly run: <A>(call: requests.Call<A>) => Effect.Effect<A, KvError.KvError>
   /** The tokens to send, for the client beneath. */
   readonly tokens: tokens.Tokens
+  /** The store that the endpoints lead to. */
+  readonly store: Store
   /** Ends what is under way. To be the first thing that happens when the layer's scope closes. */
   readonly shutdown: Effect.Effect<void>
 }
@@ -131,6 +138,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     closed: carrier.closed.await,
     shutdown,
     tokens: source,
+    store: { identity: new StoreIdentity(), suspicions: new Suspicions() },
     run: (call) => requests.run(full, call),
     openWatchStream: (options) => openWatchStream(full, options),
     reportStreamFailure: (address, error) => {
@@ -187,7 +195,7 @@ const openWatchStream = Effect.fnUntraced(
       kind: "read",
       hasLeader: true,
       avoid: options?.avoid,
-      link: "watches",
+      link: options?.whole === true ? "wholeWatches" : "watches",
       send: ({ address, watch }, options) =>
         Effect.map(
           call.open(watch, watchWire.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream))),

@@ -28,6 +28,11 @@ export interface ServiceLine extends Line {
   readonly close: () => void
 }
 
+/** The connections of an endpoint. */
+export type LinkName = "calls" | "watches" | "wholeWatches"
+
+const linkNames: ReadonlyArray<LinkName> = ["calls", "watches", "wholeWatches"]
+
 /** One member of the cluster, or what stands before it. */
 export interface Endpoint {
   /** As it was given, such as `http://127.0.0.1:2379`. */
@@ -35,6 +40,8 @@ export interface Endpoint {
   readonly calls: Link<ServiceLine>
   /** Watches have a connection of their own, so that a long catch-up holds up neither answers to calls nor the renewal of leases. */
   readonly watches: Link<ServiceLine>
+  /** As `watches`, for responses of any size. Connected only if it is used. */
+  readonly wholeWatches: Link<ServiceLine>
   readonly close: () => void
   /** Until when it is left alone while there are others, in milliseconds of the monotonic clock. */
   suspendedUntil: number
@@ -111,15 +118,20 @@ const openOne = (address: string, settings: Settings, options: OpenOptions): End
       onSilent: Effect.suspend(() => options.onSilent(endpoint)),
       onReplaced: Effect.andThen(Effect.suspend(() => options.onReplaced(endpoint)), onReplaced)
     })
-  // What was forgotten of one connection is likely to be forgotten of the other.
-  const doubt = (which: "calls" | "watches") => Effect.sync(() => endpoint[which].doubt())
+  // Whatever dropped one connection has likely dropped the others.
+  const doubtAllBut = (replaced: LinkName) =>
+    Effect.sync(() => {
+      for (const name of linkNames) if (name !== replaced) endpoint[name].doubt()
+    })
   const endpoint: Endpoint = {
     address,
-    calls: link(channel, doubt("watches")),
-    watches: link({ ...channel, ...watchOptions }, doubt("calls")),
+    calls: link(channel, doubtAllBut("calls")),
+    watches: link({ ...channel, ...watchOptions }, doubtAllBut("watches")),
+    wholeWatches: link(channel, doubtAllBut("wholeWatches")),
     close: () => {
       endpoint.calls.current.close()
       endpoint.watches.current.close()
+      endpoint.wholeWatches.current.close()
     },
     suspendedUntil: 0,
     failures: 0,
@@ -156,9 +168,8 @@ export const openLine = (
 }
 
 /**
- * A watch that catches up is sent up to 1000 revisions in one message, however large they are. Above this limit
- * it asks for fragments (see `watchPool.ts`), which is slow where events are small: with 128 events of 150 bytes a revision
- * such a message is 19 MiB.
+ * A watch that catches up is sent up to 1000 revisions in one message, however large they are. Above this limit it goes to
+ * a stream of its own (see `watchPool.ts`). With 128 events of 150 bytes a revision such a message is 19 MiB.
  */
 const watchOptions: grpc.ChannelOptions = { "grpc.max_receive_message_length": 24 * 1024 * 1024 }
 

@@ -12,8 +12,11 @@ import type * as etcd3 from "etcd3"
 import * as call from "./call.ts"
 import { decodeKey } from "./codec.ts"
 import * as connection from "./connection.ts"
-import { decoded, orNotUtf8 } from "./decoded.ts"
+import { decoded, observed, orNotUtf8 } from "./decoded.ts"
 import * as errors from "./errors.ts"
+import { fromEtcd3 } from "./header.ts"
+import type { Call } from "./requests.ts"
+import { type Order, Replaced } from "./storeIdentity.ts"
 
 type Leases = Pick<KvBackend, "leaseGrant" | "leaseKeepAlive" | "leaseRevoke" | "leaseTimeToLive">
 
@@ -43,40 +46,68 @@ const grant = (to: connection.Connection, seconds: number, id: bigint | undefine
 
 const request = (seconds: number, id: bigint): etcd3.ILeaseGrantRequest => ({ TTL: seconds, ID: id.toString() })
 
+/** Sends a request whose response is compared with what is known of the store. */
+const compared = <A extends { readonly header: etcd3.IResponseHeader }>(
+  to: connection.Connection,
+  order: Order,
+  send: Call<A>["send"]
+): Call<A | Replaced>["send"] =>
+  observed(
+    to.store,
+    order,
+    (endpoint, options, attempt) =>
+      Effect.map(send(endpoint, options, attempt), (value) => ({ header: fromEtcd3(value.header), value }))
+  )
+
+const granted = (response: etcd3.ILeaseGrantResponse | Replaced): Lease.Lease | Replaced =>
+  response instanceof Replaced ? response : lease(response.ID, response.TTL)
+
 const grantOnce = (to: connection.Connection, seconds: number, id: bigint) =>
-  Effect.map(
+  Effect.flatMap(
     to.run({
       name: "leaseGrant",
       kind: "write",
       hasLeader: true,
-      send: connection.lease((service) => service.leaseGrant, request(seconds, id))
+      send: compared(to, "Linearizable", connection.lease((service) => service.leaseGrant, request(seconds, id)))
     }),
-    (response) => lease(response.ID, response.TTL)
+    (response) => decoded("write", granted(response))
   )
 
 const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint) => {
-  const grant = connection.lease((service) => service.leaseGrant, request(seconds, id))
-  const ask = connection.lease((service) => service.leaseTimeToLive, { ID: id.toString(), keys: false })
+  const grant = compared(
+    to,
+    "Linearizable",
+    connection.lease((service) => service.leaseGrant, request(seconds, id))
+  )
+  const ask = compared(
+    to,
+    "Member",
+    connection.lease((service) => service.leaseTimeToLive, { ID: id.toString(), keys: false })
+  )
+  const regranted = (response: etcd3.ILeaseTimeToLiveResponse | Replaced) => {
+    if (response instanceof Replaced) return Effect.succeed(response)
+    return Number(response.TTL) < 0
+      ? Effect.fail(errors.leaseGone)
+      : Effect.succeed(lease(response.ID, response.grantedTTL))
+  }
   let attempts = 0
-  return to.run<Lease.Lease>({
+  const granting = to.run<Lease.Lease | Replaced>({
     name: "leaseGrant",
     kind: "idempotent",
     hasLeader: true,
     send: (line, options, attempt) => {
       attempts += 1
-      const granted = Effect.map(grant(line, options, attempt), (response) => lease(response.ID, response.TTL))
-      if (attempts === 1) return granted
+      const answer = Effect.map(grant(line, options, attempt), granted)
+      if (attempts === 1) return answer
       // Where it exists already it was granted by an earlier attempt, whose answer with the time to live was lost.
-      return Effect.catchIf(granted, errors.isLeaseExists, () =>
-        Effect.flatMap(
-          ask(line, options, attempt),
-          (response) =>
-            Number(response.TTL) < 0
-              ? Effect.fail(errors.leaseGone)
-              : Effect.succeed(lease(response.ID, response.grantedTTL))
-        ))
+      const asked = Effect.flatMap(
+        ask(line, options, attempt),
+        (response): Effect.Effect<Lease.Lease | Replaced, errors.Failure> => regranted(response)
+      )
+      return Effect.catchIf(answer, errors.isLeaseExists, () => asked)
     }
   })
+  return Effect.flatMap(granting, (answer) => decoded("idempotent", answer))
 }
 
 const randomId = (): bigint => {
@@ -86,35 +117,52 @@ const randomId = (): bigint => {
 
 /** One renewal on a stream of its own: the deadline and interruption work as for every other request. */
 const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: bigint) {
-  const response = yield* to.run({
+  const answer = yield* to.run({
     name: "leaseKeepAlive",
     kind: "read",
     hasLeader: true,
-    send: ({ lease }, options, attempt) =>
-      call.exchange(lease, lease.leaseKeepAlive, { ID: id.toString() }, options, attempt)
+    send: compared(
+      to,
+      "Member",
+      ({ lease }, options, attempt) =>
+        call.exchange(lease, lease.leaseKeepAlive, { ID: id.toString() }, options, attempt)
+    )
   })
+  const response = yield* decoded("read", answer)
   // etcd says that a lease is gone by renewing it for no time.
   return Number(response.TTL) > 0 ? lease(response.ID, response.TTL) : yield* notFound(id)
 })
 
 /** Ends a lease. Repeated, it finds none: then an earlier attempt ended it. */
 const revoke = (to: connection.Connection, id: bigint): Effect.Effect<void, KvError.KvError> =>
-  Effect.asVoid(to.run<etcd3.ILeaseRevokeResponse | undefined>({
-    name: "leaseRevoke",
-    kind: "idempotent",
-    hasLeader: true,
-    send: connection.lease((service) => service.leaseRevoke, { ID: id.toString() }),
-    onRepeated: (reason) => reason._tag === "LeaseNotFound" ? Option.some(undefined) : Option.none()
-  }))
+  Effect.flatMap(
+    to.run<etcd3.ILeaseRevokeResponse | Replaced | undefined>({
+      name: "leaseRevoke",
+      kind: "idempotent",
+      hasLeader: true,
+      send: compared(
+        to,
+        "Linearizable",
+        connection.lease((service) => service.leaseRevoke, { ID: id.toString() })
+      ),
+      onRepeated: (reason) => reason._tag === "LeaseNotFound" ? Option.some(undefined) : Option.none()
+    }),
+    (answer) => Effect.asVoid(decoded("idempotent", answer))
+  )
 
 const timeToLive = Effect.fnUntraced(
   function*(to: connection.Connection, id: bigint, keys: boolean): Effect.fn.Return<Lease.Status, KvError.KvError> {
-    const response = yield* to.run({
+    const answer = yield* to.run({
       name: "leaseTimeToLive",
       kind: "read",
       hasLeader: true,
-      send: connection.lease((service) => service.leaseTimeToLive, { ID: id.toString(), keys })
+      send: compared(
+        to,
+        "Member",
+        connection.lease((service) => service.leaseTimeToLive, { ID: id.toString(), keys })
+      )
     })
+    const response = yield* decoded("read", answer)
     // -1 for a lease that is gone.
     if (Number(response.TTL) < 0) return yield* notFound(id)
     return {

@@ -17,7 +17,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import { type Active, type Attempt, newAttempt, type SendOptions } from "./call.ts"
-import type { Endpoint, Endpoints, ServiceLine } from "./endpoints.ts"
+import type { Endpoint, Endpoints, LinkName, ServiceLine } from "./endpoints.ts"
 import { type Failure, indeterminate, judge, type Kind, noAnswer, type Verdict } from "./errors.ts"
 import { noTroubles, type Token, type Tokens, type Troubles } from "./tokens.ts"
 
@@ -30,7 +30,7 @@ export interface Call<out A> {
   readonly hasLeader: boolean
   readonly send: (line: ServiceLine, options: SendOptions, attempt: Attempt) => Effect.Effect<A, Failure>
   /** On which of an endpoint's connections it is sent. Default: `calls`. */
-  readonly link?: "calls" | "watches" | undefined
+  readonly link?: LinkName | undefined
   /** Endpoints to be used only if there is no other. */
   readonly avoid?: ReadonlySet<string> | undefined
   /** What the reason means where an earlier attempt may have been carried out: an answer, or `none` for the failure. */

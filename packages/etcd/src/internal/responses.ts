@@ -8,43 +8,34 @@ import * as Entry from "@effect-kv/core/Entry"
 import type * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
 import { decodeKey } from "./codec.ts"
+import { type Header, noHeader, readHeader } from "./header.ts"
 import { Reader } from "./wireReader.ts"
 
 /** Decodes a `RangeResponse`. */
-export const decodeRange = (message: Buffer): Op.RangeResponse =>
-  range(new Reader(message), message.length, revisionOf(message))
+export const decodeRange = (message: Buffer, revision = headerOf(message).revision): Op.RangeResponse =>
+  range(new Reader(message), message.length, revision)
 
 /** Decodes a `PutResponse`. */
-export const decodePut = (message: Buffer): Op.PutResponse =>
-  put(new Reader(message), message.length, revisionOf(message))
+export const decodePut = (message: Buffer, revision = headerOf(message).revision): Op.PutResponse =>
+  put(new Reader(message), message.length, revision)
 
 /** Decodes a `DeleteRangeResponse`. */
-export const decodeDelete = (message: Buffer): Op.DeleteResponse =>
-  delete_(new Reader(message), message.length, revisionOf(message))
+export const decodeDelete = (message: Buffer, revision = headerOf(message).revision): Op.DeleteResponse =>
+  delete_(new Reader(message), message.length, revision)
 
 /** Decodes a `TxnResponse`. */
-export const decodeTxn = (message: Buffer): Op.TxnResponse =>
-  txn(new Reader(message), message.length, revisionOf(message))
+export const decodeTxn = (message: Buffer, revision = headerOf(message).revision): Op.TxnResponse =>
+  txn(new Reader(message), message.length, revision)
 
-/** The revision in the header of any response. Those within a transaction have none that means anything. */
-const revisionOf = (message: Buffer): bigint => {
+/** The header of any response. The responses within a transaction have no revision that means anything. */
+export const headerOf = (message: Buffer): Header => {
   const reader = new Reader(message)
   while (reader.position < message.length) {
     const tag = reader.varint()
-    if (tag === 0x0a) return headerRevision(reader, reader.end())
+    if (tag === 0x0a) return readHeader(reader, reader.end())
     reader.skip(tag)
   }
-  return 0n
-}
-
-const headerRevision = (reader: Reader, end: number): bigint => {
-  let revision = 0n
-  while (reader.position < end) {
-    const tag = reader.varint()
-    if (tag === 0x18) revision = reader.bigint()
-    else reader.skip(tag)
-  }
-  return revision
+  return noHeader
 }
 
 const range = (reader: Reader, end: number, revision: bigint): Op.RangeResponse => {

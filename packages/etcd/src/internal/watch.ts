@@ -27,6 +27,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import type { Connection, StreamFailure, WatchStream as RawStream } from "./connection.ts"
+import { type Store, storeReplaced } from "./decoded.ts"
 import { defaultLimits, type Limits } from "./watchBuffer.ts"
 import { WatchPool } from "./watchPool.ts"
 import type { Lane, WatchState } from "./watchState.ts"
@@ -60,6 +61,7 @@ export const make = Effect.fnUntraced(
 
     const pool = new WatchPool({
       limits: options?.limits ?? defaultLimits,
+      store: connection.store,
       cancelFailure: connection.cancelFailure,
       release: (stream) => {
         const scope = detach(carried, stream)
@@ -68,6 +70,13 @@ export const make = Effect.fnUntraced(
       wake: () => needed.openUnsafe(),
       startTicking: () => ticking.openUnsafe()
     })
+
+    const { identity, suspicions } = connection.store
+    const stopListening = [
+      identity.onReplaced((replaced) => pool.storeReplaced(KvError.make(storeReplaced(replaced, "read")))),
+      suspicions.onSettled((upTo) => pool.storeVerified(upTo))
+    ]
+    yield* Effect.addFinalizer(() => Effect.sync(() => stopListening.forEach((stop) => stop())))
 
     // The streams outlive this finalizer by nothing: whoever waits in `take` hears of it at once.
     yield* Effect.addFinalizer(() => {
@@ -79,7 +88,7 @@ export const make = Effect.fnUntraced(
     yield* Effect.forkScoped(openStreams(connection, pool, needed, carried))
     yield* Effect.forkScoped(keepTicking(pool, ticking))
 
-    return { open: (request) => open(pool, request, options?.deadline ?? Deadline.defaultDeadline) }
+    return { open: (request) => open(connection.store, pool, request, options?.deadline ?? Deadline.defaultDeadline) }
   }
 )
 
@@ -124,7 +133,7 @@ const openStream = (
 ): Effect.Effect<void> =>
   Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
     const scope = yield* Scope.make()
-    const options = pool.streamOptions
+    const options = pool.streamOptions(lane)
     const afterFailure = pool.lastFailure
     const result = yield* Effect.result(restore(Scope.provide(connection.openWatchStream(options), scope))).pipe(
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
@@ -148,16 +157,30 @@ const openStream = (
 const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, raw: RawStream): () => void => {
   const fail = (error: unknown): void => {
     connection.reportStreamFailure(raw.endpoint, error)
-    if (isOverflow(error)) pool.overflowed()
+    const overflow = overflowOf(error)
+    if (overflow !== undefined) pool.overflowed(stream, overflow)
     pool.failed(stream, connection.streamFailure(error))
   }
-  const onData = (response: Response): void => stream.receive(response)
+  let isListening = true
+  const onData = (response: Response): void => {
+    if (response.decodeEvents()) return stream.receive(response)
+    // A large one. While its events are decoded turn by turn, what comes after it on this stream waits.
+    raw.stream.pause()
+    const goOn = (): void => {
+      if (!isListening) return
+      if (!response.decodeEvents()) return void setImmediate(goOn)
+      stream.receive(response)
+      if (isListening) raw.stream.resume()
+    }
+    setImmediate(goOn)
+  }
   const onEnd = (): void => pool.failed(stream, ended(raw.endpoint))
   raw.stream.on("data", onData)
   raw.stream.on("error", fail)
   raw.stream.on("end", onEnd)
   raw.stream.on("close", onEnd)
   return () => {
+    isListening = false
     raw.stream.off("data", onData)
     raw.stream.off("error", fail)
     raw.stream.off("end", onEnd)
@@ -167,9 +190,16 @@ const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, ra
   }
 }
 
-/** grpc-js, of a message above `grpc.max_receive_message_length`. The server is not to blame, and the next is to split it. */
-const isOverflow = (error: unknown): boolean =>
-  error instanceof Error && error.message.includes("Received message larger than max")
+/**
+ * How many bytes a message had, if it was above `grpc.max_receive_message_length` of grpc-js, or above the 2 GiB that the
+ * server's gRPC library can send. The server is not to blame.
+ */
+const overflowOf = (error: unknown): number | undefined => {
+  const match = error instanceof Error
+    ? /(?:Received|trying to send) message larger than max \((\d+) vs/.exec(error.message)
+    : null
+  return match === null ? undefined : Number(match[1])
+}
 
 const ended = (endpoint: string): StreamFailure => ({
   error: KvError.make(new KvError.Unavailable({ message: `${endpoint} ended the watch stream` })),
@@ -190,10 +220,14 @@ const keepTicking = Effect.fnUntraced(function*(pool: WatchPool, ticking: Latch.
 // -----------------------------------------------------------------------------
 
 const open = Effect.fnUntraced(
-  function*(pool: WatchPool, request: Watch.WatchRequest, defaultDeadline: Duration.Duration) {
+  function*(store: Store, pool: WatchPool, request: Watch.WatchRequest, defaultDeadline: Duration.Duration) {
     const problem = Watch.check(request)
     if (problem !== undefined) return yield* KvError.fail(new KvError.InvalidRequest({ message: problem }))
     const deadline = (yield* Deadline.Deadline) ?? defaultDeadline
+    yield* Effect.timeoutOrElse(mayStart(store, request), {
+      duration: deadline,
+      orElse: () => KvError.fail(new KvError.Unavailable({ message: "watch: the store did not tell its revision" }))
+    })
     const watch = yield* Effect.acquireRelease(
       Effect.sync(() => pool.open(request)),
       (watch) => Effect.sync(() => pool.close(watch, watchClosed))
@@ -207,6 +241,20 @@ const open = Effect.fnUntraced(
     )
     yield* traceReconnects(watch)
     return toWatcher(watch)
+  }
+)
+
+/**
+ * After a replacement, a start at a revision that the store has not reached is one of the old store's: the caller got it
+ * before the replacement. The watch would wait for it, and miss everything.
+ */
+const mayStart = Effect.fnUntraced(
+  function*({ identity, suspicions }: Store, { range, startRevision }: Watch.WatchRequest) {
+    const isAhead = (): boolean => startRevision !== undefined && startRevision > identity.sent().revision + 1n
+    if (identity.replaced === undefined || !isAhead()) return
+    suspicions.readable = range
+    yield* suspicions.checked
+    if (isAhead()) return yield* KvError.fail(storeReplaced(identity.replaced, "read"))
   }
 )
 
@@ -247,8 +295,9 @@ const toWatcher = (watch: WatchState): Watch.Watcher => {
   const take: Watch.Watcher["take"] = Effect.suspend(() =>
     held === undefined && !watch.canPoll ? Effect.andThen(ready, take) : Effect.andThen(hold, given)
   )
+  const takeLater: Watch.Watcher["take"] = Effect.andThen(Effect.yieldNow, take)
   const given: Watch.Watcher["take"] = Effect.suspend(() => {
-    if (held === undefined) return take
+    if (held === undefined) return watch.canPoll ? takeLater : take
     return KvError.isKvError(held) ? Effect.fail(held) : hand
   })
   const ready: Effect.Effect<void> = Effect.callback((resume) => {

@@ -5,6 +5,7 @@
  * message until somebody takes the event, and the events of a watch that is gone are not looked at. Fields are numbered as
  * in etcd's `rpc.proto` and `kv.proto`; unknown ones are skipped.
  */
+import { noHeader, readHeader } from "./header.ts"
 import type { Response, WireEvent, WireKeyValue } from "./watchWire.ts"
 import { Reader } from "./wireReader.ts"
 
@@ -17,7 +18,7 @@ export const decodeResponse = (message: Buffer): Response => {
     const tag = reader.varint()
     switch (tag) {
       case 0x0a: // header
-        response.revision = headerRevision(reader, reader.end())
+        response.header = readHeader(reader, reader.end())
         break
       case 0x10:
         response.watchId = reader.int64()
@@ -53,12 +54,18 @@ export const decodeResponse = (message: Buffer): Response => {
 
 const eventTag = 0x5a
 
+/** At most so many events are decoded without giving other work a turn. */
+const eventsPerTurn = 8192
+
+/** What is smaller is decoded as one, and only if somebody asks for it. */
+const bytesPerTurn = 512 * 1024
+
 class DecodedResponse implements Response {
-  readonly #message: Buffer
-  #events: ReadonlyArray<WireEvent> | undefined
+  readonly #reader: Reader
+  readonly #events: Array<WireEvent> = []
   /** Where in the message the first event begins. */
   firstEvent: number | undefined
-  revision = 0
+  header = noHeader
   watchId = 0
   created = false
   canceled = false
@@ -67,7 +74,7 @@ class DecodedResponse implements Response {
   fragment = false
 
   constructor(message: Buffer) {
-    this.#message = message
+    this.#reader = new Reader(message)
   }
 
   get hasEvents(): boolean {
@@ -75,30 +82,28 @@ class DecodedResponse implements Response {
   }
 
   get events(): ReadonlyArray<WireEvent> {
-    return this.#events ??= this.firstEvent === undefined ? [] : decodeEvents(this.#message, this.firstEvent)
+    this.#decode(Number.POSITIVE_INFINITY)
+    return this.#events
   }
-}
 
-const decodeEvents = (message: Buffer, from: number): ReadonlyArray<WireEvent> => {
-  const reader = new Reader(message)
-  reader.position = from
-  const events: Array<WireEvent> = []
-  while (reader.position < message.length) {
-    const tag = reader.varint()
-    if (tag === eventTag) events.push(event(reader, reader.end()))
-    else reader.skip(tag)
+  decodeEvents(): boolean {
+    return this.#reader.bytes.length < bytesPerTurn || this.#decode(eventsPerTurn)
   }
-  return events
-}
 
-const headerRevision = (reader: Reader, end: number): number => {
-  let revision = 0
-  while (reader.position < end) {
-    const tag = reader.varint()
-    if (tag === 0x18) revision = reader.int64()
-    else reader.skip(tag)
+  #decode(most: number): boolean {
+    if (this.firstEvent === undefined) return true
+    const reader = this.#reader
+    const events = this.#events
+    if (reader.position === 0) reader.position = this.firstEvent
+    const until = events.length + most
+    while (reader.position < reader.bytes.length) {
+      if (events.length >= until) return false
+      const tag = reader.varint()
+      if (tag === eventTag) events.push(event(reader, reader.end()))
+      else reader.skip(tag)
+    }
+    return true
   }
-  return revision
 }
 
 const event = (reader: Reader, end: number): WireEvent => {

@@ -15,31 +15,50 @@ export interface Decoded {
   readonly error: KvError.KvError | undefined
 }
 
-/** No revision goes across segments. */
-export const decode = (segments: ReadonlyArray<Segment>): Decoded => {
+/** At most about so many events are decoded without giving other work a turn. */
+const eventsPerTurn = 8192
+
+/** Segments while they are decoded. */
+export interface Decoding {
+  /** Decodes a part. `undefined` if more is to be done. */
+  readonly next: () => Decoded | undefined
+}
+
+/** Decodes segments, turn by turn. No revision goes across segments. */
+export const decode = (segments: ReadonlyArray<Segment>): Decoding => {
   const batches: Array<Batch> = []
-  for (const segment of segments) {
-    let start = 0
-    while (start < segment.length) {
-      const end = endOfRevision(segment, start)
+  let segment = 0
+  let index = 0
+  /** The events of the revision at `index` that are decoded already. */
+  let events: [Event, ...Array<Event>] | undefined
+  const decodeUntil = (budget: number): boolean => {
+    let left = budget
+    for (; segment < segments.length; segment++, index = 0) {
+      const wire = segments[segment]!
+      while (index < wire.length) {
+        const { modRevision } = wire[index]!.kv
+        const revision = BigInt(modRevision)
+        events ??= [toEvent(wire[index++]!, revision)]
+        for (; index < wire.length && wire[index]!.kv.modRevision === modRevision; index++) {
+          if (left-- <= 0) return false
+          events.push(toEvent(wire[index]!, revision))
+        }
+        batches.push({ revision: events[0].revision, events })
+        events = undefined
+      }
+    }
+    return true
+  }
+  return {
+    next: () => {
       try {
-        batches.push(toBatch(segment, start, end))
+        return decodeUntil(eventsPerTurn) ? { batches, error: undefined } : undefined
       } catch (error) {
         if (error instanceof NotUtf8) return { batches, error: notUtf8(error) }
         throw error
       }
-      start = end
     }
   }
-  return { batches, error: undefined }
-}
-
-const toBatch = (segment: Segment, start: number, end: number): Batch => {
-  const modRevision = segment[start]!.kv.modRevision
-  const revision = BigInt(modRevision)
-  const events: [Event, ...Array<Event>] = [toEvent(segment[start]!, revision)]
-  for (let i = start + 1; i < end; i++) events.push(toEvent(segment[i]!, revision))
-  return { revision, events }
 }
 
 const toEvent = (wire: WireEvent, revision: bigint): Event => {
@@ -77,14 +96,6 @@ const valueOf = ({ message, valueEnd, valueStart }: WireKeyValue): Uint8Array =>
 
 const notUtf8 = (error: NotUtf8): KvError.KvError =>
   KvError.make(new KvError.InvalidRequest({ message: error.message }))
-
-/** The index after the last event of the revision that the event at `start` belongs to. */
-const endOfRevision = (events: ReadonlyArray<WireEvent>, start: number): number => {
-  const revision = events[start]!.kv.modRevision
-  let end = start + 1
-  while (end < events.length && events[end]!.kv.modRevision === revision) end++
-  return end
-}
 
 /** Where the revision that the last event belongs to begins. */
 export const lastRevisionStart = (events: ReadonlyArray<WireEvent>): number => {

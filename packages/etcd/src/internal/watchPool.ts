@@ -2,14 +2,14 @@
  * The watches of one client and the streams that they are on: which watch goes on which stream, and what becomes of it when
  * a stream breaks.
  *
- * All watches share one stream, but for those that are far behind, which share another until they have caught up: see
- * `Lane`. New ones go to the current stream of their lane; another is opened when that breaks, and also when the server no
+ * The watches of a `Lane` share one stream. New ones go to the current stream of their lane; another is opened when that breaks, and also when the server no
  * longer accepts its token: etcd looks at a stream's token only when a watch is created, so the watches that are on the old
  * stream stay there. Synchronous, like the states of the watches; opening streams and waiting is done outside.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import type { StreamFailure, StreamOptions } from "./connection.ts"
+import type { Store } from "./decoded.ts"
 import type { Limits } from "./watchBuffer.ts"
 import { type Known, type Lane, WatchState } from "./watchState.ts"
 import { type Owner, WatchStream } from "./watchStream.ts"
@@ -18,6 +18,7 @@ import type { Request } from "./watchWire.ts"
 /** What the pool needs from outside. */
 export interface Environment {
   readonly limits: Limits
+  readonly store: Store
   readonly cancelFailure: (reason: string) => StreamFailure
   /** Ends the stream, which the pool has given up. */
   readonly release: (stream: WatchStream) => void
@@ -33,8 +34,14 @@ const silentTicksAllowed = 2
 /** How many it may be silent for while watches are live on it: a large response may be on its way. Pings find dead links. */
 const silentTicksOfLive = 60
 
+/** How many ticks a stream may be behind the store without a linearizable read that tells whether its member lags. */
+const unverifiedTicksAllowed = 5
+
 /** How many ticks a stream must have lasted for its opening to count as a success. */
 const ticksOfSuccess = 2
+
+/** Up to this size a response is taken as a whole, whatever is in it. */
+const wholeBytes = 64 * 1024 * 1024
 
 /** How many ticks a stream is kept for the next watch after the last one has gone. */
 const idleTicksAllowed = 1
@@ -54,11 +61,12 @@ export class WatchPool implements Owner {
   #refreshToken = false
   #failures = 0
   /**
-   * Whether the server is to split large responses. Not before one was too large: etcd's way to split them takes time
-   * quadratic in the number of events (16,000 small ones, which fill a message: 1.7 seconds), and meanwhile sends
-   * nothing else on the stream.
+   * Whether the server is to split the responses of the `large` lane, so that of many large events few are in memory at a
+   * time. Not if they are small: etcd's way to split them takes time quadratic in the number of events (16,000 small ones,
+   * which fill a fragment: 1.7 seconds).
    */
   #fragment = false
+  #mustFragment = false
   #closed: KvError.KvError | undefined
   /** Why there is no stream, or was none before the one that nobody has been confirmed on yet. */
   lastFailure: string | undefined
@@ -118,6 +126,7 @@ export class WatchPool implements Owner {
   }
 
   #attach(stream: WatchStream, watch: WatchState): void {
+    this.#environment.store.suspicions.readable = watch.request.range
     watch.attach(stream)
     this.#environment.startTicking()
   }
@@ -142,15 +151,22 @@ export class WatchPool implements Owner {
     return Math.min(backoff.first * 2 ** (this.#failures - 1), backoff.longest) * (0.5 + random / 2)
   }
 
-  get streamOptions(): StreamOptions {
-    return { avoid: new Set(this.#avoid), refreshToken: this.#refreshToken }
+  streamOptions(lane: Lane): StreamOptions {
+    return { avoid: new Set(this.#avoid), refreshToken: this.#refreshToken, whole: lane === "large" }
   }
 
   /** A stream was opened for the lane with the options. */
   opened(lane: Lane, endpoint: string, options: StreamOptions, send: (request: Request) => void): WatchStream {
     const hasNewToken = options.refreshToken === true
     const stream = new WatchStream(
-      { lane, endpoint, hasNewToken, fragment: this.#fragment, known: this.#known },
+      {
+        lane,
+        endpoint,
+        hasNewToken,
+        fragment: lane === "large" && this.#fragment,
+        known: this.#known,
+        store: this.#environment.store
+      },
       send,
       this
     )
@@ -182,9 +198,23 @@ export class WatchPool implements Owner {
   // what happens to streams
   // ---------------------------------------------------------------------------
 
-  /** A response was larger than the connection takes. From now on they are split. */
-  overflowed(): void {
-    this.#fragment = true
+  /** A response of so many bytes was more than the stream takes. Its watches go to one that takes all. */
+  overflowed(stream: WatchStream, bytes: number): void {
+    this.#fragment = bytes > wholeBytes
+    // The server cannot send it as a whole.
+    this.#mustFragment = stream.lane === "large"
+    for (const watch of stream.watches) watch.isLarge = true
+  }
+
+  splitsSlowly(stream: WatchStream): boolean {
+    if (this.#mustFragment) return false
+    this.#fragment = false
+    this.failed(stream, {
+      error: KvError.make(new KvError.Unavailable({ message: "a large response is received again as a whole" })),
+      isTransient: true,
+      refreshToken: false
+    })
+    return true
   }
 
   /** The stream broke, or is given up. Its watches wait for another one. */
@@ -202,6 +232,31 @@ export class WatchPool implements Owner {
       else watch.end(failure.error)
       if (watch.state._tag === "Waiting") this.#wantCarrier(watch)
     }
+  }
+
+  /**
+   * The store was replaced: no stream is of the one that is there now, or none is known to be. Watches that depend on a
+   * revision of the old store end; others begin on a new stream.
+   */
+  storeReplaced(error: KvError.KvError): void {
+    const streams = [...this.#streams]
+    this.#streams.clear()
+    this.#current.clear()
+    this.#known.revision = 0n
+    for (const stream of streams) {
+      stream.end()
+      this.#environment.release(stream)
+    }
+    for (const watch of Array.from(this.#watches)) {
+      const isWaiting = this.#waiting.has(watch)
+      watch.storeReplaced(error)
+      if (watch.state._tag === "Waiting" && !isWaiting) this.#wantCarrier(watch)
+    }
+  }
+
+  /** The store was the same at all suspicions up to this one. */
+  storeVerified(upTo: number): void {
+    for (const stream of Array.from(this.#streams)) stream.verified(upTo)
   }
 
   confirmed(stream: WatchStream): void {
@@ -251,7 +306,11 @@ export class WatchPool implements Owner {
   tick(): boolean {
     for (const stream of Array.from(this.#streams)) {
       if (stream.hasConfirmed && ++stream.ticks === ticksOfSuccess) this.#failures = 0
-      if (stream.awaitsAnswer && ++stream.silentTicks > silentTicksAllowed) {
+      if (stream.isUnverified) {
+        if (++stream.unverifiedTicks > unverifiedTicksAllowed) {
+          this.confused(stream, "is behind, and no member could tell why")
+        }
+      } else if (stream.awaitsAnswer && ++stream.silentTicks > silentTicksAllowed) {
         if (stream.isLive && stream.silentTicks <= silentTicksOfLive) this.#passBy(stream)
         else this.confused(stream, "did not answer")
       } else if (stream.isEmpty && !stream.awaitsAnswer && ++stream.idleTicks > idleTicksAllowed) {
@@ -259,7 +318,8 @@ export class WatchPool implements Owner {
       }
     }
     return Array.from(this.#streams).some((stream) =>
-      stream.isEmpty || stream.awaitsAnswer || stream.hasConfirmed && stream.ticks < ticksOfSuccess
+      stream.isEmpty || stream.awaitsAnswer || stream.isUnverified ||
+      stream.hasConfirmed && stream.ticks < ticksOfSuccess
     )
   }
 

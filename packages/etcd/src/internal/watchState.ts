@@ -34,7 +34,7 @@
 import * as KvError from "@effect-kv/core/KvError"
 import type { Batch, Status, WatchRequest } from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import { type Limits, WatchBuffer } from "./watchBuffer.ts"
+import { type Limits, type Segment, WatchBuffer } from "./watchBuffer.ts"
 import * as watchEvents from "./watchEvents.ts"
 import type { Response, WireEvent } from "./watchWire.ts"
 
@@ -49,10 +49,15 @@ export interface Carrier {
 }
 
 /**
- * Which streams a watch belongs on. etcd sends a watch that catches up 1000 revisions at a time, however large they are, and
- * nothing else on that stream until they are sent. So those far behind are kept apart from those that are not.
+ * Which stream a watch belongs on. Nothing else moves on a stream while a large response is sent and received, so watches
+ * are kept apart by how large their responses may be.
+ *
+ * - `key`: of a single key, which has one event in a revision. Locks wait on these.
+ * - `range`: of a range, where one delete can make hundreds of thousands of events in a revision.
+ * - `catchUp`: far behind. etcd sends it 1000 revisions at a time, however large they are.
+ * - `large`: a response was larger than the other streams take.
  */
-export type Lane = "live" | "catchUp"
+export type Lane = "key" | "range" | "catchUp" | "large"
 
 /** What is known of the store. */
 export interface Known {
@@ -81,6 +86,8 @@ export class WatchState {
   next: bigint | undefined
   /** What is delivered is after this revision; known once the store has confirmed the watch. */
   revision: bigint | undefined
+  /** Whether a response for it may be larger than ordinary streams take. */
+  isLarge = false
   /** Why the watch has no connection, where it had one before. */
   interrupted: string | undefined
   /** Wakes whoever waits for the watch to be confirmed. */
@@ -90,6 +97,8 @@ export class WatchState {
   readonly statusListeners: Set<(status: Status | undefined) => void> = new Set()
 
   readonly #buffer = new WatchBuffer()
+  /** What was taken from the buffer and is not decoded yet. */
+  #decoding: watchEvents.Decoding | undefined
   /** Events of the revision that goes on in the next fragment. */
   #held: Array<WireEvent> = []
 
@@ -104,9 +113,9 @@ export class WatchState {
     return this.#buffer.bytes
   }
 
-  /** Whether a poll would give something. */
+  /** Whether there is something to poll for, though one poll may not be enough. */
   get canPoll(): boolean {
-    return !this.#buffer.isEmpty || this.state._tag === "Ended"
+    return this.#decoding !== undefined || !this.#buffer.isEmpty || this.state._tag === "Ended"
   }
 
   get status(): Status | undefined {
@@ -134,7 +143,7 @@ export class WatchState {
     const { carrier, from, id } = this.state
     if (this.next === undefined) {
       this.next = headerRevision + 1n
-    } else if (carrier.lane === "live" && this.#isFarBehind(headerRevision)) {
+    } else if (carrier.lane === this.#usualLane && this.#isFarBehind(headerRevision)) {
       this.#leave(carrier, id)
       return
     } else if ((from === 0n || from !== this.next - 1n) && from !== this.#from(headerRevision)) {
@@ -144,9 +153,10 @@ export class WatchState {
     }
     this.state = { _tag: "Live", carrier, id }
     this.#confirmed(this.next - 1n)
+    if (this.isLarge && this.next > headerRevision) this.progressed(headerRevision)
   }
 
-  received({ events, fragment, revision }: Response): void {
+  received({ events, fragment, header }: Response): void {
     if (this.state._tag !== "Live" || this.next === undefined) return
     const start = watchEvents.indexOfRevision(events, this.next)
     const fresh = start === 0 ? events : events.slice(start)
@@ -154,9 +164,10 @@ export class WatchState {
     if (fragment) this.#receiveFragment(fresh)
     else this.#receiveWhole(fresh)
     if (!this.#buffer.isEmpty) this.#wake()
+    if (!fragment) this.isLarge = false
     // Only now: who waits for events has taken them, and may have closed the watch.
     this.#parkIfFull(fragment)
-    if (!fragment) this.#goLive(BigInt(revision))
+    if (!fragment) this.#goLive(header.revision)
   }
 
   /** Everything up to the revision has been sent. */
@@ -164,6 +175,7 @@ export class WatchState {
     // While a response is not complete it says nothing of what is to come yet, whatever a server or a proxy sends between.
     if (this.state._tag !== "Live" || this.next === undefined || this.#held.length > 0) return
     if (revision >= this.next) this.next = revision + 1n
+    this.isLarge = false
     this.#goLive(revision)
   }
 
@@ -180,6 +192,12 @@ export class WatchState {
     if (this.state._tag === "Waiting" && this.revision !== undefined) this.#setInterrupted(message)
   }
 
+  /** The store was replaced. A watch that goes on from a revision of the old one has nothing to go on from. */
+  storeReplaced(error: KvError.KvError): void {
+    if (this.next === undefined) this.lost(error.reason.message)
+    else this.end(error)
+  }
+
   /** The server has dropped the watch: history before the revision is gone. */
   compacted(compactRevision: bigint): void {
     this.end(KvError.make(new KvError.Compacted({ compactRevision })))
@@ -189,11 +207,17 @@ export class WatchState {
   // what its consumer does to it
   // ---------------------------------------------------------------------------
 
-  /** What there is to take, else the error that the watch ended with, else `undefined`. */
+  /**
+   * What there is to take, else the error that the watch ended with, else `undefined`. Of a large revision each poll decodes
+   * a part, and all but the last return `undefined`.
+   */
   poll(): NonEmptyReadonlyArray<Batch> | KvError.KvError | undefined {
-    const segments = this.#buffer.take()
-    if (segments.length === 0) return this.state._tag === "Ended" ? this.state.error : undefined
-    const { batches, error } = watchEvents.decode(segments)
+    const decoding = this.#decoding ?? this.#startDecoding(this.#buffer.take())
+    if (decoding === undefined) return this.state._tag === "Ended" ? this.state.error : undefined
+    const decoded = decoding.next()
+    this.#decoding = decoded === undefined ? decoding : undefined
+    if (decoded === undefined) return undefined
+    const { batches, error } = decoded
     if (error !== undefined) {
       this.#buffer.clear()
       this.end(error)
@@ -203,6 +227,10 @@ export class WatchState {
     }
     if (isNonEmpty(batches)) return batches
     return this.state._tag === "Ended" ? this.state.error : undefined
+  }
+
+  #startDecoding(segments: ReadonlyArray<Segment>): watchEvents.Decoding | undefined {
+    return segments.length === 0 ? undefined : watchEvents.decode(segments)
   }
 
   /** Ends the watch, on the server too. What is in the buffer can still be taken. */
@@ -221,6 +249,7 @@ export class WatchState {
   /** Ends the watch and forgets what is in the buffer. */
   close(error: KvError.KvError): void {
     this.#buffer.clear()
+    this.#decoding = undefined
     this.end(error)
   }
 
@@ -231,7 +260,12 @@ export class WatchState {
    * that catch up.
    */
   lane(known: Known): Lane {
-    return this.revision !== undefined && this.#isFarBehind(known.revision) ? "catchUp" : "live"
+    if (this.isLarge) return "large"
+    return this.revision !== undefined && this.#isFarBehind(known.revision) ? "catchUp" : this.#usualLane
+  }
+
+  get #usualLane(): Lane {
+    return this.request.range._tag === "Key" ? "key" : "range"
   }
 
   #isFarBehind(revision: bigint): boolean {
@@ -240,9 +274,10 @@ export class WatchState {
 
   /** Comes back to the others, once it has caught up with the store as it was at `revision`. */
   #goLive(revision: bigint): void {
-    if (this.state._tag !== "Live" || this.state.carrier.lane === "live") return
+    if (this.state._tag !== "Live" || this.state.carrier.lane === this.#usualLane) return
     const { carrier, id } = this.state
-    if (revision - this.next! < this.limits.nearlyThere && this.lane(carrier.known) === "live") this.#leave(carrier, id)
+    const isNear = revision - this.next! < this.limits.nearlyThere && this.lane(carrier.known) === this.#usualLane
+    if (carrier.lane === "large" ? !this.isLarge : isNear) this.#leave(carrier, id)
   }
 
   /** Goes to the other lane. */

@@ -5,6 +5,8 @@
  * order alone tells whose it was. An id is never used again on the same stream: what the server had queued for a
  * cancelled watch may come, or be kept for the next watch of that id.
  */
+import type { Store } from "./decoded.ts"
+import type { Sent } from "./storeIdentity.ts"
 import type { Carrier, Known, Lane, WatchState } from "./watchState.ts"
 import * as watchWire from "./watchWire.ts"
 
@@ -14,6 +16,11 @@ export interface Owner {
   readonly refused: (stream: WatchStream, watch: WatchState, reason: string) => void
   /** The server has confirmed a watch. */
   readonly confirmed: (stream: WatchStream) => void
+  /**
+   * The server splits a response of many small events, in a time quadratic in their number. Returns whether the stream is
+   * given up for one where it does not.
+   */
+  readonly splitsSlowly: (stream: WatchStream) => boolean
   /** What came makes no sense. */
   readonly confused: (stream: WatchStream, message: string) => void
 }
@@ -26,13 +33,19 @@ export interface Options {
   /** Whether the server is to split large responses. */
   readonly fragment: boolean
   readonly known: Known
+  readonly store: Store
 }
 
 interface PendingCreate {
   readonly id: number
+  /** What was known of the store when it was sent. */
+  readonly sent: Sent
   /** `undefined` once it was cancelled: the answer comes nevertheless. */
   watch: WatchState | undefined
 }
+
+/** A fragment is of 2 MiB, and takes etcd milliseconds with a thousand events, seconds with twenty thousand. */
+const eventsPerFragment = 4096
 
 export class WatchStream implements Carrier {
   readonly lane: Lane
@@ -53,7 +66,15 @@ export class WatchStream implements Carrier {
   ticks = 0
   /** Whether the server has confirmed any watch on it. */
   hasConfirmed = false
+  /**
+   * The responses since one whose revision is behind what the store is known to have had. They are kept until it is certain
+   * that the member lags: of a store that was replaced nothing may be delivered.
+   */
+  #unverified: { readonly suspicion: number; readonly responses: Array<watchWire.Response> } | undefined
+  /** How often the stream was looked at while it had such responses. */
+  unverifiedTicks = 0
   readonly known: Known
+  readonly #store: Store
 
   constructor(options: Options, send: (request: watchWire.Request) => void, owner: Owner) {
     this.lane = options.lane
@@ -61,6 +82,7 @@ export class WatchStream implements Carrier {
     this.hasNewToken = options.hasNewToken
     this.fragment = options.fragment
     this.known = options.known
+    this.#store = options.store
     this.#send = send
     this.#owner = owner
   }
@@ -78,13 +100,17 @@ export class WatchStream implements Carrier {
     return this.#creating.length > 0
   }
 
+  get isUnverified(): boolean {
+    return this.#unverified !== undefined
+  }
+
   create(watch: WatchState, from: bigint): number {
     const id = ++this.#lastId
     this.#watches.set(id, watch)
     // Silence counts from the first question on.
     if (!this.awaitsAnswer) this.silentTicks = 0
     this.idleTicks = 0
-    this.#creating.push({ id, watch })
+    this.#creating.push({ id, watch, sent: this.#store.identity.sent() })
     this.#send(watchWire.create(watch.request, id, from, this.fragment))
     return id
   }
@@ -94,6 +120,10 @@ export class WatchStream implements Carrier {
     const pending = this.#creating.find((create) => create.id === id)
     if (pending !== undefined) pending.watch = undefined
     this.#send(watchWire.cancel(id))
+  }
+
+  get watches(): ReadonlyArray<WatchState> {
+    return [...this.#watches.values()]
   }
 
   /** Takes the watches off that the server owes an answer for. */
@@ -114,6 +144,7 @@ export class WatchStream implements Carrier {
   /** Nothing is sent any more. Returns the watches that were on the stream. */
   end(): ReadonlyArray<WatchState> {
     this.#ended = true
+    this.#unverified = undefined
     const watches = [...this.#watches.values()]
     this.#watches.clear()
     this.#creating = []
@@ -123,6 +154,39 @@ export class WatchStream implements Carrier {
   receive(response: watchWire.Response): void {
     if (this.#ended) return
     this.silentTicks = 0
+    if (this.#unverified !== undefined) {
+      this.#unverified.responses.push(response)
+    } else if (this.#observe(response)) {
+      this.unverifiedTicks = 0
+      this.#unverified = { suspicion: this.#store.suspicions.next, responses: [response] }
+      // It may be settled before this returns.
+      this.#store.suspicions.raise()
+    } else {
+      this.#deliver(response)
+    }
+  }
+
+  /** It is certain that the store was the same at all suspicions up to this one. */
+  verified(upTo: number): void {
+    if (this.#unverified === undefined || this.#unverified.suspicion > upTo) return
+    const [first, ...others] = this.#unverified.responses
+    this.#unverified = undefined
+    this.#deliver(first!)
+    for (const response of others) this.receive(response)
+  }
+
+  /** Whether the response may be of another store. If it certainly is, the stream has ended when this returns. */
+  #observe({ created, header }: watchWire.Response): boolean {
+    const { identity } = this.#store
+    const create = created ? this.#creating[0] : undefined
+    if (create === undefined) identity.observeCluster(header, this.endpoint)
+    else if (identity.observe(header, create.sent, this.endpoint, "Member") === "Behind") return true
+    return false
+  }
+
+  #deliver(response: watchWire.Response): void {
+    if (this.#ended) return
+    if (response.fragment && response.events.length > eventsPerFragment && this.#owner.splitsSlowly(this)) return
     if (response.hasEvents) {
       this.#watches.get(response.watchId)?.received(response)
     } else if (response.created) {
@@ -167,7 +231,7 @@ export class WatchStream implements Carrier {
   }
 
   #revisionOf(response: watchWire.Response): bigint {
-    const revision = BigInt(response.revision)
+    const { revision } = response.header
     if (revision > this.known.revision) this.known.revision = revision
     return revision
   }

@@ -5,6 +5,7 @@ import type { WatchRequest } from "@effect-kv/core/Watch"
 import type * as grpc from "@grpc/grpc-js"
 import type * as etcd3 from "etcd3"
 import { bounds } from "./codec.ts"
+import type { Header } from "./header.ts"
 import type { Duplex, WatchService } from "./services.ts"
 import { decodeResponse } from "./watchDecode.ts"
 
@@ -12,8 +13,8 @@ export type Request = etcd3.IWatchRequest
 
 /** `etcdserverpb.WatchResponse` */
 export interface Response {
-  /** The store's revision when the response was made. */
-  readonly revision: number
+  /** The store's revision in it is the one when the response was made. */
+  readonly header: Header
   /** -1 for none. */
   readonly watchId: number
   readonly created: boolean
@@ -24,7 +25,9 @@ export interface Response {
   /** Whether the response goes on in the next message. */
   readonly fragment: boolean
   readonly hasEvents: boolean
-  /** Decoded when it is first asked for: what comes for a watch that is gone is not. */
+  /** Decodes a part of the events. Returns whether all are decoded. */
+  readonly decodeEvents: () => boolean
+  /** Decoded, or the rest of it, when it is first asked for. */
   readonly events: ReadonlyArray<WireEvent>
 }
 

@@ -74,7 +74,7 @@ export class Reader {
   skip(tag: number): void {
     switch (tag & 7) {
       case 0:
-        this.bigint64()
+        while (this.bytes[this.position++]! >= 0x80);
         break
       case 1:
         this.position += 8

@@ -8,6 +8,7 @@
  * it from a watch that is just about to be sent that revision, of which no client can know.)
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { type Header, noHeader } from "../../src/internal/header.ts"
 import type * as WatchState from "../../src/internal/watchState.ts"
 import type * as watchWire from "../../src/internal/watchWire.ts"
 
@@ -146,7 +147,12 @@ export class FakeStream {
         // It stays until it is cancelled.
         watcher.isSynced = true
         watcher.next = Number.POSITIVE_INFINITY
-        this.#send({ watchId: watcher.id, canceled: true, compactRevision: this.server.compactRevision, revision: 0 })
+        this.#send({
+          watchId: watcher.id,
+          canceled: true,
+          compactRevision: this.server.compactRevision,
+          header: noHeader
+        })
         continue
       }
       const matching = this.server.history(watcher.start, watcher.next).filter((entry) =>
@@ -168,7 +174,7 @@ export class FakeStream {
 
   /** A notification for all that overtakes events, as old servers answer requests that nobody makes. */
   lie(): void {
-    this.sent.unshift({ ...empty, watchId: -1, revision: this.server.revision })
+    this.sent.unshift({ ...empty, watchId: -1, header: headerAt(this.server.revision) })
   }
 
   /** Revisions that a watcher has had come again, as whole revisions. */
@@ -195,12 +201,14 @@ export class FakeStream {
 
   #send(response: Partial<watchWire.Response>): void {
     const hasEvents = response.events !== undefined
-    this.sent.push({ ...empty, revision: this.server.revision, ...response, hasEvents })
+    this.sent.push({ ...empty, header: headerAt(this.server.revision), ...response, hasEvents })
   }
 }
 
+const headerAt = (revision: number): Header => ({ clusterId: 1n, revision: BigInt(revision) })
+
 const empty: watchWire.Response = {
-  revision: 0,
+  header: noHeader,
   watchId: 0,
   created: false,
   canceled: false,
@@ -208,6 +216,7 @@ const empty: watchWire.Response = {
   cancelReason: "",
   fragment: false,
   hasEvents: false,
+  decodeEvents: () => true,
   events: []
 }
 

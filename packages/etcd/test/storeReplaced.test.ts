@@ -1,0 +1,134 @@
+/**
+ * The store behind an address is replaced, by a snapshot, by nothing or by another cluster: nothing goes on as if it were
+ * still the old one, and whatever failed says why.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import type { KvError } from "@effect-kv/core/KvError"
+import * as Session from "@effect-kv/core/Session"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { client } from "./support/client.ts"
+import { snapshot, wipeData } from "./support/replacing.ts"
+import { eventually } from "./support/watching.ts"
+
+/** How a store is replaced: the endpoint of the old one, the replacement, and whether the new one has what was prepared. */
+interface Replacement {
+  readonly endpoint: string
+  readonly replace: Effect.Effect<void, unknown>
+  readonly keepsPrepared: boolean
+}
+
+type Replacing = (old: EtcdCluster.EtcdCluster["Service"]) => Effect.Effect<Replacement, unknown, Scope.Scope>
+
+const toAnotherCluster = (writes: number): Replacing =>
+  Effect.fnUntraced(function*(old) {
+    const standby = yield* EtcdCluster.make()
+    const kv = yield* client({ endpoints: standby.endpoints, folding: false })
+    for (let i = 0; i < writes; i++) yield* kv.put("config", `standby ${i}`)
+    const proxy = yield* TcpProxy.make({ target: old.endpoints[0]! })
+    const replace = Effect.andThen(proxy.retarget(standby.endpoints[0]!), proxy.cut)
+    return { endpoint: proxy.endpoint, replace, keepsPrepared: false }
+  })
+
+const replacements: Record<string, Replacing> = {
+  "is restored from a snapshot": ({ endpoints: [endpoint], ...old }) =>
+    Effect.map(
+      snapshot({ endpoints: [endpoint!], ...old }),
+      (replace) => ({ endpoint: endpoint!, replace, keepsPrepared: true })
+    ),
+  "starts without its data": (old) =>
+    Effect.succeed({ endpoint: old.endpoints[0]!, replace: wipeData(old), keepsPrepared: false }),
+  "is another cluster at a lower revision": toAnotherCluster(3),
+  "is another cluster at a higher revision": toAnotherCluster(300)
+}
+
+/** Long enough that nothing is found out by a renewal. */
+const ttl = "60 seconds"
+
+const isReplaced = (message: string): boolean => message.includes("the store was replaced: ")
+
+/** What the store's clients log as a warning. */
+const warnings = () => {
+  const messages: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+    if (logLevel === "Warn") messages.push(String(message))
+  })
+  return { messages, logger: Logger.layer([logger]) }
+}
+
+const failure = <A>(exit: Exit.Exit<A, KvError | DistLock.Failure>): string | undefined => {
+  if (Exit.isSuccess(exit)) return undefined
+  const [reason] = exit.cause.reasons
+  return reason?._tag === "Fail" ? reason.error.message : reason?._tag
+}
+
+describe("a store that is replaced behind its address", () => {
+  for (const [how, replacing] of Object.entries(replacements)) {
+    it.live(`ends or reloads what depended on it, if it ${how}`, () => {
+      const { logger, messages } = warnings()
+      return Effect.gen(function*() {
+        const old = yield* EtcdCluster.make()
+        yield* Effect.flatMap(client({ endpoints: old.endpoints }), (kv) => kv.put("config", "old"))
+        const { endpoint, keepsPrepared, replace } = yield* replacing(old)
+        const kv = yield* client({ endpoints: [endpoint] })
+        const inStore = Effect.provideService(Kv.Kv, kv)
+
+        for (let i = 0; i < 20; i++) yield* kv.put("config", `old ${i}`)
+        const view = yield* kv.latest(KeyRange.key("config"))
+        const watch = yield* kv.subscribe("config")
+        const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))
+        const waiting = yield* Effect.forkScoped(kv.waitForChange("nothing"))
+        const lock = yield* inStore(DistLock.acquire("held", { ttl }))
+        const waiter = yield* Effect.forkScoped(inStore(Effect.scoped(DistLock.acquire("held", { ttl: "61 seconds" }))))
+        const body = yield* Effect.forkScoped(
+          Effect.exit(inStore(DistLock.withDistLock(Effect.never, "body", { ttl })))
+        )
+        yield* kv.tempKey("present", { value: "here", ttl })
+        const once = yield* kv.tempKey("once", { ttl, onLost: "fail" })
+        const session = yield* Session.make(kv.backend, { ttl: "6 seconds" })
+        yield* eventually(Effect.map(inStore(DistLock.waiters("held")), (waiters) => waiters.length === 1))
+        // Locks and temporary keys watch their keys after a while.
+        yield* Effect.sleep("500 millis")
+
+        yield* replace
+
+        assert.include(failure(yield* Fiber.await(watching)), "StoreReplaced")
+        assert.include(failure(yield* Fiber.await(waiting)), "StoreReplaced")
+        const shown = yield* view.changes.pipe(
+          Stream.map(({ entries }) => entries.get("config")?.text ?? ""),
+          Stream.filter((text) => text !== "old 19"),
+          Stream.runHead
+        )
+        const lost = yield* Effect.flip(lock.lost)
+        assert.isTrue(isReplaced(lost.how), lost.how)
+        const waited = failure(yield* Fiber.await(waiter)) ?? "acquired"
+        assert.isTrue(isReplaced(waited), waited)
+        const interrupted = failure(yield* Fiber.join(body)) ?? "succeeded"
+        assert.isTrue(isReplaced(interrupted), interrupted)
+        yield* Effect.flip(once.lost)
+        yield* eventually(Effect.map(kv.get("present"), Option.contains("here")))
+        assert.deepStrictEqual(shown, Option.some(Option.getOrElse(yield* kv.get("config"), () => "")))
+        if (!keepsPrepared) yield* session.lost
+        // A revision of the old store is not one that the new store will have some day.
+        const early = yield* Effect.flip(kv.subscribe("config", { startRevision: 1000n }))
+        assert.strictEqual(early.reason._tag, "StoreReplaced")
+        // The client is of use as before.
+        const { revision } = yield* kv.put("config", "new")
+        yield* Stream.runDrain(Stream.takeUntil(view.changes, (snapshot) => snapshot.revision >= revision))
+        assert.strictEqual((yield* kv.watch("config", { startRevision: revision }).pipe(Stream.runHead))._tag, "Some")
+        yield* inStore(Effect.scoped(DistLock.acquire("held", { ttl })))
+        assert.lengthOf(messages.filter(isReplaced), 1, messages.join("\n"))
+      }).pipe(Effect.provide(logger))
+    }, 60_000)
+  }
+})

@@ -1,0 +1,42 @@
+/**
+ * Replaces the store of a cluster of one member behind its address: by a snapshot, or by nothing.
+ */
+import type { EtcdCluster } from "@effect-kv/test-suite/EtcdCluster"
+import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
+
+const peerUrlOf = (cluster: EtcdCluster["Service"]) =>
+  Effect.map(cluster.etcdctl(["member", "list"]), (members) => /http:\/\/[^,]+/.exec(members)![0])
+
+/** Saves a snapshot. The effect it returns restores it, with the member down meanwhile, as an operator would. */
+export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster["Service"]) {
+  const { directory, endpoints, etcdctl, member } = cluster
+  const peerUrl = yield* peerUrlOf(cluster)
+  const file = `${directory}/snapshot`
+  yield* Effect.sync(() => Fs.rmSync(file, { force: true }))
+  yield* etcdctl(["snapshot", "save", file])
+  const data = `${directory}/${member.name}`
+  return Effect.gen(function*() {
+    yield* member.kill
+    yield* Effect.sync(() => Fs.rmSync(data, { recursive: true }))
+    const flags = {
+      "data-dir": data,
+      "name": member.name,
+      "initial-cluster": `${member.name}=${peerUrl}`,
+      "initial-advertise-peer-urls": peerUrl,
+      "initial-cluster-token": directory
+    }
+    yield* etcdctl(
+      ["snapshot", "restore", file, ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)],
+      { endpoint: endpoints[0]! }
+    )
+    yield* member.start
+  })
+})
+
+/** The member is killed, and starts with an empty data directory. */
+export const wipeData = ({ directory, member }: EtcdCluster["Service"]) =>
+  member.kill.pipe(
+    Effect.andThen(Effect.sync(() => Fs.rmSync(`${directory}/${member.name}`, { recursive: true }))),
+    Effect.andThen(member.start)
+  )

@@ -17,5 +17,11 @@ export const make = (backend: KvBackend, shared: Shared): Kv => ({
   sessions: shared.sessions,
   ...data.make(backend),
   ...watching.make(backend),
-  tempKey: (key, options) => temporaryKey.open(shared.bookkeeping, shared.sessions, key, options)
+  tempKey: (key, options) =>
+    temporaryKey.open(
+      { make: shared.bookkeeping, bookkeeping: shared.bookkeeping },
+      shared.sessions,
+      key,
+      options
+    )
 })

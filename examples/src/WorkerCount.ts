@@ -15,7 +15,9 @@ import * as StoreByUrl from "./StoreByUrl.ts"
 const workers = KeyRange.prefix("workers/")
 
 /** Is counted until the scope closes; if the process dies without a word, until the time to live has passed. */
-export const register = (name: string): Effect.Effect<TempKey.TempKey, KvError.KvError, Kv.Kv | Scope.Scope> =>
+export const register = (
+  name: string
+): Effect.Effect<TempKey.TempKey, KvError.KvError | TempKey.TempKeyTaken, Kv.Kv | Scope.Scope> =>
   Kv.tempKey(`workers/${name}`, { value: name, ttl: "10 seconds" })
 
 /** How many are running now. */

@@ -40,7 +40,10 @@ export const isResidentKey = (key: string): boolean => key.includes("temporary/r
 export const resident = (client: RecordedClient): Effect.Effect<never, KvError> =>
   Effect.scoped(Effect.gen(function*() {
     const value = yield* unique(client)
-    yield* client.kv.tempKey(residentKey(client.prefix, client.name), { value, ttl: "2 seconds" })
+    yield* client.kv.tempKey(residentKey(client.prefix, client.name), { value, ttl: "2 seconds", onTaken: "wait" })
+      .pipe(
+        Effect.catchTag("TempKeyTaken", Effect.die)
+      )
     return yield* Effect.never
   }))
 
@@ -56,7 +59,7 @@ export const temporaryKey: Step = Effect.fnUntraced(function*(client, dice) {
     yield* kv.tempKey(key, { value, ttl: "2 seconds" })
     yield* kv.get(key)
     yield* Effect.sleep(lives)
-  }))
+  })).pipe(Effect.catchTag("TempKeyTaken", () => Effect.void))
   if (isOwn) yield* untilGone(client, key)
 })
 

@@ -30,7 +30,9 @@ export const visit: Step = (client, dice) => {
           yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
           const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix), only: "Put" })
           yield* Effect.forkScoped(Effect.forever(watcher.take))
-          yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" })
+          yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" }).pipe(
+            Effect.catchTag("TempKeyTaken", () => Effect.void)
+          )
           yield* Effect.forkScoped(locks.increment(visitor, dice))
           yield* Effect.forkScoped(leases.lease(visitor, dice))
           yield* Effect.sleep(stays)

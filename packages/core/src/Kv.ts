@@ -14,6 +14,7 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry, Value } from "./Entry.ts"
+import * as heldKeys from "./internal/heldKeys.ts"
 import * as kvService from "./internal/kvService.ts"
 import * as sessionPool from "./internal/sessionPool.ts"
 import type { SessionPool } from "./internal/sessionPool.ts"
@@ -23,7 +24,7 @@ import type { KvError } from "./KvError.ts"
 import type { Latest } from "./Latest.ts"
 import * as Namespace from "./Namespace.ts"
 import type * as Op from "./Op.ts"
-import type { Options as TempKeyOptions, TempKey } from "./TempKey.ts"
+import type { Options as TempKeyOptions, TempKey, TempKeyTaken } from "./TempKey.ts"
 import type { Batch, Event, Status, Watcher, WatchRequest } from "./Watch.ts"
 
 /** Identifies the `Kv` service. */
@@ -191,7 +192,10 @@ export interface Kv {
   readonly latest: (range: KeyRange.KeyRange) => Effect.Effect<Latest, KvError, Scope.Scope>
 
   /** Makes a key that exists until the scope closes: see `TempKey`. */
-  readonly tempKey: (key: string, options?: TempKeyOptions) => Effect.Effect<TempKey, KvError, Scope.Scope>
+  readonly tempKey: (
+    key: string,
+    options?: TempKeyOptions
+  ) => Effect.Effect<TempKey, KvError | TempKeyTaken, Scope.Scope>
 }
 
 /** The service tag. */
@@ -199,7 +203,10 @@ export const Kv: Context.Service<Kv, Kv> = Context.Service<Kv>(TypeId)
 
 /** Makes the service from a backend. Its sessions end with the scope, at the latest. */
 export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> =>
-  Effect.map(sessionPool.make(backend), (sessions) => kvService.make(backend, { bookkeeping: backend, sessions }))
+  Effect.map(sessionPool.make(backend), (sessions) => {
+    const guarded = heldKeys.guarded(backend)
+    return kvService.make(guarded, { bookkeeping: guarded, sessions })
+  })
 
 /** Provides `Kv` from a backend that takes a scope, an environment or an effect to make. */
 export const layer = <E, R>(
@@ -326,4 +333,5 @@ export const waitForChange = (
 export const tempKey = (
   key: string,
   options?: TempKeyOptions
-): Effect.Effect<TempKey, KvError, Kv | Scope.Scope> => Effect.flatMap(Kv, (kv) => kv.tempKey(key, options))
+): Effect.Effect<TempKey, KvError | TempKeyTaken, Kv | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) => kv.tempKey(key, options))

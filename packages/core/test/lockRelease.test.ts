@@ -162,14 +162,28 @@ describe("a temporary key", () => {
       assert.isTrue(Option.isSome(yield* other.get("another")))
     }))
 
-  it.effect("goes with the last of two of its name", () =>
+  it.effect("is made again by its client while its removal is still in flight", () =>
     Effect.gen(function*() {
-      const { kv, other } = yield* clients()
+      let isHeldUp = true
+      const { kv, other } = yield* clients((backend) => ({
+        ...backend,
+        execute: (op) =>
+          Effect.suspend(() =>
+            isHeldUp && isRemoval(op)
+              ? KvError.fail(new KvError.Unavailable({ message: "away" }))
+              : backend.execute(op)
+          )
+      }))
       const first = yield* Scope.make()
-      const second = yield* Scope.make()
       yield* Scope.provide(kv.tempKey("k", { value: "first" }), first)
+      const closing = yield* Effect.forkChild(Scope.close(first, Exit.void))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(yield* other.get("k"), Option.some("first"))
+      const second = yield* Scope.make()
       yield* Scope.provide(kv.tempKey("k", { value: "second" }), second)
-      yield* Scope.close(first, Exit.void)
+      isHeldUp = false
+      yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* other.get("k"), Option.some("second"))
       yield* Scope.close(second, Exit.void)
       assert.deepStrictEqual(yield* other.get("k"), Option.none())

@@ -644,6 +644,6 @@ it.effect("the layer stands between a backend's and a program", () =>
   Effect.gen(function*() {
     const faults = yield* KvFaults.KvFaults
     yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "leaseGrant" })
-    assert.strictEqual(yield* reasonOf(Effect.scoped(Effect.flatMap(Kv.Kv, (kv) => kv.tempKey("t")))), "Unavailable")
+    assert.strictEqual(yield* reasonOf(Lease.grant({ ttl: "10 seconds" })), "Unavailable")
     yield* Kv.put("k", "v")
   }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer)))))

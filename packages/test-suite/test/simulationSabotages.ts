@@ -141,9 +141,10 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
     between: (backend) => {
       const made = new Set<string>()
       return onExecute((op, execute) => {
-        if (op._tag !== "Put" || op.lease === undefined || !op.key.includes("temporary")) return execute(op)
-        const again = made.has(op.key)
-        made.add(op.key)
+        const put = op._tag === "Txn" ? op.then.find((inner) => inner._tag === "Put") : undefined
+        if (put?.lease === undefined || !put.key.includes("temporary")) return execute(op)
+        const again = made.has(put.key)
+        made.add(put.key)
         return again ? KvError.fail(new KvError.PermissionDenied({ message: "once is enough" })) : execute(op)
       })(backend)
     }

@@ -21,6 +21,7 @@ export const make = (backend: KvBackend, { bookkeeping, sessions }: Shared): Kv 
     ...data.make(backend, modifying.turnsOf(sessions)),
     ...watches,
     latest: (range) => sessions.onClock(watches.latest(range)),
-    tempKey: (key, options) => sessions.onClock(temporaryKey.open(bookkeeping, sessions, key, options))
+    tempKey: (key, options) =>
+      sessions.onClock(temporaryKey.open({ make: bookkeeping, bookkeeping }, sessions, key, options))
   }
 }

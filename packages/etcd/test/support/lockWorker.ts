@@ -66,7 +66,7 @@ const works: Record<Work, (name: string, ttl: number) => Effect.Effect<unknown, 
   hold,
   block,
   count,
-  temporaryKey: (key, ttl) => Effect.scoped(temporaryKey(key, ttl))
+  temporaryKey: (key, ttl) => Effect.orDie(Effect.scoped(temporaryKey(key, ttl)))
 }
 
 const [, , endpoint, work, name, ttl] = process.argv

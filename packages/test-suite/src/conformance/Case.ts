@@ -79,8 +79,8 @@ export const revisionOf = (kv: Kv.Kv): Effect.Effect<bigint, KvError.KvError> =>
   Effect.map(kv.range(KeyRange.key("?"), { countOnly: true }), (response) => response.revision)
 
 /** The reason the effect fails for. Not failing is a failure. */
-export const reasonOf = <A, R>(
-  effect: Effect.Effect<A, KvError.KvError, R>
+export const reasonOf = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
 ): Effect.Effect<KvError.Reason, unknown, R> =>
   Effect.matchEffect(effect, {
     onFailure: (error) =>
@@ -93,10 +93,10 @@ export const reasonOf = <A, R>(
 type ReasonTag = KvError.Reason["_tag"]
 
 /** The call fails for this reason, says what was wrong, and leaves the store and the connection as they were. */
-export const rejects = Effect.fnUntraced(function*<A, R>(
+export const rejects = Effect.fnUntraced(function*<A, E, R>(
   kv: Kv.Kv,
   tag: ReasonTag,
-  call: Effect.Effect<A, KvError.KvError, R>
+  call: Effect.Effect<A, E, R>
 ) {
   const before = yield* revisionOf(kv)
   const reason = yield* reasonOf(call)

@@ -1,8 +1,10 @@
 /**
  * Temporary keys: there while a scope is open, and not after.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
 import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -10,10 +12,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import * as Stream from "effect/Stream"
+import { chapter, newClient, promptly, reasonOf, rejects, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { on, soon } from "./locking.ts"
+import { capturing, type Line } from "./logging.ts"
 
 /** A temporary key until it is closed. */
 const open = Effect.fnUntraced(function*(kv: Kv.Kv, key: string, options?: TempKey.Options) {
@@ -25,6 +29,12 @@ const open = Effect.fnUntraced(function*(kv: Kv.Kv, key: string, options?: TempK
 const isThere = (kv: Kv.Kv, key: string) => Effect.map(kv.getEntry(key), Option.isSome)
 
 const leaseOf = (kv: Kv.Kv, key: string) => Effect.map(entryOf(kv, key), (entry) => Option.getOrThrow(entry.lease))
+
+const line = (event: string, annotations: Line["annotations"]): Line => ({
+  level: "Warn",
+  message: `effect-kv: temporary key ${event}`,
+  annotations
+})
 
 export const cases = chapter("temporary keys", [
   test("a temporary key is there when it is made, and gone at once when its scope closes", function*(kv) {
@@ -115,32 +125,286 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* Fiber.join(running))._tag, "TempKeyLost")
   }),
 
-  test("what somebody else has written since is not deleted", function*(kv) {
+  test("a temporary key that another client has written to since is not deleted", function*(kv) {
     const { close } = yield* open(kv, "t", { value: "me" })
-    yield* kv.put("t", "somebody else")
+    yield* (yield* newClient).put("t", "another client")
     yield* close
-    assert.strictEqual(yield* textOf(kv, "t"), "somebody else")
-    const first = yield* open(kv, "u", { value: "first" })
-    const second = yield* open(kv, "u", { value: "second" })
+    assert.strictEqual(yield* textOf(kv, "t"), "another client")
+  }),
+
+  test("a temporary key is not made over a key that exists: TempKeyTaken tells its lease", function*(kv) {
+    const other = yield* newClient
+    const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(kv.tempKey("t", options)))
+    yield* other.put("t", "permanent")
+    assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.none() }))
+    assert.strictEqual(yield* textOf(kv, "t"), "permanent")
+    yield* other.delete("t")
+    const theirs = yield* open(other, "t", { value: "theirs" })
+    const lease = yield* leaseOf(kv, "t")
+    assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.some(lease) }))
+    assert.deepStrictEqual(yield* taken({ onLost: "fail" }), yield* taken())
+    assert.strictEqual(yield* textOf(kv, "t"), "theirs")
+    yield* theirs.close
+    yield* open(kv, "t", { value: "ours" })
+    assert.strictEqual(yield* textOf(other, "t"), "ours")
+  }),
+
+  test("two temporary keys of one name exclude each other in one client too", function*(kv) {
+    const first = yield* open(kv, "t", { value: "first" })
+    assert.strictEqual((yield* Effect.flip(Effect.scoped(kv.tempKey("t"))))._tag, "TempKeyTaken")
+    assert.strictEqual(yield* textOf(kv, "t"), "first")
     yield* first.close
-    assert.strictEqual(yield* textOf(kv, "u"), "second")
-    yield* second.close
-    assert.isFalse(yield* isThere(kv, "u"))
+    for (let i = 0; i < 5; i++) yield* (yield* open(kv, "t", { value: `${i}` })).close
+    assert.isFalse(yield* isThere(kv, "t"))
+  }),
+
+  waitingTest("by option making a temporary key waits until the key of another client is gone", function*(kv) {
+    const other = yield* newClient
+    const theirs = yield* open(other, "temp/wait", { value: "theirs" })
+    const waiting = yield* Effect.forkScoped(open(kv, "temp/wait", { value: "ours", onTaken: "wait" }))
+    yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))
+    assert.strictEqual(yield* textOf(other, "temp/wait"), "theirs")
+    yield* theirs.close
+    const { tempKey } = yield* promptly("the key", Fiber.join(waiting))
+    assert.strictEqual(yield* textOf(other, "temp/wait"), "ours")
+    assert.deepStrictEqual(yield* tempKey.lease, Option.some(yield* leaseOf(other, "temp/wait")))
+  }),
+
+  waitingTest("by option the restart of a process that crashed waits for the lease of its last run", function*(kv) {
+    const crashed = faults.make()
+    const scope = yield* Scope.make()
+    const client = yield* Scope.provide(faults.newClientWith(crashed), scope)
+    yield* Scope.provide(client.tempKey("temp/restart", { value: "1", ttl: "2 seconds" }), scope)
+    crashed.before = () => faults.unavailable
+    yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+    const again = yield* Effect.forkScoped(open(kv, "temp/restart", { value: "2", onTaken: "wait" }))
+    yield* waitUntil("the key is made again", Effect.map(textOf(kv, "temp/restart"), (text) => text === "2"))
+    yield* promptly("the key", Fiber.join(again))
+  }),
+
+  waitingTest("a temporary key that another client made meanwhile is not made again over it", function*(kv) {
+    const other = yield* newClient
+    for (const how of ["lease", "delete", "put"]) {
+      const key = `temp/taken/${how}`
+      const { close, tempKey } = yield* open(kv, key, { value: "ours" })
+      const theirs = how === "put" ? Op.put(key, "theirs") : Op.txn({ then: [Op.put(key, "theirs")] })
+      if (how === "lease") yield* other.backend.leaseRevoke(yield* leaseOf(other, key))
+      if (how === "delete") yield* other.delete(key)
+      yield* other.backend.execute(theirs)
+      const lost = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
+      yield* waitUntil("the owner is notified", Effect.sync(() => lost.pollUnsafe() !== undefined))
+      assert.deepStrictEqual(yield* Fiber.join(lost), new TempKey.TempKeyTaken({ key, lease: Option.none() }))
+      assert.deepStrictEqual(yield* tempKey.lease, Option.none())
+      assert.strictEqual((yield* Effect.flip(tempKey.set("ours again")))._tag, "TempKeyTaken")
+      yield* close
+      assert.strictEqual(yield* textOf(other, key), "theirs")
+    }
+  }),
+
+  waitingTest("by option a temporary key that is taken is made again when the other is gone", function*(kv) {
+    const other = yield* newClient
+    const { close, tempKey } = yield* open(kv, "temp/back", { value: "ours", onTaken: "wait" })
+    const seen: Array<string> = []
+    yield* Effect.forkScoped(Stream.runForEach(tempKey.status, (now) => Effect.sync(() => seen.push(now._tag))))
+    yield* soon("it is held", Effect.sync(() => seen.length === 1))
+    yield* other.put("temp/back", "theirs")
+    yield* soon("it is taken", Effect.sync(() => seen.length === 2))
+    assert.deepStrictEqual(yield* tempKey.lease, Option.none())
+    assert.strictEqual(yield* textOf(other, "temp/back"), "theirs")
+    yield* other.delete("temp/back")
+    yield* waitUntil("it is held again", Effect.sync(() => seen.length === 3))
+    assert.strictEqual(yield* textOf(other, "temp/back"), "ours")
+    assert.deepStrictEqual(seen, ["Held", "Taken", "Held"])
+    yield* close
+    assert.isFalse(yield* isThere(other, "temp/back"))
+  }),
+
+  waitingTest("a create whose answer was lost is not applied later over the key of another client", function*(other) {
+    const cut = faults.make()
+    const client = yield* faults.newClientWith(cut)
+    yield* open(client, "temp/keeps-its-session")
+    cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    assert.strictEqual((yield* reasonOf(Effect.scoped(client.tempKey("temp/late"))))._tag, "Unavailable")
+    cut.before = () => Effect.void
+    yield* other.put("temp/late", "theirs")
+    const late = cut.calls.findLast(faults.isEntry)!
+    yield* other.backend.execute(late.op!)
+    assert.strictEqual(yield* textOf(other, "temp/late"), "theirs")
+  }),
+
+  waitingTest("a key that its client lost and the store still has is made again at once", function*(kv) {
+    const store = yield* Store
+    const cut = faults.make()
+    const client = yield* faults.newClientWith(cut)
+    // To the store the lease lives on: its renewals arrive, and their answers do not.
+    const { close, tempKey } = yield* open(client, "temp/twice", { value: "ours", ttl: "2 seconds" })
+    const before = yield* leaseOf(kv, "temp/twice")
+    cut.after = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
+    cut.before = (call) => call.kind === "leaseRevoke" || faults.isRemoval(call) ? faults.unavailable : Effect.void
+    const again = Effect.map(tempKey.lease, (lease) => Option.isSome(lease) && lease.value !== before)
+    for (let i = 0; i < 40 && !(yield* again); i++) {
+      yield* Effect.ignore(kv.backend.leaseKeepAlive(before))
+      yield* store.passTime("250 millis")
+    }
+    assert.isTrue(yield* again)
+    assert.strictEqual(yield* textOf(kv, "temp/twice"), "ours")
+    cut.after = () => Effect.void
+    cut.before = () => Effect.void
+    yield* close
+    assert.isFalse(yield* isThere(kv, "temp/twice"))
+  }),
+
+  test("set writes a value that keeps the lease, and the handle tells lease and revision", function*(kv) {
+    const { close, tempKey } = yield* open(kv, "t", { value: "idle" })
+    const made = yield* entryOf(kv, "t")
+    assert.deepStrictEqual(yield* tempKey.lease, made.lease)
+    assert.deepStrictEqual(yield* tempKey.revision, Option.some(made.modRevision))
+    const revision = yield* tempKey.set("busy")
+    const entry = yield* entryOf(kv, "t")
+    assert.strictEqual(entry.text, "busy")
+    assert.deepStrictEqual([entry.lease, entry.modRevision], [made.lease, revision])
+    assert.deepStrictEqual(yield* tempKey.revision, Option.some(revision))
+    yield* Effect.forEach(["a", "b", "c"], tempKey.set, { concurrency: "unbounded" })
+    assert.strictEqual(yield* textOf(kv, "t"), "c")
+    assert.strictEqual((yield* reasonOf(tempKey.set("\ud800")))._tag, "InvalidRequest")
+    yield* close
+    assert.isFalse(yield* isThere(kv, "t"))
+    assert.strictEqual((yield* Effect.flip(tempKey.set("late")))._tag, "TempKeyLost")
+    assert.isFalse(yield* isThere(kv, "t"))
+  }),
+
+  waitingTest("a temporary key is made again with the value that was written last", function*(kv) {
+    const { tempKey } = yield* open(kv, "temp/value", { value: "first" })
+    const loseAndFind = Effect.fnUntraced(function*(expected: string) {
+      yield* kv.backend.leaseRevoke(yield* leaseOf(kv, "temp/value"))
+      yield* waitUntil("it is there again", isThere(kv, "temp/value"))
+      assert.strictEqual(yield* textOf(kv, "temp/value"), expected)
+      yield* soon("its owner has it", Effect.map(tempKey.lease, Option.isSome))
+    })
+    yield* loseAndFind("first")
+    yield* tempKey.set("second")
+    yield* loseAndFind("second")
+    yield* kv.modify("temp/value", (text) => `${Option.getOrThrow(text)} and more`)
+    yield* loseAndFind("second and more")
+    const lease = Option.getOrThrow(yield* tempKey.lease)
+    yield* kv.put("temp/value", "with its lease", { lease })
+    yield* loseAndFind("with its lease")
+  }),
+
+  waitingTest("a value whose write arrives late does not replace one that was set after it", function*(kv) {
+    const cut = faults.make()
+    const client = yield* faults.newClientWith(cut)
+    const { tempKey } = yield* open(client, "temp/order", { value: "0" })
+    cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    assert.strictEqual((yield* reasonOf(tempKey.set("1")))._tag, "Indeterminate")
+    cut.before = () => Effect.void
+    const late = cut.calls.findLast(faults.isEntry)!
+    yield* tempKey.set("2")
+    yield* kv.backend.execute(late.op!)
+    assert.strictEqual(yield* textOf(kv, "temp/order"), "2")
+    cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    assert.strictEqual((yield* reasonOf(tempKey.set("3")))._tag, "Indeterminate")
+    cut.after = () => Effect.void
+    yield* tempKey.set("4")
+    assert.strictEqual(yield* textOf(kv, "temp/order"), "4")
+  }),
+
+  test("set changes nothing when the key is not ours any more", function*(kv) {
+    const other = yield* newClient
+    const taken = yield* open(kv, "t", { value: "ours" })
+    yield* other.put("t", "theirs")
+    assert.strictEqual((yield* Effect.flip(taken.tempKey.set("ours again")))._tag, "TempKeyTaken")
+    assert.strictEqual(yield* textOf(other, "t"), "theirs")
+    const gone = yield* open(kv, "u", { value: "ours", onLost: "fail" })
+    yield* other.delete("u")
+    assert.strictEqual((yield* Effect.flip(gone.tempKey.set("ours again")))._tag, "TempKeyLost")
+    assert.isFalse(yield* isThere(other, "u"))
+  }),
+
+  test("a client cannot detach its own temporary key from its lease", function*(kv) {
+    const app = Kv.prefixed(kv, "app/")
+    const { close, tempKey } = yield* open(app, "t", { value: "ours" })
+    const before = yield* entryOf(kv, "app/t")
+    const lease = Option.getOrThrow(yield* tempKey.lease)
+    yield* rejects(app, "InvalidRequest", app.put("t", "plain"))
+    yield* rejects(kv, "InvalidRequest", kv.put("app/t", "plain"))
+    yield* rejects(kv, "InvalidRequest", kv.put("app/t", "plain", { lease: lease + 1n }))
+    yield* rejects(app, "InvalidRequest", app.txn({ if: [Compare.exists("t")], else: [Op.put("t", "plain")] }))
+    yield* rejects(app, "InvalidRequest", app.txn({ then: [Op.txn({ then: [Op.put("t", "plain")] })] }))
+    yield* rejects(app, "InvalidRequest", app.testAndSet("t", Option.some("ours"), "plain"))
+    yield* rejects(app, "InvalidRequest", app.compareAndSet("t", before.modRevision, "plain"))
+    yield* rejects(app, "InvalidRequest", app.backend.execute(Op.put("t", "plain")))
+    assert.strictEqual((yield* entryOf(kv, "app/t")).modRevision, before.modRevision)
+    yield* app.put("t", "with its lease", { lease })
+    yield* app.modify("t", () => "modified")
+    assert.deepStrictEqual((yield* entryOf(kv, "app/t")).lease, before.lease)
+    yield* kv.put("t", "the key of that name outside")
+    yield* close
+    assert.isFalse(yield* isThere(kv, "app/t"))
+    yield* app.put("t", "an ordinary key")
+    yield* Effect.flip(Effect.scoped(app.tempKey("t")))
+    yield* app.put("t", "still an ordinary key")
+  }),
+
+  waitingTest("a client cannot put its own temporary key without its lease while it is lost", function*(kv) {
+    const cut = faults.make()
+    const client = yield* faults.newClientWith(cut)
+    const { close, tempKey } = yield* open(client, "temp/detached", { value: "ours" })
+    cut.before = (call) => faults.isEntry(call) ? faults.unavailable : Effect.void
+    yield* kv.delete("temp/detached")
+    yield* soon("it is lost", Effect.map(tempKey.lease, Option.isNone))
+    yield* rejects(kv, "InvalidRequest", client.put("temp/detached", "plain"))
+    cut.before = () => Effect.void
+    yield* waitUntil("it is made again", Effect.map(tempKey.lease, Option.isSome))
+    yield* close
+    assert.isFalse(yield* isThere(kv, "temp/detached"))
+  }),
+
+  waitingTest("a warning is logged when a temporary key is lost, made again or taken: one for each", function*(kv) {
+    const { layer, logged } = capturing()
+    const how = "another client has the key"
+    yield* Effect.gen(function*() {
+      const other = yield* newClient
+      const { close } = yield* open(kv, "temp/logged", { onTaken: "wait" })
+      const lease = yield* leaseOf(kv, "temp/logged")
+      yield* other.delete("temp/logged")
+      yield* waitUntil("it is made again", Effect.sync(() => logged.length === 2))
+      yield* other.put("temp/logged", "theirs")
+      yield* soon("it is taken", Effect.sync(() => logged.length === 3))
+      yield* other.delete("temp/logged")
+      yield* waitUntil("it is made again", Effect.sync(() => logged.length === 4))
+      yield* close
+      const failing = yield* open(kv, "temp/logged/taken")
+      yield* other.txn({ then: [Op.delete("temp/logged/taken")] })
+      yield* other.put("temp/logged/taken", "theirs")
+      yield* Effect.flip(failing.tempKey.lost)
+      yield* failing.close
+      const taken = logged.splice(4).filter(({ message }) => message.endsWith("taken"))
+      assert.deepStrictEqual(taken, [line("taken", { key: "temp/logged/taken", lease: "none", how })])
+      const key = "temp/logged"
+      const deleted = "it was deleted, or its lease ended"
+      const again = (n: number) => logged[n]!.annotations["lease"]
+      assert.deepStrictEqual(logged, [
+        line("lost", { key, lease: lease.toString(16), how: deleted }),
+        line("made again", { key, lease: again(1), how: deleted }),
+        line("taken", { key, lease: "none", how }),
+        line("made again", { key, lease: again(3), how })
+      ])
+    }).pipe(Effect.provide(layer))
   }),
 
   waitingTest("one whose making was not answered, or was interrupted, does not stay", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
-    const isPut = (call: faults.Call) => call.op?._tag === "Put"
     const keep = yield* open(client, "temp/keeps-the-session")
-    seen.after = (call) => isPut(call) ? faults.lostAnswer : Effect.void
+    seen.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
     assert.strictEqual((yield* reasonOf(Effect.scoped(client.tempKey("temp/lost"))))._tag, "Unavailable")
     yield* soon("it is gone", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
-    const late = seen.calls.findLast(isPut)!
+    const late = seen.calls.findLast(faults.isEntry)!
     yield* kv.backend.execute(late.op!)
     yield* soon("it is gone again", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const barrier = yield* faults.barrier
-    seen.after = (call) => isPut(call) ? barrier.stop : Effect.void
+    seen.after = (call) => faults.isEntry(call) ? barrier.stop : Effect.void
     const fiber = yield* Effect.forkScoped(Effect.scoped(client.tempKey("temp/interrupted")))
     yield* barrier.reached
     const interrupting = yield* Effect.forkScoped(Fiber.interrupt(fiber))

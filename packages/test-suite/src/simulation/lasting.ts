@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /** Tries until it succeeds; what a failed attempt left is closed. */
-const until = <A>(attempt: Effect.Effect<A, KvError, Scope.Scope>, outer: Scope.Scope): Effect.Effect<void> =>
+const until = <A, E>(attempt: Effect.Effect<A, E, Scope.Scope>, outer: Scope.Scope): Effect.Effect<void> =>
   Effect.flatMap(Scope.fork(outer), (scope) =>
     Effect.matchEffect(Scope.provide(attempt, scope), {
       onSuccess: () => Effect.void,

@@ -1,0 +1,26 @@
+/**
+ * A logger that keeps what is logged, for cases about it.
+ */
+import type * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
+
+/** One line of the log. */
+export interface Line {
+  readonly level: string
+  readonly message: string
+  readonly annotations: Readonly<Record<string, unknown>>
+}
+
+/** A layer that replaces all loggers, and what has been logged with it so far. */
+export const capturing = (): { readonly layer: Layer.Layer<never>; readonly logged: Array<Line> } => {
+  const logged: Array<Line> = []
+  const logger = Logger.make(({ fiber, logLevel, message }) => {
+    logged.push({
+      level: logLevel,
+      message: Array.isArray(message) ? message.join(" ") : String(message),
+      annotations: { ...fiber.getRef(References.CurrentLogAnnotations) }
+    })
+  })
+  return { layer: Logger.layer([logger]), logged }
+}

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Compare from "./Compare.ts"
 import type * as Entry from "./Entry.ts"
+import * as rootCompare from "./internal/rootCompare.ts"
 import * as takes from "./internal/takes.ts"
 import * as KeyRange from "./KeyRange.ts"
 import type { KvBackend } from "./KvBackend.ts"
@@ -71,7 +72,9 @@ const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
 }
 
 const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compare =>
-  compare.target === "Value"
+  rootCompare.is(compare)
+    ? compare
+    : compare.target === "Value"
     ? Compare.value(prefix + compare.key, compare.operator, compare.value)
     : { ...compare, key: prefix + compare.key }
 

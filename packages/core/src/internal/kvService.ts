@@ -2,20 +2,28 @@
  * Puts the methods of a `Kv` together.
  */
 import type { Kv } from "../Kv.ts"
-import type { KvBackend } from "../KvBackend.ts"
+import type { Fence } from "./currentFences.ts"
 import * as data from "./data.ts"
+import * as guard from "./guard.ts"
+import type { SessionPool } from "./sessionPool.ts"
 import * as temporaryKey from "./temporaryKey.ts"
 import * as watching from "./watching.ts"
 
-/** What one `Kv` shares with another that is the same store seen another way. */
-export type Shared = Pick<Kv, "bookkeeping" | "sessions">
+export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
+  const backend = guard.guarded(origin)
+  const bookkeeping = guard.unguarded(origin.raw)
+  return {
+    "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",
+    origin,
+    backend,
+    bookkeeping,
+    sessions,
+    ...data.make(backend),
+    ...watching.make(backend),
+    tempKey: (key, options) => temporaryKey.open(backend, bookkeeping, sessions, key, options)
+  }
+}
 
-export const make = (backend: KvBackend, shared: Shared): Kv => ({
-  "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",
-  backend,
-  bookkeeping: shared.bookkeeping,
-  sessions: shared.sessions,
-  ...data.make(backend),
-  ...watching.make(backend),
-  tempKey: (key, options) => temporaryKey.open(shared.bookkeeping, shared.sessions, key, options)
-})
+/** The `Kv` with a fence on each of its writes, whichever fiber makes it. */
+export const withFence = (kv: Kv, fence: Fence): Kv =>
+  make({ ...kv.origin, fences: [...kv.origin.fences, fence] }, kv.sessions)

@@ -16,8 +16,12 @@ import type { SessionPool, SharedSession } from "./sessionPool.ts"
 import * as sessionPool from "./sessionPool.ts"
 import { TempKeyLost } from "./tempKeyLost.ts"
 
-/** Makes a temporary key, which exists when this returns and until the scope closes. */
+/**
+ * Makes a temporary key, which exists when this returns and until the scope closes. `making` writes it, the first time and
+ * again: fenced as the fiber is that calls this. Everything else goes through `backend`, unfenced.
+ */
 export const open = Effect.fnUntraced(function*(
+  making: KvBackend,
   backend: KvBackend,
   sessions: SessionPool,
   key: string,
@@ -29,7 +33,7 @@ export const open = Effect.fnUntraced(function*(
 
   // A scope of its own, so that what keeps the key is stopped before the key is removed.
   const outer = yield* Scope.fork(yield* Effect.scope)
-  const publish = publishIn(backend, sessions, outer, key, options)
+  const publish = publishIn(making, backend, sessions, outer, key, options)
 
   const keep = Effect.fnUntraced(function*(first: Published): Effect.fn.Return<void, KvError.KvError> {
     let published = first
@@ -62,6 +66,7 @@ interface Published {
 
 /** Puts the key, until the scope closes or that of what is published does. */
 const publishIn = (
+  making: KvBackend,
   backend: KvBackend,
   sessions: SessionPool,
   outer: Scope.Scope,
@@ -72,13 +77,19 @@ const publishIn = (
     Effect.flatMap(Scope.fork(outer), (scope) =>
       Effect.onExit(
         restore(
-          sessionPool.withLive(sessions, options?.ttl, scope, (session) => put(backend, session, scope, key, options))
+          sessionPool.withLive(
+            sessions,
+            options?.ttl,
+            scope,
+            (session) => put(making, backend, session, scope, key, options)
+          )
         ),
         (exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void
       ))
   )
 
 const put = (
+  making: KvBackend,
   backend: KvBackend,
   session: SharedSession,
   scope: Scope.Closeable,
@@ -101,7 +112,7 @@ const put = (
     backend,
     session,
     key,
-    write: backend.execute(Op.put(key, options?.value ?? token, { lease: session.lease })),
+    write: making.execute(Op.put(key, options?.value ?? token, { lease: session.lease })),
     identify: () => Compare.lease(key, "=", session.lease),
     onRemove: () => {},
     onGone: () => {

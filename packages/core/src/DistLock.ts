@@ -2,20 +2,28 @@
  * Distributed locks: exclusive across processes and between the fibers of one, first come first served.
  *
  * `withDistLock(name)(effect)` is what most programs want: it holds the lock while the effect runs, interrupts the effect
- * when the lock is lost, and gives it a `Kv` whose writes are refused by the store once the lock is not held any more.
+ * when the lock is lost, and fences its writes: the store rejects them once the lock is not held any more.
  * Excludes, and is excluded by, Go's `concurrency.Mutex` and `etcdctl lock` of the same name.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
+import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Entry } from "./Entry.ts"
+import * as Fence from "./Fence.ts"
 import * as acquisition from "./internal/acquisition.ts"
 import * as fencing from "./internal/fencing.ts"
+import * as guard from "./internal/guard.ts"
+import * as holdings from "./internal/holdings.ts"
+import * as kvService from "./internal/kvService.ts"
 import * as lockQueue from "./internal/lockQueue.ts"
 import * as KeyRange from "./KeyRange.ts"
 import { Kv } from "./Kv.ts"
@@ -34,6 +42,8 @@ export interface Lock {
   readonly all: ReadonlyArray<{ readonly name: string; readonly key: string; readonly token: bigint }>
   /** Whether it is held, as far as is known at this moment. Only a fenced write can be sure. */
   readonly isHeld: Effect.Effect<boolean>
+  /** The same as a plain function. */
+  readonly isHeldUnsafe: () => boolean
   /** Waits until the lock is lost or given back, and fails then. */
   readonly lost: Effect.Effect<never, LockLost>
   /** For how long it has been held. */
@@ -53,17 +63,23 @@ export interface AcquireOptions {
   readonly description?: string | undefined
 }
 
-/** Options of {@link withDistLock}. */
-export interface Options extends AcquireOptions {
+/**
+ * Options of {@link withDistLock}. `Timeout` and `Hold` are the types of `acquireTimeout` and `maxHold`, `undefined` if they
+ * are not given: then the failures they bring are not in the error type.
+ */
+export interface Options<
+  out Timeout extends Duration.Input | undefined = Duration.Input | undefined,
+  out Hold extends Duration.Input | undefined = Duration.Input | undefined
+> extends Omit<AcquireOptions, "acquireTimeout"> {
+  /** How long to wait for it; then fails with `LockTimeout` and leaves nothing. Default: indefinitely. */
+  readonly acquireTimeout?: Timeout | undefined
   /**
-   * How long it may be held, counted from when it was taken; then the effect is interrupted and fails with
-   * `LockHoldExceeded`, however healthy the lease. The lock is given back when the effect's finalizers have run. Default:
-   * for ever.
+   * How long it may be held, counted from when it was acquired; then the effect is interrupted and fails with
+   * `LockHoldExceeded`, however healthy the lease. The lock is released when the effect's finalizers have run. Default:
+   * indefinitely.
    */
-  readonly maxHold?: Duration.Input | undefined
-  /**
-   * Whether the `Kv` in the effect's environment is fenced: its writes are conditional on the lock. Default: true.
-   */
+  readonly maxHold?: Hold | undefined
+  /** Whether the effect's writes are conditional on the lock: see {@link withDistLock}. Default: true. */
   readonly fenced?: boolean | undefined
 }
 
@@ -95,6 +111,7 @@ export const acquire = Effect.fnUntraced(function*(
   options?: AcquireOptions
 ): Effect.fn.Return<Lock, KvError.KvError | LockTimeout | LockLost, Kv | Scope.Scope> {
   const kv = yield* Kv
+  yield* notWaitingForItself(kv, names)
   return yield* inChildScope((scope) => acquireIn(kv, names, options, scope), Exit.isSuccess)
 })
 
@@ -162,8 +179,20 @@ export const tryAcquire = Effect.fnUntraced(function*(
   )
 })
 
-/** The failures that taking and holding a lock add to an effect's own. */
-export type Failure = KvError.KvError | LockTimeout | LockLost | LockHoldExceeded
+/**
+ * The failures that acquiring and holding a lock add to an effect's own. `LockTimeout` only with `acquireTimeout`, and
+ * `LockHoldExceeded` only with `maxHold`.
+ *
+ * All of them have `isRetryable` and `outcome`. `LockLost` has the outcome `Unknown` if the effect had begun.
+ */
+export type Failure<
+  Timeout extends Duration.Input | undefined = Duration.Input | undefined,
+  Hold extends Duration.Input | undefined = Duration.Input | undefined
+> =
+  | KvError.KvError
+  | LockLost
+  | ([Timeout] extends [undefined] ? never : LockTimeout)
+  | ([Hold] extends [undefined] ? never : LockHoldExceeded)
 
 /**
  * Runs the effect while holding the lock, or all of several locks.
@@ -171,68 +200,169 @@ export type Failure = KvError.KvError | LockTimeout | LockLost | LockHoldExceede
  * **Details**
  *
  * Waits for its turn, however long, unless `acquireTimeout` is given. When the lock is lost the effect is interrupted,
- * its finalizers run, and the whole fails with `LockLost`; it does so too when the effect succeeded and yet the lock
- * turned out not to be held at its end. Within the effect the `Kv` of the environment is fenced: its writes are
- * transactions on the condition that the lock is held, and fail with the reason `LockLost` otherwise. The effect's own
- * failure is never replaced by that of a release.
+ * its finalizers run, and the whole fails with `LockLost`. It does so too if the effect succeeded although the lock was not
+ * held at its end, and if the effect failed: then its own failures follow in the cause.
+ *
+ * The effect's writes are fenced: each is a transaction on the condition that the lock is held, and otherwise fails with the
+ * reason `LockLost`. That applies to every `Kv` of the client the lock was acquired with, wherever it comes from, and to all
+ * fibers that the effect starts, for as long as they run. See `Fence`.
+ *
+ * The effect's own failure is never replaced by that of a release.
  *
  * **Gotchas**
  *
- * Not reentrant: an effect that holds a lock and asks for it again waits for itself.
+ * Not reentrant: a fiber that asks for a lock whose body it runs fails with `InvalidRequest`. A child fiber waits.
  *
- * Effects on other things than the store cannot be fenced this way: use {@link withLock} and give them the token, for them
- * to refuse one smaller than they have seen.
+ * Fibers that ran before, other runtimes and other clients are not reached: give them `Fence.Current`, or a `Kv` made by
+ * {@link fence}. Effects on other things than the store cannot be fenced: use {@link withLock} and give them the token, for
+ * them to reject one smaller than they have seen.
  */
 export const withDistLock: {
-  (names: Names, options?: Options): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Failure, R | Kv>
-  <A, E, R>(effect: Effect.Effect<A, E, R>, names: Names, options?: Options): Effect.Effect<A, E | Failure, R | Kv>
+  <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
+    names: Names,
+    options?: Options<Timeout, Hold>
+  ): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Failure<Timeout, Hold>, R | Kv>
+  <
+    A,
+    E,
+    R,
+    Timeout extends Duration.Input | undefined = undefined,
+    Hold extends Duration.Input | undefined = undefined
+  >(
+    effect: Effect.Effect<A, E, R>,
+    names: Names,
+    options?: Options<Timeout, Hold>
+  ): Effect.Effect<A, E | Failure<Timeout, Hold>, R | Kv>
 } = dual(
   (args) => Effect.isEffect(args[0]),
-  <A, E, R>(effect: Effect.Effect<A, E, R>, names: Names, options?: Options): Effect.Effect<A, E | Failure, R | Kv> =>
-    withLock(names, options, (_lock) => effect)
+  <A, E, R, Timeout extends Duration.Input | undefined, Hold extends Duration.Input | undefined>(
+    effect: Effect.Effect<A, E, R>,
+    names: Names,
+    options?: Options<Timeout, Hold>
+  ): Effect.Effect<A, E | Failure<Timeout, Hold>, R | Kv> => withLock(names, options, (_lock) => effect)
 )
 
 /** Runs what is made of the lock while holding it: {@link withDistLock} for those who want its token. */
-export const withLock = <A, E, R>(
+export const withLock = <
+  A,
+  E,
+  R,
+  Timeout extends Duration.Input | undefined = undefined,
+  Hold extends Duration.Input | undefined = undefined
+>(
   names: Names,
-  options: Options | undefined,
+  options: Options<Timeout, Hold> | undefined,
   use: (lock: Lock) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E | Failure, R | Kv> =>
+): Effect.Effect<A, E | Failure<Timeout, Hold>, R | Kv> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const kv = yield* Kv
+      yield* notWaitingForItself(kv, names)
+      if (options?.fenced !== false) yield* roomForFence(kv, (yield* inOrder(names)).length)
       const scope = yield* Scope.make()
       const lock = yield* restore(acquireIn(kv, names, options, scope)).pipe(
         Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
       )
-      // Suspended, so that what it throws is its own failure, and the lock is given back all the same.
-      const used = Effect.suspend(() => use(lock))
-      const body = options?.fenced === false ? used : Effect.provideService(used, Kv, fencing.fence(kv, lock))
-      const limits = options?.maxHold === undefined
-        ? lock.lost
-        : Effect.raceFirst(lock.lost, kv.sessions.onClock(holdExceeded(lock, options.maxHold)))
-      const exit = yield* Effect.exit(restore(Effect.raceFirst(body, limits)))
-      // What the effect did is only worth reporting if the lock was still held when it ended.
-      const heldToTheEnd = yield* lock.isHeld
-      yield* Scope.close(scope, exit)
-      if (Exit.isFailure(exit)) return yield* Option.getOrElse(refusedWrite(lock, exit), () => exit)
-      return heldToTheEnd && !acquisition.wasMissing(lock)
-        ? exit.value
-        : yield* new LockLost({
-          lock: lock.name,
-          token: lock.token,
-          how: "it was not held any more when its work was done"
-        })
+      const body = Effect.withFiber<A, E, R>((fiber) =>
+        // What it throws is its own failure, and the lock is released all the same.
+        Effect.updateContext(Effect.suspend(() => use(lock)), (context: Context.Context<R>) =>
+          Context.add(
+            options?.fenced === false ? context : Context.add(context, Fence.Current, [
+              ...Context.get(context, Fence.Current),
+              fencing.inKv(kv, lock)
+            ]),
+            holdings.Holdings,
+            [
+              ...Context.get(context, holdings.Holdings),
+              holdings.make(kv, lock.all.map(({ name }) => name), fiber.id)
+            ]
+          ))
+      )
+      const limit = options?.maxHold === undefined
+        ? Effect.never
+        : kv.sessions.onClock(holdExceeded(lock, options.maxHold))
+      return yield* underLock(lock, body, { limit, restore, end: (exit) => Scope.close(scope, exit) })
     })
-  )
+  ) as Effect.Effect<A, E | Failure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
 
-/** The effect's failure, if it is only that of a write which was refused because the lock was lost. */
-const refusedWrite = <E>(lock: Lock, exit: Exit.Failure<unknown, E>): Option.Option<LockLost> => {
-  const [reason] = exit.cause.reasons
-  return exit.cause.reasons.length === 1 && reason?._tag === "Fail" && KvError.isKvError(reason.error) &&
-      reason.error.reason._tag === "LockLost" && reason.error.reason.token === lock.token
-    ? Option.some(reason.error.reason)
-    : Option.none()
+/**
+ * Runs the effect under a lock that was acquired by {@link acquire} or {@link tryAcquire}, as {@link withLock} runs its body:
+ * fenced, interrupted when the lock is lost. Does not release the lock.
+ */
+export const fenced: {
+  (lock: Lock): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | KvError.KvError | LockLost, R>
+  <A, E, R>(effect: Effect.Effect<A, E, R>, lock: Lock): Effect.Effect<A, E | KvError.KvError | LockLost, R>
+} = dual(
+  2,
+  <A, E, R>(effect: Effect.Effect<A, E, R>, lock: Lock): Effect.Effect<A, E | KvError.KvError | LockLost, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const kv = acquisition.kvOf(lock)
+        const fence = fencing.of(lock)
+        if (kv === undefined || fence === undefined) {
+          return yield* invalid("only a lock that acquire or tryAcquire gave can fence an effect")
+        }
+        yield* roomForFence(kv, lock.all.length)
+        return yield* underLock(lock, Fence.provide(effect, fence), {
+          limit: Effect.never,
+          restore,
+          end: () => Effect.void
+        })
+      })
+    )
+)
+
+interface UnderLock<E2> {
+  /** Ends the effect when it fails. */
+  readonly limit: Effect.Effect<never, E2>
+  readonly restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Run when the effect has ended. */
+  readonly end: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+}
+
+/** Runs the effect until it ends, the limit does or the lock is lost. What is known in the end decides how the whole ends. */
+const underLock = Effect.fnUntraced(function*<A, E, R, E2>(
+  lock: Lock,
+  effect: Effect.Effect<A, E, R>,
+  { end, limit, restore }: UnderLock<E2>
+) {
+  const ended: { exit?: Exit.Exit<A, E> } = {}
+  const observed = Effect.onExit(effect, (exit) =>
+    Effect.sync(() => {
+      ended.exit = exit
+    }))
+  const limits = limit === Effect.never ? lock.lost : Effect.raceFirst(lock.lost, limit)
+  const exit = yield* Effect.exit(restore(Effect.raceFirst(observed, limits)))
+  const lostBefore = lock.isHeldUnsafe() ? undefined : yield* acquisition.lose(lock, notHeldAtTheEnd)
+  yield* end(exit)
+  // A loss that only the release found turns a success into a failure, and leaves a failure as it is.
+  const lost = lostBefore ?? (Exit.isSuccess(exit) && acquisition.wasMissing(lock) ? lossAtTheEnd(lock) : undefined)
+  if (lost === undefined) return yield* exit
+  return yield* Effect.failCause(Cause.fromReasons<E | E2 | LockLost>([
+    Cause.makeFailReason(acquisition.unknownOutcome(lost)),
+    ...ownReasons(lock, [ended.exit, exit])
+  ]))
+})
+
+const notHeldAtTheEnd = "it was not held any more when its work was done"
+
+const lossAtTheEnd = (lock: Lock): LockLost =>
+  new LockLost({ lock: lock.name, token: lock.token, how: notHeldAtTheEnd })
+
+/** What failed besides the lock's loss. Whether its end was also an interruption only tells which fiber was faster. */
+const ownReasons = <E>(
+  lock: Lock,
+  exits: ReadonlyArray<Exit.Exit<unknown, E> | undefined>
+): ReadonlyArray<Cause.Reason<E>> => {
+  const reasons = exits.flatMap((exit) => exit !== undefined && Exit.isFailure(exit) ? exit.cause.reasons : [])
+  return [...new Set(reasons)].filter((reason) => !Cause.isInterruptReason(reason) && !isLossOf(lock, reason))
+}
+
+/** Whether it is the lock's loss: found by waiting for it, or by a write that was rejected, also if that was a defect. */
+const isLossOf = (lock: Lock, reason: Cause.Fail<unknown> | Cause.Die): boolean => {
+  const failure = Cause.isFailReason(reason) ? reason.error : reason.defect
+  const loss = KvError.isKvError(failure) ? failure.reason : failure
+  return loss instanceof LockLost && lock.all.some(({ token }) => token === loss.token)
 }
 
 const holdExceeded = (lock: Lock, maxHold: Duration.Input): Effect.Effect<never, LockHoldExceeded> =>
@@ -245,18 +375,52 @@ const holdExceeded = (lock: Lock, maxHold: Duration.Input): Effect.Effect<never,
       })
     ))
 
+const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(new KvError.InvalidRequest({ message }))
+
+/** A fiber that asks for a lock whose body it runs would wait until it is lost. */
+const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, names: Names) {
+  const held = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
+    holdings.heldBy(
+      fiber.getRef(holdings.Holdings),
+      kv,
+      typeof names === "string" ? [names] : names,
+      fiber.id
+    )
+  )
+  if (held !== undefined) {
+    yield* invalid(
+      `the fiber runs under the lock ${JSON.stringify(held)} already and would wait for itself: locks are not reentrant`
+    )
+  }
+})
+
+/** Every write would be rejected, if the fences of all locks did not fit into one transaction. */
+const roomForFence = Effect.fnUntraced(function*(kv: Kv, locks: number) {
+  const around = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
+    guard.fencesOf(kv.origin, fiber).reduce((sum, { conditions }) => sum + conditions.length, 0)
+  )
+  const problem = guard.tooMany(around + locks)
+  if (problem !== undefined) yield* invalid(problem)
+})
+
 /**
- * A `Kv` whose every write is conditional on the lock being held; one that is refused changes nothing: `LockLost`.
+ * A `Kv` whose every write is conditional on the lock being held, whichever fiber makes it. A write that is rejected changes
+ * nothing and fails with the reason `LockLost`.
+ *
+ * **When to use**
+ *
+ * For what the fence of {@link withLock} does not reach: fibers that ran before, other runtimes, other clients.
  *
  * **Gotchas**
  *
- * To be made of the `Kv` that the lock was taken with: in another namespace the lock's key is another one, which nobody
- * holds.
+ * With a `Kv` of another client than the lock was acquired with, the lock's key is a key of that `Kv`: it must be the same
+ * namespace of the same store, or every write is rejected.
  */
 export const fence: {
   (lock: Lock): (kv: Kv) => Kv
   (kv: Kv, lock: Lock): Kv
-} = dual(2, (kv: Kv, lock: Lock): Kv => fencing.fence(kv, lock))
+} = dual(2, (kv: Kv, lock: Lock): Kv => kvService.withFence(kv, fencing.inKv(kv, lock)))
 
 /** Who holds the lock now, `none` if nobody does. */
 export const holder = (name: string): Effect.Effect<Option.Option<Contender>, KvError.KvError, Kv> =>
@@ -272,12 +436,35 @@ const contenders = Effect.fnUntraced(function*(name: string) {
   return (yield* lockQueue.contenders(kv.bookkeeping, checked)).map(describe)
 })
 
-const describe = (entry: Entry): Contender => ({
-  key: entry.key,
-  token: entry.createRevision,
-  lease: entry.lease,
-  description: entry.text
-})
+const describe = (entry: Entry): Contender => new ContenderOf(entry)
+
+/** A class for its `toJSON` and `inspect`: JSON has no bigint. */
+class ContenderOf implements Contender {
+  readonly key: string
+  readonly token: bigint
+  readonly lease: Option.Option<bigint>
+  readonly description: string
+
+  constructor(entry: Entry) {
+    this.key = entry.key
+    this.token = entry.createRevision
+    this.lease = entry.lease
+    this.description = entry.text
+  }
+
+  toJSON(): unknown {
+    return {
+      key: this.key,
+      token: `${this.token}`,
+      lease: Option.getOrUndefined(this.lease)?.toString(16),
+      description: this.description
+    }
+  }
+
+  [NodeInspectSymbol](): unknown {
+    return this.toJSON()
+  }
+}
 
 /** Each name once, in one order for everybody: who takes several locks in the same order cannot deadlock with another. */
 const inOrder = (names: Names): Effect.Effect<NonEmptyReadonlyArray<string>, KvError.KvError> => {

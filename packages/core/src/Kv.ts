@@ -14,6 +14,7 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry, Value } from "./Entry.ts"
+import * as guard from "./internal/guard.ts"
 import * as heldKeys from "./internal/heldKeys.ts"
 import * as kvService from "./internal/kvService.ts"
 import * as sessionPool from "./internal/sessionPool.ts"
@@ -69,11 +70,14 @@ export interface Subscription {
 export interface Kv {
   readonly [TypeId]: TypeId
 
-  /** The six functions this was made from. */
+  /** The six functions, with each write conditional on the fences of the calling fiber: see `Fence`. */
   readonly backend: KvBackend
 
   /** The same for what locks and temporary keys need for themselves: never fenced. */
   readonly bookkeeping: KvBackend
+
+  /** The client it belongs to, and how it sees that client's store. For fences. */
+  readonly origin: guard.Origin
 
   /** The sessions that locks and temporary keys share, one per time to live. */
   readonly sessions: SessionPool
@@ -201,12 +205,21 @@ export interface Kv {
 /** The service tag. */
 export const Kv: Context.Service<Kv, Kv> = Context.Service<Kv>(TypeId)
 
-/** Makes the service from a backend. Its sessions end with the scope, at the latest. */
-export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> =>
-  Effect.map(sessionPool.make(backend), (sessions) => {
-    const guarded = heldKeys.guarded(backend)
-    return kvService.make(guarded, { bookkeeping: guarded, sessions })
-  })
+/**
+ * Makes the service from a backend. Its sessions end with the scope, at the latest.
+ *
+ * **Details**
+ *
+ * Each call makes a client of its own. A lock fences the writes of the client it was acquired with, in all namespaces, and
+ * not those of another client of the same store: for that there is `DistLock.fence`.
+ */
+export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> => {
+  const raw = guard.root(heldKeys.guarded(backend))
+  return Effect.map(
+    sessionPool.make(guard.unguarded(raw)),
+    (sessions) => kvService.make({ client: {}, prefix: "", fences: [], raw }, sessions)
+  )
+}
 
 /** Provides `Kv` from a backend that takes a scope, an environment or an effect to make. */
 export const layer = <E, R>(
@@ -216,6 +229,15 @@ export const layer = <E, R>(
 /**
  * The same store seen through a function of backends, such as one of your own. Locks and temporary keys go through it too;
  * the sessions they stand on are shared with the `Kv` it is made from, and do not.
+ *
+ * **Details**
+ *
+ * The function sees a fenced write as the transaction it is. It is called once.
+ *
+ * **Gotchas**
+ *
+ * It must leave keys as they are: use {@link prefixed} for a namespace. If it changes them, the condition of a fenced write
+ * is about another key, and every write under a lock is rejected.
  */
 export const mapBackend: {
   (f: (backend: KvBackend) => KvBackend): (self: Kv) => Kv
@@ -223,7 +245,7 @@ export const mapBackend: {
 } = dual(
   2,
   (self: Kv, f: (backend: KvBackend) => KvBackend): Kv =>
-    kvService.make(f(self.backend), { bookkeeping: f(self.bookkeeping), sessions: self.sessions })
+    kvService.make({ ...self.origin, raw: f(self.origin.raw) }, self.sessions)
 )
 
 /**
@@ -233,7 +255,14 @@ export const mapBackend: {
 export const prefixed: {
   (prefix: string): (self: Kv) => Kv
   (self: Kv, prefix: string): Kv
-} = dual(2, (self: Kv, prefix: string): Kv => mapBackend(self, Namespace.within(prefix)))
+} = dual(
+  2,
+  (self: Kv, prefix: string): Kv =>
+    kvService.make(
+      { ...self.origin, prefix: self.origin.prefix + prefix, raw: Namespace.within(prefix)(self.origin.raw) },
+      self.sessions
+    )
+)
 
 /** Narrows the `Kv` of a program to the keys with a prefix: `program.pipe(Effect.provide(Kv.layerPrefixed("app/")))`. */
 export const layerPrefixed = (prefix: string): Layer.Layer<Kv, never, Kv> =>

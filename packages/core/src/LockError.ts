@@ -2,6 +2,7 @@
  * What can go wrong with a distributed lock, beside what can go wrong with the store.
  */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
 /**
@@ -15,10 +16,26 @@ export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/
   /** The fencing token it was held, or waited for, with. */
   token: Schema.BigInt,
   /** How it was lost. */
-  how: Schema.String
+  how: Schema.String,
+  /**
+   * `NotApplied`: a write was rejected, or the lock was lost while it was waited for. `Unknown`: it ended work that was done
+   * under the lock, and may have written before.
+   */
+  outcome: Schema.Literals(["NotApplied", "Unknown"]).pipe(
+    Schema.withConstructorDefault(Effect.succeed<"NotApplied" | "Unknown">("NotApplied"))
+  )
 }) {
   readonly isRetryable: boolean = false
-  readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
+  override toJSON(): unknown {
+    return {
+      _tag: this._tag,
+      message: this.message,
+      lock: this.lock,
+      token: `${this.token}`,
+      how: this.how,
+      outcome: this.outcome
+    }
+  }
   override get message(): string {
     return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was lost: ${this.how}`
   }
@@ -34,6 +51,17 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
   /** How long it was waited for, in milliseconds. */
   waitedMillis: Schema.Finite
 }) {
+  readonly isRetryable: boolean = true
+  readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
+  override toJSON(): unknown {
+    return {
+      _tag: this._tag,
+      message: this.message,
+      lock: this.lock,
+      token: `${this.token}`,
+      waitedMillis: this.waitedMillis
+    }
+  }
   override get message(): string {
     return `the lock ${JSON.stringify(this.lock)} could not be had within ${
       Duration.format(Duration.millis(this.waitedMillis))
@@ -51,6 +79,17 @@ export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv
   /** The limit, in milliseconds. */
   maxHoldMillis: Schema.Finite
 }) {
+  readonly isRetryable: boolean = false
+  readonly outcome: "NotApplied" | "Unknown" = "Unknown"
+  override toJSON(): unknown {
+    return {
+      _tag: this._tag,
+      message: this.message,
+      lock: this.lock,
+      token: `${this.token}`,
+      maxHoldMillis: this.maxHoldMillis
+    }
+  }
   override get message(): string {
     return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was held for longer than ${
       Duration.format(Duration.millis(this.maxHoldMillis))

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Compare from "./Compare.ts"
 import type * as Entry from "./Entry.ts"
-import * as realKey from "./internal/realKey.ts"
+import * as rootCompare from "./internal/rootCompare.ts"
 import * as takes from "./internal/takes.ts"
 import * as KeyRange from "./KeyRange.ts"
 import type { KvBackend } from "./KvBackend.ts"
@@ -24,7 +24,7 @@ export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
     problem === undefined ? Effect.void : KvError.fail(new KvError.InvalidRequest({ message: problem }))
   const checkPrefix = prefix.isWellFormed() ? undefined : "the prefix of a namespace must be well-formed Unicode"
   const strip = stripEntry(prefix)
-  const view: KvBackend = {
+  return {
     execute: (op) =>
       Effect.flatMap(
         check(checkPrefix ?? Op.check(op)),
@@ -51,7 +51,6 @@ export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
         )
       }))
   }
-  return realKey.withPrefix(view, backend, prefix)
 }
 
 const addPrefix = <O extends Op.Op>(prefix: string, op: O): O => mapKeys(prefix, op) as O
@@ -73,7 +72,9 @@ const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
 }
 
 const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compare =>
-  compare.target === "Value"
+  rootCompare.is(compare)
+    ? compare
+    : compare.target === "Value"
     ? Compare.value(prefix + compare.key, compare.operator, compare.value)
     : { ...compare, key: prefix + compare.key }
 

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Deadline from "./Deadline.ts"
+import * as currentFences from "./internal/currentFences.ts"
 import * as expiry from "./internal/expiry.ts"
 import type { KvBackend } from "./KvBackend.ts"
 import * as KvError from "./KvError.ts"
@@ -157,7 +158,8 @@ const randomLeaseId = Effect.sync(() => {
 })
 
 const revoke = (backend: KvBackend, lease: bigint): Effect.Effect<void> =>
-  backend.leaseRevoke(lease).pipe(
+  // It ends what stands on the session, which is to happen also when a lock was lost under which the session was made.
+  currentFences.unfenced(backend.leaseRevoke(lease)).pipe(
     Deadline.within("3 seconds"),
     Effect.timeoutOrElse({
       duration: "3 seconds",

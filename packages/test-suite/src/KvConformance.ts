@@ -12,6 +12,7 @@ import { type Case, type Environment, newClient, type Store } from "./conformanc
 import * as Clients from "./conformance/Clients.ts"
 import * as Conditions from "./conformance/Conditions.ts"
 import * as Errors from "./conformance/Errors.ts"
+import * as FencedFibers from "./conformance/FencedFibers.ts"
 import * as Fencing from "./conformance/Fencing.ts"
 import * as Keys from "./conformance/Keys.ts"
 import * as Leases from "./conformance/Leases.ts"
@@ -20,6 +21,7 @@ import * as LockLimits from "./conformance/LockLimits.ts"
 import * as LockLoss from "./conformance/LockLoss.ts"
 import * as Locks from "./conformance/Locks.ts"
 import * as Namespaces from "./conformance/Namespaces.ts"
+import * as NestedFences from "./conformance/NestedFences.ts"
 import * as Ranges from "./conformance/Ranges.ts"
 import * as RangeStreams from "./conformance/RangeStreams.ts"
 import * as Revisions from "./conformance/Revisions.ts"
@@ -59,6 +61,8 @@ export const cases: ReadonlyArray<Case> = [
   ...LockLoss.cases,
   ...LockInterruption.cases,
   ...Fencing.cases,
+  ...FencedFibers.cases,
+  ...NestedFences.cases,
   ...Sessions.cases,
   ...TempKeys.cases
 ]

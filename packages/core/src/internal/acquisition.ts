@@ -53,7 +53,7 @@ export const acquireAll = Effect.fnUntraced(function*(
     if (standing._tag !== "First") yield* Effect.raceFirst(awaitTurn(kv, hold, standing, loss), Deferred.await(loss))
     yield* mustBeHeld(holds, loss)
   }
-  return yield* toLock(holds, loss)
+  return yield* toLock(kv, holds, loss)
 })
 
 /** Takes the lock if there is no one ahead. `none`: there was; the scope is to be closed. */
@@ -69,11 +69,14 @@ export const tryAcquire = Effect.fnUntraced(function*(
   if (standing._tag === "Behind") return Option.none<Lock>()
   if (standing._tag === "Gone") tellLossOf(hold, loss, keyDeleted)
   yield* mustBeHeld([hold], loss)
-  return Option.some(yield* toLock([hold], loss))
+  return Option.some(yield* toLock(kv, [hold], loss))
 })
 
 /** Whether the store, when it was asked to remove a key, found one missing that was thought to be held. */
 export const wasMissing = (lock: Lock): boolean => lock instanceof HeldLock && lock.wasMissing()
+
+/** The `Kv` that the lock was acquired with; `undefined` if it was not acquired here. */
+export const kvOf = (lock: Lock): Kv | undefined => lock instanceof HeldLock ? lock.kv : undefined
 
 /** The lock's loss, said by who found it out: a fenced write that was refused, or a release that found nothing. */
 export const lose = (lock: Lock, how: string): Effect.Effect<LockLost> =>
@@ -185,23 +188,32 @@ class HeldLock implements Lock {
   readonly token: bigint
   readonly all: Lock["all"]
   readonly isHeld: Lock["isHeld"]
+  readonly isHeldUnsafe: Lock["isHeldUnsafe"]
   readonly lost: Lock["lost"]
   readonly heldFor: Lock["heldFor"]
+  readonly #kv: Kv
   readonly #holds: ReadonlyArray<Hold>
   readonly #loss: Loss
 
-  constructor(holds: ReadonlyArray<Hold>, loss: Loss, clock: Clock.Clock) {
+  constructor(kv: Kv, holds: ReadonlyArray<Hold>, loss: Loss, clock: Clock.Clock) {
     const since = clock.monotonicTimeNanosUnsafe()
     this.all = holds.map(({ name, place }) => ({ name, key: place.key, token: place.createRevision }))
     const last = this.all[this.all.length - 1]!
     this.name = last.name
     this.key = last.key
     this.token = last.token
-    this.isHeld = Effect.sync(() => !Deferred.isDoneUnsafe(loss) && holds.every((hold) => hold.session.isAliveUnsafe()))
-    this.lost = Deferred.await(loss)
+    this.isHeldUnsafe = () => !Deferred.isDoneUnsafe(loss) && holds.every((hold) => hold.session.isAliveUnsafe())
+    this.isHeld = Effect.sync(this.isHeldUnsafe)
+    // What was done under the lock may have been written before.
+    this.lost = Effect.mapError(Deferred.await(loss), unknownOutcome)
     this.heldFor = Effect.sync(() => Duration.nanos(clock.monotonicTimeNanosUnsafe() - since))
+    this.#kv = kv
     this.#holds = holds
     this.#loss = loss
+  }
+
+  get kv(): Kv {
+    return this.#kv
   }
 
   wasMissing(): boolean {
@@ -210,9 +222,23 @@ class HeldLock implements Lock {
 
   lose(how: string): Effect.Effect<LockLost> {
     tell(this.#loss, this.name, this.token, how)
-    return Effect.flip(this.lost)
+    return Effect.flip(Deferred.await(this.#loss))
+  }
+
+  toJSON(): unknown {
+    return {
+      name: this.name,
+      key: this.key,
+      token: `${this.token}`,
+      all: this.all.map((each) => ({ ...each, token: `${each.token}` })),
+      isHeld: this.isHeldUnsafe()
+    }
   }
 }
 
-const toLock = (holds: ReadonlyArray<Hold>, loss: Loss): Effect.Effect<Lock> =>
-  Effect.map(Clock.Clock, (clock) => new HeldLock(holds, loss, clock))
+/** The loss as it ends what was done under the lock. */
+export const unknownOutcome = ({ how, lock, token }: LockLost): LockLost =>
+  new LockLost({ lock, token, how, outcome: "Unknown" })
+
+const toLock = (kv: Kv, holds: ReadonlyArray<Hold>, loss: Loss): Effect.Effect<Lock> =>
+  Effect.map(Clock.Clock, (clock) => new HeldLock(kv, holds, loss, clock))

@@ -30,7 +30,7 @@ type Data = Pick<
 
 const defaultPageSize = 512
 
-export const make = (backend: KvBackend, turns: ReturnType<typeof modifying.turnsOf>): Data => {
+export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
   const getEntry: Kv["getEntry"] = (key, options) =>
     Effect.map(backend.execute(Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))
 
@@ -90,7 +90,7 @@ export const make = (backend: KvBackend, turns: ReturnType<typeof modifying.turn
       (response) => response.succeeded ? Option.some(response.revision) : Option.none()
     )
 
-  const modify: Kv["modify"] = modifying.make(backend, turns, textOf)
+  const modify: Kv["modify"] = modifying.make(backend, origin, textOf)
 
   return { get, getEntry, range, rangeStream, count, put, delete: delete_, txn, testAndSet, compareAndSet, modify }
 }

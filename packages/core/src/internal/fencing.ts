@@ -1,29 +1,61 @@
 /**
- * The `Kv` that a lock's holder writes through: refused by the store once the lock is not held.
+ * The fence of a lock.
  */
 import * as Effect from "effect/Effect"
 import * as Compare from "../Compare.ts"
 import type { Lock } from "../DistLock.ts"
 import * as Fence from "../Fence.ts"
 import type { Kv } from "../Kv.ts"
-import type { KvBackend } from "../KvBackend.ts"
 import * as KvError from "../KvError.ts"
+import { LockLost } from "../LockError.ts"
 import * as Op from "../Op.ts"
 import * as acquisition from "./acquisition.ts"
-import * as kvService from "./kvService.ts"
 
-/** Locks and temporary keys within go on without the fence: giving back an inner lock must not need the outer one. */
-export const fence = (kv: Kv, lock: Lock): Kv => {
-  const rejected = (how: string) => Effect.flatMap(acquisition.lose(lock, how), KvError.fail)
-  const conditions = lock.all.map(({ key, token }) => Compare.createRevision(key, "=", token))
-  const guarded = Fence.guarded(conditions, rejected("a fenced write found that it is not held any more"))(kv.backend)
-  const backend: KvBackend = {
-    ...guarded,
-    // What is known to be lost need not be asked for; and by its own clock a holder may know before the store.
-    execute: (op) =>
-      Op.isWrite(op)
-        ? Effect.flatMap(lock.isHeld, (held) => held ? guarded.execute(op) : rejected("its time had run out"))
-        : guarded.execute(op)
-  }
-  return kvService.make(backend, kv)
+const fences = new WeakMap<Lock, Fence.Fence>()
+
+/** The lock's fence in the client it was acquired with, always the same; `undefined` if it was not acquired here. */
+export const of = (lock: Lock): Fence.Fence | undefined => {
+  const kv = acquisition.kvOf(lock)
+  if (kv === undefined) return undefined
+  const known = fences.get(lock)
+  if (known !== undefined) return known
+  const fence = fenceIn(kv, lock, Effect.flatMap(acquisition.lose(lock, refused), KvError.fail))
+  fences.set(lock, fence)
+  return fence
 }
+
+/**
+ * The lock's fence in the client of that `Kv`. In a client other than its own the key may be missing because it never was
+ * there, so that alone does not count as a loss: the client that acquired the lock is asked.
+ */
+export const inKv = (kv: Kv, lock: Lock): Fence.Fence => {
+  const own = acquisition.kvOf(lock)
+  if (own?.origin.client === kv.origin.client) return of(lock)!
+  const rejected = KvError.fail(new LockLost({ lock: lock.name, token: lock.token, how: refused }))
+  return fenceIn(kv, lock, own === undefined ? rejected : Effect.andThen(loseIfGone(own, lock), rejected))
+}
+
+const refused = "a fenced write found that it is not held any more"
+
+const fenceIn = (kv: Kv, lock: Lock, rejected: Fence.Fence["rejected"]): Fence.Fence =>
+  Fence.make(kv, {
+    conditions: conditionsOf(lock),
+    isHeldUnsafe: lock.isHeldUnsafe,
+    notHeld: notHeld(lock),
+    rejected
+  })
+
+const conditionsOf = (lock: Lock): ReadonlyArray<Compare.Compare> =>
+  lock.all.map(({ key, token }) => Compare.createRevision(key, "=", token))
+
+const notHeld = (lock: Lock): Fence.Fence["notHeld"] =>
+  Effect.flatMap(acquisition.lose(lock, "its time had run out"), ({ how, lock, token }) =>
+    KvError.fail(
+      new LockLost({ lock, token, how: `${how} (start work that must outlive the lock with Fence.unfenced)` })
+    ))
+
+const loseIfGone = (own: Kv, lock: Lock): Effect.Effect<void> =>
+  own.bookkeeping.execute(Op.txn({ if: conditionsOf(lock) })).pipe(
+    Effect.flatMap(({ succeeded }) => succeeded ? Effect.void : acquisition.lose(lock, refused)),
+    Effect.ignore
+  )

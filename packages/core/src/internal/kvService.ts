@@ -2,26 +2,30 @@
  * Puts the methods of a `Kv` together.
  */
 import type { Kv } from "../Kv.ts"
-import type { KvBackend } from "../KvBackend.ts"
+import type { Fence } from "./currentFences.ts"
 import * as data from "./data.ts"
-import * as modifying from "./modifying.ts"
+import * as guard from "./guard.ts"
+import type { SessionPool } from "./sessionPool.ts"
 import * as temporaryKey from "./temporaryKey.ts"
 import * as watching from "./watching.ts"
 
-/** What one `Kv` shares with another that is the same store seen another way. */
-export type Shared = Pick<Kv, "bookkeeping" | "sessions">
-
-export const make = (backend: KvBackend, { bookkeeping, sessions }: Shared): Kv => {
+export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
+  const backend = guard.guarded(origin)
+  const bookkeeping = guard.unguarded(origin.raw)
   const watches = watching.make(backend)
   return {
     "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",
+    origin,
     backend,
     bookkeeping,
     sessions,
-    ...data.make(backend, modifying.turnsOf(sessions)),
+    ...data.make(backend, origin),
     ...watches,
     latest: (range) => sessions.onClock(watches.latest(range)),
     tempKey: (key, options) =>
-      sessions.onClock(temporaryKey.open({ make: bookkeeping, bookkeeping }, sessions, key, options))
+      sessions.onClock(temporaryKey.open({ make: backend, bookkeeping }, sessions, key, options))
   }
 }
+/** The `Kv` with a fence on each of its writes, whichever fiber makes it. */
+export const withFence = (kv: Kv, fence: Fence): Kv =>
+  make({ ...kv.origin, fences: [...kv.origin.fences, fence] }, kv.sessions)

@@ -11,7 +11,6 @@ import type { Entry } from "../Entry.ts"
 import type { KvBackend } from "../KvBackend.ts"
 import type * as KvError from "../KvError.ts"
 import * as Op from "../Op.ts"
-import * as realKey from "./realKey.ts"
 import { type Turn, Turns } from "./turns.ts"
 
 /** What a modify goes by. */
@@ -30,8 +29,13 @@ interface Written {
 
 const lines = new WeakMap<object, Turns<Written>>()
 
-/** The lines of a client: of all its views, which share its sessions. */
-export const turnsOf = (client: object): Turns<Written> => {
+/** Whose keys a view sees, and what they begin with there: views of one client share its lines. */
+export interface KeySpace {
+  readonly client: object
+  readonly prefix: string
+}
+
+const turnsOf = ({ client }: KeySpace): Turns<Written> => {
   const turns = lines.get(client) ?? new Turns<Written>()
   lines.set(client, turns)
   return turns
@@ -40,7 +44,8 @@ export const turnsOf = (client: object): Turns<Written> => {
 /** Text of an entry, or the error that it is none. */
 type TextOf = (entry: Entry) => Effect.Effect<string, KvError.KvError>
 
-export const make = (backend: KvBackend, turns: Turns<Written>, textOf: TextOf) => {
+export const make = (backend: KvBackend, keySpace: KeySpace, textOf: TextOf) => {
+  const turns = turnsOf(keySpace)
   const toCurrent = (entry: Entry | undefined): Effect.Effect<Current, KvError.KvError> =>
     entry === undefined
       ? Effect.succeed({ text: Option.none(), modRevision: 0n, lease: Option.none() })
@@ -76,5 +81,5 @@ export const make = (backend: KvBackend, turns: Turns<Written>, textOf: TextOf) 
   })
 
   return (key: string, f: (current: Option.Option<string>) => string): Effect.Effect<string, KvError.KvError> =>
-    turns.run(realKey.of(backend, key), (turn) => attempt(turn, key, f))
+    turns.run(keySpace.prefix + key, (turn) => attempt(turn, key, f))
 }

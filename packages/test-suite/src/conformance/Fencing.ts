@@ -12,40 +12,11 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { chapter, newClient, reasonOf, rejects, revisionOf, test } from "./Case.ts"
+import { chapter, reasonOf, rejects, revisionOf, test } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
+import { staleHolder, writes } from "./fences.ts"
 import { contend, contenders, failedWith, hold, isFree, on, soon } from "./locking.ts"
-
-/** Every way to write. */
-const writes: ReadonlyArray<(kv: Kv.Kv) => Effect.Effect<unknown, KvError.KvError>> = [
-  (kv) => kv.put("k", "stale"),
-  (kv) => kv.delete("k"),
-  (kv) => kv.delete(KeyRange.prefix("")),
-  (kv) => kv.txn({ then: [Op.put("k", "stale"), Op.put("new", "stale")] }),
-  (kv) => kv.txn({ if: [Compare.exists("nothing")], else: [Op.put("k", "stale")] }),
-  (kv) => kv.txn({ then: [Op.txn({ then: [Op.delete("k")] })] }),
-  (kv) => kv.testAndSet("k", Option.some("1"), "stale"),
-  (kv) =>
-    Effect.flatMap(kv.getEntry("k"), (entry) => kv.compareAndSet("k", Option.getOrThrow(entry).modRevision, "stale")),
-  (kv) => kv.modify("k", () => "stale")
-]
-
-/**
- * A holder that was overtaken and does not know it: it sees neither that its key was deleted nor that its lease ended, as
- * if it had been stopped.
- */
-const staleHolder = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
-  const blind = faults.make()
-  const client = yield* faults.newClientWith(blind)
-  const { lock } = yield* hold(client, name, { ttl: "1 hour" })
-  blind.before = (call) => call.kind === "execute" ? Effect.void : Effect.never
-  yield* kv.delete(lock.key)
-  const next = yield* hold(yield* newClient, name)
-  assert.isTrue(next.lock.token > lock.token)
-  assert.isTrue(yield* lock.isHeld, "it believes to hold it")
-  return { client, lock }
-})
 
 export const cases = chapter("fencing", [
   test("a stale holder's writes are refused, of whatever kind, and change nothing", function*(kv) {
@@ -178,7 +149,7 @@ export const cases = chapter("fencing", [
 
   test("any condition can guard writes", function*(kv) {
     const rejected = KvError.fail(new KvError.InvalidRequest({ message: "the epoch is over" }))
-    const guarded = Kv.mapBackend(kv, Fence.guarded([Compare.value("epoch", "=", "1")], rejected))
+    const guarded = Fence.guarded(kv, [Compare.value("epoch", "=", "1")], rejected)
     yield* kv.put("epoch", "1")
     yield* guarded.put("k", "1")
     yield* kv.put("epoch", "2")

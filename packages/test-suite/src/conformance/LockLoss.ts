@@ -2,6 +2,7 @@
  * How locks are lost, by those who hold them and by those who wait, and what must not be lost by it.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as Op from "@effect-kv/core/Op"
@@ -15,13 +16,13 @@ import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue, soon, untilContenders } from "./locking.ts"
 
-/** Holds the lock until it is interrupted, and then writes as its finalizer. */
+/** Holds the lock until it is interrupted, and then writes as its finalizer: without the fence of the lock it has lost. */
 const holdAndCleanUp = (kv: Kv.Kv, name: string, options?: DistLock.Options) =>
   contend(
     kv,
     name,
     options,
-    () => Effect.ensuring(Effect.never, Effect.orDie(kv.put(`${name}.cleaned-up`, "yes")))
+    () => Effect.ensuring(Effect.never, Fence.unfenced(Effect.orDie(kv.put(`${name}.cleaned-up`, "yes"))))
   )
 
 const leaseOf = (kv: Kv.Kv, name: string) =>

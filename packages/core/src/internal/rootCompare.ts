@@ -1,0 +1,41 @@
+/**
+ * Conditions whose key is one of the client's root, in whatever namespace they are sent: `Namespace` adds no prefix to them.
+ *
+ * A fence is added above the namespaces of the `Kv` that writes, and its lock may be in another one.
+ */
+import * as Compare from "../Compare.ts"
+import * as Op from "../Op.ts"
+
+const TypeId = "~@effect-kv/core/rootCompare"
+
+/** The condition, made in the namespace with that prefix, as one of the root. */
+export const make = (prefix: string, compare: Compare.Compare): Compare.Compare =>
+  Object.assign(copy(compare, prefix + compare.key), { [TypeId]: true })
+
+export const is = (compare: Compare.Compare): boolean => TypeId in compare
+
+/** The operation as the root takes it: the same, unless there are such conditions in it. */
+export const resolve = <O extends Op.Op>(op: O): O => contains(op) ? strip(op) as O : op
+
+const contains = (op: Op.Op): boolean =>
+  op._tag === "Txn" && (op.if.some(is) || op.then.some(contains) || op.else.some(contains))
+
+const strip = (op: Op.Op): Op.Op =>
+  op._tag === "Txn"
+    ? Op.txn({
+      if: op.if.map((compare) => copy(compare, compare.key)),
+      then: op.then.map(strip),
+      else: op.else.map(strip)
+    })
+    : op
+
+const copy = (compare: Compare.Compare, key: string): Compare.Compare => {
+  switch (compare.target) {
+    case "Value":
+      return Compare.value(key, compare.operator, compare.value)
+    case "Version":
+      return Compare.version(key, compare.operator, compare.value)
+    default:
+      return { target: compare.target, key, operator: compare.operator, value: compare.value }
+  }
+}

@@ -1,0 +1,348 @@
+/**
+ * What the published suite cannot see of fences: the operations that are sent, schedules, other stores; and what is printed.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as Fence from "@effect-kv/core/Fence"
+import * as Folding from "@effect-kv/core/Folding"
+import * as Kv from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as LockError from "@effect-kv/core/LockError"
+import * as Namespace from "@effect-kv/core/Namespace"
+import * as Op from "@effect-kv/core/Op"
+import * as Session from "@effect-kv/core/Session"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scheduler from "effect/Scheduler"
+import * as Schema from "effect/Schema"
+
+const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
+
+/** A store, with a client whose operations are recorded as they reach the store. */
+const open = Effect.fnUntraced(function*(wrap: (backend: KvBackend) => KvBackend = (backend) => backend) {
+  const store = yield* MemoryStore.make()
+  const backend = yield* store.connect
+  const sent: Array<Op.Op> = []
+  const kv = yield* Kv.make(wrap({
+    ...backend,
+    execute: (op) =>
+      Effect.suspend(() => {
+        sent.push(op)
+        return Effect.andThen(Effect.yieldNow, backend.execute(op))
+      })
+  }))
+  const other = yield* Kv.make(yield* store.connect)
+  return { store, kv, other, sent }
+})
+
+const conditionOf = (lock: DistLock.Lock, prefix = "") => Compare.createRevision(prefix + lock.key, "=", lock.token)
+
+describe("the operation that is sent", () => {
+  it.effect("is the same object as without the guard, if there is no fence", () =>
+    Effect.gen(function*() {
+      const { kv, sent } = yield* open()
+      const ops = [
+        Op.put("k", "v"),
+        Op.delete("k"),
+        Op.get("k"),
+        Op.txn({ if: [Compare.missing("k")], then: [Op.put("k", "v")] })
+      ]
+      for (const op of ops) yield* kv.backend.execute(op)
+      yield* on(kv)(DistLock.withLock("l", { fenced: false }, () => kv.backend.execute(ops[0]!)))
+      for (const op of ops) assert.include(sent, op)
+      assert.strictEqual(sent.filter((op) => op === ops[0]).length, 2)
+    }))
+
+  it.effect("of a read is the same under a lock", () =>
+    Effect.gen(function*() {
+      const { kv, sent } = yield* open()
+      const read = Op.txn({ then: [Op.get("k")] })
+      yield* on(kv)(DistLock.withDistLock(kv.backend.execute(read), "l"))
+      assert.include(sent, read)
+    }))
+
+  it.effect("under one lock is one transaction without else; with the keys of the client's root, in any namespace", () =>
+    Effect.gen(function*() {
+      const { kv, sent } = yield* open()
+      for (const names of ["l", ["a", "b"]] as const) {
+        for (const view of [kv, Kv.prefixed(kv, "other/")]) {
+          sent.length = 0
+          let lock: DistLock.Lock | undefined
+          yield* on(Kv.prefixed(kv, "app/"))(DistLock.withLock(names, undefined, (taken) => {
+            lock = taken
+            return Effect.andThen(Effect.sync(() => sent.length = 0), view.put("k", "v"))
+          }))
+          const [op, ...rest] = sent
+          assert.strictEqual(
+            rest.filter((op) => op._tag === "Txn" && op.then.some(Op.isWrite)).length,
+            lock?.all.length,
+            "the releases"
+          )
+          assert.isTrue(op?._tag === "Txn")
+          if (op?._tag !== "Txn") return
+          assert.deepStrictEqual(
+            op.if,
+            lock!.all.map(({ key, token }) => Compare.createRevision(`app/${key}`, "=", token))
+          )
+          assert.deepStrictEqual(op.else, [])
+          assert.deepStrictEqual(op.then.map((inner) => inner._tag), ["Put"])
+        }
+      }
+    }))
+
+  it.effect("under nested locks tells in the same transaction which one was lost", () =>
+    Effect.gen(function*() {
+      const { kv, sent } = yield* open()
+      const locks: Array<DistLock.Lock> = []
+      const take = (name: string) => <A, E>(effect: Effect.Effect<A, E>) =>
+        on(kv)(DistLock.withLock(name, undefined, (lock) => {
+          locks.push(lock)
+          return effect
+        }))
+      yield* kv.put("k", "v").pipe(take("inner"), take("outer"))
+      const op = sent.find((op) => op._tag === "Txn" && op.if.length === 2)
+      const conditions = locks.map((lock) => conditionOf(lock))
+      assert.deepStrictEqual(
+        op,
+        Op.txn({
+          if: conditions,
+          then: [Op.put("k", "v")],
+          else: conditions.map((condition) => Op.txn({ if: [condition] }))
+        })
+      )
+    }))
+
+  it.effect("is batched with those of other holders, each with its own condition", () =>
+    Effect.gen(function*() {
+      const { kv, sent } = yield* open(Folding.folded({ maxInFlight: 1 }))
+      const tokens: Array<bigint> = []
+      const holder = (name: string) =>
+        DistLock.withLock(name, undefined, (lock) => {
+          tokens.push(lock.token)
+          return Effect.andThen(Effect.yieldNow, kv.put(name, "v"))
+        })
+      yield* on(kv)(Effect.all(["a", "b", "c"].map(holder), { concurrency: "unbounded" }))
+      const fenced = (op: Op.Op) =>
+        op._tag === "Txn" && op.if.some(({ target }) => target === "CreateRevision") &&
+        op.then.some((inner) => inner._tag === "Put" && inner.lease === undefined)
+      const batch = sent.find((op) => op._tag === "Txn" && op.then.filter(fenced).length > 1)
+      assert.isTrue(batch?._tag === "Txn", "no batch of fenced puts")
+      if (batch?._tag !== "Txn") return
+      const inBatch = batch.then.filter(fenced).flatMap((op) => op._tag === "Txn" ? op.if : [])
+      assert.strictEqual(new Set(inBatch.map(({ key }) => key)).size, inBatch.length)
+      for (const condition of inBatch) assert.include(tokens, condition.value)
+    }))
+})
+
+describe("a fence", () => {
+  it.effect("applies to its own client alone: not to another store, and not to another client", () =>
+    Effect.gen(function*() {
+      const { kv, other } = yield* open()
+      const second = yield* open()
+      const exit = yield* DistLock.withLock("l", undefined, (lock) =>
+        Effect.uninterruptible(Effect.gen(function*() {
+          yield* other.delete(lock.key)
+          yield* second.kv.put("k", "1")
+          yield* on(second.kv)(DistLock.withDistLock(second.kv.put("k", "2"), "l"))
+          return yield* kv.put("k", "3")
+        }))).pipe(on(kv), Effect.exit)
+      assert.isTrue(Exit.isFailure(exit))
+      assert.deepStrictEqual(yield* second.kv.get("k"), Option.some("2"))
+      assert.deepStrictEqual(yield* kv.get("k"), Option.none())
+    }))
+
+  it.effect("goes by the names that the store knows, where the backend itself is a namespace", () =>
+    Effect.gen(function*() {
+      const { kv, other } = yield* open(Namespace.within("tenant/"))
+      const app = Kv.prefixed(kv, "app/")
+      yield* on(app)(DistLock.withDistLock(kv.put("k", "1"), "l"))
+      assert.deepStrictEqual(yield* other.get("tenant/k"), Option.some("1"))
+    }))
+
+  it.effect("rejects every write through a function that changes keys: it fails safe", () =>
+    Effect.gen(function*() {
+      const { kv, other } = yield* open()
+      const moved = Kv.mapBackend(kv, (backend) => ({
+        ...backend,
+        execute: ((op: Op.Op) =>
+          backend.execute(
+            op._tag === "Txn"
+              ? { ...op, if: op.if.map((compare) => ({ ...compare, key: `moved/${compare.key}` })) }
+              : op
+          )) as KvBackend["execute"]
+      }))
+      const error = yield* Effect.flip(on(kv)(DistLock.withDistLock(moved.put("k", "1"), "l")))
+      assert.strictEqual(error._tag, "LockLost")
+      assert.deepStrictEqual(yield* other.get("k"), Option.none())
+    }))
+
+  it.effect("does not keep a session that was made under it from revoking its lease", () =>
+    Effect.gen(function*() {
+      const { kv, store } = yield* open()
+      yield* Effect.scoped(on(kv)(DistLock.withDistLock(Session.make(kv.backend, { ttl: "1 hour" }), "l")))
+      const { leases } = yield* store.statistics
+      assert.strictEqual(leases, 1, "that of the lock's session alone")
+    }))
+})
+
+class JobFailed {
+  readonly _tag = "JobFailed"
+  readonly cause: unknown
+  constructor(cause: unknown) {
+    this.cause = cause
+  }
+}
+
+describe("a write that was rejected", () => {
+  const ends: Readonly<
+    Record<string, (write: Effect.Effect<unknown, KvError.KvError>) => Effect.Effect<unknown, unknown>>
+  > = {
+    failed: (write) => write,
+    wrapped: (write) => Effect.mapError(write, (error) => new JobFailed(error)),
+    died: Effect.orDie,
+    ignored: (write) => Effect.ignore(write)
+  }
+  for (const [what, end] of Object.entries(ends)) {
+    it.effect(`ends the body with LockLost in each of 1,000 schedules: ${what}`, () =>
+      Effect.gen(function*() {
+        const { kv, other } = yield* open()
+        for (let schedule = 0; schedule < 1000; schedule++) {
+          const body = (lock: DistLock.Lock) =>
+            Effect.gen(function*() {
+              for (let i = 0; i < schedule % 5; i++) yield* Effect.yieldNow
+              yield* other.delete(lock.key)
+              for (let i = 0; i < (schedule >> 3) % 7; i++) yield* Effect.yieldNow
+              yield* end(kv.put("k", "stale"))
+              for (let i = 0; i < (schedule >> 5) % 5; i++) yield* Effect.yieldNow
+            })
+          const exit = yield* DistLock.withLock("l", undefined, body).pipe(
+            on(kv),
+            Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + schedule % 37),
+            Effect.exit
+          )
+          const [first] = Exit.isFailure(exit) ? exit.cause.reasons : []
+          assert.isTrue(
+            first?._tag === "Fail" && first.error instanceof LockError.LockLost,
+            `${schedule}: ${String(exit)}`
+          )
+          if (first?._tag === "Fail" && first.error instanceof LockError.LockLost) {
+            assert.strictEqual(first.error.outcome, "Unknown")
+          }
+        }
+        assert.deepStrictEqual(yield* kv.get("k"), Option.none())
+      }), 60_000)
+  }
+})
+
+describe("JSON", () => {
+  it.effect("of a lock, its contenders and its errors has tokens as text", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open()
+      const [lock, holder] = yield* on(kv)(DistLock.withLock("l", { description: "me" }, (lock) =>
+        Effect.map(DistLock.holder("l"), (holder) =>
+          [JSON.stringify(lock), Option.getOrThrow(holder)] as const)))
+      const token = `${holder.token}`
+      assert.deepStrictEqual(JSON.parse(lock), {
+        name: "l",
+        key: holder.key,
+        token,
+        all: [{ name: "l", key: holder.key, token }],
+        isHeld: true
+      })
+      assert.deepStrictEqual(JSON.parse(JSON.stringify(holder)), {
+        key: holder.key,
+        token,
+        lease: Option.getOrThrow(holder.lease).toString(16),
+        description: "me"
+      })
+      const lost = new LockError.LockLost({ lock: "l", token: 7n, how: "its key was deleted" })
+      assert.deepStrictEqual(JSON.parse(JSON.stringify(lost)), {
+        _tag: "LockLost",
+        message: lost.message,
+        lock: "l",
+        token: "7",
+        how: "its key was deleted",
+        outcome: "NotApplied"
+      })
+      const others = [
+        new LockError.LockTimeout({ lock: "l", token: 7n, waitedMillis: 1 }),
+        new LockError.LockHoldExceeded({ lock: "l", token: 7n, maxHoldMillis: 1 }),
+        KvError.make(lost),
+        Exit.fail(lost)
+      ]
+      for (const each of others) {
+        assert.include(JSON.stringify(each), "\"7\"")
+      }
+    }))
+
+  it("a lock's loss keeps its outcome when it is encoded and decoded", () => {
+    const lost = new LockError.LockLost({ lock: "l", token: 7n, how: "gone", outcome: "Unknown" })
+    const encoded = Schema.encodeSync(KvError.Reason)(lost)
+    const decoded = Schema.decodeSync(KvError.Reason)(encoded)
+    assert.strictEqual(decoded.outcome, "Unknown")
+  })
+})
+
+describe("the failures of a lock", () => {
+  const work: Effect.Effect<number, "own"> = Effect.succeed(1)
+  type Always = "own" | KvError.KvError | LockError.LockLost
+
+  it("are in the type if they can happen", () => {
+    const none = DistLock.withDistLock(work, "l")
+    expectTypeOf<Effect.Error<typeof none>>().toEqualTypeOf<Always>()
+    const ttl = DistLock.withDistLock(work, "l", { ttl: "1 second", fenced: true })
+    expectTypeOf<Effect.Error<typeof ttl>>().toEqualTypeOf<Always>()
+    const waits = work.pipe(DistLock.withDistLock("l", { acquireTimeout: "1 second" }))
+    expectTypeOf<Effect.Error<typeof waits>>().toEqualTypeOf<Always | LockError.LockTimeout>()
+    const holds = DistLock.withLock("l", { maxHold: "1 second" }, () => work)
+    expectTypeOf<Effect.Error<typeof holds>>().toEqualTypeOf<Always | LockError.LockHoldExceeded>()
+    const both = DistLock.withLock("l", { acquireTimeout: 5, maxHold: { seconds: 1 } }, () => work)
+    expectTypeOf<Effect.Error<typeof both>>().toEqualTypeOf<
+      Always | LockError.LockTimeout | LockError.LockHoldExceeded
+    >()
+    const undefinedTimeout = DistLock.withDistLock(work, "l", { acquireTimeout: undefined })
+    expectTypeOf<Effect.Error<typeof undefinedTimeout>>().toEqualTypeOf<Always>()
+  })
+
+  it("are told by the type of options in a variable", () => {
+    const options: DistLock.Options = { ttl: "1 second" }
+    const any = DistLock.withDistLock(work, "l", options)
+    expectTypeOf<Effect.Error<typeof any>>().toEqualTypeOf<"own" | DistLock.Failure>()
+    const known = { ttl: "1 second", maxHold: "1 minute" } as const
+    const holds = work.pipe(DistLock.withDistLock("l", known))
+    expectTypeOf<Effect.Error<typeof holds>>().toEqualTypeOf<Always | LockError.LockHoldExceeded>()
+    const maybe = (acquireTimeout: Duration.Input | undefined) => DistLock.withLock("l", { acquireTimeout }, () => work)
+    expectTypeOf<Effect.Error<ReturnType<typeof maybe>>>().toEqualTypeOf<Always | LockError.LockTimeout>()
+    const given = (options: DistLock.Options | undefined) => DistLock.withLock("l", options, () => work)
+    expectTypeOf<Effect.Error<ReturnType<typeof given>>>().toEqualTypeOf<"own" | DistLock.Failure>()
+    // @ts-expect-error an option that there is not
+    const _unknown = () => DistLock.withDistLock(work, "l", { ttl: "1 second", acquireTimeOut: "1 second" })
+  })
+
+  it("can all be retried by one policy", () => {
+    const locked = DistLock.withDistLock(Effect.void, "l", { acquireTimeout: "1 second", maxHold: "1 minute" })
+    const retried = Effect.retry(locked, { while: (error) => error.isRetryable && error.outcome === "NotApplied" })
+    expectTypeOf<Effect.Error<typeof retried>>().toEqualTypeOf<DistLock.Failure>()
+    const outcomes = [
+      new LockError.LockTimeout({ lock: "l", token: 0n, waitedMillis: 1 }),
+      new LockError.LockHoldExceeded({ lock: "l", token: 1n, maxHoldMillis: 1 }),
+      new LockError.LockLost({ lock: "l", token: 1n, how: "gone" })
+    ].map(({ isRetryable, outcome }) => [isRetryable, outcome])
+    assert.deepStrictEqual(outcomes, [[true, "NotApplied"], [false, "Unknown"], [false, "NotApplied"]])
+  })
+})
+
+describe("unfenced", () => {
+  it.effect("changes nothing without fences", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open()
+      yield* Fence.unfenced(kv.put("k", "1"))
+      assert.deepStrictEqual(yield* Fence.Current, [])
+      assert.deepStrictEqual(yield* kv.get("k"), Option.some("1"))
+    }))
+})

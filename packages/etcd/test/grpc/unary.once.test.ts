@@ -489,7 +489,7 @@ describe("a unary call", () => {
         yield* Fiber.interrupt(calling.fiber)
         assert.strictEqual(progress.delivery, "Sent")
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
-        const [frame] = connection.frames.filter(({ type }) => type === Peer.Type.RST_STREAM)
+        const frame = connection.frames.find(({ type }) => type === Peer.Type.RST_STREAM)
         assert.strictEqual(frame!.payload.readUInt32BE(0), Reset.CANCEL)
         // Whatever came next would follow it.
         yield* Fiber.interrupt((yield* start(call(channel))).fiber)

@@ -3,6 +3,7 @@
  */
 import type { ClientHttp2Stream, IncomingHttpHeaders, IncomingHttpStatusHeader } from "node:http2"
 import type { Connection } from "./connection.ts"
+import type { Deadlines, Expiring } from "./deadlines.ts"
 import * as headers from "./headers.ts"
 import { MessageReader } from "./messages.ts"
 import { failure, fromHeaders, fromReset, fromTrailers, type Outcome, Reset, resetName, Status } from "./status.ts"
@@ -12,17 +13,18 @@ import type { CallOptions, Delivery, Failure, Progress } from "./Transport.ts"
 export interface Line {
   readonly origin: headers.Origin
   readonly maxMessageSize: number
+  readonly deadlines: Deadlines
   /** Takes a call out of the queue. */
   readonly forget: (call: Call) => void
 }
 
-export abstract class Call {
+export abstract class Call implements Expiring {
   readonly #line: Line
   readonly #path: string
   readonly #options: CallOptions
   readonly #progress: Progress
-  readonly #endsAt: number
-  #timer: ReturnType<typeof setTimeout> | undefined
+  /** In milliseconds of `performance.now()`. */
+  readonly endsAt: number
   #connection: Connection | undefined
   #hasResponse = false
   #isDone = false
@@ -41,8 +43,8 @@ export abstract class Call {
     this.#progress = options.progress ?? { delivery: "NotSent" }
     this.reader = new MessageReader(options.maxMessageSize ?? line.maxMessageSize)
     const { timeout } = options
-    this.#endsAt = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout
-    if (timeout !== undefined) this.#timer = setTimeout(this.#onTimer, Math.min(timeout, longestTimer))
+    this.endsAt = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout
+    if (timeout !== undefined) line.deadlines.add(this)
   }
 
   get isDone(): boolean {
@@ -70,7 +72,7 @@ export abstract class Call {
     if (invalid !== undefined) {
       return this.reject(Status.INTERNAL, `metadata "${invalid}" has a name or value that HTTP/2 does not allow`)
     }
-    const remaining = timeout === undefined ? undefined : this.#endsAt - performance.now()
+    const remaining = timeout === undefined ? undefined : this.endsAt - performance.now()
     let stream: ClientHttp2Stream
     try {
       stream = connection.open(
@@ -132,7 +134,7 @@ export abstract class Call {
 
   #finish(): void {
     this.#isDone = true
-    clearTimeout(this.#timer)
+    if (this.#options.timeout !== undefined) this.#line.deadlines.delete(this)
     if (this.stream === undefined) this.#line.forget(this)
   }
 
@@ -183,7 +185,7 @@ export abstract class Call {
   readonly #onClose = (): void => {
     const connection = this.#connection!
     const stream = this.stream!
-    connection.closed(this.expectsAnswer)
+    connection.closed(stream, this.expectsAnswer)
     this.#isClosed = true
     if (this.#isDone) return
     this.endIfComplete()
@@ -198,18 +200,15 @@ export abstract class Call {
     this.settle(failed)
   }
 
-  readonly #onTimer = (): void => {
-    // After an event-loop stall, timers run before what has arrived meanwhile is read.
-    setImmediate(() => {
-      if (this.#isDone) return
-      const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
-      this.settle(failure(
-        Status.DEADLINE_EXCEEDED,
-        `${delivery === "Sent" ? "no answer" : "not sent"} within ${this.#options.timeout} ms`,
-        delivery
-      ))
-      this.#reset()
-    })
+  expire(): void {
+    if (this.#isDone) return
+    const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
+    this.settle(failure(
+      Status.DEADLINE_EXCEEDED,
+      `${delivery === "Sent" ? "no answer" : "not sent"} within ${this.#options.timeout} ms`,
+      delivery
+    ))
+    this.#reset()
   }
 }
 
@@ -228,6 +227,3 @@ const brokenBy = (stream: ClientHttp2Stream, connection: Connection, delivery: D
     ? failure(noStatus.code, noStatus.details, delivery)
     : failure(fromReset(code), `the server reset the stream (${resetName(code)})`, delivery)
 }
-
-/** What Node's timers can wait for; they fire at once if they are to wait longer. */
-const longestTimer = 2 ** 31 - 1

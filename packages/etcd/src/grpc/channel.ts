@@ -6,6 +6,7 @@
  */
 import type { Call, Line } from "./call.ts"
 import type { Connection, Owner } from "./connection.ts"
+import { Deadlines } from "./deadlines.ts"
 import type { Origin } from "./headers.ts"
 import { Status } from "./status.ts"
 import type { State } from "./Transport.ts"
@@ -21,6 +22,7 @@ export interface Environment {
 export class ChannelState implements Line, Owner {
   readonly origin: Origin
   readonly maxMessageSize: number
+  readonly deadlines = new Deadlines()
   readonly #environment: Environment
   readonly #queue = new Set<Call>()
   readonly #settling = new Set<() => void>()
@@ -176,11 +178,12 @@ export class ChannelState implements Line, Owner {
   // ---------------------------------------------------------------------------
 
   onRoom(connection: Connection): void {
+    if (connection !== this.#current) return
     if (connection.hasAnswered) {
       this.failures = 0
-      this.avoid = undefined
+      if (connection.address.address !== this.avoid) this.avoid = undefined
     }
-    if (connection === this.#current && this.#queue.size > 0) this.#pump()
+    if (this.#queue.size > 0) this.#pump()
   }
 
   onRetired(connection: Connection): void {
@@ -229,6 +232,7 @@ export class ChannelState implements Line, Owner {
     this.#connections.clear()
     for (const connection of connections) connection.destroy(closed)
     for (const call of this.#queue) call.reject(Status.CANCELLED, closed)
+    this.deadlines.close()
     this.#settle()
     return connections
   }

@@ -178,11 +178,11 @@ const openTls = ({ target, tls }: ConnectOptions, address: Address, material: Tl
   const tlsOptions: ConnectionOptions = {
     ...endpointOf(target, address),
     ALPNProtocols: ["h2"],
-    // SNI is for names only. An empty one keeps runtimes from sending the address.
-    servername: isIP(name) === 0 ? name : "",
     // The address that is connected to is not what the certificate has to be for.
     checkServerIdentity: (_, certificate) => checkServerIdentity(name, certificate)
   }
+  // SNI is for names only: none is set for an address, not even an empty one, which Deno cannot take.
+  if (isIP(name) === 0) tlsOptions.servername = name
   if (tls?.insecureSkipVerify === true) {
     tlsOptions.rejectUnauthorized = false
     tlsOptions.checkServerIdentity = () => undefined

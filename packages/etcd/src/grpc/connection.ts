@@ -3,7 +3,7 @@
  *
  * It knows how many streams the peer allows, and what the peer said about streams it did not process.
  */
-import { type ClientHttp2Session, type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from "node:http2"
+import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2"
 import type { Socket } from "node:net"
 import { KeepAlive, type KeepAliveOptions, type PingPace } from "./keepAlive.ts"
 import { Reset, resetName } from "./status.ts"
@@ -23,6 +23,12 @@ export interface Owner {
 /** Stream ids end at 2^31 - 1. A connection is replaced before. */
 const lastUsableId = 2 ** 31 - 2 ** 16
 
+/**
+ * After so many refused streams in a row, a connection is replaced. The refusals may come from this side: after some
+ * violations of the protocol Node's session stays open, and refuses every stream without telling why.
+ */
+const mostRefused = 3
+
 /** How long to wait for the end of a connection's socket after it was destroyed, in milliseconds. */
 const longestClose = 1000
 
@@ -37,6 +43,8 @@ export class Connection {
   #limit: number
   /** Streams above it were not processed, by the peer's GOAWAY. */
   #lastProcessed = Number.POSITIVE_INFINITY
+  /** How many streams were refused since anything was received. */
+  #refused = 0
   #isRetired = false
   #isDraining = false
   #problem: string | undefined
@@ -112,9 +120,12 @@ export class Connection {
   }
 
   /** A stream has closed. */
-  closed(expectsAnswer: boolean): void {
+  closed(stream: ClientHttp2Stream, expectsAnswer: boolean): void {
     this.#streams -= 1
     this.keepAlive.ended(expectsAnswer)
+    if (stream.rstCode === Reset.REFUSED_STREAM && ++this.#refused >= mostRefused) {
+      this.#retire(`the server refused ${mostRefused} streams in a row`)
+    }
     if (this.#streams === 0 && this.#isDraining) this.destroy(this.problem)
     else this.#owner?.onRoom(this)
   }
@@ -122,6 +133,7 @@ export class Connection {
   /** Something was received on a stream. */
   received(): void {
     this.hasAnswered = true
+    this.#refused = 0
     this.keepAlive.received()
   }
 
@@ -129,7 +141,7 @@ export class Connection {
   deliveryOf(stream: ClientHttp2Stream, hasResponse: boolean): Delivery {
     if (stream.id === undefined) return "NotSent"
     if (hasResponse) return "Sent"
-    return stream.id > this.#lastProcessed || stream.rstCode === constants.NGHTTP2_REFUSED_STREAM
+    return stream.id > this.#lastProcessed || stream.rstCode === Reset.REFUSED_STREAM
       ? "NotProcessed"
       : "Sent"
   }

@@ -1,7 +1,7 @@
 /**
  * The request headers of a call.
  */
-import { constants, type OutgoingHttpHeaders, sensitiveHeaders } from "node:http2"
+import { type OutgoingHttpHeaders, sensitiveHeaders } from "node:http2"
 import type { CallOptions } from "./Transport.ts"
 
 /** What the requests of a channel have in common. */
@@ -16,18 +16,19 @@ export const make = (
   { metadata, sensitive }: CallOptions,
   timeout: number | undefined
 ): OutgoingHttpHeaders => {
-  const headers: OutgoingHttpHeaders = {
-    [constants.HTTP2_HEADER_METHOD]: "POST",
-    [constants.HTTP2_HEADER_SCHEME]: scheme,
-    [constants.HTTP2_HEADER_AUTHORITY]: authority,
-    [constants.HTTP2_HEADER_PATH]: path,
+  const headers: OutgoingHttpHeaders & { [sensitiveHeaders]?: Array<string> } = {
+    ":method": "POST",
+    ":scheme": scheme,
+    ":authority": authority,
+    ":path": path,
     te: "trailers",
     "content-type": "application/grpc",
     "user-agent": "effect-kv"
   }
   if (timeout !== undefined) headers["grpc-timeout"] = formatTimeout(timeout)
-  if (metadata !== undefined) Object.assign(headers, metadata)
-  if (sensitive !== undefined) Object.assign(headers, { [sensitiveHeaders]: sensitive })
+  if (metadata !== undefined) { for (const name in metadata) headers[name] = metadata[name] }
+  // Node checks that it is an array, and does not change it.
+  if (sensitive !== undefined) headers[sensitiveHeaders] = sensitive as Array<string>
   return headers
 }
 

@@ -263,14 +263,15 @@ describe("a channel finds out that its connection is dead:", () => {
 
   it.live("calls go to a second connection while the first one is silent, and those on it are answered if it comes back", () =>
     Effect.gen(function*() {
-      let isDeaf = true
+      let isDeaf = false
       const { channel, peer } = yield* pair({
-        isDeaf: (connection) => connection.index === 0 && connection.frames.length > 3 && isDeaf,
+        isDeaf: (connection) => connection.index === 0 && isDeaf,
         onRequest: (connection, stream, message) =>
           connection.index === 0 && message.toString() === "slow" ? undefined : connection.answer(stream)
       }, { keepAlive: { ...keepAlive, timeout: "20 seconds" } })
       yield* call(channel)
       const first = peer.connections[0]!
+      isDeaf = true
       const slow = yield* start(call(channel, "slow"))
       yield* peer.connection(1)
       assert.strictEqual(yield* call(channel), "answer")
@@ -329,7 +330,7 @@ describe("a channel finds out that its connection is dead:", () => {
 
   it.live("a connection without streams is not pinged", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering, { keepAlive })
+      const { channel, peer } = yield* pair(answering, { keepAlive: { ...keepAlive, suspectAfter: "20 seconds" } })
       yield* call(channel)
       yield* Effect.sleep("300 millis")
       yield* call(channel)
@@ -372,8 +373,10 @@ describe("a channel finds out that its connection is dead:", () => {
       yield* untilProcessed(call(channel))
       yield* start(call(channel, "slow"))
       const connection = yield* peer.connection(1)
-      yield* connection.until((connection) => connection.count(Peer.Type.PING) === 1)
-      const { millis } = yield* timed(connection.until((connection) => connection.count(Peer.Type.PING) === 2))
+      yield* connection.until(({ requests }) => [...requests.values()].some((request) => request.includes("slow")))
+      const before = connection.count(Peer.Type.PING)
+      yield* connection.until((connection) => connection.count(Peer.Type.PING) === before + 1)
+      const { millis } = yield* timed(connection.until((connection) => connection.count(Peer.Type.PING) === before + 2))
       assert.isAtLeast(millis, 390)
     }))
 })

@@ -120,12 +120,11 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const channel = yield* connect(endpoints[0]!)
       const responses = yield* Queue.unbounded<ReturnType<typeof decodeResponse>>()
-      let stream: Transport.DuplexStream | undefined
-      stream = yield* channel.stream("/etcdserverpb.Watch/Watch", {
+      const stream: Transport.DuplexStream = yield* channel.stream("/etcdserverpb.Watch/Watch", {
         onMessage: (message) => {
-          stream?.pause()
+          stream.pause()
           Queue.offerUnsafe(responses, decodeResponse(Buffer.from(message)))
-          setImmediate(() => stream?.resume())
+          setImmediate(() => stream.resume())
         },
         onEnd: (failure) => assert.fail(failure?.details ?? "the watch ended")
       })

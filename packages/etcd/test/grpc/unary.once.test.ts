@@ -352,6 +352,114 @@ describe("a unary call", () => {
       assert.strictEqual(yield* untilProcessed(call(channel, "x")), "re: x")
     }))
 
+  /** A complete exchange, frame by frame: the GOAWAY comes before one of them, or after the last. */
+  const exchange: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
+    (connection, stream) => connection.headers(stream, Peer.okHeaders),
+    (connection, stream) => connection.data(stream, Peer.message("answer")),
+    (connection, stream) => connection.trailers(stream, 0)
+  ]
+  for (let point = 0; point <= exchange.length; point++) {
+    it.live(`is answered if a GOAWAY that includes it comes after ${point} frames of the response`, () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({
+          onRequest: (connection, stream) => {
+            exchange.forEach((send, index) => {
+              if (index === point) connection.goaway(stream)
+              send(connection, stream)
+            })
+            if (point === exchange.length) connection.goaway(stream)
+          }
+        })
+        assert.strictEqual(yield* call(channel), "answer")
+        yield* (yield* peer.connection(0)).until(({ isEnded }) => isEnded)
+        assert.strictEqual(yield* untilProcessed(call(channel)), "answer")
+      }))
+
+    it.live(`is lost as sent, if the connection breaks after ${point} of its response's frames, unless that was all`, () =>
+      Effect.gen(function*() {
+        const { channel } = yield* pair({
+          onRequest: (connection, stream) => {
+            for (const send of exchange.slice(0, point)) send(connection, stream)
+            connection.socket.end()
+          }
+        })
+        const result = yield* Effect.result(call(channel))
+        if (point === exchange.length) return assert.deepStrictEqual(result, Result.succeed("answer"))
+        if (Result.isFailure(result)) check(result.failure, Status.UNAVAILABLE, "Sent", /closed|ECONNRESET/)
+        else assert.fail("succeeded")
+      }))
+  }
+
+  for (const [point, type] of [["its headers", Peer.Type.HEADERS], ["its message", Peer.Type.DATA]] as const) {
+    it.live(`is known not to be processed if a GOAWAY that excludes it answers ${point}`, () =>
+      Effect.gen(function*() {
+        let isFirst = true
+        const { channel } = yield* pair({
+          onFrame: (connection, frame) => {
+            if (frame.type !== type || !isFirst) return
+            isFirst = false
+            connection.goaway(0, 0, "excluded")
+          },
+          ...answering
+        })
+        check(yield* failureOf(channel), Status.UNAVAILABLE, "NotProcessed", /excluded/)
+        assert.strictEqual(yield* untilProcessed(call(channel)), "re: request")
+      }))
+  }
+
+  it.live("goes to another connection after one on which Node refuses all streams, because of an oversized frame", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair({
+        onRequest: (connection, stream) => {
+          if (connection.index > 0) return connection.answer(stream, "recovered")
+          connection.answer(stream, "oversized")
+          connection.write(Buffer.from("adb370448600000001", "hex"))
+        }
+      })
+      yield* Effect.repeat(call(channel), { times: 1 }).pipe(Effect.ignore)
+      assert.strictEqual(yield* untilProcessed(call(channel)), "recovered")
+      assert.strictEqual(peer.connections.length, 2)
+    }))
+
+  it.live("ends, with an answer or a failure, whatever frames come in whatever order", () =>
+    Effect.gen(function*() {
+      let seed = 7
+      const random = (below: number): number => {
+        seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
+        return Math.floor(seed / 2 ** 32 * below)
+      }
+      const junk = (): Buffer => Buffer.from(Array.from({ length: random(40) }, () => random(256)))
+      const acts: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
+        ...exchange,
+        (connection, stream) => connection.answer(stream),
+        (connection, stream) => connection.answer(stream),
+        (connection, stream) => connection.headers(stream, { ":status": `${100 + random(500)}` }, random(2) === 0),
+        (connection, stream) => connection.data(stream, junk(), random(4) === 0),
+        (connection, stream) => connection.trailers(stream, random(20), "x"),
+        (connection, stream) => connection.reset(stream, random(15)),
+        (connection) => connection.goaway(random(9), random(15), "junk"),
+        (connection, stream) => connection.write(Peer.encode(random(12), random(256), random(3) * stream, junk())),
+        (connection) => connection.write(junk()),
+        (connection) => connection.settings({ [random(8)]: random(70_000) })
+      ]
+      const { channel } = yield* pair({
+        onRequest: (connection, stream) => {
+          for (let i = random(7); i > 0; i--) acts[random(acts.length)]!(connection, stream)
+          if (random(2) === 0) connection.socket.end()
+        }
+      }, { connect: { backoff: { first: "1 millis", longest: "1 millis" }, timeout: "200 millis" } })
+      const ends = new Map<string, number>()
+      for (let round = 0; round < 300; round++) {
+        const result = yield* Effect.result(call(channel, "fuzz", { timeout: 100 }))
+        const end = Result.isSuccess(result) ? "answer" : result.failure.delivery
+        ends.set(end, (ends.get(end) ?? 0) + 1)
+        // Fails at once while there is no connection.
+        if (end === "NotSent") yield* Effect.sleep("2 millis")
+      }
+      // All kinds of ends have occurred.
+      assert.deepStrictEqual([...ends.keys()].sort(), ["NotProcessed", "NotSent", "Sent", "answer"])
+    }))
+
   describe("with a timeout", () => {
     it.live("fails on time, resets its stream once, and tells the server how long it has", () =>
       Effect.gen(function*() {
@@ -381,7 +489,7 @@ describe("a unary call", () => {
         yield* Fiber.interrupt(calling.fiber)
         assert.strictEqual(progress.delivery, "Sent")
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
-        const [frame] = connection.frames.filter(({ type }) => type === Peer.Type.RST_STREAM)
+        const frame = connection.frames.find(({ type }) => type === Peer.Type.RST_STREAM)
         assert.strictEqual(frame!.payload.readUInt32BE(0), Reset.CANCEL)
         // Whatever came next would follow it.
         yield* Fiber.interrupt((yield* start(call(channel))).fiber)

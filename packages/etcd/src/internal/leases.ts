@@ -88,6 +88,7 @@ const randomId = (): bigint => {
 const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: bigint) {
   const response = yield* to.run({
     name: "leaseKeepAlive",
+    about: () => `leaseKeepAlive ${id.toString(16)}`,
     kind: "read",
     hasLeader: true,
     send: ({ lease }, options, attempt) =>
@@ -101,6 +102,7 @@ const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: big
 const revoke = (to: connection.Connection, id: bigint): Effect.Effect<void, KvError.KvError> =>
   Effect.asVoid(to.run<etcd3.ILeaseRevokeResponse | undefined>({
     name: "leaseRevoke",
+    about: () => `leaseRevoke ${id.toString(16)}`,
     kind: "idempotent",
     hasLeader: true,
     send: connection.lease((service) => service.leaseRevoke, { ID: id.toString() }),
@@ -111,6 +113,7 @@ const timeToLive = Effect.fnUntraced(
   function*(to: connection.Connection, id: bigint, keys: boolean): Effect.fn.Return<Lease.Status, KvError.KvError> {
     const response = yield* to.run({
       name: "leaseTimeToLive",
+      about: () => `leaseTimeToLive ${id.toString(16)}`,
       kind: "read",
       hasLeader: true,
       send: connection.lease((service) => service.leaseTimeToLive, { ID: id.toString(), keys })

@@ -79,7 +79,7 @@ export const make = Effect.fnUntraced(
     yield* Effect.forkScoped(openStreams(connection, pool, needed, carried))
     yield* Effect.forkScoped(keepTicking(pool, ticking))
 
-    return { open: (request) => open(pool, request, options?.deadline ?? Deadline.defaultDeadline) }
+    return { open: (request) => open(connection, pool, request, options?.deadline ?? Deadline.defaultDeadline) }
   }
 )
 
@@ -149,7 +149,7 @@ const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, ra
   const fail = (error: unknown): void => {
     connection.reportStreamFailure(raw.endpoint, error)
     if (isOverflow(error)) pool.overflowed()
-    pool.failed(stream, connection.streamFailure(error))
+    pool.failed(stream, connection.streamFailure(error, raw.endpoint))
   }
   const onData = (response: Response): void => stream.receive(response)
   const onEnd = (): void => pool.failed(stream, ended(raw.endpoint))
@@ -190,7 +190,12 @@ const keepTicking = Effect.fnUntraced(function*(pool: WatchPool, ticking: Latch.
 // -----------------------------------------------------------------------------
 
 const open = Effect.fnUntraced(
-  function*(pool: WatchPool, request: Watch.WatchRequest, defaultDeadline: Duration.Duration) {
+  function*(
+    connection: Connection,
+    pool: WatchPool,
+    request: Watch.WatchRequest,
+    defaultDeadline: Duration.Duration
+  ) {
     const problem = Watch.check(request)
     if (problem !== undefined) return yield* KvError.fail(new KvError.InvalidRequest({ message: problem }))
     const deadline = (yield* Deadline.Deadline) ?? defaultDeadline
@@ -200,7 +205,7 @@ const open = Effect.fnUntraced(
     )
     yield* Effect.timeoutOrElse(confirmed(watch), {
       duration: deadline,
-      orElse: () => KvError.fail(unconfirmed(pool, watch))
+      orElse: () => KvError.fail(unconfirmed(pool, watch, connection.openingTroubles()))
     }).pipe(
       // The scope may go on for long after an `open` that failed or was interrupted.
       Effect.onError(() => Effect.sync(() => pool.close(watch, watchClosed)))
@@ -225,10 +230,13 @@ const confirmed = (watch: WatchState): Effect.Effect<void, KvError.KvError> =>
     })
   })
 
-const unconfirmed = (pool: WatchPool, watch: WatchState): KvError.Reason => {
-  const failure = pool.lastFailure === undefined ? "" : ` (${pool.lastFailure})`
+const unconfirmed = (pool: WatchPool, watch: WatchState, opening: ReadonlyArray<string>): KvError.Reason => {
+  const causes = new Set(pool.lastFailure === undefined ? opening : [pool.lastFailure, ...opening])
+  const failure = causes.size === 0 ? "" : ` (${[...causes].join("; ")})`
   return watch.state._tag === "Creating"
-    ? new KvError.DeadlineExceeded({ message: "watch: the store did not confirm the watch before the deadline" })
+    ? new KvError.DeadlineExceeded({
+      message: `watch: ${watch.state.carrier.endpoint} did not confirm the watch before the deadline`
+    })
     : new KvError.Unavailable({ message: `watch: no endpoint could take the watch before the deadline${failure}` })
 }
 

@@ -227,7 +227,11 @@ export const Reason: Schema.Union<[
 /** The error of every operation on a `Kv`. */
 export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   _tag: Schema.tag("KvError"),
-  reason: Reason
+  reason: Reason,
+  /** The endpoint the failure came from, such as `http://127.0.0.1:2379`, if it came from one. */
+  endpoint: Schema.optionalKey(Schema.String),
+  /** The gRPC status code the failure came with, on a backend that speaks gRPC. */
+  status: Schema.optionalKey(Schema.Number)
 }) {
   override get message(): string {
     return `${this.reason._tag}: ${this.reason.message}`
@@ -242,11 +246,23 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   }
 }
 
+/** Where a failure came from. */
+export interface Origin {
+  readonly endpoint?: string | undefined
+  readonly status?: number | undefined
+}
+
 /** Wraps a reason. */
-export const make = (reason: Reason): KvError => new KvError({ reason })
+export const make = (reason: Reason, { endpoint, status }: Origin = {}): KvError =>
+  new KvError({
+    reason,
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(status === undefined ? {} : { status })
+  })
 
 /** An effect that fails with the reason. */
-export const fail = (reason: Reason): Effect.Effect<never, KvError> => Effect.fail(make(reason))
+export const fail = (reason: Reason, origin?: Origin): Effect.Effect<never, KvError> =>
+  Effect.fail(make(reason, origin))
 
 /** Whether a value is a `KvError`. */
 export const isKvError = (u: unknown): u is KvError => u instanceof KvError

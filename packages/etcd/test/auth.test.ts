@@ -78,6 +78,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           const failure = yield* reason<unknown>(failing as Effect.Effect<unknown, KvError>)
           assert.strictEqual(failure._tag, "PermissionDenied")
           assert.strictEqual(failure.outcome, "NotApplied")
+          assert.match(failure.message, /\((put|get) ("other"|all keys)\)/)
         }
         yield* kv.put("app/b", "1")
       }))

@@ -23,7 +23,7 @@ describe("endpoints", () => {
     assert.strictEqual(chosen(0), "a")
     endpoints.succeeded(all[0]!, 1)
     assert.strictEqual(chosen(2), "a")
-    endpoints.failed(all[0]!, 3)
+    endpoints.failed(all[0]!, 3, "down")
     assert.strictEqual(chosen(4), "b")
     endpoints.succeeded(all[1]!, 5)
     assert.strictEqual(chosen(1_000_000), "b")
@@ -31,8 +31,8 @@ describe("endpoints", () => {
 
   it("one that failed is tried again after a while, if no other took its place", () => {
     const { all, chosen, endpoints } = setup("a", "b")
-    endpoints.failed(all[0]!, 0)
-    endpoints.failed(all[1]!, 1)
+    endpoints.failed(all[0]!, 0, "down")
+    endpoints.failed(all[1]!, 1, "down")
     assert.strictEqual(chosen(2), "a")
     assert.strictEqual(chosen(600), "a")
   })
@@ -40,15 +40,15 @@ describe("endpoints", () => {
   it("failures at the same time count once, repeated ones ever longer, up to a limit", () => {
     const { all, endpoints } = setup("a", "b")
     const a = all[0]!
-    for (let i = 0; i < 100; i++) endpoints.failed(a, i)
+    for (let i = 0; i < 100; i++) endpoints.failed(a, i, "down")
     assert.strictEqual(a.suspendedUntil, 500)
-    endpoints.failed(a, 600)
+    endpoints.failed(a, 600, "down")
     assert.strictEqual(a.suspendedUntil, 1600)
-    for (let now = 2000; now < 10_000_000; now += 20_000) endpoints.failed(a, now)
-    endpoints.failed(a, 20_000_000)
+    for (let now = 2000; now < 10_000_000; now += 20_000) endpoints.failed(a, now, "down")
+    endpoints.failed(a, 20_000_000, "down")
     assert.strictEqual(a.suspendedUntil, 20_010_000)
     endpoints.succeeded(a, 20_000_001)
-    endpoints.failed(a, 20_000_002)
+    endpoints.failed(a, 20_000_002, "down")
     assert.strictEqual(a.suspendedUntil, 20_000_502)
   })
 
@@ -57,14 +57,14 @@ describe("endpoints", () => {
     assert.strictEqual(chosen(0, "a"), "b")
     assert.strictEqual(chosen(0, "a", "b"), "c")
     assert.strictEqual(chosen(0, "a", "b", "c"), "a")
-    endpoints.failed(all[1]!, 0)
+    endpoints.failed(all[1]!, 0, "down")
     assert.strictEqual(chosen(1, "a"), "c")
     assert.strictEqual(chosen(1, "a", "c"), "b")
   })
 
   it("a single one is always used", () => {
     const { all, chosen, endpoints } = setup("a")
-    endpoints.failed(all[0]!, 0)
+    endpoints.failed(all[0]!, 0, "down")
     assert.strictEqual(chosen(1, "a"), "a")
   })
 })

@@ -223,6 +223,23 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
 })
 
 describe("unreachable endpoints", () => {
+  it.live("are named by a watch that cannot open, also if its deadline is shorter than the layer's", () =>
+    Effect.gen(function*() {
+      const silent = yield* TcpProxy.make({ target: 1 })
+      yield* silent.blackhole()
+      const cases = [["http://127.0.0.1:1", "ECONNREFUSED 127.0.0.1:1"], [
+        silent.endpoint,
+        "not connected yet"
+      ]] as const
+      for (const [endpoint, cause] of cases) {
+        const kv = yield* client({ endpoints: [endpoint] })
+        const failure = yield* reason(Effect.scoped(Deadline.within(kv.subscribe("a"), "500 millis")))
+        assert.strictEqual(failure._tag, "Unavailable")
+        assert.include(failure.message, `${endpoint}: `)
+        assert.include(failure.message, cause)
+      }
+    }))
+
   it.live("are named with what is wrong with each, when the deadline has passed", () =>
     Effect.gen(function*() {
       const silent = yield* TcpProxy.make({ target: 1 })
@@ -235,7 +252,13 @@ describe("unreachable endpoints", () => {
         deadline: "1 second",
         auth: { username: "app", password: Redacted.make("hunter2") }
       })
-      const calls = [kv.get("a"), kv.put("a", "1"), kv.backend.leaseGrant({ ttl: "5 seconds" }), user.put("a", "1")]
+      const calls = [
+        kv.get("a"),
+        kv.put("a", "1"),
+        kv.backend.leaseGrant({ ttl: "5 seconds" }),
+        user.put("a", "1"),
+        Effect.scoped(kv.subscribe("a"))
+      ]
       for (const call of calls) {
         const [elapsed, failure] = yield* timed(
           reason<unknown>(call as Effect.Effect<unknown, KvError>)

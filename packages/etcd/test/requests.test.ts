@@ -2,16 +2,20 @@
  * What becomes of requests: deadlines, interruption, and what is repeated and what is not, against a server that does
  * what the test says.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type { KvError } from "@effect-kv/core/KvError"
+import { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import { assert, describe, it } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import { client, reason, timed } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
@@ -204,6 +208,93 @@ describe("what is repeated", () => {
         assert.strictEqual(yield* kv.count(KeyRange.all), 0)
       }))
   }
+})
+
+describe("a failure", () => {
+  it.live("holds the endpoint and the gRPC status it came with", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make()
+      const kv = yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" })
+      const silent = yield* Effect.flip(kv.get("a"))
+      assert.deepStrictEqual([silent.endpoint, silent.status], [fake.endpoint, status.DEADLINE_EXCEEDED])
+      const cases = [
+        [status.NOT_FOUND, "etcdserver: requested lease not found"],
+        [status.INTERNAL, "something broke"]
+      ] as const
+      for (const [code, details] of cases) {
+        fake.reply = () => ({ code, details })
+        const failure = yield* Effect.flip(kv.put("a", "1"))
+        assert.deepStrictEqual([failure.endpoint, failure.status], [fake.endpoint, code])
+        assert.deepStrictEqual(Schema.decodeUnknownSync(KvError)(Schema.encodeSync(KvError)(failure)), failure)
+      }
+      const invalid = yield* Effect.flip(kv.put("", "1"))
+      assert.deepStrictEqual([invalid.endpoint, invalid.status], [undefined, undefined])
+    }))
+
+  it.live("says which call was denied, on which keys, and never a value", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({
+        code: status.PERMISSION_DENIED,
+        details: "etcdserver: permission denied"
+      }))
+      const kv = yield* client({ endpoints: [fake.endpoint], prefix: "app/" })
+      const calls: ReadonlyArray<readonly [Effect.Effect<unknown, KvError>, string]> = [
+        [kv.put("a", "secret"), `put "app/a"`],
+        [kv.get("a"), `get "app/a"`],
+        [kv.delete(KeyRange.prefix("p/")), `delete the keys with the prefix "app/p/"`],
+        [kv.count(KeyRange.halfOpen("a", "c")), `get the keys from "app/a" to before "app/c"`],
+        [
+          kv.txn({ if: [Compare.exists("c")], then: [Op.put("a", "secret")], else: [Op.txn({ then: [Op.get("b")] })] }),
+          `txn on "app/c": put "app/a", txn: get "app/b"`
+        ],
+        [kv.backend.leaseRevoke(31n), "leaseRevoke 1f"],
+        [kv.backend.leaseTimeToLive(31n), "leaseTimeToLive 1f"]
+      ]
+      for (const [call, denied] of calls) {
+        const { _tag, message } = yield* reason(call)
+        assert.strictEqual(_tag, "PermissionDenied")
+        assert.include(message, denied)
+        assert.include(message, fake.endpoint)
+        assert.notInclude(message, "secret")
+      }
+      const many = Array.from({ length: 100 }, (_, i) => Op.put(`${i}`, ""))
+      assert.isBelow((yield* reason(kv.txn({ then: many }))).message.length, 500)
+    }))
+})
+
+describe("an endpoint that goes down and comes back", () => {
+  it.live("is a warning each, once for each change, with the endpoint and the reason", () =>
+    Effect.gen(function*() {
+      const warnings: Array<{ readonly message: unknown; readonly annotations: Readonly<Record<string, unknown>> }> = []
+      const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
+        if (logLevel === "Warn") {
+          warnings.push({ message, annotations: { ...fiber.getRef(References.CurrentLogAnnotations) } })
+        }
+      })
+      const fake = yield* FakeEtcd.make(() => rangeAnswer)
+      const proxy = yield* TcpProxy.make({ target: fake.endpoint })
+      const kv = yield* Effect.provide(
+        client({ endpoints: [proxy.endpoint], deadline: "400 millis" }),
+        Logger.layer([logger])
+      )
+      yield* kv.get("a")
+      assert.deepStrictEqual(warnings, [])
+      for (let round = 1; round <= 2; round++) {
+        yield* proxy.down
+        for (let i = 0; i < 5; i++) yield* reason(kv.get("a"))
+        assert.strictEqual(warnings.length, 2 * round - 1)
+        yield* proxy.up
+        yield* Deadline.within(kv.get("a"), "10 seconds")
+        for (let i = 0; i < 5; i++) yield* kv.get("a")
+        assert.strictEqual(warnings.length, 2 * round)
+      }
+      const [down, up] = warnings
+      assert.strictEqual(down?.annotations["endpoint"], proxy.endpoint)
+      assert.strictEqual(up?.annotations["endpoint"], proxy.endpoint)
+      assert.match(`${down?.message}`, /down/)
+      assert.match(`${down?.annotations["reason"]}`, /./)
+      assert.match(`${up?.message}`, /answers again/)
+    }))
 })
 
 describe("several endpoints", () => {

@@ -12,6 +12,7 @@ import * as codec from "./codec.ts"
 import type { NotUtf8 } from "./codec.ts"
 import * as connection from "./connection.ts"
 import { type Answer, decoded, observed, withHeader } from "./decoded.ts"
+import * as describe from "./describe.ts"
 import type { Kind } from "./errors.ts"
 import * as keysOnly from "./keysOnly.ts"
 import * as leases from "./leases.ts"
@@ -33,7 +34,11 @@ export const make = Effect.fnUntraced(
     yield* Effect.addFinalizer(() => to.shutdown)
     const kv: KvBackend = {
       execute: ((op: Op.Op) => uniform(to, op)) as KvBackend["execute"],
-      watch: (request) => watches.open(request),
+      watch: (request) =>
+        Effect.mapError(watches.open(request), (error) =>
+          error.reason._tag === "PermissionDenied"
+            ? denied(error, `watch ${describe.range(request.range)}`)
+            : error),
       ...leases.make(to)
     }
     return { kv: settings.prefix === "" ? kv : Namespace.within(settings.prefix)(kv), client }
@@ -46,27 +51,31 @@ const uniform = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
     ? Effect.map(execute(to, op), (response) => keysOnly.withoutLeases(op, response))
     : execute(to, op)
 
+const denied = (error: KvError.KvError, about: string): KvError.KvError =>
+  KvError.make(new KvError.PermissionDenied({ message: `${error.reason.message} (${about})` }), error)
+
 const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Response<Op.Op>, KvError.KvError> => {
   const problem = Op.check(op)
   if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
+  const about = (): string => describe.op(op)
   switch (op._tag) {
     case "Range": {
       const send = connection.kv((service) => service.range, decodeRange, codec.encodeRange(op))
-      return carry(to, orderOf(op), { name: "range", kind: "read", hasLeader: op.serializable !== true, send })
+      return carry(to, orderOf(op), { name: "range", about, kind: "read", hasLeader: op.serializable !== true, send })
     }
     case "Put": {
       const send = connection.kv((service) => service.put, decodePut, codec.encodePut(op))
-      return carry(to, "Linearizable", { name: "put", kind: "write", hasLeader: true, send })
+      return carry(to, "Linearizable", { name: "put", about, kind: "write", hasLeader: true, send })
     }
     case "Delete": {
       const send = connection.kv((service) => service.deleteRange, decodeDelete, codec.encodeDelete(op))
-      return carry(to, "Linearizable", { name: "delete", kind: "write", hasLeader: true, send })
+      return carry(to, "Linearizable", { name: "delete", about, kind: "write", hasLeader: true, send })
     }
     case "Txn": {
       if (isConditionsOnly(op)) return Effect.map(execute(to, looking(op)), answerOf)
       const kind: Kind = Op.isWrite(op) ? "write" : "read"
       const send = connection.kv((service) => service.txn, decodeTxn, codec.encodeTxn(op))
-      return carry(to, orderOf(op), { name: "txn", kind, hasLeader: true, send })
+      return carry(to, orderOf(op), { name: "txn", about, kind, hasLeader: true, send })
     }
   }
 }

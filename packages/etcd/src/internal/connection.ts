@@ -59,9 +59,11 @@ export interface Connection {
   /** Tells that a stream to the endpoint broke, so that what comes next prefers another. */
   readonly reportStreamFailure: (endpoint: string, error: unknown) => void
   /** What an error that a stream emitted means. */
-  readonly streamFailure: (error: unknown) => StreamFailure
+  readonly streamFailure: (error: unknown, endpoint?: string) => StreamFailure
   /** What the `cancel_reason` of a watch response means (`Compacted` is told apart by `compact_revision` before). */
-  readonly cancelFailure: (reason: string) => StreamFailure
+  readonly cancelFailure: (reason: string, endpoint?: string) => StreamFailure
+  /** What keeps the watch stream that is being opened, as far as is known: endpoints and causes. */
+  readonly openingTroubles: tokens.Troubles
   /** Completes when the layer's scope closes, before anything else of the connection is torn down. */
   readonly closed: Effect.Effect<void>
   /** Carries out a request on some endpoint. */
@@ -102,19 +104,24 @@ export const lease = <Request, Response>(
 /** Opens the connection. Nothing is connected before it is used. */
 export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<Connection, never, Scope.Scope> {
   const scope = yield* Effect.scope
+  const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
   const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const active = new call.Active()
   const all = endpoints.open(settings, {
     now,
     active,
-    onSilent: (endpoint) => Effect.sync(() => carrier.endpoints.failed(endpoint, now())),
+    onSilent: (endpoint) => Effect.sync(() => carrier.endpoints.failed(endpoint, now(), errors.unanswered)),
     onReplaced: (endpoint) => Effect.sync(() => carrier.endpoints.succeeded(endpoint, now()))
   })
   // Anywhere to begin with, so that many clients do not all take the first.
   const first = yield* Random.nextIntBetween(0, all.length - 1)
   const carrier: Omit<requests.Carrier, "tokens"> = {
-    endpoints: endpoints.make(all, first),
+    endpoints: endpoints.make(
+      all,
+      first,
+      (endpoint, reason) => Effect.runForkWith(context)(logChange(endpoint, reason))
+    ),
     deadline: settings.deadline,
     active,
     closed: Latch.makeUnsafe()
@@ -130,6 +137,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     scope,
     Effect.andThen(shutdown, Effect.sync(() => all.forEach((endpoint) => endpoint.close())))
   )
+  const opening = { troubles: tokens.noTroubles }
   for (const { calls, watches } of all) {
     yield* Effect.forkScoped(calls.guard)
     yield* Effect.forkScoped(watches.guard)
@@ -140,16 +148,22 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     tokens: source,
     store: { identity: new StoreIdentity(), suspicions: new Suspicions() },
     run: (call) => requests.run(full, call),
-    openWatchStream: (options) => openWatchStream(full, options),
+    openWatchStream: (options) => openWatchStream(full, options, opening),
     reportStreamFailure: (address, error) => {
       const endpoint = all.find((endpoint) => endpoint.address === address)
-      const { blame } = errors.judge(errors.fromError(error), "read", address)
-      if (endpoint !== undefined && blame) full.endpoints.failed(endpoint, now())
+      const { blame, reason } = errors.judge(errors.fromError(error), "read", address)
+      if (endpoint !== undefined && blame) full.endpoints.failed(endpoint, now(), reason.message)
     },
-    streamFailure: (error) => streamFailure(errors.fromError(error), source),
-    cancelFailure: (reason) => streamFailure(errors.fromError({ message: reason }), source)
+    streamFailure: (error, endpoint) => streamFailure(errors.fromError(error), source, endpoint),
+    cancelFailure: (reason, endpoint) => streamFailure(errors.fromError({ message: reason }), source, endpoint),
+    openingTroubles: () => opening.troubles()
   }
 })
+
+const logChange = ({ address }: endpoints.Endpoint, reason: string | undefined): Effect.Effect<void> =>
+  reason === undefined
+    ? Effect.annotateLogs(Effect.logWarning("effect-kv: an endpoint answers again"), { endpoint: address })
+    : Effect.annotateLogs(Effect.logWarning("effect-kv: an endpoint is down"), { endpoint: address, reason })
 
 /** What was aborted has ended in the turn of the event loop after. */
 const afterAborts = Effect.callback<void>((resume) => {
@@ -184,7 +198,8 @@ const makeTokens = (
 const openWatchStream = Effect.fnUntraced(
   function*(
     carrier: requests.Carrier,
-    options: StreamOptions | undefined
+    options: StreamOptions | undefined,
+    current: { troubles: tokens.Troubles }
   ): Effect.fn.Return<WatchStream, KvError.KvError, Scope.Scope> {
     const scope = yield* Effect.scope
     if (options?.refreshToken === true) carrier.tokens.refused(carrier.tokens.current()?.token)
@@ -192,6 +207,7 @@ const openWatchStream = Effect.fnUntraced(
     const deadline = Duration.min(carrier.deadline, Deadline.defaultDeadline)
     const opening = requests.run<WatchStream>(carrier, {
       name: "watch",
+      onBegin: (troubles) => current.troubles = troubles,
       kind: "read",
       hasLeader: true,
       avoid: options?.avoid,
@@ -202,7 +218,10 @@ const openWatchStream = Effect.fnUntraced(
           (stream) => ({ stream, endpoint: address })
         )
     })
-    return yield* Effect.provideService(opening, Deadline.Deadline, deadline)
+    return yield* Effect.ensuring(
+      Effect.provideService(opening, Deadline.Deadline, deadline),
+      Effect.sync(() => current.troubles = tokens.noTroubles)
+    )
   }
 )
 
@@ -213,8 +232,8 @@ const end = (stream: WatchStream["stream"]): Effect.Effect<void> =>
     stream.cancel()
   })
 
-const streamFailure = (failure: errors.Failure, source: tokens.Tokens): StreamFailure => {
-  const verdict = errors.judge(failure, "read", "watch")
+const streamFailure = (failure: errors.Failure, source: tokens.Tokens, endpoint = "watch"): StreamFailure => {
+  const verdict = errors.judge(failure, "read", endpoint)
   const refreshToken = verdict.action === "token" && source.hasCredentials
   return {
     error: KvError.make(verdict.reason),

@@ -56,14 +56,17 @@ export interface Endpoints {
   /** The endpoint to use now; one of `avoid` only if there is no other. */
   readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
-  readonly failed: (endpoint: Endpoint, now: number) => void
+  readonly failed: (endpoint: Endpoint, now: number, reason: string) => void
 }
 
 /** How long a failed endpoint is left alone, at first and at most, in milliseconds. */
 const suspension = { first: 500, longest: 10_000 }
 
+/** Is told when an endpoint goes down, with the reason, and when it answers again, with `undefined`. */
+export type OnChange = (endpoint: Endpoint, reason: string | undefined) => void
+
 /** Decides which of the endpoints to use, beginning with the `first`. */
-export const make = (all: ReadonlyArray<Endpoint>, first: number): Endpoints => {
+export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnChange = () => {}): Endpoints => {
   let preferred = first
   const suspended = (endpoint: Endpoint, now: number): number =>
     endpoint.suspendedUntil > now ? endpoint.suspendedUntil : 0
@@ -82,15 +85,17 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number): Endpoints => 
       return ranked[0]!.endpoint
     },
     succeeded: (endpoint, now) => {
+      if (endpoint.failures > 0) onChange(endpoint, undefined)
       endpoint.failures = 0
       endpoint.suspendedUntil = 0
       endpoint.answeredAt = now
       if (all[preferred]!.suspendedUntil > now) preferred = all.indexOf(endpoint)
     },
-    failed: (endpoint, now) => {
+    failed: (endpoint, now, reason) => {
       // Calls that fail together are one failure.
       if (endpoint.suspendedUntil > now) return
       endpoint.suspendedUntil = now + Math.min(suspension.first * 2 ** endpoint.failures, suspension.longest)
+      if (endpoint.failures === 0) onChange(endpoint, reason)
       endpoint.failures += 1
     }
   }

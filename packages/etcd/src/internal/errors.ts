@@ -153,6 +153,9 @@ const isConnection = (failure: Failure): boolean =>
 /** The details of a failure of what was in flight on a connection that was replaced because it was silent. */
 export const silent = "the connection stopped answering and was replaced"
 
+/** Why an endpoint is down that was pinged for its silence. */
+export const unanswered = "it answers neither calls nor a ping"
+
 /** Whether the server itself said this, so that the connection to it works. */
 export const isAnswer = (failure: Pick<Failure, "code" | "details">): boolean =>
   failure.details.startsWith("etcdserver: ") || !localCodes.includes(failure.code)

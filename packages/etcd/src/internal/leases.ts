@@ -119,6 +119,7 @@ const randomId = (): bigint => {
 const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: bigint) {
   const answer = yield* to.run({
     name: "leaseKeepAlive",
+    about: () => `leaseKeepAlive ${id.toString(16)}`,
     kind: "read",
     hasLeader: true,
     send: compared(
@@ -138,6 +139,7 @@ const revoke = (to: connection.Connection, id: bigint): Effect.Effect<void, KvEr
   Effect.flatMap(
     to.run<etcd3.ILeaseRevokeResponse | Replaced | undefined>({
       name: "leaseRevoke",
+      about: () => `leaseRevoke ${id.toString(16)}`,
       kind: "idempotent",
       hasLeader: true,
       send: compared(
@@ -154,6 +156,7 @@ const timeToLive = Effect.fnUntraced(
   function*(to: connection.Connection, id: bigint, keys: boolean): Effect.fn.Return<Lease.Status, KvError.KvError> {
     const answer = yield* to.run({
       name: "leaseTimeToLive",
+      about: () => `leaseTimeToLive ${id.toString(16)}`,
       kind: "read",
       hasLeader: true,
       send: compared(

@@ -25,6 +25,8 @@ import { noTroubles, type Token, type Tokens, type Troubles } from "./tokens.ts"
 export interface Call<out A> {
   /** For messages, such as `put`. */
   readonly name: string
+  /** For messages, what exactly it does, such as `put "a"`. Default: `name`. */
+  readonly about?: (() => string) | undefined
   readonly kind: Kind
   /** Whether a member that knows no leader is to refuse it at once. */
   readonly hasLeader: boolean
@@ -74,7 +76,9 @@ export const run = <A>(carrier: Carrier, call: Call<A>): Effect.Effect<A, KvErro
       duration: state.deadline,
       orElse: () => {
         state.blameSilence(carrier.endpoints)
-        return KvError.fail(state.atDeadline())
+        return state.attempt.left
+          ? KvError.fail(state.atDeadline(), { endpoint: state.endpoint?.address, status: Code.DEADLINE_EXCEEDED })
+          : KvError.fail(state.atDeadline())
       }
     })
   })
@@ -148,7 +152,7 @@ class State {
   /** Blames an endpoint that did not answer, unless it answered others in the meantime: then it is only slow. */
   blameSilence(endpoints: Endpoints): void {
     if (this.endpoint !== undefined && this.endpoint.answeredAt < this.since) {
-      endpoints.failed(this.endpoint, this.now())
+      endpoints.failed(this.endpoint, this.now(), "it did not answer")
     }
   }
 
@@ -205,7 +209,7 @@ const attempts = Effect.fnUntraced(
       if (carrier.closed.isOpen() || !left && state.isCalledOff) continue
       if (left && code !== Code.DEADLINE_EXCEEDED) state.answered.add(endpoint)
       const verdict = judge(result.failure, call.kind, endpoint.address)
-      const answer = yield* conclude(carrier, call, state, endpoint, token.token, verdict)
+      const answer = yield* conclude(carrier, call, state, endpoint, token.token, verdict, code)
       if (Option.isSome(answer)) return answer.value
     }
   }
@@ -321,6 +325,12 @@ const attempt = <A>(
   })
 }
 
+/** etcd does not say what it denied. */
+const explained = (reason: KvError.Reason, call: Call<unknown>): KvError.Reason =>
+  reason._tag === "PermissionDenied"
+    ? new KvError.PermissionDenied({ message: `${reason.message} (${call.about?.() ?? call.name})` })
+    : reason
+
 /** Decides what follows from a failure: an answer after all, another attempt (`none`), or the end. */
 const conclude = <A>(
   carrier: Carrier,
@@ -328,18 +338,21 @@ const conclude = <A>(
   state: State,
   endpoint: Endpoint,
   token: Token,
-  verdict: Verdict
+  verdict: Verdict,
+  status: number
 ): Effect.Effect<Option.Option<A>, KvError.KvError> => {
-  if (verdict.blame) carrier.endpoints.failed(endpoint, state.now())
+  const fail = (): Effect.Effect<never, KvError.KvError> =>
+    KvError.fail(state.final(explained(verdict.reason, call)), { endpoint: endpoint.address, status })
+  if (verdict.blame) carrier.endpoints.failed(endpoint, state.now(), verdict.reason.message)
   state.attempt = newAttempt()
   const repeated = state.ambiguous ? call.onRepeated?.(verdict.reason) : undefined
   if (repeated !== undefined && Option.isSome(repeated)) return Effect.succeed(repeated)
   if (!verdict.refused) state.ambiguous = true
   switch (verdict.action) {
     case "fail":
-      return KvError.fail(state.final(verdict.reason))
+      return fail()
     case "token": {
-      if (!carrier.tokens.hasCredentials || state.tokens >= maxTokens) return KvError.fail(state.final(verdict.reason))
+      if (!carrier.tokens.hasCredentials || state.tokens >= maxTokens) return fail()
       state.tokens += 1
       carrier.tokens.refused(token)
       state.tried.delete(endpoint.address)

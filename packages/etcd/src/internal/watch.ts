@@ -88,7 +88,7 @@ export const make = Effect.fnUntraced(
     yield* Effect.forkScoped(openStreams(connection, pool, needed, carried))
     yield* Effect.forkScoped(keepTicking(pool, ticking))
 
-    return { open: (request) => open(connection.store, pool, request, options?.deadline ?? Deadline.defaultDeadline) }
+    return { open: (request) => open(connection, pool, request, options?.deadline ?? Deadline.defaultDeadline) }
   }
 )
 
@@ -159,7 +159,7 @@ const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, ra
     connection.reportStreamFailure(raw.endpoint, error)
     const overflow = overflowOf(error)
     if (overflow !== undefined) pool.overflowed(stream, overflow)
-    pool.failed(stream, connection.streamFailure(error))
+    pool.failed(stream, connection.streamFailure(error, raw.endpoint))
   }
   let isListening = true
   const onData = (response: Response): void => {
@@ -220,11 +220,16 @@ const keepTicking = Effect.fnUntraced(function*(pool: WatchPool, ticking: Latch.
 // -----------------------------------------------------------------------------
 
 const open = Effect.fnUntraced(
-  function*(store: Store, pool: WatchPool, request: Watch.WatchRequest, defaultDeadline: Duration.Duration) {
+  function*(
+    connection: Connection,
+    pool: WatchPool,
+    request: Watch.WatchRequest,
+    defaultDeadline: Duration.Duration
+  ) {
     const problem = Watch.check(request)
     if (problem !== undefined) return yield* KvError.fail(new KvError.InvalidRequest({ message: problem }))
     const deadline = (yield* Deadline.Deadline) ?? defaultDeadline
-    yield* Effect.timeoutOrElse(mayStart(store, request), {
+    yield* Effect.timeoutOrElse(mayStart(connection.store, request), {
       duration: deadline,
       orElse: () => KvError.fail(new KvError.Unavailable({ message: "watch: the store did not tell its revision" }))
     })
@@ -234,7 +239,7 @@ const open = Effect.fnUntraced(
     )
     yield* Effect.timeoutOrElse(confirmed(watch), {
       duration: deadline,
-      orElse: () => KvError.fail(unconfirmed(pool, watch))
+      orElse: () => KvError.fail(unconfirmed(pool, watch, connection.openingTroubles()))
     }).pipe(
       // The scope may go on for long after an `open` that failed or was interrupted.
       Effect.onError(() => Effect.sync(() => pool.close(watch, watchClosed)))
@@ -273,10 +278,13 @@ const confirmed = (watch: WatchState): Effect.Effect<void, KvError.KvError> =>
     })
   })
 
-const unconfirmed = (pool: WatchPool, watch: WatchState): KvError.Reason => {
-  const failure = pool.lastFailure === undefined ? "" : ` (${pool.lastFailure})`
+const unconfirmed = (pool: WatchPool, watch: WatchState, opening: ReadonlyArray<string>): KvError.Reason => {
+  const causes = new Set(pool.lastFailure === undefined ? opening : [pool.lastFailure, ...opening])
+  const failure = causes.size === 0 ? "" : ` (${[...causes].join("; ")})`
   return watch.state._tag === "Creating"
-    ? new KvError.DeadlineExceeded({ message: "watch: the store did not confirm the watch before the deadline" })
+    ? new KvError.DeadlineExceeded({
+      message: `watch: ${watch.state.carrier.endpoint} did not confirm the watch before the deadline`
+    })
     : new KvError.Unavailable({ message: `watch: no endpoint could take the watch before the deadline${failure}` })
 }
 

@@ -19,7 +19,7 @@ import type { Request } from "./watchWire.ts"
 export interface Environment {
   readonly limits: Limits
   readonly store: Store
-  readonly cancelFailure: (reason: string) => StreamFailure
+  readonly cancelFailure: (reason: string, endpoint?: string) => StreamFailure
   /** Ends the stream, which the pool has given up. */
   readonly release: (stream: WatchStream) => void
   /** There are watches without a stream: see {@link WatchPool.neededLane}. */
@@ -268,7 +268,7 @@ export class WatchPool implements Owner {
   }
 
   refused(stream: WatchStream, watch: WatchState, reason: string): void {
-    const failure = this.#environment.cancelFailure(reason)
+    const failure = this.#environment.cancelFailure(reason, stream.endpoint)
     // A token that is refused though it is new will not be accepted the next time.
     if (!failure.isTransient || failure.refreshToken && stream.hasNewToken && !stream.hasConfirmed) {
       watch.end(failure.error)

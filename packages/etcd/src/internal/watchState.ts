@@ -41,6 +41,7 @@ import type { Response, WireEvent } from "./watchWire.ts"
 /** The stream that a watch is on, as the watch sees it. */
 export interface Carrier {
   readonly lane: Lane
+  readonly endpoint: string
   /** Asks the server for the watch from a revision on, `0n` for now. Gives the id that it has on this stream. */
   readonly create: (watch: WatchState, from: bigint) => number
   /** Takes the watch with this id off the stream, here and on the server. Nothing of it is heard of any more. */

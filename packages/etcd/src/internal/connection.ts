@@ -12,6 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import type { IStatusResponse } from "etcd3"
 import * as call from "./call.ts"
 import type { Store } from "./decoded.ts"
 import * as endpoints from "./endpoints.ts"
@@ -39,6 +40,8 @@ export interface WatchStream {
   readonly stream: grpc.ClientDuplexStream<watchWire.Request, watchWire.Response>
   /** The address of the endpoint it leads to, for {@link Connection.reportStreamFailure}. */
   readonly endpoint: string
+  /** Asks the endpoint which version of etcd it runs. */
+  readonly status: Effect.Effect<IStatusResponse, errors.Failure>
 }
 
 /** What an error of a stream, or the reason of a watch that the server cancelled, means. */
@@ -195,7 +198,11 @@ const openWatchStream = Effect.fnUntraced(
           callOptions,
           (stream) => Scope.addFinalizer(scope, end(stream))
         )
-        return Effect.map(Effect.andThen(settle, opened), (stream) => ({ stream, endpoint: endpoint.address }))
+        const { address, maintenance } = endpoint
+        const status = Effect.suspend(() =>
+          call.unary(maintenance, maintenance.status, {}, { ...callOptions, timeout: 5000 }, call.newAttempt())
+        )
+        return Effect.map(Effect.andThen(settle, opened), (stream) => ({ stream, endpoint: address, status }))
       }
     })
     return yield* Effect.provideService(opening, Deadline.Deadline, deadline)

@@ -9,7 +9,7 @@ import { noop } from "cockatiel"
 import * as Effect from "effect/Effect"
 import { Host } from "etcd3/lib/connection-pool.js"
 import { closeChannel } from "./closeChannel.ts"
-import type { AuthService, KvService, LeaseService, WatchService } from "./services.ts"
+import type { AuthService, KvService, LeaseService, MaintenanceService, WatchService } from "./services.ts"
 import type { Settings } from "./settings.ts"
 
 /** One member of the cluster, or what stands before it. */
@@ -23,6 +23,7 @@ export interface Endpoint {
   /** As `watch`, for responses of any size. Connected only if it is used. */
   readonly watchWhole: WatchService
   readonly auth: AuthService
+  readonly maintenance: MaintenanceService
   /** Waits until it is known whether the endpoint can be connected to. At once if it is connected. */
   readonly settle: Effect.Effect<void>
   /** Whether it is connected, or known to be unreachable: whether a request would not have to wait. */
@@ -108,6 +109,7 @@ const openOne = (address: string, credentials: grpc.ChannelCredentials, options:
     settleWatch: watchReadiness(watchChannel).settle,
     watchWhole: servicesOn(watchWholeChannel).getServiceClient("Watch") as WatchService,
     settleWatchWhole: watchReadiness(watchWholeChannel).settle,
+    maintenance: host.getServiceClient("Maintenance") as MaintenanceService,
     auth: host.getServiceClient("Auth") as AuthService,
     ...watchReadiness(channel),
     close: () => {

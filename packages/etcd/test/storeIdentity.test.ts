@@ -7,7 +7,7 @@ import { type Order, Replaced, StoreIdentity } from "../src/internal/storeIdenti
 const a = "http://a:2379"
 const b = "http://b:2379"
 
-const at = (revision: number, clusterId = 1n) => ({ clusterId, revision: BigInt(revision) })
+const at = (revision: number, clusterId = 1n) => ({ clusterId, memberId: 1n, revision: BigInt(revision) })
 
 /** An identity that has seen revision 10 of cluster 1 at endpoint a, and what it reports. */
 const known = () => {

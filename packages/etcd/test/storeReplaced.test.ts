@@ -131,4 +131,70 @@ describe("a store that is replaced behind its address", () => {
       }).pipe(Effect.provide(logger))
     }, 60_000)
   }
+
+  for (const how of ["is restored from a snapshot", "starts without its data"]) {
+    it.live(`is noticed by a client that does nothing but watch, if it ${how}`, () =>
+      Effect.gen(function*() {
+        const old = yield* EtcdCluster.make()
+        const writer = yield* client({ endpoints: old.endpoints })
+        const { replace } = yield* replacements[how]!(old)
+        const { revision } = yield* writer.put("config", "old")
+        const kv = yield* client({ endpoints: old.endpoints })
+        const watch = yield* kv.subscribe("config", { startRevision: revision })
+        const statuses: Array<string> = []
+        yield* Effect.forkScoped(Stream.runForEach(watch.status, ({ _tag }) => Effect.sync(() => statuses.push(_tag))))
+        const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))
+        yield* eventually(Effect.sync(() => statuses.includes("Live")))
+        yield* replace
+        const failed = failure(yield* Fiber.await(watching)) ?? "ended"
+        assert.isTrue(isReplaced(failed), failed)
+        // It never seemed to be live again.
+        assert.strictEqual(statuses.lastIndexOf("Live"), 0)
+      }).pipe(Effect.provide(warnings().logger)), 60_000)
+  }
+
+  it.live("is found if the endpoints of one client lead to different clusters", () => {
+    const { logger, messages } = warnings()
+    return Effect.gen(function*() {
+      const [one, other] = [yield* EtcdCluster.make(), yield* EtcdCluster.make()]
+      const endpoints = [one, other].flatMap(({ endpoints }) => endpoints)
+      const kv = yield* client({ endpoints, deadline: "20 seconds" })
+      yield* kv.put("a", "1")
+      const there = yield* Effect.forEach(
+        [one, other],
+        (cluster) => cluster.etcdctl(["get", "a", "--print-value-only"])
+      )
+      const [first, second] = there[0]!.includes("1") ? [one, other] : [other, one]
+      yield* first.member.kill
+      // The first write may be on the connection that breaks.
+      const error = yield* kv.put("a", "2").pipe(
+        Effect.retry({ while: (error) => error.reason._tag === "Indeterminate" }),
+        Effect.flip
+      )
+      assert.deepStrictEqual([error.reason._tag, error.outcome], ["StoreReplaced", "Unknown"])
+      for (const endpoint of endpoints) assert.include(error.message, endpoint)
+      assert.strictEqual((yield* second.etcdctl(["get", "a", "--print-value-only"])).trim(), "2")
+      assert.deepStrictEqual(yield* kv.get("a"), Option.some("2"))
+      assert.lengthOf(messages.filter(isReplaced), 1)
+    }).pipe(Effect.provide(logger))
+  }, 60_000)
+
+  it.live(
+    "fails a read with an outcome of NotApplied, and the next one reads the new store",
+    () =>
+      Effect.gen(function*() {
+        const old = yield* EtcdCluster.make()
+        const kv = yield* client({ endpoints: old.endpoints, deadline: "20 seconds" })
+        yield* kv.put("a", "old")
+        yield* wipeData(old)
+        const error = yield* Effect.flip(kv.get("a"))
+        assert.deepStrictEqual([error.reason._tag, error.outcome, error.isRetryable], [
+          "StoreReplaced",
+          "NotApplied",
+          false
+        ])
+        assert.deepStrictEqual(yield* kv.get("a"), Option.none())
+      }).pipe(Effect.provide(warnings().logger)),
+    60_000
+  )
 })

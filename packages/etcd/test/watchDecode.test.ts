@@ -105,6 +105,7 @@ describe("decoding watch responses", () => {
     assert.deepStrictEqual(
       {
         clusterId: `${ours.header.clusterId}`,
+        memberId: `${ours.header.memberId}`,
         revision: `${ours.header.revision}`,
         watchId: `${ours.watchId}`,
         created: ours.created,
@@ -121,6 +122,7 @@ describe("decoding watch responses", () => {
       },
       {
         clusterId: theirs.header.cluster_id,
+        memberId: theirs.header.member_id,
         revision: theirs.header.revision,
         watchId: theirs.watch_id,
         created: theirs.created,

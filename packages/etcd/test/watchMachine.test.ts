@@ -198,6 +198,7 @@ const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose
   [8, (world) => world.links.forEach((link) => link.sync())],
   [2, (world) => world.links.forEach((link) => link.progress())],
   [1, (world) => world.links.forEach((link) => link.lie())],
+  [2, (world) => world.links.forEach((link, stream) => link.answersInOrder && stream.askForProgress())],
   [1, (world) => world.links.forEach((link) => link.repeat())],
   [1, (world, choose) => world.server.compact(world.server.revision - choose(3))],
   [1, (world, choose) => {
@@ -278,7 +279,12 @@ describe("watches on one stream", () => {
     world.connect()
     world.server.write(put("a"))
     world.deliver(100)
-    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.identity.observe(
+      { clusterId: 1n, memberId: 1n, revision: 9n },
+      world.identity.sent(),
+      "another",
+      "Linearizable"
+    )
     world.cut()
     world.connect()
     world.server.write(put("b"))
@@ -301,13 +307,23 @@ describe("watches on one stream", () => {
     world.connect()
     world.server.write(put("a"))
     world.deliver(100)
-    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.identity.observe(
+      { clusterId: 1n, memberId: 1n, revision: 9n },
+      world.identity.sent(),
+      "another",
+      "Linearizable"
+    )
     world.cut()
     world.connect()
     world.deliver(100)
     const fresh = world.open({ range: KeyRange.all })
     const from = world.open({ range: KeyRange.all, startRevision: 3n })
-    world.identity.observe({ clusterId: 1n, revision: 2n }, world.identity.sent(), "endpoint", "Linearizable")
+    world.identity.observe(
+      { clusterId: 1n, memberId: 1n, revision: 2n },
+      world.identity.sent(),
+      "endpoint",
+      "Linearizable"
+    )
     assert.strictEqual(world.links.size, 0)
     for (const old of [watched, watched, from]) world.take(old)
     assert.deepStrictEqual([watched, from].map(({ error }) => error?.reason._tag), ["StoreReplaced", "StoreReplaced"])
@@ -322,7 +338,7 @@ describe("watches on one stream", () => {
     world.connect()
     world.deliver(100)
     const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
-    stream.receive({ ...answer, header: { clusterId: 2n, revision: 1n }, watchId: 1 })
+    stream.receive({ ...answer, header: { clusterId: 2n, memberId: 1n, revision: 1n }, watchId: 1 })
     world.server.write(put("a"))
     world.take(watched)
     assert.deepStrictEqual([watched.error?.reason._tag, watched.taken], ["StoreReplaced", []])
@@ -331,7 +347,12 @@ describe("watches on one stream", () => {
   it("a stream that stays behind, while no read tells why, is given up", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.all, startRevision: 2n })
-    world.identity.observe({ clusterId: 1n, revision: 9n }, world.identity.sent(), "another", "Linearizable")
+    world.identity.observe(
+      { clusterId: 1n, memberId: 1n, revision: 9n },
+      world.identity.sent(),
+      "another",
+      "Linearizable"
+    )
     world.connect()
     world.deliver(100)
     for (let i = 0; i < 10; i++) world.pool.tick()
@@ -529,6 +550,28 @@ describe("watches on one stream", () => {
     assert.deepStrictEqual(link.fragments, [true])
   })
 
+  it("an answer to how far the watches are is not for one that was created after the question", () => {
+    const world = plain()
+    const first = world.open({ range: KeyRange.all })
+    world.connect()
+    world.deliver(100)
+    for (let i = 0; i < 5; i++) world.server.write(put("a"))
+    only(world).progress()
+    world.deliver(100)
+    const [[stream, link]] = [...world.links] as [[WatchStream, FakeStream]]
+    stream.askForProgress()
+    const late = world.open({ range: KeyRange.all, startRevision: 2n })
+    // Answers to creates overtake answers to such questions.
+    link.sent.reverse()
+    world.deliver(2)
+    assert.deepStrictEqual([first, late].map(({ watch }) => [watch.state._tag, watch.next]), [["Live", 7n], [
+      "Live",
+      2n
+    ]])
+    world.settle()
+    world.check(late)
+  })
+
   it("a watch of a single key shares no stream with watches of ranges", () => {
     const world = plain()
     world.open({ range: KeyRange.all })
@@ -624,7 +667,7 @@ describe("watches on one stream", () => {
 })
 
 const answer = {
-  header: { clusterId: 1n, revision: 1n },
+  header: { clusterId: 1n, memberId: 1n, revision: 1n },
   watchId: 0,
   created: false,
   canceled: false,

@@ -12,6 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import type { IStatusResponse } from "etcd3"
 import * as call from "./call.ts"
 import type { Store } from "./decoded.ts"
 import * as endpoints from "./endpoints.ts"
@@ -39,6 +40,8 @@ export interface WatchStream {
   readonly stream: grpc.ClientDuplexStream<watchWire.Request, watchWire.Response>
   /** The address of the endpoint it leads to, for {@link Connection.reportStreamFailure}. */
   readonly endpoint: string
+  /** Asks the endpoint which version of etcd it runs. */
+  readonly status: Effect.Effect<IStatusResponse, errors.Failure>
 }
 
 /** What an error of a stream, or the reason of a watch that the server cancelled, means. */
@@ -150,9 +153,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     run: (call) => requests.run(full, call),
     openWatchStream: (options) => openWatchStream(full, options, opening),
     reportStreamFailure: (address, error) => {
-      const endpoint = all.find((endpoint) => endpoint.address === address)
       const { blame, reason } = errors.judge(errors.fromError(error), "read", address)
-      if (endpoint !== undefined && blame) full.endpoints.failed(endpoint, now(), reason.message)
+      if (blame) full.endpoints.failed(full.endpoints.at(address), now(), reason.message)
     },
     streamFailure: (error, endpoint) => streamFailure(errors.fromError(error), source, endpoint),
     cancelFailure: (reason, endpoint) => streamFailure(errors.fromError({ message: reason }), source, endpoint),
@@ -195,6 +197,14 @@ const makeTokens = (
   return tokens.make(Effect.provideService(authenticate, Deadline.Deadline, undefined), scope, () => troubles())
 }
 
+/** On the connection of calls: on that of watches, a catch-up would hold up the response. */
+const statusOf = (carrier: requests.Carrier, address: string, options: call.SendOptions): WatchStream["status"] =>
+  Effect.suspend(() => {
+    const { maintenance, traffic } = carrier.endpoints.at(address).calls.current
+    const sent = { ...options, traffic, isRepeatable: true, timeout: 5000 }
+    return call.unary(maintenance, maintenance.status, {}, sent, call.newAttempt())
+  })
+
 const openWatchStream = Effect.fnUntraced(
   function*(
     carrier: requests.Carrier,
@@ -215,7 +225,7 @@ const openWatchStream = Effect.fnUntraced(
       send: ({ address, watch }, options) =>
         Effect.map(
           call.open(watch, watchWire.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream))),
-          (stream) => ({ stream, endpoint: address })
+          (stream) => ({ stream, endpoint: address, status: statusOf(carrier, address, options) })
         )
     })
     return yield* Effect.ensuring(

@@ -12,7 +12,7 @@ import * as call from "./call.ts"
 import type { Active } from "./call.ts"
 import { closeChannel, destroyChannel } from "./closeChannel.ts"
 import { type Line, Link, Traffic } from "./link.ts"
-import type { AuthService, KvService, LeaseService, WatchService } from "./services.ts"
+import type { AuthService, KvService, LeaseService, MaintenanceService, WatchService } from "./services.ts"
 import type { Settings } from "./settings.ts"
 
 /** A connection to one member: the services on it. */
@@ -22,6 +22,7 @@ export interface ServiceLine extends Line {
   readonly kv: KvService
   readonly lease: LeaseService
   readonly auth: AuthService
+  readonly maintenance: MaintenanceService
   readonly watch: WatchService
   /** Whether it is connected, or known to be unreachable: whether a request would not have to wait. */
   readonly isSettled: () => boolean
@@ -53,6 +54,8 @@ export interface Endpoint {
 
 export interface Endpoints {
   readonly all: ReadonlyArray<Endpoint>
+  /** The endpoint with that address, which must be one of them. */
+  readonly at: (address: string) => Endpoint
   /** The endpoint to use now; one of `avoid` only if there is no other. */
   readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
@@ -72,6 +75,7 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnCh
     endpoint.suspendedUntil > now ? endpoint.suspendedUntil : 0
   return {
     all,
+    at: (address) => all.find((endpoint) => endpoint.address === address)!,
     choose: (now, avoid) => {
       const current = all[preferred]!
       if (current.suspendedUntil <= now && avoid?.has(current.address) !== true) return current
@@ -162,6 +166,7 @@ export const openLine = (
     kv,
     lease: host.getServiceClient("Lease") as LeaseService,
     auth: host.getServiceClient("Auth") as AuthService,
+    maintenance: host.getServiceClient("Maintenance") as MaintenanceService,
     watch: host.getServiceClient("Watch") as WatchService,
     traffic: new Traffic(now),
     ...watchReadiness(channel),

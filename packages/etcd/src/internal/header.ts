@@ -1,5 +1,5 @@
 /**
- * The header of etcd's responses: which cluster answered, and the revision its store had.
+ * The header of etcd's responses: which member of which cluster answered, and the revision its store had.
  */
 import type { Reader } from "./wireReader.ts"
 
@@ -8,20 +8,26 @@ export interface Header {
   /** `0n` if the response does not say, as some responses of `etcd grpc-proxy` do not. */
   readonly clusterId: bigint
   /** `0n` if the response does not say. */
+  readonly memberId: bigint
+  /** `0n` if the response does not say. */
   readonly revision: bigint
 }
 
-export const noHeader: Header = { clusterId: 0n, revision: 0n }
+export const noHeader: Header = { clusterId: 0n, memberId: 0n, revision: 0n }
 
 /** Reads a header that ends at `end`. */
 export const readHeader = (reader: Reader, end: number): Header => {
   let clusterId = 0n
+  let memberId = 0n
   let revision = 0n
   while (reader.position < end) {
     const tag = reader.varint()
     switch (tag) {
       case 0x08:
-        clusterId = readClusterId(reader)
+        clusterId = readId(reader, lastCluster)
+        break
+      case 0x10:
+        memberId = readId(reader, lastMember)
         break
       case 0x18:
         revision = reader.bigint()
@@ -30,21 +36,31 @@ export const readHeader = (reader: Reader, end: number): Header => {
         reader.skip(tag)
     }
   }
-  return { clusterId, revision }
+  return { clusterId, memberId, revision }
 }
 
 /** A header as etcd3 decodes it. */
 export const fromEtcd3 = (
-  header: { readonly cluster_id: string; readonly revision: string } | null | undefined
+  header: { readonly cluster_id: string; readonly member_id: string; readonly revision: string } | null | undefined
 ): Header =>
   header === null || header === undefined
     ? noHeader
-    : { clusterId: BigInt(header.cluster_id), revision: BigInt(header.revision) }
+    : {
+      clusterId: BigInt(header.cluster_id),
+      memberId: BigInt(header.member_id),
+      revision: BigInt(header.revision)
+    }
 
 /** The id that was read last. Nearly every response has the same, and a 64-bit integer is costly to decode. */
-const last = { bytes: Buffer.from([0]), id: 0n }
+interface Last {
+  bytes: Buffer
+  id: bigint
+}
 
-const readClusterId = (reader: Reader): bigint => {
+const lastCluster: Last = { bytes: Buffer.from([0]), id: 0n }
+const lastMember: Last = { bytes: Buffer.from([0]), id: 0n }
+
+const readId = (reader: Reader, last: Last): bigint => {
   const { bytes, position } = reader
   const { bytes: known } = last
   let length = 0

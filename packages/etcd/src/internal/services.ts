@@ -39,6 +39,10 @@ export interface WatchService extends grpc.Client {
   readonly watch: Duplex<etcd3.IWatchRequest, etcd3.IWatchResponse>
 }
 
+export interface MaintenanceService extends grpc.Client {
+  readonly status: Unary<etcd3.IStatusRequest, etcd3.IStatusResponse>
+}
+
 export interface AuthService extends grpc.Client {
   readonly authenticate: Unary<etcd3.IAuthenticateRequest, etcd3.IAuthenticateResponse>
 }

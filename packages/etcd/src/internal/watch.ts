@@ -30,6 +30,7 @@ import type { Connection, StreamFailure, WatchStream as RawStream } from "./conn
 import { type Store, storeReplaced } from "./decoded.ts"
 import { defaultLimits, type Limits } from "./watchBuffer.ts"
 import { WatchPool } from "./watchPool.ts"
+import * as watchProgress from "./watchProgress.ts"
 import type { Lane, WatchState } from "./watchState.ts"
 import type { WatchStream } from "./watchStream.ts"
 import type { Response } from "./watchWire.ts"
@@ -44,6 +45,8 @@ export interface Options {
   /** How long `open` may take where no `Deadline` is set. Default: 5 seconds. */
   readonly deadline?: Duration.Duration | undefined
   readonly limits?: Limits | undefined
+  /** How often the server is asked how far the watches are. Default: every minute. */
+  readonly progressInterval?: Duration.Input | undefined
 }
 
 /** How often watches were carried on over a new stream, counted by stream. */
@@ -57,6 +60,7 @@ export const make = Effect.fnUntraced(
     const context = yield* Effect.context()
     const needed = Latch.makeUnsafe()
     const ticking = Latch.makeUnsafe()
+    const opened = Latch.makeUnsafe()
     const carried = new Map<WatchStream, Carried>()
 
     const pool = new WatchPool({
@@ -85,8 +89,9 @@ export const make = Effect.fnUntraced(
       return Effect.forEach(scopes, (scope) => scope === undefined ? Effect.void : Scope.close(scope, Exit.void))
     })
     yield* Effect.forkScoped(Effect.andThen(connection.closed, Effect.sync(() => pool.closeAll(closed))))
-    yield* Effect.forkScoped(openStreams(connection, pool, needed, carried))
+    yield* Effect.forkScoped(openStreams(connection, pool, needed, opened, carried))
     yield* Effect.forkScoped(keepTicking(pool, ticking))
+    yield* Effect.forkScoped(keepAsking(carried, opened, options?.progressInterval ?? "1 minute"))
 
     return { open: (request) => open(connection, pool, request, options?.deadline ?? Deadline.defaultDeadline) }
   }
@@ -103,6 +108,8 @@ interface Carried {
   readonly raw: RawStream
   readonly scope: Scope.Closeable
   readonly stopListening: () => void
+  /** Whether the answers of its server to progress requests can be relied on. */
+  answersInOrder: boolean | undefined
 }
 
 const detach = (carried: Map<WatchStream, Carried>, stream: WatchStream): Scope.Closeable | undefined => {
@@ -113,7 +120,13 @@ const detach = (carried: Map<WatchStream, Carried>, stream: WatchStream): Scope.
 }
 
 const openStreams = Effect.fnUntraced(
-  function*(connection: Connection, pool: WatchPool, needed: Latch.Latch, carried: Map<WatchStream, Carried>) {
+  function*(
+    connection: Connection,
+    pool: WatchPool,
+    needed: Latch.Latch,
+    opened: Latch.Latch,
+    carried: Map<WatchStream, Carried>
+  ) {
     while (true) {
       yield* needed.await
       const delay = pool.delay(yield* Random.next)
@@ -121,6 +134,7 @@ const openStreams = Effect.fnUntraced(
       const lane = pool.neededLane()
       if (lane === undefined) needed.closeUnsafe()
       else yield* openStream(connection, pool, lane, carried)
+      if (carried.size > 0) opened.openUnsafe()
     }
   }
 )
@@ -147,7 +161,12 @@ const openStream = (
     const raw = result.success
     const stream = pool.opened(lane, raw.endpoint, options, (request) => raw.stream.write(request))
     // A message may be on its way already; it is delivered when this returns, and not before.
-    carried.set(stream, { raw, scope, stopListening: listen(connection, pool, stream, raw) })
+    carried.set(stream, {
+      raw,
+      scope,
+      stopListening: listen(connection, pool, stream, raw),
+      answersInOrder: undefined
+    })
     if (afterFailure === undefined) return
     yield* Metric.update(reconnects, 1)
     yield* Effect.logDebug("watches go on over a new stream", { endpoint: raw.endpoint, after: afterFailure })
@@ -214,6 +233,25 @@ const keepTicking = Effect.fnUntraced(function*(pool: WatchPool, ticking: Latch.
     if (!pool.tick()) ticking.closeUnsafe()
   }
 })
+
+/** Asks how far the watches are, while there are any. */
+const keepAsking = Effect.fnUntraced(
+  function*(carried: Map<WatchStream, Carried>, opened: Latch.Latch, interval: Duration.Input) {
+    while (true) {
+      yield* opened.await
+      yield* Effect.sleep(interval)
+      if (carried.size === 0) opened.closeUnsafe()
+      for (const [stream, entry] of Array.from(carried)) {
+        if (!stream.isLive) continue
+        entry.answersInOrder ??= yield* Effect.match(entry.raw.status, {
+          onSuccess: (status) => watchProgress.isTrusted(status, stream.memberId),
+          onFailure: () => undefined
+        })
+        if (entry.answersInOrder === true) stream.askForProgress()
+      }
+    }
+  }
+)
 
 // -----------------------------------------------------------------------------
 // watches

@@ -20,10 +20,9 @@
  * - past the last event of a response that is complete (`fragment` false),
  * - to the last event's revision in a fragment: etcd sends a watch's events in the order of their revisions, so the
  *   revisions before it are complete, and it alone may go on in the next fragment; its events are held back until then,
- * - past the revision of a progress notification for this watch. Of those only the periodic ones are relied on, which are
- *   sent through the same queue as the watch's events and only while the watch is synced. Answers to a progress
- *   request (id -1, for all watches of a stream) overtook events before etcd 3.4.25 and 3.5.8; none is requested, and
- *   one that comes is ignored.
+ * - past the revision of a progress notification for this watch, which is sent through the same queue as the watch's events
+ *   and only while the watch is synced; or of an answer to a progress request (id -1, for all watches of a stream that
+ *   were live when it was asked for), which is requested only where it does not overtake events: see `watchProgress.ts`.
  *
  * What comes below `next` is dropped, whatever the server sends.
  *

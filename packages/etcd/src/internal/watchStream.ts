@@ -73,6 +73,10 @@ export class WatchStream implements Carrier {
   #unverified: { readonly suspicion: number; readonly responses: Array<watchWire.Response> } | undefined
   /** How often the stream was looked at while it had such responses. */
   unverifiedTicks = 0
+  /** The member that serves the stream, `0n` if it is not known. */
+  memberId = 0n
+  /** The watches that were live when the server was asked how far they are. An answer is for no others. */
+  #asked: Set<number> | undefined
   readonly known: Known
   readonly #store: Store
 
@@ -113,6 +117,20 @@ export class WatchStream implements Carrier {
     this.#creating.push({ id, watch, sent: this.#store.identity.sent() })
     this.#send(watchWire.create(watch.request, id, from, this.fragment))
     return id
+  }
+
+  /** Asks the server how far the watches are that are live now. It may not answer. */
+  askForProgress(): void {
+    if (this.#ended) return
+    // The answer to an earlier question may be on its way, which is for those watches alone.
+    this.#asked ??= new Set([...this.#watches].flatMap(([id, watch]) => watch.state._tag === "Live" ? [id] : []))
+    this.#send(watchWire.progress)
+  }
+
+  #progressed(revision: bigint): void {
+    const asked = this.#asked ?? []
+    this.#asked = undefined
+    for (const id of asked) this.#watches.get(id)?.progressed(revision)
   }
 
   cancel(id: number): void {
@@ -177,6 +195,7 @@ export class WatchStream implements Carrier {
 
   /** Whether the response may be of another store. If it certainly is, the stream has ended when this returns. */
   #observe({ created, header }: watchWire.Response): boolean {
+    this.memberId = header.memberId
     const { identity } = this.#store
     const create = created ? this.#creating[0] : undefined
     if (create === undefined) identity.observeCluster(header, this.endpoint)
@@ -193,6 +212,8 @@ export class WatchStream implements Carrier {
       this.#answered(response)
     } else if (response.canceled) {
       this.#cancelled(response)
+    } else if (response.watchId === -1) {
+      this.#progressed(this.#revisionOf(response))
     } else {
       this.#watches.get(response.watchId)?.progressed(this.#revisionOf(response))
     }

@@ -81,6 +81,9 @@ export const sizeOf = (request: WatchRequest): number => {
 
 export const cancel = (id: number): Request => ({ cancel_request: { watch_id: id } })
 
+/** Asks how far the watches of the stream are: see `watchProgress.ts`. */
+export const progress: Request = { progress_request: {} }
+
 /** Opens a stream of the service, with responses decoded as here. */
 export const opener = (service: WatchService): Duplex<Request, Response> => {
   const { path, requestSerialize } = service.watch as unknown as grpc.MethodDefinition<Request, etcd3.IWatchResponse>

@@ -84,6 +84,8 @@ export class FakeStream {
   /** On their way to the client. */
   readonly sent: Array<watchWire.Response> = []
   readonly #watchers = new Map<number, Watcher>()
+  /** Whether the server is one that is asked for progress, because its answers do not overtake events. */
+  readonly answersInOrder: boolean
   /** Reasons to refuse the next creates for. */
   readonly refusals: Array<string> = []
   /** Whether every create asked for fragments. */
@@ -91,6 +93,7 @@ export class FakeStream {
 
   constructor(server: FakeWatchServer) {
     this.server = server
+    this.answersInOrder = server.choose(2) === 0
   }
 
   get watcherCount(): number {
@@ -100,6 +103,7 @@ export class FakeStream {
   readonly receive = (request: watchWire.Request): void => {
     if (request.create_request !== undefined) this.#create(request.create_request)
     else if (request.cancel_request !== undefined) this.#cancel(Number(request.cancel_request.watch_id))
+    else if (request.progress_request !== undefined) this.#progressOfAll()
   }
 
   #create(request: NonNullable<watchWire.Request["create_request"]>): void {
@@ -172,8 +176,16 @@ export class FakeStream {
     }
   }
 
+  /** Answers at once, in order with the events, if all watches are synced; else never. */
+  #progressOfAll(): void {
+    const watchers = [...this.#watchers.values()]
+    const isCompacted = watchers.some(({ next }) => next === Number.POSITIVE_INFINITY)
+    if (watchers.length > 0 && !isCompacted && watchers.every(({ isSynced }) => isSynced)) this.#send({ watchId: -1 })
+  }
+
   /** A notification for all that overtakes events, as old servers answer requests that nobody makes. */
   lie(): void {
+    if (this.answersInOrder) return
     this.sent.unshift({ ...empty, watchId: -1, header: headerAt(this.server.revision) })
   }
 
@@ -205,7 +217,7 @@ export class FakeStream {
   }
 }
 
-const headerAt = (revision: number): Header => ({ clusterId: 1n, revision: BigInt(revision) })
+const headerAt = (revision: number): Header => ({ clusterId: 1n, memberId: 1n, revision: BigInt(revision) })
 
 const empty: watchWire.Response = {
   header: noHeader,

@@ -1,0 +1,66 @@
+/**
+ * A quiet watch that is cut off after history was compacted: it missed nothing, and goes on.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as connection from "../src/internal/connection.ts"
+import * as settings from "../src/internal/settings.ts"
+import * as watches from "../src/internal/watch.ts"
+import * as watchProgress from "../src/internal/watchProgress.ts"
+import { client } from "./support/client.ts"
+import { eventually } from "./support/watching.ts"
+
+const header = (member_id: string) => ({ cluster_id: "1", member_id, revision: "1", raft_term: "1" })
+
+describe("asking how far watches are", () => {
+  it("only servers that answer after all events are asked, and only if they serve the stream", () => {
+    const trusted = ["3.4.25", "3.4.40", "3.5.8", "3.5.30", "3.6.0", "3.7.1", "4.0.0"]
+    const others = ["3.3.27", "3.4.24", "3.5.7", "3.6.0-rc.1", ""]
+    for (const version of [...trusted, ...others]) {
+      const isTrusted = watchProgress.isTrusted({ version, header: header("7") }, 7n)
+      assert.strictEqual(isTrusted, trusted.includes(version), version)
+    }
+    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header("7") }, 8n))
+    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header("0") }, 0n))
+  })
+
+  it.live("a quiet watch survives a compaction and a cut, where the server's answers can be trusted", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make()
+      const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+      const direct = yield* client({ endpoints: cluster.endpoints })
+      const to = yield* connection.make(yield* settings.make({ endpoints: [proxy.endpoint] }))
+      const { open } = yield* watches.make(to, { progressInterval: "50 millis" })
+      const quiet = yield* open({ range: KeyRange.key("quiet") })
+      // Far behind all the while, unless it is told.
+      for (let i = 0; i < 20; i++) yield* direct.put("busy", `${i}`)
+      const version = yield* EtcdBinaries.currentVersion
+      const { revision } = yield* direct.put("busy", "last")
+      if (version === "3.5") {
+        yield* eventually(Effect.map(
+          Stream.runHead(quiet.status),
+          (status) => status._tag === "Some" && status.value._tag === "Live" && status.value.revision >= revision
+        ))
+      } else {
+        yield* Effect.sleep("500 millis")
+      }
+      yield* cluster.compact(revision)
+      yield* proxy.cut
+      const written = yield* direct.put("quiet", "at last")
+      const taken = yield* Effect.result(quiet.take)
+      if (version === "3.5") {
+        assert.strictEqual(
+          taken._tag === "Success" ? taken.success[0].revision : taken.failure.message,
+          written.revision
+        )
+      } else {
+        // The server under test is of a version that is not asked. It says that history is gone, and the watch cannot know.
+        assert.strictEqual(taken._tag === "Failure" ? taken.failure.reason._tag : "delivered", "Compacted")
+      }
+    }))
+})

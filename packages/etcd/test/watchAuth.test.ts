@@ -98,7 +98,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           ["other/", "application/", ""],
           (prefix) => Effect.forkChild(Effect.scoped(Effect.flip(watch(kv, KeyRange.prefix(prefix)))))
         )
-        const after = yield* watch(kv, KeyRange.key("app/after"))
+        const after = yield* watch(kv, KeyRange.prefix("app/after"))
         for (const fiber of denied) assert.strictEqual((yield* Fiber.join(fiber)).reason._tag, "PermissionDenied")
         assert.deepStrictEqual([yield* count("Watch"), yield* count("Authenticate")], [watches, tokens])
         const revision = yield* put("app/after", "1")

@@ -14,8 +14,8 @@ export class Suspicions {
   readonly #raisedLatch = Latch.makeUnsafe()
   readonly #listeners = new Set<(upTo: number) => void>()
   #raised = 0
-  /** What to read: a range that this client is known to be permitted to read, as far as one is known. */
-  readable: KeyRange.KeyRange = KeyRange.key("\0")
+  /** What to read: a range that this client is known to be permitted to read, if one is known. */
+  readable: KeyRange.KeyRange | undefined
 
   /** The number of the next suspicion that is raised. */
   get next(): number {
@@ -53,7 +53,7 @@ export class Suspicions {
     const settle: Effect.Effect<void> = Effect.suspend(() => {
       this.#raisedLatch.closeUnsafe()
       const upTo = this.#raised
-      return Effect.matchEffect(read(this.readable), {
+      return Effect.matchEffect(read(this.readable ?? KeyRange.key("\0")), {
         onSuccess: () => Effect.sync(() => this.#listeners.forEach((listener) => listener(upTo))),
         onFailure: (error) => error.isRetryable ? Effect.delay(settle, retryInterval) : Effect.void
       })

@@ -295,7 +295,7 @@ const mayStart = Effect.fnUntraced(
   function*({ identity, suspicions }: Store, { range, startRevision }: Watch.WatchRequest) {
     const isAhead = (): boolean => startRevision !== undefined && startRevision > identity.sent().revision + 1n
     if (identity.replaced === undefined || !isAhead()) return
-    suspicions.readable = range
+    suspicions.readable ??= range
     yield* suspicions.checked
     if (isAhead()) return yield* KvError.fail(storeReplaced(identity.replaced, "read"))
   }

@@ -126,7 +126,7 @@ export class WatchPool implements Owner {
   }
 
   #attach(stream: WatchStream, watch: WatchState): void {
-    this.#environment.store.suspicions.readable = watch.request.range
+    this.#environment.store.suspicions.readable ??= watch.request.range
     watch.attach(stream)
     this.#environment.startTicking()
   }

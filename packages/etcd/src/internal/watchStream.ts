@@ -231,6 +231,7 @@ export class WatchStream implements Carrier {
     }
     const revision = this.#revisionOf(response)
     this.hasConfirmed = true
+    if (create.watch !== undefined) this.#store.suspicions.readable = create.watch.request.range
     create.watch?.created(revision)
     this.#owner.confirmed(this)
   }

@@ -11,6 +11,7 @@ import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
+import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry, Value } from "./Entry.ts"
@@ -50,9 +51,26 @@ export type SetOptions = Pick<Op.PutOptions, "lease">
 export interface WatchOptions extends Omit<WatchRequest, "range"> {
   /** End after the revision of the first delete. Default: go on. */
   readonly untilDelete?: boolean | undefined
+  /**
+   * How often, and when, a watch that fails is opened again: from the revision after the last that it delivered, so that
+   * nothing is lost or delivered twice. Default: not at all.
+   *
+   * **Details**
+   *
+   * The failures are those that can pass: the store could not be reached in time, or access was refused. `Compacted` ends
+   * the watch in any case, because the history it must go on from is gone. The schedule starts over after each delivery.
+   *
+   * **Gotchas**
+   *
+   * `Stream.retry` around a watch is not the same: it opens another watch, from now or from `startRevision`.
+   */
+  readonly resume?: Schedule.Schedule<unknown, KvError> | undefined
 }
 
-/** A watch that the store has confirmed. Read either its events or its batches, once. */
+/**
+ * A watch that the store has confirmed. Read either its events or its batches, and once: a second run fails with
+ * `InvalidRequest`, because a part of what the first one received is gone with it.
+ */
 export interface Subscription {
   /** Everything after this revision is delivered. */
   readonly revision: bigint

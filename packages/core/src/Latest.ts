@@ -20,7 +20,10 @@ export interface Snapshot {
   readonly entries: ReadonlyMap<string, Entry>
 }
 
-/** A view of a range. Its reads fail when it can be kept current no longer: the client closed, or permission withdrawn. */
+/**
+ * A view of a range. Its reads, and those that wait for a change, fail when it is not kept current any more: with `Closed`
+ * after its scope or the client was closed, with `PermissionDenied` when the permission was withdrawn.
+ */
 export interface Latest {
   /** The entry of a key. */
   readonly get: (key: string) => Effect.Effect<Option.Option<Entry>, KvError>
@@ -28,6 +31,13 @@ export interface Latest {
   readonly snapshot: Effect.Effect<Snapshot, KvError>
   /** The snapshot now, then again after each change; one that is read slowly skips to the newest. */
   readonly changes: Stream.Stream<Snapshot, KvError>
+  /**
+   * The snapshots after the one with this revision, as soon as there is one: for what has been read by `snapshot` already.
+   * A change between that read and this is not missed.
+   */
+  readonly changesAfter: (revision: bigint) => Stream.Stream<Snapshot, KvError>
+  /** The first snapshot for which the predicate holds, from the one now. */
+  readonly waitUntil: (predicate: (snapshot: Snapshot) => boolean) => Effect.Effect<Snapshot, KvError>
 }
 
 /** A view of the range, current when this returns, and kept so until the scope closes. */

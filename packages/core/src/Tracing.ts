@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import type * as KeyRange from "./KeyRange.ts"
+import { describeRange } from "./internal/describeRange.ts"
 import type { KvBackend } from "./KvBackend.ts"
 import type * as Op from "./Op.ts"
 
@@ -52,16 +52,5 @@ const describe = (op: Op.Op): Attributes => {
       return { "kv.range": describeRange(op.range) }
     case "Txn":
       return { "kv.txn": `if ${op.if.length} then ${op.then.length} else ${op.else.length}` }
-  }
-}
-
-const describeRange = (range: KeyRange.KeyRange): string => {
-  switch (range._tag) {
-    case "Key":
-      return range.key
-    case "HalfOpen":
-      return `[${range.start}, ${range.end})`
-    case "Prefix":
-      return range.from === range.prefix ? `${range.prefix}*` : `[${range.from}, ${range.prefix}*)`
   }
 }

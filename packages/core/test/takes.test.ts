@@ -11,6 +11,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import { TestClock } from "effect/testing"
 
 const burn = (steps: number): Effect.Effect<void> => steps === 0 ? Effect.void : Effect.suspend(() => burn(steps - 1))
 
@@ -35,6 +37,50 @@ describe("take", () => {
         }))
       }
     }), 60_000)
+})
+
+describe("a watch that resumes", () => {
+  it.live("leaves to the next take what one was interrupted with", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const kv = yield* Kv.make(yield* store.connect)
+      for (const steps of points) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { watcher } = yield* kv.subscribe("a", { resume: Schedule.recurs(1) })
+          yield* kv.put("a", "1")
+          const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
+          fiber.interruptUnsafe()
+          if (Exit.isFailure(yield* Fiber.await(fiber))) {
+            const next = yield* Effect.timeoutOption(watcher.take, "500 millis")
+            assert.isTrue(Option.isSome(next), `lost after ${steps} steps`)
+          }
+        }))
+      }
+    }), 60_000)
+
+  it.effect("is opened again by the next take when one was interrupted in between", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const backend = yield* store.connect
+      let opened = 0
+      const kv = yield* Kv.make({
+        ...backend,
+        watch: (request) =>
+          Effect.map(backend.watch(request), (watcher) =>
+            opened++ === 0
+              ? { ...watcher, take: KvError.fail(new KvError.PermissionDenied({ message: "not now" })) }
+              : watcher)
+      })
+      const { watcher } = yield* kv.subscribe("a", { resume: Schedule.spaced("1 minute") })
+      const interrupted = yield* Effect.forkChild(watcher.take, { startImmediately: true })
+      yield* TestClock.adjust("30 seconds")
+      yield* Fiber.interrupt(interrupted)
+      yield* kv.put("a", "1")
+      const next = yield* Effect.forkChild(watcher.take, { startImmediately: true })
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* Fiber.join(next)).length, 1)
+      assert.strictEqual((yield* store.statistics).watches, 1)
+    }))
 })
 
 describe("snapshotAndWatch", () => {

@@ -85,6 +85,11 @@ export interface CutOptions {
    * written since their last event, else with the next event, which is then the one that is missing. Default: false.
    */
   readonly compacted?: boolean | undefined
+  /**
+   * They fail for this reason instead of being connected again: as a store does that withdraws a permission. Default: they
+   * do not.
+   */
+  readonly failure?: KvError.Reason | undefined
 }
 
 /** Faults at random: how often each kind strikes a call, from 0, which is the default, to 1. */

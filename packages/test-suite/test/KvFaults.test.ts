@@ -5,7 +5,7 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
 import type { WatchRequest } from "@effect-kv/core/Watch"
@@ -454,6 +454,22 @@ describe("a watch", () => {
       const again = yield* kv.subscribe("k", { startRevision: revision + 1n })
       assert.lengthOf(yield* again.watcher.take, 1)
       assert.strictEqual(yield* reasonOf(watch.watcher.take), "Compacted")
+    }))
+
+  it.effect("that is to fail fails for the reason given, after the time it was cut for", () =>
+    Effect.gen(function*() {
+      const { faults, kv, store } = yield* clients
+      const watch = yield* kv.subscribe("k")
+      const taking = yield* Effect.forkChild(reasonOf(watch.watcher.take))
+      const failure = new KvError.PermissionDenied({ message: "withdrawn" })
+      assert.strictEqual(yield* faults.cutWatches({ duration: "1 second", failure }), 1)
+      yield* settle
+      assert.isFalse(isDone(taking))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Fiber.join(taking), "PermissionDenied")
+      assert.strictEqual(yield* reasonOf(watch.watcher.take), "PermissionDenied")
+      assert.strictEqual((yield* store.statistics).watches, 0)
+      assert.include((yield* faults.injected)[0]!.description, "failed with PermissionDenied")
     }))
 
   it.effect("is not Compacted before something was missed", () =>

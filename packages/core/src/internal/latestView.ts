@@ -10,10 +10,11 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Entry } from "../Entry.ts"
 import type * as KeyRange from "../KeyRange.ts"
 import type { KvBackend } from "../KvBackend.ts"
-import type { KvError } from "../KvError.ts"
+import { Closed, type KvError, make as makeError } from "../KvError.ts"
 import type { Latest, Snapshot } from "../Latest.ts"
 import * as Op from "../Op.ts"
 import type * as Watch from "../Watch.ts"
+import * as watchEnd from "./watchEnd.ts"
 
 /** A view of the range, current when this returns, and kept so until the scope closes. */
 export const open = Effect.fnUntraced(function*(
@@ -43,17 +44,33 @@ export const open = Effect.fnUntraced(function*(
     }
   })
 
-  yield* Effect.forkScoped(Effect.catch(keep(), (error) => SubscriptionRef.set(signal, Exit.fail(error))))
+  const fail = (error: KvError) =>
+    SubscriptionRef.update(signal, (exit) => Exit.isFailure(exit) ? exit : Exit.fail(error))
+
+  // Runs when nothing keeps the view current any more.
+  yield* Effect.addFinalizer(() => fail(closed))
+  yield* Effect.forkScoped(Effect.catch(keep(), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error))))
   const current = Effect.flatMap(SubscriptionRef.get(signal), (exit) => Effect.map(exit, () => view))
+  const changes = SubscriptionRef.changes(signal).pipe(
+    Stream.buffer({ capacity: 1, strategy: "sliding" }),
+    Stream.mapEffect((exit) => Effect.map(exit, () => snapshotOf(view)))
+  )
   return {
     get: (key) => Effect.map(current, ({ entries }) => Option.fromUndefinedOr(entries.get(key))),
     snapshot: Effect.map(current, snapshotOf),
-    changes: SubscriptionRef.changes(signal).pipe(
-      Stream.buffer({ capacity: 1, strategy: "sliding" }),
-      Stream.mapEffect((exit) => Effect.map(exit, () => snapshotOf(view)))
-    )
+    changes,
+    changesAfter: (revision) => Stream.dropWhile(changes, (snapshot) => snapshot.revision === revision),
+    waitUntil: (predicate) =>
+      changes.pipe(
+        Stream.filter(predicate),
+        Stream.runHead,
+        // It ends with a failure only.
+        Effect.flatMap(Option.match({ onNone: () => Effect.fail(closed), onSome: Effect.succeed }))
+      )
   }
 })
+
+const closed = makeError(new Closed({ message: "the scope of the view was closed" }))
 
 /** Changed in place as events come; copied when somebody looks at the whole, once per change. */
 interface View {

@@ -10,11 +10,13 @@ import * as Stream from "effect/Stream"
 import * as KeyRange from "../KeyRange.ts"
 import type { Kv, Subscription, WatchOptions } from "../Kv.ts"
 import type { KvBackend } from "../KvBackend.ts"
-import type { KvError } from "../KvError.ts"
+import { InvalidRequest, type KvError, make as makeError } from "../KvError.ts"
 import * as Op from "../Op.ts"
 import type { Batch, Event, Watcher, WatchRequest } from "../Watch.ts"
 import * as latestView from "./latestView.ts"
+import * as resuming from "./resuming.ts"
 import * as takes from "./takes.ts"
+import * as watchEnd from "./watchEnd.ts"
 
 type Watching = Pick<
   Kv,
@@ -22,19 +24,34 @@ type Watching = Pick<
 >
 
 export const make = (backend: KvBackend): Watching => {
+  const open = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined) => {
+    const request = toRequest(keyOrRange, options)
+    const opening = options?.resume === undefined
+      ? backend.watch(request)
+      : resuming.open(backend, request, options.resume)
+    return Effect.map(opening, (watcher) => watchEnd.warned(request.range, watcher))
+  }
+
   const subscribe: Kv["subscribe"] = (keyOrRange, options) =>
-    Effect.map(backend.watch(toRequest(keyOrRange, options)), (watcher) => toSubscription(watcher, options))
+    Effect.map(open(keyOrRange, options), (watcher) => toSubscription(watcher, options))
+
+  /** Of a stream the opening is a part, whose failure may be observed as little as that of the rest. */
+  const subscribeForStream: Kv["subscribe"] = (keyOrRange, options) =>
+    Effect.tapError(
+      subscribe(keyOrRange, options),
+      (error) => watchEnd.warn(KeyRange.fromInput(keyOrRange), error)
+    )
 
   const watch: Kv["watch"] = (keyOrRange, options) =>
-    Stream.unwrap(Effect.map(subscribe(keyOrRange, options), (subscription) => subscription.events))
+    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.events))
 
   const watchBatches: Kv["watchBatches"] = (keyOrRange, options) =>
-    Stream.unwrap(Effect.map(subscribe(keyOrRange, options), (subscription) => subscription.batches))
+    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.batches))
 
   const waitForChange: Kv["waitForChange"] = (key, options) =>
     Effect.scoped(Effect.flatMap(
-      subscribe(key, options),
-      (subscription) => Effect.map(subscription.watcher.take, (batches) => batches[0].events[0])
+      backend.watch(toRequest(key, options)),
+      (watcher) => Effect.map(watcher.take, (batches) => batches[0].events[0])
     ))
 
   const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(keyOrRange, f, options) {
@@ -56,7 +73,7 @@ export const make = (backend: KvBackend): Watching => {
     const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
     return yield* Effect.gen(function*() {
       // The watch comes first: one that begins now is served at once, one that begins in the past may not be.
-      const watcher = yield* Scope.provide(backend.watch(toRequest(range, options)), scope)
+      const watcher = yield* Scope.provide(open(range, options), scope)
       const snapshot = yield* backend.execute(Op.range(range))
       const later: Watcher = { ...watcher, revision: snapshot.revision, take: takeAfter(watcher, snapshot.revision) }
       return { ...toSubscription(later, options), revision: snapshot.revision, entries: snapshot.entries }
@@ -90,15 +107,30 @@ const nonEmpty = (batches: ReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Ba
   Array.isReadonlyArrayNonEmpty(batches) ? batches : undefined
 
 const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Subscription => {
+  let isRun = false
+  const once = <A>(pull: A): Effect.Effect<A, KvError> =>
+    Effect.suspend(() => {
+      if (isRun) return alreadyRun
+      isRun = true
+      return Effect.succeed(pull)
+    })
   const take = options?.untilDelete === true ? takeUntilDelete(watcher, options.only) : watcher.take
   return {
     revision: watcher.revision,
     watcher,
-    events: Stream.fromPull(Effect.succeed(Effect.map(take, eventsOf))),
-    batches: Stream.fromPull(Effect.succeed(take)),
+    events: Stream.fromPull(once(Effect.map(take, eventsOf))),
+    batches: Stream.fromPull(once(take)),
     status: watcher.status
   }
 }
+
+const alreadyRun = makeError(
+  new InvalidRequest({
+    message:
+      "the events or batches of this subscription were run before, and what that run received is gone: subscribe " +
+      "again, with startRevision to go on after a revision"
+  })
+)
 
 const eventsOf = (batches: Array.NonEmptyReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Event> =>
   batches.length === 1 ? batches[0].events : Array.flatMap(batches, (batch) => batch.events)

@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import * as Errors from "@effect-kv/core/KvError"
 import type { Latest } from "@effect-kv/core/Latest"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
@@ -11,10 +12,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as KvFaults from "../KvFaults.ts"
 import { chapter, newClient, promptly, reasonOf, rejects, Store, test } from "./Case.ts"
 import { keysOf, putAll, textsOf } from "./entries.ts"
+import { soon } from "./locking.ts"
+import { capturing } from "./logging.ts"
 import { batchesUpTo, words } from "./watchers.ts"
 
 /** The first `n` events of a stream, in words. */
@@ -266,6 +271,174 @@ export const cases = chapter("watch streams", [
     for (const entry of now.entries) {
       assert.strictEqual(snapshot.entries.get(entry.key)?.modRevision, entry.modRevision)
     }
+  }),
+
+  test("changesAfter begins with what has changed since a snapshot, and not with that", function*(kv) {
+    yield* kv.put("v/a", "1")
+    const view = yield* kv.latest(KeyRange.prefix("v/"))
+    const first = yield* view.snapshot
+    yield* kv.put("v/a", "2")
+    yield* promptly("the change", view.waitUntil(({ entries }) => entries.get("v/a")?.text === "2"))
+    // The change came between the read and the stream.
+    const next = yield* promptly("the change", Stream.runHead(view.changesAfter(first.revision)))
+    const second = Option.getOrThrow(next)
+    assert.strictEqual(second.entries.get("v/a")?.text, "2")
+    const waiting = yield* Effect.forkChild(Stream.runHead(view.changesAfter(second.revision)))
+    yield* kv.put("v/a", "3")
+    const third = Option.getOrThrow(yield* promptly("the next change", Fiber.join(waiting)))
+    assert.strictEqual(third.entries.get("v/a")?.text, "3")
+  }),
+
+  test("waitUntil returns the first snapshot that is as wanted, at once if it is", function*(kv) {
+    const view = yield* kv.latest(KeyRange.prefix("v/"))
+    assert.strictEqual((yield* promptly("now", view.waitUntil(({ entries }) => entries.size === 0))).entries.size, 0)
+    const waiting = yield* Effect.forkChild(view.waitUntil(({ entries }) => entries.size === 2))
+    yield* putAll(kv, ["v/a", "v/b", "w"])
+    const snapshot = yield* promptly("two keys", Fiber.join(waiting))
+    assert.deepStrictEqual([...snapshot.entries.keys()].toSorted(), ["v/a", "v/b"])
+  }),
+
+  test("a view whose scope has closed fails with Closed, for readers and for those that wait", function*(kv) {
+    yield* kv.put("v/a", "1")
+    const scope = yield* Scope.make()
+    const view = yield* Scope.provide(kv.latest(KeyRange.prefix("v/")), scope)
+    const waiting = yield* Effect.forkChild(reasonOf(view.waitUntil(() => false)), { startImmediately: true })
+    const following = yield* Effect.forkChild(reasonOf(Stream.runDrain(view.changes)), { startImmediately: true })
+    yield* Scope.close(scope, Exit.void)
+    for (const fiber of [waiting, following]) {
+      assert.strictEqual((yield* promptly("the end", Fiber.join(fiber)))._tag, "Closed")
+    }
+    assert.strictEqual((yield* reasonOf(view.get("v/a")))._tag, "Closed")
+    assert.strictEqual((yield* reasonOf(view.snapshot))._tag, "Closed")
+    for (const stream of [view.changes, view.changesAfter(0n)]) {
+      assert.strictEqual((yield* promptly("the end", reasonOf(Stream.runDrain(stream))))._tag, "Closed")
+    }
+  }),
+
+  test("a subscription is run once: a second run, also of the other form, fails with InvalidRequest", function*(kv) {
+    for (const [first, second] of [["events", "events"], ["events", "batches"], ["batches", "events"]] as const) {
+      const { revision } = yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, "1")) })
+      const subscription = yield* kv.subscribe(KeyRange.all, { startRevision: revision })
+      assert.isTrue(
+        Option.isSome(yield* promptly("an event", Stream.runHead<unknown, KvError, never>(subscription[first])))
+      )
+      const reason = yield* reasonOf(Stream.runDrain<unknown, KvError, never>(subscription[second]))
+      assert.strictEqual(reason._tag, "InvalidRequest")
+      assert.include(reason.message, "subscribe again")
+    }
+  }),
+
+  test("a watch that resumes loses no event and delivers none twice, in each run of it", function*(kv) {
+    const faults = yield* KvFaults.make(kv.backend)
+    const failures = [
+      new Errors.PermissionDenied({ message: "not now, says the test" }),
+      new Errors.Unauthenticated({ message: "not now, says the test" }),
+      new Errors.Unavailable({ message: "not now, says the test" })
+    ]
+    const { revision } = yield* kv.put("k/0", "v")
+    const events = faults.kv.watch(KeyRange.prefix("k/"), { startRevision: revision, resume: Schedule.recurs(50) })
+    const seen: ReadonlyArray<Array<string>> = [[], []]
+    const readers = yield* Effect.forEach(seen, (keys) =>
+      Effect.forkChild(Stream.runForEach(
+        Stream.takeUntil(events, (event) => event.key === "k/30"),
+        (event) => Effect.sync(() => keys.push(event.key))
+      )))
+    const caughtUp = (n: number) => soon("both have seen it", Effect.sync(() => seen.every((keys) => keys.length > n)))
+    yield* caughtUp(0)
+    for (let i = 1; i <= 30; i++) {
+      if (i % 4 === 1) yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch", times: 2 })
+      if (i % 4 === 2) yield* kv.put(`elsewhere`, "v")
+      if (i % 2 === 1) yield* faults.cutWatches({ failure: failures[i % 3]! })
+      yield* kv.put(`k/${i}`, "v")
+      if (i % 5 === 0) yield* caughtUp(i)
+    }
+    yield* promptly("the end", Effect.forEach(readers, Fiber.join))
+    const expected = Array.from({ length: 31 }, (_, i) => `k/${i}`)
+    assert.deepStrictEqual(seen, [expected, expected])
+    assert.isAtLeast((yield* faults.injected).length, 20)
+  }),
+
+  test("all forms of a watch resume", function*(kv) {
+    const faults = yield* KvFaults.make(kv.backend)
+    const failure = new Errors.PermissionDenied({ message: "not now, says the test" })
+    const resume = Schedule.recurs(1)
+    const subscription = yield* faults.kv.subscribe("k", { resume })
+    const snapshot = yield* faults.kv.snapshotAndWatch(KeyRange.key("k"), { resume })
+    const called: Array<string> = []
+    yield* faults.kv.watchWith("k", (event) => Effect.sync(() => void called.push(words(event))), { resume })
+    assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
+    yield* kv.put("k", "1")
+    assert.deepStrictEqual(yield* firstWords(1, subscription.events), ["put k=1 new"])
+    assert.deepStrictEqual(yield* firstWords(1, snapshot.events), ["put k=1 new"])
+    yield* soon("the callback is called", Effect.sync(() => called.length === 1))
+    const statuses: Array<string> = []
+    yield* Effect.forkScoped(
+      Stream.runForEach(snapshot.status, (now) => Effect.sync(() => void statuses.push(now._tag)))
+    )
+    yield* soon("it is live", Effect.sync(() => statuses.at(-1) === "Live"))
+  }),
+
+  test("a watch that resumes fails with Compacted where its place in the history is gone", function*(kv) {
+    const store = yield* Store
+    const faults = yield* KvFaults.make(kv.backend)
+    const subscription = yield* faults.kv.subscribe("k", { resume: Schedule.recurs(3) })
+    const held = yield* faults.hold("request", { when: (call) => call.kind === "watch" })
+    yield* faults.cutWatches({ failure: new Errors.Unavailable({ message: "not now, says the test" }) })
+    const failing = yield* Effect.forkChild(reasonOf(Stream.runDrain(subscription.events)))
+    yield* held.reached
+    yield* kv.put("k", "1")
+    const { revision } = yield* kv.put("k", "2")
+    yield* store.compact(revision)
+    yield* held.letGo
+    const reason = yield* promptly("Compacted", Fiber.join(failing))
+    assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === revision)
+    const next = kv.watch("k", { startRevision: revision + 1n })
+    yield* kv.put("k", "3")
+    assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])
+  }),
+
+  test("a watch that resumes fails with its last failure when the schedule ends", function*(kv) {
+    const faults = yield* KvFaults.make(kv.backend)
+    const opened = yield* faults.inject(KvFaults.unavailable, {
+      when: (call) => call.kind === "watch",
+      times: Infinity
+    })
+    const reason = yield* reasonOf(Stream.runDrain(faults.kv.watch("k", { resume: Schedule.recurs(4) })))
+    assert.strictEqual(reason._tag, "Unavailable")
+    assert.strictEqual(yield* opened.count, 5)
+    const bad = yield* reasonOf(Stream.runDrain(kv.watch("", { resume: Schedule.recurs(4) })))
+    assert.strictEqual(bad._tag, "InvalidRequest")
+  }),
+
+  test("a watch that fails is logged once, with its range and reason; one that is closed is not", function*(kv) {
+    const { layer, logged } = capturing()
+    yield* Effect.gen(function*() {
+      const faults = yield* KvFaults.make(kv.backend)
+      const failure = new Errors.PermissionDenied({ message: "no more, says the test" })
+      const subscription = yield* faults.kv.subscribe("s")
+      const view = yield* faults.kv.latest(KeyRange.prefix("l/"))
+      const watching = yield* faults.kv.watchWith(KeyRange.prefix("w/"), () => Effect.void)
+      yield* Effect.scoped(faults.kv.latest(KeyRange.prefix("closed/")))
+      assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
+      yield* reasonOf(Stream.runDrain(subscription.events))
+      yield* reasonOf(subscription.watcher.take)
+      yield* promptly("the end of the view", reasonOf(Stream.runDrain(view.changes)))
+      yield* promptly("the end of the callback", reasonOf(Fiber.join(watching)))
+      yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch" })
+      yield* reasonOf(Stream.runDrain(faults.kv.watch("opening")))
+      yield* Effect.scoped(faults.kv.subscribe("closed"))
+    }).pipe(Effect.scoped, Effect.provide(layer))
+    const failed = (range: string, reason: string) => ({ level: "Warn", annotations: { range, reason } })
+    assert.deepStrictEqual(
+      logged.map(({ annotations, level }) => ({ level, annotations }))
+        .toSorted((a, b) => `${a.annotations["range"]}` < `${b.annotations["range"]}` ? -1 : 1),
+      [
+        failed("l/*", "PermissionDenied"),
+        failed("opening", "Unavailable"),
+        failed("s", "PermissionDenied"),
+        failed("w/*", "PermissionDenied")
+      ]
+    )
   }),
 
   test("all of it works in a namespace", function*(kv) {

@@ -4,7 +4,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as Departure from "@effect-kv/core/Departure"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type { Watcher, WatchRequest } from "@effect-kv/core/Watch"
 import * as Deferred from "effect/Deferred"
@@ -106,8 +106,12 @@ export class FaultyClient {
     return Effect.suspend(() => {
       const duration = Duration.fromInputUnsafe(options?.duration ?? 0)
       const isCompacted = options?.compacted === true
-      this.#note(`watches cut for ${Duration.toMillis(duration)} ms${isCompacted ? ", and compacted" : ""}`)
-      return this.#cutFor(duration, isCompacted, options?.when)
+      this.#note(
+        `watches cut for ${Duration.toMillis(duration)} ms${isCompacted ? ", and compacted" : ""}${
+          options?.failure === undefined ? "" : `, and failed with ${options.failure._tag}`
+        }`
+      )
+      return this.#cutFor(duration, isCompacted, options?.when, options?.failure)
     })
   }
 
@@ -213,11 +217,17 @@ export class FaultyClient {
     })
   }
 
-  #cutFor(duration: Duration.Duration, isCompacted: boolean, when: CutOptions["when"]): Effect.Effect<number> {
+  #cutFor(
+    duration: Duration.Duration,
+    isCompacted: boolean,
+    when: CutOptions["when"],
+    failure?: CutOptions["failure"]
+  ): Effect.Effect<number> {
     return this.#cut(when ?? (() => true), {
       message: "the connection was cut, says the test",
       until: Effect.sleep(duration),
-      isCompacted
+      isCompacted,
+      failure: failure === undefined ? undefined : KvError.make(failure)
     })
   }
 

@@ -23,6 +23,8 @@ export interface Cut {
   readonly until: Effect.Effect<void>
   /** Whether the history that it missed is to be gone by then. */
   readonly isCompacted: boolean
+  /** What it fails with instead of being connected again. */
+  readonly failure?: KvError.KvError | undefined
 }
 
 /** An open watch, and what can be done to it. */
@@ -100,6 +102,7 @@ export const open = Effect.fnUntraced(function*(
 
   const reconnect = Effect.fnUntraced(function*(cut: Cut) {
     yield* cut.until
+    if (cut.failure !== undefined) return end(cut.failure)
     yield* reachable
     const revision = yield* revisionOf(backend, request)
     if (cut.isCompacted && revision > position) return end(compacted(revision))

@@ -34,7 +34,7 @@ export const cases = chapter("conditions", [
     const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     const { revision: modified } = yield* kv.put("k", "m", { lease: lease.id })
     for (const operator of operators) {
-      const table: ReadonlyArray<readonly [Compare.Compare, "less" | "equal" | "greater"]> = [
+      const table: ReadonlyArray<readonly [Compare.OfKey, "less" | "equal" | "greater"]> = [
         [Compare.value("k", operator, "n"), "less"],
         [Compare.value("k", operator, "m"), "equal"],
         [Compare.value("k", operator, new Uint8Array([0x6d])), "equal"],

@@ -75,12 +75,14 @@ export const acquireAll = Effect.fnUntraced(function*(
   const holds: Array<Hold> = []
   for (const name of names) {
     progress.lastFailure = unanswered
-    const { hold, standing } = yield* mustNotClose(enter(kv, name, options, yield* forked, claim), claim)
+    const { hold, standing } = yield* enter(kv, name, options, yield* forked, claim)
     holds.push(hold)
     claim.latest = hold.logged
     progress.token = hold.place.createRevision
     progress.lastFailure = hold.session.lastFailureUnsafe
-    if (standing._tag !== "First") yield* mustNotClose(awaitTurn(kv, hold, standing, claim, progress), claim)
+    if (standing._tag !== "First") {
+      yield* Effect.raceFirst(awaitTurn(kv, hold, standing, claim, progress), Deferred.await(claim.lost))
+    }
     yield* mustBeHeld(holds, claim)
   }
   return yield* toLock(holds, claim)
@@ -142,10 +144,6 @@ const claimIn = (kv: Kv, name: string, scope: Scope.Scope): Effect.Effect<Claim>
     // The first to be added, so it runs when the keys have been removed.
     return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => claim.leave())), claim)
   })
-
-/** Ends with the loss, or when the client begins to close. */
-const mustNotClose = <A, E>(effect: Effect.Effect<A, E>, claim: Claim): Effect.Effect<A, E | LockLost> =>
-  Effect.raceFirst(effect, Deferred.await(claim.lost))
 
 const givenBack = "it was given back"
 const keyDeleted = "its key was deleted"

@@ -5,6 +5,7 @@
  * been unanswered for a second, no other waits at all: ten locks cost one second, not ten.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { Afterwards } from "./afterwards.ts"
 
@@ -34,7 +35,8 @@ export const make = (afterPatience: Afterwards): Patience => {
 
   const markOverdue = (fiber: Fiber.Fiber<unknown>) => {
     overdue.add(fiber)
-    fiber.addObserver(() => overdue.delete(fiber))
+    // One that was interrupted, as by the close of the client, was not answered.
+    fiber.addObserver((exit) => Exit.isSuccess(exit) && overdue.delete(fiber))
     for (const stopWaiting of waiting) stopWaiting()
   }
 

@@ -10,10 +10,13 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Compare from "../Compare.ts"
+import * as Deadline from "../Deadline.ts"
 import type { AcquireOptions, Lock } from "../DistLock.ts"
 import type { Kv } from "../Kv.ts"
 import * as KvError from "../KvError.ts"
 import { LockLost } from "../LockError.ts"
+import * as Op from "../Op.ts"
+import * as Session from "../Session.ts"
 import * as attachedKey from "./attachedKey.ts"
 import * as deletion from "./deletion.ts"
 import * as lockQueue from "./lockQueue.ts"
@@ -26,7 +29,8 @@ import * as sessionPool from "./sessionPool.ts"
 /** One of the locks that are taken as one: held, or waited for. */
 interface Hold {
   readonly name: string
-  readonly session: SharedSession
+  /** It may be moved to another. */
+  session: SharedSession
   /** As the log names it. */
   readonly logged: LockOfSession
   readonly place: lockQueue.Place
@@ -79,7 +83,7 @@ export const acquireAll = Effect.fnUntraced(function*(
     holds.push(hold)
     claim.latest = hold.logged
     progress.token = hold.place.createRevision
-    progress.lastFailure = hold.session.lastFailureUnsafe
+    progress.lastFailure = () => hold.session.lastFailureUnsafe()
     if (standing._tag !== "First") {
       yield* Effect.raceFirst(awaitTurn(kv, hold, standing, claim, progress), Deferred.await(claim.lost))
     }
@@ -162,7 +166,7 @@ const enter = (
       while (true) {
         const key = session.claim(lockQueue.keyOf(name, session.lease))
         const write = lockQueue.enter(kv.bookkeeping, name, key, session.lease, options?.description ?? "")
-        const entered = yield* put(kv, name, session, key, write, scope, claim)
+        const entered = yield* put(kv, name, session, key, write, options, scope, claim)
         // Somebody else's key is there, whatever it is. It stays claimed, so the next try is under another.
         if (entered !== undefined) return { hold: entered.hold, standing: entered.answer.standing }
       }
@@ -180,7 +184,7 @@ const enterIfFree = (
     Effect.gen(function*() {
       const key = session.claim(lockQueue.keyOf(name, session.lease))
       const write = lockQueue.enterIfFree(kv.bookkeeping, name, key, session.lease, options?.description ?? "")
-      const entered = yield* put(kv, name, session, key, write, scope, claim)
+      const entered = yield* put(kv, name, session, key, write, options, scope, claim)
       if (entered === undefined) session.unclaim(key)
       return entered?.hold
     }))
@@ -192,15 +196,19 @@ const put = <A extends { readonly place: lockQueue.Place }>(
   session: SharedSession,
   key: string,
   write: Effect.Effect<A | undefined, KvError.KvError>,
+  options: AcquireOptions | undefined,
   scope: Scope.Scope,
   claim: Claim
 ): Effect.Effect<{ readonly hold: Hold; readonly answer: A } | undefined, KvError.KvError> =>
   Effect.gen(function*() {
     const logged = { lock: name, token: 0n }
     let forget = () => {}
+    const kept: { hold?: Hold } = {}
     const { answer, attachment } = yield* attachedKey.write({
       backend: kv.bookkeeping,
-      session,
+      get session() {
+        return kept.hold?.session ?? session
+      },
       key,
       write,
       identify: (entered) => entered && Compare.createRevision(key, "=", entered.place.createRevision),
@@ -213,13 +221,20 @@ const put = <A extends { readonly place: lockQueue.Place }>(
     if (answer === undefined) return undefined
     logged.token = answer.place.createRevision
     const hold: Hold = { name, session, logged, place: answer.place, attachment }
+    kept.hold = hold
     // Where the scope has closed meanwhile it is given back.
-    if (attachment.removal === "None") forget = yield* guard(kv, hold, claim, scope)
+    if (attachment.removal === "None") forget = yield* guard(kv, hold, options, claim, scope)
     return { hold, answer }
   })
 
 /** Has the loss told as soon as the session is lost or the key is gone, until that is called off or the scope is closed. */
-const guard = (kv: Kv, hold: Hold, claim: Claim, scope: Scope.Scope): Effect.Effect<() => void> =>
+const guard = (
+  kv: Kv,
+  hold: Hold,
+  options: AcquireOptions | undefined,
+  claim: Claim,
+  scope: Scope.Scope
+): Effect.Effect<() => void> =>
   Effect.contextWith((context: Context.Context<never>) => {
     const { createRevision, key } = hold.place
     const untilDeleted = Effect.suspend(() =>
@@ -229,14 +244,55 @@ const guard = (kv: Kv, hold: Hold, claim: Claim, scope: Scope.Scope): Effect.Eff
     const forgetKey = hold.session.afterAWhile(() =>
       Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
     )
-    hold.session.locks.add(hold.logged)
-    const forgetSession = hold.session.onLost((how) => tell(claim, hold.logged, how))
+    let forgetSession = () => {}
+    let isMoving = false
+    const guardSession = () => {
+      const { session } = hold
+      session.locks.add(hold.logged)
+      const forgetLoss = session.onLost((how) => tell(claim, hold.logged, how))
+      const forgetDenial = session.onDenied(() => {
+        if (isMoving) return
+        isMoving = true
+        Effect.runForkWith(context)(Effect.forkIn(Effect.ensuring(moved, Effect.sync(() => isMoving = false)), scope))
+      })
+      forgetSession = () => {
+        forgetLoss()
+        forgetDenial()
+        notOnSession(hold)
+      }
+    }
+    const moved = Effect.flatMap(moveFrom(kv, hold, options, scope), (session) =>
+      Effect.sync(() => {
+        if (session === undefined || hold.attachment.removal !== "None") return
+        forgetSession()
+        hold.session = session
+        guardSession()
+      }))
+    guardSession()
     return Effect.succeed(() => {
       forgetKey()
       forgetSession()
-      notOnSession(hold)
     })
   })
+
+/**
+ * Attaches the key to another session, and gives that: the store denies the renewal of the one it stands on, as etcd does if
+ * the user may no longer write some other key of its lease. Its create revision, the token, stays the same.
+ */
+const moveFrom = Effect.fnUntraced(
+  function*(kv: Kv, hold: Hold, options: AcquireOptions | undefined, scope: Scope.Scope) {
+    yield* hold.session.retire
+    const session = yield* kv.sessions.get(options?.ttl ?? Session.defaultTtl, scope)
+    const { createRevision, key } = hold.place
+    const put = Op.put(key, options?.description ?? "", { lease: session.lease })
+    const move = Op.txn({ if: [Compare.createRevision(key, "=", createRevision)], then: [put] })
+    const response = yield* kv.bookkeeping.execute(move)
+    return response.succeeded ? session : undefined
+  },
+  // It is tried again at the next renewal that is denied.
+  Effect.provideService(Deadline.Deadline, Duration.seconds(1)),
+  Effect.catch(() => Effect.undefined)
+)
 
 /** The lock stands on its session no more. On one that is lost it stays, to be named in the log. */
 const notOnSession = ({ logged, session }: Hold): void => {

@@ -23,6 +23,8 @@ import type { Granted } from "./leaseGrant.ts"
 export interface Renewed extends Session {
   /** Why the last renewal failed; `undefined` if it succeeded or none was due yet. */
   readonly lastFailureUnsafe: () => KvError.Reason | undefined
+  /** Calls the function whenever the store denies a renewal, until it is told to forget it. */
+  readonly onDenied: (f: () => void) => () => void
 }
 
 /** How a session ends that its owner closed: a loss that is no surprise. */
@@ -45,6 +47,7 @@ export const keep = Effect.fnUntraced(function*(
   const third = Duration.toMillis(ttl) / 3
   let expires = granted
   let lastFailure: KvError.Reason | undefined
+  const onDenied = new Set<() => void>()
   const lost = yield* Deferred.make<string>()
   let wake = yield* Deferred.make<void>()
 
@@ -69,6 +72,7 @@ export const keep = Effect.fnUntraced(function*(
       default:
         // Whatever it was, it is tried again until the deadline.
         lastFailure = reason
+        if (reason._tag === "PermissionDenied") { for (const f of onDenied) f() }
         return Effect.sleep(Duration.millis(Math.min(third / 10, 500)))
     }
   }
@@ -123,7 +127,11 @@ export const keep = Effect.fnUntraced(function*(
     isAliveUnsafe,
     lost: Deferred.await(lost),
     verify: Effect.suspend(() => Deferred.succeed(wake, undefined)),
-    lastFailureUnsafe: () => lastFailure
+    lastFailureUnsafe: () => lastFailure,
+    onDenied: (f) => {
+      onDenied.add(f)
+      return () => onDenied.delete(f)
+    }
   }
 })
 

@@ -17,6 +17,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
+import { fileURLToPath } from "node:url"
 import { client, timed } from "./support/client.ts"
 
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
@@ -120,6 +122,45 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         assert.isTrue(error instanceof LockError.LockTimeout)
         assert.strictEqual((error as LockError.LockTimeout).reason?._tag, "Unavailable")
       }))
+  }
+)
+
+/** Runs the program until it holds the lock; gives what ends it by SIGTERM. It is killed when the scope closes. */
+const forkedHolder = (endpoint: string, name: string, how: string) =>
+  Effect.acquireRelease(
+    Effect.callback<ChildProcess.ChildProcess>((resume) => {
+      const file = fileURLToPath(new URL("./programs/forkedHolder.ts", import.meta.url))
+      const child = ChildProcess.spawn(process.execPath, [file, endpoint, name, how], {
+        stdio: ["ignore", "pipe", "inherit"]
+      })
+      child.stdout!.on("data", (chunk: Buffer) => {
+        if (chunk.includes("held")) resume(Effect.succeed(child))
+      })
+    }),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
+  "locks of a process that is told to end",
+  (it) => {
+    for (const how of ["forkChild", "forkDetach"]) {
+      it.effect(
+        `are given to the next when the finalizers of a holder in ${how} have run, and written`,
+        () =>
+          Effect.gen(function*() {
+            const { endpoints } = yield* EtcdCluster.EtcdCluster
+            const kv = yield* client({ endpoints })
+            const name = `forked/${how}`
+            const child = yield* forkedHolder(endpoints[0]!, name, how)
+            const next = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(kv.get(`${name}.result`), name)))
+            yield* until("the next waits", Effect.map(on(kv)(DistLock.waiters(name)), ({ length }) => length === 1))
+            child.kill("SIGTERM")
+            assert.deepStrictEqual(yield* Fiber.join(next), Option.some("written"))
+            yield* until("it ends", Effect.sync(() => child.exitCode !== null || child.signalCode !== null))
+          }),
+        60_000
+      )
+    }
   }
 )
 

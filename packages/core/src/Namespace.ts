@@ -71,12 +71,17 @@ const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
   }
 }
 
-const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compare =>
-  rootCompare.is(compare)
-    ? compare
-    : compare.target === "Value"
-    ? Compare.value(prefix + compare.key, compare.operator, compare.value)
-    : { ...compare, key: prefix + compare.key }
+const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compare => {
+  if (rootCompare.is(compare)) return compare
+  switch (compare.target) {
+    case "Value":
+      return Compare.value(prefix + compare.key, compare.operator, compare.value)
+    case "CreatedBefore":
+      return { ...compare, range: KeyRange.within(compare.range, prefix) }
+    default:
+      return { ...compare, key: prefix + compare.key }
+  }
+}
 
 const stripEntry = (prefix: string) => (entry: Entry.Entry): Entry.Entry =>
   entry.withKey(entry.key.slice(prefix.length))

@@ -134,8 +134,11 @@ describe("the operation that is sent", () => {
       assert.isTrue(batch?._tag === "Txn", "no batch of fenced puts")
       if (batch?._tag !== "Txn") return
       const inBatch = batch.then.filter(fenced).flatMap((op) => op._tag === "Txn" ? op.if : [])
-      assert.strictEqual(new Set(inBatch.map(({ key }) => key)).size, inBatch.length)
-      for (const condition of inBatch) assert.include(tokens, condition.value)
+      assert.strictEqual(
+        new Set(inBatch.map((compare) => compare.target === "CreateRevision" && compare.key)).size,
+        inBatch.length
+      )
+      for (const compare of inBatch) assert.include(tokens, compare.target === "CreateRevision" && compare.value)
     }))
 })
 
@@ -172,7 +175,12 @@ describe("a fence", () => {
         execute: ((op: Op.Op) =>
           backend.execute(
             op._tag === "Txn"
-              ? { ...op, if: op.if.map((compare) => ({ ...compare, key: `moved/${compare.key}` })) }
+              ? {
+                ...op,
+                if: op.if.map((compare) =>
+                  compare.target === "CreatedBefore" ? compare : { ...compare, key: `moved/${compare.key}` }
+                )
+              }
               : op
           )) as KvBackend["execute"]
       }))

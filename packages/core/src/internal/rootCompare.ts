@@ -4,13 +4,14 @@
  * A fence is added above the namespaces of the `Kv` that writes, and its lock may be in another one.
  */
 import * as Compare from "../Compare.ts"
+import * as KeyRange from "../KeyRange.ts"
 import * as Op from "../Op.ts"
 
 const TypeId = "~@effect-kv/core/rootCompare"
 
 /** The condition, made in the namespace with that prefix, as one of the root. */
 export const make = (prefix: string, compare: Compare.Compare): Compare.Compare =>
-  Object.assign(copy(compare, prefix + compare.key), { [TypeId]: true })
+  Object.assign(withPrefix(compare, prefix), { [TypeId]: true })
 
 export const is = (compare: Compare.Compare): boolean => TypeId in compare
 
@@ -23,19 +24,27 @@ const contains = (op: Op.Op): boolean =>
 const strip = (op: Op.Op): Op.Op =>
   op._tag === "Txn"
     ? Op.txn({
-      if: op.if.map((compare) => copy(compare, compare.key)),
+      if: op.if.map((compare) => withPrefix(compare, "")),
       then: op.then.map(strip),
       else: op.else.map(strip)
     })
     : op
 
-const copy = (compare: Compare.Compare, key: string): Compare.Compare => {
+/** A copy of the condition, without the mark. */
+const withPrefix = (compare: Compare.Compare, prefix: string): Compare.Compare => {
   switch (compare.target) {
+    case "CreatedBefore":
+      return Compare.createdBefore(KeyRange.within(compare.range, prefix), compare.revision)
     case "Value":
-      return Compare.value(key, compare.operator, compare.value)
+      return Compare.value(prefix + compare.key, compare.operator, compare.value)
     case "Version":
-      return Compare.version(key, compare.operator, compare.value)
+      return Compare.version(prefix + compare.key, compare.operator, compare.value)
     default:
-      return { target: compare.target, key, operator: compare.operator, value: compare.value }
+      return {
+        target: compare.target,
+        key: prefix + compare.key,
+        operator: compare.operator,
+        value: compare.value
+      }
   }
 }

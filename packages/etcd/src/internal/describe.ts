@@ -16,7 +16,11 @@ export const op = (self: Op.Op): string => {
     case "Delete":
       return `delete ${range(self.range)}`
     case "Txn": {
-      const conditions = list([...new Set(self.if.map((compare) => key(compare.key)))])
+      const conditions = list([
+        ...new Set(
+          self.if.map((compare) => compare.target === "CreatedBefore" ? range(compare.range) : key(compare.key))
+        )
+      ])
       const operations = list([...self.then, ...self.else].slice(0, most.named + 1).map(op))
       return `txn${conditions === "" ? "" : ` on ${conditions}`}: ${operations}`
     }

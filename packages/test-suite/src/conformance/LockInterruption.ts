@@ -2,6 +2,7 @@
  * Whatever step of taking, waiting for or giving back a lock is interrupted, times out or loses its answer, nothing stays:
  * no key, lease, watch or call, and the lock can be had by another.
  */
+import type * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -246,7 +247,7 @@ export const cases = chapter("interrupting locks", [
     assert.strictEqual(seen.leases.length, 2, "those who come now have another session, so that this one can end")
     yield* again.release
     // What is guarded against is our own entry, not whatever has its name.
-    const key = entry.op!._tag === "Txn" ? entry.op!.if[0]!.key : ""
+    const key = entry.op!._tag === "Txn" ? (entry.op!.if[0] as Compare.OfKey).key : ""
     yield* kv.put(key, "somebody else's")
     yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))
     assert.strictEqual(yield* textOf(kv, key), "somebody else's")

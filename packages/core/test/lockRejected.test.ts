@@ -8,6 +8,7 @@ import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
@@ -104,5 +105,56 @@ describe("a release that the store rejects", () => {
         for (const name of ["a", "b"]) yield* on(kv)(DistLock.withDistLock(Effect.void, name))
         for (const name of ["a", "b"]) assert.isTrue(yield* isFree(other, name))
       }).pipe(logging)
+    }))
+})
+
+describe("a session whose renewal the store denies", () => {
+  it.effect("loses none of its locks that may still be written: they move to another session, with their tokens", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const backend = yield* store.connect
+      const leases: Array<bigint> = []
+      let lostAnswers = 0
+      const kv = yield* Kv.make({
+        ...backend,
+        leaseGrant: (options) => {
+          leases.push(options.id!)
+          return backend.leaseGrant(options)
+        },
+        leaseKeepAlive: (id) => id === leases[0] ? denied : backend.leaseKeepAlive(id),
+        execute: (op) => {
+          const put = op._tag === "Txn" && op.if[0]?.target === "CreateRevision" ? op.then[0] : undefined
+          if (put?._tag !== "Put" || leases.length < 2) return backend.execute(op)
+          if (put.key.startsWith("denied/")) return denied
+          // The first move is applied, and its answer lost.
+          return lostAnswers++ > 0 ? backend.execute(op) : Effect.andThen(
+            backend.execute(op),
+            KvError.fail(new KvError.Indeterminate({ message: "the answer was lost" }))
+          )
+        }
+      })
+      const other = yield* Kv.make(yield* store.connect)
+      const kept = yield* hold(kv, "kept")
+      const lost = yield* hold(kv, "denied")
+      const waiting = yield* Effect.forkChild(
+        on(kv)(DistLock.withLock("kept", undefined, (lock) => Effect.succeed(lock.token)))
+      )
+      yield* TestClock.adjust("1 minute")
+      assert.isAbove(lostAnswers, 1)
+      assert.isTrue(yield* kept.lock.isHeld)
+      assert.isFalse(yield* lost.lock.isHeld)
+      const entry = Option.getOrThrow(yield* other.getEntry(kept.lock.key))
+      assert.strictEqual(entry.createRevision, kept.lock.token)
+      assert.deepStrictEqual(entry.lease, Option.some(leases[1]!))
+      assert.isTrue(yield* isFree(other, "denied"))
+      const fenced = DistLock.fence(kv, kept.lock)
+      yield* fenced.put("written", "1")
+      yield* kept.release
+      yield* TestClock.adjust("1 second")
+      assert.isTrue((yield* Fiber.join(waiting)) > kept.lock.token, "who waited has moved too")
+      yield* lost.release
+      yield* TestClock.adjust("2 seconds")
+      const { keys, leases: left } = yield* store.statistics
+      assert.deepStrictEqual({ keys, left }, { keys: 1, left: 0 })
     }))
 })

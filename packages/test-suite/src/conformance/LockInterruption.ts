@@ -55,6 +55,12 @@ const untilScopeCloses: Way = {
   steps: { free: 2, contended: 5 }
 }
 
+/** Takes a lock only if it is free. Free: grant, enter, remove. Contended: grant, and one transaction that writes nothing. */
+const trying: Way = {
+  attempt: (kv, name) => on(kv)(Effect.scoped(DistLock.tryAcquire(name))),
+  steps: { free: 3, contended: 2 }
+}
+
 /** Calls that are made in one order: not those that come when their time has come. */
 const isStep = (call: faults.Call) =>
   call.kind === "leaseGrant" || call.kind === "execute" ||
@@ -150,6 +156,17 @@ export const cases = chapter("interrupting locks", [
         yield* Effect.yieldNow
         yield* barrier.letGo
       }))
+  }),
+
+  waitingTest("interrupted at any step, or with its answer lost, tryAcquire leaves nothing", function*(kv) {
+    const barrier = yield* faults.barrier
+    yield* atEachPoint(kv, "trying", trying, () => barrier.stop, (attempts) =>
+      Effect.gen(function*() {
+        for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
+        yield* Effect.yieldNow
+        yield* barrier.letGo
+      }))
+    yield* atEachPoint(kv, "trying-lost", trying, () => faults.lostAnswer, () => Effect.void)
   }),
 
   waitingTest("interrupted at any step while the store does not answer, an attempt ends in a second", function*(kv) {

@@ -201,7 +201,7 @@ const condition: Arbitrary.Arbitrary<Condition> = weighted<Condition>(
     Arbitrary.all({ on: Arbitrary.Constant("lease"), key, operator: oneOf<Operator>(["=", "!="]), value: leaseSlot })
   ],
   [1, Arbitrary.all({ on: Arbitrary.Constant("lease"), key, operator, value: Arbitrary.Constant("none") })],
-  [2, Arbitrary.all({ on: Arbitrary.Constant("createdBefore"), range, revision })]
+  [1, Arbitrary.all({ on: Arbitrary.Constant("createdBefore"), range, revision })]
 )
 
 const rangeOperation: Arbitrary.Arbitrary<Operation> = Arbitrary.all({ do: Arbitrary.Constant("range"), range, read })

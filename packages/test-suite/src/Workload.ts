@@ -12,9 +12,11 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
@@ -266,7 +268,12 @@ class Client {
   }
 
   get #increment() {
-    return increment(this.#recorder, this.#name, this.#kv, { prefix: this.#prefix, acquireTimeout: "30 seconds" })
+    return Effect.flatMap(between(0, 1), (half) =>
+      increment(this.#recorder, this.#name, this.#kv, {
+        prefix: this.#prefix,
+        acquireTimeout: "30 seconds",
+        captured: half === 1
+      }))
   }
 }
 
@@ -274,24 +281,56 @@ class Client {
 export interface IncrementOptions extends DistLock.Options, Pick<Options, "prefix"> {
   /** Done after the counter was read and before it is written. Default: nothing. */
   readonly meanwhile?: Effect.Effect<void> | undefined
+  /**
+   * Whether a service writes that captured its `Kv` when its layer was built, before the lock was acquired; else the `Kv` of
+   * the environment under the lock does. Default: false.
+   */
+  readonly captured?: boolean | undefined
 }
+
+/** Increments the counter, as services do: through the `Kv` that it captured when its layer was built. */
+class CounterService extends Context.Service<CounterService, {
+  readonly addOne: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError>
+}>()("@effect-kv/test-suite/Workload/CounterService") {
+  static readonly layer = (options: IncrementOptions | undefined) =>
+    Layer.effect(CounterService)(
+      Effect.map(Kv.Kv, (kv) => ({ addOne: (held) => addOne(kv, held, options, ` ${captured}`) }))
+    )
+}
+
+/** Ends the values that are written through a captured `Kv`. */
+export const captured = "captured"
+
+const resourceOf = (options: IncrementOptions | undefined): string => `${options?.prefix ?? defaultPrefix}${counter}`
+
+const addOne = Effect.fnUntraced(function*(
+  kv: Kv.Kv,
+  held: DistLock.Lock,
+  options: IncrementOptions | undefined,
+  ending: string
+) {
+  const resource = resourceOf(options)
+  const count = Option.getOrElse(yield* kv.get(resource), () => "0")
+  if (options?.meanwhile !== undefined) yield* options.meanwhile
+  return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}${ending}`)
+})
 
 /** Adds one to the counter while holding the lock: what was read is still so when it is written, or it is not written. */
 export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
-  const resource = `${options?.prefix ?? defaultPrefix}${counter}`
-  const addOne = (held: DistLock.Lock) =>
-    Effect.gen(function*() {
-      const kv = yield* Kv.Kv
-      const count = Option.getOrElse(yield* kv.get(resource), () => "0")
-      if (options?.meanwhile !== undefined) yield* options.meanwhile
-      return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}`)
-    })
-  return recorder.withLock(
-    client,
-    `${options?.prefix ?? defaultPrefix}${lock}`,
-    options,
-    (held) => recorder.fenced(client, held, resource)(addOne(held))
-  ).pipe(Effect.provideService(Kv.Kv, kv))
+  const locked = <R>(add: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError, R>) =>
+    recorder.withLock(
+      client,
+      `${options?.prefix ?? defaultPrefix}${lock}`,
+      options,
+      (held) => recorder.fenced(client, held, resourceOf(options))(add(held))
+    )
+  const incremented = options?.captured === true
+    ? Effect.provide(
+      locked((held) => Effect.flatMap(CounterService, (counter) => counter.addOne(held))),
+      CounterService.layer(options)
+    )
+    : locked((held) => Effect.flatMap(Kv.Kv, (kv) => addOne(kv, held, options, "")))
+  return Effect.provideService(incremented, Kv.Kv, kv)
 }
 
 const between = (least: number, most: number): Effect.Effect<number> => Random.nextIntBetween(least, most)

@@ -7,6 +7,7 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
+import * as Workload from "@effect-kv/test-suite/Workload"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -66,6 +67,12 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
   {
     title: "does not fence what a lock's holder writes",
     between: unguarded((op) => op._tag !== "Delete")
+  },
+  {
+    title: "does not fence what a service writes that captured its Kv before the lock was acquired",
+    between: unguarded((op) =>
+      op._tag === "Put" && typeof op.value === "string" && op.value.endsWith(Workload.captured)
+    )
   },
   {
     title: "gives a lock back that may be somebody else's by then",

@@ -155,7 +155,7 @@ const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, plo
     ], { concurrency: "unbounded" })
   }))
 
-/** Two fibers of one client contend for the lock with those of others. */
+/** Two fibers of one client contend for the lock with those of others: one writes through a service that captured its `Kv`. */
 const increments = (
   recorder: Recorder.Recorder,
   name: string,
@@ -165,17 +165,20 @@ const increments = (
   times === 0
     ? Effect.void
     : Effect.flatMap(Kv.make(recorder.client(name)(backend)), (kv) => {
-      const increment = Workload.increment(recorder, name, kv, {
-        prefix,
-        ttl: "2 seconds",
-        acquireTimeout: "20 seconds",
-        meanwhile: holds === 0 ? undefined : pause(0, holds)
-      })
-      const repeatedly = Effect.forEach(
-        Array.from({ length: times }),
-        () => Effect.andThen(Effect.ignore(increment), pause(0, 100))
-      )
-      return Effect.all([repeatedly, repeatedly], { concurrency: "unbounded" })
+      const repeatedly = (captured: boolean) => {
+        const increment = Workload.increment(recorder, name, kv, {
+          prefix,
+          ttl: "2 seconds",
+          acquireTimeout: "20 seconds",
+          meanwhile: holds === 0 ? undefined : pause(0, holds),
+          captured
+        })
+        return Effect.forEach(
+          Array.from({ length: times }),
+          () => Effect.andThen(Effect.ignore(increment), pause(0, 100))
+        )
+      }
+      return Effect.all([repeatedly(false), repeatedly(true)], { concurrency: "unbounded" })
     })
 
 const temporaryKeys = (recorder: Recorder.Recorder, name: string, backend: KvBackend) =>

@@ -14,6 +14,7 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry, Value } from "./Entry.ts"
+import { described } from "./internal/described.ts"
 import * as kvService from "./internal/kvService.ts"
 import * as sessionPool from "./internal/sessionPool.ts"
 import type { SessionPool } from "./internal/sessionPool.ts"
@@ -199,7 +200,13 @@ export const Kv: Context.Service<Kv, Kv> = Context.Service<Kv>(TypeId)
 
 /** Makes the service from a backend. Its sessions end with the scope, at the latest. */
 export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> =>
-  Effect.map(sessionPool.make(backend), (sessions) => kvService.make(backend, { bookkeeping: backend, sessions }))
+  Effect.suspend(() => {
+    const bookkeeping = described(backend)
+    return Effect.map(
+      sessionPool.make(bookkeeping),
+      (sessions) => kvService.make(bookkeeping, { bookkeeping, sessions })
+    )
+  })
 
 /** Provides `Kv` from a backend that takes a scope, an environment or an effect to make. */
 export const layer = <E, R>(

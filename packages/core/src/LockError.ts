@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+import * as json from "./internal/json.ts"
 
 /**
  * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the store could not be asked
@@ -22,6 +23,9 @@ export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/
   override get message(): string {
     return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was lost: ${this.how}`
   }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
+  }
 }
 
 /** The lock could not be had within `acquireTimeout`. Nothing of the attempt is left. */
@@ -39,6 +43,9 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
       Duration.format(Duration.millis(this.waitedMillis))
     }`
   }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
+  }
 }
 
 /** The lock was held for longer than `maxHold`, and what was done under it was interrupted. */
@@ -55,6 +62,9 @@ export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv
     return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was held for longer than ${
       Duration.format(Duration.millis(this.maxHoldMillis))
     }`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import type * as KeyRange from "./KeyRange.ts"
+import { showRange } from "./internal/showRange.ts"
 import type { KvBackend } from "./KvBackend.ts"
 import type * as Op from "./Op.ts"
 
@@ -33,7 +33,7 @@ export const traced = (attributes: Attributes) => (backend: KvBackend): KvBacken
     )
   return {
     execute: (op) => traced(backend.execute(op), op._tag.toLowerCase(), () => describe(op)),
-    watch: (request) => traced(backend.watch(request), "watch", () => ({ "kv.range": describeRange(request.range) })),
+    watch: (request) => traced(backend.watch(request), "watch", () => ({ "kv.range": showRange(request.range) })),
     leaseGrant: (options) => traced(backend.leaseGrant(options), "leaseGrant"),
     leaseKeepAlive: (id) => traced(backend.leaseKeepAlive(id), "leaseKeepAlive", () => lease(id)),
     leaseRevoke: (id) => traced(backend.leaseRevoke(id), "leaseRevoke", () => lease(id)),
@@ -49,19 +49,8 @@ const describe = (op: Op.Op): Attributes => {
       return { "kv.key": op.key }
     case "Range":
     case "Delete":
-      return { "kv.range": describeRange(op.range) }
+      return { "kv.range": showRange(op.range) }
     case "Txn":
       return { "kv.txn": `if ${op.if.length} then ${op.then.length} else ${op.else.length}` }
-  }
-}
-
-const describeRange = (range: KeyRange.KeyRange): string => {
-  switch (range._tag) {
-    case "Key":
-      return range.key
-    case "HalfOpen":
-      return `[${range.start}, ${range.end})`
-    case "Prefix":
-      return range.from === range.prefix ? `${range.prefix}*` : `[${range.from}, ${range.prefix}*)`
   }
 }

@@ -3,7 +3,7 @@
  */
 import * as Entry from "@effect-kv/core/Entry"
 import * as KvError from "@effect-kv/core/KvError"
-import type { Batch, Event } from "@effect-kv/core/Watch"
+import { type Batch, batch, deleteEvent, type Event, putEvent } from "@effect-kv/core/Watch"
 import * as Option from "effect/Option"
 import { decodeKey, NotUtf8 } from "./codec.ts"
 import type { Segment } from "./watchBuffer.ts"
@@ -39,7 +39,7 @@ const toBatch = (segment: Segment, start: number, end: number): Batch => {
   const revision = BigInt(modRevision)
   const events: [Event, ...Array<Event>] = [toEvent(segment[start]!, revision)]
   for (let i = start + 1; i < end; i++) events.push(toEvent(segment[i]!, revision))
-  return { revision, events }
+  return batch(revision, events)
 }
 
 const toEvent = (wire: WireEvent, revision: bigint): Event => {
@@ -48,9 +48,9 @@ const toEvent = (wire: WireEvent, revision: bigint): Event => {
   const previous = wire.previous === undefined
     ? Option.none()
     : Option.some(toEntry(key, wire.previous, BigInt(wire.previous.modRevision)))
-  if (isDelete) return { _tag: "Delete", key, revision, previous }
+  if (isDelete) return deleteEvent({ key, revision, previous })
   const isCreate = kv.createRevision === kv.modRevision
-  return { _tag: "Put", key, revision, entry: toEntry(key, kv, revision), isCreate, previous }
+  return putEvent({ key, revision, entry: toEntry(key, kv, revision), isCreate, previous })
 }
 
 const toEntry = (key: string, kv: WireKeyValue, modRevision: bigint): Entry.Entry =>

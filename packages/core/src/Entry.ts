@@ -78,7 +78,7 @@ export class Entry {
       createRevision: `${this.createRevision}`,
       modRevision: `${this.modRevision}`,
       version: this.version,
-      lease: Option.match(this.lease, { onNone: () => null, onSome: (id) => id.toString(16) })
+      lease: Option.match(this.lease, { onNone: () => null, onSome: String })
     }
   }
 

@@ -161,8 +161,9 @@ export interface Kv {
    * Replaces a key's text by what `f` makes of it (`none` where there is no key), and answers with the new text. Tries
    * again, with `f` called anew, until no other write came in between; the key keeps its lease.
    *
-   * Modifies of one key through one client run one at a time, in order, each in its own fiber. One that is still queued
-   * after its `Deadline` (5 seconds if there is none) fails with `DeadlineExceeded`, and has changed nothing.
+   * Modifies of one key through one client run one at a time, in order, each in its own fiber. If none of them succeeds
+   * for as long as the `Deadline` of one in the queue (5 seconds if it has none), that one fails with `DeadlineExceeded`, and
+   * has changed nothing.
    *
    * An `Indeterminate` write is not tried again: whether this one was applied is then for the caller to find out.
    */

@@ -7,6 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as json from "./internal/json.ts"
 import { LockLost } from "./internal/lockLost.ts"
 
 /**
@@ -70,6 +71,9 @@ export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/
     return this.compactRevision === 0n
       ? "the requested revision has been compacted; read at a newer one"
       : `the requested revision has been compacted (compact revision ${this.compactRevision}); use a newer one`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
   }
 }
 
@@ -224,17 +228,38 @@ export const Reason: Schema.Union<[
   LockLost
 ])
 
+/** What is known of a failed call beside the reason. */
+export interface Details {
+  /** The operation, such as `put`, `txn`, `modify` or `leaseGrant`. */
+  readonly operation?: string | undefined
+  /** The key or the range it was about, as the caller named it and readable; never a value. */
+  readonly key?: string | undefined
+  /** The address of the server that was asked last. */
+  readonly endpoint?: string | undefined
+  /** The gRPC status code of its response. */
+  readonly status?: number | undefined
+}
+
 /** The error of every operation on a `Kv`. */
 export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   _tag: Schema.tag("KvError"),
   reason: Reason,
-  /** The endpoint the failure came from, such as `http://127.0.0.1:2379`, if it came from one. */
+  /** The operation that failed, such as `put`, `txn`, `modify` or `leaseGrant`. */
+  operation: Schema.optionalKey(Schema.String),
+  /** The key or the range the operation was about, as the caller named it and readable; never a value. */
+  key: Schema.optionalKey(Schema.String),
+  /** The address of the server that was asked last. */
   endpoint: Schema.optionalKey(Schema.String),
-  /** The gRPC status code the failure came with, on a backend that speaks gRPC. */
-  status: Schema.optionalKey(Schema.Number)
+  /** The gRPC status code of its response. */
+  status: Schema.optionalKey(Schema.Finite)
 }) {
   override get message(): string {
-    return `${this.reason._tag}: ${this.reason.message}`
+    return `${this.reason._tag}: ${called(this)}${this.reason.message}`
+  }
+  /** As data: the message and every field; bigints are decimal strings. */
+  override toJSON(): unknown {
+    const { _tag, endpoint, isRetryable, key, message, operation, outcome, reason, status } = this
+    return { _tag, message, operation, key, endpoint, status, outcome, isRetryable, reason }
   }
   /** Whether the same call can be made again: it changed nothing, and may succeed another time. */
   get isRetryable(): boolean {
@@ -246,23 +271,26 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   }
 }
 
-/** Where a failure came from. */
-export interface Origin {
-  readonly endpoint?: string | undefined
-  readonly status?: number | undefined
+const called = ({ key, operation }: Details): string => {
+  const words = [operation, key === undefined ? undefined : JSON.stringify(key)].filter((word) => word !== undefined)
+  return words.length === 0 ? "" : `${words.join(" ")}: `
 }
 
-/** Wraps a reason. */
-export const make = (reason: Reason, { endpoint, status }: Origin = {}): KvError =>
-  new KvError({
+/** Wraps a reason, with what else is known. */
+export const make = (reason: Reason, details: Details = {}): KvError => {
+  const { endpoint, key, operation, status } = details
+  return new KvError({
     reason,
+    ...(operation === undefined ? {} : { operation }),
+    ...(key === undefined ? {} : { key }),
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(status === undefined ? {} : { status })
   })
+}
 
 /** An effect that fails with the reason. */
-export const fail = (reason: Reason, origin?: Origin): Effect.Effect<never, KvError> =>
-  Effect.fail(make(reason, origin))
+export const fail = (reason: Reason, details?: Details): Effect.Effect<never, KvError> =>
+  Effect.fail(make(reason, details))
 
 /** Whether a value is a `KvError`. */
 export const isKvError = (u: unknown): u is KvError => u instanceof KvError

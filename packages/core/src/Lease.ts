@@ -6,6 +6,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as internal from "./internal/grantSeconds.ts"
+import * as leaseRecord from "./internal/leaseRecord.ts"
 import { Kv } from "./Kv.ts"
 import type * as KvError from "./KvError.ts"
 
@@ -34,6 +35,12 @@ export interface GrantOptions {
   /** A positive id of one's own. Default: the store picks one. */
   readonly id?: bigint | undefined
 }
+
+/** Makes a lease. For backends. */
+export const make: (fields: Lease) => Lease = leaseRecord.make
+
+/** Makes the status of a lease. For backends. */
+export const makeStatus: (fields: Status) => Status = leaseRecord.makeStatus
 
 /** The longest time to live that can be asked for, in seconds: etcd's. */
 export const maxTtlSeconds: number = internal.maxTtlSeconds

@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+import * as json from "./internal/json.ts"
 import { LockLost } from "./internal/lockLost.ts"
 import * as KvError from "./KvError.ts"
 
@@ -25,20 +26,14 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
 }) {
   readonly isRetryable: boolean = true
   readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
-  override toJSON(): unknown {
-    return {
-      _tag: this._tag,
-      message: this.message,
-      lock: this.lock,
-      token: `${this.token}`,
-      waitedMillis: this.waitedMillis
-    }
-  }
   override get message(): string {
     const message = `the lock ${JSON.stringify(this.lock)} could not be had within ${
       Duration.format(Duration.millis(this.waitedMillis))
     }`
     return this.reason === undefined ? message : `${message}; the store was out of reach: ${this.reason.message}`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
   }
 }
 
@@ -54,19 +49,13 @@ export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv
 }) {
   readonly isRetryable: boolean = false
   readonly outcome: "NotApplied" | "Unknown" = "Unknown"
-  override toJSON(): unknown {
-    return {
-      _tag: this._tag,
-      message: this.message,
-      lock: this.lock,
-      token: `${this.token}`,
-      maxHoldMillis: this.maxHoldMillis
-    }
-  }
   override get message(): string {
     return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was held for longer than ${
       Duration.format(Duration.millis(this.maxHoldMillis))
     }`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
   }
 }
 

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Compare from "./Compare.ts"
 import type * as Entry from "./Entry.ts"
+import * as leaseRecord from "./internal/leaseRecord.ts"
 import * as rootCompare from "./internal/rootCompare.ts"
 import * as takes from "./internal/takes.ts"
 import * as KeyRange from "./KeyRange.ts"
@@ -43,13 +44,14 @@ export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
     leaseKeepAlive: backend.leaseKeepAlive,
     leaseRevoke: backend.leaseRevoke,
     leaseTimeToLive: (id, options) =>
-      Effect.map(backend.leaseTimeToLive(id, options), (status) => ({
-        ...status,
-        // The key that is the prefix itself is outside: within, it would be the empty key.
-        keys: status.keys.filter((key) => key !== prefix && key.startsWith(prefix)).map((key) =>
-          key.slice(prefix.length)
-        )
-      }))
+      Effect.map(backend.leaseTimeToLive(id, options), (status) =>
+        leaseRecord.makeStatus({
+          ...status,
+          // The key that is the prefix itself is outside: within, it would be the empty key.
+          keys: status.keys.filter((key) => key !== prefix && key.startsWith(prefix)).map((key) =>
+            key.slice(prefix.length)
+          )
+        }))
   }
 }
 
@@ -92,22 +94,24 @@ const stripResponse = (
 ): Op.Response<Op.Op> => {
   switch (response._tag) {
     case "Range":
-      return { ...response, entries: response.entries.map(strip) }
+      return Op.rangeResponse({ ...response, entries: response.entries.map(strip) })
     case "Put":
-      return { ...response, previous: Option.map(response.previous, strip) }
+      return Op.putResponse({ ...response, previous: Option.map(response.previous, strip) })
     case "Delete":
-      return { ...response, previous: response.previous.map(strip) }
+      return Op.deleteResponse({ ...response, previous: response.previous.map(strip) })
     case "Txn":
-      return { ...response, responses: response.responses.map((inner) => stripResponse(strip, inner)) }
+      return Op.txnResponse({ ...response, responses: response.responses.map((inner) => stripResponse(strip, inner)) })
   }
 }
 
-const stripBatch =
-  (prefix: string, strip: (entry: Entry.Entry) => Entry.Entry) => (batch: Watch.Batch): Watch.Batch => ({
-    revision: batch.revision,
-    events: Array.map(batch.events, (event): Watch.Event => {
+const stripBatch = (prefix: string, strip: (entry: Entry.Entry) => Entry.Entry) => (batch: Watch.Batch): Watch.Batch =>
+  Watch.batch(
+    batch.revision,
+    Array.map(batch.events, (event): Watch.Event => {
       const key = event.key.slice(prefix.length)
       const previous = Option.map(event.previous, strip)
-      return event._tag === "Put" ? { ...event, key, entry: strip(event.entry), previous } : { ...event, key, previous }
+      return event._tag === "Put"
+        ? Watch.putEvent({ ...event, key, entry: strip(event.entry), previous })
+        : Watch.deleteEvent({ ...event, key, previous })
     })
-  })
+  )

@@ -9,6 +9,7 @@ import type * as Option from "effect/Option"
 import type { Compare } from "./Compare.ts"
 import type { Entry, Value } from "./Entry.ts"
 import { checkOp } from "./internal/checkOp.ts"
+import * as json from "./internal/json.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 /** What entries can be ordered by. Entries that are equal in it come in no particular order. */
@@ -171,7 +172,7 @@ class PutOp implements Put {
   }
 
   toJSON(): unknown {
-    return { _tag: "Put", key: this.key, value: "<redacted>", lease: this.lease?.toString(16) }
+    return { _tag: "Put", key: this.key, value: "<redacted>", lease: this.lease?.toString() }
   }
 
   [NodeInspectSymbol](): unknown {
@@ -215,6 +216,87 @@ export const txn = <
   then: input.then ?? ([] as ReadonlyArray<Op> as Then),
   else: input.else ?? ([] as ReadonlyArray<Op> as Else)
 })
+
+/** Responses are classes for their `toJSON` alone: JSON has no bigints. */
+class RangeRecord implements RangeResponse {
+  readonly _tag = "Range" as const
+  readonly revision: bigint
+  readonly entries: ReadonlyArray<Entry>
+  readonly count: number
+  readonly more: boolean
+
+  constructor(fields: Omit<RangeResponse, "_tag">) {
+    this.revision = fields.revision
+    this.entries = fields.entries
+    this.count = fields.count
+    this.more = fields.more
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+class PutRecord implements PutResponse {
+  readonly _tag = "Put" as const
+  readonly revision: bigint
+  readonly previous: Option.Option<Entry>
+
+  constructor(fields: Omit<PutResponse, "_tag">) {
+    this.revision = fields.revision
+    this.previous = fields.previous
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+class DeleteRecord implements DeleteResponse {
+  readonly _tag = "Delete" as const
+  readonly revision: bigint
+  readonly deleted: number
+  readonly previous: ReadonlyArray<Entry>
+
+  constructor(fields: Omit<DeleteResponse, "_tag">) {
+    this.revision = fields.revision
+    this.deleted = fields.deleted
+    this.previous = fields.previous
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+class TxnRecord {
+  readonly _tag = "Txn" as const
+  readonly revision: bigint
+  readonly succeeded: boolean
+  readonly responses: ReadonlyArray<Response<Op>>
+
+  constructor(fields: Omit<TxnResponse, "_tag">) {
+    this.revision = fields.revision
+    this.succeeded = fields.succeeded
+    this.responses = fields.responses
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+/** Makes the response to a `Range`. For backends. */
+export const rangeResponse = (fields: Omit<RangeResponse, "_tag">): RangeResponse => new RangeRecord(fields)
+
+/** Makes the response to a `Put`. For backends. */
+export const putResponse = (fields: Omit<PutResponse, "_tag">): PutResponse => new PutRecord(fields)
+
+/** Makes the response to a `Delete`. For backends. */
+export const deleteResponse = (fields: Omit<DeleteResponse, "_tag">): DeleteResponse => new DeleteRecord(fields)
+
+/** Makes the response to a `Txn`. For backends. */
+export const txnResponse = (fields: Omit<TxnResponse, "_tag">): TxnResponse => new TxnRecord(fields) as TxnResponse
 
 /** Whether an operation can change the store. */
 export const isWrite = (self: Op): boolean => {

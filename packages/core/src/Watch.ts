@@ -9,6 +9,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { Entry } from "./Entry.ts"
+import * as json from "./internal/json.ts"
 import * as KeyRange from "./KeyRange.ts"
 import type { KvError } from "./KvError.ts"
 
@@ -73,6 +74,85 @@ export interface Watcher {
   /** How the watch is doing: its state now, then each change. */
   readonly status: Stream.Stream<Status>
 }
+
+/** Events and batches are classes for their `toJSON` alone: JSON has no bigints. */
+class PutRecord implements PutEvent {
+  readonly _tag = "Put" as const
+  readonly key: string
+  readonly revision: bigint
+  readonly entry: Entry
+  readonly isCreate: boolean
+  readonly previous: Option.Option<Entry>
+
+  constructor(fields: Omit<PutEvent, "_tag">) {
+    this.key = fields.key
+    this.revision = fields.revision
+    this.entry = fields.entry
+    this.isCreate = fields.isCreate
+    this.previous = fields.previous
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+class DeleteRecord implements DeleteEvent {
+  readonly _tag = "Delete" as const
+  readonly key: string
+  readonly revision: bigint
+  readonly previous: Option.Option<Entry>
+
+  constructor(fields: Omit<DeleteEvent, "_tag">) {
+    this.key = fields.key
+    this.revision = fields.revision
+    this.previous = fields.previous
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+class BatchRecord implements Batch {
+  readonly revision: bigint
+  readonly events: NonEmptyReadonlyArray<Event>
+
+  constructor(revision: bigint, events: NonEmptyReadonlyArray<Event>) {
+    this.revision = revision
+    this.events = events
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+class LiveRecord {
+  readonly _tag = "Live" as const
+  readonly revision: bigint
+
+  constructor(revision: bigint) {
+    this.revision = revision
+  }
+
+  toJSON(): unknown {
+    return json.fieldsOf(this)
+  }
+}
+
+/** Makes the event of a write. For backends. */
+export const putEvent = (fields: Omit<PutEvent, "_tag">): PutEvent => new PutRecord(fields)
+
+/** Makes the event of a delete. For backends. */
+export const deleteEvent = (fields: Omit<DeleteEvent, "_tag">): DeleteEvent => new DeleteRecord(fields)
+
+/** Makes a batch. For backends. */
+export const batch = (revision: bigint, events: NonEmptyReadonlyArray<Event>): Batch =>
+  new BatchRecord(revision, events)
+
+/** Makes the status of a watch that is connected. For backends. */
+export const live = (revision: bigint): Status => new LiveRecord(revision)
 
 /** What is wrong with a request, `undefined` where nothing is. For backends. */
 export const check = (request: WatchRequest): string | undefined => {

@@ -66,7 +66,7 @@ describe("Entry", () => {
           assert.notMatch(printed, /115,\s*51/)
         }
         assert.include(printings[0]!, "12 bytes")
-        assert.include(printings[0]!, "abc")
+        assert.include(printings[0]!, `${0xabc}`)
       }
     }
   })

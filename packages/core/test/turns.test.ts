@@ -95,7 +95,41 @@ describe("turns", () => {
       assert.strictEqual(turns.size, 0)
     }))
 
-  it.effect("are waited for at most as long as the fiber's deadline, also where it cannot be interrupted", () =>
+  it.effect("are waited for as long as those before succeed within the fiber's deadline, each for itself", () =>
+    Effect.gen(function*() {
+      const { end, run, running } = make(4)
+      const fibers = yield* forkAll(
+        [run(0), run(1), run(2), run(3).pipe(Deadline.within("10 seconds"))].map(Effect.exit)
+      )
+      yield* TestClock.adjust("4 seconds")
+      yield* end(0)
+      yield* TestClock.adjust("4 seconds")
+      yield* end(1)
+      assert.deepStrictEqual(running, [0, 1, 2])
+      // One that fails is no sign that the store answers.
+      yield* Fiber.interrupt(fibers[2]!)
+      yield* settled
+      assert.deepStrictEqual(running, [0, 1, 2, 3])
+      yield* end(3)
+      assert.isTrue(Exit.isSuccess(yield* Fiber.join(fibers[3]!)))
+    }))
+
+  it.effect("are not waited for longer because those before fail", () =>
+    Effect.gen(function*() {
+      const turns = new Turns<number>()
+      const failing = turns.run("k", () => Effect.andThen(Effect.sleep("4 seconds"), Effect.fail("failed")))
+      const fibers = yield* forkAll([failing, failing, failing, failing].map(Effect.exit))
+      yield* TestClock.adjust("5 seconds")
+      assert.isUndefined(fibers[1]!.pollUnsafe(), "it has its turn")
+      yield* TestClock.adjust("1 second")
+      const exits = yield* Effect.forEach([fibers[2]!, fibers[3]!], Fiber.join)
+      assert.isTrue(exits.every(Exit.isFailure))
+      assert.strictEqual(turns.size, 1)
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(turns.size, 0)
+    }))
+
+  it.effect("are waited for at most as long as the fiber's deadline where nothing succeeds, also where it cannot be interrupted", () =>
     Effect.gen(function*() {
       const { end, run, running, turns } = make(5)
       const fibers = yield* forkAll([

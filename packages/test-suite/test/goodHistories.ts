@@ -80,7 +80,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const read = yield* Workload.watch(server.client("server")(direct), "")
     const recorder = yield* Recorder.make
     const connect = Effect.map(store.connect, lossy(lost))
-    const shared = Folding.folded()(yield* connect)
+    const shared = Folding.folded({ maxInFlight: 1 })(yield* connect)
     const backends = yield* Effect.forEach(
       Array.from({ length: clients }),
       () => options.folded === true ? Effect.succeed(shared) : connect

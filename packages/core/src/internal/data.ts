@@ -11,6 +11,7 @@ import type { Kv } from "../Kv.ts"
 import type { KvBackend } from "../KvBackend.ts"
 import * as KvError from "../KvError.ts"
 import * as Op from "../Op.ts"
+import { method } from "./described.ts"
 import * as modifying from "./modifying.ts"
 
 type Data = Pick<
@@ -31,6 +32,8 @@ type Data = Pick<
 const defaultPageSize = 512
 
 export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
+  const modifyKey = modifying.make(backend, origin, textOf)
+
   const getEntry: Kv["getEntry"] = (key, options) =>
     Effect.map(backend.execute(Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))
 
@@ -69,28 +72,36 @@ export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
 
   const testAndSet: Kv["testAndSet"] = (key, expected, value, options) =>
     Effect.map(
-      txn({
-        if: [
-          Option.match(expected, {
-            onNone: () => Compare.missing(key),
-            onSome: (expected) => Compare.value(key, "=", expected)
-          })
-        ],
-        then: [Op.put(key, value, options)]
-      }),
+      method(
+        "testAndSet",
+        key,
+        txn({
+          if: [
+            Option.match(expected, {
+              onNone: () => Compare.missing(key),
+              onSome: (expected) => Compare.value(key, "=", expected)
+            })
+          ],
+          then: [Op.put(key, value, options)]
+        })
+      ),
       (response) => response.succeeded
     )
 
   const compareAndSet: Kv["compareAndSet"] = (key, modRevision, value, options) =>
     Effect.map(
-      txn({
-        if: [Compare.modRevision(key, "=", modRevision)],
-        then: [Op.put(key, value, options)]
-      }),
+      method(
+        "compareAndSet",
+        key,
+        txn({
+          if: [Compare.modRevision(key, "=", modRevision)],
+          then: [Op.put(key, value, options)]
+        })
+      ),
       (response) => response.succeeded ? Option.some(response.revision) : Option.none()
     )
 
-  const modify: Kv["modify"] = modifying.make(backend, origin, textOf)
+  const modify: Kv["modify"] = (key, f) => method("modify", key, modifyKey(key, f))
 
   return { get, getEntry, range, rangeStream, count, put, delete: delete_, txn, testAndSet, compareAndSet, modify }
 }
@@ -114,5 +125,6 @@ const notText = (entry: Entry): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(
     new KvError.InvalidRequest({
       message: `the value of ${JSON.stringify(entry.key)} is not UTF-8 text; read its bytes with getEntry`
-    })
+    }),
+    { operation: "get", key: entry.key }
   )

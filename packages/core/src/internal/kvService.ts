@@ -4,14 +4,15 @@
 import type { Kv } from "../Kv.ts"
 import type { Fence } from "./currentFences.ts"
 import * as data from "./data.ts"
+import { described } from "./described.ts"
 import * as guard from "./guard.ts"
 import type { SessionPool } from "./sessionPool.ts"
 import * as temporaryKey from "./temporaryKey.ts"
 import * as watching from "./watching.ts"
 
 export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
-  const backend = guard.guarded(origin)
-  const bookkeeping = guard.unguarded(origin.raw)
+  const backend = described(guard.guarded(origin))
+  const bookkeeping = described(guard.unguarded(origin.raw))
   const watches = watching.make(backend)
   return {
     "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as json from "./json.ts"
 
 /**
  * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the store could not be asked
@@ -26,14 +27,7 @@ export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/
 }) {
   readonly isRetryable: boolean = false
   override toJSON(): unknown {
-    return {
-      _tag: this._tag,
-      message: this.message,
-      lock: this.lock,
-      token: `${this.token}`,
-      how: this.how,
-      outcome: this.outcome
-    }
+    return { ...json.fieldsOf(this), message: this.message }
   }
   override get message(): string {
     return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was lost: ${this.how}`

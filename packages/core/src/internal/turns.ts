@@ -14,6 +14,8 @@ import * as KvError from "../KvError.ts"
 /** The line for one key. `note` is left by the effect that ran last, for the next one. */
 interface Line<Note> {
   readonly tickets: Set<Ticket>
+  /** How many effects of the line have succeeded. */
+  successes: number
   note: Note | undefined
 }
 
@@ -48,8 +50,8 @@ export class Turns<Note> {
   }
 
   /**
-   * Runs the effect when everything that came before for the key has ended. Waits at most for the fiber's deadline, and
-   * fails with `DeadlineExceeded` then.
+   * Runs the effect when everything that came before for the key has ended. Fails with `DeadlineExceeded` if none of that has
+   * succeeded for as long as the fiber's deadline: a long queue is no reason to fail, a store that is away is one.
    */
   run<A, E>(
     key: string,
@@ -57,7 +59,7 @@ export class Turns<Note> {
   ): Effect.Effect<A, E | KvError.KvError> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber((fiber) => {
-        const line = this.#lines.get(key) ?? { tickets: new Set(), note: undefined }
+        const line = this.#lines.get(key) ?? { tickets: new Set(), successes: 0, note: undefined }
         const held = fiber.getRef(Held)
         if (held.includes(line)) return restore(f(noTurn()))
         this.#lines.set(key, line)
@@ -66,7 +68,11 @@ export class Turns<Note> {
         const body = Effect.provideService(Effect.suspend(() => f(turnIn(line))), Held, [...held, line])
         return Effect.onExit(
           restore(isFirst(line, ticket) ? body : Effect.andThen(wait(line, ticket), body)),
-          () => Effect.sync(() => this.#leave(key, line, ticket))
+          (exit) =>
+            Effect.sync(() => {
+              if (exit._tag === "Success") line.successes++
+              this.#leave(key, line, ticket)
+            })
         )
       })
     )
@@ -96,11 +102,18 @@ const wait = (line: Line<unknown>, ticket: Ticket): Effect.Effect<void, KvError.
   Effect.withFiber((fiber) => {
     const deadline = fiber.getRef(Deadline.Deadline) ?? Deadline.defaultDeadline
     let alarm: Fiber.Fiber<void> | undefined
+    const untilNoProgress: Effect.Effect<void> = Effect.suspend(() => {
+      const before = line.successes
+      return Effect.flatMap(
+        Effect.sleep(deadline),
+        () => line.successes === before ? Effect.void : untilNoProgress
+      )
+    })
     const waiting = Effect.callback<void, KvError.KvError>((resume) => {
       if (isFirst(line, ticket)) return resume(Effect.void)
       ticket.resume = resume
       alarm = Effect.runForkWith(fiber.context)(
-        Effect.andThen(Effect.sleep(deadline), Effect.sync(() => resume(KvError.fail(tooLate(deadline)))))
+        Effect.andThen(untilNoProgress, Effect.sync(() => resume(KvError.fail(tooLate(deadline)))))
       )
     })
     return Effect.onExit(waiting, () => Effect.sync(() => alarm?.interruptUnsafe()))
@@ -108,7 +121,7 @@ const wait = (line: Line<unknown>, ticket: Ticket): Effect.Effect<void, KvError.
 
 const tooLate = (deadline: Duration.Duration): KvError.Reason =>
   new KvError.DeadlineExceeded({
-    message: `not begun within ${Duration.format(deadline)}: this client's earlier calls for the key had not ended`
+    message: `not begun: of this client's earlier calls for the key none has succeeded for ${Duration.format(deadline)}`
   })
 
 const turnIn = <Note>(line: Line<Note>): Turn<Note> => ({

@@ -12,7 +12,7 @@ import type { Kv, Subscription, WatchOptions } from "../Kv.ts"
 import type { KvBackend } from "../KvBackend.ts"
 import { InvalidRequest, type KvError, make as makeError } from "../KvError.ts"
 import * as Op from "../Op.ts"
-import type { Batch, Event, Watcher, WatchRequest } from "../Watch.ts"
+import { type Batch, batch as makeBatch, type Event, type Watcher, type WatchRequest } from "../Watch.ts"
 import * as latestView from "./latestView.ts"
 import * as resuming from "./resuming.ts"
 import * as takes from "./takes.ts"
@@ -149,5 +149,5 @@ const takeUntilDelete = (
 const keepOnly = (batch: Batch, only: WatchOptions["only"]): ReadonlyArray<Batch> => {
   if (only === undefined) return [batch]
   const events = batch.events.filter((event) => event._tag === only)
-  return Array.isArrayNonEmpty(events) ? [{ revision: batch.revision, events }] : []
+  return Array.isArrayNonEmpty(events) ? [makeBatch(batch.revision, events)] : []
 }

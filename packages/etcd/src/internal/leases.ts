@@ -27,7 +27,8 @@ export const make = (to: connection.Connection): Leases => ({
   leaseTimeToLive: (id, options) => checked(id, timeToLive(to, id, options?.keys === true))
 })
 
-const lease = (id: string, ttl: string): Lease.Lease => ({ id: BigInt(id), ttl: Duration.seconds(Number(ttl)) })
+const lease = (id: string, ttl: string): Lease.Lease =>
+  Lease.make({ id: BigInt(id), ttl: Duration.seconds(Number(ttl)) })
 
 /** An id that is not a 64-bit integer would reach the server as another. */
 const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<A, KvError.KvError> => {
@@ -168,12 +169,12 @@ const timeToLive = Effect.fnUntraced(
     const response = yield* decoded("read", answer)
     // -1 for a lease that is gone.
     if (Number(response.TTL) < 0) return yield* notFound(id)
-    return {
+    return Lease.makeStatus({
       id,
       grantedTtl: Duration.seconds(Number(response.grantedTTL)),
       remaining: Duration.seconds(Number(response.TTL)),
       keys: yield* decoded("read", decodeKeys(response.keys))
-    }
+    })
   }
 )
 

@@ -5,7 +5,7 @@
  * folded call. Fields are numbered as in etcd's `rpc.proto` and `kv.proto`; unknown ones are skipped.
  */
 import * as Entry from "@effect-kv/core/Entry"
-import type * as Op from "@effect-kv/core/Op"
+import * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
 import { decodeKey } from "./codec.ts"
 import { type Header, noHeader, readHeader } from "./header.ts"
@@ -58,7 +58,7 @@ const range = (reader: Reader, end: number, revision: bigint): Op.RangeResponse 
         reader.skip(tag)
     }
   }
-  return { _tag: "Range", revision, entries, count, more }
+  return Op.rangeResponse({ revision, entries, count, more })
 }
 
 const put = (reader: Reader, end: number, revision: bigint): Op.PutResponse => {
@@ -68,7 +68,7 @@ const put = (reader: Reader, end: number, revision: bigint): Op.PutResponse => {
     if (tag === 0x12) previous = Option.some(entry(reader, reader.end()))
     else reader.skip(tag)
   }
-  return { _tag: "Put", revision, previous }
+  return Op.putResponse({ revision, previous })
 }
 
 const delete_ = (reader: Reader, end: number, revision: bigint): Op.DeleteResponse => {
@@ -87,7 +87,7 @@ const delete_ = (reader: Reader, end: number, revision: bigint): Op.DeleteRespon
         reader.skip(tag)
     }
   }
-  return { _tag: "Delete", revision, deleted, previous }
+  return Op.deleteResponse({ revision, deleted, previous })
 }
 
 const txn = (reader: Reader, end: number, revision: bigint): Op.TxnResponse => {
@@ -106,7 +106,7 @@ const txn = (reader: Reader, end: number, revision: bigint): Op.TxnResponse => {
         reader.skip(tag)
     }
   }
-  return { _tag: "Txn", revision, succeeded, responses }
+  return Op.txnResponse({ revision, succeeded, responses })
 }
 
 const responseOp = (reader: Reader, end: number, revision: bigint): Op.Response<Op.Op> => {

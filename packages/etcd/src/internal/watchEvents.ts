@@ -3,7 +3,7 @@
  */
 import * as Entry from "@effect-kv/core/Entry"
 import * as KvError from "@effect-kv/core/KvError"
-import type { Batch, Event } from "@effect-kv/core/Watch"
+import { type Batch, batch, deleteEvent, type Event, putEvent } from "@effect-kv/core/Watch"
 import * as Option from "effect/Option"
 import { decodeKey, NotUtf8 } from "./codec.ts"
 import type { Segment } from "./watchBuffer.ts"
@@ -43,7 +43,7 @@ export const decode = (segments: ReadonlyArray<Segment>): Decoding => {
           if (left-- <= 0) return false
           events.push(toEvent(wire[index]!, revision))
         }
-        batches.push({ revision: events[0].revision, events })
+        batches.push(batch(events[0].revision, events))
         events = undefined
       }
     }
@@ -67,9 +67,9 @@ const toEvent = (wire: WireEvent, revision: bigint): Event => {
   const previous = wire.previous === undefined
     ? Option.none()
     : Option.some(toEntry(key, wire.previous, BigInt(wire.previous.modRevision)))
-  if (isDelete) return { _tag: "Delete", key, revision, previous }
+  if (isDelete) return deleteEvent({ key, revision, previous })
   const isCreate = kv.createRevision === kv.modRevision
-  return { _tag: "Put", key, revision, entry: toEntry(key, kv, revision), isCreate, previous }
+  return putEvent({ key, revision, entry: toEntry(key, kv, revision), isCreate, previous })
 }
 
 const toEntry = (key: string, kv: WireKeyValue, modRevision: bigint): Entry.Entry =>

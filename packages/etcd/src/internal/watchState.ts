@@ -31,7 +31,7 @@
  * asks from r - 1, and what that gives twice is dropped: as the contract has it, a watch starts after the compact revision.
  */
 import * as KvError from "@effect-kv/core/KvError"
-import type { Batch, Status, WatchRequest } from "@effect-kv/core/Watch"
+import { type Batch, live, type Status, type WatchRequest } from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { type Limits, type Segment, WatchBuffer } from "./watchBuffer.ts"
 import * as watchEvents from "./watchEvents.ts"
@@ -121,7 +121,7 @@ export class WatchState {
   get status(): Status | undefined {
     if (this.state._tag === "Ended") return undefined
     return this.interrupted === undefined
-      ? { _tag: "Live", revision: this.next === undefined ? 0n : this.next - 1n }
+      ? live(this.next === undefined ? 0n : this.next - 1n)
       : { _tag: "Interrupted", message: this.interrupted }
   }
 

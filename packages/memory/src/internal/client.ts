@@ -88,13 +88,14 @@ const toBackend = (client: Client): KvBackend.KvBackend =>
       }),
     leaseRevoke: (id) => withLease(client, id, (lease) => client.store.revoke(lease)),
     leaseTimeToLive: (id, options) =>
-      withLease(client, id, (lease) => ({
-        id,
-        grantedTtl: Duration.seconds(lease.ttl),
-        // As etcd: what has begun to run out does not count.
-        remaining: Duration.seconds(Math.floor(client.store.remaining(lease))),
-        keys: options?.keys === true ? sortedKeys(lease) : []
-      }))
+      withLease(client, id, (lease) =>
+        Lease.makeStatus({
+          id,
+          grantedTtl: Duration.seconds(lease.ttl),
+          // As etcd: what has begun to run out does not count.
+          remaining: Duration.seconds(Math.floor(client.store.remaining(lease))),
+          keys: options?.keys === true ? sortedKeys(lease) : []
+        }))
   })
 
 const whileOpen = <A, R>(
@@ -113,7 +114,7 @@ const withLease = <A>(client: Client, id: bigint, f: (lease: LeaseState) => A): 
     return KvError.isKvError(lease) ? Effect.fail(lease) : Effect.succeed(f(lease))
   })
 
-const toLease = (lease: LeaseState): Lease.Lease => ({ id: lease.id, ttl: Duration.seconds(lease.ttl) })
+const toLease = (lease: LeaseState): Lease.Lease => Lease.make({ id: lease.id, ttl: Duration.seconds(lease.ttl) })
 
 const watch = (
   client: Client,

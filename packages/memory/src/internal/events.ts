@@ -2,7 +2,7 @@
  * Turns the store's log into what a watch delivers.
  */
 import type * as Entry from "@effect-kv/core/Entry"
-import type * as Watch from "@effect-kv/core/Watch"
+import * as Watch from "@effect-kv/core/Watch"
 import { isArrayNonEmpty } from "effect/Array"
 import * as Option from "effect/Option"
 import type { Deque } from "./deque.ts"
@@ -32,7 +32,7 @@ export const readEvents = (
       const version = log.at(position)
       if (matchesKind(request, version) && contains(interval, version.key)) events.push(toEvent(request, version))
     }
-    if (isArrayNonEmpty(events)) batches.push({ revision: modRevision, events })
+    if (isArrayNonEmpty(events)) batches.push(Watch.batch(modRevision, events))
     count += events.length
   }
   return { batches, position }
@@ -41,15 +41,14 @@ export const readEvents = (
 const toEvent = (request: Watch.WatchRequest, version: Version): Watch.Event => {
   const previous = request.previous === true ? previousEntry(version) : Option.none<Entry.Entry>()
   return isPresent(version)
-    ? {
-      _tag: "Put",
+    ? Watch.putEvent({
       key: version.key,
       revision: version.modRevision,
       entry: toEntry(version),
       isCreate: version.version === 1,
       previous
-    }
-    : { _tag: "Delete", key: version.key, revision: version.modRevision, previous }
+    })
+    : Watch.deleteEvent({ key: version.key, revision: version.modRevision, previous })
 }
 
 /** As etcd tells it: the entry before the whole revision, which may have written the key more than once. */

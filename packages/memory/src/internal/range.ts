@@ -2,7 +2,7 @@
  * Reads: which entries a `Range` answers with, by etcd's rules for limits, orders and filters.
  */
 import * as KvError from "@effect-kv/core/KvError"
-import type * as Op from "@effect-kv/core/Op"
+import * as Op from "@effect-kv/core/Op"
 import { fromRange, singleKey } from "./interval.ts"
 import type { Mvcc } from "./mvcc.ts"
 import { toEntry, toKeyEntry, type Version } from "./version.ts"
@@ -52,7 +52,7 @@ const response = (
   entries: Op.RangeResponse["entries"],
   count: number,
   more: boolean
-): Op.RangeResponse => ({ _tag: "Range", revision: mvcc.revisionId, entries, count, more })
+): Op.RangeResponse => Op.rangeResponse({ revision: mvcc.revisionId, entries, count, more })
 
 /** How many versions must be found so that those answered with are among them. */
 const wanted = (op: Op.Range): number => {

@@ -6,7 +6,7 @@
  * first one run. From there on nothing can fail, so that a transaction is applied as a whole or not at all.
  */
 import * as KvError from "@effect-kv/core/KvError"
-import type * as Op from "@effect-kv/core/Op"
+import * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
 import { holds } from "./compares.ts"
 import { fromRange, singleKey } from "./interval.ts"
@@ -65,21 +65,19 @@ const put = (data: Data, op: Op.Put): Answer => {
   const lease = op.lease ?? 0n
   const before = data.mvcc.put(op.key, op.value, lease)
   data.leases.move(op.key, before === undefined ? 0n : before.lease, lease)
-  return {
-    _tag: "Put",
+  return Op.putResponse({
     revision: data.mvcc.revisionId,
     previous: op.previous === true && before !== undefined ? Option.some(toEntry(before)) : Option.none()
-  }
+  })
 }
 
 const delete_ = (data: Data, op: Op.Delete): Answer => {
   const deleted = slots(data.mvcc, op).map((slot) => deleteSlot(data, slot))
-  return {
-    _tag: "Delete",
+  return Op.deleteResponse({
     revision: data.mvcc.revisionId,
     deleted: deleted.length,
     previous: op.previous === true ? deleted.map(toEntry) : []
-  }
+  })
 }
 
 const slots = (mvcc: Mvcc, op: Op.Delete): Array<Slot> => {
@@ -135,7 +133,7 @@ const refusal = (
 /** Runs the branch; every answer, nested ones too, is added to `answers`. */
 const run = (data: Data, taken: Taken, answers: Array<Answer>): Answer => {
   const responses = taken.ops.map((op) => op._tag === "Taken" ? run(data, op, answers) : runSingle(data, op, answers))
-  const answer: Answer = { _tag: "Txn", revision: data.mvcc.revisionId, succeeded: taken.succeeded, responses }
+  const answer: Answer = Op.txnResponse({ revision: data.mvcc.revisionId, succeeded: taken.succeeded, responses })
   answers.push(answer)
   return answer
 }

@@ -2,7 +2,7 @@
  * A watch as its consumer sees it.
  */
 import type { KvError } from "@effect-kv/core/KvError"
-import type * as Watch from "@effect-kv/core/Watch"
+import * as Watch from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -12,7 +12,7 @@ export const make = (watch: WatchState): Watch.Watcher => ({
   revision: watch.revision,
   take: take(watch),
   status: Stream.concat(
-    Stream.succeed({ _tag: "Live", revision: watch.revision } as const),
+    Stream.succeed(Watch.live(watch.revision)),
     Stream.fromEffectDrain(waitFor((signal) => watch.onEnded(signal)))
   )
 })

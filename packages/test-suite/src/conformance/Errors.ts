@@ -3,11 +3,14 @@
  *
  * What is wrong with keys, ranges, transactions, revisions and leases is with their chapters.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type * as Kv from "@effect-kv/core/Kv"
+import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { LockLost } from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
+import type { Batch } from "@effect-kv/core/Watch"
 import { assert } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -16,6 +19,7 @@ import * as Fiber from "effect/Fiber"
 import * as Formatter from "effect/Formatter"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { chapter, newClient, promptly, reasonOf, rejects, Store, test } from "./Case.ts"
 import { textOf } from "./entries.ts"
 
@@ -77,6 +81,136 @@ export const cases = chapter("errors", [
       kv.put("", "v").pipe(Effect.catchReason("KvError", "LeaseNotFound", () => Effect.succeed("wrong")))
     )
     assert.strictEqual(passed._tag, "InvalidRequest")
+  }),
+
+  test("an error names the operation and its key as the caller did, in a namespace too", function*(kv) {
+    const app = Kv.prefixed(Kv.prefixed(kv, "app/"), "deep/")
+    yield* app.put("bytes", Uint8Array.of(0xff))
+    const { revision } = yield* app.put("k", "v")
+    const future = { revision: revision + 1000n }
+    const lease = { lease: 4711n }
+    type Row = readonly [Effect.Effect<unknown, KvError.KvError>, operation: string, key: string | undefined]
+    const table: ReadonlyArray<Row> = [
+      [app.get("k", future), "get", "k"],
+      [app.getEntry("k", future), "get", "k"],
+      [app.get("bytes"), "get", "bytes"],
+      [app.range(KeyRange.prefix("k/"), future), "range", "k/*"],
+      [app.range(KeyRange.halfOpen("a", "c"), future), "range", "[a, c)"],
+      [app.count(KeyRange.all, future), "count", "*"],
+      [Stream.runDrain(app.rangeStream(KeyRange.from("b"), future)), "range", "[b, *)"],
+      [app.put("k", "v", lease), "put", "k"],
+      [app.put("", "v"), "put", ""],
+      [app.delete(KeyRange.halfOpen("c", "a")), "delete", "[c, a)"],
+      [app.txn({ if: [Compare.exists("k")], then: [Op.put("l", "v", lease), Op.get("k")] }), "txn", "k, l"],
+      [app.txn({ then: ["a", "b", "c", "d", "e"].map((key) => Op.put(key, "v", lease)) }), "txn", "a, b, c and 2 more"],
+      [app.testAndSet("k", Option.some("v"), "w", lease), "testAndSet", "k"],
+      [app.compareAndSet("k", revision, "w", lease), "compareAndSet", "k"],
+      [app.modify("bytes", () => "v"), "modify", "bytes"],
+      [app.modify("", () => "v"), "modify", ""],
+      [Stream.runDrain(app.watch("")), "watch", ""],
+      [Effect.scoped(app.subscribe(KeyRange.halfOpen("c", "a"))), "watch", "[c, a)"],
+      [app.backend.leaseKeepAlive(4711n), "leaseKeepAlive", undefined],
+      [app.backend.leaseRevoke(4711n), "leaseRevoke", undefined],
+      [app.backend.leaseTimeToLive(4711n), "leaseTimeToLive", undefined],
+      [app.backend.leaseGrant({ ttl: 0 }), "leaseGrant", undefined]
+    ]
+    for (const [call, operation, key] of table) {
+      const error = yield* Effect.flip(call)
+      assert.deepStrictEqual([error.operation, error.key], [operation, key], error.message)
+      const called = key === undefined ? operation : `${operation} ${JSON.stringify(key)}`
+      assert.strictEqual(error.message, `${error.reason._tag}: ${called}: ${error.reason.message}`)
+    }
+  }),
+
+  test("an error names no more of a long key than its beginning", function*(kv) {
+    const error = yield* Effect.flip(kv.put("k".repeat(10_000), "v", { lease: 4711n }))
+    assert.isBelow(error.message.length, 500)
+  }),
+
+  test("errors, responses, entries, events and leases can be written as JSON, without values", function*(kv) {
+    const secret = "s3cr3t-value"
+    const app = Kv.prefixed(kv, "app/")
+    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour", id: 2n ** 60n + 1n })
+    const put = yield* app.put("k", secret, { lease: lease.id })
+    const watcher = yield* app.backend.watch({ range: KeyRange.all, startRevision: put.revision, previous: true })
+    const again = yield* app.put("k", secret, { lease: lease.id, previous: true })
+    const status = yield* app.backend.leaseTimeToLive(lease.id, { keys: true })
+    const range = yield* app.range(KeyRange.all)
+    const txn = yield* app.txn({
+      if: [Compare.exists("k")],
+      then: [Op.get("k"), Op.put("l", secret), Op.txn({ then: [] })]
+    })
+    const deleted = yield* app.delete("k", { previous: true })
+    const batches: Array<Batch> = []
+    while ((batches.at(-1)?.revision ?? 0n) < deleted.revision) batches.push(...yield* watcher.take)
+    const live = yield* Stream.runHead(watcher.status)
+    const json = (value: unknown) => {
+      const text = JSON.stringify(value)
+      assert.notInclude(text, secret)
+      return JSON.parse(text)
+    }
+    const entry = {
+      _id: "Entry",
+      key: "k",
+      value: "<12 bytes>",
+      createRevision: `${put.revision}`,
+      modRevision: `${again.revision}`,
+      version: 2,
+      lease: `${lease.id}`
+    }
+    const before = { ...entry, modRevision: `${put.revision}`, version: 1 }
+    assert.deepStrictEqual(json(range), {
+      _tag: "Range",
+      revision: `${again.revision}`,
+      entries: [entry],
+      count: 1,
+      more: false
+    })
+    assert.deepStrictEqual(json(put), { _tag: "Put", revision: `${put.revision}`, previous: null })
+    assert.deepStrictEqual(json(again), { _tag: "Put", revision: `${again.revision}`, previous: before })
+    assert.deepStrictEqual(json(txn), {
+      _tag: "Txn",
+      revision: `${txn.revision}`,
+      succeeded: true,
+      responses: [
+        { _tag: "Range", revision: `${txn.revision}`, entries: [entry], count: 1, more: false },
+        { _tag: "Put", revision: `${txn.revision}`, previous: null },
+        { _tag: "Txn", revision: `${txn.revision}`, succeeded: true, responses: [] }
+      ]
+    })
+    assert.deepStrictEqual(json(deleted), {
+      _tag: "Delete",
+      revision: `${deleted.revision}`,
+      deleted: 1,
+      previous: [entry]
+    })
+    const [first] = batches
+    const last = batches.at(-1)
+    assert.deepStrictEqual(json(first), {
+      revision: `${put.revision}`,
+      events: [{ _tag: "Put", key: "k", revision: `${put.revision}`, entry: before, isCreate: true, previous: null }]
+    })
+    assert.deepStrictEqual(json(last), {
+      revision: `${deleted.revision}`,
+      events: [{ _tag: "Delete", key: "k", revision: `${deleted.revision}`, previous: entry }]
+    })
+    assert.match(json(Option.getOrThrow(live)).revision, /^\d+$/)
+    assert.strictEqual(json(lease).id, `${lease.id}`)
+    assert.deepStrictEqual([json(status).id, json(status).keys], [`${lease.id}`, ["k"]])
+    for (const [reason] of [...everyReason, [new LockLost({ lock: "l", token: 7n, how: "it was deleted" })] as const]) {
+      const error = KvError.make(reason, { operation: "put", key: "k", endpoint: "http://127.0.0.1:2379", status: 14 })
+      const { message, outcome, reason: inner, ...rest } = json(error)
+      assert.deepStrictEqual(rest, {
+        _tag: "KvError",
+        operation: "put",
+        key: "k",
+        endpoint: "http://127.0.0.1:2379",
+        status: 14,
+        isRetryable: error.isRetryable
+      })
+      assert.deepStrictEqual([message, outcome], [error.message, error.outcome])
+      assert.deepStrictEqual([inner._tag, inner.message], [reason._tag, reason.message])
+    }
   }),
 
   test("a request that is too large is rejected as such, and the connection goes on", function*(kv) {

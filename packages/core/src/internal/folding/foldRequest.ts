@@ -93,20 +93,18 @@ const notApplied = (
     : undefined
 }
 
-const name = (member: Member): string => member.op._tag.toLowerCase()
-
 /** For a member whose deadline passed while it waited in line. */
 export const neverSent = (member: Member): KvError.Reason =>
   new KvError.DeadlineExceeded({
-    message: `${name(member)}: not sent within ${Duration.format(member.deadline)}: ` +
+    message: `not sent within ${Duration.format(member.deadline)}: ` +
       "the store had not answered what was sent before"
   })
 
 /** For a member whose deadline passed before its transaction was answered. */
 export const noAnswer = (member: Member, mayHaveLeft: boolean): KvError.Reason => {
   const within = `within ${Duration.format(member.deadline)}`
-  if (!mayHaveLeft) return new KvError.Unavailable({ message: `${name(member)}: could not be sent ${within}` })
-  const message = `${name(member)}: no answer ${within}`
+  if (!mayHaveLeft) return new KvError.Unavailable({ message: `could not be sent ${within}` })
+  const message = `no answer ${within}`
   return member.footprint.lane === "read"
     ? new KvError.DeadlineExceeded({ message })
     : new KvError.Indeterminate({ message: `${message}; it was sent and may have been carried out` })

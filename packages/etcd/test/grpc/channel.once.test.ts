@@ -128,6 +128,23 @@ describe("a channel connects", () => {
       assert.match((yield* failureOf(channel)).details, /^127\.0\.0\.2:.* ECONNREFUSED.*; 127\.0\.0\.3:.* ECONNREFUSED/)
     }))
 
+  it.live("with waits also if the resolver dies, whose defect calls fail with", () =>
+    Effect.gen(function*() {
+      let resolved = 0
+      const channel = yield* channelTo(1, {
+        target: { _tag: "Host", host: "etcd.test", port: 1, secure: false },
+        resolve: () => {
+          resolved += 1
+          return Effect.die(new Error("a bug"))
+        },
+        connect: { backoff: { first: "1 hour", longest: "1 hour" } }
+      })
+      const failure = yield* failureOf(channel)
+      assert.deepStrictEqual([failure.delivery, failure.details], ["NotSent", "Error: a bug"])
+      yield* failureOf(channel)
+      assert.strictEqual(resolved, 1)
+    }))
+
   it.live("to where a name leads when it connects again", () =>
     Effect.gen(function*() {
       const old = yield* Peer.make(answering, { host: "127.0.0.2", port: 0 })

@@ -80,6 +80,7 @@ export abstract class Call implements Expiring {
         this.expectsAnswer
       )
     } catch (error) {
+      if (!connection.isUsable) return this.reject(Status.UNAVAILABLE, connection.problem)
       return this.reject(Status.INTERNAL, `the request cannot be sent: ${(error as Error).message}`)
     }
     this.#connection = connection

@@ -24,8 +24,8 @@ export interface Owner {
 const lastUsableId = 2 ** 31 - 2 ** 16
 
 /**
- * After so many refused streams in a row, a connection is replaced. The refusals may come from this side: after some
- * violations of the protocol Node's session stays open, and refuses every stream without telling why.
+ * After so many refused streams in a row, a connection is replaced. After a violation of the protocol it is Node that
+ * refuses them, until it ends the session in a later turn of the event loop. A caller that repeats at once would spin.
  */
 const mostRefused = 3
 

@@ -38,13 +38,15 @@ export const make = Effect.fnUntraced(function*(
         const started = fork(connecting(state, connector, backoff, afterBackoff))
         fiber = started
         started.addObserver(() => {
-          if (fiber === started) fiber = undefined
+          if (fiber !== started) return
+          fiber = undefined
           state.afterConnecting()
         })
       },
       stopConnecting: () => {
-        fiber?.interruptUnsafe()
+        const stopped = fiber
         fiber = undefined
+        stopped?.interruptUnsafe()
       }
     }
   )
@@ -61,8 +63,12 @@ export const make = Effect.fnUntraced(function*(
     })
   )
   const settle = Effect.callback<void>((resume) => {
-    if (state.isSettled()) return resume(Effect.void)
     const forget = state.onceSettled(() => resume(Effect.void))
+    // Afterwards, because connecting may fail at once.
+    if (state.isSettled()) {
+      forget()
+      return resume(Effect.void)
+    }
     return Effect.sync(forget)
   })
   return {
@@ -110,7 +116,7 @@ const connecting = Effect.fnUntraced(function*(
     waits = true
     // Once it is open, nothing may come between the connection and its owner.
     const isConnected = yield* Effect.uninterruptibleMask((restore) =>
-      Effect.match(restore(connector(state.avoid)), {
+      Effect.match(Effect.catchDefect(restore(connector(state.avoid)), (defect) => Effect.fail(String(defect))), {
         onSuccess: (connection) => {
           state.connected(connection)
           return true

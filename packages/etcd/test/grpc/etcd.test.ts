@@ -4,11 +4,14 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
 import * as Grpc from "../../src/grpc/make.ts"
 import { Status } from "../../src/grpc/status.ts"
 import * as Target from "../../src/grpc/target.ts"
@@ -144,6 +147,46 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           count += 1
         }
       }
+    }))
+
+  it.effect("Of 2,000 puts over connections that break all the time, no put that was not sent is applied, and each that succeeds is", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+      const channel = yield* connect(proxy.endpoint)
+      const from = (yield* cluster.revision) + 1n
+      const breaking = yield* Effect.forkChild(Effect.forever(Effect.andThen(Effect.sleep("15 millis"), proxy.cut)))
+      const ends = yield* Effect.forEach(
+        Array.from({ length: 2000 }, (_, i) => i),
+        (i) => {
+          const progress: Transport.Progress = { delivery: "NotSent" }
+          const request = encodePut(Op.put(`breaking/${i % 20}`, `v${i}`))
+          // Every third is interrupted if it takes long.
+          const calling = channel.unary("/etcdserverpb.KV/Put", request, { timeout: 5000, progress })
+          return Effect.timeoutOption(calling, i % 3 === 0 ? 3 : 10_000).pipe(
+            Effect.result,
+            Effect.map((result) =>
+              Result.isSuccess(result) && Option.isSome(result.success) ? "Applied" : progress.delivery
+            ),
+            // A call that fails at once says little about those in flight.
+            Effect.tap((end) => end === "NotSent" ? Effect.sleep("5 millis") : Effect.void)
+          )
+        },
+        { concurrency: 16 }
+      )
+      yield* Fiber.interrupt(breaking)
+      const history = yield* cluster.watchFrom(from)
+      const counts = new Map<string, number>()
+      for (const { value } of yield* history.upTo(yield* cluster.revision)) {
+        counts.set(value, (counts.get(value) ?? 0) + 1)
+      }
+      for (const [i, end] of ends.entries()) {
+        const applied = counts.get(`v${i}`) ?? 0
+        if (end === "Applied") assert.strictEqual(applied, 1)
+        else if (end === "Sent") assert.isAtMost(applied, 1)
+        else assert.strictEqual(applied, 0, `put ${i} was ${end}`)
+      }
+      for (const end of ["Applied", "Sent", "NotSent"]) assert.include(ends, end)
     }))
 
   it.effect("The transport finds a member that was stopped again, and knows which puts were not sent", () =>

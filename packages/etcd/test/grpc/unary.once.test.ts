@@ -4,10 +4,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { Reset, Status } from "../../src/grpc/status.ts"
 import type { Delivery, Failure, Progress } from "../../src/grpc/Transport.ts"
-import { answering, bytes, call, failureOf, pair, path, start } from "./support/client.ts"
+import { answering, bytes, call, failureOf, pair, path, start, timed } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
 const check = (failure: Failure, code: number, delivery: Delivery, details: RegExp) => {
@@ -407,17 +408,27 @@ describe("a unary call", () => {
       }))
   }
 
-  it.live("goes to another connection after one on which Node refuses all streams, because of an oversized frame", () =>
+  it.live("that is repeated at once does not spin on a connection that Node has given up in this turn of the event loop", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({
         onRequest: (connection, stream) => {
           if (connection.index > 0) return connection.answer(stream, "recovered")
-          connection.answer(stream, "oversized")
-          connection.write(Buffer.from("adb370448600000001", "hex"))
+          const oversized = Buffer.from("adb370448600000001", "hex")
+          connection.write(Buffer.concat([
+            Peer.encode(Peer.Type.HEADERS, 5, stream, Peer.block({ ":status": "264" })),
+            Peer.encode(Peer.Type.HEADERS, 5, stream, Peer.block({ "grpc-status": "0" })),
+            oversized
+          ]))
         }
       })
-      yield* Effect.repeat(call(channel), { times: 1 }).pipe(Effect.ignore)
-      assert.strictEqual(yield* untilProcessed(call(channel)), "recovered")
+      assert.strictEqual((yield* failureOf(channel)).delivery, "Sent")
+      const refused = []
+      for (let i = 0; i < 20; i++) {
+        const result = yield* Effect.result(call(channel))
+        if (Result.isFailure(result)) refused.push(result.failure)
+      }
+      assert.isAtMost(refused.length, 4)
+      assert.isTrue(refused.every(({ delivery }) => delivery !== "Sent"))
       assert.strictEqual(peer.connections.length, 2)
     }))
 
@@ -469,6 +480,19 @@ describe("a unary call", () => {
         check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no answer within 50 ms/)
         const connection = yield* peer.connection(0)
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
+      }))
+
+    it.live("fails at its own time, among calls with earlier and later ones", () =>
+      Effect.gen(function*() {
+        const { channel } = yield* pair({})
+        const ends = yield* Effect.forEach([10_000, 90, 30, 60], (timeout) =>
+          Effect.map(
+            Effect.timeoutOption(timed(failureOf(channel, { timeout })), 2000),
+            Option.map(({ millis }) => millis >= timeout - 1)
+          ), { concurrency: "unbounded" })
+        assert.deepStrictEqual(ends, [Option.none(), ...[90, 30, 60].map(() => Option.some(true))])
+        const late = yield* timed(failureOf(channel, { timeout: 20 }))
+        assert.isBelow(late.millis, 1500)
       }))
 
     it.live("fails as not sent while there is no connection", () =>

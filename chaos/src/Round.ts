@@ -27,7 +27,7 @@ import * as Views from "./Views.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 import * as watches from "./work/watches.ts"
-import type { RecordedClient } from "./work/Worker.ts"
+import { Counters, type RecordedClient, type Write } from "./work/Worker.ts"
 import * as Workers from "./Workers.ts"
 
 /** What a round consists of. */
@@ -39,6 +39,8 @@ export interface Options {
   /** How long the load lasts at least, in milliseconds. */
   readonly millis: number
   readonly progress: (text: string) => Effect.Effect<void>
+  /** What the service does with its writes of counters. For tests of the harness. Default: nothing. */
+  readonly how?: ((write: Write) => Write) | undefined
 }
 
 /** What came of it. */
@@ -79,7 +81,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const began = yield* Clock.monotonicTimeNanos
 
   const inflicted = yield* Effect.scoped(Effect.gen(function*() {
-    const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, prefix))
+    const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
     yield* Effect.forkScoped(Pulse.feel(standstills))
     const views = yield* Effect.forEach(recorded, ({ kv }) => kv.latest(KeyRange.prefix(`${prefix}txn/`)))
     yield* Effect.forEach(
@@ -137,11 +139,15 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   return { history, changes, inflicted, began, stopped, ended, done, problems, standstills } satisfies Round
 })
 
-const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, prefix: string) {
+const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, { how, prefix }: Options) {
   const { name } = client
   const recorded = (kv: Kv.Kv) => Kv.make(recorder.client(name)(kv.backend))
   const open = Effect.flatMap(client.open, recorded)
-  return { name, kv: yield* recorded(client.kv), open, recorder, prefix } satisfies RecordedClient
+  const kv = yield* recorded(client.kv)
+  const counters = yield* Effect.provide(Counters, Counters.layer(how ?? ((write) => write))).pipe(
+    Effect.provideService(Kv.Kv, kv)
+  )
+  return { name, kv, open, recorder, prefix, counters } satisfies RecordedClient
 })
 
 /** A temporary key that was lost is there again when all has been well for a while. */

@@ -24,7 +24,9 @@ export const clients = 3
 const prefix = "r/"
 
 /** What a run is asked for. */
-export type Request = Pick<Options, "seconds" | "seed" | "version" | "folding" | "faults" | "outages">
+export interface Request
+  extends Pick<Options, "seconds" | "seed" | "version" | "folding" | "faults" | "outages">, Pick<Rounds.Options, "how">
+{}
 
 const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
   const millis = seconds * 1000
@@ -48,7 +50,8 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
 
   const round = yield* Effect.flatMap(
     stage.openClients,
-    (clients) => Rounds.run(stage, clients, { seed: options.seed, prefix, schedule, millis, progress })
+    (clients) =>
+      Rounds.run(stage, clients, { seed: options.seed, prefix, schedule, millis, progress, how: options.how })
   ).pipe(Effect.scoped, fibers.within)
   const subject = Verdict.caseOf(stage, { schedule, kinds: options.faults, round, prefix })
   const save = Saved.save(subject, `${options.version}-seed-${options.seed}`)

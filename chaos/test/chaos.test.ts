@@ -2,6 +2,7 @@
  * Short runs of the harness, so that every change of the library meets a cluster that fails; `npm run chaos` is the long
  * one. What is found is printed, with the seed to find it again.
  */
+import * as Fence from "@effect-kv/core/Fence"
 import * as Op from "@effect-kv/core/Op"
 import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
 import * as History from "@effect-kv/test-suite/History"
@@ -66,6 +67,19 @@ describe("under faults", () => {
 })
 
 describe("the harness", () => {
+  it.live(
+    "finds a service whose writes are not fenced, because it captured its Kv before the lock was acquired",
+    () =>
+      Effect.gen(function*() {
+        // Nothing but what takes locks away unheard.
+        const unfenced = { ...request, seed: 3, faults: ["evict"], how: Fence.unfenced } as const
+        const { verdict } = yield* Run.run(unfenced, quiet)
+        const ofLocks = verdict.violations.filter((violation) => violation.startsWith("EffectWithoutLock"))
+        assert.isAbove(ofLocks.length, 0, verdict.violations.join("\n"))
+      }),
+    120_000
+  )
+
   const options = { millis: 300_000, kinds, clients: 3 }
 
   it("plans the same faults for the same seed, and others for another", () => {

@@ -19,8 +19,8 @@ export type Outcome = "made" | "found"
 /**
  * Makes the report of a day, once, whoever calls it and however often.
  *
- * The lock keeps two instances from working at the same time. What makes the result safe is that the `Kv` inside is
- * fenced: an instance that lost the lock without noticing, for it was paused for a minute, cannot write any more.
+ * The lock keeps two instances from working at the same time. What makes the result safe is that the writes inside
+ * are fenced: an instance that lost the lock without noticing, for it was paused for a minute, cannot write any more.
  */
 export const nightlyReport = <E, R>(instance: string, day: string, write: Effect.Effect<string, E, R>) =>
   Effect.gen(function*() {

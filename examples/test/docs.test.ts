@@ -80,7 +80,8 @@ const everything = [
   `import { MemoryLayer, MemoryStore } from "@effect-kv/memory"`,
   `import { KvConformance, KvFaults } from "@effect-kv/test-suite"`,
   `import { assert, it } from "@effect/vitest"`,
-  `import { Config, Console, Context, Deferred, Duration, Effect, Fiber, Layer, Option, Redacted, Ref, Schedule, Scope, Stream } from "effect"`,
+  `import { Config, Console, Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Queue, Redacted, Ref } from "effect"`,
+  `import { Request, RequestResolver, Schedule, Scope, Stream } from "effect"`,
   `import { TestClock } from "effect/testing"`
 ].join("; ")
 

@@ -2,10 +2,13 @@
  * What the workers of a client have in common.
  */
 import type * as DistLock from "@effect-kv/core/DistLock"
-import type * as Kv from "@effect-kv/core/Kv"
+import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import type * as Op from "@effect-kv/core/Op"
 import type * as Recorder from "@effect-kv/test-suite/Recorder"
-import type * as Effect from "effect/Effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type * as Dice from "../Dice.ts"
 
@@ -19,7 +22,22 @@ export interface RecordedClient {
   readonly open: Effect.Effect<Kv.Kv, KvError, Scope.Scope>
   /** What all keys of the round begin with. */
   readonly prefix: string
+  /** The service of the application that writes counters. It was built before any lock was acquired. */
+  readonly counters: Counters["Service"]
 }
+
+/** Writes counters through the `Kv` that it captured when its layer was built, as services do. */
+export class Counters extends Context.Service<Counters, {
+  readonly save: (counter: string, value: string) => Effect.Effect<Op.PutResponse, KvError>
+}>()("@effect-kv/chaos/Counters") {
+  static readonly layer = (how: (write: Write) => Write) =>
+    Layer.effect(Counters)(
+      Effect.map(Kv.Kv, (kv) => ({ save: (counter, value) => how(kv.put(counter, value)) }))
+    )
+}
+
+/** A write of {@link Counters}. */
+export type Write = Effect.Effect<Op.PutResponse, KvError>
 
 /** One thing that a worker does, chosen by the dice. */
 export type Step = (client: RecordedClient, dice: Dice.Dice) => Effect.Effect<unknown, DistLock.Failure>

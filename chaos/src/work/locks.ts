@@ -1,5 +1,6 @@
 /**
- * Work under locks: counters that are only ever incremented by who holds the lock, through its fence.
+ * Work under locks: counters that are only ever incremented by who holds the lock, through its fence. Half of the writes are
+ * made by a service that captured its `Kv` before the lock was acquired.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
@@ -33,11 +34,12 @@ export const increment: Step = (client, dice) => {
   const single = dice.pick(names)
   const increments = dice.int(1, 2)
   const options = { ttl, description: client.name } as const
-  const body = (lock: DistLock.Lock) => incrementing(client, lock, { hold, increments })
+  const byService = dice.chance(0.5)
+  const body = (lock: DistLock.Lock) => incrementing(client, lock, { hold, increments, byService })
   if (choice < 0.1) {
     return client.recorder.withLock(client.name, names, { ...options, acquireTimeout }, body).pipe(onKv(client))
   }
-  if (choice < 0.2) return trying(client, single, body).pipe(onKv(client))
+  if (choice < 0.2) return trying(client, single, byService, body).pipe(onKv(client))
   const locked = client.recorder.withLock(client.name, single, { ...options, acquireTimeout, maxHold }, body).pipe(
     onKv(client),
     Effect.tap(() =>
@@ -55,15 +57,18 @@ const onKv = (client: RecordedClient) => Effect.provideService(Kv.Kv, client.kv)
 const incrementing = Effect.fnUntraced(function*(
   client: RecordedClient,
   lock: DistLock.Lock,
-  options: { readonly hold: number; readonly increments: number }
+  options: { readonly hold: number; readonly increments: number; readonly byService: boolean }
 ) {
-  const fenced = yield* Kv.Kv
+  const kv = yield* Kv.Kv
+  const save: typeof client.counters.save = options.byService
+    ? client.counters.save
+    : (counter, value) => kv.put(counter, value)
   const counter = counterOf(lock.name)
   for (let i = 0; i < options.increments; i++) {
-    const count = Option.match(yield* fenced.get(counter), { onNone: () => 0, onSome: countOf })
+    const count = Option.match(yield* kv.get(counter), { onNone: () => 0, onSome: countOf })
     yield* Effect.sleep(options.hold)
     const value = `${count + 1} ${yield* unique(client)}`
-    yield* fenced.put(counter, value).pipe(client.recorder.fenced(client.name, lock, counter))
+    yield* save(counter, value).pipe(client.recorder.fenced(client.name, lock, counter))
   }
 })
 
@@ -71,14 +76,18 @@ const incrementing = Effect.fnUntraced(function*(
 const trying = (
   client: RecordedClient,
   name: string,
+  byService: boolean,
   body: (lock: DistLock.Lock) => Effect.Effect<void, DistLock.Failure, Kv.Kv>
 ) =>
   Effect.scoped(Effect.gen(function*() {
     const lock = yield* DistLock.tryAcquire(name, { ttl, description: client.name })
     if (Option.isNone(lock)) return
     const holding = yield* client.recorder.acquired(client.name, lock.value)
-    const fenced = DistLock.fence(client.kv, lock.value)
-    yield* Effect.raceFirst(Effect.provideService(body(lock.value), Kv.Kv, fenced), lock.value.lost).pipe(
+    // By the fence of the fiber, or by a Kv that has it.
+    const fenced = byService
+      ? DistLock.fenced(body(lock.value), lock.value)
+      : Effect.provideService(body(lock.value), Kv.Kv, DistLock.fence(client.kv, lock.value))
+    yield* Effect.raceFirst(fenced, lock.value.lost).pipe(
       Effect.ensuring(Effect.flatMap(lock.value.isHeld, (held) => held ? holding.released : holding.lost))
     )
   }))

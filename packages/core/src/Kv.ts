@@ -119,7 +119,10 @@ export interface Kv {
   /** How many keys a range holds. */
   readonly count: (range: KeyRange.KeyRange, options?: ReadOptions) => Effect.Effect<number, KvError>
 
-  /** Writes a value. Without `lease` the key is attached to none, also if it was before. */
+  /**
+   * Writes a value. Without `lease` the key is attached to none, even if it was before; a temporary key of this client
+   * cannot be detached that way: `InvalidRequest`.
+   */
   readonly put: (key: string, value: Value, options?: Op.PutOptions) => Effect.Effect<Op.PutResponse, KvError>
 
   /** Deletes a key, or the keys of a range. Deleting nothing is a success with `deleted: 0`. */

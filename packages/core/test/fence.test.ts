@@ -275,6 +275,7 @@ describe("JSON", () => {
         lock: "l",
         token: "7",
         how: "its key was deleted",
+        isRetryable: false,
         outcome: "NotApplied"
       })
       const others = [

@@ -316,7 +316,8 @@ const put = Effect.fnUntraced(function*(
     backends.make.execute(Op.txn({
       if: [condition],
       then: [Op.put(key, kept.value ?? token, { lease: session.lease })],
-      else: [Op.get(key, { keysOnly: true })]
+      // With its value: `keysOnly` would leave out the lease.
+      else: [Op.get(key)]
     })),
     (response): Written | Taken =>
       response.succeeded

@@ -143,12 +143,14 @@ const ambiguous = (failure: Failure, kind: Kind, endpoint: string): Verdict => {
 }
 
 /**
- * Time that ran out, a change of leaders and a connection that was replaced are not the endpoint's fault; all else that is
- * ambiguous is.
+ * Time that ran out, a change of leaders, a connection that was replaced and a message above our own limit are not the
+ * endpoint's fault; all else that is ambiguous is.
  */
 const isConnection = (failure: Failure): boolean =>
-  failure.code !== Code.DEADLINE_EXCEEDED && failure.details !== silent &&
-  !failure.details.includes("etcdserver: leader changed")
+  failure.code !== Code.DEADLINE_EXCEEDED &&
+  [silent, "etcdserver: leader changed", "Received message larger than max"].every((text) =>
+    !failure.details.includes(text)
+  )
 
 /** The details of a failure of what was in flight on a connection that was replaced because it was silent. */
 export const silent = "the connection stopped answering and was replaced"

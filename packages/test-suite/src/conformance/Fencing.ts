@@ -140,13 +140,6 @@ export const cases = chapter("fencing", [
     yield* rejects(kv, "LockLost", Kv.prefixed(fenced, "deep/").put("k", "3"))
   }),
 
-  test("without the fence on request", function*(kv) {
-    const seen = yield* on(kv)(
-      DistLock.withDistLock(Effect.map(Kv.Kv, (inside) => inside === kv), "l", { fenced: false })
-    )
-    assert.isTrue(seen)
-  }),
-
   test("any condition can guard writes", function*(kv) {
     const rejected = KvError.fail(new KvError.InvalidRequest({ message: "the epoch is over" }))
     const guarded = Fence.guarded(kv, [Compare.value("epoch", "=", "1")], rejected)

@@ -243,13 +243,16 @@ export const cases = chapter("nested fences", [
     function*(kv) {
       const work = kv.testAndSet("k", Option.none(), "1")
       assert.isTrue(yield* on(kv)(DistLock.withDistLock(work, names(127))))
+      let begun = 0
+      const beginning = Effect.sync(() => begun++)
       for (const count of [128, 130]) {
-        const exit = yield* Effect.exit(on(kv)(DistLock.withDistLock(work, names(count))))
+        const exit = yield* Effect.exit(on(kv)(DistLock.withDistLock(beginning, names(count))))
         assert.match(invalidMessage(exit), new RegExp(`${count} locks are too many, 127 are allowed`))
       }
-      const nested = DistLock.withDistLock(work, names(28, "inner"))
-      invalidMessage(yield* on(kv)(DistLock.withDistLock(Effect.exit(nested), names(100))))
-      assert.isFalse(yield* on(kv)(DistLock.withDistLock(Fence.unfenced(nested), names(100))))
+      const nested = <A, E>(work: Effect.Effect<A, E>) => DistLock.withDistLock(work, names(28, "inner"))
+      invalidMessage(yield* on(kv)(DistLock.withDistLock(Effect.exit(nested(beginning)), names(100))))
+      assert.strictEqual(begun, 0, "no lock was acquired")
+      assert.isFalse(yield* on(kv)(DistLock.withDistLock(Fence.unfenced(nested(work)), names(100))))
       assert.isFalse(yield* on(kv)(DistLock.withDistLock(work, names(130), { fenced: false })))
       const acquired = Effect.flatMap(DistLock.acquire(names(128)), (lock) => Effect.exit(DistLock.fenced(work, lock)))
       invalidMessage(yield* on(kv)(Effect.scoped(acquired)))

@@ -6,6 +6,7 @@
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
 import type { Value } from "./Entry.ts"
+import type { KeyRange } from "./KeyRange.ts"
 
 /** How the two sides are compared. Values compare by their bytes. */
 export type Operator = "=" | "!=" | "<" | ">"
@@ -30,9 +31,17 @@ export type Compare =
     readonly operator: Operator
     readonly value: bigint
   }
+  | {
+    readonly target: "CreatedBefore"
+    readonly range: KeyRange
+    readonly revision: bigint
+  }
+
+/** A condition on one key. */
+export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
 
 /** The key's value compares so with `value`. False when the key does not exist. */
-export const value = (key: string, operator: Operator, value: Value): Compare => new ValueCompare(key, operator, value)
+export const value = (key: string, operator: Operator, value: Value): OfKey => new ValueCompare(key, operator, value)
 
 /** A class for its `toJSON` and `inspect`: conditions end up in logs, and values may be secrets. */
 class ValueCompare {
@@ -57,7 +66,7 @@ class ValueCompare {
 }
 
 /** The number of writes since the key was created; 0 when it does not exist. */
-export const version = (key: string, operator: Operator, value: number): Compare => ({
+export const version = (key: string, operator: Operator, value: number): OfKey => ({
   target: "Version",
   key,
   operator,
@@ -65,7 +74,7 @@ export const version = (key: string, operator: Operator, value: number): Compare
 })
 
 /** The revision of the write that created the key; `0n` when it does not exist. */
-export const createRevision = (key: string, operator: Operator, value: bigint): Compare => ({
+export const createRevision = (key: string, operator: Operator, value: bigint): OfKey => ({
   target: "CreateRevision",
   key,
   operator,
@@ -73,7 +82,7 @@ export const createRevision = (key: string, operator: Operator, value: bigint): 
 })
 
 /** The revision of the last write to the key; `0n` when it does not exist. */
-export const modRevision = (key: string, operator: Operator, value: bigint): Compare => ({
+export const modRevision = (key: string, operator: Operator, value: bigint): OfKey => ({
   target: "ModRevision",
   key,
   operator,
@@ -81,7 +90,7 @@ export const modRevision = (key: string, operator: Operator, value: bigint): Com
 })
 
 /** The lease the key is attached to; `0n` when it has none or does not exist. */
-export const lease = (key: string, operator: Operator, value: bigint): Compare => ({
+export const lease = (key: string, operator: Operator, value: bigint): OfKey => ({
   target: "Lease",
   key,
   operator,
@@ -89,7 +98,19 @@ export const lease = (key: string, operator: Operator, value: bigint): Compare =
 })
 
 /** The key exists. */
-export const exists = (key: string): Compare => createRevision(key, ">", 0n)
+export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 
 /** The key does not exist. */
-export const missing = (key: string): Compare => createRevision(key, "=", 0n)
+export const missing = (key: string): OfKey => createRevision(key, "=", 0n)
+
+/**
+ * Every key in the range was created before the revision: so no other key has come since. True if the range holds no key.
+ */
+export const createdBefore = (range: KeyRange, revision: bigint): Compare => ({
+  target: "CreatedBefore",
+  range,
+  revision
+})
+
+/** The range holds no key. */
+export const empty = (range: KeyRange): Compare => createdBefore(range, 1n)

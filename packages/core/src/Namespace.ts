@@ -70,10 +70,16 @@ const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
   }
 }
 
-const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compare =>
-  compare.target === "Value"
-    ? Compare.value(prefix + compare.key, compare.operator, compare.value)
-    : { ...compare, key: prefix + compare.key }
+const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compare => {
+  switch (compare.target) {
+    case "Value":
+      return Compare.value(prefix + compare.key, compare.operator, compare.value)
+    case "CreatedBefore":
+      return { ...compare, range: KeyRange.within(compare.range, prefix) }
+    default:
+      return { ...compare, key: prefix + compare.key }
+  }
+}
 
 const stripEntry = (prefix: string) => (entry: Entry.Entry): Entry.Entry =>
   entry.withKey(entry.key.slice(prefix.length))

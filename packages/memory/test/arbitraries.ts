@@ -105,7 +105,8 @@ const compare: Arbitrary.Arbitrary<Compare.Compare> = either<Compare.Compare>(
   Arbitrary.map(
     Arbitrary.all([key, operator, revision]),
     ([key, operator, revision]) => Compare.createRevision(key, operator, revision)
-  )
+  ),
+  Arbitrary.map(Arbitrary.all([range, revision]), ([range, revision]) => Compare.createdBefore(range, revision))
 )
 
 const single: Arbitrary.Arbitrary<Op.Op> = either(put, put, delete_, get)

@@ -74,7 +74,7 @@ export class Model {
   /** Which branch each transaction takes, in order, all seeing the store before the first write. */
   #path(op: Op.Op, snapshot: Snapshot): Array<boolean> {
     if (op._tag !== "Txn") return []
-    const succeeded = op.if.every((compare) => holds(snapshot.get(compare.key), compare))
+    const succeeded = op.if.every((compare) => holds(snapshot, compare))
     return [succeeded, ...(succeeded ? op.then : op.else).flatMap((op) => this.#path(op, snapshot))]
   }
 
@@ -160,7 +160,13 @@ const range = (op: Op.Range, snapshot: Snapshot): unknown => {
   return { entries: kept.slice(0, limit), count: found.length, more: kept.length > limit }
 }
 
-const holds = (row: Row | undefined, compare: Compare.Compare): boolean => {
+const holds = (snapshot: Snapshot, compare: Compare.Compare): boolean => {
+  if (compare.target !== "CreatedBefore") return holdsOf(snapshot.get(compare.key), compare)
+  return Array.from(snapshot.values())
+    .every((row) => !KeyRange.contains(compare.range, row.key) || row.create < compare.revision)
+}
+
+const holdsOf = (row: Row | undefined, compare: Compare.OfKey): boolean => {
   if (compare.target === "Value") {
     return row !== undefined &&
       fulfils(Buffer.Buffer.from(row.value, "hex").compare(bytes(compare.value as string)), compare)
@@ -169,7 +175,7 @@ const holds = (row: Row | undefined, compare: Compare.Compare): boolean => {
   return fulfils(Number(actual ?? 0) - Number(compare.value), compare)
 }
 
-const fulfils = (order: number, { operator }: Compare.Compare): boolean =>
+const fulfils = (order: number, { operator }: Compare.OfKey): boolean =>
   operator === "=" ? order === 0 : operator === "!=" ? order !== 0 : operator === "<" ? order < 0 : order > 0
 
 /** What an entry says, in a form that can be compared. */

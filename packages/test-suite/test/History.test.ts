@@ -60,7 +60,8 @@ const compare: Arbitrary.Arbitrary<Compare.Compare> = weighted<Compare.Compare>(
       operator,
       value: bigint
     })
-  ]
+  ],
+  [1, Arbitrary.all({ target: Arbitrary.Constant("CreatedBefore" as const), range, revision: bigint })]
 )
 
 const single: Arbitrary.Arbitrary<Op.Op> = weighted<Op.Op>(

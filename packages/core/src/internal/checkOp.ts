@@ -78,6 +78,9 @@ const checkTxn = (txn: Txn, maxOps: number): string | undefined => {
 }
 
 const checkCompare = (compare: Compare): string | undefined => {
+  if (compare.target === "CreatedBefore") {
+    return KeyRange.invalid(compare.range) ?? checkCreatedBefore(compare.revision)
+  }
   const problem = KeyRange.invalidKey(compare.key)
   if (problem !== undefined) return problem
   switch (compare.target) {
@@ -89,6 +92,11 @@ const checkCompare = (compare: Compare): string | undefined => {
       return isInt64(compare.value) ? undefined : "a revision or lease to compare with must be a 64-bit integer"
   }
 }
+
+const checkCreatedBefore = (revision: bigint): string | undefined =>
+  isInt64(revision) && revision > 0n
+    ? undefined
+    : `a revision to be created before must be a positive 64-bit integer, not ${revision}`
 
 const isInt64 = (n: bigint): boolean => BigInt.asIntN(64, n) === n
 

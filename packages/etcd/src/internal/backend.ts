@@ -1,6 +1,7 @@
 /**
  * The six functions, on a connection.
  */
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Namespace from "@effect-kv/core/Namespace"
@@ -70,7 +71,9 @@ const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
 const isConditionsOnly = (op: Op.Txn): boolean => op.if.length > 0 && op.then.length === 0 && op.else.length === 0
 
 const looking = (op: Op.Txn): Op.Txn => {
-  const look = op.if.slice(0, 1).map(({ key }) => Op.get(key, { countOnly: true }))
+  const look = op.if.slice(0, 1).map((compare) =>
+    Op.range(compare.target === "CreatedBefore" ? compare.range : KeyRange.key(compare.key), { countOnly: true })
+  )
   return { ...op, then: look, else: look }
 }
 

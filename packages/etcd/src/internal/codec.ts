@@ -7,7 +7,7 @@
  * Keys are strings here and bytes there. A key of somebody else's that is not UTF-8 has no string that stands for it, so
  * an answer that holds one cannot be given: `NotUtf8` is thrown, and turned into a failure where answers are received.
  */
-import type { Compare, Operator } from "@effect-kv/core/Compare"
+import type { Compare, OfKey, Operator } from "@effect-kv/core/Compare"
 import type { KeyRange } from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
 import { Writer } from "./wireWriter.ts"
@@ -145,14 +145,28 @@ const writeOp = (tag: number, op: Op.Op): void => {
 const operators: Record<Operator, number> = { "=": 0, ">": 1, "<": 2, "!=": 3 }
 
 const writeCompare = (compare: Compare): void => {
+  if (compare.target === "CreatedBefore") return writeCreatedBefore(compare.range, compare.revision)
   const target = writeTarget(compare)
   writer.content(0x1a, compare.key)
   number(0x10, target)
   number(0x08, operators[compare.operator])
 }
 
+/** A condition on every key of a range; of a range without keys etcd compares 0. */
+const writeCreatedBefore = (range: KeyRange, revision: bigint): void => {
+  const { key, range_end } = bounds(range)
+  if (range_end !== undefined) writer.content(rangeEndTag, range_end)
+  int64Field(0x28, revision)
+  writer.content(0x1a, key)
+  number(0x10, 1)
+  number(0x08, operators["<"])
+}
+
+/** `Compare.range_end`, which is field 64. */
+const rangeEndTag = 64 << 3 | 2
+
 /** Writes what is compared with; answers with the `Compare.CompareTarget`. */
-const writeTarget = (compare: Compare): number => {
+const writeTarget = (compare: OfKey): number => {
   switch (compare.target) {
     case "Version":
       writer.int64(BigInt(compare.value))

@@ -1,12 +1,17 @@
 /**
  * Whether the conditions of a transaction hold.
  */
-import type { Compare, Operator } from "@effect-kv/core/Compare"
+import type { Compare, OfKey, Operator } from "@effect-kv/core/Compare"
+import { fromRange } from "./interval.ts"
 import type { Mvcc } from "./mvcc.ts"
 import { compareValues } from "./values.ts"
 import type { Version } from "./version.ts"
 
 export const holds = (mvcc: Mvcc, compare: Compare): boolean => {
+  if (compare.target === "CreatedBefore") {
+    const { revision } = compare
+    return mvcc.slots(fromRange(compare.range)).every((slot) => slot.current!.createRevision < revision)
+  }
   const version = mvcc.get(compare.key, undefined)
   if (compare.target === "Value") {
     // Of a key that does not exist, the value is neither equal to anything nor different from it.
@@ -15,7 +20,7 @@ export const holds = (mvcc: Mvcc, compare: Compare): boolean => {
   return fulfils(order(actual(version, compare.target), compare.value), compare.operator)
 }
 
-const actual = (version: Version | undefined, target: Exclude<Compare["target"], "Value">): number | bigint => {
+const actual = (version: Version | undefined, target: Exclude<OfKey["target"], "Value">): number | bigint => {
   if (version === undefined) return 0
   switch (target) {
     case "Version":

@@ -3,6 +3,7 @@
  */
 import type { Compare } from "@effect-kv/core/Compare"
 import type { Value } from "@effect-kv/core/Entry"
+import type * as KeyRange from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import { fromRange } from "./interval.ts"
@@ -37,11 +38,8 @@ const requestBytes = (op: Op.Op, measure: (value: Value) => number): number => {
     case "Put":
       return measure(op.key) + measure(op.value)
     case "Range":
-    case "Delete": {
-      if (op.range._tag === "Key") return measure(op.range.key)
-      const { end = "", start } = fromRange(op.range)
-      return measure(start) + measure(end)
-    }
+    case "Delete":
+      return rangeBytes(op.range, measure)
     case "Txn": {
       let size = 0
       for (const compare of op.if) size += compareBytes(compare, measure)
@@ -52,5 +50,13 @@ const requestBytes = (op: Op.Op, measure: (value: Value) => number): number => {
   }
 }
 
+const rangeBytes = (range: KeyRange.KeyRange, measure: (value: Value) => number): number => {
+  if (range._tag === "Key") return measure(range.key)
+  const { end = "", start } = fromRange(range)
+  return measure(start) + measure(end)
+}
+
 const compareBytes = (compare: Compare, measure: (value: Value) => number): number =>
-  measure(compare.key) + (compare.target === "Value" ? measure(compare.value) : 0)
+  compare.target === "CreatedBefore"
+    ? rangeBytes(compare.range, measure)
+    : measure(compare.key) + (compare.target === "Value" ? measure(compare.value) : 0)

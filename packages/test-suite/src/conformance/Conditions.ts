@@ -2,10 +2,12 @@
  * The conditions of transactions: every comparison of everything that can be compared.
  */
 import * as Compare from "@effect-kv/core/Compare"
-import type * as Kv from "@effect-kv/core/Kv"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { chapter, reasonOf, test } from "./Case.ts"
+import { chapter, reasonOf, rejects, test } from "./Case.ts"
 
 const operators: ReadonlyArray<Compare.Operator> = ["=", "!=", "<", ">"]
 
@@ -34,7 +36,7 @@ export const cases = chapter("conditions", [
     const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     const { revision: modified } = yield* kv.put("k", "m", { lease: lease.id })
     for (const operator of operators) {
-      const table: ReadonlyArray<readonly [Compare.Compare, "less" | "equal" | "greater"]> = [
+      const table: ReadonlyArray<readonly [Compare.OfKey, "less" | "equal" | "greater"]> = [
         [Compare.value("k", operator, "n"), "less"],
         [Compare.value("k", operator, "m"), "equal"],
         [Compare.value("k", operator, new Uint8Array([0x6d])), "equal"],
@@ -62,6 +64,37 @@ export const cases = chapter("conditions", [
         const { target, value } = compare
         assert.strictEqual(yield* holds(kv, compare), holdsFor(operator, actual), `${target} ${operator} ${value}`)
       }
+    }
+  }),
+
+  test("a range can be required to hold no key, or none that was created at a revision or later", function*(kv) {
+    const range = KeyRange.prefix("in/")
+    assert.isTrue(yield* holds(kv, Compare.empty(range)))
+    assert.isTrue(yield* holds(kv, Compare.createdBefore(range, 1n)))
+    for (const key of ["in", "in0", "i", "out"]) yield* kv.put(key, "v")
+    assert.isTrue(yield* holds(kv, Compare.empty(range)), "the keys around are outside")
+    const { revision: first } = yield* kv.put("in/a", "1")
+    const { revision: second } = yield* kv.put("in/b", "1")
+    yield* kv.put("in/a", "2")
+    assert.isFalse(yield* holds(kv, Compare.empty(range)))
+    assert.isFalse(yield* holds(kv, Compare.createdBefore(range, first)))
+    assert.isFalse(yield* holds(kv, Compare.createdBefore(range, second)), "each key counts")
+    assert.isTrue(yield* holds(kv, Compare.createdBefore(range, second + 1n)), "a later write creates nothing")
+    assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.closed("in/a", "in/a"), second)))
+    assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.key("in/a"), second)))
+    assert.isFalse(yield* holds(kv, Compare.empty(KeyRange.all)))
+    yield* kv.delete(range)
+    assert.isTrue(yield* holds(kv, Compare.empty(range)))
+    const written = yield* kv.txn({ if: [Compare.empty(range)], then: [Op.put("in/c", "1")], else: [Op.range(range)] })
+    assert.isTrue(written.succeeded)
+    const inner = Op.txn({ if: [Compare.empty(range)], then: [Op.put("in/d", "1")] })
+    const nested = yield* kv.txn({ then: [Op.put("out", "1"), inner] })
+    assert.isFalse(nested.succeeded && nested.responses[1].succeeded)
+    const app = Kv.prefixed(kv, "in/")
+    assert.isTrue(yield* holds(app, Compare.empty(KeyRange.prefix("in/"))))
+    assert.isFalse(yield* holds(app, Compare.empty(KeyRange.all)))
+    for (const condition of [Compare.empty(KeyRange.halfOpen("b", "a")), Compare.createdBefore(range, 0n)]) {
+      yield* rejects(kv, "InvalidRequest", kv.txn({ if: [condition], then: [Op.get("k")] }))
     }
   }),
 

@@ -107,6 +107,8 @@ const toCompare = (run: Run, condition: Program.Condition): Compare.Compare => {
         condition.operator,
         condition.value === "none" ? 0n : run.lease(condition.value)
       )
+    case "createdBefore":
+      return Compare.createdBefore(condition.range, run.revision(condition.revision))
   }
 }
 

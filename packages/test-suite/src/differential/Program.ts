@@ -44,6 +44,7 @@ export type Condition =
   }
   // A store picks the ids of its leases, so which of two is greater means nothing.
   | { readonly on: "lease"; readonly key: string; readonly operator: Operator; readonly value: LeaseSlot | "none" }
+  | { readonly on: "createdBefore"; readonly range: KeyRange.KeyRange; readonly revision: Revision }
 
 /** An operation. */
 export type Operation =
@@ -199,7 +200,8 @@ const condition: Arbitrary.Arbitrary<Condition> = weighted<Condition>(
     1,
     Arbitrary.all({ on: Arbitrary.Constant("lease"), key, operator: oneOf<Operator>(["=", "!="]), value: leaseSlot })
   ],
-  [1, Arbitrary.all({ on: Arbitrary.Constant("lease"), key, operator, value: Arbitrary.Constant("none") })]
+  [1, Arbitrary.all({ on: Arbitrary.Constant("lease"), key, operator, value: Arbitrary.Constant("none") })],
+  [1, Arbitrary.all({ on: Arbitrary.Constant("createdBefore"), range, revision })]
 )
 
 const rangeOperation: Arbitrary.Arbitrary<Operation> = Arbitrary.all({ do: Arbitrary.Constant("range"), range, read })

@@ -44,7 +44,7 @@ export interface Store {
  * more than one only where a condition is on a revision that is not known.
  */
 export const carryOut = (store: Store, op: Op.Op, response: History.Response | undefined): ReadonlyArray<Effect> =>
-  choices((key) => store.view.get(key), op, response).map((taken): Effect => {
+  choices(store.view, op, response).map((taken): Effect => {
     if (typeof taken === "string") return { _tag: "Mismatch", message: taken }
     const run = new Run(store)
     const message = run.run(taken, response)

@@ -85,12 +85,18 @@ const parts = (
     case "Txn": {
       const inner = [...op.then, ...op.else].map(parts)
       return {
-        keys: [...op.if.map((compare: Compare.Compare) => compare.key), ...inner.flatMap(({ keys }) => keys)],
-        ranges: inner.flatMap(({ ranges }) => ranges)
+        keys: [...op.if.flatMap(keyOfCondition), ...inner.flatMap(({ keys }) => keys)],
+        ranges: [...op.if.flatMap(rangeOfCondition), ...inner.flatMap(({ ranges }) => ranges)]
       }
     }
   }
 }
+
+const keyOfCondition = (compare: Compare.Compare): ReadonlyArray<string> =>
+  compare.target === "CreatedBefore" ? [] : [compare.key]
+
+const rangeOfCondition = (compare: Compare.Compare): ReadonlyArray<KeyRange.KeyRange> =>
+  compare.target === "CreatedBefore" ? [compare.range] : []
 
 const allKeys = (calls: ReadonlyArray<History.OpCall>, initial: ReadonlyArray<string>): ReadonlyArray<string> => {
   const keys = new Set(initial)

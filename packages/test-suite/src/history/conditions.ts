@@ -4,7 +4,9 @@
 import type * as Compare from "@effect-kv/core/Compare"
 import type * as Op from "@effect-kv/core/Op"
 import type * as History from "../History.ts"
+import type { View } from "./Model.ts"
 import { type ModelRow, showRow } from "./rows.ts"
+import { showCompare } from "./show.ts"
 import { compareValues } from "./values.ts"
 
 /** An operation that is no transaction. */
@@ -17,30 +19,28 @@ export interface Taken {
   readonly ops: ReadonlyArray<Single | Taken>
 }
 
-type Get = (key: string) => ModelRow | undefined
-
 /**
  * The ways in which an operation can branch and agree with the response, or in words why it cannot. All conditions, nested
  * ones too, see the store as it was before the operation.
  */
 export const choices = (
-  get: Get,
+  view: View,
   op: Op.Op,
   response: History.Response | undefined
 ): ReadonlyArray<Single | Taken | string> => {
   if (response !== undefined && response._tag !== op._tag) return [`a ${op._tag} was answered as a ${response._tag}`]
   if (op._tag !== "Txn") return [op]
   const answer = response as Extract<History.Response, { _tag: "Txn" }> | undefined
-  const holding = op.if.map((compare) => holds(get(compare.key), compare))
+  const holding = op.if.map((compare) => holds(view, compare))
   const possible = holding.includes(false) ? [false] : holding.includes(undefined) ? [true, false] : [true]
-  if (answer !== undefined && !possible.includes(answer.succeeded)) return [disagreement(get, op.if, holding)]
+  if (answer !== undefined && !possible.includes(answer.succeeded)) return [disagreement(view, op.if, holding)]
   const branches = answer === undefined ? possible : [answer.succeeded]
   return branches.flatMap((succeeded) => {
     const ops = succeeded ? op.then : op.else
     if (answer !== undefined && answer.responses.length !== ops.length) {
       return [`${ops.length} operations were answered with ${answer.responses.length} responses`]
     }
-    return combinations(ops.map((inner, i) => choices(get, inner, answer?.responses[i]))).map((taken) =>
+    return combinations(ops.map((inner, i) => choices(view, inner, answer?.responses[i]))).map((taken) =>
       taken.find((each) => typeof each === "string") ??
         { _tag: "Taken" as const, succeeded, ops: taken as ReadonlyArray<Single | Taken> }
     )
@@ -54,20 +54,29 @@ const combinations = <A>(parts: ReadonlyArray<ReadonlyArray<A>>): ReadonlyArray<
 }
 
 const disagreement = (
-  get: Get,
+  view: View,
   compares: ReadonlyArray<Compare.Compare>,
   holding: ReadonlyArray<boolean | undefined>
 ): string => {
   const at = holding.indexOf(false)
   const compare = compares[at]
-  return compare === undefined
-    ? "all its conditions held, and it was answered that they did not"
-    : `its condition ${compare.target} ${compare.operator} on ${showRow(get(compare.key))} of ` +
+  if (compare === undefined) return "all its conditions held, and it was answered that they did not"
+  return compare.target === "CreatedBefore"
+    ? `its condition ${showCompare(compare)} did not hold, and it was answered that it did`
+    : `its condition ${compare.target} ${compare.operator} on ${showRow(view.get(compare.key))} of ` +
       `${JSON.stringify(compare.key)} did not hold, and it was answered that it did`
 }
 
 /** `undefined` where it is on a revision that is not known. */
-const holds = (row: ModelRow | undefined, compare: Compare.Compare): boolean | undefined => {
+const holds = (view: View, compare: Compare.Compare): boolean | undefined => {
+  if (compare.target !== "CreatedBefore") return holdsOf(view.get(compare.key), compare)
+  const holding = view.within(compare.range).map(({ createRevision }) =>
+    createRevision === undefined ? holdsUnknown("<", compare.revision) : createRevision < compare.revision
+  )
+  return holding.includes(false) ? false : holding.includes(undefined) ? undefined : true
+}
+
+const holdsOf = (row: ModelRow | undefined, compare: Compare.OfKey): boolean | undefined => {
   if (compare.target === "Value") {
     return row !== undefined && fulfils(compareValues(row.value, compare.value), compare.operator)
   }
@@ -76,7 +85,7 @@ const holds = (row: ModelRow | undefined, compare: Compare.Compare): boolean | u
   return fulfils(actual < compare.value ? -1 : actual > compare.value ? 1 : 0, compare.operator)
 }
 
-const actualOf = (row: ModelRow, target: Exclude<Compare.Compare["target"], "Value">): number | bigint | undefined => {
+const actualOf = (row: ModelRow, target: Exclude<Compare.OfKey["target"], "Value">): number | bigint | undefined => {
   switch (target) {
     case "Version":
       return row.version

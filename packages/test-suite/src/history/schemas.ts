@@ -52,7 +52,8 @@ const Condition: Schema.Codec<Compare.Compare, unknown> = Schema.Union([
     key: Schema.String,
     operator: Operator,
     value: Schema.BigInt
-  })
+  }),
+  Schema.Struct({ target: Schema.Literal("CreatedBefore"), range: Range, revision: Schema.BigInt })
 ])
 
 const optionalRevision = Schema.optional(Schema.BigInt)

@@ -60,8 +60,10 @@ export const showOp = (op: Op.Op): string => {
 }
 
 export const showCompare = (compare: Compare.Compare): string =>
-  `${compare.target} of ${JSON.stringify(compare.key)} ${compare.operator} ` +
-  `${compare.target === "Value" ? showValue(compare.value) : compare.value}`
+  compare.target === "CreatedBefore"
+    ? `all of ${showRange(compare.range)} created before ${compare.revision}`
+    : `${compare.target} of ${JSON.stringify(compare.key)} ${compare.operator} ` +
+      `${compare.target === "Value" ? showValue(compare.value) : compare.value}`
 
 const showRange = (range: KeyRange.KeyRange): string => {
   switch (range._tag) {

@@ -45,10 +45,13 @@ const isFoldable = (op: Op.Op, transactions: boolean): boolean => {
     case "Delete":
       return op.range._tag === "Key"
     case "Txn":
-      return transactions && op.then.length + op.else.length > 0 && op.then.every(isFoldableInTxn) &&
+      return transactions && op.then.length + op.else.length > 0 && op.if.every(namesItsKey) &&
+        op.then.every(isFoldableInTxn) &&
         op.else.every(isFoldableInTxn)
   }
 }
+
+const namesItsKey = (compare: Compare): boolean => compare.target !== "CreatedBefore"
 
 const isFoldableInTxn = (op: Op.Op): boolean => isFoldable(op, true)
 
@@ -74,7 +77,7 @@ const footprintOf = (op: Op.Op): Footprint => {
 const keysOf = (op: Op.Range | Op.Delete): ReadonlyArray<string> => op.range._tag === "Key" ? [op.range.key] : none
 
 const footprintOfTxn = (op: Op.Txn): Footprint => {
-  const reads = op.if.map((compare) => compare.key)
+  const reads = op.if.flatMap((compare) => compare.target === "CreatedBefore" ? [] : [compare.key])
   const writes: Array<string> = []
   let lane: Lane = "read"
   let room = 0
@@ -93,7 +96,9 @@ const footprintOfTxn = (op: Op.Txn): Footprint => {
 }
 
 const compareBytes = (compare: Compare): number =>
-  bytesOf(compare.key) + (compare.target === "Value" ? bytesOf(compare.value) : 0)
+  compare.target === "CreatedBefore"
+    ? 0
+    : bytesOf(compare.key) + (compare.target === "Value" ? bytesOf(compare.value) : 0)
 
 /** The most bytes a code unit of a string can become in UTF-8. */
 const maxBytesOfUnit = 3

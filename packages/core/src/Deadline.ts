@@ -18,13 +18,23 @@ export const Deadline: Context.Reference<Duration.Duration | undefined> = Contex
 export const defaultDeadline: Duration.Duration = Duration.seconds(5)
 
 /**
- * Gives each call to the store that `effect` makes this deadline. It is not a time-out of `effect` as a whole.
+ * Limits each call to the store that `effect` makes to this deadline. It is not a timeout of `effect` as a whole.
+ *
+ * **Details**
+ *
+ * A nested deadline can only shorten: within 1 second, `within("10 seconds")` is 1 second.
  */
 export const within: {
   (deadline: Duration.Input): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(effect: Effect.Effect<A, E, R>, deadline: Duration.Input): Effect.Effect<A, E, R>
 } = dual(
   2,
-  <A, E, R>(effect: Effect.Effect<A, E, R>, deadline: Duration.Input): Effect.Effect<A, E, R> =>
-    Effect.provideService(effect, Deadline, Duration.fromInputUnsafe(deadline))
+  <A, E, R>(effect: Effect.Effect<A, E, R>, deadline: Duration.Input): Effect.Effect<A, E, R> => {
+    const limit = Duration.fromInputUnsafe(deadline)
+    return Effect.updateService(
+      effect,
+      Deadline,
+      (outer) => outer === undefined ? limit : Duration.min(outer, limit)
+    )
+  }
 )

@@ -7,15 +7,18 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Deadline from "./Deadline.ts"
 import type { Entry } from "./Entry.ts"
 import * as acquisition from "./internal/acquisition.ts"
 import * as fencing from "./internal/fencing.ts"
+import { maxTtlSeconds } from "./internal/grantSeconds.ts"
 import * as lockQueue from "./internal/lockQueue.ts"
 import * as KeyRange from "./KeyRange.ts"
 import { Kv } from "./Kv.ts"
@@ -47,7 +50,11 @@ export interface AcquireOptions {
    * Renewed by itself as long as the holder lives. Default: 10 seconds.
    */
   readonly ttl?: Duration.Input | undefined
-  /** How long to wait for it; then fails with `LockTimeout` and leaves nothing. Default: for ever. */
+  /**
+   * How long to wait for it; then fails with `LockTimeout` and leaves nothing. 0 is allowed: a free lock is acquired with any
+   * timeout, since the store always has a second (or the call's `Deadline`, if that is shorter) to answer the first request.
+   * Default: for ever.
+   */
   readonly acquireTimeout?: Duration.Input | undefined
   /** What the holder wants known of itself, for operators: see {@link holder}. Not a secret. Default: empty. */
   readonly description?: string | undefined
@@ -102,16 +109,19 @@ export const acquire = Effect.fnUntraced(function*(
 const acquireIn = (
   kv: Kv,
   names: Names,
-  options: AcquireOptions | undefined,
+  options: Options | undefined,
   scope: Scope.Scope
 ): Effect.Effect<Lock, KvError.KvError | LockTimeout | LockLost> =>
-  Effect.flatMap(inOrder(names), (ordered) => {
-    const progress: acquisition.Progress = { token: 0n }
+  Effect.flatMap(Effect.andThen(checkDurations(options), inOrder(names)), (ordered) => {
+    const progress = acquisition.noProgress()
     const attempt = acquisition.acquireAll(kv, ordered, options, scope, progress)
     return options?.acquireTimeout === undefined
       ? attempt
       : timedOut(attempt, options.acquireTimeout, nameOf(names), progress)
   })
+
+/** How long the store has to answer a first attempt, however short the time for waiting is. */
+const firstAttempt = Duration.seconds(1)
 
 const timedOut = Effect.fnUntraced(function*<A, E, R>(
   attempt: Effect.Effect<A, E, R>,
@@ -120,18 +130,31 @@ const timedOut = Effect.fnUntraced(function*<A, E, R>(
   progress: acquisition.Progress
 ) {
   const began = yield* Clock.monotonicTimeNanos
-  return yield* Effect.timeoutOrElse(attempt, {
-    duration: limit,
-    orElse: () =>
+  const timeout = Duration.fromInputUnsafe(limit)
+  // A lock that is free is had with any time-out: it is for waiting, and until the store has answered there is no waiting.
+  const untilAnswered = Duration.subtract(
+    Duration.min(firstAttempt, (yield* Deadline.Deadline) ?? firstAttempt),
+    timeout
+  )
+  const isOver = Effect.andThen(
+    Effect.sleep(timeout),
+    Duration.isPositive(untilAnswered)
+      ? Effect.timeoutOption(Deferred.await(progress.isBehind), untilAnswered)
+      : Effect.void
+  )
+  return yield* Effect.raceFirst(
+    attempt,
+    Effect.flatMap(isOver, () =>
       Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
         Effect.fail(
           new LockTimeout({
             lock,
             token: progress.token,
-            waitedMillis: Duration.toMillis(Duration.nanos(now - began))
+            waitedMillis: Math.floor(Duration.toMillis(Duration.nanos(now - began))),
+            reason: progress.lastFailure()
           })
-        ))
-  })
+        )))
+  )
 })
 
 /** Runs the effect with a scope within the current one, which is closed at once unless what came of it is to be kept. */
@@ -147,13 +170,16 @@ const inChildScope = <A, E, R>(
       ))
   )
 
-/** Takes the lock if nobody holds it or waits for it, and holds it until the scope closes; never waits for another. */
+/**
+ * Takes the lock if nobody holds it or waits for it, and holds it until the scope closes; never waits for another. One
+ * transaction decides: a failed attempt leaves nothing and is in nobody's way.
+ */
 export const tryAcquire = Effect.fnUntraced(function*(
   name: string,
   options?: Omit<AcquireOptions, "acquireTimeout">
 ): Effect.fn.Return<Option.Option<Lock>, KvError.KvError | LockLost, Kv | Scope.Scope> {
   const kv = yield* Kv
-  yield* inOrder(name)
+  yield* Effect.andThen(checkDurations(options), inOrder(name))
   return yield* inChildScope(
     (scope) => acquisition.tryAcquire(kv, name, options, scope),
     (exit) => Exit.isSuccess(exit) && Option.isSome(exit.value)
@@ -276,6 +302,34 @@ const describe = (entry: Entry): Contender => ({
   lease: entry.lease,
   description: entry.text
 })
+
+/** Rejects invalid durations before anything is sent. */
+const checkDurations = (options: Options | undefined): Effect.Effect<void, KvError.KvError> => {
+  for (const name of ["acquireTimeout", "maxHold", "ttl"] as const) {
+    const input = options?.[name]
+    if (input === undefined) continue
+    const duration = Duration.fromInput(input)
+    // Effect takes a number that is none for no time at all.
+    const isValid = !Number.isNaN(input) && Option.isSome(duration) && !Duration.isNegative(duration.value)
+    if (name === "ttl" ? isValid && isTtl(input) : isValid) continue
+    return KvError.fail(
+      new KvError.InvalidRequest({
+        message: `${name} must be a duration ${
+          name === "ttl" ? `of more than 0 and at most ${maxTtlSeconds} seconds` : "of 0 or more"
+        }, not ${printed(input)}`
+      })
+    )
+  }
+  return Effect.void
+}
+
+const isTtl = (ttl: Duration.Input): boolean => {
+  const seconds = Duration.toSeconds(ttl)
+  return seconds > 0 && seconds <= maxTtlSeconds
+}
+
+const printed = (input: Duration.Input): string =>
+  Duration.isDuration(input) ? Duration.format(input) : typeof input === "object" ? JSON.stringify(input) : `${input}`
 
 /** Each name once, in one order for everybody: who takes several locks in the same order cannot deadlock with another. */
 const inOrder = (names: Names): Effect.Effect<NonEmptyReadonlyArray<string>, KvError.KvError> => {

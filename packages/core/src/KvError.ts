@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { LockLost } from "./LockError.ts"
+import { LockLost } from "./internal/lockLost.ts"
 
 /**
  * What is known of a failed call's effect on the store.

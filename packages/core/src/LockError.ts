@@ -3,25 +3,12 @@
  */
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+import { LockLost } from "./internal/lockLost.ts"
+import * as KvError from "./KvError.ts"
 
-/**
- * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the store could not be asked
- * in time. Also the reason of the `KvError` that a fenced write is rejected with; such a write changed nothing.
- */
-export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/LockLost")({
-  _tag: Schema.tag("LockLost"),
-  /** The lock's name. */
-  lock: Schema.String,
-  /** The fencing token it was held, or waited for, with. */
-  token: Schema.BigInt,
-  /** How it was lost. */
-  how: Schema.String
-}) {
-  readonly isRetryable: boolean = false
-  readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
-  override get message(): string {
-    return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was lost: ${this.how}`
-  }
+export {
+  /** The lock is not, or may not be, held any more. */
+  LockLost
 }
 
 /** The lock could not be had within `acquireTimeout`. Nothing of the attempt is left. */
@@ -31,13 +18,16 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
   lock: Schema.String,
   /** The fencing token it would have been held with; `0n` if there was none yet. */
   token: Schema.BigInt,
-  /** How long it was waited for, in milliseconds. */
-  waitedMillis: Schema.Finite
+  /** How long it was waited for, in whole milliseconds. */
+  waitedMillis: Schema.Int,
+  /** Why the store could not be reached when the time was over. Absent if the store could, and another held the lock. */
+  reason: Schema.optional(KvError.Reason)
 }) {
   override get message(): string {
-    return `the lock ${JSON.stringify(this.lock)} could not be had within ${
+    const message = `the lock ${JSON.stringify(this.lock)} could not be had within ${
       Duration.format(Duration.millis(this.waitedMillis))
     }`
+    return this.reason === undefined ? message : `${message}; the store was out of reach: ${this.reason.message}`
   }
 }
 

@@ -49,12 +49,13 @@ describe("Watch.check", () => {
 })
 
 describe("Deadline", () => {
-  it.effect("applies to what is within, the innermost first", () =>
+  it.effect("applies to what is within; a nested one only shortens", () =>
     Effect.gen(function*() {
       const current = Effect.map(Deadline.Deadline, (deadline) => deadline && Duration.toMillis(deadline))
       assert.strictEqual(yield* current, undefined)
       assert.strictEqual(yield* Deadline.within(current, "2 seconds"), 2000)
       assert.strictEqual(yield* current.pipe(Deadline.within("1 second"), Deadline.within("2 seconds")), 1000)
+      assert.strictEqual(yield* current.pipe(Deadline.within("10 seconds"), Deadline.within("1 second")), 1000)
       assert.strictEqual(Duration.toSeconds(Deadline.defaultDeadline), 5)
     }))
 })

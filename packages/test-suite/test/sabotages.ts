@@ -93,6 +93,18 @@ const entryWith = (entry: Entry.Entry, fields: Partial<Entry.Fields>): Entry.Ent
 const putWith = (put: Op.Put, fields: Partial<Op.Put>): Op.Put =>
   Op.put(fields.key ?? put.key, fields.value ?? put.value, { ...put, ...fields })
 
+/** Stores whose renewals of leases have a bug. The cases must notice, and not hang. */
+const renewals: ReadonlyArray<Sabotage> = Object.entries({
+  "crashes when it renews a lease": Effect.die(new Error("a bug")),
+  "hangs uninterruptibly when it renews a lease": Effect.uninterruptible(Effect.never),
+  "is interrupted when it renews a lease": Effect.interrupt
+}).map(([title, renewal]) => ({
+  title,
+  apply: (backend) => ({ ...backend, leaseKeepAlive: () => renewal }),
+  noticedBy: ["it is renewed at each third of what was granted, and outlives it many times"],
+  differs: false
+}))
+
 const keys: ReadonlyArray<Sabotage> = [
   {
     title: "replaces lone surrogates",
@@ -352,6 +364,37 @@ const txns: ReadonlyArray<Sabotage> = [
     differs: true
   },
   {
+    title: "ignores conditions on ranges",
+    apply: onExecute((op, execute) =>
+      op._tag !== "Txn" ? execute(op) : execute(Op.txn({
+        if: op.if.filter((compare) => compare.target !== "CreatedBefore"),
+        then: op.then,
+        else: op.else
+      }))
+    ),
+    noticedBy: [
+      "a range can be required to hold no key, or none that was created at a revision or later",
+      "tryAcquire answers at once: with the lock, or with none and nothing left"
+    ],
+    differs: true
+  },
+  {
+    title: "looks at the first key of a range only",
+    apply: onExecute((op, execute) =>
+      op._tag !== "Txn" ? execute(op) : execute(Op.txn({
+        if: op.if.map((compare) =>
+          compare.target === "CreatedBefore" && compare.range._tag === "Prefix"
+            ? Compare.createdBefore(KeyRange.key(`${compare.range.from}a`), compare.revision)
+            : compare
+        ),
+        then: op.then,
+        else: op.else
+      }))
+    ),
+    noticedBy: ["a range can be required to hold no key, or none that was created at a revision or later"],
+    differs: true
+  },
+  {
     title: "takes a missing key for an empty value",
     apply: onExecute((op, execute) =>
       op._tag !== "Txn" ? execute(op) : execute(Op.txn({
@@ -604,6 +647,7 @@ export const sabotages: ReadonlyArray<Sabotage> = [
   ...writes,
   ...txns,
   ...leases,
+  ...renewals,
   ...errors,
   ...watches
 ]

@@ -58,6 +58,36 @@ export const enter = (
     }
   )
 
+/**
+ * Enters the queue only if no contender is in it, in one transaction; `undefined` if one is. An attempt that fails leaves
+ * nothing and is in nobody's way.
+ *
+ * A condition on all keys of a prefix also counts keys further down, which are no contenders. If such a key is in the way,
+ * the queue is read once. If it holds no contender, a second transaction enters unless a key was created since.
+ */
+export const enterIfFree = Effect.fnUntraced(function*(
+  backend: KvBackend,
+  name: string,
+  key: string,
+  lease: bigint,
+  description: string
+): Effect.fn.Return<{ readonly place: Place } | undefined, KvError.KvError> {
+  const queue = KeyRange.prefix(prefixOf(name))
+  let emptyUpTo = 0n
+  while (true) {
+    const response = yield* backend.execute(Op.txn({
+      if: [Compare.createdBefore(queue, emptyUpTo + 1n)],
+      then: [Op.put(key, description, { lease })],
+      else: [youngest(name, undefined, 1)]
+    }))
+    if (response.succeeded) return { place: { key, createRevision: response.revision } }
+    if (response.responses[0].entries.some((entry) => isContender(name, entry))) return undefined
+    const all = yield* backend.execute(Op.range(queue, { keysOnly: true }))
+    if (all.entries.some((entry) => isContender(name, entry))) return undefined
+    emptyUpTo = all.revision
+  }
+})
+
 /** Looks at the queue: one read-only transaction, but for foreign keys in between. */
 export const look = Effect.fnUntraced(function*(
   backend: KvBackend,
@@ -85,21 +115,33 @@ const lookAt = (
     return next === undefined && ahead.more ? unclear : standingBehind(name, next)
   })
 
+/** Is told of each step of a wait. */
+export interface Observer {
+  readonly onStanding: (standing: Standing) => void
+  /** The store could not be reached, and is tried again. */
+  readonly onFailure: (reason: KvError.Reason) => void
+}
+
 /** Waits until no other contender is ahead, through outages: as long as its lease lives, its place does. */
 export const awaitTurn = Effect.fnUntraced(function*(
   backend: KvBackend,
   name: string,
   place: Place,
-  entered: Standing
+  entered: Standing,
+  observer: Observer
 ): Effect.fn.Return<"First" | "Gone", KvError.KvError> {
   let standing = entered
+  observer.onStanding(standing)
   while (standing._tag !== "First" && standing._tag !== "Gone") {
     standing = yield* (standing._tag === "Behind"
       ? awaitPredecessor(backend, name, place, standing.predecessor)
       : look(backend, name, place)).pipe(
-        Effect.catch((error) =>
-          isPassing(error) ? Effect.delay(Effect.succeed(unclear), retryInterval) : Effect.fail(error)
-        )
+        Effect.tap((standing) => Effect.sync(() => observer.onStanding(standing))),
+        Effect.catch((error) => {
+          if (!isPassing(error)) return Effect.fail(error)
+          observer.onFailure(error.reason)
+          return Effect.delay(Effect.succeed(unclear), retryInterval)
+        })
       )
   }
   return standing._tag

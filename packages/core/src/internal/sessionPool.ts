@@ -10,16 +10,23 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import * as Deadline from "../Deadline.ts"
 import type { KvBackend } from "../KvBackend.ts"
 import * as KvError from "../KvError.ts"
 import * as Session from "../Session.ts"
 import * as afterwards from "./afterwards.ts"
 import type { Afterwards } from "./afterwards.ts"
+import * as clientClose from "./clientClose.ts"
 import * as expiry from "./expiry.ts"
 import { grantSeconds } from "./grantSeconds.ts"
+import * as leaseGrant from "./leaseGrant.ts"
+import * as lossLog from "./lossLog.ts"
+import * as patience from "./patience.ts"
+import type { Patience } from "./patience.ts"
+import * as renewal from "./renewal.ts"
 
 /** A session with what its users must know of each other. */
-export interface SharedSession extends Session.Session {
+export interface SharedSession extends renewal.Renewed {
   /** Ends with the lease. */
   readonly scope: Scope.Scope
   /** Has something done although those who began it may go: it uses the session as they do, and ends with it at the latest. */
@@ -28,8 +35,10 @@ export interface SharedSession extends Session.Session {
   readonly onLost: (f: (how: string) => void) => () => void
   /** After 200 milliseconds: for what is not worth it where it is over sooner. */
   readonly afterAWhile: Afterwards
-  /** After a second: for how long somebody who ends waits for the store. */
-  readonly afterPatience: Afterwards
+  /** How long those who end wait for the store. */
+  readonly patience: Patience
+  /** The locks that stand on it, for the log to name them when it is lost. */
+  readonly locks: Set<lossLog.LockOfSession>
   /** Claims a key that nobody of this session uses, made from `base`. */
   readonly claim: (base: string) => string
   /** Claims exactly this; false if it is claimed already. */
@@ -43,6 +52,8 @@ export interface SharedSession extends Session.Session {
 export interface SessionPool {
   /** The session of that time to live, until the scope closes. */
   readonly get: (ttl: Duration.Input, scope: Scope.Scope) => Effect.Effect<SharedSession, KvError.KvError>
+  /** Those who are told when the client closes, and are waited for. */
+  readonly holders: clientClose.Holders
 }
 
 /**
@@ -68,7 +79,10 @@ export const make = Effect.fnUntraced(function*(
   const clock = yield* Clock.Clock
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const afterAWhile = yield* Scope.provide(afterwards.make(Duration.millis(200)), scope)
-  const afterPatience = yield* Scope.provide(afterwards.make(Duration.seconds(1)), scope)
+  const afterPatience = yield* Scope.provide(afterwards.make(Duration.millis(patience.patienceMillis)), scope)
+  const shared = patience.make(afterPatience)
+  // Added after the scope of the sessions was, so it runs before they end.
+  const holders = yield* clientClose.make
   const slots = new Map<number, Slot>()
   const now = () => expiry.now(clock).monotonicMillis
 
@@ -83,7 +97,8 @@ export const make = Effect.fnUntraced(function*(
     }
     slots.set(seconds, slot)
     yield* Scope.addFinalizer(slot.scope, Deferred.fail(slot.session, closed))
-    yield* Session.make(backend, { ttl: Duration.seconds(seconds) }).pipe(
+    yield* leaseGrant.grant(backend, Duration.seconds(seconds), waitForRevocation).pipe(
+      Effect.flatMap((granted) => renewal.keep(backend, granted)),
       Scope.provide(slot.scope),
       Effect.flatMap(withListeners),
       Effect.map((session): SharedSession => ({
@@ -91,7 +106,7 @@ export const make = Effect.fnUntraced(function*(
         ...claims(),
         scope: slot.scope,
         afterAWhile,
-        afterPatience,
+        patience: shared,
         finish: (effect) => finish(slot, effect),
         retire: retire(slot)
       })),
@@ -102,10 +117,21 @@ export const make = Effect.fnUntraced(function*(
     return slot
   })
 
+  /** While the store is silent there is little hope, so there is little time for it. */
+  const waitForRevocation: leaseGrant.WaitFor = (revocation) =>
+    Effect.suspend(() =>
+      leaseGrant.waitAtMost(revocation, shared.isExhausted() ? hopelessMillis : patience.patienceMillis)
+    )
+
   const opened = (slot: Slot, exit: Exit.Exit<SharedSession, KvError.KvError>): Effect.Effect<unknown> => {
     if (Exit.isSuccess(exit)) return Deferred.done(slot.session, exit)
     // Interrupted is only what is closed: then those who wait are told by the scope.
-    return Effect.andThen(retire(slot), Exit.hasInterrupts(exit) ? Effect.void : Deferred.done(slot.session, exit))
+    return Effect.andThen(
+      retire(slot),
+      Exit.hasInterrupts(exit)
+        ? Effect.void
+        : Deferred.complete(slot.session, Effect.catchReason(exit, "KvError", "Indeterminate", notGranted))
+    )
   }
 
   const isRetired = (slot: Slot): boolean => slots.get(slot.seconds) !== slot
@@ -124,12 +150,16 @@ export const make = Effect.fnUntraced(function*(
   const leave = (slot: Slot): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (--slot.users > 0) return Effect.void
-      if (isRetired(slot)) return Scope.close(slot.scope, Exit.void)
+      // In the background: who leaves need not wait for the lease to be revoked, nor for what a backend does not let go of.
+      if (isRetired(slot)) return inBackground(Scope.close(slot.scope, Exit.void))
       slot.idleSince = now()
       if (slot.isWatched) return Effect.void
       slot.isWatched = true
-      return endWhenIdle(slot).pipe(outlivingItsCaller(context), Effect.forkIn(scope), Effect.asVoid)
+      return inBackground(endWhenIdle(slot))
     })
+
+  const inBackground = (effect: Effect.Effect<void>): Effect.Effect<void> =>
+    effect.pipe(outlivingItsCaller(context), Effect.forkIn(scope), Effect.asVoid)
 
   const endWhenIdle = (slot: Slot): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) =>
@@ -163,10 +193,10 @@ export const make = Effect.fnUntraced(function*(
   const join = (seconds: number, user: Scope.Scope): Effect.Effect<SharedSession, KvError.KvError> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
-        while (scope.state._tag !== "Closed") {
+        while (scope.state._tag !== "Closed" && !holders.isClosing()) {
           const slot = slots.get(seconds) ?? (yield* open(seconds))
           const leaveNow = yield* use(slot, user)
-          const session = yield* restore(Deferred.await(slot.session))
+          const session = yield* restore(withinDeadline(slot.session))
           if (session.isAliveUnsafe()) return session
           // Lost while others still use it: they keep theirs until they let go, we open another.
           yield* retire(slot)
@@ -176,29 +206,66 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  return { get: (ttl, user) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, user)) }
+  return { get: (ttl, user) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, user)), holders }
 })
+
+/** How long a revocation is waited for, in milliseconds, when the store has not answered for a second. */
+const hopelessMillis = 200
+
+/** The grant serves all who wait for it. Each of them waits no longer than its own deadline. */
+const withinDeadline = (
+  session: Deferred.Deferred<SharedSession, KvError.KvError>
+): Effect.Effect<SharedSession, KvError.KvError> =>
+  Effect.flatMap(Deadline.Deadline, (deadline) =>
+    deadline === undefined || Deferred.isDoneUnsafe(session)
+      ? Deferred.await(session)
+      : Effect.timeoutOrElse(Deferred.await(session), {
+        duration: deadline,
+        orElse: () =>
+          KvError.fail(
+            new KvError.Unavailable({ message: `no lease was granted within ${Duration.format(deadline)}` })
+          )
+      }))
+
+/** Nothing was written under the lease, and it is revoked: whoever waited for it may try again. */
+const notGranted = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(new KvError.Unavailable({ message: `no lease was granted: ${reason.message}` }))
 
 /**
  * Uses a session of the pool until the scope closes. Where the store turns out to have ended it unnoticed, so that nothing
- * was written, it is tried once more with another.
+ * was written, it is tried once more with another. The caller's deadline is for all of it together.
  */
 export const withLive = <A>(
   pool: SessionPool,
   ttl: Duration.Input | undefined,
   scope: Scope.Scope,
   use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
-): Effect.Effect<A, KvError.KvError> => {
-  const attempt = Effect.flatMap(
-    pool.get(ttl ?? Session.defaultTtl, scope),
-    (session) =>
-      Effect.tapError(
-        use(session),
-        (error) => error.reason._tag === "LeaseNotFound" ? Effect.andThen(session.retire, session.verify) : Effect.void
-      )
-  )
-  return Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
-}
+): Effect.Effect<A, KvError.KvError> =>
+  Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    const deadline = yield* Deadline.Deadline
+    const began = clock.monotonicTimeNanosUnsafe()
+    /** What is left of the deadline, for what comes next; a millisecond when nothing is. */
+    const inTime = <B, E>(effect: Effect.Effect<B, E>): Effect.Effect<B, E> =>
+      deadline === undefined ? effect : Effect.suspend(() => {
+        const spent = Number(clock.monotonicTimeNanosUnsafe() - began) / 1_000_000
+        return Effect.provideService(
+          effect,
+          Deadline.Deadline,
+          Duration.millis(Math.max(1, Duration.toMillis(deadline) - spent))
+        )
+      })
+    const attempt = Effect.flatMap(
+      inTime(pool.get(ttl ?? Session.defaultTtl, scope)),
+      (session) =>
+        Effect.tapError(
+          inTime(use(session)),
+          (error) =>
+            error.reason._tag === "LeaseNotFound" ? Effect.andThen(session.retire, session.verify) : Effect.void
+        )
+    )
+    return yield* Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
+  })
 
 const closed = KvError.make(new KvError.Closed({ message: "the client was closed" }))
 
@@ -207,8 +274,11 @@ const outlivingItsCaller = (context: Context.Context<never>) => <A, E>(effect: E
   Effect.updateContext(effect, (_: Context.Context<never>) => context)
 
 /** Listeners are plain functions, for there are as many as there are locks. */
-const withListeners = (session: Session.Session): Effect.Effect<Pick<SharedSession, "onLost"> & Session.Session> => {
+const withListeners = (
+  session: renewal.Renewed
+): Effect.Effect<Pick<SharedSession, "onLost" | "locks"> & renewal.Renewed> => {
   const listeners = new Set<(how: string) => void>()
+  const locks = new Set<lossLog.LockOfSession>()
   let lost: string | undefined
   const onLost: SharedSession["onLost"] = (f) => {
     if (lost === undefined) listeners.add(f)
@@ -217,11 +287,13 @@ const withListeners = (session: Session.Session): Effect.Effect<Pick<SharedSessi
   }
   // Ends by itself: at the latest the session is lost when its scope closes, which is to be told too.
   return Effect.as(
-    Effect.forkDetach(Effect.map(session.lost, (how) => {
+    Effect.forkDetach(Effect.flatMap(session.lost, (how) => {
       lost = how
+      const held = [...locks]
       for (const listener of listeners) listener(how)
+      return lossLog.sessionLost(session.lease, how, held)
     })),
-    { ...session, onLost }
+    { ...session, onLost, locks }
   )
 }
 

@@ -8,6 +8,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type { Line, Work } from "./lockWorkers.ts"
@@ -78,6 +79,8 @@ const untilStdinEnds = Effect.callback<void>((resume) => {
 
 const main = Effect.raceFirst(works[work as Work](name!, Number(ttl)), untilStdinEnds).pipe(
   Effect.provide(EtcdLayer.layer({ endpoints: [endpoint!] })),
+  // The standard output is for lines of JSON.
+  Effect.provideService(Logger.LogToStderr, true),
   Effect.andThen(tell({ _tag: "Stopped" }))
 )
 

@@ -2,6 +2,7 @@
  * Whatever step of taking, waiting for or giving back a lock is interrupted, times out or loses its answer, nothing stays:
  * no key, lease, watch or call, and the lock can be had by another.
  */
+import type * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -52,6 +53,12 @@ const withBody = (options?: DistLock.Options): Way => ({
 const untilScopeCloses: Way = {
   attempt: (kv, name, scope) => on(kv)(Scope.provide(DistLock.acquire(name), scope)),
   steps: { free: 2, contended: 5 }
+}
+
+/** Takes a lock only if it is free. Free: grant, enter, remove. Contended: grant, and one transaction that writes nothing. */
+const trying: Way = {
+  attempt: (kv, name) => on(kv)(Effect.scoped(DistLock.tryAcquire(name))),
+  steps: { free: 3, contended: 2 }
 }
 
 /** Calls that are made in one order: not those that come when their time has come. */
@@ -151,6 +158,17 @@ export const cases = chapter("interrupting locks", [
       }))
   }),
 
+  waitingTest("interrupted at any step, or with its answer lost, tryAcquire leaves nothing", function*(kv) {
+    const barrier = yield* faults.barrier
+    yield* atEachPoint(kv, "trying", trying, () => barrier.stop, (attempts) =>
+      Effect.gen(function*() {
+        for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
+        yield* Effect.yieldNow
+        yield* barrier.letGo
+      }))
+    yield* atEachPoint(kv, "trying-lost", trying, () => faults.lostAnswer, () => Effect.void)
+  }),
+
   waitingTest("interrupted at any step while the store does not answer, an attempt ends in a second", function*(kv) {
     const barrier = yield* faults.barrier
     const store = yield* Store
@@ -246,7 +264,7 @@ export const cases = chapter("interrupting locks", [
     assert.strictEqual(seen.leases.length, 2, "those who come now have another session, so that this one can end")
     yield* again.release
     // What is guarded against is our own entry, not whatever has its name.
-    const key = entry.op!._tag === "Txn" ? entry.op!.if[0]!.key : ""
+    const key = entry.op!._tag === "Txn" ? (entry.op!.if[0] as Compare.OfKey).key : ""
     yield* kv.put(key, "somebody else's")
     yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))
     assert.strictEqual(yield* textOf(kv, key), "somebody else's")

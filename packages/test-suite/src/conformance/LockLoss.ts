@@ -3,14 +3,18 @@
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type * as Kv from "@effect-kv/core/Kv"
+import * as Kv from "@effect-kv/core/Kv"
+import * as LockError from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
-import { chapter, newClient, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
+import { chapter, newClient, promptly, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue, soon, untilContenders } from "./locking.ts"
@@ -279,6 +283,162 @@ export const cases = chapter("losing locks", [
     assert.isTrue(yield* held.lock.isHeld)
     assert.notStrictEqual(yield* leaseOf(kv, name), lease)
     yield* soon("the other loss", Effect.map(kept.lock.isHeld, (held) => !held))
+  }),
+
+  waitingTest(
+    "a client that closes tells those who hold its locks, and waits for their finalizers, whose writes are accepted",
+    function*(kv) {
+      const name = "loss/closing"
+      const store = yield* Store
+      const barrier = yield* faults.barrier
+      yield* Effect.addFinalizer(() => barrier.letGo)
+      const scope = yield* Scope.make()
+      const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+      const body = Effect.gen(function*() {
+        const fenced = yield* Kv.Kv
+        yield* Effect.ensuring(
+          Effect.never,
+          Effect.orDie(Effect.andThen(barrier.stop, fenced.put(`${name}.result`, "written by a finalizer")))
+        )
+      })
+      const holder = yield* Effect.forkDetach(
+        on(client)(Effect.exit(DistLock.withDistLock(body, name, { ttl: "2 seconds" })))
+      )
+      yield* untilContenders(kv, name, 1)
+      const waiter = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(Effect.void, name))))
+      yield* untilContenders(kv, name, 2)
+      const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+      yield* promptly("the holder is told", barrier.reached)
+      failedWith(yield* promptly("the waiter's failure", Fiber.join(waiter)), "LockLost")
+      const next = yield* queue(kv, name)
+      yield* store.passTime("3 seconds")
+      assert.isUndefined(closing.pollUnsafe(), "it is waited for")
+      assert.isUndefined(next.pollUnsafe(), "its session is renewed meanwhile")
+      const late = yield* Effect.flip(on(client)(DistLock.withDistLock(Effect.void, `${name}.late`)))
+      assert.strictEqual(late._tag === "KvError" && late.reason._tag, "Closed")
+      yield* barrier.letGo
+      failedWith(yield* promptly("the holder's end", Fiber.join(holder)), "LockLost")
+      yield* promptly("the client's end", Fiber.join(closing))
+      yield* promptly("the next", Fiber.join(next))
+      assert.strictEqual(yield* textOf(kv, `${name}.result`), "written by a finalizer")
+      yield* isFree(kv, name)
+    }
+  ),
+
+  waitingTest("a client that closes waits for a holder for 5 seconds at most", function*(kv) {
+    const name = "loss/closing-at-most"
+    const store = yield* Store
+    const barrier = yield* faults.barrier
+    yield* Effect.addFinalizer(() => barrier.letGo)
+    const scope = yield* Scope.make()
+    const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+    const body = Effect.ensuring(Effect.never, barrier.stop)
+    const holder = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(body, name))))
+    yield* untilContenders(kv, name, 1)
+    const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+    yield* promptly("the holder is told", barrier.reached)
+    yield* store.passTime("4 seconds")
+    assert.isUndefined(closing.pollUnsafe())
+    yield* store.passTime("1500 millis")
+    yield* promptly("the client's end", Fiber.join(closing))
+    yield* isFree(kv, name)
+    yield* barrier.letGo
+    yield* Fiber.join(holder)
+  }),
+
+  test("a client that closes waits for a scope that is closing, and for no one who does not give back", function*(kv) {
+    const name = "loss/closing-scopes"
+    const barrier = yield* faults.barrier
+    yield* Effect.addFinalizer(() => barrier.letGo)
+    const scope = yield* Scope.make()
+    const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+    const kept = yield* Scope.make()
+    yield* on(client)(Scope.provide(DistLock.acquire(`${name}/kept`), kept))
+    const ending = yield* Scope.make()
+    const lock = yield* on(client)(Scope.provide(DistLock.acquire(`${name}/ending`), ending))
+    const fenced = DistLock.fence(client, lock)
+    yield* Scope.addFinalizer(ending, Effect.orDie(Effect.andThen(barrier.stop, fenced.put("written", "1"))))
+    yield* Effect.forkScoped(Scope.close(ending, Exit.void))
+    yield* barrier.reached
+    const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+    yield* soon(
+      "it has begun",
+      Effect.map(Effect.exit(on(client)(Effect.scoped(DistLock.acquire("x")))), Exit.isFailure)
+    )
+    assert.isUndefined(closing.pollUnsafe())
+    yield* barrier.letGo
+    // `kept` is not waited for: nobody has asked to be told of its loss.
+    yield* promptly("the client's end", Fiber.join(closing))
+    assert.strictEqual(yield* textOf(kv, "written"), "1")
+    yield* Scope.close(kept, Exit.void)
+  }),
+
+  waitingTest("each loss is one warning in the log, and an orderly end is none", function*(kv) {
+    const name = "loss/logged"
+    const store = yield* Store
+    const warnings: Array<Record<string, unknown>> = []
+    const capture = Logger.make<unknown, void>(({ fiber, logLevel }) => {
+      if (logLevel === "Warn") warnings.push({ ...fiber.getRef(References.CurrentLogAnnotations) })
+    })
+    yield* Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+      yield* on(client)(DistLock.withDistLock(Effect.void, `${name}.orderly`))
+      const kept = yield* hold(client, `${name}.kept`, { ttl: "1 hour" })
+      const deleted = yield* hold(client, `${name}.deleted`, { ttl: "1 hour" })
+      yield* store.passTime("500 millis")
+      assert.deepStrictEqual(warnings, [])
+      yield* kv.delete(deleted.lock.key)
+      yield* promptly("the loss", Effect.flip(deleted.lock.lost))
+      yield* waitUntil("it is logged", Effect.sync(() => warnings.length > 0))
+      const of = (lock: DistLock.Lock) => ({ lock: lock.name, token: `${lock.token}` })
+      assert.deepStrictEqual(warnings, [{ ...of(deleted.lock), how: "its key was deleted" }])
+      yield* deleted.release
+      const lease = yield* leaseOf(kv, kept.lock.name)
+      yield* kv.backend.leaseRevoke(lease)
+      yield* promptly("the other loss", Effect.flip(kept.lock.lost))
+      yield* store.passTime("2 seconds")
+      assert.strictEqual(warnings.length, 2)
+      assert.deepInclude(warnings[1], { ...of(kept.lock), lease: `${lease}`, how: "the store has ended its lease" })
+      yield* kept.release
+      yield* hold(client, `${name}.closed`)
+      yield* Scope.close(scope, Exit.void)
+      yield* store.passTime("2 seconds")
+      assert.strictEqual(warnings.length, 2)
+    }).pipe(Effect.provide(Logger.layer([capture])))
+  }),
+
+  waitingTest("a time-out says so if the store was away, and how long it was in whole milliseconds", function*(kv) {
+    const name = "loss/away"
+    const held = yield* hold(kv, name)
+    const cut = faults.make()
+    const client = yield* faults.newClientWith(cut)
+    yield* hold(client, `${name}.keeps-the-session`)
+    const attempt = Effect.forkScoped(
+      on(client)(Effect.flip(DistLock.withDistLock(Effect.void, name, { acquireTimeout: "2 seconds" })))
+    )
+    const timeoutOf = Effect.fnUntraced(function*(fiber: Fiber.Fiber<unknown, unknown>) {
+      yield* waitUntil("the time-out", Effect.sync(() => fiber.pollUnsafe() !== undefined))
+      const error = yield* Fiber.join(fiber)
+      assert.isTrue(error instanceof LockError.LockTimeout)
+      const timeout = error as LockError.LockTimeout
+      assert.isTrue(Number.isInteger(timeout.waitedMillis))
+      assert.isAtLeast(timeout.waitedMillis, 2000)
+      return timeout
+    })
+    assert.isUndefined((yield* timeoutOf(yield* attempt)).reason)
+    // While it waits.
+    cut.before = (call) => call.kind === "watch" ? faults.unavailable : Effect.void
+    const waiting = yield* timeoutOf(yield* attempt)
+    assert.strictEqual(waiting.reason?._tag, "Unavailable")
+    assert.isTrue(waiting.token > 0n)
+    // Before anything was answered.
+    cut.before = (call) => faults.isEntry(call) ? Effect.never : Effect.void
+    const silent = yield* timeoutOf(yield* attempt)
+    assert.strictEqual(silent.reason?._tag, "Unavailable")
+    assert.include(silent.message, "out of reach")
+    cut.before = () => Effect.void
+    yield* held.release
   }),
 
   test("a client that closes tells those who hold its locks", function*(kv) {

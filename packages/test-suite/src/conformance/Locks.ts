@@ -5,15 +5,17 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as LockError from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
-import { chapter, newClient, reasonOf, Store, test, waitingTest } from "./Case.ts"
+import { chapter, newClient, promptly, reasonOf, revisionOf, Store, test, waitingTest } from "./Case.ts"
 import { entryOf, keysOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import {
@@ -168,6 +170,97 @@ export const cases = chapter("locks", [
     const held = yield* Effect.scoped(on(other)(DistLock.tryAcquire("m")))
     assert.isTrue(Option.isSome(held))
     yield* isFree(kv, "m")
+  }),
+
+  test("tryAcquire is one transaction, and a failed attempt leaves nothing and is in nobody's way", function*(kv) {
+    const held = yield* hold(kv, "l")
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    yield* hold(client, "keeps")
+    seen.calls.length = 0
+    const { revision } = yield* kv.put("before", "1")
+    for (let i = 0; i < 3; i++) {
+      assert.isTrue(Option.isNone(yield* Effect.scoped(on(client)(DistLock.tryAcquire("l")))))
+    }
+    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn", "Txn", "Txn"])
+    assert.strictEqual(yield* revisionOf(kv), revision, "nothing was written")
+    yield* held.release
+    const got = yield* on(client)(DistLock.tryAcquire("l"))
+    assert.isTrue(Option.isSome(got))
+  }),
+
+  test("clients that poll an always-free lock with tryAcquire all get it, again and again", function*(kv) {
+    const inside = yield* nobody
+    const poll = Effect.fnUntraced(function*(client: Kv.Kv) {
+      for (let got = 0; got < 3;) {
+        const attempt = Effect.gen(function*() {
+          const lock = yield* DistLock.tryAcquire("l")
+          if (Option.isSome(lock)) yield* section(client, inside)
+          return Option.isSome(lock)
+        })
+        if (yield* Effect.scoped(on(client)(attempt))) got++
+        yield* Effect.yieldNow
+      }
+    })
+    const clients = yield* Effect.replicateEffect(newClient, 32)
+    yield* promptly("all get it", Effect.forEach(clients, poll, { concurrency: "unbounded", discard: true }))
+    assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 96 })
+    yield* isFree(kv, "l")
+  }),
+
+  test("tryAcquire takes no notice of keys further down, and of contenders among them", function*(kv) {
+    for (const key of ["l/a/1", "l/a/2", "l/b/1", "l", "l0"]) yield* kv.put(key, "v")
+    const other = yield* newClient
+    const scope = yield* Scope.make()
+    assert.isTrue(Option.isSome(yield* on(kv)(Scope.provide(DistLock.tryAcquire("l"), scope))))
+    yield* kv.put("l/c/1", "v")
+    assert.isTrue(Option.isNone(yield* Effect.scoped(on(other)(DistLock.tryAcquire("l")))))
+    yield* Scope.close(scope, Exit.void)
+    // One is created between the look at the queue and the transaction.
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    let reads = 0
+    seen.after = (call) =>
+      call.op?._tag === "Range" && reads++ === 0 ? Effect.orDie(Effect.asVoid(kv.put("l/d/1", "v"))) : Effect.void
+    assert.isTrue(Option.isSome(yield* on(client)(DistLock.tryAcquire("l"))))
+    assert.strictEqual(reads, 2)
+  }),
+
+  test("a free lock is had with an acquireTimeout of 0; one that is held is not waited for", function*(kv) {
+    const now = { acquireTimeout: 0 }
+    for (let i = 0; i < 10; i++) {
+      const client = yield* newClient
+      assert.strictEqual(yield* on(client)(DistLock.withDistLock(Effect.succeed(i), ["a", "b"], now)), i)
+    }
+    yield* hold(kv, "a")
+    const error = yield* promptly(
+      "the time-out",
+      Effect.flip(on(yield* newClient)(DistLock.withDistLock(Effect.void, "a", now)))
+    )
+    assert.isTrue(error instanceof LockError.LockTimeout)
+    assert.isUndefined((error as LockError.LockTimeout).reason, "the store could be reached")
+    assert.strictEqual(yield* contenders(kv, "a"), 1)
+  }),
+
+  test("a time that is none is an InvalidRequest, and nothing is sent", function*() {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    for (const option of ["acquireTimeout", "maxHold", "ttl"] as const) {
+      for (const time of [-1, Number.NaN, "-1 seconds", Number.NEGATIVE_INFINITY] as const) {
+        const options = { [option]: time as Duration.Input }
+        const attempts = [
+          DistLock.withDistLock(Effect.void, "l", options),
+          Effect.scoped(DistLock.acquire("l", options)),
+          Effect.scoped(DistLock.tryAcquire("l", options))
+        ]
+        for (const attempt of attempts) {
+          const error = yield* Effect.flip(on(client)(attempt as Effect.Effect<unknown, DistLock.Failure, Kv.Kv>))
+          assert.strictEqual(error._tag === "KvError" && error.reason._tag, "InvalidRequest")
+          assert.include(error.message, `${option} must be a duration`)
+        }
+      }
+    }
+    assert.strictEqual(seen.calls.length, 0)
   }),
 
   test("the lock is released when its effect ends, however it ends, and that is what comes out", function*(kv) {

@@ -1,11 +1,14 @@
 /**
  * Sessions: leases that are kept alive, shared by locks and temporary keys, and known to be lost in time.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Session from "@effect-kv/core/Session"
 import { assert } from "@effect/vitest"
+import * as Array from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -102,6 +105,105 @@ export const cases = chapter("sessions", [
     yield* store.passTime("1 second")
     assert.isFalse(yield* session.isAlive)
     yield* close
+  }),
+
+  ...Object.entries({
+    crash: Effect.die(new Error("a bug of the backend")),
+    "hang uninterruptibly": Effect.uninterruptible(Effect.never),
+    "are interrupted": Effect.interrupt
+  }).map(([what, renewal]) =>
+    waitingTest(
+      `a session whose renewals ${what} is lost by its own clock, and the next lock has another`,
+      function*(kv) {
+        const store = yield* Store
+        const seen = faults.make()
+        const scope = yield* Scope.make()
+        const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), scope)
+        seen.before = (call) => call.kind === "leaseKeepAlive" ? renewal : Effect.void
+        const name = `session/bug/${what}`
+        const held = yield* Effect.forkScoped(
+          on(client)(DistLock.withDistLock(Effect.never, name, { ttl: "2 seconds" }))
+        )
+        yield* untilContenders(kv, name, 1)
+        yield* store.passTime("2100 millis")
+        yield* promptly("the loss", Fiber.await(held))
+        const next = yield* hold(client, `${name}/next`, { ttl: "2 seconds" })
+        assert.isTrue(yield* next.lock.isHeld)
+        yield* promptly("the release", next.release)
+        yield* promptly("the end of the client", Scope.close(scope, Exit.void))
+      }
+    )
+  ),
+
+  waitingTest(
+    "a grant that is not answered is tried again under another id, and the first lease is revoked",
+    function*(kv) {
+      const seen = faults.make()
+      const client = yield* faults.newClientWith(seen)
+      seen.after = (call) => call.kind === "leaseGrant" && call.lease === seen.leases[0] ? Effect.never : Effect.void
+      const holding = yield* Effect.forkScoped(on(client)(DistLock.acquire("session/hedged", { ttl: "1 hour" })))
+      yield* waitUntil("it holds", Effect.sync(() => holding.pollUnsafe() !== undefined), 12)
+      assert.isTrue(Exit.isSuccess(holding.pollUnsafe()!))
+      assert.strictEqual(seen.leases.length, 2)
+      yield* soon("the first is revoked", leaseIsGone(kv, seen.leases[0]!))
+      assert.isFalse(yield* leaseIsGone(kv, seen.leases[1]!))
+    }
+  ),
+
+  waitingTest(
+    "who waits for a session waits no longer than its own deadline, and those who have more time get it",
+    function*(kv) {
+      const store = yield* Store
+      const seen = faults.make()
+      const client = yield* faults.newClientWith(seen)
+      const barrier = yield* faults.barrier
+      seen.before = (call) => call.kind === "leaseGrant" ? barrier.stop : Effect.void
+      const name = "session/deadline"
+      const attempts = [
+        on(client)(DistLock.withDistLock(Effect.void, `${name}/a`)),
+        on(client)(Effect.scoped(DistLock.tryAcquire(`${name}/b`))),
+        Effect.scoped(client.tempKey(`${name}/c`))
+      ]
+      const patient = yield* Effect.forkScoped(on(client)(DistLock.acquire(`${name}/patient`)))
+      yield* barrier.reached
+      const fibers = yield* Effect.forEach(
+        attempts,
+        (attempt) =>
+          Effect.forkScoped(Effect.flip(Deadline.within(attempt as Effect.Effect<unknown, unknown>, "1 second")))
+      )
+      yield* store.passTime("1100 millis")
+      for (const fiber of fibers) {
+        yield* soon("the attempt ends", Effect.sync(() => fiber.pollUnsafe() !== undefined))
+        const error = yield* Fiber.join(fiber)
+        assert.strictEqual(KvError.isKvError(error) && error.reason._tag, "Unavailable")
+      }
+      yield* barrier.letGo
+      yield* promptly("the one with more time", Fiber.join(patient))
+      assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 1)
+    }
+  ),
+
+  waitingTest("all that a scope gives back to a silent store is waited for one second", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const closing = yield* Scope.make()
+    const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), closing)
+    const scope = yield* Scope.make()
+    const name = "session/patience"
+    const held = Effect.gen(function*() {
+      for (let i = 0; i < 5; i++) yield* DistLock.acquire(`${name}/l${i}`)
+      yield* DistLock.acquire(Array.make(`${name}/m1`, `${name}/m2`, `${name}/m3`))
+      for (let i = 0; i < 10; i++) yield* client.tempKey(`${name}/t${i}`)
+    })
+    yield* Scope.provide(on(client)(held), scope)
+    seen.before = () => Effect.never
+    const ending = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+    yield* store.passTime("1200 millis")
+    yield* soon("the scope has closed", Effect.sync(() => ending.pollUnsafe() !== undefined))
+    const ended = yield* Effect.forkScoped(Scope.close(closing, Exit.void))
+    yield* store.passTime("400 millis")
+    yield* soon("the client has closed", Effect.sync(() => ended.pollUnsafe() !== undefined))
+    yield* kv.backend.leaseRevoke(seen.leases[0]!)
   }),
 
   waitingTest("a lease whose grant was not answered is revoked all the same", function*(kv) {

@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
+import * as References from "effect/References"
 import * as Scheduler from "effect/Scheduler"
 import { below, type Draw, seeded } from "../internal/seeded.ts"
 
@@ -82,6 +83,8 @@ export class World {
     const owner = new Owner()
     const draw = seeded(seed, name)
     const context = Context.make(Scheduler.Scheduler, this.#schedulerOf(owner)).pipe(
+      // Thousands of runs lose thousands of locks. What a run did is in its history.
+      Context.add(References.MinimumLogLevel, "None"),
       Context.add(Clock.Clock, this.#clockOf(owner)),
       Context.add(Random.Random, {
         nextDoubleUnsafe: draw,

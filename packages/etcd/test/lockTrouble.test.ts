@@ -1,0 +1,203 @@
+/**
+ * Locks on a real etcd that does not answer, or takes a permission away.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
+import * as LockError from "@effect-kv/core/LockError"
+import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { assert, layer } from "@effect/vitest"
+import * as Array from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { client, timed } from "./support/client.ts"
+
+const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
+
+const until = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>) =>
+  Effect.gen(function*() {
+    while (!(yield* condition)) yield* Effect.sleep("20 millis")
+  }).pipe(
+    Effect.timeoutOrElse({ duration: "30 seconds", orElse: () => Effect.die(new Error(`waited in vain: ${what}`)) })
+  )
+
+/** What the machine may add to a bound, in milliseconds. */
+const slack = 700
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
+  "locks on an etcd that is stopped",
+  (it) => {
+    const newClient = Effect.flatMap(EtcdCluster.EtcdCluster, ({ endpoints }) => client({ endpoints }))
+
+    /** Runs the effect while the server does not answer. */
+    const whileStopped = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
+      const [member] = (yield* EtcdCluster.EtcdCluster).members
+      yield* member!.pause
+      return yield* Effect.ensuring(effect, Effect.orDie(member!.resume))
+    })
+
+    /** How long it takes to end what was made in a scope, and then the client, on a stopped server. */
+    const ending = Effect.fnUntraced(function*(make: Effect.Effect<unknown, unknown, Kv.Kv | Scope.Scope>) {
+      const clientScope = yield* Scope.make()
+      const kv = yield* Scope.provide(newClient, clientScope)
+      const scope = yield* Scope.make()
+      yield* on(kv)(Scope.provide(make, scope))
+      return yield* whileStopped(Effect.gen(function*() {
+        const [released] = yield* timed(Scope.close(scope, Exit.void))
+        const [closed] = yield* timed(Scope.close(clientScope, Exit.void))
+        return { released: Math.round(released), closed: Math.round(closed) }
+      }))
+    })
+
+    it.effect("releasing takes a second, whatever is released, and the end of the client little more", () =>
+      Effect.gen(function*() {
+        const names = (count: number) => Array.makeBy(count, (i) => `stopped/${count}-${i}`)
+        const cases = {
+          "1 name": DistLock.acquire(names(1)),
+          "3 names": DistLock.acquire(names(3)),
+          "10 names": DistLock.acquire(names(10)),
+          "5 locks": Effect.forEach(names(5), (name) => DistLock.acquire(name)),
+          "20 temporary keys": Effect.forEach(names(20), (name) => Kv.tempKey(name))
+        }
+        for (const [what, make] of Object.entries(cases)) {
+          const { closed, released } = yield* ending(make)
+          yield* Effect.logInfo(`${what}: released in ${released} ms, client closed in ${closed} ms`)
+          assert.isAtMost(released, 1000 + slack, what)
+          assert.isAtMost(closed, 300 + slack, what)
+        }
+      }))
+
+    it.effect("interrupting a holder of 10 names takes a second", () =>
+      Effect.gen(function*() {
+        const kv = yield* newClient
+        const names = Array.makeBy(10, (i) => `interrupted/${i}`)
+        const fiber = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(Effect.never, names)))
+        yield* until("it holds", Effect.map(kv.count(KeyRange.prefix("interrupted/")), (count) => count === 10))
+        const [took] = yield* whileStopped(timed(Fiber.interrupt(fiber)))
+        assert.isAtMost(took, 1000 + slack)
+        yield* until("all are removed", Effect.map(kv.count(KeyRange.prefix("interrupted/")), (count) => count === 0))
+      }))
+
+    it.effect("an attempt ends with the caller's deadline, and says that the store is out of reach", () =>
+      Effect.gen(function*() {
+        for (const isFirst of [true, false]) {
+          const kv = yield* newClient
+          yield* kv.put("connected", "1")
+          if (!isFirst) yield* on(kv)(DistLock.acquire(`deadline/keeps-the-session`))
+          const attempts = {
+            withDistLock: on(kv)(DistLock.withDistLock(Effect.void, "deadline/a")),
+            tryAcquire: on(kv)(Effect.scoped(DistLock.tryAcquire("deadline/b"))),
+            tempKey: Effect.scoped(kv.tempKey("deadline/c"))
+          }
+          for (const [what, attempt] of Object.entries(attempts)) {
+            const [took, error] = yield* whileStopped(
+              timed(Effect.flip(Deadline.within(attempt as Effect.Effect<unknown, unknown>, "1 second")))
+            )
+            assert.isAtMost(took, 1000 + slack, what)
+            assert.strictEqual(KvError.isKvError(error) && error.reason._tag, "Unavailable", what)
+          }
+          yield* until(
+            "nothing is left",
+            Effect.map(kv.count(KeyRange.prefix("deadline/")), (n) => n === (isFirst ? 0 : 1))
+          )
+        }
+      }))
+
+    it.effect("a time-out says that the store was out of reach, and comes in time", () =>
+      Effect.gen(function*() {
+        const kv = yield* newClient
+        yield* kv.put("connected", "1")
+        const attempt = on(kv)(DistLock.withDistLock(Effect.void, "timed-out", { acquireTimeout: "1 second" }))
+        const [took, error] = yield* whileStopped(timed(Effect.flip(attempt)))
+        assert.isAtMost(took, 2000 + slack)
+        assert.isTrue(error instanceof LockError.LockTimeout)
+        assert.strictEqual((error as LockError.LockTimeout).reason?._tag, "Unavailable")
+      }))
+  }
+)
+
+/** Runs the program until it holds the lock; gives what ends it by SIGTERM. It is killed when the scope closes. */
+const forkedHolder = (endpoint: string, name: string, how: string) =>
+  Effect.acquireRelease(
+    Effect.callback<ChildProcess.ChildProcess>((resume) => {
+      const file = fileURLToPath(new URL("./programs/forkedHolder.ts", import.meta.url))
+      const child = ChildProcess.spawn(process.execPath, [file, endpoint, name, how], {
+        stdio: ["ignore", "pipe", "inherit"]
+      })
+      child.stdout!.on("data", (chunk: Buffer) => {
+        if (chunk.includes("held")) resume(Effect.succeed(child))
+      })
+    }),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+
+layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
+  "locks of a process that is told to end",
+  (it) => {
+    for (const how of ["forkChild", "forkDetach"]) {
+      it.effect(
+        `are given to the next when the finalizers of a holder in ${how} have run, and written`,
+        () =>
+          Effect.gen(function*() {
+            const { endpoints } = yield* EtcdCluster.EtcdCluster
+            const kv = yield* client({ endpoints })
+            const name = `forked/${how}`
+            const child = yield* forkedHolder(endpoints[0]!, name, how)
+            const next = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(kv.get(`${name}.result`), name)))
+            yield* until("the next waits", Effect.map(on(kv)(DistLock.waiters(name)), ({ length }) => length === 1))
+            child.kill("SIGTERM")
+            assert.deepStrictEqual(yield* Fiber.join(next), Option.some("written"))
+            yield* until("it ends", Effect.sync(() => child.exitCode !== null || child.signalCode !== null))
+          }),
+        60_000
+      )
+    }
+  }
+)
+
+const withAuth = Layer.effect(
+  EtcdCluster.EtcdCluster,
+  Effect.tap(EtcdCluster.make(), (cluster) =>
+    cluster.enableAuth({
+      rootPassword: "root",
+      users: [{
+        name: "app",
+        password: "secret",
+        permissions: [{ permission: "readwrite", prefix: "revoked/" }, { permission: "readwrite", prefix: "kept/" }]
+      }]
+    }))
+)
+
+layer(withAuth, { excludeTestServices: true, timeout: "2 minutes" })("locks of a user who loses a permission", (it) => {
+  it.effect("are lost for the keys concerned, and for no others, and the release is not repeated for ever", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.EtcdCluster
+      const kv = yield* client({
+        endpoints: cluster.endpoints,
+        auth: { username: "app", password: Redacted.make("secret") }
+      })
+      const scope = yield* Scope.make()
+      yield* on(kv)(Scope.provide(DistLock.acquire("revoked/l", { ttl: "3 seconds" }), scope))
+      const kept = yield* on(kv)(DistLock.acquire("kept/l", { ttl: "3 seconds" }))
+      yield* cluster.etcdctl(["role", "revoke-permission", "role-of-app", "revoked/", "--prefix"])
+      const [took] = yield* timed(Scope.close(scope, Exit.void))
+      assert.isAtMost(took, 1000 + slack)
+      // Several times the time to live.
+      yield* Effect.sleep("8 seconds")
+      assert.isTrue(yield* kept.isHeld)
+      const entry = yield* kv.getEntry(kept.key)
+      assert.strictEqual(Option.getOrThrow(entry).createRevision, kept.token)
+      const next = yield* on(kv)(DistLock.acquire("kept/next", { ttl: "3 seconds" }))
+      yield* Effect.sleep("4 seconds")
+      assert.isTrue(yield* next.isHeld)
+    }))
+})

@@ -119,9 +119,9 @@ const carry = <A>(
   order: Order,
   call: Call<Answer<A | NotUtf8>>
 ): Effect.Effect<A, KvError.KvError> => {
-  const { hasLeader, kind, name } = call
+  const { about, hasLeader, kind, name } = call
   const send = observed(to.store, order, call.send)
-  return Effect.flatMap(to.run({ name, kind, hasLeader, send }), (answer) => decoded(kind, answer))
+  return Effect.flatMap(to.run({ name, about, kind, hasLeader, send }), (answer) => decoded(kind, answer))
 }
 
 /** Checks the store when there is a reason to, and says once if it was replaced. */

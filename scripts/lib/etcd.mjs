@@ -1,5 +1,6 @@
 /**
- * The etcd binaries (`etcd` and `etcdctl`) that the tests run against, one folder for each minor version:
+ * The etcd binaries (`etcd`, `etcdctl`, and from 3.6 `etcdutl`) that the tests run against, one folder for each minor
+ * version:
  *
  * 1. a folder named by the version's variable (`EFFECT_KV_ETCD_37`, ...), by `ETCD_BIN` (one or several, separated as in
  *    PATH), or on PATH, matched by what `etcd --version` prints;
@@ -28,11 +29,16 @@ const wanted = [
 
 export const minors = wanted.map(({ minor }) => minor)
 
-/** The version of the etcd in a folder, if both binaries are there and run. */
+/** What a folder must hold. From 3.6 `etcdutl` restores snapshots, before that `etcdctl` does. */
+const binariesOf = (version) => ["etcd", "etcdctl", ...(/^3\.[45]\./.test(version) ? [] : ["etcdutl"])]
+
+/** The version of the etcd in a folder, if it runs and the other binaries are there. */
 const versionIn = async (directory) => {
-  if (!existsSync(join(directory, "etcd")) || !existsSync(join(directory, "etcdctl"))) return undefined
+  if (!existsSync(join(directory, "etcd"))) return undefined
   const said = await spawned(join(directory, "etcd"), ["--version"], { capture: true }).catch(() => undefined)
-  return said?.code === 0 ? /etcd Version: (\S+)/.exec(said.output)?.[1] : undefined
+  const version = said?.code === 0 ? /etcd Version: (\S+)/.exec(said.output)?.[1] : undefined
+  if (version === undefined) return undefined
+  return binariesOf(version).every((name) => existsSync(join(directory, name))) ? version : undefined
 }
 
 const isMinor = (version, minor) => version?.startsWith(`${minor}.`) === true
@@ -40,7 +46,7 @@ const isMinor = (version, minor) => version?.startsWith(`${minor}.`) === true
 const folders = (...lists) => lists.flatMap((list) => list?.split(delimiter).filter(Boolean) ?? [])
 
 const howToAdd = (minor) =>
-  `Unpack a release of etcd ${minor}.x (the binaries etcd and etcdctl in one folder) and name the folder:\n` +
+  `Unpack a release of etcd ${minor}.x (all its binaries in one folder) and name the folder:\n` +
   `  ETCD_BIN=/path/to/etcd-${minor} npm test\n` +
   `or install Go: then etcd is built from its modules.`
 

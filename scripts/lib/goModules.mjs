@@ -9,7 +9,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { capture, spawned } from "./exec.mjs"
 
-const modules = { etcd: "go.etcd.io/etcd/server/v3", etcdctl: "go.etcd.io/etcd/etcdctl/v3" }
+const modules = {
+  etcd: "go.etcd.io/etcd/server/v3",
+  etcdctl: "go.etcd.io/etcd/etcdctl/v3",
+  etcdutl: "go.etcd.io/etcd/etcdutl/v3"
+}
 
 const hasGo = async () => {
   const result = await spawned("go", ["version"], { capture: true }).catch(() => undefined)
@@ -17,7 +21,7 @@ const hasGo = async () => {
 }
 
 /**
- * Puts `etcd` and `etcdctl` of the exact version, such as `v3.7.3`, into `directory`.
+ * Puts `etcd`, `etcdctl` and `etcdutl` of the exact version, such as `v3.7.3`, into `directory`.
  *
  * @param {{ version: string, directory: string }} options
  * @returns {Promise<{ ok: true } | { ok: false, reason: string }>}

@@ -1,16 +1,19 @@
 /**
  * Replaces the store of a cluster of one member behind its address: by a snapshot, or by nothing.
  */
+import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
 import type { EtcdCluster } from "@effect-kv/test-suite/EtcdCluster"
 import * as Effect from "effect/Effect"
+import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
+import * as Path from "node:path"
 
 const peerUrlOf = (cluster: EtcdCluster["Service"]) =>
   Effect.map(cluster.etcdctl(["member", "list"]), (members) => /http:\/\/[^,]+/.exec(members)![0])
 
 /** Saves a snapshot. The effect it returns restores it, with the member down meanwhile, as an operator would. */
 export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster["Service"]) {
-  const { directory, endpoints, etcdctl, member } = cluster
+  const { directory, endpoints, etcdctl, member, version } = cluster
   const peerUrl = yield* peerUrlOf(cluster)
   const file = `${directory}/snapshot`
   yield* Effect.sync(() => Fs.rmSync(file, { force: true }))
@@ -26,10 +29,13 @@ export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster["Servic
       "initial-advertise-peer-urls": peerUrl,
       "initial-cluster-token": directory
     }
-    yield* etcdctl(
-      ["snapshot", "restore", file, ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)],
-      { endpoint: endpoints[0]! }
-    )
+    const restore = ["snapshot", "restore", file, ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)]
+    const { etcdctl: program } = yield* EtcdBinaries.get(version)
+    const etcdutl = Path.join(Path.dirname(program), "etcdutl")
+    // From 3.6 another program restores.
+    yield* Fs.existsSync(etcdutl)
+      ? Effect.sync(() => void ChildProcess.execFileSync(etcdutl, restore, { stdio: "pipe" }))
+      : etcdctl(restore, { endpoint: endpoints[0]! })
     yield* member.start
   })
 })

@@ -39,6 +39,9 @@ export const hold = Effect.fnUntraced(function*(
 
 const realClock = Clock.Clock.defaultValue()
 
+/** The pause between two looks at the store, by the real clock: without one, those who look keep it from doing anything else. */
+export const pauseBetweenPolls: Effect.Effect<void> = Effect.provideService(Effect.sleep(20), Clock.Clock, realClock)
+
 /** Waits for something that needs no time of the store's to pass. */
 export const soon = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   promptly(

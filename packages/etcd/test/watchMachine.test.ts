@@ -512,6 +512,21 @@ describe("watches on one stream", () => {
     }
   })
 
+  it("asks for fragments of a smaller message too if it may be of many revisions", () => {
+    const world = plain()
+    const watched = world.open({ range: KeyRange.all, startRevision: 2n })
+    for (let i = 0; i < 200; i++) world.server.write(put("a"))
+    world.connect()
+    world.deliver(100)
+    const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
+    world.pool.overflowed(stream, 30 * mebibyte)
+    world.cut()
+    world.connect()
+    assert.deepStrictEqual(only(world).fragments, [true])
+    world.settle()
+    world.check(watched)
+  })
+
   it("takes a response as a whole after all if its fragments are of many small events", () => {
     const world = plain()
     const deletes = Array.from({ length: 10_000 }, (_, i) => ({ key: `${i}`, isDelete: true }))

@@ -40,7 +40,7 @@ const unverifiedTicksAllowed = 5
 /** How many ticks a stream must have lasted for its opening to count as a success. */
 const ticksOfSuccess = 2
 
-/** Up to this size a response is taken as a whole, whatever is in it. */
+/** Up to this size a response of few revisions is taken as a whole. */
 const wholeBytes = 64 * 1024 * 1024
 
 /** How many ticks a stream is kept for the next watch after the last one has gone. */
@@ -200,7 +200,9 @@ export class WatchPool implements Owner {
 
   /** A response of so many bytes was more than the stream takes. Its watches go to one that takes all. */
   overflowed(stream: WatchStream, bytes: number): void {
-    this.#fragment = bytes > wholeBytes
+    // Of one revision, or a few, the events are many and small: values are limited by the size of a request.
+    const isOfMany = stream.watches.some((watch) => watch.isBehind(this.#known.revision))
+    this.#fragment = bytes > wholeBytes || isOfMany
     // The server cannot send it as a whole.
     this.#mustFragment = stream.lane === "large"
     for (const watch of stream.watches) watch.isLarge = true

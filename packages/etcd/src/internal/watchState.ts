@@ -164,7 +164,8 @@ export class WatchState {
     if (fragment) this.#receiveFragment(fresh)
     else this.#receiveWhole(fresh)
     if (!this.#buffer.isEmpty) this.#wake()
-    if (!fragment) this.isLarge = false
+    // One that catches up would be sent too large a response again.
+    if (!fragment && !this.isBehind(header.revision)) this.isLarge = false
     // Only now: who waits for events has taken them, and may have closed the watch.
     this.#parkIfFull(fragment)
     if (!fragment) this.#goLive(header.revision)
@@ -266,6 +267,11 @@ export class WatchState {
 
   get #usualLane(): Lane {
     return this.request.range._tag === "Key" ? "key" : "range"
+  }
+
+  /** Whether the store was at a revision that is some way ahead of what was received. */
+  isBehind(revision: bigint): boolean {
+    return this.next !== undefined && revision - this.next >= this.limits.nearlyThere
   }
 
   #isFarBehind(revision: bigint): boolean {

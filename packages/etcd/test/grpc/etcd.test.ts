@@ -211,6 +211,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const channel = yield* connect(cluster.endpoints[0]!)
       yield* put(channel, "a", "1")
       yield* cluster.member.pause
+      // The process may run on for a moment.
+      yield* Effect.flip(Effect.forever(range(channel, KeyRange.key("a"), { timeout: 1000 })))
       for (let i = 0; i < 3; i++) {
         const from = performance.now()
         const failure = yield* Effect.flip(range(channel, KeyRange.key("a"), { timeout: 1000 }))

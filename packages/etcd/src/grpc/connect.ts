@@ -143,14 +143,15 @@ const attempt = (
     }
     session.on("error", onError)
     session.once("close", onClose)
-    if (target.secure) {
-      // First in line: Node aborts the process if the socket is gone when the session takes it over.
-      socket.prependOnceListener("secureConnect", () => {
-        if ((socket as TLSSocket).alpnProtocol === "h2") return
+    // First in line: Node aborts the process if the socket is gone when the session takes it over.
+    socket.prependOnceListener(target.secure ? "secureConnect" : "connect", () => {
+      if (target.secure && (socket as TLSSocket).alpnProtocol !== "h2") {
         fail("the server does not offer HTTP/2 (ALPN h2)")
         session.destroy()
-      })
-    }
+      } else if (socket.destroyed) {
+        session.destroy()
+      }
+    })
     session.once("remoteSettings", () => {
       stopListening()
       session.off("error", onError)

@@ -8,7 +8,6 @@ import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
@@ -155,7 +154,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
       const channel = yield* connect(proxy.endpoint)
       const from = (yield* cluster.revision) + 1n
-      const breaking = yield* Effect.forkChild(Effect.forever(Effect.andThen(Effect.sleep("15 millis"), proxy.cut)))
+      let applied = 0
       const ends = yield* Effect.forEach(
         Array.from({ length: 2000 }, (_, i) => i),
         (i) => {
@@ -169,12 +168,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
               Result.isSuccess(result) && Option.isSome(result.success) ? "Applied" : progress.delivery
             ),
             // A call that fails at once says little about those in flight.
-            Effect.tap((end) => end === "NotSent" ? Effect.sleep("5 millis") : Effect.void)
+            Effect.tap((end) => end === "NotSent" ? Effect.sleep("5 millis") : Effect.void),
+            Effect.tap((end) => end === "Applied" && ++applied % 20 === 0 ? proxy.cut : Effect.void)
           )
         },
         { concurrency: 16 }
       )
-      yield* Fiber.interrupt(breaking)
       const history = yield* cluster.watchFrom(from)
       const counts = new Map<string, number>()
       for (const { value } of yield* history.upTo(yield* cluster.revision)) {
@@ -212,6 +211,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const channel = yield* connect(cluster.endpoints[0]!)
       yield* put(channel, "a", "1")
       yield* cluster.member.pause
+      // The process may run on for a moment.
+      yield* Effect.flip(Effect.forever(range(channel, KeyRange.key("a"), { timeout: 1000 })))
       for (let i = 0; i < 3; i++) {
         const from = performance.now()
         const failure = yield* Effect.flip(range(channel, KeyRange.key("a"), { timeout: 1000 }))

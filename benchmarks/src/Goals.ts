@@ -107,7 +107,7 @@ const goals: ReadonlyArray<Goal> = [
     [240, 960].map((inFlight) =>
       share(
         `${name}, ${inFlight} in flight: share of bare loops of 120-operation transactions`,
-        `fold-share-${name}`,
+        `batch-share-${name}`,
         inFlight,
         0.8,
         "at least 80 %"

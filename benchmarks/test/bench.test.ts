@@ -37,7 +37,7 @@ it.live(
       const rows = JSON.parse(readFileSync(json, "utf8")) as ReadonlyArray<Record<string, unknown>>
       assert.deepStrictEqual(
         new Set(rows.map((row) => row.subject)),
-        new Set(["etcd3", "etcd3 raw", "grpc-js", "effect-kv unfolded", "effect-kv"])
+        new Set(["etcd3", "etcd3 raw", "grpc-js", "effect-kv unbatched", "effect-kv"])
       )
       assert.deepStrictEqual(new Set(rows.map((row) => row.inFlight)), new Set([1, 64, 256]))
       assert.strictEqual(rows.length, 15)

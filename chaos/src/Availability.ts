@@ -3,8 +3,8 @@
  */
 import * as Op from "@effect-kv/core/Op"
 import * as History from "@effect-kv/test-suite/History"
+import type { Inflicted } from "./ApplyFaults.ts"
 import type { Kind } from "./Fault.ts"
-import type { Inflicted } from "./Inflict.ts"
 
 /** What comes back after a fault. */
 export const services = ["answer", "lock", "event", "temporaryKey"] as const

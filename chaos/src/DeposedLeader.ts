@@ -15,7 +15,7 @@ import type * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Inflicted } from "./Inflict.ts"
+import type { Inflicted } from "./ApplyFaults.ts"
 import type { Cluster } from "./Stage.ts"
 
 /** A leader that was deposed while it was stopped, and had leases revoked when it woke. */

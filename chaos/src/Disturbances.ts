@@ -2,11 +2,11 @@
  * When something was in a client's way: what is asked of a client is asked of the time in which nothing was.
  */
 import type * as History from "@effect-kv/test-suite/History"
+import type { Inflicted } from "./ApplyFaults.ts"
 import * as Availability from "./Availability.ts"
 import { linkKinds } from "./Fault.ts"
-import type { Inflicted } from "./Inflict.ts"
 import type { Round } from "./Round.ts"
-import { isVisitors } from "./work/visits.ts"
+import { isVisitors } from "./work/shortLivedClients.ts"
 
 /** A time, by the monotonic clock, in nanoseconds. */
 export interface Span {

@@ -11,7 +11,7 @@ export interface Options {
   readonly seconds: number
   readonly seed: number
   readonly version: EtcdBinaries.Version
-  readonly folding: boolean
+  readonly batching: boolean
   readonly faults: ReadonlyArray<Kind>
   /** Outages of all members instead, so many seconds each. */
   readonly outages: ReadonlyArray<number>
@@ -25,7 +25,7 @@ export const usage = `npm run chaos -- [options]
   --seed N             which faults there are and what clients do; 1
   --version ${EtcdBinaries.versions.join("|")}
                        of etcd; ${EtcdBinaries.versions[0]}
-  --folding on|off     whether concurrent operations are folded into transactions; on
+  --batching on|off     whether concurrent operations are batched into transactions; on
   --faults all|none|KIND,...
                        ${kinds.join(", ")}
   --outage N,...       all members away for so many seconds each time, instead of other faults
@@ -43,7 +43,7 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
   const seconds = Number(parsed.seconds ?? (parsed.soak === true ? "900" : "120"))
   const seed = Number(parsed.seed ?? "1")
   const version = EtcdBinaries.versions.find((version) => version === (parsed.version ?? EtcdBinaries.versions[0]))
-  const folding = parsed.folding ?? "on"
+  const batching = parsed.batching ?? "on"
   const outages = parsed.outage === undefined ? [] : parsed.outage.split(",").map(Number)
   const faults = kindsOf(parsed.faults ?? "all")
   if (!(seconds >= 10 && seconds <= longest)) return `--seconds must be from 10 to ${longest}`
@@ -56,7 +56,7 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
   }
   if (!Number.isInteger(seed)) return "--seed must be an integer"
   if (version === undefined) return `--version must be one of ${EtcdBinaries.versions.join(", ")}`
-  if (folding !== "on" && folding !== "off") return "--folding must be on or off"
+  if (batching !== "on" && batching !== "off") return "--batching must be on or off"
   if (typeof faults === "string") return faults
   if (outages.some((seconds) => !(seconds > 0 && seconds <= longest))) {
     return "--outage must be seconds, such as 5 or 5,30"
@@ -65,7 +65,7 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
     seconds,
     seed,
     version,
-    folding: folding === "on",
+    batching: batching === "on",
     faults,
     outages,
     soak: parsed.soak === true,
@@ -81,7 +81,7 @@ const parseOrProblem = (args: ReadonlyArray<string>) => {
         seconds: { type: "string" },
         seed: { type: "string" },
         version: { type: "string" },
-        folding: { type: "string" },
+        batching: { type: "string" },
         faults: { type: "string" },
         judge: { type: "string" },
         outage: { type: "string" },

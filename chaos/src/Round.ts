@@ -6,8 +6,8 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
-import type * as Latest from "@effect-kv/core/Latest"
 import * as Op from "@effect-kv/core/Op"
+import type * as RangeView from "@effect-kv/core/RangeView"
 import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import type * as History from "@effect-kv/test-suite/History"
 import * as Recorder from "@effect-kv/test-suite/Recorder"
@@ -16,12 +16,12 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
-import * as Dice from "./Dice.ts"
+import type { Inflicted } from "./ApplyFaults.ts"
+import * as ApplyFaults from "./ApplyFaults.ts"
+import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry } from "./Fault.ts"
-import * as Handback from "./Handback.ts"
-import type { Inflicted } from "./Inflict.ts"
-import * as Inflict from "./Inflict.ts"
-import * as Pulse from "./Pulse.ts"
+import * as LeakCheck from "./LeakCheck.ts"
+import * as SeededRandom from "./SeededRandom.ts"
 import type { Client, Stage } from "./Stage.ts"
 import * as Views from "./Views.ts"
 import * as leases from "./work/leases.ts"
@@ -58,7 +58,7 @@ export interface Round {
   /** What went wrong beside what the history tells: a call that hung, a watch that fell silent, an error that may not be. */
   readonly problems: ReadonlyArray<string>
   /** When this process could not run. */
-  readonly standstills: ReadonlyArray<Pulse.Standstill>
+  readonly standstills: ReadonlyArray<EventLoopStalls.Standstill>
 }
 
 /** How long the watches may take to the end once all is well. */
@@ -71,10 +71,10 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const server = yield* cluster.watchFrom(first)
   const recorder = yield* Recorder.make
   const problems: Array<string> = []
-  const standstills: Array<Pulse.Standstill> = []
+  const standstills: Array<EventLoopStalls.Standstill> = []
   let stopped = 0n
   let done: Workers.Done = {}
-  const seen = clients.map((): Array<Latest.Snapshot> => [])
+  const seen = clients.map((): Array<RangeView.Snapshot> => [])
   /** What cannot be found out is a problem of the run, which is judged all the same. */
   const attempt = <E>(what: string, effect: Effect.Effect<void, E>) =>
     Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
@@ -82,8 +82,8 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
 
   const inflicted = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
-    yield* Effect.forkScoped(Pulse.feel(standstills))
-    const views = yield* Effect.forEach(recorded, ({ kv }) => kv.latest(KeyRange.prefix(`${prefix}txn/`)))
+    yield* Effect.forkScoped(EventLoopStalls.feel(standstills))
+    const views = yield* Effect.forEach(recorded, ({ kv }) => kv.view(KeyRange.prefix(`${prefix}txn/`)))
     yield* Effect.forEach(
       views,
       (view, i) =>
@@ -97,7 +97,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
     const [inflicted] = yield* Effect.all([
-      Inflict.run(schedule, { stage, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
+      ApplyFaults.run(schedule, { stage, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
     yield* Effect.sleep("2 seconds")
@@ -106,11 +106,11 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     yield* workers.end
     yield* attempt(
       "looking for keys that are left",
-      Effect.map(Handback.keysLeft(cluster, prefix), (left) => void problems.push(...left))
+      Effect.map(LeakCheck.keysLeft(cluster, prefix), (left) => void problems.push(...left))
     )
     yield* attempt(
       "looking for watches that are left",
-      Effect.map(Handback.watchesLeft(cluster, clients.length), (left) => void problems.push(...left))
+      Effect.map(LeakCheck.watchesLeft(cluster, clients.length), (left) => void problems.push(...left))
     )
     yield* attempt(
       "reading watches and views to their end",
@@ -128,14 +128,14 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   }))
 
   const ended = yield* Clock.monotonicTimeNanos
-  const left = yield* Handback.leases(cluster)
+  const left = yield* LeakCheck.leases(cluster)
   const history = yield* recorder.history
   const last = yield* cluster.revision
   const changes = yield* server.upTo(last)
   clients.forEach(({ name }, i) => {
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
-  problems.push(...Handback.sessionsLeft(left, changes))
+  problems.push(...LeakCheck.sessionsLeft(left, changes))
   return { history, changes, inflicted, began, stopped, ended, done, problems, standstills } satisfies Round
 })
 
@@ -180,7 +180,7 @@ const openWatches = (
   Effect.forEach(clients, (client) =>
     Effect.forEach(watches.plans(client.prefix), (plan, i) => {
       const position: watches.Position = { revision: 0n }
-      const dice = Dice.make(seed, client.name, "watch", i)
+      const dice = SeededRandom.make(seed, client.name, "watch", i)
       const watching = Effect.onExit(watches.watching(client, plan, dice, position), (exit) =>
         Effect.sync(() => {
           if (Exit.isFailure(exit)) Workers.noteUnexpected(exit.cause, `watch ${i} of ${client.name}`, problems, true)

@@ -3,10 +3,10 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type { Inflicted } from "./ApplyFaults.ts"
 import * as Availability from "./Availability.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Kind } from "./Fault.ts"
-import type { Inflicted } from "./Inflict.ts"
 import type { Options } from "./Options.ts"
 import type * as Report from "./Report.ts"
 import * as Resources from "./Resources.ts"
@@ -25,7 +25,7 @@ const prefix = "r/"
 
 /** What a run is asked for. */
 export interface Request
-  extends Pick<Options, "seconds" | "seed" | "version" | "folding" | "faults" | "outages">, Pick<Rounds.Options, "how">
+  extends Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults" | "outages">, Pick<Rounds.Options, "how">
 {}
 
 const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
@@ -37,7 +37,7 @@ const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
 
 export const run = Effect.fnUntraced(function*(options: Request, tell: (line: string) => Effect.Effect<void>) {
   const { millis, schedule } = scheduleOf(options)
-  const stage = yield* Stages.make({ version: options.version, clients, folding: options.folding })
+  const stage = yield* Stages.make({ version: options.version, clients, batching: options.batching })
   const fibers = Resources.countFibers()
   const limits = yield* Resources.count(stage, fibers)
   const began = yield* Clock.monotonicTimeNanos
@@ -65,7 +65,7 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
     ),
     Effect.map((summary): Report.Summary => ({
       ...summary,
-      title: `etcd ${options.version}, folding ${options.folding ? "on" : "off"}, seed ${options.seed}`
+      title: `etcd ${options.version}, batching ${options.batching ? "on" : "off"}, seed ${options.seed}`
     }))
   )
 })

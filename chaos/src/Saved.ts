@@ -6,7 +6,7 @@ import * as History from "@effect-kv/test-suite/History"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { Inflicted } from "./Inflict.ts"
+import type { Inflicted } from "./ApplyFaults.ts"
 import type { Case } from "./Verdict.ts"
 
 /** Where rounds go that something was found in: outside of what git tracks. */

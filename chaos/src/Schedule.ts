@@ -4,9 +4,9 @@
  * All kinds are dealt out before one comes a second time. Between two lies what the cluster takes to recover, about, so
  * that most of a run is not one long outage; one in three has a second fault with it.
  */
-import * as Dice from "./Dice.ts"
 import type { Entry, Fault, Kind } from "./Fault.ts"
 import { linkKinds } from "./Fault.ts"
+import * as SeededRandom from "./SeededRandom.ts"
 
 /** What a schedule is made of. */
 export interface Options {
@@ -25,7 +25,7 @@ export const coolDown = 3000
 
 /** The schedule of a run. */
 export const make = (options: Options): ReadonlyArray<Entry> => {
-  const dice = Dice.make(options.seed, "schedule")
+  const dice = SeededRandom.make(options.seed, "schedule")
   const entries: Array<Entry> = []
   let deck: Array<Kind> = []
   let at = warmUp
@@ -68,7 +68,7 @@ export const lengthOf = (schedule: ReadonlyArray<Entry>): number =>
  * links too; whose an eviction cuts nobody knows beforehand.
  */
 const companion = (
-  dice: Dice.Dice,
+  dice: SeededRandom.SeededRandom,
   other: Fault,
   everybody: ReadonlyArray<number>,
   { kinds }: Options
@@ -82,7 +82,7 @@ const companion = (
   return free.length === 0 || possible.length === 0 ? [] : [fault(dice, dice.pick(possible), free)]
 }
 
-const fault = (dice: Dice.Dice, kind: Kind, all: ReadonlyArray<number>): Fault => {
+const fault = (dice: SeededRandom.SeededRandom, kind: Kind, all: ReadonlyArray<number>): Fault => {
   const some = dice.shuffle(all).slice(0, dice.int(1, all.length)).sort((a, b) => a - b)
   const [shortest, longest] = lasts[kind]
   const millis = dice.int(shortest, longest)

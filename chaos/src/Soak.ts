@@ -40,10 +40,10 @@ export interface Soak {
 }
 
 export const run = Effect.fnUntraced(function*(
-  options: Pick<Options, "seconds" | "seed" | "version" | "folding" | "faults">,
+  options: Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults">,
   tell: (line: string) => Effect.Effect<void>
 ) {
-  const stage = yield* Stages.make({ version: options.version, clients: Run.clients, folding: options.folding })
+  const stage = yield* Stages.make({ version: options.version, clients: Run.clients, batching: options.batching })
   const fibers = Resources.countFibers()
   const limits = yield* Resources.count(stage, fibers)
   const began = yield* Clock.monotonicTimeNanos
@@ -94,7 +94,7 @@ export const run = Effect.fnUntraced(function*(
     ...Growth.excess(laps)
   )
   return {
-    title: `soak, etcd ${options.version}, folding ${options.folding ? "on" : "off"}, seed ${options.seed}`,
+    title: `soak, etcd ${options.version}, batching ${options.batching ? "on" : "off"}, seed ${options.seed}`,
     seconds,
     laps,
     left,

@@ -48,7 +48,7 @@ export interface Stage {
 export interface Options {
   readonly version: EtcdBinaries.Version
   readonly clients: number
-  readonly folding: boolean
+  readonly batching: boolean
 }
 
 /**
@@ -94,7 +94,7 @@ const openClient = Effect.fnUntraced(function*(
   const layer = EtcdLayer.layer({
     endpoints: proxies.map((proxy) => proxy.endpoint),
     deadline: deadlineOf(name),
-    ...(options.folding ? {} : { folding: false })
+    ...(options.batching ? {} : { batching: false })
   })
   // Fresh, since a layer that is built twice in one scope is shared.
   const open = Effect.map(Effect.suspend(() => Layer.build(Layer.fresh(layer))), Context.get(Kv.Kv))

@@ -11,13 +11,13 @@ import * as Availability from "./Availability.ts"
 import * as Counters from "./Counters.ts"
 import * as DeposedLeader from "./DeposedLeader.ts"
 import * as Disturbances from "./Disturbances.ts"
+import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
-import * as Pulse from "./Pulse.ts"
+import * as Inconclusive from "./Inconclusive.ts"
 import * as Refusals from "./Refusals.ts"
 import type { Round } from "./Round.ts"
 import { deadlineOf, deadlines, type Stage } from "./Stage.ts"
-import * as Voids from "./Voids.ts"
 import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 
@@ -77,7 +77,7 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
     history.effects.filter((effect) => effect.outcome === outcome).length
   return {
     violations: [
-      ...Voids.find(schedule, kinds, round),
+      ...Inconclusive.find(schedule, kinds, round),
       ...problems,
       ...tooLate(round),
       ...slowRecoveries(round),
@@ -149,7 +149,7 @@ const isCleanup = ({ request }: History.Call): boolean =>
 const tooLate = ({ history, standstills }: Round): ReadonlyArray<string> => {
   const isLate = (from: History.Moment, to: History.Moment, millis: number) => {
     const took = Number(to.nanos - from.nanos) / 1e6
-    return took >= millis + grace && took - Pulse.within(standstills, from.nanos, to.nanos) >= millis + grace
+    return took >= millis + grace && took - EventLoopStalls.within(standstills, from.nanos, to.nanos) >= millis + grace
   }
   const seconds = (from: History.Moment, to: History.Moment) => (Number(to.nanos - from.nanos) / 1e9).toFixed(1)
   return [

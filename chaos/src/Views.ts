@@ -2,7 +2,7 @@
  * The views of a round's clients: looked at now and then, judged when nothing changes any more.
  */
 import type * as KvError from "@effect-kv/core/KvError"
-import type * as Latest from "@effect-kv/core/Latest"
+import type * as RangeView from "@effect-kv/core/RangeView"
 import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,10 +10,10 @@ import * as Schedule from "effect/Schedule"
 
 /** What a view shows when it has come to the revision, or when it should have. */
 export const snapshotAt = (
-  view: Latest.Latest,
+  view: RangeView.RangeView,
   revision: bigint,
   within: Duration.Input
-): Effect.Effect<Latest.Snapshot, KvError.KvError> =>
+): Effect.Effect<RangeView.Snapshot, KvError.KvError> =>
   Effect.timeoutOrElse(
     Effect.repeat(view.snapshot, {
       until: (snapshot) => snapshot.revision >= revision,
@@ -23,7 +23,10 @@ export const snapshotAt = (
   )
 
 /** What a view shows now and then, until it is interrupted, or closed just before. */
-export const look = (view: Latest.Latest, seen: Array<Latest.Snapshot>): Effect.Effect<never, KvError.KvError> =>
+export const look = (
+  view: RangeView.RangeView,
+  seen: Array<RangeView.Snapshot>
+): Effect.Effect<never, KvError.KvError> =>
   Effect.forever(
     Effect.flatMap(view.snapshot, (snapshot) => {
       if (seen.at(-1) !== snapshot) seen.push(snapshot)
@@ -34,7 +37,7 @@ export const look = (view: Latest.Latest, seen: Array<Latest.Snapshot>): Effect.
 /** A view shows what the store held at its revision, and does not go back. Tells of the first that was wrong. */
 export const wrongView = (
   client: string,
-  seen: ReadonlyArray<Latest.Snapshot>,
+  seen: ReadonlyArray<RangeView.Snapshot>,
   changes: ReadonlyArray<EtcdCluster.HistoryEvent>
 ): ReadonlyArray<string> => {
   const ofView = changes.filter(({ key }) => /^[^/]*\/txn\//.test(key))
@@ -60,7 +63,7 @@ export const wrongView = (
 /** Whether a view has come to where nothing changes any more. */
 export const isBehind = (
   client: string,
-  seen: ReadonlyArray<Latest.Snapshot>,
+  seen: ReadonlyArray<RangeView.Snapshot>,
   changes: ReadonlyArray<EtcdCluster.HistoryEvent>
 ): ReadonlyArray<string> => {
   const end = changes.findLast(({ key }) => /^[^/]*\/txn\//.test(key))?.modRevision ?? 0n

@@ -6,11 +6,11 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Dice from "./Dice.ts"
+import * as SeededRandom from "./SeededRandom.ts"
 import * as data from "./work/data.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
-import * as visits from "./work/visits.ts"
+import * as visits from "./work/shortLivedClients.ts"
 import type { RecordedClient, Step } from "./work/Worker.ts"
 
 /** The workers of each client. */
@@ -45,7 +45,7 @@ export const start = Effect.fnUntraced(function*(
   const working = Effect.fnUntraced(function*(client: RecordedClient, kind: string, name: string, step: Step) {
     // oxlint-disable-next-line no-unmodified-loop-condition -- by `end`, in another fiber
     for (let i = 0; isAtWork; i++) {
-      const dice = Dice.make(seed, client.name, name, i)
+      const dice = SeededRandom.make(seed, client.name, name, i)
       const rests = dice.int(...rest)
       // Some callers lose their patience.
       const patience = dice.chance(0.01) ? dice.int(0, 10) : undefined

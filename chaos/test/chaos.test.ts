@@ -11,7 +11,6 @@ import * as Effect from "effect/Effect"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import * as Dice from "../src/Dice.ts"
 import type { Kind } from "../src/Fault.ts"
 import { kinds } from "../src/Fault.ts"
 import * as Options from "../src/Options.ts"
@@ -19,6 +18,7 @@ import * as Report from "../src/Report.ts"
 import * as Run from "../src/Run.ts"
 import * as Saved from "../src/Saved.ts"
 import * as Schedule from "../src/Schedule.ts"
+import * as SeededRandom from "../src/SeededRandom.ts"
 import * as Verdict from "../src/Verdict.ts"
 
 const quiet = () => Effect.void
@@ -32,7 +32,7 @@ const request: Run.Request = {
   seconds: 20,
   seed: 12,
   version: Effect.runSync(EtcdBinaries.currentVersion),
-  folding: true,
+  batching: true,
   faults: brief,
   outages: []
 }
@@ -103,7 +103,7 @@ describe("the harness", () => {
 
   it("throws the same dice for the same step of the same worker", () => {
     const throws = (step: number) => {
-      const dice = Dice.make(7, "c1", "register/0", step)
+      const dice = SeededRandom.make(7, "c1", "register/0", step)
       return [dice.int(0, 1000), dice.int(0, 1000), dice.int(0, 1000)]
     }
     assert.deepStrictEqual(throws(3), throws(3))
@@ -187,6 +187,6 @@ describe("the harness", () => {
     assert.isString(Options.parse(["--outage", "5", "--soak"]))
     assert.isString(Options.parse(["--soak", "--seconds", "120"]))
     const parsed = Options.parse(["--seconds", "300", "--seed", "9", "--version", "3.4", "--faults", "cut,stall"])
-    assert.deepInclude(parsed, { seconds: 300, seed: 9, version: "3.4", folding: true, faults: ["cut", "stall"] })
+    assert.deepInclude(parsed, { seconds: 300, seed: 9, version: "3.4", batching: true, faults: ["cut", "stall"] })
   })
 })

@@ -5,17 +5,17 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import * as History from "@effect-kv/test-suite/History"
 import { assert, describe, it } from "@effect/vitest"
+import type { Inflicted } from "../src/ApplyFaults.ts"
 import * as Counters from "../src/Counters.ts"
 import * as Disturbances from "../src/Disturbances.ts"
 import type { Fault, Kind } from "../src/Fault.ts"
 import { kinds } from "../src/Fault.ts"
 import * as Growth from "../src/Growth.ts"
-import * as Handback from "../src/Handback.ts"
-import type { Inflicted } from "../src/Inflict.ts"
+import * as Inconclusive from "../src/Inconclusive.ts"
+import * as LeakCheck from "../src/LeakCheck.ts"
 import * as Refusals from "../src/Refusals.ts"
 import type { Round } from "../src/Round.ts"
 import * as Verdict from "../src/Verdict.ts"
-import * as Voids from "../src/Voids.ts"
 
 let order = 0
 const at = (seconds: number): History.Moment => ({ order: order++, nanos: BigInt(Math.round(seconds * 1e9)) })
@@ -160,7 +160,7 @@ describe("silences", () => {
 describe("void runs", () => {
   const busy = calls(...Array.from({ length: 6 }, (_, i) => answers(`c${i + 1}`, 0, 30)).flat())
   const find = (changed: Partial<Round>, asked: ReadonlyArray<Kind> = []) =>
-    Voids.find([], asked, round({ history: busy, ...changed }))
+    Inconclusive.find([], asked, round({ history: busy, ...changed }))
 
   it("have no faults though some were asked for, or work of which nothing was done", () => {
     assert.deepStrictEqual(find({}), [])
@@ -272,8 +272,8 @@ describe("the verdict", () => {
       version: 1n,
       lease: 7n
     }
-    assert.lengthOf(Handback.sessionsLeft([7n], [put]), 1)
-    assert.lengthOf(Handback.sessionsLeft([7n], [put, { ...put, lease: 8n }]), 0)
+    assert.lengthOf(LeakCheck.sessionsLeft([7n], [put]), 1)
+    assert.lengthOf(LeakCheck.sessionsLeft([7n], [put, { ...put, lease: 8n }]), 0)
   })
 })
 

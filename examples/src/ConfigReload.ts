@@ -4,7 +4,7 @@
  *     node examples/src/ConfigReload.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/ConfigReload.ts
  */
-import { KeyRange, Kv, type KvError, type Latest } from "@effect-kv/core"
+import { KeyRange, Kv, type KvError, type RangeView } from "@effect-kv/core"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -27,7 +27,7 @@ export interface LiveSettings {
 /** Follows the settings until the scope closes. Two keys written in one transaction are seen together, never one alone. */
 export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.Scope> = Effect.gen(function*() {
   const kv = yield* Kv.Kv
-  const latest = yield* kv.latest(KeyRange.prefix("config/"))
+  const latest = yield* kv.view(KeyRange.prefix("config/"))
   return {
     current: Effect.map(latest.snapshot, parse),
     changes: Stream.map(latest.changes, parse)
@@ -35,7 +35,7 @@ export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.
 })
 
 /** A key that is missing or makes no sense leaves the default: an operator's slip must not take the program down. */
-const parse = ({ entries }: Latest.Snapshot): Settings => {
+const parse = ({ entries }: RangeView.Snapshot): Settings => {
   const limit = Number(entries.get("config/limit")?.text ?? "10")
   return {
     limit: Number.isSafeInteger(limit) && limit > 0 ? limit : 10,

@@ -27,7 +27,7 @@ export const count: Effect.Effect<number, KvError.KvError, Kv.Kv> = Kv.count(wor
 export const running: Stream.Stream<ReadonlyArray<string>, KvError.KvError, Kv.Kv> = Stream.unwrap(
   Effect.gen(function*() {
     const kv = yield* Kv.Kv
-    const latest = yield* kv.latest(workers)
+    const latest = yield* kv.view(workers)
     return Stream.map(latest.changes, ({ entries }) => [...entries.values()].map((entry) => entry.text).sort())
   })
 )

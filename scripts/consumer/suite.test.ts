@@ -1,5 +1,6 @@
 /** Somebody else's backend runs the published suite, as the suite's README says. */
-import { Kv, KvBackend } from "@effect-kv/core"
+import { Kv } from "@effect-kv/core"
+import { KvBackend } from "@effect-kv/core/backend"
 import { MemoryStore } from "@effect-kv/memory"
 import * as KvConformance from "@effect-kv/test-suite/KvConformance"
 import * as Effect from "effect/Effect"

@@ -2,8 +2,8 @@
  * The scenarios, in the order they run.
  */
 import type { Scenario } from "../Scenario.ts"
+import * as batches from "./batches.ts"
 import * as calls from "./calls.ts"
-import * as folds from "./folds.ts"
 import * as locks from "./locks.ts"
 import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
@@ -19,8 +19,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   memoryWatches.fanOut,
   memoryWatches.idle,
   ...calls.all,
-  folds.get,
-  folds.put,
+  batches.get,
+  batches.put,
   locks.lock,
   locks.handOver,
   watches.replay,

@@ -22,14 +22,14 @@ const scenario = (name: Calls.Name): Scenario => ({
     const server = yield* etcd
     const { endpoints } = server
     const kv = yield* effectKv.open(endpoints)
-    const unfolded = yield* effectKv.openUnfolded(endpoints)
+    const unbatched = yield* effectKv.openUnfolded(endpoints)
     const client = yield* etcd3.open(endpoints)
     const grpc = yield* grpcJs.open(endpoints)
     const subjects: ReadonlyArray<Measure.Subject> = [
       { name: "etcd3", ...etcd3.calls(client)[name] },
       { name: "etcd3 raw", ...etcd3.rawCalls(client)[name] },
       { name: "grpc-js", ...grpcJs.calls(grpc)[name] },
-      { name: "effect-kv unfolded", ...effectKv.calls("effect-kv unfolded", unfolded)[name] },
+      { name: "effect-kv unbatched", ...effectKv.calls("effect-kv unbatched", unbatched)[name] },
       { name: "effect-kv", ...effectKv.calls("effect-kv", kv)[name] }
     ]
     yield* prepare(kv)

@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type * as Dice from "../Dice.ts"
+import type * as SeededRandom from "../SeededRandom.ts"
 
 /** A client whose calls are recorded, in one round. */
 export interface RecordedClient {
@@ -40,7 +40,7 @@ export class Counters extends Context.Service<Counters, {
 export type Write = Effect.Effect<Op.PutResponse, KvError>
 
 /** One thing that a worker does, chosen by the dice. */
-export type Step = (client: RecordedClient, dice: Dice.Dice) => Effect.Effect<unknown, DistLock.Failure>
+export type Step = (client: RecordedClient, dice: SeededRandom.SeededRandom) => Effect.Effect<unknown, DistLock.Failure>
 
 /** A value that no other write has. */
 export const unique = ({ name, recorder }: RecordedClient): Effect.Effect<string> => recorder.value(name)

@@ -5,7 +5,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvError } from "@effect-kv/core/KvError"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Effect from "effect/Effect"
-import type * as Dice from "../Dice.ts"
+import type * as SeededRandom from "../SeededRandom.ts"
 import type { RecordedClient } from "./Worker.ts"
 
 /** A watcher of one range, which goes on until it is interrupted. */
@@ -37,7 +37,7 @@ export interface Position {
 export const watching = (
   client: RecordedClient,
   plan: WatchPlan,
-  dice: Dice.Dice,
+  dice: SeededRandom.SeededRandom,
   position: Position
 ): Effect.Effect<never, KvError> => {
   const session = (startRevision: bigint | undefined) =>

@@ -1,7 +1,8 @@
 /**
  * Workers as fibers, each with a client of its own.
  */
-import { Kv, type KvBackend } from "@effect-kv/core"
+import { Kv } from "@effect-kv/core"
+import type { KvBackend } from "@effect-kv/core/backend"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

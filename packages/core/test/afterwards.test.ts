@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import * as afterwards from "../src/internal/afterwards.ts"
+import * as afterwards from "../src/internal/session/sharedTimer.ts"
 
 const open = Effect.gen(function*() {
   const scope = yield* Scope.fork(yield* Effect.scope)

@@ -1,10 +1,10 @@
 /**
  * What the published suite cannot see of fences: the operations that are sent, schedules, other stores; and what is printed.
  */
+import * as Batching from "@effect-kv/core/Batching"
 import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Fence from "@effect-kv/core/Fence"
-import * as Folding from "@effect-kv/core/Folding"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
@@ -119,7 +119,7 @@ describe("the operation that is sent", () => {
 
   it.effect("is batched with those of other holders, each with its own condition", () =>
     Effect.gen(function*() {
-      const { kv, sent } = yield* open(Folding.folded({ maxInFlight: 1 }))
+      const { kv, sent } = yield* open(Batching.batched({ maxInFlight: 1 }))
       const tokens: Array<bigint> = []
       const holder = (name: string) =>
         DistLock.withLock(name, undefined, (lock) => {

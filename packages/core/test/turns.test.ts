@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
-import { Turns } from "../src/internal/turns.ts"
+import { Turns } from "../src/internal/kv/turns.ts"
 
 /** Effects that run until the test ends them, in one line. */
 const make = (count: number) => {

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Buffer from "node:buffer"
-import * as utf8 from "../src/internal/utf8.ts"
+import * as utf8 from "../src/internal/values/utf8.ts"
 import { brokenText, text } from "./arbitraries.ts"
 
 const bytesOf = (text: string) => Buffer.Buffer.from(text, "utf8")

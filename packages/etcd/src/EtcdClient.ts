@@ -11,9 +11,9 @@ import * as Effect from "effect/Effect"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import type * as Scope from "effect/Scope"
 import { Etcd3 } from "etcd3"
-import { channelOptions } from "./internal/endpoints.ts"
+import { channelOptions } from "./internal/rpc/endpoints.ts"
+import type { Token, Tokens } from "./internal/rpc/tokens.ts"
 import type { Settings } from "./internal/settings.ts"
-import type { Token, Tokens } from "./internal/tokens.ts"
 
 /** The client beneath. */
 export interface EtcdClient {

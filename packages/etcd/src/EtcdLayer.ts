@@ -8,7 +8,7 @@
  * `TestClock` deadlines, retries, sessions, `acquireTimeout` and `maxHold` are those of the machine's clock. The program's
  * own effects, such as the body of a lock, keep theirs.
  */
-import * as Folding from "@effect-kv/core/Folding"
+import * as Batching from "@effect-kv/core/Batching"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Tracing from "@effect-kv/core/Tracing"
@@ -41,15 +41,15 @@ export interface Options {
   /** A span for each call, without values: see `Tracing`. Default: true. */
   readonly tracing?: boolean | undefined
   /**
-   * How concurrent operations are folded into transactions (see `Folding`), `false` for not at all. Default: folded, within
+   * How concurrent operations are batched into transactions (see `Batching`), `false` for not at all. Default: batched, within
    * etcd's default limits. Where there is a user or a client certificate, transactions are sent alone, and so are puts that ask
    * for the previous entry.
    */
-  readonly folding?: false | FoldingOptions | undefined
+  readonly batching?: false | BatchingOptions | undefined
 }
 
-/** See `Folding.Options`. */
-export interface FoldingOptions extends Pick<Folding.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
+/** See `Batching.Options`. */
+export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
 /** Certificates and keys are the text of PEM files. */
 export interface TlsOptions {
@@ -112,14 +112,14 @@ const build = Effect.fnUntraced(
   function*(options: Options): Effect.fn.Return<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> {
     const checked = yield* settings.make(options)
     const { client, kv } = yield* backend.make(checked)
-    const folded = options.folding === false ? kv : Folding.folded({
-      ...options.folding,
+    const batched = options.batching === false ? kv : Batching.batched({
+      ...options.batching,
       deadline: checked.deadline,
       // Older versions of etcd (3.4.23 is one) check the permissions of a transaction, but not of those nested in it, and not
       // whether a put in it may read the previous entry.
       transactions: options.auth === undefined && options.tls?.certificate === undefined
     })(kv)
-    const traced = options.tracing === false ? folded : Tracing.traced({ "db.system.name": "etcd" })(folded)
+    const traced = options.tracing === false ? batched : Tracing.traced({ "db.system.name": "etcd" })(batched)
     return Context.make(Kv.Kv, yield* Kv.make(realTime.backend(traced))).pipe(Context.add(EtcdClient, client))
   }
 )

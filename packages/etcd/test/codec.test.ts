@@ -16,8 +16,8 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as etcd3 from "etcd3"
 import { Host } from "etcd3/lib/connection-pool.js"
-import * as codec from "../src/internal/codec.ts"
-import * as responses from "../src/internal/responses.ts"
+import * as codec from "../src/internal/wire/codec.ts"
+import * as responses from "../src/internal/wire/responses.ts"
 import { reason, services } from "./support/client.ts"
 
 const definition = ((): grpc.ServiceDefinition => {

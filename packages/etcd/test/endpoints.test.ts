@@ -2,7 +2,7 @@
  * Which endpoint is used when.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { type Endpoint, make } from "../src/internal/endpoints.ts"
+import { type Endpoint, make } from "../src/internal/rpc/endpoints.ts"
 
 const endpoint = (address: string): Endpoint =>
   ({ address, suspendedUntil: 0, failures: 0, answeredAt: Number.NEGATIVE_INFINITY }) as Endpoint

@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
-import { connectError, judge, type Kind, silent } from "../src/internal/errors.ts"
+import { connectError, judge, type Kind, silent } from "../src/internal/rpc/errors.ts"
 
 const verdict = (code: status, details: string, kind: Kind = "write", left = true) =>
   judge({ code, details, left }, kind, "http://etcd:2379")

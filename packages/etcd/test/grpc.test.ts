@@ -2,7 +2,7 @@
  * What this package takes for granted of the pinned grpc-js: if one of these fails after an update, `call.ts` has to be
  * thought through again.
  */
-import { Departure } from "@effect-kv/core/Departure"
+import { SendControl } from "@effect-kv/core/SendControl"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
@@ -10,9 +10,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { Active, mayHaveLeft, newAttempt, unary } from "../src/internal/call.ts"
-import { openLine, type ServiceLine } from "../src/internal/endpoints.ts"
-import { connectError, type Failure } from "../src/internal/errors.ts"
+import { openLine, type ServiceLine } from "../src/internal/rpc/endpoints.ts"
+import { connectError, type Failure } from "../src/internal/rpc/errors.ts"
+import { Active, mayHaveBeenSent, newAttempt, unary } from "../src/internal/rpc/grpcCall.ts"
 import * as settings from "../src/internal/settings.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
@@ -23,7 +23,7 @@ const endpointTo = (address: string): Effect.Effect<ServiceLine, unknown, Scope.
       (line) => Effect.sync(() => line.close())
     ))
 
-const put = (endpoint: ServiceLine, attempt = newAttempt(), departure?: Departure) =>
+const put = (endpoint: ServiceLine, attempt = newAttempt(), sendControl?: SendControl) =>
   unary(
     endpoint.kv,
     endpoint.kv.put,
@@ -35,7 +35,7 @@ const put = (endpoint: ServiceLine, attempt = newAttempt(), departure?: Departur
       active: new Active(),
       traffic: endpoint.traffic,
       isRepeatable: false,
-      departure
+      sendControl
     },
     attempt
   )
@@ -67,9 +67,9 @@ describe("whether a request left", () => {
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
       const endpoint = yield* endpointTo(fake.endpoint)
-      yield* put(endpoint, newAttempt(), new Departure(() => false))
+      yield* put(endpoint, newAttempt(), new SendControl(() => false))
       const attempt = newAttempt()
-      assert.isFalse((yield* Effect.flip(put(endpoint, attempt, new Departure(() => true)))).left)
+      assert.isFalse((yield* Effect.flip(put(endpoint, attempt, new SendControl(() => true)))).left)
       assert.isFalse(attempt.left)
       assert.strictEqual(fake.received.length, 1)
     }))
@@ -128,7 +128,7 @@ describe("whether a request left", () => {
       const left = yield* Effect.callback<boolean>((resume) => {
         const options = { deadline: Date.now() - 1 }
         const call = endpoint.kv.put({ key: Buffer.from("b") }, new grpc.Metadata(), options, (error) => {
-          resume(Effect.succeed(mayHaveLeft(call, error?.code)))
+          resume(Effect.succeed(mayHaveBeenSent(call, error?.code)))
         })
       })
       assert.isTrue(left)

@@ -23,15 +23,15 @@ const record = Effect.fnUntraced(
     const cluster = yield* EtcdCluster.EtcdCluster
     const own = yield* cluster.watchFrom()
     const connect = Effect.map(client({ endpoints: cluster.endpoints }), (kv) => kv.backend)
-    const unfolded = Effect.map(client({ endpoints: cluster.endpoints, folding: false }), (kv) => kv.backend)
-    const [folded, alone] = [yield* connect, yield* unfolded]
+    const unbatched = Effect.map(client({ endpoints: cluster.endpoints, batching: false }), (kv) => kv.backend)
+    const [batched, alone] = [yield* connect, yield* unbatched]
     const recorder = yield* Recorder.make
     const watch = yield* Workload.watch(recorder.client("watcher")(yield* connect))
     yield* Effect.all([
-      Workload.run(recorder, [folded, folded, folded, folded, folded, folded, alone, alone], options),
+      Workload.run(recorder, [batched, batched, batched, batched, batched, batched, alone, alone], options),
       meanwhile(recorder)
     ], { concurrency: 2 })
-    const finished = yield* Workload.finish(recorder, folded, [watch])
+    const finished = yield* Workload.finish(recorder, batched, [watch])
     return { ...finished, changes: yield* own.upTo(finished.revision) }
   }
 )
@@ -56,7 +56,7 @@ const scenario = <E>(run: Effect.Effect<void, E, EtcdCluster.EtcdCluster>) =>
   run.pipe(Random.withSeed("histories"), Effect.provide(EtcdCluster.layer()))
 
 describe(`histories on etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
-  it.live("are right, folded and not", () =>
+  it.live("are right, batched and not", () =>
     scenario(Effect.scoped(Effect.gen(function*() {
       const run = yield* record({ operations: 40 }, () => Effect.void)
       assert.isEmpty(judged(run).unknown.applied)

@@ -25,8 +25,8 @@ const numbers = (from: number, to: number): ReadonlyArray<number> =>
   Array.from({ length: to - from }, (_, i) => from + i)
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-  for (const folding of [undefined, false] as const) {
-    const name = folding === false ? "alone" : "folded"
+  for (const batching of [undefined, false] as const) {
+    const name = batching === false ? "alone" : "batched"
     const key = (kind: Kind, i: number): string => `${name}/${kind}/${i}`
 
     const write = (kv: Kv.Kv, i: number): Effect.Effect<unknown, KvError.KvError> => {
@@ -48,7 +48,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const cluster = yield* EtcdCluster.EtcdCluster
         const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
         const direct = yield* client({ endpoints: cluster.endpoints })
-        const kv = yield* client({ endpoints: [proxy.endpoint], ...(folding === undefined ? {} : { folding }) })
+        const kv = yield* client({ endpoints: [proxy.endpoint], ...(batching === undefined ? {} : { batching }) })
         const deletions = numbers(0, total).filter((i) => kindOf(i) === "delete")
         yield* Effect.forEach(deletions, (i) => direct.put(key("delete", i), "there"), { concurrency: "unbounded" })
         const from = (yield* cluster.revision) + 1n

@@ -11,8 +11,8 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as etcd3 from "etcd3"
 import { Host } from "etcd3/lib/connection-pool.js"
-import { NotUtf8 } from "../src/internal/codec.ts"
-import * as responses from "../src/internal/responses.ts"
+import { NotUtf8 } from "../src/internal/wire/codec.ts"
+import * as responses from "../src/internal/wire/responses.ts"
 
 const methods = ((): Record<"range" | "put" | "deleteRange" | "txn", grpc.MethodDefinition<unknown, unknown>> => {
   const host = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop)

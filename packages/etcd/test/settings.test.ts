@@ -43,8 +43,8 @@ describe("options", () => {
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
       for (const deadline of [Duration.infinity, Number.MAX_SAFE_INTEGER, "5000000 days"] as const) {
-        for (const folding of [false, {}] as const) {
-          const kv = yield* client({ endpoints: [fake.endpoint], deadline, folding })
+        for (const batching of [false, {}] as const) {
+          const kv = yield* client({ endpoints: [fake.endpoint], deadline, batching })
           yield* Effect.all([kv.put("a", "1"), kv.put("b", "1"), kv.put("c", "1")], { concurrency: "unbounded" })
         }
       }
@@ -93,9 +93,9 @@ describe("options", () => {
         [{ endpoints, keepAlive: { time: 0 } }, /keepAlive\.time/],
         [{ endpoints, keepAlive: { timeout: 0 } }, /keepAlive\.timeout/],
         [{ endpoints, prefix: "\ud800" }, /prefix/],
-        [{ endpoints, folding: { maxOps: 0 } }, /folding\.maxOps must be a positive integer/],
-        [{ endpoints, folding: { maxBytes: -1 } }, /folding\.maxBytes/],
-        [{ endpoints, folding: { maxInFlight: Number.NaN } }, /folding\.maxInFlight/]
+        [{ endpoints, batching: { maxOps: 0 } }, /batching\.maxOps must be a positive integer/],
+        [{ endpoints, batching: { maxBytes: -1 } }, /batching\.maxBytes/],
+        [{ endpoints, batching: { maxInFlight: Number.NaN } }, /batching\.maxInFlight/]
       ]
       for (const [options, message] of cases) {
         const failure = yield* wrong(options)
@@ -134,7 +134,7 @@ describe("options", () => {
       const layer = EtcdLayer.layerConfig({
         endpoints: Config.map(Config.String("ETCD_ENDPOINT"), (endpoint) => [endpoint]),
         prefix: Config.String("ETCD_PREFIX"),
-        folding: Config.map(Config.Boolean("ETCD_FOLDING"), (isOn) => isOn ? { maxOps: 64 } : false),
+        batching: Config.map(Config.Boolean("ETCD_FOLDING"), (isOn) => isOn ? { maxOps: 64 } : false),
         auth: { username: Config.String("ETCD_USER"), password: Config.Redacted("ETCD_PASSWORD") }
       })
       const provider = ConfigProvider.fromUnknown({

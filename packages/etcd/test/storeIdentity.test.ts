@@ -2,7 +2,7 @@
  * Which responses show that the store was replaced, and which may lag.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { type Order, Replaced, StoreIdentity } from "../src/internal/storeIdentity.ts"
+import { type Order, Replaced, StoreIdentity } from "../src/internal/store/storeIdentity.ts"
 
 const a = "http://a:2379"
 const b = "http://b:2379"

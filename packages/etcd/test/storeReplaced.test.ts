@@ -33,7 +33,7 @@ type Replacing = (old: EtcdCluster.EtcdCluster["Service"]) => Effect.Effect<Repl
 const toAnotherCluster = (writes: number): Replacing =>
   Effect.fnUntraced(function*(old) {
     const standby = yield* EtcdCluster.make()
-    const kv = yield* client({ endpoints: standby.endpoints, folding: false })
+    const kv = yield* client({ endpoints: standby.endpoints, batching: false })
     for (let i = 0; i < writes; i++) yield* kv.put("config", `standby ${i}`)
     const proxy = yield* TcpProxy.make({ target: old.endpoints[0]! })
     const replace = Effect.andThen(proxy.retarget(standby.endpoints[0]!), proxy.cut)
@@ -84,7 +84,7 @@ describe("a store that is replaced behind its address", () => {
         const inStore = Effect.provideService(Kv.Kv, kv)
 
         for (let i = 0; i < 20; i++) yield* kv.put("config", `old ${i}`)
-        const view = yield* kv.latest(KeyRange.key("config"))
+        const view = yield* kv.view(KeyRange.key("config"))
         const watch = yield* kv.subscribe("config")
         const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))
         const waiting = yield* Effect.forkScoped(kv.waitForChange("nothing"))

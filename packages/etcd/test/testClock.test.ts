@@ -100,7 +100,9 @@ describe("under a test clock", () => {
   it.effect("a layer that was built on the real clock does the same", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
-      const build = Layer.build(EtcdLayer.layer({ endpoints: [fake.endpoint], deadline: "300 millis", folding: false }))
+      const build = Layer.build(
+        EtcdLayer.layer({ endpoints: [fake.endpoint], deadline: "300 millis", batching: false })
+      )
       const kv = Context.get(yield* TestClock.withLive(build), Kv.Kv)
       assert.strictEqual((yield* reason(kv.get("a")))._tag, "DeadlineExceeded")
     }))

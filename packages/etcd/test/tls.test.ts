@@ -151,7 +151,7 @@ layer(servers, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           deadline: Config.Duration("DEADLINE"),
           keepAlive: { time: Config.Duration("KEEPALIVE_TIME"), timeout: Config.Duration("KEEPALIVE_TIMEOUT") },
           tracing: Config.Boolean("TRACING"),
-          folding: Config.map(Config.Boolean("FOLDING"), (isOn) => isOn && { maxOps: 64 })
+          batching: Config.map(Config.Boolean("FOLDING"), (isOn) => isOn && { maxOps: 64 })
         })
         const variables = {
           ENDPOINTS: endpoint,

@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
-import * as tokens from "../src/internal/tokens.ts"
+import * as tokens from "../src/internal/rpc/tokens.ts"
 import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
@@ -59,7 +59,7 @@ describe("tokens", () => {
         if (method === "Authenticate") return token(`t${++issued}`)
         return metadata.get("token")[0] === "t1" ? invalidToken : putAnswer
       })
-      const kv = yield* client({ endpoints: [fake.endpoint], auth, folding: false })
+      const kv = yield* client({ endpoints: [fake.endpoint], auth, batching: false })
       yield* Effect.forEach(Array.from({ length: 50 }), () => kv.put("a", "1"), { concurrency: "unbounded" })
       assert.strictEqual(issued, 2)
       assert.strictEqual(count(fake, "Put"), 100)

@@ -18,7 +18,7 @@ import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
-import * as watches from "../src/internal/watch.ts"
+import * as watches from "../src/internal/watch/watch.ts"
 import { client, reason, services, timed } from "./support/client.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 

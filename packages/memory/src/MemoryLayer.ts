@@ -1,7 +1,7 @@
 /**
  * The layers that provide `Kv` from memory: for tests, and for programs on one machine.
  */
-import type * as Folding from "@effect-kv/core/Folding"
+import type * as Batching from "@effect-kv/core/Batching"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
@@ -15,18 +15,18 @@ import * as MemoryStore from "./MemoryStore.ts"
 /** How a client uses its store. */
 export interface Options {
   /**
-   * How concurrent operations are batched into transactions (see `Folding`), `false` for not at all. Default: `false`.
+   * How concurrent operations are batched into transactions (see `Batching`), `false` for not at all. Default: `false`.
    *
    * **When to use**
    *
-   * `folding: {}` batches as `EtcdLayer` does by default. Run the tests of a recipe that reads revisions both ways: batching
+   * `batching: {}` batches as `EtcdLayer` does by default. Run the tests of a recipe that reads revisions both ways: batching
    * lets concurrent writes without a lease share a revision.
    */
-  readonly folding?: false | FoldingOptions | undefined
+  readonly batching?: false | BatchingOptions | undefined
 }
 
-/** See `Folding.Options`. */
-export interface FoldingOptions extends Pick<Folding.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
+/** See `Batching.Options`. */
+export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
 /**
  * {@link layerStore} with options.
@@ -38,7 +38,7 @@ export interface FoldingOptions extends Pick<Folding.Options, "maxOps" | "maxByt
 export const layerStoreWith = (options: Options): Layer.Layer<Kv.Kv, never, MemoryStore.MemoryStore> =>
   Kv.layer(Effect.flatMap(
     MemoryStore.MemoryStore,
-    (store) => Effect.map(store.connect, batched(options.folding ?? false))
+    (store) => Effect.map(store.connect, batched(options.batching ?? false))
   ))
 
 /** {@link layer} with options. */

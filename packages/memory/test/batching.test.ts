@@ -29,27 +29,27 @@ describe("batching in memory", () => {
   it.effect("is off by default: concurrent puts have revisions of their own", () =>
     Effect.gen(function*() {
       assert.strictEqual(new Set(yield* revisions(MemoryLayer.layer)).size, 50)
-      assert.strictEqual(new Set(yield* revisions(MemoryLayer.layerWith({ folding: false }))).size, 50)
+      assert.strictEqual(new Set(yield* revisions(MemoryLayer.layerWith({ batching: false }))).size, 50)
     }))
 
   it.effect("lets concurrent puts share a revision: the first leaves alone, the others together", () =>
     Effect.gen(function*() {
-      const shared = yield* revisions(MemoryLayer.layerWith({ folding: {} }))
+      const shared = yield* revisions(MemoryLayer.layerWith({ batching: {} }))
       assert.deepStrictEqual(shared, [2n, ...Array.from({ length: 49 }, () => 3n)])
-      const small = yield* revisions(MemoryLayer.layerWith({ folding: { maxOps: 7, maxInFlight: 1 } }))
+      const small = yield* revisions(MemoryLayer.layerWith({ batching: { maxOps: 7, maxInFlight: 1 } }))
       assert.deepStrictEqual(small, [2n, ...Array.from({ length: 49 }, (_, i) => 3n + BigInt(Math.floor(i / 7)))])
     }))
 
   it.effect("changes nothing for calls that do not overlap", () =>
     Effect.gen(function*() {
       const puts = Effect.forEach(["a", "b", "c"], (key) => Kv.put(key, "v"))
-      const responses = yield* Effect.provide(puts, MemoryLayer.layerWith({ folding: {} }))
+      const responses = yield* Effect.provide(puts, MemoryLayer.layerWith({ batching: {} }))
       assert.deepStrictEqual(responses.map((response) => response.revision), [2n, 3n, 4n])
     }))
 
   it.effect("never applies what a fiber asked for after that fiber was interrupted", () =>
     Effect.gen(function*() {
-      const [batching, plain] = [yield* client({ folding: {} }), yield* client({})]
+      const [batching, plain] = [yield* client({ batching: {} }), yield* client({})]
       const fibers = yield* Effect.forEach(
         Array.from({ length: 20 }, (_, i) => i),
         (i) => Effect.forkChild(batching.put(`k${i}`, "older"))
@@ -69,14 +69,14 @@ describe("batching in memory", () => {
       const puts = Effect.forEach(Array.from({ length: 300 }, (_, i) => i), (i) => Kv.put(`k${i}`, "v"), {
         concurrency: "unbounded"
       })
-      const kv = yield* Effect.scoped(client({ folding: {} }))
+      const kv = yield* Effect.scoped(client({ batching: {} }))
       const error = yield* Effect.flip(Effect.provideService(puts, Kv.Kv, kv))
       assert.strictEqual(error.reason._tag, "Closed")
     }).pipe(Effect.provide(MemoryStore.layer())))
 
   it.effect("counts no time while it waits for a turn of the scheduler", () =>
     Effect.gen(function*() {
-      const kv = yield* client({ folding: { maxInFlight: 1 } })
+      const kv = yield* client({ batching: { maxInFlight: 1 } })
       yield* Effect.forEach(Array.from({ length: 500 }), () => kv.put("hot", "v"), { concurrency: "unbounded" }).pipe(
         Deadline.within("1 millis")
       )
@@ -85,7 +85,7 @@ describe("batching in memory", () => {
 
   it.effect("with a number that is not a positive integer the layer dies, and says which", () =>
     Effect.gen(function*() {
-      const exit = yield* Effect.exit(Layer.build(MemoryLayer.layerWith({ folding: { maxOps: 0 } })))
+      const exit = yield* Effect.exit(Layer.build(MemoryLayer.layerWith({ batching: { maxOps: 0 } })))
       assert.isTrue(Exit.hasDies(exit))
       assert.include(String(exit), "maxOps must be a positive integer")
     }))

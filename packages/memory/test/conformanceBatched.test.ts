@@ -3,5 +3,5 @@
  */
 import { suite } from "./support/store.ts"
 
-suite("memory, batched", { folding: {} })
-suite("memory, batched with one request in flight", { folding: { maxInFlight: 1 } })
+suite("memory, batched", { batching: {} })
+suite("memory, batched with one request in flight", { batching: { maxInFlight: 1 } })

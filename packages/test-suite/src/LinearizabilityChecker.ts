@@ -12,9 +12,9 @@ import * as History from "./History.ts"
 import { responseOf, Sights } from "./history/answers.ts"
 import { type Component, components, type Participant } from "./history/components.ts"
 import { carryOut } from "./history/Model.ts"
+import { observations, type Sighting } from "./history/observations.ts"
 import { type Operation, search } from "./history/search.ts"
 import { showCall } from "./history/show.ts"
-import { type Sighting, sightings } from "./history/sightings.ts"
 import { StoreState } from "./history/StoreState.ts"
 import type * as Violation_ from "./Violation.ts"
 
@@ -57,7 +57,7 @@ export const check = (
 ): ReadonlyArray<Violation> => {
   const initial = options.initial ?? []
   const guesses = {
-    sightingOf: sightings(history.calls, initial),
+    sightingOf: observations(history.calls, initial),
     sights: new Sights({ calls: history.calls, watches: [] })
   }
   return components(history.calls, initial).flatMap((component) =>
@@ -102,7 +102,7 @@ const describe = (participant: Participant): string =>
 
 /** What is known of when calls took effect. */
 interface Guesses {
-  readonly sightingOf: ReturnType<typeof sightings>
+  readonly sightingOf: ReturnType<typeof observations>
   readonly sights: Sights
 }
 

@@ -19,8 +19,8 @@ import * as LinearizabilityChecker from "./LinearizabilityChecker.ts"
 import * as LockChecker from "./LockChecker.ts"
 import * as Recorder from "./Recorder.ts"
 import * as RevisionChecker from "./RevisionChecker.ts"
-import * as plots from "./simulation/plots.ts"
-import * as story from "./simulation/story.ts"
+import * as story from "./simulation/run.ts"
+import * as scenarios from "./simulation/scenario.ts"
 import { type Ended, World } from "./simulation/World.ts"
 import type * as Violation from "./Violation.ts"
 import * as WatchChecker from "./WatchChecker.ts"
@@ -51,7 +51,7 @@ export interface Options {
  * answers are lost or late, clients are cut off. `brutal`: processes are stopped, leases are revoked and history is compacted
  * as well; then a holder hears late that it has lost its lock, and only the fence protects.
  */
-export type Weather = plots.Weather
+export type Weather = scenarios.Weather
 
 /** A run, and what was found wrong with it. */
 export interface Run {
@@ -71,7 +71,7 @@ export interface Run {
 
 /** Makes a run, and judges it. */
 export const run = (options: Options): Run => {
-  const weather = plots.weatherOf(options.seed)
+  const weather = scenarios.weatherOf(options.seed)
   const world = new World(options.seed)
   const notes: story.Notes = {
     clients: Effect.runSync(Recorder.make),
@@ -118,7 +118,7 @@ const judge = (
   ...weather === "slow" ? history.calls.flatMap(needless) : [],
   ...RevisionChecker.check(history, changes, { foreignLease: () => weather === "brutal" }).violations,
   // It takes no revision at its word. But it takes long, and what it finds the other does too, unless that is wrong.
-  ...seed % 4 === 0 && plots.isOrderable(seed) ? LinearizabilityChecker.check(history) : [],
+  ...seed % 4 === 0 && scenarios.isOrderable(seed) ? LinearizabilityChecker.check(history) : [],
   ...WatchChecker.check(history, changes, {
     compactedAt,
     readUpTo: (watch) => watch.ended === undefined ? revision : undefined

@@ -2,7 +2,7 @@
  * Calls on the link of `KvFaults`: what becomes of what has left when callers go, the client is cut off, or it is closed.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
-import * as Departure from "@effect-kv/core/Departure"
+import * as SendControl from "@effect-kv/core/SendControl"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import * as KvFaults from "@effect-kv/test-suite/KvFaults"
 import { assert, it } from "@effect/vitest"
@@ -75,29 +75,29 @@ it.effect("of a call that was given up before it left nothing is sent, and who m
     const { faults, kv, other } = yield* clients
     yield* faults.partition({ requests: "refused" })
     let isGone = false
-    const departure = new Departure.Departure(() => isGone)
+    const sendControl = new SendControl.SendControl(() => isGone)
     const putting = yield* Effect.forkChild(
-      reasonOf(kv.put("k", "1").pipe(Effect.provideService(Departure.Current, departure)))
+      reasonOf(kv.put("k", "1").pipe(Effect.provideService(SendControl.Current, sendControl)))
     )
     yield* settle
-    assert.isFalse(departure.mayHaveLeft)
+    assert.isFalse(sendControl.mayHaveBeenSent)
     isGone = true
     yield* faults.heal
     yield* settle
     assert.strictEqual(yield* Fiber.join(putting), "Unavailable")
-    assert.isTrue(departure.wasCalledOff)
-    assert.isFalse(departure.mayHaveLeft)
+    assert.isTrue(sendControl.wasCancelled)
+    assert.isFalse(sendControl.mayHaveBeenSent)
     assert.deepStrictEqual(yield* other.get("k"), Option.none())
   }))
 
 it.effect("of a call that has left it is known that it may have", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
-    const departure = new Departure.Departure(() => false)
+    const sendControl = new SendControl.SendControl(() => false)
     const hold = yield* faults.hold("request")
-    yield* Effect.forkChild(kv.put("k", "1").pipe(Effect.provideService(Departure.Current, departure)))
+    yield* Effect.forkChild(kv.put("k", "1").pipe(Effect.provideService(SendControl.Current, sendControl)))
     yield* hold.reached
-    assert.isTrue(departure.mayHaveLeft)
+    assert.isTrue(sendControl.mayHaveBeenSent)
   }))
 
 it.effect("a client that is closed answers nothing definite of a write that is under way", () =>

@@ -57,7 +57,7 @@ describe("histories of real runs in memory", () => {
       assert.isAbove(reports.flatMap((report) => report.unknown.applied).length, 10)
       assert.isAbove(reports.flatMap((report) => report.unknown.notApplied).length, 10)
       assert.isAbove(runs.flatMap((run) => run.history.holdings).length, 20)
-      assert.isAbove(sharedRevisions(runs[1]!.history), 5, "no writes share a revision in a folded history")
+      assert.isAbove(sharedRevisions(runs[1]!.history), 5, "no writes share a revision in a batched history")
       assert.strictEqual(sharedRevisions(runs[0]!.history), 0)
     }))
 })

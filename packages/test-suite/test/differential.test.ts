@@ -4,7 +4,7 @@ import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import * as Differential from "@effect-kv/test-suite/Differential"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { sabotages } from "./sabotages.ts"
+import { mutants } from "./mutants.ts"
 
 const memory = Effect.gen(function*() {
   const store = yield* MemoryStore.make()
@@ -42,11 +42,11 @@ describe("Differential", () => {
       ])
     }))
 
-  for (const sabotage of sabotages.filter((each) => each.differs)) {
-    it.live(`finds a store that ${sabotage.title}`, () =>
+  for (const mutant of mutants.filter((each) => each.differs)) {
+    it.live(`finds a store that ${mutant.title}`, () =>
       Effect.gen(function*() {
         const broken = yield* memory
-        const sides = { good: yield* memory, broken: { ...broken, kv: Kv.mapBackend(broken.kv, sabotage.apply) } }
+        const sides = { good: yield* memory, broken: { ...broken, kv: Kv.mapBackend(broken.kv, mutant.apply) } }
         const error = yield* Effect.flip(Differential.check(sides, { runs: 400, seed: 1 }))
         assert.isBelow(error.program.length, 8, error.message)
       }))

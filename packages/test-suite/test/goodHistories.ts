@@ -1,7 +1,7 @@
 /**
  * Histories that are right, from real runs: several clients of a store in memory, over links that delay and lose answers.
  */
-import * as Folding from "@effect-kv/core/Folding"
+import * as Batching from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
@@ -51,15 +51,15 @@ export interface Options extends Partial<Workload.Options> {
   readonly seed: number
   readonly clients?: number
   readonly lost?: number
-  /** Whether all clients share one connection, on which operations are folded. */
-  readonly folded?: boolean
+  /** Whether all clients share one connection, on which operations are batched. */
+  readonly batched?: boolean
 }
 
-/** Of every four histories one is without faults, one with folded operations, one with lost answers, one with all that. */
+/** Of every four histories one is without faults, one with batched operations, one with lost answers, one with all that. */
 export const ofSeed = (seed: number): Effect.Effect<Run> =>
   make({
     seed,
-    folded: seed % 2 === 1,
+    batched: seed % 2 === 1,
     lost: seed % 4 >= 2 ? 15 : 0,
     interrupted: seed % 4 >= 2 ? 5 : 0,
     clients: seed % 2 === 1 ? 10 : 4,
@@ -80,10 +80,10 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     const read = yield* Workload.watch(server.client("server")(direct), "")
     const recorder = yield* Recorder.make
     const connect = Effect.map(store.connect, lossy(lost))
-    const shared = Folding.folded({ maxInFlight: 1 })(yield* connect)
+    const shared = Batching.batched({ maxInFlight: 1 })(yield* connect)
     const backends = yield* Effect.forEach(
       Array.from({ length: clients }),
-      () => options.folded === true ? Effect.succeed(shared) : connect
+      () => options.batched === true ? Effect.succeed(shared) : connect
     )
     yield* Effect.forkScoped(Effect.forever(Effect.andThen(TestClock.adjust("50 millis"), Effect.yieldNow)))
     const watchers = yield* Effect.forEach(

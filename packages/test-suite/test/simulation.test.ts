@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { replayed, run, seedsOf, simulate } from "./simulating.ts"
-import { simulatedSabotages } from "./simulationSabotages.ts"
+import { simulatedSabotages } from "./simulationMutants.ts"
 
 simulate("simulated clients of memory", "simulation.test.ts", 0)
 

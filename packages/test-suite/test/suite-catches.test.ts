@@ -9,9 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { TestClock } from "effect/testing"
-import { type Sabotage, sabotages } from "./sabotages.ts"
+import { type Mutant, mutants } from "./mutants.ts"
 
-const storeOf = (apply: Sabotage["apply"]) =>
+const storeOf = (apply: Mutant["apply"]) =>
   Layer.effect(
     KvConformance.Store,
     Effect.map(MemoryStore.make(), (memory) => ({
@@ -27,11 +27,11 @@ const caseOf = (title: string): KvConformance.Case => {
   return found ?? assert.fail(`there is no case "${title}"`)
 }
 
-const run = (each: KvConformance.Case, apply: Sabotage["apply"]) =>
+const run = (each: KvConformance.Case, apply: Mutant["apply"]) =>
   Effect.exit(Effect.provide(Effect.scoped(each.run), storeOf(apply)))
 
 describe("the suite notices a store that", () => {
-  for (const { apply, noticedBy, title } of sabotages) {
+  for (const { apply, noticedBy, title } of mutants) {
     it.live(title, () =>
       Effect.gen(function*() {
         for (const each of noticedBy.map(caseOf)) {

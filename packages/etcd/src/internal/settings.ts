@@ -3,8 +3,8 @@
  *
  * No message of this module repeats what it was given, because a URL may hold a password and a PEM a key.
  */
+import * as Batching from "@effect-kv/core/Batching"
 import * as Deadline from "@effect-kv/core/Deadline"
-import * as Folding from "@effect-kv/core/Folding"
 import * as KvError from "@effect-kv/core/KvError"
 import * as grpc from "@grpc/grpc-js"
 import * as Duration from "effect/Duration"
@@ -32,8 +32,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const prefix = options.prefix ?? ""
   if (!prefix.isWellFormed()) return yield* invalid("prefix has a lone surrogate; it must be well-formed Unicode")
   if (options.auth !== undefined && options.auth.username === "") return yield* invalid("auth.username is empty")
-  const folding = options.folding === false ? undefined : Folding.check(options.folding)
-  if (folding !== undefined) return yield* invalid(`folding.${folding}`)
+  const batching = options.batching === false ? undefined : Batching.check(options.batching)
+  if (batching !== undefined) return yield* invalid(`batching.${batching}`)
   return {
     endpoints: [...new Set(options.endpoints.map(normalized))],
     prefix,

@@ -15,10 +15,10 @@ import * as Grpc from "../../src/grpc/make.ts"
 import { Status } from "../../src/grpc/status.ts"
 import * as Target from "../../src/grpc/target.ts"
 import type * as Transport from "../../src/grpc/Transport.ts"
-import { encodePut, encodeRange } from "../../src/internal/codec.ts"
-import { decodePut, decodeRange } from "../../src/internal/responses.ts"
-import { decodeResponse } from "../../src/internal/watchDecode.ts"
-import { Writer } from "../../src/internal/wireWriter.ts"
+import { decodeResponse } from "../../src/internal/watch/watchDecode.ts"
+import { encodePut, encodeRange } from "../../src/internal/wire/codec.ts"
+import { decodePut, decodeRange } from "../../src/internal/wire/responses.ts"
+import { Writer } from "../../src/internal/wire/wireWriter.ts"
 
 const connect = (endpoint: string, options: Partial<Transport.ChannelOptions> = {}) =>
   Grpc.make({ target: Option.getOrThrow(Target.fromUrl(endpoint)), ...options })

@@ -16,7 +16,7 @@ import * as Http2 from "node:http2"
 import * as Grpc from "../../src/grpc/make.ts"
 import { frame } from "../../src/grpc/messages.ts"
 import * as Target from "../../src/grpc/target.ts"
-import { Writer } from "../../src/internal/wireWriter.ts"
+import { Writer } from "../../src/internal/wire/wireWriter.ts"
 
 const path = "/etcdserverpb.KV/Range"
 

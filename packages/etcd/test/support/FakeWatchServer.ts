@@ -8,9 +8,9 @@
  * it from a watch that is just about to be sent that revision, of which no client can know.)
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import { type Header, noHeader } from "../../src/internal/header.ts"
-import type * as WatchState from "../../src/internal/watchState.ts"
-import type * as watchWire from "../../src/internal/watchWire.ts"
+import type * as WatchState from "../../src/internal/watch/watchState.ts"
+import type * as watchWire from "../../src/internal/watch/watchWire.ts"
+import { type Header, noHeader } from "../../src/internal/wire/header.ts"
 
 export interface Change {
   readonly key: string

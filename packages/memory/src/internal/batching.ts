@@ -4,15 +4,15 @@
  * The store executes a request at once, and the client has the response one turn of the scheduler later. Without that turn
  * no two calls would ever be in flight together, and there would be nothing to batch.
  */
-import * as Folding from "@effect-kv/core/Folding"
+import * as Batching from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
-import type { FoldingOptions } from "../MemoryLayer.ts"
+import type { BatchingOptions } from "../MemoryLayer.ts"
 
 /** The same client, batching as told. */
-export const batched = (options: false | FoldingOptions) => (backend: KvBackend): KvBackend =>
-  options === false ? backend : Folding.folded(options)({
+export const batched = (options: false | BatchingOptions) => (backend: KvBackend): KvBackend =>
+  options === false ? backend : Batching.batched(options)({
     ...backend,
     execute: <const O extends Op.Op>(op: O) =>
       Effect.flatMap(Effect.exit(backend.execute(op)), (exit) => Effect.andThen(Effect.yieldNow, exit))

@@ -1,7 +1,7 @@
 /**
  * Puts the calls that made one revision in an order that explains all their answers.
  *
- * Mostly there is one. There are more where calls were folded into one transaction, or where the store has done so: they
+ * Mostly there is one. There are more where calls were batched into one transaction, or where the store has done so: they
  * share its revision, and all of them must have been under way at the same time.
  */
 import type * as History from "../History.ts"

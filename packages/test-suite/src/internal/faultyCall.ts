@@ -5,8 +5,8 @@
  * carried out when it arrives: late, and unheard of by anyone.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
-import * as Departure from "@effect-kv/core/Departure"
 import * as KvError from "@effect-kv/core/KvError"
+import * as SendControl from "@effect-kv/core/SendControl"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -62,11 +62,11 @@ const withDeadline = <A, R>(
   atDeadline: (wasSent: boolean) => KvError.KvError
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.withFiber((fiber) => {
-    const departure = fiber.getRef(Departure.Current)
+    const sendControl = fiber.getRef(SendControl.Current)
     let wasSent = false
-    departure?.track(() => wasSent)
+    sendControl?.track(() => wasSent)
     const isOnItsWay = Effect.suspend(() => {
-      if (departure?.isCalledOff() === true) return Effect.fail(calledOff)
+      if (sendControl?.isCancelled() === true) return Effect.fail(calledOff)
       wasSent = true
       return Effect.void
     })

@@ -2,10 +2,10 @@
  * One client of a store, with the faults that wait for its calls. `KvFaults` is its public face.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
-import * as Departure from "@effect-kv/core/Departure"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as SendControl from "@effect-kv/core/SendControl"
 import type { Watcher, WatchRequest } from "@effect-kv/core/Watch"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -277,5 +277,5 @@ const cutOff: faultyWatch.Cut = {
 const ofItsOwn = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   effect.pipe(
     Effect.provideService(Deadline.Deadline, undefined),
-    Effect.provideService(Departure.Current, undefined)
+    Effect.provideService(SendControl.Current, undefined)
   )

@@ -1,0 +1,44 @@
+/**
+ * What a store must be able to do: six functions. `Kv.make` derives everything an application uses from them.
+ *
+ * What cuts across operations is a function `KvBackend -> KvBackend`: see `Namespace` and `Tracing`.
+ */
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { KvError } from "../values/KvError.ts"
+import type * as Lease from "../values/Lease.ts"
+import type { Op, Response } from "../values/Op.ts"
+import type { Watcher, WatchRequest } from "../values/Watch.ts"
+
+/**
+ * A connection to a store.
+ *
+ * **Details**
+ *
+ * Each function answers within the current `Deadline`, can be interrupted at any time, and checks its input first
+ * (`Op.check`, `Watch.check`, `Lease.grantSeconds`, `Lease.invalidId`). A write that may have been sent and is not known
+ * to have been applied or refused fails with `Indeterminate`, and is never sent again; reads may be.
+ */
+export interface KvBackend {
+  /** Carries out an operation, atomically. */
+  readonly execute: <const O extends Op>(op: O) => Effect.Effect<Response<O>, KvError>
+  /**
+   * Opens a watch. Resolves when the store has confirmed it: whatever happens to the store afterwards is delivered.
+   * Closing the scope ends it, in the store too.
+   */
+  readonly watch: (request: WatchRequest) => Effect.Effect<Watcher, KvError, Scope.Scope>
+  /** Grants a lease; fails with `LeaseExists` where the id asked for is taken. */
+  readonly leaseGrant: (options: Lease.GrantOptions) => Effect.Effect<Lease.Lease, KvError>
+  /** Starts a lease's time to live anew; fails with `LeaseNotFound` where it is gone. */
+  readonly leaseKeepAlive: (id: bigint) => Effect.Effect<Lease.Lease, KvError>
+  /** Ends a lease and deletes its keys; fails with `LeaseNotFound` where it is gone. */
+  readonly leaseRevoke: (id: bigint) => Effect.Effect<void, KvError>
+  /** Tells how long a lease has left, and on request its keys; fails with `LeaseNotFound` where it is gone. */
+  readonly leaseTimeToLive: (
+    id: bigint,
+    options?: { readonly keys?: boolean | undefined }
+  ) => Effect.Effect<Lease.Status, KvError>
+}
+
+/** Declares a backend. */
+export const make = (backend: KvBackend): KvBackend => backend

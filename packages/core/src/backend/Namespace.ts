@@ -1,0 +1,117 @@
+/**
+ * Narrows a backend to the keys with a prefix.
+ *
+ * Keys go in and come out without the prefix: in operations, conditions, responses, previous entries, watch events and
+ * the keys of leases. No range can reach outside, whatever its bounds.
+ */
+import * as Array from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as rootCompare from "../internal/fence/rootCompare.ts"
+import * as leaseRecord from "../internal/values/leaseRecord.ts"
+import * as takes from "../internal/watch/watcherTake.ts"
+import * as Compare from "../values/Compare.ts"
+import type * as Entry from "../values/Entry.ts"
+import * as KeyRange from "../values/KeyRange.ts"
+import * as KvError from "../values/KvError.ts"
+import * as Op from "../values/Op.ts"
+import * as Watch from "../values/Watch.ts"
+import type { KvBackend } from "./KvBackend.ts"
+
+/** The part of a store whose keys begin with `prefix`, as a store of its own. */
+export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
+  // An empty key would become a valid one behind the prefix, so requests are checked as they were made.
+  const check = (problem: string | undefined): Effect.Effect<void, KvError.KvError> =>
+    problem === undefined ? Effect.void : KvError.fail(new KvError.InvalidRequest({ message: problem }))
+  const checkPrefix = prefix.isWellFormed() ? undefined : "the prefix of a namespace must be well-formed Unicode"
+  const strip = stripEntry(prefix)
+  return {
+    execute: (op) =>
+      Effect.flatMap(
+        check(checkPrefix ?? Op.check(op)),
+        () => Effect.map(backend.execute(addPrefix(prefix, op)), (response) => stripResponse(strip, response))
+      ) as ReturnType<KvBackend["execute"]> as never,
+    watch: (request) =>
+      Effect.flatMap(
+        check(checkPrefix ?? Watch.check(request)),
+        () =>
+          Effect.map(
+            backend.watch({ ...request, range: KeyRange.within(request.range, prefix) }),
+            (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripBatch(prefix, strip))) })
+          )
+      ),
+    leaseGrant: backend.leaseGrant,
+    leaseKeepAlive: backend.leaseKeepAlive,
+    leaseRevoke: backend.leaseRevoke,
+    leaseTimeToLive: (id, options) =>
+      Effect.map(backend.leaseTimeToLive(id, options), (status) =>
+        leaseRecord.makeStatus({
+          ...status,
+          // The key that is the prefix itself is outside: within, it would be the empty key.
+          keys: status.keys.filter((key) => key !== prefix && key.startsWith(prefix)).map((key) =>
+            key.slice(prefix.length)
+          )
+        }))
+  }
+}
+
+const addPrefix = <O extends Op.Op>(prefix: string, op: O): O => mapKeys(prefix, op) as O
+
+const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
+  switch (op._tag) {
+    case "Put":
+      return Op.put(prefix + op.key, op.value, op)
+    case "Range":
+    case "Delete":
+      return { ...op, range: KeyRange.within(op.range, prefix) }
+    case "Txn":
+      return Op.txn({
+        if: op.if.map((compare) => prefixCompare(prefix, compare)),
+        then: op.then.map((op) => mapKeys(prefix, op)),
+        else: op.else.map((op) => mapKeys(prefix, op))
+      })
+  }
+}
+
+const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compare => {
+  if (rootCompare.is(compare)) return compare
+  switch (compare.target) {
+    case "Value":
+      return Compare.value(prefix + compare.key, compare.operator, compare.value)
+    case "CreatedBefore":
+      return { ...compare, range: KeyRange.within(compare.range, prefix) }
+    default:
+      return { ...compare, key: prefix + compare.key }
+  }
+}
+
+const stripEntry = (prefix: string) => (entry: Entry.Entry): Entry.Entry =>
+  entry.withKey(entry.key.slice(prefix.length))
+
+const stripResponse = (
+  strip: (entry: Entry.Entry) => Entry.Entry,
+  response: Op.Response<Op.Op>
+): Op.Response<Op.Op> => {
+  switch (response._tag) {
+    case "Range":
+      return Op.rangeResponse({ ...response, entries: response.entries.map(strip) })
+    case "Put":
+      return Op.putResponse({ ...response, previous: Option.map(response.previous, strip) })
+    case "Delete":
+      return Op.deleteResponse({ ...response, previous: response.previous.map(strip) })
+    case "Txn":
+      return Op.txnResponse({ ...response, responses: response.responses.map((inner) => stripResponse(strip, inner)) })
+  }
+}
+
+const stripBatch = (prefix: string, strip: (entry: Entry.Entry) => Entry.Entry) => (batch: Watch.Batch): Watch.Batch =>
+  Watch.batch(
+    batch.revision,
+    Array.map(batch.events, (event): Watch.Event => {
+      const key = event.key.slice(prefix.length)
+      const previous = Option.map(event.previous, strip)
+      return event._tag === "Put"
+        ? Watch.putEvent({ ...event, key, entry: strip(event.entry), previous })
+        : Watch.deleteEvent({ ...event, key, previous })
+    })
+  )

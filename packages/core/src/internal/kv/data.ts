@@ -1,0 +1,130 @@
+/**
+ * The data methods of `Kv`: reads, writes, transactions and what is made of them.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { KvBackend } from "../../backend/KvBackend.ts"
+import type { Kv } from "../../service/Kv.ts"
+import * as Compare from "../../values/Compare.ts"
+import type { Entry } from "../../values/Entry.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
+import * as KvError from "../../values/KvError.ts"
+import * as Op from "../../values/Op.ts"
+import { method } from "./describedErrors.ts"
+import * as modifying from "./modify.ts"
+
+type Data = Pick<
+  Kv,
+  | "get"
+  | "getEntry"
+  | "range"
+  | "rangeStream"
+  | "count"
+  | "put"
+  | "delete"
+  | "txn"
+  | "testAndSet"
+  | "compareAndSet"
+  | "modify"
+>
+
+const defaultPageSize = 512
+
+export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
+  const modifyKey = modifying.make(backend, origin, textOf)
+
+  const getEntry: Kv["getEntry"] = (key, options) =>
+    Effect.map(backend.execute(Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))
+
+  const get: Kv["get"] = (key, options) => Effect.flatMap(backend.execute(Op.get(key, options)), textOfFirst)
+
+  const range: Kv["range"] = (range, options) => backend.execute(Op.range(range, options))
+
+  const rangeStream: Kv["rangeStream"] = (range, options) => {
+    const { pageSize = defaultPageSize, ...rest } = options ?? {}
+    return Stream.paginate(
+      { range, revision: options?.revision },
+      Effect.fnUntraced(function*(position) {
+        const page = yield* backend.execute(
+          Op.range(position.range, { ...rest, revision: position.revision, limit: pageSize })
+        )
+        const last = page.entries.at(-1)
+        const next = page.more && last !== undefined ? KeyRange.after(position.range, last.key) : undefined
+        return [
+          page.entries,
+          next === undefined
+            ? Option.none()
+            : Option.some({ range: next, revision: position.revision ?? page.revision })
+        ] as const
+      })
+    )
+  }
+
+  const count: Kv["count"] = (range, options) =>
+    Effect.map(backend.execute(Op.range(range, { ...options, countOnly: true })), (response) => response.count)
+
+  const put: Kv["put"] = (key, value, options) => backend.execute(Op.put(key, value, options))
+
+  const delete_: Kv["delete"] = (keyOrRange, options) => backend.execute(Op.delete(keyOrRange, options))
+
+  const txn: Kv["txn"] = (input) => backend.execute(Op.txn(input))
+
+  const testAndSet: Kv["testAndSet"] = (key, expected, value, options) =>
+    Effect.map(
+      method(
+        "testAndSet",
+        key,
+        txn({
+          if: [
+            Option.match(expected, {
+              onNone: () => Compare.missing(key),
+              onSome: (expected) => Compare.value(key, "=", expected)
+            })
+          ],
+          then: [Op.put(key, value, options)]
+        })
+      ),
+      (response) => response.succeeded
+    )
+
+  const compareAndSet: Kv["compareAndSet"] = (key, modRevision, value, options) =>
+    Effect.map(
+      method(
+        "compareAndSet",
+        key,
+        txn({
+          if: [Compare.modRevision(key, "=", modRevision)],
+          then: [Op.put(key, value, options)]
+        })
+      ),
+      (response) => response.succeeded ? Option.some(response.revision) : Option.none()
+    )
+
+  const modify: Kv["modify"] = (key, f) => method("modify", key, modifyKey(key, f))
+
+  return { get, getEntry, range, rangeStream, count, put, delete: delete_, txn, testAndSet, compareAndSet, modify }
+}
+
+const succeedNone: Effect.Effect<Option.Option<string>> = Effect.succeed(Option.none())
+
+const textOfFirst = (response: Op.RangeResponse): Effect.Effect<Option.Option<string>, KvError.KvError> => {
+  const entry = response.entries[0]
+  if (entry === undefined) return succeedNone
+  const text = entry.strictText
+  return text === undefined ? notText(entry) : Effect.succeed(Option.some(text))
+}
+
+const textOf = (entry: Entry): Effect.Effect<string, KvError.KvError> => {
+  const text = entry.strictText
+  return text === undefined ? notText(entry) : Effect.succeed(text)
+}
+
+/** A value that is not text must not become other text on its way through a program. */
+const notText = (entry: Entry): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(
+    new KvError.InvalidRequest({
+      message: `the value of ${JSON.stringify(entry.key)} is not UTF-8 text; read its bytes with getEntry`
+    }),
+    { operation: "get", key: entry.key }
+  )

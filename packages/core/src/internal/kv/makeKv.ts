@@ -1,0 +1,32 @@
+/**
+ * Puts the methods of a `Kv` together.
+ */
+import type { Kv } from "../../service/Kv.ts"
+import type { Fence } from "../fence/currentFences.ts"
+import type { SessionPool } from "../session/sessionPool.ts"
+import * as temporaryKey from "../tempKey/tempKey.ts"
+import * as watching from "../watch/kvWatch.ts"
+import * as data from "./data.ts"
+import { described } from "./describedErrors.ts"
+import * as guard from "./guard.ts"
+
+export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
+  const backend = described(guard.guarded(origin))
+  const bookkeeping = described(guard.unguarded(origin.raw))
+  const watches = watching.make(backend)
+  return {
+    "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",
+    origin,
+    backend,
+    bookkeeping,
+    sessions,
+    ...data.make(backend, origin),
+    ...watches,
+    view: (range) => sessions.onClock(watches.view(range)),
+    tempKey: (key, options) =>
+      sessions.onClock(temporaryKey.open({ make: backend, bookkeeping }, sessions, key, options))
+  }
+}
+/** The `Kv` with a fence on each of its writes, whichever fiber makes it. */
+export const withFence = (kv: Kv, fence: Fence): Kv =>
+  make({ ...kv.origin, fences: [...kv.origin.fences, fence] }, kv.sessions)

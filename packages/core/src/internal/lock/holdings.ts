@@ -1,0 +1,35 @@
+/**
+ * The locks whose body a fiber runs, to find a fiber that would wait for itself.
+ */
+import * as Context from "effect/Context"
+import type { Kv } from "../../service/Kv.ts"
+
+/** Locks that were acquired together, and the fiber that runs their body. */
+export interface Holding {
+  readonly client: object
+  /** As keys of the client's root. */
+  readonly names: ReadonlyArray<string>
+  readonly fiber: number
+}
+
+/** Those of the fiber and of the fibers it was started by. */
+export const Holdings: Context.Reference<ReadonlyArray<Holding>> = Context.Reference("@effect-kv/core/holdings", {
+  defaultValue: (): ReadonlyArray<Holding> => []
+})
+
+export const make = (kv: Kv, names: ReadonlyArray<string>, fiber: number): Holding => ({
+  client: kv.origin.client,
+  names: names.map((name) => kv.origin.prefix + name),
+  fiber
+})
+
+/** The first of the names that the fiber itself holds. A child of the holder may wait: it need not be waited for. */
+export const heldBy = (
+  holdings: ReadonlyArray<Holding>,
+  kv: Kv,
+  names: ReadonlyArray<string>,
+  fiber: number
+): string | undefined => {
+  const own = holdings.filter((holding) => holding.client === kv.origin.client && holding.fiber === fiber)
+  return names.find((name) => own.some((holding) => holding.names.includes(kv.origin.prefix + name)))
+}

@@ -1,0 +1,167 @@
+/**
+ * Granting the lease of a session, and revoking it.
+ *
+ * A lease is granted under an id of our own choosing, so that it can be revoked even if the answer never came. A request
+ * that a dying leader dropped is not waited for: another one is sent under another id, and what the first may have granted
+ * is revoked.
+ */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type { KvBackend } from "../../backend/KvBackend.ts"
+import * as Deadline from "../../values/Deadline.ts"
+import * as KvError from "../../values/KvError.ts"
+import type * as Lease from "../../values/Lease.ts"
+import * as currentFences from "../fence/currentFences.ts"
+import * as expiry from "./leaseDeadline.ts"
+import { patienceMillis } from "./patience.ts"
+
+export interface Granted {
+  readonly lease: bigint
+  /** The time to live the store granted. */
+  readonly ttl: Duration.Duration
+  /** Until when it lives, by this machine's clocks. */
+  readonly expires: expiry.Instant
+}
+
+/** How a scope waits for a revocation. */
+export type WaitFor = (revocation: Fiber.Fiber<unknown>) => Effect.Effect<void>
+
+/** How long a request is waited for before another is sent beside it. */
+const hedgeInterval = Duration.seconds(1)
+
+/** How many requests are sent at most, except for ids that turn out to be taken. */
+const maxRequests = 3
+
+/** Grants a lease. It is revoked when the scope closes. */
+export const grant = Effect.fnUntraced(function*(
+  backend: KvBackend,
+  ttl: Duration.Input,
+  waitFor: WaitFor
+): Effect.fn.Return<Granted, KvError.KvError, Scope.Scope> {
+  const clock = yield* Clock.Clock
+  const scope = yield* Effect.scope
+  const context = yield* Effect.context<never>()
+  const interval = Duration.min(hedgeInterval, fractionOf(yield* Deadline.Deadline))
+  const requests: Array<Request> = []
+
+  const begin = Effect.gen(function*() {
+    const request: Request = { id: yield* randomLeaseId, sent: expiry.now(clock), mayBeGranted: true, fiber: undefined }
+    requests.push(request)
+    // Added before anything is sent. Runs late for a lease that is kept, at once for one that is not.
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.suspend(() => {
+        request.fiber?.interruptUnsafe()
+        return request.mayBeGranted ? revoke(backend, request.id, waitFor) : Effect.void
+      })
+    )
+    if (scope.state._tag === "Closed") return yield* Effect.interrupt
+    request.fiber = Effect.runForkWith(context)(backend.leaseGrant({ ttl, id: request.id }))
+  })
+
+  const giveUp = (request: Request): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      request.fiber?.interruptUnsafe()
+      if (!request.mayBeGranted) return Effect.void
+      request.mayBeGranted = false
+      return Effect.asVoid(revokeInBackground(backend, request.id, context))
+    })
+
+  while (true) {
+    if (requests.length < maxRequests) yield* begin
+    const ended = firstToEnd(requests)
+    const first = requests.length < maxRequests
+      ? yield* Effect.timeoutOption(ended, interval)
+      : Option.some(yield* ended)
+    if (Option.isNone(first)) continue
+    const { exit, request } = first.value
+    if (Exit.isSuccess(exit)) {
+      for (const other of requests) if (other !== request) yield* giveUp(other)
+      return { lease: request.id, ttl: exit.value.ttl, expires: expiry.after(request.sent, exit.value.ttl) }
+    }
+    const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+    request.mayBeGranted = error === undefined || error.outcome === "Unknown"
+    if (error?.reason._tag !== "LeaseExists") return yield* Effect.failCause(exit.cause)
+    requests.splice(requests.indexOf(request), 1)
+  }
+})
+
+interface Request {
+  readonly id: bigint
+  readonly sent: expiry.Instant
+  mayBeGranted: boolean
+  fiber: Fiber.Fiber<Lease.Lease, KvError.KvError> | undefined
+}
+
+interface Ended {
+  readonly request: Request
+  readonly exit: Exit.Exit<Lease.Lease, KvError.KvError>
+}
+
+/** Does not interrupt the others, nor wait for them: a backend may be slow to notice. */
+const firstToEnd = (requests: ReadonlyArray<Request>): Effect.Effect<Ended> =>
+  Effect.callback((resume) => {
+    const forget = requests.map((request) =>
+      request.fiber?.addObserver((exit) => resume(Effect.succeed({ request, exit })))
+    )
+    return Effect.sync(() => forget.forEach((stop) => stop?.()))
+  })
+
+const fractionOf = (deadline: Duration.Duration | undefined): Duration.Duration =>
+  deadline === undefined ? hedgeInterval : Duration.millis(Math.max(1, Math.ceil(Duration.toMillis(deadline) / 3)))
+
+/**
+ * A random positive 63-bit number. Not from Effect's `Random`, which may be seeded: two processes with one seed would
+ * choose the same lease, and one could revoke the other's.
+ */
+const randomLeaseId = Effect.sync(() => {
+  // oxlint-disable-next-line no-restricted-globals -- must not be seeded, see above
+  const [high, low] = crypto.getRandomValues(new Uint32Array(2))
+  return (BigInt(high! >>> 1) << 32n | BigInt(low!)) || 1n
+})
+
+/** Revokes a lease in the background, and waits for that as told. */
+const revoke = (backend: KvBackend, lease: bigint, waitFor: WaitFor): Effect.Effect<void> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    Effect.flatMap(revokeInBackground(backend, lease, context), waitFor)
+  )
+
+const revokeInBackground = (backend: KvBackend, lease: bigint, context: Context.Context<never>) =>
+  Effect.sync(() => Effect.runForkWith(context)(revocation(backend, lease)))
+
+const revocationDeadline = Duration.seconds(3)
+
+const revocation = (backend: KvBackend, lease: bigint): Effect.Effect<void> =>
+  // Also when a lock was lost under which the session was made.
+  currentFences.unfenced(backend.leaseRevoke(lease)).pipe(
+    Effect.provideService(Deadline.Deadline, revocationDeadline),
+    Effect.timeoutOrElse({
+      duration: revocationDeadline,
+      orElse: () => KvError.fail(new KvError.DeadlineExceeded({ message: "the lease was not revoked in 3 seconds" }))
+    }),
+    Effect.catchReason("KvError", "LeaseNotFound", () => Effect.void),
+    Effect.catch((error) =>
+      Effect.logDebug(`effect-kv: a lease was left to expire, because it could not be revoked`, error.message)
+    )
+  )
+
+/** Waits for a fiber for at most so long; never for its interruption. */
+export const waitAtMost = (fiber: Fiber.Fiber<unknown>, millis: number): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    fiber.pollUnsafe() !== undefined ? Effect.void : Effect.asVoid(Effect.timeoutOption(
+      Effect.callback<void>((resume) => {
+        const forget = fiber.addObserver(() => resume(Effect.void))
+        return Effect.sync(forget)
+      }),
+      millis
+    ))
+  )
+
+/** For sessions that stand alone. */
+export const waitForPatience: WaitFor = (revocation) => waitAtMost(revocation, patienceMillis)

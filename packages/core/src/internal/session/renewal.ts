@@ -1,0 +1,160 @@
+/**
+ * The upkeep of a granted lease, and how its loss becomes known.
+ *
+ * Two fibers that do not depend on each other: one renews, one watches the clock. Whatever a backend does to a renewal
+ * (crash, hang uninterruptibly, interrupt itself), the clock ends the session in time.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { KvBackend } from "../../backend/KvBackend.ts"
+import type { Session } from "../../recipes/Session.ts"
+import * as Deadline from "../../values/Deadline.ts"
+import * as KvError from "../../values/KvError.ts"
+import type * as Lease from "../../values/Lease.ts"
+import * as expiry from "./leaseDeadline.ts"
+import type { Granted } from "./leaseGrant.ts"
+
+/** A session that also tells why its last renewal failed. */
+export interface Renewed extends Session {
+  /** Why the last renewal failed; `undefined` if it succeeded or none was due yet. */
+  readonly lastFailureUnsafe: () => KvError.Reason | undefined
+  /** Calls the function whenever the store denies a renewal, until it is told to forget it. */
+  readonly onDenied: (f: () => void) => () => void
+}
+
+/** How a session ends that its owner closed: a loss that is no surprise. */
+export const closed = "it was closed"
+
+const clientClosed = "the client was closed"
+const outOfTime = "its lease could not be renewed in time"
+
+/** Whether a session that was lost this way ended in good order. */
+export const isOrderly = (how: string): boolean => how === closed || how === clientClosed
+
+const longestStep = 500
+
+/** Renews the lease until the scope closes or it is lost. */
+export const keep = Effect.fnUntraced(function*(
+  backend: KvBackend,
+  { expires: granted, lease, ttl }: Granted
+): Effect.fn.Return<Renewed, never, Scope.Scope> {
+  const clock = yield* Clock.Clock
+  const third = Duration.toMillis(ttl) / 3
+  let expires = granted
+  let lastFailure: KvError.Reason | undefined
+  const onDenied = new Set<() => void>()
+  const lost = yield* Deferred.make<string>()
+  let wake = yield* Deferred.make<void>()
+
+  const remaining = () => expiry.remainingMillis(clock, expires)
+  const lose = (how: string) => Deferred.succeed(lost, how)
+
+  /** An answer that comes after the deadline is too late: the session was lost when the deadline passed. */
+  const renewed = (sent: expiry.Instant, ttl: Duration.Duration) =>
+    Effect.suspend(() => {
+      lastFailure = undefined
+      if (remaining() <= 0) return lose(outOfTime)
+      expires = expiry.after(sent, ttl)
+      return Effect.void
+    })
+
+  const notRenewed = (reason: KvError.Reason) => {
+    switch (reason._tag) {
+      case "LeaseNotFound":
+        return lose("the store has ended its lease")
+      case "Closed":
+        return lose(clientClosed)
+      default:
+        // Whatever it was, it is tried again until the deadline.
+        lastFailure = reason
+        if (reason._tag === "PermissionDenied") { for (const f of onDenied) f() }
+        return Effect.sleep(Duration.millis(Math.min(third / 10, 500)))
+    }
+  }
+
+  const renew: Effect.Effect<unknown> = Effect.suspend(() => {
+    if (remaining() <= 0) return lose(outOfTime)
+    const sent = expiry.now(clock)
+    return Effect.flatMap(
+      attempt(backend, lease, Duration.millis(Math.max(1, Math.min(remaining(), third)))),
+      (exit) => {
+        if (Exit.isSuccess(exit)) return renewed(sent, exit.value.ttl)
+        const error = Exit.findErrorOption(exit)
+        return notRenewed(Option.isSome(error) ? error.value.reason : crashed)
+      }
+    )
+  })
+
+  const untilRenewalIsDue = Effect.gen(function*() {
+    const sinceRenewal = Duration.toMillis(ttl) - remaining()
+    if (sinceRenewal >= third) return
+    const woken = yield* Effect.timeoutOption(Deferred.await(wake), Duration.millis(third - sinceRenewal))
+    if (Option.isSome(woken)) wake = yield* Deferred.make<void>()
+  })
+
+  const keepAlive = Effect.forever(Effect.andThen(untilRenewalIsDue, renew))
+
+  // Sleeps in steps, so that a wall clock that jumps is noticed although the monotonic clock, by which sleeps are
+  // measured, does not; and a monotonic clock that stood still, as it may while a machine sleeps, likewise.
+  const watchDeadline = Effect.gen(function*() {
+    while (remaining() > 0) {
+      yield* Effect.sleep(Duration.millis(Math.min(remaining(), longestStep)))
+    }
+    yield* lose(outOfTime)
+  })
+
+  yield* Effect.forkScoped(Effect.raceFirst(keepAlive, Deferred.await(lost)))
+  yield* Effect.forkScoped(Effect.raceFirst(watchDeadline, Deferred.await(lost)))
+  yield* Effect.addFinalizer(() => lose(closed))
+
+  const isAliveUnsafe = () => {
+    if (Deferred.isDoneUnsafe(lost)) return false
+    if (remaining() > 0) return true
+    // What is found lost stays so, though a clock be set back.
+    Deferred.doneUnsafe(lost, Effect.succeed(outOfTime))
+    return false
+  }
+
+  return {
+    lease,
+    ttl,
+    isAlive: Effect.sync(isAliveUnsafe),
+    isAliveUnsafe,
+    lost: Deferred.await(lost),
+    verify: Effect.suspend(() => Deferred.succeed(wake, undefined)),
+    lastFailureUnsafe: () => lastFailure,
+    onDenied: (f) => {
+      onDenied.add(f)
+      return () => onDenied.delete(f)
+    }
+  }
+})
+
+const crashed = new KvError.Unavailable({ message: "the backend crashed while it renewed the lease" })
+const unanswered = new KvError.Unavailable({ message: "a renewal of the lease was not answered in time" })
+
+/**
+ * One renewal, in a fiber of its own: the backend is asked to stop when the time is over, and not waited for if it does not.
+ */
+const attempt = (
+  backend: KvBackend,
+  lease: bigint,
+  limit: Duration.Duration
+): Effect.Effect<Exit.Exit<Lease.Lease, KvError.KvError>> =>
+  Effect.contextWith((context) =>
+    Effect.callback<Exit.Exit<Lease.Lease, KvError.KvError>>((resume) => {
+      const fiber = Effect.runForkWith(context)(
+        Effect.provideService(Effect.suspend(() => backend.leaseKeepAlive(lease)), Deadline.Deadline, limit)
+      )
+      fiber.addObserver((exit) => resume(Effect.succeed(exit)))
+      return Effect.sync(() => fiber.interruptUnsafe())
+    }).pipe(
+      Effect.timeoutOption(limit),
+      Effect.map(Option.getOrElse(() => Exit.fail(KvError.make(unanswered))))
+    )
+  )

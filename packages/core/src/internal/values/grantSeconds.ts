@@ -1,0 +1,29 @@
+/**
+ * Checks what lease is asked for.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as KvError from "../../values/KvError.ts"
+import type { GrantOptions } from "../../values/Lease.ts"
+
+export const maxTtlSeconds = 9_000_000_000
+
+export const grantSeconds = (options: GrantOptions): Effect.Effect<number, KvError.KvError> => {
+  const ttl = Duration.fromInput(options.ttl)
+  const seconds = ttl._tag === "Some" ? Math.ceil(Duration.toSeconds(ttl.value)) : Number.NaN
+  if (!(seconds >= 1 && seconds <= maxTtlSeconds)) {
+    return KvError.fail(
+      new KvError.InvalidRequest({
+        message: `a lease's time to live must be more than 0 and at most ${maxTtlSeconds} seconds`
+      })
+    )
+  }
+  if (options.id !== undefined && !(options.id > 0n && BigInt.asIntN(64, options.id) === options.id)) {
+    return KvError.fail(
+      new KvError.InvalidRequest({
+        message: `a lease id must be a positive 64-bit integer, not ${options.id}; leave it out to have one picked`
+      })
+    )
+  }
+  return Effect.succeed(seconds)
+}

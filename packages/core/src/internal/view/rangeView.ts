@@ -1,0 +1,132 @@
+/**
+ * How a `RangeView` keeps itself current: a watch, a read after it, and both again when history was compacted meanwhile.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type { KvBackend } from "../../backend/KvBackend.ts"
+import type { RangeView, Snapshot } from "../../recipes/RangeView.ts"
+import type { Entry } from "../../values/Entry.ts"
+import type * as KeyRange from "../../values/KeyRange.ts"
+import { Closed, type KvError, make as makeError } from "../../values/KvError.ts"
+import * as Op from "../../values/Op.ts"
+import type * as Watch from "../../values/Watch.ts"
+import * as watchEnd from "../watch/watchEnd.ts"
+
+/** A view of the range, current when this returns, and kept so until the scope closes. */
+export const open = Effect.fnUntraced(function*(
+  backend: KvBackend,
+  range: KeyRange.KeyRange
+): Effect.fn.Return<RangeView, KvError, Scope.Scope> {
+  const outer = yield* Effect.scope
+  const first = yield* load(backend, range, outer)
+  let view: View = first.view
+  // Told of each change; what is told is only that there was one.
+  const signal = yield* SubscriptionRef.make<Exit.Exit<void, KvError>>(Exit.void)
+
+  const follow = (loaded: Loaded): Effect.Effect<never, KvError> =>
+    Effect.forever(Effect.flatMap(
+      loaded.watcher.take,
+      (batches) => apply(loaded.view, batches) ? SubscriptionRef.set(signal, Exit.void) : Effect.void
+    ))
+
+  const keep = Effect.fnUntraced(function*(): Effect.fn.Return<never, KvError> {
+    let loaded = first
+    while (true) {
+      const error = yield* Effect.flip(follow(loaded)).pipe(Effect.ensuring(Scope.close(loaded.scope, Exit.void)))
+      if (!mustReload(error)) return yield* error
+      loaded = yield* reload(backend, range, outer)
+      view = loaded.view
+      yield* SubscriptionRef.set(signal, Exit.void)
+    }
+  })
+
+  const fail = (error: KvError) =>
+    SubscriptionRef.update(signal, (exit) => Exit.isFailure(exit) ? exit : Exit.fail(error))
+
+  // Runs when nothing keeps the view current any more.
+  yield* Effect.addFinalizer(() => fail(closed))
+  yield* Effect.forkScoped(Effect.catch(keep(), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error))))
+  const current = Effect.flatMap(SubscriptionRef.get(signal), (exit) => Effect.map(exit, () => view))
+  const changes = SubscriptionRef.changes(signal).pipe(
+    Stream.buffer({ capacity: 1, strategy: "sliding" }),
+    Stream.mapEffect((exit) => Effect.map(exit, () => snapshotOf(view)))
+  )
+  return {
+    get: (key) => Effect.map(current, ({ entries }) => Option.fromUndefinedOr(entries.get(key))),
+    snapshot: Effect.map(current, snapshotOf),
+    changes,
+    changesAfter: (revision) => Stream.dropWhile(changes, (snapshot) => snapshot.revision === revision),
+    waitUntil: (predicate) =>
+      changes.pipe(
+        Stream.filter(predicate),
+        Stream.runHead,
+        // It ends with a failure only.
+        Effect.flatMap(Option.match({ onNone: () => Effect.fail(closed), onSome: Effect.succeed }))
+      )
+  }
+})
+
+const closed = makeError(new Closed({ message: "the scope of the view was closed" }))
+
+/** Changed in place as events come; copied when somebody looks at the whole, once per change. */
+interface View {
+  revision: bigint
+  readonly entries: Map<string, Entry>
+  copy: Snapshot | undefined
+}
+
+const snapshotOf = (view: View): Snapshot => view.copy ??= { revision: view.revision, entries: new Map(view.entries) }
+
+/** Takes over the batches that are newer than the view; whether there were any. */
+const apply = (view: View, batches: ReadonlyArray<Watch.Batch>): boolean => {
+  const before = view.revision
+  for (const batch of batches) {
+    if (batch.revision <= view.revision) continue
+    for (const event of batch.events) {
+      if (event._tag === "Put") view.entries.set(event.key, event.entry)
+      else view.entries.delete(event.key)
+    }
+    view.revision = batch.revision
+    view.copy = undefined
+  }
+  return view.revision !== before
+}
+
+interface Loaded {
+  readonly scope: Scope.Closeable
+  readonly watcher: Watch.Watcher
+  readonly view: View
+}
+
+/** The watch first, then the read: what the read already shows is dropped when the watch delivers it. */
+const load = Effect.fnUntraced(function*(
+  backend: KvBackend,
+  range: KeyRange.KeyRange,
+  outer: Scope.Scope
+): Effect.fn.Return<Loaded, KvError> {
+  const scope = yield* Scope.fork(outer)
+  return yield* Effect.gen(function*() {
+    const watcher = yield* Scope.provide(backend.watch({ range }), scope)
+    const response = yield* backend.execute(Op.range(range))
+    const entries = new Map(response.entries.map((entry) => [entry.key, entry]))
+    return { scope, watcher, view: { revision: response.revision, entries, copy: undefined } }
+  }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+})
+
+/** Loads again, for as long as the store is only out of reach. */
+const reload = (
+  backend: KvBackend,
+  range: KeyRange.KeyRange,
+  outer: Scope.Scope
+): Effect.Effect<Loaded, KvError> =>
+  Effect.catch(load(backend, range, outer), (error) =>
+    error.isRetryable || mustReload(error)
+      ? Effect.delay(reload(backend, range, outer), "200 millis")
+      : Effect.fail(error))
+
+/** Whether the watch cannot go on from where it was, but a view of the store as it is now can be had. */
+const mustReload = ({ reason }: KvError): boolean => reason._tag === "Compacted" || reason._tag === "StoreReplaced"

@@ -1,0 +1,153 @@
+/**
+ * The watching methods of `Kv`: streams and waits made of a backend's watches.
+ */
+import * as Array from "effect/Array"
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { KvBackend } from "../../backend/KvBackend.ts"
+import type { Kv, Subscription, WatchOptions } from "../../service/Kv.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
+import { InvalidRequest, type KvError, make as makeError } from "../../values/KvError.ts"
+import * as Op from "../../values/Op.ts"
+import { type Batch, batch as makeBatch, type Event, type Watcher, type WatchRequest } from "../../values/Watch.ts"
+import * as rangeView from "../view/rangeView.ts"
+import * as resuming from "./resumingWatch.ts"
+import * as watchEnd from "./watchEnd.ts"
+import * as takes from "./watcherTake.ts"
+
+type Watching = Pick<
+  Kv,
+  "watch" | "watchRevisions" | "subscribe" | "waitForChange" | "watchWith" | "snapshotAndWatch" | "view"
+>
+
+export const make = (backend: KvBackend): Watching => {
+  const open = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined) => {
+    const request = toRequest(keyOrRange, options)
+    const opening = options?.resume === undefined
+      ? backend.watch(request)
+      : resuming.open(backend, request, options.resume)
+    return Effect.map(opening, (watcher) => watchEnd.warned(request.range, watcher))
+  }
+
+  const subscribe: Kv["subscribe"] = (keyOrRange, options) =>
+    Effect.map(open(keyOrRange, options), (watcher) => toSubscription(watcher, options))
+
+  /** Of a stream the opening is a part, whose failure may be observed as little as that of the rest. */
+  const subscribeForStream: Kv["subscribe"] = (keyOrRange, options) =>
+    Effect.tapError(
+      subscribe(keyOrRange, options),
+      (error) => watchEnd.warn(KeyRange.fromInput(keyOrRange), error)
+    )
+
+  const watch: Kv["watch"] = (keyOrRange, options) =>
+    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.events))
+
+  const watchRevisions: Kv["watchRevisions"] = (keyOrRange, options) =>
+    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.batches))
+
+  const waitForChange: Kv["waitForChange"] = (key, options) =>
+    Effect.scoped(Effect.flatMap(
+      backend.watch(toRequest(key, options)),
+      (watcher) => Effect.map(watcher.take, (batches) => batches[0].events[0])
+    ))
+
+  const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(keyOrRange, f, options) {
+    // The watch is closed when the callback wants no more, which may be long before the surrounding scope is.
+    const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
+    const subscription = yield* Scope.provide(
+      subscribe(keyOrRange, { ...options, untilDelete: options?.untilDelete ?? true }),
+      scope
+    ).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+    return yield* subscription.events.pipe(
+      Stream.takeUntilEffect((event) => Effect.map(f(event), (goOn) => goOn === false)),
+      Stream.runDrain,
+      Effect.onExit((exit) => Scope.close(scope, exit)),
+      Effect.forkScoped
+    )
+  })
+
+  const snapshotAndWatch: Kv["snapshotAndWatch"] = Effect.fnUntraced(function*(range, options) {
+    const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
+    return yield* Effect.gen(function*() {
+      // The watch comes first: one that begins now is served at once, one that begins in the past may not be.
+      const watcher = yield* Scope.provide(open(range, options), scope)
+      const snapshot = yield* backend.execute(Op.range(range))
+      const later: Watcher = { ...watcher, revision: snapshot.revision, take: takeAfter(watcher, snapshot.revision) }
+      return { ...toSubscription(later, options), revision: snapshot.revision, entries: snapshot.entries }
+    }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+  })
+
+  return {
+    subscribe,
+    watch,
+    watchRevisions,
+    waitForChange,
+    watchWith,
+    snapshotAndWatch,
+    view: (range) => rangeView.open(backend, range)
+  }
+}
+
+const toRequest = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined): WatchRequest => ({
+  range: KeyRange.fromInput(keyOrRange),
+  startRevision: options?.startRevision,
+  previous: options?.previous,
+  // A watch that ends with a delete must see the deletes, wanted or not.
+  only: options?.untilDelete === true ? undefined : options?.only
+})
+
+/** The batches after the revision: what the snapshot already shows is left out. */
+const takeAfter = (watcher: Watcher, revision: bigint): Watcher["take"] =>
+  takes.filterMap(watcher.take, (batches) => nonEmpty(batches.filter((batch) => batch.revision > revision)))
+
+const nonEmpty = (batches: ReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Batch> | undefined =>
+  Array.isReadonlyArrayNonEmpty(batches) ? batches : undefined
+
+const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Subscription => {
+  let isRun = false
+  const once = <A>(pull: A): Effect.Effect<A, KvError> =>
+    Effect.suspend(() => {
+      if (isRun) return alreadyRun
+      isRun = true
+      return Effect.succeed(pull)
+    })
+  const take = options?.untilDelete === true ? takeUntilDelete(watcher, options.only) : watcher.take
+  return {
+    revision: watcher.revision,
+    watcher,
+    events: Stream.fromPull(once(Effect.map(take, eventsOf))),
+    batches: Stream.fromPull(once(take)),
+    status: watcher.status
+  }
+}
+
+const alreadyRun = makeError(
+  new InvalidRequest({
+    message:
+      "the events or batches of this subscription were run before, and what that run received is gone: subscribe " +
+      "again, with startRevision to go on after a revision"
+  })
+)
+
+const eventsOf = (batches: Array.NonEmptyReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Event> =>
+  batches.length === 1 ? batches[0].events : Array.flatMap(batches, (batch) => batch.events)
+
+/** Ends after the revision of the first delete. The filter is applied here, for the delete to be seen. */
+const takeUntilDelete = (
+  watcher: Watcher,
+  only: WatchOptions["only"]
+): Effect.Effect<Array.NonEmptyReadonlyArray<Batch>, KvError | Cause.Done> =>
+  takes.filterMapUntil(watcher.take, (batches) => {
+    const last = batches.findIndex((batch) => batch.events.some((event) => event._tag === "Delete"))
+    const upToLast = last < 0 ? batches : batches.slice(0, last + 1)
+    return { value: nonEmpty(upToLast.flatMap((batch) => keepOnly(batch, only))), isLast: last >= 0 }
+  })
+
+const keepOnly = (batch: Batch, only: WatchOptions["only"]): ReadonlyArray<Batch> => {
+  if (only === undefined) return [batch]
+  const events = batch.events.filter((event) => event._tag === only)
+  return Array.isArrayNonEmpty(events) ? [makeBatch(batch.revision, events)] : []
+}

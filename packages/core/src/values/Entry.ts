@@ -1,0 +1,106 @@
+/**
+ * A key with its value and what the store knows of its history.
+ */
+import { NodeInspectSymbol } from "effect/Inspectable"
+import * as Option from "effect/Option"
+import * as utf8 from "../internal/values/utf8.ts"
+
+/** What a value can be given as. A string is stored as its UTF-8 bytes. */
+export type Value = string | Uint8Array
+
+/**
+ * A key-value pair at one revision. Immutable.
+ *
+ * **Gotchas**
+ *
+ * Printing an entry (`toString`, `toJSON`, `inspect`) shows the length of its value, never the value: entries end up in
+ * logs, and values may be secrets.
+ */
+export class Entry {
+  readonly key: string
+  /** The revision of the write that created the key. */
+  readonly createRevision: bigint
+  /** The revision of the last write to the key. */
+  readonly modRevision: bigint
+  /** How many writes the key has seen since it was created; 1 is its creation. */
+  readonly version: number
+  /** The lease that the key dies with. */
+  readonly lease: Option.Option<bigint>
+  #raw: Value
+  #bytes: Uint8Array | undefined
+
+  constructor(fields: Fields) {
+    this.key = fields.key
+    this.#raw = fields.value
+    this.createRevision = fields.createRevision
+    this.modRevision = fields.modRevision
+    this.version = fields.version
+    this.lease = fields.lease === 0n ? Option.none() : Option.some(fields.lease)
+  }
+
+  /** The value's bytes. The array is this entry's own copy. */
+  get value(): Uint8Array {
+    return this.#bytes ??= typeof this.#raw === "string" ? utf8.encode(this.#raw) : new Uint8Array(this.#raw)
+  }
+
+  /** The value as text. Bytes that are not UTF-8 become U+FFFD; use `strictText` to be told instead. */
+  get text(): string {
+    return typeof this.#raw === "string" ? this.#raw : utf8.decodeLenient(this.#raw)
+  }
+
+  /** The value as text, `undefined` where it is not UTF-8. */
+  get strictText(): string | undefined {
+    return typeof this.#raw === "string" ? this.#raw : utf8.decodeStrict(this.#raw)
+  }
+
+  /** Number of bytes of the value. */
+  get size(): number {
+    return typeof this.#raw === "string" ? utf8.byteLength(this.#raw) : this.#raw.length
+  }
+
+  /** The same entry under another key. */
+  withKey(key: string): Entry {
+    return new Entry({
+      key,
+      value: this.#raw,
+      createRevision: this.createRevision,
+      modRevision: this.modRevision,
+      version: this.version,
+      lease: Option.getOrElse(this.lease, () => 0n)
+    })
+  }
+
+  toJSON(): unknown {
+    return {
+      _id: "Entry",
+      key: this.key,
+      value: `<${this.size} bytes>`,
+      createRevision: `${this.createRevision}`,
+      modRevision: `${this.modRevision}`,
+      version: this.version,
+      lease: Option.match(this.lease, { onNone: () => null, onSome: String })
+    }
+  }
+
+  toString(): string {
+    return JSON.stringify(this.toJSON())
+  }
+
+  [NodeInspectSymbol](): unknown {
+    return this.toJSON()
+  }
+}
+
+/** What a backend makes an entry of. It must not change `value` afterwards. */
+export interface Fields {
+  readonly key: string
+  readonly value: Value
+  readonly createRevision: bigint
+  readonly modRevision: bigint
+  readonly version: number
+  /** `0n` for none. */
+  readonly lease: bigint
+}
+
+/** Makes an entry. For backends. */
+export const make = (fields: Fields): Entry => new Entry(fields)

@@ -1,0 +1,296 @@
+/**
+ * The one error of this library: a `KvError` with a typed `reason`.
+ *
+ * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason says what is known of the
+ * call's effect on the store (`outcome`) and whether the same call can simply be made again (`isRetryable`). No reason
+ * ever carries a value, a password, a token or key material.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as json from "../internal/values/json.ts"
+import { LockLost } from "../internal/values/lockLost.ts"
+
+/**
+ * What is known of a failed call's effect on the store.
+ *
+ * `NotApplied`: it changed nothing, now or later. `Unknown`: a write in it may have been applied, or may still be.
+ */
+export type Outcome = "NotApplied" | "Unknown"
+
+/** No endpoint could take the call: none was reachable, or none had a leader. It never left, or it only read. */
+export class Unavailable extends Schema.Error<Unavailable>("@effect-kv/core/KvError/Unavailable")({
+  _tag: Schema.tag("Unavailable"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = true
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/** The deadline passed before an answer came. A write that may have been sent is `Indeterminate` instead. */
+export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@effect-kv/core/KvError/DeadlineExceeded")({
+  _tag: Schema.tag("DeadlineExceeded"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = true
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/** The store does not know who is calling: a wrong user name or password, or a token that could not be renewed. */
+export class Unauthenticated extends Schema.Error<Unauthenticated>("@effect-kv/core/KvError/Unauthenticated")({
+  _tag: Schema.tag("Unauthenticated"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/** The store knows who is calling and does not allow this. */
+export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv/core/KvError/PermissionDenied")({
+  _tag: Schema.tag("PermissionDenied"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/**
+ * The revision asked for is gone. After a compaction at revision R the store can still be read as it was at R, and watches
+ * can start at R + 1.
+ */
+export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/Compacted")({
+  _tag: Schema.tag("Compacted"),
+  /**
+   * The revision the store was compacted at, or `0n` where it did not say: etcd does not for reads. A watch restarts from
+   * the one after it.
+   */
+  compactRevision: Schema.BigInt
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+  override get message(): string {
+    return this.compactRevision === 0n
+      ? "the requested revision has been compacted; read at a newer one"
+      : `the requested revision has been compacted (compact revision ${this.compactRevision}); use a newer one`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
+  }
+}
+
+/** The revision asked for has not happened yet. */
+export class FutureRevision extends Schema.Error<FutureRevision>("@effect-kv/core/KvError/FutureRevision")({
+  _tag: Schema.tag("FutureRevision"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/** The lease does not exist: it expired, was revoked, or was never granted. */
+export class LeaseNotFound extends Schema.Error<LeaseNotFound>("@effect-kv/core/KvError/LeaseNotFound")({
+  _tag: Schema.tag("LeaseNotFound"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/** A lease with the id asked for exists already. */
+export class LeaseExists extends Schema.Error<LeaseExists>("@effect-kv/core/KvError/LeaseExists")({
+  _tag: Schema.tag("LeaseExists"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/** The request itself is wrong. The message says what was wrong and what would be right. */
+export class InvalidRequest extends Schema.Error<InvalidRequest>("@effect-kv/core/KvError/InvalidRequest")({
+  _tag: Schema.tag("InvalidRequest"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/** The request is larger than the store takes (etcd's default: 1.5 MiB). */
+export class RequestTooLarge extends Schema.Error<RequestTooLarge>("@effect-kv/core/KvError/RequestTooLarge")({
+  _tag: Schema.tag("RequestTooLarge"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/**
+ * The store is full and takes no more writes until space is made.
+ *
+ * The write itself may have been applied: etcd answers this also for the write with which the quota was passed.
+ */
+export class QuotaExceeded extends Schema.Error<QuotaExceeded>("@effect-kv/core/KvError/QuotaExceeded")({
+  _tag: Schema.tag("QuotaExceeded"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "Unknown"
+}
+
+/** The client was closed: the scope of its layer has ended. */
+export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed")({
+  _tag: Schema.tag("Closed"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "NotApplied"
+}
+
+/**
+ * A write was sent and its outcome is unknown: it was applied once, or not at all, or will be. Never retried for you.
+ *
+ * Find out by reading what the write would have changed, or make the write conditional (`Kv.compareAndSet`, a
+ * `Compare` on a revision) so that repeating it is harmless.
+ */
+export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/KvError/Indeterminate")({
+  _tag: Schema.tag("Indeterminate"),
+  message: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+  readonly outcome: Outcome = "Unknown"
+}
+
+/**
+ * The store was replaced: the same endpoints lead to another cluster now, or to one that was restored from an older state.
+ *
+ * **Details**
+ *
+ * Revisions, leases and fencing tokens of before mean nothing in it, so nothing is continued across the change. Calls that
+ * were in flight fail with this, and so does every watch. A write that fails so may be in the store that is there now.
+ */
+export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/KvError/StoreReplaced")({
+  _tag: Schema.tag("StoreReplaced"),
+  /** Names the endpoint, and both clusters or both revisions. */
+  message: Schema.String,
+  outcome: Schema.Literals(["NotApplied", "Unknown"])
+}) {
+  readonly isRetryable: boolean = false
+}
+
+/** All the reasons a call can fail for. */
+export type Reason =
+  | Unavailable
+  | DeadlineExceeded
+  | Unauthenticated
+  | PermissionDenied
+  | Compacted
+  | FutureRevision
+  | LeaseNotFound
+  | LeaseExists
+  | InvalidRequest
+  | RequestTooLarge
+  | QuotaExceeded
+  | Closed
+  | Indeterminate
+  | StoreReplaced
+  | LockLost
+
+/** Schema of {@link Reason}. */
+export const Reason: Schema.Union<[
+  typeof Unavailable,
+  typeof DeadlineExceeded,
+  typeof Unauthenticated,
+  typeof PermissionDenied,
+  typeof Compacted,
+  typeof FutureRevision,
+  typeof LeaseNotFound,
+  typeof LeaseExists,
+  typeof InvalidRequest,
+  typeof RequestTooLarge,
+  typeof QuotaExceeded,
+  typeof Closed,
+  typeof Indeterminate,
+  typeof StoreReplaced,
+  typeof LockLost
+]> = Schema.Union([
+  Unavailable,
+  DeadlineExceeded,
+  Unauthenticated,
+  PermissionDenied,
+  Compacted,
+  FutureRevision,
+  LeaseNotFound,
+  LeaseExists,
+  InvalidRequest,
+  RequestTooLarge,
+  QuotaExceeded,
+  Closed,
+  Indeterminate,
+  StoreReplaced,
+  LockLost
+])
+
+/** What is known of a failed call beside the reason. */
+export interface Details {
+  /** The operation, such as `put`, `txn`, `modify` or `leaseGrant`. */
+  readonly operation?: string | undefined
+  /** The key or the range it was about, as the caller named it and readable; never a value. */
+  readonly key?: string | undefined
+  /** The address of the server that was asked last. */
+  readonly endpoint?: string | undefined
+  /** The gRPC status code of its response. */
+  readonly status?: number | undefined
+}
+
+/** The error of every operation on a `Kv`. */
+export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
+  _tag: Schema.tag("KvError"),
+  reason: Reason,
+  /** The operation that failed, such as `put`, `txn`, `modify` or `leaseGrant`. */
+  operation: Schema.optionalKey(Schema.String),
+  /** The key or the range the operation was about, as the caller named it and readable; never a value. */
+  key: Schema.optionalKey(Schema.String),
+  /** The address of the server that was asked last. */
+  endpoint: Schema.optionalKey(Schema.String),
+  /** The gRPC status code of its response. */
+  status: Schema.optionalKey(Schema.Finite)
+}) {
+  override get message(): string {
+    return `${this.reason._tag}: ${called(this)}${this.reason.message}`
+  }
+  /** As data: the message and every field; bigints are decimal strings. */
+  override toJSON(): unknown {
+    const { _tag, endpoint, isRetryable, key, message, operation, outcome, reason, status } = this
+    return { _tag, message, operation, key, endpoint, status, outcome, isRetryable, reason }
+  }
+  /** Whether the same call can be made again: it changed nothing, and may succeed another time. */
+  get isRetryable(): boolean {
+    return this.reason.isRetryable
+  }
+  /** What is known of the call's effect on the store. */
+  get outcome(): Outcome {
+    return this.reason.outcome
+  }
+}
+
+const called = ({ key, operation }: Details): string => {
+  const words = [operation, key === undefined ? undefined : JSON.stringify(key)].filter((word) => word !== undefined)
+  return words.length === 0 ? "" : `${words.join(" ")}: `
+}
+
+/** Wraps a reason, with what else is known. */
+export const make = (reason: Reason, details: Details = {}): KvError => {
+  const { endpoint, key, operation, status } = details
+  return new KvError({
+    reason,
+    ...(operation === undefined ? {} : { operation }),
+    ...(key === undefined ? {} : { key }),
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(status === undefined ? {} : { status })
+  })
+}
+
+/** An effect that fails with the reason. */
+export const fail = (reason: Reason, details?: Details): Effect.Effect<never, KvError> =>
+  Effect.fail(make(reason, details))
+
+/** Whether a value is a `KvError`. */
+export const isKvError = (u: unknown): u is KvError => u instanceof KvError

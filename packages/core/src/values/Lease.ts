@@ -1,0 +1,73 @@
+/**
+ * Leases: a promise to be alive. Keys attached to a lease are deleted when it expires or is revoked.
+ *
+ * This module is the raw lease, one call each. Most programs want a temporary key or a lock, which keep theirs alive.
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as internal from "../internal/values/grantSeconds.ts"
+import * as leaseRecord from "../internal/values/leaseRecord.ts"
+import { Kv } from "../service/Kv.ts"
+import type * as KvError from "./KvError.ts"
+
+/** A lease as it was granted. */
+export interface Lease {
+  readonly id: bigint
+  /** The time to live the store granted, in whole seconds; it may be more than was asked for. */
+  readonly ttl: Duration.Duration
+}
+
+/** What the store knows of a lease. */
+export interface Status {
+  readonly id: bigint
+  /** The time to live it was granted with. */
+  readonly grantedTtl: Duration.Duration
+  /** The time it has left, in whole seconds. */
+  readonly remaining: Duration.Duration
+  /** The keys attached to it, in order: only if they were asked for. */
+  readonly keys: ReadonlyArray<string>
+}
+
+/** What to grant. */
+export interface GrantOptions {
+  /** Time to live, rounded up to whole seconds. The store may grant more: etcd's minimum is 2 seconds by default. */
+  readonly ttl: Duration.Input
+  /** A positive id of one's own. Default: the store picks one. */
+  readonly id?: bigint | undefined
+}
+
+/** Makes a lease. For backends. */
+export const make: (fields: Lease) => Lease = leaseRecord.make
+
+/** Makes the status of a lease. For backends. */
+export const makeStatus: (fields: Status) => Status = leaseRecord.makeStatus
+
+/** The longest time to live that can be asked for, in seconds: etcd's. */
+export const maxTtlSeconds: number = internal.maxTtlSeconds
+
+/** Grants a lease. It expires unless {@link keepAlive} is called within its time to live. */
+export const grant = (options: GrantOptions): Effect.Effect<Lease, KvError.KvError, Kv> =>
+  Effect.flatMap(Kv, (kv) => kv.backend.leaseGrant(options))
+
+/** Starts the lease's time to live anew, once. Fails with `LeaseNotFound` if it is gone. */
+export const keepAlive = (id: bigint): Effect.Effect<Lease, KvError.KvError, Kv> =>
+  Effect.flatMap(Kv, (kv) => kv.backend.leaseKeepAlive(id))
+
+/** Ends the lease and deletes the keys attached to it, in one revision. Fails with `LeaseNotFound` if it is gone. */
+export const revoke = (id: bigint): Effect.Effect<void, KvError.KvError, Kv> =>
+  Effect.flatMap(Kv, (kv) => kv.backend.leaseRevoke(id))
+
+/** How long the lease has left, and on request which keys it holds. Fails with `LeaseNotFound` if it is gone. */
+export const timeToLive = (
+  id: bigint,
+  options?: { readonly keys?: boolean | undefined }
+): Effect.Effect<Status, KvError.KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.backend.leaseTimeToLive(id, options))
+
+/** What is wrong with the id of a lease that is to be there, `undefined` where nothing is. For backends. */
+export const invalidId = (id: bigint): string | undefined =>
+  typeof id === "bigint" && BigInt.asIntN(64, id) === id && id !== 0n
+    ? undefined
+    : `a lease id is a non-zero 64-bit integer, a bigint, not ${id}`
+
+/** The whole seconds to ask the store for, or what is wrong with the request. For backends. */
+export const grantSeconds: (options: GrantOptions) => Effect.Effect<number, KvError.KvError> = internal.grantSeconds

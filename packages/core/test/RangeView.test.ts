@@ -1,0 +1,206 @@
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as RangeView from "@effect-kv/core/RangeView"
+import type * as Watch from "@effect-kv/core/Watch"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { TestClock } from "effect/testing"
+
+/** A client whose watches deliver nothing until the gate is open, and whose reads fail while `outage` says so. */
+const held = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const gate = yield* Latch.make(false)
+  const reads = { failing: 0, made: 0 }
+  const hold = (backend: KvBackend): KvBackend => ({
+    ...backend,
+    watch: (request) =>
+      Effect.map(backend.watch(request), (watcher) => ({ ...watcher, take: Effect.andThen(gate.await, watcher.take) })),
+    execute: ((op) =>
+      Effect.suspend(() => {
+        if (op._tag === "Range") reads.made++
+        return op._tag === "Range" && reads.failing-- > 0
+          ? KvError.fail(new KvError.Unavailable({ message: "away" }))
+          : backend.execute(op)
+      })) as KvBackend["execute"]
+  })
+  const kv = yield* Kv.make(yield* store.connect)
+  return { store, kv, gate, reads, watching: Kv.mapBackend(kv, hold) }
+})
+
+const textsOf = (snapshot: RangeView.Snapshot) =>
+  Object.fromEntries([...snapshot.entries].map(([key, entry]) => [key, entry.text]))
+
+const eventually = (view: RangeView.RangeView, expected: Record<string, string>) =>
+  view.changes.pipe(
+    Stream.map(textsOf),
+    Stream.takeUntil((texts) => JSON.stringify(texts) === JSON.stringify(expected)),
+    Stream.runDrain
+  )
+
+/** Puts, deletes and compacts what a held watch has not seen. */
+const overtake = Effect.fnUntraced(function*(store: MemoryStore.MemoryStore, kv: Kv.Kv) {
+  yield* kv.put("a", "1")
+  yield* kv.delete("old")
+  yield* kv.put("a", "2")
+  const { revision } = yield* kv.put("b", "3")
+  yield* store.compact(revision)
+})
+
+/** A client that writes between its watch and its read, and whose watches deliver one revision at a time. */
+const overlapping = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const kv = yield* Kv.make(yield* store.connect)
+  yield* kv.put("a", "0")
+  const writes = Effect.andThen(kv.put("a", "1"), Effect.andThen(kv.delete("a"), kv.put("b", "2")))
+  let written = false
+  const overlap = (backend: KvBackend): KvBackend => ({
+    ...backend,
+    execute: ((op) =>
+      Effect.suspend(() => {
+        if (op._tag !== "Range" || written) return backend.execute(op)
+        written = true
+        return Effect.andThen(writes, backend.execute(op))
+      })) as KvBackend["execute"],
+    watch: (request) => Effect.map(backend.watch(request), oneByOne)
+  })
+  return { kv, overlapping: Kv.mapBackend(kv, overlap) }
+})
+
+const oneByOne = (watcher: Watch.Watcher): Watch.Watcher => {
+  const pending: Array<Watch.Batch> = []
+  const take: Watch.Watcher["take"] = Effect.suspend(() => {
+    const next = pending.shift()
+    return next === undefined
+      ? Effect.flatMap(watcher.take, (batches) => {
+        pending.push(...batches)
+        return take
+      })
+      : Effect.as(Effect.yieldNow, [next] as const)
+  })
+  return { ...watcher, take }
+}
+
+describe("snapshotAndWatch", () => {
+  it.effect("tells of what happened between the watch and the read once: in the snapshot", () =>
+    Effect.gen(function*() {
+      const { kv, overlapping: overlapped } = yield* overlapping
+      const subscription = yield* overlapped.snapshotAndWatch(KeyRange.all)
+      assert.deepStrictEqual(subscription.entries.map((entry) => [entry.key, entry.text]), [["b", "2"]])
+      const { revision } = yield* kv.put("c", "3")
+      const first = yield* Stream.runHead(subscription.batches)
+      assert.deepStrictEqual(Option.map(first, (batch) => batch.revision), Option.some(revision))
+    }))
+})
+
+describe("RangeView", () => {
+  it.effect("never goes back to what happened between its watch and its read", () =>
+    Effect.gen(function*() {
+      const { kv, overlapping: overlapped } = yield* overlapping
+      const view = yield* overlapped.view(KeyRange.all)
+      const seen = yield* Effect.forkChild(
+        Stream.runCollect(Stream.takeUntil(view.changes, (snapshot) => snapshot.entries.has("end"))),
+        { startImmediately: true }
+      )
+      yield* kv.put("end", "v")
+      const snapshots = yield* Fiber.join(seen)
+      assert.deepStrictEqual(textsOf(snapshots[0]!), { b: "2" })
+      for (const snapshot of snapshots) {
+        assert.isTrue(snapshot.revision >= snapshots[0]!.revision)
+        assert.deepStrictEqual({ ...textsOf(snapshot), end: "v" }, { b: "2", end: "v" })
+      }
+    }))
+
+  it.effect("recovers from a compaction by itself, with one read", () =>
+    Effect.gen(function*() {
+      const { gate, kv, reads, store, watching } = yield* held
+      yield* kv.put("old", "0")
+      const view = yield* watching.view(KeyRange.all)
+      assert.deepStrictEqual(textsOf(yield* view.snapshot), { old: "0" })
+      yield* overtake(store, kv)
+      reads.made = 0
+      yield* gate.open
+      yield* eventually(view, { a: "2", b: "3" })
+      assert.strictEqual(reads.made, 1)
+      yield* kv.put("a", "4")
+      yield* eventually(view, { a: "4", b: "3" })
+      assert.strictEqual(reads.made, 1)
+    }))
+
+  it.effect("keeps showing what it had until it has recovered, however long the store is away", () =>
+    Effect.gen(function*() {
+      const { gate, kv, reads, store, watching } = yield* held
+      yield* kv.put("old", "0")
+      const view = yield* watching.view(KeyRange.all)
+      yield* overtake(store, kv)
+      reads.failing = 3
+      yield* gate.open
+      const recovered = yield* Effect.forkChild(eventually(view, { a: "2", b: "3" }))
+      yield* TestClock.adjust("300 millis")
+      assert.deepStrictEqual(textsOf(yield* view.snapshot), { old: "0" })
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(recovered)
+    }))
+
+  it.effect("what it reads twice it shows once: the newest", () =>
+    Effect.gen(function*() {
+      const { gate, kv, watching } = yield* held
+      yield* kv.put("a", "1")
+      const view = yield* watching.view(KeyRange.all)
+      yield* Effect.forEach(["2", "3", "4"], (value) => kv.put("a", value))
+      const seen = yield* Effect.forkChild(
+        Stream.runCollect(Stream.takeUntil(Stream.map(view.changes, textsOf), (texts) => texts["a"] === "4")),
+        { startImmediately: true }
+      )
+      yield* gate.open
+      const texts = yield* Fiber.join(seen)
+      assert.deepStrictEqual(texts.at(-1), { a: "4" })
+      const values = texts.map((each) => Number(each["a"]))
+      assert.deepStrictEqual(values, values.toSorted((a, b) => a - b))
+    }))
+
+  it.effect("fails once it can be kept current no longer, for readers and for those who wait", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const client = yield* Scope.make()
+      const kv = yield* Kv.make(yield* Scope.provide(store.connect, client))
+      yield* kv.put("a", "1")
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, kv)
+      const waiting = yield* Effect.forkChild(Effect.flip(Stream.runDrain(view.changes)), { startImmediately: true })
+      yield* Scope.close(client, Exit.void)
+      assert.strictEqual((yield* Fiber.join(waiting)).reason._tag, "Closed")
+      assert.strictEqual((yield* Effect.flip(view.snapshot)).reason._tag, "Closed")
+      assert.strictEqual((yield* Effect.flip(view.get("a"))).reason._tag, "Closed")
+    }))
+
+  it.effect("a snapshot that was taken does not change", () =>
+    Effect.gen(function*() {
+      const { gate, kv, watching } = yield* held
+      yield* gate.open
+      yield* kv.put("a", "1")
+      const view = yield* watching.view(KeyRange.all)
+      const before = yield* view.snapshot
+      yield* kv.put("b", "2")
+      yield* eventually(view, { a: "1", b: "2" })
+      assert.deepStrictEqual(textsOf(before), { a: "1" })
+    }))
+
+  it.effect("its watch ends with its scope", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const kv = yield* Kv.make(yield* store.connect)
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* kv.view(KeyRange.all)
+        assert.strictEqual((yield* store.statistics).watches, 1)
+      }))
+      assert.strictEqual((yield* store.statistics).watches, 0)
+    }))
+})

@@ -1,0 +1,28 @@
+/**
+ * The same clients with their concurrent operations batched into transactions.
+ */
+import { batched } from "@effect-kv/core/Batching"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { assert, it } from "@effect/vitest"
+import { replayed, run, seedsOf, simulate } from "./simulating.ts"
+
+/** Every other run with one request under way at a time, so that more has to wait and is batched. */
+const batching = (seed: number) => batched(seed % 2 === 0 ? { maxInFlight: 1 } : {})
+
+simulate("simulated clients of memory that batch", "simulation-batched.test.ts", 100_000, batching)
+
+it.skipIf(replayed !== undefined)("there is something to batch in the simulation", () => {
+  let calls = 0
+  let requests = 0
+  const counting = (count: () => void) => (backend: KvBackend): KvBackend => ({
+    ...backend,
+    execute: (op) => {
+      count()
+      return backend.execute(op)
+    }
+  })
+  for (const seed of seedsOf(100_000, 100_200)) {
+    run(seed, (backend) => counting(() => calls++)(batching(seed)(counting(() => requests++)(backend))))
+  }
+  assert.isAbove(calls - requests, 200, `${calls} calls left as ${requests} requests`)
+}, 60_000)

@@ -1,0 +1,311 @@
+/**
+ * What can be wrong with a client of a store so that it shows only when things come together badly: to see that the
+ * simulation brings them together.
+ */
+import { compareKeys } from "@effect-kv/core/KeyRange"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import type * as Watch from "@effect-kv/core/Watch"
+import * as Workload from "@effect-kv/test-suite/Workload"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+
+/** Something that a client does wrong. */
+export interface SimulatedSabotage {
+  /** A client that ... */
+  readonly title: string
+  /** The kind of violation that it must be found as, where others may find it too. */
+  readonly as?: string
+  /** Made anew for each process of each run. */
+  readonly between: (backend: KvBackend) => KvBackend
+}
+
+type AnyResponse = Op.Response<Op.Op>
+type Execute = (op: Op.Op) => Effect.Effect<AnyResponse, KvError.KvError>
+
+const onExecute =
+  (f: (op: Op.Op, execute: Execute) => Effect.Effect<AnyResponse, KvError.KvError>) =>
+  (backend: KvBackend): KvBackend => ({
+    ...backend,
+    execute: ((op: Op.Op) => f(op, backend.execute)) as KvBackend["execute"]
+  })
+
+const onTake = (f: (take: Watch.Watcher["take"]) => Watch.Watcher["take"]) => (backend: KvBackend): KvBackend => ({
+  ...backend,
+  watch: (request) => Effect.map(backend.watch(request), (watcher) => ({ ...watcher, take: f(watcher.take) }))
+})
+
+/** One time in `n`. */
+const every = (n: number) => {
+  let calls = 0
+  return () => ++calls % n === 0
+}
+
+/** What is written on the condition that a key still has its create revision: fenced, or removed with a lock. */
+const guardedWrite = (op: Op.Op): Op.Op | undefined =>
+  op._tag === "Txn" && op.if.length > 0 && op.if.every((compare) => compare.target === "CreateRevision") &&
+    op.else.length === 0 && op.then.length === 1
+    ? op.then[0]
+    : undefined
+
+const unguarded = (isMeant: (op: Op.Op) => boolean) =>
+  onExecute((op, execute) => {
+    const write = guardedWrite(op)
+    return write === undefined || !isMeant(write) ? execute(op) : Effect.map(
+      execute(write),
+      (response): AnyResponse => ({ _tag: "Txn", revision: response.revision, succeeded: true, responses: [response] })
+    )
+  })
+
+const isIndeterminate = (error: KvError.KvError): boolean => error.reason._tag === "Indeterminate"
+
+/** All of them. */
+export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
+  {
+    title: "does not fence what a lock's holder writes",
+    between: unguarded((op) => op._tag !== "Delete")
+  },
+  {
+    title: "does not fence what a service writes that captured its Kv before the lock was acquired",
+    between: unguarded((op) =>
+      op._tag === "Put" && typeof op.value === "string" && op.value.endsWith(Workload.captured)
+    )
+  },
+  {
+    title: "gives a lock back that may be somebody else's by then",
+    between: onExecute((op, execute) => {
+      const write = guardedWrite(op)
+      if (write?._tag !== "Delete" || write.range._tag !== "Key") return execute(op)
+      // The oldest key of the queue, whosever it is.
+      const name = write.range.key.slice(0, write.range.key.lastIndexOf("/") + 1)
+      return Effect.map(
+        execute(Op.delete({ _tag: "HalfOpen", start: name, end: `${name.slice(0, -1)}0` })),
+        ({ revision }): AnyResponse => ({
+          _tag: "Txn",
+          revision,
+          succeeded: true,
+          responses: [{ _tag: "Delete", revision, deleted: 1, previous: [] }]
+        })
+      )
+    })
+  },
+  {
+    title: "takes a lock without looking who is ahead",
+    between: onExecute((op, execute) =>
+      Effect.map(
+        execute(op),
+        (response) =>
+          op._tag === "Txn" && response._tag === "Txn" && response.responses.length === 2 && op.if.length < 2
+            ? {
+              ...response,
+              responses: response.responses.map((inner) =>
+                inner._tag === "Range" && inner.entries.length > 1
+                  ? { ...inner, entries: inner.entries.slice(0, 1) }
+                  : inner
+              )
+            } as AnyResponse
+            : response
+      )
+    )
+  },
+  {
+    title: "believes that a lease lives which has ended",
+    between: (backend) => ({
+      ...backend,
+      leaseKeepAlive: (id) =>
+        Effect.catchReason(
+          backend.leaseKeepAlive(id),
+          "KvError",
+          "LeaseNotFound",
+          () => Effect.succeed({ id, ttl: Duration.seconds(2) })
+        )
+    })
+  },
+  {
+    title: "counts the time of a lease from the answer to its renewal, not from its request",
+    between: (backend) => ({
+      ...backend,
+      leaseKeepAlive: (id) =>
+        Effect.map(
+          Effect.timed(backend.leaseKeepAlive(id)),
+          ([taken, lease]) => ({ ...lease, ttl: Duration.sum(lease.ttl, taken) })
+        )
+    })
+  },
+  {
+    title: "tells a second too late that there was no answer in time",
+    as: "Overdue",
+    between: onExecute((op, execute) =>
+      Effect.catch(execute(op), (error) => Effect.delay(Effect.fail(error), "1 second"))
+    )
+  },
+  {
+    title: "makes a temporary key once and not again",
+    as: "NotLasting",
+    between: (backend) => {
+      const made = new Set<string>()
+      return onExecute((op, execute) => {
+        const put = op._tag === "Txn" ? op.then.find((inner) => inner._tag === "Put") : undefined
+        if (put?.lease === undefined || !put.key.includes("temporary")) return execute(op)
+        const again = made.has(put.key)
+        made.add(put.key)
+        return again ? KvError.fail(new KvError.PermissionDenied({ message: "once is enough" })) : execute(op)
+      })(backend)
+    }
+  },
+  {
+    title: "gives up one call in twenty for nothing",
+    as: "NeedlessFailure",
+    between: (backend) => {
+      const now = every(20)
+      return onExecute((op, execute) =>
+        now() ? KvError.fail(new KvError.Unavailable({ message: "not today" })) : execute(op)
+      )(backend)
+    }
+  },
+  {
+    title: "does not answer one read in three, ever",
+    as: "Stuck",
+    between: (backend) => {
+      const now = every(3)
+      return onExecute((op, execute) => op._tag === "Range" && now() ? Effect.never : execute(op))(backend)
+    }
+  },
+  {
+    title: "applies a put in three twice",
+    between: (backend) => {
+      const now = every(3)
+      return onExecute((op, execute) =>
+        op._tag === "Put" && now() ? Effect.andThen(execute(op), execute(op)) : execute(op)
+      )(backend)
+    }
+  },
+  {
+    title: "loses a put in three, and confirms it",
+    between: (backend) => {
+      const now = every(3)
+      return onExecute((op, execute) =>
+        op._tag === "Put" && now()
+          ? Effect.map(execute(Op.get(op.key)), ({ revision }): AnyResponse => ({
+            _tag: "Put",
+            revision,
+            previous: { _tag: "None" } as never
+          }))
+          : execute(op)
+      )(backend)
+    }
+  },
+  {
+    title: "sends a write again that may have been applied",
+    between: onExecute((op, execute) => Effect.catchIf(execute(op), isIndeterminate, () => execute(op)))
+  },
+  {
+    title: "says of a write without an answer that it was not applied",
+    between: onExecute((op, execute) =>
+      Effect.catchIf(
+        execute(op),
+        isIndeterminate,
+        () => KvError.fail(new KvError.Unavailable({ message: "no answer" }))
+      )
+    )
+  },
+  {
+    title: "answers a read with what it read before, one time in three",
+    between: (backend) => {
+      const seen = new Map<string, AnyResponse>()
+      const now = every(3)
+      return onExecute((op, execute) => {
+        if (op._tag !== "Range" || op.range._tag !== "Key" || op.countOnly === true || op.keysOnly === true) {
+          return execute(op)
+        }
+        const { key } = op.range
+        const before = seen.get(key)
+        return before !== undefined && now()
+          ? Effect.succeed(before)
+          : Effect.tap(execute(op), (response) => Effect.sync(() => seen.set(key, response)))
+      })(backend)
+    }
+  },
+  {
+    title: "batches two puts of one key into one, and confirms both",
+    between: (backend) => {
+      const underWay = new Map<string, Deferred.Deferred<AnyResponse, KvError.KvError>>()
+      return onExecute((op, execute) =>
+        Effect.suspend(() => {
+          if (op._tag !== "Put") return execute(op)
+          const first = underWay.get(op.key)
+          if (first !== undefined) return Deferred.await(first)
+          const mine = Deferred.makeUnsafe<AnyResponse, KvError.KvError>()
+          underWay.set(op.key, mine)
+          return Effect.onExit(execute(op), (exit) =>
+            Effect.suspend(() => {
+              underWay.delete(op.key)
+              return Deferred.done(mine, Exit.hasInterrupts(exit) ? Exit.fail(interrupted) : exit)
+            }))
+        })
+      )(backend)
+    }
+  },
+  {
+    title: "runs the operations of a transaction one by one",
+    between: onExecute((op, execute) =>
+      op._tag !== "Txn" || op.if.length > 0 || op.then.length < 2 ? execute(op) : Effect.map(
+        Effect.forEach(op.then, (inner) => execute(inner)),
+        (responses): AnyResponse => ({
+          _tag: "Txn",
+          revision: responses.at(-1)!.revision,
+          succeeded: true,
+          responses
+        })
+      )
+    )
+  },
+  {
+    title: "looks at the conditions first and writes later",
+    between: onExecute((op, execute) =>
+      op._tag !== "Txn" || op.if.length === 0 ?
+        execute(op) :
+        Effect.flatMap(execute(Op.txn({ if: op.if })), (looked) =>
+          Effect.map(
+            execute(Op.txn({ then: looked._tag === "Txn" && looked.succeeded ? op.then : op.else })),
+            (written): AnyResponse =>
+              looked._tag === "Txn" && written._tag === "Txn"
+                ? { ...written, succeeded: looked.succeeded } as Op.TxnResponse
+                : written
+          ))
+    )
+  },
+  {
+    title: "loses the events of a take that is interrupted",
+    between: onTake((take) => Effect.flatMap(take, (batches) => Effect.as(Effect.sleep("20 millis"), batches)))
+  },
+  {
+    title: "delivers the events of a revision in order of their keys, each for itself",
+    between: onTake((take) =>
+      Effect.map(
+        take,
+        (batches) =>
+          batches.flatMap((batch) =>
+            batch.events.toSorted((a, b) => compareKeys(a.key, b.key)).map((event): Watch.Batch => ({
+              revision: batch.revision,
+              events: [event]
+            }))
+          ) as never
+      )
+    )
+  },
+  {
+    title: "never revokes a lease",
+    as: "LeftBehind",
+    between: (backend) => ({
+      ...backend,
+      leaseGrant: (options) => backend.leaseGrant({ ...options, ttl: "1 hour" }),
+      leaseRevoke: () => Effect.void
+    })
+  }
+]
+
+const interrupted = KvError.make(new KvError.Indeterminate({ message: "the other was interrupted" }))

@@ -22,8 +22,13 @@ interface Subchannel {
   continueConnecting: boolean
   /** Has the session once it is connected. */
   readonly transport?: WithSession | null
-  /** Has the session while it connects. */
-  readonly connector?: WithSession | null
+  readonly connector?: Connector | null
+}
+
+/** A connection that is being made. */
+interface Connector extends WithSession {
+  /** Called with the socket once it is connected. */
+  createSession?: (connected: { readonly socket: { destroy(): void } }) => Promise<never>
 }
 
 interface WithSession {
@@ -35,10 +40,7 @@ interface WithSession {
  * until the operating system gives up.
  */
 export const destroyChannel = (channel: grpc.Channel): void => {
-  for (const { subchannel } of subchannelsOf(channel)) {
-    subchannel.connector?.session?.destroy()
-    subchannel.transport?.session?.destroy()
-  }
+  for (const { subchannel } of subchannelsOf(channel)) subchannel.transport?.session?.destroy()
   closeChannel(channel)
 }
 
@@ -49,9 +51,23 @@ const subchannelsOf = (channel: grpc.Channel): ReadonlyArray<{ readonly subchann
 
 export const closeChannel = (channel: grpc.Channel): void => {
   const subchannels = subchannelsOf(channel)
+  for (const { subchannel } of subchannels) abandon(subchannel.connector)
   channel.close()
   // Later than what was asked for before, which takes effect in the next tick, and before any timer.
   process.nextTick(() => {
     for (const { subchannel } of subchannels) subchannel.continueConnecting = false
   })
+}
+
+/**
+ * grpc-js forgets another case: a socket that gets connected after its channel was closed is neither used nor closed. And the
+ * handshake of one that is connected would go on for as long as its peer says nothing.
+ */
+const abandon = (connector: Connector | null | undefined): void => {
+  if (connector === null || connector === undefined) return
+  connector.session?.destroy()
+  connector.createSession = ({ socket }) => {
+    socket.destroy()
+    return Promise.reject(new Error("the channel was closed"))
+  }
 }

@@ -249,7 +249,7 @@ const reads: ReadonlyArray<Mutant> = [
   {
     title: "sends values though keys alone are wanted",
     apply: onOp((op) => op._tag === "Range" ? Op.range(op.range, { ...op, keysOnly: false }) : op),
-    noticedBy: ["keys only: entries come with empty values and all else"],
+    noticedBy: ["a keysOnly read returns entries with revisions and versions, without values and leases"],
     differs: true
   }
 ]

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import { Host } from "etcd3/lib/connection-pool.js"
 import * as call from "./call.ts"
 import type { Active } from "./call.ts"
-import { closeChannel, destroyChannel } from "./closeChannel.ts"
+import { bytesReceived, closeChannel, destroyChannel } from "./closeChannel.ts"
 import { type Line, Link, Traffic } from "./link.ts"
 import type { AuthService, KvService, LeaseService, MaintenanceService, WatchService } from "./services.ts"
 import type { Settings } from "./settings.ts"
@@ -172,6 +172,7 @@ export const openLine = (
     ...watchReadiness(channel),
     isConnected: () => channel.getConnectivityState(false) === grpc.connectivityState.READY,
     ping: call.ping(kv, active),
+    received: () => bytesReceived(channel),
     close: () => closeChannel(channel),
     destroy: () => destroyChannel(channel)
   }

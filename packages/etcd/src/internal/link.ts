@@ -88,6 +88,8 @@ export class Traffic {
 /** One connection, or an attempt at one. */
 export interface Line {
   readonly traffic: Traffic
+  /** How many bytes came in over it so far: a large message arrives long before it is complete. */
+  readonly received: () => number
   /** Waits until it is known whether it can be connected. */
   readonly settle: Effect.Effect<void>
   readonly isConnected: () => boolean
@@ -130,6 +132,8 @@ export class Link<L extends Line> {
   readonly #needed = Latch.makeUnsafe()
   readonly #doubted = Latch.makeUnsafe()
   #current: L
+  /** How many bytes had come in when this was last looked at. */
+  #received = 0
   #checked = Latch.makeUnsafe()
   #isDoubted = false
   /** How many wait for `awake`. */
@@ -165,6 +169,8 @@ export class Link<L extends Line> {
 
   /** Waits until the line is known to work or to be broken, or another one has taken its place. */
   readonly awake: Effect.Effect<void> = Effect.suspend(() => {
+    // It broke since the caller looked. Nothing would answer.
+    if (!this.#current.isConnected()) return Effect.void
     this.doubt()
     this.#waiting += 1
     return Effect.ensuring(
@@ -210,9 +216,24 @@ export class Link<L extends Line> {
       return Effect.andThen(this.#needed.await, this.#silent)
     }
     const wait = at - this.#options.now()
-    if (wait <= 0) return Effect.succeed(line)
+    if (wait <= 0) {
+      if (!this.#hasReceived(line)) return Effect.succeed(line)
+      line.traffic.heard()
+      return this.#silent
+    }
+    this.#hasReceived(line)
     return Effect.andThen(Effect.raceFirst(Effect.sleep(Math.ceil(wait)), this.#doubted.await), this.#silent)
   })
+
+  /**
+   * Whether anything came in over the line since it was last asked. While a response arrives slowly, an answer to a ping
+   * waits behind it: the line is busy, and what is in flight must not begin again on another one.
+   */
+  #hasReceived(line: L): boolean {
+    const before = this.#received
+    this.#received = line.received()
+    return this.#received > before
+  }
 
   /** Whether the server is heard on the line, or answers a ping on it, in time. */
   #answers(line: L): Effect.Effect<boolean> {
@@ -220,26 +241,31 @@ export class Link<L extends Line> {
     // A line that is known to be broken connects again by itself.
     const broken = Effect.as(Effect.sleep(grace), true)
     if (!line.isConnected()) return broken
+    this.#hasReceived(line)
     return Effect.raceAllFirst([
       Effect.flatMap(line.ping, (answered) => answered ? Effect.as(hear(line), true) : broken),
       Effect.as(line.traffic.untilHeard, true),
-      Effect.as(Effect.sleep(grace * 2 ** this.#falseAlarms), false)
+      Effect.map(Effect.sleep(grace * 2 ** this.#falseAlarms), () => this.#hasReceived(line) && hearNow(line))
     ])
   }
 
   /** Tries other connections until one answers, or the server is heard on the line after all. */
   #replace(line: L): Effect.Effect<void, never, Scope.Scope> {
     const answered = Effect.flatMap(line.ping, (answered) => answered ? hear(line) : Effect.never)
-    const heard = Effect.map(Effect.raceFirst(line.traffic.untilHeard, answered), () => {
-      this.#falseAlarms = Math.min(this.#falseAlarms + 1, caution.most)
-      this.#falseAlarmAt = this.#options.now()
-      this.#release()
-    })
+    const heard = Effect.map(Effect.raceFirst(line.traffic.untilHeard, answered), () => this.#falseAlarm())
     return Effect.raceFirst(heard, this.#tryOthers(line, 0))
+  }
+
+  #falseAlarm(): void {
+    this.#falseAlarms = Math.min(this.#falseAlarms + 1, caution.most)
+    this.#falseAlarmAt = this.#options.now()
+    this.#release()
   }
 
   #tryOthers(line: L, count: number): Effect.Effect<void, never, Scope.Scope> {
     const next = Effect.suspend(() => {
+      // It was replaced at the very end of the attempt's time.
+      if (this.#current !== line) return this.#options.onReplaced
       // Nothing waits: the next request will find out.
       if (line.traffic.isEmpty && this.#waiting === 0) return Effect.void
       const longest = Math.min(pause.first * 2 ** count, pause.longest)
@@ -252,17 +278,27 @@ export class Link<L extends Line> {
           duration: Math.min(attempt.first * 2 ** count, attempt.longest),
           orElse: () => Effect.succeed(false)
         }).pipe(
-          Effect.tap((answers) => answers ? this.#take(line, other) : Effect.void)
+          Effect.flatMap((answers): Effect.Effect<Tried, never, Scope.Scope> => {
+            if (!answers) return Effect.succeed("Silent")
+            if (!this.#hasReceived(line)) return Effect.as(this.#take(line, other), "Taken")
+            line.traffic.heard()
+            this.#falseAlarm()
+            return Effect.succeed("Unneeded")
+          })
         ),
       (other) => Effect.sync(() => other !== this.#current && other.destroy())
     )
-    return Effect.flatMap(tried, (answers) => answers ? this.#options.onReplaced : next)
+    return Effect.flatMap(tried, (tried) => {
+      if (tried === "Unneeded") return Effect.void
+      return tried === "Taken" ? this.#options.onReplaced : next
+    })
   }
 
   /** The other line takes the place of the silent one, which is given a last chance to answer what cannot be repeated. */
   #take(line: L, other: L): Effect.Effect<void, never, Scope.Scope> {
     return Effect.uninterruptible(Effect.suspend(() => {
       this.#current = this.#follow(other)
+      this.#received = 0
       this.#release()
       other.traffic.heard()
       line.traffic.onBegin = undefined
@@ -276,6 +312,14 @@ export class Link<L extends Line> {
   }
 }
 
+/** What became of an attempt at another connection. */
+type Tried = "Silent" | "Taken" | "Unneeded"
+
+const hearNow = (line: Line): true => {
+  line.traffic.heard()
+  return true
+}
+
 const hear = (line: Line): Effect.Effect<void> => Effect.sync(() => line.traffic.heard())
 
 const answersOnceConnected = (line: Line): Effect.Effect<boolean> =>
@@ -285,8 +329,12 @@ const answersOnceConnected = (line: Line): Effect.Effect<boolean> =>
 const untilDone = (line: Line): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (line.traffic.isEmpty) return Effect.void
+    const before = line.received()
     return Effect.flatMap(
-      Effect.raceFirst(Effect.as(line.traffic.untilHeard, true), Effect.as(Effect.sleep(lastChance), false)),
+      Effect.raceFirst(
+        Effect.as(line.traffic.untilHeard, true),
+        Effect.map(Effect.sleep(lastChance), () => line.received() > before)
+      ),
       (isHeard) => isHeard ? untilDone(line) : Effect.void
     )
   })

@@ -5,6 +5,8 @@
  * answer and has been silent for a while is pinged. If the ping is not answered either, a second connection is opened
  * beside it. Only when that one answers a ping, while the first stays silent, does it take the first one's place. A server
  * that is merely slow answers pings; one that hangs answers on neither connection, and gets one connection at a time.
+ * While anything comes in, even a part of a message, the line is not silent: over a slow link an answer to a ping waits
+ * behind a large response, and to begin that again on another line would be to begin it for ever.
  *
  * Nothing here depends on how requests are carried: a `Line` can be connected, pinged and closed.
  */

@@ -41,10 +41,10 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
 
   it.effect("a large write is carried out", () =>
     Effect.gen(function*() {
-      const { assertKept, direct, kv } = yield* slowed
+      const { direct, kv } = yield* slowed
+      // The server says little until it has the whole request, so another connection may be tried.
       const { revision } = yield* Deadline.within(kv.put("written", large), "25 seconds")
       assert.strictEqual(Option.getOrThrow(yield* direct.getEntry("written")).modRevision, revision)
-      yield* assertKept
     }), 60_000)
 
   it.effect("a large event arrives at its watch", () =>

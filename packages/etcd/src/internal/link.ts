@@ -33,6 +33,8 @@ export class Traffic {
   readonly #now: () => number
   readonly #pending = new Set<Pending>()
   readonly #listeners = new Set<() => void>()
+  /** When the line has been silent for too long for requests that ended, unanswered, before that. */
+  #overdueAt: number | undefined
   /** Called for each request. */
   onBegin: (() => void) | undefined
   heardAt = Number.NEGATIVE_INFINITY
@@ -52,12 +54,16 @@ export class Traffic {
     return pending
   }
 
+  /** It has ended, by an answer (see `heard`) or without one. */
   end(pending: Pending): void {
-    this.#pending.delete(pending)
+    if (!this.#pending.delete(pending) || pending.since <= this.heardAt) return
+    const at = pending.since + pending.patience
+    if (this.#overdueAt === undefined || at < this.#overdueAt) this.#overdueAt = at
   }
 
   heard(): void {
     this.heardAt = this.#now()
+    this.#overdueAt = undefined
     for (const listener of this.#listeners) listener()
   }
 
@@ -68,9 +74,17 @@ export class Traffic {
     return Effect.sync(() => void this.#listeners.delete(listener))
   })
 
-  /** When the line has been silent for too long, `undefined` if nothing is in flight. */
+  /** The requests that ended unanswered are seen to. */
+  forget(): void {
+    this.#overdueAt = undefined
+  }
+
+  /**
+   * When the line has been silent for too long, `undefined` if nothing is in flight or was left unanswered. Deadlines may be
+   * so short that no call alone is in flight for long enough.
+   */
   silentAt(): number | undefined {
-    let due: number | undefined
+    let due = this.#overdueAt
     for (const { patience, since } of this.#pending) {
       const at = Math.max(since, this.heardAt) + patience
       if (due === undefined || at < due) due = at
@@ -126,6 +140,12 @@ const staleAfter = 20_000
 /** How long the requests that cannot be repeated are waited for on a line that was replaced. */
 const lastChance: Duration.Input = "2 seconds"
 
+/**
+ * For how long a line is not replaced after it was seen to be busy, in milliseconds. While a large request goes out slowly,
+ * the server lets it go on from time to time, and says nothing else.
+ */
+const busyFor = 2000
+
 /** How many times the grace is doubled at most, and how many milliseconds without a false alarm reset it. */
 const caution = { most: 4, forget: 60_000 }
 
@@ -136,6 +156,8 @@ export class Link<L extends Line> {
   #current: L
   /** How many bytes had come in when this was last looked at. */
   #received = 0
+  /** When it was last seen that bytes came in though no message was complete. */
+  #busyAt = Number.NEGATIVE_INFINITY
   #checked = Latch.makeUnsafe()
   #isDoubted = false
   /** How many wait for `awake`. */
@@ -183,14 +205,16 @@ export class Link<L extends Line> {
 
   /** Looks after the line for ever. */
   readonly guard: Effect.Effect<never, never, Scope.Scope> = Effect.suspend(() =>
-    Effect.forever(Effect.flatMap(this.#silent, (line) =>
-      Effect.flatMap(
+    Effect.forever(Effect.flatMap(this.#silent, (line) => {
+      line.traffic.forget()
+      return Effect.flatMap(
         this.#answers(line),
         (answers) =>
           answers
             ? Effect.sync(() => this.#release())
             : Effect.andThen(this.#options.onSilent, this.#replace(line))
-      )))
+      )
+    }))
   )
 
   /** Ends the waiting for `awake`. */
@@ -219,9 +243,7 @@ export class Link<L extends Line> {
     }
     const wait = at - this.#options.now()
     if (wait <= 0) {
-      if (!this.#hasReceived(line)) return Effect.succeed(line)
-      line.traffic.heard()
-      return this.#silent
+      return this.#isBusy(line) ? this.#silent : Effect.succeed(line)
     }
     this.#hasReceived(line)
     return Effect.andThen(Effect.raceFirst(Effect.sleep(Math.ceil(wait)), this.#doubted.await), this.#silent)
@@ -237,6 +259,14 @@ export class Link<L extends Line> {
     return this.#received > before
   }
 
+  /** Whether anything came in, though no message is complete. */
+  #isBusy(line: L): boolean {
+    if (!this.#hasReceived(line)) return false
+    line.traffic.heard()
+    this.#busyAt = this.#options.now()
+    return true
+  }
+
   /** Whether the server is heard on the line, or answers a ping on it, in time. */
   #answers(line: L): Effect.Effect<boolean> {
     if (this.#options.now() - this.#falseAlarmAt > caution.forget) this.#falseAlarms = 0
@@ -247,7 +277,7 @@ export class Link<L extends Line> {
     return Effect.raceAllFirst([
       Effect.flatMap(line.ping, (answered) => answered ? Effect.as(hear(line), true) : broken),
       Effect.as(line.traffic.untilHeard, true),
-      Effect.map(Effect.sleep(grace * 2 ** this.#falseAlarms), () => this.#hasReceived(line) && hearNow(line))
+      Effect.map(Effect.sleep(grace * 2 ** this.#falseAlarms), () => this.#isBusy(line))
     ])
   }
 
@@ -282,8 +312,8 @@ export class Link<L extends Line> {
         }).pipe(
           Effect.flatMap((answers): Effect.Effect<Tried, never, Scope.Scope> => {
             if (!answers) return Effect.succeed("Silent")
-            if (!this.#hasReceived(line)) return Effect.as(this.#take(line, other), "Taken")
-            line.traffic.heard()
+            const wasBusy = this.#options.now() - this.#busyAt < busyFor
+            if (!this.#isBusy(line) && !wasBusy) return Effect.as(this.#take(line, other), "Taken")
             this.#falseAlarm()
             return Effect.succeed("Unneeded")
           })
@@ -301,6 +331,7 @@ export class Link<L extends Line> {
     return Effect.uninterruptible(Effect.suspend(() => {
       this.#current = this.#follow(other)
       this.#received = 0
+      this.#busyAt = Number.NEGATIVE_INFINITY
       this.#release()
       other.traffic.heard()
       line.traffic.onBegin = undefined
@@ -316,11 +347,6 @@ export class Link<L extends Line> {
 
 /** What became of an attempt at another connection. */
 type Tried = "Silent" | "Taken" | "Unneeded"
-
-const hearNow = (line: Line): true => {
-  line.traffic.heard()
-  return true
-}
 
 const hear = (line: Line): Effect.Effect<void> => Effect.sync(() => line.traffic.heard())
 

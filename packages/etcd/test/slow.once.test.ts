@@ -5,7 +5,8 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
-import { assert, layer } from "@effect/vitest"
+import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { client } from "./support/client.ts"
@@ -54,5 +55,25 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const [batch] = yield* Effect.timeout(watcher.take, "25 seconds")
       assert.strictEqual(batch.revision, revision)
       yield* assertKept
+    }), 60_000)
+})
+
+describe("a slow link with TLS", () => {
+  it.live("is known to be busy too", () =>
+    Effect.gen(function*() {
+      const authority = yield* TestCertificates.make()
+      const tls = { ca: authority.ca.cert }
+      const cluster = yield* EtcdCluster.make({ tls: { server: yield* authority.server(), ca: authority.ca } })
+      const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+      const direct = yield* client({ endpoints: cluster.endpoints, tls })
+      const kv = yield* client({ endpoints: [proxy.endpoint], tls })
+      const large = "x".repeat(300_000)
+      yield* direct.put("read", large)
+      yield* kv.get("small")
+      const { opened } = yield* proxy.stats
+      yield* proxy.throttle(100_000)
+      const value = yield* Deadline.within(kv.get("read"), "25 seconds")
+      assert.strictEqual(Option.getOrThrow(value).length, large.length)
+      assert.strictEqual((yield* proxy.stats).opened, opened)
     }), 60_000)
 })

@@ -22,7 +22,7 @@ const scenario = (name: Calls.Name): Scenario => ({
     const server = yield* etcd
     const { endpoints } = server
     const kv = yield* effectKv.open(endpoints)
-    const unbatched = yield* effectKv.openUnfolded(endpoints)
+    const unbatched = yield* effectKv.openUnbatched(endpoints)
     const client = yield* etcd3.open(endpoints)
     const grpc = yield* grpcJs.open(endpoints)
     const subjects: ReadonlyArray<Measure.Subject> = [

@@ -13,7 +13,7 @@ import * as Calls from "./Calls.ts"
 export const open = (endpoints: ReadonlyArray<string>) => build({ endpoints })
 
 /** A client that sends each operation by itself. */
-export const openUnfolded = (endpoints: ReadonlyArray<string>) => build({ endpoints, batching: false })
+export const openUnbatched = (endpoints: ReadonlyArray<string>) => build({ endpoints, batching: false })
 
 const build = (options: EtcdLayer.Options) =>
   Effect.map(Layer.build(EtcdLayer.layer(options)), (context) => Context.get(context, Kv.Kv))

@@ -12,7 +12,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { openLine, type ServiceLine } from "../src/internal/rpc/endpoints.ts"
 import { connectError, type Failure } from "../src/internal/rpc/errors.ts"
-import { Active, mayHaveBeenSent, newAttempt, unary } from "../src/internal/rpc/grpcCall.ts"
+import { Active, exchange, mayHaveBeenSent, newAttempt, open, unary } from "../src/internal/rpc/grpcCall.ts"
 import * as settings from "../src/internal/settings.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
@@ -53,6 +53,32 @@ describe("whether a request left", () => {
         assert.match(details, /^No connection established\. Last error: .*ECONNREFUSED.*/)
         assert.strictEqual(connectError(details), "connect ECONNREFUSED 127.0.0.1:1")
       }
+    }))
+
+  it.live("not, where the connection was replaced since it was chosen", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make()
+      const endpoint = yield* endpointTo(fake.endpoint)
+      endpoint.destroy()
+      const options = {
+        token: undefined,
+        hasLeader: true,
+        timeout: 5000,
+        active: new Active(),
+        traffic: endpoint.traffic,
+        isRepeatable: true
+      }
+      const renew = endpoint.lease.leaseKeepAlive
+      const failures = yield* Effect.forEach([
+        put(endpoint),
+        exchange(endpoint.lease, renew, { ID: "1" }, options, newAttempt()),
+        open(endpoint.lease, renew, options, () => Effect.void)
+      ], (call: Effect.Effect<unknown, Failure>) => Effect.flip(call))
+      for (const { code, left } of failures) {
+        assert.isFalse(left)
+        assert.strictEqual(code, grpc.status.UNAVAILABLE)
+      }
+      assert.isTrue(endpoint.traffic.isEmpty)
     }))
 
   it.live("not, where the name does not resolve", () =>

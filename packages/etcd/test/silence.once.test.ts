@@ -9,6 +9,7 @@ import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { client, reason, timed } from "./support/client.ts"
@@ -72,6 +73,16 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(value, Option.some("1"))
         assert.isBelow(elapsed, 2500)
       }
+    }))
+
+  it.effect("calls too short to notice one by one notice together", () =>
+    Effect.gen(function*() {
+      const { forget, kv } = yield* connect()
+      yield* kv.put("short", "1")
+      yield* forget
+      const short = Effect.exit(Deadline.within(kv.get("short"), "150 millis"))
+      const [elapsed] = yield* timed(Effect.repeat(short, { until: Exit.isSuccess }))
+      assert.isBelow(elapsed, 2500)
     }))
 
   it.effect("a write on a forgotten flow is Indeterminate and never sent again; the next one succeeds", () =>

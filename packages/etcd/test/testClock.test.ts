@@ -35,7 +35,18 @@ describe("under a test clock", () => {
       assert.strictEqual(failure._tag, "DeadlineExceeded")
       assert.isAtLeast(elapsed, 295)
       assert.strictEqual((yield* reason(kv.put("a", "1")))._tag, "Indeterminate")
-      assert.strictEqual((yield* reason(Effect.scoped(kv.subscribe("a"))))._tag, "DeadlineExceeded")
+    }))
+
+  it.effect("a watch that is not confirmed fails at its deadline", () =>
+    Effect.gen(function*() {
+      const { member } = yield* EtcdCluster.make()
+      const proxy = yield* TcpProxy.make({ target: member.endpoint })
+      const kv = yield* client({ endpoints: [proxy.endpoint], deadline: "2 seconds" })
+      yield* Effect.scoped(kv.subscribe("a"))
+      yield* proxy.blackhole()
+      const [elapsed, failure] = yield* realTime(reason(Effect.scoped(kv.subscribe("a"))))
+      assert.strictEqual(failure._tag, "DeadlineExceeded")
+      assert.isAtLeast(elapsed, 1995)
     }))
 
   it.effect("a call to a server that is away ends at its deadline too, after many attempts", () =>

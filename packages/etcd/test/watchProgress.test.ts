@@ -39,9 +39,10 @@ describe("asking how far watches are", () => {
       const quiet = yield* open({ range: KeyRange.key("quiet") })
       // Far behind all the while, unless it is told.
       for (let i = 0; i < 20; i++) yield* direct.put("busy", `${i}`)
-      const version = yield* EtcdBinaries.currentVersion
+      // Of 3.4 the tests run one that answers out of order.
+      const isAsked = (yield* EtcdBinaries.currentVersion) !== "3.4"
       const { revision } = yield* direct.put("busy", "last")
-      if (version === "3.5") {
+      if (isAsked) {
         yield* eventually(Effect.map(
           Stream.runHead(quiet.status),
           (status) => status._tag === "Some" && status.value._tag === "Live" && status.value.revision >= revision
@@ -53,7 +54,7 @@ describe("asking how far watches are", () => {
       yield* proxy.cut
       const written = yield* direct.put("quiet", "at last")
       const taken = yield* Effect.result(quiet.take)
-      if (version === "3.5") {
+      if (isAsked) {
         assert.strictEqual(
           taken._tag === "Success" ? taken.success[0].revision : taken.failure.message,
           written.revision

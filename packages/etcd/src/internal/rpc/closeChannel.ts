@@ -32,7 +32,11 @@ interface Connector extends WithSession {
 }
 
 interface WithSession {
-  readonly session?: { destroy(): void } | null
+  readonly session?: {
+    destroy(): void
+    readonly destroyed?: boolean
+    readonly socket?: { readonly bytesRead?: number }
+  } | null
 }
 
 /**
@@ -42,6 +46,17 @@ interface WithSession {
 export const destroyChannel = (channel: grpc.Channel): void => {
   for (const { subchannel } of subchannelsOf(channel)) subchannel.transport?.session?.destroy()
   closeChannel(channel)
+}
+
+/** How many bytes came in over the connection that the channel has now. */
+export const bytesReceived = (channel: grpc.Channel): number => {
+  let bytes = 0
+  for (const { subchannel } of subchannelsOf(channel)) {
+    const session = subchannel.transport?.session
+    // The socket of a session that has ended cannot be asked.
+    if (session?.destroyed === false) bytes += session.socket?.bytesRead ?? 0
+  }
+  return bytes
 }
 
 const subchannelsOf = (channel: grpc.Channel): ReadonlyArray<{ readonly subchannel: Subchannel }> => {

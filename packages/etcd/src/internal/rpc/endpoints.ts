@@ -9,7 +9,7 @@ import { noop } from "cockatiel"
 import * as Effect from "effect/Effect"
 import { Host } from "etcd3/lib/connection-pool.js"
 import type { Settings } from "../settings.ts"
-import { closeChannel, destroyChannel } from "./closeChannel.ts"
+import { bytesReceived, closeChannel, destroyChannel } from "./closeChannel.ts"
 import * as call from "./grpcCall.ts"
 import type { Active } from "./grpcCall.ts"
 import { type Line, Link, Traffic } from "./link.ts"
@@ -172,6 +172,7 @@ export const openLine = (
     ...watchReadiness(channel),
     isConnected: () => channel.getConnectivityState(false) === grpc.connectivityState.READY,
     ping: call.ping(kv, active),
+    received: () => bytesReceived(channel),
     close: () => closeChannel(channel),
     destroy: () => destroyChannel(channel)
   }

@@ -7,7 +7,7 @@
 import type { SendControl } from "@effect-kv/core/SendControl"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
-import { type Failure, fromError, isAnswer } from "./errors.ts"
+import { type Failure, fromError, isAnswer, silent } from "./errors.ts"
 import { patience, Traffic } from "./link.ts"
 import type { Duplex, Unary } from "./services.ts"
 
@@ -73,6 +73,7 @@ export const unary = <Request, Response>(
   Effect.callback<Response, Failure>((resume) => {
     if (options.active.isClosed) return resume(Effect.fail(neverBegun))
     if (options.sendControl?.isCancelled() === true) return resume(Effect.fail(calledOff))
+    if (isShutDown(service)) return resume(Effect.fail(replaced))
     attempt.left = true
     const call = method.call(service, request, metadataOf(options), callOptions(options), (error, response) => {
       if (end.cancelled) return
@@ -119,6 +120,7 @@ export const exchange = <Request, Response>(
 ): Effect.Effect<Response, Failure> =>
   Effect.callback<Response, Failure>((resume) => {
     if (options.active.isClosed) return resume(Effect.fail(neverBegun))
+    if (isShutDown(service)) return resume(Effect.fail(replaced))
     attempt.left = true
     const stream = method.call(service, metadataOf(options), callOptions(options))
     const end = ending(stream, attempt)
@@ -171,6 +173,7 @@ export const open = <Request, Response>(
   Effect.uninterruptibleMask((restore) =>
     Effect.suspend(() => {
       if (options.active.isClosed) return Effect.fail(neverBegun)
+      if (isShutDown(service)) return Effect.fail(replaced)
       const stream = method.call(service, metadataOf(options), {}).on("error", ignore)
       follow(stream, options.traffic)
       return Effect.andThen(onOpen(stream), restore(connected(service, stream)))
@@ -220,6 +223,12 @@ const ignore = (): void => {}
 const endedEarly = { code: grpc.status.UNAVAILABLE, details: "the server ended the stream before it answered" }
 const neverBegun: Failure = { code: grpc.status.CANCELLED, details: "the client was closed", left: false }
 const calledOff: Failure = { code: grpc.status.CANCELLED, details: "the call was called off", left: false }
+const replaced: Failure = { code: grpc.status.UNAVAILABLE, details: silent, left: false }
+
+/** Another connection may have taken the place of this one since it was chosen. grpc-js throws if it is used then. */
+const isShutDown = (service: grpc.Client): boolean =>
+  service.getChannel().getConnectivityState(false) === grpc.connectivityState.SHUTDOWN
+
 const aborted = (details: string) => ({ code: grpc.status.UNAVAILABLE, details })
 
 const failureOf = (error: unknown, call: Cancellable, attempt: Attempt): Failure => {

@@ -5,6 +5,8 @@
  * answer and has been silent for a while is pinged. If the ping is not answered either, a second connection is opened
  * beside it. Only when that one answers a ping, while the first stays silent, does it take the first one's place. A server
  * that is merely slow answers pings; one that hangs answers on neither connection, and gets one connection at a time.
+ * While anything comes in, even a part of a message, the line is not silent: over a slow link an answer to a ping waits
+ * behind a large response, and to begin that again on another line would be to begin it for ever.
  *
  * Nothing here depends on how requests are carried: a `Line` can be connected, pinged and closed.
  */
@@ -31,6 +33,8 @@ export class Traffic {
   readonly #now: () => number
   readonly #pending = new Set<Pending>()
   readonly #listeners = new Set<() => void>()
+  /** When the line has been silent for too long for requests that ended, unanswered, before that. */
+  #overdueAt: number | undefined
   /** Called for each request. */
   onBegin: (() => void) | undefined
   heardAt = Number.NEGATIVE_INFINITY
@@ -50,12 +54,16 @@ export class Traffic {
     return pending
   }
 
+  /** It has ended, by an answer (see `heard`) or without one. */
   end(pending: Pending): void {
-    this.#pending.delete(pending)
+    if (!this.#pending.delete(pending) || pending.since <= this.heardAt) return
+    const at = pending.since + pending.patience
+    if (this.#overdueAt === undefined || at < this.#overdueAt) this.#overdueAt = at
   }
 
   heard(): void {
     this.heardAt = this.#now()
+    this.#overdueAt = undefined
     for (const listener of this.#listeners) listener()
   }
 
@@ -66,9 +74,17 @@ export class Traffic {
     return Effect.sync(() => void this.#listeners.delete(listener))
   })
 
-  /** When the line has been silent for too long, `undefined` if nothing is in flight. */
+  /** The requests that ended unanswered are seen to. */
+  forget(): void {
+    this.#overdueAt = undefined
+  }
+
+  /**
+   * When the line has been silent for too long, `undefined` if nothing is in flight or was left unanswered. Deadlines may be
+   * so short that no call alone is in flight for long enough.
+   */
   silentAt(): number | undefined {
-    let due: number | undefined
+    let due = this.#overdueAt
     for (const { patience, since } of this.#pending) {
       const at = Math.max(since, this.heardAt) + patience
       if (due === undefined || at < due) due = at
@@ -88,6 +104,8 @@ export class Traffic {
 /** One connection, or an attempt at one. */
 export interface Line {
   readonly traffic: Traffic
+  /** How many bytes came in over it so far: a large message arrives long before it is complete. */
+  readonly received: () => number
   /** Waits until it is known whether it can be connected. */
   readonly settle: Effect.Effect<void>
   readonly isConnected: () => boolean
@@ -122,6 +140,12 @@ const staleAfter = 20_000
 /** How long the requests that cannot be repeated are waited for on a line that was replaced. */
 const lastChance: Duration.Input = "2 seconds"
 
+/**
+ * For how long a line is not replaced after it was seen to be busy, in milliseconds. While a large request goes out slowly,
+ * the server lets it go on from time to time, and says nothing else.
+ */
+const busyFor = 2000
+
 /** How many times the grace is doubled at most, and how many milliseconds without a false alarm reset it. */
 const caution = { most: 4, forget: 60_000 }
 
@@ -130,6 +154,10 @@ export class Link<L extends Line> {
   readonly #needed = Latch.makeUnsafe()
   readonly #doubted = Latch.makeUnsafe()
   #current: L
+  /** How many bytes had come in when this was last looked at. */
+  #received = 0
+  /** When it was last seen that bytes came in though no message was complete. */
+  #busyAt = Number.NEGATIVE_INFINITY
   #checked = Latch.makeUnsafe()
   #isDoubted = false
   /** How many wait for `awake`. */
@@ -165,6 +193,8 @@ export class Link<L extends Line> {
 
   /** Waits until the line is known to work or to be broken, or another one has taken its place. */
   readonly awake: Effect.Effect<void> = Effect.suspend(() => {
+    // It broke since the caller looked. Nothing would answer.
+    if (!this.#current.isConnected()) return Effect.void
     this.doubt()
     this.#waiting += 1
     return Effect.ensuring(
@@ -175,14 +205,16 @@ export class Link<L extends Line> {
 
   /** Looks after the line for ever. */
   readonly guard: Effect.Effect<never, never, Scope.Scope> = Effect.suspend(() =>
-    Effect.forever(Effect.flatMap(this.#silent, (line) =>
-      Effect.flatMap(
+    Effect.forever(Effect.flatMap(this.#silent, (line) => {
+      line.traffic.forget()
+      return Effect.flatMap(
         this.#answers(line),
         (answers) =>
           answers
             ? Effect.sync(() => this.#release())
             : Effect.andThen(this.#options.onSilent, this.#replace(line))
-      )))
+      )
+    }))
   )
 
   /** Ends the waiting for `awake`. */
@@ -210,9 +242,30 @@ export class Link<L extends Line> {
       return Effect.andThen(this.#needed.await, this.#silent)
     }
     const wait = at - this.#options.now()
-    if (wait <= 0) return Effect.succeed(line)
+    if (wait <= 0) {
+      return this.#isBusy(line) ? this.#silent : Effect.succeed(line)
+    }
+    this.#hasReceived(line)
     return Effect.andThen(Effect.raceFirst(Effect.sleep(Math.ceil(wait)), this.#doubted.await), this.#silent)
   })
+
+  /**
+   * Whether anything came in over the line since it was last asked. While a response arrives slowly, an answer to a ping
+   * waits behind it: the line is busy, and what is in flight must not begin again on another one.
+   */
+  #hasReceived(line: L): boolean {
+    const before = this.#received
+    this.#received = line.received()
+    return this.#received > before
+  }
+
+  /** Whether anything came in, though no message is complete. */
+  #isBusy(line: L): boolean {
+    if (!this.#hasReceived(line)) return false
+    line.traffic.heard()
+    this.#busyAt = this.#options.now()
+    return true
+  }
 
   /** Whether the server is heard on the line, or answers a ping on it, in time. */
   #answers(line: L): Effect.Effect<boolean> {
@@ -220,26 +273,31 @@ export class Link<L extends Line> {
     // A line that is known to be broken connects again by itself.
     const broken = Effect.as(Effect.sleep(grace), true)
     if (!line.isConnected()) return broken
+    this.#hasReceived(line)
     return Effect.raceAllFirst([
       Effect.flatMap(line.ping, (answered) => answered ? Effect.as(hear(line), true) : broken),
       Effect.as(line.traffic.untilHeard, true),
-      Effect.as(Effect.sleep(grace * 2 ** this.#falseAlarms), false)
+      Effect.map(Effect.sleep(grace * 2 ** this.#falseAlarms), () => this.#isBusy(line))
     ])
   }
 
   /** Tries other connections until one answers, or the server is heard on the line after all. */
   #replace(line: L): Effect.Effect<void, never, Scope.Scope> {
     const answered = Effect.flatMap(line.ping, (answered) => answered ? hear(line) : Effect.never)
-    const heard = Effect.map(Effect.raceFirst(line.traffic.untilHeard, answered), () => {
-      this.#falseAlarms = Math.min(this.#falseAlarms + 1, caution.most)
-      this.#falseAlarmAt = this.#options.now()
-      this.#release()
-    })
+    const heard = Effect.map(Effect.raceFirst(line.traffic.untilHeard, answered), () => this.#falseAlarm())
     return Effect.raceFirst(heard, this.#tryOthers(line, 0))
+  }
+
+  #falseAlarm(): void {
+    this.#falseAlarms = Math.min(this.#falseAlarms + 1, caution.most)
+    this.#falseAlarmAt = this.#options.now()
+    this.#release()
   }
 
   #tryOthers(line: L, count: number): Effect.Effect<void, never, Scope.Scope> {
     const next = Effect.suspend(() => {
+      // It was replaced at the very end of the attempt's time.
+      if (this.#current !== line) return this.#options.onReplaced
       // Nothing waits: the next request will find out.
       if (line.traffic.isEmpty && this.#waiting === 0) return Effect.void
       const longest = Math.min(pause.first * 2 ** count, pause.longest)
@@ -252,17 +310,28 @@ export class Link<L extends Line> {
           duration: Math.min(attempt.first * 2 ** count, attempt.longest),
           orElse: () => Effect.succeed(false)
         }).pipe(
-          Effect.tap((answers) => answers ? this.#take(line, other) : Effect.void)
+          Effect.flatMap((answers): Effect.Effect<Tried, never, Scope.Scope> => {
+            if (!answers) return Effect.succeed("Silent")
+            const wasBusy = this.#options.now() - this.#busyAt < busyFor
+            if (!this.#isBusy(line) && !wasBusy) return Effect.as(this.#take(line, other), "Taken")
+            this.#falseAlarm()
+            return Effect.succeed("Unneeded")
+          })
         ),
       (other) => Effect.sync(() => other !== this.#current && other.destroy())
     )
-    return Effect.flatMap(tried, (answers) => answers ? this.#options.onReplaced : next)
+    return Effect.flatMap(tried, (tried) => {
+      if (tried === "Unneeded") return Effect.void
+      return tried === "Taken" ? this.#options.onReplaced : next
+    })
   }
 
   /** The other line takes the place of the silent one, which is given a last chance to answer what cannot be repeated. */
   #take(line: L, other: L): Effect.Effect<void, never, Scope.Scope> {
     return Effect.uninterruptible(Effect.suspend(() => {
       this.#current = this.#follow(other)
+      this.#received = 0
+      this.#busyAt = Number.NEGATIVE_INFINITY
       this.#release()
       other.traffic.heard()
       line.traffic.onBegin = undefined
@@ -276,6 +345,9 @@ export class Link<L extends Line> {
   }
 }
 
+/** What became of an attempt at another connection. */
+type Tried = "Silent" | "Taken" | "Unneeded"
+
 const hear = (line: Line): Effect.Effect<void> => Effect.sync(() => line.traffic.heard())
 
 const answersOnceConnected = (line: Line): Effect.Effect<boolean> =>
@@ -285,8 +357,12 @@ const answersOnceConnected = (line: Line): Effect.Effect<boolean> =>
 const untilDone = (line: Line): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (line.traffic.isEmpty) return Effect.void
+    const before = line.received()
     return Effect.flatMap(
-      Effect.raceFirst(Effect.as(line.traffic.untilHeard, true), Effect.as(Effect.sleep(lastChance), false)),
+      Effect.raceFirst(
+        Effect.as(line.traffic.untilHeard, true),
+        Effect.map(Effect.sleep(lastChance), () => line.received() > before)
+      ),
       (isHeard) => isHeard ? untilDone(line) : Effect.void
     )
   })

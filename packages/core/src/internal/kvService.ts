@@ -24,7 +24,7 @@ export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
     ...watches,
     latest: (range) => sessions.onClock(watches.latest(range)),
     tempKey: (key, options) =>
-      sessions.onClock(temporaryKey.open({ make: backend, bookkeeping }, sessions, key, options))
+      sessions.onClock(temporaryKey.open({ make: backend, bookkeeping, prefix: origin.prefix }, sessions, key, options))
   }
 }
 /** The `Kv` with a fence on each of its writes, whichever fiber makes it. */

@@ -329,6 +329,8 @@ export const fenced: {
           return yield* invalid("only a lock that acquire or tryAcquire gave can fence an effect")
         }
         yield* roomForFence(kv, lock.all.length)
+        // Nothing of the effect was done, and nothing is to be.
+        if (!lock.isHeldUnsafe()) return yield* Effect.fail(yield* acquisition.lose(lock, notHeldAtTheStart))
         return yield* underLock(lock, Fence.provide(effect, fence), {
           limit: Effect.never,
           restore,
@@ -370,6 +372,7 @@ const underLock = Effect.fnUntraced(function*<A, E, R, E2>(
   ]))
 })
 
+const notHeldAtTheStart = "it was not held any more when its work was to begin"
 const notHeldAtTheEnd = "it was not held any more when its work was done"
 
 const lossAtTheEnd = (lock: Lock): LockLost =>

@@ -49,4 +49,46 @@ describe("locks of one client", () => {
       assert.strictEqual(error._tag, "LockLost")
       assert.isFalse(begun)
     }))
+
+  it.effect("are released by a client that was made from the backend of a Kv with a fence of its own", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const root = yield* Kv.make(yield* store.connect)
+      const scope = yield* Scope.make()
+      const outer = yield* on(root)(Scope.provide(DistLock.acquire("outer"), scope))
+      const inner = yield* Kv.make(DistLock.fence(root, outer).backend)
+      const held = yield* Scope.make()
+      const lock = yield* on(inner)(Scope.provide(DistLock.acquire("inner"), held))
+      yield* root.delete(outer.key)
+      assert.strictEqual((yield* Effect.flip(inner.put("k", "v"))).reason._tag, "LockLost")
+      yield* Effect.forkChild(Scope.close(held, Exit.void))
+      yield* TestClock.adjust("1 second")
+      assert.isTrue(Option.isNone(yield* root.getEntry(lock.key)))
+    }))
+
+  it.effect("are waited for by the client's close for at most 5 seconds of the client's clock, whoever's clock the close is on", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const scope = yield* Scope.make()
+      const kv = yield* Scope.provide(Kv.make(yield* store.connect), scope)
+      const held = yield* Deferred.make<void>()
+      const end = yield* Deferred.make<void>()
+      yield* Effect.forkChild(
+        on(kv)(DistLock.withDistLock(
+          Effect.onInterrupt(
+            Effect.andThen(Deferred.succeed(held, undefined), Effect.never),
+            () => Deferred.await(end)
+          ),
+          "l"
+        ))
+      )
+      yield* Deferred.await(held)
+      const closing = yield* TestClock.withLive(Effect.forkDetach(Scope.close(scope, Exit.void)))
+      yield* Effect.yieldNow
+      yield* TestClock.adjust("6 seconds")
+      for (let i = 0; i < 50; i++) yield* Effect.yieldNow
+      const isClosed = closing.pollUnsafe() !== undefined
+      yield* Deferred.succeed(end, undefined)
+      assert.isTrue(isClosed)
+    }))
 })

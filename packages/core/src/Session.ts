@@ -10,6 +10,7 @@ import type * as Scope from "effect/Scope"
 import * as leaseGrant from "./internal/leaseGrant.ts"
 import * as lossLog from "./internal/lossLog.ts"
 import * as renewal from "./internal/renewal.ts"
+import * as storeClock from "./internal/storeClock.ts"
 import type { KvBackend } from "./KvBackend.ts"
 import type * as KvError from "./KvError.ts"
 
@@ -45,7 +46,8 @@ export const defaultTtl: Duration.Duration = Duration.seconds(10)
  *
  * A grant that is not answered within a second is tried again under another id, and the first is revoked. A closing scope
  * waits for the revocation for at most one second. It then goes on in the background; if it never succeeds, the lease ends
- * with its time to live. A session that is lost is logged as one warning.
+ * with its time to live. A session that is lost is logged as one warning. On a `Kv`'s `backend` it lives by the clock of
+ * that client: the machine's on etcd, whatever clock a test installs.
  */
 export const make = (
   backend: KvBackend,
@@ -57,4 +59,4 @@ export const make = (
     // Detached, since who notices a loss often closes the session. It ends by itself: closing a session loses it.
     yield* Effect.forkDetach(Effect.flatMap(session.lost, (how) => lossLog.sessionLost(session.lease, how, [])))
     return session
-  })
+  }).pipe(storeClock.onClockOf(backend))

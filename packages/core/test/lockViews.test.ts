@@ -4,6 +4,7 @@
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import * as Session from "@effect-kv/core/Session"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -90,5 +91,17 @@ describe("locks of one client", () => {
       const isClosed = closing.pollUnsafe() !== undefined
       yield* Deferred.succeed(end, undefined)
       assert.isTrue(isClosed)
+    }))
+})
+
+describe("a session of one's own", () => {
+  it.effect("lives by the clock of the client whose backend it is made on, whatever clock its maker is on", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const kv = yield* Kv.make(yield* store.connect)
+      const session = yield* TestClock.withLive(Session.make(kv.backend, { ttl: "3 seconds" }))
+      for (let i = 0; i < 10; i++) yield* TestClock.adjust("1 second")
+      assert.isTrue(yield* session.isAlive)
+      yield* kv.put("k", "v", { lease: session.lease })
     }))
 })

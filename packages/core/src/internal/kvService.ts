@@ -7,12 +7,13 @@ import * as data from "./data.ts"
 import { described } from "./described.ts"
 import * as guard from "./guard.ts"
 import type { SessionPool } from "./sessionPool.ts"
+import * as storeClock from "./storeClock.ts"
 import * as temporaryKey from "./temporaryKey.ts"
 import * as watching from "./watching.ts"
 
 export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
-  const backend = described(guard.guarded(origin))
-  const bookkeeping = described(guard.unguarded(origin.raw))
+  const backend = storeClock.keeps(sessions.onClock, described(guard.guarded(origin)))
+  const bookkeeping = storeClock.keeps(sessions.onClock, described(guard.unguarded(origin.raw)))
   const watches = watching.make(backend)
   return {
     "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",

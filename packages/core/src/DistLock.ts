@@ -313,7 +313,8 @@ export const withLock = <
 
 /**
  * Runs the effect under a lock that was acquired by {@link acquire} or {@link tryAcquire}, as {@link withLock} runs its body:
- * fenced, interrupted when the lock is lost. Does not release the lock.
+ * fenced, interrupted when the lock is lost. Under a lock that is known to be lost the effect does not begin. Does not release
+ * the lock.
  */
 export const fenced: {
   (lock: Lock): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | KvError.KvError | LockLost, R>

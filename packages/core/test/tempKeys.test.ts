@@ -77,41 +77,45 @@ describe("temporary keys of one client", () => {
       assert.deepStrictEqual(yield* root.get("k"), Option.some("plain"))
     }))
 
-  it.effect("set works in a store that was replaced by an older one which has the key and its lease", () =>
-    Effect.gen(function*() {
-      const before = yield* (yield* MemoryStore.make()).connect
-      const after = yield* (yield* MemoryStore.make()).connect
-      let now = before
-      const replaced = yield* Deferred.make<never, KvError.KvError>()
-      const kv = yield* Kv.make({
-        execute: (op) => Effect.andThen(Effect.yieldNow, Effect.suspend(() => now.execute(op))),
-        watch: (request) =>
-          Effect.suspend(() => {
-            const opened = now
-            return Effect.map(now.watch(request), (watcher) => ({
-              ...watcher,
-              take: opened === before ? Effect.raceFirst(watcher.take, Deferred.await(replaced)) : watcher.take
-            }))
-          }),
-        leaseGrant: (options) => Effect.andThen(after.leaseGrant(options), before.leaseGrant(options)),
-        leaseKeepAlive: (id) => Effect.suspend(() => now.leaseKeepAlive(id)),
-        leaseRevoke: (id) => Effect.suspend(() => now.leaseRevoke(id)),
-        leaseTimeToLive: (id, options) => Effect.suspend(() => now.leaseTimeToLive(id, options))
-      })
-      for (let i = 0; i < 10; i++) yield* kv.put("other", `${i}`)
-      const tempKey = yield* kv.tempKey("k", { value: "1" })
-      const lease = Option.getOrThrow(yield* tempKey.lease)
-      yield* TestClock.adjust(0) // its watch is open
-      yield* (yield* Kv.make(after)).put("k", "0", { lease })
-      now = after
-      yield* Deferred.fail(
-        replaced,
-        KvError.make(new KvError.StoreReplaced({ message: "the test restored a backup", outcome: "NotApplied" }))
-      )
-      yield* TestClock.adjust("1 second")
-      const setting = yield* Effect.forkChild(tempKey.set("2"), { startImmediately: true })
-      for (let i = 0; i < 200 && setting.pollUnsafe() === undefined; i++) yield* Effect.yieldNow
-      assert.isDefined(setting.pollUnsafe())
-      assert.deepStrictEqual(yield* kv.get("k"), Option.some("2"))
-    }))
+  for (const isNoticed of [true, false]) {
+    it.effect(`set works in a store that was replaced by an older one which has the key and its lease, ${isNoticed ? "as the watch was told" : "before the watch is told"}`, () =>
+      Effect.gen(function*() {
+        const before = yield* (yield* MemoryStore.make()).connect
+        const after = yield* (yield* MemoryStore.make()).connect
+        let now = before
+        const replaced = yield* Deferred.make<never, KvError.KvError>()
+        const kv = yield* Kv.make({
+          execute: (op) => Effect.andThen(Effect.yieldNow, Effect.suspend(() => now.execute(op))),
+          watch: (request) =>
+            Effect.suspend(() => {
+              const opened = now
+              return Effect.map(now.watch(request), (watcher) => ({
+                ...watcher,
+                take: opened === before ? Effect.raceFirst(watcher.take, Deferred.await(replaced)) : watcher.take
+              }))
+            }),
+          leaseGrant: (options) => Effect.andThen(after.leaseGrant(options), before.leaseGrant(options)),
+          leaseKeepAlive: (id) => Effect.suspend(() => now.leaseKeepAlive(id)),
+          leaseRevoke: (id) => Effect.suspend(() => now.leaseRevoke(id)),
+          leaseTimeToLive: (id, options) => Effect.suspend(() => now.leaseTimeToLive(id, options))
+        })
+        for (let i = 0; i < 10; i++) yield* kv.put("other", `${i}`)
+        const tempKey = yield* kv.tempKey("k", { value: "1" })
+        const lease = Option.getOrThrow(yield* tempKey.lease)
+        yield* TestClock.adjust(0) // its watch is open
+        yield* (yield* Kv.make(after)).put("k", "0", { lease })
+        now = after
+        if (isNoticed) {
+          yield* Deferred.fail(
+            replaced,
+            KvError.make(new KvError.StoreReplaced({ message: "the test restored a backup", outcome: "NotApplied" }))
+          )
+        }
+        yield* TestClock.adjust("1 second")
+        const setting = yield* Effect.forkChild(tempKey.set("2"), { startImmediately: true })
+        for (let i = 0; i < 200 && setting.pollUnsafe() === undefined; i++) yield* Effect.yieldNow
+        assert.isDefined(setting.pollUnsafe())
+        assert.deepStrictEqual(yield* kv.get("k"), Option.some("2"))
+      }))
+  }
 })

@@ -419,6 +419,7 @@ const setValue = (
     const { backends, held, key } = kept
     if (held === undefined) return notHeld
     const { lease } = held.session
+    const known = held.revision
     // On the revision too: a value whose write is still on its way must not replace one that was set after it.
     const write = backends.make.execute(Op.txn({
       if: [Compare.lease(key, "=", lease), Compare.modRevision(key, "=", held.revision)],
@@ -433,6 +434,8 @@ const setValue = (
       const entry = response.responses[0].entries[0]
       if (entry === undefined) return Effect.fail(new TempKeyLost({ key, how: howDeleted }))
       if (!isOn(entry, lease)) return Effect.fail(new TempKeyTaken({ key, lease: entry.lease }))
+      // No store is behind what it was before it was asked; another one is, even if the watch does not know yet.
+      if (response.revision < known) held.isReplaced = true
       note(kept, held, entry.modRevision, entry.value)
       return setValue(kept, value, notHeld)
     })

@@ -54,6 +54,28 @@ describe("RevisionChecker, of who made a change", () => {
     assert.deepStrictEqual(unknown, { applied: [4], notApplied: [2, 3] })
   })
 
+  it("takes of two ranges the one that can have done less, and leaves the other for what only it can have done", () => {
+    const wide = [[4, 5], Op.delete(KeyRange.from("a")), "unknown"] as const
+    const narrow = [[4, 5], Op.delete(KeyRange.from("b")), "unknown"] as const
+    for (const deletes of [[wide, narrow], [narrow, wide]]) {
+      const { violations } = check(
+        [
+          written(row("b", "1", 3n)),
+          gone("b", 4n),
+          written(row("a", "1", 5n)),
+          written(row("b", "2", 6n)),
+          gone("a", 7n),
+          gone("b", 7n)
+        ],
+        b,
+        ...deletes,
+        [[6, 7], Op.put("a", "1"), put(5n)],
+        [[8, 9], Op.put("b", "2"), put(6n)]
+      )
+      assert.deepStrictEqual(violations, [])
+    }
+  })
+
   it("takes one with conditions while they hold, and leaves the other for when they do not", () => {
     const { unknown, violations } = check(
       [...both, gone("a", 4n), gone("b", 5n), written(row("a", "2", 6n)), gone("a", 7n)],

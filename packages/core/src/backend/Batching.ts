@@ -61,6 +61,9 @@ const notPositive = (name: string, value: number | undefined): string | undefine
  * **Gotchas**
  *
  * Independent writes without a lease may share one revision, as writes of one transaction do.
+ *
+ * Fold the backend that a `Kv` is made from, never the `backend` of a `Kv`: a transaction is sent by one of those whose
+ * operations are in it, and the fences above would be those of that one only.
  */
 export const batched = (options?: Options) => (backend: KvBackend): KvBackend => {
   const problem = check(options)

@@ -313,7 +313,8 @@ export const withLock = <
 
 /**
  * Runs the effect under a lock that was acquired by {@link acquire} or {@link tryAcquire}, as {@link withLock} runs its body:
- * fenced, interrupted when the lock is lost. Does not release the lock.
+ * fenced, interrupted when the lock is lost. Under a lock that is known to be lost the effect does not begin. Does not release
+ * the lock.
  */
 export const fenced: {
   (lock: Lock): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | KvError.KvError | LockLost, R>
@@ -329,6 +330,8 @@ export const fenced: {
           return yield* invalid("only a lock that acquire or tryAcquire gave can fence an effect")
         }
         yield* roomForFence(kv, lock.all.length)
+        // Nothing of the effect was done, and nothing is to be.
+        if (!lock.isHeldUnsafe()) return yield* Effect.fail(yield* acquisition.lose(lock, notHeldAtTheStart))
         return yield* underLock(lock, Fence.provide(effect, fence), {
           limit: Effect.never,
           restore,
@@ -370,6 +373,7 @@ const underLock = Effect.fnUntraced(function*<A, E, R, E2>(
   ]))
 })
 
+const notHeldAtTheStart = "it was not held any more when its work was to begin"
 const notHeldAtTheEnd = "it was not held any more when its work was done"
 
 const lossAtTheEnd = (lock: Lock): LockLost =>

@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { KvBackend } from "../backend/KvBackend.ts"
+import * as storeClock from "../internal/kv/storeClock.ts"
 import * as leaseGrant from "../internal/session/leaseGrant.ts"
 import * as lossLog from "../internal/session/lossLog.ts"
 import * as renewal from "../internal/session/renewal.ts"
@@ -45,7 +46,8 @@ export const defaultTtl: Duration.Duration = Duration.seconds(10)
  *
  * A grant that is not answered within a second is tried again under another id, and the first is revoked. A closing scope
  * waits for the revocation for at most one second. It then goes on in the background; if it never succeeds, the lease ends
- * with its time to live. A session that is lost is logged as one warning.
+ * with its time to live. A session that is lost is logged as one warning. On a `Kv`'s `backend` it lives by the clock of
+ * that client: the machine's on etcd, whatever clock a test installs.
  */
 export const make = (
   backend: KvBackend,
@@ -57,4 +59,4 @@ export const make = (
     // Detached, since who notices a loss often closes the session. It ends by itself: closing a session loses it.
     yield* Effect.forkDetach(Effect.flatMap(session.lost, (how) => lossLog.sessionLost(session.lease, how, [])))
     return session
-  })
+  }).pipe(storeClock.onClockOf(backend))

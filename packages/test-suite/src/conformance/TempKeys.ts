@@ -53,6 +53,26 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(new Set(values).size, 3)
   }),
 
+  test("of a key that one client makes several times at once, one is made and the others are taken", function*(kv) {
+    const results = yield* Effect.all(
+      Array.from({ length: 10 }, () => Effect.result(kv.tempKey("once"))),
+      { concurrency: "unbounded" }
+    )
+    const tags = results.map((result) => result._tag === "Success" ? "made" : result.failure._tag)
+    assert.deepStrictEqual(tags.toSorted(), [...Array.from({ length: 9 }, () => "TempKeyTaken"), "made"])
+  }),
+
+  test("in several namespaces of one client, keys of one name are different keys, on one lease", function*(kv) {
+    const tenants = Array.from({ length: 10 }, (_, i) => `tenant-${i}/`)
+    const keys = yield* Effect.forEach(tenants, (tenant) => Kv.prefixed(kv, tenant).tempKey("alive"), {
+      concurrency: "unbounded"
+    })
+    const leases = yield* Effect.forEach(keys, (tempKey) => tempKey.lease)
+    assert.deepStrictEqual(leases, leases.map(() => leases[0]!))
+    assert.isTrue(Option.isSome(leases[0]!))
+    assert.strictEqual(yield* kv.count(KeyRange.all), 10)
+  }),
+
   test("how many copies of a program run is the count of their keys", function*(kv) {
     const copies = [yield* open(kv, "copies/1"), yield* open(yield* newClient, "copies/2")]
     assert.strictEqual(yield* kv.count(KeyRange.prefix("copies/")), 2)

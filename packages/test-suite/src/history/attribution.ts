@@ -60,6 +60,8 @@ export class Suspects {
   readonly #index: CallIndex
   /** Where each value of each key was written first; made when something was lost. */
   #written: ReadonlyMap<string, bigint> | undefined
+  /** Made when two calls look alike. */
+  #reach: Map<number, number> | undefined
   readonly #sights: Sights
   readonly #isForeign: (key: string, type: Change["type"]) => boolean
   readonly #leases: LeaseKeys
@@ -192,8 +194,12 @@ export class Suspects {
       .filter((call) => this.#unknown.has(call) && !this.applied.has(call.id) && !this.#isTooEarly(call, revision))
       .flatMap((call) => this.#writesAt(revision, call).map((writes) => ({ call, writes })))
       .filter(({ writes }) => areAmong(steps, writes) && writes.some((write) => write.key === first.key))
-      // Rather one call than several; and of those alike one with conditions, which can be applied at fewer revisions.
-      .sort((a, b) => b.writes.length - a.writes.length || conditionsOf(b.call) - conditionsOf(a.call))
+      // Rather one call than several; of those alike one with conditions, which can be applied at fewer revisions; and then
+      // the one that explains the fewest changes of the whole history, for another may be needed elsewhere.
+      .sort((a, b) =>
+        b.writes.length - a.writes.length || conditionsOf(b.call) - conditionsOf(a.call) ||
+        this.#reachOf(a.call) - this.#reachOf(b.call)
+      )
     for (const { call, writes } of possible) {
       if (budget.tries-- <= 0) return best
       const made = new Set(writes.map((write) => write.key))
@@ -211,6 +217,17 @@ export class Suspects {
     return others.unexplained.length + 1 < best.unexplained.length
       ? { calls: others.calls, unexplained: [first, ...others.unexplained] }
       : best
+  }
+
+  /** How many changes of the history it may have made. */
+  #reachOf(call: History.OpCall): number {
+    if (this.#reach === undefined) {
+      const reach = this.#reach = new Map<number, number>()
+      for (const step of this.#timeline.stepsAfter(this.#timeline.first)) {
+        for (const { id } of this.#index.of(step)) reach.set(id, (reach.get(id) ?? 0) + 1)
+      }
+    }
+    return this.#reach.get(call.id) ?? 0
   }
 
   #isTooEarly(call: History.OpCall, revision: bigint): boolean {

@@ -43,7 +43,9 @@ export const maxConditions = 127
 /** The fences of a call that the fiber makes. */
 export const fencesOf = (origin: Origin, fiber: Fiber.Fiber<unknown, unknown>): ReadonlyArray<Fence> => {
   const current = fiber.getRef(currentFences.Current)
-  if (current.length === 0) return origin.fences
+  if (current.length === 0) {
+    return origin.fences.length > 0 && fiber.getRef(currentFences.IsBookkeeping) ? [] : origin.fences
+  }
   const own = current.filter((fence) => fence.client === origin.client)
   return origin.fences.length === 0 ? own : [...new Set([...own, ...origin.fences])]
 }
@@ -78,12 +80,9 @@ export const guarded = (origin: Origin): KvBackend => {
  */
 export const unguarded = (raw: KvBackend): KvBackend => ({
   ...raw,
-  execute: (op) => Op.isWrite(op) ? withoutFences(raw.execute(op)) : raw.execute(op),
-  leaseRevoke: (id) => withoutFences(raw.leaseRevoke(id))
+  execute: (op) => Op.isWrite(op) ? currentFences.bookkeeping(raw.execute(op)) : raw.execute(op),
+  leaseRevoke: (id) => currentFences.bookkeeping(raw.leaseRevoke(id))
 })
-
-const withoutFences = <A, E>(call: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.withFiber((fiber) => fiber.getRef(currentFences.Current).length === 0 ? call : currentFences.unfenced(call))
 
 const notHeld = (fences: ReadonlyArray<Fence>): Fence | undefined => fences.find((fence) => !fence.isHeldUnsafe())
 

@@ -12,13 +12,16 @@ import * as Op from "../../values/Op.ts"
 export interface Claim {
   /** The lease it is attached to, or is to be attached to. */
   lease: bigint | undefined
+  /** A write that was sent before may get through to the backend only now; it claims nothing any more. */
+  isReleased: boolean
   /** One for each backend that knows the key: a client can be made from the backend of another. */
   readonly releases: Map<unknown, () => void>
 }
 
-export const claim = (): Claim => ({ lease: undefined, releases: new Map() })
+export const claim = (): Claim => ({ lease: undefined, isReleased: false, releases: new Map() })
 
 export const release = (claim: Claim): void => {
+  claim.isReleased = true
   for (const forget of claim.releases.values()) forget()
   claim.releases.clear()
 }
@@ -65,6 +68,7 @@ export const guarded = (backend: KvBackend): KvBackend => {
         ? Effect.withFiber((fiber) => {
           const claim = fiber.getRef(Claiming)
           if (claim !== undefined) {
+            if (claim.isReleased) return backend.execute(op)
             const put = firstOf([op], putOf)
             if (put !== undefined) hold(claim, put.key)
           } else if (held.size > 0) {

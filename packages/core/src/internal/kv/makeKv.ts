@@ -9,10 +9,11 @@ import * as watching from "../watch/kvWatch.ts"
 import * as data from "./data.ts"
 import { described } from "./describedErrors.ts"
 import * as guard from "./guard.ts"
+import * as storeClock from "./storeClock.ts"
 
 export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
-  const backend = described(guard.guarded(origin))
-  const bookkeeping = described(guard.unguarded(origin.raw))
+  const backend = storeClock.keeps(sessions.onClock, described(guard.guarded(origin)))
+  const bookkeeping = storeClock.keeps(sessions.onClock, described(guard.unguarded(origin.raw)))
   const watches = watching.make(backend)
   return {
     "~@effect-kv/core/Kv": "~@effect-kv/core/Kv",
@@ -24,7 +25,7 @@ export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
     ...watches,
     view: (range) => sessions.onClock(watches.view(range)),
     tempKey: (key, options) =>
-      sessions.onClock(temporaryKey.open({ make: backend, bookkeeping }, sessions, key, options))
+      sessions.onClock(temporaryKey.open({ make: backend, bookkeeping, prefix: origin.prefix }, sessions, key, options))
   }
 }
 /** The `Kv` with a fence on each of its writes, whichever fiber makes it. */

@@ -167,7 +167,7 @@ const enter = (
   sessionPool.withLive(kv.sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
       while (true) {
-        const key = session.claim(lockQueue.keyOf(name, session.lease))
+        const key = claimKey(kv, name, session)
         const write = lockQueue.enter(kv.bookkeeping, name, key, session.lease, options?.description ?? "")
         const entered = yield* put(kv, name, session, key, write, options, scope, claim)
         // Somebody else's key is there, whatever it is. It stays claimed, so the next try is under another.
@@ -185,12 +185,19 @@ const enterIfFree = (
 ): Effect.Effect<Hold | undefined, KvError.KvError> =>
   sessionPool.withLive(kv.sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
-      const key = session.claim(lockQueue.keyOf(name, session.lease))
+      const key = claimKey(kv, name, session)
       const write = lockQueue.enterIfFree(kv.bookkeeping, name, key, session.lease, options?.description ?? "")
       const entered = yield* put(kv, name, session, key, write, options, scope, claim)
-      if (entered === undefined) session.unclaim(key)
+      if (entered === undefined) session.unclaim(kv.origin.prefix + key)
       return entered?.hold
     }))
+
+/**
+ * A key for a contender, claimed as the key of the client's root that it is: two views of one client may have different
+ * names for it, and on one lease only the claim tells whose key it is.
+ */
+const claimKey = ({ origin }: Kv, name: string, session: SharedSession): string =>
+  session.claim(origin.prefix + lockQueue.keyOf(name, session.lease)).slice(origin.prefix.length)
 
 /** Writes a contender's key; `undefined` if nothing was written. */
 const put = <A extends { readonly place: lockQueue.Place }>(
@@ -219,7 +226,7 @@ const put = <A extends { readonly place: lockQueue.Place }>(
         forget()
         tell(claim, logged, givenBack)
       },
-      onGone: () => session.unclaim(key)
+      onGone: () => session.unclaim(kv.origin.prefix + key)
     }, scope)
     if (answer === undefined) return undefined
     logged.token = answer.place.createRevision

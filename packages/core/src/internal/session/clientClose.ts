@@ -4,6 +4,7 @@
  * A program that is told to end closes its layers before the fibers that it forked have ended. If the client gave their
  * locks away at once, the next holder would begin while the finalizers of the last still run.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -32,6 +33,7 @@ export const limit: Duration.Duration = Duration.seconds(5)
 /** When the scope closes, tells the holders and waits for them. */
 export const make: Effect.Effect<Holders, never, Scope.Scope> = Effect.gen(function*() {
   const scope = yield* Effect.scope
+  const clock = yield* Clock.Clock
   const holders = new Set<Holder>()
   let isClosing = false
   let onLeave = () => {}
@@ -52,7 +54,8 @@ export const make: Effect.Effect<Holders, never, Scope.Scope> = Effect.gen(funct
       return awaited.length === 0
         ? Effect.void
         : Effect.asVoid(Effect.timeoutOption(untilAllHaveLeft(awaited), limit))
-    })
+      // Whoever closes the client may be on another clock, such as that of a test, which may stand still.
+    }).pipe(Effect.provideService(Clock.Clock, clock))
   )
 
   return {

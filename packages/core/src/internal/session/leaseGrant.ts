@@ -49,6 +49,8 @@ export const grant = Effect.fnUntraced(function*(
   const context = yield* Effect.context<never>()
   const interval = Duration.min(hedgeInterval, fractionOf(yield* Deadline.Deadline))
   const requests: Array<Request> = []
+  // Whoever closes the scope may be on another clock, such as that of a test, which may stand still.
+  const onClock = Effect.provideService(Clock.Clock, clock)
 
   const begin = Effect.gen(function*() {
     const request: Request = { id: yield* randomLeaseId, sent: expiry.now(clock), mayBeGranted: true, fiber: undefined }
@@ -59,7 +61,7 @@ export const grant = Effect.fnUntraced(function*(
       Effect.suspend(() => {
         request.fiber?.interruptUnsafe()
         return request.mayBeGranted ? revoke(backend, request.id, waitFor) : Effect.void
-      })
+      }).pipe(onClock)
     )
     if (scope.state._tag === "Closed") return yield* Effect.interrupt
     request.fiber = Effect.runForkWith(context)(backend.leaseGrant({ ttl, id: request.id }))
@@ -139,7 +141,7 @@ const revocationDeadline = Duration.seconds(3)
 
 const revocation = (backend: KvBackend, lease: bigint): Effect.Effect<void> =>
   // Also when a lock was lost under which the session was made.
-  currentFences.unfenced(backend.leaseRevoke(lease)).pipe(
+  currentFences.bookkeeping(backend.leaseRevoke(lease)).pipe(
     Effect.provideService(Deadline.Deadline, revocationDeadline),
     Effect.timeoutOrElse({
       duration: revocationDeadline,

@@ -70,7 +70,8 @@ export const write = <A>(
           attachment.removal = "Begun"
           plan.onRemove()
           return sent.request === undefined ? Effect.void : remove(plan, sent.request, attachment)
-        })
+          // Not by the clock of whoever closes the scope, which may be that of a test.
+        }).pipe(Effect.provideService(Clock.Clock, clock))
       )
       if (attachment.removal !== "None") return yield* Effect.andThen(gone(plan), scopeClosed)
       const request = sent.request = yield* Effect.forkIn(plan.write, plan.session.scope, { startImmediately: true })

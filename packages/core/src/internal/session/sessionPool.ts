@@ -241,6 +241,22 @@ const withinDeadline = (
 const notGranted = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.Unavailable({ message: `no lease was granted: ${reason.message}` }))
 
+/** Gives the effects that come next what is left of the deadline, which is for all of them; a millisecond when nothing is. */
+export const fromNow = Effect.gen(function*() {
+  const clock = yield* Clock.Clock
+  const deadline = yield* Deadline.Deadline
+  const began = clock.monotonicTimeNanosUnsafe()
+  return <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    deadline === undefined ? effect : Effect.suspend(() => {
+      const spent = Number(clock.monotonicTimeNanosUnsafe() - began) / 1_000_000
+      return Effect.provideService(
+        effect,
+        Deadline.Deadline,
+        Duration.millis(Math.max(1, Duration.toMillis(deadline) - spent))
+      )
+    })
+})
+
 /**
  * Uses a session of the pool until the scope closes. Where the store turns out to have ended it unnoticed, so that nothing
  * was written, it is tried once more with another. The caller's deadline is for all of it together.
@@ -252,19 +268,7 @@ export const withLive = <A>(
   use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError> =>
   Effect.gen(function*() {
-    const clock = yield* Clock.Clock
-    const deadline = yield* Deadline.Deadline
-    const began = clock.monotonicTimeNanosUnsafe()
-    /** What is left of the deadline, for what comes next; a millisecond when nothing is. */
-    const inTime = <B, E>(effect: Effect.Effect<B, E>): Effect.Effect<B, E> =>
-      deadline === undefined ? effect : Effect.suspend(() => {
-        const spent = Number(clock.monotonicTimeNanosUnsafe() - began) / 1_000_000
-        return Effect.provideService(
-          effect,
-          Deadline.Deadline,
-          Duration.millis(Math.max(1, Duration.toMillis(deadline) - spent))
-        )
-      })
+    const inTime = yield* fromNow
     const attempt = Effect.flatMap(
       inTime(pool.get(ttl ?? Session.defaultTtl, scope)),
       (session) =>

@@ -18,6 +18,7 @@ import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import * as heldKeys from "../kv/heldKeys.ts"
+import { Turns } from "../kv/turns.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import * as attachedKey from "../session/leasedKey.ts"
 import type { SessionPool, SharedSession } from "../session/sessionPool.ts"
@@ -30,6 +31,8 @@ export interface Backends {
   readonly make: KvBackend
   /** For everything else. Never fenced: removing the key must not depend on a lock. */
   readonly bookkeeping: KvBackend
+  /** What their keys begin with at the client's root. */
+  readonly prefix: string
 }
 
 /** Makes a temporary key, which exists when this returns and until the scope closes. */
@@ -46,6 +49,7 @@ export const open = Effect.fnUntraced(function*(
     backends,
     sessions,
     key,
+    rootKey: backends.prefix + key,
     options,
     value: copied(options?.value),
     claim: heldKeys.claim(),
@@ -173,6 +177,8 @@ interface Kept {
   readonly backends: Backends
   readonly sessions: SessionPool
   readonly key: string
+  /** The key at the client's root: another namespace of the client may have another name for it. */
+  readonly rootKey: string
   readonly options: Options | undefined
   /** The value to make it again with; `undefined` for a token. */
   value: Value | undefined
@@ -189,6 +195,8 @@ interface Held {
   readonly scope: Scope.Closeable
   readonly session: SharedSession
   revision: bigint
+  /** Whether the store was replaced since: then the revision is another store's, and says nothing. */
+  isReplaced: boolean
 }
 
 /** The condition did not hold: another client has the key, or it does not exist, at this revision of the store. */
@@ -220,7 +228,8 @@ const hex = (lease: bigint): string => lease.toString(16)
 
 /** Notes a value of the key that the store is known to have, unless a later one is known. */
 const note = (kept: Kept, held: Held, revision: bigint, value: Value): void => {
-  if (revision <= held.revision) return
+  if (revision <= held.revision && !held.isReplaced) return
+  held.isReplaced = false
   held.revision = revision
   kept.value = value
 }
@@ -249,7 +258,7 @@ const obtain = Effect.fnUntraced(function*(
     }
     const own = Option.filter(
       found.lease,
-      (lease) => kept.own.has(lease) || releasedBy(kept.sessions).get(lease)?.has(kept.key) === true
+      (lease) => kept.own.has(lease) || releasedBy(kept.sessions).get(lease)?.has(kept.rootKey) === true
     )
     if (Option.isSome(own)) {
       // On a lease that this client has lost or released: it may be taken over, and only from that lease.
@@ -266,8 +275,30 @@ const obtain = Effect.fnUntraced(function*(
   }
 })
 
-/** Puts the key if the condition holds, until the outer scope closes or that of what is held does. */
-const create = (
+/**
+ * Puts the key if the condition holds, until the outer scope closes or that of what is held does.
+ *
+ * Of one client, one at a time puts a key. If several did at once, each would need a lease of its own, although at most one
+ * of them can have the key.
+ */
+const create = Effect.fnUntraced(function*(
+  kept: Kept,
+  outer: Scope.Scope,
+  condition: Compare.Compare
+): Effect.fn.Return<Held | Taken, KvError.KvError> {
+  const inTime = yield* sessionPool.fromNow
+  return yield* turnsOf(kept.sessions).run(kept.rootKey, () => inTime(createNow(kept, outer, condition)))
+})
+
+const makers = new WeakMap<SessionPool, Turns<never>>()
+
+const turnsOf = (sessions: SessionPool): Turns<never> => {
+  const turns = makers.get(sessions) ?? new Turns<never>()
+  makers.set(sessions, turns)
+  return turns
+}
+
+const createNow = (
   kept: Kept,
   outer: Scope.Scope,
   condition: Compare.Compare
@@ -293,10 +324,10 @@ const put = Effect.fnUntraced(function*(
   scope: Scope.Closeable,
   condition: Compare.Compare
 ): Effect.fn.Return<Held | Taken, KvError.KvError> {
-  const { backends, key } = kept
+  const { backends, key, rootKey } = kept
   // The lease tells a temporary key of ours from others. So of the same name there is one to a lease, and a second one
   // stands on another session.
-  const claimed = `temporary ${key}`
+  const claimed = `temporary ${rootKey}`
   if (!session.tryClaim(claimed)) {
     yield* session.retire
     return yield* KvError.fail(
@@ -308,7 +339,7 @@ const put = Effect.fnUntraced(function*(
   let isWritten = true
   const released = yield* releasedOn(kept.sessions, session)
   const onGone = () => {
-    released.delete(key)
+    released.delete(rootKey)
     session.unclaim(token)
     session.unclaim(claimed)
   }
@@ -332,11 +363,11 @@ const put = Effect.fnUntraced(function*(
     write: Effect.provideService(write, heldKeys.Claiming, kept.claim),
     identify: (answer: Written | Taken) => answer._tag === "Taken" ? undefined : Compare.lease(key, "=", session.lease),
     onRemove: () => {
-      if (isWritten) released.add(key)
+      if (isWritten) released.add(rootKey)
     },
     onGone
   }, scope)
-  if (answer._tag === "Written") return { _tag: "Held", scope, session, revision: answer.revision }
+  if (answer._tag === "Written") return { _tag: "Held", scope, session, revision: answer.revision, isReplaced: false }
   // Nothing was written, so there is nothing that a removal could find gone.
   isWritten = false
   kept.own.delete(session.lease)
@@ -388,6 +419,7 @@ const setValue = (
     const { backends, held, key } = kept
     if (held === undefined) return notHeld
     const { lease } = held.session
+    const known = held.revision
     // On the revision too: a value whose write is still on its way must not replace one that was set after it.
     const write = backends.make.execute(Op.txn({
       if: [Compare.lease(key, "=", lease), Compare.modRevision(key, "=", held.revision)],
@@ -402,6 +434,8 @@ const setValue = (
       const entry = response.responses[0].entries[0]
       if (entry === undefined) return Effect.fail(new TempKeyLost({ key, how: howDeleted }))
       if (!isOn(entry, lease)) return Effect.fail(new TempKeyTaken({ key, lease: entry.lease }))
+      // No store is behind what it was before it was asked; another one is, even if the watch does not know yet.
+      if (response.revision < known) held.isReplaced = true
       note(kept, held, entry.modRevision, entry.value)
       return setValue(kept, value, notHeld)
     })
@@ -421,6 +455,7 @@ const followed = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss>
     Effect.catch((error) => {
       // Whether the client was closed is for the session to tell.
       if (error.reason._tag === "Closed") return Effect.never
+      if (error.reason._tag === "StoreReplaced") held.isReplaced = true
       const interval = deletion.isPassing(error) ? deletion.retryInterval : refusedInterval
       return Effect.delay(looked(kept, held), interval)
     })

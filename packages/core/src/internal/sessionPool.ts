@@ -262,7 +262,7 @@ export const withLive = <A>(
         return Effect.provideService(
           effect,
           Deadline.Deadline,
-          Duration.millis(Math.max(1, Duration.toMillis(deadline) - spent))
+          Duration.millis(Math.max(1, Math.floor(Duration.toMillis(deadline) - spent)))
         )
       })
     const attempt = Effect.flatMap(

@@ -104,6 +104,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
             )
             assert.isAtMost(took, 1000 + slack, what)
             assert.strictEqual(KvError.isKvError(error) && error.reason._tag, "Unavailable", what)
+            assert.notMatch(KvError.isKvError(error) ? error.message : "", /\dns\b/, "whole milliseconds")
           }
           yield* until(
             "nothing is left",

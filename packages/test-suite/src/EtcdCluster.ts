@@ -81,7 +81,7 @@ export interface Member {
   readonly start: Effect.Effect<void, EtcdClusterError>
   /** `kill`, then `start`. */
   readonly restart: Effect.Effect<void, EtcdClusterError>
-  /** SIGSTOP: the kernel still accepts connections and bytes, nobody answers. */
+  /** SIGSTOP: the kernel still accepts connections and bytes, nobody answers. Returns when the process has stopped. */
   readonly pause: Effect.Effect<void>
   /** SIGCONT. */
   readonly resume: Effect.Effect<void>
@@ -418,8 +418,15 @@ const makeMember = (
     start,
     restart: Effect.andThen(kill, start),
     pause: Effect.suspend(() => {
+      const server = running()
       paused = true
-      return running()?.signal("SIGSTOP") ?? Effect.void
+      return server === undefined ? Effect.void : Effect.andThen(
+        server.signal("SIGSTOP"),
+        Effect.suspend(() =>
+          paused && running() === server && !hasStopped(server.pid) ? nextLook : Effect.succeed(true)
+        )
+          .pipe(Effect.repeat({ until: (isOver) => isOver }), Effect.asVoid)
+      )
     }),
     resume,
     log,
@@ -944,3 +951,19 @@ const failure = (operation: string, message: string) => new EtcdClusterError({ o
 
 const fromGuardian = (operation: string) => (error: Guardian.GuardianError) =>
   new EtcdClusterError({ operation, message: error.message, cause: error.cause })
+
+const nextLook = realTime(Effect.delay(Effect.succeed(false), "1 millis"))
+
+/**
+ * Whether each thread of the process has stopped: a signal is sent in no time, but threads run on until it is delivered. A system
+ * without `/proc` cannot be asked; there the signal is all that can be waited for.
+ */
+const hasStopped = (pid: number): boolean => {
+  try {
+    return Fs.readdirSync(`/proc/${pid}/task`).every((thread) =>
+      /\) [TtZX]/.test(Fs.readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8"))
+    )
+  } catch {
+    return true
+  }
+}

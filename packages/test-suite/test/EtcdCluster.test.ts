@@ -62,6 +62,25 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
       assert.strictEqual(yield* get(cluster, "paused"), "1")
     }))
 
+  // Elsewhere than on Linux threads cannot be asked.
+  it.effect.runIf(process.platform === "linux")(
+    "has no thread that runs when pause has returned",
+    () =>
+      Effect.gen(function*() {
+        const { endpoints: [endpoint], member } = yield* EtcdCluster.EtcdCluster
+        const tasks = `/proc/${yield* member.pid}/task`
+        const states = () =>
+          Fs.readdirSync(tasks).map((id) => Fs.readFileSync(`${tasks}/${id}/stat`, "utf8").split(") ")[1]?.[0])
+        for (let i = 0; i < 50; i++) {
+          yield* Effect.promise(() => fetch(`${endpoint}/version`))
+          yield* member.pause
+          const now = states()
+          yield* member.resume
+          assert.deepStrictEqual(now, now.map(() => "T"))
+        }
+      })
+  )
+
   it.effect("records every change of the store, whatever happens to the server", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster

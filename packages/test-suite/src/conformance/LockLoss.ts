@@ -5,6 +5,7 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
 import * as LockError from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
@@ -408,6 +409,40 @@ export const cases = chapter("losing locks", [
       assert.strictEqual(warnings.length, 2)
     }).pipe(Effect.provide(Logger.layer([capture])))
   }),
+
+  waitingTest(
+    "a loss that a fenced write finds is one warning in the log, although it interrupts the writer",
+    function*(kv) {
+      const name = "loss/logged-write"
+      const store = yield* Store
+      const warned: Array<unknown> = []
+      const capture = Logger.make<unknown, void>(({ fiber, logLevel }) => {
+        if (logLevel === "Warn") warned.push(fiber.getRef(References.CurrentLogAnnotations)["token"])
+      })
+      const write = (key: string) => kv.put(`${name}.${key}`, "stale")
+      const bodies: ReadonlyArray<() => Effect.Effect<unknown, KvError.KvError>> = [
+        () => write("a"),
+        () => Effect.andThen(Effect.ignore(write("a")), Effect.never),
+        () => Effect.forEach(["a", "b", "c"], write, { concurrency: "unbounded" }),
+        () => Effect.uninterruptible(write("a"))
+      ]
+      yield* Effect.gen(function*() {
+        const lost: Array<string> = []
+        for (const body of bodies) {
+          const holding = on(kv)(DistLock.withLock(name, undefined, (lock) =>
+            Effect.gen(function*() {
+              lost.push(`${lock.token}`)
+              yield* Fence.unfenced(kv.delete(lock.key))
+              yield* body()
+            })))
+          failedWith(yield* promptly("the loss", Effect.exit(holding)), "LockLost")
+        }
+        yield* waitUntil("all are logged", Effect.sync(() => warned.length >= bodies.length))
+        yield* store.passTime("2 seconds")
+        assert.sameMembers(warned, lost)
+      }).pipe(Effect.provide(Logger.layer([capture])))
+    }
+  ),
 
   waitingTest("a time-out says so if the store was away, and how long it was in whole milliseconds", function*(kv) {
     const name = "loss/away"

@@ -4,6 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
@@ -167,6 +168,24 @@ export const cases = chapter("temporary keys", [
     yield* theirs.close
     yield* open(kv, "t", { value: "ours" })
     assert.strictEqual(yield* textOf(other, "t"), "ours")
+  }),
+
+  test("the failures of a temporary key can be written as JSON", function*(kv) {
+    const lease = (yield* kv.backend.leaseGrant({ ttl: "1 minute" })).id
+    yield* kv.put("t", "theirs", { lease })
+    const json = (error: TempKey.TempKeyTaken | TempKey.TempKeyLost | KvError.KvError) =>
+      JSON.parse(JSON.stringify(error))
+    const taken = yield* Effect.flip(Effect.scoped(kv.tempKey("t")))
+    assert.deepStrictEqual(json(taken), { _tag: "TempKeyTaken", key: "t", lease: `${lease}`, message: taken.message })
+    yield* kv.put("t", "theirs")
+    assert.isNull(json(yield* Effect.flip(Effect.scoped(kv.tempKey("t")))).lease)
+    const lost = yield* Effect.flip((yield* Effect.scoped(kv.tempKey("u"))).set("x"))
+    assert.deepStrictEqual(json(lost), {
+      _tag: "TempKeyLost",
+      key: "u",
+      how: "its scope was closed",
+      message: lost.message
+    })
   }),
 
   test("two temporary keys of one name exclude each other in one client too", function*(kv) {

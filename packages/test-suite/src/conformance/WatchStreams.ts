@@ -273,6 +273,16 @@ export const cases = chapter("watch streams", [
     }
   }),
 
+  test("a snapshot of a view can be written as JSON, without values", function*(kv) {
+    const { revision } = yield* kv.put("json/a", "s3cr3t-value")
+    const view = yield* kv.view(KeyRange.prefix("json/"))
+    const snapshot = yield* view.snapshot
+    const text = JSON.stringify(snapshot)
+    assert.notInclude(text, "s3cr3t-value")
+    const entries = JSON.parse(JSON.stringify([...snapshot.entries.values()]))
+    assert.deepStrictEqual(JSON.parse(text), { revision: `${revision}`, entries })
+  }),
+
   test("changesAfter begins with what has changed since a snapshot, and not with that", function*(kv) {
     yield* kv.put("v/a", "1")
     const view = yield* kv.view(KeyRange.prefix("v/"))

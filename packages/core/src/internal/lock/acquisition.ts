@@ -340,7 +340,8 @@ const loseAlone = (hold: Hold, claim: Claim, how: string): Effect.Effect<void> =
       Effect.forkDetach({ startImmediately: true }),
       Effect.asVoid
     )
-  })
+    // The loss interrupts the body of the lock, and with it the fiber of the fenced write that found the loss, which is this one.
+  }).pipe(Effect.uninterruptible)
 
 const awaitTurn = (
   kv: Kv,

@@ -252,7 +252,7 @@ export const fromNow = Effect.gen(function*() {
       return Effect.provideService(
         effect,
         Deadline.Deadline,
-        Duration.millis(Math.max(1, Duration.toMillis(deadline) - spent))
+        Duration.millis(Math.max(1, Math.floor(Duration.toMillis(deadline) - spent)))
       )
     })
 })

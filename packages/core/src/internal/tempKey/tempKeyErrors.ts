@@ -3,6 +3,7 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as json from "./json.ts"
 
 /** A temporary key that is not there: its lease was lost, it was deleted, or its scope was closed. */
 export class TempKeyLost extends Schema.Error<TempKeyLost>("@effect-kv/core/TempKey/TempKeyLost")({
@@ -13,6 +14,9 @@ export class TempKeyLost extends Schema.Error<TempKeyLost>("@effect-kv/core/Temp
 }) {
   override get message(): string {
     return `the temporary key ${JSON.stringify(this.key)} was lost: ${this.how}`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
   }
 }
 
@@ -29,5 +33,8 @@ export class TempKeyTaken extends Schema.Error<TempKeyTaken>("@effect-kv/core/Te
       onSome: (lease) => `with lease ${lease.toString(16)}; it goes when that lease ends`
     })
     return `the key ${JSON.stringify(this.key)} exists, ${holder}. Wait for it with onTaken: "wait", or use another key`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
   }
 }

@@ -79,7 +79,22 @@ interface View {
   copy: Snapshot | undefined
 }
 
-const snapshotOf = (view: View): Snapshot => view.copy ??= { revision: view.revision, entries: new Map(view.entries) }
+const snapshotOf = (view: View): Snapshot => view.copy ??= new SnapshotOf(view)
+
+/** A class for its `toJSON`: JSON has neither bigints nor maps. */
+class SnapshotOf implements Snapshot {
+  readonly revision: bigint
+  readonly entries: ReadonlyMap<string, Entry>
+
+  constructor(view: View) {
+    this.revision = view.revision
+    this.entries = new Map(view.entries)
+  }
+
+  toJSON(): unknown {
+    return { revision: `${this.revision}`, entries: [...this.entries.values()] }
+  }
+}
 
 /** Takes over the batches that are newer than the view; whether there were any. */
 const apply = (view: View, batches: ReadonlyArray<Watch.Batch>): boolean => {

@@ -3,7 +3,7 @@
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as json from "./json.ts"
+import * as json from "../values/json.ts"
 
 /** A temporary key that is not there: its lease was lost, it was deleted, or its scope was closed. */
 export class TempKeyLost extends Schema.Error<TempKeyLost>("@effect-kv/core/TempKey/TempKeyLost")({

@@ -1,12 +1,11 @@
 /**
  * The layers that provide `Kv` from memory: for tests, and for programs on one machine.
  */
-import type * as Batching from "@effect-kv/core/Batching"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { batched } from "./internal/batching.ts"
+import { batched, type BatchingOptions } from "./internal/batching.ts"
 import * as client from "./internal/client.ts"
 import { named } from "./internal/namedStores.ts"
 import * as time from "./internal/time.ts"
@@ -25,8 +24,10 @@ export interface Options {
   readonly batching?: false | BatchingOptions | undefined
 }
 
-/** See `Batching.Options`. */
-export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
+export type {
+  /** See `Batching.Options`. */
+  BatchingOptions
+}
 
 /**
  * {@link layerStore} with options.

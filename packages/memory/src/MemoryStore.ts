@@ -8,12 +8,11 @@
 import type * as KvBackend from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as client from "./internal/client.ts"
-import { resolveOptions } from "./internal/options.ts"
+import { type HistoryOptions, type Options, resolveOptions } from "./internal/options.ts"
 import { Store } from "./internal/store.ts"
 import * as time from "./internal/time.ts"
 
@@ -63,23 +62,11 @@ export interface MemoryStore {
 /** The service tag. */
 export const MemoryStore: Context.Service<MemoryStore, MemoryStore> = Context.Service<MemoryStore>(TypeId)
 
-/** How much history a store keeps. What is older is compacted after each write, in constant time. */
-export interface HistoryOptions {
-  /** How many revisions before the last one can be read. Default: 100,000. */
-  readonly revisions?: number | undefined
-  /** How much memory the history may take, in bytes, by estimate. Default: 64 MiB. */
-  readonly bytes?: number | undefined
-}
-
-/** Options of a store. */
-export interface Options {
-  readonly history?: HistoryOptions | undefined
-  /** The most operations of a transaction. Default: 128, as etcd's. */
-  readonly maxTxnOps?: number | undefined
-  /** The most bytes of the keys and values of a write. Default: 1.5 MiB, as etcd's. A read may have 512 KiB more. */
-  readonly maxRequestBytes?: number | undefined
-  /** Leases are granted at least this time to live, rounded up to whole seconds. Default: 2 seconds, as etcd's. */
-  readonly minLeaseTtl?: Duration.Input | undefined
+export type {
+  /** How much history is kept. */
+  HistoryOptions,
+  /** Options of a store. */
+  Options
 }
 
 /**

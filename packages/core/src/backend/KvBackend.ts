@@ -6,7 +6,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { KvError } from "../values/KvError.ts"
-import type * as Lease from "../values/Lease.ts"
+import type * as Lease from "../values/LeaseModel.ts"
 import type { Op, Response } from "../values/Op.ts"
 import type { Watcher, WatchRequest } from "../values/Watch.ts"
 

@@ -4,40 +4,27 @@
  * A session is lost when the store says so, or when the time it was last granted has passed by this machine's clocks,
  * whichever comes first: its owner must know before the store gives its keys away. A lost session never comes back.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { KvBackend } from "../backend/KvBackend.ts"
 import * as storeClock from "../internal/kv/storeClock.ts"
 import * as leaseGrant from "../internal/session/leaseGrant.ts"
 import * as lossLog from "../internal/session/lossLog.ts"
+import { defaultTtl, type Options, type Session } from "../internal/session/model.ts"
 import * as renewal from "../internal/session/renewal.ts"
 import type * as KvError from "../values/KvError.ts"
 
-/** A lease and its upkeep. */
-export interface Session {
-  /** The lease's id. */
-  readonly lease: bigint
-  /** The time to live the store granted. */
-  readonly ttl: Duration.Duration
-  /** Whether the lease is known to live, by the clocks as they stand at this moment. */
-  readonly isAlive: Effect.Effect<boolean>
-  /** The same as a plain function. */
-  readonly isAliveUnsafe: () => boolean
-  /** Waits until the session is lost or its scope is closed, and tells how. */
-  readonly lost: Effect.Effect<string>
-  /** Asks the store now, instead of at the next renewal, whether the lease lives. Does not wait for the answer. */
-  readonly verify: Effect.Effect<void>
+export {
+  /** The time to live of a session that does not say: 10 seconds. */
+  defaultTtl
 }
 
-/** Options of a session. */
-export interface Options {
-  /** Time to live of the lease. Renewed at a third of what the store grants. Default: 10 seconds. */
-  readonly ttl?: Duration.Input | undefined
+export type {
+  /** Options of a session. */
+  Options,
+  /** A lease and its upkeep. */
+  Session
 }
-
-/** The time to live of a session that does not say: 10 seconds. */
-export const defaultTtl: Duration.Duration = Duration.seconds(10)
 
 /**
  * Grants a lease and keeps it alive until the scope closes; then revokes it.

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { X509Certificate } from "node:crypto"
-import type { Options, TlsOptions } from "../EtcdLayer.ts"
+import type { Options, TlsOptions } from "./options.ts"
 
 /** The options of a layer, checked and with their defaults. */
 export interface Settings {

@@ -8,7 +8,9 @@ import * as Batching from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
-import type { BatchingOptions } from "../MemoryLayer.ts"
+
+/** See `Batching.Options`. */
+export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
 /** The same client, batching as told. */
 export const batched = (options: false | BatchingOptions) => (backend: KvBackend): KvBackend =>

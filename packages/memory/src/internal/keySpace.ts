@@ -3,25 +3,7 @@
  */
 import { Deque } from "./deque.ts"
 import { OrderedIndex } from "./orderedIndex.ts"
-import { isPresent, type Version } from "./version.ts"
-
-/** A key that exists, or that history still knows. */
-export class Slot {
-  readonly key: string
-  /** Only while the slot is being made it has none. */
-  current: Version | undefined
-  /** The versions that history still holds before the current one and the one previous to it, oldest first. */
-  older: Deque<Version> | undefined
-  /** The state of the watch index in which no watch matched this key. */
-  unwatchedIn: number
-
-  constructor(key: string) {
-    this.key = key
-    this.current = undefined
-    this.older = undefined
-    this.unwatchedIn = -1
-  }
-}
+import { isPresent, Slot, type Version } from "./version.ts"
 
 export class KeySpace {
   /** The keys that exist, in order. */

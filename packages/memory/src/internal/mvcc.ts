@@ -8,8 +8,8 @@ import type * as Entry from "@effect-kv/core/Entry"
 import { compareKeys } from "@effect-kv/core/KeyRange"
 import { Deque } from "./deque.ts"
 import { contains, type Interval } from "./interval.ts"
-import { currentVersion, KeySpace, type Slot, versionAt } from "./keySpace.ts"
-import { isPresent, Version, weight } from "./version.ts"
+import { currentVersion, KeySpace, versionAt } from "./keySpace.ts"
+import { isPresent, type Slot, Version, weight } from "./version.ts"
 
 /** How much history is kept: what is older is compacted after each write. */
 export interface Retention {

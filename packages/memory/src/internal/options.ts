@@ -2,8 +2,26 @@
  * The limits of a store, with etcd's where etcd has them.
  */
 import * as Duration from "effect/Duration"
-import type { Options } from "../MemoryStore.ts"
 import type { StoreOptions } from "./store.ts"
+
+/** How much history a store keeps. What is older is compacted after each write, in constant time. */
+export interface HistoryOptions {
+  /** How many revisions before the last one can be read. Default: 100,000. */
+  readonly revisions?: number | undefined
+  /** How much memory the history may take, in bytes, by estimate. Default: 64 MiB. */
+  readonly bytes?: number | undefined
+}
+
+/** Options of a store. */
+export interface Options {
+  readonly history?: HistoryOptions | undefined
+  /** The most operations of a transaction. Default: 128, as etcd's. */
+  readonly maxTxnOps?: number | undefined
+  /** The most bytes of the keys and values of a write. Default: 1.5 MiB, as etcd's. A read may have 512 KiB more. */
+  readonly maxRequestBytes?: number | undefined
+  /** Leases are granted at least this time to live, rounded up to whole seconds. Default: 2 seconds, as etcd's. */
+  readonly minLeaseTtl?: Duration.Input | undefined
+}
 
 /**
  * Memory takes no notice of who still wants the history, so it is bounded; at 64 MiB and 100,000 revisions a watch that

@@ -10,11 +10,10 @@ import * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
 import { holds } from "./compares.ts"
 import { fromRange, singleKey } from "./interval.ts"
-import type { Slot } from "./keySpace.ts"
 import type { Leases } from "./leases.ts"
 import type { Mvcc } from "./mvcc.ts"
 import { range, unreadable } from "./range.ts"
-import { toEntry, type Version } from "./version.ts"
+import { type Slot, toEntry, type Version } from "./version.ts"
 
 /** What operations act on. */
 export interface Data {

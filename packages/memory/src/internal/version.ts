@@ -1,11 +1,29 @@
 /**
- * One write to one key: what the store keeps of it. A deletion is a write too, its version is a tombstone.
+ * A key and its versions: what the store keeps of each write. A deletion is a write too, its version is a tombstone.
  */
 import * as Entry from "@effect-kv/core/Entry"
-import type { Slot } from "./keySpace.ts"
+import type { Deque } from "./deque.ts"
 
 /** What a version costs besides its key and value, in bytes: an estimate, so that many small ones are not free. */
 const overhead = 256
+
+/** A key that exists, or that history still knows. */
+export class Slot {
+  readonly key: string
+  /** Only while the slot is being made it has none. */
+  current: Version | undefined
+  /** The versions that history still holds before the current one and the one previous to it, oldest first. */
+  older: Deque<Version> | undefined
+  /** The state of the watch index in which no watch matched this key. */
+  unwatchedIn: number
+
+  constructor(key: string) {
+    this.key = key
+    this.current = undefined
+    this.older = undefined
+    this.unwatchedIn = -1
+  }
+}
 
 /** The fields of an `Entry`, so that one can be made of it as it is, and its place in history. Immutable but for that. */
 export class Version implements Entry.Fields {

@@ -1,7 +1,7 @@
 /**
  * Puts the methods of a `Kv` together.
  */
-import type { Kv } from "../../service/Kv.ts"
+import type { Kv } from "../../service/KvService.ts"
 import type { Fence } from "../fence/currentFences.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
 import * as temporaryKey from "../tempKey/tempKey.ts"

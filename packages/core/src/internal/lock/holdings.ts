@@ -2,7 +2,7 @@
  * The locks whose body a fiber runs, to find a fiber that would wait for itself.
  */
 import * as Context from "effect/Context"
-import type { Kv } from "../../service/Kv.ts"
+import type { Kv } from "../../service/KvService.ts"
 
 /** Locks that were acquired together, and the fiber that runs their body. */
 export interface Holding {

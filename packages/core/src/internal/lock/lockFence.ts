@@ -2,14 +2,14 @@
  * The fence of a lock.
  */
 import * as Effect from "effect/Effect"
-import type { Lock } from "../../recipes/DistLock.ts"
 import * as Fence from "../../service/Fence.ts"
-import type { Kv } from "../../service/Kv.ts"
+import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
 import * as KvError from "../../values/KvError.ts"
 import { LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
 import * as acquisition from "./acquisition.ts"
+import type { Lock } from "./model.ts"
 
 const fences = new WeakMap<Lock, Fence.Fence>()
 

@@ -12,12 +12,12 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { KvBackend } from "../../backend/KvBackend.ts"
-import type { Session } from "../../recipes/Session.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
-import type * as Lease from "../../values/Lease.ts"
+import type * as Lease from "../../values/LeaseModel.ts"
 import * as expiry from "./leaseDeadline.ts"
 import type { Granted } from "./leaseGrant.ts"
+import type { Session } from "./model.ts"
 
 /** A session that also tells why its last renewal failed. */
 export interface Renewed extends Session {

@@ -4,7 +4,7 @@
 import type { Compare } from "../../values/Compare.ts"
 import type { Value } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
-import type { Op, Put, Range, Txn } from "../../values/Op.ts"
+import type { Op, Put, Range, Txn } from "../../values/OpModel.ts"
 
 export const checkOp = (op: Op, options?: { readonly maxTxnOps?: number | undefined }): string | undefined => {
   if (op._tag !== "Txn") return checkSingle(op)

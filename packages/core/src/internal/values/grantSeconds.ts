@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as KvError from "../../values/KvError.ts"
-import type { GrantOptions } from "../../values/Lease.ts"
+import type { GrantOptions } from "../../values/LeaseModel.ts"
 
 export const maxTtlSeconds = 9_000_000_000
 

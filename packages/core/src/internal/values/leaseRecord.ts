@@ -2,7 +2,7 @@
  * Leases and their statuses as records with a `toJSON`: JSON has no bigints.
  */
 import type * as Duration from "effect/Duration"
-import type { Lease, Status } from "../../values/Lease.ts"
+import type { Lease, Status } from "../../values/LeaseModel.ts"
 import * as json from "./json.ts"
 
 class LeaseRecord implements Lease {

@@ -8,13 +8,13 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { KvBackend } from "../../backend/KvBackend.ts"
-import type { RangeView, Snapshot } from "../../recipes/RangeView.ts"
 import type { Entry } from "../../values/Entry.ts"
 import type * as KeyRange from "../../values/KeyRange.ts"
 import { Closed, type KvError, make as makeError } from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import type * as Watch from "../../values/Watch.ts"
 import * as watchEnd from "../watch/watchEnd.ts"
+import type { RangeView, Snapshot } from "./model.ts"
 
 /** A view of the range, current when this returns, and kept so until the scope closes. */
 export const open = Effect.fnUntraced(function*(

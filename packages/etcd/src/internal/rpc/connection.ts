@@ -16,7 +16,8 @@ import type { IStatusResponse } from "etcd3"
 import type { Settings } from "../settings.ts"
 import { StoreIdentity } from "../store/storeIdentity.ts"
 import { Suspicions } from "../store/storeProbe.ts"
-import * as watchWire from "../watch/watchWire.ts"
+import * as watchMethod from "../watch/watchMethod.ts"
+import type * as watchWire from "../watch/watchWire.ts"
 import type { Store } from "../wire/decoded.ts"
 import * as endpoints from "./endpoints.ts"
 import * as errors from "./errors.ts"
@@ -224,7 +225,7 @@ const openWatchStream = Effect.fnUntraced(
       link: options?.whole === true ? "wholeWatches" : "watches",
       send: ({ address, watch }, options) =>
         Effect.map(
-          call.open(watch, watchWire.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream))),
+          call.open(watch, watchMethod.opener(watch), options, (stream) => Scope.addFinalizer(scope, end(stream))),
           (stream) => ({ stream, endpoint: address, status: statusOf(carrier, address, options) })
         )
     })

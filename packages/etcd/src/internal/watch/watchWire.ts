@@ -2,12 +2,9 @@
  * What goes over a watch stream: the requests that are sent, and the responses that come.
  */
 import type { WatchRequest } from "@effect-kv/core/Watch"
-import type * as grpc from "@grpc/grpc-js"
 import type * as etcd3 from "etcd3"
-import type { Duplex, WatchService } from "../rpc/services.ts"
 import { bounds } from "../wire/codec.ts"
 import type { Header } from "../wire/header.ts"
-import { decodeResponse } from "./watchDecode.ts"
 
 export type Request = etcd3.IWatchRequest
 
@@ -83,9 +80,3 @@ export const cancel = (id: number): Request => ({ cancel_request: { watch_id: id
 
 /** Asks how far the watches of the stream are: see `watchProgress.ts`. */
 export const progress: Request = { progress_request: {} }
-
-/** Opens a stream of the service, with responses decoded as here. */
-export const opener = (service: WatchService): Duplex<Request, Response> => {
-  const { path, requestSerialize } = service.watch as unknown as grpc.MethodDefinition<Request, etcd3.IWatchResponse>
-  return (metadata, options) => service.makeBidiStreamRequest(path, requestSerialize, decodeResponse, metadata, options)
-}

@@ -3,37 +3,20 @@
  *
  * This module is the raw lease, one call each. Most programs want a temporary key or a lock, which keep theirs alive.
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as internal from "../internal/values/grantSeconds.ts"
 import * as leaseRecord from "../internal/values/leaseRecord.ts"
-import { Kv } from "../service/Kv.ts"
-import type * as KvError from "./KvError.ts"
+import type * as KvError from "../values/KvError.ts"
+import type { GrantOptions, Lease, Status } from "../values/LeaseModel.ts"
+import { Kv } from "./Kv.ts"
 
-/** A lease as it was granted. */
-export interface Lease {
-  readonly id: bigint
-  /** The time to live the store granted, in whole seconds; it may be more than was asked for. */
-  readonly ttl: Duration.Duration
-}
-
-/** What the store knows of a lease. */
-export interface Status {
-  readonly id: bigint
-  /** The time to live it was granted with. */
-  readonly grantedTtl: Duration.Duration
-  /** The time it has left, in whole seconds. */
-  readonly remaining: Duration.Duration
-  /** The keys attached to it, in order: only if they were asked for. */
-  readonly keys: ReadonlyArray<string>
-}
-
-/** What to grant. */
-export interface GrantOptions {
-  /** Time to live, rounded up to whole seconds. The store may grant more: etcd's minimum is 2 seconds by default. */
-  readonly ttl: Duration.Input
-  /** A positive id of one's own. Default: the store picks one. */
-  readonly id?: bigint | undefined
+export type {
+  /** What to grant. */
+  GrantOptions,
+  /** A lease as it was granted. */
+  Lease,
+  /** What the store knows of a lease. */
+  Status
 }
 
 /** Makes a lease. For backends. */

@@ -1,0 +1,219 @@
+/**
+ * The interface of the `Kv` service and its tag. The module `Kv` makes it; what implements its methods imports this one.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Option from "effect/Option"
+import type * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { KvBackend } from "../backend/KvBackend.ts"
+import type * as guard from "../internal/kv/guard.ts"
+import type { SessionPool } from "../internal/session/sessionPool.ts"
+import type { Options as TempKeyOptions, TempKey } from "../internal/tempKey/model.ts"
+import type { TempKeyTaken } from "../internal/tempKey/tempKeyErrors.ts"
+import type { RangeView } from "../internal/view/model.ts"
+import type { Entry, Value } from "../values/Entry.ts"
+import type * as KeyRange from "../values/KeyRange.ts"
+import type { KvError } from "../values/KvError.ts"
+import type * as Op from "../values/Op.ts"
+import type { Batch, Event, Status, Watcher, WatchRequest } from "../values/Watch.ts"
+
+/** Identifies the `Kv` service. */
+export const TypeId: TypeId = "~@effect-kv/core/Kv"
+
+/** Identifies the `Kv` service. */
+export type TypeId = "~@effect-kv/core/Kv"
+
+/** How a read is made: at a past revision, or serializable. */
+export type ReadOptions = Pick<Op.RangeOptions, "revision" | "serializable">
+
+/** Options of {@link Kv.rangeStream}. */
+export interface RangeStreamOptions extends Pick<Op.RangeOptions, "revision" | "serializable" | "keysOnly"> {
+  /** Entries read at a time, a positive number. Default: 512. */
+  readonly pageSize?: number | undefined
+}
+
+/** Options of {@link Kv.compareAndSet} and {@link Kv.testAndSet}. */
+export type SetOptions = Pick<Op.PutOptions, "lease">
+
+/** Options of a watch. */
+export interface WatchOptions extends Omit<WatchRequest, "range"> {
+  /** End after the revision of the first delete. Default: go on. */
+  readonly untilDelete?: boolean | undefined
+  /**
+   * How often, and when, a watch that fails is opened again: from the revision after the last that it delivered, so that
+   * nothing is lost or delivered twice. Default: not at all.
+   *
+   * **Details**
+   *
+   * The failures are those that can pass: the store could not be reached in time, or access was refused. `Compacted` ends
+   * the watch in any case, because the history it must go on from is gone. The schedule starts over after each delivery.
+   *
+   * **Gotchas**
+   *
+   * `Stream.retry` around a watch is not the same: it opens another watch, from now or from `startRevision`.
+   */
+  readonly resume?: Schedule.Schedule<unknown, KvError> | undefined
+}
+
+/**
+ * A watch that the store has confirmed. Read either its events or its batches, and once: a second run fails with
+ * `InvalidRequest`, because a part of what the first one received is gone with it.
+ */
+export interface Subscription {
+  /** Everything after this revision is delivered. */
+  readonly revision: bigint
+  /** The events, one by one; those of a revision come in one chunk. */
+  readonly events: Stream.Stream<Event, KvError>
+  /** The events of each revision together. */
+  readonly batches: Stream.Stream<Batch, KvError>
+  /** How the watch is doing: its state now, then each change. */
+  readonly status: Stream.Stream<Status>
+  /** The backend's watcher underneath. */
+  readonly watcher: Watcher
+}
+
+/** A key-value store. */
+export interface Kv {
+  readonly [TypeId]: TypeId
+
+  /** The six functions, with each write conditional on the fences of the calling fiber: see `Fence`. */
+  readonly backend: KvBackend
+
+  /** The same for what locks and temporary keys need for themselves: never fenced. */
+  readonly bookkeeping: KvBackend
+
+  /** The client it belongs to, and how it sees that client's store. For fences. */
+  readonly origin: guard.Origin
+
+  /** The sessions that locks and temporary keys share, one per time to live. */
+  readonly sessions: SessionPool
+
+  /** The value of a key as text. A value that is not UTF-8 is an `InvalidRequest`: read it with `getEntry`. */
+  readonly get: (key: string, options?: ReadOptions) => Effect.Effect<Option.Option<string>, KvError>
+
+  /** The entry of a key: its value's bytes, revisions, version and lease. */
+  readonly getEntry: (key: string, options?: ReadOptions) => Effect.Effect<Option.Option<Entry>, KvError>
+
+  /** The entries of a range, all at one revision. */
+  readonly range: (range: KeyRange.KeyRange, options?: Op.RangeOptions) => Effect.Effect<Op.RangeResponse, KvError>
+
+  /**
+   * The entries of a range in order of their keys, read page by page at one revision: in constant memory.
+   *
+   * Fails with `Compacted` if that revision is compacted while it is being read.
+   */
+  readonly rangeStream: (range: KeyRange.KeyRange, options?: RangeStreamOptions) => Stream.Stream<Entry, KvError>
+
+  /** How many keys a range holds. */
+  readonly count: (range: KeyRange.KeyRange, options?: ReadOptions) => Effect.Effect<number, KvError>
+
+  /**
+   * Writes a value. Without `lease` the key is attached to none, even if it was before; a temporary key of this client
+   * cannot be detached that way: `InvalidRequest`.
+   */
+  readonly put: (key: string, value: Value, options?: Op.PutOptions) => Effect.Effect<Op.PutResponse, KvError>
+
+  /** Deletes a key, or the keys of a range. Deleting nothing is a success with `deleted: 0`. */
+  readonly delete: (
+    keyOrRange: string | KeyRange.KeyRange,
+    options?: Op.DeleteOptions
+  ) => Effect.Effect<Op.DeleteResponse, KvError>
+
+  /** Runs `then` if all of `if` hold, else `else`: atomically. The responses are typed by the operations. */
+  readonly txn: <
+    const Then extends ReadonlyArray<Op.Op> = readonly [],
+    const Else extends ReadonlyArray<Op.Op> = readonly []
+  >(input: Op.TxnInput<Then, Else>) => Effect.Effect<Op.TxnResponse<Then, Else>, KvError>
+
+  /**
+   * Writes the value if the key's is the expected one: `none` for a key that must not exist. True exactly when it wrote.
+   *
+   * A missing key equals no value. Without `lease` the key is attached to none afterwards.
+   */
+  readonly testAndSet: (
+    key: string,
+    expected: Option.Option<Value>,
+    value: Value,
+    options?: SetOptions
+  ) => Effect.Effect<boolean, KvError>
+
+  /**
+   * Writes the value if the key was last written at the revision (`0n`: does not exist). Answers with the revision of
+   * the write, which is the key's new `modRevision`; `none` if it did not write.
+   */
+  readonly compareAndSet: (
+    key: string,
+    modRevision: bigint,
+    value: Value,
+    options?: SetOptions
+  ) => Effect.Effect<Option.Option<bigint>, KvError>
+
+  /**
+   * Replaces a key's text by what `f` makes of it (`none` where there is no key), and answers with the new text. Tries
+   * again, with `f` called anew, until no other write came in between; the key keeps its lease.
+   *
+   * Modifies of one key through one client run one at a time, in order, each in its own fiber. If none of them succeeds
+   * for as long as the `Deadline` of one in the queue (5 seconds if it has none), that one fails with `DeadlineExceeded`, and
+   * has changed nothing.
+   *
+   * An `Indeterminate` write is not tried again: whether this one was applied is then for the caller to find out.
+   */
+  readonly modify: (key: string, f: (current: Option.Option<string>) => string) => Effect.Effect<string, KvError>
+
+  /**
+   * The changes of a key or a range: ordered, complete, none twice, across reconnects and restarts of servers.
+   *
+   * Where history is gone the stream fails with `Compacted` and the revision to restart from. A slow reader slows only
+   * itself.
+   */
+  readonly watch: (keyOrRange: string | KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
+
+  /** As `watch`, with the events of one revision together as one element. */
+  readonly watchRevisions: (
+    keyOrRange: string | KeyRange.KeyRange,
+    options?: WatchOptions
+  ) => Stream.Stream<Batch, KvError>
+
+  /** As `watch`, but returns once the store has confirmed it: whatever happens afterwards is delivered. */
+  readonly subscribe: (
+    keyOrRange: string | KeyRange.KeyRange,
+    options?: WatchOptions
+  ) => Effect.Effect<Subscription, KvError, Scope.Scope>
+
+  /** Waits for the next change of a key. */
+  readonly waitForChange: (
+    key: string,
+    options?: Pick<WatchOptions, "startRevision" | "previous" | "only">
+  ) => Effect.Effect<Event, KvError>
+
+  /**
+   * Calls `f` with each event, until it answers `false`, a watched key is deleted, or the scope closes. Returns once the
+   * store has confirmed the watch, with the fiber that ends when it does. `untilDelete: false` goes on after a delete.
+   */
+  readonly watchWith: <E, R>(
+    keyOrRange: string | KeyRange.KeyRange,
+    f: (event: Event) => Effect.Effect<boolean | void, E, R>,
+    options?: WatchOptions
+  ) => Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, R | Scope.Scope>
+
+  /** The entries of a range at one revision, and every later change: nothing between them is missed or told twice. */
+  readonly snapshotAndWatch: (
+    range: KeyRange.KeyRange,
+    options?: Omit<WatchOptions, "startRevision">
+  ) => Effect.Effect<Subscription & { readonly entries: ReadonlyArray<Entry> }, KvError, Scope.Scope>
+
+  /** An always current view of a range in memory: see `RangeView`. */
+  readonly view: (range: KeyRange.KeyRange) => Effect.Effect<RangeView, KvError, Scope.Scope>
+
+  /** Makes a key that exists until the scope closes: see `TempKey`. */
+  readonly tempKey: (
+    key: string,
+    options?: TempKeyOptions
+  ) => Effect.Effect<TempKey, KvError | TempKeyTaken, Scope.Scope>
+}
+
+/** The service tag. */
+export const Kv: Context.Service<Kv, Kv> = Context.Service<Kv>(TypeId)

@@ -61,8 +61,14 @@ export const isAnswer = (call: History.Call): boolean =>
   call.outcome._tag === "Answered" && History.isOpCall(call) &&
   !(call.request.op._tag === "Range" && call.request.op.serializable === true)
 
-const isPutOf = (call: History.Call, isMeant: (key: string) => boolean): boolean =>
-  History.isOpCall(call) && call.request.op._tag === "Put" && isMeant(call.request.op.key)
+/** Whether a call that was answered put such a key: by a put, or by a transaction, as temporary keys are made. */
+export const isPutOf = (call: History.Call, isMeant: (key: string) => boolean): boolean => {
+  if (!History.isOpCall(call) || call.outcome._tag !== "Answered") return false
+  const { answer } = call.outcome
+  const puts = (op: Op.Op): boolean => op._tag === "Put" ? isMeant(op.key) : op._tag === "Txn" && op.then.some(puts)
+  const { op } = call.request
+  return op._tag === "Txn" ? answer._tag === "Txn" && answer.succeeded && op.then.some(puts) : puts(op)
+}
 
 const ascending = (times: Array<bigint>): ReadonlyArray<bigint> => times.sort((a, b) => a < b ? -1 : a > b ? 1 : 0)
 

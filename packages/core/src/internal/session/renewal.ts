@@ -72,7 +72,7 @@ export const keep = Effect.fnUntraced(function*(
       default:
         // Whatever it was, it is tried again until the deadline.
         lastFailure = reason
-        if (reason._tag === "PermissionDenied") { for (const f of onDenied) f() }
+        if (reason._tag === "PermissionDenied") { for (const f of Array.from(onDenied)) f() }
         return Effect.sleep(Duration.millis(Math.min(third / 10, 500)))
     }
   }

@@ -64,7 +64,10 @@ export class Traffic {
   heard(): void {
     this.heardAt = this.#now()
     this.#overdueAt = undefined
-    for (const listener of this.#listeners) listener()
+    // A fiber that is resumed here may wait again at once: that is for the next time.
+    const listeners = Array.from(this.#listeners)
+    this.#listeners.clear()
+    for (const listener of listeners) listener()
   }
 
   /** Waits until the server is heard. */

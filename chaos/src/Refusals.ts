@@ -112,6 +112,17 @@ const aftermath = 5_000_000_000n
 /** A standstill that is shorter explains no error: every lease and deadline is several times as long. In nanoseconds. */
 const hiccup = 300_000_000n
 
+/**
+ * Whether the process stood still, in however short pieces, for more than a quarter of the two seconds that a session has: it
+ * may then lose one, beside other work on a machine with two cores.
+ */
+const isStarved = ({ standstills }: Round, { nanos }: History.Moment): boolean => {
+  const within = { from: nanos - sessionNanos, to: nanos }
+  return Disturbances.undisturbed(standstills, within) < 0.75 * Number(sessionNanos) / 1e6
+}
+
+const sessionNanos = 2_000_000_000n
+
 /** Whether nothing was in a client's way in a time, nor had been for a while before. */
 const calmTimes = (whole: Round) => {
   const round = { ...whole, standstills: whole.standstills.filter(({ from, to }) => to - from > hiccup) }
@@ -119,7 +130,7 @@ const calmTimes = (whole: Round) => {
   return (client: string, from: History.Moment, to: History.Moment | undefined): boolean => {
     const spans = ofClient.get(client) ?? Disturbances.of(round, client)
     ofClient.set(client, spans)
-    return to !== undefined && to.nanos < round.stopped &&
+    return to !== undefined && to.nanos < round.stopped && !isStarved(whole, to) &&
       !spans.some((span) => span.from < to.nanos && span.to + aftermath > from.nanos)
   }
 }

@@ -459,7 +459,8 @@ export const cases = chapter("losing locks", [
       assert.isTrue(error instanceof LockError.LockTimeout)
       const timeout = error as LockError.LockTimeout
       assert.isTrue(Number.isInteger(timeout.waitedMillis))
-      assert.isAtLeast(timeout.waitedMillis, 2000)
+      // Node's timers may fire a millisecond early.
+      assert.isAtLeast(timeout.waitedMillis, 1999)
       return timeout
     })
     assert.isUndefined((yield* timeoutOf(yield* attempt)).reason)

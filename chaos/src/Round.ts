@@ -142,12 +142,16 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
 const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, { how, prefix }: Options) {
   const { name } = client
   const recorded = (kv: Kv.Kv) => Kv.make(recorder.client(name)(kv.backend))
-  const open = Effect.flatMap(client.open, recorded)
-  const kv = yield* recorded(client.kv)
-  const counters = yield* Effect.provide(Counters, Counters.layer(how ?? ((write) => write))).pipe(
-    Effect.provideService(Kv.Kv, kv)
-  )
-  return { name, kv, open, recorder, prefix, counters } satisfies RecordedClient
+  // The service is the client's own: a lock does not fence the writes of another client.
+  const withCounters = Effect.fnUntraced(function*(its: Kv.Kv) {
+    const kv = yield* recorded(its)
+    const counters = yield* Effect.provide(Counters, Counters.layer(how ?? ((write) => write))).pipe(
+      Effect.provideService(Kv.Kv, kv)
+    )
+    return { kv, counters }
+  })
+  const open = Effect.flatMap(client.open, withCounters)
+  return { name, ...(yield* withCounters(client.kv)), open, recorder, prefix } satisfies RecordedClient
 })
 
 /** A temporary key that was lost is there again when all has been well for a while. */

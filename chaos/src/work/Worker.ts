@@ -18,8 +18,8 @@ export interface RecordedClient {
   /** Everything that goes through it is in the history. */
   readonly kv: Kv.Kv
   readonly recorder: Recorder.Recorder
-  /** Opens another client on the same links, which is recorded under the same name. */
-  readonly open: Effect.Effect<Kv.Kv, KvError, Scope.Scope>
+  /** Opens another client on the same links, with a service of its own. It is recorded under the same name. */
+  readonly open: Effect.Effect<Pick<RecordedClient, "kv" | "counters">, KvError, Scope.Scope>
   /** What all keys of the round begin with. */
   readonly prefix: string
   /** The service of the application that writes counters. It was built before any lock was acquired. */

@@ -25,7 +25,7 @@ export const visit: Step = (client, dice) => {
     (scope) =>
       Scope.provide(
         Effect.gen(function*() {
-          const visitor = { ...client, kv: yield* client.open }
+          const visitor = { ...client, ...(yield* client.open) }
           const { kv, prefix } = visitor
           yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
           const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix), only: "Put" })

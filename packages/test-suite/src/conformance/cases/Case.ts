@@ -1,5 +1,5 @@
 /**
- * What a case of the suite is, what it runs on, and the few words that cases are written in.
+ * Conformance cases: their type, the store that they run on, and helpers that all cases use.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -11,61 +11,59 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** What the store accepts at most. */
+/** Limits of the store. */
 export interface Limits {
-  /** Operations in a transaction; etcd's default is 128. */
+  /** The most operations in a transaction. etcd's default is 128. */
   readonly maxTxnOps: number
-  /** Bytes of a request; etcd's default is 1.5 MiB. */
+  /** The most bytes in a request. etcd's default is 1.5 MiB. */
   readonly maxRequestBytes: number
 }
 
-/** The limits of an etcd that was not told otherwise, and of memory. */
+/** The default limits of etcd and of memory. */
 export const defaultLimits: Limits = { maxTxnOps: 128, maxRequestBytes: 1.5 * 1024 * 1024 }
 
-/**
- * The store under test. Nobody else writes to it while the suite runs, and everything in it may be deleted.
- */
+/** The store under test. The suite must be its only writer, and may delete everything in it. */
 export class Store extends Context.Service<Store, {
-  /** A new client of the store: each is another one, as if it were in another process. */
+  /** A new client of the store, independent of the others, as if it were in another process. */
   readonly client: Effect.Effect<Kv.Kv, unknown, Scope.Scope>
-  /** Forgets the history before the revision, and returns when it is forgotten. */
+  /** Compacts the history before the revision, and returns when the compaction is complete. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
   /**
-   * Lets time pass for the leases of the store: `TestClock.adjust` where they live by Effect's clock, `Effect.sleep`
-   * where they live by a server's.
+   * Lets time pass for the leases of the store: `TestClock.adjust` if they use Effect's `Clock`, `Effect.sleep` if they use
+   * the clock of a server.
    */
   readonly passTime: (duration: Duration.Input) => Effect.Effect<void>
   readonly limits: Limits
 }>()("@effect-kv/test-suite/Store") {}
 
-/** What cases need to run. */
+/** What a case requires to run. */
 export type Environment = Store | Scope.Scope
 
-/** One line of the contract, as a program that fails where the line does not hold. */
+/** One promise of the contract, as a program that fails if the backend breaks it. */
 export interface Case {
-  /** The part of the contract it belongs to. */
+  /** The part of the contract that it belongs to. */
   readonly chapter: string
-  /** The line, in the words of the contract. */
+  /** The promise, as a full sentence. Unique among all cases. */
   readonly title: string
-  /** Whether it spends its time waiting, writes under keys of its own and can run beside others of this kind. */
+  /** Whether it mostly waits, and uses distinct keys, so that it can run concurrently with other such cases. */
   readonly waits: boolean
-  /** Wants a store that is empty, unless it `waits`. */
+  /** Requires an empty store, unless it `waits`. */
   readonly run: Effect.Effect<void, unknown, Environment>
 }
 
 type Body = (kv: Kv.Kv) => Effect.fn.Return<void, unknown, Environment>
 
-/** A case; its body is given a client of its own. */
+/** A case. Its body gets a new client. */
 export const test = (title: string, body: Body): Omit<Case, "chapter"> => ({
   title,
   waits: false,
   run: Effect.flatMap(newClient, Effect.fnUntraced(body))
 })
 
-/** A case that spends its time waiting. Its keys begin with something that is its own. */
+/** A case that mostly waits. Its keys must begin with a prefix that no other case uses. */
 export const waitingTest = (title: string, body: Body): Omit<Case, "chapter"> => ({ ...test(title, body), waits: true })
 
-/** The cases of one part of the contract. */
+/** The cases of one chapter of the contract. */
 export const chapter = (
   chapter: string,
   cases: ReadonlyArray<Omit<Case, "chapter">>
@@ -78,7 +76,7 @@ export const newClient: Effect.Effect<Kv.Kv, unknown, Environment> = Effect.flat
 export const revisionOf = (kv: Kv.Kv): Effect.Effect<bigint, KvError.KvError> =>
   Effect.map(kv.range(KeyRange.key("?"), { countOnly: true }), (response) => response.revision)
 
-/** The reason the effect fails for. Not failing is a failure. */
+/** The reason for which the effect fails. It is a defect if the effect succeeds. */
 export const reasonOf = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<KvError.Reason, unknown, R> =>
@@ -87,12 +85,12 @@ export const reasonOf = <A, E, R>(
       KvError.isKvError(error)
         ? Effect.succeed(error.reason)
         : Effect.die(new Error(`not a KvError: ${String(error)}`)),
-    onSuccess: () => Effect.die(new Error("it was expected to fail, and succeeded"))
+    onSuccess: () => Effect.die(new Error("expected a failure, but the effect succeeded"))
   })
 
 type ReasonTag = KvError.Reason["_tag"]
 
-/** The call fails for this reason, says what was wrong, and leaves the store and the connection as they were. */
+/** Asserts that the call fails for this reason with a message, and leaves the store and the client as they were. */
 export const rejects = Effect.fnUntraced(function*<A, E, R>(
   kv: Kv.Kv,
   tag: ReasonTag,
@@ -106,28 +104,28 @@ export const rejects = Effect.fnUntraced(function*<A, E, R>(
   assert.strictEqual(
     yield* revisionOf(kv),
     before,
-    "a refused call changes nothing, and the connection goes on working"
+    "a rejected call changes nothing, and the client stays usable"
   )
   return reason
 })
 
-/** A clock that runs, whatever clock the case runs on. */
+/** The real clock, whichever clock the case uses. */
 const realClock = Clock.Clock.defaultValue()
 
-/** Fails if the effect takes longer than 20 seconds of real time, in which anything that happens at all has happened. */
+/** Fails if the effect takes longer than 20 seconds of real time. */
 export const promptly = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.clockWith((clock) =>
     Effect.raceFirst(
       Effect.provideService(effect, Clock.Clock, clock),
       Effect.provideService(
-        Effect.flatMap(Effect.sleep("20 seconds"), () => Effect.die(new Error(`waited in vain: ${what}`))),
+        Effect.flatMap(Effect.sleep("20 seconds"), () => Effect.die(new Error(`timed out waiting for: ${what}`))),
         Clock.Clock,
         realClock
       )
     )
   )
 
-/** Lets time pass until the condition holds, for at most `atMost` steps of a quarter of a second. */
+/** Lets time pass until the condition holds, for at most `atMost` steps of 250 ms. */
 export const waitUntil = Effect.fnUntraced(function*<E, R>(
   what: string,
   condition: Effect.Effect<boolean, E, R>,
@@ -138,5 +136,5 @@ export const waitUntil = Effect.fnUntraced(function*<E, R>(
     if (yield* condition) return
     yield* store.passTime("250 millis")
   }
-  return yield* Effect.die(new Error(`waited in vain: ${what}`))
+  return yield* Effect.die(new Error(`timed out waiting for: ${what}`))
 })

@@ -1,7 +1,7 @@
 /**
  * Carries out a schedule, and keeps a record of what was done and when.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -31,7 +31,7 @@ export interface Inflicted {
 /** What faults need to know of the round they happen in. */
 export interface Target {
   readonly stage: Stage
-  readonly history: EtcdCluster.History
+  readonly history: EtcdCluster.Recording
   /** A lock that is in use. */
   readonly lock: string
 }

@@ -1,0 +1,359 @@
+/**
+ * Sessions: leases that are renewed, shared by locks and temporary keys, and whose loss is noticed in time.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Session from "@effect-kv/core/Session"
+import { assert } from "@effect/vitest"
+import * as Array from "effect/Array"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { chapter, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import { entryOf } from "./entries.ts"
+import * as faults from "./faults.ts"
+import { hold, on, soon, untilContenders } from "./locking.ts"
+
+const leaseIsGone = (kv: Kv.Kv, lease: bigint) =>
+  Effect.map(Effect.exit(kv.backend.leaseTimeToLive(lease)), Exit.isFailure)
+
+const countOf = (seen: faults.Faults, kind: faults.Call["kind"]) =>
+  seen.calls.filter((call) => call.kind === kind).length
+
+/** A session whose calls go through faults, until it is closed. */
+const sessionWith = Effect.fnUntraced(function*(kv: Kv.Kv, seen: faults.Faults, ttl: Duration.Input) {
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const session = yield* promptly(
+    "the session",
+    Scope.provide(Session.make(faults.wrap(seen)(kv.backend), { ttl }), scope)
+  )
+  return { session, close: Scope.close(scope, Exit.void) }
+})
+
+export const cases = chapter("sessions", [
+  test("a session is a lease, revoked with its keys when the scope closes", function*(kv) {
+    const { close, session } = yield* sessionWith(kv, faults.make(), "30 seconds")
+    yield* kv.put("k", "v", { lease: session.lease })
+    assert.isTrue(yield* session.isAlive)
+    assert.strictEqual(Duration.toSeconds(session.ttl), 30)
+    yield* close
+    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(session.lease)))._tag, "LeaseNotFound")
+    assert.isFalse(yield* session.isAlive)
+    yield* promptly("the session reports its end", session.lost)
+  }),
+
+  waitingTest(
+    "a session renews its lease at every third of the granted time, and outlives it many times",
+    function*(kv) {
+      const store = yield* Store
+      const seen = faults.make()
+      const { close, session } = yield* sessionWith(kv, seen, "3 seconds")
+      yield* kv.put("session/renewed", "v", { lease: session.lease })
+      yield* store.passTime("7500 millis")
+      assert.isTrue(yield* session.isAlive)
+      assert.strictEqual((yield* entryOf(kv, "session/renewed")).text, "v")
+      const renewals = countOf(seen, "leaseKeepAlive")
+      assert.isAtLeast(renewals, 6)
+      assert.isAtMost(renewals, 8)
+      yield* close
+    }
+  ),
+
+  test("a session uses the granted time to live, which may be longer than the requested one", function*(kv) {
+    const seen = faults.make()
+    const { close, session } = yield* sessionWith(kv, seen, "1 second")
+    assert.strictEqual(Duration.toSeconds(session.ttl), 2)
+    yield* close
+  }),
+
+  waitingTest("a session whose lease is revoked is lost, at once if it is verified", function*(kv) {
+    const { close, session } = yield* sessionWith(kv, faults.make(), "1 hour")
+    yield* kv.backend.leaseRevoke(session.lease)
+    assert.isTrue(yield* session.isAlive, "the session cannot know of the revocation yet")
+    yield* session.verify
+    yield* promptly("the loss", session.lost)
+    assert.isFalse(yield* session.isAlive)
+    yield* close
+  }),
+
+  waitingTest("a session whose renewals get no response is lost by the client's clock", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    seen.before = (call) => call.kind === "leaseKeepAlive" ? Effect.never : Effect.void
+    const { close, session } = yield* sessionWith(kv, seen, "2 seconds")
+    yield* store.passTime("1500 millis")
+    assert.isTrue(yield* session.isAlive)
+    yield* store.passTime("600 millis")
+    assert.isFalse(yield* session.isAlive)
+    yield* promptly("the loss", session.lost)
+    yield* close
+  }),
+
+  waitingTest("a renewal whose response arrives after the lease has expired does not save the session", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const barrier = yield* faults.barrier
+    seen.after = (call) => call.kind === "leaseKeepAlive" ? barrier.stop : Effect.void
+    const { close, session } = yield* sessionWith(kv, seen, "2 seconds")
+    yield* store.passTime("2100 millis")
+    yield* barrier.letGo
+    yield* promptly("the loss", session.lost)
+    yield* store.passTime("1 second")
+    assert.isFalse(yield* session.isAlive)
+    yield* close
+  }),
+
+  ...Object.entries({
+    crash: Effect.die(new Error("a bug of the backend")),
+    "hang uninterruptibly": Effect.uninterruptible(Effect.never),
+    "are interrupted": Effect.interrupt
+  }).map(([what, renewal]) =>
+    waitingTest(
+      `a session whose renewals ${what} is lost by its own clock, and the next lock has another`,
+      function*(kv) {
+        const store = yield* Store
+        const seen = faults.make()
+        const scope = yield* Scope.make()
+        const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), scope)
+        seen.before = (call) => call.kind === "leaseKeepAlive" ? renewal : Effect.void
+        const name = `session/bug/${what}`
+        const held = yield* Effect.forkScoped(
+          on(client)(DistLock.withDistLock(Effect.never, name, { ttl: "2 seconds" }))
+        )
+        yield* untilContenders(kv, name, 1)
+        yield* store.passTime("2100 millis")
+        yield* promptly("the loss", Fiber.await(held))
+        const next = yield* hold(client, `${name}/next`, { ttl: "2 seconds" })
+        assert.isTrue(yield* next.lock.isHeld)
+        yield* promptly("the release", next.release)
+        yield* promptly("the end of the client", Scope.close(scope, Exit.void))
+      }
+    )
+  ),
+
+  waitingTest(
+    "a grant without a response is retried under another id, and the first lease is revoked",
+    function*(kv) {
+      const seen = faults.make()
+      const client = yield* faults.newClientWith(seen)
+      seen.after = (call) => call.kind === "leaseGrant" && call.lease === seen.leases[0] ? Effect.never : Effect.void
+      const holding = yield* Effect.forkScoped(on(client)(DistLock.acquire("session/hedged", { ttl: "1 hour" })))
+      yield* waitUntil("the lock is held", Effect.sync(() => holding.pollUnsafe() !== undefined), 12)
+      assert.isTrue(Exit.isSuccess(holding.pollUnsafe()!))
+      assert.strictEqual(seen.leases.length, 2)
+      yield* soon("the first is revoked", leaseIsGone(kv, seen.leases[0]!))
+      assert.isFalse(yield* leaseIsGone(kv, seen.leases[1]!))
+    }
+  ),
+
+  waitingTest(
+    "a lease whose grant reaches the store after its revocation is revoked again",
+    function*(kv) {
+      const seen = faults.make()
+      const client = yield* faults.newClientWith(seen)
+      const barrier = yield* faults.barrier
+      seen.before = (call) => call.kind === "leaseGrant" && call.lease === seen.leases[0] ? barrier.stop : Effect.void
+      const holding = yield* Effect.forkScoped(on(client)(DistLock.acquire("session/overtaken", { ttl: "1 hour" })))
+      yield* waitUntil("it holds", Effect.sync(() => holding.pollUnsafe() !== undefined), 12)
+      const revocations = () =>
+        seen.calls.filter((call) => call.kind === "leaseRevoke" && call.lease === seen.leases[0])
+      yield* soon("the first is revoked", Effect.sync(() => revocations().length === 1 && seen.pending === 1))
+      yield* barrier.letGo
+      yield* soon("the grant has ended", Effect.sync(() => seen.pending === 0))
+      yield* soon("it is revoked again", Effect.sync(() => revocations().length === 2))
+      yield* soon("the lease is gone", leaseIsGone(kv, seen.leases[0]!))
+      assert.isFalse(yield* leaseIsGone(kv, seen.leases[1]!))
+    }
+  ),
+
+  waitingTest(
+    "a caller waits for a shared session no longer than its own deadline; callers with more time get it",
+    function*(kv) {
+      const store = yield* Store
+      const seen = faults.make()
+      const client = yield* faults.newClientWith(seen)
+      const barrier = yield* faults.barrier
+      seen.before = (call) => call.kind === "leaseGrant" ? barrier.stop : Effect.void
+      const name = "session/deadline"
+      const attempts = [
+        on(client)(DistLock.withDistLock(Effect.void, `${name}/a`)),
+        on(client)(Effect.scoped(DistLock.tryAcquire(`${name}/b`))),
+        Effect.scoped(client.tempKey(`${name}/c`))
+      ]
+      const patient = yield* Effect.forkScoped(on(client)(DistLock.acquire(`${name}/patient`)))
+      yield* barrier.reached
+      const fibers = yield* Effect.forEach(
+        attempts,
+        (attempt) =>
+          Effect.forkScoped(Effect.flip(Deadline.within(attempt as Effect.Effect<unknown, unknown>, "1 second")))
+      )
+      yield* store.passTime("1100 millis")
+      for (const fiber of fibers) {
+        yield* soon("the attempt ends", Effect.sync(() => fiber.pollUnsafe() !== undefined))
+        const error = yield* Fiber.join(fiber)
+        assert.strictEqual(KvError.isKvError(error) && error.reason._tag, "Unavailable")
+      }
+      yield* barrier.letGo
+      yield* promptly("the caller with more time", Fiber.join(patient))
+      assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 1)
+    }
+  ),
+
+  waitingTest("closing a scope waits for a silent store for one second in total, whatever it releases", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const closing = yield* Scope.make()
+    const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), closing)
+    const scope = yield* Scope.make()
+    const name = "session/patience"
+    const held = Effect.gen(function*() {
+      for (let i = 0; i < 5; i++) yield* DistLock.acquire(`${name}/l${i}`)
+      yield* DistLock.acquire(Array.make(`${name}/m1`, `${name}/m2`, `${name}/m3`))
+      for (let i = 0; i < 10; i++) yield* client.tempKey(`${name}/t${i}`)
+    })
+    yield* Scope.provide(on(client)(held), scope)
+    seen.before = () => Effect.never
+    const ending = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+    yield* store.passTime("1200 millis")
+    yield* soon("the scope has closed", Effect.sync(() => ending.pollUnsafe() !== undefined))
+    const ended = yield* Effect.forkScoped(Scope.close(closing, Exit.void))
+    yield* store.passTime("400 millis")
+    yield* soon("the client has closed", Effect.sync(() => ended.pollUnsafe() !== undefined))
+    yield* kv.backend.leaseRevoke(seen.leases[0]!)
+  }),
+
+  waitingTest("a lease whose grant got no response is revoked", function*(kv) {
+    const seen = faults.make()
+    seen.after = (call) => call.kind === "leaseGrant" ? faults.lostAnswer : Effect.void
+    const exit = yield* Effect.exit(
+      Effect.scoped(Session.make(faults.wrap(seen)(kv.backend), { ttl: "1 hour" }))
+    )
+    assert.isTrue(Exit.isFailure(exit))
+    assert.strictEqual(seen.leases.length, 1)
+    assert.isTrue(yield* leaseIsGone(kv, seen.leases[0]!))
+  }),
+
+  test("locks and temporary keys of one client share one session for each time to live", function*(kv) {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const first = yield* hold(client, "a")
+    yield* hold(client, "b")
+    yield* client.tempKey("t")
+    yield* hold(Kv.prefixed(client, "p/"), "c")
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    const other = yield* hold(client, "d", { ttl: "20 seconds" })
+    assert.strictEqual(countOf(seen, "leaseGrant"), 2)
+    const leaseOf = (key: string) => Effect.map(entryOf(kv, key), (entry) => Option.getOrThrow(entry.lease))
+    assert.strictEqual(yield* leaseOf("t"), yield* leaseOf(first.lock.key))
+    assert.notStrictEqual(yield* leaseOf("t"), yield* leaseOf(other.lock.key))
+  }),
+
+  test("concurrent first users of a session wait for one grant", function*() {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const barrier = yield* faults.barrier
+    seen.before = (call) => call.kind === "leaseGrant" ? barrier.stop : Effect.void
+    const fibers = yield* Effect.forEach(
+      ["a", "b", "c"],
+      (name) => Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.void, name)))
+    )
+    yield* barrier.reached
+    yield* Fiber.interrupt(fibers[0]!)
+    yield* barrier.letGo
+    yield* Fiber.joinAll(fibers.slice(1))
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+  }),
+
+  test("an acquisition that is interrupted as its response arrives does not end the session of others", function*(kv) {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    yield* hold(client, "keeps")
+    const barrier = yield* faults.barrier
+    seen.after = (call) => faults.isEntry(call) ? barrier.stop : Effect.void
+    const fiber = yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.void, "l")))
+    yield* barrier.reached
+    const interrupting = yield* Effect.forkScoped(Fiber.interrupt(fiber))
+    yield* Effect.yieldNow
+    yield* barrier.letGo
+    yield* Fiber.join(interrupting)
+    yield* hold(client, "l")
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 1)
+  }),
+
+  waitingTest("a shared session ends some time after its last user, and the next user opens another", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const once = on(client)(DistLock.withDistLock(Effect.void, "session/idle"))
+    yield* once
+    yield* once
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    yield* store.passTime("700 millis")
+    yield* once
+    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
+    yield* store.passTime("700 millis")
+    assert.strictEqual(countOf(seen, "leaseRevoke"), 0, "the delay counts from the last user")
+    yield* waitUntil("the session ends", leaseIsGone(kv, seen.leases[0]!))
+    yield* once
+    assert.strictEqual(countOf(seen, "leaseGrant"), 2)
+  }),
+
+  test("a failed grant is not cached", function*() {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    seen.before = (call) => call.kind === "leaseGrant" ? faults.unavailable : Effect.void
+    const locked = on(client)(DistLock.withDistLock(Effect.succeed(1), "l"))
+    assert.strictEqual((yield* Effect.flip(locked))._tag, "KvError")
+    seen.before = () => Effect.void
+    assert.strictEqual(yield* locked, 1)
+  }),
+
+  waitingTest("a lost session is replaced for later users", function*() {
+    const store = yield* Store
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    seen.before = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
+    const lost = yield* hold(client, "session/replaced", { ttl: "2 seconds" })
+    yield* store.passTime("2100 millis")
+    assert.isFalse(yield* lost.lock.isHeld)
+    seen.before = () => Effect.void
+    const grants = countOf(seen, "leaseGrant")
+    const names = ["a", "b", "c"].map((name) => `session/replaced/${name}`)
+    const held = yield* Effect.forEach(names, (name) => hold(client, name, { ttl: "2 seconds" }), {
+      concurrency: "unbounded"
+    })
+    for (const { lock } of held) assert.isTrue(yield* lock.isHeld)
+    assert.strictEqual(countOf(seen, "leaseGrant"), grants + 1, "one grant for all users")
+    yield* lost.release
+  }),
+
+  waitingTest(
+    "a closing client ends its sessions at once and does not wait for an unreachable store",
+    function*(kv) {
+      const store = yield* Store
+      const seen = faults.make()
+      const scope = yield* Scope.make()
+      const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), scope)
+      for (const ttl of ["10 seconds", "20 seconds", "30 seconds"] as const) {
+        yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.never, `session/closing/${ttl}`, { ttl })))
+        yield* untilContenders(kv, `session/closing/${ttl}`, 1)
+      }
+      const last = seen.leases.at(-1)!
+      seen.before = (call) => call.kind === "leaseRevoke" && call.lease === last ? Effect.never : Effect.void
+      const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+      for (const lease of seen.leases.slice(0, -1)) yield* soon("the lease is revoked", leaseIsGone(kv, lease))
+      yield* store.passTime("3500 millis")
+      yield* soon("it has closed", Effect.sync(() => closing.pollUnsafe() !== undefined))
+      assert.isFalse(yield* leaseIsGone(kv, last))
+      yield* kv.backend.leaseRevoke(last)
+    }
+  )
+])

@@ -2,7 +2,7 @@
  * When something was in a client's way: what is asked of a client is asked of the time in which nothing was.
  */
 import type * as History from "@effect-kv/test-suite/History"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import * as Availability from "./Availability.ts"
 import { linkKinds } from "./Fault.ts"
 import type { Round } from "./Round.ts"
@@ -15,12 +15,12 @@ export interface Span {
 }
 
 /** When faults and standstills concerned a client, or anybody; in order, and none overlaps another. */
-export const of = ({ inflicted, standstills }: Round, client?: string): ReadonlyArray<Span> => {
-  const concerns = ({ fault }: Inflicted): boolean =>
+export const of = ({ appliedFaults, standstills }: Round, client?: string): ReadonlyArray<Span> => {
+  const concerns = ({ fault }: AppliedFault): boolean =>
     client === undefined || !(linkKinds as ReadonlyArray<string>).includes(fault.kind) ||
     fault.clients.some((place) => client === `c${place + 1}`)
   const all = [
-    ...inflicted.filter(concerns).map(({ began, ended }) => ({ from: began, to: ended })),
+    ...appliedFaults.filter(concerns).map(({ began, ended }) => ({ from: began, to: ended })),
     ...standstills
   ].sort((a, b) => a.from < b.from ? -1 : a.from > b.from ? 1 : 0)
   const merged: Array<{ readonly from: bigint; to: bigint }> = []

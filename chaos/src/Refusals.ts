@@ -124,13 +124,13 @@ const isStarved = ({ standstills }: Round, { nanos }: History.Moment): boolean =
 const sessionNanos = 2_000_000_000n
 
 /** Whether nothing was in a client's way in a time, nor had been for a while before. */
-const calmTimes = (whole: Round) => {
-  const round = { ...whole, standstills: whole.standstills.filter(({ from, to }) => to - from > hiccup) }
+const calmTimes = (healed: Round) => {
+  const round = { ...healed, standstills: healed.standstills.filter(({ from, to }) => to - from > hiccup) }
   const ofClient = new Map<string, ReadonlyArray<Disturbances.Span>>()
   return (client: string, from: History.Moment, to: History.Moment | undefined): boolean => {
     const spans = ofClient.get(client) ?? Disturbances.of(round, client)
     ofClient.set(client, spans)
-    return to !== undefined && to.nanos < round.stopped && !isStarved(whole, to) &&
+    return to !== undefined && to.nanos < round.stopped && !isStarved(healed, to) &&
       !spans.some((span) => span.from < to.nanos && span.to + aftermath > from.nanos)
   }
 }

@@ -16,7 +16,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import * as ApplyFaults from "./ApplyFaults.ts"
 import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry } from "./Fault.ts"
@@ -48,7 +48,7 @@ export interface Round {
   readonly history: History.History
   /** The store's own account, complete from the beginning of the round to its end. */
   readonly changes: ReadonlyArray<EtcdCluster.HistoryEvent>
-  readonly inflicted: ReadonlyArray<Inflicted>
+  readonly appliedFaults: ReadonlyArray<AppliedFault>
   /** When the load began, when it was told to end, and when all was closed; by the monotonic clock, in nanoseconds. */
   readonly began: bigint
   readonly stopped: bigint
@@ -80,7 +80,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
   const began = yield* Clock.monotonicTimeNanos
 
-  const inflicted = yield* Effect.scoped(Effect.gen(function*() {
+  const appliedFaults = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
     yield* Effect.forkScoped(EventLoopStalls.feel(standstills))
     const views = yield* Effect.forEach(recorded, ({ kv }) => kv.view(KeyRange.prefix(`${prefix}txn/`)))
@@ -96,7 +96,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
-    const [inflicted] = yield* Effect.all([
+    const [appliedFaults] = yield* Effect.all([
       ApplyFaults.run(schedule, { stage, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
@@ -124,7 +124,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
           )
       )
     )
-    return inflicted
+    return appliedFaults
   }))
 
   const ended = yield* Clock.monotonicTimeNanos
@@ -136,7 +136,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
   problems.push(...LeakCheck.sessionsLeft(left, changes))
-  return { history, changes, inflicted, began, stopped, ended, done, problems, standstills } satisfies Round
+  return { history, changes, appliedFaults, began, stopped, ended, done, problems, standstills } satisfies Round
 })
 
 const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, { how, prefix }: Options) {

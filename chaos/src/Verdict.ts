@@ -64,7 +64,7 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
   const { changes, history, problems } = round
   const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
   const counts = countsOf(round, prefix)
-  const revoked = DeposedLeader.revokedLeases(revisions.violations, history, round.inflicted)
+  const revoked = DeposedLeader.revokedLeases(revisions.violations, history, round.appliedFaults)
   const isRevoked = (violation: RevisionChecker.Violation) =>
     violation.lease !== undefined && revoked.has(violation.lease)
   const ended = new Set([...evicted, ...revoked])
@@ -179,8 +179,8 @@ const recoversWithin = 5000
 const lockRecoversWithin = (kind: Kind): number =>
   kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + grace + recoversWithin
 
-const slowRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> =>
-  [...Availability.outages(history, inflicted, isResidentKey)].flatMap(([kind, outage]) =>
+const slowRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> =>
+  [...Availability.outages(history, appliedFaults, isResidentKey)].flatMap(([kind, outage]) =>
     Availability.services.flatMap((service) => {
       const after = outage[service] ?? 0
       const limit = service === "lock" ? lockRecoversWithin(kind) : recoversWithin
@@ -189,8 +189,8 @@ const slowRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> =>
   )
 
 /** After an outage of all members everything has to come back: what a lease holds is lost by then. */
-const missingRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> => {
-  const long = inflicted.filter(({ fault }) => fault.kind === "outage" && fault.millis >= 5000)
+const missingRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> => {
+  const long = appliedFaults.filter(({ fault }) => fault.kind === "outage" && fault.millis >= 5000)
   return long.flatMap((outage) => {
     const after = Availability.outages(history, [outage], isResidentKey).get("outage")
     return Availability.services.flatMap((service) =>

@@ -115,7 +115,7 @@ describe("the harness", () => {
     const idle = {
       history: { calls: [], watches: [], holdings: [], effects: [] },
       changes: [],
-      inflicted: [],
+      appliedFaults: [],
       began: 0n,
       stopped: 18_000_000_000n,
       ended: 20_000_000_000n,
@@ -142,7 +142,7 @@ describe("the harness", () => {
       const round = {
         history: { ...History.empty, calls: [call] },
         changes: [],
-        inflicted: [],
+        appliedFaults: [],
         began: 0n,
         stopped: 9_000_000_000n,
         ended: 10_000_000_000n,

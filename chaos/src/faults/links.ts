@@ -1,5 +1,5 @@
 /**
- * Faults of the links between clients and members: each returns when the links are whole again.
+ * Faults of the links between clients and members: each returns when the links are healed again.
  */
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import * as Data from "effect/Data"

@@ -6,6 +6,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
 import type * as RangeView from "@effect-kv/core/RangeView"
 import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
@@ -22,6 +23,8 @@ import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry } from "./Fault.ts"
 import * as LeakCheck from "./LeakCheck.ts"
 import * as SeededRandom from "./SeededRandom.ts"
+import * as ServerStalls from "./ServerStalls.ts"
+import type { Span } from "./Span.ts"
 import type { Client, Stage } from "./Stage.ts"
 import * as Views from "./Views.ts"
 import * as leases from "./work/leases.ts"
@@ -39,8 +42,10 @@ export interface Options {
   /** How long the load lasts at least, in milliseconds. */
   readonly millis: number
   readonly progress: (text: string) => Effect.Effect<void>
-  /** What the service does with its writes of counters. For tests of the harness. Default: nothing. */
-  readonly how?: ((write: Write) => Write) | undefined
+  /** Changes the service's writes of counters. For tests of the harness. Default: none. */
+  readonly mutateWrite?: ((write: Write) => Write) | undefined
+  /** Changes a client's backend below the recorder. For tests of the harness. Default: none. */
+  readonly mutateBackend?: ((client: string, backend: KvBackend) => KvBackend) | undefined
 }
 
 /** What came of it. */
@@ -57,8 +62,9 @@ export interface Round {
   readonly done: Workers.Done
   /** What went wrong beside what the history tells: a call that hung, a watch that fell silent, an error that may not be. */
   readonly problems: ReadonlyArray<string>
-  /** When this process could not run. */
-  readonly standstills: ReadonlyArray<EventLoopStalls.Standstill>
+  /** When this process could not run, and when servers did not respond, as measured apart from the library. */
+  readonly eventLoopStalls: ReadonlyArray<Span>
+  readonly serverStalls: ReadonlyArray<Span>
 }
 
 /** How long the watches may take to the end once all is well. */
@@ -71,7 +77,8 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const server = yield* cluster.watchFrom(first)
   const recorder = yield* Recorder.make
   const problems: Array<string> = []
-  const standstills: Array<EventLoopStalls.Standstill> = []
+  const eventLoopStalls: Array<Span> = []
+  const serverStalls: Array<Span> = []
   let stopped = 0n
   let done: Workers.Done = {}
   const seen = clients.map((): Array<RangeView.Snapshot> => [])
@@ -82,7 +89,8 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
 
   const appliedFaults = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
-    yield* Effect.forkScoped(EventLoopStalls.feel(standstills))
+    yield* Effect.forkScoped(EventLoopStalls.record(eventLoopStalls))
+    yield* Effect.forkScoped(ServerStalls.record(stage, serverStalls))
     const views = yield* Effect.forEach(recorded, ({ kv }) => kv.view(KeyRange.prefix(`${prefix}txn/`)))
     yield* Effect.forEach(
       views,
@@ -136,23 +144,37 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
   problems.push(...LeakCheck.sessionsLeft(left, changes))
-  return { history, changes, appliedFaults, began, stopped, ended, done, problems, standstills } satisfies Round
+  return {
+    history,
+    changes,
+    appliedFaults,
+    began,
+    stopped,
+    ended,
+    done,
+    problems,
+    eventLoopStalls,
+    serverStalls
+  } satisfies Round
 })
 
-const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, { how, prefix }: Options) {
-  const { name } = client
-  const recorded = (kv: Kv.Kv) => Kv.make(recorder.client(name)(kv.backend))
-  // The service is the client's own: a lock does not fence the writes of another client.
-  const withCounters = Effect.fnUntraced(function*(its: Kv.Kv) {
-    const kv = yield* recorded(its)
-    const counters = yield* Effect.provide(Counters, Counters.layer(how ?? ((write) => write))).pipe(
-      Effect.provideService(Kv.Kv, kv)
-    )
-    return { kv, counters }
-  })
-  const open = Effect.flatMap(client.open, withCounters)
-  return { name, ...(yield* withCounters(client.kv)), open, recorder, prefix } satisfies RecordedClient
-})
+const record = Effect.fnUntraced(
+  function*(client: Client, recorder: Recorder.Recorder, { mutateBackend, mutateWrite, prefix }: Options) {
+    const { name } = client
+    const recorded = (kv: Kv.Kv) =>
+      Kv.make(recorder.client(name)(mutateBackend === undefined ? kv.backend : mutateBackend(name, kv.backend)))
+    // The service is the client's own: a lock does not fence the writes of another client.
+    const withCounters = Effect.fnUntraced(function*(its: Kv.Kv) {
+      const kv = yield* recorded(its)
+      const counters = yield* Effect.provide(Counters, Counters.layer(mutateWrite ?? ((write) => write))).pipe(
+        Effect.provideService(Kv.Kv, kv)
+      )
+      return { kv, counters }
+    })
+    const open = Effect.flatMap(client.open, withCounters)
+    return { name, ...(yield* withCounters(client.kv)), open, recorder, prefix } satisfies RecordedClient
+  }
+)
 
 /** A temporary key that was lost is there again when all has been well for a while. */
 const residentsAreThere = Effect.fnUntraced(function*(

@@ -25,7 +25,9 @@ const prefix = "r/"
 
 /** What a run is asked for. */
 export interface Request
-  extends Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults" | "outages">, Pick<Rounds.Options, "how">
+  extends
+    Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults" | "outages">,
+    Pick<Rounds.Options, "mutateWrite" | "mutateBackend">
 {}
 
 const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
@@ -51,7 +53,15 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
   const round = yield* Effect.flatMap(
     stage.openClients,
     (clients) =>
-      Rounds.run(stage, clients, { seed: options.seed, prefix, schedule, millis, progress, how: options.how })
+      Rounds.run(stage, clients, {
+        seed: options.seed,
+        prefix,
+        schedule,
+        millis,
+        progress,
+        mutateWrite: options.mutateWrite,
+        mutateBackend: options.mutateBackend
+      })
   ).pipe(Effect.scoped, fibers.within)
   const subject = Verdict.caseOf(stage, { schedule, kinds: options.faults, round, prefix })
   const save = Saved.save(subject, `${options.version}-seed-${options.seed}`)

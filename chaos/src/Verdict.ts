@@ -11,12 +11,12 @@ import * as Availability from "./Availability.ts"
 import * as Counters from "./Counters.ts"
 import * as DeposedLeader from "./DeposedLeader.ts"
 import * as Disturbances from "./Disturbances.ts"
-import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
 import * as Refusals from "./Refusals.ts"
 import type { Round } from "./Round.ts"
+import * as Span from "./Span.ts"
 import { deadlineOf, deadlines, type Stage } from "./Stage.ts"
 import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
@@ -146,10 +146,12 @@ const isCleanup = ({ request }: History.Call): boolean =>
   request._tag === "Execute" && request.op._tag === "Txn" && request.op.then.some(({ _tag }) => _tag === "Delete")
 
 /** Calls that went on after their deadline, or for ever; the time in which nothing could run does not count. */
-const tooLate = ({ history, standstills }: Round): ReadonlyArray<string> => {
+const tooLate = ({ eventLoopStalls, history }: Round): ReadonlyArray<string> => {
+  const stalls = Span.merge(eventLoopStalls)
   const isLate = (from: History.Moment, to: History.Moment, millis: number) => {
-    const took = Number(to.nanos - from.nanos) / 1e6
-    return took >= millis + grace && took - EventLoopStalls.within(standstills, from.nanos, to.nanos) >= millis + grace
+    const window = { from: from.nanos, to: to.nanos }
+    const took = Span.millis(window)
+    return took >= millis + grace && took - Span.covered(stalls, window) >= millis + grace
   }
   const seconds = (from: History.Moment, to: History.Moment) => (Number(to.nanos - from.nanos) / 1e9).toFixed(1)
   return [

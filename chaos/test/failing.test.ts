@@ -54,7 +54,8 @@ const round = (changed: Partial<Round> = {}): Round => ({
   ended: nanos(32),
   done: { register: 1 },
   problems: [],
-  standstills: [],
+  eventLoopStalls: [],
+  serverStalls: [],
   ...changed
 })
 
@@ -73,8 +74,53 @@ describe("errors that nothing explains", () => {
     assert.lengthOf(find({ history, appliedFaults: [fault("kill-leader", 3, 5)] }), 0)
     assert.lengthOf(find({ history, appliedFaults: [fault("cut", 3, 5, [1])] }), 1, "another client's link")
     assert.lengthOf(find({ history, appliedFaults: [fault("cut", 3, 3.9, [0])] }), 1, "long over")
-    assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(9) }] }), 0)
-    assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(8.2) }] }), 1, "too short to matter")
+    assert.lengthOf(find({ history, eventLoopStalls: [{ from: nanos(8), to: nanos(9) }] }), 0)
+    assert.lengthOf(find({ history, eventLoopStalls: [{ from: nanos(8), to: nanos(8.2) }] }), 1, "too short to matter")
+  })
+
+  describe("stalls excuse only what they measurably explain", () => {
+    const span = (from: number, to: number) => ({ from: nanos(from), to: nanos(to) })
+    const renewal = call("c1", 9, 9.667, failed("DeadlineExceeded"), { _tag: "LeaseKeepAlive", id: 7n })
+    const lost = (ended: number): History.History => ({
+      ...History.empty,
+      holdings: [{
+        _tag: "Holding",
+        id: 1,
+        client: "c1",
+        lock: "l",
+        token: 3n,
+        acquired: at(7),
+        ended: { at: at(ended), how: "Lost" }
+      }]
+    })
+
+    it("a renewal that is dropped is found, however long it took to fail", () => {
+      const history = calls(renewal)
+      assert.lengthOf(find({ history }), 1)
+      assert.lengthOf(find({ history, serverStalls: [span(6, 8.9)] }), 1, "the servers stalled before")
+      assert.lengthOf(find({ history, serverStalls: [span(9.7, 12)] }), 1, "the servers stalled afterwards")
+      assert.lengthOf(find({ history, serverStalls: [span(9.1, 9.35)] }), 1, "most of its time was left")
+    })
+
+    it("a renewal that measured stalls leave no time for is excused", () => {
+      const history = calls(renewal)
+      assert.lengthOf(find({ history, serverStalls: [span(9.1, 9.5)] }), 0)
+      assert.lengthOf(find({ history, eventLoopStalls: [span(9, 9.2), span(9.4, 9.6)] }), 0)
+      const both = { serverStalls: [span(9, 9.2)], eventLoopStalls: [span(9.1, 9.3)] }
+      assert.lengthOf(find({ history, ...both }), 1, "overlapping stalls count once")
+    })
+
+    it("a call that fails at once is not excused by a server's stall", () => {
+      const history = calls(call("c1", 9.2, 9.21, failed("Unavailable")))
+      assert.lengthOf(find({ history, serverStalls: [span(9, 9.6)] }), 1)
+    })
+
+    it("a session that is lost without cause is found although the process stalled for a third of its time", () => {
+      const pieces = (count: number) => Array.from({ length: count }, (_, i) => span(8.1 + i * 0.25, 8.25 + i * 0.25))
+      assert.lengthOf(find({ history: lost(10), eventLoopStalls: pieces(4) }), 1)
+      assert.lengthOf(find({ history: lost(10), eventLoopStalls: pieces(7) }), 0, "1.05 s of the last 2 s")
+      assert.lengthOf(find({ history: lost(14), eventLoopStalls: pieces(7) }), 1, "the stalls were long over")
+    })
   })
 
   it("a lock that is lost while nothing is broken", () => {

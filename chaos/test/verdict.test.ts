@@ -82,7 +82,8 @@ describe("a lease that ended too early", () => {
         began: 0n,
         ended: second / 100n,
         problems: [],
-        standstills: []
+        eventLoopStalls: [],
+        serverStalls: []
       }
     })
     // It is too short a run for more.
@@ -132,7 +133,8 @@ describe("a lock that two held", () => {
         began: 0n,
         ended: second / 100n,
         problems: [],
-        standstills: []
+        eventLoopStalls: [],
+        serverStalls: []
       }
     }).violations.map((violation) => violation.split(":")[0])
 

@@ -8,7 +8,7 @@
  */
 import { DistLock, Kv } from "@effect-kv/core"
 import { EtcdLayer } from "@effect-kv/etcd"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"

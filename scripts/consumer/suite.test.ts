@@ -1,6 +1,5 @@
 /** Somebody else's backend runs the published suite, as the suite's README says. */
 import { Kv } from "@effect-kv/core"
-import { KvBackend } from "@effect-kv/core/backend"
 import { MemoryStore } from "@effect-kv/memory"
 import * as KvConformance from "@effect-kv/test-suite/KvConformance"
 import * as Effect from "effect/Effect"
@@ -10,7 +9,7 @@ import { TestClock } from "effect/testing"
 const store = Effect.map(MemoryStore.make(), (server) =>
   KvConformance.Store.of({
     // Six functions of one's own, which stand on a store that is at hand.
-    client: Effect.flatMap(server.connect, (backend) => Kv.make(KvBackend.make({ ...backend }))),
+    client: Effect.flatMap(server.connect, (backend) => Kv.make({ ...backend })),
     compact: server.compact,
     passTime: TestClock.adjust,
     limits: KvConformance.defaultLimits

@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 
-type Answer = (op: Op.Op) => Effect.Effect<Op.Response<Op.Op>, KvError.KvError> | undefined
+type Answer = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError> | undefined
 
 /** A client of a fresh store that keeps the operations it was asked for, and answers some of them by itself. */
 const recording = Effect.fnUntraced(function*(answer: Answer = () => undefined) {
@@ -23,11 +23,11 @@ const recording = Effect.fnUntraced(function*(answer: Answer = () => undefined) 
   const asked: Array<Op.Op> = []
   const kv = yield* Kv.make({
     ...backend,
-    execute: ((op: Op.Op) =>
+    execute: (op) =>
       Effect.suspend(() => {
         asked.push(op)
         return answer(op) ?? backend.execute(op)
-      })) as KvBackend["execute"]
+      })
   })
   return { kv, asked, store: yield* Kv.make(backend) }
 })

@@ -24,13 +24,13 @@ const held = Effect.gen(function*() {
     ...backend,
     watch: (request) =>
       Effect.map(backend.watch(request), (watcher) => ({ ...watcher, take: Effect.andThen(gate.await, watcher.take) })),
-    execute: ((op) =>
+    execute: (op) =>
       Effect.suspend(() => {
         if (op._tag === "Range") reads.made++
         return op._tag === "Range" && reads.failing-- > 0
           ? KvError.fail(new KvError.Unavailable({ message: "away" }))
           : backend.execute(op)
-      })) as KvBackend["execute"]
+      })
   })
   const kv = yield* Kv.make(yield* store.connect)
   return { store, kv, gate, reads, watching: Kv.mapBackend(kv, hold) }
@@ -64,12 +64,12 @@ const overlapping = Effect.gen(function*() {
   let written = false
   const overlap = (backend: KvBackend): KvBackend => ({
     ...backend,
-    execute: ((op) =>
+    execute: (op) =>
       Effect.suspend(() => {
         if (op._tag !== "Range" || written) return backend.execute(op)
         written = true
         return Effect.andThen(writes, backend.execute(op))
-      })) as KvBackend["execute"],
+      }),
     watch: (request) => Effect.map(backend.watch(request), oneByOne)
   })
   return { kv, overlapping: Kv.mapBackend(kv, overlap) }

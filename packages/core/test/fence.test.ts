@@ -172,7 +172,7 @@ describe("a fence", () => {
       const { kv, other } = yield* open()
       const moved = Kv.mapBackend(kv, (backend) => ({
         ...backend,
-        execute: ((op: Op.Op) =>
+        execute: (op) =>
           backend.execute(
             op._tag === "Txn"
               ? {
@@ -182,7 +182,7 @@ describe("a fence", () => {
                 )
               }
               : op
-          )) as KvBackend["execute"]
+          )
       }))
       const error = yield* Effect.flip(on(kv)(DistLock.withDistLock(moved.put("k", "1"), "l")))
       assert.strictEqual(error._tag, "LockLost")

@@ -9,7 +9,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import type * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
-import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as Context from "effect/Context"
@@ -112,7 +112,8 @@ export const finish = Effect.fnUntraced(function*(
   prefix = defaultPrefix
 ): Effect.fn.Return<Finished, KvError> {
   const value = yield* recorder.value("last")
-  const answer = yield* recorder.client("last")(backend).execute(
+  const answer = yield* execute(
+    recorder.client("last")(backend),
     Op.txn({ then: [Op.get(`${prefix}${counter}`), Op.put(`${prefix}last`, value)] })
   )
   const { revision } = answer

@@ -155,7 +155,7 @@ class TxnRecord {
   readonly _tag = "Txn" as const
   readonly revision: bigint
   readonly succeeded: boolean
-  readonly responses: ReadonlyArray<Response<Op>>
+  readonly responses: ReadonlyArray<Response>
 
   constructor(fields: Omit<TxnResponse, "_tag">) {
     this.revision = fields.revision

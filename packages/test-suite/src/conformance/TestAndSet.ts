@@ -124,10 +124,7 @@ export const cases = chapter("test-and-set", [
     const writeInBetween = Effect.suspend(() => seen.length === 1 ? other.put("k", "b") : Effect.void)
     const meddled = Kv.mapBackend(kv, (backend) => ({
       ...backend,
-      execute: (op) =>
-        Effect.andThen(op._tag === "Txn" ? writeInBetween : Effect.void, backend.execute(op)) as ReturnType<
-          typeof backend.execute<typeof op>
-        >
+      execute: (op) => Effect.andThen(op._tag === "Txn" ? writeInBetween : Effect.void, backend.execute(op))
     }))
     const result = yield* meddled.modify("k", (current) => {
       seen.push(Option.getOrElse(current, () => "none"))

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import * as currentFences from "../fence/currentFences.ts"
@@ -86,11 +86,11 @@ export const unguarded = (raw: KvBackend): KvBackend => ({
 
 const notHeld = (fences: ReadonlyArray<Fence>): Fence | undefined => fences.find((fence) => !fence.isHeldUnsafe())
 
-const conditional = <O extends Op.Op>(
+const conditional = (
   raw: KvBackend,
   fences: ReadonlyArray<Fence>,
-  op: O
-): Effect.Effect<Op.Response<O>, KvError.KvError> => {
+  op: Op.Op
+): Effect.Effect<Op.Response, KvError.KvError> => {
   // What is known to be lost needs no request; and by its own clock a holder may know before the store.
   const lost = notHeld(fences)
   if (lost !== undefined) return lost.notHeld
@@ -98,13 +98,16 @@ const conditional = <O extends Op.Op>(
   const problem = tooMany(conditions.length)
   if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
   return Effect.flatMap(
-    raw.execute(Op.txn({
-      if: conditions,
-      then: [op],
-      // With one fence it is known which does not hold.
-      else: fences.length === 1 ? [] : conditions.map((condition) => Op.txn({ if: [condition] }))
-    })),
-    (response): Effect.Effect<Op.Response<O>, KvError.KvError> =>
+    execute(
+      raw,
+      Op.txn({
+        if: conditions,
+        then: [op],
+        // With one fence it is known which does not hold.
+        else: fences.length === 1 ? [] : conditions.map((condition) => Op.txn({ if: [condition] }))
+      })
+    ),
+    (response): Effect.Effect<Op.Response, KvError.KvError> =>
       response.succeeded
         ? Effect.succeed(response.responses[0])
         : rejected(fences, response.responses.map(({ succeeded }) => succeeded))

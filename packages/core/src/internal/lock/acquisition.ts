@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { execute } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
 import * as Deadline from "../../values/Deadline.ts"
@@ -303,7 +304,7 @@ const moveFrom = Effect.fnUntraced(
     const { createRevision, key } = hold.place
     const put = Op.put(key, options?.description ?? "", { lease: session.lease })
     const move = Op.txn({ if: [Compare.createRevision(key, "=", createRevision)], then: [put] })
-    const response = yield* kv.bookkeeping.execute(move)
+    const response = yield* execute(kv.bookkeeping, move)
     return response.succeeded ? session : undefined
   },
   // It is tried again at the next renewal that is denied.

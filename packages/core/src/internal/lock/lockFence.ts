@@ -2,6 +2,7 @@
  * The fence of a lock.
  */
 import * as Effect from "effect/Effect"
+import { execute } from "../../backend/KvBackend.ts"
 import * as Fence from "../../service/Fence.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
@@ -55,7 +56,7 @@ const notHeld = (lock: Lock): Fence.Fence["notHeld"] =>
     ))
 
 const loseIfGone = (own: Kv, lock: Lock): Effect.Effect<void> =>
-  own.bookkeeping.execute(Op.txn({ if: conditionsOf(lock) })).pipe(
+  execute(own.bookkeeping, Op.txn({ if: conditionsOf(lock) })).pipe(
     Effect.flatMap(({ succeeded }) => succeeded ? Effect.void : acquisition.lose(lock, refused)),
     Effect.ignore
   )

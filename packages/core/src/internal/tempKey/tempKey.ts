@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as Compare from "../../values/Compare.ts"
 import type { Entry, Value } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
@@ -344,12 +344,15 @@ const put = Effect.fnUntraced(function*(
     session.unclaim(claimed)
   }
   const write: Effect.Effect<Written | Taken, KvError.KvError> = Effect.map(
-    backends.make.execute(Op.txn({
-      if: [condition],
-      then: [Op.put(key, kept.value ?? token, { lease: session.lease })],
-      // With its value: `keysOnly` would leave out the lease.
-      else: [Op.get(key)]
-    })),
+    execute(
+      backends.make,
+      Op.txn({
+        if: [condition],
+        then: [Op.put(key, kept.value ?? token, { lease: session.lease })],
+        // With its value: `keysOnly` would leave out the lease.
+        else: [Op.get(key)]
+      })
+    ),
     (response): Written | Taken =>
       response.succeeded
         ? { _tag: "Written", revision: response.revision }
@@ -421,11 +424,14 @@ const setValue = (
     const { lease } = held.session
     const known = held.revision
     // On the revision too: a value whose write is still on its way must not replace one that was set after it.
-    const write = backends.make.execute(Op.txn({
-      if: [Compare.lease(key, "=", lease), Compare.modRevision(key, "=", held.revision)],
-      then: [Op.put(key, value, { lease })],
-      else: [Op.get(key)]
-    }))
+    const write = execute(
+      backends.make,
+      Op.txn({
+        if: [Compare.lease(key, "=", lease), Compare.modRevision(key, "=", held.revision)],
+        then: [Op.put(key, value, { lease })],
+        else: [Op.get(key)]
+      })
+    )
     return Effect.flatMap(write, (response) => {
       if (response.succeeded) {
         note(kept, held, response.revision, value)
@@ -463,7 +469,7 @@ const followed = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss>
 
 /** Looks where the events that would tell are lost. */
 const looked = (kept: Kept, held: Held): Effect.Effect<Loss> =>
-  kept.backends.bookkeeping.execute(Op.get(kept.key)).pipe(
+  execute(kept.backends.bookkeeping, Op.get(kept.key)).pipe(
     Effect.flatMap((response) => {
       const entry = response.entries[0]
       if (entry === undefined) return Effect.succeed<Loss>(deleted)

@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Entry } from "../../values/Entry.ts"
 import type * as KeyRange from "../../values/KeyRange.ts"
 import { Closed, type KvError, make as makeError } from "../../values/KvError.ts"
@@ -126,7 +126,7 @@ const load = Effect.fnUntraced(function*(
   const scope = yield* Scope.fork(outer)
   return yield* Effect.gen(function*() {
     const watcher = yield* Scope.provide(backend.watch({ range }), scope)
-    const response = yield* backend.execute(Op.range(range))
+    const response = yield* execute(backend, Op.range(range))
     const entries = new Map(response.entries.map((entry) => [entry.key, entry]))
     return { scope, watcher, view: { revision: response.revision, entries, copy: undefined } }
   }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv, Subscription, WatchOptions } from "../../service/KvService.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import { InvalidRequest, type KvError, make as makeError } from "../../values/KvError.ts"
@@ -74,7 +74,7 @@ export const make = (backend: KvBackend): Watching => {
     return yield* Effect.gen(function*() {
       // The watch comes first: one that begins now is served at once, one that begins in the past may not be.
       const watcher = yield* Scope.provide(open(range, options), scope)
-      const snapshot = yield* backend.execute(Op.range(range))
+      const snapshot = yield* execute(backend, Op.range(range))
       const later: Watcher = { ...watcher, revision: snapshot.revision, take: takeAfter(watcher, snapshot.revision) }
       return { ...toSubscription(later, options), revision: snapshot.revision, entries: snapshot.entries }
     }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))

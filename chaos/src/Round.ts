@@ -6,6 +6,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import type * as RangeView from "@effect-kv/core/RangeView"
 import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
@@ -141,7 +142,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
 
 const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, { how, prefix }: Options) {
   const { name } = client
-  const recorded = (kv: Kv.Kv) => Kv.make(recorder.client(name)(kv.backend))
+  const recorded = (kv: Kv.Kv) => Kv.make(recorder.client(name)(backendOf(kv)))
   // The service is the client's own: a lock does not fence the writes of another client.
   const withCounters = Effect.fnUntraced(function*(its: Kv.Kv) {
     const kv = yield* recorded(its)

@@ -2,6 +2,7 @@
  * Work with leases and temporary keys.
  */
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -16,7 +17,7 @@ export const lease: Step = Effect.fnUntraced(function*(client, dice) {
   const renewals = dice.int(0, 2)
   const pause = dice.int(0, 300)
   const key = `${prefix}leased/${dice.int(0, 5)}`
-  const { backend } = kv
+  const backend = backendOf(kv)
   const { id } = yield* backend.leaseGrant({ ttl: "2 seconds" })
   // Whatever comes, it goes: if not by this, then by its time.
   return yield* Effect.gen(function*() {

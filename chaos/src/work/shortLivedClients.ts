@@ -2,6 +2,7 @@
  * Clients that come, do a little of everything, and go, while servers and links fail.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -28,7 +29,7 @@ export const visit: Step = (client, dice) => {
           const visitor = { ...client, ...(yield* client.open) }
           const { kv, prefix } = visitor
           yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
-          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix), only: "Put" })
+          const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix(prefix), only: "Put" })
           yield* Effect.forkScoped(Effect.forever(watcher.take))
           yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" }).pipe(
             Effect.catchTag("TempKeyTaken", () => Effect.void)

@@ -8,6 +8,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as SendControl from "@effect-kv/core/SendControl"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
@@ -181,7 +182,7 @@ describe("batching", () => {
   it.effect("never batches a write that has a lease, in whichever transaction, nor makes it wait", () =>
     Effect.gen(function*() {
       const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
-      const { id } = yield* direct.backend.leaseGrant({ ttl: "1 minute" })
+      const { id } = yield* backendOf(direct).leaseGrant({ ttl: "1 minute" })
       const leased = Op.put("c", "1", { lease: id })
       const writes = [
         leased,
@@ -192,7 +193,7 @@ describe("batching", () => {
       ]
       const fibers = yield* forkAll<unknown, KvError.KvError, never>([
         ...puts(kv, 3),
-        ...writes.map((op) => kv.backend.execute(op)),
+        ...writes.map((op) => backendOf(kv).execute(op)),
         ...puts(kv, 3)
       ])
       assert.deepStrictEqual(requests.slice(1).map(({ op }) => op), writes)
@@ -255,7 +256,7 @@ describe("batching", () => {
         ...puts(kv, 6),
         kv.txn({ then: Array.from({ length: 4 }, (_, i) => Op.put(`t${i}`, "1")) }),
         kv.put("a", "1"),
-        kv.backend.execute(nested("deep", 4)),
+        backendOf(kv).execute(nested("deep", 4)),
         ...Array.from({ length: 6 }, (_, i) => kv.put(`m${i}`, "1"))
       ])
       yield* answerAll
@@ -355,7 +356,7 @@ describe("batching", () => {
     ({ maxOps, ops }) =>
       Effect.gen(function*() {
         const { answerAll, direct, kv, requests } = yield* make({ maxOps })
-        const fibers = yield* forkAll(ops.map((op) => Effect.exit(kv.backend.execute(op))))
+        const fibers = yield* forkAll(ops.map((op) => Effect.exit(backendOf(kv).execute(op))))
         yield* answerAll
         const exits = yield* Fiber.joinAll(fibers)
         for (const { op } of requests) {

@@ -1,11 +1,13 @@
 /**
  * What `Kv` asks of a backend: how often, and with what.
  */
+import * as DistLock from "@effect-kv/core/DistLock"
 import * as Entry from "@effect-kv/core/Entry"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -13,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { inspect } from "node:util"
 
 type Answer = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError> | undefined
 
@@ -34,6 +37,25 @@ const recording = Effect.fnUntraced(function*(answer: Answer = () => undefined) 
 
 const indeterminate = KvError.fail(new KvError.Indeterminate({ message: "the answer was lost" }))
 
+describe("a Kv", () => {
+  it.effect("has data and watch methods and nothing else", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const others = Object.entries(kv).filter(([, value]) => typeof value !== "function").map(([name]) => name)
+      assert.deepStrictEqual(others, [Kv.TypeId])
+      assert.notInclude(inspect(kv, { depth: 5 }), "leaseGrant", "printing it shows no backend")
+    }))
+
+  it.effect("leaves its plumbing intact in a copy that overrides a method", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const copy: Kv.Kv = { ...kv, get: () => Effect.succeed(Option.some("overridden")) }
+      const locked = DistLock.withDistLock(Kv.put("k", "v"), "l")
+      yield* Effect.provideService(locked, Kv.Kv, copy)
+      assert.strictEqual((yield* kv.range(KeyRange.all)).count, 1)
+    }))
+})
+
 describe("Kv.modify", () => {
   it.effect("costs two round trips, and one more for each time that it lost", () =>
     Effect.gen(function*() {
@@ -41,7 +63,7 @@ describe("Kv.modify", () => {
       const memory: { store?: Kv.Kv } = {}
       const { asked, kv, store } = yield* recording((op) =>
         op._tag === "Txn" && lost.times-- > 0
-          ? Effect.andThen(memory.store!.put("k", `other ${lost.times}`), memory.store!.backend.execute(op))
+          ? Effect.andThen(memory.store!.put("k", `other ${lost.times}`), backendOf(memory.store!).execute(op))
           : undefined
       )
       memory.store = store

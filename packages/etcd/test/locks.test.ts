@@ -4,6 +4,7 @@
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
@@ -139,7 +140,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
             )
           )
           const holder = Option.getOrThrow(yield* on(observer)(DistLock.holder(name)))
-          const watch = yield* observer.backend.watch({ range: KeyRange.key(holder.key), only: "Delete" })
+          const watch = yield* backendOf(observer).watch({ range: KeyRange.key(holder.key), only: "Delete" })
           const deletion = yield* Effect.forkScoped(Effect.andThen(watch.take, Effect.sync(() => Date.now())))
           // Wherever in the course of its renewals.
           yield* Effect.sleep(60 * i)

@@ -4,6 +4,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
@@ -129,17 +130,17 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           yield* kv.put("dead", "0")
           const from = (yield* cluster.revision) + 1n
           yield* silence(proxy)
-          const watch = Effect.scoped(kv.backend.watch({ range: KeyRange.all }))
+          const watch = Effect.scoped(backendOf(kv).watch({ range: KeyRange.all }))
           const calls: ReadonlyArray<readonly [string, Effect.Effect<unknown, KvError>]> = [
             ["DeadlineExceeded", kv.get("dead")],
             ["DeadlineExceeded", kv.range(KeyRange.all)],
             ["Indeterminate", kv.put("dead", "1")],
             ["Indeterminate", kv.delete("dead")],
             ["Indeterminate", kv.txn({ then: [Op.put("dead/a", "1"), Op.put("dead/b", "1")] })],
-            ["Indeterminate", kv.backend.leaseGrant({ ttl: "60 seconds" })],
-            ["DeadlineExceeded", kv.backend.leaseKeepAlive(1n)],
-            ["Indeterminate", kv.backend.leaseRevoke(1n)],
-            ["DeadlineExceeded", kv.backend.leaseTimeToLive(1n)],
+            ["Indeterminate", backendOf(kv).leaseGrant({ ttl: "60 seconds" })],
+            ["DeadlineExceeded", backendOf(kv).leaseKeepAlive(1n)],
+            ["Indeterminate", backendOf(kv).leaseRevoke(1n)],
+            ["DeadlineExceeded", backendOf(kv).leaseTimeToLive(1n)],
             ["DeadlineExceeded", watch]
           ]
           const results = yield* Effect.forEach(calls, ([, call]) => timed(reason(call)), { concurrency: "unbounded" })
@@ -255,7 +256,7 @@ describe("unreachable endpoints", () => {
       const calls = [
         kv.get("a"),
         kv.put("a", "1"),
-        kv.backend.leaseGrant({ ttl: "5 seconds" }),
+        backendOf(kv).leaseGrant({ ttl: "5 seconds" }),
         user.put("a", "1"),
         Effect.scoped(kv.subscribe("a"))
       ]

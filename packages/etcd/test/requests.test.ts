@@ -6,6 +6,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import { assert, describe, it } from "@effect/vitest"
@@ -247,8 +248,8 @@ describe("a failure", () => {
           kv.txn({ if: [Compare.exists("c")], then: [Op.put("a", "secret")], else: [Op.txn({ then: [Op.get("b")] })] }),
           `txn on "app/c": put "app/a", txn: get "app/b"`
         ],
-        [kv.backend.leaseRevoke(31n), "leaseRevoke 1f"],
-        [kv.backend.leaseTimeToLive(31n), "leaseTimeToLive 1f"]
+        [backendOf(kv).leaseRevoke(31n), "leaseRevoke 1f"],
+        [backendOf(kv).leaseTimeToLive(31n), "leaseTimeToLive 1f"]
       ]
       for (const [call, denied] of calls) {
         const { _tag, message } = yield* reason(call)

@@ -3,6 +3,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
@@ -21,7 +22,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
     const kv = yield* client({ endpoints: [proxy.endpoint] })
     yield* kv.get("small")
-    const watcher = yield* kv.backend.watch({ range: KeyRange.key("watched") })
+    const watcher = yield* backendOf(kv).watch({ range: KeyRange.key("watched") })
     const { opened } = yield* proxy.stats
     yield* proxy.throttle(100_000)
     const assertKept = Effect.map(

@@ -95,7 +95,7 @@ describe("a store that is replaced behind its address", () => {
         )
         yield* kv.tempKey("present", { value: "here", ttl })
         const once = yield* kv.tempKey("once", { ttl, onLost: "fail" })
-        const session = yield* Session.make(kv.backend, { ttl: "6 seconds" })
+        const session = yield* inStore(Session.make({ ttl: "6 seconds" }))
         yield* eventually(Effect.map(inStore(DistLock.waiters("held")), (waiters) => waiters.length === 1))
         // Locks and temporary keys watch their keys after a while.
         yield* Effect.sleep("500 millis")

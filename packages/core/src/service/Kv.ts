@@ -15,6 +15,8 @@ import type { KvBackend } from "../backend/KvBackend.ts"
 import * as Namespace from "../backend/Namespace.ts"
 import * as guard from "../internal/kv/guard.ts"
 import * as heldKeys from "../internal/kv/heldKeys.ts"
+import { type Internals, TypeId } from "../internal/kv/internals.ts"
+import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
 import * as sessionPool from "../internal/session/sessionPool.ts"
 import type { Options as TempKeyOptions, TempKey } from "../internal/tempKey/model.ts"
@@ -30,18 +32,22 @@ import {
   type ReadOptions,
   type SetOptions,
   type Subscription,
-  TypeId,
+  SubscriptionTypeId,
   type WatchOptions
 } from "./KvService.ts"
 
 export {
   /** The service tag, and the interface of a key-value store. */
   Kv,
+  /** Identifies a subscription. */
+  SubscriptionTypeId,
   /** Identifies the `Kv` service. */
   TypeId
 }
 
 export type {
+  /** What a `Kv` is made of, opaque. */
+  Internals,
   /** Options of {@link Kv.rangeStream}. */
   RangeStreamOptions,
   /** How a read is made: at a past revision, or serializable. */
@@ -65,7 +71,7 @@ export type {
 export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> => {
   const raw = guard.root(heldKeys.guarded(backend))
   return Effect.map(
-    sessionPool.make(guard.unguarded(raw)),
+    sessionPool.make(guard.unfenced(raw)),
     (sessions) => kvService.make({ client: {}, prefix: "", fences: [], raw }, sessions)
   )
 }
@@ -93,8 +99,10 @@ export const mapBackend: {
   (self: Kv, f: (backend: KvBackend) => KvBackend): Kv
 } = dual(
   2,
-  (self: Kv, f: (backend: KvBackend) => KvBackend): Kv =>
-    kvService.make({ ...self.origin, raw: f(self.origin.raw) }, self.sessions)
+  (self: Kv, f: (backend: KvBackend) => KvBackend): Kv => {
+    const { origin, sessions } = internals.of(self)
+    return kvService.make({ ...origin, raw: f(origin.raw) }, sessions)
+  }
 )
 
 /**
@@ -106,11 +114,13 @@ export const prefixed: {
   (self: Kv, prefix: string): Kv
 } = dual(
   2,
-  (self: Kv, prefix: string): Kv =>
-    kvService.make(
-      { ...self.origin, prefix: self.origin.prefix + prefix, raw: Namespace.within(prefix)(self.origin.raw) },
-      self.sessions
+  (self: Kv, prefix: string): Kv => {
+    const { origin, sessions } = internals.of(self)
+    return kvService.make(
+      { ...origin, prefix: origin.prefix + prefix, raw: Namespace.within(prefix)(origin.raw) },
+      sessions
     )
+  }
 )
 
 /** Narrows the `Kv` of a program to the keys with a prefix: `program.pipe(Effect.provide(Kv.layerPrefixed("app/")))`. */

@@ -8,9 +8,7 @@ import type * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { KvBackend } from "../backend/KvBackend.ts"
-import type * as guard from "../internal/kv/guard.ts"
-import type { SessionPool } from "../internal/session/sessionPool.ts"
+import { type Internals, TypeId } from "../internal/kv/internals.ts"
 import type { Options as TempKeyOptions, TempKey } from "../internal/tempKey/model.ts"
 import type { TempKeyTaken } from "../internal/tempKey/tempKeyErrors.ts"
 import type { RangeView } from "../internal/view/model.ts"
@@ -20,11 +18,11 @@ import type { KvError } from "../values/KvError.ts"
 import type * as Op from "../values/Op.ts"
 import type { Batch, Event, Status, Watcher, WatchRequest } from "../values/Watch.ts"
 
-/** Identifies the `Kv` service. */
-export const TypeId: TypeId = "~@effect-kv/core/Kv"
+/** Identifies a subscription. */
+export const SubscriptionTypeId: SubscriptionTypeId = "~@effect-kv/core/Subscription"
 
-/** Identifies the `Kv` service. */
-export type TypeId = "~@effect-kv/core/Kv"
+/** Identifies a subscription. */
+export type SubscriptionTypeId = "~@effect-kv/core/Subscription"
 
 /** How a read is made: at a past revision, or serializable. */
 export type ReadOptions = Pick<Op.RangeOptions, "revision" | "serializable">
@@ -63,6 +61,8 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
  * `InvalidRequest`, because a part of what the first one received is gone with it.
  */
 export interface Subscription {
+  /** The watcher beneath: see `KvInternals.watcherOf` in `@effect-kv/core/backend`. */
+  readonly [SubscriptionTypeId]: Watcher
   /** Everything after this revision is delivered. */
   readonly revision: bigint
   /** The events, one by one; those of a revision come in one chunk. */
@@ -71,25 +71,12 @@ export interface Subscription {
   readonly batches: Stream.Stream<Batch, KvError>
   /** How the watch is doing: its state now, then each change. */
   readonly status: Stream.Stream<Status>
-  /** The backend's watcher underneath. */
-  readonly watcher: Watcher
 }
 
 /** A key-value store. */
 export interface Kv {
-  readonly [TypeId]: TypeId
-
-  /** The six functions, with each write conditional on the fences of the calling fiber: see `Fence`. */
-  readonly backend: KvBackend
-
-  /** The same for what locks and temporary keys need for themselves: never fenced. */
-  readonly bookkeeping: KvBackend
-
-  /** The client it belongs to, and how it sees that client's store. For fences. */
-  readonly origin: guard.Origin
-
-  /** The sessions that locks and temporary keys share, one per time to live. */
-  readonly sessions: SessionPool
+  /** What it is made of, opaque: see `KvInternals` in `@effect-kv/core/backend`. */
+  readonly [TypeId]: Internals
 
   /** The value of a key as text. A value that is not UTF-8 is an `InvalidRequest`: read it with `getEntry`. */
   readonly get: (key: string, options?: ReadOptions) => Effect.Effect<Option.Option<string>, KvError>

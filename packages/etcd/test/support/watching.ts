@@ -4,6 +4,7 @@
 import type * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as Effect from "effect/Effect"
@@ -16,7 +17,7 @@ export const watch = (
   kv: Kv.Kv,
   range: KeyRange.KeyRange,
   options?: Omit<Watch.WatchRequest, "range">
-): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> => kv.backend.watch({ range, ...options })
+): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> => backendOf(kv).watch({ range, ...options })
 
 /** All batches up to the revision, which must have an event. Fails where one comes twice or out of order. */
 export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, revision: bigint) {

@@ -4,6 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -33,7 +34,7 @@ export const cases = chapter("conditions", [
     yield* kv.put("before", "-")
     const { revision: created } = yield* kv.put("k", "1")
     yield* kv.put("between", "-")
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const { revision: modified } = yield* kv.put("k", "m", { lease: lease.id })
     for (const operator of operators) {
       const table: ReadonlyArray<readonly [Compare.OfKey, "less" | "equal" | "greater"]> = [

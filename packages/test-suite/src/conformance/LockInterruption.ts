@@ -7,6 +7,7 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -118,7 +119,7 @@ const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, na
     Effect.sync(() => faults.pending === 0 && faults.watches === 0)
   )
   for (const lease of faults.leases) {
-    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(lease)))._tag, "LeaseNotFound")
+    assert.strictEqual((yield* reasonOf(backendOf(kv).leaseTimeToLive(lease)))._tag, "LeaseNotFound")
   }
   yield* isFree(kv, name)
 })
@@ -239,7 +240,7 @@ export const cases = chapter("interrupting locks", [
       yield* waitUntil("all is gone", Effect.map(kv.count(KeyRange.prefix("away/")), (count) => count === 0), 8)
       yield* waitUntil(
         "the session ends",
-        Effect.map(Effect.exit(kv.backend.leaseTimeToLive(cut.leases[0]!)), Exit.isFailure)
+        Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(cut.leases[0]!)), Exit.isFailure)
       )
       yield* isFree(kv, "away/held")
       yield* isFree(kv, "away/unknown")
@@ -256,7 +257,7 @@ export const cases = chapter("interrupting locks", [
     assert.strictEqual(error._tag === "KvError" && error.reason._tag, "Unavailable")
     yield* isFree(kv, name)
     const entry = seen.calls.findLast(faults.isEntry)!
-    assert.isTrue((yield* kv.backend.execute(entry.op!))._tag === "Txn")
+    assert.isTrue((yield* backendOf(kv).execute(entry.op!))._tag === "Txn")
     yield* soon("it is removed", Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === 0))
     seen.before = () => Effect.void
     const again = yield* hold(client, name)

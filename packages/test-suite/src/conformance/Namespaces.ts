@@ -4,6 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -118,7 +119,7 @@ export const cases = chapter("namespaces", [
   }),
 
   test("an entry of a namespace is the entry, but for its key", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const value = Uint8Array.of(0, 255, 128)
     yield* kv.put("app/k", "1")
     yield* kv.put("app/k", value, { lease: id })
@@ -167,7 +168,7 @@ export const cases = chapter("namespaces", [
     yield* rejects(kv, "InvalidRequest", app.delete(""))
     yield* rejects(kv, "InvalidRequest", app.txn({ if: [Compare.exists("")] }))
     yield* rejects(kv, "InvalidRequest", app.txn({ then: [Op.txn({ else: [Op.put("", "v")] })] }))
-    yield* rejects(kv, "InvalidRequest", Effect.scoped(app.backend.watch({ range: KeyRange.key("") })))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(app).watch({ range: KeyRange.key("") })))
     assert.strictEqual(yield* textOf(kv, "app/"), "outside")
   }),
 
@@ -186,7 +187,7 @@ export const cases = chapter("namespaces", [
     const app = Kv.prefixed(kv, "app/\ud83d")
     yield* rejects(kv, "InvalidRequest", app.put("\ude00", "v"))
     yield* rejects(kv, "InvalidRequest", app.range(KeyRange.all))
-    yield* rejects(kv, "InvalidRequest", Effect.scoped(app.backend.watch({ range: KeyRange.all })))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(app).watch({ range: KeyRange.all })))
   }),
 
   test("two namespaces do not know of each other", function*(kv) {
@@ -215,12 +216,12 @@ export const cases = chapter("namespaces", [
 
   test("a lease shows the keys of the namespace, without the prefix", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
-    const { id } = yield* app.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(app).leaseGrant({ ttl: "1 hour" })
     yield* Effect.forEach(["b", "a"], (key) => app.put(key, "v", { lease: id }))
     yield* Effect.forEach(["app", "app/", "other"], (key) => kv.put(key, "v", { lease: id }))
-    assert.deepStrictEqual((yield* app.backend.leaseTimeToLive(id, { keys: true })).keys, ["a", "b"])
-    yield* app.backend.leaseKeepAlive(id)
-    yield* app.backend.leaseRevoke(id)
+    assert.deepStrictEqual((yield* backendOf(app).leaseTimeToLive(id, { keys: true })).keys, ["a", "b"])
+    yield* backendOf(app).leaseKeepAlive(id)
+    yield* backendOf(app).leaseRevoke(id)
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 

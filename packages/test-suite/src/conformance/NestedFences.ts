@@ -7,6 +7,7 @@ import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
@@ -210,14 +211,14 @@ export const cases = chapter("nested fences", [
     yield* kv.put("k", "1", { lease: id })
     yield* release
     failedWith(yield* Effect.exit(on(client)(DistLock.fenced(Lease.revoke(id), lock))), "LockLost")
-    yield* rejects(kv, "LockLost", DistLock.fence(client, lock).backend.leaseRevoke(id))
+    yield* rejects(kv, "LockLost", backendOf(DistLock.fence(client, lock)).leaseRevoke(id))
     assert.strictEqual(yield* textOf(kv, "k"), "1")
-    yield* client.backend.leaseRevoke(id)
+    yield* backendOf(client).leaseRevoke(id)
   }),
 
   test("a client made of another one's backend is fenced by the locks of both, and releases its own", function*(kv) {
     const client = yield* blindClient
-    const second = yield* Kv.make(client.backend)
+    const second = yield* Kv.make(backendOf(client))
     yield* isFenced(kv, client, "first", (value) => second.put("k", value), "the first one's lock")
     yield* isFenced(kv, second, "second", (value) => second.put("k", value), "its own lock")
     let held = 0

@@ -3,6 +3,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -94,7 +95,7 @@ export const cases = chapter("ranges", [
     ) {
       yield* rejects(kv, "InvalidRequest", kv.range(range))
       yield* rejects(kv, "InvalidRequest", kv.delete(range))
-      yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range })))
+      yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range })))
     }
   }),
 
@@ -158,7 +159,7 @@ export const cases = chapter("ranges", [
   }),
 
   test("a keysOnly read returns entries with revisions and versions, without values and leases", function*(kv) {
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const { revision } = yield* kv.put("a", "value", { lease: lease.id })
     const [entry] = (yield* kv.range(KeyRange.all, { keysOnly: true })).entries
     const read = Op.range(KeyRange.all, { keysOnly: true })

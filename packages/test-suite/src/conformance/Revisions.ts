@@ -4,6 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -167,7 +168,7 @@ export const cases = chapter("revisions", [
   }),
 
   test("keys with a lease that one client creates concurrently each have their own create revision", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const creates = Array.from({ length: 50 }, (_, i): ReadonlyArray<Effect.Effect<unknown, unknown, Environment>> => [
       kv.put(`put/${i}`, "v", { lease: id }),
       kv.tempKey(`temp/${i}`),

@@ -5,6 +5,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
@@ -107,7 +108,7 @@ export const cases = chapter("temporary keys", [
   waitingTest("it is made again when its lease is revoked from outside, and when it is deleted", function*(kv) {
     const { close } = yield* open(kv, "temp/again", { value: "me" })
     const lease = yield* leaseOf(kv, "temp/again")
-    yield* kv.backend.leaseRevoke(lease)
+    yield* backendOf(kv).leaseRevoke(lease)
     yield* waitUntil("it is there again", isThere(kv, "temp/again"))
     assert.notStrictEqual(yield* leaseOf(kv, "temp/again"), lease)
     yield* kv.delete("temp/again")
@@ -134,7 +135,7 @@ export const cases = chapter("temporary keys", [
   waitingTest("by option it is not made again, and whoever stands on it is told", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/fail", { onLost: "fail" })
     const waiting = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
-    yield* kv.backend.leaseRevoke(yield* leaseOf(kv, "temp/fail"))
+    yield* backendOf(kv).leaseRevoke(yield* leaseOf(kv, "temp/fail"))
     yield* waitUntil("the loss is told", Effect.sync(() => waiting.pollUnsafe() !== undefined))
     assert.strictEqual((yield* Fiber.join(waiting)).key, "temp/fail")
     const running = yield* Effect.forkScoped(
@@ -171,7 +172,7 @@ export const cases = chapter("temporary keys", [
   }),
 
   test("the failures of a temporary key can be written as JSON", function*(kv) {
-    const lease = (yield* kv.backend.leaseGrant({ ttl: "1 minute" })).id
+    const lease = (yield* backendOf(kv).leaseGrant({ ttl: "1 minute" })).id
     yield* kv.put("t", "theirs", { lease })
     const json = (error: TempKey.TempKeyTaken | TempKey.TempKeyLost | KvError.KvError) =>
       JSON.parse(JSON.stringify(error))
@@ -227,9 +228,9 @@ export const cases = chapter("temporary keys", [
       const key = `temp/taken/${how}`
       const { close, tempKey } = yield* open(kv, key, { value: "ours" })
       const theirs = how === "put" ? Op.put(key, "theirs") : Op.txn({ then: [Op.put(key, "theirs")] })
-      if (how === "lease") yield* other.backend.leaseRevoke(yield* leaseOf(other, key))
+      if (how === "lease") yield* backendOf(other).leaseRevoke(yield* leaseOf(other, key))
       if (how === "delete") yield* other.delete(key)
-      yield* other.backend.execute(theirs)
+      yield* backendOf(other).execute(theirs)
       const lost = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
       yield* waitUntil("the owner is notified", Effect.sync(() => lost.pollUnsafe() !== undefined))
       assert.deepStrictEqual(yield* Fiber.join(lost), new TempKey.TempKeyTaken({ key, lease: Option.none() }))
@@ -267,7 +268,7 @@ export const cases = chapter("temporary keys", [
     cut.before = () => Effect.void
     yield* other.put("temp/late", "theirs")
     const late = cut.calls.findLast(faults.isEntry)!
-    yield* other.backend.execute(late.op!)
+    yield* backendOf(other).execute(late.op!)
     assert.strictEqual(yield* textOf(other, "temp/late"), "theirs")
   }),
 
@@ -282,7 +283,7 @@ export const cases = chapter("temporary keys", [
     cut.before = (call) => call.kind === "leaseRevoke" || faults.isRemoval(call) ? faults.unavailable : Effect.void
     const again = Effect.map(tempKey.lease, (lease) => Option.isSome(lease) && lease.value !== before)
     for (let i = 0; i < 40 && !(yield* again); i++) {
-      yield* Effect.ignore(kv.backend.leaseKeepAlive(before))
+      yield* Effect.ignore(backendOf(kv).leaseKeepAlive(before))
       yield* store.passTime("250 millis")
     }
     assert.isTrue(yield* again)
@@ -315,7 +316,7 @@ export const cases = chapter("temporary keys", [
   waitingTest("a temporary key is made again with the value that was written last", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/value", { value: "first" })
     const loseAndFind = Effect.fnUntraced(function*(expected: string) {
-      yield* kv.backend.leaseRevoke(yield* leaseOf(kv, "temp/value"))
+      yield* backendOf(kv).leaseRevoke(yield* leaseOf(kv, "temp/value"))
       yield* waitUntil("it is there again", isThere(kv, "temp/value"))
       assert.strictEqual(yield* textOf(kv, "temp/value"), expected)
       yield* soon("its owner has it", Effect.map(tempKey.lease, Option.isSome))
@@ -339,7 +340,7 @@ export const cases = chapter("temporary keys", [
     cut.before = () => Effect.void
     const late = cut.calls.findLast(faults.isEntry)!
     yield* tempKey.set("2")
-    yield* kv.backend.execute(late.op!)
+    yield* backendOf(kv).execute(late.op!)
     assert.strictEqual(yield* textOf(kv, "temp/order"), "2")
     cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
     assert.strictEqual((yield* reasonOf(tempKey.set("3")))._tag, "Indeterminate")
@@ -372,7 +373,7 @@ export const cases = chapter("temporary keys", [
     yield* rejects(app, "InvalidRequest", app.txn({ then: [Op.txn({ then: [Op.put("t", "plain")] })] }))
     yield* rejects(app, "InvalidRequest", app.testAndSet("t", Option.some("ours"), "plain"))
     yield* rejects(app, "InvalidRequest", app.compareAndSet("t", before.modRevision, "plain"))
-    yield* rejects(app, "InvalidRequest", app.backend.execute(Op.put("t", "plain")))
+    yield* rejects(app, "InvalidRequest", backendOf(app).execute(Op.put("t", "plain")))
     assert.strictEqual((yield* entryOf(kv, "app/t")).modRevision, before.modRevision)
     yield* app.put("t", "with its lease", { lease })
     yield* app.modify("t", () => "modified")
@@ -441,7 +442,7 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* reasonOf(Effect.scoped(client.tempKey("temp/lost"))))._tag, "Unavailable")
     yield* soon("it is gone", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const late = seen.calls.findLast(faults.isEntry)!
-    yield* kv.backend.execute(late.op!)
+    yield* backendOf(kv).execute(late.op!)
     yield* soon("it is gone again", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const barrier = yield* faults.barrier
     seen.after = (call) => faults.isEntry(call) ? barrier.stop : Effect.void

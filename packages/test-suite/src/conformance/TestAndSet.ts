@@ -3,6 +3,7 @@
  */
 import type { Value } from "@effect-kv/core/Entry"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -88,14 +89,14 @@ export const cases = chapter("test-and-set", [
   }),
 
   test("a testAndSet or compareAndSet attaches the lease it is given, or none", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.testAndSet("k", Option.none(), "1", { lease: id })
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
     yield* kv.testAndSet("k", Option.some("1"), "2")
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.none())
     yield* kv.compareAndSet("k", (yield* entryOf(kv, "k")).modRevision, "3", { lease: id })
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
-    yield* kv.backend.leaseRevoke(id)
+    yield* backendOf(kv).leaseRevoke(id)
     yield* rejects(kv, "LeaseNotFound", kv.testAndSet("k", Option.none(), "4", { lease: id }))
     // Where the condition does not hold nothing is written, and the lease does not matter.
     assert.isFalse(yield* kv.testAndSet("k", Option.some("x"), "4", { lease: id }))
@@ -109,11 +110,11 @@ export const cases = chapter("test-and-set", [
   }),
 
   test("modify keeps the lease of the key", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.put("k", "1", { lease: id })
     yield* kv.modify("k", increment)
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
-    yield* kv.backend.leaseRevoke(id)
+    yield* backendOf(kv).leaseRevoke(id)
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 

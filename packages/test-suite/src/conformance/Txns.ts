@@ -3,6 +3,7 @@
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -197,8 +198,8 @@ export const cases = chapter("txn", [
 
   test("a txn that fails changes nothing", function*(kv) {
     yield* kv.put("k", "before")
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
-    yield* kv.backend.leaseRevoke(lease.id)
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
+    yield* backendOf(kv).leaseRevoke(lease.id)
     yield* rejects(
       kv,
       "LeaseNotFound",
@@ -214,8 +215,8 @@ export const cases = chapter("txn", [
   }),
 
   test("what is wrong with the branch that does not run does not matter to the store", function*(kv) {
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
-    yield* kv.backend.leaseRevoke(lease.id)
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
+    yield* backendOf(kv).leaseRevoke(lease.id)
     const future = (yield* revisionOf(kv)) + 100n
     const response = yield* kv.txn({
       then: [Op.put("k", "v")],

@@ -2,6 +2,7 @@
  * Watches and history: from a revision in the past or the future, what was there before, and what compaction leaves.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -117,7 +118,7 @@ export const cases = chapter("watches and history", [
       const reason = yield* promptly(
         "Compacted",
         reasonOf(Effect.scoped(
-          Effect.flatMap(kv.backend.watch({ range: KeyRange.all, startRevision }), (watcher) => watcher.take)
+          Effect.flatMap(backendOf(kv).watch({ range: KeyRange.all, startRevision }), (watcher) => watcher.take)
         ))
       )
       if (reason._tag !== "Compacted") return assert.fail(reason.message)
@@ -138,10 +139,10 @@ export const cases = chapter("watches and history", [
       yield* promptly(
         "Compacted",
         reasonOf(Effect.scoped(
-          Effect.flatMap(kv.backend.watch({ range: KeyRange.key("k"), startRevision: old }), (other) => other.take)
+          Effect.flatMap(backendOf(kv).watch({ range: KeyRange.key("k"), startRevision: old }), (other) => other.take)
         ))
       )
-      yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range: KeyRange.key("") })))
+      yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range: KeyRange.key("") })))
     }
     const after = yield* watch(kv, KeyRange.all)
     const { revision } = yield* kv.put("k", "3")
@@ -154,7 +155,7 @@ export const cases = chapter("watches and history", [
     const watcher = yield* watch(kv, KeyRange.all)
     const large = KeyRange.key("k".repeat(2 * max))
     const [, other] = yield* Effect.all([
-      rejects(kv, "RequestTooLarge", Effect.scoped(kv.backend.watch({ range: large }))),
+      rejects(kv, "RequestTooLarge", Effect.scoped(backendOf(kv).watch({ range: large }))),
       watch(kv, KeyRange.all)
     ], { concurrency: 2 })
     const { revision } = yield* kv.put("k", "1")
@@ -174,7 +175,7 @@ export const cases = chapter("watches and history", [
 
   test("a start revision that is not a positive 64-bit integer is rejected", function*(kv) {
     for (const startRevision of [0n, -1n, 2n ** 63n]) {
-      yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range: KeyRange.all, startRevision })))
+      yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range: KeyRange.all, startRevision })))
     }
   })
 ])

@@ -5,6 +5,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Errors from "@effect-kv/core/KvError"
+import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import type { RangeView } from "@effect-kv/core/RangeView"
 import { assert } from "@effect/vitest"
@@ -217,7 +218,7 @@ export const cases = chapter("watch streams", [
     for (const entry of subscription.entries) state.set(entry.key, entry.text)
     yield* Fiber.join(writing)
     const { revision } = yield* other.put("k/end", "v")
-    for (const batch of yield* batchesUpTo(subscription.watcher, revision)) {
+    for (const batch of yield* batchesUpTo(watcherOf(subscription), revision)) {
       assert.isTrue(batch.revision > subscription.revision)
       for (const event of batch.events) {
         if (event._tag === "Put") state.set(event.key, event.entry.text)
@@ -339,7 +340,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("a watch that resumes loses no event and delivers none twice, in each run of it", function*(kv) {
-    const faults = yield* KvFaults.make(kv.backend)
+    const faults = yield* KvFaults.make(backendOf(kv))
     const failures = [
       new Errors.PermissionDenied({ message: "not now, says the test" }),
       new Errors.Unauthenticated({ message: "not now, says the test" }),
@@ -369,7 +370,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("all forms of a watch resume", function*(kv) {
-    const faults = yield* KvFaults.make(kv.backend)
+    const faults = yield* KvFaults.make(backendOf(kv))
     const failure = new Errors.PermissionDenied({ message: "not now, says the test" })
     const resume = Schedule.recurs(1)
     const subscription = yield* faults.kv.subscribe("k", { resume })
@@ -390,7 +391,7 @@ export const cases = chapter("watch streams", [
 
   test("a watch that resumes fails with Compacted where its place in the history is gone", function*(kv) {
     const store = yield* Store
-    const faults = yield* KvFaults.make(kv.backend)
+    const faults = yield* KvFaults.make(backendOf(kv))
     const subscription = yield* faults.kv.subscribe("k", { resume: Schedule.recurs(3) })
     const held = yield* faults.hold("request", { when: (call) => call.kind === "watch" })
     yield* faults.cutWatches({ failure: new Errors.Unavailable({ message: "not now, says the test" }) })
@@ -408,7 +409,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("a watch that resumes fails with its last failure when the schedule ends", function*(kv) {
-    const faults = yield* KvFaults.make(kv.backend)
+    const faults = yield* KvFaults.make(backendOf(kv))
     const opened = yield* faults.inject(KvFaults.unavailable, {
       when: (call) => call.kind === "watch",
       times: Infinity
@@ -423,7 +424,7 @@ export const cases = chapter("watch streams", [
   test("a watch that fails is logged once, with its range and reason; one that is closed is not", function*(kv) {
     const { layer, logged } = capturing()
     yield* Effect.gen(function*() {
-      const faults = yield* KvFaults.make(kv.backend)
+      const faults = yield* KvFaults.make(backendOf(kv))
       const failure = new Errors.PermissionDenied({ message: "no more, says the test" })
       const subscription = yield* faults.kv.subscribe("s")
       const view = yield* faults.kv.view(KeyRange.prefix("l/"))
@@ -431,7 +432,7 @@ export const cases = chapter("watch streams", [
       yield* Effect.scoped(faults.kv.view(KeyRange.prefix("closed/")))
       assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
       yield* reasonOf(Stream.runDrain(subscription.events))
-      yield* reasonOf(subscription.watcher.take)
+      yield* reasonOf(watcherOf(subscription).take)
       yield* promptly("the end of the view", reasonOf(Stream.runDrain(view.changes)))
       yield* promptly("the end of the callback", reasonOf(Fiber.join(watching)))
       yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch" })

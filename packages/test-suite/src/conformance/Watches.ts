@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -32,7 +33,7 @@ export const cases = chapter("watches", [
   }),
 
   test("an event carries the entry with its revisions, version and lease", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const watcher = yield* watch(kv, KeyRange.key("k"))
     const first = yield* kv.put("k", "1")
     const second = yield* kv.put("k", Uint8Array.of(0, 255), { lease: id })
@@ -289,11 +290,11 @@ export const cases = chapter("watches", [
   }),
 
   test("revoking a lease is one revision of deletes", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.put("b", "1", { lease: id })
     yield* kv.put("a", "2", { lease: id })
     const watcher = yield* watch(kv, KeyRange.all, { previous: true })
-    yield* kv.backend.leaseRevoke(id)
+    yield* backendOf(kv).leaseRevoke(id)
     const batches = yield* batchesUpTo(watcher, watcher.revision + 1n)
     assert.deepStrictEqual(batches.map((batch) => batch.events.map(words).toSorted()), [
       ["delete a was 2", "delete b was 1"]
@@ -302,7 +303,7 @@ export const cases = chapter("watches", [
 
   waitingTest("a lease that expires is one revision of deletes", function*(kv) {
     const store = yield* Store
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "2 seconds" })
     const watcher = yield* watch(kv, KeyRange.prefix("expiring/"), { previous: true })
     yield* kv.txn({ then: ["b", "a"].map((key) => Op.put(`expiring/${key}`, key, { lease: id })) })
     const reading = yield* Effect.forkChild(

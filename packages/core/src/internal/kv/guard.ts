@@ -44,7 +44,7 @@ export const maxConditions = 127
 export const fencesOf = (origin: Origin, fiber: Fiber.Fiber<unknown, unknown>): ReadonlyArray<Fence> => {
   const current = fiber.getRef(currentFences.Current)
   if (current.length === 0) {
-    return origin.fences.length > 0 && fiber.getRef(currentFences.IsBookkeeping) ? [] : origin.fences
+    return origin.fences.length > 0 && fiber.getRef(currentFences.IsExempt) ? [] : origin.fences
   }
   const own = current.filter((fence) => fence.client === origin.client)
   return origin.fences.length === 0 ? own : [...new Set([...own, ...origin.fences])]
@@ -75,13 +75,13 @@ export const guarded = (origin: Origin): KvBackend => {
 }
 
 /**
- * For what locks, sessions and temporary keys need for themselves. It has no guard; and none applies below it either, as
- * that of the client whose `backend` this client was made from.
+ * For what locks, sessions and temporary keys need for themselves. Neither a fence of this client applies to it, nor one of
+ * another client whose backend this client was made from.
  */
-export const unguarded = (raw: KvBackend): KvBackend => ({
+export const unfenced = (raw: KvBackend): KvBackend => ({
   ...raw,
-  execute: (op) => Op.isWrite(op) ? currentFences.bookkeeping(raw.execute(op)) : raw.execute(op),
-  leaseRevoke: (id) => currentFences.bookkeeping(raw.leaseRevoke(id))
+  execute: (op) => Op.isWrite(op) ? currentFences.exempt(raw.execute(op)) : raw.execute(op),
+  leaseRevoke: (id) => currentFences.exempt(raw.leaseRevoke(id))
 })
 
 const notHeld = (fences: ReadonlyArray<Fence>): Fence | undefined => fences.find((fence) => !fence.isHeldUnsafe())

@@ -141,7 +141,7 @@ const revocationDeadline = Duration.seconds(3)
 
 const revocation = (backend: KvBackend, lease: bigint): Effect.Effect<void> =>
   // Also when a lock was lost under which the session was made.
-  currentFences.bookkeeping(backend.leaseRevoke(lease)).pipe(
+  currentFences.exempt(backend.leaseRevoke(lease)).pipe(
     Effect.provideService(Deadline.Deadline, revocationDeadline),
     Effect.timeoutOrElse({
       duration: revocationDeadline,

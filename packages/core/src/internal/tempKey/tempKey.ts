@@ -30,7 +30,7 @@ export interface Backends {
   /** For the writes that make the key and set its value: guarded as the caller's own writes are. */
   readonly make: KvBackend
   /** For everything else. Never fenced: removing the key must not depend on a lock. */
-  readonly bookkeeping: KvBackend
+  readonly unfenced: KvBackend
   /** What their keys begin with at the client's root. */
   readonly prefix: string
 }
@@ -360,7 +360,7 @@ const put = Effect.fnUntraced(function*(
   )
   kept.own.add(session.lease)
   const { answer } = yield* attachedKey.write({
-    backend: backends.bookkeeping,
+    backend: backends.unfenced,
     session,
     key,
     write: Effect.provideService(write, heldKeys.Claiming, kept.claim),
@@ -469,7 +469,7 @@ const followed = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss>
 
 /** Looks where the events that would tell are lost. */
 const looked = (kept: Kept, held: Held): Effect.Effect<Loss> =>
-  execute(kept.backends.bookkeeping, Op.get(kept.key)).pipe(
+  execute(kept.backends.unfenced, Op.get(kept.key)).pipe(
     Effect.flatMap((response) => {
       const entry = response.entries[0]
       if (entry === undefined) return Effect.succeed<Loss>(deleted)
@@ -492,7 +492,7 @@ const refusedInterval = "2 seconds"
 const lossAfter = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss, KvError.KvError> =>
   Effect.scopedWith(Effect.fnUntraced(function*(scope) {
     const request = { range: KeyRange.key(kept.key), startRevision: revision + 1n }
-    const watcher = yield* Scope.provide(kept.backends.bookkeeping.watch(request), scope)
+    const watcher = yield* Scope.provide(kept.backends.unfenced.watch(request), scope)
     while (true) {
       for (const { events: [event] } of yield* watcher.take) {
         if (event._tag === "Delete") return deleted
@@ -507,7 +507,7 @@ const untilDeleted = (kept: Kept, revision: bigint): Effect.Effect<void, KvError
   Effect.scopedWith((scope) =>
     Effect.flatMap(
       Scope.provide(
-        kept.backends.bookkeeping.watch({
+        kept.backends.unfenced.watch({
           range: KeyRange.key(kept.key),
           only: "Delete",
           startRevision: revision + 1n

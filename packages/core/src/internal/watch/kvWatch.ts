@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
-import type { Kv, Subscription, WatchOptions } from "../../service/KvService.ts"
+import { type Kv, type Subscription, SubscriptionTypeId, type WatchOptions } from "../../service/KvService.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import { InvalidRequest, type KvError, make as makeError } from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
@@ -117,7 +117,7 @@ const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Su
   const take = options?.untilDelete === true ? takeUntilDelete(watcher, options.only) : watcher.take
   return {
     revision: watcher.revision,
-    watcher,
+    [SubscriptionTypeId]: watcher,
     events: Stream.fromPull(once(Effect.map(take, eventsOf))),
     batches: Stream.fromPull(once(take)),
     status: watcher.status

@@ -8,7 +8,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
-import type * as RangeView from "@effect-kv/core/RangeView"
+import * as RangeView from "@effect-kv/core/RangeView"
 import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import type * as History from "@effect-kv/test-suite/History"
 import * as Recorder from "@effect-kv/test-suite/Recorder"
@@ -84,7 +84,10 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const inflicted = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
     yield* Effect.forkScoped(EventLoopStalls.feel(standstills))
-    const views = yield* Effect.forEach(recorded, ({ kv }) => kv.view(KeyRange.prefix(`${prefix}txn/`)))
+    const views = yield* Effect.forEach(
+      recorded,
+      ({ kv }) => Effect.provideService(RangeView.make(KeyRange.prefix(`${prefix}txn/`)), Kv.Kv, kv)
+    )
     yield* Effect.forEach(
       views,
       (view, i) =>

@@ -46,6 +46,13 @@ describe("a Kv", () => {
       assert.notInclude(inspect(kv, { depth: 5 }), "leaseGrant", "printing it shows no backend")
     }))
 
+  it.effect("has a function in its module for each of its methods", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const missing = Object.keys(kv).filter((name) => name !== Kv.TypeId && !(name in Kv))
+      assert.deepStrictEqual(missing, [])
+    }))
+
   it.effect("leaves its plumbing intact in a copy that overrides a method", () =>
     Effect.gen(function*() {
       const { kv } = yield* recording()

@@ -105,7 +105,7 @@ describe("RangeView", () => {
   it.effect("never goes back to what happened between its watch and its read", () =>
     Effect.gen(function*() {
       const { kv, overlapping: overlapped } = yield* overlapping
-      const view = yield* overlapped.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, overlapped)
       const seen = yield* Effect.forkChild(
         Stream.runCollect(Stream.takeUntil(view.changes, (snapshot) => snapshot.entries.has("end"))),
         { startImmediately: true }
@@ -123,7 +123,7 @@ describe("RangeView", () => {
     Effect.gen(function*() {
       const { gate, kv, reads, store, watching } = yield* held
       yield* kv.put("old", "0")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       assert.deepStrictEqual(textsOf(yield* view.snapshot), { old: "0" })
       yield* overtake(store, kv)
       reads.made = 0
@@ -139,7 +139,7 @@ describe("RangeView", () => {
     Effect.gen(function*() {
       const { gate, kv, reads, store, watching } = yield* held
       yield* kv.put("old", "0")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       yield* overtake(store, kv)
       reads.failing = 3
       yield* gate.open
@@ -154,7 +154,7 @@ describe("RangeView", () => {
     Effect.gen(function*() {
       const { gate, kv, watching } = yield* held
       yield* kv.put("a", "1")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       yield* Effect.forEach(["2", "3", "4"], (value) => kv.put("a", value))
       const seen = yield* Effect.forkChild(
         Stream.runCollect(Stream.takeUntil(Stream.map(view.changes, textsOf), (texts) => texts["a"] === "4")),
@@ -186,7 +186,7 @@ describe("RangeView", () => {
       const { gate, kv, watching } = yield* held
       yield* gate.open
       yield* kv.put("a", "1")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       const before = yield* view.snapshot
       yield* kv.put("b", "2")
       yield* eventually(view, { a: "1", b: "2" })
@@ -198,7 +198,7 @@ describe("RangeView", () => {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(yield* store.connect)
       yield* Effect.scoped(Effect.gen(function*() {
-        yield* kv.view(KeyRange.all)
+        yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, kv)
         assert.strictEqual((yield* store.statistics).watches, 1)
       }))
       assert.strictEqual((yield* store.statistics).watches, 0)

@@ -5,6 +5,7 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
@@ -244,7 +245,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         const scope = yield* Scope.make()
         const cutOff = yield* Scope.provide(client({ endpoints: [proxy.endpoint] }), scope)
         yield* cutOff.get("connected")
-        if (request !== "LeaseGrant") yield* Scope.provide(cutOff.tempKey(`${name}.session`), scope)
+        if (request !== "LeaseGrant") yield* Scope.provide(on(cutOff)(TempKey.make(`${name}.session`)), scope)
         // What the request that is meant says; nothing but the grant is under way in the other case.
         const when = request === "LeaseGrant" ? undefined : TcpProxy.contains(`${name}/`)
         const armed = yield* proxy.cutAfterForwarding({ when })

@@ -6,7 +6,9 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import * as RangeView from "@effect-kv/core/RangeView"
 import * as Session from "@effect-kv/core/Session"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
 import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import { assert, describe, it } from "@effect/vitest"
@@ -84,7 +86,7 @@ describe("a store that is replaced behind its address", () => {
         const inStore = Effect.provideService(Kv.Kv, kv)
 
         for (let i = 0; i < 20; i++) yield* kv.put("config", `old ${i}`)
-        const view = yield* kv.view(KeyRange.key("config"))
+        const view = yield* Effect.provideService(RangeView.make(KeyRange.key("config")), Kv.Kv, kv)
         const watch = yield* kv.subscribe("config")
         const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))
         const waiting = yield* Effect.forkScoped(kv.waitForChange("nothing"))
@@ -93,8 +95,8 @@ describe("a store that is replaced behind its address", () => {
         const body = yield* Effect.forkScoped(
           Effect.exit(inStore(DistLock.withDistLock(Effect.never, "body", { ttl })))
         )
-        yield* kv.tempKey("present", { value: "here", ttl })
-        const once = yield* kv.tempKey("once", { ttl, onLost: "fail" })
+        yield* Effect.provideService(TempKey.make("present", { value: "here", ttl }), Kv.Kv, kv)
+        const once = yield* Effect.provideService(TempKey.make("once", { ttl, onLost: "fail" }), Kv.Kv, kv)
         const session = yield* inStore(Session.make({ ttl: "6 seconds" }))
         yield* eventually(Effect.map(inStore(DistLock.waiters("held")), (waiters) => waiters.length === 1))
         // Locks and temporary keys watch their keys after a while.

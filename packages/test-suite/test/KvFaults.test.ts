@@ -9,6 +9,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
 import * as KvFaults from "@effect-kv/test-suite/KvFaults"
@@ -261,7 +262,7 @@ describe("a client that is cut off", () => {
       Effect.gen(function*() {
         const scope = yield* Scope.make()
         const { faults, kv, store } = yield* Scope.provide(clients, scope)
-        yield* kv.tempKey("t")
+        yield* Effect.provideService(TempKey.make("t"), Kv.Kv, kv)
         yield* faults.hold("request", { when: KvFaults.isWrite, times: Infinity })
         yield* faults.partition({ requests })
         const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
@@ -306,7 +307,7 @@ describe("what a client holds", () => {
   it.effect("a lease ends, and what stands on it is made again on another", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      yield* kv.tempKey("t")
+      yield* Effect.provideService(TempKey.make("t"), Kv.Kv, kv)
       const [lease, ...more] = yield* faults.leases
       assert.deepStrictEqual(more, [])
       yield* faults.endLease(lease!)

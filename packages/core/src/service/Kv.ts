@@ -2,10 +2,13 @@
  * The key-value service that applications use.
  *
  * `Kv` is provided by a backend's layer (`EtcdLayer.layer`, `MemoryLayer.layer`); a program that uses it does the same
- * on each. Everything here is derived from the six functions of a `KvBackend`. The functions of this module are the
- * service's methods with `Kv` taken from the environment.
+ * on each. Everything here is derived from the six functions of a `KvBackend`.
+ *
+ * Data and watches are methods of `Kv`, and each method is also a function of this module that takes `Kv` from the
+ * environment. Recipes (`Lease`, `Session`, `TempKey`, `DistLock`, `RangeView`) are modules of their own.
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
@@ -19,13 +22,11 @@ import { type Internals, TypeId } from "../internal/kv/internals.ts"
 import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
 import * as sessionPool from "../internal/session/sessionPool.ts"
-import type { Options as TempKeyOptions, TempKey } from "../internal/tempKey/model.ts"
-import type { TempKeyTaken } from "../internal/tempKey/tempKeyErrors.ts"
 import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
 import type * as Op from "../values/Op.ts"
-import type { Event } from "../values/Watch.ts"
+import type { Batch, Event } from "../values/Watch.ts"
 import {
   Kv,
   type RangeStreamOptions,
@@ -204,6 +205,27 @@ export const watch = (
   options?: WatchOptions
 ): Stream.Stream<Event, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watch(keyOrRange, options)))
 
+/** See {@link Kv.watchRevisions}. */
+export const watchRevisions = (
+  keyOrRange: string | KeyRange.KeyRange,
+  options?: WatchOptions
+): Stream.Stream<Batch, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watchRevisions(keyOrRange, options)))
+
+/** See {@link Kv.watchWith}. */
+export const watchWith = <E, R>(
+  keyOrRange: string | KeyRange.KeyRange,
+  f: (event: Event) => Effect.Effect<boolean | void, E, R>,
+  options?: WatchOptions
+): Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, Kv | R | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) => kv.watchWith(keyOrRange, f, options))
+
+/** See {@link Kv.snapshotAndWatch}. */
+export const snapshotAndWatch = (
+  range: KeyRange.KeyRange,
+  options?: Omit<WatchOptions, "startRevision">
+): Effect.Effect<Subscription & { readonly entries: ReadonlyArray<Entry> }, KvError, Kv | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) => kv.snapshotAndWatch(range, options))
+
 /** See {@link Kv.subscribe}. */
 export const subscribe = (
   keyOrRange: string | KeyRange.KeyRange,
@@ -216,10 +238,3 @@ export const waitForChange = (
   key: string,
   options?: Pick<WatchOptions, "startRevision" | "previous" | "only">
 ): Effect.Effect<Event, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.waitForChange(key, options))
-
-/** See {@link Kv.tempKey}. */
-export const tempKey = (
-  key: string,
-  options?: TempKeyOptions
-): Effect.Effect<TempKey, KvError | TempKeyTaken, Kv | Scope.Scope> =>
-  Effect.flatMap(Kv, (kv) => kv.tempKey(key, options))

@@ -9,9 +9,6 @@ import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import { type Internals, TypeId } from "../internal/kv/internals.ts"
-import type { Options as TempKeyOptions, TempKey } from "../internal/tempKey/model.ts"
-import type { TempKeyTaken } from "../internal/tempKey/tempKeyErrors.ts"
-import type { RangeView } from "../internal/view/model.ts"
 import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
@@ -191,15 +188,6 @@ export interface Kv {
     range: KeyRange.KeyRange,
     options?: Omit<WatchOptions, "startRevision">
   ) => Effect.Effect<Subscription & { readonly entries: ReadonlyArray<Entry> }, KvError, Scope.Scope>
-
-  /** An always current view of a range in memory: see `RangeView`. */
-  readonly view: (range: KeyRange.KeyRange) => Effect.Effect<RangeView, KvError, Scope.Scope>
-
-  /** Makes a key that exists until the scope closes: see `TempKey`. */
-  readonly tempKey: (
-    key: string,
-    options?: TempKeyOptions
-  ) => Effect.Effect<TempKey, KvError | TempKeyTaken, Scope.Scope>
 }
 
 /** The service tag. */

@@ -5,6 +5,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
@@ -17,7 +18,7 @@ const program = Effect.gen(function*() {
   yield* kv.put("a", "1")
   const { id } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
   yield* backendOf(kv).leaseKeepAlive(id)
-  yield* kv.tempKey("temporary")
+  yield* Effect.provideService(TempKey.make("temporary"), Kv.Kv, kv)
   yield* Effect.forkChild(Stream.runDrain(kv.watch(KeyRange.all)))
   yield* kv.subscribe(KeyRange.prefix("b"))
   yield* Effect.forkChild(Effect.forever(kv.put("a", "2")))

@@ -8,6 +8,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -224,7 +225,7 @@ export const cases = chapter("interrupting locks", [
       const client = yield* faults.newClientWith(cut)
       const held = yield* hold(client, "away/held", { ttl: "1 hour" })
       const key = yield* Scope.make()
-      yield* Scope.provide(client.tempKey("away/key/1", { ttl: "1 hour" }), key)
+      yield* Scope.provide(on(client)(TempKey.make("away/key/1", { ttl: "1 hour" })), key)
       // Of one more attempt the answer is lost: it was made, and nobody knows.
       cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
       cut.before = (call) => faults.isEntry(call) ? Effect.void : faults.unavailable

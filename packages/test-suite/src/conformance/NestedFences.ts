@@ -10,6 +10,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -154,7 +155,7 @@ export const cases = chapter("nested fences", [
   test("a stale holder's temporary key overwrites nothing and deletes nothing", function*(kv) {
     const { client, lock } = yield* staleHolder(kv, "l")
     yield* kv.put("k", "theirs")
-    const exit = yield* Effect.scoped(client.tempKey("k", { value: "stale", ttl: "1 hour" })).pipe(
+    const exit = yield* Effect.scoped(on(client)(TempKey.make("k", { value: "stale", ttl: "1 hour" }))).pipe(
       DistLock.fenced(lock),
       Effect.exit
     )
@@ -168,8 +169,8 @@ export const cases = chapter("nested fences", [
     let lost: Effect.Effect<unknown, unknown> = Effect.void
     const exit = yield* DistLock.withLock("l", undefined, (lock) =>
       Effect.uninterruptible(Effect.gen(function*() {
-        lost = (yield* Scope.provide(client.tempKey("k", { value: "mine" }), scope)).lost
-        yield* Scope.provide(client.tempKey("removed"), scope)
+        lost = (yield* Scope.provide(on(client)(TempKey.make("k", { value: "mine" })), scope)).lost
+        yield* Scope.provide(on(client)(TempKey.make("removed")), scope)
         yield* kv.delete(lock.key)
         yield* kv.delete("k")
         yield* promptly("the end of the temporary key", Effect.exit(lost))

@@ -8,6 +8,7 @@ import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Session from "@effect-kv/core/Session"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Array from "effect/Array"
 import * as Duration from "effect/Duration"
@@ -163,7 +164,7 @@ export const cases = chapter("sessions", [
       const attempts = [
         on(client)(DistLock.withDistLock(Effect.void, `${name}/a`)),
         on(client)(Effect.scoped(DistLock.tryAcquire(`${name}/b`))),
-        Effect.scoped(client.tempKey(`${name}/c`))
+        Effect.scoped(on(client)(TempKey.make(`${name}/c`)))
       ]
       const patient = yield* Effect.forkScoped(on(client)(DistLock.acquire(`${name}/patient`)))
       yield* barrier.reached
@@ -194,7 +195,7 @@ export const cases = chapter("sessions", [
     const held = Effect.gen(function*() {
       for (let i = 0; i < 5; i++) yield* DistLock.acquire(`${name}/l${i}`)
       yield* DistLock.acquire(Array.make(`${name}/m1`, `${name}/m2`, `${name}/m3`))
-      for (let i = 0; i < 10; i++) yield* client.tempKey(`${name}/t${i}`)
+      for (let i = 0; i < 10; i++) yield* on(client)(TempKey.make(`${name}/t${i}`))
     })
     yield* Scope.provide(on(client)(held), scope)
     seen.before = () => Effect.never
@@ -223,7 +224,7 @@ export const cases = chapter("sessions", [
     const client = yield* faults.newClientWith(seen)
     const first = yield* hold(client, "a")
     yield* hold(client, "b")
-    yield* client.tempKey("t")
+    yield* on(client)(TempKey.make("t"))
     yield* hold(Kv.prefixed(client, "p/"), "c")
     assert.strictEqual(countOf(seen, "leaseGrant"), 1)
     const other = yield* hold(client, "d", { ttl: "20 seconds" })

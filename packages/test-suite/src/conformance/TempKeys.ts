@@ -24,7 +24,7 @@ import { capturing, type Line } from "./logging.ts"
 /** A temporary key until it is closed. */
 const open = Effect.fnUntraced(function*(kv: Kv.Kv, key: string, options?: TempKey.Options) {
   const scope = yield* Scope.fork(yield* Effect.scope)
-  const tempKey = yield* promptly("the key", Scope.provide(kv.tempKey(key, options), scope))
+  const tempKey = yield* promptly("the key", Scope.provide(on(kv)(TempKey.make(key, options)), scope))
   return { tempKey, close: Scope.close(scope, Exit.void) }
 })
 
@@ -57,7 +57,7 @@ export const cases = chapter("temporary keys", [
 
   test("of a key that one client makes several times at once, one is made and the others are taken", function*(kv) {
     const results = yield* Effect.all(
-      Array.from({ length: 10 }, () => Effect.result(kv.tempKey("once"))),
+      Array.from({ length: 10 }, () => Effect.result(on(kv)(TempKey.make("once")))),
       { concurrency: "unbounded" }
     )
     const tags = results.map((result) => result._tag === "Success" ? "made" : result.failure._tag)
@@ -66,7 +66,7 @@ export const cases = chapter("temporary keys", [
 
   test("in several namespaces of one client, keys of one name are different keys, on one lease", function*(kv) {
     const tenants = Array.from({ length: 10 }, (_, i) => `tenant-${i}/`)
-    const keys = yield* Effect.forEach(tenants, (tenant) => Kv.prefixed(kv, tenant).tempKey("alive"), {
+    const keys = yield* Effect.forEach(tenants, (tenant) => on(Kv.prefixed(kv, tenant))(TempKey.make("alive")), {
       concurrency: "unbounded"
     })
     const leases = yield* Effect.forEach(keys, (tempKey) => tempKey.lease)
@@ -91,9 +91,12 @@ export const cases = chapter("temporary keys", [
   }),
 
   test("what cannot be a key or a value is an InvalidRequest", function*(kv) {
-    assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey(""))))._tag, "InvalidRequest")
-    assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey("t", { value: "\ud800" }))))._tag, "InvalidRequest")
-    assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey("t", { ttl: 0 }))))._tag, "InvalidRequest")
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("")))))._tag, "InvalidRequest")
+    assert.strictEqual(
+      (yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("t", { value: "\ud800" })))))._tag,
+      "InvalidRequest"
+    )
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("t", { ttl: 0 })))))._tag, "InvalidRequest")
   }),
 
   waitingTest("it outlives its time to live as long as its scope is open", function*(kv) {
@@ -156,7 +159,7 @@ export const cases = chapter("temporary keys", [
 
   test("a temporary key is not made over a key that exists: TempKeyTaken tells its lease", function*(kv) {
     const other = yield* newClient
-    const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(kv.tempKey("t", options)))
+    const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(on(kv)(TempKey.make("t", options))))
     yield* other.put("t", "permanent")
     assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.none() }))
     assert.strictEqual(yield* textOf(kv, "t"), "permanent")
@@ -176,11 +179,11 @@ export const cases = chapter("temporary keys", [
     yield* kv.put("t", "theirs", { lease })
     const json = (error: TempKey.TempKeyTaken | TempKey.TempKeyLost | KvError.KvError) =>
       JSON.parse(JSON.stringify(error))
-    const taken = yield* Effect.flip(Effect.scoped(kv.tempKey("t")))
+    const taken = yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t"))))
     assert.deepStrictEqual(json(taken), { _tag: "TempKeyTaken", key: "t", lease: `${lease}`, message: taken.message })
     yield* kv.put("t", "theirs")
-    assert.isNull(json(yield* Effect.flip(Effect.scoped(kv.tempKey("t")))).lease)
-    const lost = yield* Effect.flip((yield* Effect.scoped(kv.tempKey("u"))).set("x"))
+    assert.isNull(json(yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t"))))).lease)
+    const lost = yield* Effect.flip((yield* Effect.scoped(on(kv)(TempKey.make("u")))).set("x"))
     assert.deepStrictEqual(json(lost), {
       _tag: "TempKeyLost",
       key: "u",
@@ -191,7 +194,7 @@ export const cases = chapter("temporary keys", [
 
   test("two temporary keys of one name exclude each other in one client too", function*(kv) {
     const first = yield* open(kv, "t", { value: "first" })
-    assert.strictEqual((yield* Effect.flip(Effect.scoped(kv.tempKey("t"))))._tag, "TempKeyTaken")
+    assert.strictEqual((yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t")))))._tag, "TempKeyTaken")
     assert.strictEqual(yield* textOf(kv, "t"), "first")
     yield* first.close
     for (let i = 0; i < 5; i++) yield* (yield* open(kv, "t", { value: `${i}` })).close
@@ -214,7 +217,7 @@ export const cases = chapter("temporary keys", [
     const crashed = faults.make()
     const scope = yield* Scope.make()
     const client = yield* Scope.provide(faults.newClientWith(crashed), scope)
-    yield* Scope.provide(client.tempKey("temp/restart", { value: "1", ttl: "2 seconds" }), scope)
+    yield* Scope.provide(on(client)(TempKey.make("temp/restart", { value: "1", ttl: "2 seconds" })), scope)
     crashed.before = () => faults.unavailable
     yield* Effect.forkScoped(Scope.close(scope, Exit.void))
     const again = yield* Effect.forkScoped(open(kv, "temp/restart", { value: "2", onTaken: "wait" }))
@@ -264,7 +267,7 @@ export const cases = chapter("temporary keys", [
     const client = yield* faults.newClientWith(cut)
     yield* open(client, "temp/keeps-its-session")
     cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
-    assert.strictEqual((yield* reasonOf(Effect.scoped(client.tempKey("temp/late"))))._tag, "Unavailable")
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/late")))))._tag, "Unavailable")
     cut.before = () => Effect.void
     yield* other.put("temp/late", "theirs")
     const late = cut.calls.findLast(faults.isEntry)!
@@ -382,7 +385,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "app/t"))
     yield* app.put("t", "an ordinary key")
-    yield* Effect.flip(Effect.scoped(app.tempKey("t")))
+    yield* Effect.flip(Effect.scoped(on(app)(TempKey.make("t"))))
     yield* app.put("t", "still an ordinary key")
   }),
 
@@ -439,14 +442,14 @@ export const cases = chapter("temporary keys", [
     const client = yield* faults.newClientWith(seen)
     const keep = yield* open(client, "temp/keeps-the-session")
     seen.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
-    assert.strictEqual((yield* reasonOf(Effect.scoped(client.tempKey("temp/lost"))))._tag, "Unavailable")
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/lost")))))._tag, "Unavailable")
     yield* soon("it is gone", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const late = seen.calls.findLast(faults.isEntry)!
     yield* backendOf(kv).execute(late.op!)
     yield* soon("it is gone again", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const barrier = yield* faults.barrier
     seen.after = (call) => faults.isEntry(call) ? barrier.stop : Effect.void
-    const fiber = yield* Effect.forkScoped(Effect.scoped(client.tempKey("temp/interrupted")))
+    const fiber = yield* Effect.forkScoped(Effect.scoped(on(client)(TempKey.make("temp/interrupted"))))
     yield* barrier.reached
     const interrupting = yield* Effect.forkScoped(Fiber.interrupt(fiber))
     yield* Effect.yieldNow
@@ -471,7 +474,7 @@ export const cases = chapter("temporary keys", [
     const dead = faults.make()
     const scope = yield* Scope.make()
     const client = yield* Scope.provide(faults.newClientWith(dead), scope)
-    yield* Scope.provide(client.tempKey("temp/dead", { ttl: "2 seconds" }), scope)
+    yield* Scope.provide(on(client)(TempKey.make("temp/dead", { ttl: "2 seconds" })), scope)
     dead.before = () => faults.unavailable
     yield* Effect.forkScoped(Scope.close(scope, Exit.void))
     assert.isTrue(yield* isThere(kv, "temp/dead"))

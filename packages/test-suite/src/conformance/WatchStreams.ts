@@ -7,7 +7,7 @@ import type { KvError } from "@effect-kv/core/KvError"
 import * as Errors from "@effect-kv/core/KvError"
 import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
-import type { RangeView } from "@effect-kv/core/RangeView"
+import * as RangeView from "@effect-kv/core/RangeView"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -28,7 +28,7 @@ const firstWords = (n: number, events: Kv.Subscription["events"]) =>
   promptly(`${n} events`, Effect.map(Stream.runCollect(Stream.take(events, n)), (taken) => taken.map(words)))
 
 /** Waits until a view is as it must be. */
-const viewBecomes = (view: RangeView, expected: Record<string, string>): Effect.Effect<void, KvError> =>
+const viewBecomes = (view: RangeView.RangeView, expected: Record<string, string>): Effect.Effect<void, KvError> =>
   promptly(
     `a view of ${JSON.stringify(expected)}`,
     view.changes.pipe(
@@ -140,7 +140,11 @@ export const cases = chapter("watch streams", [
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.subscribe(KeyRange.halfOpen("b", "a"))))
     yield* rejects(kv, "InvalidRequest", kv.waitForChange("\ud800"))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.snapshotAndWatch(KeyRange.prefix("\ud800"))))
-    yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.view(KeyRange.halfOpen("b", "a"))))
+    yield* rejects(
+      kv,
+      "InvalidRequest",
+      Effect.scoped(Effect.provideService(RangeView.make(KeyRange.halfOpen("b", "a")), Kv.Kv, kv))
+    )
   }),
 
   test("waitForChange waits for the next change of the key", function*(kv) {
@@ -231,7 +235,7 @@ export const cases = chapter("watch streams", [
 
   test("latest is an always current view", function*(kv) {
     yield* putAll(kv, ["v/a", "v/b", "w"], () => "1")
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     assert.deepStrictEqual([...(yield* view.snapshot).entries.keys()].toSorted(), ["v/a", "v/b"])
     assert.deepStrictEqual(Option.map(yield* view.get("v/a"), (entry) => entry.text), Option.some("1"))
     assert.deepStrictEqual(yield* view.get("w"), Option.none())
@@ -243,7 +247,7 @@ export const cases = chapter("watch streams", [
   test("a view shows one revision at a time", function*(kv) {
     const write = (n: number) => kv.txn({ then: ["v/a", "v/b", "v/c"].map((key) => Op.put(key, `${n}`)) })
     yield* write(0)
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     const writing = yield* Effect.forkChild(Effect.forEach(Array.from({ length: 100 }, (_, i) => i + 1), write))
     const seen = yield* promptly(
       "the last of 100",
@@ -259,7 +263,7 @@ export const cases = chapter("watch streams", [
 
   test("a view ends as a fresh range", function*(kv) {
     const other = yield* newClient
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     yield* Effect.forEach(
       Array.from({ length: 200 }, (_, i) => i),
       (i): Effect.Effect<unknown, KvError> =>
@@ -276,7 +280,7 @@ export const cases = chapter("watch streams", [
 
   test("a snapshot of a view can be written as JSON, without values", function*(kv) {
     const { revision } = yield* kv.put("json/a", "s3cr3t-value")
-    const view = yield* kv.view(KeyRange.prefix("json/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("json/")), Kv.Kv, kv)
     const snapshot = yield* view.snapshot
     const text = JSON.stringify(snapshot)
     assert.notInclude(text, "s3cr3t-value")
@@ -286,7 +290,7 @@ export const cases = chapter("watch streams", [
 
   test("changesAfter begins with what has changed since a snapshot, and not with that", function*(kv) {
     yield* kv.put("v/a", "1")
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     const first = yield* view.snapshot
     yield* kv.put("v/a", "2")
     yield* promptly("the change", view.waitUntil(({ entries }) => entries.get("v/a")?.text === "2"))
@@ -301,7 +305,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("waitUntil returns the first snapshot that is as wanted, at once if it is", function*(kv) {
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     assert.strictEqual((yield* promptly("now", view.waitUntil(({ entries }) => entries.size === 0))).entries.size, 0)
     const waiting = yield* Effect.forkChild(view.waitUntil(({ entries }) => entries.size === 2))
     yield* putAll(kv, ["v/a", "v/b", "w"])
@@ -312,7 +316,7 @@ export const cases = chapter("watch streams", [
   test("a view whose scope has closed fails with Closed, for readers and for those that wait", function*(kv) {
     yield* kv.put("v/a", "1")
     const scope = yield* Scope.make()
-    const view = yield* Scope.provide(kv.view(KeyRange.prefix("v/")), scope)
+    const view = yield* Scope.provide(Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv), scope)
     const waiting = yield* Effect.forkChild(reasonOf(view.waitUntil(() => false)), { startImmediately: true })
     const following = yield* Effect.forkChild(reasonOf(Stream.runDrain(view.changes)), { startImmediately: true })
     yield* Scope.close(scope, Exit.void)
@@ -427,9 +431,9 @@ export const cases = chapter("watch streams", [
       const faults = yield* KvFaults.make(backendOf(kv))
       const failure = new Errors.PermissionDenied({ message: "no more, says the test" })
       const subscription = yield* faults.kv.subscribe("s")
-      const view = yield* faults.kv.view(KeyRange.prefix("l/"))
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("l/")), Kv.Kv, faults.kv)
       const watching = yield* faults.kv.watchWith(KeyRange.prefix("w/"), () => Effect.void)
-      yield* Effect.scoped(faults.kv.view(KeyRange.prefix("closed/")))
+      yield* Effect.scoped(Effect.provideService(RangeView.make(KeyRange.prefix("closed/")), Kv.Kv, faults.kv))
       assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
       yield* reasonOf(Stream.runDrain(subscription.events))
       yield* reasonOf(watcherOf(subscription).take)
@@ -457,7 +461,7 @@ export const cases = chapter("watch streams", [
     yield* app.put("k", "0")
     const subscription = yield* app.subscribe("k")
     const snapshot = yield* app.snapshotAndWatch(KeyRange.all, { previous: true })
-    const view = yield* app.view(KeyRange.all)
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, app)
     yield* kv.put("k", "outside")
     yield* kv.put("app/k", "1")
     assert.deepStrictEqual(snapshot.entries.map((entry) => [entry.key, entry.text]), [["k", "0"]])

@@ -4,7 +4,6 @@
 import type { Kv } from "../../service/KvService.ts"
 import type { Fence } from "../fence/currentFences.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
-import * as temporaryKey from "../tempKey/tempKey.ts"
 import * as watching from "../watch/kvWatch.ts"
 import * as data from "./data.ts"
 import { described } from "./describedErrors.ts"
@@ -15,16 +14,10 @@ import * as internals from "./internals.ts"
 export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
   const backend = described(guard.guarded(origin))
   const unfenced = described(guard.unfenced(origin.raw))
-  const watches = watching.make(backend)
   return {
     [TypeId]: new Internals({ backend, unfenced, origin, sessions }),
     ...data.make(backend, origin),
-    ...watches,
-    view: (range) => sessions.onClock(watches.view(range)),
-    tempKey: (key, options) =>
-      sessions.onClock(
-        temporaryKey.open({ make: backend, unfenced, prefix: origin.prefix }, sessions, key, options)
-      )
+    ...watching.make(backend)
   }
 }
 

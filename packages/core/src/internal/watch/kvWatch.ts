@@ -13,14 +13,13 @@ import * as KeyRange from "../../values/KeyRange.ts"
 import { InvalidRequest, type KvError, make as makeError } from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import { type Batch, batch as makeBatch, type Event, type Watcher, type WatchRequest } from "../../values/Watch.ts"
-import * as rangeView from "../view/rangeView.ts"
 import * as resuming from "./resumingWatch.ts"
 import * as watchEnd from "./watchEnd.ts"
 import * as takes from "./watcherTake.ts"
 
 type Watching = Pick<
   Kv,
-  "watch" | "watchRevisions" | "subscribe" | "waitForChange" | "watchWith" | "snapshotAndWatch" | "view"
+  "watch" | "watchRevisions" | "subscribe" | "waitForChange" | "watchWith" | "snapshotAndWatch"
 >
 
 export const make = (backend: KvBackend): Watching => {
@@ -86,8 +85,7 @@ export const make = (backend: KvBackend): Watching => {
     watchRevisions,
     waitForChange,
     watchWith,
-    snapshotAndWatch,
-    view: (range) => rangeView.open(backend, range)
+    snapshotAndWatch
   }
 }
 

@@ -45,7 +45,7 @@ const parse = ({ entries }: RangeView.Snapshot): Settings => {
 /** Shows the settings as an operator changes them, until the limit is 30. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
-  yield* kv.delete(KeyRange.prefix("config/"))
+  yield* kv.deleteRange(KeyRange.prefix("config/"))
   const settings = yield* follow
   yield* Effect.gen(function*() {
     for (const limit of ["20", "many", "30"]) {

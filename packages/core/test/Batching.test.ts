@@ -168,7 +168,7 @@ describe("batching", () => {
         kv.range(KeyRange.prefix("a")),
         kv.get("a", { revision: 1n }),
         kv.get("a", { serializable: true }),
-        kv.delete(KeyRange.prefix("a")),
+        kv.deleteRange(KeyRange.prefix("a")),
         kv.txn({ then: [Op.put("b", "1"), Op.range(KeyRange.prefix("b"))] }),
         Effect.ignore(kv.put("", "1")),
         Effect.ignore(kv.put("c", "\ud800")),

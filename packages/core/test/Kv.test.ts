@@ -53,6 +53,24 @@ describe("a Kv", () => {
       assert.deepStrictEqual(missing, [])
     }))
 
+  it.effect("rejects a string where a range belongs, and says what to write", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const notARange = "config/" as unknown as KeyRange.KeyRange
+      const calls: ReadonlyArray<Effect.Effect<unknown, KvError.KvError>> = [
+        kv.range(notARange),
+        kv.deleteRange(notARange),
+        Stream.runDrain(kv.watch(notARange)),
+        Effect.scoped(kv.subscribe(notARange))
+      ]
+      for (const call of calls) {
+        const error = yield* Effect.flip(call)
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+        assert.match(error.message, /KeyRange\.prefix/)
+        assert.strictEqual(error.key, "config/")
+      }
+    }))
+
   it.effect("leaves its plumbing intact in a copy that overrides a method", () =>
     Effect.gen(function*() {
       const { kv } = yield* recording()

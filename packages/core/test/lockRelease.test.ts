@@ -84,7 +84,7 @@ describe("a lock", () => {
         Effect.forkChild
       )
       yield* TestClock.adjust("1 second")
-      yield* other.delete(KeyRange.prefix("l/"))
+      yield* other.deleteRange(KeyRange.prefix("l/"))
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual((yield* Fiber.join(fiber))._tag, "LockLost")
     }))

@@ -254,7 +254,7 @@ describe("what locks tell", () => {
       const exit = yield* Effect.gen(function*() {
         const fenced = yield* Kv.Kv
         yield* fenced.put("k", "secret")
-        yield* kv.delete(KeyRange.prefix("l/"))
+        yield* kv.deleteRange(KeyRange.prefix("l/"))
         yield* fenced.put("k", "secret")
       }).pipe(
         DistLock.withDistLock("l", { description: "not for spans" }),

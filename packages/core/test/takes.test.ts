@@ -47,7 +47,7 @@ describe("a watch that resumes", () => {
       const kv = yield* Kv.make(yield* store.connect)
       for (const steps of points) {
         yield* Effect.scoped(Effect.gen(function*() {
-          const watcher = watcherOf(yield* kv.subscribe("a", { resume: Schedule.recurs(1) }))
+          const watcher = watcherOf(yield* kv.subscribe(KeyRange.key("a"), { resume: Schedule.recurs(1) }))
           yield* kv.put("a", "1")
           const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
           fiber.interruptUnsafe()
@@ -72,7 +72,7 @@ describe("a watch that resumes", () => {
               ? { ...watcher, take: KvError.fail(new KvError.PermissionDenied({ message: "not now" })) }
               : watcher)
       })
-      const watcher = watcherOf(yield* kv.subscribe("a", { resume: Schedule.spaced("1 minute") }))
+      const watcher = watcherOf(yield* kv.subscribe(KeyRange.key("a"), { resume: Schedule.spaced("1 minute") }))
       const interrupted = yield* Effect.forkChild(watcher.take, { startImmediately: true })
       yield* TestClock.adjust("30 seconds")
       yield* Fiber.interrupt(interrupted)

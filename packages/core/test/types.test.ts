@@ -33,7 +33,7 @@ describe("the type of a response", () => {
     const program = () =>
       kv.txn({
         if: [Compare.exists("k")],
-        then: [Op.put("k", "v"), Op.get("k"), Op.delete(KeyRange.all)],
+        then: [Op.put("k", "v"), Op.get("k"), Op.deleteRange(KeyRange.all)],
         else: [Op.range(KeyRange.all)]
       })
     type Txn = Answer<typeof program>

@@ -113,7 +113,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         for (let i = 0; i < 12; i++) yield* kv.put(`large/${i}`, value)
         const { entries } = yield* kv.range(KeyRange.prefix("large/"))
         assert.strictEqual(entries.reduce((sum, entry) => sum + entry.size, 0), 12_000_000)
-        yield* kv.delete(KeyRange.prefix("large/"))
+        yield* kv.deleteRange(KeyRange.prefix("large/"))
       }))
   })
 
@@ -234,7 +234,7 @@ describe("unreachable endpoints", () => {
       ]] as const
       for (const [endpoint, cause] of cases) {
         const kv = yield* client({ endpoints: [endpoint] })
-        const failure = yield* reason(Effect.scoped(Deadline.within(kv.subscribe("a"), "500 millis")))
+        const failure = yield* reason(Effect.scoped(Deadline.within(kv.subscribe(KeyRange.key("a")), "500 millis")))
         assert.strictEqual(failure._tag, "Unavailable")
         assert.include(failure.message, `${endpoint}: `)
         assert.include(failure.message, cause)
@@ -258,7 +258,7 @@ describe("unreachable endpoints", () => {
         kv.put("a", "1"),
         backendOf(kv).leaseGrant({ ttl: "5 seconds" }),
         user.put("a", "1"),
-        Effect.scoped(kv.subscribe("a"))
+        Effect.scoped(kv.subscribe(KeyRange.key("a")))
       ]
       for (const call of calls) {
         const [elapsed, failure] = yield* timed(

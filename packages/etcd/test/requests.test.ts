@@ -43,7 +43,7 @@ describe("deadlines", () => {
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
       const kv = yield* client({ endpoints: [silent.endpoint], deadline: "300 millis" })
-      const [elapsed, failure] = yield* timed(reason(Effect.scoped(kv.subscribe("a"))))
+      const [elapsed, failure] = yield* timed(reason(Effect.scoped(kv.subscribe(KeyRange.key("a")))))
       assert.strictEqual(failure._tag, "Unavailable")
       assert.isTrue(elapsed >= 300 && elapsed < 1000, `${elapsed} ms`)
     }))
@@ -242,7 +242,7 @@ describe("a failure", () => {
       const calls: ReadonlyArray<readonly [Effect.Effect<unknown, KvError>, string]> = [
         [kv.put("a", "secret"), `put "app/a"`],
         [kv.get("a"), `get "app/a"`],
-        [kv.delete(KeyRange.prefix("p/")), `delete the keys with the prefix "app/p/"`],
+        [kv.deleteRange(KeyRange.prefix("p/")), `delete the keys with the prefix "app/p/"`],
         [kv.count(KeyRange.halfOpen("a", "c")), `get the keys from "app/a" to before "app/c"`],
         [
           kv.txn({ if: [Compare.exists("c")], then: [Op.put("a", "secret")], else: [Op.txn({ then: [Op.get("b")] })] }),

@@ -144,7 +144,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   it.effect("a paused server gets few connections, keeps those it had, and answers over them when it resumes", () =>
     Effect.gen(function*() {
       const { cluster, kv, opened, proxy } = yield* connect()
-      yield* Effect.scoped(kv.subscribe("paused"))
+      yield* Effect.scoped(kv.subscribe(KeyRange.key("paused")))
       yield* kv.put("paused", "0")
       const before = yield* opened
       const lost = yield* Effect.acquireUseRelease(

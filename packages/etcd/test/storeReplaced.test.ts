@@ -87,7 +87,7 @@ describe("a store that is replaced behind its address", () => {
 
         for (let i = 0; i < 20; i++) yield* kv.put("config", `old ${i}`)
         const view = yield* Effect.provideService(RangeView.make(KeyRange.key("config")), Kv.Kv, kv)
-        const watch = yield* kv.subscribe("config")
+        const watch = yield* kv.subscribe(KeyRange.key("config"))
         const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))
         const waiting = yield* Effect.forkScoped(kv.waitForChange("nothing"))
         const lock = yield* inStore(DistLock.acquire("held", { ttl }))
@@ -122,12 +122,15 @@ describe("a store that is replaced behind its address", () => {
         assert.deepStrictEqual(shown, Option.some(Option.getOrElse(yield* kv.get("config"), () => "")))
         if (!keepsPrepared) yield* session.lost
         // A revision of the old store is not one that the new store will have some day.
-        const early = yield* Effect.flip(kv.subscribe("config", { startRevision: 1000n }))
+        const early = yield* Effect.flip(kv.subscribe(KeyRange.key("config"), { startRevision: 1000n }))
         assert.strictEqual(early.reason._tag, "StoreReplaced")
         // The client is of use as before.
         const { revision } = yield* kv.put("config", "new")
         yield* Stream.runDrain(Stream.takeUntil(view.changes, (snapshot) => snapshot.revision >= revision))
-        assert.strictEqual((yield* kv.watch("config", { startRevision: revision }).pipe(Stream.runHead))._tag, "Some")
+        assert.strictEqual(
+          (yield* kv.watch(KeyRange.key("config"), { startRevision: revision }).pipe(Stream.runHead))._tag,
+          "Some"
+        )
         yield* inStore(Effect.scoped(DistLock.acquire("held", { ttl })))
         // One warning for the store; those of a watch and a lock name it as their cause.
         const ofStore = messages.filter((message) => message.startsWith("effect-kv: the store was replaced"))
@@ -144,7 +147,7 @@ describe("a store that is replaced behind its address", () => {
         const { replace } = yield* replacements[how]!(old)
         const { revision } = yield* writer.put("config", "old")
         const kv = yield* client({ endpoints: old.endpoints })
-        const watch = yield* kv.subscribe("config", { startRevision: revision })
+        const watch = yield* kv.subscribe(KeyRange.key("config"), { startRevision: revision })
         const statuses: Array<string> = []
         yield* Effect.forkScoped(Stream.runForEach(watch.status, ({ _tag }) => Effect.sync(() => statuses.push(_tag))))
         const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))

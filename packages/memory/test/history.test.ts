@@ -37,7 +37,7 @@ describe("history", () => {
     Effect.gen(function*() {
       const { backend, store } = yield* open({ history: { revisions: 100 } })
       yield* repeat(5_000, (i) => backend.execute(Op.put(`key${i}`, "value")))
-      yield* backend.execute(Op.delete(KeyRange.all))
+      yield* backend.execute(Op.deleteRange(KeyRange.all))
       yield* repeat(200, (i) => backend.execute(Op.put("other", `${i}`)))
       const statistics = yield* store.statistics
       assert.strictEqual(statistics.keys, 1)

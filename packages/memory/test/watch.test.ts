@@ -57,7 +57,7 @@ describe("a watch", () => {
       const slow = yield* backend.watch({ range: KeyRange.all })
       const fast = yield* backend.watch({ range: KeyRange.key("k7") })
       for (let i = 0; i < 5_000; i++) yield* put(backend, `k${i}`)
-      yield* backend.execute(Op.delete(KeyRange.all))
+      yield* backend.execute(Op.deleteRange(KeyRange.all))
       assert.deepStrictEqual(revisions(yield* fast.take), [9, 5_002])
       const batches: Array<Watch.Batch> = []
       while (batches.at(-1)?.revision !== 5_002n) {

@@ -182,7 +182,9 @@ class Client {
       if (kind < 32) return this.#see(backendOf(kv).execute(Op.get(key)))
       if (kind < 37) return this.#see(backendOf(kv).execute(yield* this.#read))
       if (kind < 44) return this.#see(kv.delete(key, { previous: isOdd }))
-      if (kind < 46) return this.#see(kv.delete(KeyRange.halfOpen(key, `${this.#prefix}key0`), { previous: isOdd }))
+      if (kind < 46) {
+        return this.#see(kv.deleteRange(KeyRange.halfOpen(key, `${this.#prefix}key0`), { previous: isOdd }))
+      }
       if (kind < 56) return this.#compareAndSet(key, value)
       if (kind < 62) return this.#testAndSet(key, value)
       if (kind < 68) {

@@ -2,6 +2,7 @@
  * Calls on the link of `KvFaults`: what becomes of what has left when callers go, the client is cut off, or it is closed.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import * as SendControl from "@effect-kv/core/SendControl"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
@@ -209,7 +210,7 @@ it.effect("at random a silence swallows requests as well as answers, and delays 
 it.effect("at random events of watches are late", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    const watch = yield* kv.subscribe("k")
+    const watch = yield* kv.subscribe(KeyRange.key("k"))
     yield* faults.randomly({ seed: 1, delay: 1 })
     yield* other.put("k", "1")
     const taking = yield* Effect.forkChild(watcherOf(watch).take)
@@ -222,7 +223,7 @@ it.effect("at random events of watches are late", () =>
 it.effect("what a watch has received and was not handed on is there for the next take, however often that is given up", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    const watch = yield* kv.subscribe("k")
+    const watch = yield* kv.subscribe(KeyRange.key("k"))
     yield* faults.randomly({ seed: 1, delay: 1 })
     yield* other.put("k", "1")
     const first = yield* Effect.forkChild(watcherOf(watch).take)
@@ -244,7 +245,7 @@ it.effect("a watch whose store is out of reach when it is to be connected again 
     const backend = yield* store.connect
     const below = yield* KvFaults.make(backend)
     const faults = yield* KvFaults.make(below.backend)
-    const watch = yield* faults.kv.subscribe("k")
+    const watch = yield* faults.kv.subscribe(KeyRange.key("k"))
     const down = yield* below.inject(KvFaults.unavailable, { times: Infinity })
     yield* faults.cutWatches()
     yield* other.put("k", "1")
@@ -259,7 +260,7 @@ it.effect("a watch whose store is out of reach when it is to be connected again 
 it.effect("a watch that is cut twice, once with its history, stays without what it misses", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    const watch = yield* kv.subscribe("k")
+    const watch = yield* kv.subscribe(KeyRange.key("k"))
     yield* faults.cutWatches({ compacted: true })
     yield* settle
     yield* faults.cutWatches()
@@ -271,7 +272,7 @@ it.effect("a watch that is cut twice, once with its history, stays without what 
 it.effect("a watch that was closed is not cut", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
-    yield* Effect.scoped(kv.subscribe("k"))
+    yield* Effect.scoped(kv.subscribe(KeyRange.key("k")))
     assert.strictEqual(yield* faults.cutWatches(), 0)
   }))
 
@@ -287,7 +288,7 @@ it.effect("what is on its way over a connection that is cut is lost, and comes o
           take: Effect.flatMap(watcher.take, (batches) => Effect.as(Effect.sleep("1 second"), batches))
         }))
     })
-    const watch = yield* faults.kv.subscribe("k")
+    const watch = yield* faults.kv.subscribe(KeyRange.key("k"))
     yield* other.put("k", "1")
     const first = yield* Effect.forkChild(watcherOf(watch).take)
     yield* settle

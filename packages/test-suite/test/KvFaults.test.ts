@@ -193,7 +193,7 @@ describe("a client that is cut off", () => {
           kv.get("k"),
           backendOf(kv).leaseGrant({ ttl: "10 seconds" }),
           backendOf(kv).leaseKeepAlive(1n),
-          Effect.scoped(kv.subscribe("k"))
+          Effect.scoped(kv.subscribe(KeyRange.key("k")))
         ],
         (call) => Effect.forkChild(reasonOf(call as Effect.Effect<unknown, KvError.KvError, Scope.Scope>))
       )
@@ -334,7 +334,7 @@ describe("the list of what was injected", () => {
   it.effect("has everything in it, in order", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
-      yield* kv.subscribe("k")
+      yield* kv.subscribe(KeyRange.key("k"))
       yield* DistLock.acquire("l").pipe(Effect.provideService(Kv.Kv, kv))
       yield* TestClock.adjust(0)
       const [lease] = yield* faults.leases
@@ -446,14 +446,14 @@ describe("a watch", () => {
   it.effect("that is cut for so long that history is gone fails with Compacted", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      const watch = yield* kv.subscribe("k")
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
       yield* other.put("elsewhere", "1")
       yield* faults.cutWatches({ compacted: true })
       const error = yield* Effect.flip(watcherOf(watch).take)
       assert.strictEqual(error.reason._tag, "Compacted")
       const revision = error.reason._tag === "Compacted" ? error.reason.compactRevision : 0n
       assert.strictEqual(revision, (yield* other.put("k", "1")).revision - 1n)
-      const again = yield* kv.subscribe("k", { startRevision: revision + 1n })
+      const again = yield* kv.subscribe(KeyRange.key("k"), { startRevision: revision + 1n })
       assert.lengthOf(yield* watcherOf(again).take, 1)
       assert.strictEqual(yield* reasonOf(watcherOf(watch).take), "Compacted")
     }))
@@ -461,7 +461,7 @@ describe("a watch", () => {
   it.effect("that is to fail fails for the reason given, after the time it was cut for", () =>
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
-      const watch = yield* kv.subscribe("k")
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
       const taking = yield* Effect.forkChild(reasonOf(watcherOf(watch).take))
       const failure = new KvError.PermissionDenied({ message: "withdrawn" })
       assert.strictEqual(yield* faults.cutWatches({ duration: "1 second", failure }), 1)
@@ -477,7 +477,7 @@ describe("a watch", () => {
   it.effect("is not Compacted before something was missed", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      const watch = yield* kv.subscribe("k")
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
       const taking = yield* Effect.forkChild(reasonOf(watcherOf(watch).take))
       yield* faults.cutWatches({ compacted: true })
       yield* settle
@@ -490,7 +490,7 @@ describe("a watch", () => {
   it.effect("is cut by a partition, and goes on after the heal", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      const watch = yield* kv.subscribe("k")
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
       yield* faults.partition()
       yield* other.put("k", "1")
       const taking = yield* Effect.forkChild(watcherOf(watch).take)
@@ -513,7 +513,7 @@ describe("a watch", () => {
             return backend.watch(request)
           })
       })
-      const watch = yield* faults.kv.subscribe("k")
+      const watch = yield* faults.kv.subscribe(KeyRange.key("k"))
       yield* faults.inject(
         { description: "cut", onRequest: Effect.asVoid(faults.cutWatches()) },
         { when: KvFaults.writes("l") }
@@ -530,7 +530,7 @@ describe("a watch", () => {
       const backend = yield* store.connect
       const slow = { ...backend, watch: (request: WatchRequest) => Effect.delay(backend.watch(request), "1 second") }
       const faults = yield* KvFaults.make(slow)
-      const opening = yield* Effect.forkScoped(faults.kv.subscribe("k"))
+      const opening = yield* Effect.forkScoped(faults.kv.subscribe(KeyRange.key("k")))
       yield* TestClock.adjust("500 millis")
       yield* faults.partition()
       yield* TestClock.adjust("500 millis")
@@ -550,7 +550,7 @@ describe("a watch", () => {
       const backend = yield* store.connect
       const slow = { ...backend, watch: (request: WatchRequest) => Effect.delay(backend.watch(request), "1 second") }
       const faults = yield* KvFaults.make(slow)
-      const opening = yield* Effect.forkScoped(faults.kv.subscribe("k"))
+      const opening = yield* Effect.forkScoped(faults.kv.subscribe(KeyRange.key("k")))
       yield* TestClock.adjust("1 second")
       const watch = yield* Fiber.join(opening)
       yield* faults.cutWatches()
@@ -588,7 +588,7 @@ describe("a watch", () => {
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
       const scope = yield* Scope.make()
-      const watch = yield* Scope.provide(kv.subscribe("k"), scope)
+      const watch = yield* Scope.provide(kv.subscribe(KeyRange.key("k")), scope)
       yield* faults.partition()
       const taking = yield* Effect.forkChild(reasonOf(watcherOf(watch).take))
       yield* settle
@@ -601,10 +601,10 @@ describe("a watch", () => {
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
       yield* faults.inject(KvFaults.loseAnswer)
-      yield* kv.subscribe("k")
+      yield* kv.subscribe(KeyRange.key("k"))
       assert.strictEqual((yield* store.statistics).watches, 1)
       yield* faults.inject({ ...KvFaults.loseAnswer, isSilent: true })
-      const opening = yield* Effect.forkChild(reasonOf(kv.subscribe("k")))
+      const opening = yield* Effect.forkChild(reasonOf(kv.subscribe(KeyRange.key("k"))))
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual(yield* Fiber.join(opening), "DeadlineExceeded")
       assert.strictEqual((yield* store.statistics).watches, 1)

@@ -81,7 +81,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
       // The oldest key of the queue, whosever it is.
       const name = write.range.key.slice(0, write.range.key.lastIndexOf("/") + 1)
       return Effect.map(
-        execute(Op.delete({ _tag: "HalfOpen", start: name, end: `${name.slice(0, -1)}0` })),
+        execute(Op.deleteRange({ _tag: "HalfOpen", start: name, end: `${name.slice(0, -1)}0` })),
         ({ revision }): Op.Response => ({
           _tag: "Txn",
           revision,

@@ -159,15 +159,19 @@ export const put = (
   options?: Op.PutOptions
 ): Effect.Effect<Op.PutResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.put(key, value, options))
 
-const delete_ = (
-  keyOrRange: string | KeyRange.KeyRange,
-  options?: Op.DeleteOptions
-): Effect.Effect<Op.DeleteResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.delete(keyOrRange, options))
+const delete_ = (key: string, options?: Op.DeleteOptions): Effect.Effect<Op.DeleteResponse, KvError, Kv> =>
+  Effect.flatMap(Kv, (kv) => kv.delete(key, options))
 
 export {
   /** See {@link Kv.delete}. */
   delete_ as delete
 }
+
+/** See {@link Kv.deleteRange}. */
+export const deleteRange = (
+  range: KeyRange.KeyRange,
+  options?: Op.DeleteOptions
+): Effect.Effect<Op.DeleteResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.deleteRange(range, options))
 
 /** See {@link Kv.txn}. */
 export const txn = <
@@ -201,23 +205,23 @@ export const modify = (
 
 /** See {@link Kv.watch}. */
 export const watch = (
-  keyOrRange: string | KeyRange.KeyRange,
+  range: KeyRange.KeyRange,
   options?: WatchOptions
-): Stream.Stream<Event, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watch(keyOrRange, options)))
+): Stream.Stream<Event, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watch(range, options)))
 
 /** See {@link Kv.watchRevisions}. */
 export const watchRevisions = (
-  keyOrRange: string | KeyRange.KeyRange,
+  range: KeyRange.KeyRange,
   options?: WatchOptions
-): Stream.Stream<Batch, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watchRevisions(keyOrRange, options)))
+): Stream.Stream<Batch, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watchRevisions(range, options)))
 
 /** See {@link Kv.watchWith}. */
 export const watchWith = <E, R>(
-  keyOrRange: string | KeyRange.KeyRange,
+  range: KeyRange.KeyRange,
   f: (event: Event) => Effect.Effect<boolean | void, E, R>,
   options?: WatchOptions
 ): Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, Kv | R | Scope.Scope> =>
-  Effect.flatMap(Kv, (kv) => kv.watchWith(keyOrRange, f, options))
+  Effect.flatMap(Kv, (kv) => kv.watchWith(range, f, options))
 
 /** See {@link Kv.snapshotAndWatch}. */
 export const snapshotAndWatch = (
@@ -228,10 +232,9 @@ export const snapshotAndWatch = (
 
 /** See {@link Kv.subscribe}. */
 export const subscribe = (
-  keyOrRange: string | KeyRange.KeyRange,
+  range: KeyRange.KeyRange,
   options?: WatchOptions
-): Effect.Effect<Subscription, KvError, Kv | Scope.Scope> =>
-  Effect.flatMap(Kv, (kv) => kv.subscribe(keyOrRange, options))
+): Effect.Effect<Subscription, KvError, Kv | Scope.Scope> => Effect.flatMap(Kv, (kv) => kv.subscribe(range, options))
 
 /** See {@link Kv.waitForChange}. */
 export const waitForChange = (

@@ -35,7 +35,7 @@ export type SetOptions = Pick<Op.PutOptions, "lease">
 
 /** Options of a watch. */
 export interface WatchOptions extends Omit<WatchRequest, "range"> {
-  /** End after the revision of the first delete. Default: go on. */
+  /** End after the revision of the first delete. Default: false, for every kind of watch. */
   readonly untilDelete?: boolean | undefined
   /**
    * How often, and when, a watch that fails is opened again: from the revision after the last that it delivered, so that
@@ -100,9 +100,12 @@ export interface Kv {
    */
   readonly put: (key: string, value: Value, options?: Op.PutOptions) => Effect.Effect<Op.PutResponse, KvError>
 
-  /** Deletes a key, or the keys of a range. Deleting nothing is a success with `deleted: 0`. */
-  readonly delete: (
-    keyOrRange: string | KeyRange.KeyRange,
+  /** Deletes one key. Deleting nothing is a success with `deleted: 0`. */
+  readonly delete: (key: string, options?: Op.DeleteOptions) => Effect.Effect<Op.DeleteResponse, KvError>
+
+  /** Deletes the keys of a range. Deleting nothing is a success with `deleted: 0`. */
+  readonly deleteRange: (
+    range: KeyRange.KeyRange,
     options?: Op.DeleteOptions
   ) => Effect.Effect<Op.DeleteResponse, KvError>
 
@@ -148,22 +151,22 @@ export interface Kv {
   readonly modify: (key: string, f: (current: Option.Option<string>) => string) => Effect.Effect<string, KvError>
 
   /**
-   * The changes of a key or a range: ordered, complete, none twice, across reconnects and restarts of servers.
+   * The changes of a range of keys (`KeyRange.key` for one key): ordered, complete, none twice, across reconnects and restarts of servers.
    *
    * Where history is gone the stream fails with `Compacted` and the revision to restart from. A slow reader slows only
    * itself.
    */
-  readonly watch: (keyOrRange: string | KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
+  readonly watch: (range: KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
 
   /** As `watch`, with the events of one revision together as one element. */
   readonly watchRevisions: (
-    keyOrRange: string | KeyRange.KeyRange,
+    range: KeyRange.KeyRange,
     options?: WatchOptions
   ) => Stream.Stream<Batch, KvError>
 
   /** As `watch`, but returns once the store has confirmed it: whatever happens afterwards is delivered. */
   readonly subscribe: (
-    keyOrRange: string | KeyRange.KeyRange,
+    range: KeyRange.KeyRange,
     options?: WatchOptions
   ) => Effect.Effect<Subscription, KvError, Scope.Scope>
 
@@ -174,11 +177,11 @@ export interface Kv {
   ) => Effect.Effect<Event, KvError>
 
   /**
-   * Calls `f` with each event, until it answers `false`, a watched key is deleted, or the scope closes. Returns once the
-   * store has confirmed the watch, with the fiber that ends when it does. `untilDelete: false` goes on after a delete.
+   * Calls `f` with each event until `f` returns `false` or the scope closes; with `untilDelete`, also until a watched key is
+   * deleted. Returns once the store has confirmed the watch, with the fiber that ends when the watch does.
    */
   readonly watchWith: <E, R>(
-    keyOrRange: string | KeyRange.KeyRange,
+    range: KeyRange.KeyRange,
     f: (event: Event) => Effect.Effect<boolean | void, E, R>,
     options?: WatchOptions
   ) => Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, R | Scope.Scope>

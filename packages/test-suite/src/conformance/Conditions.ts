@@ -84,7 +84,7 @@ export const cases = chapter("conditions", [
     assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.closed("in/a", "in/a"), second)))
     assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.key("in/a"), second)))
     assert.isFalse(yield* holds(kv, Compare.empty(KeyRange.all)))
-    yield* kv.delete(range)
+    yield* kv.deleteRange(range)
     assert.isTrue(yield* holds(kv, Compare.empty(range)))
     const written = yield* kv.txn({ if: [Compare.empty(range)], then: [Op.put("in/c", "1")], else: [Op.range(range)] })
     assert.isTrue(written.succeeded)

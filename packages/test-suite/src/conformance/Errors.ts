@@ -101,14 +101,15 @@ export const cases = chapter("errors", [
       [Stream.runDrain(app.rangeStream(KeyRange.from("b"), future)), "range", "[b, *)"],
       [app.put("k", "v", lease), "put", "k"],
       [app.put("", "v"), "put", ""],
-      [app.delete(KeyRange.halfOpen("c", "a")), "delete", "[c, a)"],
+      [app.delete(""), "delete", ""],
+      [app.deleteRange(KeyRange.halfOpen("c", "a")), "deleteRange", "[c, a)"],
       [app.txn({ if: [Compare.exists("k")], then: [Op.put("l", "v", lease), Op.get("k")] }), "txn", "k, l"],
       [app.txn({ then: ["a", "b", "c", "d", "e"].map((key) => Op.put(key, "v", lease)) }), "txn", "a, b, c and 2 more"],
       [app.testAndSet("k", Option.some("v"), "w", lease), "testAndSet", "k"],
       [app.compareAndSet("k", revision, "w", lease), "compareAndSet", "k"],
       [app.modify("bytes", () => "v"), "modify", "bytes"],
       [app.modify("", () => "v"), "modify", ""],
-      [Stream.runDrain(app.watch("")), "watch", ""],
+      [Stream.runDrain(app.watch(KeyRange.key(""))), "watch", ""],
       [Effect.scoped(app.subscribe(KeyRange.halfOpen("c", "a"))), "watch", "[c, a)"],
       [backendOf(app).leaseKeepAlive(4711n), "leaseKeepAlive", undefined],
       [backendOf(app).leaseRevoke(4711n), "leaseRevoke", undefined],
@@ -297,7 +298,7 @@ export const cases = chapter("errors", [
         yield* backendOf(kv).leaseTimeToLive(id)
         yield* kv.txn({ then: [Op.delete("a"), Op.delete("b")] })
         yield* backendOf(kv).leaseRevoke(id)
-        yield* Effect.scoped(kv.subscribe("a"))
+        yield* Effect.scoped(kv.subscribe(KeyRange.key("a")))
       })
       yield* promptly(`calls with a deadline of ${deadline}`, Deadline.within(calls, deadline))
     }

@@ -112,8 +112,8 @@ export const cases = chapter("keys", [
     for (const bound of loneSurrogates) {
       yield* rejects(kv, "InvalidRequest", kv.range(KeyRange.prefix(bound)))
       yield* rejects(kv, "InvalidRequest", kv.range(KeyRange.from(bound)))
-      yield* rejects(kv, "InvalidRequest", kv.delete(KeyRange.halfOpen("a", `z${bound}`)))
-      yield* rejects(kv, "InvalidRequest", kv.delete(KeyRange.closed(bound, "\u{10ffff}")))
+      yield* rejects(kv, "InvalidRequest", kv.deleteRange(KeyRange.halfOpen("a", `z${bound}`)))
+      yield* rejects(kv, "InvalidRequest", kv.deleteRange(KeyRange.closed(bound, "\u{10ffff}")))
     }
     yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range: KeyRange.prefix("\ud800") })))
   }),

@@ -49,7 +49,7 @@ export const cases = chapter("ranges", [
 
   test("a prefix range holds the keys that begin with the prefix, and no other", function*(kv) {
     for (const [before, prefix, after] of prefixNeighbours) {
-      yield* kv.delete(KeyRange.all)
+      yield* kv.deleteRange(KeyRange.all)
       const inside = [prefix, `${prefix}\u0000`, `${prefix}a`, `${prefix}\uffff`, `${prefix}\u{10ffff}`]
       yield* putAll(kv, [...new Set([before, after, ...inside])])
       assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.prefix(prefix)), inside, JSON.stringify(prefix))
@@ -94,7 +94,7 @@ export const cases = chapter("ranges", [
       ]
     ) {
       yield* rejects(kv, "InvalidRequest", kv.range(range))
-      yield* rejects(kv, "InvalidRequest", kv.delete(range))
+      yield* rejects(kv, "InvalidRequest", kv.deleteRange(range))
       yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range })))
     }
   }),
@@ -102,7 +102,7 @@ export const cases = chapter("ranges", [
   test("a range that escapes its prefix is rejected", function*(kv) {
     const escaping: KeyRange.KeyRange = { _tag: "Prefix", prefix: "a/", from: "b" }
     yield* rejects(kv, "InvalidRequest", kv.range(escaping))
-    yield* rejects(kv, "InvalidRequest", kv.delete(escaping))
+    yield* rejects(kv, "InvalidRequest", kv.deleteRange(escaping))
   }),
 
   test("an empty answer is an answer", function*(kv) {

@@ -31,7 +31,7 @@ export const cases = chapter("txn", [
       then: [
         Op.get("a"),
         Op.put("d", "new", { previous: true }),
-        Op.delete(KeyRange.halfOpen("b", "d"), { previous: true }),
+        Op.deleteRange(KeyRange.halfOpen("b", "d"), { previous: true }),
         Op.txn({ if: [Compare.missing("none")], then: [Op.range(KeyRange.prefix("a"), { keysOnly: true })] }),
         Op.put("a", "changed", { previous: true })
       ]
@@ -147,7 +147,7 @@ export const cases = chapter("txn", [
     yield* kv.put("k", "before")
     const put = Op.put("k", "v")
     for (const range of [KeyRange.key("k"), KeyRange.prefix("k"), KeyRange.halfOpen("a", "l")]) {
-      const deletion = Op.delete(range)
+      const deletion = Op.deleteRange(range)
       yield* rejects(kv, "InvalidRequest", kv.txn({ then: [put, deletion] }))
       yield* rejects(kv, "InvalidRequest", kv.txn({ then: [deletion, put] }))
       yield* rejects(kv, "InvalidRequest", kv.txn({ then: [deletion, Op.txn({ then: [put] })] }))
@@ -167,7 +167,7 @@ export const cases = chapter("txn", [
 
   test("a key deleted twice is deleted once", function*(kv) {
     yield* putAll(kv, ["a", "b"])
-    const response = yield* kv.txn({ then: [Op.delete("a"), Op.delete(KeyRange.prefix(""))] })
+    const response = yield* kv.txn({ then: [Op.delete("a"), Op.deleteRange(KeyRange.prefix(""))] })
     if (!response.succeeded) return assert.fail("it has no conditions")
     assert.deepStrictEqual(response.responses.map((inner) => inner.deleted), [1, 1])
   }),

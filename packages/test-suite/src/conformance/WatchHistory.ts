@@ -98,7 +98,7 @@ export const cases = chapter("watches and history", [
     const watcher = yield* watch(kv, KeyRange.all, { previous: true })
     // A put and a later delete of one key are accepted in two nested transactions side by side.
     const { revision } = yield* kv.txn({
-      then: [Op.txn({ then: [Op.put("k", "2"), Op.put("l", "1")] }), Op.txn({ then: [Op.delete(KeyRange.all)] })]
+      then: [Op.txn({ then: [Op.put("k", "2"), Op.put("l", "1")] }), Op.txn({ then: [Op.deleteRange(KeyRange.all)] })]
     })
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision), [
       "put k=2 was 1",

@@ -55,7 +55,7 @@ export const cases = chapter("watch streams", [
     yield* kv.delete("k")
     yield* kv.put("k", "2")
     yield* kv.put("k", "3")
-    const events = kv.watch("k", { startRevision: revision })
+    const events = kv.watch(KeyRange.key("k"), { startRevision: revision })
     assert.deepStrictEqual(yield* firstWords(4, events), ["put k=1 new", "delete k", "put k=2 new", "put k=3"])
   }),
 
@@ -89,7 +89,7 @@ export const cases = chapter("watch streams", [
   test("in the batch form each element is a revision", function*(kv) {
     const { revision } = yield* kv.put("x", "1")
     yield* kv.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] })
-    yield* kv.delete(KeyRange.prefix("x"))
+    yield* kv.deleteRange(KeyRange.prefix("x"))
     const options = { startRevision: revision }
     const taken = yield* promptly(
       "three revisions",
@@ -136,7 +136,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("a bad range is rejected", function*(kv) {
-    yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.watch("")))
+    yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.watch(KeyRange.key(""))))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.subscribe(KeyRange.halfOpen("b", "a"))))
     yield* rejects(kv, "InvalidRequest", kv.waitForChange("\ud800"))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.snapshotAndWatch(KeyRange.prefix("\ud800"))))
@@ -172,35 +172,34 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(seen, ["put k=0 new", "put k=1", "put k=2"])
   }),
 
-  test("watchWith ends with the first delete, unless asked to go on", function*(kv) {
+  test("watchWith goes on after a delete, as every watch does, unless untilDelete ends it there", function*(kv) {
     const log = (seen: Array<string>) => (event: Parameters<typeof words>[0]) =>
       Effect.sync(() => void seen.push(words(event)))
     const ending: Array<string> = []
-    const first = yield* kv.watchWith("k", log(ending))
+    const first = yield* kv.watchWith(KeyRange.key("k"), log(ending), { untilDelete: true })
     const goingOn: Array<string> = []
     const deletesOnly: Array<string> = []
     const second = yield* kv.watchWith(
-      "k",
-      (event) => Effect.as(log(goingOn)(event), goingOn.length < 3),
-      { untilDelete: false }
+      KeyRange.key("k"),
+      (event) => Effect.map(log(goingOn)(event), () => goingOn.length < 3)
     )
-    const third = yield* kv.watchWith("k", log(deletesOnly), { only: "Delete" })
+    const third = yield* kv.watchWith(KeyRange.key("k"), log(deletesOnly), { only: "Delete", untilDelete: true })
     yield* kv.put("k", "1")
     yield* kv.delete("k")
     yield* kv.put("k", "2")
     yield* kv.put("k", "3")
     yield* promptly("the ends", Effect.all([Fiber.join(first), Fiber.join(second), Fiber.join(third)]))
     assert.deepStrictEqual(ending, ["put k=1 new", "delete k"])
-    assert.deepStrictEqual(goingOn.slice(0, 3), ["put k=1 new", "delete k", "put k=2 new"])
+    assert.deepStrictEqual(goingOn, ["put k=1 new", "delete k", "put k=2 new"])
     assert.deepStrictEqual(deletesOnly, ["delete k"])
   }),
 
   test("watchWith ends with its scope, and with the failure of what it calls", function*(kv) {
     const scope = yield* Scope.make()
-    const fiber = yield* Scope.provide(kv.watchWith("k", () => Effect.void), scope)
+    const fiber = yield* Scope.provide(kv.watchWith(KeyRange.key("k"), () => Effect.void), scope)
     yield* promptly("the end of the scope", Scope.close(scope, Exit.void))
     assert.isTrue(Exit.isFailure(yield* promptly("the end of the watch", Fiber.await(fiber))))
-    const failing = yield* kv.watchWith("k", () => Effect.fail("no more" as const))
+    const failing = yield* kv.watchWith(KeyRange.key("k"), () => Effect.fail("no more" as const))
     yield* kv.put("k", "v")
     const exit = yield* promptly("the failure", Effect.exit(Fiber.join(failing)))
     assert.deepStrictEqual(exit, Exit.fail("no more"))
@@ -377,10 +376,12 @@ export const cases = chapter("watch streams", [
     const faults = yield* KvFaults.make(backendOf(kv))
     const failure = new Errors.PermissionDenied({ message: "not now, says the test" })
     const resume = Schedule.recurs(1)
-    const subscription = yield* faults.kv.subscribe("k", { resume })
+    const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume })
     const snapshot = yield* faults.kv.snapshotAndWatch(KeyRange.key("k"), { resume })
     const called: Array<string> = []
-    yield* faults.kv.watchWith("k", (event) => Effect.sync(() => void called.push(words(event))), { resume })
+    yield* faults.kv.watchWith(KeyRange.key("k"), (event) => Effect.sync(() => void called.push(words(event))), {
+      resume
+    })
     assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
     yield* kv.put("k", "1")
     assert.deepStrictEqual(yield* firstWords(1, subscription.events), ["put k=1 new"])
@@ -396,7 +397,7 @@ export const cases = chapter("watch streams", [
   test("a watch that resumes fails with Compacted where its place in the history is gone", function*(kv) {
     const store = yield* Store
     const faults = yield* KvFaults.make(backendOf(kv))
-    const subscription = yield* faults.kv.subscribe("k", { resume: Schedule.recurs(3) })
+    const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume: Schedule.recurs(3) })
     const held = yield* faults.hold("request", { when: (call) => call.kind === "watch" })
     yield* faults.cutWatches({ failure: new Errors.Unavailable({ message: "not now, says the test" }) })
     const failing = yield* Effect.forkChild(reasonOf(Stream.runDrain(subscription.events)))
@@ -407,7 +408,7 @@ export const cases = chapter("watch streams", [
     yield* held.letGo
     const reason = yield* promptly("Compacted", Fiber.join(failing))
     assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === revision)
-    const next = kv.watch("k", { startRevision: revision + 1n })
+    const next = kv.watch(KeyRange.key("k"), { startRevision: revision + 1n })
     yield* kv.put("k", "3")
     assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])
   }),
@@ -418,10 +419,10 @@ export const cases = chapter("watch streams", [
       when: (call) => call.kind === "watch",
       times: Infinity
     })
-    const reason = yield* reasonOf(Stream.runDrain(faults.kv.watch("k", { resume: Schedule.recurs(4) })))
+    const reason = yield* reasonOf(Stream.runDrain(faults.kv.watch(KeyRange.key("k"), { resume: Schedule.recurs(4) })))
     assert.strictEqual(reason._tag, "Unavailable")
     assert.strictEqual(yield* opened.count, 5)
-    const bad = yield* reasonOf(Stream.runDrain(kv.watch("", { resume: Schedule.recurs(4) })))
+    const bad = yield* reasonOf(Stream.runDrain(kv.watch(KeyRange.key(""), { resume: Schedule.recurs(4) })))
     assert.strictEqual(bad._tag, "InvalidRequest")
   }),
 
@@ -430,7 +431,7 @@ export const cases = chapter("watch streams", [
     yield* Effect.gen(function*() {
       const faults = yield* KvFaults.make(backendOf(kv))
       const failure = new Errors.PermissionDenied({ message: "no more, says the test" })
-      const subscription = yield* faults.kv.subscribe("s")
+      const subscription = yield* faults.kv.subscribe(KeyRange.key("s"))
       const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("l/")), Kv.Kv, faults.kv)
       const watching = yield* faults.kv.watchWith(KeyRange.prefix("w/"), () => Effect.void)
       yield* Effect.scoped(Effect.provideService(RangeView.make(KeyRange.prefix("closed/")), Kv.Kv, faults.kv))
@@ -440,8 +441,8 @@ export const cases = chapter("watch streams", [
       yield* promptly("the end of the view", reasonOf(Stream.runDrain(view.changes)))
       yield* promptly("the end of the callback", reasonOf(Fiber.join(watching)))
       yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch" })
-      yield* reasonOf(Stream.runDrain(faults.kv.watch("opening")))
-      yield* Effect.scoped(faults.kv.subscribe("closed"))
+      yield* reasonOf(Stream.runDrain(faults.kv.watch(KeyRange.key("opening"))))
+      yield* Effect.scoped(faults.kv.subscribe(KeyRange.key("closed")))
     }).pipe(Effect.scoped, Effect.provide(layer))
     const failed = (range: string, reason: string) => ({ level: "Warn", annotations: { range, reason } })
     assert.deepStrictEqual(
@@ -459,7 +460,7 @@ export const cases = chapter("watch streams", [
   test("all of it works in a namespace", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     yield* app.put("k", "0")
-    const subscription = yield* app.subscribe("k")
+    const subscription = yield* app.subscribe(KeyRange.key("k"))
     const snapshot = yield* app.snapshotAndWatch(KeyRange.all, { previous: true })
     const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, app)
     yield* kv.put("k", "outside")
@@ -473,8 +474,8 @@ export const cases = chapter("watch streams", [
   test("the functions of Kv are those of the store", function*(kv) {
     const program = Effect.gen(function*() {
       const { revision } = yield* Kv.put("k", "1")
-      const seen = yield* firstWords(1, (yield* Kv.subscribe("k", { startRevision: revision })).events)
-      const watched = yield* Stream.runHead(Kv.watch("k", { startRevision: revision }))
+      const seen = yield* firstWords(1, (yield* Kv.subscribe(KeyRange.key("k"), { startRevision: revision })).events)
+      const watched = yield* Stream.runHead(Kv.watch(KeyRange.key("k"), { startRevision: revision }))
       return [...seen, ...Option.toArray(watched).map(words)]
     })
     const seen = yield* promptly("the events", Effect.provideService(program, Kv.Kv, kv))

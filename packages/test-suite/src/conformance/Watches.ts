@@ -119,7 +119,7 @@ export const cases = chapter("watches", [
     const txn = yield* kv.txn({
       then: [Op.put("c", "1"), Op.delete("x"), Op.put("a", "2"), Op.txn({ then: [Op.put("b", "3")] })]
     })
-    const deleted = yield* kv.delete(KeyRange.from("a"))
+    const deleted = yield* kv.deleteRange(KeyRange.from("a"))
     const batches = yield* batchesUpTo(watcher, deleted.revision)
     assert.deepStrictEqual(
       batches.map((batch) => [batch.revision, batch.events.map(words)]),
@@ -142,7 +142,7 @@ export const cases = chapter("watches", [
     const keys = Array.from({ length: 100 }, (_, i) => `k/${String(i).padStart(3, "0")}`)
     const watcher = yield* watch(kv, KeyRange.all)
     yield* kv.txn({ then: keys.map((key) => Op.put(key, key.repeat(2000))) })
-    const { revision } = yield* kv.delete(KeyRange.all)
+    const { revision } = yield* kv.deleteRange(KeyRange.all)
     const batches = yield* batchesUpTo(watcher, revision)
     assert.deepStrictEqual(batches.map((batch) => batch.events.map((event) => event.key)), [keys, keys])
   }),
@@ -264,7 +264,7 @@ export const cases = chapter("watches", [
 
   test("a watch in a namespace sees keys without the prefix, and nothing outside", function*(kv) {
     for (const prefix of ["app/", "\ud7ff", "\u{10ffff}"]) {
-      yield* kv.delete(KeyRange.all)
+      yield* kv.deleteRange(KeyRange.all)
       const app = Kv.prefixed(kv, prefix)
       const inner = Kv.prefixed(app, "in/")
       const watchers = yield* Effect.forEach(

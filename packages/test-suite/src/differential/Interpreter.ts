@@ -123,7 +123,7 @@ const toOp = (run: Run, operation: Program.Operation): Op.Op => {
         previous: operation.previous
       })
     case "delete":
-      return Op.delete(operation.range, { previous: operation.previous })
+      return Op.deleteRange(operation.range, { previous: operation.previous })
     case "txn":
       return Op.txn({
         if: operation.if.map((condition) => toCompare(run, condition)),
@@ -317,7 +317,7 @@ export const runProgram = Effect.fnUntraced(function*(
   const { kv } = side
   // Before the first revision of a store comes 0, which is nowhere else a revision: a program must not begin there.
   yield* kv.put("?", "")
-  yield* kv.delete(KeyRange.all)
+  yield* kv.deleteRange(KeyRange.all)
   const watcher = yield* backendOf(kv).watch({ range: KeyRange.all, previous: true })
   const run = new Run(side, watcher.revision, watcher)
   yield* Effect.addFinalizer(() => Effect.forEach(run.granted, (id) => Effect.ignore(backendOf(kv).leaseRevoke(id))))

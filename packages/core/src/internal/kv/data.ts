@@ -23,6 +23,7 @@ type Data = Pick<
   | "count"
   | "put"
   | "delete"
+  | "deleteRange"
   | "txn"
   | "testAndSet"
   | "compareAndSet"
@@ -67,7 +68,9 @@ export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
 
   const put: Kv["put"] = (key, value, options) => execute(backend, Op.put(key, value, options))
 
-  const delete_: Kv["delete"] = (keyOrRange, options) => execute(backend, Op.delete(keyOrRange, options))
+  const delete_: Kv["delete"] = (key, options) => execute(backend, Op.delete(key, options))
+
+  const deleteRange: Kv["deleteRange"] = (range, options) => execute(backend, Op.deleteRange(range, options))
 
   const txn: Kv["txn"] = (input) => execute(backend, Op.txn(input))
 
@@ -104,7 +107,20 @@ export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
 
   const modify: Kv["modify"] = (key, f) => method("modify", key, modifyKey(key, f))
 
-  return { get, getEntry, range, rangeStream, count, put, delete: delete_, txn, testAndSet, compareAndSet, modify }
+  return {
+    get,
+    getEntry,
+    range,
+    rangeStream,
+    count,
+    put,
+    delete: delete_,
+    deleteRange,
+    txn,
+    testAndSet,
+    compareAndSet,
+    modify
+  }
 }
 
 const succeedNone: Effect.Effect<Option.Option<string>> = Effect.succeed(Option.none())

@@ -23,41 +23,41 @@ type Watching = Pick<
 >
 
 export const make = (backend: KvBackend): Watching => {
-  const open = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined) => {
-    const request = toRequest(keyOrRange, options)
+  const open = (range: KeyRange.KeyRange, options: WatchOptions | undefined) => {
+    const request = toRequest(range, options)
     const opening = options?.resume === undefined
       ? backend.watch(request)
       : resuming.open(backend, request, options.resume)
     return Effect.map(opening, (watcher) => watchEnd.warned(request.range, watcher))
   }
 
-  const subscribe: Kv["subscribe"] = (keyOrRange, options) =>
-    Effect.map(open(keyOrRange, options), (watcher) => toSubscription(watcher, options))
+  const subscribe: Kv["subscribe"] = (range, options) =>
+    Effect.map(open(range, options), (watcher) => toSubscription(watcher, options))
 
   /** Of a stream the opening is a part, whose failure may be observed as little as that of the rest. */
-  const subscribeForStream: Kv["subscribe"] = (keyOrRange, options) =>
+  const subscribeForStream: Kv["subscribe"] = (range, options) =>
     Effect.tapError(
-      subscribe(keyOrRange, options),
-      (error) => watchEnd.warn(KeyRange.fromInput(keyOrRange), error)
+      subscribe(range, options),
+      (error) => watchEnd.warn(range, error)
     )
 
-  const watch: Kv["watch"] = (keyOrRange, options) =>
-    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.events))
+  const watch: Kv["watch"] = (range, options) =>
+    Stream.unwrap(Effect.map(subscribeForStream(range, options), (subscription) => subscription.events))
 
-  const watchRevisions: Kv["watchRevisions"] = (keyOrRange, options) =>
-    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.batches))
+  const watchRevisions: Kv["watchRevisions"] = (range, options) =>
+    Stream.unwrap(Effect.map(subscribeForStream(range, options), (subscription) => subscription.batches))
 
   const waitForChange: Kv["waitForChange"] = (key, options) =>
     Effect.scoped(Effect.flatMap(
-      backend.watch(toRequest(key, options)),
+      backend.watch(toRequest(KeyRange.key(key), options)),
       (watcher) => Effect.map(watcher.take, (batches) => batches[0].events[0])
     ))
 
-  const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(keyOrRange, f, options) {
+  const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(range, f, options) {
     // The watch is closed when the callback wants no more, which may be long before the surrounding scope is.
     const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
     const subscription = yield* Scope.provide(
-      subscribe(keyOrRange, { ...options, untilDelete: options?.untilDelete ?? true }),
+      subscribe(range, options),
       scope
     ).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
     return yield* subscription.events.pipe(
@@ -89,8 +89,8 @@ export const make = (backend: KvBackend): Watching => {
   }
 }
 
-const toRequest = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined): WatchRequest => ({
-  range: KeyRange.fromInput(keyOrRange),
+const toRequest = (range: KeyRange.KeyRange, options: WatchOptions | undefined): WatchRequest => ({
+  range,
   startRevision: options?.startRevision,
   previous: options?.previous,
   // A watch that ends with a delete must see the deletes, wanted or not.

@@ -76,12 +76,12 @@ const overlapping = Effect.gen(function*() {
 })
 
 const oneByOne = (watcher: Watch.Watcher): Watch.Watcher => {
-  const pending: Array<Watch.Batch> = []
+  const pending: Array<Watch.Revision> = []
   const take: Watch.Watcher["take"] = Effect.suspend(() => {
     const next = pending.shift()
     return next === undefined
-      ? Effect.flatMap(watcher.take, (batches) => {
-        pending.push(...batches)
+      ? Effect.flatMap(watcher.take, (revisions) => {
+        pending.push(...revisions)
         return take
       })
       : Effect.as(Effect.yieldNow, [next] as const)
@@ -96,7 +96,7 @@ describe("snapshotAndWatch", () => {
       const subscription = yield* overlapped.snapshotAndWatch(KeyRange.all)
       assert.deepStrictEqual(subscription.entries.map((entry) => [entry.key, entry.text]), [["b", "2"]])
       const { revision } = yield* kv.put("c", "3")
-      const first = yield* Stream.runHead(subscription.batches)
+      const first = yield* Stream.runHead(subscription.revisions)
       assert.deepStrictEqual(Option.map(first, (batch) => batch.revision), Option.some(revision))
     }))
 })

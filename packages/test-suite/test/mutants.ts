@@ -54,7 +54,7 @@ const onRange = (f: (range: KeyRange.KeyRange) => KeyRange.KeyRange) =>
   onOp((op) => op._tag === "Put" ? op : { ...op, range: f(op.range) })
 
 const onBatches = (
-  f: (batches: ReadonlyArray<Watch.Batch>) => ReadonlyArray<Watch.Batch>,
+  f: (batches: ReadonlyArray<Watch.Revision>) => ReadonlyArray<Watch.Revision>,
   onRequest: (request: Watch.WatchRequest) => Watch.WatchRequest = (request) => request
 ) =>
 (backend: KvBackend): KvBackend => ({

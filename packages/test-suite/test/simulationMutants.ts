@@ -288,7 +288,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
         take,
         (batches) =>
           batches.flatMap((batch) =>
-            batch.events.toSorted((a, b) => compareKeys(a.key, b.key)).map((event): Watch.Batch => ({
+            batch.events.toSorted((a, b) => compareKeys(a.key, b.key)).map((event): Watch.Revision => ({
               revision: batch.revision,
               events: [event]
             }))

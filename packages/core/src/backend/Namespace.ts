@@ -37,7 +37,7 @@ export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
         () =>
           Effect.map(
             backend.watch({ ...request, range: KeyRange.within(request.range, prefix) }),
-            (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripBatch(prefix, strip))) })
+            (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripRevision(prefix, strip))) })
           )
       ),
     leaseGrant: backend.leaseGrant,
@@ -102,14 +102,15 @@ const stripResponse = (
   }
 }
 
-const stripBatch = (prefix: string, strip: (entry: Entry.Entry) => Entry.Entry) => (batch: Watch.Batch): Watch.Batch =>
-  Watch.batch(
-    batch.revision,
-    Array.map(batch.events, (event): Watch.Event => {
-      const key = event.key.slice(prefix.length)
-      const previous = Option.map(event.previous, strip)
-      return event._tag === "Put"
-        ? Watch.putEvent({ ...event, key, entry: strip(event.entry), previous })
-        : Watch.deleteEvent({ ...event, key, previous })
-    })
-  )
+const stripRevision =
+  (prefix: string, strip: (entry: Entry.Entry) => Entry.Entry) => (watched: Watch.Revision): Watch.Revision =>
+    Watch.revision(
+      watched.revision,
+      Array.map(watched.events, (event): Watch.Event => {
+        const key = event.key.slice(prefix.length)
+        const previous = Option.map(event.previous, strip)
+        return event._tag === "Put"
+          ? Watch.putEvent({ ...event, key, entry: strip(event.entry), previous })
+          : Watch.deleteEvent({ ...event, key, previous })
+      })
+    )

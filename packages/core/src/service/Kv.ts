@@ -26,7 +26,7 @@ import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
 import type * as Op from "../values/Op.ts"
-import type { Batch, Event } from "../values/Watch.ts"
+import type { Event, Revision } from "../values/Watch.ts"
 import {
   Kv,
   type RangeStreamOptions,
@@ -213,7 +213,7 @@ export const watch = (
 export const watchRevisions = (
   range: KeyRange.KeyRange,
   options?: WatchOptions
-): Stream.Stream<Batch, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watchRevisions(range, options)))
+): Stream.Stream<Revision, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watchRevisions(range, options)))
 
 /** See {@link Kv.watchWith}. */
 export const watchWith = <E, R>(

@@ -13,7 +13,7 @@ import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
 import type * as Op from "../values/Op.ts"
-import type { Batch, Event, Status, Watcher, WatchRequest } from "../values/Watch.ts"
+import type { Event, Revision, Status, Watcher, WatchRequest } from "../values/Watch.ts"
 
 /** Identifies a subscription. */
 export const SubscriptionTypeId: SubscriptionTypeId = "~@effect-kv/core/Subscription"
@@ -54,8 +54,8 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
 }
 
 /**
- * A watch that the store has confirmed. Read either its events or its batches, and once: a second run fails with
- * `InvalidRequest`, because a part of what the first one received is gone with it.
+ * A watch that the store has confirmed. Run either its `events` or its `revisions`, once: a second run fails with
+ * `InvalidRequest`, because the first one took events that it may not have delivered.
  */
 export interface Subscription {
   /** The watcher beneath: see `KvInternals.watcherOf` in `@effect-kv/core/backend`. */
@@ -65,7 +65,7 @@ export interface Subscription {
   /** The events, one by one; those of a revision come in one chunk. */
   readonly events: Stream.Stream<Event, KvError>
   /** The events of each revision together. */
-  readonly batches: Stream.Stream<Batch, KvError>
+  readonly revisions: Stream.Stream<Revision, KvError>
   /** How the watch is doing: its state now, then each change. */
   readonly status: Stream.Stream<Status>
 }
@@ -162,7 +162,7 @@ export interface Kv {
   readonly watchRevisions: (
     range: KeyRange.KeyRange,
     options?: WatchOptions
-  ) => Stream.Stream<Batch, KvError>
+  ) => Stream.Stream<Revision, KvError>
 
   /** As `watch`, but returns once the store has confirmed it: whatever happens afterwards is delivered. */
   readonly subscribe: (

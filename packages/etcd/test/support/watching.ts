@@ -21,7 +21,7 @@ export const watch = (
 
 /** All batches up to the revision, which must have an event. Fails where one comes twice or out of order. */
 export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, revision: bigint) {
-  const batches: Array<Watch.Batch> = []
+  const batches: Array<Watch.Revision> = []
   let last = watcher.revision
   while (last < revision) {
     for (const batch of yield* watcher.take) {
@@ -34,7 +34,7 @@ export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, r
 })
 
 /** One line for each revision: `12 put a=1, delete b`. */
-export const linesOf = (batches: ReadonlyArray<Watch.Batch>): ReadonlyArray<string> =>
+export const linesOf = (batches: ReadonlyArray<Watch.Revision>): ReadonlyArray<string> =>
   batches.map(({ events, revision }) => `${revision} ${events.map(wordsOf).join(", ")}`)
 
 const wordsOf = (event: Watch.Event): string =>

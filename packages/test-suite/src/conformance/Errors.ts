@@ -11,7 +11,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import { LockLost } from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
-import type { Batch } from "@effect-kv/core/Watch"
+import type { Revision } from "@effect-kv/core/Watch"
 import { assert } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -143,7 +143,7 @@ export const cases = chapter("errors", [
       then: [Op.get("k"), Op.put("l", secret), Op.txn({ then: [] })]
     })
     const deleted = yield* app.delete("k", { previous: true })
-    const batches: Array<Batch> = []
+    const batches: Array<Revision> = []
     while ((batches.at(-1)?.revision ?? 0n) < deleted.revision) batches.push(...yield* watcher.take)
     const live = yield* Stream.runHead(watcher.status)
     const json = (value: unknown) => {

@@ -104,7 +104,7 @@ export const cases = chapter("watch streams", [
       ]
     )
     const subscription = yield* kv.subscribe(KeyRange.all, options)
-    const again = yield* promptly("the first revision", Stream.runHead(subscription.batches))
+    const again = yield* promptly("the first revision", Stream.runHead(subscription.revisions))
     assert.strictEqual(Option.getOrThrow(again).revision, revision)
   }),
 
@@ -330,7 +330,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("a subscription is run once: a second run, also of the other form, fails with InvalidRequest", function*(kv) {
-    for (const [first, second] of [["events", "events"], ["events", "batches"], ["batches", "events"]] as const) {
+    for (const [first, second] of [["events", "events"], ["events", "revisions"], ["revisions", "events"]] as const) {
       const { revision } = yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, "1")) })
       const subscription = yield* kv.subscribe(KeyRange.all, { startRevision: revision })
       assert.isTrue(

@@ -22,7 +22,7 @@ export const watch = (
 
 /** All batches up to the revision, which must have an event, and no later one. Revisions ascend, each comes once. */
 export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, revision: bigint) {
-  const batches: Array<Watch.Batch> = []
+  const batches: Array<Watch.Revision> = []
   let last = watcher.revision
   while (last < revision) {
     for (const batch of yield* promptly(`revision ${revision} after ${last}`, watcher.take)) {

@@ -33,7 +33,7 @@ class Run {
   readonly granted = new Set<bigint>()
   readonly watcher: Watch.Watcher
   /** What the watch of everything has delivered. */
-  readonly log: Array<Watch.Batch> = []
+  readonly log: Array<Watch.Revision> = []
   /** The store's revision, as far as it is known. */
   latest: bigint
 
@@ -279,7 +279,7 @@ const replay = Effect.fnUntraced(function*(run: Run, command: Extract<Program.Co
   const replayed = yield* Effect.scoped(Effect.gen(function*() {
     const { only, previous, range } = command
     const watcher = yield* promptly("the watch", backendOf(run.side.kv).watch({ range, startRevision, previous, only }))
-    const batches: Array<Watch.Batch> = []
+    const batches: Array<Watch.Revision> = []
     while ((batches.at(-1)?.revision ?? 0n) < last) {
       batches.push(...yield* promptly(`the replay up to ${last}`, watcher.take))
     }

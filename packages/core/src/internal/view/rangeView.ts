@@ -30,7 +30,7 @@ export const open = Effect.fnUntraced(function*(
   const follow = (loaded: Loaded): Effect.Effect<never, KvError> =>
     Effect.forever(Effect.flatMap(
       loaded.watcher.take,
-      (batches) => apply(loaded.view, batches) ? SubscriptionRef.set(signal, Exit.void) : Effect.void
+      (revisions) => apply(loaded.view, revisions) ? SubscriptionRef.set(signal, Exit.void) : Effect.void
     ))
 
   const keep = Effect.fnUntraced(function*(): Effect.fn.Return<never, KvError> {
@@ -96,16 +96,16 @@ class SnapshotOf implements Snapshot {
   }
 }
 
-/** Takes over the batches that are newer than the view; whether there were any. */
-const apply = (view: View, batches: ReadonlyArray<Watch.Batch>): boolean => {
+/** Applies the revisions that are newer than the view; true if there were any. */
+const apply = (view: View, revisions: ReadonlyArray<Watch.Revision>): boolean => {
   const before = view.revision
-  for (const batch of batches) {
-    if (batch.revision <= view.revision) continue
-    for (const event of batch.events) {
+  for (const { events, revision } of revisions) {
+    if (revision <= view.revision) continue
+    for (const event of events) {
       if (event._tag === "Put") view.entries.set(event.key, event.entry)
       else view.entries.delete(event.key)
     }
-    view.revision = batch.revision
+    view.revision = revision
     view.copy = undefined
   }
   return view.revision !== before

@@ -12,7 +12,13 @@ import { type Kv, type Subscription, SubscriptionTypeId, type WatchOptions } fro
 import * as KeyRange from "../../values/KeyRange.ts"
 import { InvalidRequest, type KvError, make as makeError } from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
-import { type Batch, batch as makeBatch, type Event, type Watcher, type WatchRequest } from "../../values/Watch.ts"
+import {
+  type Event,
+  type Revision,
+  revision as makeRevision,
+  type Watcher,
+  type WatchRequest
+} from "../../values/Watch.ts"
 import * as resuming from "./resumingWatch.ts"
 import * as watchEnd from "./watchEnd.ts"
 import * as takes from "./watcherTake.ts"
@@ -45,12 +51,12 @@ export const make = (backend: KvBackend): Watching => {
     Stream.unwrap(Effect.map(subscribeForStream(range, options), (subscription) => subscription.events))
 
   const watchRevisions: Kv["watchRevisions"] = (range, options) =>
-    Stream.unwrap(Effect.map(subscribeForStream(range, options), (subscription) => subscription.batches))
+    Stream.unwrap(Effect.map(subscribeForStream(range, options), (subscription) => subscription.revisions))
 
   const waitForChange: Kv["waitForChange"] = (key, options) =>
     Effect.scoped(Effect.flatMap(
       backend.watch(toRequest(KeyRange.key(key), options)),
-      (watcher) => Effect.map(watcher.take, (batches) => batches[0].events[0])
+      (watcher) => Effect.map(watcher.take, ([first]) => first.events[0])
     ))
 
   const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(range, f, options) {
@@ -97,12 +103,12 @@ const toRequest = (range: KeyRange.KeyRange, options: WatchOptions | undefined):
   only: options?.untilDelete === true ? undefined : options?.only
 })
 
-/** The batches after the revision: what the snapshot already shows is left out. */
+/** The revisions after this one: what the snapshot already shows is left out. */
 const takeAfter = (watcher: Watcher, revision: bigint): Watcher["take"] =>
-  takes.filterMap(watcher.take, (batches) => nonEmpty(batches.filter((batch) => batch.revision > revision)))
+  takes.filterMap(watcher.take, (revisions) => nonEmpty(revisions.filter((later) => later.revision > revision)))
 
-const nonEmpty = (batches: ReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Batch> | undefined =>
-  Array.isReadonlyArrayNonEmpty(batches) ? batches : undefined
+const nonEmpty = (revisions: ReadonlyArray<Revision>): Array.NonEmptyReadonlyArray<Revision> | undefined =>
+  Array.isReadonlyArrayNonEmpty(revisions) ? revisions : undefined
 
 const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Subscription => {
   let isRun = false
@@ -117,7 +123,7 @@ const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Su
     revision: watcher.revision,
     [SubscriptionTypeId]: watcher,
     events: Stream.fromPull(once(Effect.map(take, eventsOf))),
-    batches: Stream.fromPull(once(take)),
+    revisions: Stream.fromPull(once(take)),
     status: watcher.status
   }
 }
@@ -125,27 +131,27 @@ const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Su
 const alreadyRun = makeError(
   new InvalidRequest({
     message:
-      "the events or batches of this subscription were run before, and what that run received is gone: subscribe " +
+      "the events or revisions of this subscription were run before, and what that run received is gone: subscribe " +
       "again, with startRevision to go on after a revision"
   })
 )
 
-const eventsOf = (batches: Array.NonEmptyReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Event> =>
-  batches.length === 1 ? batches[0].events : Array.flatMap(batches, (batch) => batch.events)
+const eventsOf = (revisions: Array.NonEmptyReadonlyArray<Revision>): Array.NonEmptyReadonlyArray<Event> =>
+  revisions.length === 1 ? revisions[0].events : Array.flatMap(revisions, ({ events }) => events)
 
 /** Ends after the revision of the first delete. The filter is applied here, for the delete to be seen. */
 const takeUntilDelete = (
   watcher: Watcher,
   only: WatchOptions["only"]
-): Effect.Effect<Array.NonEmptyReadonlyArray<Batch>, KvError | Cause.Done> =>
-  takes.filterMapUntil(watcher.take, (batches) => {
-    const last = batches.findIndex((batch) => batch.events.some((event) => event._tag === "Delete"))
-    const upToLast = last < 0 ? batches : batches.slice(0, last + 1)
-    return { value: nonEmpty(upToLast.flatMap((batch) => keepOnly(batch, only))), isLast: last >= 0 }
+): Effect.Effect<Array.NonEmptyReadonlyArray<Revision>, KvError | Cause.Done> =>
+  takes.filterMapUntil(watcher.take, (revisions) => {
+    const last = revisions.findIndex(({ events }) => events.some((event) => event._tag === "Delete"))
+    const upToLast = last < 0 ? revisions : revisions.slice(0, last + 1)
+    return { value: nonEmpty(upToLast.flatMap((revision) => keepOnly(revision, only))), isLast: last >= 0 }
   })
 
-const keepOnly = (batch: Batch, only: WatchOptions["only"]): ReadonlyArray<Batch> => {
-  if (only === undefined) return [batch]
-  const events = batch.events.filter((event) => event._tag === only)
-  return Array.isArrayNonEmpty(events) ? [makeBatch(batch.revision, events)] : []
+const keepOnly = (revision: Revision, only: WatchOptions["only"]): ReadonlyArray<Revision> => {
+  if (only === undefined) return [revision]
+  const events = revision.events.filter((event) => event._tag === only)
+  return Array.isArrayNonEmpty(events) ? [makeRevision(revision.revision, events)] : []
 }

@@ -176,19 +176,28 @@ const record = Effect.fnUntraced(
   }
 )
 
-/** A temporary key that was lost is there again when all has been well for a while. */
+/**
+ * How long a temporary key may be missing after the last fault, which was 2 seconds ago: until its old lease has expired, whose
+ * time to live a new leader starts again.
+ */
+const residentsReturn = { schedule: Schedule.spaced("200 millis"), times: 15 }
+
+/** Waits until the clients have their long-lived temporary keys again. */
 const residentsAreThere = Effect.fnUntraced(function*(
   cluster: Stage["cluster"],
   clients: ReadonlyArray<RecordedClient>,
   problems: Array<string>
 ) {
-  const first = clients[0]!
-  const all = leases.residentKey(first.prefix, "")
-  const there = new Set((yield* cluster.etcdctl(["get", all, "--prefix", "--keys-only"])).split("\n"))
-  for (const { name, prefix } of clients) {
-    const key = leases.residentKey(prefix, name)
-    if (!there.has(key)) problems.push(`the temporary key ${key} is missing, 2 seconds after the last fault`)
-  }
+  const keys = clients.map(({ name, prefix }) => leases.residentKey(prefix, name))
+  const all = leases.residentKey(clients[0]!.prefix, "")
+  const missing = Effect.map(cluster.etcdctl(["get", all, "--prefix", "--keys-only"]), (text) => {
+    const there = new Set(text.split("\n"))
+    return keys.filter((key) => !there.has(key))
+  })
+  const left = yield* Effect.repeat(missing, { until: (keys) => keys.length === 0, ...residentsReturn }).pipe(
+    Effect.andThen(missing)
+  )
+  problems.push(...left.map((key) => `the temporary key ${key} is missing, more than 5 seconds after the last fault`))
 })
 
 // -----------------------------------------------------------------------------

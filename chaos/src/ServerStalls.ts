@@ -9,7 +9,7 @@ import type { Span } from "./Span.ts"
 import type { Stage } from "./Stage.ts"
 
 /** The pause between two requests to a member, and how long a response takes that is not yet a stall, in milliseconds. */
-const interval = 100
+const interval = 250
 const negligible = 100
 
 /** A member that has not responded after so many milliseconds is requested again. */

@@ -83,7 +83,7 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ...slowRecoveries(round),
       ...missingRecoveries(round),
       ...longSilences(round),
-      ...Counters.find(changes, prefix),
+      ...Counters.find(changes, prefix, history.holdings),
       ...Refusals.find(round, compactedAt),
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
       ...found.map((violation) => Violation.print(history, [violation]))

@@ -297,19 +297,47 @@ describe("the verdict", () => {
     assert.isFalse(isToldOf(calls(...answers("c1", 0, 18), ...unknown), ["lose-answers"]))
   })
 
-  it("wants a counter under a lock to go up by one each time", () => {
-    const put = (value: string, i: number): Round["changes"][number] => ({
-      type: "put",
-      key: "r/lock/0-counter",
+  describe("a counter under a lock", () => {
+    const change = (
+      type: "put" | "delete",
+      key: string,
+      value: string,
+      revision: number
+    ): Round["changes"][number] => ({
+      type,
+      key,
       value,
       valueBytes: new Uint8Array(),
-      modRevision: BigInt(i + 2),
-      createRevision: 2n,
-      version: BigInt(i + 1),
+      modRevision: BigInt(revision),
+      createRevision: type === "put" ? BigInt(revision) : 0n,
+      version: 1n,
       lease: 0n
     })
-    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "3 c1#3"].map(put), "r/"), 0)
-    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "2 c1#3"].map(put), "r/"), 1)
+    const holding = (token: bigint): History.Holding => (
+      { _tag: "Holding", id: Number(token), client: "c1", lock: "r/lock/0", token, acquired: at(1) }
+    )
+    /** The first holder has token 2, the second one gets the lock at revision 5 with token 3. */
+    const find = (...values: ReadonlyArray<readonly [revision: number, value: string]>) =>
+      Counters.find(
+        [
+          change("put", "r/lock/0/a", "", 2),
+          change("put", "r/lock/0/b", "", 3),
+          change("delete", "r/lock/0/a", "", 5),
+          ...values.map(([revision, value]) => change("put", "r/lock/0-counter", value, revision))
+        ].toSorted((a, b) => Number(a.modRevision - b.modRevision)),
+        "r/",
+        [holding(2n), holding(3n)]
+      )
+
+    it("goes up by one with each write of its holders", () => {
+      assert.deepStrictEqual(find([4, "1 2 c1#1"], [6, "2 3 c2#2"], [7, "3 3 c2#3"]), [])
+      assert.match(find([4, "1 2 c1#1"], [6, "1 3 c2#2"]).join(), /^r\/lock\/0-counter went from 1 to/)
+    })
+
+    it("must not be written by a client that lost the lock, even if no other write came between", () => {
+      assert.match(find([4, "1 2 c1#1"], [6, "2 2 c1#2"]).join(), /^written without the lock: .*token 3 held it$/)
+      assert.match(find([4, "1 9 c1#1"]).join(), /^written without the lock: .*which nobody had$/)
+    })
   })
 
   it("wants the leases of resident keys to be gone with their clients", () => {

@@ -13,11 +13,14 @@ import { unique } from "./Worker.ts"
 /** The locks of a round. */
 export const lockNames = (prefix: string): NonEmptyReadonlyArray<string> => [`${prefix}lock/0`, `${prefix}lock/1`]
 
-/** The counter that a lock protects. Its value is the number, and something no other write has. */
+/** The counter that a lock protects. Its value is the count, the token of the lock it was written under, and a unique part. */
 export const counterOf = (lock: string): string => `${lock}-counter`
 
-/** The number in a counter's value. */
+/** The count in a counter's value. */
 export const countOf = (value: string): number => Number(value.split(" ")[0])
+
+/** The token in a counter's value. */
+export const tokenOf = (value: string): bigint => BigInt(value.split(" ")[1]!)
 
 const ttl = "2 seconds"
 
@@ -67,7 +70,7 @@ const incrementing = Effect.fnUntraced(function*(
   for (let i = 0; i < options.increments; i++) {
     const count = Option.match(yield* kv.get(counter), { onNone: () => 0, onSome: countOf })
     yield* Effect.sleep(options.hold)
-    const value = `${count + 1} ${yield* unique(client)}`
+    const value = `${count + 1} ${lock.token} ${yield* unique(client)}`
     yield* save(counter, value).pipe(client.recorder.fenced(client.name, lock, counter))
   }
 })

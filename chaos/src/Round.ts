@@ -7,8 +7,9 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
-import type * as RangeView from "@effect-kv/core/RangeView"
+import * as RangeView from "@effect-kv/core/RangeView"
 import { type EtcdCluster, type History, Recorder } from "@effect-kv/test-suite/verification"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -89,7 +90,10 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
     yield* Effect.forkScoped(EventLoopStalls.record(eventLoopStalls))
     yield* Effect.forkScoped(ServerStalls.record(stage, serverStalls))
-    const views = yield* Effect.forEach(recorded, ({ kv }) => kv.view(KeyRange.prefix(`${prefix}txn/`)))
+    const views = yield* Effect.forEach(
+      recorded,
+      ({ kv }) => Effect.provideService(RangeView.make(KeyRange.prefix(`${prefix}txn/`)), Kv.Kv, kv)
+    )
     yield* Effect.forEach(
       views,
       (view, i) =>
@@ -160,7 +164,7 @@ const record = Effect.fnUntraced(
   function*(client: Client, recorder: Recorder.Recorder, { mutateBackend, mutateWrite, prefix }: Options) {
     const { name } = client
     const recorded = (kv: Kv.Kv) =>
-      Kv.make(recorder.client(name)(mutateBackend === undefined ? kv.backend : mutateBackend(name, kv.backend)))
+      Kv.make(recorder.client(name)(mutateBackend === undefined ? backendOf(kv) : mutateBackend(name, backendOf(kv))))
     // The service is the client's own: a lock does not fence the writes of another client.
     const withCounters = Effect.fnUntraced(function*(its: Kv.Kv) {
       const kv = yield* recorded(its)

@@ -21,7 +21,7 @@ export const register: Step = Effect.fnUntraced(function*(client, dice) {
   if (choice < 0.85) return yield* kv.delete(key, { previous })
   if (choice < 0.9) return yield* kv.range(KeyRange.prefix(`${prefix}register/`), { limit: dice.int(1, 10) })
   if (choice < 0.93) {
-    return yield* kv.delete(KeyRange.halfOpen(key, `${prefix}register/${dice.int(place, 7)}~`), { previous })
+    return yield* kv.deleteRange(KeyRange.halfOpen(key, `${prefix}register/${dice.int(place, 7)}~`), { previous })
   }
   if (choice < 0.96) return yield* kv.get(key, { serializable: true })
   // As it was a moment ago, by when it may have been compacted.

@@ -1,7 +1,10 @@
 /**
  * Work with leases and temporary keys.
  */
+import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -16,7 +19,7 @@ export const lease: Step = Effect.fnUntraced(function*(client, dice) {
   const renewals = dice.int(0, 2)
   const pause = dice.int(0, 300)
   const key = `${prefix}leased/${dice.int(0, 5)}`
-  const { backend } = kv
+  const backend = backendOf(kv)
   const { id } = yield* backend.leaseGrant({ ttl: "2 seconds" })
   // Whatever comes, it goes: if not by this, then by its time.
   return yield* Effect.gen(function*() {
@@ -40,7 +43,11 @@ export const isResidentKey = (key: string): boolean => key.includes("temporary/r
 export const resident = (client: RecordedClient): Effect.Effect<never, KvError> =>
   Effect.scoped(Effect.gen(function*() {
     const value = yield* unique(client)
-    yield* client.kv.tempKey(residentKey(client.prefix, client.name), { value, ttl: "2 seconds", onTaken: "wait" })
+    yield* Effect.provideService(
+      TempKey.make(residentKey(client.prefix, client.name), { value, ttl: "2 seconds", onTaken: "wait" }),
+      Kv.Kv,
+      client.kv
+    )
       .pipe(
         Effect.catchTag("TempKeyTaken", Effect.die)
       )
@@ -56,7 +63,7 @@ export const temporaryKey: Step = Effect.fnUntraced(function*(client, dice) {
   const lives = dice.int(20, 1500)
   const value = yield* unique(client)
   yield* Effect.scoped(Effect.gen(function*() {
-    yield* kv.tempKey(key, { value, ttl: "2 seconds" })
+    yield* Effect.provideService(TempKey.make(key, { value, ttl: "2 seconds" }), Kv.Kv, kv)
     yield* kv.get(key)
     yield* Effect.sleep(lives)
   })).pipe(Effect.catchTag("TempKeyTaken", () => Effect.void))

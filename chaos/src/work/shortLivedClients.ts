@@ -2,6 +2,9 @@
  * Clients that come, do a little of everything, and go, while servers and links fail.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -28,9 +31,13 @@ export const visit: Step = (client, dice) => {
           const visitor = { ...client, ...(yield* client.open) }
           const { kv, prefix } = visitor
           yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
-          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix), only: "Put" })
+          const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix(prefix), only: "Put" })
           yield* Effect.forkScoped(Effect.forever(watcher.take))
-          yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" }).pipe(
+          yield* Effect.provideService(
+            TempKey.make(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" }),
+            Kv.Kv,
+            kv
+          ).pipe(
             Effect.catchTag("TempKeyTaken", () => Effect.void)
           )
           yield* Effect.forkScoped(locks.increment(visitor, dice))

@@ -3,6 +3,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Effect from "effect/Effect"
 import type * as SeededRandom from "../SeededRandom.ts"
@@ -42,7 +43,7 @@ export const watching = (
 ): Effect.Effect<never, KvError> => {
   const session = (startRevision: bigint | undefined) =>
     Effect.scoped(Effect.gen(function*() {
-      const watcher = yield* client.kv.backend.watch({
+      const watcher = yield* backendOf(client.kv).watch({
         range: plan.range,
         ...(startRevision === undefined ? {} : { startRevision }),
         ...(plan.previous === undefined ? {} : { previous: plan.previous }),

@@ -47,9 +47,6 @@ export const from = (start: string): KeyRange => ({ _tag: "Prefix", prefix: "", 
 /** Every key. */
 export const all: KeyRange = { _tag: "Prefix", prefix: "", from: "" }
 
-/** A key, or a range as it is. */
-export const fromInput = (input: string | KeyRange): KeyRange => typeof input === "string" ? key(input) : input
-
 /** Whether the key lies in the range. */
 export const contains = (self: KeyRange, key: string): boolean => {
   switch (self._tag) {
@@ -123,7 +120,7 @@ export const invalid = (self: KeyRange): string | undefined => {
           `its start must begin with the prefix`
     }
     default:
-      return "a range must be made by one of the constructors of KeyRange"
+      return "a range must be made by KeyRange: KeyRange.key(key) for one key, KeyRange.prefix(prefix) for all that begin with it"
   }
 }
 

@@ -9,8 +9,9 @@ import * as Compare from "@effect-kv/core/Compare"
 import type * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
-import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -112,7 +113,8 @@ export const finish = Effect.fnUntraced(function*(
   prefix = defaultPrefix
 ): Effect.fn.Return<Finished, KvError> {
   const value = yield* recorder.value("last")
-  const answer = yield* recorder.client("last")(backend).execute(
+  const answer = yield* execute(
+    recorder.client("last")(backend),
     Op.txn({ then: [Op.get(`${prefix}${counter}`), Op.put(`${prefix}last`, value)] })
   )
   const { revision } = answer
@@ -177,10 +179,12 @@ class Client {
       const kv = this.#kv
       const isOdd = kind % 2 === 1
       if (kind < 20) return this.#see(kv.put(key, value, { previous: isOdd }))
-      if (kind < 32) return this.#see(kv.backend.execute(Op.get(key)))
-      if (kind < 37) return this.#see(kv.backend.execute(yield* this.#read))
+      if (kind < 32) return this.#see(backendOf(kv).execute(Op.get(key)))
+      if (kind < 37) return this.#see(backendOf(kv).execute(yield* this.#read))
       if (kind < 44) return this.#see(kv.delete(key, { previous: isOdd }))
-      if (kind < 46) return this.#see(kv.delete(KeyRange.halfOpen(key, `${this.#prefix}key0`), { previous: isOdd }))
+      if (kind < 46) {
+        return this.#see(kv.deleteRange(KeyRange.halfOpen(key, `${this.#prefix}key0`), { previous: isOdd }))
+      }
       if (kind < 56) return this.#compareAndSet(key, value)
       if (kind < 62) return this.#testAndSet(key, value)
       if (kind < 68) {
@@ -189,7 +193,7 @@ class Client {
           Option.match({ onNone: () => value, onSome: (list) => `${list} ${value}` })
         )
       }
-      if (kind < 84) return this.#see(kv.backend.execute(this.#transaction(key, other, value, isOdd)))
+      if (kind < 84) return this.#see(backendOf(kv).execute(this.#transaction(key, other, value, isOdd)))
       if (kind < 92 || this.#options.locks === false) return this.#leased(key, value, kind)
       return this.#increment
     })
@@ -248,7 +252,7 @@ class Client {
   #leased(key: string, value: string, kind: number): Effect.Effect<unknown, unknown> {
     const lease = this.#lease
     if (lease === undefined) {
-      return Effect.tap(this.#kv.backend.leaseGrant({ ttl: "60 seconds" }), ({ id }) =>
+      return Effect.tap(backendOf(this.#kv).leaseGrant({ ttl: "60 seconds" }), ({ id }) =>
         Effect.andThen(
           Effect.sync(() => {
             this.#lease = id
@@ -257,13 +261,13 @@ class Client {
         ))
     }
     if (kind % 4 === 0) return this.#kv.put(key, value, { lease })
-    if (kind % 4 === 1) return this.#kv.backend.leaseKeepAlive(lease)
-    if (kind % 4 === 2) return this.#kv.backend.leaseTimeToLive(lease, { keys: true })
+    if (kind % 4 === 1) return backendOf(this.#kv).leaseKeepAlive(lease)
+    if (kind % 4 === 2) return backendOf(this.#kv).leaseTimeToLive(lease, { keys: true })
     return Effect.andThen(
       Effect.sync(() => {
         this.#lease = undefined
       }),
-      this.#kv.backend.leaseRevoke(lease)
+      backendOf(this.#kv).leaseRevoke(lease)
     )
   }
 

@@ -5,6 +5,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Effect from "effect/Effect"
@@ -32,7 +33,7 @@ class Run {
   readonly granted = new Set<bigint>()
   readonly watcher: Watch.Watcher
   /** What the watch of everything has delivered. */
-  readonly log: Array<Watch.Batch> = []
+  readonly log: Array<Watch.Revision> = []
   /** The store's revision, as far as it is known. */
   latest: bigint
 
@@ -122,7 +123,7 @@ const toOp = (run: Run, operation: Program.Operation): Op.Op => {
         previous: operation.previous
       })
     case "delete":
-      return Op.delete(operation.range, { previous: operation.previous })
+      return Op.deleteRange(operation.range, { previous: operation.previous })
     case "txn":
       return Op.txn({
         if: operation.if.map((condition) => toCompare(run, condition)),
@@ -157,7 +158,7 @@ const some = (operation: Program.Operation, holds: (operation: Program.Operation
   operation.do === "txn" && [...operation.then, ...operation.else].some((inner) => some(inner, holds))
 
 const execute = (run: Run, op: Op.Op): Effect.Effect<Outcome, KvError.KvError> =>
-  Effect.map(run.side.kv.backend.execute(op), (response) => run.names.response(op, run.saw(response)))
+  Effect.map(backendOf(run.side.kv).execute(op), (response) => run.names.response(op, run.saw(response)))
 
 const runCommand = (run: Run, command: Program.Command): Effect.Effect<Outcome, KvError.KvError> => {
   const { kv } = run.side
@@ -203,12 +204,12 @@ const runCommand = (run: Run, command: Program.Command): Effect.Effect<Outcome, 
     case "grantAndRevoke":
       return grantAndRevoke(run, command.seconds)
     case "keepAlive":
-      return Effect.map(kv.backend.leaseKeepAlive(run.lease(command.lease)), (lease) => run.names.lease(lease))
+      return Effect.map(backendOf(kv).leaseKeepAlive(run.lease(command.lease)), (lease) => run.names.lease(lease))
     case "revoke":
-      return knowLatest(run, Effect.as(kv.backend.leaseRevoke(run.lease(command.lease)), "revoked"))
+      return knowLatest(run, Effect.as(backendOf(kv).leaseRevoke(run.lease(command.lease)), "revoked"))
     case "timeToLive":
       return Effect.map(
-        kv.backend.leaseTimeToLive(run.lease(command.lease), { keys: command.keys }),
+        backendOf(kv).leaseTimeToLive(run.lease(command.lease), { keys: command.keys }),
         (status) => run.names.leaseStatus(status)
       )
     case "compact":
@@ -241,7 +242,7 @@ const compact = (run: Run, revision: bigint) =>
 
 const grant = (run: Run, slot: number, ownId: boolean) =>
   Effect.map(
-    run.side.kv.backend.leaseGrant({ ttl: "1 hour", id: ownId ? ownLeaseId(slot) : undefined }),
+    backendOf(run.side.kv).leaseGrant({ ttl: "1 hour", id: ownId ? ownLeaseId(slot) : undefined }),
     (lease) => {
       run.leases.set(slot, lease.id)
       run.granted.add(lease.id)
@@ -251,9 +252,9 @@ const grant = (run: Run, slot: number, ownId: boolean) =>
   )
 
 const grantAndRevoke = (run: Run, seconds: number) =>
-  Effect.flatMap(run.side.kv.backend.leaseGrant({ ttl: `${seconds} seconds` }), (lease) => {
+  Effect.flatMap(backendOf(run.side.kv).leaseGrant({ ttl: `${seconds} seconds` }), (lease) => {
     run.names.nameLease(lease.id, "a lease")
-    return Effect.as(run.side.kv.backend.leaseRevoke(lease.id), run.names.lease(lease))
+    return Effect.as(backendOf(run.side.kv).leaseRevoke(lease.id), run.names.lease(lease))
   })
 
 /** Reads the watch of everything up to the store's revision. Each revision has an event in it. */
@@ -277,8 +278,8 @@ const replay = Effect.fnUntraced(function*(run: Run, command: Extract<Program.Co
   const last = expected.at(-1)?.revision ?? 0n
   const replayed = yield* Effect.scoped(Effect.gen(function*() {
     const { only, previous, range } = command
-    const watcher = yield* promptly("the watch", run.side.kv.backend.watch({ range, startRevision, previous, only }))
-    const batches: Array<Watch.Batch> = []
+    const watcher = yield* promptly("the watch", backendOf(run.side.kv).watch({ range, startRevision, previous, only }))
+    const batches: Array<Watch.Revision> = []
     while ((batches.at(-1)?.revision ?? 0n) < last) {
       batches.push(...yield* promptly(`the replay up to ${last}`, watcher.take))
     }
@@ -316,10 +317,10 @@ export const runProgram = Effect.fnUntraced(function*(
   const { kv } = side
   // Before the first revision of a store comes 0, which is nowhere else a revision: a program must not begin there.
   yield* kv.put("?", "")
-  yield* kv.delete(KeyRange.all)
-  const watcher = yield* kv.backend.watch({ range: KeyRange.all, previous: true })
+  yield* kv.deleteRange(KeyRange.all)
+  const watcher = yield* backendOf(kv).watch({ range: KeyRange.all, previous: true })
   const run = new Run(side, watcher.revision, watcher)
-  yield* Effect.addFinalizer(() => Effect.forEach(run.granted, (id) => Effect.ignore(kv.backend.leaseRevoke(id))))
+  yield* Effect.addFinalizer(() => Effect.forEach(run.granted, (id) => Effect.ignore(backendOf(kv).leaseRevoke(id))))
   const outcomes: Array<Outcome> = []
   for (const command of program) {
     outcomes.push(

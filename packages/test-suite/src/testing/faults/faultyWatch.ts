@@ -5,7 +5,7 @@
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
-import type { Batch, Status, Watcher, WatchRequest } from "@effect-kv/core/Watch"
+import type { Revision, Status, Watcher, WatchRequest } from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -60,7 +60,7 @@ export const open = Effect.fnUntraced(function*(
   /** Everything up to here was received. */
   let position = first.watcher.revision
   /** What was received and not handed on yet: a take that is interrupted leaves it to the next. */
-  let held: NonEmptyReadonlyArray<Batch> | undefined
+  let held: NonEmptyReadonlyArray<Revision> | undefined
   /** Set by a cut that nothing had been missed by when it was over: then the next event is what is missing. */
   let isNextMissing = false
 

@@ -91,7 +91,7 @@ export const leaseStatus = (status: Lease.Status): History.Answer => ({
 
 export const watchRequest = (request: Watch.WatchRequest): Watch.WatchRequest => compact({ ...request })
 
-export const batch = (batch: Watch.Batch, at: History.Moment): History.Batch => ({
+export const batch = (batch: Watch.Revision, at: History.Moment): History.Batch => ({
   at,
   revision: batch.revision,
   events: batch.events.map(event)

@@ -6,7 +6,8 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
-import type * as RangeView from "@effect-kv/core/RangeView"
+import * as RangeView from "@effect-kv/core/RangeView"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -37,10 +38,13 @@ export const make = Effect.fnUntraced(function*(
   const value = yield* recorder.value(name)
   const range = KeyRange.prefix(`${prefix}${viewed}`)
   let view: RangeView.RangeView | undefined
-  const viewing = Effect.map(kv.view(range), (latest) => {
+  const viewing = Effect.map(Effect.provideService(RangeView.make(range), Kv.Kv, kv), (latest) => {
     view = latest
   })
-  yield* Effect.forkIn(until(kv.tempKey(key, { value, ttl: "2 seconds" }), scope), scope)
+  yield* Effect.forkIn(
+    until(Effect.provideService(TempKey.make(key, { value, ttl: "2 seconds" }), Kv.Kv, kv), scope),
+    scope
+  )
   yield* Effect.forkIn(until(viewing, scope), scope)
 
   const checkKey = (direct: Kv.Kv) =>

@@ -6,6 +6,7 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -189,7 +190,11 @@ const temporaryKeys = (recorder: Recorder.Recorder, name: string, backend: KvBac
         Effect.ignore(Effect.scoped(Effect.gen(function*() {
           const key = which === "own" ? `${prefix}temporary/${name}` : `${prefix}temporary/shared`
           yield* pause(0, 300)
-          yield* kv.tempKey(key, { value: yield* recorder.value(name), ttl: "2 seconds" })
+          yield* Effect.provideService(
+            TempKey.make(key, { value: yield* recorder.value(name), ttl: "2 seconds" }),
+            Kv.Kv,
+            kv
+          )
           yield* pause(0, 3000)
         }))))
   )

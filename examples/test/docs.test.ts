@@ -25,7 +25,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Inside the workspace, for the packages to resolve; ignored by git, and removed in the end. */
 const folder = join(root, "examples", "build", `docs-${process.pid}`)
 
-const documents = ["*.md", "docs/**/*.md", "packages/*/README.md", ".github/**/*.md"]
+const documents = ["*.md", "docs/*.md", "docs/decisions/*.md", "packages/*/README.md", ".github/**/*.md"]
   .flatMap((pattern) => globSync(pattern, { cwd: root }))
   .filter((document) => existsSync(join(root, document)))
   .sort()

@@ -105,6 +105,21 @@ const handOver = (waiters: number, least: number): Goal => ({
   }
 })
 
+/** Memory does not grow as things are opened and closed: by less than garbage collection varies. */
+const flat = (subject: string): Goal => ({
+  what: `${subject}: memory while it is opened and closed`,
+  wanted: "flat",
+  measure: (rows) => {
+    const memory = find(rows, "heap", subject, 1)?.memory
+    return memory && {
+      text: `${(memory.growthBytes / 1000).toFixed(0)} kB in ${memory.cycles} cycles, ${
+        (memory.eachBytes / 1000).toFixed(1)
+      } kB each`,
+      reached: memory.growthBytes < 2_000_000
+    }
+  }
+})
+
 const size = (what: string, subject: string, most: number): Goal => ({
   what,
   wanted: `at most ${most} kB`,
@@ -152,6 +167,7 @@ const goals: ReadonlyArray<Goal> = [
   rateTo("watch, replay of 100,000 events: against Go", "watch", 1, "effect-kv", "Go", 0.8),
   rate("the same by 64 watches: against etcd3's raw stream", "watch", 64, 0.9),
   latency("import and first get on a running server: time against etcd3", "first-get", 1, "etcd3", 0.6),
+  ...["idle client", "idle watch", "held lock"].map(flat),
   share("memory, get: rate against KeyValueStore in memory", "memory-get", 1, 1 / 3, "at least a third"),
   share("memory, put: rate against KeyValueStore in memory", "memory-put", 1, 1 / 4, "at least a quarter"),
   size("@effect-kv/core + memory: minified and gzipped, without effect", "core + memory", 25)

@@ -6,6 +6,7 @@
  * In flight are as many operations on both sides: 120 for each loop, and so many callers.
  */
 import { type Kv, Op } from "@effect-kv/core"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Effect from "effect/Effect"
 import type { Etcd3, ITxnRequest } from "etcd3"
 import * as Measure from "../Measure.ts"
@@ -53,7 +54,8 @@ export const put = scenario("put")
 
 const callersOf = (loop: number): ReadonlyArray<number> => Array.from({ length: perTxn }, (_, i) => loop * perTxn + i)
 
-const bare = ({ backend }: Kv.Kv, name: Name, loops: number, millis: number) => {
+const bare = (kv: Kv.Kv, name: Name, loops: number, millis: number) => {
+  const backend = backendOf(kv)
   const op = (caller: number) => name === "get" ? Op.get(Calls.key(caller)) : Op.put(Calls.key(caller), Calls.value)
   const effect = (loop: number) => backend.execute(Op.txn({ then: callersOf(loop).map(op) }))
   return perOperation(Measure.closedLoop({ name: "txn", effect }, loops, millis))

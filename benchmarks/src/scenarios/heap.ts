@@ -6,6 +6,7 @@
  * and closed again.
  */
 import { DistLock, Kv } from "@effect-kv/core"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -41,7 +42,7 @@ export const heap: Scenario = {
       },
       {
         name: "idle watch",
-        open: (i) => kv.subscribe(`bench/heap/watched/${i}`),
+        open: (i) => kv.subscribe(KeyRange.key(`bench/heap/watched/${i}`)),
         count: 1000,
         cycles: 100_000 * times
       },

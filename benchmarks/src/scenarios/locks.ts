@@ -3,6 +3,8 @@
  * client of its own.
  */
 import { Compare, DistLock, KeyRange, Kv, Op } from "@effect-kv/core"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Effect from "effect/Effect"
 import { type Etcd3, EtcdLockFailedError, type Lock } from "etcd3"
 import * as Measure from "../Measure.ts"
@@ -56,7 +58,8 @@ const takeAndRelease = (kv: Kv.Kv, name: string) =>
   Effect.provideService(DistLock.withDistLock(Effect.void, name), Kv.Kv, kv)
 
 /** What a lock sends, sent by hand: the transaction that enters the queue, and the one that deletes the key. */
-const byHand = Effect.fnUntraced(function*({ backend }: Kv.Kv) {
+const byHand = Effect.fnUntraced(function*(kv: Kv.Kv) {
+  const backend = backendOf(kv)
   const lease = yield* backend.leaseGrant({ ttl: "1 hour" })
   const queue = KeyRange.prefix("bench/lock-by-hand/")
   const key = `bench/lock-by-hand/${lease.id.toString(16)}`

@@ -28,7 +28,10 @@ export const running: Stream.Stream<ReadonlyArray<string>, KvError.KvError, Kv.K
   Effect.gen(function*() {
     const kv = yield* Kv.Kv
     const latest = yield* kv.view(workers)
-    return Stream.map(latest.changes, ({ entries }) => [...entries.values()].map((entry) => entry.text).sort())
+    return Stream.mapEffect(
+      latest.changes,
+      ({ entries }) => Effect.map(Effect.forEach(entries.values(), (entry) => entry.text), (names) => names.sort())
+    )
   })
 )
 

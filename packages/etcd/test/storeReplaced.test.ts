@@ -105,7 +105,7 @@ describe("a store that is replaced behind its address", () => {
         assert.include(failure(yield* Fiber.await(watching)), "StoreReplaced")
         assert.include(failure(yield* Fiber.await(waiting)), "StoreReplaced")
         const shown = yield* view.changes.pipe(
-          Stream.map(({ entries }) => entries.get("config")?.text ?? ""),
+          Stream.map(({ entries }) => entries.get("config")?.lossyText ?? ""),
           Stream.filter((text) => text !== "old 19"),
           Stream.runHead
         )

@@ -127,7 +127,7 @@ describe("a watch", () => {
       yield* backend.execute(Op.txn({ then: [putA, deleteA] }))
       const events = (yield* watcher.take).flatMap((batch) => batch.events)
       assert.deepStrictEqual(
-        events.map(({ _tag, previous }) => [_tag, previous._tag === "Some" && previous.value.text]),
+        events.map(({ _tag, previous }) => [_tag, previous._tag === "Some" && previous.value.lossyText]),
         [["Put", "old"], ["Delete", "old"]]
       )
     }))

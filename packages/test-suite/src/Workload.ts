@@ -116,7 +116,7 @@ export const finish = Effect.fnUntraced(function*(
     Op.txn({ then: [Op.get(`${prefix}${counter}`), Op.put(`${prefix}last`, value)] })
   )
   const { revision } = answer
-  const count = answer.succeeded ? answer.responses[0].entries[0]?.text : undefined
+  const count = answer.succeeded ? answer.responses[0].entries[0]?.lossyText : undefined
   // What goes on in the background from here on, as locks that are given back, is not part of it.
   const { calls, effects, holdings } = yield* recorder.history
   yield* Effect.forEach(watches, (watch) => watch.upTo(revision), { concurrency: "unbounded", discard: true })

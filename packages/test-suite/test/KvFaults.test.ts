@@ -133,7 +133,7 @@ describe("a call", () => {
         ["1", "2", "3"],
         (value) => Effect.forkChild(Effect.result(kv.put(`k/${value}`, value)))
       )
-      const there = Effect.map(other.range(KeyRange.all), ({ entries }) => entries.map((entry) => entry.text))
+      const there = Effect.map(other.range(KeyRange.all), ({ entries }) => entries.map((entry) => entry.lossyText))
       yield* settle
       assert.deepStrictEqual(yield* there, ["2"])
       yield* TestClock.adjust("3 seconds")

@@ -137,14 +137,14 @@ const keys: ReadonlyArray<Mutant> = [
   {
     title: "drops the byte order mark of a value",
     apply: onEntries((entry) =>
-      entry.strictText?.startsWith("\ufeff") === true ? entryWith(entry, { value: entry.text.slice(1) }) : entry
+      entry.lossyText.startsWith("\ufeff") ? entryWith(entry, { value: entry.lossyText.slice(1) }) : entry
     ),
     noticedBy: ["a string goes in and comes out as it was"],
     differs: true
   },
   {
     title: "reads bytes as text",
-    apply: onEntries((entry) => entryWith(entry, { value: entry.text })),
+    apply: onEntries((entry) => entryWith(entry, { value: entry.lossyText })),
     noticedBy: [
       "all 256 bytes go in and come out as they were",
       "a value that is not UTF-8 is not read as text by mistake"
@@ -268,7 +268,7 @@ const writes: ReadonlyArray<Mutant> = [
     apply: onExecute((op, execute) =>
       op._tag !== "Put" ? execute(op) : Effect.flatMap(execute(Op.get(op.key)), (response) => {
         const entry = response._tag === "Range" ? response.entries[0] : undefined
-        return entry !== undefined && entry.text === op.value
+        return entry !== undefined && entry.lossyText === op.value
           ? Effect.succeed({ _tag: "Put", revision: response.revision, previous: Option.none() })
           : execute(op)
       })

@@ -450,7 +450,7 @@ class ContenderOf implements Contender {
     this.key = entry.key
     this.token = entry.createRevision
     this.lease = entry.lease
-    this.description = entry.text
+    this.description = entry.lossyText
   }
 
   toJSON(): unknown {

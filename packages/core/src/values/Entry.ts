@@ -1,9 +1,11 @@
 /**
  * A key with its value and what the store knows of its history.
  */
+import * as Effect from "effect/Effect"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as utf8 from "../internal/values/utf8.ts"
+import * as KvError from "./KvError.ts"
 
 /** What a value can be given as. A string is stored as its UTF-8 bytes. */
 export type Value = string | Uint8Array
@@ -43,14 +45,15 @@ export class Entry {
     return this.#bytes ??= typeof this.#raw === "string" ? utf8.encode(this.#raw) : new Uint8Array(this.#raw)
   }
 
-  /** The value as text. Bytes that are not UTF-8 become U+FFFD; use `strictText` to be told instead. */
-  get text(): string {
-    return typeof this.#raw === "string" ? this.#raw : utf8.decodeLenient(this.#raw)
+  /** The value as text. Fails with `InvalidRequest` if the bytes are not UTF-8, as `kv.get` does. */
+  get text(): Effect.Effect<string, KvError.KvError> {
+    const text = typeof this.#raw === "string" ? this.#raw : utf8.decodeStrict(this.#raw)
+    return text === undefined ? notText(this.key) : Effect.succeed(text)
   }
 
-  /** The value as text, `undefined` where it is not UTF-8. */
-  get strictText(): string | undefined {
-    return typeof this.#raw === "string" ? this.#raw : utf8.decodeStrict(this.#raw)
+  /** The value as text in which U+FFFD replaces bytes that are not UTF-8. Exact if the value was written as text. */
+  get lossyText(): string {
+    return typeof this.#raw === "string" ? this.#raw : utf8.decodeLenient(this.#raw)
   }
 
   /** Number of bytes of the value. */
@@ -90,6 +93,15 @@ export class Entry {
     return this.toJSON()
   }
 }
+
+/** A value that is not text must not become other text on its way through a program. */
+const notText = (key: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(
+    new KvError.InvalidRequest({
+      message: `the value of ${JSON.stringify(key)} is not UTF-8 text; read its bytes with Kv.getEntry and Entry.value`
+    }),
+    { operation: "get", key }
+  )
 
 /** What a backend makes an entry of. It must not change `value` afterwards. */
 export interface Fields {

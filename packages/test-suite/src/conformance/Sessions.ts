@@ -56,7 +56,7 @@ export const cases = chapter("sessions", [
     yield* kv.put("session/renewed", "v", { lease: session.lease })
     yield* store.passTime("7500 millis")
     assert.isTrue(yield* session.isAlive)
-    assert.strictEqual((yield* entryOf(kv, "session/renewed")).text, "v")
+    assert.strictEqual((yield* entryOf(kv, "session/renewed")).lossyText, "v")
     const renewals = countOf(seen, "leaseKeepAlive")
     assert.isAtLeast(renewals, 6)
     assert.isAtMost(renewals, 8)

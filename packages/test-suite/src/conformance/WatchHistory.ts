@@ -37,7 +37,7 @@ export const cases = chapter("watches and history", [
     const watcher = yield* watch(kv, KeyRange.key("k"), { startRevision: first })
     const events = yield* eventsUpTo(watcher, first + 49n)
     assert.deepStrictEqual(
-      events.map((event) => event._tag === "Put" ? [event.revision, event.entry.text] : []),
+      events.map((event) => event._tag === "Put" ? [event.revision, event.entry.lossyText] : []),
       Array.from({ length: 50 }, (_, i) => [first + BigInt(i), `${i}`])
     )
   }),
@@ -50,7 +50,7 @@ export const cases = chapter("watches and history", [
     const watcher = yield* watch(kv, KeyRange.all, { startRevision: first })
     const events = yield* eventsUpTo(watcher, last)
     assert.deepStrictEqual(
-      events.map((event) => event._tag === "Put" ? [event.entry.text.slice(0, 1), event.entry.size] : []),
+      events.map((event) => event._tag === "Put" ? [event.entry.lossyText.slice(0, 1), event.entry.size] : []),
       [["b", 5], ...Array.from({ length: 8 }, (_, i) => [`${i}`, 1_000_001])]
     )
   }),

@@ -50,7 +50,7 @@ const condition = (compare: Compare.Compare): Compare.Compare =>
 
 export const row = (entry: Entry): History.Row => ({
   key: entry.key,
-  value: entry.strictText ?? entry.value,
+  value: value(entry.value),
   createRevision: entry.createRevision,
   modRevision: entry.modRevision,
   version: entry.version,

@@ -230,7 +230,7 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
   Closed: new KvError.Closed({ message }),
   Indeterminate: new KvError.Indeterminate({ message }),
   StoreReplaced: new KvError.StoreReplaced({ message, outcome: "Unknown" }),
-  LockLost: new LockError.LockLost({ lock: "a", token: 1n, how: "why" })
+  LockLost: new LockError.LockLost({ lock: "a", token: 1n, reason: "why" })
 }
 
 describe("the tables of errors", () => {

@@ -40,7 +40,10 @@ export class Counters extends Context.Service<Counters, {
 export type Write = Effect.Effect<Op.PutResponse, KvError>
 
 /** One thing that a worker does, chosen by the dice. */
-export type Step = (client: RecordedClient, dice: SeededRandom.SeededRandom) => Effect.Effect<unknown, DistLock.Failure>
+export type Step = (
+  client: RecordedClient,
+  dice: SeededRandom.SeededRandom
+) => Effect.Effect<unknown, DistLock.LockFailure>
 
 /** A value that no other write has. */
 export const unique = ({ name, recorder }: RecordedClient): Effect.Effect<string> => recorder.value(name)

@@ -66,7 +66,7 @@ const warnings = () => {
   return { messages, logger: Logger.layer([logger]) }
 }
 
-const failure = <A>(exit: Exit.Exit<A, KvError | DistLock.Failure>): string | undefined => {
+const failure = <A>(exit: Exit.Exit<A, KvError | DistLock.LockFailure>): string | undefined => {
   if (Exit.isSuccess(exit)) return undefined
   const [reason] = exit.cause.reasons
   return reason?._tag === "Fail" ? reason.error.message : reason?._tag
@@ -110,7 +110,7 @@ describe("a store that is replaced behind its address", () => {
           Stream.runHead
         )
         const lost = yield* Effect.flip(lock.lost)
-        assert.isTrue(isReplaced(lost.how), lost.how)
+        assert.isTrue(isReplaced(lost.reason), lost.reason)
         const waited = failure(yield* Fiber.await(waiter)) ?? "acquired"
         assert.isTrue(isReplaced(waited), waited)
         const interrupted = failure(yield* Fiber.join(body)) ?? "succeeded"
@@ -118,7 +118,7 @@ describe("a store that is replaced behind its address", () => {
         yield* Effect.flip(once.lost)
         yield* eventually(Effect.map(kv.get("present"), Option.contains("here")))
         assert.deepStrictEqual(shown, Option.some(Option.getOrElse(yield* kv.get("config"), () => "")))
-        if (!keepsPrepared) yield* session.lost
+        if (!keepsPrepared) yield* Effect.flip(session.lost)
         // A revision of the old store is not one that the new store will have some day.
         const early = yield* Effect.flip(kv.subscribe("config", { startRevision: 1000n }))
         assert.strictEqual(early.reason._tag, "StoreReplaced")

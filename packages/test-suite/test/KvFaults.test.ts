@@ -278,11 +278,9 @@ describe("what a client holds", () => {
       Effect.gen(function*() {
         const { faults, kv, other } = yield* clients
         const held = yield* Deferred.make<DistLock.Lock>()
-        const holder = yield* DistLock.withLock(
-          "l",
-          { description: "me" },
-          (lock) => Effect.andThen(Deferred.succeed(held, lock), Effect.never)
-        ).pipe(Effect.provideService(Kv.Kv, kv), Effect.flip, Effect.forkChild)
+        const holder = yield* DistLock.use("l", (lock) => Effect.andThen(Deferred.succeed(held, lock), Effect.never), {
+          description: "me"
+        }).pipe(Effect.provideService(Kv.Kv, kv), Effect.flip, Effect.forkChild)
         const lock = yield* Deferred.await(held)
         yield* TestClock.adjust("1 second")
         const loser = yield* faults.loseLock("l", by)

@@ -19,7 +19,7 @@ import * as Watch from "../values/Watch.ts"
 import type { KvBackend } from "./KvBackend.ts"
 
 /** The part of a store whose keys begin with `prefix`, as a store of its own. */
-export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
+export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
   // An empty key would become a valid one behind the prefix, so requests are checked as they were made.
   const check = (problem: string | undefined): Effect.Effect<void, KvError.KvError> =>
     problem === undefined ? Effect.void : KvError.fail(new KvError.InvalidRequest({ message: problem }))
@@ -36,7 +36,7 @@ export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
         check(checkPrefix ?? Watch.check(request)),
         () =>
           Effect.map(
-            backend.watch({ ...request, range: KeyRange.within(request.range, prefix) }),
+            backend.watch({ ...request, range: KeyRange.addPrefix(request.range, prefix) }),
             (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripBatch(prefix, strip))) })
           )
       ),
@@ -63,7 +63,7 @@ const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
       return Op.put(prefix + op.key, op.value, op)
     case "Range":
     case "Delete":
-      return { ...op, range: KeyRange.within(op.range, prefix) }
+      return { ...op, range: KeyRange.addPrefix(op.range, prefix) }
     case "Txn":
       return Op.txn({
         if: op.if.map((compare) => prefixCompare(prefix, compare)),
@@ -79,7 +79,7 @@ const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compar
     case "Value":
       return Compare.value(prefix + compare.key, compare.operator, compare.value)
     case "CreatedBefore":
-      return { ...compare, range: KeyRange.within(compare.range, prefix) }
+      return { ...compare, range: KeyRange.addPrefix(compare.range, prefix) }
     default:
       return { ...compare, key: prefix + compare.key }
   }

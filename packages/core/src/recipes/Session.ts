@@ -12,11 +12,14 @@ import * as leaseGrant from "../internal/session/leaseGrant.ts"
 import * as lossLog from "../internal/session/lossLog.ts"
 import { defaultTtl, type Options, type Session } from "../internal/session/model.ts"
 import * as renewal from "../internal/session/renewal.ts"
+import { SessionLost } from "../internal/session/sessionLost.ts"
 import type * as KvError from "../values/KvError.ts"
 
 export {
   /** The time to live of a session that does not say: 10 seconds. */
-  defaultTtl
+  defaultTtl,
+  /** The failure of a session's `lost`. */
+  SessionLost
 }
 
 export type {
@@ -44,6 +47,8 @@ export const make = (
     const granted = yield* leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForPatience)
     const session = yield* renewal.keep(backend, granted)
     // Detached, since who notices a loss often closes the session. It ends by itself: closing a session loses it.
-    yield* Effect.forkDetach(Effect.flatMap(session.lost, (how) => lossLog.sessionLost(session.lease, how, [])))
+    yield* Effect.forkDetach(
+      Effect.flatMap(session.lostReason, (reason) => lossLog.sessionLost(session.lease, reason, []))
+    )
     return session
   }).pipe(storeClock.onClockOf(backend))

@@ -108,7 +108,7 @@ export const prefixed: {
   2,
   (self: Kv, prefix: string): Kv =>
     kvService.make(
-      { ...self.origin, prefix: self.origin.prefix + prefix, raw: Namespace.within(prefix)(self.origin.raw) },
+      { ...self.origin, prefix: self.origin.prefix + prefix, raw: Namespace.prefixed(prefix)(self.origin.raw) },
       self.sessions
     )
 )

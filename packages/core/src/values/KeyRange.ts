@@ -76,10 +76,10 @@ export const after = (self: KeyRange, key: string): KeyRange | undefined => {
 }
 
 /**
- * The same keys, each behind `prefix`. No bound of the range can reach outside the prefix, nor the key that is the prefix
- * itself: without it that would be the empty key, which is none.
+ * The range of the same keys with `prefix` in front of each. It never leaves the prefix, whatever the bounds, and does not
+ * contain the prefix itself as a key: without the prefix that would be the empty key, which is invalid.
  */
-export const within = (self: KeyRange, prefix: string): KeyRange => {
+export const addPrefix = (self: KeyRange, prefix: string): KeyRange => {
   switch (self._tag) {
     case "Key":
       return key(prefix + self.key)

@@ -42,7 +42,7 @@ export const make = Effect.fnUntraced(
             : error),
       ...leases.make(to)
     }
-    return { kv: settings.prefix === "" ? kv : Namespace.within(settings.prefix)(kv), client }
+    return { kv: settings.prefix === "" ? kv : Namespace.prefixed(settings.prefix)(kv), client }
   }
 )
 

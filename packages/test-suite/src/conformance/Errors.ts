@@ -197,7 +197,9 @@ export const cases = chapter("errors", [
     assert.match(json(Option.getOrThrow(live)).revision, /^\d+$/)
     assert.strictEqual(json(lease).id, `${lease.id}`)
     assert.deepStrictEqual([json(status).id, json(status).keys], [`${lease.id}`, ["k"]])
-    for (const [reason] of [...everyReason, [new LockLost({ lock: "l", token: 7n, how: "it was deleted" })] as const]) {
+    for (
+      const [reason] of [...everyReason, [new LockLost({ lock: "l", token: 7n, reason: "it was deleted" })] as const]
+    ) {
       const error = KvError.make(reason, { operation: "put", key: "k", endpoint: "http://127.0.0.1:2379", status: 14 })
       const { message, outcome, reason: inner, ...rest } = json(error)
       assert.deepStrictEqual(rest, {

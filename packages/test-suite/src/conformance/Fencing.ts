@@ -111,7 +111,7 @@ export const cases = chapter("fencing", [
       const fenced = DistLock.fence(client, lock)
       yield* fenced.put("k", "1")
       blind.before = (call) => call.kind === "watch" ? Effect.never : Effect.void
-      yield* kv.delete(lock.all[i]!.key)
+      yield* kv.delete(lock.parts[i]!.key)
       yield* rejects(kv, "LockLost", fenced.put("k", "2"))
       yield* release
     }

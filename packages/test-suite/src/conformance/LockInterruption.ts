@@ -39,7 +39,7 @@ interface Way {
     kv: Kv.Kv,
     name: string,
     scope: Scope.Scope
-  ) => Effect.Effect<unknown, DistLock.Failure>
+  ) => Effect.Effect<unknown, DistLock.LockFailure>
   readonly steps: Record<Point["way"], number>
 }
 
@@ -61,6 +61,12 @@ const trying: Way = {
   steps: { free: 3, contended: 2 }
 }
 
+/** The same for several locks, one of which is contended: they are entered and left together. */
+const tryingSeveral: Way = {
+  attempt: (kv, name) => on(kv)(Effect.scoped(DistLock.tryAcquire([name, `${name}.2`, `${name}.3`]))),
+  steps: { free: 5, contended: 2 }
+}
+
 /** Calls that are made in one order: not those that come when their time has come. */
 const isStep = (call: faults.Call) =>
   call.kind === "leaseGrant" || call.kind === "execute" ||
@@ -69,7 +75,7 @@ const isStep = (call: faults.Call) =>
 interface Attempt {
   readonly name: string
   readonly faults: faults.Faults
-  readonly fiber: Fiber.Fiber<unknown, DistLock.Failure>
+  readonly fiber: Fiber.Fiber<unknown, DistLock.LockFailure>
   readonly scope: Scope.Closeable
   /** Lets the attempt have the lock, if it waits for it. */
   readonly release: Effect.Effect<void>
@@ -158,16 +164,23 @@ export const cases = chapter("interrupting locks", [
       }))
   }),
 
-  waitingTest("interrupted at any step, or with its answer lost, tryAcquire leaves nothing", function*(kv) {
-    const barrier = yield* faults.barrier
-    yield* atEachPoint(kv, "trying", trying, () => barrier.stop, (attempts) =>
-      Effect.gen(function*() {
-        for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
-        yield* Effect.yieldNow
-        yield* barrier.letGo
-      }))
-    yield* atEachPoint(kv, "trying-lost", trying, () => faults.lostAnswer, () => Effect.void)
-  }),
+  ...Object.entries({ trying, tryingSeveral }).map(([kind, way]) =>
+    waitingTest(
+      `interrupted at any step, or with its answer lost, tryAcquire leaves nothing${
+        way === trying ? "" : ", of several locks too"
+      }`,
+      function*(kv) {
+        const barrier = yield* faults.barrier
+        yield* atEachPoint(kv, kind, way, () => barrier.stop, (attempts) =>
+          Effect.gen(function*() {
+            for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
+            yield* Effect.yieldNow
+            yield* barrier.letGo
+          }))
+        yield* atEachPoint(kv, `${kind}-lost`, way, () => faults.lostAnswer, () => Effect.void)
+      }
+    )
+  ),
 
   waitingTest("interrupted at any step while the store does not answer, an attempt ends in a second", function*(kv) {
     const barrier = yield* faults.barrier

@@ -8,6 +8,7 @@ import { assert } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import { chapter, promptly, reasonOf, Store, test } from "./Case.ts"
 import * as faults from "./faults.ts"
 import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue } from "./locking.ts"
@@ -22,7 +23,8 @@ export const cases = chapter("limits of locks", [
     assert.strictEqual(error.lock, "l")
     // Node's timers go by whole milliseconds of their own, and can be up to one early.
     assert.isAtLeast(error.waitedMillis, 999)
-    assert.isTrue(error.token > 0n)
+    assert.isTrue(Option.getOrThrow(error.token) > 0n)
+    assert.deepStrictEqual([error.storeFailure, error.blockedBy], [Option.none(), Option.none()])
     assert.strictEqual(yield* contenders(kv, "l"), 1)
     yield* release
     yield* isFree(kv, "l")
@@ -93,7 +95,7 @@ export const cases = chapter("limits of locks", [
   }),
 
   test("names, descriptions and times to live that cannot be are an InvalidRequest", function*(kv) {
-    const wrong: ReadonlyArray<readonly [DistLock.Names, DistLock.Options?]> = [
+    const wrong: ReadonlyArray<readonly [DistLock.LockNames, DistLock.Options?]> = [
       [""],
       ["\ud800"],
       [["a", ""]],

@@ -46,7 +46,12 @@ export const cases = chapter("sessions", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
     assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(session.lease)))._tag, "LeaseNotFound")
     assert.isFalse(yield* session.isAlive)
-    yield* promptly("the end is told", session.lost)
+    const error = yield* promptly("the end of the session", Effect.flip(session.lost))
+    assert.deepStrictEqual(
+      [error._tag, error.lease, error.isRetryable, error.outcome],
+      ["SessionLost", session.lease, false, "Unknown"]
+    )
+    assert.include(error.message, session.lease.toString(16))
   }),
 
   waitingTest("it is renewed at each third of what was granted, and outlives it many times", function*(kv) {
@@ -75,7 +80,7 @@ export const cases = chapter("sessions", [
     yield* kv.backend.leaseRevoke(session.lease)
     assert.isTrue(yield* session.isAlive, "it cannot know yet")
     yield* session.verify
-    yield* promptly("the loss", session.lost)
+    yield* promptly("the loss", Effect.flip(session.lost))
     assert.isFalse(yield* session.isAlive)
     yield* close
   }),
@@ -89,7 +94,7 @@ export const cases = chapter("sessions", [
     assert.isTrue(yield* session.isAlive)
     yield* store.passTime("600 millis")
     assert.isFalse(yield* session.isAlive)
-    yield* promptly("the loss", session.lost)
+    yield* promptly("the loss", Effect.flip(session.lost))
     yield* close
   }),
 
@@ -101,7 +106,7 @@ export const cases = chapter("sessions", [
     const { close, session } = yield* sessionWith(kv, seen, "2 seconds")
     yield* store.passTime("2100 millis")
     yield* barrier.letGo
-    yield* promptly("the loss", session.lost)
+    yield* promptly("the loss", Effect.flip(session.lost))
     yield* store.passTime("1 second")
     assert.isFalse(yield* session.isAlive)
     yield* close

@@ -32,7 +32,7 @@ export interface SharedSession extends renewal.Renewed {
   /** Has something done although those who began it may go: it uses the session as they do, and ends with it at the latest. */
   readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<Fiber.Fiber<unknown>>
   /** Calls the function when the session is lost, at once if it is; until it is told to forget it. */
-  readonly onLost: (f: (how: string) => void) => () => void
+  readonly onLost: (f: (reason: string) => void) => () => void
   /** After 200 milliseconds: for what is not worth it where it is over sooner. */
   readonly afterAWhile: Afterwards
   /** How long those who end wait for the store. */
@@ -291,7 +291,7 @@ const outlivingItsCaller = (context: Context.Context<never>) => <A, E>(effect: E
 const withListeners = (
   session: renewal.Renewed
 ): Effect.Effect<Pick<SharedSession, "onLost" | "locks"> & renewal.Renewed> => {
-  const listeners = new Set<(how: string) => void>()
+  const listeners = new Set<(reason: string) => void>()
   const locks = new Set<lossLog.LockOfSession>()
   let lost: string | undefined
   const onLost: SharedSession["onLost"] = (f) => {
@@ -301,11 +301,11 @@ const withListeners = (
   }
   // Ends by itself: at the latest the session is lost when its scope closes, which is to be told too.
   return Effect.as(
-    Effect.forkDetach(Effect.flatMap(session.lost, (how) => {
-      lost = how
+    Effect.forkDetach(Effect.flatMap(session.lostReason, (reason) => {
+      lost = reason
       const held = [...locks]
-      for (const listener of listeners) listener(how)
-      return lossLog.sessionLost(session.lease, how, held)
+      for (const listener of listeners) listener(reason)
+      return lossLog.sessionLost(session.lease, reason, held)
     })),
     { ...session, onLost, locks }
   )

@@ -37,7 +37,7 @@ export interface Options {
  */
 export type Status =
   | { readonly _tag: "Held"; readonly lease: bigint; readonly revision: bigint }
-  | { readonly _tag: "Lost"; readonly how: string }
+  | { readonly _tag: "Lost"; readonly reason: string }
   | { readonly _tag: "Taken"; readonly lease: Option.Option<bigint> }
 
 /** A key that lives as long as its scope. */

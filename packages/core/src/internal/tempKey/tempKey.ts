@@ -23,7 +23,7 @@ import * as attachedKey from "../session/leasedKey.ts"
 import type { SessionPool, SharedSession } from "../session/sessionPool.ts"
 import * as sessionPool from "../session/sessionPool.ts"
 import type { Options, Status, TempKey } from "./model.ts"
-import { TempKeyLost, TempKeyTaken } from "./tempKeyErrors.ts"
+import { TempKeyLost, TempKeyTaken, unknownOutcome } from "./tempKeyErrors.ts"
 
 /** The backends of a temporary key. */
 export interface Backends {
@@ -56,7 +56,7 @@ export const open = Effect.fnUntraced(function*(
     held: undefined,
     own: new Set()
   }
-  const closed = new TempKeyLost({ key, how: "its scope was closed" })
+  const closed = new TempKeyLost({ key, reason: "its scope was closed" })
   yield* Effect.addFinalizer(() => Deferred.fail(gone, closed))
 
   // A scope of its own, so that what keeps the key is stopped before the key is removed.
@@ -64,7 +64,7 @@ export const open = Effect.fnUntraced(function*(
   const release = Effect.sync(() => heldKeys.release(kept.claim))
   yield* Effect.addFinalizer(() => release)
   const first = yield* Effect.onError(
-    obtain(kept, outer, (taken) => warn(kept, "taken", taken.lease, howTaken)),
+    obtain(kept, outer, (taken) => warn(kept, "taken", taken.lease, takenReason)),
     () => release
   )
   const state = yield* SubscriptionRef.make<State>({ status: heldStatus(first), isFinal: false })
@@ -72,7 +72,7 @@ export const open = Effect.fnUntraced(function*(
   const end = (error: TempKeyLost | TempKeyTaken) =>
     Effect.andThen(
       become(
-        error._tag === "TempKeyLost" ? { _tag: "Lost", how: error.how } : { _tag: "Taken", lease: error.lease },
+        error._tag === "TempKeyLost" ? { _tag: "Lost", reason: error.reason } : { _tag: "Taken", lease: error.lease },
         true
       ),
       Effect.andThen(release, Deferred.fail(gone, error))
@@ -80,7 +80,7 @@ export const open = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       kept.held = undefined
-      return Deferred.isDoneUnsafe(gone) ? Effect.void : become({ _tag: "Lost", how: closed.how }, true)
+      return Deferred.isDoneUnsafe(gone) ? Effect.void : become({ _tag: "Lost", reason: closed.reason }, true)
     })
   )
 
@@ -91,11 +91,11 @@ export const open = Effect.fnUntraced(function*(
   ): Effect.fn.Return<Held, KvError.KvError | TempKeyLost | TempKeyTaken> {
     kept.held = undefined
     const taken = (lease: Option.Option<bigint>) =>
-      Effect.andThen(warn(kept, "taken", lease, howTaken), become({ _tag: "Taken", lease }))
+      Effect.andThen(warn(kept, "taken", lease, takenReason), become({ _tag: "Taken", lease }))
     if (loss._tag === "Taken") yield* taken(loss.lease)
     else {
-      yield* warn(kept, "lost", Option.some(held.session.lease), loss.how)
-      yield* become({ _tag: "Lost", how: loss.how })
+      yield* warn(kept, "lost", Option.some(held.session.lease), loss.reason)
+      yield* become({ _tag: "Lost", reason: loss.reason })
       yield* held.session.verify
     }
     yield* Scope.close(held.scope, Exit.void)
@@ -103,7 +103,7 @@ export const open = Effect.fnUntraced(function*(
     if (options?.onLost === "fail") {
       return yield* loss._tag === "Taken"
         ? new TempKeyTaken({ key, lease: loss.lease })
-        : new TempKeyLost({ key, how: loss.how })
+        : new TempKeyLost({ key, reason: loss.reason })
     }
     // Another client that writes to the key has been told of already.
     let isTold = loss._tag === "Taken"
@@ -114,10 +114,10 @@ export const open = Effect.fnUntraced(function*(
         return taken(lease)
       }))).pipe(
         Effect.tapError((error) =>
-          error._tag === "TempKeyTaken" ? warn(kept, "taken", error.lease, howTaken) : Effect.void
+          error._tag === "TempKeyTaken" ? warn(kept, "taken", error.lease, takenReason) : Effect.void
         )
       )
-    yield* warn(kept, "made again", Option.some(again.session.lease), loss._tag === "Taken" ? howTaken : loss.how)
+    yield* warn(kept, "made again", Option.some(again.session.lease), loss._tag === "Taken" ? takenReason : loss.reason)
     yield* become(heldStatus(again))
     return again
   })
@@ -137,7 +137,7 @@ export const open = Effect.fnUntraced(function*(
       if (error.reason._tag === "Closed") return end(clientClosed(key))
       return Effect.andThen(
         warn(kept, "given up", Option.none(), error.message),
-        end(new TempKeyLost({ key, how: `it cannot be made again: ${error.message}` }))
+        end(new TempKeyLost({ key, reason: `it cannot be made again: ${error.message}` }))
       )
     }),
     Effect.forkScoped
@@ -149,7 +149,7 @@ export const open = Effect.fnUntraced(function*(
       Effect.fail(
         status._tag === "Taken"
           ? new TempKeyTaken({ key, lease: status.lease })
-          : new TempKeyLost({ key, how: status._tag === "Lost" ? status.how : "it is being made again" })
+          : new TempKeyLost({ key, reason: status._tag === "Lost" ? status.reason : "it is being made again" })
       )
   )
 
@@ -163,7 +163,7 @@ export const open = Effect.fnUntraced(function*(
       Stream.takeUntil(({ isFinal }) => isFinal),
       Stream.map(({ status }) => status)
     ),
-    lost: Deferred.await(gone)
+    lost: Effect.mapError(Deferred.await(gone), unknownOutcome)
   }
 })
 
@@ -208,20 +208,20 @@ interface Taken {
 }
 
 /** How a key that was held came to an end. */
-type Loss = { readonly _tag: "Lost"; readonly how: string } | Taken
+type Loss = { readonly _tag: "Lost"; readonly reason: string } | Taken
 
-const howTaken = "another client has the key"
-const howDeleted = "it was deleted, or its lease ended"
+const takenReason = "another client has the key"
+const deletedReason = "it was deleted, or its lease ended"
 
 const heldStatus = ({ revision, session }: Held): Status => ({ _tag: "Held", lease: session.lease, revision })
 
-const clientClosed = (key: string) => new TempKeyLost({ key, how: "the client was closed" })
+const clientClosed = (key: string) => new TempKeyLost({ key, reason: "the client was closed" })
 
 const copied = (value: Value | undefined): Value | undefined => value instanceof Uint8Array ? value.slice() : value
 
-const warn = (kept: Kept, event: string, lease: Option.Option<bigint>, how: string) =>
+const warn = (kept: Kept, event: string, lease: Option.Option<bigint>, reason: string) =>
   Effect.logWarning(`effect-kv: temporary key ${event}`).pipe(
-    Effect.annotateLogs({ key: kept.key, lease: Option.match(lease, { onNone: () => "none", onSome: hex }), how })
+    Effect.annotateLogs({ key: kept.key, lease: Option.match(lease, { onNone: () => "none", onSome: hex }), reason })
   )
 
 const hex = (lease: bigint): string => lease.toString(16)
@@ -432,7 +432,7 @@ const setValue = (
         return Effect.succeed(response.revision)
       }
       const entry = response.responses[0].entries[0]
-      if (entry === undefined) return Effect.fail(new TempKeyLost({ key, how: howDeleted }))
+      if (entry === undefined) return Effect.fail(new TempKeyLost({ key, reason: deletedReason }))
       if (!isOn(entry, lease)) return Effect.fail(new TempKeyTaken({ key, lease: entry.lease }))
       // No store is behind what it was before it was asked; another one is, even if the watch does not know yet.
       if (response.revision < known) held.isReplaced = true
@@ -446,7 +446,7 @@ const isOn = (entry: Entry, lease: bigint): boolean => Option.contains(entry.lea
 /** Waits until the key is not ours any more, and notes the values that are written to it meanwhile. */
 const untilLost = (kept: Kept, held: Held): Effect.Effect<Loss> =>
   Effect.raceFirst(
-    Effect.map(held.session.lost, (how): Loss => ({ _tag: "Lost", how })),
+    Effect.map(held.session.lostReason, (reason): Loss => ({ _tag: "Lost", reason })),
     followed(kept, held, held.revision)
   )
 
@@ -478,7 +478,7 @@ const looked = (kept: Kept, held: Held): Effect.Effect<Loss> =>
     )
   )
 
-const deleted: Loss = { _tag: "Lost", how: howDeleted }
+const deleted: Loss = { _tag: "Lost", reason: deletedReason }
 
 /** Pause before what was rejected is tried again: a token or a permission may come back. */
 const refusedInterval = "2 seconds"

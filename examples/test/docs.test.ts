@@ -13,6 +13,7 @@ import { MemoryLayer } from "@effect-kv/memory"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -220,7 +221,7 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
   DeadlineExceeded: new KvError.DeadlineExceeded({ message }),
   Unauthenticated: new KvError.Unauthenticated({ message }),
   PermissionDenied: new KvError.PermissionDenied({ message }),
-  Compacted: new KvError.Compacted({ compactRevision: 1n }),
+  Compacted: new KvError.Compacted({ compactRevision: Option.some(1n) }),
   FutureRevision: new KvError.FutureRevision({ message }),
   LeaseNotFound: new KvError.LeaseNotFound({ message }),
   LeaseExists: new KvError.LeaseExists({ message }),

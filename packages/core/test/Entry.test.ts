@@ -7,7 +7,7 @@ import * as Inspect from "node:util"
 import { text } from "./arbitraries.ts"
 
 const make = (value: Entry.Value, lease = 0n) =>
-  Entry.make({ key: "k", value, createRevision: 2n, modRevision: 2n ** 60n, version: 3, lease })
+  Entry.make({ key: "k", value, createRevision: 2n, modRevision: 2n ** 60n, version: 3, lease: Entry.leaseOf(lease) })
 
 describe("Entry", () => {
   it.prop("text and bytes are the same value, whichever it was made of", [text], ([text]) => {
@@ -27,7 +27,7 @@ describe("Entry", () => {
     assert.deepStrictEqual([entry.lossyText, entry.size], ["a\ufffd", 2])
   })
 
-  it("a lease of 0 is none", () => {
+  it("a lease with the id 0 is none", () => {
     assert.deepStrictEqual(make("v").lease, Option.none())
     assert.deepStrictEqual(make("v", 7n).lease, Option.some(7n))
   })

@@ -447,7 +447,7 @@ describe("a watch", () => {
       yield* faults.cutWatches({ compacted: true })
       const error = yield* Effect.flip(watch.watcher.take)
       assert.strictEqual(error.reason._tag, "Compacted")
-      const revision = error.reason._tag === "Compacted" ? error.reason.compactRevision : 0n
+      const revision = error.reason._tag === "Compacted" ? Option.getOrThrow(error.reason.compactRevision) : 0n
       assert.strictEqual(revision, (yield* other.put("k", "1")).revision - 1n)
       const again = yield* kv.subscribe("k", { startRevision: revision + 1n })
       assert.lengthOf(yield* again.watcher.take, 1)

@@ -86,7 +86,7 @@ const entryWith = (entry: Entry.Entry, fields: Partial<Entry.Fields>): Entry.Ent
     createRevision: entry.createRevision,
     modRevision: entry.modRevision,
     version: entry.version,
-    lease: Option.getOrElse(entry.lease, () => 0n),
+    lease: entry.lease,
     ...fields
   })
 

@@ -1,10 +1,10 @@
 /**
  * A condition of a transaction: how something about a key compares with a given value.
  *
- * Of a key that does not exist the version and both revisions are 0, its lease is 0, and every comparison of its value
- * is false, `!=` too.
+ * A key that does not exist has version 0, both revisions 0 and no lease. Every comparison of its value is false, `!=` too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
+import * as Option from "effect/Option"
 import type { Value } from "./Entry.ts"
 import type { KeyRange } from "./KeyRange.ts"
 
@@ -26,6 +26,7 @@ export type Compare =
     readonly value: number
   }
   | {
+    /** A `Lease` of `0n` is none, as in etcd, where the order of leases is that of their ids. */
     readonly target: "CreateRevision" | "ModRevision" | "Lease"
     readonly key: string
     readonly operator: Operator
@@ -89,12 +90,15 @@ export const modRevision = (key: string, operator: Operator, value: bigint): OfK
   value
 })
 
-/** The lease the key is attached to; `0n` when it has none or does not exist. */
-export const lease = (key: string, operator: Operator, value: bigint): OfKey => ({
+/**
+ * The id of the lease that the key is attached to, or an entry's `lease` as it is. `none` stands for a key without a lease and
+ * for a missing key, and is less than every positive id.
+ */
+export const lease = (key: string, operator: Operator, value: bigint | Option.Option<bigint>): OfKey => ({
   target: "Lease",
   key,
   operator,
-  value
+  value: typeof value === "bigint" ? value : Option.getOrElse(value, () => 0n)
 })
 
 /** The key exists. */

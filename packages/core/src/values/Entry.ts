@@ -37,7 +37,7 @@ export class Entry {
     this.createRevision = fields.createRevision
     this.modRevision = fields.modRevision
     this.version = fields.version
-    this.lease = fields.lease === 0n ? Option.none() : Option.some(fields.lease)
+    this.lease = fields.lease
   }
 
   /** The value's bytes. The array is this entry's own copy. */
@@ -69,7 +69,7 @@ export class Entry {
       createRevision: this.createRevision,
       modRevision: this.modRevision,
       version: this.version,
-      lease: Option.getOrElse(this.lease, () => 0n)
+      lease: this.lease
     })
   }
 
@@ -110,9 +110,11 @@ export interface Fields {
   readonly createRevision: bigint
   readonly modRevision: bigint
   readonly version: number
-  /** `0n` for none. */
-  readonly lease: bigint
+  readonly lease: Option.Option<bigint>
 }
+
+/** The lease by its id in the store, in which 0 means none. For backends. */
+export const leaseOf = (id: bigint): Option.Option<bigint> => id === 0n ? Option.none() : Option.some(id)
 
 /** Makes an entry. For backends. */
 export const make = (fields: Fields): Entry => new Entry(fields)

@@ -6,6 +6,7 @@
  * ever carries a value, a password, a token or key material.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as json from "../internal/values/json.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
@@ -60,17 +61,18 @@ export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv
 export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/Compacted")({
   _tag: Schema.tag("Compacted"),
   /**
-   * The revision the store was compacted at, or `0n` where it did not say: etcd does not for reads. A watch restarts from
-   * the one after it.
+   * The revision the store was compacted at; a watch can start at the one after it. `none` if the store did not say: etcd
+   * does not for reads.
    */
-  compactRevision: Schema.BigInt
+  compactRevision: Schema.Option(Schema.BigInt)
 }) {
   readonly isRetryable: boolean = false
   readonly outcome: Outcome = "NotApplied"
   override get message(): string {
-    return this.compactRevision === 0n
-      ? "the requested revision has been compacted; read at a newer one"
-      : `the requested revision has been compacted (compact revision ${this.compactRevision}); use a newer one`
+    return Option.match(this.compactRevision, {
+      onNone: () => "the requested revision has been compacted; read at a newer one",
+      onSome: (revision) => `the requested revision has been compacted (compact revision ${revision}); use a newer one`
+    })
   }
   override toJSON(): unknown {
     return { ...json.fieldsOf(this), message: this.message }

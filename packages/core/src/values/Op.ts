@@ -5,7 +5,7 @@
  * from operations to operations. The response's type is known from the operation's, through nested transactions too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import { checkOp } from "../internal/values/checkOp.ts"
 import * as json from "../internal/values/json.ts"
 import type { Compare } from "./Compare.ts"
@@ -49,7 +49,8 @@ class PutOp implements Put {
   constructor(key: string, value: Value, options: PutOptions | undefined) {
     this.key = key
     this.value = value instanceof Uint8Array ? new Uint8Array(value) : value
-    this.lease = options?.lease
+    const lease = options?.lease
+    this.lease = Option.isOption(lease) ? Option.getOrUndefined(lease) : lease
     this.previous = options?.previous
   }
 

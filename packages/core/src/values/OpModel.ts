@@ -41,17 +41,21 @@ export interface Range extends RangeOptions {
 
 /** Options of a put. */
 export interface PutOptions {
-  /** The key dies with this lease. Default: none, and a lease the key had before is detached. */
-  readonly lease?: bigint | undefined
+  /**
+   * The id of the lease that the key is attached to, or another entry's `lease` as it is. Default: none, and a lease the key
+   * had before is detached.
+   */
+  readonly lease?: bigint | Option.Option<bigint> | undefined
   /** Respond with the entry that was there before. Default: false. */
   readonly previous?: boolean | undefined
 }
 
 /** Writes a value. */
-export interface Put extends PutOptions {
+export interface Put extends Omit<PutOptions, "lease"> {
   readonly _tag: "Put"
   readonly key: string
   readonly value: Value
+  readonly lease?: bigint | undefined
 }
 
 /** Options of a delete. */

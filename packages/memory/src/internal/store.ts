@@ -5,6 +5,7 @@
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type { WatchRequest } from "@effect-kv/core/Watch"
+import * as Option from "effect/Option"
 import { Leases, type LeaseState } from "./leases.ts"
 import { type Limits, rejection } from "./limits.ts"
 import { Mvcc, type Retention } from "./mvcc.ts"
@@ -110,7 +111,7 @@ export class Store implements Data {
       )
     }
     if (revision <= this.mvcc.compacted) {
-      return KvError.make(new KvError.Compacted({ compactRevision: BigInt(this.mvcc.compacted) }))
+      return KvError.make(new KvError.Compacted({ compactRevision: Option.some(BigInt(this.mvcc.compacted)) }))
     }
     this.mvcc.compact(Number(revision))
     return undefined

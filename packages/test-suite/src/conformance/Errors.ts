@@ -28,7 +28,7 @@ const everyReason: ReadonlyArray<readonly [KvError.Reason, retryable: boolean, K
   [new KvError.DeadlineExceeded({ message: "m" }), true, "NotApplied"],
   [new KvError.Unauthenticated({ message: "m" }), false, "NotApplied"],
   [new KvError.PermissionDenied({ message: "m" }), false, "NotApplied"],
-  [new KvError.Compacted({ compactRevision: 7n }), false, "NotApplied"],
+  [new KvError.Compacted({ compactRevision: Option.some(7n) }), false, "NotApplied"],
   [new KvError.FutureRevision({ message: "m" }), false, "NotApplied"],
   [new KvError.LeaseNotFound({ message: "m" }), false, "NotApplied"],
   [new KvError.LeaseExists({ message: "m" }), false, "NotApplied"],

@@ -132,7 +132,7 @@ export const cases = chapter("revisions", [
     yield* store.compact(r2)
     const reason = yield* rejects(kv, "Compacted", kv.get("k", { revision: r1 }))
     // etcd does not say which revision was compacted, so it need not be known.
-    assert.isTrue(reason._tag === "Compacted" && [0n, r2].includes(reason.compactRevision))
+    assert.isTrue(reason._tag === "Compacted" && Option.getOrElse(reason.compactRevision, () => r2) === r2)
     yield* rejects(kv, "Compacted", kv.range(KeyRange.all, { revision: r1 }))
     yield* rejects(kv, "Compacted", kv.txn({ then: [Op.put("k", "no"), Op.get("k", { revision: r1 })] }))
     assert.deepStrictEqual([yield* textAt(kv, "k", r2), yield* textAt(kv, "k", r3)], ["2", "3"])

@@ -131,7 +131,7 @@ export const cases = chapter("watch streams", [
       "Compacted",
       reasonOf(Stream.runDrain(kv.watch(KeyRange.all, { startRevision: old })))
     )
-    assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === now)
+    assert.isTrue(reason._tag === "Compacted" && Option.contains(reason.compactRevision, now))
   }),
 
   test("a bad range is rejected", function*(kv) {
@@ -401,7 +401,7 @@ export const cases = chapter("watch streams", [
     yield* store.compact(revision)
     yield* held.letGo
     const reason = yield* promptly("Compacted", Fiber.join(failing))
-    assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === revision)
+    assert.isTrue(reason._tag === "Compacted" && Option.contains(reason.compactRevision, revision))
     const next = kv.watch("k", { startRevision: revision + 1n })
     yield* kv.put("k", "3")
     assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])

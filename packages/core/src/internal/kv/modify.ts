@@ -66,7 +66,7 @@ export const make = (backend: KvBackend, keySpace: KeySpace) => {
       const text = f(current.text)
       const response = yield* backend.execute(Op.txn({
         if: [Compare.modRevision(key, "=", current.modRevision)],
-        then: [Op.put(key, text, { lease: Option.getOrUndefined(current.lease) })],
+        then: [Op.put(key, text, { lease: current.lease })],
         else: [Op.get(key)]
       }))
       if (response.succeeded) {

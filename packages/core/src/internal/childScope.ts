@@ -7,7 +7,7 @@ import * as Scope from "effect/Scope"
 
 /** Runs the effect with a child of the current scope. Closes the child at once unless `keep` says to keep it. */
 export const inChildScope = <A, E, R>(
-  use: (scope: Scope.Scope) => Effect.Effect<A, E, R>,
+  use: (scope: Scope.Closeable) => Effect.Effect<A, E, R>,
   keep: (exit: Exit.Exit<A, E>) => boolean
 ): Effect.Effect<A, E, R | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>

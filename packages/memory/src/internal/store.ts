@@ -72,7 +72,9 @@ export class Store implements Data {
     this.expireLeases()
     if (id !== undefined && this.leases.has(id)) {
       return KvError.make(
-        new KvError.LeaseExists({ message: `there is a lease ${id} already; leave the id out to have one picked` })
+        new KvError.LeaseExists({
+          message: `a lease ${id.toString(16)} exists already; leave the id out to have one chosen`
+        })
       )
     }
     const lease = this.leases.grant(id, Math.max(seconds, this.#options.minLeaseTtl), this.#time.now())

@@ -21,7 +21,7 @@ export const grantSeconds = (options: GrantOptions): Effect.Effect<number, KvErr
   if (options.id !== undefined && !(options.id > 0n && BigInt.asIntN(64, options.id) === options.id)) {
     return KvError.fail(
       new KvError.InvalidRequest({
-        message: `a lease id must be a positive 64-bit integer, not ${options.id}; leave it out to have one picked`
+        message: `a lease id must be a positive 64-bit integer, not ${options.id}; leave it out to have one chosen`
       })
     )
   }

@@ -1,9 +1,9 @@
 /**
- * Distributed locks: exclusive across processes and between the fibers of one, first come first served.
+ * Distributed locks: exclusive across processes and between the fibers of one process, first come, first served.
  *
- * `withDistLock(name)(effect)` is what most programs want: it holds the lock while the effect runs, interrupts the effect
- * when the lock is lost, and fences its writes: the store rejects them once the lock is not held any more.
- * Excludes, and is excluded by, Go's `concurrency.Mutex` and `etcdctl lock` of the same name.
+ * `withDistLock(name)(effect)` is what most programs need. It holds the lock while the effect runs, interrupts the effect
+ * when the lock is lost, and fences its writes: the store rejects them once the lock is not held any more. `use` gives the
+ * lock to a function. Go's `concurrency.Mutex` and `etcdctl lock` of the same name exclude these locks, and vice versa.
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -52,11 +52,11 @@ export interface Options<
   out Timeout extends Duration.Input | undefined = Duration.Input | undefined,
   out Hold extends Duration.Input | undefined = Duration.Input | undefined
 > extends Omit<AcquireOptions, "acquireTimeout"> {
-  /** How long to wait for it; then fails with `LockTimeout` and leaves nothing. Default: indefinitely. */
+  /** How long to wait for the lock; then fails with `LockTimeout` and leaves nothing. Default: indefinitely. */
   readonly acquireTimeout?: Timeout | undefined
   /**
-   * How long it may be held, counted from when it was acquired; then the effect is interrupted and fails with
-   * `LockHoldExceeded`, however healthy the lease. The lock is released when the effect's finalizers have run. Default:
+   * How long the lock may be held, counted from when it was acquired. Then the effect is interrupted and fails with
+   * `LockHoldExceeded`, even if the lease is alive. The lock is released when the effect's finalizers have run. Default:
    * indefinitely.
    */
   readonly maxHold?: Hold | undefined
@@ -310,7 +310,7 @@ const contenders = Effect.fnUntraced(function*(name: string) {
 
 const describe = (entry: Entry): Contender => new ContenderOf(entry)
 
-/** A class for its `toJSON` and `inspect`: JSON has no bigint. */
+/** A class because of `toJSON` and `inspect`: JSON has no bigints. */
 class ContenderOf implements Contender {
   readonly key: string
   readonly token: bigint

@@ -1,5 +1,5 @@
 /**
- * A condition of a transaction: how something about a key compares with a given value.
+ * A condition of a transaction: it compares a property of a key with a given value.
  *
  * A key that does not exist has version 0, both revisions 0 and no lease. Every comparison of its value is false, `!=` too.
  */
@@ -41,10 +41,10 @@ export type Compare =
 /** A condition on one key. */
 export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
 
-/** The key's value compares so with `value`. False when the key does not exist. */
+/** The key's value compares with `value` by the operator. False if the key does not exist. */
 export const value = (key: string, operator: Operator, value: Value): OfKey => new ValueCompare(key, operator, value)
 
-/** A class for its `toJSON` and `inspect`: conditions end up in logs, and values may be secrets. */
+/** A class because of `toJSON` and `inspect`: conditions are logged, and values may be secrets. */
 class ValueCompare {
   readonly target = "Value" as const
   readonly key: string
@@ -108,7 +108,7 @@ export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 export const missing = (key: string): OfKey => createRevision(key, "=", 0n)
 
 /**
- * Every key in the range was created before the revision: so no other key has come since. True if the range holds no key.
+ * Every key in the range was created before the revision, so none was created since. True if the range holds no key.
  */
 export const createdBefore = (range: KeyRange, revision: bigint): Compare => ({
   target: "CreatedBefore",

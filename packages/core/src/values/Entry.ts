@@ -1,5 +1,5 @@
 /**
- * A key with its value and what the store knows of its history.
+ * A key with its value and its revisions.
  */
 import * as Effect from "effect/Effect"
 import { NodeInspectSymbol } from "effect/Inspectable"
@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as utf8 from "../internal/values/utf8.ts"
 import * as KvError from "./KvError.ts"
 
-/** What a value can be given as. A string is stored as its UTF-8 bytes. */
+/** A value, as text or as bytes. A string is stored as its UTF-8 bytes. */
 export type Value = string | Uint8Array
 
 /**
@@ -15,8 +15,8 @@ export type Value = string | Uint8Array
  *
  * **Gotchas**
  *
- * Printing an entry (`toString`, `toJSON`, `inspect`) shows the length of its value, never the value: entries end up in
- * logs, and values may be secrets.
+ * Printing an entry (`toString`, `toJSON`, `inspect`) shows the length of its value, never the value: entries are logged,
+ * and values may be secrets.
  */
 export class Entry {
   readonly key: string
@@ -24,9 +24,9 @@ export class Entry {
   readonly createRevision: bigint
   /** The revision of the last write to the key. */
   readonly modRevision: bigint
-  /** How many writes the key has seen since it was created; 1 is its creation. */
+  /** The number of writes to the key since it was created; the creation is 1. */
   readonly version: number
-  /** The lease that the key dies with. */
+  /** The lease that the key is attached to. */
   readonly lease: Option.Option<bigint>
   #raw: Value
   #bytes: Uint8Array | undefined
@@ -103,7 +103,7 @@ const notText = (key: string): Effect.Effect<never, KvError.KvError> =>
     { operation: "get", key }
   )
 
-/** What a backend makes an entry of. It must not change `value` afterwards. */
+/** The fields from which a backend makes an entry. It must not change `value` afterwards. */
 export interface Fields {
   readonly key: string
   readonly value: Value

@@ -1,5 +1,5 @@
 /**
- * What can go wrong with a distributed lock, beside what can go wrong with the store.
+ * The failures of a distributed lock, other than those of the store.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -72,5 +72,5 @@ export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv
   }
 }
 
-/** All of them. */
+/** The failures of a lock, other than those of the store. */
 export type LockError = LockLost | LockTimeout | LockHoldExceeded

@@ -22,7 +22,7 @@ import type { AcquireOptions } from "./model.ts"
 /** How far an attempt has come, for the message of a timeout. */
 interface Progress {
   token: Option.Option<bigint>
-  /** Completes when the store has answered that another is ahead: from then on the attempt waits for others, not for the store. */
+  /** Completes when the store has responded that another contender is ahead. From then on the attempt waits for others. */
   readonly isBehind: Deferred.Deferred<void>
   /** Why the store could not be reached at last; `none` if it could. */
   lastFailure: () => Option.Option<KvError.Reason>

@@ -4,8 +4,8 @@
  *
  * A contender puts `NAME/<lease id in hex>` with its lease attached. The holder is the one whose key was created first;
  * each waiter waits for the deletion of the key created just before its own. Unlike Go's, a waiter opens its watch first
- * and reads its predecessor again after it is confirmed: such a watch is served at once, where etcd serves one that
- * begins in the past within 100 ms.
+ * and reads the queue again once the watch is confirmed. etcd serves such a watch at once, but one that begins in the past
+ * only every 100 ms.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -18,7 +18,7 @@ import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import { isPassing, retryInterval } from "../session/awaitDeletion.ts"
 
-/** A contender's place in the queue: its key as it was created at that revision, which is its fencing token. */
+/** A contender's place in the queue: its key, and its fencing token, which is the key's create revision. */
 export interface Place {
   readonly key: string
   readonly createRevision: bigint

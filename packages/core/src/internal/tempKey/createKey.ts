@@ -161,7 +161,7 @@ interface Written {
   readonly revision: bigint
 }
 
-/** Waits until the key that another client has is deleted, or that cannot be told. */
+/** Waits until another client's key is deleted, or until a retry is due because the watch failed. */
 const untilDeleted = (kept: Kept, revision: bigint): Effect.Effect<void, KvError.KvError> =>
   Effect.scopedWith((scope) =>
     Effect.flatMap(

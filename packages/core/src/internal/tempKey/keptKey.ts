@@ -19,7 +19,7 @@ export interface Backends {
   readonly prefix: string
 }
 
-/** What is known of a temporary key. */
+/** A temporary key and what this client knows of it. */
 export interface Kept {
   readonly backends: Backends
   readonly sessions: SessionPool

@@ -1,5 +1,5 @@
 /**
- * What a temporary key is: the types that the `TempKey` module and `Kv` share.
+ * Temporary keys as values: the types that the `TempKey` module and `Kv` share.
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"

@@ -1,5 +1,5 @@
 /**
- * Checks what lease is asked for.
+ * Validation of a lease grant.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -238,7 +238,7 @@ export const make = Effect.fnUntraced(function*(
 /**
  * Puts faults between a store and a program: provides the `Kv` to be tested, and the `KvFaults` to test it with.
  *
- * ```ts
+ * ```ts nocheck
  * program.pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
  * ```
  */

@@ -9,7 +9,11 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
 
-/** See `Batching.Options`. */
+/**
+ * How concurrent operations are batched: see `Batching.Options`.
+ *
+ * @since 0.1.0
+ */
 export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
 /** The same client, batching as told. */

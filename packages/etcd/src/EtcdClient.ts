@@ -26,8 +26,8 @@ export interface EtcdClient {
    *
    * **Gotchas**
    *
-   * It neither retries nor moves to another endpoint when one fails. The first call with an expired token fails as well.
-   * Do not use its watches, leases and locks: `Kv` has them without their defects.
+   * It neither retries nor moves to another endpoint when one fails. The first call with an expired token fails as
+   * well. Do not use its watches, leases and locks: `Kv` has them without their defects.
    */
   readonly etcd3: Etcd3
 }

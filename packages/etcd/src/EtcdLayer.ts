@@ -1,12 +1,12 @@
 /**
  * Layers that provide `Kv` on an etcd cluster.
  *
- * A layer can be built while the cluster is unreachable: it connects on first use, to one endpoint at a time, and moves to
- * another when that one fails. Closing the layer's scope ends everything that is in flight.
+ * A layer can be built while the cluster is unreachable: it connects on first use, to one endpoint at a time, and moves
+ * to another when that one fails. Closing the layer's scope ends everything that is in flight.
  *
- * Servers run in real time, and so does the layer, whatever `Clock` is installed where it is built or used. Under Effect's
- * `TestClock`, deadlines, retries, sessions, `acquireTimeout` and `maxHold` follow the machine's clock. The program's own
- * effects, such as the body of a lock, keep their clock.
+ * Servers run in real time, and so does the layer, whatever `Clock` is installed where it is built or used. Under
+ * Effect's `TestClock`, deadlines, retries, sessions, `acquireTimeout` and `maxHold` follow the machine's clock. The
+ * program's own effects, such as the body of a lock, keep their clock.
  */
 import * as Batching from "@effect-kv/core/Batching"
 import * as Kv from "@effect-kv/core/Kv"
@@ -74,8 +74,8 @@ export const layerConfig = (
   Layer.effectContext(Effect.flatMap(Config.unwrap(options), make))
 
 /**
- * {@link layer} with the options in a URL: `http(s)://[user:password@]host:port[,host:port...]`. User name and password are
- * percent-encoded.
+ * {@link layer} with the options in a URL: `http(s)://[user:password@]host:port[,host:port...]`. User name and password
+ * are percent-encoded.
  *
  * Fails with `InvalidRequest` if the URL is malformed. The message never repeats the URL, which may hold a password.
  *

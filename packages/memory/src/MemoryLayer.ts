@@ -16,12 +16,13 @@ import * as MemoryStore from "./MemoryStore.ts"
  */
 export interface Options {
   /**
-   * How concurrent operations are batched into transactions (see `Batching`); `false` disables batching. Default: `false`.
+   * How concurrent operations are batched into transactions (see `Batching`); `false` disables batching. Default:
+   * `false`.
    *
    * **When to use**
    *
-   * `batching: {}` batches as `EtcdLayer` does by default. Run the tests of a recipe that reads revisions both ways: batching
-   * lets concurrent writes without a lease share a revision.
+   * `batching: {}` batches as `EtcdLayer` does by default. Run the tests of a recipe that reads revisions both ways:
+   * batching lets concurrent writes without a lease share a revision.
    */
   readonly batching?: false | BatchingOptions | undefined
 }
@@ -138,8 +139,8 @@ export const layer: Layer.Layer<Kv.Kv> = layerWith({})
  *
  * **Details**
  *
- * A name consists of letters, digits and `. _ ~ -`. A named store outlives its layers. While at least one of its layers is
- * open, it runs on the `Clock` that the first of them was built with. Any other URL fails with `InvalidRequest`.
+ * A name consists of letters, digits and `. _ ~ -`. A named store outlives its layers. While at least one of its layers
+ * is open, it runs on the `Clock` that the first of them was built with. Any other URL fails with `InvalidRequest`.
  *
  * @example
  * ```ts

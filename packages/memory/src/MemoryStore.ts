@@ -1,9 +1,9 @@
 /**
  * Stores in memory: servers without a network, whose clients `MemoryLayer` makes.
  *
- * A store has etcd's whole model: revisions, history, compaction, transactions, leases and watches. All time is taken from
- * Effect's `Clock`, so under the `TestClock` leases are deterministic and take no real time. Most programs need `MemoryLayer`
- * alone. This module is for several clients of one store, for compaction, and for other limits.
+ * A store has etcd's whole model: revisions, history, compaction, transactions, leases and watches. All time is taken
+ * from Effect's `Clock`, so under the `TestClock` leases are deterministic and take no real time. Most programs need
+ * `MemoryLayer` alone. This module is for several clients of one store, for compaction, and for other limits.
  */
 import type * as KvBackend from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
@@ -71,8 +71,8 @@ export interface MemoryStore {
   /**
    * Removes the history that no read at `revision` or later can see. Watches can then start after `revision`.
    *
-   * Fails with `Compacted` if the store was compacted at this revision or later, and with `FutureRevision` if the revision
-   * has not happened yet.
+   * Fails with `Compacted` if the store was compacted at this revision or later, and with `FutureRevision` if the
+   * revision has not happened yet.
    */
   readonly compact: (revision: bigint) => Effect.Effect<void, KvError.KvError>
 

@@ -101,8 +101,8 @@ class ValueCompare {
 }
 
 /**
- * The key's version compares so with the given number. The version counts the writes since the key was created, which is
- * write 1; it is 0 if the key does not exist.
+ * The key's version compares so with the given number. The version counts the writes since the key was created, which
+ * is write 1; it is 0 if the key does not exist.
  *
  * @example
  * ```ts
@@ -127,7 +127,8 @@ export const version = (key: string, operator: Operator, value: number): OfKey =
 })
 
 /**
- * The revision of the write that created the key compares so with the given revision; it is `0n` if the key does not exist.
+ * The revision of the write that created the key compares so with the given revision; it is `0n` if the key does not
+ * exist.
  *
  * **When to use**
  *
@@ -194,8 +195,8 @@ export const modRevision = (key: string, operator: Operator, value: bigint): OfK
 })
 
 /**
- * The id of the lease that the key is attached to compares so with the given id; it is `0n` if the key has no lease or does
- * not exist.
+ * The id of the lease that the key is attached to compares so with the given id; it is `0n` if the key has no lease or
+ * does not exist.
  *
  * @example
  * ```ts

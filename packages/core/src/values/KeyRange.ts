@@ -1,8 +1,8 @@
 /**
  * Ranges of keys: one key, the keys with a prefix, or the keys between two bounds.
  *
- * A range is a plain value. It is checked when it is used: an empty key, a lone surrogate or an inverted interval fails with
- * `InvalidRequest`. Keys are ordered by their UTF-8 bytes.
+ * A range is a plain value. It is checked when it is used: an empty key, a lone surrogate or an inverted interval fails
+ * with `InvalidRequest`. Keys are ordered by their UTF-8 bytes.
  */
 import * as utf8 from "../internal/values/utf8.ts"
 
@@ -208,8 +208,8 @@ export const after = (self: KeyRange, key: string): KeyRange | undefined => {
  *
  * **Details**
  *
- * No bound of the range reaches outside the prefix. The key that equals the prefix is outside too: without the prefix it
- * would be the empty key, which is not valid.
+ * No bound of the range reaches outside the prefix. The key that equals the prefix is outside too: without the prefix
+ * it would be the empty key, which is not valid.
  *
  * @example
  * ```ts
@@ -252,7 +252,8 @@ export const within = (self: KeyRange, prefix: string): KeyRange => {
 export const compareKeys: (a: string, b: string) => -1 | 0 | 1 = utf8.compare
 
 /**
- * Describes what is wrong with a key, or returns `undefined` for a valid key: a non-empty string of well-formed Unicode.
+ * Describes what is wrong with a key, or returns `undefined` for a valid key: a non-empty string of well-formed
+ * Unicode.
  *
  * **When to use**
  *

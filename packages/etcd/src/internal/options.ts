@@ -17,16 +17,19 @@ export interface Options {
   readonly tls?: TlsOptions | undefined
   /** The user to authenticate as if the cluster has authentication enabled. Not used if it has not. */
   readonly auth?: AuthOptions | undefined
-  /** How long a call may take if the program does not say (`Deadline.within`); `Infinity` means no limit. Default: 5 seconds. */
+  /**
+   * How long a call may take if the program does not say (`Deadline.within`); `Infinity` means no limit. Default: 5
+   * seconds.
+   */
   readonly deadline?: Duration.Input | undefined
   /** When a connection that died silently is given up, if no new connection could replace it. */
   readonly keepAlive?: KeepAliveOptions | undefined
   /** Whether each call has a span, without values: see `Tracing`. Default: true. */
   readonly tracing?: boolean | undefined
   /**
-   * How concurrent operations are batched into transactions (see `Batching`); `false` disables batching. Default: batched,
-   * within etcd's default limits. With a user or a client certificate, transactions are sent alone, and so are puts that
-   * request the previous entry.
+   * How concurrent operations are batched into transactions (see `Batching`); `false` disables batching. Default:
+   * batched, within etcd's default limits. With a user or a client certificate, transactions are sent alone, and so are
+   * puts that request the previous entry.
    */
   readonly batching?: false | BatchingOptions | undefined
 }
@@ -74,8 +77,8 @@ export interface AuthOptions {
  *
  * **Details**
  *
- * Pings are the last resort. A connection that dies silently is normally replaced within a second, once a new one answers
- * (see the README of this package). Pings end a connection that no other can replace.
+ * Pings are the last resort. A connection that dies silently is normally replaced within a second, once a new one
+ * answers (see the README of this package). Pings end a connection that no other can replace.
  *
  * @since 0.1.0
  */

@@ -1,7 +1,7 @@
 /**
  * A scenario and what it runs against.
  */
-import type { EtcdCluster } from "@effect-kv/test-suite/EtcdCluster"
+import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Options } from "./Measure.ts"
@@ -10,7 +10,7 @@ import type { Stores } from "./subjects/stores.ts"
 
 export interface Environment {
   /** A server, begun when it is first asked for: what is measured in memory needs none. */
-  readonly etcd: Effect.Effect<EtcdCluster["Service"], unknown>
+  readonly etcd: Effect.Effect<EtcdCluster.EtcdCluster["Service"], unknown>
   /** What is compared in memory, filled when it is first asked for. */
   readonly stores: Effect.Effect<Stores, unknown>
   readonly options: Options

@@ -4,7 +4,7 @@
  * Every subject runs in this process, in turns, against the same server. docs/performance.md explains what is measured
  * and how to read it; `Arguments.ts` has the options.
  */
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"

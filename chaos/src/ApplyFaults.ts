@@ -1,7 +1,7 @@
 /**
  * Carries out a schedule, and keeps a record of what was done and when.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

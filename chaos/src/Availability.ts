@@ -2,7 +2,7 @@
  * For how long clients were without what they are there for, and which faults it was for.
  */
 import * as Op from "@effect-kv/core/Op"
-import * as History from "@effect-kv/test-suite/History"
+import { History } from "@effect-kv/test-suite/verification"
 import type { Inflicted } from "./ApplyFaults.ts"
 import type { Kind } from "./Fault.ts"
 

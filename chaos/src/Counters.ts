@@ -2,7 +2,7 @@
  * The counters that locks protect, by the store's own history: whoever writes has read while it held the lock, and holds it
  * still. So each write adds one to what was there, and one that comes too late shows, whatever its client was told.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as locks from "./work/locks.ts"
 
 /** Writes that did not add one, in words. */

@@ -9,9 +9,7 @@
  *
  * No client can prevent that. Its leases have ended, its sessions say so, and until they do only a fence protects.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import type * as History from "@effect-kv/test-suite/History"
-import type * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import type { EtcdCluster, History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

@@ -1,7 +1,7 @@
 /**
  * When something was in a client's way: what is asked of a client is asked of the time in which nothing was.
  */
-import type * as History from "@effect-kv/test-suite/History"
+import type { History } from "@effect-kv/test-suite/verification"
 import type { Inflicted } from "./ApplyFaults.ts"
 import * as Availability from "./Availability.ts"
 import { linkKinds } from "./Fault.ts"

@@ -2,7 +2,7 @@
  * What clients must have given back by themselves: keys of locks and temporary keys when their users are done, while the
  * sessions that they stand on go on; and the sessions themselves when the clients close, long before their time is up.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Resources from "./Resources.ts"

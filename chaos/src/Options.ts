@@ -1,7 +1,7 @@
 /**
  * What can be asked of a run on the command line.
  */
-import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
+import { EtcdBinaries } from "@effect-kv/test-suite/verification"
 import { parseArgs } from "node:util"
 import type { Kind } from "./Fault.ts"
 import { kinds } from "./Fault.ts"

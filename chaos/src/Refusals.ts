@@ -3,7 +3,7 @@
  * what was broken then, what was compacted, and what was asked.
  */
 import type * as Op from "@effect-kv/core/Op"
-import type * as History from "@effect-kv/test-suite/History"
+import type { History } from "@effect-kv/test-suite/verification"
 import { isPutOf } from "./Availability.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Round } from "./Round.ts"

@@ -1,8 +1,7 @@
 /**
  * Rounds in files, to be looked at and judged again: what the clients saw, what the server did, and the faults.
  */
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as History from "@effect-kv/test-suite/History"
+import { type EtcdCluster, History } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"

@@ -1,11 +1,7 @@
 /**
  * What a round is found to be: right, wrong, or void.
  */
-import type * as History from "@effect-kv/test-suite/History"
-import * as LockChecker from "@effect-kv/test-suite/LockChecker"
-import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
-import * as Violation from "@effect-kv/test-suite/Violation"
-import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import { type History, LockChecker, RevisionChecker, Violation, WatchChecker } from "@effect-kv/test-suite/verification"
 import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
 import * as Counters from "./Counters.ts"

@@ -3,7 +3,7 @@
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as RangeView from "@effect-kv/core/RangeView"
-import type * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

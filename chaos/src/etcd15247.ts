@@ -7,8 +7,7 @@
  *
  * See `DeposedLeader.ts` for why.
  */
-import type * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { type EtcdBinaries, EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Array from "effect/Array"
 import * as Clock from "effect/Clock"

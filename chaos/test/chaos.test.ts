@@ -4,8 +4,7 @@
  */
 import * as Fence from "@effect-kv/core/Fence"
 import * as Op from "@effect-kv/core/Op"
-import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
-import * as History from "@effect-kv/test-suite/History"
+import { EtcdBinaries, History } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as ChildProcess from "node:child_process"

@@ -3,7 +3,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
-import * as History from "@effect-kv/test-suite/History"
+import { History } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import type { Inflicted } from "../src/ApplyFaults.ts"
 import * as Counters from "../src/Counters.ts"

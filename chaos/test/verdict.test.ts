@@ -3,7 +3,7 @@
  * itself counts them, and two may hold a lock only where the first one's lease was ended behind its back.
  */
 import * as Op from "@effect-kv/core/Op"
-import * as History from "@effect-kv/test-suite/History"
+import { History } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import type * as DeposedLeader from "../src/DeposedLeader.ts"
 import * as Verdict from "../src/Verdict.ts"

@@ -2,7 +2,7 @@
  * The demo does what it says, on memory and on etcd, and fails when its check does.
  */
 import { Entry } from "@effect-kv/core"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

@@ -1,10 +1,7 @@
-/** The same with etcd: constructed and closed without a server, and the suite's types beside it. */
+/** The same with etcd: its layer is built and closed without a server. */
 import { EtcdLayer } from "@effect-kv/etcd"
-import type * as TestSuite from "@effect-kv/test-suite"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-
-export type Suite = typeof TestSuite
 
 await Effect.runPromise(
   Effect.scoped(Layer.build(EtcdLayer.layer({ endpoints: ["http://127.0.0.1:1"] })))

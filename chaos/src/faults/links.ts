@@ -1,7 +1,7 @@
 /**
  * Faults of the links between clients and members: each returns when the links are whole again.
  */
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { TcpProxy } from "@effect-kv/test-suite/verification"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

@@ -1,7 +1,7 @@
 /**
  * Faults of the servers: each returns when the cluster is whole again.
  */
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

@@ -3,8 +3,7 @@
  * Indeterminate, and by the server's own history none was applied twice.
  */
 import type { KvError } from "@effect-kv/core/KvError"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

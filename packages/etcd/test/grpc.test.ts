@@ -3,7 +3,7 @@
  * thought through again.
  */
 import { SendControl } from "@effect-kv/core/SendControl"
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"

@@ -1,14 +1,16 @@
 /**
  * Histories of real clients of a real server are right by the word of the server itself, read by `etcdctl`.
  */
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
-import * as LockChecker from "@effect-kv/test-suite/LockChecker"
-import * as Recorder from "@effect-kv/test-suite/Recorder"
-import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
-import * as Violation from "@effect-kv/test-suite/Violation"
-import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
-import * as Workload from "@effect-kv/test-suite/Workload"
+import {
+  EtcdCluster,
+  LinearizabilityChecker,
+  LockChecker,
+  Recorder,
+  RevisionChecker,
+  Violation,
+  WatchChecker,
+  Workload
+} from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"

@@ -2,7 +2,7 @@
  * Tokens that are outdated by every change of users and roles, since the server keeps nothing of them: JSON web tokens.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

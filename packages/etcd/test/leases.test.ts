@@ -2,8 +2,7 @@
  * Leases: on a real server through a network that loses answers, and against a server that does what the test says.
  */
 import * as Lease from "@effect-kv/core/Lease"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
 import * as Duration from "effect/Duration"

@@ -3,7 +3,7 @@
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Op from "@effect-kv/core/Op"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { client, reason } from "./support/client.ts"

@@ -3,9 +3,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
-import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
+import { EtcdCluster, TcpProxy, TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

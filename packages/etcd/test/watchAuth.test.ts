@@ -2,8 +2,7 @@
  * Watches of a user: tokens that expire while they are open, and ranges that are denied.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

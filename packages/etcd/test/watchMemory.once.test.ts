@@ -4,7 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as Op from "@effect-kv/core/Op"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

@@ -2,9 +2,7 @@
  * A quiet watch that is cut off after history was compacted: it missed nothing, and goes on.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
+import { EtcdBinaries, EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"

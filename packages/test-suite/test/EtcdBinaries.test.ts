@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as EtcdBinaries from "../src/EtcdBinaries.ts"
+import * as EtcdBinaries from "../src/verification/etcd/EtcdBinaries.ts"
 
 const withVariable = (name: string, value: string | undefined) => {
   const set = (value: string | undefined) =>

@@ -6,9 +6,9 @@ import * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import * as EtcdBinaries from "../src/EtcdBinaries.ts"
-import * as EtcdCluster from "../src/EtcdCluster.ts"
-import * as TestCertificates from "../src/TestCertificates.ts"
+import * as EtcdBinaries from "../src/verification/etcd/EtcdBinaries.ts"
+import * as EtcdCluster from "../src/verification/etcd/EtcdCluster.ts"
+import * as TestCertificates from "../src/verification/TestCertificates.ts"
 
 const isAlive = (pid: number): boolean => {
   try {

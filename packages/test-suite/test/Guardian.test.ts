@@ -7,7 +7,7 @@ import * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import * as Guardian from "../src/internal/Guardian.ts"
+import * as Guardian from "../src/verification/etcd/Guardian.ts"
 
 describe("Guardian", () => {
   it.live("ends a process that was about to write down its id when the guardian looked", () =>

@@ -4,7 +4,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as SendControl from "@effect-kv/core/SendControl"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import * as KvFaults from "@effect-kv/test-suite/KvFaults"
+import { KvFaults } from "@effect-kv/test-suite/testing"
 import { assert, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Net from "node:net"
-import * as EtcdCluster from "../src/EtcdCluster.ts"
-import * as TcpProxy from "../src/TcpProxy.ts"
+import * as EtcdCluster from "../src/verification/etcd/EtcdCluster.ts"
+import * as TcpProxy from "../src/verification/proxy/TcpProxy.ts"
 
 /** One end of a connection, with all it has heard. */
 interface Peer {

@@ -7,7 +7,7 @@ import * as Fs from "node:fs"
 import type { AddressInfo } from "node:net"
 import * as Path from "node:path"
 import * as Tls from "node:tls"
-import * as TestCertificates from "../src/TestCertificates.ts"
+import * as TestCertificates from "../src/verification/TestCertificates.ts"
 
 /** The error of a TLS handshake, or "accepted". */
 const handshake = (

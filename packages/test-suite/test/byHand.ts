@@ -2,9 +2,8 @@
  * Small histories, written by hand.
  */
 import type * as Op from "@effect-kv/core/Op"
-import type * as Changes from "@effect-kv/test-suite/Changes"
-import * as History from "@effect-kv/test-suite/History"
-import * as plain from "../src/history/plain.ts"
+import { type Changes, History } from "@effect-kv/test-suite/verification"
+import * as plain from "../src/verification/history/plain.ts"
 
 export type Outcome = History.Response | "unknown" | "refused"
 

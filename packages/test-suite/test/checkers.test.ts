@@ -1,12 +1,14 @@
 /**
  * The checkers accept what real stores do. That they notice what no store may do is in `corruptions.test.ts`.
  */
-import * as History from "@effect-kv/test-suite/History"
-import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
-import * as LockChecker from "@effect-kv/test-suite/LockChecker"
-import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
-import * as Violation from "@effect-kv/test-suite/Violation"
-import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import {
+  History,
+  LinearizabilityChecker,
+  LockChecker,
+  RevisionChecker,
+  Violation,
+  WatchChecker
+} from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as goodHistories from "./goodHistories.ts"

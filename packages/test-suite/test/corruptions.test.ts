@@ -1,12 +1,14 @@
 /**
  * Good histories are made bad, each in one way, and a checker must say what is wrong with them.
  */
-import type * as History from "@effect-kv/test-suite/History"
-import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
-import * as LockChecker from "@effect-kv/test-suite/LockChecker"
-import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
-import * as Violation from "@effect-kv/test-suite/Violation"
-import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import {
+  type History,
+  LinearizabilityChecker,
+  LockChecker,
+  RevisionChecker,
+  Violation,
+  WatchChecker
+} from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as ofAnswers from "./corruptions/ofAnswers.ts"

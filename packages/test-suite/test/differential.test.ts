@@ -1,7 +1,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import * as Differential from "@effect-kv/test-suite/Differential"
+import { Differential } from "@effect-kv/test-suite/conformance"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { mutants } from "./mutants.ts"

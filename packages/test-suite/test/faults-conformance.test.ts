@@ -3,8 +3,8 @@
  * that is struck and every watch is cut again and again.
  */
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import * as KvConformance from "@effect-kv/test-suite/KvConformance"
-import * as KvFaults from "@effect-kv/test-suite/KvFaults"
+import { KvConformance } from "@effect-kv/test-suite/conformance"
+import { KvFaults } from "@effect-kv/test-suite/testing"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { TestClock } from "effect/testing"

@@ -4,7 +4,7 @@
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import * as KvFaults from "@effect-kv/test-suite/KvFaults"
+import { KvFaults } from "@effect-kv/test-suite/testing"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"

@@ -2,8 +2,7 @@
  * What the checker by revision says of answers about leases, in small histories that are written by hand.
  */
 import * as Op from "@effect-kv/core/Op"
-import * as History from "@effect-kv/test-suite/History"
-import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import { History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import { gone, history, kinds, moment, put, read, row, written } from "./byHand.ts"
 

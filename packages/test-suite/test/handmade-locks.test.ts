@@ -1,8 +1,7 @@
 /**
  * What the checker of locks says of small histories that are written by hand.
  */
-import type * as History from "@effect-kv/test-suite/History"
-import * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import { type History, LockChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import { gone, kinds, moment, row, type Span, written } from "./byHand.ts"
 

@@ -4,8 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
-import type * as Changes from "@effect-kv/test-suite/Changes"
-import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import { type Changes, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import { type Asked, deleted, gone, history, kinds, put, row, written } from "./byHand.ts"
 

@@ -2,9 +2,7 @@
  * What the checker of watches says of small histories that are written by hand.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type * as Changes from "@effect-kv/test-suite/Changes"
-import type * as History from "@effect-kv/test-suite/History"
-import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import { type Changes, type History, WatchChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import { gone, kinds, moment, row, written } from "./byHand.ts"
 

@@ -4,10 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
-import type * as Changes from "@effect-kv/test-suite/Changes"
-import * as History from "@effect-kv/test-suite/History"
-import * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
-import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import { type Changes, History, LinearizabilityChecker, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import { type Asked, deleted, gone, history, keptAlive, kinds, moment, put, read, row, txn, written } from "./byHand.ts"
 

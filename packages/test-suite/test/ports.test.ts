@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as ChildProcess from "node:child_process"
 import * as Path from "node:path"
-import { freePort, releasePort } from "../src/internal/ports.ts"
+import { freePort, releasePort } from "../src/verification/internal/ports.ts"
 
 const inAnotherProcess = (port: number) =>
   Effect.callback<string>((resume) => {

@@ -3,8 +3,8 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
-import { type Operation, search } from "../src/history/search.ts"
 import { integer, oneOf, weighted } from "../src/internal/choices.ts"
+import { type Operation, search } from "../src/verification/checkers/search.ts"
 
 interface Access {
   readonly kind: "write" | "read" | "swap"

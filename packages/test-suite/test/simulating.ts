@@ -5,8 +5,7 @@
  * `EFFECT_KV_SIMULATION_RUNS` is how many runs a file makes.
  */
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import * as Simulation from "@effect-kv/test-suite/Simulation"
-import * as Violation from "@effect-kv/test-suite/Violation"
+import { Simulation, Violation } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 
 /** The seed to be run again, if there is one. */

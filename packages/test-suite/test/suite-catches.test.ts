@@ -3,7 +3,7 @@
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import { KvConformance } from "@effect-kv/test-suite/conformance"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

@@ -3,9 +3,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
-import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
+import { EtcdCluster, TcpProxy, TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

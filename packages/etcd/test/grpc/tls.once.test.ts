@@ -1,7 +1,7 @@
 /**
  * What a channel connects over: TLS, IPv6, Unix sockets; and what its requests look like to an HTTP/2 server.
  */
-import * as TestCertificates from "@effect-kv/test-suite/TestCertificates"
+import { TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"

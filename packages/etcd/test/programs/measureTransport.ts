@@ -6,7 +6,7 @@
  * All subjects send the same encoded request. They take turns in short rounds, forwards and backwards. A row is the median
  * of the rounds; a ratio is the median of the ratios to bare http2 within each round.
  */
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as grpc from "@grpc/grpc-js"
 import * as Console from "effect/Console"

@@ -1,18 +1,17 @@
 /**
  * Replaces the store of a cluster of one member behind its address: by a snapshot, or by nothing.
  */
-import * as EtcdBinaries from "@effect-kv/test-suite/EtcdBinaries"
-import type { EtcdCluster } from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdBinaries, type EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 
-const peerUrlOf = (cluster: EtcdCluster["Service"]) =>
+const peerUrlOf = (cluster: EtcdCluster.EtcdCluster["Service"]) =>
   Effect.map(cluster.etcdctl(["member", "list"]), (members) => /http:\/\/[^,]+/.exec(members)![0])
 
 /** Saves a snapshot. The effect it returns restores it, with the member down meanwhile, as an operator would. */
-export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster["Service"]) {
+export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster.EtcdCluster["Service"]) {
   const { directory, endpoints, etcdctl, member, version } = cluster
   const peerUrl = yield* peerUrlOf(cluster)
   const file = `${directory}/snapshot`
@@ -41,7 +40,7 @@ export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster["Servic
 })
 
 /** The member is killed, and starts with an empty data directory. */
-export const wipeData = ({ directory, member }: EtcdCluster["Service"]) =>
+export const wipeData = ({ directory, member }: EtcdCluster.EtcdCluster["Service"]) =>
   member.kill.pipe(
     Effect.andThen(Effect.sync(() => Fs.rmSync(`${directory}/${member.name}`, { recursive: true }))),
     Effect.andThen(member.start)

@@ -3,8 +3,8 @@
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
-import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import { KvConformance } from "@effect-kv/test-suite/conformance"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

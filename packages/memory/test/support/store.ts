@@ -4,7 +4,7 @@
 import * as Kv from "@effect-kv/core/Kv"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import * as KvConformance from "@effect-kv/test-suite/KvConformance"
+import { KvConformance } from "@effect-kv/test-suite/conformance"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

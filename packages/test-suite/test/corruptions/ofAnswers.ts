@@ -2,7 +2,7 @@
  * What no answer may say, as the checker by revision must notice it: one detail of one answer is another than it was.
  */
 import type * as Op from "@effect-kv/core/Op"
-import * as History from "@effect-kv/test-suite/History"
+import { History } from "@effect-kv/test-suite/verification"
 import type { Corruption } from "./ofRevisions.ts"
 import { answered, type Corrupt, replaceCall, withAnswer } from "./pick.ts"
 

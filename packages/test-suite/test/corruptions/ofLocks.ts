@@ -1,8 +1,7 @@
 /**
  * How no lock may be held, as the checker of locks must notice it.
  */
-import type * as History from "@effect-kv/test-suite/History"
-import type * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import type { History, LockChecker } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
 import type { Corrupt, Pick } from "./pick.ts"
 

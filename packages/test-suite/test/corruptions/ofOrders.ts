@@ -1,8 +1,7 @@
 /**
  * What is not linearizable, as the checker of that must notice it, without the store's own history.
  */
-import * as History from "@effect-kv/test-suite/History"
-import type * as LinearizabilityChecker from "@effect-kv/test-suite/LinearizabilityChecker"
+import { History, type LinearizabilityChecker } from "@effect-kv/test-suite/verification"
 import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
 import { staleRead } from "./staleRead.ts"
 

@@ -2,9 +2,7 @@
  * What no store may do, as the checker by revision must notice it.
  */
 import * as Op from "@effect-kv/core/Op"
-import type * as Changes from "@effect-kv/test-suite/Changes"
-import type * as History from "@effect-kv/test-suite/History"
-import type * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
+import type { Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
 import { staleRead } from "./staleRead.ts"
 

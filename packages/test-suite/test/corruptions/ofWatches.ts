@@ -1,8 +1,7 @@
 /**
  * What no watch may deliver, as the checker of watches must notice it.
  */
-import type * as History from "@effect-kv/test-suite/History"
-import type * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
+import type { History, WatchChecker } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
 import type { Corrupt, Pick } from "./pick.ts"
 

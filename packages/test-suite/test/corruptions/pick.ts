@@ -1,7 +1,7 @@
 /**
  * What corruptions choose from a history, and how they change it.
  */
-import * as History from "@effect-kv/test-suite/History"
+import { History } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
 
 /** Chooses the same for the same seed. */

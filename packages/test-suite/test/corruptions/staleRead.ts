@@ -2,8 +2,8 @@
  * A read that does not see a write which was complete before it was asked for.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type * as History from "@effect-kv/test-suite/History"
-import { Timeline } from "../../src/history/Timeline.ts"
+import type { History } from "@effect-kv/test-suite/verification"
+import { Timeline } from "../../src/verification/checkers/Timeline.ts"
 import { type Answered, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
 
 /** `honest`: it says of which revision it is. `pretending`: it says that it is of the revision it should be of. */

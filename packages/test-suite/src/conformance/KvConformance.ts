@@ -1,0 +1,116 @@
+/**
+ * The contract of effect-kv as a test suite for any backend: each line of it is a case, the same for all.
+ *
+ * `KvConformance.suite(name, { layer })` registers the cases with `@effect/vitest`; `KvConformance.cases` has them as
+ * values. A backend brings a `Store`: how to open clients of one store, compact it, and let its time pass.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import { describe, it, layer as sharedLayer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import { type Case, type Environment, newClient, type Store } from "./cases/Case.ts"
+import * as Clients from "./cases/Clients.ts"
+import * as Conditions from "./cases/Conditions.ts"
+import * as Errors from "./cases/Errors.ts"
+import * as FencedFibers from "./cases/FencedFibers.ts"
+import * as Fencing from "./cases/Fencing.ts"
+import * as Keys from "./cases/Keys.ts"
+import * as Leases from "./cases/Leases.ts"
+import * as LockInterruption from "./cases/LockInterruption.ts"
+import * as LockLimits from "./cases/LockLimits.ts"
+import * as LockLoss from "./cases/LockLoss.ts"
+import * as Locks from "./cases/Locks.ts"
+import * as Namespaces from "./cases/Namespaces.ts"
+import * as NestedFences from "./cases/NestedFences.ts"
+import * as Ranges from "./cases/Ranges.ts"
+import * as RangeStreams from "./cases/RangeStreams.ts"
+import * as Revisions from "./cases/Revisions.ts"
+import * as Sessions from "./cases/Sessions.ts"
+import * as TempKeys from "./cases/TempKeys.ts"
+import * as TestAndSet from "./cases/TestAndSet.ts"
+import * as Txns from "./cases/Txns.ts"
+import * as Values from "./cases/Values.ts"
+import * as Watches from "./cases/Watches.ts"
+import * as WatchHistory from "./cases/WatchHistory.ts"
+import * as WatchStreams from "./cases/WatchStreams.ts"
+import * as Writes from "./cases/Writes.ts"
+
+export { defaultLimits, Store } from "./cases/Case.ts"
+export type { Case, Environment, Limits } from "./cases/Case.ts"
+
+/** Every case, chapter by chapter. */
+export const cases: ReadonlyArray<Case> = [
+  ...Keys.cases,
+  ...Values.cases,
+  ...Ranges.cases,
+  ...RangeStreams.cases,
+  ...Writes.cases,
+  ...Conditions.cases,
+  ...Txns.cases,
+  ...TestAndSet.cases,
+  ...Errors.cases,
+  ...Revisions.cases,
+  ...Leases.cases,
+  ...Namespaces.cases,
+  ...Clients.cases,
+  ...Watches.cases,
+  ...WatchHistory.cases,
+  ...WatchStreams.cases,
+  ...Locks.cases,
+  ...LockLimits.cases,
+  ...LockLoss.cases,
+  ...LockInterruption.cases,
+  ...Fencing.cases,
+  ...FencedFibers.cases,
+  ...NestedFences.cases,
+  ...Sessions.cases,
+  ...TempKeys.cases
+]
+
+/** How the suite is run. */
+export interface Options<out E> {
+  /** The store under test. A store that lives by the test clock provides that as well: see the README. */
+  readonly layer: Layer.Layer<Store, E>
+  /**
+   * True for a store that is made once for all cases, such as a server that takes time to start; it is emptied before
+   * each. By default each case gets a store of its own.
+   */
+  readonly shared?: boolean | undefined
+  /** Milliseconds that a case may take. Default: 60,000. */
+  readonly timeout?: number | undefined
+}
+
+/** Registers every case with vitest, under the name of the backend. */
+export const suite = <E>(name: string, options: Options<E>): void => {
+  const timeout = options.timeout ?? 60_000
+  if (options.shared === true) {
+    sharedLayer(options.layer, { excludeTestServices: true, timeout: "2 minutes" })(name, (it) => {
+      register((each) =>
+        it.effect(each.title, () => Effect.andThen(each.waits ? Effect.void : empty, each.run), timeout)
+      )
+    })
+  } else {
+    describe(name, () => {
+      register((each) => it.live(each.title, () => Effect.provide(Effect.scoped(each.run), options.layer), timeout))
+    })
+  }
+}
+
+/** One `describe` for each chapter; the cases that only wait run beside each other. */
+const register = (test: (each: Case) => void): void => {
+  for (const chapter of new Set(cases.map((each) => each.chapter))) {
+    const ofChapter = cases.filter((each) => each.chapter === chapter)
+    describe(chapter, () => {
+      ofChapter.filter((each) => !each.waits).forEach(test)
+    })
+    const waiting = ofChapter.filter((each) => each.waits)
+    if (waiting.length > 0) {
+      describe(`${chapter}, as time passes`, { concurrent: true }, () => waiting.forEach(test))
+    }
+  }
+}
+
+/** Deletes every key. */
+const empty: Effect.Effect<void, unknown, Environment> = Effect.scoped(
+  Effect.flatMap(newClient, (kv) => Effect.asVoid(kv.delete(KeyRange.all)))
+)

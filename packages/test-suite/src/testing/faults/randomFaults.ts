@@ -1,0 +1,80 @@
+/**
+ * Which faults strike a call, drawn at random.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { below, type Draw, seeded } from "../../internal/seeded.ts"
+import type { Call } from "../BackendCall.ts"
+import type { RandomOptions } from "../KvFaults.ts"
+import * as fault from "./fault.ts"
+
+/** What happens to a call, and at it. */
+export interface Accident {
+  readonly fault: fault.Fault | undefined
+  /** Cut all watches for so long. */
+  readonly cutFor: Duration.Duration | undefined
+  /** End a lease: the one at this place of all, from 0 to 1. */
+  readonly endLeaseAt: number | undefined
+}
+
+export class RandomFaults {
+  readonly #options: RandomOptions
+  readonly #draw: Draw
+  readonly #maxDelay: number
+
+  constructor(options: RandomOptions) {
+    this.#options = options
+    this.#draw = seeded(options.seed, "faults")
+    this.#maxDelay = Duration.toMillis(Duration.fromInputUnsafe(options.maxDelay ?? "100 millis"))
+  }
+
+  /** For a call; `undefined` where nothing happens. */
+  strike(call: Call): Accident | undefined {
+    if (this.#options.when?.(call) === false) return undefined
+    const fault = this.#fault()
+    const cutFor = this.#happens(this.#options.cutWatches) ? this.#delay() : undefined
+    const endLeaseAt = this.#happens(this.#options.endLease) ? this.#draw() : undefined
+    return fault === undefined && cutFor === undefined && endLeaseAt === undefined
+      ? undefined
+      : { fault, cutFor, endLeaseAt }
+  }
+
+  /** How long the events that a watch has received take. */
+  get eventDelay(): Effect.Effect<void> {
+    return this.#happens(this.#options.delay) ? Effect.sleep(this.#delay()) : Effect.void
+  }
+
+  #fault(): fault.Fault | undefined {
+    const mishap = this.#mishap()
+    if (mishap?.isRefused === true || !this.#happens(this.#options.delay)) return mishap
+    const parts = below(this.#draw, 3)
+    const delays = [parts > 0 ? this.#delay() : undefined, parts < 2 ? this.#delay() : undefined] as const
+    return {
+      ...mishap,
+      description: `${mishap === undefined ? "" : `${mishap.description}, `}delayed by ${
+        delays.map((delay) => Duration.toMillis(delay ?? Duration.zero)).join(" + ")
+      } ms`,
+      ...(delays[0] === undefined ? {} : { onRequest: Effect.sleep(delays[0]) }),
+      ...(delays[1] === undefined ? {} : { onAnswer: Effect.sleep(delays[1]) })
+    }
+  }
+
+  #mishap(): fault.Fault | undefined {
+    if (this.#happens(this.#options.unavailable)) return fault.unavailable
+    if (this.#happens(this.#options.loseRequest)) return fault.loseRequest
+    if (this.#happens(this.#options.loseAnswer)) return fault.loseAnswer
+    if (this.#happens(this.#options.applyLate)) return fault.applyLate(this.#delay())
+    if (this.#happens(this.#options.silence)) {
+      return fault.silently(below(this.#draw, 2) === 0 ? fault.loseRequest : fault.loseAnswer)
+    }
+    return undefined
+  }
+
+  #happens(rate: number | undefined): boolean {
+    return rate !== undefined && rate > 0 && this.#draw() < rate
+  }
+
+  #delay(): Duration.Duration {
+    return Duration.millis(1 + below(this.#draw, this.#maxDelay))
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * Judges how locks were held, and what was done under them.
+ *
+ * Tokens grow in the order in which a lock is held, and a holder has stopped, or knows that it has lost the lock, before the
+ * next one has it. Beyond that, what was done to a resource under a lock counts exactly as often as it was accepted, and
+ * was done by whoever held the lock then.
+ */
+import type { Change } from "../history/Changes.ts"
+import type * as History from "../history/History.ts"
+import { showRecord } from "../history/show.ts"
+import type * as Violation_ from "./Violation.ts"
+
+/** What can be found wrong. */
+export type Kind =
+  /** A lock was taken with a token that is not larger than that of one who had it before. */
+  | "TokenOrder"
+  /** A lock was taken while another still held it, as far as that one knew. */
+  | "OverlappingHolders"
+  /** Something was done with a token that the lock was not held with then. */
+  | "EffectWithoutLock"
+  /** A resource shows another number of effects than were accepted. */
+  | "WrongCount"
+  /** An effect was accepted after one with a larger token. */
+  | "StaleEffect"
+
+/** Something found wrong. */
+export type Violation = Violation_.Violation<Kind>
+
+/** Options of a check. */
+export interface Options {
+  /**
+   * For how long, in nanoseconds, somebody who lost a lock may have thought to hold it still, when the next one had it
+   * already. By default 0, which a client promises whose event loop and clock run: it knows before the store gives its keys
+   * away. More where the key is deleted by an operator, or a process is stopped: then the fence alone protects.
+   */
+  readonly lateLossNanos?: bigint | undefined
+  /** For each resource, how many effects it shows in the end. A counter's value. */
+  readonly counts?: Readonly<Record<string, number>> | undefined
+  /** All changes the store made: the holder at every revision is known from them. Locks are named as their keys are there. */
+  readonly changes?: ReadonlyArray<Change> | undefined
+}
+
+/** Checks how locks were held. */
+export const check = (
+  history: Pick<History.History, "holdings" | "effects">,
+  options: Options = {}
+): ReadonlyArray<Violation> => [
+  ...Array.from(
+    Map.groupBy(history.holdings, (holding) => holding.lock).values(),
+    (holdings) => checkHoldings(holdings, options.lateLossNanos ?? 0n)
+  ).flat(),
+  ...checkTokens(history, options.changes),
+  ...checkOrder(history.effects),
+  ...checkCounts(history.effects, options.counts ?? {})
+]
+
+/** Of one lock. */
+const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigint): ReadonlyArray<Violation> => {
+  const violations: Array<Violation> = []
+  const inOrder = holdings.toSorted((a, b) => a.acquired.order - b.acquired.order)
+  let largest: History.Holding | undefined
+  let open: Array<History.Holding> = []
+  for (const holding of inOrder) {
+    if (largest !== undefined && holding.token <= largest.token) {
+      violations.push({
+        kind: "TokenOrder",
+        message: `the lock ${
+          JSON.stringify(holding.lock)
+        } was had with token ${holding.token} after token ${largest.token}`,
+        records: [largest.id, holding.id]
+      })
+    }
+    for (const other of open) {
+      if (!overlaps(other, holding, lateLoss)) continue
+      violations.push({
+        kind: "OverlappingHolders",
+        message: `the lock ${JSON.stringify(holding.lock)} was had with token ${holding.token} while ${
+          showRecord(other)
+        }`,
+        records: [other.id, holding.id]
+      })
+    }
+    if (largest === undefined || holding.token > largest.token) largest = holding
+    open = [...open.filter((other) => overlaps(other, holding, 0n)), holding]
+  }
+  return violations
+}
+
+/** Whether one that was taken first was held when the other was taken, for longer than it may. */
+const overlaps = (first: History.Holding, second: History.Holding, lateLoss: bigint): boolean => {
+  if (first.ended === undefined) return true
+  if (first.ended.at.order < second.acquired.order) return false
+  return first.ended.how === "Released" || first.ended.at.nanos - second.acquired.nanos > lateLoss || lateLoss === 0n
+}
+
+/** An accepted effect was done while its token was a holder's; by the store's own word, where that is at hand. */
+const checkTokens = (
+  history: Pick<History.History, "holdings" | "effects">,
+  changes: ReadonlyArray<Change> | undefined
+): ReadonlyArray<Violation> => {
+  const holders = changes === undefined ? undefined : new Holders(changes, locksOf(history.effects))
+  const tokenOf = (of: { readonly lock: string; readonly token: bigint }) => JSON.stringify([of.lock, `${of.token}`])
+  const holdings = new Map(history.holdings.map((holding) => [tokenOf(holding), holding]))
+  return history.effects.flatMap((effect): ReadonlyArray<Violation> => {
+    if (effect.outcome !== "Accepted") return []
+    const violation = (message: string): ReadonlyArray<Violation> => [
+      {
+        kind: "EffectWithoutLock",
+        message: `an effect on ${JSON.stringify(effect.resource)} was accepted with token ${effect.token} of ` +
+          `${JSON.stringify(effect.lock)}, ${message}`,
+        records: [effect.id],
+        ...(effect.revision === undefined ? {} : { revision: effect.revision })
+      }
+    ]
+    const holding = holdings.get(tokenOf(effect))
+    if (holding === undefined) return violation("which nobody had")
+    if (effect.invoked.order < holding.acquired.order) return violation("before it was had")
+    if (holders === undefined || effect.revision === undefined) return []
+    const holder = holders.at(effect.lock, effect.revision)
+    return holder === effect.token
+      ? []
+      : violation(
+        `at revision ${effect.revision}, where ${holder === undefined ? "nobody" : `token ${holder}`} held it`
+      )
+  })
+}
+
+/** On one resource, under one lock, tokens do not go back: neither in time nor, where they are known, by revision. */
+const checkOrder = (effects: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Violation> => {
+  const accepted = effects.filter((effect) => effect.outcome === "Accepted")
+  const groups = Map.groupBy(accepted, ({ lock, resource }) => JSON.stringify([lock, resource]))
+  return Array.from(groups.values()).flatMap((group) => {
+    const stale = new Map([...staleInTime(group), ...staleByRevision(group)])
+    return Array.from(stale, ([effect, earlier]): Violation => ({
+      kind: "StaleEffect",
+      message: `${showRecord(effect)} was accepted after ${showRecord(earlier)}`,
+      records: [earlier.id, effect.id]
+    }))
+  })
+}
+
+/** An effect, and one of a larger token before it. */
+type Stale = readonly [effect: History.FencedEffect, earlier: History.FencedEffect]
+
+const staleInTime = (group: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Stale> => {
+  const stale: Array<Stale> = []
+  const done = group.toSorted((a, b) => (a.completed?.order ?? 0) - (b.completed?.order ?? 0))
+  const begun = group.toSorted((a, b) => a.invoked.order - b.invoked.order)
+  let next = 0
+  let largest: History.FencedEffect | undefined
+  for (const effect of begun) {
+    for (; next < done.length && (done[next]!.completed?.order ?? 0) < effect.invoked.order; next++) {
+      if (largest === undefined || done[next]!.token > largest.token) largest = done[next]!
+    }
+    if (largest !== undefined && effect.token < largest.token) stale.push([effect, largest])
+  }
+  return stale
+}
+
+const staleByRevision = (group: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Stale> => {
+  const stale: Array<Stale> = []
+  const known = group.flatMap((effect) => effect.revision === undefined ? [] : [[effect.revision, effect] as const])
+  let largest: History.FencedEffect | undefined
+  for (const [, effect] of known.sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0)) {
+    if (largest === undefined || effect.token >= largest.token) largest = effect
+    else if (effect.revision !== largest.revision) stale.push([effect, largest])
+  }
+  return stale
+}
+
+const checkCounts = (
+  effects: ReadonlyArray<History.FencedEffect>,
+  counts: Readonly<Record<string, number>>
+): ReadonlyArray<Violation> =>
+  Object.entries(counts).flatMap(([resource, count]): ReadonlyArray<Violation> => {
+    const done = effects.filter((effect) => effect.resource === resource)
+    const accepted = done.filter((effect) => effect.outcome === "Accepted")
+    const unknown = done.filter((effect) => effect.outcome === "Unknown")
+    if (count >= accepted.length && count <= accepted.length + unknown.length) return []
+    return [{
+      kind: "WrongCount",
+      message: `${JSON.stringify(resource)} shows ${count} effects; ${accepted.length} were accepted, of ` +
+        `${unknown.length} the outcome is unknown`,
+      records: []
+    }]
+  })
+
+const locksOf = (effects: ReadonlyArray<History.FencedEffect>): ReadonlySet<string> =>
+  new Set(effects.map((effect) => effect.lock))
+
+/** Who held the locks, by the store's own history: the oldest key under a lock's name is its holder's. */
+class Holders {
+  readonly #changes: ReadonlyMap<string, ReadonlyArray<readonly [revision: bigint, holder: bigint | undefined]>>
+
+  constructor(changes: ReadonlyArray<Change>, locks: ReadonlySet<string>) {
+    const history = new Map<string, Array<readonly [bigint, bigint | undefined]>>()
+    const contenders = new Map<string, Map<string, bigint>>()
+    for (const change of changes) {
+      const lock = change.key.slice(0, change.key.lastIndexOf("/"))
+      if (!change.key.includes("/") || !locks.has(lock)) continue
+      const queue = contenders.get(lock) ?? new Map<string, bigint>()
+      contenders.set(lock, queue)
+      if (change.type === "delete") queue.delete(change.key)
+      else queue.set(change.key, change.createRevision)
+      const holder = Array.from(queue.values()).reduce<bigint | undefined>(
+        (least, token) => least === undefined || token < least ? token : least,
+        undefined
+      )
+      const all = history.get(lock) ?? []
+      history.set(lock, all)
+      all.push([change.modRevision, holder])
+    }
+    this.#changes = history
+  }
+
+  /** The token of whoever held the lock when something was written at the revision. */
+  at(lock: string, revision: bigint): bigint | undefined {
+    const all = this.#changes.get(lock) ?? []
+    let low = 0
+    let high = all.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (all[middle]![0] < revision) low = middle + 1
+      else high = middle
+    }
+    return all[low - 1]?.[1]
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * What an operation does to a store, and what it may be answered with: the contract as a function, by etcd's rules.
+ *
+ * It is written from the documentation and shares no code with any backend. An entry's revisions may be unknown to it, as
+ * those of a write whose answer was lost: then it takes both sides of a condition on them, and any revision in an answer.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as Op from "@effect-kv/core/Op"
+import type * as History from "../history/History.ts"
+import { type ModelRow, wrongPrevious, wrongRows } from "../history/rows.ts"
+import { choices, type Single, type Taken } from "./conditions.ts"
+
+/** A store at one moment. */
+export interface View {
+  readonly get: (key: string) => ModelRow | undefined
+  /** In order of their keys. */
+  readonly within: (range: KeyRange.KeyRange) => ReadonlyArray<ModelRow>
+  /** Whether the lease has ended, where that is known. */
+  readonly isEnded?: (lease: bigint) => boolean
+}
+
+/** What a key becomes; without a row it is gone. */
+export interface Write {
+  readonly key: string
+  readonly row: ModelRow | undefined
+}
+
+/** What an operation has done, or why it cannot have been answered as it was. */
+export type Effect =
+  | { readonly _tag: "Done"; readonly writes: ReadonlyArray<Write> }
+  | { readonly _tag: "Mismatch"; readonly message: string }
+
+/** What an operation is carried out on. */
+export interface Store {
+  readonly view: View
+  /** The store at a past revision; `undefined` where that cannot be told, and reads of it are not judged. */
+  readonly at: (revision: bigint) => View | undefined
+  /** The revision of what is written; `undefined` where it is not known. */
+  readonly writeRevision: bigint | undefined
+}
+
+/**
+ * Carries out an operation: with a response, the way that agrees with it; without one, all the ways there are, which are
+ * more than one only where a condition is on a revision that is not known.
+ */
+export const carryOut = (store: Store, op: Op.Op, response: History.Response | undefined): ReadonlyArray<Effect> =>
+  choices(store.view, op, response).map((taken): Effect => {
+    if (typeof taken === "string") return { _tag: "Mismatch", message: taken }
+    const run = new Run(store)
+    const message = run.run(taken, response)
+    return message === undefined ? { _tag: "Done", writes: run.writes } : { _tag: "Mismatch", message }
+  })
+
+/** The view with some writes on top. */
+export const withWrites = (view: View, writes: ReadonlyMap<string, ModelRow | undefined>): View => ({
+  isEnded: (lease) => view.isEnded?.(lease) === true,
+  get: (key) => writes.has(key) ? writes.get(key) : view.get(key),
+  within: (range) => {
+    const rows = view.within(range)
+    const changed = Array.from(writes.keys()).filter((key) => KeyRange.contains(range, key))
+    if (changed.length === 0) return rows
+    const written = changed.map((key) => writes.get(key)).filter((row) => row !== undefined)
+    return [...rows.filter((row) => !writes.has(row.key)), ...written].sort((a, b) =>
+      KeyRange.compareKeys(a.key, b.key)
+    )
+  }
+})
+
+// -----------------------------------------------------------------------------
+// operations
+// -----------------------------------------------------------------------------
+
+/** One way of carrying out an operation. Its methods answer with what is wrong with a response, if anything is. */
+class Run {
+  readonly writes: Array<Write> = []
+  readonly #written = new Map<string, ModelRow | undefined>()
+  readonly #store: Store
+  readonly #view: View
+
+  constructor(store: Store) {
+    this.#store = store
+    this.#view = withWrites(store.view, this.#written)
+  }
+
+  run(op: Single | Taken, response: History.Response | undefined): string | undefined {
+    switch (op._tag) {
+      case "Range":
+        return response?._tag === "Range" ? this.#range(op, response) : undefined
+      case "Put":
+        return this.#put(op, response?._tag === "Put" ? response : undefined)
+      case "Delete":
+        return this.#delete(op, response?._tag === "Delete" ? response : undefined)
+      case "Taken": {
+        const responses = response?._tag === "Txn" ? response.responses : []
+        for (const [i, inner] of op.ops.entries()) {
+          const answer = responses[i]
+          if (answer !== undefined && answer.revision !== response?.revision) {
+            return `a response in it is of revision ${answer.revision}, it is of ${response?.revision}`
+          }
+          const problem = this.run(inner, answer)
+          if (problem !== undefined) return problem
+        }
+        return undefined
+      }
+    }
+  }
+
+  #put(op: Op.Put, response: Extract<History.Response, { _tag: "Put" }> | undefined): string | undefined {
+    if (op.lease !== undefined && this.#view.isEnded?.(op.lease) === true) {
+      return `its lease ${op.lease.toString(16)} has ended`
+    }
+    const before = this.#view.get(op.key)
+    this.#write(op.key, {
+      key: op.key,
+      value: op.value,
+      createRevision: before === undefined ? this.#store.writeRevision : before.createRevision,
+      modRevision: this.#store.writeRevision,
+      version: (before?.version ?? 0) + 1,
+      lease: op.lease ?? 0n
+    })
+    return response === undefined
+      ? undefined
+      : wrongPrevious(op.previous === true ? before : undefined, response.previous)
+  }
+
+  #delete(op: Op.Delete, response: Extract<History.Response, { _tag: "Delete" }> | undefined): string | undefined {
+    const rows = this.#view.within(op.range)
+    for (const row of rows) this.#write(row.key, undefined)
+    if (response === undefined) return undefined
+    if (response.deleted !== rows.length) return `it deleted ${rows.length} keys, and said ${response.deleted}`
+    return wrongRows("deleted", op.previous === true ? rows : [], response.previous)
+  }
+
+  #write(key: string, row: ModelRow | undefined): void {
+    this.#written.set(key, row)
+    this.writes.push({ key, row })
+  }
+
+  #range(op: Op.Range, response: Extract<History.Response, { _tag: "Range" }>): string | undefined {
+    if (op.revision !== undefined && op.revision > response.revision) {
+      return `it read revision ${op.revision}, and the store was at ${response.revision}`
+    }
+    const view = op.revision === undefined ? this.#view : this.#store.at(op.revision)
+    if (view === undefined) return undefined
+    const rows = view.within(op.range)
+    if (response.count !== rows.length) return `the range holds ${rows.length} keys, and it counted ${response.count}`
+    if (op.countOnly === true) {
+      return response.more ? "it only counted, and said more: true" : wrongRows("read", [], response.entries)
+    }
+    const kept = filtered(op, rows)
+    if (kept === undefined) return undefined
+    const limit = op.limit ?? kept.length
+    const more = kept.length > limit
+    if (response.more !== more) return `it said more: ${response.more}, and ${kept.length} match the limit of ${limit}`
+    const wanted = op.keysOnly === true ? kept.map((row) => ({ ...row, value: "", lease: 0n })) : kept
+    return wrongOrder(op, wanted, limit, response.entries)
+  }
+}
+
+/** What the revisions asked for leave, `undefined` where that cannot be told. */
+const filtered = (op: Op.Range, rows: ReadonlyArray<ModelRow>): ReadonlyArray<ModelRow> | undefined => {
+  const { maxCreateRevision, maxModRevision, minCreateRevision, minModRevision } = op
+  const onCreate = minCreateRevision !== undefined || maxCreateRevision !== undefined
+  const onMod = minModRevision !== undefined || maxModRevision !== undefined
+  const by = op.order?.by
+  for (const row of rows) {
+    if ((onCreate || by === "createRevision") && row.createRevision === undefined) return undefined
+    if ((onMod || by === "modRevision") && row.modRevision === undefined) return undefined
+  }
+  if (!onCreate && !onMod) return rows
+  return rows.filter(({ createRevision = 0n, modRevision = 0n }) =>
+    createRevision >= (minCreateRevision ?? createRevision) &&
+    createRevision <= (maxCreateRevision ?? createRevision) &&
+    modRevision >= (minModRevision ?? modRevision) && modRevision <= (maxModRevision ?? modRevision)
+  )
+}
+
+/** Entries that are equal in what they are ordered by come in no particular order, and the limit takes any of them. */
+const wrongOrder = (
+  op: Op.Range,
+  wanted: ReadonlyArray<ModelRow>,
+  limit: number,
+  entries: ReadonlyArray<History.Row>
+): string | undefined => {
+  const by = op.order?.by ?? "key"
+  const sign = op.order?.direction === "descending" ? -1 : 1
+  const ordered = wanted.toSorted((a, b) => sign * order(by, a, b))
+  const answered = entries.map((entry) => wanted.find((row) => row.key === entry.key))
+  const ranked = ordered.slice(0, limit).map((expected, i) => {
+    const actual = answered[i]
+    return actual !== undefined && order(by, expected, actual) === 0 ? actual : expected
+  })
+  const keys = new Set(entries.map((entry) => entry.key))
+  if (keys.size !== entries.length) return "an entry is in the answer twice"
+  return wrongRows("read", ranked, entries)
+}
+
+const order = (by: Op.OrderBy, a: ModelRow, b: ModelRow): number => {
+  if (by === "key") return KeyRange.compareKeys(a.key, b.key)
+  const [x = 0n, y = 0n] = [a[by], b[by]]
+  return x < y ? -1 : x > y ? 1 : 0
+}

@@ -1,0 +1,186 @@
+/**
+ * Judges a history by the revisions in its answers, against the store's own history: the strongest checker there is where
+ * the store tells revisions, as etcd and memory do, and fast enough for hundreds of thousands of operations.
+ *
+ * It shows that every write that was confirmed is in the store's history, once, whole, and where it was confirmed; that
+ * nothing is there which nobody wrote; that every answer is right for the store at its revision; and that the order of
+ * revisions agrees with real time. Together that is linearizability. What became of each write without an answer is read
+ * from the store's history: it is there once or not at all.
+ */
+import * as Op from "@effect-kv/core/Op"
+import type { Change, Extent } from "../history/Changes.ts"
+import * as History from "../history/History.ts"
+import { showCall } from "../history/show.ts"
+import { isLinearizableRead, responseOf, Sights, wrote } from "./answers.ts"
+import * as attribution from "./attribution.ts"
+import { wrongLeases } from "./leaseAnswers.ts"
+import { earlyEnds } from "./leaseEnds.ts"
+import { carryOut } from "./Model.ts"
+import { explain } from "./revision.ts"
+import { Timeline } from "./Timeline.ts"
+import type * as Violation_ from "./Violation.ts"
+
+/** What can be found wrong. */
+export type Kind =
+  /** A write that was confirmed is not in the store's history, or not as it was confirmed. */
+  | "LostWrite"
+  /** Two calls were told that they made the same change. */
+  | "ClaimedTwice"
+  /** Something is in the store's history that nobody asked for, or not yet. */
+  | "PhantomWrite"
+  /** A write is in the store's history more often than it was asked for. */
+  | "DuplicateWrite"
+  /** A write is in the store's history that was reported as not applied. */
+  | "RefusedWriteApplied"
+  /** Part of a transaction is in the store's history, at some revision, and the rest is not. */
+  | "SplitWrite"
+  /** An answer is not right for the store at its revision. */
+  | "WrongAnswer"
+  /** An answer has a revision that the store never had. */
+  | "UnknownRevision"
+  /** An operation took effect before something that was complete when it was invoked. */
+  | "RealTimeOrder"
+  /** A lease ended that nobody had revoked, and that was kept alive shorter than its time ago. */
+  | "LeaseEndedEarly"
+  /**
+   * Answers about a lease contradict each other or the keys it had: it was granted for less than was asked for, or twice, or
+   * lives on though it was revoked.
+   */
+  | "WrongLease"
+  /** The store's own history contradicts itself. */
+  | "BrokenStoreHistory"
+  /** Whether the operations of a revision can be put in order was not found out within the budget. */
+  | "OutOfBudget"
+
+/** Something found wrong. */
+export interface Violation extends Violation_.Violation<Kind> {
+  /** The lease that ended early. */
+  readonly lease?: bigint
+}
+
+/** Options of a check. */
+export interface Options {
+  /** What others change, whose calls are not recorded: it needs no explanation. Default: nothing. */
+  readonly foreign?: ((key: string, type: Change["type"]) => boolean) | undefined
+  /** Leases that others may revoke, whose calls are not recorded. Default: none. */
+  readonly foreignLease?: ((lease: bigint) => boolean) | undefined
+  /** Which changes are given. Default: all. */
+  readonly extent?: Extent | undefined
+  /** How many orders of the operations of one revision may be tried. Default: 100,000. */
+  readonly budget?: number | undefined
+}
+
+/** What came of a check. */
+export interface Report {
+  readonly violations: ReadonlyArray<Violation>
+  /**
+   * The ids of the writes without an answer, by what became of them. One that changed nothing, because its conditions did
+   * not hold or there was nothing to delete, counts as not applied.
+   */
+  readonly unknown: {
+    readonly applied: ReadonlyArray<number>
+    readonly notApplied: ReadonlyArray<number>
+  }
+}
+
+/**
+ * Checks a history against all changes the store made, from its beginning to the end of the history at least.
+ *
+ * **Gotchas**
+ *
+ * Give each write a value of its own (`Recorder.value`). Of two writes of the same value to the same key, neither of which
+ * has an answer, it cannot be told which was applied; and one that was applied twice can hide behind the other.
+ */
+export const check = (
+  history: History.History,
+  changes: ReadonlyArray<Change>,
+  options: Options = {}
+): Report => {
+  const timeline = new Timeline(changes, options.extent)
+  const violations: Array<Violation> = timeline.problems.map((message) => ({
+    kind: "BrokenStoreHistory",
+    message,
+    records: []
+  }))
+  const report = (violation: Violation) => violations.push(violation)
+  const calls = history.calls.filter(History.isOpCall)
+  const sights = new Sights(history)
+  /** Of each revision, the calls that were told they made it. */
+  const writers = new Map<bigint, Array<attribution.Answered>>()
+
+  for (const call of calls) {
+    const response = responseOf(call)
+    if (response === undefined) continue
+    const { revision } = response
+    if (!timeline.has(revision)) {
+      report({
+        kind: "UnknownRevision",
+        message: `${
+          showCall(call)
+        } was answered at revision ${revision}, and the store was at ${timeline.last} in the end`,
+        records: [call.id],
+        revision
+      })
+      continue
+    }
+    const isWriter = wrote(call.request.op, response)
+    const floor = sights.before(call)
+    if (floor !== undefined && (isWriter ? revision <= floor.revision : revision < floor.revision)) {
+      if (isWriter || isLinearizableRead(call.request.op)) {
+        report({
+          kind: "RealTimeOrder",
+          message:
+            `${showCall(call)} was answered at revision ${revision}, and revision ${floor.revision} had been seen ` +
+            "before it was invoked",
+          records: [call.id, floor.record],
+          revision
+        })
+      }
+    }
+    if (isWriter) {
+      const sharing = writers.get(revision)
+      if (sharing === undefined) writers.set(revision, [{ call, response }])
+      else sharing.push({ call, response })
+      continue
+    }
+    // Nobody may see the middle of a revision: who watches from the next one on would miss the rest of it.
+    const store = { view: timeline.at(revision), at: (past: bigint) => timeline.at(past), writeRevision: undefined }
+    const [effect] = carryOut(store, call.request.op, response)
+    if (effect?._tag !== "Mismatch") continue
+    report({
+      kind: "WrongAnswer",
+      message: `${showCall(call)} was answered at revision ${revision}: ${effect.message}`,
+      records: [call.id],
+      revision
+    })
+  }
+
+  const unknown = calls.filter((call) => History.isUnknown(call) && Op.isWrite(call.request.op))
+  const refused = calls.filter((call) =>
+    call.outcome._tag === "Failed" && !History.isUnknown(call) && Op.isWrite(call.request.op)
+  )
+  const suspects = new attribution.Suspects(
+    timeline,
+    { all: history.calls, calls, unknown, refused },
+    sights,
+    options.foreign
+  )
+  for (let revision = timeline.first; revision <= timeline.last; revision++) {
+    const answered = writers.get(revision) ?? []
+    const found = suspects.attribute(revision, answered)
+    found.violations.forEach(report)
+    if (found.violations.length > 0) continue
+    explain(timeline, revision, answered, found, options.budget ?? 100_000).forEach(report)
+  }
+  const isForeignLease = options.foreignLease ?? (() => false)
+  earlyEnds(history.calls, suspects.leaseEnds.filter(({ lease }) => !isForeignLease(lease)), sights).forEach(report)
+  wrongLeases(timeline, history.calls, isForeignLease).forEach(report)
+  const applied = suspects.applied
+  return {
+    violations,
+    unknown: {
+      applied: unknown.filter((call) => applied.has(call.id)).map((call) => call.id),
+      notApplied: unknown.filter((call) => !applied.has(call.id)).map((call) => call.id)
+    }
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * What an answer says about when its call took effect.
+ */
+import type * as Op from "@effect-kv/core/Op"
+import type * as History from "../history/History.ts"
+
+/** The response to an operation, if it was answered. */
+export const responseOf = (call: History.Call): History.Response | undefined => {
+  if (call.outcome._tag !== "Answered") return undefined
+  const { answer } = call.outcome
+  return answer._tag === "Lease" || answer._tag === "LeaseRevoked" || answer._tag === "LeaseStatus"
+    ? undefined
+    : answer
+}
+
+/** Whether an operation changed the store, by what it was answered. */
+export const wrote = (op: Op.Op, response: History.Response): boolean => {
+  if (op._tag === "Put") return true
+  if (op._tag === "Delete") return response._tag === "Delete" && response.deleted > 0
+  if (op._tag === "Range" || response._tag !== "Txn") return false
+  const branch = response.succeeded ? op.then : op.else
+  return response.responses.some((inner, i) => branch[i] !== undefined && wrote(branch[i], inner))
+}
+
+/** Whether an operation, if it only reads, must see all that was confirmed before it. */
+export const isLinearizableRead = (op: Op.Op): boolean => {
+  switch (op._tag) {
+    case "Range":
+      return op.serializable !== true
+    case "Put":
+    case "Delete":
+      return true
+    case "Txn": {
+      const inner = [...op.then, ...op.else]
+      // Etcd answers a transaction without asking the others only if all in it may be answered so.
+      return inner.length === 0 || inner.some(isLinearizableRead)
+    }
+  }
+}
+
+/** A revision that was seen, when, and in which record. */
+export interface Seen {
+  readonly revision: bigint
+  readonly at: History.Moment
+  readonly record: number
+}
+
+/** When revisions were seen: in answers, and by watches. */
+export class Sights {
+  /** Those that were larger than all before them. */
+  readonly #raised: ReadonlyArray<Seen>
+
+  constructor(history: Pick<History.History, "calls" | "watches">) {
+    const seen: Array<Seen> = []
+    for (const call of history.calls) {
+      const response = responseOf(call)
+      if (response !== undefined && call.completed !== undefined) {
+        seen.push({ at: call.completed, revision: response.revision, record: call.id })
+      }
+    }
+    for (const { batches, confirmed, id, request } of history.watches) {
+      if (confirmed !== undefined && request.startRevision === undefined) seen.push({ ...confirmed, record: id })
+      for (const { at, revision } of batches) seen.push({ at, revision, record: id })
+    }
+    seen.sort((a, b) => a.at.order - b.at.order)
+    const raised: Array<Seen> = []
+    for (const each of seen) if (each.revision > (raised.at(-1)?.revision ?? -1n)) raised.push(each)
+    this.#raised = raised
+  }
+
+  /** The largest revision that anybody had seen before a call was invoked; `undefined` where nobody had any. */
+  before(call: History.Call): Seen | undefined {
+    return this.#raised[this.#firstWhere((seen) => seen.at.order >= call.invoked.order) - 1]
+  }
+
+  /** When a revision, or a later one, was first seen. */
+  of(revision: bigint): Seen | undefined {
+    return this.#raised[this.#firstWhere((seen) => seen.revision >= revision)]
+  }
+
+  #firstWhere(holds: (seen: Seen) => boolean): number {
+    let low = 0
+    let high = this.#raised.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (holds(this.#raised[middle]!)) high = middle
+      else low = middle + 1
+    }
+    return low
+  }
+}

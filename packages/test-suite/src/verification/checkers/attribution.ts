@@ -1,0 +1,309 @@
+/**
+ * Says for every change in the store's history which call made it.
+ *
+ * A call that was answered says so itself. What is left over was made by a call without an answer, which is found by the
+ * value it wrote or by the keys it deletes; or by the end of a lease, which deletes all its keys at once. If nobody can have
+ * made it, it is a violation, and what kind depends on who looks as if.
+ */
+import type { Value } from "@effect-kv/core/Entry"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import type * as Op from "@effect-kv/core/Op"
+import type { Change } from "../history/Changes.ts"
+import type * as History from "../history/History.ts"
+import { sameRow } from "../history/rows.ts"
+import { showCall } from "../history/show.ts"
+import { sameValue, showValue } from "../history/values.ts"
+import { responseOf, type Sights } from "./answers.ts"
+import { CallIndex, putKey, rangesOf } from "./callIndex.ts"
+import { LeaseKeys } from "./LeaseKeys.ts"
+import { carryOut, type Write } from "./Model.ts"
+import type { Violation } from "./RevisionChecker.ts"
+import type { Step, Timeline } from "./Timeline.ts"
+
+/** A call with its response. */
+export interface Answered {
+  readonly call: History.OpCall
+  readonly response: History.Response
+}
+
+/** A lease has ended at a revision. */
+export interface LeaseEnd {
+  readonly lease: bigint
+  readonly revision: bigint
+}
+
+/** All calls, and those of them that may and that must not have been applied. */
+export interface Calls {
+  readonly all: ReadonlyArray<History.Call>
+  readonly calls: ReadonlyArray<History.OpCall>
+  readonly unknown: ReadonlyArray<History.OpCall>
+  readonly refused: ReadonlyArray<History.OpCall>
+}
+
+/** Who made the changes of a revision. */
+export interface Attribution {
+  readonly violations: ReadonlyArray<Violation>
+  /** The calls without an answer that took effect at it. */
+  readonly unknown: ReadonlyArray<History.OpCall>
+  /** The keys that calls have changed, and not the end of a lease or somebody else. */
+  readonly made: ReadonlySet<string>
+}
+
+export class Suspects {
+  /** The ids of the calls without an answer that were found to have been applied. */
+  readonly applied = new Set<number>()
+  /** The leases that ended, and when. */
+  readonly leaseEnds: Array<LeaseEnd> = []
+  readonly #timeline: Timeline
+  readonly #unknown: ReadonlySet<History.OpCall>
+  readonly #refused: ReadonlySet<History.OpCall>
+  readonly #index: CallIndex
+  /** Where each value of each key was written first; made when something was lost. */
+  #written: ReadonlyMap<string, bigint> | undefined
+  /** Made when two calls look alike. */
+  #reach: Map<number, number> | undefined
+  readonly #sights: Sights
+  readonly #isForeign: (key: string, type: Change["type"]) => boolean
+  readonly #leases: LeaseKeys
+
+  constructor(
+    timeline: Timeline,
+    calls: Calls,
+    sights: Sights,
+    isForeign: ((key: string, type: Change["type"]) => boolean) | undefined
+  ) {
+    this.#timeline = timeline
+    this.#unknown = new Set(calls.unknown)
+    this.#refused = new Set(calls.refused)
+    this.#index = new CallIndex(calls.calls, [...calls.unknown, ...calls.refused])
+    this.#sights = sights
+    this.#isForeign = isForeign ?? (() => false)
+    this.#leases = new LeaseKeys(timeline, calls.all)
+  }
+
+  /** To be called for each revision in turn. */
+  attribute(revision: bigint, answered: ReadonlyArray<Answered>): Attribution {
+    const steps = this.#timeline.stepsAt(revision)
+    const claims = new Map<string, History.OpCall>()
+    // Who deletes ranges comes last: which keys were left for it depends on what the others did.
+    const writers = answered.toSorted((a, b) => rangesOf(a.call).length - rangesOf(b.call).length)
+    const violations = writers.flatMap(({ call, response }) =>
+      this.#claim(steps, call, call.request.op, response, claims)
+    )
+    const left = steps.filter((step) =>
+      !claims.has(step.key) && !this.#isForeign(step.key, step.after === undefined ? "delete" : "put")
+    )
+    // A lease ends in a revision of its own.
+    const lease = claims.size > 0 ? undefined : this.#leases.endedBy(steps, this.#sights.of(revision)?.at.order)
+    const culprits = this.#culprits(revision, left, { tries: maxTries })
+    // Where it can have been both, the end of the lease is the one that does not use up a call.
+    const { calls: unknown, unexplained } = lease === undefined ? culprits : { calls: [], unexplained: [] }
+    if (lease !== undefined && culprits.unexplained.length > 0) this.leaseEnds.push({ lease, revision })
+    for (const call of unknown) this.applied.add(call.id)
+    violations.push(...unexplained.map((step) => this.#accuse(step)))
+    this.#leases.after(steps)
+    const made = new Set([...claims.keys(), ...unknown.length === 0 ? [] : left.map((step) => step.key)])
+    return { violations, unknown, made }
+  }
+
+  /** Finds the changes that a call says it made. */
+  #claim(
+    steps: ReadonlyArray<Step>,
+    call: History.OpCall,
+    op: Op.Op,
+    response: History.Response,
+    claims: Map<string, History.OpCall>
+  ): Array<Violation> {
+    const { revision } = response
+    const violation = (kind: Violation["kind"], message: string, others: ReadonlyArray<number> = []): Violation => ({
+      kind,
+      message: `${showCall(call)} was confirmed at revision ${revision}, ${message}`,
+      records: [call.id, ...others],
+      revision
+    })
+    if (op._tag === "Txn" && response._tag === "Txn") {
+      const branch = response.succeeded ? op.then : op.else
+      return response.responses.flatMap((inner, i) =>
+        branch[i] === undefined ? [] : this.#claim(steps, call, branch[i], inner, claims)
+      )
+    }
+    if (op._tag === "Put") {
+      const step = steps.find(({ key }) => key === op.key)
+      if (step?.after === undefined || !sameValue(step.after.value, op.value)) {
+        const elsewhere = this.#revisionOf(op.key, op.value)
+        const instead = step === undefined
+          ? `where ${JSON.stringify(op.key)} did not change`
+          : step.after === undefined
+          ? `where ${JSON.stringify(op.key)} was deleted`
+          : `where ${JSON.stringify(op.key)} became ${showValue(step.after.value)}`
+        return [violation("LostWrite", elsewhere === undefined ? instead : `${instead}; it is at ${elsewhere}`)]
+      }
+      const other = claims.get(op.key)
+      if (other !== undefined) {
+        return [violation("ClaimedTwice", `and ${showCall(other)} was told the same of its own`, [other.id])]
+      }
+      claims.set(op.key, call)
+      return []
+    }
+    if (op._tag === "Delete" && response._tag === "Delete" && response.deleted > 0) {
+      const deleted = steps.filter((step) => step.after === undefined && KeyRange.contains(op.range, step.key))
+      if (deleted.length < response.deleted) {
+        return [
+          violation("LostWrite", `${response.deleted} keys deleted, and the store deleted ${deleted.length} of them`)
+        ]
+      }
+      this.#claimDeletes(deleted, response, claims, call)
+    }
+    return []
+  }
+
+  /** Of more keys than it says it deleted, others have deleted some: rather those that somebody else may have. */
+  #claimDeletes(
+    deleted: ReadonlyArray<Step>,
+    response: Extract<History.Response, { readonly _tag: "Delete" }>,
+    claims: Map<string, History.OpCall>,
+    call: History.OpCall
+  ): void {
+    const told = new Set(response.previous.map((row) => row.key))
+    const rank = (step: Step) => told.has(step.key) ? 0 : this.#mayBeUnknown(step) ? 2 : 1
+    const free = deleted.filter((step) => !claims.has(step.key))
+    const claimed = free.length === response.deleted ? free : free.toSorted((a, b) => rank(a) - rank(b))
+    for (const step of claimed.slice(0, response.deleted)) claims.set(step.key, call)
+  }
+
+  #mayBeUnknown(step: Step): boolean {
+    return this.#index.of(step).some((call) => this.#unknown.has(call) && !this.applied.has(call.id))
+  }
+
+  #revisionOf(key: string, value: Value): bigint | undefined {
+    this.#written ??= firstRevisions(this.#timeline)
+    return this.#written.get(putKey(key, value))
+  }
+
+  /** Calls without an answer that can have made the changes, each some of them and nothing else. */
+  #culprits(
+    revision: bigint,
+    left: ReadonlyArray<Step>,
+    budget: { tries: number }
+  ): { readonly calls: ReadonlyArray<History.OpCall>; readonly unexplained: ReadonlyArray<Step> } {
+    const [first] = left
+    const steps = new Map(left.map((step) => [step.key, step]))
+    let best = { calls: [] as ReadonlyArray<History.OpCall>, unexplained: left }
+    if (first === undefined) return best
+    const possible = this.#index.of(first)
+      .filter((call) => this.#unknown.has(call) && !this.applied.has(call.id) && !this.#isTooEarly(call, revision))
+      .flatMap((call) => this.#writesAt(revision, call).map((writes) => ({ call, writes })))
+      .filter(({ writes }) => areAmong(steps, writes) && writes.some((write) => write.key === first.key))
+      // Rather one call than several; of those alike one with conditions, which can be applied at fewer revisions; and then
+      // the one that explains the fewest changes of the whole history, for another may be needed elsewhere.
+      .sort((a, b) =>
+        b.writes.length - a.writes.length || conditionsOf(b.call) - conditionsOf(a.call) ||
+        this.#reachOf(a.call) - this.#reachOf(b.call)
+      )
+    for (const { call, writes } of possible) {
+      if (budget.tries-- <= 0) return best
+      const made = new Set(writes.map((write) => write.key))
+      this.applied.add(call.id)
+      const rest = this.#culprits(revision, left.filter((step) => !made.has(step.key)), budget)
+      this.applied.delete(call.id)
+      if (rest.unexplained.length < best.unexplained.length) {
+        best = { calls: [call, ...rest.calls], unexplained: rest.unexplained }
+      }
+      if (best.unexplained.length === 0) return best
+    }
+    // What nobody can have made must not hide who made the rest; of so many changes at once it would take too long.
+    if (left.length > maxLeft) return best
+    const others = this.#culprits(revision, left.slice(1), budget)
+    return others.unexplained.length + 1 < best.unexplained.length
+      ? { calls: others.calls, unexplained: [first, ...others.unexplained] }
+      : best
+  }
+
+  /** How many changes of the history it may have made. */
+  #reachOf(call: History.OpCall): number {
+    if (this.#reach === undefined) {
+      const reach = this.#reach = new Map<number, number>()
+      for (const step of this.#timeline.stepsAfter(this.#timeline.first)) {
+        for (const { id } of this.#index.of(step)) reach.set(id, (reach.get(id) ?? 0) + 1)
+      }
+    }
+    return this.#reach.get(call.id) ?? 0
+  }
+
+  #isTooEarly(call: History.OpCall, revision: bigint): boolean {
+    const floor = this.#sights.before(call)
+    return floor !== undefined && floor.revision >= revision
+  }
+
+  /** What the call would have written at a revision: the conditions of all its operations see the store before it. */
+  #writesAt(revision: bigint, call: History.OpCall): ReadonlyArray<ReadonlyArray<Write>> {
+    const store = {
+      view: this.#timeline.at(revision - 1n),
+      at: (past: bigint) => this.#timeline.at(past),
+      writeRevision: revision
+    }
+    return carryOut(store, call.request.op, undefined).map((effect) => effect._tag === "Done" ? effect.writes : [])
+  }
+
+  /** Why a change that nobody can have made is a violation. */
+  #accuse(step: Step): Violation {
+    const what = step.after === undefined
+      ? `${JSON.stringify(step.key)} was deleted`
+      : `${JSON.stringify(step.key)} became ${showValue(step.after.value)}`
+    const violation = (kind: Violation["kind"], message: string, calls: ReadonlyArray<History.OpCall>): Violation => ({
+      kind,
+      message: `at revision ${step.revision} ${what}, ${message}`,
+      records: calls.map((call) => call.id),
+      revision: step.revision
+    })
+    const suspects = this.#index.of(step)
+    const refused = suspects.filter((call) => this.#refused.has(call))
+    const answered = suspects.filter((call) => responseOf(call) !== undefined)
+    const used = suspects.filter((call) => this.applied.has(call.id))
+    const open = suspects.filter((call) => this.#unknown.has(call) && !this.applied.has(call.id))
+    const early = open.filter((call) => this.#isTooEarly(call, step.revision))
+    const partial = open.filter((call) => !early.includes(call))
+    if (partial.length > 0) return violation("SplitWrite", `but not all that ${names(partial)} would do`, partial)
+    if (refused.length > 0) {
+      return violation("RefusedWriteApplied", `and ${names(refused)} was reported as not applied`, refused)
+    }
+    const known = [...answered, ...used]
+    if (known.length > 0 && step.after !== undefined) {
+      return violation("DuplicateWrite", `which ${names(known)} had done at another revision`, known)
+    }
+    return early.length > 0
+      ? violation("PhantomWrite", `and was seen before ${names(early)} was invoked`, early)
+      : violation("PhantomWrite", "which nobody asked for", [])
+  }
+}
+
+/** How many calls are tried for the changes of a revision. */
+const maxTries = 1000
+
+const maxLeft = 200
+
+const names = (calls: ReadonlyArray<History.OpCall>): string => calls.map(showCall).join(" and ")
+
+const firstRevisions = (timeline: Timeline): ReadonlyMap<string, bigint> => {
+  const written = new Map<string, bigint>()
+  for (const { after, key, revision } of timeline.stepsAfter(timeline.first)) {
+    if (after === undefined) continue
+    const put = putKey(key, after.value)
+    if (!written.has(put)) written.set(put, revision)
+  }
+  return written
+}
+
+const conditionsOf = ({ request: { op } }: History.OpCall): number => op._tag === "Txn" ? op.if.length : 0
+
+/** Whether all the writes are among the changes. */
+const areAmong = (steps: ReadonlyMap<string, Step>, writes: ReadonlyArray<Write>): boolean =>
+  writes.every((write) => {
+    const step = steps.get(write.key)
+    return step !== undefined && isWrite(step, write)
+  })
+
+/** Whether a change is the write. */
+export const isWrite = (step: Step, { key, row }: Write): boolean =>
+  step.key === key &&
+  (row === undefined || step.after === undefined ? row === step.after : sameRow(row, step.after))

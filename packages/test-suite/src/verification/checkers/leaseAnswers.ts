@@ -1,0 +1,248 @@
+/**
+ * Whether the answers about leases agree with each other, and with the keys that were attached to them. (When leases ended
+ * is another matter: see `leaseEnds.ts`.)
+ */
+import * as History from "../history/History.ts"
+import { showCall } from "../history/show.ts"
+import { isLinearizableRead, responseOf } from "./answers.ts"
+import type { Violation } from "./RevisionChecker.ts"
+import type { Timeline } from "./Timeline.ts"
+
+type Answer<Tag> = Extract<History.Answer, { readonly _tag: Tag }>
+
+/** A call about a lease that was answered. */
+interface Answered<Tag> {
+  readonly call: History.Call
+  readonly answer: Answer<Tag>
+}
+
+/** What was asked of a lease and answered, or may have been done to it. */
+interface Lease {
+  readonly id: bigint
+  readonly grants: Array<Answered<"Lease">>
+  readonly renewals: Array<Answered<"Lease">>
+  readonly statuses: Array<Answered<"LeaseStatus">>
+  readonly revocations: Array<History.Call>
+  /** Whether one of its id may have been granted whose answer is not known. */
+  mayBeGrantedAgain: boolean
+}
+
+/** What is wrong with what was answered about leases. */
+export const wrongLeases = (
+  timeline: Timeline,
+  calls: ReadonlyArray<History.Call>,
+  isForeign: (lease: bigint) => boolean
+): ReadonlyArray<Violation> => {
+  const leases = leasesOf(calls)
+  const attachments = new Attachments(timeline)
+  const later = new Later(calls)
+  return [
+    ...calls.flatMap(ofAnotherLease),
+    ...Array.from(leases.values(), (lease) => [
+      ...wrongTimes(lease),
+      ...wrongKeys(lease, attachments),
+      ...isForeign(lease.id) ? [] : grantedTwice(lease),
+      ...outlived(lease, attachments, later)
+    ]).flat()
+  ]
+}
+
+const leasesOf = (calls: ReadonlyArray<History.Call>): ReadonlyMap<bigint, Lease> => {
+  const leases = new Map<bigint, Lease>()
+  const leaseOf = (id: bigint): Lease => {
+    const known = leases.get(id)
+    if (known !== undefined) return known
+    const made = { id, grants: [], renewals: [], statuses: [], revocations: [], mayBeGrantedAgain: false }
+    leases.set(id, made)
+    return made
+  }
+  for (const call of calls) {
+    const { outcome, request } = call
+    const answer = outcome._tag === "Answered" ? outcome.answer : undefined
+    switch (request._tag) {
+      case "LeaseGrant":
+        if (answer?._tag === "Lease") leaseOf(answer.id).grants.push({ call, answer })
+        else if (request.id !== undefined && History.isUnknown(call)) leaseOf(request.id).mayBeGrantedAgain = true
+        break
+      case "LeaseKeepAlive":
+        if (answer?._tag === "Lease") leaseOf(request.id).renewals.push({ call, answer })
+        break
+      case "LeaseTimeToLive":
+        if (answer?._tag === "LeaseStatus") leaseOf(request.id).statuses.push({ call, answer })
+        break
+      case "LeaseRevoke":
+        if (answer !== undefined || History.isUnknown(call)) leaseOf(request.id).revocations.push(call)
+        break
+      case "Execute":
+    }
+  }
+  return leases
+}
+
+const violation = (message: string, ...calls: ReadonlyArray<History.Call>): Violation => ({
+  kind: "WrongLease",
+  message,
+  records: calls.map((call) => call.id)
+})
+
+const ofAnotherLease = (call: History.Call): ReadonlyArray<Violation> => {
+  const { outcome, request } = call
+  if (request._tag === "Execute" || outcome._tag !== "Answered" || !("id" in outcome.answer)) return []
+  const { id } = outcome.answer
+  return request.id === undefined || request.id === id
+    ? []
+    : [violation(`${showCall(call)} was answered about the lease ${id.toString(16)}`, call)]
+}
+
+/** A lease is granted for what was asked for, or longer, and that does not change. */
+const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): ReadonlyArray<Violation> => {
+  const short = grants.flatMap(({ answer, call }) =>
+    call.request._tag === "LeaseGrant" && answer.ttlMillis < call.request.ttlMillis
+      ? [violation(`${showCall(call)} was answered with ${answer.ttlMillis} ms`, call)]
+      : []
+  )
+  const [grant, ...others] = grants
+  if (grant === undefined || others.length > 0 || mayBeGrantedAgain) return short
+  const told = [
+    ...renewals.map(({ answer, call }) => [call, answer.ttlMillis] as const),
+    ...statuses.map(({ answer, call }) => [call, answer.grantedTtlMillis] as const)
+  ]
+  return [
+    ...short,
+    ...told.flatMap(([call, ttl]) =>
+      ttl === grant.answer.ttlMillis
+        ? []
+        : [
+          violation(
+            `${showCall(call)} says it has ${ttl} ms, and ${grant.answer.ttlMillis} were granted`,
+            grant.call,
+            call
+          )
+        ]
+    )
+  ]
+}
+
+/** The keys of a lease are such as it had at some revision. Which one the answer is of it does not say. */
+const wrongKeys = ({ id, statuses }: Lease, attachments: Attachments): ReadonlyArray<Violation> =>
+  statuses.flatMap(({ answer, call }) => {
+    const isAsked = call.request._tag === "LeaseTimeToLive" && call.request.keys
+    if (isAsked ? attachments.had(id, answer.keys) : answer.keys.length === 0) return []
+    const keys = JSON.stringify(answer.keys)
+    return [violation(`${showCall(call)} says it has the keys ${keys}, and it never had those`, call)]
+  })
+
+/** Clocks count in milliseconds, and those of two processes need not be quite the same. */
+const tolerance = 10_000_000n
+
+/** An id is not granted again while it is a lease's. */
+const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArray<Violation> =>
+  grants.slice(1).flatMap(({ call }, i) => {
+    const first = grants[i]!
+    const { completed = call.invoked } = call
+    if (revocations.some((revocation) => revocation.invoked.order < completed.order)) return []
+    const mayHaveEnded = [first, ...renewals].every((alive) =>
+      alive.call.invoked.nanos + BigInt(Math.round(alive.answer.ttlMillis)) * 1_000_000n - tolerance < completed.nanos
+    )
+    return mayHaveEnded
+      ? []
+      : [violation(`the lease ${id.toString(16)} was granted again, and had not ended`, first.call, call)]
+  })
+
+/** After a lease was revoked it has no keys, and nobody finds it alive; unless another of its id was granted. */
+const outlived = (
+  { grants, id, mayBeGrantedAgain, renewals, revocations, statuses }: Lease,
+  attachments: Attachments,
+  later: Later
+): ReadonlyArray<Violation> => {
+  const [revoked] = revocations
+    .filter((call) => call.outcome._tag === "Answered")
+    .toSorted((a, b) => (a.completed?.order ?? 0) - (b.completed?.order ?? 0))
+  if (revoked?.completed === undefined || grants.length > 1 || mayBeGrantedAgain) return []
+  const { order } = revoked.completed
+  const name = `the lease ${id.toString(16)} was revoked`
+  const alive = [...renewals, ...statuses].filter(({ call }) => call.invoked.order > order).map(({ call }) =>
+    violation(`${name}, and ${showCall(call)} found it alive`, revoked, call)
+  )
+  const revision = later.revisionAfter(order)
+  const keys = revision === undefined ? [] : attachments.after(id, revision)
+  if (revision === undefined || keys.length === 0) return alive
+  const kept = violation(`${name}, and at revision ${revision} it still had ${JSON.stringify(keys)}`, revoked)
+  return [...alive, { ...kept, revision }]
+}
+
+/** Which keys were attached to which lease, and when. */
+class Attachments {
+  /** Of each lease, the sets of keys it had. */
+  readonly #sets = new Map<bigint, Set<string>>()
+  /** Of each lease, the keys it had, and up to which revision. */
+  readonly #until = new Map<bigint, Map<string, bigint>>()
+
+  constructor(timeline: Timeline) {
+    const now = new Map<bigint, Set<string>>()
+    const change = (lease: bigint, key: string, revision: bigint, isAttached: boolean) => {
+      const keys = now.get(lease) ?? new Set<string>()
+      now.set(lease, keys)
+      const until = this.#until.get(lease) ?? new Map<string, bigint>()
+      this.#until.set(lease, until)
+      if (isAttached) keys.add(key)
+      else keys.delete(key)
+      until.set(key, isAttached ? timeline.last : revision - 1n)
+      return lease
+    }
+    for (let revision = timeline.first; revision <= timeline.last; revision++) {
+      const changed = new Set<bigint>()
+      for (const { after, before, key } of timeline.stepsAt(revision)) {
+        if (before !== undefined && before.lease !== 0n) changed.add(change(before.lease, key, revision, false))
+        if (after !== undefined && after.lease !== 0n) changed.add(change(after.lease, key, revision, true))
+      }
+      for (const lease of changed) {
+        const sets = this.#sets.get(lease) ?? new Set([setKey([])])
+        this.#sets.set(lease, sets.add(setKey([...now.get(lease)!])))
+      }
+    }
+  }
+
+  /** Whether these were the keys of a lease at any revision. */
+  had(lease: bigint, keys: ReadonlyArray<string>): boolean {
+    return this.#sets.get(lease)?.has(setKey(keys)) ?? keys.length === 0
+  }
+
+  /** The keys of a lease at a revision or after it. */
+  after(lease: bigint, revision: bigint): ReadonlyArray<string> {
+    return Array.from(this.#until.get(lease) ?? []).flatMap(([key, until]) => until >= revision ? [key] : [])
+  }
+}
+
+const setKey = (keys: ReadonlyArray<string>): string => JSON.stringify(keys.toSorted())
+
+/** The least revision that the store had when something was asked for after a moment. */
+class Later {
+  /** By when they were asked for; each with the least revision from it on. */
+  readonly #answers: ReadonlyArray<readonly [order: number, revision: bigint]>
+
+  constructor(calls: ReadonlyArray<History.Call>) {
+    const answers = calls.filter(History.isOpCall).flatMap((call) => {
+      const response = responseOf(call)
+      return response !== undefined && isLinearizableRead(call.request.op)
+        ? [[call.invoked.order, response.revision] as const]
+        : []
+    }).sort(([a], [b]) => b - a)
+    let least: bigint | undefined
+    this.#answers = answers.map(([order, revision]) => {
+      least = least === undefined || revision < least ? revision : least
+      return [order, least] as const
+    }).reverse()
+  }
+
+  revisionAfter(order: number): bigint | undefined {
+    let low = 0
+    let high = this.#answers.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#answers[middle]![0] > order) high = middle
+      else low = middle + 1
+    }
+    return this.#answers[low]?.[1]
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * Puts the calls that made one revision in an order that explains all their answers.
+ *
+ * Mostly there is one. There are more where calls were batched into one transaction, or where the store has done so: they
+ * share its revision, and all of them must have been under way at the same time.
+ */
+import type * as History from "../history/History.ts"
+import type { ModelRow } from "../history/rows.ts"
+import { showCall } from "../history/show.ts"
+import { type Answered, type Attribution, isWrite } from "./attribution.ts"
+import { carryOut, type Effect, withWrites } from "./Model.ts"
+import type { Violation } from "./RevisionChecker.ts"
+import { type Operation, search } from "./search.ts"
+import type { Timeline } from "./Timeline.ts"
+
+/** What has been written of the revision. */
+type State = ReadonlyMap<string, ModelRow | undefined>
+
+interface Participant {
+  readonly call: History.OpCall
+  readonly response: History.Response | undefined
+}
+
+/** What is wrong with the calls of a revision. */
+export const explain = (
+  timeline: Timeline,
+  revision: bigint,
+  answered: ReadonlyArray<Answered>,
+  { made, unknown }: Attribution,
+  budget: number
+): ReadonlyArray<Violation> => {
+  const participants: ReadonlyArray<Participant> = [
+    ...answered,
+    ...unknown.map((call) => ({ call, response: undefined }))
+  ]
+  if (participants.length === 0) return []
+  const steps = new Map(timeline.stepsAt(revision).map((step) => [step.key, step]))
+  const before = timeline.at(revision - 1n)
+
+  const carriedOut = ({ call, response }: Participant, state: State): ReadonlyArray<Effect> =>
+    carryOut(
+      { view: withWrites(before, state), at: (past) => timeline.at(past), writeRevision: revision },
+      call.request.op,
+      response
+    )
+  const next = (participant: Participant, state: State): ReadonlyArray<State> =>
+    carriedOut(participant, state).flatMap((effect) => {
+      if (effect._tag === "Mismatch") return []
+      const writes = new Map(state)
+      for (const write of effect.writes) {
+        const step = steps.get(write.key)
+        if (step === undefined || !isWrite(step, write)) return []
+        writes.set(write.key, write.row)
+      }
+      return [writes]
+    })
+
+  const result = search<State>({
+    operations: participants.map((participant): Operation<State> => ({
+      invoked: participant.call.invoked.order,
+      completed: participant.response === undefined
+        ? Number.POSITIVE_INFINITY
+        : participant.call.completed?.order ?? Number.POSITIVE_INFINITY,
+      isRequired: true,
+      step: (state) => next(participant, state)
+    })),
+    initial: new Map(),
+    key: (state) => Array.from(state.keys()).sort().join("\u0000"),
+    accept: (state) => state.size === made.size,
+    budget
+  })
+  if (result._tag === "Found") return []
+  const records = participants.map(({ call }) => call.id)
+  if (result._tag === "OutOfBudget") {
+    const message = `the ${participants.length} calls of revision ${revision} were not put in order within the budget`
+    return [{ kind: "OutOfBudget", message, records, revision }]
+  }
+  // Those that could not be put in order; or all, where they do less than the store did.
+  const stuck = participants.filter((_, i) => !result.order.includes(i))
+  return (stuck.length > 0 ? stuck : participants).map(({ call, response }): Violation => {
+    const [effect] = carriedOut({ call, response }, result.state)
+    const problem = effect?._tag === "Mismatch" ? effect.message : "what it does is not what the store did"
+    return {
+      kind: "WrongAnswer",
+      message: `${showCall(call)} was answered at revision ${revision}: ${problem}`,
+      records: [call.id],
+      revision
+    }
+  })
+}

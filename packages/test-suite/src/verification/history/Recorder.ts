@@ -1,0 +1,310 @@
+/**
+ * Records what clients ask of a store and what comes of it, as a `History`.
+ *
+ * `recorder.client(name)` is a function of backends: put it around whatever the client uses. All moments of one recorder
+ * are in one order, also those at which the clock shows the same time. It belongs to one process.
+ */
+import * as DistLock from "@effect-kv/core/DistLock"
+import type { Kv } from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type * as History from "./History.ts"
+import * as plain from "./plain.ts"
+
+/** What is known of a lock that a client has taken. */
+export interface Held {
+  readonly name: string
+  readonly token: bigint
+}
+
+/** The recording of a holding, for it to be ended: the first end counts. */
+export interface OpenHolding {
+  /** To be called when the holder stops using the lock, before it gives it back. */
+  readonly released: Effect.Effect<void>
+  /** To be called when the holder learns that it has lost the lock. */
+  readonly lost: Effect.Effect<void>
+}
+
+/** Records the history of any number of clients. */
+export interface Recorder {
+  /** Records what goes through a backend, as the client of that name. */
+  readonly client: (name: string) => (backend: KvBackend) => KvBackend
+  /** A value that no other write has: so that a checker can tell which write it came from. */
+  readonly value: (client: string) => Effect.Effect<string>
+  /** Records that the client holds a lock from now on. */
+  readonly acquired: (client: string, lock: Held) => Effect.Effect<OpenHolding>
+  /** `DistLock.withLock`, with its holding recorded, or that of each of several locks. */
+  readonly withLock: <A, E, R>(
+    client: string,
+    names: DistLock.Names,
+    options: DistLock.Options | undefined,
+    use: (lock: DistLock.Lock) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | DistLock.Failure, R | Kv>
+  /**
+   * Records something done under a lock to a resource that is fenced by it: accepted where it succeeds, rejected where it
+   * fails with an error of the store that says that nothing was applied, as a fenced write does whose lock is lost, else
+   * unknown. Where it succeeds with something that has a `revision`, that is recorded too.
+   */
+  readonly fenced: (
+    client: string,
+    lock: Held,
+    resource: string
+  ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** What was recorded until now. What has not ended is in it as pending, and open. */
+  readonly history: Effect.Effect<History.History>
+}
+
+/** Makes a recorder. Nothing of it needs to be closed. */
+export const make: Effect.Effect<Recorder> = Effect.sync(() => {
+  const records = new Records()
+  return {
+    client: (name) => (backend) => recording(records, name, backend),
+    value: (client) => Effect.sync(() => `${client}#${records.nextValue++}`),
+    acquired: (client, lock) => acquired(records, client, lock),
+    withLock: (client, names, options, use) =>
+      DistLock.withLock(names, options, (lock) => whileHolding(records, client, lock, use(lock))),
+    fenced: (client, lock, resource) => (effect) => fenced(records, client, lock, resource, effect),
+    history: Effect.sync(() => records.snapshot())
+  }
+})
+
+type Mutable<A> = { -readonly [K in keyof A]: A[K] }
+
+/** A watch whose batches are still being added to. */
+type OpenWatch = Mutable<Omit<History.WatchCall, "batches">> & { readonly batches: Array<History.Batch> }
+
+class Records {
+  #order = 0
+  #nextId = 0
+  nextValue = 0
+  readonly #calls: Array<Mutable<History.Call>> = []
+  readonly #watches: Array<OpenWatch> = []
+  readonly #holdings: Array<Mutable<History.Holding>> = []
+  readonly #effects: Array<Mutable<History.FencedEffect>> = []
+
+  now(clock: Clock.Clock): History.Moment {
+    return { order: this.#order++, nanos: clock.monotonicTimeNanosUnsafe() }
+  }
+
+  call(clock: Clock.Clock, client: string, request: History.Request): Mutable<History.Call> {
+    const call: Mutable<History.Call> = {
+      _tag: "Call",
+      id: this.#nextId++,
+      client,
+      request,
+      invoked: this.now(clock),
+      outcome: { _tag: "Pending" }
+    }
+    this.#calls.push(call)
+    return call
+  }
+
+  watch(clock: Clock.Clock, client: string, request: History.WatchCall["request"]): OpenWatch {
+    const watch: OpenWatch = {
+      _tag: "Watch",
+      id: this.#nextId++,
+      client,
+      request,
+      invoked: this.now(clock),
+      batches: []
+    }
+    this.#watches.push(watch)
+    return watch
+  }
+
+  holding(clock: Clock.Clock, client: string, lock: Held): Mutable<History.Holding> {
+    const holding: Mutable<History.Holding> = {
+      _tag: "Holding",
+      id: this.#nextId++,
+      client,
+      lock: lock.name,
+      token: lock.token,
+      acquired: this.now(clock)
+    }
+    this.#holdings.push(holding)
+    return holding
+  }
+
+  effect(clock: Clock.Clock, client: string, lock: Held, resource: string): Mutable<History.FencedEffect> {
+    const effect: Mutable<History.FencedEffect> = {
+      _tag: "Effect",
+      id: this.#nextId++,
+      client,
+      lock: lock.name,
+      token: lock.token,
+      resource,
+      invoked: this.now(clock),
+      outcome: "Unknown"
+    }
+    this.#effects.push(effect)
+    return effect
+  }
+
+  snapshot(): History.History {
+    return {
+      calls: this.#calls.map((call) => ({ ...call })),
+      watches: this.#watches.map((watch) => ({ ...watch, batches: [...watch.batches] })),
+      holdings: this.#holdings.map((holding) => ({ ...holding })),
+      effects: this.#effects.map((effect) => ({ ...effect }))
+    }
+  }
+}
+
+// -----------------------------------------------------------------------------
+// calls
+// -----------------------------------------------------------------------------
+
+const recording = (records: Records, client: string, backend: KvBackend): KvBackend => {
+  const through = <A>(
+    request: History.Request,
+    effect: Effect.Effect<A, KvError.KvError>,
+    toAnswer: (value: A) => History.Answer
+  ): Effect.Effect<A, KvError.KvError> =>
+    Clock.clockWith((clock) => {
+      // Recorded within, for an interruption may come before anything has begun: then there was no call.
+      let call: Mutable<History.Call> | undefined
+      const begun = Effect.suspend(() => {
+        call = records.call(clock, client, request)
+        return effect
+      })
+      return Effect.onExit(begun, (exit) =>
+        Effect.sync(() => {
+          if (call === undefined) return
+          call.completed = records.now(clock)
+          call.outcome = Exit.isSuccess(exit)
+            ? { _tag: "Answered", answer: toAnswer(exit.value) }
+            : plain.failed(exit.cause)
+        }))
+    })
+  return {
+    execute: (op) => through({ _tag: "Execute", op: plain.op(op) }, backend.execute(op), plain.response),
+    watch: (request) => watch(records, client, request, backend),
+    leaseGrant: (options) =>
+      through(
+        {
+          _tag: "LeaseGrant",
+          ttlMillis: Duration.toMillis(Duration.fromInputUnsafe(options.ttl)),
+          ...(options.id === undefined ? {} : { id: options.id })
+        },
+        backend.leaseGrant(options),
+        plain.lease
+      ),
+    leaseKeepAlive: (id) => through({ _tag: "LeaseKeepAlive", id }, backend.leaseKeepAlive(id), plain.lease),
+    leaseRevoke: (id) =>
+      through({ _tag: "LeaseRevoke", id }, backend.leaseRevoke(id), () => ({ _tag: "LeaseRevoked" })),
+    leaseTimeToLive: (id, options) =>
+      through(
+        { _tag: "LeaseTimeToLive", id, keys: options?.keys === true },
+        backend.leaseTimeToLive(id, options),
+        plain.leaseStatus
+      )
+  }
+}
+
+const watch = Effect.fnUntraced(function*(
+  records: Records,
+  client: string,
+  request: History.WatchCall["request"],
+  backend: KvBackend
+) {
+  const clock = yield* Clock.Clock
+  const record = records.watch(clock, client, plain.watchRequest(request))
+  const end = (how: NonNullable<History.WatchCall["ended"]>["how"]) =>
+    Effect.sync(() => {
+      record.ended ??= { at: records.now(clock), how }
+    })
+  const endFailed = (cause: Cause.Cause<KvError.KvError>) => end(plain.watchFailed(cause))
+  yield* Effect.addFinalizer(() => end({ _tag: "Closed" }))
+  const watcher = yield* Effect.onExit(
+    backend.watch(request),
+    (exit) =>
+      Exit.isSuccess(exit)
+        ? Effect.sync(() => {
+          record.confirmed = { at: records.now(clock), revision: exit.value.revision }
+        })
+        : endFailed(exit.cause)
+  )
+  return {
+    ...watcher,
+    // A `take` that is interrupted took nothing, and the watch goes on.
+    take: Effect.onExit(watcher.take, (exit) =>
+      Exit.isSuccess(exit)
+        ? Effect.sync(() => {
+          for (const batch of exit.value) record.batches.push(plain.batch(batch, records.now(clock)))
+        })
+        : Cause.hasInterruptsOnly(exit.cause)
+        ? Effect.void
+        : endFailed(exit.cause))
+  }
+})
+
+// -----------------------------------------------------------------------------
+// locks
+// -----------------------------------------------------------------------------
+
+const acquired = (records: Records, client: string, lock: Held): Effect.Effect<OpenHolding> =>
+  Clock.clockWith((clock) =>
+    Effect.sync(() => {
+      const holding = records.holding(clock, client, lock)
+      const ended = (how: "Released" | "Lost") =>
+        Effect.sync(() => {
+          holding.ended ??= { at: records.now(clock), how }
+        })
+      return { released: ended("Released"), lost: ended("Lost") }
+    })
+  )
+
+/** A loss is recorded when it is known, not when the effect has been interrupted for it and its finalizers have run. */
+const whileHolding = <A, E, R>(
+  records: Records,
+  client: string,
+  lock: DistLock.Lock,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.scopedWith(Effect.fnUntraced(function*(scope: Scope.Scope) {
+      const holdings = yield* Effect.forEach(lock.all, (each) => acquired(records, client, each))
+      const each = (which: keyof OpenHolding) =>
+        Effect.forEach(holdings, (holding) => holding[which], { discard: true })
+      yield* Effect.forkIn(Effect.catch(lock.lost, () => each("lost")), scope, { startImmediately: true })
+      return yield* Effect.onExit(
+        restore(effect),
+        () => Effect.flatMap(lock.isHeld, (held) => each(held ? "released" : "lost"))
+      )
+    }))
+  )
+
+const fenced = <A, E, R>(
+  records: Records,
+  client: string,
+  lock: Held,
+  resource: string,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Clock.clockWith((clock) => {
+    const record = records.effect(clock, client, lock, resource)
+    return Effect.onExit(effect, (exit) =>
+      Effect.sync(() => {
+        record.completed = records.now(clock)
+        record.outcome = Exit.isSuccess(exit) ? "Accepted" : isRejection(exit.cause) ? "Rejected" : "Unknown"
+        const revision = Exit.isSuccess(exit) ? revisionOf(exit.value) : undefined
+        if (revision !== undefined) record.revision = revision
+      }))
+  })
+
+/** That the lock is lost (`LockLost`, without a `KvError` around it) says nothing of what was done before or meanwhile. */
+const isRejection = (cause: Cause.Cause<unknown>): boolean =>
+  cause.reasons.every((reason) =>
+    reason._tag === "Fail" && KvError.isKvError(reason.error) && reason.error.outcome === "NotApplied"
+  )
+
+const revisionOf = (value: unknown): bigint | undefined =>
+  typeof value === "object" && value !== null && "revision" in value && typeof value.revision === "bigint"
+    ? value.revision
+    : undefined

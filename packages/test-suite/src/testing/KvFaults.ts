@@ -11,7 +11,6 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
-import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -19,34 +18,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { Call } from "./BackendCall.ts"
 import type { Fault } from "./faults/fault.ts"
+import type { CutOptions, Injected, Injection, RandomOptions, Where } from "./faults/faultOptions.ts"
 import { FaultyClient } from "./faults/faultyClient.ts"
 
 export { isWrite, reads, writes } from "./BackendCall.ts"
 export type { Call } from "./BackendCall.ts"
 export { applyLate, delayAnswer, delayRequest, loseAnswer, loseRequest, silently, unavailable } from "./faults/fault.ts"
 export type { Fault, Loss } from "./faults/fault.ts"
-
-/** Which calls a fault strikes. */
-export interface Where {
-  /** A condition on the call, such as `KvFaults.writes("key")`. Default: all calls, those for leases too. */
-  readonly when?: ((call: Call) => boolean) | undefined
-  /** The first of them that may be struck, counted from 1 and from now. Default: 1. */
-  readonly nth?: number | undefined
-  /** How many are struck; `Infinity` for all from there on. Default: 1. */
-  readonly times?: number | undefined
-}
-
-/** A fault that waits for its calls. */
-export interface Injection {
-  /** Waits until it has struck once. */
-  readonly struck: Effect.Effect<void>
-  /** How many calls it has struck so far. */
-  readonly count: Effect.Effect<number>
-  /** It strikes no more. */
-  readonly remove: Effect.Effect<void>
-}
+export type { CutOptions, Injected, Injection, RandomOptions, Where } from "./faults/faultOptions.ts"
 
 /** A call that is held up on its way. */
 export interface Hold {
@@ -64,52 +44,6 @@ export interface PartitionOptions {
    * leaves, for there is no connection: what has not left at its deadline is `Unavailable`. Default: `lost`.
    */
   readonly requests?: "lost" | "late" | "refused" | undefined
-}
-
-/** How watches are cut. */
-export interface CutOptions {
-  /** Which. Default: all that are open. */
-  readonly when?: ((request: WatchRequest) => boolean) | undefined
-  /** How long until they are connected again. Default: no time. */
-  readonly duration?: Duration.Input | undefined
-  /**
-   * Whether history is compacted meanwhile, so that they fail with `Compacted`: at once if anything at all has been
-   * written since their last event, else with the next event, which is then the one that is missing. Default: false.
-   */
-  readonly compacted?: boolean | undefined
-  /**
-   * They fail for this reason instead of being connected again: as a store does that withdraws a permission. Default: they
-   * do not.
-   */
-  readonly failure?: KvError.Reason | undefined
-}
-
-/** Faults at random: how often each kind strikes a call, from 0, which is the default, to 1. */
-export interface RandomOptions {
-  readonly seed: number
-  /** Only these calls. Default: all. */
-  readonly when?: ((call: Call) => boolean) | undefined
-  readonly unavailable?: number | undefined
-  readonly loseRequest?: number | undefined
-  readonly loseAnswer?: number | undefined
-  readonly applyLate?: number | undefined
-  /** A request or an answer is lost silently. */
-  readonly silence?: number | undefined
-  /** The request or the answer, or both, take their time. */
-  readonly delay?: number | undefined
-  /** The most a delay takes; in whole milliseconds. Default: 100 milliseconds. */
-  readonly maxDelay?: Duration.Input | undefined
-  /** All watches are cut, for at most `maxDelay`. */
-  readonly cutWatches?: number | undefined
-  /** A lease that the client has been granted ends, and with it the locks and temporary keys on it. */
-  readonly endLease?: number | undefined
-}
-
-/** Something that was done to the client. */
-export interface Injected {
-  readonly description: string
-  /** The call it was done to, or that it was done at. */
-  readonly call: Call | undefined
 }
 
 /** What a test does to one client of a store. */

@@ -5,8 +5,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { below, type Draw, seeded } from "../../internal/seeded.ts"
 import type { Call } from "../BackendCall.ts"
-import type { RandomOptions } from "../KvFaults.ts"
 import * as fault from "./fault.ts"
+import type { RandomOptions } from "./faultOptions.ts"
 
 /** What happens to a call, and at it. */
 export interface Accident {

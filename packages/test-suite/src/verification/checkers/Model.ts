@@ -9,15 +9,7 @@ import type * as Op from "@effect-kv/core/Op"
 import type * as History from "../history/History.ts"
 import { type ModelRow, wrongPrevious, wrongRows } from "../history/rows.ts"
 import { choices, type Single, type Taken } from "./conditions.ts"
-
-/** A store at one moment. */
-export interface View {
-  readonly get: (key: string) => ModelRow | undefined
-  /** In order of their keys. */
-  readonly within: (range: KeyRange.KeyRange) => ReadonlyArray<ModelRow>
-  /** Whether the lease has ended, where that is known. */
-  readonly isEnded?: (lease: bigint) => boolean
-}
+import { type View, withWrites } from "./StoreView.ts"
 
 /** What a key becomes; without a row it is gone. */
 export interface Write {
@@ -50,21 +42,6 @@ export const carryOut = (store: Store, op: Op.Op, response: History.Response | u
     const message = run.run(taken, response)
     return message === undefined ? { _tag: "Done", writes: run.writes } : { _tag: "Mismatch", message }
   })
-
-/** The view with some writes on top. */
-export const withWrites = (view: View, writes: ReadonlyMap<string, ModelRow | undefined>): View => ({
-  isEnded: (lease) => view.isEnded?.(lease) === true,
-  get: (key) => writes.has(key) ? writes.get(key) : view.get(key),
-  within: (range) => {
-    const rows = view.within(range)
-    const changed = Array.from(writes.keys()).filter((key) => KeyRange.contains(range, key))
-    if (changed.length === 0) return rows
-    const written = changed.map((key) => writes.get(key)).filter((row) => row !== undefined)
-    return [...rows.filter((row) => !writes.has(row.key)), ...written].sort((a, b) =>
-      KeyRange.compareKeys(a.key, b.key)
-    )
-  }
-})
 
 // -----------------------------------------------------------------------------
 // operations

@@ -4,7 +4,8 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { type ModelRow, showRow } from "../history/rows.ts"
 import { valueKey } from "../history/values.ts"
-import type { View, Write } from "./Model.ts"
+import type { Write } from "./Model.ts"
+import type { View } from "./StoreView.ts"
 
 export class StoreState implements View {
   readonly #rows: ReadonlyMap<string, ModelRow>

@@ -5,7 +5,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { Change, Extent } from "../history/Changes.ts"
 import type * as History from "../history/History.ts"
 import * as plain from "../history/plain.ts"
-import type { View } from "./Model.ts"
+import type { View } from "./StoreView.ts"
 
 /** A change with the entry before it and after it; without one where there is none. */
 export interface Step {

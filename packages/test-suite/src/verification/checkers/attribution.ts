@@ -17,7 +17,7 @@ import { responseOf, type Sights } from "./answers.ts"
 import { CallIndex, putKey, rangesOf } from "./callIndex.ts"
 import { LeaseKeys } from "./LeaseKeys.ts"
 import { carryOut, type Write } from "./Model.ts"
-import type { Violation } from "./RevisionChecker.ts"
+import type { Violation } from "./RevisionViolation.ts"
 import type { Step, Timeline } from "./Timeline.ts"
 
 /** A call with its response. */

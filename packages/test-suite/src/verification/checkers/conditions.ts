@@ -7,7 +7,7 @@ import type * as History from "../history/History.ts"
 import { type ModelRow, showRow } from "../history/rows.ts"
 import { showCompare } from "../history/show.ts"
 import { compareValues } from "../history/values.ts"
-import type { View } from "./Model.ts"
+import type { View } from "./StoreView.ts"
 
 /** An operation that is no transaction. */
 export type Single = Exclude<Op.Op, Op.Txn>

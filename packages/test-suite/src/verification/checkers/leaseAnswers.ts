@@ -5,7 +5,7 @@
 import * as History from "../history/History.ts"
 import { showCall } from "../history/show.ts"
 import { isLinearizableRead, responseOf } from "./answers.ts"
-import type { Violation } from "./RevisionChecker.ts"
+import type { Violation } from "./RevisionViolation.ts"
 import type { Timeline } from "./Timeline.ts"
 
 type Answer<Tag> = Extract<History.Answer, { readonly _tag: Tag }>

@@ -4,7 +4,7 @@
 import type * as History from "../history/History.ts"
 import type { Sights } from "./answers.ts"
 import type { LeaseEnd } from "./attribution.ts"
-import type { Violation } from "./RevisionChecker.ts"
+import type { Violation } from "./RevisionViolation.ts"
 
 /** Clocks count in milliseconds, and those of two processes need not be quite the same. */
 const tolerance = 10_000_000n

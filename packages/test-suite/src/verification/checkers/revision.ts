@@ -8,9 +8,10 @@ import type * as History from "../history/History.ts"
 import type { ModelRow } from "../history/rows.ts"
 import { showCall } from "../history/show.ts"
 import { type Answered, type Attribution, isWrite } from "./attribution.ts"
-import { carryOut, type Effect, withWrites } from "./Model.ts"
-import type { Violation } from "./RevisionChecker.ts"
+import { carryOut, type Effect } from "./Model.ts"
+import type { Violation } from "./RevisionViolation.ts"
 import { type Operation, search } from "./search.ts"
+import { withWrites } from "./StoreView.ts"
 import type { Timeline } from "./Timeline.ts"
 
 /** What has been written of the revision. */

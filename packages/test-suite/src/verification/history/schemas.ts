@@ -9,7 +9,7 @@ import type * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import type * as History from "./History.ts"
+import type * as History from "./records.ts"
 
 /** Bytes are an object in JSON, which no text can be taken for. */
 const Bytes = Schema.Struct({ bytes: Schema.Uint8ArrayFromBase64 }).pipe(

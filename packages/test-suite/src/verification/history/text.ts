@@ -4,7 +4,7 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type * as History from "./History.ts"
+import type * as History from "./records.ts"
 import * as schemas from "./schemas.ts"
 
 /** A text is not a history that was saved. */

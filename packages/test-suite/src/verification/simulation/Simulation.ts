@@ -7,12 +7,10 @@
  * everything between it and the application: watches, sessions, locks, fences, and a function of backends of your own.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
-import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Scope from "effect/Scope"
 import * as LinearizabilityChecker from "../checkers/LinearizabilityChecker.ts"
 import * as LockChecker from "../checkers/LockChecker.ts"
 import * as RevisionChecker from "../checkers/RevisionChecker.ts"
@@ -21,28 +19,12 @@ import * as WatchChecker from "../checkers/WatchChecker.ts"
 import * as Changes from "../history/Changes.ts"
 import * as History from "../history/History.ts"
 import * as Recorder from "../history/Recorder.ts"
+import type { Options } from "./options.ts"
 import * as story from "./run.ts"
 import * as scenarios from "./scenario.ts"
 import { type Ended, World } from "./World.ts"
 
-/** The store of a run, made anew for each. */
-export interface Store {
-  /** A new client: each is another one. */
-  readonly connect: Effect.Effect<KvBackend, never, Scope.Scope>
-  /** Forgets the history before the revision. */
-  readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
-  /** What is open in the store. */
-  readonly statistics: Effect.Effect<{ readonly leases: number; readonly watches: number }>
-}
-
-/** Options of a run. */
-export interface Options {
-  readonly seed: number
-  /** Makes the store. */
-  readonly store: Effect.Effect<Store>
-  /** What each process puts between its clients and its link to the store. Default: nothing. */
-  readonly between?: ((backend: KvBackend) => KvBackend) | undefined
-}
+export type { Options, Store } from "./options.ts"
 
 /**
  * What goes wrong in a run; which it is, is drawn from the seed.

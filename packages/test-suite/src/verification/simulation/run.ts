@@ -17,9 +17,9 @@ import type * as History from "../history/History.ts"
 import type * as Recorder from "../history/Recorder.ts"
 import * as Workload from "../Workload.ts"
 import * as lasting from "./invariants.ts"
+import type { Options, Store } from "./options.ts"
 import { pause } from "./pause.ts"
 import { type Plot, plotOf, ratesOf, type Weather } from "./scenario.ts"
-import type { Options, Store } from "./Simulation.ts"
 import type { Process, World } from "./World.ts"
 
 /** What is written down while it happens, so that it is there though the story does not come to an end. */

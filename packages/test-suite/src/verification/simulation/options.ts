@@ -1,0 +1,25 @@
+/**
+ * Options of a simulation, and the store it runs on.
+ */
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+
+/** The store of a run, made anew for each. */
+export interface Store {
+  /** A new client: each is another one. */
+  readonly connect: Effect.Effect<KvBackend, never, Scope.Scope>
+  /** Forgets the history before the revision. */
+  readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
+  /** What is open in the store. */
+  readonly statistics: Effect.Effect<{ readonly leases: number; readonly watches: number }>
+}
+
+/** Options of a run. */
+export interface Options {
+  readonly seed: number
+  /** Makes the store. */
+  readonly store: Effect.Effect<Store>
+  /** What each process puts between its clients and its link to the store. Default: nothing. */
+  readonly between?: ((backend: KvBackend) => KvBackend) | undefined
+}

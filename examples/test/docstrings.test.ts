@@ -11,7 +11,7 @@
  */
 import type { Kv } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"
-import * as EtcdCluster from "@effect-kv/test-suite/EtcdCluster"
+import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { afterAll, assert, beforeAll, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"

@@ -1,8 +1,8 @@
 /**
- * Two stores that should be the same: runs the same random programs on both and compares what comes of every command.
+ * Differential test of two stores: runs the same random programs on both and compares the result of every command.
  *
- * A program that tells them apart is shrunk and printed. Anything that keeps the contract can be compared with anything
- * else: a backend with another, or with itself seen through a function of backends.
+ * A program on which the stores differ is shrunk and printed. Any two stores that keep the contract can be compared:
+ * two backends, or a backend with itself behind a function of backends.
  */
 import * as Arbitrary from "effect/Arbitrary"
 import * as Cause from "effect/Cause"
@@ -16,28 +16,66 @@ export type { Report, Side } from "./differential/Interpreter.ts"
 export type { Outcome } from "./differential/Names.ts"
 export type { Command, Program } from "./differential/Program.ts"
 
-/** The two stores are different; the message shows a program that tells them apart, and how. */
+/**
+ * The two stores differ. The message shows the shortest program found on which they do, and how.
+ *
+ * @since 0.1.0
+ */
 export class StoresDiffer extends Data.TaggedError("StoresDiffer")<{
   readonly message: string
   readonly program: Program.Program
 }> {}
 
-/** The two stores, by their names. */
+/**
+ * The two stores, by their names.
+ *
+ * @since 0.1.0
+ */
 export type Sides = Readonly<Record<string, Interpreter.Side>>
 
-/** How much is tried. */
+/**
+ * How much is tried.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** The number of programs. Default: 100. */
   readonly runs?: number | undefined
   /** The most commands of a program; on average they have half as many. Default: 100. */
   readonly size?: number | undefined
-  /** Chosen at random by default, and printed with a failure. */
+  /** The seed of the programs. Default: random, and printed with a failure. */
   readonly seed?: string | number | undefined
-  /** What a failure printed under this name: runs that program again. */
+  /** The token that a failure printed: runs that program again. */
   readonly replay?: Arbitrary.Replay | undefined
 }
 
-/** Compares two stores; fails with `StoresDiffer`, or with what broke while a program ran. */
+/**
+ * Compares two stores with random programs. Fails with `StoresDiffer`.
+ *
+ * **Gotchas**
+ *
+ * Everything in the two stores is deleted, and no other client may write to them meanwhile.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Differential } from "@effect-kv/test-suite/conformance"
+ * import { Effect } from "effect"
+ *
+ * const memory = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   return { kv, compact: store.compact }
+ * })
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Differential.check({ left: yield* memory, right: yield* memory }, { runs: 5 }) // => undefined
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const check = Effect.fnUntraced(function*(
   sides: Sides,
   options: Options = {}
@@ -59,7 +97,30 @@ export const check = Effect.fnUntraced(function*(
   })
 })
 
-/** Runs one program on both stores; fails with the first difference, in words. */
+/**
+ * Runs one program on both stores, and fails with a description of the first difference.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Differential } from "@effect-kv/test-suite/conformance"
+ * import { Effect } from "effect"
+ *
+ * const memory = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   return { kv, compact: store.compact }
+ * })
+ *
+ * const program = Effect.gen(function*() {
+ *   const sides = { left: yield* memory, right: yield* memory }
+ *   yield* Differential.compare(sides, [{ do: "put", key: "a", value: "1" }]) // => undefined
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const compare = Effect.fnUntraced(function*(
   sides: Sides,
   program: Program.Program

@@ -1,10 +1,10 @@
 /**
- * Faults for your own tests: a store seen through a link on which you decide what goes wrong, and when.
+ * Faults for tests of your own code: a store seen through a link on which the test decides what goes wrong, and when.
  *
- * `KvFaults.layer` stands between a backend's layer and your program. The test takes the `KvFaults` service from the
- * environment, and with it loses a lock, cuts a watch, loses an answer, cuts the client off; at a call it names, or at
- * random by a seed. It injects nothing that the contract does not allow a real store to do, so a program that cannot
- * stand it has a bug that production will find. All time is the `Clock`'s: under `TestClock` nothing waits for real.
+ * `KvFaults.layer` stands between a backend's layer and your program. With the `KvFaults` service the test makes a
+ * holder lose its lock, cuts a watch, loses a response or cuts the client off: at a call it names, or at random by a
+ * seed. It injects nothing that the contract does not allow a real store to do. So a program that cannot cope with a
+ * fault has a bug that production will find. All time is the `Clock`'s: under the `TestClock` nothing waits for real.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -28,105 +28,159 @@ export { applyLate, delayAnswer, delayRequest, loseAnswer, loseRequest, silently
 export type { Fault, Loss } from "./faults/fault.ts"
 export type { CutOptions, Injected, Injection, RandomOptions, Where } from "./faults/faultOptions.ts"
 
-/** A call that is held up on its way. */
+/**
+ * A call that is held on its way.
+ *
+ * @since 0.1.0
+ */
 export interface Hold {
-  /** Waits until the call has got there. */
+  /** Waits until the call has arrived there. */
   readonly reached: Effect.Effect<void>
-  /** Lets it go on. */
+  /** Lets the call continue. */
   readonly letGo: Effect.Effect<void>
 }
 
-/** How a client is cut off from the store. */
+/**
+ * How a client is cut off from the store.
+ *
+ * @since 0.1.0
+ */
 export interface PartitionOptions {
   /**
-   * `lost`: what is sent gets nowhere, and the caller waits for an answer until its deadline: a write is `Indeterminate`.
-   * `late`: the same, but it arrives when the link is healed, as what a TCP connection repeats does. `refused`: nothing
-   * leaves, for there is no connection: what has not left at its deadline is `Unavailable`. Default: `lost`.
+   * What happens to requests. Default: `lost`.
+   *
+   * - `lost`: requests do not arrive, and callers wait until their deadline. A write is then `Indeterminate`.
+   * - `late`: the same, but requests arrive when the link is healed, as TCP retransmits them.
+   * - `refused`: there is no connection and nothing leaves. At its deadline a call is `Unavailable`.
    */
   readonly requests?: "lost" | "late" | "refused" | undefined
 }
 
-/** What a test does to one client of a store. */
+/**
+ * Faults of one client of a store.
+ *
+ * @since 0.1.0
+ */
 export interface KvFaults {
-  /** The client: its sessions, locks and temporary keys go through the faults too. */
+  /** The client. Its sessions, locks and temporary keys go through the faults too. */
   readonly kv: Kv.Kv
-  /** The same, as a backend. */
+  /** The same client, as a backend. */
   readonly backend: KvBackend
 
   /**
-   * Lets a fault strike the calls it names: the next one, if it names none. A call is struck by one injection at most, the
-   * oldest that is due; so two that name the same calls strike one after the other. A `nth` or `times` that is no positive
-   * number is a defect.
+   * Makes a fault strike the calls it names: the next call, if it names none.
+   *
+   * A call is struck by at most one injection, the oldest that is due; two injections that name the same calls strike
+   * one after the other. A `nth` or `times` that is not a positive integer is a defect.
    */
   readonly inject: (fault: Fault, where?: Where) => Effect.Effect<Injection>
 
   /**
-   * Holds a call up: its request before it arrives, or its answer before it is back. For what has to happen in between.
+   * Holds a call: its request before it arrives, or its response before it is back. Lets the test act in between.
    *
    * **Details**
    *
-   * A request that is held has left. Though its caller be interrupted, it arrives when it is let go.
+   * A request that is held has left. Even if its caller is interrupted, it arrives once it is let go.
    */
   readonly hold: (what: "request" | "answer", where?: Where) => Effect.Effect<Hold>
 
   /**
-   * Makes whoever holds the lock lose it, and answers with who that was. `lease`: its lease ends, and everything on it.
-   * `key`: its key is deleted. Default: `lease`. That nobody holds it is a defect.
+   * Makes the holder of the lock lose it, and returns who the holder was. `lease`: the holder's lease ends, with
+   * everything on it. `key`: its key is deleted. Default: `lease`. It is a defect if no client holds the lock.
    *
    * **Details**
    *
-   * It is done in the store, behind the back of the client that holds it, whichever that is. What the holder hears of it
-   * comes by its own link; to have it not hear, cut its watches or partition it before. The name is the store's: in a
-   * namespace it has the prefix.
+   * The loss happens in the store, whichever client holds the lock. The holder learns of it over its own link. To keep
+   * the holder from learning it, cut its watches or partition it before. The name is the store's: in a namespace it
+   * includes the prefix.
    */
   readonly loseLock: (name: string, by?: "lease" | "key") => Effect.Effect<DistLock.Contender, KvError.KvError>
 
-  /** The leases that the client has been granted and that have not ended, as far as it was told. */
+  /** The leases that the client was granted and that have not ended, as far as the client knows. */
   readonly leases: Effect.Effect<ReadonlyArray<bigint>>
 
-  /** Ends a lease in the store, as if its time were over; `LeaseNotFound` if it has ended. */
+  /** Ends a lease in the store, as if it had expired. Fails with `LeaseNotFound` if it has ended. */
   readonly endLease: (id: bigint) => Effect.Effect<void, KvError.KvError>
 
-  /** Cuts the client's watches, and answers with how many. They go on by themselves, without a gap. */
+  /** Cuts the client's watches, and returns how many. They resume by themselves, without a gap. */
   readonly cutWatches: (options?: CutOptions) => Effect.Effect<number>
 
-  /** Cuts the client off from the store, until {@link heal}. Its watches are cut as well. */
+  /** Cuts the client off from the store until {@link heal}. Its watches are cut as well. */
   readonly partition: (options?: PartitionOptions) => Effect.Effect<void>
 
-  /** Ends a partition. What still waits for an answer finds its connection broken: a read is repeated. */
+  /** Ends a partition. Calls that still wait for a response find their connection broken: a read is repeated. */
   readonly heal: Effect.Effect<void>
 
   /**
-   * From now on faults strike at random, in place of those that did before. The same seed, the same faults, as long as the
-   * same calls are made in the same order. A rate that is not from 0 to 1 is a defect.
+   * Makes faults strike at random from now on, instead of the previous random faults.
+   *
+   * The same seed injects the same faults as long as the same calls are made in the same order. A rate outside 0 to 1
+   * is a defect.
    */
   readonly randomly: (options: RandomOptions) => Effect.Effect<void>
 
-  /** No faults any more: injections and random faults end, holds let go, a partition heals. Delays go on. */
+  /**
+   * Ends all faults: injections and random faults stop, held calls continue, a partition heals. Delays that began
+   * continue.
+   */
   readonly calm: Effect.Effect<void>
 
-  /** Everything that was injected so far, in order: what struck a call, and what was done to the client. */
+  /** Every fault so far, in order. */
   readonly injected: Effect.Effect<ReadonlyArray<Injected>>
 }
 
-/** The service tag. */
+/**
+ * The service tag of the faults of a client.
+ *
+ * @since 0.1.0
+ */
 export const KvFaults: Context.Service<KvFaults, KvFaults> = Context.Service<KvFaults>(
   "@effect-kv/test-suite/KvFaults"
 )
 
-/** Options of a client. */
+/**
+ * Options of a client with faults.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
-  /** The deadline of calls that do not say, in faults. Default: 5 seconds. */
+  /** The deadline of calls without one of their own, for faults that wait for it. Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
-  /** Faults at random from the beginning. */
+  /** Random faults from the beginning. Default: none. */
   readonly random?: RandomOptions | undefined
 }
 
 /**
- * Makes a client with faults of a store. Several of one store, each with faults of its own, play several processes.
+ * Makes a client with faults of a backend.
  *
- * When the scope closes, first of all everything calms down, and what is on its way is dropped: a test that ends in a
- * partition does not hang.
+ * **When to use**
+ *
+ * To simulate several processes, each with its own faults: make one for each connection to the same store.
+ *
+ * **Details**
+ *
+ * When the scope closes, all faults end first and calls in flight are dropped, so a test that ends in a partition does
+ * not hang.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const healthy = yield* Effect.flatMap(store.connect, Kv.make)
+ *   const faults = yield* Effect.flatMap(store.connect, KvFaults.make)
+ *   yield* faults.partition({ requests: "refused" })
+ *   yield* healthy.put("a", "1")
+ *   yield* faults.heal
+ *   yield* faults.kv.get("a") // => Option.some("1")
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
   store: KvBackend,
@@ -162,11 +216,25 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Puts faults between a store and a program: provides the `Kv` to be tested, and the `KvFaults` to test it with.
+ * Puts faults between a store and a program: provides the `Kv` under test, and the `KvFaults` that control its faults.
  *
- * ```ts nocheck
- * program.pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const faults = yield* KvFaults.KvFaults
+ *   yield* faults.inject(KvFaults.loseAnswer, { when: KvFaults.writes("a") })
+ *   const error = yield* Effect.flip(Kv.put("a", "1"))
+ *   error.reason._tag // => "Indeterminate"
+ *   yield* Kv.get("a") // => Option.some("1")
+ * }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
  * ```
+ *
+ * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<Kv.Kv | KvFaults, never, Kv.Kv> =>
   Layer.effectContext(

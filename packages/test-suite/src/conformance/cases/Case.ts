@@ -1,6 +1,4 @@
-/**
- * What a case of the suite is, what it runs on, and the few words that cases are written in.
- */
+/** Cases of the suite: what a case is, what it runs on, and the helpers that cases share. */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
@@ -11,7 +9,11 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** What the store accepts at most. */
+/**
+ * The largest requests that the store accepts.
+ *
+ * @since 0.1.0
+ */
 export interface Limits {
   /** Operations in a transaction; etcd's default is 128. */
   readonly maxTxnOps: number
@@ -19,37 +21,52 @@ export interface Limits {
   readonly maxRequestBytes: number
 }
 
-/** The limits of an etcd that was not told otherwise, and of memory. */
+/**
+ * The limits of an etcd with default flags, and of the memory backend: 128 operations and 1.5 MiB.
+ *
+ * @since 0.1.0
+ */
 export const defaultLimits: Limits = { maxTxnOps: 128, maxRequestBytes: 1.5 * 1024 * 1024 }
 
 /**
- * The store under test. Nobody else writes to it while the suite runs, and everything in it may be deleted.
+ * The store under test. No other client writes to it while the suite runs, and everything in it may be deleted.
+ *
+ * @since 0.1.0
  */
 export class Store extends Context.Service<Store, {
-  /** A new client of the store: each is another one, as if it were in another process. */
+  /** Opens a new client of the store, as if it were in another process. */
   readonly client: Effect.Effect<Kv.Kv, unknown, Scope.Scope>
-  /** Forgets the history before the revision, and returns when it is forgotten. */
+  /** Compacts the store at the revision, and returns when older revisions can no longer be read. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
   /**
-   * Lets time pass for the leases of the store: `TestClock.adjust` where they live by Effect's clock, `Effect.sleep`
-   * where they live by a server's.
+   * Lets time pass for the leases of the store: `TestClock.adjust` if they follow Effect's clock, `Effect.sleep` if
+   * they follow a server's.
    */
   readonly passTime: (duration: Duration.Input) => Effect.Effect<void>
+  /** What the store accepts at most. */
   readonly limits: Limits
 }>()("@effect-kv/test-suite/Store") {}
 
-/** What cases need to run. */
+/**
+ * The services that cases need.
+ *
+ * @since 0.1.0
+ */
 export type Environment = Store | Scope.Scope
 
-/** One line of the contract, as a program that fails where the line does not hold. */
+/**
+ * One line of the contract, as a program that fails if the line does not hold.
+ *
+ * @since 0.1.0
+ */
 export interface Case {
-  /** The part of the contract it belongs to. */
+  /** The part of the contract that it belongs to. */
   readonly chapter: string
   /** The line, in the words of the contract. */
   readonly title: string
-  /** Whether it spends its time waiting, writes under keys of its own and can run beside others of this kind. */
+  /** True if the case spends its time waiting, writes under its own keys, and can run beside other such cases. */
   readonly waits: boolean
-  /** Wants a store that is empty, unless it `waits`. */
+  /** The test. It needs an empty store unless the case `waits`. */
   readonly run: Effect.Effect<void, unknown, Environment>
 }
 

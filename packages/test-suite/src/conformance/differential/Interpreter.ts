@@ -15,9 +15,15 @@ import { promptly } from "../cases/Case.ts"
 import { Names, type Outcome } from "./Names.ts"
 import type * as Program from "./Program.ts"
 
-/** One of the two stores. Nobody else writes to it; everything in it is deleted. */
+/**
+ * One of the two stores. No other client writes to it, and everything in it is deleted.
+ *
+ * @since 0.1.0
+ */
 export interface Side {
+  /** A client of the store. */
   readonly kv: Kv.Kv
+  /** Compacts the store at the revision. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
 }
 
@@ -298,13 +304,17 @@ const replay = Effect.fnUntraced(function*(run: Run, command: Extract<Program.Co
 // programs
 // -----------------------------------------------------------------------------
 
-/** What came of a program. */
+/**
+ * The result of a program.
+ *
+ * @since 0.1.0
+ */
 export interface Report {
-  /** For each command. */
+  /** The outcome of each command. */
   readonly outcomes: ReadonlyArray<Outcome>
-  /** For each revision, what a watch of everything saw. */
+  /** What a watch of everything saw, for each revision. */
   readonly watched: ReadonlyArray<Outcome>
-  /** What was there in the end. */
+  /** The content of the store at the end. */
   readonly end: Outcome
 }
 

@@ -10,69 +10,95 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { Call } from "../BackendCall.ts"
 
-/** Which calls a fault strikes. */
+/**
+ * Which calls a fault strikes.
+ *
+ * @since 0.1.0
+ */
 export interface Where {
-  /** A condition on the call, such as `KvFaults.writes("key")`. Default: all calls, those for leases too. */
+  /** A condition on the call, such as `KvFaults.writes("key")`. Default: all calls, including those for leases. */
   readonly when?: ((call: Call) => boolean) | undefined
-  /** The first of them that may be struck, counted from 1 and from now. Default: 1. */
+  /** The first matching call that may be struck, counted from 1 and from now. Default: 1. */
   readonly nth?: number | undefined
-  /** How many are struck; `Infinity` for all from there on. Default: 1. */
+  /** How many calls are struck; `Infinity` means all from there on. Default: 1. */
   readonly times?: number | undefined
 }
 
-/** A fault that waits for its calls. */
+/**
+ * A fault that was injected.
+ *
+ * @since 0.1.0
+ */
 export interface Injection {
   /** Waits until it has struck once. */
   readonly struck: Effect.Effect<void>
   /** How many calls it has struck so far. */
   readonly count: Effect.Effect<number>
-  /** It strikes no more. */
+  /** Removes the fault: it strikes no more. */
   readonly remove: Effect.Effect<void>
 }
 
-/** How watches are cut. */
+/**
+ * How watches are cut.
+ *
+ * @since 0.1.0
+ */
 export interface CutOptions {
-  /** Which. Default: all that are open. */
+  /** Which watches are cut. Default: all that are open. */
   readonly when?: ((request: WatchRequest) => boolean) | undefined
   /** How long until they are connected again. Default: no time. */
   readonly duration?: Duration.Input | undefined
   /**
-   * Whether history is compacted meanwhile, so that they fail with `Compacted`: at once if anything at all has been
-   * written since their last event, else with the next event, which is then the one that is missing. Default: false.
+   * Whether history is compacted meanwhile, so that the watches fail with `Compacted`. They fail at once if anything
+   * was written since their last event, else with the next event, which is then the missing one. Default: false.
    */
   readonly compacted?: boolean | undefined
   /**
-   * They fail for this reason instead of being connected again: as a store does that withdraws a permission. Default: they
-   * do not.
+   * The reason the watches fail for instead of reconnecting, as when a store withdraws a permission. Default: they
+   * reconnect.
    */
   readonly failure?: KvError.Reason | undefined
 }
 
-/** Faults at random: how often each kind strikes a call, from 0, which is the default, to 1. */
+/**
+ * Rates of random faults: how often each kind strikes a call, from 0 to 1. Default: 0.
+ *
+ * @since 0.1.0
+ */
 export interface RandomOptions {
+  /** The seed of the faults, an integer. */
   readonly seed: number
-  /** Only these calls. Default: all. */
+  /** Which calls can be struck. Default: all. */
   readonly when?: ((call: Call) => boolean) | undefined
+  /** The request does not leave: `Unavailable`. */
   readonly unavailable?: number | undefined
+  /** The request is lost, and the connection breaks. */
   readonly loseRequest?: number | undefined
+  /** The response is lost, and the connection breaks. */
   readonly loseAnswer?: number | undefined
+  /** The connection breaks at once, and the request arrives later. */
   readonly applyLate?: number | undefined
-  /** A request or an answer is lost silently. */
+  /** The request or the response is lost silently. */
   readonly silence?: number | undefined
-  /** The request or the answer, or both, take their time. */
+  /** The request, the response or both are delayed. */
   readonly delay?: number | undefined
-  /** The most a delay takes; in whole milliseconds. Default: 100 milliseconds. */
+  /** The longest delay, in whole milliseconds. Default: 100 milliseconds. */
   readonly maxDelay?: Duration.Input | undefined
   /** All watches are cut, for at most `maxDelay`. */
   readonly cutWatches?: number | undefined
-  /** A lease that the client has been granted ends, and with it the locks and temporary keys on it. */
+  /** A lease that the client was granted ends, and with it the locks and temporary keys on it. */
   readonly endLease?: number | undefined
 }
 
-/** Something that was done to the client. */
+/**
+ * A fault that has struck.
+ *
+ * @since 0.1.0
+ */
 export interface Injected {
+  /** What was done, in words. */
   readonly description: string
-  /** The call it was done to, or that it was done at. */
+  /** The call that was struck, or during which the fault was injected. */
   readonly call: Call | undefined
 }
 

@@ -156,14 +156,19 @@ const baseOf = (file, { superClass }) => {
 
 const makeExport = (file, name, { declaration, kind, statement }, specifierDoc) => {
   const own = docOf(file, statement)
+  const members = ["interface", "class", "type"].includes(kind) ? membersOf(file, declaration) : []
+  // Members have their docstrings listed. The comments on the cases of a union have no other place.
+  const signature = kind === "type" && members.length === 0
+    ? file.code.slice(statement.start, statement.end)
+    : plain(file, statement)
   return {
     name,
     kind,
     isFunction: kind === "function",
-    signature: plain(file, statement).replace(/^export /, "") + baseOf(file, declaration),
+    signature: signature.replace(/^export /, "") + baseOf(file, declaration),
     doc: own ?? specifierDoc,
     file: file.source,
-    members: kind === "interface" || kind === "class" || kind === "type" ? membersOf(file, declaration) : []
+    members
   }
 }
 

@@ -1,9 +1,9 @@
 /**
- * Certificates for TLS tests, made while the test runs: an authority of one's own, and server and client certificates
- * signed by it, valid or not.
+ * Certificates for TLS tests, made while the test runs: an authority, and server and client certificates that it signs,
+ * valid or not.
  *
- * Written with `node:crypto` and a few lines of DER, so that it needs neither the `openssl` program nor a library. It makes
- * what tests need and nothing else: ECDSA on P-256, version 3. Nothing here is for production.
+ * They are made with `node:crypto` and a few lines of DER, without the `openssl` program or a library. Certificates are
+ * ECDSA on P-256, version 3, with only what tests need. Do not use them in production.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,11 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 
-/** A certificate with its private key, as PEM text and as files, which live as long as the authority's scope. */
+/**
+ * A certificate with its private key, as PEM text and as files. The files exist until the authority's scope closes.
+ *
+ * @since 0.1.0
+ */
 export interface Certificate {
   readonly cert: string
   readonly key: string
@@ -22,30 +26,54 @@ export interface Certificate {
   readonly keyFile: string
 }
 
-/** What a certificate says. */
+/**
+ * Content of a certificate.
+ *
+ * @since 0.1.0
+ */
 export interface CertificateOptions {
-  /** For a client, etcd takes it as the name of the user. */
+  /** The common name. For a client, etcd takes it as the name of the user. */
   readonly commonName?: string | undefined
-  /** Host names and IP addresses it is for; by default `localhost` and `127.0.0.1` for a server, none for a client. */
+  /** The host names and IP addresses it is for. Default: `localhost` and `127.0.0.1` for a server, none for a client. */
   readonly names?: ReadonlyArray<string> | undefined
-  /** When it begins to be valid, from now; by default an hour ago. Give a sign to look back: `{ hours: -2 }`. */
+  /** When its validity begins, from now. Use a negative duration for the past: `{ hours: -2 }`. Default: an hour ago. */
   readonly validFrom?: Duration.Input | undefined
-  /** When it ends to be valid, from now; by default in a day. */
+  /** When its validity ends, from now. Default: in a day. */
   readonly validUntil?: Duration.Input | undefined
 }
 
-/** A certificate authority. */
+/**
+ * A certificate authority.
+ *
+ * @since 0.1.0
+ */
 export interface Authority {
-  /** Its own certificate, which is what the other side has to trust. */
+  /** Its own certificate, which the other side has to trust. */
   readonly ca: Certificate
+  /** Makes a server certificate. */
   readonly server: (options?: CertificateOptions) => Effect.Effect<Certificate>
+  /** Makes a client certificate. */
   readonly client: (options?: CertificateOptions) => Effect.Effect<Certificate>
-  /** A server certificate that ended an hour ago and is otherwise right. */
+  /** Makes a server certificate that expired an hour ago and is otherwise right. */
   readonly expiredServer: (options?: CertificateOptions) => Effect.Effect<Certificate>
 }
 
 /**
- * Makes an authority. Two of them do not trust each other, though they may have the same name.
+ * Makes an authority. Two authorities do not trust each other, even with the same name.
+ *
+ * @example
+ * ```ts
+ * import { TestCertificates } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const authority = yield* TestCertificates.make("test authority")
+ *   const server = yield* authority.server({ names: ["127.0.0.1"] })
+ *   server.cert.startsWith("-----BEGIN CERTIFICATE-----") // => true
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const make = (commonName = "effect-kv test authority"): Effect.Effect<Authority, never, Scope.Scope> =>
   Effect.map(temporaryDirectory, (directory) => {

@@ -1,9 +1,9 @@
 /**
- * Clients that do a bit of everything, at random: what is recorded to judge a store or a connection to it.
+ * Random workload: clients that use every kind of operation, to record a history of a store or of a connection to it.
  *
- * Registers, conditional writes, transactions over several keys, appended lists, ranges, past revisions, leases, watches, and
- * locks with a counter that is fenced by them. Each value is written once. What they do is chosen by Effect's `Random`, so
- * that a seed (`Random.withSeed`) repeats it as far as the store does.
+ * They use registers, conditional writes, transactions over several keys, appended lists, ranges, past revisions,
+ * leases, watches, and locks with a counter that is fenced by them. Each value is written once. Operations are chosen
+ * by Effect's `Random`, so a seed (`Random.withSeed`) repeats them as far as the store is deterministic.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import type * as DistLock from "@effect-kv/core/DistLock"
@@ -23,31 +23,61 @@ import type * as Scope from "effect/Scope"
 import * as History from "./history/History.ts"
 import type * as Recorder from "./history/Recorder.ts"
 
-/** What clients do. */
+/**
+ * Options of a workload.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
-  /** How many things each client does. */
+  /** How many operations each client makes. */
   readonly operations: number
-  /** How many keys they share. Default: 4. */
+  /** How many keys the clients share. Default: 4. */
   readonly keys?: number | undefined
-  /** All keys begin with this. Default: `w/`. */
+  /** The prefix of all keys. Default: `w/`. */
   readonly prefix?: string | undefined
-  /** Whether they take locks, too. Default: true. */
+  /** Whether clients use locks too. Default: true. */
   readonly locks?: boolean | undefined
   /** How many of a hundred operations are interrupted before they end. Default: 0. */
   readonly interrupted?: number | undefined
-  /** What the clients are called, before their number. Default: `client `. */
+  /** The names of the clients, before their number. Default: `client `. */
   readonly name?: string | undefined
 }
 
-/** The resource whose increments are recorded as fenced effects: the key of the counter, without the prefix. */
+/**
+ * The key of the counter, without the prefix: the resource whose increments are recorded as fenced effects.
+ *
+ * @since 0.1.0
+ */
 export const counter = "counter"
 
 const defaultPrefix = "w/"
 
-/** The lock that fences it. */
+/**
+ * The name of the lock that fences the counter, without the prefix.
+ *
+ * @since 0.1.0
+ */
 export const lock = "lock"
 
-/** Runs a client for each backend, at the same time, until all have done what they do. */
+/**
+ * Runs a client for each backend, all at the same time, until each has made its operations.
+ *
+ * @example
+ * ```ts
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LinearizabilityChecker, Recorder, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   yield* Workload.run(recorder, [yield* store.connect, yield* store.connect], { operations: 10 })
+ *   LinearizabilityChecker.check(yield* recorder.history) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const run = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   backends: ReadonlyArray<KvBackend>,
@@ -60,13 +90,40 @@ export const run = Effect.fnUntraced(function*(
   yield* Effect.forEach(clients, (client) => client.run, { concurrency: "unbounded", discard: true })
 })
 
-/** A watch that is being read. */
+/**
+ * A watch that is read in the background.
+ *
+ * @since 0.1.0
+ */
 export interface Reading {
-  /** Waits until it has been read up to a revision at which something it watches changed. */
+  /** Waits until the watch has been read up to a revision at which something it watches changed. */
   readonly upTo: (revision: bigint) => Effect.Effect<void>
 }
 
-/** Watches all that the clients write, and reads until the scope closes. */
+/**
+ * Watches every key that the clients write, and reads until the scope closes.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Recorder, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const reading = yield* Workload.watch(recorder.client("watcher")(yield* store.connect), "app/")
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   const { revision } = yield* kv.put("app/limit", "10")
+ *   yield* reading.upTo(revision)
+ *   const { watches } = yield* recorder.history
+ *   watches[0]?.batches.length // => 1
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const watch = Effect.fnUntraced(function*(
   backend: KvBackend,
   prefix = defaultPrefix
@@ -92,18 +149,43 @@ export const watch = Effect.fnUntraced(function*(
   }
 })
 
-/** What is known in the end. */
+/**
+ * The result of a workload.
+ *
+ * @since 0.1.0
+ */
 export interface Finished {
+  /** The recorded history. */
   readonly history: History.History
-  /** The revision of the last write in it, which all watches were read up to. */
+  /** The revision of the last write of the history; all watches were read up to it. */
   readonly revision: bigint
-  /** How often the counter was incremented. */
+  /** How many times the counter was incremented. */
   readonly count: number
 }
 
 /**
- * To be called when all is done and the store is well: writes once more, waits until the watches have been read up to that,
- * and gives the history. It is over a connection without faults; the write is recorded, as of a client named `last`.
+ * Ends a workload when all its clients are done and the store is healthy, and returns the history.
+ *
+ * It writes once more, over a connection without faults, and waits until the watches have been read up to that write.
+ * The write is recorded as one of a client named `last`.
+ *
+ * @example
+ * ```ts
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LockChecker, Recorder, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const backend = yield* store.connect
+ *   yield* Workload.run(recorder, [backend], { operations: 10 })
+ *   const { count, history } = yield* Workload.finish(recorder, backend, [])
+ *   LockChecker.check(history, { counts: { "w/counter": count } }) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const finish = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
@@ -277,13 +359,17 @@ class Client {
   }
 }
 
-/** How a counter is incremented. */
+/**
+ * How a counter is incremented.
+ *
+ * @since 0.1.0
+ */
 export interface IncrementOptions extends DistLock.Options, Pick<Options, "prefix"> {
-  /** Done after the counter was read and before it is written. Default: nothing. */
+  /** Runs after the counter was read and before it is written. Default: nothing. */
   readonly meanwhile?: Effect.Effect<void> | undefined
   /**
-   * Whether a service writes that captured its `Kv` when its layer was built, before the lock was acquired; else the `Kv` of
-   * the environment under the lock does. Default: false.
+   * Whether the writes come from a service that captured its `Kv` when its layer was built, before the lock was
+   * acquired. Otherwise they come from the `Kv` of the environment under the lock. Default: false.
    */
   readonly captured?: boolean | undefined
 }
@@ -298,7 +384,11 @@ class CounterService extends Context.Service<CounterService, {
     )
 }
 
-/** Ends the values that are written through a captured `Kv`. */
+/**
+ * The ending of values that are written through a captured `Kv`.
+ *
+ * @since 0.1.0
+ */
 export const captured = "captured"
 
 const resourceOf = (options: IncrementOptions | undefined): string => `${options?.prefix ?? defaultPrefix}${counter}`
@@ -315,7 +405,28 @@ const addOne = Effect.fnUntraced(function*(
   return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}${ending}`)
 })
 
-/** Adds one to the counter while holding the lock: what was read is still so when it is written, or it is not written. */
+/**
+ * Adds one to the counter under the lock. The write is fenced: it is rejected if the lock was lost after the read.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Recorder, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   yield* Workload.increment(recorder, "a", kv)
+ *   const { effects } = yield* recorder.history
+ *   const outcomes = effects.map((effect) => effect.outcome) // => ["Accepted"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
   const locked = <R>(add: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError, R>) =>
     recorder.withLock(

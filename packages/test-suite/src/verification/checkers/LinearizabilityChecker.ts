@@ -1,11 +1,11 @@
 /**
- * Judges whether a history is linearizable: whether each call can have taken effect at one moment between its invocation and
- * its completion, so that all answers are right.
+ * Checker of linearizability: whether each call can have taken effect at one moment between its invocation and its
+ * completion, so that all responses are right.
  *
- * It takes no revision for granted, and so needs neither the store's own history nor a store that numbers its revisions
- * well. The search is Wing and Gong's with Lowe's memory (see `history/search.ts`). Keys that no operation connects are
- * judged apart, since a history is linearizable if it is so for each of its objects (Herlihy and Wing, 1990; Horn and
- * Kroening, "Faster linearizability checking via P-compositionality", 2015).
+ * It takes no revision for granted, so it needs neither the store's own history nor a store that numbers its revisions
+ * well. The search is Wing and Gong's with Lowe's memory (see `search.ts`). Keys that no operation connects are checked
+ * apart, since a history is linearizable if it is for each of its objects (Herlihy and Wing, 1990; Horn and Kroening,
+ * "Faster linearizability checking via P-compositionality", 2015).
  */
 import * as Op from "@effect-kv/core/Op"
 import * as History from "../history/History.ts"
@@ -18,21 +18,33 @@ import { type Operation, search } from "./search.ts"
 import { StoreState } from "./StoreState.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/**
+ * The kinds of violations that this checker finds.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** No order of the calls explains their answers. */
   | "NotLinearizable"
   /** Whether there is one was not found out within the budget. */
   | "OutOfBudget"
 
-/** Something found wrong. */
+/**
+ * A violation that this checker found.
+ *
+ * @since 0.1.0
+ */
 export type Violation = Violation_.Violation<Kind>
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
-  /** How often operations may be tried, for each group of connected keys. Default: 1,000,000. */
+  /** How many times operations may be tried, for each group of connected keys. Default: 1,000,000. */
   readonly budget?: number | undefined
-  /** What was in the store before the history began. Default: nothing. */
+  /** The content of the store before the history began. Default: empty. */
   readonly initial?: ReadonlyArray<History.Row> | undefined
 }
 
@@ -41,15 +53,34 @@ export interface Options {
  *
  * **Details**
  *
- * Reads that may be stale (`serializable`) and reads of past revisions are not judged, nor are the revisions that reads are
- * answered at; revisions of entries are. Leases may end at any time after they were granted, and do when they are revoked.
+ * Reads that may be stale (`serializable`) and reads of past revisions are not checked, nor are the revisions of
+ * responses to reads; revisions of entries are. Leases may end at any time after they were granted, and do end when
+ * they are revoked.
  *
  * **Gotchas**
  *
- * The time it takes grows exponentially with the calls that are under way at the same time, and with the writes that have
- * no answer. Some hundred calls of a few clients take milliseconds; of ten clients that lose every tenth answer it is often
- * more than the budget allows, and then the check fails. Where the store's own history is at hand, `RevisionChecker` takes
- * no search.
+ * The time it takes grows exponentially with the calls in flight at the same time, and with the writes without a
+ * response. Some hundred calls of a few clients take milliseconds. Ten clients that lose every tenth response often
+ * exceed the budget; the check then fails. If the store's own history is at hand, use `RevisionChecker`, which needs no
+ * search.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LinearizabilityChecker, Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   yield* Effect.all([kv.put("a", "1"), kv.get("a")], { concurrency: "unbounded" })
+ *   LinearizabilityChecker.check(yield* recorder.history) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const check = (
   history: Pick<History.History, "calls">,

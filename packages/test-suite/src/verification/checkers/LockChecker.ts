@@ -1,16 +1,20 @@
 /**
- * Judges how locks were held, and what was done under them.
+ * Checker of locks: how they were held, and what was done under them.
  *
- * Tokens grow in the order in which a lock is held, and a holder has stopped, or knows that it has lost the lock, before the
- * next one has it. Beyond that, what was done to a resource under a lock counts exactly as often as it was accepted, and
- * was done by whoever held the lock then.
+ * Tokens grow in the order in which a lock is held. A holder has stopped, or knows that it has lost the lock, before
+ * the next holder acquires it. Effects on a resource under a lock count exactly as often as they were accepted, and
+ * were made by the holder at that time.
  */
 import type { Change } from "../history/Changes.ts"
 import type * as History from "../history/History.ts"
 import { showRecord } from "../history/show.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/**
+ * The kinds of violations that this checker finds.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** A lock was taken with a token that is not larger than that of one who had it before. */
   | "TokenOrder"
@@ -23,24 +27,56 @@ export type Kind =
   /** An effect was accepted after one with a larger token. */
   | "StaleEffect"
 
-/** Something found wrong. */
+/**
+ * A violation that this checker found.
+ *
+ * @since 0.1.0
+ */
 export type Violation = Violation_.Violation<Kind>
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /**
-   * For how long, in nanoseconds, somebody who lost a lock may have thought to hold it still, when the next one had it
-   * already. By default 0, which a client promises whose event loop and clock run: it knows before the store gives its keys
-   * away. More where the key is deleted by an operator, or a process is stopped: then the fence alone protects.
+   * For how long, in nanoseconds, a client that lost a lock may have believed that it holds it after the next holder
+   * acquired it. Default: 0, which a client promises while its event loop and clock run: it learns of the loss before
+   * the store deletes its key. Use more if an operator deletes the key or a process is stopped: then only the fence
+   * protects.
    */
   readonly lateLossNanos?: bigint | undefined
-  /** For each resource, how many effects it shows in the end. A counter's value. */
+  /** How many effects each resource shows at the end: a counter's value. */
   readonly counts?: Readonly<Record<string, number>> | undefined
-  /** All changes the store made: the holder at every revision is known from them. Locks are named as their keys are there. */
+  /**
+   * All changes that the store made. They tell the holder at every revision. Locks are named by their keys in the
+   * store.
+   */
   readonly changes?: ReadonlyArray<Change> | undefined
 }
 
-/** Checks how locks were held. */
+/**
+ * Checks how locks were held.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LockChecker, Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   yield* recorder.withLock("a", "nightly", undefined, () => Effect.void).pipe(Effect.provideService(Kv.Kv, kv))
+ *   LockChecker.check(yield* recorder.history) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const check = (
   history: Pick<History.History, "holdings" | "effects">,
   options: Options = {}

@@ -1,11 +1,11 @@
 /**
- * Judges a history by the revisions in its answers, against the store's own history: the strongest checker there is where
- * the store tells revisions, as etcd and memory do, and fast enough for hundreds of thousands of operations.
+ * Checker of a history by the revisions in its responses, against the store's own history.
  *
- * It shows that every write that was confirmed is in the store's history, once, whole, and where it was confirmed; that
- * nothing is there which nobody wrote; that every answer is right for the store at its revision; and that the order of
- * revisions agrees with real time. Together that is linearizability. What became of each write without an answer is read
- * from the store's history: it is there once or not at all.
+ * It is the strongest checker for stores that number revisions, as etcd and memory do, and fast enough for hundreds of
+ * thousands of operations. It shows four things. Every confirmed write is in the store's history once, whole, and at
+ * its revision. Nothing is in that history that no client wrote. Every response is right for the store at its revision.
+ * The order of revisions agrees with real time. Together that is linearizability. What became of each write without a
+ * response is read from the store's history: it is there once or not at all.
  */
 import * as Op from "@effect-kv/core/Op"
 import type { Change, Extent } from "../history/Changes.ts"
@@ -22,11 +22,15 @@ import { Timeline } from "./Timeline.ts"
 
 export type { Kind, Violation } from "./RevisionViolation.ts"
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
-  /** What others change, whose calls are not recorded: it needs no explanation. Default: nothing. */
+  /** Changes by clients whose calls are not recorded; they need no explanation. Default: none. */
   readonly foreign?: ((key: string, type: Change["type"]) => boolean) | undefined
-  /** Leases that others may revoke, whose calls are not recorded. Default: none. */
+  /** Leases that clients may revoke whose calls are not recorded. Default: none. */
   readonly foreignLease?: ((lease: bigint) => boolean) | undefined
   /** Which changes are given. Default: all. */
   readonly extent?: Extent | undefined
@@ -34,12 +38,17 @@ export interface Options {
   readonly budget?: number | undefined
 }
 
-/** What came of a check. */
+/**
+ * The result of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Report {
+  /** The violations that were found. */
   readonly violations: ReadonlyArray<Violation>
   /**
-   * The ids of the writes without an answer, by what became of them. One that changed nothing, because its conditions did
-   * not hold or there was nothing to delete, counts as not applied.
+   * The ids of the writes without a response, by what became of them. A write that changed nothing, because its
+   * conditions did not hold or there was nothing to delete, counts as not applied.
    */
   readonly unknown: {
     readonly applied: ReadonlyArray<number>
@@ -48,12 +57,36 @@ export interface Report {
 }
 
 /**
- * Checks a history against all changes the store made, from its beginning to the end of the history at least.
+ * Checks a history against all changes that the store made, from its beginning at least to the end of the history.
  *
  * **Gotchas**
  *
- * Give each write a value of its own (`Recorder.value`). Of two writes of the same value to the same key, neither of which
- * has an answer, it cannot be told which was applied; and one that was applied twice can hide behind the other.
+ * Give each write a value of its own (`Recorder.value`). If two writes without a response put the same value to the
+ * same key, the checker cannot tell which was applied, and one that was applied twice can hide behind the other.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Changes, Recorder, RevisionChecker, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const server = yield* Recorder.make
+ *   const everything = yield* Workload.watch(server.client("server")(yield* store.connect), "")
+ *
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   const { revision } = yield* kv.put("a", yield* recorder.value("a"))
+ *
+ *   yield* everything.upTo(revision)
+ *   const changes = Changes.fromBatches((yield* server.history).watches[0]!.batches)
+ *   RevisionChecker.check(yield* recorder.history, changes).violations // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const check = (
   history: History.History,

@@ -3,7 +3,11 @@
  */
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/**
+ * The kinds of violations that this checker finds.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** A write that was confirmed is not in the store's history, or not as it was confirmed. */
   | "LostWrite"
@@ -35,7 +39,11 @@ export type Kind =
   /** Whether the operations of a revision can be put in order was not found out within the budget. */
   | "OutOfBudget"
 
-/** Something found wrong. */
+/**
+ * A violation that this checker found.
+ *
+ * @since 0.1.0
+ */
 export interface Violation extends Violation_.Violation<Kind> {
   /** The lease that ended early. */
   readonly lease?: bigint

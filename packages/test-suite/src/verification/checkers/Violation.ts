@@ -1,21 +1,36 @@
-/**
- * What a checker found wrong with a history.
- */
+/** Violations that a checker found in a history. */
 import type * as History from "../history/History.ts"
 import { showRecord } from "../history/show.ts"
 
-/** Something that a correct store and client cannot have done. */
+/**
+ * Something that a correct store and client cannot have done.
+ *
+ * @since 0.1.0
+ */
 export interface Violation<out Kind extends string = string> {
+  /** The kind of the violation. */
   readonly kind: Kind
-  /** In words, with the operations and values it is about. */
+  /** What is wrong, in words, with the operations and values that it is about. */
   readonly message: string
-  /** The ids of the records it is about. */
+  /** The ids of the records that it is about. */
   readonly records: ReadonlyArray<number>
-  /** The revision it is about, where there is one. */
+  /** The revision that it is about, if there is one. */
   readonly revision?: bigint
 }
 
-/** Violations as text, each followed by the records it is about. */
+/**
+ * Prints violations, each followed by the records that it is about.
+ *
+ * @example
+ * ```ts
+ * import { History, Violation } from "@effect-kv/test-suite/verification"
+ *
+ * const violation = { kind: "Missing", message: "revision 7 was not delivered", records: [] }
+ * Violation.print(History.empty, [violation]) // => "Missing: revision 7 was not delivered"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const print = (history: History.History, violations: ReadonlyArray<Violation>): string => {
   const records = new Map<number, History.Record>()
   for (const all of [history.calls, history.watches, history.holdings, history.effects]) {

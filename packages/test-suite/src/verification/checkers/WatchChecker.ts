@@ -1,6 +1,8 @@
 /**
- * Judges what watches delivered, against the store's own history: complete, in order, nothing twice, no revision split, and
- * every event with the entry, the entry before it and the word on whether it created the key that are right.
+ * Checker of watches: what they delivered, against the store's own history.
+ *
+ * Deliveries must be complete, in order, without repetition, and never split a revision. Every event must have the
+ * right entry, the right previous entry, and say rightly whether it created the key.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { Change, Extent } from "../history/Changes.ts"
@@ -10,7 +12,11 @@ import { sameRow, showRow } from "../history/rows.ts"
 import { type Step, Timeline } from "./Timeline.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/**
+ * The kinds of violations that this checker finds.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** A revision that should have been delivered was left out. */
   | "Missing"
@@ -35,23 +41,62 @@ export type Kind =
   /** The store's own history contradicts itself. */
   | "BrokenStoreHistory"
 
-/** Something found wrong. */
+/**
+ * A violation that this checker found.
+ *
+ * @since 0.1.0
+ */
 export type Violation = Violation_.Violation<Kind>
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /**
-   * Up to which revision a watch has been read for certain, `undefined` where that is not known: then what it delivered
-   * must be right, and nothing is said of what may yet have come.
+   * The revision up to which a watch was read for certain, or `undefined` if it is not known. In that case what the
+   * watch delivered must be right, and later events may be missing.
    */
   readonly readUpTo?: ((watch: History.WatchCall) => bigint | undefined) | undefined
-  /** The last revision at which the store was compacted: entries before events up to it may be missing. Default: none. */
+  /**
+   * The last revision at which the store was compacted: previous entries of events up to it may be missing. Default:
+   * none.
+   */
   readonly compactedAt?: bigint | undefined
   /** Which changes are given. Default: all. */
   readonly extent?: Extent | undefined
 }
 
-/** Checks the watches of a history against all changes the store made, from its beginning on. */
+/**
+ * Checks the watches of a history against all changes that the store made, from its beginning.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Changes, Recorder, WatchChecker, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const server = yield* Recorder.make
+ *   const everything = yield* Workload.watch(server.client("server")(yield* store.connect), "")
+ *
+ *   const recorder = yield* Recorder.make
+ *   const backend = recorder.client("a")(yield* store.connect)
+ *   const watch = yield* Workload.watch(backend, "app/")
+ *   const kv = yield* Kv.make(backend)
+ *   const { revision } = yield* kv.put("app/limit", "10")
+ *
+ *   yield* Effect.all([everything.upTo(revision), watch.upTo(revision)])
+ *   const changes = Changes.fromBatches((yield* server.history).watches[0]!.batches)
+ *   WatchChecker.check(yield* recorder.history, changes, { readUpTo: () => revision }) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const check = (
   history: Pick<History.History, "watches">,
   changes: ReadonlyArray<Change>,

@@ -1,31 +1,47 @@
 /**
- * The etcd binaries that the tests start.
+ * Binaries of etcd that tests start.
  *
- * `npm test` provides them and names their folders in the environment. Nothing is searched for or downloaded here, so a
- * test never runs against a server by accident.
+ * `npm test` provides them and names their directories in the environment. Nothing is searched for or downloaded here,
+ * so a test never runs against another server by accident.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 
-/** The versions of etcd that everything is proven on. */
+/**
+ * The versions of etcd that the tests run on.
+ *
+ * @since 0.1.0
+ */
 export type Version = "3.7" | "3.6" | "3.5" | "3.4"
 
-/** The programs of one version, as absolute paths. */
+/**
+ * The programs of one version, as absolute paths.
+ *
+ * @since 0.1.0
+ */
 export interface EtcdBinaries {
   readonly version: Version
   readonly etcd: string
   readonly etcdctl: string
 }
 
-/** A version's programs are not there; the message says how to get them. */
+/**
+ * The programs of a version are missing. The message says how to provide them.
+ *
+ * @since 0.1.0
+ */
 export class EtcdBinariesMissing extends Data.TaggedError("EtcdBinariesMissing")<{
   readonly version: string
   readonly message: string
 }> {}
 
-/** The versions, the one that most tests run on first. */
+/**
+ * The versions. The first is the one that most tests run on.
+ *
+ * @since 0.1.0
+ */
 export const versions: readonly [Version, ...ReadonlyArray<Version>] = ["3.7", "3.6", "3.5", "3.4"]
 
 const variables: Readonly<Record<Version, string>> = {
@@ -35,7 +51,11 @@ const variables: Readonly<Record<Version, string>> = {
   "3.4": "EFFECT_KV_ETCD_34"
 }
 
-/** The versions whose binaries this run was given, the newest first. */
+/**
+ * The versions whose binaries this run was given, the newest first.
+ *
+ * @since 0.1.0
+ */
 export const provided: Effect.Effect<ReadonlyArray<Version>> = Effect.sync(() =>
   versions.filter((version) => (process.env[variables[version]] ?? "") !== "")
 )
@@ -49,7 +69,23 @@ const isExecutable = (file: string): boolean => {
   }
 }
 
-/** The programs of a version, from the directory named by its variable, such as `EFFECT_KV_ETCD_37`. */
+/**
+ * The programs of a version, from the directory that its variable names, such as `EFFECT_KV_ETCD_37`.
+ *
+ * @example
+ * ```ts
+ * import { EtcdBinaries } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const version = yield* EtcdBinaries.currentVersion
+ *   const { etcd } = yield* EtcdBinaries.get(version)
+ *   etcd.endsWith("/etcd") // => true
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesMissing> =>
   Effect.suspend(() => {
     const variable = variables[version]
@@ -70,7 +106,11 @@ export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesM
       )
   })
 
-/** The version under test: `EFFECT_KV_ETCD`, by default the newest. */
+/**
+ * The version under test: that in the variable `EFFECT_KV_ETCD`, or the newest.
+ *
+ * @since 0.1.0
+ */
 export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effect.suspend(() => {
   const wanted = process.env["EFFECT_KV_ETCD"] ?? versions[0]
   const version = versions.find((version) => version === wanted)
@@ -84,5 +124,9 @@ export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effec
     : Effect.succeed(version)
 })
 
-/** The programs of the version under test. */
+/**
+ * The programs of the version under test.
+ *
+ * @since 0.1.0
+ */
 export const current: Effect.Effect<EtcdBinaries, EtcdBinariesMissing> = Effect.flatMap(currentVersion, get)

@@ -1,9 +1,9 @@
 /**
- * What clients of a store asked and what came of it, as plain data: what the checkers judge.
+ * Histories of what clients of a store requested and what came of it, as plain data for the checkers.
  *
- * A history is made by a `Recorder`. It holds calls, watches, the holdings of locks and what was done under them. It can be
- * saved as text and loaded again, and a checker says the same of what was loaded. Values are in it, as in no log of this
- * library: do not record secrets.
+ * A `Recorder` makes a history. It holds calls, watches, the holdings of locks and the effects under them. It can be
+ * saved as text and loaded again, with the same result from every checker. Unlike the logs of this library it holds
+ * values: do not record secrets.
  */
 import type * as Effect from "effect/Effect"
 import type { Call, History } from "./records.ts"
@@ -12,16 +12,65 @@ import { HistoryUnreadable } from "./text.ts"
 
 export type * from "./records.ts"
 
-/** A history in which nothing happened. */
+/**
+ * A history without records.
+ *
+ * @since 0.1.0
+ */
 export const empty: History = { calls: [], watches: [], holdings: [], effects: [] }
 
-/** A call of `execute`. */
+/**
+ * A call of `execute`.
+ *
+ * @since 0.1.0
+ */
 export type OpCall = Call & { readonly request: { readonly _tag: "Execute" } }
 
-/** Whether a call is of `execute`. */
+/**
+ * Returns true if the call is one of `execute`.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { History, Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   yield* kv.put("a", "1")
+ *   const { calls } = yield* recorder.history
+ *   const requested = calls.filter(History.isOpCall).map((call) => call.request.op._tag) // => ["Put"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const isOpCall = (call: Call): call is OpCall => call.request._tag === "Execute"
 
-/** Whether a call may have changed the store, or may yet, for all that its client was told. */
+/**
+ * Returns true if the call may have changed the store, or may still, as far as its client knows.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ *
+ * const call: History.Call = {
+ *   _tag: "Call",
+ *   id: 1,
+ *   client: "a",
+ *   request: { _tag: "LeaseRevoke", id: 7n },
+ *   invoked: { order: 1, nanos: 0n },
+ *   outcome: { _tag: "Pending" }
+ * }
+ * History.isUnknown(call) // => true
+ * History.isUnknown({ ...call, outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } } }) // => false
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const isUnknown = (call: Call): boolean => {
   switch (call.outcome._tag) {
     case "Answered":
@@ -36,8 +85,20 @@ export const isUnknown = (call: Call): boolean => {
 }
 
 /**
- * The history without what watches delivered of revisions after the given one: for checkers that know the store's own
- * history up to it.
+ * The history without the batches that watches delivered after the revision.
+ *
+ * **When to use**
+ *
+ * For checkers that know the store's own history up to that revision.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ *
+ * History.watchedUpTo(History.empty, 10n) // => History.empty
+ * ```
+ *
+ * @since 0.1.0
  */
 export const watchedUpTo = (history: History, revision: bigint): History => ({
   ...history,
@@ -52,8 +113,38 @@ export {
   HistoryUnreadable
 }
 
-/** The history as text: a first line that says what it is, then a line of JSON for each call, watch, holding and effect. */
+/**
+ * Saves a history as text: a header line, then a line of JSON for each record.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const text = History.toText(History.empty)
+ *   yield* History.fromText(text) // => History.empty
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const toText: (history: History) => string = internal.toText
 
-/** The history that was saved as the text. */
+/**
+ * Loads a history that {@link toText} saved. Fails with `HistoryUnreadable` for other text.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const error = yield* Effect.flip(History.fromText("not a history"))
+ *   error._tag // => "HistoryUnreadable"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const fromText: (text: string) => Effect.Effect<History, HistoryUnreadable> = internal.fromText

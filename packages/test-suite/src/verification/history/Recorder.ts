@@ -1,8 +1,8 @@
 /**
- * Records what clients ask of a store and what comes of it, as a `History`.
+ * Recorder of histories: wraps clients of a store, and records what they request and what comes of it.
  *
- * `recorder.client(name)` is a function of backends: put it around whatever the client uses. All moments of one recorder
- * are in one order, also those at which the clock shows the same time. It belongs to one process.
+ * `recorder.client(name)` is a function of backends; put it around the backend that a client uses. All moments of one
+ * recorder are in one order, even if the clock shows the same time. A recorder belongs to one process.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import type { Kv } from "@effect-kv/core/Kv"
@@ -17,29 +17,41 @@ import type * as Scope from "effect/Scope"
 import type * as History from "./History.ts"
 import * as plain from "./plain.ts"
 
-/** What is known of a lock that a client has taken. */
+/**
+ * A lock that a client has acquired.
+ *
+ * @since 0.1.0
+ */
 export interface Held {
   readonly name: string
   readonly token: bigint
 }
 
-/** The recording of a holding, for it to be ended: the first end counts. */
+/**
+ * The record of a holding that has not ended. The first end counts.
+ *
+ * @since 0.1.0
+ */
 export interface OpenHolding {
-  /** To be called when the holder stops using the lock, before it gives it back. */
+  /** Call it when the holder stops using the lock, before it releases the lock. */
   readonly released: Effect.Effect<void>
-  /** To be called when the holder learns that it has lost the lock. */
+  /** Call it when the holder learns that it has lost the lock. */
   readonly lost: Effect.Effect<void>
 }
 
-/** Records the history of any number of clients. */
+/**
+ * Records the history of any number of clients.
+ *
+ * @since 0.1.0
+ */
 export interface Recorder {
   /** Records what goes through a backend, as the client of that name. */
   readonly client: (name: string) => (backend: KvBackend) => KvBackend
-  /** A value that no other write has: so that a checker can tell which write it came from. */
+  /** A value that no other write has, so that a checker can tell which write it came from. */
   readonly value: (client: string) => Effect.Effect<string>
   /** Records that the client holds a lock from now on. */
   readonly acquired: (client: string, lock: Held) => Effect.Effect<OpenHolding>
-  /** `DistLock.withLock`, with its holding recorded, or that of each of several locks. */
+  /** `DistLock.withLock`, with the holding of each of its locks recorded. */
   readonly withLock: <A, E, R>(
     client: string,
     names: DistLock.Names,
@@ -47,20 +59,43 @@ export interface Recorder {
     use: (lock: DistLock.Lock) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | DistLock.Failure, R | Kv>
   /**
-   * Records something done under a lock to a resource that is fenced by it: accepted where it succeeds, rejected where it
-   * fails with an error of the store that says that nothing was applied, as a fenced write does whose lock is lost, else
-   * unknown. Where it succeeds with something that has a `revision`, that is recorded too.
+   * Records an effect on a resource under a lock.
+   *
+   * It is accepted if the effect succeeds. It is rejected if the effect fails with an error of the store that says that
+   * nothing was applied, as a fenced write does whose lock is lost. Otherwise its outcome is unknown. If the result has
+   * a `revision`, it is recorded too.
    */
   readonly fenced: (
     client: string,
     lock: Held,
     resource: string
   ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** What was recorded until now. What has not ended is in it as pending, and open. */
+  /** The records so far. Calls that have not ended are pending in it, and watches are open. */
   readonly history: Effect.Effect<History.History>
 }
 
-/** Makes a recorder. Nothing of it needs to be closed. */
+/**
+ * Makes a recorder. It need not be closed.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   yield* kv.put("limit", yield* recorder.value("a"))
+ *   const { calls } = yield* recorder.history
+ *   const clients = calls.map((call) => call.client) // => ["a"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make: Effect.Effect<Recorder> = Effect.sync(() => {
   const records = new Records()
   return {

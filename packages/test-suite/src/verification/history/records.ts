@@ -1,31 +1,41 @@
-/**
- * The records of a history: calls, watches, holdings of locks and fenced effects, as plain data.
- */
+/** Records of a history, as plain data: calls, watches, holdings of locks and fenced effects. */
 import type { Value } from "@effect-kv/core/Entry"
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 
-/** When something happened. */
+/**
+ * When something happened.
+ *
+ * @since 0.1.0
+ */
 export interface Moment {
-  /** Its place in the order of all moments of the history: no two have the same. */
+  /** Its place in the order of all moments of the history. It is unique. */
   readonly order: number
-  /** By the monotonic clock, in nanoseconds. */
+  /** The time of the monotonic clock, in nanoseconds. */
   readonly nanos: bigint
 }
 
-/** An entry. Its value is text where it is UTF-8, else bytes. */
+/**
+ * An entry. Its value is a string if it is UTF-8, else bytes.
+ *
+ * @since 0.1.0
+ */
 export interface Row {
   readonly key: string
   readonly value: Value
   readonly createRevision: bigint
   readonly modRevision: bigint
   readonly version: number
-  /** `0n` for none. */
+  /** The id of its lease; `0n` for none. */
   readonly lease: bigint
 }
 
-/** What was asked in a call: plain data, operations too. */
+/**
+ * The request of a call, as plain data.
+ *
+ * @since 0.1.0
+ */
 export type Request =
   | { readonly _tag: "Execute"; readonly op: Op.Op }
   | { readonly _tag: "LeaseGrant"; readonly ttlMillis: number; readonly id?: bigint }
@@ -33,7 +43,11 @@ export type Request =
   | { readonly _tag: "LeaseRevoke"; readonly id: bigint }
   | { readonly _tag: "LeaseTimeToLive"; readonly id: bigint; readonly keys: boolean }
 
-/** What an operation was answered with: `Op.Response` as plain data. */
+/**
+ * The response to an operation: `Op.Response` as plain data.
+ *
+ * @since 0.1.0
+ */
 export type Response =
   | {
     readonly _tag: "Range"
@@ -56,7 +70,11 @@ export type Response =
     readonly responses: ReadonlyArray<Response>
   }
 
-/** What a call was answered with. */
+/**
+ * The response to a call.
+ *
+ * @since 0.1.0
+ */
 export type Answer =
   | Response
   | { readonly _tag: "Lease"; readonly id: bigint; readonly ttlMillis: number }
@@ -69,7 +87,11 @@ export type Answer =
     readonly keys: ReadonlyArray<string>
   }
 
-/** How something failed. */
+/**
+ * The failure of a call or a watch.
+ *
+ * @since 0.1.0
+ */
 export interface Failure {
   readonly _tag: "Failed"
   readonly reason: KvError.Reason["_tag"]
@@ -78,7 +100,11 @@ export interface Failure {
   readonly message: string
 }
 
-/** How a call ended. Of a write that was interrupted, died or has not ended nothing is known, as of an `Unknown` one. */
+/**
+ * How a call ended. Nothing is known of a write that was interrupted, died or is pending, as with an `Unknown` outcome.
+ *
+ * @since 0.1.0
+ */
 export type Outcome =
   | { readonly _tag: "Answered"; readonly answer: Answer }
   | Failure
@@ -86,7 +112,11 @@ export type Outcome =
   | { readonly _tag: "Died"; readonly message: string }
   | { readonly _tag: "Pending" }
 
-/** A call of one of the functions of a backend but `watch`. */
+/**
+ * A call of one of a backend's functions other than `watch`.
+ *
+ * @since 0.1.0
+ */
 export interface Call {
   readonly _tag: "Call"
   /** Unique in the history. */
@@ -95,12 +125,16 @@ export interface Call {
   readonly client: string
   readonly request: Request
   readonly invoked: Moment
-  /** Absent while it is pending. */
+  /** Absent while the call is pending. */
   readonly completed?: Moment
   readonly outcome: Outcome
 }
 
-/** A change as a watch delivered it. */
+/**
+ * A change as a watch delivered it.
+ *
+ * @since 0.1.0
+ */
 export type Event =
   | {
     readonly _tag: "Put"
@@ -112,23 +146,31 @@ export type Event =
   }
   | { readonly _tag: "Delete"; readonly key: string; readonly revision: bigint; readonly previous?: Row }
 
-/** What a watch delivered as the events of one revision. */
+/**
+ * The events of one revision, as a watch delivered them.
+ *
+ * @since 0.1.0
+ */
 export interface Batch {
   readonly at: Moment
   readonly revision: bigint
   readonly events: ReadonlyArray<Event>
 }
 
-/** A watch. */
+/**
+ * A watch.
+ *
+ * @since 0.1.0
+ */
 export interface WatchCall {
   readonly _tag: "Watch"
   readonly id: number
   readonly client: string
   readonly request: Watch.WatchRequest
   readonly invoked: Moment
-  /** When the store confirmed it, and the revision after which everything is delivered. Absent if it did not. */
+  /** When the store confirmed it, and the revision after which every event is delivered. Absent if the store did not. */
   readonly confirmed?: { readonly at: Moment; readonly revision: bigint }
-  /** In the order they were delivered. */
+  /** In the order of their delivery. */
   readonly batches: ReadonlyArray<Batch>
   /** How it ended: `Closed` with its scope, or with a failure. Absent while it is open. */
   readonly ended?: {
@@ -141,7 +183,11 @@ export interface WatchCall {
   }
 }
 
-/** The time through which a client held a lock, as far as it knew. */
+/**
+ * The time through which a client held a lock, as far as the client knew.
+ *
+ * @since 0.1.0
+ */
 export interface Holding {
   readonly _tag: "Holding"
   readonly id: number
@@ -149,31 +195,43 @@ export interface Holding {
   readonly lock: string
   readonly token: bigint
   readonly acquired: Moment
-  /** When it stopped: before it gave the lock back, or when it learned that it was lost. Absent while it is held. */
+  /** When it stopped: before it released the lock, or when it learned of the loss. Absent while it is held. */
   readonly ended?: { readonly at: Moment; readonly how: "Released" | "Lost" }
 }
 
-/** Something that was done to a resource under a lock, with the lock's token to fence it. */
+/**
+ * An effect on a resource under a lock, fenced by the lock's token.
+ *
+ * @since 0.1.0
+ */
 export interface FencedEffect {
   readonly _tag: "Effect"
   readonly id: number
   readonly client: string
   readonly lock: string
   readonly token: bigint
-  /** What it was done to: for instance the key of a counter. */
+  /** The resource, such as the key of a counter. */
   readonly resource: string
   readonly invoked: Moment
   readonly completed?: Moment
-  /** `Rejected`: it changed nothing. `Unknown`: it may have, or may yet. */
+  /** `Rejected`: it changed nothing. `Unknown`: it may have changed the resource, or may still. */
   readonly outcome: "Accepted" | "Rejected" | "Unknown"
-  /** The revision at which it was accepted, where that is known. */
+  /** The revision at which it was accepted, if it is known. */
   readonly revision?: bigint
 }
 
-/** Anything that is recorded. */
+/**
+ * Any record of a history.
+ *
+ * @since 0.1.0
+ */
 export type Record = Call | WatchCall | Holding | FencedEffect
 
-/** Everything that was recorded. */
+/**
+ * Every record of a run.
+ *
+ * @since 0.1.0
+ */
 export interface History {
   /** In the order of their invocation. */
   readonly calls: ReadonlyArray<Call>

@@ -5,18 +5,27 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** The store of a run, made anew for each. */
+/**
+ * The store of a run, made for each run.
+ *
+ * @since 0.1.0
+ */
 export interface Store {
-  /** A new client: each is another one. */
+  /** Opens a new client. */
   readonly connect: Effect.Effect<KvBackend, never, Scope.Scope>
-  /** Forgets the history before the revision. */
+  /** Compacts the store at the revision. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
   /** What is open in the store. */
   readonly statistics: Effect.Effect<{ readonly leases: number; readonly watches: number }>
 }
 
-/** Options of a run. */
+/**
+ * Options of a run.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
+  /** The seed of every step and fault of the run. */
   readonly seed: number
   /** Makes the store. */
   readonly store: Effect.Effect<Store>

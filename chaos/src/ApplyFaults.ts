@@ -31,7 +31,7 @@ export interface Inflicted {
 /** What faults need to know of the round they happen in. */
 export interface Target {
   readonly stage: Stage
-  readonly history: EtcdCluster.History
+  readonly history: EtcdCluster.Recording
   /** A lock that is in use. */
   readonly lock: string
 }

@@ -99,7 +99,7 @@ const missing = "300 millis"
  * Forgets the history before now, as soon as it is on record: it is what the run is judged by. Some clients are cut off
  * meanwhile, so that their watches come back for history that is gone.
  */
-export const compact = Effect.fnUntraced(function*(stage: Stage, { clients }: Fault, history: EtcdCluster.History) {
+export const compact = Effect.fnUntraced(function*(stage: Stage, { clients }: Fault, history: EtcdCluster.Recording) {
   const links = clients.flatMap((client) => stage.links[client]!)
   yield* Effect.acquireUseRelease(
     Effect.forEach(links, (link) => link.down),
@@ -108,7 +108,7 @@ export const compact = Effect.fnUntraced(function*(stage: Stage, { clients }: Fa
   )
 })
 
-const compactNow = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.History) {
+const compactNow = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.Recording) {
   const revision = yield* stage.cluster.revision
   yield* history.upTo(revision)
   stage.compactedAt = revision

@@ -29,22 +29,7 @@ const incomplete = new Set([
   "core/Session",
   "core/TempKey",
   "core/Tracing",
-  "core/Watch",
-
-  "test-suite/Changes",
-  "test-suite/EtcdBinaries",
-  "test-suite/EtcdCluster",
-  "test-suite/History",
-  "test-suite/LinearizabilityChecker",
-  "test-suite/LockChecker",
-  "test-suite/Recorder",
-  "test-suite/RevisionChecker",
-  "test-suite/Simulation",
-  "test-suite/TcpProxy",
-  "test-suite/TestCertificates",
-  "test-suite/Violation",
-  "test-suite/WatchChecker",
-  "test-suite/Workload"
+  "core/Watch"
 ])
 
 /** What the docstring of an export does not have. */

@@ -126,7 +126,7 @@ export interface Reading {
  */
 export const watch = Effect.fnUntraced(function*(
   backend: KvBackend,
-  prefix = defaultPrefix
+  prefix: string = defaultPrefix
 ): Effect.fn.Return<Reading, KvError, Scope.Scope> {
   const watcher = yield* backend.watch({ range: KeyRange.prefix(prefix), previous: true })
   const waiting = new Set<{ readonly revision: bigint; readonly done: Deferred.Deferred<void> }>()
@@ -191,7 +191,7 @@ export const finish = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   backend: KvBackend,
   watches: ReadonlyArray<Reading>,
-  prefix = defaultPrefix
+  prefix: string = defaultPrefix
 ): Effect.fn.Return<Finished, KvError> {
   const value = yield* recorder.value("last")
   const answer = yield* recorder.client("last")(backend).execute(

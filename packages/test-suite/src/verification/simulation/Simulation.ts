@@ -29,13 +29,19 @@ export type { Options, Store } from "./options.ts"
 /**
  * What goes wrong in a run; which it is, is drawn from the seed.
  *
- * `slow`: requests, answers and events take their time, watches are cut, and nothing is lost. `lossy`: connections break,
- * answers are lost or late, clients are cut off. `brutal`: processes are stopped, leases are revoked and history is compacted
- * as well; then a holder hears late that it has lost its lock, and only the fence protects.
+ * `slow`: requests, answers and events take their time, watches are cut, and nothing is lost. `lossy`: connections
+ * break, answers are lost or late, clients are cut off. `brutal`: processes are stopped, leases are revoked and history
+ * is compacted as well; then a holder hears late that it has lost its lock, and only the fence protects.
+ *
+ * @since 0.1.0
  */
 export type Weather = scenarios.Weather
 
-/** A run, and what was found wrong with it. */
+/**
+ * A run, and what was found wrong with it.
+ *
+ * @since 0.1.0
+ */
 export interface Run {
   readonly seed: number
   readonly weather: Weather
@@ -51,7 +57,20 @@ export interface Run {
   readonly trace: () => string
 }
 
-/** Makes a run, and judges it. */
+/**
+ * Makes a run, and judges it.
+ *
+ * @example
+ * ```ts
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Simulation } from "@effect-kv/test-suite/verification"
+ *
+ * const run = Simulation.run({ seed: 1, store: MemoryStore.make() })
+ * run.violations // => []
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const run = (options: Options): Run => {
   const weather = scenarios.weatherOf(options.seed)
   const world = new World(options.seed)

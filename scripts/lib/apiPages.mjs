@@ -17,7 +17,11 @@ const firstSentence = (description) => /^[\s\S]*?\.(?=\s|$)/.exec(description.re
 /** `const`, `type` and others of one name share a heading. */
 const byName = (/** @type {Array<Export>} */ exports) => [...Map.groupBy(exports, ({ name }) => name)]
 
-const anchorOf = (name) => name.toLowerCase()
+/** With its kind: `Key` and `key` would have the same anchor. */
+const headingOf = ([name, exports]) => `${name} (${[...new Set(exports.map(({ kind }) => kind))].join(", ")})`
+
+/** As GitHub makes it. */
+const anchorOf = (heading) => heading.toLowerCase().replaceAll(/[^\w\- ]/g, "").replaceAll(" ", "-")
 
 const indented = (text) => text.replaceAll(/\n(?=.)/g, "\n  ")
 
@@ -39,9 +43,9 @@ const declaration = ({ doc, members, signature }) => {
   ]
 }
 
-const section = ([name, exports]) => [`## ${name}`, ...exports.flatMap(declaration)]
+const section = (named) => [`## ${headingOf(named)}`, ...named[1].flatMap(declaration)]
 
-const contents = (names) => names.map(([name]) => `[\`${name}\`](#${anchorOf(name)})`).join(" · ")
+const contents = (names) => names.map((named) => `[\`${named[0]}\`](#${anchorOf(headingOf(named))})`).join(" · ")
 
 const imports = ({ entryPoints, name }) =>
   entryPoints.map((entryPoint) =>

@@ -58,10 +58,7 @@ export const grant = Effect.fnUntraced(function*(
     // Added before anything is sent. Runs late for a lease that is kept, at once for one that is not.
     yield* Scope.addFinalizer(
       scope,
-      Effect.suspend(() => {
-        request.fiber?.interruptUnsafe()
-        return request.mayBeGranted ? revoke(backend, request.id, waitFor) : Effect.void
-      }).pipe(onClock)
+      Effect.suspend(() => request.mayBeGranted ? revoke(backend, request, waitFor) : Effect.void).pipe(onClock)
     )
     if (scope.state._tag === "Closed") return yield* Effect.interrupt
     request.fiber = Effect.runForkWith(context)(backend.leaseGrant({ ttl, id: request.id }))
@@ -69,10 +66,9 @@ export const grant = Effect.fnUntraced(function*(
 
   const giveUp = (request: Request): Effect.Effect<void> =>
     Effect.suspend(() => {
-      request.fiber?.interruptUnsafe()
       if (!request.mayBeGranted) return Effect.void
       request.mayBeGranted = false
-      return Effect.asVoid(revokeInBackground(backend, request.id, context))
+      return Effect.asVoid(revokeInBackground(backend, request, context))
     })
 
   while (true) {
@@ -128,28 +124,52 @@ const randomLeaseId = Effect.sync(() => {
   return (BigInt(high! >>> 1) << 32n | BigInt(low!)) || 1n
 })
 
-/** Revokes a lease in the background, and waits for that as told. */
-const revoke = (backend: KvBackend, lease: bigint, waitFor: WaitFor): Effect.Effect<void> =>
+/** Revokes a lease in the background. `waitFor` decides how long the caller waits for it. */
+const revoke = (backend: KvBackend, request: Request, waitFor: WaitFor): Effect.Effect<void> =>
   Effect.contextWith((context: Context.Context<never>) =>
-    Effect.flatMap(revokeInBackground(backend, lease, context), waitFor)
+    Effect.flatMap(revokeInBackground(backend, request, context), waitFor)
   )
 
-const revokeInBackground = (backend: KvBackend, lease: bigint, context: Context.Context<never>) =>
-  Effect.sync(() => Effect.runForkWith(context)(revocation(backend, lease)))
+const revokeInBackground = (backend: KvBackend, request: Request, context: Context.Context<never>) =>
+  Effect.sync(() => {
+    const run = Effect.runForkWith(context)
+    const revocation = run(revokeLease(backend, request.id))
+    revocation.addObserver((exit) => {
+      if (Exit.isSuccess(exit) && exit.value) request.fiber?.interruptUnsafe()
+      else revokeWhenGranted(request, () => run(revokeLease(backend, request.id)))
+    })
+    return revocation
+  })
+
+/**
+ * A revocation sent while its grant is in flight can be executed first, find no lease, and leave the lease to expire. The
+ * lease is revoked again when the grant succeeds after all.
+ */
+const revokeWhenGranted = (request: Request, revokeAgain: () => void): void => {
+  if (request.fiber === undefined || request.fiber.pollUnsafe() !== undefined) return
+  request.fiber.addObserver((exit) => {
+    if (Exit.isSuccess(exit)) revokeAgain()
+  })
+}
 
 const revocationDeadline = Duration.seconds(3)
 
-const revocation = (backend: KvBackend, lease: bigint): Effect.Effect<void> =>
+/** Revokes a lease. False if there was none, or if it could not be revoked. */
+const revokeLease = (backend: KvBackend, lease: bigint): Effect.Effect<boolean> =>
   // Also when a lock was lost under which the session was made.
   currentFences.bookkeeping(backend.leaseRevoke(lease)).pipe(
+    Effect.as(true),
     Effect.provideService(Deadline.Deadline, revocationDeadline),
     Effect.timeoutOrElse({
       duration: revocationDeadline,
       orElse: () => KvError.fail(new KvError.DeadlineExceeded({ message: "the lease was not revoked in 3 seconds" }))
     }),
-    Effect.catchReason("KvError", "LeaseNotFound", () => Effect.void),
+    Effect.catchReason("KvError", "LeaseNotFound", () => Effect.succeed(false)),
     Effect.catch((error) =>
-      Effect.logDebug(`effect-kv: a lease was left to expire, because it could not be revoked`, error.message)
+      Effect.as(
+        Effect.logDebug(`effect-kv: a lease was left to expire, because it could not be revoked`, error.message),
+        false
+      )
     )
   )
 

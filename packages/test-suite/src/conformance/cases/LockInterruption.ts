@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { chapter, type Environment, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import { chapter, type Environment, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { hold, isFree, on, soon } from "./locking.ts"
@@ -90,7 +90,9 @@ const begin = Effect.fnUntraced(function*(
   let step = 0
   let isStruck = false
   seen[when] = (call) => {
-    if (!isStep(call) || ++step !== n) return Effect.void
+    // A grant that a slow store has not answered within a second is sent again: that is no step of its own.
+    const isHedge = call.kind === "leaseGrant" && call.lease !== seen.leases[0]
+    if (!isStep(call) || isHedge || ++step !== n) return Effect.void
     isStruck = true
     return strike(call)
   }
@@ -117,8 +119,13 @@ const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, na
     `${name}: no calls or watches are left`,
     Effect.sync(() => faults.pending === 0 && faults.watches === 0)
   )
+  // A grant that arrives after its revocation is revoked again.
   for (const lease of faults.leases) {
-    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(lease)))._tag, "LeaseNotFound")
+    yield* waitUntil(
+      `${name}: its lease is revoked`,
+      Effect.map(Effect.exit(kv.backend.leaseTimeToLive(lease)), Exit.isFailure),
+      8
+    )
   }
   yield* isFree(kv, name)
 })

@@ -151,6 +151,26 @@ export const cases = chapter("sessions", [
   ),
 
   waitingTest(
+    "a lease whose grant reaches the store after its revocation is revoked again",
+    function*(kv) {
+      const seen = faults.make()
+      const client = yield* faults.newClientWith(seen)
+      const barrier = yield* faults.barrier
+      seen.before = (call) => call.kind === "leaseGrant" && call.lease === seen.leases[0] ? barrier.stop : Effect.void
+      const holding = yield* Effect.forkScoped(on(client)(DistLock.acquire("session/overtaken", { ttl: "1 hour" })))
+      yield* waitUntil("it holds", Effect.sync(() => holding.pollUnsafe() !== undefined), 12)
+      const revocations = () =>
+        seen.calls.filter((call) => call.kind === "leaseRevoke" && call.lease === seen.leases[0])
+      yield* soon("the first is revoked", Effect.sync(() => revocations().length === 1 && seen.pending === 1))
+      yield* barrier.letGo
+      yield* soon("the grant has ended", Effect.sync(() => seen.pending === 0))
+      yield* soon("it is revoked again", Effect.sync(() => revocations().length === 2))
+      yield* soon("the lease is gone", leaseIsGone(kv, seen.leases[0]!))
+      assert.isFalse(yield* leaseIsGone(kv, seen.leases[1]!))
+    }
+  ),
+
+  waitingTest(
     "who waits for a session waits no longer than its own deadline, and those who have more time get it",
     function*(kv) {
       const store = yield* Store

@@ -18,19 +18,18 @@ const incomplete = new Set([
   "core/Fence",
   "core/Kv",
   "core/KvBackend",
-  "core/KvError",
-  "core/KvUrl",
   "core/Lease",
   "core/LockError",
   "core/Namespace",
   "core/Op",
   "core/RangeView",
-  "core/SendControl",
   "core/Session",
   "core/TempKey",
-  "core/Tracing",
   "core/Watch"
 ])
+
+/** Methods that mean the same for everything. */
+const conventional = new Set(["toJSON", "toString"])
 
 /** What the docstring of an export does not have. */
 const missingIn = ({ doc, isFunction, members }) => {
@@ -41,7 +40,7 @@ const missingIn = ({ doc, isFunction, members }) => {
     ...(/^\d+\.\d+\.\d+$/.test(doc.since) ? [] : ["`@since` with a version"]),
     ...(isFunction && doc.example === "" ? ["an `@example`"] : []),
     ...(doc.example !== "" && !asserts ? ["an assertion (`// => value`) in its `@example`"] : []),
-    ...members.filter((member) => member.isFunction && !member.doc?.description)
+    ...members.filter(({ doc, isFunction, name }) => isFunction && !doc?.description && !conventional.has(name))
       .map(({ name }) => `a docstring of its function \`${name}\``)
   ]
 }

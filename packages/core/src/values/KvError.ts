@@ -1,9 +1,9 @@
 /**
- * The one error of this library: a `KvError` with a typed `reason`.
+ * Errors of the store: a `KvError` with a typed `reason`.
  *
- * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason says what is known of the
- * call's effect on the store (`outcome`) and whether the same call can simply be made again (`isRetryable`). No reason
- * ever carries a value, a password, a token or key material.
+ * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason has an `outcome`, which
+ * says what is known of the call's effect on the store, and `isRetryable`, which says whether the same call can be made
+ * again. No reason carries a value, a password, a token or key material.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -14,10 +14,16 @@ import { LockLost } from "../internal/values/lockLost.ts"
  * What is known of a failed call's effect on the store.
  *
  * `NotApplied`: it changed nothing, now or later. `Unknown`: a write in it may have been applied, or may still be.
+ *
+ * @since 0.1.0
  */
 export type Outcome = "NotApplied" | "Unknown"
 
-/** No endpoint could take the call: none was reachable, or none had a leader. It never left, or it only read. */
+/**
+ * No endpoint could take the call: none was reachable, or none had a leader. The call was never sent, or it only read.
+ *
+ * @since 0.1.0
+ */
 export class Unavailable extends Schema.Error<Unavailable>("@effect-kv/core/KvError/Unavailable")({
   _tag: Schema.tag("Unavailable"),
   message: Schema.String
@@ -26,7 +32,11 @@ export class Unavailable extends Schema.Error<Unavailable>("@effect-kv/core/KvEr
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The deadline passed before an answer came. A write that may have been sent is `Indeterminate` instead. */
+/**
+ * The deadline passed before a response came. A write that may have been sent is `Indeterminate` instead.
+ *
+ * @since 0.1.0
+ */
 export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@effect-kv/core/KvError/DeadlineExceeded")({
   _tag: Schema.tag("DeadlineExceeded"),
   message: Schema.String
@@ -35,7 +45,11 @@ export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@effect-kv
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The store does not know who is calling: a wrong user name or password, or a token that could not be renewed. */
+/**
+ * The store does not know the caller: the user name or password is wrong, or a token could not be renewed.
+ *
+ * @since 0.1.0
+ */
 export class Unauthenticated extends Schema.Error<Unauthenticated>("@effect-kv/core/KvError/Unauthenticated")({
   _tag: Schema.tag("Unauthenticated"),
   message: Schema.String
@@ -44,7 +58,11 @@ export class Unauthenticated extends Schema.Error<Unauthenticated>("@effect-kv/c
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The store knows who is calling and does not allow this. */
+/**
+ * The store knows the caller and does not permit the call.
+ *
+ * @since 0.1.0
+ */
 export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv/core/KvError/PermissionDenied")({
   _tag: Schema.tag("PermissionDenied"),
   message: Schema.String
@@ -54,14 +72,16 @@ export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv
 }
 
 /**
- * The revision asked for is gone. After a compaction at revision R the store can still be read as it was at R, and watches
- * can start at R + 1.
+ * The requested revision is no longer in the history. After a compaction at revision R, reads at R or later and watches
+ * from R + 1 on are possible.
+ *
+ * @since 0.1.0
  */
 export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/Compacted")({
   _tag: Schema.tag("Compacted"),
   /**
-   * The revision the store was compacted at, or `0n` where it did not say: etcd does not for reads. A watch restarts from
-   * the one after it.
+   * The revision that the store was compacted at; `0n` if the store did not say, as etcd does for reads. A watch
+   * restarts from the revision after it.
    */
   compactRevision: Schema.BigInt
 }) {
@@ -77,7 +97,11 @@ export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/
   }
 }
 
-/** The revision asked for has not happened yet. */
+/**
+ * The requested revision has not happened yet.
+ *
+ * @since 0.1.0
+ */
 export class FutureRevision extends Schema.Error<FutureRevision>("@effect-kv/core/KvError/FutureRevision")({
   _tag: Schema.tag("FutureRevision"),
   message: Schema.String
@@ -86,7 +110,11 @@ export class FutureRevision extends Schema.Error<FutureRevision>("@effect-kv/cor
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The lease does not exist: it expired, was revoked, or was never granted. */
+/**
+ * The lease does not exist: it expired, was revoked, or was never granted.
+ *
+ * @since 0.1.0
+ */
 export class LeaseNotFound extends Schema.Error<LeaseNotFound>("@effect-kv/core/KvError/LeaseNotFound")({
   _tag: Schema.tag("LeaseNotFound"),
   message: Schema.String
@@ -95,7 +123,11 @@ export class LeaseNotFound extends Schema.Error<LeaseNotFound>("@effect-kv/core/
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** A lease with the id asked for exists already. */
+/**
+ * A lease with the requested id exists already.
+ *
+ * @since 0.1.0
+ */
 export class LeaseExists extends Schema.Error<LeaseExists>("@effect-kv/core/KvError/LeaseExists")({
   _tag: Schema.tag("LeaseExists"),
   message: Schema.String
@@ -104,7 +136,11 @@ export class LeaseExists extends Schema.Error<LeaseExists>("@effect-kv/core/KvEr
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The request itself is wrong. The message says what was wrong and what would be right. */
+/**
+ * The request itself is wrong. The message says what was wrong and what would be right.
+ *
+ * @since 0.1.0
+ */
 export class InvalidRequest extends Schema.Error<InvalidRequest>("@effect-kv/core/KvError/InvalidRequest")({
   _tag: Schema.tag("InvalidRequest"),
   message: Schema.String
@@ -113,7 +149,11 @@ export class InvalidRequest extends Schema.Error<InvalidRequest>("@effect-kv/cor
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The request is larger than the store takes (etcd's default: 1.5 MiB). */
+/**
+ * The request is larger than the store accepts (etcd's default: 1.5 MiB).
+ *
+ * @since 0.1.0
+ */
 export class RequestTooLarge extends Schema.Error<RequestTooLarge>("@effect-kv/core/KvError/RequestTooLarge")({
   _tag: Schema.tag("RequestTooLarge"),
   message: Schema.String
@@ -123,9 +163,11 @@ export class RequestTooLarge extends Schema.Error<RequestTooLarge>("@effect-kv/c
 }
 
 /**
- * The store is full and takes no more writes until space is made.
+ * The store is full and accepts no more writes until an operator makes space.
  *
- * The write itself may have been applied: etcd answers this also for the write with which the quota was passed.
+ * The write itself may have been applied: etcd returns this error also for the write that passed the quota.
+ *
+ * @since 0.1.0
  */
 export class QuotaExceeded extends Schema.Error<QuotaExceeded>("@effect-kv/core/KvError/QuotaExceeded")({
   _tag: Schema.tag("QuotaExceeded"),
@@ -135,7 +177,11 @@ export class QuotaExceeded extends Schema.Error<QuotaExceeded>("@effect-kv/core/
   readonly outcome: Outcome = "Unknown"
 }
 
-/** The client was closed: the scope of its layer has ended. */
+/**
+ * The client was closed: the scope of its layer has ended.
+ *
+ * @since 0.1.0
+ */
 export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed")({
   _tag: Schema.tag("Closed"),
   message: Schema.String
@@ -145,10 +191,15 @@ export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed
 }
 
 /**
- * A write was sent and its outcome is unknown: it was applied once, or not at all, or will be. Never retried for you.
+ * A write was sent and its outcome is unknown: it was applied once, or not at all, or will be. It is never retried for
+ * you.
  *
- * Find out by reading what the write would have changed, or make the write conditional (`Kv.compareAndSet`, a
- * `Compare` on a revision) so that repeating it is harmless.
+ * **When to use**
+ *
+ * To find out what happened, read what the write would have changed. Or make the write conditional (`Kv.compareAndSet`,
+ * or a `Compare` on a revision), so that repeating it is harmless.
+ *
+ * @since 0.1.0
  */
 export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/KvError/Indeterminate")({
   _tag: Schema.tag("Indeterminate"),
@@ -159,12 +210,15 @@ export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/
 }
 
 /**
- * The store was replaced: the same endpoints lead to another cluster now, or to one that was restored from an older state.
+ * The store was replaced: the same endpoints lead to another cluster now, or to one that was restored from an older
+ * state.
  *
  * **Details**
  *
- * Revisions, leases and fencing tokens of before mean nothing in it, so nothing is continued across the change. Calls that
- * were in flight fail with this, and so does every watch. A write that fails so may be in the store that is there now.
+ * Revisions, leases and fencing tokens of the previous store mean nothing in the new one, so nothing continues across
+ * the change. Calls in flight and watches fail with this reason. A write that fails with it may be in the new store.
+ *
+ * @since 0.1.0
  */
 export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/KvError/StoreReplaced")({
   _tag: Schema.tag("StoreReplaced"),
@@ -175,7 +229,11 @@ export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/
   readonly isRetryable: boolean = false
 }
 
-/** All the reasons a call can fail for. */
+/**
+ * The reasons that a call can fail for.
+ *
+ * @since 0.1.0
+ */
 export type Reason =
   | Unavailable
   | DeadlineExceeded
@@ -193,7 +251,11 @@ export type Reason =
   | StoreReplaced
   | LockLost
 
-/** Schema of {@link Reason}. */
+/**
+ * The schema of {@link Reason}.
+ *
+ * @since 0.1.0
+ */
 export const Reason: Schema.Union<[
   typeof Unavailable,
   typeof DeadlineExceeded,
@@ -228,27 +290,54 @@ export const Reason: Schema.Union<[
   LockLost
 ])
 
-/** What is known of a failed call beside the reason. */
+/**
+ * What is known of a failed call besides the reason.
+ *
+ * @since 0.1.0
+ */
 export interface Details {
   /** The operation, such as `put`, `txn`, `modify` or `leaseGrant`. */
   readonly operation?: string | undefined
-  /** The key or the range it was about, as the caller named it and readable; never a value. */
+  /** The key or the range, as the caller named it and readable; never a value. */
   readonly key?: string | undefined
-  /** The address of the server that was asked last. */
+  /** The address of the server that was tried last. */
   readonly endpoint?: string | undefined
   /** The gRPC status code of its response. */
   readonly status?: number | undefined
 }
 
-/** The error of every operation on a `Kv`. */
+/**
+ * The error of every operation on a `Kv`.
+ *
+ * **Details**
+ *
+ * `operation`, `key`, `endpoint` and `status` say where it happened, if they are known. The message names the operation
+ * and the key.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const error = yield* Effect.flip(Kv.put("", "x"))
+ *   error.reason._tag // => "InvalidRequest"
+ *   error.outcome // => "NotApplied"
+ *   error.isRetryable // => false
+ *   error.operation // => "put"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   _tag: Schema.tag("KvError"),
   reason: Reason,
   /** The operation that failed, such as `put`, `txn`, `modify` or `leaseGrant`. */
   operation: Schema.optionalKey(Schema.String),
-  /** The key or the range the operation was about, as the caller named it and readable; never a value. */
+  /** The key or the range of the operation, as the caller named it and readable; never a value. */
   key: Schema.optionalKey(Schema.String),
-  /** The address of the server that was asked last. */
+  /** The address of the server that was tried last. */
   endpoint: Schema.optionalKey(Schema.String),
   /** The gRPC status code of its response. */
   status: Schema.optionalKey(Schema.Finite)
@@ -261,7 +350,7 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
     const { _tag, endpoint, isRetryable, key, message, operation, outcome, reason, status } = this
     return { _tag, message, operation, key, endpoint, status, outcome, isRetryable, reason }
   }
-  /** Whether the same call can be made again: it changed nothing, and may succeed another time. */
+  /** True if the same call can be made again: it changed nothing, and may succeed another time. */
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -276,7 +365,21 @@ const called = ({ key, operation }: Details): string => {
   return words.length === 0 ? "" : `${words.join(" ")}: `
 }
 
-/** Wraps a reason, with what else is known. */
+/**
+ * Wraps a reason, with what else is known.
+ *
+ * @example
+ * ```ts
+ * import { KvError } from "@effect-kv/core"
+ *
+ * const error = KvError.make(new KvError.LeaseNotFound({ message: "lease 7 does not exist" }), {
+ *   operation: "leaseKeepAlive"
+ * })
+ * error.message // => "LeaseNotFound: leaseKeepAlive: lease 7 does not exist"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (reason: Reason, details: Details = {}): KvError => {
   const { endpoint, key, operation, status } = details
   return new KvError({
@@ -288,9 +391,42 @@ export const make = (reason: Reason, details: Details = {}): KvError => {
   })
 }
 
-/** An effect that fails with the reason. */
+/**
+ * Fails with the reason.
+ *
+ * **When to use**
+ *
+ * In a backend or a recipe, to reject a call.
+ *
+ * @example
+ * ```ts
+ * import { KvError } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const rejected = KvError.fail(new KvError.InvalidRequest({ message: "the limit must be positive" }))
+ *
+ * const program = Effect.gen(function*() {
+ *   const { reason } = yield* Effect.flip(rejected)
+ *   reason._tag // => "InvalidRequest"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const fail = (reason: Reason, details?: Details): Effect.Effect<never, KvError> =>
   Effect.fail(make(reason, details))
 
-/** Whether a value is a `KvError`. */
+/**
+ * Returns true if the value is a `KvError`.
+ *
+ * @example
+ * ```ts
+ * import { KvError } from "@effect-kv/core"
+ *
+ * KvError.isKvError(KvError.make(new KvError.Closed({ message: "closed" }))) // => true
+ * KvError.isKvError(new Error("closed")) // => false
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const isKvError = (u: unknown): u is KvError => u instanceof KvError

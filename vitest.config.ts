@@ -43,6 +43,11 @@ const onEtcd = (version: string) =>
     { env: { EFFECT_KV_ETCD: version }, exclude: version === newest ? [] : withoutServer }
   )
 
+/** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */
+const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""
+  ? []
+  : [project("interop", "interop/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } })]
+
 export default defineConfig({
   test: {
     testTimeout: 30_000,
@@ -57,6 +62,7 @@ export default defineConfig({
       project("test-suite", "packages/test-suite/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("chaos", "chaos/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      ...interop,
       project("benchmarks", "benchmarks/test/**/*.test.ts")
     ]
   }

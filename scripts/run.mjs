@@ -1,12 +1,14 @@
 /**
- * Runs a command of this project with everything it needs in place: the right Node and pnpm, the dependencies, and with
- * `--etcd` the etcd binaries (`--one-etcd`: of the newest version that can be provided). Plain JavaScript for Node 20, since nothing can be presumed before it has run.
+ * Runs a command of this project with everything it needs in place: the right Node and pnpm, the dependencies, with
+ * `--etcd` the etcd binaries (`--one-etcd`: of the newest version that can be provided), and with `--go` the Go program
+ * for interop. Plain JavaScript for Node 20, since nothing can be presumed before it has run.
  *
- *     node scripts/run.mjs [--etcd | --one-etcd] [--no-install] <command> [...arguments]
+ *     node scripts/run.mjs [--etcd | --one-etcd] [--go] [--no-install] <command> [...arguments]
  */
 import { delimiter, join } from "node:path"
 import { etcdVariables } from "./lib/etcd.mjs"
 import { spawned } from "./lib/exec.mjs"
+import { goProgramVariable } from "./lib/goProgram.mjs"
 import { install } from "./lib/install.mjs"
 import { cache, root } from "./lib/paths.mjs"
 import { report, Stop } from "./lib/progress.mjs"
@@ -23,6 +25,7 @@ const main = async () => {
   if (!flags.has("--no-install")) await install(env)
   if (flags.has("--etcd")) Object.assign(env, await etcdVariables())
   if (flags.has("--one-etcd")) Object.assign(env, await etcdVariables({ isOneEnough: true }))
+  if (flags.has("--go")) Object.assign(env, await goProgramVariable())
   env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`
   env.DPRINT_CACHE_DIR = join(cache, "dprint")
   const { code } = await spawned(command, args, { cwd: root, env })

@@ -7,6 +7,7 @@ import { checkApiReference } from "./lib/apiReference.mjs"
 import { runCases } from "./lib/cases.mjs"
 import { checkConsumer } from "./lib/consumer.mjs"
 import { etcdVersions } from "./lib/etcd.mjs"
+import { absentGoProgram } from "./lib/goProgram.mjs"
 import { checkImportDirection } from "./lib/importDirection.mjs"
 import { watchLeftovers } from "./lib/leftovers.mjs"
 import { report, step } from "./lib/progress.mjs"
@@ -46,6 +47,7 @@ process.stdout.write(
       etcd.present.join(", ")
     })`,
     ...etcd.absent,
+    ...absentGoProgram(process.env),
     ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),
     `took ${((performance.now() - began) / 1000).toFixed(0)} s`,
     ...(process.env.EFFECT_KV_TOTAL ? [] : [total]), // .ci/run prints it, after everything npm has to say

@@ -6,27 +6,13 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as DeposedLeader from "./DeposedLeader.ts"
+import type { AppliedFault, Outcome } from "./AppliedFault.ts"
 import type { Entry, Fault } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as clients from "./faults/clients.ts"
 import * as links from "./faults/links.ts"
 import * as servers from "./faults/servers.ts"
 import type { Stage } from "./Stage.ts"
-
-/** A fault that was carried out, or not. */
-export interface Inflicted {
-  readonly fault: Fault
-  /** By the monotonic clock, in nanoseconds, as in a history. */
-  readonly began: bigint
-  readonly ended: bigint
-  /** When all could be well again: there was a quorum, and the links were whole. */
-  readonly whole: bigint
-  /** The leader that it deposed, where that did something it must not. */
-  readonly deposed?: DeposedLeader.DeposedLeader | undefined
-  /** Why it could not be carried out. */
-  readonly problem?: string | undefined
-}
 
 /** What faults need to know of the round they happen in. */
 export interface Target {
@@ -42,27 +28,27 @@ export const run = Effect.fnUntraced(function*(
   target: Target,
   progress: (text: string) => Effect.Effect<void>
 ) {
-  const inflicted: Array<Inflicted> = []
+  const appliedFaults: Array<AppliedFault> = []
   const begin = yield* Clock.monotonicTimeNanos
   for (const { at, faults } of schedule) {
     const elapsed = Number((yield* Clock.monotonicTimeNanos) - begin) / 1e6
     yield* Effect.sleep(Math.max(0, at - elapsed))
     yield* progress(faults.map(Faults.describe).join(" with "))
-    inflicted.push(...yield* Effect.forEach(faults, (fault) => inflict(fault, target), { concurrency: "unbounded" }))
+    appliedFaults.push(...yield* Effect.forEach(faults, (fault) => apply(fault, target), { concurrency: "unbounded" }))
   }
-  return inflicted
+  return appliedFaults
 })
 
-const inflict = Effect.fnUntraced(function*(fault: Fault, target: Target): Effect.fn.Return<Inflicted> {
+const apply = Effect.fnUntraced(function*(fault: Fault, target: Target): Effect.fn.Return<AppliedFault> {
   const began = yield* Clock.monotonicTimeNanos
-  const exit = yield* Effect.exit(carryOut(fault, target))
+  const exit = yield* Effect.exit(execute(fault, target))
   const ended = yield* Clock.monotonicTimeNanos
   return Exit.isFailure(exit)
-    ? { fault, began, ended, whole: ended, problem: Cause.pretty(exit.cause) }
-    : { fault, began, ...exit.value, ended: exit.value?.ended ?? ended, whole: exit.value?.whole ?? ended }
+    ? { fault, began, ended, healed: ended, problem: Cause.pretty(exit.cause) }
+    : { fault, began, ...exit.value, ended: exit.value?.ended ?? ended, healed: exit.value?.healed ?? ended }
 })
 
-const carryOut = (fault: Fault, { history, lock, stage }: Target): Effect.Effect<servers.Outcome | void, Error> => {
+const execute = (fault: Fault, { history, lock, stage }: Target): Effect.Effect<Outcome | void, Error> => {
   switch (fault.kind) {
     case "kill-member":
       return servers.killMember(stage, fault)

@@ -3,7 +3,7 @@
  */
 import * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import type { Kind } from "./Fault.ts"
 
 /** What comes back after a fault. */
@@ -23,7 +23,7 @@ export interface Outage extends Partial<Readonly<Record<Service, number>>> {
  */
 export const outages = (
   history: History.History,
-  inflicted: ReadonlyArray<Inflicted>,
+  appliedFaults: ReadonlyArray<AppliedFault>,
   isTemporaryKey: (key: string) => boolean
 ): ReadonlyMap<Kind, Outage> => {
   const answers = byClient(history.calls.filter(isAnswer).map(({ client, completed }) => [client, completed!.nanos]))
@@ -38,13 +38,13 @@ export const outages = (
     )
   }
   const outages = new Map<Kind, Outage>()
-  for (const one of inflicted) {
-    const others = inflicted.filter((other) => other !== one)
+  for (const one of appliedFaults) {
+    const others = appliedFaults.filter((other) => other !== one)
     const before = outages.get(one.fault.kind)
     const longest = Math.max(before?.longest ?? 0, ...answers.map((times) => longestGap(times, one)))
     const came = services.flatMap((service) => {
       if (service === "temporaryKey" && !losesSessions(one)) return []
-      const seen = signs[service].flatMap((times) => firstAfter(times, one.whole, others))
+      const seen = signs[service].flatMap((times) => firstAfter(times, one.healed, others))
       const all = before?.[service] === undefined ? seen : [...seen, before[service]]
       return all.length === 0 ? [] : [[service, Math.max(...all)]]
     })
@@ -54,7 +54,7 @@ export const outages = (
 }
 
 /** Whether no session outlives it: else a temporary key need not be put again. */
-const losesSessions = ({ fault }: Inflicted): boolean => fault.kind === "outage" && fault.millis >= 2000
+const losesSessions = ({ fault }: AppliedFault): boolean => fault.kind === "outage" && fault.millis >= 2000
 
 /** An answer that took a quorum. */
 export const isAnswer = (call: History.Call): boolean =>
@@ -92,15 +92,15 @@ const placeAfter = (times: ReadonlyArray<bigint>, time: bigint): number => {
 /** How long after the end of a fault the first came: none if another fault was on meanwhile. */
 const firstAfter = (
   times: ReadonlyArray<bigint>,
-  whole: bigint,
-  others: ReadonlyArray<Inflicted>
+  healed: bigint,
+  others: ReadonlyArray<AppliedFault>
 ): ReadonlyArray<number> => {
-  const next = times[placeAfter(times, whole)]
-  const isDisturbed = next === undefined || others.some((other) => other.began < next && other.ended > whole)
-  return isDisturbed ? [] : [toMillis(next - whole)]
+  const next = times[placeAfter(times, healed)]
+  const isDisturbed = next === undefined || others.some((other) => other.began < next && other.ended > healed)
+  return isDisturbed ? [] : [toMillis(next - healed)]
 }
 
-const longestGap = (times: ReadonlyArray<bigint>, { began, ended }: Inflicted): number => {
+const longestGap = (times: ReadonlyArray<bigint>, { began, ended }: AppliedFault): number => {
   let longest = 0
   for (let i = Math.max(1, placeAfter(times, began)); i < times.length; i++) {
     const since = times[i - 1]! > began ? times[i - 1]! : began

@@ -13,16 +13,8 @@ import type { EtcdCluster, History, RevisionChecker } from "@effect-kv/test-suit
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import type { Cluster } from "./Stage.ts"
-
-/** A leader that was deposed while it was stopped, and had leases revoked when it woke. */
-export interface DeposedLeader {
-  /** When it woke, by the monotonic clock, in nanoseconds. */
-  readonly woke: bigint
-  /** How many leases it had revoked as expired since it was stopped. */
-  readonly revoked: number
-}
 
 /** Leases that a member had revoked because it took them for expired. */
 const revocationsOf = (cluster: Cluster, member: EtcdCluster.Member) =>
@@ -42,30 +34,30 @@ export const observe = Effect.fnUntraced(function*(
 ) {
   const before = yield* Effect.option(revocationsOf(cluster, member))
   yield* stop
-  const woke = yield* Clock.monotonicTimeNanos
+  const resumed = yield* Clock.monotonicTimeNanos
   const leads = Effect.map(cluster.leader, (leader) => leader === member)
   const deposed = Effect.gen(function*() {
     if (yield* leads) return undefined
     yield* Effect.sleep(untilDone)
     if (yield* leads) return undefined
     const revoked = (yield* revocationsOf(cluster, member)) - (yield* Effect.fromOption(before))
-    return revoked > 0 ? { woke, revoked } : undefined
+    return revoked > 0 ? { resumed, revoked } : undefined
   })
-  return { ended: woke, whole: woke, deposed: Option.getOrUndefined(yield* Effect.option(deposed)) }
+  return { ended: resumed, healed: resumed, deposed: Option.getOrUndefined(yield* Effect.option(deposed)) }
 })
 
-/** When a lease was renewed last that has time left when it is revoked: from and to, from when the member woke on. */
+/** When a lease was renewed last that has time left when it is revoked: from and to, from when the member resumed on. */
 const renewedFrom = -2_500_000_000n
 const renewedTo = 1_500_000_000n
 
 /**
- * The leases among those that ended too early which deposed leaders had revoked: renewed around when one woke, and not more
+ * The leases among those that ended too early which deposed leaders had revoked: renewed around when one resumed, and not more
  * than it counted. Leases of the harness live for 2 seconds.
  */
 export const revokedLeases = (
   violations: ReadonlyArray<RevisionChecker.Violation>,
   history: History.History,
-  inflicted: ReadonlyArray<Inflicted>
+  appliedFaults: ReadonlyArray<AppliedFault>
 ): ReadonlySet<bigint> => {
   const invoked = new Map(history.calls.map((call) => [call.id, call.invoked.nanos]))
   const early = violations.flatMap(({ lease, records }) => {
@@ -73,11 +65,11 @@ export const revokedLeases = (
     return lease === undefined || renewed === undefined ? [] : [{ lease, renewed }]
   })
   return new Set(
-    inflicted.flatMap(({ deposed }) =>
+    appliedFaults.flatMap(({ deposed }) =>
       deposed === undefined
         ? []
         : early
-          .filter(({ renewed }) => renewed > deposed.woke + renewedFrom && renewed < deposed.woke + renewedTo)
+          .filter(({ renewed }) => renewed > deposed.resumed + renewedFrom && renewed < deposed.resumed + renewedTo)
           .slice(0, deposed.revoked).map(({ lease }) => lease)
     )
   )

@@ -2,46 +2,28 @@
  * When something was in a client's way: what is asked of a client is asked of the time in which nothing was.
  */
 import type { History } from "@effect-kv/test-suite/verification"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import * as Availability from "./Availability.ts"
 import { linkKinds } from "./Fault.ts"
 import type { Round } from "./Round.ts"
+import * as Span from "./Span.ts"
 import { isVisitors } from "./work/shortLivedClients.ts"
 
-/** A time, by the monotonic clock, in nanoseconds. */
-export interface Span {
-  readonly from: bigint
-  readonly to: bigint
-}
-
-/** When faults and standstills concerned a client, or anybody; in order, and none overlaps another. */
-export const of = ({ inflicted, standstills }: Round, client?: string): ReadonlyArray<Span> => {
-  const concerns = ({ fault }: Inflicted): boolean =>
+/** When faults concerned a client, or any client. */
+export const faultsOf = ({ appliedFaults }: Round, client?: string): ReadonlyArray<Span.Span> => {
+  const concerns = ({ fault }: AppliedFault): boolean =>
     client === undefined || !(linkKinds as ReadonlyArray<string>).includes(fault.kind) ||
     fault.clients.some((place) => client === `c${place + 1}`)
-  const all = [
-    ...inflicted.filter(concerns).map(({ began, ended }) => ({ from: began, to: ended })),
-    ...standstills
-  ].sort((a, b) => a.from < b.from ? -1 : a.from > b.from ? 1 : 0)
-  const merged: Array<{ readonly from: bigint; to: bigint }> = []
-  for (const { from, to } of all) {
-    const last = merged[merged.length - 1]
-    if (last === undefined || last.to < from) merged.push({ from, to })
-    else if (last.to < to) last.to = to
-  }
-  return merged
+  return appliedFaults.filter(concerns).map(({ began, ended }) => ({ from: began, to: ended }))
 }
 
-/** How much of a time nothing was in the way, in milliseconds. */
-export const undisturbed = (disturbances: ReadonlyArray<Span>, { from, to }: Span): number => {
-  let nanos = to - from
-  for (const each of disturbances) {
-    const begins = each.from > from ? each.from : from
-    const ends = each.to < to ? each.to : to
-    if (ends > begins) nanos -= ends - begins
-  }
-  return Number(nanos) / 1e6
-}
+/** When faults concerned a client, or any client, or the event loop stalled; merged. */
+export const of = (round: Round, client?: string): ReadonlyArray<Span.Span> =>
+  Span.merge([...faultsOf(round, client), ...round.eventLoopStalls])
+
+/** How much of a window nothing disturbed, in milliseconds. */
+export const undisturbed = (disturbances: ReadonlyArray<Span.Span>, window: Span.Span): number =>
+  Span.millis(window) - Span.covered(disturbances, window)
 
 /** For how long, at the longest, each client and lock was without what it is there for although nothing was in the way. */
 export const silences = (

@@ -11,12 +11,12 @@ const least = { callsBeforeFaults: 100, callsPerSecond: 50 }
 export const find = (
   schedule: ReadonlyArray<Entry>,
   kinds: ReadonlyArray<Kind>,
-  { began, done, ended, history, inflicted }: Round
+  { began, done, ended, history, appliedFaults }: Round
 ): ReadonlyArray<string> => {
   const planned = schedule.flatMap((entry) => entry.faults).length
   // What fails at once would be quick as well.
   const answered = history.calls.filter((call) => call.outcome._tag === "Answered")
-  const first = inflicted.reduce((first, { began }) => began < first ? began : first, ended)
+  const first = appliedFaults.reduce((first, { began }) => began < first ? began : first, ended)
   const before = answered.filter(({ completed }) => completed !== undefined && completed.nanos < first).length
   const rate = answered.length / (Number(ended - began) / 1e9)
   const idle = Object.entries(done).filter(([, times]) => times === 0)
@@ -25,8 +25,8 @@ export const find = (
     ...(rate < least.callsPerSecond ? [`${rate.toFixed(0)} calls were answered a second`] : []),
     ...idle.map(([kind]) => `no work of the kind ${kind} was done to its end`),
     ...(kinds.length > 0 && planned === 0 ? ["there was no time for any of the faults"] : []),
-    ...(inflicted.length < planned ? [`${inflicted.length} of ${planned} faults were carried out`] : []),
-    ...inflicted.flatMap(({ fault, problem }) =>
+    ...(appliedFaults.length < planned ? [`${appliedFaults.length} of ${planned} faults were carried out`] : []),
+    ...appliedFaults.flatMap(({ fault, problem }) =>
       problem === undefined ? [] : [`the fault ${fault.kind} could not be carried out: ${problem}`]
     )
   ].map((lack) => `void: ${lack}`)

@@ -7,12 +7,13 @@ import type { History } from "@effect-kv/test-suite/verification"
 import { isPutOf } from "./Availability.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Round } from "./Round.ts"
+import * as Span from "./Span.ts"
 import { isResidentKey } from "./work/leases.ts"
 
 /** What was refused without a reason, in words; of each kind the first few. */
 export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> => {
   const { history } = round
-  const calm = calmTimes(round)
+  const { byStalls, isCalm, ofLoss } = explanationsOf(round)
   return [
     ...some(history.calls.filter(isInventedLease), (call) => `a call that has no lease failed: ${show(call)}`),
     ...some(
@@ -25,19 +26,23 @@ export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> =
         `a watch of ${watch.client} that was confirmed ended by itself: ${JSON.stringify(watch.ended!.how, replacer)}`
     ),
     ...some(
-      history.calls.filter((call) =>
-        isOutOfReach(call) && !isShortRenewal(call) && calm(call.client, call.invoked, call.completed)
-      ),
+      history.calls.filter((call) => {
+        const window = windowOf(call)
+        return window !== undefined && isOutOfReach(call) && isCalm(call.client, window) && !byStalls(window)
+      }),
       (call) => `a call failed when nothing was broken: ${show(call)}`
     ),
     ...some(
       history.holdings.filter(({ acquired, client, ended }) =>
-        ended?.how === "Lost" && calm(client, acquired, ended.at)
+        ended?.how === "Lost" && isCalm(client, { from: acquired.nanos, to: ended.at.nanos }) && !ofLoss(ended.at)
       ),
       (holding) => `${holding.client} lost ${holding.lock} with token ${holding.token} when nothing was broken`
     ),
     ...some(
-      residentsPutAgain(history).filter((call) => calm(call.client, call.invoked, call.completed)),
+      residentsPutAgain(history).filter((call) => {
+        const window = windowOf(call)
+        return window !== undefined && isCalm(call.client, window) && !ofLoss(call.invoked)
+      }),
       ({ client }) => `${client} lost its temporary key, and with it its session, when nothing was broken`
     )
   ]
@@ -64,7 +69,7 @@ const some = <A>(all: ReadonlyArray<A>, tell: (one: A) => string): ReadonlyArray
   )
 
 const show = ({ client, outcome, request }: History.Call): string =>
-  JSON.stringify({ client, ...request, ...outcome }, replacer).slice(0, 300)
+  JSON.stringify({ client, request, outcome }, replacer).slice(0, 300)
 
 const replacer = (_: string, value: unknown): unknown => typeof value === "bigint" ? `${value}` : value
 
@@ -73,13 +78,6 @@ const failedWith = ({ outcome }: History.Call, ...reasons: ReadonlyArray<string>
 
 const isOutOfReach = (call: History.Call): boolean =>
   failedWith(call, "Unavailable", "DeadlineExceeded", "Indeterminate")
-
-/**
- * A renewal has a third of its session's two seconds. A server that shares two busy cores with three clients can take that
- * long. That a session or a lock is lost without a fault is found by itself.
- */
-const isShortRenewal = ({ completed, invoked, request }: History.Call): boolean =>
-  request._tag === "LeaseKeepAlive" && completed !== undefined && completed.nanos - invoked.nanos > 500_000_000n
 
 const isInventedLease = (call: History.Call): boolean =>
   failedWith(call, "LeaseNotFound") &&
@@ -106,31 +104,58 @@ const mayEndSo = ({ batches, confirmed, ended }: History.WatchCall, compactedAt:
       compactRevision <= compactedAt
 }
 
-/** How long after a fault the last of it may still be felt, in nanoseconds: also by whoever waits for what it has lost. */
+/** How long after a fault its last effects may appear, also at a waiter for something the fault took away, in nanoseconds. */
 const aftermath = 5_000_000_000n
 
-/** A standstill that is shorter explains no error: every lease and deadline is several times as long. In nanoseconds. */
-const hiccup = 300_000_000n
+/** The same after a stall of the event loop, which broke nothing: the time in which a session notices its loss. */
+const aftermathOfStall = 2_000_000_000n
+
+/** A shorter stall of the event loop explains no error: every lease and deadline is several times as long. In milliseconds. */
+const shortStall = 300
+
+/** The time to live of sessions, in nanoseconds. */
+const sessionTtl = 2_000_000_000n
+
+/** Whether the round explains an error of a client, by its faults or by stalls that it measured. */
+interface Explanations {
+  /** Whether stalls took so much of a call's own time that it had to fail. */
+  readonly byStalls: (window: Span.Span) => boolean
+  /** Whether stalls took so much of the time to live of a session that ended now that it could not be renewed. */
+  readonly ofLoss: (ended: History.Moment) => boolean
+  /** Whether nothing disturbed a client in a window, nor for a while before it. */
+  readonly isCalm: (client: string, window: Span.Span) => boolean
+}
 
 /**
- * Whether the process stood still, in however short pieces, for more than a quarter of the two seconds that a session has: it
- * may then lose one, beside other work on a machine with two cores.
+ * A stall must take this part of a window to explain that something failed in it. A session of 2 seconds that is renewed
+ * after a third of them gets lost only if there is no response for 1.2 seconds.
  */
-const isStarved = ({ standstills }: Round, { nanos }: History.Moment): boolean => {
-  const within = { from: nanos - sessionNanos, to: nanos }
-  return Disturbances.undisturbed(standstills, within) < 0.75 * Number(sessionNanos) / 1e6
-}
+const explainingPart = 0.5
 
-const sessionNanos = 2_000_000_000n
-
-/** Whether nothing was in a client's way in a time, nor had been for a while before. */
-const calmTimes = (whole: Round) => {
-  const round = { ...whole, standstills: whole.standstills.filter(({ from, to }) => to - from > hiccup) }
-  const ofClient = new Map<string, ReadonlyArray<Disturbances.Span>>()
-  return (client: string, from: History.Moment, to: History.Moment | undefined): boolean => {
-    const spans = ofClient.get(client) ?? Disturbances.of(round, client)
+const explanationsOf = (round: Round): Explanations => {
+  const stalls = Span.merge([...round.eventLoopStalls, ...round.serverStalls])
+  const byStalls = (window: Span.Span) =>
+    Span.covered(stalls, window) >= Math.max(shortStall, Span.millis(window) * explainingPart)
+  const longStalls = round.eventLoopStalls.filter((stall) => Span.millis(stall) > shortStall)
+  const ofClient = new Map<string, ReadonlyArray<Span.Span>>()
+  const disturbancesOf = (client: string) => {
+    const known = ofClient.get(client)
+    if (known !== undefined) return known
+    const spans = Span.merge([
+      ...Disturbances.faultsOf(round, client).map(({ from, to }) => ({ from, to: to + aftermath })),
+      ...longStalls.map(({ from, to }) => ({ from, to: to + aftermathOfStall }))
+    ])
     ofClient.set(client, spans)
-    return to !== undefined && to.nanos < round.stopped && !isStarved(whole, to) &&
-      !spans.some((span) => span.from < to.nanos && span.to + aftermath > from.nanos)
+    return spans
+  }
+  return {
+    byStalls,
+    ofLoss: ({ nanos }) => byStalls({ from: nanos - sessionTtl, to: nanos }),
+    isCalm: (client, window) =>
+      window.to < round.stopped && !disturbancesOf(client).some(({ from, to }) => from < window.to && to > window.from)
   }
 }
+
+/** A call's own time, if it has ended. */
+const windowOf = ({ completed, invoked }: History.Call): Span.Span | undefined =>
+  completed && { from: invoked.nanos, to: completed.nanos }

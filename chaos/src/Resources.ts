@@ -1,9 +1,11 @@
 /**
  * What is left when everything is closed: on the server, on the links, and in this process.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as Sockets from "./Sockets.ts"
 import type { Stage } from "./Stage.ts"
 
 /** Counted at one moment. */
@@ -15,6 +17,10 @@ export interface Resources {
   readonly keys: ReadonlyArray<string>
   /** Connections of clients that the proxies know. */
   readonly sockets: number
+  /** The connections that are left, with what is known of each. */
+  readonly connections: ReadonlyArray<string>
+  /** Whether every one of them has begun to close. */
+  readonly areClosing: boolean
   /** Fibers that run for the clients. */
   readonly fibers: number
   /** Timers that keep this process alive. */
@@ -53,15 +59,29 @@ export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCoun
   const leases = (yield* cluster.etcdctl(["lease", "list"])).split("\n").filter((line) => /^[0-9a-f]+$/.test(line))
   const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter(isOwned)
   const metrics = yield* Effect.forEach(yield* cluster.currentMembers, (member) => cluster.metrics(member))
+  const connections = yield* connectionsLeft(stage)
   const stats = yield* Effect.forEach(stage.links.flat(), (link) => link.stats)
   return {
     leases: leases.length,
     watches: sum(metrics.map((metrics) => metrics.get(watchMetric))),
     keys,
     sockets: sum(stats.map((stats) => stats.live)),
+    ...connections,
     fibers: fibers.running(),
     timers: timers()
   } satisfies Resources
+})
+
+const connectionsLeft = Effect.fnUntraced(function*({ links, sockets }: Stage) {
+  const now = yield* Clock.monotonicTimeNanos
+  const names = new Map(
+    links.flatMap((ofClient, c) => ofClient.map(({ port }, m) => [port, `c${c + 1} to m${m + 1}`] as const))
+  )
+  const left = sockets.left(new Set(names.keys()))
+  return {
+    connections: left.map((connection) => Sockets.format(connection, names.get(connection.proxyPort)!, now)),
+    areClosing: left.every(Sockets.isClosing)
+  }
 })
 
 const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((a, b) => a + b, 0)
@@ -84,9 +104,14 @@ export const excess = (
     const count = countOf(resources, part)
     const limit = part === "watches" || part === "timers" ? limits[part] : 0
     if (count <= limit) return []
-    const names = part === "keys" ? ` (${resources.keys.slice(0, 3).join(", ")})` : ""
-    return [`${count} ${part}${names}${limit > 0 ? `, where ${limit} were before` : ""}`]
+    return [`${count} ${part}${details(resources, part)}${limit > 0 ? `, where ${limit} were before` : ""}`]
   })
+
+/** Which ones are left, if that is known; the first few. */
+const details = ({ connections, keys }: Resources, part: Part): string => {
+  const which = part === "keys" ? keys : part === "sockets" ? connections : []
+  return which.length === 0 ? "" : ` (${which.slice(0, 3).join("; ")})`
+}
 
 const countOf = (resources: Resources, part: Part): number => part === "keys" ? resources.keys.length : resources[part]
 
@@ -94,9 +119,15 @@ const countOf = (resources: Resources, part: Part): number => part === "keys" ? 
 export const format = (resources: Resources): string =>
   parts.map((part) => `${part} ${countOf(resources, part)}`).join(", ")
 
+/** How often resources are counted until they are within the limits, a quarter of a second apart. */
+const counts = 60
+
+/** How much more often if all that is left are connections that are closing. */
+const countsWhileClosing = 60
+
 /**
- * Counts until nothing is over the limits, or for a while: what was left to expire takes its time to live, and servers
- * notice connections that are gone when they write to them.
+ * Counts until nothing is over the limits, a bounded number of times. Leases that are left expire only after their time to
+ * live, servers notice a closed connection when they write to it, and the last bytes of a connection may still be in flight.
  */
 export const whenSettled = Effect.fnUntraced(function*(
   stage: Stage,
@@ -105,9 +136,23 @@ export const whenSettled = Effect.fnUntraced(function*(
   of: ReadonlyArray<Part> = parts
 ) {
   let resources = yield* count(stage, fibers)
-  for (let i = 0; i < 60 && excess(resources, limits, of).length > 0; i++) {
+  for (let i = 1; !isSettled(resources, limits, of) && mayCountAgain(resources, limits, of, i); i++) {
     yield* Effect.sleep("250 millis")
     resources = yield* count(stage, fibers)
   }
   return resources
 })
+
+const isSettled = (resources: Resources, limits: Limits, of: ReadonlyArray<Part>): boolean =>
+  excess(resources, limits, of).length === 0
+
+/** Whether what is left may still go, after it was counted so often. */
+export const mayCountAgain = (
+  resources: Resources,
+  limits: Limits,
+  of: ReadonlyArray<Part>,
+  counted: number
+): boolean =>
+  counted <= counts ||
+  counted <= counts + countsWhileClosing && resources.areClosing &&
+    isSettled(resources, limits, of.filter((part) => part !== "sockets"))

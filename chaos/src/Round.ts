@@ -6,6 +6,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
 import type * as RangeView from "@effect-kv/core/RangeView"
 import { type EtcdCluster, type History, Recorder } from "@effect-kv/test-suite/verification"
@@ -14,12 +15,14 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import * as ApplyFaults from "./ApplyFaults.ts"
 import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry } from "./Fault.ts"
 import * as LeakCheck from "./LeakCheck.ts"
 import * as SeededRandom from "./SeededRandom.ts"
+import * as ServerStalls from "./ServerStalls.ts"
+import type { Span } from "./Span.ts"
 import type { Client, Stage } from "./Stage.ts"
 import * as Views from "./Views.ts"
 import * as leases from "./work/leases.ts"
@@ -37,8 +40,10 @@ export interface Options {
   /** How long the load lasts at least, in milliseconds. */
   readonly millis: number
   readonly progress: (text: string) => Effect.Effect<void>
-  /** What the service does with its writes of counters. For tests of the harness. Default: nothing. */
-  readonly how?: ((write: Write) => Write) | undefined
+  /** Changes the service's writes of counters. For tests of the harness. Default: none. */
+  readonly mutateWrite?: ((write: Write) => Write) | undefined
+  /** Changes a client's backend below the recorder. For tests of the harness. Default: none. */
+  readonly mutateBackend?: ((client: string, backend: KvBackend) => KvBackend) | undefined
 }
 
 /** What came of it. */
@@ -46,7 +51,7 @@ export interface Round {
   readonly history: History.History
   /** The store's own account, complete from the beginning of the round to its end. */
   readonly changes: ReadonlyArray<EtcdCluster.HistoryEvent>
-  readonly inflicted: ReadonlyArray<Inflicted>
+  readonly appliedFaults: ReadonlyArray<AppliedFault>
   /** When the load began, when it was told to end, and when all was closed; by the monotonic clock, in nanoseconds. */
   readonly began: bigint
   readonly stopped: bigint
@@ -55,8 +60,9 @@ export interface Round {
   readonly done: Workers.Done
   /** What went wrong beside what the history tells: a call that hung, a watch that fell silent, an error that may not be. */
   readonly problems: ReadonlyArray<string>
-  /** When this process could not run. */
-  readonly standstills: ReadonlyArray<EventLoopStalls.Standstill>
+  /** When this process could not run, and when servers did not respond, as measured apart from the library. */
+  readonly eventLoopStalls: ReadonlyArray<Span>
+  readonly serverStalls: ReadonlyArray<Span>
 }
 
 /** How long the watches may take to the end once all is well. */
@@ -69,7 +75,8 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const server = yield* cluster.watchFrom(first)
   const recorder = yield* Recorder.make
   const problems: Array<string> = []
-  const standstills: Array<EventLoopStalls.Standstill> = []
+  const eventLoopStalls: Array<Span> = []
+  const serverStalls: Array<Span> = []
   let stopped = 0n
   let done: Workers.Done = {}
   const seen = clients.map((): Array<RangeView.Snapshot> => [])
@@ -78,9 +85,10 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
   const began = yield* Clock.monotonicTimeNanos
 
-  const inflicted = yield* Effect.scoped(Effect.gen(function*() {
+  const appliedFaults = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
-    yield* Effect.forkScoped(EventLoopStalls.feel(standstills))
+    yield* Effect.forkScoped(EventLoopStalls.record(eventLoopStalls))
+    yield* Effect.forkScoped(ServerStalls.record(stage, serverStalls))
     const views = yield* Effect.forEach(recorded, ({ kv }) => kv.view(KeyRange.prefix(`${prefix}txn/`)))
     yield* Effect.forEach(
       views,
@@ -94,7 +102,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
-    const [inflicted] = yield* Effect.all([
+    const [appliedFaults] = yield* Effect.all([
       ApplyFaults.run(schedule, { stage, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
@@ -122,7 +130,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
           )
       )
     )
-    return inflicted
+    return appliedFaults
   }))
 
   const ended = yield* Clock.monotonicTimeNanos
@@ -134,23 +142,37 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
   problems.push(...LeakCheck.sessionsLeft(left, changes))
-  return { history, changes, inflicted, began, stopped, ended, done, problems, standstills } satisfies Round
+  return {
+    history,
+    changes,
+    appliedFaults,
+    began,
+    stopped,
+    ended,
+    done,
+    problems,
+    eventLoopStalls,
+    serverStalls
+  } satisfies Round
 })
 
-const record = Effect.fnUntraced(function*(client: Client, recorder: Recorder.Recorder, { how, prefix }: Options) {
-  const { name } = client
-  const recorded = (kv: Kv.Kv) => Kv.make(recorder.client(name)(kv.backend))
-  // The service is the client's own: a lock does not fence the writes of another client.
-  const withCounters = Effect.fnUntraced(function*(its: Kv.Kv) {
-    const kv = yield* recorded(its)
-    const counters = yield* Effect.provide(Counters, Counters.layer(how ?? ((write) => write))).pipe(
-      Effect.provideService(Kv.Kv, kv)
-    )
-    return { kv, counters }
-  })
-  const open = Effect.flatMap(client.open, withCounters)
-  return { name, ...(yield* withCounters(client.kv)), open, recorder, prefix } satisfies RecordedClient
-})
+const record = Effect.fnUntraced(
+  function*(client: Client, recorder: Recorder.Recorder, { mutateBackend, mutateWrite, prefix }: Options) {
+    const { name } = client
+    const recorded = (kv: Kv.Kv) =>
+      Kv.make(recorder.client(name)(mutateBackend === undefined ? kv.backend : mutateBackend(name, kv.backend)))
+    // The service is the client's own: a lock does not fence the writes of another client.
+    const withCounters = Effect.fnUntraced(function*(its: Kv.Kv) {
+      const kv = yield* recorded(its)
+      const counters = yield* Effect.provide(Counters, Counters.layer(mutateWrite ?? ((write) => write))).pipe(
+        Effect.provideService(Kv.Kv, kv)
+      )
+      return { kv, counters }
+    })
+    const open = Effect.flatMap(client.open, withCounters)
+    return { name, ...(yield* withCounters(client.kv)), open, recorder, prefix } satisfies RecordedClient
+  }
+)
 
 /** A temporary key that was lost is there again when all has been well for a while. */
 const residentsAreThere = Effect.fnUntraced(function*(

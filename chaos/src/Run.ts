@@ -3,7 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import * as Availability from "./Availability.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Kind } from "./Fault.ts"
@@ -25,7 +25,9 @@ const prefix = "r/"
 
 /** What a run is asked for. */
 export interface Request
-  extends Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults" | "outages">, Pick<Rounds.Options, "how">
+  extends
+    Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults" | "outages">,
+    Pick<Rounds.Options, "mutateWrite" | "mutateBackend">
 {}
 
 const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
@@ -51,7 +53,15 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
   const round = yield* Effect.flatMap(
     stage.openClients,
     (clients) =>
-      Rounds.run(stage, clients, { seed: options.seed, prefix, schedule, millis, progress, how: options.how })
+      Rounds.run(stage, clients, {
+        seed: options.seed,
+        prefix,
+        schedule,
+        millis,
+        progress,
+        mutateWrite: options.mutateWrite,
+        mutateBackend: options.mutateBackend
+      })
   ).pipe(Effect.scoped, fibers.within)
   const subject = Verdict.caseOf(stage, { schedule, kinds: options.faults, round, prefix })
   const save = Saved.save(subject, `${options.version}-seed-${options.seed}`)
@@ -92,8 +102,8 @@ const summing = Effect.fnUntraced(function*(stage: Stages.Stage, subject: Verdic
     calls: round.history.calls.length,
     seconds: Number(round.ended - round.began) / 1e9,
     events: eventsOf(round),
-    faults: countKinds(round.inflicted),
-    outages: Availability.outages(round.history, round.inflicted, isResidentKey),
+    faults: countKinds(round.appliedFaults),
+    outages: Availability.outages(round.history, round.appliedFaults, isResidentKey),
     silences: Disturbances.longestSilences(round),
     verdict: { ...judged, violations },
     left
@@ -107,9 +117,9 @@ const eventsOf = ({ history }: Round): number => {
 }
 
 /** How many faults of each kind were carried out. */
-export const countKinds = (inflicted: ReadonlyArray<Inflicted>): ReadonlyMap<Kind, number> => {
+export const countKinds = (appliedFaults: ReadonlyArray<AppliedFault>): ReadonlyMap<Kind, number> => {
   const counts = new Map<Kind, number>()
-  for (const { fault, problem } of inflicted) {
+  for (const { fault, problem } of appliedFaults) {
     if (problem === undefined) counts.set(fault.kind, (counts.get(fault.kind) ?? 0) + 1)
   }
   return counts

@@ -5,7 +5,7 @@ import { type EtcdCluster, History } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { Inflicted } from "./ApplyFaults.ts"
+import type { AppliedFault } from "./AppliedFault.ts"
 import type { Case } from "./Verdict.ts"
 
 /** Where rounds go that something was found in: outside of what git tracks. */
@@ -16,13 +16,13 @@ export const save = ({ round, schedule, ...rest }: Case, name: string): Effect.E
   Effect.sync(() => {
     const path = Path.join(folder, name)
     const write = (file: string, text: string) => Fs.writeFileSync(Path.join(path, file), text)
-    const { changes, history, inflicted, ...times } = round
+    const { changes, history, appliedFaults, ...times } = round
     // What an earlier run left here is none of this one's.
     Fs.rmSync(path, { recursive: true, force: true })
     Fs.mkdirSync(path, { recursive: true })
     for (const [i, part] of partsOf(history).entries()) write(`clients-${i}.jsonl`, History.toText(part))
     write("server.jsonl", lines(changes.map(({ valueBytes: _, ...change }) => change)))
-    write("faults.jsonl", lines(inflicted))
+    write("faults.jsonl", lines(appliedFaults))
     write("round.jsonl", lines([{ ...rest, ...times, schedule }]))
     return path
   }).pipe(
@@ -39,15 +39,15 @@ export const load = Effect.fnUntraced(function*(path: string) {
     })
   const history = yield* loadParts(path)
   const changes = parsed<Omit<EtcdCluster.HistoryEvent, "valueBytes">>(yield* read("server.jsonl"))
-  const inflicted = parsed<Inflicted>(yield* read("faults.jsonl"))
-  const [rest] = parsed<Omit<Case, "round"> & Omit<Case["round"], "history" | "changes" | "inflicted">>(
+  const appliedFaults = parsed<AppliedFault>(yield* read("faults.jsonl"))
+  const [rest] = parsed<Omit<Case, "round"> & Omit<Case["round"], "history" | "changes" | "appliedFaults">>(
     yield* read("round.jsonl")
   )
   const { compactedAt, evicted, kinds, prefix, schedule, ...times } = rest!
   const round = {
     ...times,
     history,
-    inflicted,
+    appliedFaults,
     changes: changes.map((change) => ({ ...change, valueBytes: new TextEncoder().encode(change.value) }))
   }
   return { compactedAt, evicted, kinds, prefix, schedule, round } satisfies Case

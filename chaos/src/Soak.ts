@@ -123,7 +123,7 @@ const oneLap = Effect.fnUntraced(function*(
         violations,
         revokedByDeposed,
         calls: round.history.calls.length,
-        faults: Run.countKinds(round.inflicted),
+        faults: Run.countKinds(round.appliedFaults),
         unknown: unknown.applied + unknown.notApplied + unknown.leases
       }))
     }

@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Sockets from "./Sockets.ts"
 
 /** A cluster that is running. */
 export type Cluster = EtcdCluster.EtcdCluster["Service"]
@@ -34,6 +35,8 @@ export interface Stage {
   readonly slots: Array<EtcdCluster.Member>
   /** Of each client, by its place. */
   readonly links: ReadonlyArray<Links>
+  /** The connections over all links. */
+  readonly sockets: Sockets.Sockets
   /** The revision the store was compacted at last, `0n` for never. */
   compactedAt: bigint
   /** Leases that were ended behind the backs of their owners. */
@@ -69,6 +72,7 @@ export const make = Effect.fnUntraced(function*(
   EtcdCluster.EtcdClusterError | EtcdBinaries.EtcdBinariesMissing | TcpProxy.TcpProxyError,
   Scope.Scope
 > {
+  const sockets = yield* Sockets.track
   const cluster = yield* EtcdCluster.make({ version: options.version, members: 3 })
   const links = yield* Effect.forEach(
     Array.from({ length: options.clients }),
@@ -78,6 +82,7 @@ export const make = Effect.fnUntraced(function*(
     cluster,
     slots: [...cluster.members],
     links,
+    sockets,
     compactedAt: 0n,
     evicted: new Set(),
     openClients: Effect.forEach(links, (proxies, i) => openClient(`c${i + 1}`, proxies, options))

@@ -7,12 +7,12 @@ import * as Availability from "./Availability.ts"
 import * as Counters from "./Counters.ts"
 import * as DeposedLeader from "./DeposedLeader.ts"
 import * as Disturbances from "./Disturbances.ts"
-import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
 import * as Refusals from "./Refusals.ts"
 import type { Round } from "./Round.ts"
+import * as Span from "./Span.ts"
 import { deadlineOf, deadlines, type Stage } from "./Stage.ts"
 import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
@@ -60,7 +60,7 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
   const { changes, history, problems } = round
   const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
   const counts = countsOf(round, prefix)
-  const revoked = DeposedLeader.revokedLeases(revisions.violations, history, round.inflicted)
+  const revoked = DeposedLeader.revokedLeases(revisions.violations, history, round.appliedFaults)
   const isRevoked = (violation: RevisionChecker.Violation) =>
     violation.lease !== undefined && revoked.has(violation.lease)
   const ended = new Set([...evicted, ...revoked])
@@ -142,10 +142,12 @@ const isCleanup = ({ request }: History.Call): boolean =>
   request._tag === "Execute" && request.op._tag === "Txn" && request.op.then.some(({ _tag }) => _tag === "Delete")
 
 /** Calls that went on after their deadline, or for ever; the time in which nothing could run does not count. */
-const tooLate = ({ history, standstills }: Round): ReadonlyArray<string> => {
+const tooLate = ({ eventLoopStalls, history }: Round): ReadonlyArray<string> => {
+  const stalls = Span.merge(eventLoopStalls)
   const isLate = (from: History.Moment, to: History.Moment, millis: number) => {
-    const took = Number(to.nanos - from.nanos) / 1e6
-    return took >= millis + grace && took - EventLoopStalls.within(standstills, from.nanos, to.nanos) >= millis + grace
+    const window = { from: from.nanos, to: to.nanos }
+    const took = Span.millis(window)
+    return took >= millis + grace && took - Span.covered(stalls, window) >= millis + grace
   }
   const seconds = (from: History.Moment, to: History.Moment) => (Number(to.nanos - from.nanos) / 1e9).toFixed(1)
   return [
@@ -175,8 +177,8 @@ const recoversWithin = 5000
 const lockRecoversWithin = (kind: Kind): number =>
   kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + grace + recoversWithin
 
-const slowRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> =>
-  [...Availability.outages(history, inflicted, isResidentKey)].flatMap(([kind, outage]) =>
+const slowRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> =>
+  [...Availability.outages(history, appliedFaults, isResidentKey)].flatMap(([kind, outage]) =>
     Availability.services.flatMap((service) => {
       const after = outage[service] ?? 0
       const limit = service === "lock" ? lockRecoversWithin(kind) : recoversWithin
@@ -185,8 +187,8 @@ const slowRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> =>
   )
 
 /** After an outage of all members everything has to come back: what a lease holds is lost by then. */
-const missingRecoveries = ({ history, inflicted }: Round): ReadonlyArray<string> => {
-  const long = inflicted.filter(({ fault }) => fault.kind === "outage" && fault.millis >= 5000)
+const missingRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> => {
+  const long = appliedFaults.filter(({ fault }) => fault.kind === "outage" && fault.millis >= 5000)
   return long.flatMap((outage) => {
     const after = Availability.outages(history, [outage], isResidentKey).get("outage")
     return Availability.services.flatMap((service) =>

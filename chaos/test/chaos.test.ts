@@ -3,6 +3,8 @@
  * one. What is found is printed, with the seed to find it again.
  */
 import * as Fence from "@effect-kv/core/Fence"
+import type * as KvBackend from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import { EtcdBinaries, History } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
@@ -71,13 +73,44 @@ describe("the harness", () => {
     () =>
       Effect.gen(function*() {
         // Nothing but what takes locks away unheard.
-        const unfenced = { ...request, seed: 3, faults: ["evict"], how: Fence.unfenced } as const
+        const unfenced = { ...request, seed: 3, faults: ["evict"], mutateWrite: Fence.unfenced } as const
         const { verdict } = yield* Run.run(unfenced, quiet)
         // As what depends on whether its answer came.
         const ofLocks = verdict.violations.filter((violation) =>
           /^(EffectWithoutLock|StaleEffect|WrongCount)|written without the lock/.test(violation)
         )
         assert.isAbove(ofLocks.length, 0, verdict.violations.join("\n"))
+      }),
+    120_000
+  )
+
+  it.live(
+    "finds a client that drops renewals and one whose sessions end without cause, and accuses no other client",
+    () =>
+      Effect.gen(function*() {
+        let renewals = 0
+        const dropped = Effect.delay(
+          Effect.fail(KvError.make(new KvError.DeadlineExceeded({ message: "dropped by a mutant" }))),
+          "600 millis"
+        )
+        const ended = Effect.fail(KvError.make(new KvError.LeaseNotFound({ message: "ended by a mutant" })))
+        const mutateBackend = (client: string, backend: KvBackend.KvBackend): KvBackend.KvBackend => ({
+          ...backend,
+          leaseKeepAlive: (lease) => {
+            const isMutated = renewals++ % 3 === 0
+            if (isMutated && client === "c1") return dropped
+            return isMutated && client === "c2" ? ended : backend.leaseKeepAlive(lease)
+          }
+        })
+        const { verdict } = yield* Run.run({ ...request, seconds: 10, faults: [], mutateBackend }, quiet)
+        const unexplained = verdict.violations.filter((violation) => violation.includes("when nothing was broken"))
+        const found = unexplained.join("\n")
+        assert.match(
+          found,
+          /a call failed when nothing was broken: \{"client":"c1","request":\{"_tag":"LeaseKeepAlive"/
+        )
+        assert.match(found, /c2 lost its temporary key/)
+        assert.notInclude(found, "c3")
       }),
     120_000
   )
@@ -114,13 +147,14 @@ describe("the harness", () => {
     const idle = {
       history: { calls: [], watches: [], holdings: [], effects: [] },
       changes: [],
-      inflicted: [],
+      appliedFaults: [],
       began: 0n,
       stopped: 18_000_000_000n,
       ended: 20_000_000_000n,
       done: { register: 0 },
       problems: [],
-      standstills: []
+      eventLoopStalls: [],
+      serverStalls: []
     }
     const { violations } = Verdict.judge({ schedule, kinds, round: idle, prefix: "r/", compactedAt: 0n, evicted: [] })
     assert.strictEqual(violations.filter((violation) => violation.startsWith("void")).length, 4, violations.join("\n"))
@@ -141,13 +175,14 @@ describe("the harness", () => {
       const round = {
         history: { ...History.empty, calls: [call] },
         changes: [],
-        inflicted: [],
+        appliedFaults: [],
         began: 0n,
         stopped: 9_000_000_000n,
         ended: 10_000_000_000n,
         done: {},
         problems: ["something"],
-        standstills: []
+        eventLoopStalls: [],
+        serverStalls: []
       }
       const subject: Verdict.Case = { schedule: [], kinds: [], round, prefix: "r/", compactedAt: 0n, evicted: [7n] }
       const path = yield* Saved.save(subject, `test-${process.pid}`)

@@ -5,7 +5,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import type { Inflicted } from "../src/ApplyFaults.ts"
+import type { AppliedFault } from "../src/AppliedFault.ts"
 import * as Counters from "../src/Counters.ts"
 import * as Disturbances from "../src/Disturbances.ts"
 import type { Fault, Kind } from "../src/Fault.ts"
@@ -39,22 +39,23 @@ const failed = (
   message: ""
 })
 
-const fault = (kind: Kind, from: number, to: number, clients: ReadonlyArray<number> = []): Inflicted => {
+const fault = (kind: Kind, from: number, to: number, clients: ReadonlyArray<number> = []): AppliedFault => {
   const fault: Fault = { kind, millis: 0, slot: 0, clients, everyMember: true, amount: 0 }
-  return { fault, began: nanos(from), ended: nanos(to), whole: nanos(to) }
+  return { fault, began: nanos(from), ended: nanos(to), healed: nanos(to) }
 }
 
 /** Thirty seconds in which the three clients had ten answers a second, but for what is told otherwise. */
 const round = (changed: Partial<Round> = {}): Round => ({
   history: History.empty,
   changes: [],
-  inflicted: [],
+  appliedFaults: [],
   began: 0n,
   stopped: nanos(30),
   ended: nanos(32),
   done: { register: 1 },
   problems: [],
-  standstills: [],
+  eventLoopStalls: [],
+  serverStalls: [],
   ...changed
 })
 
@@ -69,12 +70,57 @@ describe("errors that nothing explains", () => {
   it("one without a fault, but not one within five seconds after a fault of the client's", () => {
     const history = calls(call("c1", 9, 9.5, failed("Unavailable")))
     assert.lengthOf(find({ history }), 1)
-    assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 5, [0])] }), 0)
-    assert.lengthOf(find({ history, inflicted: [fault("kill-leader", 3, 5)] }), 0)
-    assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 5, [1])] }), 1, "another client's link")
-    assert.lengthOf(find({ history, inflicted: [fault("cut", 3, 3.9, [0])] }), 1, "long over")
-    assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(9) }] }), 0)
-    assert.lengthOf(find({ history, standstills: [{ from: nanos(8), to: nanos(8.2) }] }), 1, "too short to matter")
+    assert.lengthOf(find({ history, appliedFaults: [fault("cut", 3, 5, [0])] }), 0)
+    assert.lengthOf(find({ history, appliedFaults: [fault("kill-leader", 3, 5)] }), 0)
+    assert.lengthOf(find({ history, appliedFaults: [fault("cut", 3, 5, [1])] }), 1, "another client's link")
+    assert.lengthOf(find({ history, appliedFaults: [fault("cut", 3, 3.9, [0])] }), 1, "long over")
+    assert.lengthOf(find({ history, eventLoopStalls: [{ from: nanos(8), to: nanos(9) }] }), 0)
+    assert.lengthOf(find({ history, eventLoopStalls: [{ from: nanos(8), to: nanos(8.2) }] }), 1, "too short to matter")
+  })
+
+  describe("stalls excuse only what they measurably explain", () => {
+    const span = (from: number, to: number) => ({ from: nanos(from), to: nanos(to) })
+    const renewal = call("c1", 9, 9.667, failed("DeadlineExceeded"), { _tag: "LeaseKeepAlive", id: 7n })
+    const lost = (ended: number): History.History => ({
+      ...History.empty,
+      holdings: [{
+        _tag: "Holding",
+        id: 1,
+        client: "c1",
+        lock: "l",
+        token: 3n,
+        acquired: at(7),
+        ended: { at: at(ended), how: "Lost" }
+      }]
+    })
+
+    it("a renewal that is dropped is found, however long it took to fail", () => {
+      const history = calls(renewal)
+      assert.lengthOf(find({ history }), 1)
+      assert.lengthOf(find({ history, serverStalls: [span(6, 8.9)] }), 1, "the servers stalled before")
+      assert.lengthOf(find({ history, serverStalls: [span(9.7, 12)] }), 1, "the servers stalled afterwards")
+      assert.lengthOf(find({ history, serverStalls: [span(9.1, 9.35)] }), 1, "most of its time was left")
+    })
+
+    it("a renewal that measured stalls leave no time for is excused", () => {
+      const history = calls(renewal)
+      assert.lengthOf(find({ history, serverStalls: [span(9.1, 9.5)] }), 0)
+      assert.lengthOf(find({ history, eventLoopStalls: [span(9, 9.2), span(9.4, 9.6)] }), 0)
+      const both = { serverStalls: [span(9, 9.2)], eventLoopStalls: [span(9.1, 9.3)] }
+      assert.lengthOf(find({ history, ...both }), 1, "overlapping stalls count once")
+    })
+
+    it("a call that fails at once is not excused by a server's stall", () => {
+      const history = calls(call("c1", 9.2, 9.21, failed("Unavailable")))
+      assert.lengthOf(find({ history, serverStalls: [span(9, 9.6)] }), 1)
+    })
+
+    it("a session that is lost without cause is found although the process stalled for a third of its time", () => {
+      const pieces = (count: number) => Array.from({ length: count }, (_, i) => span(8.1 + i * 0.25, 8.25 + i * 0.25))
+      assert.lengthOf(find({ history: lost(10), eventLoopStalls: pieces(4) }), 1)
+      assert.lengthOf(find({ history: lost(10), eventLoopStalls: pieces(7) }), 0, "1.05 s of the last 2 s")
+      assert.lengthOf(find({ history: lost(14), eventLoopStalls: pieces(7) }), 1, "the stalls were long over")
+    })
   })
 
   it("a lock that is lost while nothing is broken", () => {
@@ -88,8 +134,8 @@ describe("errors that nothing explains", () => {
       ended: { at: at(10), how: "Lost" }
     }
     assert.lengthOf(find({ history: { ...History.empty, holdings: [holding] } }), 1)
-    const inflicted = [fault("evict", 8, 12)]
-    assert.lengthOf(find({ history: { ...History.empty, holdings: [holding] }, inflicted }), 0)
+    const appliedFaults = [fault("evict", 8, 12)]
+    assert.lengthOf(find({ history: { ...History.empty, holdings: [holding] }, appliedFaults }), 0)
   })
 
   it("a temporary key that is put again", () => {
@@ -97,7 +143,7 @@ describe("errors that nothing explains", () => {
       call("c1", from, from + 0.1, undefined, { _tag: "Execute", op: Op.put("r/temporary/resident/c1", "v") })
     assert.lengthOf(find({ history: calls(put(0)) }), 0)
     assert.lengthOf(find({ history: calls(put(0), put(3)) }), 1)
-    assert.lengthOf(find({ history: calls(put(0), put(3)), inflicted: [fault("partition", 1, 2.5, [0])] }), 0)
+    assert.lengthOf(find({ history: calls(put(0), put(3)), appliedFaults: [fault("partition", 1, 2.5, [0])] }), 0)
   })
 
   it("a lease that is not found by what has none, and a compaction that nothing depends on", () => {
@@ -143,8 +189,13 @@ describe("silences", () => {
   it("count across faults, but for the time that these last, and up to the end of the load", () => {
     const history = calls(...answers("c1", 0, 10), ...answers("c1", 22, 30))
     assert.approximately(silence({ history }), 12_100, 50)
-    const inflicted = [fault("cut", 10, 14, [0]), fault("kill-leader", 13, 16), fault("cut", 17, 22, [1])]
-    assert.approximately(silence({ history, inflicted }), 6100, 50, "that of another client's link is none of its own")
+    const appliedFaults = [fault("cut", 10, 14, [0]), fault("kill-leader", 13, 16), fault("cut", 17, 22, [1])]
+    assert.approximately(
+      silence({ history, appliedFaults }),
+      6100,
+      50,
+      "that of another client's link is none of its own"
+    )
     assert.approximately(silence({ history: calls(...answers("c1", 0, 20)) }), 10_100, 50)
   })
 
@@ -205,7 +256,7 @@ describe("the verdict", () => {
       const [first, second] = [holding(1, 2n, 1, until), holding(2, 3n, 2, 9)]
       const late = { ...first, ended: { at: at(until), how: "Lost" as const } }
       const history = { ...History.empty, holdings: [late, second] }
-      return judged({ history, changes, inflicted: [fault("evict", 0, 9)] }, evicted)
+      return judged({ history, changes, appliedFaults: [fault("evict", 0, 9)] }, evicted)
         .filter((violation) => violation.startsWith("OverlappingHolders")).length
     }
     assert.strictEqual(overlaps(3, [7n]), 0)

@@ -5,7 +5,7 @@
 import * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import type * as DeposedLeader from "../src/DeposedLeader.ts"
+import type { DeposedLeader } from "../src/AppliedFault.ts"
 import * as Verdict from "../src/Verdict.ts"
 
 const second = 1_000_000_000n
@@ -57,7 +57,7 @@ describe("a lease that ended too early", () => {
     everyMember: true,
     amount: 0
   } as const
-  const judge = (deposed: DeposedLeader.DeposedLeader | undefined) => {
+  const judge = (deposed: DeposedLeader | undefined) => {
     const ended = 11n * second
     const { revokedByDeposed, violations } = Verdict.judge({
       schedule: [],
@@ -76,13 +76,14 @@ describe("a lease that ended too early", () => {
           change("delete", "r/leased/0", 7n, 4n),
           change("delete", "r/leased/1", 8n, 5n)
         ],
-        inflicted: [{ fault, began: 9n * second, ended, whole: ended, deposed }],
+        appliedFaults: [{ fault, began: 9n * second, ended, healed: ended, deposed }],
         done: {},
         stopped: 0n,
         began: 0n,
         ended: second / 100n,
         problems: [],
-        standstills: []
+        eventLoopStalls: [],
+        serverStalls: []
       }
     })
     // It is too short a run for more.
@@ -94,15 +95,15 @@ describe("a lease that ended too early", () => {
     assert.deepStrictEqual(judge(undefined), { revokedByDeposed: 0, kinds: ["LeaseEndedEarly", "LeaseEndedEarly"] })
   })
 
-  it("is laid to a deposed leader that had one revoked when it woke, and no more than it had", () => {
-    const woke = 11n * second
-    assert.deepStrictEqual(judge({ woke, revoked: 2 }), { revokedByDeposed: 2, kinds: [] })
-    assert.deepStrictEqual(judge({ woke, revoked: 1 }), { revokedByDeposed: 1, kinds: ["LeaseEndedEarly"] })
+  it("is laid to a deposed leader that had one revoked when it resumed, and no more than it had", () => {
+    const resumed = 11n * second
+    assert.deepStrictEqual(judge({ resumed, revoked: 2 }), { revokedByDeposed: 2, kinds: [] })
+    assert.deepStrictEqual(judge({ resumed, revoked: 1 }), { revokedByDeposed: 1, kinds: ["LeaseEndedEarly"] })
   })
 
-  it("is not laid to one that woke at another time", () => {
-    assert.strictEqual(judge({ woke: 20n * second, revoked: 2 }).revokedByDeposed, 0)
-    assert.strictEqual(judge({ woke: 2n * second, revoked: 2 }).revokedByDeposed, 0)
+  it("is not laid to one that resumed at another time", () => {
+    assert.strictEqual(judge({ resumed: 20n * second, revoked: 2 }).revokedByDeposed, 0)
+    assert.strictEqual(judge({ resumed: 2n * second, revoked: 2 }).revokedByDeposed, 0)
   })
 })
 
@@ -126,13 +127,14 @@ describe("a lock that two held", () => {
       round: {
         history: { ...History.empty, holdings: [holding(0, "c1", 2n, 10, 30), holding(1, "c2", 3n, 20, 40)] },
         changes: [change("put", "r/lock/0/7", 7n, 2n), change("put", "r/lock/0/8", 8n, 3n)],
-        inflicted: [],
+        appliedFaults: [],
         done: {},
         stopped: 0n,
         began: 0n,
         ended: second / 100n,
         problems: [],
-        standstills: []
+        eventLoopStalls: [],
+        serverStalls: []
       }
     }).violations.map((violation) => violation.split(":")[0])
 

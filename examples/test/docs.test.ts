@@ -1,9 +1,10 @@
 /**
- * The documentation is true: its TypeScript is type-checked, what is marked `run` runs on memory, and its tables of errors
- * say what the errors say.
+ * Tests of the documentation: its TypeScript is type-checked, blocks marked `run` or `main` run, links lead somewhere, and the
+ * table of errors agrees with the errors.
  *
  * - A block marked `ts` is a module. Without imports of its own it is given those of every module of the project.
  * - `ts run` defines `program`, which must succeed on memory; `const x = ... // => value` in it is an assertion.
+ * - `ts main` is a whole program. It runs as printed, in a process, and must print the `text` block that follows it.
  * - A block whose first line is `// name.ts` can be imported by the other blocks of its document.
  * - `ts nocheck` is for what is not code yet.
  * - After `<!-- checked -->` the code in the second column of a table is type-checked, as expressions.
@@ -14,7 +15,7 @@ import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
-import { spawnSync } from "node:child_process"
+import { execFile, spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
@@ -24,7 +25,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Inside the workspace, for the packages to resolve; ignored by git, and removed in the end. */
 const folder = join(root, "examples", "build", `docs-${process.pid}`)
 
-const documents = ["README.md", "CONTRIBUTING.md", "docs/*.md", "packages/*/README.md"]
+const documents = ["*.md", "docs/**/*.md", "packages/*/README.md", ".github/**/*.md"]
   .flatMap((pattern) => globSync(pattern, { cwd: root }))
   .filter((document) => existsSync(join(root, document)))
   .sort()
@@ -214,6 +215,34 @@ describe("the code of the documentation", () => {
   }
 })
 
+/** What the program of a `main` block prints. */
+const printed = (block: Block): Effect.Effect<string, Error> =>
+  Effect.callback((resume) => {
+    const child = execFile(
+      process.execPath,
+      [fileOf(block)],
+      (error, output, errors) =>
+        resume(error === null ? Effect.succeed(output) : Effect.fail(new Error(output + errors)))
+    )
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+const textAfter = (block: Block): string | undefined =>
+  /^```text\n([\s\S]*?)^```$/m.exec(read(block.document).split("\n").slice(block.line).join("\n"))?.[1]
+
+describe("the programs of the documentation", () => {
+  for (const block of checked.filter(({ flags }) => flags.includes("main"))) {
+    it.live(`${block.document}, line ${block.line}, prints what the document says`, () =>
+      Effect.gen(function*() {
+        assert.strictEqual(yield* printed(block), textAfter(block))
+      }))
+  }
+})
+
+it("the README is short enough to read in one go", () => {
+  assert.isAtMost(read("README.md").trimEnd().split("\n").length, 120)
+})
+
 const message = "why"
 
 const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
@@ -234,26 +263,22 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
   LockLost: new LockError.LockLost({ lock: "a", token: 1n, how: "why" })
 }
 
-describe("the tables of errors", () => {
-  for (const document of ["README.md", "docs/contract.md"]) {
-    it(`${document} has every reason, with its outcome and whether a retry is safe`, () => {
-      const rows = [...read(document).matchAll(/^\| `(\w+)` +\| (.+) +\|$/gm)].filter(([, tag = ""]) => tag in reasons)
-      const said = rows.map(([, tag, rest]) => {
-        const cells = rest!.split(" | ").map((cell) => cell.trim())
-        return [
-          tag,
-          cells.find((cell) => /^(not applied|unknown)$/.test(cell)),
-          cells.find((cell) => /^(yes|no)$/.test(cell))
-        ]
-      })
-      const expected = Object.values(reasons).map((reason) => [
-        reason._tag,
-        reason.outcome === "NotApplied" ? "not applied" : "unknown",
-        reason.isRetryable ? "yes" : "no"
-      ])
-      assert.sameDeepMembers(said, expected)
-    })
-  }
+it("the table of errors in docs/contract.md has every reason, with its outcome and whether a retry is safe", () => {
+  const table = [...read("docs/contract.md").matchAll(/^\| `(\w+)` +\| (.+) +\|$/gm)]
+  const said = table.filter(([, tag = ""]) => tag in reasons).map(([, tag, rest]) => {
+    const cells = rest!.split(" | ").map((cell) => cell.trim())
+    return [
+      tag,
+      cells.find((cell) => /^(not applied|unknown)$/.test(cell)),
+      cells.find((cell) => /^(yes|no)$/.test(cell))
+    ]
+  })
+  const expected = Object.values(reasons).map((reason) => [
+    reason._tag,
+    reason.outcome === "NotApplied" ? "not applied" : "unknown",
+    reason.isRetryable ? "yes" : "no"
+  ])
+  assert.sameDeepMembers(said, expected)
 })
 
 /** The anchors of a document's headings, as GitHub makes them. */

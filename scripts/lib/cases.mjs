@@ -3,11 +3,17 @@ import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { providedMinors } from "./etcd.mjs"
 import { spawned } from "./exec.mjs"
+import { hasGoProgram } from "./goProgram.mjs"
 import { root } from "./paths.mjs"
 import { Stop } from "./progress.mjs"
 
 /** A backend on which nothing ran is a failure: an empty run proves nothing. */
-const required = ["core", "memory", ...providedMinors(process.env).map((minor) => `etcd-${minor}`)]
+const required = [
+  "core",
+  "memory",
+  ...providedMinors(process.env).map((minor) => `etcd-${minor}`),
+  ...(hasGoProgram(process.env) ? ["interop"] : [])
+]
 
 const problems = (projects) => [
   ...required.filter((name) => !(projects[name]?.passed > 0)).map((name) => `no case ran on ${name}`),

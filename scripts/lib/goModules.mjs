@@ -15,7 +15,7 @@ const modules = {
   etcdutl: "go.etcd.io/etcd/etcdutl/v3"
 }
 
-const hasGo = async () => {
+export const hasGo = async () => {
   const result = await spawned("go", ["version"], { capture: true }).catch(() => undefined)
   return result?.code === 0
 }

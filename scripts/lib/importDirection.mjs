@@ -1,7 +1,7 @@
 /**
  * The direction of imports between packages is a rule of the linter (`.oxlintrc.json`). A rule that matches nothing
- * would always pass, so this shows it a package of each kind that breaks it, and a circle of imports, and wants every
- * violation found.
+ * would always pass, so this step shows it wrong imports in each kind of package, and a circle
+ * of imports in each folder that must have none. The linter must report each of them.
  */
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -20,7 +20,29 @@ const forbidden = {
   "examples/src": ["@effect-kv/core/internal/utf8", "../../packages/core/src/Kv.ts"]
 }
 
-const withoutCircles = ["core", "memory", "etcd", "test-suite"].map((name) => `packages/${name}/src`)
+/** The folders that must not import in circles, not even types, and what their files end with. */
+const withoutCircles = {
+  "packages/core/src": "ts",
+  "packages/memory/src": "ts",
+  "packages/etcd/src": "ts",
+  "packages/test-suite/src": "ts",
+  "chaos/src": "ts",
+  "benchmarks/src": "ts",
+  "examples/src": "ts",
+  "scripts/lib": "mjs"
+}
+
+/** Two files that import each other, in TypeScript only their types. */
+const circleOf = (extension) =>
+  extension === "mjs"
+    ? {
+      "A.mjs": "import { b } from \"./B.mjs\"\nexport const a = () => b\n",
+      "B.mjs": "import { a } from \"./A.mjs\"\nexport const b = () => a\n"
+    }
+    : {
+      "A.ts": "import type { B } from \"./B.ts\"\nexport type A = B | 1\n",
+      "B.ts": "import type { A } from \"./A.ts\"\nexport type B = A | 2\n"
+    }
 
 export const checkImportDirection = async (temporary) => {
   const project = join(temporary, "import-direction")
@@ -28,10 +50,10 @@ export const checkImportDirection = async (temporary) => {
     mkdirSync(join(project, folder), { recursive: true })
     writeFileSync(join(project, folder, "Wrong.ts"), imports.map((name) => `export * from "${name}"\n`).join(""))
   }
-  for (const folder of withoutCircles) {
-    const source = join(project, folder)
-    writeFileSync(join(source, "A.ts"), "import type { B } from \"./B.ts\"\nexport type A = B | 1\n")
-    writeFileSync(join(source, "B.ts"), "import type { A } from \"./A.ts\"\nexport type B = A | 2\n")
+  for (const [folder, extension] of Object.entries(withoutCircles)) {
+    const circle = join(project, folder)
+    mkdirSync(circle, { recursive: true })
+    for (const [file, lines] of Object.entries(circleOf(extension))) writeFileSync(join(circle, file), lines)
   }
   copyFileSync(join(root, ".oxlintrc.json"), join(project, ".oxlintrc.json"))
   const { output } = await spawned("oxlint", ["--format=unix"], { cwd: project, capture: true })
@@ -39,8 +61,10 @@ export const checkImportDirection = async (temporary) => {
   const missed = Object.entries(forbidden).flatMap(([folder, imports]) =>
     imports.filter((_, line) => !output.includes(`${folder}/Wrong.ts:${line + 1}:`)).map((name) => `${folder}: ${name}`)
   )
-  for (const folder of withoutCircles) {
-    if (!output.includes(`${folder}/A.ts:1:`)) missed.push(`${folder}: a circle of types`)
-  }
+  missed.push(
+    ...Object.entries(withoutCircles)
+      .filter(([folder, extension]) => !output.includes(`${folder}/A.${extension}:1:`))
+      .map(([folder]) => `${folder}: a circle of imports`)
+  )
   if (missed.length > 0) throw new Stop(`The linter lets these imports pass:\n  ${missed.join("\n  ")}\n${output}`)
 }

@@ -1,5 +1,5 @@
 /**
- * Faults of the links between clients and members: each returns when the links are whole again.
+ * Faults of the links between clients and members: each returns when the links are healed again.
  */
 import { TcpProxy } from "@effect-kv/test-suite/verification"
 import * as Data from "effect/Data"

@@ -1,23 +1,14 @@
 /**
- * Faults of the servers: each returns when the cluster is whole again.
+ * Faults of the servers: each returns when the cluster is healed again.
  */
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
+import type { Outcome } from "../AppliedFault.ts"
 import * as DeposedLeader from "../DeposedLeader.ts"
 import type { Fault } from "../Fault.ts"
 import type { Stage } from "../Stage.ts"
-
-/** What is known of a fault when it is over. */
-export interface Outcome {
-  /** When it was over, by the monotonic clock, where more was looked at after that. */
-  readonly ended?: bigint | undefined
-  /** When there was a quorum again, by the monotonic clock. None where that was when the effect ended. */
-  readonly whole?: bigint | undefined
-  /** A leader that it deposed, and what that did when it woke. */
-  readonly deposed?: DeposedLeader.DeposedLeader | undefined
-}
 
 type ServerFault = Effect.Effect<Outcome | void, EtcdCluster.EtcdClusterError>
 
@@ -43,7 +34,7 @@ const away = (
     }),
     () => Effect.sleep(millis),
     () => Effect.forEach(members, start, { concurrency: "unbounded", discard: true })
-  ).pipe(Effect.map(() => ({ whole: moments[0] })))
+  ).pipe(Effect.map(() => ({ healed: moments[0] })))
 }
 
 const kill = (member: EtcdCluster.Member): Effect.Effect<void> => member.kill

@@ -101,7 +101,7 @@ const renewals: ReadonlyArray<Mutant> = Object.entries({
 }).map(([title, renewal]) => ({
   title,
   apply: (backend) => ({ ...backend, leaseKeepAlive: () => renewal }),
-  noticedBy: ["it is renewed at each third of what was granted, and outlives it many times"],
+  noticedBy: ["a session renews its lease at every third of the granted time, and outlives it many times"],
   differs: false
 }))
 
@@ -109,19 +109,19 @@ const keys: ReadonlyArray<Mutant> = [
   {
     title: "replaces lone surrogates",
     apply: onOp((op) => op._tag === "Put" ? putWith(op, { key: op.key.toWellFormed() }) : op),
-    noticedBy: ["a lone surrogate is rejected everywhere, never replaced"],
+    noticedBy: ["a lone surrogate in a key is rejected by every operation, never replaced"],
     differs: true
   },
   {
     title: "takes an empty key for a key",
     apply: onOp((op) => op._tag === "Put" && op.key === "" ? putWith(op, { key: "\u0000" }) : op),
-    noticedBy: ["an empty key is rejected, everywhere"],
+    noticedBy: ["an empty key is rejected by every operation"],
     differs: true
   },
   {
     title: "normalizes keys",
     apply: onOp((op) => op._tag === "Put" ? putWith(op, { key: op.key.normalize("NFC") }) : op),
-    noticedBy: ["a key comes back as it was given, and is no other key"],
+    noticedBy: ["a key is returned exactly as it was given, and differs from all similar keys"],
     differs: false
   },
   {
@@ -139,15 +139,15 @@ const keys: ReadonlyArray<Mutant> = [
     apply: onEntries((entry) =>
       entry.strictText?.startsWith("\ufeff") === true ? entryWith(entry, { value: entry.text.slice(1) }) : entry
     ),
-    noticedBy: ["a string goes in and comes out as it was"],
+    noticedBy: ["a string value is returned exactly as it was written"],
     differs: true
   },
   {
     title: "reads bytes as text",
     apply: onEntries((entry) => entryWith(entry, { value: entry.text })),
     noticedBy: [
-      "all 256 bytes go in and come out as they were",
-      "a value that is not UTF-8 is not read as text by mistake"
+      "a value of all 256 bytes is returned exactly as it was written",
+      "reading a value that is not UTF-8 as text fails"
     ],
     differs: true
   },
@@ -158,7 +158,7 @@ const keys: ReadonlyArray<Mutant> = [
         ? { ...response, entries: response.entries.filter((entry) => entry.size > 0) }
         : response
     ),
-    noticedBy: ["an empty value is a value"],
+    noticedBy: ["a key with an empty value exists"],
     differs: true
   }
 ]
@@ -167,7 +167,10 @@ const reads: ReadonlyArray<Mutant> = [
   {
     title: "ignores the limit",
     apply: onOp((op) => op._tag === "Range" ? Op.range(op.range, { ...op, limit: undefined }) : op),
-    noticedBy: ["a limited answer says more, and the full count", "a limit that is not a positive integer is rejected"],
+    noticedBy: [
+      "a limited read returns the full count and whether there are more entries",
+      "a limit that is not a positive integer is rejected"
+    ],
     differs: true
   },
   {
@@ -177,15 +180,15 @@ const reads: ReadonlyArray<Mutant> = [
         ? { ...response, count: response.entries.length }
         : response
     ),
-    noticedBy: ["a limited answer says more, and the full count"],
+    noticedBy: ["a limited read returns the full count and whether there are more entries"],
     differs: true
   },
   {
     title: "never says that there is more",
     apply: onResponse((response) => response._tag === "Range" ? { ...response, more: false } : response),
     noticedBy: [
-      "a limited answer says more, and the full count",
-      "a streamed range is the range, whatever the size of the pages"
+      "a limited read returns the full count and whether there are more entries",
+      "a streamed range has the same entries as a read, whatever the page size"
     ],
     differs: true
   },
@@ -196,16 +199,16 @@ const reads: ReadonlyArray<Mutant> = [
         ? KeyRange.halfOpen(range.start, range.end.slice(0, -1))
         : range
     ),
-    noticedBy: ["a closed range holds its start and its end, and nothing behind it"],
+    noticedBy: ["a closed range includes its start and its end, and no key after it"],
     differs: true
   },
   {
     title: "lets a prefix range go on behind the prefix",
     apply: onRange((range) => range._tag === "Prefix" ? KeyRange.from(range.from) : range),
     noticedBy: [
-      "a prefix range holds the keys that begin with the prefix, and no other",
-      "no range reaches outside, whatever its bounds",
-      "no delete reaches outside, whatever its bounds"
+      "a prefix range contains the keys that begin with the prefix, and no others",
+      "no read in a namespace reaches outside of it, whatever its bounds",
+      "no delete in a namespace reaches outside of it, whatever its bounds"
     ],
     differs: true
   },
@@ -217,16 +220,16 @@ const reads: ReadonlyArray<Mutant> = [
       const end = range.prefix.slice(0, -1) + String.fromCharCode(last + 1)
       return end.isWellFormed() ? KeyRange.halfOpen(range.from, end) : range
     }),
-    noticedBy: ["a prefix range holds the keys that begin with the prefix, and no other"],
+    noticedBy: ["a prefix range contains the keys that begin with the prefix, and no others"],
     differs: true
   },
   {
     title: "reads the present when asked about the past",
     apply: onOp((op) => op._tag === "Range" ? Op.range(op.range, { ...op, revision: undefined }) : op),
     noticedBy: [
-      "a key is read as it was at a past revision",
-      "a future revision is FutureRevision",
-      "all pages are of one revision, though everything is overwritten meanwhile"
+      "a key can be read at a past revision",
+      "a read at a future revision fails with FutureRevision",
+      "all pages of a stream are read at one revision, even if every key is overwritten meanwhile"
     ],
     differs: true
   },
@@ -235,7 +238,7 @@ const reads: ReadonlyArray<Mutant> = [
     apply: onOp((op) =>
       op._tag === "Range" ? Op.range(op.range, { ...op, minModRevision: undefined, maxCreateRevision: undefined }) : op
     ),
-    noticedBy: ["entries are filtered by mod and create revision; the count is of all"],
+    noticedBy: ["filters on mod and create revision select entries but do not change the count"],
     differs: true
   },
   {
@@ -243,7 +246,7 @@ const reads: ReadonlyArray<Mutant> = [
     apply: onOp((op) =>
       op._tag === "Range" && op.order !== undefined ? Op.range(op.range, { ...op, order: { by: op.order.by } }) : op
     ),
-    noticedBy: ["entries are ordered by key, create revision, mod revision or version, either way"],
+    noticedBy: ["entries can be ordered by key, create revision, mod revision or version, in either direction"],
     differs: true
   },
   {
@@ -260,7 +263,7 @@ const writes: ReadonlyArray<Mutant> = [
     apply: onResponse((response) =>
       response._tag === "Put" ? { ...response, revision: response.revision - 1n } : response
     ),
-    noticedBy: ["a write is one revision, which its answer carries"],
+    noticedBy: ["a write raises the revision by one, and its response has that revision"],
     differs: true
   },
   {
@@ -273,7 +276,7 @@ const writes: ReadonlyArray<Mutant> = [
           : execute(op)
       })
     ),
-    noticedBy: ["putting the same value again is a write"],
+    noticedBy: ["putting the same value again is a write with a revision of its own"],
     differs: true
   },
   {
@@ -286,7 +289,7 @@ const writes: ReadonlyArray<Mutant> = [
           : execute(op)
       )(backend)
     },
-    noticedBy: ["writes of independent fibers are all applied, each once"],
+    noticedBy: ["concurrent writes of several fibers are all applied, each exactly once"],
     differs: true
   },
   {
@@ -297,7 +300,7 @@ const writes: ReadonlyArray<Mutant> = [
         op._tag === "Put" && now() ? Effect.andThen(execute(op), execute(op)) : execute(op)
       )(backend)
     },
-    noticedBy: ["writes of independent fibers are all applied, each once"],
+    noticedBy: ["concurrent writes of several fibers are all applied, each exactly once"],
     differs: true
   },
   {
@@ -305,13 +308,13 @@ const writes: ReadonlyArray<Mutant> = [
     apply: onResponse((response) =>
       response._tag === "Delete" ? { ...response, deleted: response.deleted || 1 } : response
     ),
-    noticedBy: ["deleting nothing is success with deleted 0, and no revision"],
+    noticedBy: ["a delete that matches no key succeeds with deleted 0 and does not raise the revision"],
     differs: true
   },
   {
     title: "does not tell what it deleted",
     apply: onResponse((response) => response._tag === "Delete" ? { ...response, previous: [] } : response),
-    noticedBy: ["deleting a range is one revision, and answers with what was there in order of the keys"],
+    noticedBy: ["deleting a range raises the revision by one and can return the deleted entries in key order"],
     differs: true
   },
   {
@@ -329,7 +332,7 @@ const writes: ReadonlyArray<Mutant> = [
           )
       })(backend)
     },
-    noticedBy: ["what one client wrote another reads at once"],
+    noticedBy: ["a client reads at once what another client has written"],
     differs: true
   }
 ]
@@ -340,7 +343,7 @@ const txns: ReadonlyArray<Mutant> = [
     apply: onExecute((op, execute) =>
       op._tag === "Txn" ? execute(Op.txn({ if: op.if, then: op.else, else: op.then })) : execute(op)
     ),
-    noticedBy: ["then or else runs, never both"],
+    noticedBy: ["a transaction runs its then branch or its else branch, never both"],
     differs: true
   },
   {
@@ -348,7 +351,7 @@ const txns: ReadonlyArray<Mutant> = [
     apply: onExecute((op, execute) =>
       op._tag === "Txn" ? execute(Op.txn({ if: op.if.slice(0, 1), then: op.then, else: op.else })) : execute(op)
     ),
-    noticedBy: ["all conditions must hold for then to run; none hold trivially"],
+    noticedBy: ["the then branch runs if all conditions hold; without conditions it always runs"],
     differs: true
   },
   {
@@ -360,7 +363,7 @@ const txns: ReadonlyArray<Mutant> = [
         else: op.else
       }))
     ),
-    noticedBy: ["the value of a missing key compares as false, whatever the operator"],
+    noticedBy: ["a condition on the value of a missing key is false, whatever the operator"],
     differs: true
   },
   {
@@ -373,8 +376,8 @@ const txns: ReadonlyArray<Mutant> = [
       }))
     ),
     noticedBy: [
-      "a range can be required to hold no key, or none that was created at a revision or later",
-      "tryAcquire answers at once: with the lock, or with none and nothing left"
+      "a condition can require a range to be empty, or to have no key created at or after a revision",
+      "tryAcquire returns at once: with the lock, or with none and nothing left behind"
     ],
     differs: true
   },
@@ -391,7 +394,7 @@ const txns: ReadonlyArray<Mutant> = [
         else: op.else
       }))
     ),
-    noticedBy: ["a range can be required to hold no key, or none that was created at a revision or later"],
+    noticedBy: ["a condition can require a range to be empty, or to have no key created at or after a revision"],
     differs: true
   },
   {
@@ -405,7 +408,7 @@ const txns: ReadonlyArray<Mutant> = [
         else: op.else
       }))
     ),
-    noticedBy: ["testAndSet is true exactly when it wrote"],
+    noticedBy: ["testAndSet returns true exactly if it wrote"],
     differs: true
   },
   {
@@ -418,9 +421,9 @@ const txns: ReadonlyArray<Mutant> = [
       )
     }),
     noticedBy: [
-      "all writes of a txn are one revision",
-      "nobody ever sees half of a txn",
-      "a txn that fails changes nothing"
+      "all writes of a transaction have one revision",
+      "no reader ever sees half of a transaction",
+      "a transaction that fails changes nothing"
     ],
     differs: true
   },
@@ -442,9 +445,9 @@ const txns: ReadonlyArray<Mutant> = [
           ))
     ),
     noticedBy: [
-      "of many txns on one condition exactly one wins",
-      "of many testAndSets that expect the same, exactly one wins",
-      "modify loses no update, by however many fibers and clients"
+      "of many concurrent transactions on one condition exactly one succeeds",
+      "of many testAndSet calls with the same expected value exactly one writes",
+      "concurrent modify calls of several fibers and clients lose no update"
     ],
     differs: false
   },
@@ -458,7 +461,7 @@ const txns: ReadonlyArray<Mutant> = [
       )
       return execute(Op.txn({ if: op.if, then, else: op.else }))
     }),
-    noticedBy: ["a key put twice is rejected, through nested txns too"],
+    noticedBy: ["a transaction that puts a key twice is rejected, nested transactions included"],
     differs: true
   }
 ]
@@ -467,7 +470,10 @@ const leases: ReadonlyArray<Mutant> = [
   {
     title: "drops the lease of a put",
     apply: onOp((op) => op._tag === "Put" ? Op.put(op.key, op.value, { previous: op.previous }) : op),
-    noticedBy: ["an entry carries its lease", "an unknown lease is LeaseNotFound, to everything"],
+    noticedBy: [
+      "an entry has the lease it was put with",
+      "every operation with an unknown lease fails with LeaseNotFound"
+    ],
     differs: true
   },
   {
@@ -480,7 +486,7 @@ const leases: ReadonlyArray<Mutant> = [
           return execute(putWith(op, { lease: lease === undefined ? undefined : Option.getOrUndefined(lease) }))
         })
     ),
-    noticedBy: ["a put without a lease detaches the key from the one it had"],
+    noticedBy: ["a put without a lease detaches the key from its lease"],
     differs: true
   },
   {
@@ -490,7 +496,7 @@ const leases: ReadonlyArray<Mutant> = [
       leaseGrant: (options) =>
         Effect.map(backend.leaseGrant(options), (lease) => ({ ...lease, ttl: Duration.seconds(1) }))
     }),
-    noticedBy: ["a lease is granted for at least as long as asked, in whole seconds"],
+    noticedBy: ["a lease is granted for at least the requested time, in whole seconds"],
     differs: true
   },
   {
@@ -500,7 +506,7 @@ const leases: ReadonlyArray<Mutant> = [
       leaseKeepAlive: (id) =>
         Effect.catch(backend.leaseKeepAlive(id), () => Effect.succeed({ id, ttl: Duration.seconds(60) }))
     }),
-    noticedBy: ["an unknown lease is LeaseNotFound, to everything"],
+    noticedBy: ["every operation with an unknown lease fails with LeaseNotFound"],
     differs: true
   },
   {
@@ -509,7 +515,7 @@ const leases: ReadonlyArray<Mutant> = [
       ...backend,
       leaseKeepAlive: (id) => Effect.map(backend.leaseTimeToLive(id), ({ grantedTtl }) => ({ id, ttl: grantedTtl }))
     }),
-    noticedBy: ["a lease that is kept alive lives on, and its keys with it"],
+    noticedBy: ["a lease that is renewed does not expire, and keeps its keys"],
     differs: false
   },
   {
@@ -522,7 +528,7 @@ const leases: ReadonlyArray<Mutant> = [
           (lease) => ({ ...lease, ttl: Duration.fromInputUnsafe(options.ttl) })
         )
     }),
-    noticedBy: ["a lease that is not kept alive expires, and its keys are deleted in one revision"],
+    noticedBy: ["a lease that is not renewed expires, and its keys are deleted at one revision"],
     differs: true
   },
   {
@@ -532,7 +538,7 @@ const leases: ReadonlyArray<Mutant> = [
       leaseTimeToLive: (id, options) =>
         Effect.map(backend.leaseTimeToLive(id, options), (status) => ({ ...status, keys: [] }))
     }),
-    noticedBy: ["the time to live tells what was granted and is left, and on request the keys in order"],
+    noticedBy: ["leaseTimeToLive returns the granted and the remaining time, and on request the keys in order"],
     differs: true
   }
 ]
@@ -544,8 +550,8 @@ const errors: ReadonlyArray<Mutant> = [
       Effect.catch(execute(op), () => KvError.fail(new KvError.Unavailable({ message: "something went wrong" })))
     ),
     noticedBy: [
-      "a request that is too large is rejected as such, and the connection goes on",
-      "an empty key is rejected, everywhere"
+      "a request that is too large fails with RequestTooLarge, and the client stays usable",
+      "an empty key is rejected by every operation"
     ],
     differs: true
   },
@@ -579,7 +585,7 @@ const watches: ReadonlyArray<Mutant> = [
       const now = every(7)
       return onBatches((batches) => batches.filter(() => !now()))(backend)
     },
-    noticedBy: ["a watch from the first revision replays all there was"],
+    noticedBy: ["a watch from the first revision replays the whole history"],
     differs: false
   },
   {
@@ -588,13 +594,13 @@ const watches: ReadonlyArray<Mutant> = [
       const now = every(10)
       return onBatches((batches) => batches.flatMap((batch) => now() ? [batch, batch] : [batch]))(backend)
     },
-    noticedBy: ["a watch from the first revision replays all there was"],
+    noticedBy: ["a watch from the first revision replays the whole history"],
     differs: true
   },
   {
     title: "delivers events in the wrong order",
     apply: onBatches((batches) => batches.toReversed()),
-    noticedBy: ["a watch from the first revision replays all there was"],
+    noticedBy: ["a watch from the first revision replays the whole history"],
     differs: false
   },
   {
@@ -602,13 +608,13 @@ const watches: ReadonlyArray<Mutant> = [
     apply: onBatches((batches) =>
       batches.flatMap((batch) => batch.events.map((event) => ({ ...batch, events: [event] as const })))
     ),
-    noticedBy: ["the events of a revision stay together, in the order they were made"],
+    noticedBy: ["the events of a revision are delivered together, in the order of the writes"],
     differs: true
   },
   {
     title: "starts each watch now",
     apply: onBatches((batches) => batches, (request) => ({ ...request, startRevision: undefined })),
-    noticedBy: ["a watch from a revision in the past replays what happened since"],
+    noticedBy: ["a watch from a past revision replays the events since then"],
     differs: false
   },
   {
@@ -620,13 +626,13 @@ const watches: ReadonlyArray<Mutant> = [
   {
     title: "forgets what was there before",
     apply: onEvents((event) => ({ ...event, previous: Option.none() })),
-    noticedBy: ["the previous entry comes on request, where history still holds it"],
+    noticedBy: ["an event has the previous entry on request, if it is not compacted"],
     differs: true
   },
   {
     title: "does not filter by kind",
     apply: onBatches((batches) => batches, (request) => ({ ...request, only: undefined })),
-    noticedBy: ["events can be of one kind only"],
+    noticedBy: ["a watch can deliver only puts or only deletes"],
     differs: true
   },
   {
@@ -635,7 +641,7 @@ const watches: ReadonlyArray<Mutant> = [
       ...request,
       range: request.range._tag === "Key" ? KeyRange.prefix(request.range.key) : request.range
     })),
-    noticedBy: ["the watch of one key sees that key alone"],
+    noticedBy: ["a watch of one key sees only that key"],
     differs: true
   }
 ]

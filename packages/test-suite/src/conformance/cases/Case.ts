@@ -72,17 +72,17 @@ export interface Case {
 
 type Body = (kv: Kv.Kv) => Effect.fn.Return<void, unknown, Environment>
 
-/** A case; its body is given a client of its own. */
+/** A case. Its body gets a new client. */
 export const test = (title: string, body: Body): Omit<Case, "chapter"> => ({
   title,
   waits: false,
   run: Effect.flatMap(newClient, Effect.fnUntraced(body))
 })
 
-/** A case that spends its time waiting. Its keys begin with something that is its own. */
+/** A case that mostly waits. Its keys must begin with a prefix that no other case uses. */
 export const waitingTest = (title: string, body: Body): Omit<Case, "chapter"> => ({ ...test(title, body), waits: true })
 
-/** The cases of one part of the contract. */
+/** The cases of one chapter of the contract. */
 export const chapter = (
   chapter: string,
   cases: ReadonlyArray<Omit<Case, "chapter">>
@@ -95,7 +95,7 @@ export const newClient: Effect.Effect<Kv.Kv, unknown, Environment> = Effect.flat
 export const revisionOf = (kv: Kv.Kv): Effect.Effect<bigint, KvError.KvError> =>
   Effect.map(kv.range(KeyRange.key("?"), { countOnly: true }), (response) => response.revision)
 
-/** The reason the effect fails for. Not failing is a failure. */
+/** The reason for which the effect fails. It is a defect if the effect succeeds. */
 export const reasonOf = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<KvError.Reason, unknown, R> =>
@@ -104,12 +104,12 @@ export const reasonOf = <A, E, R>(
       KvError.isKvError(error)
         ? Effect.succeed(error.reason)
         : Effect.die(new Error(`not a KvError: ${String(error)}`)),
-    onSuccess: () => Effect.die(new Error("it was expected to fail, and succeeded"))
+    onSuccess: () => Effect.die(new Error("expected a failure, but the effect succeeded"))
   })
 
 type ReasonTag = KvError.Reason["_tag"]
 
-/** The call fails for this reason, says what was wrong, and leaves the store and the connection as they were. */
+/** Asserts that the call fails for this reason with a message, and leaves the store and the client as they were. */
 export const rejects = Effect.fnUntraced(function*<A, E, R>(
   kv: Kv.Kv,
   tag: ReasonTag,
@@ -123,28 +123,28 @@ export const rejects = Effect.fnUntraced(function*<A, E, R>(
   assert.strictEqual(
     yield* revisionOf(kv),
     before,
-    "a refused call changes nothing, and the connection goes on working"
+    "a rejected call changes nothing, and the client stays usable"
   )
   return reason
 })
 
-/** A clock that runs, whatever clock the case runs on. */
+/** The real clock, whichever clock the case uses. */
 const realClock = Clock.Clock.defaultValue()
 
-/** Fails if the effect takes longer than 20 seconds of real time, in which anything that happens at all has happened. */
+/** Fails if the effect takes longer than 20 seconds of real time. */
 export const promptly = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.clockWith((clock) =>
     Effect.raceFirst(
       Effect.provideService(effect, Clock.Clock, clock),
       Effect.provideService(
-        Effect.flatMap(Effect.sleep("20 seconds"), () => Effect.die(new Error(`waited in vain: ${what}`))),
+        Effect.flatMap(Effect.sleep("20 seconds"), () => Effect.die(new Error(`timed out waiting for: ${what}`))),
         Clock.Clock,
         realClock
       )
     )
   )
 
-/** Lets time pass until the condition holds, for at most `atMost` steps of a quarter of a second. */
+/** Lets time pass until the condition holds, for at most `atMost` steps of 250 ms. */
 export const waitUntil = Effect.fnUntraced(function*<E, R>(
   what: string,
   condition: Effect.Effect<boolean, E, R>,
@@ -155,5 +155,5 @@ export const waitUntil = Effect.fnUntraced(function*<E, R>(
     if (yield* condition) return
     yield* store.passTime("250 millis")
   }
-  return yield* Effect.die(new Error(`waited in vain: ${what}`))
+  return yield* Effect.die(new Error(`timed out waiting for: ${what}`))
 })

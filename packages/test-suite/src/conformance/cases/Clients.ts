@@ -1,5 +1,5 @@
 /**
- * Several clients of one store: each sees at once what another has done.
+ * Several clients of one store: each sees the writes of the others at once.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -33,7 +33,7 @@ const application = Effect.gen(function*() {
 })
 
 export const cases = chapter("clients", [
-  test("what one client wrote another reads at once", function*(kv) {
+  test("a client reads at once what another client has written", function*(kv) {
     const other = yield* newClient
     for (let i = 0; i < 20; i++) {
       const { revision } = yield* kv.put("k", `${i}`)
@@ -44,7 +44,7 @@ export const cases = chapter("clients", [
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
-  test("the revisions of all clients are of one store", function*(kv) {
+  test("all clients see the revisions of one store", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const before = yield* revisionOf(kv)
     const revisions = yield* Effect.forEach(
@@ -53,12 +53,12 @@ export const cases = chapter("clients", [
       { concurrency: "unbounded" }
     )
     const distinct = [...new Set(revisions)].toSorted((a, b) => Number(a - b))
-    assert.deepStrictEqual(distinct, distinct.map((_, i) => before + BigInt(i) + 1n), "none is left out")
+    assert.deepStrictEqual(distinct, distinct.map((_, i) => before + BigInt(i) + 1n), "every revision has a write")
     const owners = new Map(revisions.map((revision, i) => [revision, i % 3]))
-    assert.isTrue(revisions.every((revision, i) => owners.get(revision) === i % 3), "clients share none")
+    assert.isTrue(revisions.every((revision, i) => owners.get(revision) === i % 3), "no two clients share a revision")
   }),
 
-  test("the end of one client is nothing to another, nor to the store", function*(kv) {
+  test("closing one client affects neither other clients nor the store", function*(kv) {
     const scope = yield* Scope.make()
     const other = yield* Scope.provide(newClient, scope)
     yield* other.put("k", "v")
@@ -68,7 +68,7 @@ export const cases = chapter("clients", [
     assert.strictEqual(yield* textOf(yield* newClient, "k"), "w")
   }),
 
-  test("an application takes Kv from its environment", function*(kv) {
+  test("a program can take Kv from its environment", function*(kv) {
     assert.deepStrictEqual(yield* Effect.provideService(application, Kv.Kv, kv), {
       get: "3",
       entry: Option.some("5"),
@@ -78,7 +78,7 @@ export const cases = chapter("clients", [
     })
   }),
 
-  test("everything goes through the backend, and a function of backends applies to all of it", function*(kv) {
+  test("a function from backend to backend applies to every call of a client", function*(kv) {
     const seen: Array<string> = []
     const counted = Kv.mapBackend(kv, (backend) => ({
       ...backend,

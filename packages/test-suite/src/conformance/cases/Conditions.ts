@@ -1,5 +1,5 @@
 /**
- * The conditions of transactions: every comparison of everything that can be compared.
+ * Conditions of transactions: every operator on every property of a key.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -11,7 +11,7 @@ import { chapter, reasonOf, rejects, test } from "./Case.ts"
 
 const operators: ReadonlyArray<Compare.Operator> = ["=", "!=", "<", ">"]
 
-/** Whether `actual operator expected` holds for something that is less than, equal to or greater than expected. */
+/** Whether `actual operator expected` holds if `actual` is less than, equal to or greater than `expected`. */
 const holdsFor = (operator: Compare.Operator, actual: "less" | "equal" | "greater"): boolean => {
   switch (operator) {
     case "=":
@@ -67,19 +67,22 @@ export const cases = chapter("conditions", [
     }
   }),
 
-  test("a range can be required to hold no key, or none that was created at a revision or later", function*(kv) {
+  test("a condition can require a range to be empty, or to have no key created at or after a revision", function*(kv) {
     const range = KeyRange.prefix("in/")
     assert.isTrue(yield* holds(kv, Compare.empty(range)))
     assert.isTrue(yield* holds(kv, Compare.createdBefore(range, 1n)))
     for (const key of ["in", "in0", "i", "out"]) yield* kv.put(key, "v")
-    assert.isTrue(yield* holds(kv, Compare.empty(range)), "the keys around are outside")
+    assert.isTrue(yield* holds(kv, Compare.empty(range)), "keys just outside the range do not count")
     const { revision: first } = yield* kv.put("in/a", "1")
     const { revision: second } = yield* kv.put("in/b", "1")
     yield* kv.put("in/a", "2")
     assert.isFalse(yield* holds(kv, Compare.empty(range)))
     assert.isFalse(yield* holds(kv, Compare.createdBefore(range, first)))
-    assert.isFalse(yield* holds(kv, Compare.createdBefore(range, second)), "each key counts")
-    assert.isTrue(yield* holds(kv, Compare.createdBefore(range, second + 1n)), "a later write creates nothing")
+    assert.isFalse(yield* holds(kv, Compare.createdBefore(range, second)), "every key of the range counts")
+    assert.isTrue(
+      yield* holds(kv, Compare.createdBefore(range, second + 1n)),
+      "a later write does not change the create revision"
+    )
     assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.closed("in/a", "in/a"), second)))
     assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.key("in/a"), second)))
     assert.isFalse(yield* holds(kv, Compare.empty(KeyRange.all)))
@@ -98,7 +101,7 @@ export const cases = chapter("conditions", [
     }
   }),
 
-  test("values are compared by their bytes, which have no sign", function*(kv) {
+  test("values are compared by their unsigned bytes", function*(kv) {
     yield* kv.put("k", Uint8Array.of(0x80))
     assert.isTrue(yield* holds(kv, Compare.value("k", ">", Uint8Array.of(0x7f))))
     assert.isTrue(yield* holds(kv, Compare.value("k", "<", Uint8Array.of(0xff))))
@@ -106,7 +109,7 @@ export const cases = chapter("conditions", [
     assert.isTrue(yield* holds(kv, Compare.value("k", ">", "\uffff")))
   }),
 
-  test("of a missing key, version, revisions and lease are 0", function*(kv) {
+  test("the version, revisions and lease of a missing key compare as 0", function*(kv) {
     yield* kv.put("k", "v")
     yield* kv.delete("k")
     for (const key of ["k", "never"]) {
@@ -125,13 +128,13 @@ export const cases = chapter("conditions", [
     }
   }),
 
-  test("the value of a missing key compares as false, whatever the operator", function*(kv) {
+  test("a condition on the value of a missing key is false, whatever the operator", function*(kv) {
     for (const operator of operators) {
       for (const value of ["", "v"]) assert.isFalse(yield* holds(kv, Compare.value("k", operator, value)))
     }
   }),
 
-  test("exists and missing", function*(kv) {
+  test("Compare.exists and Compare.missing tell whether a key exists", function*(kv) {
     yield* kv.put("k", "")
     assert.deepStrictEqual(
       [
@@ -144,7 +147,7 @@ export const cases = chapter("conditions", [
     )
   }),
 
-  test("all conditions must hold for then to run; none hold trivially", function*(kv) {
+  test("the then branch runs if all conditions hold; without conditions it always runs", function*(kv) {
     yield* kv.put("k", "v")
     const yes = Compare.exists("k")
     const no = Compare.missing("k")
@@ -154,7 +157,7 @@ export const cases = chapter("conditions", [
     assert.isFalse(yield* holds(kv, no, yes))
   }),
 
-  test("a condition that is not one is rejected", function*(kv) {
+  test("an invalid condition is rejected", function*(kv) {
     for (
       const condition of [
         Compare.version("k", "=", 1.5),

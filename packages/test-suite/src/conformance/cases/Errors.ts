@@ -1,7 +1,7 @@
 /**
  * Errors: one `KvError` whose reason says what was wrong and whether a retry is safe.
  *
- * What is wrong with keys, ranges, transactions, revisions and leases is with their chapters.
+ * Invalid keys, ranges, transactions, revisions and leases are tested in their own chapters.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -39,7 +39,7 @@ const everyReason: ReadonlyArray<readonly [KvError.Reason, retryable: boolean, K
   [new KvError.Indeterminate({ message: "m" }), false, "Unknown"]
 ]
 
-/** A client whose scope has ended. */
+/** A client whose scope has closed. */
 const closedClient = Effect.gen(function*() {
   const scope = yield* Scope.make()
   const kv = yield* Scope.provide(newClient, scope)
@@ -63,16 +63,16 @@ const everyCall = (kv: Kv.Kv): ReadonlyArray<Effect.Effect<unknown, KvError.KvEr
 ]
 
 export const cases = chapter("errors", [
-  test("every reason says whether a retry is safe", function*() {
+  test("every error reason says whether a retry is safe", function*() {
     for (const [reason, isRetryable, outcome] of everyReason) {
       const error = KvError.make(reason)
       assert.deepStrictEqual([error.isRetryable, error.outcome], [isRetryable, outcome], reason._tag)
       assert.include(error.message, reason._tag)
-      assert.isFalse(isRetryable && outcome === "Unknown", "what may have been applied is never safe to repeat")
+      assert.isFalse(isRetryable && outcome === "Unknown", "a write that may have been applied is never safe to retry")
     }
   }),
 
-  test("one reason can be recovered from by its name", function*(kv) {
+  test("a program can recover from one error reason by its tag", function*(kv) {
     const recovered = yield* kv.put("", "v").pipe(
       Effect.catchReason("KvError", "InvalidRequest", (reason) => Effect.succeed(reason.message))
     )
@@ -83,7 +83,7 @@ export const cases = chapter("errors", [
     assert.strictEqual(passed._tag, "InvalidRequest")
   }),
 
-  test("an error names the operation and its key as the caller did, in a namespace too", function*(kv) {
+  test("an error names the operation and the key as the caller wrote it, in a namespace too", function*(kv) {
     const app = Kv.prefixed(Kv.prefixed(kv, "app/"), "deep/")
     yield* app.put("bytes", Uint8Array.of(0xff))
     const { revision } = yield* app.put("k", "v")
@@ -122,12 +122,12 @@ export const cases = chapter("errors", [
     }
   }),
 
-  test("an error names no more of a long key than its beginning", function*(kv) {
+  test("an error shows only the beginning of a long key", function*(kv) {
     const error = yield* Effect.flip(kv.put("k".repeat(10_000), "v", { lease: 4711n }))
     assert.isBelow(error.message.length, 500)
   }),
 
-  test("errors, responses, entries, events and leases can be written as JSON, without values", function*(kv) {
+  test("errors, responses, entries, events and leases are encoded as JSON without values", function*(kv) {
     const secret = "s3cr3t-value"
     const app = Kv.prefixed(kv, "app/")
     const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour", id: 2n ** 60n + 1n })
@@ -213,7 +213,7 @@ export const cases = chapter("errors", [
     }
   }),
 
-  test("a request that is too large is rejected as such, and the connection goes on", function*(kv) {
+  test("a request that is too large fails with RequestTooLarge, and the client stays usable", function*(kv) {
     const { limits: { maxRequestBytes: max } } = yield* Store
     for (const size of [max + 64 * 1024, 2 * max]) {
       const value = new Uint8Array(size).fill(0x61)
@@ -225,7 +225,7 @@ export const cases = chapter("errors", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
-  test("a refused call does no harm to others at the same time", function*(kv) {
+  test("a rejected call does not affect concurrent calls", function*(kv) {
     const { limits: { maxRequestBytes: max } } = yield* Store
     const bad = [
       reasonOf(kv.put("k", new Uint8Array(2 * max))),
@@ -276,7 +276,7 @@ export const cases = chapter("errors", [
     }
   }),
 
-  test("after its scope a client answers Closed, to everything and at once", function*(kv) {
+  test("after its scope has closed, every call of a client fails at once with Closed", function*(kv) {
     const closed = yield* closedClient
     for (const call of everyCall(closed)) {
       const reason = yield* promptly("Closed", reasonOf(call))
@@ -285,7 +285,7 @@ export const cases = chapter("errors", [
     assert.strictEqual(yield* textOf(kv, "k"), "v")
   }),
 
-  test("a deadline longer than timers can hold means none", function*(kv) {
+  test("a deadline longer than timers support never expires", function*(kv) {
     for (const deadline of [Infinity, Number.MAX_SAFE_INTEGER, "5000000 days", "30 days"] as const) {
       const calls = Effect.gen(function*() {
         const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
@@ -302,7 +302,7 @@ export const cases = chapter("errors", [
     }
   }),
 
-  test("an interrupted call leaves nothing behind", function*(kv) {
+  test("an interrupted call leaves the client usable", function*(kv) {
     yield* kv.put("k", "v")
     for (let i = 0; i < 20; i++) {
       const fiber = yield* Effect.forkChild(kv.range(KeyRange.all))

@@ -1,5 +1,6 @@
 /**
- * Whose writes a lock fences: those of the fiber that runs its body and of all it starts, through whatever `Kv` of the client.
+ * Fenced fibers: a lock fences the writes of the fiber that runs its body and of all fibers it starts, through every `Kv` of
+ * the client.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Fence from "@effect-kv/core/Fence"
@@ -27,7 +28,7 @@ import { textOf } from "./entries.ts"
 import { blindClient, isFenced, isNotFenced, isRejectedBy, type Write, writes } from "./fences.ts"
 import { on } from "./locking.ts"
 
-/** A service as applications write them: it captures `Kv` when its layer is built. */
+/** A typical service of an application: it captures `Kv` when its layer is built. */
 class Repository extends Context.Service<Repository, {
   readonly kv: Kv.Kv
   readonly save: (value: string) => Effect.Effect<unknown, KvError>
@@ -39,7 +40,7 @@ class Repository extends Context.Service<Repository, {
 
 const save: Write<Repository> = (value) => Effect.flatMap(Repository, (repository) => repository.save(value))
 
-/** Sends what it is told to a fiber that started when it was made, and waits until that has written it. */
+/** Sends each write to a fiber that was started when the service was made, and waits until it is written. */
 const makeActor = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   as: <A, E>(write: Effect.Effect<A, E>, fences: ReadonlyArray<Fence.Fence>) => Effect.Effect<A, E> = (write) => write
@@ -82,7 +83,7 @@ const starts: Readonly<
 }
 
 export const cases = chapter("fenced fibers", [
-  test("a service that captured its Kv before the lock was acquired is fenced, whatever it writes", function*(kv) {
+  test("a service that captured Kv before the lock was acquired is fenced, whatever it writes", function*(kv) {
     for (const [i, write] of writes.entries()) {
       const client = yield* blindClient
       const { kv: captured } = yield* Effect.provide(Repository, Repository.layer).pipe(on(client))
@@ -99,7 +100,7 @@ export const cases = chapter("fenced fibers", [
     }
   }),
 
-  test("whether a layer is provided before the lock is acquired or after makes no difference", function*(kv) {
+  test("a service is fenced whether its layer is provided before or after the lock is acquired", function*(kv) {
     const client = yield* blindClient
     yield* isFenced(
       kv,
@@ -124,13 +125,13 @@ export const cases = chapter("fenced fibers", [
     assert.isUndefined(yield* textOf(kv, "app/k"))
   }),
 
-  test("an effect that runs in a context which was captured before is fenced", function*(kv) {
+  test("an effect that runs in a context captured before the lock is fenced", function*(kv) {
     const client = yield* blindClient
     const context = yield* on(client)(Effect.context<Kv.Kv>())
     yield* isFenced(kv, client, "l", (value) => Effect.provideContext(Kv.put("k", value), context), "captured context")
   }),
 
-  test("a service that is first used under a lock and cached is fenced by whoever calls it", function*(kv) {
+  test("a service that is built under a lock and cached is fenced by the locks of its caller", function*(kv) {
     const client = yield* blindClient
     const layers = yield* LayerMap.make((_: string) => Layer.provide(Repository.layer, Layer.succeed(Kv.Kv, client)))
     const resources = yield* RcMap.make({
@@ -154,7 +155,7 @@ export const cases = chapter("fenced fibers", [
     }
   }),
 
-  test("the fibers of a service that was built under a lock are rejected after it, unless they are unfenced", function*() {
+  test("fibers of a service that was built under a lock are rejected after its release, unless unfenced", function*() {
     const client = yield* blindClient
     const [inherits, unfenced] = yield* DistLock.withDistLock(
       Effect.all([makeActor(client), Fence.unfenced(makeActor(client))]),
@@ -166,7 +167,7 @@ export const cases = chapter("fenced fibers", [
     assert.strictEqual(yield* textOf(client, "k"), "kept")
   }),
 
-  test("every fiber that the body starts is fenced, by whatever operator", function*(kv) {
+  test("every fiber that the body starts is fenced, whichever operator starts it", function*(kv) {
     const client = yield* blindClient
     for (const [what, start] of Object.entries(starts)) {
       const write: Write = (value) => Effect.scoped(start(client.put("k", value)))
@@ -175,7 +176,7 @@ export const cases = chapter("fenced fibers", [
   }),
 
   test(
-    "a fiber that runs on when the lock was released is rejected, and its error says how to start it",
+    "a fiber that outlives the lock is rejected, and the error says how to start it instead",
     function*(kv) {
       const client = yield* blindClient
       const outer = yield* Effect.scope
@@ -206,32 +207,35 @@ export const cases = chapter("fenced fibers", [
     }
   ),
 
-  test("a fiber that ran before is not reached; the fences can be handed to it, or its Kv be fenced", function*(kv) {
-    const client = yield* blindClient
-    yield* isNotFenced(kv, client, "a", yield* makeActor(client), "an actor")
-    const handed = yield* makeActor(client, (write, fences) => Effect.provideService(write, Fence.Current, fences))
-    yield* isFenced(kv, client, "b", handed, "an actor that is handed the fences")
-    // The Kv of a lock is made where the lock is known.
-    const write: Write = (value) =>
-      Effect.flatMap(fencedKv, (fenced) => Effect.scoped(Effect.flatMap(makeActor(fenced), (actor) => actor(value))))
-    let fencedKv: Effect.Effect<Kv.Kv> = Effect.succeed(client)
-    let token = 0n
-    let lost: Exit.Exit<unknown, unknown> = Exit.void
-    yield* DistLock.withLock("c", { fenced: false }, (lock) =>
-      Effect.uninterruptible(Effect.gen(function*() {
-        token = lock.token
-        fencedKv = Effect.succeed(DistLock.fence(client, lock))
-        yield* write("held")
-        yield* kv.delete(lock.key)
-        lost = yield* Effect.exit(write("stale"))
-      }))).pipe(on(client), Effect.exit)
-    isRejectedBy(token, lost, "an actor with a fenced Kv")
-    assert.strictEqual(yield* textOf(kv, "k"), "held")
-  }),
+  test(
+    "a fiber that was started before the lock is not fenced, unless it is given the fences or a fenced Kv",
+    function*(kv) {
+      const client = yield* blindClient
+      yield* isNotFenced(kv, client, "a", yield* makeActor(client), "an actor")
+      const handed = yield* makeActor(client, (write, fences) => Effect.provideService(write, Fence.Current, fences))
+      yield* isFenced(kv, client, "b", handed, "an actor that is handed the fences")
+      // The fenced Kv is made where the lock is known.
+      const write: Write = (value) =>
+        Effect.flatMap(fencedKv, (fenced) => Effect.scoped(Effect.flatMap(makeActor(fenced), (actor) => actor(value))))
+      let fencedKv: Effect.Effect<Kv.Kv> = Effect.succeed(client)
+      let token = 0n
+      let lost: Exit.Exit<unknown, unknown> = Exit.void
+      yield* DistLock.withLock("c", { fenced: false }, (lock) =>
+        Effect.uninterruptible(Effect.gen(function*() {
+          token = lock.token
+          fencedKv = Effect.succeed(DistLock.fence(client, lock))
+          yield* write("held")
+          yield* kv.delete(lock.key)
+          lost = yield* Effect.exit(write("stale"))
+        }))).pipe(on(client), Effect.exit)
+      isRejectedBy(token, lost, "an actor with a fenced Kv")
+      assert.strictEqual(yield* textOf(kv, "k"), "held")
+    }
+  ),
 
-  test("another runtime is not reached; the fences can be handed to it, or its Kv be fenced", function*(kv) {
+  test("another runtime is not fenced, unless it is given the fences or a fenced Kv", function*(kv) {
     const client = yield* blindClient
-    // Time is the store's, in whatever runtime.
+    // Every runtime uses the clock of the store.
     const clock = Context.make(Clock.Clock, yield* Clock.Clock)
     const runtimeOf = (kv: Kv.Kv) =>
       Effect.acquireRelease(
@@ -261,7 +265,7 @@ export const cases = chapter("fenced fibers", [
       return { token, lost }
     })
     isRejectedBy(token, lost, "a runtime with a fenced Kv")
-    // What is made outside runs outside.
+    // A fiber that is started outside runs outside.
     const run = yield* FiberSet.makeRuntime<never, unknown, KvError>()
     yield* isNotFenced(kv, client, "d", (value) => Fiber.join(run(client.put("k", value))), "a FiberSet made outside")
     const inside: Write = (value) =>
@@ -274,7 +278,7 @@ export const cases = chapter("fenced fibers", [
     yield* isFenced(kv, client, "e", inside, "a FiberSet made inside")
   }),
 
-  test("a resolver that groups its requests by their fences fails nobody for another's loss", function*(kv) {
+  test("a resolver that groups requests by their fences fails no caller for the lost lock of another", function*(kv) {
     const client = yield* blindClient
     interface Save extends Request.Request<void, KvError> {
       readonly _tag: "Save"
@@ -318,7 +322,7 @@ export const cases = chapter("fenced fibers", [
     assert.deepStrictEqual(written, ["saved", "saved", undefined, undefined, "saved", "saved", "saved"])
   }),
 
-  test("a stream is fenced by the fiber that runs it, wherever it was made", function*(kv) {
+  test("a stream is fenced by the locks of the fiber that runs it, wherever it was created", function*(kv) {
     const client = yield* blindClient
     const streamOf = (value: string) => Stream.mapEffect(Stream.make(value), (value) => client.put("k", value))
     const made = { held: streamOf("held"), stale: streamOf("stale") }
@@ -328,7 +332,7 @@ export const cases = chapter("fenced fibers", [
     assert.strictEqual(yield* textOf(kv, "k"), "outside")
   }),
 
-  test("a finalizer that the body registers is fenced, also when it runs after the lock", function*(kv) {
+  test("a finalizer that the body registers is fenced, even if it runs after the release", function*(kv) {
     const client = yield* blindClient
     for (const isUnfenced of [false, true]) {
       let exit: Exit.Exit<unknown, KvError> = Exit.void

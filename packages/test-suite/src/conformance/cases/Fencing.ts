@@ -1,5 +1,5 @@
 /**
- * Fenced writes: refused by the store once the lock they stand on is not held.
+ * Fenced writes: the store rejects them once their lock is not held.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -19,7 +19,7 @@ import { staleHolder, writes } from "./fences.ts"
 import { contend, contenders, failedWith, hold, isFree, on, soon } from "./locking.ts"
 
 export const cases = chapter("fencing", [
-  test("a stale holder's writes are refused, of whatever kind, and change nothing", function*(kv) {
+  test("writes of a stale holder, of every kind, are rejected and change nothing", function*(kv) {
     yield* kv.put("k", "1")
     for (const [i, write] of writes.entries()) {
       const { client, lock } = yield* staleHolder(kv, `l${i}`)
@@ -28,23 +28,23 @@ export const cases = chapter("fencing", [
       assert.strictEqual(reason._tag === "LockLost" && reason.token, lock.token)
       assert.strictEqual(yield* revisionOf(kv), before)
       assert.strictEqual(yield* textOf(kv, "k"), "1")
-      assert.isFalse(yield* lock.isHeld, "now it knows")
+      assert.isFalse(yield* lock.isHeld, "the rejection tells the lock that it is lost")
     }
   }),
 
-  test("the same writes without the fence are done: a lock alone prevents nothing", function*(kv) {
+  test("the same writes without the fence are applied: a lock alone does not prevent them", function*(kv) {
     for (const [i, write] of writes.entries()) {
       yield* kv.put("k", "1")
       const { client } = yield* staleHolder(kv, `l${i}`)
       const before = yield* revisionOf(kv)
       yield* write(client)
       assert.isTrue((yield* revisionOf(kv)) > before)
-      assert.notStrictEqual(yield* textOf(kv, "k"), "1", "it is written or deleted")
+      assert.notStrictEqual(yield* textOf(kv, "k"), "1", "the write is applied")
       yield* kv.delete(KeyRange.key("k"))
     }
   }),
 
-  test("the holder's own writes are done, and answered as they would be without the fence", function*(kv) {
+  test("writes of the current holder are applied, with the same responses as without the fence", function*(kv) {
     yield* Effect.gen(function*() {
       const fenced = yield* Kv.Kv
       const put = yield* fenced.put("k", "1")
@@ -68,7 +68,7 @@ export const cases = chapter("fencing", [
     yield* isFree(kv, "lock")
   }),
 
-  test("a refused write ends what is done under the lock with LockLost, even if it is caught", function*(kv) {
+  test("a rejected write ends the body with LockLost, even if the body catches the error", function*(kv) {
     for (const caught of [false, true]) {
       const blind = faults.make()
       const client = yield* faults.newClientWith(blind)
@@ -91,7 +91,7 @@ export const cases = chapter("fencing", [
     }
   }),
 
-  test("reads are not fenced", function*(kv) {
+  test("reads under a lost lock are not rejected", function*(kv) {
     yield* kv.put("k", "1")
     const { client, lock } = yield* staleHolder(kv, "l")
     const fenced = DistLock.fence(client, lock)
@@ -100,7 +100,7 @@ export const cases = chapter("fencing", [
     assert.isTrue(yield* lock.isHeld)
   }),
 
-  test("of several locks taken as one, each must be held", function*(kv) {
+  test("a write under several locks is rejected if any of them is lost", function*(kv) {
     for (const i of [0, 1]) {
       const blind = faults.make()
       const client = yield* faults.newClientWith(blind)
@@ -114,7 +114,7 @@ export const cases = chapter("fencing", [
     }
   }),
 
-  test("a lock within is fenced by the outer one too, and given back though that is lost", function*(kv) {
+  test("an inner lock is fenced by the outer one too, and is released even if that is lost", function*(kv) {
     const { client, lock } = yield* staleHolder(kv, "outer")
     let within = 0
     const exit = yield* Effect.gen(function*() {
@@ -123,12 +123,12 @@ export const cases = chapter("fencing", [
       return yield* both.put("k", "stale")
     }).pipe(DistLock.withDistLock("inner", { ttl: "1 hour" }), on(DistLock.fence(client, lock)), Effect.exit)
     assert.strictEqual(failedWith(exit, "KvError").reason._tag, "LockLost")
-    assert.strictEqual(within, 1, "it is had, though the outer one is lost")
+    assert.strictEqual(within, 1, "the inner lock is held, even though the outer one is lost")
     yield* isFree(kv, "inner")
     yield* rejects(kv, "LockLost", DistLock.fence(client, lock).put("k", "v"))
   }),
 
-  test("a lock of a namespace fences the writes of that namespace, and a namespace within is fenced", function*(kv) {
+  test("a lock of a namespace fences writes in that namespace and in namespaces within it", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const held = yield* hold(app, "l")
     const fenced = DistLock.fence(app, held.lock)
@@ -140,7 +140,7 @@ export const cases = chapter("fencing", [
     yield* rejects(kv, "LockLost", Kv.prefixed(fenced, "deep/").put("k", "3"))
   }),
 
-  test("any condition can guard writes", function*(kv) {
+  test("any condition can fence writes", function*(kv) {
     const rejected = KvError.fail(new KvError.InvalidRequest({ message: "the epoch is over" }))
     const guarded = Fence.guarded(kv, [Compare.value("epoch", "=", "1")], rejected)
     yield* kv.put("epoch", "1")

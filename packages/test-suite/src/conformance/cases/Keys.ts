@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import { chapter, rejects, test } from "./Case.ts"
 import { entryOf, keysOf, putAll } from "./entries.ts"
 
-/** Keys that are different, and that something on the way might take for one another or change. */
+/** Distinct keys that an encoding might confuse or change. */
 const peculiarKeys: ReadonlyArray<string> = [
   "\u0000",
   "\u0000\u0000",
@@ -61,10 +61,10 @@ const compareBytes = (a: Uint8Array, b: Uint8Array): number => {
   return a.length - b.length
 }
 
-/** The order of keys, by another way than the library's. */
+/** The order of keys, computed independently of the library. */
 export const byUtf8 = (a: string, b: string): number => compareBytes(bytesOf(a), bytesOf(b))
 
-/** Everything that takes one key. */
+/** Every operation that takes a key. */
 const callsWithKey = (
   kv: Kv.Kv,
   key: string
@@ -90,15 +90,15 @@ const allRejected = Effect.fnUntraced(function*(kv: Kv.Kv, key: string) {
     const reason = yield* rejects(kv, "InvalidRequest", call)
     assert.notInclude(reason.message, "undefined", what)
   }
-  assert.isTrue(Option.isNone(yield* kv.get("ok")), "nothing of a refused txn was done")
+  assert.isTrue(Option.isNone(yield* kv.get("ok")), "a rejected transaction is not applied in part")
 })
 
 export const cases = chapter("keys", [
-  test("an empty key is rejected, everywhere", function*(kv) {
+  test("an empty key is rejected by every operation", function*(kv) {
     yield* allRejected(kv, "")
   }),
 
-  test("a lone surrogate is rejected everywhere, never replaced", function*(kv) {
+  test("a lone surrogate in a key is rejected by every operation, never replaced", function*(kv) {
     yield* allRejected(kv, loneSurrogates[0]!)
     for (const key of loneSurrogates) {
       yield* rejects(kv, "InvalidRequest", kv.put(key, "v"))
@@ -107,7 +107,7 @@ export const cases = chapter("keys", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
-  test("a lone surrogate in a bound or a prefix is rejected", function*(kv) {
+  test("a lone surrogate in a bound or prefix of a range is rejected", function*(kv) {
     for (const bound of loneSurrogates) {
       yield* rejects(kv, "InvalidRequest", kv.range(KeyRange.prefix(bound)))
       yield* rejects(kv, "InvalidRequest", kv.range(KeyRange.from(bound)))
@@ -117,7 +117,7 @@ export const cases = chapter("keys", [
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range: KeyRange.prefix("\ud800") })))
   }),
 
-  test("a key comes back as it was given, and is no other key", function*(kv) {
+  test("a key is returned exactly as it was given, and differs from all similar keys", function*(kv) {
     yield* putAll(kv, peculiarKeys)
     for (const key of peculiarKeys) {
       assert.deepStrictEqual(yield* kv.get(key), Option.some(`value of ${key}`))
@@ -126,7 +126,7 @@ export const cases = chapter("keys", [
     assert.strictEqual(yield* kv.count(KeyRange.all), peculiarKeys.length)
   }),
 
-  test("deleting a key deletes no other", function*(kv) {
+  test("deleting a key deletes no other key, however similar", function*(kv) {
     yield* putAll(kv, peculiarKeys)
     for (const [i, key] of peculiarKeys.entries()) {
       assert.strictEqual((yield* kv.delete(key)).deleted, 1)
@@ -141,12 +141,12 @@ export const cases = chapter("keys", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.from("\uffff"))), ["\uffff", "\u{10000}", "\u{1f600}"])
   }),
 
-  test("peculiar keys are ordered by their UTF-8 bytes", function*(kv) {
+  test("keys with unusual characters are ordered by their UTF-8 bytes", function*(kv) {
     yield* putAll(kv, peculiarKeys)
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), peculiarKeys.toSorted(byUtf8))
   }),
 
-  test("every code point can stand in a key", function*(kv) {
+  test("a key can contain every code point", function*(kv) {
     const keys: Array<string> = []
     for (let point = 0; point <= 0x10ffff; point += point < 0x800 ? 13 : point < 0x10000 ? 997 : 9973) {
       if (point < 0xd800 || point > 0xdfff) keys.push(String.fromCodePoint(point))
@@ -157,7 +157,7 @@ export const cases = chapter("keys", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), distinct.toSorted(byUtf8))
   }),
 
-  test("a key can be long", function*(kv) {
+  test("a key can be 60 KB long", function*(kv) {
     const long = "\u00e9/".repeat(20_000)
     yield* kv.put(long, "v")
     yield* kv.put(`${long}x`, "w")

@@ -1,5 +1,5 @@
 /**
- * Leases: keys that die with them, by revocation or by time.
+ * Leases: their keys are deleted when they are revoked or expire.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -18,14 +18,14 @@ const hour = { ttl: "1 hour" } as const
 
 const isGone = (kv: Kv.Kv, key: string) => Effect.map(kv.get(key), Option.isNone)
 
-/** A lease that is gone. */
+/** A lease that was revoked. */
 const deadLease = Effect.fnUntraced(function*(kv: Kv.Kv) {
   const { id } = yield* kv.backend.leaseGrant(hour)
   yield* kv.backend.leaseRevoke(id)
   return id
 })
 
-/** Renews the lease each half second of the store's time, while `times` times that passes. */
+/** Renews the lease `times` times, every half second of the store's time. */
 const keepAliveFor = Effect.fnUntraced(function*(kv: Kv.Kv, id: bigint, times: number) {
   const store = yield* Store
   for (let i = 0; i < times; i++) {
@@ -35,7 +35,7 @@ const keepAliveFor = Effect.fnUntraced(function*(kv: Kv.Kv, id: bigint, times: n
 })
 
 export const cases = chapter("leases", [
-  test("a lease is granted for at least as long as asked, in whole seconds", function*(kv) {
+  test("a lease is granted for at least the requested time, in whole seconds", function*(kv) {
     const asked = ["1 milli", "1 second", "1500 millis", "5 seconds", "1 minute", "1 day"] as const
     for (const ttl of asked) {
       const lease = yield* kv.backend.leaseGrant({ ttl })
@@ -46,14 +46,14 @@ export const cases = chapter("leases", [
     assert.strictEqual(Duration.toSeconds(long.ttl), Lease.maxTtlSeconds)
   }),
 
-  test("the shortest lease is granted for 2 seconds", function*(kv) {
+  test("a lease is granted for at least 2 seconds", function*(kv) {
     const lease = yield* kv.backend.leaseGrant({ ttl: "1 second" })
     assert.strictEqual(Duration.toMillis(lease.ttl), 2000)
     assert.strictEqual(Duration.toMillis((yield* kv.backend.leaseTimeToLive(lease.id)).grantedTtl), 2000)
     assert.strictEqual(Duration.toMillis((yield* kv.backend.leaseKeepAlive(lease.id)).ttl), 2000)
   }),
 
-  test("a time to live that is not positive, or too long, is rejected", function*(kv) {
+  test("a grant whose time to live is not positive or too long is rejected", function*(kv) {
     const bad = [
       0,
       -1,
@@ -65,14 +65,14 @@ export const cases = chapter("leases", [
     for (const ttl of bad) yield* rejects(kv, "InvalidRequest", kv.backend.leaseGrant({ ttl }))
   }),
 
-  test("a lease has an id of its own: a positive 64-bit integer", function*(kv) {
+  test("each lease has a distinct id, a positive 64-bit integer", function*(kv) {
     const leases = yield* Effect.replicateEffect(kv.backend.leaseGrant(hour), 20)
     const ids = leases.map((lease) => lease.id)
     assert.strictEqual(new Set(ids).size, 20)
     assert.isTrue(ids.every((id) => id > 0n && id < 2n ** 63n))
   }),
 
-  test("a lease can be granted with an id of one's own, which must be free", function*(kv) {
+  test("a lease can be granted with a chosen id, which must be free", function*(kv) {
     const id = 2n ** 62n + 1n
     assert.strictEqual((yield* kv.backend.leaseGrant({ ...hour, id })).id, id)
     yield* rejects(kv, "LeaseExists", kv.backend.leaseGrant({ ...hour, id }))
@@ -85,14 +85,14 @@ export const cases = chapter("leases", [
     yield* kv.backend.leaseRevoke(id)
   }),
 
-  test("an id that is not a positive 64-bit integer is rejected", function*(kv) {
+  test("a grant with an id that is not a positive 64-bit integer is rejected", function*(kv) {
     for (const id of [0n, -1n, 2n ** 63n]) {
       yield* rejects(kv, "InvalidRequest", kv.backend.leaseGrant({ ...hour, id }))
       yield* rejects(kv, "InvalidRequest", kv.put("k", "v", { lease: id === -1n ? 0n : 2n ** 63n }))
     }
   }),
 
-  test("an unknown lease is LeaseNotFound, to everything", function*(kv) {
+  test("every operation with an unknown lease fails with LeaseNotFound", function*(kv) {
     for (const id of [4711n, 2n ** 63n - 1n, yield* deadLease(kv)]) {
       yield* rejects(kv, "LeaseNotFound", kv.put("k", "v", { lease: id }))
       yield* rejects(kv, "LeaseNotFound", kv.txn({ then: [Op.put("l", "v"), Op.put("k", "v", { lease: id })] }))
@@ -104,7 +104,7 @@ export const cases = chapter("leases", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
-  test("what cannot be the id of a lease is rejected, by everything", function*(kv) {
+  test("every operation with an invalid lease id is rejected", function*(kv) {
     for (const id of [0n, 2n ** 63n, -(2n ** 63n) - 1n]) {
       yield* rejects(kv, "InvalidRequest", kv.backend.leaseKeepAlive(id))
       yield* rejects(kv, "InvalidRequest", kv.backend.leaseRevoke(id))
@@ -112,7 +112,7 @@ export const cases = chapter("leases", [
     }
   }),
 
-  test("granting and keeping alive is no revision", function*(kv) {
+  test("granting and renewing a lease does not raise the revision", function*(kv) {
     const before = yield* revisionOf(kv)
     const { id } = yield* kv.backend.leaseGrant(hour)
     yield* kv.backend.leaseKeepAlive(id)
@@ -121,7 +121,7 @@ export const cases = chapter("leases", [
     assert.strictEqual(yield* revisionOf(kv), before)
   }),
 
-  test("revoking a lease deletes its keys, in one revision, and no other", function*(kv) {
+  test("revoking a lease deletes its keys at one revision, and no others", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant(hour)
     yield* putAll(kv, ["free"])
     yield* kv.put("a", "1", { lease: id })
@@ -133,7 +133,7 @@ export const cases = chapter("leases", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all, { revision: before })), ["a", "b", "c", "free"])
   }),
 
-  test("an entry carries its lease", function*(kv) {
+  test("an entry has the lease it was put with", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant(hour)
     yield* kv.put("k", "v", { lease: id })
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
@@ -141,7 +141,7 @@ export const cases = chapter("leases", [
     assert.deepStrictEqual(Option.flatMap(previous, (entry) => entry.lease), Option.some(id))
   }),
 
-  test("a put without a lease detaches the key from the one it had", function*(kv) {
+  test("a put without a lease detaches the key from its lease", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant(hour)
     yield* kv.put("k", "v", { lease: id })
     yield* kv.put("k", "v")
@@ -164,7 +164,7 @@ export const cases = chapter("leases", [
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
-  test("a key that is deleted, and put again, has nothing to do with its former lease", function*(kv) {
+  test("a key that is deleted and put again is not attached to its former lease", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant(hour)
     yield* kv.put("k", "v", { lease: id })
     yield* kv.delete("k")
@@ -174,14 +174,14 @@ export const cases = chapter("leases", [
     assert.strictEqual(yield* textOf(kv, "k"), "w")
   }),
 
-  test("revoking a lease without keys is no revision", function*(kv) {
+  test("revoking a lease without keys does not raise the revision", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant(hour)
     const { revision } = yield* kv.put("k", "v")
     yield* kv.backend.leaseRevoke(id)
     assert.strictEqual(yield* revisionOf(kv), revision)
   }),
 
-  test("the time to live tells what was granted and is left, and on request the keys in order", function*(kv) {
+  test("leaseTimeToLive returns the granted and the remaining time, and on request the keys in order", function*(kv) {
     const { id, ttl } = yield* kv.backend.leaseGrant({ ttl: "100 seconds" })
     yield* Effect.forEach(["\u{10000}", "b", "\uffff", "a"], (key) => kv.put(key, "v", { lease: id }))
     const status = yield* kv.backend.leaseTimeToLive(id)
@@ -197,7 +197,7 @@ export const cases = chapter("leases", [
     ])
   }),
 
-  test("the functions of Lease are those of the store", function*(kv) {
+  test("the functions of the Lease module call the store", function*(kv) {
     const provided = Effect.gen(function*() {
       const { id } = yield* Lease.grant({ ttl: "30 seconds" })
       assert.strictEqual((yield* Lease.keepAlive(id)).id, id)
@@ -209,7 +209,7 @@ export const cases = chapter("leases", [
     yield* rejects(kv, "LeaseNotFound", kv.backend.leaseTimeToLive(id))
   }),
 
-  test("a lease belongs to the store, not to the client that had it granted", function*(kv) {
+  test("a lease belongs to the store, not to the client that requested it", function*(kv) {
     const scope = yield* Scope.make()
     const first = yield* Scope.provide(newClient, scope)
     const { id } = yield* first.backend.leaseGrant(hour)
@@ -221,28 +221,28 @@ export const cases = chapter("leases", [
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
-  waitingTest("a lease that is not kept alive expires, and its keys are deleted in one revision", function*(kv) {
+  waitingTest("a lease that is not renewed expires, and its keys are deleted at one revision", function*(kv) {
     const { id, ttl } = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
     yield* kv.txn({ then: [Op.put("expiry/a", "1", { lease: id }), Op.put("expiry/b", "2", { lease: id })] })
     const store = yield* Store
     yield* store.passTime(Duration.millis(Duration.toMillis(ttl) / 2))
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.prefix("expiry/"))), ["expiry/a", "expiry/b"])
-    yield* waitUntil("the keys are gone", isGone(kv, "expiry/a"))
+    yield* waitUntil("the keys are deleted", isGone(kv, "expiry/a"))
     assert.strictEqual(yield* kv.count(KeyRange.prefix("expiry/")), 0)
     assert.strictEqual((yield* reasonOf(kv.backend.leaseKeepAlive(id)))._tag, "LeaseNotFound")
     assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(id)))._tag, "LeaseNotFound")
     assert.strictEqual((yield* reasonOf(kv.put("expiry/a", "3", { lease: id })))._tag, "LeaseNotFound")
   }),
 
-  waitingTest("a lease that is kept alive lives on, and its keys with it", function*(kv) {
+  waitingTest("a lease that is renewed does not expire, and keeps its keys", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
     yield* kv.put("kept/a", "v", { lease: id })
     yield* keepAliveFor(kv, id, 10)
     assert.strictEqual(yield* textOf(kv, "kept/a"), "v")
-    yield* waitUntil("the key is gone once nobody keeps it", isGone(kv, "kept/a"))
+    yield* waitUntil("the key is deleted once its lease is not renewed", isGone(kv, "kept/a"))
   }),
 
-  waitingTest("the time that is left passes, and a renewal starts it anew", function*(kv) {
+  waitingTest("the remaining time of a lease decreases, and a renewal resets it", function*(kv) {
     const store = yield* Store
     const remaining = (id: bigint) =>
       Effect.map(kv.backend.leaseTimeToLive(id), (status) => Duration.toSeconds(status.remaining))
@@ -255,7 +255,7 @@ export const cases = chapter("leases", [
     yield* kv.backend.leaseRevoke(id)
   }),
 
-  waitingTest("a key that was detached, moved or written anew outlives the lease that expires", function*(kv) {
+  waitingTest("a key that was detached, moved or put again outlives its former lease", function*(kv) {
     const short = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
     const long = yield* kv.backend.leaseGrant(hour)
     const keys = ["outlive/attached", "outlive/detached", "outlive/moved", "outlive/anew"]
@@ -264,7 +264,7 @@ export const cases = chapter("leases", [
     yield* kv.put("outlive/moved", "v", { lease: long.id })
     yield* kv.delete("outlive/anew")
     yield* kv.put("outlive/anew", "v")
-    yield* waitUntil("the attached key is gone", isGone(kv, "outlive/attached"))
+    yield* waitUntil("the attached key is deleted", isGone(kv, "outlive/attached"))
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.prefix("outlive/"))), [
       "outlive/anew",
       "outlive/detached",
@@ -272,13 +272,13 @@ export const cases = chapter("leases", [
     ])
   }),
 
-  waitingTest("each lease expires in its own time", function*(kv) {
+  waitingTest("each lease expires after its own time to live", function*(kv) {
     const first = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
     const second = yield* kv.backend.leaseGrant({ ttl: "5 seconds" })
     yield* kv.put("own/first", "v", { lease: first.id })
     yield* kv.put("own/second", "v", { lease: second.id })
-    yield* waitUntil("the first is gone", isGone(kv, "own/first"))
+    yield* waitUntil("the first key is deleted", isGone(kv, "own/first"))
     assert.strictEqual(yield* textOf(kv, "own/second"), "v")
-    yield* waitUntil("the second is gone", isGone(kv, "own/second"))
+    yield* waitUntil("the second key is deleted", isGone(kv, "own/second"))
   })
 ])

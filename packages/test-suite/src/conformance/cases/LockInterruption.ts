@@ -1,6 +1,6 @@
 /**
- * Whatever step of taking, waiting for or giving back a lock is interrupted, times out or loses its answer, nothing stays:
- * no key, lease, watch or call, and the lock can be had by another.
+ * Interruptions of locks. Whichever step of an acquisition, wait or release is interrupted, times out or loses its response,
+ * nothing is left behind: no key, lease, watch or call. Another client can acquire the lock.
  */
 import type * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -17,14 +17,14 @@ import { textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { hold, isFree, on, soon } from "./locking.ts"
 
-/** A step at which an attempt is struck: before its n-th call is sent, or after that has been answered. */
+/** The step of an attempt to interrupt: before its n-th call is sent, or after the response to it. */
 interface Point {
   readonly way: "free" | "contended"
   readonly when: "before" | "after"
   readonly n: number
 }
 
-/** More than any way has. */
+/** More calls than any attempt makes. */
 const manySteps = 8
 
 const points = (["free", "contended"] as const).flatMap((way) =>
@@ -43,25 +43,25 @@ interface Way {
   readonly steps: Record<Point["way"], number>
 }
 
-/** Takes a lock, does nothing and gives it back. Free: grant, enter, remove. Contended: in between a watch and two looks. */
+/** Acquires and releases a lock. Free: grant, enter, remove. Contended: also a watch and two reads before the removal. */
 const withBody = (options?: DistLock.Options): Way => ({
   attempt: (kv, name) => on(kv)(DistLock.withDistLock(Effect.void, name, options)),
   steps: { free: 3, contended: 6 }
 })
 
-/** Takes a lock until the scope closes, which is when it is given back. */
+/** Acquires a lock until the scope closes. */
 const untilScopeCloses: Way = {
   attempt: (kv, name, scope) => on(kv)(Scope.provide(DistLock.acquire(name), scope)),
   steps: { free: 2, contended: 5 }
 }
 
-/** Takes a lock only if it is free. Free: grant, enter, remove. Contended: grant, and one transaction that writes nothing. */
+/** Acquires a lock only if it is free. Free: grant, enter, remove. Contended: grant, and a transaction without writes. */
 const trying: Way = {
   attempt: (kv, name) => on(kv)(Effect.scoped(DistLock.tryAcquire(name))),
   steps: { free: 3, contended: 2 }
 }
 
-/** Calls that are made in one order: not those that come when their time has come. */
+/** Calls in a fixed order: not those that are made by timers. */
 const isStep = (call: faults.Call) =>
   call.kind === "leaseGrant" || call.kind === "execute" ||
   call.kind === "watch" && call.request?.startRevision === undefined
@@ -71,12 +71,12 @@ interface Attempt {
   readonly faults: faults.Faults
   readonly fiber: Fiber.Fiber<unknown, DistLock.Failure>
   readonly scope: Scope.Closeable
-  /** Lets the attempt have the lock, if it waits for it. */
+  /** Releases the lock that the attempt waits for, if any. */
   readonly release: Effect.Effect<void>
   isStruck: boolean
 }
 
-/** Begins an attempt, lets it go on until it is struck or ends, and gives it. */
+/** Starts an attempt, and returns it when it has reached the step or ended. */
 const begin = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   name: string,
@@ -106,7 +106,7 @@ const begin = Effect.fnUntraced(function*(
   return { name, faults: seen, fiber, scope, release: held?.release ?? Effect.void, isStruck }
 })
 
-/** Nothing of the attempt is left, neither in the store nor in its client. */
+/** Fails unless the attempt has left nothing behind, in the store and in its client. */
 const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, name }: Attempt) {
   yield* waitUntil(`${name} has ended`, Effect.sync(() => fiber.pollUnsafe() !== undefined))
   const exit = fiber.pollUnsafe()!
@@ -130,7 +130,7 @@ const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, na
   yield* isFree(kv, name)
 })
 
-/** Strikes an attempt at each point, then lets `resolve` have its way with all of them, and sees what is left. */
+/** Stops an attempt at each step, calls `resolve` on all of them, then checks what is left. */
 const atEachPoint = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   kind: string,
@@ -146,7 +146,7 @@ const atEachPoint = Effect.fnUntraced(function*(
   assert.deepStrictEqual(
     attempts.map((attempt) => attempt.isStruck),
     points.map((point) => point.n <= way.steps[point.way]),
-    "each step of each way was struck"
+    "every step of every attempt was reached"
   )
   yield* resolve(attempts)
   yield* Effect.forEach(attempts, (attempt) => attempt.release)
@@ -155,7 +155,7 @@ const atEachPoint = Effect.fnUntraced(function*(
 })
 
 export const cases = chapter("interrupting locks", [
-  waitingTest("interrupted at any step, an attempt leaves nothing", function*(kv) {
+  waitingTest("an acquisition that is interrupted at any step leaves nothing behind", function*(kv) {
     const barrier = yield* faults.barrier
     yield* atEachPoint(kv, "interrupted", withBody(), () => barrier.stop, (attempts) =>
       Effect.gen(function*() {
@@ -165,7 +165,7 @@ export const cases = chapter("interrupting locks", [
       }))
   }),
 
-  waitingTest("interrupted at any step, or with its answer lost, tryAcquire leaves nothing", function*(kv) {
+  waitingTest("a tryAcquire that is interrupted or loses a response at any step leaves nothing behind", function*(kv) {
     const barrier = yield* faults.barrier
     yield* atEachPoint(kv, "trying", trying, () => barrier.stop, (attempts) =>
       Effect.gen(function*() {
@@ -176,29 +176,35 @@ export const cases = chapter("interrupting locks", [
     yield* atEachPoint(kv, "trying-lost", trying, () => faults.lostAnswer, () => Effect.void)
   }),
 
-  waitingTest("interrupted at any step while the store does not answer, an attempt ends in a second", function*(kv) {
-    const barrier = yield* faults.barrier
-    const store = yield* Store
-    yield* atEachPoint(kv, "unanswered", withBody(), () => barrier.stop, (attempts) =>
-      Effect.gen(function*() {
-        for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
-        yield* store.passTime("1500 millis")
-        for (const { fiber, name } of attempts) assert.isDefined(fiber.pollUnsafe(), name)
-        yield* barrier.letGo
-      }))
-  }),
+  waitingTest(
+    "an acquisition that is interrupted while the store does not respond ends within a second",
+    function*(kv) {
+      const barrier = yield* faults.barrier
+      const store = yield* Store
+      yield* atEachPoint(kv, "unanswered", withBody(), () => barrier.stop, (attempts) =>
+        Effect.gen(function*() {
+          for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
+          yield* store.passTime("1500 millis")
+          for (const { fiber, name } of attempts) assert.isDefined(fiber.pollUnsafe(), name)
+          yield* barrier.letGo
+        }))
+    }
+  ),
 
-  waitingTest("with its scope closed at any step, an attempt ends, holds nothing and leaves nothing", function*(kv) {
-    const barrier = yield* faults.barrier
-    yield* atEachPoint(kv, "closed", untilScopeCloses, () => barrier.stop, (attempts) =>
-      Effect.gen(function*() {
-        for (const { scope } of attempts) yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-        yield* Effect.yieldNow
-        yield* barrier.letGo
-      }))
-  }),
+  waitingTest(
+    "an acquisition whose scope closes at any step ends, holds nothing and leaves nothing behind",
+    function*(kv) {
+      const barrier = yield* faults.barrier
+      yield* atEachPoint(kv, "closed", untilScopeCloses, () => barrier.stop, (attempts) =>
+        Effect.gen(function*() {
+          for (const { scope } of attempts) yield* Effect.forkScoped(Scope.close(scope, Exit.void))
+          yield* Effect.yieldNow
+          yield* barrier.letGo
+        }))
+    }
+  ),
 
-  waitingTest("timed out at any step, an attempt leaves nothing", function*(kv) {
+  waitingTest("an acquisition that times out at any step leaves nothing behind", function*(kv) {
     const barrier = yield* faults.barrier
     const store = yield* Store
     yield* atEachPoint(
@@ -214,7 +220,7 @@ export const cases = chapter("interrupting locks", [
     )
   }),
 
-  waitingTest("with the answer lost at any step, an attempt leaves nothing", function*(kv) {
+  waitingTest("an acquisition that loses a response at any step leaves nothing behind", function*(kv) {
     const lost = (call: faults.Call) =>
       faults.isEntry(call) || faults.isRemoval(call) || call.kind === "leaseGrant"
         ? faults.lostAnswer
@@ -223,7 +229,7 @@ export const cases = chapter("interrupting locks", [
   }),
 
   waitingTest(
-    "given back while the store is away, a lock is free when it is back, long before its lease ends",
+    "a lock released while the store is unreachable is free once it is back, before its lease ends",
     function*(kv) {
       const store = yield* Store
       const cut = faults.make()
@@ -231,7 +237,7 @@ export const cases = chapter("interrupting locks", [
       const held = yield* hold(client, "away/held", { ttl: "1 hour" })
       const key = yield* Scope.make()
       yield* Scope.provide(client.tempKey("away/key/1", { ttl: "1 hour" }), key)
-      // Of one more attempt the answer is lost: it was made, and nobody knows.
+      // The response to one more release attempt is lost: it was executed, and the client does not know.
       cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
       cut.before = (call) => faults.isEntry(call) ? Effect.void : faults.unavailable
       const unknown = yield* Effect.forkScoped(
@@ -240,10 +246,14 @@ export const cases = chapter("interrupting locks", [
       const ends = [held.release, Scope.close(key, Exit.void), Fiber.await(unknown)]
       const ending = yield* Effect.forkScoped(Effect.all(ends, { concurrency: "unbounded" }))
       yield* store.passTime("8 seconds")
-      assert.isDefined(ending.pollUnsafe(), "nobody waits for the store")
+      assert.isDefined(ending.pollUnsafe(), "the release does not wait for the store")
       assert.strictEqual(yield* kv.count(KeyRange.prefix("away/")), 3)
       cut.before = () => Effect.void
-      yield* waitUntil("all is gone", Effect.map(kv.count(KeyRange.prefix("away/")), (count) => count === 0), 8)
+      yield* waitUntil(
+        "all keys are deleted",
+        Effect.map(kv.count(KeyRange.prefix("away/")), (count) => count === 0),
+        8
+      )
       yield* waitUntil(
         "the session ends",
         Effect.map(Effect.exit(kv.backend.leaseTimeToLive(cut.leases[0]!)), Exit.isFailure)
@@ -253,7 +263,7 @@ export const cases = chapter("interrupting locks", [
     }
   ),
 
-  test("an entry that reaches the store after it was given up is removed", function*(kv) {
+  test("a queue entry that reaches the store after its attempt was cancelled is removed", function*(kv) {
     const name = "late"
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -268,9 +278,9 @@ export const cases = chapter("interrupting locks", [
     seen.before = () => Effect.void
     const again = yield* hold(client, name)
     assert.isTrue(yield* again.lock.isHeld)
-    assert.strictEqual(seen.leases.length, 2, "those who come now have another session, so that this one can end")
+    assert.strictEqual(seen.leases.length, 2, "later users have another session, so this one can end")
     yield* again.release
-    // What is guarded against is our own entry, not whatever has its name.
+    // Only our own entry is removed, not another key of the same name.
     const key = entry.op!._tag === "Txn" ? (entry.op!.if[0] as Compare.OfKey).key : ""
     yield* kv.put(key, "somebody else's")
     yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))

@@ -1,5 +1,5 @@
 /**
- * What limits a lock: how long it is waited for, how long it is held, and what it can be called.
+ * Limits of locks: the time to wait, the time to hold, and valid names.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -13,14 +13,14 @@ import * as faults from "./faults.ts"
 import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue } from "./locking.ts"
 
 export const cases = chapter("limits of locks", [
-  test("acquireTimeout ends a wait, says how long it was, and leaves nothing", function*(kv) {
+  test("acquireTimeout ends a wait, reports how long it was, and leaves nothing behind", function*(kv) {
     const store = yield* Store
     const { release } = yield* hold(kv, "l")
     const waiter = yield* queue(kv, "l", { acquireTimeout: "1 second" })
     yield* store.passTime("1 second")
     const error = failedWith(yield* exitOf("the time-out", waiter), "LockTimeout")
     assert.strictEqual(error.lock, "l")
-    // Node's timers go by whole milliseconds of their own, and can be up to one early.
+    // Node's timers are in whole milliseconds, and may fire up to one millisecond early.
     assert.isAtLeast(error.waitedMillis, 999)
     assert.isTrue(error.token > 0n)
     assert.strictEqual(yield* contenders(kv, "l"), 1)
@@ -28,7 +28,7 @@ export const cases = chapter("limits of locks", [
     yield* isFree(kv, "l")
   }),
 
-  test("acquireTimeout covers the lease too, and what it asked for is revoked", function*(kv) {
+  test("acquireTimeout includes the grant of the lease, which is revoked afterwards", function*(kv) {
     const store = yield* Store
     const slow = faults.make()
     const client = yield* faults.newClientWith(slow)
@@ -44,14 +44,14 @@ export const cases = chapter("limits of locks", [
     assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(slow.leases[0]!)))._tag, "LeaseNotFound")
   }),
 
-  test("a wait can be interrupted although it has a time-out", function*(kv) {
+  test("a wait with an acquireTimeout can be interrupted", function*(kv) {
     yield* hold(kv, "l")
     const waiter = yield* queue(kv, "l", { acquireTimeout: "1 hour" })
     yield* Fiber.interrupt(waiter)
     assert.strictEqual(yield* contenders(kv, "l"), 1)
   }),
 
-  test("maxHold ends what is done under a healthy lock; its finalizers run while it is still held", function*(kv) {
+  test("maxHold interrupts the body; its finalizers run while the lock is still held", function*(kv) {
     const store = yield* Store
     const barrier = yield* faults.barrier
     const body = yield* contend(
@@ -72,7 +72,7 @@ export const cases = chapter("limits of locks", [
     yield* isFree(kv, "l")
   }),
 
-  test("maxHold counts from when the lock was taken, not from when it was asked for", function*(kv) {
+  test("maxHold counts from when the lock was acquired, not from when it was requested", function*(kv) {
     const store = yield* Store
     const { release } = yield* hold(kv, "l")
     const waiter = yield* contend(kv, "l", { maxHold: "1 second" }, (lock) => lock.heldFor)
@@ -81,7 +81,7 @@ export const cases = chapter("limits of locks", [
     assert.isBelow(Duration.toMillis(yield* Fiber.join(waiter)), 1000)
   }),
 
-  test("acquireTimeout, maxHold and times to live may be longer than timers can hold", function*(kv) {
+  test("acquireTimeout, maxHold and ttl may be longer than timers support", function*(kv) {
     for (const long of [Infinity, Number.MAX_SAFE_INTEGER, "5000000 days"] as const) {
       const ttl = Duration.seconds(Lease.maxTtlSeconds)
       const held = DistLock.withDistLock(Effect.yieldNow, "l", { ttl, acquireTimeout: long, maxHold: long })
@@ -92,7 +92,7 @@ export const cases = chapter("limits of locks", [
     assert.strictEqual(failedWith(yield* Effect.exit(tooLong), "KvError").reason._tag, "InvalidRequest")
   }),
 
-  test("names, descriptions and times to live that cannot be are an InvalidRequest", function*(kv) {
+  test("invalid names, descriptions and times to live of locks are an InvalidRequest", function*(kv) {
     const wrong: ReadonlyArray<readonly [DistLock.Names, DistLock.Options?]> = [
       [""],
       ["\ud800"],

@@ -1,5 +1,5 @@
 /**
- * How locks are lost, by those who hold them and by those who wait, and what must not be lost by it.
+ * Loss of locks, by holders and by waiters, and what must survive it.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Fence from "@effect-kv/core/Fence"
@@ -21,7 +21,7 @@ import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue, soon, untilContenders } from "./locking.ts"
 
-/** Holds the lock until it is interrupted, and then writes as its finalizer: without the fence of the lock it has lost. */
+/** Holds the lock until it is interrupted, then writes in a finalizer, without the fence of the lost lock. */
 const holdAndCleanUp = (kv: Kv.Kv, name: string, options?: DistLock.Options) =>
   contend(
     kv,
@@ -36,7 +36,7 @@ const leaseOf = (kv: Kv.Kv, name: string) =>
 const keyOfHolder = (kv: Kv.Kv, name: string) =>
   Effect.map(on(kv)(DistLock.holder(name)), (holder) => Option.getOrThrow(holder).key)
 
-/** The holder is interrupted with `LockLost`, after its finalizers; the next has a larger token. */
+/** The holder fails with `LockLost` after its finalizers; the next holder has a larger token. */
 const isLostToTheNext = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   name: string,
@@ -46,7 +46,7 @@ const isLostToTheNext = Effect.fnUntraced(function*(
   const error = failedWith(yield* exitOf("the loss", holder), "LockLost")
   assert.strictEqual(error.lock, name)
   assert.strictEqual(yield* textOf(kv, `${name}.cleaned-up`), "yes")
-  yield* waitUntil("the next has had it", Effect.sync(() => next.pollUnsafe() !== undefined))
+  yield* waitUntil("the next waiter has acquired the lock", Effect.sync(() => next.pollUnsafe() !== undefined))
   assert.isTrue((yield* Fiber.join(next)) > error.token)
   yield* isFree(kv, name)
 })
@@ -68,12 +68,12 @@ export const cases = chapter("losing locks", [
     yield* isLostToTheNext(kv, name, holder, next)
   }),
 
-  waitingTest("a holder that cannot renew knows before the store gives the lock away", function*(kv) {
+  waitingTest("a holder that cannot renew learns of the loss before the store deletes its key", function*(kv) {
     const name = "loss/cut-off"
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
     const store = yield* Store
-    // A renewal takes some time on its way, and so does its answer.
+    // The request and the response of a renewal both take time.
     cut.before = (call) => call.kind === "leaseKeepAlive" ? Effect.sleep("100 millis") : Effect.void
     cut.after = cut.before
     const holder = yield* contend(
@@ -84,17 +84,17 @@ export const cases = chapter("losing locks", [
     )
     yield* store.passTime("2 seconds")
     const key = yield* keyOfHolder(kv, name)
-    // What it asks from now on is not answered, within its deadlines.
+    // From now on its requests get no response before their deadlines.
     cut.before = () => Effect.andThen(Effect.sleep("1 second"), faults.unavailable)
-    // Whether the key was there at the moment of the loss, the store's history tells.
+    // The history of the store tells whether the key still existed at the moment of the loss.
     failedWith(yield* exitOf("the loss", holder), "LockLost")
     const told = yield* entryOf(kv, `${name}.at-loss`)
     const before = yield* kv.getEntry(key, { revision: told.modRevision })
-    assert.isTrue(Option.isSome(before), "the holder knew before the store deleted its key")
+    assert.isTrue(Option.isSome(before), "the holder learned of the loss before the store deleted its key")
     yield* waitUntil("the store ends the lease", Effect.map(contenders(kv, name), (count) => count === 0))
   }),
 
-  waitingTest("a renewal that fails is tried again, and nothing is lost by it", function*(kv) {
+  waitingTest("a failed renewal is retried, and the lock is kept", function*(kv) {
     const name = "loss/retry"
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
@@ -110,7 +110,7 @@ export const cases = chapter("losing locks", [
   }),
 
   waitingTest(
-    "a waiter whose session dies fails while the holder still holds, and the next has the lock",
+    "a waiter whose session is lost fails while the lock is held, and the next waiter acquires it",
     function*(kv) {
       const name = "loss/waiter"
       const other = yield* newClient
@@ -129,22 +129,25 @@ export const cases = chapter("losing locks", [
     }
   ),
 
-  waitingTest("a waiter whose key is deleted together with the holder's is not let in, but the next is", function*(kv) {
-    const name = "loss/together"
-    const held = yield* hold(kv, name)
-    let letIn = false
-    const waiter = yield* contend(yield* newClient, name, undefined, () => Effect.sync(() => letIn = true))
-    const [first] = yield* on(kv)(DistLock.waiters(name))
-    const next = yield* queue(yield* newClient, name)
-    yield* kv.txn({ then: [Op.delete(held.lock.key), Op.delete(first!.key)] })
-    failedWith(yield* exitOf("the waiter's failure", waiter), "LockLost")
-    assert.isFalse(letIn)
-    assert.isTrue((yield* Fiber.join(next)) > held.lock.token)
-    yield* held.release
-    yield* isFree(kv, name)
-  }),
+  waitingTest(
+    "a waiter whose key is deleted together with the holder's fails, and the next acquires the lock",
+    function*(kv) {
+      const name = "loss/together"
+      const held = yield* hold(kv, name)
+      let letIn = false
+      const waiter = yield* contend(yield* newClient, name, undefined, () => Effect.sync(() => letIn = true))
+      const [first] = yield* on(kv)(DistLock.waiters(name))
+      const next = yield* queue(yield* newClient, name)
+      yield* kv.txn({ then: [Op.delete(held.lock.key), Op.delete(first!.key)] })
+      failedWith(yield* exitOf("the waiter's failure", waiter), "LockLost")
+      assert.isFalse(letIn)
+      assert.isTrue((yield* Fiber.join(next)) > held.lock.token)
+      yield* held.release
+      yield* isFree(kv, name)
+    }
+  ),
 
-  waitingTest("a waiter in the middle that goes lets nobody in", function*(kv) {
+  waitingTest("a waiter that leaves the middle of the queue does not let the next one in", function*(kv) {
     const name = "loss/middle"
     const held = yield* hold(kv, name)
     const middle = yield* queue(yield* newClient, name)
@@ -154,14 +157,14 @@ export const cases = chapter("losing locks", [
     const second = yield* queue(yield* newClient, name)
     const [first] = yield* on(kv)(DistLock.waiters(name))
     yield* kv.delete(first!.key)
-    failedWith(yield* exitOf("the failure of who was last", last), "LockLost")
+    failedWith(yield* exitOf("the failure of the last waiter", last), "LockLost")
     assert.strictEqual(second.pollUnsafe(), undefined)
     yield* held.release
     yield* Fiber.join(second)
     yield* isFree(kv, name)
   }),
 
-  waitingTest("a release between reading the queue and waiting is not missed", function*(kv) {
+  waitingTest("a release between the read of the queue and the watch is not missed", function*(kv) {
     const name = "loss/between"
     for (const when of ["before", "after"] as const) {
       const held = yield* hold(kv, name)
@@ -179,7 +182,7 @@ export const cases = chapter("losing locks", [
     yield* isFree(kv, name)
   }),
 
-  waitingTest("a wait goes on through an outage, and past a compaction", function*(kv) {
+  waitingTest("a wait survives an outage and a compaction", function*(kv) {
     const name = "loss/outage"
     const store = yield* Store
     const held = yield* hold(kv, name)
@@ -197,7 +200,7 @@ export const cases = chapter("losing locks", [
     yield* isFree(kv, name)
   }),
 
-  waitingTest("the loss is told although history was compacted and the watch has failed", function*(kv) {
+  waitingTest("a loss is noticed even if the history was compacted and the watch failed", function*(kv) {
     const name = "loss/compacted"
     const store = yield* Store
     const cut = faults.make()
@@ -211,14 +214,18 @@ export const cases = chapter("losing locks", [
     yield* store.passTime("1 second")
     const watches = cut.calls.filter((call) => call.kind === "watch").length
     yield* store.passTime("2 seconds")
-    assert.strictEqual(cut.calls.filter((call) => call.kind === "watch").length, watches, "one that lives is kept")
+    assert.strictEqual(
+      cut.calls.filter((call) => call.kind === "watch").length,
+      watches,
+      "a watch that still works is kept"
+    )
     yield* kv.delete(yield* keyOfHolder(kv, name))
     yield* soon("the loss", Effect.sync(() => holder.pollUnsafe() !== undefined))
     failedWith(yield* exitOf("the loss", holder), "LockLost")
   }),
 
   waitingTest(
-    "who succeeds after the lock was lost has not succeeded; whose own failure it is keeps it",
+    "a body that succeeds after the loss fails with LockLost; its own failure is kept",
     function*(kv) {
       const name = "loss/too-late"
       for (const outcome of [Exit.succeed(1), Exit.fail("own")]) {
@@ -239,7 +246,7 @@ export const cases = chapter("losing locks", [
     }
   ),
 
-  waitingTest("a release that fails masks nothing, and is made good in the background", function*(kv) {
+  waitingTest("a failed release does not change the result, and is retried in the background", function*(kv) {
     const name = "loss/release"
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
@@ -254,7 +261,7 @@ export const cases = chapter("losing locks", [
     }
   }),
 
-  waitingTest("a lost answer to a release, repeated, frees no hold that came after", function*(kv) {
+  waitingTest("a release that is repeated after a lost response releases no later hold", function*(kv) {
     const name = "loss/repeated"
     const store = yield* Store
     const cut = faults.make()
@@ -276,7 +283,7 @@ export const cases = chapter("losing locks", [
     yield* isFree(kv, name)
   }),
 
-  waitingTest("a lock is had although the store has ended the session unnoticed", function*(kv) {
+  waitingTest("a lock is acquired even if the store has ended the session unnoticed", function*(kv) {
     const name = "loss/unnoticed"
     const kept = yield* hold(kv, `${name}.kept`, { ttl: "1 hour" })
     const lease = yield* leaseOf(kv, `${name}.kept`)
@@ -284,11 +291,11 @@ export const cases = chapter("losing locks", [
     const held = yield* hold(kv, name, { ttl: "1 hour" })
     assert.isTrue(yield* held.lock.isHeld)
     assert.notStrictEqual(yield* leaseOf(kv, name), lease)
-    yield* soon("the other loss", Effect.map(kept.lock.isHeld, (held) => !held))
+    yield* soon("the second loss", Effect.map(kept.lock.isHeld, (held) => !held))
   }),
 
   waitingTest(
-    "a client that closes tells those who hold its locks, and waits for their finalizers, whose writes are accepted",
+    "a closing client interrupts holders of its locks, waits for their finalizers and accepts their writes",
     function*(kv) {
       const name = "loss/closing"
       const store = yield* Store
@@ -310,24 +317,24 @@ export const cases = chapter("losing locks", [
       const waiter = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(Effect.void, name))))
       yield* untilContenders(kv, name, 2)
       const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-      yield* promptly("the holder is told", barrier.reached)
+      yield* promptly("the holder is interrupted", barrier.reached)
       failedWith(yield* promptly("the waiter's failure", Fiber.join(waiter)), "LockLost")
       const next = yield* queue(kv, name)
       yield* store.passTime("3 seconds")
-      assert.isUndefined(closing.pollUnsafe(), "it is waited for")
-      assert.isUndefined(next.pollUnsafe(), "its session is renewed meanwhile")
+      assert.isUndefined(closing.pollUnsafe(), "the client waits for the holder")
+      assert.isUndefined(next.pollUnsafe(), "the session of the holder is renewed meanwhile")
       const late = yield* Effect.flip(on(client)(DistLock.withDistLock(Effect.void, `${name}.late`)))
       assert.strictEqual(late._tag === "KvError" && late.reason._tag, "Closed")
       yield* barrier.letGo
       failedWith(yield* promptly("the holder's end", Fiber.join(holder)), "LockLost")
       yield* promptly("the client's end", Fiber.join(closing))
-      yield* promptly("the next", Fiber.join(next))
+      yield* promptly("the next holder", Fiber.join(next))
       assert.strictEqual(yield* textOf(kv, `${name}.result`), "written by a finalizer")
       yield* isFree(kv, name)
     }
   ),
 
-  waitingTest("a client that closes waits for a holder for 5 seconds at most", function*(kv) {
+  waitingTest("a closing client waits for a holder for at most 5 seconds", function*(kv) {
     const name = "loss/closing-at-most"
     const store = yield* Store
     const barrier = yield* faults.barrier
@@ -338,7 +345,7 @@ export const cases = chapter("losing locks", [
     const holder = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(body, name))))
     yield* untilContenders(kv, name, 1)
     const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-    yield* promptly("the holder is told", barrier.reached)
+    yield* promptly("the holder is interrupted", barrier.reached)
     yield* store.passTime("4 seconds")
     assert.isUndefined(closing.pollUnsafe())
     yield* store.passTime("1500 millis")
@@ -348,7 +355,7 @@ export const cases = chapter("losing locks", [
     yield* Fiber.join(holder)
   }),
 
-  test("a client that closes waits for a scope that is closing, and for no one who does not give back", function*(kv) {
+  test("a closing client waits for scopes that are closing, and not for holders that ignore the loss", function*(kv) {
     const name = "loss/closing-scopes"
     const barrier = yield* faults.barrier
     yield* Effect.addFinalizer(() => barrier.letGo)
@@ -364,18 +371,18 @@ export const cases = chapter("losing locks", [
     yield* barrier.reached
     const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
     yield* soon(
-      "it has begun",
+      "the client is closing",
       Effect.map(Effect.exit(on(client)(Effect.scoped(DistLock.acquire("x")))), Exit.isFailure)
     )
     assert.isUndefined(closing.pollUnsafe())
     yield* barrier.letGo
-    // `kept` is not waited for: nobody has asked to be told of its loss.
+    // `kept` is not waited for: no fiber waits for its `lost`.
     yield* promptly("the client's end", Fiber.join(closing))
     assert.strictEqual(yield* textOf(kv, "written"), "1")
     yield* Scope.close(kept, Exit.void)
   }),
 
-  waitingTest("each loss is one warning in the log, and an orderly end is none", function*(kv) {
+  waitingTest("each lost lock is logged as one warning, and a released lock as none", function*(kv) {
     const name = "loss/logged"
     const store = yield* Store
     const warnings: Array<Record<string, unknown>> = []
@@ -392,13 +399,13 @@ export const cases = chapter("losing locks", [
       assert.deepStrictEqual(warnings, [])
       yield* kv.delete(deleted.lock.key)
       yield* promptly("the loss", Effect.flip(deleted.lock.lost))
-      yield* waitUntil("it is logged", Effect.sync(() => warnings.length > 0))
+      yield* waitUntil("the loss is logged", Effect.sync(() => warnings.length > 0))
       const of = (lock: DistLock.Lock) => ({ lock: lock.name, token: `${lock.token}` })
       assert.deepStrictEqual(warnings, [{ ...of(deleted.lock), how: "its key was deleted" }])
       yield* deleted.release
       const lease = yield* leaseOf(kv, kept.lock.name)
       yield* kv.backend.leaseRevoke(lease)
-      yield* promptly("the other loss", Effect.flip(kept.lock.lost))
+      yield* promptly("the second loss", Effect.flip(kept.lock.lost))
       yield* store.passTime("2 seconds")
       assert.strictEqual(warnings.length, 2)
       assert.deepInclude(warnings[1], { ...of(kept.lock), lease: `${lease}`, how: "the store has ended its lease" })
@@ -411,7 +418,7 @@ export const cases = chapter("losing locks", [
   }),
 
   waitingTest(
-    "a loss that a fenced write finds is one warning in the log, although it interrupts the writer",
+    "a loss found by a fenced write is logged as one warning, even though it interrupts the writer",
     function*(kv) {
       const name = "loss/logged-write"
       const store = yield* Store
@@ -437,14 +444,14 @@ export const cases = chapter("losing locks", [
             })))
           failedWith(yield* promptly("the loss", Effect.exit(holding)), "LockLost")
         }
-        yield* waitUntil("all are logged", Effect.sync(() => warned.length >= bodies.length))
+        yield* waitUntil("all losses are logged", Effect.sync(() => warned.length >= bodies.length))
         yield* store.passTime("2 seconds")
         assert.sameMembers(warned, lost)
       }).pipe(Effect.provide(Logger.layer([capture])))
     }
   ),
 
-  waitingTest("a time-out says so if the store was away, and how long it was in whole milliseconds", function*(kv) {
+  waitingTest("LockTimeout reports an unreachable store, and the wait in whole milliseconds", function*(kv) {
     const name = "loss/away"
     const held = yield* hold(kv, name)
     const cut = faults.make()
@@ -454,22 +461,22 @@ export const cases = chapter("losing locks", [
       on(client)(Effect.flip(DistLock.withDistLock(Effect.void, name, { acquireTimeout: "2 seconds" })))
     )
     const timeoutOf = Effect.fnUntraced(function*(fiber: Fiber.Fiber<unknown, unknown>) {
-      yield* waitUntil("the time-out", Effect.sync(() => fiber.pollUnsafe() !== undefined))
+      yield* waitUntil("the timeout", Effect.sync(() => fiber.pollUnsafe() !== undefined))
       const error = yield* Fiber.join(fiber)
       assert.isTrue(error instanceof LockError.LockTimeout)
       const timeout = error as LockError.LockTimeout
       assert.isTrue(Number.isInteger(timeout.waitedMillis))
-      // Node's timers may fire a millisecond early.
+      // Node's timers may fire up to one millisecond early.
       assert.isAtLeast(timeout.waitedMillis, 1999)
       return timeout
     })
     assert.isUndefined((yield* timeoutOf(yield* attempt)).reason)
-    // While it waits.
+    // Unreachable while it waits.
     cut.before = (call) => call.kind === "watch" ? faults.unavailable : Effect.void
     const waiting = yield* timeoutOf(yield* attempt)
     assert.strictEqual(waiting.reason?._tag, "Unavailable")
     assert.isTrue(waiting.token > 0n)
-    // Before anything was answered.
+    // Unreachable before the first response.
     cut.before = (call) => faults.isEntry(call) ? Effect.never : Effect.void
     const silent = yield* timeoutOf(yield* attempt)
     assert.strictEqual(silent.reason?._tag, "Unavailable")
@@ -478,7 +485,7 @@ export const cases = chapter("losing locks", [
     yield* held.release
   }),
 
-  test("a client that closes tells those who hold its locks", function*(kv) {
+  test("a closing client reports the loss of its locks", function*(kv) {
     const seen = faults.make()
     const closing = yield* Effect.scoped(Effect.gen(function*() {
       const client = yield* faults.newClientWith(seen)

@@ -1,5 +1,5 @@
 /**
- * Locks: exclusive, first come first served, and leaving nothing behind.
+ * Locks: exclusive, acquired in order of arrival, and leaving nothing behind.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -33,7 +33,7 @@ import {
   untilContenders
 } from "./locking.ts"
 
-/** Counts how many are in at once, and sees to it that others get their chance meanwhile. */
+/** Counts how many bodies run at once, and yields so that others could run meanwhile. */
 const section = Effect.fnUntraced(function*(kv: Kv.Kv, inside: Ref.Ref<{ now: number; most: number; total: number }>) {
   yield* Ref.update(inside, ({ most, now, total }) => ({
     now: now + 1,
@@ -48,7 +48,7 @@ const section = Effect.fnUntraced(function*(kv: Kv.Kv, inside: Ref.Ref<{ now: nu
 const nobody = Ref.make({ now: 0, most: 0, total: 0 })
 
 export const cases = chapter("locks", [
-  test("two fibers of one client, and two clients, never hold the same lock at once", function*(kv) {
+  test("two fibers of one client, or two clients, never hold a lock at the same time", function*(kv) {
     const other = yield* newClient
     const inside = yield* nobody
     const work = (kv: Kv.Kv) => Effect.repeat(on(kv)(DistLock.withDistLock(section(kv, inside), "l")), { times: 9 })
@@ -57,7 +57,7 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
   }),
 
-  test("those who wait are served one at a time, in the order they came, each with a larger token", function*(kv) {
+  test("waiters acquire a lock one at a time, in order of arrival, each with a larger token", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const held = yield* hold(kv, "l")
     const served: Array<number> = []
@@ -82,7 +82,7 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
   }),
 
-  test("the holder's key is the lock's name, a slash and the lease in hexadecimal, as of Go's Mutex", function*(kv) {
+  test("the holder's key is the lock's name, a slash and the lease in hexadecimal, as in Go's Mutex", function*(kv) {
     const { lock, release } = yield* hold(kv, "jobs/nightly", { description: "me, since today" })
     const entry = yield* entryOf(kv, lock.key)
     const lease = Option.getOrThrow(entry.lease)
@@ -105,7 +105,7 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(yield* on(kv)(DistLock.holder("jobs/nightly")), Option.none())
   }),
 
-  test("who waits can be seen, in order", function*(kv) {
+  test("DistLock.waiters returns the waiters of a lock in order", function*(kv) {
     const { release } = yield* hold(kv, "l", { description: "holder" })
     const fibers = []
     for (const description of ["first", "second"]) fibers.push(yield* queue(kv, "l", { description }))
@@ -116,7 +116,7 @@ export const cases = chapter("locks", [
     yield* Fiber.joinAll(fibers)
   }),
 
-  test("a contender of another program, by the same layout, is waited for in its turn", function*(kv) {
+  test("a contender of another program with the same key layout is waited for in its turn", function*(kv) {
     const go = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     yield* kv.put(`l/${go.id.toString(16)}`, "", { lease: go.id })
     assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire("l")))))
@@ -125,12 +125,12 @@ export const cases = chapter("locks", [
     assert.isAbove(Number(yield* Fiber.join(waiter)), 1)
   }),
 
-  test("keys that only share the letters of the name, or lie further down, block nobody", function*(kv) {
+  test("keys that only share the prefix of the name, or lie further down, do not block a lock", function*(kv) {
     for (const key of ["xyz", "xy", "xyz/1", "x/y", "xy/sub/1"]) yield* kv.put(key, "v")
     const { release } = yield* hold(kv, "xy/sub2")
     const outer = yield* hold(kv, "xy")
     yield* kv.put("xy/sub/2", "v")
-    // Now there is a key further down between the holder and the next.
+    // Now a key further down is between the holder and the next entry.
     const waiter = yield* queue(kv, "xy")
     yield* outer.release
     yield* Fiber.join(waiter)
@@ -138,7 +138,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 6)
   }),
 
-  test("a key that is in the way of ours is somebody else's: it is waited for, and never deleted", function*(kv) {
+  test("another program's key at the place of our entry is waited for and never deleted", function*(kv) {
     const inTheWay = faults.make()
     const client = yield* faults.newClientWith(inTheWay)
     inTheWay.before = (call) =>
@@ -161,7 +161,7 @@ export const cases = chapter("locks", [
     assert.notStrictEqual(yield* Fiber.join(again), foreign)
   }),
 
-  test("tryAcquire answers at once: with the lock, or with none and nothing left", function*(kv) {
+  test("tryAcquire returns at once: with the lock, or with none and nothing left behind", function*(kv) {
     const other = yield* newClient
     const first = yield* on(kv)(DistLock.tryAcquire("l"))
     assert.isTrue(Option.isSome(first))
@@ -173,7 +173,7 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "m")
   }),
 
-  test("tryAcquire is one transaction, and a failed attempt leaves nothing and is in nobody's way", function*(kv) {
+  test("tryAcquire is one transaction; a failed attempt writes nothing and blocks no other client", function*(kv) {
     const held = yield* hold(kv, "l")
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -190,7 +190,7 @@ export const cases = chapter("locks", [
     assert.isTrue(Option.isSome(got))
   }),
 
-  test("clients that poll an always-free lock with tryAcquire all get it, again and again", function*(kv) {
+  test("clients that poll a lock with tryAcquire all acquire it repeatedly", function*(kv) {
     const inside = yield* nobody
     const poll = Effect.fnUntraced(function*(client: Kv.Kv) {
       for (let got = 0; got < 2;) {
@@ -209,7 +209,7 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
   }),
 
-  test("tryAcquire takes no notice of keys further down, and of contenders among them", function*(kv) {
+  test("tryAcquire ignores keys further down, created before or meanwhile", function*(kv) {
     for (const key of ["l/a/1", "l/a/2", "l/b/1", "l", "l0"]) yield* kv.put(key, "v")
     const other = yield* newClient
     const scope = yield* Scope.make()
@@ -217,7 +217,7 @@ export const cases = chapter("locks", [
     yield* kv.put("l/c/1", "v")
     assert.isTrue(Option.isNone(yield* Effect.scoped(on(other)(DistLock.tryAcquire("l")))))
     yield* Scope.close(scope, Exit.void)
-    // One is created between the look at the queue and the transaction.
+    // One key is created between the read of the queue and the transaction.
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     let reads = 0
@@ -227,7 +227,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(reads, 2)
   }),
 
-  test("a free lock is had with an acquireTimeout of 0; one that is held is not waited for", function*(kv) {
+  test("acquireTimeout 0 acquires a free lock and does not wait for a held one", function*(kv) {
     const now = { acquireTimeout: 0 }
     for (let i = 0; i < 10; i++) {
       const client = yield* newClient
@@ -239,11 +239,11 @@ export const cases = chapter("locks", [
       Effect.flip(on(yield* newClient)(DistLock.withDistLock(Effect.void, "a", now)))
     )
     assert.isTrue(error instanceof LockError.LockTimeout)
-    assert.isUndefined((error as LockError.LockTimeout).reason, "the store could be reached")
+    assert.isUndefined((error as LockError.LockTimeout).reason, "the store was reachable")
     assert.strictEqual(yield* contenders(kv, "a"), 1)
   }),
 
-  test("a time that is none is an InvalidRequest, and nothing is sent", function*() {
+  test("an invalid duration is an InvalidRequest, and nothing is sent", function*() {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     for (const option of ["acquireTimeout", "maxHold", "ttl"] as const) {
@@ -264,7 +264,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(seen.calls.length, 0)
   }),
 
-  test("the lock is released when its effect ends, however it ends, and that is what comes out", function*(kv) {
+  test("withLock releases the lock however its effect ends, and returns that exit", function*(kv) {
     const locked = <A, E, R>(effect: Effect.Effect<A, E, R>) => on(kv)(Effect.exit(DistLock.withDistLock(effect, "l")))
     assert.deepStrictEqual(yield* locked(Effect.succeed(42)), Exit.succeed(42))
     yield* isFree(kv, "l")
@@ -279,7 +279,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(yield* on(kv)(Effect.succeed(1).pipe(DistLock.withDistLock("l"))), 1)
   }),
 
-  test("a lock that was given back is not held, and says so to whoever still asks", function*(kv) {
+  test("a released lock reports that it is not held", function*(kv) {
     const { lock, release } = yield* hold(kv, "l")
     assert.isTrue(yield* lock.isHeld)
     const told = yield* Effect.forkScoped(Effect.flip(lock.lost))
@@ -290,18 +290,18 @@ export const cases = chapter("locks", [
     const seen = faults.make()
     const stale = DistLock.fence(yield* Kv.make(faults.wrap(seen)(kv.backend)), lock)
     assert.strictEqual((yield* reasonOf(stale.put("k", "v")))._tag, "LockLost")
-    assert.strictEqual(seen.calls.length, 0, "the store need not be asked")
+    assert.strictEqual(seen.calls.length, 0, "isHeld sends no request")
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
-  test("several locks are taken as one: all or none, each by its own key", function*(kv) {
+  test("several locks are acquired as one: all or none, each with its own key", function*(kv) {
     const other = yield* newClient
     const store = yield* Store
     const held = yield* hold(other, "b")
     const both = yield* Effect.forkScoped(on(kv)(DistLock.withLock(["c", "a", "b", "a"], undefined, Effect.succeed)))
     yield* untilContenders(kv, "b", 2)
     assert.strictEqual(yield* contenders(kv, "a"), 1)
-    assert.strictEqual(yield* contenders(kv, "c"), 0, "the one after b is not touched before b is had")
+    assert.strictEqual(yield* contenders(kv, "c"), 0, "c is not entered before b is acquired")
     const none = yield* Effect.forkScoped(
       on(kv)(Effect.scoped(DistLock.acquire(["b", "d"], { acquireTimeout: "1 second" })))
     )
@@ -316,9 +316,9 @@ export const cases = chapter("locks", [
     for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
   }),
 
-  test("a and b against b and a, a thousand rounds: no deadlock, no two at once", function*(kv) {
+  test("acquiring [a, b] and [b, a] concurrently neither deadlocks nor overlaps in a thousand rounds", function*(kv) {
     const other = yield* newClient
-    // Tells a test clock that it is not forgotten.
+    // Keeps a test clock from warning that it is unused.
     yield* Effect.flatMap(Store, (store) => store.passTime("1 milli"))
     const inside = yield* nobody
     const work = (kv: Kv.Kv, names: DistLock.Names) =>
@@ -328,7 +328,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
-  test("locks of one name in different namespaces do not contend; in one they do", function*(kv) {
+  test("locks of one name contend in one namespace and not across namespaces", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const held = yield* hold(app, "l")
     yield* hold(Kv.prefixed(kv, "other/"), "l")
@@ -339,7 +339,7 @@ export const cases = chapter("locks", [
     yield* Fiber.join(same)
   }),
 
-  test("a scope that closes while its lock is waited for ends the wait and leaves nothing", function*(kv) {
+  test("closing the scope of a waiting acquire ends the wait and leaves nothing behind", function*(kv) {
     yield* hold(kv, "l")
     const scope = yield* Scope.make()
     const waiter = yield* Effect.forkScoped(on(kv)(Scope.provide(DistLock.acquire("l"), scope)))
@@ -348,11 +348,11 @@ export const cases = chapter("locks", [
     failedWith(yield* exitOf("the end of the wait", waiter), "LockLost")
     assert.strictEqual(yield* contenders(kv, "l"), 1)
     const late = yield* Effect.exit(on(kv)(Scope.provide(DistLock.acquire("m"), scope)))
-    assert.isDefined(errorOf(late), "a scope that is closed takes no locks")
+    assert.isDefined(errorOf(late), "a closed scope acquires no lock")
     assert.strictEqual(yield* contenders(kv, "m"), 0)
   }),
 
-  test("taking a free lock is one transaction, giving it back another, and no lease is asked for", function*(kv) {
+  test("with a session open, acquiring a free lock is one transaction and releasing it another", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     yield* hold(client, "other")
@@ -360,7 +360,7 @@ export const cases = chapter("locks", [
     for (let i = 0; i < 3; i++) {
       const { lock, release } = yield* hold(client, "l")
       yield* release
-      // Guarded by the token, so that late or repeated it harms nobody.
+      // Conditional on the token, so a late or repeated release cannot affect a later holder.
       const condition = Compare.createRevision(lock.key, "=", lock.token)
       assert.deepStrictEqual(seen.calls.at(-1)!.op, Op.txn({ if: [condition], then: [Op.delete(lock.key)] }))
     }
@@ -368,7 +368,7 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
   }),
 
-  waitingTest("each release wakes one of those who wait, who cost a few requests each", function*(kv) {
+  waitingTest("each release wakes one waiter, and a waiter costs a few requests", function*(kv) {
     const name = "wakes-one"
     const held = yield* hold(kv, name)
     const count = 12
@@ -383,10 +383,10 @@ export const cases = chapter("locks", [
       watched.push(seen)
       gates.push(gate)
     }
-    // Plain reads are those of `contend`, which looks at the queue by the same client.
+    // Plain reads are those of `contend`, which reads the queue with the same client.
     const isStep = (call: faults.Call) => call.op?._tag === "Txn"
     const steps = () => watched.map((seen) => seen.calls.filter(isStep).length)
-    // Each has entered and looked: now it waits.
+    // Each has entered the queue and read it: now it waits.
     yield* soon("all wait", Effect.sync(() => steps().every((steps) => steps === 2)))
     yield* held.release
     for (let i = 0; i < count; i++) {
@@ -396,11 +396,11 @@ export const cases = chapter("locks", [
       yield* Fiber.join(fibers[i]!)
       if (i + 1 < count) yield* gates[i + 1]!.reached
       const others = steps().map((steps, j) => steps - before[j]!).filter((steps, j) => j !== i && steps > 0)
-      assert.isAtMost(others.length, 1, "only the next is woken")
+      assert.isAtMost(others.length, 1, "only the next waiter is woken")
     }
-    // At its turn it has looked again, and in the end given the lock back.
+    // In its turn it has read the queue again, and finally released the lock.
     assert.deepStrictEqual(steps(), steps().map(() => 4))
-    // One watch for the one ahead, and after a while one for itself.
+    // One watch on the key ahead, and later one on its own key.
     for (const { calls } of watched) assert.isAtMost(calls.filter((call) => call.kind === "watch").length, 2)
     yield* isFree(kv, name)
   })

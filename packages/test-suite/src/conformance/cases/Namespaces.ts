@@ -1,5 +1,5 @@
 /**
- * Namespaces: a part of the store as a store of its own, from which nothing reaches outside.
+ * Namespaces: the keys under a prefix as a store of their own, from which no operation reaches outside.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -24,7 +24,7 @@ const prefixes: ReadonlyArray<string> = [
   "x\u{10ffff}"
 ]
 
-/** Keys around a prefix: what a range of the namespace must not reach. */
+/** Keys just outside a prefix, which no range of the namespace may reach. */
 const outside = (prefix: string): ReadonlyArray<string> =>
   [
     prefix,
@@ -59,7 +59,7 @@ const hostileBounds: ReadonlyArray<string> = [
   "zzzz"
 ]
 
-/** Every range that can be made of hostile bounds and is accepted. */
+/** Every valid range with hostile bounds. */
 const hostileRanges: ReadonlyArray<KeyRange.KeyRange> = hostileBounds.flatMap((a) => [
   KeyRange.prefix(a),
   KeyRange.from(a),
@@ -68,7 +68,7 @@ const hostileRanges: ReadonlyArray<KeyRange.KeyRange> = hostileBounds.flatMap((a
 ]).filter((range) => KeyRange.invalid(range) === undefined)
 
 export const cases = chapter("namespaces", [
-  test("keys go in and come out without the prefix, in every operation", function*(kv) {
+  test("every operation of a namespace takes and returns keys without the prefix", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     yield* app.put("a", "1")
     yield* app.put("b", "2")
@@ -88,7 +88,7 @@ export const cases = chapter("namespaces", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
-  test("keys go in and come out without the prefix, in every part of a txn", function*(kv) {
+  test("every part of a transaction in a namespace takes and returns keys without the prefix", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     yield* putAll(app, ["a", "b"])
     yield* kv.put("c", "outside")
@@ -117,7 +117,7 @@ export const cases = chapter("namespaces", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["app/a", "app/c", "c"])
   }),
 
-  test("an entry of a namespace is the entry, but for its key", function*(kv) {
+  test("an entry read through a namespace differs from the stored entry only in its key", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     const value = Uint8Array.of(0, 255, 128)
     yield* kv.put("app/k", "1")
@@ -131,7 +131,7 @@ export const cases = chapter("namespaces", [
     )
   }),
 
-  test("no range reaches outside, whatever its bounds", function*(kv) {
+  test("no read in a namespace reaches outside of it, whatever its bounds", function*(kv) {
     const inside = ["\u0000", "a", "app/", "b", "\uffff", "\u{10ffff}", "\u{10ffff}\u{10ffff}a"]
     for (const prefix of prefixes) {
       yield* kv.delete(KeyRange.all)
@@ -146,7 +146,7 @@ export const cases = chapter("namespaces", [
     }
   }),
 
-  test("no delete reaches outside, whatever its bounds", function*(kv) {
+  test("no delete in a namespace reaches outside of it, whatever its bounds", function*(kv) {
     for (const prefix of prefixes) {
       const others = outside(prefix).toSorted(KeyRange.compareKeys)
       for (const range of [KeyRange.all, KeyRange.from("\u0000"), KeyRange.halfOpen("", "\u{10ffff}\u{10ffff}")]) {
@@ -159,7 +159,7 @@ export const cases = chapter("namespaces", [
     }
   }),
 
-  test("an empty key stays empty, and is rejected", function*(kv) {
+  test("an empty key is rejected in a namespace too", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     yield* kv.put("app/", "outside")
     yield* rejects(kv, "InvalidRequest", app.put("", "v"))
@@ -171,7 +171,7 @@ export const cases = chapter("namespaces", [
     assert.strictEqual(yield* textOf(kv, "app/"), "outside")
   }),
 
-  test("what is wrong is wrong in a namespace too", function*(kv) {
+  test("an invalid operation is rejected in a namespace too", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const revision = (yield* revisionOf(kv)) + 10n
     yield* rejects(kv, "InvalidRequest", app.put("\ude00", "v"))
@@ -182,14 +182,14 @@ export const cases = chapter("namespaces", [
     yield* rejects(kv, "FutureRevision", app.get("k", { revision }))
   }),
 
-  test("a prefix that ends in half a character is rejected", function*(kv) {
+  test("a namespace whose prefix ends in a lone surrogate is rejected", function*(kv) {
     const app = Kv.prefixed(kv, "app/\ud83d")
     yield* rejects(kv, "InvalidRequest", app.put("\ude00", "v"))
     yield* rejects(kv, "InvalidRequest", app.range(KeyRange.all))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(app.backend.watch({ range: KeyRange.all })))
   }),
 
-  test("two namespaces do not know of each other", function*(kv) {
+  test("two namespaces do not see each other's keys", function*(kv) {
     const a = Kv.prefixed(kv, "a/")
     const b = Kv.prefixed(kv, "b/")
     yield* a.put("k", "of a")
@@ -199,7 +199,7 @@ export const cases = chapter("namespaces", [
     assert.deepStrictEqual(textsOf(yield* b.range(KeyRange.all)), ["of b"])
   }),
 
-  test("namespaces nest", function*(kv) {
+  test("a namespace can be made within a namespace", function*(kv) {
     const inner = Kv.prefixed("c/")(Kv.prefixed(kv, "a/b/"))
     yield* inner.put("k", "v")
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a/b/c/k"])
@@ -208,12 +208,12 @@ export const cases = chapter("namespaces", [
     assert.strictEqual((yield* inner.delete(KeyRange.prefix("k"), { previous: true })).previous[0]?.key, "k")
   }),
 
-  test("an empty prefix is the whole store", function*(kv) {
+  test("a namespace with an empty prefix is the whole store", function*(kv) {
     yield* Kv.prefixed(kv, "").put("k", "v")
     assert.strictEqual(yield* textOf(kv, "k"), "v")
   }),
 
-  test("a lease shows the keys of the namespace, without the prefix", function*(kv) {
+  test("a lease read through a namespace lists the keys of the namespace, without the prefix", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const { id } = yield* app.backend.leaseGrant({ ttl: "1 hour" })
     yield* Effect.forEach(["b", "a"], (key) => app.put(key, "v", { lease: id }))
@@ -224,7 +224,7 @@ export const cases = chapter("namespaces", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 
-  test("a program is narrowed by a layer", function*(kv) {
+  test("a layer confines a program to a namespace", function*(kv) {
     const layer = Layer.provide(Kv.layerPrefixed("app/"), Layer.succeed(Kv.Kv, kv))
     yield* Effect.provide(Kv.put("k", "v"), layer)
     assert.strictEqual(yield* textOf(kv, "app/k"), "v")

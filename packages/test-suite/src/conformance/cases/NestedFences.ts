@@ -1,5 +1,5 @@
 /**
- * Fences of several locks, clients and namespaces; what is not fenced; and how what was done under a lost lock ends.
+ * Fences of several locks, clients and namespaces; unfenced writes; and how a body under a lost lock ends.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -22,7 +22,7 @@ import { textOf } from "./entries.ts"
 import { blindClient, isFenced, isNotFenced, isRejectedBy, staleHolder, tryUnder } from "./fences.ts"
 import { contenders, errorOf, failedWith, hold, isFree, on, soon } from "./locking.ts"
 
-/** The names of so many locks. */
+/** `count` lock names. */
 const names = (count: number, prefix = "n"): NonEmptyReadonlyArray<string> => [
   `${prefix}0`,
   ...Array.from({ length: count - 1 }, (_, i) => `${prefix}${i + 1}`)
@@ -34,7 +34,7 @@ const invalidMessage = (exit: Exit.Exit<unknown, unknown>): string => {
   return error.message
 }
 
-/** A program's own error around another. */
+/** An error of the program that wraps another error. */
 class JobFailed {
   readonly _tag = "JobFailed"
   readonly cause: unknown
@@ -62,7 +62,7 @@ export const cases = chapter("nested fences", [
     }
   }),
 
-  test("of nested locks, in whatever namespaces, the one that was lost is told, and the other goes on", function*(kv) {
+  test("of nested locks in any namespaces, only the one that was lost reports the loss", function*(kv) {
     for (const lost of ["outer", "inner"] as const) {
       const client = yield* blindClient
       const tokens = { outer: 0n, inner: 0n }
@@ -100,7 +100,7 @@ export const cases = chapter("nested fences", [
     }
   }),
 
-  test("another client of the same store is not fenced, but by a Kv that was made of it and the lock", function*(kv) {
+  test("another client of the store is fenced only through a Kv that was fenced explicitly", function*(kv) {
     const client = yield* blindClient
     const other = yield* newClient
     yield* isNotFenced(kv, client, "l", (value) => other.put("k", value), "another client")
@@ -108,18 +108,18 @@ export const cases = chapter("nested fences", [
     const { lock } = yield* staleHolder(kv, "stale")
     const reason = yield* rejects(kv, "LockLost", DistLock.fence(other, lock).put("k", "stale"))
     assert.strictEqual(reason._tag === "LockLost" && reason.token, lock.token)
-    assert.isFalse(yield* lock.isHeld, "it is told")
+    assert.isFalse(yield* lock.isHeld, "the lock reports the loss")
     const app = yield* hold(Kv.prefixed(client, "app/"), "l")
     const fenced = DistLock.fence(Kv.prefixed(other, "app/"), app.lock)
     yield* fenced.put("k", "1")
     yield* kv.delete(`app/${app.lock.key}`)
     yield* rejects(kv, "LockLost", fenced.put("k", "2"))
-    assert.isFalse(yield* app.lock.isHeld, "it is told")
+    assert.isFalse(yield* app.lock.isHeld, "the lock reports the loss")
     yield* app.release
-    // Somewhere else the key is missing because it never was there.
+    // In another store the key is missing because it never existed there.
     const held = yield* hold(client, "here")
     yield* rejects(kv, "LockLost", DistLock.fence(Kv.prefixed(other, "elsewhere/"), held.lock).put("k", "wrong"))
-    assert.isTrue(yield* held.lock.isHeld, "it is not lost")
+    assert.isTrue(yield* held.lock.isHeld, "the lock is still held")
     yield* held.release
   }),
 
@@ -134,7 +134,7 @@ export const cases = chapter("nested fences", [
     failedWith(yield* Effect.exit(on(client)(around)), "LockLost")
   }),
 
-  test("unfenced removes the fences of all locks; a lock that is acquired within has its own", function*(kv) {
+  test("unfenced removes the fences of all locks; a lock acquired within has its own fence", function*(kv) {
     const client = yield* blindClient
     const unfenced = (value: string) => Fence.unfenced(client.put("k", value))
     yield* isNotFenced(
@@ -150,7 +150,7 @@ export const cases = chapter("nested fences", [
     assert.isUndefined(yield* textOf(kv, "k"))
   }),
 
-  test("a stale holder's temporary key overwrites nothing and deletes nothing", function*(kv) {
+  test("a temporary key of a stale holder overwrites and deletes nothing", function*(kv) {
     const { client, lock } = yield* staleHolder(kv, "l")
     yield* kv.put("k", "theirs")
     const exit = yield* Effect.scoped(client.tempKey("k", { value: "stale", ttl: "1 hour" })).pipe(
@@ -161,7 +161,7 @@ export const cases = chapter("nested fences", [
     assert.strictEqual(yield* textOf(kv, "k"), "theirs")
   }),
 
-  test("a temporary key is not made again under a lost lock; one that is there is removed", function*(kv) {
+  test("under a lost lock a temporary key is not re-created, and an existing one is removed", function*(kv) {
     const client = yield* blindClient
     const scope = yield* Scope.fork(yield* Effect.scope)
     let lost: Effect.Effect<unknown, unknown> = Effect.void
@@ -180,7 +180,7 @@ export const cases = chapter("nested fences", [
     yield* soon("the removal", Effect.map(kv.get("removed"), Option.isNone))
   }),
 
-  test("what an inner lock needs for itself goes on when the outer one is lost", function*(kv) {
+  test("the internal requests of an inner lock continue when the outer lock is lost", function*(kv) {
     const client = yield* blindClient
     let within = 0
     const inner = DistLock.withDistLock(
@@ -189,7 +189,7 @@ export const cases = chapter("nested fences", [
         return yield* client.put("k", "stale")
       }),
       "inner",
-      // In a session that is opened under the lost lock.
+      // Uses a session that is opened under the lost lock.
       { ttl: "30 minutes" }
     ).pipe(on(client))
     const exit = yield* DistLock.withLock(
@@ -198,12 +198,12 @@ export const cases = chapter("nested fences", [
       (lock) => Effect.uninterruptible(Effect.andThen(kv.delete(lock.key), inner))
     ).pipe(on(client), Effect.exit)
     failedWith(exit, "LockLost")
-    assert.strictEqual(within, 1, "it is acquired, though the outer one is lost")
+    assert.strictEqual(within, 1, "the inner lock is acquired, even though the outer one is lost")
     yield* isFree(kv, "inner")
     assert.isUndefined(yield* textOf(kv, "k"))
   }),
 
-  test("a lease is not revoked by a holder that knows that its lock is lost", function*(kv) {
+  test("a holder that knows of the loss of its lock cannot revoke a lease", function*(kv) {
     const client = yield* newClient
     const { lock, release } = yield* hold(client, "l")
     const { id } = yield* on(client)(Lease.grant({ ttl: "1 hour" }))
@@ -215,7 +215,7 @@ export const cases = chapter("nested fences", [
     yield* client.backend.leaseRevoke(id)
   }),
 
-  test("a client made of another one's backend is fenced by the locks of both, and releases its own", function*(kv) {
+  test("a client made of another client's backend is fenced by the locks of both, and releases its own", function*(kv) {
     const client = yield* blindClient
     const second = yield* Kv.make(client.backend)
     yield* isFenced(kv, client, "first", (value) => second.put("k", value), "the first one's lock")
@@ -239,7 +239,7 @@ export const cases = chapter("nested fences", [
   }),
 
   test(
-    "more locks than a transaction can name are an InvalidRequest before any is acquired, nested ones too",
+    "more locks than fit in a transaction are an InvalidRequest before any is acquired, nested ones too",
     function*(kv) {
       const work = kv.testAndSet("k", Option.none(), "1")
       assert.isTrue(yield* on(kv)(DistLock.withDistLock(work, names(127))))
@@ -261,7 +261,7 @@ export const cases = chapter("nested fences", [
     }
   ),
 
-  test("a fiber that asks for the lock it runs under fails at once; a child fiber waits for it", function*(kv) {
+  test("acquiring a lock again in the fiber that holds it fails at once; a child fiber waits for it", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const again: ReadonlyArray<Effect.Effect<unknown, unknown, Scope.Scope>> = [
       on(kv)(DistLock.withDistLock(Effect.void, "app/l")),
@@ -287,7 +287,7 @@ export const cases = chapter("nested fences", [
   }),
 
   test(
-    "a rejected write ends the body with LockLost, also wrapped, as a defect or ignored, and with its own failures after it",
+    "a rejected write ends the body with LockLost, also if it is wrapped, a defect, ignored or followed by failures",
     function*(kv) {
       const ends: Readonly<
         Record<string, (write: Effect.Effect<unknown, KvError.KvError>) => Effect.Effect<unknown, unknown>>
@@ -321,7 +321,7 @@ export const cases = chapter("nested fences", [
   ),
 
   test(
-    "acquire and tryAcquire: an effect is fenced as by withLock, and interrupted when the lock is lost",
+    "an effect can be run under an acquired lock: fenced, and interrupted when the lock is lost",
     function*(kv) {
       yield* Effect.scoped(Effect.gen(function*() {
         const { lock } = yield* hold(kv, "l")
@@ -338,7 +338,7 @@ export const cases = chapter("nested fences", [
     }
   ),
 
-  test("conditions of one's own guard writes, and nothing that a lock needs for itself", function*(kv) {
+  test("custom conditions fence writes, and not the internal requests of a lock", function*(kv) {
     const rejected = KvError.fail(new KvError.InvalidRequest({ message: "the epoch is over" }))
     const app = Kv.prefixed(kv, "app/")
     const guarded = Fence.guarded(app, [Compare.value("epoch", "=", "1"), Compare.exists("epoch")], rejected)
@@ -352,7 +352,7 @@ export const cases = chapter("nested fences", [
         yield* app.put("epoch", "2")
         within = yield* reasonOf(guarded.put("k", "3"))
       })).pipe(on(guarded))
-    assert.strictEqual(within?.message, "the epoch is over", "the lock is not what was lost")
+    assert.strictEqual(within?.message, "the epoch is over", "the error is about the condition, not the lock")
     yield* isFree(app, "l")
     assert.strictEqual((yield* reasonOf(Kv.prefixed(guarded, "deep/").put("k", "4")))._tag, "InvalidRequest")
     assert.strictEqual((yield* reasonOf(guarded.txn({ then: [Op.delete("k")] })))._tag, "InvalidRequest")
@@ -360,7 +360,7 @@ export const cases = chapter("nested fences", [
     assert.strictEqual(yield* textOf(kv, "app/deep/k"), "1")
   }),
 
-  test("a fence of one's own can be given to an effect", function*(kv) {
+  test("a custom fence can be provided to an effect", function*(kv) {
     const over = KvError.fail(new KvError.InvalidRequest({ message: "the epoch is over" }))
     const fence = Fence.make(Kv.prefixed(kv, "app/"), { conditions: [Compare.missing("over")], rejected: over })
     yield* Fence.provide(kv.put("k", "1"), fence)

@@ -1,5 +1,5 @@
 /**
- * Streams of a range: pages, all at one revision.
+ * Streams of a range: read in pages, all at one revision.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { assert } from "@effect/vitest"
@@ -12,7 +12,7 @@ const numbered = (n: number): ReadonlyArray<string> =>
   Array.from({ length: n }, (_, i) => `k/${String(i).padStart(5, "0")}`)
 
 export const cases = chapter("range streams", [
-  test("a streamed range is the range, whatever the size of the pages", function*(kv) {
+  test("a streamed range has the same entries as a read, whatever the page size", function*(kv) {
     const keys = numbered(12)
     yield* putAll(kv, ["a", ...keys, "z"])
     for (const pageSize of [1, 2, 3, 4, 5, 11, 12, 13, 1000, undefined]) {
@@ -35,7 +35,7 @@ export const cases = chapter("range streams", [
     assert.deepStrictEqual(yield* keysOf(KeyRange.prefix("none")), [])
   }),
 
-  test("all pages are of one revision, though everything is overwritten meanwhile", function*(kv) {
+  test("all pages of a stream are read at one revision, even if every key is overwritten meanwhile", function*(kv) {
     const keys = numbered(40)
     yield* putAll(kv, keys, () => "before")
     let seen = 0
@@ -59,7 +59,7 @@ export const cases = chapter("range streams", [
     assert.isTrue(entries.every((entry) => entry.text === "before"))
   }),
 
-  test("a range can be streamed as it was", function*(kv) {
+  test("a range can be streamed at a past revision", function*(kv) {
     yield* putAll(kv, numbered(5), () => "before")
     const { revision } = yield* kv.put("other", "-")
     yield* putAll(kv, numbered(10), () => "after")
@@ -67,14 +67,14 @@ export const cases = chapter("range streams", [
     assert.deepStrictEqual(entries.map((entry) => [entry.key, entry.text]), numbered(5).map((key) => [key, "before"]))
   }),
 
-  test("keys alone can be streamed", function*(kv) {
+  test("a stream can return keys only", function*(kv) {
     yield* putAll(kv, numbered(5))
     const entries = yield* Stream.runCollect(kv.rangeStream(KeyRange.all, { pageSize: 2, keysOnly: true }))
     assert.deepStrictEqual(entries.map((entry) => [entry.key, entry.size]), numbered(5).map((key) => [key, 0]))
   }),
 
   test(
-    "a stream whose revision is compacted fails with Compacted, and gives nothing of another revision",
+    "a stream whose revision is compacted fails with Compacted, and emits no entry of another revision",
     function*(kv) {
       const store = yield* Store
       yield* putAll(kv, numbered(10), () => "before")
@@ -97,14 +97,14 @@ export const cases = chapter("range streams", [
     }
   ),
 
-  test("a stream that is not read to its end leaves nothing behind", function*(kv) {
+  test("a stream that is not consumed to its end leaves nothing behind", function*(kv) {
     yield* putAll(kv, numbered(50))
     const entries = yield* kv.rangeStream(KeyRange.all, { pageSize: 3 }).pipe(Stream.take(7), Stream.runCollect)
     assert.deepStrictEqual(entries.map((entry) => entry.key), numbered(7))
     yield* kv.put("after", "v")
   }),
 
-  test("a bad range or page size is rejected", function*(kv) {
+  test("a stream with an invalid range or page size is rejected", function*(kv) {
     yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.rangeStream(KeyRange.key(""))))
     for (const pageSize of [0, -1, 0.5]) {
       yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.rangeStream(KeyRange.all, { pageSize })))

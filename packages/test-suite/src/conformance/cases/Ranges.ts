@@ -1,5 +1,5 @@
 /**
- * Ranges: which keys they hold, and what of them is answered.
+ * Ranges: which keys they contain, and what a read of them returns.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -13,7 +13,7 @@ import { keysOf, putAll, textsOf } from "./entries.ts"
 const rangeKeys = (kv: Kv.Kv, range: KeyRange.KeyRange, options?: Op.RangeOptions) =>
   Effect.map(kv.range(range, options), keysOf)
 
-/** A prefix, and keys just before and just after all those that begin with it. */
+/** A prefix, and keys just before and just after the keys that begin with it. */
 const prefixNeighbours: ReadonlyArray<readonly [before: string, prefix: string, after: string]> = [
   ["a", "b", "c"],
   ["/a\u{10ffff}", "/b/", "/b0"],
@@ -29,24 +29,24 @@ const prefixNeighbours: ReadonlyArray<readonly [before: string, prefix: string, 
 ]
 
 export const cases = chapter("ranges", [
-  test("a half-open range holds its start and not its end", function*(kv) {
+  test("a half-open range includes its start and excludes its end", function*(kv) {
     yield* putAll(kv, ["a", "b", "ba", "c", "d"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.halfOpen("b", "d")), ["b", "ba", "c"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.halfOpen("aa", "c")), ["b", "ba"])
   }),
 
-  test("a half-open range without a start begins with the first key", function*(kv) {
+  test("a half-open range with an empty start begins at the first key", function*(kv) {
     yield* putAll(kv, ["\u0000", "a", "b"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.halfOpen("", "b")), ["\u0000", "a"])
   }),
 
-  test("a closed range holds its start and its end, and nothing behind it", function*(kv) {
+  test("a closed range includes its start and its end, and no key after it", function*(kv) {
     yield* putAll(kv, ["a", "b", "ba", "c", "c\u0000", "ca"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.closed("b", "c")), ["b", "ba", "c"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.closed("b", "b")), ["b"])
   }),
 
-  test("a prefix range holds the keys that begin with the prefix, and no other", function*(kv) {
+  test("a prefix range contains the keys that begin with the prefix, and no others", function*(kv) {
     for (const [before, prefix, after] of prefixNeighbours) {
       yield* kv.delete(KeyRange.all)
       const inside = [prefix, `${prefix}\u0000`, `${prefix}a`, `${prefix}\uffff`, `${prefix}\u{10ffff}`]
@@ -55,17 +55,17 @@ export const cases = chapter("ranges", [
     }
   }),
 
-  test("a prefix range of a single NUL holds the keys that begin with it", function*(kv) {
+  test("a prefix range of a single NUL contains the keys that begin with NUL", function*(kv) {
     yield* putAll(kv, ["\u0000", "\u0000\u0000", "\u0000a", "\u0001", "a"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.prefix("\u0000")), ["\u0000", "\u0000\u0000", "\u0000a"])
   }),
 
-  test("a from range holds every key from its start to the end of the key space", function*(kv) {
+  test("a from range contains every key from its start to the end of the key space", function*(kv) {
     yield* putAll(kv, ["a", "b", "c", "\u{10ffff}", "\u{10ffff}\u{10ffff}"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.from("b")), ["b", "c", "\u{10ffff}", "\u{10ffff}\u{10ffff}"])
   }),
 
-  test("all, the empty prefix and from nothing hold every key", function*(kv) {
+  test("KeyRange.all, the empty prefix and the from range of \"\" contain every key", function*(kv) {
     const keys = ["\u0000", "a", "z", "\u{10ffff}"]
     yield* putAll(kv, keys)
     for (const range of [KeyRange.all, KeyRange.prefix(""), KeyRange.from("")]) {
@@ -73,13 +73,13 @@ export const cases = chapter("ranges", [
     }
   }),
 
-  test("a range of one key holds that key alone", function*(kv) {
+  test("a range of one key contains only that key", function*(kv) {
     yield* putAll(kv, ["a", "a\u0000", "aa"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.key("a")), ["a"])
     assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.key("ab")), [])
   }),
 
-  test("an inverted or empty range is rejected", function*(kv) {
+  test("an empty or inverted range is rejected", function*(kv) {
     for (
       const range of [
         KeyRange.halfOpen("b", "a"),
@@ -98,19 +98,19 @@ export const cases = chapter("ranges", [
     }
   }),
 
-  test("a range that escapes its prefix is rejected", function*(kv) {
+  test("a prefix range whose start is outside its prefix is rejected", function*(kv) {
     const escaping: KeyRange.KeyRange = { _tag: "Prefix", prefix: "a/", from: "b" }
     yield* rejects(kv, "InvalidRequest", kv.range(escaping))
     yield* rejects(kv, "InvalidRequest", kv.delete(escaping))
   }),
 
-  test("an empty answer is an answer", function*(kv) {
+  test("a read that matches no key succeeds with no entries", function*(kv) {
     const revision = yield* revisionOf(kv)
     const response = yield* kv.range(KeyRange.prefix("none/"))
     assert.deepStrictEqual(response, { _tag: "Range", revision, entries: [], count: 0, more: false })
   }),
 
-  test("a limited answer says more, and the full count", function*(kv) {
+  test("a limited read returns the full count and whether there are more entries", function*(kv) {
     yield* putAll(kv, ["a", "b", "c", "d"])
     const some = yield* kv.range(KeyRange.all, { limit: 3 })
     assert.deepStrictEqual([keysOf(some), some.more, some.count], [["a", "b", "c"], true, 4])
@@ -126,7 +126,7 @@ export const cases = chapter("ranges", [
     }
   }),
 
-  test("entries are ordered by key, create revision, mod revision or version, either way", function*(kv) {
+  test("entries can be ordered by key, create revision, mod revision or version, in either direction", function*(kv) {
     yield* kv.put("c", "1")
     yield* kv.put("a", "1")
     yield* kv.put("b", "1")
@@ -168,7 +168,7 @@ export const cases = chapter("ranges", [
     assert.deepStrictEqual([entry?.modRevision, entry?.createRevision, entry?.version], [revision, revision, 1])
   }),
 
-  test("count only: no entries come, only their count", function*(kv) {
+  test("a countOnly read returns the count and no entries", function*(kv) {
     yield* putAll(kv, ["a", "b", "c"])
     const response = yield* kv.range(KeyRange.all, { countOnly: true })
     assert.deepStrictEqual([response.entries, response.count, response.more], [[], 3, false])
@@ -177,7 +177,7 @@ export const cases = chapter("ranges", [
     assert.strictEqual(yield* kv.count(KeyRange.key("d")), 0)
   }),
 
-  test("entries are filtered by mod and create revision; the count is of all", function*(kv) {
+  test("filters on mod and create revision select entries but do not change the count", function*(kv) {
     const a1 = (yield* kv.put("a", "1")).revision
     const b1 = (yield* kv.put("b", "1")).revision
     const c1 = (yield* kv.put("c", "1")).revision
@@ -201,20 +201,20 @@ export const cases = chapter("ranges", [
     assert.deepStrictEqual([keysOf(all), all.count, all.more], [["a", "b"], 3, false])
   }),
 
-  test("a serializable read answers too", function*(kv) {
+  test("a serializable read returns the entries of the range", function*(kv) {
     yield* putAll(kv, ["a", "b"])
     const response = yield* kv.range(KeyRange.all, { serializable: true })
     assert.deepStrictEqual(textsOf(response), ["value of a", "value of b"])
   }),
 
-  test("an answer carries the revision of the store", function*(kv) {
+  test("the response to a read has the revision of the store", function*(kv) {
     const { revision } = yield* kv.put("a", "1")
     assert.strictEqual((yield* kv.range(KeyRange.key("b"))).revision, revision)
     const next = (yield* kv.put("a", "2")).revision
     assert.strictEqual((yield* kv.range(KeyRange.all)).revision, next)
   }),
 
-  test("an answer larger than any message limit comes whole", function*(kv) {
+  test("a response larger than the message limit is complete", function*(kv) {
     const value = "x".repeat(1_000_000)
     for (const key of ["a", "b", "c", "d", "e", "f"]) yield* kv.put(key, `${key}${value}`)
     const response = yield* kv.range(KeyRange.all)

@@ -1,5 +1,5 @@
 /**
- * Revisions: the store as it was, until that is compacted.
+ * Revisions: past states of the store can be read until they are compacted.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -15,7 +15,7 @@ const textAt = (kv: Kv.Kv, key: string, revision: bigint) =>
   Effect.map(kv.get(key, { revision }), Option.getOrUndefined)
 
 export const cases = chapter("revisions", [
-  test("a key is read as it was at a past revision", function*(kv) {
+  test("a key can be read at a past revision", function*(kv) {
     const { revision: r1 } = yield* kv.put("other", "-")
     const { revision: r2 } = yield* kv.put("k", "1")
     const { revision: r3 } = yield* kv.put("k", "2")
@@ -29,7 +29,7 @@ export const cases = chapter("revisions", [
     assert.deepStrictEqual([entry.createRevision, entry.modRevision, entry.version], [r2, r3, 2])
   }),
 
-  test("a range is read and counted as it was at a past revision", function*(kv) {
+  test("a range can be read and counted at a past revision", function*(kv) {
     yield* kv.put("a", "1")
     const { revision } = yield* kv.put("b", "1")
     yield* kv.put("c", "1")
@@ -43,7 +43,7 @@ export const cases = chapter("revisions", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a", "c"])
   }),
 
-  test("a limited read of the past takes no account of keys that came or went since", function*(kv) {
+  test("a limited read at a past revision ignores keys created or deleted since", function*(kv) {
     yield* putAll(kv, ["c", "d", "e", "f", "gone"])
     const { revision } = yield* kv.put("g", "v")
     yield* putAll(kv, ["a", "b", "dd", "h", "i"])
@@ -61,13 +61,13 @@ export const cases = chapter("revisions", [
     assert.deepStrictEqual(yield* read(3, "descending"), ["gone g f", true, 6])
   }),
 
-  test("an answer about the past carries the revision of the present", function*(kv) {
+  test("the response to a read at a past revision has the current revision", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     const { revision: now } = yield* kv.put("k", "2")
     assert.strictEqual((yield* kv.range(KeyRange.all, { revision })).revision, now)
   }),
 
-  test("the past can be read in a txn", function*(kv) {
+  test("a transaction can read at a past revision", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     yield* kv.put("k", "2")
     const { revision: latest } = yield* kv.put("other", "-")
@@ -86,14 +86,14 @@ export const cases = chapter("revisions", [
     assert.deepStrictEqual(reads.map(textsOf), [["1"], ["2"], ["2"], ["2"], ["3"]])
   }),
 
-  test("all writes of a txn appear at its revision, none before", function*(kv) {
+  test("all writes of a transaction are visible at its revision and none before it", function*(kv) {
     yield* kv.put("a", "1")
     const { revision } = yield* kv.txn({ then: [Op.put("a", "2"), Op.put("b", "2"), Op.put("c", "2")] })
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all, { revision: revision - 1n })), ["a"])
     assert.deepStrictEqual(textsOf(yield* kv.range(KeyRange.all, { revision })), ["2", "2", "2"])
   }),
 
-  test("the past is ordered by what was then", function*(kv) {
+  test("a read at a past revision is ordered by the revisions and versions of that time", function*(kv) {
     yield* kv.put("a", "1")
     yield* kv.put("a", "2")
     const { revision } = yield* kv.put("b", "1")
@@ -104,7 +104,7 @@ export const cases = chapter("revisions", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all, byVersion)), ["b", "a"])
   }),
 
-  test("a future revision is FutureRevision", function*(kv) {
+  test("a read at a future revision fails with FutureRevision", function*(kv) {
     const now = (yield* kv.put("k", "v")).revision
     for (const revision of [now + 1n, now + 1000n, 2n ** 63n - 1n]) {
       yield* rejects(kv, "FutureRevision", kv.get("k", { revision }))
@@ -114,7 +114,7 @@ export const cases = chapter("revisions", [
     assert.strictEqual(yield* textAt(kv, "k", now), "v")
   }),
 
-  test("a revision that is not a positive 64-bit integer is rejected", function*(kv) {
+  test("a read at a revision that is not a positive 64-bit integer is rejected", function*(kv) {
     for (const revision of [0n, -1n, 2n ** 63n, -(2n ** 70n)]) {
       yield* rejects(kv, "InvalidRequest", kv.get("k", { revision }))
       yield* rejects(kv, "InvalidRequest", kv.range(KeyRange.all, { minModRevision: revision }))
@@ -124,21 +124,21 @@ export const cases = chapter("revisions", [
     }
   }),
 
-  test("what is older than a compaction is Compacted; its revision and what came later can be read", function*(kv) {
+  test("reads before the compacted revision fail with Compacted; later ones succeed", function*(kv) {
     const store = yield* Store
     const { revision: r1 } = yield* kv.put("k", "1")
     const { revision: r2 } = yield* kv.put("k", "2")
     const { revision: r3 } = yield* kv.put("k", "3")
     yield* store.compact(r2)
     const reason = yield* rejects(kv, "Compacted", kv.get("k", { revision: r1 }))
-    // etcd does not say which revision was compacted, so it need not be known.
+    // Reads on etcd do not report the compacted revision, so it may be unknown.
     assert.isTrue(reason._tag === "Compacted" && [0n, r2].includes(reason.compactRevision))
     yield* rejects(kv, "Compacted", kv.range(KeyRange.all, { revision: r1 }))
     yield* rejects(kv, "Compacted", kv.txn({ then: [Op.put("k", "no"), Op.get("k", { revision: r1 })] }))
     assert.deepStrictEqual([yield* textAt(kv, "k", r2), yield* textAt(kv, "k", r3)], ["2", "3"])
   }),
 
-  test("a compaction keeps what is there, with its revisions and version", function*(kv) {
+  test("a compaction keeps current entries with their revisions and versions", function*(kv) {
     const store = yield* Store
     const { revision: created } = yield* kv.put("old", "1")
     const { revision: modified } = yield* kv.put("old", "2")
@@ -154,7 +154,7 @@ export const cases = chapter("revisions", [
     assert.strictEqual((yield* entryOf(kv, "old")).version, 3)
   }),
 
-  test("a compaction keeps, for later reads of the past, what was there at its revision", function*(kv) {
+  test("a compaction keeps the entries at its revision for reads at that revision", function*(kv) {
     const store = yield* Store
     yield* kv.put("overwritten", "1")
     yield* kv.put("deleted", "1")
@@ -166,7 +166,7 @@ export const cases = chapter("revisions", [
     assert.deepStrictEqual([keysOf(then), textsOf(then)], [["deleted", "other", "overwritten"], ["1", "-", "1"]])
   }),
 
-  test("keys with a lease that one client creates concurrently each have their own create revision", function*(kv) {
+  test("keys with a lease that one client creates concurrently have distinct create revisions", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     const creates = Array.from({ length: 50 }, (_, i): ReadonlyArray<Effect.Effect<unknown, unknown, Environment>> => [
       kv.put(`put/${i}`, "v", { lease: id }),
@@ -185,11 +185,11 @@ export const cases = chapter("revisions", [
     assert.strictEqual(new Set(leased.map((entry) => entry.createRevision)).size, leased.length)
     assert.isTrue(
       leased.every((entry) => !plain.includes(entry.createRevision)),
-      "nor do they share one with a plain put"
+      "and none of them is the revision of a put without a lease"
     )
   }),
 
-  test("a compaction is no revision", function*(kv) {
+  test("a compaction does not raise the revision", function*(kv) {
     const store = yield* Store
     const { revision } = yield* kv.put("k", "v")
     yield* store.compact(revision)
@@ -197,7 +197,7 @@ export const cases = chapter("revisions", [
     assert.strictEqual((yield* kv.put("k", "w")).revision, revision + 1n)
   }),
 
-  test("a past revision can be read by any client", function*(kv) {
+  test("every client can read at a past revision", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     yield* kv.put("k", "2")
     const store = yield* Store

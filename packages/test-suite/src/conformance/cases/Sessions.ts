@@ -1,5 +1,5 @@
 /**
- * Sessions: leases that are kept alive, shared by locks and temporary keys, and known to be lost in time.
+ * Sessions: leases that are renewed, shared by locks and temporary keys, and whose loss is noticed in time.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -26,7 +26,7 @@ const leaseIsGone = (kv: Kv.Kv, lease: bigint) =>
 const countOf = (seen: faults.Faults, kind: faults.Call["kind"]) =>
   seen.calls.filter((call) => call.kind === kind).length
 
-/** A session on calls that are subject to faults, until it is closed. */
+/** A session whose calls go through faults, until it is closed. */
 const sessionWith = Effect.fnUntraced(function*(kv: Kv.Kv, seen: faults.Faults, ttl: Duration.Input) {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const session = yield* promptly(
@@ -46,41 +46,44 @@ export const cases = chapter("sessions", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
     assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(session.lease)))._tag, "LeaseNotFound")
     assert.isFalse(yield* session.isAlive)
-    yield* promptly("the end is told", session.lost)
+    yield* promptly("the session reports its end", session.lost)
   }),
 
-  waitingTest("it is renewed at each third of what was granted, and outlives it many times", function*(kv) {
-    const store = yield* Store
-    const seen = faults.make()
-    const { close, session } = yield* sessionWith(kv, seen, "3 seconds")
-    yield* kv.put("session/renewed", "v", { lease: session.lease })
-    yield* store.passTime("7500 millis")
-    assert.isTrue(yield* session.isAlive)
-    assert.strictEqual((yield* entryOf(kv, "session/renewed")).text, "v")
-    const renewals = countOf(seen, "leaseKeepAlive")
-    assert.isAtLeast(renewals, 6)
-    assert.isAtMost(renewals, 8)
-    yield* close
-  }),
+  waitingTest(
+    "a session renews its lease at every third of the granted time, and outlives it many times",
+    function*(kv) {
+      const store = yield* Store
+      const seen = faults.make()
+      const { close, session } = yield* sessionWith(kv, seen, "3 seconds")
+      yield* kv.put("session/renewed", "v", { lease: session.lease })
+      yield* store.passTime("7500 millis")
+      assert.isTrue(yield* session.isAlive)
+      assert.strictEqual((yield* entryOf(kv, "session/renewed")).text, "v")
+      const renewals = countOf(seen, "leaseKeepAlive")
+      assert.isAtLeast(renewals, 6)
+      assert.isAtMost(renewals, 8)
+      yield* close
+    }
+  ),
 
-  test("the granted time to live counts, which may be longer than the one asked for", function*(kv) {
+  test("a session uses the granted time to live, which may be longer than the requested one", function*(kv) {
     const seen = faults.make()
     const { close, session } = yield* sessionWith(kv, seen, "1 second")
     assert.strictEqual(Duration.toSeconds(session.ttl), 2)
     yield* close
   }),
 
-  waitingTest("a session whose lease is revoked is lost, at once when it is asked to verify", function*(kv) {
+  waitingTest("a session whose lease is revoked is lost, at once if it is verified", function*(kv) {
     const { close, session } = yield* sessionWith(kv, faults.make(), "1 hour")
     yield* kv.backend.leaseRevoke(session.lease)
-    assert.isTrue(yield* session.isAlive, "it cannot know yet")
+    assert.isTrue(yield* session.isAlive, "the session cannot know of the revocation yet")
     yield* session.verify
     yield* promptly("the loss", session.lost)
     assert.isFalse(yield* session.isAlive)
     yield* close
   }),
 
-  waitingTest("a session whose renewals are not answered is lost by its own clock", function*(kv) {
+  waitingTest("a session whose renewals get no response is lost by the client's clock", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
     seen.before = (call) => call.kind === "leaseKeepAlive" ? Effect.never : Effect.void
@@ -93,7 +96,7 @@ export const cases = chapter("sessions", [
     yield* close
   }),
 
-  waitingTest("an answer that comes after the time has run out is too late", function*(kv) {
+  waitingTest("a renewal whose response arrives after the lease has expired does not save the session", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
     const barrier = yield* faults.barrier
@@ -136,13 +139,13 @@ export const cases = chapter("sessions", [
   ),
 
   waitingTest(
-    "a grant that is not answered is tried again under another id, and the first lease is revoked",
+    "a grant without a response is retried under another id, and the first lease is revoked",
     function*(kv) {
       const seen = faults.make()
       const client = yield* faults.newClientWith(seen)
       seen.after = (call) => call.kind === "leaseGrant" && call.lease === seen.leases[0] ? Effect.never : Effect.void
       const holding = yield* Effect.forkScoped(on(client)(DistLock.acquire("session/hedged", { ttl: "1 hour" })))
-      yield* waitUntil("it holds", Effect.sync(() => holding.pollUnsafe() !== undefined), 12)
+      yield* waitUntil("the lock is held", Effect.sync(() => holding.pollUnsafe() !== undefined), 12)
       assert.isTrue(Exit.isSuccess(holding.pollUnsafe()!))
       assert.strictEqual(seen.leases.length, 2)
       yield* soon("the first is revoked", leaseIsGone(kv, seen.leases[0]!))
@@ -171,7 +174,7 @@ export const cases = chapter("sessions", [
   ),
 
   waitingTest(
-    "who waits for a session waits no longer than its own deadline, and those who have more time get it",
+    "a caller waits for a shared session no longer than its own deadline; callers with more time get it",
     function*(kv) {
       const store = yield* Store
       const seen = faults.make()
@@ -198,12 +201,12 @@ export const cases = chapter("sessions", [
         assert.strictEqual(KvError.isKvError(error) && error.reason._tag, "Unavailable")
       }
       yield* barrier.letGo
-      yield* promptly("the one with more time", Fiber.join(patient))
+      yield* promptly("the caller with more time", Fiber.join(patient))
       assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 1)
     }
   ),
 
-  waitingTest("all that a scope gives back to a silent store is waited for one second", function*(kv) {
+  waitingTest("closing a scope waits for a silent store for one second in total, whatever it releases", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
     const closing = yield* Scope.make()
@@ -226,7 +229,7 @@ export const cases = chapter("sessions", [
     yield* kv.backend.leaseRevoke(seen.leases[0]!)
   }),
 
-  waitingTest("a lease whose grant was not answered is revoked all the same", function*(kv) {
+  waitingTest("a lease whose grant got no response is revoked", function*(kv) {
     const seen = faults.make()
     seen.after = (call) => call.kind === "leaseGrant" ? faults.lostAnswer : Effect.void
     const exit = yield* Effect.exit(
@@ -237,7 +240,7 @@ export const cases = chapter("sessions", [
     assert.isTrue(yield* leaseIsGone(kv, seen.leases[0]!))
   }),
 
-  test("locks and temporary keys of one client share a session for each time to live", function*(kv) {
+  test("locks and temporary keys of one client share one session for each time to live", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     const first = yield* hold(client, "a")
@@ -252,7 +255,7 @@ export const cases = chapter("sessions", [
     assert.notStrictEqual(yield* leaseOf("t"), yield* leaseOf(other.lock.key))
   }),
 
-  test("many who come at once wait for one grant", function*() {
+  test("concurrent first users of a session wait for one grant", function*() {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     const barrier = yield* faults.barrier
@@ -268,7 +271,7 @@ export const cases = chapter("sessions", [
     assert.strictEqual(countOf(seen, "leaseGrant"), 1)
   }),
 
-  test("an attempt that is interrupted while it is answered costs the others no session", function*(kv) {
+  test("an acquisition that is interrupted as its response arrives does not end the session of others", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     yield* hold(client, "keeps")
@@ -285,7 +288,7 @@ export const cases = chapter("sessions", [
     assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 1)
   }),
 
-  waitingTest("a session ends a while after the last of its users, and the next opens another", function*(kv) {
+  waitingTest("a shared session ends some time after its last user, and the next user opens another", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -297,13 +300,13 @@ export const cases = chapter("sessions", [
     yield* once
     assert.strictEqual(countOf(seen, "leaseGrant"), 1)
     yield* store.passTime("700 millis")
-    assert.strictEqual(countOf(seen, "leaseRevoke"), 0, "it counts from the last")
-    yield* waitUntil("it ends", leaseIsGone(kv, seen.leases[0]!))
+    assert.strictEqual(countOf(seen, "leaseRevoke"), 0, "the delay counts from the last user")
+    yield* waitUntil("the session ends", leaseIsGone(kv, seen.leases[0]!))
     yield* once
     assert.strictEqual(countOf(seen, "leaseGrant"), 2)
   }),
 
-  test("a grant that failed is not remembered", function*() {
+  test("a failed grant is not cached", function*() {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     seen.before = (call) => call.kind === "leaseGrant" ? faults.unavailable : Effect.void
@@ -313,7 +316,7 @@ export const cases = chapter("sessions", [
     assert.strictEqual(yield* locked, 1)
   }),
 
-  waitingTest("a session that was lost is replaced for those who come", function*() {
+  waitingTest("a lost session is replaced for later users", function*() {
     const store = yield* Store
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -328,12 +331,12 @@ export const cases = chapter("sessions", [
       concurrency: "unbounded"
     })
     for (const { lock } of held) assert.isTrue(yield* lock.isHeld)
-    assert.strictEqual(countOf(seen, "leaseGrant"), grants + 1, "one for all of them")
+    assert.strictEqual(countOf(seen, "leaseGrant"), grants + 1, "one grant for all users")
     yield* lost.release
   }),
 
   waitingTest(
-    "a client that closes ends its sessions at once, and does not wait for a store that is away",
+    "a closing client ends its sessions at once and does not wait for an unreachable store",
     function*(kv) {
       const store = yield* Store
       const seen = faults.make()

@@ -1,5 +1,5 @@
 /**
- * Temporary keys: there while a scope is open, and not after.
+ * Temporary keys: they exist while a scope is open, and not after.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -20,7 +20,7 @@ import * as faults from "./faults.ts"
 import { on, soon } from "./locking.ts"
 import { capturing, type Line } from "./logging.ts"
 
-/** A temporary key until it is closed. */
+/** A temporary key that can be closed. */
 const open = Effect.fnUntraced(function*(kv: Kv.Kv, key: string, options?: TempKey.Options) {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const tempKey = yield* promptly("the key", Scope.provide(kv.tempKey(key, options), scope))
@@ -38,7 +38,7 @@ const line = (event: string, annotations: Line["annotations"]): Line => ({
 })
 
 export const cases = chapter("temporary keys", [
-  test("a temporary key is there when it is made, and gone at once when its scope closes", function*(kv) {
+  test("a temporary key exists once it is created, and is deleted when its scope closes", function*(kv) {
     const { close, tempKey } = yield* open(kv, "workers/a", { value: "me" })
     assert.strictEqual(tempKey.key, "workers/a")
     assert.strictEqual(yield* textOf(kv, "workers/a"), "me")
@@ -48,22 +48,25 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* Effect.flip(tempKey.lost))._tag, "TempKeyLost")
   }),
 
-  test("without a value it has one that no other has", function*(kv) {
+  test("a temporary key without a given value has a unique value", function*(kv) {
     for (const key of ["a", "b", "c"]) yield* open(kv, key)
     const values = yield* Effect.forEach(["a", "b", "c"], (key) => textOf(kv, key))
     assert.strictEqual(new Set(values).size, 3)
   }),
 
-  test("of a key that one client makes several times at once, one is made and the others are taken", function*(kv) {
-    const results = yield* Effect.all(
-      Array.from({ length: 10 }, () => Effect.result(kv.tempKey("once"))),
-      { concurrency: "unbounded" }
-    )
-    const tags = results.map((result) => result._tag === "Success" ? "made" : result.failure._tag)
-    assert.deepStrictEqual(tags.toSorted(), [...Array.from({ length: 9 }, () => "TempKeyTaken"), "made"])
-  }),
+  test(
+    "of concurrent temporary keys with one name in one client, one is created and the others are taken",
+    function*(kv) {
+      const results = yield* Effect.all(
+        Array.from({ length: 10 }, () => Effect.result(kv.tempKey("once"))),
+        { concurrency: "unbounded" }
+      )
+      const tags = results.map((result) => result._tag === "Success" ? "made" : result.failure._tag)
+      assert.deepStrictEqual(tags.toSorted(), [...Array.from({ length: 9 }, () => "TempKeyTaken"), "made"])
+    }
+  ),
 
-  test("in several namespaces of one client, keys of one name are different keys, on one lease", function*(kv) {
+  test("temporary keys of one name in several namespaces are different keys on one lease", function*(kv) {
     const tenants = Array.from({ length: 10 }, (_, i) => `tenant-${i}/`)
     const keys = yield* Effect.forEach(tenants, (tenant) => Kv.prefixed(kv, tenant).tempKey("alive"), {
       concurrency: "unbounded"
@@ -74,14 +77,14 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 10)
   }),
 
-  test("how many copies of a program run is the count of their keys", function*(kv) {
+  test("the number of running copies of a program is the count of their temporary keys", function*(kv) {
     const copies = [yield* open(kv, "copies/1"), yield* open(yield* newClient, "copies/2")]
     assert.strictEqual(yield* kv.count(KeyRange.prefix("copies/")), 2)
     yield* copies[0]!.close
     assert.strictEqual(yield* kv.count(KeyRange.prefix("copies/")), 1)
   }),
 
-  test("withTempKey runs an effect while the key is there", function*(kv) {
+  test("withTempKey runs an effect while the key exists", function*(kv) {
     const seen = yield* on(kv)(TempKey.withTempKey(isThere(kv, "t"), "t"))
     assert.isTrue(seen)
     assert.isFalse(yield* isThere(kv, "t"))
@@ -89,13 +92,13 @@ export const cases = chapter("temporary keys", [
     assert.isFalse(yield* isThere(kv, "t"))
   }),
 
-  test("what cannot be a key or a value is an InvalidRequest", function*(kv) {
+  test("an invalid name or value of a temporary key is an InvalidRequest", function*(kv) {
     assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey(""))))._tag, "InvalidRequest")
     assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey("t", { value: "\ud800" }))))._tag, "InvalidRequest")
     assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey("t", { ttl: 0 }))))._tag, "InvalidRequest")
   }),
 
-  waitingTest("it outlives its time to live as long as its scope is open", function*(kv) {
+  waitingTest("a temporary key outlives its time to live while its scope is open", function*(kv) {
     const store = yield* Store
     const { close } = yield* open(kv, "temp/kept", { ttl: "2 seconds" })
     const { createRevision } = yield* entryOf(kv, "temp/kept")
@@ -104,56 +107,56 @@ export const cases = chapter("temporary keys", [
     yield* close
   }),
 
-  waitingTest("it is made again when its lease is revoked from outside, and when it is deleted", function*(kv) {
+  waitingTest("a temporary key is re-created when its lease is revoked or the key is deleted", function*(kv) {
     const { close } = yield* open(kv, "temp/again", { value: "me" })
     const lease = yield* leaseOf(kv, "temp/again")
     yield* kv.backend.leaseRevoke(lease)
-    yield* waitUntil("it is there again", isThere(kv, "temp/again"))
+    yield* waitUntil("the key exists again", isThere(kv, "temp/again"))
     assert.notStrictEqual(yield* leaseOf(kv, "temp/again"), lease)
     yield* kv.delete("temp/again")
-    yield* waitUntil("it is there again", isThere(kv, "temp/again"))
+    yield* waitUntil("the key exists again", isThere(kv, "temp/again"))
     assert.strictEqual(yield* textOf(kv, "temp/again"), "me")
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/again"))
   }),
 
-  waitingTest("it is made again after an outage in which its lease ended", function*(kv) {
+  waitingTest("a temporary key is re-created after an outage in which its lease expired", function*(kv) {
     const store = yield* Store
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
     const { close } = yield* open(client, "temp/outage", { ttl: "2 seconds" })
     cut.before = () => faults.unavailable
-    yield* waitUntil("the store ends it", Effect.map(isThere(kv, "temp/outage"), (there) => !there))
+    yield* waitUntil("the store has deleted the key", Effect.map(isThere(kv, "temp/outage"), (there) => !there))
     yield* store.passTime("1 second")
     cut.before = () => Effect.void
-    yield* waitUntil("it is there again", isThere(kv, "temp/outage"))
+    yield* waitUntil("the key exists again", isThere(kv, "temp/outage"))
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/outage"))
   }),
 
-  waitingTest("by option it is not made again, and whoever stands on it is told", function*(kv) {
+  waitingTest("by option a temporary key is not re-created, and its loss fails dependent effects", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/fail", { onLost: "fail" })
     const waiting = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
     yield* kv.backend.leaseRevoke(yield* leaseOf(kv, "temp/fail"))
-    yield* waitUntil("the loss is told", Effect.sync(() => waiting.pollUnsafe() !== undefined))
+    yield* waitUntil("the loss is reported", Effect.sync(() => waiting.pollUnsafe() !== undefined))
     assert.strictEqual((yield* Fiber.join(waiting)).key, "temp/fail")
     const running = yield* Effect.forkScoped(
       on(kv)(Effect.flip(TempKey.withTempKey(Effect.never, "temp/with", { onLost: "fail" })))
     )
     yield* soon("it is there", isThere(kv, "temp/with"))
     yield* kv.delete("temp/with")
-    yield* waitUntil("the loss is told", Effect.sync(() => running.pollUnsafe() !== undefined))
+    yield* waitUntil("the loss is reported", Effect.sync(() => running.pollUnsafe() !== undefined))
     assert.strictEqual((yield* Fiber.join(running))._tag, "TempKeyLost")
   }),
 
-  test("a temporary key that another client has written to since is not deleted", function*(kv) {
+  test("a temporary key that another client has overwritten is not deleted", function*(kv) {
     const { close } = yield* open(kv, "t", { value: "me" })
     yield* (yield* newClient).put("t", "another client")
     yield* close
     assert.strictEqual(yield* textOf(kv, "t"), "another client")
   }),
 
-  test("a temporary key is not made over a key that exists: TempKeyTaken tells its lease", function*(kv) {
+  test("a temporary key does not replace an existing key: it fails with TempKeyTaken and its lease", function*(kv) {
     const other = yield* newClient
     const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(kv.tempKey("t", options)))
     yield* other.put("t", "permanent")
@@ -170,7 +173,7 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(yield* textOf(other, "t"), "ours")
   }),
 
-  test("the failures of a temporary key can be written as JSON", function*(kv) {
+  test("the errors of a temporary key are encoded as JSON", function*(kv) {
     const lease = (yield* kv.backend.leaseGrant({ ttl: "1 minute" })).id
     yield* kv.put("t", "theirs", { lease })
     const json = (error: TempKey.TempKeyTaken | TempKey.TempKeyLost | KvError.KvError) =>
@@ -197,7 +200,7 @@ export const cases = chapter("temporary keys", [
     assert.isFalse(yield* isThere(kv, "t"))
   }),
 
-  waitingTest("by option making a temporary key waits until the key of another client is gone", function*(kv) {
+  waitingTest("by option the creation of a temporary key waits until another client's key is gone", function*(kv) {
     const other = yield* newClient
     const theirs = yield* open(other, "temp/wait", { value: "theirs" })
     const waiting = yield* Effect.forkScoped(open(kv, "temp/wait", { value: "ours", onTaken: "wait" }))
@@ -209,7 +212,7 @@ export const cases = chapter("temporary keys", [
     assert.deepStrictEqual(yield* tempKey.lease, Option.some(yield* leaseOf(other, "temp/wait")))
   }),
 
-  waitingTest("by option the restart of a process that crashed waits for the lease of its last run", function*(kv) {
+  waitingTest("by option a restarted process waits for the lease of its crashed predecessor", function*(kv) {
     const crashed = faults.make()
     const scope = yield* Scope.make()
     const client = yield* Scope.provide(faults.newClientWith(crashed), scope)
@@ -217,11 +220,11 @@ export const cases = chapter("temporary keys", [
     crashed.before = () => faults.unavailable
     yield* Effect.forkScoped(Scope.close(scope, Exit.void))
     const again = yield* Effect.forkScoped(open(kv, "temp/restart", { value: "2", onTaken: "wait" }))
-    yield* waitUntil("the key is made again", Effect.map(textOf(kv, "temp/restart"), (text) => text === "2"))
+    yield* waitUntil("the key is re-created", Effect.map(textOf(kv, "temp/restart"), (text) => text === "2"))
     yield* promptly("the key", Fiber.join(again))
   }),
 
-  waitingTest("a temporary key that another client made meanwhile is not made again over it", function*(kv) {
+  waitingTest("a temporary key is not re-created over a key that another client has created meanwhile", function*(kv) {
     const other = yield* newClient
     for (const how of ["lease", "delete", "put"]) {
       const key = `temp/taken/${how}`
@@ -240,7 +243,7 @@ export const cases = chapter("temporary keys", [
     }
   }),
 
-  waitingTest("by option a temporary key that is taken is made again when the other is gone", function*(kv) {
+  waitingTest("by option a temporary key that was taken is re-created when the other key is gone", function*(kv) {
     const other = yield* newClient
     const { close, tempKey } = yield* open(kv, "temp/back", { value: "ours", onTaken: "wait" })
     const seen: Array<string> = []
@@ -251,14 +254,14 @@ export const cases = chapter("temporary keys", [
     assert.deepStrictEqual(yield* tempKey.lease, Option.none())
     assert.strictEqual(yield* textOf(other, "temp/back"), "theirs")
     yield* other.delete("temp/back")
-    yield* waitUntil("it is held again", Effect.sync(() => seen.length === 3))
+    yield* waitUntil("the key is re-created", Effect.sync(() => seen.length === 3))
     assert.strictEqual(yield* textOf(other, "temp/back"), "ours")
     assert.deepStrictEqual(seen, ["Held", "Taken", "Held"])
     yield* close
     assert.isFalse(yield* isThere(other, "temp/back"))
   }),
 
-  waitingTest("a create whose answer was lost is not applied later over the key of another client", function*(other) {
+  waitingTest("a create whose response was lost is not applied later over another client's key", function*(other) {
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
     yield* open(client, "temp/keeps-its-session")
@@ -271,11 +274,11 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(yield* textOf(other, "temp/late"), "theirs")
   }),
 
-  waitingTest("a key that its client lost and the store still has is made again at once", function*(kv) {
+  waitingTest("a temporary key that its client lost but the store still has is re-created at once", function*(kv) {
     const store = yield* Store
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
-    // To the store the lease lives on: its renewals arrive, and their answers do not.
+    // The lease stays alive in the store: its renewals arrive, and only their responses are lost.
     const { close, tempKey } = yield* open(client, "temp/twice", { value: "ours", ttl: "2 seconds" })
     const before = yield* leaseOf(kv, "temp/twice")
     cut.after = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
@@ -293,7 +296,7 @@ export const cases = chapter("temporary keys", [
     assert.isFalse(yield* isThere(kv, "temp/twice"))
   }),
 
-  test("set writes a value that keeps the lease, and the handle tells lease and revision", function*(kv) {
+  test("set writes a value and keeps the lease; the handle has the lease and the revision", function*(kv) {
     const { close, tempKey } = yield* open(kv, "t", { value: "idle" })
     const made = yield* entryOf(kv, "t")
     assert.deepStrictEqual(yield* tempKey.lease, made.lease)
@@ -312,11 +315,11 @@ export const cases = chapter("temporary keys", [
     assert.isFalse(yield* isThere(kv, "t"))
   }),
 
-  waitingTest("a temporary key is made again with the value that was written last", function*(kv) {
+  waitingTest("a temporary key is re-created with the value that was set last", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/value", { value: "first" })
     const loseAndFind = Effect.fnUntraced(function*(expected: string) {
       yield* kv.backend.leaseRevoke(yield* leaseOf(kv, "temp/value"))
-      yield* waitUntil("it is there again", isThere(kv, "temp/value"))
+      yield* waitUntil("the key exists again", isThere(kv, "temp/value"))
       assert.strictEqual(yield* textOf(kv, "temp/value"), expected)
       yield* soon("its owner has it", Effect.map(tempKey.lease, Option.isSome))
     })
@@ -330,7 +333,7 @@ export const cases = chapter("temporary keys", [
     yield* loseAndFind("with its lease")
   }),
 
-  waitingTest("a value whose write arrives late does not replace one that was set after it", function*(kv) {
+  waitingTest("a set that arrives late does not replace a value that was set after it", function*(kv) {
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
     const { tempKey } = yield* open(client, "temp/order", { value: "0" })
@@ -348,7 +351,7 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(yield* textOf(kv, "temp/order"), "4")
   }),
 
-  test("set changes nothing when the key is not ours any more", function*(kv) {
+  test("set changes nothing if the key now belongs to another client or is gone", function*(kv) {
     const other = yield* newClient
     const taken = yield* open(kv, "t", { value: "ours" })
     yield* other.put("t", "theirs")
@@ -395,12 +398,12 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* reasonOf(client.put("temp/detached", "plain")))._tag, "InvalidRequest")
     assert.isFalse(yield* isThere(kv, "temp/detached"))
     cut.before = () => Effect.void
-    yield* waitUntil("it is made again", Effect.map(tempKey.lease, Option.isSome))
+    yield* waitUntil("the key is re-created", Effect.map(tempKey.lease, Option.isSome))
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/detached"))
   }),
 
-  waitingTest("a warning is logged when a temporary key is lost, made again or taken: one for each", function*(kv) {
+  waitingTest("a temporary key logs one warning each time it is lost, re-created or taken", function*(kv) {
     const { layer, logged } = capturing()
     const how = "another client has the key"
     yield* Effect.gen(function*() {
@@ -408,11 +411,11 @@ export const cases = chapter("temporary keys", [
       const { close } = yield* open(kv, "temp/logged", { onTaken: "wait" })
       const lease = yield* leaseOf(kv, "temp/logged")
       yield* other.delete("temp/logged")
-      yield* waitUntil("it is made again", Effect.sync(() => logged.length === 2))
+      yield* waitUntil("the key is re-created", Effect.sync(() => logged.length === 2))
       yield* other.put("temp/logged", "theirs")
       yield* soon("it is taken", Effect.sync(() => logged.length === 3))
       yield* other.delete("temp/logged")
-      yield* waitUntil("it is made again", Effect.sync(() => logged.length === 4))
+      yield* waitUntil("the key is re-created", Effect.sync(() => logged.length === 4))
       yield* close
       const failing = yield* open(kv, "temp/logged/taken")
       yield* other.txn({ then: [Op.delete("temp/logged/taken")] })
@@ -433,7 +436,7 @@ export const cases = chapter("temporary keys", [
     }).pipe(Effect.provide(layer))
   }),
 
-  waitingTest("one whose making was not answered, or was interrupted, does not stay", function*(kv) {
+  waitingTest("a temporary key whose creation got no response or was interrupted is removed", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     const keep = yield* open(client, "temp/keeps-the-session")
@@ -459,13 +462,13 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(
       (yield* entryOf(kv, "temp/lost")).createRevision,
       createRevision,
-      "it is not taken for the other"
+      "the key is not confused with the other one"
     )
     yield* again.close
     yield* keep.close
   }),
 
-  waitingTest("it is gone within its time to live when its client dies without a word", function*(kv) {
+  waitingTest("a temporary key is gone within its time to live after its client has crashed", function*(kv) {
     const store = yield* Store
     const dead = faults.make()
     const scope = yield* Scope.make()
@@ -478,7 +481,7 @@ export const cases = chapter("temporary keys", [
     assert.isFalse(yield* isThere(kv, "temp/dead"))
   }),
 
-  test("in a namespace it is a key of that namespace", function*(kv) {
+  test("a temporary key in a namespace is a key of that namespace", function*(kv) {
     const { close } = yield* open(Kv.prefixed(kv, "app/"), "t", { value: "me" })
     assert.strictEqual(yield* textOf(kv, "app/t"), "me")
     yield* close

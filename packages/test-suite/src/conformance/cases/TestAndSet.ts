@@ -1,5 +1,5 @@
 /**
- * Test-and-set in its three forms: on a value, on a revision, and retried until it wins.
+ * Test-and-set: on a value, on a revision, and retried until it succeeds.
  */
 import type { Value } from "@effect-kv/core/Entry"
 import * as Kv from "@effect-kv/core/Kv"
@@ -14,7 +14,7 @@ import { entryOf, textOf } from "./entries.ts"
 const increment = (current: Option.Option<string>): string => `${Number(Option.getOrElse(current, () => "0")) + 1}`
 
 export const cases = chapter("test-and-set", [
-  test("testAndSet is true exactly when it wrote", function*(kv) {
+  test("testAndSet returns true exactly if it wrote", function*(kv) {
     type Row = readonly [stored: Value | undefined, expected: Value | undefined, wrote: boolean]
     const table: ReadonlyArray<Row> = [
       [undefined, undefined, true],
@@ -43,14 +43,14 @@ export const cases = chapter("test-and-set", [
     }
   }),
 
-  test("a key that was deleted is missing to testAndSet", function*(kv) {
+  test("testAndSet treats a deleted key as missing", function*(kv) {
     yield* kv.put("k", "v")
     yield* kv.delete("k")
     assert.isFalse(yield* kv.testAndSet("k", Option.some("v"), "new"))
     assert.isTrue(yield* kv.testAndSet("k", Option.none(), "new"))
   }),
 
-  test("of many testAndSets that expect the same, exactly one wins", function*(kv) {
+  test("of many testAndSet calls with the same expected value exactly one writes", function*(kv) {
     const clients = [kv, yield* newClient]
     for (const expected of [Option.none(), Option.some("0")]) {
       if (Option.isSome(expected)) yield* kv.put("k", expected.value)
@@ -63,7 +63,7 @@ export const cases = chapter("test-and-set", [
     }
   }),
 
-  test("compareAndSet writes on the right mod revision only, and answers with the new one", function*(kv) {
+  test("compareAndSet writes only if the mod revision matches, and returns the new one", function*(kv) {
     assert.deepStrictEqual(yield* kv.compareAndSet("k", 1n, "no"), Option.none())
     const created = yield* kv.compareAndSet("k", 0n, "1")
     assert.deepStrictEqual(created, Option.some((yield* entryOf(kv, "k")).modRevision))
@@ -79,7 +79,7 @@ export const cases = chapter("test-and-set", [
     assert.isTrue(Option.isSome(yield* kv.compareAndSet("k", 0n, "3")))
   }),
 
-  test("compareAndSet is not deceived by a value that was changed and changed back", function*(kv) {
+  test("compareAndSet does not write if the value was changed and changed back", function*(kv) {
     const { revision } = yield* kv.put("k", "v")
     yield* kv.put("k", "w")
     yield* kv.put("k", "v")
@@ -87,7 +87,7 @@ export const cases = chapter("test-and-set", [
     assert.deepStrictEqual(yield* kv.compareAndSet("k", revision, "no"), Option.none())
   }),
 
-  test("a testAndSet or compareAndSet attaches the lease it is given, or none", function*(kv) {
+  test("testAndSet and compareAndSet attach the given lease, or none", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     yield* kv.testAndSet("k", Option.none(), "1", { lease: id })
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
@@ -97,11 +97,11 @@ export const cases = chapter("test-and-set", [
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
     yield* kv.backend.leaseRevoke(id)
     yield* rejects(kv, "LeaseNotFound", kv.testAndSet("k", Option.none(), "4", { lease: id }))
-    // Where the condition does not hold nothing is written, and the lease does not matter.
+    // If the condition does not hold, nothing is written and the lease is not checked.
     assert.isFalse(yield* kv.testAndSet("k", Option.some("x"), "4", { lease: id }))
   }),
 
-  test("modify creates, changes, and answers with the new value", function*(kv) {
+  test("modify creates or changes a key, and returns the new value", function*(kv) {
     assert.strictEqual(yield* kv.modify("k", increment), "1")
     assert.strictEqual(yield* kv.modify("k", increment), "2")
     assert.strictEqual(yield* textOf(kv, "k"), "2")
@@ -117,7 +117,7 @@ export const cases = chapter("test-and-set", [
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
-  test("modify tries again with what another client wrote in between", function*(kv) {
+  test("modify retries with the value that another client wrote meanwhile", function*(kv) {
     const other = yield* newClient
     yield* kv.put("k", "a")
     const seen: Array<string> = []
@@ -138,7 +138,7 @@ export const cases = chapter("test-and-set", [
     assert.strictEqual(yield* textOf(kv, "k"), "b!")
   }),
 
-  test("modifies of one key by many fibers of a client call their functions once each, in order", function*(kv) {
+  test("concurrent modify calls on one key of one client call their functions once each, in order", function*(kv) {
     yield* kv.put("app/k", "")
     const views = [kv, Kv.prefixed(kv, "app/"), Kv.prefixed(Kv.prefixed(kv, "a"), "pp/")] as const
     const keys = ["app/k", "k", "k"]
@@ -157,7 +157,7 @@ export const cases = chapter("test-and-set", [
     assert.strictEqual((yield* entryOf(kv, "app/k")).version, 121)
   }),
 
-  test("a modify that is interrupted while others are ahead of it leaves no gap", function*(kv) {
+  test("a modify that is interrupted while it is queued does not block the ones after it", function*(kv) {
     const modify = kv.modify("k", increment)
     const fibers = yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkChild(modify))
     yield* Effect.yieldNow
@@ -166,12 +166,12 @@ export const cases = chapter("test-and-set", [
     const exits = yield* promptly("the others", Effect.forEach(fibers, Fiber.await))
     const succeeded = exits.filter(Exit.isSuccess).length
     assert.isAtLeast(succeeded, 20)
-    // One that was interrupted on its way to the store may have been applied.
+    // A modify that was interrupted in flight may have been applied.
     assert.isAtLeast(Number(yield* textOf(kv, "k")), succeeded)
     yield* promptly("one more", modify)
   }),
 
-  test("a modify whose function throws lets the next one go on", function*(kv) {
+  test("a modify whose function throws does not block the next one", function*(kv) {
     const exits = yield* promptly(
       "all",
       Effect.forEach(
@@ -188,7 +188,7 @@ export const cases = chapter("test-and-set", [
     assert.strictEqual(yield* textOf(kv, "k"), "20")
   }),
 
-  test("modify loses no update, by however many fibers and clients", function*(kv) {
+  test("concurrent modify calls of several fibers and clients lose no update", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     yield* Effect.forEach(
       Array.from({ length: 30 }, (_, i) => i),

@@ -1,5 +1,5 @@
 /**
- * Transactions: one of two branches of operations of all kinds, one revision, all or nothing.
+ * Transactions: one of two branches runs, at one revision, all or nothing.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -15,7 +15,7 @@ const putOps = (n: number, prefix = "k"): ReadonlyArray<Op.Put> =>
   Array.from({ length: n }, (_, i) => Op.put(`${prefix}${i}`, "v"))
 
 export const cases = chapter("txn", [
-  test("then or else runs, never both", function*(kv) {
+  test("a transaction runs its then branch or its else branch, never both", function*(kv) {
     const choose = (condition: Compare.Compare) =>
       kv.txn({ if: [condition], then: [Op.put("then", "ran")], else: [Op.put("else", "ran")] })
     assert.isTrue((yield* choose(Compare.missing("then"))).succeeded)
@@ -24,7 +24,7 @@ export const cases = chapter("txn", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["else", "then"])
   }),
 
-  test("every operation is answered in its place, typed as itself", function*(kv) {
+  test("each operation of a transaction has its response at its place, with its own type", function*(kv) {
     yield* putAll(kv, ["a", "b", "c"])
     const response = yield* kv.txn({
       then: [
@@ -49,7 +49,7 @@ export const cases = chapter("txn", [
     )
   }),
 
-  test("all writes of a txn are one revision", function*(kv) {
+  test("all writes of a transaction have one revision", function*(kv) {
     yield* kv.put("gone", "v")
     const before = yield* revisionOf(kv)
     const response = yield* kv.txn({
@@ -65,7 +65,7 @@ export const cases = chapter("txn", [
     assert.strictEqual(revision, before + 1n)
   }),
 
-  test("a txn that writes nothing is no revision", function*(kv) {
+  test("a transaction that writes nothing does not raise the revision", function*(kv) {
     const before = yield* revisionOf(kv)
     assert.strictEqual((yield* kv.txn({})).revision, before)
     assert.strictEqual((yield* kv.txn({ then: [Op.get("k"), Op.delete("none")] })).revision, before)
@@ -73,14 +73,14 @@ export const cases = chapter("txn", [
     assert.strictEqual(yield* revisionOf(kv), before)
   }),
 
-  test("an empty txn succeeds with no responses", function*(kv) {
+  test("an empty transaction succeeds with no responses", function*(kv) {
     const response = yield* kv.txn({})
     assert.deepStrictEqual([response.succeeded, response.responses], [true, []])
     const other = yield* kv.txn({ if: [Compare.exists("k")] })
     assert.deepStrictEqual([other.succeeded, other.responses], [false, []])
   }),
 
-  test("operations run in their order: a read sees the writes before it", function*(kv) {
+  test("operations of a transaction run in order: a read sees the writes before it", function*(kv) {
     yield* putAll(kv, ["a", "b"])
     const response = yield* kv.txn({
       then: [
@@ -99,7 +99,7 @@ export const cases = chapter("txn", [
     assert.deepStrictEqual(nested.succeeded ? textsOf(nested.responses[0]) : [], ["1", "3"])
   }),
 
-  test("the conditions of a nested txn are about the store as it was before the whole", function*(kv) {
+  test("conditions of a nested transaction see the store as it was before the outer transaction", function*(kv) {
     const response = yield* kv.txn({
       then: [
         Op.put("a", "1"),
@@ -110,7 +110,7 @@ export const cases = chapter("txn", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a", "unseen"])
   }),
 
-  test("txns nest, each with its own conditions and branches", function*(kv) {
+  test("transactions nest, each with its own conditions and branches", function*(kv) {
     yield* kv.put("k", "v")
     const response = yield* kv.txn({
       if: [Compare.exists("k")],
@@ -131,7 +131,7 @@ export const cases = chapter("txn", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["k", "right"])
   }),
 
-  test("a key put twice is rejected, through nested txns too", function*(kv) {
+  test("a transaction that puts a key twice is rejected, nested transactions included", function*(kv) {
     const put = Op.put("k", "v")
     yield* rejects(kv, "InvalidRequest", kv.txn({ then: [put, put] }))
     yield* rejects(kv, "InvalidRequest", kv.txn({ else: [put, Op.put("k", "w")] }))
@@ -142,7 +142,7 @@ export const cases = chapter("txn", [
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
-  test("a key both put and deleted is rejected, through nested txns too", function*(kv) {
+  test("a transaction that puts and deletes a key is rejected, nested transactions included", function*(kv) {
     yield* kv.put("k", "before")
     const put = Op.put("k", "v")
     for (const range of [KeyRange.key("k"), KeyRange.prefix("k"), KeyRange.halfOpen("a", "l")]) {
@@ -155,7 +155,7 @@ export const cases = chapter("txn", [
     assert.strictEqual(yield* textOf(kv, "k"), "before")
   }),
 
-  test("a key may be put in each of two branches, since only one runs", function*(kv) {
+  test("a key may be put in both branches of a transaction, because only one runs", function*(kv) {
     const put = Op.put("k", "v")
     yield* kv.txn({ then: [put], else: [put] })
     yield* kv.txn({ then: [Op.txn({ then: [put], else: [put] })] })
@@ -164,14 +164,14 @@ export const cases = chapter("txn", [
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
-  test("a key deleted twice is deleted once", function*(kv) {
+  test("a transaction may delete a key twice; the second delete deletes nothing", function*(kv) {
     yield* putAll(kv, ["a", "b"])
     const response = yield* kv.txn({ then: [Op.delete("a"), Op.delete(KeyRange.prefix(""))] })
     if (!response.succeeded) return assert.fail("it has no conditions")
     assert.deepStrictEqual(response.responses.map((inner) => inner.deleted), [1, 1])
   }),
 
-  test("as many operations as the limit are accepted, one more is rejected", function*(kv) {
+  test("a transaction with as many operations as the limit is accepted, one more is rejected", function*(kv) {
     const { limits: { maxTxnOps: max } } = yield* Store
     const conditions = Array.from({ length: max + 1 }, (_, i) => Compare.missing(`none${i}`))
     const response = yield* kv.txn({ if: conditions.slice(1), then: putOps(max), else: putOps(max) })
@@ -182,20 +182,20 @@ export const cases = chapter("txn", [
     yield* rejects(kv, "InvalidRequest", kv.txn({ if: conditions }))
   }),
 
-  test("a nested txn may have as many operations as the outer lists leave", function*(kv) {
+  test("a nested transaction may have as many operations as the outer ones leave of the limit", function*(kv) {
     const { limits: { maxTxnOps: max } } = yield* Store
     const nested = (n: number) => Op.txn({ then: putOps(n, "n") })
     yield* kv.txn({ then: [nested(max - 1)] })
     yield* rejects(kv, "InvalidRequest", kv.txn({ then: [nested(max)] }))
     yield* kv.txn({ then: [...putOps(9), nested(max - 10)] })
     yield* rejects(kv, "InvalidRequest", kv.txn({ then: [...putOps(9), nested(max - 9)] }))
-    // The longest of the outer lists counts, whichever it is.
+    // The longest list of the outer transaction counts.
     yield* rejects(kv, "InvalidRequest", kv.txn({ then: [nested(max - 9)], else: putOps(10) }))
     yield* kv.txn({ then: [Op.txn({ then: [nested(max - 2)] })] })
     yield* rejects(kv, "InvalidRequest", kv.txn({ then: [Op.txn({ then: [nested(max - 1)] })] }))
   }),
 
-  test("a txn that fails changes nothing", function*(kv) {
+  test("a transaction that fails changes nothing", function*(kv) {
     yield* kv.put("k", "before")
     const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     yield* kv.backend.leaseRevoke(lease.id)
@@ -213,7 +213,7 @@ export const cases = chapter("txn", [
     assert.strictEqual(yield* textOf(kv, "k"), "before")
   }),
 
-  test("what is wrong with the branch that does not run does not matter to the store", function*(kv) {
+  test("an unknown lease or revision in the branch that does not run is not an error", function*(kv) {
     const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     yield* kv.backend.leaseRevoke(lease.id)
     const future = (yield* revisionOf(kv)) + 100n
@@ -224,7 +224,7 @@ export const cases = chapter("txn", [
     assert.isTrue(response.succeeded)
   }),
 
-  test("nobody ever sees half of a txn", function*(kv) {
+  test("no reader ever sees half of a transaction", function*(kv) {
     const other = yield* newClient
     const write = (n: number) => kv.txn({ then: [Op.put("a", `${n}`), Op.put("b", `${n}`), Op.put("c", `${n}`)] })
     yield* write(0)
@@ -240,7 +240,7 @@ export const cases = chapter("txn", [
     yield* Fiber.join(writer)
   }),
 
-  test("of many txns on one condition exactly one wins", function*(kv) {
+  test("of many concurrent transactions on one condition exactly one succeeds", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const wins = yield* Effect.forEach(
       Array.from({ length: 60 }, (_, i) => i),

@@ -1,5 +1,5 @@
 /**
- * Values and entries: bytes in, the same bytes out; strings as UTF-8; what the store knows of a key.
+ * Values and entries: values are bytes, strings are stored as UTF-8, and entries have revisions and a version.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
@@ -27,7 +27,7 @@ const texts: ReadonlyArray<string> = [
 ]
 
 export const cases = chapter("values", [
-  test("a string goes in and comes out as it was", function*(kv) {
+  test("a string value is returned exactly as it was written", function*(kv) {
     for (const text of texts) {
       yield* kv.put("k", text)
       assert.deepStrictEqual(yield* kv.get("k"), Option.some(text))
@@ -39,19 +39,19 @@ export const cases = chapter("values", [
     }
   }),
 
-  test("all 256 bytes go in and come out as they were", function*(kv) {
+  test("a value of all 256 bytes is returned exactly as it was written", function*(kv) {
     yield* kv.put("k", allBytes)
     const entry = yield* entryOf(kv, "k")
     assert.deepStrictEqual(entry.value, allBytes)
     assert.strictEqual(entry.size, 256)
   }),
 
-  test("bytes that are UTF-8 are a string, and a string is its bytes", function*(kv) {
+  test("UTF-8 bytes can be read as a string, and a string as its UTF-8 bytes", function*(kv) {
     yield* kv.put("k", new TextEncoder().encode("\u{1f600}"))
     assert.deepStrictEqual(yield* kv.get("k"), Option.some("\u{1f600}"))
   }),
 
-  test("a value that is not UTF-8 is not read as text by mistake", function*(kv) {
+  test("reading a value that is not UTF-8 as text fails", function*(kv) {
     yield* kv.put("k", Uint8Array.of(0x61, 0xff, 0x62))
     const reason = yield* rejects(kv, "InvalidRequest", kv.get("k"))
     assert.include(reason.message, "getEntry")
@@ -62,7 +62,7 @@ export const cases = chapter("values", [
     assert.deepStrictEqual(entry.value, Uint8Array.of(0x61, 0xff, 0x62))
   }),
 
-  test("an empty value is a value", function*(kv) {
+  test("a key with an empty value exists", function*(kv) {
     yield* kv.put("text", "")
     yield* kv.put("bytes", new Uint8Array(0))
     assert.deepStrictEqual(yield* kv.get("text"), Option.some(""))
@@ -86,7 +86,7 @@ export const cases = chapter("values", [
     assert.deepStrictEqual(yield* kv.get("k"), Option.none())
   }),
 
-  test("a value may be almost as large as a request", function*(kv) {
+  test("a value can be almost as large as the request limit", function*(kv) {
     const { limits } = yield* Store
     const value = new Uint8Array(limits.maxRequestBytes - 4096).map((_, i) => i % 251)
     yield* kv.put("k", value)
@@ -94,7 +94,7 @@ export const cases = chapter("values", [
     assert.isTrue(read.length === value.length && read.every((byte, i) => byte === value[i]))
   }),
 
-  test("the bytes given and the bytes got belong to the caller", function*(kv) {
+  test("changing the bytes passed in or returned does not change the store", function*(kv) {
     const value = Uint8Array.of(1, 2, 3)
     const operation = Op.put("k", value)
     value.fill(9)
@@ -105,7 +105,7 @@ export const cases = chapter("values", [
     assert.deepStrictEqual((yield* entryOf(kv, "k")).value, Uint8Array.of(1, 2, 3))
   }),
 
-  test("an entry carries its create and mod revision, its version and no lease", function*(kv) {
+  test("an entry has its create revision, mod revision, version and no lease", function*(kv) {
     const first = yield* kv.put("k", "1")
     yield* kv.put("other", "-")
     const second = yield* kv.put("k", "2")
@@ -116,7 +116,7 @@ export const cases = chapter("values", [
     assert.deepStrictEqual(entry.lease, Option.none())
   }),
 
-  test("a key that is deleted and put again begins anew", function*(kv) {
+  test("a key that is deleted and put again has a new create revision and version 1", function*(kv) {
     yield* kv.put("k", "1")
     yield* kv.put("k", "2")
     yield* kv.delete("k")
@@ -137,7 +137,7 @@ export const cases = chapter("values", [
   })
 ])
 
-/** What `JSON.stringify`, `String` and a template make of things. */
+/** Values printed by `JSON.stringify`, `String` and a template. */
 const printings = (...things: ReadonlyArray<unknown>): ReadonlyArray<string> =>
   things.flatMap((thing) => [
     JSON.stringify(thing, (_, value: unknown) => typeof value === "bigint" ? `${value}` : value),

@@ -1,5 +1,5 @@
 /**
- * Watches and history: from a revision in the past or the future, what was there before, and what compaction leaves.
+ * Watches and history: start revisions in the past and the future, previous entries, and compaction.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
@@ -12,7 +12,7 @@ import { eventsUpTo, watch, wordsUpTo } from "./watchers.ts"
 const numbered = (n: number): ReadonlyArray<string> => Array.from({ length: n }, (_, i) => `k/${i}`)
 
 export const cases = chapter("watches and history", [
-  test("a watch from a revision in the past replays what happened since", function*(kv) {
+  test("a watch from a past revision replays the events since then", function*(kv) {
     yield* kv.put("a", "1")
     const { revision: start } = yield* kv.put("a", "2")
     yield* kv.txn({ then: [Op.put("b", "1"), Op.put("c", "1")] })
@@ -31,7 +31,7 @@ export const cases = chapter("watches and history", [
     ])
   }),
 
-  test("a watch from the first revision replays all there was", function*(kv) {
+  test("a watch from the first revision replays the whole history", function*(kv) {
     const first = (yield* kv.put("k", "0")).revision
     for (let i = 1; i < 50; i++) yield* kv.put("k", `${i}`)
     const watcher = yield* watch(kv, KeyRange.key("k"), { startRevision: first })
@@ -42,7 +42,7 @@ export const cases = chapter("watches and history", [
     )
   }),
 
-  test("a replay can be larger than any message limit", function*(kv) {
+  test("a replay can be larger than the message limit", function*(kv) {
     const first = (yield* kv.put("k", "begin")).revision
     const value = "x".repeat(1_000_000)
     let last = first
@@ -55,7 +55,7 @@ export const cases = chapter("watches and history", [
     )
   }),
 
-  test("a replay of one key leaves the others out", function*(kv) {
+  test("a replay of one key has only the events of that key", function*(kv) {
     const first = (yield* kv.put("k", "1")).revision
     yield* putAll(kv, numbered(300))
     const { revision } = yield* kv.put("k", "2")
@@ -63,7 +63,7 @@ export const cases = chapter("watches and history", [
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision), ["put k=1 new", "put k=2"])
   }),
 
-  test("a watch from a future revision gives nothing before it", function*(kv) {
+  test("a watch from a future revision delivers no earlier event", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     const watcher = yield* watch(kv, KeyRange.all, { startRevision: revision + 3n })
     assert.strictEqual(watcher.revision, revision + 2n)
@@ -71,14 +71,14 @@ export const cases = chapter("watches and history", [
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision + 4n), ["put k=4", "put k=5"])
   }),
 
-  test("a watch from the next revision gives what happens next", function*(kv) {
+  test("a watch from the next revision delivers the next event", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     const watcher = yield* watch(kv, KeyRange.all, { startRevision: revision + 1n })
     yield* kv.put("k", "2")
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision + 1n), ["put k=2"])
   }),
 
-  test("the previous entry comes on request, where history still holds it", function*(kv) {
+  test("an event has the previous entry on request, if it is not compacted", function*(kv) {
     const { revision: start } = yield* kv.put("k", "1")
     const live = yield* watch(kv, KeyRange.all, { previous: true })
     const without = yield* watch(kv, KeyRange.all)
@@ -92,10 +92,10 @@ export const cases = chapter("watches and history", [
     assert.deepStrictEqual(yield* wordsUpTo(replay, revision), ["put k=1 new", ...later])
   }),
 
-  test("the previous entry is the one before the revision, which may have written the key twice", function*(kv) {
+  test("the previous entry is the one before the revision, even if the revision wrote the key twice", function*(kv) {
     yield* kv.put("k", "1")
     const watcher = yield* watch(kv, KeyRange.all, { previous: true })
-    // A put and a later delete of one key are accepted in two nested transactions side by side.
+    // A put and a later delete of one key are accepted in two sibling nested transactions.
     const { revision } = yield* kv.txn({
       then: [Op.txn({ then: [Op.put("k", "2"), Op.put("l", "1")] }), Op.txn({ then: [Op.delete(KeyRange.all)] })]
     })
@@ -127,7 +127,7 @@ export const cases = chapter("watches and history", [
     assert.deepStrictEqual(yield* wordsUpTo(watcher, last), ["put k=3"])
   }),
 
-  test("a watch that is compacted or rejected affects no other", function*(kv) {
+  test("a watch that fails with Compacted or is rejected does not affect other watches", function*(kv) {
     const store = yield* Store
     const watcher = yield* watch(kv, KeyRange.all)
     const { revision: old } = yield* kv.put("k", "1")
@@ -149,7 +149,7 @@ export const cases = chapter("watches and history", [
     assert.deepStrictEqual(yield* wordsUpTo(after, revision), ["put k=3"])
   }),
 
-  test("a watch whose key is too large for a request is rejected as such, and affects no other", function*(kv) {
+  test("a watch whose key exceeds the request limit is rejected and affects no other watch", function*(kv) {
     const { limits: { maxRequestBytes: max } } = yield* Store
     const watcher = yield* watch(kv, KeyRange.all)
     const large = KeyRange.key("k".repeat(2 * max))
@@ -161,7 +161,7 @@ export const cases = chapter("watches and history", [
     for (const each of [watcher, other]) assert.deepStrictEqual(yield* wordsUpTo(each, revision), ["put k=1 new"])
   }),
 
-  test("a watch that was open before a compaction goes on", function*(kv) {
+  test("an open watch continues after a compaction", function*(kv) {
     const store = yield* Store
     const watcher = yield* watch(kv, KeyRange.all)
     yield* kv.put("k", "1")
@@ -172,7 +172,7 @@ export const cases = chapter("watches and history", [
     assert.deepStrictEqual(yield* wordsUpTo(watcher, last), ["put k=3"])
   }),
 
-  test("a start revision that is not a positive 64-bit integer is rejected", function*(kv) {
+  test("a watch with a start revision that is not a positive 64-bit integer is rejected", function*(kv) {
     for (const startRevision of [0n, -1n, 2n ** 63n]) {
       yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range: KeyRange.all, startRevision })))
     }

@@ -1,5 +1,5 @@
 /**
- * What is made of watches: streams, waiting for a change, callbacks, snapshots that go on, views.
+ * Streams of watches, waits for a change, callbacks, snapshots with later changes, and views.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -22,11 +22,11 @@ import { soon } from "./locking.ts"
 import { capturing } from "./logging.ts"
 import { batchesUpTo, words } from "./watchers.ts"
 
-/** The first `n` events of a stream, in words. */
+/** The first `n` events of a stream, as text. */
 const firstWords = (n: number, events: Kv.Subscription["events"]) =>
   promptly(`${n} events`, Effect.map(Stream.runCollect(Stream.take(events, n)), (taken) => taken.map(words)))
 
-/** Waits until a view is as it must be. */
+/** Waits until a view has the expected entries. */
 const viewBecomes = (view: RangeView, expected: Record<string, string>): Effect.Effect<void, KvError> =>
   promptly(
     `a view of ${JSON.stringify(expected)}`,
@@ -40,7 +40,7 @@ const viewBecomes = (view: RangeView, expected: Record<string, string>): Effect.
 const sorted = (record: Record<string, string>) => Object.entries(record).toSorted(([a], [b]) => a < b ? -1 : 1)
 
 export const cases = chapter("watch streams", [
-  test("subscribe returns once the store has confirmed: nothing after it is missed", function*(kv) {
+  test("subscribe returns once the store has confirmed the watch: no later event is missed", function*(kv) {
     for (let i = 0; i < 10; i++) {
       const subscription = yield* kv.subscribe(KeyRange.prefix(`${i}/`))
       yield* kv.put(`${i}/a`, "1")
@@ -49,7 +49,7 @@ export const cases = chapter("watch streams", [
     }
   }),
 
-  test("watch is a stream of events, which goes on after a delete", function*(kv) {
+  test("watch is a stream of events that continues after a delete", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     yield* kv.delete("k")
     yield* kv.put("k", "2")
@@ -58,7 +58,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(yield* firstWords(4, events), ["put k=1 new", "delete k", "put k=2 new", "put k=3"])
   }),
 
-  test("a stream from now sees what happens once it runs", function*(kv) {
+  test("a stream without a start revision sees the events after it has started", function*(kv) {
     const fiber = yield* Effect.forkChild(firstWords(1, kv.watch(KeyRange.all)))
     const writing = yield* Effect.forkChild(Effect.forever(Effect.andThen(kv.put("k", "v"), Effect.yieldNow)))
     const [seen] = yield* promptly("an event", Fiber.join(fiber))
@@ -66,7 +66,7 @@ export const cases = chapter("watch streams", [
     assert.include(["put k=v new", "put k=v"], seen)
   }),
 
-  test("chunks never split a revision", function*(kv) {
+  test("chunks of a watch stream never split a revision", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     for (let i = 0; i < 5; i++) yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, `${i}`)) })
     const chunks = yield* promptly(
@@ -85,7 +85,7 @@ export const cases = chapter("watch streams", [
     }
   }),
 
-  test("in the batch form each element is a revision", function*(kv) {
+  test("each element of watchBatches is one revision", function*(kv) {
     const { revision } = yield* kv.put("x", "1")
     yield* kv.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] })
     yield* kv.delete(KeyRange.prefix("x"))
@@ -107,7 +107,7 @@ export const cases = chapter("watch streams", [
     assert.strictEqual(Option.getOrThrow(again).revision, revision)
   }),
 
-  test("untilDelete ends after the revision of the first delete", function*(kv) {
+  test("a stream with untilDelete ends after the revision of the first delete", function*(kv) {
     const { revision } = yield* kv.put("a", "1")
     yield* kv.put("b", "1")
     yield* kv.txn({ then: [Op.put("c", "1"), Op.delete("a"), Op.put("d", "1")] })
@@ -122,7 +122,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(yield* all("Delete"), ["delete a"])
   }),
 
-  test("a stream whose history is gone fails with Compacted", function*(kv) {
+  test("a watch stream whose start is compacted fails with Compacted", function*(kv) {
     const store = yield* Store
     const { revision: old } = yield* kv.put("k", "1")
     const { revision: now } = yield* kv.put("k", "2")
@@ -134,7 +134,7 @@ export const cases = chapter("watch streams", [
     assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === now)
   }),
 
-  test("a bad range is rejected", function*(kv) {
+  test("a watch stream of an invalid range is rejected", function*(kv) {
     yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.watch("")))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.subscribe(KeyRange.halfOpen("b", "a"))))
     yield* rejects(kv, "InvalidRequest", kv.waitForChange("\ud800"))
@@ -142,7 +142,7 @@ export const cases = chapter("watch streams", [
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.view(KeyRange.halfOpen("b", "a"))))
   }),
 
-  test("waitForChange waits for the next change of the key", function*(kv) {
+  test("waitForChange returns the next change of the key", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     yield* kv.put("other", "-")
     const change = (options?: Kv.WatchOptions) => promptly("a change", kv.waitForChange("k", options))
@@ -155,7 +155,7 @@ export const cases = chapter("watch streams", [
     assert.strictEqual(words(yield* change(options)), "delete k was 2")
   }),
 
-  test("watchWith calls with each event until it answers false", function*(kv) {
+  test("watchWith calls the callback with each event until it returns false", function*(kv) {
     const seen: Array<string> = []
     const fiber = yield* kv.watchWith(KeyRange.prefix("k"), (event) =>
       Effect.sync(() => {
@@ -167,7 +167,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(seen, ["put k=0 new", "put k=1", "put k=2"])
   }),
 
-  test("watchWith ends with the first delete, unless asked to go on", function*(kv) {
+  test("watchWith ends with the first delete, unless untilDelete is false", function*(kv) {
     const log = (seen: Array<string>) => (event: Parameters<typeof words>[0]) =>
       Effect.sync(() => void seen.push(words(event)))
     const ending: Array<string> = []
@@ -190,7 +190,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(deletesOnly, ["delete k"])
   }),
 
-  test("watchWith ends with its scope, and with the failure of what it calls", function*(kv) {
+  test("watchWith ends when its scope closes or its callback fails", function*(kv) {
     const scope = yield* Scope.make()
     const fiber = yield* Scope.provide(kv.watchWith("k", () => Effect.void), scope)
     yield* promptly("the end of the scope", Scope.close(scope, Exit.void))
@@ -201,7 +201,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(exit, Exit.fail("no more"))
   }),
 
-  test("snapshotAndWatch gives the entries, then every later change, gap-free", function*(kv) {
+  test("snapshotAndWatch returns the entries and a stream of every later change, without a gap", function*(kv) {
     const other = yield* newClient
     const state = new Map<string, string>()
     const writing = yield* Effect.forkChild(
@@ -221,14 +221,14 @@ export const cases = chapter("watch streams", [
       assert.isTrue(batch.revision > subscription.revision)
       for (const event of batch.events) {
         if (event._tag === "Put") state.set(event.key, event.entry.text)
-        else assert.isTrue(state.delete(event.key), "what is deleted was there")
+        else assert.isTrue(state.delete(event.key), "a deleted key was in the view")
       }
     }
     const now = yield* kv.range(KeyRange.prefix("k/"))
     assert.deepStrictEqual([...state].toSorted(([a], [b]) => a < b ? -1 : 1), zip(keysOf(now), textsOf(now)))
   }),
 
-  test("latest is an always current view", function*(kv) {
+  test("a view always has the current entries", function*(kv) {
     yield* putAll(kv, ["v/a", "v/b", "w"], () => "1")
     const view = yield* kv.view(KeyRange.prefix("v/"))
     assert.deepStrictEqual([...(yield* view.snapshot).entries.keys()].toSorted(), ["v/a", "v/b"])
@@ -239,7 +239,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(yield* view.get("v/b"), Option.none())
   }),
 
-  test("a view shows one revision at a time", function*(kv) {
+  test("a view never shows half of a revision", function*(kv) {
     const write = (n: number) => kv.txn({ then: ["v/a", "v/b", "v/c"].map((key) => Op.put(key, `${n}`)) })
     yield* write(0)
     const view = yield* kv.view(KeyRange.prefix("v/"))
@@ -256,7 +256,7 @@ export const cases = chapter("watch streams", [
     for (const texts of seen) assert.deepStrictEqual(texts, [texts[0]!, texts[0]!, texts[0]!])
   }),
 
-  test("a view ends as a fresh range", function*(kv) {
+  test("after all changes a view equals a fresh read", function*(kv) {
     const other = yield* newClient
     const view = yield* kv.view(KeyRange.prefix("v/"))
     yield* Effect.forEach(
@@ -273,7 +273,7 @@ export const cases = chapter("watch streams", [
     }
   }),
 
-  test("a snapshot of a view can be written as JSON, without values", function*(kv) {
+  test("a snapshot of a view is encoded as JSON without values", function*(kv) {
     const { revision } = yield* kv.put("json/a", "s3cr3t-value")
     const view = yield* kv.view(KeyRange.prefix("json/"))
     const snapshot = yield* view.snapshot
@@ -283,13 +283,13 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(JSON.parse(text), { revision: `${revision}`, entries })
   }),
 
-  test("changesAfter begins with what has changed since a snapshot, and not with that", function*(kv) {
+  test("changesAfter emits the changes since a snapshot, and not the snapshot itself", function*(kv) {
     yield* kv.put("v/a", "1")
     const view = yield* kv.view(KeyRange.prefix("v/"))
     const first = yield* view.snapshot
     yield* kv.put("v/a", "2")
     yield* promptly("the change", view.waitUntil(({ entries }) => entries.get("v/a")?.text === "2"))
-    // The change came between the read and the stream.
+    // The change happened after the snapshot and before the stream started.
     const next = yield* promptly("the change", Stream.runHead(view.changesAfter(first.revision)))
     const second = Option.getOrThrow(next)
     assert.strictEqual(second.entries.get("v/a")?.text, "2")
@@ -299,7 +299,7 @@ export const cases = chapter("watch streams", [
     assert.strictEqual(third.entries.get("v/a")?.text, "3")
   }),
 
-  test("waitUntil returns the first snapshot that is as wanted, at once if it is", function*(kv) {
+  test("waitUntil returns the first snapshot that satisfies the predicate, at once if one does", function*(kv) {
     const view = yield* kv.view(KeyRange.prefix("v/"))
     assert.strictEqual((yield* promptly("now", view.waitUntil(({ entries }) => entries.size === 0))).entries.size, 0)
     const waiting = yield* Effect.forkChild(view.waitUntil(({ entries }) => entries.size === 2))
@@ -308,7 +308,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual([...snapshot.entries.keys()].toSorted(), ["v/a", "v/b"])
   }),
 
-  test("a view whose scope has closed fails with Closed, for readers and for those that wait", function*(kv) {
+  test("a view whose scope has closed fails with Closed, also for pending waits", function*(kv) {
     yield* kv.put("v/a", "1")
     const scope = yield* Scope.make()
     const view = yield* Scope.provide(kv.view(KeyRange.prefix("v/")), scope)
@@ -325,7 +325,7 @@ export const cases = chapter("watch streams", [
     }
   }),
 
-  test("a subscription is run once: a second run, also of the other form, fails with InvalidRequest", function*(kv) {
+  test("a subscription can run once: a second run, of either form, fails with InvalidRequest", function*(kv) {
     for (const [first, second] of [["events", "events"], ["events", "batches"], ["batches", "events"]] as const) {
       const { revision } = yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, "1")) })
       const subscription = yield* kv.subscribe(KeyRange.all, { startRevision: revision })
@@ -338,7 +338,7 @@ export const cases = chapter("watch streams", [
     }
   }),
 
-  test("a watch that resumes loses no event and delivers none twice, in each run of it", function*(kv) {
+  test("a watch with resume loses and repeats no event, in each run of its stream", function*(kv) {
     const faults = yield* KvFaults.make(kv.backend)
     const failures = [
       new Errors.PermissionDenied({ message: "not now, says the test" }),
@@ -368,7 +368,7 @@ export const cases = chapter("watch streams", [
     assert.isAtLeast((yield* faults.injected).length, 20)
   }),
 
-  test("all forms of a watch resume", function*(kv) {
+  test("every form of a watch can resume", function*(kv) {
     const faults = yield* KvFaults.make(kv.backend)
     const failure = new Errors.PermissionDenied({ message: "not now, says the test" })
     const resume = Schedule.recurs(1)
@@ -388,7 +388,7 @@ export const cases = chapter("watch streams", [
     yield* soon("it is live", Effect.sync(() => statuses.at(-1) === "Live"))
   }),
 
-  test("a watch that resumes fails with Compacted where its place in the history is gone", function*(kv) {
+  test("a watch with resume fails with Compacted if its next revision is compacted", function*(kv) {
     const store = yield* Store
     const faults = yield* KvFaults.make(kv.backend)
     const subscription = yield* faults.kv.subscribe("k", { resume: Schedule.recurs(3) })
@@ -407,7 +407,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])
   }),
 
-  test("a watch that resumes fails with its last failure when the schedule ends", function*(kv) {
+  test("a watch with resume fails with the last failure when its schedule ends", function*(kv) {
     const faults = yield* KvFaults.make(kv.backend)
     const opened = yield* faults.inject(KvFaults.unavailable, {
       when: (call) => call.kind === "watch",
@@ -420,7 +420,7 @@ export const cases = chapter("watch streams", [
     assert.strictEqual(bad._tag, "InvalidRequest")
   }),
 
-  test("a watch that fails is logged once, with its range and reason; one that is closed is not", function*(kv) {
+  test("a failed watch is logged once with its range and reason; a closed watch is not logged", function*(kv) {
     const { layer, logged } = capturing()
     yield* Effect.gen(function*() {
       const faults = yield* KvFaults.make(kv.backend)
@@ -451,7 +451,7 @@ export const cases = chapter("watch streams", [
     )
   }),
 
-  test("all of it works in a namespace", function*(kv) {
+  test("watch streams and views work in a namespace", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     yield* app.put("k", "0")
     const subscription = yield* app.subscribe("k")
@@ -465,7 +465,7 @@ export const cases = chapter("watch streams", [
     yield* viewBecomes(view, { k: "1" })
   }),
 
-  test("the functions of Kv are those of the store", function*(kv) {
+  test("the watch functions of the Kv module call the store", function*(kv) {
     const program = Effect.gen(function*() {
       const { revision } = yield* Kv.put("k", "1")
       const seen = yield* firstWords(1, (yield* Kv.subscribe("k", { startRevision: revision })).events)

@@ -1,5 +1,5 @@
 /**
- * Watches: every change of a range, in order, once, with the events of a revision together.
+ * Watches: every change of a range is delivered once and in order, the events of a revision together.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -31,7 +31,7 @@ export const cases = chapter("watches", [
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision), ["put a=1", "put b=2 new", "delete a", "put a=3 new"])
   }),
 
-  test("an event carries the entry with its revisions, version and lease", function*(kv) {
+  test("a put event has the entry with its revisions, version and lease", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     const watcher = yield* watch(kv, KeyRange.key("k"))
     const first = yield* kv.put("k", "1")
@@ -46,14 +46,14 @@ export const cases = chapter("watches", [
     )
   }),
 
-  test("the watch of one key sees that key alone", function*(kv) {
+  test("a watch of one key sees only that key", function*(kv) {
     const watcher = yield* watch(kv, KeyRange.key("k"))
     yield* putAll(kv, ["j", "k\u0000", "ka", "l"])
     const { revision } = yield* kv.put("k", "v")
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision), ["put k=v new"])
   }),
 
-  test("a watch sees what is in its range, and nothing else, whatever its bounds", function*(kv) {
+  test("a watch sees the keys in its range and no others, whatever its bounds", function*(kv) {
     const keys = [
       "\u0000",
       "a",
@@ -96,14 +96,14 @@ export const cases = chapter("watches", [
     }
   }),
 
-  test("putting the same value again is an event", function*(kv) {
+  test("putting the same value again creates an event", function*(kv) {
     const watcher = yield* watch(kv, KeyRange.key("k"))
     yield* kv.put("k", "same")
     const { revision } = yield* kv.put("k", "same")
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision), ["put k=same new", "put k=same"])
   }),
 
-  test("deleting nothing, reading, and a txn that writes nothing are no events", function*(kv) {
+  test("reads, and deletes and transactions that change nothing, create no events", function*(kv) {
     const watcher = yield* watch(kv, KeyRange.all)
     yield* kv.delete("none")
     yield* kv.get("none")
@@ -112,7 +112,7 @@ export const cases = chapter("watches", [
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision), ["put k=v new"])
   }),
 
-  test("the events of a revision stay together, in the order they were made", function*(kv) {
+  test("the events of a revision are delivered together, in the order of the writes", function*(kv) {
     yield* putAll(kv, ["x", "y"])
     const watcher = yield* watch(kv, KeyRange.all)
     const txn = yield* kv.txn({
@@ -129,7 +129,7 @@ export const cases = chapter("watches", [
     )
   }),
 
-  test("of a revision, a watch sees the events of its range", function*(kv) {
+  test("a watch sees only the events in its range of a revision", function*(kv) {
     const watcher = yield* watch(kv, KeyRange.prefix("in/"))
     yield* kv.txn({ then: [Op.put("out/1", "v")] })
     const { revision } = yield* kv.txn({ then: [Op.put("in/1", "v"), Op.put("out/1", "v"), Op.put("in/2", "v")] })
@@ -137,7 +137,7 @@ export const cases = chapter("watches", [
     assert.deepStrictEqual(batches.map((batch) => batch.events.map((event) => event.key)), [["in/1", "in/2"]])
   }),
 
-  test("a large revision comes as one batch", function*(kv) {
+  test("a revision with many events is delivered as one batch", function*(kv) {
     const keys = Array.from({ length: 100 }, (_, i) => `k/${String(i).padStart(3, "0")}`)
     const watcher = yield* watch(kv, KeyRange.all)
     yield* kv.txn({ then: keys.map((key) => Op.put(key, key.repeat(2000))) })
@@ -146,7 +146,7 @@ export const cases = chapter("watches", [
     assert.deepStrictEqual(batches.map((batch) => batch.events.map((event) => event.key)), [keys, keys])
   }),
 
-  test("events can be of one kind only", function*(kv) {
+  test("a watch can deliver only puts or only deletes", function*(kv) {
     const { revision: start } = yield* kv.put("a", "0")
     const open = (only: "Put" | "Delete", startRevision?: bigint) =>
       watch(kv, KeyRange.all, { only, previous: true, startRevision })
@@ -166,7 +166,7 @@ export const cases = chapter("watches", [
     }
   }),
 
-  test("a watch sees what every client does", function*(kv) {
+  test("a watch sees the writes of every client", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const watchers = yield* Effect.forEach(clients, (client) => watch(client, KeyRange.prefix("k/")))
     const start = watchers[0]!.revision
@@ -186,7 +186,7 @@ export const cases = chapter("watches", [
     assert.strictEqual(first!.filter((text) => text.startsWith("put k/") && !text.startsWith("put k/end")).length, 258)
   }),
 
-  test("a reader that was away is brought back without a gap or a duplicate", function*(kv) {
+  test("a reader that falls behind gets every event exactly once", function*(kv) {
     const slow = yield* watch(kv, KeyRange.prefix("k/"))
     const fast = yield* watch(kv, KeyRange.prefix("k/"))
     let revision = 0n
@@ -201,7 +201,7 @@ export const cases = chapter("watches", [
     )
   }),
 
-  test("a thousand watches at once each see their own", function*(kv) {
+  test("each of a thousand concurrent watches sees the events of its own key", function*(kv) {
     const keys = numbered(1000)
     const watchers = yield* Effect.forEach(keys, (key) => watch(kv, KeyRange.key(key)), { concurrency: "unbounded" })
     const all = yield* watch(kv, KeyRange.all)
@@ -217,7 +217,7 @@ export const cases = chapter("watches", [
     assert.deepStrictEqual(seen.map((events) => events.map((event) => event.key)), keys.map((key) => [key]))
   }),
 
-  test("the end of a watch is nothing to another", function*(kv) {
+  test("closing a watch does not affect other watches", function*(kv) {
     const staying = yield* watch(kv, KeyRange.all)
     for (let i = 0; i < 20; i++) {
       const scope = yield* Scope.make()
@@ -231,7 +231,7 @@ export const cases = chapter("watches", [
     assert.deepStrictEqual(yield* wordsUpTo(staying, revision), ["put k=v new"])
   }),
 
-  test("a take that is interrupted loses nothing", function*(kv) {
+  test("an interrupted take loses no event", function*(kv) {
     const watcher = yield* watch(kv, KeyRange.all)
     const start = watcher.revision
     for (let i = 0; i < 20; i++) {
@@ -239,13 +239,13 @@ export const cases = chapter("watches", [
       yield* Effect.yieldNow
       yield* Fiber.interrupt(fiber)
       const exit = yield* Fiber.await(fiber)
-      if (Exit.isSuccess(exit)) return assert.fail("there was nothing to take")
+      if (Exit.isSuccess(exit)) return assert.fail("there was no event to take")
     }
     for (let i = 0; i < 5; i++) yield* kv.put("k", `${i}`)
     assert.strictEqual((yield* eventsUpTo(watcher, start + 5n)).length, 5)
   }),
 
-  test("when its client is closed a watch ends with Closed", function*(kv) {
+  test("a watch fails with Closed when its client is closed", function*(kv) {
     const scope = yield* Scope.make()
     const other = yield* Scope.provide(newClient, scope)
     const watcher = yield* watch(other, KeyRange.all)
@@ -255,13 +255,13 @@ export const cases = chapter("watches", [
     yield* kv.put("k", "v")
   }),
 
-  test("an open watch says that it is live", function*(kv) {
+  test("an open watch reports the status Live", function*(kv) {
     const watcher = yield* watch(kv, KeyRange.all)
     const status = yield* promptly("the status", Stream.runHead(watcher.status))
     assert.strictEqual(Option.getOrThrow(status)._tag, "Live")
   }),
 
-  test("a watch in a namespace sees keys without the prefix, and nothing outside", function*(kv) {
+  test("a watch in a namespace delivers keys without the prefix, and no keys outside of it", function*(kv) {
     for (const prefix of ["app/", "\ud7ff", "\u{10ffff}"]) {
       yield* kv.delete(KeyRange.all)
       const app = Kv.prefixed(kv, prefix)
@@ -288,7 +288,7 @@ export const cases = chapter("watches", [
     }
   }),
 
-  test("revoking a lease is one revision of deletes", function*(kv) {
+  test("a watch sees the revocation of a lease as one revision of deletes", function*(kv) {
     const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
     yield* kv.put("b", "1", { lease: id })
     yield* kv.put("a", "2", { lease: id })
@@ -300,7 +300,7 @@ export const cases = chapter("watches", [
     ])
   }),
 
-  waitingTest("a lease that expires is one revision of deletes", function*(kv) {
+  waitingTest("a watch sees the expiry of a lease as one revision of deletes", function*(kv) {
     const store = yield* Store
     const { id } = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
     const watcher = yield* watch(kv, KeyRange.prefix("expiring/"), { previous: true })

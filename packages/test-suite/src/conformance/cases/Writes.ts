@@ -1,5 +1,5 @@
 /**
- * Puts and deletes: one revision each, previous entries on request.
+ * Puts and deletes: each has one revision, and returns previous entries on request.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { assert } from "@effect/vitest"
@@ -9,7 +9,7 @@ import { chapter, revisionOf, test } from "./Case.ts"
 import { entryOf, keysOf, putAll, textOf } from "./entries.ts"
 
 export const cases = chapter("writes", [
-  test("a write is one revision, which its answer carries", function*(kv) {
+  test("a write raises the revision by one, and its response has that revision", function*(kv) {
     const before = yield* revisionOf(kv)
     for (let i = 1n; i <= 5n; i++) {
       assert.strictEqual((yield* kv.put("k", `${i}`)).revision, before + i)
@@ -18,7 +18,7 @@ export const cases = chapter("writes", [
     assert.strictEqual(yield* revisionOf(kv), before + 6n)
   }),
 
-  test("putting the same value again is a write", function*(kv) {
+  test("putting the same value again is a write with a revision of its own", function*(kv) {
     const first = yield* kv.put("k", "same")
     const second = yield* kv.put("k", "same")
     assert.strictEqual(second.revision, first.revision + 1n)
@@ -26,7 +26,7 @@ export const cases = chapter("writes", [
     assert.deepStrictEqual([entry.version, entry.modRevision], [2, second.revision])
   }),
 
-  test("a put answers with the previous entry, if asked for and there", function*(kv) {
+  test("a put returns the previous entry on request, if there was one", function*(kv) {
     const first = yield* kv.put("k", "1", { previous: true })
     assert.deepStrictEqual(first.previous, Option.none())
     const second = yield* kv.put("k", "2", { previous: true })
@@ -40,13 +40,13 @@ export const cases = chapter("writes", [
     assert.deepStrictEqual((yield* kv.put("k", "4", { previous: true })).previous, Option.none())
   }),
 
-  test("the previous entry may have an empty value", function*(kv) {
+  test("a put returns a previous entry with an empty value", function*(kv) {
     yield* kv.put("k", "")
     const previous = Option.getOrThrow((yield* kv.put("k", "2", { previous: true })).previous)
     assert.deepStrictEqual([previous.key, previous.size], ["k", 0])
   }),
 
-  test("deleting a key deletes that key alone", function*(kv) {
+  test("deleting a key deletes only that key", function*(kv) {
     yield* putAll(kv, ["a", "a\u0000", "ab", "b"])
     const response = yield* kv.delete("a")
     assert.strictEqual(response.deleted, 1)
@@ -54,7 +54,7 @@ export const cases = chapter("writes", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a\u0000", "ab", "b"])
   }),
 
-  test("deleting nothing is success with deleted 0, and no revision", function*(kv) {
+  test("a delete that matches no key succeeds with deleted 0 and does not raise the revision", function*(kv) {
     const before = yield* revisionOf(kv)
     for (const range of ["k", KeyRange.prefix("none"), KeyRange.all]) {
       const response = yield* kv.delete(range, { previous: true })
@@ -63,7 +63,7 @@ export const cases = chapter("writes", [
     assert.strictEqual(yield* revisionOf(kv), before)
   }),
 
-  test("deleting a key twice deletes it once", function*(kv) {
+  test("of two deletes of a key, the second deletes nothing", function*(kv) {
     yield* kv.put("k", "v")
     const first = yield* kv.delete("k")
     const second = yield* kv.delete("k")
@@ -71,7 +71,7 @@ export const cases = chapter("writes", [
     assert.strictEqual(second.revision, first.revision)
   }),
 
-  test("deleting a range is one revision, and answers with what was there in order of the keys", function*(kv) {
+  test("deleting a range raises the revision by one and can return the deleted entries in key order", function*(kv) {
     yield* kv.put("\u{10000}", "3")
     yield* kv.put("b", "1")
     yield* kv.put("\uffff", "2")
@@ -103,7 +103,7 @@ export const cases = chapter("writes", [
     assert.deepStrictEqual(yield* left(KeyRange.all), [])
   }),
 
-  test("what was deleted is gone, and can be put again", function*(kv) {
+  test("a deleted key is missing and can be put again", function*(kv) {
     yield* kv.put("k", "1")
     yield* kv.delete("k")
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
@@ -111,7 +111,7 @@ export const cases = chapter("writes", [
     assert.strictEqual(yield* textOf(kv, "k"), "2")
   }),
 
-  test("many keys are deleted at once", function*(kv) {
+  test("a delete of a range can delete many keys", function*(kv) {
     const keys = Array.from({ length: 1500 }, (_, i) => `k/${String(i).padStart(4, "0")}`)
     yield* putAll(kv, keys)
     const before = yield* revisionOf(kv)
@@ -120,14 +120,14 @@ export const cases = chapter("writes", [
     assert.deepStrictEqual(response.previous.map((entry) => entry.key), keys)
   }),
 
-  test("writes of independent fibers are all applied, each once", function*(kv) {
+  test("concurrent writes of several fibers are all applied, each exactly once", function*(kv) {
     const before = yield* revisionOf(kv)
     const revisions = yield* Effect.forEach(
       Array.from({ length: 200 }, (_, i) => i),
       (i) => Effect.map(kv.put(`k/${i % 50}`, `${i}`), (response) => response.revision),
       { concurrency: "unbounded" }
     )
-    // Those of different keys may share a revision, those of one key never do; and none is unaccounted for.
+    // Writes of different keys may share a revision, writes of one key never do, and every revision has a write.
     for (let key = 0; key < 50; key++) {
       assert.strictEqual(new Set(revisions.filter((_, i) => i % 50 === key)).size, 4)
     }

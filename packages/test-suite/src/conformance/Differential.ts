@@ -89,10 +89,10 @@ export const check = Effect.fnUntraced(function*(
   })
   if (result._tag === "Passed") return
   if (result._tag !== "Falsified") return yield* Effect.die(new Error(Arbitrary.formatCheckFailure(result)))
-  const how = result.failure._tag === "PropertyError" ? result.failure.error : "they differ"
+  const how = result.failure._tag === "PropertyError" ? result.failure.error : "the outcomes differ"
   return yield* new StoresDiffer({
     program: result.shrunkInput,
-    message: `${Object.keys(sides).join(" and ")} differ after ${result.runs} programs, here shrunk ` +
+    message: `${Object.keys(sides).join(" and ")} differ after ${result.runs} programs, shrunk ` +
       `${result.shrinks} times:\n\n${Program.print(result.shrunkInput)}\n\n${how}\n\nreplay: ${result.replay}`
   })
 })
@@ -150,7 +150,7 @@ const firstDifference = (
   return undefined
 }
 
-/** A program that breaks something is shrunk like one that tells the stores apart. */
+/** Turns defects into failures, so that a program that breaks a store is shrunk like one whose outcomes differ. */
 const sandboxed = <A>(effect: Effect.Effect<A, unknown>): Effect.Effect<true, string> =>
   effect.pipe(
     Effect.as(true as const),

@@ -130,7 +130,7 @@ export const suite = <E>(name: string, options: Options<E>): void => {
   }
 }
 
-/** One `describe` for each chapter; the cases that only wait run beside each other. */
+/** Registers one `describe` for each chapter. Cases that mostly wait run concurrently. */
 const register = (test: (each: Case) => void): void => {
   for (const chapter of new Set(cases.map((each) => each.chapter))) {
     const ofChapter = cases.filter((each) => each.chapter === chapter)

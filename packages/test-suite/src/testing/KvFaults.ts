@@ -194,7 +194,7 @@ export const make = Effect.fnUntraced(function*(
     link
   )
   const kv = yield* Kv.make(client.backend)
-  // The last to be added runs first: what is still on its way must not be waited for by what the end of `kv` does.
+  // The last finalizer runs first: closing `kv` must not wait for requests in flight.
   yield* Effect.addFinalizer((exit) => Effect.andThen(client.calm, Scope.close(link, exit)))
   const faults: KvFaults = {
     kv,
@@ -262,7 +262,7 @@ const hold = (client: FaultyClient, what: "request" | "answer", where: Where | u
 
 const loseLock = Effect.fnUntraced(function*(client: FaultyClient, name: string, by: "lease" | "key") {
   const holder = yield* DistLock.holder(name)
-  if (Option.isNone(holder)) return yield* Effect.die(new Error(`nobody holds the lock ${JSON.stringify(name)}`))
+  if (Option.isNone(holder)) return yield* Effect.die(new Error(`no client holds the lock ${JSON.stringify(name)}`))
   const { key, lease } = holder.value
   if (by === "lease" && Option.isSome(lease)) yield* client.endLease(lease.value, `lock ${name} lost by its lease`)
   else yield* client.deleteKey(key, `lock ${name} lost by its key`)

@@ -1,8 +1,7 @@
 /**
  * Options of faults: which calls they strike, how watches are cut, and the rates of random faults.
  *
- * Options that make no sense are mistakes of a test, and are thrown: a fault that strikes nothing, or always, proves
- * something else than its author thinks.
+ * Invalid options are thrown: a fault that never strikes, or always, would make a test prove something else than intended.
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type { WatchRequest } from "@effect-kv/core/Watch"
@@ -102,7 +101,7 @@ export interface Injected {
   readonly call: Call | undefined
 }
 
-/** Throws where the calls to be struck are none. */
+/** Throws if the options select no call. */
 export const checkWhere = ({ nth = 1, times = 1 }: Where): void => {
   if (!isCount(nth)) throw new RangeError(`nth must be a positive integer, not ${nth}`)
   if (!isCount(times) && times !== Infinity) {
@@ -110,7 +109,7 @@ export const checkWhere = ({ nth = 1, times = 1 }: Where): void => {
   }
 }
 
-/** Throws where rates are not from 0 to 1, a seed stands for another one too, or a delay is none. */
+/** Throws if a rate is not from 0 to 1, the seed is not an integer, or the delay is not a positive finite time. */
 export const checkRandom = ({ maxDelay, seed, when: _, ...rates }: RandomOptions): void => {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`seed must be an integer, not ${seed}`)
   for (const [name, rate] of Object.entries(rates)) {
@@ -120,7 +119,7 @@ export const checkRandom = ({ maxDelay, seed, when: _, ...rates }: RandomOptions
   }
   const millis = Duration.toMillis(Duration.fromInputUnsafe(maxDelay ?? 1))
   if (!(millis >= 1 && Number.isFinite(millis))) {
-    throw new RangeError(`maxDelay must be a millisecond at least, and not without end`)
+    throw new RangeError(`maxDelay must be at least 1 millisecond and finite, not ${millis} milliseconds`)
   }
 }
 

@@ -127,7 +127,7 @@ const membersOf = (file, declaration) => {
       isFunctionType(member.typeAnnotation?.typeAnnotation),
     signature: plain(file, member).replace(/;$/, ""),
     doc: docOf(file, member)
-  }))
+  })).filter(({ doc }) => doc?.isInternal !== true)
 }
 
 /** What a statement declares: pairs of a name and a node that has the declaration, its kind and its text. */

@@ -116,18 +116,31 @@ const kinds = {
 }
 
 const isPublicMember = (member) =>
-  member.key !== undefined && member.key.type === "Identifier" && member.accessibility !== "private"
+  member.key?.type === "Identifier" && !member.computed && member.accessibility !== "private"
+
+const describeMember = (file, member) => ({
+  name: member.key.name,
+  isFunction: member.type === "TSMethodSignature" || member.type === "MethodDefinition" && member.kind === "method" ||
+    isFunctionType(member.typeAnnotation?.typeAnnotation),
+  signature: plain(file, member).replace(/;$/, ""),
+  doc: docOf(file, member)
+})
+
+/** The members of the object types in a type, without those of its members. */
+const literalMembers = (node) => {
+  if (typeof node !== "object" || node === null || node.type === "TSFunctionType") return []
+  if (node.type === "TSTypeLiteral") return node.members
+  return Object.values(node).flatMap(literalMembers)
+}
 
 const membersOf = (file, declaration) => {
-  const members = declaration.body?.body ??
+  const own = declaration.body?.body ??
     (declaration.typeAnnotation?.type === "TSTypeLiteral" ? declaration.typeAnnotation.members : [])
-  return (Array.isArray(members) ? members : []).filter(isPublicMember).map((member) => ({
-    name: member.key.name,
-    isFunction: member.type === "TSMethodSignature" || member.type === "MethodDefinition" && member.kind === "method" ||
-      isFunctionType(member.typeAnnotation?.typeAnnotation),
-    signature: plain(file, member).replace(/;$/, ""),
-    doc: docOf(file, member)
-  })).filter(({ doc }) => doc?.isInternal !== true)
+  const inherited = declaration.type === "ClassDeclaration" ? literalMembers(baseOf(file, declaration)) : []
+  return [...inherited, ...(Array.isArray(own) ? own : [])]
+    .filter(isPublicMember)
+    .map((member) => describeMember(file, member))
+    .filter(({ doc }) => doc?.isInternal !== true)
 }
 
 /** What a statement declares: pairs of a name and a node that has the declaration, its kind and its text. */
@@ -146,12 +159,15 @@ const declared = (statement) => {
   return kind === undefined ? [] : [{ name: declaration.id.name, kind, declaration, statement }]
 }
 
-/** A schema's class extends a constant with its fields, which the compiler declares apart. */
-const baseOf = (file, { superClass }) => {
-  const base = superClass?.name?.endsWith("_base")
-    ? file.body.flatMap(declared).find(({ name }) => name === superClass.name)
+/** The class of a schema or a service extends a constant with its fields, which the compiler declares apart. */
+const baseOf = (file, { superClass }) =>
+  superClass?.name?.endsWith("_base")
+    ? file.body.flatMap(declared).find(({ name }) => name === superClass.name)?.statement
     : undefined
-  return base === undefined ? "" : `\n\n${plain(file, base.statement)}`
+
+const withBase = (file, declaration) => {
+  const base = baseOf(file, declaration)
+  return base === undefined ? "" : `\n\n${plain(file, base)}`
 }
 
 const makeExport = (file, name, { declaration, kind, statement }, specifierDoc) => {
@@ -165,7 +181,7 @@ const makeExport = (file, name, { declaration, kind, statement }, specifierDoc) 
     name,
     kind,
     isFunction: kind === "function",
-    signature: signature.replace(/^export /, "") + baseOf(file, declaration),
+    signature: signature.replace(/^export /, "") + withBase(file, declaration),
     doc: own ?? specifierDoc,
     file: file.source,
     members

@@ -4,7 +4,7 @@
  *     node examples/src/ConfigReload.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/ConfigReload.ts
  */
-import { KeyRange, Kv, type KvError, type RangeView } from "@effect-kv/core"
+import { KeyRange, Kv, type KvError, RangeView } from "@effect-kv/core"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -26,8 +26,7 @@ export interface LiveSettings {
 
 /** Follows the settings until the scope closes. Two keys written in one transaction are seen together, never one alone. */
 export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.Scope> = Effect.gen(function*() {
-  const kv = yield* Kv.Kv
-  const latest = yield* kv.view(KeyRange.prefix("config/"))
+  const latest = yield* RangeView.make(KeyRange.prefix("config/"))
   return {
     current: Effect.map(latest.snapshot, parse),
     changes: Stream.map(latest.changes, parse)
@@ -46,7 +45,7 @@ const parse = ({ entries }: RangeView.Snapshot): Settings => {
 /** Shows the settings as an operator changes them, until the limit is 30. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
-  yield* kv.delete(KeyRange.prefix("config/"))
+  yield* kv.deleteRange(KeyRange.prefix("config/"))
   const settings = yield* follow
   yield* Effect.gen(function*() {
     for (const limit of ["20", "many", "30"]) {

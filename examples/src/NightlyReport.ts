@@ -41,7 +41,7 @@ export const nightlyReport = <E, R>(instance: string, day: string, write: Effect
 /** Three instances want to make the same report. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
-  yield* kv.delete(KeyRange.prefix("reports/"))
+  yield* kv.deleteRange(KeyRange.prefix("reports/"))
   const outcomes = yield* Effect.forEach(
     ["ada", "bert", "cleo"],
     (instance) =>

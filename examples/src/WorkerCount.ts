@@ -4,7 +4,7 @@
  *     node examples/src/WorkerCount.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/WorkerCount.ts
  */
-import { KeyRange, Kv, type KvError, type TempKey } from "@effect-kv/core"
+import { KeyRange, Kv, type KvError, RangeView, TempKey } from "@effect-kv/core"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -18,7 +18,7 @@ const workers = KeyRange.prefix("workers/")
 export const register = (
   name: string
 ): Effect.Effect<TempKey.TempKey, KvError.KvError | TempKey.TempKeyTaken, Kv.Kv | Scope.Scope> =>
-  Kv.tempKey(`workers/${name}`, { value: name, ttl: "10 seconds" })
+  TempKey.make(`workers/${name}`, { value: name, ttl: "10 seconds" })
 
 /** How many are running now. */
 export const count: Effect.Effect<number, KvError.KvError, Kv.Kv> = Kv.count(workers)
@@ -26,8 +26,7 @@ export const count: Effect.Effect<number, KvError.KvError, Kv.Kv> = Kv.count(wor
 /** The names of those that are running: now, then after each change. */
 export const running: Stream.Stream<ReadonlyArray<string>, KvError.KvError, Kv.Kv> = Stream.unwrap(
   Effect.gen(function*() {
-    const kv = yield* Kv.Kv
-    const latest = yield* kv.view(workers)
+    const latest = yield* RangeView.make(workers)
     return Stream.map(latest.changes, ({ entries }) => [...entries.values()].map((entry) => entry.text).sort())
   })
 )

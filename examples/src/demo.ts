@@ -54,7 +54,7 @@ const coordinate = Effect.fnUntraced(function*(fleet: Fleet) {
   const report = yield* follow(fleet, print)
   const counter = yield* kv.get(Worker.counter)
   const log = yield* kv.range(KeyRange.prefix(Worker.log))
-  yield* kv.delete(KeyRange.all)
+  yield* kv.deleteRange(KeyRange.all)
   yield* Report.conclude(report, counter, log.entries, print)
 })
 
@@ -94,7 +94,7 @@ const tour = Effect.fnUntraced(function*(print: Printer.Printer) {
   yield* row("range", "from tour/a to tour/b", rows.entries.map((entry) => entry.key).join(", "))
   yield* row("test-and-set", "tour/limit 10 -> 11", yield* kv.testAndSet("tour/limit", limit, "11"))
   yield* row("test-and-set", "tour/limit 10 -> 12", yield* kv.testAndSet("tour/limit", limit, "12"))
-  const deleted = yield* kv.delete(KeyRange.prefix("tour/"))
+  const deleted = yield* kv.deleteRange(KeyRange.prefix("tour/"))
   yield* row("delete", "everything under tour/", `${deleted.deleted} keys`)
 })
 

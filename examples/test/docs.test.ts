@@ -25,7 +25,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Inside the workspace, for the packages to resolve; ignored by git, and removed in the end. */
 const folder = join(root, "examples", "build", `docs-${process.pid}`)
 
-const documents = ["*.md", "docs/**/*.md", "packages/*/README.md", ".github/**/*.md"]
+const documents = ["*.md", "docs/*.md", "docs/decisions/*.md", "packages/*/README.md", ".github/**/*.md"]
   .flatMap((pattern) => globSync(pattern, { cwd: root }))
   .filter((document) => existsSync(join(root, document)))
   .sort()
@@ -77,7 +77,7 @@ const everything = [
   `import * as core from "@effect-kv/core"`,
   `import { Compare, Deadline, DistLock, Entry, Fence, KeyRange, Kv, KvError, KvUrl, Lease, RangeView } from "@effect-kv/core"`,
   `import { LockError, Op, Session, TempKey, Watch } from "@effect-kv/core"`,
-  `import { Batching, KvBackend, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
+  `import { Batching, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
   `import { MemoryLayer, MemoryStore } from "@effect-kv/memory"`,
   `import { KvConformance } from "@effect-kv/test-suite/conformance"`,

@@ -29,7 +29,7 @@ const assertRights = Effect.fnUntraced(function*(kv: Kv.Kv, prefix: string) {
   const denied: ReadonlyArray<Effect.Effect<unknown, KvError.KvError>> = [
     kv.put("elsewhere", "1"),
     kv.get("elsewhere"),
-    kv.delete(KeyRange.all),
+    kv.deleteRange(KeyRange.all),
     Effect.scoped(kv.subscribe(KeyRange.all))
   ]
   for (const call of denied) assert.strictEqual(yield* reason(call), "PermissionDenied")

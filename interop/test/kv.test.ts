@@ -5,7 +5,9 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import type * as Watch from "@effect-kv/core/Watch"
 import type * as GoClient from "@effect-kv/interop/GoClient"
 import type { GoError } from "@effect-kv/interop/GoProgram"
@@ -15,7 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import { go, ours, server, until } from "./support/clients.ts"
+import { go, on, ours, server, until } from "./support/clients.ts"
 
 /** An event as both clients tell it. */
 interface Change {
@@ -54,8 +56,8 @@ const fromGo = (event: GoClient.WatchResponse["events"][number]): Change => ({
 const seenByUs = (kv: Kv.Kv, prefix: string, options?: { readonly since: bigint }) =>
   Effect.map(
     kv.subscribe(KeyRange.prefix(prefix), { previous: true, startRevision: options?.since }),
-    ({ batches }) => (revision: bigint) =>
-      batches.pipe(
+    ({ revisions }) => (revision: bigint) =>
+      revisions.pipe(
         Stream.takeUntil((batch) => batch.revision >= revision),
         Stream.runCollect,
         Effect.map((all) => all.flatMap(({ events }) => events.map(fromOurs)))
@@ -118,7 +120,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
       Effect.gen(function*() {
         const kv = yield* ours()
         const client = yield* go()
-        const lease = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
+        const lease = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
         const watched = yield* seenByGo(client, "ours/")
         const created = yield* kv.put("ours/a", "1")
         const replaced = yield* kv.put("ours/a", "2", { lease: lease.id })
@@ -126,7 +128,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
           if: [Compare.value("ours/a", "=", "2")],
           then: [Op.put("ours/b", "3"), Op.delete("ours/a"), Op.txn({ then: [Op.put("ours/c", "4")] })]
         })
-        const deleted = yield* kv.delete(KeyRange.prefix("ours/"))
+        const deleted = yield* kv.deleteRange(KeyRange.prefix("ours/"))
         const last = yield* kv.put("ours/end", "")
         const put = { type: "put", isCreate: false, lease: 0n, previous: undefined } as const
         const gone = { type: "delete", value: "", isCreate: false, lease: 0n } as const
@@ -303,7 +305,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
           const failing of [
             kv.range(KeyRange.prefix("not-utf8/")),
             Stream.runDrain(kv.rangeStream(KeyRange.prefix("not-utf8/"))),
-            Stream.runDrain(subscription.batches)
+            Stream.runDrain(subscription.revisions)
           ] as ReadonlyArray<Effect.Effect<unknown, KvError.KvError>>
         ) {
           const { message, reason } = yield* Effect.flip(failing)
@@ -318,7 +320,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
       Effect.gen(function*() {
         const kv = yield* ours()
         const client = yield* go()
-        const lease = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
+        const lease = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
         const created = yield* client.put("entry", "1")
         const updated = yield* kv.put("entry", "2", { lease: lease.id })
         const mine = Option.getOrThrow(yield* kv.getEntry("entry"))
@@ -370,13 +372,13 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const kv = yield* ours()
         const client = yield* go()
         const watched = yield* seenByGo(client, "our-lease/")
-        const { id, ttl } = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
+        const { id, ttl } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
         yield* kv.put("our-lease/ours", "1", { lease: id })
         yield* client.put("our-lease/go", "2", id)
         assert.deepStrictEqual(yield* client.keepAliveOnce(id), { lease: id, ttl: Duration.toSeconds(ttl) })
         const status = yield* client.timeToLive(id)
         assert.deepStrictEqual([status.granted, status.keys?.toSorted()], [60, ["our-lease/go", "our-lease/ours"]])
-        yield* kv.backend.leaseRevoke(id)
+        yield* backendOf(kv).leaseRevoke(id)
         const changes = yield* watched((yield* kv.put("our-lease/end", "")).revision)
         const deletes = changes.filter(({ type }) => type === "delete")
         assert.deepStrictEqual(deletes.map(({ key }) => key).toSorted(), ["our-lease/go", "our-lease/ours"])
@@ -393,8 +395,8 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const { lease } = yield* client.grant(60)
         yield* client.put("their-lease/go", "1", lease)
         yield* kv.put("their-lease/ours", "2", { lease })
-        assert.strictEqual(Duration.toSeconds((yield* kv.backend.leaseKeepAlive(lease)).ttl), 60)
-        const status = yield* kv.backend.leaseTimeToLive(lease, { keys: true })
+        assert.strictEqual(Duration.toSeconds((yield* backendOf(kv).leaseKeepAlive(lease)).ttl), 60)
+        const status = yield* backendOf(kv).leaseTimeToLive(lease, { keys: true })
         assert.deepStrictEqual(status.keys.toSorted(), ["their-lease/go", "their-lease/ours"])
         yield* client.revoke(lease)
         const changes = yield* watched((yield* kv.put("their-lease/end", "")).revision)
@@ -410,7 +412,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const kv = yield* ours()
         const client = yield* go()
         const id = 2n ** 63n - 1n
-        yield* kv.backend.leaseGrant({ ttl: "60 seconds", id })
+        yield* backendOf(kv).leaseGrant({ ttl: "60 seconds", id })
         yield* client.put("large-id", "", id)
         assert.deepStrictEqual(Option.getOrThrow(yield* kv.getEntry("large-id")).lease, Option.some(id))
         assert.strictEqual((yield* client.get("large-id"))!.lease, id)
@@ -422,13 +424,13 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
       Effect.gen(function*() {
         const kv = yield* ours()
         const client = yield* go()
-        const { id } = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
+        const { id } = yield* backendOf(kv).leaseGrant({ ttl: "2 seconds" })
         const session = yield* client.session({ ttl: 2, lease: id })
         assert.strictEqual(session.lease, id)
         yield* kv.put("session-lease", "1", { lease: id })
         yield* Effect.sleep("4 seconds")
         assert.deepStrictEqual(yield* kv.get("session-lease"), Option.some("1"), "Go has renewed it")
-        yield* kv.backend.leaseRevoke(id)
+        yield* backendOf(kv).leaseRevoke(id)
         yield* session.done
       }))
 
@@ -438,10 +440,10 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const client = yield* go()
         const session = yield* client.session({ ttl: 60 })
         yield* client.put("temporary", "Go's", session.lease)
-        const taken = yield* Effect.flip(kv.tempKey("temporary", { value: "ours" }))
+        const taken = yield* Effect.flip(on(kv)(TempKey.make("temporary", { value: "ours" })))
         assert.strictEqual(taken._tag, "TempKeyTaken")
         assert.deepStrictEqual(taken._tag === "TempKeyTaken" ? taken.lease : undefined, Option.some(session.lease))
-        yield* Effect.forkScoped(kv.tempKey("temporary", { value: "ours", onTaken: "wait" }))
+        yield* Effect.forkScoped(on(kv)(TempKey.make("temporary", { value: "ours", onTaken: "wait" })))
         yield* session.close
         yield* until("ours is there", Effect.map(client.get("temporary"), (entry) => entry?.value.length === 4))
         assert.strictEqual(hex((yield* client.get("temporary"))!.value), text("ours"))

@@ -6,6 +6,7 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as LockError from "@effect-kv/core/LockError"
 import { assert, describe, layer } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -32,7 +33,7 @@ const failure = <A, E>(effect: Effect.Effect<A, E>) =>
 
 /** Whether the store has forgotten a lease. */
 const isGone = (kv: Kv.Kv, lease: bigint) =>
-  kv.backend.leaseTimeToLive(lease).pipe(
+  backendOf(kv).leaseTimeToLive(lease).pipe(
     Effect.as(false),
     Effect.catchReason("KvError", "LeaseNotFound", () => Effect.succeed(true))
   )
@@ -47,7 +48,7 @@ const admittedWithTheLease = Effect.fnUntraced(function*<A, E>(
   waiter: Fiber.Fiber<A, E>
 ) {
   const askedAt = performance.now()
-  const { grantedTtl, remaining } = yield* kv.backend.leaseTimeToLive(lease)
+  const { grantedTtl, remaining } = yield* backendOf(kv).leaseTimeToLive(lease)
   assert.isAtLeast(Duration.toSeconds(remaining), 1, "else this proves nothing")
   const admitted = yield* Fiber.join(waiter)
   const passed = performance.now() - askedAt
@@ -254,7 +255,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const held = yield* session.lock("their-loss")
         const waiter = yield* Effect.forkScoped(acquire(kv, "their-loss"))
         yield* waiting(kv, "their-loss", 1)
-        yield* kv.backend.leaseRevoke(session.lease)
+        yield* backendOf(kv).leaseRevoke(session.lease)
         const { lock } = yield* Fiber.join(waiter)
         assert.isTrue(lock.token > held.token)
         yield* session.done
@@ -290,7 +291,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const [contender] = yield* on(kv)(DistLock.waiters("ours-in-the-middle"))
         const last = yield* Effect.forkScoped(session.lock("ours-in-the-middle"))
         yield* waiting(kv, "ours-in-the-middle", 2)
-        yield* kv.backend.leaseRevoke(Option.getOrThrow(contender!.lease))
+        yield* backendOf(kv).leaseRevoke(Option.getOrThrow(contender!.lease))
         assert.instanceOf(yield* failure(Fiber.join(middle)), LockError.LockLost)
         assert.isTrue(yield* stillRuns(kv, last))
         yield* holder.release
@@ -437,7 +438,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         assert.isTrue((yield* session.putIfOwner("owner", "owner.value", "Go's")).succeeded)
         const waiter = yield* Effect.forkScoped(acquire(kv, "owner"))
         yield* waiting(kv, "owner", 1)
-        yield* kv.backend.leaseRevoke(session.lease)
+        yield* backendOf(kv).leaseRevoke(session.lease)
         const { lock } = yield* Fiber.join(waiter)
         yield* DistLock.fence(kv, lock).put("owner.value", "ours")
         assert.isFalse((yield* session.putIfOwner("owner", "owner.value", "stale")).succeeded)

@@ -1,6 +1,5 @@
 /** The published test suite in another project: each of its three entry points at work. */
 import { Kv } from "@effect-kv/core"
-import { KvBackend } from "@effect-kv/core/backend"
 import { MemoryLayer, MemoryStore } from "@effect-kv/memory"
 import { KvConformance } from "@effect-kv/test-suite/conformance"
 import { KvFaults } from "@effect-kv/test-suite/testing"
@@ -13,7 +12,7 @@ import { TestClock } from "effect/testing"
 const store = Effect.map(MemoryStore.make(), (server) =>
   KvConformance.Store.of({
     // Six functions of one's own, which stand on a store that is at hand.
-    client: Effect.flatMap(server.connect, (backend) => Kv.make(KvBackend.make({ ...backend }))),
+    client: Effect.flatMap(server.connect, (backend) => Kv.make({ ...backend })),
     compact: server.compact,
     passTime: TestClock.adjust,
     limits: KvConformance.defaultLimits

@@ -19,7 +19,7 @@ export const fanOut: Scenario = {
     const kv = yield* openMemory
     const ours = new Roll()
     for (let i = 0; i < watchers; i++) {
-      const { events } = yield* kv.subscribe("bench/watched")
+      const { events } = yield* kv.subscribe(KeyRange.key("bench/watched"))
       yield* Effect.forkScoped(Stream.runForEach(events, () => ours.present))
     }
     const pubsub = yield* PubSub.unbounded<string>()
@@ -73,7 +73,7 @@ export const idle: Scenario = {
       Effect.gen(function*() {
         const kv = yield* openMemory
         for (let i = 0; i < watches; i++) {
-          yield* kv.subscribe(i % 2 === 0 ? `other/${i}` : KeyRange.prefix(`elsewhere/${i}/`))
+          yield* kv.subscribe(i % 2 === 0 ? KeyRange.key(`other/${i}`) : KeyRange.prefix(`elsewhere/${i}/`))
         }
         let next = 0
         return {

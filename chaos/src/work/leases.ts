@@ -1,7 +1,10 @@
 /**
  * Work with leases and temporary keys.
  */
+import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -10,13 +13,13 @@ import type { RecordedClient, Step } from "./Worker.ts"
 import { unique } from "./Worker.ts"
 
 /** A lease from its grant to its end, by revocation or by its time, with keys that hang on it. */
-export const lease: Step = Effect.fnUntraced(function*(client, dice) {
+export const lease: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
-  const expires = dice.chance(0.15)
-  const renewals = dice.int(0, 2)
-  const pause = dice.int(0, 300)
-  const key = `${prefix}leased/${dice.int(0, 5)}`
-  const { backend } = kv
+  const expires = random.chance(0.15)
+  const renewals = random.int(0, 2)
+  const pause = random.int(0, 300)
+  const key = `${prefix}leased/${random.int(0, 5)}`
+  const backend = backendOf(kv)
   const { id } = yield* backend.leaseGrant({ ttl: "2 seconds" })
   // Whatever comes, it goes: if not by this, then by its time.
   return yield* Effect.gen(function*() {
@@ -40,7 +43,11 @@ export const isResidentKey = (key: string): boolean => key.includes("temporary/r
 export const resident = (client: RecordedClient): Effect.Effect<never, KvError> =>
   Effect.scoped(Effect.gen(function*() {
     const value = yield* unique(client)
-    yield* client.kv.tempKey(residentKey(client.prefix, client.name), { value, ttl: "2 seconds", onTaken: "wait" })
+    yield* Effect.provideService(
+      TempKey.make(residentKey(client.prefix, client.name), { value, ttl: "2 seconds", onTaken: "wait" }),
+      Kv.Kv,
+      client.kv
+    )
       .pipe(
         Effect.catchTag("TempKeyTaken", Effect.die)
       )
@@ -48,15 +55,15 @@ export const resident = (client: RecordedClient): Effect.Effect<never, KvError> 
   }))
 
 /** A temporary key for a while, of the worker's own or beside others of the same name. Its own is gone when its scope is. */
-export const temporaryKey: Step = Effect.fnUntraced(function*(client, dice) {
+export const temporaryKey: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, name, prefix } = client
-  const place = dice.int(0, 3)
-  const isOwn = dice.chance(0.5)
+  const place = random.int(0, 3)
+  const isOwn = random.chance(0.5)
   const key = isOwn ? `${prefix}temporary/of/${name}` : `${prefix}temporary/${place}`
-  const lives = dice.int(20, 1500)
+  const lives = random.int(20, 1500)
   const value = yield* unique(client)
   yield* Effect.scoped(Effect.gen(function*() {
-    yield* kv.tempKey(key, { value, ttl: "2 seconds" })
+    yield* Effect.provideService(TempKey.make(key, { value, ttl: "2 seconds" }), Kv.Kv, kv)
     yield* kv.get(key)
     yield* Effect.sleep(lives)
   })).pipe(Effect.catchTag("TempKeyTaken", () => Effect.void))

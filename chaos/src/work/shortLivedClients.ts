@@ -2,6 +2,9 @@
  * Clients that come, do a little of everything, and go, while servers and links fail.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,11 +18,11 @@ import { unique } from "./Worker.ts"
 const closesWithin = Duration.seconds(10)
 
 /** Tells the watches of visitors, who come and go, from those that go on. */
-export const isVisitors = ({ only }: Watch.WatchRequest): boolean => only === "Put"
+export const isOfShortLivedClient = ({ only }: Watch.WatchRequest): boolean => only === "Put"
 
 /** Opens a client, and closes it in the middle of what it does. */
-export const visit: Step = (client, dice) => {
-  const stays = dice.int(50, 1500)
+export const shortLivedClient: Step = (client, random) => {
+  const stays = random.int(50, 1500)
   const visiting = Effect.acquireUseRelease(
     Scope.make(),
     (scope) =>
@@ -28,13 +31,17 @@ export const visit: Step = (client, dice) => {
           const visitor = { ...client, ...(yield* client.open) }
           const { kv, prefix } = visitor
           yield* kv.put(`${prefix}register/0`, yield* unique(visitor))
-          const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(prefix), only: "Put" })
+          const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix(prefix), only: "Put" })
           yield* Effect.forkScoped(Effect.forever(watcher.take))
-          yield* kv.tempKey(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" }).pipe(
+          yield* Effect.provideService(
+            TempKey.make(`${prefix}temporary/0`, { value: yield* unique(visitor), ttl: "2 seconds" }),
+            Kv.Kv,
+            kv
+          ).pipe(
             Effect.catchTag("TempKeyTaken", () => Effect.void)
           )
-          yield* Effect.forkScoped(locks.increment(visitor, dice))
-          yield* Effect.forkScoped(leases.lease(visitor, dice))
+          yield* Effect.forkScoped(locks.increment(visitor, random))
+          yield* Effect.forkScoped(leases.lease(visitor, random))
           yield* Effect.sleep(stays)
         }),
         scope
@@ -45,5 +52,5 @@ export const visit: Step = (client, dice) => {
           ? Effect.die(new Error(`closing a client took ${Duration.format(took)}`))
           : Effect.void)
   )
-  return Effect.delay(visiting, dice.int(500, 3000))
+  return Effect.delay(visiting, random.int(500, 3000))
 }

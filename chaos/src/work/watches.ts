@@ -3,6 +3,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Effect from "effect/Effect"
 import type * as SeededRandom from "../SeededRandom.ts"
@@ -37,12 +38,12 @@ export interface Position {
 export const watching = (
   client: RecordedClient,
   plan: WatchPlan,
-  dice: SeededRandom.SeededRandom,
+  random: SeededRandom.SeededRandom,
   position: Position
 ): Effect.Effect<never, KvError> => {
   const session = (startRevision: bigint | undefined) =>
     Effect.scoped(Effect.gen(function*() {
-      const watcher = yield* client.kv.backend.watch({
+      const watcher = yield* backendOf(client.kv).watch({
         range: plan.range,
         ...(startRevision === undefined ? {} : { startRevision }),
         ...(plan.previous === undefined ? {} : { previous: plan.previous }),
@@ -50,7 +51,7 @@ export const watching = (
       })
       if (position.revision < watcher.revision) position.revision = watcher.revision
       const reading = Effect.forever(read(watcher, plan, position))
-      yield* plan.restless ? Effect.timeoutOption(reading, dice.int(300, 4000)) : reading
+      yield* plan.restless ? Effect.timeoutOption(reading, random.int(300, 4000)) : reading
     }))
   const go = (startRevision: bigint | undefined): Effect.Effect<never, KvError> =>
     session(startRevision).pipe(

@@ -3,6 +3,7 @@
  */
 import { Kv } from "@effect-kv/core"
 import type { KvBackend } from "@effect-kv/core/backend"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -25,7 +26,7 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
     )
     const fiber = yield* Worker.run(name, names.length, tell).pipe(
       Effect.scoped,
-      Effect.provideServiceEffect(Kv.Kv, Effect.flatMap(Kv.Kv, (kv) => Kv.make(pluggedInto(plug)(kv.backend)))),
+      Effect.provideServiceEffect(Kv.Kv, Effect.flatMap(Kv.Kv, (kv) => Kv.make(pluggedInto(plug)(backendOf(kv))))),
       Effect.provide(Store.layer(namespace), { local: true }),
       Effect.scoped,
       Effect.tapError((error) => Effect.logError(error.message)),

@@ -1,7 +1,7 @@
 /**
  * One worker: registers itself, and increments the counter a few times, each time under the lock.
  */
-import { DistLock, KeyRange, Kv, type KvError, type LockError, Op } from "@effect-kv/core"
+import { DistLock, KeyRange, Kv, type KvError, type LockError, Op, TempKey } from "@effect-kv/core"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -37,8 +37,7 @@ export type Tell = (message: Message) => Effect.Effect<void>
 
 /** Registers the worker, waits until `colleagues` have come, itself included, and then works. */
 export const run = Effect.fnUntraced(function*(name: string, colleagues: number, tell: Tell) {
-  const kv = yield* Kv.Kv
-  yield* kv.tempKey(`${workers}${name}`, { value: name, ttl })
+  yield* TempKey.make(`${workers}${name}`, { value: name, ttl })
   yield* Effect.scoped(untilPresent(colleagues))
   for (let round = 0; round < rounds; round++) {
     yield* DistLock.withLock(lockName, { ttl, description: name }, (lock) => increment(name, lock, tell)).pipe(

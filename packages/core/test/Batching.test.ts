@@ -6,8 +6,9 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
-import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as SendControl from "@effect-kv/core/SendControl"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
@@ -42,9 +43,9 @@ const make = Effect.fnUntraced(function*(
   const requests: Array<Request> = []
   const gated: KvBackend = {
     ...plain,
-    execute: (<O extends Op.Op>(op: O) =>
+    execute: (op) =>
       Effect.suspend(() => {
-        const answered = Deferred.makeUnsafe<Op.Response<O>, KvError.KvError>()
+        const answered = Deferred.makeUnsafe<Op.Response, KvError.KvError>()
         let isOver = false
         const once = (effect: Effect.Effect<unknown>) =>
           Effect.suspend(() => {
@@ -68,7 +69,7 @@ const make = Effect.fnUntraced(function*(
           Effect.sync(() => {
             request.wasCancelled = true
           }))
-      })) as KvBackend["execute"]
+      })
   }
   const kv = yield* Kv.make(Batching.batched(options)(gated))
   /** Answers all there are and all that come of it. */
@@ -167,7 +168,7 @@ describe("batching", () => {
         kv.range(KeyRange.prefix("a")),
         kv.get("a", { revision: 1n }),
         kv.get("a", { serializable: true }),
-        kv.delete(KeyRange.prefix("a")),
+        kv.deleteRange(KeyRange.prefix("a")),
         kv.txn({ then: [Op.put("b", "1"), Op.range(KeyRange.prefix("b"))] }),
         Effect.ignore(kv.put("", "1")),
         Effect.ignore(kv.put("c", "\ud800")),
@@ -181,7 +182,7 @@ describe("batching", () => {
   it.effect("never batches a write that has a lease, in whichever transaction, nor makes it wait", () =>
     Effect.gen(function*() {
       const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
-      const { id } = yield* direct.backend.leaseGrant({ ttl: "1 minute" })
+      const { id } = yield* backendOf(direct).leaseGrant({ ttl: "1 minute" })
       const leased = Op.put("c", "1", { lease: id })
       const writes = [
         leased,
@@ -192,7 +193,7 @@ describe("batching", () => {
       ]
       const fibers = yield* forkAll<unknown, KvError.KvError, never>([
         ...puts(kv, 3),
-        ...writes.map((op) => kv.backend.execute(op)),
+        ...writes.map((op) => backendOf(kv).execute(op)),
         ...puts(kv, 3)
       ])
       assert.deepStrictEqual(requests.slice(1).map(({ op }) => op), writes)
@@ -255,7 +256,7 @@ describe("batching", () => {
         ...puts(kv, 6),
         kv.txn({ then: Array.from({ length: 4 }, (_, i) => Op.put(`t${i}`, "1")) }),
         kv.put("a", "1"),
-        kv.backend.execute(nested("deep", 4)),
+        backendOf(kv).execute(nested("deep", 4)),
         ...Array.from({ length: 6 }, (_, i) => kv.put(`m${i}`, "1"))
       ])
       yield* answerAll
@@ -355,7 +356,7 @@ describe("batching", () => {
     ({ maxOps, ops }) =>
       Effect.gen(function*() {
         const { answerAll, direct, kv, requests } = yield* make({ maxOps })
-        const fibers = yield* forkAll(ops.map((op) => Effect.exit(kv.backend.execute(op))))
+        const fibers = yield* forkAll(ops.map((op) => Effect.exit(backendOf(kv).execute(op))))
         yield* answerAll
         const exits = yield* Fiber.joinAll(fibers)
         for (const { op } of requests) {
@@ -371,7 +372,7 @@ describe("batching", () => {
         for (const op of order) expected.set(op, comparable(yield* Effect.exit(store.execute(op))))
         ops.forEach((op, i) => assert.deepStrictEqual(comparable(exits[i]!), expected.get(op)))
         const left = yield* direct.range(KeyRange.all)
-        const alone = yield* store.execute(Op.range(KeyRange.all))
+        const alone = yield* execute(store, Op.range(KeyRange.all))
         assert.deepStrictEqual(left.entries.map(textOf), alone.entries.map(textOf))
       }).pipe(Effect.scoped),
     { arbitrary: { runs: 200 } }
@@ -382,10 +383,10 @@ const textOf = (entry: { readonly key: string; readonly text: string; readonly v
   `${entry.key}=${entry.text}@${entry.version}`
 
 /** What does not depend on which writes share a revision. */
-const comparable = (exit: Exit.Exit<Op.Response<Op.Op>, KvError.KvError>): unknown =>
+const comparable = (exit: Exit.Exit<Op.Response, KvError.KvError>): unknown =>
   Exit.match(exit, { onSuccess: shape, onFailure: (cause) => cause.reasons.map((reason) => reason._tag) })
 
-const shape = (response: Op.Response<Op.Op>): unknown => {
+const shape = (response: Op.Response): unknown => {
   switch (response._tag) {
     case "Range":
       return { entries: response.entries.map(textOf), count: response.count, more: response.more }

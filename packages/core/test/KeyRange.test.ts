@@ -105,6 +105,7 @@ describe("KeyRange", () => {
     assert.isString(KeyRange.invalid(KeyRange.key(anything as string)))
     assert.isString(KeyRange.invalid(KeyRange.halfOpen(anything as string, "b")))
     assert.isString(KeyRange.invalid({ _tag: "Nonsense" } as unknown as KeyRange.KeyRange))
+    assert.match(KeyRange.invalid("a/" as unknown as KeyRange.KeyRange) ?? "", /KeyRange\.key\(.*KeyRange\.prefix\(/)
   })
 
   it("a long key is not repeated in full", () => {

@@ -1,11 +1,13 @@
 /**
  * What `Kv` asks of a backend: how often, and with what.
  */
+import * as DistLock from "@effect-kv/core/DistLock"
 import * as Entry from "@effect-kv/core/Entry"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -13,8 +15,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { inspect } from "node:util"
 
-type Answer = (op: Op.Op) => Effect.Effect<Op.Response<Op.Op>, KvError.KvError> | undefined
+type Answer = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError> | undefined
 
 /** A client of a fresh store that keeps the operations it was asked for, and answers some of them by itself. */
 const recording = Effect.fnUntraced(function*(answer: Answer = () => undefined) {
@@ -23,16 +26,60 @@ const recording = Effect.fnUntraced(function*(answer: Answer = () => undefined) 
   const asked: Array<Op.Op> = []
   const kv = yield* Kv.make({
     ...backend,
-    execute: ((op: Op.Op) =>
+    execute: (op) =>
       Effect.suspend(() => {
         asked.push(op)
         return answer(op) ?? backend.execute(op)
-      })) as KvBackend["execute"]
+      })
   })
   return { kv, asked, store: yield* Kv.make(backend) }
 })
 
 const indeterminate = KvError.fail(new KvError.Indeterminate({ message: "the answer was lost" }))
+
+describe("a Kv", () => {
+  it.effect("has data and watch methods and nothing else", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const others = Object.entries(kv).filter(([, value]) => typeof value !== "function").map(([name]) => name)
+      assert.deepStrictEqual(others, [Kv.TypeId])
+      assert.notInclude(inspect(kv, { depth: 5 }), "leaseGrant", "printing it shows no backend")
+    }))
+
+  it.effect("has a function in its module for each of its methods", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const missing = Object.keys(kv).filter((name) => name !== Kv.TypeId && !(name in Kv))
+      assert.deepStrictEqual(missing, [])
+    }))
+
+  it.effect("rejects a string where a range belongs, and says what to write", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const notARange = "config/" as unknown as KeyRange.KeyRange
+      const calls: ReadonlyArray<Effect.Effect<unknown, KvError.KvError>> = [
+        kv.range(notARange),
+        kv.deleteRange(notARange),
+        Stream.runDrain(kv.watch(notARange)),
+        Effect.scoped(kv.subscribe(notARange))
+      ]
+      for (const call of calls) {
+        const error = yield* Effect.flip(call)
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+        assert.match(error.message, /KeyRange\.prefix/)
+        assert.strictEqual(error.key, "config/")
+      }
+    }))
+
+  it.effect("leaves its plumbing intact in a copy that overrides a method", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* recording()
+      const copy: Kv.Kv = { ...kv, get: () => Effect.succeed(Option.some("overridden")) }
+      const locked = DistLock.withDistLock(Kv.put("k", "v"), "l")
+      yield* Effect.provideService(locked, Kv.Kv, copy)
+      assert.strictEqual((yield* kv.range(KeyRange.all)).count, 1)
+    }))
+})
 
 describe("Kv.modify", () => {
   it.effect("costs two round trips, and one more for each time that it lost", () =>
@@ -41,7 +88,7 @@ describe("Kv.modify", () => {
       const memory: { store?: Kv.Kv } = {}
       const { asked, kv, store } = yield* recording((op) =>
         op._tag === "Txn" && lost.times-- > 0
-          ? Effect.andThen(memory.store!.put("k", `other ${lost.times}`), memory.store!.backend.execute(op))
+          ? Effect.andThen(memory.store!.put("k", `other ${lost.times}`), backendOf(memory.store!).execute(op))
           : undefined
       )
       memory.store = store

@@ -82,7 +82,7 @@ describe("Op.check", () => {
       [Op.range(KeyRange.all, { revision: -3n }), /revision must be a positive 64-bit integer, not -3/],
       [Op.range(KeyRange.all, { minModRevision: 2n ** 63n }), /minModRevision/],
       [Op.txn({ then: [Op.put("k", "1"), Op.put("k", "2")] }), /"k" is put twice/],
-      [Op.txn({ then: [Op.put("k", "1"), Op.delete(KeyRange.all)] }), /"k" is both put and deleted/],
+      [Op.txn({ then: [Op.put("k", "1"), Op.deleteRange(KeyRange.all)] }), /"k" is both put and deleted/],
       [Op.txn({ if: [Compare.exists("")] }), /key must not be empty/],
       [Op.txn({ if: [Compare.version("k", "=", 0.5)] }), /version must be an integer/],
       [Op.txn({ if: [Compare.lease("k", "=", 2n ** 64n)] }), /64-bit integer/],

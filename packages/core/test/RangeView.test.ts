@@ -24,13 +24,13 @@ const held = Effect.gen(function*() {
     ...backend,
     watch: (request) =>
       Effect.map(backend.watch(request), (watcher) => ({ ...watcher, take: Effect.andThen(gate.await, watcher.take) })),
-    execute: ((op) =>
+    execute: (op) =>
       Effect.suspend(() => {
         if (op._tag === "Range") reads.made++
         return op._tag === "Range" && reads.failing-- > 0
           ? KvError.fail(new KvError.Unavailable({ message: "away" }))
           : backend.execute(op)
-      })) as KvBackend["execute"]
+      })
   })
   const kv = yield* Kv.make(yield* store.connect)
   return { store, kv, gate, reads, watching: Kv.mapBackend(kv, hold) }
@@ -64,24 +64,24 @@ const overlapping = Effect.gen(function*() {
   let written = false
   const overlap = (backend: KvBackend): KvBackend => ({
     ...backend,
-    execute: ((op) =>
+    execute: (op) =>
       Effect.suspend(() => {
         if (op._tag !== "Range" || written) return backend.execute(op)
         written = true
         return Effect.andThen(writes, backend.execute(op))
-      })) as KvBackend["execute"],
+      }),
     watch: (request) => Effect.map(backend.watch(request), oneByOne)
   })
   return { kv, overlapping: Kv.mapBackend(kv, overlap) }
 })
 
 const oneByOne = (watcher: Watch.Watcher): Watch.Watcher => {
-  const pending: Array<Watch.Batch> = []
+  const pending: Array<Watch.Revision> = []
   const take: Watch.Watcher["take"] = Effect.suspend(() => {
     const next = pending.shift()
     return next === undefined
-      ? Effect.flatMap(watcher.take, (batches) => {
-        pending.push(...batches)
+      ? Effect.flatMap(watcher.take, (revisions) => {
+        pending.push(...revisions)
         return take
       })
       : Effect.as(Effect.yieldNow, [next] as const)
@@ -96,7 +96,7 @@ describe("snapshotAndWatch", () => {
       const subscription = yield* overlapped.snapshotAndWatch(KeyRange.all)
       assert.deepStrictEqual(subscription.entries.map((entry) => [entry.key, entry.text]), [["b", "2"]])
       const { revision } = yield* kv.put("c", "3")
-      const first = yield* Stream.runHead(subscription.batches)
+      const first = yield* Stream.runHead(subscription.revisions)
       assert.deepStrictEqual(Option.map(first, (batch) => batch.revision), Option.some(revision))
     }))
 })
@@ -105,7 +105,7 @@ describe("RangeView", () => {
   it.effect("never goes back to what happened between its watch and its read", () =>
     Effect.gen(function*() {
       const { kv, overlapping: overlapped } = yield* overlapping
-      const view = yield* overlapped.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, overlapped)
       const seen = yield* Effect.forkChild(
         Stream.runCollect(Stream.takeUntil(view.changes, (snapshot) => snapshot.entries.has("end"))),
         { startImmediately: true }
@@ -123,7 +123,7 @@ describe("RangeView", () => {
     Effect.gen(function*() {
       const { gate, kv, reads, store, watching } = yield* held
       yield* kv.put("old", "0")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       assert.deepStrictEqual(textsOf(yield* view.snapshot), { old: "0" })
       yield* overtake(store, kv)
       reads.made = 0
@@ -139,7 +139,7 @@ describe("RangeView", () => {
     Effect.gen(function*() {
       const { gate, kv, reads, store, watching } = yield* held
       yield* kv.put("old", "0")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       yield* overtake(store, kv)
       reads.failing = 3
       yield* gate.open
@@ -154,7 +154,7 @@ describe("RangeView", () => {
     Effect.gen(function*() {
       const { gate, kv, watching } = yield* held
       yield* kv.put("a", "1")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       yield* Effect.forEach(["2", "3", "4"], (value) => kv.put("a", value))
       const seen = yield* Effect.forkChild(
         Stream.runCollect(Stream.takeUntil(Stream.map(view.changes, textsOf), (texts) => texts["a"] === "4")),
@@ -186,7 +186,7 @@ describe("RangeView", () => {
       const { gate, kv, watching } = yield* held
       yield* gate.open
       yield* kv.put("a", "1")
-      const view = yield* watching.view(KeyRange.all)
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
       const before = yield* view.snapshot
       yield* kv.put("b", "2")
       yield* eventually(view, { a: "1", b: "2" })
@@ -198,7 +198,7 @@ describe("RangeView", () => {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(yield* store.connect)
       yield* Effect.scoped(Effect.gen(function*() {
-        yield* kv.view(KeyRange.all)
+        yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, kv)
         assert.strictEqual((yield* store.statistics).watches, 1)
       }))
       assert.strictEqual((yield* store.statistics).watches, 0)

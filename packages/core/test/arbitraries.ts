@@ -65,7 +65,7 @@ const write: Arbitrary.Arbitrary<Op.Op> = either<Op.Op>(
   Arbitrary.map(shortKey, (key) => Op.put(key, "v")),
   Arbitrary.map(shortKey, (key) => Op.get(key)),
   Arbitrary.map(shortKey, (key) => Op.delete(key)),
-  Arbitrary.map(shortKey, (key) => Op.delete(KeyRange.prefix(key)))
+  Arbitrary.map(shortKey, (key) => Op.deleteRange(KeyRange.prefix(key)))
 )
 
 const branch = (op: Arbitrary.Arbitrary<Op.Op>) => Arbitrary.array(op, { maxLength: 3 })

@@ -8,6 +8,7 @@ import * as Fence from "@effect-kv/core/Fence"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as LockError from "@effect-kv/core/LockError"
 import * as Namespace from "@effect-kv/core/Namespace"
 import * as Op from "@effect-kv/core/Op"
@@ -52,8 +53,8 @@ describe("the operation that is sent", () => {
         Op.get("k"),
         Op.txn({ if: [Compare.missing("k")], then: [Op.put("k", "v")] })
       ]
-      for (const op of ops) yield* kv.backend.execute(op)
-      yield* on(kv)(DistLock.withLock("l", { fenced: false }, () => kv.backend.execute(ops[0]!)))
+      for (const op of ops) yield* backendOf(kv).execute(op)
+      yield* on(kv)(DistLock.withLock("l", { fenced: false }, () => backendOf(kv).execute(ops[0]!)))
       for (const op of ops) assert.include(sent, op)
       assert.strictEqual(sent.filter((op) => op === ops[0]).length, 2)
     }))
@@ -62,7 +63,7 @@ describe("the operation that is sent", () => {
     Effect.gen(function*() {
       const { kv, sent } = yield* open()
       const read = Op.txn({ then: [Op.get("k")] })
-      yield* on(kv)(DistLock.withDistLock(kv.backend.execute(read), "l"))
+      yield* on(kv)(DistLock.withDistLock(backendOf(kv).execute(read), "l"))
       assert.include(sent, read)
     }))
 
@@ -172,7 +173,7 @@ describe("a fence", () => {
       const { kv, other } = yield* open()
       const moved = Kv.mapBackend(kv, (backend) => ({
         ...backend,
-        execute: ((op: Op.Op) =>
+        execute: (op) =>
           backend.execute(
             op._tag === "Txn"
               ? {
@@ -182,7 +183,7 @@ describe("a fence", () => {
                 )
               }
               : op
-          )) as KvBackend["execute"]
+          )
       }))
       const error = yield* Effect.flip(on(kv)(DistLock.withDistLock(moved.put("k", "1"), "l")))
       assert.strictEqual(error._tag, "LockLost")
@@ -192,7 +193,7 @@ describe("a fence", () => {
   it.effect("does not keep a session that was made under it from revoking its lease", () =>
     Effect.gen(function*() {
       const { kv, store } = yield* open()
-      yield* Effect.scoped(on(kv)(DistLock.withDistLock(Session.make(kv.backend, { ttl: "1 hour" }), "l")))
+      yield* Effect.scoped(on(kv)(DistLock.withDistLock(Session.make({ ttl: "1 hour" }), "l")))
       const { leases } = yield* store.statistics
       assert.strictEqual(leases, 1, "that of the lock's session alone")
     }))

@@ -84,7 +84,7 @@ describe("a lock", () => {
         Effect.forkChild
       )
       yield* TestClock.adjust("1 second")
-      yield* other.delete(KeyRange.prefix("l/"))
+      yield* other.deleteRange(KeyRange.prefix("l/"))
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual((yield* Fiber.join(fiber))._tag, "LockLost")
     }))
@@ -153,9 +153,9 @@ describe("a temporary key", () => {
   it.effect("that its owner has updated goes with its scope, though its session lives on", () =>
     Effect.gen(function*() {
       const { kv, other } = yield* clients()
-      yield* kv.tempKey("another")
+      yield* Effect.provideService(TempKey.make("another"), Kv.Kv, kv)
       const scope = yield* Scope.make()
-      yield* Scope.provide(kv.tempKey("workers/1", { value: "idle" }), scope)
+      yield* Scope.provide(Effect.provideService(TempKey.make("workers/1", { value: "idle" }), Kv.Kv, kv), scope)
       yield* kv.modify("workers/1", () => "busy")
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(yield* other.get("workers/1"), Option.none())
@@ -175,13 +175,13 @@ describe("a temporary key", () => {
           )
       }))
       const first = yield* Scope.make()
-      yield* Scope.provide(kv.tempKey("k", { value: "first" }), first)
+      yield* Scope.provide(Effect.provideService(TempKey.make("k", { value: "first" }), Kv.Kv, kv), first)
       const closing = yield* Effect.forkChild(Scope.close(first, Exit.void))
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(closing)
       assert.deepStrictEqual(yield* other.get("k"), Option.some("first"))
       const second = yield* Scope.make()
-      yield* Scope.provide(kv.tempKey("k", { value: "second" }), second)
+      yield* Scope.provide(Effect.provideService(TempKey.make("k", { value: "second" }), Kv.Kv, kv), second)
       isHeldUp = false
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* other.get("k"), Option.some("second"))

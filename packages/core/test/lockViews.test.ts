@@ -4,6 +4,7 @@
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Session from "@effect-kv/core/Session"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -57,7 +58,7 @@ describe("locks of one client", () => {
       const root = yield* Kv.make(yield* store.connect)
       const scope = yield* Scope.make()
       const outer = yield* on(root)(Scope.provide(DistLock.acquire("outer"), scope))
-      const inner = yield* Kv.make(DistLock.fence(root, outer).backend)
+      const inner = yield* Kv.make(backendOf(DistLock.fence(root, outer)))
       const held = yield* Scope.make()
       const lock = yield* on(inner)(Scope.provide(DistLock.acquire("inner"), held))
       yield* root.delete(outer.key)
@@ -95,11 +96,11 @@ describe("locks of one client", () => {
 })
 
 describe("a session of one's own", () => {
-  it.effect("lives by the clock of the client whose backend it is made on, whatever clock its maker is on", () =>
+  it.effect("lives by the clock of its client, whatever clock its maker is on", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(yield* store.connect)
-      const session = yield* TestClock.withLive(Session.make(kv.backend, { ttl: "3 seconds" }))
+      const session = yield* TestClock.withLive(on(kv)(Session.make({ ttl: "3 seconds" })))
       for (let i = 0; i < 10; i++) yield* TestClock.adjust("1 second")
       assert.isTrue(yield* session.isAlive)
       yield* kv.put("k", "v", { lease: session.lease })

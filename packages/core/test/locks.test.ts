@@ -56,7 +56,8 @@ const sessionOnAJumpingClock = Effect.gen(function*() {
     ...backend,
     leaseKeepAlive: (id) => Effect.tap(backend.leaseKeepAlive(id), () => renewal.answered)
   }
-  const session = yield* Effect.provideService(Session.make(renewing, { ttl: "10 seconds" }), Clock.Clock, jumping)
+  const kv = yield* Effect.provideService(Kv.make(renewing), Clock.Clock, jumping)
+  const session = yield* on(kv)(Session.make({ ttl: "10 seconds" }))
   return { session, wall, renewal }
 })
 
@@ -167,9 +168,10 @@ describe("clocks", () => {
         monotonicTimeNanos: Effect.sync(() => nanos),
         sleep: () => Effect.never
       }
+      const kv = yield* Effect.provideService(Kv.make(backend), Clock.Clock, still)
       for (let began = 1n; began < 2_000_000_000n; began += 7_333_333n) {
         nanos = began
-        const session = yield* Effect.provideService(Session.make(backend, { ttl: "2 seconds" }), Clock.Clock, still)
+        const session = yield* on(kv)(Session.make({ ttl: "2 seconds" }))
         // Its fiber must have looked at the clock before that moves, or it would find that a renewal is due.
         yield* Effect.repeat(Effect.yieldNow, { times: 5 })
         nanos = began + 1_999_000_000n
@@ -252,7 +254,7 @@ describe("what locks tell", () => {
       const exit = yield* Effect.gen(function*() {
         const fenced = yield* Kv.Kv
         yield* fenced.put("k", "secret")
-        yield* kv.delete(KeyRange.prefix("l/"))
+        yield* kv.deleteRange(KeyRange.prefix("l/"))
         yield* fenced.put("k", "secret")
       }).pipe(
         DistLock.withDistLock("l", { description: "not for spans" }),

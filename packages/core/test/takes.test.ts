@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import type { Watcher } from "@effect-kv/core/Watch"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -26,7 +27,7 @@ describe("take", () => {
       const kv = Kv.prefixed(yield* Kv.make(yield* store.connect), "app/")
       for (const steps of points) {
         yield* Effect.scoped(Effect.gen(function*() {
-          const watcher: Watcher = yield* kv.backend.watch({ range: KeyRange.all })
+          const watcher: Watcher = yield* backendOf(kv).watch({ range: KeyRange.all })
           yield* kv.put("a", "1")
           const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
           fiber.interruptUnsafe()
@@ -46,7 +47,7 @@ describe("a watch that resumes", () => {
       const kv = yield* Kv.make(yield* store.connect)
       for (const steps of points) {
         yield* Effect.scoped(Effect.gen(function*() {
-          const { watcher } = yield* kv.subscribe("a", { resume: Schedule.recurs(1) })
+          const watcher = watcherOf(yield* kv.subscribe(KeyRange.key("a"), { resume: Schedule.recurs(1) }))
           yield* kv.put("a", "1")
           const fiber = Effect.runFork(Effect.andThen(burn(steps), watcher.take))
           fiber.interruptUnsafe()
@@ -71,7 +72,7 @@ describe("a watch that resumes", () => {
               ? { ...watcher, take: KvError.fail(new KvError.PermissionDenied({ message: "not now" })) }
               : watcher)
       })
-      const { watcher } = yield* kv.subscribe("a", { resume: Schedule.spaced("1 minute") })
+      const watcher = watcherOf(yield* kv.subscribe(KeyRange.key("a"), { resume: Schedule.spaced("1 minute") }))
       const interrupted = yield* Effect.forkChild(watcher.take, { startImmediately: true })
       yield* TestClock.adjust("30 seconds")
       yield* Fiber.interrupt(interrupted)

@@ -4,6 +4,7 @@
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -25,7 +26,7 @@ describe("temporary keys of one client", () => {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(slow(yield* store.connect))
       const exits = yield* Effect.all(
-        Array.from({ length: 10 }, () => Effect.result(kv.tempKey("k"))),
+        Array.from({ length: 10 }, () => Effect.result(Effect.provideService(TempKey.make("k"), Kv.Kv, kv))),
         { concurrency: "unbounded" }
       )
       const tags = exits.map((exit) =>
@@ -45,7 +46,7 @@ describe("temporary keys of one client", () => {
       })
       const keys = yield* Effect.forEach(
         Array.from({ length: 10 }, (_, i) => Kv.prefixed(kv, `tenant-${i}/`)),
-        (view) => view.tempKey("alive"),
+        (view) => Effect.provideService(TempKey.make("alive"), Kv.Kv, view),
         { concurrency: "unbounded" }
       )
       assert.strictEqual(keys.length, 10)
@@ -66,7 +67,9 @@ describe("temporary keys of one client", () => {
             backend.execute(op)
           )
       }))
-      const fiber = yield* Effect.forkChild(Effect.scoped(kv.tempKey("k")), { startImmediately: true })
+      const fiber = yield* Effect.forkChild(Effect.scoped(Effect.provideService(TempKey.make("k"), Kv.Kv, kv)), {
+        startImmediately: true
+      })
       yield* Deferred.await(entered)
       const interruption = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
       yield* TestClock.adjust("5 seconds")
@@ -100,7 +103,7 @@ describe("temporary keys of one client", () => {
           leaseTimeToLive: (id, options) => Effect.suspend(() => now.leaseTimeToLive(id, options))
         })
         for (let i = 0; i < 10; i++) yield* kv.put("other", `${i}`)
-        const tempKey = yield* kv.tempKey("k", { value: "1" })
+        const tempKey = yield* Effect.provideService(TempKey.make("k", { value: "1" }), Kv.Kv, kv)
         const lease = Option.getOrThrow(yield* tempKey.lease)
         yield* TestClock.adjust(0) // its watch is open
         yield* (yield* Kv.make(after)).put("k", "0", { lease })

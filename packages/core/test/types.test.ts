@@ -4,7 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
-import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import { describe, expectTypeOf, it } from "@effect/vitest"
@@ -22,8 +22,8 @@ describe("the type of a response", () => {
     expectTypeOf<Op.Response<Op.Put>>().toEqualTypeOf<Op.PutResponse>()
     expectTypeOf<Op.Response<Op.Delete>>().toEqualTypeOf<Op.DeleteResponse>()
     expectTypeOf<Op.Response<Op.Put | Op.Range>>().toEqualTypeOf<Op.PutResponse | Op.RangeResponse>()
-    const get = () => backend.execute(Op.get("k"))
-    const put = () => backend.execute(Op.put("k", "v"))
+    const get = () => execute(backend, Op.get("k"))
+    const put = () => execute(backend, Op.put("k", "v"))
     expectTypeOf<Answer<typeof get>>().toEqualTypeOf<Op.RangeResponse>()
     expectTypeOf<Answer<typeof put>>().toEqualTypeOf<Op.PutResponse>()
     expectTypeOf(get).returns.toEqualTypeOf<Effect.Effect<Op.RangeResponse, KvError>>()
@@ -33,7 +33,7 @@ describe("the type of a response", () => {
     const program = () =>
       kv.txn({
         if: [Compare.exists("k")],
-        then: [Op.put("k", "v"), Op.get("k"), Op.delete(KeyRange.all)],
+        then: [Op.put("k", "v"), Op.get("k"), Op.deleteRange(KeyRange.all)],
         else: [Op.range(KeyRange.all)]
       })
     type Txn = Answer<typeof program>
@@ -73,12 +73,12 @@ describe("the type of a response", () => {
     const txn = Op.txn({ then: [Op.put("k", "v")], else: [Op.get("k")] })
     expectTypeOf(txn).toEqualTypeOf<Op.Txn<readonly [Op.Put], readonly [Op.Range]>>()
     expectTypeOf(txn).toExtend<Op.Op>()
-    const program = () => backend.execute(txn)
+    const program = () => execute(backend, txn)
     expectTypeOf<Answer<typeof program>>().toEqualTypeOf<Op.TxnResponse<readonly [Op.Put], readonly [Op.Range]>>()
   })
 
   it("is told apart by its tag where the operation is any", () => {
-    const any = (op: Op.Op) => backend.execute(op)
+    const any = (op: Op.Op) => execute(backend, op)
     type Any = Effect.Success<ReturnType<typeof any>>
     expectTypeOf<Any["_tag"]>().toEqualTypeOf<"Range" | "Put" | "Delete" | "Txn">()
   })

@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
 import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
@@ -168,13 +169,13 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
     it.effect("an expired token is replaced for leases", () =>
       Effect.gen(function*() {
         const kv = yield* as("app", password)
-        const { id } = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
+        const { id } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
         yield* untilTokensExpire
-        assert.strictEqual((yield* kv.backend.leaseKeepAlive(id)).id, id)
+        assert.strictEqual((yield* backendOf(kv).leaseKeepAlive(id)).id, id)
         yield* untilTokensExpire
-        assert.strictEqual((yield* kv.backend.leaseTimeToLive(id)).id, id)
+        assert.strictEqual((yield* backendOf(kv).leaseTimeToLive(id)).id, id)
         yield* untilTokensExpire
-        yield* kv.backend.leaseRevoke(id)
+        yield* backendOf(kv).leaseRevoke(id)
       }))
 
     it.effect("a token that is outdated because roles were changed is replaced", () =>

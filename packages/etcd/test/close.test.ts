@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it, layer } from "@effect/vitest"
@@ -45,8 +46,8 @@ describe("closing a client", () => {
       const kv = yield* Scope.provide(client({ endpoints: [fake.endpoint], deadline: "1 hour" }), scope)
       const reading = yield* Effect.forkChild(reason(kv.get("a")))
       const writing = yield* Effect.forkChild(reason(kv.put("a", "1")))
-      const granting = yield* Effect.forkChild(reason(kv.backend.leaseGrant({ ttl: "5 seconds" })))
-      const renewing = yield* Effect.forkChild(reason(kv.backend.leaseKeepAlive(1n)))
+      const granting = yield* Effect.forkChild(reason(backendOf(kv).leaseGrant({ ttl: "5 seconds" })))
+      const renewing = yield* Effect.forkChild(reason(backendOf(kv).leaseKeepAlive(1n)))
       yield* fake.awaitReceived(3)
       const [elapsed] = yield* timed(Scope.close(scope, Exit.void))
       assert.isBelow(elapsed, 500)
@@ -55,7 +56,9 @@ describe("closing a client", () => {
       assert.strictEqual((yield* Fiber.join(granting))._tag, "Indeterminate")
       assert.strictEqual((yield* Fiber.join(renewing))._tag, "Closed")
       yield* fake.awaitCancelled(3)
-      for (const call of [kv.get("a"), kv.put("a", "1"), kv.backend.leaseRevoke(1n), kv.backend.leaseKeepAlive(1n)]) {
+      for (
+        const call of [kv.get("a"), kv.put("a", "1"), backendOf(kv).leaseRevoke(1n), backendOf(kv).leaseKeepAlive(1n)]
+      ) {
         const failure = yield* reason<unknown>(call as Effect.Effect<unknown, KvError>)
         assert.strictEqual(failure._tag, "Closed")
         assert.strictEqual(failure.outcome, "NotApplied")
@@ -111,9 +114,9 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* Effect.scoped(Effect.gen(function*() {
         const kv = yield* client({ endpoints: [proxy.endpoint] })
         yield* kv.put("a", "1")
-        const { id } = yield* kv.backend.leaseGrant({ ttl: "5 seconds" })
-        yield* kv.backend.leaseKeepAlive(id)
-        yield* kv.backend.watch({ range: KeyRange.all })
+        const { id } = yield* backendOf(kv).leaseGrant({ ttl: "5 seconds" })
+        yield* backendOf(kv).leaseKeepAlive(id)
+        yield* backendOf(kv).watch({ range: KeyRange.all })
         assert.isAbove((yield* proxy.stats).live, 0)
       }))
       yield* Effect.repeat(proxy.stats, { until: ({ live }) => live === 0 })

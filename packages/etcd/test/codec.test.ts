@@ -194,7 +194,7 @@ describe("operations", () => {
       Compare.modRevision("d", ">", 5n),
       Compare.lease("e", "=", -1n)
     ]
-    const inner = Op.txn({ if: [], then: [Op.put("k", "v"), Op.delete(KeyRange.prefix("p"))], else: [] })
+    const inner = Op.txn({ if: [], then: [Op.put("k", "v"), Op.deleteRange(KeyRange.prefix("p"))], else: [] })
     const request = received(
       "Txn",
       codec.encodeTxn(Op.txn({
@@ -274,7 +274,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual(read._tag, "InvalidRequest")
       assert.include(read.message, "0x6279ff")
       assert.strictEqual(yield* kv.count(KeyRange.prefix("by")), 2)
-      const write = yield* reason(kv.delete(KeyRange.prefix("by"), { previous: true }))
+      const write = yield* reason(kv.deleteRange(KeyRange.prefix("by"), { previous: true }))
       assert.strictEqual(write._tag, "Indeterminate")
       assert.strictEqual(yield* kv.count(KeyRange.prefix("by")), 0)
     }))

@@ -1,6 +1,7 @@
 /**
  * Histories of real clients of a real server are right by the word of the server itself, read by `etcdctl`.
  */
+import { backendOf } from "@effect-kv/core/KvInternals"
 import {
   EtcdCluster,
   LinearizabilityChecker,
@@ -24,8 +25,8 @@ const record = Effect.fnUntraced(
   ) {
     const cluster = yield* EtcdCluster.EtcdCluster
     const own = yield* cluster.watchFrom()
-    const connect = Effect.map(client({ endpoints: cluster.endpoints }), (kv) => kv.backend)
-    const unbatched = Effect.map(client({ endpoints: cluster.endpoints, batching: false }), (kv) => kv.backend)
+    const connect = Effect.map(client({ endpoints: cluster.endpoints }), (kv) => backendOf(kv))
+    const unbatched = Effect.map(client({ endpoints: cluster.endpoints, batching: false }), (kv) => backendOf(kv))
     const [batched, alone] = [yield* connect, yield* unbatched]
     const recorder = yield* Recorder.make
     const watch = yield* Workload.watch(recorder.client("watcher")(yield* connect))

@@ -2,6 +2,7 @@
  * Tokens that are outdated by every change of users and roles, since the server keeps nothing of them: JSON web tokens.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -43,15 +44,15 @@ describe("JSON web tokens", () => {
           auth: { username: "app", password: Redacted.make("app") }
         })
         yield* kv.put("app/x", "1")
-        const { id } = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
+        const { id } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
         yield* cluster.etcdctl(["role", "add", "first"])
         yield* kv.put("app/x", "2")
         yield* cluster.etcdctl(["role", "add", "second"])
         assert.deepStrictEqual(yield* kv.get("app/x"), Option.some("2"))
         assert.strictEqual(Option.getOrThrow(yield* kv.getEntry("app/x")).version, 2)
         yield* cluster.etcdctl(["role", "add", "third"])
-        yield* kv.backend.leaseKeepAlive(id)
-        yield* kv.backend.leaseRevoke(id)
+        yield* backendOf(kv).leaseKeepAlive(id)
+        yield* backendOf(kv).leaseRevoke(id)
       }),
     60_000
   )

@@ -1,6 +1,7 @@
 /**
  * Leases: on a real server through a network that loses answers, and against a server that does what the test says.
  */
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it, layer } from "@effect/vitest"
@@ -21,7 +22,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     const { endpoints } = yield* EtcdCluster.EtcdCluster
     const proxy = yield* TcpProxy.make({ target: endpoints[0]! })
     const kv = yield* client({ endpoints: [proxy.endpoint] })
-    return { proxy, store: kv.backend, kv }
+    return { proxy, store: backendOf(kv), kv }
   })
 
   describe("a lost answer", () => {
@@ -143,7 +144,7 @@ describe("a grant or a revoke that may have been carried out, and never is answe
   it.live("is Indeterminate, whatever it ends with", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
-      const { backend } = yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" })
+      const backend = backendOf(yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" }))
       assert.strictEqual((yield* reason(backend.leaseGrant({ ttl: "60 seconds" })))._tag, "Indeterminate")
       assert.strictEqual((yield* reason(backend.leaseRevoke(1n)))._tag, "Indeterminate")
       const timedOut = { code: status.UNAVAILABLE, details: "etcdserver: request timed out" }
@@ -163,7 +164,7 @@ describe("a grant or a revoke that may have been carried out, and never is answe
         { code: status.FAILED_PRECONDITION, details: "etcdserver: lease already exists" }
       ]
       const fake = yield* FakeEtcd.make(() => replies.shift() ?? "hang")
-      const { backend } = yield* client({ endpoints: [fake.endpoint], deadline: "500 millis" })
+      const backend = backendOf(yield* client({ endpoints: [fake.endpoint], deadline: "500 millis" }))
       const [elapsed, failure] = yield* timed(reason(backend.leaseGrant({ ttl: "60 seconds" })))
       assert.strictEqual(failure._tag, "Indeterminate")
       assert.deepStrictEqual(fake.received.map(({ method }) => method), ["LeaseGrant", "LeaseGrant", "LeaseTimeToLive"])
@@ -178,7 +179,7 @@ describe("a grant or a revoke that may have been carried out, and never is answe
         { answer: { header: FakeEtcd.header, ID: "1", TTL: "-1", grantedTTL: "0", keys: [] } }
       ]
       const fake = yield* FakeEtcd.make(() => replies.shift() ?? "hang")
-      const { backend } = yield* client({ endpoints: [fake.endpoint] })
+      const backend = backendOf(yield* client({ endpoints: [fake.endpoint] }))
       assert.strictEqual((yield* reason(backend.leaseGrant({ ttl: "60 seconds" })))._tag, "Indeterminate")
     }))
 })

@@ -7,6 +7,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as LockError from "@effect-kv/core/LockError"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Array from "effect/Array"
@@ -66,7 +67,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           "3 names": DistLock.acquire(names(3)),
           "10 names": DistLock.acquire(names(10)),
           "5 locks": Effect.forEach(names(5), (name) => DistLock.acquire(name)),
-          "20 temporary keys": Effect.forEach(names(20), (name) => Kv.tempKey(name))
+          "20 temporary keys": Effect.forEach(names(20), (name) => TempKey.make(name))
         }
         for (const [what, make] of Object.entries(cases)) {
           const { closed, released } = yield* ending(make)
@@ -96,7 +97,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           const attempts = {
             withDistLock: on(kv)(DistLock.withDistLock(Effect.void, "deadline/a")),
             tryAcquire: on(kv)(Effect.scoped(DistLock.tryAcquire("deadline/b"))),
-            tempKey: Effect.scoped(kv.tempKey("deadline/c"))
+            tempKey: Effect.scoped(on(kv)(TempKey.make("deadline/c")))
           }
           for (const [what, attempt] of Object.entries(attempts)) {
             const [took, error] = yield* whileStopped(

@@ -4,6 +4,8 @@
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { EtcdBinaries, EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
@@ -137,7 +139,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
             )
           )
           const holder = Option.getOrThrow(yield* on(observer)(DistLock.holder(name)))
-          const watch = yield* observer.backend.watch({ range: KeyRange.key(holder.key), only: "Delete" })
+          const watch = yield* backendOf(observer).watch({ range: KeyRange.key(holder.key), only: "Delete" })
           const deletion = yield* Effect.forkScoped(Effect.andThen(watch.take, Effect.sync(() => Date.now())))
           // Wherever in the course of its renewals.
           yield* Effect.sleep(60 * i)
@@ -241,7 +243,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         const scope = yield* Scope.make()
         const cutOff = yield* Scope.provide(client({ endpoints: [proxy.endpoint] }), scope)
         yield* cutOff.get("connected")
-        if (request !== "LeaseGrant") yield* Scope.provide(cutOff.tempKey(`${name}.session`), scope)
+        if (request !== "LeaseGrant") yield* Scope.provide(on(cutOff)(TempKey.make(`${name}.session`)), scope)
         // What the request that is meant says; nothing but the grant is under way in the other case.
         const when = request === "LeaseGrant" ? undefined : TcpProxy.contains(`${name}/`)
         const armed = yield* proxy.cutAfterForwarding({ when })

@@ -4,6 +4,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it, layer } from "@effect/vitest"
@@ -111,7 +112,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         for (let i = 0; i < 12; i++) yield* kv.put(`large/${i}`, value)
         const { entries } = yield* kv.range(KeyRange.prefix("large/"))
         assert.strictEqual(entries.reduce((sum, entry) => sum + entry.size, 0), 12_000_000)
-        yield* kv.delete(KeyRange.prefix("large/"))
+        yield* kv.deleteRange(KeyRange.prefix("large/"))
       }))
   })
 
@@ -128,17 +129,17 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           yield* kv.put("dead", "0")
           const from = (yield* cluster.revision) + 1n
           yield* silence(proxy)
-          const watch = Effect.scoped(kv.backend.watch({ range: KeyRange.all }))
+          const watch = Effect.scoped(backendOf(kv).watch({ range: KeyRange.all }))
           const calls: ReadonlyArray<readonly [string, Effect.Effect<unknown, KvError>]> = [
             ["DeadlineExceeded", kv.get("dead")],
             ["DeadlineExceeded", kv.range(KeyRange.all)],
             ["Indeterminate", kv.put("dead", "1")],
             ["Indeterminate", kv.delete("dead")],
             ["Indeterminate", kv.txn({ then: [Op.put("dead/a", "1"), Op.put("dead/b", "1")] })],
-            ["Indeterminate", kv.backend.leaseGrant({ ttl: "60 seconds" })],
-            ["DeadlineExceeded", kv.backend.leaseKeepAlive(1n)],
-            ["Indeterminate", kv.backend.leaseRevoke(1n)],
-            ["DeadlineExceeded", kv.backend.leaseTimeToLive(1n)],
+            ["Indeterminate", backendOf(kv).leaseGrant({ ttl: "60 seconds" })],
+            ["DeadlineExceeded", backendOf(kv).leaseKeepAlive(1n)],
+            ["Indeterminate", backendOf(kv).leaseRevoke(1n)],
+            ["DeadlineExceeded", backendOf(kv).leaseTimeToLive(1n)],
             ["DeadlineExceeded", watch]
           ]
           const results = yield* Effect.forEach(calls, ([, call]) => timed(reason(call)), { concurrency: "unbounded" })
@@ -232,7 +233,7 @@ describe("unreachable endpoints", () => {
       ]] as const
       for (const [endpoint, cause] of cases) {
         const kv = yield* client({ endpoints: [endpoint] })
-        const failure = yield* reason(Effect.scoped(Deadline.within(kv.subscribe("a"), "500 millis")))
+        const failure = yield* reason(Effect.scoped(Deadline.within(kv.subscribe(KeyRange.key("a")), "500 millis")))
         assert.strictEqual(failure._tag, "Unavailable")
         assert.include(failure.message, `${endpoint}: `)
         assert.include(failure.message, cause)
@@ -254,9 +255,9 @@ describe("unreachable endpoints", () => {
       const calls = [
         kv.get("a"),
         kv.put("a", "1"),
-        kv.backend.leaseGrant({ ttl: "5 seconds" }),
+        backendOf(kv).leaseGrant({ ttl: "5 seconds" }),
         user.put("a", "1"),
-        Effect.scoped(kv.subscribe("a"))
+        Effect.scoped(kv.subscribe(KeyRange.key("a")))
       ]
       for (const call of calls) {
         const [elapsed, failure] = yield* timed(

@@ -6,6 +6,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
@@ -42,7 +43,7 @@ describe("deadlines", () => {
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
       const kv = yield* client({ endpoints: [silent.endpoint], deadline: "300 millis" })
-      const [elapsed, failure] = yield* timed(reason(Effect.scoped(kv.subscribe("a"))))
+      const [elapsed, failure] = yield* timed(reason(Effect.scoped(kv.subscribe(KeyRange.key("a")))))
       assert.strictEqual(failure._tag, "Unavailable")
       assert.isTrue(elapsed >= 300 && elapsed < 1000, `${elapsed} ms`)
     }))
@@ -241,14 +242,14 @@ describe("a failure", () => {
       const calls: ReadonlyArray<readonly [Effect.Effect<unknown, KvError>, string]> = [
         [kv.put("a", "secret"), `put "app/a"`],
         [kv.get("a"), `get "app/a"`],
-        [kv.delete(KeyRange.prefix("p/")), `delete the keys with the prefix "app/p/"`],
+        [kv.deleteRange(KeyRange.prefix("p/")), `delete the keys with the prefix "app/p/"`],
         [kv.count(KeyRange.halfOpen("a", "c")), `get the keys from "app/a" to before "app/c"`],
         [
           kv.txn({ if: [Compare.exists("c")], then: [Op.put("a", "secret")], else: [Op.txn({ then: [Op.get("b")] })] }),
           `txn on "app/c": put "app/a", txn: get "app/b"`
         ],
-        [kv.backend.leaseRevoke(31n), "leaseRevoke 1f"],
-        [kv.backend.leaseTimeToLive(31n), "leaseTimeToLive 1f"]
+        [backendOf(kv).leaseRevoke(31n), "leaseRevoke 1f"],
+        [backendOf(kv).leaseTimeToLive(31n), "leaseTimeToLive 1f"]
       ]
       for (const [call, denied] of calls) {
         const { _tag, message } = yield* reason(call)

@@ -128,7 +128,7 @@ const theirEntry = (kv: etcd3.IKeyValue) => ({
   lease: kv.lease
 })
 
-const ours = (response: Op.Response<Op.Op>): object => {
+const ours = (response: Op.Response): object => {
   const revision = `${response.revision}`
   switch (response._tag) {
     case "Range":

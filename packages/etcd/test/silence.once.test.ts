@@ -5,6 +5,7 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -119,7 +120,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   it.effect("an idle watch on a forgotten flow goes on over a new connection within seconds, with nothing missed", () =>
     Effect.gen(function*() {
       const { cluster, forget, kv } = yield* connect()
-      const watcher = yield* kv.backend.watch({ range: KeyRange.key("idle") })
+      const watcher = yield* backendOf(kv).watch({ range: KeyRange.key("idle") })
       yield* forget
       yield* cluster.etcdctl(["put", "idle", "1"])
       const [elapsed, batches] = yield* timed(watcher.take)
@@ -130,7 +131,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   it.effect("a watch moves at once if the calls to its endpoint had to", () =>
     Effect.gen(function*() {
       const { cluster, forget, kv } = yield* connect()
-      const watcher = yield* kv.backend.watch({ range: KeyRange.key("both") })
+      const watcher = yield* backendOf(kv).watch({ range: KeyRange.key("both") })
       yield* kv.get("both")
       yield* forget
       yield* cluster.etcdctl(["put", "both", "1"])
@@ -142,7 +143,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   it.effect("a paused server gets few connections, keeps those it had, and answers over them when it resumes", () =>
     Effect.gen(function*() {
       const { cluster, kv, opened, proxy } = yield* connect()
-      yield* Effect.scoped(kv.subscribe("paused"))
+      yield* Effect.scoped(kv.subscribe(KeyRange.key("paused")))
       yield* kv.put("paused", "0")
       const before = yield* opened
       const lost = yield* Effect.acquireUseRelease(

@@ -3,6 +3,7 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import { EtcdCluster, TcpProxy, TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -19,7 +20,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
     const kv = yield* client({ endpoints: [proxy.endpoint] })
     yield* kv.get("small")
-    const watcher = yield* kv.backend.watch({ range: KeyRange.key("watched") })
+    const watcher = yield* backendOf(kv).watch({ range: KeyRange.key("watched") })
     const { opened } = yield* proxy.stats
     yield* proxy.throttle(100_000)
     const assertKept = Effect.map(

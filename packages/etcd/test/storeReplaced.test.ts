@@ -6,7 +6,9 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import * as RangeView from "@effect-kv/core/RangeView"
 import * as Session from "@effect-kv/core/Session"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -83,8 +85,8 @@ describe("a store that is replaced behind its address", () => {
         const inStore = Effect.provideService(Kv.Kv, kv)
 
         for (let i = 0; i < 20; i++) yield* kv.put("config", `old ${i}`)
-        const view = yield* kv.view(KeyRange.key("config"))
-        const watch = yield* kv.subscribe("config")
+        const view = yield* Effect.provideService(RangeView.make(KeyRange.key("config")), Kv.Kv, kv)
+        const watch = yield* kv.subscribe(KeyRange.key("config"))
         const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))
         const waiting = yield* Effect.forkScoped(kv.waitForChange("nothing"))
         const lock = yield* inStore(DistLock.acquire("held", { ttl }))
@@ -92,9 +94,9 @@ describe("a store that is replaced behind its address", () => {
         const body = yield* Effect.forkScoped(
           Effect.exit(inStore(DistLock.withDistLock(Effect.never, "body", { ttl })))
         )
-        yield* kv.tempKey("present", { value: "here", ttl })
-        const once = yield* kv.tempKey("once", { ttl, onLost: "fail" })
-        const session = yield* Session.make(kv.backend, { ttl: "6 seconds" })
+        yield* Effect.provideService(TempKey.make("present", { value: "here", ttl }), Kv.Kv, kv)
+        const once = yield* Effect.provideService(TempKey.make("once", { ttl, onLost: "fail" }), Kv.Kv, kv)
+        const session = yield* inStore(Session.make({ ttl: "6 seconds" }))
         yield* eventually(Effect.map(inStore(DistLock.waiters("held")), (waiters) => waiters.length === 1))
         // Locks and temporary keys watch their keys after a while.
         yield* Effect.sleep("500 millis")
@@ -119,12 +121,15 @@ describe("a store that is replaced behind its address", () => {
         assert.deepStrictEqual(shown, Option.some(Option.getOrElse(yield* kv.get("config"), () => "")))
         if (!keepsPrepared) yield* session.lost
         // A revision of the old store is not one that the new store will have some day.
-        const early = yield* Effect.flip(kv.subscribe("config", { startRevision: 1000n }))
+        const early = yield* Effect.flip(kv.subscribe(KeyRange.key("config"), { startRevision: 1000n }))
         assert.strictEqual(early.reason._tag, "StoreReplaced")
         // The client is of use as before.
         const { revision } = yield* kv.put("config", "new")
         yield* Stream.runDrain(Stream.takeUntil(view.changes, (snapshot) => snapshot.revision >= revision))
-        assert.strictEqual((yield* kv.watch("config", { startRevision: revision }).pipe(Stream.runHead))._tag, "Some")
+        assert.strictEqual(
+          (yield* kv.watch(KeyRange.key("config"), { startRevision: revision }).pipe(Stream.runHead))._tag,
+          "Some"
+        )
         yield* inStore(Effect.scoped(DistLock.acquire("held", { ttl })))
         // One warning for the store; those of a watch and a lock name it as their cause.
         const ofStore = messages.filter((message) => message.startsWith("effect-kv: the store was replaced"))
@@ -141,7 +146,7 @@ describe("a store that is replaced behind its address", () => {
         const { replace } = yield* replacements[how]!(old)
         const { revision } = yield* writer.put("config", "old")
         const kv = yield* client({ endpoints: old.endpoints })
-        const watch = yield* kv.subscribe("config", { startRevision: revision })
+        const watch = yield* kv.subscribe(KeyRange.key("config"), { startRevision: revision })
         const statuses: Array<string> = []
         yield* Effect.forkScoped(Stream.runForEach(watch.status, ({ _tag }) => Effect.sync(() => statuses.push(_tag))))
         const watching = yield* Effect.forkScoped(Stream.runDrain(watch.events))

@@ -2,6 +2,7 @@
  * A real store under Effect's `TestClock`, which stands still: everything of it keeps real time.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
@@ -41,9 +42,9 @@ describe("under a test clock", () => {
       const { member } = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: member.endpoint })
       const kv = yield* client({ endpoints: [proxy.endpoint], deadline: "2 seconds" })
-      yield* Effect.scoped(kv.subscribe("a"))
+      yield* Effect.scoped(kv.subscribe(KeyRange.key("a")))
       yield* proxy.blackhole()
-      const [elapsed, failure] = yield* realTime(reason(Effect.scoped(kv.subscribe("a"))))
+      const [elapsed, failure] = yield* realTime(reason(Effect.scoped(kv.subscribe(KeyRange.key("a")))))
       assert.strictEqual(failure._tag, "DeadlineExceeded")
       assert.isAtLeast(elapsed, 1995)
     }))

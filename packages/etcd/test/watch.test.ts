@@ -131,7 +131,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const writing = yield* Effect.forkChild(
           Effect.forEach(Array.from({ length: 300 }, (_, i) => i), (i) => direct.put(`${prefix}${i}`, ""))
         )
-        const taken: Array<Watch.Batch> = []
+        const taken: Array<Watch.Revision> = []
         while (taken.length < 300) {
           const batches = yield* Effect.timeoutOption(watcher.take, 1)
           if (batches._tag === "Some") taken.push(...batches.value)

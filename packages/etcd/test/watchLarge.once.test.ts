@@ -60,7 +60,7 @@ describe("a large response", () => {
           const [batch, ...others] = yield* watcher.take
           return { batch, others, at: yield* now }
         }))
-        const { deleted, revision } = yield* writer.delete(KeyRange.prefix(prefix))
+        const { deleted, revision } = yield* writer.deleteRange(KeyRange.prefix(prefix))
         const answered = yield* now
         yield* Fiber.interrupt(holding)
         const released = yield* now

@@ -34,7 +34,7 @@ const permanent = (message: string) => ({
 interface Watched {
   readonly watch: WatchState
   readonly request: Watch.WatchRequest
-  readonly taken: Array<Watch.Batch>
+  readonly taken: Array<Watch.Revision>
   error: KvError.KvError | undefined
   isClosed: boolean
 }

@@ -86,7 +86,7 @@ const put = Arbitrary.map(
 
 const delete_ = Arbitrary.map(
   Arbitrary.all([range, oneOf([false, true])]),
-  ([range, previous]): Op.Op => Op.delete(range, { previous })
+  ([range, previous]): Op.Op => Op.deleteRange(range, { previous })
 )
 
 const operator = oneOf(["=", "!=", "<", ">"] as const)

@@ -3,7 +3,7 @@
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -37,7 +37,7 @@ describe("history", () => {
     Effect.gen(function*() {
       const { backend, store } = yield* open({ history: { revisions: 100 } })
       yield* repeat(5_000, (i) => backend.execute(Op.put(`key${i}`, "value")))
-      yield* backend.execute(Op.delete(KeyRange.all))
+      yield* backend.execute(Op.deleteRange(KeyRange.all))
       yield* repeat(200, (i) => backend.execute(Op.put("other", `${i}`)))
       const statistics = yield* store.statistics
       assert.strictEqual(statistics.keys, 1)
@@ -70,7 +70,7 @@ describe("history", () => {
       yield* repeat(3, (i) => backend.execute(Op.put("key", `${i}`)))
       const { compactRevision, historyWrites } = yield* store.statistics
       assert.deepStrictEqual([compactRevision, historyWrites], [4n, 1])
-      const response = yield* backend.execute(Op.get("key", { revision: 4n }))
+      const response = yield* execute(backend, Op.get("key", { revision: 4n }))
       assert.strictEqual(response.entries[0]?.text, "2")
     }))
 
@@ -98,7 +98,7 @@ describe("history", () => {
       let range: KeyRange.KeyRange | undefined = KeyRange.prefix("a")
       const keys: Array<string> = []
       while (range !== undefined) {
-        const page: Op.RangeResponse = yield* backend.execute(Op.range(range, { revision, limit: 7 }))
+        const page: Op.RangeResponse = yield* execute(backend, Op.range(range, { revision, limit: 7 }))
         assert.strictEqual(page.count, 100 - keys.length)
         keys.push(...page.entries.map((entry) => entry.key))
         range = page.more ? KeyRange.after(range, keys.at(-1)!) : undefined

@@ -3,6 +3,7 @@
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as KvUrl from "@effect-kv/core/KvUrl"
 import * as Op from "@effect-kv/core/Op"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
@@ -41,7 +42,7 @@ describe("MemoryLayer", () => {
 
   it.effect("a client that was closed answers Closed to everything", () =>
     Effect.gen(function*() {
-      const { backend } = yield* Effect.scoped(client(MemoryLayer.layer))
+      const backend = backendOf(yield* Effect.scoped(client(MemoryLayer.layer)))
       const calls = [
         backend.execute(Op.get("a")),
         backend.execute(Op.get("")),
@@ -59,7 +60,7 @@ describe("MemoryLayer", () => {
       const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
       const before = timers()
       yield* Effect.scoped(Effect.gen(function*() {
-        const { backend } = yield* client(MemoryLayer.fromUrl("mem:timer"))
+        const backend = backendOf(yield* client(MemoryLayer.fromUrl("mem:timer")))
         yield* backend.leaseGrant({ ttl: "1 hour" })
         assert.strictEqual(timers(), before + 1)
       }))
@@ -113,13 +114,13 @@ describe("MemoryLayer.fromUrl", () => {
     Effect.gen(function*() {
       const url = "mem:clocks"
       const lease = yield* Effect.scoped(Effect.gen(function*() {
-        const { backend } = yield* client(MemoryLayer.fromUrl(url))
+        const backend = backendOf(yield* client(MemoryLayer.fromUrl(url)))
         yield* TestClock.adjust("1 hour")
         const lease = yield* backend.leaseGrant({ ttl: "10 seconds" })
         yield* TestClock.adjust("4 seconds")
         return lease
       })).pipe(Effect.provide(TestClock.layer()))
-      const { backend } = yield* client(MemoryLayer.fromUrl(url))
+      const backend = backendOf(yield* client(MemoryLayer.fromUrl(url)))
       yield* TestClock.adjust("5 seconds")
       yield* backend.leaseTimeToLive(lease.id)
       yield* TestClock.adjust("1 seconds")

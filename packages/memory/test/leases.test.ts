@@ -2,7 +2,7 @@
  * Leases end by the clock, to the millisecond, and leave no timer behind.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type { KvBackend } from "@effect-kv/core/KvBackend"
+import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -20,7 +20,7 @@ const open = Effect.gen(function*() {
 })
 
 const keysOf = (backend: KvBackend) =>
-  Effect.map(backend.execute(Op.range(KeyRange.all)), ({ entries }) => entries.map((entry) => entry.key))
+  Effect.map(execute(backend, Op.range(KeyRange.all)), ({ entries }) => entries.map((entry) => entry.key))
 
 /** A clock that counts the sleeps that have begun and not ended. */
 const countingClock = (clock: Clock.Clock) => {

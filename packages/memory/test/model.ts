@@ -188,7 +188,7 @@ export const toRow = (entry: Entry.Entry): Row => ({
 })
 
 /** What a response says, in a form that can be compared. */
-export const toAnswer = (response: Op.Response<Op.Op>): unknown => {
+export const toAnswer = (response: Op.Response): unknown => {
   const { revision } = response
   switch (response._tag) {
     case "Range":

@@ -85,7 +85,7 @@ describe("the store and the model agree", () => {
       }
       for (const { range, start, watcher } of watches) {
         const expected = model.watch(range, start)
-        const batches: Array<Watch.Batch> = []
+        const batches: Array<Watch.Revision> = []
         while (batches.flatMap((batch) => batch.events).length < expected.length) batches.push(...yield* watcher.take)
         assert.deepStrictEqual(batches.flatMap(toChanges), expected)
         assert.isTrue(batches.every((batch, i) => i === 0 || batches[i - 1]!.revision < batch.revision))
@@ -98,7 +98,7 @@ const executeOnBoth = Effect.fnUntraced(function*(backend: KvBackend, model: Mod
   assert.deepStrictEqual(answer, model.execute(op))
 })
 
-const toChanges = (batch: Watch.Batch): Array<Change> =>
+const toChanges = (batch: Watch.Revision): Array<Change> =>
   batch.events.map((event) => {
     assert.strictEqual(event.revision, batch.revision)
     const row = event._tag === "Put" ? toRow(event.entry) : undefined

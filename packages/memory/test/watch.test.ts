@@ -22,7 +22,7 @@ const open = Effect.fnUntraced(function*(options?: MemoryStore.Options) {
 
 const put = (backend: KvBackend, key: string, value = "1") => backend.execute(Op.put(key, value))
 
-const revisions = (batches: ReadonlyArray<Watch.Batch>) => batches.map((batch) => Number(batch.revision))
+const revisions = (batches: ReadonlyArray<Watch.Revision>) => batches.map((batch) => Number(batch.revision))
 
 const failure = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
@@ -57,9 +57,9 @@ describe("a watch", () => {
       const slow = yield* backend.watch({ range: KeyRange.all })
       const fast = yield* backend.watch({ range: KeyRange.key("k7") })
       for (let i = 0; i < 5_000; i++) yield* put(backend, `k${i}`)
-      yield* backend.execute(Op.delete(KeyRange.all))
+      yield* backend.execute(Op.deleteRange(KeyRange.all))
       assert.deepStrictEqual(revisions(yield* fast.take), [9, 5_002])
-      const batches: Array<Watch.Batch> = []
+      const batches: Array<Watch.Revision> = []
       while (batches.at(-1)?.revision !== 5_002n) {
         const taken = yield* slow.take
         assert.isAtMost(taken.length, 1_024)

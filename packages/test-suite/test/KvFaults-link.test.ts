@@ -2,6 +2,8 @@
  * Calls on the link of `KvFaults`: what becomes of what has left when callers go, the client is cut off, or it is closed.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import * as SendControl from "@effect-kv/core/SendControl"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { KvFaults } from "@effect-kv/test-suite/testing"
@@ -18,24 +20,24 @@ import { clients, isDone, reasonOf, settle } from "./faultyClients.ts"
 it.effect("a renewal that has left arrives though its caller is interrupted", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "10 seconds" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "10 seconds" })
     yield* TestClock.adjust("5 seconds")
     const hold = yield* faults.hold("request", { when: (call) => call.kind === "leaseKeepAlive" })
-    const renewing = yield* Effect.forkChild(kv.backend.leaseKeepAlive(id))
+    const renewing = yield* Effect.forkChild(backendOf(kv).leaseKeepAlive(id))
     yield* hold.reached
     yield* Fiber.interrupt(renewing)
     yield* hold.letGo
     yield* settle
-    const { remaining } = yield* other.backend.leaseTimeToLive(id)
+    const { remaining } = yield* backendOf(other).leaseTimeToLive(id)
     assert.strictEqual(Duration.toSeconds(remaining), 10)
   }))
 
 it.effect("a renewal whose answer is lost is repeated", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "10 seconds" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "10 seconds" })
     yield* faults.inject(KvFaults.loseAnswer, { when: (call) => call.kind === "leaseKeepAlive" })
-    assert.strictEqual((yield* kv.backend.leaseKeepAlive(id)).id, id)
+    assert.strictEqual((yield* backendOf(kv).leaseKeepAlive(id)).id, id)
     assert.lengthOf(yield* faults.injected, 1)
   }))
 
@@ -208,10 +210,10 @@ it.effect("at random a silence swallows requests as well as answers, and delays 
 it.effect("at random events of watches are late", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    const watch = yield* kv.subscribe("k")
+    const watch = yield* kv.subscribe(KeyRange.key("k"))
     yield* faults.randomly({ seed: 1, delay: 1 })
     yield* other.put("k", "1")
-    const taking = yield* Effect.forkChild(watch.watcher.take)
+    const taking = yield* Effect.forkChild(watcherOf(watch).take)
     yield* settle
     assert.isFalse(isDone(taking))
     yield* TestClock.adjust("100 millis")
@@ -221,18 +223,18 @@ it.effect("at random events of watches are late", () =>
 it.effect("what a watch has received and was not handed on is there for the next take, however often that is given up", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    const watch = yield* kv.subscribe("k")
+    const watch = yield* kv.subscribe(KeyRange.key("k"))
     yield* faults.randomly({ seed: 1, delay: 1 })
     yield* other.put("k", "1")
-    const first = yield* Effect.forkChild(watch.watcher.take)
+    const first = yield* Effect.forkChild(watcherOf(watch).take)
     yield* settle
     yield* Fiber.interrupt(first)
-    const second = yield* Effect.forkChild(watch.watcher.take)
+    const second = yield* Effect.forkChild(watcherOf(watch).take)
     yield* settle
     assert.isFalse(isDone(second), "late again")
     yield* TestClock.adjust("100 millis")
     assert.lengthOf(yield* Fiber.join(second), 1)
-    const third = yield* Effect.forkChild(watch.watcher.take)
+    const third = yield* Effect.forkChild(watcherOf(watch).take)
     yield* TestClock.adjust("1 second")
     assert.isFalse(isDone(third), "handed on once")
   }))
@@ -243,11 +245,11 @@ it.effect("a watch whose store is out of reach when it is to be connected again 
     const backend = yield* store.connect
     const below = yield* KvFaults.make(backend)
     const faults = yield* KvFaults.make(below.backend)
-    const watch = yield* faults.kv.subscribe("k")
+    const watch = yield* faults.kv.subscribe(KeyRange.key("k"))
     const down = yield* below.inject(KvFaults.unavailable, { times: Infinity })
     yield* faults.cutWatches()
     yield* other.put("k", "1")
-    const taking = yield* Effect.forkChild(watch.watcher.take)
+    const taking = yield* Effect.forkChild(watcherOf(watch).take)
     yield* TestClock.adjust("10 seconds")
     assert.isFalse(isDone(taking))
     yield* down.remove
@@ -258,19 +260,19 @@ it.effect("a watch whose store is out of reach when it is to be connected again 
 it.effect("a watch that is cut twice, once with its history, stays without what it misses", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    const watch = yield* kv.subscribe("k")
+    const watch = yield* kv.subscribe(KeyRange.key("k"))
     yield* faults.cutWatches({ compacted: true })
     yield* settle
     yield* faults.cutWatches()
     yield* settle
     yield* other.put("k", "1")
-    assert.strictEqual(yield* reasonOf(watch.watcher.take), "Compacted")
+    assert.strictEqual(yield* reasonOf(watcherOf(watch).take), "Compacted")
   }))
 
 it.effect("a watch that was closed is not cut", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
-    yield* Effect.scoped(kv.subscribe("k"))
+    yield* Effect.scoped(kv.subscribe(KeyRange.key("k")))
     assert.strictEqual(yield* faults.cutWatches(), 0)
   }))
 
@@ -286,14 +288,14 @@ it.effect("what is on its way over a connection that is cut is lost, and comes o
           take: Effect.flatMap(watcher.take, (batches) => Effect.as(Effect.sleep("1 second"), batches))
         }))
     })
-    const watch = yield* faults.kv.subscribe("k")
+    const watch = yield* faults.kv.subscribe(KeyRange.key("k"))
     yield* other.put("k", "1")
-    const first = yield* Effect.forkChild(watch.watcher.take)
+    const first = yield* Effect.forkChild(watcherOf(watch).take)
     yield* settle
     yield* faults.cutWatches()
     yield* TestClock.adjust("10 seconds")
     assert.lengthOf(yield* Fiber.join(first), 1)
-    const second = yield* Effect.forkChild(watch.watcher.take)
+    const second = yield* Effect.forkChild(watcherOf(watch).take)
     yield* TestClock.adjust("10 seconds")
     assert.isFalse(isDone(second))
   }))

@@ -6,8 +6,10 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
 import { KvFaults } from "@effect-kv/test-suite/testing"
@@ -176,7 +178,7 @@ describe("a call", () => {
       const { faults, kv } = yield* clients
       yield* faults.inject(KvFaults.delayRequest(0), { times: Infinity })
       assert.strictEqual(yield* reasonOf(kv.put("", "v")), "InvalidRequest")
-      assert.strictEqual(yield* reasonOf(kv.backend.leaseKeepAlive(7n)), "LeaseNotFound")
+      assert.strictEqual(yield* reasonOf(backendOf(kv).leaseKeepAlive(7n)), "LeaseNotFound")
     }))
 })
 
@@ -189,9 +191,9 @@ describe("a client that is cut off", () => {
         [
           kv.put("k", "1"),
           kv.get("k"),
-          kv.backend.leaseGrant({ ttl: "10 seconds" }),
-          kv.backend.leaseKeepAlive(1n),
-          Effect.scoped(kv.subscribe("k"))
+          backendOf(kv).leaseGrant({ ttl: "10 seconds" }),
+          backendOf(kv).leaseKeepAlive(1n),
+          Effect.scoped(kv.subscribe(KeyRange.key("k")))
         ],
         (call) => Effect.forkChild(reasonOf(call as Effect.Effect<unknown, KvError.KvError, Scope.Scope>))
       )
@@ -260,7 +262,7 @@ describe("a client that is cut off", () => {
       Effect.gen(function*() {
         const scope = yield* Scope.make()
         const { faults, kv, store } = yield* Scope.provide(clients, scope)
-        yield* kv.tempKey("t")
+        yield* Effect.provideService(TempKey.make("t"), Kv.Kv, kv)
         yield* faults.hold("request", { when: KvFaults.isWrite, times: Infinity })
         yield* faults.partition({ requests })
         const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
@@ -305,7 +307,7 @@ describe("what a client holds", () => {
   it.effect("a lease ends, and what stands on it is made again on another", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      yield* kv.tempKey("t")
+      yield* Effect.provideService(TempKey.make("t"), Kv.Kv, kv)
       const [lease, ...more] = yield* faults.leases
       assert.deepStrictEqual(more, [])
       yield* faults.endLease(lease!)
@@ -321,7 +323,7 @@ describe("what a client holds", () => {
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       yield* faults.inject(KvFaults.loseAnswer)
-      assert.strictEqual(yield* reasonOf(kv.backend.leaseGrant({ ttl: 9, id: 5n })), "Indeterminate")
+      assert.strictEqual(yield* reasonOf(backendOf(kv).leaseGrant({ ttl: 9, id: 5n })), "Indeterminate")
       assert.deepStrictEqual(yield* faults.leases, [5n])
       yield* Lease.revoke(5n).pipe(Effect.provideService(Kv.Kv, kv))
       assert.deepStrictEqual(yield* faults.leases, [])
@@ -332,7 +334,7 @@ describe("the list of what was injected", () => {
   it.effect("has everything in it, in order", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
-      yield* kv.subscribe("k")
+      yield* kv.subscribe(KeyRange.key("k"))
       yield* DistLock.acquire("l").pipe(Effect.provideService(Kv.Kv, kv))
       yield* TestClock.adjust(0)
       const [lease] = yield* faults.leases
@@ -344,7 +346,7 @@ describe("the list of what was injected", () => {
       yield* faults.cutWatches({ duration: "1 second" })
       yield* faults.loseLock("l")
       assert.strictEqual(yield* reasonOf(faults.endLease(lease!)), "LeaseNotFound")
-      const second = yield* kv.backend.leaseGrant({ ttl: "10 seconds", id: 17n })
+      const second = yield* backendOf(kv).leaseGrant({ ttl: "10 seconds", id: 17n })
       yield* faults.endLease(second.id)
       yield* faults.partition({ requests: "late" })
       yield* faults.partition({ requests: "refused" })
@@ -367,15 +369,15 @@ describe("the list of what was injected", () => {
   it.effect("has no lease that had ended before; at random one that lives is ended", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
-      for (let i = 0; i < 5; i++) yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
+      for (let i = 0; i < 5; i++) yield* backendOf(kv).leaseGrant({ ttl: "2 seconds" })
       yield* TestClock.adjust("1 minute")
       yield* faults.randomly({ seed: 2, endLease: 1 })
       yield* kv.get("a")
       assert.deepStrictEqual([yield* faults.leases, yield* faults.injected], [[], []])
       yield* faults.calm
-      for (let i = 0; i < 5; i++) yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
+      for (let i = 0; i < 5; i++) yield* backendOf(kv).leaseGrant({ ttl: "2 seconds" })
       yield* TestClock.adjust("1 minute")
-      yield* kv.backend.leaseGrant({ ttl: "2 seconds", id: 17n })
+      yield* backendOf(kv).leaseGrant({ ttl: "2 seconds", id: 17n })
       yield* faults.randomly({ seed: 2, endLease: 1 })
       yield* kv.get("a")
       assert.deepStrictEqual((yield* faults.injected).map(({ description }) => description), ["lease 11 ended"])
@@ -444,30 +446,30 @@ describe("a watch", () => {
   it.effect("that is cut for so long that history is gone fails with Compacted", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      const watch = yield* kv.subscribe("k")
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
       yield* other.put("elsewhere", "1")
       yield* faults.cutWatches({ compacted: true })
-      const error = yield* Effect.flip(watch.watcher.take)
+      const error = yield* Effect.flip(watcherOf(watch).take)
       assert.strictEqual(error.reason._tag, "Compacted")
       const revision = error.reason._tag === "Compacted" ? error.reason.compactRevision : 0n
       assert.strictEqual(revision, (yield* other.put("k", "1")).revision - 1n)
-      const again = yield* kv.subscribe("k", { startRevision: revision + 1n })
-      assert.lengthOf(yield* again.watcher.take, 1)
-      assert.strictEqual(yield* reasonOf(watch.watcher.take), "Compacted")
+      const again = yield* kv.subscribe(KeyRange.key("k"), { startRevision: revision + 1n })
+      assert.lengthOf(yield* watcherOf(again).take, 1)
+      assert.strictEqual(yield* reasonOf(watcherOf(watch).take), "Compacted")
     }))
 
   it.effect("that is to fail fails for the reason given, after the time it was cut for", () =>
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
-      const watch = yield* kv.subscribe("k")
-      const taking = yield* Effect.forkChild(reasonOf(watch.watcher.take))
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
+      const taking = yield* Effect.forkChild(reasonOf(watcherOf(watch).take))
       const failure = new KvError.PermissionDenied({ message: "withdrawn" })
       assert.strictEqual(yield* faults.cutWatches({ duration: "1 second", failure }), 1)
       yield* settle
       assert.isFalse(isDone(taking))
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* Fiber.join(taking), "PermissionDenied")
-      assert.strictEqual(yield* reasonOf(watch.watcher.take), "PermissionDenied")
+      assert.strictEqual(yield* reasonOf(watcherOf(watch).take), "PermissionDenied")
       assert.strictEqual((yield* store.statistics).watches, 0)
       assert.include((yield* faults.injected)[0]!.description, "failed with PermissionDenied")
     }))
@@ -475,8 +477,8 @@ describe("a watch", () => {
   it.effect("is not Compacted before something was missed", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      const watch = yield* kv.subscribe("k")
-      const taking = yield* Effect.forkChild(reasonOf(watch.watcher.take))
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
+      const taking = yield* Effect.forkChild(reasonOf(watcherOf(watch).take))
       yield* faults.cutWatches({ compacted: true })
       yield* settle
       assert.isFalse(isDone(taking))
@@ -488,10 +490,10 @@ describe("a watch", () => {
   it.effect("is cut by a partition, and goes on after the heal", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      const watch = yield* kv.subscribe("k")
+      const watch = yield* kv.subscribe(KeyRange.key("k"))
       yield* faults.partition()
       yield* other.put("k", "1")
-      const taking = yield* Effect.forkChild(watch.watcher.take)
+      const taking = yield* Effect.forkChild(watcherOf(watch).take)
       yield* TestClock.adjust("1 hour")
       assert.isFalse(isDone(taking))
       yield* faults.heal
@@ -511,14 +513,14 @@ describe("a watch", () => {
             return backend.watch(request)
           })
       })
-      const watch = yield* faults.kv.subscribe("k")
+      const watch = yield* faults.kv.subscribe(KeyRange.key("k"))
       yield* faults.inject(
         { description: "cut", onRequest: Effect.asVoid(faults.cutWatches()) },
         { when: KvFaults.writes("l") }
       )
       yield* faults.kv.put("l", "1").pipe(Deadline.within("1 millis"))
       yield* other.put("k", "1")
-      assert.lengthOf(yield* watch.watcher.take, 1)
+      assert.lengthOf(yield* watcherOf(watch).take, 1)
       assert.deepStrictEqual(within, [undefined, undefined])
     }))
 
@@ -528,12 +530,12 @@ describe("a watch", () => {
       const backend = yield* store.connect
       const slow = { ...backend, watch: (request: WatchRequest) => Effect.delay(backend.watch(request), "1 second") }
       const faults = yield* KvFaults.make(slow)
-      const opening = yield* Effect.forkScoped(faults.kv.subscribe("k"))
+      const opening = yield* Effect.forkScoped(faults.kv.subscribe(KeyRange.key("k")))
       yield* TestClock.adjust("500 millis")
       yield* faults.partition()
       yield* TestClock.adjust("500 millis")
       const watch = yield* Fiber.join(opening)
-      const taking = yield* Effect.forkChild(watch.watcher.take)
+      const taking = yield* Effect.forkChild(watcherOf(watch).take)
       yield* other.put("k", "1")
       yield* TestClock.adjust("1 minute")
       assert.isFalse(isDone(taking))
@@ -548,13 +550,13 @@ describe("a watch", () => {
       const backend = yield* store.connect
       const slow = { ...backend, watch: (request: WatchRequest) => Effect.delay(backend.watch(request), "1 second") }
       const faults = yield* KvFaults.make(slow)
-      const opening = yield* Effect.forkScoped(faults.kv.subscribe("k"))
+      const opening = yield* Effect.forkScoped(faults.kv.subscribe(KeyRange.key("k")))
       yield* TestClock.adjust("1 second")
       const watch = yield* Fiber.join(opening)
       yield* faults.cutWatches()
       yield* TestClock.adjust("500 millis")
       yield* faults.partition()
-      const taking = yield* Effect.forkChild(watch.watcher.take)
+      const taking = yield* Effect.forkChild(watcherOf(watch).take)
       yield* other.put("k", "1")
       yield* TestClock.adjust("1 minute")
       assert.isFalse(isDone(taking))
@@ -578,7 +580,7 @@ describe("a watch", () => {
       const watch = yield* faults.kv.subscribe(KeyRange.prefix("mine/"))
       yield* faults.cutWatches()
       yield* other.put("mine/k", "1")
-      assert.lengthOf(yield* watch.watcher.take, 1)
+      assert.lengthOf(yield* watcherOf(watch).take, 1)
       assert.deepStrictEqual(asked, [KeyRange.prefix("mine/")])
     }))
 
@@ -586,9 +588,9 @@ describe("a watch", () => {
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
       const scope = yield* Scope.make()
-      const watch = yield* Scope.provide(kv.subscribe("k"), scope)
+      const watch = yield* Scope.provide(kv.subscribe(KeyRange.key("k")), scope)
       yield* faults.partition()
-      const taking = yield* Effect.forkChild(reasonOf(watch.watcher.take))
+      const taking = yield* Effect.forkChild(reasonOf(watcherOf(watch).take))
       yield* settle
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual(yield* Fiber.join(taking), "Closed")
@@ -599,10 +601,10 @@ describe("a watch", () => {
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
       yield* faults.inject(KvFaults.loseAnswer)
-      yield* kv.subscribe("k")
+      yield* kv.subscribe(KeyRange.key("k"))
       assert.strictEqual((yield* store.statistics).watches, 1)
       yield* faults.inject({ ...KvFaults.loseAnswer, isSilent: true })
-      const opening = yield* Effect.forkChild(reasonOf(kv.subscribe("k")))
+      const opening = yield* Effect.forkChild(reasonOf(kv.subscribe(KeyRange.key("k"))))
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual(yield* Fiber.join(opening), "DeadlineExceeded")
       assert.strictEqual((yield* store.statistics).watches, 1)

@@ -21,7 +21,7 @@ describe("RevisionChecker, of who made a change", () => {
       [...both, gone("a", 4n), gone("b", 4n)],
       a,
       b,
-      [[4, 9], Op.delete(KeyRange.all), deleted(4n, 1)],
+      [[4, 9], Op.deleteRange(KeyRange.all), deleted(4n, 1)],
       [[4, 9], Op.delete("a"), deleted(4n, 1)]
     )
     assert.deepStrictEqual(violations, [])
@@ -30,10 +30,10 @@ describe("RevisionChecker, of who made a change", () => {
   it("takes for what a range deleted what it says it was, and rather what nobody else can have deleted", () => {
     const changes = [...both, gone("a", 4n), gone("b", 4n)]
     const lost = [[4, 9], Op.delete("a"), "unknown"] as const
-    const silent = check(changes, a, b, [[4, 9], Op.delete(KeyRange.all), deleted(4n, 1)], lost)
+    const silent = check(changes, a, b, [[4, 9], Op.deleteRange(KeyRange.all), deleted(4n, 1)], lost)
     assert.deepStrictEqual(silent.violations, [])
     assert.deepStrictEqual(silent.unknown.applied, [3])
-    const all = Op.delete(KeyRange.all, { previous: true })
+    const all = Op.deleteRange(KeyRange.all, { previous: true })
     const told = (key: string, revision: bigint) =>
       check(changes, a, b, [[4, 9], all, deleted(4n, 1, row(key, "1", revision))], lost)
     assert.deepStrictEqual(told("b", 3n).violations, [])
@@ -54,8 +54,8 @@ describe("RevisionChecker, of who made a change", () => {
   })
 
   it("takes of two ranges the one that can have done less, and leaves the other for what only it can have done", () => {
-    const wide = [[4, 5], Op.delete(KeyRange.from("a")), "unknown"] as const
-    const narrow = [[4, 5], Op.delete(KeyRange.from("b")), "unknown"] as const
+    const wide = [[4, 5], Op.deleteRange(KeyRange.from("a")), "unknown"] as const
+    const narrow = [[4, 5], Op.deleteRange(KeyRange.from("b")), "unknown"] as const
     for (const deletes of [[wide, narrow], [narrow, wide]]) {
       const { violations } = check(
         [

@@ -199,11 +199,11 @@ describe("RevisionChecker", () => {
       changes,
       ...puts,
       [[6, 9], Op.delete("b"), "unknown"],
-      [[6, 9], Op.delete(KeyRange.all), deleted(5n, 2)]
+      [[6, 9], Op.deleteRange(KeyRange.all), deleted(5n, 2)]
     )
     assert.deepStrictEqual(violations, [])
     assert.deepStrictEqual(unknown, { applied: [3], notApplied: [] })
-    const short = check(changes, ...puts, [[6, 9], Op.delete(KeyRange.all), deleted(5n, 2)])
+    const short = check(changes, ...puts, [[6, 9], Op.deleteRange(KeyRange.all), deleted(5n, 2)])
     assert.isNotEmpty(short.violations)
   })
 

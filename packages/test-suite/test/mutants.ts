@@ -24,14 +24,13 @@ export interface Mutant {
   readonly differs: boolean
 }
 
-type AnyResponse = Op.Response<Op.Op>
-type Execute = (op: Op.Op) => Effect.Effect<AnyResponse, KvError.KvError>
+type Execute = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError>
 
 const onExecute =
-  (f: (op: Op.Op, execute: Execute) => Effect.Effect<AnyResponse, KvError.KvError>) =>
+  (f: (op: Op.Op, execute: Execute) => Effect.Effect<Op.Response, KvError.KvError>) =>
   (backend: KvBackend): KvBackend => ({
     ...backend,
-    execute: ((op: Op.Op) => f(op, backend.execute)) as KvBackend["execute"]
+    execute: (op) => f(op, backend.execute)
   })
 
 /** Changes every operation, those in transactions too. */
@@ -42,8 +41,8 @@ const onOp = (f: (op: Exclude<Op.Op, Op.Txn>) => Op.Op) => {
 }
 
 /** Changes every response, those of operations in transactions too. */
-const onResponse = (f: (response: Exclude<AnyResponse, Op.TxnResponse>) => AnyResponse) => {
-  const change = (response: AnyResponse): AnyResponse =>
+const onResponse = (f: (response: Exclude<Op.Response, Op.TxnResponse>) => Op.Response) => {
+  const change = (response: Op.Response): Op.Response =>
     response._tag === "Txn" ? { ...response, responses: response.responses.map(change) } : f(response)
   return onExecute((op, execute) => Effect.map(execute(op), change))
 }
@@ -55,7 +54,7 @@ const onRange = (f: (range: KeyRange.KeyRange) => KeyRange.KeyRange) =>
   onOp((op) => op._tag === "Put" ? op : { ...op, range: f(op.range) })
 
 const onBatches = (
-  f: (batches: ReadonlyArray<Watch.Batch>) => ReadonlyArray<Watch.Batch>,
+  f: (batches: ReadonlyArray<Watch.Revision>) => ReadonlyArray<Watch.Revision>,
   onRequest: (request: Watch.WatchRequest) => Watch.WatchRequest = (request) => request
 ) =>
 (backend: KvBackend): KvBackend => ({
@@ -320,7 +319,7 @@ const writes: ReadonlyArray<Mutant> = [
   {
     title: "answers a read with what it read before",
     apply: (backend) => {
-      const seen = new Map<string, AnyResponse>()
+      const seen = new Map<string, Op.Response>()
       return onExecute((op, execute) => {
         if (op._tag !== "Range" || op.range._tag !== "Key" || op.countOnly === true) return execute(op)
         const before = seen.get(op.range.key)
@@ -417,7 +416,7 @@ const txns: ReadonlyArray<Mutant> = [
       if (op._tag !== "Txn" || op.if.length > 0 || op.then.length === 0) return execute(op)
       return Effect.map(
         Effect.forEach(op.then, (inner) => Effect.tap(execute(inner), () => Effect.yieldNow)),
-        (responses): AnyResponse => ({ _tag: "Txn", revision: responses.at(-1)!.revision, succeeded: true, responses })
+        (responses): Op.Response => ({ _tag: "Txn", revision: responses.at(-1)!.revision, succeeded: true, responses })
       )
     }),
     noticedBy: [
@@ -437,7 +436,7 @@ const txns: ReadonlyArray<Mutant> = [
             Effect.yieldNow,
             Effect.map(
               execute(Op.txn({ then: response._tag === "Txn" && response.succeeded ? op.then : op.else })),
-              (inner): AnyResponse =>
+              (inner): Op.Response =>
                 response._tag === "Txn" && inner._tag === "Txn"
                   ? { ...inner, succeeded: response.succeeded } as Op.TxnResponse
                   : inner

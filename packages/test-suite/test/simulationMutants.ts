@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
 /** Something that a client does wrong. */
-export interface SimulatedSabotage {
+export interface SimulatedMutant {
   /** A client that ... */
   readonly title: string
   /** The kind of violation that it must be found as, where others may find it too. */
@@ -23,14 +23,13 @@ export interface SimulatedSabotage {
   readonly between: (backend: KvBackend) => KvBackend
 }
 
-type AnyResponse = Op.Response<Op.Op>
-type Execute = (op: Op.Op) => Effect.Effect<AnyResponse, KvError.KvError>
+type Execute = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError>
 
 const onExecute =
-  (f: (op: Op.Op, execute: Execute) => Effect.Effect<AnyResponse, KvError.KvError>) =>
+  (f: (op: Op.Op, execute: Execute) => Effect.Effect<Op.Response, KvError.KvError>) =>
   (backend: KvBackend): KvBackend => ({
     ...backend,
-    execute: ((op: Op.Op) => f(op, backend.execute)) as KvBackend["execute"]
+    execute: (op) => f(op, backend.execute)
   })
 
 const onTake = (f: (take: Watch.Watcher["take"]) => Watch.Watcher["take"]) => (backend: KvBackend): KvBackend => ({
@@ -56,14 +55,14 @@ const unguarded = (isMeant: (op: Op.Op) => boolean) =>
     const write = guardedWrite(op)
     return write === undefined || !isMeant(write) ? execute(op) : Effect.map(
       execute(write),
-      (response): AnyResponse => ({ _tag: "Txn", revision: response.revision, succeeded: true, responses: [response] })
+      (response): Op.Response => ({ _tag: "Txn", revision: response.revision, succeeded: true, responses: [response] })
     )
   })
 
 const isIndeterminate = (error: KvError.KvError): boolean => error.reason._tag === "Indeterminate"
 
 /** All of them. */
-export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
+export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
   {
     title: "does not fence what a lock's holder writes",
     between: unguarded((op) => op._tag !== "Delete")
@@ -82,8 +81,8 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
       // The oldest key of the queue, whosever it is.
       const name = write.range.key.slice(0, write.range.key.lastIndexOf("/") + 1)
       return Effect.map(
-        execute(Op.delete({ _tag: "HalfOpen", start: name, end: `${name.slice(0, -1)}0` })),
-        ({ revision }): AnyResponse => ({
+        execute(Op.deleteRange({ _tag: "HalfOpen", start: name, end: `${name.slice(0, -1)}0` })),
+        ({ revision }): Op.Response => ({
           _tag: "Txn",
           revision,
           succeeded: true,
@@ -106,7 +105,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
                   ? { ...inner, entries: inner.entries.slice(0, 1) }
                   : inner
               )
-            } as AnyResponse
+            } as Op.Response
             : response
       )
     )
@@ -144,7 +143,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
   },
   {
     title: "makes a temporary key once and not again",
-    as: "NotLasting",
+    as: "BrokenInvariant",
     between: (backend) => {
       const made = new Set<string>()
       return onExecute((op, execute) => {
@@ -189,7 +188,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
       const now = every(3)
       return onExecute((op, execute) =>
         op._tag === "Put" && now()
-          ? Effect.map(execute(Op.get(op.key)), ({ revision }): AnyResponse => ({
+          ? Effect.map(execute(Op.get(op.key)), ({ revision }): Op.Response => ({
             _tag: "Put",
             revision,
             previous: { _tag: "None" } as never
@@ -215,7 +214,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
   {
     title: "answers a read with what it read before, one time in three",
     between: (backend) => {
-      const seen = new Map<string, AnyResponse>()
+      const seen = new Map<string, Op.Response>()
       const now = every(3)
       return onExecute((op, execute) => {
         if (op._tag !== "Range" || op.range._tag !== "Key" || op.countOnly === true || op.keysOnly === true) {
@@ -232,13 +231,13 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
   {
     title: "batches two puts of one key into one, and confirms both",
     between: (backend) => {
-      const underWay = new Map<string, Deferred.Deferred<AnyResponse, KvError.KvError>>()
+      const underWay = new Map<string, Deferred.Deferred<Op.Response, KvError.KvError>>()
       return onExecute((op, execute) =>
         Effect.suspend(() => {
           if (op._tag !== "Put") return execute(op)
           const first = underWay.get(op.key)
           if (first !== undefined) return Deferred.await(first)
-          const mine = Deferred.makeUnsafe<AnyResponse, KvError.KvError>()
+          const mine = Deferred.makeUnsafe<Op.Response, KvError.KvError>()
           underWay.set(op.key, mine)
           return Effect.onExit(execute(op), (exit) =>
             Effect.suspend(() => {
@@ -254,7 +253,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
     between: onExecute((op, execute) =>
       op._tag !== "Txn" || op.if.length > 0 || op.then.length < 2 ? execute(op) : Effect.map(
         Effect.forEach(op.then, (inner) => execute(inner)),
-        (responses): AnyResponse => ({
+        (responses): Op.Response => ({
           _tag: "Txn",
           revision: responses.at(-1)!.revision,
           succeeded: true,
@@ -271,7 +270,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
         Effect.flatMap(execute(Op.txn({ if: op.if })), (looked) =>
           Effect.map(
             execute(Op.txn({ then: looked._tag === "Txn" && looked.succeeded ? op.then : op.else })),
-            (written): AnyResponse =>
+            (written): Op.Response =>
               looked._tag === "Txn" && written._tag === "Txn"
                 ? { ...written, succeeded: looked.succeeded } as Op.TxnResponse
                 : written
@@ -289,7 +288,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
         take,
         (batches) =>
           batches.flatMap((batch) =>
-            batch.events.toSorted((a, b) => compareKeys(a.key, b.key)).map((event): Watch.Batch => ({
+            batch.events.toSorted((a, b) => compareKeys(a.key, b.key)).map((event): Watch.Revision => ({
               revision: batch.revision,
               events: [event]
             }))

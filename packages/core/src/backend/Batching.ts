@@ -9,7 +9,6 @@ import * as Duration from "effect/Duration"
 import * as batchQueue from "../internal/batching/batchQueue.ts"
 import { classify } from "../internal/batching/footprint.ts"
 import { defaultDeadline } from "../values/Deadline.ts"
-import type * as Op from "../values/Op.ts"
 import type { KvBackend } from "./KvBackend.ts"
 
 /** How much is batched. Numbers are positive integers; with others {@link batched} throws. */
@@ -76,9 +75,11 @@ export const batched = (options?: Options) => (backend: KvBackend): KvBackend =>
     deadline: Duration.fromInputUnsafe(options?.deadline ?? defaultDeadline)
   }
   const batch = batchQueue.make(backend, limits)
-  const execute = (op: Op.Op) => {
-    const footprint = classify(op, limits)
-    return footprint === undefined ? backend.execute(op) : batch(op, footprint)
+  return {
+    ...backend,
+    execute: (op) => {
+      const footprint = classify(op, limits)
+      return footprint === undefined ? backend.execute(op) : batch(op, footprint)
+    }
   }
-  return { ...backend, execute: execute as KvBackend["execute"] }
 }

@@ -20,8 +20,8 @@ import type { Watcher, WatchRequest } from "../values/Watch.ts"
  * to have been applied or refused fails with `Indeterminate`, and is never sent again; reads may be.
  */
 export interface KvBackend {
-  /** Carries out an operation, atomically. */
-  readonly execute: <const O extends Op>(op: O) => Effect.Effect<Response<O>, KvError>
+  /** Executes an operation, atomically. The response has the tag of the operation. */
+  readonly execute: (op: Op) => Effect.Effect<Response, KvError>
   /**
    * Opens a watch. Resolves when the store has confirmed it: whatever happens to the store afterwards is delivered.
    * Closing the scope ends it, in the store too.
@@ -40,5 +40,14 @@ export interface KvBackend {
   ) => Effect.Effect<Lease.Status, KvError>
 }
 
-/** Declares a backend. */
-export const make = (backend: KvBackend): KvBackend => backend
+/**
+ * Executes an operation; the type of the response follows from the operation's, through nested transactions too.
+ *
+ * **When to use**
+ *
+ * In a recipe. A wrapper calls `backend.execute`: it returns a response of the operation that it was given, and needs no
+ * more of its type than the tag.
+ */
+export const execute = <const O extends Op>(backend: KvBackend, op: O): Effect.Effect<Response<O>, KvError> =>
+  // The one cast: that a response has the tag and the parts of its operation is a rule of backends, not of the type.
+  backend.execute(op) as Effect.Effect<Response<O>, KvError>

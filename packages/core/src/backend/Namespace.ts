@@ -30,14 +30,14 @@ export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
       Effect.flatMap(
         check(checkPrefix ?? Op.check(op)),
         () => Effect.map(backend.execute(addPrefix(prefix, op)), (response) => stripResponse(strip, response))
-      ) as ReturnType<KvBackend["execute"]> as never,
+      ),
     watch: (request) =>
       Effect.flatMap(
         check(checkPrefix ?? Watch.check(request)),
         () =>
           Effect.map(
             backend.watch({ ...request, range: KeyRange.within(request.range, prefix) }),
-            (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripBatch(prefix, strip))) })
+            (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripRevision(prefix, strip))) })
           )
       ),
     leaseGrant: backend.leaseGrant,
@@ -55,9 +55,7 @@ export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
   }
 }
 
-const addPrefix = <O extends Op.Op>(prefix: string, op: O): O => mapKeys(prefix, op) as O
-
-const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
+const addPrefix = (prefix: string, op: Op.Op): Op.Op => {
   switch (op._tag) {
     case "Put":
       return Op.put(prefix + op.key, op.value, op)
@@ -67,8 +65,8 @@ const mapKeys = (prefix: string, op: Op.Op): Op.Op => {
     case "Txn":
       return Op.txn({
         if: op.if.map((compare) => prefixCompare(prefix, compare)),
-        then: op.then.map((op) => mapKeys(prefix, op)),
-        else: op.else.map((op) => mapKeys(prefix, op))
+        then: op.then.map((op) => addPrefix(prefix, op)),
+        else: op.else.map((op) => addPrefix(prefix, op))
       })
   }
 }
@@ -90,8 +88,8 @@ const stripEntry = (prefix: string) => (entry: Entry.Entry): Entry.Entry =>
 
 const stripResponse = (
   strip: (entry: Entry.Entry) => Entry.Entry,
-  response: Op.Response<Op.Op>
-): Op.Response<Op.Op> => {
+  response: Op.Response
+): Op.Response => {
   switch (response._tag) {
     case "Range":
       return Op.rangeResponse({ ...response, entries: response.entries.map(strip) })
@@ -104,14 +102,15 @@ const stripResponse = (
   }
 }
 
-const stripBatch = (prefix: string, strip: (entry: Entry.Entry) => Entry.Entry) => (batch: Watch.Batch): Watch.Batch =>
-  Watch.batch(
-    batch.revision,
-    Array.map(batch.events, (event): Watch.Event => {
-      const key = event.key.slice(prefix.length)
-      const previous = Option.map(event.previous, strip)
-      return event._tag === "Put"
-        ? Watch.putEvent({ ...event, key, entry: strip(event.entry), previous })
-        : Watch.deleteEvent({ ...event, key, previous })
-    })
-  )
+const stripRevision =
+  (prefix: string, strip: (entry: Entry.Entry) => Entry.Entry) => (watched: Watch.Revision): Watch.Revision =>
+    Watch.revision(
+      watched.revision,
+      Array.map(watched.events, (event): Watch.Event => {
+        const key = event.key.slice(prefix.length)
+        const previous = Option.map(event.previous, strip)
+        return event._tag === "Put"
+          ? Watch.putEvent({ ...event, key, entry: strip(event.entry), previous })
+          : Watch.deleteEvent({ ...event, key, previous })
+      })
+    )

@@ -19,6 +19,7 @@ import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as guard from "../internal/kv/guard.ts"
+import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
 import * as acquisition from "../internal/lock/acquisition.ts"
 import * as holdings from "../internal/lock/holdings.ts"
@@ -103,7 +104,7 @@ const acquireIn = (
   Effect.flatMap(Effect.andThen(checkDurations(options), inOrder(names)), (ordered) => {
     const progress = acquisition.noProgress()
     const attempt = acquisition.acquireAll(kv, ordered, options, scope, progress)
-    return kv.sessions.onClock(
+    return internals.of(kv).sessions.onClock(
       options?.acquireTimeout === undefined
         ? attempt
         : timedOut(attempt, options.acquireTimeout, nameOf(names), progress)
@@ -171,7 +172,7 @@ export const tryAcquire = Effect.fnUntraced(function*(
   const kv = yield* Kv
   yield* Effect.andThen(checkDurations(options), inOrder(name))
   return yield* inChildScope(
-    (scope) => kv.sessions.onClock(acquisition.tryAcquire(kv, name, options, scope)),
+    (scope) => internals.of(kv).sessions.onClock(acquisition.tryAcquire(kv, name, options, scope)),
     (exit) => Exit.isSuccess(exit) && Option.isSome(exit.value)
   )
 })
@@ -277,7 +278,7 @@ export const withLock = <
       )
       const limit = options?.maxHold === undefined
         ? Effect.never
-        : kv.sessions.onClock(holdExceeded(lock, options.maxHold))
+        : internals.of(kv).sessions.onClock(holdExceeded(lock, options.maxHold))
       return yield* underLock(lock, body, { limit, restore, end: (exit) => Scope.close(scope, exit) })
     })
   ) as Effect.Effect<A, E | Failure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
@@ -399,7 +400,7 @@ const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, names: Names) {
 /** Every write would be rejected, if the fences of all locks did not fit into one transaction. */
 const roomForFence = Effect.fnUntraced(function*(kv: Kv, locks: number) {
   const around = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
-    guard.fencesOf(kv.origin, fiber).reduce((sum, { conditions }) => sum + conditions.length, 0)
+    guard.fencesOf(internals.of(kv).origin, fiber).reduce((sum, { conditions }) => sum + conditions.length, 0)
   )
   const problem = guard.tooMany(around + locks)
   if (problem !== undefined) yield* invalid(problem)
@@ -434,7 +435,7 @@ export const waiters = (name: string): Effect.Effect<ReadonlyArray<Contender>, K
 const contenders = Effect.fnUntraced(function*(name: string) {
   const kv = yield* Kv
   const [checked] = yield* inOrder(name)
-  return (yield* lockQueue.contenders(kv.bookkeeping, checked)).map(describe)
+  return (yield* lockQueue.contenders(internals.of(kv).unfenced, checked)).map(describe)
 })
 
 const describe = (entry: Entry): Contender => new ContenderOf(entry)

@@ -7,7 +7,9 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as internals from "../internal/kv/internals.ts"
 import type { RangeView, Snapshot } from "../internal/view/model.ts"
+import * as internal from "../internal/view/rangeView.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
@@ -21,4 +23,7 @@ export type {
 
 /** A view of the range, current when this returns, and kept so until the scope closes. */
 export const make = (range: KeyRange.KeyRange): Effect.Effect<RangeView, KvError, Kv | Scope.Scope> =>
-  Effect.flatMap(Kv, (kv) => kv.view(range))
+  Effect.flatMap(Kv, (kv) => {
+    const { backend, sessions } = internals.of(kv)
+    return sessions.onClock(internal.open(backend, range))
+  })

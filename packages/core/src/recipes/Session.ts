@@ -7,11 +7,12 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { KvBackend } from "../backend/KvBackend.ts"
-import * as storeClock from "../internal/kv/storeClock.ts"
+import * as internals from "../internal/kv/internals.ts"
 import * as leaseGrant from "../internal/session/leaseGrant.ts"
 import * as lossLog from "../internal/session/lossLog.ts"
 import { defaultTtl, type Options, type Session } from "../internal/session/model.ts"
 import * as renewal from "../internal/session/renewal.ts"
+import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
 
 export {
@@ -33,12 +34,18 @@ export type {
  *
  * A grant that is not answered within a second is tried again under another id, and the first is revoked. A closing scope
  * waits for the revocation for at most one second. It then goes on in the background; if it never succeeds, the lease ends
- * with its time to live. A session that is lost is logged as one warning. On a `Kv`'s `backend` it lives by the clock of
- * that client: the machine's on etcd, whatever clock a test installs.
+ * with its time to live. A session that is lost is logged as one warning. It lives by the clock of the `Kv`'s client: the
+ * machine's on etcd, whatever clock a test installs.
  */
-export const make = (
+export const make = (options?: Options): Effect.Effect<Session, KvError.KvError, Kv | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) => {
+    const { backend, sessions } = internals.of(kv)
+    return sessions.onClock(open(backend, options))
+  })
+
+const open = (
   backend: KvBackend,
-  options?: Options
+  options: Options | undefined
 ): Effect.Effect<Session, KvError.KvError, Scope.Scope> =>
   Effect.gen(function*() {
     const granted = yield* leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForPatience)
@@ -46,4 +53,4 @@ export const make = (
     // Detached, since who notices a loss often closes the session. It ends by itself: closing a session loses it.
     yield* Effect.forkDetach(Effect.flatMap(session.lost, (how) => lossLog.sessionLost(session.lease, how, [])))
     return session
-  }).pipe(storeClock.onClockOf(backend))
+  })

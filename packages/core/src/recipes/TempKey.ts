@@ -8,7 +8,9 @@
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as Scope from "effect/Scope"
+import * as internals from "../internal/kv/internals.ts"
 import type { Options, Status, TempKey } from "../internal/tempKey/model.ts"
+import * as internal from "../internal/tempKey/tempKey.ts"
 import { TempKeyLost, TempKeyTaken } from "../internal/tempKey/tempKeyErrors.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
@@ -29,7 +31,12 @@ export const make = (
   key: string,
   options?: Options
 ): Effect.Effect<TempKey, KvError.KvError | TempKeyTaken, Kv | Scope.Scope> =>
-  Effect.flatMap(Kv, (kv) => kv.tempKey(key, options))
+  Effect.flatMap(Kv, (kv) => {
+    const { backend, origin, sessions, unfenced } = internals.of(kv)
+    return sessions.onClock(
+      internal.open({ make: backend, unfenced, prefix: origin.prefix }, sessions, key, options)
+    )
+  })
 
 /** Runs the effect while the key exists, and interrupts it when the key is gone for good: see {@link TempKey.lost}. */
 export const withTempKey: {

@@ -17,6 +17,7 @@ import { constTrue, dual } from "effect/Function"
 import * as internal from "../internal/fence/currentFences.ts"
 import type { Fence } from "../internal/fence/currentFences.ts"
 import * as rootCompare from "../internal/fence/rootCompare.ts"
+import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
 import type * as Compare from "../values/Compare.ts"
 import type * as KvError from "../values/KvError.ts"
@@ -60,13 +61,16 @@ export const provide: {
 export const make = (
   kv: Kv,
   options: Pick<Fence, "conditions" | "rejected"> & Partial<Pick<Fence, "isHeldUnsafe" | "notHeld">>
-): Fence => ({
-  client: kv.origin.client,
-  conditions: options.conditions.map((condition) => rootCompare.make(kv.origin.prefix, condition)),
-  isHeldUnsafe: options.isHeldUnsafe ?? constTrue,
-  notHeld: options.notHeld ?? options.rejected,
-  rejected: options.rejected
-})
+): Fence => {
+  const { client, prefix } = internals.of(kv).origin
+  return {
+    client,
+    conditions: options.conditions.map((condition) => rootCompare.make(prefix, condition)),
+    isHeldUnsafe: options.isHeldUnsafe ?? constTrue,
+    notHeld: options.notHeld ?? options.rejected,
+    rejected: options.rejected
+  }
+}
 
 /**
  * The `Kv` with conditions of one's own on each of its writes, whichever fiber makes it. If one of them does not hold, the

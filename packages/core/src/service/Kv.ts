@@ -2,10 +2,13 @@
  * The key-value service that applications use.
  *
  * `Kv` is provided by a backend's layer (`EtcdLayer.layer`, `MemoryLayer.layer`); a program that uses it does the same
- * on each. Everything here is derived from the six functions of a `KvBackend`. The functions of this module are the
- * service's methods with `Kv` taken from the environment.
+ * on each. Everything here is derived from the six functions of a `KvBackend`.
+ *
+ * Data and watches are methods of `Kv`, and each method is also a function of this module that takes `Kv` from the
+ * environment. Recipes (`Lease`, `Session`, `TempKey`, `DistLock`, `RangeView`) are modules of their own.
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
@@ -15,33 +18,37 @@ import type { KvBackend } from "../backend/KvBackend.ts"
 import * as Namespace from "../backend/Namespace.ts"
 import * as guard from "../internal/kv/guard.ts"
 import * as heldKeys from "../internal/kv/heldKeys.ts"
+import { type Internals, TypeId } from "../internal/kv/internals.ts"
+import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
 import * as sessionPool from "../internal/session/sessionPool.ts"
-import type { Options as TempKeyOptions, TempKey } from "../internal/tempKey/model.ts"
-import type { TempKeyTaken } from "../internal/tempKey/tempKeyErrors.ts"
 import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
 import type * as Op from "../values/Op.ts"
-import type { Event } from "../values/Watch.ts"
+import type { Event, Revision } from "../values/Watch.ts"
 import {
   Kv,
   type RangeStreamOptions,
   type ReadOptions,
   type SetOptions,
   type Subscription,
-  TypeId,
+  SubscriptionTypeId,
   type WatchOptions
 } from "./KvService.ts"
 
 export {
   /** The service tag, and the interface of a key-value store. */
   Kv,
+  /** Identifies a subscription. */
+  SubscriptionTypeId,
   /** Identifies the `Kv` service. */
   TypeId
 }
 
 export type {
+  /** What a `Kv` is made of, opaque. */
+  Internals,
   /** Options of {@link Kv.rangeStream}. */
   RangeStreamOptions,
   /** How a read is made: at a past revision, or serializable. */
@@ -65,7 +72,7 @@ export type {
 export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> => {
   const raw = guard.root(heldKeys.guarded(backend))
   return Effect.map(
-    sessionPool.make(guard.unguarded(raw)),
+    sessionPool.make(guard.unfenced(raw)),
     (sessions) => kvService.make({ client: {}, prefix: "", fences: [], raw }, sessions)
   )
 }
@@ -93,8 +100,10 @@ export const mapBackend: {
   (self: Kv, f: (backend: KvBackend) => KvBackend): Kv
 } = dual(
   2,
-  (self: Kv, f: (backend: KvBackend) => KvBackend): Kv =>
-    kvService.make({ ...self.origin, raw: f(self.origin.raw) }, self.sessions)
+  (self: Kv, f: (backend: KvBackend) => KvBackend): Kv => {
+    const { origin, sessions } = internals.of(self)
+    return kvService.make({ ...origin, raw: f(origin.raw) }, sessions)
+  }
 )
 
 /**
@@ -106,11 +115,13 @@ export const prefixed: {
   (self: Kv, prefix: string): Kv
 } = dual(
   2,
-  (self: Kv, prefix: string): Kv =>
-    kvService.make(
-      { ...self.origin, prefix: self.origin.prefix + prefix, raw: Namespace.within(prefix)(self.origin.raw) },
-      self.sessions
+  (self: Kv, prefix: string): Kv => {
+    const { origin, sessions } = internals.of(self)
+    return kvService.make(
+      { ...origin, prefix: origin.prefix + prefix, raw: Namespace.within(prefix)(origin.raw) },
+      sessions
     )
+  }
 )
 
 /** Narrows the `Kv` of a program to the keys with a prefix: `program.pipe(Effect.provide(Kv.layerPrefixed("app/")))`. */
@@ -148,15 +159,19 @@ export const put = (
   options?: Op.PutOptions
 ): Effect.Effect<Op.PutResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.put(key, value, options))
 
-const delete_ = (
-  keyOrRange: string | KeyRange.KeyRange,
-  options?: Op.DeleteOptions
-): Effect.Effect<Op.DeleteResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.delete(keyOrRange, options))
+const delete_ = (key: string, options?: Op.DeleteOptions): Effect.Effect<Op.DeleteResponse, KvError, Kv> =>
+  Effect.flatMap(Kv, (kv) => kv.delete(key, options))
 
 export {
   /** See {@link Kv.delete}. */
   delete_ as delete
 }
+
+/** See {@link Kv.deleteRange}. */
+export const deleteRange = (
+  range: KeyRange.KeyRange,
+  options?: Op.DeleteOptions
+): Effect.Effect<Op.DeleteResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.deleteRange(range, options))
 
 /** See {@link Kv.txn}. */
 export const txn = <
@@ -190,26 +205,39 @@ export const modify = (
 
 /** See {@link Kv.watch}. */
 export const watch = (
-  keyOrRange: string | KeyRange.KeyRange,
+  range: KeyRange.KeyRange,
   options?: WatchOptions
-): Stream.Stream<Event, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watch(keyOrRange, options)))
+): Stream.Stream<Event, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watch(range, options)))
+
+/** See {@link Kv.watchRevisions}. */
+export const watchRevisions = (
+  range: KeyRange.KeyRange,
+  options?: WatchOptions
+): Stream.Stream<Revision, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watchRevisions(range, options)))
+
+/** See {@link Kv.watchWith}. */
+export const watchWith = <E, R>(
+  range: KeyRange.KeyRange,
+  f: (event: Event) => Effect.Effect<boolean | void, E, R>,
+  options?: WatchOptions
+): Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, Kv | R | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) => kv.watchWith(range, f, options))
+
+/** See {@link Kv.snapshotAndWatch}. */
+export const snapshotAndWatch = (
+  range: KeyRange.KeyRange,
+  options?: Omit<WatchOptions, "startRevision">
+): Effect.Effect<Subscription & { readonly entries: ReadonlyArray<Entry> }, KvError, Kv | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) => kv.snapshotAndWatch(range, options))
 
 /** See {@link Kv.subscribe}. */
 export const subscribe = (
-  keyOrRange: string | KeyRange.KeyRange,
+  range: KeyRange.KeyRange,
   options?: WatchOptions
-): Effect.Effect<Subscription, KvError, Kv | Scope.Scope> =>
-  Effect.flatMap(Kv, (kv) => kv.subscribe(keyOrRange, options))
+): Effect.Effect<Subscription, KvError, Kv | Scope.Scope> => Effect.flatMap(Kv, (kv) => kv.subscribe(range, options))
 
 /** See {@link Kv.waitForChange}. */
 export const waitForChange = (
   key: string,
   options?: Pick<WatchOptions, "startRevision" | "previous" | "only">
 ): Effect.Effect<Event, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.waitForChange(key, options))
-
-/** See {@link Kv.tempKey}. */
-export const tempKey = (
-  key: string,
-  options?: TempKeyOptions
-): Effect.Effect<TempKey, KvError | TempKeyTaken, Kv | Scope.Scope> =>
-  Effect.flatMap(Kv, (kv) => kv.tempKey(key, options))

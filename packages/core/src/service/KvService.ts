@@ -8,23 +8,18 @@ import type * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { KvBackend } from "../backend/KvBackend.ts"
-import type * as guard from "../internal/kv/guard.ts"
-import type { SessionPool } from "../internal/session/sessionPool.ts"
-import type { Options as TempKeyOptions, TempKey } from "../internal/tempKey/model.ts"
-import type { TempKeyTaken } from "../internal/tempKey/tempKeyErrors.ts"
-import type { RangeView } from "../internal/view/model.ts"
+import { type Internals, TypeId } from "../internal/kv/internals.ts"
 import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
 import type * as Op from "../values/Op.ts"
-import type { Batch, Event, Status, Watcher, WatchRequest } from "../values/Watch.ts"
+import type { Event, Revision, Status, Watcher, WatchRequest } from "../values/Watch.ts"
 
-/** Identifies the `Kv` service. */
-export const TypeId: TypeId = "~@effect-kv/core/Kv"
+/** Identifies a subscription. */
+export const SubscriptionTypeId: SubscriptionTypeId = "~@effect-kv/core/Subscription"
 
-/** Identifies the `Kv` service. */
-export type TypeId = "~@effect-kv/core/Kv"
+/** Identifies a subscription. */
+export type SubscriptionTypeId = "~@effect-kv/core/Subscription"
 
 /** How a read is made: at a past revision, or serializable. */
 export type ReadOptions = Pick<Op.RangeOptions, "revision" | "serializable">
@@ -40,7 +35,7 @@ export type SetOptions = Pick<Op.PutOptions, "lease">
 
 /** Options of a watch. */
 export interface WatchOptions extends Omit<WatchRequest, "range"> {
-  /** End after the revision of the first delete. Default: go on. */
+  /** End after the revision of the first delete. Default: false, for every kind of watch. */
   readonly untilDelete?: boolean | undefined
   /**
    * How often, and when, a watch that fails is opened again: from the revision after the last that it delivered, so that
@@ -59,37 +54,26 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
 }
 
 /**
- * A watch that the store has confirmed. Read either its events or its batches, and once: a second run fails with
- * `InvalidRequest`, because a part of what the first one received is gone with it.
+ * A watch that the store has confirmed. Run either its `events` or its `revisions`, once: a second run fails with
+ * `InvalidRequest`, because the first one took events that it may not have delivered.
  */
 export interface Subscription {
+  /** The watcher beneath: see `KvInternals.watcherOf` in `@effect-kv/core/backend`. */
+  readonly [SubscriptionTypeId]: Watcher
   /** Everything after this revision is delivered. */
   readonly revision: bigint
   /** The events, one by one; those of a revision come in one chunk. */
   readonly events: Stream.Stream<Event, KvError>
   /** The events of each revision together. */
-  readonly batches: Stream.Stream<Batch, KvError>
+  readonly revisions: Stream.Stream<Revision, KvError>
   /** How the watch is doing: its state now, then each change. */
   readonly status: Stream.Stream<Status>
-  /** The backend's watcher underneath. */
-  readonly watcher: Watcher
 }
 
 /** A key-value store. */
 export interface Kv {
-  readonly [TypeId]: TypeId
-
-  /** The six functions, with each write conditional on the fences of the calling fiber: see `Fence`. */
-  readonly backend: KvBackend
-
-  /** The same for what locks and temporary keys need for themselves: never fenced. */
-  readonly bookkeeping: KvBackend
-
-  /** The client it belongs to, and how it sees that client's store. For fences. */
-  readonly origin: guard.Origin
-
-  /** The sessions that locks and temporary keys share, one per time to live. */
-  readonly sessions: SessionPool
+  /** What it is made of, opaque: see `KvInternals` in `@effect-kv/core/backend`. */
+  readonly [TypeId]: Internals
 
   /** The value of a key as text. A value that is not UTF-8 is an `InvalidRequest`: read it with `getEntry`. */
   readonly get: (key: string, options?: ReadOptions) => Effect.Effect<Option.Option<string>, KvError>
@@ -116,9 +100,12 @@ export interface Kv {
    */
   readonly put: (key: string, value: Value, options?: Op.PutOptions) => Effect.Effect<Op.PutResponse, KvError>
 
-  /** Deletes a key, or the keys of a range. Deleting nothing is a success with `deleted: 0`. */
-  readonly delete: (
-    keyOrRange: string | KeyRange.KeyRange,
+  /** Deletes one key. Deleting nothing is a success with `deleted: 0`. */
+  readonly delete: (key: string, options?: Op.DeleteOptions) => Effect.Effect<Op.DeleteResponse, KvError>
+
+  /** Deletes the keys of a range. Deleting nothing is a success with `deleted: 0`. */
+  readonly deleteRange: (
+    range: KeyRange.KeyRange,
     options?: Op.DeleteOptions
   ) => Effect.Effect<Op.DeleteResponse, KvError>
 
@@ -164,22 +151,22 @@ export interface Kv {
   readonly modify: (key: string, f: (current: Option.Option<string>) => string) => Effect.Effect<string, KvError>
 
   /**
-   * The changes of a key or a range: ordered, complete, none twice, across reconnects and restarts of servers.
+   * The changes of a range of keys (`KeyRange.key` for one key): ordered, complete, none twice, across reconnects and restarts of servers.
    *
    * Where history is gone the stream fails with `Compacted` and the revision to restart from. A slow reader slows only
    * itself.
    */
-  readonly watch: (keyOrRange: string | KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
+  readonly watch: (range: KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
 
   /** As `watch`, with the events of one revision together as one element. */
   readonly watchRevisions: (
-    keyOrRange: string | KeyRange.KeyRange,
+    range: KeyRange.KeyRange,
     options?: WatchOptions
-  ) => Stream.Stream<Batch, KvError>
+  ) => Stream.Stream<Revision, KvError>
 
   /** As `watch`, but returns once the store has confirmed it: whatever happens afterwards is delivered. */
   readonly subscribe: (
-    keyOrRange: string | KeyRange.KeyRange,
+    range: KeyRange.KeyRange,
     options?: WatchOptions
   ) => Effect.Effect<Subscription, KvError, Scope.Scope>
 
@@ -190,11 +177,11 @@ export interface Kv {
   ) => Effect.Effect<Event, KvError>
 
   /**
-   * Calls `f` with each event, until it answers `false`, a watched key is deleted, or the scope closes. Returns once the
-   * store has confirmed the watch, with the fiber that ends when it does. `untilDelete: false` goes on after a delete.
+   * Calls `f` with each event until `f` returns `false` or the scope closes; with `untilDelete`, also until a watched key is
+   * deleted. Returns once the store has confirmed the watch, with the fiber that ends when the watch does.
    */
   readonly watchWith: <E, R>(
-    keyOrRange: string | KeyRange.KeyRange,
+    range: KeyRange.KeyRange,
     f: (event: Event) => Effect.Effect<boolean | void, E, R>,
     options?: WatchOptions
   ) => Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, R | Scope.Scope>
@@ -204,15 +191,6 @@ export interface Kv {
     range: KeyRange.KeyRange,
     options?: Omit<WatchOptions, "startRevision">
   ) => Effect.Effect<Subscription & { readonly entries: ReadonlyArray<Entry> }, KvError, Scope.Scope>
-
-  /** An always current view of a range in memory: see `RangeView`. */
-  readonly view: (range: KeyRange.KeyRange) => Effect.Effect<RangeView, KvError, Scope.Scope>
-
-  /** Makes a key that exists until the scope closes: see `TempKey`. */
-  readonly tempKey: (
-    key: string,
-    options?: TempKeyOptions
-  ) => Effect.Effect<TempKey, KvError | TempKeyTaken, Scope.Scope>
 }
 
 /** The service tag. */

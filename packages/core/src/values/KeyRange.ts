@@ -1,8 +1,8 @@
 /**
- * Ranges of keys: one key, the keys with a prefix, or the keys between two bounds.
+ * Which keys an operation is about: one key, the keys with a prefix, or those between two bounds.
  *
- * A range is a plain value. It is checked when it is used: an empty key, a lone surrogate or an inverted interval fails
- * with `InvalidRequest`. Keys are ordered by their UTF-8 bytes.
+ * A range is a value. It is checked where it is used: an empty key, a lone surrogate or an inverted interval is an
+ * `InvalidRequest`. Keys are ordered by their UTF-8 bytes.
  */
 import * as utf8 from "../internal/values/utf8.ts"
 
@@ -28,7 +28,7 @@ export interface HalfOpen {
 }
 
 /**
- * The keys that begin with `prefix` and are `>= from`, which itself begins with `prefix`.
+ * The keys that begin with `prefix` and are `>= from` (which itself begins with `prefix`).
  *
  * @since 0.1.0
  */
@@ -39,14 +39,14 @@ export interface Prefix {
 }
 
 /**
- * A set of keys. The functions of this module make it.
+ * A set of keys.
  *
  * @since 0.1.0
  */
 export type KeyRange = Key | HalfOpen | Prefix
 
 /**
- * The range of exactly one key.
+ * The one key.
  *
  * @example
  * ```ts
@@ -61,7 +61,7 @@ export type KeyRange = Key | HalfOpen | Prefix
 export const key = (key: string): KeyRange => ({ _tag: "Key", key })
 
 /**
- * The range of every key that begins with the prefix. With an empty prefix it is every key.
+ * Every key that begins with `prefix`; with an empty prefix, every key.
  *
  * @example
  * ```ts
@@ -80,7 +80,7 @@ export const key = (key: string): KeyRange => ({ _tag: "Key", key })
 export const prefix = (prefix: string): KeyRange => ({ _tag: "Prefix", prefix, from: prefix })
 
 /**
- * The range of the keys `>= start` and `< end`. An empty `start` is the beginning of the key space.
+ * The keys `>= start` and `< end`. An empty `start` is the beginning of the key space.
  *
  * @example
  * ```ts
@@ -95,7 +95,7 @@ export const prefix = (prefix: string): KeyRange => ({ _tag: "Prefix", prefix, f
 export const halfOpen = (start: string, end: string): KeyRange => ({ _tag: "HalfOpen", start, end })
 
 /**
- * The range of the keys `>= start` and `<= end`.
+ * The keys `>= start` and `<= end`.
  *
  * @example
  * ```ts
@@ -110,7 +110,7 @@ export const halfOpen = (start: string, end: string): KeyRange => ({ _tag: "Half
 export const closed = (start: string, end: string): KeyRange => ({ _tag: "HalfOpen", start, end: successor(end) })
 
 /**
- * The range of the keys `>= start`.
+ * The keys `>= start`.
  *
  * @example
  * ```ts
@@ -124,33 +124,14 @@ export const closed = (start: string, end: string): KeyRange => ({ _tag: "HalfOp
 export const from = (start: string): KeyRange => ({ _tag: "Prefix", prefix: "", from: start })
 
 /**
- * The range of every key.
+ * Every key.
  *
  * @since 0.1.0
  */
 export const all: KeyRange = { _tag: "Prefix", prefix: "", from: "" }
 
 /**
- * Makes a range of a key, and returns a range as it is.
- *
- * **When to use**
- *
- * In a function that accepts both, as `Kv.delete` does.
- *
- * @example
- * ```ts
- * import { KeyRange } from "@effect-kv/core"
- *
- * KeyRange.fromInput("a") // => KeyRange.key("a")
- * KeyRange.fromInput(KeyRange.all) // => KeyRange.all
- * ```
- *
- * @since 0.1.0
- */
-export const fromInput = (input: string | KeyRange): KeyRange => typeof input === "string" ? key(input) : input
-
-/**
- * Returns true if the key lies in the range.
+ * Whether the key lies in the range.
  *
  * @example
  * ```ts
@@ -174,7 +155,7 @@ export const contains = (self: KeyRange, key: string): boolean => {
 }
 
 /**
- * The part of the range that comes after the key, or `undefined` if no key of the range can.
+ * The part of the range that comes after the key, `undefined` where nothing can.
  *
  * **When to use**
  *
@@ -204,22 +185,8 @@ export const after = (self: KeyRange, key: string): KeyRange | undefined => {
 }
 
 /**
- * The range of the same keys, each with the prefix before it.
- *
- * **Details**
- *
- * No bound of the range reaches outside the prefix. The key that equals the prefix is outside too: without the prefix
- * it would be the empty key, which is not valid.
- *
- * @example
- * ```ts
- * import { KeyRange } from "@effect-kv/core"
- *
- * const range = KeyRange.within(KeyRange.all, "app/")
- * const inside = ["app/", "app/limit", "apple"].filter((key) => KeyRange.contains(range, key)) // => ["app/limit"]
- * ```
- *
- * @since 0.1.0
+ * The same keys, each behind `prefix`. No bound of the range can reach outside the prefix, nor the key that is the prefix
+ * itself: without it that would be the empty key, which is none.
  */
 export const within = (self: KeyRange, prefix: string): KeyRange => {
   switch (self._tag) {
@@ -235,10 +202,6 @@ export const within = (self: KeyRange, prefix: string): KeyRange => {
 /**
  * Orders two keys by their UTF-8 bytes, as every backend does.
  *
- * **Gotchas**
- *
- * JavaScript's own order compares UTF-16 units. The two differ for keys with characters beyond U+FFFF.
- *
  * @example
  * ```ts
  * import { KeyRange } from "@effect-kv/core"
@@ -252,8 +215,7 @@ export const within = (self: KeyRange, prefix: string): KeyRange => {
 export const compareKeys: (a: string, b: string) => -1 | 0 | 1 = utf8.compare
 
 /**
- * Describes what is wrong with a key, or returns `undefined` for a valid key: a non-empty string of well-formed
- * Unicode.
+ * What is wrong with a key, `undefined` where nothing is.
  *
  * **When to use**
  *
@@ -277,7 +239,7 @@ export const invalidKey = (key: string): string | undefined => {
 }
 
 /**
- * Describes what is wrong with a range, or returns `undefined` for a valid range.
+ * What is wrong with a range, `undefined` where nothing is.
  *
  * **When to use**
  *
@@ -314,7 +276,7 @@ export const invalid = (self: KeyRange): string | undefined => {
           `its start must begin with the prefix`
     }
     default:
-      return "a range must be made by one of the constructors of KeyRange"
+      return "a range must be made by KeyRange: KeyRange.key(key) for one key, KeyRange.prefix(prefix) for all that begin with it"
   }
 }
 

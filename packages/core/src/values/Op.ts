@@ -62,16 +62,19 @@ class PutOp implements Put {
   }
 }
 
-const delete_ = (keyOrRange: string | KeyRange.KeyRange, options?: DeleteOptions): Delete => ({
-  _tag: "Delete",
-  range: KeyRange.fromInput(keyOrRange),
-  ...options
-})
+const delete_ = (key: string, options?: DeleteOptions): Delete => deleteRange(KeyRange.key(key), options)
 
 export {
-  /** Deletes a key, or the keys of a range. Deleting nothing is a success. */
+  /** Deletes one key. Deleting nothing is a success. */
   delete_ as delete
 }
+
+/** Deletes the keys of a range. Deleting nothing is a success. */
+export const deleteRange = (range: KeyRange.KeyRange, options?: DeleteOptions): Delete => ({
+  _tag: "Delete",
+  range,
+  ...options
+})
 
 /** The parts of a transaction; each may be left out. */
 export interface TxnInput<Then extends ReadonlyArray<Op>, Else extends ReadonlyArray<Op>> {
@@ -155,7 +158,7 @@ class TxnRecord {
   readonly _tag = "Txn" as const
   readonly revision: bigint
   readonly succeeded: boolean
-  readonly responses: ReadonlyArray<Response<Op>>
+  readonly responses: ReadonlyArray<Response>
 
   constructor(fields: Omit<TxnResponse, "_tag">) {
     this.revision = fields.revision

@@ -132,7 +132,7 @@ export type TxnResponse<
   }
 
 /** The type of an operation's response. */
-export type Response<O extends Op> = O extends Range ? RangeResponse
+export type Response<O extends Op = Op> = O extends Range ? RangeResponse
   : O extends Put ? PutResponse
   : O extends Delete ? DeleteResponse
   : O extends Txn<infer Then, infer Else> ? TxnResponse<Then, Else>

@@ -1,7 +1,7 @@
 /**
  * The events of a range of keys, as they happen or from a revision in the past.
  *
- * This module is the model: what is asked for (`WatchRequest`), what comes (`Event` in a `Batch` per revision), and what
+ * This module is the model: what is asked for (`WatchRequest`), what comes (each `Event` in the `Revision` that made it), and what
  * a backend answers with (`Watcher`). Applications use `kv.watch` and `kv.subscribe`.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
@@ -51,7 +51,7 @@ export interface DeleteEvent {
 export type Event = PutEvent | DeleteEvent
 
 /** All the watched events of one revision, in the order they were made. */
-export interface Batch {
+export interface Revision {
   readonly revision: bigint
   readonly events: NonEmptyReadonlyArray<Event>
 }
@@ -66,16 +66,16 @@ export interface Watcher {
   /** Everything after this revision is delivered: the store's when it confirmed, or the one before `startRevision`. */
   readonly revision: bigint
   /**
-   * Waits for the next batches: complete revisions, ascending, none twice and none left out, whatever happens to the
+   * Waits for the next revisions: complete, ascending, none twice and none left out, whatever happens to the
    * connection. Fails with `Compacted` where history is gone, and with `Closed` after the client was closed. Not to be
    * called again before it has answered.
    */
-  readonly take: Effect.Effect<NonEmptyReadonlyArray<Batch>, KvError>
+  readonly take: Effect.Effect<NonEmptyReadonlyArray<Revision>, KvError>
   /** How the watch is doing: its state now, then each change. */
   readonly status: Stream.Stream<Status>
 }
 
-/** Events and batches are classes for their `toJSON` alone: JSON has no bigints. */
+/** Events and revisions are classes for their `toJSON` alone: JSON has no bigints. */
 class PutRecord implements PutEvent {
   readonly _tag = "Put" as const
   readonly key: string
@@ -114,7 +114,7 @@ class DeleteRecord implements DeleteEvent {
   }
 }
 
-class BatchRecord implements Batch {
+class RevisionRecord implements Revision {
   readonly revision: bigint
   readonly events: NonEmptyReadonlyArray<Event>
 
@@ -147,9 +147,9 @@ export const putEvent = (fields: Omit<PutEvent, "_tag">): PutEvent => new PutRec
 /** Makes the event of a delete. For backends. */
 export const deleteEvent = (fields: Omit<DeleteEvent, "_tag">): DeleteEvent => new DeleteRecord(fields)
 
-/** Makes a batch. For backends. */
-export const batch = (revision: bigint, events: NonEmptyReadonlyArray<Event>): Batch =>
-  new BatchRecord(revision, events)
+/** Makes a revision. For backends. */
+export const revision = (revision: bigint, events: NonEmptyReadonlyArray<Event>): Revision =>
+  new RevisionRecord(revision, events)
 
 /** Makes the status of a watch that is connected. For backends. */
 export const live = (revision: bigint): Status => new LiveRecord(revision)

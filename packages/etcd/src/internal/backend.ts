@@ -34,7 +34,7 @@ export const make = Effect.fnUntraced(
     // The last to be added is the first to run: what is under way learns that the client is closed.
     yield* Effect.addFinalizer(() => to.shutdown)
     const kv: KvBackend = {
-      execute: ((op: Op.Op) => uniform(to, op)) as KvBackend["execute"],
+      execute: (op) => uniform(to, op),
       watch: (request) =>
         Effect.mapError(watches.open(request), (error) =>
           error.reason._tag === "PermissionDenied"

@@ -3,13 +3,14 @@
  * by itself then.
  */
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
 
 const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   yield* Effect.forkChild(Effect.exit(kv.put("a", "1")))
-  yield* Effect.forkChild(Effect.exit(kv.backend.watch({ range: { _tag: "Key", key: "a" } })))
+  yield* Effect.forkChild(Effect.exit(backendOf(kv).watch({ range: { _tag: "Key", key: "a" } })))
   yield* Effect.exit(kv.get("a"))
 })
 

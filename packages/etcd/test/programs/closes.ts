@@ -4,6 +4,8 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
@@ -14,13 +16,13 @@ const program = Effect.gen(function*() {
   const { etcd3 } = yield* EtcdClient.EtcdClient
   yield* Effect.promise(() => etcd3.maintenance.status())
   yield* kv.put("a", "1")
-  const { id } = yield* kv.backend.leaseGrant({ ttl: "60 seconds" })
-  yield* kv.backend.leaseKeepAlive(id)
-  yield* kv.tempKey("temporary")
+  const { id } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
+  yield* backendOf(kv).leaseKeepAlive(id)
+  yield* Effect.provideService(TempKey.make("temporary"), Kv.Kv, kv)
   yield* Effect.forkChild(Stream.runDrain(kv.watch(KeyRange.all)))
   yield* kv.subscribe(KeyRange.prefix("b"))
   yield* Effect.forkChild(Effect.forever(kv.put("a", "2")))
-  yield* Effect.forkChild(Effect.forever(kv.backend.leaseKeepAlive(id)))
+  yield* Effect.forkChild(Effect.forever(backendOf(kv).leaseKeepAlive(id)))
   yield* Effect.forkChild(Effect.forever(kv.range(KeyRange.all)))
   yield* Effect.sleep("200 millis")
 })

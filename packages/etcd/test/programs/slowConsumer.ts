@@ -6,6 +6,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -15,7 +16,7 @@ const [endpoint, prefix, first, last, seconds] = process.argv.slice(2) as [strin
 const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   yield* kv.put("warm", "up")
-  const sibling = yield* kv.backend.watch({ range: KeyRange.key(`${prefix}live`) })
+  const sibling = yield* backendOf(kv).watch({ range: KeyRange.key(`${prefix}live`) })
   const delays: Array<number> = []
   const fast = yield* Effect.forkChild(Effect.forever(Effect.map(sibling.take, (batches) => {
     for (const { events } of batches) {
@@ -32,7 +33,7 @@ const program = Effect.gen(function*() {
   })
   yield* Effect.forkChild(Effect.forever(Effect.andThen(look, Effect.sleep("5 millis"))))
 
-  const watcher = yield* kv.backend.watch({ range: KeyRange.prefix(`${prefix}log/`), startRevision: BigInt(first) })
+  const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix(`${prefix}log/`), startRevision: BigInt(first) })
   const slowUntil = Date.now() + Number(seconds) * 1000
   let events = 0
   let revision = BigInt(first) - 1n

@@ -6,6 +6,7 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
@@ -58,7 +59,7 @@ const count = (name: string, ttl: number) =>
 const temporaryKey = (key: string, ttl: number) =>
   Effect.gen(function*() {
     const kv = yield* Kv.Kv
-    yield* kv.tempKey(key, { ttl })
+    yield* Effect.provideService(TempKey.make(key, { ttl }), Kv.Kv, kv)
     yield* tell({ _tag: "Held", token: "0" })
     return yield* Effect.never
   })

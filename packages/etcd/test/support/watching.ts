@@ -4,6 +4,7 @@
 import type * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
@@ -16,11 +17,11 @@ export const watch = (
   kv: Kv.Kv,
   range: KeyRange.KeyRange,
   options?: Omit<Watch.WatchRequest, "range">
-): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> => kv.backend.watch({ range, ...options })
+): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> => backendOf(kv).watch({ range, ...options })
 
 /** All batches up to the revision, which must have an event. Fails where one comes twice or out of order. */
 export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, revision: bigint) {
-  const batches: Array<Watch.Batch> = []
+  const batches: Array<Watch.Revision> = []
   let last = watcher.revision
   while (last < revision) {
     for (const batch of yield* watcher.take) {
@@ -33,7 +34,7 @@ export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, r
 })
 
 /** One line for each revision: `12 put a=1, delete b`. */
-export const linesOf = (batches: ReadonlyArray<Watch.Batch>): ReadonlyArray<string> =>
+export const linesOf = (batches: ReadonlyArray<Watch.Revision>): ReadonlyArray<string> =>
   batches.map(({ events, revision }) => `${revision} ${events.map(wordsOf).join(", ")}`)
 
 const wordsOf = (event: Watch.Event): string =>

@@ -6,7 +6,6 @@
  */
 import * as Batching from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
-import type * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
 
 /**
@@ -20,6 +19,5 @@ export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxB
 export const batched = (options: false | BatchingOptions) => (backend: KvBackend): KvBackend =>
   options === false ? backend : Batching.batched(options)({
     ...backend,
-    execute: <const O extends Op.Op>(op: O) =>
-      Effect.flatMap(Effect.exit(backend.execute(op)), (exit) => Effect.andThen(Effect.yieldNow, exit))
+    execute: (op) => Effect.flatMap(Effect.exit(backend.execute(op)), (exit) => Effect.andThen(Effect.yieldNow, exit))
   })

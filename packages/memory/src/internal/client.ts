@@ -1,10 +1,9 @@
 /**
  * A client of a store: the six functions of a backend, until its scope closes.
  */
-import * as KvBackend from "@effect-kv/core/KvBackend"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Lease from "@effect-kv/core/Lease"
-import type * as Op from "@effect-kv/core/Op"
 import * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,7 +14,7 @@ import * as Watcher from "./watcher.ts"
 import type { WatchState } from "./watchState.ts"
 
 /** Opens a client. When the scope closes its calls fail with `Closed`, and so do its watches. */
-export const connect = (store: Store): Effect.Effect<KvBackend.KvBackend, never, Scope.Scope> =>
+export const connect = (store: Store): Effect.Effect<KvBackend, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(() => new Client(store)),
@@ -66,37 +65,31 @@ const watchClosed = closed("the watch")
 
 const clientClosed = closed("the client")
 
-const toBackend = (client: Client): KvBackend.KvBackend =>
-  KvBackend.make({
-    execute: <const O extends Op.Op>(op: O) =>
-      Effect.suspend(() =>
-        client.isOpen
-          ? answer(client.store.execute(op) as Op.Response<O> | KvError.KvError)
-          : Effect.fail(clientClosed)
-      ),
-    watch: (request) => whileOpen(client, () => watch(client, request)),
-    leaseGrant: (options) =>
-      whileOpen(client, () =>
-        Effect.flatMap(
-          Lease.grantSeconds(options),
-          (seconds) => Effect.map(whileOpen(client, () => answer(client.store.grant(options.id, seconds))), toLease)
-        )),
-    leaseKeepAlive: (id) =>
-      withLease(client, id, (lease) => {
-        client.store.keepAlive(lease)
-        return toLease(lease)
-      }),
-    leaseRevoke: (id) => withLease(client, id, (lease) => client.store.revoke(lease)),
-    leaseTimeToLive: (id, options) =>
-      withLease(client, id, (lease) =>
-        Lease.makeStatus({
-          id,
-          grantedTtl: Duration.seconds(lease.ttl),
-          // As etcd: what has begun to run out does not count.
-          remaining: Duration.seconds(Math.floor(client.store.remaining(lease))),
-          keys: options?.keys === true ? sortedKeys(lease) : []
-        }))
-  })
+const toBackend = (client: Client): KvBackend => ({
+  execute: (op) => Effect.suspend(() => client.isOpen ? answer(client.store.execute(op)) : Effect.fail(clientClosed)),
+  watch: (request) => whileOpen(client, () => watch(client, request)),
+  leaseGrant: (options) =>
+    whileOpen(client, () =>
+      Effect.flatMap(
+        Lease.grantSeconds(options),
+        (seconds) => Effect.map(whileOpen(client, () => answer(client.store.grant(options.id, seconds))), toLease)
+      )),
+  leaseKeepAlive: (id) =>
+    withLease(client, id, (lease) => {
+      client.store.keepAlive(lease)
+      return toLease(lease)
+    }),
+  leaseRevoke: (id) => withLease(client, id, (lease) => client.store.revoke(lease)),
+  leaseTimeToLive: (id, options) =>
+    withLease(client, id, (lease) =>
+      Lease.makeStatus({
+        id,
+        grantedTtl: Duration.seconds(lease.ttl),
+        // As etcd: what has begun to run out does not count.
+        remaining: Duration.seconds(Math.floor(client.store.remaining(lease))),
+        keys: options?.keys === true ? sortedKeys(lease) : []
+      }))
+})
 
 const whileOpen = <A, R>(
   client: Client,

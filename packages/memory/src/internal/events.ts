@@ -16,14 +16,14 @@ const enough = 1024
 export const matchesKind = (request: Watch.WatchRequest, version: Version): boolean =>
   request.only === undefined || (request.only === "Put") === isPresent(version)
 
-/** The batches from a position in the log on, and the position after the last write that was looked at. */
+/** The revisions from a position in the log on, and the position after the last write that was looked at. */
 export const readEvents = (
   log: Deque<Version>,
   from: number,
   interval: Interval,
   request: Watch.WatchRequest
-): { readonly batches: Array<Watch.Batch>; readonly position: number } => {
-  const batches: Array<Watch.Batch> = []
+): { readonly revisions: Array<Watch.Revision>; readonly position: number } => {
+  const revisions: Array<Watch.Revision> = []
   let position = from
   for (let count = 0; count < enough && position < log.end;) {
     const events: Array<Watch.Event> = []
@@ -32,10 +32,10 @@ export const readEvents = (
       const version = log.at(position)
       if (matchesKind(request, version) && contains(interval, version.key)) events.push(toEvent(request, version))
     }
-    if (isArrayNonEmpty(events)) batches.push(Watch.batch(modRevision, events))
+    if (isArrayNonEmpty(events)) revisions.push(Watch.revision(modRevision, events))
     count += events.length
   }
-  return { batches, position }
+  return { revisions, position }
 }
 
 const toEvent = (request: Watch.WatchRequest, version: Version): Watch.Event => {

@@ -18,7 +18,7 @@ const idle = -1
 
 /** What a watch has to read next, and where it stands when it has read it. */
 export interface Unread {
-  readonly batches: NonEmptyReadonlyArray<Watch.Batch>
+  readonly revisions: NonEmptyReadonlyArray<Watch.Revision>
   readonly position: number
 }
 
@@ -65,18 +65,18 @@ export class WatchState implements Member {
     this.#wake()
   }
 
-  /** The next unread batches, if there are any; the watch does not move on before `read` is called. */
+  /** The next unread revisions, if there are any; the watch does not move on before `read` is called. */
   unread(): Unread | undefined {
     if (this.#position === idle) return undefined
-    const { batches, position } = readEvents(this.#mvcc.log, this.#position, this.interval, this.#request)
-    if (isArrayNonEmpty(batches)) return { batches, position }
+    const { revisions, position } = readEvents(this.#mvcc.log, this.#position, this.interval, this.#request)
+    if (isArrayNonEmpty(revisions)) return { revisions, position }
     this.#moveTo(position)
     return undefined
   }
 
-  read(unread: Unread): NonEmptyReadonlyArray<Watch.Batch> {
+  read(unread: Unread): NonEmptyReadonlyArray<Watch.Revision> {
     this.#moveTo(unread.position)
-    return unread.batches
+    return unread.revisions
   }
 
   /** Calls back once, when there may be something to read or the watch has ended; answers with what takes it back. */

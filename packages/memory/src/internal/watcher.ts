@@ -17,13 +17,13 @@ export const make = (watch: WatchState): Watch.Watcher => ({
   )
 })
 
-const take = (watch: WatchState): Effect.Effect<NonEmptyReadonlyArray<Watch.Batch>, KvError> => {
+const take = (watch: WatchState): Effect.Effect<NonEmptyReadonlyArray<Watch.Revision>, KvError> => {
   const untilUnread = waitFor((signal) => watch.onUnread(signal))
-  const self: Effect.Effect<NonEmptyReadonlyArray<Watch.Batch>, KvError> = Effect.suspend(() => {
+  const self: Effect.Effect<NonEmptyReadonlyArray<Watch.Revision>, KvError> = Effect.suspend(() => {
     const failure = watch.failure()
     if (failure !== undefined) return Effect.fail(failure)
     const unread = watch.unread()
-    // `Effect.sync` hands its value on without giving way, so that the watch moves on exactly if the batches arrive.
+    // `Effect.sync` hands its value on without giving way, so that the watch moves on exactly if the revisions arrive.
     return unread === undefined ? Effect.andThen(untilUnread, self) : Effect.sync(() => watch.read(unread))
   })
   return self

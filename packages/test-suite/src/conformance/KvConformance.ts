@@ -146,5 +146,5 @@ const register = (test: (each: Case) => void): void => {
 
 /** Deletes every key. */
 const empty: Effect.Effect<void, unknown, Environment> = Effect.scoped(
-  Effect.flatMap(newClient, (kv) => Effect.asVoid(kv.delete(KeyRange.all)))
+  Effect.flatMap(newClient, (kv) => Effect.asVoid(kv.deleteRange(KeyRange.all)))
 )

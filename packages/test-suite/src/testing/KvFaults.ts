@@ -11,6 +11,7 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -239,7 +240,7 @@ export const make = Effect.fnUntraced(function*(
 export const layer = (options?: Options): Layer.Layer<Kv.Kv | KvFaults, never, Kv.Kv> =>
   Layer.effectContext(
     Effect.map(
-      Effect.flatMap(Kv.Kv, (kv) => make(kv.backend, options)),
+      Effect.flatMap(Kv.Kv, (kv) => make(backendOf(kv), options)),
       (faults) => Context.add(Context.make(KvFaults, faults), Kv.Kv, faults.kv)
     )
   )

@@ -1,9 +1,9 @@
 /**
- * Certificates for TLS tests, made while the test runs: an authority, and server and client certificates that it signs,
- * valid or not.
+ * Certificates for TLS tests, made while the test runs: an authority, and server and client certificates signed by it, valid
+ * or not.
  *
- * They are made with `node:crypto` and a few lines of DER, without the `openssl` program or a library. Certificates are
- * ECDSA on P-256, version 3, with only what tests need. Do not use them in production.
+ * Made with `node:crypto` and a few lines of DER, without the `openssl` program or a library. It supports only what tests
+ * need: ECDSA on P-256, version 3. Not for production.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 
 /**
- * A certificate with its private key, as PEM text and as files. The files exist until the authority's scope closes.
+ * A certificate with its private key, as PEM text and as files. The files exist while the authority's scope is open.
  *
  * @since 0.1.0
  */
@@ -27,18 +27,18 @@ export interface Certificate {
 }
 
 /**
- * Content of a certificate.
+ * Options of a certificate.
  *
  * @since 0.1.0
  */
 export interface CertificateOptions {
-  /** The common name. For a client, etcd takes it as the name of the user. */
+  /** etcd uses that of a client as the name of the user. */
   readonly commonName?: string | undefined
-  /** The host names and IP addresses it is for. Default: `localhost` and `127.0.0.1` for a server, none for a client. */
+  /** Host names and IP addresses. Default: `localhost` and `127.0.0.1` for a server, none for a client. */
   readonly names?: ReadonlyArray<string> | undefined
-  /** When its validity begins, from now. Use a negative duration for the past: `{ hours: -2 }`. Default: an hour ago. */
+  /** The start of validity, relative to now. Default: an hour ago. Negative means the past: `{ hours: -2 }`. */
   readonly validFrom?: Duration.Input | undefined
-  /** When its validity ends, from now. Default: in a day. */
+  /** The end of validity, relative to now. Default: in a day. */
   readonly validUntil?: Duration.Input | undefined
 }
 
@@ -48,18 +48,18 @@ export interface CertificateOptions {
  * @since 0.1.0
  */
 export interface Authority {
-  /** Its own certificate, which the other side has to trust. */
+  /** The certificate of the authority, which the other side must trust. */
   readonly ca: Certificate
   /** Makes a server certificate. */
   readonly server: (options?: CertificateOptions) => Effect.Effect<Certificate>
   /** Makes a client certificate. */
   readonly client: (options?: CertificateOptions) => Effect.Effect<Certificate>
-  /** Makes a server certificate that expired an hour ago and is otherwise right. */
+  /** A server certificate that expired an hour ago and is valid otherwise. */
   readonly expiredServer: (options?: CertificateOptions) => Effect.Effect<Certificate>
 }
 
 /**
- * Makes an authority. Two authorities do not trust each other, even with the same name.
+ * Makes an authority. Two authorities do not trust each other, even if they have the same name.
  *
  * @example
  * ```ts
@@ -106,7 +106,7 @@ export const make = (commonName = "effect-kv test authority"): Effect.Effect<Aut
           validUntil: options.validUntil ?? defaults.validUntil
         })
       })
-    // With client certificates on, etcd connects to itself and shows its server certificate as the client's.
+    // With client certificates required, etcd connects to itself with its server certificate as the client certificate.
     const server = (options: CertificateOptions = {}) =>
       issue("server", [oid.serverAuth, oid.clientAuth], options, ["localhost", "127.0.0.1"])
     return {
@@ -190,7 +190,7 @@ const certificate = (contents: Contents): Buffer => {
       3,
       der.sequence(
         extension(oid.basicConstraints, true, isAuthority ? der.sequence(der.boolean(true)) : der.sequence()),
-        // digitalSignature for those who serve, keyCertSign and cRLSign for the authority
+        // digitalSignature for servers and clients, keyCertSign and cRLSign for the authority
         extension(oid.keyUsage, true, isAuthority ? der.bits(0x06, 1) : der.bits(0x80, 7)),
         extension(oid.subjectKeyIdentifier, false, der.octets(keyIdentifier(subject.keys))),
         extension(oid.authorityKeyIdentifier, false, der.sequence(der.implicit(0, keyIdentifier(issuer.keys)))),
@@ -224,7 +224,7 @@ const alternativeName = (name: string): Buffer => {
   return der.implicit(2, Buffer.from(name, "ascii"))
 }
 
-/** Distinguished encoding rules: a tag, a length, and what is inside. */
+/** Distinguished encoding rules: a tag, a length and the contents. */
 const der = {
   tagged: (tag: number, ...parts: ReadonlyArray<Buffer>): Buffer => {
     const inside = Buffer.concat(parts)
@@ -241,7 +241,7 @@ const der = {
   octets: (bytes: Buffer) => der.tagged(0x04, bytes),
   bits: (byte: number, unused: number) => der.tagged(0x03, Buffer.of(unused, byte)),
   utf8: (text: string) => der.tagged(0x0c, Buffer.from(text, "utf8")),
-  /** Positive, in as few bytes as will do. */
+  /** A positive integer in the fewest bytes. */
   integer: (bytes: Buffer) => {
     const first = bytes.findIndex((byte) => byte !== 0)
     const significant = first < 0 ? Buffer.of(0) : bytes.subarray(first)
@@ -251,7 +251,7 @@ const der = {
     const [first = 0, second = 0, ...rest] = id.split(".").map(Number)
     return der.tagged(0x06, Buffer.from([first * 40 + second, ...rest.flatMap(base128)]))
   },
-  /** UTCTime, which RFC 5280 asks for before 2050. */
+  /** UTCTime, which RFC 5280 requires before 2050. */
   time: (date: Date) => der.tagged(0x17, Buffer.from(date.toISOString().replace(/[-:T]|\.\d+/g, "").slice(2), "ascii"))
 }
 

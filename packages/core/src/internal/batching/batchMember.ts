@@ -9,7 +9,7 @@ import type * as KvError from "../../values/KvError.ts"
 import type * as Op from "../../values/Op.ts"
 import type { Footprint } from "./footprint.ts"
 
-export type Answer = Effect.Effect<Op.Response<Op.Op>, KvError.KvError>
+export type Answer = Effect.Effect<Op.Response, KvError.KvError>
 
 export interface Member {
   readonly op: Op.Op

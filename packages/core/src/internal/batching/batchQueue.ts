@@ -195,7 +195,7 @@ class BatchQueue {
    * Hands the answers on. Whoever is answered may call again at once; until all have been, the request counts as under way,
    * so that what they ask next leaves together too.
    */
-  #answered(batch: Batch, exit: Exit.Exit<ReadonlyArray<Op.Response<Op.Op>>, KvError.KvError>): void {
+  #answered(batch: Batch, exit: Exit.Exit<ReadonlyArray<Op.Response>, KvError.KvError>): void {
     this.#isAnswering = true
     if (exit._tag === "Success") {
       this.#responseSize.observe(exit.value)

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Tracer from "effect/Tracer"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as SendControl from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
@@ -15,7 +15,7 @@ import { endOf, type Member, now } from "./batchMember.ts"
 
 /** A request, and what it is made with. What a backend throws is its defect, so none of it may run before the effect does. */
 export interface Request {
-  readonly effect: Effect.Effect<ReadonlyArray<Op.Response<Op.Op>>, KvError.KvError>
+  readonly effect: Effect.Effect<ReadonlyArray<Op.Response>, KvError.KvError>
   readonly context: Context.Context<never>
 }
 
@@ -32,7 +32,7 @@ export const together = (
   sendControl: SendControl.SendControl
 ): Request => ({
   effect: Effect.map(
-    Effect.suspend(() => backend.execute(transaction(members))),
+    Effect.suspend(() => execute(backend, transaction(members))),
     (response) => response.responses
   ),
   context: Context.add(

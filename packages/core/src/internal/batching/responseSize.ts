@@ -17,14 +17,14 @@ export class ResponseSize {
     return this.#bytesPerOp === 0 ? Number.POSITIVE_INFINITY : Math.max(1, Math.floor(wanted / this.#bytesPerOp))
   }
 
-  observe(responses: ReadonlyArray<Op.Response<Op.Op>>): void {
+  observe(responses: ReadonlyArray<Op.Response>): void {
     let bytes = 0
     for (const response of responses) bytes += bytesOf(response)
     this.#bytesPerOp += weight * (bytes / responses.length - this.#bytesPerOp)
   }
 }
 
-const bytesOf = (response: Op.Response<Op.Op>): number => {
+const bytesOf = (response: Op.Response): number => {
   switch (response._tag) {
     case "Range":
       return response.entries.length === 0 ? 0 : response.entries[0]!.size

@@ -29,14 +29,14 @@ export const Current: Context.Reference<ReadonlyArray<Fence>> = Context.Referenc
 export const unfenced = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.provideService(effect, Current, [])
 
-/** Whether a call is for what a client needs for itself. Then no fence applies, not even one that a `Kv` has of its own. */
-export const IsBookkeeping: Context.Reference<boolean> = Context.Reference("@effect-kv/core/Fence/IsBookkeeping", {
+/** Whether a call is exempt from every fence, also from one that a `Kv` has of its own. */
+export const IsExempt: Context.Reference<boolean> = Context.Reference("@effect-kv/core/Fence/IsExempt", {
   defaultValue: () => false
 })
 
-/** Makes a call free of every fence, also of those of the client whose `backend` it goes through. */
-export const bookkeeping = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.provideService(unfenced(call), IsBookkeeping, true)
+/** Exempts a call from every fence, also from those of another `Kv` that it goes through. */
+export const exempt = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.provideService(unfenced(call), IsExempt, true)
 
 /** Runs the effect, and every fiber it starts, with one more fence. */
 export const add = <A, E, R>(effect: Effect.Effect<A, E, R>, fence: Fence): Effect.Effect<A, E, R> =>

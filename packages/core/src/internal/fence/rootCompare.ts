@@ -16,7 +16,7 @@ export const make = (prefix: string, compare: Compare.Compare): Compare.Compare 
 export const is = (compare: Compare.Compare): boolean => TypeId in compare
 
 /** The operation as the root takes it: the same, unless there are such conditions in it. */
-export const resolve = <O extends Op.Op>(op: O): O => contains(op) ? strip(op) as O : op
+export const resolve = (op: Op.Op): Op.Op => contains(op) ? strip(op) : op
 
 const contains = (op: Op.Op): boolean =>
   op._tag === "Txn" && (op.if.some(is) || op.then.some(contains) || op.else.some(contains))

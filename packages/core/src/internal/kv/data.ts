@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
 import type { Entry } from "../../values/Entry.ts"
@@ -23,6 +23,7 @@ type Data = Pick<
   | "count"
   | "put"
   | "delete"
+  | "deleteRange"
   | "txn"
   | "testAndSet"
   | "compareAndSet"
@@ -35,18 +36,19 @@ export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
   const modifyKey = modifying.make(backend, origin, textOf)
 
   const getEntry: Kv["getEntry"] = (key, options) =>
-    Effect.map(backend.execute(Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))
+    Effect.map(execute(backend, Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))
 
-  const get: Kv["get"] = (key, options) => Effect.flatMap(backend.execute(Op.get(key, options)), textOfFirst)
+  const get: Kv["get"] = (key, options) => Effect.flatMap(execute(backend, Op.get(key, options)), textOfFirst)
 
-  const range: Kv["range"] = (range, options) => backend.execute(Op.range(range, options))
+  const range: Kv["range"] = (range, options) => execute(backend, Op.range(range, options))
 
   const rangeStream: Kv["rangeStream"] = (range, options) => {
     const { pageSize = defaultPageSize, ...rest } = options ?? {}
     return Stream.paginate(
       { range, revision: options?.revision },
       Effect.fnUntraced(function*(position) {
-        const page = yield* backend.execute(
+        const page = yield* execute(
+          backend,
           Op.range(position.range, { ...rest, revision: position.revision, limit: pageSize })
         )
         const last = page.entries.at(-1)
@@ -62,13 +64,15 @@ export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
   }
 
   const count: Kv["count"] = (range, options) =>
-    Effect.map(backend.execute(Op.range(range, { ...options, countOnly: true })), (response) => response.count)
+    Effect.map(execute(backend, Op.range(range, { ...options, countOnly: true })), (response) => response.count)
 
-  const put: Kv["put"] = (key, value, options) => backend.execute(Op.put(key, value, options))
+  const put: Kv["put"] = (key, value, options) => execute(backend, Op.put(key, value, options))
 
-  const delete_: Kv["delete"] = (keyOrRange, options) => backend.execute(Op.delete(keyOrRange, options))
+  const delete_: Kv["delete"] = (key, options) => execute(backend, Op.delete(key, options))
 
-  const txn: Kv["txn"] = (input) => backend.execute(Op.txn(input))
+  const deleteRange: Kv["deleteRange"] = (range, options) => execute(backend, Op.deleteRange(range, options))
+
+  const txn: Kv["txn"] = (input) => execute(backend, Op.txn(input))
 
   const testAndSet: Kv["testAndSet"] = (key, expected, value, options) =>
     Effect.map(
@@ -103,7 +107,20 @@ export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
 
   const modify: Kv["modify"] = (key, f) => method("modify", key, modifyKey(key, f))
 
-  return { get, getEntry, range, rangeStream, count, put, delete: delete_, txn, testAndSet, compareAndSet, modify }
+  return {
+    get,
+    getEntry,
+    range,
+    rangeStream,
+    count,
+    put,
+    delete: delete_,
+    deleteRange,
+    txn,
+    testAndSet,
+    compareAndSet,
+    modify
+  }
 }
 
 const succeedNone: Effect.Effect<Option.Option<string>> = Effect.succeed(Option.none())

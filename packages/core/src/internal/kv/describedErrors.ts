@@ -47,9 +47,14 @@ const named = (error: KvError.KvError, operation: string, key?: string): KvError
   KvError.make(error.reason, { operation, key, endpoint: error.endpoint, status: error.status })
 
 const nameOf = (op: Op.Op): string => {
-  if (op._tag !== "Range") return op._tag.toLowerCase()
-  if (op.countOnly === true) return "count"
-  return op.range._tag === "Key" ? "get" : "range"
+  switch (op._tag) {
+    case "Range":
+      return op.countOnly === true ? "count" : op.range._tag === "Key" ? "get" : "range"
+    case "Delete":
+      return op.range._tag === "Key" ? "delete" : "deleteRange"
+    default:
+      return op._tag.toLowerCase()
+  }
 }
 
 /** The keys of an operation, readable: not too many, none too long, and no value. */

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import * as currentFences from "../fence/currentFences.ts"
@@ -44,7 +44,7 @@ export const maxConditions = 127
 export const fencesOf = (origin: Origin, fiber: Fiber.Fiber<unknown, unknown>): ReadonlyArray<Fence> => {
   const current = fiber.getRef(currentFences.Current)
   if (current.length === 0) {
-    return origin.fences.length > 0 && fiber.getRef(currentFences.IsBookkeeping) ? [] : origin.fences
+    return origin.fences.length > 0 && fiber.getRef(currentFences.IsExempt) ? [] : origin.fences
   }
   const own = current.filter((fence) => fence.client === origin.client)
   return origin.fences.length === 0 ? own : [...new Set([...own, ...origin.fences])]
@@ -75,22 +75,22 @@ export const guarded = (origin: Origin): KvBackend => {
 }
 
 /**
- * For what locks, sessions and temporary keys need for themselves. It has no guard; and none applies below it either, as
- * that of the client whose `backend` this client was made from.
+ * For what locks, sessions and temporary keys need for themselves. Neither a fence of this client applies to it, nor one of
+ * another client whose backend this client was made from.
  */
-export const unguarded = (raw: KvBackend): KvBackend => ({
+export const unfenced = (raw: KvBackend): KvBackend => ({
   ...raw,
-  execute: (op) => Op.isWrite(op) ? currentFences.bookkeeping(raw.execute(op)) : raw.execute(op),
-  leaseRevoke: (id) => currentFences.bookkeeping(raw.leaseRevoke(id))
+  execute: (op) => Op.isWrite(op) ? currentFences.exempt(raw.execute(op)) : raw.execute(op),
+  leaseRevoke: (id) => currentFences.exempt(raw.leaseRevoke(id))
 })
 
 const notHeld = (fences: ReadonlyArray<Fence>): Fence | undefined => fences.find((fence) => !fence.isHeldUnsafe())
 
-const conditional = <O extends Op.Op>(
+const conditional = (
   raw: KvBackend,
   fences: ReadonlyArray<Fence>,
-  op: O
-): Effect.Effect<Op.Response<O>, KvError.KvError> => {
+  op: Op.Op
+): Effect.Effect<Op.Response, KvError.KvError> => {
   // What is known to be lost needs no request; and by its own clock a holder may know before the store.
   const lost = notHeld(fences)
   if (lost !== undefined) return lost.notHeld
@@ -98,13 +98,16 @@ const conditional = <O extends Op.Op>(
   const problem = tooMany(conditions.length)
   if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
   return Effect.flatMap(
-    raw.execute(Op.txn({
-      if: conditions,
-      then: [op],
-      // With one fence it is known which does not hold.
-      else: fences.length === 1 ? [] : conditions.map((condition) => Op.txn({ if: [condition] }))
-    })),
-    (response): Effect.Effect<Op.Response<O>, KvError.KvError> =>
+    execute(
+      raw,
+      Op.txn({
+        if: conditions,
+        then: [op],
+        // With one fence it is known which does not hold.
+        else: fences.length === 1 ? [] : conditions.map((condition) => Op.txn({ if: [condition] }))
+      })
+    ),
+    (response): Effect.Effect<Op.Response, KvError.KvError> =>
       response.succeeded
         ? Effect.succeed(response.responses[0])
         : rejected(fences, response.responses.map(({ succeeded }) => succeeded))

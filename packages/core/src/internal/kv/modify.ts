@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as Compare from "../../values/Compare.ts"
 import type { Entry } from "../../values/Entry.ts"
 import type * as KvError from "../../values/KvError.ts"
@@ -56,7 +56,7 @@ export const make = (backend: KvBackend, keySpace: KeySpace, textOf: TextOf) => 
       }))
 
   const read = (key: string): Effect.Effect<Current, KvError.KvError> =>
-    Effect.flatMap(backend.execute(Op.get(key)), (response) => toCurrent(response.entries[0]))
+    Effect.flatMap(execute(backend, Op.get(key)), (response) => toCurrent(response.entries[0]))
 
   const attempt = Effect.fnUntraced(function*(
     turn: Turn<Written>,
@@ -67,11 +67,14 @@ export const make = (backend: KvBackend, keySpace: KeySpace, textOf: TextOf) => 
     let current = note?.view === backend ? note.current : yield* read(key)
     while (true) {
       const text = f(current.text)
-      const response = yield* backend.execute(Op.txn({
-        if: [Compare.modRevision(key, "=", current.modRevision)],
-        then: [Op.put(key, text, { lease: Option.getOrUndefined(current.lease) })],
-        else: [Op.get(key)]
-      }))
+      const response = yield* execute(
+        backend,
+        Op.txn({
+          if: [Compare.modRevision(key, "=", current.modRevision)],
+          then: [Op.put(key, text, { lease: Option.getOrUndefined(current.lease) })],
+          else: [Op.get(key)]
+        })
+      )
       if (response.succeeded) {
         turn.leave({ current: { ...current, text: Option.some(text), modRevision: response.revision }, view: backend })
         return text

@@ -9,12 +9,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { execute } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import { LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
+import * as internals from "../kv/internals.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import * as attachedKey from "../session/leasedKey.ts"
 import type { LockOfSession } from "../session/lossLog.ts"
@@ -141,7 +143,7 @@ const claimIn = (kv: Kv, name: string, scope: Scope.Scope): Effect.Effect<Claim>
       isHeld: false,
       leave: () => {}
     }
-    claim.leave = kv.sessions.holders.add({
+    claim.leave = internals.of(kv).sessions.holders.add({
       onClosing: () => {
         const { lock, token } = claim.latest
         Deferred.doneUnsafe(claim.lost, Effect.failSync(() => new LockLost({ lock, token, how: clientCloses })))
@@ -164,11 +166,11 @@ const enter = (
   scope: Scope.Scope,
   claim: Claim
 ) =>
-  sessionPool.withLive(kv.sessions, options?.ttl, scope, (session) =>
+  sessionPool.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
       while (true) {
         const key = claimKey(kv, name, session)
-        const write = lockQueue.enter(kv.bookkeeping, name, key, session.lease, options?.description ?? "")
+        const write = lockQueue.enter(internals.of(kv).unfenced, name, key, session.lease, options?.description ?? "")
         const entered = yield* put(kv, name, session, key, write, options, scope, claim)
         // Somebody else's key is there, whatever it is. It stays claimed, so the next try is under another.
         if (entered !== undefined) return { hold: entered.hold, standing: entered.answer.standing }
@@ -183,12 +185,18 @@ const enterIfFree = (
   scope: Scope.Scope,
   claim: Claim
 ): Effect.Effect<Hold | undefined, KvError.KvError> =>
-  sessionPool.withLive(kv.sessions, options?.ttl, scope, (session) =>
+  sessionPool.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
       const key = claimKey(kv, name, session)
-      const write = lockQueue.enterIfFree(kv.bookkeeping, name, key, session.lease, options?.description ?? "")
+      const write = lockQueue.enterIfFree(
+        internals.of(kv).unfenced,
+        name,
+        key,
+        session.lease,
+        options?.description ?? ""
+      )
       const entered = yield* put(kv, name, session, key, write, options, scope, claim)
-      if (entered === undefined) session.unclaim(kv.origin.prefix + key)
+      if (entered === undefined) session.unclaim(internals.of(kv).origin.prefix + key)
       return entered?.hold
     }))
 
@@ -196,8 +204,10 @@ const enterIfFree = (
  * A key for a contender, claimed as the key of the client's root that it is: two views of one client may have different
  * names for it, and on one lease only the claim tells whose key it is.
  */
-const claimKey = ({ origin }: Kv, name: string, session: SharedSession): string =>
-  session.claim(origin.prefix + lockQueue.keyOf(name, session.lease)).slice(origin.prefix.length)
+const claimKey = (kv: Kv, name: string, session: SharedSession): string => {
+  const { prefix } = internals.of(kv).origin
+  return session.claim(prefix + lockQueue.keyOf(name, session.lease)).slice(prefix.length)
+}
 
 /** Writes a contender's key; `undefined` if nothing was written. */
 const put = <A extends { readonly place: lockQueue.Place }>(
@@ -215,7 +225,7 @@ const put = <A extends { readonly place: lockQueue.Place }>(
     let forget = () => {}
     const kept: { hold?: Hold } = {}
     const { answer, attachment } = yield* attachedKey.write({
-      backend: kv.bookkeeping,
+      backend: internals.of(kv).unfenced,
       get session() {
         return kept.hold?.session ?? session
       },
@@ -226,7 +236,7 @@ const put = <A extends { readonly place: lockQueue.Place }>(
         forget()
         tell(claim, logged, givenBack)
       },
-      onGone: () => session.unclaim(kv.origin.prefix + key)
+      onGone: () => session.unclaim(internals.of(kv).origin.prefix + key)
     }, scope)
     if (answer === undefined) return undefined
     logged.token = answer.place.createRevision
@@ -250,7 +260,7 @@ const guard = (
     let replaced = ""
     const untilDeleted = Effect.suspend(() =>
       deletion.await(
-        kv.bookkeeping,
+        internals.of(kv).unfenced,
         key,
         createRevision,
         (entry) => entry.createRevision === createRevision,
@@ -299,11 +309,11 @@ const guard = (
 const moveFrom = Effect.fnUntraced(
   function*(kv: Kv, hold: Hold, options: AcquireOptions | undefined, scope: Scope.Scope) {
     yield* hold.session.retire
-    const session = yield* kv.sessions.get(options?.ttl ?? Session.defaultTtl, scope)
+    const session = yield* internals.of(kv).sessions.get(options?.ttl ?? Session.defaultTtl, scope)
     const { createRevision, key } = hold.place
     const put = Op.put(key, options?.description ?? "", { lease: session.lease })
     const move = Op.txn({ if: [Compare.createRevision(key, "=", createRevision)], then: [put] })
-    const response = yield* kv.bookkeeping.execute(move)
+    const response = yield* execute(internals.of(kv).unfenced, move)
     return response.succeeded ? session : undefined
   },
   // It is tried again at the next renewal that is denied.
@@ -362,7 +372,7 @@ const awaitTurn = (
     }
   }
   return Effect.flatMap(
-    lockQueue.awaitTurn(kv.bookkeeping, hold.name, hold.place, entered, observer),
+    lockQueue.awaitTurn(internals.of(kv).unfenced, hold.name, hold.place, entered, observer),
     (standing) =>
       standing === "First"
         ? Effect.void

@@ -3,6 +3,7 @@
  */
 import * as Context from "effect/Context"
 import type { Kv } from "../../service/KvService.ts"
+import * as internals from "../kv/internals.ts"
 
 /** Locks that were acquired together, and the fiber that runs their body. */
 export interface Holding {
@@ -18,8 +19,8 @@ export const Holdings: Context.Reference<ReadonlyArray<Holding>> = Context.Refer
 })
 
 export const make = (kv: Kv, names: ReadonlyArray<string>, fiber: number): Holding => ({
-  client: kv.origin.client,
-  names: names.map((name) => kv.origin.prefix + name),
+  client: internals.of(kv).origin.client,
+  names: names.map((name) => internals.of(kv).origin.prefix + name),
   fiber
 })
 
@@ -30,6 +31,6 @@ export const heldBy = (
   names: ReadonlyArray<string>,
   fiber: number
 ): string | undefined => {
-  const own = holdings.filter((holding) => holding.client === kv.origin.client && holding.fiber === fiber)
-  return names.find((name) => own.some((holding) => holding.names.includes(kv.origin.prefix + name)))
+  const own = holdings.filter((holding) => holding.client === internals.of(kv).origin.client && holding.fiber === fiber)
+  return names.find((name) => own.some((holding) => holding.names.includes(internals.of(kv).origin.prefix + name)))
 }

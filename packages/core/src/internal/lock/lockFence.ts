@@ -2,12 +2,14 @@
  * The fence of a lock.
  */
 import * as Effect from "effect/Effect"
+import { execute } from "../../backend/KvBackend.ts"
 import * as Fence from "../../service/Fence.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
 import * as KvError from "../../values/KvError.ts"
 import { LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
+import * as internals from "../kv/internals.ts"
 import * as acquisition from "./acquisition.ts"
 import type { Lock } from "./model.ts"
 
@@ -30,7 +32,7 @@ export const of = (lock: Lock): Fence.Fence | undefined => {
  */
 export const inKv = (kv: Kv, lock: Lock): Fence.Fence => {
   const own = acquisition.kvOf(lock)
-  if (own?.origin.client === kv.origin.client) return of(lock)!
+  if (own !== undefined && internals.of(own).origin.client === internals.of(kv).origin.client) return of(lock)!
   const rejected = KvError.fail(new LockLost({ lock: lock.name, token: lock.token, how: refused }))
   return fenceIn(kv, lock, own === undefined ? rejected : Effect.andThen(loseIfGone(own, lock), rejected))
 }
@@ -55,7 +57,7 @@ const notHeld = (lock: Lock): Fence.Fence["notHeld"] =>
     ))
 
 const loseIfGone = (own: Kv, lock: Lock): Effect.Effect<void> =>
-  own.bookkeeping.execute(Op.txn({ if: conditionsOf(lock) })).pipe(
+  execute(internals.of(own).unfenced, Op.txn({ if: conditionsOf(lock) })).pipe(
     Effect.flatMap(({ succeeded }) => succeeded ? Effect.void : acquisition.lose(lock, refused)),
     Effect.ignore
   )

@@ -9,7 +9,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as Compare from "../../values/Compare.ts"
 import type { Entry } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
@@ -47,10 +47,13 @@ export const enter = (
   description: string
 ): Effect.Effect<{ readonly place: Place; readonly standing: Standing } | undefined, KvError.KvError> =>
   Effect.map(
-    backend.execute(Op.txn({
-      if: [Compare.missing(key)],
-      then: [youngest(name, undefined, 1), Op.put(key, description, { lease })]
-    })),
+    execute(
+      backend,
+      Op.txn({
+        if: [Compare.missing(key)],
+        then: [youngest(name, undefined, 1), Op.put(key, description, { lease })]
+      })
+    ),
     (response) => {
       if (!response.succeeded) return undefined
       const [ahead] = response.responses[0].entries
@@ -75,14 +78,17 @@ export const enterIfFree = Effect.fnUntraced(function*(
   const queue = KeyRange.prefix(prefixOf(name))
   let emptyUpTo = 0n
   while (true) {
-    const response = yield* backend.execute(Op.txn({
-      if: [Compare.createdBefore(queue, emptyUpTo + 1n)],
-      then: [Op.put(key, description, { lease })],
-      else: [youngest(name, undefined, 1)]
-    }))
+    const response = yield* execute(
+      backend,
+      Op.txn({
+        if: [Compare.createdBefore(queue, emptyUpTo + 1n)],
+        then: [Op.put(key, description, { lease })],
+        else: [youngest(name, undefined, 1)]
+      })
+    )
     if (response.succeeded) return { place: { key, createRevision: response.revision } }
     if (response.responses[0].entries.some((entry) => isContender(name, entry))) return undefined
-    const all = yield* backend.execute(Op.range(queue, { keysOnly: true }))
+    const all = yield* execute(backend, Op.range(queue, { keysOnly: true }))
     if (all.entries.some((entry) => isContender(name, entry))) return undefined
     emptyUpTo = all.revision
   }
@@ -107,7 +113,7 @@ const lookAt = (
   place: Place,
   reads: readonly [own: Op.Range, ahead: Op.Range]
 ): Effect.Effect<Standing, KvError.KvError> =>
-  Effect.map(backend.execute(Op.txn({ then: reads })), (response) => {
+  Effect.map(execute(backend, Op.txn({ then: reads })), (response) => {
     if (!response.succeeded) return gone
     const [own, ahead] = response.responses
     if (own.entries[0]?.createRevision !== place.createRevision) return gone
@@ -167,7 +173,8 @@ const awaitPredecessor = (backend: KvBackend, name: string, place: Place, predec
 
 /** Everybody in the queue, the holder first. */
 export const contenders = Effect.fnUntraced(function*(backend: KvBackend, name: string) {
-  const response = yield* backend.execute(
+  const response = yield* execute(
+    backend,
     Op.range(KeyRange.prefix(prefixOf(name)), { order: { by: "createRevision" } })
   )
   return response.entries.filter((entry) => isContender(name, entry))

@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Entry } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
@@ -70,6 +70,6 @@ const deletedAfter = (backend: KvBackend, key: string, revision: bigint): Effect
 
 const lookUntilAnswered = (backend: KvBackend, key: string): Effect.Effect<Op.RangeResponse, KvError.KvError> =>
   Effect.sleep(retryInterval).pipe(
-    Effect.andThen(backend.execute(Op.get(key, { keysOnly: true }))),
+    Effect.andThen(execute(backend, Op.get(key, { keysOnly: true }))),
     Effect.catch((error) => isPassing(error) ? lookUntilAnswered(backend, key) : Effect.fail(error))
   )

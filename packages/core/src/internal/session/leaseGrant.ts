@@ -157,7 +157,7 @@ const revocationDeadline = Duration.seconds(3)
 /** Revokes a lease. False if there was none, or if it could not be revoked. */
 const revokeLease = (backend: KvBackend, lease: bigint): Effect.Effect<boolean> =>
   // Also when a lock was lost under which the session was made.
-  currentFences.bookkeeping(backend.leaseRevoke(lease)).pipe(
+  currentFences.exempt(backend.leaseRevoke(lease)).pipe(
     Effect.as(true),
     Effect.provideService(Deadline.Deadline, revocationDeadline),
     Effect.timeoutOrElse({

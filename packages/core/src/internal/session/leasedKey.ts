@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as Compare from "../../values/Compare.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
@@ -185,7 +185,7 @@ const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
 
 /** Deletes the key if it is the one meant; true if it was. Can be repeated without harm to what came after it. */
 const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<boolean, KvError.KvError> =>
-  plan.backend.execute(Op.txn({ if: [condition], then: [Op.delete(plan.key)] })).pipe(
+  execute(plan.backend, Op.txn({ if: [condition], then: [Op.delete(plan.key)] })).pipe(
     // Not the caller's: it is of no use to a caller whose deadline has passed that its key stays.
     Effect.provideService(Deadline.Deadline, attemptDeadline),
     Effect.map((response) => response.succeeded)

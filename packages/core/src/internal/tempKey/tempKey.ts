@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as Compare from "../../values/Compare.ts"
 import type { Entry, Value } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
@@ -30,7 +30,7 @@ export interface Backends {
   /** For the writes that make the key and set its value: guarded as the caller's own writes are. */
   readonly make: KvBackend
   /** For everything else. Never fenced: removing the key must not depend on a lock. */
-  readonly bookkeeping: KvBackend
+  readonly unfenced: KvBackend
   /** What their keys begin with at the client's root. */
   readonly prefix: string
 }
@@ -344,12 +344,15 @@ const put = Effect.fnUntraced(function*(
     session.unclaim(claimed)
   }
   const write: Effect.Effect<Written | Taken, KvError.KvError> = Effect.map(
-    backends.make.execute(Op.txn({
-      if: [condition],
-      then: [Op.put(key, kept.value ?? token, { lease: session.lease })],
-      // With its value: `keysOnly` would leave out the lease.
-      else: [Op.get(key)]
-    })),
+    execute(
+      backends.make,
+      Op.txn({
+        if: [condition],
+        then: [Op.put(key, kept.value ?? token, { lease: session.lease })],
+        // With its value: `keysOnly` would leave out the lease.
+        else: [Op.get(key)]
+      })
+    ),
     (response): Written | Taken =>
       response.succeeded
         ? { _tag: "Written", revision: response.revision }
@@ -357,7 +360,7 @@ const put = Effect.fnUntraced(function*(
   )
   kept.own.add(session.lease)
   const { answer } = yield* attachedKey.write({
-    backend: backends.bookkeeping,
+    backend: backends.unfenced,
     session,
     key,
     write: Effect.provideService(write, heldKeys.Claiming, kept.claim),
@@ -421,11 +424,14 @@ const setValue = (
     const { lease } = held.session
     const known = held.revision
     // On the revision too: a value whose write is still on its way must not replace one that was set after it.
-    const write = backends.make.execute(Op.txn({
-      if: [Compare.lease(key, "=", lease), Compare.modRevision(key, "=", held.revision)],
-      then: [Op.put(key, value, { lease })],
-      else: [Op.get(key)]
-    }))
+    const write = execute(
+      backends.make,
+      Op.txn({
+        if: [Compare.lease(key, "=", lease), Compare.modRevision(key, "=", held.revision)],
+        then: [Op.put(key, value, { lease })],
+        else: [Op.get(key)]
+      })
+    )
     return Effect.flatMap(write, (response) => {
       if (response.succeeded) {
         note(kept, held, response.revision, value)
@@ -463,7 +469,7 @@ const followed = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss>
 
 /** Looks where the events that would tell are lost. */
 const looked = (kept: Kept, held: Held): Effect.Effect<Loss> =>
-  kept.backends.bookkeeping.execute(Op.get(kept.key)).pipe(
+  execute(kept.backends.unfenced, Op.get(kept.key)).pipe(
     Effect.flatMap((response) => {
       const entry = response.entries[0]
       if (entry === undefined) return Effect.succeed<Loss>(deleted)
@@ -486,7 +492,7 @@ const refusedInterval = "2 seconds"
 const lossAfter = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss, KvError.KvError> =>
   Effect.scopedWith(Effect.fnUntraced(function*(scope) {
     const request = { range: KeyRange.key(kept.key), startRevision: revision + 1n }
-    const watcher = yield* Scope.provide(kept.backends.bookkeeping.watch(request), scope)
+    const watcher = yield* Scope.provide(kept.backends.unfenced.watch(request), scope)
     while (true) {
       for (const { events: [event] } of yield* watcher.take) {
         if (event._tag === "Delete") return deleted
@@ -501,7 +507,7 @@ const untilDeleted = (kept: Kept, revision: bigint): Effect.Effect<void, KvError
   Effect.scopedWith((scope) =>
     Effect.flatMap(
       Scope.provide(
-        kept.backends.bookkeeping.watch({
+        kept.backends.unfenced.watch({
           range: KeyRange.key(kept.key),
           only: "Delete",
           startRevision: revision + 1n

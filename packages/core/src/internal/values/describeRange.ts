@@ -11,5 +11,8 @@ export const describeRange = (range: KeyRange): string => {
       return `[${range.start}, ${range.end})`
     case "Prefix":
       return range.from === range.prefix ? `${range.prefix}*` : `[${range.from}, ${range.prefix}*)`
+    default:
+      // An invalid range must not make its own error unreadable.
+      return String(range satisfies never)
   }
 }

@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type { KvBackend } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Entry } from "../../values/Entry.ts"
 import type * as KeyRange from "../../values/KeyRange.ts"
 import { Closed, type KvError, make as makeError } from "../../values/KvError.ts"
@@ -30,7 +30,7 @@ export const open = Effect.fnUntraced(function*(
   const follow = (loaded: Loaded): Effect.Effect<never, KvError> =>
     Effect.forever(Effect.flatMap(
       loaded.watcher.take,
-      (batches) => apply(loaded.view, batches) ? SubscriptionRef.set(signal, Exit.void) : Effect.void
+      (revisions) => apply(loaded.view, revisions) ? SubscriptionRef.set(signal, Exit.void) : Effect.void
     ))
 
   const keep = Effect.fnUntraced(function*(): Effect.fn.Return<never, KvError> {
@@ -96,16 +96,16 @@ class SnapshotOf implements Snapshot {
   }
 }
 
-/** Takes over the batches that are newer than the view; whether there were any. */
-const apply = (view: View, batches: ReadonlyArray<Watch.Batch>): boolean => {
+/** Applies the revisions that are newer than the view; true if there were any. */
+const apply = (view: View, revisions: ReadonlyArray<Watch.Revision>): boolean => {
   const before = view.revision
-  for (const batch of batches) {
-    if (batch.revision <= view.revision) continue
-    for (const event of batch.events) {
+  for (const { events, revision } of revisions) {
+    if (revision <= view.revision) continue
+    for (const event of events) {
       if (event._tag === "Put") view.entries.set(event.key, event.entry)
       else view.entries.delete(event.key)
     }
-    view.revision = batch.revision
+    view.revision = revision
     view.copy = undefined
   }
   return view.revision !== before
@@ -126,7 +126,7 @@ const load = Effect.fnUntraced(function*(
   const scope = yield* Scope.fork(outer)
   return yield* Effect.gen(function*() {
     const watcher = yield* Scope.provide(backend.watch({ range }), scope)
-    const response = yield* backend.execute(Op.range(range))
+    const response = yield* execute(backend, Op.range(range))
     const entries = new Map(response.entries.map((entry) => [entry.key, entry]))
     return { scope, watcher, view: { revision: response.revision, entries, copy: undefined } }
   }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))

@@ -7,58 +7,63 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { KvBackend } from "../../backend/KvBackend.ts"
-import type { Kv, Subscription, WatchOptions } from "../../service/KvService.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
+import { type Kv, type Subscription, SubscriptionTypeId, type WatchOptions } from "../../service/KvService.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import { InvalidRequest, type KvError, make as makeError } from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
-import { type Batch, batch as makeBatch, type Event, type Watcher, type WatchRequest } from "../../values/Watch.ts"
-import * as rangeView from "../view/rangeView.ts"
+import {
+  type Event,
+  type Revision,
+  revision as makeRevision,
+  type Watcher,
+  type WatchRequest
+} from "../../values/Watch.ts"
 import * as resuming from "./resumingWatch.ts"
 import * as watchEnd from "./watchEnd.ts"
 import * as takes from "./watcherTake.ts"
 
 type Watching = Pick<
   Kv,
-  "watch" | "watchRevisions" | "subscribe" | "waitForChange" | "watchWith" | "snapshotAndWatch" | "view"
+  "watch" | "watchRevisions" | "subscribe" | "waitForChange" | "watchWith" | "snapshotAndWatch"
 >
 
 export const make = (backend: KvBackend): Watching => {
-  const open = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined) => {
-    const request = toRequest(keyOrRange, options)
+  const open = (range: KeyRange.KeyRange, options: WatchOptions | undefined) => {
+    const request = toRequest(range, options)
     const opening = options?.resume === undefined
       ? backend.watch(request)
       : resuming.open(backend, request, options.resume)
     return Effect.map(opening, (watcher) => watchEnd.warned(request.range, watcher))
   }
 
-  const subscribe: Kv["subscribe"] = (keyOrRange, options) =>
-    Effect.map(open(keyOrRange, options), (watcher) => toSubscription(watcher, options))
+  const subscribe: Kv["subscribe"] = (range, options) =>
+    Effect.map(open(range, options), (watcher) => toSubscription(watcher, options))
 
   /** Of a stream the opening is a part, whose failure may be observed as little as that of the rest. */
-  const subscribeForStream: Kv["subscribe"] = (keyOrRange, options) =>
+  const subscribeForStream: Kv["subscribe"] = (range, options) =>
     Effect.tapError(
-      subscribe(keyOrRange, options),
-      (error) => watchEnd.warn(KeyRange.fromInput(keyOrRange), error)
+      subscribe(range, options),
+      (error) => watchEnd.warn(range, error)
     )
 
-  const watch: Kv["watch"] = (keyOrRange, options) =>
-    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.events))
+  const watch: Kv["watch"] = (range, options) =>
+    Stream.unwrap(Effect.map(subscribeForStream(range, options), (subscription) => subscription.events))
 
-  const watchRevisions: Kv["watchRevisions"] = (keyOrRange, options) =>
-    Stream.unwrap(Effect.map(subscribeForStream(keyOrRange, options), (subscription) => subscription.batches))
+  const watchRevisions: Kv["watchRevisions"] = (range, options) =>
+    Stream.unwrap(Effect.map(subscribeForStream(range, options), (subscription) => subscription.revisions))
 
   const waitForChange: Kv["waitForChange"] = (key, options) =>
     Effect.scoped(Effect.flatMap(
-      backend.watch(toRequest(key, options)),
-      (watcher) => Effect.map(watcher.take, (batches) => batches[0].events[0])
+      backend.watch(toRequest(KeyRange.key(key), options)),
+      (watcher) => Effect.map(watcher.take, ([first]) => first.events[0])
     ))
 
-  const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(keyOrRange, f, options) {
+  const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(range, f, options) {
     // The watch is closed when the callback wants no more, which may be long before the surrounding scope is.
     const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
     const subscription = yield* Scope.provide(
-      subscribe(keyOrRange, { ...options, untilDelete: options?.untilDelete ?? true }),
+      subscribe(range, options),
       scope
     ).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
     return yield* subscription.events.pipe(
@@ -74,7 +79,7 @@ export const make = (backend: KvBackend): Watching => {
     return yield* Effect.gen(function*() {
       // The watch comes first: one that begins now is served at once, one that begins in the past may not be.
       const watcher = yield* Scope.provide(open(range, options), scope)
-      const snapshot = yield* backend.execute(Op.range(range))
+      const snapshot = yield* execute(backend, Op.range(range))
       const later: Watcher = { ...watcher, revision: snapshot.revision, take: takeAfter(watcher, snapshot.revision) }
       return { ...toSubscription(later, options), revision: snapshot.revision, entries: snapshot.entries }
     }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
@@ -86,25 +91,24 @@ export const make = (backend: KvBackend): Watching => {
     watchRevisions,
     waitForChange,
     watchWith,
-    snapshotAndWatch,
-    view: (range) => rangeView.open(backend, range)
+    snapshotAndWatch
   }
 }
 
-const toRequest = (keyOrRange: string | KeyRange.KeyRange, options: WatchOptions | undefined): WatchRequest => ({
-  range: KeyRange.fromInput(keyOrRange),
+const toRequest = (range: KeyRange.KeyRange, options: WatchOptions | undefined): WatchRequest => ({
+  range,
   startRevision: options?.startRevision,
   previous: options?.previous,
   // A watch that ends with a delete must see the deletes, wanted or not.
   only: options?.untilDelete === true ? undefined : options?.only
 })
 
-/** The batches after the revision: what the snapshot already shows is left out. */
+/** The revisions after this one: what the snapshot already shows is left out. */
 const takeAfter = (watcher: Watcher, revision: bigint): Watcher["take"] =>
-  takes.filterMap(watcher.take, (batches) => nonEmpty(batches.filter((batch) => batch.revision > revision)))
+  takes.filterMap(watcher.take, (revisions) => nonEmpty(revisions.filter((later) => later.revision > revision)))
 
-const nonEmpty = (batches: ReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Batch> | undefined =>
-  Array.isReadonlyArrayNonEmpty(batches) ? batches : undefined
+const nonEmpty = (revisions: ReadonlyArray<Revision>): Array.NonEmptyReadonlyArray<Revision> | undefined =>
+  Array.isReadonlyArrayNonEmpty(revisions) ? revisions : undefined
 
 const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Subscription => {
   let isRun = false
@@ -117,9 +121,9 @@ const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Su
   const take = options?.untilDelete === true ? takeUntilDelete(watcher, options.only) : watcher.take
   return {
     revision: watcher.revision,
-    watcher,
+    [SubscriptionTypeId]: watcher,
     events: Stream.fromPull(once(Effect.map(take, eventsOf))),
-    batches: Stream.fromPull(once(take)),
+    revisions: Stream.fromPull(once(take)),
     status: watcher.status
   }
 }
@@ -127,27 +131,27 @@ const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Su
 const alreadyRun = makeError(
   new InvalidRequest({
     message:
-      "the events or batches of this subscription were run before, and what that run received is gone: subscribe " +
+      "the events or revisions of this subscription were run before, and what that run received is gone: subscribe " +
       "again, with startRevision to go on after a revision"
   })
 )
 
-const eventsOf = (batches: Array.NonEmptyReadonlyArray<Batch>): Array.NonEmptyReadonlyArray<Event> =>
-  batches.length === 1 ? batches[0].events : Array.flatMap(batches, (batch) => batch.events)
+const eventsOf = (revisions: Array.NonEmptyReadonlyArray<Revision>): Array.NonEmptyReadonlyArray<Event> =>
+  revisions.length === 1 ? revisions[0].events : Array.flatMap(revisions, ({ events }) => events)
 
 /** Ends after the revision of the first delete. The filter is applied here, for the delete to be seen. */
 const takeUntilDelete = (
   watcher: Watcher,
   only: WatchOptions["only"]
-): Effect.Effect<Array.NonEmptyReadonlyArray<Batch>, KvError | Cause.Done> =>
-  takes.filterMapUntil(watcher.take, (batches) => {
-    const last = batches.findIndex((batch) => batch.events.some((event) => event._tag === "Delete"))
-    const upToLast = last < 0 ? batches : batches.slice(0, last + 1)
-    return { value: nonEmpty(upToLast.flatMap((batch) => keepOnly(batch, only))), isLast: last >= 0 }
+): Effect.Effect<Array.NonEmptyReadonlyArray<Revision>, KvError | Cause.Done> =>
+  takes.filterMapUntil(watcher.take, (revisions) => {
+    const last = revisions.findIndex(({ events }) => events.some((event) => event._tag === "Delete"))
+    const upToLast = last < 0 ? revisions : revisions.slice(0, last + 1)
+    return { value: nonEmpty(upToLast.flatMap((revision) => keepOnly(revision, only))), isLast: last >= 0 }
   })
 
-const keepOnly = (batch: Batch, only: WatchOptions["only"]): ReadonlyArray<Batch> => {
-  if (only === undefined) return [batch]
-  const events = batch.events.filter((event) => event._tag === only)
-  return Array.isArrayNonEmpty(events) ? [makeBatch(batch.revision, events)] : []
+const keepOnly = (revision: Revision, only: WatchOptions["only"]): ReadonlyArray<Revision> => {
+  if (only === undefined) return [revision]
+  const events = revision.events.filter((event) => event._tag === only)
+  return Array.isArrayNonEmpty(events) ? [makeRevision(revision.revision, events)] : []
 }

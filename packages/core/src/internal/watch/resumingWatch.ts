@@ -11,7 +11,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { KvBackend } from "../../backend/KvBackend.ts"
 import type { KvError } from "../../values/KvError.ts"
-import type { Batch, Status, Watcher, WatchRequest } from "../../values/Watch.ts"
+import type { Revision, Status, Watcher, WatchRequest } from "../../values/Watch.ts"
 import * as takes from "./watcherTake.ts"
 
 /** When a watch is opened again: the schedule is stepped with the failure. */
@@ -70,7 +70,7 @@ export const open = Effect.fnUntraced(function*(
   let position = first.watcher.revision
   const state = yield* SubscriptionRef.make<State>(first)
 
-  const fetch: Effect.Effect<NonEmptyReadonlyArray<Batch>, KvError> = Effect.suspend(() => {
+  const fetch: Effect.Effect<NonEmptyReadonlyArray<Revision>, KvError> = Effect.suspend(() => {
     const now = SubscriptionRef.getUnsafe(state)
     if (now._tag === "Open") {
       return Effect.catch(now.watcher.take, (error) =>
@@ -94,10 +94,10 @@ export const open = Effect.fnUntraced(function*(
 
   return {
     revision: first.watcher.revision,
-    take: takes.filterMap(fetch, (batches) => {
-      position = batches[batches.length - 1]!.revision
+    take: takes.filterMap(fetch, (revisions) => {
+      position = revisions[revisions.length - 1]!.revision
       step = undefined
-      return batches
+      return revisions
     }),
     status: SubscriptionRef.changes(state).pipe(
       Stream.switchMap((now) =>

@@ -1,7 +1,7 @@
 /**
- * What is made of a watcher's `take` without losing a batch.
+ * What is made of a watcher's `take` without losing a revision.
  *
- * A `take` that is interrupted must leave its batches to the next one. Between an effect and what is mapped over it a fiber
+ * A `take` that is interrupted must leave what it would have returned to the next one. Between an effect and what is mapped over it a fiber
  * may give way and be interrupted there, so what was taken is held until the very step that hands it on.
  */
 import * as Cause from "effect/Cause"

@@ -3,7 +3,7 @@
  */
 import * as Entry from "@effect-kv/core/Entry"
 import * as KvError from "@effect-kv/core/KvError"
-import { type Batch, batch, deleteEvent, type Event, putEvent } from "@effect-kv/core/Watch"
+import { deleteEvent, type Event, putEvent, type Revision, revision as makeRevision } from "@effect-kv/core/Watch"
 import * as Option from "effect/Option"
 import { decodeKey, NotUtf8 } from "../wire/codec.ts"
 import type { Segment } from "./watchBuffer.ts"
@@ -11,7 +11,7 @@ import type { WireEvent, WireKeyValue } from "./watchWire.ts"
 
 /** What became of segments: batches, and the error that ends the watch after them. */
 export interface Decoded {
-  readonly batches: Array<Batch>
+  readonly batches: Array<Revision>
   readonly error: KvError.KvError | undefined
 }
 
@@ -26,7 +26,7 @@ export interface Decoding {
 
 /** Decodes segments, turn by turn. No revision goes across segments. */
 export const decode = (segments: ReadonlyArray<Segment>): Decoding => {
-  const batches: Array<Batch> = []
+  const batches: Array<Revision> = []
   let segment = 0
   let index = 0
   /** The events of the revision at `index` that are decoded already. */
@@ -43,7 +43,7 @@ export const decode = (segments: ReadonlyArray<Segment>): Decoding => {
           if (left-- <= 0) return false
           events.push(toEvent(wire[index]!, revision))
         }
-        batches.push(batch(events[0].revision, events))
+        batches.push(makeRevision(events[0].revision, events))
         events = undefined
       }
     }

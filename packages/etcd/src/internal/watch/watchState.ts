@@ -31,7 +31,7 @@
  * asks from r - 1, and what that gives twice is dropped: as the contract has it, a watch starts after the compact revision.
  */
 import * as KvError from "@effect-kv/core/KvError"
-import { type Batch, live, type Status, type WatchRequest } from "@effect-kv/core/Watch"
+import { live, type Revision, type Status, type WatchRequest } from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { type Limits, type Segment, WatchBuffer } from "./watchBuffer.ts"
 import * as watchEvents from "./watchEvents.ts"
@@ -212,7 +212,7 @@ export class WatchState {
    * What there is to take, else the error that the watch ended with, else `undefined`. Of a large revision each poll decodes
    * a part, and all but the last return `undefined`.
    */
-  poll(): NonEmptyReadonlyArray<Batch> | KvError.KvError | undefined {
+  poll(): NonEmptyReadonlyArray<Revision> | KvError.KvError | undefined {
     const decoding = this.#decoding ?? this.#startDecoding(this.#buffer.take())
     if (decoding === undefined) return this.state._tag === "Ended" ? this.state.error : undefined
     const decoded = decoding.next()
@@ -367,4 +367,4 @@ export class WatchState {
   }
 }
 
-const isNonEmpty = (batches: ReadonlyArray<Batch>): batches is NonEmptyReadonlyArray<Batch> => batches.length > 0
+const isNonEmpty = (batches: ReadonlyArray<Revision>): batches is NonEmptyReadonlyArray<Revision> => batches.length > 0

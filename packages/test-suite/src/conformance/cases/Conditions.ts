@@ -4,6 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -33,7 +34,7 @@ export const cases = chapter("conditions", [
     yield* kv.put("before", "-")
     const { revision: created } = yield* kv.put("k", "1")
     yield* kv.put("between", "-")
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const { revision: modified } = yield* kv.put("k", "m", { lease: lease.id })
     for (const operator of operators) {
       const table: ReadonlyArray<readonly [Compare.OfKey, "less" | "equal" | "greater"]> = [
@@ -86,7 +87,7 @@ export const cases = chapter("conditions", [
     assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.closed("in/a", "in/a"), second)))
     assert.isTrue(yield* holds(kv, Compare.createdBefore(KeyRange.key("in/a"), second)))
     assert.isFalse(yield* holds(kv, Compare.empty(KeyRange.all)))
-    yield* kv.delete(range)
+    yield* kv.deleteRange(range)
     assert.isTrue(yield* holds(kv, Compare.empty(range)))
     const written = yield* kv.txn({ if: [Compare.empty(range)], then: [Op.put("in/c", "1")], else: [Op.range(range)] })
     assert.isTrue(written.succeeded)

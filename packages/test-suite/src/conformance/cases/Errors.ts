@@ -8,9 +8,10 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import { LockLost } from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
-import type { Batch } from "@effect-kv/core/Watch"
+import type { Revision } from "@effect-kv/core/Watch"
 import { assert } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -55,11 +56,11 @@ const everyCall = (kv: Kv.Kv): ReadonlyArray<Effect.Effect<unknown, KvError.KvEr
   kv.range(KeyRange.all),
   kv.txn({ then: [Op.put("k", "after")] }),
   kv.testAndSet("k", Option.some("v"), "after"),
-  kv.backend.leaseGrant({ ttl: "1 minute" }),
-  kv.backend.leaseKeepAlive(1n),
-  kv.backend.leaseRevoke(1n),
-  kv.backend.leaseTimeToLive(1n),
-  Effect.scoped(kv.backend.watch({ range: KeyRange.all }))
+  backendOf(kv).leaseGrant({ ttl: "1 minute" }),
+  backendOf(kv).leaseKeepAlive(1n),
+  backendOf(kv).leaseRevoke(1n),
+  backendOf(kv).leaseTimeToLive(1n),
+  Effect.scoped(backendOf(kv).watch({ range: KeyRange.all }))
 ]
 
 export const cases = chapter("errors", [
@@ -100,19 +101,20 @@ export const cases = chapter("errors", [
       [Stream.runDrain(app.rangeStream(KeyRange.from("b"), future)), "range", "[b, *)"],
       [app.put("k", "v", lease), "put", "k"],
       [app.put("", "v"), "put", ""],
-      [app.delete(KeyRange.halfOpen("c", "a")), "delete", "[c, a)"],
+      [app.delete(""), "delete", ""],
+      [app.deleteRange(KeyRange.halfOpen("c", "a")), "deleteRange", "[c, a)"],
       [app.txn({ if: [Compare.exists("k")], then: [Op.put("l", "v", lease), Op.get("k")] }), "txn", "k, l"],
       [app.txn({ then: ["a", "b", "c", "d", "e"].map((key) => Op.put(key, "v", lease)) }), "txn", "a, b, c and 2 more"],
       [app.testAndSet("k", Option.some("v"), "w", lease), "testAndSet", "k"],
       [app.compareAndSet("k", revision, "w", lease), "compareAndSet", "k"],
       [app.modify("bytes", () => "v"), "modify", "bytes"],
       [app.modify("", () => "v"), "modify", ""],
-      [Stream.runDrain(app.watch("")), "watch", ""],
+      [Stream.runDrain(app.watch(KeyRange.key(""))), "watch", ""],
       [Effect.scoped(app.subscribe(KeyRange.halfOpen("c", "a"))), "watch", "[c, a)"],
-      [app.backend.leaseKeepAlive(4711n), "leaseKeepAlive", undefined],
-      [app.backend.leaseRevoke(4711n), "leaseRevoke", undefined],
-      [app.backend.leaseTimeToLive(4711n), "leaseTimeToLive", undefined],
-      [app.backend.leaseGrant({ ttl: 0 }), "leaseGrant", undefined]
+      [backendOf(app).leaseKeepAlive(4711n), "leaseKeepAlive", undefined],
+      [backendOf(app).leaseRevoke(4711n), "leaseRevoke", undefined],
+      [backendOf(app).leaseTimeToLive(4711n), "leaseTimeToLive", undefined],
+      [backendOf(app).leaseGrant({ ttl: 0 }), "leaseGrant", undefined]
     ]
     for (const [call, operation, key] of table) {
       const error = yield* Effect.flip(call)
@@ -130,18 +132,18 @@ export const cases = chapter("errors", [
   test("errors, responses, entries, events and leases are encoded as JSON without values", function*(kv) {
     const secret = "s3cr3t-value"
     const app = Kv.prefixed(kv, "app/")
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour", id: 2n ** 60n + 1n })
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour", id: 2n ** 60n + 1n })
     const put = yield* app.put("k", secret, { lease: lease.id })
-    const watcher = yield* app.backend.watch({ range: KeyRange.all, startRevision: put.revision, previous: true })
+    const watcher = yield* backendOf(app).watch({ range: KeyRange.all, startRevision: put.revision, previous: true })
     const again = yield* app.put("k", secret, { lease: lease.id, previous: true })
-    const status = yield* app.backend.leaseTimeToLive(lease.id, { keys: true })
+    const status = yield* backendOf(app).leaseTimeToLive(lease.id, { keys: true })
     const range = yield* app.range(KeyRange.all)
     const txn = yield* app.txn({
       if: [Compare.exists("k")],
       then: [Op.get("k"), Op.put("l", secret), Op.txn({ then: [] })]
     })
     const deleted = yield* app.delete("k", { previous: true })
-    const batches: Array<Batch> = []
+    const batches: Array<Revision> = []
     while ((batches.at(-1)?.revision ?? 0n) < deleted.revision) batches.push(...yield* watcher.take)
     const live = yield* Stream.runHead(watcher.status)
     const json = (value: unknown) => {
@@ -288,15 +290,15 @@ export const cases = chapter("errors", [
   test("a deadline longer than timers support never expires", function*(kv) {
     for (const deadline of [Infinity, Number.MAX_SAFE_INTEGER, "5000000 days", "30 days"] as const) {
       const calls = Effect.gen(function*() {
-        const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+        const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
         yield* Effect.all([kv.put("a", "1", { lease: id }), kv.put("b", "1"), kv.get("a")], {
           concurrency: "unbounded"
         })
-        yield* kv.backend.leaseKeepAlive(id)
-        yield* kv.backend.leaseTimeToLive(id)
+        yield* backendOf(kv).leaseKeepAlive(id)
+        yield* backendOf(kv).leaseTimeToLive(id)
         yield* kv.txn({ then: [Op.delete("a"), Op.delete("b")] })
-        yield* kv.backend.leaseRevoke(id)
-        yield* Effect.scoped(kv.subscribe("a"))
+        yield* backendOf(kv).leaseRevoke(id)
+        yield* Effect.scoped(kv.subscribe(KeyRange.key("a")))
       })
       yield* promptly(`calls with a deadline of ${deadline}`, Deadline.within(calls, deadline))
     }

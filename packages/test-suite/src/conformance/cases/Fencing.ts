@@ -40,7 +40,7 @@ export const cases = chapter("fencing", [
       yield* write(client)
       assert.isTrue((yield* revisionOf(kv)) > before)
       assert.notStrictEqual(yield* textOf(kv, "k"), "1", "the write is applied")
-      yield* kv.delete(KeyRange.key("k"))
+      yield* kv.deleteRange(KeyRange.key("k"))
     }
   }),
 
@@ -62,7 +62,7 @@ export const cases = chapter("fencing", [
       if (!txn.succeeded) return
       assert.strictEqual(txn.responses[1].responses.length, 1)
       assert.strictEqual(txn.responses[2].deleted, 0)
-      assert.strictEqual((yield* fenced.delete(KeyRange.prefix("l1"), { previous: true })).deleted, 1)
+      assert.strictEqual((yield* fenced.deleteRange(KeyRange.prefix("l1"), { previous: true })).deleted, 1)
     }).pipe(DistLock.withDistLock("lock"), on(kv))
     assert.strictEqual(yield* textOf(kv, "k"), "3")
     yield* isFree(kv, "lock")

@@ -5,6 +5,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -82,7 +83,7 @@ const callsWithKey = (
   ["an operation of a txn", kv.txn({ then: [Op.put("ok", "v"), Op.get(key)] })],
   ["an operation of the branch that is not taken", kv.txn({ else: [Op.put(key, "v")] })],
   ["a nested txn", kv.txn({ then: [Op.put("ok", "v"), Op.txn({ then: [Op.delete(key)] })] })],
-  ["a watch", Effect.scoped(kv.backend.watch({ range: KeyRange.key(key) }))]
+  ["a watch", Effect.scoped(backendOf(kv).watch({ range: KeyRange.key(key) }))]
 ]
 
 const allRejected = Effect.fnUntraced(function*(kv: Kv.Kv, key: string) {
@@ -111,10 +112,10 @@ export const cases = chapter("keys", [
     for (const bound of loneSurrogates) {
       yield* rejects(kv, "InvalidRequest", kv.range(KeyRange.prefix(bound)))
       yield* rejects(kv, "InvalidRequest", kv.range(KeyRange.from(bound)))
-      yield* rejects(kv, "InvalidRequest", kv.delete(KeyRange.halfOpen("a", `z${bound}`)))
-      yield* rejects(kv, "InvalidRequest", kv.delete(KeyRange.closed(bound, "\u{10ffff}")))
+      yield* rejects(kv, "InvalidRequest", kv.deleteRange(KeyRange.halfOpen("a", `z${bound}`)))
+      yield* rejects(kv, "InvalidRequest", kv.deleteRange(KeyRange.closed(bound, "\u{10ffff}")))
     }
-    yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range: KeyRange.prefix("\ud800") })))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range: KeyRange.prefix("\ud800") })))
   }),
 
   test("a key is returned exactly as it was given, and differs from all similar keys", function*(kv) {

@@ -7,6 +7,8 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -123,7 +125,7 @@ const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, na
   for (const lease of faults.leases) {
     yield* waitUntil(
       `${name}: its lease is revoked`,
-      Effect.map(Effect.exit(kv.backend.leaseTimeToLive(lease)), Exit.isFailure),
+      Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(lease)), Exit.isFailure),
       8
     )
   }
@@ -236,7 +238,7 @@ export const cases = chapter("interrupting locks", [
       const client = yield* faults.newClientWith(cut)
       const held = yield* hold(client, "away/held", { ttl: "1 hour" })
       const key = yield* Scope.make()
-      yield* Scope.provide(client.tempKey("away/key/1", { ttl: "1 hour" }), key)
+      yield* Scope.provide(on(client)(TempKey.make("away/key/1", { ttl: "1 hour" })), key)
       // The response to one more release attempt is lost: it was executed, and the client does not know.
       cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
       cut.before = (call) => faults.isEntry(call) ? Effect.void : faults.unavailable
@@ -256,7 +258,7 @@ export const cases = chapter("interrupting locks", [
       )
       yield* waitUntil(
         "the session ends",
-        Effect.map(Effect.exit(kv.backend.leaseTimeToLive(cut.leases[0]!)), Exit.isFailure)
+        Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(cut.leases[0]!)), Exit.isFailure)
       )
       yield* isFree(kv, "away/held")
       yield* isFree(kv, "away/unknown")
@@ -273,7 +275,7 @@ export const cases = chapter("interrupting locks", [
     assert.strictEqual(error._tag === "KvError" && error.reason._tag, "Unavailable")
     yield* isFree(kv, name)
     const entry = seen.calls.findLast(faults.isEntry)!
-    assert.isTrue((yield* kv.backend.execute(entry.op!))._tag === "Txn")
+    assert.isTrue((yield* backendOf(kv).execute(entry.op!))._tag === "Txn")
     yield* soon("it is removed", Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === 0))
     seen.before = () => Effect.void
     const again = yield* hold(client, name)

@@ -3,6 +3,7 @@
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
 import { assert } from "@effect/vitest"
 import * as Duration from "effect/Duration"
@@ -41,7 +42,7 @@ export const cases = chapter("limits of locks", [
     yield* store.passTime("1 second")
     failedWith(yield* exitOf("the time-out", fiber), "LockTimeout")
     yield* store.passTime("1200 millis")
-    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(slow.leases[0]!)))._tag, "LeaseNotFound")
+    assert.strictEqual((yield* reasonOf(backendOf(kv).leaseTimeToLive(slow.leases[0]!)))._tag, "LeaseNotFound")
   }),
 
   test("a wait with an acquireTimeout can be interrupted", function*(kv) {

@@ -6,6 +6,7 @@ import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as LockError from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
@@ -56,7 +57,7 @@ export const cases = chapter("losing locks", [
     const name = "loss/revoked"
     const holder = yield* holdAndCleanUp(kv, name)
     const next = yield* queue(yield* newClient, name)
-    yield* kv.backend.leaseRevoke(yield* leaseOf(kv, name))
+    yield* backendOf(kv).leaseRevoke(yield* leaseOf(kv, name))
     yield* isLostToTheNext(kv, name, holder, next)
   }),
 
@@ -118,7 +119,7 @@ export const cases = chapter("losing locks", [
       const waiter = yield* queue(other, name)
       const next = yield* queue(yield* newClient, name)
       const [first] = yield* on(kv)(DistLock.waiters(name))
-      yield* kv.backend.leaseRevoke(Option.getOrThrow(first!.lease))
+      yield* backendOf(kv).leaseRevoke(Option.getOrThrow(first!.lease))
       failedWith(yield* exitOf("the waiter's failure, within a second", waiter, 5), "LockLost")
       assert.isTrue(yield* held.lock.isHeld)
       assert.strictEqual(yield* contenders(kv, name), 2)
@@ -287,7 +288,7 @@ export const cases = chapter("losing locks", [
     const name = "loss/unnoticed"
     const kept = yield* hold(kv, `${name}.kept`, { ttl: "1 hour" })
     const lease = yield* leaseOf(kv, `${name}.kept`)
-    yield* kv.backend.leaseRevoke(lease)
+    yield* backendOf(kv).leaseRevoke(lease)
     const held = yield* hold(kv, name, { ttl: "1 hour" })
     assert.isTrue(yield* held.lock.isHeld)
     assert.notStrictEqual(yield* leaseOf(kv, name), lease)
@@ -302,7 +303,7 @@ export const cases = chapter("losing locks", [
       const barrier = yield* faults.barrier
       yield* Effect.addFinalizer(() => barrier.letGo)
       const scope = yield* Scope.make()
-      const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+      const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
       const body = Effect.gen(function*() {
         const fenced = yield* Kv.Kv
         yield* Effect.ensuring(
@@ -340,7 +341,7 @@ export const cases = chapter("losing locks", [
     const barrier = yield* faults.barrier
     yield* Effect.addFinalizer(() => barrier.letGo)
     const scope = yield* Scope.make()
-    const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+    const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
     const body = Effect.ensuring(Effect.never, barrier.stop)
     const holder = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(body, name))))
     yield* untilContenders(kv, name, 1)
@@ -360,7 +361,7 @@ export const cases = chapter("losing locks", [
     const barrier = yield* faults.barrier
     yield* Effect.addFinalizer(() => barrier.letGo)
     const scope = yield* Scope.make()
-    const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+    const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
     const kept = yield* Scope.make()
     yield* on(client)(Scope.provide(DistLock.acquire(`${name}/kept`), kept))
     const ending = yield* Scope.make()
@@ -391,7 +392,7 @@ export const cases = chapter("losing locks", [
     })
     yield* Effect.gen(function*() {
       const scope = yield* Scope.make()
-      const client = yield* Scope.provide(Kv.make(kv.backend), scope)
+      const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
       yield* on(client)(DistLock.withDistLock(Effect.void, `${name}.orderly`))
       const kept = yield* hold(client, `${name}.kept`, { ttl: "1 hour" })
       const deleted = yield* hold(client, `${name}.deleted`, { ttl: "1 hour" })
@@ -404,7 +405,7 @@ export const cases = chapter("losing locks", [
       assert.deepStrictEqual(warnings, [{ ...of(deleted.lock), how: "its key was deleted" }])
       yield* deleted.release
       const lease = yield* leaseOf(kv, kept.lock.name)
-      yield* kv.backend.leaseRevoke(lease)
+      yield* backendOf(kv).leaseRevoke(lease)
       yield* promptly("the second loss", Effect.flip(kept.lock.lost))
       yield* store.passTime("2 seconds")
       assert.strictEqual(warnings.length, 2)

@@ -5,6 +5,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as LockError from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
@@ -117,11 +118,11 @@ export const cases = chapter("locks", [
   }),
 
   test("a contender of another program with the same key layout is waited for in its turn", function*(kv) {
-    const go = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const go = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.put(`l/${go.id.toString(16)}`, "", { lease: go.id })
     assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire("l")))))
     const waiter = yield* queue(kv, "l")
-    yield* kv.backend.leaseRevoke(go.id)
+    yield* backendOf(kv).leaseRevoke(go.id)
     assert.isAbove(Number(yield* Fiber.join(waiter)), 1)
   }),
 
@@ -288,7 +289,7 @@ export const cases = chapter("locks", [
     const error = yield* Fiber.join(told)
     assert.deepStrictEqual([error._tag, error.lock, error.token], ["LockLost", "l", lock.token])
     const seen = faults.make()
-    const stale = DistLock.fence(yield* Kv.make(faults.wrap(seen)(kv.backend)), lock)
+    const stale = DistLock.fence(yield* Kv.make(faults.wrap(seen)(backendOf(kv))), lock)
     assert.strictEqual((yield* reasonOf(stale.put("k", "v")))._tag, "LockLost")
     assert.strictEqual(seen.calls.length, 0, "isHeld sends no request")
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)

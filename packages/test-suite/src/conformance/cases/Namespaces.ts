@@ -4,6 +4,7 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -83,7 +84,7 @@ export const cases = chapter("namespaces", [
     assert.strictEqual(Option.getOrThrow((yield* app.put("a", "3", { previous: true })).previous).key, "a")
     assert.isTrue(yield* app.testAndSet("a", Option.some("3"), "4"))
     assert.strictEqual(yield* app.modify("a", Option.getOrElse(() => "wrong")), "4")
-    const deleted = yield* app.delete(KeyRange.all, { previous: true })
+    const deleted = yield* app.deleteRange(KeyRange.all, { previous: true })
     assert.deepStrictEqual(deleted.previous.map((entry) => [entry.key, entry.text]), [["a", "4"], ["b", "2"]])
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
@@ -104,7 +105,7 @@ export const cases = chapter("namespaces", [
       then: [
         Op.range(KeyRange.all),
         Op.put("a", "2", { previous: true }),
-        Op.delete(KeyRange.halfOpen("b", "c"), { previous: true }),
+        Op.deleteRange(KeyRange.halfOpen("b", "c"), { previous: true }),
         Op.txn({ if: [Compare.missing("a")], else: [Op.get("a"), Op.put("c", "3", { previous: true })] })
       ]
     })
@@ -118,7 +119,7 @@ export const cases = chapter("namespaces", [
   }),
 
   test("an entry read through a namespace differs from the stored entry only in its key", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const value = Uint8Array.of(0, 255, 128)
     yield* kv.put("app/k", "1")
     yield* kv.put("app/k", value, { lease: id })
@@ -134,7 +135,7 @@ export const cases = chapter("namespaces", [
   test("no read in a namespace reaches outside of it, whatever its bounds", function*(kv) {
     const inside = ["\u0000", "a", "app/", "b", "\uffff", "\u{10ffff}", "\u{10ffff}\u{10ffff}a"]
     for (const prefix of prefixes) {
-      yield* kv.delete(KeyRange.all)
+      yield* kv.deleteRange(KeyRange.all)
       yield* putAll(kv, [...inside.map((key) => prefix + key), ...outside(prefix)])
       const app = Kv.prefixed(kv, prefix)
       for (const range of hostileRanges) {
@@ -150,9 +151,9 @@ export const cases = chapter("namespaces", [
     for (const prefix of prefixes) {
       const others = outside(prefix).toSorted(KeyRange.compareKeys)
       for (const range of [KeyRange.all, KeyRange.from("\u0000"), KeyRange.halfOpen("", "\u{10ffff}\u{10ffff}")]) {
-        yield* kv.delete(KeyRange.all)
+        yield* kv.deleteRange(KeyRange.all)
         yield* putAll(kv, [...others, `${prefix}a`, `${prefix}\u{10000}`])
-        const response = yield* Kv.prefixed(kv, prefix).delete(range)
+        const response = yield* Kv.prefixed(kv, prefix).deleteRange(range)
         assert.strictEqual(response.deleted, 2)
         assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), others)
       }
@@ -167,7 +168,7 @@ export const cases = chapter("namespaces", [
     yield* rejects(kv, "InvalidRequest", app.delete(""))
     yield* rejects(kv, "InvalidRequest", app.txn({ if: [Compare.exists("")] }))
     yield* rejects(kv, "InvalidRequest", app.txn({ then: [Op.txn({ else: [Op.put("", "v")] })] }))
-    yield* rejects(kv, "InvalidRequest", Effect.scoped(app.backend.watch({ range: KeyRange.key("") })))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(app).watch({ range: KeyRange.key("") })))
     assert.strictEqual(yield* textOf(kv, "app/"), "outside")
   }),
 
@@ -176,7 +177,7 @@ export const cases = chapter("namespaces", [
     const revision = (yield* revisionOf(kv)) + 10n
     yield* rejects(kv, "InvalidRequest", app.put("\ude00", "v"))
     yield* rejects(kv, "InvalidRequest", app.range(KeyRange.halfOpen("b", "a")))
-    yield* rejects(kv, "InvalidRequest", app.delete({ _tag: "Prefix", prefix: "a", from: "b" }))
+    yield* rejects(kv, "InvalidRequest", app.deleteRange({ _tag: "Prefix", prefix: "a", from: "b" }))
     yield* rejects(kv, "InvalidRequest", app.txn({ then: [Op.put("k", "v"), Op.put("k", "v")] }))
     yield* rejects(kv, "LeaseNotFound", app.put("k", "v", { lease: 4711n }))
     yield* rejects(kv, "FutureRevision", app.get("k", { revision }))
@@ -186,7 +187,7 @@ export const cases = chapter("namespaces", [
     const app = Kv.prefixed(kv, "app/\ud83d")
     yield* rejects(kv, "InvalidRequest", app.put("\ude00", "v"))
     yield* rejects(kv, "InvalidRequest", app.range(KeyRange.all))
-    yield* rejects(kv, "InvalidRequest", Effect.scoped(app.backend.watch({ range: KeyRange.all })))
+    yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(app).watch({ range: KeyRange.all })))
   }),
 
   test("two namespaces do not see each other's keys", function*(kv) {
@@ -195,7 +196,7 @@ export const cases = chapter("namespaces", [
     yield* a.put("k", "of a")
     yield* b.put("k", "of b")
     assert.deepStrictEqual([yield* textOf(a, "k"), yield* textOf(b, "k")], ["of a", "of b"])
-    yield* a.delete(KeyRange.all)
+    yield* a.deleteRange(KeyRange.all)
     assert.deepStrictEqual(textsOf(yield* b.range(KeyRange.all)), ["of b"])
   }),
 
@@ -205,7 +206,7 @@ export const cases = chapter("namespaces", [
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a/b/c/k"])
     assert.deepStrictEqual(keysOf(yield* inner.range(KeyRange.all)), ["k"])
     assert.deepStrictEqual(keysOf(yield* Kv.prefixed(kv, "a/").range(KeyRange.all)), ["b/c/k"])
-    assert.strictEqual((yield* inner.delete(KeyRange.prefix("k"), { previous: true })).previous[0]?.key, "k")
+    assert.strictEqual((yield* inner.deleteRange(KeyRange.prefix("k"), { previous: true })).previous[0]?.key, "k")
   }),
 
   test("a namespace with an empty prefix is the whole store", function*(kv) {
@@ -215,12 +216,12 @@ export const cases = chapter("namespaces", [
 
   test("a lease read through a namespace lists the keys of the namespace, without the prefix", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
-    const { id } = yield* app.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(app).leaseGrant({ ttl: "1 hour" })
     yield* Effect.forEach(["b", "a"], (key) => app.put(key, "v", { lease: id }))
     yield* Effect.forEach(["app", "app/", "other"], (key) => kv.put(key, "v", { lease: id }))
-    assert.deepStrictEqual((yield* app.backend.leaseTimeToLive(id, { keys: true })).keys, ["a", "b"])
-    yield* app.backend.leaseKeepAlive(id)
-    yield* app.backend.leaseRevoke(id)
+    assert.deepStrictEqual((yield* backendOf(app).leaseTimeToLive(id, { keys: true })).keys, ["a", "b"])
+    yield* backendOf(app).leaseKeepAlive(id)
+    yield* backendOf(app).leaseRevoke(id)
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
 

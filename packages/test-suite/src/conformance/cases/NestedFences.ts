@@ -7,8 +7,10 @@ import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -153,7 +155,7 @@ export const cases = chapter("nested fences", [
   test("a temporary key of a stale holder overwrites and deletes nothing", function*(kv) {
     const { client, lock } = yield* staleHolder(kv, "l")
     yield* kv.put("k", "theirs")
-    const exit = yield* Effect.scoped(client.tempKey("k", { value: "stale", ttl: "1 hour" })).pipe(
+    const exit = yield* Effect.scoped(on(client)(TempKey.make("k", { value: "stale", ttl: "1 hour" }))).pipe(
       DistLock.fenced(lock),
       Effect.exit
     )
@@ -167,8 +169,8 @@ export const cases = chapter("nested fences", [
     let lost: Effect.Effect<unknown, unknown> = Effect.void
     const exit = yield* DistLock.withLock("l", undefined, (lock) =>
       Effect.uninterruptible(Effect.gen(function*() {
-        lost = (yield* Scope.provide(client.tempKey("k", { value: "mine" }), scope)).lost
-        yield* Scope.provide(client.tempKey("removed"), scope)
+        lost = (yield* Scope.provide(on(client)(TempKey.make("k", { value: "mine" })), scope)).lost
+        yield* Scope.provide(on(client)(TempKey.make("removed")), scope)
         yield* kv.delete(lock.key)
         yield* kv.delete("k")
         yield* promptly("the end of the temporary key", Effect.exit(lost))
@@ -210,14 +212,14 @@ export const cases = chapter("nested fences", [
     yield* kv.put("k", "1", { lease: id })
     yield* release
     failedWith(yield* Effect.exit(on(client)(DistLock.fenced(Lease.revoke(id), lock))), "LockLost")
-    yield* rejects(kv, "LockLost", DistLock.fence(client, lock).backend.leaseRevoke(id))
+    yield* rejects(kv, "LockLost", backendOf(DistLock.fence(client, lock)).leaseRevoke(id))
     assert.strictEqual(yield* textOf(kv, "k"), "1")
-    yield* client.backend.leaseRevoke(id)
+    yield* backendOf(client).leaseRevoke(id)
   }),
 
   test("a client made of another client's backend is fenced by the locks of both, and releases its own", function*(kv) {
     const client = yield* blindClient
-    const second = yield* Kv.make(client.backend)
+    const second = yield* Kv.make(backendOf(client))
     yield* isFenced(kv, client, "first", (value) => second.put("k", value), "the first one's lock")
     yield* isFenced(kv, second, "second", (value) => second.put("k", value), "its own lock")
     let held = 0

@@ -44,9 +44,9 @@ export const cases = chapter("range streams", [
         case 3:
           return putAll(kv, [...keys, "k/00000a", "k/99999"], () => "after")
         case 12:
-          return kv.delete(KeyRange.halfOpen("k/00015", "k/00030"))
+          return kv.deleteRange(KeyRange.halfOpen("k/00015", "k/00030"))
         case 25:
-          return kv.delete(KeyRange.all)
+          return kv.deleteRange(KeyRange.all)
         default:
           return Effect.void
       }

@@ -3,6 +3,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -48,7 +49,7 @@ export const cases = chapter("ranges", [
 
   test("a prefix range contains the keys that begin with the prefix, and no others", function*(kv) {
     for (const [before, prefix, after] of prefixNeighbours) {
-      yield* kv.delete(KeyRange.all)
+      yield* kv.deleteRange(KeyRange.all)
       const inside = [prefix, `${prefix}\u0000`, `${prefix}a`, `${prefix}\uffff`, `${prefix}\u{10ffff}`]
       yield* putAll(kv, [...new Set([before, after, ...inside])])
       assert.deepStrictEqual(yield* rangeKeys(kv, KeyRange.prefix(prefix)), inside, JSON.stringify(prefix))
@@ -93,15 +94,15 @@ export const cases = chapter("ranges", [
       ]
     ) {
       yield* rejects(kv, "InvalidRequest", kv.range(range))
-      yield* rejects(kv, "InvalidRequest", kv.delete(range))
-      yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range })))
+      yield* rejects(kv, "InvalidRequest", kv.deleteRange(range))
+      yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range })))
     }
   }),
 
   test("a prefix range whose start is outside its prefix is rejected", function*(kv) {
     const escaping: KeyRange.KeyRange = { _tag: "Prefix", prefix: "a/", from: "b" }
     yield* rejects(kv, "InvalidRequest", kv.range(escaping))
-    yield* rejects(kv, "InvalidRequest", kv.delete(escaping))
+    yield* rejects(kv, "InvalidRequest", kv.deleteRange(escaping))
   }),
 
   test("a read that matches no key succeeds with no entries", function*(kv) {
@@ -158,7 +159,7 @@ export const cases = chapter("ranges", [
   }),
 
   test("a keysOnly read returns entries with revisions and versions, without values and leases", function*(kv) {
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const { revision } = yield* kv.put("a", "value", { lease: lease.id })
     const [entry] = (yield* kv.range(KeyRange.all, { keysOnly: true })).entries
     const read = Op.range(KeyRange.all, { keysOnly: true })

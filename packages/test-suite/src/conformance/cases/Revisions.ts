@@ -3,8 +3,10 @@
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type * as Kv from "@effect-kv/core/Kv"
+import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -167,10 +169,10 @@ export const cases = chapter("revisions", [
   }),
 
   test("keys with a lease that one client creates concurrently have distinct create revisions", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const creates = Array.from({ length: 50 }, (_, i): ReadonlyArray<Effect.Effect<unknown, unknown, Environment>> => [
       kv.put(`put/${i}`, "v", { lease: id }),
-      kv.tempKey(`temp/${i}`),
+      Effect.provideService(TempKey.make(`temp/${i}`), Kv.Kv, kv),
       kv.testAndSet(`set/${i}`, Option.none(), "v", { lease: id }),
       kv.txn({
         then: [Op.txn({ if: [Compare.missing(`nested/${i}`)], then: [Op.put(`nested/${i}`, "v", { lease: id })] })]

@@ -6,7 +6,9 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Session from "@effect-kv/core/Session"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Array from "effect/Array"
 import * as Duration from "effect/Duration"
@@ -21,7 +23,7 @@ import * as faults from "./faults.ts"
 import { hold, on, soon, untilContenders } from "./locking.ts"
 
 const leaseIsGone = (kv: Kv.Kv, lease: bigint) =>
-  Effect.map(Effect.exit(kv.backend.leaseTimeToLive(lease)), Exit.isFailure)
+  Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(lease)), Exit.isFailure)
 
 const countOf = (seen: faults.Faults, kind: faults.Call["kind"]) =>
   seen.calls.filter((call) => call.kind === kind).length
@@ -31,7 +33,7 @@ const sessionWith = Effect.fnUntraced(function*(kv: Kv.Kv, seen: faults.Faults, 
   const scope = yield* Scope.fork(yield* Effect.scope)
   const session = yield* promptly(
     "the session",
-    Scope.provide(Session.make(faults.wrap(seen)(kv.backend), { ttl }), scope)
+    Scope.provide(on(Kv.mapBackend(kv, faults.wrap(seen)))(Session.make({ ttl })), scope)
   )
   return { session, close: Scope.close(scope, Exit.void) }
 })
@@ -44,7 +46,7 @@ export const cases = chapter("sessions", [
     assert.strictEqual(Duration.toSeconds(session.ttl), 30)
     yield* close
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
-    assert.strictEqual((yield* reasonOf(kv.backend.leaseTimeToLive(session.lease)))._tag, "LeaseNotFound")
+    assert.strictEqual((yield* reasonOf(backendOf(kv).leaseTimeToLive(session.lease)))._tag, "LeaseNotFound")
     assert.isFalse(yield* session.isAlive)
     yield* promptly("the session reports its end", session.lost)
   }),
@@ -75,7 +77,7 @@ export const cases = chapter("sessions", [
 
   waitingTest("a session whose lease is revoked is lost, at once if it is verified", function*(kv) {
     const { close, session } = yield* sessionWith(kv, faults.make(), "1 hour")
-    yield* kv.backend.leaseRevoke(session.lease)
+    yield* backendOf(kv).leaseRevoke(session.lease)
     assert.isTrue(yield* session.isAlive, "the session cannot know of the revocation yet")
     yield* session.verify
     yield* promptly("the loss", session.lost)
@@ -121,7 +123,7 @@ export const cases = chapter("sessions", [
         const store = yield* Store
         const seen = faults.make()
         const scope = yield* Scope.make()
-        const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), scope)
+        const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), scope)
         seen.before = (call) => call.kind === "leaseKeepAlive" ? renewal : Effect.void
         const name = `session/bug/${what}`
         const held = yield* Effect.forkScoped(
@@ -185,7 +187,7 @@ export const cases = chapter("sessions", [
       const attempts = [
         on(client)(DistLock.withDistLock(Effect.void, `${name}/a`)),
         on(client)(Effect.scoped(DistLock.tryAcquire(`${name}/b`))),
-        Effect.scoped(client.tempKey(`${name}/c`))
+        Effect.scoped(on(client)(TempKey.make(`${name}/c`)))
       ]
       const patient = yield* Effect.forkScoped(on(client)(DistLock.acquire(`${name}/patient`)))
       yield* barrier.reached
@@ -210,13 +212,13 @@ export const cases = chapter("sessions", [
     const store = yield* Store
     const seen = faults.make()
     const closing = yield* Scope.make()
-    const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), closing)
+    const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), closing)
     const scope = yield* Scope.make()
     const name = "session/patience"
     const held = Effect.gen(function*() {
       for (let i = 0; i < 5; i++) yield* DistLock.acquire(`${name}/l${i}`)
       yield* DistLock.acquire(Array.make(`${name}/m1`, `${name}/m2`, `${name}/m3`))
-      for (let i = 0; i < 10; i++) yield* client.tempKey(`${name}/t${i}`)
+      for (let i = 0; i < 10; i++) yield* on(client)(TempKey.make(`${name}/t${i}`))
     })
     yield* Scope.provide(on(client)(held), scope)
     seen.before = () => Effect.never
@@ -226,14 +228,14 @@ export const cases = chapter("sessions", [
     const ended = yield* Effect.forkScoped(Scope.close(closing, Exit.void))
     yield* store.passTime("400 millis")
     yield* soon("the client has closed", Effect.sync(() => ended.pollUnsafe() !== undefined))
-    yield* kv.backend.leaseRevoke(seen.leases[0]!)
+    yield* backendOf(kv).leaseRevoke(seen.leases[0]!)
   }),
 
   waitingTest("a lease whose grant got no response is revoked", function*(kv) {
     const seen = faults.make()
     seen.after = (call) => call.kind === "leaseGrant" ? faults.lostAnswer : Effect.void
     const exit = yield* Effect.exit(
-      Effect.scoped(Session.make(faults.wrap(seen)(kv.backend), { ttl: "1 hour" }))
+      Effect.scoped(on(Kv.mapBackend(kv, faults.wrap(seen)))(Session.make({ ttl: "1 hour" })))
     )
     assert.isTrue(Exit.isFailure(exit))
     assert.strictEqual(seen.leases.length, 1)
@@ -245,7 +247,7 @@ export const cases = chapter("sessions", [
     const client = yield* faults.newClientWith(seen)
     const first = yield* hold(client, "a")
     yield* hold(client, "b")
-    yield* client.tempKey("t")
+    yield* on(client)(TempKey.make("t"))
     yield* hold(Kv.prefixed(client, "p/"), "c")
     assert.strictEqual(countOf(seen, "leaseGrant"), 1)
     const other = yield* hold(client, "d", { ttl: "20 seconds" })
@@ -341,7 +343,7 @@ export const cases = chapter("sessions", [
       const store = yield* Store
       const seen = faults.make()
       const scope = yield* Scope.make()
-      const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(kv.backend)), scope)
+      const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), scope)
       for (const ttl of ["10 seconds", "20 seconds", "30 seconds"] as const) {
         yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.never, `session/closing/${ttl}`, { ttl })))
         yield* untilContenders(kv, `session/closing/${ttl}`, 1)
@@ -353,7 +355,7 @@ export const cases = chapter("sessions", [
       yield* store.passTime("3500 millis")
       yield* soon("it has closed", Effect.sync(() => closing.pollUnsafe() !== undefined))
       assert.isFalse(yield* leaseIsGone(kv, last))
-      yield* kv.backend.leaseRevoke(last)
+      yield* backendOf(kv).leaseRevoke(last)
     }
   )
 ])

@@ -5,6 +5,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
@@ -23,7 +24,7 @@ import { capturing, type Line } from "./logging.ts"
 /** A temporary key that can be closed. */
 const open = Effect.fnUntraced(function*(kv: Kv.Kv, key: string, options?: TempKey.Options) {
   const scope = yield* Scope.fork(yield* Effect.scope)
-  const tempKey = yield* promptly("the key", Scope.provide(kv.tempKey(key, options), scope))
+  const tempKey = yield* promptly("the key", Scope.provide(on(kv)(TempKey.make(key, options)), scope))
   return { tempKey, close: Scope.close(scope, Exit.void) }
 })
 
@@ -58,7 +59,7 @@ export const cases = chapter("temporary keys", [
     "of concurrent temporary keys with one name in one client, one is created and the others are taken",
     function*(kv) {
       const results = yield* Effect.all(
-        Array.from({ length: 10 }, () => Effect.result(kv.tempKey("once"))),
+        Array.from({ length: 10 }, () => Effect.result(on(kv)(TempKey.make("once")))),
         { concurrency: "unbounded" }
       )
       const tags = results.map((result) => result._tag === "Success" ? "made" : result.failure._tag)
@@ -68,7 +69,7 @@ export const cases = chapter("temporary keys", [
 
   test("temporary keys of one name in several namespaces are different keys on one lease", function*(kv) {
     const tenants = Array.from({ length: 10 }, (_, i) => `tenant-${i}/`)
-    const keys = yield* Effect.forEach(tenants, (tenant) => Kv.prefixed(kv, tenant).tempKey("alive"), {
+    const keys = yield* Effect.forEach(tenants, (tenant) => on(Kv.prefixed(kv, tenant))(TempKey.make("alive")), {
       concurrency: "unbounded"
     })
     const leases = yield* Effect.forEach(keys, (tempKey) => tempKey.lease)
@@ -93,9 +94,12 @@ export const cases = chapter("temporary keys", [
   }),
 
   test("an invalid name or value of a temporary key is an InvalidRequest", function*(kv) {
-    assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey(""))))._tag, "InvalidRequest")
-    assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey("t", { value: "\ud800" }))))._tag, "InvalidRequest")
-    assert.strictEqual((yield* reasonOf(Effect.scoped(kv.tempKey("t", { ttl: 0 }))))._tag, "InvalidRequest")
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("")))))._tag, "InvalidRequest")
+    assert.strictEqual(
+      (yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("t", { value: "\ud800" })))))._tag,
+      "InvalidRequest"
+    )
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("t", { ttl: 0 })))))._tag, "InvalidRequest")
   }),
 
   waitingTest("a temporary key outlives its time to live while its scope is open", function*(kv) {
@@ -110,7 +114,7 @@ export const cases = chapter("temporary keys", [
   waitingTest("a temporary key is re-created when its lease is revoked or the key is deleted", function*(kv) {
     const { close } = yield* open(kv, "temp/again", { value: "me" })
     const lease = yield* leaseOf(kv, "temp/again")
-    yield* kv.backend.leaseRevoke(lease)
+    yield* backendOf(kv).leaseRevoke(lease)
     yield* waitUntil("the key exists again", isThere(kv, "temp/again"))
     assert.notStrictEqual(yield* leaseOf(kv, "temp/again"), lease)
     yield* kv.delete("temp/again")
@@ -137,7 +141,7 @@ export const cases = chapter("temporary keys", [
   waitingTest("by option a temporary key is not re-created, and its loss fails dependent effects", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/fail", { onLost: "fail" })
     const waiting = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
-    yield* kv.backend.leaseRevoke(yield* leaseOf(kv, "temp/fail"))
+    yield* backendOf(kv).leaseRevoke(yield* leaseOf(kv, "temp/fail"))
     yield* waitUntil("the loss is reported", Effect.sync(() => waiting.pollUnsafe() !== undefined))
     assert.strictEqual((yield* Fiber.join(waiting)).key, "temp/fail")
     const running = yield* Effect.forkScoped(
@@ -158,7 +162,7 @@ export const cases = chapter("temporary keys", [
 
   test("a temporary key does not replace an existing key: it fails with TempKeyTaken and its lease", function*(kv) {
     const other = yield* newClient
-    const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(kv.tempKey("t", options)))
+    const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(on(kv)(TempKey.make("t", options))))
     yield* other.put("t", "permanent")
     assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.none() }))
     assert.strictEqual(yield* textOf(kv, "t"), "permanent")
@@ -174,15 +178,15 @@ export const cases = chapter("temporary keys", [
   }),
 
   test("the errors of a temporary key are encoded as JSON", function*(kv) {
-    const lease = (yield* kv.backend.leaseGrant({ ttl: "1 minute" })).id
+    const lease = (yield* backendOf(kv).leaseGrant({ ttl: "1 minute" })).id
     yield* kv.put("t", "theirs", { lease })
     const json = (error: TempKey.TempKeyTaken | TempKey.TempKeyLost | KvError.KvError) =>
       JSON.parse(JSON.stringify(error))
-    const taken = yield* Effect.flip(Effect.scoped(kv.tempKey("t")))
+    const taken = yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t"))))
     assert.deepStrictEqual(json(taken), { _tag: "TempKeyTaken", key: "t", lease: `${lease}`, message: taken.message })
     yield* kv.put("t", "theirs")
-    assert.isNull(json(yield* Effect.flip(Effect.scoped(kv.tempKey("t")))).lease)
-    const lost = yield* Effect.flip((yield* Effect.scoped(kv.tempKey("u"))).set("x"))
+    assert.isNull(json(yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t"))))).lease)
+    const lost = yield* Effect.flip((yield* Effect.scoped(on(kv)(TempKey.make("u")))).set("x"))
     assert.deepStrictEqual(json(lost), {
       _tag: "TempKeyLost",
       key: "u",
@@ -193,7 +197,7 @@ export const cases = chapter("temporary keys", [
 
   test("two temporary keys of one name exclude each other in one client too", function*(kv) {
     const first = yield* open(kv, "t", { value: "first" })
-    assert.strictEqual((yield* Effect.flip(Effect.scoped(kv.tempKey("t"))))._tag, "TempKeyTaken")
+    assert.strictEqual((yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t")))))._tag, "TempKeyTaken")
     assert.strictEqual(yield* textOf(kv, "t"), "first")
     yield* first.close
     for (let i = 0; i < 5; i++) yield* (yield* open(kv, "t", { value: `${i}` })).close
@@ -216,7 +220,7 @@ export const cases = chapter("temporary keys", [
     const crashed = faults.make()
     const scope = yield* Scope.make()
     const client = yield* Scope.provide(faults.newClientWith(crashed), scope)
-    yield* Scope.provide(client.tempKey("temp/restart", { value: "1", ttl: "2 seconds" }), scope)
+    yield* Scope.provide(on(client)(TempKey.make("temp/restart", { value: "1", ttl: "2 seconds" })), scope)
     crashed.before = () => faults.unavailable
     yield* Effect.forkScoped(Scope.close(scope, Exit.void))
     const again = yield* Effect.forkScoped(open(kv, "temp/restart", { value: "2", onTaken: "wait" }))
@@ -230,9 +234,9 @@ export const cases = chapter("temporary keys", [
       const key = `temp/taken/${how}`
       const { close, tempKey } = yield* open(kv, key, { value: "ours" })
       const theirs = how === "put" ? Op.put(key, "theirs") : Op.txn({ then: [Op.put(key, "theirs")] })
-      if (how === "lease") yield* other.backend.leaseRevoke(yield* leaseOf(other, key))
+      if (how === "lease") yield* backendOf(other).leaseRevoke(yield* leaseOf(other, key))
       if (how === "delete") yield* other.delete(key)
-      yield* other.backend.execute(theirs)
+      yield* backendOf(other).execute(theirs)
       const lost = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
       yield* waitUntil("the owner is notified", Effect.sync(() => lost.pollUnsafe() !== undefined))
       assert.deepStrictEqual(yield* Fiber.join(lost), new TempKey.TempKeyTaken({ key, lease: Option.none() }))
@@ -266,11 +270,11 @@ export const cases = chapter("temporary keys", [
     const client = yield* faults.newClientWith(cut)
     yield* open(client, "temp/keeps-its-session")
     cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
-    assert.strictEqual((yield* reasonOf(Effect.scoped(client.tempKey("temp/late"))))._tag, "Unavailable")
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/late")))))._tag, "Unavailable")
     cut.before = () => Effect.void
     yield* other.put("temp/late", "theirs")
     const late = cut.calls.findLast(faults.isEntry)!
-    yield* other.backend.execute(late.op!)
+    yield* backendOf(other).execute(late.op!)
     assert.strictEqual(yield* textOf(other, "temp/late"), "theirs")
   }),
 
@@ -285,7 +289,7 @@ export const cases = chapter("temporary keys", [
     cut.before = (call) => call.kind === "leaseRevoke" || faults.isRemoval(call) ? faults.unavailable : Effect.void
     const again = Effect.map(tempKey.lease, (lease) => Option.isSome(lease) && lease.value !== before)
     for (let i = 0; i < 40 && !(yield* again); i++) {
-      yield* Effect.ignore(kv.backend.leaseKeepAlive(before))
+      yield* Effect.ignore(backendOf(kv).leaseKeepAlive(before))
       yield* store.passTime("250 millis")
     }
     assert.isTrue(yield* again)
@@ -318,7 +322,7 @@ export const cases = chapter("temporary keys", [
   waitingTest("a temporary key is re-created with the value that was set last", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/value", { value: "first" })
     const loseAndFind = Effect.fnUntraced(function*(expected: string) {
-      yield* kv.backend.leaseRevoke(yield* leaseOf(kv, "temp/value"))
+      yield* backendOf(kv).leaseRevoke(yield* leaseOf(kv, "temp/value"))
       yield* waitUntil("the key exists again", isThere(kv, "temp/value"))
       assert.strictEqual(yield* textOf(kv, "temp/value"), expected)
       yield* soon("its owner has it", Effect.map(tempKey.lease, Option.isSome))
@@ -342,7 +346,7 @@ export const cases = chapter("temporary keys", [
     cut.before = () => Effect.void
     const late = cut.calls.findLast(faults.isEntry)!
     yield* tempKey.set("2")
-    yield* kv.backend.execute(late.op!)
+    yield* backendOf(kv).execute(late.op!)
     assert.strictEqual(yield* textOf(kv, "temp/order"), "2")
     cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
     assert.strictEqual((yield* reasonOf(tempKey.set("3")))._tag, "Indeterminate")
@@ -375,7 +379,7 @@ export const cases = chapter("temporary keys", [
     yield* rejects(app, "InvalidRequest", app.txn({ then: [Op.txn({ then: [Op.put("t", "plain")] })] }))
     yield* rejects(app, "InvalidRequest", app.testAndSet("t", Option.some("ours"), "plain"))
     yield* rejects(app, "InvalidRequest", app.compareAndSet("t", before.modRevision, "plain"))
-    yield* rejects(app, "InvalidRequest", app.backend.execute(Op.put("t", "plain")))
+    yield* rejects(app, "InvalidRequest", backendOf(app).execute(Op.put("t", "plain")))
     assert.strictEqual((yield* entryOf(kv, "app/t")).modRevision, before.modRevision)
     yield* app.put("t", "with its lease", { lease })
     yield* app.modify("t", () => "modified")
@@ -384,7 +388,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "app/t"))
     yield* app.put("t", "an ordinary key")
-    yield* Effect.flip(Effect.scoped(app.tempKey("t")))
+    yield* Effect.flip(Effect.scoped(on(app)(TempKey.make("t"))))
     yield* app.put("t", "still an ordinary key")
   }),
 
@@ -441,14 +445,14 @@ export const cases = chapter("temporary keys", [
     const client = yield* faults.newClientWith(seen)
     const keep = yield* open(client, "temp/keeps-the-session")
     seen.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
-    assert.strictEqual((yield* reasonOf(Effect.scoped(client.tempKey("temp/lost"))))._tag, "Unavailable")
+    assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/lost")))))._tag, "Unavailable")
     yield* soon("it is gone", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const late = seen.calls.findLast(faults.isEntry)!
-    yield* kv.backend.execute(late.op!)
+    yield* backendOf(kv).execute(late.op!)
     yield* soon("it is gone again", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const barrier = yield* faults.barrier
     seen.after = (call) => faults.isEntry(call) ? barrier.stop : Effect.void
-    const fiber = yield* Effect.forkScoped(Effect.scoped(client.tempKey("temp/interrupted")))
+    const fiber = yield* Effect.forkScoped(Effect.scoped(on(client)(TempKey.make("temp/interrupted"))))
     yield* barrier.reached
     const interrupting = yield* Effect.forkScoped(Fiber.interrupt(fiber))
     yield* Effect.yieldNow
@@ -473,7 +477,7 @@ export const cases = chapter("temporary keys", [
     const dead = faults.make()
     const scope = yield* Scope.make()
     const client = yield* Scope.provide(faults.newClientWith(dead), scope)
-    yield* Scope.provide(client.tempKey("temp/dead", { ttl: "2 seconds" }), scope)
+    yield* Scope.provide(on(client)(TempKey.make("temp/dead", { ttl: "2 seconds" })), scope)
     dead.before = () => faults.unavailable
     yield* Effect.forkScoped(Scope.close(scope, Exit.void))
     assert.isTrue(yield* isThere(kv, "temp/dead"))

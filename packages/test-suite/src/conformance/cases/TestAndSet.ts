@@ -3,6 +3,7 @@
  */
 import type { Value } from "@effect-kv/core/Entry"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -88,14 +89,14 @@ export const cases = chapter("test-and-set", [
   }),
 
   test("testAndSet and compareAndSet attach the given lease, or none", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.testAndSet("k", Option.none(), "1", { lease: id })
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
     yield* kv.testAndSet("k", Option.some("1"), "2")
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.none())
     yield* kv.compareAndSet("k", (yield* entryOf(kv, "k")).modRevision, "3", { lease: id })
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
-    yield* kv.backend.leaseRevoke(id)
+    yield* backendOf(kv).leaseRevoke(id)
     yield* rejects(kv, "LeaseNotFound", kv.testAndSet("k", Option.none(), "4", { lease: id }))
     // If the condition does not hold, nothing is written and the lease is not checked.
     assert.isFalse(yield* kv.testAndSet("k", Option.some("x"), "4", { lease: id }))
@@ -109,11 +110,11 @@ export const cases = chapter("test-and-set", [
   }),
 
   test("modify keeps the lease of the key", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.put("k", "1", { lease: id })
     yield* kv.modify("k", increment)
     assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.some(id))
-    yield* kv.backend.leaseRevoke(id)
+    yield* backendOf(kv).leaseRevoke(id)
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
@@ -124,10 +125,7 @@ export const cases = chapter("test-and-set", [
     const writeInBetween = Effect.suspend(() => seen.length === 1 ? other.put("k", "b") : Effect.void)
     const meddled = Kv.mapBackend(kv, (backend) => ({
       ...backend,
-      execute: (op) =>
-        Effect.andThen(op._tag === "Txn" ? writeInBetween : Effect.void, backend.execute(op)) as ReturnType<
-          typeof backend.execute<typeof op>
-        >
+      execute: (op) => Effect.andThen(op._tag === "Txn" ? writeInBetween : Effect.void, backend.execute(op))
     }))
     const result = yield* meddled.modify("k", (current) => {
       seen.push(Option.getOrElse(current, () => "none"))

@@ -3,6 +3,7 @@
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -30,7 +31,7 @@ export const cases = chapter("transactions", [
       then: [
         Op.get("a"),
         Op.put("d", "new", { previous: true }),
-        Op.delete(KeyRange.halfOpen("b", "d"), { previous: true }),
+        Op.deleteRange(KeyRange.halfOpen("b", "d"), { previous: true }),
         Op.txn({ if: [Compare.missing("none")], then: [Op.range(KeyRange.prefix("a"), { keysOnly: true })] }),
         Op.put("a", "changed", { previous: true })
       ]
@@ -146,7 +147,7 @@ export const cases = chapter("transactions", [
     yield* kv.put("k", "before")
     const put = Op.put("k", "v")
     for (const range of [KeyRange.key("k"), KeyRange.prefix("k"), KeyRange.halfOpen("a", "l")]) {
-      const deletion = Op.delete(range)
+      const deletion = Op.deleteRange(range)
       yield* rejects(kv, "InvalidRequest", kv.txn({ then: [put, deletion] }))
       yield* rejects(kv, "InvalidRequest", kv.txn({ then: [deletion, put] }))
       yield* rejects(kv, "InvalidRequest", kv.txn({ then: [deletion, Op.txn({ then: [put] })] }))
@@ -166,7 +167,7 @@ export const cases = chapter("transactions", [
 
   test("a transaction may delete a key twice; the second delete deletes nothing", function*(kv) {
     yield* putAll(kv, ["a", "b"])
-    const response = yield* kv.txn({ then: [Op.delete("a"), Op.delete(KeyRange.prefix(""))] })
+    const response = yield* kv.txn({ then: [Op.delete("a"), Op.deleteRange(KeyRange.prefix(""))] })
     if (!response.succeeded) return assert.fail("it has no conditions")
     assert.deepStrictEqual(response.responses.map((inner) => inner.deleted), [1, 1])
   }),
@@ -197,8 +198,8 @@ export const cases = chapter("transactions", [
 
   test("a transaction that fails changes nothing", function*(kv) {
     yield* kv.put("k", "before")
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
-    yield* kv.backend.leaseRevoke(lease.id)
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
+    yield* backendOf(kv).leaseRevoke(lease.id)
     yield* rejects(
       kv,
       "LeaseNotFound",
@@ -214,8 +215,8 @@ export const cases = chapter("transactions", [
   }),
 
   test("an unknown lease or revision in the branch that does not run is not an error", function*(kv) {
-    const lease = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
-    yield* kv.backend.leaseRevoke(lease.id)
+    const lease = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
+    yield* backendOf(kv).leaseRevoke(lease.id)
     const future = (yield* revisionOf(kv)) + 100n
     const response = yield* kv.txn({
       then: [Op.put("k", "v")],

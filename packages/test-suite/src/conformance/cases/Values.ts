@@ -2,6 +2,7 @@
  * Values and entries: values are bytes, strings are stored as UTF-8, and entries have revisions and a version.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -98,7 +99,7 @@ export const cases = chapter("values", [
     const value = Uint8Array.of(1, 2, 3)
     const operation = Op.put("k", value)
     value.fill(9)
-    yield* kv.backend.execute(operation)
+    yield* backendOf(kv).execute(operation)
     const first = yield* entryOf(kv, "k")
     assert.deepStrictEqual(first.value, Uint8Array.of(1, 2, 3))
     first.value.fill(8)

@@ -2,6 +2,7 @@
  * Watches and history: start revisions in the past and the future, previous entries, and compaction.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -97,7 +98,7 @@ export const cases = chapter("watches and history", [
     const watcher = yield* watch(kv, KeyRange.all, { previous: true })
     // A put and a later delete of one key are accepted in two sibling nested transactions.
     const { revision } = yield* kv.txn({
-      then: [Op.txn({ then: [Op.put("k", "2"), Op.put("l", "1")] }), Op.txn({ then: [Op.delete(KeyRange.all)] })]
+      then: [Op.txn({ then: [Op.put("k", "2"), Op.put("l", "1")] }), Op.txn({ then: [Op.deleteRange(KeyRange.all)] })]
     })
     assert.deepStrictEqual(yield* wordsUpTo(watcher, revision), [
       "put k=2 was 1",
@@ -117,7 +118,7 @@ export const cases = chapter("watches and history", [
       const reason = yield* promptly(
         "Compacted",
         reasonOf(Effect.scoped(
-          Effect.flatMap(kv.backend.watch({ range: KeyRange.all, startRevision }), (watcher) => watcher.take)
+          Effect.flatMap(backendOf(kv).watch({ range: KeyRange.all, startRevision }), (watcher) => watcher.take)
         ))
       )
       if (reason._tag !== "Compacted") return assert.fail(reason.message)
@@ -138,10 +139,10 @@ export const cases = chapter("watches and history", [
       yield* promptly(
         "Compacted",
         reasonOf(Effect.scoped(
-          Effect.flatMap(kv.backend.watch({ range: KeyRange.key("k"), startRevision: old }), (other) => other.take)
+          Effect.flatMap(backendOf(kv).watch({ range: KeyRange.key("k"), startRevision: old }), (other) => other.take)
         ))
       )
-      yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range: KeyRange.key("") })))
+      yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range: KeyRange.key("") })))
     }
     const after = yield* watch(kv, KeyRange.all)
     const { revision } = yield* kv.put("k", "3")
@@ -154,7 +155,7 @@ export const cases = chapter("watches and history", [
     const watcher = yield* watch(kv, KeyRange.all)
     const large = KeyRange.key("k".repeat(2 * max))
     const [, other] = yield* Effect.all([
-      rejects(kv, "RequestTooLarge", Effect.scoped(kv.backend.watch({ range: large }))),
+      rejects(kv, "RequestTooLarge", Effect.scoped(backendOf(kv).watch({ range: large }))),
       watch(kv, KeyRange.all)
     ], { concurrency: 2 })
     const { revision } = yield* kv.put("k", "1")
@@ -174,7 +175,7 @@ export const cases = chapter("watches and history", [
 
   test("a watch with a start revision that is not a positive 64-bit integer is rejected", function*(kv) {
     for (const startRevision of [0n, -1n, 2n ** 63n]) {
-      yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.backend.watch({ range: KeyRange.all, startRevision })))
+      yield* rejects(kv, "InvalidRequest", Effect.scoped(backendOf(kv).watch({ range: KeyRange.all, startRevision })))
     }
   })
 ])

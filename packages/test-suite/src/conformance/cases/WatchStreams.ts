@@ -5,8 +5,9 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Errors from "@effect-kv/core/KvError"
+import { backendOf, watcherOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
-import type { RangeView } from "@effect-kv/core/RangeView"
+import * as RangeView from "@effect-kv/core/RangeView"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -27,7 +28,7 @@ const firstWords = (n: number, events: Kv.Subscription["events"]) =>
   promptly(`${n} events`, Effect.map(Stream.runCollect(Stream.take(events, n)), (taken) => taken.map(words)))
 
 /** Waits until a view has the expected entries. */
-const viewBecomes = (view: RangeView, expected: Record<string, string>): Effect.Effect<void, KvError> =>
+const viewBecomes = (view: RangeView.RangeView, expected: Record<string, string>): Effect.Effect<void, KvError> =>
   promptly(
     `a view of ${JSON.stringify(expected)}`,
     view.changes.pipe(
@@ -54,7 +55,7 @@ export const cases = chapter("watch streams", [
     yield* kv.delete("k")
     yield* kv.put("k", "2")
     yield* kv.put("k", "3")
-    const events = kv.watch("k", { startRevision: revision })
+    const events = kv.watch(KeyRange.key("k"), { startRevision: revision })
     assert.deepStrictEqual(yield* firstWords(4, events), ["put k=1 new", "delete k", "put k=2 new", "put k=3"])
   }),
 
@@ -88,7 +89,7 @@ export const cases = chapter("watch streams", [
   test("each element of watchBatches is one revision", function*(kv) {
     const { revision } = yield* kv.put("x", "1")
     yield* kv.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] })
-    yield* kv.delete(KeyRange.prefix("x"))
+    yield* kv.deleteRange(KeyRange.prefix("x"))
     const options = { startRevision: revision }
     const taken = yield* promptly(
       "three revisions",
@@ -103,7 +104,7 @@ export const cases = chapter("watch streams", [
       ]
     )
     const subscription = yield* kv.subscribe(KeyRange.all, options)
-    const again = yield* promptly("the first revision", Stream.runHead(subscription.batches))
+    const again = yield* promptly("the first revision", Stream.runHead(subscription.revisions))
     assert.strictEqual(Option.getOrThrow(again).revision, revision)
   }),
 
@@ -135,11 +136,15 @@ export const cases = chapter("watch streams", [
   }),
 
   test("a watch stream of an invalid range is rejected", function*(kv) {
-    yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.watch("")))
+    yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.watch(KeyRange.key(""))))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.subscribe(KeyRange.halfOpen("b", "a"))))
     yield* rejects(kv, "InvalidRequest", kv.waitForChange("\ud800"))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.snapshotAndWatch(KeyRange.prefix("\ud800"))))
-    yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.view(KeyRange.halfOpen("b", "a"))))
+    yield* rejects(
+      kv,
+      "InvalidRequest",
+      Effect.scoped(Effect.provideService(RangeView.make(KeyRange.halfOpen("b", "a")), Kv.Kv, kv))
+    )
   }),
 
   test("waitForChange returns the next change of the key", function*(kv) {
@@ -167,35 +172,34 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(seen, ["put k=0 new", "put k=1", "put k=2"])
   }),
 
-  test("watchWith ends with the first delete, unless untilDelete is false", function*(kv) {
+  test("watchWith continues after a delete, as every watch does, unless untilDelete is true", function*(kv) {
     const log = (seen: Array<string>) => (event: Parameters<typeof words>[0]) =>
       Effect.sync(() => void seen.push(words(event)))
     const ending: Array<string> = []
-    const first = yield* kv.watchWith("k", log(ending))
+    const first = yield* kv.watchWith(KeyRange.key("k"), log(ending), { untilDelete: true })
     const goingOn: Array<string> = []
     const deletesOnly: Array<string> = []
     const second = yield* kv.watchWith(
-      "k",
-      (event) => Effect.as(log(goingOn)(event), goingOn.length < 3),
-      { untilDelete: false }
+      KeyRange.key("k"),
+      (event) => Effect.map(log(goingOn)(event), () => goingOn.length < 3)
     )
-    const third = yield* kv.watchWith("k", log(deletesOnly), { only: "Delete" })
+    const third = yield* kv.watchWith(KeyRange.key("k"), log(deletesOnly), { only: "Delete", untilDelete: true })
     yield* kv.put("k", "1")
     yield* kv.delete("k")
     yield* kv.put("k", "2")
     yield* kv.put("k", "3")
     yield* promptly("the ends", Effect.all([Fiber.join(first), Fiber.join(second), Fiber.join(third)]))
     assert.deepStrictEqual(ending, ["put k=1 new", "delete k"])
-    assert.deepStrictEqual(goingOn.slice(0, 3), ["put k=1 new", "delete k", "put k=2 new"])
+    assert.deepStrictEqual(goingOn, ["put k=1 new", "delete k", "put k=2 new"])
     assert.deepStrictEqual(deletesOnly, ["delete k"])
   }),
 
   test("watchWith ends when its scope closes or its callback fails", function*(kv) {
     const scope = yield* Scope.make()
-    const fiber = yield* Scope.provide(kv.watchWith("k", () => Effect.void), scope)
+    const fiber = yield* Scope.provide(kv.watchWith(KeyRange.key("k"), () => Effect.void), scope)
     yield* promptly("the end of the scope", Scope.close(scope, Exit.void))
     assert.isTrue(Exit.isFailure(yield* promptly("the end of the watch", Fiber.await(fiber))))
-    const failing = yield* kv.watchWith("k", () => Effect.fail("no more" as const))
+    const failing = yield* kv.watchWith(KeyRange.key("k"), () => Effect.fail("no more" as const))
     yield* kv.put("k", "v")
     const exit = yield* promptly("the failure", Effect.exit(Fiber.join(failing)))
     assert.deepStrictEqual(exit, Exit.fail("no more"))
@@ -217,7 +221,7 @@ export const cases = chapter("watch streams", [
     for (const entry of subscription.entries) state.set(entry.key, entry.text)
     yield* Fiber.join(writing)
     const { revision } = yield* other.put("k/end", "v")
-    for (const batch of yield* batchesUpTo(subscription.watcher, revision)) {
+    for (const batch of yield* batchesUpTo(watcherOf(subscription), revision)) {
       assert.isTrue(batch.revision > subscription.revision)
       for (const event of batch.events) {
         if (event._tag === "Put") state.set(event.key, event.entry.text)
@@ -230,7 +234,7 @@ export const cases = chapter("watch streams", [
 
   test("a view always has the current entries", function*(kv) {
     yield* putAll(kv, ["v/a", "v/b", "w"], () => "1")
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     assert.deepStrictEqual([...(yield* view.snapshot).entries.keys()].toSorted(), ["v/a", "v/b"])
     assert.deepStrictEqual(Option.map(yield* view.get("v/a"), (entry) => entry.text), Option.some("1"))
     assert.deepStrictEqual(yield* view.get("w"), Option.none())
@@ -242,7 +246,7 @@ export const cases = chapter("watch streams", [
   test("a view never shows half of a revision", function*(kv) {
     const write = (n: number) => kv.txn({ then: ["v/a", "v/b", "v/c"].map((key) => Op.put(key, `${n}`)) })
     yield* write(0)
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     const writing = yield* Effect.forkChild(Effect.forEach(Array.from({ length: 100 }, (_, i) => i + 1), write))
     const seen = yield* promptly(
       "the last of 100",
@@ -258,7 +262,7 @@ export const cases = chapter("watch streams", [
 
   test("after all changes a view equals a fresh read", function*(kv) {
     const other = yield* newClient
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     yield* Effect.forEach(
       Array.from({ length: 200 }, (_, i) => i),
       (i): Effect.Effect<unknown, KvError> =>
@@ -275,7 +279,7 @@ export const cases = chapter("watch streams", [
 
   test("a snapshot of a view is encoded as JSON without values", function*(kv) {
     const { revision } = yield* kv.put("json/a", "s3cr3t-value")
-    const view = yield* kv.view(KeyRange.prefix("json/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("json/")), Kv.Kv, kv)
     const snapshot = yield* view.snapshot
     const text = JSON.stringify(snapshot)
     assert.notInclude(text, "s3cr3t-value")
@@ -285,7 +289,7 @@ export const cases = chapter("watch streams", [
 
   test("changesAfter emits the changes since a snapshot, and not the snapshot itself", function*(kv) {
     yield* kv.put("v/a", "1")
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     const first = yield* view.snapshot
     yield* kv.put("v/a", "2")
     yield* promptly("the change", view.waitUntil(({ entries }) => entries.get("v/a")?.text === "2"))
@@ -300,7 +304,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("waitUntil returns the first snapshot that satisfies the predicate, at once if one does", function*(kv) {
-    const view = yield* kv.view(KeyRange.prefix("v/"))
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     assert.strictEqual((yield* promptly("now", view.waitUntil(({ entries }) => entries.size === 0))).entries.size, 0)
     const waiting = yield* Effect.forkChild(view.waitUntil(({ entries }) => entries.size === 2))
     yield* putAll(kv, ["v/a", "v/b", "w"])
@@ -311,7 +315,7 @@ export const cases = chapter("watch streams", [
   test("a view whose scope has closed fails with Closed, also for pending waits", function*(kv) {
     yield* kv.put("v/a", "1")
     const scope = yield* Scope.make()
-    const view = yield* Scope.provide(kv.view(KeyRange.prefix("v/")), scope)
+    const view = yield* Scope.provide(Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv), scope)
     const waiting = yield* Effect.forkChild(reasonOf(view.waitUntil(() => false)), { startImmediately: true })
     const following = yield* Effect.forkChild(reasonOf(Stream.runDrain(view.changes)), { startImmediately: true })
     yield* Scope.close(scope, Exit.void)
@@ -326,7 +330,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("a subscription can run once: a second run, of either form, fails with InvalidRequest", function*(kv) {
-    for (const [first, second] of [["events", "events"], ["events", "batches"], ["batches", "events"]] as const) {
+    for (const [first, second] of [["events", "events"], ["events", "revisions"], ["revisions", "events"]] as const) {
       const { revision } = yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, "1")) })
       const subscription = yield* kv.subscribe(KeyRange.all, { startRevision: revision })
       assert.isTrue(
@@ -339,7 +343,7 @@ export const cases = chapter("watch streams", [
   }),
 
   test("a watch with resume loses and repeats no event, in each run of its stream", function*(kv) {
-    const faults = yield* KvFaults.make(kv.backend)
+    const faults = yield* KvFaults.make(backendOf(kv))
     const failures = [
       new Errors.PermissionDenied({ message: "a test fault" }),
       new Errors.Unauthenticated({ message: "a test fault" }),
@@ -369,13 +373,15 @@ export const cases = chapter("watch streams", [
   }),
 
   test("every form of a watch can resume", function*(kv) {
-    const faults = yield* KvFaults.make(kv.backend)
+    const faults = yield* KvFaults.make(backendOf(kv))
     const failure = new Errors.PermissionDenied({ message: "a test fault" })
     const resume = Schedule.recurs(1)
-    const subscription = yield* faults.kv.subscribe("k", { resume })
+    const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume })
     const snapshot = yield* faults.kv.snapshotAndWatch(KeyRange.key("k"), { resume })
     const called: Array<string> = []
-    yield* faults.kv.watchWith("k", (event) => Effect.sync(() => void called.push(words(event))), { resume })
+    yield* faults.kv.watchWith(KeyRange.key("k"), (event) => Effect.sync(() => void called.push(words(event))), {
+      resume
+    })
     assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
     yield* kv.put("k", "1")
     assert.deepStrictEqual(yield* firstWords(1, subscription.events), ["put k=1 new"])
@@ -390,8 +396,8 @@ export const cases = chapter("watch streams", [
 
   test("a watch with resume fails with Compacted if its next revision is compacted", function*(kv) {
     const store = yield* Store
-    const faults = yield* KvFaults.make(kv.backend)
-    const subscription = yield* faults.kv.subscribe("k", { resume: Schedule.recurs(3) })
+    const faults = yield* KvFaults.make(backendOf(kv))
+    const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume: Schedule.recurs(3) })
     const held = yield* faults.hold("request", { when: (call) => call.kind === "watch" })
     yield* faults.cutWatches({ failure: new Errors.Unavailable({ message: "a test fault" }) })
     const failing = yield* Effect.forkChild(reasonOf(Stream.runDrain(subscription.events)))
@@ -402,41 +408,41 @@ export const cases = chapter("watch streams", [
     yield* held.letGo
     const reason = yield* promptly("Compacted", Fiber.join(failing))
     assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === revision)
-    const next = kv.watch("k", { startRevision: revision + 1n })
+    const next = kv.watch(KeyRange.key("k"), { startRevision: revision + 1n })
     yield* kv.put("k", "3")
     assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])
   }),
 
   test("a watch with resume fails with the last failure when its schedule ends", function*(kv) {
-    const faults = yield* KvFaults.make(kv.backend)
+    const faults = yield* KvFaults.make(backendOf(kv))
     const opened = yield* faults.inject(KvFaults.unavailable, {
       when: (call) => call.kind === "watch",
       times: Infinity
     })
-    const reason = yield* reasonOf(Stream.runDrain(faults.kv.watch("k", { resume: Schedule.recurs(4) })))
+    const reason = yield* reasonOf(Stream.runDrain(faults.kv.watch(KeyRange.key("k"), { resume: Schedule.recurs(4) })))
     assert.strictEqual(reason._tag, "Unavailable")
     assert.strictEqual(yield* opened.count, 5)
-    const bad = yield* reasonOf(Stream.runDrain(kv.watch("", { resume: Schedule.recurs(4) })))
+    const bad = yield* reasonOf(Stream.runDrain(kv.watch(KeyRange.key(""), { resume: Schedule.recurs(4) })))
     assert.strictEqual(bad._tag, "InvalidRequest")
   }),
 
   test("a failed watch is logged once with its range and reason; a closed watch is not logged", function*(kv) {
     const { layer, logged } = capturing()
     yield* Effect.gen(function*() {
-      const faults = yield* KvFaults.make(kv.backend)
+      const faults = yield* KvFaults.make(backendOf(kv))
       const failure = new Errors.PermissionDenied({ message: "a test fault" })
-      const subscription = yield* faults.kv.subscribe("s")
-      const view = yield* faults.kv.view(KeyRange.prefix("l/"))
+      const subscription = yield* faults.kv.subscribe(KeyRange.key("s"))
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("l/")), Kv.Kv, faults.kv)
       const watching = yield* faults.kv.watchWith(KeyRange.prefix("w/"), () => Effect.void)
-      yield* Effect.scoped(faults.kv.view(KeyRange.prefix("closed/")))
+      yield* Effect.scoped(Effect.provideService(RangeView.make(KeyRange.prefix("closed/")), Kv.Kv, faults.kv))
       assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
       yield* reasonOf(Stream.runDrain(subscription.events))
-      yield* reasonOf(subscription.watcher.take)
+      yield* reasonOf(watcherOf(subscription).take)
       yield* promptly("the end of the view", reasonOf(Stream.runDrain(view.changes)))
       yield* promptly("the end of the callback", reasonOf(Fiber.join(watching)))
       yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch" })
-      yield* reasonOf(Stream.runDrain(faults.kv.watch("opening")))
-      yield* Effect.scoped(faults.kv.subscribe("closed"))
+      yield* reasonOf(Stream.runDrain(faults.kv.watch(KeyRange.key("opening"))))
+      yield* Effect.scoped(faults.kv.subscribe(KeyRange.key("closed")))
     }).pipe(Effect.scoped, Effect.provide(layer))
     const failed = (range: string, reason: string) => ({ level: "Warn", annotations: { range, reason } })
     assert.deepStrictEqual(
@@ -454,9 +460,9 @@ export const cases = chapter("watch streams", [
   test("watch streams and views work in a namespace", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     yield* app.put("k", "0")
-    const subscription = yield* app.subscribe("k")
+    const subscription = yield* app.subscribe(KeyRange.key("k"))
     const snapshot = yield* app.snapshotAndWatch(KeyRange.all, { previous: true })
-    const view = yield* app.view(KeyRange.all)
+    const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, app)
     yield* kv.put("k", "outside")
     yield* kv.put("app/k", "1")
     assert.deepStrictEqual(snapshot.entries.map((entry) => [entry.key, entry.text]), [["k", "0"]])
@@ -468,8 +474,8 @@ export const cases = chapter("watch streams", [
   test("the watch functions of the Kv module call the store", function*(kv) {
     const program = Effect.gen(function*() {
       const { revision } = yield* Kv.put("k", "1")
-      const seen = yield* firstWords(1, (yield* Kv.subscribe("k", { startRevision: revision })).events)
-      const watched = yield* Stream.runHead(Kv.watch("k", { startRevision: revision }))
+      const seen = yield* firstWords(1, (yield* Kv.subscribe(KeyRange.key("k"), { startRevision: revision })).events)
+      const watched = yield* Stream.runHead(Kv.watch(KeyRange.key("k"), { startRevision: revision }))
       return [...seen, ...Option.toArray(watched).map(words)]
     })
     const seen = yield* promptly("the events", Effect.provideService(program, Kv.Kv, kv))

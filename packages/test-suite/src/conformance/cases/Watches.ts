@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -32,7 +33,7 @@ export const cases = chapter("watches", [
   }),
 
   test("a put event has the entry with its revisions, version and lease", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     const watcher = yield* watch(kv, KeyRange.key("k"))
     const first = yield* kv.put("k", "1")
     const second = yield* kv.put("k", Uint8Array.of(0, 255), { lease: id })
@@ -118,7 +119,7 @@ export const cases = chapter("watches", [
     const txn = yield* kv.txn({
       then: [Op.put("c", "1"), Op.delete("x"), Op.put("a", "2"), Op.txn({ then: [Op.put("b", "3")] })]
     })
-    const deleted = yield* kv.delete(KeyRange.from("a"))
+    const deleted = yield* kv.deleteRange(KeyRange.from("a"))
     const batches = yield* batchesUpTo(watcher, deleted.revision)
     assert.deepStrictEqual(
       batches.map((batch) => [batch.revision, batch.events.map(words)]),
@@ -141,7 +142,7 @@ export const cases = chapter("watches", [
     const keys = Array.from({ length: 100 }, (_, i) => `k/${String(i).padStart(3, "0")}`)
     const watcher = yield* watch(kv, KeyRange.all)
     yield* kv.txn({ then: keys.map((key) => Op.put(key, key.repeat(2000))) })
-    const { revision } = yield* kv.delete(KeyRange.all)
+    const { revision } = yield* kv.deleteRange(KeyRange.all)
     const batches = yield* batchesUpTo(watcher, revision)
     assert.deepStrictEqual(batches.map((batch) => batch.events.map((event) => event.key)), [keys, keys])
   }),
@@ -263,7 +264,7 @@ export const cases = chapter("watches", [
 
   test("a watch in a namespace delivers keys without the prefix, and no keys outside of it", function*(kv) {
     for (const prefix of ["app/", "\ud7ff", "\u{10ffff}"]) {
-      yield* kv.delete(KeyRange.all)
+      yield* kv.deleteRange(KeyRange.all)
       const app = Kv.prefixed(kv, prefix)
       const inner = Kv.prefixed(app, "in/")
       const watchers = yield* Effect.forEach(
@@ -289,11 +290,11 @@ export const cases = chapter("watches", [
   }),
 
   test("a watch sees the revocation of a lease as one revision of deletes", function*(kv) {
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "1 hour" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.put("b", "1", { lease: id })
     yield* kv.put("a", "2", { lease: id })
     const watcher = yield* watch(kv, KeyRange.all, { previous: true })
-    yield* kv.backend.leaseRevoke(id)
+    yield* backendOf(kv).leaseRevoke(id)
     const batches = yield* batchesUpTo(watcher, watcher.revision + 1n)
     assert.deepStrictEqual(batches.map((batch) => batch.events.map(words).toSorted()), [
       ["delete a was 2", "delete b was 1"]
@@ -302,7 +303,7 @@ export const cases = chapter("watches", [
 
   waitingTest("a watch sees the expiry of a lease as one revision of deletes", function*(kv) {
     const store = yield* Store
-    const { id } = yield* kv.backend.leaseGrant({ ttl: "2 seconds" })
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "2 seconds" })
     const watcher = yield* watch(kv, KeyRange.prefix("expiring/"), { previous: true })
     yield* kv.txn({ then: ["b", "a"].map((key) => Op.put(`expiring/${key}`, key, { lease: id })) })
     const reading = yield* Effect.forkChild(

@@ -56,10 +56,11 @@ export const cases = chapter("writes", [
 
   test("a delete that matches no key succeeds with deleted 0 and does not raise the revision", function*(kv) {
     const before = yield* revisionOf(kv)
-    for (const range of ["k", KeyRange.prefix("none"), KeyRange.all]) {
-      const response = yield* kv.delete(range, { previous: true })
+    for (const range of [KeyRange.key("k"), KeyRange.prefix("none"), KeyRange.all]) {
+      const response = yield* kv.deleteRange(range, { previous: true })
       assert.deepStrictEqual(response, { _tag: "Delete", revision: before, deleted: 0, previous: [] })
     }
+    assert.strictEqual((yield* kv.delete("k")).deleted, 0)
     assert.strictEqual(yield* revisionOf(kv), before)
   }),
 
@@ -76,7 +77,7 @@ export const cases = chapter("writes", [
     yield* kv.put("b", "1")
     yield* kv.put("\uffff", "2")
     const before = (yield* kv.put("a", "0")).revision
-    const response = yield* kv.delete(KeyRange.from("b"), { previous: true })
+    const response = yield* kv.deleteRange(KeyRange.from("b"), { previous: true })
     assert.deepStrictEqual([response.deleted, response.revision], [3, before + 1n])
     assert.deepStrictEqual(
       response.previous.map((entry) => [entry.key, entry.text]),
@@ -89,8 +90,8 @@ export const cases = chapter("writes", [
     const keys = ["a", "b", "b\u0000", "ba", "c", "\u{10ffff}"]
     const left = (range: KeyRange.KeyRange) =>
       putAll(kv, keys).pipe(
-        (put) => Effect.andThen(kv.delete(KeyRange.all), put),
-        Effect.andThen(kv.delete(range)),
+        (put) => Effect.andThen(kv.deleteRange(KeyRange.all), put),
+        Effect.andThen(kv.deleteRange(range)),
         Effect.andThen(kv.range(KeyRange.all)),
         Effect.map(keysOf)
       )
@@ -115,7 +116,7 @@ export const cases = chapter("writes", [
     const keys = Array.from({ length: 1500 }, (_, i) => `k/${String(i).padStart(4, "0")}`)
     yield* putAll(kv, keys)
     const before = yield* revisionOf(kv)
-    const response = yield* kv.delete(KeyRange.prefix("k/"), { previous: true })
+    const response = yield* kv.deleteRange(KeyRange.prefix("k/"), { previous: true })
     assert.deepStrictEqual([response.deleted, response.revision], [1500, before + 1n])
     assert.deepStrictEqual(response.previous.map((entry) => entry.key), keys)
   }),

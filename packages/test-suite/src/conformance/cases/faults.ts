@@ -4,6 +4,7 @@
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { around, type Call } from "../../testing/BackendCall.ts"
@@ -62,7 +63,7 @@ export const wrap = (faults: Faults) => (backend: KvBackend): KvBackend => {
 export const newClientWith = Effect.fnUntraced(function*(
   faults: Faults
 ): Effect.fn.Return<Kv.Kv, unknown, Environment> {
-  const kv = yield* Effect.flatMap(newClient, (kv) => Kv.make(wrap(faults)(kv.backend)))
+  const kv = yield* Effect.flatMap(newClient, (kv) => Kv.make(wrap(faults)(backendOf(kv))))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       faults.before = nothing

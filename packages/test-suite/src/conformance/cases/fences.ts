@@ -20,7 +20,7 @@ import { errorOf, failedWith, hold, on } from "./locking.ts"
 export const writes: ReadonlyArray<(kv: Kv.Kv) => Effect.Effect<unknown, KvError.KvError>> = [
   (kv) => kv.put("k", "stale"),
   (kv) => kv.delete("k"),
-  (kv) => kv.delete(KeyRange.prefix("k")),
+  (kv) => kv.deleteRange(KeyRange.prefix("k")),
   (kv) => kv.txn({ then: [Op.put("k", "stale"), Op.put("new", "stale")] }),
   (kv) => kv.txn({ if: [Compare.exists("nothing")], else: [Op.put("k", "stale")] }),
   (kv) => kv.txn({ then: [Op.txn({ then: [Op.delete("k")] })] }),
@@ -82,7 +82,7 @@ export const tryUnder = Effect.fnUntraced(function*<R>(
       token = lock.token
       held = yield* Effect.exit(write("held"))
       // Deleted by a client without a fence.
-      yield* kv.delete(KeyRange.prefix(""))
+      yield* kv.deleteRange(KeyRange.prefix(""))
       lost = yield* Effect.exit(write("stale"))
     }))).pipe(on(client), Effect.exit)
   return { token, held, lost, end } satisfies Tried

@@ -4,6 +4,7 @@
 import type * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -16,11 +17,12 @@ export const watch = (
   kv: Kv.Kv,
   range: KeyRange.KeyRange,
   options?: Omit<Watch.WatchRequest, "range">
-): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> => promptly("the watch", kv.backend.watch({ range, ...options }))
+): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> =>
+  promptly("the watch", backendOf(kv).watch({ range, ...options }))
 
 /** All batches up to the revision, which must have an event. Asserts that revisions ascend, each only once. */
 export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, revision: bigint) {
-  const batches: Array<Watch.Batch> = []
+  const batches: Array<Watch.Revision> = []
   let last = watcher.revision
   while (last < revision) {
     for (const batch of yield* promptly(`revision ${revision} after ${last}`, watcher.take)) {

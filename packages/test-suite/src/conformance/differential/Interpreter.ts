@@ -3,6 +3,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Effect from "effect/Effect"
@@ -40,7 +41,7 @@ const some = (operation: Program.Operation, holds: (operation: Program.Operation
   operation.do === "txn" && [...operation.then, ...operation.else].some((inner) => some(inner, holds))
 
 const execute = (run: ProgramRun, op: Op.Op): Effect.Effect<Outcome, KvError.KvError> =>
-  Effect.map(run.side.kv.backend.execute(op), (response) => run.names.response(op, run.saw(response)))
+  Effect.map(backendOf(run.side.kv).execute(op), (response) => run.names.response(op, run.saw(response)))
 
 const runCommand = (run: ProgramRun, command: Program.Command): Effect.Effect<Outcome, KvError.KvError> => {
   const { kv } = run.side
@@ -86,12 +87,12 @@ const runCommand = (run: ProgramRun, command: Program.Command): Effect.Effect<Ou
     case "grantAndRevoke":
       return grantAndRevoke(run, command.seconds)
     case "keepAlive":
-      return Effect.map(kv.backend.leaseKeepAlive(run.lease(command.lease)), (lease) => run.names.lease(lease))
+      return Effect.map(backendOf(kv).leaseKeepAlive(run.lease(command.lease)), (lease) => run.names.lease(lease))
     case "revoke":
-      return knowLatest(run, Effect.as(kv.backend.leaseRevoke(run.lease(command.lease)), "revoked"))
+      return knowLatest(run, Effect.as(backendOf(kv).leaseRevoke(run.lease(command.lease)), "revoked"))
     case "timeToLive":
       return Effect.map(
-        kv.backend.leaseTimeToLive(run.lease(command.lease), { keys: command.keys }),
+        backendOf(kv).leaseTimeToLive(run.lease(command.lease), { keys: command.keys }),
         (status) => run.names.leaseStatus(status)
       )
     case "compact":
@@ -124,7 +125,7 @@ const compact = (run: ProgramRun, revision: bigint) =>
 
 const grant = (run: ProgramRun, slot: number, ownId: boolean) =>
   Effect.map(
-    run.side.kv.backend.leaseGrant({ ttl: "1 hour", id: ownId ? ownLeaseId(slot) : undefined }),
+    backendOf(run.side.kv).leaseGrant({ ttl: "1 hour", id: ownId ? ownLeaseId(slot) : undefined }),
     (lease) => {
       run.leases.set(slot, lease.id)
       run.granted.add(lease.id)
@@ -134,9 +135,9 @@ const grant = (run: ProgramRun, slot: number, ownId: boolean) =>
   )
 
 const grantAndRevoke = (run: ProgramRun, seconds: number) =>
-  Effect.flatMap(run.side.kv.backend.leaseGrant({ ttl: `${seconds} seconds` }), (lease) => {
+  Effect.flatMap(backendOf(run.side.kv).leaseGrant({ ttl: `${seconds} seconds` }), (lease) => {
     run.names.nameLease(lease.id, "a lease")
-    return Effect.as(run.side.kv.backend.leaseRevoke(lease.id), run.names.lease(lease))
+    return Effect.as(backendOf(run.side.kv).leaseRevoke(lease.id), run.names.lease(lease))
   })
 
 /** Reads the watch of all keys up to the revision of the store. Each revision has an event. */
@@ -160,8 +161,8 @@ const replay = Effect.fnUntraced(function*(run: ProgramRun, command: Extract<Pro
   const last = expected.at(-1)?.revision ?? 0n
   const replayed = yield* Effect.scoped(Effect.gen(function*() {
     const { only, previous, range } = command
-    const watcher = yield* promptly("the watch", run.side.kv.backend.watch({ range, startRevision, previous, only }))
-    const batches: Array<Watch.Batch> = []
+    const watcher = yield* promptly("the watch", backendOf(run.side.kv).watch({ range, startRevision, previous, only }))
+    const batches: Array<Watch.Revision> = []
     while ((batches.at(-1)?.revision ?? 0n) < last) {
       batches.push(...yield* promptly(`the replay up to ${last}`, watcher.take))
     }
@@ -199,10 +200,10 @@ export const runProgram = Effect.fnUntraced(function*(
   const { kv } = side
   // A program must not start at the first revision: the one before it would be 0, which is not a revision elsewhere.
   yield* kv.put("?", "")
-  yield* kv.delete(KeyRange.all)
-  const watcher = yield* kv.backend.watch({ range: KeyRange.all, previous: true })
+  yield* kv.deleteRange(KeyRange.all)
+  const watcher = yield* backendOf(kv).watch({ range: KeyRange.all, previous: true })
   const run = new ProgramRun(side, watcher.revision, watcher)
-  yield* Effect.addFinalizer(() => Effect.forEach(run.granted, (id) => Effect.ignore(kv.backend.leaseRevoke(id))))
+  yield* Effect.addFinalizer(() => Effect.forEach(run.granted, (id) => Effect.ignore(backendOf(kv).leaseRevoke(id))))
   const outcomes: Array<Outcome> = []
   for (const command of program) {
     outcomes.push(

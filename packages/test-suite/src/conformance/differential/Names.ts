@@ -90,7 +90,7 @@ export class Names {
     }
   }
 
-  batches(batches: ReadonlyArray<Watch.Batch>): ReadonlyArray<Outcome> {
+  batches(batches: ReadonlyArray<Watch.Revision>): ReadonlyArray<Outcome> {
     return batches.map((batch) => [this.revision(batch.revision), batch.events.map((event) => this.#event(event))])
   }
 

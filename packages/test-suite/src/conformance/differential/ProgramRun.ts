@@ -30,7 +30,7 @@ export class ProgramRun {
   readonly granted = new Set<bigint>()
   readonly watcher: Watch.Watcher
   /** The batches that the watch of all keys has delivered. */
-  readonly log: Array<Watch.Batch> = []
+  readonly log: Array<Watch.Revision> = []
   /** The latest known revision of the store. */
   latest: bigint
 

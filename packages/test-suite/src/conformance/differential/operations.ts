@@ -52,7 +52,7 @@ export const toOp = (run: ProgramRun, operation: Program.Operation): Op.Op => {
         previous: operation.previous
       })
     case "delete":
-      return Op.delete(operation.range, { previous: operation.previous })
+      return Op.deleteRange(operation.range, { previous: operation.previous })
     case "txn":
       return Op.txn({
         if: operation.if.map((condition) => toCompare(run, condition)),

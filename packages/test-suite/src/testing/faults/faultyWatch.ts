@@ -5,7 +5,7 @@
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
-import type { Batch, Status, Watcher, WatchRequest } from "@effect-kv/core/Watch"
+import type { Revision, Status, Watcher, WatchRequest } from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -60,7 +60,7 @@ export const open = Effect.fnUntraced(function*(
   /** The revision up to which all events were received. */
   let position = first.watcher.revision
   /** Events that were received and not delivered yet: an interrupted take leaves them to the next one. */
-  let held: NonEmptyReadonlyArray<Batch> | undefined
+  let held: NonEmptyReadonlyArray<Revision> | undefined
   /** Set if a cut with compaction ended before any event was missed: then the next event is the missing one. */
   let isNextMissing = false
 

@@ -1,25 +1,27 @@
-/** Violations that a checker found in a history. */
+/**
+ * Violations that checkers find in a history.
+ */
 import type * as History from "../history/History.ts"
 import { showRecord } from "../history/show.ts"
 
 /**
- * Something that a correct store and client cannot have done.
+ * Evidence that a store or a client broke the contract.
  *
  * @since 0.1.0
  */
 export interface Violation<out Kind extends string = string> {
   /** The kind of the violation. */
   readonly kind: Kind
-  /** What is wrong, in words, with the operations and values that it is about. */
+  /** A description with the operations and values. */
   readonly message: string
-  /** The ids of the records that it is about. */
+  /** The ids of the records involved. */
   readonly records: ReadonlyArray<number>
-  /** The revision that it is about, if there is one. */
+  /** The revision involved, if any. */
   readonly revision?: bigint
 }
 
 /**
- * Prints violations, each followed by the records that it is about.
+ * Violations as text, each followed by its records.
  *
  * @example
  * ```ts

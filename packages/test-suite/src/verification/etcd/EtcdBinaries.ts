@@ -1,8 +1,8 @@
 /**
- * Binaries of etcd that tests start.
+ * Paths of the etcd binaries that tests start, by version.
  *
- * `npm test` provides them and names their directories in the environment. Nothing is searched for or downloaded here,
- * so a test never runs against another server by accident.
+ * Environment variables name their directories; `npm test` sets them. Nothing is searched for or downloaded here, so a test
+ * never runs against a server by accident.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -10,14 +10,14 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 
 /**
- * The versions of etcd that the tests run on.
+ * The supported versions of etcd.
  *
  * @since 0.1.0
  */
 export type Version = "3.7" | "3.6" | "3.5" | "3.4"
 
 /**
- * The programs of one version, as absolute paths.
+ * The binaries of one version, as absolute paths.
  *
  * @since 0.1.0
  */
@@ -28,7 +28,7 @@ export interface EtcdBinaries {
 }
 
 /**
- * The programs of a version are missing. The message says how to provide them.
+ * The binaries of a version are missing. The message says how to get them.
  *
  * @since 0.1.0
  */
@@ -38,7 +38,7 @@ export class EtcdBinariesMissing extends Data.TaggedError("EtcdBinariesMissing")
 }> {}
 
 /**
- * The versions. The first is the one that most tests run on.
+ * The versions, newest first.
  *
  * @since 0.1.0
  */
@@ -52,7 +52,7 @@ const variables: Readonly<Record<Version, string>> = {
 }
 
 /**
- * The versions whose binaries this run was given, the newest first.
+ * The versions whose directories are set in the environment, newest first.
  *
  * @since 0.1.0
  */
@@ -70,7 +70,7 @@ const isExecutable = (file: string): boolean => {
 }
 
 /**
- * The programs of a version, from the directory that its variable names, such as `EFFECT_KV_ETCD_37`.
+ * The binaries of a version, from the directory in its variable, such as `EFFECT_KV_ETCD_37`.
  *
  * @example
  * ```ts
@@ -90,9 +90,8 @@ export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesM
   Effect.suspend(() => {
     const variable = variables[version]
     const directory = process.env[variable]
-    const help =
-      `"npm test" provides etcd ${version} by itself; to use your own, set ${variable} to a directory that ` +
-      `holds its etcd and etcdctl`
+    const help = `"npm test" provides etcd ${version}; to use your own, set ${variable} to a directory that ` +
+      `contains etcd and etcdctl`
     if (directory === undefined || directory === "") {
       return Effect.fail(new EtcdBinariesMissing({ version, message: `${variable} is not set: ${help}` }))
     }
@@ -107,7 +106,7 @@ export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesM
   })
 
 /**
- * The version under test: that in the variable `EFFECT_KV_ETCD`, or the newest.
+ * The version under test: `EFFECT_KV_ETCD`. Default: the newest.
  *
  * @since 0.1.0
  */
@@ -125,7 +124,7 @@ export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effec
 })
 
 /**
- * The programs of the version under test.
+ * The binaries of the version under test.
  *
  * @since 0.1.0
  */

@@ -1,9 +1,9 @@
 /**
- * Changes of a store's data: every write that the store made, in order. Checkers compare histories with them.
+ * The changes of a store in order, from its own history. Checkers compare the records of clients with them.
  *
- * For etcd they are read by `etcdctl watch --rev=1`, which shares no code with this project:
- * `EtcdCluster.HistoryEvent`s are `Change`s. For memory they come from a watch of every key that is opened on the store
- * itself before anything is written.
+ * For etcd they are recorded by `etcdctl watch --rev=1`, which shares no code with this project: each
+ * `EtcdCluster.HistoryEvent` is a `Change`. For memory they are the events of a watch of all keys, opened on the store itself
+ * before the first write.
  */
 import type * as History from "./History.ts"
 import { toBytes } from "./values.ts"
@@ -26,10 +26,9 @@ export interface Change {
 }
 
 /**
- * Which changes are given to a checker.
- *
- * By default they are all changes, from the first one's revision to the last one's. With an extent they are the changes
- * of some keys, which did not exist at `from`, up to `upTo`. The history must then be about those keys alone.
+ * Which changes are given. By default all, from the first revision to the last one. Otherwise those of some keys, from
+ * the revision `from`, at which none of these keys existed, up to `upTo`. Then the history must be about these keys
+ * only.
  *
  * @since 0.1.0
  */
@@ -39,7 +38,7 @@ export interface Extent {
 }
 
 /**
- * Makes changes of the batches of a watch of every key.
+ * The changes that a watch of all keys has delivered.
  *
  * @example
  * ```ts

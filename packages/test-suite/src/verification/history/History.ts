@@ -1,9 +1,8 @@
 /**
- * Histories of what clients of a store requested and what came of it, as plain data for the checkers.
+ * A history of the clients of a store, as plain data: the input of the checkers.
  *
- * A `Recorder` makes a history. It holds calls, watches, the holdings of locks and the effects under them. It can be
- * saved as text and loaded again, with the same result from every checker. Unlike the logs of this library it holds
- * values: do not record secrets.
+ * A `Recorder` makes it. It contains calls, watches, holdings of locks and fenced effects. It can be saved as text and loaded
+ * again, with the same results of the checkers. Unlike the logs of this library it contains values: do not record secrets.
  */
 import type * as Effect from "effect/Effect"
 import type { Call, History } from "./records.ts"
@@ -27,7 +26,7 @@ export const empty: History = { calls: [], watches: [], holdings: [], effects: [
 export type OpCall = Call & { readonly request: { readonly _tag: "Execute" } }
 
 /**
- * Returns true if the call is one of `execute`.
+ * Whether a call is of `execute`.
  *
  * @example
  * ```ts
@@ -51,7 +50,7 @@ export type OpCall = Call & { readonly request: { readonly _tag: "Execute" } }
 export const isOpCall = (call: Call): call is OpCall => call.request._tag === "Execute"
 
 /**
- * Returns true if the call may have changed the store, or may still, as far as its client knows.
+ * Whether the outcome of a call is unknown: it may have changed the store, or may still change it.
  *
  * @example
  * ```ts
@@ -85,7 +84,7 @@ export const isUnknown = (call: Call): boolean => {
 }
 
 /**
- * The history without the batches that watches delivered after the revision.
+ * The history without events after a revision, for checkers that know the changes of the store up to this revision.
  *
  * **When to use**
  *
@@ -109,12 +108,12 @@ export const watchedUpTo = (history: History, revision: bigint): History => ({
 })
 
 export {
-  /** A text is not a history that was saved. */
+  /** The text is not a saved history. */
   HistoryUnreadable
 }
 
 /**
- * Saves a history as text: a header line, then a line of JSON for each record.
+ * Saves a history as text: a header line, then one line of JSON for each record.
  *
  * @example
  * ```ts
@@ -132,7 +131,7 @@ export {
 export const toText: (history: History) => string = internal.toText
 
 /**
- * Loads a history that {@link toText} saved. Fails with `HistoryUnreadable` for other text.
+ * Loads a history from text.
  *
  * @example
  * ```ts

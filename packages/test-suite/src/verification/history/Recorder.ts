@@ -1,8 +1,8 @@
 /**
- * Recorder of histories: wraps clients of a store, and records what they request and what comes of it.
+ * A recorder of the requests and responses of clients, which makes a `History`.
  *
- * `recorder.client(name)` is a function of backends; put it around the backend that a client uses. All moments of one
- * recorder are in one order, even if the clock shows the same time. A recorder belongs to one process.
+ * `recorder.client(name)` is a function from backend to backend: wrap the backend of the client with it. All moments of one
+ * recorder are totally ordered, even if the clock shows the same time. A recorder belongs to one process.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import type { Kv } from "@effect-kv/core/Kv"
@@ -18,7 +18,7 @@ import type * as History from "./History.ts"
 import * as plain from "./plain.ts"
 
 /**
- * A lock that a client has acquired.
+ * A lock that a client holds.
  *
  * @since 0.1.0
  */
@@ -28,14 +28,14 @@ export interface Held {
 }
 
 /**
- * The record of a holding that has not ended. The first end counts.
+ * The open record of a holding. Its first end counts.
  *
  * @since 0.1.0
  */
 export interface OpenHolding {
-  /** Call it when the holder stops using the lock, before it releases the lock. */
+  /** Call this when the holder stops using the lock, before the release. */
   readonly released: Effect.Effect<void>
-  /** Call it when the holder learns that it has lost the lock. */
+  /** Call this when the holder learns of the loss. */
   readonly lost: Effect.Effect<void>
 }
 
@@ -45,13 +45,13 @@ export interface OpenHolding {
  * @since 0.1.0
  */
 export interface Recorder {
-  /** Records what goes through a backend, as the client of that name. */
+  /** Records all calls and watches of a backend, under the name of the client. */
   readonly client: (name: string) => (backend: KvBackend) => KvBackend
-  /** A value that no other write has, so that a checker can tell which write it came from. */
+  /** A unique value, by which a checker recognises the write. */
   readonly value: (client: string) => Effect.Effect<string>
   /** Records that the client holds a lock from now on. */
   readonly acquired: (client: string, lock: Held) => Effect.Effect<OpenHolding>
-  /** `DistLock.withLock`, with the holding of each of its locks recorded. */
+  /** `DistLock.withLock`, which records the holding of each lock. */
   readonly withLock: <A, E, R>(
     client: string,
     names: DistLock.Names,
@@ -59,23 +59,21 @@ export interface Recorder {
     use: (lock: DistLock.Lock) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | DistLock.Failure, R | Kv>
   /**
-   * Records an effect on a resource under a lock.
-   *
-   * It is accepted if the effect succeeds. It is rejected if the effect fails with an error of the store that says that
-   * nothing was applied, as a fenced write does whose lock is lost. Otherwise its outcome is unknown. If the result has
-   * a `revision`, it is recorded too.
+   * Records an effect on a resource that the lock fences. It is accepted if it succeeds, and rejected if it fails with
+   * a `KvError` whose outcome is `NotApplied`, as a fenced write does after a loss. Otherwise it is unknown. If the
+   * result has a `revision`, that is recorded too.
    */
   readonly fenced: (
     client: string,
     lock: Held,
     resource: string
   ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** The records so far. Calls that have not ended are pending in it, and watches are open. */
+  /** The history so far. Calls in flight are pending in it, and open watches and holdings have no end. */
   readonly history: Effect.Effect<History.History>
 }
 
 /**
- * Makes a recorder. It need not be closed.
+ * Makes a recorder. It needs no finalizer.
  *
  * @example
  * ```ts
@@ -111,7 +109,7 @@ export const make: Effect.Effect<Recorder> = Effect.sync(() => {
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** A watch whose batches are still being added to. */
+/** A record of a watch that is still open. */
 type OpenWatch = Mutable<Omit<History.WatchCall, "batches">> & { readonly batches: Array<History.Batch> }
 
 class Records {
@@ -202,7 +200,7 @@ const recording = (records: Records, client: string, backend: KvBackend): KvBack
     toAnswer: (value: A) => History.Answer
   ): Effect.Effect<A, KvError.KvError> =>
     Clock.clockWith((clock) => {
-      // Recorded within, for an interruption may come before anything has begun: then there was no call.
+      // Recorded inside the effect: after an interruption before the start there was no call.
       let call: Mutable<History.Call> | undefined
       const begun = Effect.suspend(() => {
         call = records.call(clock, client, request)
@@ -267,7 +265,7 @@ const watch = Effect.fnUntraced(function*(
   )
   return {
     ...watcher,
-    // A `take` that is interrupted took nothing, and the watch goes on.
+    // An interrupted `take` has taken nothing, and the watch continues.
     take: Effect.onExit(watcher.take, (exit) =>
       Exit.isSuccess(exit)
         ? Effect.sync(() => {
@@ -295,7 +293,7 @@ const acquired = (records: Records, client: string, lock: Held): Effect.Effect<O
     })
   )
 
-/** A loss is recorded when it is known, not when the effect has been interrupted for it and its finalizers have run. */
+/** Records a loss when it is noticed, before the effect is interrupted and its finalizers run. */
 const whileHolding = <A, E, R>(
   records: Records,
   client: string,
@@ -333,7 +331,7 @@ const fenced = <A, E, R>(
       }))
   })
 
-/** That the lock is lost (`LockLost`, without a `KvError` around it) says nothing of what was done before or meanwhile. */
+/** A plain `LockLost`, outside of a `KvError`, says nothing about effects before or meanwhile. */
 const isRejection = (cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.every((reason) =>
     reason._tag === "Fail" && KvError.isKvError(reason.error) && reason.error.outcome === "NotApplied"

@@ -1,23 +1,25 @@
-/** Records of a history, as plain data: calls, watches, holdings of locks and fenced effects. */
+/**
+ * The records of a history: calls, watches, holdings of locks and fenced effects, as plain data.
+ */
 import type { Value } from "@effect-kv/core/Entry"
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 
 /**
- * When something happened.
+ * A moment of a history.
  *
  * @since 0.1.0
  */
 export interface Moment {
-  /** Its place in the order of all moments of the history. It is unique. */
+  /** Its unique position among all moments of the history. */
   readonly order: number
   /** The time of the monotonic clock, in nanoseconds. */
   readonly nanos: bigint
 }
 
 /**
- * An entry. Its value is a string if it is UTF-8, else bytes.
+ * An entry. Its value is a string if it is UTF-8, otherwise bytes.
  *
  * @since 0.1.0
  */
@@ -27,12 +29,12 @@ export interface Row {
   readonly createRevision: bigint
   readonly modRevision: bigint
   readonly version: number
-  /** The id of its lease; `0n` for none. */
+  /** `0n` for none. */
   readonly lease: bigint
 }
 
 /**
- * The request of a call, as plain data.
+ * The request of a call.
  *
  * @since 0.1.0
  */
@@ -88,20 +90,20 @@ export type Answer =
   }
 
 /**
- * The failure of a call or a watch.
+ * A failure.
  *
  * @since 0.1.0
  */
 export interface Failure {
   readonly _tag: "Failed"
   readonly reason: KvError.Reason["_tag"]
-  /** What is known of the effect of a write. */
+  /** Whether a write may have been applied. */
   readonly outcome: KvError.Outcome
   readonly message: string
 }
 
 /**
- * How a call ended. Nothing is known of a write that was interrupted, died or is pending, as with an `Unknown` outcome.
+ * How a call ended. The outcome of a write that was interrupted, died or is pending is unknown, too.
  *
  * @since 0.1.0
  */
@@ -113,7 +115,7 @@ export type Outcome =
   | { readonly _tag: "Pending" }
 
 /**
- * A call of one of a backend's functions other than `watch`.
+ * A call to a function of a backend other than `watch`.
  *
  * @since 0.1.0
  */
@@ -131,7 +133,7 @@ export interface Call {
 }
 
 /**
- * A change as a watch delivered it.
+ * An event of a watch.
  *
  * @since 0.1.0
  */
@@ -168,11 +170,11 @@ export interface WatchCall {
   readonly client: string
   readonly request: Watch.WatchRequest
   readonly invoked: Moment
-  /** When the store confirmed it, and the revision after which every event is delivered. Absent if the store did not. */
+  /** When the store confirmed it, and the revision after which it delivers all events. Absent if it was not confirmed. */
   readonly confirmed?: { readonly at: Moment; readonly revision: bigint }
   /** In the order of their delivery. */
   readonly batches: ReadonlyArray<Batch>
-  /** How it ended: `Closed` with its scope, or with a failure. Absent while it is open. */
+  /** How it ended: `Closed` by its scope, or by a failure. Absent while it is open. */
   readonly ended?: {
     readonly at: Moment
     readonly how:
@@ -184,7 +186,7 @@ export interface WatchCall {
 }
 
 /**
- * The time through which a client held a lock, as far as the client knew.
+ * The time during which a client held a lock, as far as the client knew.
  *
  * @since 0.1.0
  */
@@ -195,12 +197,12 @@ export interface Holding {
   readonly lock: string
   readonly token: bigint
   readonly acquired: Moment
-  /** When it stopped: before it released the lock, or when it learned of the loss. Absent while it is held. */
+  /** When it ended: before the release, or when the client learned of the loss. Absent while the lock is held. */
   readonly ended?: { readonly at: Moment; readonly how: "Released" | "Lost" }
 }
 
 /**
- * An effect on a resource under a lock, fenced by the lock's token.
+ * An effect on a resource under a lock, fenced by the token of the lock.
  *
  * @since 0.1.0
  */
@@ -210,25 +212,25 @@ export interface FencedEffect {
   readonly client: string
   readonly lock: string
   readonly token: bigint
-  /** The resource, such as the key of a counter. */
+  /** The resource, for example the key of a counter. */
   readonly resource: string
   readonly invoked: Moment
   readonly completed?: Moment
-  /** `Rejected`: it changed nothing. `Unknown`: it may have changed the resource, or may still. */
+  /** `Rejected`: it changed nothing. `Unknown`: it may have changed the resource, or may still do so. */
   readonly outcome: "Accepted" | "Rejected" | "Unknown"
-  /** The revision at which it was accepted, if it is known. */
+  /** The revision at which it was accepted, if known. */
   readonly revision?: bigint
 }
 
 /**
- * Any record of a history.
+ * A record of a history.
  *
  * @since 0.1.0
  */
 export type Record = Call | WatchCall | Holding | FencedEffect
 
 /**
- * Every record of a run.
+ * All records.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * Histories as text, a line of JSON for each record.
+ * The text form of a history: one line of JSON for each record.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"

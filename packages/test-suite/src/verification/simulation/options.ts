@@ -6,16 +6,16 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
 /**
- * The store of a run, made for each run.
+ * The store of a run. Each run makes a new one.
  *
  * @since 0.1.0
  */
 export interface Store {
-  /** Opens a new client. */
+  /** A new client, independent of the others. */
   readonly connect: Effect.Effect<KvBackend, never, Scope.Scope>
-  /** Compacts the store at the revision. */
+  /** Compacts the history before the revision. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
-  /** What is open in the store. */
+  /** The number of leases and open watches in the store. */
   readonly statistics: Effect.Effect<{ readonly leases: number; readonly watches: number }>
 }
 
@@ -29,6 +29,6 @@ export interface Options {
   readonly seed: number
   /** Makes the store. */
   readonly store: Effect.Effect<Store>
-  /** What each process puts between its clients and its link to the store. Default: nothing. */
+  /** A function that each process puts between its clients and its link to the store. Default: none. */
   readonly between?: ((backend: KvBackend) => KvBackend) | undefined
 }

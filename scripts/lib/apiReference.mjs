@@ -12,11 +12,8 @@ import { Stop } from "./progress.mjs"
 
 /** Modules whose docstrings are not complete yet. */
 const incomplete = new Set([
-  "core/Batching",
   "core/DistLock",
   "core/Entry",
-  "core/Fence",
-  "core/Kv",
   "core/KvBackend",
   "core/Lease",
   "core/LockError",

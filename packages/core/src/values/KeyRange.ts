@@ -185,8 +185,18 @@ export const after = (self: KeyRange, key: string): KeyRange | undefined => {
 }
 
 /**
- * The same keys, each behind `prefix`. No bound of the range can reach outside the prefix, nor the key that is the prefix
- * itself: without it that would be the empty key, which is none.
+ * The same keys, each behind `prefix`. No bound of the range can reach outside the prefix, nor the key that is the
+ * prefix itself: without it that would be the empty key, which is none.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * const range = KeyRange.within(KeyRange.all, "app/")
+ * const inside = ["app/", "app/limit", "apple"].filter((key) => KeyRange.contains(range, key)) // => ["app/limit"]
+ * ```
+ *
+ * @since 0.1.0
  */
 export const within = (self: KeyRange, prefix: string): KeyRange => {
   switch (self._tag) {

@@ -118,7 +118,7 @@ export const finish = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   backend: KvBackend,
   watches: ReadonlyArray<Reading>,
-  prefix = defaultPrefix
+  prefix: string = defaultPrefix
 ): Effect.fn.Return<Finished, KvError> {
   const value = yield* recorder.value("last")
   const answer = yield* execute(

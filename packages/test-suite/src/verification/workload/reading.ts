@@ -46,7 +46,7 @@ export interface Reading {
  */
 export const watch = Effect.fnUntraced(function*(
   backend: KvBackend,
-  prefix = defaultPrefix
+  prefix: string = defaultPrefix
 ): Effect.fn.Return<Reading, KvError, Scope.Scope> {
   const watcher = yield* backend.watch({ range: KeyRange.prefix(prefix), previous: true })
   const waiting = new Set<{ readonly revision: bigint; readonly done: Deferred.Deferred<void> }>()

@@ -5,8 +5,8 @@
  * the lock at its revision. An unfenced write that arrives late breaks the second rule even if no other client wrote before.
  */
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
-import type * as History from "@effect-kv/test-suite/History"
-import * as LockChecker from "@effect-kv/test-suite/LockChecker"
+import type { History } from "@effect-kv/test-suite/verification"
+import { LockChecker } from "@effect-kv/test-suite/verification"
 import * as locks from "./work/locks.ts"
 
 type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>

@@ -90,14 +90,16 @@ const missing = "300 millis"
  * Forgets the history before now, as soon as it is on record: it is what the run is judged by. Some clients are cut off
  * meanwhile, so that their watches come back for history that is gone.
  */
-export const compact = Effect.fnUntraced(function*(testbed: Testbed, { clients }: Fault, history: EtcdCluster.Recording) {
-  const links = clients.flatMap((client) => testbed.links[client]!)
-  yield* Effect.acquireUseRelease(
-    Effect.forEach(links, (link) => link.down),
-    () => Effect.andThen(Effect.sleep(missing), compactNow(testbed, history)),
-    () => Effect.forEach(links, (link) => link.heal)
-  )
-})
+export const compact = Effect.fnUntraced(
+  function*(testbed: Testbed, { clients }: Fault, history: EtcdCluster.Recording) {
+    const links = clients.flatMap((client) => testbed.links[client]!)
+    yield* Effect.acquireUseRelease(
+      Effect.forEach(links, (link) => link.down),
+      () => Effect.andThen(Effect.sleep(missing), compactNow(testbed, history)),
+      () => Effect.forEach(links, (link) => link.heal)
+    )
+  }
+)
 
 const compactNow = Effect.fnUntraced(function*(testbed: Testbed, history: EtcdCluster.Recording) {
   const revision = yield* testbed.cluster.revision

@@ -14,10 +14,7 @@ import { Stop } from "./progress.mjs"
 const incomplete = new Set([
   "core/DistLock",
   "core/Entry",
-  "core/KvBackend",
-  "core/Lease",
   "core/LockError",
-  "core/Namespace",
   "core/Op",
   "core/RangeView",
   "core/Session",

@@ -16,11 +16,11 @@ import { afterAll, assert, beforeAll, describe, it, layer } from "@effect/vitest
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
-import { spawnSync } from "node:child_process"
 import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { type ESTree, parseSync } from "vite"
+import { typeCheck } from "./support/typeCheck.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -119,31 +119,7 @@ beforeAll(() => {
     mkdirSync(dirname(fileOf(example)), { recursive: true })
     writeFileSync(fileOf(example), moduleOf(example))
   }
-  writeFileSync(
-    join(folder, "tsconfig.json"),
-    JSON.stringify({
-      extends: "../../../tsconfig.base.json",
-      include: ["**/*.ts"],
-      compilerOptions: {
-        types: ["node"],
-        noEmit: true,
-        composite: false,
-        incremental: false,
-        declaration: false,
-        declarationMap: false,
-        sourceMap: false,
-        rewriteRelativeImportExtensions: false,
-        allowImportingTsExtensions: true,
-        noUnusedLocals: false,
-        noUnusedParameters: false
-      }
-    })
-  )
-  const tsc = join(root, "node_modules", ".bin", "tsc")
-  const { error, status, stderr, stdout } = spawnSync(tsc, ["-p", folder, "--pretty", "false"], { encoding: "utf8" })
-  if (error !== undefined) throw error
-  complaints = `${stdout}${stderr}`.split("\n").filter((line) => line.trim() !== "")
-  if (status !== 0 && complaints.length === 0) throw new Error(`tsc ended with exit code ${status} and said nothing`)
+  complaints = typeCheck(folder)
 })
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

@@ -90,19 +90,19 @@ const race = Effect.fnUntraced(function*(attempts: ReadonlyArray<Effect.Effect<C
   )).pipe(Effect.mapError(() => [...problems].join("; ")))
 })
 
-/** The attempt, and the same again beside it for as long as none has come to an end. */
+/** The attempt, and the same again beside it, after ever longer waits, until one of them ends. */
 const overtaken = (
-  { sameAddressAfter, timeout }: ConnectOptions,
-  attempt: Effect.Effect<Connection, string>
-): Effect.Effect<Connection, string> => {
-  let all = attempt
-  for (let i = 1; i < Math.min(timeout / sameAddressAfter, mostOvertakings); i++) {
-    all = Effect.raceFirst(attempt, Effect.andThen(Effect.sleep(sameAddressAfter), all))
-  }
-  return all
-}
-
-const mostOvertakings = 30
+  { sameAddressAfter, timeout }: Pick<ConnectOptions, "sameAddressAfter" | "timeout">,
+  attempt: Effect.Effect<Connection, string>,
+  wait = sameAddressAfter
+): Effect.Effect<Connection, string> =>
+  wait >= timeout ? attempt : Effect.raceFirst(
+    attempt,
+    Effect.andThen(
+      Effect.sleep(wait),
+      Effect.suspend(() => overtaken({ sameAddressAfter, timeout }, attempt, wait * 2))
+    )
+  )
 
 /** One attempt to connect to one address. */
 const attempt = (

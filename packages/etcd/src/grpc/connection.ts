@@ -53,6 +53,7 @@ export class Connection {
   #refused = 0
   #isRetired = false
   #isDraining = false
+  #isClosed = false
   #problem: string | undefined
   /** Whether the peer has answered anything. One that never did has not proved that it works. */
   hasAnswered = false
@@ -92,6 +93,9 @@ export class Connection {
       this.#problem ??= error.message
     })
     session.on("close", () => this.#onClose())
+    // A TLS alert destroys the session without any event of it.
+    socket.on("error", (error) => this.destroy(error.message))
+    socket.once("close", () => this.#onClose())
   }
 
   /** Connects it to the channel. A connection that has ended meanwhile says so at once. */
@@ -205,6 +209,8 @@ export class Connection {
   }
 
   #onClose(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
     this.#isRetired = true
     this.keepAlive.stop()
     this.#socket.destroy()

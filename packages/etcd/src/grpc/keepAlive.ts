@@ -62,6 +62,10 @@ export class KeepAlive {
   #pingedAt: number | undefined
   #lastPingAt = Number.NEGATIVE_INFINITY
   #receivedSincePing = true
+  /** Whether a call was opened since the last ping. */
+  #openedSincePing = false
+  /** How many pings came too early since something of a stream was received. */
+  #earlyPings = 0
   #isSuspect = false
   #isPostponed = false
   #isStopped = false
@@ -85,6 +89,7 @@ export class KeepAlive {
   opened(expectsAnswer: boolean): void {
     if (expectsAnswer) {
       this.#calls += 1
+      this.#openedSincePing = true
       this.#unansweredSince ??= performance.now()
     } else {
       this.#streams += 1
@@ -108,6 +113,7 @@ export class KeepAlive {
   /** Something of a stream was received. */
   received(): void {
     this.#receivedSincePing = true
+    this.#earlyPings = 0
     this.#bytesRead = this.#pinged.bytesRead()
     this.#heard()
   }
@@ -142,9 +148,11 @@ export class KeepAlive {
   }
 
   #ping(now: number): void {
+    if (!this.#isPingDue) this.#earlyPings += 1
     this.#pingedAt = now
     this.#lastPingAt = now
     this.#receivedSincePing = false
+    this.#openedSincePing = false
     this.#bytesRead = this.#pinged.bytesRead()
     this.#pinged.ping(() => {
       this.#pingedAt = undefined
@@ -158,9 +166,15 @@ export class KeepAlive {
     this.#pinged.onRecovered()
   }
 
-  get #mayPing(): boolean {
+  /** Whether the server does not count a ping as one too many. */
+  get #isPingDue(): boolean {
     const { minimumInterval } = this.#options
     return this.#receivedSincePing || performance.now() - this.#lastPingAt >= minimumInterval * this.#pace.factor
+  }
+
+  /** An early ping is worth it for a call that the last ping says nothing about. */
+  get #mayPing(): boolean {
+    return this.#isPingDue || this.#openedSincePing && this.#earlyPings < mostEarlyPings
   }
 
   #armWithin(millis: number): void {
@@ -224,6 +238,9 @@ export class KeepAlive {
     return this.#calls + this.#streams > 0
   }
 }
+
+/** Servers tolerate so many pings that come too early, and one more in case two of ours arrive closer than they were sent. */
+const mostEarlyPings = 1
 
 /** How long a connection that was replaced may be silent while calls are left on it, in milliseconds. */
 const lastChance = 2000

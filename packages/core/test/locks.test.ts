@@ -65,13 +65,13 @@ describe("clocks", () => {
   it.effect("a wall clock that jumps beyond the time to live ends the session, at once to who asks, soon to who waits", () =>
     Effect.gen(function*() {
       const { session, wall } = yield* sessionOnAJumpingClock
-      const lost = yield* Effect.forkChild(session.lost)
+      const lost = yield* Effect.forkChild(Effect.flip(session.lost))
       wall.offset = 9_000
       assert.isTrue(yield* session.isAlive)
       wall.offset = 10_001
       assert.isFalse(yield* session.isAlive)
       yield* TestClock.adjust("500 millis")
-      assert.match(yield* Fiber.join(lost), /could not be renewed in time/)
+      assert.match((yield* Fiber.join(lost)).message, /could not be renewed in time/)
     }))
 
   it.effect("a wall clock that jumps a little is made up for by the next renewal; one that goes back changes nothing", () =>

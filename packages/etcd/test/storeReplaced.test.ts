@@ -120,7 +120,7 @@ describe("a store that is replaced behind its address", () => {
         yield* Effect.flip(once.lost)
         yield* eventually(Effect.map(kv.get("present"), Option.contains("here")))
         assert.deepStrictEqual(shown, Option.some(Option.getOrElse(yield* kv.get("config"), () => "")))
-        if (!keepsPrepared) yield* session.lost
+        if (!keepsPrepared) yield* Effect.flip(session.lost)
         // A revision of the old store is not one that the new store will have some day.
         const early = yield* Effect.flip(kv.subscribe(KeyRange.key("config"), { startRevision: 1000n }))
         assert.strictEqual(early.reason._tag, "StoreReplaced")

@@ -12,12 +12,14 @@ import * as leaseGrant from "../internal/session/leaseGrant.ts"
 import * as lossLog from "../internal/session/lossLog.ts"
 import { defaultTtl, type Options, type Session } from "../internal/session/model.ts"
 import * as renewal from "../internal/session/renewal.ts"
+import { SessionLost } from "../internal/session/sessionLost.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
 
 export {
   /** The time to live of a session that does not say: 10 seconds. */
-  defaultTtl
+  defaultTtl,
+  SessionLost
 }
 
 export type {
@@ -49,8 +51,9 @@ const open = (
 ): Effect.Effect<Session, KvError.KvError, Scope.Scope> =>
   Effect.gen(function*() {
     const granted = yield* leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForPatience)
-    const session = yield* renewal.keep(backend, granted)
-    // Detached, since who notices a loss often closes the session. It ends by itself: closing a session loses it.
-    yield* Effect.forkDetach(Effect.flatMap(session.lost, (how) => lossLog.sessionLost(session.lease, how, [])))
-    return session
+    const { ended, isAlive, isAliveUnsafe, lease, ttl, verify } = yield* renewal.keep(backend, granted)
+    // Detached: whoever notices a loss often closes the session. The fiber ends by itself, since closing a session ends it.
+    yield* Effect.forkDetach(Effect.flatMap(ended, (how) => lossLog.sessionLost(lease, how, [])))
+    const lost = Effect.flatMap(ended, (how) => Effect.fail(new SessionLost({ lease, how })))
+    return { lease, ttl, isAlive, isAliveUnsafe, lost, verify }
   })

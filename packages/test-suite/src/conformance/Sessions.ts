@@ -48,7 +48,8 @@ export const cases = chapter("sessions", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
     assert.strictEqual((yield* reasonOf(backendOf(kv).leaseTimeToLive(session.lease)))._tag, "LeaseNotFound")
     assert.isFalse(yield* session.isAlive)
-    yield* promptly("the end is told", session.lost)
+    const end = yield* promptly("the end", Effect.flip(session.lost))
+    assert.deepStrictEqual([end._tag, end.lease, end.how], ["SessionLost", session.lease, "it was closed"])
   }),
 
   waitingTest("it is renewed at each third of what was granted, and outlives it many times", function*(kv) {
@@ -77,7 +78,7 @@ export const cases = chapter("sessions", [
     yield* backendOf(kv).leaseRevoke(session.lease)
     assert.isTrue(yield* session.isAlive, "it cannot know yet")
     yield* session.verify
-    yield* promptly("the loss", session.lost)
+    yield* promptly("the loss", Effect.flip(session.lost))
     assert.isFalse(yield* session.isAlive)
     yield* close
   }),
@@ -91,7 +92,7 @@ export const cases = chapter("sessions", [
     assert.isTrue(yield* session.isAlive)
     yield* store.passTime("600 millis")
     assert.isFalse(yield* session.isAlive)
-    yield* promptly("the loss", session.lost)
+    yield* promptly("the loss", Effect.flip(session.lost))
     yield* close
   }),
 
@@ -103,7 +104,7 @@ export const cases = chapter("sessions", [
     const { close, session } = yield* sessionWith(kv, seen, "2 seconds")
     yield* store.passTime("2100 millis")
     yield* barrier.letGo
-    yield* promptly("the loss", session.lost)
+    yield* promptly("the loss", Effect.flip(session.lost))
     yield* store.passTime("1 second")
     assert.isFalse(yield* session.isAlive)
     yield* close

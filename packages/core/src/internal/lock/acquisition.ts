@@ -338,7 +338,7 @@ const loseAlone = (hold: Hold, claim: Claim, how: string): Effect.Effect<void> =
     const { logged, session } = hold
     if (!tell(claim, logged, how)) return Effect.void
     const sessionIsLost = Effect.raceFirst(
-      Effect.map(session.lost, (how) => !renewal.isOrderly(how)),
+      Effect.map(session.ended, (how) => !renewal.isOrderly(how)),
       Effect.delay(Effect.succeed(false), verifyMillis)
     )
     session.locks.add(logged)

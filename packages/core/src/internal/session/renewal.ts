@@ -20,8 +20,10 @@ import * as expiry from "./leaseDeadline.ts"
 import type { Granted } from "./leaseGrant.ts"
 import type { Session } from "./model.ts"
 
-/** A session that also tells why its last renewal failed. */
-export interface Renewed extends Session {
+/** A session as the rest of core sees it: with how it ended as a plain text, and why its last renewal failed. */
+export interface Renewed extends Omit<Session, "lost"> {
+  /** Waits until the session is lost or its scope is closed. Returns how. */
+  readonly ended: Effect.Effect<string>
   /** Why the last renewal failed; `undefined` if it succeeded or none was due yet. */
   readonly lastFailureUnsafe: () => KvError.Reason | undefined
   /** Calls the function whenever the store denies a renewal, until it is told to forget it. */
@@ -125,7 +127,7 @@ export const keep = Effect.fnUntraced(function*(
     ttl,
     isAlive: Effect.sync(isAliveUnsafe),
     isAliveUnsafe,
-    lost: Deferred.await(lost),
+    ended: Deferred.await(lost),
     verify: Effect.suspend(() => Deferred.succeed(wake, undefined)),
     lastFailureUnsafe: () => lastFailure,
     onDenied: (f) => {

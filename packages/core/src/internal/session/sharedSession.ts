@@ -46,7 +46,7 @@ export const withListeners = (
   }
   // Detached: listeners must also be notified when the session's scope closes. The fiber ends with the session.
   return Effect.as(
-    Effect.forkDetach(Effect.flatMap(session.lost, (how) => {
+    Effect.forkDetach(Effect.flatMap(session.ended, (how) => {
       lost = how
       const held = [...locks]
       for (const listener of listeners) listener(how)

@@ -453,7 +453,7 @@ const isOn = (entry: Entry, lease: bigint): boolean => Option.contains(entry.lea
 /** Waits until the key is not ours any more, and notes the values that are written to it meanwhile. */
 const untilLost = (kept: Kept, held: Held): Effect.Effect<Loss> =>
   Effect.raceFirst(
-    Effect.map(held.session.lost, (how): Loss => ({ _tag: "Lost", how })),
+    Effect.map(held.session.ended, (how): Loss => ({ _tag: "Lost", how })),
     followed(kept, held, held.revision)
   )
 

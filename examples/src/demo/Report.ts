@@ -80,11 +80,13 @@ export const conclude = Effect.fnUntraced(function*(
   print: Printer
 ) {
   const value = Number(Option.getOrElse(counter, () => "0"))
-  const overlaps = report.holds.filter((hold, i) => {
-    const before = report.holds[i - 1]
+  // By when each began: messages of different processes may arrive in another order.
+  const holds = report.holds.toSorted((a, b) => a.from - b.from || Number(a.token - b.token))
+  const overlaps = holds.filter((hold, i) => {
+    const before = holds[i - 1]
     return before?.until !== undefined && hold.from < before.until
   })
-  const tokensGrow = report.holds.every((hold, i) => i === 0 || hold.token > report.holds[i - 1]!.token)
+  const tokensGrow = holds.every((hold, i) => i === 0 || hold.token > holds[i - 1]!.token)
   yield* print.heading("The check")
   const results = [
     yield* print.check(

@@ -35,10 +35,10 @@ export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.
 
 /** A key that is missing or makes no sense leaves the default: an operator's slip must not take the program down. */
 const parse = ({ entries }: RangeView.Snapshot): Settings => {
-  const limit = Number(entries.get("config/limit")?.text ?? "10")
+  const limit = Number(entries.get("config/limit")?.lossyText ?? "10")
   return {
     limit: Number.isSafeInteger(limit) && limit > 0 ? limit : 10,
-    banner: entries.get("config/banner")?.text ?? ""
+    banner: entries.get("config/banner")?.lossyText ?? ""
   }
 }
 

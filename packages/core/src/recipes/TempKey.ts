@@ -20,13 +20,31 @@ export { TempKeyLost, TempKeyTaken }
 export type {
   /** Options of a temporary key. */
   Options,
-  /** How a temporary key is doing. */
+  /** The state of a temporary key. */
   Status,
   /** A key that lives as long as its scope. */
   TempKey
 }
 
-/** Makes a temporary key, which exists when this returns and until the scope closes. */
+/**
+ * Makes a temporary key, which exists when this returns and until the scope closes.
+ *
+ * @example
+ * ```ts
+ * import { Kv, TempKey } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Effect.scoped(Effect.gen(function*() {
+ *     yield* TempKey.make("workers/a", { value: "10.0.0.1" })
+ *     yield* Kv.get("workers/a") // => Option.some("10.0.0.1")
+ *   }))
+ *   yield* Kv.get("workers/a") // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (
   key: string,
   options?: Options
@@ -38,7 +56,23 @@ export const make = (
     )
   })
 
-/** Runs the effect while the key exists, and interrupts it when the key is gone for good: see {@link TempKey.lost}. */
+/**
+ * Runs the effect while the key exists, and interrupts it when the key is gone for good: see {@link TempKey.lost}.
+ *
+ * @example
+ * ```ts
+ * import { Kv, TempKey } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.get("workers/a").pipe(
+ *     TempKey.withTempKey("workers/a", { value: "10.0.0.1" })
+ *   ) // => Option.some("10.0.0.1")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const withTempKey: {
   (key: string, options?: Options): <A, E, R>(
     effect: Effect.Effect<A, E, R>

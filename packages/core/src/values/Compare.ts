@@ -1,21 +1,22 @@
 /**
- * Conditions of a transaction: each compares one property of a key, or of the keys in a range, with a given value.
+ * A condition of a transaction: it compares a property of a key with a given value.
  *
- * For a missing key the version, both revisions and the lease are 0. Every comparison of its value is false, `!=` too.
+ * A key that does not exist has version 0, both revisions 0 and no lease. Every comparison of its value is false, `!=` too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
+import * as Option from "effect/Option"
 import type { Value } from "./Entry.ts"
 import type { KeyRange } from "./KeyRange.ts"
 
 /**
- * How the property of the key compares with the given value. Values compare by their bytes.
+ * How the two sides are compared. Values compare by their bytes.
  *
  * @since 0.1.0
  */
 export type Operator = "=" | "!=" | "<" | ">"
 
 /**
- * A condition of a transaction. The functions of this module make it.
+ * A condition of a transaction.
  *
  * @since 0.1.0
  */
@@ -33,6 +34,7 @@ export type Compare =
     readonly value: number
   }
   | {
+    /** A `Lease` of `0n` is none, as in etcd, where the order of leases is that of their ids. */
     readonly target: "CreateRevision" | "ModRevision" | "Lease"
     readonly key: string
     readonly operator: Operator
@@ -52,11 +54,7 @@ export type Compare =
 export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
 
 /**
- * The key's value compares so with the given value. False if the key does not exist.
- *
- * **Gotchas**
- *
- * `!=` is false for a missing key. To include that case, use two transactions or {@link missing}.
+ * The key's value compares with `value` by the operator. False if the key does not exist.
  *
  * @example
  * ```ts
@@ -78,7 +76,7 @@ export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
  */
 export const value = (key: string, operator: Operator, value: Value): OfKey => new ValueCompare(key, operator, value)
 
-/** A class for its `toJSON` and `inspect`: conditions end up in logs, and values may be secrets. */
+/** A class because of `toJSON` and `inspect`: conditions are logged, and values may be secrets. */
 class ValueCompare {
   readonly target = "Value" as const
   readonly key: string
@@ -101,8 +99,7 @@ class ValueCompare {
 }
 
 /**
- * The key's version compares so with the given number. The version counts the writes since the key was created, which
- * is write 1; it is 0 if the key does not exist.
+ * The number of writes since the key was created; 0 when it does not exist.
  *
  * @example
  * ```ts
@@ -127,8 +124,7 @@ export const version = (key: string, operator: Operator, value: number): OfKey =
 })
 
 /**
- * The revision of the write that created the key compares so with the given revision; it is `0n` if the key does not
- * exist.
+ * The revision of the write that created the key; `0n` when it does not exist.
  *
  * **When to use**
  *
@@ -162,7 +158,7 @@ export const createRevision = (key: string, operator: Operator, value: bigint): 
 })
 
 /**
- * The revision of the last write to the key compares so with the given revision; it is `0n` if the key does not exist.
+ * The revision of the last write to the key; `0n` when it does not exist.
  *
  * **When to use**
  *
@@ -195,8 +191,8 @@ export const modRevision = (key: string, operator: Operator, value: bigint): OfK
 })
 
 /**
- * The id of the lease that the key is attached to compares so with the given id; it is `0n` if the key has no lease or
- * does not exist.
+ * The id of the lease that the key is attached to, or an entry's `lease` as it is. `none` stands for a key without a
+ * lease and for a missing key, and is less than every positive id.
  *
  * @example
  * ```ts
@@ -214,11 +210,11 @@ export const modRevision = (key: string, operator: Operator, value: bigint): OfK
  *
  * @since 0.1.0
  */
-export const lease = (key: string, operator: Operator, value: bigint): OfKey => ({
+export const lease = (key: string, operator: Operator, value: bigint | Option.Option<bigint>): OfKey => ({
   target: "Lease",
   key,
   operator,
-  value
+  value: typeof value === "bigint" ? value : Option.getOrElse(value, () => 0n)
 })
 
 /**
@@ -260,7 +256,7 @@ export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 export const missing = (key: string): OfKey => createRevision(key, "=", 0n)
 
 /**
- * Every key in the range was created before the revision. True if the range holds no key.
+ * Every key in the range was created before the revision, so none was created since. True if the range holds no key.
  *
  * **When to use**
  *

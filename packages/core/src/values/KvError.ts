@@ -1,11 +1,12 @@
 /**
- * Errors of the store: a `KvError` with a typed `reason`.
+ * The one error of this library: a `KvError` with a typed `reason`.
  *
- * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason has an `outcome`, which
- * says what is known of the call's effect on the store, and `isRetryable`, which says whether the same call can be made
- * again. No reason carries a value, a password, a token or key material.
+ * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason says what is known of the
+ * call's effect on the store (`outcome`) and whether the call can be repeated (`isRetryable`). No reason ever contains a
+ * value, a password, a token or key material.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as json from "../internal/values/json.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
@@ -20,7 +21,7 @@ import { LockLost } from "../internal/values/lockLost.ts"
 export type Outcome = "NotApplied" | "Unknown"
 
 /**
- * No endpoint could take the call: none was reachable, or none had a leader. The call was never sent, or it only read.
+ * No endpoint accepted the call: none was reachable, or none had a leader. The call was not sent, or it only read.
  *
  * @since 0.1.0
  */
@@ -33,7 +34,7 @@ export class Unavailable extends Schema.Error<Unavailable>("@effect-kv/core/KvEr
 }
 
 /**
- * The deadline passed before a response came. A write that may have been sent is `Indeterminate` instead.
+ * The deadline passed before a response arrived. A write that may have been sent is `Indeterminate` instead.
  *
  * @since 0.1.0
  */
@@ -46,7 +47,7 @@ export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@effect-kv
 }
 
 /**
- * The store does not know the caller: the user name or password is wrong, or a token could not be renewed.
+ * The store rejected the credentials: a wrong user name or password, or a token that could not be renewed.
  *
  * @since 0.1.0
  */
@@ -59,7 +60,7 @@ export class Unauthenticated extends Schema.Error<Unauthenticated>("@effect-kv/c
 }
 
 /**
- * The store knows the caller and does not permit the call.
+ * The user lacks the permission for this call.
  *
  * @since 0.1.0
  */
@@ -72,25 +73,26 @@ export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv
 }
 
 /**
- * The requested revision is no longer in the history. After a compaction at revision R, reads at R or later and watches
- * from R + 1 on are possible.
+ * The requested revision was compacted. After a compaction at revision R the store can still be read as it was at R,
+ * and watches can start at R + 1.
  *
  * @since 0.1.0
  */
 export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/Compacted")({
   _tag: Schema.tag("Compacted"),
   /**
-   * The revision that the store was compacted at; `0n` if the store did not say, as etcd does for reads. A watch
-   * restarts from the revision after it.
+   * The revision the store was compacted at; a watch can start at the one after it. `none` if the store did not say:
+   * etcd does not for reads.
    */
-  compactRevision: Schema.BigInt
+  compactRevision: Schema.Option(Schema.BigInt)
 }) {
   readonly isRetryable: boolean = false
   readonly outcome: Outcome = "NotApplied"
   override get message(): string {
-    return this.compactRevision === 0n
-      ? "the requested revision has been compacted; read at a newer one"
-      : `the requested revision has been compacted (compact revision ${this.compactRevision}); use a newer one`
+    return Option.match(this.compactRevision, {
+      onNone: () => "the requested revision has been compacted; read at a newer one",
+      onSome: (revision) => `the requested revision has been compacted (compact revision ${revision}); use a newer one`
+    })
   }
   override toJSON(): unknown {
     return { ...json.fieldsOf(this), message: this.message }
@@ -98,7 +100,7 @@ export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/
 }
 
 /**
- * The requested revision has not happened yet.
+ * The requested revision is in the future.
  *
  * @since 0.1.0
  */
@@ -137,7 +139,7 @@ export class LeaseExists extends Schema.Error<LeaseExists>("@effect-kv/core/KvEr
 }
 
 /**
- * The request itself is wrong. The message says what was wrong and what would be right.
+ * The request is invalid. The message says what is wrong and what would be right.
  *
  * @since 0.1.0
  */
@@ -163,9 +165,9 @@ export class RequestTooLarge extends Schema.Error<RequestTooLarge>("@effect-kv/c
 }
 
 /**
- * The store is full and accepts no more writes until an operator makes space.
+ * The store is full and accepts no more writes until space is freed.
  *
- * The write itself may have been applied: etcd returns this error also for the write that passed the quota.
+ * The write itself may have been applied: etcd also fails the write that exceeded the quota.
  *
  * @since 0.1.0
  */
@@ -191,8 +193,10 @@ export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed
 }
 
 /**
- * A write was sent and its outcome is unknown: it was applied once, or not at all, or will be. It is never retried for
- * you.
+ * A write was sent and its outcome is unknown: it was applied once, will be, or never is. The library never retries it.
+ *
+ * Read what the write would have changed to find out. Or make the write conditional (`Kv.compareAndSet`, a `Compare` on
+ * a revision), so that it can be repeated without harm.
  *
  * **When to use**
  *
@@ -215,8 +219,8 @@ export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/
  *
  * **Details**
  *
- * Revisions, leases and fencing tokens of the previous store mean nothing in the new one, so nothing continues across
- * the change. Calls in flight and watches fail with this reason. A write that fails with it may be in the new store.
+ * Earlier revisions, leases and fencing tokens are meaningless in the new store, so nothing continues across the
+ * change. Calls in flight and every watch fail with this reason. A write that fails so may be in the new store.
  *
  * @since 0.1.0
  */
@@ -230,7 +234,7 @@ export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/
 }
 
 /**
- * The reasons that a call can fail for.
+ * The reasons for which a call can fail.
  *
  * @since 0.1.0
  */
@@ -252,7 +256,7 @@ export type Reason =
   | LockLost
 
 /**
- * The schema of {@link Reason}.
+ * Schema of {@link Reason}.
  *
  * @since 0.1.0
  */
@@ -291,14 +295,14 @@ export const Reason: Schema.Union<[
 ])
 
 /**
- * What is known of a failed call besides the reason.
+ * Further details of a failed call.
  *
  * @since 0.1.0
  */
 export interface Details {
   /** The operation, such as `put`, `txn`, `modify` or `leaseGrant`. */
   readonly operation?: string | undefined
-  /** The key or the range, as the caller named it and readable; never a value. */
+  /** Its key or range, readable and as the caller named it; never a value. */
   readonly key?: string | undefined
   /** The address of the server that was tried last. */
   readonly endpoint?: string | undefined
@@ -308,11 +312,6 @@ export interface Details {
 
 /**
  * The error of every operation on a `Kv`.
- *
- * **Details**
- *
- * `operation`, `key`, `endpoint` and `status` say where it happened, if they are known. The message names the operation
- * and the key.
  *
  * @example
  * ```ts
@@ -335,7 +334,7 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   reason: Reason,
   /** The operation that failed, such as `put`, `txn`, `modify` or `leaseGrant`. */
   operation: Schema.optionalKey(Schema.String),
-  /** The key or the range of the operation, as the caller named it and readable; never a value. */
+  /** The key or range of the operation, readable and as the caller named it; never a value. */
   key: Schema.optionalKey(Schema.String),
   /** The address of the server that was tried last. */
   endpoint: Schema.optionalKey(Schema.String),
@@ -350,7 +349,7 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
     const { _tag, endpoint, isRetryable, key, message, operation, outcome, reason, status } = this
     return { _tag, message, operation, key, endpoint, status, outcome, isRetryable, reason }
   }
-  /** True if the same call can be made again: it changed nothing, and may succeed another time. */
+  /** Whether the call can be repeated: it changed nothing, and may succeed the next time. */
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -366,7 +365,7 @@ const called = ({ key, operation }: Details): string => {
 }
 
 /**
- * Wraps a reason, with what else is known.
+ * Wraps a reason, with details.
  *
  * @example
  * ```ts
@@ -392,7 +391,7 @@ export const make = (reason: Reason, details: Details = {}): KvError => {
 }
 
 /**
- * Fails with the reason.
+ * An effect that fails with the reason.
  *
  * **When to use**
  *
@@ -417,7 +416,7 @@ export const fail = (reason: Reason, details?: Details): Effect.Effect<never, Kv
   Effect.fail(make(reason, details))
 
 /**
- * Returns true if the value is a `KvError`.
+ * Whether a value is a `KvError`.
  *
  * @example
  * ```ts

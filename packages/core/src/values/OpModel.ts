@@ -1,72 +1,108 @@
 /**
- * What an operation and its response are: the types of the `Op` module.
+ * Operations and their responses: the types of the `Op` module.
  */
 import type * as Option from "effect/Option"
 import type { Compare } from "./Compare.ts"
 import type { Entry, Value } from "./Entry.ts"
 import type * as KeyRange from "./KeyRange.ts"
 
-/** What entries can be ordered by. Entries that are equal in it come in no particular order. */
+/**
+ * The order of entries. Entries that are equal in it have no particular order.
+ *
+ * @since 0.1.0
+ */
 export type OrderBy = "key" | "createRevision" | "modRevision" | "version"
 
-/** Options of a read. */
+/**
+ * Options of a read.
+ *
+ * @since 0.1.0
+ */
 export interface RangeOptions {
-  /** At most so many entries, a positive number. The response says whether there are `more`. Default: all. */
+  /** The maximum number of entries, at least 1. The response says whether there are `more`. Default: all. */
   readonly limit?: number | undefined
   /** Default: ascending by key. */
   readonly order?: { readonly by: OrderBy; readonly direction?: "ascending" | "descending" | undefined } | undefined
-  /** Entries come with empty values and without their leases, which etcd 3.7 does not report here. */
+  /** Read entries without their values, and without their leases, which etcd 3.7 does not report here. */
   readonly keysOnly?: boolean | undefined
-  /** No entries come, only their count. */
+  /** Read only the number of entries. */
   readonly countOnly?: boolean | undefined
   /** Read the store as it was at this revision. Default: now. */
   readonly revision?: bigint | undefined
-  /** Answered by whichever member is asked, from what it knows: faster, and may be stale. Default: linearizable. */
+  /** Read from any member, without a quorum: faster, and may be stale. Default: linearizable. */
   readonly serializable?: boolean | undefined
-  /** Only entries last written at this revision or later. `count` does not regard it. */
+  /** Only entries last written at this revision or later. `count` ignores it. */
   readonly minModRevision?: bigint | undefined
-  /** Only entries last written at this revision or before. `count` does not regard it. */
+  /** Only entries last written at this revision or before. `count` ignores it. */
   readonly maxModRevision?: bigint | undefined
-  /** Only entries created at this revision or later. `count` does not regard it. */
+  /** Only entries created at this revision or later. `count` ignores it. */
   readonly minCreateRevision?: bigint | undefined
-  /** Only entries created at this revision or before. `count` does not regard it. */
+  /** Only entries created at this revision or before. `count` ignores it. */
   readonly maxCreateRevision?: bigint | undefined
 }
 
-/** Reads the entries of a range. */
+/**
+ * Reads the entries of a range.
+ *
+ * @since 0.1.0
+ */
 export interface Range extends RangeOptions {
   readonly _tag: "Range"
   readonly range: KeyRange.KeyRange
 }
 
-/** Options of a put. */
+/**
+ * Options of a put.
+ *
+ * @since 0.1.0
+ */
 export interface PutOptions {
-  /** The key dies with this lease. Default: none, and a lease the key had before is detached. */
-  readonly lease?: bigint | undefined
-  /** Respond with the entry that was there before. Default: false. */
+  /**
+   * The id of the lease that the key is attached to, or another entry's `lease` as it is. Default: none, and a lease
+   * the key had before is detached.
+   */
+  readonly lease?: bigint | Option.Option<bigint> | undefined
+  /** Return the entry before the write. Default: false. */
   readonly previous?: boolean | undefined
 }
 
-/** Writes a value. */
-export interface Put extends PutOptions {
+/**
+ * Writes a value.
+ *
+ * @since 0.1.0
+ */
+export interface Put extends Omit<PutOptions, "lease"> {
   readonly _tag: "Put"
   readonly key: string
   readonly value: Value
+  readonly lease?: bigint | undefined
 }
 
-/** Options of a delete. */
+/**
+ * Options of a delete.
+ *
+ * @since 0.1.0
+ */
 export interface DeleteOptions {
-  /** Respond with the entries that were deleted. Default: false. */
+  /** Return the deleted entries. Default: false. */
   readonly previous?: boolean | undefined
 }
 
-/** Deletes the keys of a range. */
+/**
+ * Deletes the keys of a range.
+ *
+ * @since 0.1.0
+ */
 export interface Delete extends DeleteOptions {
   readonly _tag: "Delete"
   readonly range: KeyRange.KeyRange
 }
 
-/** Runs `then` if all of `if` hold, else `else`: atomically, at one revision. */
+/**
+ * Runs `then` if all of `if` hold, else `else`: atomically, at one revision.
+ *
+ * @since 0.1.0
+ */
 export interface Txn<
   out Then extends ReadonlyArray<Op> = ReadonlyArray<Op>,
   out Else extends ReadonlyArray<Op> = ReadonlyArray<Op>
@@ -77,42 +113,62 @@ export interface Txn<
   readonly else: Else
 }
 
-/** An operation. */
+/**
+ * An operation.
+ *
+ * @since 0.1.0
+ */
 export type Op = Range | Put | Delete | Txn
 
-/** The answer to a `Range`. */
+/**
+ * The response to a `Range`.
+ *
+ * @since 0.1.0
+ */
 export interface RangeResponse {
   readonly _tag: "Range"
-  /** The store's revision when it answered; inside a transaction, the transaction's. */
+  /** The store's revision at the time of the read; in a transaction, that of the transaction. */
   readonly revision: bigint
   readonly entries: ReadonlyArray<Entry>
-  /** How many keys the range holds, whatever the limit. */
+  /** The number of keys in the range, whatever the limit. */
   readonly count: number
-  /** Whether the limit cut entries off. */
+  /** Whether the range holds more entries than the limit. */
   readonly more: boolean
 }
 
-/** The answer to a `Put`. */
+/**
+ * The response to a `Put`.
+ *
+ * @since 0.1.0
+ */
 export interface PutResponse {
   readonly _tag: "Put"
   /** The revision of the write. */
   readonly revision: bigint
-  /** The entry that was there before: only if it was asked for, and there was one. */
+  /** The entry before the write, if it was requested and there was one. */
   readonly previous: Option.Option<Entry>
 }
 
-/** The answer to a `Delete`. */
+/**
+ * The response to a `Delete`.
+ *
+ * @since 0.1.0
+ */
 export interface DeleteResponse {
   readonly _tag: "Delete"
   /** The revision of the delete, or the store's if there was nothing to delete. */
   readonly revision: bigint
   /** How many keys were deleted. */
   readonly deleted: number
-  /** The entries that were deleted, in order of their keys: only if they were asked for. */
+  /** The deleted entries, ordered by key; empty unless they were requested. */
   readonly previous: ReadonlyArray<Entry>
 }
 
-/** The answer to a `Txn`: which branch ran, and the responses of its operations, each in its place. */
+/**
+ * The response to a `Txn`: which branch ran, and the responses of its operations in the same order.
+ *
+ * @since 0.1.0
+ */
 export type TxnResponse<
   Then extends ReadonlyArray<Op> = ReadonlyArray<Op>,
   Else extends ReadonlyArray<Op> = ReadonlyArray<Op>
@@ -131,12 +187,20 @@ export type TxnResponse<
     readonly responses: Responses<Else>
   }
 
-/** The type of an operation's response. */
+/**
+ * The type of an operation's response.
+ *
+ * @since 0.1.0
+ */
 export type Response<O extends Op = Op> = O extends Range ? RangeResponse
   : O extends Put ? PutResponse
   : O extends Delete ? DeleteResponse
   : O extends Txn<infer Then, infer Else> ? TxnResponse<Then, Else>
   : never
 
-/** The tuple of the responses of a tuple of operations. */
+/**
+ * The tuple of the responses of a tuple of operations.
+ *
+ * @since 0.1.0
+ */
 export type Responses<Ops extends ReadonlyArray<Op>> = { readonly [K in keyof Ops]: Response<Ops[K]> }

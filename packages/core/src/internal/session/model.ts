@@ -3,8 +3,13 @@
  */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type { SessionLost } from "./sessionLost.ts"
 
-/** A lease and its upkeep. */
+/**
+ * A lease and its upkeep.
+ *
+ * @since 0.1.0
+ */
 export interface Session {
   /** The lease's id. */
   readonly lease: bigint
@@ -14,17 +19,25 @@ export interface Session {
   readonly isAlive: Effect.Effect<boolean>
   /** The same as a plain function. */
   readonly isAliveUnsafe: () => boolean
-  /** Waits until the session is lost or its scope is closed, and tells how. */
-  readonly lost: Effect.Effect<string>
+  /** Waits until the session is lost or its scope is closed, then fails. */
+  readonly lost: Effect.Effect<never, SessionLost>
   /** Asks the store now, instead of at the next renewal, whether the lease lives. Does not wait for the answer. */
   readonly verify: Effect.Effect<void>
 }
 
-/** Options of a session. */
+/**
+ * Options of a session.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** Time to live of the lease. Renewed at a third of what the store grants. Default: 10 seconds. */
   readonly ttl?: Duration.Input | undefined
 }
 
-/** The time to live of a session that does not say: 10 seconds. */
+/**
+ * The time to live of a session that does not say: 10 seconds.
+ *
+ * @since 0.1.0
+ */
 export const defaultTtl: Duration.Duration = Duration.seconds(10)

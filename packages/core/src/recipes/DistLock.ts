@@ -30,24 +30,15 @@ import type { Entry } from "../values/Entry.ts"
 import * as KvError from "../values/KvError.ts"
 import type { LockHoldExceeded, LockLost, LockTimeout } from "../values/LockError.ts"
 
-export type {
-  /** Options of acquiring a lock. */
-  AcquireOptions,
-  /** A lock that is held. */
-  Lock,
-  /** The name of one lock, or the names of several that are acquired as one. */
-  LockNames,
-  /** What acquiring by these names gives: a `Lock` for one name, a `MultiLock` for several. */
-  LockOf,
-  /** One of the locks that are held as one. */
-  LockPart,
-  /** Several locks that are held as one. */
-  MultiLock
-}
+export type { AcquireOptions, Lock, LockNames, LockOf, LockPart, MultiLock }
 
 /**
- * Options of {@link withDistLock}. `Timeout` and `Hold` are the types of `acquireTimeout` and `maxHold`, `undefined` if
- * they are not given: then the failures they bring are not in the error type.
+ * Options of {@link withDistLock}.
+ *
+ * **Details**
+ *
+ * `Timeout` and `Hold` are the types of `acquireTimeout` and `maxHold`. If an option is not given, its type is
+ * `undefined` and the failure it brings is not in the error type.
  *
  * @since 0.1.0
  */
@@ -77,7 +68,7 @@ export interface Contender {
   readonly key: string
   /** The fencing token, and the revision since which it has held or waited. */
   readonly token: bigint
-  /** `none` for a key without a lease, which was put by something other than a lock and does not end by itself. */
+  /** Its lease; `none` for a key without a lease, which something other than a lock put there and which does not expire. */
   readonly lease: Option.Option<bigint>
   /** The `description` it was given. */
   readonly description: string
@@ -134,8 +125,10 @@ const acquireIn = (
   )
 
 /**
- * Acquires the lock if no client holds it or waits for it, and holds it until the scope closes. Never waits for another
- * client. With several names, acquires all of them or none.
+ * Acquires the lock if no client holds it or waits for it, and holds it until the scope closes. It never waits for
+ * another client. With several names, it acquires all of them or none.
+ *
+ * **Details**
  *
  * One transaction decides. A failed attempt leaves nothing and delays no other client.
  *
@@ -167,7 +160,7 @@ export const tryAcquire = Effect.fnUntraced(function*<const Names extends LockNa
 })
 
 /**
- * The failures that acquiring and holding a lock add to an effect's own. `LockTimeout` only with `acquireTimeout`, and
+ * The failures that acquiring and holding a lock add to an effect's own: `LockTimeout` only with `acquireTimeout`, and
  * `LockHoldExceeded` only with `maxHold`.
  *
  * All of them have `isRetryable` and `outcome`. `LockLost` has the outcome `Unknown` if the effect had begun.
@@ -254,7 +247,7 @@ export const withDistLock: {
  *
  * **When to use**
  *
- * When the work needs the lock itself: its `token`, for a resource outside the store, or `isHeld` and `heldFor`.
+ * If the work needs the lock itself: its `token`, for a resource outside the store, or `isHeld` and `heldFor`.
  *
  * @example
  * ```ts
@@ -316,9 +309,12 @@ export const use = <
   ) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
 
 /**
- * Runs the effect under a lock that was acquired by {@link acquire} or {@link tryAcquire}, as {@link withDistLock}
- * does: fenced, and interrupted when the lock is lost. Under a lock that is known to be lost the effect does not begin.
- * Does not release the lock.
+ * Runs the effect under a lock that {@link acquire} or {@link tryAcquire} acquired, as {@link withDistLock} does:
+ * fenced, and interrupted when the lock is lost.
+ *
+ * **Details**
+ *
+ * If the lock is known to be lost, the effect does not begin. It does not release the lock.
  *
  * @example
  * ```ts

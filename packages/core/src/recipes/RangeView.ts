@@ -13,15 +13,10 @@ import { Kv } from "../service/Kv.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
 
-export type {
-  /** A view of a range. */
-  RangeView,
-  /** The entries of a range at one revision, by their keys. */
-  Snapshot
-}
+export type { RangeView, Snapshot }
 
 /**
- * Opens a view of the range, which is current when this returns and until the scope closes.
+ * Makes a view of the range. It is current when this returns, and stays current until the scope closes.
  *
  * @example
  * ```ts

@@ -16,19 +16,9 @@ import { SessionLost } from "../internal/session/sessionLost.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
 
-export {
-  /** The default time to live of a session: 10 seconds. */
-  defaultTtl,
-  /** The failure of a session's `lost`. */
-  SessionLost
-}
+export { defaultTtl, SessionLost }
 
-export type {
-  /** Options of a session. */
-  Options,
-  /** A lease that is kept alive. */
-  Session
-}
+export type { Options, Session }
 
 /**
  * Grants a lease and keeps it alive until the scope closes; then revokes it.

@@ -1,9 +1,9 @@
 /**
- * Keys that live as long as a scope: to register a worker, to count the copies of a program, to publish an address.
+ * Temporary keys, which exist as long as a scope: to register a worker, to count the copies of a program, to publish an
+ * address.
  *
- * A temporary key is deleted when its scope closes, and by its lease within its time to live when the process dies. If
- * its lease is lost or another client deletes it, it is made again. A temporary key never overwrites a key of another
- * client.
+ * A temporary key is deleted when its scope closes. If the process crashes, its lease deletes it within its time to live.
+ * If its lease is lost or another client deletes it, it is made again. It never overwrites a key of another client.
  */
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
@@ -17,17 +17,12 @@ import type * as KvError from "../values/KvError.ts"
 
 export { TempKeyLost, TempKeyTaken }
 
-export type {
-  /** Options of a temporary key. */
-  Options,
-  /** The state of a temporary key. */
-  Status,
-  /** A key that lives as long as its scope. */
-  TempKey
-}
+export type { Options, Status, TempKey }
 
 /**
- * Makes a temporary key, which exists when this returns and until the scope closes.
+ * Makes a temporary key. It exists when this returns, and until the scope closes.
+ *
+ * Fails with `TempKeyTaken` if another client has the key, unless `onTaken` is `"wait"`.
  *
  * @example
  * ```ts

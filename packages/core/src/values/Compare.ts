@@ -54,7 +54,11 @@ export type Compare =
 export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
 
 /**
- * The key's value compares with `value` by the operator. False if the key does not exist.
+ * Compares the key's value with the given one, by their bytes. False if the key does not exist.
+ *
+ * **Gotchas**
+ *
+ * `!=` is false for a missing key too. One transaction cannot have the condition "missing or different".
  *
  * @example
  * ```ts
@@ -99,7 +103,8 @@ class ValueCompare {
 }
 
 /**
- * The number of writes since the key was created; 0 when it does not exist.
+ * Compares the key's version with the given number. The version is the number of writes since the key was created; it
+ * is 0 if the key does not exist.
  *
  * @example
  * ```ts
@@ -124,7 +129,7 @@ export const version = (key: string, operator: Operator, value: number): OfKey =
 })
 
 /**
- * The revision of the write that created the key; `0n` when it does not exist.
+ * Compares the revision of the write that created the key with the given one; it is `0n` if the key does not exist.
  *
  * **When to use**
  *
@@ -158,7 +163,7 @@ export const createRevision = (key: string, operator: Operator, value: bigint): 
 })
 
 /**
- * The revision of the last write to the key; `0n` when it does not exist.
+ * Compares the revision of the last write to the key with the given one; it is `0n` if the key does not exist.
  *
  * **When to use**
  *
@@ -191,8 +196,9 @@ export const modRevision = (key: string, operator: Operator, value: bigint): OfK
 })
 
 /**
- * The id of the lease that the key is attached to, or an entry's `lease` as it is. `none` stands for a key without a
- * lease and for a missing key, and is less than every positive id.
+ * Compares the lease that the key is attached to with the given one: an id, or an entry's `lease` as it is.
+ *
+ * `none` stands for a key without a lease and for a missing key. It is less than every positive id.
  *
  * @example
  * ```ts
@@ -218,7 +224,7 @@ export const lease = (key: string, operator: Operator, value: bigint | Option.Op
 })
 
 /**
- * The key exists.
+ * Holds if the key exists.
  *
  * @example
  * ```ts
@@ -237,7 +243,7 @@ export const lease = (key: string, operator: Operator, value: bigint | Option.Op
 export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 
 /**
- * The key does not exist.
+ * Holds if the key does not exist.
  *
  * @example
  * ```ts
@@ -256,7 +262,7 @@ export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 export const missing = (key: string): OfKey => createRevision(key, "=", 0n)
 
 /**
- * Every key in the range was created before the revision, so none was created since. True if the range holds no key.
+ * Holds if every key in the range was created before the revision, or if the range holds no key.
  *
  * **When to use**
  *
@@ -287,7 +293,7 @@ export const createdBefore = (range: KeyRange, revision: bigint): Compare => ({
 })
 
 /**
- * The range holds no key.
+ * Holds if the range holds no key.
  *
  * @example
  * ```ts

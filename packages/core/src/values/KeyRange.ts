@@ -46,7 +46,7 @@ export interface Prefix {
 export type KeyRange = Key | HalfOpen | Prefix
 
 /**
- * The one key.
+ * The range of exactly one key.
  *
  * @example
  * ```ts
@@ -61,7 +61,7 @@ export type KeyRange = Key | HalfOpen | Prefix
 export const key = (key: string): KeyRange => ({ _tag: "Key", key })
 
 /**
- * Every key that begins with `prefix`; with an empty prefix, every key.
+ * The range of every key that begins with the prefix. With an empty prefix it is every key.
  *
  * @example
  * ```ts
@@ -211,6 +211,10 @@ export const addPrefix = (self: KeyRange, prefix: string): KeyRange => {
 
 /**
  * Orders two keys by their UTF-8 bytes, as every backend does.
+ *
+ * **Gotchas**
+ *
+ * JavaScript's own order compares UTF-16 units. The two differ for keys with characters beyond U+FFFF.
  *
  * @example
  * ```ts

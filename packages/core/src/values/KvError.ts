@@ -198,11 +198,6 @@ export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed
  * Read what the write would have changed to find out. Or make the write conditional (`Kv.compareAndSet`, a `Compare` on
  * a revision), so that it can be repeated without harm.
  *
- * **When to use**
- *
- * To find out what happened, read what the write would have changed. Or make the write conditional (`Kv.compareAndSet`,
- * or a `Compare` on a revision), so that repeating it is harmless.
- *
  * @since 0.1.0
  */
 export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/KvError/Indeterminate")({

@@ -8,10 +8,7 @@ import * as json from "../internal/values/json.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
 import * as KvError from "./KvError.ts"
 
-export {
-  /** The lock is not, or may not be, held any more. */
-  LockLost
-}
+export { LockLost }
 
 /**
  * The lock could not be acquired within `acquireTimeout`. Nothing of the attempt is left.

@@ -131,10 +131,7 @@ class PutOp implements Put {
  */
 const delete_ = (key: string, options?: DeleteOptions): Delete => deleteRange(KeyRange.key(key), options)
 
-export {
-  /** Deletes one key. Deleting nothing is a success. */
-  delete_ as delete
-}
+export { delete_ as delete }
 
 /**
  * Deletes the keys of a range. Deleting nothing is a success.

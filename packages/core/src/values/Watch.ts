@@ -1,8 +1,7 @@
 /**
  * Watches as values: the request, the events of each revision, and the `Watcher` that a backend returns.
  *
- * This module is the model: what is asked for (`WatchRequest`), what comes (each `Event` in the `Revision` that made it), and what
- * a backend answers with (`Watcher`). Applications use `kv.watch` and `kv.subscribe`.
+ * Applications use `kv.watch` and `kv.subscribe`.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Effect from "effect/Effect"

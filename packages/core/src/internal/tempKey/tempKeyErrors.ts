@@ -15,7 +15,7 @@ const outcome = Schema.Literals(["NotApplied", "Unknown"]).pipe(
 )
 
 /**
- * A temporary key that is not there: its lease was lost, it was deleted, or its scope was closed.
+ * The temporary key does not exist: its lease was lost, it was deleted, or its scope was closed.
  *
  * @since 0.1.0
  */

@@ -34,7 +34,7 @@ export type Compare =
     readonly value: number
   }
   | {
-    /** A `Lease` of `0n` is none, as in etcd, where the order of leases is that of their ids. */
+    /** For a `Lease`, `0n` means none. Leases are ordered by id, as in etcd. */
     readonly target: "CreateRevision" | "ModRevision" | "Lease"
     readonly key: string
     readonly operator: Operator

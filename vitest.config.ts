@@ -29,7 +29,7 @@ const newest = versions[0] ?? "3.7"
 const withoutServer = [
   "**/*.once.test.ts",
   "**/grpc/**",
-  "**/{codec,endpoints,errors,grpc,link,requests,responses,settings,storeIdentity,tokens}.test.ts",
+  "**/{codec,endpoints,errors,requests,responses,settings,storeIdentity,tokens}.test.ts",
   "**/{watchDecode,watchMachine,watchTake}.test.ts"
 ]
 

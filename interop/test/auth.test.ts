@@ -58,7 +58,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })("authenticati
 
       // The other way round: through our client, as root.
       const context = yield* services({ auth: { username: "root", password: Redacted.make("root") } })
-      const { etcd3 } = Context.get(context, EtcdClient)
+      const etcd3 = yield* Context.get(context, EtcdClient).etcd3
       assert.sameMembers((yield* Effect.promise(() => etcd3.auth.userList())).users, ["app", "root"])
       yield* Effect.promise(async () => {
         await etcd3.auth.userAdd({ name: "ours", password: "made by us" })

@@ -17,7 +17,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
-import { endpoints, go, on, ours, server, stillRuns, until, waiting } from "./support/clients.ts"
+import { endpoints, EtcdCluster, go, on, ours, server, stillRuns, TcpProxy, until, waiting } from "./support/clients.ts"
 import * as holders from "./support/holders.ts"
 
 /** Acquires a lock of ours in a scope of its own. */
@@ -50,7 +50,12 @@ const admittedWithTheLease = Effect.fnUntraced(function*<A, E>(
   const askedAt = performance.now()
   const { grantedTtl, remaining } = yield* backendOf(kv).leaseTimeToLive(lease)
   assert.isAtLeast(Duration.toSeconds(remaining), 1, "else this proves nothing")
-  const admitted = yield* Fiber.join(waiter)
+  const admitted = yield* Fiber.join(waiter).pipe(
+    Effect.timeoutOrElse({
+      duration: Duration.sum(grantedTtl, Duration.seconds(20)),
+      orElse: () => Effect.die(new Error("the waiter was never admitted"))
+    })
+  )
   const passed = performance.now() - askedAt
   assert.isAtLeast(passed, Duration.toMillis(remaining))
   assert.isAtMost(passed, Duration.toMillis(grantedTtl) + 2000)
@@ -324,6 +329,52 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         yield* admittedWithTheLease(kv, session.lease, waiter)
       }))
 
+    it.effect("our holder that is cut off from the store has stopped before Go is admitted", () =>
+      Effect.gen(function*() {
+        const kv = yield* ours()
+        const [endpoint] = yield* endpoints
+        const session = yield* (yield* go()).session({ ttl: 60 })
+        const proxy = yield* TcpProxy.make({ target: endpoint! })
+        const cutOff = yield* ours({ endpoints: [proxy.endpoint] })
+        const stopped: { at?: number } = {}
+        const body = Effect.ensuring(Effect.never, Effect.sync(() => stopped.at = performance.now()))
+        const holding = yield* Effect.forkScoped(
+          on(cutOff)(DistLock.withDistLock(body, "cut-off", { ttl: "4 seconds" }))
+        )
+        yield* until("we hold it", Effect.map(on(kv)(DistLock.holder("cut-off")), Option.isSome))
+        const theirs = yield* Effect.forkScoped(
+          Effect.andThen(session.lock("cut-off"), Effect.sync(() => performance.now()))
+        )
+        yield* waiting(kv, "cut-off", 1)
+        yield* proxy.blackhole()
+        assert.instanceOf(yield* failure(Fiber.join(holding)), LockError.LockLost)
+        const admittedAt = yield* Fiber.join(theirs)
+        assert.isBelow(stopped.at!, admittedAt)
+        yield* proxy.heal
+      }))
+
+    for (const first of ["ours", "go"] as const) {
+      it.effect(`the queue outlives a kill -9 and a restart of the server, the holder being ${first}`, () =>
+        Effect.gen(function*() {
+          const name = `restart-${first}`
+          const cluster = yield* EtcdCluster.make()
+          const kv = yield* ours({ endpoints: cluster.endpoints })
+          const session = yield* (yield* go({ endpoints: cluster.endpoints })).session({ ttl: 60 })
+          const mine = acquire(kv, name, { ttl: "60 seconds" })
+          const theirs = session.lock(name)
+          const holding = first === "ours" ? yield* mine : { ...yield* theirs, release: session.unlock(name) }
+          const waiter = yield* Effect.forkScoped(
+            Effect.asVoid<unknown, unknown, Scope.Scope>(first === "ours" ? theirs : mine)
+          )
+          yield* waiting(kv, name, 1)
+          yield* cluster.member.restart
+          assert.isTrue(yield* stillRuns(kv, waiter))
+          yield* holding.release
+          yield* Fiber.join(waiter)
+          assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 1)
+        }))
+    }
+
     it.effect("our client closes at once and admits Go", () =>
       Effect.gen(function*() {
         const kv = yield* ours()
@@ -355,19 +406,23 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         assert.isTrue(lock.token > held.token)
       }))
 
-    it.effect("kill -9 of a Node holder admits Go after its time to live, and not before", () =>
-      Effect.gen(function*() {
-        const kv = yield* ours()
-        const [endpoint] = yield* endpoints
-        const session = yield* (yield* go()).session({ ttl: 60 })
-        const holder = yield* holders.start(endpoint!, "node-killed", 4000)
-        const theirs = yield* Effect.forkScoped(session.lock("node-killed"))
-        yield* waiting(kv, "node-killed", 1)
-        const lease = yield* leaseOf(kv, "node-killed")
-        yield* holder.kill
-        const held = yield* admittedWithTheLease(kv, lease, theirs)
-        assert.isTrue(held.token > holder.token)
-      }))
+    it.effect(
+      "kill -9 of a Node holder admits Go after its time to live, and not before",
+      () =>
+        Effect.gen(function*() {
+          const kv = yield* ours()
+          const [endpoint] = yield* endpoints
+          const session = yield* (yield* go()).session({ ttl: 60 })
+          const holder = yield* holders.start(endpoint!, "node-killed", 4000)
+          const theirs = yield* Effect.forkScoped(session.lock("node-killed"))
+          yield* waiting(kv, "node-killed", 1)
+          const lease = yield* leaseOf(kv, "node-killed")
+          yield* holder.kill
+          const held = yield* admittedWithTheLease(kv, lease, theirs)
+          assert.isTrue(held.token > holder.token)
+        }),
+      90_000
+    )
 
     it.effect("kill -9 of a Go waiter does not let us pass the holder, and is passed over when its lease ends", () =>
       Effect.gen(function*() {

@@ -8,16 +8,17 @@ import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as GoClient from "@effect-kv/interop/GoClient"
 import * as GoProgram from "@effect-kv/interop/GoProgram"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
+import * as TcpProxy from "@effect-kv/test-suite/TcpProxy"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 
+// The fixtures of the test suite, named in one place.
+export { EtcdCluster, TcpProxy }
+
 /** A server for the tests of a file. */
 export const server = EtcdCluster.layer()
-
-/** The server of the file, for what only `etcdctl` does. */
-export const cluster = EtcdCluster.EtcdCluster
 
 export const endpoints = Effect.map(EtcdCluster.EtcdCluster, ({ endpoints }) => endpoints)
 

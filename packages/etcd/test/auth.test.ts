@@ -121,7 +121,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         const auth = { username: "app", password: Redacted.make(password) }
         const context = yield* services({ endpoints, auth })
         yield* Context.get(context, Kv.Kv).get("app/a")
-        const { etcd3 } = Context.get(context, EtcdClient.EtcdClient)
+        const etcd3 = yield* Context.get(context, EtcdClient.EtcdClient).etcd3
         assert.notInclude(inspect([context, etcd3], { depth: 20, showHidden: true }), password)
       }))
 
@@ -129,7 +129,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const context = yield* services({ endpoints, auth: { username: "root", password: Redacted.make("root") } })
-        const { etcd3 } = Context.get(context, EtcdClient.EtcdClient)
+        const etcd3 = yield* Context.get(context, EtcdClient.EtcdClient).etcd3
         const { users } = yield* Effect.promise(() => etcd3.auth.userList())
         assert.includeMembers(users, ["app", "root"])
         // Expired, it fails one call, and that without end is what the package would make of it by itself.

@@ -107,6 +107,16 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.isBelow(lingered, 1000)
     }))
 
+  it.effect("The layer loads none of etcd3's packages before EtcdClient is used", () =>
+    Effect.gen(function*() {
+      const { endpoints } = yield* EtcdCluster.EtcdCluster
+      const { output } = yield* run("imports.ts", endpoints[0]!)
+      assert.deepStrictEqual(JSON.parse(output.split("\n")[0]!), {
+        before: [],
+        after: ["etcd3", "@grpc/grpc-js", "@grpc/proto-loader", "protobufjs"]
+      })
+    }))
+
   it.effect("no connection is left on the server", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster

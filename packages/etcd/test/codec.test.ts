@@ -267,7 +267,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const context = yield* services({ endpoints })
       const kv = Context.get(context, Kv.Kv)
-      const { etcd3 } = Context.get(context, EtcdClient.EtcdClient)
+      const etcd3 = yield* Context.get(context, EtcdClient.EtcdClient).etcd3
       yield* kv.put("bytes/a", "1")
       yield* Effect.promise(() => etcd3.kv.put({ key: Buffer.from([0x62, 0x79, 0xff]), value: Buffer.from("2") }))
       const read = yield* reason(kv.range(KeyRange.prefix("by")))

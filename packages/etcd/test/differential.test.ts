@@ -23,10 +23,10 @@ const memory = Effect.gen(function*() {
 const etcd = Effect.gen(function*() {
   const cluster = yield* EtcdCluster.make()
   const context = yield* Layer.build(EtcdLayer.layer({ endpoints: cluster.endpoints }))
-  const client = Context.get(context, EtcdClient.EtcdClient)
+  const client = yield* Context.get(context, EtcdClient.EtcdClient).etcd3
   return {
     kv: Context.get(context, Kv.Kv),
-    compact: (revision: bigint) => Effect.tryPromise(() => client.etcd3.kv.compact({ revision: `${revision}` }))
+    compact: (revision: bigint) => Effect.tryPromise(() => client.kv.compact({ revision: `${revision}` }))
   }
 })
 

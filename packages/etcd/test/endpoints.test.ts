@@ -2,14 +2,15 @@
  * Which endpoint is used when.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { type Endpoint, make } from "../src/internal/rpc/endpoints.ts"
+import type { Channels } from "../src/internal/rpc/channels.ts"
+import * as Endpoints from "../src/internal/rpc/endpoints.ts"
 
-const endpoint = (address: string): Endpoint =>
-  ({ address, suspendedUntil: 0, failures: 0, answeredAt: Number.NEGATIVE_INFINITY }) as Endpoint
+/** The choice does not look at them. */
+const channels = {} as Channels
 
 const setup = (...names: ReadonlyArray<string>) => {
-  const all = names.map(endpoint)
-  const endpoints = make(all, 0)
+  const all = names.map((name) => Endpoints.endpoint(name, channels))
+  const endpoints = Endpoints.make(all, 0)
   return {
     endpoints,
     all,

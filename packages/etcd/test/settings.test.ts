@@ -12,6 +12,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import * as settings from "../src/internal/settings.ts"
 import { client, reason, services } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
@@ -27,7 +31,7 @@ describe("options", () => {
       const made = yield* settings.make({ endpoints })
       assert.deepStrictEqual(made.endpoints, endpoints)
       assert.strictEqual(Duration.toMillis(made.deadline), 5000)
-      assert.deepStrictEqual(made.keepAlive, { time: 10_000, timeout: 5000 })
+      assert.deepStrictEqual(made.keepAlive, { time: 6000, timeout: 5000 })
     }))
 
   // Node's timers fire at once where they are asked for more than 2^31 - 1 milliseconds: it would ping without end.
@@ -105,14 +109,44 @@ describe("options", () => {
       }
     }))
 
-  // To grpc-js these are not names but schemes, with a path of a socket or the like behind them.
+  // To some gRPC libraries these are schemes.
   it.live("name hosts, whatever they are called", () =>
     Effect.gen(function*() {
       for (const host of ["unix", "ipv4", "dns"]) {
         const kv = yield* client({ endpoints: [`http://${host}:2379`], deadline: "500 millis" })
         const { message } = yield* reason(kv.get("a"))
-        assert.match(message, new RegExp(`Name resolution failed for target dns:${host}:2379|not connected yet`))
+        assert.match(message, new RegExp(`${host} cannot be resolved: |not connected yet`))
       }
+    }))
+
+  it.live("An endpoint may be a Unix socket", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const directory = yield* Effect.acquireRelease(
+        Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "effect-kv-"))),
+        (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
+      )
+      const socket = Path.join(directory, "Etcd.sock")
+      // Names in URLs are the same in any case, those of files are not.
+      yield* Effect.acquireRelease(
+        Effect.callback<Net.Server>((resume) => {
+          const server = Net.createServer((client) => {
+            const upstream = Net.connect(Number(new URL(fake.endpoint).port), "127.0.0.1")
+            client.pipe(upstream).pipe(client)
+            client.on("error", () => upstream.destroy())
+            upstream.on("error", () => client.destroy())
+          }).listen(socket, () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+      )
+      const kv = yield* client({ endpoints: [`UNIX://${socket}`] })
+      yield* kv.put("a", "1")
+      assert.strictEqual(fake.received.length, 1)
+      assert.deepStrictEqual((yield* settings.make({ endpoints: [`UNIX://${socket}`] })).endpoints, [
+        `unix://${socket}`
+      ])
+      assert.match((yield* wrong({ endpoints: ["unix://"] })).message, /no path of a socket/)
+      assert.match((yield* wrong({ endpoints: ["unix:///a", "unixs:///b"] })).message, /one scheme/)
     }))
 
   it.live("a prefix narrows the store", () =>

@@ -294,7 +294,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const { cluster, direct, prefix, range } = yield* setUp
         const context = yield* services({ endpoints: cluster.endpoints })
         const kv = Context.get(context, Kv.Kv)
-        const { etcd3 } = Context.get(context, EtcdClient.EtcdClient)
+        const etcd3 = yield* Context.get(context, EtcdClient.EtcdClient).etcd3
         const watcher = yield* watch(kv, range)
         const other = yield* watch(kv, KeyRange.key(`${prefix}good`))
         const { revision } = yield* direct.put(`${prefix}good`, "1")

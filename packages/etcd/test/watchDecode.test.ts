@@ -8,12 +8,11 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Schema from "effect/Schema"
 import type * as etcd3 from "etcd3"
 import { Host } from "etcd3/lib/connection-pool.js"
-import type { WatchService } from "../src/internal/rpc/services.ts"
 import { decodeResponse } from "../src/internal/watch/watchDecode.ts"
 import type * as watchWire from "../src/internal/watch/watchWire.ts"
 
 const service = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop).getServiceClient("Watch")
-const definition = (service as unknown as WatchService).watch as unknown as grpc.MethodDefinition<
+const definition = (service as unknown as { readonly watch: unknown }).watch as grpc.MethodDefinition<
   etcd3.IWatchRequest,
   etcd3.IWatchResponse
 >

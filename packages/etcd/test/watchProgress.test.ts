@@ -13,18 +13,18 @@ import * as watchProgress from "../src/internal/watch/watchProgress.ts"
 import { client } from "./support/client.ts"
 import { eventually } from "./support/watching.ts"
 
-const header = (member_id: string) => ({ cluster_id: "1", member_id, revision: "1", raft_term: "1" })
+const header = (memberId: bigint) => ({ clusterId: 1n, memberId, revision: 1n })
 
 describe("asking how far watches are", () => {
   it("only servers that answer after all events are asked, and only if they serve the stream", () => {
     const trusted = ["3.4.25", "3.4.40", "3.5.8", "3.5.30", "3.6.0", "3.7.1", "4.0.0"]
     const others = ["3.3.27", "3.4.24", "3.5.7", "3.6.0-rc.1", ""]
     for (const version of [...trusted, ...others]) {
-      const isTrusted = watchProgress.isTrusted({ version, header: header("7") }, 7n)
+      const isTrusted = watchProgress.isTrusted({ version, header: header(7n) }, 7n)
       assert.strictEqual(isTrusted, trusted.includes(version), version)
     }
-    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header("7") }, 8n))
-    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header("0") }, 0n))
+    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header(7n) }, 8n))
+    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header(0n) }, 0n))
   })
 
   it.live("a quiet watch survives a compaction and a cut, where the server's answers can be trusted", () =>

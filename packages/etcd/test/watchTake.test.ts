@@ -9,8 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { EventEmitter } from "node:events"
 import type { Connection } from "../src/internal/rpc/connection.ts"
+import type { WatchListener, WatchStream } from "../src/internal/rpc/watchStreams.ts"
 import { StoreIdentity } from "../src/internal/store/storeIdentity.ts"
 import { Suspicions } from "../src/internal/store/storeProbe.ts"
 import * as watches from "../src/internal/watch/watch.ts"
@@ -25,11 +25,11 @@ const transient = {
 /** The multiplexer on streams that lead to a server in memory. */
 const open = Effect.fnUntraced(function*() {
   const server = new FakeWatchServer(() => 0)
-  const links: Array<{ readonly link: FakeStream; readonly raw: EventEmitter }> = []
+  const links: Array<{ readonly link: FakeStream; readonly listener: () => WatchListener | undefined }> = []
   const flush = () => {
-    for (const { link, raw } of links) {
+    for (const { link, listener } of links) {
       link.sync()
-      for (let sent = link.sent.shift(); sent !== undefined; sent = link.sent.shift()) raw.emit("data", sent)
+      for (let sent = link.sent.shift(); sent !== undefined; sent = link.sent.shift()) listener()?.onResponse(sent)
     }
   }
   const store = { identity: new StoreIdentity(), suspicions: new Suspicions() }
@@ -37,17 +37,25 @@ const open = Effect.fnUntraced(function*() {
   yield* Effect.forkScoped(store.suspicions.settleAll(() => Effect.void))
   const connection = {
     openWatchStream: () =>
-      Effect.sync(() => {
+      Effect.sync((): Omit<WatchStream, "status"> => {
         const link = server.open()
-        const raw = Object.assign(new EventEmitter(), {
-          write: (request: Parameters<FakeStream["receive"]>[0]) => {
+        let listener: WatchListener | undefined
+        links.push({ link, listener: () => listener })
+        return {
+          send: (request) => {
             link.receive(request)
             setImmediate(flush)
           },
-          resume: () => {}
-        })
-        links.push({ link, raw })
-        return { stream: raw, endpoint: "fake" }
+          pause: () => {},
+          resume: () => {},
+          listen: (added) => {
+            listener = added
+            return () => {
+              listener = undefined
+            }
+          },
+          endpoint: "fake"
+        }
       }),
     reportStreamFailure: () => {},
     streamFailure: () => transient,
@@ -60,7 +68,7 @@ const open = Effect.fnUntraced(function*() {
     flush()
   }
   const cut = () => {
-    for (const { raw } of links.splice(0)) raw.emit("end")
+    for (const { listener } of links.splice(0)) listener()?.onEnd(undefined)
   }
   return { server, watches: yield* watches.make(connection), write, cut, flush }
 })

@@ -35,6 +35,8 @@ export interface Failure {
   /** The server's message, or what went wrong here. */
   readonly details: string
   readonly delivery: Delivery
+  /** The size of the response in bytes, if it was larger than `maxMessageSize`. */
+  readonly messageSize?: number | undefined
 }
 
 export interface CallOptions {
@@ -47,6 +49,18 @@ export interface CallOptions {
   /** The largest message to accept, in bytes. Default: that of the channel. */
   readonly maxMessageSize?: number | undefined
   readonly progress?: Progress | undefined
+  /** Is asked immediately before the request is sent. If it returns true, the call fails with `CANCELLED`, not sent. */
+  readonly isCancelled?: (() => boolean) | undefined
+  /**
+   * Whether the caller may send the request again. The call then fails with `UNAVAILABLE` as soon as another connection
+   * has replaced the silent one that it is on. Other calls get some more time on the old connection.
+   */
+  readonly isRepeatable?: boolean | undefined
+  /**
+   * Keeps the request open until the response has arrived, and takes the first message as the response. For a unary call
+   * of a bidirectional method whose server (or proxy) stops when the client has ended its side.
+   */
+  readonly endAfterResponse?: boolean | undefined
 }
 
 /** Receives what the server sends on a stream. Its functions must not throw. */
@@ -100,6 +114,8 @@ export interface Channel {
    * calls until then, and closes when its calls have ended. For a member without a leader, or changed certificates.
    */
   readonly reconnect: () => void
+  /** Pings the current connection now, and replaces it if the ping stays unanswered. For a reason to suspect it. */
+  readonly check: () => void
 }
 
 /** What TLS needs, as PEM. */
@@ -133,12 +149,16 @@ export interface ChannelOptions {
   readonly resolve?: ((host: string) => Effect.Effect<ReadonlyArray<Address>, string>) | undefined
   /** Default: 4 MiB. */
   readonly maxMessageSize?: number | undefined
+  /** Is called when the current connection answers neither calls nor a ping. Must not throw. */
+  readonly onSilent?: (() => void) | undefined
+  /** Is called when another connection has replaced a silent one. Must not throw. */
+  readonly onReplaced?: (() => void) | undefined
   readonly connect?: {
     /** How long one attempt may take, over all addresses, until the peer has sent its SETTINGS. Default: 5 seconds. */
     readonly timeout?: Duration.Input | undefined
     /** When the next address is tried beside one that does not answer. Default: 250 ms. */
     readonly nextAddressAfter?: Duration.Input | undefined
-    /** When the same address is tried again beside an attempt that does not answer. Default: 1 second. */
+    /** When the same address is tried again beside an attempt that does not answer; then after twice that, and so on. Default: 1 second. */
     readonly sameAddressAfter?: Duration.Input | undefined
     /** The wait after the first failure, doubled by each further one up to the longest, with jitter. */
     readonly backoff?: { readonly first: Duration.Input; readonly longest: Duration.Input } | undefined
@@ -146,7 +166,7 @@ export interface ChannelOptions {
   readonly keepAlive?: {
     /** A ping is sent after so long a silence while a stream is open. Default: 10 seconds. */
     readonly time?: Duration.Input | undefined
-    /** How long a ping may stay unanswered before the connection is given up. Default: 5 seconds. */
+    /** The connection is given up after a silence of `time` and `timeout`, if a ping stays unanswered for `timeout`. Default: 5 seconds. */
     readonly timeout?: Duration.Input | undefined
     /** The shortest time between pings if the server has sent nothing else since. Default: 5 seconds, as etcd demands. */
     readonly minimumInterval?: Duration.Input | undefined

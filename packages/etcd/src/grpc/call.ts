@@ -6,7 +6,17 @@ import type { Connection } from "./connection.ts"
 import type { Deadlines, Expiring } from "./deadlines.ts"
 import * as headers from "./headers.ts"
 import { MessageReader } from "./messages.ts"
-import { failure, fromHeaders, fromReset, fromTrailers, type Outcome, Reset, resetName, Status } from "./status.ts"
+import {
+  failure,
+  fromHeaders,
+  fromReset,
+  fromTrailers,
+  type Outcome,
+  replaced,
+  Reset,
+  resetName,
+  Status
+} from "./status.ts"
 import type { CallOptions, Delivery, Failure, Progress } from "./Transport.ts"
 
 /** What calls need of their channel. */
@@ -21,7 +31,7 @@ export interface Line {
 export abstract class Call implements Expiring {
   readonly #line: Line
   readonly #path: string
-  readonly #options: CallOptions
+  protected readonly options: CallOptions
   readonly #progress: Progress
   /** In milliseconds of `performance.now()`. */
   readonly endsAt: number
@@ -39,7 +49,7 @@ export abstract class Call implements Expiring {
   constructor(line: Line, path: string, options: CallOptions) {
     this.#line = line
     this.#path = path
-    this.#options = options
+    this.options = options
     this.#progress = options.progress ?? { delivery: "NotSent" }
     this.reader = new MessageReader(options.maxMessageSize ?? line.maxMessageSize)
     const { timeout } = options
@@ -67,7 +77,8 @@ export abstract class Call implements Expiring {
 
   /** Opens its stream on the connection. */
   begin(connection: Connection): void {
-    const { metadata, timeout } = this.#options
+    const { isCancelled, metadata, timeout } = this.options
+    if (isCancelled?.() === true) return this.reject(Status.CANCELLED, "the call was cancelled before it was sent")
     const invalid = metadata === undefined ? undefined : headers.invalidName(metadata)
     if (invalid !== undefined) {
       return this.reject(Status.INTERNAL, `metadata "${invalid}" has a name or value that HTTP/2 does not allow`)
@@ -76,7 +87,8 @@ export abstract class Call implements Expiring {
     let stream: ClientHttp2Stream
     try {
       stream = connection.open(
-        headers.make(this.#line.origin, this.#path, this.#options, remaining),
+        headers.make(this.#line.origin, this.#path, this.options, remaining),
+        this,
         this.expectsAnswer
       )
     } catch (error) {
@@ -101,6 +113,18 @@ export abstract class Call implements Expiring {
     this.settle(failure(code, details, "NotSent"))
   }
 
+  /** Another connection has replaced the one that the call is on. */
+  abandon(): void {
+    if (this.#isDone || this.options.isRepeatable !== true) return
+    this.settle(failure(Status.UNAVAILABLE, replaced, "Sent"))
+    this.#reset()
+  }
+
+  /** The server has answered the opening of a stream, from which it may be silent. */
+  protected answered(): void {
+    this.#connection?.keepAlive.answered()
+  }
+
   /** Ends the call without telling anybody. */
   cancel(): void {
     if (this.#isDone) return
@@ -116,8 +140,8 @@ export abstract class Call implements Expiring {
   }
 
   /** Ends the call because of what the server sent. */
-  protected endWith({ code, details }: Outcome): void {
-    this.settle(failure(code, details, "Sent"))
+  protected endWith({ code, details, messageSize }: Outcome): void {
+    this.settle(failure(code, details, "Sent", messageSize))
     this.#reset()
   }
 
@@ -135,7 +159,7 @@ export abstract class Call implements Expiring {
 
   #finish(): void {
     this.#isDone = true
-    if (this.#options.timeout !== undefined) this.#line.deadlines.delete(this)
+    if (this.options.timeout !== undefined) this.#line.deadlines.delete(this)
     if (this.stream === undefined) this.#line.forget(this)
   }
 
@@ -186,7 +210,7 @@ export abstract class Call implements Expiring {
   readonly #onClose = (): void => {
     const connection = this.#connection!
     const stream = this.stream!
-    connection.closed(stream, this.expectsAnswer)
+    connection.closed(stream, this, this.expectsAnswer)
     this.#isClosed = true
     if (this.#isDone) return
     this.endIfComplete()
@@ -206,7 +230,7 @@ export abstract class Call implements Expiring {
     const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
     this.settle(failure(
       Status.DEADLINE_EXCEEDED,
-      `${delivery === "Sent" ? "no answer" : "not sent"} within ${this.#options.timeout} ms`,
+      `${delivery === "Sent" ? "no answer" : "not sent"} within ${this.options.timeout} ms`,
       delivery
     ))
     this.#reset()

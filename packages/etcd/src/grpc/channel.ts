@@ -17,6 +17,10 @@ export interface Environment {
   readonly connect: (afterBackoff: boolean) => void
   /** Stops connecting. */
   readonly stopConnecting: () => void
+  /** The current connection has become suspect. */
+  readonly onSilent: () => void
+  /** Another connection has replaced a suspect one. */
+  readonly onReplaced: () => void
 }
 
 export class ChannelState implements Line, Owner {
@@ -97,7 +101,8 @@ export class ChannelState implements Line, Owner {
 
   /** Whether it is known if calls can be sent. */
   isSettled(): boolean {
-    if (this.#current !== undefined || this.#state === "Closed") return true
+    if (this.#state === "Closed") return true
+    if (this.#current !== undefined) return !this.#needsCheck(this.#current)
     if (this.#state !== "Failed") {
       this.#connect()
       return false
@@ -123,6 +128,11 @@ export class ChannelState implements Line, Owner {
     this.#environment.connect(false)
   }
 
+  /** Pings the current connection. */
+  check(): void {
+    this.#current?.keepAlive.check()
+  }
+
   /** Replaces the current connection as soon as another one is open. */
   reconnect(): void {
     if (this.#current === undefined) return
@@ -132,7 +142,8 @@ export class ChannelState implements Line, Owner {
 
   connected(connection: Connection): void {
     if (this.#state === "Closed") return connection.destroy(closed)
-    const previous = this.#current ?? this.#suspect
+    const previous = this.#current
+    const suspect = this.#suspect
     this.#connections.add(connection)
     this.#suspect = undefined
     this.#current = connection
@@ -142,6 +153,10 @@ export class ChannelState implements Line, Owner {
     this.problem = undefined
     connection.own(this)
     previous?.drain()
+    if (suspect !== undefined) {
+      this.#environment.onReplaced()
+      suspect.abandon()
+    }
     if (this.#current !== connection) return
     this.#settle()
     this.#pump()
@@ -184,6 +199,8 @@ export class ChannelState implements Line, Owner {
       if (connection.address.address !== this.avoid) this.avoid = undefined
     }
     if (this.#queue.size > 0) this.#pump()
+    // A ping was answered.
+    if (this.#settling.size > 0 && !this.#needsCheck(connection)) this.#settle()
   }
 
   onRetired(connection: Connection): void {
@@ -192,7 +209,7 @@ export class ChannelState implements Line, Owner {
     this.#current = undefined
     this.#state = "Idle"
     if (!connection.hasAnswered) return this.#rejected(connection)
-    if (this.#queue.size > 0) this.#connect()
+    if (this.#queue.size > 0 || this.#settling.size > 0) this.#connect()
   }
 
   onSuspect(connection: Connection): void {
@@ -201,6 +218,7 @@ export class ChannelState implements Line, Owner {
     this.#suspect = connection
     this.avoid = connection.address.address
     this.#connect()
+    this.#environment.onSilent()
   }
 
   onRecovered(connection: Connection): void {

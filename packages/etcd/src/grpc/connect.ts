@@ -90,19 +90,19 @@ const race = Effect.fnUntraced(function*(attempts: ReadonlyArray<Effect.Effect<C
   )).pipe(Effect.mapError(() => [...problems].join("; ")))
 })
 
-/** The attempt, and the same again beside it for as long as none has come to an end. */
+/** The attempt, and the same again beside it, after ever longer waits, until one of them ends. */
 const overtaken = (
-  { sameAddressAfter, timeout }: ConnectOptions,
-  attempt: Effect.Effect<Connection, string>
-): Effect.Effect<Connection, string> => {
-  let all = attempt
-  for (let i = 1; i < Math.min(timeout / sameAddressAfter, mostOvertakings); i++) {
-    all = Effect.raceFirst(attempt, Effect.andThen(Effect.sleep(sameAddressAfter), all))
-  }
-  return all
-}
-
-const mostOvertakings = 30
+  { sameAddressAfter, timeout }: Pick<ConnectOptions, "sameAddressAfter" | "timeout">,
+  attempt: Effect.Effect<Connection, string>,
+  wait = sameAddressAfter
+): Effect.Effect<Connection, string> =>
+  wait >= timeout ? attempt : Effect.raceFirst(
+    attempt,
+    Effect.andThen(
+      Effect.sleep(wait),
+      Effect.suspend(() => overtaken({ sameAddressAfter, timeout }, attempt, wait * 2))
+    )
+  )
 
 /** One attempt to connect to one address. */
 const attempt = (
@@ -124,8 +124,13 @@ const attempt = (
       return fail(`TLS cannot be used: ${(error as Error).message}`)
     }
     socket.setNoDelay(true)
-    // The session reports errors, but not after it was destroyed.
-    socket.on("error", ignore)
+    // A TLS alert after the handshake, such as for a missing certificate, destroys the session without any event of it.
+    socket.on("error", (error) => {
+      problem ??= error.message
+      fail(problem)
+      session.destroy()
+      socket.destroy()
+    })
     // The URL is not used: requests state scheme and authority themselves.
     const session = connectHttp2("http://localhost", {
       createConnection: () => socket,
@@ -137,7 +142,7 @@ const attempt = (
       if (!session.destroyed) session.setLocalWindowSize(window.connection)
     })
     const onError = (error: Error): void => void (problem ??= error.message)
-    const onClose = (): void => fail(problem ?? "the server closed the connection before its SETTINGS")
+    const onClose = (): void => fail(problem ?? closedEarly)
     const stopListening = (): void => {
       session.off("close", onClose)
     }
@@ -166,7 +171,7 @@ const attempt = (
     })
   })
 
-const ignore = (): void => {}
+const closedEarly = "the server closed the connection before its SETTINGS"
 
 const describe = (target: Target, { address }: Address): string =>
   target._tag === "Unix" ? address : isIP(address) === 6 ? `[${address}]:${target.port}` : `${address}:${target.port}`

@@ -20,6 +20,12 @@ export interface Owner {
   readonly onClosed: (connection: Connection, problem: string) => void
 }
 
+/** A call whose stream is open on a connection. */
+export interface OpenCall {
+  /** Another connection has replaced this one. */
+  readonly abandon: () => void
+}
+
 /** Stream ids end at 2^31 - 1. A connection is replaced before. */
 const lastUsableId = 2 ** 31 - 2 ** 16
 
@@ -39,7 +45,7 @@ export class Connection {
   readonly #socket: Socket
   readonly #pace: PingPace
   #owner: Owner | undefined
-  #streams = 0
+  readonly #calls = new Set<OpenCall>()
   #limit: number
   /** Streams above it were not processed, by the peer's GOAWAY. */
   #lastProcessed = Number.POSITIVE_INFINITY
@@ -47,6 +53,7 @@ export class Connection {
   #refused = 0
   #isRetired = false
   #isDraining = false
+  #isClosed = false
   #problem: string | undefined
   /** Whether the peer has answered anything. One that never did has not proved that it works. */
   hasAnswered = false
@@ -72,6 +79,7 @@ export class Connection {
           this.#owner?.onRoom(this)
         })
       },
+      bytesRead: () => socket.bytesRead,
       onSuspect: () => this.#owner?.onSuspect(this),
       onRecovered: () => this.#owner?.onRecovered(this),
       onDead: (problem) => this.destroy(problem)
@@ -85,6 +93,9 @@ export class Connection {
       this.#problem ??= error.message
     })
     session.on("close", () => this.#onClose())
+    // A TLS alert destroys the session without any event of it.
+    socket.on("error", (error) => this.destroy(error.message))
+    socket.once("close", () => this.#onClose())
   }
 
   /** Connects it to the channel. A connection that has ended meanwhile says so at once. */
@@ -103,7 +114,7 @@ export class Connection {
   }
 
   get hasRoom(): boolean {
-    return this.#streams < this.#limit && this.isUsable
+    return this.#calls.size < this.#limit && this.isUsable
   }
 
   get problem(): string {
@@ -111,22 +122,22 @@ export class Connection {
   }
 
   /** Opens a stream. Its `close` event has to be reported by {@link closed}. Throws if a header is invalid. */
-  open(headers: OutgoingHttpHeaders, expectsAnswer: boolean): ClientHttp2Stream {
+  open(headers: OutgoingHttpHeaders, call: OpenCall, expectsAnswer: boolean): ClientHttp2Stream {
     const stream = this.#session.request(headers, requestOptions)
-    this.#streams += 1
+    this.#calls.add(call)
     this.keepAlive.opened(expectsAnswer)
     if (stream.id !== undefined && stream.id > lastUsableId) this.#retire("the connection has used up its stream ids")
     return stream
   }
 
   /** A stream has closed. */
-  closed(stream: ClientHttp2Stream, expectsAnswer: boolean): void {
-    this.#streams -= 1
+  closed(stream: ClientHttp2Stream, call: OpenCall, expectsAnswer: boolean): void {
+    this.#calls.delete(call)
     this.keepAlive.ended(expectsAnswer)
     if (stream.rstCode === Reset.REFUSED_STREAM && ++this.#refused >= mostRefused) {
       this.#retire(`the server refused ${mostRefused} streams in a row`)
     }
-    if (this.#streams === 0 && this.#isDraining) this.destroy(this.problem)
+    if (this.#calls.size === 0 && this.#isDraining) this.destroy(this.problem)
     else this.#owner?.onRoom(this)
   }
 
@@ -150,7 +161,14 @@ export class Connection {
   drain(): void {
     this.#isRetired = true
     this.#isDraining = true
-    if (this.#streams === 0) this.destroy(this.problem)
+    if (this.#calls.size === 0) this.destroy(this.problem)
+  }
+
+  /** Another connection has replaced it because it was silent. Only calls that must not be repeated stay, while it answers. */
+  abandon(): void {
+    this.keepAlive.endIfSilent()
+    this.drain()
+    for (const call of Array.from(this.#calls)) call.abandon()
   }
 
   destroy(problem: string): void {
@@ -191,6 +209,8 @@ export class Connection {
   }
 
   #onClose(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
     this.#isRetired = true
     this.keepAlive.stop()
     this.#socket.destroy()

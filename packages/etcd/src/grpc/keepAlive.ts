@@ -1,13 +1,15 @@
 /**
  * A connection's keep-alive: pings that find a dead peer, and a suspicion before that.
  *
- * A peer is suspect when calls are in flight, nothing has been received for `suspectAfter / 2`, and a ping has stayed
- * unanswered for as long again. It is dead when a ping stays unanswered for `timeout`. A slow server answers pings, so that
- * a slow call alone is no reason for either.
+ * A peer is suspect when a call is unanswered, nothing has been received for `suspectAfter / 2`, and after a ping for as long
+ * again. It is dead after a silence of `time` and `timeout`, with a ping. A slow server answers pings, so that a slow call alone
+ * is no reason for either. Neither is a slow link: while bytes arrive, even of an incomplete message, the peer is not silent.
  *
  * Servers count pings (Go's: more than two that come too early, with nothing sent by the server in between, end the
- * connection). Hence the minimum interval, and no pings on a connection without streams but the one before a call.
+ * connection). Hence the minimum interval, and few pings on a connection without streams: before a call after a long silence,
+ * and after a call that ended unanswered.
  */
+import { replaced } from "./status.ts"
 
 /** In milliseconds: see `ChannelOptions`. */
 export interface KeepAliveOptions {
@@ -35,6 +37,8 @@ export class PingPace {
 export interface Pinged {
   /** Sends a ping; calls back when it is answered. */
   readonly ping: (onAnswer: () => void) => void
+  /** How many bytes have been received so far. */
+  readonly bytesRead: () => number
   readonly onSuspect: () => void
   /** The peer was suspect, and something has been received. */
   readonly onRecovered: () => void
@@ -50,12 +54,20 @@ export class KeepAlive {
   #receivedAt = performance.now()
   #calls = 0
   #streams = 0
-  /** Since when a call has been in flight at any time. */
-  #expectingSince = 0
+  /** When the oldest call was opened that has expected an answer since, even if it ended without one. */
+  #unansweredSince: number | undefined
+  #bytesRead = 0
+  /** When another connection replaced this one. */
+  #replacedAt: number | undefined
   #pingedAt: number | undefined
   #lastPingAt = Number.NEGATIVE_INFINITY
   #receivedSincePing = true
+  /** Whether a call was opened since the last ping. */
+  #openedSincePing = false
+  /** How many pings came too early since something of a stream was received. */
+  #earlyPings = 0
   #isSuspect = false
+  #isPostponed = false
   #isStopped = false
 
   constructor(options: KeepAliveOptions, pace: PingPace, pinged: Pinged) {
@@ -76,7 +88,9 @@ export class KeepAlive {
   /** A call, which expects an answer, or a stream, which does not, was opened. */
   opened(expectsAnswer: boolean): void {
     if (expectsAnswer) {
-      if (this.#calls++ === 0) this.#expectingSince = performance.now()
+      this.#calls += 1
+      this.#openedSincePing = true
+      this.#unansweredSince ??= performance.now()
     } else {
       this.#streams += 1
     }
@@ -88,11 +102,33 @@ export class KeepAlive {
     else this.#streams -= 1
   }
 
+  /** A stream had its first answer, and may be silent from now on. */
+  answered(): void {
+    this.#calls -= 1
+    this.#streams += 1
+    if (this.#calls === 0) this.#unansweredSince = undefined
+    this.#armWithin(this.#silenceAllowed)
+  }
+
   /** Something of a stream was received. */
   received(): void {
-    this.#receivedAt = performance.now()
     this.#receivedSincePing = true
+    this.#earlyPings = 0
+    this.#bytesRead = this.#pinged.bytesRead()
+    this.#heard()
+  }
+
+  #heard(): void {
+    const now = performance.now()
+    this.#receivedAt = now
+    this.#unansweredSince = this.#calls > 0 ? now : undefined
     this.#recover()
+  }
+
+  /** Another connection has replaced this one: it ends after a short silence. */
+  endIfSilent(): void {
+    this.#replacedAt = performance.now()
+    this.#armWithin(lastChance)
   }
 
   /** Pings now, unless a ping is unanswered already. */
@@ -112,13 +148,15 @@ export class KeepAlive {
   }
 
   #ping(now: number): void {
+    if (!this.#isPingDue) this.#earlyPings += 1
     this.#pingedAt = now
     this.#lastPingAt = now
     this.#receivedSincePing = false
+    this.#openedSincePing = false
+    this.#bytesRead = this.#pinged.bytesRead()
     this.#pinged.ping(() => {
       this.#pingedAt = undefined
-      this.#receivedAt = performance.now()
-      this.#recover()
+      this.#heard()
     })
   }
 
@@ -128,9 +166,15 @@ export class KeepAlive {
     this.#pinged.onRecovered()
   }
 
-  get #mayPing(): boolean {
+  /** Whether the server does not count a ping as one too many. */
+  get #isPingDue(): boolean {
     const { minimumInterval } = this.#options
     return this.#receivedSincePing || performance.now() - this.#lastPingAt >= minimumInterval * this.#pace.factor
+  }
+
+  /** An early ping is worth it for a call that the last ping says nothing about. */
+  get #mayPing(): boolean {
+    return this.#isPingDue || this.#openedSincePing && this.#earlyPings < mostEarlyPings
   }
 
   #armWithin(millis: number): void {
@@ -147,32 +191,46 @@ export class KeepAlive {
   readonly #onTimer = (): void => {
     this.#timer = undefined
     // After an event-loop stall, timers run before what has arrived meanwhile is read.
-    if (performance.now() - this.#dueAt > this.#options.suspectAfter / 4) {
-      this.#armWithin(this.#options.suspectAfter / 8)
-    } else {
-      this.#look(performance.now())
-    }
+    const isLate = performance.now() - this.#dueAt > this.#options.suspectAfter / 4
+    // Once: on a busy machine every timer is late.
+    this.#isPostponed = isLate && !this.#isPostponed
+    if (this.#isPostponed) this.#armWithin(this.#options.suspectAfter / 8)
+    else this.#look(performance.now())
+  }
+
+  /** Notes what has arrived beside complete frames of streams, such as a part of a large message. */
+  #noteBytes(): void {
+    const bytes = this.#pinged.bytesRead()
+    if (bytes === this.#bytesRead) return
+    this.#bytesRead = bytes
+    this.#heard()
   }
 
   #look(now: number): void {
-    const half = this.#options.suspectAfter / 2
+    const { suspectAfter, time, timeout } = this.#options
+    const half = suspectAfter / 2
+    this.#noteBytes()
+    const silent = now - this.#receivedAt
+    if (this.#replacedAt !== undefined && now - Math.max(this.#receivedAt, this.#replacedAt) >= lastChance - 2) {
+      return this.#pinged.onDead(replaced)
+    }
     if (this.#pingedAt === undefined) {
-      const silent = now - this.#receivedAt
-      const waited = Math.min(silent, now - this.#expectingSince)
+      const unanswered = this.#unansweredSince === undefined ? 0 : Math.min(silent, now - this.#unansweredSince)
       // A timer may be early by a fraction of a millisecond.
-      const isDue = this.#calls > 0 && waited >= half - 2 || this.#isOpen && silent >= this.#silenceAllowed - 2
+      const isDue = unanswered >= half - 2 || this.#isOpen && silent >= this.#silenceAllowed - 2
       if (isDue && this.#mayPing) this.#ping(now)
     } else {
-      const unanswered = now - this.#pingedAt
-      if (unanswered >= this.#options.timeout - 2) {
-        return this.#pinged.onDead(`no answer to a ping within ${this.#options.timeout} ms`)
+      const unanswered = Math.min(silent, now - this.#pingedAt)
+      if (unanswered >= timeout - 2 && silent >= time + timeout - 2) {
+        return this.#pinged.onDead(`no answer to a ping within ${timeout} ms`)
       }
-      if (!this.#isSuspect && unanswered >= half - 2 && this.#receivedAt < this.#pingedAt) {
+      if (!this.#isSuspect && unanswered >= half - 2) {
         this.#isSuspect = true
         this.#pinged.onSuspect()
       }
     }
-    if (this.#pingedAt !== undefined || this.#calls > 0) this.#armWithin(half)
+    if (this.#pingedAt !== undefined || this.#unansweredSince !== undefined) this.#armWithin(half)
+    else if (this.#replacedAt !== undefined) this.#armWithin(lastChance)
     else if (this.#isOpen) this.#armWithin(Math.max(this.#receivedAt + this.#silenceAllowed - now, half))
   }
 
@@ -180,6 +238,12 @@ export class KeepAlive {
     return this.#calls + this.#streams > 0
   }
 }
+
+/** Servers tolerate so many pings that come too early, and one more in case two of ours arrive closer than they were sent. */
+const mostEarlyPings = 1
+
+/** How long a connection that was replaced may be silent while calls are left on it, in milliseconds. */
+const lastChance = 2000
 
 /** What Node's timers can wait for; they fire at once if they are to wait longer. */
 const longestTimer = 2 ** 31 - 1

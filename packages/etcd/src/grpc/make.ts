@@ -47,7 +47,9 @@ export const make = Effect.fnUntraced(function*(
         const stopped = fiber
         fiber = undefined
         stopped?.interruptUnsafe()
-      }
+      },
+      onSilent: options.onSilent ?? ignore,
+      onReplaced: options.onReplaced ?? ignore
     }
   )
   yield* Effect.addFinalizer(() =>
@@ -78,6 +80,7 @@ export const make = Effect.fnUntraced(function*(
     settle,
     problem: () => state.problem,
     reconnect: () => state.reconnect(),
+    check: () => state.check(),
     unary: (path, message, options = noOptions) =>
       Effect.callback((resume) => {
         const call = new UnaryCall(state, path, message, options, resume)
@@ -99,6 +102,8 @@ export const make = Effect.fnUntraced(function*(
 })
 
 const noOptions = {}
+
+const ignore = (): void => {}
 
 /** Connects, again and again with growing waits, for as long as somebody waits for a connection. */
 const connecting = Effect.fnUntraced(function*(

@@ -74,15 +74,16 @@ export class MessageReader {
     } else if (length > this.#limit) {
       this.#fail(
         Status.RESOURCE_EXHAUSTED,
-        `the server sent a message of ${length} bytes; the limit (maxMessageSize) is ${this.#limit} bytes`
+        `the server sent a message of ${length} bytes; the limit (maxMessageSize) is ${this.#limit} bytes`,
+        length
       )
     } else {
       this.#length = length
     }
   }
 
-  #fail(code: number, details: string): void {
-    this.problem = { code, details }
+  #fail(code: number, details: string, messageSize?: number): void {
+    this.problem = messageSize === undefined ? { code, details } : { code, details, messageSize }
     this.#chunks = []
     this.#index = 0
     this.#offset = 0

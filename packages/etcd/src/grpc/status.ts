@@ -26,17 +26,20 @@ export const Status = {
   UNAUTHENTICATED: 16
 } as const
 
-export const failure = (code: number, details: string, delivery: Delivery): Failure => ({
-  _tag: "GrpcFailure",
-  code,
-  details,
-  delivery
-})
+export const failure = (code: number, details: string, delivery: Delivery, messageSize?: number): Failure =>
+  messageSize === undefined
+    ? { _tag: "GrpcFailure", code, details, delivery }
+    : { _tag: "GrpcFailure", code, details, delivery, messageSize }
+
+/** The details of failures on a connection that was silent, after another one has replaced it. */
+export const replaced = "the connection stopped answering and was replaced"
 
 /** A status and its message. */
 export interface Outcome {
   readonly code: number
   readonly details: string
+  /** The size of a message that was too large. */
+  readonly messageSize?: number
 }
 
 /** The status for an HTTP status, for responses that have no `grpc-status`. */

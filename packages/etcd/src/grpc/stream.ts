@@ -7,7 +7,8 @@ import { frame } from "./messages.ts"
 import type { CallOptions, DuplexStream, Failure, StreamListener } from "./Transport.ts"
 
 export class StreamCall extends Call implements DuplexStream {
-  protected readonly expectsAnswer = false
+  /** Until the first message. */
+  protected expectsAnswer = true
   readonly #listener: StreamListener
   readonly #onOpened: (result: Effect.Effect<DuplexStream, Failure>) => void
   #isPaused = false
@@ -73,6 +74,10 @@ export class StreamCall extends Call implements DuplexStream {
   }
 
   protected onData(): void {
+    if (this.expectsAnswer) {
+      this.expectsAnswer = false
+      this.answered()
+    }
     if (!this.#isPaused) this.#deliver()
   }
 

@@ -29,7 +29,8 @@ export class UnaryCall extends Call {
   }
 
   protected onOpen(stream: ClientHttp2Stream): void {
-    stream.end(frame(this.#message))
+    if (this.options.endAfterResponse === true) stream.write(frame(this.#message))
+    else stream.end(frame(this.#message))
   }
 
   protected onData(): void {
@@ -37,6 +38,11 @@ export class UnaryCall extends Call {
     if (message !== undefined) {
       if (this.#response !== undefined) return this.endWith(severalMessages)
       this.#response = message
+      if (this.options.endAfterResponse === true) {
+        this.settle(undefined)
+        this.stream?.end()
+        return
+      }
       if (!this.reader.isEmpty) return this.onData()
     }
     if (this.reader.problem !== undefined) this.endWith(this.reader.problem)

@@ -1,5 +1,5 @@
 /**
- * The six functions, on a connection.
+ * The six functions of a backend, on a connection.
  */
 import * as Check from "@effect-kv/core/Check"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -13,8 +13,8 @@ import * as EtcdClient from "../EtcdClient.ts"
 import * as leases from "./leases.ts"
 import * as connection from "./rpc/connection.ts"
 import * as describe from "./rpc/describeCall.ts"
-import type { Kind } from "./rpc/errors.ts"
-import type { Call } from "./rpc/retry.ts"
+import type { Call, RetryPolicy } from "./rpc/retry.ts"
+import * as rpc from "./rpc/rpc.ts"
 import type { Settings } from "./settings.ts"
 import type { Order } from "./store/storeIdentity.ts"
 import * as watch from "./watch/watch.ts"
@@ -61,24 +61,31 @@ const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
   if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
   const about = (): string => describe.op(op)
   switch (op._tag) {
-    case "Range": {
-      const send = connection.kv((service) => service.range, decodeRange, codec.encodeRange(op))
-      return carry(to, orderOf(op), { name: "range", about, kind: "read", hasLeader: op.serializable !== true, send })
-    }
-    case "Put": {
-      const send = connection.kv((service) => service.put, decodePut, codec.encodePut(op))
-      return carry(to, "Linearizable", { name: "put", about, kind: "write", hasLeader: true, send })
-    }
-    case "Delete": {
-      const send = connection.kv((service) => service.deleteRange, decodeDelete, codec.encodeDelete(op))
-      return carry(to, "Linearizable", { name: "delete", about, kind: "write", hasLeader: true, send })
-    }
-    case "Txn": {
+    case "Range":
+      return run(to, orderOf(op), "read", { name: "range", about, hasLeader: op.serializable !== true }, {
+        path: "/etcdserverpb.KV/Range",
+        request: codec.encodeRange(op),
+        decode: decodeRange
+      })
+    case "Put":
+      return run(to, "Linearizable", "write", { name: "put", about, hasLeader: true }, {
+        path: "/etcdserverpb.KV/Put",
+        request: codec.encodePut(op),
+        decode: decodePut
+      })
+    case "Delete":
+      return run(to, "Linearizable", "write", { name: "delete", about, hasLeader: true }, {
+        path: "/etcdserverpb.KV/DeleteRange",
+        request: codec.encodeDelete(op),
+        decode: decodeDelete
+      })
+    case "Txn":
       if (isConditionsOnly(op)) return Effect.map(execute(to, looking(op)), answerOf)
-      const kind: Kind = Op.isWrite(op) ? "write" : "read"
-      const send = connection.kv((service) => service.txn, decodeTxn, codec.encodeTxn(op))
-      return carry(to, orderOf(op), { name: "txn", about, kind, hasLeader: true, send })
-    }
+      return run(to, orderOf(op), Op.isWrite(op) ? "write" : "read", { name: "txn", about, hasLeader: true }, {
+        path: "/etcdserverpb.KV/Txn",
+        request: codec.encodeTxn(op),
+        decode: decodeTxn
+      })
   }
 }
 
@@ -115,14 +122,15 @@ const decodePut = withHeader(responses.decodePut)
 const decodeDelete = withHeader(responses.decodeDelete)
 const decodeTxn = withHeader(responses.decodeTxn)
 
-const carry = <A>(
+const run = <A>(
   to: connection.Connection,
   order: Order,
-  call: Call<Answer<A | NotUtf8>>
+  policy: RetryPolicy,
+  call: Pick<Call<never>, "name" | "about" | "hasLeader">,
+  request: rpc.Rpc<Answer<A | NotUtf8>>
 ): Effect.Effect<A, KvError.KvError> => {
-  const { about, hasLeader, kind, name } = call
-  const send = observed(to.store, order, call.send)
-  return Effect.flatMap(to.run({ name, about, kind, hasLeader, send }), (answer) => decoded(kind, answer))
+  const send = observed(to.store, order, (attempt) => rpc.send(attempt, request))
+  return Effect.flatMap(to.run({ ...call, policy, send }), (answer) => decoded(policy, answer))
 }
 
 /** Checks the store when there is a reason to, and says once if it was replaced. */

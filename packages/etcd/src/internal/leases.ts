@@ -9,15 +9,14 @@ import * as Lease from "@effect-kv/core/Lease"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as etcd3 from "etcd3"
-import * as connection from "./rpc/connection.ts"
+import type * as connection from "./rpc/connection.ts"
 import * as errors from "./rpc/errors.ts"
-import * as call from "./rpc/grpcCall.ts"
 import type { Call } from "./rpc/retry.ts"
+import * as rpc from "./rpc/rpc.ts"
 import { type Order, Replaced } from "./store/storeIdentity.ts"
 import { decodeKey } from "./wire/codec.ts"
 import { decoded, observed, orNotUtf8 } from "./wire/decoded.ts"
-import { fromEtcd3 } from "./wire/header.ts"
+import { decodeLease, encodeGrant, encodeId, encodeTimeToLive, type LeaseResponse } from "./wire/leaseCodec.ts"
 
 type Leases = Pick<KvBackend, "leaseGrant" | "leaseKeepAlive" | "leaseRevoke" | "leaseTimeToLive">
 
@@ -28,8 +27,7 @@ export const make = (to: connection.Connection): Leases => ({
   leaseTimeToLive: (id, options) => checked(id, timeToLive(to, id, options?.keys === true))
 })
 
-const lease = (id: string, ttl: string): Lease.Lease =>
-  Lease.make({ id: BigInt(id), ttl: Duration.seconds(Number(ttl)) })
+const lease = (id: bigint, ttl: number): Lease.Lease => Lease.make({ id, ttl: Duration.seconds(ttl) })
 
 /** An id that is not a 64-bit integer would reach the server as another. */
 const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<A, KvError.KvError> => {
@@ -48,64 +46,57 @@ const grant = (to: connection.Connection, seconds: number, id: bigint | undefine
     ? grantOnce(to, seconds, id)
     : Effect.flatMap(Lease.randomId, (id) => grantRepeatedly(to, seconds, id))
 
-const request = (seconds: number, id: bigint): etcd3.ILeaseGrantRequest => ({ TTL: seconds, ID: id.toString() })
+const rpcTo = (method: string, request: Buffer): rpc.Rpc<LeaseResponse> => ({
+  path: `/etcdserverpb.Lease/${method}`,
+  request,
+  decode: decodeLease
+})
 
 /** Sends a request whose response is compared with what is known of the store. */
-const compared = <A extends { readonly header: etcd3.IResponseHeader }>(
+const compared = (
   to: connection.Connection,
   order: Order,
-  send: Call<A>["send"]
-): Call<A | Replaced>["send"] =>
+  request: rpc.Rpc<LeaseResponse>
+): Call<LeaseResponse | Replaced>["send"] =>
   observed(
     to.store,
     order,
-    (endpoint, options, attempt) =>
-      Effect.map(send(endpoint, options, attempt), (value) => ({ header: fromEtcd3(value.header), value }))
+    (attempt) => Effect.map(rpc.send(attempt, request), (value) => ({ header: value.header, value }))
   )
 
-const granted = (response: etcd3.ILeaseGrantResponse | Replaced): Lease.Lease | Replaced =>
-  response instanceof Replaced ? response : lease(response.ID, response.TTL)
+const granted = (response: LeaseResponse | Replaced): Lease.Lease | Replaced =>
+  response instanceof Replaced ? response : lease(response.id, response.ttl)
 
 const grantOnce = (to: connection.Connection, seconds: number, id: bigint) =>
   Effect.flatMap(
     to.run({
       name: "leaseGrant",
-      kind: "write",
+      policy: "write",
       hasLeader: true,
-      send: compared(to, "Linearizable", connection.lease((service) => service.leaseGrant, request(seconds, id)))
+      send: compared(to, "Linearizable", rpcTo("LeaseGrant", encodeGrant(seconds, id)))
     }),
     (response) => decoded("write", granted(response))
   )
 
 const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint) => {
-  const grant = compared(
-    to,
-    "Linearizable",
-    connection.lease((service) => service.leaseGrant, request(seconds, id))
-  )
-  const ask = compared(
-    to,
-    "Member",
-    connection.lease((service) => service.leaseTimeToLive, { ID: id.toString(), keys: false })
-  )
-  const regranted = (response: etcd3.ILeaseTimeToLiveResponse | Replaced) => {
+  const grant = compared(to, "Linearizable", rpcTo("LeaseGrant", encodeGrant(seconds, id)))
+  const ask = compared(to, "Member", rpcTo("LeaseTimeToLive", encodeTimeToLive(id, false)))
+  const regranted = (response: LeaseResponse | Replaced) => {
     if (response instanceof Replaced) return Effect.succeed(response)
-    return Number(response.TTL) < 0
-      ? Effect.fail(errors.leaseGone)
-      : Effect.succeed(lease(response.ID, response.grantedTTL))
+    return response.ttl < 0 ? Effect.fail(errors.leaseGone) : Effect.succeed(lease(response.id, response.grantedTtl))
   }
   let attempts = 0
   const granting = to.run<Lease.Lease | Replaced>({
     name: "leaseGrant",
-    kind: "idempotent",
+    policy: "idempotent",
     hasLeader: true,
-    send: (line, options, attempt) => {
+    send: (attempt) => {
       attempts += 1
-      const answer = Effect.map(grant(line, options, attempt), granted)
+      const answer = Effect.map(grant(attempt), granted)
       if (attempts === 1) return answer
-      // Where it exists already it was granted by an earlier attempt, whose answer with the time to live was lost.
+      // If it exists already, it was granted by an earlier attempt, whose response with the time to live was lost.
       const asked = Effect.flatMap(
-        ask(line, options, attempt),
+        ask(attempt),
         (response): Effect.Effect<Lease.Lease | Replaced, errors.Failure> => regranted(response)
       )
       return Effect.catchIf(answer, errors.isLeaseExists, () => asked)
@@ -119,33 +110,25 @@ const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: big
   const answer = yield* to.run({
     name: "leaseKeepAlive",
     about: () => `leaseKeepAlive ${id.toString(16)}`,
-    kind: "read",
+    policy: "read",
     hasLeader: true,
-    send: compared(
-      to,
-      "Member",
-      ({ lease }, options, attempt) =>
-        call.exchange(lease, lease.leaseKeepAlive, { ID: id.toString() }, options, attempt)
-    )
+    // A server that is `etcd grpc-proxy` drops the renewal when the client ends its side.
+    send: compared(to, "Member", { ...rpcTo("LeaseKeepAlive", encodeId(id)), endAfterResponse: true })
   })
   const response = yield* decoded("read", answer)
   // etcd says that a lease is gone by renewing it for no time.
-  return Number(response.TTL) > 0 ? lease(response.ID, response.TTL) : yield* notFound(id)
+  return response.ttl > 0 ? lease(response.id, response.ttl) : yield* notFound(id)
 })
 
 /** Ends a lease. Repeated, it finds none: then an earlier attempt ended it. */
 const revoke = (to: connection.Connection, id: bigint): Effect.Effect<void, KvError.KvError> =>
   Effect.flatMap(
-    to.run<etcd3.ILeaseRevokeResponse | Replaced | undefined>({
+    to.run<LeaseResponse | Replaced | undefined>({
       name: "leaseRevoke",
       about: () => `leaseRevoke ${id.toString(16)}`,
-      kind: "idempotent",
+      policy: "idempotent",
       hasLeader: true,
-      send: compared(
-        to,
-        "Linearizable",
-        connection.lease((service) => service.leaseRevoke, { ID: id.toString() })
-      ),
+      send: compared(to, "Linearizable", rpcTo("LeaseRevoke", encodeId(id))),
       onRepeated: (reason) => reason._tag === "LeaseNotFound" ? Option.some(undefined) : Option.none()
     }),
     (answer) => Effect.asVoid(decoded("idempotent", answer))
@@ -156,21 +139,17 @@ const timeToLive = Effect.fnUntraced(
     const answer = yield* to.run({
       name: "leaseTimeToLive",
       about: () => `leaseTimeToLive ${id.toString(16)}`,
-      kind: "read",
+      policy: "read",
       hasLeader: true,
-      send: compared(
-        to,
-        "Member",
-        connection.lease((service) => service.leaseTimeToLive, { ID: id.toString(), keys })
-      )
+      send: compared(to, "Member", rpcTo("LeaseTimeToLive", encodeTimeToLive(id, keys)))
     })
     const response = yield* decoded("read", answer)
     // -1 for a lease that is gone.
-    if (Number(response.TTL) < 0) return yield* notFound(id)
+    if (response.ttl < 0) return yield* notFound(id)
     return Lease.makeStatus({
       id,
-      grantedTtl: Duration.seconds(Number(response.grantedTTL)),
-      remaining: Duration.seconds(Number(response.TTL)),
+      grantedTtl: Duration.seconds(response.grantedTtl),
+      remaining: Duration.seconds(response.ttl),
       keys: yield* decoded("read", decodeKeys(response.keys))
     })
   }

@@ -9,7 +9,10 @@ import type * as Redacted from "effect/Redacted"
  * @since 0.1.0
  */
 export interface Options {
-  /** The members' client URLs, such as `http://127.0.0.1:2379`: each with a port, and all http or all https. */
+  /**
+   * The members' client URLs, such as `http://127.0.0.1:2379`: each with a port, and all http or all https. A Unix socket is
+   * `unix://PATH`, or `unixs://PATH` with TLS.
+   */
   readonly endpoints: ReadonlyArray<string>
   /** Narrows the store to the keys with this prefix, as `Kv.prefixed` does. Default: the whole store. */
   readonly prefix?: string | undefined
@@ -73,21 +76,24 @@ export interface AuthOptions {
 }
 
 /**
- * gRPC pings, sent while calls or watches are in flight.
+ * HTTP/2 pings, sent while calls or watches are in flight.
  *
  * **Details**
  *
  * Pings are the last resort. A connection that dies silently is normally replaced within a second, once a new one
- * answers (see the README of this package). Pings end a connection that no other can replace.
+ * works (see the README of this package). Pings end a connection that no other can replace.
  *
  * @since 0.1.0
  */
 export interface KeepAliveOptions {
   /**
    * Silence after which the server is pinged. etcd closes connections that ping more often than every 5 seconds.
-   * Default: 10 seconds.
+   * Default: 6 seconds.
    */
   readonly time?: Duration.Input | undefined
-  /** How long a ping may stay unanswered before the connection is given up. Default: 5 seconds. */
+  /**
+   * How long a ping may stay unanswered. The connection is given up after a silence of `time` and `timeout` together.
+   * Default: 5 seconds.
+   */
   readonly timeout?: Duration.Input | undefined
 }

@@ -6,24 +6,33 @@
 import * as Batching from "@effect-kv/core/Batching"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
-import * as grpc from "@grpc/grpc-js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { X509Certificate } from "node:crypto"
+import { createSecureContext } from "node:tls"
+import * as Target from "../grpc/target.ts"
+import type { TlsMaterial } from "../grpc/Transport.ts"
 import type { Options, TlsOptions } from "./options.ts"
 
 /** The options of a layer, checked and with their defaults. */
 export interface Settings {
   readonly endpoints: ReadonlyArray<string>
   readonly prefix: string
-  readonly credentials: grpc.ChannelCredentials
-  readonly serverName: string | undefined
+  /** `undefined` for endpoints without TLS. */
+  readonly tls: Tls | undefined
   readonly auth: { readonly username: string; readonly password: Redacted.Redacted } | undefined
   readonly deadline: Duration.Duration
   /** In milliseconds. */
   readonly keepAlive: { readonly time: number; readonly timeout: number }
+}
+
+/** How to use TLS. */
+export interface Tls {
+  readonly material: Effect.Effect<TlsMaterial>
+  readonly serverName: string | undefined
+  readonly insecureSkipVerify: boolean
 }
 
 /** Checks the options of a layer. */
@@ -37,19 +46,23 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   return {
     endpoints: [...new Set(options.endpoints.map(normalized))],
     prefix,
-    credentials: yield* credentials(scheme, options.tls),
-    serverName: options.tls?.serverName,
+    tls: yield* tlsOf(scheme, options.tls),
     auth: options.auth,
     deadline: yield* positive("deadline", options.deadline ?? Deadline.defaultDeadline),
     keepAlive: {
-      time: timerMillis(yield* positive("keepAlive.time", options.keepAlive?.time ?? "10 seconds")),
+      time: timerMillis(yield* positive("keepAlive.time", options.keepAlive?.time ?? "6 seconds")),
       timeout: timerMillis(yield* positive("keepAlive.timeout", options.keepAlive?.timeout ?? "5 seconds"))
     }
   }
 })
 
-/** Schemes and hosts are the same in any case. */
-const normalized = (endpoint: string): string => endpoint.replace(/\/$/, "").toLowerCase()
+/** Schemes and hosts are the same in any case. Paths of sockets are not. */
+const normalized = (endpoint: string): string =>
+  isUnix(endpoint)
+    ? endpoint.replace(/^[^:]*/, (scheme) => scheme.toLowerCase())
+    : endpoint.replace(/\/$/, "").toLowerCase()
+
+const isUnix = (endpoint: string): boolean => /^unixs?:/i.test(endpoint)
 
 const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.Duration, KvError.KvError> =>
   Option.match(Option.filter(Duration.fromInput(input), (duration) => Duration.toMillis(duration) > 0), {
@@ -57,7 +70,7 @@ const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.D
     onSome: Effect.succeed
   })
 
-/** At most what Node's timers can wait for: grpc-js hands it on as it is, and those that are to wait longer fire at once. */
+/** At most what Node's timers can wait for: those that are to wait longer fire at once. */
 const timerMillis = (duration: Duration.Duration): number => Math.min(Duration.toMillis(duration), 2 ** 31 - 1)
 
 type Scheme = "http" | "https"
@@ -69,7 +82,7 @@ const commonScheme = Effect.fnUntraced(
     }
     const problem = endpoints.map(endpointProblem).find((problem) => problem !== undefined)
     if (problem !== undefined) return yield* invalid(problem)
-    const secure = endpoints.filter((endpoint) => /^https:/i.test(endpoint)).length
+    const secure = endpoints.filter((endpoint) => /^(https|unixs):/i.test(endpoint)).length
     if (secure !== 0 && secure !== endpoints.length) {
       return yield* invalid("endpoints mixes http and https; all must be of one scheme")
     }
@@ -78,11 +91,16 @@ const commonScheme = Effect.fnUntraced(
 )
 
 const endpointProblem = (endpoint: string, index: number): string | undefined => {
-  const problem = (text: string): string => `endpoints[${index}] ${text}; an endpoint is http(s)://host:port`
+  const problem = (text: string): string =>
+    `endpoints[${index}] ${text}; an endpoint is http(s)://host:port or unix(s)://path`
+  if (isUnix(endpoint)) {
+    return Option.isSome(Target.fromUrl(endpoint)) ? undefined : problem("has no path of a socket")
+  }
   const rest = /^https?:\/\/(.*)$/is.exec(endpoint)?.[1]?.replace(/\/$/, "")
   if (rest === undefined) return problem("does not begin with http:// or https://")
   if (rest.includes("@")) return problem("holds a user name, which belongs in `auth`")
-  return addressProblem(rest, problem)
+  return addressProblem(rest, problem) ??
+    (Option.isSome(Target.fromUrl(endpoint)) ? undefined : problem("has no valid host"))
 }
 
 /** What is wrong with a `host:port`. */
@@ -93,43 +111,39 @@ const addressProblem = (address: string, problem: (text: string) => string): str
   return /^\d{1,5}$/.test(port) && Number(port) > 0 && Number(port) < 65536 ? undefined : problem("has no valid port")
 }
 
-const credentials = Effect.fnUntraced(
-  function*(scheme: Scheme, tls: TlsOptions | undefined): Effect.fn.Return<grpc.ChannelCredentials, KvError.KvError> {
+const tlsOf = Effect.fnUntraced(
+  function*(scheme: Scheme, tls: TlsOptions | undefined): Effect.fn.Return<Tls | undefined, KvError.KvError> {
     if (scheme === "http") {
-      return tls === undefined
-        ? grpc.credentials.createInsecure()
-        : yield* invalid("tls is given, but the endpoints are http; use https endpoints")
+      if (tls === undefined) return undefined
+      return yield* invalid("tls is given, but the endpoints are http; use https endpoints")
     }
-    const { ca, certificate, insecureSkipVerify, key } = tls ?? {}
+    const { ca, certificate, insecureSkipVerify, key, serverName } = tls ?? {}
     if ((certificate === undefined) !== (key === undefined)) {
       return yield* invalid("tls.certificate and tls.key belong together; one of them is missing")
     }
-    const bytes = {
-      ca: yield* certificates("tls.ca", ca),
-      certificate: yield* certificates("tls.certificate", certificate)
-    }
-    return yield* Effect.try({
-      try: () =>
-        grpc.credentials.createSsl(
-          bytes.ca,
-          key === undefined ? null : Buffer.from(Redacted.value(key)),
-          bytes.certificate,
-          insecureSkipVerify === true ? { rejectUnauthorized: false, checkServerIdentity: () => undefined } : {}
-        ),
-      // OpenSSL's message names the rule that was broken, not the key.
-      catch: (error) => invalidError(`tls.certificate and tls.key cannot be used: ${(error as Error).message}`)
-    })
+    yield* checkCertificate("tls.ca", ca)
+    yield* checkCertificate("tls.certificate", certificate)
+    // Not a value: whatever prints the settings must not print the key.
+    const material = Effect.sync((): TlsMaterial => ({
+      ca,
+      certificate,
+      key: key === undefined ? undefined : Redacted.value(key)
+    }))
+    yield* Effect.flatMap(material, ({ ca, certificate, key }) =>
+      Effect.try({
+        try: () => createSecureContext({ ca, cert: certificate, key }),
+        // OpenSSL's message names the rule that was broken, not the key.
+        catch: (error) => invalidError(`tls.certificate and tls.key cannot be used: ${(error as Error).message}`)
+      }))
+    return { material, serverName, insecureSkipVerify: insecureSkipVerify === true }
   }
 )
 
-const certificates = (name: string, pem: string | undefined): Effect.Effect<Buffer | null, KvError.KvError> =>
-  pem === undefined ? Effect.succeed(null) : Effect.as(
-    Effect.try({
-      try: () => new X509Certificate(pem),
-      catch: () => invalidError(`${name} is not a PEM certificate`)
-    }),
-    Buffer.from(pem)
-  )
+const checkCertificate = (name: string, pem: string | undefined): Effect.Effect<void, KvError.KvError> =>
+  pem === undefined ? Effect.void : Effect.try({
+    try: () => void new X509Certificate(pem),
+    catch: () => invalidError(`${name} is not a PEM certificate`)
+  })
 
 /**
  * The options that a URL stands for: `http(s)://[user:password@]host:port[,host:port...]`, user and password

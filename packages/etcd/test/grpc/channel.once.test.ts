@@ -9,7 +9,7 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Net from "node:net"
-import { Reset, Status } from "../../src/grpc/status.ts"
+import { replaced, Reset, Status } from "../../src/grpc/status.ts"
 import type * as Transport from "../../src/grpc/Transport.ts"
 import { answering, bytes, call, channelTo, failureOf, pair, path, start, timed } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
@@ -346,6 +346,45 @@ describe("a channel finds out that its connection is dead:", () => {
       assert.strictEqual(peer.connections.length, 1)
       connection.answer(1)
       assert.deepStrictEqual(yield* calling.result, Result.succeed("answer"))
+    }))
+
+  it.live("a call on a connection that was checked a moment ago is moved as quickly as any other", () =>
+    Effect.gen(function*() {
+      let isDeaf = false
+      let isSilent = 0
+      let isReplaced = 0
+      const { channel, peer } = yield* pair({
+        ...answering,
+        isDeaf: (connection) => isDeaf && connection.index === 0
+      }, {
+        keepAlive: { ...keepAlive, suspectAfter: "200 millis", minimumInterval: "1 minute", timeout: "1 minute" },
+        onSilent: () => isSilent += 1,
+        onReplaced: () => isReplaced += 1
+      })
+      yield* call(channel)
+      channel.check()
+      yield* peer.connections[0]!.until((connection) => connection.count(Peer.Type.PING) === 1)
+      isDeaf = true
+      const options = { isRepeatable: true }
+      const { millis, value } = yield* timed(failureOf(channel, options))
+      assert.deepStrictEqual([value.details, value.delivery], [replaced, "Sent"])
+      assert.isBelow(millis, 5000)
+      assert.deepStrictEqual([isSilent, isReplaced], [1, 1])
+      assert.strictEqual(yield* call(channel), "re: request")
+    }))
+
+  it.live("calls that end unanswered, each too soon to be suspect alone, make it suspect together", () =>
+    Effect.gen(function*() {
+      let isDeaf = false
+      const { channel } = yield* pair({
+        ...answering,
+        isDeaf: (connection) => isDeaf && connection.index === 0
+      }, { keepAlive: { ...keepAlive, suspectAfter: "400 millis", timeout: "1 minute" } })
+      yield* call(channel)
+      isDeaf = true
+      const short = Effect.result(call(channel, "short", { timeout: 50 }))
+      const { millis } = yield* timed(Effect.repeat(short, { until: Result.isSuccess }))
+      assert.isBelow(millis, 5000)
     }))
 
   it.live("a connection without streams is not pinged", () =>

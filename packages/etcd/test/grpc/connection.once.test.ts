@@ -5,7 +5,7 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Http2 from "node:http2"
 import * as Net from "node:net"
-import { Connection } from "../../src/grpc/connection.ts"
+import { Connection, type OpenCall } from "../../src/grpc/connection.ts"
 import { PingPace } from "../../src/grpc/keepAlive.ts"
 import { answering } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
@@ -33,14 +33,19 @@ it.live("A connection whose stream ids are used up is retired before the last, a
       onRetired: (_, problem) => events.push(problem),
       onClosed: () => events.push("closed")
     })
+    const calls: Array<OpenCall> = []
+    const call = (): OpenCall => {
+      calls.push({ abandon: ignore })
+      return calls.at(-1)!
+    }
     const headers = { ":method": "POST", ":path": "/" }
-    const streams = [connection.open(headers, true)]
+    const streams = [connection.open(headers, call(), true)]
     assert.isTrue(connection.hasRoom)
-    streams.push(connection.open(headers, true))
+    streams.push(connection.open(headers, call(), true))
     assert.isFalse(connection.hasRoom)
     assert.deepStrictEqual(events, ["the connection has used up its stream ids"])
-    for (const stream of streams) {
-      stream.on("close", () => connection.closed(stream, true))
+    for (const [i, stream] of streams.entries()) {
+      stream.on("close", () => connection.closed(stream, calls[i]!, true))
       stream.resume()
       stream.end(Peer.message("x"))
     }

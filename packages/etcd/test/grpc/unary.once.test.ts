@@ -37,6 +37,37 @@ describe("a unary call", () => {
       assert.strictEqual(peer.connections.length, 1)
     }))
 
+  it.live("of a bidirectional method keeps its request open until the response has arrived, if it is told to", () =>
+    Effect.gen(function*() {
+      const ended: Array<string> = []
+      const { channel, peer } = yield* pair({
+        onFrame: (connection, { flags, stream, type }) => {
+          if (type !== Peer.Type.DATA) return
+          const isEnd = (flags & 1) === 1
+          ended.push(isEnd ? "end" : "request")
+          if (isEnd) return connection.trailers(stream, 0)
+          connection.headers(stream, Peer.okHeaders)
+          connection.data(stream, Peer.message("kept"))
+        }
+      })
+      assert.strictEqual(yield* call(channel, "x", { endAfterResponse: true }), "kept")
+      yield* peer.connections[0]!.until(() => ended.includes("end"))
+      assert.deepStrictEqual(ended, ["request", "end"])
+    }))
+
+  it.live("that is cancelled before its turn comes is never sent, and fails as not sent", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair(answering)
+      let isCancelled = false
+      // It waits for the connection meanwhile.
+      const waiting = yield* start(call(channel, "cancelled", { isCancelled: () => isCancelled }))
+      isCancelled = true
+      const result = yield* waiting.result
+      check(Result.getOrThrow(Result.flip(result)), Status.CANCELLED, "NotSent", /cancelled before it was sent/)
+      assert.strictEqual(yield* call(channel, "next"), "re: next")
+      assert.strictEqual(peer.connections[0]!.requests.size, 1)
+    }))
+
   it.live("reads a response whose frames arrive byte by byte", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({

@@ -74,7 +74,8 @@ describe("the message reader", () => {
     assert.isUndefined(reader.next())
     assert.deepStrictEqual(reader.problem, {
       code: status.Status.RESOURCE_EXHAUSTED,
-      details: "the server sent a message of 11 bytes; the limit (maxMessageSize) is 10 bytes"
+      details: "the server sent a message of 11 bytes; the limit (maxMessageSize) is 10 bytes",
+      messageSize: 11
     })
   })
 

@@ -13,7 +13,7 @@ import * as Stream from "effect/Stream"
 
 const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
-  const { etcd3 } = yield* EtcdClient.EtcdClient
+  const etcd3 = yield* Effect.flatMap(EtcdClient.EtcdClient, ({ etcd3 }) => etcd3)
   yield* Effect.promise(() => etcd3.maintenance.status())
   yield* kv.put("a", "1")
   const { id } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })

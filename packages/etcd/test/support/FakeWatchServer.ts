@@ -9,7 +9,7 @@
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as WatchState from "../../src/internal/watch/watchState.ts"
-import type * as watchWire from "../../src/internal/watch/watchWire.ts"
+import * as watchWire from "../../src/internal/watch/watchWire.ts"
 import { type Header, noHeader } from "../../src/internal/wire/header.ts"
 
 export interface Change {
@@ -41,6 +41,8 @@ export interface Ask {
   readonly range: KeyRange.KeyRange
   readonly only: "Put" | "Delete" | undefined
 }
+
+type Create = Extract<watchWire.Request, { readonly _tag: "Create" }>
 
 export class FakeWatchServer {
   revision = 1
@@ -101,31 +103,30 @@ export class FakeStream {
   }
 
   readonly receive = (request: watchWire.Request): void => {
-    if (request.create_request !== undefined) this.#create(request.create_request)
-    else if (request.cancel_request !== undefined) this.#cancel(Number(request.cancel_request.watch_id))
-    else if (request.progress_request !== undefined) this.#progressOfAll()
+    if (request._tag === "Create") this.#create(request)
+    else if (request._tag === "Cancel") this.#cancel(request.id)
+    else this.#progressOfAll()
   }
 
-  #create(request: NonNullable<watchWire.Request["create_request"]>): void {
+  #create(request: Create): void {
     const refusal = this.refusals.shift()
     if (refusal !== undefined) {
       this.#send({ watchId: -1, created: true, canceled: true, cancelReason: refusal })
       return
     }
-    const id = Number(request.watch_id)
+    const { filter, id } = request
     if (this.#watchers.has(id)) throw new Error("an id was used twice")
-    const start = Number(request.start_revision)
-    const filter = request.filters?.[0]
+    const start = Number(request.from)
     this.#watchers.set(id, {
       id,
-      range: rangeOf(request),
-      only: filter === undefined ? undefined : filter === 0 ? "Delete" : "Put",
-      fragment: request.fragment === true,
+      range: rangeOf(request.bounds),
+      only: filter === undefined ? undefined : filter === watchWire.Filter.noPut ? "Delete" : "Put",
+      fragment: request.fragment,
       start,
       next: start === 0 ? this.server.revision + 1 : start,
       isSynced: start === 0 || start > this.server.revision
     })
-    this.fragments.push(request.fragment === true)
+    this.fragments.push(request.fragment)
     this.#send({ watchId: id, created: true })
   }
 
@@ -262,10 +263,10 @@ const eventOf = ({ isDelete, key }: Change, modRevision: number): watchWire.Wire
   }
 }
 
-const rangeOf = (request: NonNullable<watchWire.Request["create_request"]>): KeyRange.KeyRange => {
-  const key = request.key!.toString()
-  const end = request.range_end
-  if (end === undefined || end.length === 0) return KeyRange.key(key)
+const rangeOf = (bounds: Create["bounds"]): KeyRange.KeyRange => {
+  const key = bounds.key.toString()
+  const end = bounds.range_end
+  if (end === undefined) return KeyRange.key(key)
   return end.equals(Buffer.from([0])) ? KeyRange.from(key === "\0" ? "" : key) : KeyRange.halfOpen(key, end.toString())
 }
 

@@ -2,7 +2,7 @@
  * The token that says who is calling.
  *
  * There is one for all endpoints: members of a cluster know each other's tokens. It is fetched by one request at a time,
- * however many calls wait for it, and replaced only for a call that was refused with this very token.
+ * however many calls wait for it, and replaced only for a call that was rejected with this very token.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Deferred from "effect/Deferred"
@@ -14,30 +14,30 @@ import type * as Scope from "effect/Scope"
 export type Token = string | undefined
 
 /** What keeps something from being had, as far as is known. */
-export type Troubles = () => ReadonlyArray<string>
+export type LastErrors = () => ReadonlyArray<string>
 
-export const noTroubles: Troubles = () => []
+export const noErrors: LastErrors = () => []
 
 export interface Tokens {
   /** The token to use now. */
   readonly get: Effect.Effect<Token, KvError.KvError>
   /** Forgets this token, so that `get` fetches a new one. */
-  readonly refused: (token: Token) => void
+  readonly rejected: (token: Token) => void
   /** The token that `get` would answer with at once, `undefined` where it would have to fetch one. */
   readonly current: () => { readonly token: Token } | undefined
   /** Whether there are credentials to get a token with. */
   readonly hasCredentials: boolean
   /** What keeps the token that is being fetched. */
-  readonly troubles: Troubles
+  readonly lastErrors: LastErrors
 }
 
 /** The tokens of a client without credentials. */
 export const none: Tokens = {
   get: Effect.succeed(undefined),
-  refused: () => {},
+  rejected: () => {},
   current: () => noToken,
   hasCredentials: false,
-  troubles: noTroubles
+  lastErrors: noErrors
 }
 
 const noToken = { token: undefined }
@@ -48,7 +48,7 @@ const closed = KvError.fail(new KvError.Closed({ message: "the client was closed
 export const make = (
   authenticate: Effect.Effect<Token, KvError.KvError>,
   scope: Scope.Scope,
-  troubles: Troubles = noTroubles
+  lastErrors: LastErrors = noErrors
 ): Tokens => {
   let current: { readonly token: Token } | undefined
   let fetching: Deferred.Deferred<Token, KvError.KvError> | undefined
@@ -69,11 +69,11 @@ export const make = (
   const fetch = Effect.flatMap(Effect.uninterruptible(begin), Deferred.await)
   return {
     get: Effect.suspend(() => current !== undefined ? Effect.succeed(current.token) : fetch),
-    refused: (token) => {
+    rejected: (token) => {
       if (current?.token === token) current = undefined
     },
     current: () => current,
     hasCredentials: true,
-    troubles
+    lastErrors
   }
 }

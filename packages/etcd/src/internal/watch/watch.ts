@@ -7,7 +7,7 @@
  *
  * A stream that is silent without being closed is found in two ways: a server that owes an answer to a create and says
  * nothing for some seconds is given up here, and a link that is dead while nothing is owed is found by the pings of the
- * connection (gRPC keepalive), which an etcd whose process hangs does not answer either. A member without a leader ends
+ * transport, which an etcd whose process hangs does not answer either. A member without a leader ends
  * its streams by itself, since they are opened with `hasleader`.
  */
 import * as Check from "@effect-kv/core/Check"
@@ -27,7 +27,9 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
-import type { Connection, StreamFailure, WatchStream as RawStream } from "../rpc/connection.ts"
+import type { Connection } from "../rpc/connection.ts"
+import type { Failure } from "../rpc/errors.ts"
+import type { StreamFailure, WatchStream as RawStream } from "../rpc/watchStreams.ts"
 import { type Store, storeReplaced } from "../wire/decoded.ts"
 import { defaultLimits, type Limits } from "./watchBuffer.ts"
 import { WatchPool } from "./watchPool.ts"
@@ -160,7 +162,7 @@ const openStream = (
       return
     }
     const raw = result.success
-    const stream = pool.opened(lane, raw.endpoint, options, (request) => raw.stream.write(request))
+    const stream = pool.opened(lane, raw.endpoint, options, raw.send)
     // A message may be on its way already; it is delivered when this returns, and not before.
     carried.set(stream, {
       raw,
@@ -173,51 +175,44 @@ const openStream = (
     yield* Effect.logDebug("watches go on over a new stream", { endpoint: raw.endpoint, after: afterFailure })
   }))
 
-/** The thin edge to Node: what the raw stream emits goes to the pool. */
+/** The thin edge to the transport: what arrives on the raw stream goes to the pool. */
 const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, raw: RawStream): () => void => {
-  const fail = (error: unknown): void => {
-    connection.reportStreamFailure(raw.endpoint, error)
-    const overflow = overflowOf(error)
+  const fail = (failure: Failure): void => {
+    connection.reportStreamFailure(raw.endpoint, failure)
+    const overflow = overflowOf(failure)
     if (overflow !== undefined) pool.overflowed(stream, overflow)
-    pool.failed(stream, connection.streamFailure(error, raw.endpoint))
+    pool.failed(stream, connection.streamFailure(failure, raw.endpoint))
   }
   let isListening = true
-  const onData = (response: Response): void => {
+  const onResponse = (response: Response): void => {
     if (response.decodeEvents()) return stream.receive(response)
     // A large one. While its events are decoded turn by turn, what comes after it on this stream waits.
-    raw.stream.pause()
+    raw.pause()
     const goOn = (): void => {
       if (!isListening) return
       if (!response.decodeEvents()) return void setImmediate(goOn)
       stream.receive(response)
-      if (isListening) raw.stream.resume()
+      if (isListening) raw.resume()
     }
     setImmediate(goOn)
   }
-  const onEnd = (): void => pool.failed(stream, ended(raw.endpoint))
-  raw.stream.on("data", onData)
-  raw.stream.on("error", fail)
-  raw.stream.on("end", onEnd)
-  raw.stream.on("close", onEnd)
+  const stop = raw.listen({
+    onResponse,
+    onEnd: (failure) => failure === undefined ? pool.failed(stream, ended(raw.endpoint)) : fail(failure)
+  })
   return () => {
     isListening = false
-    raw.stream.off("data", onData)
-    raw.stream.off("error", fail)
-    raw.stream.off("end", onEnd)
-    raw.stream.off("close", onEnd)
-    // What still comes is thrown away, not kept for a reader.
-    raw.stream.resume()
+    stop()
   }
 }
 
 /**
- * How many bytes a message had, if it was above `grpc.max_receive_message_length` of grpc-js, or above the 2 GiB that the
- * server's gRPC library can send. The server is not to blame.
+ * How many bytes a message had, if it was above the channel's limit, or above the 2 GiB that the server's gRPC library can
+ * send. The server is not to blame.
  */
-const overflowOf = (error: unknown): number | undefined => {
-  const match = error instanceof Error
-    ? /(?:Received|trying to send) message larger than max \((\d+) vs/.exec(error.message)
-    : null
+const overflowOf = ({ details, messageSize }: Failure): number | undefined => {
+  if (messageSize !== undefined) return messageSize
+  const match = /trying to send message larger than max \((\d+) vs/.exec(details)
   return match === null ? undefined : Number(match[1])
 }
 
@@ -278,7 +273,7 @@ const open = Effect.fnUntraced(
     )
     yield* Effect.timeoutOrElse(confirmed(watch), {
       duration: deadline,
-      orElse: () => KvError.fail(unconfirmed(pool, watch, connection.openingTroubles()))
+      orElse: () => KvError.fail(unconfirmed(pool, watch, connection.openingErrors()))
     }).pipe(
       // The scope may go on for long after an `open` that failed or was interrupted.
       Effect.onError(() => Effect.sync(() => pool.close(watch, watchClosed)))

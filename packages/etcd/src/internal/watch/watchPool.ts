@@ -8,7 +8,7 @@
  */
 import * as KvError from "@effect-kv/core/KvError"
 import type { WatchRequest } from "@effect-kv/core/Watch"
-import type { StreamFailure, StreamOptions } from "../rpc/connection.ts"
+import type { StreamFailure, StreamOptions } from "../rpc/watchStreams.ts"
 import type { Store } from "../wire/decoded.ts"
 import type { Limits } from "./watchBuffer.ts"
 import { type Known, type Lane, WatchState } from "./watchState.ts"

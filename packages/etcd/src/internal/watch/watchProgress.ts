@@ -8,11 +8,11 @@
  * Before etcd 3.4.25 and 3.5.8 the answer could overtake events (etcd issue 15220), and to trust it would be to lose them.
  * So those are not asked, nor is a server behind a proxy that may be another than the one that serves the stream.
  */
-import type { IStatusResponse } from "etcd3"
+import type { MemberStatus } from "../wire/statusCodec.ts"
 
 /** Whether the member answers only after all events up to the revision in its answer. */
-export const isTrusted = (status: Pick<IStatusResponse, "version" | "header">, streamMember: bigint): boolean =>
-  streamMember !== 0n && BigInt(status.header.member_id) === streamMember && answersInOrder(status.version)
+export const isTrusted = (status: MemberStatus, streamMember: bigint): boolean =>
+  streamMember !== 0n && status.header.memberId === streamMember && answersInOrder(status.version)
 
 const answersInOrder = (version: string): boolean => {
   const match = /^(\d+)\.(\d+)\.(\d+)$/.exec(version)

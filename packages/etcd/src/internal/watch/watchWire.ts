@@ -2,11 +2,27 @@
  * What goes over a watch stream: the requests that are sent, and the responses that come.
  */
 import type { WatchRequest } from "@effect-kv/core/Watch"
-import type * as etcd3 from "etcd3"
-import { bounds } from "../wire/codec.ts"
+import { type Bounds, bounds } from "../wire/codec.ts"
 import type { Header } from "../wire/header.ts"
 
-export type Request = etcd3.IWatchRequest
+/** `etcdserverpb.WatchRequest` */
+export type Request =
+  | {
+    readonly _tag: "Create"
+    readonly bounds: Bounds
+    readonly id: number
+    /** The first revision, `0n` for the next one. */
+    readonly from: bigint
+    /** What the watch is not for: one of {@link Filter}. */
+    readonly filter: number | undefined
+    readonly previous: boolean
+    readonly fragment: boolean
+  }
+  | { readonly _tag: "Cancel"; readonly id: number }
+  | { readonly _tag: "Progress" }
+
+/** `WatchCreateRequest.FilterType` */
+export const Filter = { noPut: 0, noDelete: 1 } as const
 
 /** `etcdserverpb.WatchResponse` */
 export interface Response {
@@ -48,26 +64,20 @@ export interface WireKeyValue {
   readonly lease: bigint
 }
 
-/** `WatchCreateRequest.FilterType` */
-const noPut = 0
-const noDelete = 1
-
 /**
- * Asks for a watch from a revision on, `0n` for what happens from now on.
+ * Requests a watch from a revision on, `0n` for what happens from now on.
  *
- * The id is chosen by the client, so that it is known at once. `progress_notify` makes the server tell from time to time up
- * to which revision an idle watch has seen everything. `fragment` makes it split a response of more than 2 MiB.
+ * The id is chosen by the client, so that it is known at once. `fragment` makes the server split a response of more than
+ * 2 MiB.
  */
 export const create = (request: WatchRequest, id: number, from: bigint, fragment: boolean): Request => ({
-  create_request: {
-    ...bounds(request.range),
-    watch_id: id,
-    start_revision: `${from}`,
-    filters: request.only === undefined ? [] : [request.only === "Put" ? noDelete : noPut],
-    prev_kv: request.previous === true,
-    progress_notify: true,
-    fragment
-  }
+  _tag: "Create",
+  bounds: bounds(request.range),
+  id,
+  from,
+  filter: request.only === undefined ? undefined : request.only === "Put" ? Filter.noDelete : Filter.noPut,
+  previous: request.previous === true,
+  fragment
 })
 
 /** About how many bytes a request for the watch takes: what its bounds do. */
@@ -76,7 +86,7 @@ export const sizeOf = (request: WatchRequest): number => {
   return key.length + (range_end?.length ?? 0)
 }
 
-export const cancel = (id: number): Request => ({ cancel_request: { watch_id: id } })
+export const cancel = (id: number): Request => ({ _tag: "Cancel", id })
 
 /** Asks how far the watches of the stream are: see `watchProgress.ts`. */
-export const progress: Request = { progress_request: {} }
+export const progress: Request = { _tag: "Progress" }

@@ -75,20 +75,20 @@ const encoded = <O extends Op.Op>(write: (op: O) => void) => (op: O): Buffer => 
 }
 
 const writeRange = (op: Op.Range): void => {
-  int64Field(0x68, op.maxCreateRevision)
-  int64Field(0x60, op.minCreateRevision)
-  int64Field(0x58, op.maxModRevision)
-  int64Field(0x50, op.minModRevision)
-  flag(0x48, op.countOnly)
-  flag(0x40, op.keysOnly)
-  flag(0x38, op.serializable)
+  writer.int64Field(0x68, op.maxCreateRevision)
+  writer.int64Field(0x60, op.minCreateRevision)
+  writer.int64Field(0x58, op.maxModRevision)
+  writer.int64Field(0x50, op.minModRevision)
+  writer.flag(0x48, op.countOnly)
+  writer.flag(0x40, op.keysOnly)
+  writer.flag(0x38, op.serializable)
   // Ascending by key is what etcd does by itself; asked for, it would sort once more.
   if (op.order !== undefined && !(op.order.by === "key" && op.order.direction !== "descending")) {
-    number(0x30, sortTargets[op.order.by])
-    number(0x28, op.order.direction === "descending" ? 2 : 1)
+    writer.number(0x30, sortTargets[op.order.by])
+    writer.number(0x28, op.order.direction === "descending" ? 2 : 1)
   }
-  int64Field(0x20, op.revision)
-  if (op.limit !== undefined) number(0x18, op.limit)
+  writer.int64Field(0x20, op.revision)
+  if (op.limit !== undefined) writer.number(0x18, op.limit)
   writeBounds(op.range)
 }
 
@@ -96,14 +96,14 @@ const writeRange = (op: Op.Range): void => {
 const sortTargets: Record<Op.OrderBy, number> = { key: 0, version: 1, createRevision: 2, modRevision: 3 }
 
 const writePut = (op: Op.Put): void => {
-  flag(0x20, op.previous)
-  int64Field(0x18, op.lease)
+  writer.flag(0x20, op.previous)
+  writer.int64Field(0x18, op.lease)
   writer.content(0x12, op.value)
   writer.content(0x0a, op.key)
 }
 
 const writeDelete = (op: Op.Delete): void => {
-  flag(0x18, op.previous)
+  writer.flag(0x18, op.previous)
   writeBounds(op.range)
 }
 
@@ -148,18 +148,18 @@ const writeCompare = (compare: Compare): void => {
   if (compare.target === "CreatedBefore") return writeCreatedBefore(compare.range, compare.revision)
   const target = writeTarget(compare)
   writer.content(0x1a, compare.key)
-  number(0x10, target)
-  number(0x08, operators[compare.operator])
+  writer.number(0x10, target)
+  writer.number(0x08, operators[compare.operator])
 }
 
 /** A condition on every key of a range; of a range without keys etcd compares 0. */
 const writeCreatedBefore = (range: KeyRange, revision: bigint): void => {
   const { key, range_end } = bounds(range)
   if (range_end !== undefined) writer.content(rangeEndTag, range_end)
-  int64Field(0x28, revision)
+  writer.int64Field(0x28, revision)
   writer.content(0x1a, key)
-  number(0x10, 1)
-  number(0x08, operators["<"])
+  writer.number(0x10, 1)
+  writer.number(0x08, operators["<"])
 }
 
 /** `Compare.range_end`, which is field 64. */
@@ -173,16 +173,16 @@ const writeTarget = (compare: OfKey): number => {
       writer.varint(0x20)
       return 0
     case "CreateRevision":
-      int64Field(0x28, compare.value)
+      writer.int64Field(0x28, compare.value)
       return 1
     case "ModRevision":
-      int64Field(0x30, compare.value)
+      writer.int64Field(0x30, compare.value)
       return 2
     case "Value":
       writer.content(0x3a, compare.value)
       return 3
     case "Lease":
-      int64Field(0x40, compare.value)
+      writer.int64Field(0x40, compare.value)
       return 4
   }
 }
@@ -192,21 +192,6 @@ const writeBounds = (range: KeyRange): void => {
   const { key, range_end } = bounds(range)
   if (range_end !== undefined) writer.content(0x12, range_end)
   writer.content(0x0a, key)
-}
-
-const int64Field = (tag: number, value: bigint | undefined): void => {
-  if (value === undefined) return
-  writer.int64(value)
-  writer.varint(tag)
-}
-
-const number = (tag: number, value: number): void => {
-  writer.varint(value)
-  writer.varint(tag)
-}
-
-const flag = (tag: number, value: boolean | undefined): void => {
-  if (value === true) number(tag, 1)
 }
 
 /** Encodes a `RangeRequest`. */

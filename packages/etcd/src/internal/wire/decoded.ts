@@ -4,8 +4,8 @@
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
-import { indeterminate, type Kind } from "../rpc/errors.ts"
-import type { Call } from "../rpc/retry.ts"
+import { indeterminate } from "../rpc/errors.ts"
+import type { Call, RetryPolicy } from "../rpc/retry.ts"
 import { type Order, Replaced, type StoreIdentity } from "../store/storeIdentity.ts"
 import type { Suspicions } from "../store/storeProbe.ts"
 import { NotUtf8 } from "./codec.ts"
@@ -46,28 +46,27 @@ export interface Store {
 
 /** Sends a request, and compares the response with what was known of the store when it was sent. */
 export const observed =
-  <A>(store: Store, order: Order, send: Call<Answer<A>>["send"]): Call<A | Replaced>["send"] =>
-  (endpoint, options, attempt) =>
+  <A>(store: Store, order: Order, send: Call<Answer<A>>["send"]): Call<A | Replaced>["send"] => (attempt) =>
     Effect.suspend(() => {
       const sent = store.identity.sent()
-      return Effect.map(send(endpoint, options, attempt), ({ header, value }) => {
-        const observation = store.identity.observe(header, sent, endpoint.address, order)
+      return Effect.map(send(attempt), ({ header, value }) => {
+        const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)
         if (observation === "Behind") store.suspicions.raise()
         return observation instanceof Replaced ? observation : value
       })
     })
 
 /** The decoded answer. A write whose answer cannot be given was carried out all the same, and must not say otherwise. */
-export const decoded = <A>(kind: Kind, answer: A | NotUtf8 | Replaced): Effect.Effect<A, KvError.KvError> => {
-  if (answer instanceof Replaced) return KvError.fail(storeReplaced(answer, kind))
+export const decoded = <A>(policy: RetryPolicy, answer: A | NotUtf8 | Replaced): Effect.Effect<A, KvError.KvError> => {
+  if (answer instanceof Replaced) return KvError.fail(storeReplaced(answer, policy))
   if (!(answer instanceof NotUtf8)) return Effect.succeed(answer)
   return KvError.fail(
-    kind === "read"
+    policy === "read"
       ? new KvError.InvalidRequest({ message: answer.message })
       : indeterminate(`the write was carried out, but its answer cannot be given: ${answer.message}`)
   )
 }
 
 /** Of a write it is unknown whether it is in the store that is there now or in the one before. */
-export const storeReplaced = ({ message }: Replaced, kind: Kind): KvError.StoreReplaced =>
-  new KvError.StoreReplaced({ message, outcome: kind === "read" ? "NotApplied" : "Unknown" })
+export const storeReplaced = ({ message }: Replaced, policy: RetryPolicy): KvError.StoreReplaced =>
+  new KvError.StoreReplaced({ message, outcome: policy === "read" ? "NotApplied" : "Unknown" })

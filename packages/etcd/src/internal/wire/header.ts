@@ -39,18 +39,6 @@ export const readHeader = (reader: Reader, end: number): Header => {
   return { clusterId, memberId, revision }
 }
 
-/** A header as etcd3 decodes it. */
-export const fromEtcd3 = (
-  header: { readonly cluster_id: string; readonly member_id: string; readonly revision: string } | null | undefined
-): Header =>
-  header === null || header === undefined
-    ? noHeader
-    : {
-      clusterId: BigInt(header.cluster_id),
-      memberId: BigInt(header.member_id),
-      revision: BigInt(header.revision)
-    }
-
 /** The id that was read last. Nearly every response has the same, and a 64-bit integer is costly to decode. */
 interface Last {
   bytes: Buffer

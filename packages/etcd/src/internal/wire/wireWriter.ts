@@ -66,6 +66,24 @@ export class Writer {
     this.varint(tag)
   }
 
+  /** An `int64` field, unless it is absent. */
+  int64Field(tag: number, value: bigint | undefined): void {
+    if (value === undefined) return
+    this.int64(value)
+    this.varint(tag)
+  }
+
+  /** A field of a number that is not negative. */
+  number(tag: number, value: number): void {
+    this.varint(value)
+    this.varint(tag)
+  }
+
+  /** A field of a flag, unless it is not set. */
+  flag(tag: number, value: boolean | undefined): void {
+    if (value === true) this.number(tag, 1)
+  }
+
   /** A field that is a message: all that has been written since there was so much. */
   message(tag: number, before: number): void {
     this.varint(this.length - before)

@@ -1,0 +1,142 @@
+/**
+ * The state of one call while it is retried: deadline, endpoints tried, last errors, and what may have been sent.
+ */
+import * as KvError from "@effect-kv/core/KvError"
+import type * as SendControl from "@effect-kv/core/SendControl"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { Status } from "../../grpc/status.ts"
+import type { Progress } from "../../grpc/Transport.ts"
+import type { Endpoint, Endpoints } from "./endpoints.ts"
+import { indeterminate } from "./errors.ts"
+import { noErrors } from "./tokens.ts"
+
+/** What a call does to the store, which decides when it may be repeated. See `retry.ts`. */
+export type RetryPolicy = "read" | "write" | "idempotent"
+
+export class RetryState {
+  readonly now: () => number
+  /** In milliseconds of the monotonic clock. */
+  readonly endsAt: number
+  readonly sendControl: SendControl.SendControl | undefined
+  readonly #name: string
+  readonly #policy: RetryPolicy
+  readonly #deadline: Duration.Duration
+  /** By endpoint, what kept the call from being sent or answered. */
+  readonly #lastErrors = new Map<string, string>()
+  /** What keeps the token that the call waits for. */
+  tokenErrors = noErrors
+  /** The endpoints that were tried since the last pause. */
+  readonly tried = new Set<string>()
+  /** The endpoints that answered with a failure. */
+  readonly answered = new Set<Endpoint>()
+  /** The delivery of the current attempt. */
+  progress: Progress = { delivery: "NotSent" }
+  endpoint: Endpoint | undefined = undefined
+  /** When the current attempt began. */
+  since = 0
+  /** Whether an earlier attempt may have been applied. */
+  isAmbiguous = false
+  pauses = 0
+  /** How many tokens were rejected. */
+  rejectedTokens = 0
+
+  constructor(
+    call: { readonly name: string; readonly policy: RetryPolicy },
+    deadline: Duration.Duration,
+    now: () => number,
+    sendControl: SendControl.SendControl | undefined
+  ) {
+    this.#name = call.name
+    this.#policy = call.policy
+    this.#deadline = deadline
+    this.now = now
+    this.sendControl = sendControl
+    this.endsAt = now() + Duration.toMillis(deadline)
+  }
+
+  /** Milliseconds until the deadline, at least 0. `Infinity` without one. */
+  get remaining(): number {
+    return Math.max(this.endsAt - this.now(), 0)
+  }
+
+  /** Timers may fire a fraction of a millisecond early. */
+  get isOver(): boolean {
+    return this.remaining < 1
+  }
+
+  beginAttempt(): void {
+    this.progress = { delivery: "NotSent" }
+    this.since = this.now()
+  }
+
+  turnTo(endpoint: Endpoint): void {
+    this.tried.add(endpoint.address)
+    this.endpoint = endpoint
+    this.beginAttempt()
+  }
+
+  get lastErrors(): ReadonlyArray<string> {
+    return [...new Set([...this.#lastErrors.values(), ...this.tokenErrors()])]
+  }
+
+  noteError(message: string): void {
+    this.#lastErrors.set(this.endpoint?.address ?? "", message)
+  }
+
+  /** Waits. The message is the endpoint's last error meanwhile, and stays so unless the wait succeeds. */
+  waitingFor<A, E>(message: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    const before = this.#lastErrors.get(this.endpoint?.address ?? "")
+    this.noteError(message)
+    return Effect.tap(effect, () =>
+      Effect.sync(() => {
+        if (before === undefined) this.#lastErrors.delete(this.endpoint?.address ?? "")
+        else this.noteError(before)
+      }))
+  }
+
+  /** Suspends an endpoint that did not answer, unless it answered other calls in the meantime: then it is only slow. */
+  suspendIfSilent(endpoints: Endpoints): void {
+    if (this.endpoint !== undefined && this.endpoint.answeredAt < this.since) {
+      endpoints.failed(this.endpoint, this.now(), "it did not answer")
+    }
+  }
+
+  get mayHaveBeenSent(): boolean {
+    return this.isAmbiguous || this.isInFlight
+  }
+
+  /** Whether the current attempt was sent, and the server may have processed it. */
+  get isInFlight(): boolean {
+    return this.progress.delivery === "Sent"
+  }
+
+  get isCancelled(): boolean {
+    return this.sendControl?.isCancelled() === true
+  }
+
+  /** The reason to end with: `reason`, unless an attempt may have been applied and the reason denies it. */
+  final(reason: KvError.Reason): KvError.Reason {
+    const maybe = this.#policy !== "read" && this.mayHaveBeenSent
+    return maybe && reason.outcome === "NotApplied"
+      ? indeterminate(`${this.#name} was sent and may have been applied; it ended with: ${reason.message}`)
+      : reason
+  }
+
+  /** The error of a call whose deadline has passed. */
+  atDeadline(): KvError.KvError {
+    const within = `within ${Duration.format(this.#deadline)}`
+    const errors = this.lastErrors
+    const details = errors.length === 0 ? "" : ` (${errors.join("; ")})`
+    const address = this.endpoint?.address
+    if (!this.isInFlight) {
+      const message = `${this.#name}: no endpoint took the call ${within}${details}`
+      return KvError.make(this.final(new KvError.Unavailable({ message })))
+    }
+    const message = `${this.#name}: ${address} did not answer ${within}${details}`
+    return KvError.make(this.final(new KvError.DeadlineExceeded({ message })), {
+      endpoint: address,
+      status: Status.DEADLINE_EXCEEDED
+    })
+  }
+}

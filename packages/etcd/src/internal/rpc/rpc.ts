@@ -1,0 +1,66 @@
+/**
+ * An RPC as a value: its method, its encoded request, and the decoder of its response.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { failure, Status } from "../../grpc/status.ts"
+import type * as Transport from "../../grpc/Transport.ts"
+import type { Endpoint } from "./endpoints.ts"
+
+/** A request of one message, answered by one. */
+export interface Rpc<out A> {
+  /** Such as `/etcdserverpb.KV/Range`. */
+  readonly path: string
+  readonly request: Buffer
+  readonly decode: (message: Buffer) => A
+  /** See `Transport.CallOptions`. */
+  readonly endAfterResponse?: boolean
+}
+
+/** One attempt of a call: the endpoint it goes to, and what is known of its delivery. */
+export interface Attempt {
+  readonly endpoint: Endpoint
+  /** The channel on which streams are opened. Unary calls have one for themselves. */
+  readonly channel: Transport.Channel
+  /** Metadata that tells who calls, and what the member must know for it. */
+  readonly metadata: Readonly<Record<string, string>>
+  /** Milliseconds that are left for the attempt. `undefined`: without limit. */
+  readonly remaining: () => number | undefined
+  readonly isRepeatable: boolean
+  readonly isCancelled: (() => boolean) | undefined
+  readonly progress: Transport.Progress
+}
+
+/** Names of metadata that HTTP/2 must never index. */
+export const sensitive = ["token"]
+
+/** The metadata of a request. `hasleader` makes a member that knows no leader reject it at once. */
+export const metadataOf = (token: string | undefined, hasLeader: boolean): Readonly<Record<string, string>> => {
+  if (token === undefined) return hasLeader ? { hasleader: "true" } : {}
+  return hasLeader ? { hasleader: "true", token } : { token }
+}
+
+/** Sends an RPC and decodes its response. */
+export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> =>
+  Effect.flatMap(
+    attempt.channel.unary(rpc.path, rpc.request, {
+      metadata: attempt.metadata,
+      sensitive,
+      timeout: attempt.remaining(),
+      progress: attempt.progress,
+      isRepeatable: attempt.isRepeatable,
+      isCancelled: attempt.isCancelled,
+      endAfterResponse: rpc.endAfterResponse
+    }),
+    (message) => decoded(rpc, message)
+  )
+
+/** A response that cannot be decoded is no reason to believe that the request was not executed. */
+const decoded = <A>(rpc: Rpc<A>, message: Buffer): Exit.Exit<A, Transport.Failure> => {
+  try {
+    return Exit.succeed(rpc.decode(message))
+  } catch (error) {
+    const details = `the response cannot be decoded: ${(error as Error).message}`
+    return Exit.fail(failure(Status.INTERNAL, details, "Sent"))
+  }
+}

@@ -1,0 +1,31 @@
+/**
+ * Messages of etcd's method `Authenticate`. Fields are numbered as in etcd's `rpc.proto`.
+ */
+import { Reader } from "./wireReader.ts"
+import { Writer } from "./wireWriter.ts"
+
+/** Encodes an `AuthenticateRequest`. */
+export const encodeAuthenticate = (name: string, password: string): Buffer => {
+  // A writer of its own, since a writer keeps the bytes that it has written.
+  const writer = new Writer()
+  writer.content(0x12, password)
+  writer.content(0x0a, name)
+  return writer.finish()
+}
+
+/** Decodes the token of an `AuthenticateResponse`. */
+export const decodeToken = (message: Buffer): string => {
+  const reader = new Reader(message)
+  let token = ""
+  while (reader.position < message.length) {
+    const tag = reader.varint()
+    if (tag === 0x12) {
+      const end = reader.end()
+      token = message.toString("utf8", reader.position, end)
+      reader.position = end
+    } else {
+      reader.skip(tag)
+    }
+  }
+  return token
+}

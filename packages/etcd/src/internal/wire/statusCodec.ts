@@ -1,0 +1,36 @@
+/**
+ * The response of etcd's method `Status`. Fields are numbered as in etcd's `rpc.proto`.
+ */
+import { type Header, noHeader, readHeader } from "./header.ts"
+import { Reader } from "./wireReader.ts"
+
+/** `etcdserverpb.StatusResponse`, without the fields that nothing here needs. */
+export interface MemberStatus {
+  readonly header: Header
+  /** Such as `3.7.0`. */
+  readonly version: string
+}
+
+/** Decodes a `StatusResponse`. */
+export const decodeStatus = (message: Buffer): MemberStatus => {
+  const reader = new Reader(message)
+  let header = noHeader
+  let version = ""
+  while (reader.position < message.length) {
+    const tag = reader.varint()
+    switch (tag) {
+      case 0x0a:
+        header = readHeader(reader, reader.end())
+        break
+      case 0x12: {
+        const end = reader.end()
+        version = message.toString("utf8", reader.position, end)
+        reader.position = end
+        break
+      }
+      default:
+        reader.skip(tag)
+    }
+  }
+  return { header, version }
+}

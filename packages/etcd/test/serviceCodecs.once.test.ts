@@ -1,0 +1,134 @@
+/**
+ * The codecs of leases, authentication, status and watch requests against etcd3's own encoder and decoder.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import { assert, describe, it } from "@effect/vitest"
+import * as grpc from "@grpc/grpc-js"
+import { noop } from "cockatiel"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Schema from "effect/Schema"
+import { Host } from "etcd3/lib/connection-pool.js"
+import { encodeRequest } from "../src/internal/watch/watchEncode.ts"
+import * as watchWire from "../src/internal/watch/watchWire.ts"
+import { decodeToken, encodeAuthenticate } from "../src/internal/wire/authCodec.ts"
+import { bounds } from "../src/internal/wire/codec.ts"
+import * as lease from "../src/internal/wire/leaseCodec.ts"
+import { decodeStatus } from "../src/internal/wire/statusCodec.ts"
+
+const host = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop)
+
+/** The method as etcd3 defines it, with both sides. */
+const method = (service: "Lease" | "Auth" | "Maintenance" | "Watch", name: string) => {
+  const definition = (host.getServiceClient(service).constructor as grpc.ServiceClientConstructor).service[name]!
+  return {
+    received: (request: Buffer): unknown => JSON.parse(JSON.stringify(definition.requestDeserialize(request))),
+    answered: (response: unknown): Buffer => definition.responseSerialize(response)
+  }
+}
+
+const integer = (minimum: number, maximum: number): Arbitrary.Arbitrary<number> =>
+  Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum, maximum })))
+
+/** Around the sizes where the encoding of a number gets one byte longer. */
+const int64 = Arbitrary.map(
+  Arbitrary.all([integer(0, 62), integer(-1, 1)]),
+  ([bits, more]) => (1n << BigInt(bits)) + BigInt(more)
+)
+
+const seconds = Arbitrary.map(integer(0, 33), (bits) => 2 ** bits)
+
+const text = Arbitrary.map(Arbitrary.schema(Schema.String), (text) => text.toWellFormed())
+
+const flag = Arbitrary.map(integer(0, 1), (n) => n === 1)
+
+const header = { cluster_id: "18446744073709551615", member_id: "7", revision: "12", raft_term: "3" }
+
+const ourHeader = { clusterId: 18446744073709551615n, memberId: 7n, revision: 12n }
+
+describe("requests", () => {
+  it.prop("of leases mean the same to etcd3", [int64, seconds, flag], ([id, ttl, keys]) => {
+    assert.deepStrictEqual(method("Lease", "LeaseGrant").received(lease.encodeGrant(ttl, id)), {
+      TTL: `${ttl}`,
+      ID: `${id}`
+    })
+    for (const name of ["LeaseRevoke", "LeaseKeepAlive"]) {
+      assert.deepStrictEqual(method("Lease", name).received(lease.encodeId(id)), { ID: `${id}` })
+    }
+    assert.deepStrictEqual(method("Lease", "LeaseTimeToLive").received(lease.encodeTimeToLive(id, keys)), {
+      ID: `${id}`,
+      keys
+    })
+  })
+
+  it.prop("of authentication mean the same to etcd3", [text, text], ([name, password]) => {
+    assert.deepStrictEqual(method("Auth", "Authenticate").received(encodeAuthenticate(name, password)), {
+      name,
+      password
+    })
+  })
+
+  it.prop("of watches mean the same to etcd3", [text, text, int64, integer(1, 300), flag, flag, integer(0, 5)], (
+    [a, b, from, id, previous, fragment, kind]
+  ) => {
+    const range = kind % 2 === 0 ? KeyRange.key(`k${a}`) : KeyRange.halfOpen(a, `${a}${b}z`)
+    const only = ([undefined, "Put", "Delete"] as const)[kind % 3]
+    const { key, range_end } = bounds(range)
+    const base64 = (bytes: Buffer | undefined): unknown =>
+      JSON.parse(JSON.stringify(bytes === undefined || bytes.length === 0 ? Buffer.alloc(0) : bytes))
+    const request = watchWire.create({ range, previous, only }, id, from, fragment)
+    const { create_request } = method("Watch", "Watch").received(encodeRequest(request)) as {
+      readonly create_request: unknown
+    }
+    assert.deepStrictEqual(create_request, {
+      key: base64(key),
+      range_end: base64(range_end),
+      start_revision: `${from}`,
+      progress_notify: true,
+      filters: only === undefined ? [] : [only === "Put" ? "Nodelete" : "Noput"],
+      prev_kv: previous,
+      watch_id: `${id}`,
+      fragment
+    })
+    const cancelled = method("Watch", "Watch").received(encodeRequest(watchWire.cancel(id))) as {
+      readonly cancel_request: unknown
+    }
+    assert.deepStrictEqual(cancelled.cancel_request, { watch_id: `${id}` })
+  })
+
+  it("for progress mean the same to etcd3", () => {
+    const received = method("Watch", "Watch").received(encodeRequest(watchWire.progress))
+    assert.deepStrictEqual((received as { readonly progress_request: unknown }).progress_request, {})
+  })
+})
+
+describe("responses", () => {
+  it.prop("of leases mean what etcd3 wrote", [int64, seconds, seconds, Arbitrary.array(text, { maxLength: 4 })], (
+    [id, ttl, granted, keys]
+  ) => {
+    const granting = method("Lease", "LeaseGrant").answered({ header, ID: `${id}`, TTL: `${ttl}`, error: "unused" })
+    assert.deepStrictEqual(lease.decodeLease(granting), { header: ourHeader, id, ttl, grantedTtl: 0, keys: [] })
+    const kept = method("Lease", "LeaseKeepAlive").answered({ header, ID: `${id}`, TTL: `${ttl}` })
+    assert.deepStrictEqual(lease.decodeLease(kept), { header: ourHeader, id, ttl, grantedTtl: 0, keys: [] })
+    const living = method("Lease", "LeaseTimeToLive").answered({
+      header,
+      ID: `${id}`,
+      TTL: `${ttl}`,
+      grantedTTL: `${granted}`,
+      keys: keys.map((key) => Buffer.from(key))
+    })
+    const { keys: found, ...rest } = lease.decodeLease(living)
+    assert.deepStrictEqual(rest, { header: ourHeader, id, ttl, grantedTtl: granted })
+    assert.deepStrictEqual(found.map((key) => key.toString()), keys)
+  })
+
+  it("for a lease that is gone have a negative time to live", () => {
+    const gone = method("Lease", "LeaseTimeToLive").answered({ header, ID: "5", TTL: "-1" })
+    assert.strictEqual(lease.decodeLease(gone).ttl, -1)
+  })
+
+  it.prop("of authentication and of status mean what etcd3 wrote", [text], ([text]) => {
+    assert.strictEqual(decodeToken(method("Auth", "Authenticate").answered({ header, token: text })), text)
+    const status = method("Maintenance", "Status").answered({ header, version: text, dbSize: "7", leader: "9" })
+    assert.deepStrictEqual(decodeStatus(status), { header: ourHeader, version: text })
+  })
+})

@@ -39,7 +39,10 @@ export class SendControl {
     return this.#wasCancelled
   }
 
-  /** Tells how to learn whether any part of the request may have been sent. The backend calls it as it begins. */
+  /**
+   * Registers a function that returns whether any part of the request may have been sent. The backend calls it as it
+   * begins.
+   */
   track(mayHaveBeenSent: () => boolean): void {
     this.#requests.push(mayHaveBeenSent)
   }

@@ -30,24 +30,17 @@ import type { Entry } from "../values/Entry.ts"
 import * as KvError from "../values/KvError.ts"
 import type { LockHoldExceeded, LockLost, LockTimeout } from "../values/LockError.ts"
 
-export type {
-  /** Options of acquiring a lock. */
-  AcquireOptions,
-  /** A lock that is held. */
-  Lock,
-  /** The name of one lock, or the names of several that are acquired as one. */
-  LockNames,
-  /** What acquiring by these names gives: a `Lock` for one name, a `MultiLock` for several. */
-  LockOf,
-  /** One of the locks that are held as one. */
-  LockPart,
-  /** Several locks that are held as one. */
-  MultiLock
-}
+export type { AcquireOptions, Lock, LockNames, LockOf, LockPart, MultiLock }
 
 /**
- * Options of {@link withDistLock}. `Timeout` and `Hold` are the types of `acquireTimeout` and `maxHold`, `undefined` if they
- * are not given: then the failures they bring are not in the error type.
+ * Options of {@link withDistLock}.
+ *
+ * **Details**
+ *
+ * `Timeout` and `Hold` are the types of `acquireTimeout` and `maxHold`. If an option is not given, its type is
+ * `undefined` and the failure it brings is not in the error type.
+ *
+ * @since 0.1.0
  */
 export interface Options<
   out Timeout extends Duration.Input | undefined = Duration.Input | undefined,
@@ -57,20 +50,25 @@ export interface Options<
   readonly acquireTimeout?: Timeout | undefined
   /**
    * How long the lock may be held, counted from when it was acquired. Then the effect is interrupted and fails with
-   * `LockHoldExceeded`, even if the lease is alive. The lock is released when the effect's finalizers have run. Default:
-   * indefinitely.
+   * `LockHoldExceeded`, even if the lease is alive. The lock is released when the effect's finalizers have run.
+   * Default: indefinitely.
    */
   readonly maxHold?: Hold | undefined
   /** Whether the effect's writes are conditional on the lock: see {@link withDistLock}. Default: true. */
   readonly fenced?: boolean | undefined
 }
 
-/** The holder of a lock, or a waiter for it. */
+/**
+ * The holder of a lock, or a waiter for it.
+ *
+ * @since 0.1.0
+ */
 export interface Contender {
+  /** The key by which it holds or waits. */
   readonly key: string
   /** The fencing token, and the revision since which it has held or waited. */
   readonly token: bigint
-  /** `none` for a key without a lease, which was put by something other than a lock and does not end by itself. */
+  /** Its lease; `none` for a key without a lease, which something other than a lock put there and which does not expire. */
   readonly lease: Option.Option<bigint>
   /** The `description` it was given. */
   readonly description: string
@@ -81,12 +79,28 @@ export interface Contender {
  *
  * **Details**
  *
- * Several names are acquired as one `MultiLock`, all or none. Their order does not matter: every client acquires them in the
- * same order, so two clients cannot deadlock.
+ * Several names are acquired as one `MultiLock`, all or none. Their order does not matter: every client acquires them
+ * in the same order, so two clients cannot deadlock.
  *
  * **Gotchas**
  *
  * The scope's owner is not interrupted when the lock is lost: await `lost`, or use {@link withDistLock}.
+ *
+ * @example
+ * ```ts
+ * import { DistLock } from "@effect-kv/core"
+ * import { Effect, Option } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const lock = yield* DistLock.acquire("nightly", { acquireTimeout: "10 seconds" })
+ *   lock.name // => "nightly"
+ *   yield* lock.isHeld // => true
+ *   const holder = yield* DistLock.holder("nightly")
+ *   Option.map(holder, ({ token }) => token === lock.token) // => Option.some(true)
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @since 0.1.0
  */
 export const acquire = Effect.fnUntraced(function*<const Names extends LockNames>(
   names: Names,
@@ -111,10 +125,26 @@ const acquireIn = (
   )
 
 /**
- * Acquires the lock if no client holds it or waits for it, and holds it until the scope closes. Never waits for another
- * client. With several names, acquires all of them or none.
+ * Acquires the lock if no client holds it or waits for it, and holds it until the scope closes. It never waits for
+ * another client. With several names, it acquires all of them or none.
+ *
+ * **Details**
  *
  * One transaction decides. A failed attempt leaves nothing and delays no other client.
+ *
+ * @example
+ * ```ts
+ * import { DistLock } from "@effect-kv/core"
+ * import { Effect, Option } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const first = yield* DistLock.tryAcquire("nightly")
+ *   const second = yield* DistLock.tryAcquire("nightly")
+ *   const acquired = [first, second].map(Option.isSome) // => [true, false]
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @since 0.1.0
  */
 export const tryAcquire = Effect.fnUntraced(function*<const Names extends LockNames>(
   names: Names,
@@ -130,10 +160,12 @@ export const tryAcquire = Effect.fnUntraced(function*<const Names extends LockNa
 })
 
 /**
- * The failures that acquiring and holding a lock add to an effect's own. `LockTimeout` only with `acquireTimeout`, and
+ * The failures that acquiring and holding a lock add to an effect's own: `LockTimeout` only with `acquireTimeout`, and
  * `LockHoldExceeded` only with `maxHold`.
  *
  * All of them have `isRetryable` and `outcome`. `LockLost` has the outcome `Unknown` if the effect had begun.
+ *
+ * @since 0.1.0
  */
 export type LockFailure<
   Timeout extends Duration.Input | undefined = Duration.Input | undefined,
@@ -149,13 +181,13 @@ export type LockFailure<
  *
  * **Details**
  *
- * Waits for its turn, indefinitely unless `acquireTimeout` is given. When the lock is lost, the effect is interrupted, its
- * finalizers run, and the whole fails with `LockLost`. It also fails so if the effect succeeded although the lock was not
- * held at its end, and if the effect failed: then its own failures follow in the cause.
+ * Waits for its turn, indefinitely unless `acquireTimeout` is given. When the lock is lost, the effect is interrupted,
+ * its finalizers run, and the whole fails with `LockLost`. It also fails so if the effect succeeded although the lock
+ * was not held at its end, and if the effect failed: then its own failures follow in the cause.
  *
- * The effect's writes are fenced: each is a transaction on the condition that the lock is held, and otherwise fails with the
- * reason `LockLost`. That applies to every `Kv` of the client the lock was acquired with, wherever it comes from, and to all
- * fibers that the effect starts, for as long as they run. See `Fence`.
+ * The effect's writes are fenced: each is a transaction on the condition that the lock is held, and otherwise fails
+ * with the reason `LockLost`. That applies to every `Kv` of the client the lock was acquired with, wherever it comes
+ * from, and to all fibers that the effect starts, for as long as they run. See `Fence`.
  *
  * The failure of a release never replaces the effect's own.
  *
@@ -163,9 +195,27 @@ export type LockFailure<
  *
  * Not reentrant: a fiber that requests a lock whose body it runs fails with `InvalidRequest`. A child fiber waits.
  *
- * Fibers that were started before, other runtimes and other clients are not reached: give them `Fence.Current`, or a `Kv`
- * made by {@link fence}. Effects on anything but the store cannot be fenced: call {@link use} and give them the token, so
- * that they can reject one smaller than they have seen.
+ * Fibers that were started before, other runtimes and other clients are not reached: give them `Fence.Current`, or a
+ * `Kv` made by {@link fence}. Effects on anything but the store cannot be fenced: call {@link use} and give them the
+ * token, so that they can reject one smaller than they have seen.
+ *
+ * @example
+ * ```ts
+ * import { DistLock, Kv } from "@effect-kv/core"
+ * import { Effect, Option } from "effect"
+ *
+ * const increment = Effect.gen(function*() {
+ *   const count = Number(Option.getOrElse(yield* Kv.get("count"), () => "0"))
+ *   yield* Kv.put("count", `${count + 1}`)
+ * }).pipe(DistLock.withDistLock("counter"))
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Effect.all([increment, increment, increment], { concurrency: "unbounded" })
+ *   yield* Kv.get("count") // => Option.some("3")
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const withDistLock: {
   <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
@@ -197,7 +247,20 @@ export const withDistLock: {
  *
  * **When to use**
  *
- * When the work needs the lock itself: its `token`, for a resource outside the store, or `isHeld` and `heldFor`.
+ * If the work needs the lock itself: its `token`, for a resource outside the store, or `isHeld` and `heldFor`.
+ *
+ * @example
+ * ```ts
+ * import { DistLock, Kv } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* DistLock.use("nightly", (lock) => Kv.put("report/by", `token ${lock.token > 0n}`))
+ *   yield* Kv.get("report/by") // => Option.some("token true")
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const use = <
   const Names extends LockNames,
@@ -246,9 +309,26 @@ export const use = <
   ) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
 
 /**
- * Runs the effect under a lock that was acquired by {@link acquire} or {@link tryAcquire}, as {@link withDistLock} does:
- * fenced, and interrupted when the lock is lost. Under a lock that is known to be lost the effect does not begin. Does not
- * release the lock.
+ * Runs the effect under a lock that {@link acquire} or {@link tryAcquire} acquired, as {@link withDistLock} does:
+ * fenced, and interrupted when the lock is lost.
+ *
+ * **Details**
+ *
+ * If the lock is known to be lost, the effect does not begin. It does not release the lock.
+ *
+ * @example
+ * ```ts
+ * import { DistLock, Kv } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const lock = yield* DistLock.acquire("nightly")
+ *   yield* Kv.put("report", "done").pipe(DistLock.fenced(lock))
+ *   yield* Kv.get("report") // => Option.some("done")
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @since 0.1.0
  */
 export const fenced: {
   (lock: MultiLock): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | KvError.KvError | LockLost, R>
@@ -278,28 +358,77 @@ export const fenced: {
 const notHeldAtTheStart = "it was not held any more when its work was to begin"
 
 /**
- * A `Kv` whose every write is conditional on the lock being held, whichever fiber makes it. A write that is rejected changes
- * nothing and fails with the reason `LockLost`.
+ * A `Kv` whose every write is conditional on the lock being held, whichever fiber makes it. A write that is rejected
+ * changes nothing and fails with the reason `LockLost`.
  *
  * **When to use**
  *
- * For what the fence of {@link withDistLock} does not reach: fibers that were started before, other runtimes, other clients.
+ * For what the fence of {@link withDistLock} does not reach: fibers that were started before, other runtimes, other
+ * clients.
  *
  * **Gotchas**
  *
- * With a `Kv` of another client than the lock was acquired with, the lock's key is a key of that `Kv`: it must be the same
- * namespace of the same store, or every write is rejected.
+ * With a `Kv` of another client than the lock was acquired with, the lock's key is a key of that `Kv`: it must be the
+ * same namespace of the same store, or every write is rejected.
+ *
+ * @example
+ * ```ts
+ * import { DistLock, Kv } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Kv.Kv
+ *   const fenced = yield* DistLock.use("nightly", (lock) => Effect.succeed(DistLock.fence(kv, lock)))
+ *   // The lock was released.
+ *   const error = yield* Effect.flip(fenced.put("report", "late"))
+ *   error.reason._tag // => "LockLost"
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const fence: {
   (lock: MultiLock): (kv: Kv) => Kv
   (kv: Kv, lock: MultiLock): Kv
 } = dual(2, (kv: Kv, lock: MultiLock): Kv => kvService.withFence(kv, lockFence.inKv(kv, lock)))
 
-/** The holder of the lock; `none` if no client holds it. */
+/**
+ * The holder of the lock; `none` if no client holds it.
+ *
+ * @example
+ * ```ts
+ * import { DistLock } from "@effect-kv/core"
+ * import { Effect, Option } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* DistLock.acquire("nightly", { description: "worker a" })
+ *   const holder = yield* DistLock.holder("nightly")
+ *   Option.map(holder, ({ description }) => description) // => Option.some("worker a")
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const holder = (name: string): Effect.Effect<Option.Option<Contender>, KvError.KvError, Kv> =>
   Effect.map(contenders(name), (all) => Option.fromUndefinedOr(all[0]))
 
-/** The waiters for the lock, in the order in which they will acquire it. */
+/**
+ * The waiters for the lock, in the order in which they will acquire it.
+ *
+ * @example
+ * ```ts
+ * import { DistLock } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* DistLock.acquire("nightly")
+ *   const waiters = yield* DistLock.waiters("nightly")
+ *   waiters.length // => 0
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const waiters = (name: string): Effect.Effect<ReadonlyArray<Contender>, KvError.KvError, Kv> =>
   Effect.map(contenders(name), (all) => all.slice(1))
 

@@ -13,14 +13,30 @@ import { Kv } from "../service/Kv.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
 
-export type {
-  /** A view of a range. */
-  RangeView,
-  /** The entries of a range at one revision, by their keys. */
-  Snapshot
-}
+export type { RangeView, Snapshot }
 
-/** Opens a view of the range, which is current when this returns and until the scope closes. */
+/**
+ * Makes a view of the range. It is current when this returns, and stays current until the scope closes.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange, Kv, RangeView } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("config/limit", "10")
+ *   const view = yield* RangeView.make(KeyRange.prefix("config/"))
+ *   const { entries } = yield* view.snapshot
+ *   const keys = [...entries.keys()] // => ["config/limit"]
+ *
+ *   yield* Kv.put("config/mode", "fast")
+ *   const later = yield* view.waitUntil(({ entries }) => entries.has("config/mode"))
+ *   later.entries.size // => 2
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (range: KeyRange.KeyRange): Effect.Effect<RangeView, KvError, Kv | Scope.Scope> =>
   Effect.flatMap(Kv, (kv) => {
     const { backend, sessions } = internals.of(kv)

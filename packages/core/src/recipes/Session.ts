@@ -16,29 +16,36 @@ import { SessionLost } from "../internal/session/sessionLost.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
 
-export {
-  /** The default time to live of a session: 10 seconds. */
-  defaultTtl,
-  /** The failure of a session's `lost`. */
-  SessionLost
-}
+export { defaultTtl, SessionLost }
 
-export type {
-  /** Options of a session. */
-  Options,
-  /** A lease that is kept alive. */
-  Session
-}
+export type { Options, Session }
 
 /**
  * Grants a lease and keeps it alive until the scope closes; then revokes it.
  *
  * **Details**
  *
- * A grant without a response within a second is repeated with another id, and the first lease is revoked. A closing scope
- * waits at most one second for the revocation, which then continues in the background; if it never succeeds, the lease ends
- * with its time to live. The loss of a session is logged as one warning. A session uses the clock of its `Kv`'s client: the
- * machine's clock on etcd, whatever clock a test installs.
+ * A grant without a response within a second is repeated with another id, and the first lease is revoked. A closing
+ * scope waits at most one second for the revocation, which then continues in the background; if it never succeeds, the
+ * lease ends with its time to live. The loss of a session is logged as one warning. A session uses the clock of its
+ * `Kv`'s client: the machine's clock on etcd, whatever clock a test installs.
+ *
+ * @example
+ * ```ts
+ * import { Kv, Session } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Effect.scoped(Effect.gen(function*() {
+ *     const session = yield* Session.make({ ttl: "10 seconds" })
+ *     yield* Kv.put("presence/me", "here", { lease: session.lease })
+ *     yield* session.isAlive // => true
+ *   }))
+ *   yield* Kv.get("presence/me") // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const make = (options?: Options): Effect.Effect<Session, KvError.KvError, Kv | Scope.Scope> =>
   Effect.flatMap(Kv, (kv) => {

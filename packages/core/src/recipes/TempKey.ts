@@ -1,9 +1,9 @@
 /**
- * Keys that live as long as a scope: to register a worker, to count the copies of a program, to publish an address.
+ * Temporary keys, which exist as long as a scope: to register a worker, to count the copies of a program, to publish an
+ * address.
  *
- * A temporary key is deleted when its scope closes, and by its lease within its time to live when the process dies. If
- * its lease is lost or another client deletes it, it is made again. A temporary key never overwrites a key of another
- * client.
+ * A temporary key is deleted when its scope closes. If the process crashes, its lease deletes it within its time to live.
+ * If its lease is lost or another client deletes it, it is made again. It never overwrites a key of another client.
  */
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
@@ -17,16 +17,29 @@ import type * as KvError from "../values/KvError.ts"
 
 export { TempKeyLost, TempKeyTaken }
 
-export type {
-  /** Options of a temporary key. */
-  Options,
-  /** The state of a temporary key. */
-  Status,
-  /** A key that lives as long as its scope. */
-  TempKey
-}
+export type { Options, Status, TempKey }
 
-/** Makes a temporary key, which exists when this returns and until the scope closes. */
+/**
+ * Makes a temporary key. It exists when this returns, and until the scope closes.
+ *
+ * Fails with `TempKeyTaken` if another client has the key, unless `onTaken` is `"wait"`.
+ *
+ * @example
+ * ```ts
+ * import { Kv, TempKey } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Effect.scoped(Effect.gen(function*() {
+ *     yield* TempKey.make("workers/a", { value: "10.0.0.1" })
+ *     yield* Kv.get("workers/a") // => Option.some("10.0.0.1")
+ *   }))
+ *   yield* Kv.get("workers/a") // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (
   key: string,
   options?: Options
@@ -38,7 +51,23 @@ export const make = (
     )
   })
 
-/** Runs the effect while the key exists, and interrupts it when the key is gone for good: see {@link TempKey.lost}. */
+/**
+ * Runs the effect while the key exists, and interrupts it when the key is gone for good: see {@link TempKey.lost}.
+ *
+ * @example
+ * ```ts
+ * import { Kv, TempKey } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.get("workers/a").pipe(
+ *     TempKey.withTempKey("workers/a", { value: "10.0.0.1" })
+ *   ) // => Option.some("10.0.0.1")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const withTempKey: {
   (key: string, options?: Options): <A, E, R>(
     effect: Effect.Effect<A, E, R>

@@ -5,10 +5,10 @@
  * after its lease ended and another client acquired the lock. A fenced write is a transaction that compares the lock's
  * key first, so a stale holder's write changes nothing.
  *
- * `DistLock.withDistLock` and `DistLock.use` add the fence of their lock to the fiber that runs the body. Every `Kv` of the client reads
- * the fences of the calling fiber when a call runs. So it does not matter where the `Kv` came from: the environment, a
- * service that captured it when its layer was built, or a namespace. Fibers inherit the fences of the fiber that starts
- * them.
+ * `DistLock.withDistLock` and `DistLock.use` add the fence of their lock to the fiber that runs the body. Every `Kv` of
+ * the client reads the fences of the calling fiber when a call runs. So it does not matter where the `Kv` came from:
+ * the environment, a service that captured it when its layer was built, or a namespace. Fibers inherit the fences of
+ * the fiber that starts them.
  *
  * Reads are not fenced. `Lease.revoke` cannot be conditional: it fails if the lock is known to be lost.
  */

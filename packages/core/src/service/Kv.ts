@@ -37,29 +37,9 @@ import {
   type WatchOptions
 } from "./KvService.ts"
 
-export {
-  /** The service tag, and the interface of a key-value store. */
-  Kv,
-  /** Identifies a subscription. */
-  SubscriptionTypeId,
-  /** Identifies the `Kv` service. */
-  TypeId
-}
+export { Kv, SubscriptionTypeId, TypeId }
 
-export type {
-  /** What a `Kv` is made of, opaque. */
-  Internals,
-  /** Options of {@link Kv.rangeStream}. */
-  RangeStreamOptions,
-  /** How a read is made: at a past revision, or serializable. */
-  ReadOptions,
-  /** Options of {@link Kv.compareAndSet} and {@link Kv.testAndSet}. */
-  SetOptions,
-  /** A watch that the store has confirmed. */
-  Subscription,
-  /** Options of a watch. */
-  WatchOptions
-}
+export type { Internals, RangeStreamOptions, ReadOptions, SetOptions, Subscription, WatchOptions }
 
 /**
  * Makes the service from a backend. Its sessions end at the latest with the scope.
@@ -379,10 +359,7 @@ export const put = (
 const delete_ = (key: string, options?: Op.DeleteOptions): Effect.Effect<Op.DeleteResponse, KvError, Kv> =>
   Effect.flatMap(Kv, (kv) => kv.delete(key, options))
 
-export {
-  /** See {@link Kv.delete}. */
-  delete_ as delete
-}
+export { delete_ as delete }
 
 /**
  * `kv.deleteRange` of the `Kv` in the environment: deletes the keys of a range.

@@ -13,14 +13,7 @@ import type * as KvError from "../values/KvError.ts"
 import type { GrantOptions, Lease, Status } from "../values/LeaseModel.ts"
 import { Kv } from "./Kv.ts"
 
-export type {
-  /** What to grant. */
-  GrantOptions,
-  /** A lease as it was granted. */
-  Lease,
-  /** What the store knows of a lease. */
-  Status
-}
+export type { GrantOptions, Lease, Status }
 
 /**
  * Makes a lease as a value, for backends.

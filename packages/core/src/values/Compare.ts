@@ -1,7 +1,7 @@
 /**
- * Conditions of a transaction: each compares one property of a key, or of the keys in a range, with a given value.
+ * A condition of a transaction: it compares a property of a key with a given value.
  *
- * For a missing key the version, both revisions and the lease are 0. Every comparison of its value is false, `!=` too.
+ * A key that does not exist has version 0, both revisions 0 and no lease. Every comparison of its value is false, `!=` too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
@@ -9,14 +9,14 @@ import type { Value } from "./Entry.ts"
 import type { KeyRange } from "./KeyRange.ts"
 
 /**
- * How the property of the key compares with the given value. Values compare by their bytes.
+ * How the two sides are compared. Values compare by their bytes.
  *
  * @since 0.1.0
  */
 export type Operator = "=" | "!=" | "<" | ">"
 
 /**
- * A condition of a transaction. The functions of this module make it.
+ * A condition of a transaction.
  *
  * @since 0.1.0
  */
@@ -34,7 +34,7 @@ export type Compare =
     readonly value: number
   }
   | {
-    /** A `Lease` of `0n` is none, as in etcd, where the order of leases is that of their ids. */
+    /** For a `Lease`, `0n` means none. Leases are ordered by id, as in etcd. */
     readonly target: "CreateRevision" | "ModRevision" | "Lease"
     readonly key: string
     readonly operator: Operator
@@ -54,11 +54,11 @@ export type Compare =
 export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
 
 /**
- * The key's value compares so with the given value. False if the key does not exist.
+ * Compares the key's value with the given one, by their bytes. False if the key does not exist.
  *
  * **Gotchas**
  *
- * `!=` is false for a missing key. To include that case, use two transactions or {@link missing}.
+ * `!=` is false for a missing key too. One transaction cannot have the condition "missing or different".
  *
  * @example
  * ```ts
@@ -103,8 +103,8 @@ class ValueCompare {
 }
 
 /**
- * The key's version compares so with the given number. The version counts the writes since the key was created, which
- * is write 1; it is 0 if the key does not exist.
+ * Compares the key's version with the given number. The version is the number of writes since the key was created; it
+ * is 0 if the key does not exist.
  *
  * @example
  * ```ts
@@ -129,8 +129,7 @@ export const version = (key: string, operator: Operator, value: number): OfKey =
 })
 
 /**
- * The revision of the write that created the key compares so with the given revision; it is `0n` if the key does not
- * exist.
+ * Compares the revision of the write that created the key with the given one; it is `0n` if the key does not exist.
  *
  * **When to use**
  *
@@ -164,7 +163,7 @@ export const createRevision = (key: string, operator: Operator, value: bigint): 
 })
 
 /**
- * The revision of the last write to the key compares so with the given revision; it is `0n` if the key does not exist.
+ * Compares the revision of the last write to the key with the given one; it is `0n` if the key does not exist.
  *
  * **When to use**
  *
@@ -197,8 +196,9 @@ export const modRevision = (key: string, operator: Operator, value: bigint): OfK
 })
 
 /**
- * The id of the lease that the key is attached to compares so with the given id; it is `0n` if the key has no lease or
- * does not exist.
+ * Compares the lease that the key is attached to with the given one: an id, or an entry's `lease` as it is.
+ *
+ * `none` stands for a key without a lease and for a missing key. It is less than every positive id.
  *
  * @example
  * ```ts
@@ -224,7 +224,7 @@ export const lease = (key: string, operator: Operator, value: bigint | Option.Op
 })
 
 /**
- * The key exists.
+ * Holds if the key exists.
  *
  * @example
  * ```ts
@@ -243,7 +243,7 @@ export const lease = (key: string, operator: Operator, value: bigint | Option.Op
 export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 
 /**
- * The key does not exist.
+ * Holds if the key does not exist.
  *
  * @example
  * ```ts
@@ -262,7 +262,7 @@ export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 export const missing = (key: string): OfKey => createRevision(key, "=", 0n)
 
 /**
- * Every key in the range was created before the revision. True if the range holds no key.
+ * Holds if every key in the range was created before the revision, or if the range holds no key.
  *
  * **When to use**
  *
@@ -293,7 +293,7 @@ export const createdBefore = (range: KeyRange, revision: bigint): Compare => ({
 })
 
 /**
- * The range holds no key.
+ * Holds if the range holds no key.
  *
  * @example
  * ```ts

@@ -1,7 +1,7 @@
 /**
- * Deadline of each call to the store: how long a call may take before it fails.
+ * The deadline of each call to the store.
  *
- * Without one of its own, a call has the deadline of the layer: 5 seconds by default.
+ * Every call has a deadline: that of the layer (default: 5 seconds), or a shorter one set here.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 
 /**
- * The deadline of each call that a fiber makes, counted from the start of the call; `undefined` means the layer's.
+ * The deadline of the fiber's calls, counted from the start of each call; `undefined` for that of the layer.
  *
  * **When to use**
  *

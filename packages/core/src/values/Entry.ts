@@ -7,7 +7,11 @@ import * as Option from "effect/Option"
 import * as utf8 from "../internal/values/utf8.ts"
 import * as KvError from "./KvError.ts"
 
-/** A value, as text or as bytes. A string is stored as its UTF-8 bytes. */
+/**
+ * A value, as text or as bytes. A string is stored as its UTF-8 bytes.
+ *
+ * @since 0.1.0
+ */
 export type Value = string | Uint8Array
 
 /**
@@ -15,8 +19,24 @@ export type Value = string | Uint8Array
  *
  * **Gotchas**
  *
- * Printing an entry (`toString`, `toJSON`, `inspect`) shows the length of its value, never the value: entries are logged,
- * and values may be secrets.
+ * Printing an entry (`toString`, `toJSON`, `inspect`) shows the length of its value, never the value: entries are
+ * logged, and values may be secrets.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { Effect, Option } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("config/limit", "10")
+ *   const entry = Option.getOrThrow(yield* Kv.getEntry("config/limit"))
+ *   yield* entry.text // => "10"
+ *   entry.size // => 2
+ *   entry.lease // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export class Entry {
   readonly key: string
@@ -103,7 +123,11 @@ const notText = (key: string): Effect.Effect<never, KvError.KvError> =>
     { operation: "get", key }
   )
 
-/** The fields from which a backend makes an entry. It must not change `value` afterwards. */
+/**
+ * The fields from which a backend makes an entry. It must not change `value` afterwards.
+ *
+ * @since 0.1.0
+ */
 export interface Fields {
   readonly key: string
   readonly value: Value
@@ -113,8 +137,33 @@ export interface Fields {
   readonly lease: Option.Option<bigint>
 }
 
-/** The lease by its id in the store, in which 0 means none. For backends. */
+/**
+ * The lease by its id in the store, in which 0 means none. For backends.
+ *
+ * @example
+ * ```ts
+ * import { Entry } from "@effect-kv/core"
+ *
+ * Entry.leaseOf(7n) // => Option.some(7n)
+ * Entry.leaseOf(0n) // => Option.none()
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const leaseOf = (id: bigint): Option.Option<bigint> => id === 0n ? Option.none() : Option.some(id)
 
-/** Makes an entry. For backends. */
+/**
+ * Makes an entry. For backends.
+ *
+ * @example
+ * ```ts
+ * import { Entry } from "@effect-kv/core"
+ * import { Option } from "effect"
+ *
+ * const entry = Entry.make({ key: "a", value: "1", createRevision: 7n, modRevision: 7n, version: 1, lease: Option.none() })
+ * entry.value // => new TextEncoder().encode("1")
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (fields: Fields): Entry => new Entry(fields)

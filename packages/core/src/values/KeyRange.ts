@@ -46,7 +46,7 @@ export interface Prefix {
 export type KeyRange = Key | HalfOpen | Prefix
 
 /**
- * The one key.
+ * The range of exactly one key.
  *
  * @example
  * ```ts
@@ -61,7 +61,7 @@ export type KeyRange = Key | HalfOpen | Prefix
 export const key = (key: string): KeyRange => ({ _tag: "Key", key })
 
 /**
- * Every key that begins with `prefix`; with an empty prefix, every key.
+ * The range of every key that begins with the prefix. With an empty prefix it is every key.
  *
  * @example
  * ```ts
@@ -155,7 +155,7 @@ export const contains = (self: KeyRange, key: string): boolean => {
 }
 
 /**
- * The part of the range that comes after the key, `undefined` where nothing can.
+ * The part of the range that comes after the key; `undefined` if no key can. For backends.
  *
  * **When to use**
  *
@@ -185,8 +185,8 @@ export const after = (self: KeyRange, key: string): KeyRange | undefined => {
 }
 
 /**
- * The same keys, each behind `prefix`. No bound of the range can reach outside the prefix, nor the key that is the
- * prefix itself: without it that would be the empty key, which is none.
+ * The range of the same keys with `prefix` in front of each. It never leaves the prefix, whatever the bounds, and does
+ * not contain the prefix itself as a key: without the prefix that would be the empty key, which is invalid.
  *
  * @example
  * ```ts
@@ -211,6 +211,10 @@ export const addPrefix = (self: KeyRange, prefix: string): KeyRange => {
 
 /**
  * Orders two keys by their UTF-8 bytes, as every backend does.
+ *
+ * **Gotchas**
+ *
+ * JavaScript's own order compares UTF-16 units. The two differ for keys with characters beyond U+FFFF.
  *
  * @example
  * ```ts

@@ -1,9 +1,9 @@
 /**
- * Errors of the store: a `KvError` with a typed `reason`.
+ * The one error of this library: a `KvError` with a typed `reason`.
  *
- * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason has an `outcome`, which
- * says what is known of the call's effect on the store, and `isRetryable`, which says whether the same call can be made
- * again. No reason carries a value, a password, a token or key material.
+ * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason says what is known of the
+ * call's effect on the store (`outcome`) and whether the call can be repeated (`isRetryable`). No reason ever contains a
+ * value, a password, a token or key material.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -47,7 +47,7 @@ export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@effect-kv
 }
 
 /**
- * The store does not know the caller: the user name or password is wrong, or a token could not be renewed.
+ * The store rejected the credentials: a wrong user name or password, or a token that could not be renewed.
  *
  * @since 0.1.0
  */
@@ -60,7 +60,7 @@ export class Unauthenticated extends Schema.Error<Unauthenticated>("@effect-kv/c
 }
 
 /**
- * The store knows the caller and does not permit the call.
+ * The user lacks the permission for this call.
  *
  * @since 0.1.0
  */
@@ -73,16 +73,16 @@ export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv
 }
 
 /**
- * The requested revision is no longer in the history. After a compaction at revision R, reads at R or later and watches
- * from R + 1 on are possible.
+ * The requested revision was compacted. After a compaction at revision R the store can still be read as it was at R,
+ * and watches can start at R + 1.
  *
  * @since 0.1.0
  */
 export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/Compacted")({
   _tag: Schema.tag("Compacted"),
   /**
-   * The revision the store was compacted at; a watch can start at the one after it. `none` if the store did not say: etcd
-   * does not for reads.
+   * The revision the store was compacted at; a watch can start at the one after it. `none` if the store did not say:
+   * etcd does not for reads.
    */
   compactRevision: Schema.Option(Schema.BigInt)
 }) {
@@ -165,9 +165,9 @@ export class RequestTooLarge extends Schema.Error<RequestTooLarge>("@effect-kv/c
 }
 
 /**
- * The store is full and accepts no more writes until an operator makes space.
+ * The store is full and accepts no more writes until space is freed.
  *
- * The write itself may have been applied: etcd returns this error also for the write that passed the quota.
+ * The write itself may have been applied: etcd also fails the write that exceeded the quota.
  *
  * @since 0.1.0
  */
@@ -193,13 +193,10 @@ export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed
 }
 
 /**
- * A write was sent and its outcome is unknown: it was applied once, or not at all, or will be. It is never retried for
- * you.
+ * A write was sent and its outcome is unknown: it was applied once, will be, or never is. The library never retries it.
  *
- * **When to use**
- *
- * To find out what happened, read what the write would have changed. Or make the write conditional (`Kv.compareAndSet`,
- * or a `Compare` on a revision), so that repeating it is harmless.
+ * Read what the write would have changed to find out. Or make the write conditional (`Kv.compareAndSet`, a `Compare` on
+ * a revision), so that it can be repeated without harm.
  *
  * @since 0.1.0
  */
@@ -217,8 +214,8 @@ export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/
  *
  * **Details**
  *
- * Revisions, leases and fencing tokens of the previous store mean nothing in the new one, so nothing continues across
- * the change. Calls in flight and watches fail with this reason. A write that fails with it may be in the new store.
+ * Earlier revisions, leases and fencing tokens are meaningless in the new store, so nothing continues across the
+ * change. Calls in flight and every watch fail with this reason. A write that fails so may be in the new store.
  *
  * @since 0.1.0
  */
@@ -232,7 +229,7 @@ export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/
 }
 
 /**
- * The reasons that a call can fail for.
+ * The reasons for which a call can fail.
  *
  * @since 0.1.0
  */
@@ -254,7 +251,7 @@ export type Reason =
   | LockLost
 
 /**
- * The schema of {@link Reason}.
+ * Schema of {@link Reason}.
  *
  * @since 0.1.0
  */
@@ -293,14 +290,14 @@ export const Reason: Schema.Union<[
 ])
 
 /**
- * What is known of a failed call besides the reason.
+ * Further details of a failed call.
  *
  * @since 0.1.0
  */
 export interface Details {
   /** The operation, such as `put`, `txn`, `modify` or `leaseGrant`. */
   readonly operation?: string | undefined
-  /** The key or the range, as the caller named it and readable; never a value. */
+  /** Its key or range, readable and as the caller named it; never a value. */
   readonly key?: string | undefined
   /** The address of the server that was tried last. */
   readonly endpoint?: string | undefined
@@ -310,11 +307,6 @@ export interface Details {
 
 /**
  * The error of every operation on a `Kv`.
- *
- * **Details**
- *
- * `operation`, `key`, `endpoint` and `status` say where it happened, if they are known. The message names the operation
- * and the key.
  *
  * @example
  * ```ts
@@ -337,7 +329,7 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   reason: Reason,
   /** The operation that failed, such as `put`, `txn`, `modify` or `leaseGrant`. */
   operation: Schema.optionalKey(Schema.String),
-  /** The key or the range of the operation, as the caller named it and readable; never a value. */
+  /** The key or range of the operation, readable and as the caller named it; never a value. */
   key: Schema.optionalKey(Schema.String),
   /** The address of the server that was tried last. */
   endpoint: Schema.optionalKey(Schema.String),
@@ -352,7 +344,7 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
     const { _tag, endpoint, isRetryable, key, message, operation, outcome, reason, status } = this
     return { _tag, message, operation, key, endpoint, status, outcome, isRetryable, reason }
   }
-  /** True if the call can be repeated: it changed nothing, and may succeed the next time. */
+  /** Whether the call can be repeated: it changed nothing, and may succeed the next time. */
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -394,7 +386,7 @@ export const make = (reason: Reason, details: Details = {}): KvError => {
 }
 
 /**
- * Fails with the reason.
+ * An effect that fails with the reason.
  *
  * **When to use**
  *
@@ -419,7 +411,7 @@ export const fail = (reason: Reason, details?: Details): Effect.Effect<never, Kv
   Effect.fail(make(reason, details))
 
 /**
- * Returns true if the value is a `KvError`.
+ * Whether a value is a `KvError`.
  *
  * @example
  * ```ts

@@ -8,12 +8,13 @@ import * as json from "../internal/values/json.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
 import * as KvError from "./KvError.ts"
 
-export {
-  /** The lock is not, or may not be, held any more. */
-  LockLost
-}
+export { LockLost }
 
-/** The lock could not be acquired within `acquireTimeout`. Nothing of the attempt is left. */
+/**
+ * The lock could not be acquired within `acquireTimeout`. Nothing of the attempt is left.
+ *
+ * @since 0.1.0
+ */
 export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/LockError/LockTimeout")({
   _tag: Schema.tag("LockTimeout"),
   /** The lock's name; all names of several locks. */
@@ -50,7 +51,11 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
   }
 }
 
-/** The lock was held for longer than `maxHold`, and the work under it was interrupted. */
+/**
+ * The lock was held for longer than `maxHold`, and the work under it was interrupted.
+ *
+ * @since 0.1.0
+ */
 export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv/core/LockError/LockHoldExceeded")({
   _tag: Schema.tag("LockHoldExceeded"),
   /** The lock's name; all names of several locks. */
@@ -72,5 +77,9 @@ export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv
   }
 }
 
-/** The failures of a lock, other than those of the store. */
+/**
+ * The failures of a lock, other than those of the store.
+ *
+ * @since 0.1.0
+ */
 export type LockError = LockLost | LockTimeout | LockHoldExceeded

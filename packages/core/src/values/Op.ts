@@ -28,13 +28,63 @@ import type {
 
 export type * from "./OpModel.ts"
 
-/** Reads one key. */
+/**
+ * Reads one key.
+ *
+ * @example
+ * ```ts
+ * import { Kv, Op } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("a", "1")
+ *   const { responses: [a, b] } = yield* Kv.txn({ then: [Op.get("a"), Op.get("b")] }).pipe(
+ *     Effect.filterOrFail((result) => result.succeeded)
+ *   )
+ *   const found = [a.count, b.count] // => [1, 0]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const get = (key: string, options?: RangeOptions): Range => range(KeyRange.key(key), options)
 
-/** Reads the entries of a range. */
+/**
+ * Reads the entries of a range.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange, Kv, Op } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { responses } = yield* Kv.txn({
+ *     then: [Op.put("jobs/1", "new"), Op.range(KeyRange.prefix("jobs/"), { countOnly: true })]
+ *   })
+ *   responses[1]?.count // => 1
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const range = (range: KeyRange.KeyRange, options?: RangeOptions): Range => ({ _tag: "Range", range, ...options })
 
-/** Writes a value. Bytes are copied, so the array can be reused. */
+/**
+ * Writes a value. Bytes are copied, so the array can be reused.
+ *
+ * @example
+ * ```ts
+ * import { Compare, Kv, Op } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.txn({ if: [Compare.missing("a")], then: [Op.put("a", "1"), Op.put("b", "2")] })
+ *   yield* Kv.get("b") // => Option.some("2")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const put = (key: string, value: Value, options?: PutOptions): Put => new PutOp(key, value, options)
 
 /** A class because of `toJSON` and `inspect`: operations are logged, and values may be secrets. */
@@ -62,35 +112,89 @@ class PutOp implements Put {
   }
 }
 
+/**
+ * Deletes one key. If the key does not exist, that is a success.
+ *
+ * @example
+ * ```ts
+ * import { Kv, Op } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("old", "1")
+ *   yield* Kv.txn({ then: [Op.delete("old"), Op.put("new", "1")] })
+ *   yield* Kv.get("old") // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 const delete_ = (key: string, options?: DeleteOptions): Delete => deleteRange(KeyRange.key(key), options)
 
-export {
-  /** Deletes one key. Deleting nothing is a success. */
-  delete_ as delete
-}
+export { delete_ as delete }
 
-/** Deletes the keys of a range. Deleting nothing is a success. */
+/**
+ * Deletes the keys of a range. Deleting nothing is a success.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange, Kv, Op } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("jobs/1", "new")
+ *   yield* Kv.txn({ then: [Op.deleteRange(KeyRange.prefix("jobs/")), Op.put("cleared", "yes")] })
+ *   yield* Kv.get("jobs/1") // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const deleteRange = (range: KeyRange.KeyRange, options?: DeleteOptions): Delete => ({
   _tag: "Delete",
   range,
   ...options
 })
 
-/** The parts of a transaction; each may be left out. */
+/**
+ * The parts of a transaction; each may be left out.
+ *
+ * @since 0.1.0
+ */
 export interface TxnInput<Then extends ReadonlyArray<Op>, Else extends ReadonlyArray<Op>> {
   /** All must hold for `then` to run. Without conditions, `then` runs. */
   readonly if?: ReadonlyArray<Compare> | undefined
+  /** The operations that are executed if all conditions hold. Default: none. */
   readonly then?: Then | undefined
+  /** The operations that are executed otherwise. Default: none. */
   readonly else?: Else | undefined
 }
 
 /**
  * Runs `then` if all of `if` hold, else `else`: atomically, at one revision.
  *
+ * **When to use**
+ *
+ * For a transaction inside a transaction, or for a backend. Applications call `Kv.txn`.
+ *
  * **Gotchas**
  *
- * A transaction, nested ones included, may put a key only once, and may not both put and delete it. Each list may hold 128
- * elements; a nested transaction may hold what the outer lists leave of that.
+ * A transaction, nested ones included, may put a key only once, and may not both put and delete it. Each list may hold
+ * 128 elements; a nested transaction may hold what the outer lists leave of that.
+ *
+ * @example
+ * ```ts
+ * import { Compare, Kv, Op } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const createOnce = Op.txn({ if: [Compare.missing("id")], then: [Op.put("id", "7")] })
+ *   yield* Kv.txn({ then: [createOnce, Op.put("seen", "yes")] })
+ *   yield* Kv.get("id") // => Option.some("7")
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const txn = <
   const Then extends ReadonlyArray<Op> = readonly [],
@@ -171,19 +275,76 @@ class TxnRecord {
   }
 }
 
-/** Makes the response to a `Range`. For backends. */
+/**
+ * Makes the response to a `Range`. For backends.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ *
+ * Op.rangeResponse({ revision: 7n, entries: [], count: 0, more: false })._tag // => "Range"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const rangeResponse = (fields: Omit<RangeResponse, "_tag">): RangeResponse => new RangeRecord(fields)
 
-/** Makes the response to a `Put`. For backends. */
+/**
+ * Makes the response to a `Put`. For backends.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ * import { Option } from "effect"
+ *
+ * Op.putResponse({ revision: 7n, previous: Option.none() })._tag // => "Put"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const putResponse = (fields: Omit<PutResponse, "_tag">): PutResponse => new PutRecord(fields)
 
-/** Makes the response to a `Delete`. For backends. */
+/**
+ * Makes the response to a `Delete`. For backends.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ *
+ * Op.deleteResponse({ revision: 7n, deleted: 0, previous: [] })._tag // => "Delete"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const deleteResponse = (fields: Omit<DeleteResponse, "_tag">): DeleteResponse => new DeleteRecord(fields)
 
-/** Makes the response to a `Txn`. For backends. */
+/**
+ * Makes the response to a `Txn`. For backends.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ *
+ * Op.txnResponse({ revision: 7n, succeeded: true, responses: [] })._tag // => "Txn"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const txnResponse = (fields: Omit<TxnResponse, "_tag">): TxnResponse => new TxnRecord(fields) as TxnResponse
 
-/** Whether an operation can change the store. */
+/**
+ * Whether an operation can change the store.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ *
+ * Op.isWrite(Op.get("a")) // => false
+ * Op.isWrite(Op.txn({ then: [Op.put("a", "1")] })) // => true
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const isWrite = (self: Op): boolean => {
   switch (self._tag) {
     case "Range":

@@ -6,10 +6,18 @@ import type { Compare } from "./Compare.ts"
 import type { Entry, Value } from "./Entry.ts"
 import type * as KeyRange from "./KeyRange.ts"
 
-/** The order of entries. Entries that are equal in it have no particular order. */
+/**
+ * The order of entries. Entries that are equal in it have no particular order.
+ *
+ * @since 0.1.0
+ */
 export type OrderBy = "key" | "createRevision" | "modRevision" | "version"
 
-/** Options of a read. */
+/**
+ * Options of a read.
+ *
+ * @since 0.1.0
+ */
 export interface RangeOptions {
   /** The maximum number of entries, at least 1. The response says whether there are `more`. Default: all. */
   readonly limit?: number | undefined
@@ -33,24 +41,36 @@ export interface RangeOptions {
   readonly maxCreateRevision?: bigint | undefined
 }
 
-/** Reads the entries of a range. */
+/**
+ * Reads the entries of a range.
+ *
+ * @since 0.1.0
+ */
 export interface Range extends RangeOptions {
   readonly _tag: "Range"
   readonly range: KeyRange.KeyRange
 }
 
-/** Options of a put. */
+/**
+ * Options of a put.
+ *
+ * @since 0.1.0
+ */
 export interface PutOptions {
   /**
-   * The id of the lease that the key is attached to, or another entry's `lease` as it is. Default: none, and a lease the key
-   * had before is detached.
+   * The id of the lease that the key is attached to, or another entry's `lease` as it is. Default: none, and a lease
+   * the key had before is detached.
    */
   readonly lease?: bigint | Option.Option<bigint> | undefined
   /** Return the entry before the write. Default: false. */
   readonly previous?: boolean | undefined
 }
 
-/** Writes a value. */
+/**
+ * Writes a value.
+ *
+ * @since 0.1.0
+ */
 export interface Put extends Omit<PutOptions, "lease"> {
   readonly _tag: "Put"
   readonly key: string
@@ -58,19 +78,31 @@ export interface Put extends Omit<PutOptions, "lease"> {
   readonly lease?: bigint | undefined
 }
 
-/** Options of a delete. */
+/**
+ * Options of a delete.
+ *
+ * @since 0.1.0
+ */
 export interface DeleteOptions {
   /** Return the deleted entries. Default: false. */
   readonly previous?: boolean | undefined
 }
 
-/** Deletes the keys of a range. */
+/**
+ * Deletes the keys of a range.
+ *
+ * @since 0.1.0
+ */
 export interface Delete extends DeleteOptions {
   readonly _tag: "Delete"
   readonly range: KeyRange.KeyRange
 }
 
-/** Runs `then` if all of `if` hold, else `else`: atomically, at one revision. */
+/**
+ * Runs `then` if all of `if` hold, else `else`: atomically, at one revision.
+ *
+ * @since 0.1.0
+ */
 export interface Txn<
   out Then extends ReadonlyArray<Op> = ReadonlyArray<Op>,
   out Else extends ReadonlyArray<Op> = ReadonlyArray<Op>
@@ -81,10 +113,18 @@ export interface Txn<
   readonly else: Else
 }
 
-/** An operation. */
+/**
+ * An operation.
+ *
+ * @since 0.1.0
+ */
 export type Op = Range | Put | Delete | Txn
 
-/** The response to a `Range`. */
+/**
+ * The response to a `Range`.
+ *
+ * @since 0.1.0
+ */
 export interface RangeResponse {
   readonly _tag: "Range"
   /** The store's revision at the time of the read; in a transaction, that of the transaction. */
@@ -96,7 +136,11 @@ export interface RangeResponse {
   readonly more: boolean
 }
 
-/** The response to a `Put`. */
+/**
+ * The response to a `Put`.
+ *
+ * @since 0.1.0
+ */
 export interface PutResponse {
   readonly _tag: "Put"
   /** The revision of the write. */
@@ -105,7 +149,11 @@ export interface PutResponse {
   readonly previous: Option.Option<Entry>
 }
 
-/** The response to a `Delete`. */
+/**
+ * The response to a `Delete`.
+ *
+ * @since 0.1.0
+ */
 export interface DeleteResponse {
   readonly _tag: "Delete"
   /** The revision of the delete, or the store's if there was nothing to delete. */
@@ -116,7 +164,11 @@ export interface DeleteResponse {
   readonly previous: ReadonlyArray<Entry>
 }
 
-/** The response to a `Txn`: which branch ran, and the responses of its operations in the same order. */
+/**
+ * The response to a `Txn`: which branch ran, and the responses of its operations in the same order.
+ *
+ * @since 0.1.0
+ */
 export type TxnResponse<
   Then extends ReadonlyArray<Op> = ReadonlyArray<Op>,
   Else extends ReadonlyArray<Op> = ReadonlyArray<Op>
@@ -135,12 +187,20 @@ export type TxnResponse<
     readonly responses: Responses<Else>
   }
 
-/** The type of an operation's response. */
+/**
+ * The type of an operation's response.
+ *
+ * @since 0.1.0
+ */
 export type Response<O extends Op = Op> = O extends Range ? RangeResponse
   : O extends Put ? PutResponse
   : O extends Delete ? DeleteResponse
   : O extends Txn<infer Then, infer Else> ? TxnResponse<Then, Else>
   : never
 
-/** The tuple of the responses of a tuple of operations. */
+/**
+ * The tuple of the responses of a tuple of operations.
+ *
+ * @since 0.1.0
+ */
 export type Responses<Ops extends ReadonlyArray<Op>> = { readonly [K in keyof Ops]: Response<Ops[K]> }

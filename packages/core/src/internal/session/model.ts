@@ -5,27 +5,39 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { SessionLost } from "./sessionLost.ts"
 
-/** A lease and its upkeep. */
+/**
+ * A lease that is kept alive.
+ *
+ * @since 0.1.0
+ */
 export interface Session {
   /** The lease's id. */
   readonly lease: bigint
-  /** The time to live the store granted. */
+  /** The time to live that the store granted. */
   readonly ttl: Duration.Duration
-  /** Whether the lease is known to live, by the clocks as they stand at this moment. */
+  /** Whether the lease is known to be alive at this moment, by the clocks. */
   readonly isAlive: Effect.Effect<boolean>
-  /** The same as a plain function. */
+  /** `isAlive` as a plain function. */
   readonly isAliveUnsafe: () => boolean
   /** Waits until the session is lost or its scope is closed, then fails. */
   readonly lost: Effect.Effect<never, SessionLost>
-  /** Asks the store now, instead of at the next renewal, whether the lease lives. Does not wait for the answer. */
+  /** Requests a renewal now instead of at its time, to learn whether the lease is alive. Does not wait for the response. */
   readonly verify: Effect.Effect<void>
 }
 
-/** Options of a session. */
+/**
+ * Options of a session.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
-  /** Time to live of the lease. Renewed at a third of what the store grants. Default: 10 seconds. */
+  /** Time to live of the lease. It is renewed at a third of what the store grants. Default: 10 seconds. */
   readonly ttl?: Duration.Input | undefined
 }
 
-/** The time to live of a session that does not say: 10 seconds. */
+/**
+ * The time to live of a session that does not set one: 10 seconds.
+ *
+ * @since 0.1.0
+ */
 export const defaultTtl: Duration.Duration = Duration.seconds(10)

@@ -4,7 +4,11 @@
 import * as Schema from "effect/Schema"
 import * as json from "../values/json.ts"
 
-/** The session has ended: its lease could not be renewed in time, the store ended it, or its scope was closed. */
+/**
+ * The session has ended: its lease could not be renewed in time, the store ended it, or its scope was closed.
+ *
+ * @since 0.1.0
+ */
 export class SessionLost extends Schema.Error<SessionLost>("@effect-kv/core/Session/SessionLost")({
   _tag: Schema.tag("SessionLost"),
   lease: Schema.BigInt,

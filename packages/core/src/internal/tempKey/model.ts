@@ -9,23 +9,33 @@ import type { Value } from "../../values/Entry.ts"
 import type * as KvError from "../../values/KvError.ts"
 import type { TempKeyLost, TempKeyTaken } from "./tempKeyErrors.ts"
 
-/** Options of a temporary key. */
+/**
+ * Options of a temporary key.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** The key's value. Default: a token that no other temporary key has. */
   readonly value?: Value | undefined
   /** How long the key may outlive a process that crashes. Default: 10 seconds. */
   readonly ttl?: Duration.Input | undefined
   /**
-   * What happens when the lease is lost or the key is deleted. `recreate`: the key is made again as soon as the store can
-   * be reached and the key does not exist. `fail`: `lost` fails, and the key stays gone. Default: `recreate`.
+   * What happens when the lease is lost or the key is deleted. Default: `recreate`.
+   *
+   * - `recreate`: the key is made again as soon as the store can be reached and the key does not exist.
+   * - `fail`: `lost` fails, and the key stays deleted.
    */
   readonly onLost?: "recreate" | "fail" | undefined
   /**
-   * What happens when another client has the key: when it is made, when it is to be made again, or because that client
-   * wrote to it. `fail`: making it, or later `lost`, fails with `TempKeyTaken`. `wait`: waits until the key is deleted or
-   * its lease ends, and makes it then. Default: `fail`.
+   * What happens when another client has the key: when it is made, when it is made again, or because that client wrote
+   * to it. Default: `fail`.
    *
-   * A process that was killed leaves its key until its lease ends. Use `wait`, within an `Effect.timeout`, when the next
+   * - `fail`: making it, or later `lost`, fails with `TempKeyTaken`.
+   * - `wait`: waits until the key is deleted or its lease ends, and makes it then.
+   *
+   * **When to use**
+   *
+   * A process that was killed leaves its key until its lease ends. Use `wait`, within an `Effect.timeout`, if the next
    * process makes the same key.
    */
   readonly onTaken?: "fail" | "wait" | undefined
@@ -34,16 +44,23 @@ export interface Options {
 /**
  * The state of a temporary key. `Held`: it exists, attached to this lease, since this revision. `Lost`: it is gone.
  * `Taken`: another client has it.
+ *
+ * @since 0.1.0
  */
 export type Status =
   | { readonly _tag: "Held"; readonly lease: bigint; readonly revision: bigint }
   | { readonly _tag: "Lost"; readonly reason: string }
   | { readonly _tag: "Taken"; readonly lease: Option.Option<bigint> }
 
-/** A key that lives as long as its scope. */
+/**
+ * A key that exists as long as its scope.
+ *
+ * @since 0.1.0
+ */
 export interface TempKey {
+  /** The key. */
   readonly key: string
-  /** The lease it is attached to; `none` while the key is lost or taken. */
+  /** The lease that it is attached to; `none` while the key is lost or taken. */
   readonly lease: Effect.Effect<Option.Option<bigint>>
   /** The revision of the last write to it that this client knows of; `none` while the key is lost or taken. */
   readonly revision: Effect.Effect<Option.Option<bigint>>
@@ -57,11 +74,13 @@ export interface TempKey {
    * write is fenced like any other.
    */
   readonly set: (value: Value) => Effect.Effect<bigint, KvError.KvError | TempKeyLost | TempKeyTaken>
-  /** The state of the key now, then each change. Ends when the key is gone for good. */
+  /** The state of the key now, then each change of it. Ends when the key is gone for good. */
   readonly status: Stream.Stream<Status>
   /**
-   * Waits until the key is gone for good, then fails: with `onLost: "fail"`, when another client has it and `onTaken` is
-   * not `"wait"`, when making it again is rejected, or when the scope or the client is closed.
+   * Waits until the key is gone for good, then fails.
+   *
+   * That happens with `onLost: "fail"`, when another client has the key and `onTaken` is not `"wait"`, when making it
+   * again is rejected, and when the scope or the client is closed.
    */
   readonly lost: Effect.Effect<never, TempKeyLost | TempKeyTaken>
 }

@@ -14,7 +14,11 @@ const outcome = Schema.Literals(["NotApplied", "Unknown"]).pipe(
   Schema.withConstructorDefault(Effect.succeed<"NotApplied" | "Unknown">("NotApplied"))
 )
 
-/** A temporary key that is not there: its lease was lost, it was deleted, or its scope was closed. */
+/**
+ * The temporary key does not exist: its lease was lost, it was deleted, or its scope was closed.
+ *
+ * @since 0.1.0
+ */
 export class TempKeyLost extends Schema.Error<TempKeyLost>("@effect-kv/core/TempKey/TempKeyLost")({
   _tag: Schema.tag("TempKeyLost"),
   key: Schema.String,
@@ -31,7 +35,11 @@ export class TempKeyLost extends Schema.Error<TempKeyLost>("@effect-kv/core/Temp
   }
 }
 
-/** Another client has the key. It was not touched. */
+/**
+ * Another client has the key. It was not touched.
+ *
+ * @since 0.1.0
+ */
 export class TempKeyTaken extends Schema.Error<TempKeyTaken>("@effect-kv/core/TempKey/TempKeyTaken")({
   _tag: Schema.tag("TempKeyTaken"),
   key: Schema.String,

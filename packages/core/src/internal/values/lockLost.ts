@@ -6,8 +6,11 @@ import * as Schema from "effect/Schema"
 import * as json from "./json.ts"
 
 /**
- * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the lease could not be renewed in
- * time. Also the reason of the `KvError` with which a fenced write is rejected; such a write changed nothing.
+ * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the lease could not be
+ * renewed in time. Also the reason of the `KvError` with which a fenced write is rejected; such a write changed
+ * nothing.
+ *
+ * @since 0.1.0
  */
 export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/LockLost")({
   _tag: Schema.tag("LockLost"),

@@ -7,28 +7,39 @@ import type * as Stream from "effect/Stream"
 import type { Entry } from "../../values/Entry.ts"
 import type { KvError } from "../../values/KvError.ts"
 
-/** The entries of a range at one revision, by their keys. */
+/**
+ * The entries of a range at one revision, by their keys.
+ *
+ * @since 0.1.0
+ */
 export interface Snapshot {
   readonly revision: bigint
   readonly entries: ReadonlyMap<string, Entry>
 }
 
 /**
- * A view of a range. Its reads, and those that wait for a change, fail when it is not kept current any more: with `Closed`
- * after its scope or the client was closed, with `PermissionDenied` when the permission was withdrawn.
+ * A view of a range.
+ *
+ * Its effects and streams fail once it is no longer kept current: with `Closed` after its scope or the client was
+ * closed, with `PermissionDenied` if the permission was withdrawn.
+ *
+ * @since 0.1.0
  */
 export interface RangeView {
-  /** The entry of a key. */
+  /** The entry of a key; `none` if the key does not exist. */
   readonly get: (key: string) => Effect.Effect<Option.Option<Entry>, KvError>
   /** All entries, at one revision. */
   readonly snapshot: Effect.Effect<Snapshot, KvError>
-  /** The snapshot now, then again after each change; one that is read slowly skips to the newest. */
+  /** The snapshot now, then one after each change. A slow reader skips to the newest. */
   readonly changes: Stream.Stream<Snapshot, KvError>
   /**
-   * The snapshots after the one with this revision, as soon as there is one: for what has been read by `snapshot` already.
-   * A change between that read and this is not missed.
+   * The snapshots after the one with this revision, as soon as there is one.
+   *
+   * **When to use**
+   *
+   * After `snapshot`: a change between that read and this one is not missed.
    */
   readonly changesAfter: (revision: bigint) => Stream.Stream<Snapshot, KvError>
-  /** The first snapshot for which the predicate holds, from the one now. */
+  /** The first snapshot, from the current one on, for which the predicate holds. */
   readonly waitUntil: (predicate: (snapshot: Snapshot) => boolean) => Effect.Effect<Snapshot, KvError>
 }

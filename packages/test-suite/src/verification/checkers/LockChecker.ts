@@ -65,7 +65,7 @@ export interface Options {
  *   const store = yield* MemoryStore.make()
  *   const recorder = yield* Recorder.make
  *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
- *   yield* recorder.withLock("a", "nightly", undefined, () => Effect.void).pipe(Effect.provideService(Kv.Kv, kv))
+ *   yield* recorder.withLock("a", "nightly", () => Effect.void).pipe(Effect.provideService(Kv.Kv, kv))
  *   LockChecker.check(yield* recorder.history) // => []
  * })
  * ```

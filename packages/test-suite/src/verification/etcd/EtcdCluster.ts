@@ -26,10 +26,7 @@ import { type Recording, watchFrom } from "./recording.ts"
 
 export type { AuthOptions, Permission, User } from "./auth.ts"
 export type { Options, Tls } from "./environment.ts"
-export {
-  /** An operation on the cluster failed. */
-  EtcdClusterError
-}
+export { EtcdClusterError }
 export type { EtcdctlOptions } from "./etcdctl.ts"
 export type { Member } from "./member.ts"
 export type { Metrics } from "./metrics.ts"

@@ -107,10 +107,7 @@ export const watchedUpTo = (history: History, revision: bigint): History => ({
   }))
 })
 
-export {
-  /** The text is not a saved history. */
-  HistoryUnreadable
-}
+export { HistoryUnreadable }
 
 /**
  * Saves a history as text: a header line, then one line of JSON for each record.

@@ -15,10 +15,7 @@ import type { Address } from "./connection.ts"
 import { close, Link, listen, stopListening, TcpProxyError } from "./link.ts"
 import { type Direction, directionsOf, type OneShotFault } from "./linkFaults.ts"
 
-export {
-  /** The proxy could not listen on its port. */
-  TcpProxyError
-}
+export { TcpProxyError }
 export type { Direction } from "./linkFaults.ts"
 
 /**

@@ -16,6 +16,7 @@ interface Line {
 const lines: ReadonlyArray<Line> = [
   { subject: "etcd3", color: "#d9480f", width: 2, note: "the package's public API" },
   { subject: "etcd3 raw", color: "#f2a65a", width: 2, note: "its generated gRPC client" },
+  { subject: "Go", color: "#2f9e44", width: 2, note: "Go's client, in its own process" },
   { subject: "grpc-js", color: "#868e96", width: 2, note: "@grpc/grpc-js alone" },
   { subject: "effect-kv unbatched", color: "#74a9e8", width: 2, dash: "5 4", note: "this library, batching: false" },
   { subject: "effect-kv", color: "#1c5fc4", width: 3, note: "this library, as it comes" }

@@ -14,6 +14,10 @@ export type Op =
   | { readonly effect: (caller: number) => Effect.Effect<unknown, unknown> }
   | { readonly promise: (caller: number) => Promise<unknown> }
   | { readonly sync: (caller: number) => unknown }
+  | {
+    /** The whole closed loop, in a process of its own that measures itself. */
+    readonly loop: (inFlight: number, millis: number) => Effect.Effect<Round, unknown>
+  }
 
 /** What is measured. */
 export type Subject = Op & { readonly name: string }
@@ -72,8 +76,14 @@ export const takeTurns = Effect.fnUntraced(function*<E, R>(
 })
 
 /** One subject for so long. */
-export const closedLoop = (subject: Subject, inFlight: number, millis: number, every = 1) =>
+export const closedLoop = (
+  subject: Subject,
+  inFlight: number,
+  millis: number,
+  every = 1
+): Effect.Effect<Round, unknown> =>
   Effect.suspend(() => {
+    if ("loop" in subject) return subject.loop(inFlight, millis)
     const watch = new Stopwatch(millis, every)
     const callers = Array.from({ length: inFlight }, (_, caller) => caller)
     return Effect.map(

@@ -30,6 +30,14 @@ export interface Row extends Round {
   /** Of a package: its JavaScript, minified, and that compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number
+  /** Of what is opened and closed. */
+  readonly memory?: {
+    /** What one keeps while it is open. */
+    readonly eachBytes: number
+    /** By how much memory grew while so many were opened and closed again. */
+    readonly growthBytes: number
+    readonly cycles: number
+  }
 }
 
 /** The rows of subjects that took turns. */

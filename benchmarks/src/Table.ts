@@ -37,6 +37,7 @@ const padded = ({ left }: Table, widths: ReadonlyArray<number>, line: ReadonlyAr
 /** The rows of a scenario. */
 export const ofRows = (rows: ReadonlyArray<Row>): Table => {
   const [{ ratioTo }] = rows as [Row]
+  const hasMemory = rows.some((row) => row.memory !== undefined)
   const hasSizes = rows.some((row) => row.gzippedBytes !== undefined)
   return {
     titles: [
@@ -49,20 +50,24 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
       "p50 ms",
       "p99 ms",
       "CPU us/op",
-      ...(hasSizes ? ["minified kB", "gzipped kB"] : [])
+      ...(hasSizes ? ["minified kB", "gzipped kB"] : []),
+      ...(hasMemory ? ["kB each", "cycles", "growth kB"] : [])
     ],
     lines: rows.map((row) => [
       row.subject,
       `${row.inFlight}`,
       rate(row.opsPerSecond),
       `${rate(row.opsPerSecondMin)} - ${rate(row.opsPerSecondMax)}`,
-      ...(row.subject === ratioTo
+      ...(row.subject === row.ratioTo
         ? ["1x", ""]
         : [times(row.ratio), `${times(row.ratioMin)} - ${times(row.ratioMax)}`]),
       millis(row.p50Ms),
       millis(row.p99Ms),
       rate(row.cpuMicrosPerOp),
-      ...(hasSizes ? [kilobytes(row.minifiedBytes), kilobytes(row.gzippedBytes)] : [])
+      ...(hasSizes ? [kilobytes(row.minifiedBytes), kilobytes(row.gzippedBytes)] : []),
+      ...(hasMemory
+        ? [kilobytes(row.memory?.eachBytes), `${row.memory?.cycles ?? ""}`, kilobytes(row.memory?.growthBytes)]
+        : [])
     ]),
     left: 1
   }

@@ -1,6 +1,7 @@
 /**
  * The benchmark does what its options say. What it finds is not judged here: a busy machine must fail no test.
  */
+import * as GoProgram from "@effect-kv/interop/GoProgram"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { execFile } from "node:child_process"
@@ -31,16 +32,18 @@ it.live(
   () =>
     Effect.gen(function*() {
       const out = yield* folder
+      const go = GoProgram.file() === undefined ? [] : ["Go"]
+      const subjects = ["etcd3", "etcd3 raw", "grpc-js", "effect-kv unbatched", "effect-kv", ...go]
       const [json, svg] = [join(out, "rows.json"), join(out, "chart.svg")]
       const { failed, output } = yield* bench("--quick", "--only", "put", "--json", json, "--svg", svg)
       assert.isFalse(failed, output)
       const rows = JSON.parse(readFileSync(json, "utf8")) as ReadonlyArray<Record<string, unknown>>
       assert.deepStrictEqual(
         new Set(rows.map((row) => row.subject)),
-        new Set(["etcd3", "etcd3 raw", "grpc-js", "effect-kv unbatched", "effect-kv"])
+        new Set(subjects)
       )
       assert.deepStrictEqual(new Set(rows.map((row) => row.inFlight)), new Set([1, 64, 256]))
-      assert.strictEqual(rows.length, 15)
+      assert.strictEqual(rows.length, 3 * subjects.length)
       for (const row of rows) {
         assert.strictEqual(row.scenario, "put")
         for (const field of ["opsPerSecond", "p50Ms", "p99Ms", "cpuMicrosPerOp", "ratio"]) {

@@ -12,11 +12,11 @@ import * as Faults from "./Fault.ts"
 import * as clients from "./faults/clients.ts"
 import * as links from "./faults/links.ts"
 import * as servers from "./faults/servers.ts"
-import type { Stage } from "./Stage.ts"
+import type { Testbed } from "./Testbed.ts"
 
 /** What faults need to know of the round they happen in. */
 export interface Target {
-  readonly stage: Stage
+  readonly testbed: Testbed
   readonly history: EtcdCluster.Recording
   /** A lock that is in use. */
   readonly lock: string
@@ -48,54 +48,54 @@ const apply = Effect.fnUntraced(function*(fault: Fault, target: Target): Effect.
     : { fault, began, ...exit.value, ended: exit.value?.ended ?? ended, healed: exit.value?.healed ?? ended }
 })
 
-const execute = (fault: Fault, { history, lock, stage }: Target): Effect.Effect<Outcome | void, Error> => {
+const execute = (fault: Fault, { history, lock, testbed }: Target): Effect.Effect<Outcome | void, Error> => {
   switch (fault.kind) {
     case "kill-member":
-      return servers.killMember(stage, fault)
+      return servers.killMember(testbed, fault)
     case "kill-leader":
-      return servers.killLeader(stage, fault)
+      return servers.killLeader(testbed, fault)
     case "kill-majority":
-      return servers.killMajority(stage, fault)
+      return servers.killMajority(testbed, fault)
     case "outage":
-      return servers.outage(stage, fault)
+      return servers.outage(testbed, fault)
     case "stop-member":
-      return servers.stopMember(stage, fault)
+      return servers.stopMember(testbed, fault)
     case "pause-member":
-      return servers.pauseMember(stage, fault)
+      return servers.pauseMember(testbed, fault)
     case "pause-leader":
-      return servers.pauseLeader(stage, fault)
+      return servers.pauseLeader(testbed, fault)
     case "move-leader":
-      return servers.moveLeader(stage)
+      return servers.moveLeader(testbed)
     case "compact":
-      return servers.compact(stage, fault, history)
+      return servers.compact(testbed, fault, history)
     case "defragment":
-      return servers.defragment(stage)
+      return servers.defragment(testbed)
     case "replace-member":
-      return servers.replaceMember(stage, fault)
+      return servers.replaceMember(testbed, fault)
     case "cut":
-      return links.cut(stage, fault)
+      return links.cut(testbed, fault)
     case "cut-before-forwarding":
-      return links.cutBeforeForwarding(stage, fault)
+      return links.cutBeforeForwarding(testbed, fault)
     case "cut-after-forwarding":
-      return links.cutAfterForwarding(stage, fault)
+      return links.cutAfterForwarding(testbed, fault)
     case "cut-mid-frame":
-      return links.cutMidFrame(stage, fault)
+      return links.cutMidFrame(testbed, fault)
     case "delay":
-      return links.delay(stage, fault)
+      return links.delay(testbed, fault)
     case "throttle":
-      return links.throttle(stage, fault)
+      return links.throttle(testbed, fault)
     case "blackhole":
     case "partition":
-      return links.blackhole(stage, fault)
+      return links.blackhole(testbed, fault)
     case "lose-bytes":
-      return links.loseBytes(stage, fault)
+      return links.loseBytes(testbed, fault)
     case "lose-answers":
-      return links.loseAnswers(stage, fault)
+      return links.loseAnswers(testbed, fault)
     case "half-open":
-      return links.halfOpen(stage, fault)
+      return links.halfOpen(testbed, fault)
     case "stall":
       return clients.stall(fault)
     case "evict":
-      return clients.evict(stage, lock)
+      return clients.evict(testbed, lock)
   }
 }

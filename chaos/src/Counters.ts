@@ -1,24 +1,58 @@
 /**
- * The counters that locks protect, by the store's own history: whoever writes has read while it held the lock, and holds it
- * still. So each write adds one to what was there, and one that comes too late shows, whatever its client was told.
+ * The counters that locks protect, checked by the store's own history, whatever the writers were told.
+ *
+ * A writer reads and writes while it holds the lock. So each write adds one, and carries the token of the client that held
+ * the lock at its revision. An unfenced write that arrives late breaks the second rule even if no other client wrote before.
  */
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
+import type { History } from "@effect-kv/test-suite/verification"
+import { LockChecker } from "@effect-kv/test-suite/verification"
 import * as locks from "./work/locks.ts"
 
-/** Writes that did not add one, in words. */
-export const find = (changes: ReadonlyArray<EtcdCluster.HistoryEvent>, prefix: string): ReadonlyArray<string> =>
+type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+
+/** The writes that broke a rule, in words. */
+export const find = (
+  changes: Changes,
+  prefix: string,
+  holdings: ReadonlyArray<History.Holding>
+): ReadonlyArray<string> =>
   locks.lockNames(prefix).flatMap((lock) => {
-    const counter = locks.counterOf(lock)
-    let count = 0
-    return changes.filter(({ key }) => key === counter).flatMap(({ modRevision, value }) => {
-      const before = count
-      count = locks.countOf(value)
-      return count === before + 1
-        ? []
-        : [
-          `${counter} went from ${before} to ${
-            JSON.stringify(value)
-          } at revision ${modRevision}: written without the lock`
-        ]
-    })
+    const writes = changes.filter(({ key }) => key === locks.counterOf(lock))
+    return [...wrongSteps(writes), ...writesWithoutLock(lock, writes, changes, holdings)]
   })
+
+const wrongSteps = (writes: Changes): ReadonlyArray<string> => {
+  let count = 0
+  return writes.flatMap(({ key, modRevision, value }) => {
+    const before = count
+    count = locks.countOf(value)
+    return count === before + 1
+      ? []
+      : [`${key} went from ${before} to ${JSON.stringify(value)} at revision ${modRevision}`]
+  })
+}
+
+const writesWithoutLock = (
+  lock: string,
+  writes: Changes,
+  changes: Changes,
+  holdings: ReadonlyArray<History.Holding>
+): ReadonlyArray<string> => {
+  const afterAll = { order: Number.MAX_SAFE_INTEGER, nanos: 0n }
+  const effects = writes.map(({ key, modRevision, value }): History.FencedEffect => ({
+    _tag: "Effect",
+    id: Number(modRevision),
+    client: "",
+    resource: key,
+    lock,
+    token: locks.tokenOf(value),
+    invoked: afterAll,
+    completed: afterAll,
+    outcome: "Accepted",
+    revision: modRevision
+  }))
+  return LockChecker.check({ holdings, effects }, { changes })
+    .filter(({ kind }) => kind === "EffectWithoutLock")
+    .map(({ message }) => `written without the lock: ${message}`)
+}

@@ -14,7 +14,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { AppliedFault } from "./AppliedFault.ts"
-import type { Cluster } from "./Stage.ts"
+import type { Cluster } from "./Testbed.ts"
 
 /** Leases that a member had revoked because it took them for expired. */
 const revocationsOf = (cluster: Cluster, member: EtcdCluster.Member) =>

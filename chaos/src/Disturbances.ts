@@ -7,7 +7,7 @@ import * as Availability from "./Availability.ts"
 import { linkKinds } from "./Fault.ts"
 import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
-import { isVisitors } from "./work/shortLivedClients.ts"
+import { isOfShortLivedClient } from "./work/shortLivedClients.ts"
 
 /** When faults concerned a client, or any client. */
 export const faultsOf = ({ appliedFaults }: Round, client?: string): ReadonlyArray<Span.Span> => {
@@ -71,7 +71,8 @@ export const longestSilences = (round: Round): ReadonlyMap<Availability.Service,
 }
 
 /** The long watches of the work; those of locks and temporary keys are of single keys. */
-const isOfWork = ({ request }: History.WatchCall): boolean => request.range._tag !== "Key" && !isVisitors(request)
+const isOfWork = ({ request }: History.WatchCall): boolean =>
+  request.range._tag !== "Key" && !isOfShortLivedClient(request)
 
 const rangeOf = ({ request: { only, range } }: History.WatchCall): string =>
   JSON.stringify(only === undefined ? range : { ...range, only })

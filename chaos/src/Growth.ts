@@ -39,7 +39,7 @@ export const of = (samples: ReadonlyArray<Sample>, part: keyof Sample): number =
 
 /** What grows, in words. */
 export const excess = (samples: ReadonlyArray<Sample>): ReadonlyArray<string> => {
-  if (samples.length < fewest) return [`void: nothing is known of growth after ${samples.length} rounds`]
+  if (samples.length < fewest) return [`inconclusive: nothing is known of growth after ${samples.length} rounds`]
   return parts.flatMap((part) => {
     const growth = of(samples, part)
     const { inAll, inRound } = allowed[part]

@@ -29,5 +29,5 @@ export const find = (
     ...appliedFaults.flatMap(({ fault, problem }) =>
       problem === undefined ? [] : [`the fault ${fault.kind} could not be carried out: ${problem}`]
     )
-  ].map((lack) => `void: ${lack}`)
+  ].map((lack) => `inconclusive: ${lack}`)
 }

@@ -6,7 +6,7 @@ import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Resources from "./Resources.ts"
-import type { Cluster } from "./Stage.ts"
+import type { Cluster } from "./Testbed.ts"
 import { isResidentKey } from "./work/leases.ts"
 
 /** How long keys of clients that could not give them back may live on: their leases run out, which a new leader begins anew. */

@@ -17,7 +17,7 @@ export interface Options {
   readonly outages: ReadonlyArray<number>
   readonly soak: boolean
   /** A round that was saved, to be judged again. */
-  readonly judge: string | undefined
+  readonly check: string | undefined
 }
 
 export const usage = `npm run chaos -- [options]
@@ -30,7 +30,7 @@ export const usage = `npm run chaos -- [options]
                        ${kinds.join(", ")}
   --outage N,...       all members away for so many seconds each time, instead of other faults
   --soak               a fault every 20 seconds, and the memory in between
-  --judge FOLDER       judge a round again that was saved, instead of a new one`
+  --check FOLDER       check a saved round again, instead of running a new one`
 
 /** A day, and the rounds of a minute that say something of growth, in seconds. */
 const longest = 86_400
@@ -69,7 +69,7 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
     faults,
     outages,
     soak: parsed.soak === true,
-    judge: parsed.judge
+    check: parsed.check
   }
 }
 
@@ -83,7 +83,7 @@ const parseOrProblem = (args: ReadonlyArray<string>) => {
         version: { type: "string" },
         batching: { type: "string" },
         faults: { type: "string" },
-        judge: { type: "string" },
+        check: { type: "string" },
         outage: { type: "string" },
         soak: { type: "boolean" }
       }

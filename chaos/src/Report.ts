@@ -4,7 +4,7 @@
 import * as Availability from "./Availability.ts"
 import type { Kind } from "./Fault.ts"
 import * as Resources from "./Resources.ts"
-import type { Verdict } from "./Verdict.ts"
+import type { Findings } from "./RoundChecker.ts"
 
 /** All that is told of a run. */
 export interface Summary {
@@ -16,7 +16,7 @@ export interface Summary {
   readonly outages: ReadonlyMap<Kind, Availability.Outage>
   /** The longest time without each service in which nothing was in the way, in milliseconds. */
   readonly silences: ReadonlyMap<Availability.Service, number>
-  readonly verdict: Verdict
+  readonly findings: Findings
   readonly left: Resources.Resources
   /** The file that holds the history. */
   readonly saved?: string | undefined
@@ -24,13 +24,13 @@ export interface Summary {
 
 /** As lines; the last is `violations: N`. */
 export const format = (summary: Summary): string => {
-  const { verdict } = summary
-  const { applied, leases, notApplied } = verdict.unknown
+  const { findings } = summary
+  const { applied, leases, notApplied } = findings.unknown
   const unknown = applied + notApplied + leases
   const total = [...summary.faults.values()].reduce((a, b) => a + b, 0)
-  const { increments } = verdict
+  const { increments } = findings
   return [
-    ...verdict.violations.map((violation, i) => `violation ${i + 1}: ${violation}`),
+    ...findings.violations.map((violation, i) => `violation ${i + 1}: ${violation}`),
     ...(summary.saved === undefined ? [] : [`the history is in ${summary.saved}`]),
     "",
     summary.title,
@@ -55,16 +55,16 @@ export const format = (summary: Summary): string => {
         `${[...summary.silences].map(([service, millis]) => `no ${heads[service]} ${seconds(millis)}`).join(", ")}, ` +
         `not counting faults`
       ],
-      ...(verdict.revokedByDeposed === 0
+      ...(findings.revokedByDeposed === 0
         ? []
         : [
-          ["ended by etcd", `${verdict.revokedByDeposed} leases, by a leader that was deposed (etcd 15247)`] as const
+          ["ended by etcd", `${findings.revokedByDeposed} leases, by a leader that was deposed (etcd 15247)`] as const
         ]),
       ["faults", integer(total)]
     ]),
     ...faultTable(summary),
     ...table([["left", Resources.format(summary.left)]]),
-    `violations: ${verdict.violations.length}`
+    `violations: ${findings.violations.length}`
   ].join("\n")
 }
 

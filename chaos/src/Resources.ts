@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Sockets from "./Sockets.ts"
-import type { Stage } from "./Stage.ts"
+import type { Testbed } from "./Testbed.ts"
 
 /** Counted at one moment. */
 export interface Resources {
@@ -54,13 +54,13 @@ export const isOwned = (key: string): boolean => /(?:lock\/[^/]+\/|temporary\/|l
 export const watchMetric = "etcd_debugging_mvcc_watcher_total"
 
 /** Counts everything now. Of a member that does not answer nothing is known: that fails. */
-export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCount) {
-  const { cluster } = stage
+export const count = Effect.fnUntraced(function*(testbed: Testbed, fibers: FiberCount) {
+  const { cluster } = testbed
   const leases = (yield* cluster.etcdctl(["lease", "list"])).split("\n").filter((line) => /^[0-9a-f]+$/.test(line))
   const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter(isOwned)
   const metrics = yield* Effect.forEach(yield* cluster.currentMembers, (member) => cluster.metrics(member))
-  const connections = yield* connectionsLeft(stage)
-  const stats = yield* Effect.forEach(stage.links.flat(), (link) => link.stats)
+  const connections = yield* connectionsLeft(testbed)
+  const stats = yield* Effect.forEach(testbed.links.flat(), (link) => link.stats)
   return {
     leases: leases.length,
     watches: sum(metrics.map((metrics) => metrics.get(watchMetric))),
@@ -72,7 +72,7 @@ export const count = Effect.fnUntraced(function*(stage: Stage, fibers: FiberCoun
   } satisfies Resources
 })
 
-const connectionsLeft = Effect.fnUntraced(function*({ links, sockets }: Stage) {
+const connectionsLeft = Effect.fnUntraced(function*({ links, sockets }: Testbed) {
   const now = yield* Clock.monotonicTimeNanos
   const names = new Map(
     links.flatMap((ofClient, c) => ofClient.map(({ port }, m) => [port, `c${c + 1} to m${m + 1}`] as const))
@@ -130,15 +130,15 @@ const countsWhileClosing = 60
  * live, servers notice a closed connection when they write to it, and the last bytes of a connection may still be in flight.
  */
 export const whenSettled = Effect.fnUntraced(function*(
-  stage: Stage,
+  testbed: Testbed,
   fibers: FiberCount,
   limits: Limits,
   of: ReadonlyArray<Part> = parts
 ) {
-  let resources = yield* count(stage, fibers)
+  let resources = yield* count(testbed, fibers)
   for (let i = 1; !isSettled(resources, limits, of) && mayCountAgain(resources, limits, of, i); i++) {
     yield* Effect.sleep("250 millis")
-    resources = yield* count(stage, fibers)
+    resources = yield* count(testbed, fibers)
   }
   return resources
 })

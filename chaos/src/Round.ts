@@ -24,7 +24,7 @@ import * as LeakCheck from "./LeakCheck.ts"
 import * as SeededRandom from "./SeededRandom.ts"
 import * as ServerStalls from "./ServerStalls.ts"
 import type { Span } from "./Span.ts"
-import type { Client, Stage } from "./Stage.ts"
+import type { Client, Testbed } from "./Testbed.ts"
 import * as Views from "./Views.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
@@ -69,9 +69,9 @@ export interface Round {
 /** How long the watches may take to the end once all is well. */
 const catchUp = "30 seconds"
 
-export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyArray<Client>, options: Options) {
+export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: ReadonlyArray<Client>, options: Options) {
   const { prefix, schedule, seed } = options
-  const { cluster } = stage
+  const { cluster } = testbed
   const first = (yield* cluster.revision) + 1n
   const server = yield* cluster.watchFrom(first)
   const recorder = yield* Recorder.make
@@ -89,7 +89,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
   const appliedFaults = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
     yield* Effect.forkScoped(EventLoopStalls.record(eventLoopStalls))
-    yield* Effect.forkScoped(ServerStalls.record(stage, serverStalls))
+    yield* Effect.forkScoped(ServerStalls.record(testbed, serverStalls))
     const views = yield* Effect.forEach(
       recorded,
       ({ kv }) => Effect.provideService(RangeView.make(KeyRange.prefix(`${prefix}txn/`)), Kv.Kv, kv)
@@ -107,7 +107,7 @@ export const run = Effect.fnUntraced(function*(stage: Stage, clients: ReadonlyAr
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
     const [appliedFaults] = yield* Effect.all([
-      ApplyFaults.run(schedule, { stage, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
+      ApplyFaults.run(schedule, { testbed, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
     yield* Effect.sleep("2 seconds")
@@ -178,19 +178,28 @@ const record = Effect.fnUntraced(
   }
 )
 
-/** A temporary key that was lost is there again when all has been well for a while. */
+/**
+ * How long a temporary key may be missing after the last fault, which was 2 seconds ago: until its old lease has expired, whose
+ * time to live a new leader starts again.
+ */
+const residentsReturn = { schedule: Schedule.spaced("200 millis"), times: 15 }
+
+/** Waits until the clients have their long-lived temporary keys again. */
 const residentsAreThere = Effect.fnUntraced(function*(
-  cluster: Stage["cluster"],
+  cluster: Testbed["cluster"],
   clients: ReadonlyArray<RecordedClient>,
   problems: Array<string>
 ) {
-  const first = clients[0]!
-  const all = leases.residentKey(first.prefix, "")
-  const there = new Set((yield* cluster.etcdctl(["get", all, "--prefix", "--keys-only"])).split("\n"))
-  for (const { name, prefix } of clients) {
-    const key = leases.residentKey(prefix, name)
-    if (!there.has(key)) problems.push(`the temporary key ${key} is missing, 2 seconds after the last fault`)
-  }
+  const keys = clients.map(({ name, prefix }) => leases.residentKey(prefix, name))
+  const all = leases.residentKey(clients[0]!.prefix, "")
+  const missing = Effect.map(cluster.etcdctl(["get", all, "--prefix", "--keys-only"]), (text) => {
+    const there = new Set(text.split("\n"))
+    return keys.filter((key) => !there.has(key))
+  })
+  const left = yield* Effect.repeat(missing, { until: (keys) => keys.length === 0, ...residentsReturn }).pipe(
+    Effect.andThen(missing)
+  )
+  problems.push(...left.map((key) => `the temporary key ${key} is missing, more than 5 seconds after the last fault`))
 })
 
 // -----------------------------------------------------------------------------
@@ -208,8 +217,8 @@ const openWatches = (
   Effect.forEach(clients, (client) =>
     Effect.forEach(watches.plans(client.prefix), (plan, i) => {
       const position: watches.Position = { revision: 0n }
-      const dice = SeededRandom.make(seed, client.name, "watch", i)
-      const watching = Effect.onExit(watches.watching(client, plan, dice, position), (exit) =>
+      const random = SeededRandom.make(seed, client.name, "watch", i)
+      const watching = Effect.onExit(watches.watching(client, plan, random, position), (exit) =>
         Effect.sync(() => {
           if (Exit.isFailure(exit)) Workers.noteUnexpected(exit.cause, `watch ${i} of ${client.name}`, problems, true)
         }))

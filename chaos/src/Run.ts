@@ -1,5 +1,5 @@
 /**
- * One run: a stage, a round on it, a verdict.
+ * One run: a testbed, a round on it, a findings.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -12,10 +12,10 @@ import type * as Report from "./Report.ts"
 import * as Resources from "./Resources.ts"
 import type { Round } from "./Round.ts"
 import * as Rounds from "./Round.ts"
-import * as Saved from "./Saved.ts"
+import * as RoundChecker from "./RoundChecker.ts"
+import * as SavedRound from "./SavedRound.ts"
 import * as Schedule from "./Schedule.ts"
-import * as Stages from "./Stage.ts"
-import * as Verdict from "./Verdict.ts"
+import * as Testbeds from "./Testbed.ts"
 import { isResidentKey } from "./work/leases.ts"
 
 /** How many clients there are. */
@@ -37,23 +37,23 @@ const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
   return { schedule, millis: Schedule.lengthOf(schedule) }
 }
 
-export const run = Effect.fnUntraced(function*(options: Request, tell: (line: string) => Effect.Effect<void>) {
+export const run = Effect.fnUntraced(function*(options: Request, print: (line: string) => Effect.Effect<void>) {
   const { millis, schedule } = scheduleOf(options)
-  const stage = yield* Stages.make({ version: options.version, clients, batching: options.batching })
+  const testbed = yield* Testbeds.make({ version: options.version, clients, batching: options.batching })
   const fibers = Resources.countFibers()
-  const limits = yield* Resources.count(stage, fibers)
+  const limits = yield* Resources.count(testbed, fibers)
   const began = yield* Clock.monotonicTimeNanos
   const progress = (text: string) =>
     Effect.flatMap(
       Clock.monotonicTimeNanos,
-      (now) => tell(`${(Number(now - began) / 1e9).toFixed(1).padStart(7)} s  ${text}`)
+      (now) => print(`${(Number(now - began) / 1e9).toFixed(1).padStart(7)} s  ${text}`)
     )
   yield* progress(`${schedule.flatMap(({ faults }) => faults).length} faults planned, etcd ${options.version}`)
 
   const round = yield* Effect.flatMap(
-    stage.openClients,
+    testbed.openClients,
     (clients) =>
-      Rounds.run(stage, clients, {
+      Rounds.run(testbed, clients, {
         seed: options.seed,
         prefix,
         schedule,
@@ -63,13 +63,13 @@ export const run = Effect.fnUntraced(function*(options: Request, tell: (line: st
         mutateBackend: options.mutateBackend
       })
   ).pipe(Effect.scoped, fibers.within)
-  const subject = Verdict.caseOf(stage, { schedule, kinds: options.faults, round, prefix })
-  const save = Saved.save(subject, `${options.version}-seed-${options.seed}`)
+  const subject = RoundChecker.caseOf(testbed, { schedule, kinds: options.faults, round, prefix })
+  const save = SavedRound.save(subject, `${options.version}-seed-${options.seed}`)
   // Whatever breaks off from here on: what happened can be looked at.
-  return yield* summing(stage, subject, { fibers, limits, progress }).pipe(
+  return yield* summing(testbed, subject, { fibers, limits, progress }).pipe(
     Effect.onError(() => Effect.flatMap(save, (saved) => progress(`broken off; the history is in ${saved}`))),
     Effect.flatMap((summary) =>
-      summary.verdict.violations.length === 0
+      summary.findings.violations.length === 0
         ? Effect.succeed(summary)
         : Effect.map(save, (saved): Report.Summary => ({ ...summary, saved }))
     ),
@@ -86,15 +86,15 @@ interface Counting {
   readonly progress: (text: string) => Effect.Effect<void>
 }
 
-const summing = Effect.fnUntraced(function*(stage: Stages.Stage, subject: Verdict.Case, counting: Counting) {
+const summing = Effect.fnUntraced(function*(testbed: Testbeds.Testbed, subject: RoundChecker.Case, counting: Counting) {
   const { fibers, limits, progress } = counting
   const { round } = subject
   yield* progress("closed; looking for what is left")
-  const left = yield* Resources.whenSettled(stage, fibers, limits)
+  const left = yield* Resources.whenSettled(testbed, fibers, limits)
   yield* progress(`judging ${round.history.calls.length} operations`)
-  const judged = Verdict.judge(subject)
+  const checked = RoundChecker.check(subject)
   const violations = [
-    ...judged.violations,
+    ...checked.violations,
     ...Resources.excess(left, limits).map((excess) => `left behind: ${excess}`)
   ]
   return {
@@ -105,7 +105,7 @@ const summing = Effect.fnUntraced(function*(stage: Stages.Stage, subject: Verdic
     faults: countKinds(round.appliedFaults),
     outages: Availability.outages(round.history, round.appliedFaults, isResidentKey),
     silences: Disturbances.longestSilences(round),
-    verdict: { ...judged, violations },
+    findings: { ...checked, violations },
     left
   } satisfies Report.Summary
 })

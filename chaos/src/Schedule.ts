@@ -25,21 +25,23 @@ export const coolDown = 3000
 
 /** The schedule of a run. */
 export const make = (options: Options): ReadonlyArray<Entry> => {
-  const dice = SeededRandom.make(options.seed, "schedule")
+  const random = SeededRandom.make(options.seed, "schedule")
   const entries: Array<Entry> = []
   let deck: Array<Kind> = []
   let at = warmUp
   if (options.kinds.length === 0) return entries
   while (true) {
-    if (deck.length === 0) deck = dice.shuffle(options.kinds)
+    if (deck.length === 0) deck = random.shuffle(options.kinds)
     const everybody = Array.from({ length: options.clients }, (_, i) => i)
-    const first = fault(dice, deck.pop()!, everybody)
-    const second = options.every === undefined && dice.chance(0.33) ? companion(dice, first, everybody, options) : []
+    const first = fault(random, deck.pop()!, everybody)
+    const second = options.every === undefined && random.chance(0.33)
+      ? companion(random, first, everybody, options)
+      : []
     const faults = [first, ...second]
     const ends = at + Math.max(...faults.map(duration))
     if (ends > options.millis - coolDown) return entries
     entries.push({ at, faults })
-    at = options.every === undefined ? ends + dice.int(600, 1600) : Math.max(at + options.every, ends + 1000)
+    at = options.every === undefined ? ends + random.int(600, 1600) : Math.max(at + options.every, ends + 1000)
   }
 }
 
@@ -68,7 +70,7 @@ export const lengthOf = (schedule: ReadonlyArray<Entry>): number =>
  * links too; whose an eviction cuts nobody knows beforehand.
  */
 const companion = (
-  dice: SeededRandom.SeededRandom,
+  random: SeededRandom.SeededRandom,
   other: Fault,
   everybody: ReadonlyArray<number>,
   { kinds }: Options
@@ -79,17 +81,17 @@ const companion = (
     ? everybody.filter((client) => !other.clients.includes(client))
     : everybody
   const possible = kinds.filter((kind) => isOfLinks(kind) && kind !== other.kind)
-  return free.length === 0 || possible.length === 0 ? [] : [fault(dice, dice.pick(possible), free)]
+  return free.length === 0 || possible.length === 0 ? [] : [fault(random, random.pick(possible), free)]
 }
 
-const fault = (dice: SeededRandom.SeededRandom, kind: Kind, all: ReadonlyArray<number>): Fault => {
-  const some = dice.shuffle(all).slice(0, dice.int(1, all.length)).sort((a, b) => a - b)
+const fault = (random: SeededRandom.SeededRandom, kind: Kind, all: ReadonlyArray<number>): Fault => {
+  const some = random.shuffle(all).slice(0, random.int(1, all.length)).sort((a, b) => a - b)
   const [shortest, longest] = lasts[kind]
-  const millis = dice.int(shortest, longest)
-  const slot = kind === "replace-member" ? dice.int(1, 2) : dice.int(0, 2)
-  const everyMember = dice.chance(0.6) || kind === "partition" || kind.startsWith("cut-") || kind === "half-open"
-  const amount = kind === "throttle" ? dice.int(5, 40) * 1000 : dice.int(20, 400)
-  return { kind, millis, slot, clients: kind === "partition" ? [dice.pick(all)] : some, everyMember, amount }
+  const millis = random.int(shortest, longest)
+  const slot = kind === "replace-member" ? random.int(1, 2) : random.int(0, 2)
+  const everyMember = random.chance(0.6) || kind === "partition" || kind.startsWith("cut-") || kind === "half-open"
+  const amount = kind === "throttle" ? random.int(5, 40) * 1000 : random.int(20, 400)
+  return { kind, millis, slot, clients: kind === "partition" ? [random.pick(all)] : some, everyMember, amount }
 }
 
 /** How long faults of each kind last, from and to, in milliseconds. */

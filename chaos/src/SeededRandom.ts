@@ -2,7 +2,7 @@
  * Choices that are made by a seed alone, so that a run can be repeated.
  *
  * Effect's `Random` will not do: the library under test draws from it as well, how often depends on the network. These are
- * thrown by the harness only, and each step of each worker has dice of its own.
+ * thrown by the harness only, and each step of each worker has random of its own.
  */
 
 /** SeededRandom. Each throw is the next of a sequence that depends on the seed alone. */

@@ -6,17 +6,17 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Http from "node:http"
 import type { Span } from "./Span.ts"
-import type { Stage } from "./Stage.ts"
+import type { Testbed } from "./Testbed.ts"
 
 /** The pause between two requests to a member, and how long a response takes that is not yet a stall, in milliseconds. */
-const interval = 100
+const interval = 250
 const negligible = 100
 
 /** A member that has not responded after so many milliseconds is requested again. */
 const limit = 2000
 
 /** Adds the stalls it measures to the list until it is interrupted. */
-export const record = ({ slots }: Stage, stalls: Array<Span>): Effect.Effect<void> =>
+export const record = ({ slots }: Testbed, stalls: Array<Span>): Effect.Effect<void> =>
   Effect.forEach(slots, (_, slot) => Effect.forever(probe(() => slots[slot]!.endpoint, stalls)), {
     concurrency: "unbounded",
     discard: true

@@ -11,11 +11,11 @@ import * as Growth from "./Growth.ts"
 import type { Options } from "./Options.ts"
 import * as Resources from "./Resources.ts"
 import * as Rounds from "./Round.ts"
+import * as RoundChecker from "./RoundChecker.ts"
 import * as Run from "./Run.ts"
-import * as Saved from "./Saved.ts"
+import * as SavedRound from "./SavedRound.ts"
 import * as Schedule from "./Schedule.ts"
-import * as Stages from "./Stage.ts"
-import * as Verdict from "./Verdict.ts"
+import * as Testbeds from "./Testbed.ts"
 
 /** How long the load of a round lasts, and the time between two of its faults, in milliseconds. */
 const roundMillis = 60_000
@@ -41,15 +41,15 @@ export interface Soak {
 
 export const run = Effect.fnUntraced(function*(
   options: Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults">,
-  tell: (line: string) => Effect.Effect<void>
+  print: (line: string) => Effect.Effect<void>
 ) {
-  const stage = yield* Stages.make({ version: options.version, clients: Run.clients, batching: options.batching })
+  const testbed = yield* Testbeds.make({ version: options.version, clients: Run.clients, batching: options.batching })
   const fibers = Resources.countFibers()
-  const limits = yield* Resources.count(stage, fibers)
+  const limits = yield* Resources.count(testbed, fibers)
   const began = yield* Clock.monotonicTimeNanos
   const elapsed = Effect.map(Clock.monotonicTimeNanos, (now) => Number(now - began) / 1e9)
   const progress = (text: string) =>
-    Effect.flatMap(elapsed, (seconds) => tell(`${seconds.toFixed(1).padStart(7)} s  ${text}`))
+    Effect.flatMap(elapsed, (seconds) => print(`${seconds.toFixed(1).padStart(7)} s  ${text}`))
   const laps: Array<Lap> = []
   const violations: Array<string> = []
   /** Told at once: hours may follow, and the end may never be seen. */
@@ -59,16 +59,16 @@ export const run = Effect.fnUntraced(function*(
   }
 
   yield* Effect.gen(function*() {
-    const clients = yield* stage.openClients
+    const clients = yield* testbed.openClients
     while ((yield* elapsed) < options.seconds) {
-      const lap = yield* oneLap(
-        stage,
+      const lap = yield* runLap(
+        testbed,
         clients,
         { ...options, seed: options.seed + laps.length, lap: laps.length },
         progress
       )
       yield* found(lap.violations.map((violation) => `round ${laps.length + 1}: ${violation}`))
-      const left = yield* Resources.whenSettled(stage, fibers, limits, ["leases", "watches", "keys"])
+      const left = yield* Resources.whenSettled(testbed, fibers, limits, ["leases", "watches", "keys"])
       yield* found(
         Resources.excess(left, limits, ["leases", "watches", "keys"]).map((excess) =>
           `left after round ${laps.length + 1}: ${excess}`
@@ -81,14 +81,14 @@ export const run = Effect.fnUntraced(function*(
       const { external, heapUsed, rss } = process.memoryUsage()
       laps.push({ ...lap.counted, ...left, memory: heapUsed + external, resident: rss })
       yield* progress(
-        `round ${laps.length}: ${lap.counted.calls} operations, memory ${mega(heapUsed + external)}, ` +
-          `resident ${mega(rss)}, ${Resources.format(left)}`
+        `round ${laps.length}: ${lap.counted.calls} operations, memory ${mebibytes(heapUsed + external)}, ` +
+          `resident ${mebibytes(rss)}, ${Resources.format(left)}`
       )
     }
   }).pipe(Effect.scoped, fibers.within)
 
   const seconds = yield* elapsed
-  const left = yield* Resources.whenSettled(stage, fibers, limits)
+  const left = yield* Resources.whenSettled(testbed, fibers, limits)
   violations.push(
     ...Resources.excess(left, limits).map((excess) => `left behind: ${excess}`),
     ...Growth.excess(laps)
@@ -103,9 +103,9 @@ export const run = Effect.fnUntraced(function*(
 })
 
 /** A function of its own, so that nothing of the round is held when it has returned. */
-const oneLap = Effect.fnUntraced(function*(
-  stage: Stages.Stage,
-  clients: ReadonlyArray<Stages.Client>,
+const runLap = Effect.fnUntraced(function*(
+  testbed: Testbeds.Testbed,
+  clients: ReadonlyArray<Testbeds.Client>,
   options: Pick<Options, "seed" | "faults"> & { readonly lap: number },
   progress: (text: string) => Effect.Effect<void>
 ) {
@@ -113,11 +113,11 @@ const oneLap = Effect.fnUntraced(function*(
   const { seed } = options
   const schedule = Schedule.make({ seed, millis: roundMillis, kinds: options.faults, clients: clients.length, every })
   const summary = yield* Effect.flatMap(
-    Rounds.run(stage, clients, { seed, prefix, schedule, millis: roundMillis, progress }),
+    Rounds.run(testbed, clients, { seed, prefix, schedule, millis: roundMillis, progress }),
     (round) => {
-      const subject = Verdict.caseOf(stage, { schedule, kinds: options.faults, round, prefix })
-      const { revokedByDeposed, unknown, violations } = Verdict.judge(subject)
-      const saved = violations.length > 0 ? Saved.save(subject, `soak-seed-${seed}`) : Effect.undefined
+      const subject = RoundChecker.caseOf(testbed, { schedule, kinds: options.faults, round, prefix })
+      const { revokedByDeposed, unknown, violations } = RoundChecker.check(subject)
+      const saved = violations.length > 0 ? SavedRound.save(subject, `soak-seed-${seed}`) : Effect.undefined
       return Effect.map(saved, (saved) => ({
         saved,
         violations,
@@ -143,7 +143,7 @@ const collectGarbage = Effect.suspend(() =>
     : Effect.sync(globalThis.gc)
 )
 
-const mega = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
+const mebibytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
 
 /** As lines; the last is `violations: N`. */
 export const format = ({ laps, left, seconds, title, violations }: Soak): string => {
@@ -156,8 +156,8 @@ export const format = ({ laps, left, seconds, title, violations }: Soak): string
     title,
     `  ${seconds.toFixed(0)} s, ${laps.length} rounds, ${calls.toLocaleString("en")} operations, ${faults} faults, ` +
     `${unknown} unknown outcomes (${(unknown / Math.max(1, calls) * 100).toFixed(2)} %)`,
-    `  memory after each round: ${laps.map(({ memory }) => mega(memory)).join(", ")}`,
-    `  resident after each round: ${laps.map(({ resident }) => mega(resident)).join(", ")}`,
+    `  memory after each round: ${laps.map(({ memory }) => mebibytes(memory)).join(", ")}`,
+    `  resident after each round: ${laps.map(({ resident }) => mebibytes(resident)).join(", ")}`,
     `  growth in a round: ${Growth.format(laps)}`,
     `  leases that a deposed leader revoked: ${laps.reduce((sum, lap) => sum + lap.revokedByDeposed, 0)}`,
     `  left: ${Resources.format(left)}`,

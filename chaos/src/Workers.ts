@@ -10,11 +10,11 @@ import * as SeededRandom from "./SeededRandom.ts"
 import * as data from "./work/data.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
-import * as visits from "./work/shortLivedClients.ts"
+import * as shortLivedClients from "./work/shortLivedClients.ts"
 import type { RecordedClient, Step } from "./work/Worker.ts"
 
 /** The workers of each client. */
-const crew: ReadonlyArray<readonly [kind: string, count: number, step: Step]> = [
+const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: Step]> = [
   ["register", 12, data.register],
   ["compareAndSet", 4, data.compareAndSet],
   ["txn", 6, data.txn],
@@ -22,7 +22,7 @@ const crew: ReadonlyArray<readonly [kind: string, count: number, step: Step]> = 
   ["lease", 1, leases.lease],
   ["temporaryKey", 1, leases.temporaryKey],
   ["increment", 3, locks.increment],
-  ["visit", 1, visits.visit]
+  ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 
 /** How often each kind of work was done to its end. */
@@ -32,7 +32,7 @@ export type Done = Readonly<Record<string, number>>
 const rest = [2, 20] as const
 
 /** After what time a worker hangs that was told to end. All it does has a deadline. */
-const hanging = "40 seconds"
+const endWithin = "40 seconds"
 
 /** Sets all to work, until they are told to end or the scope closes. */
 export const start = Effect.fnUntraced(function*(
@@ -40,32 +40,34 @@ export const start = Effect.fnUntraced(function*(
   seed: number,
   problems: Array<string>
 ) {
-  const done: Record<string, number> = Object.fromEntries(crew.map(([kind]) => [kind, 0]))
+  const done: Record<string, number> = Object.fromEntries(workerKinds.map(([kind]) => [kind, 0]))
   let isAtWork = true
   const working = Effect.fnUntraced(function*(client: RecordedClient, kind: string, name: string, step: Step) {
     // oxlint-disable-next-line no-unmodified-loop-condition -- by `end`, in another fiber
     for (let i = 0; isAtWork; i++) {
-      const dice = SeededRandom.make(seed, client.name, name, i)
-      const rests = dice.int(...rest)
+      const random = SeededRandom.make(seed, client.name, name, i)
+      const rests = random.int(...rest)
       // Some callers lose their patience.
-      const patience = dice.chance(0.01) ? dice.int(0, 10) : undefined
-      const doing = Effect.suspend(() => step(client, dice))
-      const exit = yield* Effect.exit(patience === undefined ? doing : Effect.timeoutOption(doing, patience))
-      if (Exit.isSuccess(exit)) done[kind]! += patience === undefined ? 1 : 0
+      const interruptAfter = random.chance(0.01) ? random.int(0, 10) : undefined
+      const doing = Effect.suspend(() => step(client, random))
+      const exit = yield* Effect.exit(
+        interruptAfter === undefined ? doing : Effect.timeoutOption(doing, interruptAfter)
+      )
+      if (Exit.isSuccess(exit)) done[kind]! += interruptAfter === undefined ? 1 : 0
       else noteUnexpected(exit.cause, `${client.name} ${name} step ${i}`, problems)
       yield* Effect.sleep(rests)
     }
   })
   const workers = yield* Effect.forEach(
     clients.flatMap((client) =>
-      crew.flatMap(([kind, count, step]) => Array.from({ length: count }, (_, i) => ({ client, kind, i, step })))
+      workerKinds.flatMap(([kind, count, step]) => Array.from({ length: count }, (_, i) => ({ client, kind, i, step })))
     ),
     ({ client, i, kind, step }) => Effect.forkScoped(working(client, kind, `${kind}/${i}`, step))
   )
   const end = Effect.gen(function*() {
     isAtWork = false
-    const exits = yield* Effect.timeoutOption(Fiber.awaitAll(workers), hanging)
-    if (exits._tag === "None") problems.push(`a worker did not end within ${hanging} of being told to`)
+    const exits = yield* Effect.timeoutOption(Fiber.awaitAll(workers), endWithin)
+    if (exits._tag === "None") problems.push(`a worker did not end within ${endWithin} of being told to`)
     else {for (const exit of exits.value) {
         if (Exit.isFailure(exit)) problems.push(`a worker died: ${Cause.pretty(exit.cause)}`)
       }}

@@ -1,5 +1,5 @@
 /**
- * `npm run chaos`: clients of a real cluster of three etcd servers under random faults, and a verdict on all they did.
+ * `npm run chaos`: clients of a real cluster of three etcd servers under random faults, and a findings on all they did.
  *
  * The last line is `violations: N`; the exit status is 1 unless N is 0. See `Options.ts`, or `--help`.
  */
@@ -10,10 +10,10 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Options from "./Options.ts"
 import * as Report from "./Report.ts"
+import * as RoundChecker from "./RoundChecker.ts"
 import * as Run from "./Run.ts"
-import * as Saved from "./Saved.ts"
+import * as SavedRound from "./SavedRound.ts"
 import * as Soak from "./Soak.ts"
-import * as Verdict from "./Verdict.ts"
 
 /** What is to be said has been said. As a failure it ends the process, though something that was left keep it alive. */
 class Failed extends Data.TaggedError("Failed") {}
@@ -27,8 +27,8 @@ const main = Effect.gen(function*() {
   if (typeof options === "string") {
     return yield* Effect.andThen(Console.error(`${options}\n\n${Options.usage}`), failIf(true))
   }
-  if (options.judge !== undefined) {
-    const { violations } = Verdict.judge(yield* Saved.load(options.judge))
+  if (options.check !== undefined) {
+    const { violations } = RoundChecker.check(yield* SavedRound.load(options.check))
     yield* Console.log([...violations, `violations: ${violations.length}`].join("\n\n"))
     return yield* failIf(violations.length > 0)
   }
@@ -39,7 +39,7 @@ const main = Effect.gen(function*() {
   }
   const summary = yield* Run.run(options, Console.log)
   yield* Console.log(Report.format(summary))
-  yield* failIf(summary.verdict.violations.length > 0)
+  yield* failIf(summary.findings.violations.length > 0)
 }).pipe(
   Effect.scoped,
   // A run that broke off has shown nothing.
@@ -47,7 +47,10 @@ const main = Effect.gen(function*() {
     Cause.hasInterruptsOnly(cause) ||
       cause.reasons.some((reason) => reason._tag === "Fail" && reason.error instanceof Failed)
       ? Effect.failCause(cause)
-      : Effect.andThen(Console.log(`void: the run broke off: ${Cause.pretty(cause)}\nviolations: 1`), failIf(true))
+      : Effect.andThen(
+        Console.log(`inconclusive: the run broke off: ${Cause.pretty(cause)}\nviolations: 1`),
+        failIf(true)
+      )
   )
 )
 

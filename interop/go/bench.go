@@ -35,6 +35,10 @@ func cpuTime() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
+func cpuMicros(_ context.Context, _ struct{}, _ func(any)) (any, error) {
+	return cpuTime().Microseconds(), nil
+}
+
 func startWatch() *stopwatch { return &stopwatch{started: time.Now(), cpu: cpuTime()} }
 
 func (w *stopwatch) stop() round {

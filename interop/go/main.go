@@ -136,6 +136,6 @@ func init() {
 		"authEnable": handle(authEnable), "authDisable": handle(authDisable), "userAdd": handle(userAdd),
 		"userDelete": handle(userDelete), "userPassword": handle(userPassword), "userList": handle(userList),
 		"userGrantRole": handle(userGrantRole), "roleAdd": handle(roleAdd), "roleGrant": handle(roleGrant),
-		"benchLoop": handle(benchLoop), "benchReplay": handle(benchReplay),
+		"cpuMicros": handle(cpuMicros), "benchLoop": handle(benchLoop), "benchReplay": handle(benchReplay),
 	}
 }

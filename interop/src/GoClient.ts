@@ -294,3 +294,6 @@ export const benchReplay = (
   client: GoClient,
   args: { readonly prefixes: ReadonlyArray<string>; readonly each: number; readonly revision: bigint }
 ): Call<typeof Round.Type> => client.program.call("benchReplay", { client: client.name, ...args }, Round)
+
+/** The CPU time that the client's process has used, in microseconds. */
+export const cpuMicros = (client: GoClient): Call<number> => client.program.call("cpuMicros", {}, Schema.Number)

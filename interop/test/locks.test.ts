@@ -75,6 +75,8 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         yield* waiting(kv, "go-waits", 1)
         assert.isTrue(yield* stillRuns(kv, theirs))
         assert.match((yield* Effect.flip(other.tryLock("go-waits"))).message, /Locked by another session/)
+        // The same layout as Go's: on one lease a lock has one key.
+        assert.strictEqual(lock.key, `go-waits/${(yield* leaseOf(kv, "go-waits")).toString(16)}`)
         yield* release
         const held = yield* Fiber.join(theirs)
         assert.strictEqual(held.key, `go-waits/${session.lease.toString(16)}`)

@@ -39,7 +39,7 @@ const build = async (directory) => {
  */
 export const goProgramVariable = async () => {
   const given = process.env[variable]
-  if (given !== undefined) return { [variable]: given }
+  if (given) return { [variable]: given }
   try {
     const directory = join(cache, "interop", `${process.platform}-${process.arch}-${hashOfSources()}`)
     await cached(directory, (directory) => step("the Go program for interop", () => build(directory)))
@@ -51,7 +51,7 @@ export const goProgramVariable = async () => {
   }
 }
 
-export const hasGoProgram = (variables) => variables[variable] !== undefined
+export const hasGoProgram = (variables) => Boolean(variables[variable])
 
 /** For the summary: what did not run, and how to add it. */
 export const absentGoProgram = (variables) =>

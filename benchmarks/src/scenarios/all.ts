@@ -4,6 +4,8 @@
 import type { Scenario } from "../Scenario.ts"
 import * as batches from "./batches.ts"
 import * as calls from "./calls.ts"
+import { coldStart, firstGet } from "./coldStart.ts"
+import { heap } from "./heap.ts"
 import * as locks from "./locks.ts"
 import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
@@ -25,5 +27,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   locks.handOver,
   watches.replay,
   watches.latency,
+  heap,
+  coldStart,
+  firstGet,
   packages
 ]

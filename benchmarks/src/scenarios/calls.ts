@@ -11,6 +11,7 @@ import type { Scenario } from "../Scenario.ts"
 import * as Calls from "../subjects/Calls.ts"
 import * as effectKv from "../subjects/effectKv.ts"
 import * as etcd3 from "../subjects/etcd3.ts"
+import * as go from "../subjects/go.ts"
 import * as grpcJs from "../subjects/grpcJs.ts"
 
 const inFlights = [1, 16, 64, 256, 1024]
@@ -30,7 +31,8 @@ const scenario = (name: Calls.Name): Scenario => ({
       { name: "etcd3 raw", ...etcd3.rawCalls(client)[name] },
       { name: "grpc-js", ...grpcJs.calls(grpc)[name] },
       { name: "effect-kv unbatched", ...effectKv.calls("effect-kv unbatched", unbatched)[name] },
-      { name: "effect-kv", ...effectKv.calls("effect-kv", kv)[name] }
+      { name: "effect-kv", ...effectKv.calls("effect-kv", kv)[name] },
+      ...yield* go.calls(endpoints, name)
     ]
     yield* prepare(kv)
     yield* Measure.warmUp(64, subjects, 400)

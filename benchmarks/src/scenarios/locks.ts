@@ -2,7 +2,9 @@
  * Locks on etcd: taken and given back with nobody else there, against one put; and handed over among waiters, each with a
  * client of its own.
  */
-import { DistLock, Kv } from "@effect-kv/core"
+import { Compare, DistLock, KeyRange, Kv, Op } from "@effect-kv/core"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Effect from "effect/Effect"
 import { type Etcd3, EtcdLockFailedError, type Lock } from "etcd3"
 import * as Measure from "../Measure.ts"
@@ -10,6 +12,7 @@ import type { Scenario } from "../Scenario.ts"
 import * as Calls from "../subjects/Calls.ts"
 import * as effectKv from "../subjects/effectKv.ts"
 import * as etcd3 from "../subjects/etcd3.ts"
+import * as go from "../subjects/go.ts"
 
 export const lock: Scenario = {
   name: "lock",
@@ -20,7 +23,9 @@ export const lock: Scenario = {
     return yield* Measure.alternate("lock", 1, [
       { name: "effect-kv put", effect: () => kv.put("bench/lock-put", Calls.value) },
       { name: "etcd3", promise: async () => (await client.lock("bench/lock-etcd3").acquire()).release() },
-      { name: "effect-kv", effect: () => takeAndRelease(kv, "bench/lock") }
+      { name: "two transactions", effect: yield* byHand(yield* effectKv.openUnbatched(endpoints)) },
+      { name: "effect-kv", effect: () => takeAndRelease(kv, "bench/lock") },
+      ...yield* go.mutexes(endpoints, "bench/lock-go", 1)
     ], options)
   })
 }
@@ -41,7 +46,8 @@ export const handOver: Scenario = {
           {
             name: "effect-kv",
             effect: (caller) => takeAndRelease(clients[caller]!, `bench/handover/${waiters}`)
-          }
+          },
+          ...yield* go.mutexes(endpoints, `bench/handover-go/${waiters}`, waiters)
         ], options)
       })))
     return rows.flat()
@@ -50,6 +56,26 @@ export const handOver: Scenario = {
 
 const takeAndRelease = (kv: Kv.Kv, name: string) =>
   Effect.provideService(DistLock.withDistLock(Effect.void, name), Kv.Kv, kv)
+
+/** What a lock sends, sent by hand: the transaction that enters the queue, and the one that deletes the key. */
+const byHand = Effect.fnUntraced(function*(kv: Kv.Kv) {
+  const backend = backendOf(kv)
+  const lease = yield* backend.leaseGrant({ ttl: "1 hour" })
+  const queue = KeyRange.prefix("bench/lock-by-hand/")
+  const key = `bench/lock-by-hand/${lease.id.toString(16)}`
+  const enter = Op.txn({
+    if: [Compare.missing(key)],
+    then: [
+      Op.range(queue, { keysOnly: true, limit: 1, order: { by: "createRevision", direction: "descending" } }),
+      Op.put(key, "", { lease: lease.id })
+    ]
+  })
+  return () =>
+    Effect.flatMap(backend.execute(enter), ({ revision }) =>
+      backend.execute(
+        Op.txn({ if: [Compare.createRevision(key, "=", revision)], then: [Op.delete(key)] })
+      ))
+})
 
 /** The package's lock does not wait: it is refused while it is held. So it is asked for again, at once. */
 const takeAtLast = async (client: Etcd3, name: string): Promise<Lock> => {

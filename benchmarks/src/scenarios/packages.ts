@@ -18,7 +18,8 @@ import type { Round } from "../Row.ts"
 import type { Scenario } from "../Scenario.ts"
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
-const installation = join(root, "benchmarks/build/installation")
+/** Where the packages are installed, see {@link installed}. */
+export const installation = join(root, "benchmarks/build/installation")
 
 const subjects: ReadonlyArray<{ readonly name: string; readonly modules: ReadonlyArray<string> }> = [
   { name: "etcd3", modules: ["etcd3"] },
@@ -31,8 +32,7 @@ const subjects: ReadonlyArray<{ readonly name: string; readonly modules: Readonl
 export const packages: Scenario = {
   name: "packages",
   run: Effect.fnUntraced(function*({ options }) {
-    yield* Effect.tryPromise(() => run("tsc", ["-b", join(root, "tsconfig.build.json")], { cwd: root }))
-    yield* Effect.try({ try: install, catch: (cause) => cause })
+    yield* installed
     yield* Effect.forEach(subjects, ({ modules }) => timedImport(modules), { discard: true })
     const rows = yield* Measure.takeTurns(
       "packages",
@@ -48,6 +48,14 @@ export const packages: Scenario = {
 }
 
 const run = promisify(execFile)
+
+/** Builds the packages and installs what is published of them in `installation`. */
+export const installed: Effect.Effect<void, unknown> = Effect.suspend(() =>
+  Effect.andThen(
+    Effect.tryPromise(() => run("tsc", ["-b", join(root, "tsconfig.build.json")], { cwd: root })),
+    Effect.try({ try: install, catch: (cause) => cause })
+  )
+)
 
 interface Manifest {
   readonly dependencies?: Readonly<Record<string, string>>

@@ -14,6 +14,7 @@ import type { Scenario } from "../Scenario.ts"
 import * as Calls from "../subjects/Calls.ts"
 import * as effectKv from "../subjects/effectKv.ts"
 import * as etcd3 from "../subjects/etcd3.ts"
+import * as go from "../subjects/go.ts"
 
 const total = 100_000
 const perTxn = 100
@@ -30,7 +31,8 @@ export const replay: Scenario = {
       rows.push(
         ...yield* Measure.takeTurns("watch", watches, options.rounds, [
           { name: "etcd3 raw", round: replayRaw(client, history) },
-          { name: "effect-kv", round: replayOurs(kv, history) }
+          { name: "effect-kv", round: replayOurs(kv, history) },
+          ...yield* go.replay(endpoints, history)
         ])
       )
     }

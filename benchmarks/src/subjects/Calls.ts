@@ -12,10 +12,10 @@ export const value = "x".repeat(100)
 export const valueBytes = Buffer.from(value)
 
 /** The key that a caller reads, and overwrites. */
-export const key = (caller: number): string => `bench/keys/${caller}`
+export const key = (caller: number | string): string => `bench/keys/${caller}`
 
 /** The key that a caller of a client compares and sets, alone. */
-export const casKey = (client: string, caller: number): string => `bench/cas/${client}/${caller}`
+export const casKey = (client: string, caller: number | string): string => `bench/cas/${client}/${caller}`
 
 /** The prefix of the hundred keys that are read at once. */
 export const prefix = "bench/range/"

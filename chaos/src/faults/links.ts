@@ -6,7 +6,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { Fault } from "../Fault.ts"
-import type { Stage } from "../Stage.ts"
+import type { Testbed } from "../Testbed.ts"
 
 type Proxy = TcpProxy.TcpProxy
 
@@ -17,12 +17,12 @@ export class FaultMissed extends Data.TaggedError("FaultMissed")<{ readonly mess
  * The links that are meant: all of the clients', or of each the one that it uses, for a client keeps to one member while that
  * is well. It is told by what goes over it in a moment.
  */
-const links = (stage: Stage, { clients, everyMember, slot }: Fault): Effect.Effect<ReadonlyArray<Proxy>> => {
-  const rows = clients.map((client) => stage.links[client]!)
+const links = (testbed: Testbed, { clients, everyMember, slot }: Fault): Effect.Effect<ReadonlyArray<Proxy>> => {
+  const rows = clients.map((client) => testbed.links[client]!)
   if (everyMember) return Effect.succeed(rows.flat())
   return Effect.gen(function*() {
     const before = yield* Effect.forEach(rows, (row) => Effect.forEach(row, traffic))
-    yield* Effect.sleep(moment)
+    yield* Effect.sleep(trafficWindow)
     const after = yield* Effect.forEach(rows, (row) => Effect.forEach(row, traffic))
     return rows.map((row, r) => {
       const went = row.map((_, i) => after[r]![i]! - before[r]![i]!)
@@ -32,7 +32,7 @@ const links = (stage: Stage, { clients, everyMember, slot }: Fault): Effect.Effe
   })
 }
 
-const moment = "100 millis"
+const trafficWindow = "100 millis"
 
 const traffic = (proxy: Proxy): Effect.Effect<number> =>
   Effect.map(proxy.stats, ({ bytesToClient, bytesToServer }) => bytesToClient + bytesToServer)
@@ -41,13 +41,13 @@ const struck = (proxies: ReadonlyArray<Proxy>): Effect.Effect<number> =>
   Effect.map(Effect.forEach(proxies, (proxy) => proxy.stats), (all) => all.reduce((sum, { struck }) => sum + struck, 0))
 
 /** How long a fault is kept up beyond its time until it has met something. */
-const patience = { schedule: Schedule.spaced("100 millis"), times: 100 }
+const untilStruckRetries = { schedule: Schedule.spaced("100 millis"), times: 100 }
 
 /** Does something to links again and again until one of them has met it: a fault that meets nothing is none. */
 const untilStruck = (proxies: ReadonlyArray<Proxy>, before: number, again: Effect.Effect<void>) =>
   Effect.flatMap(struck(proxies), (now) => now > before ? Effect.void : Effect.andThen(again, new FaultMissed(missed)))
     .pipe(
-      Effect.retry(patience)
+      Effect.retry(untilStruckRetries)
     )
 
 const missed = { message: "nothing went over the links" }
@@ -59,8 +59,8 @@ const heal = (proxies: ReadonlyArray<Proxy>) => all(proxies, (proxy) => proxy.he
 
 /** From `begin` on, until the links are healed. */
 const during = (begin: (proxy: Proxy) => Effect.Effect<void>) =>
-  Effect.fnUntraced(function*(stage: Stage, fault: Fault) {
-    const proxies = yield* links(stage, fault)
+  Effect.fnUntraced(function*(testbed: Testbed, fault: Fault) {
+    const proxies = yield* links(testbed, fault)
     const before = yield* struck(proxies)
     const beginAll = all(proxies, begin)
     yield* Effect.acquireUseRelease(
@@ -71,17 +71,18 @@ const during = (begin: (proxy: Proxy) => Effect.Effect<void>) =>
   })
 
 /** All connections at once, several times. */
-export const cut = Effect.fnUntraced(function*(stage: Stage, fault: Fault) {
-  const proxies = yield* links(stage, fault)
+export const cut = Effect.fnUntraced(function*(testbed: Testbed, fault: Fault) {
+  const proxies = yield* links(testbed, fault)
   const before = yield* struck(proxies)
   const cutAll = all(proxies, (proxy) => proxy.cut)
   yield* Effect.repeat(Effect.andThen(cutAll, Effect.sleep("150 millis")), { times: Math.floor(fault.millis / 150) })
   yield* untilStruck(proxies, before, cutAll)
 })
 
-export const delay = (stage: Stage, fault: Fault) => during((proxy) => proxy.delay(fault.amount))(stage, fault)
+export const delay = (testbed: Testbed, fault: Fault) => during((proxy) => proxy.delay(fault.amount))(testbed, fault)
 
-export const throttle = (stage: Stage, fault: Fault) => during((proxy) => proxy.throttle(fault.amount))(stage, fault)
+export const throttle = (testbed: Testbed, fault: Fault) =>
+  during((proxy) => proxy.throttle(fault.amount))(testbed, fault)
 
 /** Silence, after which what was held back goes on. */
 export const blackhole = during((proxy) => proxy.blackhole())
@@ -98,8 +99,8 @@ export const halfOpen = during((proxy) => proxy.halfOpen)
  * Traps on every link, laid again as they strike: for as long as the fault lasts, and until one has struck.
  */
 const striking = (arm: (proxy: Proxy) => Effect.Effect<TcpProxy.Armed>) =>
-  Effect.fnUntraced(function*(stage: Stage, fault: Fault) {
-    const proxies = yield* links(stage, fault)
+  Effect.fnUntraced(function*(testbed: Testbed, fault: Fault) {
+    const proxies = yield* links(testbed, fault)
     const before = yield* struck(proxies)
     const again = (proxy: Proxy) =>
       Effect.forever(
@@ -115,10 +116,10 @@ const striking = (arm: (proxy: Proxy) => Effect.Effect<TcpProxy.Armed>) =>
  * Whether what a client sends holds a request: not only the beginning of a connection, which would keep it from ever being
  * used, nor what HTTP/2 says of itself, such as a ping or that there is room.
  */
-const isRequest = (chunk: Uint8Array): boolean => chunk.length > smallTalk && !beginsConnection(chunk)
+const isRequest = (chunk: Uint8Array): boolean => chunk.length > longestControlFrames && !beginsConnection(chunk)
 
 /** Two pings, or a ping and two window updates. */
-const smallTalk = 43
+const longestControlFrames = 43
 
 const beginsConnection = (chunk: Uint8Array): boolean =>
   chunk.length < 100 && TcpProxy.contains("PRI * HTTP/2.0")(chunk)

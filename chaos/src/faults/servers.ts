@@ -8,7 +8,7 @@ import * as Schedule from "effect/Schedule"
 import type { Outcome } from "../AppliedFault.ts"
 import * as DeposedLeader from "../DeposedLeader.ts"
 import type { Fault } from "../Fault.ts"
-import type { Stage } from "../Stage.ts"
+import type { Testbed } from "../Testbed.ts"
 
 type ServerFault = Effect.Effect<Outcome | void, EtcdCluster.EtcdClusterError>
 
@@ -40,44 +40,44 @@ const away = (
 const kill = (member: EtcdCluster.Member): Effect.Effect<void> => member.kill
 
 /** `kill -9` of one member. */
-export const killMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
-  Effect.suspend(() => away([stage.slots[slot]!], millis, kill))
+export const killMember = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => away([testbed.slots[slot]!], millis, kill))
 
-export const killLeader = (stage: Stage, { millis }: Fault): ServerFault =>
-  Effect.flatMap(stage.cluster.leader, (leader) => away([leader], millis, kill))
+export const killLeader = (testbed: Testbed, { millis }: Fault): ServerFault =>
+  Effect.flatMap(testbed.cluster.leader, (leader) => away([leader], millis, kill))
 
 /** Two of three, so that there is no quorum. */
-export const killMajority = (stage: Stage, { millis, slot }: Fault): ServerFault =>
-  Effect.suspend(() => away(stage.slots.filter((_, i) => i !== slot), millis, kill))
+export const killMajority = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => away(testbed.slots.filter((_, i) => i !== slot), millis, kill))
 
 /** All of them at once. */
-export const outage = (stage: Stage, { millis }: Fault): ServerFault =>
-  Effect.suspend(() => away(stage.slots, millis, kill))
+export const outage = (testbed: Testbed, { millis }: Fault): ServerFault =>
+  Effect.suspend(() => away(testbed.slots, millis, kill))
 
 /** In order: SIGTERM, by which a leader hands over first. */
-export const stopMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
-  Effect.suspend(() => away([stage.slots[slot]!], millis, (member) => member.stop))
+export const stopMember = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => away([testbed.slots[slot]!], millis, (member) => member.stop))
 
-const paused = (stage: Stage, member: EtcdCluster.Member, millis: number): ServerFault => {
+const paused = (testbed: Testbed, member: EtcdCluster.Member, millis: number): ServerFault => {
   const pause = Effect.acquireUseRelease(
     member.pause,
     () => Effect.sleep(millis),
     () => member.resume
   )
-  return Effect.andThen(mustRun(member), DeposedLeader.observe(stage.cluster, member, pause))
+  return Effect.andThen(mustRun(member), DeposedLeader.observe(testbed.cluster, member, pause))
 }
 
 /** SIGSTOP, and SIGCONT. */
-export const pauseMember = (stage: Stage, { millis, slot }: Fault): ServerFault =>
-  Effect.suspend(() => paused(stage, stage.slots[slot]!, millis))
+export const pauseMember = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
+  Effect.suspend(() => paused(testbed, testbed.slots[slot]!, millis))
 
-export const pauseLeader = (stage: Stage, { millis }: Fault): ServerFault =>
-  Effect.flatMap(stage.cluster.leader, (leader) => paused(stage, leader, millis))
+export const pauseLeader = (testbed: Testbed, { millis }: Fault): ServerFault =>
+  Effect.flatMap(testbed.cluster.leader, (leader) => paused(testbed, leader, millis))
 
 /** Refused where the other is not ready to lead: a moment later it is. */
-export const moveLeader = (stage: Stage): ServerFault =>
+export const moveLeader = (testbed: Testbed): ServerFault =>
   Effect.asVoid(
-    Effect.retry(Effect.suspend(() => stage.cluster.moveLeader()), {
+    Effect.retry(Effect.suspend(() => testbed.cluster.moveLeader()), {
       schedule: Schedule.spaced("300 millis"),
       times: 10
     })
@@ -90,31 +90,33 @@ const missing = "300 millis"
  * Forgets the history before now, as soon as it is on record: it is what the run is judged by. Some clients are cut off
  * meanwhile, so that their watches come back for history that is gone.
  */
-export const compact = Effect.fnUntraced(function*(stage: Stage, { clients }: Fault, history: EtcdCluster.Recording) {
-  const links = clients.flatMap((client) => stage.links[client]!)
-  yield* Effect.acquireUseRelease(
-    Effect.forEach(links, (link) => link.down),
-    () => Effect.andThen(Effect.sleep(missing), compactNow(stage, history)),
-    () => Effect.forEach(links, (link) => link.heal)
-  )
-})
+export const compact = Effect.fnUntraced(
+  function*(testbed: Testbed, { clients }: Fault, history: EtcdCluster.Recording) {
+    const links = clients.flatMap((client) => testbed.links[client]!)
+    yield* Effect.acquireUseRelease(
+      Effect.forEach(links, (link) => link.down),
+      () => Effect.andThen(Effect.sleep(missing), compactNow(testbed, history)),
+      () => Effect.forEach(links, (link) => link.heal)
+    )
+  }
+)
 
-const compactNow = Effect.fnUntraced(function*(stage: Stage, history: EtcdCluster.Recording) {
-  const revision = yield* stage.cluster.revision
+const compactNow = Effect.fnUntraced(function*(testbed: Testbed, history: EtcdCluster.Recording) {
+  const revision = yield* testbed.cluster.revision
   yield* history.upTo(revision)
-  stage.compactedAt = revision
-  yield* stage.cluster.compact(revision)
+  testbed.compactedAt = revision
+  yield* testbed.cluster.compact(revision)
 })
 
-export const defragment = (stage: Stage): ServerFault => stage.cluster.defragment
+export const defragment = (testbed: Testbed): ServerFault => testbed.cluster.defragment
 
 /** A new, empty member takes the place of another, for good. The clients find it where they found the old one. */
-export const replaceMember = Effect.fnUntraced(function*(stage: Stage, { slot }: Fault) {
-  const old = stage.slots[slot]!
-  const added = yield* stage.cluster.memberAdd
-  yield* stage.cluster.memberRemove(old)
-  stage.slots[slot] = added
-  for (const links of stage.links) {
+export const replaceMember = Effect.fnUntraced(function*(testbed: Testbed, { slot }: Fault) {
+  const old = testbed.slots[slot]!
+  const added = yield* testbed.cluster.memberAdd
+  yield* testbed.cluster.memberRemove(old)
+  testbed.slots[slot] = added
+  for (const links of testbed.links) {
     yield* links[slot]!.retarget(added.endpoint)
     yield* links[slot]!.cut
   }

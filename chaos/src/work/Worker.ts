@@ -39,8 +39,11 @@ export class Counters extends Context.Service<Counters, {
 /** A write of {@link Counters}. */
 export type Write = Effect.Effect<Op.PutResponse, KvError>
 
-/** One thing that a worker does, chosen by the dice. */
-export type Step = (client: RecordedClient, dice: SeededRandom.SeededRandom) => Effect.Effect<unknown, DistLock.Failure>
+/** One thing that a worker does, chosen by the random. */
+export type Step = (
+  client: RecordedClient,
+  random: SeededRandom.SeededRandom
+) => Effect.Effect<unknown, DistLock.Failure>
 
 /** A value that no other write has. */
 export const unique = ({ name, recorder }: RecordedClient): Effect.Effect<string> => recorder.value(name)

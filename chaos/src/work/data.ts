@@ -10,32 +10,32 @@ import type { Step } from "./Worker.ts"
 import { unique } from "./Worker.ts"
 
 /** Puts, reads of all kinds and deletes on a few keys. */
-export const register: Step = Effect.fnUntraced(function*(client, dice) {
+export const register: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
-  const place = dice.int(0, 7)
+  const place = random.int(0, 7)
   const key = `${prefix}register/${place}`
-  const choice = dice.next()
-  const previous = dice.chance(0.3)
+  const choice = random.next()
+  const previous = random.chance(0.3)
   if (choice < 0.45) return yield* kv.put(key, yield* unique(client), { previous })
   if (choice < 0.75) return yield* kv.get(key)
   if (choice < 0.85) return yield* kv.delete(key, { previous })
-  if (choice < 0.9) return yield* kv.range(KeyRange.prefix(`${prefix}register/`), { limit: dice.int(1, 10) })
+  if (choice < 0.9) return yield* kv.range(KeyRange.prefix(`${prefix}register/`), { limit: random.int(1, 10) })
   if (choice < 0.93) {
-    return yield* kv.deleteRange(KeyRange.halfOpen(key, `${prefix}register/${dice.int(place, 7)}~`), { previous })
+    return yield* kv.deleteRange(KeyRange.halfOpen(key, `${prefix}register/${random.int(place, 7)}~`), { previous })
   }
   if (choice < 0.96) return yield* kv.get(key, { serializable: true })
   // As it was a moment ago, by when it may have been compacted.
   const { revision } = yield* kv.put(key, yield* unique(client))
-  yield* Effect.sleep(dice.int(0, 50))
+  yield* Effect.sleep(random.int(0, 50))
   return yield* kv.getEntry(key, { revision })
 })
 
 /** Reads, and writes on the condition that nobody else has written meanwhile. */
-export const compareAndSet: Step = Effect.fnUntraced(function*(client, dice) {
+export const compareAndSet: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
-  const key = `${prefix}cas/${dice.int(0, 3)}`
-  const byValue = dice.chance(0.4)
-  const pause = dice.int(0, 5)
+  const key = `${prefix}cas/${random.int(0, 3)}`
+  const byValue = random.chance(0.4)
+  const pause = random.int(0, 5)
   const entry = yield* kv.getEntry(key)
   yield* Effect.sleep(pause)
   const value = yield* unique(client)
@@ -45,12 +45,12 @@ export const compareAndSet: Step = Effect.fnUntraced(function*(client, dice) {
 })
 
 /** Writes to several keys, or reads them, by what one of them is; also one transaction in another. */
-export const txn: Step = Effect.fnUntraced(function*(client, dice) {
+export const txn: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
-  const keys = dice.shuffle([0, 1, 2, 3, 4, 5]).slice(0, dice.int(2, 4)).map((i) => `${prefix}txn/${i}`)
-  const nested = dice.chance(0.3)
-  const deletes = dice.chance(0.2)
-  const choice = dice.next()
+  const keys = random.shuffle([0, 1, 2, 3, 4, 5]).slice(0, random.int(2, 4)).map((i) => `${prefix}txn/${i}`)
+  const nested = random.chance(0.3)
+  const deletes = random.chance(0.2)
+  const choice = random.next()
   const first = keys[0]!
   const seen = yield* kv.getEntry(first)
   const condition = Option.match(seen, {
@@ -73,9 +73,9 @@ export const txn: Step = Effect.fnUntraced(function*(client, dice) {
 })
 
 /** Adds an element to the end of a list, which is a text: no element may be lost, none come twice. */
-export const append: Step = Effect.fnUntraced(function*(client, dice) {
+export const append: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
-  const key = `${prefix}append/${dice.int(0, 2)}`
+  const key = `${prefix}append/${random.int(0, 2)}`
   const element = yield* unique(client)
   return yield* kv.modify(key, (list) =>
     Option.match(list, {

@@ -13,12 +13,12 @@ import type { RecordedClient, Step } from "./Worker.ts"
 import { unique } from "./Worker.ts"
 
 /** A lease from its grant to its end, by revocation or by its time, with keys that hang on it. */
-export const lease: Step = Effect.fnUntraced(function*(client, dice) {
+export const lease: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
-  const expires = dice.chance(0.15)
-  const renewals = dice.int(0, 2)
-  const pause = dice.int(0, 300)
-  const key = `${prefix}leased/${dice.int(0, 5)}`
+  const expires = random.chance(0.15)
+  const renewals = random.int(0, 2)
+  const pause = random.int(0, 300)
+  const key = `${prefix}leased/${random.int(0, 5)}`
   const backend = backendOf(kv)
   const { id } = yield* backend.leaseGrant({ ttl: "2 seconds" })
   // Whatever comes, it goes: if not by this, then by its time.
@@ -55,12 +55,12 @@ export const resident = (client: RecordedClient): Effect.Effect<never, KvError> 
   }))
 
 /** A temporary key for a while, of the worker's own or beside others of the same name. Its own is gone when its scope is. */
-export const temporaryKey: Step = Effect.fnUntraced(function*(client, dice) {
+export const temporaryKey: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, name, prefix } = client
-  const place = dice.int(0, 3)
-  const isOwn = dice.chance(0.5)
+  const place = random.int(0, 3)
+  const isOwn = random.chance(0.5)
   const key = isOwn ? `${prefix}temporary/of/${name}` : `${prefix}temporary/${place}`
-  const lives = dice.int(20, 1500)
+  const lives = random.int(20, 1500)
   const value = yield* unique(client)
   yield* Effect.scoped(Effect.gen(function*() {
     yield* Effect.provideService(TempKey.make(key, { value, ttl: "2 seconds" }), Kv.Kv, kv)

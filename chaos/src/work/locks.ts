@@ -13,28 +13,35 @@ import { unique } from "./Worker.ts"
 /** The locks of a round. */
 export const lockNames = (prefix: string): NonEmptyReadonlyArray<string> => [`${prefix}lock/0`, `${prefix}lock/1`]
 
-/** The counter that a lock protects. Its value is the number, and something no other write has. */
+/** The counter that a lock protects. Its value is the count, the token of the lock it was written under, and a unique part. */
 export const counterOf = (lock: string): string => `${lock}-counter`
 
-/** The number in a counter's value. */
+/** The count in a counter's value. */
 export const countOf = (value: string): number => Number(value.split(" ")[0])
+
+/** The token in a counter's value. */
+export const tokenOf = (value: string): bigint => BigInt(value.split(" ")[1]!)
 
 const ttl = "2 seconds"
 
 /** How much longer a lock may be held than allowed before that is certain to be wrong, in milliseconds: two timers are compared. */
-const overstay = 50
+const timerTolerance = 50
 
 /** Increments the counter of the lock, or of two that are taken as one. */
-export const increment: Step = (client, dice) => {
+export const increment: Step = (client, random) => {
   const names = lockNames(client.prefix)
-  const choice = dice.next()
-  const maxHold = choice >= 0.2 && choice < 0.3 ? dice.int(1, 50) : undefined
-  const hold = maxHold !== undefined ? dice.int(0, 200) : dice.chance(0.08) ? dice.int(200, 800) : dice.int(0, 10)
-  const acquireTimeout = dice.int(2000, 8000)
-  const single = dice.pick(names)
-  const increments = dice.int(1, 2)
+  const choice = random.next()
+  const maxHold = choice >= 0.2 && choice < 0.3 ? random.int(1, 50) : undefined
+  const hold = maxHold !== undefined
+    ? random.int(0, 200)
+    : random.chance(0.08)
+    ? random.int(200, 800)
+    : random.int(0, 10)
+  const acquireTimeout = random.int(2000, 8000)
+  const single = random.pick(names)
+  const increments = random.int(1, 2)
   const options = { ttl, description: client.name } as const
-  const byService = dice.chance(0.5)
+  const byService = random.chance(0.5)
   const body = (lock: DistLock.Lock) => incrementing(client, lock, { hold, increments, byService })
   if (choice < 0.1) {
     return client.recorder.withLock(client.name, names, { ...options, acquireTimeout }, body).pipe(onKv(client))
@@ -43,13 +50,13 @@ export const increment: Step = (client, dice) => {
   const locked = client.recorder.withLock(client.name, single, { ...options, acquireTimeout, maxHold }, body).pipe(
     onKv(client),
     Effect.tap(() =>
-      maxHold !== undefined && hold > maxHold + overstay
+      maxHold !== undefined && hold > maxHold + timerTolerance
         ? Effect.die(new Error(`the lock was held for more than ${hold} ms, and ${maxHold} were allowed`))
         : Effect.void
     )
   )
   // Some do not wait that long.
-  return maxHold === undefined && choice < 0.4 ? Effect.timeoutOption(locked, dice.int(1, 400)) : locked
+  return maxHold === undefined && choice < 0.4 ? Effect.timeoutOption(locked, random.int(1, 400)) : locked
 }
 
 const onKv = (client: RecordedClient) => Effect.provideService(Kv.Kv, client.kv)
@@ -67,7 +74,7 @@ const incrementing = Effect.fnUntraced(function*(
   for (let i = 0; i < options.increments; i++) {
     const count = Option.match(yield* kv.get(counter), { onNone: () => 0, onSome: countOf })
     yield* Effect.sleep(options.hold)
-    const value = `${count + 1} ${yield* unique(client)}`
+    const value = `${count + 1} ${lock.token} ${yield* unique(client)}`
     yield* save(counter, value).pipe(client.recorder.fenced(client.name, lock, counter))
   }
 })

@@ -18,11 +18,11 @@ import { unique } from "./Worker.ts"
 const closesWithin = Duration.seconds(10)
 
 /** Tells the watches of visitors, who come and go, from those that go on. */
-export const isVisitors = ({ only }: Watch.WatchRequest): boolean => only === "Put"
+export const isOfShortLivedClient = ({ only }: Watch.WatchRequest): boolean => only === "Put"
 
 /** Opens a client, and closes it in the middle of what it does. */
-export const visit: Step = (client, dice) => {
-  const stays = dice.int(50, 1500)
+export const shortLivedClient: Step = (client, random) => {
+  const stays = random.int(50, 1500)
   const visiting = Effect.acquireUseRelease(
     Scope.make(),
     (scope) =>
@@ -40,8 +40,8 @@ export const visit: Step = (client, dice) => {
           ).pipe(
             Effect.catchTag("TempKeyTaken", () => Effect.void)
           )
-          yield* Effect.forkScoped(locks.increment(visitor, dice))
-          yield* Effect.forkScoped(leases.lease(visitor, dice))
+          yield* Effect.forkScoped(locks.increment(visitor, random))
+          yield* Effect.forkScoped(leases.lease(visitor, random))
           yield* Effect.sleep(stays)
         }),
         scope
@@ -52,5 +52,5 @@ export const visit: Step = (client, dice) => {
           ? Effect.die(new Error(`closing a client took ${Duration.format(took)}`))
           : Effect.void)
   )
-  return Effect.delay(visiting, dice.int(500, 3000))
+  return Effect.delay(visiting, random.int(500, 3000))
 }

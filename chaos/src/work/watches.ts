@@ -38,7 +38,7 @@ export interface Position {
 export const watching = (
   client: RecordedClient,
   plan: WatchPlan,
-  dice: SeededRandom.SeededRandom,
+  random: SeededRandom.SeededRandom,
   position: Position
 ): Effect.Effect<never, KvError> => {
   const session = (startRevision: bigint | undefined) =>
@@ -51,7 +51,7 @@ export const watching = (
       })
       if (position.revision < watcher.revision) position.revision = watcher.revision
       const reading = Effect.forever(read(watcher, plan, position))
-      yield* plan.restless ? Effect.timeoutOption(reading, dice.int(300, 4000)) : reading
+      yield* plan.restless ? Effect.timeoutOption(reading, random.int(300, 4000)) : reading
     }))
   const go = (startRevision: bigint | undefined): Effect.Effect<never, KvError> =>
     session(startRevision).pipe(

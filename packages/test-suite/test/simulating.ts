@@ -31,7 +31,7 @@ export const simulate = (
   const make = (seed: number) => run(seed, between?.(seed))
 
   const explain = (run: Simulation.Run): string =>
-    `seed ${run.seed}, ${run.weather}:\n\n${Violation.print(run.history, run.violations)}\n\nThe whole run: ` +
+    `seed ${run.seed}, ${run.faultProfile}:\n\n${Violation.print(run.history, run.violations)}\n\nThe whole run: ` +
     `EFFECT_KV_SIMULATION_SEED=${run.seed} npm run vitest -- run --project test-suite packages/test-suite/test/${file}`
 
   describe(name, () => {

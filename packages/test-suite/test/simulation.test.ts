@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { replayed, run, seedsOf, simulate } from "./simulating.ts"
-import { simulatedSabotages } from "./simulationMutants.ts"
+import { simulatedMutants } from "./simulationMutants.ts"
 
 simulate("simulated clients of memory", "simulation.test.ts", 0)
 
@@ -32,11 +32,11 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
       "Compacted"
     ])
     const isLost = ({ ended }: (typeof all)[number]["holdings"][number]) => ended?.how === "Lost"
-    for (const weather of ["lossy", "brutal"]) {
-      const lost = runs.filter((run) => run.weather === weather).flatMap(({ history }) =>
+    for (const profile of ["lossy", "brutal"]) {
+      const lost = runs.filter((run) => run.faultProfile === profile).flatMap(({ history }) =>
         history.holdings.filter(isLost)
       )
-      assert.isAbove(lost.length, 20, `locks are lost in ${weather} weather`)
+      assert.isAbove(lost.length, 20, `locks are lost with the fault profile ${profile}`)
     }
     const isRefused = ({ outcome }: (typeof all)[number]["effects"][number]) => outcome === "Rejected"
     assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRefused)).length, 0, "the fence refuses")
@@ -48,7 +48,7 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
 })
 
 describe.skipIf(replayed !== undefined)("the simulation finds within 300 runs a client that", () => {
-  for (const { as, between, title } of simulatedSabotages) {
+  for (const { as, between, title } of simulatedMutants) {
     it(as === undefined ? title : `${title}, as ${as}`, () => {
       const isFound = (seed: number) =>
         run(seed, between).violations.some(({ kind }) => as === undefined || kind === as)

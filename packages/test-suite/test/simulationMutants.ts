@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
 /** Something that a client does wrong. */
-export interface SimulatedSabotage {
+export interface SimulatedMutant {
   /** A client that ... */
   readonly title: string
   /** The kind of violation that it must be found as, where others may find it too. */
@@ -62,7 +62,7 @@ const unguarded = (isMeant: (op: Op.Op) => boolean) =>
 const isIndeterminate = (error: KvError.KvError): boolean => error.reason._tag === "Indeterminate"
 
 /** All of them. */
-export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
+export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
   {
     title: "does not fence what a lock's holder writes",
     between: unguarded((op) => op._tag !== "Delete")
@@ -143,7 +143,7 @@ export const simulatedSabotages: ReadonlyArray<SimulatedSabotage> = [
   },
   {
     title: "makes a temporary key once and not again",
-    as: "NotLasting",
+    as: "BrokenInvariant",
     between: (backend) => {
       const made = new Set<string>()
       return onExecute((op, execute) => {

@@ -1,8 +1,8 @@
 /**
- * Two stores that should be the same: runs the same random programs on both and compares what comes of every command.
+ * Differential tests: run the same random programs on two stores and compare the outcome of every command.
  *
- * A program that tells them apart is shrunk and printed. Anything that keeps the contract can be compared with anything
- * else: a backend with another, or with itself seen through a function of backends.
+ * A program whose outcomes differ is shrunk and printed. Any two backends that keep the contract can be compared, also a
+ * backend with itself behind a function from backend to backend.
  */
 import * as Arbitrary from "effect/Arbitrary"
 import * as Cause from "effect/Cause"
@@ -16,28 +16,28 @@ export type { Report, Side } from "./differential/Interpreter.ts"
 export type { Outcome } from "./differential/Names.ts"
 export type { Command, Program } from "./differential/Program.ts"
 
-/** The two stores are different; the message shows a program that tells them apart, and how. */
+/** The two stores differ. The message shows a shortest program found, and the difference. */
 export class StoresDiffer extends Data.TaggedError("StoresDiffer")<{
   readonly message: string
   readonly program: Program.Program
 }> {}
 
-/** The two stores, by their names. */
+/** The two stores, by name. */
 export type Sides = Readonly<Record<string, Interpreter.Side>>
 
-/** How much is tried. */
+/** Options of a check. */
 export interface Options {
   /** The number of programs. Default: 100. */
   readonly runs?: number | undefined
-  /** The most commands of a program; on average they have half as many. Default: 100. */
+  /** The most commands of a program. The average is half of it. Default: 100. */
   readonly size?: number | undefined
-  /** Chosen at random by default, and printed with a failure. */
+  /** Default: random. A failure prints it. */
   readonly seed?: string | number | undefined
-  /** What a failure printed under this name: runs that program again. */
+  /** The token that a failure printed as `replay`: runs that program again. */
   readonly replay?: Arbitrary.Replay | undefined
 }
 
-/** Compares two stores; fails with `StoresDiffer`, or with what broke while a program ran. */
+/** Compares two stores with random programs. Fails with `StoresDiffer`, also if a program breaks. */
 export const check = Effect.fnUntraced(function*(
   sides: Sides,
   options: Options = {}
@@ -51,15 +51,15 @@ export const check = Effect.fnUntraced(function*(
   })
   if (result._tag === "Passed") return
   if (result._tag !== "Falsified") return yield* Effect.die(new Error(Arbitrary.formatCheckFailure(result)))
-  const how = result.failure._tag === "PropertyError" ? result.failure.error : "they differ"
+  const how = result.failure._tag === "PropertyError" ? result.failure.error : "the outcomes differ"
   return yield* new StoresDiffer({
     program: result.shrunkInput,
-    message: `${Object.keys(sides).join(" and ")} differ after ${result.runs} programs, here shrunk ` +
+    message: `${Object.keys(sides).join(" and ")} differ after ${result.runs} programs, shrunk ` +
       `${result.shrinks} times:\n\n${Program.print(result.shrunkInput)}\n\n${how}\n\nreplay: ${result.replay}`
   })
 })
 
-/** Runs one program on both stores; fails with the first difference, in words. */
+/** Runs one program on both stores. Fails with the first difference as text. */
 export const compare = Effect.fnUntraced(function*(
   sides: Sides,
   program: Program.Program
@@ -89,7 +89,7 @@ const firstDifference = (
   return undefined
 }
 
-/** A program that breaks something is shrunk like one that tells the stores apart. */
+/** Turns defects into failures, so that a program that breaks a store is shrunk like one whose outcomes differ. */
 const sandboxed = <A>(effect: Effect.Effect<A, unknown>): Effect.Effect<true, string> =>
   effect.pipe(
     Effect.as(true as const),

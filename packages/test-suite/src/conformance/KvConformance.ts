@@ -1,8 +1,8 @@
 /**
- * The contract of effect-kv as a test suite for any backend: each line of it is a case, the same for all.
+ * The conformance suite for backends of effect-kv: each promise of the contract is a case.
  *
- * `KvConformance.suite(name, { layer })` registers the cases with `@effect/vitest`; `KvConformance.cases` has them as
- * values. A backend brings a `Store`: how to open clients of one store, compact it, and let its time pass.
+ * `KvConformance.suite(name, { layer })` registers the cases with `@effect/vitest`. `KvConformance.cases` has them as values.
+ * A backend provides a `Store`, which opens clients of one store, compacts it, and lets its time pass.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { describe, it, layer as sharedLayer } from "@effect/vitest"
@@ -38,7 +38,7 @@ import * as Writes from "./cases/Writes.ts"
 export { defaultLimits, Store } from "./cases/Case.ts"
 export type { Case, Environment, Limits } from "./cases/Case.ts"
 
-/** Every case, chapter by chapter. */
+/** All cases, grouped by chapter. */
 export const cases: ReadonlyArray<Case> = [
   ...Keys.cases,
   ...Values.cases,
@@ -67,20 +67,20 @@ export const cases: ReadonlyArray<Case> = [
   ...TempKeys.cases
 ]
 
-/** How the suite is run. */
+/** Options of the suite. */
 export interface Options<out E> {
-  /** The store under test. A store that lives by the test clock provides that as well: see the README. */
+  /** The store under test. If its leases use the test clock, the layer also provides that: see the README. */
   readonly layer: Layer.Layer<Store, E>
   /**
-   * True for a store that is made once for all cases, such as a server that takes time to start; it is emptied before
-   * each. By default each case gets a store of its own.
+   * Whether one store is made for all cases and emptied before each, as for a server that takes time to start. Default:
+   * false, each case gets its own store.
    */
   readonly shared?: boolean | undefined
-  /** Milliseconds that a case may take. Default: 60,000. */
+  /** The most milliseconds a case may take. Default: 60,000. */
   readonly timeout?: number | undefined
 }
 
-/** Registers every case with vitest, under the name of the backend. */
+/** Registers all cases with vitest, under the name of the backend. */
 export const suite = <E>(name: string, options: Options<E>): void => {
   const timeout = options.timeout ?? 60_000
   if (options.shared === true) {
@@ -96,7 +96,7 @@ export const suite = <E>(name: string, options: Options<E>): void => {
   }
 }
 
-/** One `describe` for each chapter; the cases that only wait run beside each other. */
+/** Registers one `describe` for each chapter. Cases that mostly wait run concurrently. */
 const register = (test: (each: Case) => void): void => {
   for (const chapter of new Set(cases.map((each) => each.chapter))) {
     const ofChapter = cases.filter((each) => each.chapter === chapter)

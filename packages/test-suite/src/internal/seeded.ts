@@ -1,14 +1,14 @@
 /**
- * Numbers that look random and are the same for the same seed: the generator `sfc32`.
+ * Seeded random numbers: the generator `sfc32`.
  *
- * Not Effect's `Random`: whoever decides in the middle of a synchronous step, such as a scheduler, needs a plain function,
- * and no program under test may change what it draws.
+ * Not Effect's `Random`: synchronous code, such as a scheduler, needs a plain function, and no program under test may change
+ * what it draws.
  */
 
-/** Draws numbers from 0 up to, and without, 1. */
+/** Draws a number that is at least 0 and less than 1. */
 export type Draw = () => number
 
-/** The numbers of a seed; of a seed and a name, those of an independent stream. */
+/** The generator of a seed. With a name it is an independent stream of the seed. */
 export const seeded = (seed: number, stream = ""): Draw => {
   let a = 0x9e3779b9
   let b = seed | 0
@@ -26,12 +26,12 @@ export const seeded = (seed: number, stream = ""): Draw => {
     a = a ^ character.charCodeAt(0)
     next()
   }
-  // Until seeds that differ in a bit have nothing in common.
+  // Discards numbers until seeds that differ in one bit have nothing in common.
   for (let i = 0; i < 15; i++) next()
   return next
 }
 
-/** A whole number from 0 up to, and without, `below`. */
+/** An integer that is at least 0 and less than `below`. */
 export const below = (draw: Draw, below: number): number => Math.floor(draw() * below)
 
 /** One of the values. */

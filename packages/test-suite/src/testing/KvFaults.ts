@@ -1,10 +1,10 @@
 /**
- * Faults for your own tests: a store seen through a link on which you decide what goes wrong, and when.
+ * Faults for tests of applications: a link to a store on which the test decides what goes wrong, and when.
  *
- * `KvFaults.layer` stands between a backend's layer and your program. The test takes the `KvFaults` service from the
- * environment, and with it loses a lock, cuts a watch, loses an answer, cuts the client off; at a call it names, or at
- * random by a seed. It injects nothing that the contract does not allow a real store to do, so a program that cannot
- * stand it has a bug that production will find. All time is the `Clock`'s: under `TestClock` nothing waits for real.
+ * Put `KvFaults.layer` between the layer of a backend and the program. The test takes the `KvFaults` service from the
+ * environment. With it the test loses a lock, cuts a watch, loses a response or partitions the client, at chosen calls or at
+ * random from a seed. Every injected fault is one that the contract allows a real store to show, so a program that fails
+ * under it has a bug. All times use Effect's `Clock`: under `TestClock` no test waits in real time.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -29,84 +29,93 @@ export { applyLate, delayAnswer, delayRequest, loseAnswer, loseRequest, silently
 export type { Fault, Loss } from "./faults/fault.ts"
 export type { CutOptions, Injected, Injection, RandomOptions, Where } from "./faults/faultOptions.ts"
 
-/** A call that is held up on its way. */
+/** A call that is held in flight. */
 export interface Hold {
-  /** Waits until the call has got there. */
+  /** Waits until the call is held. */
   readonly reached: Effect.Effect<void>
-  /** Lets it go on. */
+  /** Lets the call continue. */
   readonly letGo: Effect.Effect<void>
 }
 
-/** How a client is cut off from the store. */
+/** Options of a partition between the client and the store. */
 export interface PartitionOptions {
   /**
-   * `lost`: what is sent gets nowhere, and the caller waits for an answer until its deadline: a write is `Indeterminate`.
-   * `late`: the same, but it arrives when the link is healed, as what a TCP connection repeats does. `refused`: nothing
-   * leaves, for there is no connection: what has not left at its deadline is `Unavailable`. Default: `lost`.
+   * What happens to requests. Default: `lost`.
+   *
+   * - `lost`: requests are sent and lost, and callers wait until their deadline. A write is `Indeterminate`.
+   * - `late`: the same, but requests arrive when the partition heals, like bytes that TCP retransmits.
+   * - `refused`: there is no connection, and requests are not sent. At the deadline they fail with `Unavailable`.
    */
   readonly requests?: "lost" | "late" | "refused" | undefined
 }
 
-/** What a test does to one client of a store. */
+/** The faults of one client of a store. */
 export interface KvFaults {
-  /** The client: its sessions, locks and temporary keys go through the faults too. */
+  /** The client. Its sessions, locks and temporary keys go through the faults too. */
   readonly kv: Kv.Kv
-  /** The same, as a backend. */
+  /** The client as a backend. */
   readonly backend: KvBackend
 
   /**
-   * Lets a fault strike the calls it names: the next one, if it names none. A call is struck by one injection at most, the
-   * oldest that is due; so two that name the same calls strike one after the other. A `nth` or `times` that is no positive
-   * number is a defect.
+   * Injects a fault into the selected calls. Default: the next call.
+   *
+   * **Details**
+   *
+   * At most one injection strikes a call: the oldest that is due. Two injections for the same calls strike one after the
+   * other. It is a defect if `nth` or `times` is not a positive integer.
    */
   readonly inject: (fault: Fault, where?: Where) => Effect.Effect<Injection>
 
   /**
-   * Holds a call up: its request before it arrives, or its answer before it is back. For what has to happen in between.
+   * Holds a call in flight: its request before it arrives at the store, or its response before it arrives at the client.
    *
    * **Details**
    *
-   * A request that is held has left. Though its caller be interrupted, it arrives when it is let go.
+   * A held request has been sent. It arrives when it is let go, even if its caller was interrupted meanwhile.
    */
   readonly hold: (what: "request" | "answer", where?: Where) => Effect.Effect<Hold>
 
   /**
-   * Makes whoever holds the lock lose it, and answers with who that was. `lease`: its lease ends, and everything on it.
-   * `key`: its key is deleted. Default: `lease`. That nobody holds it is a defect.
+   * Takes the lock from its holder, and returns the former holder.
    *
    * **Details**
    *
-   * It is done in the store, behind the back of the client that holds it, whichever that is. What the holder hears of it
-   * comes by its own link; to have it not hear, cut its watches or partition it before. The name is the store's: in a
-   * namespace it has the prefix.
+   * `lease` (the default) revokes the holder's lease with all its keys, `key` deletes the holder's key. This happens in the
+   * store, whichever client is the holder. The holder learns of it over its own link: to prevent that, cut its watches or
+   * partition it first. The name is the full name in the store, so in a namespace it includes the prefix. It is a defect if
+   * the lock is not held.
    */
   readonly loseLock: (name: string, by?: "lease" | "key") => Effect.Effect<DistLock.Contender, KvError.KvError>
 
-  /** The leases that the client has been granted and that have not ended, as far as it was told. */
+  /** The leases granted to the client that have not ended, as far as the client knows. */
   readonly leases: Effect.Effect<ReadonlyArray<bigint>>
 
-  /** Ends a lease in the store, as if its time were over; `LeaseNotFound` if it has ended. */
+  /** Ends a lease in the store, as if it had expired. Fails with `LeaseNotFound` if it has already ended. */
   readonly endLease: (id: bigint) => Effect.Effect<void, KvError.KvError>
 
-  /** Cuts the client's watches, and answers with how many. They go on by themselves, without a gap. */
+  /** Cuts the client's watches, and returns how many. They resume by themselves, without a gap. */
   readonly cutWatches: (options?: CutOptions) => Effect.Effect<number>
 
-  /** Cuts the client off from the store, until {@link heal}. Its watches are cut as well. */
+  /** Partitions the client from the store until `heal`. Its watches are cut as well. */
   readonly partition: (options?: PartitionOptions) => Effect.Effect<void>
 
-  /** Ends a partition. What still waits for an answer finds its connection broken: a read is repeated. */
+  /** Ends a partition. For calls still in flight the connection breaks, so reads are retried. */
   readonly heal: Effect.Effect<void>
 
   /**
-   * From now on faults strike at random, in place of those that did before. The same seed, the same faults, as long as the
-   * same calls are made in the same order. A rate that is not from 0 to 1 is a defect.
+   * Injects random faults from now on, replacing earlier random faults.
+   *
+   * **Details**
+   *
+   * The same seed gives the same faults if the same calls are made in the same order. It is a defect if a rate is not from
+   * 0 to 1.
    */
   readonly randomly: (options: RandomOptions) => Effect.Effect<void>
 
-  /** No faults any more: injections and random faults end, holds let go, a partition heals. Delays go on. */
+  /** Ends all faults: injections and random faults stop, held calls continue, a partition heals. Delays in progress finish. */
   readonly calm: Effect.Effect<void>
 
-  /** Everything that was injected so far, in order: what struck a call, and what was done to the client. */
+  /** All faults so far, in order: those that struck a call, and those of the client. */
   readonly injected: Effect.Effect<ReadonlyArray<Injected>>
 }
 
@@ -117,17 +126,17 @@ export const KvFaults: Context.Service<KvFaults, KvFaults> = Context.Service<KvF
 
 /** Options of a client. */
 export interface Options {
-  /** The deadline of calls that do not say, in faults. Default: 5 seconds. */
+  /** The deadline, under faults, of calls without one. Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
-  /** Faults at random from the beginning. */
+  /** Random faults from the start. */
   readonly random?: RandomOptions | undefined
 }
 
 /**
- * Makes a client with faults of a store. Several of one store, each with faults of its own, play several processes.
+ * Makes a client of a store, with its own faults. Several clients of one store simulate several processes.
  *
- * When the scope closes, first of all everything calms down, and what is on its way is dropped: a test that ends in a
- * partition does not hang.
+ * When the scope closes, all faults end first and requests in flight are dropped, so a test that ends in a partition does
+ * not hang.
  */
 export const make = Effect.fnUntraced(function*(
   store: KvBackend,
@@ -141,7 +150,7 @@ export const make = Effect.fnUntraced(function*(
     link
   )
   const kv = yield* Kv.make(client.backend)
-  // The last to be added runs first: what is still on its way must not be waited for by what the end of `kv` does.
+  // The last finalizer runs first: closing `kv` must not wait for requests in flight.
   yield* Effect.addFinalizer((exit) => Effect.andThen(client.calm, Scope.close(link, exit)))
   const faults: KvFaults = {
     kv,
@@ -163,7 +172,7 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Puts faults between a store and a program: provides the `Kv` to be tested, and the `KvFaults` to test it with.
+ * Puts faults between a store and a program: provides the `Kv` of the program and the `KvFaults` that control it.
  *
  * ```ts
  * program.pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
@@ -195,7 +204,7 @@ const hold = (client: FaultyClient, what: "request" | "answer", where: Where | u
 
 const loseLock = Effect.fnUntraced(function*(client: FaultyClient, name: string, by: "lease" | "key") {
   const holder = yield* DistLock.holder(name)
-  if (Option.isNone(holder)) return yield* Effect.die(new Error(`nobody holds the lock ${JSON.stringify(name)}`))
+  if (Option.isNone(holder)) return yield* Effect.die(new Error(`no client holds the lock ${JSON.stringify(name)}`))
   const { key, lease } = holder.value
   if (by === "lease" && Option.isSome(lease)) yield* client.endLease(lease.value, `lock ${name} lost by its lease`)
   else yield* client.deleteKey(key, `lock ${name} lost by its key`)

@@ -1,9 +1,9 @@
 /**
- * Certificates for TLS tests, made while the test runs: an authority of one's own, and server and client certificates
- * signed by it, valid or not.
+ * Certificates for TLS tests, made while the test runs: an authority, and server and client certificates signed by it, valid
+ * or not.
  *
- * Written with `node:crypto` and a few lines of DER, so that it needs neither the `openssl` program nor a library. It makes
- * what tests need and nothing else: ECDSA on P-256, version 3. Nothing here is for production.
+ * Made with `node:crypto` and a few lines of DER, without the `openssl` program or a library. It supports only what tests
+ * need: ECDSA on P-256, version 3. Not for production.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 
-/** A certificate with its private key, as PEM text and as files, which live as long as the authority's scope. */
+/** A certificate with its private key, as PEM text and as files. The files exist while the authority's scope is open. */
 export interface Certificate {
   readonly cert: string
   readonly key: string
@@ -22,31 +22,29 @@ export interface Certificate {
   readonly keyFile: string
 }
 
-/** What a certificate says. */
+/** Options of a certificate. */
 export interface CertificateOptions {
-  /** For a client, etcd takes it as the name of the user. */
+  /** etcd uses that of a client as the name of the user. */
   readonly commonName?: string | undefined
-  /** Host names and IP addresses it is for; by default `localhost` and `127.0.0.1` for a server, none for a client. */
+  /** Host names and IP addresses. Default: `localhost` and `127.0.0.1` for a server, none for a client. */
   readonly names?: ReadonlyArray<string> | undefined
-  /** When it begins to be valid, from now; by default an hour ago. Give a sign to look back: `{ hours: -2 }`. */
+  /** The start of validity, relative to now. Default: an hour ago. Negative means the past: `{ hours: -2 }`. */
   readonly validFrom?: Duration.Input | undefined
-  /** When it ends to be valid, from now; by default in a day. */
+  /** The end of validity, relative to now. Default: in a day. */
   readonly validUntil?: Duration.Input | undefined
 }
 
 /** A certificate authority. */
 export interface Authority {
-  /** Its own certificate, which is what the other side has to trust. */
+  /** The certificate of the authority, which the other side must trust. */
   readonly ca: Certificate
   readonly server: (options?: CertificateOptions) => Effect.Effect<Certificate>
   readonly client: (options?: CertificateOptions) => Effect.Effect<Certificate>
-  /** A server certificate that ended an hour ago and is otherwise right. */
+  /** A server certificate that expired an hour ago and is valid otherwise. */
   readonly expiredServer: (options?: CertificateOptions) => Effect.Effect<Certificate>
 }
 
-/**
- * Makes an authority. Two of them do not trust each other, though they may have the same name.
- */
+/** Makes an authority. Two authorities do not trust each other, even if they have the same name. */
 export const make = (commonName = "effect-kv test authority"): Effect.Effect<Authority, never, Scope.Scope> =>
   Effect.map(temporaryDirectory, (directory) => {
     const keys = generateKeys()
@@ -78,7 +76,7 @@ export const make = (commonName = "effect-kv test authority"): Effect.Effect<Aut
           validUntil: options.validUntil ?? defaults.validUntil
         })
       })
-    // With client certificates on, etcd connects to itself and shows its server certificate as the client's.
+    // With client certificates required, etcd connects to itself with its server certificate as the client certificate.
     const server = (options: CertificateOptions = {}) =>
       issue("server", [oid.serverAuth, oid.clientAuth], options, ["localhost", "127.0.0.1"])
     return {
@@ -162,7 +160,7 @@ const certificate = (contents: Contents): Buffer => {
       3,
       der.sequence(
         extension(oid.basicConstraints, true, isAuthority ? der.sequence(der.boolean(true)) : der.sequence()),
-        // digitalSignature for those who serve, keyCertSign and cRLSign for the authority
+        // digitalSignature for servers and clients, keyCertSign and cRLSign for the authority
         extension(oid.keyUsage, true, isAuthority ? der.bits(0x06, 1) : der.bits(0x80, 7)),
         extension(oid.subjectKeyIdentifier, false, der.octets(keyIdentifier(subject.keys))),
         extension(oid.authorityKeyIdentifier, false, der.sequence(der.implicit(0, keyIdentifier(issuer.keys)))),
@@ -196,7 +194,7 @@ const alternativeName = (name: string): Buffer => {
   return der.implicit(2, Buffer.from(name, "ascii"))
 }
 
-/** Distinguished encoding rules: a tag, a length, and what is inside. */
+/** Distinguished encoding rules: a tag, a length and the contents. */
 const der = {
   tagged: (tag: number, ...parts: ReadonlyArray<Buffer>): Buffer => {
     const inside = Buffer.concat(parts)
@@ -213,7 +211,7 @@ const der = {
   octets: (bytes: Buffer) => der.tagged(0x04, bytes),
   bits: (byte: number, unused: number) => der.tagged(0x03, Buffer.of(unused, byte)),
   utf8: (text: string) => der.tagged(0x0c, Buffer.from(text, "utf8")),
-  /** Positive, in as few bytes as will do. */
+  /** A positive integer in the fewest bytes. */
   integer: (bytes: Buffer) => {
     const first = bytes.findIndex((byte) => byte !== 0)
     const significant = first < 0 ? Buffer.of(0) : bytes.subarray(first)
@@ -223,7 +221,7 @@ const der = {
     const [first = 0, second = 0, ...rest] = id.split(".").map(Number)
     return der.tagged(0x06, Buffer.from([first * 40 + second, ...rest.flatMap(base128)]))
   },
-  /** UTCTime, which RFC 5280 asks for before 2050. */
+  /** UTCTime, which RFC 5280 requires before 2050. */
   time: (date: Date) => der.tagged(0x17, Buffer.from(date.toISOString().replace(/[-:T]|\.\d+/g, "").slice(2), "ascii"))
 }
 

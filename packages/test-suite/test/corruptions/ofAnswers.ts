@@ -1,12 +1,15 @@
 /**
  * What no answer may say, as the checker by revision must notice it: one detail of one answer is another than it was.
  */
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
+import type { Run } from "../goodHistories.ts"
 import type { Corruption } from "./ofRevisions.ts"
-import { answered, type Corrupt, replaceCall, withAnswer } from "./pick.ts"
+import { type Answered, answered, type Corrupt, replaceCall, withAnswer } from "./pick.ts"
 
 type Of<Tag extends Op.Op["_tag"]> = {
+  readonly call: Answered
   readonly op: Extract<Op.Op, { readonly _tag: Tag }>
   readonly answer: Extract<History.Response, { readonly _tag: Tag }>
 }
@@ -21,20 +24,32 @@ const ofAnswer = <Tag extends Op.Op["_tag"]>(
     answered(run).flatMap((call) => {
       const { outcome: { answer }, request: { op } } = call
       if (op._tag !== tag || answer._tag !== tag || call.client === "last") return []
-      const changed = change({ op, answer } as Of<Tag>, run)
+      const changed = change({ call, op, answer } as Of<Tag>, run)
       return changed === undefined ? [] : [{ call, changed }]
     })
   )
   return found && replaceCall(run, found.call.id, withAnswer(found.call, found.changed))
 }
 
-const isDelete = ({ request }: History.Call): boolean => request._tag === "Execute" && request.op._tag === "Delete"
+/** Whether an operation, or one inside it, may delete a key. */
+const mayDelete = (op: Op.Op, key: string): boolean =>
+  op._tag === "Delete"
+    ? KeyRange.contains(op.range, key)
+    : op._tag === "Txn" && [...op.then, ...op.else].some((inner) => mayDelete(inner, key))
 
-/** Whether no two entries are equal in what the read orders by: such may come in any order. */
-const hasOneOrder = (op: Op.Range, entries: ReadonlyArray<History.Row>): boolean => {
-  const by = op.order?.by ?? "key"
-  return new Set(entries.map((row) => row[by])).size === entries.length
+/** Whether a delete that was not answered, and was sent before the other one ended, explains that one of its keys is gone. */
+const isExplained = ({ call, op }: Of<"Delete">, { changes, history }: Run): boolean => {
+  const { revision } = call.outcome.answer
+  const keys = changes.filter(({ key, modRevision }) => modRevision === revision && KeyRange.contains(op.range, key))
+  return history.calls.some((other) =>
+    History.isUnknown(other) && other.invoked.order < call.completed.order && other.request._tag === "Execute" &&
+    keys.some(({ key }) => mayDelete((other.request as History.OpCall["request"]).op, key))
+  )
 }
+
+/** Whether entries differ in what the read orders by. Equal ones may come in any order, so their reverse is not wrong. */
+const areOrdered = (op: Op.Range, entries: ReadonlyArray<History.Row>): boolean =>
+  new Set(entries.map((row) => row[op.order?.by ?? "key"])).size > 1
 
 /** Changes the last entry of a read. */
 const ofEntry = (change: (row: History.Row) => History.Row): Corrupt =>
@@ -105,7 +120,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: ofAnswer(
       "Range",
       ({ answer, op }) =>
-        answer.entries.length > 1 && hasOneOrder(op, answer.entries)
+        areOrdered(op, answer.entries)
           ? { ...answer, entries: answer.entries.toReversed() }
           : undefined
     )
@@ -146,13 +161,14 @@ export const corruptions: ReadonlyArray<Corruption> = [
   },
   {
     title: "a delete says that it deleted one key less than it did",
-    // As if its lease had ended then, or as if it were half of what somebody else asked for.
-    found: ["WrongAnswer", "PhantomWrite", "LeaseEndedEarly", "SplitWrite"],
-    corrupt: ofAnswer("Delete", ({ answer }, { history }) =>
-      // A delete without an answer may have deleted the other.
-      answer.deleted > 0 && !history.calls.some((call) => History.isUnknown(call) && isDelete(call))
+    // No call is left that deleted the key, except one that was rejected, or the end of the key's lease.
+    found: ["PhantomWrite", "RefusedWriteApplied", "LeaseEndedEarly"],
+    corrupt: ofAnswer("Delete", (of, run) => {
+      const { answer } = of
+      return answer.deleted > 0 && !isExplained(of, run)
         ? { ...answer, deleted: answer.deleted - 1, previous: answer.previous.slice(0, -1) }
-        : undefined)
+        : undefined
+    })
   },
   {
     title: "a delete says that it deleted one key more than it did",

@@ -15,7 +15,7 @@ import { keysOf, putAll, textOf, textsOf } from "./entries.ts"
 const putOps = (n: number, prefix = "k"): ReadonlyArray<Op.Put> =>
   Array.from({ length: n }, (_, i) => Op.put(`${prefix}${i}`, "v"))
 
-export const cases = chapter("txn", [
+export const cases = chapter("transactions", [
   test("a transaction runs its then branch or its else branch, never both", function*(kv) {
     const choose = (condition: Compare.Compare) =>
       kv.txn({ if: [condition], then: [Op.put("then", "ran")], else: [Op.put("else", "ran")] })

@@ -345,9 +345,9 @@ export const cases = chapter("watch streams", [
   test("a watch with resume loses and repeats no event, in each run of its stream", function*(kv) {
     const faults = yield* KvFaults.make(backendOf(kv))
     const failures = [
-      new Errors.PermissionDenied({ message: "not now, says the test" }),
-      new Errors.Unauthenticated({ message: "not now, says the test" }),
-      new Errors.Unavailable({ message: "not now, says the test" })
+      new Errors.PermissionDenied({ message: "a test fault" }),
+      new Errors.Unauthenticated({ message: "a test fault" }),
+      new Errors.Unavailable({ message: "a test fault" })
     ]
     const { revision } = yield* kv.put("k/0", "v")
     const events = faults.kv.watch(KeyRange.prefix("k/"), { startRevision: revision, resume: Schedule.recurs(50) })
@@ -374,7 +374,7 @@ export const cases = chapter("watch streams", [
 
   test("every form of a watch can resume", function*(kv) {
     const faults = yield* KvFaults.make(backendOf(kv))
-    const failure = new Errors.PermissionDenied({ message: "not now, says the test" })
+    const failure = new Errors.PermissionDenied({ message: "a test fault" })
     const resume = Schedule.recurs(1)
     const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume })
     const snapshot = yield* faults.kv.snapshotAndWatch(KeyRange.key("k"), { resume })
@@ -399,7 +399,7 @@ export const cases = chapter("watch streams", [
     const faults = yield* KvFaults.make(backendOf(kv))
     const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume: Schedule.recurs(3) })
     const held = yield* faults.hold("request", { when: (call) => call.kind === "watch" })
-    yield* faults.cutWatches({ failure: new Errors.Unavailable({ message: "not now, says the test" }) })
+    yield* faults.cutWatches({ failure: new Errors.Unavailable({ message: "a test fault" }) })
     const failing = yield* Effect.forkChild(reasonOf(Stream.runDrain(subscription.events)))
     yield* held.reached
     yield* kv.put("k", "1")
@@ -430,7 +430,7 @@ export const cases = chapter("watch streams", [
     const { layer, logged } = capturing()
     yield* Effect.gen(function*() {
       const faults = yield* KvFaults.make(backendOf(kv))
-      const failure = new Errors.PermissionDenied({ message: "no more, says the test" })
+      const failure = new Errors.PermissionDenied({ message: "a test fault" })
       const subscription = yield* faults.kv.subscribe(KeyRange.key("s"))
       const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("l/")), Kv.Kv, faults.kv)
       const watching = yield* faults.kv.watchWith(KeyRange.prefix("w/"), () => Effect.void)

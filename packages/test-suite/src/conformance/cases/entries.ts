@@ -1,5 +1,5 @@
 /**
- * Making and looking at the entries of a case.
+ * Helpers to write and read the entries of a case.
  */
 import type { Entry } from "@effect-kv/core/Entry"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -8,7 +8,7 @@ import * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 
-/** Puts the keys, in transactions of a hundred, by default each with `value of <key>`. */
+/** Puts the keys in transactions of a hundred. Default value: `value of <key>`. */
 export const putAll = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   keys: ReadonlyArray<string>,
@@ -19,14 +19,14 @@ export const putAll = Effect.fnUntraced(function*(
   }
 })
 
-/** The entry of a key that is there. */
+/** The entry of a key that must exist. */
 export const entryOf = (kv: Kv.Kv, key: string): Effect.Effect<Entry, KvError> =>
   Effect.flatMap(kv.getEntry(key), (entry) =>
     Option.isSome(entry)
       ? Effect.succeed(entry.value)
-      : Effect.die(new Error(`the key ${JSON.stringify(key)} is not there`)))
+      : Effect.die(new Error(`the key ${JSON.stringify(key)} does not exist`)))
 
-/** The value of a key as text, `undefined` where there is no key. */
+/** The value of a key as text, `undefined` if the key is missing. */
 export const textOf = (kv: Kv.Kv, key: string): Effect.Effect<string | undefined, KvError> =>
   Effect.map(kv.get(key), Option.getOrUndefined)
 

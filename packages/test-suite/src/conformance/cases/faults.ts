@@ -1,5 +1,5 @@
 /**
- * A client whose calls to the store are recorded and can be held up, or lose their answers.
+ * A client whose calls are recorded, and can be held or lose their responses.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -12,19 +12,19 @@ import { type Environment, newClient } from "./Case.ts"
 
 export type { Call } from "../../testing/BackendCall.ts"
 
-/** What is done about calls, and what is known of them. */
+/** Hooks around calls, and records of them. */
 export interface Faults {
   /** Runs before a call is made. */
   before: (call: Call) => Effect.Effect<void, KvError.KvError>
-  /** Runs when a call has succeeded, before its answer is given. */
+  /** Runs after a call has succeeded, before its response is returned. */
   after: (call: Call) => Effect.Effect<void, KvError.KvError>
-  /** All that were made. */
+  /** All calls so far. */
   readonly calls: Array<Call>
-  /** Leases that were asked for by an id. */
+  /** Leases that were requested with an id. */
   readonly leases: Array<bigint>
-  /** Calls that are under way. */
+  /** How many calls are in flight. */
   pending: number
-  /** Watches that are open. */
+  /** How many watches are open. */
   watches: number
 }
 
@@ -59,7 +59,7 @@ export const wrap = (faults: Faults) => (backend: KvBackend): KvBackend => {
   }
 }
 
-/** A new client of the store under test that is subject to faults, until the case ends. */
+/** A new client of the store under test, with these hooks, until the case ends. */
 export const newClientWith = Effect.fnUntraced(function*(
   faults: Faults
 ): Effect.fn.Return<Kv.Kv, unknown, Environment> {
@@ -73,17 +73,17 @@ export const newClientWith = Effect.fnUntraced(function*(
   return kv
 })
 
-/** Whether a call is a transaction that may delete: in these cases, one that gives a key back. */
+/** Whether a call is a transaction with a delete: in these cases, a release. */
 export const isRemoval = (call: Call): boolean =>
   call.op?._tag === "Txn" && call.op.then.some((op) => op._tag === "Delete")
 
-/** Whether a call is a transaction that puts: in these cases, one that enters a lock's queue. */
+/** Whether a call is a transaction with a put: in these cases, an entry into a lock's queue. */
 export const isEntry = (call: Call): boolean => call.op?._tag === "Txn" && call.op.then.some((op) => op._tag === "Put")
 
-/** Where calls stop, until they are let go. */
+/** A barrier at which calls stop until they are let go. */
 export interface Barrier {
   readonly stop: Effect.Effect<void>
-  /** Waits until a call has stopped. */
+  /** Waits until a call has reached the barrier. */
   readonly reached: Effect.Effect<void>
   readonly letGo: Effect.Effect<void>
 }
@@ -98,12 +98,12 @@ export const barrier: Effect.Effect<Barrier> = Effect.sync(() => {
   }
 })
 
-/** How a call fails whose answer was lost. */
+/** The failure of a call whose response was lost. */
 export const lostAnswer: Effect.Effect<never, KvError.KvError> = KvError.fail(
-  new KvError.Indeterminate({ message: "the answer was lost, says the test" })
+  new KvError.Indeterminate({ message: "a test fault lost the response" })
 )
 
-/** How a call fails that never left. */
+/** The failure of a call that was never sent. */
 export const unavailable: Effect.Effect<never, KvError.KvError> = KvError.fail(
-  new KvError.Unavailable({ message: "the store is out of reach, says the test" })
+  new KvError.Unavailable({ message: "a test fault made the store unreachable" })
 )

@@ -1,5 +1,5 @@
 /**
- * Words for cases about fences: every way to write, and holders that have lost their lock without knowing it.
+ * Helpers for cases about fences: every way to write, and holders that have not noticed the loss of their lock.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -16,7 +16,7 @@ import { textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { errorOf, failedWith, hold, on } from "./locking.ts"
 
-/** Every way to write. */
+/** One write with each operation that can write. */
 export const writes: ReadonlyArray<(kv: Kv.Kv) => Effect.Effect<unknown, KvError.KvError>> = [
   (kv) => kv.put("k", "stale"),
   (kv) => kv.delete("k"),
@@ -30,7 +30,7 @@ export const writes: ReadonlyArray<(kv: Kv.Kv) => Effect.Effect<unknown, KvError
   (kv) => kv.modify("k", () => "stale")
 ]
 
-/** A client that does not notice that its locks are lost: of all keys it can only watch `k`. */
+/** A client that does not notice the loss of its locks, because its watches only see the key `k`. */
 export const blindClient: Effect.Effect<Kv.Kv, unknown, Environment> = Effect.suspend(() => {
   const blind = faults.make()
   const isOfK = ({ request }: faults.Call) => request !== undefined && KeyRange.contains(request.range, "k")
@@ -39,8 +39,8 @@ export const blindClient: Effect.Effect<Kv.Kv, unknown, Environment> = Effect.su
 })
 
 /**
- * A holder that was overtaken and does not know it: it sees neither that its key was deleted nor that its lease ended, as
- * if it had been stopped.
+ * A stale holder: another client holds its lock now, and it has noticed neither the deletion of its key nor the end of its
+ * lease, as after a long pause.
  */
 export const staleHolder = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
   const blind = faults.make()
@@ -50,23 +50,23 @@ export const staleHolder = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) 
   yield* kv.delete(lock.key)
   const next = yield* hold(yield* newClient, name)
   assert.isTrue(next.lock.token > lock.token)
-  assert.isTrue(yield* lock.isHeld, "it believes to hold it")
+  assert.isTrue(yield* lock.isHeld, "the stale holder has not noticed the loss")
   return { client, lock }
 })
 
-/** What came of the same write under a lock: while the lock was held, and when it was lost unnoticed. */
+/** The results of one write under a lock: while the lock is held, and after an unnoticed loss. */
 export interface Tried {
   readonly token: bigint
   readonly held: Exit.Exit<unknown, unknown>
   readonly lost: Exit.Exit<unknown, unknown>
-  /** How the whole ended. */
+  /** The exit of the body. */
   readonly end: Exit.Exit<unknown, DistLock.Failure>
 }
 
-/** Something that writes the value to the key `k`. */
+/** Writes the value to the key `k`. */
 export type Write<R = never> = (value: string) => Effect.Effect<unknown, unknown, R>
 
-/** Tries a write under a lock that the client takes. */
+/** Makes a write under a lock of the client, before and after the loss. */
 export const tryUnder = Effect.fnUntraced(function*<R>(
   kv: Kv.Kv,
   client: Kv.Kv,
@@ -81,14 +81,14 @@ export const tryUnder = Effect.fnUntraced(function*<R>(
     Effect.uninterruptible(Effect.gen(function*() {
       token = lock.token
       held = yield* Effect.exit(write("held"))
-      // By a client that has no fence.
+      // Deleted by a client without a fence.
       yield* kv.deleteRange(KeyRange.prefix(""))
       lost = yield* Effect.exit(write("stale"))
     }))).pipe(on(client), Effect.exit)
   return { token, held, lost, end } satisfies Tried
 })
 
-/** The write is fenced: done while the lock is held, rejected when it is lost. */
+/** Asserts that the write is fenced: applied while the lock is held, rejected after its loss. */
 export const isFenced = Effect.fnUntraced(function*<R>(
   kv: Kv.Kv,
   client: Kv.Kv,
@@ -103,7 +103,7 @@ export const isFenced = Effect.fnUntraced(function*<R>(
   assert.strictEqual(yield* textOf(kv, "k"), undefined, what)
 })
 
-/** The write is not fenced: it is done though the lock is lost. */
+/** Asserts that the write is not fenced: it is applied even after the loss of the lock. */
 export const isNotFenced = Effect.fnUntraced(function*<R>(
   kv: Kv.Kv,
   client: Kv.Kv,
@@ -118,7 +118,7 @@ export const isNotFenced = Effect.fnUntraced(function*<R>(
   assert.strictEqual(yield* textOf(kv, "k"), "stale", what)
 })
 
-/** The exit of a write that the fence of the lock with that token rejected. */
+/** Asserts that the fence of the lock with this token has rejected the write. */
 export const isRejectedBy = (token: bigint, exit: Exit.Exit<unknown, unknown>, what: string): string => {
   const error = errorOf(exit)
   if (!KvError.isKvError(error) || error.reason._tag !== "LockLost") assert.fail(`${what}: ${String(exit)}`)

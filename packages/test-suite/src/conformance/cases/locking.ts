@@ -1,5 +1,5 @@
 /**
- * Words for cases about locks: to hold one until told, to wait in line, and to wait for what happens without time passing.
+ * Helpers for cases about locks: to hold a lock, to queue for it, and to wait for a condition.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -15,10 +15,10 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { promptly, waitUntil } from "./Case.ts"
 
-/** Runs with this client as its `Kv`. */
+/** Runs an effect with this client as its `Kv`. */
 export const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
-/** A lock that is held until it is released, or the case ends. */
+/** Holds a lock until it is released or the case ends. */
 export interface Held {
   readonly lock: DistLock.Lock
   readonly release: Effect.Effect<void>
@@ -39,10 +39,10 @@ export const hold = Effect.fnUntraced(function*(
 
 const realClock = Clock.Clock.defaultValue()
 
-/** The pause between two looks at the store, by the real clock: without one, those who look keep it from doing anything else. */
+/** The pause between two polls, by the real clock. Without it, polling could starve the store. */
 export const pauseBetweenPolls: Effect.Effect<void> = Effect.provideService(Effect.sleep(20), Clock.Clock, realClock)
 
-/** Waits for something that needs no time of the store's to pass. */
+/** Waits for a condition that comes true without time passing in the store. */
 export const soon = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   promptly(
     what,
@@ -51,18 +51,18 @@ export const soon = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>
     })
   )
 
-/** How many contend for the lock. */
+/** The number of contenders for the lock: its holder and waiters. */
 export const contenders = (kv: Kv.Kv, name: string): Effect.Effect<number, KvError> =>
   on(kv)(Effect.map(
     Effect.all([DistLock.holder(name), DistLock.waiters(name)]),
     ([holder, waiters]) => (Option.isSome(holder) ? 1 : 0) + waiters.length
   ))
 
-/** Waits until so many contend for the lock. */
+/** Waits until the lock has this many contenders. */
 export const untilContenders = (kv: Kv.Kv, name: string, count: number): Effect.Effect<void, KvError> =>
   soon(`${count} contenders for ${name}`, Effect.map(contenders(kv, name), (found) => found === count))
 
-/** A contender that runs in the background. It has entered the queue when this returns; then it is let in or waits. */
+/** Starts a contender in the background, and returns once it has entered the queue. */
 export const contend = Effect.fnUntraced(function*<A, E>(
   kv: Kv.Kv,
   name: string,
@@ -75,11 +75,11 @@ export const contend = Effect.fnUntraced(function*<A, E>(
   return fiber
 })
 
-/** A contender that does nothing with the lock but tell its token, and gives it back. */
+/** Starts a contender that returns the token of the lock and releases it. */
 export const queue = (kv: Kv.Kv, name: string, options?: DistLock.Options) =>
   contend(kv, name, options, (lock) => Effect.succeed(lock.token))
 
-/** The lock can be had at once: nobody holds it or waits for it, and nothing is left of those who did. */
+/** Asserts that the lock is free: no holder, no waiter, and no keys left behind. */
 export const isFree = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
   assert.strictEqual(yield* contenders(kv, name), 0, `${name} is free`)
   const lock = yield* Effect.scoped(on(kv)(DistLock.tryAcquire(name)))
@@ -87,20 +87,20 @@ export const isFree = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
   assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 0)
 })
 
-/** Lets time pass until the fiber has ended, for at most so many steps of `waitUntil`, and gives how. */
+/** Lets time pass until the fiber has ended, for at most `atMost` steps of `waitUntil`, and returns its exit. */
 export const exitOf = Effect.fnUntraced(function*<A, E>(what: string, fiber: Fiber.Fiber<A, E>, atMost?: number) {
   yield* waitUntil(what, Effect.sync(() => fiber.pollUnsafe() !== undefined), atMost)
   return fiber.pollUnsafe()!
 })
 
-/** The error that ended it. */
+/** The error of a failed exit. */
 export const errorOf = <A, E>(exit: Exit.Exit<A, E>): E | undefined => {
   if (Exit.isSuccess(exit)) return undefined
   const reason = exit.cause.reasons.find((reason) => reason._tag === "Fail")
   return reason?._tag === "Fail" ? reason.error : undefined
 }
 
-/** It ended with this failure, and is given. */
+/** Asserts that the exit failed with this error, and returns it. */
 export const failedWith = <E extends { readonly _tag: string }, Tag extends E["_tag"]>(
   exit: Exit.Exit<unknown, E>,
   tag: Tag

@@ -1,18 +1,18 @@
 /**
- * A logger that keeps what is logged, for cases about it.
+ * A logger that collects log entries, for cases about logging.
  */
 import type * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 
-/** One line of the log. */
+/** One log entry. */
 export interface Line {
   readonly level: string
   readonly message: string
   readonly annotations: Readonly<Record<string, unknown>>
 }
 
-/** A layer that replaces all loggers, and what has been logged with it so far. */
+/** A layer that replaces all loggers, and the entries logged through it so far. */
 export const capturing = (): { readonly layer: Layer.Layer<never>; readonly logged: Array<Line> } => {
   const logged: Array<Line> = []
   const logger = Logger.make(({ fiber, logLevel, message }) => {

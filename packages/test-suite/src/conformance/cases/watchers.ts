@@ -1,5 +1,5 @@
 /**
- * Reading watches: everything up to a revision, and what it says in few words.
+ * Helpers to read watches: all events up to a revision, and their short text form.
  */
 import type * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { promptly } from "./Case.ts"
 
-/** Opens a watch until the case ends. */
+/** Opens a watch that is closed when the case ends. */
 export const watch = (
   kv: Kv.Kv,
   range: KeyRange.KeyRange,
@@ -20,14 +20,17 @@ export const watch = (
 ): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> =>
   promptly("the watch", backendOf(kv).watch({ range, ...options }))
 
-/** All batches up to the revision, which must have an event, and no later one. Revisions ascend, each comes once. */
+/** All batches up to the revision, which must have an event. Asserts that revisions ascend, each only once. */
 export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, revision: bigint) {
   const batches: Array<Watch.Revision> = []
   let last = watcher.revision
   while (last < revision) {
     for (const batch of yield* promptly(`revision ${revision} after ${last}`, watcher.take)) {
       assert.isTrue(batch.revision > last, `revision ${batch.revision} came after ${last}`)
-      assert.isTrue(batch.events.every((event) => event.revision === batch.revision), "a batch is of one revision")
+      assert.isTrue(
+        batch.events.every((event) => event.revision === batch.revision),
+        "all events of a batch have its revision"
+      )
       last = batch.revision
       batches.push(batch)
     }
@@ -43,7 +46,7 @@ export const eventsUpTo = (
 ): Effect.Effect<ReadonlyArray<Watch.Event>, KvError> =>
   Effect.map(batchesUpTo(watcher, revision), (batches) => batches.flatMap((batch) => batch.events))
 
-/** An event in words: `put a=1 new`, `put a=2 was 1`, `delete a was 2`. */
+/** An event as text: `put a=1 new`, `put a=2 was 1`, `delete a was 2`. */
 export const words = (event: Watch.Event): string => {
   const previous = Option.match(event.previous, { onNone: () => "", onSome: (entry) => ` was ${entry.text}` })
   return event._tag === "Put"
@@ -51,7 +54,7 @@ export const words = (event: Watch.Event): string => {
     : `delete ${event.key}${previous}`
 }
 
-/** The events up to the revision, in words. */
+/** The events up to the revision, as text. */
 export const wordsUpTo = (
   watcher: Watch.Watcher,
   revision: bigint

@@ -1,9 +1,7 @@
 /**
- * Runs a program on one store, and says what came of each command in terms that are the same for every store.
+ * The interpreter of random programs: runs one on a store, and returns outcomes that can be compared between stores.
  */
-import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import type * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
@@ -13,132 +11,17 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { promptly } from "../cases/Case.ts"
-import { Names, type Outcome } from "./Names.ts"
+import type { Outcome } from "./Names.ts"
+import { toOp } from "./operations.ts"
 import type * as Program from "./Program.ts"
+import { ProgramRun, type Side } from "./ProgramRun.ts"
 
-/** One of the two stores. Nobody else writes to it; everything in it is deleted. */
-export interface Side {
-  readonly kv: Kv.Kv
-  readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
-}
+export type { Side } from "./ProgramRun.ts"
 
-const unknownLease = 4711n
 const ownLeaseId = (slot: number): bigint => 7_000_000_000_000_000_001n + BigInt(slot)
-
-/** What the run of a program knows of its store. */
-class Run {
-  readonly side: Side
-  readonly names: Names
-  readonly leases = new Map<number, bigint>()
-  readonly granted = new Set<bigint>()
-  readonly watcher: Watch.Watcher
-  /** What the watch of everything has delivered. */
-  readonly log: Array<Watch.Revision> = []
-  /** The store's revision, as far as it is known. */
-  latest: bigint
-
-  constructor(side: Side, base: bigint, watcher: Watch.Watcher) {
-    this.side = side
-    this.names = new Names(base)
-    this.latest = base
-    this.watcher = watcher
-  }
-
-  revision(of: Program.Revision): bigint {
-    switch (of) {
-      case "zero":
-        return 0n
-      case "negative":
-        return -1n
-      case "huge":
-        return 2n ** 63n - 1n
-      default: {
-        const revision = this.latest - BigInt(of)
-        return revision < this.names.base ? this.names.base : revision
-      }
-    }
-  }
-
-  optionalRevision(of: Program.Revision | undefined): bigint | undefined {
-    return of === undefined ? undefined : this.revision(of)
-  }
-
-  lease(of: Program.LeaseSlot): bigint {
-    return of === "unknown" ? unknownLease : this.leases.get(of) ?? unknownLease
-  }
-
-  saw<A extends { readonly revision: bigint }>(response: A): A {
-    if (response.revision > this.latest) this.latest = response.revision
-    return response
-  }
-}
-
-// -----------------------------------------------------------------------------
-// from the program's terms to the store's
-// -----------------------------------------------------------------------------
-
-const toRangeOptions = (run: Run, read: Program.Read): Op.RangeOptions => ({
-  limit: read.limit,
-  order: read.by === undefined
-    ? undefined
-    : { by: read.by, direction: read.descending === true ? "descending" : "ascending" },
-  keysOnly: read.keysOnly,
-  countOnly: read.countOnly,
-  serializable: read.serializable,
-  revision: run.optionalRevision(read.revision),
-  minModRevision: run.optionalRevision(read.minModRevision),
-  maxModRevision: run.optionalRevision(read.maxModRevision),
-  minCreateRevision: run.optionalRevision(read.minCreateRevision),
-  maxCreateRevision: run.optionalRevision(read.maxCreateRevision)
-})
-
-const toCompare = (run: Run, condition: Program.Condition): Compare.Compare => {
-  switch (condition.on) {
-    case "value":
-      return Compare.value(condition.key, condition.operator, condition.value)
-    case "version":
-      return Compare.version(condition.key, condition.operator, condition.value)
-    case "createRevision":
-      return Compare.createRevision(condition.key, condition.operator, run.revision(condition.value))
-    case "modRevision":
-      return Compare.modRevision(condition.key, condition.operator, run.revision(condition.value))
-    case "lease":
-      return Compare.lease(
-        condition.key,
-        condition.operator,
-        condition.value === "none" ? 0n : run.lease(condition.value)
-      )
-    case "createdBefore":
-      return Compare.createdBefore(condition.range, run.revision(condition.revision))
-  }
-}
-
-const toOp = (run: Run, operation: Program.Operation): Op.Op => {
-  switch (operation.do) {
-    case "range":
-      return Op.range(operation.range, toRangeOptions(run, operation.read))
-    case "put":
-      return Op.put(operation.key, operation.value, {
-        lease: operation.lease === undefined ? undefined : run.lease(operation.lease),
-        previous: operation.previous
-      })
-    case "delete":
-      return Op.deleteRange(operation.range, { previous: operation.previous })
-    case "txn":
-      return Op.txn({
-        if: operation.if.map((condition) => toCompare(run, condition)),
-        then: operation.then.map((inner) => toOp(run, inner)),
-        else: operation.else.map((inner) => toOp(run, inner))
-      })
-  }
-}
 
 const manyPuts = (n: number, prefix: string): ReadonlyArray<Op.Op> =>
   Array.from({ length: n }, (_, i) => Op.put(`${prefix}${i}`, "v"))
-
-// -----------------------------------------------------------------------------
-// commands
-// -----------------------------------------------------------------------------
 
 /**
  * A transaction that names an unreadable revision and an unknown lease fails for either: etcd 3.6 checks all leases first,
@@ -157,10 +40,10 @@ const some = (operation: Program.Operation, holds: (operation: Program.Operation
   holds(operation) ||
   operation.do === "txn" && [...operation.then, ...operation.else].some((inner) => some(inner, holds))
 
-const execute = (run: Run, op: Op.Op): Effect.Effect<Outcome, KvError.KvError> =>
+const execute = (run: ProgramRun, op: Op.Op): Effect.Effect<Outcome, KvError.KvError> =>
   Effect.map(backendOf(run.side.kv).execute(op), (response) => run.names.response(op, run.saw(response)))
 
-const runCommand = (run: Run, command: Program.Command): Effect.Effect<Outcome, KvError.KvError> => {
+const runCommand = (run: ProgramRun, command: Program.Command): Effect.Effect<Outcome, KvError.KvError> => {
   const { kv } = run.side
   switch (command.do) {
     case "range":
@@ -214,7 +97,7 @@ const runCommand = (run: Run, command: Program.Command): Effect.Effect<Outcome, 
       )
     case "compact":
       return Effect.andThen(
-        // A watch that has not been read up to a compaction may or may not have kept what was compacted.
+        // A watch that is behind a compaction may or may not still have the compacted events.
         readLog(run),
         compact(run, run.revision(command.revision))
       )
@@ -223,9 +106,9 @@ const runCommand = (run: Run, command: Program.Command): Effect.Effect<Outcome, 
   }
 }
 
-/** For commands whose answer does not carry the revision: the outcome, and the revision after it. */
+/** For commands whose response has no revision: the outcome, and the revision after it. */
 const knowLatest = <A extends Outcome>(
-  run: Run,
+  run: ProgramRun,
   call: Effect.Effect<A, KvError.KvError>
 ): Effect.Effect<Outcome, KvError.KvError> =>
   Effect.zipWith(
@@ -234,13 +117,13 @@ const knowLatest = <A extends Outcome>(
     (outcome, response) => [outcome, run.names.revision(run.saw(response).revision)]
   )
 
-const compact = (run: Run, revision: bigint) =>
+const compact = (run: ProgramRun, revision: bigint) =>
   Effect.match(run.side.compact(revision), {
     onFailure: () => "not compacted",
     onSuccess: () => "compacted"
   })
 
-const grant = (run: Run, slot: number, ownId: boolean) =>
+const grant = (run: ProgramRun, slot: number, ownId: boolean) =>
   Effect.map(
     backendOf(run.side.kv).leaseGrant({ ttl: "1 hour", id: ownId ? ownLeaseId(slot) : undefined }),
     (lease) => {
@@ -251,22 +134,22 @@ const grant = (run: Run, slot: number, ownId: boolean) =>
     }
   )
 
-const grantAndRevoke = (run: Run, seconds: number) =>
+const grantAndRevoke = (run: ProgramRun, seconds: number) =>
   Effect.flatMap(backendOf(run.side.kv).leaseGrant({ ttl: `${seconds} seconds` }), (lease) => {
     run.names.nameLease(lease.id, "a lease")
     return Effect.as(backendOf(run.side.kv).leaseRevoke(lease.id), run.names.lease(lease))
   })
 
-/** Reads the watch of everything up to the store's revision. Each revision has an event in it. */
-const readLog = Effect.fnUntraced(function*(run: Run) {
+/** Reads the watch of all keys up to the revision of the store. Each revision has an event. */
+const readLog = Effect.fnUntraced(function*(run: ProgramRun) {
   const read = () => run.log.at(-1)?.revision ?? run.names.base
   while (read() < run.latest) {
     run.log.push(...yield* promptly(`revision ${run.latest}`, run.watcher.take))
   }
 })
 
-/** What the watch of everything saw of a range, and what a watch from then replays of it. */
-const replay = Effect.fnUntraced(function*(run: Run, command: Extract<Program.Command, { do: "replay" }>) {
+/** Replays a watch of a range, and compares it with what the watch of all keys saw. */
+const replay = Effect.fnUntraced(function*(run: ProgramRun, command: Extract<Program.Command, { do: "replay" }>) {
   yield* readLog(run)
   const startRevision = run.revision(command.from)
   const expected = KeyRange.invalid(command.range) === undefined
@@ -295,17 +178,13 @@ const replay = Effect.fnUntraced(function*(run: Run, command: Extract<Program.Co
   ]
 })
 
-// -----------------------------------------------------------------------------
-// programs
-// -----------------------------------------------------------------------------
-
-/** What came of a program. */
+/** The outcomes of a program. */
 export interface Report {
-  /** For each command. */
+  /** One for each command. */
   readonly outcomes: ReadonlyArray<Outcome>
-  /** For each revision, what a watch of everything saw. */
+  /** One for each revision: its events in a watch of all keys. */
   readonly watched: ReadonlyArray<Outcome>
-  /** What was there in the end. */
+  /** All entries at the end. */
   readonly end: Outcome
 }
 
@@ -315,11 +194,11 @@ export const runProgram = Effect.fnUntraced(function*(
   program: Program.Program
 ): Effect.fn.Return<Report, unknown, Scope.Scope> {
   const { kv } = side
-  // Before the first revision of a store comes 0, which is nowhere else a revision: a program must not begin there.
+  // A program must not start at the first revision: the one before it would be 0, which is not a revision elsewhere.
   yield* kv.put("?", "")
   yield* kv.deleteRange(KeyRange.all)
   const watcher = yield* backendOf(kv).watch({ range: KeyRange.all, previous: true })
-  const run = new Run(side, watcher.revision, watcher)
+  const run = new ProgramRun(side, watcher.revision, watcher)
   yield* Effect.addFinalizer(() => Effect.forEach(run.granted, (id) => Effect.ignore(backendOf(kv).leaseRevoke(id))))
   const outcomes: Array<Outcome> = []
   for (const command of program) {

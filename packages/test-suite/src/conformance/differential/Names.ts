@@ -1,6 +1,6 @@
 /**
- * What a store answers, in terms that are the same for every store: revisions counted from the program's start, leases by
- * the names the program knows them by, values by their bytes.
+ * Names for the results of a store that are the same for every store: revisions relative to the start of the program,
+ * leases by the names that the program gives them, values as bytes.
  */
 import type { Entry } from "@effect-kv/core/Entry"
 import type * as KvError from "@effect-kv/core/KvError"
@@ -10,13 +10,13 @@ import type * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 
-/** Something to compare and to print. */
+/** A result in a form that can be compared and printed. */
 export type Outcome = string | number | boolean | ReadonlyArray<Outcome>
 
-/** How many seconds the clocks of two stores may have moved apart while a program runs. */
-const patience = 120
+/** How many seconds a lease may have lost while a program runs, without a difference. */
+const toleratedSeconds = 120
 
-/** Revisions from here on are not counted from the program's start: it asked for one that will never be. */
+/** Revisions from here on are not relative to the start: the program requested one that will never exist. */
 const never = 2n ** 62n
 
 export class Names {
@@ -47,7 +47,7 @@ export class Names {
     return [
       this.#leaseName(status.id),
       Duration.toMillis(status.grantedTtl),
-      left >= 0 && left < patience ? "most of it left" : `${left} seconds passed`,
+      left >= 0 && left < toleratedSeconds ? "most of it left" : `${left} seconds passed`,
       status.keys
     ]
   }
@@ -97,7 +97,7 @@ export class Names {
       : ["delete", event.key, this.revision(event.revision), previous]
   }
 
-  /** Entries that are equal in what they are ordered by come in no particular order, and the limit takes any of them. */
+  /** Entries with an equal sort key have no defined order, and a limit may select any of them. */
   #entries(op: Op.Range, response: Op.RangeResponse): Outcome {
     const by = op.order?.by ?? "key"
     if (by === "key") return response.entries.map((entry) => this.entry(entry))

@@ -1,8 +1,8 @@
 /**
- * Random programs of commands, which mean the same on any store, whatever its revision and its lease ids.
+ * Random programs for differential tests. They mean the same on every store, whatever its revision and its lease ids.
  *
- * Keys come from a small alphabet, so that commands meet each other; some are hostile, and some are wrong. A revision is
- * said relative to the store's latest, a lease by the slot in which a former command left it.
+ * Keys come from a small set, so that commands affect the same keys. Some are hostile, some invalid. Revisions are relative
+ * to the latest one of the store, and leases are named by the slot into which a command has stored them.
  */
 import type { Operator } from "@effect-kv/core/Compare"
 import type { Value } from "@effect-kv/core/Entry"
@@ -11,10 +11,10 @@ import type { OrderBy } from "@effect-kv/core/Op"
 import * as Arbitrary from "effect/Arbitrary"
 import { integer, oneOf, sometimes, weighted } from "../../internal/choices.ts"
 
-/** So many revisions before the latest, after it where negative; or one that cannot be. */
+/** This many revisions before the latest, or after it if negative; or an impossible revision. */
 export type Revision = number | "zero" | "negative" | "huge"
 
-/** The lease in a slot, or one that never was. */
+/** The lease in a slot, or one that never existed. */
 export type LeaseSlot = number | "unknown"
 
 /** A read. */
@@ -42,7 +42,7 @@ export type Condition =
     readonly operator: Operator
     readonly value: Revision
   }
-  // A store picks the ids of its leases, so which of two is greater means nothing.
+  // A store chooses its lease ids, so their order is not comparable between stores.
   | { readonly on: "lease"; readonly key: string; readonly operator: Operator; readonly value: LeaseSlot | "none" }
   | { readonly on: "createdBefore"; readonly range: KeyRange.KeyRange; readonly revision: Revision }
 
@@ -263,7 +263,7 @@ const command: Arbitrary.Arbitrary<Command> = weighted<Command>(
   ],
   [3, Arbitrary.all({ do: oneOf(["revoke", "keepAlive"] as const), lease: leaseSlot })],
   [2, Arbitrary.all({ do: Arbitrary.Constant("timeToLive"), lease: leaseSlot, keys: boolean })],
-  // Not at 0, which is no revision: an etcd that was never compacted takes it for done, once, and refuses it ever after.
+  // Not 0, which is not a revision: etcd accepts such a compaction once if it was never compacted, and rejects it later.
   [
     2,
     Arbitrary.map(
@@ -284,14 +284,14 @@ const command: Arbitrary.Arbitrary<Command> = weighted<Command>(
   ]
 )
 
-/** Programs of some fifty commands. A program that fails shrinks by leaving commands out, and parts of them. */
+/** Programs of about fifty commands. A failing program is shrunk by leaving out commands and parts of them. */
 export const program: Arbitrary.Arbitrary<Program> = Arbitrary.array(command, { minLength: 1, maxLength: 100 })
 
-/** A program as text, a line for each command. */
+/** A program as text, one line for each command. */
 export const print = (program: Program): string =>
   program.map((command, i) => `${String(i + 1).padStart(3)}  ${printCommand(command)}`).join("\n")
 
-/** A command on one line, without what it leaves out; bytes and control characters can be told apart. */
+/** A command on one line, without absent properties. Bytes and control characters are escaped. */
 export const printCommand = (command: Command): string =>
   JSON.stringify(command, (_, part: unknown) => part instanceof Uint8Array ? `bytes ${part.join(" ")}` : part)
     .replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)

@@ -1,42 +1,42 @@
 /**
- * What can go wrong with one call.
+ * Faults of one call.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
-/** What goes wrong with a call. Combine by hand what the constructors below do not have. */
+/** A fault of one call. Write the object yourself for combinations that no constructor makes. */
 export interface Fault {
-  /** What it is called in the list of what was injected. */
+  /** Its name in `KvFaults.injected`. */
   readonly description: string
-  /** It never leaves: `Unavailable`. */
+  /** The request is not sent: `Unavailable`. */
   readonly isRefused?: boolean
-  /** Runs while the request is on its way to the store. */
+  /** Runs while the request is in flight. */
   readonly onRequest?: Effect.Effect<void>
-  /** Runs while the answer is on its way back. */
+  /** Runs while the response is in flight. */
   readonly onAnswer?: Effect.Effect<void>
-  /** What does not arrive. The connection breaks when it is lost: a write is `Indeterminate`, a read is repeated. */
+  /** What is lost. The connection breaks then: a write is `Indeterminate`, a read is retried. */
   readonly lose?: "request" | "answer"
-  /** The caller does not hear of a loss: it waits until its deadline. A read is `DeadlineExceeded` then. */
+  /** The connection does not break at the loss: the caller waits until its deadline. A read is `DeadlineExceeded` then. */
   readonly isSilent?: boolean
-  /** The connection breaks as soon as the request has left; which arrives all the same. */
+  /** The connection breaks as soon as the request is sent, and the request still arrives. */
   readonly isBrokenAtOnce?: boolean
 }
 
-/** A fault by which a request or an answer is lost. */
+/** A fault that loses a request or a response. */
 export interface Loss extends Fault {
   readonly lose: "request" | "answer"
 }
 
-/** The call does not leave and changes nothing: `Unavailable`. */
+/** The request is not sent, so it changes nothing: `Unavailable`. */
 export const unavailable: Fault = { description: "unavailable", isRefused: true }
 
-/** The request takes so long to the store. If its deadline passes meanwhile, it arrives all the same. */
+/** Delays the request. It arrives at the store even if its deadline passes meanwhile. */
 export const delayRequest = (duration: Duration.Input): Fault => ({
   description: `request delayed by ${Duration.format(Duration.fromInputUnsafe(duration))}`,
   onRequest: Effect.sleep(duration)
 })
 
-/** The answer takes so long back. */
+/** Delays the response. */
 export const delayAnswer = (duration: Duration.Input): Fault => ({
   description: `answer delayed by ${Duration.format(Duration.fromInputUnsafe(duration))}`,
   onAnswer: Effect.sleep(duration)
@@ -45,7 +45,7 @@ export const delayAnswer = (duration: Duration.Input): Fault => ({
 /** The connection breaks before the request arrives. A write is `Indeterminate`, and was **not** applied. */
 export const loseRequest: Loss = { description: "request lost", lose: "request" }
 
-/** The connection breaks before the answer is back. A write is `Indeterminate`, and **was** applied. */
+/** The connection breaks before the response arrives. A write is `Indeterminate`, and **was** applied. */
 export const loseAnswer: Loss = { description: "answer lost", lose: "answer" }
 
 /** The connection breaks at once, and the request arrives later. A write is `Indeterminate`, and **will be** applied. */
@@ -55,7 +55,7 @@ export const applyLate = (duration: Duration.Input): Fault => ({
   isBrokenAtOnce: true
 })
 
-/** `loseRequest` or `loseAnswer`, but no connection breaks: the caller waits until its deadline. */
+/** Turns `loseRequest` or `loseAnswer` into a silent loss: the connection stays, and the caller waits until its deadline. */
 export const silently = (fault: Loss): Loss => ({
   ...fault,
   description: `${fault.description} silently`,

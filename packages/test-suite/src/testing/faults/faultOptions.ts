@@ -1,8 +1,7 @@
 /**
  * Options of faults: which calls they strike, how watches are cut, and the rates of random faults.
  *
- * Options that make no sense are mistakes of a test, and are thrown: a fault that strikes nothing, or always, proves
- * something else than its author thinks.
+ * Invalid options are thrown: a fault that never strikes, or always, would make a test prove something else than intended.
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type { WatchRequest } from "@effect-kv/core/Watch"
@@ -10,73 +9,73 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { Call } from "../BackendCall.ts"
 
-/** Which calls a fault strikes. */
+/** Selects the calls that a fault strikes. */
 export interface Where {
-  /** A condition on the call, such as `KvFaults.writes("key")`. Default: all calls, those for leases too. */
+  /** A condition on the call, such as `KvFaults.writes("key")`. Default: all calls, those for leases included. */
   readonly when?: ((call: Call) => boolean) | undefined
-  /** The first of them that may be struck, counted from 1 and from now. Default: 1. */
+  /** The first matching call to strike, counted from 1 and from now. Default: 1. */
   readonly nth?: number | undefined
-  /** How many are struck; `Infinity` for all from there on. Default: 1. */
+  /** How many calls to strike, `Infinity` for all from then on. Default: 1. */
   readonly times?: number | undefined
 }
 
 /** A fault that waits for its calls. */
 export interface Injection {
-  /** Waits until it has struck once. */
+  /** Waits until the fault has struck once. */
   readonly struck: Effect.Effect<void>
-  /** How many calls it has struck so far. */
+  /** How many calls the fault has struck so far. */
   readonly count: Effect.Effect<number>
-  /** It strikes no more. */
+  /** Removes the fault. */
   readonly remove: Effect.Effect<void>
 }
 
-/** How watches are cut. */
+/** Options of a cut of watches. */
 export interface CutOptions {
-  /** Which. Default: all that are open. */
+  /** Selects the watches. Default: all open watches. */
   readonly when?: ((request: WatchRequest) => boolean) | undefined
-  /** How long until they are connected again. Default: no time. */
+  /** How long until they are reconnected. Default: 0. */
   readonly duration?: Duration.Input | undefined
   /**
-   * Whether history is compacted meanwhile, so that they fail with `Compacted`: at once if anything at all has been
-   * written since their last event, else with the next event, which is then the one that is missing. Default: false.
+   * Whether the history is compacted meanwhile, so that they fail with `Compacted`. They fail at once if there was a write
+   * since their last event, else at the next event, which then is the missing one. Default: false.
    */
   readonly compacted?: boolean | undefined
   /**
-   * They fail for this reason instead of being connected again: as a store does that withdraws a permission. Default: they
-   * do not.
+   * Fails them for this reason instead of reconnecting them, as a store does that revokes a permission. Default: they are
+   * reconnected.
    */
   readonly failure?: KvError.Reason | undefined
 }
 
-/** Faults at random: how often each kind strikes a call, from 0, which is the default, to 1. */
+/** Options of random faults. Rates are the probability that a fault strikes a call, from 0 to 1. Default: 0. */
 export interface RandomOptions {
   readonly seed: number
-  /** Only these calls. Default: all. */
+  /** Selects the calls. Default: all. */
   readonly when?: ((call: Call) => boolean) | undefined
   readonly unavailable?: number | undefined
   readonly loseRequest?: number | undefined
   readonly loseAnswer?: number | undefined
   readonly applyLate?: number | undefined
-  /** A request or an answer is lost silently. */
+  /** A request or a response is lost silently. */
   readonly silence?: number | undefined
-  /** The request or the answer, or both, take their time. */
+  /** The request, the response or both are delayed. */
   readonly delay?: number | undefined
-  /** The most a delay takes; in whole milliseconds. Default: 100 milliseconds. */
+  /** The longest delay, in whole milliseconds. Default: 100 milliseconds. */
   readonly maxDelay?: Duration.Input | undefined
-  /** All watches are cut, for at most `maxDelay`. */
+  /** All watches are cut for at most `maxDelay`. */
   readonly cutWatches?: number | undefined
-  /** A lease that the client has been granted ends, and with it the locks and temporary keys on it. */
+  /** A lease of the client ends, and with it the locks and temporary keys on it. */
   readonly endLease?: number | undefined
 }
 
-/** Something that was done to the client. */
+/** A fault that was injected. */
 export interface Injected {
   readonly description: string
-  /** The call it was done to, or that it was done at. */
+  /** The call that it struck, or at which it happened. */
   readonly call: Call | undefined
 }
 
-/** Throws where the calls to be struck are none. */
+/** Throws if the options select no call. */
 export const checkWhere = ({ nth = 1, times = 1 }: Where): void => {
   if (!isCount(nth)) throw new RangeError(`nth must be a positive integer, not ${nth}`)
   if (!isCount(times) && times !== Infinity) {
@@ -84,7 +83,7 @@ export const checkWhere = ({ nth = 1, times = 1 }: Where): void => {
   }
 }
 
-/** Throws where rates are not from 0 to 1, a seed stands for another one too, or a delay is none. */
+/** Throws if a rate is not from 0 to 1, the seed is not an integer, or the delay is not a positive finite time. */
 export const checkRandom = ({ maxDelay, seed, when: _, ...rates }: RandomOptions): void => {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`seed must be an integer, not ${seed}`)
   for (const [name, rate] of Object.entries(rates)) {
@@ -94,7 +93,7 @@ export const checkRandom = ({ maxDelay, seed, when: _, ...rates }: RandomOptions
   }
   const millis = Duration.toMillis(Duration.fromInputUnsafe(maxDelay ?? 1))
   if (!(millis >= 1 && Number.isFinite(millis))) {
-    throw new RangeError(`maxDelay must be a millisecond at least, and not without end`)
+    throw new RangeError(`maxDelay must be at least 1 millisecond and finite, not ${millis} milliseconds`)
   }
 }
 

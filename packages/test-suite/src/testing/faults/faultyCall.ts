@@ -1,8 +1,8 @@
 /**
- * One call on a link with a fault: out to the store, carried out, and back; within its deadline.
+ * A call over a faulty link: its request, its execution and its response, within its deadline.
  *
- * What has left cannot be taken back. So a request goes on though its caller was interrupted or has run out of time, and is
- * carried out when it arrives: late, and unheard of by anyone.
+ * A request that was sent cannot be taken back. It continues even if its caller was interrupted or its deadline has passed,
+ * and is executed when it arrives.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
@@ -15,24 +15,24 @@ import type * as Scope from "effect/Scope"
 import { type Call, isWrite } from "../BackendCall.ts"
 import type { Fault } from "./fault.ts"
 
-/** What a call travels on. */
+/** The link of a call. */
 export interface Link {
-  /** Waits until a request may leave at all. */
+  /** Waits until a request can be sent. */
   readonly leave: Effect.Effect<void>
-  /** What becomes of what is on its way, either way: it goes on, later perhaps, or is lost. */
+  /** Whether a request or response gets through the link, perhaps later, or is lost. */
   readonly cross: Effect.Effect<"through" | "lost">
-  /** Waited for in vain, until a deadline; where it comes to an end, the connection is found broken. */
+  /** Waited for after a silent loss. If it ends before the deadline, the connection is broken. */
   readonly silence: Effect.Effect<void>
-  /** The deadline of a call that does not say. */
+  /** The deadline of a call without one. */
   readonly deadline: Duration.Duration
-  /** What has left lives as long as this. */
+  /** The scope of requests that were sent. */
   readonly scope: Scope.Scope
 }
 
-/** What became of a request. `Broken`: the connection broke, of which the caller hears. `Silence`: it hears nothing. */
-type Fate<A> = Exit.Exit<A, KvError.KvError> | "Broken" | "Silence"
+/** The outcome of a request. `Broken`: the connection broke, which the caller notices. `Silence`: it notices nothing. */
+type Arrival<A> = Exit.Exit<A, KvError.KvError> | "Broken" | "Silence"
 
-/** Makes the call, with this fault in its way. */
+/** Makes a call with this fault. */
 export const make = <A, R>(
   call: Call,
   effect: Effect.Effect<A, KvError.KvError, R>,
@@ -41,118 +41,119 @@ export const make = <A, R>(
 ): Effect.Effect<A, KvError.KvError, R> =>
   withDeadline(
     link,
-    (isOnItsWay) =>
+    (markSent) =>
       isWrite(call) || call.kind === "leaseKeepAlive"
-        ? sendAndAwait(call, effect, fault, link, isOnItsWay)
-        : readUntilAnswered(effect, fault, link, isOnItsWay),
-    (wasSent) => wasSent && isWrite(call) ? indeterminate("it was not answered in time") : noAnswer(wasSent)
+        ? sendAndAwait(call, effect, fault, link, markSent)
+        : readUntilAnswered(effect, fault, link, markSent),
+    (wasSent) =>
+      wasSent && isWrite(call) ? indeterminate("there was no response before the deadline") : noResponse(wasSent)
   )
 
-/** The opening of a watch, which is a read that is closed with its scope. */
+/** Opens a watch with this fault. The opening is a read whose result is closed with its scope. */
 export const open = <A, R>(
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link
 ): Effect.Effect<A, KvError.KvError, R> =>
-  withDeadline(link, (isOnItsWay) => readUntilAnswered(effect, fault, link, isOnItsWay), noAnswer)
+  withDeadline(link, (markSent) => readUntilAnswered(effect, fault, link, markSent), noResponse)
 
 const withDeadline = <A, R>(
   link: Link,
-  attempt: (isOnItsWay: Effect.Effect<void, KvError.KvError>) => Effect.Effect<A, KvError.KvError, R>,
+  attempt: (markSent: Effect.Effect<void, KvError.KvError>) => Effect.Effect<A, KvError.KvError, R>,
   atDeadline: (wasSent: boolean) => KvError.KvError
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.withFiber((fiber) => {
     const sendControl = fiber.getRef(SendControl.Current)
     let wasSent = false
     sendControl?.track(() => wasSent)
-    const isOnItsWay = Effect.suspend(() => {
-      if (sendControl?.isCancelled() === true) return Effect.fail(calledOff)
+    const markSent = Effect.suspend(() => {
+      if (sendControl?.isCancelled() === true) return Effect.fail(cancelled)
       wasSent = true
       return Effect.void
     })
-    return Effect.timeoutOrElse(Effect.andThen(link.leave, attempt(isOnItsWay)), {
+    return Effect.timeoutOrElse(Effect.andThen(link.leave, attempt(markSent)), {
       duration: fiber.getRef(Deadline.Deadline) ?? link.deadline,
       orElse: () => Effect.fail(atDeadline(wasSent))
     })
   })
 
-/** There and back. Whatever ends it, it ends as a fate. */
-const travel = <A, R>(
+/** Sends the request and awaits the response. Never fails: a failure is part of the result. */
+const roundTrip = <A, R>(
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link
-): Effect.Effect<Fate<A>, never, R> =>
+): Effect.Effect<Arrival<A>, never, R> =>
   Effect.gen(function*() {
     if (fault.onRequest !== undefined) yield* fault.onRequest
     if ((yield* link.cross) === "lost") return "Silence"
-    if (fault.lose === "request") return unheard(fault)
+    if (fault.lose === "request") return lost(fault)
     const exit = yield* Effect.exit(effect)
     if (fault.onAnswer !== undefined) yield* fault.onAnswer
     if ((yield* link.cross) === "lost") return "Silence"
-    return fault.lose === "answer" ? unheard(fault) : exit
+    return fault.lose === "answer" ? lost(fault) : exit
   })
 
-const unheard = (fault: Fault): "Broken" | "Silence" => fault.isSilent === true ? "Silence" : "Broken"
+const lost = (fault: Fault): "Broken" | "Silence" => fault.isSilent === true ? "Silence" : "Broken"
 
-/** A request that changes something: sent once, and on its way whatever becomes of who sent it. */
+/** A write or renewal: its request continues even if the caller is interrupted. Only a renewal is retried. */
 const sendAndAwait = <A, R>(
   call: Call,
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link,
-  isOnItsWay: Effect.Effect<void, KvError.KvError>
+  markSent: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
     if (fault.isRefused === true) return yield* Effect.fail(refused)
     if (link.scope.state._tag === "Closed") return yield* effect
-    yield* isOnItsWay
-    const request = yield* Effect.forkIn(travel(effect, fault, link), link.scope, { startImmediately: true })
-    const fate = fault.isBrokenAtOnce === true ? "Broken" : yield* fateOf(call, request)
-    if (fate === "Silence") yield* link.silence
-    else if (fate !== "Broken") return yield* fate
+    yield* markSent
+    const request = yield* Effect.forkIn(roundTrip(effect, fault, link), link.scope, { startImmediately: true })
+    const arrival = fault.isBrokenAtOnce === true ? "Broken" : yield* arrivalOf(call, request)
+    if (arrival === "Silence") yield* link.silence
+    else if (arrival !== "Broken") return yield* arrival
     return isWrite(call)
       ? yield* Effect.fail(indeterminate("the connection broke"))
-      // A renewal is repeated, as a read is.
-      : yield* sendAndAwait(call, effect, none, link, isOnItsWay)
+      // A renewal is retried, like a read.
+      : yield* sendAndAwait(call, effect, none, link, markSent)
   })
 
-/** Interrupted it can only have been by the end of the client. */
-const fateOf = <A>(call: Call, request: Fiber.Fiber<Fate<A>>): Effect.Effect<Fate<A>, KvError.KvError> =>
+/** Awaits the request. Only the end of the client can interrupt it. */
+const arrivalOf = <A>(call: Call, request: Fiber.Fiber<Arrival<A>>): Effect.Effect<Arrival<A>, KvError.KvError> =>
   Effect.flatMap(Fiber.await(request), (exit) => {
     if (Exit.isSuccess(exit)) return Effect.succeed(exit.value)
     return Effect.fail(isWrite(call) ? indeterminate("the client was closed") : closed)
   })
 
-/** A request that only reads: repeated where its connection broke, and given up when its caller is. */
+/** A read: retried if its connection breaks, and cancelled with its caller. */
 const readUntilAnswered = <A, R>(
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link,
-  isOnItsWay: Effect.Effect<void, KvError.KvError>
+  markSent: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
     if (fault.isRefused === true) return yield* Effect.fail(refused)
-    yield* isOnItsWay
-    const fate = fault.isBrokenAtOnce === true ? "Broken" : yield* travel(effect, fault, link)
-    if (fate === "Silence") yield* link.silence
-    else if (fate !== "Broken") return yield* fate
-    return yield* readUntilAnswered(effect, none, link, isOnItsWay)
+    yield* markSent
+    const arrival = fault.isBrokenAtOnce === true ? "Broken" : yield* roundTrip(effect, fault, link)
+    if (arrival === "Silence") yield* link.silence
+    else if (arrival !== "Broken") return yield* arrival
+    return yield* readUntilAnswered(effect, none, link, markSent)
   })
 
 const none: Fault = { description: "none" }
 
-const refused = KvError.make(new KvError.Unavailable({ message: "the store is out of reach, says the test" }))
+const refused = KvError.make(new KvError.Unavailable({ message: "KvFaults: the store is unreachable" }))
 
-const calledOff = KvError.make(new KvError.Unavailable({ message: "it was given up before it was sent" }))
+const cancelled = KvError.make(new KvError.Unavailable({ message: "the request was cancelled before it was sent" }))
 
 const closed = KvError.make(new KvError.Closed({ message: "the client was closed" }))
 
 const indeterminate = (how: string): KvError.KvError =>
-  KvError.make(new KvError.Indeterminate({ message: `a write was sent, and ${how}, says the test` }))
+  KvError.make(new KvError.Indeterminate({ message: `KvFaults: the write was sent, and ${how}` }))
 
-const noAnswer = (wasSent: boolean): KvError.KvError =>
+const noResponse = (wasSent: boolean): KvError.KvError =>
   KvError.make(
     wasSent
-      ? new KvError.DeadlineExceeded({ message: "there was no answer in time, says the test" })
-      : new KvError.Unavailable({ message: "the store was out of reach until the deadline, says the test" })
+      ? new KvError.DeadlineExceeded({ message: "KvFaults: there was no response before the deadline" })
+      : new KvError.Unavailable({ message: "KvFaults: the store was unreachable until the deadline" })
   )

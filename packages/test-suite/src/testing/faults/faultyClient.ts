@@ -1,5 +1,5 @@
 /**
- * One client of a store, with the faults that wait for its calls. `KvFaults` is its public face.
+ * A client of a store whose calls go through faults. `KvFaults` is its public API.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -18,10 +18,10 @@ import type { CutOptions, Injected, Injection, RandomOptions, Where } from "./fa
 import { checkRandom, checkWhere } from "./faultOptions.ts"
 import * as faultyCall from "./faultyCall.ts"
 import * as faultyWatch from "./faultyWatch.ts"
-import { type Accident, RandomFaults } from "./randomFaults.ts"
+import { type RandomEvents, RandomFaults } from "./randomFaults.ts"
 
-/** An injection, and the calls it has to strike. */
-interface Waiting {
+/** An injection, and which calls it strikes. */
+interface PendingInjection {
   readonly fault: Fault
   readonly when: (call: Call.Call) => boolean
   readonly first: number
@@ -31,21 +31,21 @@ interface Waiting {
   count: number
 }
 
-/** What becomes of requests while the client is cut off. */
+/** What happens to requests during a partition. */
 type Partition = "lost" | "late" | "refused"
 
 export class FaultyClient {
   readonly backend: KvBackend
   readonly leases = new Set<bigint>()
   readonly injected: Array<Injected> = []
-  /** Let go what is held. */
+  /** Effects that let held calls continue. */
   readonly holds = new Set<Effect.Effect<void>>()
   readonly #store: KvBackend
   readonly #link: faultyCall.Link
   readonly #watches = new Set<faultyWatch.FaultyWatch>()
-  readonly #waiting = new Set<Waiting>()
+  readonly #pending = new Set<PendingInjection>()
   readonly #healed = Latch.makeUnsafe(true)
-  /** Opens when those who wait in silence are to hear that the connection is broken. */
+  /** Opens when callers that wait after a silent loss notice that the connection is broken. */
   #silence = Latch.makeUnsafe()
   #partition: Partition | undefined = undefined
   #random: RandomFaults | undefined = undefined
@@ -70,7 +70,7 @@ export class FaultyClient {
 
   inject(fault: Fault, where: Where | undefined): Injection {
     checkWhere(where ?? {})
-    const waiting: Waiting = {
+    const pending: PendingInjection = {
       fault,
       when: where?.when ?? (() => true),
       first: where?.nth ?? 1,
@@ -79,12 +79,12 @@ export class FaultyClient {
       seen: 0,
       count: 0
     }
-    this.#waiting.add(waiting)
+    this.#pending.add(pending)
     return {
-      struck: Deferred.await(waiting.struck),
-      count: Effect.sync(() => waiting.count),
+      struck: Deferred.await(pending.struck),
+      count: Effect.sync(() => pending.count),
       remove: Effect.sync(() => {
-        this.#waiting.delete(waiting)
+        this.#pending.delete(pending)
       })
     }
   }
@@ -133,7 +133,7 @@ export class FaultyClient {
   })
 
   readonly calm: Effect.Effect<void> = Effect.suspend(() => {
-    this.#waiting.clear()
+    this.#pending.clear()
     this.#random = undefined
     const holds = [...this.holds]
     this.holds.clear()
@@ -163,50 +163,50 @@ export class FaultyClient {
             () => Effect.sync(() => this.#watches.delete(watch))
           )
         ),
-        // It was on its way when the client was cut off.
-        Effect.tap((watch) => this.#partition === undefined ? Effect.void : ofItsOwn(watch.cut(cutOff))),
+        // The partition began while the watch was being opened.
+        Effect.tap((watch) => this.#partition === undefined ? Effect.void : independently(watch.cut(cutOff))),
         Effect.map((watch) => watch.watcher)
       )
   }
 
-  /** Makes a call with the fault that strikes it, if any does, after what happens at it. */
+  /** Makes a call with the fault that strikes it, if any, after the random events that happen at it. */
   #withFault<A, R>(
     call: Call.Call,
     make: (fault: Fault | undefined) => Effect.Effect<A, KvError.KvError, R>
   ): Effect.Effect<A, KvError.KvError, R> {
     return Effect.suspend(() => {
       const injected = this.#strike(call)
-      const accident = this.#random?.strike(call)
-      const fault = injected ?? accident?.fault
+      const random = this.#random?.strike(call)
+      const fault = injected ?? random?.fault
       if (fault !== undefined) this.#note(fault.description, call)
       const made = make(fault ?? (this.#partition === undefined ? undefined : partitioned))
-      return accident === undefined ? made : Effect.andThen(this.#happen(accident, call), made)
+      return random === undefined ? made : Effect.andThen(this.#happen(random, call), made)
     })
   }
 
-  /** The fault of the oldest injection that is due. The others see the call, and stay due. */
+  /** The fault of the oldest due injection. The others count the call and stay due. */
   #strike(call: Call.Call): Fault | undefined {
-    let due: Waiting | undefined
-    for (const waiting of this.#waiting) {
-      if (waiting.when(call) && ++waiting.seen >= waiting.first) due ??= waiting
+    let due: PendingInjection | undefined
+    for (const pending of this.#pending) {
+      if (pending.when(call) && ++pending.seen >= pending.first) due ??= pending
     }
     if (due === undefined) return undefined
-    if (++due.count >= due.times) this.#waiting.delete(due)
+    if (++due.count >= due.times) this.#pending.delete(due)
     Deferred.doneUnsafe(due.struck, Effect.void)
     return due.fault
   }
 
-  #happen({ cutFor, endLeaseAt }: Accident, call: Call.Call): Effect.Effect<void> {
+  #happen({ cutFor, endLeaseAt }: RandomEvents, call: Call.Call): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
       if (cutFor !== undefined) {
         this.#note(`watches cut for ${Duration.toMillis(cutFor)} ms`, call)
         yield* this.#cutFor(cutFor, false, undefined)
       }
-      if (endLeaseAt !== undefined) yield* ofItsOwn(this.#endSomeLease(endLeaseAt))
+      if (endLeaseAt !== undefined) yield* independently(this.#endSomeLease(endLeaseAt))
     })
   }
 
-  /** One that lives: of those that were granted many have ended since, unheard of by the client. */
+  /** Ends a live lease. Many of the granted leases have ended without the client noticing. */
   #endSomeLease(at: number): Effect.Effect<void> {
     return Effect.suspend(() => {
       const lease = [...this.leases][Math.floor(at * this.leases.size)]
@@ -224,7 +224,7 @@ export class FaultyClient {
     failure?: CutOptions["failure"]
   ): Effect.Effect<number> {
     return this.#cut(when ?? (() => true), {
-      message: "the connection was cut, says the test",
+      message: "KvFaults: the connection was cut",
       until: Effect.sleep(duration),
       isCompacted,
       failure: failure === undefined ? undefined : KvError.make(failure)
@@ -234,7 +234,7 @@ export class FaultyClient {
   #cut(which: (request: WatchRequest) => boolean, cut: faultyWatch.Cut): Effect.Effect<number> {
     return Effect.suspend(() => {
       const watches = [...this.#watches].filter((watch) => which(watch.request))
-      return Effect.as(ofItsOwn(Effect.forEach(watches, (watch) => watch.cut(cut))), watches.length)
+      return Effect.as(independently(Effect.forEach(watches, (watch) => watch.cut(cut))), watches.length)
     })
   }
 
@@ -248,7 +248,7 @@ export class FaultyClient {
     this.injected.push({ description, call })
   }
 
-  /** Keeps account of the leases, at the store: what was granted though the answer is lost is granted. */
+  /** Tracks leases at the store, because a lease is granted even if the response is lost. */
   #noticingLeases(store: KvBackend): KvBackend {
     const gone = (id: bigint) => Effect.sync(() => this.leases.delete(id))
     const goneIfNotFound = (id: bigint) => (error: KvError.KvError) =>
@@ -263,18 +263,18 @@ export class FaultyClient {
   }
 }
 
-/** Of a call that nothing strikes while the client is cut off. */
+/** The fault of calls that no other fault strikes during a partition. */
 const partitioned: Fault = { description: "partitioned" }
 
-/** How watches are cut while the client is cut off: they are connected again when it is not. */
+/** The cut of watches during a partition. They are reconnected when it heals. */
 const cutOff: faultyWatch.Cut = {
-  message: "the client is cut off from the store, says the test",
+  message: "KvFaults: the client is partitioned from the store",
   until: Effect.void,
   isCompacted: false
 }
 
-/** Not a part of the call that it happens at: neither its deadline nor what became of its request concerns this. */
-const ofItsOwn = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+/** Runs an effect independently of the current call: without its deadline and its send control. */
+const independently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   effect.pipe(
     Effect.provideService(Deadline.Deadline, undefined),
     Effect.provideService(SendControl.Current, undefined)

@@ -1,6 +1,6 @@
 /**
- * A watch whose connection can be cut. It goes on over a new one, from the revision after the last it has received, as a
- * backend's does; or fails with `Compacted`, if history is to be gone by then.
+ * A watch whose connection can be cut. Like a backend's watch it resumes over a new connection, from the revision after the
+ * last one it received. It fails with `Compacted` if the history is to be compacted meanwhile.
  */
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
@@ -15,23 +15,23 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** How a watch is cut. */
+/** A cut of a watch. */
 export interface Cut {
-  /** What its status says. */
+  /** The message of its status. */
   readonly message: string
-  /** Waited for before it is connected again. */
+  /** Waited for before the watch is reconnected. */
   readonly until: Effect.Effect<void>
-  /** Whether the history that it missed is to be gone by then. */
+  /** Whether the history it missed is compacted by then. */
   readonly isCompacted: boolean
-  /** What it fails with instead of being connected again. */
+  /** The failure of the watch, instead of a reconnection. */
   readonly failure?: KvError.KvError | undefined
 }
 
-/** An open watch, and what can be done to it. */
+/** An open watch that can be cut. */
 export interface FaultyWatch {
   readonly request: WatchRequest
   readonly watcher: Watcher
-  /** Cuts its connection; nothing where it is cut or has ended already. */
+  /** Cuts the connection. Does nothing if it is already cut or the watch has ended. */
   readonly cut: (cut: Cut) => Effect.Effect<void>
 }
 
@@ -40,12 +40,12 @@ type State =
   | { readonly _tag: "Cut"; readonly message: string }
   | { readonly _tag: "Ended"; readonly error: KvError.KvError }
 
-/** Makes an attempt to open, or more, through the faults of calls. */
+/** Opens a watch through the faults of calls, perhaps in several attempts. */
 type Through = (opening: Effect.Effect<Watcher, KvError.KvError>) => Effect.Effect<Watcher, KvError.KvError>
 
 /**
- * Opens a watch, until the scope closes. `reachable` is waited for where it is connected again; `onEvents` runs before what
- * was received is handed on.
+ * Opens a watch until the scope closes. A reconnection waits for `reachable`. `onEvents` runs before received events are
+ * delivered.
  */
 export const open = Effect.fnUntraced(function*(
   backend: KvBackend,
@@ -56,12 +56,12 @@ export const open = Effect.fnUntraced(function*(
 ): Effect.fn.Return<FaultyWatch, KvError.KvError, Scope.Scope> {
   const scope = yield* Effect.scope
   const first = yield* connect(backend, request, scope, through)
-  const state = new Changing<State>(first)
-  /** Everything up to here was received. */
+  const state = new Observable<State>(first)
+  /** The revision up to which all events were received. */
   let position = first.watcher.revision
-  /** What was received and not handed on yet: a take that is interrupted leaves it to the next. */
+  /** Events that were received and not delivered yet: an interrupted take leaves them to the next one. */
   let held: NonEmptyReadonlyArray<Revision> | undefined
-  /** Set by a cut that nothing had been missed by when it was over: then the next event is what is missing. */
+  /** Set if a cut with compaction ended before any event was missed: then the next event is the missing one. */
   let isNextMissing = false
 
   const end = (error: KvError.KvError) => state.become({ _tag: "Ended", error })
@@ -69,27 +69,27 @@ export const open = Effect.fnUntraced(function*(
   const receive = (from: State & { readonly _tag: "Connected" }) =>
     Effect.match(from.watcher.take, {
       onSuccess: (batches) => {
-        // Cut in the meantime: what was on its way is lost, and comes again over the next connection.
+        // Cut meanwhile: these events are lost, and delivered again over the next connection.
         if (state.now !== from) return
         const last = batches[batches.length - 1]!.revision
         if (isNextMissing) return end(compacted(last))
         held = batches
         position = last
       },
-      // A connection that was cut is closed here. Whatever else ends it is the watch's own end.
+      // A cut connection is closed by the cut. Any other failure ends the watch.
       onFailure: (error) => {
         if (state.now === from) end(error)
       }
     })
 
-  const hand = Effect.sync(() => {
+  const deliver = Effect.sync(() => {
     const batches = held!
     held = undefined
     return batches
   })
 
   const take: Watcher["take"] = Effect.suspend(() => {
-    if (held !== undefined) return Effect.andThen(onEvents, hand)
+    if (held !== undefined) return Effect.andThen(onEvents, deliver)
     switch (state.now._tag) {
       case "Ended":
         return Effect.fail(state.now.error)
@@ -109,7 +109,7 @@ export const open = Effect.fnUntraced(function*(
     isNextMissing ||= cut.isCompacted
     const again = { ...request, startRevision: position + 1n }
     const connected = yield* connect(backend, again, scope, (opening) => opening)
-    // The store may have come out of reach meanwhile. What it sends arrives when it is back.
+    // The store may have become unreachable meanwhile. Its events arrive when it is reachable again.
     yield* reachable
     state.become(connected)
   })
@@ -130,12 +130,12 @@ export const open = Effect.fnUntraced(function*(
       ))
     }))
 
-  // The last to be added runs first: who waits for a watch that is cut must hear of its end, too.
+  // The last finalizer runs first: a pending take of a cut watch must also end.
   yield* Effect.addFinalizer(() => Effect.sync(() => state.now._tag === "Ended" || end(scopeClosed)))
   return { request, cut, watcher: { revision: first.watcher.revision, take, status: statusOf(state) } }
 })
 
-/** Connects, in a scope of its own within the watch's. What was opened and is not answered is closed. */
+/** Connects in a child scope. Attempts that got no response are closed. */
 const connect = (backend: KvBackend, request: WatchRequest, scope: Scope.Scope, through: Through) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
@@ -153,7 +153,7 @@ const connect = (backend: KvBackend, request: WatchRequest, scope: Scope.Scope, 
     })
   )
 
-/** Read with the permissions that the watch needs. */
+/** The revision of the store, read with the permissions that the watch needs. */
 const revisionOf = (backend: KvBackend, { range }: WatchRequest): Effect.Effect<bigint, KvError.KvError> =>
   Effect.map(backend.execute(Op.range(range, { countOnly: true })), (response) => response.revision)
 
@@ -161,8 +161,8 @@ const compacted = (compactRevision: bigint): KvError.KvError => KvError.make(new
 
 const scopeClosed = KvError.make(new KvError.Closed({ message: "the scope of the watch was closed" }))
 
-/** A value that changes, and tells those who wait for it or follow it. */
-class Changing<A> {
+/** A mutable value whose changes can be awaited and followed. */
+class Observable<A> {
   now: A
   #signal = Latch.makeUnsafe()
   readonly #followers = new Set<(value: A) => void>()
@@ -184,7 +184,7 @@ class Changing<A> {
     return this.#signal.await
   }
 
-  /** The value now, then each change. */
+  /** The current value, then each change. */
   get changes(): Stream.Stream<A> {
     return Stream.callback<A>((queue) =>
       Effect.acquireRelease(
@@ -200,8 +200,8 @@ class Changing<A> {
   }
 }
 
-/** While it is connected, the status of its connection. */
-const statusOf = (state: Changing<State>): Stream.Stream<Status> =>
+/** The status of the watch: that of its connection while it is connected. */
+const statusOf = (state: Observable<State>): Stream.Stream<Status> =>
   state.changes.pipe(
     Stream.takeWhile((now) => now._tag !== "Ended"),
     Stream.switchMap((now) =>

@@ -1,5 +1,5 @@
 /**
- * Which faults strike a call, drawn at random.
+ * Random faults of calls, drawn from a seed.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -8,12 +8,12 @@ import type { Call } from "../BackendCall.ts"
 import * as fault from "./fault.ts"
 import type { RandomOptions } from "./faultOptions.ts"
 
-/** What happens to a call, and at it. */
-export interface Accident {
+/** The random fault of a call, and what happens to the client at this call. */
+export interface RandomEvents {
   readonly fault: fault.Fault | undefined
-  /** Cut all watches for so long. */
+  /** Cuts all watches for this long. */
   readonly cutFor: Duration.Duration | undefined
-  /** End a lease: the one at this place of all, from 0 to 1. */
+  /** Ends a lease, chosen by its position among all leases, from 0 to 1. */
   readonly endLeaseAt: number | undefined
 }
 
@@ -28,8 +28,8 @@ export class RandomFaults {
     this.#maxDelay = Duration.toMillis(Duration.fromInputUnsafe(options.maxDelay ?? "100 millis"))
   }
 
-  /** For a call; `undefined` where nothing happens. */
-  strike(call: Call): Accident | undefined {
+  /** The events of a call, `undefined` for none. */
+  strike(call: Call): RandomEvents | undefined {
     if (this.#options.when?.(call) === false) return undefined
     const fault = this.#fault()
     const cutFor = this.#happens(this.#options.cutWatches) ? this.#delay() : undefined
@@ -39,19 +39,19 @@ export class RandomFaults {
       : { fault, cutFor, endLeaseAt }
   }
 
-  /** How long the events that a watch has received take. */
+  /** Delays the events of a watch. */
   get eventDelay(): Effect.Effect<void> {
     return this.#happens(this.#options.delay) ? Effect.sleep(this.#delay()) : Effect.void
   }
 
   #fault(): fault.Fault | undefined {
-    const mishap = this.#mishap()
-    if (mishap?.isRefused === true || !this.#happens(this.#options.delay)) return mishap
+    const failure = this.#failure()
+    if (failure?.isRefused === true || !this.#happens(this.#options.delay)) return failure
     const parts = below(this.#draw, 3)
     const delays = [parts > 0 ? this.#delay() : undefined, parts < 2 ? this.#delay() : undefined] as const
     return {
-      ...mishap,
-      description: `${mishap === undefined ? "" : `${mishap.description}, `}delayed by ${
+      ...failure,
+      description: `${failure === undefined ? "" : `${failure.description}, `}delayed by ${
         delays.map((delay) => Duration.toMillis(delay ?? Duration.zero)).join(" + ")
       } ms`,
       ...(delays[0] === undefined ? {} : { onRequest: Effect.sleep(delays[0]) }),
@@ -59,7 +59,7 @@ export class RandomFaults {
     }
   }
 
-  #mishap(): fault.Fault | undefined {
+  #failure(): fault.Fault | undefined {
     if (this.#happens(this.#options.unavailable)) return fault.unavailable
     if (this.#happens(this.#options.loseRequest)) return fault.loseRequest
     if (this.#happens(this.#options.loseAnswer)) return fault.loseAnswer

@@ -1,17 +1,17 @@
 /**
- * The keys attached to each lease, revision by revision: what the end of a lease deletes.
+ * The keys attached to each lease, by revision. The end of a lease deletes them.
  */
 import * as History from "../history/History.ts"
 import type { Step, Timeline } from "./Timeline.ts"
 
 export class LeaseKeys {
   readonly #keys = new Map<bigint, Set<string>>()
-  /** Of each lease, the last revision at which a key was attached to it. */
+  /** For each lease, the last revision at which a key was attached to it. */
   readonly #lastUse = new Map<bigint, bigint>()
 
-  /** Of each lease, the place in the order of the last call that found it alive, when that was invoked. */
+  /** For each lease, the invocation of the last call that found it alive. */
   readonly #lastAlive = new Map<bigint, number>()
-  /** How often a lease of an id was granted, or may have been. */
+  /** How often a lease with this id was granted or may have been granted. */
   readonly #grants = new Map<bigint, number>()
 
   constructor(timeline: Timeline, calls: ReadonlyArray<History.Call>) {
@@ -23,15 +23,15 @@ export class LeaseKeys {
       const id = request._tag === "LeaseGrant" ? grantedId(call) : undefined
       if (id !== undefined) this.#grants.set(id, (this.#grants.get(id) ?? 0) + 1)
       if (outcome._tag !== "Answered" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
-      // A revocation whose first answer was lost is told that the lease is gone, whoever ended it.
+      // A retried revocation whose first response was lost finds that the lease has ended, whatever ended it.
       if (request._tag === "LeaseRevoke") continue
       this.#lastAlive.set(request.id, Math.max(this.#lastAlive.get(request.id) ?? -1, invoked.order))
     }
   }
 
   /**
-   * The lease whose end does what the changes are, which were seen at a moment: all its keys are deleted, it is not used any
-   * more, and nobody found it alive later; unless another of its id was granted.
+   * The lease whose end explains these changes: they delete all its keys, the lease is not used later, and no call found it
+   * alive later, unless the id was granted again.
    */
   endedBy(steps: ReadonlyArray<Step>, seenAt: number | undefined): bigint | undefined {
     const lease = steps[0]?.before?.lease ?? 0n
@@ -43,7 +43,7 @@ export class LeaseKeys {
     return isEnd ? lease : undefined
   }
 
-  /** To be called for each revision in turn, with its changes. */
+  /** Call this for each revision in order, with its changes. */
   after(steps: ReadonlyArray<Step>): void {
     for (const { after, before, key } of steps) {
       if (before !== undefined) this.#keys.get(before.lease)?.delete(key)
@@ -54,7 +54,7 @@ export class LeaseKeys {
   }
 }
 
-/** The id of the lease that was granted, or that may have been. */
+/** The id of the lease that was granted or may have been granted. */
 const grantedId = (call: History.Call): bigint | undefined => {
   const { outcome, request } = call
   if (outcome._tag === "Answered") return outcome.answer._tag === "Lease" ? outcome.answer.id : undefined

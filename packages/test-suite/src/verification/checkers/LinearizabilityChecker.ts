@@ -1,38 +1,38 @@
 /**
- * Judges whether a history is linearizable: whether each call can have taken effect at one moment between its invocation and
- * its completion, so that all answers are right.
+ * A checker of linearizability: each call must be able to take effect at one moment between its invocation and its
+ * completion, so that all responses are right.
  *
- * It takes no revision for granted, and so needs neither the store's own history nor a store that numbers its revisions
- * well. The search is Wing and Gong's with Lowe's memory (see `history/search.ts`). Keys that no operation connects are
- * judged apart, since a history is linearizable if it is so for each of its objects (Herlihy and Wing, 1990; Horn and
- * Kroening, "Faster linearizability checking via P-compositionality", 2015).
+ * It does not trust revisions, so it needs neither the changes of the store nor a store with correct revisions. The search
+ * is Wing and Gong's with Lowe's memoization (see `search.ts`). Keys that no operation connects are checked separately,
+ * because a history is linearizable if it is so for each object (Herlihy and Wing, 1990; Horn and Kroening, "Faster
+ * linearizability checking via P-compositionality", 2015).
  */
 import * as Op from "@effect-kv/core/Op"
 import * as History from "../history/History.ts"
 import { showCall } from "../history/show.ts"
-import { responseOf, Sights } from "./answers.ts"
+import { responseOf, SeenRevisions } from "./answers.ts"
 import { type Component, components, type Participant } from "./components.ts"
-import { carryOut } from "./Model.ts"
-import { observations, type Sighting } from "./observations.ts"
+import { execute } from "./Model.ts"
+import { type Observation, observations } from "./observations.ts"
 import { type Operation, search } from "./search.ts"
 import { StoreState } from "./StoreState.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/** The kinds of violations. */
 export type Kind =
-  /** No order of the calls explains their answers. */
+  /** No order of the calls explains their responses. */
   | "NotLinearizable"
-  /** Whether there is one was not found out within the budget. */
+  /** The budget was exhausted before an order was found or ruled out. */
   | "OutOfBudget"
 
-/** Something found wrong. */
+/** A violation. */
 export type Violation = Violation_.Violation<Kind>
 
 /** Options of a check. */
 export interface Options {
-  /** How often operations may be tried, for each group of connected keys. Default: 1,000,000. */
+  /** The most steps of the search, for each group of connected keys. Default: 1,000,000. */
   readonly budget?: number | undefined
-  /** What was in the store before the history began. Default: nothing. */
+  /** The entries of the store at the start of the history. Default: none. */
   readonly initial?: ReadonlyArray<History.Row> | undefined
 }
 
@@ -41,15 +41,14 @@ export interface Options {
  *
  * **Details**
  *
- * Reads that may be stale (`serializable`) and reads of past revisions are not judged, nor are the revisions that reads are
- * answered at; revisions of entries are. Leases may end at any time after they were granted, and do when they are revoked.
+ * Serializable reads, which may be stale, and reads at past revisions are not checked. The revisions of entries are checked,
+ * those of responses to reads are not. Leases may end at any time after their grant, and end when they are revoked.
  *
  * **Gotchas**
  *
- * The time it takes grows exponentially with the calls that are under way at the same time, and with the writes that have
- * no answer. Some hundred calls of a few clients take milliseconds; of ten clients that lose every tenth answer it is often
- * more than the budget allows, and then the check fails. Where the store's own history is at hand, `RevisionChecker` takes
- * no search.
+ * The time grows exponentially with the calls in flight at the same time, and with the writes of unknown outcome. Hundreds of
+ * calls of a few clients take milliseconds. Ten clients that lose every tenth response often exceed the budget, and then the
+ * check fails. If the changes of the store are known, `RevisionChecker` needs no search.
  */
 export const check = (
   history: Pick<History.History, "calls">,
@@ -57,8 +56,8 @@ export const check = (
 ): ReadonlyArray<Violation> => {
   const initial = options.initial ?? []
   const guesses = {
-    sightingOf: observations(history.calls, initial),
-    sights: new Sights({ calls: history.calls, watches: [] })
+    observationOf: observations(history.calls, initial),
+    seen: new SeenRevisions({ calls: history.calls, watches: [] })
   }
   return components(history.calls, initial).flatMap((component) =>
     checkComponent(component, guesses, initial, options.budget ?? 1_000_000)
@@ -83,7 +82,7 @@ const checkComponent = (
   const keys = Array.from(component.keys, (key) => JSON.stringify(key))
   const where = `${participants.length} operations on ${keys.slice(0, 5).join(", ")}${keys.length > 5 ? ", ..." : ""}`
   if (result._tag === "OutOfBudget") {
-    const message = `whether ${where} can be put in order was not found out in ${budget} steps`
+    const message = `no order of ${where} was found or ruled out within ${budget} steps`
     return [{ kind: "OutOfBudget", message, records: [] }]
   }
   const next = result.next.map((i) => participants[i]!)
@@ -91,8 +90,8 @@ const checkComponent = (
   return [{
     kind: "NotLinearizable",
     message:
-      `no order of ${where} explains the answers. The farthest one got to ${result.order.length} of them, and to ` +
-      `${result.state.describe()}; there, of what could be next, ${problems.join("; ")}`,
+      `no order of ${where} explains the responses. The longest one has ${result.order.length} of them, and ends at ` +
+      `${result.state.describe()}. The next candidates fail there: ${problems.join("; ")}`,
     records: next.flatMap((participant) => participant._tag === "Call" ? [participant.call.id] : [])
   }]
 }
@@ -100,17 +99,17 @@ const checkComponent = (
 const describe = (participant: Participant): string =>
   participant._tag === "Call" ? showCall(participant.call) : `the end of lease ${participant.lease.toString(16)}`
 
-/** What is known of when calls took effect. */
+/** Hints about when calls took effect. */
 interface Guesses {
-  readonly sightingOf: ReturnType<typeof observations>
-  readonly sights: Sights
+  readonly observationOf: ReturnType<typeof observations>
+  readonly seen: SeenRevisions
 }
 
 /**
- * A write without an answer whose value was seen has taken effect before it was. Revisions tell in which order to try the
- * calls; whether that order is right is for the search to find out.
+ * A write of unknown outcome whose value was seen took effect before. Revisions suggest the order in which to try the calls;
+ * the search decides whether that order is right.
  */
-const toOperation = (participant: Participant, { sightingOf, sights }: Guesses): Operation<StoreState> => {
+const toOperation = (participant: Participant, { observationOf, seen }: Guesses): Operation<StoreState> => {
   if (participant._tag === "LeaseEnd") {
     return {
       invoked: participant.invoked,
@@ -120,20 +119,24 @@ const toOperation = (participant: Participant, { sightingOf, sights }: Guesses):
     }
   }
   const { call } = participant
-  const sighting = sightingOf(call)
-  const completed = History.isUnknown(call) ? sighting?.order : call.completed?.order
-  const revision = responseOf(call)?.revision ?? sighting?.modRevision ?? sights.before(call)?.revision ?? 0n
+  const observation = observationOf(call)
+  const completed = History.isUnknown(call) ? observation?.order : call.completed?.order
+  const revision = responseOf(call)?.revision ?? observation?.modRevision ?? seen.before(call)?.revision ?? 0n
   const isRead = History.isOpCall(call) && !Op.isWrite(call.request.op)
   return {
     invoked: call.invoked.order,
     completed: completed ?? Number.POSITIVE_INFINITY,
     isRequired: completed !== undefined,
     guess: Number(revision) + (isRead ? 0.5 : 0),
-    step: (state) => step(call, state, sighting)
+    step: (state) => step(call, state, observation)
   }
 }
 
-const step = (call: History.Call, state: StoreState, sighting: Sighting | undefined): ReadonlyArray<StoreState> => {
+const step = (
+  call: History.Call,
+  state: StoreState,
+  observation: Observation | undefined
+): ReadonlyArray<StoreState> => {
   const { request } = call
   switch (request._tag) {
     case "LeaseGrant":
@@ -145,14 +148,16 @@ const step = (call: History.Call, state: StoreState, sighting: Sighting | undefi
       return state.isEnded(request.id) ? [] : [state]
     case "Execute":
   }
-  return effects(call, state, sighting).flatMap((effect) => effect._tag === "Done" ? [state.write(effect.writes)] : [])
+  return effects(call, state, observation).flatMap((effect) =>
+    effect._tag === "Done" ? [state.write(effect.writes)] : []
+  )
 }
 
-const effects = (call: History.Call, state: StoreState, sighting?: Sighting) => {
+const effects = (call: History.Call, state: StoreState, observation?: Observation) => {
   if (!History.isOpCall(call)) return []
   const response = responseOf(call)
-  return carryOut(
-    { view: state, at: () => undefined, writeRevision: response?.revision ?? sighting?.modRevision },
+  return execute(
+    { view: state, at: () => undefined, writeRevision: response?.revision ?? observation?.modRevision },
     call.request.op,
     response
   )

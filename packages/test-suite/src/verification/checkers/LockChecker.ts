@@ -1,46 +1,45 @@
 /**
- * Judges how locks were held, and what was done under them.
+ * A checker of locks: of their holdings and of the fenced effects under them.
  *
- * Tokens grow in the order in which a lock is held, and a holder has stopped, or knows that it has lost the lock, before the
- * next one has it. Beyond that, what was done to a resource under a lock counts exactly as often as it was accepted, and
- * was done by whoever held the lock then.
+ * Tokens increase in the order of the holdings. A holder has released the lock, or has noticed the loss, before the next one
+ * acquires it. Each accepted effect on a resource happened exactly once, and its token was that of the holder then.
  */
 import type { Change } from "../history/Changes.ts"
 import type * as History from "../history/History.ts"
 import { showRecord } from "../history/show.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/** The kinds of violations. */
 export type Kind =
-  /** A lock was taken with a token that is not larger than that of one who had it before. */
+  /** A lock was acquired with a token that is not larger than that of an earlier holder. */
   | "TokenOrder"
-  /** A lock was taken while another still held it, as far as that one knew. */
+  /** A lock was acquired while another client still held it, as far as that client knew. */
   | "OverlappingHolders"
-  /** Something was done with a token that the lock was not held with then. */
+  /** An effect was accepted with a token with which the lock was not held then. */
   | "EffectWithoutLock"
-  /** A resource shows another number of effects than were accepted. */
+  /** A resource shows more or fewer effects than were accepted. */
   | "WrongCount"
   /** An effect was accepted after one with a larger token. */
   | "StaleEffect"
 
-/** Something found wrong. */
+/** A violation. */
 export type Violation = Violation_.Violation<Kind>
 
 /** Options of a check. */
 export interface Options {
   /**
-   * For how long, in nanoseconds, somebody who lost a lock may have thought to hold it still, when the next one had it
-   * already. By default 0, which a client promises whose event loop and clock run: it knows before the store gives its keys
-   * away. More where the key is deleted by an operator, or a process is stopped: then the fence alone protects.
+   * For how many nanoseconds a former holder may not have noticed its loss although the next client holds the lock. Default:
+   * 0, which a client guarantees while its event loop and clock run. Allow more if an operator deletes the key or a process is
+   * stopped: then only the fence protects.
    */
   readonly lateLossNanos?: bigint | undefined
-  /** For each resource, how many effects it shows in the end. A counter's value. */
+  /** For each resource, how many effects it shows at the end: the value of a counter. */
   readonly counts?: Readonly<Record<string, number>> | undefined
-  /** All changes the store made: the holder at every revision is known from them. Locks are named as their keys are there. */
+  /** All changes of the store, which tell the holder at every revision. Locks must have the names of their keys there. */
   readonly changes?: ReadonlyArray<Change> | undefined
 }
 
-/** Checks how locks were held. */
+/** Checks the holdings and fenced effects of a history. */
 export const check = (
   history: Pick<History.History, "holdings" | "effects">,
   options: Options = {}
@@ -54,7 +53,7 @@ export const check = (
   ...checkCounts(history.effects, options.counts ?? {})
 ]
 
-/** Of one lock. */
+/** Checks the holdings of one lock. */
 const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigint): ReadonlyArray<Violation> => {
   const violations: Array<Violation> = []
   const inOrder = holdings.toSorted((a, b) => a.acquired.order - b.acquired.order)
@@ -66,7 +65,7 @@ const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigin
         kind: "TokenOrder",
         message: `the lock ${
           JSON.stringify(holding.lock)
-        } was had with token ${holding.token} after token ${largest.token}`,
+        } was acquired with token ${holding.token} after token ${largest.token}`,
         records: [largest.id, holding.id]
       })
     }
@@ -74,7 +73,7 @@ const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigin
       if (!overlaps(other, holding, lateLoss)) continue
       violations.push({
         kind: "OverlappingHolders",
-        message: `the lock ${JSON.stringify(holding.lock)} was had with token ${holding.token} while ${
+        message: `the lock ${JSON.stringify(holding.lock)} was acquired with token ${holding.token} while ${
           showRecord(other)
         }`,
         records: [other.id, holding.id]
@@ -86,14 +85,14 @@ const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigin
   return violations
 }
 
-/** Whether one that was taken first was held when the other was taken, for longer than it may. */
+/** Whether the earlier holding overlaps the later one for longer than allowed. */
 const overlaps = (first: History.Holding, second: History.Holding, lateLoss: bigint): boolean => {
   if (first.ended === undefined) return true
   if (first.ended.at.order < second.acquired.order) return false
   return first.ended.how === "Released" || first.ended.at.nanos - second.acquired.nanos > lateLoss || lateLoss === 0n
 }
 
-/** An accepted effect was done while its token was a holder's; by the store's own word, where that is at hand. */
+/** Checks that the lock was held with the token of an accepted effect, by the changes of the store if they are known. */
 const checkTokens = (
   history: Pick<History.History, "holdings" | "effects">,
   changes: ReadonlyArray<Change> | undefined
@@ -120,12 +119,12 @@ const checkTokens = (
     return holder === effect.token
       ? []
       : violation(
-        `at revision ${effect.revision}, where ${holder === undefined ? "nobody" : `token ${holder}`} held it`
+        `at revision ${effect.revision}, when ${holder === undefined ? "no token" : `token ${holder}`} held it`
       )
   })
 }
 
-/** On one resource, under one lock, tokens do not go back: neither in time nor, where they are known, by revision. */
+/** Checks that the tokens of effects on one resource under one lock never decrease, in time and by known revisions. */
 const checkOrder = (effects: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Violation> => {
   const accepted = effects.filter((effect) => effect.outcome === "Accepted")
   const groups = Map.groupBy(accepted, ({ lock, resource }) => JSON.stringify([lock, resource]))
@@ -139,7 +138,7 @@ const checkOrder = (effects: ReadonlyArray<History.FencedEffect>): ReadonlyArray
   })
 }
 
-/** An effect, and one of a larger token before it. */
+/** The first effect that follows one with a larger token, and that one. */
 type Stale = readonly [effect: History.FencedEffect, earlier: History.FencedEffect]
 
 const staleInTime = (group: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Stale> => {
@@ -179,8 +178,9 @@ const checkCounts = (
     if (count >= accepted.length && count <= accepted.length + unknown.length) return []
     return [{
       kind: "WrongCount",
-      message: `${JSON.stringify(resource)} shows ${count} effects; ${accepted.length} were accepted, of ` +
-        `${unknown.length} the outcome is unknown`,
+      message:
+        `${JSON.stringify(resource)} shows ${count} effects; ${accepted.length} were accepted, and the outcome of ` +
+        `${unknown.length} is unknown`,
       records: []
     }]
   })
@@ -188,7 +188,7 @@ const checkCounts = (
 const locksOf = (effects: ReadonlyArray<History.FencedEffect>): ReadonlySet<string> =>
   new Set(effects.map((effect) => effect.lock))
 
-/** Who held the locks, by the store's own history: the oldest key under a lock's name is its holder's. */
+/** The holders of locks, from the changes of the store: the oldest key under the name of a lock belongs to the holder. */
 class Holders {
   readonly #changes: ReadonlyMap<string, ReadonlyArray<readonly [revision: bigint, holder: bigint | undefined]>>
 
@@ -213,7 +213,7 @@ class Holders {
     this.#changes = history
   }
 
-  /** The token of whoever held the lock when something was written at the revision. */
+  /** The token of the holder when the revision was written. */
   at(lock: string, revision: bigint): bigint | undefined {
     const all = this.#changes.get(lock) ?? []
     let low = 0

@@ -1,8 +1,8 @@
 /**
- * What an operation does to a store, and what it may be answered with: the contract as a function, by etcd's rules.
+ * The model of operations: their effect on a store and their valid responses, by the rules of etcd.
  *
- * It is written from the documentation and shares no code with any backend. An entry's revisions may be unknown to it, as
- * those of a write whose answer was lost: then it takes both sides of a condition on them, and any revision in an answer.
+ * It is written from the documentation and shares no code with any backend. The revisions of an entry may be unknown, for
+ * example after a lost response. Then a condition on them may go either way, and a response may have any revision.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
@@ -11,31 +11,31 @@ import { type ModelRow, wrongPrevious, wrongRows } from "../history/rows.ts"
 import { choices, type Single, type Taken } from "./conditions.ts"
 import { type View, withWrites } from "./StoreView.ts"
 
-/** What a key becomes; without a row it is gone. */
+/** The new row of a key. Without a row the key is deleted. */
 export interface Write {
   readonly key: string
   readonly row: ModelRow | undefined
 }
 
-/** What an operation has done, or why it cannot have been answered as it was. */
+/** The writes of an operation, or why the response is wrong. */
 export type Effect =
   | { readonly _tag: "Done"; readonly writes: ReadonlyArray<Write> }
   | { readonly _tag: "Mismatch"; readonly message: string }
 
-/** What an operation is carried out on. */
+/** The store that an operation is executed on. */
 export interface Store {
   readonly view: View
-  /** The store at a past revision; `undefined` where that cannot be told, and reads of it are not judged. */
+  /** The store at a past revision; `undefined` if it is unknown, and reads of it are not checked. */
   readonly at: (revision: bigint) => View | undefined
-  /** The revision of what is written; `undefined` where it is not known. */
+  /** The revision of the writes; `undefined` if it is unknown. */
   readonly writeRevision: bigint | undefined
 }
 
 /**
- * Carries out an operation: with a response, the way that agrees with it; without one, all the ways there are, which are
- * more than one only where a condition is on a revision that is not known.
+ * Executes an operation. With a response it returns the execution that agrees with it. Without one it returns all possible
+ * executions, which are several only if a condition is on an unknown revision.
  */
-export const carryOut = (store: Store, op: Op.Op, response: History.Response | undefined): ReadonlyArray<Effect> =>
+export const execute = (store: Store, op: Op.Op, response: History.Response | undefined): ReadonlyArray<Effect> =>
   choices(store.view, op, response).map((taken): Effect => {
     if (typeof taken === "string") return { _tag: "Mismatch", message: taken }
     const run = new Run(store)
@@ -47,7 +47,7 @@ export const carryOut = (store: Store, op: Op.Op, response: History.Response | u
 // operations
 // -----------------------------------------------------------------------------
 
-/** One way of carrying out an operation. Its methods answer with what is wrong with a response, if anything is. */
+/** One execution of an operation. Its methods return the problem with a response, if any. */
 class Run {
   readonly writes: Array<Write> = []
   readonly #written = new Map<string, ModelRow | undefined>()
@@ -72,7 +72,7 @@ class Run {
         for (const [i, inner] of op.ops.entries()) {
           const answer = responses[i]
           if (answer !== undefined && answer.revision !== response?.revision) {
-            return `a response in it is of revision ${answer.revision}, it is of ${response?.revision}`
+            return `a response in it has revision ${answer.revision}, and the transaction has ${response?.revision}`
           }
           const problem = this.run(inner, answer)
           if (problem !== undefined) return problem
@@ -104,7 +104,9 @@ class Run {
     const rows = this.#view.within(op.range)
     for (const row of rows) this.#write(row.key, undefined)
     if (response === undefined) return undefined
-    if (response.deleted !== rows.length) return `it deleted ${rows.length} keys, and said ${response.deleted}`
+    if (response.deleted !== rows.length) {
+      return `it deleted ${rows.length} keys, and the response says ${response.deleted}`
+    }
     return wrongRows("deleted", op.previous === true ? rows : [], response.previous)
   }
 
@@ -115,26 +117,30 @@ class Run {
 
   #range(op: Op.Range, response: Extract<History.Response, { _tag: "Range" }>): string | undefined {
     if (op.revision !== undefined && op.revision > response.revision) {
-      return `it read revision ${op.revision}, and the store was at ${response.revision}`
+      return `it read at revision ${op.revision}, and the store was at ${response.revision}`
     }
     const view = op.revision === undefined ? this.#view : this.#store.at(op.revision)
     if (view === undefined) return undefined
     const rows = view.within(op.range)
-    if (response.count !== rows.length) return `the range holds ${rows.length} keys, and it counted ${response.count}`
+    if (response.count !== rows.length) {
+      return `the range has ${rows.length} keys, and the response counts ${response.count}`
+    }
     if (op.countOnly === true) {
-      return response.more ? "it only counted, and said more: true" : wrongRows("read", [], response.entries)
+      return response.more ? "the response to a count has more: true" : wrongRows("read", [], response.entries)
     }
     const kept = filtered(op, rows)
     if (kept === undefined) return undefined
     const limit = op.limit ?? kept.length
     const more = kept.length > limit
-    if (response.more !== more) return `it said more: ${response.more}, and ${kept.length} match the limit of ${limit}`
+    if (response.more !== more) {
+      return `the response has more: ${response.more}, and ${kept.length} entries match, with a limit of ${limit}`
+    }
     const wanted = op.keysOnly === true ? kept.map((row) => ({ ...row, value: "", lease: 0n })) : kept
     return wrongOrder(op, wanted, limit, response.entries)
   }
 }
 
-/** What the revisions asked for leave, `undefined` where that cannot be told. */
+/** The rows that pass the revision filters, `undefined` if that is unknown. */
 const filtered = (op: Op.Range, rows: ReadonlyArray<ModelRow>): ReadonlyArray<ModelRow> | undefined => {
   const { maxCreateRevision, maxModRevision, minCreateRevision, minModRevision } = op
   const onCreate = minCreateRevision !== undefined || maxCreateRevision !== undefined
@@ -152,7 +158,7 @@ const filtered = (op: Op.Range, rows: ReadonlyArray<ModelRow>): ReadonlyArray<Mo
   )
 }
 
-/** Entries that are equal in what they are ordered by come in no particular order, and the limit takes any of them. */
+/** Entries with an equal sort key have no defined order, and a limit may select any of them. */
 const wrongOrder = (
   op: Op.Range,
   wanted: ReadonlyArray<ModelRow>,
@@ -168,7 +174,7 @@ const wrongOrder = (
     return actual !== undefined && order(by, expected, actual) === 0 ? actual : expected
   })
   const keys = new Set(entries.map((entry) => entry.key))
-  if (keys.size !== entries.length) return "an entry is in the answer twice"
+  if (keys.size !== entries.length) return "an entry is in the response twice"
   return wrongRows("read", ranked, entries)
 }
 

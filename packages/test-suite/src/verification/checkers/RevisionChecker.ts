@@ -1,21 +1,20 @@
 /**
- * Judges a history by the revisions in its answers, against the store's own history: the strongest checker there is where
- * the store tells revisions, as etcd and memory do, and fast enough for hundreds of thousands of operations.
+ * A checker of revisions: compares the revisions in responses with the changes of the store. It is the strongest checker for
+ * stores with revisions, such as etcd and memory, and fast enough for hundreds of thousands of operations.
  *
- * It shows that every write that was confirmed is in the store's history, once, whole, and where it was confirmed; that
- * nothing is there which nobody wrote; that every answer is right for the store at its revision; and that the order of
- * revisions agrees with real time. Together that is linearizability. What became of each write without an answer is read
- * from the store's history: it is there once or not at all.
+ * It checks that every confirmed write is among the changes: once, complete, and at the confirmed revision. No change may lack
+ * a writer. Every response must be right for the store at its revision, and the order of revisions must agree with real time.
+ * Together this is linearizability. The changes also decide the writes of unknown outcome: each was applied once or never.
  */
 import * as Op from "@effect-kv/core/Op"
 import type { Change, Extent } from "../history/Changes.ts"
 import * as History from "../history/History.ts"
 import { showCall } from "../history/show.ts"
-import { isLinearizableRead, responseOf, Sights, wrote } from "./answers.ts"
+import { isLinearizableRead, responseOf, SeenRevisions, wrote } from "./answers.ts"
 import * as attribution from "./attribution.ts"
 import { wrongLeases } from "./leaseAnswers.ts"
 import { earlyEnds } from "./leaseEnds.ts"
-import { carryOut } from "./Model.ts"
+import { execute } from "./Model.ts"
 import { explain } from "./revision.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import { Timeline } from "./Timeline.ts"
@@ -24,22 +23,22 @@ export type { Kind, Violation } from "./RevisionViolation.ts"
 
 /** Options of a check. */
 export interface Options {
-  /** What others change, whose calls are not recorded: it needs no explanation. Default: nothing. */
+  /** Changes by clients that are not recorded. They need no writer. Default: none. */
   readonly foreign?: ((key: string, type: Change["type"]) => boolean) | undefined
-  /** Leases that others may revoke, whose calls are not recorded. Default: none. */
+  /** Leases that clients may revoke without a record. Default: none. */
   readonly foreignLease?: ((lease: bigint) => boolean) | undefined
   /** Which changes are given. Default: all. */
   readonly extent?: Extent | undefined
-  /** How many orders of the operations of one revision may be tried. Default: 100,000. */
+  /** The most steps of the search for an order of the operations of one revision. Default: 100,000. */
   readonly budget?: number | undefined
 }
 
-/** What came of a check. */
+/** The result of a check. */
 export interface Report {
   readonly violations: ReadonlyArray<Violation>
   /**
-   * The ids of the writes without an answer, by what became of them. One that changed nothing, because its conditions did
-   * not hold or there was nothing to delete, counts as not applied.
+   * The ids of the writes of unknown outcome, by whether they were applied. A write that changed nothing, because its
+   * conditions did not hold or there was nothing to delete, counts as not applied.
    */
   readonly unknown: {
     readonly applied: ReadonlyArray<number>
@@ -48,12 +47,12 @@ export interface Report {
 }
 
 /**
- * Checks a history against all changes the store made, from its beginning to the end of the history at least.
+ * Checks a history against all changes of the store, from its start to at least the end of the history.
  *
  * **Gotchas**
  *
- * Give each write a value of its own (`Recorder.value`). Of two writes of the same value to the same key, neither of which
- * has an answer, it cannot be told which was applied; and one that was applied twice can hide behind the other.
+ * Give each write a unique value (`Recorder.value`). Two writes of one value to one key, both of unknown outcome, cannot be
+ * distinguished, and a write that was applied twice could hide behind the other.
  */
 export const check = (
   history: History.History,
@@ -68,8 +67,8 @@ export const check = (
   }))
   const report = (violation: Violation) => violations.push(violation)
   const calls = history.calls.filter(History.isOpCall)
-  const sights = new Sights(history)
-  /** Of each revision, the calls that were told they made it. */
+  const seenRevisions = new SeenRevisions(history)
+  /** For each revision, the calls whose responses claim it. */
   const writers = new Map<bigint, Array<attribution.Answered>>()
 
   for (const call of calls) {
@@ -81,20 +80,20 @@ export const check = (
         kind: "UnknownRevision",
         message: `${
           showCall(call)
-        } was answered at revision ${revision}, and the store was at ${timeline.last} in the end`,
+        } has a response at revision ${revision}, and the last revision of the store is ${timeline.last}`,
         records: [call.id],
         revision
       })
       continue
     }
     const isWriter = wrote(call.request.op, response)
-    const floor = sights.before(call)
+    const floor = seenRevisions.before(call)
     if (floor !== undefined && (isWriter ? revision <= floor.revision : revision < floor.revision)) {
       if (isWriter || isLinearizableRead(call.request.op)) {
         report({
           kind: "RealTimeOrder",
           message:
-            `${showCall(call)} was answered at revision ${revision}, and revision ${floor.revision} had been seen ` +
+            `${showCall(call)} has a response at revision ${revision}, and revision ${floor.revision} was seen ` +
             "before it was invoked",
           records: [call.id, floor.record],
           revision
@@ -107,13 +106,13 @@ export const check = (
       else sharing.push({ call, response })
       continue
     }
-    // Nobody may see the middle of a revision: who watches from the next one on would miss the rest of it.
+    // No read may see half of a revision: a watch from the next revision would miss the rest.
     const store = { view: timeline.at(revision), at: (past: bigint) => timeline.at(past), writeRevision: undefined }
-    const [effect] = carryOut(store, call.request.op, response)
+    const [effect] = execute(store, call.request.op, response)
     if (effect?._tag !== "Mismatch") continue
     report({
       kind: "WrongAnswer",
-      message: `${showCall(call)} was answered at revision ${revision}: ${effect.message}`,
+      message: `${showCall(call)} has a response at revision ${revision}: ${effect.message}`,
       records: [call.id],
       revision
     })
@@ -123,23 +122,25 @@ export const check = (
   const refused = calls.filter((call) =>
     call.outcome._tag === "Failed" && !History.isUnknown(call) && Op.isWrite(call.request.op)
   )
-  const suspects = new attribution.Suspects(
+  const attributions = new attribution.ChangeAttribution(
     timeline,
     { all: history.calls, calls, unknown, refused },
-    sights,
+    seenRevisions,
     options.foreign
   )
   for (let revision = timeline.first; revision <= timeline.last; revision++) {
     const answered = writers.get(revision) ?? []
-    const found = suspects.attribute(revision, answered)
+    const found = attributions.attribute(revision, answered)
     found.violations.forEach(report)
     if (found.violations.length > 0) continue
     explain(timeline, revision, answered, found, options.budget ?? 100_000).forEach(report)
   }
   const isForeignLease = options.foreignLease ?? (() => false)
-  earlyEnds(history.calls, suspects.leaseEnds.filter(({ lease }) => !isForeignLease(lease)), sights).forEach(report)
+  earlyEnds(history.calls, attributions.leaseEnds.filter(({ lease }) => !isForeignLease(lease)), seenRevisions).forEach(
+    report
+  )
   wrongLeases(timeline, history.calls, isForeignLease).forEach(report)
-  const applied = suspects.applied
+  const applied = attributions.applied
   return {
     violations,
     unknown: {

@@ -1,41 +1,41 @@
 /**
- * Violations that `RevisionChecker` finds.
+ * Violations found by `RevisionChecker`.
  */
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/** The kinds of violations. */
 export type Kind =
-  /** A write that was confirmed is not in the store's history, or not as it was confirmed. */
+  /** A confirmed write is missing among the changes of the store, or differs there. */
   | "LostWrite"
-  /** Two calls were told that they made the same change. */
+  /** The responses to two calls claim the same change. */
   | "ClaimedTwice"
-  /** Something is in the store's history that nobody asked for, or not yet. */
+  /** A change has no writer, or happened before its write was invoked. */
   | "PhantomWrite"
-  /** A write is in the store's history more often than it was asked for. */
+  /** A write was applied more than once. */
   | "DuplicateWrite"
-  /** A write is in the store's history that was reported as not applied. */
+  /** A write was applied although it was reported as not applied. */
   | "RefusedWriteApplied"
-  /** Part of a transaction is in the store's history, at some revision, and the rest is not. */
+  /** A transaction was applied in part. */
   | "SplitWrite"
-  /** An answer is not right for the store at its revision. */
+  /** A response is wrong for the store at its revision. */
   | "WrongAnswer"
-  /** An answer has a revision that the store never had. */
+  /** A response has a revision that the store never had. */
   | "UnknownRevision"
-  /** An operation took effect before something that was complete when it was invoked. */
+  /** An operation took effect before an operation that was complete when it was invoked. */
   | "RealTimeOrder"
-  /** A lease ended that nobody had revoked, and that was kept alive shorter than its time ago. */
+  /** A lease ended without a revocation, before its time to live had passed since the last renewal. */
   | "LeaseEndedEarly"
   /**
-   * Answers about a lease contradict each other or the keys it had: it was granted for less than was asked for, or twice, or
-   * lives on though it was revoked.
+   * Responses about a lease contradict each other or its keys: it was granted twice or for less than requested, or is still
+   * alive after its revocation.
    */
   | "WrongLease"
-  /** The store's own history contradicts itself. */
+  /** The changes of the store contradict each other. */
   | "BrokenStoreHistory"
-  /** Whether the operations of a revision can be put in order was not found out within the budget. */
+  /** The budget was exhausted before an order of the operations of a revision was found or ruled out. */
   | "OutOfBudget"
 
-/** Something found wrong. */
+/** A violation. */
 export interface Violation extends Violation_.Violation<Kind> {
   /** The lease that ended early. */
   readonly lease?: bigint

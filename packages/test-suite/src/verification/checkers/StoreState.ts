@@ -1,5 +1,5 @@
 /**
- * A store as a value: what a search for an order goes back and forth between.
+ * Immutable states of a store, between which a search for an order moves back and forth.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { type ModelRow, showRow } from "../history/rows.ts"
@@ -21,7 +21,7 @@ export class StoreState implements View {
     return new StoreState(new Map(rows.map((row) => [row.key, row])), new Set())
   }
 
-  /** The same for states in which everything is the same. */
+  /** A key that is equal for equal states. */
   get key(): string {
     return this.#key ??= [
       ...Array.from(this.#rows.values(), keyOf).sort(),

@@ -4,16 +4,16 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { ModelRow } from "../history/rows.ts"
 
-/** A store at one moment. */
+/** A view of a store at one moment. */
 export interface View {
   readonly get: (key: string) => ModelRow | undefined
-  /** In order of their keys. */
+  /** The rows in a range, in key order. */
   readonly within: (range: KeyRange.KeyRange) => ReadonlyArray<ModelRow>
-  /** Whether the lease has ended, where that is known. */
+  /** Whether the lease has ended, if known. */
   readonly isEnded?: (lease: bigint) => boolean
 }
 
-/** The view with some writes on top. */
+/** The view after some writes. */
 export const withWrites = (view: View, writes: ReadonlyMap<string, ModelRow | undefined>): View => ({
   isEnded: (lease) => view.isEnded?.(lease) === true,
   get: (key) => writes.has(key) ? writes.get(key) : view.get(key),

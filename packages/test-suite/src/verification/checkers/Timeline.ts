@@ -1,5 +1,5 @@
 /**
- * The store at every revision, out of its own history of changes.
+ * A timeline of the store: its state at every revision, from its changes.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { Change, Extent } from "../history/Changes.ts"
@@ -7,7 +7,7 @@ import type * as History from "../history/History.ts"
 import * as plain from "../history/plain.ts"
 import type { View } from "./StoreView.ts"
 
-/** A change with the entry before it and after it; without one where there is none. */
+/** A change with the entries before and after it, if they exist. */
 export interface Step {
   readonly key: string
   readonly revision: bigint
@@ -24,7 +24,7 @@ export class Timeline {
   /** The revision before the first change. */
   readonly first: bigint
   readonly last: bigint
-  /** What is wrong with the history itself: it can be no store's. */
+  /** Contradictions among the changes themselves. */
   readonly problems: ReadonlyArray<string>
   readonly #steps: ReadonlyArray<ReadonlyArray<Step>>
   readonly #chains = new Map<string, Chain>()
@@ -43,7 +43,7 @@ export class Timeline {
       const isGap = extent === undefined && modRevision > last + 1n
       if (modRevision < last || isGap || modRevision > (extent?.upTo ?? modRevision)) {
         problems.push(`revision ${modRevision} comes after ${last}: changes are missing or out of order`)
-        // What comes after a gap can still be judged.
+        // Changes after a gap can still be checked.
         if (!isGap) continue
       }
       advance(modRevision)
@@ -76,7 +76,7 @@ export class Timeline {
     return { key: change.key, revision: change.modRevision, before, after }
   }
 
-  /** What changed at a revision, in the order it was done; nothing where there is no such revision. */
+  /** The changes of a revision in order; none if there is no such revision. */
   stepsAt(revision: bigint): ReadonlyArray<Step> {
     return this.#steps[Number(revision - this.first) - 1] ?? []
   }
@@ -86,7 +86,7 @@ export class Timeline {
     for (let i = Math.max(0, Number(revision - this.first)); i < this.#steps.length; i++) yield* this.#steps[i]!
   }
 
-  /** The revisions at which a key changed, after one and up to another, in order. */
+  /** The revisions at which a key changed, after one revision and up to another, in order. */
   revisionsOf(key: string, after: bigint, upTo: bigint): ReadonlyArray<bigint> {
     const { revisions } = this.#chains.get(key) ?? { revisions: [] }
     return revisions.slice(countUpTo(revisions, after), countUpTo(revisions, upTo))
@@ -96,7 +96,7 @@ export class Timeline {
     return revision >= this.first && revision <= this.last
   }
 
-  /** The store as it was at a revision. */
+  /** The store at a revision. */
   at(revision: bigint): View {
     return {
       get: (key) => this.#get(key, revision),
@@ -137,7 +137,7 @@ export class Timeline {
   }
 }
 
-/** How many of the revisions, which ascend, are not after the one given. */
+/** How many of the ascending revisions are at most the given one. */
 const countUpTo = (revisions: ReadonlyArray<bigint>, revision: bigint): number => {
   let low = 0
   let high = revisions.length
@@ -149,13 +149,13 @@ const countUpTo = (revisions: ReadonlyArray<bigint>, revision: bigint): number =
   return low
 }
 
-/** What is wrong with a change, after what came before it. */
+/** The problem with a change after the changes before it, if any. */
 const inconsistency = ({ after, before, key, revision }: Step, change: Change): string | undefined => {
   const name = JSON.stringify(key)
   if (before?.modRevision === revision) return `${name} is changed twice`
   if (after === undefined) return before === undefined ? `${name} is deleted, and did not exist` : undefined
   const created = before?.createRevision ?? revision
   const version = (before?.version ?? 0) + 1
-  if (after.createRevision !== created) return `${name} says it was created at ${after.createRevision}, not ${created}`
+  if (after.createRevision !== created) return `${name} has create revision ${after.createRevision}, not ${created}`
   return after.version === version ? undefined : `${name} is at version ${change.version}, not ${version}`
 }

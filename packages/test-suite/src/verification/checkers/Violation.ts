@@ -1,21 +1,21 @@
 /**
- * What a checker found wrong with a history.
+ * Violations that checkers find in a history.
  */
 import type * as History from "../history/History.ts"
 import { showRecord } from "../history/show.ts"
 
-/** Something that a correct store and client cannot have done. */
+/** Evidence that a store or a client broke the contract. */
 export interface Violation<out Kind extends string = string> {
   readonly kind: Kind
-  /** In words, with the operations and values it is about. */
+  /** A description with the operations and values. */
   readonly message: string
-  /** The ids of the records it is about. */
+  /** The ids of the records involved. */
   readonly records: ReadonlyArray<number>
-  /** The revision it is about, where there is one. */
+  /** The revision involved, if any. */
   readonly revision?: bigint
 }
 
-/** Violations as text, each followed by the records it is about. */
+/** Violations as text, each followed by its records. */
 export const print = (history: History.History, violations: ReadonlyArray<Violation>): string => {
   const records = new Map<number, History.Record>()
   for (const all of [history.calls, history.watches, history.holdings, history.effects]) {

@@ -1,6 +1,6 @@
 /**
- * Judges what watches delivered, against the store's own history: complete, in order, nothing twice, no revision split, and
- * every event with the entry, the entry before it and the word on whether it created the key that are right.
+ * A checker of watches: compares the delivered events with the changes of the store. Events must be complete, in order and
+ * unique, no revision may be split, and each event must have the right entry, previous entry and `isCreate`.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { Change, Extent } from "../history/Changes.ts"
@@ -10,48 +10,48 @@ import { sameRow, showRow } from "../history/rows.ts"
 import { type Step, Timeline } from "./Timeline.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** What can be found wrong. */
+/** The kinds of violations. */
 export type Kind =
-  /** A revision that should have been delivered was left out. */
+  /** A revision was not delivered. */
   | "Missing"
-  /** A revision was delivered again. */
+  /** A revision was delivered twice. */
   | "Duplicate"
   /** A revision was delivered after a later one. */
   | "Reordered"
-  /** Of a revision only some of the events came, or in another order. */
+  /** Only some events of a revision were delivered, or in another order. */
   | "SplitRevision"
-  /** An event came that did not happen, or not in what was watched. */
+  /** An event was delivered that did not happen, or not in the watched range. */
   | "Phantom"
-  /** An event's entry is not what was written. */
+  /** The entry of an event is not what was written. */
   | "WrongEntry"
-  /** The entry before an event is not what was there. */
+  /** The previous entry of an event is wrong. */
   | "WrongPrevious"
-  /** An event says wrongly that it created its key, or that it did not. */
+  /** The `isCreate` of an event is wrong. */
   | "WrongIsCreate"
-  /** The watch was confirmed for events from another revision than was asked for. */
+  /** The watch was confirmed from another revision than the requested one. */
   | "WrongStart"
-  /** The watch did not get as far as it was read to. */
+  /** The watch did not deliver all events up to the revision to which it was read. */
   | "Incomplete"
-  /** The store's own history contradicts itself. */
+  /** The changes of the store contradict each other. */
   | "BrokenStoreHistory"
 
-/** Something found wrong. */
+/** A violation. */
 export type Violation = Violation_.Violation<Kind>
 
 /** Options of a check. */
 export interface Options {
   /**
-   * Up to which revision a watch has been read for certain, `undefined` where that is not known: then what it delivered
-   * must be right, and nothing is said of what may yet have come.
+   * The revision up to which a watch was certainly read, `undefined` if unknown. Then only the delivered events are checked,
+   * and later ones may be missing.
    */
   readonly readUpTo?: ((watch: History.WatchCall) => bigint | undefined) | undefined
-  /** The last revision at which the store was compacted: entries before events up to it may be missing. Default: none. */
+  /** The last compacted revision: previous entries of events up to it may be missing. Default: none. */
   readonly compactedAt?: bigint | undefined
   /** Which changes are given. Default: all. */
   readonly extent?: Extent | undefined
 }
 
-/** Checks the watches of a history against all changes the store made, from its beginning on. */
+/** Checks the watches of a history against all changes of the store from its start. */
 export const check = (
   history: Pick<History.History, "watches">,
   changes: ReadonlyArray<Change>,
@@ -99,7 +99,7 @@ const checkWatch = (
       }
       last = revision
     }
-    // What was missed and comes late is told as such, and not again.
+    // A missed revision that arrives late is reported as missed only.
     delivered.add(revision)
     for (const [kind, message] of wrongEvents(watch, batch, expected, options.compactedAt ?? 0n)) {
       report(kind, revision, message)
@@ -115,7 +115,7 @@ const checkWatch = (
   return violations
 }
 
-/** The revisions after one and up to another at which something that is watched changed. */
+/** The revisions with changes in the watched range, after one revision and up to another. */
 const revisionsWith = (
   timeline: Timeline,
   range: KeyRange.KeyRange,
@@ -166,7 +166,7 @@ const wrongEvents = (
       if (event.isCreate !== (step.before === undefined)) {
         wrong.push([
           "WrongIsCreate",
-          `${name} came with isCreate: ${event.isCreate}, and before was ${showRow(step.before)}`
+          `${name} has isCreate: ${event.isCreate}, and the entry before was ${showRow(step.before)}`
         ])
       }
     }
@@ -175,7 +175,7 @@ const wrongEvents = (
     if (!(event.previous === undefined && mayBeMissing) && !samePrevious(before, event.previous)) {
       wrong.push([
         "WrongPrevious",
-        `${name} came with ${showRow(event.previous)} as what was before, not ${showRow(before)}`
+        `${name} has the previous entry ${showRow(event.previous)}, not ${showRow(before)}`
       ])
     }
   }

@@ -1,10 +1,10 @@
 /**
- * What an answer says about when its call took effect.
+ * Responses as evidence of when their calls took effect.
  */
 import type * as Op from "@effect-kv/core/Op"
 import type * as History from "../history/History.ts"
 
-/** The response to an operation, if it was answered. */
+/** The response to an operation, if there was one. */
 export const responseOf = (call: History.Call): History.Response | undefined => {
   if (call.outcome._tag !== "Answered") return undefined
   const { answer } = call.outcome
@@ -13,7 +13,7 @@ export const responseOf = (call: History.Call): History.Response | undefined => 
     : answer
 }
 
-/** Whether an operation changed the store, by what it was answered. */
+/** Whether an operation changed the store, according to its response. */
 export const wrote = (op: Op.Op, response: History.Response): boolean => {
   if (op._tag === "Put") return true
   if (op._tag === "Delete") return response._tag === "Delete" && response.deleted > 0
@@ -22,7 +22,7 @@ export const wrote = (op: Op.Op, response: History.Response): boolean => {
   return response.responses.some((inner, i) => branch[i] !== undefined && wrote(branch[i], inner))
 }
 
-/** Whether an operation, if it only reads, must see all that was confirmed before it. */
+/** Whether an operation, if it only reads, must see every write confirmed before it. */
 export const isLinearizableRead = (op: Op.Op): boolean => {
   switch (op._tag) {
     case "Range":
@@ -32,22 +32,22 @@ export const isLinearizableRead = (op: Op.Op): boolean => {
       return true
     case "Txn": {
       const inner = [...op.then, ...op.else]
-      // Etcd answers a transaction without asking the others only if all in it may be answered so.
+      // etcd serves a transaction without a quorum only if all its operations are serializable.
       return inner.length === 0 || inner.some(isLinearizableRead)
     }
   }
 }
 
-/** A revision that was seen, when, and in which record. */
+/** A revision that a client saw, when, and in which record. */
 export interface Seen {
   readonly revision: bigint
   readonly at: History.Moment
   readonly record: number
 }
 
-/** When revisions were seen: in answers, and by watches. */
-export class Sights {
-  /** Those that were larger than all before them. */
+/** The moments at which clients saw revisions, in responses and by watches. */
+export class SeenRevisions {
+  /** The observations whose revision was larger than all before. */
   readonly #raised: ReadonlyArray<Seen>
 
   constructor(history: Pick<History.History, "calls" | "watches">) {
@@ -68,12 +68,12 @@ export class Sights {
     this.#raised = raised
   }
 
-  /** The largest revision that anybody had seen before a call was invoked; `undefined` where nobody had any. */
+  /** The largest revision seen by any client before the call was invoked, if any. */
   before(call: History.Call): Seen | undefined {
     return this.#raised[this.#firstWhere((seen) => seen.at.order >= call.invoked.order) - 1]
   }
 
-  /** When a revision, or a later one, was first seen. */
+  /** The first observation of this revision or a later one. */
   of(revision: bigint): Seen | undefined {
     return this.#raised[this.#firstWhere((seen) => seen.revision >= revision)]
   }

@@ -1,9 +1,9 @@
 /**
- * Says for every change in the store's history which call made it.
+ * The attribution of changes: finds the call that made each change of the store.
  *
- * A call that was answered says so itself. What is left over was made by a call without an answer, which is found by the
- * value it wrote or by the keys it deletes; or by the end of a lease, which deletes all its keys at once. If nobody can have
- * made it, it is a violation, and what kind depends on who looks as if.
+ * The response to a call claims its changes. The remaining changes were made by calls of unknown outcome, found by the value
+ * they put or the keys they delete, or by the end of a lease, which deletes all its keys at once. A change without a possible
+ * maker is a violation, whose kind depends on the calls that resemble it.
  */
 import type { Value } from "@effect-kv/core/Entry"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -13,10 +13,10 @@ import type * as History from "../history/History.ts"
 import { sameRow } from "../history/rows.ts"
 import { showCall } from "../history/show.ts"
 import { sameValue, showValue } from "../history/values.ts"
-import { responseOf, type Sights } from "./answers.ts"
+import { responseOf, type SeenRevisions } from "./answers.ts"
 import { CallIndex, putKey, rangesOf } from "./callIndex.ts"
 import { LeaseKeys } from "./LeaseKeys.ts"
-import { carryOut, type Write } from "./Model.ts"
+import { execute, type Write } from "./Model.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import type { Step, Timeline } from "./Timeline.ts"
 
@@ -26,13 +26,13 @@ export interface Answered {
   readonly response: History.Response
 }
 
-/** A lease has ended at a revision. */
+/** The end of a lease at a revision. */
 export interface LeaseEnd {
   readonly lease: bigint
   readonly revision: bigint
 }
 
-/** All calls, and those of them that may and that must not have been applied. */
+/** All calls, those of unknown outcome, and those that must not have been applied. */
 export interface Calls {
   readonly all: ReadonlyArray<History.Call>
   readonly calls: ReadonlyArray<History.OpCall>
@@ -40,52 +40,52 @@ export interface Calls {
   readonly refused: ReadonlyArray<History.OpCall>
 }
 
-/** Who made the changes of a revision. */
+/** The makers of the changes of a revision. */
 export interface Attribution {
   readonly violations: ReadonlyArray<Violation>
-  /** The calls without an answer that took effect at it. */
+  /** The calls of unknown outcome that were applied at the revision. */
   readonly unknown: ReadonlyArray<History.OpCall>
-  /** The keys that calls have changed, and not the end of a lease or somebody else. */
+  /** The keys changed by calls of the history, and not by the end of a lease or by foreign clients. */
   readonly made: ReadonlySet<string>
 }
 
-export class Suspects {
-  /** The ids of the calls without an answer that were found to have been applied. */
+export class ChangeAttribution {
+  /** The ids of the calls of unknown outcome that were applied. */
   readonly applied = new Set<number>()
-  /** The leases that ended, and when. */
+  /** The ends of leases. */
   readonly leaseEnds: Array<LeaseEnd> = []
   readonly #timeline: Timeline
   readonly #unknown: ReadonlySet<History.OpCall>
   readonly #refused: ReadonlySet<History.OpCall>
   readonly #index: CallIndex
-  /** Where each value of each key was written first; made when something was lost. */
+  /** The first revision of each value of each key. Computed at the first lost write. */
   #written: ReadonlyMap<string, bigint> | undefined
-  /** Made when two calls look alike. */
+  /** Computed when two calls are equally likely. */
   #reach: Map<number, number> | undefined
-  readonly #sights: Sights
+  readonly #seenRevisions: SeenRevisions
   readonly #isForeign: (key: string, type: Change["type"]) => boolean
   readonly #leases: LeaseKeys
 
   constructor(
     timeline: Timeline,
     calls: Calls,
-    sights: Sights,
+    seenRevisions: SeenRevisions,
     isForeign: ((key: string, type: Change["type"]) => boolean) | undefined
   ) {
     this.#timeline = timeline
     this.#unknown = new Set(calls.unknown)
     this.#refused = new Set(calls.refused)
     this.#index = new CallIndex(calls.calls, [...calls.unknown, ...calls.refused])
-    this.#sights = sights
+    this.#seenRevisions = seenRevisions
     this.#isForeign = isForeign ?? (() => false)
     this.#leases = new LeaseKeys(timeline, calls.all)
   }
 
-  /** To be called for each revision in turn. */
+  /** Attributes the changes of a revision. Call it for each revision in order. */
   attribute(revision: bigint, answered: ReadonlyArray<Answered>): Attribution {
     const steps = this.#timeline.stepsAt(revision)
     const claims = new Map<string, History.OpCall>()
-    // Who deletes ranges comes last: which keys were left for it depends on what the others did.
+    // Calls that delete ranges come last: the keys left for them depend on the other calls.
     const writers = answered.toSorted((a, b) => rangesOf(a.call).length - rangesOf(b.call).length)
     const violations = writers.flatMap(({ call, response }) =>
       this.#claim(steps, call, call.request.op, response, claims)
@@ -93,20 +93,20 @@ export class Suspects {
     const left = steps.filter((step) =>
       !claims.has(step.key) && !this.#isForeign(step.key, step.after === undefined ? "delete" : "put")
     )
-    // A lease ends in a revision of its own.
-    const lease = claims.size > 0 ? undefined : this.#leases.endedBy(steps, this.#sights.of(revision)?.at.order)
-    const culprits = this.#culprits(revision, left, { tries: maxTries })
-    // Where it can have been both, the end of the lease is the one that does not use up a call.
-    const { calls: unknown, unexplained } = lease === undefined ? culprits : { calls: [], unexplained: [] }
-    if (lease !== undefined && culprits.unexplained.length > 0) this.leaseEnds.push({ lease, revision })
+    // The end of a lease has a revision of its own.
+    const lease = claims.size > 0 ? undefined : this.#leases.endedBy(steps, this.#seenRevisions.of(revision)?.at.order)
+    const explained = this.#explain(revision, left, { tries: maxTries })
+    // If both explain the changes, prefer the end of the lease, which does not use up a call.
+    const { calls: unknown, unexplained } = lease === undefined ? explained : { calls: [], unexplained: [] }
+    if (lease !== undefined && explained.unexplained.length > 0) this.leaseEnds.push({ lease, revision })
     for (const call of unknown) this.applied.add(call.id)
-    violations.push(...unexplained.map((step) => this.#accuse(step)))
+    violations.push(...unexplained.map((step) => this.#violationOf(step)))
     this.#leases.after(steps)
     const made = new Set([...claims.keys(), ...unknown.length === 0 ? [] : left.map((step) => step.key)])
     return { violations, unknown, made }
   }
 
-  /** Finds the changes that a call says it made. */
+  /** Finds the changes that the response to a call claims. */
   #claim(
     steps: ReadonlyArray<Step>,
     call: History.OpCall,
@@ -140,7 +140,7 @@ export class Suspects {
       }
       const other = claims.get(op.key)
       if (other !== undefined) {
-        return [violation("ClaimedTwice", `and ${showCall(other)} was told the same of its own`, [other.id])]
+        return [violation("ClaimedTwice", `and so was ${showCall(other)}`, [other.id])]
       }
       claims.set(op.key, call)
       return []
@@ -149,7 +149,7 @@ export class Suspects {
       const deleted = steps.filter((step) => step.after === undefined && KeyRange.contains(op.range, step.key))
       if (deleted.length < response.deleted) {
         return [
-          violation("LostWrite", `${response.deleted} keys deleted, and the store deleted ${deleted.length} of them`)
+          violation("LostWrite", `with ${response.deleted} deleted keys, and the store deleted ${deleted.length}`)
         ]
       }
       this.#claimDeletes(deleted, response, claims, call)
@@ -157,7 +157,7 @@ export class Suspects {
     return []
   }
 
-  /** Of more keys than it says it deleted, others have deleted some: rather those that somebody else may have. */
+  /** If more keys were deleted than claimed, leaves those to other calls that other calls may have deleted. */
   #claimDeletes(
     deleted: ReadonlyArray<Step>,
     response: Extract<History.Response, { readonly _tag: "Delete" }>,
@@ -180,8 +180,8 @@ export class Suspects {
     return this.#written.get(putKey(key, value))
   }
 
-  /** Calls without an answer that can have made the changes, each some of them and nothing else. */
-  #culprits(
+  /** Finds calls of unknown outcome that together explain the changes, each of them without further writes. */
+  #explain(
     revision: bigint,
     left: ReadonlyArray<Step>,
     budget: { tries: number }
@@ -194,8 +194,8 @@ export class Suspects {
       .filter((call) => this.#unknown.has(call) && !this.applied.has(call.id) && !this.#isTooEarly(call, revision))
       .flatMap((call) => this.#writesAt(revision, call).map((writes) => ({ call, writes })))
       .filter(({ writes }) => areAmong(steps, writes) && writes.some((write) => write.key === first.key))
-      // Rather one call than several; of those alike one with conditions, which can be applied at fewer revisions; and then
-      // the one that explains the fewest changes of the whole history, for another may be needed elsewhere.
+      // Prefer one call to several, then calls with more conditions, which are applicable at fewer revisions, then calls that
+      // explain fewer changes of the whole history, because the others may be needed elsewhere.
       .sort((a, b) =>
         b.writes.length - a.writes.length || conditionsOf(b.call) - conditionsOf(a.call) ||
         this.#reachOf(a.call) - this.#reachOf(b.call)
@@ -204,22 +204,22 @@ export class Suspects {
       if (budget.tries-- <= 0) return best
       const made = new Set(writes.map((write) => write.key))
       this.applied.add(call.id)
-      const rest = this.#culprits(revision, left.filter((step) => !made.has(step.key)), budget)
+      const rest = this.#explain(revision, left.filter((step) => !made.has(step.key)), budget)
       this.applied.delete(call.id)
       if (rest.unexplained.length < best.unexplained.length) {
         best = { calls: [call, ...rest.calls], unexplained: rest.unexplained }
       }
       if (best.unexplained.length === 0) return best
     }
-    // What nobody can have made must not hide who made the rest; of so many changes at once it would take too long.
+    // A change without a maker must not hide the makers of the rest. With too many changes this would take too long.
     if (left.length > maxLeft) return best
-    const others = this.#culprits(revision, left.slice(1), budget)
+    const others = this.#explain(revision, left.slice(1), budget)
     return others.unexplained.length + 1 < best.unexplained.length
       ? { calls: others.calls, unexplained: [first, ...others.unexplained] }
       : best
   }
 
-  /** How many changes of the history it may have made. */
+  /** How many changes of the history the call could explain. */
   #reachOf(call: History.OpCall): number {
     if (this.#reach === undefined) {
       const reach = this.#reach = new Map<number, number>()
@@ -231,22 +231,22 @@ export class Suspects {
   }
 
   #isTooEarly(call: History.OpCall, revision: bigint): boolean {
-    const floor = this.#sights.before(call)
+    const floor = this.#seenRevisions.before(call)
     return floor !== undefined && floor.revision >= revision
   }
 
-  /** What the call would have written at a revision: the conditions of all its operations see the store before it. */
+  /** The possible writes of the call at a revision. Its conditions see the store before the revision. */
   #writesAt(revision: bigint, call: History.OpCall): ReadonlyArray<ReadonlyArray<Write>> {
     const store = {
       view: this.#timeline.at(revision - 1n),
       at: (past: bigint) => this.#timeline.at(past),
       writeRevision: revision
     }
-    return carryOut(store, call.request.op, undefined).map((effect) => effect._tag === "Done" ? effect.writes : [])
+    return execute(store, call.request.op, undefined).map((effect) => effect._tag === "Done" ? effect.writes : [])
   }
 
-  /** Why a change that nobody can have made is a violation. */
-  #accuse(step: Step): Violation {
+  /** The violation of a change without a maker. */
+  #violationOf(step: Step): Violation {
     const what = step.after === undefined
       ? `${JSON.stringify(step.key)} was deleted`
       : `${JSON.stringify(step.key)} became ${showValue(step.after.value)}`
@@ -256,24 +256,26 @@ export class Suspects {
       records: calls.map((call) => call.id),
       revision: step.revision
     })
-    const suspects = this.#index.of(step)
-    const refused = suspects.filter((call) => this.#refused.has(call))
-    const answered = suspects.filter((call) => responseOf(call) !== undefined)
-    const used = suspects.filter((call) => this.applied.has(call.id))
-    const open = suspects.filter((call) => this.#unknown.has(call) && !this.applied.has(call.id))
+    const candidates = this.#index.of(step)
+    const refused = candidates.filter((call) => this.#refused.has(call))
+    const answered = candidates.filter((call) => responseOf(call) !== undefined)
+    const used = candidates.filter((call) => this.applied.has(call.id))
+    const open = candidates.filter((call) => this.#unknown.has(call) && !this.applied.has(call.id))
     const early = open.filter((call) => this.#isTooEarly(call, step.revision))
     const partial = open.filter((call) => !early.includes(call))
-    if (partial.length > 0) return violation("SplitWrite", `but not all that ${names(partial)} would do`, partial)
+    if (partial.length > 0) {
+      return violation("SplitWrite", `but not all writes of ${names(partial)} were applied`, partial)
+    }
     if (refused.length > 0) {
       return violation("RefusedWriteApplied", `and ${names(refused)} was reported as not applied`, refused)
     }
     const known = [...answered, ...used]
     if (known.length > 0 && step.after !== undefined) {
-      return violation("DuplicateWrite", `which ${names(known)} had done at another revision`, known)
+      return violation("DuplicateWrite", `and ${names(known)} was applied at another revision`, known)
     }
     return early.length > 0
       ? violation("PhantomWrite", `and was seen before ${names(early)} was invoked`, early)
-      : violation("PhantomWrite", "which nobody asked for", [])
+      : violation("PhantomWrite", "and no call requested it", [])
   }
 }
 
@@ -296,14 +298,14 @@ const firstRevisions = (timeline: Timeline): ReadonlyMap<string, bigint> => {
 
 const conditionsOf = ({ request: { op } }: History.OpCall): number => op._tag === "Txn" ? op.if.length : 0
 
-/** Whether all the writes are among the changes. */
+/** Whether all writes are among the changes. */
 const areAmong = (steps: ReadonlyMap<string, Step>, writes: ReadonlyArray<Write>): boolean =>
   writes.every((write) => {
     const step = steps.get(write.key)
     return step !== undefined && isWrite(step, write)
   })
 
-/** Whether a change is the write. */
+/** Whether a change is the given write. */
 export const isWrite = (step: Step, { key, row }: Write): boolean =>
   step.key === key &&
   (row === undefined || step.after === undefined ? row === step.after : sameRow(row, step.after))

@@ -1,5 +1,5 @@
 /**
- * Which calls could have made a change, found by what they put and by what they delete.
+ * An index of calls by their puts and deletes, to find those that could have made a change.
  */
 import type { Value } from "@effect-kv/core/Entry"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -15,7 +15,7 @@ type ByKey = ReadonlyMap<string, ReadonlyArray<History.OpCall>>
 export class CallIndex {
   readonly #byPut: ByKey
   readonly #byDelete: ByKey
-  /** The few that delete more than single keys, with the ranges. */
+  /** The calls that delete ranges of several keys, with these ranges. */
   readonly #ofRanges: ReadonlyArray<readonly [call: History.OpCall, ranges: ReadonlyArray<KeyRange.KeyRange>]>
 
   constructor(putting: ReadonlyArray<History.OpCall>, deleting: ReadonlyArray<History.OpCall>) {
@@ -24,7 +24,7 @@ export class CallIndex {
     this.#ofRanges = deleting.map((call) => [call, rangesOf(call)] as const).filter(([, ranges]) => ranges.length > 0)
   }
 
-  /** The calls that would make the change in one of their branches, each once. */
+  /** The calls that would make the change in one of their branches, without duplicates. */
   of({ after, key }: Step): ReadonlyArray<History.OpCall> {
     if (after !== undefined) return this.#byPut.get(putKey(key, after.value)) ?? []
     const calls = new Set(this.#byDelete.get(key))
@@ -35,10 +35,10 @@ export class CallIndex {
   }
 }
 
-/** The same for the same value of the same key. */
+/** A key that is equal for puts of one value to one key. */
 export const putKey = (key: string, value: Value): string => `${JSON.stringify(key)}${valueKey(value)}`
 
-/** The ranges that a call deletes in one of its branches, and that are not single keys. */
+/** The ranges, other than single keys, that a call deletes in one of its branches. */
 export const rangesOf = (call: History.OpCall): ReadonlyArray<KeyRange.KeyRange> =>
   singles(call.request.op).flatMap((op) => op._tag === "Delete" && op.range._tag !== "Key" ? [op.range] : [])
 

@@ -1,5 +1,5 @@
 /**
- * Divides a history into groups of keys that no operation connects.
+ * Components of a history: groups of keys that no operation connects.
  */
 import type * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -7,18 +7,18 @@ import * as Op from "@effect-kv/core/Op"
 import * as History from "../history/History.ts"
 import { isLinearizableRead } from "./answers.ts"
 
-/** What takes part in a search: a call, or the end of a lease. */
+/** A participant of a search: a call or the end of a lease. */
 export type Participant =
   | { readonly _tag: "Call"; readonly call: History.Call }
   | { readonly _tag: "LeaseEnd"; readonly lease: bigint; readonly invoked: number }
 
-/** Some keys, and all that happened to them. */
+/** A group of keys, and all their calls and ends of leases. */
 export interface Component {
   readonly keys: ReadonlySet<string>
   readonly participants: ReadonlyArray<Participant>
 }
 
-/** The components of the calls on a store that had the entries given before. */
+/** The components of the calls, on a store with the given initial entries. */
 export const components = (
   calls: ReadonlyArray<History.Call>,
   initial: ReadonlyArray<History.Row>
@@ -41,7 +41,7 @@ export const components = (
 
   const participants = new Map<string, Array<Participant>>()
   const add = (name: string | undefined, participant: Participant) => {
-    // What touches no key that was ever written is in a group of its own.
+    // A call that only touches keys that were never written is a component of its own.
     const root = name === undefined ? "" : groups.find(name)
     const group = participants.get(root)
     if (group === undefined) participants.set(root, [participant])
@@ -61,7 +61,7 @@ export const components = (
 const keyName = (key: string): string => `key ${key}`
 const leaseName = (lease: bigint): string => `lease ${lease}`
 
-/** What was refused has changed nothing; what may be stale, or is of the past, is not judged. */
+/** Leaves out rejected calls, which changed nothing, and reads that may be stale or are at past revisions. */
 const isJudged = (call: History.OpCall): boolean => {
   const { op } = call.request
   if (History.isUnknown(call)) return Op.isWrite(op)
@@ -124,13 +124,13 @@ const keysOf = (op: Op.Op, all: ReadonlyArray<string>): ReadonlyArray<string> =>
 
 interface LeaseUse {
   readonly attached: Set<string>
-  /** When it can have ended first. */
+  /** The earliest possible end. */
   since: number
-  /** The calls that may have revoked it, or have found it alive. */
+  /** The calls that may have revoked it or found it alive. */
   readonly calls: Array<History.Call>
 }
 
-/** The leases that keys were attached to. */
+/** The leases with keys. */
 const leasesOf = (
   calls: ReadonlyArray<History.Call>,
   ops: ReadonlyArray<History.OpCall>,

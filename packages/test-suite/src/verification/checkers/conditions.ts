@@ -1,5 +1,5 @@
 /**
- * Which branches an operation takes.
+ * Conditions of transactions: which branches an operation can take.
  */
 import type * as Compare from "@effect-kv/core/Compare"
 import type * as Op from "@effect-kv/core/Op"
@@ -9,10 +9,10 @@ import { showCompare } from "../history/show.ts"
 import { compareValues } from "../history/values.ts"
 import type { View } from "./StoreView.ts"
 
-/** An operation that is no transaction. */
+/** An operation other than a transaction. */
 export type Single = Exclude<Op.Op, Op.Txn>
 
-/** A transaction with the branch that it takes. */
+/** A transaction reduced to the branch that it takes. */
 export interface Taken {
   readonly _tag: "Taken"
   readonly succeeded: boolean
@@ -20,15 +20,15 @@ export interface Taken {
 }
 
 /**
- * The ways in which an operation can branch and agree with the response, or in words why it cannot. All conditions, nested
- * ones too, see the store as it was before the operation.
+ * The possible branches of an operation that agree with the response, or a text why there is none. All conditions, nested ones
+ * included, see the store before the operation.
  */
 export const choices = (
   view: View,
   op: Op.Op,
   response: History.Response | undefined
 ): ReadonlyArray<Single | Taken | string> => {
-  if (response !== undefined && response._tag !== op._tag) return [`a ${op._tag} was answered as a ${response._tag}`]
+  if (response !== undefined && response._tag !== op._tag) return [`the response to a ${op._tag} is a ${response._tag}`]
   if (op._tag !== "Txn") return [op]
   const answer = response as Extract<History.Response, { _tag: "Txn" }> | undefined
   const holding = op.if.map((compare) => holds(view, compare))
@@ -38,7 +38,7 @@ export const choices = (
   return branches.flatMap((succeeded) => {
     const ops = succeeded ? op.then : op.else
     if (answer !== undefined && answer.responses.length !== ops.length) {
-      return [`${ops.length} operations were answered with ${answer.responses.length} responses`]
+      return [`there are ${answer.responses.length} responses to ${ops.length} operations`]
     }
     return combinations(ops.map((inner, i) => choices(view, inner, answer?.responses[i]))).map((taken) =>
       taken.find((each) => typeof each === "string") ??
@@ -60,14 +60,14 @@ const disagreement = (
 ): string => {
   const at = holding.indexOf(false)
   const compare = compares[at]
-  if (compare === undefined) return "all its conditions held, and it was answered that they did not"
+  if (compare === undefined) return "all its conditions held, and the response says that they did not"
   return compare.target === "CreatedBefore"
-    ? `its condition ${showCompare(compare)} did not hold, and it was answered that it did`
+    ? `its condition ${showCompare(compare)} did not hold, and the response says that it did`
     : `its condition ${compare.target} ${compare.operator} on ${showRow(view.get(compare.key))} of ` +
-      `${JSON.stringify(compare.key)} did not hold, and it was answered that it did`
+      `${JSON.stringify(compare.key)} did not hold, and the response says that it did`
 }
 
-/** `undefined` where it is on a revision that is not known. */
+/** Whether a condition holds; `undefined` if it is on an unknown revision. */
 const holds = (view: View, compare: Compare.Compare): boolean | undefined => {
   if (compare.target !== "CreatedBefore") return holdsOf(view.get(compare.key), compare)
   const holding = view.within(compare.range).map(({ createRevision }) =>
@@ -98,7 +98,7 @@ const actualOf = (row: ModelRow, target: Exclude<Compare.OfKey["target"], "Value
   }
 }
 
-/** A revision that is not known is at least 2: the empty store is at 1. */
+/** An unknown revision is at least 2, because the empty store is at 1. */
 const holdsUnknown = (operator: Compare.Operator, value: bigint): boolean | undefined => {
   if (value >= 2n) return operator === "<" && value === 2n ? false : undefined
   return operator === "!=" || operator === ">"

@@ -1,6 +1,6 @@
 /**
- * Whether the answers about leases agree with each other, and with the keys that were attached to them. (When leases ended
- * is another matter: see `leaseEnds.ts`.)
+ * Checks of responses about leases: they must agree with each other and with the keys attached to the leases. `leaseEnds.ts`
+ * checks when leases ended.
  */
 import * as History from "../history/History.ts"
 import { showCall } from "../history/show.ts"
@@ -10,24 +10,24 @@ import type { Timeline } from "./Timeline.ts"
 
 type Answer<Tag> = Extract<History.Answer, { readonly _tag: Tag }>
 
-/** A call about a lease that was answered. */
+/** A call about a lease that got a response. */
 interface Answered<Tag> {
   readonly call: History.Call
   readonly answer: Answer<Tag>
 }
 
-/** What was asked of a lease and answered, or may have been done to it. */
+/** The calls about a lease. */
 interface Lease {
   readonly id: bigint
   readonly grants: Array<Answered<"Lease">>
   readonly renewals: Array<Answered<"Lease">>
   readonly statuses: Array<Answered<"LeaseStatus">>
   readonly revocations: Array<History.Call>
-  /** Whether one of its id may have been granted whose answer is not known. */
+  /** Whether there is a grant of unknown outcome that may have had this id. */
   mayBeGrantedAgain: boolean
 }
 
-/** What is wrong with what was answered about leases. */
+/** The violations in responses about leases. */
 export const wrongLeases = (
   timeline: Timeline,
   calls: ReadonlyArray<History.Call>,
@@ -94,7 +94,7 @@ const ofAnotherLease = (call: History.Call): ReadonlyArray<Violation> => {
     : [violation(`${showCall(call)} was answered about the lease ${id.toString(16)}`, call)]
 }
 
-/** A lease is granted for what was asked for, or longer, and that does not change. */
+/** A lease is granted for at least the requested time, and its granted time does not change. */
 const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): ReadonlyArray<Violation> => {
   const short = grants.flatMap(({ answer, call }) =>
     call.request._tag === "LeaseGrant" && answer.ttlMillis < call.request.ttlMillis
@@ -114,7 +114,7 @@ const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): R
         ? []
         : [
           violation(
-            `${showCall(call)} says it has ${ttl} ms, and ${grant.answer.ttlMillis} were granted`,
+            `${showCall(call)} has a time to live of ${ttl} ms, and ${grant.answer.ttlMillis} ms were granted`,
             grant.call,
             call
           )
@@ -123,7 +123,7 @@ const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): R
   ]
 }
 
-/** The keys of a lease are such as it had at some revision. Which one the answer is of it does not say. */
+/** The reported keys of a lease are those of some revision. The response does not tell which one. */
 const wrongKeys = ({ id, statuses }: Lease, attachments: Attachments): ReadonlyArray<Violation> =>
   statuses.flatMap(({ answer, call }) => {
     const isAsked = call.request._tag === "LeaseTimeToLive" && call.request.keys
@@ -132,10 +132,10 @@ const wrongKeys = ({ id, statuses }: Lease, attachments: Attachments): ReadonlyA
     return [violation(`${showCall(call)} says it has the keys ${keys}, and it never had those`, call)]
   })
 
-/** Clocks count in milliseconds, and those of two processes need not be quite the same. */
+/** Tolerance: clocks count in milliseconds and differ slightly between processes. */
 const tolerance = 10_000_000n
 
-/** An id is not granted again while it is a lease's. */
+/** An id is not granted again while its lease is alive. */
 const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArray<Violation> =>
   grants.slice(1).flatMap(({ call }, i) => {
     const first = grants[i]!
@@ -149,7 +149,7 @@ const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArr
       : [violation(`the lease ${id.toString(16)} was granted again, and had not ended`, first.call, call)]
   })
 
-/** After a lease was revoked it has no keys, and nobody finds it alive; unless another of its id was granted. */
+/** A revoked lease has no keys and is not found alive, unless its id was granted again. */
 const outlived = (
   { grants, id, mayBeGrantedAgain, renewals, revocations, statuses }: Lease,
   attachments: Attachments,
@@ -171,11 +171,11 @@ const outlived = (
   return [...alive, { ...kept, revision }]
 }
 
-/** Which keys were attached to which lease, and when. */
+/** The keys attached to each lease over time. */
 class Attachments {
-  /** Of each lease, the sets of keys it had. */
+  /** For each lease, all sets of keys it had. */
   readonly #sets = new Map<bigint, Set<string>>()
-  /** Of each lease, the keys it had, and up to which revision. */
+  /** For each lease, its keys, and up to which revision it had them. */
   readonly #until = new Map<bigint, Map<string, bigint>>()
 
   constructor(timeline: Timeline) {
@@ -203,12 +203,12 @@ class Attachments {
     }
   }
 
-  /** Whether these were the keys of a lease at any revision. */
+  /** Whether these were the keys of a lease at some revision. */
   had(lease: bigint, keys: ReadonlyArray<string>): boolean {
     return this.#sets.get(lease)?.has(setKey(keys)) ?? keys.length === 0
   }
 
-  /** The keys of a lease at a revision or after it. */
+  /** The keys of a lease at or after a revision. */
   after(lease: bigint, revision: bigint): ReadonlyArray<string> {
     return Array.from(this.#until.get(lease) ?? []).flatMap(([key, until]) => until >= revision ? [key] : [])
   }
@@ -216,9 +216,9 @@ class Attachments {
 
 const setKey = (keys: ReadonlyArray<string>): string => JSON.stringify(keys.toSorted())
 
-/** The least revision that the store had when something was asked for after a moment. */
+/** The least revision of the store at or after a moment. */
 class Later {
-  /** By when they were asked for; each with the least revision from it on. */
+  /** By invocation, each with the least revision from then on. */
   readonly #answers: ReadonlyArray<readonly [order: number, revision: bigint]>
 
   constructor(calls: ReadonlyArray<History.Call>) {

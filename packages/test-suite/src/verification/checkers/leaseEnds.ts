@@ -1,26 +1,26 @@
 /**
- * Whether leases lived as long as they were promised to.
+ * Checks of the ends of leases: none may end before its time to live has passed.
  */
 import type * as History from "../history/History.ts"
-import type { Sights } from "./answers.ts"
+import type { SeenRevisions } from "./answers.ts"
 import type { LeaseEnd } from "./attribution.ts"
 import type { Violation } from "./RevisionViolation.ts"
 
-/** Clocks count in milliseconds, and those of two processes need not be quite the same. */
+/** Tolerance: clocks count in milliseconds and differ slightly between processes. */
 const tolerance = 10_000_000n
 
 /**
- * The leases that were seen to have ended too early: a lease lives for its time since it was granted or kept alive, unless
- * it is revoked. The time counts from when that was asked for, since the store did it later.
+ * The leases that ended too early. Unless it is revoked, a lease lives for its time to live since the last grant or renewal,
+ * counted from the invocation, because the store executed it later.
  */
 export const earlyEnds = (
   calls: ReadonlyArray<History.Call>,
   ends: ReadonlyArray<LeaseEnd>,
-  sights: Sights
+  seenRevisions: SeenRevisions
 ): ReadonlyArray<Violation> => {
   const callsOf = Map.groupBy(calls, leaseOf)
   return ends.flatMap(({ lease, revision }): ReadonlyArray<Violation> => {
-    const seen = sights.of(revision)
+    const seen = seenRevisions.of(revision)
     if (seen === undefined) return []
     const before = (callsOf.get(lease) ?? []).filter((call) => call.invoked.order < seen.at.order)
     if (before.some(mayHaveRevoked)) return []
@@ -34,7 +34,7 @@ export const earlyEnds = (
     return [{
       kind: "LeaseEndedEarly",
       message: `the lease ${lease.toString(16)} had ended at revision ${revision}, which was seen ` +
-        `${Number(last.deadline - seen.at.nanos) / 1e6} ms before its time had passed, and nobody had revoked it`,
+        `${Number(last.deadline - seen.at.nanos) / 1e6} ms before its time to live had passed, and no call revoked it`,
       records: [last.call.id, seen.record],
       revision,
       lease
@@ -58,6 +58,6 @@ const leaseOf = ({ outcome, request }: History.Call): bigint | undefined => {
 const mayHaveRevoked = ({ outcome, request }: History.Call): boolean =>
   request._tag === "LeaseRevoke" && !(outcome._tag === "Failed" && outcome.outcome === "NotApplied")
 
-/** For how long a lease lived at least from when this was asked for. */
+/** The time for which this call guarantees the lease, counted from its invocation. */
 const grantedMillis = ({ outcome }: History.Call): number | undefined =>
   outcome._tag === "Answered" && outcome.answer._tag === "Lease" ? outcome.answer.ttlMillis : undefined

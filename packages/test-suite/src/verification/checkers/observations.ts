@@ -1,22 +1,22 @@
 /**
- * When what a write wrote was first seen: that one is known to have taken effect, though it had no answer.
+ * First observations of written values: they prove that a write of unknown outcome took effect.
  */
 import type * as Op from "@effect-kv/core/Op"
 import * as History from "../history/History.ts"
 import { valueKey } from "../history/values.ts"
 import { responseOf } from "./answers.ts"
 
-/** When a call's value was first in the answer to another, and at which revision that says it was written. */
-export interface Sighting {
+/** When a response first had the value of a call, and the mod revision it had there. */
+export interface Observation {
   readonly order: number
   readonly modRevision: bigint
 }
 
-/** What was first seen of a call; `undefined` where nothing was, or others wrote the same. */
+/** The first observation of a call; `undefined` if there is none, or if other calls wrote the same value. */
 export const observations = (
   calls: ReadonlyArray<History.Call>,
   initial: ReadonlyArray<History.Row>
-): (call: History.Call) => Sighting | undefined => {
+): (call: History.Call) => Observation | undefined => {
   const writers = new Map<string, History.Call | undefined>()
   for (const row of initial) writers.set(rowKey(row), undefined)
   const ops = calls.filter(History.isOpCall)
@@ -26,7 +26,7 @@ export const observations = (
       writers.set(key, !writers.has(key) || writers.get(key) === call ? call : undefined)
     }
   }
-  const seen = new Map<History.Call, Sighting>()
+  const seen = new Map<History.Call, Observation>()
   for (const call of ops) {
     const response = responseOf(call)
     if (response === undefined || call.completed === undefined) continue
@@ -47,7 +47,7 @@ const rowKey = ({ key, value }: Pick<History.Row, "key" | "value">): string =>
 const puts = (op: Op.Op): ReadonlyArray<Op.Put> =>
   op._tag === "Put" ? [op] : op._tag === "Txn" ? [...op.then, ...op.else].flatMap(puts) : []
 
-/** The entries in an answer that have their values. */
+/** The entries of a response that include values. */
 const rows = (op: Op.Op, response: History.Response): ReadonlyArray<History.Row> => {
   switch (response._tag) {
     case "Range":

@@ -1,20 +1,20 @@
 /**
- * Puts the calls that made one revision in an order that explains all their answers.
+ * The calls of one revision, put in an order that explains all their responses.
  *
- * Mostly there is one. There are more where calls were batched into one transaction, or where the store has done so: they
- * share its revision, and all of them must have been under way at the same time.
+ * Usually there is one call. Several calls share a revision if the client or the store has batched them into one transaction.
+ * All of them must have been in flight at the same time.
  */
 import type * as History from "../history/History.ts"
 import type { ModelRow } from "../history/rows.ts"
 import { showCall } from "../history/show.ts"
 import { type Answered, type Attribution, isWrite } from "./attribution.ts"
-import { carryOut, type Effect } from "./Model.ts"
+import { type Effect, execute } from "./Model.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import { type Operation, search } from "./search.ts"
 import { withWrites } from "./StoreView.ts"
 import type { Timeline } from "./Timeline.ts"
 
-/** What has been written of the revision. */
+/** The writes of the revision so far. */
 type State = ReadonlyMap<string, ModelRow | undefined>
 
 interface Participant {
@@ -22,7 +22,7 @@ interface Participant {
   readonly response: History.Response | undefined
 }
 
-/** What is wrong with the calls of a revision. */
+/** The violations of the calls of a revision. */
 export const explain = (
   timeline: Timeline,
   revision: bigint,
@@ -39,7 +39,7 @@ export const explain = (
   const before = timeline.at(revision - 1n)
 
   const carriedOut = ({ call, response }: Participant, state: State): ReadonlyArray<Effect> =>
-    carryOut(
+    execute(
       { view: withWrites(before, state), at: (past) => timeline.at(past), writeRevision: revision },
       call.request.op,
       response
@@ -73,17 +73,17 @@ export const explain = (
   if (result._tag === "Found") return []
   const records = participants.map(({ call }) => call.id)
   if (result._tag === "OutOfBudget") {
-    const message = `the ${participants.length} calls of revision ${revision} were not put in order within the budget`
+    const message = `no order of the ${participants.length} calls of revision ${revision} was found within the budget`
     return [{ kind: "OutOfBudget", message, records, revision }]
   }
-  // Those that could not be put in order; or all, where they do less than the store did.
+  // The calls that could not be put in order; or all of them, if together they write less than the store did.
   const stuck = participants.filter((_, i) => !result.order.includes(i))
   return (stuck.length > 0 ? stuck : participants).map(({ call, response }): Violation => {
     const [effect] = carriedOut({ call, response }, result.state)
-    const problem = effect?._tag === "Mismatch" ? effect.message : "what it does is not what the store did"
+    const problem = effect?._tag === "Mismatch" ? effect.message : "its writes are not the changes of the store"
     return {
       kind: "WrongAnswer",
-      message: `${showCall(call)} was answered at revision ${revision}: ${problem}`,
+      message: `${showCall(call)} has a response at revision ${revision}: ${problem}`,
       records: [call.id],
       revision
     }

@@ -1,46 +1,46 @@
 /**
- * Searches for an order in which operations can have taken effect one at a time, each between its invocation and its
- * completion: whether a history is linearizable.
+ * A search for an order in which operations can have taken effect one at a time, each between its invocation and its
+ * completion. A history is linearizable if there is one.
  *
- * The algorithm is Wing and Gong's ("Testing and verifying concurrent objects", 1993): take any operation that was invoked
- * before all others that remain were completed, do it, go on; go back where none can be done. States that were met before
- * are not searched again, which is Lowe's improvement ("Testing for linearizability", 2017), as in Porcupine and Knossos.
+ * The algorithm is Wing and Gong's ("Testing and verifying concurrent objects", 1993): apply any operation that was invoked
+ * before all other remaining ones completed, and continue; backtrack if none is possible. States that were visited before are
+ * not searched again, which is Lowe's improvement ("Testing for linearizability", 2017), as in Porcupine and Knossos.
  *
- * Operations without an answer may take effect at any time after their invocation, or never. Trying all of them everywhere
- * would be exponential at once; so an order with few of them in a row is tried first, then one with more.
+ * Operations of unknown outcome may take effect at any time after their invocation, or never. Trying all of them everywhere
+ * would be exponential, so orders with few of them in a row are tried first, then orders with more.
  */
 
-/** Something to be put in order. */
+/** An operation to be put in order. */
 export interface Operation<S> {
   readonly invoked: number
-  /** Infinite where it is not known when it took effect. */
+  /** Infinite if it is unknown when it took effect. */
   readonly completed: number
   /** Whether it must have taken effect. */
   readonly isRequired: boolean
-  /** When it took effect, as far as one may guess: what is smaller is tried first. By default the time of invocation. */
+  /** A guess when it took effect: smaller ones are tried first. Default: the time of invocation. */
   readonly guess?: number
-  /** The states that it can lead to; none where it could not have been answered as it was. */
+  /** The states that it can lead to; none if the response would be wrong. */
   readonly step: (state: S) => ReadonlyArray<S>
 }
 
-/** What is searched for. */
+/** A search problem. */
 export interface Problem<S> {
   readonly operations: ReadonlyArray<Operation<S>>
   readonly initial: S
-  /** The same for the same state. */
+  /** A key that is equal for equal states. */
   readonly key: (state: S) => string
-  /** Whether this may be the end. Default: any state may. */
+  /** Whether the state may be the last one. Default: any state may. */
   readonly accept?: (state: S) => boolean
-  /** How often operations may be tried. */
+  /** The most steps. */
   readonly budget: number
 }
 
-/** What came of a search: indexes of operations in their order. */
+/** The result of a search: indexes of operations in order. */
 export type Result<S> =
   | { readonly _tag: "Found"; readonly order: ReadonlyArray<number>; readonly steps: number }
   | {
     readonly _tag: "None"
-    /** The order that went farthest, the state after it, and what could have been next if its answer had been another. */
+    /** The longest order, the state after it, and the candidates for the next operation, whose responses are wrong there. */
     readonly order: ReadonlyArray<number>
     readonly state: S
     readonly next: ReadonlyArray<number>
@@ -58,16 +58,16 @@ export const search = <S>(problem: Problem<S>): Result<S> => {
 
 interface Frame<S> {
   readonly state: S
-  /** How many optional operations came since the last required one. */
+  /** How many optional operations followed the last required one. */
   readonly chain: number
-  /** The first completion of what is not done: what was invoked after it has to wait. */
+  /** The first completion among the remaining operations: operations invoked after it must wait. */
   readonly earliest: number
-  /** The last operation, and the frame it was tried from. */
+  /** The last operation, and the frame from which it was tried. */
   readonly last: { readonly operation: number; readonly from: Frame<S> } | undefined
-  /** What can be next: what is required first, for it is the more likely. */
+  /** The candidates for the next operation. Required ones come first, because they are more likely. */
   readonly candidates: ReadonlyArray<number>
   next: number
-  /** The states that the candidate tried last leads to, as far as they are not tried. */
+  /** The untried states that the last candidate leads to. */
   states: Array<S>
 }
 
@@ -75,13 +75,13 @@ class Search<S> {
   readonly #problem: Problem<S>
   readonly #required: ReadonlyArray<number>
   readonly #optional: ReadonlyArray<number>
-  /** Of each required operation, its place among them. */
+  /** For each required operation, its position by invocation. */
   readonly #places = new Map<number, number>()
-  /** Of each required operation, its place in the order that is tried first. */
+  /** For each required operation, its position in the order that is tried first. */
   readonly #ranks = new Map<number, number>()
   #isDone = new Uint8Array(0)
   #doneRequired = 0
-  /** The place of the first required operation, by invocation, that is not done. */
+  /** The position of the first remaining required operation. */
   #head = 0
   #order: Array<number> = []
   #steps = 0
@@ -101,7 +101,7 @@ class Search<S> {
     for (const [rank, operation] of byGuess.entries()) this.#ranks.set(operation, rank)
   }
 
-  /** Searches with at most so many optional operations in a row; `undefined` where more might find something. */
+  /** Searches with a limit of optional operations in a row; `undefined` if a higher limit might find an order. */
   run(maxChain: number): Result<S> | undefined {
     const { accept, budget, initial, key } = this.#problem
     this.#isDone = new Uint8Array(this.#problem.operations.length)
@@ -171,7 +171,7 @@ class Search<S> {
     return frame
   }
 
-  /** The next state to be tried from a frame. */
+  /** The next state to try from a frame. */
   #advance(frame: Frame<S>): S | undefined {
     const { key, operations } = this.#problem
     while (frame.states.length === 0) {
@@ -180,7 +180,7 @@ class Search<S> {
       this.#steps++
       const states = operations[operation]!.step(frame.state)
       if (!this.#places.has(operation)) {
-        // What is optional and changes nothing need not have happened.
+        // An optional operation that changes nothing need not have happened.
         frame.states = states.filter((state) => key(state) !== key(frame.state))
       } else if (!this.#isInversion(frame, operation, states)) frame.states = [...states]
     }
@@ -188,8 +188,8 @@ class Search<S> {
   }
 
   /**
-   * Whether a required operation could as well have come before the last one, and would come to the same: then that order
-   * is tried, and this one need not be. (Of two that commute, what is required comes first, then what is guessed to.)
+   * Whether a required operation could also come before the last one, with the same result. Then only that order is tried.
+   * (Of two commuting operations the required one comes first, then the one with the smaller guess.)
    */
   #isInversion({ last }: Frame<S>, operation: number, states: ReadonlyArray<S>): boolean {
     const { key, operations } = this.#problem
@@ -221,7 +221,7 @@ class Search<S> {
     this.#head = Math.min(this.#head, place)
   }
 
-  /** What is done, in short: all before the head, some after it, and some that are optional. */
+  /** A compact form of the applied operations: all before the head, some after it, and some optional ones. */
   #doneKey(): string {
     const parts = [this.#head]
     let left = this.#doneRequired - this.#head

@@ -1,31 +1,31 @@
 /**
- * The etcd binaries that the tests start.
+ * Paths of the etcd binaries that tests start, by version.
  *
- * `npm test` provides them and names their folders in the environment. Nothing is searched for or downloaded here, so a
- * test never runs against a server by accident.
+ * Environment variables name their directories; `npm test` sets them. Nothing is searched for or downloaded here, so a test
+ * never runs against a server by accident.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 
-/** The versions of etcd that everything is proven on. */
+/** The supported versions of etcd. */
 export type Version = "3.7" | "3.6" | "3.5" | "3.4"
 
-/** The programs of one version, as absolute paths. */
+/** The binaries of one version, as absolute paths. */
 export interface EtcdBinaries {
   readonly version: Version
   readonly etcd: string
   readonly etcdctl: string
 }
 
-/** A version's programs are not there; the message says how to get them. */
+/** The binaries of a version are missing. The message says how to get them. */
 export class EtcdBinariesMissing extends Data.TaggedError("EtcdBinariesMissing")<{
   readonly version: string
   readonly message: string
 }> {}
 
-/** The versions, the one that most tests run on first. */
+/** The versions, newest first. */
 export const versions: readonly [Version, ...ReadonlyArray<Version>] = ["3.7", "3.6", "3.5", "3.4"]
 
 const variables: Readonly<Record<Version, string>> = {
@@ -35,7 +35,7 @@ const variables: Readonly<Record<Version, string>> = {
   "3.4": "EFFECT_KV_ETCD_34"
 }
 
-/** The versions whose binaries this run was given, the newest first. */
+/** The versions whose directories are set in the environment, newest first. */
 export const provided: Effect.Effect<ReadonlyArray<Version>> = Effect.sync(() =>
   versions.filter((version) => (process.env[variables[version]] ?? "") !== "")
 )
@@ -49,14 +49,13 @@ const isExecutable = (file: string): boolean => {
   }
 }
 
-/** The programs of a version, from the directory named by its variable, such as `EFFECT_KV_ETCD_37`. */
+/** The binaries of a version, from the directory in its variable, such as `EFFECT_KV_ETCD_37`. */
 export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesMissing> =>
   Effect.suspend(() => {
     const variable = variables[version]
     const directory = process.env[variable]
-    const help =
-      `"npm test" provides etcd ${version} by itself; to use your own, set ${variable} to a directory that ` +
-      `holds its etcd and etcdctl`
+    const help = `"npm test" provides etcd ${version}; to use your own, set ${variable} to a directory that ` +
+      `contains etcd and etcdctl`
     if (directory === undefined || directory === "") {
       return Effect.fail(new EtcdBinariesMissing({ version, message: `${variable} is not set: ${help}` }))
     }
@@ -70,7 +69,7 @@ export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesM
       )
   })
 
-/** The version under test: `EFFECT_KV_ETCD`, by default the newest. */
+/** The version under test: `EFFECT_KV_ETCD`. Default: the newest. */
 export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effect.suspend(() => {
   const wanted = process.env["EFFECT_KV_ETCD"] ?? versions[0]
   const version = versions.find((version) => version === wanted)
@@ -84,5 +83,5 @@ export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effec
     : Effect.succeed(version)
 })
 
-/** The programs of the version under test. */
+/** The binaries of the version under test. */
 export const current: Effect.Effect<EtcdBinaries, EtcdBinariesMissing> = Effect.flatMap(currentVersion, get)

@@ -1,10 +1,10 @@
 /**
- * A directory and processes that do not outlive their owner, however it ends.
+ * A guardian of processes and their directory, which are removed however the owner ends.
  *
- * The guardian is a small shell process that owns the directory and reads from a pipe whose other end this process
- * holds. When that end is closed (by the scope, or by the kernel because this process was killed, crashed or
- * exited without closing its scopes) it kills what was started through it and removes the directory. It runs in a session
- * of its own, so that Ctrl-C at a terminal does not reach it.
+ * The guardian is a small shell process that owns the directory and reads from a pipe to this process. When the pipe is
+ * closed, it kills the processes started through it and removes the directory. The scope closes the pipe, and the kernel does
+ * if this process is killed, crashes or exits without closing its scopes. The guardian runs in its own session, so that
+ * Ctrl-C at a terminal does not reach it.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -16,21 +16,21 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { realTime } from "../internal/realTime.ts"
 
-/** The guardian or a process it was to look after could not be started. */
+/** The guardian or one of its processes could not be started. */
 export class GuardianError extends Data.TaggedError("GuardianError")<{
   readonly message: string
   readonly cause?: unknown
 }> {}
 
-/** A process that dies with its guardian. */
+/** A process that is killed with its guardian. */
 export interface Guarded {
   readonly pid: number
   readonly stdin: ChildProcess.ChildProcess["stdin"]
   readonly stdout: ChildProcess.ChildProcess["stdout"]
   readonly stderr: ChildProcess.ChildProcess["stderr"]
-  /** How it ended, or `undefined` while it has not. */
+  /** How the process ended, `undefined` while it runs. */
   readonly ended: () => Ended | undefined
-  /** Waits for its end. */
+  /** Waits until the process has ended. */
   readonly end: Effect.Effect<Ended>
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
 }
@@ -41,7 +41,7 @@ export interface Ended {
 }
 
 export interface Guardian {
-  /** Its directory; gone when the guardian is. */
+  /** The directory of the guardian, removed with it. */
   readonly directory: string
   readonly spawn: (options: {
     readonly command: string
@@ -52,9 +52,9 @@ export interface Guardian {
 }
 
 /**
- * The directory is created by the guardian and moved away in one step before it looks for processes to kill. A process
- * writes its id into the directory before it becomes what it is to be (see `startScript`), and gives up if it cannot: so
- * each is either seen here or never starts. A file that is empty is about to be written to.
+ * The guardian creates the directory, and renames it before it lists the processes to kill. A process writes its id into the
+ * directory before it executes its program (see `startScript`), and exits if it cannot. So each process is either listed here
+ * or never starts. An empty file is about to be written.
  */
 const guardianScript = `
 trap '' INT TERM HUP
@@ -80,15 +80,15 @@ done
 const startScript = `echo $$ > "$1" || exit 97; shift; exec "$@"`
 
 /**
- * Nothing of this process's environment but the path, and the mark by which a test run finds what it left behind: a stray
- * `ETCD_...` or proxy variable must not change what a test means.
+ * The environment of processes: only the path, and the mark by which a test run finds processes it left behind. A stray
+ * `ETCD_...` or proxy variable must not change a test.
  */
 const baseEnv = (): Record<string, string> => ({
   PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
   ...(process.env["EFFECT_KV_RUN"] === undefined ? {} : { EFFECT_KV_RUN: process.env["EFFECT_KV_RUN"] })
 })
 
-/** Memory rather than a disk where the system has it: etcd waits for its disk at every write. */
+/** A directory in memory if the system has one, because etcd waits for its disk at every write. */
 const parentDirectory = (): string => {
   const scratch = process.env["EFFECT_KV_SCRATCH"]
   if (scratch !== undefined) return scratch
@@ -123,12 +123,12 @@ const start = (prefix: string): Effect.Effect<Running, GuardianError> =>
       resume(Effect.fail(new GuardianError({ message: `could not create ${directory}`, cause })))
     child.on("error", failed)
     child.once("exit", () => failed())
-    // Writing to a guardian that was killed must not crash the process. Nothing is ever written, but its end is.
+    // Ending the pipe of a guardian that was killed must not crash this process.
     child.stdin.on("error", () => {})
     child.stdout.once("data", () => {
       child.stdout.destroy()
       child.unref()
-      // A pipe is a socket here; the types only know the stream. It must not keep the process alive.
+      // The pipe is a socket, which the types do not tell. It must not keep this process alive.
       if ("unref" in child.stdin && typeof child.stdin.unref === "function") child.stdin.unref()
       const live = new Set<Guarded>()
       resume(Effect.succeed({ directory, live, child, spawn: spawnIn(directory, live) }))
@@ -148,7 +148,7 @@ const spawnIn = (directory: string, live: Set<Guarded>): Guardian["spawn"] => (o
         { stdio: [...options.stdio], detached: true, env: { ...baseEnv(), ...options.env } }
       )
     } catch (cause) {
-      // Arguments that no process can be given, such as a key with a NUL.
+      // Invalid arguments, such as a key with a NUL.
       return failed(cause)
     }
     child.once("error", failed)
@@ -174,7 +174,7 @@ const spawnIn = (directory: string, live: Set<Guarded>): Guardian["spawn"] => (o
       child.once("exit", (code, signal) => {
         ended = { code, signal }
         live.delete(guarded)
-        // The id may be given to another process from now on.
+        // From now on another process may get this id.
         Fs.rmSync(pidFile, { force: true })
         for (const listener of waiting) listener(ended)
         waiting.clear()
@@ -190,7 +190,7 @@ const close = Effect.fnUntraced(function*(running: Running) {
     Effect.timeoutOption("5 seconds")
   )
   yield* endOf(running.child).pipe(Effect.timeoutOption("5 seconds"))
-  // Only if the guardian itself was killed is there anything left.
+  // Something is left only if the guardian itself was killed.
   yield* Effect.sync(() => {
     for (const directory of [running.directory, `${running.directory}.gone`]) {
       Fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5 })

@@ -1,6 +1,6 @@
 /**
- * One plain HTTP GET on a connection of its own, which is gone afterwards: a fixture must not leave pooled sockets behind
- * in a process whose sockets are being counted.
+ * A plain HTTP GET on its own connection, which is closed afterwards. A fixture must not leave pooled sockets behind in a
+ * process whose sockets are counted.
  */
 import * as Effect from "effect/Effect"
 import * as Http from "node:http"
@@ -10,7 +10,7 @@ export interface HttpAnswer {
   readonly body: string
 }
 
-/** The answer, or `undefined` when there was none within `timeoutMillis`. */
+/** The response, or `undefined` if there is none within `timeoutMillis`. */
 export const httpGet = (url: string, timeoutMillis: number): Effect.Effect<HttpAnswer | undefined> =>
   Effect.callback((resume) => {
     const request = Http.get(
@@ -24,7 +24,7 @@ export const httpGet = (url: string, timeoutMillis: number): Effect.Effect<HttpA
         response.on("error", () => resume(Effect.undefined))
       }
     )
-    // The time-out event fires on inactivity, also while the connection is being made.
+    // The timeout event fires on inactivity, also while connecting.
     request.on("timeout", () => request.destroy())
     request.on("error", () => resume(Effect.undefined))
     request.on("close", () => resume(Effect.undefined))

@@ -1,8 +1,9 @@
 /**
- * The store's own history of its data: every change it made, in order. What clients say is judged by it.
+ * The changes of a store in order, from its own history. Checkers compare the records of clients with them.
  *
- * For etcd it is read by `etcdctl watch --rev=1`, which shares no code with this project: `EtcdCluster.HistoryEvent`s are
- * `Change`s. For memory it is what a watch of everything tells, opened on the store itself before anything is written.
+ * For etcd they are recorded by `etcdctl watch --rev=1`, which shares no code with this project: each
+ * `EtcdCluster.HistoryEvent` is a `Change`. For memory they are the events of a watch of all keys, opened on the store itself
+ * before the first write.
  */
 import type * as History from "./History.ts"
 import { toBytes } from "./values.ts"
@@ -21,15 +22,15 @@ export interface Change {
 }
 
 /**
- * Which changes are there: by default all, from the first one's revision to the last one's. Else those of some keys, of
- * which there were none at `from`, up to `upTo`; then a history may be judged that is about no other keys.
+ * Which changes are given. By default all, from the first revision to the last one. Otherwise those of some keys, from the
+ * revision `from`, at which none of these keys existed, up to `upTo`. Then the history must be about these keys only.
  */
 export interface Extent {
   readonly from: bigint
   readonly upTo: bigint
 }
 
-/** What a watch of every key was told. */
+/** The changes that a watch of all keys has delivered. */
 export const fromBatches = (batches: ReadonlyArray<Pick<History.Batch, "events">>): ReadonlyArray<Change> =>
   batches.flatMap((batch) =>
     batch.events.map((event): Change =>

@@ -1,9 +1,8 @@
 /**
- * What clients of a store asked and what came of it, as plain data: what the checkers judge.
+ * A history of the clients of a store, as plain data: the input of the checkers.
  *
- * A history is made by a `Recorder`. It holds calls, watches, the holdings of locks and what was done under them. It can be
- * saved as text and loaded again, and a checker says the same of what was loaded. Values are in it, as in no log of this
- * library: do not record secrets.
+ * A `Recorder` makes it. It contains calls, watches, holdings of locks and fenced effects. It can be saved as text and loaded
+ * again, with the same results of the checkers. Unlike the logs of this library it contains values: do not record secrets.
  */
 import type * as Effect from "effect/Effect"
 import type { Call, History } from "./records.ts"
@@ -12,7 +11,7 @@ import { HistoryUnreadable } from "./text.ts"
 
 export type * from "./records.ts"
 
-/** A history in which nothing happened. */
+/** A history without records. */
 export const empty: History = { calls: [], watches: [], holdings: [], effects: [] }
 
 /** A call of `execute`. */
@@ -21,7 +20,7 @@ export type OpCall = Call & { readonly request: { readonly _tag: "Execute" } }
 /** Whether a call is of `execute`. */
 export const isOpCall = (call: Call): call is OpCall => call.request._tag === "Execute"
 
-/** Whether a call may have changed the store, or may yet, for all that its client was told. */
+/** Whether the outcome of a call is unknown: it may have changed the store, or may still change it. */
 export const isUnknown = (call: Call): boolean => {
   switch (call.outcome._tag) {
     case "Answered":
@@ -36,8 +35,7 @@ export const isUnknown = (call: Call): boolean => {
 }
 
 /**
- * The history without what watches delivered of revisions after the given one: for checkers that know the store's own
- * history up to it.
+ * The history without events after a revision, for checkers that know the changes of the store up to this revision.
  */
 export const watchedUpTo = (history: History, revision: bigint): History => ({
   ...history,
@@ -48,12 +46,12 @@ export const watchedUpTo = (history: History, revision: bigint): History => ({
 })
 
 export {
-  /** A text is not a history that was saved. */
+  /** The text is not a saved history. */
   HistoryUnreadable
 }
 
-/** The history as text: a first line that says what it is, then a line of JSON for each call, watch, holding and effect. */
+/** Saves a history as text: a header line, then one line of JSON for each record. */
 export const toText: (history: History) => string = internal.toText
 
-/** The history that was saved as the text. */
+/** Loads a history from text. */
 export const fromText: (text: string) => Effect.Effect<History, HistoryUnreadable> = internal.fromText

@@ -1,8 +1,8 @@
 /**
- * Records what clients ask of a store and what comes of it, as a `History`.
+ * A recorder of the requests and responses of clients, which makes a `History`.
  *
- * `recorder.client(name)` is a function of backends: put it around whatever the client uses. All moments of one recorder
- * are in one order, also those at which the clock shows the same time. It belongs to one process.
+ * `recorder.client(name)` is a function from backend to backend: wrap the backend of the client with it. All moments of one
+ * recorder are totally ordered, even if the clock shows the same time. A recorder belongs to one process.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import type { Kv } from "@effect-kv/core/Kv"
@@ -17,29 +17,29 @@ import type * as Scope from "effect/Scope"
 import type * as History from "./History.ts"
 import * as plain from "./plain.ts"
 
-/** What is known of a lock that a client has taken. */
+/** A lock that a client holds. */
 export interface Held {
   readonly name: string
   readonly token: bigint
 }
 
-/** The recording of a holding, for it to be ended: the first end counts. */
+/** The open record of a holding. Its first end counts. */
 export interface OpenHolding {
-  /** To be called when the holder stops using the lock, before it gives it back. */
+  /** Call this when the holder stops using the lock, before the release. */
   readonly released: Effect.Effect<void>
-  /** To be called when the holder learns that it has lost the lock. */
+  /** Call this when the holder learns of the loss. */
   readonly lost: Effect.Effect<void>
 }
 
 /** Records the history of any number of clients. */
 export interface Recorder {
-  /** Records what goes through a backend, as the client of that name. */
+  /** Records all calls and watches of a backend, under the name of the client. */
   readonly client: (name: string) => (backend: KvBackend) => KvBackend
-  /** A value that no other write has: so that a checker can tell which write it came from. */
+  /** A unique value, by which a checker recognises the write. */
   readonly value: (client: string) => Effect.Effect<string>
   /** Records that the client holds a lock from now on. */
   readonly acquired: (client: string, lock: Held) => Effect.Effect<OpenHolding>
-  /** `DistLock.withLock`, with its holding recorded, or that of each of several locks. */
+  /** `DistLock.withLock`, which records the holding of each lock. */
   readonly withLock: <A, E, R>(
     client: string,
     names: DistLock.Names,
@@ -47,20 +47,20 @@ export interface Recorder {
     use: (lock: DistLock.Lock) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | DistLock.Failure, R | Kv>
   /**
-   * Records something done under a lock to a resource that is fenced by it: accepted where it succeeds, rejected where it
-   * fails with an error of the store that says that nothing was applied, as a fenced write does whose lock is lost, else
-   * unknown. Where it succeeds with something that has a `revision`, that is recorded too.
+   * Records an effect on a resource that the lock fences. It is accepted if it succeeds, and rejected if it fails with a
+   * `KvError` whose outcome is `NotApplied`, as a fenced write does after a loss. Otherwise it is unknown. If the result has a
+   * `revision`, that is recorded too.
    */
   readonly fenced: (
     client: string,
     lock: Held,
     resource: string
   ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** What was recorded until now. What has not ended is in it as pending, and open. */
+  /** The history so far. Calls in flight are pending in it, and open watches and holdings have no end. */
   readonly history: Effect.Effect<History.History>
 }
 
-/** Makes a recorder. Nothing of it needs to be closed. */
+/** Makes a recorder. It needs no finalizer. */
 export const make: Effect.Effect<Recorder> = Effect.sync(() => {
   const records = new Records()
   return {
@@ -76,7 +76,7 @@ export const make: Effect.Effect<Recorder> = Effect.sync(() => {
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** A watch whose batches are still being added to. */
+/** A record of a watch that is still open. */
 type OpenWatch = Mutable<Omit<History.WatchCall, "batches">> & { readonly batches: Array<History.Batch> }
 
 class Records {
@@ -167,7 +167,7 @@ const recording = (records: Records, client: string, backend: KvBackend): KvBack
     toAnswer: (value: A) => History.Answer
   ): Effect.Effect<A, KvError.KvError> =>
     Clock.clockWith((clock) => {
-      // Recorded within, for an interruption may come before anything has begun: then there was no call.
+      // Recorded inside the effect: after an interruption before the start there was no call.
       let call: Mutable<History.Call> | undefined
       const begun = Effect.suspend(() => {
         call = records.call(clock, client, request)
@@ -232,7 +232,7 @@ const watch = Effect.fnUntraced(function*(
   )
   return {
     ...watcher,
-    // A `take` that is interrupted took nothing, and the watch goes on.
+    // An interrupted `take` has taken nothing, and the watch continues.
     take: Effect.onExit(watcher.take, (exit) =>
       Exit.isSuccess(exit)
         ? Effect.sync(() => {
@@ -260,7 +260,7 @@ const acquired = (records: Records, client: string, lock: Held): Effect.Effect<O
     })
   )
 
-/** A loss is recorded when it is known, not when the effect has been interrupted for it and its finalizers have run. */
+/** Records a loss when it is noticed, before the effect is interrupted and its finalizers run. */
 const whileHolding = <A, E, R>(
   records: Records,
   client: string,
@@ -298,7 +298,7 @@ const fenced = <A, E, R>(
       }))
   })
 
-/** That the lock is lost (`LockLost`, without a `KvError` around it) says nothing of what was done before or meanwhile. */
+/** A plain `LockLost`, outside of a `KvError`, says nothing about effects before or meanwhile. */
 const isRejection = (cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.every((reason) =>
     reason._tag === "Fail" && KvError.isKvError(reason.error) && reason.error.outcome === "NotApplied"

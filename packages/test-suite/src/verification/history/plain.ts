@@ -1,5 +1,5 @@
 /**
- * Requests and answers of a backend as plain data.
+ * Plain data for the requests and responses of a backend.
  */
 import type * as Compare from "@effect-kv/core/Compare"
 import type { Entry, Value } from "@effect-kv/core/Entry"
@@ -14,7 +14,7 @@ import type * as History from "./History.ts"
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
-/** Text where it is UTF-8, else bytes: so that the same value is always the same. */
+/** A string if the bytes are UTF-8, otherwise bytes, so that equal values have equal forms. */
 export const value = (value: Value): Value => {
   if (typeof value === "string") return value
   try {
@@ -24,7 +24,7 @@ export const value = (value: Value): Value => {
   }
 }
 
-/** Without what is undefined. */
+/** The object without undefined properties. */
 const compact = <A extends object>(fields: A): A =>
   Object.fromEntries(Object.entries(fields).filter(([, field]) => field !== undefined)) as A
 

@@ -6,15 +6,15 @@ import type * as KvError from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 
-/** When something happened. */
+/** A moment of a history. */
 export interface Moment {
-  /** Its place in the order of all moments of the history: no two have the same. */
+  /** Its unique position among all moments of the history. */
   readonly order: number
-  /** By the monotonic clock, in nanoseconds. */
+  /** The time of the monotonic clock, in nanoseconds. */
   readonly nanos: bigint
 }
 
-/** An entry. Its value is text where it is UTF-8, else bytes. */
+/** An entry. Its value is a string if it is UTF-8, otherwise bytes. */
 export interface Row {
   readonly key: string
   readonly value: Value
@@ -25,7 +25,7 @@ export interface Row {
   readonly lease: bigint
 }
 
-/** What was asked in a call: plain data, operations too. */
+/** The request of a call. */
 export type Request =
   | { readonly _tag: "Execute"; readonly op: Op.Op }
   | { readonly _tag: "LeaseGrant"; readonly ttlMillis: number; readonly id?: bigint }
@@ -33,7 +33,7 @@ export type Request =
   | { readonly _tag: "LeaseRevoke"; readonly id: bigint }
   | { readonly _tag: "LeaseTimeToLive"; readonly id: bigint; readonly keys: boolean }
 
-/** What an operation was answered with: `Op.Response` as plain data. */
+/** The response to an operation: `Op.Response` as plain data. */
 export type Response =
   | {
     readonly _tag: "Range"
@@ -56,7 +56,7 @@ export type Response =
     readonly responses: ReadonlyArray<Response>
   }
 
-/** What a call was answered with. */
+/** The response to a call. */
 export type Answer =
   | Response
   | { readonly _tag: "Lease"; readonly id: bigint; readonly ttlMillis: number }
@@ -69,16 +69,16 @@ export type Answer =
     readonly keys: ReadonlyArray<string>
   }
 
-/** How something failed. */
+/** A failure. */
 export interface Failure {
   readonly _tag: "Failed"
   readonly reason: KvError.Reason["_tag"]
-  /** What is known of the effect of a write. */
+  /** Whether a write may have been applied. */
   readonly outcome: KvError.Outcome
   readonly message: string
 }
 
-/** How a call ended. Of a write that was interrupted, died or has not ended nothing is known, as of an `Unknown` one. */
+/** How a call ended. The outcome of a write that was interrupted, died or is pending is unknown, too. */
 export type Outcome =
   | { readonly _tag: "Answered"; readonly answer: Answer }
   | Failure
@@ -86,7 +86,7 @@ export type Outcome =
   | { readonly _tag: "Died"; readonly message: string }
   | { readonly _tag: "Pending" }
 
-/** A call of one of the functions of a backend but `watch`. */
+/** A call to a function of a backend other than `watch`. */
 export interface Call {
   readonly _tag: "Call"
   /** Unique in the history. */
@@ -95,12 +95,12 @@ export interface Call {
   readonly client: string
   readonly request: Request
   readonly invoked: Moment
-  /** Absent while it is pending. */
+  /** Absent while the call is pending. */
   readonly completed?: Moment
   readonly outcome: Outcome
 }
 
-/** A change as a watch delivered it. */
+/** An event of a watch. */
 export type Event =
   | {
     readonly _tag: "Put"
@@ -112,7 +112,7 @@ export type Event =
   }
   | { readonly _tag: "Delete"; readonly key: string; readonly revision: bigint; readonly previous?: Row }
 
-/** What a watch delivered as the events of one revision. */
+/** The events of one revision, as a watch delivered them. */
 export interface Batch {
   readonly at: Moment
   readonly revision: bigint
@@ -126,11 +126,11 @@ export interface WatchCall {
   readonly client: string
   readonly request: Watch.WatchRequest
   readonly invoked: Moment
-  /** When the store confirmed it, and the revision after which everything is delivered. Absent if it did not. */
+  /** When the store confirmed it, and the revision after which it delivers all events. Absent if it was not confirmed. */
   readonly confirmed?: { readonly at: Moment; readonly revision: bigint }
-  /** In the order they were delivered. */
+  /** In the order of their delivery. */
   readonly batches: ReadonlyArray<Batch>
-  /** How it ended: `Closed` with its scope, or with a failure. Absent while it is open. */
+  /** How it ended: `Closed` by its scope, or by a failure. Absent while it is open. */
   readonly ended?: {
     readonly at: Moment
     readonly how:
@@ -141,7 +141,7 @@ export interface WatchCall {
   }
 }
 
-/** The time through which a client held a lock, as far as it knew. */
+/** The time during which a client held a lock, as far as the client knew. */
 export interface Holding {
   readonly _tag: "Holding"
   readonly id: number
@@ -149,31 +149,31 @@ export interface Holding {
   readonly lock: string
   readonly token: bigint
   readonly acquired: Moment
-  /** When it stopped: before it gave the lock back, or when it learned that it was lost. Absent while it is held. */
+  /** When it ended: before the release, or when the client learned of the loss. Absent while the lock is held. */
   readonly ended?: { readonly at: Moment; readonly how: "Released" | "Lost" }
 }
 
-/** Something that was done to a resource under a lock, with the lock's token to fence it. */
+/** An effect on a resource under a lock, fenced by the token of the lock. */
 export interface FencedEffect {
   readonly _tag: "Effect"
   readonly id: number
   readonly client: string
   readonly lock: string
   readonly token: bigint
-  /** What it was done to: for instance the key of a counter. */
+  /** The resource, for example the key of a counter. */
   readonly resource: string
   readonly invoked: Moment
   readonly completed?: Moment
-  /** `Rejected`: it changed nothing. `Unknown`: it may have, or may yet. */
+  /** `Rejected`: it changed nothing. `Unknown`: it may have changed the resource, or may still do so. */
   readonly outcome: "Accepted" | "Rejected" | "Unknown"
-  /** The revision at which it was accepted, where that is known. */
+  /** The revision at which it was accepted, if known. */
   readonly revision?: bigint
 }
 
-/** Anything that is recorded. */
+/** A record of a history. */
 export type Record = Call | WatchCall | Holding | FencedEffect
 
-/** Everything that was recorded. */
+/** All records. */
 export interface History {
   /** In the order of their invocation. */
   readonly calls: ReadonlyArray<Call>

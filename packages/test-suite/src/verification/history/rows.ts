@@ -1,16 +1,16 @@
 /**
- * Entries: compared with those that answers hold, and printed.
+ * Rows of the model: comparison with entries of responses, and printing.
  */
 import type * as History from "./History.ts"
 import { sameValue, showValue } from "./values.ts"
 
-/** An entry; `undefined` stands for a revision that is not known. */
+/** An entry of the model. An unknown revision is `undefined`. */
 export interface ModelRow extends Omit<History.Row, "createRevision" | "modRevision"> {
   readonly createRevision: bigint | undefined
   readonly modRevision: bigint | undefined
 }
 
-/** Whether an entry is the one meant. */
+/** Whether an entry equals a row of the model, unknown revisions aside. */
 export const sameRow = (expected: ModelRow, actual: ModelRow): boolean =>
   expected.key === actual.key && expected.version === actual.version && expected.lease === actual.lease &&
   sameRevision(expected.createRevision, actual.createRevision) &&
@@ -20,14 +20,14 @@ export const sameRow = (expected: ModelRow, actual: ModelRow): boolean =>
 const sameRevision = (expected: bigint | undefined, actual: bigint | undefined): boolean =>
   expected === undefined || actual === undefined || expected === actual
 
-/** What is wrong with a previous entry. */
+/** The problem with a previous entry, `undefined` for none. */
 export const wrongPrevious = (expected: ModelRow | undefined, actual: History.Row | undefined): string | undefined =>
   expected === undefined && actual === undefined ||
     expected !== undefined && actual !== undefined && sameRow(expected, actual)
     ? undefined
     : `the entry before it was ${showRow(expected)}, and it said ${showRow(actual)}`
 
-/** What is wrong with a list of entries. */
+/** The problem with a list of entries, `undefined` for none. */
 export const wrongRows = (
   what: string,
   expected: ReadonlyArray<ModelRow>,

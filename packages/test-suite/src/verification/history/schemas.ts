@@ -1,5 +1,5 @@
 /**
- * Schemas of what a history is made of, for it to be saved and loaded.
+ * Schemas of the records of a history, to save and load them.
  */
 import type * as Compare from "@effect-kv/core/Compare"
 import type { Value as EntryValue } from "@effect-kv/core/Entry"
@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import type * as History from "./records.ts"
 
-/** Bytes are an object in JSON, which no text can be taken for. */
+/** Bytes are an object in JSON, so they differ from every string. */
 const Bytes = Schema.Struct({ bytes: Schema.Uint8ArrayFromBase64 }).pipe(
   Schema.decodeTo(
     Schema.Uint8Array,

@@ -1,5 +1,5 @@
 /**
- * Records of a history on one line, for whoever reads why a checker complains.
+ * Records of a history as one line of text, for the messages of checkers.
  */
 import type * as Compare from "@effect-kv/core/Compare"
 import type * as KeyRange from "@effect-kv/core/KeyRange"
@@ -28,7 +28,7 @@ export const showRecord = (record: History.Record): string => {
 const span = (from: History.Moment, to: History.Moment | undefined): string =>
   `[${from.order}, ${to === undefined ? "..." : to.order}]`
 
-/** Who asked what. */
+/** The id, the client and the request of a call. */
 export const showCall = (call: History.Call): string => `#${call.id} ${call.client}: ${showRequest(call.request)}`
 
 const showRequest = (request: History.Request): string => {

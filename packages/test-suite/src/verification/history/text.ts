@@ -1,5 +1,5 @@
 /**
- * Histories as text, a line of JSON for each record.
+ * The text form of a history: one line of JSON for each record.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import type * as History from "./records.ts"
 import * as schemas from "./schemas.ts"
 
-/** A text is not a history that was saved. */
+/** The text is not a saved history. */
 export class HistoryUnreadable extends Data.TaggedError("HistoryUnreadable")<{
   readonly message: string
   readonly cause?: unknown

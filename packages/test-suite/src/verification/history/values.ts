@@ -1,5 +1,5 @@
 /**
- * Values of entries: compared by their bytes, and printed.
+ * Values of entries: comparison by bytes, and printing.
  */
 import type { Value } from "@effect-kv/core/Entry"
 
@@ -22,7 +22,7 @@ export const compareValues = (a: Value, b: Value): -1 | 0 | 1 => {
   return x.length === y.length ? 0 : x.length < y.length ? -1 : 1
 }
 
-/** The same for the same value. */
+/** A key that is equal for equal values. */
 export const valueKey = (value: Value): string => typeof value === "string" ? `"${value}` : `x${value.join(",")}`
 
 const shown = 60

@@ -1,14 +1,13 @@
 /**
- * Chooses free loopback ports, and keeps them for this process until they are given back, also while nobody listens on
- * them.
+ * Free loopback ports, reserved for this process until they are released, also while no server listens on them.
  *
- * They lie below the ranges from which Linux (32768) and macOS (49152) take the ports of outgoing connections. Taken from
- * within, a port whose server is down for a while could become the local port of somebody's connection, even of the
- * very client that tries to reach it, which TCP then connects to itself.
+ * They are below the ranges for outgoing connections of Linux (32768) and macOS (49152). Inside those ranges, the port of a
+ * server that is down could become the local port of a connection, even of the client that tries to reach the server, which
+ * TCP would then connect to itself.
  *
- * Port P of 127.0.0.1 belongs to the process that listens on port P of 127.0.0.2. That keeps two test runs apart, leaves
- * no file, and ends with the process. Where there is no 127.0.0.2 (macOS) two runs may still choose the same port:
- * who binds it must be ready to retry.
+ * Port P of 127.0.0.1 belongs to the process that listens on port P of 127.0.0.2. This separates concurrent test runs, leaves
+ * no file, and ends with the process. Without a 127.0.0.2 (macOS), two runs may choose the same port, so code that binds a
+ * port must be able to retry.
  */
 import * as Effect from "effect/Effect"
 import * as Net from "node:net"
@@ -17,12 +16,12 @@ const lowest = 12_000
 const count = 20_000
 const claimAddress = "127.0.0.2"
 
-/** By port; `undefined` where the claim is known to this process alone. */
+/** By port; `undefined` if the claim is only known to this process. */
 const claims = new Map<number, Net.Server | undefined>()
-/** Two test processes start in different places, so that they seldom meet. */
+/** Test processes start at different ports, so they rarely collide. */
 let next = (process.pid * 7_919) % count
 
-/** Where to look first from here on. */
+/** Continues the search at this port. */
 export const startAt = (port: number): void => {
   next = port - lowest
 }
@@ -41,7 +40,7 @@ const listen = (port: number, host: string): Effect.Effect<Net.Server | string> 
 const close = (server: Net.Server): Effect.Effect<void> =>
   Effect.callback((resume) => void server.close(() => resume(Effect.void)))
 
-/** A port that nobody listens on, and that no other test process will choose until it is given back. */
+/** A free port, which no other test process chooses until it is released. */
 export const freePort: Effect.Effect<number> = Effect.suspend(() => {
   const port = lowest + next
   next = (next + 1) % count
@@ -58,7 +57,7 @@ const claim = Effect.fnUntraced(function*(port: number) {
   return yield* Effect.as(close(tried), true)
 })
 
-/** Gives the port back. */
+/** Releases the port. */
 export const releasePort = (port: number): Effect.Effect<void> =>
   Effect.suspend(() => {
     const claimed = claims.get(port)

@@ -1,7 +1,7 @@
 /**
- * Runs an effect on the machine's clock, even inside a test that runs on the test clock.
+ * Real time: runs an effect with the real clock, even inside a test that uses the test clock.
  *
- * Servers, sockets and processes live in real time: a fixture that polled them on a clock that stands still would hang.
+ * Servers, sockets and processes run in real time. A fixture that polled them with a clock that stands still would hang.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

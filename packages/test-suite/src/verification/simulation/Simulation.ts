@@ -1,10 +1,11 @@
 /**
- * Deterministic simulation: many clients on one store, in a world whose every step is drawn from a seed, with faults; and
- * all that was seen of it judged by the checkers.
+ * Deterministic simulation: many clients of one store under faults, with every step drawn from a seed. The checkers check the
+ * history of each run.
  *
- * For stores that live by Effect's `Clock` and `Scheduler` alone, as `MemoryStore` does: then a run takes milliseconds,
- * whatever time passes in it, and the same seed is the same run, to the last step. What is judged is the store, and
- * everything between it and the application: watches, sessions, locks, fences, and a function of backends of your own.
+ * It is for stores whose only clock and scheduler are Effect's `Clock` and `Scheduler`, such as `MemoryStore`. A run then takes
+ * milliseconds, however much simulated time passes, and the same seed gives the same run, to the last step. It tests the store
+ * and everything between it and the application: watches, sessions, locks, fences, and your own functions from backend to
+ * backend.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as Cause from "effect/Cause"
@@ -20,65 +21,66 @@ import * as Changes from "../history/Changes.ts"
 import * as History from "../history/History.ts"
 import * as Recorder from "../history/Recorder.ts"
 import type { Options } from "./options.ts"
-import * as story from "./run.ts"
+import * as simulation from "./run.ts"
 import * as scenarios from "./scenario.ts"
 import { type Ended, World } from "./World.ts"
 
 export type { Options, Store } from "./options.ts"
 
 /**
- * What goes wrong in a run; which it is, is drawn from the seed.
+ * The faults of a run. The seed selects the profile.
  *
- * `slow`: requests, answers and events take their time, watches are cut, and nothing is lost. `lossy`: connections break,
- * answers are lost or late, clients are cut off. `brutal`: processes are stopped, leases are revoked and history is compacted
- * as well; then a holder hears late that it has lost its lock, and only the fence protects.
+ * - `slow`: requests, responses and events are delayed, watches are cut, and nothing is lost.
+ * - `lossy`: connections break, responses are lost or late, clients are partitioned.
+ * - `brutal`: also, processes are stopped, leases are revoked and the history is compacted. A holder may then learn late that
+ *   it has lost its lock, and only the fence protects.
  */
-export type Weather = scenarios.Weather
+export type FaultProfile = scenarios.FaultProfile
 
-/** A run, and what was found wrong with it. */
+/** A run and its violations. */
 export interface Run {
   readonly seed: number
-  readonly weather: Weather
+  readonly faultProfile: FaultProfile
   readonly history: History.History
-  /** Every change that the store made. */
+  /** All changes of the store. */
   readonly changes: ReadonlyArray<Changes.Change>
   readonly violations: ReadonlyArray<Violation.Violation>
-  /** How many turns it took: each a fiber that went on. */
+  /** How many turns it took. In each turn one fiber continues. */
   readonly turns: number
-  /** How many faults were injected. */
+  /** The number of injected faults. */
   readonly faults: number
-  /** The whole run as text; of two runs of one seed it is the same. */
+  /** The whole run as text, equal for two runs of one seed. */
   readonly trace: () => string
 }
 
-/** Makes a run, and judges it. */
+/** Makes a run and checks it. */
 export const run = (options: Options): Run => {
-  const weather = scenarios.weatherOf(options.seed)
+  const profile = scenarios.faultProfileOf(options.seed)
   const world = new World(options.seed)
-  const notes: story.Notes = {
+  const records: simulation.RunRecords = {
     clients: Effect.runSync(Recorder.make),
     store: Effect.runSync(Recorder.make),
     faults: []
   }
-  const ended = world.run(story.tell(world, weather, options, notes))
+  const ended = world.run(simulation.simulate(world, profile, options, records))
   const end = ended._tag === "Done" && Exit.isSuccess(ended.exit) ? ended.exit.value : undefined
-  const history = end?.history ?? Effect.runSync(notes.clients.history)
+  const history = end?.history ?? Effect.runSync(records.clients.history)
   const changes = Changes.fromBatches(
-    Effect.runSync(notes.store.history).watches.flatMap((watch) => watch.batches)
+    Effect.runSync(records.store.history).watches.flatMap((watch) => watch.batches)
   )
   return {
     seed: options.seed,
-    weather,
+    faultProfile: profile,
     history,
     changes,
-    violations: end === undefined ? [notTold(ended)] : judge(options.seed, history, changes, weather, end),
+    violations: end === undefined ? [unfinished(ended)] : violationsOf(options.seed, history, changes, profile, end),
     turns: world.turns,
-    faults: notes.faults.length,
+    faults: records.faults.length,
     trace: () =>
       stable(
         [
-          `${weather}, ${world.turns} turns, ${world.now} ms`,
-          ...notes.faults,
+          `${profile}, ${world.turns} turns, ${world.now} ms`,
+          ...records.faults,
           ...changes.map((change) => `${change.modRevision} ${change.type} ${change.key} ${change.version}`),
           History.toText(history)
         ].join("\n"),
@@ -87,46 +89,49 @@ export const run = (options: Options): Run => {
   }
 }
 
-const judge = (
+const violationsOf = (
   seed: number,
   history: History.History,
   changes: ReadonlyArray<Changes.Change>,
-  weather: Weather,
-  { compactedAt, counts, leftBehind, notLasting, revision }: story.End
+  profile: FaultProfile,
+  { compactedAt, counts, leftBehind, brokenInvariants, revision }: simulation.End
 ): ReadonlyArray<Violation.Violation> => [
   ...leftBehind.map((what): Violation.Violation => ({ kind: "LeftBehind", message: what, records: [] })),
-  ...notLasting.map((what): Violation.Violation => ({ kind: "NotLasting", message: what, records: [] })),
-  ...history.calls.flatMap((call) => untimely(call, weather)),
-  ...weather === "slow" ? history.calls.flatMap(needless) : [],
-  ...RevisionChecker.check(history, changes, { foreignLease: () => weather === "brutal" }).violations,
-  // It takes no revision at its word. But it takes long, and what it finds the other does too, unless that is wrong.
+  ...brokenInvariants.map((what): Violation.Violation => ({ kind: "BrokenInvariant", message: what, records: [] })),
+  ...history.calls.flatMap((call) => lateCalls(call, profile)),
+  ...profile === "slow" ? history.calls.flatMap(needlessFailures) : [],
+  ...RevisionChecker.check(history, changes, { foreignLease: () => profile === "brutal" }).violations,
+  // Slow, because it does not trust revisions. It finds nothing that the revision checker misses, unless that has a bug.
   ...seed % 4 === 0 && scenarios.isOrderable(seed) ? LinearizabilityChecker.check(history) : [],
   ...WatchChecker.check(history, changes, {
     compactedAt,
     readUpTo: (watch) => watch.ended === undefined ? revision : undefined
   }),
-  ...LockChecker.check(history, { changes, counts }).filter(({ kind }) => weather !== "brutal" || !isLateLoss(kind))
+  ...LockChecker.check(history, { changes, counts }).filter(({ kind }) => profile !== "brutal" || !isLateLoss(kind))
 ]
 
-/** Where nothing is lost, and nothing takes long, every call is answered. */
-const needless = ({ id, outcome }: History.Call): ReadonlyArray<Violation.Violation> =>
+/** If nothing is lost and delays are short, no call may fail for lack of a response. */
+const needlessFailures = ({ id, outcome }: History.Call): ReadonlyArray<Violation.Violation> =>
   outcome._tag === "Failed" && ["Unavailable", "DeadlineExceeded", "Indeterminate"].includes(outcome.reason)
     ? [{ kind: "NeedlessFailure", message: outcome.message, records: [id] }]
     : []
 
-/** Calls end, by their deadline at the latest, unless their process is stopped. No client says another than the default. */
-const untimely = ({ completed, id, invoked }: History.Call, weather: Weather): ReadonlyArray<Violation.Violation> => {
+/** Calls end by the default deadline, which all clients use, unless their process is stopped. */
+const lateCalls = (
+  { completed, id, invoked }: History.Call,
+  profile: FaultProfile
+): ReadonlyArray<Violation.Violation> => {
   if (completed === undefined) return [{ kind: "Hanging", message: "a call has not ended", records: [id] }]
   const millis = Number(completed.nanos - invoked.nanos) / 1e6
-  return weather === "brutal" || millis <= Duration.toMillis(Deadline.defaultDeadline) + 1
+  return profile === "brutal" || millis <= Duration.toMillis(Deadline.defaultDeadline) + 1
     ? []
     : [{ kind: "Overdue", message: `a call took ${millis} ms`, records: [id] }]
 }
 
-/** What a holder, or who is about to be one, cannot know in time when it was stopped or its lease was revoked. */
+/** Violations that a holder cannot avoid if its process was stopped or its lease was revoked. */
 const isLateLoss = (kind: LockChecker.Kind): boolean => kind === "OverlappingHolders" || kind === "TokenOrder"
 
-const notTold = (ended: Ended<unknown, unknown>): Violation.Violation => {
+const unfinished = (ended: Ended<unknown, unknown>): Violation.Violation => {
   switch (ended._tag) {
     case "Done":
       return {
@@ -135,15 +140,15 @@ const notTold = (ended: Ended<unknown, unknown>): Violation.Violation => {
         records: []
       }
     case "Stuck":
-      return { kind: "Stuck", message: "somebody waits for what will never come", records: [] }
+      return { kind: "Stuck", message: "a fiber waits for an event that never happens", records: [] }
     case "Endless":
-      return { kind: "Endless", message: "it does not come to an end", records: [] }
+      return { kind: "Endless", message: "the run exceeded its limit of turns", records: [] }
   }
 }
 
 /**
- * Lease ids are drawn by the library from what no seed decides; they are numbered here, in the order they were asked for.
- * That may be a revocation: of a lease whose grant was given up before it was sent.
+ * Replaces lease ids, which the library draws outside of the seed, by numbers in the order of their first request. The first
+ * request may be a revocation, if the grant was cancelled before it was sent.
  */
 const stable = (trace: string, history: History.History): string => {
   const names = new Map<string, string>()

@@ -1,10 +1,10 @@
 /**
- * A world in which nothing is left to chance: its time passes when nobody has anything to do, and who goes on next, of all
- * who could, is drawn from a seed. The same seed, the same story.
+ * A deterministic world for fibers: a seed draws which runnable fiber continues next, and time passes when none is runnable.
+ * The same seed gives the same run.
  *
- * A fiber may be made to give way at any of its steps, so what can happen between two of them does, sooner or later. Each
- * process of the world has its own clock, and can be stopped as by a pause for garbage collection, a machine that sleeps or
- * SIGSTOP: it does nothing, hears nothing, and finds that time has passed.
+ * A fiber may have to yield at any of its steps, so every interleaving occurs sooner or later. Each process of the world has
+ * its own clock and can be stopped, like a process in a long garbage collection, on a sleeping machine or after SIGSTOP. When
+ * it resumes, time has passed.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -16,38 +16,38 @@ import * as References from "effect/References"
 import * as Scheduler from "effect/Scheduler"
 import { below, type Draw, seeded } from "../../internal/seeded.ts"
 
-/** How an effect ended. `Stuck`: nobody had anything to do, ever again. `Endless`: it took more steps than it may. */
+/** The end of an effect. `Stuck`: no fiber was runnable or asleep. `Endless`: it took more turns than allowed. */
 export type Ended<A, E> =
   | { readonly _tag: "Done"; readonly exit: Exit.Exit<A, E> }
   | { readonly _tag: "Stuck" }
   | { readonly _tag: "Endless" }
 
-/** A program of the world. */
+/** A process of the world. */
 export interface Process {
-  /** Runs an effect as a part of the process: by its clock, and stopped with it. */
+  /** Runs an effect in the process: with its clock, and stopped with it. */
   readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Stops it: from now on it does nothing. */
+  /** Stops the process until it resumes. */
   readonly stop: Effect.Effect<void>
-  /** Lets it go on. */
+  /** Resumes the process. */
   readonly resume: Effect.Effect<void>
 }
 
-/** Something that can be done now. */
+/** A runnable task. */
 interface Task {
-  readonly owner: Owner
+  readonly owner: ProcessState
   readonly run: () => void
 }
 
-/** Somebody who sleeps. */
+/** A sleeping fiber. */
 interface Sleeper {
-  readonly owner: Owner
-  /** In nanoseconds: whole numbers, so that time goes on however short a sleep is. */
+  readonly owner: ProcessState
+  /** In whole nanoseconds, so that even the shortest sleep advances time. */
   readonly until: number
   readonly wake: () => void
 }
 
-/** A process, with what it would do if it were not stopped. */
-class Owner {
+/** A process, and its tasks and sleepers that are due while it is stopped. */
+class ProcessState {
   isStopped = false
   readonly tasks: Array<Task> = []
   readonly overdue: Array<Sleeper> = []
@@ -56,13 +56,13 @@ class Owner {
 const nanosPerMilli = 1_000_000
 
 export class World {
-  /** How many turns there were: a fingerprint of the whole story. */
+  /** The number of turns so far: a fingerprint of the run. */
   turns = 0
   readonly #draw: Draw
   readonly #tasks: Array<Task> = []
-  /** Sorted, the next to wake last; of the same instant the first to go to sleep is the first to wake. */
+  /** Sorted, the next to wake is last. At the same instant the first to fall asleep wakes first. */
   readonly #sleepers: Array<Sleeper> = []
-  /** A fiber gives way after so many steps at most; in some worlds often, in others seldom. */
+  /** The most steps a fiber makes before it yields: few in some worlds, many in others. */
   readonly #longestRun: number
   #untilYield: number
   #now = 0
@@ -73,17 +73,17 @@ export class World {
     this.#untilYield = this.#longestRun
   }
 
-  /** The time, in milliseconds since the world began. */
+  /** The time in milliseconds since the start of the world. */
   get now(): number {
     return this.#now / nanosPerMilli
   }
 
-  /** A process of its own. `Random` in it is drawn from the seed and the name. */
+  /** A new process. Its `Random` is drawn from the seed and the name. */
   process(seed: number, name: string): Process {
-    const owner = new Owner()
+    const owner = new ProcessState()
     const draw = seeded(seed, name)
     const context = Context.make(Scheduler.Scheduler, this.#schedulerOf(owner)).pipe(
-      // Thousands of runs lose thousands of locks. What a run did is in its history.
+      // Thousands of runs would log thousands of lost locks. The history has what a run did.
       Context.add(References.MinimumLogLevel, "None"),
       Context.add(Clock.Clock, this.#clockOf(owner)),
       Context.add(Random.Random, {
@@ -98,7 +98,7 @@ export class World {
     }
   }
 
-  /** Runs an effect to its end, with everything that it starts: at once, synchronously. */
+  /** Runs an effect and all fibers it starts, synchronously, until the effect ends. */
   run<A, E>(effect: Effect.Effect<A, E>, mostTurns = 200_000): Ended<A, E> {
     const fiber = Effect.runFork(effect)
     while (true) {
@@ -120,7 +120,7 @@ export class World {
     return true
   }
 
-  /** One at a time, and not before everybody else has done what they can: as a timer of a real program. */
+  /** Wakes one sleeper, only if no task is runnable, like a timer of a real program. */
   #wakeNext(): boolean {
     const sleeper = this.#sleepers.pop()
     if (sleeper === undefined) return false
@@ -130,7 +130,7 @@ export class World {
     return true
   }
 
-  #stop(owner: Owner): void {
+  #stop(owner: ProcessState): void {
     owner.isStopped = true
     for (let i = 0; i < this.#tasks.length;) {
       const task = this.#tasks[i]!
@@ -139,13 +139,13 @@ export class World {
     }
   }
 
-  #resume(owner: Owner): void {
+  #resume(owner: ProcessState): void {
     owner.isStopped = false
     this.#tasks.push(...owner.tasks.splice(0))
     for (const sleeper of owner.overdue.splice(0)) this.#sleep({ ...sleeper, until: this.#now })
   }
 
-  #schedulerOf(owner: Owner): Scheduler.Scheduler {
+  #schedulerOf(owner: ProcessState): Scheduler.Scheduler {
     const dispatcher: Scheduler.SchedulerDispatcher = {
       scheduleTask: (run) => {
         const task = { owner, run }
@@ -165,7 +165,7 @@ export class World {
     }
   }
 
-  #clockOf(owner: Owner): Clock.Clock {
+  #clockOf(owner: ProcessState): Clock.Clock {
     const millis = () => this.now
     const nanos = () => BigInt(this.#now)
     return {

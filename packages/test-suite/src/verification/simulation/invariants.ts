@@ -1,6 +1,6 @@
 /**
- * What lasts through a run, whatever happens in it: a temporary key, which is made again when it is lost, and a view of
- * some keys. When all is quiet the key must be there and the view be right.
+ * Invariants of a run: a temporary key, which is re-created after each loss, and a view of some keys. After the faults have
+ * ended, the key must exist and the view must equal the store.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -16,22 +16,22 @@ import * as Scope from "effect/Scope"
 import type * as Recorder from "../history/Recorder.ts"
 import { pause } from "./pause.ts"
 
-/** What a process keeps. */
-export interface Lasting {
-  /** What is wrong with it; for a moment at which all is quiet, by a client that nothing is wrong with. */
+/** The invariants of a process. */
+export interface Invariants {
+  /** The broken invariants. Call it after the faults have ended, with a client without faults. */
   readonly check: (kv: Kv.Kv) => Effect.Effect<ReadonlyArray<string>, KvError>
   readonly close: Effect.Effect<void>
 }
 
-/** Begins to keep them, and tries until it can; until it is closed. */
+/** Creates the temporary key and the view, retrying until it succeeds, and keeps them until it is closed. */
 export const make = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   name: string,
   backend: KvBackend,
   prefix: string,
-  /** Not of keys that are made of lease ids: their order is another in each run. */
+  /** Not the keys of locks: they contain lease ids, so their order differs between runs. */
   viewed: "key/" | "temporary/"
-): Effect.fn.Return<Lasting, never, Scope.Scope> {
+): Effect.fn.Return<Invariants, never, Scope.Scope> {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const kv = yield* Scope.provide(Kv.make(recorder.client(name)(backend)), scope)
   const key = `${prefix}temporary/${name}`
@@ -59,7 +59,7 @@ export const make = Effect.fnUntraced(function*(
     const seen = [...snapshot.success.entries.values()].map(({ key, modRevision }) => `${key} at ${modRevision}`)
     return there.join() === seen.toSorted().join()
       ? []
-      : [`${name} sees ${seen.join(", ")}; there is ${there.join(", ")}`]
+      : [`${name} sees ${seen.join(", ")}; the store has ${there.join(", ")}`]
   })
 
   return {
@@ -68,7 +68,7 @@ export const make = Effect.fnUntraced(function*(
   }
 })
 
-/** Tries until it succeeds; what a failed attempt left is closed. */
+/** Retries until an attempt succeeds. The scope of a failed attempt is closed. */
 const until = <A, E>(attempt: Effect.Effect<A, E, Scope.Scope>, outer: Scope.Scope): Effect.Effect<void> =>
   Effect.flatMap(Scope.fork(outer), (scope) =>
     Effect.matchEffect(Scope.provide(attempt, scope), {

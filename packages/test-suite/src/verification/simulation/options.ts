@@ -5,13 +5,13 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** The store of a run, made anew for each. */
+/** The store of a run. Each run makes a new one. */
 export interface Store {
-  /** A new client: each is another one. */
+  /** A new client, independent of the others. */
   readonly connect: Effect.Effect<KvBackend, never, Scope.Scope>
-  /** Forgets the history before the revision. */
+  /** Compacts the history before the revision. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
-  /** What is open in the store. */
+  /** The number of leases and open watches in the store. */
   readonly statistics: Effect.Effect<{ readonly leases: number; readonly watches: number }>
 }
 
@@ -20,6 +20,6 @@ export interface Options {
   readonly seed: number
   /** Makes the store. */
   readonly store: Effect.Effect<Store>
-  /** What each process puts between its clients and its link to the store. Default: nothing. */
+  /** A function that each process puts between its clients and its link to the store. Default: none. */
   readonly between?: ((backend: KvBackend) => KvBackend) | undefined
 }

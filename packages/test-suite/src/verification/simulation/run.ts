@@ -1,5 +1,5 @@
 /**
- * What happens in a run: processes that work on one store, each with a link of its own, and what befalls them.
+ * A run of the simulation: processes that work on one store, each over its own link, and the faults that strike them.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -16,114 +16,125 @@ import * as Random from "effect/Random"
 import * as KvFaults from "../../testing/KvFaults.ts"
 import type * as History from "../history/History.ts"
 import type * as Recorder from "../history/Recorder.ts"
-import * as Workload from "../Workload.ts"
-import * as lasting from "./invariants.ts"
+import * as Workload from "../workload/Workload.ts"
+import * as invariants from "./invariants.ts"
 import type { Options, Store } from "./options.ts"
 import { pause } from "./pause.ts"
-import { type Plot, plotOf, ratesOf, type Weather } from "./scenario.ts"
+import { type FaultProfile, ratesOf, type Scenario, scenarioOf } from "./scenario.ts"
 import type { Process, World } from "./World.ts"
 
-/** What is written down while it happens, so that it is there though the story does not come to an end. */
-export interface Notes {
-  /** Of the clients. */
+/** The records of a run, which exist even if it does not finish. */
+export interface RunRecords {
+  /** Records the clients. */
   readonly clients: Recorder.Recorder
-  /** Of somebody who watches the store itself, from its first write to its last. */
+  /** Records a watch of the store itself, from the first write to the last. */
   readonly store: Recorder.Recorder
   readonly faults: Array<string>
 }
 
-/** How a story ended. */
+/** The end of a run. */
 export interface End {
   readonly history: History.History
-  /** Everything up to here was there to be read by the watches that are still open. */
+  /** The revision that all open watches could read up to. */
   readonly revision: bigint
   readonly counts: Readonly<Record<string, number>>
   readonly compactedAt: bigint
-  /** What should not be there any more. */
+  /** Leases, watches and keys that were left behind. */
   readonly leftBehind: ReadonlyArray<string>
-  /** What should have lasted, and did not. */
-  readonly notLasting: ReadonlyArray<string>
+  /** Broken invariants. */
+  readonly brokenInvariants: ReadonlyArray<string>
 }
 
-/** After so long without faults everything that is to last is there again. */
-const untilLasting = "20 seconds"
+/** How long after the last fault the invariants must hold. */
+const recoveryTime = "20 seconds"
 
-/** After so long nothing of what was done is under way: leases that nobody renews have ended, what is cleaned up is. */
-const untilQuiet = "3 minutes"
+/** How long after that nothing may be left: unused leases have expired and clean-up is complete. */
+const cleanUpTime = "3 minutes"
 
 const prefix = "w/"
 
-/** Tells it. */
-export const tell = (world: World, weather: Weather, options: Options, notes: Notes): Effect.Effect<End> => {
+/** Simulates the run of a seed. */
+export const simulate = (
+  world: World,
+  profile: FaultProfile,
+  options: Options,
+  records: RunRecords
+): Effect.Effect<End> => {
   const { seed } = options
   const root = world.process(seed, "root")
-  const plot = plotOf(seed)
+  const scenario = scenarioOf(seed)
 
   const body = Effect.gen(function*() {
     const store = yield* options.store
     const direct = yield* store.connect
-    const compact = yield* observe(store, direct, notes)
-    const all = yield* Effect.forEach(Array.from({ length: plot.processes }, (_, i) => `p${i}`), (name, i) => {
+    const compact = yield* observe(store, direct, records)
+    const all = yield* Effect.forEach(Array.from({ length: scenario.processes }, (_, i) => `p${i}`), (name, i) => {
       const process = world.process(seed, name)
       return Effect.gen(function*() {
         const faults = yield* KvFaults.make(yield* store.connect, {
           random: {
             seed: seed * 8 + i,
-            ...ratesOf(seed, weather),
-            ...plot.clients > 4 ? { delay: 0.9 } : {}
+            ...ratesOf(seed, profile),
+            ...scenario.clients > 4 ? { delay: 0.9 } : {}
           }
         })
         const backend = options.between?.(faults.backend) ?? faults.backend
-        if (i === 0) yield* watchAll(notes.clients.client(`${name} watch`)(backend))
-        const lasts = plot.temporary
+        if (i === 0) yield* watchAll(records.clients.client(`${name} watch`)(backend))
+        const kept = scenario.temporary
           ? [
-            yield* lasting.make(notes.clients, `${name} lasting`, backend, prefix, i % 2 === 0 ? "key/" : "temporary/")
+            yield* invariants.make(
+              records.clients,
+              `${name} invariants`,
+              backend,
+              prefix,
+              i % 2 === 0 ? "key/" : "temporary/"
+            )
           ]
           : []
-        const working = yield* Effect.forkChild(work(notes.clients, name, backend, plot))
-        const cutOff = yield* Effect.forkChild(weather === "slow" ? Effect.never : partitions(faults))
-        return { process, faults, lasts, working, cutOff }
+        const working = yield* Effect.forkChild(work(records.clients, name, backend, scenario))
+        const cutOff = yield* Effect.forkChild(profile === "slow" ? Effect.never : partitions(faults))
+        return { process, faults, kept, working, cutOff }
       }).pipe(process.within)
     })
     const stopping = yield* Effect.forkChild(
-      weather === "brutal"
+      profile === "brutal"
         ? Effect.forEach(all, ({ process }) => stops(process), { concurrency: "unbounded" })
         : Effect.never
     )
-    const compacting = yield* Effect.forkChild(weather === "brutal" ? compact.now : Effect.never)
+    const compacting = yield* Effect.forkChild(profile === "brutal" ? compact.now : Effect.never)
     yield* Effect.forEach(all, ({ working }) => Fiber.await(working))
     yield* Fiber.interruptAll([compacting, stopping])
     yield* Effect.forEach(all, ({ process }) => process.resume)
     yield* Fiber.interruptAll(all.map(({ cutOff }) => cutOff))
     yield* Effect.forEach(all, ({ faults }) => faults.calm)
-    yield* Effect.sleep(untilLasting)
+    yield* Effect.sleep(recoveryTime)
     const kv = yield* Kv.make(direct)
-    const lasts = all.flatMap(({ lasts }) => lasts)
-    const notLasting = (yield* Effect.forEach(lasts, (each) => each.check(kv))).flat()
-    yield* Effect.forEach(lasts, (each) => each.close)
-    yield* Effect.sleep(untilQuiet)
+    const kept = all.flatMap(({ kept }) => kept)
+    const brokenInvariants = (yield* Effect.forEach(kept, (each) => each.check(kv))).flat()
+    yield* Effect.forEach(kept, (each) => each.close)
+    yield* Effect.sleep(cleanUpTime)
     for (const [i, { faults }] of all.entries()) {
       for (const { call, description } of yield* faults.injected) {
-        notes.faults.push(`p${i} ${call === undefined ? "" : `${call.kind} `}${description}`)
+        records.faults.push(`p${i} ${call === undefined ? "" : `${call.kind} `}${description}`)
       }
     }
     const revision = yield* revisionOf(direct)
-    const history = yield* notes.clients.history
+    const history = yield* records.clients.history
     return {
       history,
       revision,
       counts: yield* countsOf(kv),
       compactedAt: compact.last(),
       leftBehind: yield* leftBehind(kv, store),
-      notLasting
+      brokenInvariants
     }
   })
   return Effect.orDie(root.within(Effect.scoped(body)))
 }
 
-/** Watches the store itself from the beginning, and compacts what has been seen. */
-const observe = Effect.fnUntraced(function*(store: Store, direct: KvBackend, notes: Notes) {
-  const watcher = yield* notes.store.client("store")(direct).watch({ range: KeyRange.all, previous: true })
+/** Watches the store itself from the start, and can compact the revisions seen. */
+const observe = Effect.fnUntraced(function*(store: Store, direct: KvBackend, records: RunRecords) {
+  const watcher = yield* records.store.client("store")(direct).watch({ range: KeyRange.all, previous: true })
   let seen = watcher.revision
   let compacted = 0n
   yield* Effect.forkScoped(Effect.ignore(Effect.forever(Effect.map(watcher.take, (batches) => {
@@ -138,30 +149,30 @@ const observe = Effect.fnUntraced(function*(store: Store, direct: KvBackend, not
   return { now, last: () => compacted }
 })
 
-/** What a process does. It ends in order. */
-const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, plot: Plot) =>
+/** The work of a process, which releases everything at its end. */
+const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, scenario: Scenario) =>
   Effect.scoped(Effect.gen(function*() {
-    if (plot.impatient) yield* Effect.forkScoped(impatientWatch(recorder.client(`${name} impatient`)(backend)))
+    if (scenario.impatient) yield* Effect.forkScoped(impatientWatch(recorder.client(`${name} impatient`)(backend)))
     yield* Effect.all([
-      Workload.run(recorder, Array.from({ length: plot.clients }, () => backend), {
-        operations: plot.operations,
-        keys: plot.keys,
+      Workload.run(recorder, Array.from({ length: scenario.clients }, () => backend), {
+        operations: scenario.operations,
+        keys: scenario.keys,
         prefix,
         locks: false,
         interrupted: 8,
         name: `${name} client `
       }),
-      increments(recorder, `${name} locker`, backend, plot),
-      plot.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
+      increments(recorder, `${name} locker`, backend, scenario),
+      scenario.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
     ], { concurrency: "unbounded" })
   }))
 
-/** Two fibers of one client contend for the lock with those of others: one writes through a service that captured its `Kv`. */
+/** Two fibers of a client that contend for the lock. One writes through a service that captured its `Kv`. */
 const increments = (
   recorder: Recorder.Recorder,
   name: string,
   backend: KvBackend,
-  { holds, increments: times }: Plot
+  { holds, increments: times }: Scenario
 ) =>
   times === 0
     ? Effect.void
@@ -199,10 +210,10 @@ const temporaryKeys = (recorder: Recorder.Recorder, name: string, backend: KvBac
         }))))
   )
 
-/** A watch that is read to the end. Where history is gone it goes on behind the gap, as another watch. */
+/** A watch that is read continuously. After a compaction a new watch continues behind the gap. */
 const watchAll = (backend: KvBackend) => Effect.forkScoped(reading(backend, (take) => take))
 
-/** A watch that is waited for now and then, and never for long: what was not waited for must come with the next. */
+/** A watch whose takes time out: their events must be delivered by the next take. */
 const impatientWatch = (backend: KvBackend) =>
   reading(
     backend,
@@ -228,7 +239,7 @@ const reading = (
   return from(undefined)
 }
 
-/** Cuts a process off from the store, again and again. */
+/** Partitions a process from the store repeatedly. */
 const partitions = (faults: KvFaults.KvFaults) =>
   Effect.forever(Effect.gen(function*() {
     yield* pause(50, 4000)
@@ -238,7 +249,7 @@ const partitions = (faults: KvFaults.KvFaults) =>
     yield* faults.heal
   }))
 
-/** Stops a process, again and again. */
+/** Stops and resumes a process repeatedly. */
 const stops = (process: Process) =>
   Effect.forever(Effect.gen(function*() {
     yield* pause(50, 3000)
@@ -258,14 +269,14 @@ const countsOf = (kv: Kv.Kv) =>
     })
   }))
 
-/** A watch that reads on, and the one of the store, are all that is to be open. */
+/** What is left behind. Only two watches may be open: the one that is read continuously and the one of the store. */
 const leftBehind = Effect.fnUntraced(function*(kv: Kv.Kv, store: Store) {
   const { leases, watches } = yield* store.statistics
   const temporary = yield* kv.range(KeyRange.prefix(`${prefix}temporary/`), { keysOnly: true })
   const queue = yield* kv.range(KeyRange.prefix(`${prefix}${Workload.lock}/`), { keysOnly: true })
   return [
     ...leases === 0 ? [] : [`${leases} leases`],
-    ...watches === 2 ? [] : [`${watches} watches where 2 should be open`],
+    ...watches === 2 ? [] : [`${watches} open watches instead of 2`],
     ...[...temporary.entries, ...queue.entries].map(({ key }) => `the key ${JSON.stringify(key)}`)
   ]
 })

@@ -1,17 +1,17 @@
 /**
- * Which run a seed stands for: what its processes do, and how much goes wrong.
+ * The scenario and the fault profile of a seed: what its processes do, and which faults strike them.
  */
 import * as Duration from "effect/Duration"
 import { below, seeded } from "../../internal/seeded.ts"
 import type { RandomOptions } from "../../testing/KvFaults.ts"
 
-/** See `Simulation`. */
-export type Weather = "slow" | "lossy" | "brutal"
+/** See `Simulation.FaultProfile`. */
+export type FaultProfile = "slow" | "lossy" | "brutal"
 
-/** The weather of a seed. */
-export const weatherOf = (seed: number): Weather => (["slow", "lossy", "brutal"] as const)[seed % 3]!
+/** The fault profile of a seed. */
+export const faultProfileOf = (seed: number): FaultProfile => (["slow", "lossy", "brutal"] as const)[seed % 3]!
 
-const rates: Readonly<Record<Weather, Omit<RandomOptions, "seed">>> = {
+const rates: Readonly<Record<FaultProfile, Omit<RandomOptions, "seed">>> = {
   slow: { delay: 0.5, cutWatches: 0.02 },
   lossy: {
     delay: 0.3,
@@ -34,24 +34,24 @@ const rates: Readonly<Record<Weather, Omit<RandomOptions, "seed">>> = {
   }
 }
 
-/** The most a delay takes, in milliseconds: in some runs long enough for a renewal to come too late. */
-const delaysOf = (seed: number, weather: Weather): number =>
-  weather === "slow" ? 40 : ([100, 300, 900] as const)[below(seeded(seed, "delays"), 3)]!
+/** The longest delay in milliseconds. In some runs it is long enough for a renewal to come too late. */
+const delaysOf = (seed: number, profile: FaultProfile): number =>
+  profile === "slow" ? 40 : ([100, 300, 900] as const)[below(seeded(seed, "delays"), 3)]!
 
-/** The faults of a run, but for their seed. */
-export const ratesOf = (seed: number, weather: Weather): Omit<RandomOptions, "seed"> => ({
-  ...rates[weather],
-  maxDelay: Duration.millis(delaysOf(seed, weather))
+/** The rates of faults of a run. */
+export const ratesOf = (seed: number, profile: FaultProfile): Omit<RandomOptions, "seed"> => ({
+  ...rates[profile],
+  maxDelay: Duration.millis(delaysOf(seed, profile))
 })
 
 /** What the processes of a run do. */
-export interface Plot {
+export interface Scenario {
   readonly processes: number
-  /** Clients of each that read and write data, how many things each of them does, and on how many keys. */
+  /** How many clients of each process read and write, how many operations each makes, and on how many keys. */
   readonly clients: number
   readonly operations: number
   readonly keys: number
-  /** How often each of two fibers of a process takes the lock, and for how many milliseconds at most it does nothing then. */
+  /** How often each of two fibers of a process acquires the lock, and for how many milliseconds at most it pauses then. */
   readonly increments: number
   readonly holds: number
   readonly temporary: boolean
@@ -60,11 +60,11 @@ export interface Plot {
 
 const nothing = { clients: 0, operations: 0, keys: 0, increments: 0, holds: 0, temporary: false, impatient: false }
 
-const scenarios: ReadonlyArray<Plot> = [
-  // Some clients of some processes on few keys.
+const scenarios: ReadonlyArray<Scenario> = [
+  // A few clients of a few processes on few keys.
   { ...nothing, processes: 3, clients: 2, operations: 5, keys: 3, impatient: true },
   { ...nothing, processes: 2, clients: 3, operations: 5, keys: 2 },
-  // Many of one or two, so that much is under way at once and can be batched.
+  // Many clients of one or two processes, so that many requests are in flight and can be batched.
   { ...nothing, processes: 1, clients: 10, operations: 3, keys: 6, impatient: true },
   { ...nothing, processes: 2, clients: 6, operations: 3, keys: 5 },
   { ...nothing, processes: 1, clients: 12, operations: 3, keys: 8 },
@@ -74,17 +74,17 @@ const scenarios: ReadonlyArray<Plot> = [
   { ...nothing, processes: 3, clients: 1, operations: 2, keys: 2, increments: 1, holds: 500 },
   { ...nothing, processes: 3, clients: 1, operations: 3, keys: 3, temporary: true },
   { ...nothing, processes: 2, clients: 1, operations: 3, keys: 3, increments: 1, temporary: true, impatient: true },
-  // A lock that is written under at once, so that what is late meets the fence.
+  // Writes at once after the acquisition, so that late writes meet the fence.
   { ...nothing, processes: 3, increments: 3, holds: 50 },
-  // Locks that are held for so long that they are lost.
+  // Locks that are held long enough to be lost.
   { ...nothing, processes: 3, increments: 2, holds: 4000 },
   { ...nothing, processes: 4, increments: 1, holds: 2000 }
 ]
 
-export const plotOf = (seed: number): Plot => scenarios[below(seeded(seed, "story"), scenarios.length)]!
+export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "story"), scenarios.length)]!
 
-/** Whether so little is done at once that all orders of it can be tried. What looks at everything connects all keys. */
+/** Whether few enough calls are concurrent to search their orders. Reads of all keys connect all keys. */
 export const isOrderable = (seed: number): boolean => {
-  const { clients, temporary } = plotOf(seed)
+  const { clients, temporary } = scenarioOf(seed)
   return clients <= 3 && !temporary
 }

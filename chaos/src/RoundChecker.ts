@@ -10,22 +10,22 @@ import * as Disturbances from "./Disturbances.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
-import * as Refusals from "./Refusals.ts"
 import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
-import { deadlineOf, deadlines, type Stage } from "./Stage.ts"
+import { deadlineOf, deadlines, type Testbed } from "./Testbed.ts"
+import * as UnexplainedErrors from "./UnexplainedErrors.ts"
 import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 
 /** What was found. */
-export interface Verdict {
+export interface Findings {
   /** What must not be, in words. */
   readonly violations: ReadonlyArray<string>
   /** Writes without an answer, by what the server's history says of them. */
   readonly unknown: {
     readonly applied: number
     readonly notApplied: number
-    /** Grants and revocations of leases: the history of the data does not tell. */
+    /** Grants and revocations of leases: the history of the data does not show them. */
     readonly leases: number
   }
   /** Leases that etcd ended too early, by its own count: see `DeposedLeader.ts`. */
@@ -34,7 +34,7 @@ export interface Verdict {
   readonly increments: { readonly accepted: number; readonly unknown: number; readonly counted: number }
 }
 
-/** What is judged. */
+/** What is checked. */
 export interface Case {
   readonly schedule: ReadonlyArray<Entry>
   /** The kinds of faults that were asked for. */
@@ -48,15 +48,15 @@ export interface Case {
   readonly evicted: ReadonlyArray<bigint>
 }
 
-/** A round as it is judged, with what only the stage knows of it. */
-export const caseOf = (stage: Stage, told: Pick<Case, "schedule" | "kinds" | "round" | "prefix">): Case => ({
-  ...told,
-  compactedAt: stage.compactedAt,
-  evicted: [...stage.evicted]
+/** A round as it is checked, with what only the testbed knows of it. */
+export const caseOf = (testbed: Testbed, rest: Pick<Case, "schedule" | "kinds" | "round" | "prefix">): Case => ({
+  ...rest,
+  compactedAt: testbed.compactedAt,
+  evicted: [...testbed.evicted]
 })
 
 /** Judges a round. */
-export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: Case): Verdict => {
+export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: Case): Findings => {
   const { changes, history, problems } = round
   const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
   const counts = countsOf(round, prefix)
@@ -79,8 +79,8 @@ export const judge = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ...slowRecoveries(round),
       ...missingRecoveries(round),
       ...longSilences(round),
-      ...Counters.find(changes, prefix),
-      ...Refusals.find(round, compactedAt),
+      ...Counters.find(changes, prefix, history.holdings),
+      ...UnexplainedErrors.find(round, compactedAt),
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
@@ -110,7 +110,7 @@ const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
   )
 
 /** How long a holder may believe in its lock whose lease an operator ended: until it hears of it, on links that may be dead. */
-const hearsOfIt = 3_000_000_000n
+const maxNoticeDelay = 3_000_000_000n
 
 /**
  * Whose lease an operator or a deposed leader ends learns of it a moment after the store gave its lock away. Between the
@@ -127,11 +127,11 @@ const isExcused = (
   if (first?.ended === undefined || next === undefined) return false
   // The token of a holder is the revision of its key, which hangs on its lease.
   const own = changes.find((change) => change.modRevision === first.token && change.key.startsWith(`${first.lock}/`))
-  return own !== undefined && ended.has(own.lease) && first.ended.at.nanos < next.acquired.nanos + hearsOfIt
+  return own !== undefined && ended.has(own.lease) && first.ended.at.nanos < next.acquired.nanos + maxNoticeDelay
 }
 
 /** How much later than its deadline a call may end, on a machine that does other things as well. */
-const grace = 1500
+const timeTolerance = 1500
 
 /** The deadline of what locks and sessions clean up with, whatever that of the client, in milliseconds. */
 const ownDeadline = 3000
@@ -147,7 +147,7 @@ const tooLate = ({ eventLoopStalls, history }: Round): ReadonlyArray<string> => 
   const isLate = (from: History.Moment, to: History.Moment, millis: number) => {
     const window = { from: from.nanos, to: to.nanos }
     const took = Span.millis(window)
-    return took >= millis + grace && took - Span.covered(stalls, window) >= millis + grace
+    return took >= millis + timeTolerance && took - Span.covered(stalls, window) >= millis + timeTolerance
   }
   const seconds = (from: History.Moment, to: History.Moment) => (Number(to.nanos - from.nanos) / 1e9).toFixed(1)
   return [
@@ -175,7 +175,7 @@ const recoversWithin = 5000
  * before somebody asks for the lock again. After an outage of all nothing was on its way.
  */
 const lockRecoversWithin = (kind: Kind): number =>
-  kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + grace + recoversWithin
+  kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + timeTolerance + recoversWithin
 
 const slowRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> =>
   [...Availability.outages(history, appliedFaults, isResidentKey)].flatMap(([kind, outage]) =>
@@ -206,11 +206,11 @@ const longSilences = (round: Round): ReadonlyArray<string> =>
   )
 
 /** How much may be left open of all that was asked, where all kinds of faults come in turn: some do little else than that. */
-const mostUnknown = 0.05
+const maxUnknownShare = 0.05
 
 const tooManyUnknown = ({ calls }: History.History): ReadonlyArray<string> => {
   const unknown = calls.filter(Availability.isUnknownWrite).length
-  return unknown <= calls.length * mostUnknown
+  return unknown <= calls.length * maxUnknownShare
     ? []
-    : [`of ${calls.length} calls ${unknown} have an unknown outcome, more than ${mostUnknown * 100} %`]
+    : [`of ${calls.length} calls ${unknown} have an unknown outcome, more than ${maxUnknownShare * 100} %`]
 }

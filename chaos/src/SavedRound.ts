@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { AppliedFault } from "./AppliedFault.ts"
-import type { Case } from "./Verdict.ts"
+import type { Case } from "./RoundChecker.ts"
 
 /** Where rounds go that something was found in: outside of what git tracks. */
 export const folder = ".cache/chaos"

@@ -1,54 +1,48 @@
 /**
- * Clients that do a bit of everything, at random: what is recorded to judge a store or a connection to it.
+ * A random workload of several clients, whose history is recorded and checked.
  *
- * Registers, conditional writes, transactions over several keys, appended lists, ranges, past revisions, leases, watches, and
- * locks with a counter that is fenced by them. Each value is written once. What they do is chosen by Effect's `Random`, so
- * that a seed (`Random.withSeed`) repeats it as far as the store does.
+ * It has registers, conditional writes, transactions over several keys, appended lists, ranges, past revisions, leases,
+ * watches, and a counter fenced by a lock. Each value is written once. Effect's `Random` chooses the operations, so a seed
+ * (`Random.withSeed`) repeats them as far as the store behaves the same.
  */
 import * as Compare from "@effect-kv/core/Compare"
-import type * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { execute, type KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
-import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import * as History from "./history/History.ts"
-import type * as Recorder from "./history/Recorder.ts"
+import * as History from "../history/History.ts"
+import type * as Recorder from "../history/Recorder.ts"
+import { counter, defaultPrefix, increment } from "./counter.ts"
+import type { Reading } from "./reading.ts"
 
-/** What clients do. */
+export { captured, counter, increment, lock } from "./counter.ts"
+export type { IncrementOptions } from "./counter.ts"
+export { watch } from "./reading.ts"
+export type { Reading } from "./reading.ts"
+
+/** Options of a workload. */
 export interface Options {
-  /** How many things each client does. */
+  /** How many operations each client makes. */
   readonly operations: number
-  /** How many keys they share. Default: 4. */
+  /** How many keys the clients share. Default: 4. */
   readonly keys?: number | undefined
   /** All keys begin with this. Default: `w/`. */
   readonly prefix?: string | undefined
-  /** Whether they take locks, too. Default: true. */
+  /** Whether the clients also acquire locks. Default: true. */
   readonly locks?: boolean | undefined
-  /** How many of a hundred operations are interrupted before they end. Default: 0. */
+  /** How many of a hundred operations are interrupted. Default: 0. */
   readonly interrupted?: number | undefined
-  /** What the clients are called, before their number. Default: `client `. */
+  /** The name of clients before their number. Default: `client `. */
   readonly name?: string | undefined
 }
 
-/** The resource whose increments are recorded as fenced effects: the key of the counter, without the prefix. */
-export const counter = "counter"
-
-const defaultPrefix = "w/"
-
-/** The lock that fences it. */
-export const lock = "lock"
-
-/** Runs a client for each backend, at the same time, until all have done what they do. */
+/** Runs one client for each backend concurrently, until all have finished. */
 export const run = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   backends: ReadonlyArray<KvBackend>,
@@ -61,50 +55,18 @@ export const run = Effect.fnUntraced(function*(
   yield* Effect.forEach(clients, (client) => client.run, { concurrency: "unbounded", discard: true })
 })
 
-/** A watch that is being read. */
-export interface Reading {
-  /** Waits until it has been read up to a revision at which something it watches changed. */
-  readonly upTo: (revision: bigint) => Effect.Effect<void>
-}
-
-/** Watches all that the clients write, and reads until the scope closes. */
-export const watch = Effect.fnUntraced(function*(
-  backend: KvBackend,
-  prefix = defaultPrefix
-): Effect.fn.Return<Reading, KvError, Scope.Scope> {
-  const watcher = yield* backend.watch({ range: KeyRange.prefix(prefix), previous: true })
-  const waiting = new Set<{ readonly revision: bigint; readonly done: Deferred.Deferred<void> }>()
-  let read = watcher.revision
-  const take = Effect.map(watcher.take, (batches) => {
-    read = batches.at(-1)!.revision
-    for (const each of waiting) {
-      if (each.revision <= read) Deferred.doneUnsafe(each.done, Exit.void)
-    }
-  })
-  yield* Effect.forkScoped(Effect.ignore(Effect.forever(take)))
-  return {
-    upTo: (revision) =>
-      Effect.suspend(() => {
-        if (revision <= read) return Effect.void
-        const each = { revision, done: Deferred.makeUnsafe<void>() }
-        waiting.add(each)
-        return Effect.ensuring(Deferred.await(each.done), Effect.sync(() => waiting.delete(each)))
-      })
-  }
-})
-
-/** What is known in the end. */
+/** The result of a workload. */
 export interface Finished {
   readonly history: History.History
-  /** The revision of the last write in it, which all watches were read up to. */
+  /** The revision of the last write, up to which all watches were read. */
   readonly revision: bigint
   /** How often the counter was incremented. */
   readonly count: number
 }
 
 /**
- * To be called when all is done and the store is well: writes once more, waits until the watches have been read up to that,
- * and gives the history. It is over a connection without faults; the write is recorded, as of a client named `last`.
+ * Finishes a workload: writes once more, waits until the watches are read up to that write, and returns the history. Call it
+ * after all clients have ended, with a backend without faults. The last write is recorded for a client named `last`.
  */
 export const finish = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
@@ -119,7 +81,7 @@ export const finish = Effect.fnUntraced(function*(
   )
   const { revision } = answer
   const count = answer.succeeded ? answer.responses[0].entries[0]?.text : undefined
-  // What goes on in the background from here on, as locks that are given back, is not part of it.
+  // Background work from here on, such as releases of locks, is not part of the history.
   const { calls, effects, holdings } = yield* recorder.history
   yield* Effect.forEach(watches, (watch) => watch.upTo(revision), { concurrency: "unbounded", discard: true })
   const { watches: read } = yield* recorder.history
@@ -136,7 +98,7 @@ class Client {
   readonly #kv: Kv.Kv
   readonly #options: Options
   readonly #prefix: string
-  /** Revisions that were seen, to read at. */
+  /** The last revision seen, near which past revisions are read. */
   #seen = 1n
   #lease: bigint | undefined
 
@@ -281,65 +243,9 @@ class Client {
   }
 }
 
-/** How a counter is incremented. */
-export interface IncrementOptions extends DistLock.Options, Pick<Options, "prefix"> {
-  /** Done after the counter was read and before it is written. Default: nothing. */
-  readonly meanwhile?: Effect.Effect<void> | undefined
-  /**
-   * Whether a service writes that captured its `Kv` when its layer was built, before the lock was acquired; else the `Kv` of
-   * the environment under the lock does. Default: false.
-   */
-  readonly captured?: boolean | undefined
-}
-
-/** Increments the counter, as services do: through the `Kv` that it captured when its layer was built. */
-class CounterService extends Context.Service<CounterService, {
-  readonly addOne: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError>
-}>()("@effect-kv/test-suite/Workload/CounterService") {
-  static readonly layer = (options: IncrementOptions | undefined) =>
-    Layer.effect(CounterService)(
-      Effect.map(Kv.Kv, (kv) => ({ addOne: (held) => addOne(kv, held, options, ` ${captured}`) }))
-    )
-}
-
-/** Ends the values that are written through a captured `Kv`. */
-export const captured = "captured"
-
-const resourceOf = (options: IncrementOptions | undefined): string => `${options?.prefix ?? defaultPrefix}${counter}`
-
-const addOne = Effect.fnUntraced(function*(
-  kv: Kv.Kv,
-  held: DistLock.Lock,
-  options: IncrementOptions | undefined,
-  ending: string
-) {
-  const resource = resourceOf(options)
-  const count = Option.getOrElse(yield* kv.get(resource), () => "0")
-  if (options?.meanwhile !== undefined) yield* options.meanwhile
-  return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}${ending}`)
-})
-
-/** Adds one to the counter while holding the lock: what was read is still so when it is written, or it is not written. */
-export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
-  const locked = <R>(add: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError, R>) =>
-    recorder.withLock(
-      client,
-      `${options?.prefix ?? defaultPrefix}${lock}`,
-      options,
-      (held) => recorder.fenced(client, held, resourceOf(options))(add(held))
-    )
-  const incremented = options?.captured === true
-    ? Effect.provide(
-      locked((held) => Effect.flatMap(CounterService, (counter) => counter.addOne(held))),
-      CounterService.layer(options)
-    )
-    : locked((held) => Effect.flatMap(Kv.Kv, (kv) => addOne(kv, held, options, "")))
-  return Effect.provideService(incremented, Kv.Kv, kv)
-}
-
 const between = (least: number, most: number): Effect.Effect<number> => Random.nextIntBetween(least, most)
 
-/** Interrupts an operation after a while. */
+/** Interrupts an operation after a few turns. */
 const briefly = <A>(effect: Effect.Effect<A>): Effect.Effect<void> =>
   Effect.flatMap(
     between(1, 10),

@@ -13,9 +13,9 @@ import { kinds } from "../src/Fault.ts"
 import * as Growth from "../src/Growth.ts"
 import * as Inconclusive from "../src/Inconclusive.ts"
 import * as LeakCheck from "../src/LeakCheck.ts"
-import * as Refusals from "../src/Refusals.ts"
 import type { Round } from "../src/Round.ts"
-import * as Verdict from "../src/Verdict.ts"
+import * as RoundChecker from "../src/RoundChecker.ts"
+import * as UnexplainedErrors from "../src/UnexplainedErrors.ts"
 
 let order = 0
 const at = (seconds: number): History.Moment => ({ order: order++, nanos: BigInt(Math.round(seconds * 1e9)) })
@@ -65,7 +65,7 @@ const answers = (client: string, from: number, to: number) =>
 const calls = (...calls: ReadonlyArray<History.Call>): History.History => ({ ...History.empty, calls })
 
 describe("errors that nothing explains", () => {
-  const find = (changed: Partial<Round>, compactedAt = 0n) => Refusals.find(round(changed), compactedAt)
+  const find = (changed: Partial<Round>, compactedAt = 0n) => UnexplainedErrors.find(round(changed), compactedAt)
 
   it("one without a fault, but not one within five seconds after a fault of the client's", () => {
     const history = calls(call("c1", 9, 9.5, failed("Unavailable")))
@@ -201,7 +201,14 @@ describe("silences", () => {
 
   it("of more than five seconds are violations", () => {
     const violations = (history: History.History) =>
-      Verdict.judge({ schedule: [], kinds: [], round: round({ history }), prefix: "r/", compactedAt: 0n, evicted: [] })
+      RoundChecker.check({
+        schedule: [],
+        kinds: [],
+        round: round({ history }),
+        prefix: "r/",
+        compactedAt: 0n,
+        evicted: []
+      })
         .violations.filter((violation) => violation.startsWith("there was no answer of c1"))
     assert.lengthOf(violations(calls(...answers("c1", 0, 20))), 1)
     assert.lengthOf(violations(calls(...answers("c1", 0, 26))), 0)
@@ -216,7 +223,7 @@ describe("void runs", () => {
   it("have no faults though some were asked for, or work of which nothing was done", () => {
     assert.deepStrictEqual(find({}), [])
     assert.lengthOf(find({}, kinds), 1)
-    assert.lengthOf(find({ done: { register: 5, visit: 0 } }), 1)
+    assert.lengthOf(find({ done: { register: 5, shortLivedClient: 0 } }), 1)
   })
 
   it("have calls that fail, however many", () => {
@@ -226,8 +233,8 @@ describe("void runs", () => {
 })
 
 describe("the verdict", () => {
-  const judged = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], asked: ReadonlyArray<Kind> = []) =>
-    Verdict.judge({ schedule: [], kinds: asked, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
+  const checked = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], asked: ReadonlyArray<Kind> = []) =>
+    RoundChecker.check({ schedule: [], kinds: asked, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
       .violations
 
   it("excuses who holds a lock too long only if its own lease was ended, and not for long", () => {
@@ -256,7 +263,7 @@ describe("the verdict", () => {
       const [first, second] = [holding(1, 2n, 1, until), holding(2, 3n, 2, 9)]
       const late = { ...first, ended: { at: at(until), how: "Lost" as const } }
       const history = { ...History.empty, holdings: [late, second] }
-      return judged({ history, changes, appliedFaults: [fault("evict", 0, 9)] }, evicted)
+      return checked({ history, changes, appliedFaults: [fault("evict", 0, 9)] }, evicted)
         .filter((violation) => violation.startsWith("OverlappingHolders")).length
     }
     assert.strictEqual(overlaps(3, [7n]), 0)
@@ -266,7 +273,7 @@ describe("the verdict", () => {
 
   it("holds a client to its own deadline, also for the opening of a watch, and a call to an end", () => {
     const late = (history: History.History) =>
-      judged({ history }).filter((violation) => / took | had not ended/.test(violation))
+      checked({ history }).filter((violation) => / took | had not ended/.test(violation))
     assert.lengthOf(late(calls(call("c3", 0, 2.9))), 0)
     assert.lengthOf(late(calls(call("c3", 0, 3.1))), 1)
     assert.lengthOf(
@@ -291,25 +298,53 @@ describe("the verdict", () => {
   it("does not let more than one outcome in twenty be unknown, where all kinds of faults were asked for", () => {
     const unknown = Array.from({ length: 10 }, () => call("c1", 1, 2, failed("Indeterminate", "Unknown")))
     const isToldOf = (history: History.History, asked: ReadonlyArray<Kind>) =>
-      judged({ history }, [], asked).some((violation) => violation.includes("unknown outcome"))
+      checked({ history }, [], asked).some((violation) => violation.includes("unknown outcome"))
     assert.isTrue(isToldOf(calls(...answers("c1", 0, 18), ...unknown), kinds))
     assert.isFalse(isToldOf(calls(...answers("c1", 0, 20), ...unknown), kinds))
     assert.isFalse(isToldOf(calls(...answers("c1", 0, 18), ...unknown), ["lose-answers"]))
   })
 
-  it("wants a counter under a lock to go up by one each time", () => {
-    const put = (value: string, i: number): Round["changes"][number] => ({
-      type: "put",
-      key: "r/lock/0-counter",
+  describe("a counter under a lock", () => {
+    const change = (
+      type: "put" | "delete",
+      key: string,
+      value: string,
+      revision: number
+    ): Round["changes"][number] => ({
+      type,
+      key,
       value,
       valueBytes: new Uint8Array(),
-      modRevision: BigInt(i + 2),
-      createRevision: 2n,
-      version: BigInt(i + 1),
+      modRevision: BigInt(revision),
+      createRevision: type === "put" ? BigInt(revision) : 0n,
+      version: 1n,
       lease: 0n
     })
-    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "3 c1#3"].map(put), "r/"), 0)
-    assert.lengthOf(Counters.find(["1 c1#1", "2 c2#2", "2 c1#3"].map(put), "r/"), 1)
+    const holding = (token: bigint): History.Holding => (
+      { _tag: "Holding", id: Number(token), client: "c1", lock: "r/lock/0", token, acquired: at(1) }
+    )
+    /** The first holder has token 2, the second one gets the lock at revision 5 with token 3. */
+    const find = (...values: ReadonlyArray<readonly [revision: number, value: string]>) =>
+      Counters.find(
+        [
+          change("put", "r/lock/0/a", "", 2),
+          change("put", "r/lock/0/b", "", 3),
+          change("delete", "r/lock/0/a", "", 5),
+          ...values.map(([revision, value]) => change("put", "r/lock/0-counter", value, revision))
+        ].toSorted((a, b) => Number(a.modRevision - b.modRevision)),
+        "r/",
+        [holding(2n), holding(3n)]
+      )
+
+    it("goes up by one with each write of its holders", () => {
+      assert.deepStrictEqual(find([4, "1 2 c1#1"], [6, "2 3 c2#2"], [7, "3 3 c2#3"]), [])
+      assert.match(find([4, "1 2 c1#1"], [6, "1 3 c2#2"]).join(), /^r\/lock\/0-counter went from 1 to/)
+    })
+
+    it("must not be written by a client that lost the lock, even if no other write came between", () => {
+      assert.match(find([4, "1 2 c1#1"], [6, "2 2 c1#2"]).join(), /^written without the lock: .*token 3 held it$/)
+      assert.match(find([4, "1 9 c1#1"]).join(), /^written without the lock: .*which nobody had$/)
+    })
   })
 
   it("wants the leases of resident keys to be gone with their clients", () => {
@@ -345,7 +380,7 @@ describe("growth", () => {
   })
 
   it("of a few rounds nothing is known", () => {
-    assert.match(Growth.excess(soak(3, {})).join(), /^void/)
+    assert.match(Growth.excess(soak(3, {})).join(), /^inconclusive/)
     assert.deepStrictEqual(Growth.excess(soak(4, {})), [])
     assert.lengthOf(Growth.excess(soak(4, { memory: 3e6 })), 1)
   })

@@ -29,7 +29,7 @@ export interface Client {
 /** The links of a client, one to each member. */
 export type Links = ReadonlyArray<TcpProxy.TcpProxy>
 
-export interface Stage {
+export interface Testbed {
   readonly cluster: Cluster
   /** The members in their places; a place gets another when a member is replaced. */
   readonly slots: Array<EtcdCluster.Member>
@@ -45,7 +45,7 @@ export interface Stage {
   readonly openClients: Effect.Effect<ReadonlyArray<Client>, KvError, Scope.Scope>
 }
 
-/** What a stage is made of. */
+/** What a testbed is made of. */
 export interface Options {
   readonly version: EtcdBinaries.Version
   readonly clients: number
@@ -68,7 +68,7 @@ export const deadlineOf = (name: string): Duration.Duration =>
 export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<
-  Stage,
+  Testbed,
   EtcdCluster.EtcdClusterError | EtcdBinaries.EtcdBinariesMissing | TcpProxy.TcpProxyError,
   Scope.Scope
 > {

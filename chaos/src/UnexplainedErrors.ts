@@ -61,11 +61,11 @@ const residentsPutAgain = ({ calls }: History.History): ReadonlyArray<History.Ca
 }
 
 /** How many are told of each kind. */
-const told = 5
+const shown = 5
 
-const some = <A>(all: ReadonlyArray<A>, tell: (one: A) => string): ReadonlyArray<string> =>
-  all.slice(0, told).map((one, i) =>
-    i === told - 1 && all.length > told ? `${tell(one)}, and ${all.length - told} more` : tell(one)
+const some = <A>(all: ReadonlyArray<A>, print: (one: A) => string): ReadonlyArray<string> =>
+  all.slice(0, shown).map((one, i) =>
+    i === shown - 1 && all.length > shown ? `${print(one)}, and ${all.length - shown} more` : print(one)
   )
 
 const show = ({ client, outcome, request }: History.Call): string =>

@@ -1,0 +1,79 @@
+/**
+ * A counter that is incremented under a lock, as a fenced effect.
+ */
+import type * as DistLock from "@effect-kv/core/DistLock"
+import * as Kv from "@effect-kv/core/Kv"
+import type { KvError } from "@effect-kv/core/KvError"
+import type * as Op from "@effect-kv/core/Op"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Recorder from "../history/Recorder.ts"
+
+/** The key of the counter without the prefix: the resource whose increments are recorded as fenced effects. */
+export const counter = "counter"
+
+/** The default prefix of all keys. */
+export const defaultPrefix = "w/"
+
+/** The name, without the prefix, of the lock that fences the counter. */
+export const lock = "lock"
+
+/** Options of an increment. */
+export interface IncrementOptions extends DistLock.Options {
+  /** All keys begin with this. Default: `w/`. */
+  readonly prefix?: string | undefined
+  /** Runs after the counter was read and before it is written. Default: nothing. */
+  readonly meanwhile?: Effect.Effect<void> | undefined
+  /**
+   * Whether the write goes through a service that captured its `Kv` before the lock was acquired, and not through the `Kv` of
+   * the environment. Default: false.
+   */
+  readonly captured?: boolean | undefined
+}
+
+/** A service that increments the counter through the `Kv` that it captured when its layer was built. */
+class CounterService extends Context.Service<CounterService, {
+  readonly addOne: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError>
+}>()("@effect-kv/test-suite/Workload/CounterService") {
+  static readonly layer = (options: IncrementOptions | undefined) =>
+    Layer.effect(CounterService)(
+      Effect.map(Kv.Kv, (kv) => ({ addOne: (held) => addOne(kv, held, options, ` ${captured}`) }))
+    )
+}
+
+/** The suffix of values that are written through a captured `Kv`. */
+export const captured = "captured"
+
+const resourceOf = (options: IncrementOptions | undefined): string => `${options?.prefix ?? defaultPrefix}${counter}`
+
+const addOne = Effect.fnUntraced(function*(
+  kv: Kv.Kv,
+  held: DistLock.Lock,
+  options: IncrementOptions | undefined,
+  ending: string
+) {
+  const resource = resourceOf(options)
+  const count = Option.getOrElse(yield* kv.get(resource), () => "0")
+  if (options?.meanwhile !== undefined) yield* options.meanwhile
+  return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}${ending}`)
+})
+
+/** Increments the counter under the lock. The write is rejected if the lock was lost since the read. */
+export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
+  const locked = <R>(add: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError, R>) =>
+    recorder.withLock(
+      client,
+      `${options?.prefix ?? defaultPrefix}${lock}`,
+      options,
+      (held) => recorder.fenced(client, held, resourceOf(options))(add(held))
+    )
+  const incremented = options?.captured === true
+    ? Effect.provide(
+      locked((held) => Effect.flatMap(CounterService, (counter) => counter.addOne(held))),
+      CounterService.layer(options)
+    )
+    : locked((held) => Effect.flatMap(Kv.Kv, (kv) => addOne(kv, held, options, "")))
+  return Effect.provideService(incremented, Kv.Kv, kv)
+}

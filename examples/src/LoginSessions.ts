@@ -1,7 +1,7 @@
 /**
  * Logins that expire: keys attached to a lease, which every use renews.
  *
- * Its test shows how to test code that depends on time: in memory, under the test clock, half an hour takes a millisecond.
+ * Its test shows how to test code that depends on time: in memory, on the test clock, half an hour takes a millisecond.
  *
  *     node examples/src/LoginSessions.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/LoginSessions.ts

@@ -1,5 +1,5 @@
 /**
- * The demo: several workers increment a counter under a lock. One is killed while it holds the lock, and no increment is lost.
+ * The demo: workers increment a counter under a lock. One is killed while it holds the lock, and no increment is lost.
  *
  * `npm run demo` runs it in memory, each worker a fiber with its own client. `KV_URL=http://127.0.0.1:2379 npm run
  * demo` runs the same on etcd, and `-- --processes 4` gives each worker an operating system process. It ends with a

@@ -54,7 +54,7 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
   return fleet
 })
 
-/** A worker's connection to the store. A fiber cannot be killed without running its finalizers, but it can be cut off. */
+/** A worker's connection to the store. A fiber that is killed runs its finalizers, so it is cut off instead. */
 interface Plug {
   pulled: boolean
 }

@@ -70,8 +70,8 @@ const holdOf = (report: Report, token: string): Hold | undefined =>
 export class CheckFailed extends Data.TaggedError("CheckFailed")<{ readonly message: string }> {}
 
 /**
- * Compares the workers' messages with the store: the counter, and an entry for each accepted increment. A worker that is
- * killed between a write and its message has written once more than it reported.
+ * Compares the workers' messages with the store: the counter, and an entry for each accepted increment. A worker
+ * that is killed between a write and its message has written once more than it reported.
  */
 export const conclude = Effect.fnUntraced(function*(
   report: Report,

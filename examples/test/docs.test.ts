@@ -77,7 +77,7 @@ const everything = [
   `import * as core from "@effect-kv/core"`,
   `import { Compare, Deadline, DistLock, Entry, Fence, KeyRange, Kv, KvError, KvUrl, Lease, RangeView } from "@effect-kv/core"`,
   `import { LockError, Op, Session, TempKey, Watch } from "@effect-kv/core"`,
-  `import { Batching, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
+  `import { Batching, Check, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
   `import { MemoryLayer, MemoryStore } from "@effect-kv/memory"`,
   `import { KvConformance } from "@effect-kv/test-suite/conformance"`,

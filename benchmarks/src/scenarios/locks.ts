@@ -3,7 +3,6 @@
  * client of its own.
  */
 import { Compare, DistLock, KeyRange, Kv, Op } from "@effect-kv/core"
-import * as KeyRange from "@effect-kv/core/KeyRange"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Effect from "effect/Effect"
 import { type Etcd3, EtcdLockFailedError, type Lock } from "etcd3"

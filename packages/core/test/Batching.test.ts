@@ -2,6 +2,7 @@
  * What leaves together, and that nobody notices: on a store whose answers come when the test says.
  */
 import * as Batching from "@effect-kv/core/Batching"
+import * as Check from "@effect-kv/core/Check"
 import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -261,7 +262,7 @@ describe("batching", () => {
       ])
       yield* answerAll
       yield* Fiber.joinAll(fibers)
-      assert.isTrue(requests.every(({ op }) => Op.check(op, { maxTxnOps: 8 }) === undefined))
+      assert.isTrue(requests.every(({ op }) => Check.op(op, { maxTxnOps: 8 }) === undefined))
       assert.isAtMost(requests.length, 5)
     }))
 
@@ -361,7 +362,7 @@ describe("batching", () => {
         const exits = yield* Fiber.joinAll(fibers)
         for (const { op } of requests) {
           if (op._tag !== "Txn" || ops.includes(op)) continue
-          assert.isUndefined(Op.check(op, { maxTxnOps: maxOps }))
+          assert.isUndefined(Check.op(op, { maxTxnOps: maxOps }))
           assert.isTrue(op.then.every((op) => Op.isWrite(op)) || !Op.isWrite(op), "reads and writes apart")
         }
         // The same operations one by one, in the order in which they were sent.

@@ -1,17 +1,17 @@
+import * as Check from "@effect-kv/core/Check"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Lease from "@effect-kv/core/Lease"
-import * as Watch from "@effect-kv/core/Watch"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { integer } from "./arbitraries.ts"
 
-describe("Lease.grantSeconds", () => {
+describe("Check.grantSeconds", () => {
   it.effect.prop("rounds up to whole seconds", [integer(1, 10_000_000)], ([millis]) =>
     Effect.gen(function*() {
-      const seconds = yield* Lease.grantSeconds({ ttl: Duration.millis(millis) })
+      const seconds = yield* Check.grantSeconds({ ttl: Duration.millis(millis) })
       assert.isTrue(Number.isInteger(seconds) && seconds * 1000 >= millis && (seconds - 1) * 1000 < millis)
     }))
 
@@ -29,21 +29,21 @@ describe("Lease.grantSeconds", () => {
         { ttl: "5 seconds", id: 2n ** 63n }
       ]
       for (const options of bad) {
-        const error = yield* Effect.flip(Lease.grantSeconds(options))
+        const error = yield* Effect.flip(Check.grantSeconds(options))
         assert.strictEqual(error.reason._tag, "InvalidRequest")
       }
-      assert.strictEqual(yield* Lease.grantSeconds({ ttl: Duration.seconds(Lease.maxTtlSeconds) }), Lease.maxTtlSeconds)
-      assert.strictEqual(yield* Lease.grantSeconds({ ttl: "1 minute", id: 2n ** 63n - 1n }), 60)
+      assert.strictEqual(yield* Check.grantSeconds({ ttl: Duration.seconds(Lease.maxTtlSeconds) }), Lease.maxTtlSeconds)
+      assert.strictEqual(yield* Check.grantSeconds({ ttl: "1 minute", id: 2n ** 63n - 1n }), 60)
     }))
 })
 
-describe("Watch.check", () => {
+describe("Check.watch", () => {
   it("finds what is wrong with a request", () => {
-    assert.isUndefined(Watch.check({ range: KeyRange.all }))
-    assert.isUndefined(Watch.check({ range: KeyRange.all, startRevision: 2n ** 63n - 1n }))
-    assert.match(Watch.check({ range: KeyRange.key("") }) ?? "", /must not be empty/)
+    assert.isUndefined(Check.watch({ range: KeyRange.all }))
+    assert.isUndefined(Check.watch({ range: KeyRange.all, startRevision: 2n ** 63n - 1n }))
+    assert.match(Check.watch({ range: KeyRange.key("") }) ?? "", /must not be empty/)
     for (const startRevision of [0n, -1n, 2n ** 63n]) {
-      assert.match(Watch.check({ range: KeyRange.all, startRevision }) ?? "", /startRevision must be a positive/)
+      assert.match(Check.watch({ range: KeyRange.all, startRevision }) ?? "", /startRevision must be a positive/)
     }
   })
 })

@@ -1,3 +1,4 @@
+import * as Check from "@effect-kv/core/Check"
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
@@ -53,21 +54,21 @@ const isTooLong = (op: Op.Op, budget: number): boolean => {
   return longest > budget || [...op.then, ...op.else].some((inner) => isTooLong(inner, budget - longest))
 }
 
-describe("Op.check", () => {
+describe("Check.op", () => {
   it.prop("finds the writes that etcd finds in conflict", [txn], ([txn]) => {
-    assert.strictEqual(Op.check(txn) !== undefined, hasConflict(txn))
+    assert.strictEqual(Check.op(txn) !== undefined, hasConflict(txn))
   }, { arbitrary: { runs: 5000 } })
 
   it.prop("counts operations as etcd does", [txn, integer(0, 8)], ([txn, maxTxnOps]) => {
     if (hasConflict(txn)) return
-    assert.strictEqual(Op.check(txn, { maxTxnOps }) !== undefined, isTooLong(txn, maxTxnOps))
+    assert.strictEqual(Check.op(txn, { maxTxnOps }) !== undefined, isTooLong(txn, maxTxnOps))
   }, { arbitrary: { runs: 5000 } })
 
   it("a key that a nested transaction puts may be deleted by a later one, as in etcd", () => {
     const put = Op.txn({ then: [Op.put("a", "v")] })
     const deletion = Op.txn({ then: [Op.delete("a")] })
-    assert.isUndefined(Op.check(Op.txn({ then: [put, deletion] })))
-    assert.isString(Op.check(Op.txn({ then: [deletion, put] })))
+    assert.isUndefined(Check.op(Op.txn({ then: [put, deletion] })))
+    assert.isString(Check.op(Op.txn({ then: [deletion, put] })))
   })
 
   it("says what is wrong and with what", () => {
@@ -88,17 +89,17 @@ describe("Op.check", () => {
       [Op.txn({ if: [Compare.lease("k", "=", 2n ** 64n)] }), /64-bit integer/],
       [Op.txn({ then: [Op.txn({ else: [Op.get("")] })] }), /key must not be empty/]
     ]
-    for (const [op, pattern] of problems) assert.match(Op.check(op) ?? "nothing", pattern)
+    for (const [op, pattern] of problems) assert.match(Check.op(op) ?? "nothing", pattern)
     const many = Op.txn({ then: Array.from({ length: 129 }, (_, i) => Op.put(`${i}`, "v")) })
-    assert.match(Op.check(many, { maxTxnOps: 128 }) ?? "nothing", /129 where 128 are allowed/)
-    assert.isUndefined(Op.check(many))
+    assert.match(Check.op(many, { maxTxnOps: 128 }) ?? "nothing", /129 where 128 are allowed/)
+    assert.isUndefined(Check.op(many))
   })
 
   it("checks a txn of many puts and deletes in time that grows with its size", () => {
     const wide = Op.txn({
       then: Array.from({ length: 50_000 }, (_, i) => i % 2 === 0 ? Op.put(`p${i}`, "v") : Op.get(`g${i}`))
     })
-    assert.isUndefined(Op.check(wide))
+    assert.isUndefined(Check.op(wide))
   })
 })
 

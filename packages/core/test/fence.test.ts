@@ -162,7 +162,7 @@ describe("a fence", () => {
 
   it.effect("goes by the names that the store knows, where the backend itself is a namespace", () =>
     Effect.gen(function*() {
-      const { kv, other } = yield* open(Namespace.within("tenant/"))
+      const { kv, other } = yield* open(Namespace.prefixed("tenant/"))
       const app = Kv.prefixed(kv, "app/")
       yield* on(app)(DistLock.withDistLock(kv.put("k", "1"), "l"))
       assert.deepStrictEqual(yield* other.get("tenant/k"), Option.some("1"))

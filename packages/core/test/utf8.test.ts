@@ -20,15 +20,9 @@ describe("utf8", () => {
     }
   })
 
-  it.prop("byte arrays are ordered by their bytes, without a sign", [text, text], ([a, b]) => {
-    assert.strictEqual(utf8.compareBytes(utf8.encode(a), utf8.encode(b)), bytesOf(a).compare(bytesOf(b)))
-  })
-
-  it("a byte array comes before those it is the beginning of", () => {
-    assert.strictEqual(utf8.compareBytes(Uint8Array.of(1), Uint8Array.of(1, 0)), -1)
-    assert.strictEqual(utf8.compareBytes(Uint8Array.of(1, 0), Uint8Array.of(1)), 1)
-    assert.strictEqual(utf8.compareBytes(Uint8Array.of(0x80), Uint8Array.of(0x7f, 0xff)), 1)
-    assert.strictEqual(utf8.compareBytes(new Uint8Array(0), new Uint8Array(0)), 0)
+  it.prop("a text is never longer than its greatest length", [text], ([a]) => {
+    assert.isAtMost(utf8.byteLength(a), utf8.maxBytes(a))
+    assert.strictEqual(utf8.maxBytes(utf8.encode(a)), utf8.byteLength(a))
   })
 
   it.prop("bytes are counted as they are encoded", [text], ([a]) => {

@@ -1,10 +1,11 @@
 /**
  * The store as simply as can be: a full copy of every revision, and a list of what changed. Slow, and plainly right.
  */
+import * as Check from "@effect-kv/core/Check"
 import type * as Compare from "@effect-kv/core/Compare"
 import type * as Entry from "@effect-kv/core/Entry"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import * as Op from "@effect-kv/core/Op"
+import type * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
 import * as Buffer from "node:buffer"
 
@@ -39,7 +40,7 @@ export class Model {
 
   /** The response in a form that can be compared, or the reason it fails for. */
   execute(op: Op.Op): unknown {
-    if (Op.check(op, { maxTxnOps: 128 }) !== undefined) return "InvalidRequest"
+    if (Check.op(op, { maxTxnOps: 128 }) !== undefined) return "InvalidRequest"
     const refused = this.#refusal(this.#taken(op, this.#now()), this.revision)
     if (refused !== undefined) return refused
     const next: Snapshot = new Map(this.#now())

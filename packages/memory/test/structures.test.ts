@@ -9,6 +9,7 @@ import { Deque } from "../src/internal/deque.ts"
 import { contains, fromRange, type Interval, singleKey } from "../src/internal/interval.ts"
 import { IntervalTree, type Member } from "../src/internal/intervalTree.ts"
 import { OrderedIndex } from "../src/internal/orderedIndex.ts"
+import { compareValues } from "../src/internal/values.ts"
 import { integer, key, range } from "./arbitraries.ts"
 
 /** Numbers that look random and are the same in each run. */
@@ -21,6 +22,26 @@ const randomNumbers = (seed: number) => {
 }
 
 const byKey = (a: { readonly key: string }, b: { readonly key: string }) => KeyRange.compareKeys(a.key, b.key)
+
+describe("compareValues", () => {
+  it("orders byte arrays by their bytes, without a sign, and a prefix before what it begins", () => {
+    assert.strictEqual(compareValues(Uint8Array.of(1), Uint8Array.of(1, 0)), -1)
+    assert.strictEqual(compareValues(Uint8Array.of(1, 0), Uint8Array.of(1)), 1)
+    assert.strictEqual(compareValues(Uint8Array.of(0x80), Uint8Array.of(0x7f, 0xff)), 1)
+    assert.strictEqual(compareValues(new Uint8Array(0), new Uint8Array(0)), 0)
+  })
+
+  it("orders text and bytes alike", () => {
+    const texts = ["", "a", "ab", "b", "\u00e9", "\uffff", "\u{10000}"]
+    const forms = (text: string) => [text, new TextEncoder().encode(text)]
+    for (const a of texts) {
+      for (const b of texts) {
+        const expected = Math.sign(Buffer.from(a).compare(Buffer.from(b)))
+        for (const x of forms(a)) for (const y of forms(b)) assert.strictEqual(compareValues(x, y), expected)
+      }
+    }
+  })
+})
 
 describe("OrderedIndex", () => {
   const checkAgainst = (

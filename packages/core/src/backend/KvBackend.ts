@@ -1,7 +1,16 @@
 /**
  * What a store must be able to do: six functions. `Kv.make` derives everything an application uses from them.
  *
- * What cuts across operations is a function `KvBackend -> KvBackend`: see `Namespace` and `Tracing`.
+ * What cuts across operations is a wrapper, a function `KvBackend -> KvBackend`: `Namespace.prefixed`, `Tracing.traced`,
+ * `Batching.batched`, or one of your own. Wrappers are curried, so that they compose; the last one is the outermost, and
+ * sees a call first and its response last:
+ *
+ * ```ts
+ * const backend = pipe(store, Batching.batched(), Tracing.traced({ "db.system.name": "mine" }), Namespace.prefixed("app/"))
+ * ```
+ *
+ * Every other function with a subject is dual (`Kv.prefixed(kv, "app/")` or `pipe(kv, Kv.prefixed("app/"))`), or takes the
+ * subject first (`KvBackend.execute(backend, op)`). Options come last and can be left out.
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -16,8 +25,8 @@ import type { Watcher, WatchRequest } from "../values/Watch.ts"
  * **Details**
  *
  * Each function answers within the current `Deadline`, can be interrupted at any time, and checks its input first
- * (`Op.check`, `Watch.check`, `Lease.grantSeconds`, `Lease.invalidId`). A write that may have been sent and is not known
- * to have been applied or refused fails with `Indeterminate`, and is never sent again; reads may be.
+ * (see `Check`). A write that may have been sent and is not known to have been applied or rejected fails with
+ * `Indeterminate`, and is never sent again; reads may be.
  */
 export interface KvBackend {
   /** Executes an operation, atomically. The response has the tag of the operation. */

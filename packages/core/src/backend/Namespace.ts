@@ -13,27 +13,25 @@ import * as takes from "../internal/watch/watcherTake.ts"
 import * as Compare from "../values/Compare.ts"
 import type * as Entry from "../values/Entry.ts"
 import * as KeyRange from "../values/KeyRange.ts"
-import * as KvError from "../values/KvError.ts"
 import * as Op from "../values/Op.ts"
 import * as Watch from "../values/Watch.ts"
+import * as Check from "./Check.ts"
 import type { KvBackend } from "./KvBackend.ts"
 
 /** The part of a store whose keys begin with `prefix`, as a store of its own. */
-export const within = (prefix: string) => (backend: KvBackend): KvBackend => {
-  // An empty key would become a valid one behind the prefix, so requests are checked as they were made.
-  const check = (problem: string | undefined): Effect.Effect<void, KvError.KvError> =>
-    problem === undefined ? Effect.void : KvError.fail(new KvError.InvalidRequest({ message: problem }))
+export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
   const checkPrefix = prefix.isWellFormed() ? undefined : "the prefix of a namespace must be well-formed Unicode"
   const strip = stripEntry(prefix)
   return {
     execute: (op) =>
       Effect.flatMap(
-        check(checkPrefix ?? Op.check(op)),
+        // An empty key would become a valid one behind the prefix, so requests are checked as they were made.
+        Check.orFail(checkPrefix ?? Check.op(op)),
         () => Effect.map(backend.execute(addPrefix(prefix, op)), (response) => stripResponse(strip, response))
       ),
     watch: (request) =>
       Effect.flatMap(
-        check(checkPrefix ?? Watch.check(request)),
+        Check.orFail(checkPrefix ?? Check.watch(request)),
         () =>
           Effect.map(
             backend.watch({ ...request, range: KeyRange.within(request.range, prefix) }),

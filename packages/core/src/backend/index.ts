@@ -1,8 +1,10 @@
 /**
- * What authors of backends, and of functions from backend to backend, need: `@effect-kv/core/backend`.
+ * What authors of backends, wrappers and recipes need beyond the root export: `@effect-kv/core/backend`.
  */
+export * as Fence from "../service/Fence.ts"
 export * as KvInternals from "../service/KvInternals.ts"
 export * as Batching from "./Batching.ts"
+export * as Check from "./Check.ts"
 export * as KvBackend from "./KvBackend.ts"
 export * as Namespace from "./Namespace.ts"
 export * as SendControl from "./SendControl.ts"

@@ -118,7 +118,7 @@ export const prefixed: {
   (self: Kv, prefix: string): Kv => {
     const { origin, sessions } = internals.of(self)
     return kvService.make(
-      { ...origin, prefix: origin.prefix + prefix, raw: Namespace.within(prefix)(origin.raw) },
+      { ...origin, prefix: origin.prefix + prefix, raw: Namespace.prefixed(prefix)(origin.raw) },
       sessions
     )
   }

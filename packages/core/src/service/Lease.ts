@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as internals from "../internal/kv/internals.ts"
 import * as internal from "../internal/values/grantSeconds.ts"
+import * as leaseId from "../internal/values/leaseId.ts"
 import * as leaseRecord from "../internal/values/leaseRecord.ts"
 import type * as KvError from "../values/KvError.ts"
 import type { GrantOptions, Lease, Status } from "../values/LeaseModel.ts"
@@ -29,6 +30,13 @@ export const makeStatus: (fields: Status) => Status = leaseRecord.makeStatus
 /** The longest time to live that can be asked for, in seconds: etcd's. */
 export const maxTtlSeconds: number = internal.maxTtlSeconds
 
+/**
+ * A random positive id for a lease: so that a request that is sent again, or whose response is lost, is about a lease that
+ * the client knows. Cryptographically random, whatever `Random` a test installs: clients that shared a seed would choose
+ * the same lease, and one could revoke the other's.
+ */
+export const randomId: Effect.Effect<bigint> = leaseId.random
+
 /** Grants a lease. It expires unless {@link keepAlive} is called within its time to live. */
 export const grant = (options: GrantOptions): Effect.Effect<Lease, KvError.KvError, Kv> =>
   Effect.flatMap(Kv, (kv) => internals.of(kv).backend.leaseGrant(options))
@@ -47,12 +55,3 @@ export const timeToLive = (
   options?: { readonly keys?: boolean | undefined }
 ): Effect.Effect<Status, KvError.KvError, Kv> =>
   Effect.flatMap(Kv, (kv) => internals.of(kv).backend.leaseTimeToLive(id, options))
-
-/** What is wrong with the id of a lease that is to be there, `undefined` where nothing is. For backends. */
-export const invalidId = (id: bigint): string | undefined =>
-  typeof id === "bigint" && BigInt.asIntN(64, id) === id && id !== 0n
-    ? undefined
-    : `a lease id is a non-zero 64-bit integer, a bigint, not ${id}`
-
-/** The whole seconds to ask the store for, or what is wrong with the request. For backends. */
-export const grantSeconds: (options: GrantOptions) => Effect.Effect<number, KvError.KvError> = internal.grantSeconds

@@ -6,7 +6,6 @@
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
 import type * as Option from "effect/Option"
-import { checkOp } from "../internal/values/checkOp.ts"
 import * as json from "../internal/values/json.ts"
 import type { Compare } from "./Compare.ts"
 import type { Entry, Value } from "./Entry.ts"
@@ -195,18 +194,3 @@ export const isWrite = (self: Op): boolean => {
       return self.then.some(isWrite) || self.else.some(isWrite)
   }
 }
-
-/**
- * What is wrong with an operation, `undefined` where nothing is.
- *
- * **When to use**
- *
- * In a backend, before an operation is carried out or sent, to answer `InvalidRequest` with the message.
- *
- * **Details**
- *
- * Finds empty and ill-formed keys, inverted ranges, limits and revisions that are not positive, strings that are not
- * Unicode, keys written twice in a transaction (by the algorithm of etcd's `checkIntervals`), and transactions with more
- * than `maxTxnOps` operations (by etcd's counting; not limited by default).
- */
-export const check: (self: Op, options?: { readonly maxTxnOps?: number | undefined }) => string | undefined = checkOp

@@ -10,7 +10,7 @@ import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import * as json from "../internal/values/json.ts"
 import type { Entry } from "./Entry.ts"
-import * as KeyRange from "./KeyRange.ts"
+import type * as KeyRange from "./KeyRange.ts"
 import type { KvError } from "./KvError.ts"
 
 /** What to watch. */
@@ -153,13 +153,3 @@ export const revision = (revision: bigint, events: NonEmptyReadonlyArray<Event>)
 
 /** Makes the status of a watch that is connected. For backends. */
 export const live = (revision: bigint): Status => new LiveRecord(revision)
-
-/** What is wrong with a request, `undefined` where nothing is. For backends. */
-export const check = (request: WatchRequest): string | undefined => {
-  const problem = KeyRange.invalid(request.range)
-  if (problem !== undefined) return problem
-  return request.startRevision === undefined ||
-      request.startRevision > 0n && BigInt.asIntN(64, request.startRevision) === request.startRevision
-    ? undefined
-    : `startRevision must be a positive 64-bit integer, not ${request.startRevision}; leave it out to start now`
-}

@@ -1,6 +1,7 @@
 /**
  * The six functions, on a connection.
  */
+import * as Check from "@effect-kv/core/Check"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
@@ -42,7 +43,7 @@ export const make = Effect.fnUntraced(
             : error),
       ...leases.make(to)
     }
-    return { kv: settings.prefix === "" ? kv : Namespace.within(settings.prefix)(kv), client }
+    return { kv: settings.prefix === "" ? kv : Namespace.prefixed(settings.prefix)(kv), client }
   }
 )
 
@@ -56,7 +57,7 @@ const denied = (error: KvError.KvError, about: string): KvError.KvError =>
   KvError.make(new KvError.PermissionDenied({ message: `${error.reason.message} (${about})` }), error)
 
 const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Response<Op.Op>, KvError.KvError> => {
-  const problem = Op.check(op)
+  const problem = Check.op(op)
   if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
   const about = (): string => describe.op(op)
   switch (op._tag) {

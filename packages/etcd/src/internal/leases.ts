@@ -1,6 +1,7 @@
 /**
  * The four functions of leases.
  */
+import * as Check from "@effect-kv/core/Check"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
@@ -21,7 +22,7 @@ import { fromEtcd3 } from "./wire/header.ts"
 type Leases = Pick<KvBackend, "leaseGrant" | "leaseKeepAlive" | "leaseRevoke" | "leaseTimeToLive">
 
 export const make = (to: connection.Connection): Leases => ({
-  leaseGrant: (options) => Effect.flatMap(Lease.grantSeconds(options), (seconds) => grant(to, seconds, options.id)),
+  leaseGrant: (options) => Effect.flatMap(Check.grantSeconds(options), (seconds) => grant(to, seconds, options.id)),
   leaseKeepAlive: (id) => checked(id, keepAlive(to, id)),
   leaseRevoke: (id) => checked(id, revoke(to, id)),
   leaseTimeToLive: (id, options) => checked(id, timeToLive(to, id, options?.keys === true))
@@ -32,7 +33,7 @@ const lease = (id: string, ttl: string): Lease.Lease =>
 
 /** An id that is not a 64-bit integer would reach the server as another. */
 const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<A, KvError.KvError> => {
-  const problem = Lease.invalidId(id)
+  const problem = Check.leaseId(id)
   return problem === undefined ? effect : KvError.fail(new KvError.InvalidRequest({ message: problem }))
 }
 
@@ -43,7 +44,9 @@ const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effe
  * again, and "exists already" is then known to speak of this very lease.
  */
 const grant = (to: connection.Connection, seconds: number, id: bigint | undefined) =>
-  id !== undefined ? grantOnce(to, seconds, id) : Effect.suspend(() => grantRepeatedly(to, seconds, randomId()))
+  id !== undefined
+    ? grantOnce(to, seconds, id)
+    : Effect.flatMap(Lease.randomId, (id) => grantRepeatedly(to, seconds, id))
 
 const request = (seconds: number, id: bigint): etcd3.ILeaseGrantRequest => ({ TTL: seconds, ID: id.toString() })
 
@@ -109,11 +112,6 @@ const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint)
     }
   })
   return Effect.flatMap(granting, (answer) => decoded("idempotent", answer))
-}
-
-const randomId = (): bigint => {
-  const [bits] = crypto.getRandomValues(new BigUint64Array(1))
-  return BigInt.asUintN(63, bits!) || 1n
 }
 
 /** One renewal on a stream of its own: the deadline and interruption work as for every other request. */

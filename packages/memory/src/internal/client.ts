@@ -1,10 +1,11 @@
 /**
  * A client of a store: the six functions of a backend, until its scope closes.
  */
+import * as Check from "@effect-kv/core/Check"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Lease from "@effect-kv/core/Lease"
-import * as Watch from "@effect-kv/core/Watch"
+import type * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -71,7 +72,7 @@ const toBackend = (client: Client): KvBackend => ({
   leaseGrant: (options) =>
     whileOpen(client, () =>
       Effect.flatMap(
-        Lease.grantSeconds(options),
+        Check.grantSeconds(options),
         (seconds) => Effect.map(whileOpen(client, () => answer(client.store.grant(options.id, seconds))), toLease)
       )),
   leaseKeepAlive: (id) =>
@@ -100,12 +101,15 @@ const answer = <A>(result: A | KvError.KvError): Effect.Effect<A, KvError.KvErro
   result instanceof KvError.KvError ? Effect.fail(result) : Effect.succeed(result)
 
 const withLease = <A>(client: Client, id: bigint, f: (lease: LeaseState) => A): Effect.Effect<A, KvError.KvError> =>
-  whileOpen(client, () => {
-    const problem = Lease.invalidId(id)
-    if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
-    const lease = client.store.lease(id)
-    return KvError.isKvError(lease) ? Effect.fail(lease) : Effect.succeed(f(lease))
-  })
+  whileOpen(client, () =>
+    Effect.andThen(
+      Check.orFail(Check.leaseId(id)),
+      // The lease is looked up and used in one step: between two a fiber may yield, and the lease may end.
+      whileOpen(client, () => {
+        const lease = client.store.lease(id)
+        return KvError.isKvError(lease) ? Effect.fail(lease) : Effect.succeed(f(lease))
+      })
+    ))
 
 const toLease = (lease: LeaseState): Lease.Lease => Lease.make({ id: lease.id, ttl: Duration.seconds(lease.ttl) })
 
@@ -113,13 +117,9 @@ const watch = (
   client: Client,
   request: Watch.WatchRequest
 ): Effect.Effect<Watch.Watcher, KvError.KvError, Scope.Scope> => {
-  const problem = Watch.check(request)
-  if (problem !== undefined) return KvError.fail(new KvError.InvalidRequest({ message: problem }))
-  return Effect.map(
-    Effect.acquireRelease(
-      whileOpen(client, () => answer(client.watch(request))),
-      (watch) => Effect.sync(() => client.unwatch(watch))
-    ),
-    Watcher.make
+  const opened = Effect.acquireRelease(
+    whileOpen(client, () => answer(client.watch(request))),
+    (watch) => Effect.sync(() => client.unwatch(watch))
   )
+  return Effect.andThen(Check.orFail(Check.watch(request)), Effect.map(opened, Watcher.make))
 }

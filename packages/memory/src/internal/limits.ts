@@ -1,13 +1,14 @@
 /**
  * What a request may be: well-formed, with no more operations than allowed, and not too large.
  */
+import * as Check from "@effect-kv/core/Check"
 import type { Compare } from "@effect-kv/core/Compare"
 import type { Value } from "@effect-kv/core/Entry"
 import type * as KeyRange from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import { fromRange } from "./interval.ts"
-import { byteLength, maxByteLength } from "./values.ts"
+import { byteLength } from "./values.ts"
 
 export interface Limits {
   readonly maxTxnOps: number
@@ -19,9 +20,9 @@ const readAllowance = 512 * 1024
 
 /** Why the store does not take the operation, `undefined` where it does. */
 export const rejection = (limits: Limits, op: Op.Op): KvError.KvError | undefined => {
-  const problem = Op.check(op, limits)
+  const problem = Check.op(op, limits)
   if (problem !== undefined) return KvError.make(new KvError.InvalidRequest({ message: problem }))
-  return requestBytes(op, maxByteLength) <= limits.maxRequestBytes ? undefined : oversize(limits, op)
+  return requestBytes(op, Check.maxBytes) <= limits.maxRequestBytes ? undefined : oversize(limits, op)
 }
 
 const oversize = (limits: Limits, op: Op.Op): KvError.KvError | undefined => {
@@ -42,7 +43,7 @@ const requestBytes = (op: Op.Op, measure: (value: Value) => number): number => {
       return rangeBytes(op.range, measure)
     case "Txn": {
       let size = 0
-      for (const compare of op.if) size += compareBytes(compare, measure)
+      for (const compare of op.if) size += sizeOfCompare(compare, measure)
       for (const inner of op.then) size += requestBytes(inner, measure)
       for (const inner of op.else) size += requestBytes(inner, measure)
       return size
@@ -56,7 +57,7 @@ const rangeBytes = (range: KeyRange.KeyRange, measure: (value: Value) => number)
   return measure(start) + measure(end)
 }
 
-const compareBytes = (compare: Compare, measure: (value: Value) => number): number =>
+const sizeOfCompare = (compare: Compare, measure: (value: Value) => number): number =>
   compare.target === "CreatedBefore"
     ? rangeBytes(compare.range, measure)
     : measure(compare.key) + (compare.target === "Value" ? measure(compare.value) : 0)

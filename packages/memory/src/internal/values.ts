@@ -20,11 +20,4 @@ const compareBytes = (a: Uint8Array, b: Uint8Array): -1 | 0 | 1 => {
   return a.length === b.length ? 0 : a.length < b.length ? -1 : 1
 }
 
-/** The most bytes a code unit of a string can become in UTF-8. */
-const maxBytesOfUnit = 3
-
-/** A number of bytes that the value does not exceed, found without looking at it. */
-export const maxByteLength = (value: Value): number =>
-  typeof value === "string" ? value.length * maxBytesOfUnit : value.length
-
 export const byteLength = (value: Value): number => bytesOf(value).length

@@ -7,6 +7,7 @@ import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as KvError from "../../values/KvError.ts"
 import type * as Op from "../../values/Op.ts"
+import { monotonicMillis } from "../values/monotonic.ts"
 import type { Footprint } from "./footprint.ts"
 
 export type Answer = Effect.Effect<Op.Response, KvError.KvError>
@@ -22,8 +23,7 @@ export interface Member {
   state: "Waiting" | "Sent" | "Gone"
 }
 
-export const now = ({ fiber }: Pick<Member, "fiber">): number =>
-  Number(fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()) / 1e6
+export const now = ({ fiber }: Pick<Member, "fiber">): number => monotonicMillis(fiber.getRef(Clock.Clock))
 
 /** When its deadline passes. */
 export const endOf = (member: Member): number => member.since + Duration.toMillis(member.deadline)

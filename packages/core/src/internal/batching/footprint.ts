@@ -5,7 +5,9 @@
  */
 import type { Compare } from "../../values/Compare.ts"
 import type { Value } from "../../values/Entry.ts"
-import * as Op from "../../values/Op.ts"
+import type * as Op from "../../values/Op.ts"
+import { checkOp } from "../values/checkOp.ts"
+import * as utf8 from "../values/utf8.ts"
 
 /** Operations that may share a transaction: a store that is full takes deletes, but no transaction with a put in it. */
 export type Lane = "read" | "put" | "delete"
@@ -31,7 +33,7 @@ export interface Limits {
 /** The footprint of an operation that can be batched, `undefined` for one that goes alone. */
 export const classify = (op: Op.Op, limits: Limits): Footprint | undefined => {
   // What is wrong is told by the backend, and must not spoil anything else.
-  if (!isFoldable(op, limits.transactions) || Op.check(op) !== undefined) return undefined
+  if (!isFoldable(op, limits.transactions) || checkOp(op) !== undefined) return undefined
   const footprint = footprintOf(op)
   return footprint.bytes <= limits.maxBytes && footprint.room <= limits.maxOps / 2 ? footprint : undefined
 }
@@ -82,7 +84,7 @@ const footprintOfTxn = (op: Op.Txn): Footprint => {
   const writes: Array<string> = []
   let lane: Lane = "read"
   let room = 0
-  let bytes = op.if.reduce((sum, compare) => sum + compareBytes(compare), 0)
+  let bytes = op.if.reduce((sum, compare) => sum + sizeOfCompare(compare), 0)
   for (const branch of [op.then, op.else]) {
     for (const inner of branch) {
       const footprint = footprintOf(inner)
@@ -96,16 +98,12 @@ const footprintOfTxn = (op: Op.Txn): Footprint => {
   return { lane, reads, writes, room: room + Math.max(op.if.length, op.then.length, op.else.length), bytes }
 }
 
-const compareBytes = (compare: Compare): number =>
+const sizeOfCompare = (compare: Compare): number =>
   compare.target === "CreatedBefore"
     ? 0
     : bytesOf(compare.key) + (compare.target === "Value" ? bytesOf(compare.value) : 0)
 
-/** The most bytes a code unit of a string can become in UTF-8. */
-const maxBytesOfUnit = 3
-
 /** What the message around a key and a value takes besides them. */
 const overhead = 16
 
-const bytesOf = (value: Value): number =>
-  (typeof value === "string" ? value.length * maxBytesOfUnit : value.length) + overhead
+const bytesOf = (value: Value): number => utf8.maxBytes(value) + overhead

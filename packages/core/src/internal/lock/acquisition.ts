@@ -23,8 +23,8 @@ import type { LockOfSession } from "../session/lossLog.ts"
 import * as lossLog from "../session/lossLog.ts"
 import * as Session from "../session/model.ts"
 import * as renewal from "../session/renewal.ts"
-import type { SharedSession } from "../session/sessionPool.ts"
-import * as sessionPool from "../session/sessionPool.ts"
+import type { SharedSession } from "../session/sharedSession.ts"
+import * as useSession from "../session/useSession.ts"
 import * as lockQueue from "./lockQueue.ts"
 import type { AcquireOptions, Lock } from "./model.ts"
 
@@ -166,7 +166,7 @@ const enter = (
   scope: Scope.Scope,
   claim: Claim
 ) =>
-  sessionPool.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
+  useSession.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
       while (true) {
         const key = claimKey(kv, name, session)
@@ -185,7 +185,7 @@ const enterIfFree = (
   scope: Scope.Scope,
   claim: Claim
 ): Effect.Effect<Hold | undefined, KvError.KvError> =>
-  sessionPool.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
+  useSession.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
       const key = claimKey(kv, name, session)
       const write = lockQueue.enterIfFree(
@@ -268,7 +268,7 @@ const guard = (
       )
     )
     const deleted = Effect.suspend(() => loseAlone(hold, claim, `${replaced}${keyDeleted}`))
-    const forgetKey = hold.session.afterAWhile(() =>
+    const forgetKey = hold.session.keyWatchTimer(() =>
       Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
     )
     let forgetSession = () => {}

@@ -8,6 +8,13 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as KvError from "../../values/KvError.ts"
+
+/** How a client's end is named, in errors and in losses. */
+export const closedMessage = "the client was closed"
+
+/** The failure of a call that came after the end of its client. */
+export const closed: KvError.KvError = KvError.make(new KvError.Closed({ message: closedMessage }))
 
 /** A holder of a lock, or a waiter for one. */
 export interface Holder {

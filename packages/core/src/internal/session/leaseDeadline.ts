@@ -3,6 +3,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
+import { monotonicMillis } from "../values/monotonic.ts"
 
 /** A moment on both clocks. */
 export interface Instant {
@@ -11,7 +12,7 @@ export interface Instant {
 }
 
 export const now = (clock: Clock.Clock): Instant => ({
-  monotonicMillis: Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000,
+  monotonicMillis: monotonicMillis(clock),
   wallMillis: clock.currentTimeMillisUnsafe()
 })
 

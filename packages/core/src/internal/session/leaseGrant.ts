@@ -18,6 +18,7 @@ import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Lease from "../../values/LeaseModel.ts"
 import * as currentFences from "../fence/currentFences.ts"
+import * as leaseId from "../values/leaseId.ts"
 import * as expiry from "./leaseDeadline.ts"
 import { patienceMillis } from "./patience.ts"
 
@@ -53,7 +54,12 @@ export const grant = Effect.fnUntraced(function*(
   const onClock = Effect.provideService(Clock.Clock, clock)
 
   const begin = Effect.gen(function*() {
-    const request: Request = { id: yield* randomLeaseId, sent: expiry.now(clock), mayBeGranted: true, fiber: undefined }
+    const request: Request = {
+      id: yield* leaseId.random,
+      sent: expiry.now(clock),
+      mayBeGranted: true,
+      fiber: undefined
+    }
     requests.push(request)
     // Added before anything is sent. Runs late for a lease that is kept, at once for one that is not.
     yield* Scope.addFinalizer(
@@ -113,16 +119,6 @@ const firstToEnd = (requests: ReadonlyArray<Request>): Effect.Effect<Ended> =>
 
 const fractionOf = (deadline: Duration.Duration | undefined): Duration.Duration =>
   deadline === undefined ? hedgeInterval : Duration.millis(Math.max(1, Math.ceil(Duration.toMillis(deadline) / 3)))
-
-/**
- * A random positive 63-bit number. Not from Effect's `Random`, which may be seeded: two processes with one seed would
- * choose the same lease, and one could revoke the other's.
- */
-const randomLeaseId = Effect.sync(() => {
-  // oxlint-disable-next-line no-restricted-globals -- must not be seeded, see above
-  const [high, low] = crypto.getRandomValues(new Uint32Array(2))
-  return (BigInt(high! >>> 1) << 32n | BigInt(low!)) || 1n
-})
 
 /** Revokes a lease in the background. `waitFor` decides how long the caller waits for it. */
 const revoke = (backend: KvBackend, request: Request, waitFor: WaitFor): Effect.Effect<void> =>

@@ -17,9 +17,11 @@ import * as Deadline from "../../values/Deadline.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
+import { monotonicMillis } from "../values/monotonic.ts"
+import * as clientClose from "./clientClose.ts"
 import * as lossLog from "./lossLog.ts"
 import { patienceMillis } from "./patience.ts"
-import type { SharedSession } from "./sessionPool.ts"
+import type { SharedSession } from "./sharedSession.ts"
 
 /** How a key is written, and known again. */
 export interface Plan<A> {
@@ -61,7 +63,8 @@ export const write = <A>(
       const deadline = yield* Deadline.Deadline
       const attachment: Attachment = {
         removal: "None",
-        waitsUntilMillis: nowMillis(clock) + Math.min(patienceMillis, deadline ? Duration.toMillis(deadline) : Infinity)
+        waitsUntilMillis: monotonicMillis(clock) +
+          Math.min(patienceMillis, deadline ? Duration.toMillis(deadline) : Infinity)
       }
       const sent: { request?: Fiber.Fiber<A, KvError.KvError> } = {}
       yield* Scope.addFinalizer(
@@ -80,7 +83,7 @@ export const write = <A>(
       const exit = yield* restore(Fiber.await(request))
       // Interrupted it can only have been by the end of its session.
       const answer = yield* (Exit.hasInterrupts(exit)
-        ? sessionClosed
+        ? clientClose.closed
         : Effect.catchReason(exit, "KvError", "Indeterminate", notKept))
       return { answer, attachment }
     })
@@ -91,11 +94,8 @@ const notKept = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.Kv
   KvError.fail(new KvError.Unavailable({ message: `given up, for its outcome is unknown: ${reason.message}` }))
 
 const scopeClosed = KvError.make(new KvError.Closed({ message: "the scope was closed before anything was written" }))
-const sessionClosed = KvError.make(new KvError.Closed({ message: "the client was closed" }))
 
 const gone = <A>(plan: Plan<A>): Effect.Effect<void> => Effect.sync(plan.onGone)
-
-const nowMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 
 /**
  * Removes the key in the background, and waits for it as long as patience lasts; not at all where the session is lost. What
@@ -118,7 +118,7 @@ const remove = Effect.fnUntraced(function*<A>(
   if (fiber.pollUnsafe() !== undefined || !plan.session.isAliveUnsafe()) return
   const written = request.pollUnsafe()
   const atMost = written !== undefined && Exit.isFailure(written)
-    ? attachment.waitsUntilMillis - nowMillis(yield* Clock.Clock)
+    ? attachment.waitsUntilMillis - monotonicMillis(yield* Clock.Clock)
     : patienceMillis
   yield* patience.wait({ fiber, isAnswered: () => isAnswered }, atMost)
 })

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type { Afterwards } from "./sharedTimer.ts"
+import type { SharedTimer } from "./sharedTimer.ts"
 
 /** Background work that asks the store for something. */
 export interface Work {
@@ -28,8 +28,8 @@ export interface Patience {
 /** How long patience lasts, in milliseconds. */
 export const patienceMillis = 1000
 
-/** `afterPatience` calls a function after {@link patienceMillis}. */
-export const make = (afterPatience: Afterwards): Patience => {
+/** `timer` calls a function after {@link patienceMillis}. */
+export const make = (timer: SharedTimer): Patience => {
   const overdue = new Set<Fiber.Fiber<unknown>>()
   const waiting = new Set<() => void>()
 
@@ -43,15 +43,15 @@ export const make = (afterPatience: Afterwards): Patience => {
   const waitFor = ({ fiber, isAnswered }: Work): Effect.Effect<void> =>
     Effect.callback((resume) => {
       const stop = () => {
-        callOff()
+        cancel()
         waiting.delete(stop)
         resume(Effect.void)
       }
-      const callOff = afterPatience(() => isAnswered() ? stop() : markOverdue(fiber))
+      const cancel = timer(() => isAnswered() ? stop() : markOverdue(fiber))
       waiting.add(stop)
       fiber.addObserver(stop)
       return Effect.sync(() => {
-        callOff()
+        cancel()
         waiting.delete(stop)
       })
     })

@@ -15,6 +15,7 @@ import type { KvBackend } from "../../backend/KvBackend.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Lease from "../../values/LeaseModel.ts"
+import * as clientClose from "./clientClose.ts"
 import * as expiry from "./leaseDeadline.ts"
 import type { Granted } from "./leaseGrant.ts"
 import type { Session } from "./model.ts"
@@ -30,11 +31,10 @@ export interface Renewed extends Session {
 /** How a session ends that its owner closed: a loss that is no surprise. */
 export const closed = "it was closed"
 
-const clientClosed = "the client was closed"
 const outOfTime = "its lease could not be renewed in time"
 
 /** Whether a session that was lost this way ended in good order. */
-export const isOrderly = (how: string): boolean => how === closed || how === clientClosed
+export const isOrderly = (how: string): boolean => how === closed || how === clientClose.closedMessage
 
 const longestStep = 500
 
@@ -68,7 +68,7 @@ export const keep = Effect.fnUntraced(function*(
       case "LeaseNotFound":
         return lose("the store has ended its lease")
       case "Closed":
-        return lose(clientClosed)
+        return lose(clientClose.closedMessage)
       default:
         // Whatever it was, it is tried again until the deadline.
         lastFailure = reason

@@ -14,40 +14,13 @@ import type { KvBackend } from "../../backend/KvBackend.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import { grantSeconds } from "../values/grantSeconds.ts"
+import { monotonicMillis } from "../values/monotonic.ts"
 import * as clientClose from "./clientClose.ts"
-import * as expiry from "./leaseDeadline.ts"
 import * as leaseGrant from "./leaseGrant.ts"
-import * as lossLog from "./lossLog.ts"
-import * as Session from "./model.ts"
 import * as patience from "./patience.ts"
-import type { Patience } from "./patience.ts"
 import * as renewal from "./renewal.ts"
-import * as afterwards from "./sharedTimer.ts"
-import type { Afterwards } from "./sharedTimer.ts"
-
-/** A session with what its users must know of each other. */
-export interface SharedSession extends renewal.Renewed {
-  /** Ends with the lease. */
-  readonly scope: Scope.Scope
-  /** Has something done although those who began it may go: it uses the session as they do, and ends with it at the latest. */
-  readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<Fiber.Fiber<unknown>>
-  /** Calls the function when the session is lost, at once if it is; until it is told to forget it. */
-  readonly onLost: (f: (how: string) => void) => () => void
-  /** After 200 milliseconds: for what is not worth it where it is over sooner. */
-  readonly afterAWhile: Afterwards
-  /** How long those who end wait for the store. */
-  readonly patience: Patience
-  /** The locks that stand on it, for the log to name them when it is lost. */
-  readonly locks: Set<lossLog.LockOfSession>
-  /** Claims a key that nobody of this session uses, made from `base`. */
-  readonly claim: (base: string) => string
-  /** Claims exactly this; false if it is claimed already. */
-  readonly tryClaim: (key: string) => boolean
-  /** Gives a key back, which must be known to be gone. */
-  readonly unclaim: (key: string) => void
-  /** Whoever comes now gets another session. This one ends when the last of its users lets go. */
-  readonly retire: Effect.Effect<void>
-}
+import { claims, type SharedSession, withListeners } from "./sharedSession.ts"
+import * as sharedTimer from "./sharedTimer.ts"
 
 export interface SessionPool {
   /**
@@ -83,13 +56,13 @@ export const make = Effect.fnUntraced(function*(
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
-  const afterAWhile = yield* Scope.provide(afterwards.make(Duration.millis(200)), scope)
-  const afterPatience = yield* Scope.provide(afterwards.make(Duration.millis(patience.patienceMillis)), scope)
-  const shared = patience.make(afterPatience)
+  const keyWatchTimer = yield* Scope.provide(sharedTimer.make(Duration.millis(200)), scope)
+  const releaseTimer = yield* Scope.provide(sharedTimer.make(Duration.millis(patience.patienceMillis)), scope)
+  const shared = patience.make(releaseTimer)
   // Added after the scope of the sessions was, so it runs before they end.
   const holders = yield* clientClose.make
   const slots = new Map<number, Slot>()
-  const now = () => expiry.now(clock).monotonicMillis
+  const now = () => monotonicMillis(clock)
   const onClock: SessionPool["onClock"] = Effect.provideService(Clock.Clock, clock)
 
   const open = Effect.fnUntraced(function*(seconds: number): Effect.fn.Return<Slot> {
@@ -102,7 +75,7 @@ export const make = Effect.fnUntraced(function*(
       isWatched: false
     }
     slots.set(seconds, slot)
-    yield* Scope.addFinalizer(slot.scope, Deferred.fail(slot.session, closed))
+    yield* Scope.addFinalizer(slot.scope, Deferred.fail(slot.session, clientClose.closed))
     yield* leaseGrant.grant(backend, Duration.seconds(seconds), waitForRevocation).pipe(
       Effect.flatMap((granted) => renewal.keep(backend, granted)),
       Scope.provide(slot.scope),
@@ -111,7 +84,7 @@ export const make = Effect.fnUntraced(function*(
         ...session,
         ...claims(),
         scope: slot.scope,
-        afterAWhile,
+        keyWatchTimer,
         patience: shared,
         finish: (effect) => finish(slot, effect),
         retire: retire(slot)
@@ -208,7 +181,7 @@ export const make = Effect.fnUntraced(function*(
           yield* retire(slot)
           yield* leaveNow
         }
-        return yield* closed
+        return yield* clientClose.closed
       })
     )
 
@@ -241,93 +214,6 @@ const withinDeadline = (
 const notGranted = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.Unavailable({ message: `no lease was granted: ${reason.message}` }))
 
-/** Gives the effects that come next what is left of the deadline, which is for all of them; a millisecond when nothing is. */
-export const fromNow = Effect.gen(function*() {
-  const clock = yield* Clock.Clock
-  const deadline = yield* Deadline.Deadline
-  const began = clock.monotonicTimeNanosUnsafe()
-  return <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    deadline === undefined ? effect : Effect.suspend(() => {
-      const spent = Number(clock.monotonicTimeNanosUnsafe() - began) / 1_000_000
-      return Effect.provideService(
-        effect,
-        Deadline.Deadline,
-        Duration.millis(Math.max(1, Math.floor(Duration.toMillis(deadline) - spent)))
-      )
-    })
-})
-
-/**
- * Uses a session of the pool until the scope closes. Where the store turns out to have ended it unnoticed, so that nothing
- * was written, it is tried once more with another. The caller's deadline is for all of it together.
- */
-export const withLive = <A>(
-  pool: SessionPool,
-  ttl: Duration.Input | undefined,
-  scope: Scope.Scope,
-  use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
-): Effect.Effect<A, KvError.KvError> =>
-  Effect.gen(function*() {
-    const inTime = yield* fromNow
-    const attempt = Effect.flatMap(
-      inTime(pool.get(ttl ?? Session.defaultTtl, scope)),
-      (session) =>
-        Effect.tapError(
-          inTime(use(session)),
-          (error) =>
-            error.reason._tag === "LeaseNotFound" ? Effect.andThen(session.retire, session.verify) : Effect.void
-        )
-    )
-    return yield* Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
-  })
-
-const closed = KvError.make(new KvError.Closed({ message: "the client was closed" }))
-
 /** Of the caller neither the deadline, nor the span, nor anything else stays with what it began for others. */
 const outlivingItsCaller = (context: Context.Context<never>) => <A, E>(effect: Effect.Effect<A, E>) =>
   Effect.updateContext(effect, (_: Context.Context<never>) => context)
-
-/** Listeners are plain functions, for there are as many as there are locks. */
-const withListeners = (
-  session: renewal.Renewed
-): Effect.Effect<Pick<SharedSession, "onLost" | "locks"> & renewal.Renewed> => {
-  const listeners = new Set<(how: string) => void>()
-  const locks = new Set<lossLog.LockOfSession>()
-  let lost: string | undefined
-  const onLost: SharedSession["onLost"] = (f) => {
-    if (lost === undefined) listeners.add(f)
-    else f(lost)
-    return () => listeners.delete(f)
-  }
-  // Ends by itself: at the latest the session is lost when its scope closes, which is to be told too.
-  return Effect.as(
-    Effect.forkDetach(Effect.flatMap(session.lost, (how) => {
-      lost = how
-      const held = [...locks]
-      for (const listener of listeners) listener(how)
-      return lossLog.sessionLost(session.lease, how, held)
-    })),
-    { ...session, onLost, locks }
-  )
-}
-
-const claims = (): Pick<SharedSession, "claim" | "tryClaim" | "unclaim"> => {
-  const claimed = new Set<string>()
-  let suffix = 0
-  return {
-    claim: (base) => {
-      let key = base
-      while (claimed.has(key)) key = `${base}-${++suffix}`
-      claimed.add(key)
-      return key
-    },
-    tryClaim: (key) => {
-      if (claimed.has(key)) return false
-      claimed.add(key)
-      return true
-    },
-    unclaim: (key) => {
-      claimed.delete(key)
-    }
-  }
-}

@@ -1,6 +1,6 @@
 /**
- * Calls functions after a fixed while, unless they are called off before, as nearly all of them are. So one fiber sleeps for
- * all of them, where each would need a fiber and a timer of its own.
+ * A shared timer: calls functions after a fixed delay. Nearly all calls are cancelled before they are due, so one fiber
+ * sleeps for all of them.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 
-/** Has the function called after the while. Gives what calls it off. */
-export type Afterwards = (f: () => void) => () => void
+/** Calls the function after the delay. Returns what cancels the call. */
+export type SharedTimer = (f: () => void) => () => void
 
 interface Task {
   /** By the monotonic clock, in nanoseconds: whole numbers, so that a sleep is never for the rest of a rounding. */
@@ -20,7 +20,7 @@ interface Task {
 /** Calls nothing any more once its scope is closed. */
 export const make = Effect.fnUntraced(function*(
   delay: Duration.Duration
-): Effect.fn.Return<Afterwards, never, Scope.Scope> {
+): Effect.fn.Return<SharedTimer, never, Scope.Scope> {
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
   const scope = yield* Effect.scope

@@ -20,8 +20,9 @@ import * as heldKeys from "../kv/heldKeys.ts"
 import { Turns } from "../kv/turns.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import * as attachedKey from "../session/leasedKey.ts"
-import type { SessionPool, SharedSession } from "../session/sessionPool.ts"
-import * as sessionPool from "../session/sessionPool.ts"
+import type { SessionPool } from "../session/sessionPool.ts"
+import type { SharedSession } from "../session/sharedSession.ts"
+import * as useSession from "../session/useSession.ts"
 import type { Options, Status, TempKey } from "./model.ts"
 import { TempKeyLost, TempKeyTaken } from "./tempKeyErrors.ts"
 
@@ -286,7 +287,7 @@ const create = Effect.fnUntraced(function*(
   outer: Scope.Scope,
   condition: Compare.Compare
 ): Effect.fn.Return<Held | Taken, KvError.KvError> {
-  const inTime = yield* sessionPool.fromNow
+  const inTime = yield* useSession.fromNow
   return yield* turnsOf(kept.sessions).run(kept.rootKey, () => inTime(createNow(kept, outer, condition)))
 })
 
@@ -307,7 +308,7 @@ const createNow = (
     Effect.flatMap(Scope.fork(outer), (scope) =>
       Effect.onExit(
         restore(
-          sessionPool.withLive(
+          useSession.withLive(
             kept.sessions,
             kept.options?.ttl,
             scope,

@@ -37,13 +37,12 @@ export const compare = (a: string, b: string): -1 | 0 | 1 => {
 
 const rank = (unit: number): number => unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800
 
-export const compareBytes = (a: Uint8Array, b: Uint8Array): -1 | 0 | 1 => {
-  const length = Math.min(a.length, b.length)
-  for (let i = 0; i < length; i++) {
-    if (a[i] !== b[i]) return a[i]! < b[i]! ? -1 : 1
-  }
-  return a.length === b.length ? 0 : a.length < b.length ? -1 : 1
-}
+/** The most bytes that a code unit of a string becomes in UTF-8. */
+const maxBytesOfUnit = 3
+
+/** The most bytes that a text or bytes can take, without encoding anything. */
+export const maxBytes = (value: string | Uint8Array): number =>
+  typeof value === "string" ? value.length * maxBytesOfUnit : value.length
 
 /** Number of UTF-8 bytes of a string. */
 export const byteLength = (text: string): number => {

@@ -10,9 +10,10 @@
  * connection (gRPC keepalive), which an etcd whose process hangs does not answer either. A member without a leader ends
  * its streams by itself, since they are opened with `hasleader`.
  */
+import * as Check from "@effect-kv/core/Check"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
-import * as Watch from "@effect-kv/core/Watch"
+import type * as Watch from "@effect-kv/core/Watch"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -264,7 +265,7 @@ const open = Effect.fnUntraced(
     request: Watch.WatchRequest,
     defaultDeadline: Duration.Duration
   ) {
-    const problem = Watch.check(request)
+    const problem = Check.watch(request)
     if (problem !== undefined) return yield* KvError.fail(new KvError.InvalidRequest({ message: problem }))
     const deadline = (yield* Deadline.Deadline) ?? defaultDeadline
     yield* Effect.timeoutOrElse(mayStart(connection.store, request), {

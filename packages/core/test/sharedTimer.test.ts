@@ -4,16 +4,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import * as afterwards from "../src/internal/session/sharedTimer.ts"
+import * as sharedTimer from "../src/internal/session/sharedTimer.ts"
 
 const open = Effect.gen(function*() {
   const scope = yield* Scope.fork(yield* Effect.scope)
-  const after = yield* Scope.provide(afterwards.make(Duration.millis(200)), scope)
+  const after = yield* Scope.provide(sharedTimer.make(Duration.millis(200)), scope)
   const called: Array<string> = []
   return { scope, called, add: (name: string) => after(() => called.push(name)) }
 })
 
-describe("afterwards", () => {
+describe("sharedTimer", () => {
   it.effect("each is called when its time has come, in order, and not before", () =>
     Effect.gen(function*() {
       const { add, called } = yield* open
@@ -33,10 +33,10 @@ describe("afterwards", () => {
   it.effect("what is called off is not called, and keeps nobody else waiting", () =>
     Effect.gen(function*() {
       const { add, called } = yield* open
-      const callOff = add("a")
+      const cancel = add("a")
       yield* TestClock.adjust("100 millis")
       add("b")
-      callOff()
+      cancel()
       yield* TestClock.adjust("200 millis")
       assert.deepStrictEqual(called, ["b"])
     }))

@@ -1,0 +1,78 @@
+/**
+ * A session that several locks and temporary keys stand on, with what they must know of each other.
+ */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import * as lossLog from "./lossLog.ts"
+import type { Patience } from "./patience.ts"
+import type * as renewal from "./renewal.ts"
+import type { SharedTimer } from "./sharedTimer.ts"
+
+export interface SharedSession extends renewal.Renewed {
+  /** Ends with the lease. */
+  readonly scope: Scope.Scope
+  /** Runs the effect in the session's scope, so it can outlive its caller. It counts as a user of the session until it ends. */
+  readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<Fiber.Fiber<unknown>>
+  /** Calls the function when the session is lost, at once if it is. Returns what removes the function again. */
+  readonly onLost: (f: (how: string) => void) => () => void
+  /** Calls a function after 200 milliseconds: a key that is held for less is not worth a watch. */
+  readonly keyWatchTimer: SharedTimer
+  /** How long a closing scope waits for the store. */
+  readonly patience: Patience
+  /** The locks that stand on the session, named in the log when it is lost. */
+  readonly locks: Set<lossLog.LockOfSession>
+  /** Claims a key that no other user of this session has, made from `base`. */
+  readonly claim: (base: string) => string
+  /** Claims exactly this key; false if it is claimed already. */
+  readonly tryClaim: (key: string) => boolean
+  /** Returns a key that is known to be gone. */
+  readonly unclaim: (key: string) => void
+  /** The next caller gets another session. This one ends with the last of its users. */
+  readonly retire: Effect.Effect<void>
+}
+
+/** Adds listeners: plain functions, because there are as many as there are locks. */
+export const withListeners = (
+  session: renewal.Renewed
+): Effect.Effect<Pick<SharedSession, "onLost" | "locks"> & renewal.Renewed> => {
+  const listeners = new Set<(how: string) => void>()
+  const locks = new Set<lossLog.LockOfSession>()
+  let lost: string | undefined
+  const onLost: SharedSession["onLost"] = (f) => {
+    if (lost === undefined) listeners.add(f)
+    else f(lost)
+    return () => listeners.delete(f)
+  }
+  // Detached: listeners must also be notified when the session's scope closes. The fiber ends with the session.
+  return Effect.as(
+    Effect.forkDetach(Effect.flatMap(session.lost, (how) => {
+      lost = how
+      const held = [...locks]
+      for (const listener of listeners) listener(how)
+      return lossLog.sessionLost(session.lease, how, held)
+    })),
+    { ...session, onLost, locks }
+  )
+}
+
+export const claims = (): Pick<SharedSession, "claim" | "tryClaim" | "unclaim"> => {
+  const claimed = new Set<string>()
+  let suffix = 0
+  return {
+    claim: (base) => {
+      let key = base
+      while (claimed.has(key)) key = `${base}-${++suffix}`
+      claimed.add(key)
+      return key
+    },
+    tryClaim: (key) => {
+      if (claimed.has(key)) return false
+      claimed.add(key)
+      return true
+    },
+    unclaim: (key) => {
+      claimed.delete(key)
+    }
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Using a session of the pool within the caller's deadline, which is for all of its steps together.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Deadline from "../../values/Deadline.ts"
+import type * as KvError from "../../values/KvError.ts"
+import { monotonicMillis } from "../values/monotonic.ts"
+import * as Session from "./model.ts"
+import type { SessionPool } from "./sessionPool.ts"
+import type { SharedSession } from "./sharedSession.ts"
+
+/** Gives each of the following effects what is left of the caller's deadline; a millisecond if nothing is. */
+export const fromNow = Effect.gen(function*() {
+  const clock = yield* Clock.Clock
+  const deadline = yield* Deadline.Deadline
+  const began = monotonicMillis(clock)
+  return <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    deadline === undefined ? effect : Effect.suspend(() => {
+      const spent = monotonicMillis(clock) - began
+      return Effect.provideService(
+        effect,
+        Deadline.Deadline,
+        Duration.millis(Math.max(1, Math.floor(Duration.toMillis(deadline) - spent)))
+      )
+    })
+})
+
+/**
+ * Uses a session of the pool until the scope closes. If the store turns out to have ended the session unnoticed, so that
+ * nothing was written, tries once more with another.
+ */
+export const withLive = <A>(
+  pool: SessionPool,
+  ttl: Duration.Input | undefined,
+  scope: Scope.Scope,
+  use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
+): Effect.Effect<A, KvError.KvError> =>
+  Effect.gen(function*() {
+    const inTime = yield* fromNow
+    const attempt = Effect.flatMap(
+      inTime(pool.get(ttl ?? Session.defaultTtl, scope)),
+      (session) =>
+        Effect.tapError(
+          inTime(use(session)),
+          (error) =>
+            error.reason._tag === "LeaseNotFound" ? Effect.andThen(session.retire, session.verify) : Effect.void
+        )
+    )
+    return yield* Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
+  })

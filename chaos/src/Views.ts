@@ -53,7 +53,8 @@ export const wrongView = (
       else held.delete(change.key)
     }
     const differs = [...new Set([...held.keys(), ...entries.keys()])].filter((key) =>
-      held.get(key)?.value !== entries.get(key)?.text || held.get(key)?.modRevision !== entries.get(key)?.modRevision
+      held.get(key)?.value !== entries.get(key)?.lossyText ||
+      held.get(key)?.modRevision !== entries.get(key)?.modRevision
     )
     if (differs.length > 0) return [`the view of ${client} at revision ${revision} is wrong in ${differs.join(", ")}`]
   }

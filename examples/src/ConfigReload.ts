@@ -35,10 +35,10 @@ export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.
 
 /** A missing or invalid value leaves the default, so that an operator's mistake does not stop the program. */
 const parse = ({ entries }: RangeView.Snapshot): Settings => {
-  const limit = Number(entries.get("config/limit")?.text ?? "10")
+  const limit = Number(entries.get("config/limit")?.lossyText ?? "10")
   return {
     limit: Number.isSafeInteger(limit) && limit > 0 ? limit : 10,
-    banner: entries.get("config/banner")?.text ?? ""
+    banner: entries.get("config/banner")?.lossyText ?? ""
   }
 }
 

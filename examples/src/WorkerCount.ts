@@ -27,7 +27,10 @@ export const count: Effect.Effect<number, KvError.KvError, Kv.Kv> = Kv.count(wor
 export const running: Stream.Stream<ReadonlyArray<string>, KvError.KvError, Kv.Kv> = Stream.unwrap(
   Effect.gen(function*() {
     const latest = yield* RangeView.make(workers)
-    return Stream.map(latest.changes, ({ entries }) => [...entries.values()].map((entry) => entry.text).sort())
+    return Stream.mapEffect(
+      latest.changes,
+      ({ entries }) => Effect.map(Effect.forEach(entries.values(), (entry) => entry.text), (names) => names.sort())
+    )
   })
 )
 

@@ -54,7 +54,7 @@ it.live(
 )
 
 const entry = (i: number) =>
-  Entry.make({ key: `log/${i}`, value: "", createRevision: 1n, modRevision: 1n, version: 1, lease: 0n })
+  Entry.make({ key: `log/${i}`, value: "", createRevision: 1n, modRevision: 1n, version: 1, lease: Option.none() })
 
 const silent: Printer = {
   line: () => Effect.void,

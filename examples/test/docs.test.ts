@@ -14,6 +14,7 @@ import { MemoryLayer } from "@effect-kv/memory"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { execFile, spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -250,7 +251,7 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
   DeadlineExceeded: new KvError.DeadlineExceeded({ message }),
   Unauthenticated: new KvError.Unauthenticated({ message }),
   PermissionDenied: new KvError.PermissionDenied({ message }),
-  Compacted: new KvError.Compacted({ compactRevision: 1n }),
+  Compacted: new KvError.Compacted({ compactRevision: Option.some(1n) }),
   FutureRevision: new KvError.FutureRevision({ message }),
   LeaseNotFound: new KvError.LeaseNotFound({ message }),
   LeaseExists: new KvError.LeaseExists({ message }),
@@ -260,7 +261,7 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
   Closed: new KvError.Closed({ message }),
   Indeterminate: new KvError.Indeterminate({ message }),
   StoreReplaced: new KvError.StoreReplaced({ message, outcome: "Unknown" }),
-  LockLost: new LockError.LockLost({ lock: "a", token: 1n, how: "why" })
+  LockLost: new LockError.LockLost({ lock: "a", token: 1n, reason: "why" })
 }
 
 it("the table of errors in docs/contract.md has every reason, with its outcome and whether a retry is safe", () => {

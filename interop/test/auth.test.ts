@@ -83,7 +83,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })("authenticati
       yield* root.auth.roleGrant("ours", "readwrite", "locks/")
       const session = yield* client.session({ ttl: 60 })
       const held = yield* session.lock("locks/both")
-      const waiter = yield* Effect.forkScoped(on(app)(DistLock.withLock("locks/both", undefined, Effect.succeed)))
+      const waiter = yield* Effect.forkScoped(on(app)(DistLock.use("locks/both", Effect.succeed)))
       yield* waiting(app, "locks/both", 1)
       yield* session.unlock("locks/both")
       assert.isTrue((yield* Fiber.join(waiter)).token > held.token)

@@ -455,8 +455,9 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const kv = yield* ours()
         const client = yield* go()
         const lost = yield* failure(
-          on(kv)(DistLock.withLock("deleted", undefined, ({ key }) =>
-            Effect.andThen(client.delete(key), kv.put("deleted.value", "stale"))))
+          on(kv)(
+            DistLock.use("deleted", ({ key }) => Effect.andThen(client.delete(key), kv.put("deleted.value", "stale")))
+          )
         )
         assert.instanceOf(lost, LockError.LockLost)
         assert.deepStrictEqual(yield* kv.get("deleted.value"), Option.none())

@@ -43,7 +43,7 @@ export type Write = Effect.Effect<Op.PutResponse, KvError>
 export type Step = (
   client: RecordedClient,
   random: SeededRandom.SeededRandom
-) => Effect.Effect<unknown, DistLock.Failure>
+) => Effect.Effect<unknown, DistLock.LockFailure>
 
 /** A value that no other write has. */
 export const unique = ({ name, recorder }: RecordedClient): Effect.Effect<string> => recorder.value(name)

@@ -40,7 +40,7 @@ export const compareAndSet: Step = Effect.fnUntraced(function*(client, random) {
   yield* Effect.sleep(pause)
   const value = yield* unique(client)
   return yield* byValue
-    ? kv.testAndSet(key, Option.map(entry, (entry) => entry.text), value)
+    ? kv.testAndSet(key, Option.map(entry, (entry) => entry.value), value)
     : kv.compareAndSet(key, Option.match(entry, { onNone: () => 0n, onSome: (entry) => entry.modRevision }), value)
 })
 

@@ -42,12 +42,15 @@ export const increment: Step = (client, random) => {
   const increments = random.int(1, 2)
   const options = { ttl, description: client.name } as const
   const byService = random.chance(0.5)
-  const body = (lock: DistLock.Lock) => incrementing(client, lock, { hold, increments, byService })
+  const body = (lock: DistLock.LockPart) => incrementing(client, lock, { hold, increments, byService })
   if (choice < 0.1) {
-    return client.recorder.withLock(client.name, names, { ...options, acquireTimeout }, body).pipe(onKv(client))
+    return client.recorder.withLock(client.name, names, ({ parts }) => body(parts[parts.length - 1]!), {
+      ...options,
+      acquireTimeout
+    }).pipe(onKv(client))
   }
   if (choice < 0.2) return trying(client, single, byService, body).pipe(onKv(client))
-  const locked = client.recorder.withLock(client.name, single, { ...options, acquireTimeout, maxHold }, body).pipe(
+  const locked = client.recorder.withLock(client.name, single, body, { ...options, acquireTimeout, maxHold }).pipe(
     onKv(client),
     Effect.tap(() =>
       maxHold !== undefined && hold > maxHold + timerTolerance
@@ -63,7 +66,7 @@ const onKv = (client: RecordedClient) => Effect.provideService(Kv.Kv, client.kv)
 
 const incrementing = Effect.fnUntraced(function*(
   client: RecordedClient,
-  lock: DistLock.Lock,
+  lock: DistLock.LockPart,
   options: { readonly hold: number; readonly increments: number; readonly byService: boolean }
 ) {
   const kv = yield* Kv.Kv
@@ -84,7 +87,7 @@ const trying = (
   client: RecordedClient,
   name: string,
   byService: boolean,
-  body: (lock: DistLock.Lock) => Effect.Effect<void, DistLock.Failure, Kv.Kv>
+  body: (lock: DistLock.Lock) => Effect.Effect<void, DistLock.LockFailure, Kv.Kv>
 ) =>
   Effect.scoped(Effect.gen(function*() {
     const lock = yield* DistLock.tryAcquire(name, { ttl, description: client.name })

@@ -6,6 +6,7 @@ import type { KvError } from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as SeededRandom from "../SeededRandom.ts"
 import type { RecordedClient } from "./Worker.ts"
 
@@ -60,7 +61,7 @@ export const watching = (
           case "Compacted":
             return Effect.sync(() =>
               void (position.revision = error.reason._tag === "Compacted"
-                ? error.reason.compactRevision
+                ? Option.getOrThrow(error.reason.compactRevision)
                 : position.revision)
             )
           case "Unavailable":

@@ -40,7 +40,7 @@ export const run = Effect.fnUntraced(function*(name: string, colleagues: number,
   yield* TempKey.make(`${workers}${name}`, { value: name, ttl })
   yield* Effect.scoped(untilPresent(colleagues))
   for (let round = 0; round < rounds; round++) {
-    yield* DistLock.withLock(lockName, { ttl, description: name }, (lock) => increment(name, lock, tell)).pipe(
+    yield* DistLock.use(lockName, (lock) => increment(name, lock, tell), { ttl, description: name }).pipe(
       Effect.catch((error: KvError.KvError | LockError.LockError) =>
         Effect.flatMap(
           Clock.currentTimeMillis,

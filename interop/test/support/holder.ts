@@ -16,10 +16,10 @@ const inputEnds = Effect.callback<void>((resume) => {
   process.stdin.resume()
 })
 
-const hold = DistLock.withLock(
+const hold = DistLock.use(
   name!,
-  { ttl: Number(ttl) },
-  (lock) => Effect.andThen(Effect.sync(() => process.stdout.write(`${lock.token}\n`)), inputEnds)
+  (lock) => Effect.andThen(Effect.sync(() => process.stdout.write(`${lock.token}\n`)), inputEnds),
+  { ttl: Number(ttl) }
 )
 
 Effect.runPromise(Effect.provide(hold, EtcdLayer.layer({ endpoints: [endpoint!] }))).then(

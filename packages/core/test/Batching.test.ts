@@ -145,7 +145,7 @@ describe("batching", () => {
       yield* answerAll
       assert.strictEqual(requests.length, 2)
       const [, old, made, absent, txn] = yield* Fiber.joinAll(fibers)
-      assert.strictEqual((old as Op.PutResponse).previous.pipe(Option.getOrThrow).text, "before")
+      assert.strictEqual((old as Op.PutResponse).previous.pipe(Option.getOrThrow).lossyText, "before")
       assert.strictEqual(
         (yield* direct.getEntry("old")).pipe(Option.getOrThrow).modRevision,
         (old as Op.PutResponse).revision
@@ -156,7 +156,7 @@ describe("batching", () => {
       const deletes = yield* forkAll([kv.delete("old"), kv.delete("gone", { previous: true }), kv.delete("never")])
       yield* answerAll
       const [, gone, never] = yield* Fiber.joinAll(deletes)
-      assert.strictEqual(gone!.previous[0]?.text, "bye")
+      assert.strictEqual(gone!.previous[0]?.lossyText, "bye")
       assert.strictEqual(never!.deleted, 0)
     }))
 
@@ -380,8 +380,8 @@ describe("batching", () => {
   )
 })
 
-const textOf = (entry: { readonly key: string; readonly text: string; readonly version: number }) =>
-  `${entry.key}=${entry.text}@${entry.version}`
+const textOf = (entry: { readonly key: string; readonly lossyText: string; readonly version: number }) =>
+  `${entry.key}=${entry.lossyText}@${entry.version}`
 
 /** What does not depend on which writes share a revision. */
 const comparable = (exit: Exit.Exit<Op.Response, KvError.KvError>): unknown =>

@@ -1,30 +1,33 @@
 import * as Entry from "@effect-kv/core/Entry"
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as Formatter from "effect/Formatter"
 import * as Option from "effect/Option"
 import * as Inspect from "node:util"
 import { text } from "./arbitraries.ts"
 
 const make = (value: Entry.Value, lease = 0n) =>
-  Entry.make({ key: "k", value, createRevision: 2n, modRevision: 2n ** 60n, version: 3, lease })
+  Entry.make({ key: "k", value, createRevision: 2n, modRevision: 2n ** 60n, version: 3, lease: Entry.leaseOf(lease) })
 
 describe("Entry", () => {
   it.prop("text and bytes are the same value, whichever it was made of", [text], ([text]) => {
     const bytes = new TextEncoder().encode(text)
     for (const entry of [make(text), make(bytes)]) {
       assert.deepStrictEqual(entry.value, bytes)
-      assert.strictEqual(entry.text, text)
-      assert.strictEqual(entry.strictText, text)
+      assert.strictEqual(entry.lossyText, text)
+      assert.strictEqual(Effect.runSync(entry.text), text)
       assert.strictEqual(entry.size, bytes.length)
     }
   })
 
-  it("bytes that are not text are told, or shown with replacements, as asked", () => {
+  it("bytes that are not UTF-8 fail as text with InvalidRequest, and have replacement characters as lossy text", () => {
     const entry = make(Uint8Array.of(0x61, 0xff))
-    assert.deepStrictEqual([entry.text, entry.strictText, entry.size], ["a\ufffd", undefined, 2])
+    const error = Effect.runSync(Effect.flip(entry.text))
+    assert.deepStrictEqual([error.reason._tag, error.key], ["InvalidRequest", "k"])
+    assert.deepStrictEqual([entry.lossyText, entry.size], ["a\ufffd", 2])
   })
 
-  it("a lease of 0 is none", () => {
+  it("a lease with the id 0 is none", () => {
     assert.deepStrictEqual(make("v").lease, Option.none())
     assert.deepStrictEqual(make("v", 7n).lease, Option.some(7n))
   })
@@ -39,7 +42,7 @@ describe("Entry", () => {
   it("under another key it is the same entry", () => {
     const entry = make("v", 7n).withKey("other")
     assert.deepStrictEqual(
-      [entry.key, entry.text, entry.createRevision, entry.modRevision, entry.version, entry.lease],
+      [entry.key, entry.lossyText, entry.createRevision, entry.modRevision, entry.version, entry.lease],
       ["other", "v", 2n, 2n ** 60n, 3, Option.some(7n)]
     )
     assert.deepStrictEqual(make(Uint8Array.of(0xff)).withKey("other").value, Uint8Array.of(0xff))
@@ -49,7 +52,7 @@ describe("Entry", () => {
     const secret = "s3cr3t-value"
     for (const entry of [make(secret, 0xabcn), make(new TextEncoder().encode(secret), 0xabcn)]) {
       // Reading the value must not make it show either.
-      for (const read of [() => entry, () => (entry.value, entry), () => (entry.text, entry)]) {
+      for (const read of [() => entry, () => (entry.value, entry), () => (entry.lossyText, entry)]) {
         const thing = read()
         const printings = [
           Inspect.inspect(thing),

@@ -51,7 +51,7 @@ describe("KeyRange", () => {
     (args) => {
       const [range, prefix, key] = args
       if (!isValid(range)) return
-      const within = KeyRange.within(range, prefix)
+      const within = KeyRange.addPrefix(range, prefix)
       assert.isTrue(isValid(within))
       if (key.length === 0) return
       assert.strictEqual(KeyRange.contains(within, prefix + key), KeyRange.contains(range, key))
@@ -61,8 +61,8 @@ describe("KeyRange", () => {
   )
 
   it.prop("within two prefixes is within both as one", [range, text, text, text], ([range, outer, inner, key]) => {
-    const nested = KeyRange.within(KeyRange.within(range, inner), outer)
-    const flat = KeyRange.within(range, outer + inner)
+    const nested = KeyRange.addPrefix(KeyRange.addPrefix(range, inner), outer)
+    const flat = KeyRange.addPrefix(range, outer + inner)
     assert.strictEqual(KeyRange.contains(nested, key), KeyRange.contains(flat, key))
     assert.strictEqual(KeyRange.contains(nested, outer + inner + key), KeyRange.contains(flat, outer + inner + key))
   }, { arbitrary: { runs: 1000 } })

@@ -212,7 +212,7 @@ describe("Kv", () => {
         createRevision: 1n,
         modRevision: 1n,
         version: 1,
-        lease: 0n
+        lease: Option.none()
       })
       const { kv } = yield* recording(() =>
         Effect.succeed({ _tag: "Range", revision: 1n, entries: [entry], count: 1, more: false })

@@ -6,6 +6,7 @@ import * as Lease from "@effect-kv/core/Lease"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { integer } from "./arbitraries.ts"
 
 describe("Check.grantSeconds", () => {
@@ -62,23 +63,23 @@ describe("Deadline", () => {
 
 describe("KvError", () => {
   it("says its reason first, and keeps it typed", () => {
-    const error = KvError.make(new KvError.Compacted({ compactRevision: 42n }))
+    const error = KvError.make(new KvError.Compacted({ compactRevision: Option.some(42n) }))
     assert.match(error.message, /^Compacted: .*42/)
     assert.strictEqual(error._tag, "KvError")
     assert.isTrue(KvError.isKvError(error) && error instanceof Error)
     assert.isFalse(KvError.isKvError(new Error("no")))
     assert.match(
-      KvError.make(new KvError.Compacted({ compactRevision: 0n })).message,
+      KvError.make(new KvError.Compacted({ compactRevision: Option.none() })).message,
       /has been compacted; read at a newer/
     )
   })
 
   it.effect("is recovered from by its reason", () =>
     Effect.gen(function*() {
-      const failing = KvError.fail(new KvError.Compacted({ compactRevision: 7n }))
+      const failing = KvError.fail(new KvError.Compacted({ compactRevision: Option.some(7n) }))
       const revision = yield* failing.pipe(
         Effect.catchReason("KvError", "Compacted", (reason) => Effect.succeed(reason.compactRevision))
       )
-      assert.strictEqual(revision, 7n)
+      assert.deepStrictEqual(revision, Option.some(7n))
     }))
 })

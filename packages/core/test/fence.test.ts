@@ -54,7 +54,7 @@ describe("the operation that is sent", () => {
         Op.txn({ if: [Compare.missing("k")], then: [Op.put("k", "v")] })
       ]
       for (const op of ops) yield* backendOf(kv).execute(op)
-      yield* on(kv)(DistLock.withLock("l", { fenced: false }, () => backendOf(kv).execute(ops[0]!)))
+      yield* on(kv)(DistLock.use("l", () => backendOf(kv).execute(ops[0]!), { fenced: false }))
       for (const op of ops) assert.include(sent, op)
       assert.strictEqual(sent.filter((op) => op === ops[0]).length, 2)
     }))
@@ -73,22 +73,22 @@ describe("the operation that is sent", () => {
       for (const names of ["l", ["a", "b"]] as const) {
         for (const view of [kv, Kv.prefixed(kv, "other/")]) {
           sent.length = 0
-          let lock: DistLock.Lock | undefined
-          yield* on(Kv.prefixed(kv, "app/"))(DistLock.withLock(names, undefined, (taken) => {
+          let lock: DistLock.MultiLock | undefined
+          yield* on(Kv.prefixed(kv, "app/"))(DistLock.use(names, (taken) => {
             lock = taken
             return Effect.andThen(Effect.sync(() => sent.length = 0), view.put("k", "v"))
           }))
           const [op, ...rest] = sent
           assert.strictEqual(
             rest.filter((op) => op._tag === "Txn" && op.then.some(Op.isWrite)).length,
-            lock?.all.length,
+            lock?.parts.length,
             "the releases"
           )
           assert.isTrue(op?._tag === "Txn")
           if (op?._tag !== "Txn") return
           assert.deepStrictEqual(
             op.if,
-            lock!.all.map(({ key, token }) => Compare.createRevision(`app/${key}`, "=", token))
+            lock!.parts.map(({ key, token }) => Compare.createRevision(`app/${key}`, "=", token))
           )
           assert.deepStrictEqual(op.else, [])
           assert.deepStrictEqual(op.then.map((inner) => inner._tag), ["Put"])
@@ -101,7 +101,7 @@ describe("the operation that is sent", () => {
       const { kv, sent } = yield* open()
       const locks: Array<DistLock.Lock> = []
       const take = (name: string) => <A, E>(effect: Effect.Effect<A, E>) =>
-        on(kv)(DistLock.withLock(name, undefined, (lock) => {
+        on(kv)(DistLock.use(name, (lock) => {
           locks.push(lock)
           return effect
         }))
@@ -123,7 +123,7 @@ describe("the operation that is sent", () => {
       const { kv, sent } = yield* open(Batching.batched({ maxInFlight: 1 }))
       const tokens: Array<bigint> = []
       const holder = (name: string) =>
-        DistLock.withLock(name, undefined, (lock) => {
+        DistLock.use(name, (lock) => {
           tokens.push(lock.token)
           return Effect.andThen(Effect.yieldNow, kv.put(name, "v"))
         })
@@ -148,7 +148,7 @@ describe("a fence", () => {
     Effect.gen(function*() {
       const { kv, other } = yield* open()
       const second = yield* open()
-      const exit = yield* DistLock.withLock("l", undefined, (lock) =>
+      const exit = yield* DistLock.use("l", (lock) =>
         Effect.uninterruptible(Effect.gen(function*() {
           yield* other.delete(lock.key)
           yield* second.kv.put("k", "1")
@@ -229,7 +229,7 @@ describe("a write that was rejected", () => {
               yield* end(kv.put("k", "stale"))
               for (let i = 0; i < (schedule >> 5) % 5; i++) yield* Effect.yieldNow
             })
-          const exit = yield* DistLock.withLock("l", undefined, body).pipe(
+          const exit = yield* DistLock.use("l", body).pipe(
             on(kv),
             Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + schedule % 37),
             Effect.exit
@@ -252,15 +252,15 @@ describe("JSON", () => {
   it.effect("of a lock, its contenders and its errors has tokens as text", () =>
     Effect.gen(function*() {
       const { kv } = yield* open()
-      const [lock, holder] = yield* on(kv)(DistLock.withLock("l", { description: "me" }, (lock) =>
+      const [lock, holder] = yield* on(kv)(DistLock.use("l", (lock) =>
         Effect.map(DistLock.holder("l"), (holder) =>
-          [JSON.stringify(lock), Option.getOrThrow(holder)] as const)))
+          [JSON.stringify(lock), Option.getOrThrow(holder)] as const), { description: "me" }))
       const token = `${holder.token}`
       assert.deepStrictEqual(JSON.parse(lock), {
         name: "l",
         key: holder.key,
         token,
-        all: [{ name: "l", key: holder.key, token }],
+        parts: [{ name: "l", key: holder.key, token }],
         isHeld: true
       })
       assert.deepStrictEqual(JSON.parse(JSON.stringify(holder)), {
@@ -269,18 +269,24 @@ describe("JSON", () => {
         lease: Option.getOrThrow(holder.lease).toString(16),
         description: "me"
       })
-      const lost = new LockError.LockLost({ lock: "l", token: 7n, how: "its key was deleted" })
+      const lost = new LockError.LockLost({ lock: "l", token: 7n, reason: "its key was deleted" })
       assert.deepStrictEqual(JSON.parse(JSON.stringify(lost)), {
         _tag: "LockLost",
         message: lost.message,
         lock: "l",
         token: "7",
-        how: "its key was deleted",
+        reason: "its key was deleted",
         isRetryable: false,
         outcome: "NotApplied"
       })
       const others = [
-        new LockError.LockTimeout({ lock: "l", token: 7n, waitedMillis: 1 }),
+        new LockError.LockTimeout({
+          lock: "l",
+          token: Option.some(7n),
+          waitedMillis: 1,
+          storeFailure: Option.none(),
+          blockedBy: Option.none()
+        }),
         new LockError.LockHoldExceeded({ lock: "l", token: 7n, maxHoldMillis: 1 }),
         KvError.make(lost),
         Exit.fail(lost)
@@ -291,7 +297,7 @@ describe("JSON", () => {
     }))
 
   it("a lock's loss keeps its outcome when it is encoded and decoded", () => {
-    const lost = new LockError.LockLost({ lock: "l", token: 7n, how: "gone", outcome: "Unknown" })
+    const lost = new LockError.LockLost({ lock: "l", token: 7n, reason: "gone", outcome: "Unknown" })
     const encoded = Schema.encodeSync(KvError.Reason)(lost)
     const decoded = Schema.decodeSync(KvError.Reason)(encoded)
     assert.strictEqual(decoded.outcome, "Unknown")
@@ -309,9 +315,9 @@ describe("the failures of a lock", () => {
     expectTypeOf<Effect.Error<typeof ttl>>().toEqualTypeOf<Always>()
     const waits = work.pipe(DistLock.withDistLock("l", { acquireTimeout: "1 second" }))
     expectTypeOf<Effect.Error<typeof waits>>().toEqualTypeOf<Always | LockError.LockTimeout>()
-    const holds = DistLock.withLock("l", { maxHold: "1 second" }, () => work)
+    const holds = DistLock.use("l", () => work, { maxHold: "1 second" })
     expectTypeOf<Effect.Error<typeof holds>>().toEqualTypeOf<Always | LockError.LockHoldExceeded>()
-    const both = DistLock.withLock("l", { acquireTimeout: 5, maxHold: { seconds: 1 } }, () => work)
+    const both = DistLock.use("l", () => work, { acquireTimeout: 5, maxHold: { seconds: 1 } })
     expectTypeOf<Effect.Error<typeof both>>().toEqualTypeOf<
       Always | LockError.LockTimeout | LockError.LockHoldExceeded
     >()
@@ -322,14 +328,14 @@ describe("the failures of a lock", () => {
   it("are told by the type of options in a variable", () => {
     const options: DistLock.Options = { ttl: "1 second" }
     const any = DistLock.withDistLock(work, "l", options)
-    expectTypeOf<Effect.Error<typeof any>>().toEqualTypeOf<"own" | DistLock.Failure>()
+    expectTypeOf<Effect.Error<typeof any>>().toEqualTypeOf<"own" | DistLock.LockFailure>()
     const known = { ttl: "1 second", maxHold: "1 minute" } as const
     const holds = work.pipe(DistLock.withDistLock("l", known))
     expectTypeOf<Effect.Error<typeof holds>>().toEqualTypeOf<Always | LockError.LockHoldExceeded>()
-    const maybe = (acquireTimeout: Duration.Input | undefined) => DistLock.withLock("l", { acquireTimeout }, () => work)
+    const maybe = (acquireTimeout: Duration.Input | undefined) => DistLock.use("l", () => work, { acquireTimeout })
     expectTypeOf<Effect.Error<ReturnType<typeof maybe>>>().toEqualTypeOf<Always | LockError.LockTimeout>()
-    const given = (options: DistLock.Options | undefined) => DistLock.withLock("l", options, () => work)
-    expectTypeOf<Effect.Error<ReturnType<typeof given>>>().toEqualTypeOf<"own" | DistLock.Failure>()
+    const given = (options: DistLock.Options | undefined) => DistLock.use("l", () => work, options)
+    expectTypeOf<Effect.Error<ReturnType<typeof given>>>().toEqualTypeOf<"own" | DistLock.LockFailure>()
     // @ts-expect-error an option that there is not
     const _unknown = () => DistLock.withDistLock(work, "l", { ttl: "1 second", acquireTimeOut: "1 second" })
   })
@@ -337,11 +343,17 @@ describe("the failures of a lock", () => {
   it("can all be retried by one policy", () => {
     const locked = DistLock.withDistLock(Effect.void, "l", { acquireTimeout: "1 second", maxHold: "1 minute" })
     const retried = Effect.retry(locked, { while: (error) => error.isRetryable && error.outcome === "NotApplied" })
-    expectTypeOf<Effect.Error<typeof retried>>().toEqualTypeOf<DistLock.Failure>()
+    expectTypeOf<Effect.Error<typeof retried>>().toEqualTypeOf<DistLock.LockFailure>()
     const outcomes = [
-      new LockError.LockTimeout({ lock: "l", token: 0n, waitedMillis: 1 }),
+      new LockError.LockTimeout({
+        lock: "l",
+        token: Option.none(),
+        waitedMillis: 1,
+        storeFailure: Option.none(),
+        blockedBy: Option.none()
+      }),
       new LockError.LockHoldExceeded({ lock: "l", token: 1n, maxHoldMillis: 1 }),
-      new LockError.LockLost({ lock: "l", token: 1n, how: "gone" })
+      new LockError.LockLost({ lock: "l", token: 1n, reason: "gone" })
     ].map(({ isRetryable, outcome }) => [isRetryable, outcome])
     assert.deepStrictEqual(outcomes, [[true, "NotApplied"], [false, "Unknown"], [false, "NotApplied"]])
   })

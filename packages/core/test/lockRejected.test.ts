@@ -63,7 +63,7 @@ describe("a release that the store rejects", () => {
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(seen.removals, 6)
         assert.strictEqual(seen.warnings.length, 1)
-        assert.deepInclude(seen.warnings[0], { key: rejected.lock.key, lease: `${lease}` })
+        assert.deepInclude(seen.warnings[0], { key: rejected.lock.key, lease: lease.toString(16) })
         assert.isTrue(yield* kept.lock.isHeld, "the session is renewed as long as others use it")
         assert.isFalse(yield* isFree(other, "rejected"))
 
@@ -137,7 +137,7 @@ describe("a session whose renewal the store denies", () => {
       const kept = yield* hold(kv, "kept")
       const lost = yield* hold(kv, "denied")
       const waiting = yield* Effect.forkChild(
-        on(kv)(DistLock.withLock("kept", undefined, (lock) => Effect.succeed(lock.token)))
+        on(kv)(DistLock.use("kept", (lock) => Effect.succeed(lock.token)))
       )
       yield* TestClock.adjust("1 minute")
       assert.isAbove(lostAnswers, 1)

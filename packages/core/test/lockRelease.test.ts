@@ -38,7 +38,7 @@ describe("a lock", () => {
   it.effect("is given back when what is to be done under it throws before it begins", () =>
     Effect.gen(function*() {
       const { kv, other } = yield* clients()
-      const exit = yield* DistLock.withLock("l", undefined, (): Effect.Effect<void> => {
+      const exit = yield* DistLock.use("l", (): Effect.Effect<void> => {
         throw new Error("boom")
       }).pipe(Effect.provideService(Kv.Kv, kv), Effect.exit)
       assert.isTrue(Exit.hasDies(exit))

@@ -65,13 +65,13 @@ describe("clocks", () => {
   it.effect("a wall clock that jumps beyond the time to live ends the session, at once to who asks, soon to who waits", () =>
     Effect.gen(function*() {
       const { session, wall } = yield* sessionOnAJumpingClock
-      const lost = yield* Effect.forkChild(session.lost)
+      const lost = yield* Effect.forkChild(Effect.flip(session.lost))
       wall.offset = 9_000
       assert.isTrue(yield* session.isAlive)
       wall.offset = 10_001
       assert.isFalse(yield* session.isAlive)
       yield* TestClock.adjust("500 millis")
-      assert.match(yield* Fiber.join(lost), /could not be renewed in time/)
+      assert.match((yield* Fiber.join(lost)).reason, /could not be renewed in time/)
     }))
 
   it.effect("a wall clock that jumps a little is made up for by the next renewal; one that goes back changes nothing", () =>
@@ -273,12 +273,29 @@ describe("what locks tell", () => {
 
   it("messages say which lock, how long, and how it was lost", () => {
     assert.strictEqual(
-      new LockError.LockLost({ lock: "l", token: 7n, how: "its key was deleted" }).message,
+      new LockError.LockLost({ lock: "l", token: 7n, reason: "its key was deleted" }).message,
       "the lock \"l\" (token 7) was lost: its key was deleted"
     )
+    const timeout = {
+      lock: "a, b",
+      token: Option.none(),
+      waitedMillis: 1500,
+      storeFailure: Option.none(),
+      blockedBy: Option.none()
+    }
     assert.strictEqual(
-      new LockError.LockTimeout({ lock: "a, b", token: 0n, waitedMillis: 1500 }).message,
-      "the lock \"a, b\" could not be had within 1s 500ms"
+      new LockError.LockTimeout(timeout).message,
+      "the lock \"a, b\" could not be acquired within 1s 500ms"
+    )
+    const unreachable = Option.some(new KvError.Unavailable({ message: "no endpoint answered" }))
+    assert.strictEqual(
+      new LockError.LockTimeout({ ...timeout, storeFailure: unreachable, blockedBy: Option.some("a/1") }).message,
+      "the lock \"a, b\" could not be acquired within 1s 500ms; the store could not be reached: no endpoint answered"
+    )
+    assert.strictEqual(
+      new LockError.LockTimeout({ ...timeout, blockedBy: Option.some("a/1") }).message,
+      "the lock \"a, b\" could not be acquired within 1s 500ms; the key \"a/1\" has no lease and blocks the lock " +
+        "until it is deleted"
     )
     assert.strictEqual(
       new LockError.LockHoldExceeded({ lock: "l", token: 7n, maxHoldMillis: 1000 }).message,

@@ -200,7 +200,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         for (const { exit, id, k, mine } of outcomes) {
           const entry = yield* direct.getEntry(`lost/${id}/${k}`)
           if (Option.isSome(entry)) {
-            assert.strictEqual(entry.value.text, mine)
+            assert.strictEqual(entry.value.lossyText, mine)
             assert.strictEqual(entry.value.version, 1, "applied once")
           }
           if (Exit.isSuccess(exit)) assert.isTrue(Option.isSome(entry), "what was confirmed is there")

@@ -122,7 +122,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         const [took, error] = yield* whileStopped(timed(Effect.flip(attempt)))
         assert.isAtMost(took, 2000 + slack)
         assert.isTrue(error instanceof LockError.LockTimeout)
-        assert.strictEqual((error as LockError.LockTimeout).reason?._tag, "Unavailable")
+        assert.strictEqual(Option.getOrThrow((error as LockError.LockTimeout).storeFailure)._tag, "Unavailable")
       }))
   }
 )

@@ -26,7 +26,7 @@ const accepted = Effect.fnUntraced(function*(kv: Kv.Kv) {
   const log = yield* kv.range(KeyRange.prefix(`${name}.log/`), { order: { by: "createRevision" } })
   return log.entries.map((entry) => ({
     token: BigInt(entry.key.slice(`${name}.log/`.length)),
-    value: Number(entry.text)
+    value: Number(entry.lossyText)
   }))
 })
 

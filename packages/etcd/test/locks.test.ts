@@ -70,7 +70,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       assert.strictEqual(Option.getOrThrow(yield* on(kv)(DistLock.holder("both"))).key, yield* theirs.key)
 
       const waiter = yield* Effect.forkScoped(
-        on(kv)(DistLock.withLock("both", undefined, (lock) => Effect.succeed(lock)))
+        on(kv)(DistLock.use("both", (lock) => Effect.succeed(lock)))
       )
       yield* until("we wait", Effect.map(waitersOf(kv, "both"), (count) => count === 1))
       assert.strictEqual(waiter.pollUnsafe(), undefined)
@@ -135,7 +135,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           yield* until("it holds", isHeld(observer, name))
           const next = yield* Effect.forkScoped(
             on(observer)(
-              DistLock.withLock(name, undefined, (lock) => Effect.succeed([lock.token, Date.now()] as const))
+              DistLock.use(name, (lock) => Effect.succeed([lock.token, Date.now()] as const))
             )
           )
           const holder = Option.getOrThrow(yield* on(observer)(DistLock.holder(name)))

@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
@@ -156,7 +157,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* proxy.up
         const [elapsed, failure] = yield* timed(reason(behind.take))
         assert.isBelow(elapsed, 2000)
-        assert.isTrue(failure._tag === "Compacted" && failure.compactRevision === revision)
+        assert.isTrue(failure._tag === "Compacted" && Option.contains(failure.compactRevision, revision))
         assert.strictEqual((yield* reason(behind.take))._tag, "Compacted", "a watch that failed keeps failing")
         const { revision: next } = yield* direct.put(`${prefix}a`, "4")
         assert.deepStrictEqual(linesOf(yield* batchesUpTo(ahead, next)), [`${next} put ${prefix}a=4`])
@@ -173,7 +174,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* cluster.compact(revision)
         yield* proxy.up
         const failure = yield* reason(watcher.take)
-        assert.isTrue(failure._tag === "Compacted" && failure.compactRevision === revision)
+        assert.isTrue(failure._tag === "Compacted" && Option.contains(failure.compactRevision, revision))
       }))
 
     it.effect("of everything a watch has had costs it nothing", () =>

@@ -7,6 +7,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import type * as Watch from "@effect-kv/core/Watch"
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { StoreIdentity } from "../src/internal/store/storeIdentity.ts"
 import { Suspicions } from "../src/internal/store/storeProbe.ts"
@@ -166,7 +167,7 @@ class World {
       // Said only where something of what was to come is gone, or could be.
       const next = watched.watch.next!
       assert.isTrue(BigInt(this.server.compactRevision) >= next, "compacted without need")
-      assert.isAtLeast(Number(watched.error.reason.compactRevision), Number(next))
+      assert.isAtLeast(Number(Option.getOrThrow(watched.error.reason.compactRevision)), Number(next))
     }
   }
 }

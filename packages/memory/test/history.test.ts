@@ -71,7 +71,7 @@ describe("history", () => {
       const { compactRevision, historyWrites } = yield* store.statistics
       assert.deepStrictEqual([compactRevision, historyWrites], [4n, 1])
       const response = yield* execute(backend, Op.get("key", { revision: 4n }))
-      assert.strictEqual(response.entries[0]?.text, "2")
+      assert.strictEqual(response.entries[0]?.lossyText, "2")
     }))
 
   it("forgets keys that are gone and versions that are replaced", () => {

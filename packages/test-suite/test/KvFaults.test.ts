@@ -135,7 +135,7 @@ describe("a call", () => {
         ["1", "2", "3"],
         (value) => Effect.forkChild(Effect.result(kv.put(`k/${value}`, value)))
       )
-      const there = Effect.map(other.range(KeyRange.all), ({ entries }) => entries.map((entry) => entry.text))
+      const there = Effect.map(other.range(KeyRange.all), ({ entries }) => entries.map((entry) => entry.lossyText))
       yield* settle
       assert.deepStrictEqual(yield* there, ["2"])
       yield* TestClock.adjust("3 seconds")
@@ -280,11 +280,9 @@ describe("what a client holds", () => {
       Effect.gen(function*() {
         const { faults, kv, other } = yield* clients
         const held = yield* Deferred.make<DistLock.Lock>()
-        const holder = yield* DistLock.withLock(
-          "l",
-          { description: "me" },
-          (lock) => Effect.andThen(Deferred.succeed(held, lock), Effect.never)
-        ).pipe(Effect.provideService(Kv.Kv, kv), Effect.flip, Effect.forkChild)
+        const holder = yield* DistLock.use("l", (lock) => Effect.andThen(Deferred.succeed(held, lock), Effect.never), {
+          description: "me"
+        }).pipe(Effect.provideService(Kv.Kv, kv), Effect.flip, Effect.forkChild)
         const lock = yield* Deferred.await(held)
         yield* TestClock.adjust("1 second")
         const loser = yield* faults.loseLock("l", by)
@@ -451,7 +449,7 @@ describe("a watch", () => {
       yield* faults.cutWatches({ compacted: true })
       const error = yield* Effect.flip(watcherOf(watch).take)
       assert.strictEqual(error.reason._tag, "Compacted")
-      const revision = error.reason._tag === "Compacted" ? error.reason.compactRevision : 0n
+      const revision = error.reason._tag === "Compacted" ? Option.getOrThrow(error.reason.compactRevision) : 0n
       assert.strictEqual(revision, (yield* other.put("k", "1")).revision - 1n)
       const again = yield* kv.subscribe(KeyRange.key("k"), { startRevision: revision + 1n })
       assert.lengthOf(yield* watcherOf(again).take, 1)

@@ -173,13 +173,13 @@ describe("Recorder", () => {
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const kv = yield* Kv.make(recorder.client("a")(backend))
-      const withLock = (use: (lock: DistLock.Lock) => Effect.Effect<unknown, KvError.KvError>) =>
-        recorder.withLock("a", ["x", "y"], undefined, use).pipe(Effect.provideService(Kv.Kv, kv))
+      const withLock = (use: (lock: DistLock.MultiLock) => Effect.Effect<unknown, KvError.KvError>) =>
+        recorder.withLock("a", ["x", "y"], use).pipe(Effect.provideService(Kv.Kv, kv))
       yield* withLock(() => recorder.history)
       const stopped = yield* Deferred.make<number>()
       const lost = yield* Effect.forkChild(
         Effect.exit(withLock((lock) =>
-          Effect.andThen(backend.execute(Op.delete(lock.all[0]!.key)), Effect.never).pipe(
+          Effect.andThen(backend.execute(Op.delete(lock.parts[0].key)), Effect.never).pipe(
             Effect.onExit(() =>
               Effect.flatMap(recorder.history, ({ holdings }) =>
                 Deferred.succeed(
@@ -217,7 +217,7 @@ describe("Recorder", () => {
       yield* Scope.close(scope, Exit.void)
       yield* Effect.exit(record(fenced.put("counter", "2")))
       yield* Effect.exit(record(Effect.die("a bug")))
-      yield* Effect.exit(record(Effect.fail(new LockLost({ lock: "x", token: 2n, how: "says the test" }))))
+      yield* Effect.exit(record(Effect.fail(new LockLost({ lock: "x", token: 2n, reason: "its key was deleted" }))))
       const refused = KvError.make(new KvError.Unavailable({ message: "refused" }))
       const both = Cause.combine(Cause.fail(refused), Cause.die("a bug"))
       yield* Effect.exit(record(Effect.failCause(both)))

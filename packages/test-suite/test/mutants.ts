@@ -85,7 +85,7 @@ const entryWith = (entry: Entry.Entry, fields: Partial<Entry.Fields>): Entry.Ent
     createRevision: entry.createRevision,
     modRevision: entry.modRevision,
     version: entry.version,
-    lease: Option.getOrElse(entry.lease, () => 0n),
+    lease: entry.lease,
     ...fields
   })
 
@@ -136,14 +136,14 @@ const keys: ReadonlyArray<Mutant> = [
   {
     title: "drops the byte order mark of a value",
     apply: onEntries((entry) =>
-      entry.strictText?.startsWith("\ufeff") === true ? entryWith(entry, { value: entry.text.slice(1) }) : entry
+      entry.lossyText.startsWith("\ufeff") ? entryWith(entry, { value: entry.lossyText.slice(1) }) : entry
     ),
     noticedBy: ["a string value is returned exactly as it was written"],
     differs: true
   },
   {
     title: "reads bytes as text",
-    apply: onEntries((entry) => entryWith(entry, { value: entry.text })),
+    apply: onEntries((entry) => entryWith(entry, { value: entry.lossyText })),
     noticedBy: [
       "a value of all 256 bytes is returned exactly as it was written",
       "reading a value that is not UTF-8 as text fails"
@@ -270,7 +270,7 @@ const writes: ReadonlyArray<Mutant> = [
     apply: onExecute((op, execute) =>
       op._tag !== "Put" ? execute(op) : Effect.flatMap(execute(Op.get(op.key)), (response) => {
         const entry = response._tag === "Range" ? response.entries[0] : undefined
-        return entry !== undefined && entry.text === op.value
+        return entry !== undefined && entry.lossyText === op.value
           ? Effect.succeed({ _tag: "Put", revision: response.revision, previous: Option.none() })
           : execute(op)
       })

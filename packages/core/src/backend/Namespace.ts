@@ -34,7 +34,7 @@ export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
         Check.orFail(checkPrefix ?? Check.watch(request)),
         () =>
           Effect.map(
-            backend.watch({ ...request, range: KeyRange.within(request.range, prefix) }),
+            backend.watch({ ...request, range: KeyRange.addPrefix(request.range, prefix) }),
             (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripRevision(prefix, strip))) })
           )
       ),
@@ -59,7 +59,7 @@ const addPrefix = (prefix: string, op: Op.Op): Op.Op => {
       return Op.put(prefix + op.key, op.value, op)
     case "Range":
     case "Delete":
-      return { ...op, range: KeyRange.within(op.range, prefix) }
+      return { ...op, range: KeyRange.addPrefix(op.range, prefix) }
     case "Txn":
       return Op.txn({
         if: op.if.map((compare) => prefixCompare(prefix, compare)),
@@ -75,7 +75,7 @@ const prefixCompare = (prefix: string, compare: Compare.Compare): Compare.Compar
     case "Value":
       return Compare.value(prefix + compare.key, compare.operator, compare.value)
     case "CreatedBefore":
-      return { ...compare, range: KeyRange.within(compare.range, prefix) }
+      return { ...compare, range: KeyRange.addPrefix(compare.range, prefix) }
     default:
       return { ...compare, key: prefix + compare.key }
   }

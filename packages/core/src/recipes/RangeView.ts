@@ -1,9 +1,8 @@
 /**
- * An always current view of a range in memory, for configuration and membership: read it without a round trip, and be
- * told when it changes.
+ * A current copy of a range in memory, for configuration and membership: reads need no round trip, and changes are a stream.
  *
- * It keeps itself current by a watch, and recovers by itself when history was compacted while it was cut off: with one
- * consistent read of the whole range, between which and the watch nothing is missed. It shows one revision at a time.
+ * A watch keeps the view current. If history was compacted while the watch was cut off, the view reads the whole range again
+ * and continues from that revision, without a gap. It always shows one revision.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -21,7 +20,7 @@ export type {
   Snapshot
 }
 
-/** A view of the range, current when this returns, and kept so until the scope closes. */
+/** Opens a view of the range, which is current when this returns and until the scope closes. */
 export const make = (range: KeyRange.KeyRange): Effect.Effect<RangeView, KvError, Kv | Scope.Scope> =>
   Effect.flatMap(Kv, (kv) => {
     const { backend, sessions } = internals.of(kv)

@@ -1,8 +1,8 @@
 /**
- * A lease that is kept alive for as long as a scope is open: what temporary keys and locks stand on.
+ * A lease that is kept alive while a scope is open. Temporary keys and locks are attached to sessions.
  *
- * A session is lost when the store says so, or when the time it was last granted has passed by this machine's clocks,
- * whichever comes first: its owner must know before the store gives its keys away. A lost session never comes back.
+ * A session is lost when the store says so, or when its time to live since the last renewal has passed by this machine's
+ * clocks, whichever comes first: its owner must know before the store deletes its keys. A lost session stays lost.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -12,18 +12,21 @@ import * as leaseGrant from "../internal/session/leaseGrant.ts"
 import * as lossLog from "../internal/session/lossLog.ts"
 import { defaultTtl, type Options, type Session } from "../internal/session/model.ts"
 import * as renewal from "../internal/session/renewal.ts"
+import { SessionLost } from "../internal/session/sessionLost.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
 
 export {
-  /** The time to live of a session that does not say: 10 seconds. */
-  defaultTtl
+  /** The default time to live of a session: 10 seconds. */
+  defaultTtl,
+  /** The failure of a session's `lost`. */
+  SessionLost
 }
 
 export type {
   /** Options of a session. */
   Options,
-  /** A lease and its upkeep. */
+  /** A lease that is kept alive. */
   Session
 }
 
@@ -32,10 +35,10 @@ export type {
  *
  * **Details**
  *
- * A grant that is not answered within a second is tried again under another id, and the first is revoked. A closing scope
- * waits for the revocation for at most one second. It then goes on in the background; if it never succeeds, the lease ends
- * with its time to live. A session that is lost is logged as one warning. It lives by the clock of the `Kv`'s client: the
- * machine's on etcd, whatever clock a test installs.
+ * A grant without a response within a second is repeated with another id, and the first lease is revoked. A closing scope
+ * waits at most one second for the revocation, which then continues in the background; if it never succeeds, the lease ends
+ * with its time to live. The loss of a session is logged as one warning. A session uses the clock of its `Kv`'s client: the
+ * machine's clock on etcd, whatever clock a test installs.
  */
 export const make = (options?: Options): Effect.Effect<Session, KvError.KvError, Kv | Scope.Scope> =>
   Effect.flatMap(Kv, (kv) => {
@@ -50,7 +53,9 @@ const open = (
   Effect.gen(function*() {
     const granted = yield* leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForPatience)
     const session = yield* renewal.keep(backend, granted)
-    // Detached, since who notices a loss often closes the session. It ends by itself: closing a session loses it.
-    yield* Effect.forkDetach(Effect.flatMap(session.lost, (how) => lossLog.sessionLost(session.lease, how, [])))
+    // Detached, because the owner often closes the session on a loss. It ends by itself: closing a session loses it.
+    yield* Effect.forkDetach(
+      Effect.flatMap(session.lostReason, (reason) => lossLog.sessionLost(session.lease, reason, []))
+    )
     return session
   })

@@ -20,7 +20,7 @@ export { TempKeyLost, TempKeyTaken }
 export type {
   /** Options of a temporary key. */
   Options,
-  /** How a temporary key is doing. */
+  /** The state of a temporary key. */
   Status,
   /** A key that lives as long as its scope. */
   TempKey

@@ -5,7 +5,7 @@
  * lease ended and another took over. A fenced write is a transaction that compares the lock's key first, so a stale
  * holder's write changes nothing.
  *
- * `DistLock.withLock` adds the fence of its lock to the fiber that runs its body. Every `Kv` of the client reads the fences
+ * `DistLock.withDistLock` and `DistLock.use` add the fence of their lock to the fiber that runs the body. Every `Kv` of the client reads the fences
  * of the calling fiber when a call runs, so it does not matter where the `Kv` came from: the environment, a service that
  * captured it when its layer was built, or a namespace. Fibers inherit the fences of the fiber that starts them.
  *

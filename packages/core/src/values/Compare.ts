@@ -1,10 +1,10 @@
 /**
- * A condition of a transaction: how something about a key compares with a given value.
+ * A condition of a transaction: it compares a property of a key with a given value.
  *
- * Of a key that does not exist the version and both revisions are 0, its lease is 0, and every comparison of its value
- * is false, `!=` too.
+ * A key that does not exist has version 0, both revisions 0 and no lease. Every comparison of its value is false, `!=` too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
+import * as Option from "effect/Option"
 import type { Value } from "./Entry.ts"
 import type { KeyRange } from "./KeyRange.ts"
 
@@ -26,6 +26,7 @@ export type Compare =
     readonly value: number
   }
   | {
+    /** A `Lease` of `0n` is none, as in etcd, where the order of leases is that of their ids. */
     readonly target: "CreateRevision" | "ModRevision" | "Lease"
     readonly key: string
     readonly operator: Operator
@@ -40,10 +41,10 @@ export type Compare =
 /** A condition on one key. */
 export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
 
-/** The key's value compares so with `value`. False when the key does not exist. */
+/** The key's value compares with `value` by the operator. False if the key does not exist. */
 export const value = (key: string, operator: Operator, value: Value): OfKey => new ValueCompare(key, operator, value)
 
-/** A class for its `toJSON` and `inspect`: conditions end up in logs, and values may be secrets. */
+/** A class because of `toJSON` and `inspect`: conditions are logged, and values may be secrets. */
 class ValueCompare {
   readonly target = "Value" as const
   readonly key: string
@@ -89,12 +90,15 @@ export const modRevision = (key: string, operator: Operator, value: bigint): OfK
   value
 })
 
-/** The lease the key is attached to; `0n` when it has none or does not exist. */
-export const lease = (key: string, operator: Operator, value: bigint): OfKey => ({
+/**
+ * The id of the lease that the key is attached to, or an entry's `lease` as it is. `none` stands for a key without a lease and
+ * for a missing key, and is less than every positive id.
+ */
+export const lease = (key: string, operator: Operator, value: bigint | Option.Option<bigint>): OfKey => ({
   target: "Lease",
   key,
   operator,
-  value
+  value: typeof value === "bigint" ? value : Option.getOrElse(value, () => 0n)
 })
 
 /** The key exists. */
@@ -104,7 +108,7 @@ export const exists = (key: string): OfKey => createRevision(key, ">", 0n)
 export const missing = (key: string): OfKey => createRevision(key, "=", 0n)
 
 /**
- * Every key in the range was created before the revision: so no other key has come since. True if the range holds no key.
+ * Every key in the range was created before the revision, so none was created since. True if the range holds no key.
  */
 export const createdBefore = (range: KeyRange, revision: bigint): Compare => ({
   target: "CreatedBefore",

@@ -1,14 +1,14 @@
 /**
- * How long a call may take.
+ * The deadline of each call to the store.
  *
- * Every call to the store has a deadline: the layer's (5 seconds unless it says otherwise), or the one set here.
+ * Every call has a deadline: that of the layer (default: 5 seconds), or a shorter one set here.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 
-/** The deadline of calls made from here on, counted from the start of each call; `undefined` for the layer's. */
+/** The deadline of the fiber's calls, counted from the start of each call; `undefined` for that of the layer. */
 export const Deadline: Context.Reference<Duration.Duration | undefined> = Context.Reference(
   "@effect-kv/core/Deadline",
   { defaultValue: (): Duration.Duration | undefined => undefined }

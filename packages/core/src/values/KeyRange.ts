@@ -1,7 +1,7 @@
 /**
- * Which keys an operation is about: one key, the keys with a prefix, or those between two bounds.
+ * A set of keys that an operation is about: one key, the keys with a prefix, or the keys between two bounds.
  *
- * A range is a value. It is checked where it is used: an empty key, a lone surrogate or an inverted interval is an
+ * A range is checked by the operation that uses it: an empty key, a lone surrogate or an inverted interval is an
  * `InvalidRequest`. Keys are ordered by their UTF-8 bytes.
  */
 import * as utf8 from "../internal/values/utf8.ts"
@@ -59,7 +59,7 @@ export const contains = (self: KeyRange, key: string): boolean => {
   }
 }
 
-/** The part of the range that comes after the key, `undefined` where nothing can. */
+/** The part of the range that comes after the key; `undefined` if no key can. For backends. */
 export const after = (self: KeyRange, key: string): KeyRange | undefined => {
   const next = successor(key)
   switch (self._tag) {
@@ -73,10 +73,10 @@ export const after = (self: KeyRange, key: string): KeyRange | undefined => {
 }
 
 /**
- * The same keys, each behind `prefix`. No bound of the range can reach outside the prefix, nor the key that is the prefix
- * itself: without it that would be the empty key, which is none.
+ * The range of the same keys with `prefix` in front of each. It never leaves the prefix, whatever the bounds, and does not
+ * contain the prefix itself as a key: without the prefix that would be the empty key, which is invalid.
  */
-export const within = (self: KeyRange, prefix: string): KeyRange => {
+export const addPrefix = (self: KeyRange, prefix: string): KeyRange => {
   switch (self._tag) {
     case "Key":
       return key(prefix + self.key)
@@ -90,7 +90,7 @@ export const within = (self: KeyRange, prefix: string): KeyRange => {
 /** Orders two keys by their UTF-8 bytes, as every backend does. */
 export const compareKeys: (a: string, b: string) => -1 | 0 | 1 = utf8.compare
 
-/** What is wrong with a key, `undefined` where nothing is. */
+/** The problem with a key; `undefined` if it is valid. For backends. */
 export const invalidKey = (key: string): string | undefined => {
   if (typeof key !== "string") return "a key must be a string"
   if (key.length === 0) return "a key must not be empty"
@@ -98,7 +98,7 @@ export const invalidKey = (key: string): string | undefined => {
   return undefined
 }
 
-/** What is wrong with a range, `undefined` where nothing is. */
+/** The problem with a range; `undefined` if it is valid. For backends. */
 export const invalid = (self: KeyRange): string | undefined => {
   switch (self._tag) {
     case "Key":
@@ -127,7 +127,7 @@ export const invalid = (self: KeyRange): string | undefined => {
 /** The least key greater than the given one. */
 const successor = (key: string): string => key + "\u0000"
 
-/** The least key that is not less than the bound: there is no empty one. */
+/** The least key that is not less than the bound. An empty bound is no key. */
 const firstKey = (bound: string): string => bound === "" ? "\u0000" : bound
 
 const invalidBound = (bound: string): string | undefined => {

@@ -2,10 +2,11 @@
  * The one error of this library: a `KvError` with a typed `reason`.
  *
  * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason says what is known of the
- * call's effect on the store (`outcome`) and whether the same call can simply be made again (`isRetryable`). No reason
- * ever carries a value, a password, a token or key material.
+ * call's effect on the store (`outcome`) and whether the call can be repeated (`isRetryable`). No reason ever contains a
+ * value, a password, a token or key material.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as json from "../internal/values/json.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
@@ -17,7 +18,7 @@ import { LockLost } from "../internal/values/lockLost.ts"
  */
 export type Outcome = "NotApplied" | "Unknown"
 
-/** No endpoint could take the call: none was reachable, or none had a leader. It never left, or it only read. */
+/** No endpoint accepted the call: none was reachable, or none had a leader. The call was not sent, or it only read. */
 export class Unavailable extends Schema.Error<Unavailable>("@effect-kv/core/KvError/Unavailable")({
   _tag: Schema.tag("Unavailable"),
   message: Schema.String
@@ -26,7 +27,7 @@ export class Unavailable extends Schema.Error<Unavailable>("@effect-kv/core/KvEr
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The deadline passed before an answer came. A write that may have been sent is `Indeterminate` instead. */
+/** The deadline passed before a response arrived. A write that may have been sent is `Indeterminate` instead. */
 export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@effect-kv/core/KvError/DeadlineExceeded")({
   _tag: Schema.tag("DeadlineExceeded"),
   message: Schema.String
@@ -35,7 +36,7 @@ export class DeadlineExceeded extends Schema.Error<DeadlineExceeded>("@effect-kv
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The store does not know who is calling: a wrong user name or password, or a token that could not be renewed. */
+/** The store rejected the credentials: a wrong user name or password, or a token that could not be renewed. */
 export class Unauthenticated extends Schema.Error<Unauthenticated>("@effect-kv/core/KvError/Unauthenticated")({
   _tag: Schema.tag("Unauthenticated"),
   message: Schema.String
@@ -44,7 +45,7 @@ export class Unauthenticated extends Schema.Error<Unauthenticated>("@effect-kv/c
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The store knows who is calling and does not allow this. */
+/** The user lacks the permission for this call. */
 export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv/core/KvError/PermissionDenied")({
   _tag: Schema.tag("PermissionDenied"),
   message: Schema.String
@@ -54,30 +55,31 @@ export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv
 }
 
 /**
- * The revision asked for is gone. After a compaction at revision R the store can still be read as it was at R, and watches
- * can start at R + 1.
+ * The requested revision was compacted. After a compaction at revision R the store can still be read as it was at R, and
+ * watches can start at R + 1.
  */
 export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/Compacted")({
   _tag: Schema.tag("Compacted"),
   /**
-   * The revision the store was compacted at, or `0n` where it did not say: etcd does not for reads. A watch restarts from
-   * the one after it.
+   * The revision the store was compacted at; a watch can start at the one after it. `none` if the store did not say: etcd
+   * does not for reads.
    */
-  compactRevision: Schema.BigInt
+  compactRevision: Schema.Option(Schema.BigInt)
 }) {
   readonly isRetryable: boolean = false
   readonly outcome: Outcome = "NotApplied"
   override get message(): string {
-    return this.compactRevision === 0n
-      ? "the requested revision has been compacted; read at a newer one"
-      : `the requested revision has been compacted (compact revision ${this.compactRevision}); use a newer one`
+    return Option.match(this.compactRevision, {
+      onNone: () => "the requested revision has been compacted; read at a newer one",
+      onSome: (revision) => `the requested revision has been compacted (compact revision ${revision}); use a newer one`
+    })
   }
   override toJSON(): unknown {
     return { ...json.fieldsOf(this), message: this.message }
   }
 }
 
-/** The revision asked for has not happened yet. */
+/** The requested revision is in the future. */
 export class FutureRevision extends Schema.Error<FutureRevision>("@effect-kv/core/KvError/FutureRevision")({
   _tag: Schema.tag("FutureRevision"),
   message: Schema.String
@@ -95,7 +97,7 @@ export class LeaseNotFound extends Schema.Error<LeaseNotFound>("@effect-kv/core/
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** A lease with the id asked for exists already. */
+/** A lease with the requested id exists already. */
 export class LeaseExists extends Schema.Error<LeaseExists>("@effect-kv/core/KvError/LeaseExists")({
   _tag: Schema.tag("LeaseExists"),
   message: Schema.String
@@ -104,7 +106,7 @@ export class LeaseExists extends Schema.Error<LeaseExists>("@effect-kv/core/KvEr
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The request itself is wrong. The message says what was wrong and what would be right. */
+/** The request is invalid. The message says what is wrong and what would be right. */
 export class InvalidRequest extends Schema.Error<InvalidRequest>("@effect-kv/core/KvError/InvalidRequest")({
   _tag: Schema.tag("InvalidRequest"),
   message: Schema.String
@@ -113,7 +115,7 @@ export class InvalidRequest extends Schema.Error<InvalidRequest>("@effect-kv/cor
   readonly outcome: Outcome = "NotApplied"
 }
 
-/** The request is larger than the store takes (etcd's default: 1.5 MiB). */
+/** The request is larger than the store accepts (etcd's default: 1.5 MiB). */
 export class RequestTooLarge extends Schema.Error<RequestTooLarge>("@effect-kv/core/KvError/RequestTooLarge")({
   _tag: Schema.tag("RequestTooLarge"),
   message: Schema.String
@@ -123,9 +125,9 @@ export class RequestTooLarge extends Schema.Error<RequestTooLarge>("@effect-kv/c
 }
 
 /**
- * The store is full and takes no more writes until space is made.
+ * The store is full and accepts no more writes until space is freed.
  *
- * The write itself may have been applied: etcd answers this also for the write with which the quota was passed.
+ * The write itself may have been applied: etcd also fails the write that exceeded the quota.
  */
 export class QuotaExceeded extends Schema.Error<QuotaExceeded>("@effect-kv/core/KvError/QuotaExceeded")({
   _tag: Schema.tag("QuotaExceeded"),
@@ -145,10 +147,10 @@ export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed
 }
 
 /**
- * A write was sent and its outcome is unknown: it was applied once, or not at all, or will be. Never retried for you.
+ * A write was sent and its outcome is unknown: it was applied once, will be, or never is. The library never retries it.
  *
- * Find out by reading what the write would have changed, or make the write conditional (`Kv.compareAndSet`, a
- * `Compare` on a revision) so that repeating it is harmless.
+ * Read what the write would have changed to find out. Or make the write conditional (`Kv.compareAndSet`, a `Compare` on a
+ * revision), so that it can be repeated without harm.
  */
 export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/KvError/Indeterminate")({
   _tag: Schema.tag("Indeterminate"),
@@ -163,8 +165,8 @@ export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/
  *
  * **Details**
  *
- * Revisions, leases and fencing tokens of before mean nothing in it, so nothing is continued across the change. Calls that
- * were in flight fail with this, and so does every watch. A write that fails so may be in the store that is there now.
+ * Earlier revisions, leases and fencing tokens are meaningless in the new store, so nothing continues across the change.
+ * Calls in flight and every watch fail with this reason. A write that fails so may be in the new store.
  */
 export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/KvError/StoreReplaced")({
   _tag: Schema.tag("StoreReplaced"),
@@ -175,7 +177,7 @@ export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/
   readonly isRetryable: boolean = false
 }
 
-/** All the reasons a call can fail for. */
+/** The reasons for which a call can fail. */
 export type Reason =
   | Unavailable
   | DeadlineExceeded
@@ -228,13 +230,13 @@ export const Reason: Schema.Union<[
   LockLost
 ])
 
-/** What is known of a failed call beside the reason. */
+/** Further details of a failed call. */
 export interface Details {
   /** The operation, such as `put`, `txn`, `modify` or `leaseGrant`. */
   readonly operation?: string | undefined
-  /** The key or the range it was about, as the caller named it and readable; never a value. */
+  /** Its key or range, readable and as the caller named it; never a value. */
   readonly key?: string | undefined
-  /** The address of the server that was asked last. */
+  /** The address of the server that was tried last. */
   readonly endpoint?: string | undefined
   /** The gRPC status code of its response. */
   readonly status?: number | undefined
@@ -246,9 +248,9 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   reason: Reason,
   /** The operation that failed, such as `put`, `txn`, `modify` or `leaseGrant`. */
   operation: Schema.optionalKey(Schema.String),
-  /** The key or the range the operation was about, as the caller named it and readable; never a value. */
+  /** The key or range of the operation, readable and as the caller named it; never a value. */
   key: Schema.optionalKey(Schema.String),
-  /** The address of the server that was asked last. */
+  /** The address of the server that was tried last. */
   endpoint: Schema.optionalKey(Schema.String),
   /** The gRPC status code of its response. */
   status: Schema.optionalKey(Schema.Finite)
@@ -261,7 +263,7 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
     const { _tag, endpoint, isRetryable, key, message, operation, outcome, reason, status } = this
     return { _tag, message, operation, key, endpoint, status, outcome, isRetryable, reason }
   }
-  /** Whether the same call can be made again: it changed nothing, and may succeed another time. */
+  /** Whether the call can be repeated: it changed nothing, and may succeed the next time. */
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -276,7 +278,7 @@ const called = ({ key, operation }: Details): string => {
   return words.length === 0 ? "" : `${words.join(" ")}: `
 }
 
-/** Wraps a reason, with what else is known. */
+/** Wraps a reason, with details. */
 export const make = (reason: Reason, details: Details = {}): KvError => {
   const { endpoint, key, operation, status } = details
   return new KvError({

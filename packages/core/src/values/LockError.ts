@@ -1,7 +1,8 @@
 /**
- * What can go wrong with a distributed lock, beside what can go wrong with the store.
+ * The failures of a distributed lock, other than those of the store.
  */
 import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as json from "../internal/values/json.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
@@ -12,37 +13,49 @@ export {
   LockLost
 }
 
-/** The lock could not be had within `acquireTimeout`. Nothing of the attempt is left. */
+/** The lock could not be acquired within `acquireTimeout`. Nothing of the attempt is left. */
 export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/LockError/LockTimeout")({
   _tag: Schema.tag("LockTimeout"),
-  /** The lock's name. */
+  /** The lock's name; all names of several locks. */
   lock: Schema.String,
-  /** The fencing token it would have been held with; `0n` if there was none yet. */
-  token: Schema.BigInt,
-  /** How long it was waited for, in whole milliseconds. */
+  /** The fencing token it would have been held with; `none` if the attempt had not entered the queue. */
+  token: Schema.Option(Schema.BigInt),
+  /** How long the attempt took, in whole milliseconds. */
   waitedMillis: Schema.Int,
-  /** Why the store could not be reached when the time was over. Absent if the store could, and another held the lock. */
-  reason: Schema.optional(KvError.Reason)
+  /** Why the store could not be reached when the time was over; `none` if it could, and another client held the lock. */
+  storeFailure: Schema.Option(KvError.Reason),
+  /**
+   * The key that the attempt waited for, if that key has no lease: something other than a lock put it under `NAME/`, and it
+   * blocks the lock until it is deleted.
+   */
+  blockedBy: Schema.Option(Schema.String)
 }) {
   readonly isRetryable: boolean = true
   readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
   override get message(): string {
-    const message = `the lock ${JSON.stringify(this.lock)} could not be had within ${
+    const message = `the lock ${JSON.stringify(this.lock)} could not be acquired within ${
       Duration.format(Duration.millis(this.waitedMillis))
     }`
-    return this.reason === undefined ? message : `${message}; the store was out of reach: ${this.reason.message}`
+    if (Option.isSome(this.storeFailure)) {
+      return `${message}; the store could not be reached: ${this.storeFailure.value.message}`
+    }
+    return Option.isNone(this.blockedBy)
+      ? message
+      : `${message}; the key ${
+        JSON.stringify(this.blockedBy.value)
+      } has no lease and blocks the lock until it is deleted`
   }
   override toJSON(): unknown {
     return { ...json.fieldsOf(this), message: this.message }
   }
 }
 
-/** The lock was held for longer than `maxHold`, and what was done under it was interrupted. */
+/** The lock was held for longer than `maxHold`, and the work under it was interrupted. */
 export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv/core/LockError/LockHoldExceeded")({
   _tag: Schema.tag("LockHoldExceeded"),
-  /** The lock's name. */
+  /** The lock's name; all names of several locks. */
   lock: Schema.String,
-  /** The fencing token it was held with. */
+  /** The fencing token it was held with; the largest of several locks. */
   token: Schema.BigInt,
   /** The limit, in milliseconds. */
   maxHoldMillis: Schema.Finite
@@ -59,5 +72,5 @@ export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv
   }
 }
 
-/** All of them. */
+/** The failures of a lock, other than those of the store. */
 export type LockError = LockLost | LockTimeout | LockHoldExceeded

@@ -1,11 +1,11 @@
 /**
- * Everything a client can ask of the store's data, as a value: `Range`, `Put`, `Delete`, `Txn`.
+ * Operations on the store's data, as values: `Range`, `Put`, `Delete`, `Txn`.
  *
- * Because an operation is a value, what cuts across all of them (namespaces, fencing, batching, tracing) is a function
- * from operations to operations. The response's type is known from the operation's, through nested transactions too.
+ * Because an operation is a value, everything that applies to all of them (namespaces, fencing, batching, tracing) is a
+ * function from operations to operations. The type of a response follows from its operation, in nested transactions too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as json from "../internal/values/json.ts"
 import type { Compare } from "./Compare.ts"
 import type { Entry, Value } from "./Entry.ts"
@@ -34,10 +34,10 @@ export const get = (key: string, options?: RangeOptions): Range => range(KeyRang
 /** Reads the entries of a range. */
 export const range = (range: KeyRange.KeyRange, options?: RangeOptions): Range => ({ _tag: "Range", range, ...options })
 
-/** Writes a value. Bytes are copied; the array given can be reused. */
+/** Writes a value. Bytes are copied, so the array can be reused. */
 export const put = (key: string, value: Value, options?: PutOptions): Put => new PutOp(key, value, options)
 
-/** A class for its `toJSON` and `inspect`: operations end up in logs, and values may be secrets. */
+/** A class because of `toJSON` and `inspect`: operations are logged, and values may be secrets. */
 class PutOp implements Put {
   readonly _tag = "Put" as const
   readonly key: string
@@ -48,7 +48,8 @@ class PutOp implements Put {
   constructor(key: string, value: Value, options: PutOptions | undefined) {
     this.key = key
     this.value = value instanceof Uint8Array ? new Uint8Array(value) : value
-    this.lease = options?.lease
+    const lease = options?.lease
+    this.lease = Option.isOption(lease) ? Option.getOrUndefined(lease) : lease
     this.previous = options?.previous
   }
 
@@ -77,7 +78,7 @@ export const deleteRange = (range: KeyRange.KeyRange, options?: DeleteOptions): 
 
 /** The parts of a transaction; each may be left out. */
 export interface TxnInput<Then extends ReadonlyArray<Op>, Else extends ReadonlyArray<Op>> {
-  /** All must hold for `then` to run. None: they hold. */
+  /** All must hold for `then` to run. Without conditions, `then` runs. */
   readonly if?: ReadonlyArray<Compare> | undefined
   readonly then?: Then | undefined
   readonly else?: Else | undefined
@@ -88,8 +89,8 @@ export interface TxnInput<Then extends ReadonlyArray<Op>, Else extends ReadonlyA
  *
  * **Gotchas**
  *
- * A key may be put only once in a transaction, nested ones included, and not be put and deleted. Each list may hold 128
- * elements, and a nested transaction what the outer lists leave of that.
+ * A transaction, nested ones included, may put a key only once, and may not both put and delete it. Each list may hold 128
+ * elements; a nested transaction may hold what the outer lists leave of that.
  */
 export const txn = <
   const Then extends ReadonlyArray<Op> = readonly [],
@@ -101,7 +102,7 @@ export const txn = <
   else: input.else ?? ([] as ReadonlyArray<Op> as Else)
 })
 
-/** Responses are classes for their `toJSON` alone: JSON has no bigints. */
+/** Responses are classes because of `toJSON`: JSON has no bigints. */
 class RangeRecord implements RangeResponse {
   readonly _tag = "Range" as const
   readonly revision: bigint

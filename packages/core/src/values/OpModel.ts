@@ -1,35 +1,35 @@
 /**
- * What an operation and its response are: the types of the `Op` module.
+ * Operations and their responses: the types of the `Op` module.
  */
 import type * as Option from "effect/Option"
 import type { Compare } from "./Compare.ts"
 import type { Entry, Value } from "./Entry.ts"
 import type * as KeyRange from "./KeyRange.ts"
 
-/** What entries can be ordered by. Entries that are equal in it come in no particular order. */
+/** The order of entries. Entries that are equal in it have no particular order. */
 export type OrderBy = "key" | "createRevision" | "modRevision" | "version"
 
 /** Options of a read. */
 export interface RangeOptions {
-  /** At most so many entries, a positive number. The response says whether there are `more`. Default: all. */
+  /** The maximum number of entries, at least 1. The response says whether there are `more`. Default: all. */
   readonly limit?: number | undefined
   /** Default: ascending by key. */
   readonly order?: { readonly by: OrderBy; readonly direction?: "ascending" | "descending" | undefined } | undefined
-  /** Entries come with empty values and without their leases, which etcd 3.7 does not report here. */
+  /** Read entries without their values, and without their leases, which etcd 3.7 does not report here. */
   readonly keysOnly?: boolean | undefined
-  /** No entries come, only their count. */
+  /** Read only the number of entries. */
   readonly countOnly?: boolean | undefined
   /** Read the store as it was at this revision. Default: now. */
   readonly revision?: bigint | undefined
-  /** Answered by whichever member is asked, from what it knows: faster, and may be stale. Default: linearizable. */
+  /** Read from any member, without a quorum: faster, and may be stale. Default: linearizable. */
   readonly serializable?: boolean | undefined
-  /** Only entries last written at this revision or later. `count` does not regard it. */
+  /** Only entries last written at this revision or later. `count` ignores it. */
   readonly minModRevision?: bigint | undefined
-  /** Only entries last written at this revision or before. `count` does not regard it. */
+  /** Only entries last written at this revision or before. `count` ignores it. */
   readonly maxModRevision?: bigint | undefined
-  /** Only entries created at this revision or later. `count` does not regard it. */
+  /** Only entries created at this revision or later. `count` ignores it. */
   readonly minCreateRevision?: bigint | undefined
-  /** Only entries created at this revision or before. `count` does not regard it. */
+  /** Only entries created at this revision or before. `count` ignores it. */
   readonly maxCreateRevision?: bigint | undefined
 }
 
@@ -41,22 +41,26 @@ export interface Range extends RangeOptions {
 
 /** Options of a put. */
 export interface PutOptions {
-  /** The key dies with this lease. Default: none, and a lease the key had before is detached. */
-  readonly lease?: bigint | undefined
-  /** Respond with the entry that was there before. Default: false. */
+  /**
+   * The id of the lease that the key is attached to, or another entry's `lease` as it is. Default: none, and a lease the key
+   * had before is detached.
+   */
+  readonly lease?: bigint | Option.Option<bigint> | undefined
+  /** Return the entry before the write. Default: false. */
   readonly previous?: boolean | undefined
 }
 
 /** Writes a value. */
-export interface Put extends PutOptions {
+export interface Put extends Omit<PutOptions, "lease"> {
   readonly _tag: "Put"
   readonly key: string
   readonly value: Value
+  readonly lease?: bigint | undefined
 }
 
 /** Options of a delete. */
 export interface DeleteOptions {
-  /** Respond with the entries that were deleted. Default: false. */
+  /** Return the deleted entries. Default: false. */
   readonly previous?: boolean | undefined
 }
 
@@ -80,39 +84,39 @@ export interface Txn<
 /** An operation. */
 export type Op = Range | Put | Delete | Txn
 
-/** The answer to a `Range`. */
+/** The response to a `Range`. */
 export interface RangeResponse {
   readonly _tag: "Range"
-  /** The store's revision when it answered; inside a transaction, the transaction's. */
+  /** The store's revision at the time of the read; in a transaction, that of the transaction. */
   readonly revision: bigint
   readonly entries: ReadonlyArray<Entry>
-  /** How many keys the range holds, whatever the limit. */
+  /** The number of keys in the range, whatever the limit. */
   readonly count: number
-  /** Whether the limit cut entries off. */
+  /** Whether the range holds more entries than the limit. */
   readonly more: boolean
 }
 
-/** The answer to a `Put`. */
+/** The response to a `Put`. */
 export interface PutResponse {
   readonly _tag: "Put"
   /** The revision of the write. */
   readonly revision: bigint
-  /** The entry that was there before: only if it was asked for, and there was one. */
+  /** The entry before the write, if it was requested and there was one. */
   readonly previous: Option.Option<Entry>
 }
 
-/** The answer to a `Delete`. */
+/** The response to a `Delete`. */
 export interface DeleteResponse {
   readonly _tag: "Delete"
   /** The revision of the delete, or the store's if there was nothing to delete. */
   readonly revision: bigint
   /** How many keys were deleted. */
   readonly deleted: number
-  /** The entries that were deleted, in order of their keys: only if they were asked for. */
+  /** The deleted entries, ordered by key; empty unless they were requested. */
   readonly previous: ReadonlyArray<Entry>
 }
 
-/** The answer to a `Txn`: which branch ran, and the responses of its operations, each in its place. */
+/** The response to a `Txn`: which branch ran, and the responses of its operations in the same order. */
 export type TxnResponse<
   Then extends ReadonlyArray<Op> = ReadonlyArray<Op>,
   Else extends ReadonlyArray<Op> = ReadonlyArray<Op>

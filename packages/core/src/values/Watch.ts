@@ -1,5 +1,5 @@
 /**
- * The events of a range of keys, as they happen or from a revision in the past.
+ * Watches as values: the request, the events of each revision, and the `Watcher` that a backend returns.
  *
  * This module is the model: what is asked for (`WatchRequest`), what comes (each `Event` in the `Revision` that made it), and what
  * a backend answers with (`Watcher`). Applications use `kv.watch` and `kv.subscribe`.
@@ -16,9 +16,9 @@ import type { KvError } from "./KvError.ts"
 /** What to watch. */
 export interface WatchRequest {
   readonly range: KeyRange.KeyRange
-  /** The first revision wanted; it may be in the past or in the future. Default: what happens from now on. */
+  /** The first revision to deliver, in the past or in the future. Default: the next one. */
   readonly startRevision?: bigint | undefined
-  /** Give with each event the entry that was there before, where history still holds it. Default: false. */
+  /** Deliver each event with the entry before it, if history still holds that. Default: false. */
   readonly previous?: boolean | undefined
   /** Only events of this kind. Default: both. */
   readonly only?: "Put" | "Delete" | undefined
@@ -33,7 +33,7 @@ export interface PutEvent {
   readonly entry: Entry
   /** Whether the key did not exist before. */
   readonly isCreate: boolean
-  /** The entry before the write: only if it was asked for, there was one, and history still holds it. */
+  /** The entry before the write, if it was requested, there was one, and history still holds it. */
   readonly previous: Option.Option<Entry>
 }
 
@@ -43,7 +43,7 @@ export interface DeleteEvent {
   readonly key: string
   /** The revision of the delete. */
   readonly revision: bigint
-  /** The entry that was deleted: only if it was asked for and history still holds it. */
+  /** The deleted entry, if it was requested and history still holds it. */
   readonly previous: Option.Option<Entry>
 }
 
@@ -56,26 +56,26 @@ export interface Revision {
   readonly events: NonEmptyReadonlyArray<Event>
 }
 
-/** How a watch is doing. `Live`: connected. `Interrupted`: its connection was lost and is being restored. */
+/** The state of a watch. `Live`: connected. `Interrupted`: its connection was lost and is being restored. */
 export type Status =
   | { readonly _tag: "Live"; readonly revision: bigint }
   | { readonly _tag: "Interrupted"; readonly message: string }
 
 /** An open watch. */
 export interface Watcher {
-  /** Everything after this revision is delivered: the store's when it confirmed, or the one before `startRevision`. */
+  /** Everything after this revision is delivered: the store's revision at the confirmation, or `startRevision - 1`. */
   readonly revision: bigint
   /**
-   * Waits for the next revisions: complete, ascending, none twice and none left out, whatever happens to the
-   * connection. Fails with `Compacted` where history is gone, and with `Closed` after the client was closed. Not to be
-   * called again before it has answered.
+   * Waits for the next revisions: complete, ascending, without duplicates and without gaps, whatever happens to the
+   * connection. Fails with `Compacted` if history was compacted, and with `Closed` after the client was closed. Must not be
+   * run again before it has completed.
    */
   readonly take: Effect.Effect<NonEmptyReadonlyArray<Revision>, KvError>
-  /** How the watch is doing: its state now, then each change. */
+  /** The state of the watch now, then each change. */
   readonly status: Stream.Stream<Status>
 }
 
-/** Events and revisions are classes for their `toJSON` alone: JSON has no bigints. */
+/** Events and revisions are classes because of `toJSON`: JSON has no bigints. */
 class PutRecord implements PutEvent {
   readonly _tag = "Put" as const
   readonly key: string

@@ -179,4 +179,8 @@ const timeToLive = Effect.fnUntraced(
 const decodeKeys = orNotUtf8((keys: ReadonlyArray<Buffer>) => keys.map(decodeKey).sort(KeyRange.compareKeys))
 
 const notFound = (id: bigint): Effect.Effect<never, KvError.KvError> =>
-  KvError.fail(new KvError.LeaseNotFound({ message: `the lease ${id.toString(16)} does not exist` }))
+  KvError.fail(
+    new KvError.LeaseNotFound({
+      message: `the lease ${id.toString(16)} does not exist: it expired, was revoked or was never granted`
+    })
+  )

@@ -71,7 +71,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const found = yield* Effect.forEach(keys, (key) => range(channel, KeyRange.key(key)), {
         concurrency: "unbounded"
       })
-      assert.deepStrictEqual(found.map(({ entries }) => entries[0]!.text), keys)
+      assert.deepStrictEqual(found.map(({ entries }) => entries[0]!.lossyText), keys)
       assert.strictEqual((yield* range(channel, KeyRange.prefix("grpc/"))).count, 500)
     }))
 
@@ -200,7 +200,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         while: ({ delivery }) => delivery === "NotSent"
       })
       const { entries } = yield* range(channel, KeyRange.key("a"))
-      assert.deepStrictEqual([entries[0]!.text, entries[0]!.version], ["3", 2])
+      assert.deepStrictEqual([entries[0]!.lossyText, entries[0]!.version], ["3", 2])
     }))
 
   it.effect("The transport survives SIGSTOP of the server: deadlines hold, and the first call after SIGCONT succeeds", () =>
@@ -219,7 +219,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }
       yield* cluster.member.resume
       const found = yield* range(channel, KeyRange.key("a"), { timeout: 10_000 })
-      assert.strictEqual(found.entries[0]!.text, "1")
+      assert.strictEqual(found.entries[0]!.lossyText, "1")
     }))
 
   it.effect("The transport speaks TLS with a client certificate to a real server", () =>
@@ -232,6 +232,6 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const material = { ca: authority.ca.cert, certificate: client.cert, key: client.key }
       const channel = yield* connect(cluster.endpoints[0]!, { tls: { material: Effect.succeed(material) } })
       yield* put(channel, "tls", "yes")
-      assert.strictEqual((yield* range(channel, KeyRange.key("tls"))).entries[0]!.text, "yes")
+      assert.strictEqual((yield* range(channel, KeyRange.key("tls"))).entries[0]!.lossyText, "yes")
     }))
 })

@@ -20,7 +20,7 @@ const program = Effect.gen(function*() {
   const delays: Array<number> = []
   const fast = yield* Effect.forkChild(Effect.forever(Effect.map(sibling.take, (batches) => {
     for (const { events } of batches) {
-      for (const event of events) if (event._tag === "Put") delays.push(Date.now() - Number(event.entry.text))
+      for (const event of events) if (event._tag === "Put") delays.push(Date.now() - Number(event.entry.lossyText))
     }
   })))
   // The first event has come, so that everything is loaded and connected.

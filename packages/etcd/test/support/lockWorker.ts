@@ -16,20 +16,20 @@ import type { Line, Work } from "./lockWorkers.ts"
 
 const tell = (line: Line): Effect.Effect<void> => Effect.sync(() => process.stdout.write(`${JSON.stringify(line)}\n`))
 
-const ended = (error: DistLock.Failure): Effect.Effect<void> =>
+const ended = (error: DistLock.LockFailure): Effect.Effect<void> =>
   tell({ _tag: "Ended", how: KvError.isKvError(error) ? error.reason._tag : error._tag })
 
 /** Holds the lock until it is lost. */
 const hold = (name: string, ttl: number) =>
-  DistLock.withLock(name, { ttl }, (lock) =>
+  DistLock.use(name, (lock) =>
     Effect.ensuring(
       Effect.andThen(tell({ _tag: "Held", token: `${lock.token}` }), Effect.never),
       tell({ _tag: "Finalized" })
-    )).pipe(Effect.catch(ended))
+    ), { ttl }).pipe(Effect.catch(ended))
 
 /** Blocks the event loop for longer than the lease lives, and then writes, as if nothing had happened. */
 const block = (name: string, ttl: number) =>
-  DistLock.withLock(name, { ttl }, (lock) =>
+  DistLock.use(name, (lock) =>
     Effect.gen(function*() {
       const kv = yield* Kv.Kv
       yield* tell({ _tag: "Held", token: `${lock.token}` })
@@ -38,11 +38,11 @@ const block = (name: string, ttl: number) =>
         kv.put(`${name}.stale`, "written"),
         (error) => Effect.andThen(tell({ _tag: "Refused", how: error.reason._tag }), Effect.never)
       )
-    })).pipe(Effect.catch(ended))
+    }), { ttl }).pipe(Effect.catch(ended))
 
 /** Increments a counter under the lock, again and again: reads, dawdles, and writes through the fence. */
 const count = (name: string, ttl: number) =>
-  DistLock.withLock(name, { ttl, description: `${process.pid}` }, (lock) =>
+  DistLock.use(name, (lock) =>
     Effect.gen(function*() {
       const kv = yield* Kv.Kv
       const next = Number(Option.getOrElse(yield* kv.get(`${name}.counter`), () => "0")) + 1
@@ -50,7 +50,7 @@ const count = (name: string, ttl: number) =>
       yield* kv.txn({
         then: [Op.put(`${name}.counter`, `${next}`), Op.put(`${name}.log/${lock.token}`, `${next}`)]
       })
-    })).pipe(
+    }), { ttl, description: `${process.pid}` }).pipe(
       Effect.catch(ended),
       Effect.andThen(Effect.sleep("2 millis")),
       Effect.forever

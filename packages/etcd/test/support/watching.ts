@@ -38,7 +38,7 @@ export const linesOf = (batches: ReadonlyArray<Watch.Revision>): ReadonlyArray<s
   batches.map(({ events, revision }) => `${revision} ${events.map(wordsOf).join(", ")}`)
 
 const wordsOf = (event: Watch.Event): string =>
-  event._tag === "Put" ? `put ${event.key}=${event.entry.text}` : `delete ${event.key}`
+  event._tag === "Put" ? `put ${event.key}=${event.entry.lossyText}` : `delete ${event.key}`
 
 /** The same lines out of what `etcdctl watch` recorded. */
 export const linesOfHistory = (history: ReadonlyArray<EtcdCluster.HistoryEvent>): ReadonlyArray<string> => {

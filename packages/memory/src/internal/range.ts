@@ -3,6 +3,7 @@
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as Option from "effect/Option"
 import { fromRange, singleKey } from "./interval.ts"
 import type { Mvcc } from "./mvcc.ts"
 import { toEntry, toKeyEntry, type Version } from "./version.ts"
@@ -18,7 +19,7 @@ export const unreadable = (mvcc: Mvcc, revision: bigint | undefined): KvError.Kv
     )
   }
   return revision < mvcc.compacted
-    ? KvError.make(new KvError.Compacted({ compactRevision: BigInt(mvcc.compacted) }))
+    ? KvError.make(new KvError.Compacted({ compactRevision: Option.some(BigInt(mvcc.compacted)) }))
     : undefined
 }
 

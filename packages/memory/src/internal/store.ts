@@ -5,6 +5,7 @@
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type { WatchRequest } from "@effect-kv/core/Watch"
+import * as Option from "effect/Option"
 import { Leases, type LeaseState } from "./leases.ts"
 import { type Limits, rejection } from "./limits.ts"
 import { Mvcc, type Retention } from "./mvcc.ts"
@@ -71,7 +72,9 @@ export class Store implements Data {
     this.expireLeases()
     if (id !== undefined && this.leases.has(id)) {
       return KvError.make(
-        new KvError.LeaseExists({ message: `there is a lease ${id} already; leave the id out to have one picked` })
+        new KvError.LeaseExists({
+          message: `a lease ${id.toString(16)} exists already; leave the id out to have one chosen`
+        })
       )
     }
     const lease = this.leases.grant(id, Math.max(seconds, this.#options.minLeaseTtl), this.#time.now())
@@ -110,7 +113,7 @@ export class Store implements Data {
       )
     }
     if (revision <= this.mvcc.compacted) {
-      return KvError.make(new KvError.Compacted({ compactRevision: BigInt(this.mvcc.compacted) }))
+      return KvError.make(new KvError.Compacted({ compactRevision: Option.some(BigInt(this.mvcc.compacted)) }))
     }
     this.mvcc.compact(Number(revision))
     return undefined

@@ -57,7 +57,9 @@ const unleased = (leases: Leases, op: Op.Put): KvError.KvError | undefined =>
 
 export const leaseNotFound = (id: bigint): KvError.KvError =>
   KvError.make(
-    new KvError.LeaseNotFound({ message: `there is no lease ${id}: it expired, was revoked or was never granted` })
+    new KvError.LeaseNotFound({
+      message: `the lease ${id.toString(16)} does not exist: it expired, was revoked or was never granted`
+    })
   )
 
 const put = (data: Data, op: Op.Put): Answer => {

@@ -2,6 +2,7 @@
  * A key and its versions: what the store keeps of each write. A deletion is a write too, its version is a tombstone.
  */
 import * as Entry from "@effect-kv/core/Entry"
+import * as Option from "effect/Option"
 import type { Deque } from "./deque.ts"
 
 /** What a version costs besides its key and value, in bytes: an estimate, so that many small ones are not free. */
@@ -25,8 +26,8 @@ export class Slot {
   }
 }
 
-/** The fields of an `Entry`, so that one can be made of it as it is, and its place in history. Immutable but for that. */
-export class Version implements Entry.Fields {
+/** The fields of an `Entry` and its place in history. Immutable except for that place. */
+export class Version implements Omit<Entry.Fields, "lease"> {
   readonly key: string
   readonly value: Entry.Value
   /** `0n` for a tombstone. */
@@ -71,7 +72,15 @@ export const isPresent = (self: Version): boolean => self.version !== 0
 export const weight = (self: Version): number => self.key.length + self.value.length + overhead
 
 /** An entry of its own for each reader: it hands out its bytes, which a reader may change. */
-export const toEntry = (self: Version): Entry.Entry => Entry.make(self)
+export const toEntry = (self: Version): Entry.Entry =>
+  Entry.make({
+    key: self.key,
+    value: self.value,
+    createRevision: self.createRevision,
+    modRevision: self.modRevision,
+    version: self.version,
+    lease: Entry.leaseOf(self.lease)
+  })
 
 /** The entry without its value and its lease. */
 export const toKeyEntry = (self: Version): Entry.Entry =>
@@ -81,5 +90,5 @@ export const toKeyEntry = (self: Version): Entry.Entry =>
     createRevision: self.createRevision,
     modRevision: self.modRevision,
     version: self.version,
-    lease: 0n
+    lease: Option.none()
   })

@@ -8,6 +8,7 @@ import type { KeyRange } from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
 import type * as Watch from "@effect-kv/core/Watch"
 import { isArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
+import * as Option from "effect/Option"
 import { matchesKind, readEvents } from "./events.ts"
 import { fromRange, type Interval } from "./interval.ts"
 import type { Member } from "./intervalTree.ts"
@@ -120,4 +121,4 @@ export class WatchState implements Member {
 }
 
 const compacted = (mvcc: Mvcc): KvError.KvError =>
-  KvError.make(new KvError.Compacted({ compactRevision: BigInt(mvcc.compacted) }))
+  KvError.make(new KvError.Compacted({ compactRevision: Option.some(BigInt(mvcc.compacted)) }))

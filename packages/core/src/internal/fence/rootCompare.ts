@@ -34,7 +34,7 @@ const strip = (op: Op.Op): Op.Op =>
 const withPrefix = (compare: Compare.Compare, prefix: string): Compare.Compare => {
   switch (compare.target) {
     case "CreatedBefore":
-      return Compare.createdBefore(KeyRange.within(compare.range, prefix), compare.revision)
+      return Compare.createdBefore(KeyRange.addPrefix(compare.range, prefix), compare.revision)
     case "Value":
       return Compare.value(prefix + compare.key, compare.operator, compare.value)
     case "Version":

@@ -7,9 +7,8 @@ import * as Stream from "effect/Stream"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
-import type { Entry } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
-import * as KvError from "../../values/KvError.ts"
+import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import { method } from "./describedErrors.ts"
 import * as modifying from "./modify.ts"
@@ -33,7 +32,7 @@ type Data = Pick<
 const defaultPageSize = 512
 
 export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
-  const modifyKey = modifying.make(backend, origin, textOf)
+  const modifyKey = modifying.make(backend, origin)
 
   const getEntry: Kv["getEntry"] = (key, options) =>
     Effect.map(execute(backend, Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))
@@ -127,21 +126,5 @@ const succeedNone: Effect.Effect<Option.Option<string>> = Effect.succeed(Option.
 
 const textOfFirst = (response: Op.RangeResponse): Effect.Effect<Option.Option<string>, KvError.KvError> => {
   const entry = response.entries[0]
-  if (entry === undefined) return succeedNone
-  const text = entry.strictText
-  return text === undefined ? notText(entry) : Effect.succeed(Option.some(text))
+  return entry === undefined ? succeedNone : Effect.map(entry.text, Option.some)
 }
-
-const textOf = (entry: Entry): Effect.Effect<string, KvError.KvError> => {
-  const text = entry.strictText
-  return text === undefined ? notText(entry) : Effect.succeed(text)
-}
-
-/** A value that is not text must not become other text on its way through a program. */
-const notText = (entry: Entry): Effect.Effect<never, KvError.KvError> =>
-  KvError.fail(
-    new KvError.InvalidRequest({
-      message: `the value of ${JSON.stringify(entry.key)} is not UTF-8 text; read its bytes with getEntry`
-    }),
-    { operation: "get", key: entry.key }
-  )

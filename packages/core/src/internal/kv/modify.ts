@@ -41,15 +41,12 @@ const turnsOf = ({ client }: KeySpace): Turns<Written> => {
   return turns
 }
 
-/** Text of an entry, or the error that it is none. */
-type TextOf = (entry: Entry) => Effect.Effect<string, KvError.KvError>
-
-export const make = (backend: KvBackend, keySpace: KeySpace, textOf: TextOf) => {
+export const make = (backend: KvBackend, keySpace: KeySpace) => {
   const turns = turnsOf(keySpace)
   const toCurrent = (entry: Entry | undefined): Effect.Effect<Current, KvError.KvError> =>
     entry === undefined
       ? Effect.succeed({ text: Option.none(), modRevision: 0n, lease: Option.none() })
-      : Effect.map(textOf(entry), (text) => ({
+      : Effect.map(entry.text, (text) => ({
         text: Option.some(text),
         modRevision: entry.modRevision,
         lease: entry.lease
@@ -71,7 +68,7 @@ export const make = (backend: KvBackend, keySpace: KeySpace, textOf: TextOf) => 
         backend,
         Op.txn({
           if: [Compare.modRevision(key, "=", current.modRevision)],
-          then: [Op.put(key, text, { lease: Option.getOrUndefined(current.lease) })],
+          then: [Op.put(key, text, { lease: current.lease })],
           else: [Op.get(key)]
         })
       )

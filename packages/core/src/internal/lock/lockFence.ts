@@ -10,54 +10,59 @@ import * as KvError from "../../values/KvError.ts"
 import { LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
 import * as internals from "../kv/internals.ts"
-import * as acquisition from "./acquisition.ts"
-import type { Lock } from "./model.ts"
+import type { HeldLock } from "./heldLock.ts"
+import * as heldLock from "./heldLock.ts"
+import type { MultiLock } from "./model.ts"
 
-const fences = new WeakMap<Lock, Fence.Fence>()
+const fences = new WeakMap<HeldLock, Fence.Fence>()
 
-/** The lock's fence in the client it was acquired with, always the same; `undefined` if it was not acquired here. */
-export const of = (lock: Lock): Fence.Fence | undefined => {
-  const kv = acquisition.kvOf(lock)
-  if (kv === undefined) return undefined
+/** The lock's fence in the client it was acquired with, always the same. */
+export const of = (lock: HeldLock): Fence.Fence => {
   const known = fences.get(lock)
   if (known !== undefined) return known
-  const fence = fenceIn(kv, lock, Effect.flatMap(acquisition.lose(lock, refused), KvError.fail))
+  const fence = Fence.make(lock.kv, {
+    conditions: conditionsOf(lock),
+    isHeldUnsafe: lock.isHeldUnsafe,
+    notHeld: Effect.flatMap(lock.lose(outOfTime), failNotHeld),
+    rejected: Effect.flatMap(lock.lose(rejectedWrite), KvError.fail)
+  })
   fences.set(lock, fence)
   return fence
 }
 
 /**
  * The lock's fence in the client of that `Kv`. In a client other than its own the key may be missing because it never was
- * there, so that alone does not count as a loss: the client that acquired the lock is asked.
+ * there, so that alone does not count as a loss: the client that acquired the lock reads the key.
  */
-export const inKv = (kv: Kv, lock: Lock): Fence.Fence => {
-  const own = acquisition.kvOf(lock)
-  if (own !== undefined && internals.of(own).origin.client === internals.of(kv).origin.client) return of(lock)!
-  const rejected = KvError.fail(new LockLost({ lock: lock.name, token: lock.token, how: refused }))
-  return fenceIn(kv, lock, own === undefined ? rejected : Effect.andThen(loseIfGone(own, lock), rejected))
-}
-
-const refused = "a fenced write found that it is not held any more"
-
-const fenceIn = (kv: Kv, lock: Lock, rejected: Fence.Fence["rejected"]): Fence.Fence =>
-  Fence.make(kv, {
+export const inKv = (kv: Kv, lock: MultiLock): Fence.Fence => {
+  const held = heldLock.from(lock)
+  if (held !== undefined && internals.of(held.kv).origin.client === internals.of(kv).origin.client) return of(held)
+  const loss = (reason: string) => new LockLost({ ...heldLock.namesOf(lock), reason })
+  const rejected = KvError.fail(loss(rejectedWrite))
+  return Fence.make(kv, {
     conditions: conditionsOf(lock),
     isHeldUnsafe: lock.isHeldUnsafe,
-    notHeld: notHeld(lock),
-    rejected
+    notHeld: Effect.flatMap(
+      held === undefined ? Effect.sync(() => loss(outOfTime)) : held.lose(outOfTime),
+      failNotHeld
+    ),
+    rejected: held === undefined ? rejected : Effect.andThen(loseIfGone(held), rejected)
   })
+}
 
-const conditionsOf = (lock: Lock): ReadonlyArray<Compare.Compare> =>
-  lock.all.map(({ key, token }) => Compare.createRevision(key, "=", token))
+const rejectedWrite = "a fenced write was rejected because the lock is not held any more"
+const outOfTime = "its time had run out"
 
-const notHeld = (lock: Lock): Fence.Fence["notHeld"] =>
-  Effect.flatMap(acquisition.lose(lock, "its time had run out"), ({ how, lock, token }) =>
-    KvError.fail(
-      new LockLost({ lock, token, how: `${how} (start work that must outlive the lock with Fence.unfenced)` })
-    ))
+const conditionsOf = (lock: MultiLock): ReadonlyArray<Compare.Compare> =>
+  lock.parts.map(({ key, token }) => Compare.createRevision(key, "=", token))
 
-const loseIfGone = (own: Kv, lock: Lock): Effect.Effect<void> =>
-  execute(internals.of(own).unfenced, Op.txn({ if: conditionsOf(lock) })).pipe(
-    Effect.flatMap(({ succeeded }) => succeeded ? Effect.void : acquisition.lose(lock, refused)),
+const failNotHeld = ({ lock, reason, token }: LockLost): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(
+    new LockLost({ lock, token, reason: `${reason} (start work that must outlive the lock with Fence.unfenced)` })
+  )
+
+const loseIfGone = (lock: HeldLock): Effect.Effect<void> =>
+  execute(internals.of(lock.kv).unfenced, Op.txn({ if: conditionsOf(lock) })).pipe(
+    Effect.flatMap(({ succeeded }) => succeeded ? Effect.void : lock.lose(rejectedWrite)),
     Effect.ignore
   )

@@ -4,10 +4,11 @@
  *
  * A contender puts `NAME/<lease id in hex>` with its lease attached. The holder is the one whose key was created first;
  * each waiter waits for the deletion of the key created just before its own. Unlike Go's, a waiter opens its watch first
- * and reads its predecessor again after it is confirmed: such a watch is served at once, where etcd serves one that
- * begins in the past within 100 ms.
+ * and reads the queue again once the watch is confirmed. etcd serves such a watch at once, but one that begins in the past
+ * only every 100 ms.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as Compare from "../../values/Compare.ts"
@@ -17,16 +18,20 @@ import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import { isPassing, retryInterval } from "../session/awaitDeletion.ts"
 
-/** A contender's place in the queue: its key as it was created at that revision, which is its fencing token. */
+/** A contender's place in the queue: its key, and its fencing token, which is the key's create revision. */
 export interface Place {
   readonly key: string
   readonly createRevision: bigint
 }
 
-/** How a contender stands. `Unclear`: a look must tell. `Gone`: its key is not there any more. */
+/**
+ * Where a contender stands in the queue. `Unclear`: the queue must be read. `Gone`: its key does not exist any more.
+ *
+ * `isPermanent`: the key ahead is known to have no lease, so it does not end by itself.
+ */
 export type Standing =
   | { readonly _tag: "First" }
-  | { readonly _tag: "Behind"; readonly predecessor: string }
+  | { readonly _tag: "Behind"; readonly predecessor: string; readonly isPermanent: boolean }
   | { readonly _tag: "Unclear" }
   | { readonly _tag: "Gone" }
 
@@ -38,14 +43,14 @@ export const prefixOf = (name: string): string => `${name}/`
 
 export const keyOf = (name: string, lease: bigint): string => `${prefixOf(name)}${lease.toString(16)}`
 
-/** Enters the queue at its end, in one transaction, which also tells who is ahead; `undefined` if the key was there. */
+/** Enters the queue at its end and reads who is ahead, in one transaction; `undefined` if the key existed. */
 export const enter = (
   backend: KvBackend,
   name: string,
   key: string,
   lease: bigint,
   description: string
-): Effect.Effect<{ readonly place: Place; readonly standing: Standing } | undefined, KvError.KvError> =>
+): Effect.Effect<{ readonly createRevision: bigint; readonly standing: Standing } | undefined, KvError.KvError> =>
   Effect.map(
     execute(
       backend,
@@ -57,74 +62,103 @@ export const enter = (
     (response) => {
       if (!response.succeeded) return undefined
       const [ahead] = response.responses[0].entries
-      return { place: { key, createRevision: response.revision }, standing: standingBehind(name, ahead) }
+      return { createRevision: response.revision, standing: standingBehind(name, ahead) }
     }
   )
 
+/** A lock and the key to contend for it with. */
+export interface Candidate {
+  readonly name: string
+  readonly key: string
+}
+
 /**
- * Enters the queue only if no contender is in it, in one transaction; `undefined` if one is. An attempt that fails leaves
- * nothing and is in nobody's way.
+ * Enters all the queues if none of them holds a contender, in one transaction; `undefined` if one does. A failed attempt
+ * leaves nothing and delays no other client.
  *
  * A condition on all keys of a prefix also counts keys further down, which are no contenders. If such a key is in the way,
- * the queue is read once. If it holds no contender, a second transaction enters unless a key was created since.
+ * the queues are read once. If they hold no contender, a second transaction enters unless a key was created since.
  */
 export const enterIfFree = Effect.fnUntraced(function*(
   backend: KvBackend,
-  name: string,
-  key: string,
+  candidates: ReadonlyArray<Candidate>,
   lease: bigint,
   description: string
-): Effect.fn.Return<{ readonly place: Place } | undefined, KvError.KvError> {
-  const queue = KeyRange.prefix(prefixOf(name))
+): Effect.fn.Return<{ readonly createRevision: bigint } | undefined, KvError.KvError> {
+  const queues = candidates.map(({ name }) => KeyRange.prefix(prefixOf(name)))
+  const isTaken = (responses: ReadonlyArray<Op.RangeResponse>) =>
+    responses.some(({ entries }, i) => entries.some((entry) => isContender(candidates[i]!.name, entry)))
   let emptyUpTo = 0n
   while (true) {
     const response = yield* execute(
       backend,
       Op.txn({
-        if: [Compare.createdBefore(queue, emptyUpTo + 1n)],
-        then: [Op.put(key, description, { lease })],
-        else: [youngest(name, undefined, 1)]
+        if: queues.map((queue) => Compare.createdBefore(queue, emptyUpTo + 1n)),
+        then: candidates.map(({ key }) => Op.put(key, description, { lease })),
+        else: candidates.map(({ name }) => youngest(name, undefined, 1))
       })
     )
-    if (response.succeeded) return { place: { key, createRevision: response.revision } }
-    if (response.responses[0].entries.some((entry) => isContender(name, entry))) return undefined
-    const all = yield* execute(backend, Op.range(queue, { keysOnly: true }))
-    if (all.entries.some((entry) => isContender(name, entry))) return undefined
-    emptyUpTo = all.revision
+    if (response.succeeded) return { createRevision: response.revision }
+    if (isTaken(response.responses)) return undefined
+    const reads = yield* Effect.forEach(
+      queues,
+      (queue) => execute(backend, Op.range(queue, { keysOnly: true })),
+      { concurrency: "unbounded" }
+    )
+    if (isTaken(reads)) return undefined
+    // The reads have revisions of their own. What was created after the oldest of them is found by the next transaction.
+    emptyUpTo = reads.reduce((least, { revision }) => revision < least ? revision : least, reads[0]!.revision)
   }
 })
 
-/** Looks at the queue: one read-only transaction, but for foreign keys in between. */
+/** Reads the queue: one read-only transaction, and a second one if keys further down are in between. */
 export const look = Effect.fnUntraced(function*(
   backend: KvBackend,
   name: string,
-  place: Place
+  place: Place,
+  predecessor?: string
 ): Effect.fn.Return<Standing, KvError.KvError> {
-  const own = Op.get(place.key, { keysOnly: true })
-  const standing = yield* lookAt(backend, name, place, [own, youngest(name, place.createRevision - 1n, 1)])
-  return standing._tag === "Unclear"
-    ? yield* lookAt(backend, name, place, [own, youngest(name, place.createRevision - 1n, undefined)])
-    : standing
+  const standing = yield* lookAt(backend, name, place, 1, predecessor)
+  return standing._tag === "Unclear" ? yield* lookAt(backend, name, place, undefined, predecessor) : standing
 })
 
 const lookAt = (
   backend: KvBackend,
   name: string,
   place: Place,
-  reads: readonly [own: Op.Range, ahead: Op.Range]
+  limit: number | undefined,
+  predecessor: string | undefined
 ): Effect.Effect<Standing, KvError.KvError> =>
-  Effect.map(execute(backend, Op.txn({ then: reads })), (response) => {
-    if (!response.succeeded) return gone
-    const [own, ahead] = response.responses
-    if (own.entries[0]?.createRevision !== place.createRevision) return gone
-    const next = ahead.entries.find((entry) => isContender(name, entry))
-    return next === undefined && ahead.more ? unclear : standingBehind(name, next)
-  })
+  Effect.map(
+    execute(
+      backend,
+      Op.txn({
+        then: [
+          Op.get(place.key, { keysOnly: true }),
+          youngest(name, place.createRevision - 1n, limit),
+          // With its value: `keysOnly` would leave out the lease.
+          ...(predecessor === undefined ? [] : [Op.get(predecessor)])
+        ]
+      })
+    ),
+    (response) => {
+      if (!response.succeeded) return gone
+      const [own, ahead, known] = response.responses
+      if (own!.entries[0]?.createRevision !== place.createRevision) return gone
+      const next = ahead!.entries.find((entry) => isContender(name, entry))
+      if (next === undefined && ahead!.more) return unclear
+      const standing = standingBehind(name, next)
+      const blocker = known?.entries[0]
+      return standing._tag === "Behind" && blocker?.key === standing.predecessor
+        ? { ...standing, isPermanent: Option.isNone(blocker.lease) }
+        : standing
+    }
+  )
 
-/** Is told of each step of a wait. */
+/** Is notified of each step of a wait. */
 export interface Observer {
-  readonly onStanding: (standing: Standing) => void
-  /** The store could not be reached, and is tried again. */
+  readonly onStanding: (standing: Standing) => Effect.Effect<void>
+  /** The store could not be reached. The request is repeated. */
   readonly onFailure: (reason: KvError.Reason) => void
 }
 
@@ -141,12 +175,12 @@ export const awaitTurn = Effect.fnUntraced(function*(
 ): Effect.fn.Return<"First" | "Gone", KvError.KvError> {
   let standing = entered
   let replaced: KvError.KvError | undefined
-  observer.onStanding(standing)
+  yield* observer.onStanding(standing)
   while (standing._tag !== "First" && standing._tag !== "Gone") {
     standing = yield* (standing._tag === "Behind"
-      ? awaitPredecessor(backend, name, place, standing.predecessor)
+      ? awaitPredecessor(backend, name, place, standing.predecessor, observer)
       : look(backend, name, place)).pipe(
-        Effect.tap((standing) => Effect.sync(() => observer.onStanding(standing))),
+        Effect.tap(observer.onStanding),
         Effect.catch((error) => {
           if (error.reason._tag === "StoreReplaced") replaced = error
           if (!isPassing(error)) return Effect.fail(error)
@@ -159,19 +193,26 @@ export const awaitTurn = Effect.fnUntraced(function*(
   return standing._tag
 })
 
-/** Waits until something has changed for a waiter, and answers with how it stands then. */
-const awaitPredecessor = (backend: KvBackend, name: string, place: Place, predecessor: string) =>
+/** Waits until something has changed for a waiter, and returns how it stands then. */
+const awaitPredecessor = (
+  backend: KvBackend,
+  name: string,
+  place: Place,
+  predecessor: string,
+  observer: Observer
+) =>
   Effect.scopedWith((scope) =>
     Effect.gen(function*() {
       const watcher = yield* Scope.provide(backend.watch({ range: KeyRange.key(predecessor), only: "Delete" }), scope)
-      const standing = yield* look(backend, name, place)
+      const standing = yield* look(backend, name, place, predecessor)
       if (standing._tag !== "Behind" || standing.predecessor !== predecessor) return standing
+      yield* observer.onStanding(standing)
       yield* watcher.take
       return yield* look(backend, name, place)
     })
   )
 
-/** Everybody in the queue, the holder first. */
+/** All contenders of a lock, the holder first. */
 export const contenders = Effect.fnUntraced(function*(backend: KvBackend, name: string) {
   const response = yield* execute(
     backend,
@@ -181,14 +222,14 @@ export const contenders = Effect.fnUntraced(function*(backend: KvBackend, name: 
 })
 
 /**
- * Keys further down, such as those of a lock `a/b` for the lock `a`, are nobody's in this queue. That they can stand
- * between is rare, so only then is more than one key read.
+ * Keys further down, such as those of a lock `a/b` for the lock `a`, are no contenders in this queue. They rarely stand in
+ * between, so only then is more than one key read.
  */
 const isContender = (name: string, entry: Entry): boolean => !entry.key.slice(prefixOf(name).length).includes("/")
 
 const standingBehind = (name: string, ahead: Entry | undefined): Standing => {
   if (ahead === undefined) return first
-  return isContender(name, ahead) ? { _tag: "Behind", predecessor: ahead.key } : unclear
+  return isContender(name, ahead) ? { _tag: "Behind", predecessor: ahead.key, isPermanent: false } : unclear
 }
 
 const youngest = (name: string, maxCreateRevision: bigint | undefined, limit: number | undefined): Op.Range =>

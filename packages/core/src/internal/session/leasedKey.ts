@@ -5,6 +5,8 @@
  * A request that was sent cannot be taken back. So one whose caller is interrupted goes on, for its answer tells what there
  * is to remove; and one whose answer is lost is guarded against until the lease ends, which ends the key for good.
  */
+import * as Array from "effect/Array"
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -52,42 +54,74 @@ const attemptDeadline = Duration.seconds(3)
 /** Pauses before a request that the store has rejected is sent again. After the last of them it is given up. */
 const rejectedIntervals = ["500 millis", "1 second", "2 seconds", "4 seconds", "8 seconds"] as const
 
+/** A key that is written, and the scope whose close removes it. */
+export interface Attached<A> {
+  readonly plan: Plan<A>
+  readonly scope: Scope.Scope
+}
+
 /** Writes the key. It is removed when the scope closes, also if that happens before this is done. */
 export const write = <A>(
   plan: Plan<A>,
   scope: Scope.Scope
 ): Effect.Effect<{ readonly answer: A; readonly attachment: Attachment }, KvError.KvError> =>
+  Effect.map(
+    writeAll([{ plan, scope }]),
+    ({ answer, attachments: [attachment] }) => ({ answer, attachment })
+  )
+
+/** Writes several keys by the request of the first. Each is removed when its own scope closes. */
+export const writeAll = <A>(
+  keys: NonEmptyReadonlyArray<Attached<A>>
+): Effect.Effect<
+  { readonly answer: A; readonly attachments: NonEmptyReadonlyArray<Attachment> },
+  KvError.KvError
+> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const clock = yield* Clock.Clock
       const deadline = yield* Deadline.Deadline
-      const attachment: Attachment = {
-        removal: "None",
-        waitsUntilMillis: monotonicMillis(clock) +
-          Math.min(patienceMillis, deadline ? Duration.toMillis(deadline) : Infinity)
-      }
+      const waitsUntilMillis = monotonicMillis(clock) +
+        Math.min(patienceMillis, deadline ? Duration.toMillis(deadline) : Infinity)
+      const attachments = Array.map(keys, (): Attachment => ({ removal: "None", waitsUntilMillis }))
       const sent: { request?: Fiber.Fiber<A, KvError.KvError> } = {}
-      yield* Scope.addFinalizer(
-        scope,
-        Effect.suspend(() => {
-          attachment.removal = "Begun"
-          plan.onRemove()
-          return sent.request === undefined ? Effect.void : remove(plan, sent.request, attachment)
-          // Not by the clock of whoever closes the scope, which may be that of a test.
-        }).pipe(Effect.provideService(Clock.Clock, clock))
-      )
-      if (attachment.removal !== "None") return yield* Effect.andThen(gone(plan), scopeClosed)
-      const request = sent.request = yield* Effect.forkIn(plan.write, plan.session.scope, { startImmediately: true })
-      // Closed in the midst of the line above: the finalizer saw no request.
-      if (attachment.removal !== "None") return yield* Effect.andThen(remove(plan, request, attachment), scopeClosed)
+      for (const [i, { plan, scope }] of keys.entries()) {
+        const attachment = attachments[i]!
+        yield* Scope.addFinalizer(
+          scope,
+          Effect.suspend(() => {
+            attachment.removal = "Begun"
+            plan.onRemove()
+            return sent.request === undefined ? Effect.void : remove(plan, sent.request, attachment)
+            // Not by the clock of whoever closes the scope, which may be that of a test.
+          }).pipe(Effect.provideService(Clock.Clock, clock))
+        )
+      }
+      if (attachments.some(isBegun)) {
+        for (const { plan } of keys) plan.onGone()
+        return yield* scopeClosed
+      }
+      const { session, write } = keys[0].plan
+      const request = sent.request = yield* Effect.forkIn(write, session.scope, { startImmediately: true })
+      // Closed in the midst of the line above: the finalizers saw no request.
+      if (attachments.some(isBegun)) {
+        const unseen = keys.flatMap(({ plan }, i) => isBegun(attachments[i]!) ? [[plan, attachments[i]!] as const] : [])
+        yield* Effect.forEach(unseen, ([plan, attachment]) => remove(plan, request, attachment), {
+          concurrency: "unbounded",
+          discard: true
+        })
+        return yield* scopeClosed
+      }
       const exit = yield* restore(Fiber.await(request))
       // Interrupted it can only have been by the end of its session.
       const answer = yield* (Exit.hasInterrupts(exit)
         ? clientClose.closed
         : Effect.catchReason(exit, "KvError", "Indeterminate", notKept))
-      return { answer, attachment }
+      return { answer, attachments }
     })
   )
+
+const isBegun = ({ removal }: Attachment): boolean => removal !== "None"
 
 /** What may have been written is removed; so whoever asked for it need not be told of an outcome that is unknown. */
 const notKept = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>

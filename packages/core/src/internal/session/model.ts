@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type { SessionLost } from "./sessionLost.ts"
 
 /** A lease and its upkeep. */
 export interface Session {
@@ -14,8 +15,8 @@ export interface Session {
   readonly isAlive: Effect.Effect<boolean>
   /** The same as a plain function. */
   readonly isAliveUnsafe: () => boolean
-  /** Waits until the session is lost or its scope is closed, and tells how. */
-  readonly lost: Effect.Effect<string>
+  /** Waits until the session is lost or its scope is closed, then fails. */
+  readonly lost: Effect.Effect<never, SessionLost>
   /** Asks the store now, instead of at the next renewal, whether the lease lives. Does not wait for the answer. */
   readonly verify: Effect.Effect<void>
 }

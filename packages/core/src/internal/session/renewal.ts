@@ -19,9 +19,12 @@ import * as clientClose from "./clientClose.ts"
 import * as expiry from "./leaseDeadline.ts"
 import type { Granted } from "./leaseGrant.ts"
 import type { Session } from "./model.ts"
+import { SessionLost } from "./sessionLost.ts"
 
-/** A session that also tells why its last renewal failed. */
+/** A session with what only the engine knows of it. */
 export interface Renewed extends Session {
+  /** Waits until the session is lost or its scope is closed, and returns why. */
+  readonly lostReason: Effect.Effect<string>
   /** Why the last renewal failed; `undefined` if it succeeded or none was due yet. */
   readonly lastFailureUnsafe: () => KvError.Reason | undefined
   /** Calls the function whenever the store denies a renewal, until it is told to forget it. */
@@ -34,7 +37,7 @@ export const closed = "it was closed"
 const outOfTime = "its lease could not be renewed in time"
 
 /** Whether a session that was lost this way ended in good order. */
-export const isOrderly = (how: string): boolean => how === closed || how === clientClose.closedMessage
+export const isOrderly = (reason: string): boolean => reason === closed || reason === clientClose.closedMessage
 
 const longestStep = 500
 
@@ -52,7 +55,7 @@ export const keep = Effect.fnUntraced(function*(
   let wake = yield* Deferred.make<void>()
 
   const remaining = () => expiry.remainingMillis(clock, expires)
-  const lose = (how: string) => Deferred.succeed(lost, how)
+  const lose = (reason: string) => Deferred.succeed(lost, reason)
 
   /** An answer that comes after the deadline is too late: the session was lost when the deadline passed. */
   const renewed = (sent: expiry.Instant, ttl: Duration.Duration) =>
@@ -125,7 +128,8 @@ export const keep = Effect.fnUntraced(function*(
     ttl,
     isAlive: Effect.sync(isAliveUnsafe),
     isAliveUnsafe,
-    lost: Deferred.await(lost),
+    lost: Effect.flatMap(Deferred.await(lost), (reason) => Effect.fail(new SessionLost({ lease, reason }))),
+    lostReason: Deferred.await(lost),
     verify: Effect.suspend(() => Deferred.succeed(wake, undefined)),
     lastFailureUnsafe: () => lastFailure,
     onDenied: (f) => {

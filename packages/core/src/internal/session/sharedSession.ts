@@ -15,7 +15,7 @@ export interface SharedSession extends renewal.Renewed {
   /** Runs the effect in the session's scope, so it can outlive its caller. It counts as a user of the session until it ends. */
   readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<Fiber.Fiber<unknown>>
   /** Calls the function when the session is lost, at once if it is. Returns what removes the function again. */
-  readonly onLost: (f: (how: string) => void) => () => void
+  readonly onLost: (f: (reason: string) => void) => () => void
   /** Calls a function after 200 milliseconds: a key that is held for less is not worth a watch. */
   readonly keyWatchTimer: SharedTimer
   /** How long a closing scope waits for the store. */
@@ -36,7 +36,7 @@ export interface SharedSession extends renewal.Renewed {
 export const withListeners = (
   session: renewal.Renewed
 ): Effect.Effect<Pick<SharedSession, "onLost" | "locks"> & renewal.Renewed> => {
-  const listeners = new Set<(how: string) => void>()
+  const listeners = new Set<(reason: string) => void>()
   const locks = new Set<lossLog.LockOfSession>()
   let lost: string | undefined
   const onLost: SharedSession["onLost"] = (f) => {
@@ -46,11 +46,11 @@ export const withListeners = (
   }
   // Detached: listeners must also be notified when the session's scope closes. The fiber ends with the session.
   return Effect.as(
-    Effect.forkDetach(Effect.flatMap(session.lost, (how) => {
-      lost = how
+    Effect.forkDetach(Effect.flatMap(session.lostReason, (reason) => {
+      lost = reason
       const held = [...locks]
-      for (const listener of listeners) listener(how)
-      return lossLog.sessionLost(session.lease, how, held)
+      for (const listener of listeners) listener(reason)
+      return lossLog.sessionLost(session.lease, reason, held)
     })),
     { ...session, onLost, locks }
   )

@@ -1,5 +1,5 @@
 /**
- * What a temporary key is: the types that the `TempKey` module and `Kv` share.
+ * Temporary keys as values: the types that the `TempKey` module and `Kv` share.
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -37,7 +37,7 @@ export interface Options {
  */
 export type Status =
   | { readonly _tag: "Held"; readonly lease: bigint; readonly revision: bigint }
-  | { readonly _tag: "Lost"; readonly how: string }
+  | { readonly _tag: "Lost"; readonly reason: string }
   | { readonly _tag: "Taken"; readonly lease: Option.Option<bigint> }
 
 /** A key that lives as long as its scope. */

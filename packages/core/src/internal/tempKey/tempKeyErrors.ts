@@ -1,19 +1,30 @@
 /**
  * The failures of a temporary key.
  */
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as json from "../values/json.ts"
+
+/**
+ * `NotApplied`: the call that failed changed nothing. `Unknown`: it ended work that relied on the key, and that may have
+ * written before.
+ */
+const outcome = Schema.Literals(["NotApplied", "Unknown"]).pipe(
+  Schema.withConstructorDefault(Effect.succeed<"NotApplied" | "Unknown">("NotApplied"))
+)
 
 /** A temporary key that is not there: its lease was lost, it was deleted, or its scope was closed. */
 export class TempKeyLost extends Schema.Error<TempKeyLost>("@effect-kv/core/TempKey/TempKeyLost")({
   _tag: Schema.tag("TempKeyLost"),
   key: Schema.String,
-  /** How it was lost. */
-  how: Schema.String
+  /** Why it was lost, in words. */
+  reason: Schema.String,
+  outcome
 }) {
+  readonly isRetryable: boolean = false
   override get message(): string {
-    return `the temporary key ${JSON.stringify(this.key)} was lost: ${this.how}`
+    return `the temporary key ${JSON.stringify(this.key)} was lost: ${this.reason}`
   }
   override toJSON(): unknown {
     return { ...json.fieldsOf(this), message: this.message }
@@ -25,8 +36,13 @@ export class TempKeyTaken extends Schema.Error<TempKeyTaken>("@effect-kv/core/Te
   _tag: Schema.tag("TempKeyTaken"),
   key: Schema.String,
   /** The lease that the key is attached to; `none` for a key without a lease, which does not expire. */
-  lease: Schema.Option(Schema.BigInt)
+  lease: Schema.Option(Schema.BigInt),
+  outcome
 }) {
+  /** The same call may succeed once the other client has deleted the key or its lease has ended. */
+  get isRetryable(): boolean {
+    return this.outcome === "NotApplied"
+  }
   override get message(): string {
     const holder = Option.match(this.lease, {
       onNone: () => "without a lease; it stays until it is deleted",
@@ -35,6 +51,12 @@ export class TempKeyTaken extends Schema.Error<TempKeyTaken>("@effect-kv/core/Te
     return `the key ${JSON.stringify(this.key)} exists, ${holder}. Wait for it with onTaken: "wait", or use another key`
   }
   override toJSON(): unknown {
-    return { ...json.fieldsOf(this), message: this.message }
+    return { ...json.fieldsOf(this), isRetryable: this.isRetryable, message: this.message }
   }
 }
+
+/** The failure as it ends the work that relied on the key. */
+export const unknownOutcome = (error: TempKeyLost | TempKeyTaken): TempKeyLost | TempKeyTaken =>
+  error._tag === "TempKeyLost"
+    ? new TempKeyLost({ key: error.key, reason: error.reason, outcome: "Unknown" })
+    : new TempKeyTaken({ key: error.key, lease: error.lease, outcome: "Unknown" })

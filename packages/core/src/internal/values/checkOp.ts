@@ -1,5 +1,5 @@
 /**
- * Finds what is wrong with an operation before it is carried out: etcd's rules, with messages that say what to do.
+ * Validation of operations by etcd's rules, with messages that say what to do.
  */
 import type { Compare } from "../../values/Compare.ts"
 import type { Value } from "../../values/Entry.ts"

@@ -1,5 +1,5 @@
 /**
- * Checks what lease is asked for.
+ * Validation of a lease grant.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ export const grantSeconds = (options: GrantOptions): Effect.Effect<number, KvErr
   if (options.id !== undefined && !(options.id > 0n && BigInt.asIntN(64, options.id) === options.id)) {
     return KvError.fail(
       new KvError.InvalidRequest({
-        message: `a lease id must be a positive 64-bit integer, not ${options.id}; leave it out to have one picked`
+        message: `a lease id must be a positive 64-bit integer, not ${options.id}; leave it out to have one chosen`
       })
     )
   }

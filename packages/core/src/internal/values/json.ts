@@ -1,5 +1,5 @@
 /**
- * What the library's values are as JSON: every bigint a decimal string, since JSON has none; what is absent `null`.
+ * The JSON form of the library's values: a bigint is a decimal string, since JSON has none, and an absent field is `null`.
  */
 import * as Option from "effect/Option"
 

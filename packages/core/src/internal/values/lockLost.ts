@@ -1,22 +1,22 @@
 /**
- * The loss of a lock. In a module of its own, for it is a failure of locks and a reason of `KvError`, and both need it.
+ * The loss of a lock. It has a module of its own because it is both a failure of locks and a reason of `KvError`.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as json from "./json.ts"
 
 /**
- * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the store could not be asked
- * in time. Also the reason of the `KvError` that a fenced write is rejected with; such a write changed nothing.
+ * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the lease could not be renewed in
+ * time. Also the reason of the `KvError` with which a fenced write is rejected; such a write changed nothing.
  */
 export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/LockLost")({
   _tag: Schema.tag("LockLost"),
-  /** The lock's name. */
+  /** The lock's name. If it is not known which of several locks was lost, all their names. */
   lock: Schema.String,
-  /** The fencing token it was held, or waited for, with. */
+  /** The fencing token it was held, or waited for, with. The largest, if it is not known which of several locks was lost. */
   token: Schema.BigInt,
-  /** How it was lost. */
-  how: Schema.String,
+  /** Why it was lost, in words. */
+  reason: Schema.String,
   /**
    * `NotApplied`: a write was rejected, or the lock was lost while it was waited for. `Unknown`: it ended work that was done
    * under the lock, and may have written before.
@@ -30,6 +30,6 @@ export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/
     return { ...json.fieldsOf(this), message: this.message }
   }
   override get message(): string {
-    return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was lost: ${this.how}`
+    return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was lost: ${this.reason}`
   }
 }

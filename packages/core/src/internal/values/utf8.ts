@@ -7,7 +7,7 @@ const lenient = new TextDecoder("utf-8", { ignoreBOM: true })
 
 export const encode = (text: string): Uint8Array => encoder.encode(text)
 
-/** The text of the bytes, `undefined` where they are not UTF-8. */
+/** The text of the bytes; `undefined` if they are not UTF-8. */
 export const decodeStrict = (bytes: Uint8Array): string | undefined => {
   try {
     return strict.decode(bytes)
@@ -21,8 +21,8 @@ export const decodeLenient = (bytes: Uint8Array): string => lenient.decode(bytes
 /**
  * Orders well-formed strings by their UTF-8 bytes.
  *
- * UTF-16 code units order the same way, but for surrogates, which stand for code points above U+FFFF and yet are
- * smaller than U+E000 to U+FFFF: those two groups change places before they are compared.
+ * UTF-16 code units have the same order, except surrogates: they encode code points above U+FFFF, but are smaller than U+E000
+ * to U+FFFF. So these two groups swap places before the comparison.
  */
 export const compare = (a: string, b: string): -1 | 0 | 1 => {
   if (a === b) return 0

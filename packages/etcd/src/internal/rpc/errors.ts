@@ -7,6 +7,7 @@
  */
 import * as KvError from "@effect-kv/core/KvError"
 import { status as Code } from "@grpc/grpc-js"
+import * as Option from "effect/Option"
 
 /** What came instead of an answer. */
 export interface Failure {
@@ -82,7 +83,10 @@ const rules: ReadonlyArray<Rule> = [
   refusal("etcdserver: requested lease not found", (message) => fail(new KvError.LeaseNotFound({ message }))),
   refusal("etcdserver: lease already exists", (message) => fail(new KvError.LeaseExists({ message }))),
   // The message of etcd does not tell which revision was compacted.
-  refusal("required revision has been compacted", () => fail(new KvError.Compacted({ compactRevision: 0n }))),
+  refusal(
+    "required revision has been compacted",
+    () => fail(new KvError.Compacted({ compactRevision: Option.none() }))
+  ),
   refusal("required revision is a future revision", (message) => fail(new KvError.FutureRevision({ message }))),
   refusal("etcdserver: request is too large", (message) => fail(new KvError.RequestTooLarge({ message }))),
   // The limit of the server's gRPC library for what it receives, checked before the request is read.

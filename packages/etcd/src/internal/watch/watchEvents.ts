@@ -79,7 +79,7 @@ const toEntry = (key: string, kv: WireKeyValue, modRevision: bigint): Entry.Entr
     createRevision: kv.createRevision === kv.modRevision ? modRevision : BigInt(kv.createRevision),
     modRevision,
     version: kv.version,
-    lease: kv.lease
+    lease: Entry.leaseOf(kv.lease)
   })
 
 const keyOf = (kv: WireKeyValue): string => {

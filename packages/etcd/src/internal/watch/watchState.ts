@@ -33,6 +33,7 @@
 import * as KvError from "@effect-kv/core/KvError"
 import { live, type Revision, type Status, type WatchRequest } from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Option from "effect/Option"
 import { type Limits, type Segment, WatchBuffer } from "./watchBuffer.ts"
 import * as watchEvents from "./watchEvents.ts"
 import type { Response, WireEvent } from "./watchWire.ts"
@@ -201,7 +202,7 @@ export class WatchState {
 
   /** The server has dropped the watch: history before the revision is gone. */
   compacted(compactRevision: bigint): void {
-    this.end(KvError.make(new KvError.Compacted({ compactRevision })))
+    this.end(KvError.make(new KvError.Compacted({ compactRevision: Option.some(compactRevision) })))
   }
 
   // ---------------------------------------------------------------------------

@@ -31,5 +31,5 @@ const withoutLease = (entry: Entry.Entry): Entry.Entry =>
     createRevision: entry.createRevision,
     modRevision: entry.modRevision,
     version: entry.version,
-    lease: 0n
+    lease: Option.none()
   })

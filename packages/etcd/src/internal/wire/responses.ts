@@ -173,7 +173,7 @@ const entry = (reader: Reader, end: number): Entry.Entry => {
         reader.skip(tag)
     }
   }
-  return Entry.make({ key, value, createRevision, modRevision, version, lease })
+  return Entry.make({ key, value, createRevision, modRevision, version, lease: Entry.leaseOf(lease) })
 }
 
 /** What bytes that are not UTF-8 decode to; but it can be meant as well. */

@@ -25,7 +25,7 @@ const application = Effect.gen(function*() {
   const streamed = yield* Stream.runCollect(Kv.rangeStream(KeyRange.prefix("app/"), { pageSize: 2 }))
   return {
     get: Option.getOrUndefined(yield* Kv.get("app/a")),
-    entry: Option.map(yield* Kv.getEntry("app/d"), (entry) => entry.text),
+    entry: Option.map(yield* Kv.getEntry("app/d"), (entry) => entry.lossyText),
     range: keysOf(yield* Kv.range(KeyRange.prefix("app/"))),
     count: yield* Kv.count(KeyRange.all),
     streamed: streamed.map((entry) => entry.key)

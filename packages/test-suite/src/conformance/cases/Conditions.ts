@@ -8,6 +8,7 @@ import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { chapter, reasonOf, rejects, test } from "./Case.ts"
 
 const operators: ReadonlyArray<Compare.Operator> = ["=", "!=", "<", ">"]
@@ -56,9 +57,11 @@ export const cases = chapter("conditions", [
         [Compare.modRevision("k", operator, created), "greater"],
         [Compare.lease("k", operator, lease.id + 1n), "less"],
         [Compare.lease("k", operator, lease.id), "equal"],
+        [Compare.lease("k", operator, Option.some(lease.id)), "equal"],
         [Compare.lease("k", operator, lease.id - 1n), "greater"],
         [Compare.lease("k", operator, 0n), "greater"],
-        [Compare.lease("between", operator, 0n), "equal"],
+        [Compare.lease("between", operator, Option.none()), "equal"],
+        [Compare.lease("k", operator, Option.none()), "greater"],
         [Compare.lease("between", operator, lease.id), "less"]
       ]
       for (const [compare, actual] of table) {

@@ -29,7 +29,7 @@ const everyReason: ReadonlyArray<readonly [KvError.Reason, retryable: boolean, K
   [new KvError.DeadlineExceeded({ message: "m" }), true, "NotApplied"],
   [new KvError.Unauthenticated({ message: "m" }), false, "NotApplied"],
   [new KvError.PermissionDenied({ message: "m" }), false, "NotApplied"],
-  [new KvError.Compacted({ compactRevision: 7n }), false, "NotApplied"],
+  [new KvError.Compacted({ compactRevision: Option.some(7n) }), false, "NotApplied"],
   [new KvError.FutureRevision({ message: "m" }), false, "NotApplied"],
   [new KvError.LeaseNotFound({ message: "m" }), false, "NotApplied"],
   [new KvError.LeaseExists({ message: "m" }), false, "NotApplied"],
@@ -199,7 +199,9 @@ export const cases = chapter("errors", [
     assert.match(json(Option.getOrThrow(live)).revision, /^\d+$/)
     assert.strictEqual(json(lease).id, `${lease.id}`)
     assert.deepStrictEqual([json(status).id, json(status).keys], [`${lease.id}`, ["k"]])
-    for (const [reason] of [...everyReason, [new LockLost({ lock: "l", token: 7n, how: "it was deleted" })] as const]) {
+    for (
+      const [reason] of [...everyReason, [new LockLost({ lock: "l", token: 7n, reason: "it was deleted" })] as const]
+    ) {
       const error = KvError.make(reason, { operation: "put", key: "k", endpoint: "http://127.0.0.1:2379", status: 14 })
       const { message, outcome, reason: inner, ...rest } = json(error)
       assert.deepStrictEqual(rest, {

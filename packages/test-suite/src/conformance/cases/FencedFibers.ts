@@ -89,7 +89,7 @@ export const cases = chapter("fenced fibers", [
       const { kv: captured } = yield* Effect.provide(Repository, Repository.layer).pipe(on(client))
       yield* kv.put("k", "1")
       let lost: Exit.Exit<unknown, KvError> = Exit.void
-      const end = yield* DistLock.withLock(`l${i}`, undefined, (lock) =>
+      const end = yield* DistLock.use(`l${i}`, (lock) =>
         Effect.uninterruptible(Effect.gen(function*() {
           yield* kv.delete(lock.key)
           lost = yield* Effect.exit(write(captured))
@@ -189,7 +189,7 @@ export const cases = chapter("fenced fibers", [
         const released = yield* Deferred.make<void>()
         const late = Effect.andThen(Deferred.await(released), client.put("k", "late"))
         let token = 0n
-        const fiber = yield* DistLock.withLock(what, undefined, (lock) => {
+        const fiber = yield* DistLock.use(what, (lock) => {
           token = lock.token
           return fork(late)
         }).pipe(on(client))
@@ -220,14 +220,14 @@ export const cases = chapter("fenced fibers", [
       let fencedKv: Effect.Effect<Kv.Kv> = Effect.succeed(client)
       let token = 0n
       let lost: Exit.Exit<unknown, unknown> = Exit.void
-      yield* DistLock.withLock("c", { fenced: false }, (lock) =>
+      yield* DistLock.use("c", (lock) =>
         Effect.uninterruptible(Effect.gen(function*() {
           token = lock.token
           fencedKv = Effect.succeed(DistLock.fence(client, lock))
           yield* write("held")
           yield* kv.delete(lock.key)
           lost = yield* Effect.exit(write("stale"))
-        }))).pipe(on(client), Effect.exit)
+        })), { fenced: false }).pipe(on(client), Effect.exit)
       isRejectedBy(token, lost, "an actor with a fenced Kv")
       assert.strictEqual(yield* textOf(kv, "k"), "held")
     }
@@ -255,7 +255,7 @@ export const cases = chapter("fenced fibers", [
     const { lost, token } = yield* Effect.gen(function*() {
       let token = 0n
       let lost: Exit.Exit<unknown, unknown> = Exit.void
-      yield* DistLock.withLock("c", undefined, (lock) =>
+      yield* DistLock.use("c", (lock) =>
         Effect.uninterruptible(Effect.gen(function*() {
           token = lock.token
           const fenced = DistLock.fence(client, lock)
@@ -303,7 +303,7 @@ export const cases = chapter("fenced fibers", [
     const holders = ["a", "b", "c"] as const
     const entered = new Set<string>()
     const holder = (name: (typeof holders)[number]) =>
-      DistLock.withLock(name, undefined, (lock) =>
+      DistLock.use(name, (lock) =>
         Effect.gen(function*() {
           if (name === "b") yield* kv.delete(lock.key)
           entered.add(name)
@@ -341,7 +341,7 @@ export const cases = chapter("fenced fibers", [
         Effect.sync(() => {
           exit = result
         }))
-      yield* Effect.scoped(DistLock.withLock("l", undefined, (lock) => {
+      yield* Effect.scoped(DistLock.use("l", (lock) => {
         token = lock.token
         return Effect.addFinalizer(() => isUnfenced ? Fence.unfenced(write) : write)
       })).pipe(on(client))

@@ -49,7 +49,10 @@ export const cases = chapter("fencing", [
       const fenced = yield* Kv.Kv
       const put = yield* fenced.put("k", "1")
       assert.strictEqual(put.revision, (yield* entryOf(kv, "k")).modRevision)
-      assert.strictEqual((yield* fenced.put("k", "2", { previous: true })).previous.pipe(Option.getOrThrow).text, "1")
+      assert.strictEqual(
+        (yield* fenced.put("k", "2", { previous: true })).previous.pipe(Option.getOrThrow).lossyText,
+        "1"
+      )
       assert.isTrue(yield* fenced.testAndSet("k", Option.some("2"), "3"))
       assert.isFalse(yield* fenced.testAndSet("k", Option.some("2"), "4"))
       assert.isTrue(Option.isNone(yield* fenced.compareAndSet("k", 1n, "4")))
@@ -108,7 +111,7 @@ export const cases = chapter("fencing", [
       const fenced = DistLock.fence(client, lock)
       yield* fenced.put("k", "1")
       blind.before = (call) => call.kind === "watch" ? Effect.never : Effect.void
-      yield* kv.delete(lock.all[i]!.key)
+      yield* kv.delete(lock.parts[i]!.key)
       yield* rejects(kv, "LockLost", fenced.put("k", "2"))
       yield* release
     }

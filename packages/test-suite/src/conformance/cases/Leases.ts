@@ -152,6 +152,15 @@ export const cases = chapter("leases", [
     assert.strictEqual(yield* textOf(kv, "k"), "v")
   }),
 
+  test("a put with the lease of another entry attaches the key to it, and to none if that has none", function*(kv) {
+    const { id } = yield* backendOf(kv).leaseGrant(hour)
+    yield* kv.put("leased", "v", { lease: id })
+    for (const lease of [(yield* entryOf(kv, "leased")).lease, Option.none()]) {
+      yield* kv.put("k", "v", { lease })
+      assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, lease)
+    }
+  }),
+
   test("a put with another lease moves the key to it", function*(kv) {
     const first = yield* backendOf(kv).leaseGrant(hour)
     const second = yield* backendOf(kv).leaseGrant(hour)

@@ -41,7 +41,7 @@ interface Way {
     kv: Kv.Kv,
     name: string,
     scope: Scope.Scope
-  ) => Effect.Effect<unknown, DistLock.Failure>
+  ) => Effect.Effect<unknown, DistLock.LockFailure>
   readonly steps: Record<Point["way"], number>
 }
 
@@ -63,6 +63,12 @@ const trying: Way = {
   steps: { free: 3, contended: 2 }
 }
 
+/** The same for several locks, one of which is contended: they are entered and left together. */
+const tryingSeveral: Way = {
+  attempt: (kv, name) => on(kv)(Effect.scoped(DistLock.tryAcquire([name, `${name}.2`, `${name}.3`]))),
+  steps: { free: 5, contended: 2 }
+}
+
 /** Calls in a fixed order: not those that are made by timers. */
 const isStep = (call: faults.Call) =>
   call.kind === "leaseGrant" || call.kind === "execute" ||
@@ -71,7 +77,7 @@ const isStep = (call: faults.Call) =>
 interface Attempt {
   readonly name: string
   readonly faults: faults.Faults
-  readonly fiber: Fiber.Fiber<unknown, DistLock.Failure>
+  readonly fiber: Fiber.Fiber<unknown, DistLock.LockFailure>
   readonly scope: Scope.Closeable
   /** Releases the lock that the attempt waits for, if any. */
   readonly release: Effect.Effect<void>
@@ -167,16 +173,23 @@ export const cases = chapter("interrupting locks", [
       }))
   }),
 
-  waitingTest("a tryAcquire that is interrupted or loses a response at any step leaves nothing behind", function*(kv) {
-    const barrier = yield* faults.barrier
-    yield* atEachPoint(kv, "trying", trying, () => barrier.stop, (attempts) =>
-      Effect.gen(function*() {
-        for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
-        yield* Effect.yieldNow
-        yield* barrier.letGo
-      }))
-    yield* atEachPoint(kv, "trying-lost", trying, () => faults.lostAnswer, () => Effect.void)
-  }),
+  ...Object.entries({ trying, tryingSeveral }).map(([kind, way]) =>
+    waitingTest(
+      `a tryAcquire${
+        way === trying ? "" : " of several locks"
+      } that is interrupted or loses a response at any step leaves nothing behind`,
+      function*(kv) {
+        const barrier = yield* faults.barrier
+        yield* atEachPoint(kv, kind, way, () => barrier.stop, (attempts) =>
+          Effect.gen(function*() {
+            for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
+            yield* Effect.yieldNow
+            yield* barrier.letGo
+          }))
+        yield* atEachPoint(kv, `${kind}-lost`, way, () => faults.lostAnswer, () => Effect.void)
+      }
+    )
+  ),
 
   waitingTest(
     "an acquisition that is interrupted while the store does not respond ends within a second",

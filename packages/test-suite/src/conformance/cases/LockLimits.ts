@@ -9,6 +9,7 @@ import { assert } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import { chapter, promptly, reasonOf, Store, test } from "./Case.ts"
 import * as faults from "./faults.ts"
 import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue } from "./locking.ts"
@@ -23,7 +24,8 @@ export const cases = chapter("limits of locks", [
     assert.strictEqual(error.lock, "l")
     // Node's timers are in whole milliseconds, and may fire up to one millisecond early.
     assert.isAtLeast(error.waitedMillis, 999)
-    assert.isTrue(error.token > 0n)
+    assert.isTrue(Option.getOrThrow(error.token) > 0n)
+    assert.deepStrictEqual([error.storeFailure, error.blockedBy], [Option.none(), Option.none()])
     assert.strictEqual(yield* contenders(kv, "l"), 1)
     yield* release
     yield* isFree(kv, "l")
@@ -94,7 +96,7 @@ export const cases = chapter("limits of locks", [
   }),
 
   test("invalid names, descriptions and times to live of locks are an InvalidRequest", function*(kv) {
-    const wrong: ReadonlyArray<readonly [DistLock.Names, DistLock.Options?]> = [
+    const wrong: ReadonlyArray<readonly [DistLock.LockNames, DistLock.Options?]> = [
       [""],
       ["\ud800"],
       [["a", ""]],

@@ -41,8 +41,8 @@ const keyOfHolder = (kv: Kv.Kv, name: string) =>
 const isLostToTheNext = Effect.fnUntraced(function*(
   kv: Kv.Kv,
   name: string,
-  holder: Fiber.Fiber<unknown, DistLock.Failure>,
-  next: Fiber.Fiber<bigint, DistLock.Failure>
+  holder: Fiber.Fiber<unknown, DistLock.LockFailure>,
+  next: Fiber.Fiber<bigint, DistLock.LockFailure>
 ) {
   const error = failedWith(yield* exitOf("the loss", holder), "LockLost")
   assert.strictEqual(error.lock, name)
@@ -240,7 +240,7 @@ export const cases = chapter("losing locks", [
         yield* kv.delete(yield* keyOfHolder(kv, name))
         yield* barrier.letGo
         const exit = yield* exitOf("the end", body)
-        if (Exit.isSuccess(outcome)) failedWith(exit as Exit.Exit<number, DistLock.Failure>, "LockLost")
+        if (Exit.isSuccess(outcome)) failedWith(exit as Exit.Exit<number, DistLock.LockFailure>, "LockLost")
         else assert.deepStrictEqual(exit, outcome)
       }
       yield* isFree(kv, name)
@@ -402,14 +402,18 @@ export const cases = chapter("losing locks", [
       yield* promptly("the loss", Effect.flip(deleted.lock.lost))
       yield* waitUntil("the loss is logged", Effect.sync(() => warnings.length > 0))
       const of = (lock: DistLock.Lock) => ({ lock: lock.name, token: `${lock.token}` })
-      assert.deepStrictEqual(warnings, [{ ...of(deleted.lock), how: "its key was deleted" }])
+      assert.deepStrictEqual(warnings, [{ ...of(deleted.lock), reason: "its key was deleted" }])
       yield* deleted.release
       const lease = yield* leaseOf(kv, kept.lock.name)
       yield* backendOf(kv).leaseRevoke(lease)
       yield* promptly("the second loss", Effect.flip(kept.lock.lost))
       yield* store.passTime("2 seconds")
       assert.strictEqual(warnings.length, 2)
-      assert.deepInclude(warnings[1], { ...of(kept.lock), lease: `${lease}`, how: "the store has ended its lease" })
+      assert.deepInclude(warnings[1], {
+        ...of(kept.lock),
+        lease: lease.toString(16),
+        reason: "the store has ended its lease"
+      })
       yield* kept.release
       yield* hold(client, `${name}.closed`)
       yield* Scope.close(scope, Exit.void)
@@ -437,7 +441,7 @@ export const cases = chapter("losing locks", [
       yield* Effect.gen(function*() {
         const lost: Array<string> = []
         for (const body of bodies) {
-          const holding = on(kv)(DistLock.withLock(name, undefined, (lock) =>
+          const holding = on(kv)(DistLock.use(name, (lock) =>
             Effect.gen(function*() {
               lost.push(`${lock.token}`)
               yield* Fence.unfenced(kv.delete(lock.key))
@@ -471,17 +475,17 @@ export const cases = chapter("losing locks", [
       assert.isAtLeast(timeout.waitedMillis, 1999)
       return timeout
     })
-    assert.isUndefined((yield* timeoutOf(yield* attempt)).reason)
+    assert.deepStrictEqual((yield* timeoutOf(yield* attempt)).storeFailure, Option.none())
     // Unreachable while it waits.
     cut.before = (call) => call.kind === "watch" ? faults.unavailable : Effect.void
     const waiting = yield* timeoutOf(yield* attempt)
-    assert.strictEqual(waiting.reason?._tag, "Unavailable")
-    assert.isTrue(waiting.token > 0n)
+    assert.strictEqual(Option.getOrThrow(waiting.storeFailure)._tag, "Unavailable")
+    assert.isTrue(Option.getOrThrow(waiting.token) > 0n)
     // Unreachable before the first response.
     cut.before = (call) => faults.isEntry(call) ? Effect.never : Effect.void
     const silent = yield* timeoutOf(yield* attempt)
-    assert.strictEqual(silent.reason?._tag, "Unavailable")
-    assert.include(silent.message, "out of reach")
+    assert.strictEqual(Option.getOrThrow(silent.storeFailure)._tag, "Unavailable")
+    assert.include(silent.message, "could not be reached")
     cut.before = () => Effect.void
     yield* held.release
   }),

@@ -33,6 +33,7 @@ import {
   soon,
   untilContenders
 } from "./locking.ts"
+import * as logging from "./logging.ts"
 
 /** Counts how many bodies run at once, and yields so that others could run meanwhile. */
 const section = Effect.fnUntraced(function*(kv: Kv.Kv, inside: Ref.Ref<{ now: number; most: number; total: number }>) {
@@ -63,7 +64,7 @@ export const cases = chapter("locks", [
     const held = yield* hold(kv, "l")
     const served: Array<number> = []
     const inside = yield* nobody
-    const waiters: Array<Fiber.Fiber<bigint, DistLock.Failure>> = []
+    const waiters: Array<Fiber.Fiber<bigint, DistLock.LockFailure>> = []
     for (let i = 0; i < 5; i++) {
       const client = clients[i % 3]!
       waiters.push(
@@ -90,7 +91,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(lock.key, `jobs/nightly/${lease.toString(16)}`)
     assert.strictEqual(lock.name, "jobs/nightly")
     assert.strictEqual(lock.token, entry.createRevision)
-    assert.deepStrictEqual(lock.all, [{ name: lock.name, key: lock.key, token: lock.token }])
+    assert.deepStrictEqual(lock.parts, [{ name: lock.name, key: lock.key, token: lock.token }])
     assert.deepStrictEqual(
       yield* on(kv)(DistLock.holder("jobs/nightly")),
       Option.some({
@@ -147,15 +148,15 @@ export const cases = chapter("locks", [
         ? Effect.orDie(Effect.asVoid(kv.testAndSet(`l/${inTheWay.leases[0]!.toString(16)}`, Option.none(), "foreign")))
         : Effect.void
     const waiter = yield* Effect.forkScoped(
-      on(client)(DistLock.withLock("l", undefined, (lock) => Effect.succeed(lock.key)))
+      on(client)(DistLock.use("l", (lock) => Effect.succeed(lock.key)))
     )
     yield* untilContenders(kv, "l", 2)
     const foreign = `l/${inTheWay.leases[0]!.toString(16)}`
-    assert.strictEqual((yield* entryOf(kv, foreign)).text, "foreign")
+    assert.strictEqual((yield* entryOf(kv, foreign)).lossyText, "foreign")
     yield* Fiber.interrupt(waiter)
-    assert.strictEqual((yield* entryOf(kv, foreign)).text, "foreign")
+    assert.strictEqual((yield* entryOf(kv, foreign)).lossyText, "foreign")
     const again = yield* Effect.forkScoped(
-      on(client)(DistLock.withLock("l", undefined, (lock) => Effect.succeed(lock.key)))
+      on(client)(DistLock.use("l", (lock) => Effect.succeed(lock.key)))
     )
     yield* untilContenders(kv, "l", 2)
     yield* kv.delete(foreign)
@@ -189,6 +190,70 @@ export const cases = chapter("locks", [
     yield* held.release
     const got = yield* on(client)(DistLock.tryAcquire("l"))
     assert.isTrue(Option.isSome(got))
+  }),
+
+  test("tryAcquire of several locks is one transaction that acquires all or none, and leaves nothing", function*(kv) {
+    const held = yield* hold(kv, "b")
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    yield* hold(client, "keeps")
+    seen.calls.length = 0
+    const { revision } = yield* kv.put("before", "1")
+    const attempt = on(client)(DistLock.tryAcquire(["c", "a", "b", "a"]))
+    assert.isTrue(Option.isNone(yield* Effect.scoped(attempt)))
+    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn"])
+    assert.strictEqual(yield* revisionOf(kv), revision, "nothing was written")
+    yield* held.release
+    for (const name of ["a", "b", "c"]) yield* isFree(kv, name)
+
+    const scope = yield* Scope.make()
+    seen.calls.length = 0
+    const { parts } = Option.getOrThrow(yield* Scope.provide(attempt, scope))
+    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn"])
+    assert.deepStrictEqual(parts.map(({ name }) => name), ["a", "b", "c"])
+    for (const { key, name, token } of parts) {
+      const holder = Option.getOrThrow(yield* on(kv)(DistLock.holder(name)))
+      assert.deepStrictEqual([holder.key, holder.token], [key, token])
+      assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire(["d", name])))))
+    }
+    assert.strictEqual(yield* contenders(kv, "d"), 0)
+    yield* Scope.close(scope, Exit.void)
+    for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
+  }),
+
+  test("several locks from tryAcquire are fenced by all their keys, and lost with the first of them", function*(kv) {
+    const blind = faults.make()
+    const client = yield* faults.newClientWith(blind)
+    blind.before = (call) => call.kind === "watch" ? Effect.never : Effect.void
+    for (const i of [0, 1]) {
+      const scope = yield* Scope.make()
+      const lock = Option.getOrThrow(yield* on(client)(Scope.provide(DistLock.tryAcquire(["a", "b"]), scope)))
+      yield* kv.delete(lock.parts[i]!.key)
+      const rejected = yield* Effect.flip(on(client)(DistLock.fenced(client.put("k", "2"), lock)))
+      assert.strictEqual(rejected._tag, "LockLost")
+      const lost = yield* Effect.flip(lock.lost)
+      assert.deepStrictEqual([lost.lock, lost.token], ["a, b", lock.parts[0].token])
+      assert.strictEqual(lost.token, lock.parts[1]!.token, "both were acquired by one transaction")
+      yield* Scope.close(scope, Exit.void)
+    }
+    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
+  }),
+
+  test("a key without a lease under NAME/ blocks the lock: a warning and LockTimeout name it", function*(kv) {
+    const store = yield* Store
+    const { layer, logged } = logging.capturing()
+    yield* kv.put("l/put-by-hand", "1")
+    const waiter = yield* queue(kv, "l", { acquireTimeout: "1 second" }).pipe(Effect.provide(layer))
+    yield* soon("the warning", Effect.sync(() => logged.length > 0))
+    yield* store.passTime("1 second")
+    const error = failedWith(yield* exitOf("the time-out", waiter), "LockTimeout")
+    assert.deepStrictEqual(error.blockedBy, Option.some("l/put-by-hand"))
+    assert.include(error.message, "\"l/put-by-hand\" has no lease")
+    assert.deepStrictEqual(logged.map(({ annotations }) => annotations), [{ lock: "l", key: "l/put-by-hand" }])
+    const next = yield* queue(kv, "l")
+    yield* kv.delete("l/put-by-hand")
+    yield* Fiber.join(next)
+    yield* isFree(kv, "l")
   }),
 
   test("clients that poll a lock with tryAcquire all acquire it repeatedly", function*(kv) {
@@ -240,7 +305,7 @@ export const cases = chapter("locks", [
       Effect.flip(on(yield* newClient)(DistLock.withDistLock(Effect.void, "a", now)))
     )
     assert.isTrue(error instanceof LockError.LockTimeout)
-    assert.isUndefined((error as LockError.LockTimeout).reason, "the store was reachable")
+    assert.deepStrictEqual((error as LockError.LockTimeout).storeFailure, Option.none(), "the store was reachable")
     assert.strictEqual(yield* contenders(kv, "a"), 1)
   }),
 
@@ -256,7 +321,7 @@ export const cases = chapter("locks", [
           Effect.scoped(DistLock.tryAcquire("l", options))
         ]
         for (const attempt of attempts) {
-          const error = yield* Effect.flip(on(client)(attempt as Effect.Effect<unknown, DistLock.Failure, Kv.Kv>))
+          const error = yield* Effect.flip(on(client)(attempt as Effect.Effect<unknown, DistLock.LockFailure, Kv.Kv>))
           assert.strictEqual(error._tag === "KvError" && error.reason._tag, "InvalidRequest")
           assert.include(error.message, `${option} must be a duration`)
         }
@@ -299,7 +364,7 @@ export const cases = chapter("locks", [
     const other = yield* newClient
     const store = yield* Store
     const held = yield* hold(other, "b")
-    const both = yield* Effect.forkScoped(on(kv)(DistLock.withLock(["c", "a", "b", "a"], undefined, Effect.succeed)))
+    const both = yield* Effect.forkScoped(on(kv)(DistLock.use(["c", "a", "b", "a"], Effect.succeed)))
     yield* untilContenders(kv, "b", 2)
     assert.strictEqual(yield* contenders(kv, "a"), 1)
     assert.strictEqual(yield* contenders(kv, "c"), 0, "c is not entered before b is acquired")
@@ -312,8 +377,11 @@ export const cases = chapter("locks", [
     assert.strictEqual(error.lock, "b, d")
     yield* held.release
     const lock = yield* Fiber.join(both)
-    assert.deepStrictEqual(lock.all.map((one) => one.name), ["a", "b", "c"])
-    assert.deepStrictEqual([lock.name, lock.key, lock.token], Object.values(lock.all[2]!))
+    assert.deepStrictEqual(lock.parts.map((one) => one.name), ["a", "b", "c"])
+    assert.isFalse(
+      "name" in lock || "key" in lock || "token" in lock,
+      "several locks have no single name, key and token"
+    )
     for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
   }),
 
@@ -322,7 +390,7 @@ export const cases = chapter("locks", [
     // Keeps a test clock from warning that it is unused.
     yield* Effect.flatMap(Store, (store) => store.passTime("1 milli"))
     const inside = yield* nobody
-    const work = (kv: Kv.Kv, names: DistLock.Names) =>
+    const work = (kv: Kv.Kv, names: DistLock.LockNames) =>
       Effect.repeat(on(kv)(DistLock.withDistLock(section(kv, inside), names)), { times: 499 })
     yield* Effect.all([work(kv, ["a", "b"]), work(other, ["b", "a"])], { concurrency: "unbounded" })
     assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 1000 })
@@ -374,7 +442,7 @@ export const cases = chapter("locks", [
     const held = yield* hold(kv, name)
     const count = 12
     const watched: Array<faults.Faults> = []
-    const fibers: Array<Fiber.Fiber<bigint, DistLock.Failure>> = []
+    const fibers: Array<Fiber.Fiber<bigint, DistLock.LockFailure>> = []
     const gates: Array<faults.Barrier> = []
     for (let i = 0; i < count; i++) {
       const seen = faults.make()

@@ -70,7 +70,7 @@ export const cases = chapter("nested fences", [
       const tokens = { outer: 0n, inner: 0n }
       const held = { outer: false, inner: false }
       let write: Exit.Exit<unknown, unknown> = Exit.void
-      const inner = DistLock.withLock("l", undefined, (inner) =>
+      const inner = DistLock.use("l", (inner) =>
         Effect.uninterruptible(Effect.gen(function*() {
           tokens.inner = inner.token
           yield* client.put("k", "1")
@@ -79,18 +79,14 @@ export const cases = chapter("nested fences", [
           held.inner = yield* inner.isHeld
         }))).pipe(on(Kv.prefixed(client, "other/")), Effect.exit)
       let outerKey = ""
-      let innerExit: Exit.Exit<unknown, DistLock.Failure<undefined, undefined>> = Exit.void
-      const outerExit = yield* DistLock.withLock(
-        "l",
-        undefined,
-        (outer) =>
-          Effect.uninterruptible(Effect.gen(function*() {
-            tokens.outer = outer.token
-            outerKey = `app/${outer.key}`
-            innerExit = yield* inner
-            held.outer = yield* outer.isHeld
-          }))
-      ).pipe(on(Kv.prefixed(client, "app/")), Effect.exit)
+      let innerExit: Exit.Exit<unknown, DistLock.LockFailure<undefined, undefined>> = Exit.void
+      const outerExit = yield* DistLock.use("l", (outer) =>
+        Effect.uninterruptible(Effect.gen(function*() {
+          tokens.outer = outer.token
+          outerKey = `app/${outer.key}`
+          innerExit = yield* inner
+          held.outer = yield* outer.isHeld
+        }))).pipe(on(Kv.prefixed(client, "app/")), Effect.exit)
       isRejectedBy(tokens[lost], write, lost)
       assert.deepStrictEqual(held, { outer: lost === "inner", inner: lost === "outer" }, lost)
       assert.strictEqual(Exit.isSuccess(innerExit), lost === "outer", String(innerExit))
@@ -167,7 +163,7 @@ export const cases = chapter("nested fences", [
     const client = yield* blindClient
     const scope = yield* Scope.fork(yield* Effect.scope)
     let lost: Effect.Effect<unknown, unknown> = Effect.void
-    const exit = yield* DistLock.withLock("l", undefined, (lock) =>
+    const exit = yield* DistLock.use("l", (lock) =>
       Effect.uninterruptible(Effect.gen(function*() {
         lost = (yield* Scope.provide(on(client)(TempKey.make("k", { value: "mine" })), scope)).lost
         yield* Scope.provide(on(client)(TempKey.make("removed")), scope)
@@ -194,9 +190,8 @@ export const cases = chapter("nested fences", [
       // Uses a session that is opened under the lost lock.
       { ttl: "30 minutes" }
     ).pipe(on(client))
-    const exit = yield* DistLock.withLock(
+    const exit = yield* DistLock.use(
       "outer",
-      undefined,
       (lock) => Effect.uninterruptible(Effect.andThen(kv.delete(lock.key), inner))
     ).pipe(on(client), Effect.exit)
     failedWith(exit, "LockLost")
@@ -230,9 +225,8 @@ export const cases = chapter("nested fences", [
       }),
       "inner"
     ).pipe(on(second))
-    const exit = yield* DistLock.withLock(
+    const exit = yield* DistLock.use(
       "outer",
-      undefined,
       (lock) => Effect.uninterruptible(Effect.andThen(kv.delete(lock.key), inner))
     ).pipe(on(client), Effect.exit)
     failedWith(exit, "LockLost")
@@ -303,9 +297,8 @@ export const cases = chapter("nested fences", [
       }
       for (const [what, end] of Object.entries(ends)) {
         const client = yield* blindClient
-        const exit = yield* DistLock.withLock(
+        const exit = yield* DistLock.use(
           "l",
-          undefined,
           (lock) => Effect.andThen(kv.delete(lock.key), end(client.put("k", "stale")))
         ).pipe(on(client), Effect.exit)
         const reasons = Exit.isFailure(exit) ? exit.cause.reasons : []
@@ -348,7 +341,7 @@ export const cases = chapter("nested fences", [
     yield* guarded.put("k", "1")
     yield* Kv.prefixed(guarded, "deep/").put("k", "1")
     let within: KvError.Reason | undefined
-    yield* DistLock.withLock("l", undefined, () =>
+    yield* DistLock.use("l", () =>
       Effect.gen(function*() {
         yield* guarded.put("k", "2")
         yield* app.put("epoch", "2")

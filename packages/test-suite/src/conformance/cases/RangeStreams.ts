@@ -18,7 +18,7 @@ export const cases = chapter("range streams", [
     for (const pageSize of [1, 2, 3, 4, 5, 11, 12, 13, 1000, undefined]) {
       const entries = yield* Stream.runCollect(kv.rangeStream(KeyRange.prefix("k/"), { pageSize }))
       assert.deepStrictEqual(entries.map((entry) => entry.key), keys)
-      assert.isTrue(entries.every((entry) => entry.text === `value of ${entry.key}`))
+      assert.isTrue(entries.every((entry) => entry.lossyText === `value of ${entry.key}`))
     }
   }),
 
@@ -56,7 +56,7 @@ export const cases = chapter("range streams", [
       Stream.runCollect
     )
     assert.deepStrictEqual(entries.map((entry) => entry.key), keys)
-    assert.isTrue(entries.every((entry) => entry.text === "before"))
+    assert.isTrue(entries.every((entry) => entry.lossyText === "before"))
   }),
 
   test("a range can be streamed at a past revision", function*(kv) {
@@ -64,7 +64,10 @@ export const cases = chapter("range streams", [
     const { revision } = yield* kv.put("other", "-")
     yield* putAll(kv, numbered(10), () => "after")
     const entries = yield* Stream.runCollect(kv.rangeStream(KeyRange.prefix("k/"), { pageSize: 2, revision }))
-    assert.deepStrictEqual(entries.map((entry) => [entry.key, entry.text]), numbered(5).map((key) => [key, "before"]))
+    assert.deepStrictEqual(
+      entries.map((entry) => [entry.key, entry.lossyText]),
+      numbered(5).map((key) => [key, "before"])
+    )
   }),
 
   test("a stream can return keys only", function*(kv) {
@@ -87,7 +90,7 @@ export const cases = chapter("range streams", [
       const reason = yield* reasonOf(
         kv.rangeStream(KeyRange.prefix("k/"), { pageSize: 2 }).pipe(
           Stream.runForEach((entry) => {
-            seen.push(entry.text)
+            seen.push(entry.lossyText)
             return seen.length === 2 ? overwriteAndCompact : Effect.void
           })
         )

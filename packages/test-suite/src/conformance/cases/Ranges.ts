@@ -165,7 +165,7 @@ export const cases = chapter("ranges", [
     const read = Op.range(KeyRange.all, { keysOnly: true })
     const inTxn = yield* kv.txn({ then: [read] })
     assert.deepStrictEqual(inTxn.succeeded && inTxn.responses[0].entries[0], entry)
-    assert.deepStrictEqual([entry?.key, entry?.text, entry?.size, entry?.lease], ["a", "", 0, Option.none()])
+    assert.deepStrictEqual([entry?.key, entry?.lossyText, entry?.size, entry?.lease], ["a", "", 0, Option.none()])
     assert.deepStrictEqual([entry?.modRevision, entry?.createRevision, entry?.version], [revision, revision, 1])
   }),
 
@@ -220,6 +220,6 @@ export const cases = chapter("ranges", [
     for (const key of ["a", "b", "c", "d", "e", "f"]) yield* kv.put(key, `${key}${value}`)
     const response = yield* kv.range(KeyRange.all)
     assert.deepStrictEqual(keysOf(response), ["a", "b", "c", "d", "e", "f"])
-    assert.isTrue(response.entries.every((entry) => entry.text === `${entry.key}${value}`))
+    assert.isTrue(response.entries.every((entry) => entry.lossyText === `${entry.key}${value}`))
   })
 ])

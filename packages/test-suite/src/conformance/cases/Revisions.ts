@@ -134,7 +134,7 @@ export const cases = chapter("revisions", [
     yield* store.compact(r2)
     const reason = yield* rejects(kv, "Compacted", kv.get("k", { revision: r1 }))
     // Reads on etcd do not report the compacted revision, so it may be unknown.
-    assert.isTrue(reason._tag === "Compacted" && [0n, r2].includes(reason.compactRevision))
+    assert.isTrue(reason._tag === "Compacted" && Option.getOrElse(reason.compactRevision, () => r2) === r2)
     yield* rejects(kv, "Compacted", kv.range(KeyRange.all, { revision: r1 }))
     yield* rejects(kv, "Compacted", kv.txn({ then: [Op.put("k", "no"), Op.get("k", { revision: r1 })] }))
     assert.deepStrictEqual([yield* textAt(kv, "k", r2), yield* textAt(kv, "k", r3)], ["2", "3"])
@@ -149,7 +149,12 @@ export const cases = chapter("revisions", [
     const { revision: now } = yield* kv.put("new", "1")
     yield* store.compact(now)
     const old = yield* entryOf(kv, "old")
-    assert.deepStrictEqual([old.text, old.createRevision, old.modRevision, old.version], ["2", created, modified, 2])
+    assert.deepStrictEqual([old.lossyText, old.createRevision, old.modRevision, old.version], [
+      "2",
+      created,
+      modified,
+      2
+    ])
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all, { revision: now })), ["new", "old"])
     assert.strictEqual(yield* textOf(kv, "gone"), undefined)
     yield* kv.put("old", "3")

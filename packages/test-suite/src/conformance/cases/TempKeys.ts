@@ -46,7 +46,10 @@ export const cases = chapter("temporary keys", [
     assert.isTrue(Option.isSome((yield* entryOf(kv, "workers/a")).lease))
     yield* close
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
-    assert.strictEqual((yield* Effect.flip(tempKey.lost))._tag, "TempKeyLost")
+    const lost = yield* Effect.flip(tempKey.lost)
+    assert.deepStrictEqual([lost._tag, lost.isRetryable, lost.outcome], ["TempKeyLost", false, "Unknown"])
+    const late = yield* Effect.flip(tempKey.set("late"))
+    assert.deepStrictEqual([late._tag, late.isRetryable, late.outcome], ["TempKeyLost", false, "NotApplied"])
   }),
 
   test("a temporary key without a given value has a unique value", function*(kv) {
@@ -183,14 +186,23 @@ export const cases = chapter("temporary keys", [
     const json = (error: TempKey.TempKeyTaken | TempKey.TempKeyLost | KvError.KvError) =>
       JSON.parse(JSON.stringify(error))
     const taken = yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t"))))
-    assert.deepStrictEqual(json(taken), { _tag: "TempKeyTaken", key: "t", lease: `${lease}`, message: taken.message })
+    assert.deepStrictEqual(json(taken), {
+      _tag: "TempKeyTaken",
+      key: "t",
+      lease: `${lease}`,
+      outcome: "NotApplied",
+      isRetryable: true,
+      message: taken.message
+    })
     yield* kv.put("t", "theirs")
     assert.isNull(json(yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t"))))).lease)
     const lost = yield* Effect.flip((yield* Effect.scoped(on(kv)(TempKey.make("u")))).set("x"))
     assert.deepStrictEqual(json(lost), {
       _tag: "TempKeyLost",
       key: "u",
-      how: "its scope was closed",
+      reason: "its scope was closed",
+      outcome: "NotApplied",
+      isRetryable: false,
       message: lost.message
     })
   }),
@@ -239,7 +251,9 @@ export const cases = chapter("temporary keys", [
       yield* backendOf(other).execute(theirs)
       const lost = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
       yield* waitUntil("the owner is notified", Effect.sync(() => lost.pollUnsafe() !== undefined))
-      assert.deepStrictEqual(yield* Fiber.join(lost), new TempKey.TempKeyTaken({ key, lease: Option.none() }))
+      const error = yield* Fiber.join(lost)
+      assert.deepStrictEqual(error, new TempKey.TempKeyTaken({ key, lease: Option.none(), outcome: "Unknown" }))
+      assert.isFalse(error.isRetryable, "the work that relied on the key may have written")
       assert.deepStrictEqual(yield* tempKey.lease, Option.none())
       assert.strictEqual((yield* Effect.flip(tempKey.set("ours again")))._tag, "TempKeyTaken")
       yield* close
@@ -307,7 +321,7 @@ export const cases = chapter("temporary keys", [
     assert.deepStrictEqual(yield* tempKey.revision, Option.some(made.modRevision))
     const revision = yield* tempKey.set("busy")
     const entry = yield* entryOf(kv, "t")
-    assert.strictEqual(entry.text, "busy")
+    assert.strictEqual(entry.lossyText, "busy")
     assert.deepStrictEqual([entry.lease, entry.modRevision], [made.lease, revision])
     assert.deepStrictEqual(yield* tempKey.revision, Option.some(revision))
     yield* Effect.forEach(["a", "b", "c"], tempKey.set, { concurrency: "unbounded" })
@@ -409,7 +423,7 @@ export const cases = chapter("temporary keys", [
 
   waitingTest("a temporary key logs one warning each time it is lost, re-created or taken", function*(kv) {
     const { layer, logged } = capturing()
-    const how = "another client has the key"
+    const reason = "another client has the key"
     yield* Effect.gen(function*() {
       const other = yield* newClient
       const { close } = yield* open(kv, "temp/logged", { onTaken: "wait" })
@@ -427,15 +441,15 @@ export const cases = chapter("temporary keys", [
       yield* Effect.flip(failing.tempKey.lost)
       yield* failing.close
       const taken = logged.splice(4).filter(({ message }) => message.endsWith("taken"))
-      assert.deepStrictEqual(taken, [line("taken", { key: "temp/logged/taken", lease: "none", how })])
+      assert.deepStrictEqual(taken, [line("taken", { key: "temp/logged/taken", lease: "none", reason })])
       const key = "temp/logged"
       const deleted = "it was deleted, or its lease ended"
       const again = (n: number) => logged[n]!.annotations["lease"]
       assert.deepStrictEqual(logged, [
-        line("lost", { key, lease: lease.toString(16), how: deleted }),
-        line("made again", { key, lease: again(1), how: deleted }),
-        line("taken", { key, lease: "none", how }),
-        line("made again", { key, lease: again(3), how })
+        line("lost", { key, lease: lease.toString(16), reason: deleted }),
+        line("made again", { key, lease: again(1), reason: deleted }),
+        line("taken", { key, lease: "none", reason }),
+        line("made again", { key, lease: again(3), reason })
       ])
     }).pipe(Effect.provide(layer))
   }),

@@ -7,7 +7,7 @@ import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { chapter, rejects, Store, test } from "./Case.ts"
+import { chapter, reasonOf, rejects, Store, test } from "./Case.ts"
 import { entryOf } from "./entries.ts"
 
 const allBytes = Uint8Array.from({ length: 256 }, (_, i) => i)
@@ -33,8 +33,8 @@ export const cases = chapter("values", [
       yield* kv.put("k", text)
       assert.deepStrictEqual(yield* kv.get("k"), Option.some(text))
       const entry = yield* entryOf(kv, "k")
-      assert.strictEqual(entry.text, text)
-      assert.strictEqual(entry.strictText, text)
+      assert.strictEqual(yield* entry.text, text)
+      assert.strictEqual(entry.lossyText, text)
       assert.deepStrictEqual(entry.value, new TextEncoder().encode(text))
       assert.strictEqual(entry.size, new TextEncoder().encode(text).length)
     }
@@ -58,8 +58,8 @@ export const cases = chapter("values", [
     assert.include(reason.message, "getEntry")
     yield* rejects(kv, "InvalidRequest", kv.modify("k", () => "text"))
     const entry = yield* entryOf(kv, "k")
-    assert.strictEqual(entry.strictText, undefined)
-    assert.strictEqual(entry.text, "a\ufffdb")
+    assert.strictEqual((yield* reasonOf(entry.text))._tag, "InvalidRequest")
+    assert.strictEqual(entry.lossyText, "a\ufffdb")
     assert.deepStrictEqual(entry.value, Uint8Array.of(0x61, 0xff, 0x62))
   }),
 

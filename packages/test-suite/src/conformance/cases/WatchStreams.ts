@@ -32,7 +32,7 @@ const viewBecomes = (view: RangeView.RangeView, expected: Record<string, string>
   promptly(
     `a view of ${JSON.stringify(expected)}`,
     view.changes.pipe(
-      Stream.map((snapshot) => Object.fromEntries([...snapshot.entries].map(([key, entry]) => [key, entry.text]))),
+      Stream.map((snapshot) => Object.fromEntries([...snapshot.entries].map(([key, entry]) => [key, entry.lossyText]))),
       Stream.takeUntil((seen) => JSON.stringify(sorted(seen)) === JSON.stringify(sorted(expected))),
       Stream.runDrain
     )
@@ -132,7 +132,7 @@ export const cases = chapter("watch streams", [
       "Compacted",
       reasonOf(Stream.runDrain(kv.watch(KeyRange.all, { startRevision: old })))
     )
-    assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === now)
+    assert.isTrue(reason._tag === "Compacted" && Option.contains(reason.compactRevision, now))
   }),
 
   test("a watch stream of an invalid range is rejected", function*(kv) {
@@ -218,13 +218,13 @@ export const cases = chapter("watch streams", [
     )
     yield* Effect.repeat(Effect.andThen(kv.count(KeyRange.prefix("k/")), Effect.yieldNow), { times: 10 })
     const subscription = yield* kv.snapshotAndWatch(KeyRange.prefix("k/"))
-    for (const entry of subscription.entries) state.set(entry.key, entry.text)
+    for (const entry of subscription.entries) state.set(entry.key, entry.lossyText)
     yield* Fiber.join(writing)
     const { revision } = yield* other.put("k/end", "v")
     for (const batch of yield* batchesUpTo(watcherOf(subscription), revision)) {
       assert.isTrue(batch.revision > subscription.revision)
       for (const event of batch.events) {
-        if (event._tag === "Put") state.set(event.key, event.entry.text)
+        if (event._tag === "Put") state.set(event.key, event.entry.lossyText)
         else assert.isTrue(state.delete(event.key), "a deleted key was in the view")
       }
     }
@@ -236,7 +236,7 @@ export const cases = chapter("watch streams", [
     yield* putAll(kv, ["v/a", "v/b", "w"], () => "1")
     const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     assert.deepStrictEqual([...(yield* view.snapshot).entries.keys()].toSorted(), ["v/a", "v/b"])
-    assert.deepStrictEqual(Option.map(yield* view.get("v/a"), (entry) => entry.text), Option.some("1"))
+    assert.deepStrictEqual(Option.map(yield* view.get("v/a"), (entry) => entry.lossyText), Option.some("1"))
     assert.deepStrictEqual(yield* view.get("w"), Option.none())
     yield* kv.txn({ then: [Op.put("v/a", "2"), Op.delete("v/b"), Op.put("v/c", "2")] })
     yield* viewBecomes(view, { "v/a": "2", "v/c": "2" })
@@ -251,7 +251,7 @@ export const cases = chapter("watch streams", [
     const seen = yield* promptly(
       "the last of 100",
       view.changes.pipe(
-        Stream.map((snapshot) => [...snapshot.entries.values()].map((entry) => entry.text)),
+        Stream.map((snapshot) => [...snapshot.entries.values()].map((entry) => entry.lossyText)),
         Stream.takeUntil((texts) => texts[0] === "100"),
         Stream.runCollect
       )
@@ -292,15 +292,15 @@ export const cases = chapter("watch streams", [
     const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     const first = yield* view.snapshot
     yield* kv.put("v/a", "2")
-    yield* promptly("the change", view.waitUntil(({ entries }) => entries.get("v/a")?.text === "2"))
+    yield* promptly("the change", view.waitUntil(({ entries }) => entries.get("v/a")?.lossyText === "2"))
     // The change happened after the snapshot and before the stream started.
     const next = yield* promptly("the change", Stream.runHead(view.changesAfter(first.revision)))
     const second = Option.getOrThrow(next)
-    assert.strictEqual(second.entries.get("v/a")?.text, "2")
+    assert.strictEqual(second.entries.get("v/a")?.lossyText, "2")
     const waiting = yield* Effect.forkChild(Stream.runHead(view.changesAfter(second.revision)))
     yield* kv.put("v/a", "3")
     const third = Option.getOrThrow(yield* promptly("the next change", Fiber.join(waiting)))
-    assert.strictEqual(third.entries.get("v/a")?.text, "3")
+    assert.strictEqual(third.entries.get("v/a")?.lossyText, "3")
   }),
 
   test("waitUntil returns the first snapshot that satisfies the predicate, at once if one does", function*(kv) {
@@ -407,7 +407,7 @@ export const cases = chapter("watch streams", [
     yield* store.compact(revision)
     yield* held.letGo
     const reason = yield* promptly("Compacted", Fiber.join(failing))
-    assert.isTrue(reason._tag === "Compacted" && reason.compactRevision === revision)
+    assert.isTrue(reason._tag === "Compacted" && Option.contains(reason.compactRevision, revision))
     const next = kv.watch(KeyRange.key("k"), { startRevision: revision + 1n })
     yield* kv.put("k", "3")
     assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])
@@ -465,7 +465,7 @@ export const cases = chapter("watch streams", [
     const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, app)
     yield* kv.put("k", "outside")
     yield* kv.put("app/k", "1")
-    assert.deepStrictEqual(snapshot.entries.map((entry) => [entry.key, entry.text]), [["k", "0"]])
+    assert.deepStrictEqual(snapshot.entries.map((entry) => [entry.key, entry.lossyText]), [["k", "0"]])
     assert.deepStrictEqual(yield* firstWords(1, subscription.events), ["put k=1"])
     assert.deepStrictEqual(yield* firstWords(1, snapshot.events), ["put k=1 was 0"])
     yield* viewBecomes(view, { k: "1" })

@@ -197,7 +197,7 @@ export const cases = chapter("watches", [
     }
     const batches = yield* batchesUpTo(slow, revision)
     assert.deepStrictEqual(
-      batches.map((batch) => batch.events.map((event) => event._tag === "Put" ? event.entry.text : "")),
+      batches.map((batch) => batch.events.map((event) => event._tag === "Put" ? event.entry.lossyText : "")),
       Array.from({ length: 20 }, (_, round) => Array.from({ length: 100 }, () => `${round}`))
     )
   }),

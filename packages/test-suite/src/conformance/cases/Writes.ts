@@ -32,7 +32,7 @@ export const cases = chapter("writes", [
     const second = yield* kv.put("k", "2", { previous: true })
     const previous = Option.getOrThrow(second.previous)
     assert.deepStrictEqual(
-      [previous.key, previous.text, previous.modRevision, previous.createRevision, previous.version],
+      [previous.key, previous.lossyText, previous.modRevision, previous.createRevision, previous.version],
       ["k", "1", first.revision, first.revision, 1]
     )
     assert.deepStrictEqual((yield* kv.put("k", "3")).previous, Option.none())
@@ -80,7 +80,7 @@ export const cases = chapter("writes", [
     const response = yield* kv.deleteRange(KeyRange.from("b"), { previous: true })
     assert.deepStrictEqual([response.deleted, response.revision], [3, before + 1n])
     assert.deepStrictEqual(
-      response.previous.map((entry) => [entry.key, entry.text]),
+      response.previous.map((entry) => [entry.key, entry.lossyText]),
       [["b", "1"], ["\uffff", "2"], ["\u{10000}", "3"]]
     )
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.all)), ["a"])

@@ -33,4 +33,4 @@ export const textOf = (kv: Kv.Kv, key: string): Effect.Effect<string | undefined
 export const keysOf = (response: Op.RangeResponse): ReadonlyArray<string> => response.entries.map((entry) => entry.key)
 
 export const textsOf = (response: Op.RangeResponse): ReadonlyArray<string> =>
-  response.entries.map((entry) => entry.text)
+  response.entries.map((entry) => entry.lossyText)

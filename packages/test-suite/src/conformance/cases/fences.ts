@@ -60,7 +60,7 @@ export interface Tried {
   readonly held: Exit.Exit<unknown, unknown>
   readonly lost: Exit.Exit<unknown, unknown>
   /** The exit of the body. */
-  readonly end: Exit.Exit<unknown, DistLock.Failure>
+  readonly end: Exit.Exit<unknown, DistLock.LockFailure>
 }
 
 /** Writes the value to the key `k`. */
@@ -77,14 +77,14 @@ export const tryUnder = Effect.fnUntraced(function*<R>(
   let token = 0n
   let held: Tried["held"] = Exit.void
   let lost: Tried["lost"] = Exit.void
-  const end = yield* DistLock.withLock(name, options, (lock) =>
+  const end = yield* DistLock.use(name, (lock) =>
     Effect.uninterruptible(Effect.gen(function*() {
       token = lock.token
       held = yield* Effect.exit(write("held"))
       // Deleted by a client without a fence.
       yield* kv.deleteRange(KeyRange.prefix(""))
       lost = yield* Effect.exit(write("stale"))
-    }))).pipe(on(client), Effect.exit)
+    })), options).pipe(on(client), Effect.exit)
   return { token, held, lost, end } satisfies Tried
 })
 

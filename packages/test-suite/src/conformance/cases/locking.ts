@@ -19,16 +19,16 @@ import { promptly, waitUntil } from "./Case.ts"
 export const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
 /** Holds a lock until it is released or the case ends. */
-export interface Held {
-  readonly lock: DistLock.Lock
+export interface Held<Lock extends DistLock.MultiLock = DistLock.Lock> {
+  readonly lock: Lock
   readonly release: Effect.Effect<void>
 }
 
-export const hold = Effect.fnUntraced(function*(
+export const hold = Effect.fnUntraced(function*<const Names extends DistLock.LockNames>(
   kv: Kv.Kv,
-  names: DistLock.Names,
+  names: Names,
   options?: DistLock.AcquireOptions
-): Effect.fn.Return<Held, KvError | LockLost | LockTimeout, Scope.Scope> {
+): Effect.fn.Return<Held<DistLock.LockOf<Names>>, KvError | LockLost | LockTimeout, Scope.Scope> {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const lock = yield* promptly(
     `the lock ${JSON.stringify(names)}`,
@@ -68,9 +68,9 @@ export const contend = Effect.fnUntraced(function*<A, E>(
   name: string,
   options: DistLock.Options | undefined,
   use: (lock: DistLock.Lock) => Effect.Effect<A, E, Kv.Kv>
-): Effect.fn.Return<Fiber.Fiber<A, E | DistLock.Failure>, KvError, Scope.Scope> {
+): Effect.fn.Return<Fiber.Fiber<A, E | DistLock.LockFailure>, KvError, Scope.Scope> {
   const before = yield* contenders(kv, name)
-  const fiber = yield* Effect.forkScoped(on(kv)(DistLock.withLock(name, options, use)))
+  const fiber = yield* Effect.forkScoped(on(kv)(DistLock.use(name, use, options)))
   yield* untilContenders(kv, name, before + 1)
   return fiber
 })

@@ -48,9 +48,9 @@ export const eventsUpTo = (
 
 /** An event as text: `put a=1 new`, `put a=2 was 1`, `delete a was 2`. */
 export const words = (event: Watch.Event): string => {
-  const previous = Option.match(event.previous, { onNone: () => "", onSome: (entry) => ` was ${entry.text}` })
+  const previous = Option.match(event.previous, { onNone: () => "", onSome: (entry) => ` was ${entry.lossyText}` })
   return event._tag === "Put"
-    ? `put ${event.key}=${event.entry.text}${event.isCreate ? " new" : ""}${previous}`
+    ? `put ${event.key}=${event.entry.lossyText}${event.isCreate ? " new" : ""}${previous}`
     : `delete ${event.key}${previous}`
 }
 

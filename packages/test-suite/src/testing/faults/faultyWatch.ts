@@ -10,6 +10,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -157,7 +158,8 @@ const connect = (backend: KvBackend, request: WatchRequest, scope: Scope.Scope, 
 const revisionOf = (backend: KvBackend, { range }: WatchRequest): Effect.Effect<bigint, KvError.KvError> =>
   Effect.map(backend.execute(Op.range(range, { countOnly: true })), (response) => response.revision)
 
-const compacted = (compactRevision: bigint): KvError.KvError => KvError.make(new KvError.Compacted({ compactRevision }))
+const compacted = (compactRevision: bigint): KvError.KvError =>
+  KvError.make(new KvError.Compacted({ compactRevision: Option.some(compactRevision) }))
 
 const scopeClosed = KvError.make(new KvError.Closed({ message: "the scope of the watch was closed" }))
 

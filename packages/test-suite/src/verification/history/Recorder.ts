@@ -39,13 +39,13 @@ export interface Recorder {
   readonly value: (client: string) => Effect.Effect<string>
   /** Records that the client holds a lock from now on. */
   readonly acquired: (client: string, lock: Held) => Effect.Effect<OpenHolding>
-  /** `DistLock.withLock`, which records the holding of each lock. */
-  readonly withLock: <A, E, R>(
+  /** `DistLock.use`, with the holding of each lock recorded. */
+  readonly withLock: <const Names extends DistLock.LockNames, A, E, R>(
     client: string,
-    names: DistLock.Names,
-    options: DistLock.Options | undefined,
-    use: (lock: DistLock.Lock) => Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E | DistLock.Failure, R | Kv>
+    names: Names,
+    use: (lock: DistLock.LockOf<Names>) => Effect.Effect<A, E, R>,
+    options?: DistLock.Options
+  ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
   /**
    * Records an effect on a resource that the lock fences. It is accepted if it succeeds, and rejected if it fails with a
    * `KvError` whose outcome is `NotApplied`, as a fenced write does after a loss. Otherwise it is unknown. If the result has a
@@ -67,8 +67,8 @@ export const make: Effect.Effect<Recorder> = Effect.sync(() => {
     client: (name) => (backend) => recording(records, name, backend),
     value: (client) => Effect.sync(() => `${client}#${records.nextValue++}`),
     acquired: (client, lock) => acquired(records, client, lock),
-    withLock: (client, names, options, use) =>
-      DistLock.withLock(names, options, (lock) => whileHolding(records, client, lock, use(lock))),
+    withLock: (client, names, use, options) =>
+      DistLock.use(names, (lock) => whileHolding(records, client, lock, use(lock)), options),
     fenced: (client, lock, resource) => (effect) => fenced(records, client, lock, resource, effect),
     history: Effect.sync(() => records.snapshot())
   }
@@ -264,12 +264,12 @@ const acquired = (records: Records, client: string, lock: Held): Effect.Effect<O
 const whileHolding = <A, E, R>(
   records: Records,
   client: string,
-  lock: DistLock.Lock,
+  lock: DistLock.MultiLock,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.scopedWith(Effect.fnUntraced(function*(scope: Scope.Scope) {
-      const holdings = yield* Effect.forEach(lock.all, (each) => acquired(records, client, each))
+      const holdings = yield* Effect.forEach(lock.parts, (each) => acquired(records, client, each))
       const each = (which: keyof OpenHolding) =>
         Effect.forEach(holdings, (holding) => holding[which], { discard: true })
       yield* Effect.forkIn(Effect.catch(lock.lost, () => each("lost")), scope, { startImmediately: true })

@@ -50,7 +50,7 @@ const condition = (compare: Compare.Compare): Compare.Compare =>
 
 export const row = (entry: Entry): History.Row => ({
   key: entry.key,
-  value: entry.strictText ?? entry.value,
+  value: value(entry.value),
   createRevision: entry.createRevision,
   modRevision: entry.modRevision,
   version: entry.version,
@@ -125,7 +125,13 @@ export const watchFailed = (
   const reason = Option.map(Cause.findErrorOption(cause), (error) => error.reason)
   const how = failed(cause)
   return how._tag === "Failed" && Option.isSome(reason) && reason.value._tag === "Compacted"
-    ? { ...how, compactRevision: reason.value.compactRevision }
+    ? {
+      ...how,
+      ...Option.match(reason.value.compactRevision, {
+        onNone: () => ({}),
+        onSome: (compactRevision) => ({ compactRevision })
+      })
+    }
     : how
 }
 

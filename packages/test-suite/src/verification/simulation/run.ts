@@ -231,7 +231,9 @@ const reading = (
       Effect.scoped(Effect.flatMap(backend.watch(request), ({ take }) => Effect.forever(once(take)))),
       ({ reason }) =>
         Effect.delay(
-          Effect.suspend(() => from(reason._tag === "Compacted" ? reason.compactRevision + 1n : startRevision)),
+          Effect.suspend(() =>
+            from(reason._tag === "Compacted" ? Option.getOrThrow(reason.compactRevision) + 1n : startRevision)
+          ),
           "100 millis"
         )
     )

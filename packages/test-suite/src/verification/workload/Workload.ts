@@ -80,7 +80,7 @@ export const finish = Effect.fnUntraced(function*(
     Op.txn({ then: [Op.get(`${prefix}${counter}`), Op.put(`${prefix}last`, value)] })
   )
   const { revision } = answer
-  const count = answer.succeeded ? answer.responses[0].entries[0]?.text : undefined
+  const count = answer.succeeded ? answer.responses[0].entries[0]?.lossyText : undefined
   // Background work from here on, such as releases of locks, is not part of the history.
   const { calls, effects, holdings } = yield* recorder.history
   yield* Effect.forEach(watches, (watch) => watch.upTo(revision), { concurrency: "unbounded", discard: true })

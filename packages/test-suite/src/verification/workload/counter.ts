@@ -66,8 +66,8 @@ export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv
     recorder.withLock(
       client,
       `${options?.prefix ?? defaultPrefix}${lock}`,
-      options,
-      (held) => recorder.fenced(client, held, resourceOf(options))(add(held))
+      (held) => recorder.fenced(client, held, resourceOf(options))(add(held)),
+      options
     )
   const incremented = options?.captured === true
     ? Effect.provide(

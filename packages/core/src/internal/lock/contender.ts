@@ -1,0 +1,289 @@
+/**
+ * A contender for one lock: it puts its key into the lock's queue, notices the loss of the key or of its session, and
+ * removes the key when its scope closes.
+ */
+import * as Array from "effect/Array"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import { execute } from "../../backend/KvBackend.ts"
+import type { Kv } from "../../service/KvService.ts"
+import * as Compare from "../../values/Compare.ts"
+import * as Deadline from "../../values/Deadline.ts"
+import type * as KvError from "../../values/KvError.ts"
+import { LockLost } from "../../values/LockError.ts"
+import * as Op from "../../values/Op.ts"
+import * as internals from "../kv/internals.ts"
+import * as deletion from "../session/awaitDeletion.ts"
+import * as leasedKey from "../session/leasedKey.ts"
+import type { LockOfSession } from "../session/lossLog.ts"
+import * as lossLog from "../session/lossLog.ts"
+import * as Session from "../session/model.ts"
+import * as renewal from "../session/renewal.ts"
+import type { SharedSession } from "../session/sharedSession.ts"
+import * as lockQueue from "./lockQueue.ts"
+import type { AcquireOptions } from "./model.ts"
+
+/** What the contenders for locks that are acquired as one have in common. */
+export interface Claim {
+  /** Fails with the first loss of one of them. */
+  readonly loss: Deferred.Deferred<never, LockLost>
+  /** Fails with the loss, or earlier when the client closes: then the locks are still held and must be released. */
+  readonly lost: Deferred.Deferred<never, LockLost>
+  /** Whether the owner awaits the loss: then the client's close can rely on it to release the locks. */
+  isListenedTo: boolean
+  /** The contender that entered last, for messages. */
+  latest: LockOfSession
+  isHeld: boolean
+  /** To be called when the locks are lost or have been released. */
+  leave: () => void
+}
+
+/** A contender for one lock. */
+export interface Contender {
+  readonly kv: Kv
+  readonly name: string
+  readonly key: string
+  readonly options: AcquireOptions | undefined
+  readonly claim: Claim
+  /** The key is removed when it closes. */
+  readonly scope: Scope.Scope
+  /** The session that claimed the key's name. */
+  readonly claimedOn: SharedSession
+  /** The session that the key stands on. The key may move to another. */
+  session: SharedSession
+  /** The lock and the fencing token, as the log names them. The token is 0 until the key was put. */
+  readonly logged: { readonly lock: string; token: bigint }
+  /** What has become of the key; `undefined` until it was put. */
+  attachment: leasedKey.Attachment | undefined
+  /** Stops noticing a loss. */
+  stopGuarding: () => void
+}
+
+const released = "it was released"
+const clientCloses = "its client is being closed"
+export const keyDeleted = "its key was deleted"
+
+/** Makes a claim to locks that lasts until the scope closes. The client's close ends it. */
+export const makeClaim = (kv: Kv, name: string, scope: Scope.Scope): Effect.Effect<Claim> =>
+  Effect.suspend(() => {
+    const claim: Claim = {
+      loss: Deferred.makeUnsafe(),
+      lost: Deferred.makeUnsafe(),
+      isListenedTo: false,
+      latest: { lock: name, token: 0n },
+      isHeld: false,
+      leave: () => {}
+    }
+    claim.leave = internals.of(kv).sessions.holders.add({
+      onClosing: () => {
+        const { lock, token } = claim.latest
+        Deferred.doneUnsafe(claim.lost, Effect.failSync(() => new LockLost({ lock, token, reason: clientCloses })))
+      },
+      isAwaited: (isClosing) => claim.isHeld && (claim.isListenedTo || isClosing(scope))
+    })
+    // The first finalizer to be added, so it runs after the keys were removed.
+    return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => claim.leave())), claim)
+  })
+
+/**
+ * Completes the claim's `loss`; true if this is the first loss. Every release completes it and few await it, so the error,
+ * which is expensive, is built lazily.
+ */
+export const fail = (claim: Claim, { lock, token }: LockOfSession, reason: string): boolean => {
+  const error = Effect.failSync(() => new LockLost({ lock, token, reason }))
+  const isFirst = Deferred.doneUnsafe(claim.loss, error)
+  Deferred.doneUnsafe(claim.lost, error)
+  if (reason !== released) claim.leave()
+  return isFirst
+}
+
+/**
+ * A contender with a key that no other contender of its session has. The key is claimed as a key of the client's root: two
+ * views of one client may have different names for it.
+ */
+export const make = (
+  kv: Kv,
+  name: string,
+  session: SharedSession,
+  options: AcquireOptions | undefined,
+  scope: Scope.Scope,
+  claim: Claim
+): Contender => {
+  const { prefix } = internals.of(kv).origin
+  return {
+    kv,
+    name,
+    key: session.claim(prefix + lockQueue.keyOf(name, session.lease)).slice(prefix.length),
+    options,
+    claim,
+    scope,
+    claimedOn: session,
+    session,
+    logged: { lock: name, token: 0n },
+    attachment: undefined,
+    stopGuarding: () => {}
+  }
+}
+
+/** Gives up the name of a key that does not exist. */
+export const unclaim = ({ claimedOn, key, kv }: Contender): void =>
+  claimedOn.unclaim(internals.of(kv).origin.prefix + key)
+
+/** The contender's place in the queue, once its key was put. */
+export const placeOf = ({ key, logged }: Contender): lockQueue.Place => ({ key, createRevision: logged.token })
+
+/** The condition that the contender's key is the one it put. */
+const isInPlace = ({ key, logged }: Contender): Compare.Compare => Compare.createRevision(key, "=", logged.token)
+
+/** Puts the keys of all contenders by one request; `undefined` if it wrote nothing. */
+export const put = <A extends { readonly createRevision: bigint }>(
+  contenders: NonEmptyReadonlyArray<Contender>,
+  write: Effect.Effect<A | undefined, KvError.KvError>
+): Effect.Effect<A | undefined, KvError.KvError> =>
+  Effect.gen(function*() {
+    const { answer, attachments } = yield* leasedKey.writeAll(
+      Array.map(contenders, (contender) => ({ plan: plan(contender, write), scope: contender.scope }))
+    )
+    if (answer === undefined) return undefined
+    for (const [i, contender] of contenders.entries()) {
+      contender.logged.token = answer.createRevision
+      contender.attachment = attachments[i]!
+      // If its scope has closed meanwhile, the key is being removed.
+      if (contender.attachment.removal === "None") yield* guard(contender)
+    }
+    return answer
+  })
+
+const plan = <A extends { readonly createRevision: bigint }>(
+  contender: Contender,
+  write: Effect.Effect<A | undefined, KvError.KvError>
+): leasedKey.Plan<A | undefined> => ({
+  backend: internals.of(contender.kv).unfenced,
+  get session() {
+    return contender.session
+  },
+  key: contender.key,
+  write,
+  identify: (answer) => answer && Compare.createRevision(contender.key, "=", answer.createRevision),
+  onRemove: () => {
+    contender.stopGuarding()
+    fail(contender.claim, contender.logged, released)
+  },
+  onGone: () => unclaim(contender)
+})
+
+/** Completes the claim's loss as soon as the session is lost or the key is deleted, until `stopGuarding` or the scope's close. */
+const guard = (contender: Contender): Effect.Effect<void> =>
+  Effect.contextWith((context: Context.Context<never>) => {
+    const { claim, key, kv, logged, scope } = contender
+    let replaced = ""
+    const untilDeleted = Effect.suspend(() =>
+      deletion.await(
+        internals.of(kv).unfenced,
+        key,
+        logged.token,
+        (entry) => entry.createRevision === logged.token,
+        (reason) => (replaced = `${reason}; `)
+      )
+    )
+    const deleted = Effect.suspend(() => lose([contender], `${replaced}${keyDeleted}`))
+    const stopWatch = contender.session.keyWatchTimer(() =>
+      Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
+    )
+    let stopSession = () => {}
+    let isMoving = false
+    const guardSession = () => {
+      const { session } = contender
+      session.locks.add(logged)
+      const stopLoss = session.onLost((reason) => fail(claim, logged, `${replaced}${reason}`))
+      const stopDenial = session.onDenied(() => {
+        if (isMoving) return
+        isMoving = true
+        Effect.runForkWith(context)(Effect.forkIn(Effect.ensuring(moved, Effect.sync(() => isMoving = false)), scope))
+      })
+      stopSession = () => {
+        stopLoss()
+        stopDenial()
+        leaveSession(contender)
+      }
+    }
+    const moved = Effect.flatMap(moveKey(contender), (session) =>
+      Effect.sync(() => {
+        if (session === undefined || contender.attachment?.removal !== "None") return
+        stopSession()
+        contender.session = session
+        guardSession()
+      }))
+    guardSession()
+    contender.stopGuarding = () => {
+      stopWatch()
+      stopSession()
+    }
+    return Effect.void
+  })
+
+/**
+ * Attaches the key to another session, and returns that. Needed when the store denies the renewal of the current one, as
+ * etcd does if the user may no longer write some other key of its lease. The create revision, which is the token, stays.
+ */
+const moveKey = Effect.fnUntraced(
+  function*(contender: Contender) {
+    const { key, kv, options, scope } = contender
+    yield* contender.session.retire
+    const session = yield* internals.of(kv).sessions.get(options?.ttl ?? Session.defaultTtl, scope)
+    const response = yield* execute(
+      internals.of(kv).unfenced,
+      Op.txn({
+        if: [isInPlace(contender)],
+        then: [Op.put(key, options?.description ?? "", { lease: session.lease })]
+      })
+    )
+    return response.succeeded ? session : undefined
+  },
+  // The next denied renewal tries again.
+  Effect.provideService(Deadline.Deadline, Duration.seconds(1)),
+  Effect.catch(() => Effect.undefined)
+)
+
+/** Removes the lock from its session. On a session that is lost it stays, so that the log names it. */
+const leaveSession = ({ logged, session }: Contender): void => {
+  if (session.isAliveUnsafe()) session.locks.delete(logged)
+}
+
+/** The name and token that stand for all contenders in messages: every name, and the largest token. */
+const loggedAs = (contenders: NonEmptyReadonlyArray<Contender>): LockOfSession => ({
+  lock: contenders.map(({ name }) => name).join(", "),
+  token: contenders.reduce((largest, { logged: { token } }) => token > largest ? token : largest, 0n)
+})
+
+/** How long the store has to say whether a session is lost together with its lock. */
+const verifyMillis = 1000
+
+/**
+ * Completes the claim's loss while the sessions may live, and logs it. If a session turns out to be lost, and this is how it
+ * showed, only the session's warning is logged.
+ */
+export const lose = (contenders: NonEmptyReadonlyArray<Contender>, reason: string): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const lock = loggedAs(contenders)
+    if (!fail(contenders[0].claim, lock, reason)) return Effect.void
+    for (const { logged, session } of contenders) session.locks.add(logged)
+    const sessions = [...new Set(contenders.map(({ session }) => session))]
+    const sessionIsLost = Effect.raceAllFirst([
+      ...sessions.map((session) => Effect.map(session.lostReason, (reason) => !renewal.isOrderly(reason))),
+      Effect.delay(Effect.succeed(false), verifyMillis)
+    ])
+    return Effect.forEach(sessions, (session) => session.verify, { discard: true }).pipe(
+      Effect.andThen(sessionIsLost),
+      Effect.flatMap((isLost) => isLost ? Effect.void : lossLog.lockLost(lock, reason)),
+      Effect.ensuring(Effect.sync(() => contenders.forEach(leaveSession))),
+      // Detached, because the owner closes the scope soon after it learns of the loss.
+      Effect.forkDetach({ startImmediately: true }),
+      Effect.asVoid
+    )
+    // The loss interrupts the body of the lock, and with it the fiber of the fenced write that found the loss: this one.
+  }).pipe(Effect.uninterruptible)

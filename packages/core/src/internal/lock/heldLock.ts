@@ -1,0 +1,101 @@
+/**
+ * A held lock: the public value with what only the engine knows of it.
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Array from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Kv } from "../../service/KvService.ts"
+import { LockLost } from "../../values/LockError.ts"
+import type { Claim, Contender } from "./contender.ts"
+import * as contender from "./contender.ts"
+import type { Lock, MultiLock } from "./model.ts"
+
+/** Locks that are held as one. */
+export class HeldLock implements MultiLock {
+  readonly parts: MultiLock["parts"]
+  readonly isHeld: MultiLock["isHeld"]
+  readonly isHeldUnsafe: MultiLock["isHeldUnsafe"]
+  readonly lost: MultiLock["lost"]
+  readonly heldFor: MultiLock["heldFor"]
+  readonly #contenders: NonEmptyReadonlyArray<Contender>
+  readonly #claim: Claim
+
+  constructor(contenders: NonEmptyReadonlyArray<Contender>, claim: Claim, clock: Clock.Clock) {
+    const since = clock.monotonicTimeNanosUnsafe()
+    this.parts = Array.map(contenders, ({ key, logged: { token }, name }) => ({ name, key, token }))
+    this.isHeldUnsafe = () =>
+      !Deferred.isDoneUnsafe(claim.loss) && contenders.every(({ session }) => session.isAliveUnsafe())
+    this.isHeld = Effect.sync(this.isHeldUnsafe)
+    this.lost = Effect.suspend(() => {
+      claim.isListenedTo = true
+      // The work under the lock may have written before.
+      return Effect.mapError(Deferred.await(claim.lost), unknownOutcome)
+    })
+    this.heldFor = Effect.sync(() => Duration.nanos(clock.monotonicTimeNanosUnsafe() - since))
+    this.#contenders = contenders
+    this.#claim = claim
+  }
+
+  /** The `Kv` that the lock was acquired with. */
+  get kv(): Kv {
+    return this.#contenders[0].kv
+  }
+
+  /** Whether a release found a key missing that was believed to be held. */
+  get wasMissing(): boolean {
+    return this.#contenders.some(({ attachment }) => attachment?.removal === "Missing")
+  }
+
+  /** The lock's loss, reported by what found it: a rejected write, or a release that found nothing. */
+  lose(reason: string): Effect.Effect<LockLost> {
+    return Effect.andThen(contender.lose(this.#contenders, reason), Effect.flip(Deferred.await(this.#claim.loss)))
+  }
+
+  toJSON(): unknown {
+    return { parts: this.parts.map(printed), isHeld: this.isHeldUnsafe() }
+  }
+}
+
+class HeldSingleLock extends HeldLock implements Lock {
+  readonly name: string
+  readonly key: string
+  readonly token: bigint
+
+  constructor(contenders: NonEmptyReadonlyArray<Contender>, claim: Claim, clock: Clock.Clock) {
+    super(contenders, claim, clock)
+    const { key, name, token } = this.parts[0]
+    this.name = name
+    this.key = key
+    this.token = token
+  }
+
+  override toJSON(): unknown {
+    return { ...printed(this), parts: this.parts.map(printed), isHeld: this.isHeldUnsafe() }
+  }
+}
+
+const printed = ({ key, name, token }: MultiLock["parts"][number]) => ({ name, key, token: `${token}` })
+
+export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim): Effect.Effect<HeldLock> =>
+  Effect.map(Clock.Clock, (clock) => {
+    claim.isHeld = true
+    return contenders.length === 1
+      ? new HeldSingleLock(contenders, claim, clock)
+      : new HeldLock(contenders, claim, clock)
+  })
+
+/** The engine's view of a lock; `undefined` if the value was not made here. */
+export const from = (lock: MultiLock): HeldLock | undefined => lock instanceof HeldLock ? lock : undefined
+
+/** The name and token that stand for all parts in errors: every name, and the largest token. */
+export const namesOf = ({ parts }: MultiLock): { readonly lock: string; readonly token: bigint } => ({
+  lock: parts.map(({ name }) => name).join(", "),
+  token: parts.reduce((largest, { token }) => token > largest ? token : largest, 0n)
+})
+
+/** The loss as it ends the work under the lock. */
+export const unknownOutcome = ({ lock, reason, token }: LockLost): LockLost =>
+  new LockLost({ lock, token, reason, outcome: "Unknown" })

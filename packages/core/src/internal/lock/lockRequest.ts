@@ -1,0 +1,84 @@
+/**
+ * Checks of a request for a lock, made before anything is sent.
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type { Kv } from "../../service/KvService.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
+import * as KvError from "../../values/KvError.ts"
+import * as guard from "../kv/guard.ts"
+import * as internals from "../kv/internals.ts"
+import { maxTtlSeconds } from "../values/grantSeconds.ts"
+import * as holdings from "./holdings.ts"
+import type { AcquireOptions, LockNames } from "./model.ts"
+
+const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(new KvError.InvalidRequest({ message }))
+
+/** A fiber that requests a lock whose body it runs would wait for itself until the lock is lost. */
+export const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, names: LockNames) {
+  const held = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
+    holdings.heldBy(
+      fiber.getRef(holdings.Holdings),
+      kv,
+      typeof names === "string" ? [names] : names,
+      fiber.id
+    )
+  )
+  if (held !== undefined) {
+    yield* invalid(
+      `the fiber runs under the lock ${JSON.stringify(held)} already and would wait for itself: locks are not reentrant`
+    )
+  }
+})
+
+/** Every write would be rejected if the fences of all locks did not fit into one transaction. */
+export const roomForFence = Effect.fnUntraced(function*(kv: Kv, locks: number) {
+  const around = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
+    guard.fencesOf(internals.of(kv).origin, fiber).reduce((sum, { conditions }) => sum + conditions.length, 0)
+  )
+  const problem = guard.tooMany(around + locks)
+  if (problem !== undefined) yield* invalid(problem)
+})
+
+/** Rejects invalid durations. */
+export const checkDurations = (
+  options: AcquireOptions & { readonly maxHold?: Duration.Input | undefined } | undefined
+): Effect.Effect<void, KvError.KvError> => {
+  for (const name of ["acquireTimeout", "maxHold", "ttl"] as const) {
+    const input = options?.[name]
+    if (input === undefined) continue
+    const duration = Duration.fromInput(input)
+    // Effect reads NaN as zero.
+    const isValid = !Number.isNaN(input) && Option.isSome(duration) && !Duration.isNegative(duration.value)
+    if (name === "ttl" ? isValid && isTtl(input) : isValid) continue
+    return invalid(
+      `${name} must be a duration ${
+        name === "ttl" ? `of more than 0 and at most ${maxTtlSeconds} seconds` : "of 0 or more"
+      }, not ${printed(input)}`
+    )
+  }
+  return Effect.void
+}
+
+const isTtl = (ttl: Duration.Input): boolean => {
+  const seconds = Duration.toSeconds(ttl)
+  return seconds > 0 && seconds <= maxTtlSeconds
+}
+
+const printed = (input: Duration.Input): string =>
+  Duration.isDuration(input) ? Duration.format(input) : typeof input === "object" ? JSON.stringify(input) : `${input}`
+
+/** Each name once, in the same order for every client: clients that acquire locks in one order cannot deadlock. */
+export const inOrder = (names: LockNames): Effect.Effect<NonEmptyReadonlyArray<string>, KvError.KvError> => {
+  const all = typeof names === "string" ? [names] : [...new Set(names)].sort(KeyRange.compareKeys)
+  for (const name of all) {
+    const problem = KeyRange.invalidKey(name)
+    if (problem !== undefined) return invalid(`the name of a lock is a key, and ${problem}`)
+  }
+  const [head, ...tail] = all
+  return head === undefined ? invalid("name at least one lock") : Effect.succeed([head, ...tail])
+}

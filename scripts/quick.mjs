@@ -2,6 +2,7 @@
  * `npm run quick`: the inner loop. Static checks, the cases of core and memory, and the conformance suite on one etcd, all
  * three whatever fails.
  */
+import { checkApiReference } from "./lib/apiReference.mjs"
 import { providedMinors } from "./lib/etcd.mjs"
 import { spawned } from "./lib/exec.mjs"
 import { root } from "./lib/paths.mjs"
@@ -19,6 +20,7 @@ const steps = {
   format,
   lint,
   types,
+  "API reference": checkApiReference,
   "cases of core and memory": () => vitest("--project", "core", "--project", "memory"),
   [`conformance on etcd ${minor}`]: () => vitest("--project", `etcd-${minor}`, "packages/etcd/test/conformance.test.ts")
 }

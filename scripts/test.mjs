@@ -3,6 +3,7 @@
  * output is shown when it fails, and the last line counts the cases (a step that fails counts as one).
  */
 import { writeFileSync } from "node:fs"
+import { checkApiReference } from "./lib/apiReference.mjs"
 import { runCases } from "./lib/cases.mjs"
 import { checkConsumer } from "./lib/consumer.mjs"
 import { etcdVersions } from "./lib/etcd.mjs"
@@ -29,6 +30,7 @@ try {
   await check("the direction of imports is checked", () => checkImportDirection(leftovers.temporary))
   await check("build", cleanBuild)
   await check("types", types)
+  await check("API reference", checkApiReference)
   await check("cases", () => runCases({ temporary: leftovers.temporary, counts }))
   await check("packed packages in an empty project", () => checkConsumer(leftovers.temporary))
   await check("nothing left behind", leftovers.check)

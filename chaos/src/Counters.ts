@@ -4,9 +4,7 @@
  * A writer reads and writes while it holds the lock. So each write adds one, and carries the token of the client that held
  * the lock at its revision. An unfenced write that arrives late breaks the second rule even if no other client wrote before.
  */
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
-import type { History } from "@effect-kv/test-suite/verification"
-import { LockChecker } from "@effect-kv/test-suite/verification"
+import { type EtcdCluster, type History, LockChecker } from "@effect-kv/test-suite/verification"
 import * as locks from "./work/locks.ts"
 
 type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>

@@ -16,10 +16,11 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { execFile, spawnSync } from "node:child_process"
+import { execFile } from "node:child_process"
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
+import { typeCheck } from "./support/typeCheck.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -147,41 +148,13 @@ const write = (): void => {
     const name = nameOf(block)
     if (name !== undefined) writeFileSync(join(folderOf(block.document), name), moduleOf(block))
   }
-  writeFileSync(
-    join(folder, "tsconfig.json"),
-    JSON.stringify({
-      extends: "../../../tsconfig.base.json",
-      include: ["**/*.ts"],
-      compilerOptions: {
-        types: ["node"],
-        noEmit: true,
-        composite: false,
-        incremental: false,
-        declaration: false,
-        declarationMap: false,
-        sourceMap: false,
-        rewriteRelativeImportExtensions: false,
-        allowImportingTsExtensions: true,
-        noUnusedLocals: false,
-        noUnusedParameters: false
-      }
-    })
-  )
 }
 
 let complaints: ReadonlyArray<string> = []
 
-const typeCheck = (): void => {
-  const tsc = join(root, "node_modules", ".bin", "tsc")
-  const { error, status, stderr, stdout } = spawnSync(tsc, ["-p", folder, "--pretty", "false"], { encoding: "utf8" })
-  if (error !== undefined) throw error
-  complaints = `${stdout}${stderr}`.split("\n").filter((line) => line.trim() !== "")
-  if (status !== 0 && complaints.length === 0) throw new Error(`tsc ended with exit code ${status} and said nothing`)
-}
-
 beforeAll(() => {
   write()
-  typeCheck()
+  complaints = typeCheck(folder)
 })
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

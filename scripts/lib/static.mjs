@@ -18,6 +18,8 @@ export const lint = () => inRoot("oxlint", "--deny-warnings")
 
 export const types = () => inRoot("tsc", "-b", "--pretty", "false")
 
+export const build = () => inRoot("tsc", "-b", "tsconfig.build.json", "--pretty", "false")
+
 /** From nothing, so that no output of a module that is gone gets published. */
 export const cleanBuild = () => {
   for (const name of packages) {
@@ -25,5 +27,5 @@ export const cleanBuild = () => {
       rmSync(join(root, "packages", name, output), { recursive: true, force: true })
     }
   }
-  return inRoot("tsc", "-b", "tsconfig.build.json", "--pretty", "false")
+  return build()
 }

@@ -1,8 +1,8 @@
 /**
- * The client beneath: etcd's own calls, for what `Kv` does not have (members, users, maintenance).
+ * Client of the `etcd3` package, for the calls of etcd that `Kv` does not have: members, users, maintenance.
  *
  * It has the layer's endpoints, TLS and token, and is closed with the layer. Nothing else of the layer applies to it:
- * its errors, deadlines and retries are those of the `etcd3` package.
+ * errors, deadlines and retries are those of `etcd3`.
  */
 import * as grpc from "@grpc/grpc-js"
 import { noop } from "cockatiel"
@@ -15,21 +15,40 @@ import { channelOptions } from "./internal/rpc/endpoints.ts"
 import type { Token, Tokens } from "./internal/rpc/tokens.ts"
 import type { Settings } from "./internal/settings.ts"
 
-/** The client beneath. */
+/**
+ * The client beneath a layer.
+ *
+ * @since 0.1.0
+ */
 export interface EtcdClient {
   /**
-   * A client of the `etcd3` package.
+   * The client of the `etcd3` package.
    *
    * **Gotchas**
    *
-   * It neither retries nor moves to another endpoint when one fails, and the first call with a token that has expired fails
-   * as well. Of its watches, leases and locks keep away: `Kv` has
-   * them without their defects.
+   * It neither retries nor moves to another endpoint when one fails. The first call with an expired token fails as
+   * well. Do not use its watches, leases and locks: `Kv` has them without their defects.
    */
   readonly etcd3: Etcd3
 }
 
-/** Identifies the client beneath. */
+/**
+ * The service tag of the client beneath a layer.
+ *
+ * @example
+ * ```ts
+ * import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { etcd3 } = yield* EtcdClient.EtcdClient
+ *   const { version } = yield* Effect.promise(() => etcd3.maintenance.status())
+ *   version.startsWith("3.") // => true
+ * }).pipe(Effect.provide(EtcdLayer.layer({ endpoints: ["http://127.0.0.1:2379"] })))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const EtcdClient: Context.Service<EtcdClient, EtcdClient> = Context.Service<EtcdClient>(
   "@effect-kv/etcd/EtcdClient"
 )

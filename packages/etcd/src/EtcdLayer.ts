@@ -1,12 +1,12 @@
 /**
- * Provides `Kv` on an etcd cluster.
+ * Layers that provide `Kv` on an etcd cluster.
  *
- * The layer can be built while the cluster is away: it connects when it is used, to one endpoint at a time, and moves
- * on to another when that one fails. Closing the layer's scope ends all that is under way.
+ * A layer can be built while the cluster is unreachable: it connects on first use, to one endpoint at a time, and moves
+ * to another when that one fails. Closing the layer's scope ends everything that is in flight.
  *
- * Servers live in real time, and so does the layer, whatever `Clock` is installed where it is built or used: under Effect's
- * `TestClock` deadlines, retries, sessions, `acquireTimeout` and `maxHold` are those of the machine's clock. The program's
- * own effects, such as the body of a lock, keep theirs.
+ * Servers run in real time, and so does the layer, whatever `Clock` is installed where it is built or used. Under
+ * Effect's `TestClock`, deadlines, retries, sessions, `acquireTimeout` and `maxHold` follow the machine's clock. The
+ * program's own effects, such as the body of a lock, keep their clock.
  */
 import * as Batching from "@effect-kv/core/Batching"
 import * as Kv from "@effect-kv/core/Kv"
@@ -23,31 +23,75 @@ import type { AuthOptions, BatchingOptions, KeepAliveOptions, Options, TlsOption
 import * as realTime from "./internal/realTime.ts"
 import * as settings from "./internal/settings.ts"
 
-export type {
-  /** A user of etcd's. */
-  AuthOptions,
-  /** See `Batching.Options`. */
-  BatchingOptions,
-  /** gRPC pings, sent while calls or watches are waiting. */
-  KeepAliveOptions,
-  /** How to reach a cluster. */
-  Options,
-  /** Certificates and keys are the text of PEM files. */
-  TlsOptions
-}
+export type { AuthOptions, BatchingOptions, KeepAliveOptions, Options, TlsOptions }
 
-/** `Kv` on an etcd cluster, and the {@link EtcdClient} beneath it. Fails only where the options are wrong. */
+/**
+ * Provides `Kv` on an etcd cluster, and the {@link EtcdClient} beneath it.
+ *
+ * Fails with `InvalidRequest` if the options are wrong, never because the cluster is unreachable.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { EtcdLayer } from "@effect-kv/etcd"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("config/limit", "10")
+ *   yield* Kv.get("config/limit") // => Option.some("10")
+ * }).pipe(Effect.provide(EtcdLayer.layer({ endpoints: ["http://127.0.0.1:2379"], prefix: "app/" })))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const layer = (options: Options): Layer.Layer<Kv.Kv | EtcdClient, KvError> => Layer.effectContext(make(options))
 
-/** {@link layer} with options from Effect's `Config`. */
+/**
+ * {@link layer} with options from Effect's `Config`.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { EtcdLayer } from "@effect-kv/etcd"
+ * import { Config, Effect } from "effect"
+ *
+ * const Live = EtcdLayer.layerConfig({
+ *   endpoints: Config.succeed(["http://127.0.0.1:2379"]),
+ *   prefix: Config.String("KV_PREFIX").pipe(Config.withDefault("orders/"))
+ * })
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("last", "17")
+ *   yield* Kv.get("last") // => Option.some("17")
+ * }).pipe(Effect.provide(Live))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const layerConfig = (
   options: Config.Wrap<Options>
 ): Layer.Layer<Kv.Kv | EtcdClient, KvError | Config.ConfigError> =>
   Layer.effectContext(Effect.flatMap(Config.unwrap(options), make))
 
 /**
- * {@link layer} with the options in a URL: `http(s)://[user:password@]host:port[,host:port...]`, user name and password
- * percent-encoded.
+ * {@link layer} with the options in a URL: `http(s)://[user:password@]host:port[,host:port...]`. User name and password
+ * are percent-encoded.
+ *
+ * Fails with `InvalidRequest` if the URL is malformed. The message never repeats the URL, which may hold a password.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { EtcdLayer } from "@effect-kv/etcd"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("greeting", "hello")
+ *   yield* Kv.get("greeting") // => Option.some("hello")
+ * }).pipe(Effect.provide(EtcdLayer.fromUrl("http://127.0.0.1:2379")))
+ * ```
+ *
+ * @since 0.1.0
  */
 export const fromUrl = (url: string): Layer.Layer<Kv.Kv | EtcdClient, KvError> =>
   Layer.effectContext(Effect.flatMap(settings.fromUrl(url), make))

@@ -1,9 +1,10 @@
 /**
- * Batches what independent fibers ask at the same time into one transaction.
+ * Batching of operations that independent fibers make at the same time, into one transaction.
  *
- * A request costs a client far more than what is in it, so many small ones that leave together are many times cheaper than
- * alone. Nothing waits for company: while the store is idle a call is sent at once, and what arrives while calls are under
- * way leaves together as soon as one of them is answered. To its caller each call is as if it had been alone.
+ * A request costs a client much more than the operations in it, so many small operations are much cheaper together. No
+ * operation waits for others to come: while the store is idle, a call is sent at once. Calls that arrive while requests
+ * are in flight are queued until the next batch, which is sent as soon as a response arrives. To its caller, each call
+ * is as if it had been alone.
  */
 import * as Duration from "effect/Duration"
 import * as batchQueue from "../internal/batching/batchQueue.ts"
@@ -11,31 +12,47 @@ import { classify } from "../internal/batching/footprint.ts"
 import { defaultDeadline } from "../values/Deadline.ts"
 import type { KvBackend } from "./KvBackend.ts"
 
-/** How much is batched. Numbers are positive integers; with others {@link batched} throws. */
+/**
+ * Limits of batches. A number that is not a positive integer makes {@link batched} throw.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /**
-   * The most operations of a transaction, the nested ones counted as etcd does. At most what the store takes. Default:
+   * The most operations of a transaction, counting nested ones as etcd does. At most what the store accepts. Default:
    * 128, as etcd's `--max-txn-ops`.
    */
   readonly maxOps?: number | undefined
   /** The most bytes of a transaction's keys and values, by an estimate that is never too low. Default: 1 MiB. */
   readonly maxBytes?: number | undefined
   /**
-   * How many requests of a kind (reads, puts, deletes) are under way before others wait for company. What has waited for
-   * 50 milliseconds leaves all the same. Default: 2.
+   * How many requests of a kind (reads, puts, deletes) are in flight before further calls are queued. A call that has
+   * waited 50 milliseconds is sent in any case. Default: 2.
    */
   readonly maxInFlight?: number | undefined
   /**
-   * Whether transactions are batched too, as nested ones, and puts that ask for the previous entry. Not where the store has
-   * authentication: older versions of etcd (3.4.23 is one) check fewer permissions of those than they do of the same
-   * alone. Default: true.
+   * Whether transactions are batched too, as nested ones, and puts that request the previous entry. Use false if the
+   * store has authentication: older versions of etcd (such as 3.4.23) check fewer permissions of nested transactions.
+   * Default: true.
    */
   readonly transactions?: boolean | undefined
-  /** The deadline of calls that have no `Deadline` of their own: that of the backend. Default: 5 seconds. */
+  /** The deadline of calls without a `Deadline` of their own: the backend's. Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
 }
 
-/** What is wrong with options, `undefined` where nothing is. */
+/**
+ * Describes what is wrong with options, or returns `undefined` for valid ones.
+ *
+ * @example
+ * ```ts
+ * import { Batching } from "@effect-kv/core/backend"
+ *
+ * Batching.check({ maxOps: 64 }) // => undefined
+ * Batching.check({ maxOps: 0 }) // => "maxOps must be a positive integer"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const check = (options: Pick<Options, "maxOps" | "maxBytes" | "maxInFlight"> | undefined): string | undefined =>
   notPositive("maxOps", options?.maxOps) ?? notPositive("maxBytes", options?.maxBytes) ??
     notPositive("maxInFlight", options?.maxInFlight)
@@ -48,21 +65,39 @@ const notPositive = (name: string, value: number | undefined): string | undefine
  *
  * **Details**
  *
- * Reads are batched with reads, writes that need space with such, deletes with deletes. What concerns a range of keys, a
- * past revision or a serializable read goes alone, and so does what is too large. So does every write with a lease, because
- * recipes order lease-bound keys by create revision, which batching would make equal. Two operations of one transaction never
- * touch the same key, unless both only read it; so the order in which they take effect makes no difference to either.
+ * Reads are batched with reads, writes that need space with such writes, deletes with deletes. Operations on a range of
+ * keys, at a past revision, serializable reads and operations that are too large are sent alone. So is every write with
+ * a lease, because recipes order lease-bound keys by create revision, which batching would make equal. No two
+ * operations of a batch write the same key, and none reads a key that another writes. So the order in which they take
+ * effect does not matter.
  *
- * Where the store refuses a transaction for the sake of one of its operations, it is halved and tried again until each has
- * its own answer; what the store may have carried out is never sent again. A caller that is interrupted, or whose deadline
- * passes, leaves the others alone.
+ * If the store rejects a batch because of one of its operations, the batch is halved and each half sent again, until
+ * each operation has its own response. A batch that the store may have executed is never sent again. Interrupting one
+ * caller, or its deadline, does not affect the others.
  *
  * **Gotchas**
  *
- * Independent writes without a lease may share one revision, as writes of one transaction do.
+ * Independent writes without a lease may share one revision, as the writes of one transaction do.
  *
- * Fold the backend that a `Kv` is made from, never the `backend` of a `Kv`: a transaction is sent by one of those whose
- * operations are in it, and the fences above would be those of that one only.
+ * Batch the backend that a `Kv` is made from, not one in `Kv.mapBackend`: a batch is sent by the fiber of one of its
+ * callers, with the fences of that caller alone.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { Batching } from "@effect-kv/core/backend"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(Batching.batched()(backend)))
+ *   yield* Effect.all([kv.put("a", "1"), kv.put("b", "2")], { concurrency: "unbounded" })
+ *   yield* kv.get("b") // => Option.some("2")
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const batched = (options?: Options) => (backend: KvBackend): KvBackend => {
   const problem = check(options)

@@ -1,7 +1,7 @@
 /**
  * Checks of requests, for backends: they find what is wrong before anything is executed or sent.
  *
- * Each returns what is wrong and what would be right, `undefined` if nothing is wrong; {@link orFail} makes it an
+ * Each returns what is wrong and what would be right, or `undefined` if nothing is wrong. {@link orFail} makes it an
  * `InvalidRequest`. No message repeats a value.
  */
 import * as Effect from "effect/Effect"
@@ -15,22 +15,63 @@ import type * as Lease from "../values/LeaseModel.ts"
 import type { Op } from "../values/Op.ts"
 import type { WatchRequest } from "../values/Watch.ts"
 
-/** Fails with `InvalidRequest` and the message if there is a problem. */
+/**
+ * Fails with `InvalidRequest` and the message if there is a problem.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ * import { Check } from "@effect-kv/core/backend"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Check.orFail(Check.op(Op.get("a"))) // => undefined
+ *   const error = yield* Effect.flip(Check.orFail(Check.op(Op.get(""))))
+ *   error.reason._tag // => "InvalidRequest"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const orFail = (problem: string | undefined): Effect.Effect<void, KvError.KvError> =>
   problem === undefined ? Effect.void : KvError.fail(new KvError.InvalidRequest({ message: problem }))
 
 /**
- * What is wrong with an operation.
+ * What is wrong with an operation; `undefined` if it is valid.
  *
  * **Details**
  *
  * Finds empty and ill-formed keys, inverted ranges, limits and revisions that are not positive, strings that are not
- * Unicode, keys written twice in a transaction (by the algorithm of etcd's `checkIntervals`), and transactions with more
- * than `maxTxnOps` operations (by etcd's counting; not limited by default).
+ * Unicode, and keys written twice in a transaction (by the algorithm of etcd's `checkIntervals`). With `maxTxnOps` it
+ * also finds transactions with more operations, counted as etcd does; default: no limit.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ * import { Check } from "@effect-kv/core/backend"
+ *
+ * Check.op(Op.get("a")) // => undefined
+ * Check.op(Op.get("")) // => "a key must not be empty"
+ * ```
+ *
+ * @since 0.1.0
  */
 export const op: (self: Op, options?: { readonly maxTxnOps?: number | undefined }) => string | undefined = checkOp
 
-/** What is wrong with the request of a watch. */
+/**
+ * What is wrong with the request of a watch; `undefined` if it is valid.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ * import { Check } from "@effect-kv/core/backend"
+ *
+ * Check.watch({ range: KeyRange.key("a") }) // => undefined
+ * Check.watch({ range: KeyRange.key("") }) // => "a key must not be empty"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const watch = (request: WatchRequest): string | undefined => {
   const problem = KeyRange.invalid(request.range)
   if (problem !== undefined) return problem
@@ -40,15 +81,53 @@ export const watch = (request: WatchRequest): string | undefined => {
     : `startRevision must be a positive 64-bit integer, not ${request.startRevision}; leave it out to start now`
 }
 
-/** What is wrong with the id of an existing lease. */
+/**
+ * What is wrong with the id of an existing lease; `undefined` if it is valid.
+ *
+ * @example
+ * ```ts
+ * import { Check } from "@effect-kv/core/backend"
+ *
+ * Check.leaseId(7n) // => undefined
+ * Check.leaseId(0n) // => "a lease id is a non-zero 64-bit integer, a bigint, not 0"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const leaseId = (id: bigint): string | undefined =>
   typeof id === "bigint" && BigInt.asIntN(64, id) === id && id !== 0n
     ? undefined
     : `a lease id is a non-zero 64-bit integer, a bigint, not ${id}`
 
-/** The whole seconds to ask the store for. Fails with `InvalidRequest` if the time to live or the id is wrong. */
+/**
+ * The whole seconds to request from the store. Fails with `InvalidRequest` for an invalid time to live or id.
+ *
+ * @example
+ * ```ts
+ * import { Check } from "@effect-kv/core/backend"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Check.grantSeconds({ ttl: "2500 millis" }) // => 3
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const grantSeconds: (options: Lease.GrantOptions) => Effect.Effect<number, KvError.KvError> =
   internal.grantSeconds
 
-/** The most bytes that a value can take, without encoding it: to check the size of a request. */
+/**
+ * The most bytes that a value can take, without encoding it: to check the size of a request.
+ *
+ * @example
+ * ```ts
+ * import { Check } from "@effect-kv/core/backend"
+ *
+ * Check.maxBytes("a") // => 3
+ * Check.maxBytes(new Uint8Array(8)) // => 8
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const maxBytes: (value: Value) => number = utf8.maxBytes

@@ -1,16 +1,16 @@
 /**
- * What a store must be able to do: six functions. `Kv.make` derives everything an application uses from them.
+ * Backends of `Kv`: what a store must be able to do, as six functions.
  *
- * What cuts across operations is a wrapper, a function `KvBackend -> KvBackend`: `Namespace.prefixed`, `Tracing.traced`,
- * `Batching.batched`, or one of your own. Wrappers are curried, so that they compose; the last one is the outermost, and
- * sees a call first and its response last:
+ * `Kv.make` derives everything that an application uses. What applies to all operations is a wrapper, a function
+ * `KvBackend => KvBackend`: `Namespace.prefixed`, `Tracing.traced`, `Batching.batched`, or one of your own. Wrappers
+ * are curried, so that they compose. The last one is the outermost: it sees a call first and its response last.
  *
- * ```ts
+ * ```ts nocheck
  * const backend = pipe(store, Batching.batched(), Tracing.traced({ "db.system.name": "mine" }), Namespace.prefixed("app/"))
  * ```
  *
- * Every other function with a subject is dual (`Kv.prefixed(kv, "app/")` or `pipe(kv, Kv.prefixed("app/"))`), or takes the
- * subject first (`KvBackend.execute(backend, op)`). Options come last and can be left out.
+ * Every other function with a subject is dual (`Kv.prefixed(kv, "app/")` or `pipe(kv, Kv.prefixed("app/"))`), or takes
+ * the subject first (`KvBackend.execute(backend, op)`). Options come last and can be left out.
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -24,25 +24,27 @@ import type { Watcher, WatchRequest } from "../values/Watch.ts"
  *
  * **Details**
  *
- * Each function answers within the current `Deadline`, can be interrupted at any time, and checks its input first
- * (see `Check`). A write that may have been sent and is not known to have been applied or rejected fails with
- * `Indeterminate`, and is never sent again; reads may be.
+ * Each function responds within the current `Deadline`, can be interrupted at any time, and checks its input first (see
+ * `Check`). If a write may have been sent and it is not known whether it was applied, the function fails with
+ * `Indeterminate` and never sends the write again. It may repeat reads.
+ *
+ * @since 0.1.0
  */
 export interface KvBackend {
   /** Executes an operation, atomically. The response has the tag of the operation. */
   readonly execute: (op: Op) => Effect.Effect<Response, KvError>
   /**
-   * Opens a watch. Resolves when the store has confirmed it: whatever happens to the store afterwards is delivered.
-   * Closing the scope ends it, in the store too.
+   * Opens a watch, and returns once the store has confirmed it: every change after that is delivered. When the scope
+   * closes, the watch ends, in the store too.
    */
   readonly watch: (request: WatchRequest) => Effect.Effect<Watcher, KvError, Scope.Scope>
-  /** Grants a lease; fails with `LeaseExists` where the id asked for is taken. */
+  /** Grants a lease. Fails with `LeaseExists` if the requested id is in use. */
   readonly leaseGrant: (options: Lease.GrantOptions) => Effect.Effect<Lease.Lease, KvError>
-  /** Starts a lease's time to live anew; fails with `LeaseNotFound` where it is gone. */
+  /** Renews a lease: its time to live starts again. Fails with `LeaseNotFound` if it has ended. */
   readonly leaseKeepAlive: (id: bigint) => Effect.Effect<Lease.Lease, KvError>
-  /** Ends a lease and deletes its keys; fails with `LeaseNotFound` where it is gone. */
+  /** Ends a lease and deletes its keys. Fails with `LeaseNotFound` if it has ended. */
   readonly leaseRevoke: (id: bigint) => Effect.Effect<void, KvError>
-  /** Tells how long a lease has left, and on request its keys; fails with `LeaseNotFound` where it is gone. */
+  /** The time that a lease has left and, if requested, its keys. Fails with `LeaseNotFound` if it has ended. */
   readonly leaseTimeToLive: (
     id: bigint,
     options?: { readonly keys?: boolean | undefined }
@@ -50,12 +52,30 @@ export interface KvBackend {
 }
 
 /**
- * Executes an operation; the type of the response follows from the operation's, through nested transactions too.
+ * Executes an operation. The type of the response follows from that of the operation, through nested transactions too.
  *
  * **When to use**
  *
- * In a recipe. A wrapper calls `backend.execute`: it returns a response of the operation that it was given, and needs no
- * more of its type than the tag.
+ * In a recipe. A wrapper calls `backend.execute`: it returns the response to the operation that it was given, and needs
+ * no more of its type than the tag.
+ *
+ * @example
+ * ```ts
+ * import { Op } from "@effect-kv/core"
+ * import { KvBackend } from "@effect-kv/core/backend"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const backend = yield* store.connect
+ *   yield* KvBackend.execute(backend, Op.put("a", "1"))
+ *   const { count } = yield* KvBackend.execute(backend, Op.get("a", { countOnly: true }))
+ *   const found = count // => 1
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const execute = <const O extends Op>(backend: KvBackend, op: O): Effect.Effect<Response<O>, KvError> =>
   // The one cast: that a response has the tag and the parts of its operation is a rule of backends, not of the type.

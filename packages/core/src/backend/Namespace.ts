@@ -1,8 +1,8 @@
 /**
- * Narrows a backend to the keys with a prefix.
+ * Namespaces: a backend narrowed to the keys with a prefix.
  *
  * Keys go in and come out without the prefix: in operations, conditions, responses, previous entries, watch events and
- * the keys of leases. No range can reach outside, whatever its bounds.
+ * the keys of leases. No range reaches outside, whatever its bounds.
  */
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -18,7 +18,31 @@ import * as Watch from "../values/Watch.ts"
 import * as Check from "./Check.ts"
 import type { KvBackend } from "./KvBackend.ts"
 
-/** The part of a store whose keys begin with `prefix`, as a store of its own. */
+/**
+ * The part of a store whose keys begin with the prefix, as a store of its own.
+ *
+ * **When to use**
+ *
+ * In a backend. Applications use `Kv.prefixed`, which keeps the client and its fences.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { Namespace } from "@effect-kv/core/backend"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const whole = yield* Effect.flatMap(store.connect, Kv.make)
+ *   const app = yield* Effect.flatMap(store.connect, (backend) => Kv.make(Namespace.prefixed("app/")(backend)))
+ *   yield* app.put("limit", "10")
+ *   yield* whole.get("app/limit") // => Option.some("10")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
   const checkPrefix = prefix.isWellFormed() ? undefined : "the prefix of a namespace must be well-formed Unicode"
   const strip = stripEntry(prefix)

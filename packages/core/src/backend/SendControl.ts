@@ -1,13 +1,18 @@
 /**
- * What a backend and who makes one call for several callers tell each other while the call is on its way.
+ * Control of a request that is made for several callers, between a backend and the function that makes the request.
  *
- * A call may wait for long before it is sent: for a connection, for a token. If one of its callers has gone meanwhile, it must
- * not be sent with what that one asked for; and if one's deadline passes, what became of its write depends on whether the
- * call was sent. `Batching` makes such calls. A backend that takes no notice is believed to have sent them at once.
+ * A request may wait for long before it is sent: for a connection, for a token. If one of its callers is interrupted
+ * meanwhile, the request must not be sent with that caller's operation in it. If a caller's deadline passes, the
+ * outcome of its write depends on whether the request was sent. `Batching` makes such requests. A backend that ignores
+ * this module is assumed to send at once.
  */
 import * as Context from "effect/Context"
 
-/** A call on its way. */
+/**
+ * The control of one request.
+ *
+ * @since 0.1.0
+ */
 export class SendControl {
   readonly #mustNotBeSent: () => boolean
   readonly #requests: Array<() => boolean> = []
@@ -18,30 +23,38 @@ export class SendControl {
   }
 
   /**
-   * Whether the call must not be sent any more. For the backend to ask each time it is about to send, in the same turn: then
-   * it fails, as one that never left.
+   * Returns true if the request must not be sent any more.
+   *
+   * **When to use**
+   *
+   * In a backend, each time it is about to send, in the same turn of the event loop. If true, it fails as a call that
+   * was never sent.
    */
   isCancelled(): boolean {
     return this.#wasCancelled ||= this.#mustNotBeSent()
   }
 
-  /** Whether the backend was told that it must not send. */
+  /** True if {@link isCancelled} has returned true to the backend. */
   get wasCancelled(): boolean {
     return this.#wasCancelled
   }
 
-  /** For the backend, as it begins: how to learn whether any of its request may have left. */
+  /** Tells how to learn whether any part of the request may have been sent. The backend calls it as it begins. */
   track(mayHaveBeenSent: () => boolean): void {
     this.#requests.push(mayHaveBeenSent)
   }
 
-  /** Whether any of the call may have left. */
+  /** True if any part of the request may have been sent. */
   get mayHaveBeenSent(): boolean {
     return this.#requests.length === 0 || this.#requests.some((mayHaveBeenSent) => mayHaveBeenSent())
   }
 }
 
-/** That of the current call, `undefined` where it has one caller only. */
+/**
+ * The control of the current request; `undefined` for a request of one caller.
+ *
+ * @since 0.1.0
+ */
 export const Current: Context.Reference<SendControl | undefined> = Context.Reference(
   "@effect-kv/core/SendControl",
   { defaultValue: (): SendControl | undefined => undefined }

@@ -1,8 +1,8 @@
 /**
- * A span for each call to a backend.
+ * Spans for the calls to a backend.
  *
- * Spans carry the operation, the keys it is about and how it ended: never a value. `EtcdLayer` has them on by default,
- * `MemoryLayer` does not.
+ * A span has the operation, its keys and how it ended, never a value. `EtcdLayer` traces by default, `MemoryLayer` does
+ * not.
  */
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
@@ -10,15 +10,41 @@ import { describeRange } from "../internal/values/describeRange.ts"
 import type * as Op from "../values/Op.ts"
 import type { KvBackend } from "./KvBackend.ts"
 
-/** What is the same for all spans of a backend, such as `{ "db.system.name": "etcd" }`. */
+/**
+ * Attributes of every span of a backend, such as `{ "db.system.name": "etcd" }`.
+ *
+ * @since 0.1.0
+ */
 export type Attributes = Readonly<Record<string, string>>
 
 /**
- * Puts each call in a span of its own, named `kv.range`, `kv.put`, `kv.delete`, `kv.txn`, `kv.watch`, `kv.leaseGrant`, ...
+ * Gives each call a span, named `kv.range`, `kv.put`, `kv.delete`, `kv.txn`, `kv.watch`, `kv.leaseGrant` and so on.
  *
  * **Details**
  *
- * Costs next to nothing where no tracer is installed: Effect's own keeps spans where nobody sees them, so none is made.
+ * It costs next to nothing without a tracer: Effect's built-in tracer exports nothing, so no span is made for it.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { Tracing } from "@effect-kv/core/backend"
+ * import { Effect, Tracer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const names: Array<string> = []
+ *   const tracer = Tracer.make({
+ *     span: (options) => {
+ *       names.push(options.name)
+ *       return new Tracer.NativeSpan(options)
+ *     }
+ *   })
+ *   const kv = Kv.mapBackend(yield* Kv.Kv, Tracing.traced({ "db.system.name": "memory" }))
+ *   yield* kv.put("a", "1").pipe(Effect.withTracer(tracer))
+ *   const seen = names // => ["kv.put"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const traced = (attributes: Attributes) => (backend: KvBackend): KvBackend => {
   const traced = <A, E, R>(call: Effect.Effect<A, E, R>, name: string, more?: () => Attributes) =>

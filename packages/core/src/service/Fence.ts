@@ -1,13 +1,14 @@
 /**
  * Fences: conditions that each write of a fiber is sent with, so that the store rejects it once they do not hold.
  *
- * A lock alone excludes others only as long as its holder knows the time; a holder that was paused can write after its
- * lease ended and another took over. A fenced write is a transaction that compares the lock's key first, so a stale
- * holder's write changes nothing.
+ * A lock alone excludes other clients only as long as its holder knows the time: a holder that was paused can write
+ * after its lease ended and another client acquired the lock. A fenced write is a transaction that compares the lock's
+ * key first, so a stale holder's write changes nothing.
  *
- * `DistLock.withDistLock` and `DistLock.use` add the fence of their lock to the fiber that runs the body. Every `Kv` of the client reads the fences
- * of the calling fiber when a call runs, so it does not matter where the `Kv` came from: the environment, a service that
- * captured it when its layer was built, or a namespace. Fibers inherit the fences of the fiber that starts them.
+ * `DistLock.withDistLock` and `DistLock.use` add the fence of their lock to the fiber that runs the body. Every `Kv` of the client reads
+ * the fences of the calling fiber when a call runs. So it does not matter where the `Kv` came from: the environment, a
+ * service that captured it when its layer was built, or a namespace. Fibers inherit the fences of the fiber that starts
+ * them.
  *
  * Reads are not fenced. `Lease.revoke` cannot be conditional: it fails if the lock is known to be lost.
  */
@@ -30,9 +31,22 @@ export type { Fence }
  *
  * **When to use**
  *
- * To hand the fences of one fiber to another that did not inherit them, such as a worker that reads a queue:
- * read `Fence.Current`, and run the work with `Effect.provideService(work, Fence.Current, fences)`. And as the key of a
+ * To hand the fences of one fiber to another that did not inherit them, such as a worker that reads a queue. Read
+ * `Fence.Current`, and run the work with `Effect.provideService(work, Fence.Current, fences)`. Also as the key of a
  * `RequestResolver` that writes (`RequestResolver.makeGrouped`): a batch must not mix the writes of different locks.
+ *
+ * @example
+ * ```ts
+ * import { DistLock, Fence } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const fences = yield* Fence.Current.pipe(DistLock.withDistLock("nightly"))
+ *   fences.length // => 1
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const Current: Context.Reference<ReadonlyArray<Fence>> = internal.Current
 
@@ -42,21 +56,75 @@ export const Current: Context.Reference<ReadonlyArray<Fence>> = internal.Current
  * **When to use**
  *
  * For work that is started under a lock and must outlive it, such as the background fiber of a service that is built on
- * first use. Once the lock is released, the writes of a fiber that inherited its fence are rejected.
+ * first use. Once the lock is released, the store rejects writes of a fiber that inherited its fence.
+ *
+ * @example
+ * ```ts
+ * import { DistLock, Fence } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const fences = yield* Fence.unfenced(Fence.Current).pipe(DistLock.withDistLock("nightly"))
+ *   fences.length // => 0
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const unfenced: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = internal.unfenced
 
-/** Runs the effect, and every fiber it starts, with one more fence. */
+/**
+ * Runs the effect, and every fiber it starts, with one more fence.
+ *
+ * @example
+ * ```ts
+ * import { Compare, Fence, Kv, KvError } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Kv.Kv
+ *   const whileOpen = Fence.make(kv, {
+ *     conditions: [Compare.value("state", "=", "open")],
+ *     rejected: KvError.fail(new KvError.InvalidRequest({ message: "the state is not open" }))
+ *   })
+ *   yield* kv.put("state", "closed")
+ *   const error = yield* kv.put("a", "1").pipe(Fence.provide(whileOpen), Effect.flip)
+ *   error.reason.message // => "the state is not open"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const provide: {
   (fence: Fence): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(effect: Effect.Effect<A, E, R>, fence: Fence): Effect.Effect<A, E, R>
 } = dual(2, internal.add)
 
 /**
- * Makes a fence of conditions on keys of this `Kv`. It applies to all writes of the `Kv`'s client, in whatever namespace.
+ * Makes a fence of conditions on keys of this `Kv`. It applies to all writes of the `Kv`'s client, in every namespace.
  *
- * `rejected` is the failure of a write that the store rejected. `isHeldUnsafe` tells what is known without a request;
- * default: nothing. When it is false, a write is not sent and fails with `notHeld`; default: `rejected`.
+ * **Details**
+ *
+ * `rejected` is the failure of a write that the store rejected. `isHeldUnsafe` is what is known without a request;
+ * default: nothing. If it is false, a write is not sent and fails with `notHeld`; default: `rejected`.
+ *
+ * @example
+ * ```ts
+ * import { Compare, Fence, Kv, KvError } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Kv.Kv
+ *   const whileMissing = Fence.make(kv, {
+ *     conditions: [Compare.missing("stop")],
+ *     rejected: KvError.fail(new KvError.InvalidRequest({ message: "stopped" }))
+ *   })
+ *   yield* Fence.provide(kv.put("a", "1"), whileMissing)
+ *   yield* kv.get("a") // => Option.some("1")
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const make = (
   kv: Kv,
@@ -73,8 +141,8 @@ export const make = (
 }
 
 /**
- * The `Kv` with conditions of one's own on each of its writes, whichever fiber makes it. If one of them does not hold, the
- * write fails with `rejected` and changes nothing.
+ * The `Kv` with conditions of your own on each of its writes, whichever fiber makes it. If one of them does not hold,
+ * the write fails with `rejected` and changes nothing.
  *
  * **Details**
  *
@@ -82,8 +150,25 @@ export const make = (
  *
  * **Gotchas**
  *
- * The conditions take of a transaction's 128 operations what they need: a fenced transaction can hold as many operations
- * less as there are conditions.
+ * Each condition takes one of the 128 elements that a fenced transaction can hold.
+ *
+ * @example
+ * ```ts
+ * import { Compare, Fence, Kv, KvError } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Kv.Kv
+ *   const stopped = KvError.fail(new KvError.InvalidRequest({ message: "stopped" }))
+ *   const guarded = Fence.guarded(kv, [Compare.missing("stop")], stopped)
+ *   yield* guarded.put("a", "1")
+ *   yield* kv.put("stop", "now")
+ *   const error = yield* Effect.flip(guarded.put("a", "2"))
+ *   error.reason.message // => "stopped"
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const guarded: {
   (

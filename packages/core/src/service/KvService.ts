@@ -15,36 +15,61 @@ import type { KvError } from "../values/KvError.ts"
 import type * as Op from "../values/Op.ts"
 import type { Event, Revision, Status, Watcher, WatchRequest } from "../values/Watch.ts"
 
-/** Identifies a subscription. */
+/**
+ * Identifies a subscription.
+ *
+ * @since 0.1.0
+ */
 export const SubscriptionTypeId: SubscriptionTypeId = "~@effect-kv/core/Subscription"
 
-/** Identifies a subscription. */
+/**
+ * Identifies a subscription.
+ *
+ * @since 0.1.0
+ */
 export type SubscriptionTypeId = "~@effect-kv/core/Subscription"
 
-/** How a read is made: at a past revision, or serializable. */
+/**
+ * Options of a read: at a past revision, or serializable.
+ *
+ * @since 0.1.0
+ */
 export type ReadOptions = Pick<Op.RangeOptions, "revision" | "serializable">
 
-/** Options of {@link Kv.rangeStream}. */
+/**
+ * Options of {@link Kv.rangeStream}.
+ *
+ * @since 0.1.0
+ */
 export interface RangeStreamOptions extends Pick<Op.RangeOptions, "revision" | "serializable" | "keysOnly"> {
-  /** Entries read at a time, a positive number. Default: 512. */
+  /** How many entries are read at a time; a positive number. Default: 512. */
   readonly pageSize?: number | undefined
 }
 
-/** Options of {@link Kv.compareAndSet} and {@link Kv.testAndSet}. */
+/**
+ * Options of {@link Kv.compareAndSet} and {@link Kv.testAndSet}.
+ *
+ * @since 0.1.0
+ */
 export type SetOptions = Pick<Op.PutOptions, "lease">
 
-/** Options of a watch. */
+/**
+ * Options of a watch.
+ *
+ * @since 0.1.0
+ */
 export interface WatchOptions extends Omit<WatchRequest, "range"> {
-  /** End after the revision of the first delete. Default: false, for every kind of watch. */
+  /** Whether the watch ends after the revision of the first delete. Default: false, for every kind of watch. */
   readonly untilDelete?: boolean | undefined
   /**
-   * How often, and when, a watch that fails is opened again: from the revision after the last that it delivered, so that
-   * nothing is lost or delivered twice. Default: not at all.
+   * When a watch that fails is opened again, and how often. It resumes from the revision after the last one it
+   * delivered, so no event is lost or delivered twice. Default: never.
    *
    * **Details**
    *
-   * The failures are those that can pass: the store could not be reached in time, or access was refused. `Compacted` ends
-   * the watch in any case, because the history it must go on from is gone. The schedule starts over after each delivery.
+   * It applies to failures that can pass: the store could not be reached in time, or rejected the client. `Compacted`
+   * ends the watch in any case, because the history it must resume from is gone. The schedule starts over after each
+   * delivery.
    *
    * **Gotchas**
    *
@@ -54,71 +79,88 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
 }
 
 /**
- * A watch that the store has confirmed. Run either its `events` or its `revisions`, once: a second run fails with
- * `InvalidRequest`, because the first one took events that it may not have delivered.
+ * A watch that the store has confirmed.
+ *
+ * **Gotchas**
+ *
+ * Run either its `events` or its `revisions`, once. A second run fails with `InvalidRequest`, because the first one may
+ * have taken events that it did not deliver.
+ *
+ * @since 0.1.0
  */
 export interface Subscription {
   /** The watcher beneath: see `KvInternals.watcherOf` in `@effect-kv/core/backend`. */
   readonly [SubscriptionTypeId]: Watcher
-  /** Everything after this revision is delivered. */
+  /** Every change after this revision is delivered. */
   readonly revision: bigint
-  /** The events, one by one; those of a revision come in one chunk. */
+  /** The events, one by one. Those of one revision come in one chunk. */
   readonly events: Stream.Stream<Event, KvError>
   /** The events of each revision together. */
   readonly revisions: Stream.Stream<Revision, KvError>
-  /** How the watch is doing: its state now, then each change. */
+  /** The state of the watch now, then each change of it. */
   readonly status: Stream.Stream<Status>
 }
 
-/** A key-value store. */
+/**
+ * A key-value store.
+ *
+ * @since 0.1.0
+ */
 export interface Kv {
   /** What it is made of, opaque: see `KvInternals` in `@effect-kv/core/backend`. */
   readonly [TypeId]: Internals
 
-  /** The value of a key as text. A value that is not UTF-8 is an `InvalidRequest`: read it with `getEntry`. */
+  /**
+   * The value of a key as text; `none` if the key does not exist.
+   *
+   * Fails with `InvalidRequest` if the value is not UTF-8: read it with `getEntry`.
+   */
   readonly get: (key: string, options?: ReadOptions) => Effect.Effect<Option.Option<string>, KvError>
 
-  /** The entry of a key: its value's bytes, revisions, version and lease. */
+  /** The entry of a key: its value's bytes, revisions, version and lease; `none` if the key does not exist. */
   readonly getEntry: (key: string, options?: ReadOptions) => Effect.Effect<Option.Option<Entry>, KvError>
 
   /** The entries of a range, all at one revision. */
   readonly range: (range: KeyRange.KeyRange, options?: Op.RangeOptions) => Effect.Effect<Op.RangeResponse, KvError>
 
   /**
-   * The entries of a range in order of their keys, read page by page at one revision: in constant memory.
+   * The entries of a range in the order of their keys, read page by page at one revision, in constant memory.
    *
-   * Fails with `Compacted` if that revision is compacted while it is being read.
+   * Fails with `Compacted` if that revision is compacted during the read.
    */
   readonly rangeStream: (range: KeyRange.KeyRange, options?: RangeStreamOptions) => Stream.Stream<Entry, KvError>
 
-  /** How many keys a range holds. */
+  /** The number of keys in a range. */
   readonly count: (range: KeyRange.KeyRange, options?: ReadOptions) => Effect.Effect<number, KvError>
 
   /**
-   * Writes a value. Without `lease` the key is attached to none, even if it was before; a temporary key of this client
-   * cannot be detached that way: `InvalidRequest`.
+   * Writes a value. Putting the same value again is a write too: a new revision, and an event.
+   *
+   * Without `lease` the key is attached to no lease afterwards, even if it was before. A temporary key of this client
+   * cannot be detached that way: that is an `InvalidRequest`.
    */
   readonly put: (key: string, value: Value, options?: Op.PutOptions) => Effect.Effect<Op.PutResponse, KvError>
 
-  /** Deletes one key. Deleting nothing is a success with `deleted: 0`. */
+  /** Deletes one key. If the key does not exist, that is a success with `deleted: 0`. */
   readonly delete: (key: string, options?: Op.DeleteOptions) => Effect.Effect<Op.DeleteResponse, KvError>
 
-  /** Deletes the keys of a range. Deleting nothing is a success with `deleted: 0`. */
+  /** Deletes the keys of a range. If the range holds no key, that is a success with `deleted: 0`. */
   readonly deleteRange: (
     range: KeyRange.KeyRange,
     options?: Op.DeleteOptions
   ) => Effect.Effect<Op.DeleteResponse, KvError>
 
-  /** Runs `then` if all of `if` hold, else `else`: atomically. The responses are typed by the operations. */
+  /** Executes `then` if all conditions of `if` hold, else `else`, atomically. The responses are typed by the operations. */
   readonly txn: <
     const Then extends ReadonlyArray<Op.Op> = readonly [],
     const Else extends ReadonlyArray<Op.Op> = readonly []
   >(input: Op.TxnInput<Then, Else>) => Effect.Effect<Op.TxnResponse<Then, Else>, KvError>
 
   /**
-   * Writes the value if the key's is the expected one: `none` for a key that must not exist. True exactly when it wrote.
+   * Writes the value if the key has the expected value; `none` expects that the key does not exist. True exactly if it
+   * wrote.
    *
-   * A missing key equals no value. Without `lease` the key is attached to none afterwards.
+   * A missing key equals no value. Without `lease` the key is attached to no lease afterwards.
    */
   readonly testAndSet: (
     key: string,
@@ -128,8 +170,9 @@ export interface Kv {
   ) => Effect.Effect<boolean, KvError>
 
   /**
-   * Writes the value if the key was last written at the revision (`0n`: does not exist). Answers with the revision of
-   * the write, which is the key's new `modRevision`; `none` if it did not write.
+   * Writes the value if the key was last written at the revision; `0n` expects that the key does not exist.
+   *
+   * Returns the revision of the write, which is the key's new `modRevision`; `none` if it did not write.
    */
   readonly compareAndSet: (
     key: string,
@@ -139,22 +182,27 @@ export interface Kv {
   ) => Effect.Effect<Option.Option<bigint>, KvError>
 
   /**
-   * Replaces a key's text by what `f` makes of it (`none` where there is no key), and answers with the new text. Tries
-   * again, with `f` called anew, until no other write came in between; the key keeps its lease.
+   * Replaces a key's text by what `f` makes of it (`none` for a missing key), and returns the new text. Calls `f` again
+   * with the newer text as long as other clients write in between. The key keeps its lease.
    *
-   * Modifies of one key through one client run one at a time, in order, each in its own fiber. If none of them succeeds
-   * for as long as the `Deadline` of one in the queue (5 seconds if it has none), that one fails with `DeadlineExceeded`, and
-   * has changed nothing.
+   * **Details**
    *
-   * An `Indeterminate` write is not tried again: whether this one was applied is then for the caller to find out.
+   * Concurrent modifies of one key through one client run one at a time, in order, each in its own fiber. If none of
+   * them succeeds for as long as the `Deadline` of one in the queue (5 seconds by default), that one fails with
+   * `DeadlineExceeded` and has changed nothing.
+   *
+   * **Gotchas**
+   *
+   * An `Indeterminate` write is not repeated: the caller has to find out whether it was applied.
    */
   readonly modify: (key: string, f: (current: Option.Option<string>) => string) => Effect.Effect<string, KvError>
 
   /**
-   * The changes of a range of keys (`KeyRange.key` for one key): ordered, complete, none twice, across reconnects and restarts of servers.
+   * The changes of the keys of a range (`KeyRange.key` for one key): in order, complete and without repetition, across
+   * reconnects and restarts of servers.
    *
-   * Where history is gone the stream fails with `Compacted` and the revision to restart from. A slow reader slows only
-   * itself.
+   * Fails with `Compacted` if history it needs is gone; the reason has the revision to restart from. A slow reader
+   * slows down only itself.
    */
   readonly watch: (range: KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
 
@@ -164,7 +212,7 @@ export interface Kv {
     options?: WatchOptions
   ) => Stream.Stream<Revision, KvError>
 
-  /** As `watch`, but returns once the store has confirmed it: whatever happens afterwards is delivered. */
+  /** As `watch`, but returns once the store has confirmed the watch: every change after that is delivered. */
   readonly subscribe: (
     range: KeyRange.KeyRange,
     options?: WatchOptions
@@ -177,8 +225,10 @@ export interface Kv {
   ) => Effect.Effect<Event, KvError>
 
   /**
-   * Calls `f` with each event until `f` returns `false` or the scope closes; with `untilDelete`, also until a watched key is
-   * deleted. Returns once the store has confirmed the watch, with the fiber that ends when the watch does.
+   * Calls `f` with each event until `f` returns `false` or the scope closes; with `untilDelete`, also until a watched
+   * key is deleted.
+   *
+   * Returns once the store has confirmed the watch, with the fiber that ends when the watch does.
    */
   readonly watchWith: <E, R>(
     range: KeyRange.KeyRange,
@@ -186,12 +236,16 @@ export interface Kv {
     options?: WatchOptions
   ) => Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, R | Scope.Scope>
 
-  /** The entries of a range at one revision, and every later change: nothing between them is missed or told twice. */
+  /** The entries of a range at one revision, and every later change: nothing between them is missed or delivered twice. */
   readonly snapshotAndWatch: (
     range: KeyRange.KeyRange,
     options?: Omit<WatchOptions, "startRevision">
   ) => Effect.Effect<Subscription & { readonly entries: ReadonlyArray<Entry> }, KvError, Scope.Scope>
 }
 
-/** The service tag. */
+/**
+ * The service tag of the key-value store.
+ *
+ * @since 0.1.0
+ */
 export const Kv: Context.Service<Kv, Kv> = Context.Service<Kv>(TypeId)

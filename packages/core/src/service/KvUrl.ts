@@ -1,8 +1,8 @@
 /**
- * Opens a store by URL, so that the environment decides at run time which it is.
+ * Stores by URL: which store a program uses is decided by its configuration.
  *
- * `KvUrl.layer(url, { mem: MemoryLayer.fromUrl, http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl })`: an application
- * brings the backends it wants to be able to open, by scheme.
+ * The application names the backends that it can open, by scheme: `KvUrl.layer(url, { mem: MemoryLayer.fromUrl, http:
+ * EtcdLayer.fromUrl, https: EtcdLayer.fromUrl })`.
  */
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -10,14 +10,35 @@ import * as Layer from "effect/Layer"
 import * as KvError from "../values/KvError.ts"
 import { Kv } from "./Kv.ts"
 
-/** Opens the URLs of one scheme. A malformed one is an `InvalidRequest`. */
+/**
+ * Opens the URLs of one scheme. A malformed URL is an `InvalidRequest`.
+ *
+ * @since 0.1.0
+ */
 export type Open<out E = KvError.KvError> = (url: string) => Layer.Layer<Kv, E>
 
 /**
- * The layer of the store that the URL names.
+ * Provides `Kv` from the store that the URL names.
  *
- * Fails with `InvalidRequest` where the text is not a URL or its scheme is not among `schemes`. The message never repeats
- * the URL, which may hold a password.
+ * Fails with `InvalidRequest` if the text is not a URL or if its scheme is not among `schemes`. The message never
+ * repeats the URL, which may hold a password.
+ *
+ * @example
+ * ```ts
+ * import { Kv, KvUrl } from "@effect-kv/core"
+ * import { EtcdLayer } from "@effect-kv/etcd"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { Effect } from "effect"
+ *
+ * const Live = KvUrl.layer("mem:", { mem: MemoryLayer.fromUrl, http: EtcdLayer.fromUrl })
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("greeting", "hello")
+ *   yield* Kv.get("greeting") // => Option.some("hello")
+ * }).pipe(Effect.provide(Live))
+ * ```
+ *
+ * @since 0.1.0
  */
 export const layer = <E>(url: string, schemes: Record<string, Open<E>>): Layer.Layer<Kv, E | KvError.KvError> => {
   const known = Object.keys(schemes).sort().map((scheme) => `${scheme}:`).join(", ")
@@ -30,7 +51,27 @@ export const layer = <E>(url: string, schemes: Record<string, Open<E>>): Layer.L
     : invalid(`no backend is given for the scheme "${scheme}:"; there are ${known}`)
 }
 
-/** The layer of the store that a configured URL names, such as `Config.String("KV_URL")`. */
+/**
+ * Provides `Kv` from the store that a configured URL names.
+ *
+ * @example
+ * ```ts
+ * import { Kv, KvUrl } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { Config, ConfigProvider, Effect, Layer } from "effect"
+ *
+ * const Live = KvUrl.layerConfig(Config.String("KV_URL"), { mem: MemoryLayer.fromUrl }).pipe(
+ *   Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ KV_URL: "mem:" })))
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("greeting", "hello")
+ *   yield* Kv.get("greeting") // => Option.some("hello")
+ * }).pipe(Effect.provide(Live))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const layerConfig = <E>(
   url: Config.Config<string>,
   schemes: Record<string, Open<E>>

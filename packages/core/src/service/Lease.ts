@@ -1,7 +1,8 @@
 /**
- * Leases: a promise to be alive. Keys attached to a lease are deleted when it expires or is revoked.
+ * Leases: keys attached to a lease are deleted when it expires or is revoked.
  *
- * This module is the raw lease, one call each. Most programs want a temporary key or a lock, which keep theirs alive.
+ * This module is the raw lease, one call each. Most programs use a temporary key or a lock, which keep their leases
+ * alive.
  */
 import * as Effect from "effect/Effect"
 import * as internals from "../internal/kv/internals.ts"
@@ -21,35 +22,157 @@ export type {
   Status
 }
 
-/** Makes a lease. For backends. */
+/**
+ * Makes a lease as a value, for backends.
+ *
+ * @example
+ * ```ts
+ * import { Lease } from "@effect-kv/core"
+ * import { Duration } from "effect"
+ *
+ * Lease.make({ id: 7n, ttl: Duration.seconds(10) }).id // => 7n
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make: (fields: Lease) => Lease = leaseRecord.make
 
-/** Makes the status of a lease. For backends. */
+/**
+ * Makes the status of a lease as a value, for backends.
+ *
+ * @example
+ * ```ts
+ * import { Lease } from "@effect-kv/core"
+ * import { Duration } from "effect"
+ *
+ * const ttl = Duration.seconds(10)
+ * Lease.makeStatus({ id: 7n, grantedTtl: ttl, remaining: ttl, keys: ["a"] }).keys // => ["a"]
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const makeStatus: (fields: Status) => Status = leaseRecord.makeStatus
 
-/** The longest time to live that can be asked for, in seconds: etcd's. */
+/**
+ * The longest time to live that can be requested, in seconds: etcd's limit.
+ *
+ * @since 0.1.0
+ */
 export const maxTtlSeconds: number = internal.maxTtlSeconds
 
 /**
- * A random positive id for a lease: so that a request that is sent again, or whose response is lost, is about a lease that
- * the client knows. Cryptographically random, whatever `Random` a test installs: clients that shared a seed would choose
- * the same lease, and one could revoke the other's.
+ * A random positive id for a lease.
+ *
+ * **When to use**
+ *
+ * To grant a lease under an id that the client knows, so that a repeated grant, or one whose response is lost, is about
+ * the same lease.
+ *
+ * **Details**
+ *
+ * It is cryptographically random, whatever `Random` a test installs: clients that share a seed would choose the same
+ * lease, and one could revoke the other's.
+ *
+ * @example
+ * ```ts
+ * import { Lease } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const id = yield* Lease.randomId
+ *   const lease = yield* Lease.grant({ ttl: "10 seconds", id })
+ *   lease.id === id // => true
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const randomId: Effect.Effect<bigint> = leaseId.random
 
-/** Grants a lease. It expires unless {@link keepAlive} is called within its time to live. */
+/**
+ * Grants a lease. It expires unless {@link keepAlive} is called within its time to live.
+ *
+ * The store may grant a longer time to live than requested. Fails with `LeaseExists` if the requested id is in use.
+ *
+ * @example
+ * ```ts
+ * import { Kv, Lease } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const lease = yield* Lease.grant({ ttl: "10 seconds" })
+ *   yield* Kv.put("presence/me", "here", { lease: lease.id })
+ *   yield* Lease.revoke(lease.id)
+ *   yield* Kv.get("presence/me") // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const grant = (options: GrantOptions): Effect.Effect<Lease, KvError.KvError, Kv> =>
   Effect.flatMap(Kv, (kv) => internals.of(kv).backend.leaseGrant(options))
 
-/** Starts the lease's time to live anew, once. Fails with `LeaseNotFound` if it is gone. */
+/**
+ * Renews a lease once: its time to live starts again. Fails with `LeaseNotFound` if it has ended.
+ *
+ * @example
+ * ```ts
+ * import { Lease } from "@effect-kv/core"
+ * import { Duration, Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { id } = yield* Lease.grant({ ttl: "10 seconds" })
+ *   const { ttl } = yield* Lease.keepAlive(id)
+ *   Duration.toSeconds(ttl) // => 10
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const keepAlive = (id: bigint): Effect.Effect<Lease, KvError.KvError, Kv> =>
   Effect.flatMap(Kv, (kv) => internals.of(kv).backend.leaseKeepAlive(id))
 
-/** Ends the lease and deletes the keys attached to it, in one revision. Fails with `LeaseNotFound` if it is gone. */
+/**
+ * Ends a lease and deletes the keys attached to it, in one revision. Fails with `LeaseNotFound` if it has ended.
+ *
+ * @example
+ * ```ts
+ * import { Lease } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { id } = yield* Lease.grant({ ttl: "10 seconds" })
+ *   yield* Lease.revoke(id)
+ *   yield* Lease.revoke(id).pipe(
+ *     Effect.as("revoked"),
+ *     Effect.catchReason("KvError", "LeaseNotFound", () => Effect.succeed("gone"))
+ *   ) // => "gone"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const revoke = (id: bigint): Effect.Effect<void, KvError.KvError, Kv> =>
   Effect.flatMap(Kv, (kv) => internals.of(kv).backend.leaseRevoke(id))
 
-/** How long the lease has left, and on request which keys it holds. Fails with `LeaseNotFound` if it is gone. */
+/**
+ * The time that a lease has left and, if requested, its keys. Fails with `LeaseNotFound` if it has ended.
+ *
+ * @example
+ * ```ts
+ * import { Kv, Lease } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { id } = yield* Lease.grant({ ttl: "10 seconds" })
+ *   yield* Kv.put("presence/me", "here", { lease: id })
+ *   const { keys } = yield* Lease.timeToLive(id, { keys: true })
+ *   const attached = keys // => ["presence/me"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const timeToLive = (
   id: bigint,
   options?: { readonly keys?: boolean | undefined }

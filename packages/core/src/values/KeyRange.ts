@@ -6,48 +6,143 @@
  */
 import * as utf8 from "../internal/values/utf8.ts"
 
-/** Exactly one key. */
+/**
+ * Exactly one key.
+ *
+ * @since 0.1.0
+ */
 export interface Key {
   readonly _tag: "Key"
   readonly key: string
 }
 
-/** The keys `>= start` and `< end`. An empty `start` is the beginning of the key space. */
+/**
+ * The keys `>= start` and `< end`. An empty `start` is the beginning of the key space.
+ *
+ * @since 0.1.0
+ */
 export interface HalfOpen {
   readonly _tag: "HalfOpen"
   readonly start: string
   readonly end: string
 }
 
-/** The keys that begin with `prefix` and are `>= from` (which itself begins with `prefix`). */
+/**
+ * The keys that begin with `prefix` and are `>= from` (which itself begins with `prefix`).
+ *
+ * @since 0.1.0
+ */
 export interface Prefix {
   readonly _tag: "Prefix"
   readonly prefix: string
   readonly from: string
 }
 
-/** A set of keys. */
+/**
+ * A set of keys.
+ *
+ * @since 0.1.0
+ */
 export type KeyRange = Key | HalfOpen | Prefix
 
-/** The one key. */
+/**
+ * The one key.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * KeyRange.contains(KeyRange.key("a"), "a") // => true
+ * KeyRange.contains(KeyRange.key("a"), "ab") // => false
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const key = (key: string): KeyRange => ({ _tag: "Key", key })
 
-/** Every key that begins with `prefix`; with an empty prefix, every key. */
+/**
+ * Every key that begins with `prefix`; with an empty prefix, every key.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange, Kv } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("app/limit", "10")
+ *   yield* Kv.put("apple", "red")
+ *   yield* Kv.count(KeyRange.prefix("app/")) // => 1
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const prefix = (prefix: string): KeyRange => ({ _tag: "Prefix", prefix, from: prefix })
 
-/** The keys `>= start` and `< end`. An empty `start` is the beginning of the key space. */
+/**
+ * The keys `>= start` and `< end`. An empty `start` is the beginning of the key space.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * const range = KeyRange.halfOpen("a", "c")
+ * const inside = ["a", "b", "c"].filter((key) => KeyRange.contains(range, key)) // => ["a", "b"]
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const halfOpen = (start: string, end: string): KeyRange => ({ _tag: "HalfOpen", start, end })
 
-/** The keys `>= start` and `<= end`. */
+/**
+ * The keys `>= start` and `<= end`.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * const range = KeyRange.closed("a", "c")
+ * const inside = ["a", "b", "c", "d"].filter((key) => KeyRange.contains(range, key)) // => ["a", "b", "c"]
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const closed = (start: string, end: string): KeyRange => ({ _tag: "HalfOpen", start, end: successor(end) })
 
-/** The keys `>= start`. */
+/**
+ * The keys `>= start`.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * const inside = ["a", "b", "c"].filter((key) => KeyRange.contains(KeyRange.from("b"), key)) // => ["b", "c"]
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const from = (start: string): KeyRange => ({ _tag: "Prefix", prefix: "", from: start })
 
-/** Every key. */
+/**
+ * Every key.
+ *
+ * @since 0.1.0
+ */
 export const all: KeyRange = { _tag: "Prefix", prefix: "", from: "" }
 
-/** Whether the key lies in the range. */
+/**
+ * Whether the key lies in the range.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * KeyRange.contains(KeyRange.prefix("app/"), "app/limit") // => true
+ * KeyRange.contains(KeyRange.prefix("app/"), "apple") // => false
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const contains = (self: KeyRange, key: string): boolean => {
   switch (self._tag) {
     case "Key":
@@ -59,7 +154,24 @@ export const contains = (self: KeyRange, key: string): boolean => {
   }
 }
 
-/** The part of the range that comes after the key; `undefined` if no key can. For backends. */
+/**
+ * The part of the range that comes after the key, `undefined` where nothing can.
+ *
+ * **When to use**
+ *
+ * To read a large range in pages: read the range after the last key of the page. `Kv.rangeStream` does so.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * const rest = KeyRange.after(KeyRange.closed("a", "c"), "a")
+ * const inside = ["a", "b", "c"].filter((key) => rest !== undefined && KeyRange.contains(rest, key)) // => ["b", "c"]
+ * KeyRange.after(KeyRange.key("a"), "a") // => undefined
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const after = (self: KeyRange, key: string): KeyRange | undefined => {
   const next = successor(key)
   switch (self._tag) {
@@ -73,8 +185,18 @@ export const after = (self: KeyRange, key: string): KeyRange | undefined => {
 }
 
 /**
- * The range of the same keys with `prefix` in front of each. It never leaves the prefix, whatever the bounds, and does not
- * contain the prefix itself as a key: without the prefix that would be the empty key, which is invalid.
+ * The same keys, each behind `prefix`. No bound of the range can reach outside the prefix, nor the key that is the
+ * prefix itself: without it that would be the empty key, which is none.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * const range = KeyRange.addPrefix(KeyRange.all, "app/")
+ * const inside = ["app/", "app/limit", "apple"].filter((key) => KeyRange.contains(range, key)) // => ["app/limit"]
+ * ```
+ *
+ * @since 0.1.0
  */
 export const addPrefix = (self: KeyRange, prefix: string): KeyRange => {
   switch (self._tag) {
@@ -87,10 +209,38 @@ export const addPrefix = (self: KeyRange, prefix: string): KeyRange => {
   }
 }
 
-/** Orders two keys by their UTF-8 bytes, as every backend does. */
+/**
+ * Orders two keys by their UTF-8 bytes, as every backend does.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * const sorted = ["b", "😀", "ﬀ", "a"].sort(KeyRange.compareKeys) // => ["a", "b", "ﬀ", "😀"]
+ * const byUnits = ["b", "😀", "ﬀ", "a"].sort() // => ["a", "b", "😀", "ﬀ"]
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const compareKeys: (a: string, b: string) => -1 | 0 | 1 = utf8.compare
 
-/** The problem with a key; `undefined` if it is valid. For backends. */
+/**
+ * The problem with a key; `undefined` if it is valid. For backends.
+ *
+ * **When to use**
+ *
+ * To reject a key early, such as a name from a form. Every operation checks its keys itself.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * KeyRange.invalidKey("app/limit") // => undefined
+ * KeyRange.invalidKey("") // => "a key must not be empty"
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const invalidKey = (key: string): string | undefined => {
   if (typeof key !== "string") return "a key must be a string"
   if (key.length === 0) return "a key must not be empty"
@@ -98,7 +248,23 @@ export const invalidKey = (key: string): string | undefined => {
   return undefined
 }
 
-/** The problem with a range; `undefined` if it is valid. For backends. */
+/**
+ * The problem with a range; `undefined` if it is valid. For backends.
+ *
+ * **When to use**
+ *
+ * In a backend or a recipe, to fail with `InvalidRequest` before a request is sent.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "@effect-kv/core"
+ *
+ * KeyRange.invalid(KeyRange.closed("a", "c")) // => undefined
+ * KeyRange.invalid(KeyRange.halfOpen("c", "a"))?.includes("empty or inverted") // => true
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const invalid = (self: KeyRange): string | undefined => {
   switch (self._tag) {
     case "Key":

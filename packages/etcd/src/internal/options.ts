@@ -1,38 +1,51 @@
-/**
- * The options of the layer: the types that `EtcdLayer` and what checks them share.
- */
+/** Options of `EtcdLayer`: the types that the layer and the check of its options share. */
 import type * as Batching from "@effect-kv/core/Batching"
 import type * as Duration from "effect/Duration"
 import type * as Redacted from "effect/Redacted"
 
-/** How to reach a cluster. */
+/**
+ * How to reach a cluster.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
-  /** The members' client URLs, such as `http://127.0.0.1:2379`: with a port, and all http or all https. */
+  /** The members' client URLs, such as `http://127.0.0.1:2379`: each with a port, and all http or all https. */
   readonly endpoints: ReadonlyArray<string>
-  /** Narrows the store to the keys with this prefix, as `Kv.prefixed` does. Default: all of it. */
+  /** Narrows the store to the keys with this prefix, as `Kv.prefixed` does. Default: the whole store. */
   readonly prefix?: string | undefined
-  /** For https endpoints. Default: servers are verified by the certificate authorities that Node knows. */
+  /** TLS for https endpoints. Default: servers are verified by the certificate authorities that Node knows. */
   readonly tls?: TlsOptions | undefined
-  /** Who to be, where the cluster has authentication enabled. Not used where it has not. */
+  /** The user to authenticate as if the cluster has authentication enabled. Not used if it has not. */
   readonly auth?: AuthOptions | undefined
-  /** How long a call may take where the program does not say (`Deadline.within`); `Infinity`: without limit. Default: 5 seconds. */
+  /**
+   * How long a call may take if the program does not say (`Deadline.within`); `Infinity` means no limit. Default: 5
+   * seconds.
+   */
   readonly deadline?: Duration.Input | undefined
-  /** When a connection that died silently is given up, if no new one could replace it. */
+  /** When a connection that died silently is given up, if no new connection could replace it. */
   readonly keepAlive?: KeepAliveOptions | undefined
-  /** A span for each call, without values: see `Tracing`. Default: true. */
+  /** Whether each call has a span, without values: see `Tracing`. Default: true. */
   readonly tracing?: boolean | undefined
   /**
-   * How concurrent operations are batched into transactions (see `Batching`), `false` for not at all. Default: batched, within
-   * etcd's default limits. Where there is a user or a client certificate, transactions are sent alone, and so are puts that ask
-   * for the previous entry.
+   * How concurrent operations are batched into transactions (see `Batching`); `false` disables batching. Default:
+   * batched, within etcd's default limits. With a user or a client certificate, transactions are sent alone, and so are
+   * puts that request the previous entry.
    */
   readonly batching?: false | BatchingOptions | undefined
 }
 
-/** See `Batching.Options`. */
+/**
+ * How concurrent operations are batched: see `Batching.Options`.
+ *
+ * @since 0.1.0
+ */
 export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
-/** Certificates and keys are the text of PEM files. */
+/**
+ * How servers are verified, and the client's certificate. Certificates and keys are the text of PEM files.
+ *
+ * @since 0.1.0
+ */
 export interface TlsOptions {
   /** The certificate authorities to verify servers by, instead of those that Node knows. */
   readonly ca?: string | undefined
@@ -43,13 +56,17 @@ export interface TlsOptions {
   /** The name to expect in a server's certificate. Default: the endpoint's host. */
   readonly serverName?: string | undefined
   /**
-   * Talk to servers whoever they are: neither their certificates nor their names are verified, and anybody on the way
-   * can read and change everything. Default: false.
+   * Verifies neither certificates nor names of servers: anyone on the network path can read and change all traffic.
+   * Default: false.
    */
   readonly insecureSkipVerify?: boolean | undefined
 }
 
-/** A user of etcd's. */
+/**
+ * A user of etcd.
+ *
+ * @since 0.1.0
+ */
 export interface AuthOptions {
   readonly username: string
   readonly password: Redacted.Redacted
@@ -60,11 +77,16 @@ export interface AuthOptions {
  *
  * **Details**
  *
- * They are the last resort. A connection that dies silently is normally replaced within a second, once a new one answers
- * (see the README of this package); pings end one that no other can replace.
+ * Pings are the last resort. A connection that dies silently is normally replaced within a second, once a new one
+ * answers (see the README of this package). Pings end a connection that no other can replace.
+ *
+ * @since 0.1.0
  */
 export interface KeepAliveOptions {
-  /** Silence after which the server is pinged. etcd closes connections that ping within 5 seconds. Default: 10 seconds. */
+  /**
+   * Silence after which the server is pinged. etcd closes connections that ping more often than every 5 seconds.
+   * Default: 10 seconds.
+   */
   readonly time?: Duration.Input | undefined
   /** How long a ping may stay unanswered before the connection is given up. Default: 5 seconds. */
   readonly timeout?: Duration.Input | undefined

@@ -8,7 +8,11 @@ import * as Batching from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Effect from "effect/Effect"
 
-/** See `Batching.Options`. */
+/**
+ * How concurrent operations are batched: see `Batching.Options`.
+ *
+ * @since 0.1.0
+ */
 export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
 /** The same client, batching as told. */

@@ -1,25 +1,32 @@
-/**
- * The limits of a store, with etcd's where etcd has them.
- */
+/** Limits of a store, by default those of etcd. */
 import * as Duration from "effect/Duration"
 import type { StoreOptions } from "./store.ts"
 
-/** How much history a store keeps. What is older is compacted after each write, in constant time. */
+/**
+ * How much history a store keeps. Older history is compacted after each write, in constant time.
+ *
+ * @since 0.1.0
+ */
 export interface HistoryOptions {
   /** How many revisions before the last one can be read. Default: 100,000. */
   readonly revisions?: number | undefined
-  /** How much memory the history may take, in bytes, by estimate. Default: 64 MiB. */
+  /** How much memory the history may take, in bytes, by an estimate. Default: 64 MiB. */
   readonly bytes?: number | undefined
 }
 
-/** Options of a store. */
+/**
+ * Options of a store.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
+  /** How much history is kept. Default: 100,000 revisions and 64 MiB. */
   readonly history?: HistoryOptions | undefined
-  /** The most operations of a transaction. Default: 128, as etcd's. */
+  /** The most operations of a transaction. Default: 128, as in etcd. */
   readonly maxTxnOps?: number | undefined
-  /** The most bytes of the keys and values of a write. Default: 1.5 MiB, as etcd's. A read may have 512 KiB more. */
+  /** The most bytes of the keys and values of a write. Default: 1.5 MiB, as in etcd. A read may have 512 KiB more. */
   readonly maxRequestBytes?: number | undefined
-  /** Leases are granted at least this time to live, rounded up to whole seconds. Default: 2 seconds, as etcd's. */
+  /** Leases are granted at least this time to live, rounded up to whole seconds. Default: 2 seconds, as in etcd. */
   readonly minLeaseTtl?: Duration.Input | undefined
 }
 

@@ -1,8 +1,8 @@
 /**
- * Differential tests: run the same random programs on two stores and compare the outcome of every command.
+ * Differential test of two stores: runs the same random programs on both and compares the result of every command.
  *
- * A program whose outcomes differ is shrunk and printed. Any two backends that keep the contract can be compared, also a
- * backend with itself behind a function from backend to backend.
+ * A program on which the stores differ is shrunk and printed. Any two stores that keep the contract can be compared:
+ * two backends, or a backend with itself behind a function of backends.
  */
 import * as Arbitrary from "effect/Arbitrary"
 import * as Cause from "effect/Cause"
@@ -16,28 +16,66 @@ export type { Report, Side } from "./differential/Interpreter.ts"
 export type { Outcome } from "./differential/Names.ts"
 export type { Command, Program } from "./differential/Program.ts"
 
-/** The two stores differ. The message shows a shortest program found, and the difference. */
+/**
+ * The two stores differ. The message shows the shortest program found on which they do, and how.
+ *
+ * @since 0.1.0
+ */
 export class StoresDiffer extends Data.TaggedError("StoresDiffer")<{
   readonly message: string
   readonly program: Program.Program
 }> {}
 
-/** The two stores, by name. */
+/**
+ * The two stores, by their names.
+ *
+ * @since 0.1.0
+ */
 export type Sides = Readonly<Record<string, Interpreter.Side>>
 
-/** Options of a check. */
+/**
+ * How much is tried.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** The number of programs. Default: 100. */
   readonly runs?: number | undefined
-  /** The most commands of a program. The average is half of it. Default: 100. */
+  /** The most commands of a program; on average they have half as many. Default: 100. */
   readonly size?: number | undefined
-  /** Default: random. A failure prints it. */
+  /** The seed of the programs. Default: random, and printed with a failure. */
   readonly seed?: string | number | undefined
-  /** The token that a failure printed as `replay`: runs that program again. */
+  /** The token that a failure printed: runs that program again. */
   readonly replay?: Arbitrary.Replay | undefined
 }
 
-/** Compares two stores with random programs. Fails with `StoresDiffer`, also if a program breaks. */
+/**
+ * Compares two stores with random programs. Fails with `StoresDiffer`.
+ *
+ * **Gotchas**
+ *
+ * Everything in the two stores is deleted, and no other client may write to them meanwhile.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Differential } from "@effect-kv/test-suite/conformance"
+ * import { Effect } from "effect"
+ *
+ * const memory = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   return { kv, compact: store.compact }
+ * })
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Differential.check({ left: yield* memory, right: yield* memory }, { runs: 5 }) // => undefined
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const check = Effect.fnUntraced(function*(
   sides: Sides,
   options: Options = {}
@@ -59,7 +97,30 @@ export const check = Effect.fnUntraced(function*(
   })
 })
 
-/** Runs one program on both stores. Fails with the first difference as text. */
+/**
+ * Runs one program on both stores, and fails with a description of the first difference.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Differential } from "@effect-kv/test-suite/conformance"
+ * import { Effect } from "effect"
+ *
+ * const memory = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   return { kv, compact: store.compact }
+ * })
+ *
+ * const program = Effect.gen(function*() {
+ *   const sides = { left: yield* memory, right: yield* memory }
+ *   yield* Differential.compare(sides, [{ do: "put", key: "a", value: "1" }]) // => undefined
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const compare = Effect.fnUntraced(function*(
   sides: Sides,
   program: Program.Program

@@ -1,9 +1,4 @@
-/**
- * The conformance suite for backends of effect-kv: each promise of the contract is a case.
- *
- * `KvConformance.suite(name, { layer })` registers the cases with `@effect/vitest`. `KvConformance.cases` has them as values.
- * A backend provides a `Store`, which opens clients of one store, compacts it, and lets its time pass.
- */
+/** Conformance suite for backends: the contract of effect-kv as test cases, the same for every backend. */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { describe, it, layer as sharedLayer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -38,7 +33,11 @@ import * as Writes from "./cases/Writes.ts"
 export { defaultLimits, Store } from "./cases/Case.ts"
 export type { Case, Environment, Limits } from "./cases/Case.ts"
 
-/** All cases, grouped by chapter. */
+/**
+ * Every case, chapter by chapter.
+ *
+ * @since 0.1.0
+ */
 export const cases: ReadonlyArray<Case> = [
   ...Keys.cases,
   ...Values.cases,
@@ -67,20 +66,55 @@ export const cases: ReadonlyArray<Case> = [
   ...TempKeys.cases
 ]
 
-/** Options of the suite. */
+/**
+ * Options of a run of the suite.
+ *
+ * @since 0.1.0
+ */
 export interface Options<out E> {
-  /** The store under test. If its leases use the test clock, the layer also provides that: see the README. */
+  /** The store under test. A store that follows the test clock provides that as well: see the README. */
   readonly layer: Layer.Layer<Store, E>
   /**
-   * Whether one store is made for all cases and emptied before each, as for a server that takes time to start. Default:
-   * false, each case gets its own store.
+   * True for a store that is made once for all cases, such as a server that takes time to start. It is emptied before
+   * each case. Default: each case gets a store of its own.
    */
   readonly shared?: boolean | undefined
-  /** The most milliseconds a case may take. Default: 60,000. */
+  /** Milliseconds that a case may take. Default: 60,000. */
   readonly timeout?: number | undefined
 }
 
-/** Registers all cases with vitest, under the name of the backend. */
+/**
+ * Registers every case with vitest, under the name of the backend.
+ *
+ * **When to use**
+ *
+ * In a test file of your backend.
+ *
+ * @example
+ * ```ts norun
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { KvConformance } from "@effect-kv/test-suite/conformance"
+ * import { Effect, Layer } from "effect"
+ * import { TestClock } from "effect/testing"
+ *
+ * const store = Effect.gen(function*() {
+ *   const memory = yield* MemoryStore.make()
+ *   return KvConformance.Store.of({
+ *     client: Effect.flatMap(memory.connect, Kv.make),
+ *     compact: memory.compact,
+ *     passTime: (duration) => TestClock.adjust(duration),
+ *     limits: KvConformance.defaultLimits
+ *   })
+ * })
+ *
+ * KvConformance.suite("my backend", {
+ *   layer: Layer.effect(KvConformance.Store, store).pipe(Layer.provideMerge(TestClock.layer()))
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const suite = <E>(name: string, options: Options<E>): void => {
   const timeout = options.timeout ?? 60_000
   if (options.shared === true) {

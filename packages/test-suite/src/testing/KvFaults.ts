@@ -1,10 +1,10 @@
 /**
- * Faults for tests of applications: a link to a store on which the test decides what goes wrong, and when.
+ * Faults for tests of your own code: a store seen through a link on which the test decides what goes wrong, and when.
  *
- * Put `KvFaults.layer` between the layer of a backend and the program. The test takes the `KvFaults` service from the
- * environment. With it the test loses a lock, cuts a watch, loses a response or partitions the client, at chosen calls or at
- * random from a seed. Every injected fault is one that the contract allows a real store to show, so a program that fails
- * under it has a bug. All times use Effect's `Clock`: under `TestClock` no test waits in real time.
+ * `KvFaults.layer` stands between a backend's layer and your program. With the `KvFaults` service the test makes a
+ * holder lose its lock, cuts a watch, loses a response or cuts the client off: at a call it names, or at random by a
+ * seed. It injects nothing that the contract does not allow a real store to do. So a program that cannot cope with a
+ * fault has a bug that production will find. All time is the `Clock`'s: under the `TestClock` nothing waits for real.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -29,114 +29,159 @@ export { applyLate, delayAnswer, delayRequest, loseAnswer, loseRequest, silently
 export type { Fault, Loss } from "./faults/fault.ts"
 export type { CutOptions, Injected, Injection, RandomOptions, Where } from "./faults/faultOptions.ts"
 
-/** A call that is held in flight. */
+/**
+ * A call that is held on its way.
+ *
+ * @since 0.1.0
+ */
 export interface Hold {
-  /** Waits until the call is held. */
+  /** Waits until the call has arrived there. */
   readonly reached: Effect.Effect<void>
   /** Lets the call continue. */
   readonly letGo: Effect.Effect<void>
 }
 
-/** Options of a partition between the client and the store. */
+/**
+ * How a client is cut off from the store.
+ *
+ * @since 0.1.0
+ */
 export interface PartitionOptions {
   /**
    * What happens to requests. Default: `lost`.
    *
-   * - `lost`: requests are sent and lost, and callers wait until their deadline. A write is `Indeterminate`.
-   * - `late`: the same, but requests arrive when the partition heals, like bytes that TCP retransmits.
-   * - `refused`: there is no connection, and requests are not sent. At the deadline they fail with `Unavailable`.
+   * - `lost`: requests do not arrive, and callers wait until their deadline. A write is then `Indeterminate`.
+   * - `late`: the same, but requests arrive when the link is healed, as TCP retransmits them.
+   * - `refused`: there is no connection and nothing leaves. At its deadline a call is `Unavailable`.
    */
   readonly requests?: "lost" | "late" | "refused" | undefined
 }
 
-/** The faults of one client of a store. */
+/**
+ * Faults of one client of a store.
+ *
+ * @since 0.1.0
+ */
 export interface KvFaults {
   /** The client. Its sessions, locks and temporary keys go through the faults too. */
   readonly kv: Kv.Kv
-  /** The client as a backend. */
+  /** The same client, as a backend. */
   readonly backend: KvBackend
 
   /**
-   * Injects a fault into the selected calls. Default: the next call.
+   * Makes a fault strike the calls it names: the next call, if it names none.
    *
-   * **Details**
-   *
-   * At most one injection strikes a call: the oldest that is due. Two injections for the same calls strike one after the
-   * other. It is a defect if `nth` or `times` is not a positive integer.
+   * A call is struck by at most one injection, the oldest that is due; two injections that name the same calls strike
+   * one after the other. A `nth` or `times` that is not a positive integer is a defect.
    */
   readonly inject: (fault: Fault, where?: Where) => Effect.Effect<Injection>
 
   /**
-   * Holds a call in flight: its request before it arrives at the store, or its response before it arrives at the client.
+   * Holds a call: its request before it arrives, or its response before it is back. Lets the test act in between.
    *
    * **Details**
    *
-   * A held request has been sent. It arrives when it is let go, even if its caller was interrupted meanwhile.
+   * A request that is held has left. Even if its caller is interrupted, it arrives once it is let go.
    */
   readonly hold: (what: "request" | "answer", where?: Where) => Effect.Effect<Hold>
 
   /**
-   * Takes the lock from its holder, and returns the former holder.
+   * Makes the holder of the lock lose it, and returns who the holder was. `lease`: the holder's lease ends, with
+   * everything on it. `key`: its key is deleted. Default: `lease`. It is a defect if no client holds the lock.
    *
    * **Details**
    *
-   * `lease` (the default) revokes the holder's lease with all its keys, `key` deletes the holder's key. This happens in the
-   * store, whichever client is the holder. The holder learns of it over its own link: to prevent that, cut its watches or
-   * partition it first. The name is the full name in the store, so in a namespace it includes the prefix. It is a defect if
-   * the lock is not held.
+   * The loss happens in the store, whichever client holds the lock. The holder learns of it over its own link. To keep
+   * the holder from learning it, cut its watches or partition it before. The name is the store's: in a namespace it
+   * includes the prefix.
    */
   readonly loseLock: (name: string, by?: "lease" | "key") => Effect.Effect<DistLock.Contender, KvError.KvError>
 
-  /** The leases granted to the client that have not ended, as far as the client knows. */
+  /** The leases that the client was granted and that have not ended, as far as the client knows. */
   readonly leases: Effect.Effect<ReadonlyArray<bigint>>
 
-  /** Ends a lease in the store, as if it had expired. Fails with `LeaseNotFound` if it has already ended. */
+  /** Ends a lease in the store, as if it had expired. Fails with `LeaseNotFound` if it has ended. */
   readonly endLease: (id: bigint) => Effect.Effect<void, KvError.KvError>
 
   /** Cuts the client's watches, and returns how many. They resume by themselves, without a gap. */
   readonly cutWatches: (options?: CutOptions) => Effect.Effect<number>
 
-  /** Partitions the client from the store until `heal`. Its watches are cut as well. */
+  /** Cuts the client off from the store until {@link heal}. Its watches are cut as well. */
   readonly partition: (options?: PartitionOptions) => Effect.Effect<void>
 
-  /** Ends a partition. For calls still in flight the connection breaks, so reads are retried. */
+  /** Ends a partition. Calls that still wait for a response find their connection broken: a read is repeated. */
   readonly heal: Effect.Effect<void>
 
   /**
-   * Injects random faults from now on, replacing earlier random faults.
+   * Makes faults strike at random from now on, instead of the previous random faults.
    *
-   * **Details**
-   *
-   * The same seed gives the same faults if the same calls are made in the same order. It is a defect if a rate is not from
-   * 0 to 1.
+   * The same seed injects the same faults as long as the same calls are made in the same order. A rate outside 0 to 1
+   * is a defect.
    */
   readonly randomly: (options: RandomOptions) => Effect.Effect<void>
 
-  /** Ends all faults: injections and random faults stop, held calls continue, a partition heals. Delays in progress finish. */
+  /**
+   * Ends all faults: injections and random faults stop, held calls continue, a partition heals. Delays that began
+   * continue.
+   */
   readonly calm: Effect.Effect<void>
 
-  /** All faults so far, in order: those that struck a call, and those of the client. */
+  /** Every fault so far, in order. */
   readonly injected: Effect.Effect<ReadonlyArray<Injected>>
 }
 
-/** The service tag. */
+/**
+ * The service tag of the faults of a client.
+ *
+ * @since 0.1.0
+ */
 export const KvFaults: Context.Service<KvFaults, KvFaults> = Context.Service<KvFaults>(
   "@effect-kv/test-suite/KvFaults"
 )
 
-/** Options of a client. */
+/**
+ * Options of a client with faults.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
-  /** The deadline, under faults, of calls without one. Default: 5 seconds. */
+  /** The deadline of calls without one of their own, for faults that wait for it. Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
-  /** Random faults from the start. */
+  /** Random faults from the beginning. Default: none. */
   readonly random?: RandomOptions | undefined
 }
 
 /**
- * Makes a client of a store, with its own faults. Several clients of one store simulate several processes.
+ * Makes a client with faults of a backend.
  *
- * When the scope closes, all faults end first and requests in flight are dropped, so a test that ends in a partition does
+ * **When to use**
+ *
+ * To simulate several processes, each with its own faults: make one for each connection to the same store.
+ *
+ * **Details**
+ *
+ * When the scope closes, all faults end first and calls in flight are dropped, so a test that ends in a partition does
  * not hang.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const healthy = yield* Effect.flatMap(store.connect, Kv.make)
+ *   const faults = yield* Effect.flatMap(store.connect, KvFaults.make)
+ *   yield* faults.partition({ requests: "refused" })
+ *   yield* healthy.put("a", "1")
+ *   yield* faults.heal
+ *   yield* faults.kv.get("a") // => Option.some("1")
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
   store: KvBackend,
@@ -172,11 +217,25 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * Puts faults between a store and a program: provides the `Kv` of the program and the `KvFaults` that control it.
+ * Puts faults between a store and a program: provides the `Kv` under test, and the `KvFaults` that control its faults.
  *
+ * @example
  * ```ts
- * program.pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const faults = yield* KvFaults.KvFaults
+ *   yield* faults.inject(KvFaults.loseAnswer, { when: KvFaults.writes("a") })
+ *   const error = yield* Effect.flip(Kv.put("a", "1"))
+ *   error.reason._tag // => "Indeterminate"
+ *   yield* Kv.get("a") // => Option.some("1")
+ * }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
  * ```
+ *
+ * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<Kv.Kv | KvFaults, never, Kv.Kv> =>
   Layer.effectContext(

@@ -14,7 +14,11 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 
-/** A certificate with its private key, as PEM text and as files. The files exist while the authority's scope is open. */
+/**
+ * A certificate with its private key, as PEM text and as files. The files exist while the authority's scope is open.
+ *
+ * @since 0.1.0
+ */
 export interface Certificate {
   readonly cert: string
   readonly key: string
@@ -22,7 +26,11 @@ export interface Certificate {
   readonly keyFile: string
 }
 
-/** Options of a certificate. */
+/**
+ * Options of a certificate.
+ *
+ * @since 0.1.0
+ */
 export interface CertificateOptions {
   /** etcd uses that of a client as the name of the user. */
   readonly commonName?: string | undefined
@@ -34,17 +42,39 @@ export interface CertificateOptions {
   readonly validUntil?: Duration.Input | undefined
 }
 
-/** A certificate authority. */
+/**
+ * A certificate authority.
+ *
+ * @since 0.1.0
+ */
 export interface Authority {
   /** The certificate of the authority, which the other side must trust. */
   readonly ca: Certificate
+  /** Makes a server certificate. */
   readonly server: (options?: CertificateOptions) => Effect.Effect<Certificate>
+  /** Makes a client certificate. */
   readonly client: (options?: CertificateOptions) => Effect.Effect<Certificate>
   /** A server certificate that expired an hour ago and is valid otherwise. */
   readonly expiredServer: (options?: CertificateOptions) => Effect.Effect<Certificate>
 }
 
-/** Makes an authority. Two authorities do not trust each other, even if they have the same name. */
+/**
+ * Makes an authority. Two authorities do not trust each other, even if they have the same name.
+ *
+ * @example
+ * ```ts
+ * import { TestCertificates } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const authority = yield* TestCertificates.make("test authority")
+ *   const server = yield* authority.server({ names: ["127.0.0.1"] })
+ *   server.cert.startsWith("-----BEGIN CERTIFICATE-----") // => true
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (commonName = "effect-kv test authority"): Effect.Effect<Authority, never, Scope.Scope> =>
   Effect.map(temporaryDirectory, (directory) => {
     const keys = generateKeys()

@@ -6,17 +6,21 @@ import * as Effect from "effect/Effect"
 import type * as Compare from "../../values/Compare.ts"
 import type * as KvError from "../../values/KvError.ts"
 
-/** Makes the writes of a client conditional. */
+/**
+ * Makes the writes of a client conditional.
+ *
+ * @since 0.1.0
+ */
 export interface Fence {
   /** The client whose writes it is for: one `Kv.make`, with all its namespaces. */
   readonly client: object
-  /** What must hold in the store, in keys of the client's root: made by `Fence.make`. */
+  /** What must hold in the store, on keys of the client's root: made by `Fence.make`. */
   readonly conditions: ReadonlyArray<Compare.Compare>
-  /** False when it is known, without a request, that the conditions no longer hold. */
+  /** False if it is known, without a request, that the conditions no longer hold. */
   readonly isHeldUnsafe: () => boolean
-  /** The failure of a write that is not sent, because `isHeldUnsafe` is false. */
+  /** The failure of a write that is not sent because `isHeldUnsafe` is false. */
   readonly notHeld: Effect.Effect<never, KvError.KvError>
-  /** The failure of a write that the store rejected, because one of the conditions does not hold. */
+  /** The failure of a write that the store rejected because one of the conditions does not hold. */
   readonly rejected: Effect.Effect<never, KvError.KvError>
 }
 

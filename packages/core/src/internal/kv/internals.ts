@@ -7,10 +7,18 @@ import type { KvBackend } from "../../backend/KvBackend.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
 import type { Origin } from "./guard.ts"
 
-/** Identifies the `Kv` service. */
+/**
+ * Identifies the `Kv` service.
+ *
+ * @since 0.1.0
+ */
 export const TypeId: TypeId = "~@effect-kv/core/Kv"
 
-/** Identifies the `Kv` service. */
+/**
+ * Identifies the `Kv` service.
+ *
+ * @since 0.1.0
+ */
 export type TypeId = "~@effect-kv/core/Kv"
 
 export interface Parts {
@@ -24,7 +32,11 @@ export interface Parts {
   readonly sessions: SessionPool
 }
 
-/** The parts of a `Kv`, opaque. A private field, so that printing a `Kv` does not print a client's connections. */
+/**
+ * The parts of a `Kv`, opaque. A private field keeps a client's connections out of what is printed.
+ *
+ * @since 0.1.0
+ */
 export class Internals {
   readonly #parts: Parts
 
@@ -32,6 +44,7 @@ export class Internals {
     this.#parts = parts
   }
 
+  /** @internal */
   static parts(self: Internals): Parts {
     return self.#parts
   }

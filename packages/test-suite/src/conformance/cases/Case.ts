@@ -1,6 +1,4 @@
-/**
- * Conformance cases: their type, the store that they run on, and helpers that all cases use.
- */
+/** Cases of the suite: what a case is, what it runs on, and the helpers that cases share. */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
@@ -11,43 +9,64 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** Limits of the store. */
+/**
+ * The largest requests that the store accepts.
+ *
+ * @since 0.1.0
+ */
 export interface Limits {
-  /** The most operations in a transaction. etcd's default is 128. */
+  /** Operations in a transaction; etcd's default is 128. */
   readonly maxTxnOps: number
-  /** The most bytes in a request. etcd's default is 1.5 MiB. */
+  /** Bytes of a request; etcd's default is 1.5 MiB. */
   readonly maxRequestBytes: number
 }
 
-/** The default limits of etcd and of memory. */
+/**
+ * The limits of an etcd with default flags, and of the memory backend: 128 operations and 1.5 MiB.
+ *
+ * @since 0.1.0
+ */
 export const defaultLimits: Limits = { maxTxnOps: 128, maxRequestBytes: 1.5 * 1024 * 1024 }
 
-/** The store under test. The suite must be its only writer, and may delete everything in it. */
+/**
+ * The store under test. No other client writes to it while the suite runs, and everything in it may be deleted.
+ *
+ * @since 0.1.0
+ */
 export class Store extends Context.Service<Store, {
-  /** A new client of the store, independent of the others, as if it were in another process. */
+  /** Opens a new client of the store, as if it were in another process. */
   readonly client: Effect.Effect<Kv.Kv, unknown, Scope.Scope>
-  /** Compacts the history before the revision, and returns when the compaction is complete. */
+  /** Compacts the store at the revision, and returns when older revisions can no longer be read. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
   /**
-   * Lets time pass for the leases of the store: `TestClock.adjust` if they use Effect's `Clock`, `Effect.sleep` if they use
-   * the clock of a server.
+   * Lets time pass for the leases of the store: `TestClock.adjust` if they follow Effect's clock, `Effect.sleep` if
+   * they follow a server's.
    */
   readonly passTime: (duration: Duration.Input) => Effect.Effect<void>
+  /** What the store accepts at most. */
   readonly limits: Limits
 }>()("@effect-kv/test-suite/Store") {}
 
-/** What a case requires to run. */
+/**
+ * The services that cases need.
+ *
+ * @since 0.1.0
+ */
 export type Environment = Store | Scope.Scope
 
-/** One promise of the contract, as a program that fails if the backend breaks it. */
+/**
+ * One line of the contract, as a program that fails if the line does not hold.
+ *
+ * @since 0.1.0
+ */
 export interface Case {
   /** The part of the contract that it belongs to. */
   readonly chapter: string
-  /** The promise, as a full sentence. Unique among all cases. */
+  /** The line, in the words of the contract. */
   readonly title: string
-  /** Whether it mostly waits, and uses distinct keys, so that it can run concurrently with other such cases. */
+  /** True if the case spends its time waiting, writes under its own keys, and can run beside other such cases. */
   readonly waits: boolean
-  /** Requires an empty store, unless it `waits`. */
+  /** The test. It needs an empty store unless the case `waits`. */
   readonly run: Effect.Effect<void, unknown, Environment>
 }
 

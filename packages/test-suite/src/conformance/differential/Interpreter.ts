@@ -178,13 +178,17 @@ const replay = Effect.fnUntraced(function*(run: ProgramRun, command: Extract<Pro
   ]
 })
 
-/** The outcomes of a program. */
+/**
+ * The result of a program.
+ *
+ * @since 0.1.0
+ */
 export interface Report {
-  /** One for each command. */
+  /** The outcome of each command. */
   readonly outcomes: ReadonlyArray<Outcome>
-  /** One for each revision: its events in a watch of all keys. */
+  /** What a watch of everything saw, for each revision. */
   readonly watched: ReadonlyArray<Outcome>
-  /** All entries at the end. */
+  /** The content of the store at the end. */
   readonly end: Outcome
 }
 

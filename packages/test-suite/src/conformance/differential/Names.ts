@@ -10,7 +10,11 @@ import type * as Watch from "@effect-kv/core/Watch"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 
-/** A result in a form that can be compared and printed. */
+/**
+ * A result in a form that can be compared and printed.
+ *
+ * @since 0.1.0
+ */
 export type Outcome = string | number | boolean | ReadonlyArray<Outcome>
 
 /** How many seconds a lease may have lost while a program runs, without a difference. */

@@ -64,7 +64,11 @@ export type Operation =
     readonly else: ReadonlyArray<Operation>
   }
 
-/** One step of a program. */
+/**
+ * One step of a program.
+ *
+ * @since 0.1.0
+ */
 export type Command =
   | Operation
   | { readonly do: "testAndSet"; readonly key: string; readonly expected?: Value | undefined; readonly value: Value }
@@ -90,7 +94,11 @@ export type Command =
     readonly only?: "Put" | "Delete" | undefined
   }
 
-/** Commands, one after the other. */
+/**
+ * Commands that run one after the other.
+ *
+ * @since 0.1.0
+ */
 export type Program = ReadonlyArray<Command>
 
 // -----------------------------------------------------------------------------

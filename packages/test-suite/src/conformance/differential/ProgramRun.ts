@@ -7,9 +7,15 @@ import type * as Effect from "effect/Effect"
 import { Names } from "./Names.ts"
 import type * as Program from "./Program.ts"
 
-/** One of the two stores. The test must be its only writer, and deletes everything in it. */
+/**
+ * One of the two stores. No other client writes to it, and everything in it is deleted.
+ *
+ * @since 0.1.0
+ */
 export interface Side {
+  /** A client of the store. */
   readonly kv: Kv.Kv
+  /** Compacts the store at the revision. */
   readonly compact: (revision: bigint) => Effect.Effect<void, unknown>
 }
 

@@ -1,61 +1,160 @@
-/**
- * Faults of one call.
- */
+/** Faults that can strike one call. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
-/** A fault of one call. Write the object yourself for combinations that no constructor makes. */
+/**
+ * A fault that strikes a call. Combine the fields yourself for a fault that the constructors do not make.
+ *
+ * @since 0.1.0
+ */
 export interface Fault {
-  /** Its name in `KvFaults.injected`. */
+  /** The name of the fault in the list of injected faults. */
   readonly description: string
-  /** The request is not sent: `Unavailable`. */
+  /** The request never leaves: `Unavailable`. */
   readonly isRefused?: boolean
-  /** Runs while the request is in flight. */
+  /** Runs while the request is on its way to the store. */
   readonly onRequest?: Effect.Effect<void>
-  /** Runs while the response is in flight. */
+  /** Runs while the response is on its way back. */
   readonly onAnswer?: Effect.Effect<void>
-  /** What is lost. The connection breaks then: a write is `Indeterminate`, a read is retried. */
+  /** What does not arrive. The connection breaks when it is lost: a write is `Indeterminate`, a read is repeated. */
   readonly lose?: "request" | "answer"
-  /** The connection does not break at the loss: the caller waits until its deadline. A read is `DeadlineExceeded` then. */
+  /** The caller does not notice a loss: it waits until its deadline. A read then fails with `DeadlineExceeded`. */
   readonly isSilent?: boolean
-  /** The connection breaks as soon as the request is sent, and the request still arrives. */
+  /** The connection breaks as soon as the request has left. The request still arrives. */
   readonly isBrokenAtOnce?: boolean
 }
 
-/** A fault that loses a request or a response. */
+/**
+ * A fault that loses a request or a response.
+ *
+ * @since 0.1.0
+ */
 export interface Loss extends Fault {
   readonly lose: "request" | "answer"
 }
 
-/** The request is not sent, so it changes nothing: `Unavailable`. */
+/**
+ * The request does not leave and changes nothing: `Unavailable`.
+ *
+ * @since 0.1.0
+ */
 export const unavailable: Fault = { description: "unavailable", isRefused: true }
 
-/** Delays the request. It arrives at the store even if its deadline passes meanwhile. */
+/**
+ * Delays the request on its way to the store. If the deadline passes meanwhile, the request still arrives.
+ *
+ * @example
+ * ```ts
+ * import { Deadline, Kv } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const faults = yield* KvFaults.KvFaults
+ *   yield* faults.inject(KvFaults.delayRequest("100 millis"))
+ *   const error = yield* Kv.put("a", "1").pipe(Deadline.within("10 millis"), Effect.flip)
+ *   error.reason._tag // => "Indeterminate"
+ * }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const delayRequest = (duration: Duration.Input): Fault => ({
   description: `request delayed by ${Duration.format(Duration.fromInputUnsafe(duration))}`,
   onRequest: Effect.sleep(duration)
 })
 
-/** Delays the response. */
+/**
+ * Delays the response on its way back.
+ *
+ * @example
+ * ```ts
+ * import { Deadline, Kv } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const faults = yield* KvFaults.KvFaults
+ *   yield* faults.inject(KvFaults.delayAnswer("100 millis"))
+ *   const error = yield* Kv.get("a").pipe(Deadline.within("10 millis"), Effect.flip)
+ *   error.reason._tag // => "DeadlineExceeded"
+ * }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const delayAnswer = (duration: Duration.Input): Fault => ({
   description: `answer delayed by ${Duration.format(Duration.fromInputUnsafe(duration))}`,
   onAnswer: Effect.sleep(duration)
 })
 
-/** The connection breaks before the request arrives. A write is `Indeterminate`, and was **not** applied. */
+/**
+ * The connection breaks before the request arrives. A write is `Indeterminate`, and was **not** applied.
+ *
+ * @since 0.1.0
+ */
 export const loseRequest: Loss = { description: "request lost", lose: "request" }
 
-/** The connection breaks before the response arrives. A write is `Indeterminate`, and **was** applied. */
+/**
+ * The connection breaks before the response arrives. A write is `Indeterminate`, and **was** applied.
+ *
+ * @since 0.1.0
+ */
 export const loseAnswer: Loss = { description: "answer lost", lose: "answer" }
 
-/** The connection breaks at once, and the request arrives later. A write is `Indeterminate`, and **will be** applied. */
+/**
+ * The connection breaks at once, and the request arrives after the duration. A write is `Indeterminate`, and **will
+ * be** applied.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const faults = yield* KvFaults.KvFaults
+ *   const { revision } = yield* Kv.put("a", "1")
+ *   yield* faults.inject(KvFaults.applyLate("10 millis"))
+ *   const error = yield* Effect.flip(Kv.put("a", "2"))
+ *   error.reason._tag // => "Indeterminate"
+ *   yield* Kv.waitForChange("a", { startRevision: revision + 1n })
+ *   yield* Kv.get("a") // => Option.some("2")
+ * }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const applyLate = (duration: Duration.Input): Fault => ({
   description: `connection broken, and request delayed by ${Duration.format(Duration.fromInputUnsafe(duration))}`,
   onRequest: Effect.sleep(duration),
   isBrokenAtOnce: true
 })
 
-/** Turns `loseRequest` or `loseAnswer` into a silent loss: the connection stays, and the caller waits until its deadline. */
+/**
+ * Makes a loss silent: no connection breaks, and the caller waits until its deadline.
+ *
+ * @example
+ * ```ts
+ * import { Deadline, Kv } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { KvFaults } from "@effect-kv/test-suite/testing"
+ * import { Effect, Layer } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const faults = yield* KvFaults.KvFaults
+ *   yield* faults.inject(KvFaults.silently(KvFaults.loseAnswer))
+ *   const error = yield* Kv.put("a", "1").pipe(Deadline.within("10 millis"), Effect.flip)
+ *   error.reason._tag // => "Indeterminate"
+ *   yield* Kv.get("a") // => Option.some("1")
+ * }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const silently = (fault: Loss): Loss => ({
   ...fault,
   description: `${fault.description} silently`,

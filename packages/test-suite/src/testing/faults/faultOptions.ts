@@ -9,69 +9,95 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { Call } from "../BackendCall.ts"
 
-/** Selects the calls that a fault strikes. */
+/**
+ * Which calls a fault strikes.
+ *
+ * @since 0.1.0
+ */
 export interface Where {
-  /** A condition on the call, such as `KvFaults.writes("key")`. Default: all calls, those for leases included. */
+  /** A condition on the call, such as `KvFaults.writes("key")`. Default: all calls, including those for leases. */
   readonly when?: ((call: Call) => boolean) | undefined
-  /** The first matching call to strike, counted from 1 and from now. Default: 1. */
+  /** The first matching call that may be struck, counted from 1 and from now. Default: 1. */
   readonly nth?: number | undefined
-  /** How many calls to strike, `Infinity` for all from then on. Default: 1. */
+  /** How many calls are struck; `Infinity` means all from there on. Default: 1. */
   readonly times?: number | undefined
 }
 
-/** A fault that waits for its calls. */
+/**
+ * A fault that was injected.
+ *
+ * @since 0.1.0
+ */
 export interface Injection {
-  /** Waits until the fault has struck once. */
+  /** Waits until it has struck once. */
   readonly struck: Effect.Effect<void>
-  /** How many calls the fault has struck so far. */
+  /** How many calls it has struck so far. */
   readonly count: Effect.Effect<number>
-  /** Removes the fault. */
+  /** Removes the fault: it strikes no more. */
   readonly remove: Effect.Effect<void>
 }
 
-/** Options of a cut of watches. */
+/**
+ * How watches are cut.
+ *
+ * @since 0.1.0
+ */
 export interface CutOptions {
-  /** Selects the watches. Default: all open watches. */
+  /** Which watches are cut. Default: all that are open. */
   readonly when?: ((request: WatchRequest) => boolean) | undefined
-  /** How long until they are reconnected. Default: 0. */
+  /** How long until they are connected again. Default: no time. */
   readonly duration?: Duration.Input | undefined
   /**
-   * Whether the history is compacted meanwhile, so that they fail with `Compacted`. They fail at once if there was a write
-   * since their last event, else at the next event, which then is the missing one. Default: false.
+   * Whether history is compacted meanwhile, so that the watches fail with `Compacted`. They fail at once if anything
+   * was written since their last event, else with the next event, which is then the missing one. Default: false.
    */
   readonly compacted?: boolean | undefined
   /**
-   * Fails them for this reason instead of reconnecting them, as a store does that revokes a permission. Default: they are
-   * reconnected.
+   * The reason the watches fail for instead of reconnecting, as when a store withdraws a permission. Default: they
+   * reconnect.
    */
   readonly failure?: KvError.Reason | undefined
 }
 
-/** Options of random faults. Rates are the probability that a fault strikes a call, from 0 to 1. Default: 0. */
+/**
+ * Rates of random faults: how often each kind strikes a call, from 0 to 1. Default: 0.
+ *
+ * @since 0.1.0
+ */
 export interface RandomOptions {
+  /** The seed of the faults, an integer. */
   readonly seed: number
-  /** Selects the calls. Default: all. */
+  /** Which calls can be struck. Default: all. */
   readonly when?: ((call: Call) => boolean) | undefined
+  /** The request does not leave: `Unavailable`. */
   readonly unavailable?: number | undefined
+  /** The request is lost, and the connection breaks. */
   readonly loseRequest?: number | undefined
+  /** The response is lost, and the connection breaks. */
   readonly loseAnswer?: number | undefined
+  /** The connection breaks at once, and the request arrives later. */
   readonly applyLate?: number | undefined
-  /** A request or a response is lost silently. */
+  /** The request or the response is lost silently. */
   readonly silence?: number | undefined
   /** The request, the response or both are delayed. */
   readonly delay?: number | undefined
   /** The longest delay, in whole milliseconds. Default: 100 milliseconds. */
   readonly maxDelay?: Duration.Input | undefined
-  /** All watches are cut for at most `maxDelay`. */
+  /** All watches are cut, for at most `maxDelay`. */
   readonly cutWatches?: number | undefined
-  /** A lease of the client ends, and with it the locks and temporary keys on it. */
+  /** A lease that the client was granted ends, and with it the locks and temporary keys on it. */
   readonly endLease?: number | undefined
 }
 
-/** A fault that was injected. */
+/**
+ * A fault that has struck.
+ *
+ * @since 0.1.0
+ */
 export interface Injected {
+  /** What was done, in words. */
   readonly description: string
-  /** The call that it struck, or at which it happened. */
+  /** The call that was struck, or during which the fault was injected. */
   readonly call: Call | undefined
 }
 

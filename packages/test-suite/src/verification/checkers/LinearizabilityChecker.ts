@@ -18,17 +18,29 @@ import { type Operation, search } from "./search.ts"
 import { StoreState } from "./StoreState.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** The kinds of violations. */
+/**
+ * The kinds of violations.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** No order of the calls explains their responses. */
   | "NotLinearizable"
   /** The budget was exhausted before an order was found or ruled out. */
   | "OutOfBudget"
 
-/** A violation. */
+/**
+ * A violation.
+ *
+ * @since 0.1.0
+ */
 export type Violation = Violation_.Violation<Kind>
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** The most steps of the search, for each group of connected keys. Default: 1,000,000. */
   readonly budget?: number | undefined
@@ -41,14 +53,33 @@ export interface Options {
  *
  * **Details**
  *
- * Serializable reads, which may be stale, and reads at past revisions are not checked. The revisions of entries are checked,
- * those of responses to reads are not. Leases may end at any time after their grant, and end when they are revoked.
+ * Serializable reads, which may be stale, and reads at past revisions are not checked. The revisions of entries are
+ * checked, those of responses to reads are not. Leases may end at any time after their grant, and end when they are
+ * revoked.
  *
  * **Gotchas**
  *
- * The time grows exponentially with the calls in flight at the same time, and with the writes of unknown outcome. Hundreds of
- * calls of a few clients take milliseconds. Ten clients that lose every tenth response often exceed the budget, and then the
- * check fails. If the changes of the store are known, `RevisionChecker` needs no search.
+ * The time grows exponentially with the calls in flight at the same time, and with the writes of unknown outcome.
+ * Hundreds of calls of a few clients take milliseconds. Ten clients that lose every tenth response often exceed the
+ * budget, and then the check fails. If the changes of the store are known, `RevisionChecker` needs no search.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LinearizabilityChecker, Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   yield* Effect.all([kv.put("a", "1"), kv.get("a")], { concurrency: "unbounded" })
+ *   LinearizabilityChecker.check(yield* recorder.history) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const check = (
   history: Pick<History.History, "calls">,

@@ -9,7 +9,11 @@ import type * as History from "../history/History.ts"
 import { showRecord } from "../history/show.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** The kinds of violations. */
+/**
+ * The kinds of violations.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** A lock was acquired with a token that is not larger than that of an earlier holder. */
   | "TokenOrder"
@@ -22,15 +26,23 @@ export type Kind =
   /** An effect was accepted after one with a larger token. */
   | "StaleEffect"
 
-/** A violation. */
+/**
+ * A violation.
+ *
+ * @since 0.1.0
+ */
 export type Violation = Violation_.Violation<Kind>
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /**
-   * For how many nanoseconds a former holder may not have noticed its loss although the next client holds the lock. Default:
-   * 0, which a client guarantees while its event loop and clock run. Allow more if an operator deletes the key or a process is
-   * stopped: then only the fence protects.
+   * For how many nanoseconds a former holder may not have noticed its loss although the next client holds the lock.
+   * Default: 0, which a client guarantees while its event loop and clock run. Allow more if an operator deletes the key
+   * or a process is stopped: then only the fence protects.
    */
   readonly lateLossNanos?: bigint | undefined
   /** For each resource, how many effects it shows at the end: the value of a counter. */
@@ -39,7 +51,27 @@ export interface Options {
   readonly changes?: ReadonlyArray<Change> | undefined
 }
 
-/** Checks the holdings and fenced effects of a history. */
+/**
+ * Checks the holdings and fenced effects of a history.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LockChecker, Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   yield* recorder.withLock("a", "nightly", undefined, () => Effect.void).pipe(Effect.provideService(Kv.Kv, kv))
+ *   LockChecker.check(yield* recorder.history) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const check = (
   history: Pick<History.History, "holdings" | "effects">,
   options: Options = {}

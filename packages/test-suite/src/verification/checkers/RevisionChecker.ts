@@ -21,7 +21,11 @@ import { Timeline } from "./Timeline.ts"
 
 export type { Kind, Violation } from "./RevisionViolation.ts"
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** Changes by clients that are not recorded. They need no writer. Default: none. */
   readonly foreign?: ((key: string, type: Change["type"]) => boolean) | undefined
@@ -33,8 +37,13 @@ export interface Options {
   readonly budget?: number | undefined
 }
 
-/** The result of a check. */
+/**
+ * The result of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Report {
+  /** The violations that were found. */
   readonly violations: ReadonlyArray<Violation>
   /**
    * The ids of the writes of unknown outcome, by whether they were applied. A write that changed nothing, because its
@@ -51,8 +60,32 @@ export interface Report {
  *
  * **Gotchas**
  *
- * Give each write a unique value (`Recorder.value`). Two writes of one value to one key, both of unknown outcome, cannot be
- * distinguished, and a write that was applied twice could hide behind the other.
+ * Give each write a unique value (`Recorder.value`). Two writes of one value to one key, both of unknown outcome,
+ * cannot be distinguished, and a write that was applied twice could hide behind the other.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Changes, Recorder, RevisionChecker, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const server = yield* Recorder.make
+ *   const everything = yield* Workload.watch(server.client("server")(yield* store.connect), "")
+ *
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   const { revision } = yield* kv.put("a", yield* recorder.value("a"))
+ *
+ *   yield* everything.upTo(revision)
+ *   const changes = Changes.fromBatches((yield* server.history).watches[0]!.batches)
+ *   RevisionChecker.check(yield* recorder.history, changes).violations // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const check = (
   history: History.History,

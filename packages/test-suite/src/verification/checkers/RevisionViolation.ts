@@ -3,7 +3,11 @@
  */
 import type * as Violation_ from "./Violation.ts"
 
-/** The kinds of violations. */
+/**
+ * The kinds of violations.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** A confirmed write is missing among the changes of the store, or differs there. */
   | "LostWrite"
@@ -35,7 +39,11 @@ export type Kind =
   /** The budget was exhausted before an order of the operations of a revision was found or ruled out. */
   | "OutOfBudget"
 
-/** A violation. */
+/**
+ * A violation.
+ *
+ * @since 0.1.0
+ */
 export interface Violation extends Violation_.Violation<Kind> {
   /** The lease that ended early. */
   readonly lease?: bigint

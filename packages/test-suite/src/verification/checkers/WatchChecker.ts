@@ -10,7 +10,11 @@ import { sameRow, showRow } from "../history/rows.ts"
 import { type Step, Timeline } from "./Timeline.ts"
 import type * as Violation_ from "./Violation.ts"
 
-/** The kinds of violations. */
+/**
+ * The kinds of violations.
+ *
+ * @since 0.1.0
+ */
 export type Kind =
   /** A revision was not delivered. */
   | "Missing"
@@ -35,14 +39,22 @@ export type Kind =
   /** The changes of the store contradict each other. */
   | "BrokenStoreHistory"
 
-/** A violation. */
+/**
+ * A violation.
+ *
+ * @since 0.1.0
+ */
 export type Violation = Violation_.Violation<Kind>
 
-/** Options of a check. */
+/**
+ * Options of a check.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /**
-   * The revision up to which a watch was certainly read, `undefined` if unknown. Then only the delivered events are checked,
-   * and later ones may be missing.
+   * The revision up to which a watch was certainly read, `undefined` if unknown. Then only the delivered events are
+   * checked, and later ones may be missing.
    */
   readonly readUpTo?: ((watch: History.WatchCall) => bigint | undefined) | undefined
   /** The last compacted revision: previous entries of events up to it may be missing. Default: none. */
@@ -51,7 +63,35 @@ export interface Options {
   readonly extent?: Extent | undefined
 }
 
-/** Checks the watches of a history against all changes of the store from its start. */
+/**
+ * Checks the watches of a history against all changes of the store from its start.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Changes, Recorder, WatchChecker, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const server = yield* Recorder.make
+ *   const everything = yield* Workload.watch(server.client("server")(yield* store.connect), "")
+ *
+ *   const recorder = yield* Recorder.make
+ *   const backend = recorder.client("a")(yield* store.connect)
+ *   const watch = yield* Workload.watch(backend, "app/")
+ *   const kv = yield* Kv.make(backend)
+ *   const { revision } = yield* kv.put("app/limit", "10")
+ *
+ *   yield* Effect.all([everything.upTo(revision), watch.upTo(revision)])
+ *   const changes = Changes.fromBatches((yield* server.history).watches[0]!.batches)
+ *   WatchChecker.check(yield* recorder.history, changes, { readUpTo: () => revision }) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const check = (
   history: Pick<History.History, "watches">,
   changes: ReadonlyArray<Change>,

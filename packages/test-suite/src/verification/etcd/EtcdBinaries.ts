@@ -9,23 +9,39 @@ import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 
-/** The supported versions of etcd. */
+/**
+ * The supported versions of etcd.
+ *
+ * @since 0.1.0
+ */
 export type Version = "3.7" | "3.6" | "3.5" | "3.4"
 
-/** The binaries of one version, as absolute paths. */
+/**
+ * The binaries of one version, as absolute paths.
+ *
+ * @since 0.1.0
+ */
 export interface EtcdBinaries {
   readonly version: Version
   readonly etcd: string
   readonly etcdctl: string
 }
 
-/** The binaries of a version are missing. The message says how to get them. */
+/**
+ * The binaries of a version are missing. The message says how to get them.
+ *
+ * @since 0.1.0
+ */
 export class EtcdBinariesMissing extends Data.TaggedError("EtcdBinariesMissing")<{
   readonly version: string
   readonly message: string
 }> {}
 
-/** The versions, newest first. */
+/**
+ * The versions, newest first.
+ *
+ * @since 0.1.0
+ */
 export const versions: readonly [Version, ...ReadonlyArray<Version>] = ["3.7", "3.6", "3.5", "3.4"]
 
 const variables: Readonly<Record<Version, string>> = {
@@ -35,7 +51,11 @@ const variables: Readonly<Record<Version, string>> = {
   "3.4": "EFFECT_KV_ETCD_34"
 }
 
-/** The versions whose directories are set in the environment, newest first. */
+/**
+ * The versions whose directories are set in the environment, newest first.
+ *
+ * @since 0.1.0
+ */
 export const provided: Effect.Effect<ReadonlyArray<Version>> = Effect.sync(() =>
   versions.filter((version) => (process.env[variables[version]] ?? "") !== "")
 )
@@ -49,7 +69,23 @@ const isExecutable = (file: string): boolean => {
   }
 }
 
-/** The binaries of a version, from the directory in its variable, such as `EFFECT_KV_ETCD_37`. */
+/**
+ * The binaries of a version, from the directory in its variable, such as `EFFECT_KV_ETCD_37`.
+ *
+ * @example
+ * ```ts
+ * import { EtcdBinaries } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const version = yield* EtcdBinaries.currentVersion
+ *   const { etcd } = yield* EtcdBinaries.get(version)
+ *   etcd.endsWith("/etcd") // => true
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesMissing> =>
   Effect.suspend(() => {
     const variable = variables[version]
@@ -69,7 +105,11 @@ export const get = (version: Version): Effect.Effect<EtcdBinaries, EtcdBinariesM
       )
   })
 
-/** The version under test: `EFFECT_KV_ETCD`. Default: the newest. */
+/**
+ * The version under test: `EFFECT_KV_ETCD`. Default: the newest.
+ *
+ * @since 0.1.0
+ */
 export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effect.suspend(() => {
   const wanted = process.env["EFFECT_KV_ETCD"] ?? versions[0]
   const version = versions.find((version) => version === wanted)
@@ -83,5 +123,9 @@ export const currentVersion: Effect.Effect<Version, EtcdBinariesMissing> = Effec
     : Effect.succeed(version)
 })
 
-/** The binaries of the version under test. */
+/**
+ * The binaries of the version under test.
+ *
+ * @since 0.1.0
+ */
 export const current: Effect.Effect<EtcdBinaries, EtcdBinariesMissing> = Effect.flatMap(currentVersion, get)

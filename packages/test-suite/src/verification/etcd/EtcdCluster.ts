@@ -35,7 +35,11 @@ export type { Member } from "./member.ts"
 export type { Metrics } from "./metrics.ts"
 export type { HistoryEvent, Recording } from "./recording.ts"
 
-/** A running cluster. */
+/**
+ * A running cluster.
+ *
+ * @since 0.1.0
+ */
 export class EtcdCluster extends Context.Service<EtcdCluster, {
   readonly version: EtcdBinaries.Version
   /** The directory of the cluster. Tests may put further files into it. */
@@ -82,7 +86,25 @@ export class EtcdCluster extends Context.Service<EtcdCluster, {
 
 type EtcdClusterService = EtcdCluster["Service"]
 
-/** Starts a cluster that runs until the scope closes. */
+/**
+ * Starts a cluster that runs until the scope closes.
+ *
+ * @example
+ * ```ts
+ * import { EtcdCluster } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const cluster = yield* EtcdCluster.make()
+ *   yield* cluster.etcdctl(["put", "a", "1"])
+ *   yield* cluster.member.restart
+ *   const output = yield* cluster.etcdctl(["get", "a", "--print-value-only"])
+ *   output.trim() // => "1"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (
   options: Options = {}
 ): Effect.Effect<
@@ -91,7 +113,28 @@ export const make = (
   Scope.Scope
 > => realTime(makeCluster(options))
 
-/** A cluster shared by the tests of a file: `layer(EtcdCluster.layer())("...", (it) => ...)`. */
+/**
+ * A cluster shared by the tests of a file: `layer(EtcdCluster.layer())("...", (it) => ...)`.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { EtcdLayer } from "@effect-kv/etcd"
+ * import { EtcdCluster } from "@effect-kv/test-suite/verification"
+ * import { Effect, Layer } from "effect"
+ *
+ * const Live = Layer.unwrap(
+ *   Effect.map(EtcdCluster.EtcdCluster, ({ endpoints }) => EtcdLayer.layer({ endpoints }))
+ * ).pipe(Layer.provide(EtcdCluster.layer()))
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("a", "1")
+ *   yield* Kv.get("a") // => Option.some("1")
+ * }).pipe(Effect.provide(Live))
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const layer = (
   options: Options = {}
 ): Layer.Layer<EtcdCluster, EtcdClusterError | EtcdBinaries.EtcdBinariesMissing> =>

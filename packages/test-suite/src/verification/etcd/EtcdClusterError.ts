@@ -4,7 +4,11 @@
 import * as Data from "effect/Data"
 import type { GuardianError } from "./Guardian.ts"
 
-/** An operation on the cluster failed. The message ends with the output of the server or of `etcdctl`. */
+/**
+ * An operation on the cluster failed. The message ends with the output of the server or of `etcdctl`.
+ *
+ * @since 0.1.0
+ */
 export class EtcdClusterError extends Data.TaggedError("EtcdClusterError")<{
   readonly operation: string
   readonly message: string

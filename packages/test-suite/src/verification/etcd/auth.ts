@@ -5,19 +5,31 @@ import * as Effect from "effect/Effect"
 import type { EtcdClusterError } from "./EtcdClusterError.ts"
 import type { EtcdctlOptions } from "./etcdctl.ts"
 
-/** What a user may do. The prefix `""` covers every key. */
+/**
+ * What a user may do. The prefix `""` covers every key.
+ *
+ * @since 0.1.0
+ */
 export type Permission =
   & { readonly permission: "read" | "write" | "readwrite" }
   & ({ readonly key: string } | { readonly prefix: string })
 
-/** A user of the store. Without a password, a user can only authenticate by a certificate with its name. */
+/**
+ * A user of the store. Without a password, a user can only authenticate by a certificate with its name.
+ *
+ * @since 0.1.0
+ */
 export interface User {
   readonly name: string
   readonly password?: string | undefined
   readonly permissions?: ReadonlyArray<Permission> | undefined
 }
 
-/** The password of root, and further users. */
+/**
+ * The password of root, and further users.
+ *
+ * @since 0.1.0
+ */
 export interface AuthOptions {
   readonly rootPassword: string
   readonly users?: ReadonlyArray<User> | undefined

@@ -6,7 +6,11 @@ import type * as TestCertificates from "../TestCertificates.ts"
 import type * as EtcdBinaries from "./EtcdBinaries.ts"
 import type * as Guardian from "./Guardian.ts"
 
-/** Options of a cluster. */
+/**
+ * Options of a cluster.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** Default: the version under test, see `EtcdBinaries.currentVersion`. */
   readonly version?: EtcdBinaries.Version | undefined
@@ -20,7 +24,11 @@ export interface Options {
   readonly startTimeout?: Duration.Input | undefined
 }
 
-/** TLS between clients and members. */
+/**
+ * TLS between clients and members.
+ *
+ * @since 0.1.0
+ */
 export interface Tls {
   /** The certificate of the members. */
   readonly server: TestCertificates.Certificate

@@ -6,7 +6,11 @@ import * as Schema from "effect/Schema"
 import type { Environment } from "./environment.ts"
 import { EtcdClusterError, failure, fromGuardian } from "./EtcdClusterError.ts"
 
-/** Options of one invocation of `etcdctl`. */
+/**
+ * Options of one invocation of `etcdctl`.
+ *
+ * @since 0.1.0
+ */
 export interface EtcdctlOptions {
   readonly stdin?: string | undefined
   readonly env?: Readonly<Record<string, string>> | undefined

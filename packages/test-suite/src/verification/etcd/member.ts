@@ -13,7 +13,11 @@ import { statusOf } from "./etcdctl.ts"
 import type * as Guardian from "./Guardian.ts"
 import { httpGet } from "./httpGet.ts"
 
-/** One server process. Its data and its ports survive restarts. */
+/**
+ * One server process. Its data and its ports survive restarts.
+ *
+ * @since 0.1.0
+ */
 export interface Member {
   readonly name: string
   readonly endpoint: string

@@ -2,7 +2,11 @@
  * Metrics of an etcd member, parsed from the text format of Prometheus.
  */
 
-/** A member's metrics at one moment. */
+/**
+ * A member's metrics at one moment.
+ *
+ * @since 0.1.0
+ */
 export interface Metrics {
   /** The sum of all series with this name, whatever their labels; 0 if there is none. */
   readonly get: (name: string) => number

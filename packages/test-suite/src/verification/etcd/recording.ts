@@ -13,7 +13,11 @@ import { EtcdClusterError, failure, fromGuardian } from "./EtcdClusterError.ts"
 import { etcdctlEnv, parseJson } from "./etcdctl.ts"
 import type * as Guardian from "./Guardian.ts"
 
-/** One change, as the store reports it. */
+/**
+ * One change, as the store reports it.
+ *
+ * @since 0.1.0
+ */
 export interface HistoryEvent {
   readonly type: "put" | "delete"
   readonly key: string
@@ -27,7 +31,11 @@ export interface HistoryEvent {
   readonly lease: bigint
 }
 
-/** All changes from one revision on. */
+/**
+ * All changes from one revision on.
+ *
+ * @since 0.1.0
+ */
 export interface Recording {
   /**
    * Waits until `revision` is recorded, then returns the changes up to and including it, in order. Fails if the recording

@@ -8,7 +8,11 @@
 import type * as History from "./History.ts"
 import { toBytes } from "./values.ts"
 
-/** One change of one key. */
+/**
+ * One change of one key.
+ *
+ * @since 0.1.0
+ */
 export interface Change {
   readonly type: "put" | "delete"
   readonly key: string
@@ -22,15 +26,34 @@ export interface Change {
 }
 
 /**
- * Which changes are given. By default all, from the first revision to the last one. Otherwise those of some keys, from the
- * revision `from`, at which none of these keys existed, up to `upTo`. Then the history must be about these keys only.
+ * Which changes are given. By default all, from the first revision to the last one. Otherwise those of some keys, from
+ * the revision `from`, at which none of these keys existed, up to `upTo`. Then the history must be about these keys
+ * only.
+ *
+ * @since 0.1.0
  */
 export interface Extent {
   readonly from: bigint
   readonly upTo: bigint
 }
 
-/** The changes that a watch of all keys has delivered. */
+/**
+ * The changes that a watch of all keys has delivered.
+ *
+ * @example
+ * ```ts
+ * import { Changes, type History } from "@effect-kv/test-suite/verification"
+ *
+ * const batch: History.Batch = {
+ *   at: { order: 1, nanos: 0n },
+ *   revision: 7n,
+ *   events: [{ _tag: "Delete", key: "a", revision: 7n }]
+ * }
+ * const deleted = Changes.fromBatches([batch]).map(({ key, type }) => `${type} ${key}`) // => ["delete a"]
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const fromBatches = (batches: ReadonlyArray<Pick<History.Batch, "events">>): ReadonlyArray<Change> =>
   batches.flatMap((batch) =>
     batch.events.map((event): Change =>

@@ -11,16 +11,65 @@ import { HistoryUnreadable } from "./text.ts"
 
 export type * from "./records.ts"
 
-/** A history without records. */
+/**
+ * A history without records.
+ *
+ * @since 0.1.0
+ */
 export const empty: History = { calls: [], watches: [], holdings: [], effects: [] }
 
-/** A call of `execute`. */
+/**
+ * A call of `execute`.
+ *
+ * @since 0.1.0
+ */
 export type OpCall = Call & { readonly request: { readonly _tag: "Execute" } }
 
-/** Whether a call is of `execute`. */
+/**
+ * Whether a call is of `execute`.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { History, Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   yield* kv.put("a", "1")
+ *   const { calls } = yield* recorder.history
+ *   const requested = calls.filter(History.isOpCall).map((call) => call.request.op._tag) // => ["Put"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const isOpCall = (call: Call): call is OpCall => call.request._tag === "Execute"
 
-/** Whether the outcome of a call is unknown: it may have changed the store, or may still change it. */
+/**
+ * Whether the outcome of a call is unknown: it may have changed the store, or may still change it.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ *
+ * const call: History.Call = {
+ *   _tag: "Call",
+ *   id: 1,
+ *   client: "a",
+ *   request: { _tag: "LeaseRevoke", id: 7n },
+ *   invoked: { order: 1, nanos: 0n },
+ *   outcome: { _tag: "Pending" }
+ * }
+ * History.isUnknown(call) // => true
+ * History.isUnknown({ ...call, outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } } }) // => false
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const isUnknown = (call: Call): boolean => {
   switch (call.outcome._tag) {
     case "Answered":
@@ -36,6 +85,19 @@ export const isUnknown = (call: Call): boolean => {
 
 /**
  * The history without events after a revision, for checkers that know the changes of the store up to this revision.
+ *
+ * **When to use**
+ *
+ * For checkers that know the store's own history up to that revision.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ *
+ * History.watchedUpTo(History.empty, 10n) // => History.empty
+ * ```
+ *
+ * @since 0.1.0
  */
 export const watchedUpTo = (history: History, revision: bigint): History => ({
   ...history,
@@ -50,8 +112,38 @@ export {
   HistoryUnreadable
 }
 
-/** Saves a history as text: a header line, then one line of JSON for each record. */
+/**
+ * Saves a history as text: a header line, then one line of JSON for each record.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const text = History.toText(History.empty)
+ *   yield* History.fromText(text) // => History.empty
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const toText: (history: History) => string = internal.toText
 
-/** Loads a history from text. */
+/**
+ * Loads a history from text.
+ *
+ * @example
+ * ```ts
+ * import { History } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const error = yield* Effect.flip(History.fromText("not a history"))
+ *   error._tag // => "HistoryUnreadable"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const fromText: (text: string) => Effect.Effect<History, HistoryUnreadable> = internal.fromText

@@ -17,13 +17,21 @@ import type * as Scope from "effect/Scope"
 import type * as History from "./History.ts"
 import * as plain from "./plain.ts"
 
-/** A lock that a client holds. */
+/**
+ * A lock that a client holds.
+ *
+ * @since 0.1.0
+ */
 export interface Held {
   readonly name: string
   readonly token: bigint
 }
 
-/** The open record of a holding. Its first end counts. */
+/**
+ * The open record of a holding. Its first end counts.
+ *
+ * @since 0.1.0
+ */
 export interface OpenHolding {
   /** Call this when the holder stops using the lock, before the release. */
   readonly released: Effect.Effect<void>
@@ -31,7 +39,11 @@ export interface OpenHolding {
   readonly lost: Effect.Effect<void>
 }
 
-/** Records the history of any number of clients. */
+/**
+ * Records the history of any number of clients.
+ *
+ * @since 0.1.0
+ */
 export interface Recorder {
   /** Records all calls and watches of a backend, under the name of the client. */
   readonly client: (name: string) => (backend: KvBackend) => KvBackend
@@ -47,9 +59,9 @@ export interface Recorder {
     options?: DistLock.Options
   ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
   /**
-   * Records an effect on a resource that the lock fences. It is accepted if it succeeds, and rejected if it fails with a
-   * `KvError` whose outcome is `NotApplied`, as a fenced write does after a loss. Otherwise it is unknown. If the result has a
-   * `revision`, that is recorded too.
+   * Records an effect on a resource that the lock fences. It is accepted if it succeeds, and rejected if it fails with
+   * a `KvError` whose outcome is `NotApplied`, as a fenced write does after a loss. Otherwise it is unknown. If the
+   * result has a `revision`, that is recorded too.
    */
   readonly fenced: (
     client: string,
@@ -60,7 +72,28 @@ export interface Recorder {
   readonly history: Effect.Effect<History.History>
 }
 
-/** Makes a recorder. It needs no finalizer. */
+/**
+ * Makes a recorder. It needs no finalizer.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Recorder } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(recorder.client("a")(backend)))
+ *   yield* kv.put("limit", yield* recorder.value("a"))
+ *   const { calls } = yield* recorder.history
+ *   const clients = calls.map((call) => call.client) // => ["a"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make: Effect.Effect<Recorder> = Effect.sync(() => {
   const records = new Records()
   return {

@@ -6,7 +6,11 @@ import type * as KvError from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 
-/** A moment of a history. */
+/**
+ * A moment of a history.
+ *
+ * @since 0.1.0
+ */
 export interface Moment {
   /** Its unique position among all moments of the history. */
   readonly order: number
@@ -14,7 +18,11 @@ export interface Moment {
   readonly nanos: bigint
 }
 
-/** An entry. Its value is a string if it is UTF-8, otherwise bytes. */
+/**
+ * An entry. Its value is a string if it is UTF-8, otherwise bytes.
+ *
+ * @since 0.1.0
+ */
 export interface Row {
   readonly key: string
   readonly value: Value
@@ -25,7 +33,11 @@ export interface Row {
   readonly lease: bigint
 }
 
-/** The request of a call. */
+/**
+ * The request of a call.
+ *
+ * @since 0.1.0
+ */
 export type Request =
   | { readonly _tag: "Execute"; readonly op: Op.Op }
   | { readonly _tag: "LeaseGrant"; readonly ttlMillis: number; readonly id?: bigint }
@@ -33,7 +45,11 @@ export type Request =
   | { readonly _tag: "LeaseRevoke"; readonly id: bigint }
   | { readonly _tag: "LeaseTimeToLive"; readonly id: bigint; readonly keys: boolean }
 
-/** The response to an operation: `Op.Response` as plain data. */
+/**
+ * The response to an operation: `Op.Response` as plain data.
+ *
+ * @since 0.1.0
+ */
 export type Response =
   | {
     readonly _tag: "Range"
@@ -56,7 +72,11 @@ export type Response =
     readonly responses: ReadonlyArray<Response>
   }
 
-/** The response to a call. */
+/**
+ * The response to a call.
+ *
+ * @since 0.1.0
+ */
 export type Answer =
   | Response
   | { readonly _tag: "Lease"; readonly id: bigint; readonly ttlMillis: number }
@@ -69,7 +89,11 @@ export type Answer =
     readonly keys: ReadonlyArray<string>
   }
 
-/** A failure. */
+/**
+ * A failure.
+ *
+ * @since 0.1.0
+ */
 export interface Failure {
   readonly _tag: "Failed"
   readonly reason: KvError.Reason["_tag"]
@@ -78,7 +102,11 @@ export interface Failure {
   readonly message: string
 }
 
-/** How a call ended. The outcome of a write that was interrupted, died or is pending is unknown, too. */
+/**
+ * How a call ended. The outcome of a write that was interrupted, died or is pending is unknown, too.
+ *
+ * @since 0.1.0
+ */
 export type Outcome =
   | { readonly _tag: "Answered"; readonly answer: Answer }
   | Failure
@@ -86,7 +114,11 @@ export type Outcome =
   | { readonly _tag: "Died"; readonly message: string }
   | { readonly _tag: "Pending" }
 
-/** A call to a function of a backend other than `watch`. */
+/**
+ * A call to a function of a backend other than `watch`.
+ *
+ * @since 0.1.0
+ */
 export interface Call {
   readonly _tag: "Call"
   /** Unique in the history. */
@@ -100,7 +132,11 @@ export interface Call {
   readonly outcome: Outcome
 }
 
-/** An event of a watch. */
+/**
+ * An event of a watch.
+ *
+ * @since 0.1.0
+ */
 export type Event =
   | {
     readonly _tag: "Put"
@@ -112,14 +148,22 @@ export type Event =
   }
   | { readonly _tag: "Delete"; readonly key: string; readonly revision: bigint; readonly previous?: Row }
 
-/** The events of one revision, as a watch delivered them. */
+/**
+ * The events of one revision, as a watch delivered them.
+ *
+ * @since 0.1.0
+ */
 export interface Batch {
   readonly at: Moment
   readonly revision: bigint
   readonly events: ReadonlyArray<Event>
 }
 
-/** A watch. */
+/**
+ * A watch.
+ *
+ * @since 0.1.0
+ */
 export interface WatchCall {
   readonly _tag: "Watch"
   readonly id: number
@@ -141,7 +185,11 @@ export interface WatchCall {
   }
 }
 
-/** The time during which a client held a lock, as far as the client knew. */
+/**
+ * The time during which a client held a lock, as far as the client knew.
+ *
+ * @since 0.1.0
+ */
 export interface Holding {
   readonly _tag: "Holding"
   readonly id: number
@@ -153,7 +201,11 @@ export interface Holding {
   readonly ended?: { readonly at: Moment; readonly how: "Released" | "Lost" }
 }
 
-/** An effect on a resource under a lock, fenced by the token of the lock. */
+/**
+ * An effect on a resource under a lock, fenced by the token of the lock.
+ *
+ * @since 0.1.0
+ */
 export interface FencedEffect {
   readonly _tag: "Effect"
   readonly id: number
@@ -170,10 +222,18 @@ export interface FencedEffect {
   readonly revision?: bigint
 }
 
-/** A record of a history. */
+/**
+ * A record of a history.
+ *
+ * @since 0.1.0
+ */
 export type Record = Call | WatchCall | Holding | FencedEffect
 
-/** All records. */
+/**
+ * All records.
+ *
+ * @since 0.1.0
+ */
 export interface History {
   /** In the order of their invocation. */
   readonly calls: ReadonlyArray<Call>

@@ -7,7 +7,11 @@ import * as Schema from "effect/Schema"
 import type * as History from "./records.ts"
 import * as schemas from "./schemas.ts"
 
-/** The text is not a saved history. */
+/**
+ * The text is not a saved history.
+ *
+ * @since 0.1.0
+ */
 export class HistoryUnreadable extends Data.TaggedError("HistoryUnreadable")<{
   readonly message: string
   readonly cause?: unknown

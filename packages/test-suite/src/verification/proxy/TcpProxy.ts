@@ -21,7 +21,11 @@ export {
 }
 export type { Direction } from "./linkFaults.ts"
 
-/** Counters since the proxy was created. */
+/**
+ * Counters since the proxy was created.
+ *
+ * @since 0.1.0
+ */
 export interface Stats {
   /** Connections opened by clients. */
   readonly opened: number
@@ -35,19 +39,31 @@ export interface Stats {
   readonly struck: number
 }
 
-/** Chooses the chunk that a fault strikes. */
+/**
+ * Chooses the chunk that a fault strikes.
+ *
+ * @since 0.1.0
+ */
 export interface When {
   /** True for the chunk to strike. Default: the first chunk. A chunk is the result of one read from the socket. */
   readonly when?: ((chunk: Uint8Array) => boolean) | undefined
 }
 
-/** A fault that strikes once. */
+/**
+ * A fault that strikes once.
+ *
+ * @since 0.1.0
+ */
 export interface Armed {
   /** Waits until it has struck. */
   readonly struck: Effect.Effect<void>
 }
 
-/** A running proxy, and the faults of its link. */
+/**
+ * A running proxy, and the faults of its link.
+ *
+ * @since 0.1.0
+ */
 export interface TcpProxy {
   readonly port: number
   /** With the scheme of the target, `http://127.0.0.1:PORT` if it was a port. */
@@ -106,13 +122,47 @@ export interface TcpProxy {
   readonly heal: Effect.Effect<void, TcpProxyError>
 }
 
-/** A condition for {@link When}: the chunk contains these bytes, or this text in UTF-8. */
+/**
+ * A condition for {@link When}: the chunk contains these bytes, or this text in UTF-8.
+ *
+ * @example
+ * ```ts
+ * import { TcpProxy } from "@effect-kv/test-suite/verification"
+ *
+ * TcpProxy.contains("limit")(new TextEncoder().encode("config/limit")) // => true
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const contains = (wanted: string | Uint8Array): (chunk: Uint8Array) => boolean => {
   const bytes = Buffer.from(typeof wanted === "string" ? new TextEncoder().encode(wanted) : wanted)
   return (chunk) => Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).includes(bytes)
 }
 
-/** Opens a proxy to `target`, an endpoint (`http://127.0.0.1:2379`) or a loopback port, until the scope closes. */
+/**
+ * Opens a proxy to `target`, an endpoint (`http://127.0.0.1:2379`) or a loopback port, until the scope closes.
+ *
+ * @example
+ * ```ts
+ * import { Deadline, Kv } from "@effect-kv/core"
+ * import { EtcdLayer } from "@effect-kv/etcd"
+ * import { TcpProxy } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const proxy = yield* TcpProxy.make({ target: "http://127.0.0.1:2379" })
+ *   yield* proxy.blackhole()
+ *   const error = yield* Kv.put("a", "1").pipe(
+ *     Deadline.within("100 millis"),
+ *     Effect.provide(EtcdLayer.layer({ endpoints: [proxy.endpoint] })),
+ *     Effect.flip
+ *   )
+ *   error.reason._tag // => "Unavailable"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const make = (options: {
   readonly target: string | number
 }): Effect.Effect<TcpProxy, TcpProxyError, Scope.Scope> =>

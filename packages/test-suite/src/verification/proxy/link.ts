@@ -7,7 +7,11 @@ import * as Net from "node:net"
 import { type Address, Connection, type ConnectionLink } from "./connection.ts"
 import { LinkFaults } from "./linkFaults.ts"
 
-/** The proxy could not listen. */
+/**
+ * The proxy could not listen on its port.
+ *
+ * @since 0.1.0
+ */
 export class TcpProxyError extends Data.TaggedError("TcpProxyError")<{
   readonly message: string
   readonly cause?: unknown

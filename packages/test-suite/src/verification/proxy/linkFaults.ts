@@ -2,7 +2,11 @@
  * The faults of a proxied link, and the counters of what passed through it. All its connections share them.
  */
 
-/** Towards the server: requests. Towards the client: responses. */
+/**
+ * Towards the server: requests. Towards the client: responses.
+ *
+ * @since 0.1.0
+ */
 export type Direction = "toServer" | "toClient"
 
 /** What happens to the bytes of a direction. */

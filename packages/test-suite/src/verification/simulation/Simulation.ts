@@ -32,12 +32,18 @@ export type { Options, Store } from "./options.ts"
  *
  * - `slow`: requests, responses and events are delayed, watches are cut, and nothing is lost.
  * - `lossy`: connections break, responses are lost or late, clients are partitioned.
- * - `brutal`: also, processes are stopped, leases are revoked and the history is compacted. A holder may then learn late that
- *   it has lost its lock, and only the fence protects.
+ * - `brutal`: also, processes are stopped, leases are revoked and the history is compacted. A holder may then learn
+ *   late that it has lost its lock, and only the fence protects.
+ *
+ * @since 0.1.0
  */
 export type FaultProfile = scenarios.FaultProfile
 
-/** A run and its violations. */
+/**
+ * A run and its violations.
+ *
+ * @since 0.1.0
+ */
 export interface Run {
   readonly seed: number
   readonly faultProfile: FaultProfile
@@ -53,7 +59,20 @@ export interface Run {
   readonly trace: () => string
 }
 
-/** Makes a run and checks it. */
+/**
+ * Makes a run and checks it.
+ *
+ * @example
+ * ```ts
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Simulation } from "@effect-kv/test-suite/verification"
+ *
+ * const run = Simulation.run({ seed: 1, store: MemoryStore.make() })
+ * run.violations // => []
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const run = (options: Options): Run => {
   const profile = scenarios.faultProfileOf(options.seed)
   const world = new World(options.seed)

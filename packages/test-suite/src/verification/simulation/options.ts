@@ -5,7 +5,11 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** The store of a run. Each run makes a new one. */
+/**
+ * The store of a run. Each run makes a new one.
+ *
+ * @since 0.1.0
+ */
 export interface Store {
   /** A new client, independent of the others. */
   readonly connect: Effect.Effect<KvBackend, never, Scope.Scope>
@@ -15,8 +19,13 @@ export interface Store {
   readonly statistics: Effect.Effect<{ readonly leases: number; readonly watches: number }>
 }
 
-/** Options of a run. */
+/**
+ * Options of a run.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
+  /** The seed of every step and fault of the run. */
   readonly seed: number
   /** Makes the store. */
   readonly store: Effect.Effect<Store>

@@ -26,7 +26,11 @@ export type { IncrementOptions } from "./counter.ts"
 export { watch } from "./reading.ts"
 export type { Reading } from "./reading.ts"
 
-/** Options of a workload. */
+/**
+ * Options of a workload.
+ *
+ * @since 0.1.0
+ */
 export interface Options {
   /** How many operations each client makes. */
   readonly operations: number
@@ -42,7 +46,25 @@ export interface Options {
   readonly name?: string | undefined
 }
 
-/** Runs one client for each backend concurrently, until all have finished. */
+/**
+ * Runs one client for each backend concurrently, until all have finished.
+ *
+ * @example
+ * ```ts
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LinearizabilityChecker, Recorder, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   yield* Workload.run(recorder, [yield* store.connect, yield* store.connect], { operations: 10 })
+ *   LinearizabilityChecker.check(yield* recorder.history) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const run = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   backends: ReadonlyArray<KvBackend>,
@@ -55,8 +77,13 @@ export const run = Effect.fnUntraced(function*(
   yield* Effect.forEach(clients, (client) => client.run, { concurrency: "unbounded", discard: true })
 })
 
-/** The result of a workload. */
+/**
+ * The result of a workload.
+ *
+ * @since 0.1.0
+ */
 export interface Finished {
+  /** The recorded history. */
   readonly history: History.History
   /** The revision of the last write, up to which all watches were read. */
   readonly revision: bigint
@@ -65,14 +92,33 @@ export interface Finished {
 }
 
 /**
- * Finishes a workload: writes once more, waits until the watches are read up to that write, and returns the history. Call it
- * after all clients have ended, with a backend without faults. The last write is recorded for a client named `last`.
+ * Finishes a workload: writes once more, waits until the watches are read up to that write, and returns the history.
+ * Call it after all clients have ended, with a backend without faults. The last write is recorded for a client named
+ * `last`.
+ *
+ * @example
+ * ```ts
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { LockChecker, Recorder, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const backend = yield* store.connect
+ *   yield* Workload.run(recorder, [backend], { operations: 10 })
+ *   const { count, history } = yield* Workload.finish(recorder, backend, [])
+ *   LockChecker.check(history, { counts: { "w/counter": count } }) // => []
+ * })
+ * ```
+ *
+ * @since 0.1.0
  */
 export const finish = Effect.fnUntraced(function*(
   recorder: Recorder.Recorder,
   backend: KvBackend,
   watches: ReadonlyArray<Reading>,
-  prefix = defaultPrefix
+  prefix: string = defaultPrefix
 ): Effect.fn.Return<Finished, KvError> {
   const value = yield* recorder.value("last")
   const answer = yield* execute(

@@ -11,24 +11,36 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Recorder from "../history/Recorder.ts"
 
-/** The key of the counter without the prefix: the resource whose increments are recorded as fenced effects. */
+/**
+ * The key of the counter without the prefix: the resource whose increments are recorded as fenced effects.
+ *
+ * @since 0.1.0
+ */
 export const counter = "counter"
 
 /** The default prefix of all keys. */
 export const defaultPrefix = "w/"
 
-/** The name, without the prefix, of the lock that fences the counter. */
+/**
+ * The name, without the prefix, of the lock that fences the counter.
+ *
+ * @since 0.1.0
+ */
 export const lock = "lock"
 
-/** Options of an increment. */
+/**
+ * Options of an increment.
+ *
+ * @since 0.1.0
+ */
 export interface IncrementOptions extends DistLock.Options {
   /** All keys begin with this. Default: `w/`. */
   readonly prefix?: string | undefined
   /** Runs after the counter was read and before it is written. Default: nothing. */
   readonly meanwhile?: Effect.Effect<void> | undefined
   /**
-   * Whether the write goes through a service that captured its `Kv` before the lock was acquired, and not through the `Kv` of
-   * the environment. Default: false.
+   * Whether the write goes through a service that captured its `Kv` before the lock was acquired, and not through the
+   * `Kv` of the environment. Default: false.
    */
   readonly captured?: boolean | undefined
 }
@@ -43,7 +55,11 @@ class CounterService extends Context.Service<CounterService, {
     )
 }
 
-/** The suffix of values that are written through a captured `Kv`. */
+/**
+ * The suffix of values that are written through a captured `Kv`.
+ *
+ * @since 0.1.0
+ */
 export const captured = "captured"
 
 const resourceOf = (options: IncrementOptions | undefined): string => `${options?.prefix ?? defaultPrefix}${counter}`
@@ -60,7 +76,28 @@ const addOne = Effect.fnUntraced(function*(
   return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}${ending}`)
 })
 
-/** Increments the counter under the lock. The write is rejected if the lock was lost since the read. */
+/**
+ * Increments the counter under the lock. The write is rejected if the lock was lost since the read.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Recorder, Workload } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemoryStore.make()
+ *   const recorder = yield* Recorder.make
+ *   const kv = yield* Effect.flatMap(store.connect, Kv.make)
+ *   yield* Workload.increment(recorder, "a", kv)
+ *   const { effects } = yield* recorder.history
+ *   const outcomes = effects.map((effect) => effect.outcome) // => ["Accepted"]
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
 export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
   const locked = <R>(add: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError, R>) =>
     recorder.withLock(

@@ -5,12 +5,12 @@ import * as Net from "node:net"
 import * as EtcdCluster from "../src/verification/etcd/EtcdCluster.ts"
 import * as TcpProxy from "../src/verification/proxy/TcpProxy.ts"
 
-/** One end of a connection, with all it has heard. */
+/** One end of a connection, with all bytes it has received. */
 interface Peer {
   readonly socket: Net.Socket
   readonly heard: () => string
   readonly bytes: () => number
-  /** The other side said that it is done, or it broke. */
+  /** The other side has ended, or the connection broke. */
   readonly isOver: () => boolean
 }
 
@@ -34,7 +34,7 @@ const until = (what: string, condition: () => boolean) =>
     Effect.timeoutOrElse({ duration: "5 seconds", orElse: () => Effect.die(new Error(`not within 5 s: ${what}`)) })
   )
 
-/** A server that says nothing of itself, so that a test plays both ends. */
+/** A server that sends nothing by itself: the test controls both ends. */
 const startServer = Effect.acquireRelease(
   Effect.callback<{ readonly port: number; readonly peers: Array<Peer>; readonly server: Net.Server }>((resume) => {
     const peers: Array<Peer> = []
@@ -79,11 +79,11 @@ const setup = Effect.gen(function*() {
   return { server, proxy, link, client, remote }
 })
 
-/** Long enough for bytes on the loopback to show up if they were going to. */
+/** Long enough for bytes on the loopback to arrive if they were forwarded. */
 const aMoment = Effect.sleep("50 millis")
 
 describe("TcpProxy", () => {
-  it.live("passes bytes both ways and counts them", () =>
+  it.live("a proxy forwards bytes in both directions and counts them", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       client.socket.write("cde")
@@ -103,7 +103,7 @@ describe("TcpProxy", () => {
       )
     }))
 
-  it.live("cut ends all connections and accepts new ones", () =>
+  it.live("cut destroys all connections, and new ones are accepted", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.cut
@@ -114,7 +114,7 @@ describe("TcpProxy", () => {
       yield* until("the new connection works", () => again.remote.heard() === "x")
     }))
 
-  it.live("down refuses connections until it is up again, on the same port", () =>
+  it.live("down refuses connections until up, on the same port", () =>
     Effect.gen(function*() {
       const { client, link, proxy } = yield* setup
       yield* proxy.down
@@ -125,7 +125,7 @@ describe("TcpProxy", () => {
       yield* link
     }))
 
-  it.live("a blackhole holds everything back and lets it go when healed", () =>
+  it.live("a blackhole holds bytes back and forwards them when healed", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.blackhole()
@@ -141,7 +141,7 @@ describe("TcpProxy", () => {
         remote.heard() === "alate" && client.heard() === "btoo" && second.remote.heard() === "s")
     }))
 
-  it.live("a blackhole in one direction leaves the other alone", () =>
+  it.live("a blackhole in one direction does not affect the other", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       yield* proxy.blackhole({ direction: "toServer" })
@@ -151,7 +151,7 @@ describe("TcpProxy", () => {
       assert.strictEqual(remote.heard(), "a")
     }))
 
-  it.live("dropped responses are lost for good, and their connection is cut when healed", () =>
+  it.live("dropped responses are lost, and their connection is cut when healed", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       const untouched = yield* link
@@ -169,7 +169,7 @@ describe("TcpProxy", () => {
       yield* until("a connection that lost nothing goes on", () => untouched.client.heard() === "fine")
     }))
 
-  it.live("cutAfterForwarding cuts the client once its request is with the server, and only once", () =>
+  it.live("cutAfterForwarding cuts one client once its request has reached the server", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       const armed = yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("now") })
@@ -188,7 +188,7 @@ describe("TcpProxy", () => {
       yield* until("it does not strike again", () => again.remote.heard() === "now!")
     }))
 
-  it.live("cutAfterForwarding counts bytes", () =>
+  it.live("cutAfterForwarding can strike after a number of bytes", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       const armed = yield* proxy.cutAfterForwarding({ bytes: 5, linger: 0 })
@@ -200,7 +200,7 @@ describe("TcpProxy", () => {
       assert.strictEqual(remote.heard(), "a12345")
     }))
 
-  it.live("cutBeforeForwarding cuts a request that the server never sees", () =>
+  it.live("cutBeforeForwarding cuts the connection before the server gets the request", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       const armed = yield* proxy.cutBeforeForwarding({ when: TcpProxy.contains("secret") })
@@ -210,7 +210,7 @@ describe("TcpProxy", () => {
       assert.strictEqual(remote.heard(), "a")
     }))
 
-  it.live("cutMidFrame passes a part of an answer and cuts", () =>
+  it.live("cutMidFrame forwards a part of a response and cuts the connection", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.cutMidFrame()
@@ -224,7 +224,7 @@ describe("TcpProxy", () => {
       assert.strictEqual(again.client.heard(), "an")
     }))
 
-  it.live("delay passes everything on later, in order", () =>
+  it.live("delay forwards all bytes later and in order", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       yield* proxy.delay("100 millis", "toServer")
@@ -240,7 +240,7 @@ describe("TcpProxy", () => {
       yield* until("healing does not wait", () => client.heard() === "btomorrow")
     }))
 
-  it.live("throttle passes so many bytes a second", () =>
+  it.live("throttle limits the bytes per second", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       yield* proxy.throttle(100_000)
@@ -252,7 +252,7 @@ describe("TcpProxy", () => {
       assert.isBelow(took, 2000)
     }))
 
-  it.live("halfOpen closes the server's side and leaves the client in the dark", () =>
+  it.live("halfOpen closes the server side, and the client is not told", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.halfOpen
@@ -268,7 +268,7 @@ describe("TcpProxy", () => {
       yield* until("healing cuts it", client.isOver)
     }))
 
-  it.live("tells whether a fault met anything", () =>
+  it.live("stats tell whether a fault took effect", () =>
     Effect.gen(function*() {
       const { client, proxy, remote, server } = yield* setup
       const struck = Effect.map(proxy.stats, ({ struck }) => struck)
@@ -295,7 +295,7 @@ describe("TcpProxy", () => {
       assert.strictEqual(yield* struck, before + 1)
     }))
 
-  it.live("retarget sends new connections elsewhere", () =>
+  it.live("retarget connects new connections to another server", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       const other = yield* startServer
@@ -307,7 +307,7 @@ describe("TcpProxy", () => {
       yield* until("the old connection stays", () => remote.heard() === "athere")
     }))
 
-  it.live("closes a connection whose server is not there", () =>
+  it.live("a connection is closed if its server is not running", () =>
     Effect.gen(function*() {
       const { proxy, server } = yield* setup
       yield* Effect.callback<void>((resume) => {
@@ -318,7 +318,7 @@ describe("TcpProxy", () => {
       yield* until("the client hears of it", client.isOver)
     }))
 
-  it.live("makes a sender wait for a receiver that does not read", () =>
+  it.live("a sender has to wait for a receiver that does not read", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       remote.socket.pause()
@@ -330,14 +330,14 @@ describe("TcpProxy", () => {
       const before = yield* passed
       yield* Effect.sleep("100 millis")
       assert.strictEqual(yield* passed, before)
-      // What fits into the kernel's buffers of the two connections, and not more.
+      // No more than fits into the kernel buffers of the two connections.
       assert.isBelow(before, total / 2)
       assert.isAbove(client.socket.writableLength, total / 2)
       remote.socket.resume()
       yield* until("all arrives", () => remote.bytes() === total + 1)
     }))
 
-  it.live("leaves no connection and no port behind", () =>
+  it.live("a closed proxy leaves no connection and no port behind", () =>
     Effect.gen(function*() {
       const server = yield* startServer
       const [port, client] = yield* Effect.scoped(Effect.gen(function*() {
@@ -353,7 +353,7 @@ describe("TcpProxy", () => {
       assert.strictEqual((yield* Effect.flip(Effect.scoped(connect(port)))).code, "ECONNREFUSED")
     }))
 
-  it.live("between etcd and its client: a write whose answer is lost has been done", () =>
+  it.live("a write to etcd whose response is lost was applied", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })

@@ -1,5 +1,5 @@
 /**
- * Good histories are made bad, each in one way, and a checker must say what is wrong with them.
+ * Corrupted histories: good histories with one defect each, which a checker must find.
  */
 import {
   type History,
@@ -19,7 +19,7 @@ import * as ofWatches from "./corruptions/ofWatches.ts"
 import { type Corrupt, Pick } from "./corruptions/pick.ts"
 import * as goodHistories from "./goodHistories.ts"
 
-/** Makes histories once for all tests of a checker. */
+/** Makes the histories once for all tests of a checker. */
 const memo = (make: (seed: number) => Effect.Effect<goodHistories.Run>) => {
   const runs = new Map<number, goodHistories.Run>()
   return Effect.fnUntraced(function*(seed: number) {
@@ -31,7 +31,7 @@ const memo = (make: (seed: number) => Effect.Effect<goodHistories.Run>) => {
 
 const mixed = memo(goodHistories.ofSeed)
 
-/** With so few calls at a time that all orders can be tried: else a checker says that it did not find out. */
+/** With few concurrent calls, so that all orders can be searched within the budget. */
 const small = memo(goodHistories.smallOfSeed)
 
 const seeds = Array.from({ length: 8 }, (_, i) => 300 + i)
@@ -102,7 +102,7 @@ noticesAll(
 )
 
 describe("a checker that runs out of its budget", () => {
-  it.effect("says so, whether the history is good or bad", () =>
+  it.effect("a checker that exhausts its budget reports it, whether the history is good or bad", () =>
     Effect.gen(function*() {
       const { changes, history } = yield* mixed(seeds[1]!)
       const kinds = (violations: ReadonlyArray<Violation.Violation>) => new Set(violations.map(({ kind }) => kind))

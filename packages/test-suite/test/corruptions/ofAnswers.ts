@@ -1,5 +1,5 @@
 /**
- * What no answer may say, as the checker by revision must notice it: one detail of one answer is another than it was.
+ * Corruptions of responses, which `RevisionChecker` must find: one detail of one response is changed.
  */
 import type * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
@@ -11,7 +11,7 @@ type Of<Tag extends Op.Op["_tag"]> = {
   readonly answer: Extract<History.Response, { readonly _tag: Tag }>
 }
 
-/** Changes the answer to an operation of a kind, chosen among those that the change is for. */
+/** Changes the response to an operation of a kind, chosen among those to which the change applies. */
 const ofAnswer = <Tag extends Op.Op["_tag"]>(
   tag: Tag,
   change: (of: Of<Tag>, run: Parameters<Corrupt>[0]) => History.Response | undefined
@@ -30,7 +30,7 @@ const ofAnswer = <Tag extends Op.Op["_tag"]>(
 
 const isDelete = ({ request }: History.Call): boolean => request._tag === "Execute" && request.op._tag === "Delete"
 
-/** Whether no two entries are equal in what the read orders by: such may come in any order. */
+/** Whether all entries have distinct sort keys: equal ones may be in any order. */
 const hasOneOrder = (op: Op.Range, entries: ReadonlyArray<History.Row>): boolean => {
   const by = op.order?.by ?? "key"
   return new Set(entries.map((row) => row[by])).size === entries.length
@@ -43,7 +43,7 @@ const ofEntry = (change: (row: History.Row) => History.Row): Corrupt =>
     return last && { ...answer, entries: [...answer.entries.slice(0, -1), change(last)] }
   })
 
-/** Changes the count of a read, where the reads are such. */
+/** Changes the count of a read among those that match. */
 const ofCount = (by: 1 | -1, isMeant: (op: Op.Range) => boolean): Corrupt =>
   ofAnswer(
     "Range",
@@ -56,27 +56,27 @@ export const corruptions: ReadonlyArray<Corruption> = [
   { title: "a read counts one key more than there was", found: wrong, corrupt: ofCount(1, () => true) },
   { title: "a read counts one key less than there was", found: wrong, corrupt: ofCount(-1, () => true) },
   {
-    title: "a read that only counts is told of one key more",
+    title: "a countOnly read counts one key more",
     found: wrong,
     corrupt: ofCount(1, (op) => op.countOnly === true)
   },
   {
-    title: "a read that only counts is told of one key less",
+    title: "a countOnly read counts one key less",
     found: wrong,
     corrupt: ofCount(-1, (op) => op.countOnly === true)
   },
   {
-    title: "a read that may be stale counts what was at no time",
+    title: "a serializable read has a count that was never right",
     found: wrong,
     corrupt: ofCount(1, (op) => op.serializable === true)
   },
   {
-    title: "a read of a past revision counts what was not there then",
+    title: "a read at a past revision has a wrong count",
     found: wrong,
     corrupt: ofCount(1, (op) => op.revision !== undefined)
   },
   {
-    title: "a limited read says wrongly whether there is more",
+    title: "a limited read is wrong about more entries",
     found: wrong,
     corrupt: ofAnswer(
       "Range",
@@ -84,12 +84,12 @@ export const corruptions: ReadonlyArray<Corruption> = [
     )
   },
   {
-    title: "a read that only counts says that there is more",
+    title: "a countOnly read reports more entries",
     found: wrong,
     corrupt: ofAnswer("Range", ({ answer, op }) => op.countOnly === true ? { ...answer, more: true } : undefined)
   },
   {
-    title: "a read that only counts comes with an entry",
+    title: "a countOnly read returns an entry",
     found: wrong,
     corrupt: ofAnswer("Range", ({ answer, op }) =>
       op.countOnly === true
@@ -100,7 +100,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
         : undefined)
   },
   {
-    title: "the entries of a read come in another order",
+    title: "the entries of a read are in another order",
     found: wrong,
     corrupt: ofAnswer(
       "Range",
@@ -111,7 +111,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     )
   },
   {
-    title: "an entry is in an answer twice, and another one not",
+    title: "an entry is in a response twice, and another one is missing",
     found: wrong,
     corrupt: ofAnswer(
       "Range",
@@ -145,22 +145,22 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: ofEntry((row) => ({ ...row, lease: row.lease + 1n }))
   },
   {
-    title: "a delete says that it deleted one key less than it did",
-    // As if its lease had ended then, or as if it were half of what somebody else asked for.
+    title: "a delete reports one key less than it deleted",
+    // This could also look like the end of a lease, or like half of another call.
     found: ["WrongAnswer", "PhantomWrite", "LeaseEndedEarly", "SplitWrite"],
     corrupt: ofAnswer("Delete", ({ answer }, { history }) =>
-      // A delete without an answer may have deleted the other.
+      // A delete of unknown outcome may have deleted the other key.
       answer.deleted > 0 && !history.calls.some((call) => History.isUnknown(call) && isDelete(call))
         ? { ...answer, deleted: answer.deleted - 1, previous: answer.previous.slice(0, -1) }
         : undefined)
   },
   {
-    title: "a delete says that it deleted one key more than it did",
+    title: "a delete reports one key more than it deleted",
     found: ["WrongAnswer", "LostWrite"],
     corrupt: ofAnswer("Delete", ({ answer }) => ({ ...answer, deleted: answer.deleted + 1 }))
   },
   {
-    title: "a delete comes with other entries than it deleted",
+    title: "a delete returns other entries than it deleted",
     found: wrong,
     corrupt: ofAnswer("Delete", ({ answer, op }) =>
       op.previous === true && answer.previous.length > 0
@@ -168,7 +168,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
         : undefined)
   },
   {
-    title: "a put that did not ask for it comes with the entry before it",
+    title: "a put returns the previous entry without a request",
     found: wrong,
     corrupt: ofAnswer("Put", ({ answer, op }) =>
       op.previous === true
@@ -179,7 +179,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
         })
   },
   {
-    title: "a response in a transaction is of another revision",
+    title: "a response in a transaction has another revision",
     found: [...wrong, "LostWrite"],
     corrupt: ofAnswer("Txn", ({ answer }) => {
       const last = answer.responses.at(-1)
@@ -193,7 +193,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "a transaction is answered with a response too few",
+    title: "a transaction has one response too few",
     found: [...wrong, "PhantomWrite", "DuplicateWrite", "SplitWrite"],
     corrupt: ofAnswer(
       "Txn",

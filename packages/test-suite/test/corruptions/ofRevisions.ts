@@ -1,5 +1,5 @@
 /**
- * What no store may do, as the checker by revision must notice it.
+ * Corruptions of stores and responses, which `RevisionChecker` must find.
  */
 import * as Op from "@effect-kv/core/Op"
 import type { Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
@@ -88,7 +88,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a put whose answer was lost is applied twice",
+    title: "a put whose response was lost is applied twice",
     found: ["DuplicateWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -100,7 +100,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "something is written that nobody asked for",
+    title: "a key is written without a call",
     found: ["PhantomWrite"],
     corrupt: (run) => ({
       ...run,
@@ -108,7 +108,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "something is deleted that nobody asked for",
+    title: "a key is deleted without a call",
     found: ["PhantomWrite"],
     corrupt: (run) => ({
       ...run,
@@ -124,7 +124,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "of a transaction without an answer half is in the store",
+    title: "half of a transaction of unknown outcome is in the store",
     found: ["SplitWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -134,7 +134,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "of a confirmed transaction half is in the store",
+    title: "half of a confirmed transaction is in the store",
     found: ["LostWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -153,7 +153,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "two are told that they wrote the same",
+    title: "two calls are confirmed for one write",
     found: ["ClaimedTwice"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -161,17 +161,17 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a read answers with what was there before a write that was complete, at the revision of then",
+    title: "a read returns the entries before a completed write, with the old revision",
     found: ["RealTimeOrder"],
     corrupt: staleRead("honest")
   },
   {
-    title: "a read answers with what was there before a write that was complete, as if it were new",
+    title: "a read returns the entries before a completed write, with the new revision",
     found: ["WrongAnswer"],
     corrupt: staleRead("pretending")
   },
   {
-    title: "a write takes effect before it was asked for",
+    title: "a write takes effect before it was invoked",
     found: ["RealTimeOrder", "PhantomWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -181,7 +181,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a write is seen before it was asked for, and nothing later",
+    title: "a write is seen before it was invoked, and nothing later",
     found: ["RealTimeOrder"],
     corrupt: (run) => {
       const call = answered(run).find((call) => call.client === "last")
@@ -189,7 +189,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a write without an answer takes effect before it was asked for",
+    title: "a write of unknown outcome takes effect before it was invoked",
     found: ["PhantomWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -214,7 +214,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "an entry is left out of an answer",
+    title: "an entry is missing in a response",
     found: ["WrongAnswer"],
     corrupt: (run, pick) => {
       const call = pick.one(ranges(run).filter(({ outcome: { answer } }) => answer.entries.length > 0))
@@ -225,7 +225,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "the entry before a write is another",
+    title: "the previous entry of a write is another",
     found: ["WrongAnswer"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run).filter((call) => call.outcome.answer.previous !== undefined))
@@ -265,7 +265,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "an answer has a revision of the future",
+    title: "a response has a future revision",
     found: ["UnknownRevision"],
     corrupt: (run, pick) => {
       const call = pick.one(ranges(run))
@@ -310,7 +310,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a revision is missing in the store's own history",
+    title: "a revision is missing among the changes of the store",
     found: ["BrokenStoreHistory"],
     corrupt: (run, pick) => {
       const gone = pick.one(run.changes.slice(1, -1))!.modRevision
@@ -323,7 +323,7 @@ const deletion = { type: "delete", createRevision: 0n, version: 0n, lease: 0n } 
 
 type Answer<Tag> = Extract<History.Response, { readonly _tag: Tag }>
 
-/** Reads that must be right. */
+/** Linearizable reads. */
 const ranges = (run: Parameters<Corrupt>[0]) =>
   answered(run).flatMap((call) => {
     const { answer } = call.outcome

@@ -12,6 +12,7 @@ import * as Array from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { type AnyResponse, every, onExecute } from "./mutating.ts"
 
 /** A backend with one bug. */
 export interface Mutant {
@@ -23,16 +24,6 @@ export interface Mutant {
   /** Whether random programs must find it too. */
   readonly differs: boolean
 }
-
-type AnyResponse = Op.Response<Op.Op>
-type Execute = (op: Op.Op) => Effect.Effect<AnyResponse, KvError.KvError>
-
-const onExecute =
-  (f: (op: Op.Op, execute: Execute) => Effect.Effect<AnyResponse, KvError.KvError>) =>
-  (backend: KvBackend): KvBackend => ({
-    ...backend,
-    execute: ((op: Op.Op) => f(op, backend.execute)) as KvBackend["execute"]
-  })
 
 /** Changes every operation, those in transactions included. */
 const onOp = (f: (op: Exclude<Op.Op, Op.Txn>) => Op.Op) => {
@@ -72,12 +63,6 @@ const onBatches = (
 
 const onEvents = (f: (event: Watch.Event) => Watch.Event) =>
   onBatches((batches) => batches.map((batch) => ({ ...batch, events: Array.map(batch.events, f) })))
-
-/** True one time in `n`. */
-const every = (n: number) => {
-  let calls = 0
-  return () => ++calls % n === 0
-}
 
 const entryWith = (entry: Entry.Entry, fields: Partial<Entry.Fields>): Entry.Entry =>
   Entry.make({

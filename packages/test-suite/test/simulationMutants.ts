@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { type AnyResponse, every, onExecute } from "./mutating.ts"
 
 /** A client with one bug. */
 export interface SimulatedMutant {
@@ -22,26 +23,10 @@ export interface SimulatedMutant {
   readonly between: (backend: KvBackend) => KvBackend
 }
 
-type AnyResponse = Op.Response<Op.Op>
-type Execute = (op: Op.Op) => Effect.Effect<AnyResponse, KvError.KvError>
-
-const onExecute =
-  (f: (op: Op.Op, execute: Execute) => Effect.Effect<AnyResponse, KvError.KvError>) =>
-  (backend: KvBackend): KvBackend => ({
-    ...backend,
-    execute: ((op: Op.Op) => f(op, backend.execute)) as KvBackend["execute"]
-  })
-
 const onTake = (f: (take: Watch.Watcher["take"]) => Watch.Watcher["take"]) => (backend: KvBackend): KvBackend => ({
   ...backend,
   watch: (request) => Effect.map(backend.watch(request), (watcher) => ({ ...watcher, take: f(watcher.take) }))
 })
-
-/** True one time in `n`. */
-const every = (n: number) => {
-  let calls = 0
-  return () => ++calls % n === 0
-}
 
 /** Writes on the condition that a key still has its create revision: fenced writes and releases of locks. */
 const guardedWrite = (op: Op.Op): Op.Op | undefined =>

@@ -3,7 +3,8 @@
  */
 import * as Op from "@effect-kv/core/Op"
 import type { Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
-import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+import type { Run } from "../goodHistories.ts"
+import { addCall, after, answered, type AnsweredPut, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
 import { staleRead } from "./staleRead.ts"
 
 export interface Corruption {
@@ -33,6 +34,12 @@ const putChange = (
     lease: 0n
   }
 }
+
+/** The run in which the put of the call was applied again at the end. */
+const appliedAgain = (run: Run, { request: { op } }: AnsweredPut): Run => ({
+  ...run,
+  changes: [...run.changes, putChange(run.changes, op.key, op.value as string, run.revision + 1n)]
+})
 
 const lostAnswer: History.Outcome = { _tag: "Failed", reason: "Indeterminate", outcome: "Unknown", message: "" }
 const refusal: History.Outcome = { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
@@ -82,9 +89,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
       if (call === undefined) return undefined
-      const { key, value } = call.request.op
-      const again = putChange(run.changes, key, value as string, run.revision + 1n)
-      return { ...run, changes: [...run.changes, again] }
+      return appliedAgain(run, call)
     }
   },
   {
@@ -93,10 +98,8 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
       if (call === undefined) return undefined
-      const { key, value } = call.request.op
-      const again = putChange(run.changes, key, value as string, run.revision + 1n)
       const { completed: _, ...rest } = call
-      return replaceCall({ ...run, changes: [...run.changes, again] }, call.id, { ...rest, outcome: lostAnswer })
+      return replaceCall(appliedAgain(run, call), call.id, { ...rest, outcome: lostAnswer })
     }
   },
   {

@@ -132,8 +132,8 @@ const wrongKeys = ({ id, statuses }: Lease, attachments: Attachments): ReadonlyA
     return [violation(`${showCall(call)} says it has the keys ${keys}, and it never had those`, call)]
   })
 
-/** Tolerance: clocks count in milliseconds and differ slightly between processes. */
-const tolerance = 10_000_000n
+/** In nanoseconds: clocks count in milliseconds and differ slightly between processes. */
+export const clockTolerance = 10_000_000n
 
 /** An id is not granted again while its lease is alive. */
 const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArray<Violation> =>
@@ -142,7 +142,8 @@ const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArr
     const { completed = call.invoked } = call
     if (revocations.some((revocation) => revocation.invoked.order < completed.order)) return []
     const mayHaveEnded = [first, ...renewals].every((alive) =>
-      alive.call.invoked.nanos + BigInt(Math.round(alive.answer.ttlMillis)) * 1_000_000n - tolerance < completed.nanos
+      alive.call.invoked.nanos + BigInt(Math.round(alive.answer.ttlMillis)) * 1_000_000n - clockTolerance <
+        completed.nanos
     )
     return mayHaveEnded
       ? []

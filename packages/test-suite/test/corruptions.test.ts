@@ -11,12 +11,12 @@ import {
 } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as ofAnswers from "./corruptions/ofAnswers.ts"
-import * as ofLocks from "./corruptions/ofLocks.ts"
-import * as ofOrders from "./corruptions/ofOrders.ts"
-import * as ofRevisions from "./corruptions/ofRevisions.ts"
-import * as ofWatches from "./corruptions/ofWatches.ts"
+import * as locks from "./corruptions/locks.ts"
+import * as orders from "./corruptions/orders.ts"
 import { type Corrupt, Pick } from "./corruptions/pick.ts"
+import * as responses from "./corruptions/responses.ts"
+import * as revisions from "./corruptions/revisions.ts"
+import * as watches from "./corruptions/watches.ts"
 import * as goodHistories from "./goodHistories.ts"
 
 /** Makes the histories once for all tests of a checker. */
@@ -72,14 +72,14 @@ const noticesAll = (
 
 noticesAll(
   "the checker by revision",
-  [...ofRevisions.corruptions, ...ofAnswers.corruptions],
+  [...revisions.corruptions, ...responses.corruptions],
   mixed,
   ({ changes, history }) => RevisionChecker.check(history, changes).violations
 )
 
 noticesAll(
   "the checker of watches",
-  ofWatches.corruptions,
+  watches.corruptions,
   mixed,
   ({ changes, history, revision }) =>
     WatchChecker.check(history, changes, {
@@ -89,14 +89,14 @@ noticesAll(
 
 noticesAll(
   "the checker of locks",
-  ofLocks.corruptions,
+  locks.corruptions,
   mixed,
   ({ changes, count, history }) => LockChecker.check(history, { counts: { "w/counter": count }, changes })
 )
 
 noticesAll(
   "the checker of linearizability",
-  ofOrders.corruptions,
+  orders.corruptions,
   small,
   ({ history }) => LinearizabilityChecker.check(history)
 )

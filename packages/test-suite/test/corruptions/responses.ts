@@ -3,8 +3,8 @@
  */
 import type * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
-import type { Corruption } from "./ofRevisions.ts"
 import { answered, type Corrupt, replaceCall, withAnswer } from "./pick.ts"
+import type { Corruption } from "./revisions.ts"
 
 type Of<Tag extends Op.Op["_tag"]> = {
   readonly op: Extract<Op.Op, { readonly _tag: Tag }>

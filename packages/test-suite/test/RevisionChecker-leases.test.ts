@@ -4,7 +4,7 @@
 import * as Op from "@effect-kv/core/Op"
 import { History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { gone, history, kinds, moment, put, read, row, written } from "./byHand.ts"
+import { gone, history, kinds, moment, put, read, row, written } from "./smallHistories.ts"
 
 const id = 7n
 

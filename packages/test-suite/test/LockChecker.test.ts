@@ -3,7 +3,7 @@
  */
 import { type History, LockChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { gone, kinds, moment, row, type Span, written } from "./byHand.ts"
+import { gone, kinds, moment, row, type Span, written } from "./smallHistories.ts"
 
 describe("LockChecker", () => {
   const effect = (

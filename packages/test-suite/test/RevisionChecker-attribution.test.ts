@@ -6,7 +6,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import { type Changes, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { type Asked, deleted, gone, history, kinds, put, row, written } from "./byHand.ts"
+import { type Asked, deleted, gone, history, kinds, put, row, written } from "./smallHistories.ts"
 
 const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
   RevisionChecker.check(history(...calls), changes)

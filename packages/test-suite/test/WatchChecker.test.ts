@@ -4,7 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { type Changes, type History, WatchChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { gone, kinds, moment, row, written } from "./byHand.ts"
+import { gone, kinds, moment, row, written } from "./smallHistories.ts"
 
 describe("WatchChecker", () => {
   const changes = [2n, 3n, 4n].map((revision, i) => written(row("a", `${i}`, revision, i + 1, 2n)))

@@ -15,7 +15,7 @@ const withVariable = (name: string, value: string | undefined) => {
 }
 
 describe("EtcdBinaries", () => {
-  it.effect("finds etcd and etcdctl of every version that this run was given", () =>
+  it.effect("EtcdBinaries.get finds etcd and etcdctl of every provided version", () =>
     Effect.gen(function*() {
       const versions = yield* EtcdBinaries.provided
       assert.isNotEmpty(versions)
@@ -27,7 +27,7 @@ describe("EtcdBinaries", () => {
       }
     }))
 
-  it.effect("says how to get a version that is not there", () =>
+  it.effect("the error of a missing version says how to get it", () =>
     Effect.gen(function*() {
       const unset = yield* Effect.flip(EtcdBinaries.get("3.4").pipe(withVariable("EFFECT_KV_ETCD_34", undefined)))
       assert.match(unset.message, /EFFECT_KV_ETCD_34 is not set.*npm test/)
@@ -35,7 +35,7 @@ describe("EtcdBinaries", () => {
       assert.match(wrong.message, /\/nowhere\/etcd and \/nowhere\/etcdctl cannot be executed.*npm test/)
     }))
 
-  it.effect("takes the version under test from the environment, and the newest by default", () =>
+  it.effect("the version under test comes from the environment; the default is the newest", () =>
     Effect.gen(function*() {
       const version = (value: string | undefined) => withVariable("EFFECT_KV_ETCD", value)(EtcdBinaries.currentVersion)
       assert.strictEqual(yield* version(undefined), "3.7")

@@ -30,8 +30,8 @@ const put = (cluster: EtcdCluster.EtcdCluster["Service"], key: string, value: st
 const get = (cluster: EtcdCluster.EtcdCluster["Service"], key: string, options?: EtcdCluster.EtcdctlOptions) =>
   Effect.map(cluster.etcdctl(["get", "--print-value-only", "--", key], options), (value) => value.trimEnd())
 
-layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one member shared by these tests", (it) => {
-  it.effect("keeps its data and its port over kill -9 and start", () =>
+layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster with one member", (it) => {
+  it.effect("a member keeps its data and its port after SIGKILL and a start", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       yield* put(cluster, "kept", "1")
@@ -49,7 +49,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
       assert.strictEqual(yield* get(cluster, "kept"), "1")
     }))
 
-  it.effect("answers nobody while it is paused, and goes on when resumed", () =>
+  it.effect("a paused member responds to no client, and continues when resumed", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       yield* put(cluster, "paused", "1")
@@ -62,7 +62,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
       assert.strictEqual(yield* get(cluster, "paused"), "1")
     }))
 
-  // Elsewhere than on Linux threads cannot be asked.
+  // Only Linux reports the state of threads.
   it.effect.runIf(process.platform === "linux")(
     "has no thread that runs when pause has returned",
     () =>
@@ -81,7 +81,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
       })
   )
 
-  it.effect("records every change of the store, whatever happens to the server", () =>
+  it.effect("watchFrom records every change of the store, across restarts of the server", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const first = (yield* cluster.revision) + 1n
@@ -107,7 +107,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
       assert.lengthOf(yield* history.upTo(first + 1n), 2)
     }))
 
-  it.effect("compacts, after which the history is gone, and defragments", () =>
+  it.effect("compact removes the history before the revision, and defragment succeeds", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       yield* put(cluster, "c", "1")
@@ -123,7 +123,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
       assert.strictEqual(yield* cluster.etcdctl(["get", "", "--prefix"]), "")
     }))
 
-  it.effect("counts the server's watches", () =>
+  it.effect("metrics have the number of watches of the server", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const watches = Effect.map(cluster.metrics(), (metrics) => metrics.get("etcd_debugging_mvcc_watcher_total"))
@@ -137,7 +137,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster, one memb
       assert.isAbove((yield* cluster.metrics()).get("grpc_server_handled_total"), 0)
     }))
 
-  it.effect("reports what etcdctl said as a typed failure", () =>
+  it.effect("a failed etcdctl is a typed error with its output", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const failed = yield* Effect.flip(cluster.etcdctl(["lease", "revoke", "123"]))
@@ -173,7 +173,7 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
           yield* cluster.startAll
           for (const endpoint of cluster.endpoints) {
             const value = yield* get(cluster, "quorum", { endpoint })
-            // The write that was reported as failed may have been done later.
+            // A write that was reported as failed may have been applied later.
             assert.include(["stays", "lost"], value)
           }
           yield* cluster.killAll
@@ -194,7 +194,7 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
           const [first, second, third] = cluster.members
           yield* first!.kill
           yield* second!.kill
-          // The member that is left misses its leader, and refuses the watch or ends it.
+          // The remaining member has no leader, and rejects or ends the watch.
           const refused = Effect.map(
             cluster.metrics(third),
             ({ series }) =>
@@ -214,7 +214,7 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
       60_000
     )
 
-    it.live("adds and removes members", () =>
+    it.live("memberAdd and memberRemove change the members of the cluster", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make({ version })
         yield* put(cluster, "before", "1")
@@ -271,8 +271,8 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
   })
 }
 
-describe("EtcdCluster, what is left of it", () => {
-  it.live("has neither processes nor files after its scope has closed, even if paused", () =>
+describe("EtcdCluster after its end", () => {
+  it.live("no process and no file is left after the scope has closed, even if a member is paused", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const cluster = yield* EtcdCluster.make().pipe(Scope.provide(scope))
@@ -287,7 +287,7 @@ describe("EtcdCluster, what is left of it", () => {
       assert.isFalse(Fs.existsSync(`${cluster.directory}.gone`))
     }))
 
-  it.live("has neither processes nor files when it could not start", () =>
+  it.live("no process and no file is left if the cluster could not start", () =>
     Effect.gen(function*() {
       const files = Fs.readdirSync(Fs.existsSync("/dev/shm") ? "/dev/shm" : "/tmp")
       const failed = yield* Effect.flip(Effect.scoped(EtcdCluster.make({ flags: { "no-such-flag": true } })))
@@ -307,7 +307,7 @@ describe("EtcdCluster, what is left of it", () => {
             Effect.sync(() =>
               ChildProcess.spawn(process.execPath, [Path.join(import.meta.dirname, "fixtures/holdCluster.ts")], {
                 stdio: ["ignore", "pipe", "inherit"],
-                // A process group of its own, as a terminal gives to what it runs.
+                // Its own process group, like a program run from a terminal.
                 detached: true
               })
             ),

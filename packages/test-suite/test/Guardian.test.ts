@@ -10,7 +10,7 @@ import * as Path from "node:path"
 import * as Guardian from "../src/verification/etcd/Guardian.ts"
 
 describe("Guardian", () => {
-  it.live("ends a process that was about to write down its id when the guardian looked", () =>
+  it.live("the guardian kills a process that has not yet written its id when the guardian lists processes", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const guardian = yield* Guardian.make("effect-kv-test").pipe(Scope.provide(scope))
@@ -22,14 +22,14 @@ describe("Guardian", () => {
         child.once("exit", (_, signal) => resume(Effect.succeed(signal)))
       })
       const ending = yield* Effect.forkChild(ended, { startImmediately: true })
-      // Opened, which makes it, and not written to yet.
+      // Created by opening it, and not written yet.
       const file = Fs.openSync(Path.join(guardian.directory, "pids", "late"), "w")
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
       yield* Effect.repeat(Effect.sync(() => Fs.existsSync(`${guardian.directory}.gone`)), {
         until: (moved) => moved,
         schedule: Schedule.spaced("1 milli")
       })
-      // Long enough for the guardian to find nothing in it; it must come back.
+      // Long enough for the guardian to find the file empty; it must read it again.
       yield* Effect.sleep("50 millis")
       yield* Effect.sync(() => {
         Fs.writeSync(file, `${child.pid}\n`)

@@ -19,7 +19,7 @@ const bigint: Arbitrary.Arbitrary<bigint> = oneOf([0n, 1n, -1n, 2n ** 53n + 1n, 
 
 const boolean = oneOf([false, true])
 
-/** What may be left out. */
+/** An optional property. */
 const optional = <K extends string, A>(key: K, arbitrary: Arbitrary.Arbitrary<A>) =>
   weighted<{ readonly [_ in K]?: A }>(
     [1, Arbitrary.Constant({})],
@@ -226,7 +226,7 @@ describe("History", () => {
     { arbitrary: { runs: 300 } }
   )
 
-  it("takes a line for each record", () => {
+  it("the text of a history has one line for each record", () => {
     const moment = { order: 0, nanos: 1n }
     const call: History.Call = {
       _tag: "Call",
@@ -239,7 +239,7 @@ describe("History", () => {
     assert.strictEqual(History.toText({ ...History.empty, calls: [call, call] }).trim().split("\n").length, 3)
   })
 
-  it.effect("tells the line that is not one of a history", () =>
+  it.effect("the error of an invalid text names the line", () =>
     Effect.gen(function*() {
       const [header] = History.toText(History.empty).split("\n")
       for (

@@ -1,5 +1,5 @@
 /**
- * Calls on the link of `KvFaults`: what becomes of what has left when callers go, the client is cut off, or it is closed.
+ * Calls over the link of `KvFaults`: requests in flight when callers are interrupted, or the client is partitioned or closed.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -17,7 +17,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { clients, isDone, reasonOf, settle } from "./faultyClients.ts"
 
-it.effect("a renewal that has left arrives though its caller is interrupted", () =>
+it.effect("a renewal that was sent arrives even if its caller is interrupted", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     const { id } = yield* backendOf(kv).leaseGrant({ ttl: "10 seconds" })
@@ -32,7 +32,7 @@ it.effect("a renewal that has left arrives though its caller is interrupted", ()
     assert.strictEqual(Duration.toSeconds(remaining), 10)
   }))
 
-it.effect("a renewal whose answer is lost is repeated", () =>
+it.effect("a renewal whose response is lost is retried", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     const { id } = yield* backendOf(kv).leaseGrant({ ttl: "10 seconds" })
@@ -41,7 +41,7 @@ it.effect("a renewal whose answer is lost is repeated", () =>
     assert.lengthOf(yield* faults.injected, 1)
   }))
 
-it.effect("an answer does not get through to a client that was cut off meanwhile, and a read is repeated after the heal", () =>
+it.effect("a response does not reach a client that was partitioned meanwhile, and a read is retried after the heal", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     yield* faults.inject(KvFaults.delayAnswer("1 second"), { times: 2 })
@@ -59,7 +59,7 @@ it.effect("an answer does not get through to a client that was cut off meanwhile
     assert.deepStrictEqual(yield* Fiber.join(reading), Option.some("2"))
   }))
 
-it.effect("an answer that is late on its way arrives after the heal where nothing is lost", () =>
+it.effect("a response that is delayed by a partition arrives after the heal if nothing is lost", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     yield* faults.inject(KvFaults.delayAnswer("1 second"))
@@ -72,7 +72,7 @@ it.effect("an answer that is late on its way arrives after the heal where nothin
     yield* Fiber.join(putting)
   }))
 
-it.effect("of a call that was given up before it left nothing is sent, and who made it can tell", () =>
+it.effect("a call that is cancelled before it is sent is not sent, and its maker can tell", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     yield* faults.partition({ requests: "refused" })
@@ -92,7 +92,7 @@ it.effect("of a call that was given up before it left nothing is sent, and who m
     assert.deepStrictEqual(yield* other.get("k"), Option.none())
   }))
 
-it.effect("of a call that has left it is known that it may have", () =>
+it.effect("a call that was sent is reported as possibly sent", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     const sendControl = new SendControl.SendControl(() => false)
@@ -102,7 +102,7 @@ it.effect("of a call that has left it is known that it may have", () =>
     assert.isTrue(sendControl.mayHaveBeenSent)
   }))
 
-it.effect("a client that is closed answers nothing definite of a write that is under way", () =>
+it.effect("a write in flight is Indeterminate when its client is closed", () =>
   Effect.gen(function*() {
     const store = yield* MemoryStore.make()
     const backend = yield* store.connect
@@ -145,7 +145,7 @@ it.effect("calm ends injections, holds, silence and a partition", () =>
     assert.isTrue(isDone(alone), "a silence without a partition ends too")
   }))
 
-it.effect("what ends after the client, in the same scope or later, reaches the store whatever is injected then", () =>
+it.effect("finalizers that run after the client was closed reach the store, whatever is injected then", () =>
   Effect.gen(function*() {
     const store = yield* MemoryStore.make()
     const backend = yield* store.connect
@@ -157,7 +157,7 @@ it.effect("what ends after the client, in the same scope or later, reaches the s
     assert.deepStrictEqual(yield* faults.kv.get("k"), Option.some("1"))
   }))
 
-it.effect("the oldest injection that is due strikes, before what is at random; the others see the call", () =>
+it.effect("the oldest due injection strikes, before random faults; the others count the call", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     const second = yield* faults.inject(KvFaults.unavailable, { nth: 2 })
@@ -173,7 +173,7 @@ it.effect("the oldest injection that is due strikes, before what is at random; t
     assert.deepStrictEqual([yield* first.count, yield* second.count, yield* third.count], [1, 1, 1])
   }))
 
-it.effect("a client has the deadline it is given, and faults at random from the beginning", () =>
+it.effect("a client has the given deadline, and random faults from the start", () =>
   Effect.gen(function*() {
     const store = yield* MemoryStore.make()
     const faults = yield* KvFaults.make(yield* store.connect, {
@@ -186,7 +186,7 @@ it.effect("a client has the deadline it is given, and faults at random from the 
     assert.strictEqual(yield* Fiber.join(reading), "DeadlineExceeded")
   }))
 
-it.effect("at random a silence swallows requests as well as answers, and delays are of both, a millisecond at least", () =>
+it.effect("random silence loses requests and responses, and random delays of both are at least 1 ms", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     yield* faults.randomly({ seed: 3, silence: 0.2, delay: 1, maxDelay: "2 millis" })
@@ -207,7 +207,7 @@ it.effect("at random a silence swallows requests as well as answers, and delays 
     assert.isTrue([...descriptions].some((description) => description.startsWith("answer lost silently")))
   }))
 
-it.effect("at random events of watches are late", () =>
+it.effect("random faults delay events of watches", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     const watch = yield* kv.subscribe(KeyRange.key("k"))
@@ -220,7 +220,7 @@ it.effect("at random events of watches are late", () =>
     assert.lengthOf(yield* Fiber.join(taking), 1)
   }))
 
-it.effect("what a watch has received and was not handed on is there for the next take, however often that is given up", () =>
+it.effect("events that a watch has received stay for the next take, even if takes are interrupted repeatedly", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     const watch = yield* kv.subscribe(KeyRange.key("k"))
@@ -239,7 +239,7 @@ it.effect("what a watch has received and was not handed on is there for the next
     assert.isFalse(isDone(third), "handed on once")
   }))
 
-it.effect("a watch whose store is out of reach when it is to be connected again is tried until it is back", () =>
+it.effect("the reconnection of a watch is retried while the store is unreachable", () =>
   Effect.gen(function*() {
     const { other, store } = yield* clients
     const backend = yield* store.connect
@@ -257,7 +257,7 @@ it.effect("a watch whose store is out of reach when it is to be connected again 
     assert.lengthOf(yield* Fiber.join(taking), 1)
   }))
 
-it.effect("a watch that is cut twice, once with its history, stays without what it misses", () =>
+it.effect("a watch that is cut twice, once with a compaction, fails with Compacted", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     const watch = yield* kv.subscribe(KeyRange.key("k"))
@@ -269,14 +269,14 @@ it.effect("a watch that is cut twice, once with its history, stays without what 
     assert.strictEqual(yield* reasonOf(watcherOf(watch).take), "Compacted")
   }))
 
-it.effect("a watch that was closed is not cut", () =>
+it.effect("a closed watch is not cut", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     yield* Effect.scoped(kv.subscribe(KeyRange.key("k")))
     assert.strictEqual(yield* faults.cutWatches(), 0)
   }))
 
-it.effect("what is on its way over a connection that is cut is lost, and comes once, over the next", () =>
+it.effect("events in flight on a cut connection are lost, and delivered once over the next one", () =>
   Effect.gen(function*() {
     const { other, store } = yield* clients
     const backend = yield* store.connect

@@ -1,5 +1,5 @@
 /**
- * What `KvFaults` does to a client, and what it does not.
+ * Tests of `KvFaults`: what its faults do to a client, and what they leave alone.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -26,8 +26,8 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { clients, isDone, reasonOf, settle } from "./faultyClients.ts"
 
-describe("a call", () => {
-  it.effect("that does not leave changes nothing: Unavailable", () =>
+describe("KvFaults, calls", () => {
+  it.effect("a call that is not sent changes nothing and is Unavailable", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* faults.inject(KvFaults.unavailable)
@@ -37,7 +37,7 @@ describe("a call", () => {
       assert.deepStrictEqual(yield* other.get("k"), Option.some("2"))
     }))
 
-  it.effect("is named by a condition, a place and a number", () =>
+  it.effect("a fault selects calls by a condition, nth and times", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       const injection = yield* faults.inject(KvFaults.unavailable, {
@@ -62,7 +62,7 @@ describe("a call", () => {
       )
     }))
 
-  it.effect("is found in a transaction, and behind a fence", () =>
+  it.effect("writes and reads find a key in a transaction and behind a fence", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       const injection = yield* faults.inject(KvFaults.unavailable, { when: KvFaults.writes("k"), times: Infinity })
@@ -80,7 +80,7 @@ describe("a call", () => {
       ["was not", KvFaults.loseRequest, false]
     ] as const
   ) {
-    it.effect(`whose ${fault.description} is Indeterminate and ${title} applied`, () =>
+    it.effect(`a write with "${fault.description}" is Indeterminate and ${title} applied`, () =>
       Effect.gen(function*() {
         const { faults, kv, other } = yield* clients
         yield* faults.inject(fault)
@@ -88,7 +88,7 @@ describe("a call", () => {
         assert.strictEqual(Option.isSome(yield* other.get("k")), applied)
       }))
 
-    it.effect(`whose ${fault.description} silently is so at its deadline`, () =>
+    it.effect(`a write with "${fault.description} silently" is Indeterminate at its deadline`, () =>
       Effect.gen(function*() {
         const { faults, kv, other } = yield* clients
         yield* faults.inject(KvFaults.silently(fault))
@@ -100,7 +100,7 @@ describe("a call", () => {
         assert.strictEqual(yield* Fiber.join(fiber), "Indeterminate")
       }))
 
-    it.effect(`that reads is repeated after ${fault.description}, and silently ends at its deadline`, () =>
+    it.effect(`a read with "${fault.description}" is retried; if it is silent, the read ends at its deadline`, () =>
       Effect.gen(function*() {
         const { faults, kv } = yield* clients
         yield* kv.put("k", "1")
@@ -113,7 +113,7 @@ describe("a call", () => {
       }))
   }
 
-  it.effect("that is applied late is Indeterminate at once, and applied all the same", () =>
+  it.effect("a write that is applied late is Indeterminate at once, and applied later", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* faults.inject(KvFaults.applyLate("1 minute"))
@@ -125,7 +125,7 @@ describe("a call", () => {
       assert.deepStrictEqual(yield* other.get("k"), Option.some("late"))
     }))
 
-  it.effect("that is delayed is answered within its deadline, and applied though it takes longer", () =>
+  it.effect("a delayed write gets its response before its deadline, or is applied after it", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* faults.inject(KvFaults.delayRequest("3 seconds"))
@@ -148,7 +148,7 @@ describe("a call", () => {
       assert.deepStrictEqual(yield* there, ["1", "2", "3"])
     }))
 
-  it.effect("that has left arrives though its caller is interrupted", () =>
+  it.effect("a request that was sent arrives even if its caller is interrupted", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       const hold = yield* faults.hold("request", { when: KvFaults.writes("k") })
@@ -161,7 +161,7 @@ describe("a call", () => {
       assert.deepStrictEqual(yield* other.get("k"), Option.some("1"))
     }))
 
-  it.effect("can be held up on its way back", () =>
+  it.effect("the response to a call can be held", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       const hold = yield* faults.hold("answer")
@@ -173,7 +173,7 @@ describe("a call", () => {
       yield* Fiber.join(fiber)
     }))
 
-  it.effect("that the store refuses is refused as ever", () =>
+  it.effect("a call that the store rejects fails with the reason of the store", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       yield* faults.inject(KvFaults.delayRequest(0), { times: Infinity })
@@ -182,8 +182,8 @@ describe("a call", () => {
     }))
 })
 
-describe("a client that is cut off", () => {
-  it.effect("hears nothing until its deadlines, and nothing that it sent was done", () =>
+describe("KvFaults, partitions", () => {
+  it.effect("calls of a partitioned client end at their deadlines, and none was executed", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* faults.partition()
@@ -210,7 +210,7 @@ describe("a client that is cut off", () => {
       yield* kv.put("k", "2")
     }))
 
-  it.effect("can have what it sent delivered late", () =>
+  it.effect("with `late`, requests sent during a partition are executed after it", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* faults.partition({ requests: "late" })
@@ -224,7 +224,7 @@ describe("a client that is cut off", () => {
       assert.strictEqual(yield* other.count(KeyRange.all), 2)
     }))
 
-  it.effect("can have no connection at all: then what it wants is Unavailable, or done after the heal", () =>
+  it.effect("with `refused`, calls are Unavailable at their deadline, or executed after the heal", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* faults.partition({ requests: "refused" })
@@ -237,7 +237,7 @@ describe("a client that is cut off", () => {
       assert.deepStrictEqual((yield* other.range(KeyRange.all)).entries.map((entry) => entry.key), ["b"])
     }))
 
-  it.effect("loses its lock before the store gives it away, and is interrupted", () =>
+  it.effect("a partitioned holder is interrupted before the store deletes its key", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       const held = yield* Deferred.make<void>()
@@ -258,7 +258,7 @@ describe("a client that is cut off", () => {
     }))
 
   for (const requests of ["lost", "late", "refused"] as const) {
-    it.effect(`can be closed, its requests being ${requests}: the test does not hang`, () =>
+    it.effect(`a partitioned client whose requests are ${requests} can be closed`, () =>
       Effect.gen(function*() {
         const scope = yield* Scope.make()
         const { faults, kv, store } = yield* Scope.provide(clients, scope)
@@ -274,9 +274,9 @@ describe("a client that is cut off", () => {
   }
 })
 
-describe("what a client holds", () => {
+describe("KvFaults, locks and leases", () => {
   for (const by of ["lease", "key"] as const) {
-    it.effect(`a lock is lost by its ${by}`, () =>
+    it.effect(`loseLock ends a lock by its ${by}`, () =>
       Effect.gen(function*() {
         const { faults, kv, other } = yield* clients
         const held = yield* Deferred.make<DistLock.Lock>()
@@ -296,13 +296,13 @@ describe("what a client holds", () => {
       }))
   }
 
-  it.effect("that nobody holds the lock to be lost is a defect", () =>
+  it.effect("loseLock of a lock that is not held is a defect", () =>
     Effect.gen(function*() {
       const { faults } = yield* clients
       assert.isTrue(Exit.hasDies(yield* Effect.exit(faults.loseLock("l"))))
     }))
 
-  it.effect("a lease ends, and what stands on it is made again on another", () =>
+  it.effect("after endLease, temporary keys are re-created on another lease", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* Effect.provideService(TempKey.make("t"), Kv.Kv, kv)
@@ -317,7 +317,7 @@ describe("what a client holds", () => {
       assert.strictEqual(yield* reasonOf(faults.endLease(lease!)), "LeaseNotFound")
     }))
 
-  it.effect("a lease whose grant was not answered is known", () =>
+  it.effect("leases include one whose grant got no response", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       yield* faults.inject(KvFaults.loseAnswer)
@@ -328,8 +328,8 @@ describe("what a client holds", () => {
     }))
 })
 
-describe("the list of what was injected", () => {
-  it.effect("has everything in it, in order", () =>
+describe("KvFaults, injected", () => {
+  it.effect("injected lists all faults in order", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       yield* kv.subscribe(KeyRange.key("k"))
@@ -364,7 +364,7 @@ describe("the list of what was injected", () => {
       )
     }))
 
-  it.effect("has no lease that had ended before; at random one that lives is ended", () =>
+  it.effect("leases exclude ended ones, and random faults end live ones", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       for (let i = 0; i < 5; i++) yield* backendOf(kv).leaseGrant({ ttl: "2 seconds" })
@@ -382,7 +382,7 @@ describe("the list of what was injected", () => {
     }))
 })
 
-describe("what makes no sense is a defect:", () => {
+describe("KvFaults, invalid options are a defect:", () => {
   const isDefect = (what: (faults: KvFaults.KvFaults) => Effect.Effect<unknown>) =>
     Effect.gen(function*() {
       const { faults } = yield* clients
@@ -408,11 +408,11 @@ describe("what makes no sense is a defect:", () => {
       isDefect((faults) => faults.randomly(options)))
   }
 
-  it.effect("a hold of no call", () => isDefect((faults) => faults.hold("request", { times: 0 })))
+  it.effect("a hold of zero calls", () => isDefect((faults) => faults.hold("request", { times: 0 })))
 })
 
-describe("a watch", () => {
-  it.effect("that is cut misses nothing, and its status tells", () =>
+describe("KvFaults, watches", () => {
+  it.effect("a cut watch misses no event, and its status reports the cut", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       const watch = yield* kv.subscribe(KeyRange.prefix("k/"))
@@ -441,7 +441,7 @@ describe("a watch", () => {
       assert.strictEqual(yield* faults.cutWatches({ when: (request) => request.previous === true }), 0)
     }))
 
-  it.effect("that is cut for so long that history is gone fails with Compacted", () =>
+  it.effect("a watch that is cut while the history is compacted fails with Compacted", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       const watch = yield* kv.subscribe(KeyRange.key("k"))
@@ -456,7 +456,7 @@ describe("a watch", () => {
       assert.strictEqual(yield* reasonOf(watcherOf(watch).take), "Compacted")
     }))
 
-  it.effect("that is to fail fails for the reason given, after the time it was cut for", () =>
+  it.effect("a watch that is cut with a failure fails with that reason after the duration", () =>
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
       const watch = yield* kv.subscribe(KeyRange.key("k"))
@@ -472,7 +472,7 @@ describe("a watch", () => {
       assert.include((yield* faults.injected)[0]!.description, "failed with PermissionDenied")
     }))
 
-  it.effect("is not Compacted before something was missed", () =>
+  it.effect("a watch that is cut with a compaction does not fail before it has missed an event", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       const watch = yield* kv.subscribe(KeyRange.key("k"))
@@ -485,7 +485,7 @@ describe("a watch", () => {
       assert.strictEqual(yield* Fiber.join(taking), "Compacted")
     }))
 
-  it.effect("is cut by a partition, and goes on after the heal", () =>
+  it.effect("a partition cuts a watch, which continues after the heal", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       const watch = yield* kv.subscribe(KeyRange.key("k"))
@@ -498,7 +498,7 @@ describe("a watch", () => {
       assert.lengthOf(yield* Fiber.join(taking), 1)
     }))
 
-  it.effect("that is cut in the midst of a call goes on by its own time, not by that of the call", () =>
+  it.effect("a watch that is cut during a call resumes independently of the deadline of the call", () =>
     Effect.gen(function*() {
       const { other, store } = yield* clients
       const backend = yield* store.connect
@@ -522,7 +522,7 @@ describe("a watch", () => {
       assert.deepStrictEqual(within, [undefined, undefined])
     }))
 
-  it.effect("that is opened just as the client is cut off is cut as well", () =>
+  it.effect("a watch that is opened as the partition begins is cut as well", () =>
     Effect.gen(function*() {
       const { other, store } = yield* clients
       const backend = yield* store.connect
@@ -542,7 +542,7 @@ describe("a watch", () => {
       assert.lengthOf(yield* Fiber.join(taking), 1)
     }))
 
-  it.effect("that is connected again just as the client is cut off hears nothing", () =>
+  it.effect("a watch that is reconnected as the partition begins gets no events until the heal", () =>
     Effect.gen(function*() {
       const { other, store } = yield* clients
       const backend = yield* store.connect
@@ -563,7 +563,7 @@ describe("a watch", () => {
       assert.lengthOf(yield* Fiber.join(taking), 1)
     }))
 
-  it.effect("of a client that may see its own keys only is connected again", () =>
+  it.effect("a watch of a client with permissions on its own keys only is reconnected", () =>
     Effect.gen(function*() {
       const { other, store } = yield* clients
       const backend = yield* store.connect
@@ -582,7 +582,7 @@ describe("a watch", () => {
       assert.deepStrictEqual(asked, [KeyRange.prefix("mine/")])
     }))
 
-  it.effect("that is cut ends with its scope", () =>
+  it.effect("a cut watch ends with its scope", () =>
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
       const scope = yield* Scope.make()
@@ -595,7 +595,7 @@ describe("a watch", () => {
       assert.strictEqual((yield* store.statistics).watches, 0)
     }))
 
-  it.effect("whose opening loses its answer is opened once", () =>
+  it.effect("a watch whose opening loses the response is opened once", () =>
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
       yield* faults.inject(KvFaults.loseAnswer)
@@ -609,7 +609,7 @@ describe("a watch", () => {
     }))
 })
 
-describe("faults at random", () => {
+describe("KvFaults, random faults", () => {
   const story = (seed: number) =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
@@ -636,7 +636,7 @@ describe("faults at random", () => {
       }
     })
 
-  it.effect("are the same for the same seed, and others for another", () =>
+  it.effect("random faults are equal for equal seeds, and differ for others", () =>
     Effect.gen(function*() {
       const [first, second, third] = [yield* story(1), yield* story(1), yield* story(2)]
       assert.deepStrictEqual(first, second)
@@ -646,7 +646,7 @@ describe("faults at random", () => {
       assert.isTrue(failed > 40 && failed < 120, `${failed} of 200 failed, where 4 in 10 were to`)
     }))
 
-  it.effect("end with `calm`", () =>
+  it.effect("calm ends random faults", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       yield* faults.randomly({ seed: 1, unavailable: 1 })
@@ -656,7 +656,7 @@ describe("faults at random", () => {
     }))
 })
 
-it.effect("the layer stands between a backend's and a program", () =>
+it.effect("KvFaults.layer stands between the layer of a backend and a program", () =>
   Effect.gen(function*() {
     const faults = yield* KvFaults.KvFaults
     yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "leaseGrant" })

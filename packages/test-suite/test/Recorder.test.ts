@@ -22,7 +22,7 @@ const open = Effect.gen(function*() {
   return { store, recorder, backend: yield* store.connect }
 })
 
-/** A backend whose operations do as they are told. */
+/** A backend whose operations run the given effects. */
 const executing = (backend: KvBackend, execute: Effect.Effect<never, KvError.KvError>): KvBackend => ({
   ...backend,
   execute: () => execute
@@ -31,7 +31,7 @@ const executing = (backend: KvBackend, execute: Effect.Effect<never, KvError.KvE
 const execution = (op: Op.Op): History.Request => ({ _tag: "Execute", op })
 
 describe("Recorder", () => {
-  it.effect("records who asked what, when, and what came of it", () =>
+  it.effect("a recorder records the client, the request, the moments and the outcome of each call", () =>
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const a = recorder.client("a")(backend)
@@ -79,7 +79,7 @@ describe("Recorder", () => {
       assert.deepStrictEqual(calls.flatMap((call) => [call.invoked.order, call.completed!.order]), [0, 1, 2, 3, 4, 5])
     }))
 
-  it.effect("records what was asked for as it was then", () =>
+  it.effect("a recorder records a copy of the request", () =>
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const bytes = Uint8Array.of(0xff)
@@ -89,7 +89,7 @@ describe("Recorder", () => {
       assert.deepStrictEqual(calls[0]!.request, execution({ _tag: "Put", key: "k", value: Uint8Array.of(0xff) }))
     }))
 
-  it.effect("takes what was lost, interrupted, died or is pending for unknown", () =>
+  it.effect("lost, interrupted, died and pending writes are unknown", () =>
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const run = (execute: Effect.Effect<never, KvError.KvError>) =>
@@ -105,7 +105,7 @@ describe("Recorder", () => {
       assert.deepStrictEqual(calls.map((call) => call.completed === undefined), [false, false, false, true])
     }))
 
-  it.effect("records what is asked of leases", () =>
+  it.effect("a recorder records calls for leases", () =>
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const a = recorder.client("a")(backend)
@@ -133,7 +133,7 @@ describe("Recorder", () => {
       ])
     }))
 
-  it.effect("records what a watch delivers, and how it ends", () =>
+  it.effect("a recorder records the events of a watch, and how it ends", () =>
     Effect.gen(function*() {
       const { backend, recorder, store } = yield* open
       const a = recorder.client("a")(backend)
@@ -162,14 +162,14 @@ describe("Recorder", () => {
       assert.deepInclude(watches[1]!.ended?.how, { _tag: "Failed", reason: "Compacted", compactRevision: 3n })
     }))
 
-  it.effect("gives each write a value of its own", () =>
+  it.effect("each value of a recorder is unique", () =>
     Effect.gen(function*() {
       const recorder = yield* Recorder.make
       const values = yield* Effect.forEach(["a", "b", "a", "a1", "a"], recorder.value)
       assert.strictEqual(new Set(values).size, values.length)
     }))
 
-  it.effect("records how long a lock is held: until its holder stops, or knows that it is lost", () =>
+  it.effect("a recorder records a holding until its holder stops or learns of the loss", () =>
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const kv = yield* Kv.make(recorder.client("a")(backend))
@@ -204,7 +204,7 @@ describe("Recorder", () => {
       assert.isTrue(holdings[0]!.token < holdings[2]!.token)
     }))
 
-  it.effect("records what was done under a lock as accepted, rejected or unknown", () =>
+  it.effect("a recorder records fenced effects as accepted, rejected or unknown", () =>
     Effect.gen(function*() {
       const { backend, recorder } = yield* open
       const kv = yield* Kv.make(backend)

@@ -5,12 +5,12 @@ import * as Net from "node:net"
 import * as EtcdCluster from "../src/verification/etcd/EtcdCluster.ts"
 import * as TcpProxy from "../src/verification/proxy/TcpProxy.ts"
 
-/** One end of a connection, with all it has heard. */
+/** One end of a connection, with all bytes it has received. */
 interface Peer {
   readonly socket: Net.Socket
-  readonly heard: () => string
+  readonly received: () => string
   readonly bytes: () => number
-  /** The other side said that it is done, or it broke. */
+  /** The other side has ended, or the connection broke. */
   readonly isOver: () => boolean
 }
 
@@ -26,7 +26,7 @@ const peer = (socket: Net.Socket): Peer => {
   socket.on("end", () => (over = true))
   socket.on("close", () => (over = true))
   socket.on("error", () => {})
-  return { socket, heard: () => Buffer.concat(chunks).toString(), bytes: () => bytes, isOver: () => over }
+  return { socket, received: () => Buffer.concat(chunks).toString(), bytes: () => bytes, isOver: () => over }
 }
 
 const until = (what: string, condition: () => boolean) =>
@@ -34,7 +34,7 @@ const until = (what: string, condition: () => boolean) =>
     Effect.timeoutOrElse({ duration: "5 seconds", orElse: () => Effect.die(new Error(`not within 5 s: ${what}`)) })
   )
 
-/** A server that says nothing of itself, so that a test plays both ends. */
+/** A server that sends nothing by itself: the test controls both ends. */
 const startServer = Effect.acquireRelease(
   Effect.callback<{ readonly port: number; readonly peers: Array<Peer>; readonly server: Net.Server }>((resume) => {
     const peers: Array<Peer> = []
@@ -73,21 +73,21 @@ const setup = Effect.gen(function*() {
   })
   const { client, remote } = yield* link
   client.socket.write("a")
-  yield* until("the request arrives", () => remote.heard() === "a")
+  yield* until("the request arrives", () => remote.received() === "a")
   remote.socket.write("b")
-  yield* until("the answer arrives", () => client.heard() === "b")
+  yield* until("the response arrives", () => client.received() === "b")
   return { server, proxy, link, client, remote }
 })
 
-/** Long enough for bytes on the loopback to show up if they were going to. */
+/** Long enough for bytes on the loopback to arrive if they were forwarded. */
 const aMoment = Effect.sleep("50 millis")
 
 describe("TcpProxy", () => {
-  it.live("passes bytes both ways and counts them", () =>
+  it.live("a proxy forwards bytes in both directions and counts them", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       client.socket.write("cde")
-      yield* until("more requests arrive", () => remote.heard() === "acde")
+      yield* until("more requests arrive", () => remote.received() === "acde")
       assert.deepStrictEqual(yield* proxy.stats, {
         opened: 1,
         live: 1,
@@ -103,29 +103,29 @@ describe("TcpProxy", () => {
       )
     }))
 
-  it.live("cut ends all connections and accepts new ones", () =>
+  it.live("cut destroys all connections, and new ones are accepted", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.cut
-      yield* until("both ends hear of it", () => client.isOver() && remote.isOver())
+      yield* until("both ends notice", () => client.isOver() && remote.isOver())
       assert.strictEqual((yield* proxy.stats).live, 0)
       const again = yield* link
       again.client.socket.write("x")
-      yield* until("the new connection works", () => again.remote.heard() === "x")
+      yield* until("the new connection works", () => again.remote.received() === "x")
     }))
 
-  it.live("down refuses connections until it is up again, on the same port", () =>
+  it.live("down refuses connections until up, on the same port", () =>
     Effect.gen(function*() {
       const { client, link, proxy } = yield* setup
       yield* proxy.down
-      yield* until("the client hears of it", client.isOver)
+      yield* until("the client notices", client.isOver)
       const refused = yield* Effect.flip(connect(proxy.port))
       assert.strictEqual(refused.code, "ECONNREFUSED")
       yield* proxy.up
       yield* link
     }))
 
-  it.live("a blackhole holds everything back and lets it go when healed", () =>
+  it.live("a blackhole holds bytes back and forwards them when healed", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.blackhole()
@@ -134,113 +134,113 @@ describe("TcpProxy", () => {
       remote.socket.write("too")
       second.client.socket.write("s")
       yield* aMoment
-      assert.deepStrictEqual([remote.heard(), client.heard(), second.remote.heard()], ["a", "b", ""])
+      assert.deepStrictEqual([remote.received(), client.received(), second.remote.received()], ["a", "b", ""])
       assert.isFalse(client.isOver())
       yield* proxy.heal
       yield* until("all arrives", () =>
-        remote.heard() === "alate" && client.heard() === "btoo" && second.remote.heard() === "s")
+        remote.received() === "alate" && client.received() === "btoo" && second.remote.received() === "s")
     }))
 
-  it.live("a blackhole in one direction leaves the other alone", () =>
+  it.live("a blackhole in one direction does not affect the other", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       yield* proxy.blackhole({ direction: "toServer" })
       client.socket.write("held")
       remote.socket.write("passes")
-      yield* until("the other direction works", () => client.heard() === "bpasses")
-      assert.strictEqual(remote.heard(), "a")
+      yield* until("the other direction works", () => client.received() === "bpasses")
+      assert.strictEqual(remote.received(), "a")
     }))
 
-  it.live("dropped responses are lost for good, and their connection is cut when healed", () =>
+  it.live("dropped responses are lost, and their connection is cut when healed", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       const untouched = yield* link
       yield* proxy.dropResponses
       client.socket.write("request")
-      yield* until("the request arrives", () => remote.heard() === "arequest")
+      yield* until("the request arrives", () => remote.received() === "arequest")
       remote.socket.write("answer")
       yield* aMoment
-      assert.strictEqual(client.heard(), "b")
+      assert.strictEqual(client.received(), "b")
       assert.isFalse(client.isOver())
       yield* proxy.heal
       yield* until("the connection is cut", client.isOver)
-      assert.strictEqual(client.heard(), "b")
+      assert.strictEqual(client.received(), "b")
       untouched.remote.socket.write("fine")
-      yield* until("a connection that lost nothing goes on", () => untouched.client.heard() === "fine")
+      yield* until("a connection that lost nothing goes on", () => untouched.client.received() === "fine")
     }))
 
-  it.live("cutAfterForwarding cuts the client once its request is with the server, and only once", () =>
+  it.live("cutAfterForwarding cuts one client once its request has reached the server", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       const armed = yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("now") })
       client.socket.write("not yet")
-      yield* until("other chunks pass", () => remote.heard() === "anot yet")
+      yield* until("other chunks pass", () => remote.received() === "anot yet")
       client.socket.write("now!")
       yield* armed.struck
       yield* until("the client is cut", client.isOver)
-      yield* until("the request arrives all the same", () => remote.heard() === "anot yetnow!")
+      yield* until("the request arrives all the same", () => remote.received() === "anot yetnow!")
       assert.isFalse(remote.isOver())
       remote.socket.write("answer")
       yield* until("the server's side is closed later", remote.isOver)
-      assert.strictEqual(client.heard(), "b")
+      assert.strictEqual(client.received(), "b")
       const again = yield* link
       again.client.socket.write("now!")
-      yield* until("it does not strike again", () => again.remote.heard() === "now!")
+      yield* until("it does not strike again", () => again.remote.received() === "now!")
     }))
 
-  it.live("cutAfterForwarding counts bytes", () =>
+  it.live("cutAfterForwarding can strike after a number of bytes", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       const armed = yield* proxy.cutAfterForwarding({ bytes: 5, linger: 0 })
       client.socket.write("123")
-      yield* until("the first pass", () => remote.heard() === "a123")
+      yield* until("the first pass", () => remote.received() === "a123")
       client.socket.write("45")
       yield* armed.struck
       yield* until("both are cut", () => client.isOver() && remote.isOver())
-      assert.strictEqual(remote.heard(), "a12345")
+      assert.strictEqual(remote.received(), "a12345")
     }))
 
-  it.live("cutBeforeForwarding cuts a request that the server never sees", () =>
+  it.live("cutBeforeForwarding cuts the connection before the server gets the request", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       const armed = yield* proxy.cutBeforeForwarding({ when: TcpProxy.contains("secret") })
       client.socket.write("a secret")
       yield* armed.struck
       yield* until("both are cut", () => client.isOver() && remote.isOver())
-      assert.strictEqual(remote.heard(), "a")
+      assert.strictEqual(remote.received(), "a")
     }))
 
-  it.live("cutMidFrame passes a part of an answer and cuts", () =>
+  it.live("cutMidFrame forwards a part of a response and cuts the connection", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.cutMidFrame()
       remote.socket.write("answer")
       yield* until("the client is cut", client.isOver)
-      assert.strictEqual(client.heard(), "banswe")
+      assert.strictEqual(client.received(), "banswe")
       const again = yield* link
       yield* proxy.cutMidFrame({ bytes: 2 })
       again.remote.socket.write("answer")
       yield* until("the client is cut again", again.client.isOver)
-      assert.strictEqual(again.client.heard(), "an")
+      assert.strictEqual(again.client.received(), "an")
     }))
 
-  it.live("delay passes everything on later, in order", () =>
+  it.live("delay forwards all bytes later and in order", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       yield* proxy.delay("100 millis", "toServer")
       const start = performance.now()
       for (const letter of "later") client.socket.write(letter)
-      yield* until("it arrives", () => remote.heard() === "alater")
+      yield* until("it arrives", () => remote.received() === "alater")
       assert.isAtLeast(performance.now() - start, 99)
       yield* proxy.delay("1 hour")
       remote.socket.write("tomorrow")
       yield* aMoment
-      assert.strictEqual(client.heard(), "b")
+      assert.strictEqual(client.received(), "b")
       yield* proxy.heal
-      yield* until("healing does not wait", () => client.heard() === "btomorrow")
+      yield* until("healing does not wait", () => client.received() === "btomorrow")
     }))
 
-  it.live("throttle passes so many bytes a second", () =>
+  it.live("throttle limits the bytes per second", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       yield* proxy.throttle(100_000)
@@ -252,33 +252,33 @@ describe("TcpProxy", () => {
       assert.isBelow(took, 2000)
     }))
 
-  it.live("halfOpen closes the server's side and leaves the client in the dark", () =>
+  it.live("halfOpen closes the server side, and the client is not told", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.halfOpen
-      yield* until("the server hears of it", remote.isOver)
+      yield* until("the server notices", remote.isOver)
       client.socket.write("anybody?")
       yield* aMoment
       assert.isFalse(client.isOver())
       assert.strictEqual((yield* proxy.stats).live, 1)
       const other = yield* link
       other.client.socket.write("x")
-      yield* until("new connections work", () => other.remote.heard() === "x")
+      yield* until("new connections work", () => other.remote.received() === "x")
       yield* proxy.heal
       yield* until("healing cuts it", client.isOver)
     }))
 
-  it.live("tells whether a fault met anything", () =>
+  it.live("stats tell whether a fault took effect", () =>
     Effect.gen(function*() {
       const { client, proxy, remote, server } = yield* setup
       const struck = Effect.map(proxy.stats, ({ struck }) => struck)
       const idle = yield* TcpProxy.make({ target: 1 })
       yield* Effect.all([idle.cut, idle.halfOpen, idle.dropResponses, idle.blackhole(), idle.cutBeforeForwarding()])
-      assert.strictEqual((yield* idle.stats).struck, 0, "nobody uses this one")
+      assert.strictEqual((yield* idle.stats).struck, 0, "this proxy is unused")
       yield* proxy.dropResponses
       client.socket.write("x")
-      yield* until("the request arrives", () => remote.heard() === "ax")
-      assert.strictEqual(yield* struck, 0, "no answer was lost yet")
+      yield* until("the request arrives", () => remote.received() === "ax")
+      assert.strictEqual(yield* struck, 0, "no response was lost yet")
       remote.socket.write("y")
       yield* Effect.repeat(struck, { until: (count) => count === 1, schedule: Schedule.spaced("2 millis") })
       yield* proxy.blackhole()
@@ -291,23 +291,23 @@ describe("TcpProxy", () => {
       const again = yield* connect(proxy.port)
       yield* proxy.delay("1 milli", "toServer")
       again.socket.write("z")
-      yield* until("it arrives", () => server.peers.some((peer) => peer.heard() === "z"))
+      yield* until("it arrives", () => server.peers.some((peer) => peer.received() === "z"))
       assert.strictEqual(yield* struck, before + 1)
     }))
 
-  it.live("retarget sends new connections elsewhere", () =>
+  it.live("retarget connects new connections to another server", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       const other = yield* startServer
       yield* proxy.retarget(`http://127.0.0.1:${other.port}`)
       const moved = yield* connect(proxy.port)
       moved.socket.write("here")
-      yield* until("the other server hears it", () => other.peers[0]?.heard() === "here")
+      yield* until("the other server receives it", () => other.peers[0]?.received() === "here")
       client.socket.write("there")
-      yield* until("the old connection stays", () => remote.heard() === "athere")
+      yield* until("the old connection stays", () => remote.received() === "athere")
     }))
 
-  it.live("closes a connection whose server is not there", () =>
+  it.live("a connection is closed if its server is not running", () =>
     Effect.gen(function*() {
       const { proxy, server } = yield* setup
       yield* Effect.callback<void>((resume) => {
@@ -315,10 +315,10 @@ describe("TcpProxy", () => {
         server.server.close(() => resume(Effect.void))
       })
       const client = yield* connect(proxy.port)
-      yield* until("the client hears of it", client.isOver)
+      yield* until("the client notices", client.isOver)
     }))
 
-  it.live("makes a sender wait for a receiver that does not read", () =>
+  it.live("a sender has to wait for a receiver that does not read", () =>
     Effect.gen(function*() {
       const { client, proxy, remote } = yield* setup
       remote.socket.pause()
@@ -330,14 +330,14 @@ describe("TcpProxy", () => {
       const before = yield* passed
       yield* Effect.sleep("100 millis")
       assert.strictEqual(yield* passed, before)
-      // What fits into the kernel's buffers of the two connections, and not more.
+      // No more than fits into the kernel buffers of the two connections.
       assert.isBelow(before, total / 2)
       assert.isAbove(client.socket.writableLength, total / 2)
       remote.socket.resume()
       yield* until("all arrives", () => remote.bytes() === total + 1)
     }))
 
-  it.live("leaves no connection and no port behind", () =>
+  it.live("a closed proxy leaves no connection and no port behind", () =>
     Effect.gen(function*() {
       const server = yield* startServer
       const [port, client] = yield* Effect.scoped(Effect.gen(function*() {
@@ -349,11 +349,11 @@ describe("TcpProxy", () => {
         socket.write("x")
         return [proxy.port, client] as const
       }))
-      yield* until("both ends hear of it", () => client.isOver() && server.peers[0]!.isOver())
+      yield* until("both ends notice", () => client.isOver() && server.peers[0]!.isOver())
       assert.strictEqual((yield* Effect.flip(Effect.scoped(connect(port)))).code, "ECONNREFUSED")
     }))
 
-  it.live("between etcd and its client: a write whose answer is lost has been done", () =>
+  it.live("a write to etcd whose response is lost was applied", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })

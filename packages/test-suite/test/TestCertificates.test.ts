@@ -39,7 +39,7 @@ const handshake = (
   )
 
 describe("TestCertificates", () => {
-  it.live("accepts a server certificate of the authority, for its names only", () =>
+  it.live("a server certificate is accepted for its names only", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const server = yield* authority.server()
@@ -52,7 +52,7 @@ describe("TestCertificates", () => {
       assert.strictEqual(yield* handshake(named, { ca: authority.ca, servername: "etcd.example" }), "accepted")
     }))
 
-  it.live("rejects an expired certificate, and one of another authority of the same name", () =>
+  it.live("an expired certificate and one of another authority with the same name are rejected", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const expired = yield* authority.expiredServer()
@@ -65,7 +65,7 @@ describe("TestCertificates", () => {
       )
     }))
 
-  it.effect("writes certificates that other readers agree with", () =>
+  it.effect("other programs read the same contents from the certificates", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make("an authority")
       const ca = new Crypto.X509Certificate(authority.ca.cert)
@@ -82,7 +82,7 @@ describe("TestCertificates", () => {
       assert.strictEqual(Fs.readFileSync(made.certFile, "utf8"), made.cert)
     }))
 
-  it.effect("leaves no file behind", () =>
+  it.effect("no file is left after the scope of the authority has closed", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const authority = yield* TestCertificates.make().pipe(Scope.provide(scope))

@@ -1,5 +1,5 @@
 /**
- * Good histories are made bad, each in one way, and a checker must say what is wrong with them.
+ * Corrupted histories: good histories with one defect each, which a checker must find.
  */
 import {
   type History,
@@ -11,15 +11,15 @@ import {
 } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as ofAnswers from "./corruptions/ofAnswers.ts"
-import * as ofLocks from "./corruptions/ofLocks.ts"
-import * as ofOrders from "./corruptions/ofOrders.ts"
-import * as ofRevisions from "./corruptions/ofRevisions.ts"
-import * as ofWatches from "./corruptions/ofWatches.ts"
+import * as locks from "./corruptions/locks.ts"
+import * as orders from "./corruptions/orders.ts"
 import { type Corrupt, Pick } from "./corruptions/pick.ts"
+import * as responses from "./corruptions/responses.ts"
+import * as revisions from "./corruptions/revisions.ts"
+import * as watches from "./corruptions/watches.ts"
 import * as goodHistories from "./goodHistories.ts"
 
-/** Makes histories once for all tests of a checker. */
+/** Makes the histories once for all tests of a checker. */
 const memo = (make: (seed: number) => Effect.Effect<goodHistories.Run>) => {
   const runs = new Map<number, goodHistories.Run>()
   return Effect.fnUntraced(function*(seed: number) {
@@ -31,7 +31,7 @@ const memo = (make: (seed: number) => Effect.Effect<goodHistories.Run>) => {
 
 const mixed = memo(goodHistories.ofSeed)
 
-/** With so few calls at a time that all orders can be tried: else a checker says that it did not find out. */
+/** With few concurrent calls, so that all orders can be searched within the budget. */
 const small = memo(goodHistories.smallOfSeed)
 
 const seeds = Array.from({ length: 8 }, (_, i) => 300 + i)
@@ -72,14 +72,14 @@ const noticesAll = (
 
 noticesAll(
   "the checker by revision",
-  [...ofRevisions.corruptions, ...ofAnswers.corruptions],
+  [...revisions.corruptions, ...responses.corruptions],
   mixed,
   ({ changes, history }) => RevisionChecker.check(history, changes).violations
 )
 
 noticesAll(
   "the checker of watches",
-  ofWatches.corruptions,
+  watches.corruptions,
   mixed,
   ({ changes, history, revision }) =>
     WatchChecker.check(history, changes, {
@@ -89,20 +89,20 @@ noticesAll(
 
 noticesAll(
   "the checker of locks",
-  ofLocks.corruptions,
+  locks.corruptions,
   mixed,
   ({ changes, count, history }) => LockChecker.check(history, { counts: { "w/counter": count }, changes })
 )
 
 noticesAll(
   "the checker of linearizability",
-  ofOrders.corruptions,
+  orders.corruptions,
   small,
   ({ history }) => LinearizabilityChecker.check(history)
 )
 
 describe("a checker that runs out of its budget", () => {
-  it.effect("says so, whether the history is good or bad", () =>
+  it.effect("a checker that exhausts its budget reports it, whether the history is good or bad", () =>
     Effect.gen(function*() {
       const { changes, history } = yield* mixed(seeds[1]!)
       const kinds = (violations: ReadonlyArray<Violation.Violation>) => new Set(violations.map(({ kind }) => kind))

@@ -12,7 +12,7 @@ const memory = Effect.gen(function*() {
   return { kv, compact: store.compact }
 })
 
-/** A namespace of a store, among keys that lie around it. */
+/** A namespace of a store that has keys just outside of it. */
 const namespaced = (prefix: string) =>
   Effect.gen(function*() {
     const side = yield* memory
@@ -25,13 +25,13 @@ const namespaced = (prefix: string) =>
 
 describe("Differential", () => {
   for (const prefix of ["app/", "\ud7ff", "\u{10ffff}", "a"]) {
-    it.live(`a namespace ${JSON.stringify(prefix)} is a store like any other`, () =>
+    it.live(`a namespace ${JSON.stringify(prefix)} has the same outcomes as a store`, () =>
       Effect.gen(function*() {
         yield* Differential.check({ store: yield* memory, namespace: yield* namespaced(prefix) }, { runs: 60 })
       }))
   }
 
-  it.live("a program that looks back to its beginning is the same on stores that are at different revisions", () =>
+  it.live("a program that reads at its first revision has the same outcomes on stores with different revisions", () =>
     Effect.gen(function*() {
       const sides = { fresh: yield* memory, used: yield* namespaced("app/") }
       const range = KeyRange.key("a")
@@ -43,7 +43,7 @@ describe("Differential", () => {
     }))
 
   for (const mutant of mutants.filter((each) => each.differs)) {
-    it.live(`finds a store that ${mutant.title}`, () =>
+    it.live(`the differential test finds a store that ${mutant.title}`, () =>
       Effect.gen(function*() {
         const broken = yield* memory
         const sides = { good: yield* memory, broken: { ...broken, kv: Kv.mapBackend(broken.kv, mutant.apply) } }

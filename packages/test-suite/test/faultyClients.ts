@@ -1,5 +1,5 @@
 /**
- * What the tests of `KvFaults` share.
+ * Helpers for the tests of `KvFaults`.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 
-/** A client with faults, and another of the same store without. */
+/** A client with faults, and one of the same store without faults. */
 export const clients = Effect.gen(function*() {
   const store = yield* MemoryStore.make()
   const faults = yield* KvFaults.make(yield* store.connect)
@@ -20,7 +20,7 @@ export const clients = Effect.gen(function*() {
 export const reasonOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)
 
-/** Lets everything that can go on go on. */
+/** Yields until no fiber can continue. */
 export const settle = Effect.forEach(Array.from({ length: 20 }), () => TestClock.adjust(0), { discard: true })
 
 export const isDone = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.pollUnsafe() !== undefined

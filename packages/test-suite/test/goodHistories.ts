@@ -1,5 +1,5 @@
 /**
- * Histories that are right, from real runs: several clients of a store in memory, over links that delay and lose answers.
+ * Correct histories from real runs: several clients of a store in memory, over links that delay and lose responses.
  */
 import * as Batching from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import { TestClock } from "effect/testing"
 
-/** A history with what the store says of it. */
+/** A history with the changes of the store. */
 export interface Run extends Workload.Finished {
   readonly changes: ReadonlyArray<Changes.Change>
 }
@@ -19,10 +19,10 @@ export interface Run extends Workload.Finished {
 const yields = (most: number) =>
   Effect.flatMap(Random.nextIntBetween(0, most), (times) => Effect.repeat(Effect.yieldNow, { times }))
 
-const lostAnswer = KvError.fail(new KvError.Indeterminate({ message: "the answer was lost, says the test" }))
-const unreachable = KvError.fail(new KvError.Unavailable({ message: "the store is out of reach, says the test" }))
+const lostAnswer = KvError.fail(new KvError.Indeterminate({ message: "a test fault lost the response" }))
+const unreachable = KvError.fail(new KvError.Unavailable({ message: "a test fault made the store unreachable" }))
 
-/** Delays calls, and of a hundred writes or leases loses so many: before the store, after it, or to be applied later. */
+/** Delays calls, and loses this percentage of writes and lease calls: the request, the response, or until later. */
 export const lossy = (lost: number) => (backend: KvBackend): KvBackend => {
   const through = <A>(call: Effect.Effect<A, KvError.KvError>, isWrite: boolean): Effect.Effect<A, KvError.KvError> =>
     Effect.gen(function*() {
@@ -44,16 +44,16 @@ export const lossy = (lost: number) => (backend: KvBackend): KvBackend => {
   }
 }
 
-/** How a history comes about. */
+/** How to make a history. */
 export interface Options extends Partial<Workload.Options> {
   readonly seed: number
   readonly clients?: number
   readonly lost?: number
-  /** Whether all clients share one connection, on which operations are batched. */
+  /** Whether all clients share one connection that batches operations. */
   readonly batched?: boolean
 }
 
-/** Of every four histories one is without faults, one with batched operations, one with lost answers, one with all that. */
+/** Of every four histories, one is without faults, one with batching, one with lost responses, and one with both. */
 export const ofSeed = (seed: number): Effect.Effect<Run> =>
   make({
     seed,
@@ -64,11 +64,11 @@ export const ofSeed = (seed: number): Effect.Effect<Run> =>
     operations: seed % 2 === 1 ? 10 : 25
   })
 
-/** So few calls at a time that all their orders can be searched, with faults for every other seed. */
+/** Few concurrent calls, so that all their orders can be searched, with faults for every other seed. */
 export const smallOfSeed = (seed: number): Effect.Effect<Run> =>
   make({ seed, clients: 3, operations: 15, lost: seed % 2 === 0 ? 0 : 8, interrupted: seed % 2 === 0 ? 0 : 4 })
 
-/** Makes a history. To be run on the test clock. */
+/** Makes a history. Must run with the test clock. */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Run> {
   const { clients = 4, lost = 0, operations = 25, seed } = options
   const run = Effect.scoped(Effect.gen(function*() {

@@ -1,5 +1,5 @@
 /**
- * Backends that break the contract, each in one way, to see that the suite notices.
+ * Mutants: backends that break the contract in one way each. The suite must find them all.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Entry from "@effect-kv/core/Entry"
@@ -12,35 +12,27 @@ import * as Array from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { every, onExecute } from "./mutating.ts"
 
-/** Something that a store does wrong. */
+/** A backend with one bug. */
 export interface Mutant {
-  /** A store that ... */
+  /** Completes the sentence "a store that ...". */
   readonly title: string
   readonly apply: (backend: KvBackend) => KvBackend
-  /** Titles of cases that must notice. */
+  /** Titles of cases that must fail. */
   readonly noticedBy: ReadonlyArray<string>
-  /** Whether random programs notice it too. */
+  /** Whether random programs must find it too. */
   readonly differs: boolean
 }
 
-type Execute = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError>
-
-const onExecute =
-  (f: (op: Op.Op, execute: Execute) => Effect.Effect<Op.Response, KvError.KvError>) =>
-  (backend: KvBackend): KvBackend => ({
-    ...backend,
-    execute: (op) => f(op, backend.execute)
-  })
-
-/** Changes every operation, those in transactions too. */
+/** Changes every operation, those in transactions included. */
 const onOp = (f: (op: Exclude<Op.Op, Op.Txn>) => Op.Op) => {
   const change = (op: Op.Op): Op.Op =>
     op._tag === "Txn" ? Op.txn({ if: op.if, then: op.then.map(change), else: op.else.map(change) }) : f(op)
   return onExecute((op, execute) => execute(change(op)))
 }
 
-/** Changes every response, those of operations in transactions too. */
+/** Changes every response, those in transactions included. */
 const onResponse = (f: (response: Exclude<Op.Response, Op.TxnResponse>) => Op.Response) => {
   const change = (response: Op.Response): Op.Response =>
     response._tag === "Txn" ? { ...response, responses: response.responses.map(change) } : f(response)
@@ -72,12 +64,6 @@ const onBatches = (
 const onEvents = (f: (event: Watch.Event) => Watch.Event) =>
   onBatches((batches) => batches.map((batch) => ({ ...batch, events: Array.map(batch.events, f) })))
 
-/** One time in `n`. */
-const every = (n: number) => {
-  let calls = 0
-  return () => ++calls % n === 0
-}
-
 const entryWith = (entry: Entry.Entry, fields: Partial<Entry.Fields>): Entry.Entry =>
   Entry.make({
     key: entry.key,
@@ -92,7 +78,7 @@ const entryWith = (entry: Entry.Entry, fields: Partial<Entry.Fields>): Entry.Ent
 const putWith = (put: Op.Put, fields: Partial<Op.Put>): Op.Put =>
   Op.put(fields.key ?? put.key, fields.value ?? put.value, { ...put, ...fields })
 
-/** Stores whose renewals of leases have a bug. The cases must notice, and not hang. */
+/** Backends with a bug in renewals of leases. The case must fail and not hang. */
 const renewals: ReadonlyArray<Mutant> = Object.entries({
   "crashes when it renews a lease": Effect.die(new Error("a bug")),
   "hangs uninterruptibly when it renews a lease": Effect.uninterruptible(Effect.never),
@@ -112,7 +98,7 @@ const keys: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "takes an empty key for a key",
+    title: "accepts an empty key",
     apply: onOp((op) => op._tag === "Put" && op.key === "" ? putWith(op, { key: "\u0000" }) : op),
     noticedBy: ["an empty key is rejected by every operation"],
     differs: true
@@ -151,7 +137,7 @@ const keys: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "takes an empty value for none",
+    title: "treats an empty value as missing",
     apply: onResponse((response) =>
       response._tag === "Range" && response.count > 0
         ? { ...response, entries: response.entries.filter((entry) => entry.size > 0) }
@@ -173,7 +159,7 @@ const reads: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "counts what it answers instead of all",
+    title: "counts the returned entries instead of all",
     apply: onResponse((response) =>
       response._tag === "Range" && response.entries.length > 0
         ? { ...response, count: response.entries.length }
@@ -183,7 +169,7 @@ const reads: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "never says that there is more",
+    title: "never reports more entries",
     apply: onResponse((response) => response._tag === "Range" ? { ...response, more: false } : response),
     noticedBy: [
       "a limited read returns the full count and whether there are more entries",
@@ -192,7 +178,7 @@ const reads: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "takes a closed range for a half-open one",
+    title: "treats a closed range as half-open",
     apply: onRange((range) =>
       range._tag === "HalfOpen" && range.end.length > 1 && range.end.endsWith("\u0000")
         ? KeyRange.halfOpen(range.start, range.end.slice(0, -1))
@@ -202,7 +188,7 @@ const reads: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "lets a prefix range go on behind the prefix",
+    title: "continues a prefix range behind the prefix",
     apply: onRange((range) => range._tag === "Prefix" ? KeyRange.from(range.from) : range),
     noticedBy: [
       "a prefix range contains the keys that begin with the prefix, and no others",
@@ -223,7 +209,7 @@ const reads: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "reads the present when asked about the past",
+    title: "reads the present at a past revision",
     apply: onOp((op) => op._tag === "Range" ? Op.range(op.range, { ...op, revision: undefined }) : op),
     noticedBy: [
       "a key can be read at a past revision",
@@ -241,7 +227,7 @@ const reads: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "orders downwards as upwards",
+    title: "sorts ascending if descending is requested",
     apply: onOp((op) =>
       op._tag === "Range" && op.order !== undefined ? Op.range(op.range, { ...op, order: { by: op.order.by } }) : op
     ),
@@ -249,7 +235,7 @@ const reads: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "sends values though keys alone are wanted",
+    title: "returns values to a keysOnly read",
     apply: onOp((op) => op._tag === "Range" ? Op.range(op.range, { ...op, keysOnly: false }) : op),
     noticedBy: ["a keysOnly read returns entries with revisions and versions, without values and leases"],
     differs: true
@@ -258,7 +244,7 @@ const reads: ReadonlyArray<Mutant> = [
 
 const writes: ReadonlyArray<Mutant> = [
   {
-    title: "answers a put with the wrong revision",
+    title: "returns the wrong revision for a put",
     apply: onResponse((response) =>
       response._tag === "Put" ? { ...response, revision: response.revision - 1n } : response
     ),
@@ -266,7 +252,7 @@ const writes: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "does not write the same value again",
+    title: "ignores a put of the same value",
     apply: onExecute((op, execute) =>
       op._tag !== "Put" ? execute(op) : Effect.flatMap(execute(Op.get(op.key)), (response) => {
         const entry = response._tag === "Range" ? response.entries[0] : undefined
@@ -279,7 +265,7 @@ const writes: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "loses a write in thirty, and confirms it",
+    title: "loses one write in thirty and confirms it",
     apply: (backend) => {
       const now = every(30)
       return onExecute((op, execute) =>
@@ -292,7 +278,7 @@ const writes: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "applies a write in thirty twice",
+    title: "applies one write in thirty twice",
     apply: (backend) => {
       const now = every(30)
       return onExecute((op, execute) =>
@@ -303,7 +289,7 @@ const writes: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "says that it deleted what was not there",
+    title: "reports a deleted key that was missing",
     apply: onResponse((response) =>
       response._tag === "Delete" ? { ...response, deleted: response.deleted || 1 } : response
     ),
@@ -311,13 +297,13 @@ const writes: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "does not tell what it deleted",
+    title: "does not return deleted entries",
     apply: onResponse((response) => response._tag === "Delete" ? { ...response, previous: [] } : response),
     noticedBy: ["deleting a range raises the revision by one and can return the deleted entries in key order"],
     differs: true
   },
   {
-    title: "answers a read with what it read before",
+    title: "returns the previous response to a read",
     apply: (backend) => {
       const seen = new Map<string, Op.Response>()
       return onExecute((op, execute) => {
@@ -338,7 +324,7 @@ const writes: ReadonlyArray<Mutant> = [
 
 const txns: ReadonlyArray<Mutant> = [
   {
-    title: "runs else for then",
+    title: "runs the else branch instead of then",
     apply: onExecute((op, execute) =>
       op._tag === "Txn" ? execute(Op.txn({ if: op.if, then: op.else, else: op.then })) : execute(op)
     ),
@@ -346,7 +332,7 @@ const txns: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "asks for one condition of all",
+    title: "checks only one of the conditions",
     apply: onExecute((op, execute) =>
       op._tag === "Txn" ? execute(Op.txn({ if: op.if.slice(0, 1), then: op.then, else: op.else })) : execute(op)
     ),
@@ -354,7 +340,7 @@ const txns: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "finds the value of a missing key different from any",
+    title: "treats the value of a missing key as different from every value",
     apply: onExecute((op, execute) =>
       op._tag !== "Txn" ? execute(op) : execute(Op.txn({
         if: op.if.filter((compare) => compare.target !== "Value" || compare.operator !== "!="),
@@ -381,7 +367,7 @@ const txns: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "looks at the first key of a range only",
+    title: "checks only the first key of a range",
     apply: onExecute((op, execute) =>
       op._tag !== "Txn" ? execute(op) : execute(Op.txn({
         if: op.if.map((compare) =>
@@ -397,7 +383,7 @@ const txns: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "takes a missing key for an empty value",
+    title: "treats a missing key as an empty value",
     apply: onExecute((op, execute) =>
       op._tag !== "Txn" ? execute(op) : execute(Op.txn({
         if: op.if.map((compare) =>
@@ -411,7 +397,7 @@ const txns: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "runs the operations of a txn one by one",
+    title: "executes the operations of a transaction one by one",
     apply: onExecute((op, execute) => {
       if (op._tag !== "Txn" || op.if.length > 0 || op.then.length === 0) return execute(op)
       return Effect.map(
@@ -427,7 +413,7 @@ const txns: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "looks at the conditions first and writes later",
+    title: "checks the conditions first and writes later",
     apply: onExecute((op, execute) =>
       op._tag !== "Txn" || op.if.length === 0 ?
         execute(op) :
@@ -451,7 +437,7 @@ const txns: ReadonlyArray<Mutant> = [
     differs: false
   },
   {
-    title: "puts a key twice in a txn",
+    title: "accepts two puts of a key in a transaction",
     apply: onExecute((op, execute) => {
       if (op._tag !== "Txn") return execute(op)
       const last = new Map(op.then.flatMap((inner, i) => inner._tag === "Put" ? [[inner.key, i] as const] : []))
@@ -489,7 +475,7 @@ const leases: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "grants less than was asked for",
+    title: "grants less than requested",
     apply: (backend) => ({
       ...backend,
       leaseGrant: (options) =>
@@ -499,7 +485,7 @@ const leases: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "keeps a dead lease alive",
+    title: "renews a revoked lease",
     apply: (backend) => ({
       ...backend,
       leaseKeepAlive: (id) =>
@@ -509,7 +495,7 @@ const leases: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "keeps no lease alive",
+    title: "ignores renewals",
     apply: (backend) => ({
       ...backend,
       leaseKeepAlive: (id) => Effect.map(backend.leaseTimeToLive(id), ({ grantedTtl }) => ({ id, ttl: grantedTtl }))
@@ -518,7 +504,7 @@ const leases: ReadonlyArray<Mutant> = [
     differs: false
   },
   {
-    title: "lets no lease expire",
+    title: "never expires a lease",
     apply: (backend) => ({
       ...backend,
       leaseGrant: (options) =>
@@ -531,7 +517,7 @@ const leases: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "says nothing of a lease's keys",
+    title: "does not report the keys of a lease",
     apply: (backend) => ({
       ...backend,
       leaseTimeToLive: (id, options) =>
@@ -544,7 +530,7 @@ const leases: ReadonlyArray<Mutant> = [
 
 const errors: ReadonlyArray<Mutant> = [
   {
-    title: "calls every failure Unavailable",
+    title: "reports every failure as Unavailable",
     apply: onExecute((op, execute) =>
       Effect.catch(execute(op), () => KvError.fail(new KvError.Unavailable({ message: "something went wrong" })))
     ),
@@ -566,7 +552,7 @@ const errors: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "writes what it refuses",
+    title: "writes although it rejects the call",
     apply: onExecute((op, execute) =>
       op._tag === "Put"
         ? Effect.tapError(execute(op), () => Effect.ignore(execute(Op.put("refused", "v"))))
@@ -579,7 +565,7 @@ const errors: ReadonlyArray<Mutant> = [
 
 const watches: ReadonlyArray<Mutant> = [
   {
-    title: "loses an event in seven",
+    title: "loses one event in seven",
     apply: (backend) => {
       const now = every(7)
       return onBatches((batches) => batches.filter(() => !now()))(backend)
@@ -588,7 +574,7 @@ const watches: ReadonlyArray<Mutant> = [
     differs: false
   },
   {
-    title: "delivers an event in ten twice",
+    title: "delivers one event in ten twice",
     apply: (backend) => {
       const now = every(10)
       return onBatches((batches) => batches.flatMap((batch) => now() ? [batch, batch] : [batch]))(backend)
@@ -611,31 +597,31 @@ const watches: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "starts each watch now",
+    title: "ignores the start revision of a watch",
     apply: onBatches((batches) => batches, (request) => ({ ...request, startRevision: undefined })),
     noticedBy: ["a watch from a past revision replays the events since then"],
     differs: false
   },
   {
-    title: "takes every put for a creation",
+    title: "reports every put as a creation",
     apply: onEvents((event) => event._tag === "Put" ? { ...event, isCreate: true } : event),
     noticedBy: ["a confirmed watch delivers everything after its revision, in order"],
     differs: true
   },
   {
-    title: "forgets what was there before",
+    title: "does not report previous entries",
     apply: onEvents((event) => ({ ...event, previous: Option.none() })),
     noticedBy: ["an event has the previous entry on request, if it is not compacted"],
     differs: true
   },
   {
-    title: "does not filter by kind",
+    title: "ignores the filter on event types",
     apply: onBatches((batches) => batches, (request) => ({ ...request, only: undefined })),
     noticedBy: ["a watch can deliver only puts or only deletes"],
     differs: true
   },
   {
-    title: "watches more than was asked for",
+    title: "watches more than the requested range",
     apply: onBatches((batches) => batches, (request) => ({
       ...request,
       range: request.range._tag === "Key" ? KeyRange.prefix(request.range.key) : request.range
@@ -645,7 +631,7 @@ const watches: ReadonlyArray<Mutant> = [
   }
 ]
 
-/** All of them. */
+/** All mutants. */
 export const mutants: ReadonlyArray<Mutant> = [
   ...keys,
   ...reads,

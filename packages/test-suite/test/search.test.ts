@@ -1,5 +1,5 @@
 /**
- * The search for an order against one that tries all orders: of small histories of a register, right and wrong ones.
+ * The search for an order, compared with one that tries all orders, on small right and wrong histories of a register.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
@@ -28,11 +28,11 @@ const access: Arbitrary.Arbitrary<Access> = Arbitrary.all({
 
 const accesses = Arbitrary.array(access, { maxLength: 6 })
 
-/** A register of a number, which also counts how often it was written. */
+/** A numeric register that also counts its writes. */
 type State = readonly [value: number, writes: number]
 
 const toOperation = (access: Access, i: number): Operation<State> => ({
-  // No two moments are the same.
+  // All moments are distinct.
   invoked: access.invoked + i / 10,
   completed: access.isKnown ? access.invoked + access.lasts + i / 10 + 0.05 : Number.POSITIVE_INFINITY,
   isRequired: access.isKnown,
@@ -49,7 +49,7 @@ const toOperation = (access: Access, i: number): Operation<State> => ({
   }
 })
 
-/** Tries every order of every choice of what is optional. */
+/** Tries every order of every selection of optional operations. */
 const exists = (
   operations: ReadonlyArray<Operation<State>>,
   state: State,
@@ -79,13 +79,13 @@ describe("the search for an order", () => {
     { arbitrary: { runs: 3000 } }
   )
 
-  it("was tried on both kinds", () => {
+  it("the search was compared on right and on wrong histories", () => {
     assert.isAbove(verdicts.get("Found") ?? 0, 500)
     assert.isAbove(verdicts.get("None") ?? 0, 500)
   })
 })
 
-/** Whether an order is what it should be. */
+/** Whether an order is valid. */
 const isRight = (
   operations: ReadonlyArray<Operation<State>>,
   order: ReadonlyArray<number>,

@@ -1,12 +1,12 @@
 /**
- * The same clients with their concurrent operations batched into transactions.
+ * Simulated clients whose concurrent operations are batched into transactions.
  */
 import { batched } from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import { assert, it } from "@effect/vitest"
 import { replayed, run, seedsOf, simulate } from "./simulating.ts"
 
-/** Every other run with one request under way at a time, so that more has to wait and is batched. */
+/** Every other run allows one request in flight, so that more operations are queued and batched. */
 const batching = (seed: number) => batched(seed % 2 === 0 ? { maxInFlight: 1 } : {})
 
 simulate("simulated clients of memory that batch", "simulation-batched.test.ts", 100_000, batching)

@@ -1,5 +1,5 @@
 /**
- * Clients of memory, simulated; and whether the simulation would notice.
+ * Simulated clients of memory, and mutants that the simulation must find.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { replayed, run, seedsOf, simulate } from "./simulating.ts"
@@ -8,7 +8,7 @@ import { simulatedMutants } from "./simulationMutants.ts"
 simulate("simulated clients of memory", "simulation.test.ts", 0)
 
 describe.skipIf(replayed !== undefined)("the simulation", () => {
-  it("has something of everything in it", () => {
+  it("simulated runs contain every kind of outcome and lost locks", () => {
     const runs = seedsOf(0, 300).map((seed) => run(seed))
     const all = runs.map(({ history }) => history)
     for (const { changes, history, seed } of runs) {
@@ -39,20 +39,20 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
       assert.isAbove(lost.length, 20, `locks are lost with the fault profile ${profile}`)
     }
     const isRefused = ({ outcome }: (typeof all)[number]["effects"][number]) => outcome === "Rejected"
-    assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRefused)).length, 0, "the fence refuses")
+    assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRefused)).length, 0, "the fence rejects writes")
   }, 60_000)
 
-  it("is another with another seed", () => {
+  it("runs of different seeds differ", () => {
     assert.strictEqual(new Set(seedsOf(0, 30).map((seed) => run(seed).trace())).size, 30)
   })
 })
 
-describe.skipIf(replayed !== undefined)("the simulation finds within 300 runs a client that", () => {
+describe.skipIf(replayed !== undefined)("within 300 runs the simulation finds a client that", () => {
   for (const { as, between, title } of simulatedMutants) {
     it(as === undefined ? title : `${title}, as ${as}`, () => {
       const isFound = (seed: number) =>
         run(seed, between).violations.some(({ kind }) => as === undefined || kind === as)
-      assert.isTrue(seedsOf(0, 300).some(isFound), "it found nothing")
+      assert.isTrue(seedsOf(0, 300).some(isFound), "no violation was found")
     }, 60_000)
   }
 })

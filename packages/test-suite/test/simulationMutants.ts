@@ -1,6 +1,5 @@
 /**
- * What can be wrong with a client of a store so that it shows only when things come together badly: to see that the
- * simulation brings them together.
+ * Mutants of clients whose bugs only show under rare interleavings, which the simulation must produce.
  */
 import { compareKeys } from "@effect-kv/core/KeyRange"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -12,38 +11,24 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { every, onExecute } from "./mutating.ts"
 
-/** Something that a client does wrong. */
+/** A client with one bug. */
 export interface SimulatedMutant {
-  /** A client that ... */
+  /** Completes the sentence "a client that ...". */
   readonly title: string
-  /** The kind of violation that it must be found as, where others may find it too. */
+  /** The kind of violation that must be found, if it must be a certain one. */
   readonly as?: string
-  /** Made anew for each process of each run. */
+  /** Called for each process of each run. */
   readonly between: (backend: KvBackend) => KvBackend
 }
-
-type Execute = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError>
-
-const onExecute =
-  (f: (op: Op.Op, execute: Execute) => Effect.Effect<Op.Response, KvError.KvError>) =>
-  (backend: KvBackend): KvBackend => ({
-    ...backend,
-    execute: (op) => f(op, backend.execute)
-  })
 
 const onTake = (f: (take: Watch.Watcher["take"]) => Watch.Watcher["take"]) => (backend: KvBackend): KvBackend => ({
   ...backend,
   watch: (request) => Effect.map(backend.watch(request), (watcher) => ({ ...watcher, take: f(watcher.take) }))
 })
 
-/** One time in `n`. */
-const every = (n: number) => {
-  let calls = 0
-  return () => ++calls % n === 0
-}
-
-/** What is written on the condition that a key still has its create revision: fenced, or removed with a lock. */
+/** Writes on the condition that a key still has its create revision: fenced writes and releases of locks. */
 const guardedWrite = (op: Op.Op): Op.Op | undefined =>
   op._tag === "Txn" && op.if.length > 0 && op.if.every((compare) => compare.target === "CreateRevision") &&
     op.else.length === 0 && op.then.length === 1
@@ -61,24 +46,24 @@ const unguarded = (isMeant: (op: Op.Op) => boolean) =>
 
 const isIndeterminate = (error: KvError.KvError): boolean => error.reason._tag === "Indeterminate"
 
-/** All of them. */
+/** All mutants. */
 export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
   {
-    title: "does not fence what a lock's holder writes",
+    title: "does not fence the writes of a holder",
     between: unguarded((op) => op._tag !== "Delete")
   },
   {
-    title: "does not fence what a service writes that captured its Kv before the lock was acquired",
+    title: "does not fence a service that captured Kv before the lock was acquired",
     between: unguarded((op) =>
       op._tag === "Put" && typeof op.value === "string" && op.value.endsWith(Workload.captured)
     )
   },
   {
-    title: "gives a lock back that may be somebody else's by then",
+    title: "releases a lock that another client may hold by then",
     between: onExecute((op, execute) => {
       const write = guardedWrite(op)
       if (write?._tag !== "Delete" || write.range._tag !== "Key") return execute(op)
-      // The oldest key of the queue, whosever it is.
+      // The oldest key of the queue, whichever client owns it.
       const name = write.range.key.slice(0, write.range.key.lastIndexOf("/") + 1)
       return Effect.map(
         execute(Op.deleteRange({ _tag: "HalfOpen", start: name, end: `${name.slice(0, -1)}0` })),
@@ -92,7 +77,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     })
   },
   {
-    title: "takes a lock without looking who is ahead",
+    title: "acquires a lock without checking the contenders ahead",
     between: onExecute((op, execute) =>
       Effect.map(
         execute(op),
@@ -111,7 +96,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     )
   },
   {
-    title: "believes that a lease lives which has ended",
+    title: "treats an ended lease as alive",
     between: (backend) => ({
       ...backend,
       leaseKeepAlive: (id) =>
@@ -124,7 +109,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     })
   },
   {
-    title: "counts the time of a lease from the answer to its renewal, not from its request",
+    title: "counts the time of a lease from the response to a renewal instead of the request",
     between: (backend) => ({
       ...backend,
       leaseKeepAlive: (id) =>
@@ -135,14 +120,14 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     })
   },
   {
-    title: "tells a second too late that there was no answer in time",
+    title: "reports an exceeded deadline one second late",
     as: "Overdue",
     between: onExecute((op, execute) =>
       Effect.catch(execute(op), (error) => Effect.delay(Effect.fail(error), "1 second"))
     )
   },
   {
-    title: "makes a temporary key once and not again",
+    title: "does not re-create a temporary key",
     as: "BrokenInvariant",
     between: (backend) => {
       const made = new Set<string>()
@@ -156,7 +141,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     }
   },
   {
-    title: "gives up one call in twenty for nothing",
+    title: "fails one call in twenty without reason",
     as: "NeedlessFailure",
     between: (backend) => {
       const now = every(20)
@@ -166,7 +151,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     }
   },
   {
-    title: "does not answer one read in three, ever",
+    title: "never completes one read in three",
     as: "Stuck",
     between: (backend) => {
       const now = every(3)
@@ -174,7 +159,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     }
   },
   {
-    title: "applies a put in three twice",
+    title: "applies one put in three twice",
     between: (backend) => {
       const now = every(3)
       return onExecute((op, execute) =>
@@ -183,7 +168,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     }
   },
   {
-    title: "loses a put in three, and confirms it",
+    title: "loses one put in three and confirms it",
     between: (backend) => {
       const now = every(3)
       return onExecute((op, execute) =>
@@ -198,11 +183,11 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     }
   },
   {
-    title: "sends a write again that may have been applied",
+    title: "retries a write that may have been applied",
     between: onExecute((op, execute) => Effect.catchIf(execute(op), isIndeterminate, () => execute(op)))
   },
   {
-    title: "says of a write without an answer that it was not applied",
+    title: "reports a write of unknown outcome as not applied",
     between: onExecute((op, execute) =>
       Effect.catchIf(
         execute(op),
@@ -212,7 +197,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     )
   },
   {
-    title: "answers a read with what it read before, one time in three",
+    title: "returns the previous response to one read in three",
     between: (backend) => {
       const seen = new Map<string, Op.Response>()
       const now = every(3)
@@ -249,7 +234,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     }
   },
   {
-    title: "runs the operations of a transaction one by one",
+    title: "executes the operations of a transaction one by one",
     between: onExecute((op, execute) =>
       op._tag !== "Txn" || op.if.length > 0 || op.then.length < 2 ? execute(op) : Effect.map(
         Effect.forEach(op.then, (inner) => execute(inner)),
@@ -263,7 +248,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     )
   },
   {
-    title: "looks at the conditions first and writes later",
+    title: "checks the conditions first and writes later",
     between: onExecute((op, execute) =>
       op._tag !== "Txn" || op.if.length === 0 ?
         execute(op) :
@@ -278,11 +263,11 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     )
   },
   {
-    title: "loses the events of a take that is interrupted",
+    title: "loses the events of an interrupted take",
     between: onTake((take) => Effect.flatMap(take, (batches) => Effect.as(Effect.sleep("20 millis"), batches)))
   },
   {
-    title: "delivers the events of a revision in order of their keys, each for itself",
+    title: "delivers the events of a revision one by one in key order",
     between: onTake((take) =>
       Effect.map(
         take,

@@ -1,10 +1,10 @@
 /**
- * What corruptions choose from a history, and how they change it.
+ * Helpers for corruptions: seeded choices from a history, and changes of its calls.
  */
 import { History } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
 
-/** Chooses the same for the same seed. */
+/** Makes the same choices for the same seed. */
 export class Pick {
   #state: number
 
@@ -17,13 +17,13 @@ export class Pick {
     return Math.floor(this.#state / 2 ** 32 * length)
   }
 
-  /** One of them, `undefined` where there is none: then a history is not fit for the corruption. */
+  /** One of the items, `undefined` if there is none: then the corruption does not apply to the history. */
   one<A>(all: ReadonlyArray<A>): A | undefined {
     return all[this.index(all.length)]
   }
 }
 
-/** A way of making a good history bad; `undefined` where it has nothing that could be corrupted so. */
+/** Corrupts a good history; `undefined` if the corruption does not apply to it. */
 export type Corrupt = (run: Run, pick: Pick) => Run | undefined
 
 export type Answered = History.OpCall & {
@@ -31,7 +31,7 @@ export type Answered = History.OpCall & {
   readonly outcome: { readonly _tag: "Answered"; readonly answer: History.Response }
 }
 
-/** The operations that were answered. */
+/** The operations with a response. */
 export const answered = (run: Run): ReadonlyArray<Answered> =>
   run.history.calls.filter((call): call is Answered => History.isOpCall(call) && call.outcome._tag === "Answered")
 
@@ -43,7 +43,7 @@ export type AnsweredPut = Answered & {
 export const puts = (run: Run): ReadonlyArray<AnsweredPut> =>
   answered(run).filter((call): call is AnsweredPut => call.request.op._tag === "Put" && call.client !== "last")
 
-/** The same with another call, or without it. */
+/** The history with a call replaced or removed. */
 export const replaceCall = (run: Run, id: number, call: History.Call | undefined): Run => ({
   ...run,
   history: {
@@ -52,7 +52,7 @@ export const replaceCall = (run: Run, id: number, call: History.Call | undefined
   }
 })
 
-/** The same with a further call. */
+/** The history with one more call. */
 export const addCall = (run: Run, call: History.Call): Run => ({
   ...run,
   history: { ...run.history, calls: [...run.history.calls, call] }

@@ -1,12 +1,12 @@
 /**
- * A read that does not see a write which was complete before it was asked for.
+ * A stale read: it does not see a write that was complete before its invocation.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { History } from "@effect-kv/test-suite/verification"
 import { Timeline } from "../../src/verification/checkers/Timeline.ts"
 import { type Answered, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
 
-/** `honest`: it says of which revision it is. `pretending`: it says that it is of the revision it should be of. */
+/** `honest`: its response has the old revision. `pretending`: its response has the current revision. */
 export const staleRead = (how: "honest" | "pretending"): Corrupt => (run, pick) => {
   const timeline = new Timeline(run.changes)
   const stale = answered(run).flatMap((call) => {
@@ -19,7 +19,7 @@ export const staleRead = (how: "honest" | "pretending"): Corrupt => (run, pick) 
     if (write === undefined) return []
     const revision = write.outcome.answer.revision - 1n
     const entries = timeline.at(revision).within(op.range) as ReadonlyArray<History.Row>
-    // The entry that was overwritten: that it is not there yet might be taken for that it is there no more.
+    // The overwritten entry: a missing new entry could look like a deleted one.
     const isStale = entries.some((row) => row.key === write.request.op.key)
     return isStale && revisions(entries) !== revisions(answer.entries) ? [{ answer, call, entries, revision }] : []
   })

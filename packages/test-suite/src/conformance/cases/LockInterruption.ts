@@ -120,7 +120,7 @@ const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { faults, fiber, na
   const exit = fiber.pollUnsafe()!
   assert.isFalse(Exit.isFailure(exit) && Exit.hasDies(exit), String(exit))
   yield* waitUntil(
-    `${name}: the session, which nobody uses, ends`,
+    `${name}: the session without users ends`,
     Effect.sync(() => faults.calls.filter((call) => call.kind === "leaseRevoke").length >= faults.leases.length)
   )
   yield* waitUntil(

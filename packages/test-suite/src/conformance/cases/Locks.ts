@@ -47,12 +47,12 @@ const section = Effect.fnUntraced(function*(kv: Kv.Kv, inside: Ref.Ref<{ now: nu
   yield* Ref.update(inside, (state) => ({ ...state, now: state.now - 1 }))
 })
 
-const nobody = Ref.make({ now: 0, most: 0, total: 0 })
+const insideCounter = Ref.make({ now: 0, most: 0, total: 0 })
 
 export const cases = chapter("locks", [
   test("two fibers of one client, or two clients, never hold a lock at the same time", function*(kv) {
     const other = yield* newClient
-    const inside = yield* nobody
+    const inside = yield* insideCounter
     const work = (kv: Kv.Kv) => Effect.repeat(on(kv)(DistLock.withDistLock(section(kv, inside), "l")), { times: 9 })
     yield* Effect.all([work(kv), work(kv), work(other), work(other)], { concurrency: "unbounded" })
     assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 40 })
@@ -63,7 +63,7 @@ export const cases = chapter("locks", [
     const clients = [kv, yield* newClient, yield* newClient]
     const held = yield* hold(kv, "l")
     const served: Array<number> = []
-    const inside = yield* nobody
+    const inside = yield* insideCounter
     const waiters: Array<Fiber.Fiber<bigint, DistLock.LockFailure>> = []
     for (let i = 0; i < 5; i++) {
       const client = clients[i % 3]!
@@ -257,7 +257,7 @@ export const cases = chapter("locks", [
   }),
 
   test("clients that poll a lock with tryAcquire all acquire it repeatedly", function*(kv) {
-    const inside = yield* nobody
+    const inside = yield* insideCounter
     const poll = Effect.fnUntraced(function*(client: Kv.Kv) {
       for (let got = 0; got < 2;) {
         const attempt = Effect.gen(function*() {
@@ -389,7 +389,7 @@ export const cases = chapter("locks", [
     const other = yield* newClient
     // Keeps a test clock from warning that it is unused.
     yield* Effect.flatMap(Store, (store) => store.passTime("1 milli"))
-    const inside = yield* nobody
+    const inside = yield* insideCounter
     const work = (kv: Kv.Kv, names: DistLock.LockNames) =>
       Effect.repeat(on(kv)(DistLock.withDistLock(section(kv, inside), names)), { times: 499 })
     yield* Effect.all([work(kv, ["a", "b"]), work(other, ["b", "a"])], { concurrency: "unbounded" })

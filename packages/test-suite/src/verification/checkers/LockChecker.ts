@@ -144,8 +144,8 @@ const checkTokens = (
       }
     ]
     const holding = holdings.get(tokenOf(effect))
-    if (holding === undefined) return violation("which nobody had")
-    if (effect.invoked.order < holding.acquired.order) return violation("before it was had")
+    if (holding === undefined) return violation("which no holder had")
+    if (effect.invoked.order < holding.acquired.order) return violation("before the lock was acquired with it")
     if (holders === undefined || effect.revision === undefined) return []
     const holder = holders.at(effect.lock, effect.revision)
     return holder === effect.token

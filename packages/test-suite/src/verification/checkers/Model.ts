@@ -38,9 +38,9 @@ export interface Store {
 export const execute = (store: Store, op: Op.Op, response: History.Response | undefined): ReadonlyArray<Effect> =>
   choices(store.view, op, response).map((taken): Effect => {
     if (typeof taken === "string") return { _tag: "Mismatch", message: taken }
-    const run = new Run(store)
-    const message = run.run(taken, response)
-    return message === undefined ? { _tag: "Done", writes: run.writes } : { _tag: "Mismatch", message }
+    const execution = new Execution(store)
+    const message = execution.run(taken, response)
+    return message === undefined ? { _tag: "Done", writes: execution.writes } : { _tag: "Mismatch", message }
   })
 
 // -----------------------------------------------------------------------------
@@ -48,7 +48,7 @@ export const execute = (store: Store, op: Op.Op, response: History.Response | un
 // -----------------------------------------------------------------------------
 
 /** One execution of an operation. Its methods return the problem with a response, if any. */
-class Run {
+class Execution {
   readonly writes: Array<Write> = []
   readonly #written = new Map<string, ModelRow | undefined>()
   readonly #store: Store

@@ -122,7 +122,7 @@ const checkWatch = (
 
   const { startRevision } = watch.request
   if (startRevision !== undefined && confirmed !== startRevision - 1n) {
-    report("WrongStart", confirmed, `it was confirmed for what comes after it, and asked for from ${startRevision} on`)
+    report("WrongStart", confirmed, `the watch was confirmed after this revision, and requested from ${startRevision}`)
   }
   const start = startRevision === undefined ? confirmed : startRevision - 1n
   let last = start
@@ -132,10 +132,10 @@ const checkWatch = (
     const expected = timeline.stepsAt(revision).filter(isWatched)
     if (revision <= last) {
       const kind = delivered.has(revision) ? "Duplicate" : revision <= start ? "Phantom" : "Reordered"
-      report(kind, revision, `it came after ${last}${delivered.has(revision) ? ", again" : ""}`)
+      report(kind, revision, `it was delivered after ${last}${delivered.has(revision) ? ", again" : ""}`)
     } else {
       for (const missing of revisionsWith(timeline, watch.request.range, isWatched, last, revision - 1n)) {
-        report("Missing", missing, `it was left out; ${revision} came after ${last}`)
+        report("Missing", missing, `it is missing: ${revision} was delivered after ${last}`)
       }
       last = revision
     }
@@ -149,7 +149,7 @@ const checkWatch = (
   const readUpTo = options.readUpTo?.(watch)
   if (readUpTo !== undefined) {
     for (const missing of revisionsWith(timeline, watch.request.range, isWatched, last, readUpTo)) {
-      report("Incomplete", missing, `it never came, though the watch was read up to ${readUpTo}`)
+      report("Incomplete", missing, `it was never delivered, although the watch was read up to ${readUpTo}`)
     }
   }
   return violations
@@ -180,28 +180,31 @@ const wrongEvents = (
   const wrong: Array<readonly [Kind, string]> = []
   const keys = new Set(batch.events.map((event) => event.key))
   const left = expected.filter((step) => !keys.has(step.key))
-  if (keys.size !== batch.events.length) wrong.push(["Duplicate", "it has several events of a key"])
+  if (keys.size !== batch.events.length) wrong.push(["Duplicate", "it has several events of one key"])
   if (left.length > 0 && left.length < expected.length || batch.events.length === 0) {
-    wrong.push(["SplitRevision", `${batch.events.length} of its ${expected.length} events came`])
+    wrong.push(["SplitRevision", `${batch.events.length} of its ${expected.length} events were delivered`])
   }
   const order = expected.filter((step) => keys.has(step.key)).map((step) => step.key)
-  const came = batch.events.map((event) => event.key).filter((key) => order.includes(key))
-  if (keys.size === batch.events.length && came.some((key, i) => key !== order[i])) {
-    wrong.push(["Reordered", `its events came in the order ${came.join(", ")}, and were made in ${order.join(", ")}`])
+  const actual = batch.events.map((event) => event.key).filter((key) => order.includes(key))
+  if (keys.size === batch.events.length && actual.some((key, i) => key !== order[i])) {
+    wrong.push([
+      "Reordered",
+      `its events were delivered in the order ${actual.join(", ")} instead of ${order.join(", ")}`
+    ])
   }
   for (const event of batch.events) {
     const name = JSON.stringify(event.key)
     const step = expected.find((each) => each.key === event.key)
     if (step === undefined || (step.after === undefined) !== (event._tag === "Delete")) {
-      wrong.push(["Phantom", `there was no ${event._tag} of ${name} that was watched`])
+      wrong.push(["Phantom", `there was no watched ${event._tag} of ${name}`])
       continue
     }
     if (event.revision !== batch.revision) {
-      wrong.push(["SplitRevision", `an event in it is of revision ${event.revision}`])
+      wrong.push(["SplitRevision", `an event in it has revision ${event.revision}`])
     }
     if (event._tag === "Put" && step.after !== undefined) {
       if (!sameRow(step.after, event.entry)) {
-        wrong.push(["WrongEntry", `it came with ${showRow(event.entry)}, and ${showRow(step.after)} was written`])
+        wrong.push(["WrongEntry", `it has the entry ${showRow(event.entry)}, and ${showRow(step.after)} was written`])
       }
       if (event.isCreate !== (step.before === undefined)) {
         wrong.push([

@@ -91,25 +91,25 @@ const ofAnotherLease = (call: History.Call): ReadonlyArray<Violation> => {
   const { id } = outcome.answer
   return request.id === undefined || request.id === id
     ? []
-    : [violation(`${showCall(call)} was answered about the lease ${id.toString(16)}`, call)]
+    : [violation(`the response to ${showCall(call)} is about the lease ${id.toString(16)}`, call)]
 }
 
 /** A lease is granted for at least the requested time, and its granted time does not change. */
 const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): ReadonlyArray<Violation> => {
   const short = grants.flatMap(({ answer, call }) =>
     call.request._tag === "LeaseGrant" && answer.ttlMillis < call.request.ttlMillis
-      ? [violation(`${showCall(call)} was answered with ${answer.ttlMillis} ms`, call)]
+      ? [violation(`${showCall(call)} was granted ${answer.ttlMillis} ms`, call)]
       : []
   )
   const [grant, ...others] = grants
   if (grant === undefined || others.length > 0 || mayBeGrantedAgain) return short
-  const told = [
+  const reported = [
     ...renewals.map(({ answer, call }) => [call, answer.ttlMillis] as const),
     ...statuses.map(({ answer, call }) => [call, answer.grantedTtlMillis] as const)
   ]
   return [
     ...short,
-    ...told.flatMap(([call, ttl]) =>
+    ...reported.flatMap(([call, ttl]) =>
       ttl === grant.answer.ttlMillis
         ? []
         : [
@@ -126,14 +126,14 @@ const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): R
 /** The reported keys of a lease are those of some revision. The response does not tell which one. */
 const wrongKeys = ({ id, statuses }: Lease, attachments: Attachments): ReadonlyArray<Violation> =>
   statuses.flatMap(({ answer, call }) => {
-    const isAsked = call.request._tag === "LeaseTimeToLive" && call.request.keys
-    if (isAsked ? attachments.had(id, answer.keys) : answer.keys.length === 0) return []
+    const areRequested = call.request._tag === "LeaseTimeToLive" && call.request.keys
+    if (areRequested ? attachments.had(id, answer.keys) : answer.keys.length === 0) return []
     const keys = JSON.stringify(answer.keys)
-    return [violation(`${showCall(call)} says it has the keys ${keys}, and it never had those`, call)]
+    return [violation(`${showCall(call)} reports the keys ${keys}, which the lease never had`, call)]
   })
 
-/** Tolerance: clocks count in milliseconds and differ slightly between processes. */
-const tolerance = 10_000_000n
+/** In nanoseconds: clocks count in milliseconds and differ slightly between processes. */
+export const clockTolerance = 10_000_000n
 
 /** An id is not granted again while its lease is alive. */
 const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArray<Violation> =>
@@ -142,11 +142,12 @@ const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArr
     const { completed = call.invoked } = call
     if (revocations.some((revocation) => revocation.invoked.order < completed.order)) return []
     const mayHaveEnded = [first, ...renewals].every((alive) =>
-      alive.call.invoked.nanos + BigInt(Math.round(alive.answer.ttlMillis)) * 1_000_000n - tolerance < completed.nanos
+      alive.call.invoked.nanos + BigInt(Math.round(alive.answer.ttlMillis)) * 1_000_000n - clockTolerance <
+        completed.nanos
     )
     return mayHaveEnded
       ? []
-      : [violation(`the lease ${id.toString(16)} was granted again, and had not ended`, first.call, call)]
+      : [violation(`the lease ${id.toString(16)} was granted again before it had ended`, first.call, call)]
   })
 
 /** A revoked lease has no keys and is not found alive, unless its id was granted again. */

@@ -4,10 +4,8 @@
 import type * as History from "../history/History.ts"
 import type { SeenRevisions } from "./answers.ts"
 import type { LeaseEnd } from "./attribution.ts"
+import { clockTolerance } from "./leaseAnswers.ts"
 import type { Violation } from "./RevisionViolation.ts"
-
-/** Tolerance: clocks count in milliseconds and differ slightly between processes. */
-const tolerance = 10_000_000n
 
 /**
  * The leases that ended too early. Unless it is revoked, a lease lives for its time to live since the last grant or renewal,
@@ -30,7 +28,7 @@ export const earlyEnds = (
         return ttl === undefined ? [] : [{ call, deadline: call.invoked.nanos + BigInt(Math.round(ttl)) * 1_000_000n }]
       })
       .toSorted((a, b) => a.deadline > b.deadline ? -1 : 1)
-    if (last === undefined || seen.at.nanos >= last.deadline - tolerance) return []
+    if (last === undefined || seen.at.nanos >= last.deadline - clockTolerance) return []
     return [{
       kind: "LeaseEndedEarly",
       message: `the lease ${lease.toString(16)} had ended at revision ${revision}, which was seen ` +

@@ -25,7 +25,7 @@ export const wrongPrevious = (expected: ModelRow | undefined, actual: History.Ro
   expected === undefined && actual === undefined ||
     expected !== undefined && actual !== undefined && sameRow(expected, actual)
     ? undefined
-    : `the entry before it was ${showRow(expected)}, and it said ${showRow(actual)}`
+    : `the previous entry was ${showRow(expected)}, and the response has ${showRow(actual)}`
 
 /** The problem with a list of entries, `undefined` for none. */
 export const wrongRows = (
@@ -36,7 +36,7 @@ export const wrongRows = (
   for (let i = 0; i < Math.max(expected.length, actual.length); i++) {
     const [x, y] = [expected[i], actual[i]]
     if (x === undefined || y === undefined || !sameRow(x, y)) {
-      return `it ${what} ${showRow(y)}, where ${showRow(x)} was right (${i + 1} of ${expected.length})`
+      return `it ${what} ${showRow(y)} instead of ${showRow(x)} (${i + 1} of ${expected.length})`
     }
   }
   return undefined

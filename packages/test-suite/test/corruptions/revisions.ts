@@ -1,9 +1,10 @@
 /**
- * What no store may do, as the checker by revision must notice it.
+ * Corruptions of stores and responses, which `RevisionChecker` must find.
  */
 import * as Op from "@effect-kv/core/Op"
 import type { Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
-import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+import type { Run } from "../goodHistories.ts"
+import { addCall, after, answered, type AnsweredPut, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
 import { staleRead } from "./staleRead.ts"
 
 export interface Corruption {
@@ -33,6 +34,12 @@ const putChange = (
     lease: 0n
   }
 }
+
+/** The run in which the put of the call was applied again at the end. */
+const appliedAgain = (run: Run, { request: { op } }: AnsweredPut): Run => ({
+  ...run,
+  changes: [...run.changes, putChange(run.changes, op.key, op.value as string, run.revision + 1n)]
+})
 
 const lostAnswer: History.Outcome = { _tag: "Failed", reason: "Indeterminate", outcome: "Unknown", message: "" }
 const refusal: History.Outcome = { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
@@ -82,25 +89,21 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
       if (call === undefined) return undefined
-      const { key, value } = call.request.op
-      const again = putChange(run.changes, key, value as string, run.revision + 1n)
-      return { ...run, changes: [...run.changes, again] }
+      return appliedAgain(run, call)
     }
   },
   {
-    title: "a put whose answer was lost is applied twice",
+    title: "a put whose response was lost is applied twice",
     found: ["DuplicateWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
       if (call === undefined) return undefined
-      const { key, value } = call.request.op
-      const again = putChange(run.changes, key, value as string, run.revision + 1n)
       const { completed: _, ...rest } = call
-      return replaceCall({ ...run, changes: [...run.changes, again] }, call.id, { ...rest, outcome: lostAnswer })
+      return replaceCall(appliedAgain(run, call), call.id, { ...rest, outcome: lostAnswer })
     }
   },
   {
-    title: "something is written that nobody asked for",
+    title: "a key is written without a call",
     found: ["PhantomWrite"],
     corrupt: (run) => ({
       ...run,
@@ -108,7 +111,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "something is deleted that nobody asked for",
+    title: "a key is deleted without a call",
     found: ["PhantomWrite"],
     corrupt: (run) => ({
       ...run,
@@ -124,7 +127,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "of a transaction without an answer half is in the store",
+    title: "half of a transaction of unknown outcome is in the store",
     found: ["SplitWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -134,7 +137,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "of a confirmed transaction half is in the store",
+    title: "half of a confirmed transaction is in the store",
     found: ["LostWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -153,7 +156,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "two are told that they wrote the same",
+    title: "two calls are confirmed for one write",
     found: ["ClaimedTwice"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -161,17 +164,17 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a read answers with what was there before a write that was complete, at the revision of then",
+    title: "a read returns the entries before a completed write, with the old revision",
     found: ["RealTimeOrder"],
     corrupt: staleRead("honest")
   },
   {
-    title: "a read answers with what was there before a write that was complete, as if it were new",
+    title: "a read returns the entries before a completed write, with the new revision",
     found: ["WrongAnswer"],
     corrupt: staleRead("pretending")
   },
   {
-    title: "a write takes effect before it was asked for",
+    title: "a write takes effect before it was invoked",
     found: ["RealTimeOrder", "PhantomWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -181,7 +184,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a write is seen before it was asked for, and nothing later",
+    title: "a write is seen before it was invoked, and nothing later",
     found: ["RealTimeOrder"],
     corrupt: (run) => {
       const call = answered(run).find((call) => call.client === "last")
@@ -189,7 +192,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a write without an answer takes effect before it was asked for",
+    title: "a write of unknown outcome takes effect before it was invoked",
     found: ["PhantomWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
@@ -214,7 +217,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "an entry is left out of an answer",
+    title: "an entry is missing in a response",
     found: ["WrongAnswer"],
     corrupt: (run, pick) => {
       const call = pick.one(ranges(run).filter(({ outcome: { answer } }) => answer.entries.length > 0))
@@ -225,7 +228,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "the entry before a write is another",
+    title: "the previous entry of a write is another",
     found: ["WrongAnswer"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run).filter((call) => call.outcome.answer.previous !== undefined))
@@ -265,7 +268,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "an answer has a revision of the future",
+    title: "a response has a future revision",
     found: ["UnknownRevision"],
     corrupt: (run, pick) => {
       const call = pick.one(ranges(run))
@@ -310,7 +313,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a revision is missing in the store's own history",
+    title: "a revision is missing among the changes of the store",
     found: ["BrokenStoreHistory"],
     corrupt: (run, pick) => {
       const gone = pick.one(run.changes.slice(1, -1))!.modRevision
@@ -323,7 +326,7 @@ const deletion = { type: "delete", createRevision: 0n, version: 0n, lease: 0n } 
 
 type Answer<Tag> = Extract<History.Response, { readonly _tag: Tag }>
 
-/** Reads that must be right. */
+/** Linearizable reads. */
 const ranges = (run: Parameters<Corrupt>[0]) =>
   answered(run).flatMap((call) => {
     const { answer } = call.outcome

@@ -1,187 +1,41 @@
 /**
- * What checkers say of small histories that are written by hand: the borders between right and wrong.
+ * `RevisionChecker` on small histories that are written by hand, close to the border between right and wrong.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
-import { type Changes, History, LinearizabilityChecker, RevisionChecker } from "@effect-kv/test-suite/verification"
+import { type Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { type Asked, deleted, gone, history, keptAlive, kinds, moment, put, read, row, txn, written } from "./byHand.ts"
-
-describe("LinearizabilityChecker", () => {
-  const kindsOf = (...calls: ReadonlyArray<Asked>) => kinds(LinearizabilityChecker.check(history(...calls)))
-
-  it("lets calls that overlap take effect in either order, and others not", () => {
-    const first = [[0, 3], Op.put("a", "1"), put(2n)] as const
-    const before = read(1n)
-    assert.deepStrictEqual(kindsOf(first, [[1, 2], Op.get("a"), before]), [])
-    assert.deepStrictEqual(kindsOf(first, [[4, 5], Op.get("a"), before]), ["NotLinearizable"])
-  })
-
-  it("lets a write without an answer happen late, or never, but once, and not without being asked for", () => {
-    const lost = [[0, 1], Op.put("a", "1"), "unknown"] as const
-    const [none, some] = [read(1n), read(2n, row("a", "1", 2n))]
-    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), none]), [])
-    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), none], [[4, 5], Op.get("a"), some]), [])
-    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), some], [[4, 5], Op.get("a"), none]), ["NotLinearizable"])
-    assert.deepStrictEqual(kindsOf([[4, 5], Op.put("a", "1"), "unknown"], [[2, 3], Op.get("a"), some]), [
-      "NotLinearizable"
-    ])
-    const twice = read(3n, row("a", "1", 3n, 2, 2n))
-    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), twice]), ["NotLinearizable"])
-  })
-
-  it("knows a write that was refused to be none", () => {
-    const some = read(2n, row("a", "1", 2n))
-    assert.deepStrictEqual(kindsOf([[0, 1], Op.put("a", "1"), "refused"], [[2, 3], Op.get("a"), some]), [
-      "NotLinearizable"
-    ])
-  })
-
-  it("does not take a key that is read without its value for one that has none", () => {
-    const keys = read(3n, row("a", "", 2n))
-    const values = read(3n, row("a", "1", 2n))
-    assert.deepStrictEqual(
-      kindsOf(
-        [[0, 1], Op.put("a", ""), "unknown"],
-        [[2, 3], Op.put("a", "1"), put(2n)],
-        [[4, 5], Op.get("a", { keysOnly: true }), keys],
-        [[6, 7], Op.get("a"), values]
-      ),
-      []
-    )
-  })
-
-  it("judges transactions over several keys as a whole", () => {
-    const both = Op.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] })
-    const write = [[0, 9], both, txn(2n, true, put(2n), put(2n))] as const
-    const [a, none] = [read(2n, row("a", "1", 2n)), read(2n)]
-    assert.deepStrictEqual(kindsOf(write, [[1, 2], Op.get("b"), none], [[3, 4], Op.get("a"), a]), [])
-    assert.deepStrictEqual(kindsOf(write, [[1, 2], Op.get("a"), a], [[3, 4], Op.get("b"), none]), ["NotLinearizable"])
-  })
-
-  it("does not let two that found a key missing both create it", () => {
-    const create = (value: string) => Op.txn({ if: [Compare.missing("a")], then: [Op.put("a", value)] })
-    assert.deepStrictEqual(
-      kindsOf([[0, 3], create("1"), txn(2n, true, put(2n))], [[1, 2], create("2"), txn(3n, true, put(3n))]),
-      ["NotLinearizable"]
-    )
-  })
-
-  it("lets a key vanish with its lease, and not while the lease is found alive", () => {
-    const lease = 7n
-    const attached = [[0, 1], Op.put("a", "1", { lease }), put(2n)] as const
-    const vanished = history(attached, [[2, 3], Op.get("a"), read(3n)])
-    assert.deepStrictEqual(LinearizabilityChecker.check(vanished), [])
-    const alive = keptAlive(lease, 4)
-    const checked = LinearizabilityChecker.check({ calls: [...vanished.calls, alive] })
-    assert.deepStrictEqual(kinds(checked), ["NotLinearizable"])
-  })
-
-  it("does not judge reads that may be stale, or are of the past", () => {
-    const write = [[0, 1], Op.put("a", "1"), put(2n)] as const
-    const before = read(2n)
-    assert.deepStrictEqual(kindsOf(write, [[2, 3], Op.get("a", { serializable: true }), before]), [])
-    assert.deepStrictEqual(kindsOf(write, [[2, 3], Op.get("a", { revision: 1n }), before]), [])
-  })
-
-  it("lets a write without an answer happen at one revision", () => {
-    const lost = [[0, 1], Op.put("a", "1"), "unknown"] as const
-    const at = (revision: bigint) => read(revision, row("a", "1", revision))
-    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), at(3n)], [[4, 5], Op.get("a"), at(3n)]), [])
-    assert.deepStrictEqual(kindsOf(lost, [[2, 3], Op.get("a"), at(3n)], [[4, 5], Op.get("a"), at(4n)]), [
-      "NotLinearizable"
-    ])
-  })
-
-  it("lets what was there before vanish with its lease, and not without one", () => {
-    const { calls } = history([[0, 1], Op.range(KeyRange.all), read(5n)])
-    const leased = { ...row("a", "0", 5n), lease: 7n }
-    assert.deepStrictEqual(LinearizabilityChecker.check({ calls }, { initial: [leased] }), [])
-    assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls }, { initial: [row("a", "0", 5n)] })), [
-      "NotLinearizable"
-    ])
-  })
-
-  it("starts from what was there before", () => {
-    const { calls } = history([[0, 1], Op.range(KeyRange.all), read(5n, row("a", "0", 5n))])
-    assert.deepStrictEqual(LinearizabilityChecker.check({ calls }, { initial: [row("a", "0", 5n)] }), [])
-    assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls })), ["NotLinearizable"])
-  })
-
-  it("does not know which of two writes of the same value was seen", () => {
-    const some = read(2n, row("a", "1", 2n))
-    assert.deepStrictEqual(
-      kindsOf(
-        [[0, 1], Op.put("a", "1"), "unknown"],
-        [[0, 1], Op.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] }), "unknown"],
-        [[2, 3], Op.get("a"), some],
-        [[4, 5], Op.get("b"), read(2n)]
-      ),
-      []
-    )
-  })
-
-  it("knows that there is a key though not since which revision", () => {
-    const lost = [[0, 1], Op.put("a", "1"), "unknown"] as const
-    const there = [[2, 3], Op.get("a", { keysOnly: true }), read(2n, row("a", "", 2n))] as const
-    const kindsIf = (condition: Compare.Compare) =>
-      kindsOf(lost, there, [[4, 5], Op.txn({ if: [condition], then: [Op.get("b")] }), txn(2n, true, read(2n))])
-    assert.deepStrictEqual(kindsIf(Compare.exists("a")), [])
-    assert.deepStrictEqual(kindsIf(Compare.modRevision("a", "=", 2n)), [])
-    assert.deepStrictEqual(kindsIf(Compare.missing("a")), ["NotLinearizable"])
-    assert.deepStrictEqual(kindsIf(Compare.modRevision("a", "<", 2n)), ["NotLinearizable"])
-  })
-
-  it("does not let a key be put with a lease that was revoked", () => {
-    const lease = 7n
-    const revoked: History.Call = {
-      ...keptAlive(lease, 2),
-      request: { _tag: "LeaseRevoke", id: lease },
-      outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } }
-    }
-    const { calls } = history(
-      [[0, 1], Op.put("a", "1", { lease }), put(2n)],
-      [[4, 5], Op.put("b", "1", { lease }), put(4n)]
-    )
-    assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls: [...calls, revoked] })), ["NotLinearizable"])
-    assert.deepStrictEqual(LinearizabilityChecker.check({ calls }), [])
-  })
-
-  it("lets a revocation without an answer end a lease, or not", () => {
-    const lease = 7n
-    const { calls } = history(
-      [[0, 1], Op.put("a", "1", { lease }), put(2n)],
-      [[4, 5], Op.get("a"), read(3n)],
-      [[6, 7], Op.put("b", "1", { lease }), put(4n)]
-    )
-    const lost: History.Call = {
-      ...keptAlive(lease, 2),
-      request: { _tag: "LeaseRevoke", id: lease },
-      outcome: { _tag: "Interrupted" }
-    }
-    const kindsOf = (calls: ReadonlyArray<History.Call>) => kinds(LinearizabilityChecker.check({ calls }))
-    assert.deepStrictEqual(kindsOf([calls[0]!, lost, calls[1]!]), [])
-    assert.deepStrictEqual(kindsOf([calls[0]!, lost, calls[2]!]), [])
-    assert.deepStrictEqual(kindsOf([...calls, lost]), ["NotLinearizable"])
-  })
-})
+import {
+  type Asked,
+  deleted,
+  gone,
+  history,
+  keptAlive,
+  kinds,
+  moment,
+  put,
+  read,
+  row,
+  txn,
+  written
+} from "./smallHistories.ts"
 
 describe("RevisionChecker", () => {
   const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
     RevisionChecker.check(history(...calls), changes)
 
-  it("lets calls share a revision in any order that explains their answers, if they overlap", () => {
+  it("overlapping calls may share a revision, in any order that explains their responses", () => {
     const changes = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
     const b = Op.txn({ if: [Compare.missing("a")], then: [Op.put("b", "1")] })
-    // It found `a` missing, though its own write comes after that of `a`: so it was first.
+    // It found `a` missing, so it took effect before the write of `a`.
     const together = check(changes, [[0, 3], Op.put("a", "1"), put(2n)], [[1, 2], b, txn(2n, true, put(2n))])
     assert.deepStrictEqual(together.violations, [])
     const apart = check(changes, [[0, 1], Op.put("a", "1"), put(2n)], [[2, 3], b, txn(2n, true, put(2n))])
     assert.include(kinds(apart.violations), "RealTimeOrder")
   })
 
-  it("does not let calls that share a revision each see the store before the other", () => {
+  it("calls that share a revision cannot each see the store before the other", () => {
     const changes = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
     const a = Op.txn({ if: [Compare.missing("b")], then: [Op.put("a", "1")] })
     const b = Op.txn({ if: [Compare.missing("a")], then: [Op.put("b", "1")] })
@@ -189,7 +43,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kinds(skewed.violations), ["WrongAnswer"])
   })
 
-  it("finds who deleted what, also where some have no answer", () => {
+  it("deletes are attributed to calls, also to those of unknown outcome", () => {
     const changes = [
       ...["a", "b", "c"].map((key, i) => written(row(key, "1", BigInt(i + 2)))),
       ...["a", "b", "c"].map((key) => gone(key, 5n))
@@ -207,7 +61,7 @@ describe("RevisionChecker", () => {
     assert.isNotEmpty(short.violations)
   })
 
-  it("lets a lease take its keys with it, all of them, unless it is found alive later", () => {
+  it("the end of a lease deletes all its keys, and it is not found alive later", () => {
     const lease = 7n
     const attached = ["a", "b"].map((key, i) => written({ ...row(key, "1", BigInt(i + 2)), lease }))
     const puts = ["a", "b"].map((
@@ -230,7 +84,7 @@ describe("RevisionChecker", () => {
     assert.include(kindsOf([...attached, gone("a", 4n)], []), "PhantomWrite")
   })
 
-  it("takes nothing for the end of a lease that is part of a write", () => {
+  it("deletes that are part of a write are not the end of a lease", () => {
     const attached = { ...row("a", "1", 2n), lease: 7n }
     const put7 = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
     const { violations } = check(
@@ -241,7 +95,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kinds(violations), ["PhantomWrite"])
   })
 
-  it("knows the end of a lease though others may delete some of its keys", () => {
+  it("the end of a lease is recognised even if foreign clients may delete some of its keys", () => {
     const lease = 7n
     const changes = [
       ...["a", "theirs"].map((key, i) => written({ ...row(key, "1", BigInt(i + 2)), lease })),
@@ -257,7 +111,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(RevisionChecker.check(mine, changes, { foreign }).violations, [])
   })
 
-  it("lets a lease end, and one of the same id be granted after it", () => {
+  it("after the end of a lease its id may be granted again", () => {
     const lease = 7n
     const grant = (id: number, order: number): History.Call => ({
       ...keptAlive(lease, order),
@@ -283,7 +137,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(RevisionChecker.check({ ...History.empty, calls: all }, ended).violations, [])
   })
 
-  it("does not let a read see the middle of a revision, nor what was before it", () => {
+  it("a read cannot see half of a revision, nor the state before it", () => {
     const a = [[0, 9], Op.put("a", "1"), put(2n)] as const
     const b = [[0, 9], Op.put("b", "1"), put(2n)] as const
     const shared = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
@@ -301,7 +155,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kinds(ended.violations), ["WrongAnswer"])
   })
 
-  it("knows that a read of keys alone has no values, and that nothing of the future can be read", () => {
+  it("a keysOnly read has no values, and a future revision cannot be read", () => {
     const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
     const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[4, 9], Op.put("a", "2"), put(3n)]] as const
     const kindsOf = (op: Op.Op, answer: History.Response) =>
@@ -312,7 +166,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 3n }), read(2n, row("a", "2", 3n, 2, 2n))), ["WrongAnswer"])
   })
 
-  it("knows what filters, orders and limits leave of a range", () => {
+  it("filters, orders and limits determine the entries of a read", () => {
     const [a, b, c] = [row("a", "2", 5n, 2, 2n), row("b", "1", 3n), row("c", "1", 4n)]
     const changes = [written(row("a", "1", 2n)), written(b), written(c), written(a)]
     const puts: ReadonlyArray<Asked> = changes.map(({ key, modRevision, valueBytes }, i) => [
@@ -336,7 +190,7 @@ describe("RevisionChecker", () => {
     assert.isTrue(is(first, true, a))
     assert.isFalse(is(first, true, b))
     assert.isFalse(is(first, false, a))
-    // What is equal comes in any order, but each once.
+    // Equal entries may be in any order, but each only once.
     const byVersion = Op.range(all, { limit: 2, order: { by: "version" } })
     assert.isTrue(is(byVersion, true, b, c))
     assert.isTrue(is(byVersion, true, c, b))
@@ -344,14 +198,14 @@ describe("RevisionChecker", () => {
     assert.isFalse(is(byVersion, true, b, a))
   })
 
-  it("lets others write what is theirs", () => {
+  it("foreign clients may change their own keys", () => {
     const changes = [written(row("theirs", "1", 2n))]
     assert.deepStrictEqual(kinds(check(changes).violations), ["PhantomWrite"])
     const foreign = (key: string, type: "put" | "delete") => key === "theirs" && type === "put"
     assert.deepStrictEqual(RevisionChecker.check(History.empty, changes, { foreign }).violations, [])
   })
 
-  it("judges a part of the keys by their part of the store's history", () => {
+  it("a history of some keys can be checked against the changes of these keys", () => {
     const extent = { from: 10n, upTo: 30n }
     const changes = [written(row("a", "1", 15n)), written(row("a", "2", 20n, 2, 15n))]
     const puts: ReadonlyArray<Asked> = [[[0, 1], Op.put("a", "1"), put(15n)], [[2, 3], Op.put("a", "2"), put(20n)]]
@@ -364,7 +218,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kinds(whole.violations), ["BrokenStoreHistory"])
   })
 
-  it("accepts a serializable read of any revision, if it is right for that one", () => {
+  it("a serializable read may have any revision at which it is right", () => {
     const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
     const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[2, 3], Op.put("a", "2"), put(3n)]] as const
     const old = (op: Op.Op) => check(changes, ...puts, [[4, 5], op, read(2n, row("a", "1", 2n))]).violations
@@ -372,7 +226,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kinds(old(Op.get("a"))), ["RealTimeOrder"])
   })
 
-  it("judges the order of a transaction by whatever in it must be up to date", () => {
+  it("a transaction is ordered in real time if any operation in it is linearizable", () => {
     const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
     const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[2, 3], Op.put("a", "2"), put(3n)]] as const
     const old = read(2n, row("a", "1", 2n))
@@ -389,7 +243,7 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kindsOf(), ["RealTimeOrder"])
   })
 
-  it("knows a revision to have been when a watch was confirmed at it, or delivered it", () => {
+  it("a revision existed when a watch was confirmed at it or delivered it", () => {
     const changes = [written(row("a", "1", 2n)), written(row("b", "1", 3n))]
     const { calls } = history([[0, 9], Op.put("a", "1"), put(2n)], [[0, 9], Op.put("b", "1"), put(3n)], [
       [5, 6],
@@ -422,17 +276,17 @@ describe("RevisionChecker", () => {
     assert.deepStrictEqual(kindsOf(confirmed(2n)), [])
     assert.deepStrictEqual(kindsOf(confirmed(3n)), ["RealTimeOrder"])
     assert.deepStrictEqual(kindsOf(delivered), ["RealTimeOrder"])
-    // What is asked for says nothing of what has been.
+    // A requested revision does not prove that it existed.
     assert.deepStrictEqual(kindsOf(confirmed(3n, 4n)), [])
   })
 
-  it("notices a put that has another lease in the store than it was given", () => {
+  it("a put with another lease in the store is a violation", () => {
     const asked = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
     assert.deepStrictEqual(kinds(check([written({ ...row("a", "1", 2n), lease: 7n })], asked).violations), [])
     assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], asked).violations), ["WrongAnswer"])
   })
 
-  it("notices a store's history that contradicts itself", () => {
+  it("contradictory changes of the store are a violation", () => {
     const kindsOf = (...changes: ReadonlyArray<Changes.Change>) =>
       new Set(RevisionChecker.check(History.empty, changes, { foreign: () => true }).violations.map(({ kind }) => kind))
     const broken = new Set(["BrokenStoreHistory"])

@@ -1,6 +1,6 @@
 /**
- * A store seen through `KvFaults` keeps the contract: while nothing is injected, and while every call takes the way of one
- * that is struck and every watch is cut again and again.
+ * A store behind `KvFaults` keeps the contract: without faults, and while every call goes through a fault without effect and
+ * every watch is cut repeatedly.
  */
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { KvConformance } from "@effect-kv/test-suite/conformance"

@@ -1,5 +1,5 @@
 /**
- * The suite is shown stores that break the contract, each in one way, and must notice every one.
+ * The conformance suite on mutants: it must find every store that breaks the contract.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
@@ -30,12 +30,12 @@ const caseOf = (title: string): KvConformance.Case => {
 const run = (each: KvConformance.Case, apply: Mutant["apply"]) =>
   Effect.exit(Effect.provide(Effect.scoped(each.run), storeOf(apply)))
 
-describe("the suite notices a store that", () => {
+describe("the conformance suite finds a store that", () => {
   for (const { apply, noticedBy, title } of mutants) {
     it.live(title, () =>
       Effect.gen(function*() {
         for (const each of noticedBy.map(caseOf)) {
-          assert.isTrue(Exit.isFailure(yield* run(each, apply)), `"${each.title}" did not notice`)
+          assert.isTrue(Exit.isFailure(yield* run(each, apply)), `"${each.title}" did not fail`)
           assert.isTrue(Exit.isSuccess(yield* run(each, (backend) => backend)), `"${each.title}" fails on a good store`)
         }
       }))
@@ -43,7 +43,7 @@ describe("the suite notices a store that", () => {
 })
 
 describe("the cases", () => {
-  it("have titles of their own", () => {
+  it("all cases have unique titles", () => {
     const titles = KvConformance.cases.map((each) => each.title)
     assert.deepStrictEqual(titles.filter((title, i) => titles.indexOf(title) !== i), [])
   })

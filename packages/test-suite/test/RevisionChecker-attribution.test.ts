@@ -1,12 +1,12 @@
 /**
- * Whom the checker by revision takes for the one who made a change, in small histories that are written by hand.
+ * `RevisionChecker` on writes of unknown outcome: which call it finds for a change, in small histories that are written by hand.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import { type Changes, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { type Asked, deleted, gone, history, kinds, put, row, written } from "./byHand.ts"
+import { type Asked, deleted, gone, history, kinds, put, row, written } from "./smallHistories.ts"
 
 const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
   RevisionChecker.check(history(...calls), changes)
@@ -15,8 +15,8 @@ const a = [[0, 1], Op.put("a", "1"), put(2n)] as const
 const b = [[2, 3], Op.put("b", "1"), put(3n)] as const
 const both = [written(row("a", "1", 2n)), written(row("b", "1", 3n))]
 
-describe("RevisionChecker, of who made a change", () => {
-  it("leaves for a range what deletes of single keys say is theirs, in whatever order they are told", () => {
+describe("RevisionChecker, attribution of changes", () => {
+  it("deletes of single keys claim their keys before deletes of ranges, in any order", () => {
     const { violations } = check(
       [...both, gone("a", 4n), gone("b", 4n)],
       a,
@@ -27,7 +27,7 @@ describe("RevisionChecker, of who made a change", () => {
     assert.deepStrictEqual(violations, [])
   })
 
-  it("takes for what a range deleted what it says it was, and rather what nobody else can have deleted", () => {
+  it("a delete of a range gets the keys it reports, then those that no other call can have deleted", () => {
     const changes = [...both, gone("a", 4n), gone("b", 4n)]
     const lost = [[4, 9], Op.delete("a"), "unknown"] as const
     const silent = check(changes, a, b, [[4, 9], Op.deleteRange(KeyRange.all), deleted(4n, 1)], lost)
@@ -40,7 +40,7 @@ describe("RevisionChecker, of who made a change", () => {
     assert.isNotEmpty(told("a", 2n).violations)
   })
 
-  it("takes one call without an answer for the one who did all, rather than several", () => {
+  it("one call of unknown outcome that explains all changes is preferred to several", () => {
     const { unknown, violations } = check(
       [...both, gone("a", 4n), gone("b", 4n)],
       a,
@@ -53,7 +53,7 @@ describe("RevisionChecker, of who made a change", () => {
     assert.deepStrictEqual(unknown, { applied: [4], notApplied: [2, 3] })
   })
 
-  it("takes of two ranges the one that can have done less, and leaves the other for what only it can have done", () => {
+  it("of two ranges the one that can explain fewer changes is used first", () => {
     const wide = [[4, 5], Op.deleteRange(KeyRange.from("a")), "unknown"] as const
     const narrow = [[4, 5], Op.deleteRange(KeyRange.from("b")), "unknown"] as const
     for (const deletes of [[wide, narrow], [narrow, wide]]) {
@@ -75,7 +75,7 @@ describe("RevisionChecker, of who made a change", () => {
     }
   })
 
-  it("takes one with conditions while they hold, and leaves the other for when they do not", () => {
+  it("a call with conditions is used while they hold, and the one without when they do not", () => {
     const { unknown, violations } = check(
       [...both, gone("a", 4n), gone("b", 5n), written(row("a", "2", 6n)), gone("a", 7n)],
       a,
@@ -89,7 +89,7 @@ describe("RevisionChecker, of who made a change", () => {
     assert.deepStrictEqual(unknown, { applied: [2, 3], notApplied: [] })
   })
 
-  it("does not take for the end of a lease what goes together with what a call deleted", () => {
+  it("deletes at the revision of a call are not the end of a lease", () => {
     const lease = 7n
     const leased = ["a", "b"].map((key, i) => written({ ...row(key, "1", BigInt(i + 2)), lease }))
     const puts = ["a", "b"].map((key, i): Asked => [
@@ -105,7 +105,7 @@ describe("RevisionChecker, of who made a change", () => {
     assert.deepStrictEqual(kinds(violations), ["PhantomWrite"])
   })
 
-  it("does not take for the end of a lease that it is used after", () => {
+  it("deletes are not the end of a lease that is used later", () => {
     const lease = 7n
     const changes = [
       written({ ...row("a", "1", 2n), lease }),

@@ -1,16 +1,16 @@
 /**
- * What the checker by revision says of answers about leases, in small histories that are written by hand.
+ * `RevisionChecker` on responses about leases, in small histories that are written by hand.
  */
 import * as Op from "@effect-kv/core/Op"
 import { History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { gone, history, kinds, moment, put, read, row, written } from "./byHand.ts"
+import { gone, history, kinds, moment, put, read, row, written } from "./smallHistories.ts"
 
 const id = 7n
 
 let calls = 100
 
-/** A call about a lease, by default answered. */
+/** A call about a lease, by default with a response. */
 const call = (
   order: number,
   request: History.Request,
@@ -45,7 +45,7 @@ const revoked = (order: number): History.Call => call(order, { _tag: "LeaseRevok
 const attached = { ...row("a", "1", 2n), lease: id }
 const theirs = row("b", "1", 3n)
 
-/** The lease has a key from revision 2 on; at 3 something else is written. */
+/** The lease has a key from revision 2 on. Another key is written at revision 3. */
 const changes = [written(attached), written(theirs)]
 
 const puts = history([[2, 3], Op.put("a", "1", { lease: id }), put(2n)], [[20, 21], Op.put("b", "1"), put(3n)]).calls
@@ -55,32 +55,32 @@ const kindsOf = (more: ReadonlyArray<History.Call>, all = changes, options: Revi
   return kinds(RevisionChecker.check({ ...History.empty, calls: ordered }, all, options).violations)
 }
 
-describe("RevisionChecker, of leases", () => {
-  it("accepts what agrees", () => {
+describe("RevisionChecker, responses about leases", () => {
+  it("consistent responses about a lease are accepted", () => {
     assert.deepStrictEqual(kindsOf([granted(0), keptAlive(4), status(6, ["a"]), status(8, [], 5000, false)]), [])
     assert.deepStrictEqual(kindsOf([granted(0, 6000, 5500), keptAlive(4, 6000)]), [])
   })
 
-  it("notices a lease that is granted for less than was asked for", () => {
+  it("a lease granted for less than requested is a violation", () => {
     assert.deepStrictEqual(kindsOf([granted(0, 4000)]), ["WrongLease"])
   })
 
-  it("notices a grant of another lease than was asked for", () => {
+  it("a grant of another id than requested is a violation", () => {
     const other = call(0, { _tag: "LeaseGrant", ttlMillis: 5000, id: 8n })
     assert.deepStrictEqual(kindsOf([other]), ["WrongLease"])
   })
 
-  it("notices answers about another lease", () => {
+  it("a response about another lease is a violation", () => {
     const other = call(4, { _tag: "LeaseKeepAlive", id: 8n })
     assert.deepStrictEqual(kindsOf([granted(0), other]), ["WrongLease"])
   })
 
-  it("notices a time to live that is not the one granted", () => {
+  it("a time to live other than the granted one is a violation", () => {
     assert.deepStrictEqual(kindsOf([granted(0), keptAlive(4, 6000)]), ["WrongLease"])
     assert.deepStrictEqual(kindsOf([granted(0), status(4, ["a"], 6000)]), ["WrongLease"])
   })
 
-  it("notices keys that the lease never had, or not together, or that were not asked for", () => {
+  it("keys that the lease never had, or not together, or that were not requested are a violation", () => {
     assert.deepStrictEqual(kindsOf([granted(0), status(4, ["b"])]), ["WrongLease"])
     assert.deepStrictEqual(kindsOf([granted(0), status(4, ["a", "b"])]), ["WrongLease"])
     assert.deepStrictEqual(kindsOf([granted(0), status(4, ["a", "a"])]), ["WrongLease"])
@@ -88,15 +88,15 @@ describe("RevisionChecker, of leases", () => {
     assert.deepStrictEqual(kindsOf([granted(0), status(1, [])]), [])
   })
 
-  it("notices a lease that is granted twice, unless it may have ended between", () => {
+  it("a lease granted twice is a violation, unless it may have ended between", () => {
     assert.deepStrictEqual(kindsOf([granted(0), granted(4)]), ["WrongLease"])
     const late = moment(6000)
     assert.deepStrictEqual(kindsOf([granted(0), { ...granted(30), invoked: late, completed: late }]), [])
     assert.deepStrictEqual(kindsOf([granted(0), call(4, { _tag: "LeaseRevoke", id }, "unknown"), granted(6)]), [])
   })
 
-  it("notices a confirmed revocation that left a key, or the lease", () => {
-    // That the key is there still is known from the revision of the write that came after.
+  it("a confirmed revocation that leaves a key or the lease is a violation", () => {
+    // The revision of the later write proves that the key still exists.
     assert.deepStrictEqual(kindsOf([granted(0), revoked(6)]), ["WrongLease"])
     const ended = [written(attached), gone("a", 3n), written(row("b", "1", 4n))]
     const late = history([[20, 21], Op.put("b", "1"), put(4n)]).calls
@@ -106,12 +106,12 @@ describe("RevisionChecker, of leases", () => {
       )
     assert.deepStrictEqual(check([revoked(6)]), [])
     assert.include(check([revoked(6), keptAlive(8)]), "WrongLease")
-    // A revision that was seen before says nothing, and what is asked for meanwhile neither.
+    // A revision seen before proves nothing, nor does a concurrent call.
     assert.deepStrictEqual(check([revoked(6), keptAlive(6)]), [])
   })
 
-  it("takes the least revision of what was asked for after the revocation", () => {
-    // The key goes at 4, which the one that was asked for first was answered at, and the other was not.
+  it("the least revision of the calls after a revocation counts", () => {
+    // The key is deleted at revision 4, which only the first call had in its response.
     const changes = [written(attached), written(theirs), gone("a", 4n)]
     const others = history(
       [[5, 40], Op.put("b", "1"), put(3n)],
@@ -127,7 +127,7 @@ describe("RevisionChecker, of leases", () => {
     assert.deepStrictEqual(check(others), ["WrongLease"])
   })
 
-  it("says nothing of a lease whose id is granted again after it was revoked", () => {
+  it("a lease whose id is granted again after a revocation is not checked", () => {
     const again = [granted(0), revoked(6), granted(8), keptAlive(10)]
     assert.deepStrictEqual(kindsOf([...again, status(12, ["a"])]), [])
     const lost = [
@@ -139,7 +139,7 @@ describe("RevisionChecker, of leases", () => {
     assert.deepStrictEqual(kindsOf(lost), [])
   })
 
-  it("does not take a write that was under way while the lease was revoked for one that came after", () => {
+  it("a write in flight during a revocation does not count as a later one", () => {
     const before = history([[5, 9], Op.get("b"), read(2n)]).calls.map((call) => ({ ...call, id: 50 }))
     const ended = [written(attached), gone("a", 3n)]
     const all = [granted(0), puts[0]!, ...before, revoked(6)]

@@ -1,12 +1,12 @@
 /**
- * What no answer may say, as the checker by revision must notice it: one detail of one answer is another than it was.
+ * Corruptions of responses, which `RevisionChecker` must find: one detail of one response is changed.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
-import type { Corruption } from "./ofRevisions.ts"
 import { type Answered, answered, type Corrupt, replaceCall, withAnswer } from "./pick.ts"
+import type { Corruption } from "./revisions.ts"
 
 type Of<Tag extends Op.Op["_tag"]> = {
   readonly call: Answered
@@ -14,7 +14,7 @@ type Of<Tag extends Op.Op["_tag"]> = {
   readonly answer: Extract<History.Response, { readonly _tag: Tag }>
 }
 
-/** Changes the answer to an operation of a kind, chosen among those that the change is for. */
+/** Changes the response to an operation of a kind, chosen among those to which the change applies. */
 const ofAnswer = <Tag extends Op.Op["_tag"]>(
   tag: Tag,
   change: (of: Of<Tag>, run: Parameters<Corrupt>[0]) => History.Response | undefined
@@ -58,7 +58,7 @@ const ofEntry = (change: (row: History.Row) => History.Row): Corrupt =>
     return last && { ...answer, entries: [...answer.entries.slice(0, -1), change(last)] }
   })
 
-/** Changes the count of a read, where the reads are such. */
+/** Changes the count of a read among those that match. */
 const ofCount = (by: 1 | -1, isMeant: (op: Op.Range) => boolean): Corrupt =>
   ofAnswer(
     "Range",
@@ -71,27 +71,27 @@ export const corruptions: ReadonlyArray<Corruption> = [
   { title: "a read counts one key more than there was", found: wrong, corrupt: ofCount(1, () => true) },
   { title: "a read counts one key less than there was", found: wrong, corrupt: ofCount(-1, () => true) },
   {
-    title: "a read that only counts is told of one key more",
+    title: "a countOnly read counts one key more",
     found: wrong,
     corrupt: ofCount(1, (op) => op.countOnly === true)
   },
   {
-    title: "a read that only counts is told of one key less",
+    title: "a countOnly read counts one key less",
     found: wrong,
     corrupt: ofCount(-1, (op) => op.countOnly === true)
   },
   {
-    title: "a read that may be stale counts what was at no time",
+    title: "a serializable read has a count that was never right",
     found: wrong,
     corrupt: ofCount(1, (op) => op.serializable === true)
   },
   {
-    title: "a read of a past revision counts what was not there then",
+    title: "a read at a past revision has a wrong count",
     found: wrong,
     corrupt: ofCount(1, (op) => op.revision !== undefined)
   },
   {
-    title: "a limited read says wrongly whether there is more",
+    title: "a limited read is wrong about more entries",
     found: wrong,
     corrupt: ofAnswer(
       "Range",
@@ -99,12 +99,12 @@ export const corruptions: ReadonlyArray<Corruption> = [
     )
   },
   {
-    title: "a read that only counts says that there is more",
+    title: "a countOnly read reports more entries",
     found: wrong,
     corrupt: ofAnswer("Range", ({ answer, op }) => op.countOnly === true ? { ...answer, more: true } : undefined)
   },
   {
-    title: "a read that only counts comes with an entry",
+    title: "a countOnly read returns an entry",
     found: wrong,
     corrupt: ofAnswer("Range", ({ answer, op }) =>
       op.countOnly === true
@@ -115,7 +115,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
         : undefined)
   },
   {
-    title: "the entries of a read come in another order",
+    title: "the entries of a read are in another order",
     found: wrong,
     corrupt: ofAnswer(
       "Range",
@@ -126,7 +126,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     )
   },
   {
-    title: "an entry is in an answer twice, and another one not",
+    title: "an entry is in a response twice, and another one is missing",
     found: wrong,
     corrupt: ofAnswer(
       "Range",
@@ -160,7 +160,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: ofEntry((row) => ({ ...row, lease: row.lease + 1n }))
   },
   {
-    title: "a delete says that it deleted one key less than it did",
+    title: "a delete reports one key less than it deleted",
     // No call is left that deleted the key, except one that was rejected, or the end of the key's lease.
     found: ["PhantomWrite", "RefusedWriteApplied", "LeaseEndedEarly"],
     corrupt: ofAnswer("Delete", (of, run) => {
@@ -171,12 +171,12 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "a delete says that it deleted one key more than it did",
+    title: "a delete reports one key more than it deleted",
     found: ["WrongAnswer", "LostWrite"],
     corrupt: ofAnswer("Delete", ({ answer }) => ({ ...answer, deleted: answer.deleted + 1 }))
   },
   {
-    title: "a delete comes with other entries than it deleted",
+    title: "a delete returns other entries than it deleted",
     found: wrong,
     corrupt: ofAnswer("Delete", ({ answer, op }) =>
       op.previous === true && answer.previous.length > 0
@@ -184,7 +184,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
         : undefined)
   },
   {
-    title: "a put that did not ask for it comes with the entry before it",
+    title: "a put returns the previous entry without a request",
     found: wrong,
     corrupt: ofAnswer("Put", ({ answer, op }) =>
       op.previous === true
@@ -195,7 +195,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
         })
   },
   {
-    title: "a response in a transaction is of another revision",
+    title: "a response in a transaction has another revision",
     found: [...wrong, "LostWrite"],
     corrupt: ofAnswer("Txn", ({ answer }) => {
       const last = answer.responses.at(-1)
@@ -209,7 +209,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "a transaction is answered with a response too few",
+    title: "a transaction has one response too few",
     found: [...wrong, "PhantomWrite", "DuplicateWrite", "SplitWrite"],
     corrupt: ofAnswer(
       "Txn",

@@ -1,9 +1,9 @@
 /**
- * What the checker of locks says of small histories that are written by hand.
+ * `LockChecker` on small histories that are written by hand.
  */
 import { type History, LockChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { gone, kinds, moment, row, type Span, written } from "./byHand.ts"
+import { gone, kinds, moment, row, type Span, written } from "./smallHistories.ts"
 
 describe("LockChecker", () => {
   const effect = (
@@ -35,7 +35,7 @@ describe("LockChecker", () => {
     ended: { at: moment(to), how }
   })
 
-  it("knows the order of effects that were under way at the same time by their revisions", () => {
+  it("revisions give the order of concurrent effects", () => {
     const holdings = [holding(1n, 0, 2, "Lost"), holding(2n, 3, 20, "Released")]
     const check = (first: bigint | undefined, second: bigint | undefined) =>
       kinds(LockChecker.check({
@@ -47,7 +47,7 @@ describe("LockChecker", () => {
     assert.deepStrictEqual(check(6n, 5n), ["StaleEffect"])
   })
 
-  it("allows a loss to be learned late by as much as it is told to, and a release never", () => {
+  it("a loss may be noticed late within the tolerance, a release may not", () => {
     const check = (how: "Released" | "Lost", lateLossNanos?: bigint) =>
       kinds(LockChecker.check(
         { effects: [], holdings: [holding(1n, 0, 5, how), holding(2n, 3, 9, "Released")] },
@@ -59,7 +59,7 @@ describe("LockChecker", () => {
     assert.deepStrictEqual(check("Released", 2_000_000n), ["OverlappingHolders"])
   })
 
-  it("counts effects without an answer as done or not done", () => {
+  it("effects of unknown outcome count as applied or not applied", () => {
     const effects = [
       effect(12, 1n, "Accepted", [2, 3]),
       effect(14, 1n, "Unknown", [4, 5]),
@@ -70,7 +70,7 @@ describe("LockChecker", () => {
     assert.deepStrictEqual([0, 1, 2, 3].map((count) => check(count).length), [1, 0, 0, 1])
   })
 
-  it("takes the oldest key under the lock's name for the holder's, until the revision at which it goes", () => {
+  it("the oldest key under the name of a lock is the holder's, until its deletion", () => {
     const [mine, next] = [row("x/1", "", 2n), row("x/2", "", 3n)]
     const changes = [written(mine), written(next), gone("x/1", 5n), written(row("counter", "1", 5n))]
     const holdings = [holding(2n, 0, 2, "Lost"), holding(3n, 3, 20, "Released")]
@@ -83,7 +83,7 @@ describe("LockChecker", () => {
     assert.deepStrictEqual(check(3n, 6n), [])
   })
 
-  it("wants a larger token than any before, not only than the last one", () => {
+  it("a token must be larger than all before, not only than the last one", () => {
     const holdings = [holding(5n, 0, 1, "Released"), holding(3n, 2, 3, "Released"), holding(4n, 4, 5, "Released")]
     assert.deepStrictEqual(kinds(LockChecker.check({ effects: [], holdings })), ["TokenOrder", "TokenOrder"])
   })

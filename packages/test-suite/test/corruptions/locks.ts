@@ -1,5 +1,5 @@
 /**
- * How no lock may be held, as the checker of locks must notice it.
+ * Corruptions of holdings and fenced effects, which `LockChecker` must find.
  */
 import type { History, LockChecker } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
@@ -47,7 +47,7 @@ const ofEffect = (
 
 export const corruptions: ReadonlyArray<Corruption> = [
   {
-    title: "a holder goes on while the next one has the lock",
+    title: "a holder continues while the next one holds the lock",
     found: ["OverlappingHolders"],
     corrupt: (run, pick) => {
       const pair = neighbours(run, pick)
@@ -96,12 +96,12 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "an effect is accepted with a token that nobody had",
+    title: "an effect is accepted with a token that no holder had",
     found: ["EffectWithoutLock"],
     corrupt: ofEffect((effect) => ({ ...effect, token: effect.token * 1000n }))
   },
   {
-    title: "an effect is accepted before its holder had the lock",
+    title: "an effect is accepted before its holder acquired the lock",
     found: ["EffectWithoutLock"],
     corrupt: ofEffect((effect) => ({ ...effect, invoked: { ...effect.invoked, order: -1 } }))
   },

@@ -1,5 +1,5 @@
 /**
- * What no watch may deliver, as the checker of watches must notice it.
+ * Corruptions of watches, which `WatchChecker` must find.
  */
 import type { History, WatchChecker } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
@@ -13,7 +13,7 @@ export interface Corruption {
 
 type Batches = ReadonlyArray<History.Batch>
 
-/** Changes what one of the watches of everything delivered. */
+/** Changes the batches of one of the watches of all keys. */
 const ofBatches = (change: (batches: Batches, pick: Pick) => Batches | undefined): Corrupt => (run, pick) => {
   const watch = run.history.watches.find((watch) => watch.client === "watcher 0")!
   const batches = change(watch.batches, pick)
@@ -28,7 +28,7 @@ const withWatch = (run: Run, watch: History.WatchCall): Run => ({
   }
 })
 
-/** Changes an event that is chosen among those it can change. */
+/** Changes an event, chosen among those to which the change applies. */
 const ofEvent = (change: (event: History.Event) => History.Event | undefined): Corrupt =>
   ofBatches((batches, pick) => {
     const found = pick.one(batches.flatMap((batch, i) =>
@@ -42,23 +42,23 @@ const ofEvent = (change: (event: History.Event) => History.Event | undefined): C
     return batches.with(found.i, { ...batch, events: batch.events.with(found.j, found.changed) })
   })
 
-/** The place of a batch with several events. */
+/** The index of a batch with several events. */
 const several = (batches: Batches, pick: Pick): number | undefined =>
   pick.one(batches.flatMap((batch, i) => batch.events.length > 1 ? [i] : []))
 
 export const corruptions: ReadonlyArray<Corruption> = [
   {
-    title: "a revision is left out",
+    title: "a revision is not delivered",
     found: ["Missing"],
     corrupt: ofBatches((batches, pick) => batches.toSpliced(pick.index(batches.length - 1), 1))
   },
   {
-    title: "the last revisions never come",
+    title: "the last revisions are not delivered",
     found: ["Incomplete"],
     corrupt: ofBatches((batches, pick) => batches.slice(0, -1 - pick.index(3)))
   },
   {
-    title: "a revision comes twice",
+    title: "a revision is delivered twice",
     found: ["Duplicate"],
     corrupt: ofBatches((batches, pick) => {
       const at = pick.index(batches.length)
@@ -66,7 +66,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "two revisions change places",
+    title: "two revisions are swapped",
     found: ["Reordered"],
     corrupt: ofBatches((batches, pick) => {
       const at = pick.index(batches.length - 1)
@@ -74,7 +74,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "a revision comes in two parts",
+    title: "a revision is delivered in two parts",
     found: ["SplitRevision"],
     corrupt: ofBatches((batches, pick) => {
       const at = several(batches, pick)
@@ -84,7 +84,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "a revision comes without one of its events",
+    title: "a revision is delivered without one of its events",
     found: ["SplitRevision"],
     corrupt: ofBatches((batches, pick) => {
       const at = several(batches, pick)
@@ -94,7 +94,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "the events of a revision come in another order",
+    title: "the events of a revision are in another order",
     found: ["Reordered"],
     corrupt: ofBatches((batches, pick) => {
       const at = several(batches, pick)
@@ -104,7 +104,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "two revisions come as one",
+    title: "two revisions are delivered as one",
     found: ["Missing"],
     corrupt: ofBatches((batches, pick) => {
       const at = pick.index(batches.length - 1)
@@ -113,7 +113,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "an event comes that did not happen",
+    title: "an event is delivered that did not happen",
     found: ["Phantom"],
     corrupt: ofBatches((batches, pick) => {
       const at = pick.index(batches.length)
@@ -123,36 +123,36 @@ export const corruptions: ReadonlyArray<Corruption> = [
     })
   },
   {
-    title: "a put comes as a delete",
+    title: "a put is delivered as a delete",
     found: ["Phantom"],
     corrupt: ofEvent(({ _tag, key, revision }) => _tag === "Put" ? { _tag: "Delete", key, revision } : undefined)
   },
   {
-    title: "an event comes with another value",
+    title: "an event has another value",
     found: ["WrongEntry"],
     corrupt: ofEvent((event) =>
       event._tag === "Put" ? { ...event, entry: { ...event.entry, value: "another" } } : undefined
     )
   },
   {
-    title: "an event comes with another version",
+    title: "an event has another version",
     found: ["WrongEntry"],
     corrupt: ofEvent((event) =>
       event._tag === "Put" ? { ...event, entry: { ...event.entry, version: event.entry.version + 1 } } : undefined
     )
   },
   {
-    title: "an event says wrongly whether it created its key",
+    title: "an event has the wrong isCreate",
     found: ["WrongIsCreate"],
     corrupt: ofEvent((event) => event._tag === "Put" ? { ...event, isCreate: !event.isCreate } : undefined)
   },
   {
-    title: "an event comes without the entry before it",
+    title: "an event has no previous entry",
     found: ["WrongPrevious"],
     corrupt: ofEvent(({ previous, ...event }) => previous === undefined ? undefined : event)
   },
   {
-    title: "an event comes with an older entry as the one before it",
+    title: "an event has an older entry as the previous one",
     found: ["WrongPrevious"],
     corrupt: ofEvent((event) =>
       event.previous === undefined || event.previous.version === 1
@@ -161,7 +161,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     )
   },
   {
-    title: "something comes from before the watch was opened",
+    title: "an event from before the watch is delivered",
     found: ["Phantom"],
     corrupt: (run, pick) => {
       const watch = run.history.watches.find((watch) => watch.client === "watcher 0")!

@@ -1,10 +1,10 @@
 /**
- * What the checker of watches says of small histories that are written by hand.
+ * `WatchChecker` on small histories that are written by hand.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { type Changes, type History, WatchChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { gone, kinds, moment, row, written } from "./byHand.ts"
+import { gone, kinds, moment, row, written } from "./smallHistories.ts"
 
 describe("WatchChecker", () => {
   const changes = [2n, 3n, 4n].map((revision, i) => written(row("a", `${i}`, revision, i + 1, 2n)))
@@ -32,7 +32,7 @@ describe("WatchChecker", () => {
   const kindsOf = (watch: History.WatchCall) =>
     kinds(WatchChecker.check({ watches: [watch] }, changes, { readUpTo: () => 4n }))
 
-  it("wants everything from the revision that was asked for, in the past or in the future", () => {
+  it("a watch must deliver all events from its start revision on, past or future", () => {
     assert.deepStrictEqual(kindsOf(watch(undefined, 2n, 1)), [])
     assert.deepStrictEqual(kindsOf(watch(3n, 2n, 1)), [])
     assert.deepStrictEqual(kindsOf(watch(9n, 8n, 3)), [])
@@ -72,7 +72,7 @@ describe("WatchChecker", () => {
 
   const left = (key: string, revision: bigint): History.Event => ({ _tag: "Delete", key, revision })
 
-  it("wants only the events that were asked for, and all of them", () => {
+  it("a watch must deliver all requested events and no others", () => {
     const changes = [written(row("a", "1", 2n)), written(row("b", "1", 2n)), gone("a", 3n)]
     const both = [2n, came("a", 2n), came("b", 2n)] as const
     assert.deepStrictEqual(check(changes, {}, both, [3n, left("a", 3n)]), [])
@@ -82,7 +82,7 @@ describe("WatchChecker", () => {
     assert.deepStrictEqual(check(changes, { only: "Delete" }), ["Incomplete"])
   })
 
-  it("wants each event once, in the batch of its revision, and no batch without any", () => {
+  it("a watch must deliver each event once, in the batch of its revision, and no empty batch", () => {
     const changes = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
     assert.deepStrictEqual(check(changes, {}, [2n, came("a", 2n), came("b", 2n), came("b", 2n)]), ["Duplicate"])
     assert.deepStrictEqual(check(changes, {}, [2n]), ["SplitRevision"])

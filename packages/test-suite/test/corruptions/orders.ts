@@ -1,5 +1,5 @@
 /**
- * What is not linearizable, as the checker of that must notice it, without the store's own history.
+ * Histories that are not linearizable, which `LinearizabilityChecker` must find without the changes of the store.
  */
 import { History, type LinearizabilityChecker } from "@effect-kv/test-suite/verification"
 import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
@@ -11,7 +11,7 @@ export interface Corruption {
   readonly found: ReadonlyArray<LinearizabilityChecker.Kind>
 }
 
-/** A range read that shows entries, with one of them changed. */
+/** A read of a range, with one entry changed. */
 const ofEntry = (change: (row: History.Row) => History.Row | undefined): Corrupt => (run, pick) => {
   const read = pick.one(
     answered(run).flatMap((call) => {
@@ -29,7 +29,7 @@ const ofEntry = (change: (row: History.Row) => History.Row | undefined): Corrupt
   return row && replaceCall(run, call.id, withAnswer(call, { ...answer, entries: answer.entries.with(at, row) }))
 }
 
-/** Puts whose value somebody has read. */
+/** Puts whose value was read. */
 const seen = (run: Parameters<Corrupt>[0]) => {
   const values = new Set(
     answered(run).flatMap(({ outcome: { answer }, request: { op } }) =>
@@ -43,22 +43,22 @@ const seen = (run: Parameters<Corrupt>[0]) => {
 
 export const corruptions: ReadonlyArray<Corruption> = [
   {
-    title: "a read answers with what was there before a write that was complete",
+    title: "a read returns the entries before a completed write",
     found: ["NotLinearizable"],
     corrupt: staleRead("honest")
   },
   {
-    title: "a read answers with a value that nobody wrote",
+    title: "a read returns a value that no call wrote",
     found: ["NotLinearizable"],
     corrupt: ofEntry((row) => ({ ...row, value: "phantom" }))
   },
   {
-    title: "a read answers with a version as if something had been written twice",
+    title: "a read returns a version that is one too high",
     found: ["NotLinearizable"],
     corrupt: ofEntry((row) => ({ ...row, version: row.version + 1 }))
   },
   {
-    title: "a read answers with a value at the revision of another",
+    title: "a read returns a value with the revision of another",
     found: ["NotLinearizable"],
     corrupt: (run, pick) => {
       const put = pick.one(seen(run))
@@ -79,7 +79,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a write is seen before it was asked for",
+    title: "a write is seen before it was invoked",
     found: ["NotLinearizable"],
     corrupt: (run, pick) => {
       const put = pick.one(seen(run))
@@ -89,7 +89,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     }
   },
   {
-    title: "a write without an answer is seen before it was asked for",
+    title: "a write of unknown outcome is seen before it was invoked",
     found: ["NotLinearizable"],
     corrupt: (run, pick) => {
       const put = pick.one(seen(run))
@@ -107,7 +107,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
           op.then[0]!.lease === undefined
         )
       )
-      // A write or a delete without an answer could have come between them.
+      // A write or delete of unknown outcome could have come between them.
       if (run.history.calls.some(History.isUnknown)) return undefined
       return winner && addCall(run, { ...winner, id: 1_000_000 })
     }

@@ -1,5 +1,5 @@
 /**
- * The checkers accept what real stores do. That they notice what no store may do is in `corruptions.test.ts`.
+ * The checkers accept histories of real stores. `corruptions.test.ts` tests that they reject corrupted ones.
  */
 import {
   History,
@@ -28,7 +28,7 @@ const locksOf = (run: goodHistories.Run): LockChecker.Options => ({
 
 describe("histories of real runs in memory", () => {
   for (const seed of seeds) {
-    it.effect(`are right by revision, in watches and in locks, also when they were saved and loaded (seed ${seed})`, () =>
+    it.effect(`a real history has no violation by revision, in watches and in locks, also after saving and loading (seed ${seed})`, () =>
       Effect.gen(function*() {
         const run = yield* goodHistories.ofSeed(seed)
         const { changes, history } = run
@@ -43,14 +43,14 @@ describe("histories of real runs in memory", () => {
   }
 
   for (const seed of seeds) {
-    it.effect(`are linearizable, though nothing but their answers is known (seed ${seed})`, () =>
+    it.effect(`a real history is linearizable by its responses alone (seed ${seed})`, () =>
       Effect.gen(function*() {
         const { history } = yield* goodHistories.smallOfSeed(seed)
         accepted(history, LinearizabilityChecker.check(history))
       }))
   }
 
-  it.effect("have in them what makes checking hard", () =>
+  it.effect("the real histories contain the cases that are hard to check", () =>
     Effect.gen(function*() {
       const runs = yield* Effect.forEach([0, 1, 2, 3, 4, 5, 6, 7], goodHistories.ofSeed)
       const reports = runs.map((run) => RevisionChecker.check(run.history, run.changes))
@@ -67,7 +67,7 @@ describe("histories of real runs in memory", () => {
     }))
 })
 
-/** How many revisions were given to the puts of several calls. */
+/** How many revisions contain the puts of several calls. */
 const sharedRevisions = (history: History.History): number => {
   const revisions = new Map<bigint, number>()
   for (const call of history.calls) {

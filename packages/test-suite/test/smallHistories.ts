@@ -1,5 +1,5 @@
 /**
- * Small histories, written by hand.
+ * Helpers for small histories that are written by hand.
  */
 import type * as Op from "@effect-kv/core/Op"
 import { type Changes, History } from "@effect-kv/test-suite/verification"
@@ -7,10 +7,10 @@ import * as plain from "../src/verification/history/plain.ts"
 
 export type Outcome = History.Response | "unknown" | "refused"
 
-/** From when to when. */
+/** The moments of an invocation and a completion. */
 export type Span = readonly [from: number, to: number]
 
-/** Who asked what is of no account. */
+/** The name of a client that does not matter. */
 export type Asked = readonly [Span, Op.Op, Outcome]
 
 export const moment = (order: number): History.Moment => ({ order, nanos: BigInt(order) * 1_000_000n })

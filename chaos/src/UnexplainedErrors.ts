@@ -1,6 +1,6 @@
 /**
- * Errors that nothing explains. The checkers take a client's word for why it failed; here that word is weighed against
- * what was broken then, what was compacted, and what was asked.
+ * Errors that nothing explains. The checkers trust the reason that a client reports for a failure. This check compares
+ * it with the faults at that time, the compactions, and the request.
  */
 import type * as Op from "@effect-kv/core/Op"
 import type * as History from "@effect-kv/test-suite/History"
@@ -10,20 +10,22 @@ import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
 import { isResidentKey } from "./work/leases.ts"
 
-/** What was refused without a reason, in words; of each kind the first few. */
+/** The unexplained errors as messages; the first few of each kind. */
 export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> => {
   const { history } = round
   const { byStalls, isCalm, ofLoss } = explanationsOf(round)
   return [
-    ...some(history.calls.filter(isInventedLease), (call) => `a call that has no lease failed: ${show(call)}`),
+    ...some(
+      history.calls.filter(isInventedLease),
+      (call) => `a call without a lease failed with LeaseNotFound: ${show(call)}`
+    ),
     ...some(
       history.calls.filter((call) => isInventedCompaction(call, compactedAt)),
-      (call) => `nothing that a call needed was compacted: ${show(call)}`
+      (call) => `a call failed with Compacted, although nothing it needed was compacted: ${show(call)}`
     ),
     ...some(
       history.watches.filter((watch) => !mayEndSo(watch, compactedAt)),
-      (watch) =>
-        `a watch of ${watch.client} that was confirmed ended by itself: ${JSON.stringify(watch.ended!.how, replacer)}`
+      (watch) => `a confirmed watch of ${watch.client} ended: ${JSON.stringify(watch.ended!.how, replacer)}`
     ),
     ...some(
       history.calls.filter((call) => {
@@ -48,7 +50,7 @@ export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> =
   ]
 }
 
-/** The puts of temporary keys that clients had before: a client has it all the time, unless it loses its session. */
+/** Puts of temporary keys that the client had put before. A client keeps its key unless it loses its session. */
 const residentsPutAgain = ({ calls }: History.History): ReadonlyArray<History.Call> => {
   const had = new Set<string>()
   return calls.filter((call) => {
@@ -60,7 +62,7 @@ const residentsPutAgain = ({ calls }: History.History): ReadonlyArray<History.Ca
   })
 }
 
-/** How many are told of each kind. */
+/** How many errors of each kind are shown. */
 const shown = 5
 
 const some = <A>(all: ReadonlyArray<A>, print: (one: A) => string): ReadonlyArray<string> =>
@@ -83,7 +85,9 @@ const isInventedLease = (call: History.Call): boolean =>
   failedWith(call, "LeaseNotFound") &&
   (call.request._tag === "LeaseGrant" || call.request._tag === "Execute" && !anyOp(call.request.op, hasLease))
 
-/** Only reads of the past need what may be compacted. At the revision of the compaction itself they do not. */
+/**
+ * Only reads at a past revision can need compacted history. The revision of the compaction itself is still available.
+ */
 const isInventedCompaction = (call: History.Call, compactedAt: bigint): boolean =>
   failedWith(call, "Compacted") &&
   !(call.request._tag === "Execute" &&
@@ -94,7 +98,10 @@ const hasLease = (op: Op.Op): boolean => op._tag === "Put" && op.lease !== undef
 const anyOp = (op: Op.Op, is: (op: Op.Op) => boolean): boolean =>
   is(op) || op._tag === "Txn" && [...op.then, ...op.else].some((inner) => anyOp(inner, is))
 
-/** Once the store has confirmed a watch, nothing ends it but a compaction of what it had not delivered yet. */
+/**
+ * Once the store has confirmed a watch, only the compaction of undelivered history or the closing of its client ends
+ * it.
+ */
 const mayEndSo = ({ batches, confirmed, ended }: History.WatchCall, compactedAt: bigint): boolean => {
   if (confirmed === undefined || ended === undefined || ended.how._tag !== "Failed") return true
   const { compactRevision, reason } = ended.how

@@ -1,4 +1,4 @@
-/** `npm run check`: format, lint and types, all three whatever fails. */
+/** The `npm run check` command: runs format, lint and types, all three even if one fails. */
 import { report, step } from "./lib/progress.mjs"
 import { format, lint, types } from "./lib/static.mjs"
 

@@ -1,8 +1,8 @@
 /**
- * Keeps the numbers of a document: whatever stands between `<!-- measured: NAME -->` and `<!-- /measured -->` is replaced
- * by what was measured, so that no number is ever copied by hand.
+ * A report in a document: replaces everything between `<!-- measured: NAME -->` and `<!-- /measured -->` by the
+ * results, so that no number is copied by hand.
  *
- * The names are `machine`, `goals`, and those of scenarios.
+ * The names are `machine`, `goals`, and those of the scenarios.
  */
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
@@ -12,7 +12,7 @@ import type { Options } from "./Measure.ts"
 import type { Row } from "./Row.ts"
 import * as Table from "./Table.ts"
 
-/** The document with this run's numbers. A part of which nothing was measured stays as it is. */
+/** The document with the results of this run. Parts that were not measured stay as they are. */
 export const update = (
   file: string,
   rows: ReadonlyArray<Row>,

@@ -55,6 +55,11 @@ export const format = (summary: Summary): string => {
         `${[...summary.silences].map(([service, millis]) => `no ${heads[service]} ${seconds(millis)}`).join(", ")}, ` +
         `not counting faults`
       ],
+      [
+        "measured stalls",
+        `event loop ${seconds(findings.stalls.eventLoop)}, servers ${seconds(findings.stalls.servers)}; they excuse ` +
+        `${findings.stalls.excused} errors`
+      ],
       ...(findings.revokedByDeposed === 0
         ? []
         : [

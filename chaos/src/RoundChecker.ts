@@ -32,6 +32,8 @@ export interface Findings {
     /** Grants and revocations of leases: the history of the data does not show them. */
     readonly leases: number
   }
+  /** Errors that only measured stalls excuse, and how long these lasted, in milliseconds. */
+  readonly stalls: { readonly excused: number; readonly eventLoop: number; readonly servers: number }
   /** Leases that etcd ended early, by its own count: see `DeposedLeader.ts`. */
   readonly revokedByDeposed: number
   /** Increments that were accepted under locks, and the final values of the counters. */
@@ -88,6 +90,11 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
+    stalls: {
+      excused: UnexplainedErrors.countExcused(round),
+      eventLoop: millisOf(round.eventLoopStalls),
+      servers: millisOf(round.serverStalls)
+    },
     revokedByDeposed: revoked.size,
     unknown: {
       applied: revisions.unknown.applied.length,
@@ -102,6 +109,9 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
     }
   }
 }
+
+const millisOf = (stalls: ReadonlyArray<Span.Span>): number =>
+  Span.merge(stalls).reduce((sum, stall) => sum + Span.millis(stall), 0)
 
 /** The final values of the counters. */
 const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>

@@ -13,7 +13,6 @@ import { isResidentKey } from "./work/leases.ts"
 /** The unexplained errors as messages; the first few of each kind. */
 export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> => {
   const { history } = round
-  const { byStalls, isCalm, ofLoss } = explanationsOf(round)
   return [
     ...some(
       history.calls.filter(isInventedLease),
@@ -27,26 +26,51 @@ export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> =
       history.watches.filter((watch) => !mayEndSo(watch, compactedAt)),
       (watch) => `a confirmed watch of ${watch.client} ended: ${JSON.stringify(watch.ended!.how, replacer)}`
     ),
-    ...some(
-      history.calls.filter((call) => {
-        const window = windowOf(call)
-        return window !== undefined && isOutOfReach(call) && isCalm(call.client, window) && !byStalls(window)
-      }),
-      (call) => `a call failed when nothing was broken: ${show(call)}`
-    ),
-    ...some(
-      history.holdings.filter(({ acquired, client, ended }) =>
-        ended?.how === "Lost" && isCalm(client, { from: acquired.nanos, to: ended.at.nanos }) && !ofLoss(ended.at)
-      ),
-      (holding) => `${holding.client} lost ${holding.lock} with token ${holding.token} when nothing was broken`
-    ),
-    ...some(
-      residentsPutAgain(history).filter((call) => {
-        const window = windowOf(call)
-        return window !== undefined && isCalm(call.client, window) && !ofLoss(call.invoked)
-      }),
-      ({ client }) => `${client} lost its temporary key, and with it its session, when nothing was broken`
+    ...errorsInCalmTime(round).flatMap((errors) =>
+      some(errors.filter(({ isExcused }) => !isExcused), ({ message }) => message)
     )
+  ]
+}
+
+/** How many errors are excused by measured stalls alone. */
+export const countExcused = (round: Round): number =>
+  errorsInCalmTime(round).flat().filter(({ isExcused }) => isExcused).length
+
+/** An error without a fault to explain it. */
+interface ErrorInCalmTime {
+  readonly message: string
+  /** Whether measured stalls explain it. */
+  readonly isExcused: boolean
+}
+
+/** By kind: failed calls, lost locks, and lost sessions. */
+const errorsInCalmTime = (round: Round): ReadonlyArray<ReadonlyArray<ErrorInCalmTime>> => {
+  const { history } = round
+  const { byStalls, isCalm, ofLoss } = explanationsOf(round)
+  return [
+    history.calls.filter(isOutOfReach).flatMap((call) => {
+      const window = windowOf(call)
+      return window === undefined || !isCalm(call.client, window)
+        ? []
+        : [{ message: `a call failed when nothing was broken: ${show(call)}`, isExcused: byStalls(window) }]
+    }),
+    history.holdings.flatMap(({ acquired, client, ended, lock, token }) =>
+      ended?.how !== "Lost" || !isCalm(client, { from: acquired.nanos, to: ended.at.nanos })
+        ? []
+        : [{
+          message: `${client} lost ${lock} with token ${token} when nothing was broken`,
+          isExcused: ofLoss(ended.at)
+        }]
+    ),
+    residentsPutAgain(history).flatMap((call) => {
+      const window = windowOf(call)
+      return window === undefined || !isCalm(call.client, window)
+        ? []
+        : [{
+          message: `${call.client} lost its temporary key, and with it its session, when nothing was broken`,
+          isExcused: ofLoss(call.invoked)
+        }]
+    })
   ]
 }
 

@@ -105,6 +105,8 @@ describe("an unexplained error", () => {
     it("is not a renewal that the stalls left no time for", () => {
       const history = calls(renewal)
       assert.lengthOf(find({ history, serverStalls: [span(9.1, 9.5)] }), 0)
+      assert.strictEqual(UnexplainedErrors.countExcused(round({ history, serverStalls: [span(9.1, 9.5)] })), 1)
+      assert.strictEqual(UnexplainedErrors.countExcused(round({ history })), 0)
       assert.lengthOf(find({ history, eventLoopStalls: [span(9, 9.2), span(9.4, 9.6)] }), 0)
       const both = { serverStalls: [span(9, 9.2)], eventLoopStalls: [span(9.1, 9.3)] }
       assert.lengthOf(find({ history, ...both }), 1, "overlapping stalls count once")

@@ -1,5 +1,5 @@
 /**
- * Settings that reload themselves: a view of a range, kept current in memory, read without a round trip.
+ * Settings that reload: a view of a range, kept current in memory and read without a round trip.
  *
  *     node examples/src/ConfigReload.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/ConfigReload.ts
@@ -18,13 +18,16 @@ export interface Settings {
 }
 
 export interface LiveSettings {
-  /** The settings as they are now. No round trip. */
+  /** The current settings, without a round trip. */
   readonly current: Effect.Effect<Settings, KvError.KvError>
-  /** The settings now, then after each change. Who reads slowly gets the newest, not every one in between. */
+  /**
+   * The current settings, then the new ones after each change. A slow reader gets the latest ones, not every one in
+   * between.
+   */
   readonly changes: Stream.Stream<Settings, KvError.KvError>
 }
 
-/** Follows the settings until the scope closes. Two keys written in one transaction are seen together, never one alone. */
+/** Follows the settings until the scope closes. Two keys written in one transaction always change together. */
 export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.Scope> = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   const latest = yield* kv.view(KeyRange.prefix("config/"))
@@ -34,7 +37,7 @@ export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.
   }
 })
 
-/** A key that is missing or makes no sense leaves the default: an operator's slip must not take the program down. */
+/** Falls back to the default if a key is missing or invalid, so an operator's mistake does not stop the program. */
 const parse = ({ entries }: RangeView.Snapshot): Settings => {
   const limit = Number(entries.get("config/limit")?.text ?? "10")
   return {
@@ -43,7 +46,7 @@ const parse = ({ entries }: RangeView.Snapshot): Settings => {
   }
 }
 
-/** Shows the settings as an operator changes them, until the limit is 30. */
+/** Prints the settings while an operator changes them, until the limit is 30. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   yield* kv.delete(KeyRange.prefix("config/"))

@@ -1,5 +1,5 @@
 /**
- * A job that every instance wants to do and one does: whoever has the lock first does it, the others find it done.
+ * A job that one of several instances does: the first one to acquire the lock does it, the others find it done.
  *
  *     node examples/src/NightlyReport.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/NightlyReport.ts
@@ -13,14 +13,14 @@ import * as StoreByUrl from "./StoreByUrl.ts"
 
 export const lockName = "nightly-report"
 
-/** What became of it: this instance made the report, or it was there already. */
+/** The outcome: this instance made the report, or it existed already. */
 export type Outcome = "made" | "found"
 
 /**
- * Makes the report of a day, once, whoever calls it and however often.
+ * Makes the report of a day once, however often it is called and by however many instances.
  *
- * The lock keeps two instances from working at the same time. What makes the result safe is that the writes inside
- * are fenced: an instance that lost the lock without noticing, for it was paused for a minute, cannot write any more.
+ * The lock keeps two instances from working at the same time. The fence makes the result safe: an instance that lost
+ * the lock without noticing, for instance because it was paused for a minute, can no longer write.
  */
 export const nightlyReport = <E, R>(instance: string, day: string, write: Effect.Effect<string, E, R>) =>
   Effect.gen(function*() {
@@ -38,7 +38,7 @@ export const nightlyReport = <E, R>(instance: string, day: string, write: Effect
     })
   )
 
-/** Three instances want to make the same report. */
+/** Three instances try to make the same report. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   yield* kv.delete(KeyRange.prefix("reports/"))

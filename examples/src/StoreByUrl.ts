@@ -1,5 +1,5 @@
 /**
- * The environment decides which store a program runs on: memory where `KV_URL` is not set, else what it names.
+ * A program whose store is chosen by the environment: memory unless `KV_URL` names another one.
  *
  *     node examples/src/StoreByUrl.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/StoreByUrl.ts
@@ -13,13 +13,13 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 
-/** The application brings the backends it wants to be able to open. What is not named here is not loaded. */
+/** The backends that the application can open. Those not listed here are not loaded. */
 export const layer: Layer.Layer<Kv.Kv, KvError.KvError | Config.ConfigError> = KvUrl.layerConfig(
   Config.String("KV_URL").pipe(Config.withDefault("mem:")),
   { mem: MemoryLayer.fromUrl, http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl }
 )
 
-/** Counts its own runs. On etcd the count goes on from run to run; `mem:` begins anew with each process. */
+/** Counts its own runs. On etcd the count continues from run to run. With `mem:` each process starts again. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   const runs = yield* kv.modify("runs", (current) => `${Number(current._tag === "Some" ? current.value : "0") + 1}`)

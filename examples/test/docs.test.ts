@@ -1,6 +1,6 @@
 /**
- * The documentation is true: its TypeScript is type-checked, what is marked `run` runs on memory, and its tables of errors
- * say what the errors say.
+ * The documentation is correct: its TypeScript is type-checked, blocks marked `run` run on memory, and its tables of
+ * errors agree with the errors.
  *
  * - A block marked `ts` is a module. Without imports of its own it is given those of every module of the project.
  * - `ts run` defines `program`, which must succeed on memory; `const x = ... // => value` in it is an assertion.
@@ -21,7 +21,7 @@ import { fileURLToPath, pathToFileURL } from "node:url"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Inside the workspace, for the packages to resolve; ignored by git, and removed in the end. */
+/** Inside the workspace so that packages resolve; ignored by git, and deleted at the end. */
 const folder = join(root, "examples", "build", `docs-${process.pid}`)
 
 const documents = ["README.md", "CONTRIBUTING.md", "docs/*.md", "packages/*/README.md"]
@@ -54,7 +54,7 @@ const blocksOf = (document: string): ReadonlyArray<Block> => {
   })
 }
 
-/** The code in the second column of the tables that are marked, as expressions. */
+/** The code in the second column of marked tables, as expressions. */
 const expressionsOf = (document: string): ReadonlyArray<Block> => {
   const text = read(document)
   return [...text.matchAll(/<!-- checked -->\n+((?:\|.*\n)+)/g)].flatMap((match) => {
@@ -86,7 +86,7 @@ const everything = [
   `import { TestClock } from "effect/testing"`
 ].join("; ")
 
-/** What stands for the rest of the reader's program, where a block does not define it. */
+/** Placeholders for the rest of the reader's program, unless a block defines them. */
 const assumed: Readonly<Record<string, string>> = {
   kv: "Kv.Kv",
   program: "Effect.Effect<void, KvError.KvError, Kv.Kv>",
@@ -108,7 +108,7 @@ const preamble = ({ code, flags }: Block): string => {
   }
   if (flags.includes("run")) {
     parts.push(`import { deepStrictEqual } from "node:assert"`)
-    // Not an assertion of types: that would narrow what the block goes on with.
+    // Not a type assertion, which would narrow the types in the rest of the block.
     parts.push("const $equal = (actual: unknown, expected: unknown): void => deepStrictEqual(actual, expected)")
     if (own && !/^import .*\bOption\b/m.test(code)) parts.push(`import { Option } from "effect"`)
   }
@@ -124,7 +124,7 @@ const withAssertions = (code: string): string => {
   }).join("\n")
 }
 
-/** The lines of the file are the lines of the document. The preamble shares the fence's. */
+/** Lines of the file match lines of the document, because the preamble is on the fence's line. */
 const moduleOf = (block: Block): string =>
   "\n".repeat(block.line - 2) + preamble(block) + "\n" +
   (block.flags.includes("run") ? withAssertions(block.code) : block.code) +
@@ -173,7 +173,7 @@ const typeCheck = (): void => {
   const { error, status, stderr, stdout } = spawnSync(tsc, ["-p", folder, "--pretty", "false"], { encoding: "utf8" })
   if (error !== undefined) throw error
   complaints = `${stdout}${stderr}`.split("\n").filter((line) => line.trim() !== "")
-  if (status !== 0 && complaints.length === 0) throw new Error(`tsc ended with exit code ${status} and said nothing`)
+  if (status !== 0 && complaints.length === 0) throw new Error(`tsc ended with exit code ${status} without output`)
 }
 
 beforeAll(() => {
@@ -192,7 +192,7 @@ const run = Effect.fnUntraced(function*(block: Block) {
 })
 
 describe("the code of the documentation", () => {
-  it("is all there", () => assert.isAbove(checked.length, 40))
+  it("is found in the documents", () => assert.isAbove(checked.length, 40))
 
   for (const document of documents) {
     it(`${document} type-checks`, () => {
@@ -201,7 +201,7 @@ describe("the code of the documentation", () => {
     })
   }
 
-  it("and nothing else is complained of", () => {
+  it("has no errors outside of the blocks", () => {
     assert.deepStrictEqual(
       complaints.filter((complaint) => /^\S/.test(complaint) && !/\bline-\d+\.ts/.test(complaint)),
       []
@@ -235,7 +235,7 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
 
 describe("the tables of errors", () => {
   for (const document of ["README.md", "docs/contract.md"]) {
-    it(`${document} has every reason, with its outcome and whether a retry is safe`, () => {
+    it(`${document} lists every reason with its outcome and whether a retry is safe`, () => {
       const rows = [...read(document).matchAll(/^\| `(\w+)` +\| (.+) +\|$/gm)].filter(([, tag = ""]) => tag in reasons)
       const said = rows.map(([, tag, rest]) => {
         const cells = rest!.split(" | ").map((cell) => cell.trim())
@@ -269,7 +269,7 @@ const leadsSomewhere = (document: string, link: string): boolean => {
 
 describe("links", () => {
   for (const document of documents) {
-    it(`${document} links to what is there`, () => {
+    it(`the links in ${document} have existing targets`, () => {
       const links = [...read(document).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, link]) => link!)
       assert.deepStrictEqual(links.filter((link) => !leadsSomewhere(document, link)), [])
     })

@@ -1,4 +1,7 @@
-/** The same with etcd: constructed and closed without a server, and the suite's types beside it. */
+/**
+ * A user's program with the etcd backend: constructed and closed without a server, with the types of the suite beside
+ * it.
+ */
 import { EtcdLayer } from "@effect-kv/etcd"
 import type * as TestSuite from "@effect-kv/test-suite"
 import * as Effect from "effect/Effect"

@@ -1,4 +1,4 @@
-/** Somebody else's backend runs the published suite, as the suite's README says. */
+/** A third-party backend that runs the published suite as the suite's README describes. */
 import { Kv } from "@effect-kv/core"
 import { KvBackend } from "@effect-kv/core/backend"
 import { MemoryStore } from "@effect-kv/memory"
@@ -9,7 +9,7 @@ import { TestClock } from "effect/testing"
 
 const store = Effect.map(MemoryStore.make(), (server) =>
   KvConformance.Store.of({
-    // Six functions of one's own, which stand on a store that is at hand.
+    // A backend's own functions, implemented on a store at hand.
     client: Effect.flatMap(server.connect, (backend) => Kv.make(KvBackend.make({ ...backend }))),
     compact: server.compact,
     passTime: TestClock.adjust,

@@ -1,8 +1,8 @@
 /**
- * What batching reaches of what is there to be had: independent callers, against bare loops of transactions of 120
- * operations that are made by hand and sent through the raw client of the `etcd3` package.
+ * The efficiency of batching: independent callers, against bare loops of hand-made transactions of 120 operations that
+ * are sent through the raw client of the `etcd3` package.
  *
- * In flight are as many operations on both sides: 120 for each loop, and so many callers.
+ * Both sides have the same number of operations in flight: 120 per loop, or that many callers.
  */
 import * as Effect from "effect/Effect"
 import type { Etcd3, ITxnRequest } from "etcd3"
@@ -46,7 +46,7 @@ const scenario = (name: Name): Scenario => ({
 export const get = scenario("get")
 export const put = scenario("put")
 
-/** A transaction is as many operations as are in it, each as fast as the whole. */
+/** A transaction counts as its number of operations, each as fast as the whole. */
 const bare = ({ kv }: Etcd3, name: Name, loops: number, millis: number) => {
   const request = (loop: number): ITxnRequest => ({
     compare: [],

@@ -1,5 +1,5 @@
 /**
- * Workers as fibers, each with a client of its own.
+ * Workers that run as fibers, each with its own client.
  */
 import { Kv } from "@effect-kv/core"
 import type { KvBackend } from "@effect-kv/core/backend"
@@ -53,7 +53,10 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
   return fleet
 })
 
-/** A worker's connection to the world. A fiber cannot be killed without its finalizers; but it can be cut off. */
+/**
+ * A worker's connection to the store. A fiber cannot be killed without running its finalizers, but it can be
+ * disconnected.
+ */
 interface Plug {
   pulled: boolean
 }

@@ -1,5 +1,5 @@
 /**
- * What the demo has seen, and the check it ends with.
+ * A report of what the demo observed, and its final check.
  */
 import type { Entry } from "@effect-kv/core"
 import * as Data from "effect/Data"
@@ -17,7 +17,7 @@ interface Hold {
 
 export interface Report {
   readonly holds: Array<Hold>
-  /** Increments that workers were told of as done. */
+  /** Increments that workers reported. */
   writes: number
   killedAt: number | undefined
   takeOverMillis: number | undefined
@@ -25,7 +25,7 @@ export interface Report {
 
 export const empty = (): Report => ({ holds: [], writes: 0, killedAt: undefined, takeOverMillis: undefined })
 
-/** Takes in what a worker tells of itself, and prints it. */
+/** Records a worker's message and prints it. */
 export const record = (report: Report, message: Worker.Message, print: Printer): Effect.Effect<void> => {
   switch (message._tag) {
     case "Holds":
@@ -56,7 +56,7 @@ const recordHold = Effect.fnUntraced(function*(
   yield* print.event(worker, `holds the lock, token ${token}: took over ${report.takeOverMillis} ms after the kill`)
 })
 
-/** A holder was killed. */
+/** Records that a holder was killed. */
 export const recordKill = (report: Report, token: string, at: number): void => {
   report.killedAt = at
   const hold = holdOf(report, token)
@@ -66,12 +66,13 @@ export const recordKill = (report: Report, token: string, at: number): void => {
 const holdOf = (report: Report, token: string): Hold | undefined =>
   report.holds.find((hold) => hold.token === BigInt(token))
 
-/** The demo has failed: an increment was lost, two held the lock at once, or nobody took over. */
+/** The demo failed: an increment was lost, two workers held the lock at once, or no worker took over. */
 export class CheckFailed extends Data.TaggedError("CheckFailed")<{ readonly message: string }> {}
 
 /**
- * Compares what the workers told with what the store holds: the counter, and an entry for each increment that it accepted.
- * A worker that is killed between the store's word and its own has written once more than it told.
+ * Compares the workers' reports with the store: the counter, and an entry for each increment that the store accepted. A
+ * worker that is killed after the store accepted an increment, but before it reported it, has written one more than it
+ * reported.
  */
 export const conclude = Effect.fnUntraced(function*(
   report: Report,
@@ -96,17 +97,17 @@ export const conclude = Effect.fnUntraced(function*(
       report.writes === log.length || report.writes === log.length - 1
     ),
     yield* print.check(
-      `${report.holds.length} holds, ${overlaps.length} of them while another held the lock`,
+      `${report.holds.length} holds, ${overlaps.length} of them while another worker held the lock`,
       overlaps.length === 0
     ),
     yield* print.check("tokens grow from each holder to the next", tokensGrow),
     yield* print.check(
       report.takeOverMillis === undefined
-        ? "nobody took over from the holder that was killed"
+        ? "no worker took over from the holder that was killed"
         : `a waiter took over ${report.takeOverMillis} ms after the holder was killed`,
       report.takeOverMillis !== undefined
     )
   ]
   if (results.includes(false)) return yield* new CheckFailed({ message: "The check has failed." })
-  yield* print.line("\nNothing was lost, and no two held the lock at once.")
+  yield* print.line("\nNothing was lost, and no two workers held the lock at once.")
 })

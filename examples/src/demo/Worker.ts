@@ -1,5 +1,5 @@
 /**
- * One worker: registers itself, and increments the counter a few times, each time under the lock.
+ * One worker: it registers itself and increments the counter a few times, each time under the lock.
  */
 import { DistLock, KeyRange, Kv, type KvError, type LockError, Op } from "@effect-kv/core"
 import * as Clock from "effect/Clock"
@@ -14,12 +14,12 @@ export const counter = "counter"
 export const log = "log/"
 export const lockName = "counter-lock"
 
-/** Of the lease that a worker's temporary key and locks stand on. */
+/** The time to live of the lease of the worker's temporary key and locks. */
 export const ttl = Duration.seconds(2)
 
 const rounds = 4
 
-/** What a worker tells of itself. Times are wall clock milliseconds: all workers are on one machine. */
+/** The messages of a worker. Times are wall-clock milliseconds, because all workers run on one machine. */
 export type Message =
   | { readonly _tag: "Holds"; readonly worker: string; readonly token: string; readonly at: number }
   | {
@@ -35,7 +35,7 @@ export type Message =
 
 export type Tell = (message: Message) => Effect.Effect<void>
 
-/** Registers the worker, waits until `colleagues` have come, itself included, and then works. */
+/** Registers the worker, waits until there are `colleagues` workers including itself, and then works. */
 export const run = Effect.fnUntraced(function*(name: string, colleagues: number, tell: Tell) {
   const kv = yield* Kv.Kv
   yield* kv.tempKey(`${workers}${name}`, { value: name, ttl })
@@ -53,7 +53,7 @@ export const run = Effect.fnUntraced(function*(name: string, colleagues: number,
   }
 })
 
-/** Those who are there, and then whoever comes and goes: nobody is missed in between. */
+/** The current workers, then all that start or stop, without a gap in between. */
 const untilPresent = Effect.fnUntraced(function*(count: number) {
   const kv = yield* Kv.Kv
   const { entries, events } = yield* kv.snapshotAndWatch(KeyRange.prefix(workers))
@@ -69,7 +69,7 @@ const untilPresent = Effect.fnUntraced(function*(count: number) {
   )
 })
 
-/** A read-modify-write with a pause in the middle: without the lock, or with two holders, increments would be lost. */
+/** A read-modify-write with a pause in the middle. Without the lock, or with two holders, increments would be lost. */
 const increment = Effect.fnUntraced(function*(name: string, lock: DistLock.Lock, tell: Tell) {
   const token = `${lock.token}`
   yield* tell({ _tag: "Holds", worker: name, token, at: yield* Clock.currentTimeMillis })

@@ -15,13 +15,13 @@ export interface Measured {
   readonly reached: boolean
 }
 
-export interface Verdict extends Measured {
+export interface GoalResult extends Measured {
   readonly what: string
   readonly wanted: string
 }
 
 /** The goals for which everything was measured. */
-export const judge = (rows: ReadonlyArray<Row>): ReadonlyArray<Verdict> =>
+export const evaluate = (rows: ReadonlyArray<Row>): ReadonlyArray<GoalResult> =>
   goals.flatMap(({ measure, wanted, what }) => {
     const measured = measure(rows)
     return measured === undefined ? [] : [{ what, wanted, ...measured }]

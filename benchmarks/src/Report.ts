@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import { cpus } from "node:os"
-import type { Verdict } from "./Goals.ts"
+import type { GoalResult } from "./Goals.ts"
 import type { Options } from "./Measure.ts"
 import type { Row } from "./Row.ts"
 import * as Table from "./Table.ts"
@@ -16,13 +16,13 @@ import * as Table from "./Table.ts"
 export const update = (
   file: string,
   rows: ReadonlyArray<Row>,
-  verdicts: ReadonlyArray<Verdict>,
+  goalResults: ReadonlyArray<GoalResult>,
   options: Options
 ): Effect.Effect<string, unknown> =>
   Effect.try({
     try: () =>
       readFileSync(file, "utf8").replace(parts, (part, begin: string, name: string, end: string) => {
-        const content = contentOf(name, rows, verdicts, options)
+        const content = contentOf(name, rows, goalResults, options)
         return content === undefined ? part : `${begin}\n\n${content}\n\n${end}`
       }),
     catch: (cause) => cause
@@ -33,11 +33,11 @@ const parts = /(<!-- measured: ([\w-]+) -->)[\s\S]*?(<!-- \/measured -->)/g
 const contentOf = (
   name: string,
   rows: ReadonlyArray<Row>,
-  verdicts: ReadonlyArray<Verdict>,
+  goalResults: ReadonlyArray<GoalResult>,
   options: Options
 ): string | undefined => {
   if (name === "machine") return machine(options)
-  if (name === "goals") return verdicts.length === 0 ? undefined : Table.markdown(Table.ofVerdicts(verdicts))
+  if (name === "goals") return goalResults.length === 0 ? undefined : Table.markdown(Table.ofGoals(goalResults))
   const found = rows.filter((row) => row.scenario === name)
   return found.length === 0 ? undefined : Table.markdown(Table.ofRows(found))
 }

@@ -1,7 +1,7 @@
 /**
  * Tables of the result: plain text for a terminal, or Markdown.
  */
-import type { Verdict } from "./Goals.ts"
+import type { GoalResult } from "./Goals.ts"
 import type { Row } from "./Row.ts"
 
 /** A table with a title for each column. The first `left` columns are text, the others numbers. */
@@ -68,9 +68,9 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
   }
 }
 
-export const ofVerdicts = (verdicts: ReadonlyArray<Verdict>): Table => ({
+export const ofGoals = (goalResults: ReadonlyArray<GoalResult>): Table => ({
   titles: ["goal", "wanted", "measured", "reached"],
-  lines: verdicts.map(({ reached, text, wanted, what }) => [what, wanted, text, reached ? "yes" : "NO"]),
+  lines: goalResults.map(({ reached, text, wanted, what }) => [what, wanted, text, reached ? "yes" : "NO"]),
   left: 4
 })
 

@@ -46,13 +46,13 @@ const main = Effect.gen(function*() {
     const seconds = ((performance.now() - began) / 1000).toFixed(1)
     yield* Console.log(`${scenario.name} (took ${seconds} s)\n${Table.plain(Table.ofRows(found))}\n`)
   }
-  const verdicts = Goals.judge(rows)
-  if (verdicts.length > 0) yield* Console.log(`${Table.plain(Table.ofVerdicts(verdicts))}\n`)
+  const goalResults = Goals.evaluate(rows)
+  if (goalResults.length > 0) yield* Console.log(`${Table.plain(Table.ofGoals(goalResults))}\n`)
   yield* write(args.json ?? join(results, "results.json"), `${JSON.stringify(rows, null, 2)}\n`)
   const chart = Chart.draw(rows)
   if (chart !== undefined) yield* write(args.svg ?? join(results, "chart.svg"), chart)
   if (args.markdown !== undefined) {
-    yield* write(args.markdown, yield* Report.update(args.markdown, rows, verdicts, options))
+    yield* write(args.markdown, yield* Report.update(args.markdown, rows, goalResults, options))
   }
 })
 

@@ -222,9 +222,9 @@ describe("the harness", () => {
     const brokenOff = run("--check", "no-such-folder")
     assert.strictEqual(brokenOff.status, 1)
     assert.match(brokenOff.stdout, /^inconclusive: .*no-such-folder[^]*\nviolations: 1\n$/)
-    const refused = run("--faults", "earthquake")
-    assert.strictEqual(refused.status, 1)
-    assert.match(refused.stderr, /earthquake/)
+    const rejected = run("--faults", "earthquake")
+    assert.strictEqual(rejected.status, 1)
+    assert.match(rejected.stderr, /earthquake/)
   })
 
   it("rejects unknown options and values out of range", () => {

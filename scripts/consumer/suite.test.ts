@@ -16,6 +16,6 @@ const store = Effect.map(MemoryStore.make(), (server) =>
     limits: KvConformance.defaultLimits
   }))
 
-KvConformance.suite("somebody else's backend", {
+KvConformance.suite("a third-party backend", {
   layer: Layer.effect(KvConformance.Store, store).pipe(Layer.provideMerge(TestClock.layer()))
 })

@@ -40,7 +40,7 @@ const revoke = (testbed: Testbed, lease: string) =>
 const evictUnheard = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
   const before = yield* holderOf(testbed, lock)
   const { lease, place, token } = yield* holderOf(testbed, lock)
-  if (token !== before.token) return yield* new LockNotHeld({ message: `nobody holds ${lock} for long` })
+  if (token !== before.token) return yield* new LockNotHeld({ message: `no client holds ${lock} for long` })
   const links = testbed.links[place]!
   yield* Effect.acquireUseRelease(
     Effect.forEach(links, (link) => link.blackhole()),
@@ -56,6 +56,6 @@ const holderOf = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
   const [, token] = /"CreateRevision" : (\d+)/.exec(fields) ?? []
   const [, lease] = /"Lease" : (\d+)/.exec(fields) ?? []
   const [, name] = /"Value" : "c(\d+)"/.exec(fields) ?? []
-  if (lease === undefined || name === undefined) return yield* new LockNotHeld({ message: `nobody holds ${lock}` })
+  if (lease === undefined || name === undefined) return yield* new LockNotHeld({ message: `no client holds ${lock}` })
   return { token, lease: BigInt(lease).toString(16), place: Number(name) - 1 }
 })

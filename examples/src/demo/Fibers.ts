@@ -18,12 +18,12 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
 
   const start = Effect.fnUntraced(function*(name: string) {
     const plug: Plug = { pulled: false }
-    const tell: Worker.Tell = (message) => plug.pulled ? Effect.void : Effect.asVoid(Queue.offer(messages, message))
+    const send: Worker.Send = (message) => plug.pulled ? Effect.void : Effect.asVoid(Queue.offer(messages, message))
     const ended = Effect.flatMap(
       Clock.currentTimeMillis,
       (at) => Queue.offer(messages, { _tag: "Ended", worker: name, at })
     )
-    const fiber = yield* Worker.run(name, names.length, tell).pipe(
+    const fiber = yield* Worker.run(name, names.length, send).pipe(
       Effect.scoped,
       Effect.provideServiceEffect(Kv.Kv, Effect.flatMap(Kv.Kv, (kv) => Kv.make(pluggedInto(plug)(kv.backend)))),
       Effect.provide(Store.layer(namespace), { local: true }),

@@ -33,19 +33,19 @@ export type Message =
   | { readonly _tag: "Failed"; readonly worker: string; readonly message: string; readonly at: number }
   | { readonly _tag: "Ended"; readonly worker: string; readonly at: number }
 
-export type Tell = (message: Message) => Effect.Effect<void>
+export type Send = (message: Message) => Effect.Effect<void>
 
 /** Registers the worker, waits until there are `colleagues` workers including itself, and then works. */
-export const run = Effect.fnUntraced(function*(name: string, colleagues: number, tell: Tell) {
+export const run = Effect.fnUntraced(function*(name: string, colleagues: number, send: Send) {
   const kv = yield* Kv.Kv
   yield* kv.tempKey(`${workers}${name}`, { value: name, ttl })
   yield* Effect.scoped(untilPresent(colleagues))
   for (let round = 0; round < rounds; round++) {
-    yield* DistLock.withLock(lockName, { ttl, description: name }, (lock) => increment(name, lock, tell)).pipe(
+    yield* DistLock.withLock(lockName, { ttl, description: name }, (lock) => increment(name, lock, send)).pipe(
       Effect.catch((error: KvError.KvError | LockError.LockError) =>
         Effect.flatMap(
           Clock.currentTimeMillis,
-          (at) => tell({ _tag: "Failed", worker: name, message: error.message, at })
+          (at) => send({ _tag: "Failed", worker: name, message: error.message, at })
         )
       )
     )
@@ -70,13 +70,13 @@ const untilPresent = Effect.fnUntraced(function*(count: number) {
 })
 
 /** A read-modify-write with a pause in the middle. Without the lock, or with two holders, increments would be lost. */
-const increment = Effect.fnUntraced(function*(name: string, lock: DistLock.Lock, tell: Tell) {
+const increment = Effect.fnUntraced(function*(name: string, lock: DistLock.Lock, send: Send) {
   const token = `${lock.token}`
-  yield* tell({ _tag: "Holds", worker: name, token, at: yield* Clock.currentTimeMillis })
+  yield* send({ _tag: "Holds", worker: name, token, at: yield* Clock.currentTimeMillis })
   const kv = yield* Kv.Kv
   const from = Number(Option.getOrElse(yield* kv.get(counter), () => "0"))
   yield* Effect.sleep(yield* Random.nextIntBetween(20, 80))
   const to = from + 1
   yield* kv.txn({ then: [Op.put(counter, `${to}`), Op.put(`${log}${token.padStart(12, "0")}`, name)] })
-  yield* tell({ _tag: "Wrote", worker: name, token, at: yield* Clock.currentTimeMillis, from, to })
+  yield* send({ _tag: "Wrote", worker: name, token, at: yield* Clock.currentTimeMillis, from, to })
 })

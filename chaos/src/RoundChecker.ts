@@ -6,19 +6,18 @@ import * as LockChecker from "@effect-kv/test-suite/LockChecker"
 import * as RevisionChecker from "@effect-kv/test-suite/RevisionChecker"
 import * as Violation from "@effect-kv/test-suite/Violation"
 import * as WatchChecker from "@effect-kv/test-suite/WatchChecker"
-import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
+import * as CallDeadlines from "./CallDeadlines.ts"
 import * as Counters from "./Counters.ts"
 import * as DeposedLeader from "./DeposedLeader.ts"
-import * as Disturbances from "./Disturbances.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
+import * as Recovery from "./Recovery.ts"
 import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
-import { deadlineOf, deadlines, type Testbed } from "./Testbed.ts"
+import type { Testbed } from "./Testbed.ts"
 import * as UnexplainedErrors from "./UnexplainedErrors.ts"
-import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 
 /** The result of the check. */
@@ -81,10 +80,8 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
     violations: [
       ...Inconclusive.find(schedule, kinds, round),
       ...problems,
-      ...tooLate(round),
-      ...slowRecoveries(round),
-      ...missingRecoveries(round),
-      ...longSilences(round),
+      ...CallDeadlines.find(round),
+      ...Recovery.find(round),
       ...Counters.find(changes, prefix, history.holdings),
       ...UnexplainedErrors.find(round, compactedAt),
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
@@ -146,83 +143,6 @@ const isExcused = (
   const own = changes.find((change) => change.modRevision === first.token && change.key.startsWith(`${first.lock}/`))
   return own !== undefined && ended.has(own.lease) && first.ended.at.nanos < next.acquired.nanos + maxNoticeDelay
 }
-
-/** How much later than its deadline a call may end on a busy machine, in milliseconds. */
-const timeTolerance = 1500
-
-/** The deadline of cleanup by locks and sessions, whatever the client's deadline, in milliseconds. */
-const ownDeadline = 3000
-
-/** Whether a call may be such a cleanup: it revokes a lease or deletes a key in a transaction. */
-const isCleanup = ({ request }: History.Call): boolean =>
-  request._tag === "LeaseRevoke" ||
-  request._tag === "Execute" && request.op._tag === "Txn" && request.op.then.some(({ _tag }) => _tag === "Delete")
-
-/** Calls that ended long after their deadline, or never. Time in which the event loop stalled does not count. */
-const tooLate = ({ eventLoopStalls, history }: Round): ReadonlyArray<string> => {
-  const stalls = Span.merge(eventLoopStalls)
-  const isLate = (from: History.Moment, to: History.Moment, millis: number) => {
-    const window = { from: from.nanos, to: to.nanos }
-    const took = Span.millis(window)
-    return took >= millis + timeTolerance && took - Span.covered(stalls, window) >= millis + timeTolerance
-  }
-  const seconds = (from: History.Moment, to: History.Moment) => (Number(to.nanos - from.nanos) / 1e9).toFixed(1)
-  return [
-    ...history.calls.flatMap((call) => {
-      const { client, completed, invoked, outcome, request } = call
-      if (completed === undefined) {
-        return [`a call of ${client} had not ended when everything was closed: ${request._tag}`]
-      }
-      const limit = Math.max(Duration.toMillis(deadlineOf(client)), isCleanup(call) ? ownDeadline : 0)
-      if (!isLate(invoked, completed, limit)) return []
-      return [`a call of ${client} took ${seconds(invoked, completed)} s: ${request._tag} ${outcome._tag}`]
-    }),
-    ...history.watches.flatMap(({ client, confirmed, ended, invoked }) => {
-      const opened = confirmed?.at ?? ended?.at
-      if (opened === undefined) return [`a watch of ${client} had neither opened nor failed when everything was closed`]
-      if (!isLate(invoked, opened, Duration.toMillis(deadlineOf(client)))) return []
-      return [`opening a watch of ${client} took ${seconds(invoked, opened)} s`]
-    })
-  ]
-}
-
-/** How soon after a fault every service must be back, in milliseconds. */
-const recoversWithin = 5000
-
-/**
- * The same for a lock. etcd silently drops requests in flight to a leader that crashes, so a waiter repeats its request
- * only after its deadline. After an outage of all members there was none in flight.
- */
-const lockRecoversWithin = (kind: Kind): number =>
-  kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + timeTolerance + recoversWithin
-
-const slowRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> =>
-  [...Availability.outages(history, appliedFaults, isResidentKey)].flatMap(([kind, outage]) =>
-    Availability.services.flatMap((service) => {
-      const after = outage[service] ?? 0
-      const limit = service === "lock" ? lockRecoversWithin(kind) : recoversWithin
-      return after <= limit ? [] : [`the first ${service} came ${(after / 1000).toFixed(1)} s after ${kind}`]
-    })
-  )
-
-/** After an outage of all members every service must return: all leases have expired by then. */
-const missingRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> => {
-  const long = appliedFaults.filter(({ fault }) => fault.kind === "outage" && fault.millis >= 5000)
-  return long.flatMap((outage) => {
-    const after = Availability.outages(history, [outage], isResidentKey).get("outage")
-    return Availability.services.flatMap((service) =>
-      after?.[service] === undefined ? [`no ${service} came after an outage of ${outage.fault.millis / 1000} s`] : []
-    )
-  })
-}
-
-/** The same if the next fault started before the service was back: only the undisturbed time counts. */
-const longSilences = (round: Round): ReadonlyArray<string> =>
-  [...Disturbances.silences(round)].flatMap(([what, { millis, service }]) =>
-    millis <= (service === "lock" ? lockRecoversWithin("kill-leader") : recoversWithin)
-      ? []
-      : [`there was no ${what} for ${(millis / 1000).toFixed(1)} undisturbed seconds`]
-  )
 
 /**
  * The largest share of calls whose outcome may be unknown, if all kinds of faults were requested. Some kinds alone

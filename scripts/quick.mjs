@@ -1,6 +1,6 @@
 /**
- * `npm run quick`: the inner loop. Static checks, the cases of core and memory, and the conformance suite on one etcd, all
- * three whatever fails.
+ * The `npm run quick` command, for the inner loop: static checks, the cases of core and memory, and the conformance
+ * suite on one etcd, all three even if one fails.
  */
 import { checkApiReference } from "./lib/apiReference.mjs"
 import { providedMinors } from "./lib/etcd.mjs"

@@ -1,7 +1,8 @@
 /**
- * Runs a command of this project with everything it needs in place: the right Node and pnpm, the dependencies, with
- * `--etcd` the etcd binaries (`--one-etcd`: of the newest version that can be provided), and with `--go` the Go program
- * for interop. Plain JavaScript for Node 20, since nothing can be presumed before it has run.
+ * Runs a command of this project with everything it needs: the right Node and pnpm, the dependencies, with `--etcd`
+ * the etcd binaries (`--one-etcd`: only the newest version available), and with `--go` the Go program
+ * for interop. It is plain JavaScript for Node 20, because
+ * nothing else is available before it has run.
  *
  *     node scripts/run.mjs [--etcd | --one-etcd] [--go] [--no-install] <command> [...arguments]
  */

@@ -1,6 +1,6 @@
 /**
- * `npm test`: everything that must hold before a change is done. Each step runs whatever became of the ones before, its
- * output is shown when it fails, and the last line counts the cases (a step that fails counts as one).
+ * The `npm test` command: everything that must hold before a change is complete. All steps run even if one fails, and
+ * the output of failed steps is shown. The last line counts the cases; a failed step counts as one.
  */
 import { writeFileSync } from "node:fs"
 import { checkApiReference } from "./lib/apiReference.mjs"

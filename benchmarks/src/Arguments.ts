@@ -1,5 +1,5 @@
 /**
- * What the command line asks for.
+ * Command-line arguments of the benchmark.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -7,14 +7,14 @@ import { parseArgs } from "node:util"
 import type { Scenario } from "./Scenario.ts"
 
 export interface Arguments {
-  /** Short rounds, and fewer of them. */
+  /** Fewer and shorter rounds. */
   readonly quick: boolean
   readonly scenarios: ReadonlyArray<Scenario>
-  /** Where to write the rows as data. */
+  /** The file to write the rows to, as JSON. */
   readonly json: string | undefined
-  /** Where to draw the chart. */
+  /** The file to draw the chart to. */
   readonly svg: string | undefined
-  /** Which document's tables to replace. */
+  /** The document whose tables to replace. */
   readonly markdown: string | undefined
 }
 

@@ -1,6 +1,6 @@
 /**
- * The single calls as a picture: operations a second by calls in flight, a panel for each scenario, a line for each
- * subject, both scales logarithmic.
+ * A chart of the single calls: operations per second by calls in flight, one panel per scenario, one line per subject,
+ * both scales logarithmic.
  */
 import type { Row } from "./Row.ts"
 
@@ -12,7 +12,7 @@ interface Line {
   readonly note: string
 }
 
-/** The subjects, the last on top. */
+/** The subjects, the topmost last. */
 const lines: ReadonlyArray<Line> = [
   { subject: "etcd3", color: "#d9480f", width: 2, note: "the package's public API" },
   { subject: "etcd3 raw", color: "#f2a65a", width: 2, note: "its generated gRPC client" },
@@ -33,7 +33,7 @@ const panels = [
 const page = { width: 1020, padding: 28, head: 66 }
 const columns = 3
 const cell = { width: (page.width - 2 * page.padding) / columns, height: 296 }
-/** Of a panel's plot, within its cell. */
+/** The margins of a panel's plot within its cell. */
 const plot = { left: 46, top: 30, right: 26, bottom: 48 }
 const plotWidth = cell.width - plot.left - plot.right
 const plotHeight = cell.height - plot.top - plot.bottom
@@ -41,7 +41,7 @@ const plotHeight = cell.height - plot.top - plot.bottom
 const ink = { text: "#1f2933", faint: "#6b7580", grid: "#e6e9ed", axis: "#b8c0c8" }
 const font = `font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"`
 
-/** `undefined` where no single calls were measured. */
+/** `undefined` if no single calls were measured. */
 export const draw = (rows: ReadonlyArray<Row>): string | undefined => {
   const drawn = panels.filter(({ scenario }) => rows.some((row) => row.scenario === scenario))
   if (drawn.length === 0) return undefined
@@ -55,13 +55,13 @@ export const draw = (rows: ReadonlyArray<Row>): string | undefined => {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${page.width} ${height}" ` +
     `width="${page.width}" height="${height}" ${font}>`,
-    `<title>Operations a second by calls in flight, for each client and kind of call</title>`,
+    `<title>Operations per second by calls in flight, for each client and kind of call</title>`,
     `<rect width="${page.width}" height="${height}" rx="10" fill="#ffffff"/>`,
-    text(page.padding, 34, "Operations a second by calls in flight", { size: 19, weight: 650 }),
+    text(page.padding, 34, "Operations per second by calls in flight", { size: 19, weight: 650 }),
     text(
       page.padding,
       54,
-      "One Node process, one etcd 3.5 server, the clients in turns. Median of the rounds; bars from the slowest to the " +
+      "One Node process, one etcd 3.5 server, clients take turns. Median of the rounds; bars from the slowest to the " +
         "fastest. Logarithmic.",
       { size: 12, fill: ink.faint }
     ),
@@ -142,7 +142,7 @@ const curve = (
 
 const dash = ({ dash }: Line): string => dash === undefined ? "" : ` stroke-dasharray="${dash}"`
 
-/** Above each point of this library's line: how many times etcd3's it is. */
+/** Above each point of this library's line: its ratio to etcd3. */
 const labels = (
   rows: ReadonlyArray<Row>,
   x: (inFlight: number) => number,
@@ -169,7 +169,10 @@ const legend = (): string =>
         text(plot.left + 46, y + 15, line.note, { size: 11, fill: ink.faint })
       ].join("\n")
     }),
-    text(plot.left, 52 + lines.length * 38, "4.2x: times etcd3, at as many in flight", { size: 11, fill: "#1c5fc4" })
+    text(plot.left, 52 + lines.length * 38, "4.2x: ratio to etcd3 with as many calls in flight", {
+      size: 11,
+      fill: "#1c5fc4"
+    })
   ].join("\n")
 
 interface TextOptions {

@@ -1,12 +1,12 @@
 /**
- * What this library wants to reach, and whether it did.
+ * Performance goals of this library, and whether a run reached them.
  */
 import type { Row } from "./Row.ts"
 
 export interface Goal {
   readonly what: string
   readonly wanted: string
-  /** `undefined` where what it takes was not measured. */
+  /** `undefined` if something it needs was not measured. */
   readonly measure: (rows: ReadonlyArray<Row>) => Measured | undefined
 }
 
@@ -15,13 +15,13 @@ export interface Measured {
   readonly reached: boolean
 }
 
-export interface Verdict extends Measured {
+export interface GoalResult extends Measured {
   readonly what: string
   readonly wanted: string
 }
 
-/** The goals of which all was measured. */
-export const judge = (rows: ReadonlyArray<Row>): ReadonlyArray<Verdict> =>
+/** The goals for which everything was measured. */
+export const evaluate = (rows: ReadonlyArray<Row>): ReadonlyArray<GoalResult> =>
   goals.flatMap(({ measure, wanted, what }) => {
     const measured = measure(rows)
     return measured === undefined ? [] : [{ what, wanted, ...measured }]
@@ -34,7 +34,7 @@ const times = (value: number): string => `${value.toFixed(value < 10 ? 2 : 1)}x`
 
 const spread = ({ ratioMax, ratioMin }: Row): string => `${times(ratioMin)} to ${times(ratioMax)}`
 
-/** The operations a second of `effect-kv` are so many times those of what its scenario compares with. */
+/** The throughput of `effect-kv`, as a multiple of that of the scenario's baseline, is at least so high. */
 const rate = (what: string, scenario: string, inFlight: number, least: number): Goal => ({
   what,
   wanted: `at least ${least}x`,
@@ -77,7 +77,7 @@ const rateTo = (
   }
 })
 
-/** `effect-kv` reaches this share of what its scenario compares with. */
+/** `effect-kv` reaches this share of the throughput of the scenario's baseline. */
 const share = (what: string, scenario: string, inFlight: number, least: number, wanted: string): Goal => ({
   what,
   wanted,

@@ -1,15 +1,15 @@
 /**
- * Closed-loop measurements: so many callers, each making its next call when the last has answered.
+ * Closed-loop measurements: each of several callers sends its next call when the last one has responded.
  *
- * Subjects of a scenario take turns in short rounds against the same server, so that what else the machine does hits them
- * alike. A row is the median of the rounds; its ratio is the median of the ratios within each round.
+ * The subjects of a scenario take turns in short rounds against the same server, so other load on the machine affects
+ * all of them. A row is the median of the rounds. Its ratio is the median of the ratios within each round.
  */
 import * as Effect from "effect/Effect"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { type Round, type Row, rowsOf } from "./Row.ts"
 
-/** One operation of a caller, in the subject's own way: nobody pays for being wrapped in another's. */
+/** One operation of a caller, in the subject's native form: no subject pays for being wrapped in another one's. */
 export type Op =
   | { readonly effect: (caller: number) => Effect.Effect<unknown, unknown> }
   | { readonly promise: (caller: number) => Promise<unknown> }
@@ -25,11 +25,11 @@ export type Subject = Op & { readonly name: string }
 export interface Options {
   readonly rounds: number
   readonly millis: number
-  /** Operations between two looks at the clock, one of which is timed: a look costs as much as a read of a `Map`. */
+  /** Operations per reading of the clock, one of which is timed: reading the clock costs as much as reading a `Map`. */
   readonly every?: number
 }
 
-/** Lets the subjects take turns, forwards and backwards. The first is what the others are compared with. */
+/** Lets the subjects take turns, forwards and backwards. The first one is the baseline. */
 export const alternate = Effect.fnUntraced(function*(
   scenario: string,
   inFlight: number,
@@ -48,17 +48,17 @@ export const alternate = Effect.fnUntraced(function*(
   )
 })
 
-/** Lets each run until its connection is open and its code compiled. */
+/** Runs each subject until its connection is open and its code is compiled. */
 export const warmUp = (inFlight: number, subjects: ReadonlyArray<Subject>, millis: number, every?: number) =>
   Effect.forEach(subjects, (subject) => closedLoop(subject, inFlight, millis, every), { discard: true })
 
-/** Something that is measured as a whole. */
+/** A subject that is measured as a whole. */
 export interface Contestant<E, R> {
   readonly name: string
   readonly round: Effect.Effect<Round, E, R>
 }
 
-/** As {@link alternate}, for what is not a loop of single operations. */
+/** The same as {@link alternate} for subjects that are not loops of single operations. */
 export const takeTurns = Effect.fnUntraced(function*<E, R>(
   scenario: string,
   inFlight: number,
@@ -75,7 +75,7 @@ export const takeTurns = Effect.fnUntraced(function*<E, R>(
   return rowsOf(scenario, inFlight, found)
 })
 
-/** One subject for so long. */
+/** Runs one subject for a time. */
 export const closedLoop = (
   subject: Subject,
   inFlight: number,
@@ -124,7 +124,7 @@ const calls = (op: (caller: number) => unknown, watch: Stopwatch): void => {
   }
 }
 
-/** Counts operations, their time and the process's CPU from when it is made until it is stopped. */
+/** A stopwatch: counts operations, their time, and the CPU time of the process. */
 export class Stopwatch {
   readonly every: number
   readonly #millis: number
@@ -141,12 +141,12 @@ export class Stopwatch {
     return performance.now() - this.started < this.#millis
   }
 
-  /** One operation is over, of `every` that are not timed. */
+  /** Records that one operation has ended, the timed one of `every`. */
   lap(started: number): void {
     this.#latencies.push(performance.now() - started)
   }
 
-  /** `count` operations are over that have all begun with the stopwatch. */
+  /** Records that `count` operations have ended that all started with the stopwatch. */
   arrived(count: number): void {
     const latency = performance.now() - this.started
     for (let i = 0; i < count; i++) this.#latencies.push(latency)
@@ -167,8 +167,8 @@ export class Stopwatch {
 }
 
 /**
- * Before each round, so that nobody pays for another's fresh garbage; and nobody's code goes, for not having been used since.
- * Only the young, as what is old takes longer to look through than a round does.
+ * Collects garbage before each round, so that no subject pays for another one's. Only young garbage: a full collection
+ * takes longer than a round, and would drop compiled code that has not been used since.
  */
 const collectGarbage: () => void = (() => {
   setFlagsFromString("--expose-gc")

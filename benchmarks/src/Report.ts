@@ -1,28 +1,28 @@
 /**
- * Keeps the numbers of a document: whatever stands between `<!-- measured: NAME -->` and `<!-- /measured -->` is replaced
- * by what was measured, so that no number is ever copied by hand.
+ * A report in a document: replaces everything between `<!-- measured: NAME -->` and `<!-- /measured -->` by the
+ * results, so that no number is copied by hand.
  *
- * The names are `machine`, `goals`, and those of scenarios.
+ * The names are `machine`, `goals`, and those of the scenarios.
  */
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import { cpus } from "node:os"
-import type { Verdict } from "./Goals.ts"
+import type { GoalResult } from "./Goals.ts"
 import type { Options } from "./Measure.ts"
 import type { Row } from "./Row.ts"
 import * as Table from "./Table.ts"
 
-/** The document with this run's numbers. A part of which nothing was measured stays as it is. */
+/** The document with the results of this run. Parts that were not measured stay as they are. */
 export const update = (
   file: string,
   rows: ReadonlyArray<Row>,
-  verdicts: ReadonlyArray<Verdict>,
+  goalResults: ReadonlyArray<GoalResult>,
   options: Options
 ): Effect.Effect<string, unknown> =>
   Effect.try({
     try: () =>
       readFileSync(file, "utf8").replace(parts, (part, begin: string, name: string, end: string) => {
-        const content = contentOf(name, rows, verdicts, options)
+        const content = contentOf(name, rows, goalResults, options)
         return content === undefined ? part : `${begin}\n\n${content}\n\n${end}`
       }),
     catch: (cause) => cause
@@ -33,11 +33,11 @@ const parts = /(<!-- measured: ([\w-]+) -->)[\s\S]*?(<!-- \/measured -->)/g
 const contentOf = (
   name: string,
   rows: ReadonlyArray<Row>,
-  verdicts: ReadonlyArray<Verdict>,
+  goalResults: ReadonlyArray<GoalResult>,
   options: Options
 ): string | undefined => {
   if (name === "machine") return machine(options)
-  if (name === "goals") return verdicts.length === 0 ? undefined : Table.markdown(Table.ofVerdicts(verdicts))
+  if (name === "goals") return goalResults.length === 0 ? undefined : Table.markdown(Table.ofGoals(goalResults))
   const found = rows.filter((row) => row.scenario === name)
   return found.length === 0 ? undefined : Table.markdown(Table.ofRows(found))
 }

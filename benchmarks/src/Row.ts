@@ -1,8 +1,8 @@
 /**
- * The lines of the result.
+ * Rows of the result.
  */
 
-/** What one round of one subject found. */
+/** The result of one round of one subject. */
 export interface Round {
   readonly opsPerSecond: number
   /** In milliseconds. */
@@ -17,17 +17,17 @@ export interface Row extends Round {
   readonly scenario: string
   readonly subject: string
   readonly inFlight: number
-  /** The slowest and the fastest round. */
+  /** The throughput of the slowest and the fastest round. */
   readonly opsPerSecondMin: number
   readonly opsPerSecondMax: number
-  /** What `ratio` compares with: the first subject of the scenario. */
+  /** The baseline of `ratio`: the first subject of the scenario. */
   readonly ratioTo: string
-  /** Of the operations a second: the median of the rounds' ratios, the least and the greatest. */
+  /** The ratio of the throughputs: its median, minimum and maximum over the rounds. */
   readonly ratio: number
   readonly ratioMin: number
   readonly ratioMax: number
   readonly rounds: number
-  /** Of a package: its JavaScript, minified, and that compressed. */
+  /** For packages: the size of the minified JavaScript, plain and compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number
   /** Of what is opened and closed. */

@@ -9,9 +9,9 @@ import type { Row } from "./Row.ts"
 import type { Stores } from "./subjects/stores.ts"
 
 export interface Environment {
-  /** A server, begun when it is first asked for: what is measured in memory needs none. */
+  /** The server. It starts on first use, because memory scenarios need none. */
   readonly etcd: Effect.Effect<EtcdCluster.EtcdCluster["Service"], unknown>
-  /** What is compared in memory, filled when it is first asked for. */
+  /** The memory stores. They are filled on first use. */
   readonly stores: Effect.Effect<Stores, unknown>
   readonly options: Options
   readonly quick: boolean

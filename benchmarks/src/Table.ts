@@ -1,10 +1,10 @@
 /**
- * The result as tables: plain for a terminal, or Markdown.
+ * Tables of the result: plain text for a terminal, or Markdown.
  */
-import type { Verdict } from "./Goals.ts"
+import type { GoalResult } from "./Goals.ts"
 import type { Row } from "./Row.ts"
 
-/** A table: a title for each column, and the cells. Columns from the `left`th on are numbers. */
+/** A table with a title for each column. The first `left` columns are text, the others numbers. */
 interface Table {
   readonly titles: ReadonlyArray<string>
   readonly lines: ReadonlyArray<ReadonlyArray<string>>
@@ -16,7 +16,7 @@ export const plain = (table: Table): string => {
   return [table.titles, ...table.lines].map((line) => padded(table, widths, line).join("  ").trimEnd()).join("\n")
 }
 
-/** As the formatter wants it. */
+/** Formatted as the formatter expects Markdown. */
 export const markdown = (table: Table): string => {
   const widths = widthsOf(table)
   const row = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
@@ -34,7 +34,7 @@ const widthsOf = ({ lines, titles }: Table): ReadonlyArray<number> =>
 const padded = ({ left }: Table, widths: ReadonlyArray<number>, line: ReadonlyArray<string>): ReadonlyArray<string> =>
   line.map((cell, i) => i < left ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))
 
-/** The rows of a scenario. */
+/** The table of a scenario's rows. */
 export const ofRows = (rows: ReadonlyArray<Row>): Table => {
   const [{ ratioTo }] = rows as [Row]
   const hasMemory = rows.some((row) => row.memory !== undefined)
@@ -73,13 +73,13 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
   }
 }
 
-export const ofVerdicts = (verdicts: ReadonlyArray<Verdict>): Table => ({
+export const ofGoals = (goalResults: ReadonlyArray<GoalResult>): Table => ({
   titles: ["goal", "wanted", "measured", "reached"],
-  lines: verdicts.map(({ reached, text, wanted, what }) => [what, wanted, text, reached ? "yes" : "NO"]),
+  lines: goalResults.map(({ reached, text, wanted, what }) => [what, wanted, text, reached ? "yes" : "NO"]),
   left: 4
 })
 
-/** Three digits, or all before the point. */
+/** Three significant digits, or all digits before the decimal point. */
 const rate = (value: number): string =>
   value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(value < 1 ? 2 : 3)
 

@@ -1,8 +1,9 @@
 /**
- * `npm run bench`: measures this library beside its peers, on one etcd server that it starts itself, and in memory.
+ * The `npm run bench` command: measures this library and comparable ones, on one etcd server that it starts, and in
+ * memory.
  *
- * Every subject runs in this process, in turns, against the same server. docs/performance.md explains what is measured
- * and how to read it; `Arguments.ts` has the options.
+ * All subjects run in this process and take turns against the same server. docs/performance.md explains what is
+ * measured and how to read it. `Arguments.ts` has the options.
  */
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -21,7 +22,7 @@ import { scenarios } from "./scenarios/all.ts"
 import * as Stores from "./subjects/stores.ts"
 import * as Table from "./Table.ts"
 
-/** Not waiting for the disk: it is the clients that are measured. And room for what they write. */
+/** Without waiting for the disk, because clients are measured, and with room for their data. */
 const flags = { "unsafe-no-fsync": true, "quota-backend-bytes": 8 * 1024 ** 3 }
 
 const results = fileURLToPath(new URL("../build/", import.meta.url))
@@ -45,13 +46,13 @@ const main = Effect.gen(function*() {
     const seconds = ((performance.now() - began) / 1000).toFixed(1)
     yield* Console.log(`${scenario.name} (took ${seconds} s)\n${Table.plain(Table.ofRows(found))}\n`)
   }
-  const verdicts = Goals.judge(rows)
-  if (verdicts.length > 0) yield* Console.log(`${Table.plain(Table.ofVerdicts(verdicts))}\n`)
+  const goalResults = Goals.evaluate(rows)
+  if (goalResults.length > 0) yield* Console.log(`${Table.plain(Table.ofGoals(goalResults))}\n`)
   yield* write(args.json ?? join(results, "results.json"), `${JSON.stringify(rows, null, 2)}\n`)
   const chart = Chart.draw(rows)
   if (chart !== undefined) yield* write(args.svg ?? join(results, "chart.svg"), chart)
   if (args.markdown !== undefined) {
-    yield* write(args.markdown, yield* Report.update(args.markdown, rows, verdicts, options))
+    yield* write(args.markdown, yield* Report.update(args.markdown, rows, goalResults, options))
   }
 })
 

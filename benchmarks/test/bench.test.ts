@@ -1,5 +1,5 @@
 /**
- * The benchmark does what its options say. What it finds is not judged here: a busy machine must fail no test.
+ * The benchmark does what its options say. Its results are not checked, because a busy machine must not fail a test.
  */
 import * as GoProgram from "@effect-kv/interop/GoProgram"
 import { assert, it } from "@effect/vitest"
@@ -13,7 +13,7 @@ import { scenarios } from "../src/scenarios/all.ts"
 
 const program = fileURLToPath(new URL("../src/main.ts", import.meta.url))
 
-/** Runs the benchmark, killed when the test ends. */
+/** Runs the benchmark. It is killed when the test ends. */
 const bench = (...args: ReadonlyArray<string>) =>
   Effect.callback<{ readonly failed: boolean; readonly output: string }>((resume) => {
     const child = execFile(process.execPath, [program, ...args], (error, stdout, stderr) => {
@@ -28,7 +28,7 @@ const folder = Effect.acquireRelease(
 )
 
 it.live(
-  "one scenario, quickly: a row for each subject at each number in flight, a chart, and the goals that it is for",
+  "one quick scenario prints a row for each subject and number of calls in flight, a chart, and its goals",
   () =>
     Effect.gen(function*() {
       const out = yield* folder
@@ -58,7 +58,7 @@ it.live(
   120_000
 )
 
-it.live("a scenario that there is not is refused, with the names of those there are", () =>
+it.live("an unknown scenario is rejected with the names of all scenarios", () =>
   Effect.gen(function*() {
     const { failed, output } = yield* bench("--only", "gets")
     assert.isTrue(failed)

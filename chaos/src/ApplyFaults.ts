@@ -1,5 +1,5 @@
 /**
- * Carries out a schedule, and keeps a record of what was done and when.
+ * Applies the faults of a schedule and records what was done and when.
  */
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Cause from "effect/Cause"
@@ -14,15 +14,15 @@ import * as links from "./faults/links.ts"
 import * as servers from "./faults/servers.ts"
 import type { Testbed } from "./Testbed.ts"
 
-/** What faults need to know of the round they happen in. */
+/** What faults need to know about the round they happen in. */
 export interface Target {
   readonly testbed: Testbed
   readonly history: EtcdCluster.Recording
-  /** A lock that is in use. */
+  /** A lock that the workers use. */
   readonly lock: string
 }
 
-/** Carries out the entries one after the other, each when its time has come and the one before is over. */
+/** Applies the entries in order. Each starts at its time, but not before the previous one has ended. */
 export const run = Effect.fnUntraced(function*(
   schedule: ReadonlyArray<Entry>,
   target: Target,

@@ -1,25 +1,29 @@
 /**
- * For how long clients were without what they are there for, and which faults it was for.
+ * Outages as clients see them: how long a service was missing, by kind of fault.
  */
 import * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
 import type { AppliedFault } from "./AppliedFault.ts"
 import type { Kind } from "./Fault.ts"
 
-/** What comes back after a fault. */
+/** The services that return after a fault. */
 export const services = ["answer", "lock", "event", "temporaryKey"] as const
 
-/** What comes back: an answer, somebody's turn with a lock, an event of a watch, a temporary key that was lost. */
+/** A response, an acquired lock, an event of a watch, or a lost temporary key that is put again. */
 export type Service = typeof services[number]
 
-/** Of one kind of fault. In milliseconds; absent where it was not seen. */
+/** Of one kind of fault, in milliseconds. A service that was not observed is absent. */
 export interface Outage extends Partial<Readonly<Record<Service, number>>> {
-  /** The longest time that a client was without any answer since such a fault had begun, until one came after its end. */
+  /**
+   * The longest time without any response that a client saw, from the start of a fault to the first response after its
+   * end.
+   */
   readonly longest: number
 }
 
 /**
- * By kinds of faults, the longest of each. What takes until another fault is on says nothing of the first, and is left out.
+ * The longest outage of each service by kind of fault. If another fault starts before a service returns, the
+ * measurement is dropped, because it says nothing about the first fault.
  */
 export const outages = (
   history: History.History,
@@ -53,15 +57,18 @@ export const outages = (
   return outages
 }
 
-/** Whether no session outlives it: else a temporary key need not be put again. */
+/** Whether every session expires during the fault. Otherwise no temporary key has to be put again. */
 const losesSessions = ({ fault }: AppliedFault): boolean => fault.kind === "outage" && fault.millis >= 2000
 
-/** An answer that took a quorum. */
+/** Whether the call got a response that required a quorum. */
 export const isAnswer = (call: History.Call): boolean =>
   call.outcome._tag === "Answered" && History.isOpCall(call) &&
   !(call.request.op._tag === "Range" && call.request.op.serializable === true)
 
-/** Whether a call that was answered put such a key: by a put, or by a transaction, as temporary keys are made. */
+/**
+ * Whether a successful call put such a key, either directly or in a transaction, which is how temporary keys are
+ * created.
+ */
 export const isPutOf = (call: History.Call, isMeant: (key: string) => boolean): boolean => {
   if (!History.isOpCall(call) || call.outcome._tag !== "Answered") return false
   const { answer } = call.outcome
@@ -77,7 +84,7 @@ const byClient = (
 ): ReadonlyArray<ReadonlyArray<bigint>> =>
   [...Map.groupBy(times, ([client]) => client).values()].map((ofClient) => ascending(ofClient.map(([, time]) => time)))
 
-/** The place of the first that is later. */
+/** The index of the first time that is later. */
 const placeAfter = (times: ReadonlyArray<bigint>, time: bigint): number => {
   let low = 0
   let high = times.length
@@ -89,7 +96,7 @@ const placeAfter = (times: ReadonlyArray<bigint>, time: bigint): number => {
   return low
 }
 
-/** How long after the end of a fault the first came: none if another fault was on meanwhile. */
+/** The time from the end of a fault to the first sign of a service. Empty if another fault was active in between. */
 const firstAfter = (
   times: ReadonlyArray<bigint>,
   healed: bigint,
@@ -112,7 +119,7 @@ const longestGap = (times: ReadonlyArray<bigint>, { began, ended }: AppliedFault
 
 const toMillis = (nanos: bigint): number => Number(nanos) / 1e6
 
-/** A write whose outcome is unknown, of data or of leases. */
+/** A write of data or of leases whose outcome is unknown. */
 export const isUnknownWrite = (call: History.Call): boolean =>
   History.isUnknown(call) && (
     call.request._tag === "LeaseGrant" || call.request._tag === "LeaseRevoke" ||

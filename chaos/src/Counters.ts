@@ -1,15 +1,16 @@
 /**
- * The counters that locks protect, checked by the store's own history, whatever the writers were told.
+ * Counters that locks protect, checked by the store's own history, whatever responses the writers got.
  *
- * A writer reads and writes while it holds the lock. So each write adds one, and carries the token of the client that held
- * the lock at its revision. An unfenced write that arrives late breaks the second rule even if no other client wrote before.
+ * A writer reads and writes while it holds the lock. So each write adds one, and carries the token of the client that
+ * held the lock at its revision. An unfenced write that arrives late breaks the second rule even if no other client
+ * wrote before.
  */
 import { type EtcdCluster, type History, LockChecker } from "@effect-kv/test-suite/verification"
 import * as locks from "./work/locks.ts"
 
 type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
 
-/** The writes that broke a rule, in words. */
+/** The writes that broke a rule, as messages. */
 export const find = (
   changes: Changes,
   prefix: string,

@@ -1,13 +1,14 @@
 /**
- * A fault of etcd's own, told from ours by the server's own count.
+ * An etcd bug, told apart from bugs of this library by the server's own metrics.
  *
- * A leader that was stopped while another was elected takes itself for the leader when it wakes. It has heard of no renewal
- * meanwhile; so it takes leases for expired that its successor has renewed, and has them revoked, the moment before it
- * learns of its successor. The check of its leadership (etcd issues 12528 and 15247, pull request 16822; in 3.4.28 and
- * 3.5.10) is left out where the member "is active", which it is as soon as its clock ticks again. `etcd15247.ts` shows
- * it without a line of this library.
+ * A leader that is stopped while another one is elected still believes that it leads when it resumes. It missed all
+ * renewals meanwhile. So it revokes leases as expired that its successor has renewed, just before it learns about the
+ * successor. The leadership check (etcd issues 12528 and 15247, pull request 16822; in 3.4.28 and 3.5.10) is skipped if
+ * the member "is active", which it is as soon as its clock ticks again. `etcd15247.ts` reproduces it without this
+ * library.
  *
- * No client can prevent that. Its leases have ended, its sessions say so, and until they do only a fence protects.
+ * No client can prevent this. The leases have ended, and the sessions report it. Until they do, only the fence
+ * protects.
  */
 import type { EtcdCluster, History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
@@ -16,16 +17,16 @@ import * as Option from "effect/Option"
 import type { AppliedFault } from "./AppliedFault.ts"
 import type { Cluster } from "./Testbed.ts"
 
-/** Leases that a member had revoked because it took them for expired. */
+/** How many leases a member revoked because it considered them expired. */
 const revocationsOf = (cluster: Cluster, member: EtcdCluster.Member) =>
   Effect.map(cluster.metrics(member), (metrics) => metrics.get("etcd_debugging_server_lease_expired_total"))
 
-/** It looks for expired leases twice a second, and is done with it before. */
+/** A leader looks for expired leases twice a second, so it is done by then. */
 const untilDone = "1 second"
 
 /**
- * Stops a member, and says what it did afterwards that only a leader may, if it was not the leader any more. Where that
- * cannot be told, because it was killed as well for instance, nothing is said.
+ * Stops a member and reports the leases that it revoked after it resumed, if it was no longer the leader. Reports
+ * nothing if that cannot be determined, for instance because the member was killed as well.
  */
 export const observe = Effect.fnUntraced(function*(
   cluster: Cluster,
@@ -46,13 +47,13 @@ export const observe = Effect.fnUntraced(function*(
   return { ended: resumed, healed: resumed, deposed: Option.getOrUndefined(yield* Effect.option(deposed)) }
 })
 
-/** When a lease was renewed last that has time left when it is revoked: from and to, from when the member resumed on. */
+/** When a lease that still has time to live was last renewed, relative to the moment at which the member resumed. */
 const renewedFrom = -2_500_000_000n
 const renewedTo = 1_500_000_000n
 
 /**
- * The leases among those that ended too early which deposed leaders had revoked: renewed around when one resumed, and not more
- * than it counted. Leases of the harness live for 2 seconds.
+ * The leases among those that ended early which deposed leaders revoked: renewed at about the time a leader resumed,
+ * and at most as many as its metrics count. Leases of the harness have a time to live of 2 seconds.
  */
 export const revokedLeases = (
   violations: ReadonlyArray<RevisionChecker.Violation>,

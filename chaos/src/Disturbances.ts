@@ -1,5 +1,5 @@
 /**
- * When something was in a client's way: what is asked of a client is asked of the time in which nothing was.
+ * Disturbances of a client: the times in which a fault or a stall excuses it.
  */
 import type { History } from "@effect-kv/test-suite/verification"
 import type { AppliedFault } from "./AppliedFault.ts"
@@ -25,7 +25,7 @@ export const of = (round: Round, client?: string): ReadonlyArray<Span.Span> =>
 export const undisturbed = (disturbances: ReadonlyArray<Span.Span>, window: Span.Span): number =>
   Span.millis(window) - Span.covered(disturbances, window)
 
-/** For how long, at the longest, each client and lock was without what it is there for although nothing was in the way. */
+/** The longest undisturbed time that each client and lock went without its service. */
 export const silences = (
   round: Round
 ): ReadonlyMap<string, { readonly service: Availability.Service; readonly millis: number }> => {
@@ -70,7 +70,7 @@ export const longestSilences = (round: Round): ReadonlyMap<Availability.Service,
   return longest
 }
 
-/** The long watches of the work; those of locks and temporary keys are of single keys. */
+/** The workers' own long watches are of ranges. Those of locks and temporary keys are of single keys. */
 const isOfWork = ({ request }: History.WatchCall): boolean =>
   request.range._tag !== "Key" && !isOfShortLivedClient(request)
 

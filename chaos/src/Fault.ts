@@ -1,5 +1,5 @@
 /**
- * The faults there are, as data: what is broken, where, and for how long. `faults/` carries them out.
+ * Faults as data: what is broken, where, and for how long. `faults/` applies them.
  */
 
 /** Faults of servers. */
@@ -32,7 +32,7 @@ export const linkKinds = [
   "partition"
 ] as const
 
-/** Faults of the clients themselves, and what happens to their leases. */
+/** Faults of the clients themselves and of their leases. */
 export const clientKinds = ["stall", "evict"] as const
 
 /** Every kind of fault. */
@@ -41,29 +41,29 @@ export const kinds = [...serverKinds, ...linkKinds, ...clientKinds] as const
 /** A kind of fault. */
 export type Kind = typeof kinds[number]
 
-/** One fault. What a kind has no use for it does not regard. */
+/** One fault. Each kind ignores the fields that it does not need. */
 export interface Fault {
   readonly kind: Kind
-  /** How long it lasts, in milliseconds, at least. */
+  /** The minimum duration in milliseconds. */
   readonly millis: number
-  /** Which member: its place among the three. */
+  /** The index of the member. */
   readonly slot: number
-  /** Which clients, by their places. */
+  /** The indexes of the clients. */
   readonly clients: ReadonlyArray<number>
-  /** On links: to all members, or to the one alone that a client uses (to `slot` where it uses none). */
+  /** For links: all of a client's links, or only the link in use (the one to `slot` if none is in use). */
   readonly everyMember: boolean
-  /** How much: milliseconds of delay, or bytes a second. */
+  /** Milliseconds of delay, or bytes per second. */
   readonly amount: number
 }
 
-/** Faults that begin together. */
+/** Faults that start together. */
 export interface Entry {
-  /** When they begin, in milliseconds from the beginning of the load. */
+  /** When they start, in milliseconds from the start of the load. */
   readonly at: number
   readonly faults: ReadonlyArray<Fault>
 }
 
-/** In a word or two, for the progress of a run. */
+/** A short description for the progress output. */
 export const describe = (fault: Fault): string => {
   const links = fault.clients.map((client) => `c${client + 1}`).join("+")
   const where = fault.everyMember ? links : `${links} on the link in use`

@@ -1,5 +1,5 @@
 /**
- * What can be asked of a run on the command line.
+ * Command-line options of a run.
  */
 import { EtcdBinaries } from "@effect-kv/test-suite/verification"
 import { parseArgs } from "node:util"
@@ -13,10 +13,10 @@ export interface Options {
   readonly version: EtcdBinaries.Version
   readonly batching: boolean
   readonly faults: ReadonlyArray<Kind>
-  /** Outages of all members instead, so many seconds each. */
+  /** Outages of all members instead of other faults, in seconds. */
   readonly outages: ReadonlyArray<number>
   readonly soak: boolean
-  /** A round that was saved, to be judged again. */
+  /** The folder of a saved round to check again. */
   readonly check: string | undefined
 }
 
@@ -28,11 +28,11 @@ export const usage = `npm run chaos -- [options]
   --batching on|off     whether concurrent operations are batched into transactions; on
   --faults all|none|KIND,...
                        ${kinds.join(", ")}
-  --outage N,...       all members away for so many seconds each time, instead of other faults
-  --soak               a fault every 20 seconds, and the memory in between
+  --outage N,...       outages of all members of so many seconds, instead of other faults
+  --soak               a fault every 20 seconds, and memory measurements in between
   --check FOLDER       check a saved round again, instead of running a new one`
 
-/** A day, and the rounds of a minute that say something of growth, in seconds. */
+/** One day, and the shortest soak whose rounds of a minute can show growth, in seconds. */
 const longest = 86_400
 const shortestSoak = 60 * fewest
 
@@ -48,18 +48,18 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
   const faults = kindsOf(parsed.faults ?? "all")
   if (!(seconds >= 10 && seconds <= longest)) return `--seconds must be from 10 to ${longest}`
   if (parsed.soak === true && seconds < shortestSoak) {
-    return `--soak takes --seconds ${shortestSoak} or more: what grows is seen over several rounds of a minute`
+    return `--soak takes --seconds ${shortestSoak} or more: growth is measured over several rounds of a minute`
   }
   const isOutage = parsed.outage !== undefined
   if (isOutage && (parsed.soak === true || parsed.faults !== undefined || parsed.seconds !== undefined)) {
-    return "--outage decides which faults there are and how long the load lasts: not with --faults, --seconds or --soak"
+    return "--outage sets the faults and the duration, so it cannot be combined with --faults, --seconds or --soak"
   }
   if (!Number.isInteger(seed)) return "--seed must be an integer"
   if (version === undefined) return `--version must be one of ${EtcdBinaries.versions.join(", ")}`
   if (batching !== "on" && batching !== "off") return "--batching must be on or off"
   if (typeof faults === "string") return faults
   if (outages.some((seconds) => !(seconds > 0 && seconds <= longest))) {
-    return "--outage must be seconds, such as 5 or 5,30"
+    return "--outage must be a list of seconds, such as 5 or 5,30"
   }
   return {
     seconds,
@@ -102,5 +102,5 @@ const kindsOf = (names: string): ReadonlyArray<Kind> | string => {
   const wrong = chosen.find((name) => !isKind(name))
   return wrong === undefined
     ? chosen.filter(isKind)
-    : `--faults must be all, none, or some of those below: there is no "${wrong}"`
+    : `--faults must be all, none, or a list of the kinds below: there is no "${wrong}"`
 }

@@ -1,12 +1,12 @@
 /**
- * A run as a table.
+ * A report of a run, as a table.
  */
 import * as Availability from "./Availability.ts"
 import type { Kind } from "./Fault.ts"
 import * as Resources from "./Resources.ts"
 import type { Findings } from "./RoundChecker.ts"
 
-/** All that is told of a run. */
+/** Everything the report shows of a run. */
 export interface Summary {
   readonly title: string
   readonly calls: number
@@ -14,11 +14,11 @@ export interface Summary {
   readonly events: number
   readonly faults: ReadonlyMap<Kind, number>
   readonly outages: ReadonlyMap<Kind, Availability.Outage>
-  /** The longest time without each service in which nothing was in the way, in milliseconds. */
+  /** The longest undisturbed time without each service, in milliseconds. */
   readonly silences: ReadonlyMap<Availability.Service, number>
   readonly findings: Findings
   readonly left: Resources.Resources
-  /** The file that holds the history. */
+  /** The folder that holds the saved round. */
   readonly saved?: string | undefined
 }
 
@@ -55,10 +55,15 @@ export const format = (summary: Summary): string => {
         `${[...summary.silences].map(([service, millis]) => `no ${heads[service]} ${seconds(millis)}`).join(", ")}, ` +
         `not counting faults`
       ],
+      [
+        "measured stalls",
+        `event loop ${seconds(findings.stalls.eventLoop)}, servers ${seconds(findings.stalls.servers)}; they excuse ` +
+        `${findings.stalls.excused} errors`
+      ],
       ...(findings.revokedByDeposed === 0
         ? []
         : [
-          ["ended by etcd", `${findings.revokedByDeposed} leases, by a leader that was deposed (etcd 15247)`] as const
+          ["ended by etcd", `${findings.revokedByDeposed} leases, by a deposed leader (etcd 15247)`] as const
         ]),
       ["faults", integer(total)]
     ]),
@@ -73,9 +78,9 @@ const integer = (value: number): string => Math.round(value).toLocaleString("en"
 const table = (rows: ReadonlyArray<readonly [string, string]>): ReadonlyArray<string> =>
   rows.map(([title, value]) => `  ${title.padEnd(24)}${value}`)
 
-/** What came first after the end of a fault, under these heads. */
+/** The column heads of the services. */
 const heads: Record<Availability.Service, string> = {
-  answer: "answer",
+  answer: "response",
   lock: "lock",
   event: "event",
   temporaryKey: "temporary key"
@@ -83,7 +88,7 @@ const heads: Record<Availability.Service, string> = {
 
 const faultTable = ({ faults, outages }: Summary): ReadonlyArray<string> => {
   if (faults.size === 0) return []
-  const header = ["", "times", "no answer for", ...Availability.services.map((service) => heads[service])]
+  const header = ["", "times", "no response for", ...Availability.services.map((service) => heads[service])]
   const rows = [...faults].sort(([a], [b]) => a < b ? -1 : 1).map(([kind, count]) => {
     const outage = outages.get(kind)
     const after = Availability.services.map((service) => seconds(outage?.[service]))
@@ -92,7 +97,7 @@ const faultTable = ({ faults, outages }: Summary): ReadonlyArray<string> => {
   const line = (cells: ReadonlyArray<string>) =>
     `    ${cells[0]!.padEnd(22)}${cells.slice(1).map((cell, i) => cell.padStart(header[i + 1]!.length + 3)).join("")}`
   return [
-    "  by faults: how often, the longest time without an answer, and the longest until after its end came",
+    "  by fault: how often, the longest time without a response, and the longest time from its end to the first",
     header,
     ...rows
   ]

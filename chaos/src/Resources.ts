@@ -1,5 +1,5 @@
 /**
- * What is left when everything is closed: on the server, on the links, and in this process.
+ * Resources that are left when everything is closed: on the servers, on the links, and in this process.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -11,11 +11,11 @@ import type { Testbed } from "./Testbed.ts"
 /** Counted at one moment. */
 export interface Resources {
   readonly leases: number
-  /** Watches on the server: by its metrics, over all members. */
+  /** Watches on the servers, by the metrics of all members. */
   readonly watches: number
-  /** Keys that should not have outlived their owners: of locks, of leases, temporary ones. */
+  /** Keys that should not have outlived their owners: of locks, of leases, and temporary keys. */
   readonly keys: ReadonlyArray<string>
-  /** Connections of clients that the proxies know. */
+  /** Client connections that the proxies have open. */
   readonly sockets: number
   /** The connections that are left, with what is known of each. */
   readonly connections: ReadonlyArray<string>
@@ -27,7 +27,7 @@ export interface Resources {
   readonly timers: number
 }
 
-/** Counts the fibers that an effect has under way, and those that these begin. */
+/** Counts the running fibers of an effect, including those that it forks. */
 export interface FiberCount {
   readonly running: () => number
   readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -47,13 +47,13 @@ export const countFibers = (): FiberCount => {
 
 const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
 
-/** Whether a key should not outlive its owner: of a lock, of a lease, a temporary one. */
+/** Whether a key belongs to a lock or a lease, or is a temporary key, and so must not outlive its owner. */
 export const isOwned = (key: string): boolean => /(?:lock\/[^/]+\/|temporary\/|leased\/)/.test(key)
 
-/** By which a server tells how many watches it has. */
+/** The server metric for the number of watches. */
 export const watchMetric = "etcd_debugging_mvcc_watcher_total"
 
-/** Counts everything now. Of a member that does not answer nothing is known: that fails. */
+/** Counts everything now. Fails if a member does not respond. */
 export const count = Effect.fnUntraced(function*(testbed: Testbed, fibers: FiberCount) {
   const { cluster } = testbed
   const leases = (yield* cluster.etcdctl(["lease", "list"])).split("\n").filter((line) => /^[0-9a-f]+$/.test(line))
@@ -86,15 +86,15 @@ const connectionsLeft = Effect.fnUntraced(function*({ links, sockets }: Testbed)
 
 const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((a, b) => a + b, 0)
 
-/** What may be there and no more. */
+/** What existed before the clients, and so may remain. */
 export type Limits = Pick<Resources, "watches" | "timers">
 
-/** What can be left. */
+/** The kinds of resources. */
 export const parts = ["leases", "watches", "keys", "sockets", "fibers", "timers"] as const
 
 type Part = typeof parts[number]
 
-/** What is over the limits, in words. */
+/** What exceeds the limits, as messages. */
 export const excess = (
   resources: Resources,
   limits: Limits,
@@ -104,10 +104,10 @@ export const excess = (
     const count = countOf(resources, part)
     const limit = part === "watches" || part === "timers" ? limits[part] : 0
     if (count <= limit) return []
-    return [`${count} ${part}${details(resources, part)}${limit > 0 ? `, where ${limit} were before` : ""}`]
+    return [`${count} ${part}${details(resources, part)}${limit > 0 ? `, ${limit} before the run` : ""}`]
   })
 
-/** Which ones are left, if that is known; the first few. */
+/** The first few of what is left, if they are known. */
 const details = ({ connections, keys }: Resources, part: Part): string => {
   const which = part === "keys" ? keys : part === "sockets" ? connections : []
   return which.length === 0 ? "" : ` (${which.slice(0, 3).join("; ")})`
@@ -115,7 +115,7 @@ const details = ({ connections, keys }: Resources, part: Part): string => {
 
 const countOf = (resources: Resources, part: Part): number => part === "keys" ? resources.keys.length : resources[part]
 
-/** In one line. */
+/** All counts in one line. */
 export const format = (resources: Resources): string =>
   parts.map((part) => `${part} ${countOf(resources, part)}`).join(", ")
 
@@ -146,7 +146,7 @@ export const whenSettled = Effect.fnUntraced(function*(
 const isSettled = (resources: Resources, limits: Limits, of: ReadonlyArray<Part>): boolean =>
   excess(resources, limits, of).length === 0
 
-/** Whether what is left may still go, after it was counted so often. */
+/** Whether what is left may still disappear after so many counts. */
 export const mayCountAgain = (
   resources: Resources,
   limits: Limits,

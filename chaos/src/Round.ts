@@ -1,8 +1,8 @@
 /**
- * Load and faults for a while, from an empty prefix to a history of everything that happened under it.
+ * A round of load and faults, from an empty prefix to the history of everything that happened under it.
  *
- * Workers go on until the faults are over and then some, each ends what it is at, the watches are read to the end, and
- * only then the clients close. What should not happen on the way is noted as a problem.
+ * Workers run until the faults are over and a while longer. Each completes its current step, the watches are read to
+ * their end, and only then the clients close. Anything unexpected on the way is recorded as a problem.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -32,13 +32,13 @@ import * as watches from "./work/watches.ts"
 import { Counters, type RecordedClient, type Write } from "./work/Worker.ts"
 import * as Workers from "./Workers.ts"
 
-/** What a round consists of. */
+/** The options of a round. */
 export interface Options {
   readonly seed: number
-  /** What all its keys begin with. */
+  /** The prefix of all its keys. */
   readonly prefix: string
   readonly schedule: ReadonlyArray<Entry>
-  /** How long the load lasts at least, in milliseconds. */
+  /** The minimum duration of the load, in milliseconds. */
   readonly millis: number
   readonly progress: (text: string) => Effect.Effect<void>
   /** Changes the service's writes of counters. For tests of the harness. Default: none. */
@@ -47,26 +47,29 @@ export interface Options {
   readonly mutateBackend?: ((client: string, backend: KvBackend) => KvBackend) | undefined
 }
 
-/** What came of it. */
+/** The result of a round. */
 export interface Round {
   readonly history: History.History
-  /** The store's own account, complete from the beginning of the round to its end. */
+  /** The store's own history, complete from the start of the round to its end. */
   readonly changes: ReadonlyArray<EtcdCluster.HistoryEvent>
   readonly appliedFaults: ReadonlyArray<AppliedFault>
-  /** When the load began, when it was told to end, and when all was closed; by the monotonic clock, in nanoseconds. */
+  /**
+   * When the load started, when it was told to stop, and when everything was closed; by the monotonic clock, in
+   * nanoseconds.
+   */
   readonly began: bigint
   readonly stopped: bigint
   readonly ended: bigint
-  /** How often each kind of work was done. */
+  /** How often each kind of work was completed. */
   readonly done: Workers.Done
-  /** What went wrong beside what the history tells: a call that hung, a watch that fell silent, an error that may not be. */
+  /** Problems that the history does not show: a call that hung, a watch without events, an unexpected error. */
   readonly problems: ReadonlyArray<string>
-  /** When this process could not run, and when servers did not respond, as measured apart from the library. */
+  /** When this process could not run, and when servers did not respond, both measured without the library. */
   readonly eventLoopStalls: ReadonlyArray<Span>
   readonly serverStalls: ReadonlyArray<Span>
 }
 
-/** How long the watches may take to the end once all is well. */
+/** How long the watches may take to catch up once the faults are over. */
 const catchUp = "30 seconds"
 
 export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: ReadonlyArray<Client>, options: Options) {
@@ -81,7 +84,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   let stopped = 0n
   let done: Workers.Done = {}
   const seen = clients.map((): Array<RangeView.Snapshot> => [])
-  /** What cannot be found out is a problem of the run, which is judged all the same. */
+  /** A check that cannot be completed is a problem of the run. The rest of the run is checked all the same. */
   const attempt = <E>(what: string, effect: Effect.Effect<void, E>) =>
     Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
   const began = yield* Clock.monotonicTimeNanos
@@ -206,7 +209,7 @@ const residentsAreThere = Effect.fnUntraced(function*(
 // watches
 // -----------------------------------------------------------------------------
 
-/** Where the watches of each client are, in the order of their plans. */
+/** The position of each client's watches, in the order of their plans. */
 type Positions = ReadonlyArray<ReadonlyArray<watches.Position>>
 
 const openWatches = (
@@ -225,7 +228,7 @@ const openWatches = (
       return Effect.as(Effect.forkScoped(watching), position)
     }))
 
-/** Writes something that every watch must give in the end, and waits until all have. */
+/** Writes keys that every watch must deliver in the end, and waits until all have. */
 const toTheEnd = Effect.fnUntraced(function*(
   clients: ReadonlyArray<RecordedClient>,
   positions: Positions,

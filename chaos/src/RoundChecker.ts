@@ -1,61 +1,62 @@
 /**
- * What a round is found to be: right, wrong, or void.
+ * Checks of a complete round: violations of the contract, and reasons why the round is inconclusive.
  */
 import { type History, LockChecker, RevisionChecker, Violation, WatchChecker } from "@effect-kv/test-suite/verification"
-import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
+import * as CallDeadlines from "./CallDeadlines.ts"
 import * as Counters from "./Counters.ts"
 import * as DeposedLeader from "./DeposedLeader.ts"
-import * as Disturbances from "./Disturbances.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
+import * as Recovery from "./Recovery.ts"
 import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
-import { deadlineOf, deadlines, type Testbed } from "./Testbed.ts"
+import type { Testbed } from "./Testbed.ts"
 import * as UnexplainedErrors from "./UnexplainedErrors.ts"
-import { isResidentKey } from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 
-/** What was found. */
+/** The result of the check. */
 export interface Findings {
-  /** What must not be, in words. */
+  /** What must not happen, as messages. */
   readonly violations: ReadonlyArray<string>
-  /** Writes without an answer, by what the server's history says of them. */
+  /** Writes without a response, by their outcome in the server's history. */
   readonly unknown: {
     readonly applied: number
     readonly notApplied: number
     /** Grants and revocations of leases: the history of the data does not show them. */
     readonly leases: number
   }
-  /** Leases that etcd ended too early, by its own count: see `DeposedLeader.ts`. */
+  /** Errors that only measured stalls excuse, and how long these lasted, in milliseconds. */
+  readonly stalls: { readonly excused: number; readonly eventLoop: number; readonly servers: number }
+  /** Leases that etcd ended early, by its own count: see `DeposedLeader.ts`. */
   readonly revokedByDeposed: number
-  /** Increments that were accepted under locks, and what the counters show in the end. */
+  /** Increments that were accepted under locks, and the final values of the counters. */
   readonly increments: { readonly accepted: number; readonly unknown: number; readonly counted: number }
 }
 
-/** What is checked. */
+/** Everything that is checked. */
 export interface Case {
   readonly schedule: ReadonlyArray<Entry>
-  /** The kinds of faults that were asked for. */
+  /** The kinds of faults that were requested. */
   readonly kinds: ReadonlyArray<Kind>
   readonly round: Round
-  /** What all keys of the round begin with. */
+  /** The prefix of all keys of the round. */
   readonly prefix: string
-  /** The revision the store was compacted at last. */
+  /** The revision of the last compaction. */
   readonly compactedAt: bigint
-  /** Leases that were ended behind the backs of their owners. */
+  /** Leases that the harness revoked. */
   readonly evicted: ReadonlyArray<bigint>
 }
 
-/** A round as it is checked, with what only the testbed knows of it. */
+/** A round for the check, with what only the testbed knows. */
 export const caseOf = (testbed: Testbed, rest: Pick<Case, "schedule" | "kinds" | "round" | "prefix">): Case => ({
   ...rest,
   compactedAt: testbed.compactedAt,
   evicted: [...testbed.evicted]
 })
 
-/** Judges a round. */
+/** Checks a round. */
 export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: Case): Findings => {
   const { changes, history, problems } = round
   const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
@@ -75,15 +76,18 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
     violations: [
       ...Inconclusive.find(schedule, kinds, round),
       ...problems,
-      ...tooLate(round),
-      ...slowRecoveries(round),
-      ...missingRecoveries(round),
-      ...longSilences(round),
+      ...CallDeadlines.find(round),
+      ...Recovery.find(round),
       ...Counters.find(changes, prefix, history.holdings),
       ...UnexplainedErrors.find(round, compactedAt),
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
+    stalls: {
+      excused: UnexplainedErrors.countExcused(round),
+      eventLoop: millisOf(round.eventLoopStalls),
+      servers: millisOf(round.serverStalls)
+    },
     revokedByDeposed: revoked.size,
     unknown: {
       applied: revisions.unknown.applied.length,
@@ -99,7 +103,10 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
   }
 }
 
-/** What the counters of the locks show in the end. */
+const millisOf = (stalls: ReadonlyArray<Span.Span>): number =>
+  Span.merge(stalls).reduce((sum, stall) => sum + Span.millis(stall), 0)
+
+/** The final values of the counters. */
 const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
   Object.fromEntries(
     locks.lockNames(prefix).map((lock) => {
@@ -109,12 +116,15 @@ const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
     })
   )
 
-/** How long a holder may believe in its lock whose lease an operator ended: until it hears of it, on links that may be dead. */
+/**
+ * How long a client may still consider itself the holder after its lease was revoked: until it notices, on links that
+ * may be down.
+ */
 const maxNoticeDelay = 3_000_000_000n
 
 /**
- * Whose lease an operator or a deposed leader ends learns of it a moment after the store gave its lock away. Between the
- * two it believes to hold it, and only the fence protects, which is judged all the same.
+ * Whether the first holder's lease was revoked by the harness or by a deposed leader. Its client notices a moment after
+ * the store has given the lock to the next. In between only the fence protects, and that is checked all the same.
  */
 const isExcused = (
   violation: Violation.Violation,
@@ -125,87 +135,15 @@ const isExcused = (
   const [first, next] = history.holdings.filter((holding) => violation.records.includes(holding.id))
     .toSorted((a, b) => a.token < b.token ? -1 : 1)
   if (first?.ended === undefined || next === undefined) return false
-  // The token of a holder is the revision of its key, which hangs on its lease.
+  // A holder's token is the revision of its key, and the key is attached to its lease.
   const own = changes.find((change) => change.modRevision === first.token && change.key.startsWith(`${first.lock}/`))
   return own !== undefined && ended.has(own.lease) && first.ended.at.nanos < next.acquired.nanos + maxNoticeDelay
 }
 
-/** How much later than its deadline a call may end, on a machine that does other things as well. */
-const timeTolerance = 1500
-
-/** The deadline of what locks and sessions clean up with, whatever that of the client, in milliseconds. */
-const ownDeadline = 3000
-
-/** Whether a call may be one of those: what gives something back. */
-const isCleanup = ({ request }: History.Call): boolean =>
-  request._tag === "LeaseRevoke" ||
-  request._tag === "Execute" && request.op._tag === "Txn" && request.op.then.some(({ _tag }) => _tag === "Delete")
-
-/** Calls that went on after their deadline, or for ever; the time in which nothing could run does not count. */
-const tooLate = ({ eventLoopStalls, history }: Round): ReadonlyArray<string> => {
-  const stalls = Span.merge(eventLoopStalls)
-  const isLate = (from: History.Moment, to: History.Moment, millis: number) => {
-    const window = { from: from.nanos, to: to.nanos }
-    const took = Span.millis(window)
-    return took >= millis + timeTolerance && took - Span.covered(stalls, window) >= millis + timeTolerance
-  }
-  const seconds = (from: History.Moment, to: History.Moment) => (Number(to.nanos - from.nanos) / 1e9).toFixed(1)
-  return [
-    ...history.calls.flatMap((call) => {
-      const { client, completed, invoked, outcome, request } = call
-      if (completed === undefined) return [`a call of ${client} had not ended when all was closed: ${request._tag}`]
-      const limit = Math.max(Duration.toMillis(deadlineOf(client)), isCleanup(call) ? ownDeadline : 0)
-      if (!isLate(invoked, completed, limit)) return []
-      return [`a call of ${client} took ${seconds(invoked, completed)} s: ${request._tag} ${outcome._tag}`]
-    }),
-    ...history.watches.flatMap(({ client, confirmed, ended, invoked }) => {
-      const opened = confirmed?.at ?? ended?.at
-      if (opened === undefined) return [`a watch of ${client} was neither opened nor given up when all was closed`]
-      if (!isLate(invoked, opened, Duration.toMillis(deadlineOf(client)))) return []
-      return [`to open a watch took ${client} ${seconds(invoked, opened)} s`]
-    })
-  ]
-}
-
-/** How soon after a fault all is there again, in milliseconds. */
-const recoversWithin = 5000
-
 /**
- * The same for a lock. What was on its way to a leader that died etcd drops without a word; then the deadline has to pass
- * before somebody asks for the lock again. After an outage of all nothing was on its way.
+ * The largest share of calls whose outcome may be unknown, if all kinds of faults were requested. Some kinds alone
+ * cause more.
  */
-const lockRecoversWithin = (kind: Kind): number =>
-  kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + timeTolerance + recoversWithin
-
-const slowRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> =>
-  [...Availability.outages(history, appliedFaults, isResidentKey)].flatMap(([kind, outage]) =>
-    Availability.services.flatMap((service) => {
-      const after = outage[service] ?? 0
-      const limit = service === "lock" ? lockRecoversWithin(kind) : recoversWithin
-      return after <= limit ? [] : [`the first ${service} came ${(after / 1000).toFixed(1)} s after ${kind}`]
-    })
-  )
-
-/** After an outage of all members everything has to come back: what a lease holds is lost by then. */
-const missingRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> => {
-  const long = appliedFaults.filter(({ fault }) => fault.kind === "outage" && fault.millis >= 5000)
-  return long.flatMap((outage) => {
-    const after = Availability.outages(history, [outage], isResidentKey).get("outage")
-    return Availability.services.flatMap((service) =>
-      after?.[service] === undefined ? [`no ${service} came after an outage of ${outage.fault.millis / 1000} s`] : []
-    )
-  })
-}
-
-/** The same where another fault came before it was there again: then the time counts in which none was on. */
-const longSilences = (round: Round): ReadonlyArray<string> =>
-  [...Disturbances.silences(round)].flatMap(([what, { millis, service }]) =>
-    millis <= (service === "lock" ? lockRecoversWithin("kill-leader") : recoversWithin)
-      ? []
-      : [`there was no ${what} for ${(millis / 1000).toFixed(1)} s in which nothing was in the way`]
-  )
-
-/** How much may be left open of all that was asked, where all kinds of faults come in turn: some do little else than that. */
 const maxUnknownShare = 0.05
 
 const tooManyUnknown = ({ calls }: History.History): ReadonlyArray<string> => {

@@ -1,5 +1,5 @@
 /**
- * One run: a testbed, a round on it, a findings.
+ * One run: a testbed, a round on it, and its report.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -18,12 +18,12 @@ import * as Schedule from "./Schedule.ts"
 import * as Testbeds from "./Testbed.ts"
 import { isResidentKey } from "./work/leases.ts"
 
-/** How many clients there are. */
+/** The number of clients. */
 export const clients = 3
 
 const prefix = "r/"
 
-/** What a run is asked for. */
+/** The options of a run. */
 export interface Request
   extends
     Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults" | "outages">,
@@ -65,9 +65,9 @@ export const run = Effect.fnUntraced(function*(options: Request, print: (line: s
   ).pipe(Effect.scoped, fibers.within)
   const subject = RoundChecker.caseOf(testbed, { schedule, kinds: options.faults, round, prefix })
   const save = SavedRound.save(subject, `${options.version}-seed-${options.seed}`)
-  // Whatever breaks off from here on: what happened can be looked at.
+  // If anything fails from here on, the round is saved for inspection.
   return yield* summing(testbed, subject, { fibers, limits, progress }).pipe(
-    Effect.onError(() => Effect.flatMap(save, (saved) => progress(`broken off; the history is in ${saved}`))),
+    Effect.onError(() => Effect.flatMap(save, (saved) => progress(`the run failed; the history is in ${saved}`))),
     Effect.flatMap((summary) =>
       summary.findings.violations.length === 0
         ? Effect.succeed(summary)
@@ -89,9 +89,9 @@ interface Counting {
 const summing = Effect.fnUntraced(function*(testbed: Testbeds.Testbed, subject: RoundChecker.Case, counting: Counting) {
   const { fibers, limits, progress } = counting
   const { round } = subject
-  yield* progress("closed; looking for what is left")
+  yield* progress("closed; looking for leaks")
   const left = yield* Resources.whenSettled(testbed, fibers, limits)
-  yield* progress(`judging ${round.history.calls.length} operations`)
+  yield* progress(`checking ${round.history.calls.length} operations`)
   const checked = RoundChecker.check(subject)
   const violations = [
     ...checked.violations,
@@ -116,7 +116,7 @@ const eventsOf = ({ history }: Round): number => {
   return events
 }
 
-/** How many faults of each kind were carried out. */
+/** How many faults of each kind were applied. */
 export const countKinds = (appliedFaults: ReadonlyArray<AppliedFault>): ReadonlyMap<Kind, number> => {
   const counts = new Map<Kind, number>()
   for (const { fault, problem } of appliedFaults) {

@@ -1,5 +1,6 @@
 /**
- * Rounds in files, to be looked at and judged again: what the clients saw, what the server did, and the faults.
+ * Rounds saved to files, for inspection and to be checked again: the clients' histories, the server's history, and the
+ * faults.
  */
 import { type EtcdCluster, History } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
@@ -8,16 +9,16 @@ import * as Path from "node:path"
 import type { AppliedFault } from "./AppliedFault.ts"
 import type { Case } from "./RoundChecker.ts"
 
-/** Where rounds go that something was found in: outside of what git tracks. */
+/** The folder for rounds with violations; git ignores it. */
 export const folder = ".cache/chaos"
 
-/** Saves what a round is judged by, and says where. */
+/** Saves everything the check needs and returns the path. */
 export const save = ({ round, schedule, ...rest }: Case, name: string): Effect.Effect<string> =>
   Effect.sync(() => {
     const path = Path.join(folder, name)
     const write = (file: string, text: string) => Fs.writeFileSync(Path.join(path, file), text)
     const { changes, history, appliedFaults, ...times } = round
-    // What an earlier run left here is none of this one's.
+    // Files of an earlier run must not mix with this one.
     Fs.rmSync(path, { recursive: true, force: true })
     Fs.mkdirSync(path, { recursive: true })
     for (const [i, part] of partsOf(history).entries()) write(`clients-${i}.jsonl`, History.toText(part))
@@ -26,11 +27,11 @@ export const save = ({ round, schedule, ...rest }: Case, name: string): Effect.E
     write("round.jsonl", lines([{ ...rest, ...times, schedule }]))
     return path
   }).pipe(
-    // What was found is told all the same.
+    // The violations must be reported even if saving fails.
     Effect.catchDefect((defect) => Effect.succeed(`no file, since it could not be saved: ${String(defect)}`))
   )
 
-/** What was saved at a path. */
+/** Loads the round saved at a path. */
 export const load = Effect.fnUntraced(function*(path: string) {
   const read = (file: string) =>
     Effect.try({
@@ -53,7 +54,7 @@ export const load = Effect.fnUntraced(function*(path: string) {
   return { compactedAt, evicted, kinds, prefix, schedule, round } satisfies Case
 })
 
-/** A long history is more than fits into one string. */
+/** A long history does not fit into one string. */
 const partsOf = (history: History.History): ReadonlyArray<History.History> => {
   const parts: Array<History.History> = [{ ...history, calls: [], watches: [] }]
   for (let i = 0; i < history.calls.length; i += callsInPart) {
@@ -90,7 +91,7 @@ const lines = (values: ReadonlyArray<unknown>): string =>
     `${JSON.stringify(value, (_, each: unknown) => typeof each === "bigint" ? `${each}n` : each)}\n`
   ).join("")
 
-/** What was written by `lines`, which only this module does: so it is taken for what it was. */
+/** Only `lines` of this module writes these files, so their types are not checked. */
 const parsed = <A>(text: string): ReadonlyArray<A> =>
   text.split("\n").filter((line) => line !== "").map((line) =>
     JSON.parse(

@@ -1,25 +1,25 @@
 /**
- * Which faults a run has and when: decided by its seed before it begins.
+ * The schedule of a run: which faults happen and when, decided by the seed before the run starts.
  *
- * All kinds are dealt out before one comes a second time. Between two lies what the cluster takes to recover, about, so
- * that most of a run is not one long outage; one in three has a second fault with it.
+ * All kinds are used once before any is used again. Between two faults there is about the time that the cluster takes
+ * to recover, so most of a run is not one long outage. One fault in three is combined with a second one.
  */
 import type { Entry, Fault, Kind } from "./Fault.ts"
 import { linkKinds } from "./Fault.ts"
 import * as SeededRandom from "./SeededRandom.ts"
 
-/** What a schedule is made of. */
+/** The options of a schedule. */
 export interface Options {
   readonly seed: number
-  /** How long the load lasts, in milliseconds. */
+  /** The duration of the load in milliseconds. */
   readonly millis: number
   readonly kinds: ReadonlyArray<Kind>
   readonly clients: number
-  /** A fault every so many milliseconds, on its own. Default: as they come. */
+  /** The interval between single faults, in milliseconds. Default: random intervals, some faults combined. */
   readonly every?: number | undefined
 }
 
-/** Load without faults at the beginning, in which sessions are renewed more than once, and at the end, in milliseconds. */
+/** Load without faults at the start, long enough for several renewals of sessions, and at the end, in milliseconds. */
 export const warmUp = 4000
 export const coolDown = 3000
 
@@ -45,10 +45,10 @@ export const make = (options: Options): ReadonlyArray<Entry> => {
   }
 }
 
-/** What there is between two outages, in milliseconds: time to recover in, and to see that all did. */
+/** The time between two outages, to recover and to observe that everything did, in milliseconds. */
 const betweenOutages = 10_000
 
-/** All members at once, for so many milliseconds each time, and nothing else. */
+/** Outages of all members of so many milliseconds each, and no other faults. */
 export const outages = (durations: ReadonlyArray<number>): ReadonlyArray<Entry> => {
   let at = warmUp
   return durations.map((millis) => {
@@ -61,13 +61,13 @@ export const outages = (durations: ReadonlyArray<number>): ReadonlyArray<Entry> 
   })
 }
 
-/** How long a schedule takes, in milliseconds. */
+/** The duration of a schedule in milliseconds. */
 export const lengthOf = (schedule: ReadonlyArray<Entry>): number =>
   Math.max(0, ...schedule.map(({ at, faults }) => at + Math.max(...faults.map(duration)))) + betweenOutages
 
 /**
- * A fault of links that are not in the other: the end of one fault heals all that its links have. A compaction cuts
- * links too; whose an eviction cuts nobody knows beforehand.
+ * A second fault on links that the first one does not use, because the end of a fault heals its links completely. A
+ * compaction cuts links, too. An eviction cuts links that are not known in advance.
  */
 const companion = (
   random: SeededRandom.SeededRandom,
@@ -94,7 +94,7 @@ const fault = (random: SeededRandom.SeededRandom, kind: Kind, all: ReadonlyArray
   return { kind, millis, slot, clients: kind === "partition" ? [random.pick(all)] : some, everyMember, amount }
 }
 
-/** How long faults of each kind last, from and to, in milliseconds. */
+/** The shortest and longest duration of each kind, in milliseconds. */
 const lasts: Record<Kind, readonly [number, number]> = {
   "kill-member": [200, 2000],
   "kill-leader": [200, 2500],
@@ -122,7 +122,7 @@ const lasts: Record<Kind, readonly [number, number]> = {
   "evict": [0, 0]
 }
 
-/** What a kind takes beyond that until all is well again, in milliseconds: about, for planning. */
+/** About how much longer a kind takes until the cluster has recovered, for planning, in milliseconds. */
 const recovery: Partial<Record<Kind, number>> = {
   "kill-member": 700,
   "kill-leader": 1700,

@@ -1,24 +1,24 @@
 /**
- * Choices that are made by a seed alone, so that a run can be repeated.
+ * A seeded random generator, so that a run can be repeated.
  *
- * Effect's `Random` will not do: the library under test draws from it as well, how often depends on the network. These are
- * thrown by the harness only, and each step of each worker has random of its own.
+ * Effect's `Random` is unsuitable, because the library under test uses it as well, and how often depends on the
+ * network. Only the harness uses this generator, and each step of each worker has its own.
  */
 
-/** SeededRandom. Each throw is the next of a sequence that depends on the seed alone. */
+/** A sequence of random values that depends on the seed alone. */
 export interface SeededRandom {
-  /** From 0 up to 1, which it never is. */
+  /** From 0 (included) to 1 (excluded). */
   readonly next: () => number
-  /** An integer between two, both included. */
+  /** An integer between the two, both included. */
   readonly int: (minimum: number, maximum: number) => number
-  /** True that often out of 1. */
+  /** True with this probability. */
   readonly chance: (probability: number) => boolean
   readonly pick: <A>(values: ReadonlyArray<A>) => A
-  /** The same values in another order. */
+  /** The same values in random order. */
   readonly shuffle: <A>(values: ReadonlyArray<A>) => Array<A>
 }
 
-/** SeededRandom for what is named by the parts: a run's seed, a worker, a step. */
+/** A generator for the given parts: the seed of the run, a worker, a step. */
 export const make = (...parts: ReadonlyArray<string | number>): SeededRandom => {
   let state = hash(parts.join("\0"))
   // mulberry32

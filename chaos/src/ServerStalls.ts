@@ -8,7 +8,7 @@ import * as Http from "node:http"
 import type { Span } from "./Span.ts"
 import type { Testbed } from "./Testbed.ts"
 
-/** The pause between two requests to a member, and how long a response takes that is not yet a stall, in milliseconds. */
+/** The pause between two requests to a member, and the response time up to which there is no stall, in milliseconds. */
 const interval = 250
 const negligible = 100
 

@@ -1,8 +1,9 @@
 /**
- * The same clients for a long time, with a fault every 20 seconds: whether memory stays flat, and nothing is left over.
+ * A soak: the same clients for a long time, with a fault every 20 seconds, to see that memory stays flat and nothing
+ * leaks.
  *
- * Done in rounds of a minute, each with keys and a history of its own, which is judged and then forgotten: what grows
- * from one round to the next is the clients' doing.
+ * It consists of rounds of a minute. Each has its own keys and history, which are checked and then dropped, so only the
+ * clients can make memory grow from round to round.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -17,16 +18,16 @@ import * as SavedRound from "./SavedRound.ts"
 import * as Schedule from "./Schedule.ts"
 import * as Testbeds from "./Testbed.ts"
 
-/** How long the load of a round lasts, and the time between two of its faults, in milliseconds. */
+/** The duration of the load of a round, and the time between two faults, in milliseconds. */
 const roundMillis = 60_000
 const every = 20_000
 
-/** What a round came to. */
+/** The result of a round. */
 export interface Lap extends Growth.Sample {
   readonly calls: number
   readonly faults: ReadonlyMap<Kind, number>
   readonly unknown: number
-  /** Leases that etcd ended too early. */
+  /** Leases that etcd ended early. */
   readonly revokedByDeposed: number
   readonly resident: number
 }
@@ -52,7 +53,7 @@ export const run = Effect.fnUntraced(function*(
     Effect.flatMap(elapsed, (seconds) => print(`${seconds.toFixed(1).padStart(7)} s  ${text}`))
   const laps: Array<Lap> = []
   const violations: Array<string> = []
-  /** Told at once: hours may follow, and the end may never be seen. */
+  /** Printed immediately: the soak may run for hours and be stopped before its end. */
   const found = (these: ReadonlyArray<string>) => {
     violations.push(...these)
     return Effect.forEach(these, (violation) => progress(`violation: ${violation}`), { discard: true })
@@ -74,7 +75,7 @@ export const run = Effect.fnUntraced(function*(
           `left after round ${laps.length + 1}: ${excess}`
         )
       )
-      // What waits to be finalized is there for another turn.
+      // Objects with finalizers need a second collection.
       yield* collectGarbage
       yield* Effect.sleep("500 millis")
       yield* collectGarbage
@@ -102,7 +103,7 @@ export const run = Effect.fnUntraced(function*(
   } satisfies Soak
 })
 
-/** A function of its own, so that nothing of the round is held when it has returned. */
+/** A function of its own, so that nothing of the round is referenced after it returns. */
 const runLap = Effect.fnUntraced(function*(
   testbed: Testbeds.Testbed,
   clients: ReadonlyArray<Testbeds.Client>,

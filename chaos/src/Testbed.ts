@@ -1,8 +1,8 @@
 /**
- * Where it happens: a cluster of three members, some clients, and a proxy on each link between a client and a member.
+ * The testbed of a run: a cluster of three members, some clients, and a proxy on each link between a client and a
+ * member.
  *
- * A client reaches the members only through its proxies, whose addresses stay when a member is replaced. What it does is
- * counted: fibers that run on its behalf, and what is left of them when it is closed.
+ * A client reaches the members only through its proxies, whose addresses stay the same when a member is replaced.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
@@ -15,37 +15,37 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Sockets from "./Sockets.ts"
 
-/** A cluster that is running. */
+/** A running cluster. */
 export type Cluster = EtcdCluster.EtcdCluster["Service"]
 
-/** A client as it was opened, before its calls are recorded. */
+/** A client as opened, before its calls are recorded. */
 export interface Client {
   readonly name: string
   readonly kv: Kv.Kv
-  /** Opens another on the same links. */
+  /** Opens another client on the same links. */
   readonly open: Effect.Effect<Kv.Kv, KvError, Scope.Scope>
 }
 
-/** The links of a client, one to each member. */
+/** A client's links, one to each member. */
 export type Links = ReadonlyArray<TcpProxy.TcpProxy>
 
 export interface Testbed {
   readonly cluster: Cluster
-  /** The members in their places; a place gets another when a member is replaced. */
+  /** The members by index. Replacing a member puts another one in its place. */
   readonly slots: Array<EtcdCluster.Member>
-  /** Of each client, by its place. */
+  /** The links by the index of the client. */
   readonly links: ReadonlyArray<Links>
   /** The connections over all links. */
   readonly sockets: Sockets.Sockets
-  /** The revision the store was compacted at last, `0n` for never. */
+  /** The revision of the last compaction, `0n` if there was none. */
   compactedAt: bigint
-  /** Leases that were ended behind the backs of their owners. */
+  /** Leases that the harness revoked. */
   readonly evicted: Set<bigint>
-  /** Opens the clients: one for each row of links. */
+  /** Opens one client for each row of links. */
   readonly openClients: Effect.Effect<ReadonlyArray<Client>, KvError, Scope.Scope>
 }
 
-/** What a testbed is made of. */
+/** The options of a testbed. */
 export interface Options {
   readonly version: EtcdBinaries.Version
   readonly clients: number
@@ -53,7 +53,7 @@ export interface Options {
 }
 
 /**
- * How long a call of each client may take: the default, and shorter, so that what ends with its deadline is seen often.
+ * The deadline of each client's calls: the default, and shorter ones, so that calls often end at their deadline.
  */
 export const deadlines: ReadonlyArray<Duration.Duration> = [
   Duration.seconds(5),
@@ -61,7 +61,7 @@ export const deadlines: ReadonlyArray<Duration.Duration> = [
   Duration.millis(1500)
 ]
 
-/** By the name of a client. */
+/** The deadline of a client, by its name. */
 export const deadlineOf = (name: string): Duration.Duration =>
   deadlines[(Number(name.slice(1)) - 1) % deadlines.length]!
 
@@ -99,7 +99,7 @@ const openClient = Effect.fnUntraced(function*(
     deadline: deadlineOf(name),
     ...(options.batching ? {} : { batching: false })
   })
-  // Fresh, since a layer that is built twice in one scope is shared.
+  // A fresh layer, because a layer that is built twice in one scope is shared.
   const open = Effect.map(Effect.suspend(() => Layer.build(Layer.fresh(layer))), Context.get(Kv.Kv))
   return { name, kv: yield* open, open }
 })

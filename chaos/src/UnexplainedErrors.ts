@@ -1,6 +1,6 @@
 /**
- * Errors that nothing explains. The checkers take a client's word for why it failed; here that word is weighed against
- * what was broken then, what was compacted, and what was asked.
+ * Errors that nothing explains. The checkers trust the reason that a client reports for a failure. This check compares
+ * it with the faults at that time, the compactions, and the request.
  */
 import type * as Op from "@effect-kv/core/Op"
 import type { History } from "@effect-kv/test-suite/verification"
@@ -10,45 +10,71 @@ import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
 import { isResidentKey } from "./work/leases.ts"
 
-/** What was refused without a reason, in words; of each kind the first few. */
+/** The unexplained errors as messages; the first few of each kind. */
 export const find = (round: Round, compactedAt: bigint): ReadonlyArray<string> => {
   const { history } = round
-  const { byStalls, isCalm, ofLoss } = explanationsOf(round)
   return [
-    ...some(history.calls.filter(isInventedLease), (call) => `a call that has no lease failed: ${show(call)}`),
+    ...some(
+      history.calls.filter(isInventedLease),
+      (call) => `a call without a lease failed with LeaseNotFound: ${show(call)}`
+    ),
     ...some(
       history.calls.filter((call) => isInventedCompaction(call, compactedAt)),
-      (call) => `nothing that a call needed was compacted: ${show(call)}`
+      (call) => `a call failed with Compacted, although nothing it needed was compacted: ${show(call)}`
     ),
     ...some(
       history.watches.filter((watch) => !mayEndSo(watch, compactedAt)),
-      (watch) =>
-        `a watch of ${watch.client} that was confirmed ended by itself: ${JSON.stringify(watch.ended!.how, replacer)}`
+      (watch) => `a confirmed watch of ${watch.client} ended: ${JSON.stringify(watch.ended!.how, replacer)}`
     ),
-    ...some(
-      history.calls.filter((call) => {
-        const window = windowOf(call)
-        return window !== undefined && isOutOfReach(call) && isCalm(call.client, window) && !byStalls(window)
-      }),
-      (call) => `a call failed when nothing was broken: ${show(call)}`
-    ),
-    ...some(
-      history.holdings.filter(({ acquired, client, ended }) =>
-        ended?.how === "Lost" && isCalm(client, { from: acquired.nanos, to: ended.at.nanos }) && !ofLoss(ended.at)
-      ),
-      (holding) => `${holding.client} lost ${holding.lock} with token ${holding.token} when nothing was broken`
-    ),
-    ...some(
-      residentsPutAgain(history).filter((call) => {
-        const window = windowOf(call)
-        return window !== undefined && isCalm(call.client, window) && !ofLoss(call.invoked)
-      }),
-      ({ client }) => `${client} lost its temporary key, and with it its session, when nothing was broken`
+    ...errorsInCalmTime(round).flatMap((errors) =>
+      some(errors.filter(({ isExcused }) => !isExcused), ({ message }) => message)
     )
   ]
 }
 
-/** The puts of temporary keys that clients had before: a client has it all the time, unless it loses its session. */
+/** How many errors are excused by measured stalls alone. */
+export const countExcused = (round: Round): number =>
+  errorsInCalmTime(round).flat().filter(({ isExcused }) => isExcused).length
+
+/** An error without a fault to explain it. */
+interface ErrorInCalmTime {
+  readonly message: string
+  /** Whether measured stalls explain it. */
+  readonly isExcused: boolean
+}
+
+/** By kind: failed calls, lost locks, and lost sessions. */
+const errorsInCalmTime = (round: Round): ReadonlyArray<ReadonlyArray<ErrorInCalmTime>> => {
+  const { history } = round
+  const { byStalls, isCalm, ofLoss } = explanationsOf(round)
+  return [
+    history.calls.filter(isOutOfReach).flatMap((call) => {
+      const window = windowOf(call)
+      return window === undefined || !isCalm(call.client, window)
+        ? []
+        : [{ message: `a call failed when nothing was broken: ${show(call)}`, isExcused: byStalls(window) }]
+    }),
+    history.holdings.flatMap(({ acquired, client, ended, lock, token }) =>
+      ended?.how !== "Lost" || !isCalm(client, { from: acquired.nanos, to: ended.at.nanos })
+        ? []
+        : [{
+          message: `${client} lost ${lock} with token ${token} when nothing was broken`,
+          isExcused: ofLoss(ended.at)
+        }]
+    ),
+    residentsPutAgain(history).flatMap((call) => {
+      const window = windowOf(call)
+      return window === undefined || !isCalm(call.client, window)
+        ? []
+        : [{
+          message: `${call.client} lost its temporary key, and with it its session, when nothing was broken`,
+          isExcused: ofLoss(call.invoked)
+        }]
+    })
+  ]
+}
+
+/** Puts of temporary keys that the client had put before. A client keeps its key unless it loses its session. */
 const residentsPutAgain = ({ calls }: History.History): ReadonlyArray<History.Call> => {
   const had = new Set<string>()
   return calls.filter((call) => {
@@ -60,7 +86,7 @@ const residentsPutAgain = ({ calls }: History.History): ReadonlyArray<History.Ca
   })
 }
 
-/** How many are told of each kind. */
+/** How many errors of each kind are shown. */
 const shown = 5
 
 const some = <A>(all: ReadonlyArray<A>, print: (one: A) => string): ReadonlyArray<string> =>
@@ -83,7 +109,9 @@ const isInventedLease = (call: History.Call): boolean =>
   failedWith(call, "LeaseNotFound") &&
   (call.request._tag === "LeaseGrant" || call.request._tag === "Execute" && !anyOp(call.request.op, hasLease))
 
-/** Only reads of the past need what may be compacted. At the revision of the compaction itself they do not. */
+/**
+ * Only reads at a past revision can need compacted history. The revision of the compaction itself is still available.
+ */
 const isInventedCompaction = (call: History.Call, compactedAt: bigint): boolean =>
   failedWith(call, "Compacted") &&
   !(call.request._tag === "Execute" &&
@@ -94,7 +122,10 @@ const hasLease = (op: Op.Op): boolean => op._tag === "Put" && op.lease !== undef
 const anyOp = (op: Op.Op, is: (op: Op.Op) => boolean): boolean =>
   is(op) || op._tag === "Txn" && [...op.then, ...op.else].some((inner) => anyOp(inner, is))
 
-/** Once the store has confirmed a watch, nothing ends it but a compaction of what it had not delivered yet. */
+/**
+ * Once the store has confirmed a watch, only the compaction of undelivered history or the closing of its client ends
+ * it.
+ */
 const mayEndSo = ({ batches, confirmed, ended }: History.WatchCall, compactedAt: bigint): boolean => {
   if (confirmed === undefined || ended === undefined || ended.how._tag !== "Failed") return true
   const { compactRevision, reason } = ended.how

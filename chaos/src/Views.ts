@@ -1,5 +1,5 @@
 /**
- * The views of a round's clients: looked at now and then, judged when nothing changes any more.
+ * The views of a round's clients: sampled during the round and compared with the store's history afterwards.
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as RangeView from "@effect-kv/core/RangeView"
@@ -8,7 +8,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 
-/** What a view shows when it has come to the revision, or when it should have. */
+/** The snapshot of a view once it has reached the revision, or its last one if it does not reach it in time. */
 export const snapshotAt = (
   view: RangeView.RangeView,
   revision: bigint,
@@ -22,7 +22,7 @@ export const snapshotAt = (
     { duration: within, orElse: () => view.snapshot }
   )
 
-/** What a view shows now and then, until it is interrupted, or closed just before. */
+/** Samples a view until it is interrupted or its client closes. */
 export const look = (
   view: RangeView.RangeView,
   seen: Array<RangeView.Snapshot>
@@ -34,7 +34,9 @@ export const look = (
     })
   ).pipe(Effect.catchReason("KvError", "Closed", () => Effect.never))
 
-/** A view shows what the store held at its revision, and does not go back. Tells of the first that was wrong. */
+/**
+ * A view shows what the store held at its revision and never goes back. Reports the first snapshot that violates this.
+ */
 export const wrongView = (
   client: string,
   seen: ReadonlyArray<RangeView.Snapshot>,
@@ -61,7 +63,7 @@ export const wrongView = (
   return []
 }
 
-/** Whether a view has come to where nothing changes any more. */
+/** Reports a view that has not reached the last change. */
 export const isBehind = (
   client: string,
   seen: ReadonlyArray<RangeView.Snapshot>,

@@ -1,5 +1,5 @@
 /**
- * The workers of a round: who they are, how they go on, and what may come of a step.
+ * The workers of a round: which there are, how they run, and which errors are expected.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Cause from "effect/Cause"
@@ -25,16 +25,16 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 
-/** How often each kind of work was done to its end. */
+/** How often each kind of work was completed. */
 export type Done = Readonly<Record<string, number>>
 
-/** How long a worker rests between two things it does, from and to, in milliseconds. */
+/** The shortest and longest pause between two steps of a worker, in milliseconds. */
 const rest = [2, 20] as const
 
-/** After what time a worker hangs that was told to end. All it does has a deadline. */
+/** How long a worker may take to end when it is told to. Each of its calls has a deadline. */
 const endWithin = "40 seconds"
 
-/** Sets all to work, until they are told to end or the scope closes. */
+/** Starts all workers. They run until they are told to end or the scope closes. */
 export const start = Effect.fnUntraced(function*(
   clients: ReadonlyArray<RecordedClient>,
   seed: number,
@@ -47,7 +47,7 @@ export const start = Effect.fnUntraced(function*(
     for (let i = 0; isAtWork; i++) {
       const random = SeededRandom.make(seed, client.name, name, i)
       const rests = random.int(...rest)
-      // Some callers lose their patience.
+      // Some callers interrupt the step.
       const interruptAfter = random.chance(0.01) ? random.int(0, 10) : undefined
       const doing = Effect.suspend(() => step(client, random))
       const exit = yield* Effect.exit(
@@ -67,7 +67,7 @@ export const start = Effect.fnUntraced(function*(
   const end = Effect.gen(function*() {
     isAtWork = false
     const exits = yield* Effect.timeoutOption(Fiber.awaitAll(workers), endWithin)
-    if (exits._tag === "None") problems.push(`a worker did not end within ${endWithin} of being told to`)
+    if (exits._tag === "None") problems.push(`a worker did not end within ${endWithin} after it was told to`)
     else {for (const exit of exits.value) {
         if (Exit.isFailure(exit)) problems.push(`a worker died: ${Cause.pretty(exit.cause)}`)
       }}
@@ -75,7 +75,7 @@ export const start = Effect.fnUntraced(function*(
   return { done: done as Done, end }
 })
 
-/** What a step may fail with while servers and links do. */
+/** The errors that a step may fail with under faults. */
 const expected: ReadonlySet<string> = new Set([
   "Unavailable",
   "DeadlineExceeded",
@@ -87,7 +87,7 @@ const expected: ReadonlySet<string> = new Set([
   "LockHoldExceeded"
 ])
 
-/** Notes what something may not have failed with. That it was interrupted is such a thing: nobody interrupts a step. */
+/** Records an unexpected error. An interruption is unexpected, too: only the worker itself interrupts a step. */
 export const noteUnexpected = (
   cause: Cause.Cause<unknown>,
   what: string,
@@ -97,7 +97,7 @@ export const noteUnexpected = (
   const isExpected = cause.reasons.every((reason) =>
     reason._tag === "Interrupt" ? mayBeInterrupted : reason._tag === "Fail" && expected.has(tagOf(reason.error))
   )
-  if (!isExpected) problems.push(`${what} failed as it may not: ${Cause.pretty(cause)}`)
+  if (!isExpected) problems.push(`${what} failed unexpectedly: ${Cause.pretty(cause)}`)
 }
 
 const tagOf = (error: unknown): string => {

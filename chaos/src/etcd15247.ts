@@ -1,7 +1,9 @@
 /**
- * Shows that etcd ends leases early that were renewed in time, without a line of this library: leases are granted and kept
- * alive through etcd's own HTTP gateway, at members that are not stopped; the leader is stopped for two seconds and goes on.
- * Its successor renews the leases all the time, and the old leader has them revoked when it wakes.
+ * A reproduction of etcd issue 15247 without this library: etcd ends leases early that were renewed in time.
+ *
+ * Leases are granted and renewed through etcd's own HTTP gateway, at members that are not stopped. The leader is
+ * stopped for two seconds and resumed. Its successor renews the leases all the time, and the old leader revokes them
+ * when it resumes.
  *
  *     node scripts/run.mjs --etcd node chaos/src/etcd15247.ts [VERSION] [rounds]
  *
@@ -34,7 +36,7 @@ const post = <S extends Schema.Top>(endpoint: string, path: string, answer: S, b
 const Granted = Schema.Struct({ ID: Schema.String })
 const Renewed = Schema.Struct({ result: Schema.Struct({ TTL: Schema.optionalKey(Schema.String) }) })
 
-/** Renews a lease until it has ended. The answer is how long that was after it was last renewed, in milliseconds. */
+/** Renews a lease until it has ended. Returns the time since its last renewal in milliseconds. */
 const keepAlive = Effect.fnUntraced(function*(id: string, endpoint: string) {
   let renewed = yield* Clock.currentTimeMillis
   while (true) {

@@ -1,5 +1,6 @@
 /**
- * `npm run chaos`: clients of a real cluster of three etcd servers under random faults, and a findings on all they did.
+ * The `npm run chaos` command: clients of a real cluster of three etcd servers under random faults, and a check of all
+ * they did.
  *
  * The last line is `violations: N`; the exit status is 1 unless N is 0. See `Options.ts`, or `--help`.
  */
@@ -15,7 +16,7 @@ import * as Run from "./Run.ts"
 import * as SavedRound from "./SavedRound.ts"
 import * as Soak from "./Soak.ts"
 
-/** What is to be said has been said. As a failure it ends the process, though something that was left keep it alive. */
+/** Everything has been printed. Failing ends the process even if a leak would keep it alive. */
 class Failed extends Data.TaggedError("Failed") {}
 
 const failIf = (isBad: boolean) => isBad ? Effect.fail(new Failed()) : Effect.void
@@ -42,13 +43,13 @@ const main = Effect.gen(function*() {
   yield* failIf(summary.findings.violations.length > 0)
 }).pipe(
   Effect.scoped,
-  // A run that broke off has shown nothing.
+  // A run that failed proves nothing.
   Effect.catchCause((cause) =>
     Cause.hasInterruptsOnly(cause) ||
       cause.reasons.some((reason) => reason._tag === "Fail" && reason.error instanceof Failed)
       ? Effect.failCause(cause)
       : Effect.andThen(
-        Console.log(`inconclusive: the run broke off: ${Cause.pretty(cause)}\nviolations: 1`),
+        Console.log(`inconclusive: the run failed: ${Cause.pretty(cause)}\nviolations: 1`),
         failIf(true)
       )
   )

@@ -1,6 +1,6 @@
 /**
- * What is excused of what the checkers find, and what is not: leases that end too early are etcd's fault only as far as etcd
- * itself counts them, and two may hold a lock only where the first one's lease was ended behind its back.
+ * What the round checker excuses and what it does not. Only as many early ends of leases are etcd's fault as its
+ * metrics count. Two clients may hold a lock at once only if the first one's lease was revoked.
  */
 import * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
@@ -86,28 +86,28 @@ describe("a lease that ended too early", () => {
         serverStalls: []
       }
     })
-    // It is too short a run for more.
+    // Such a short run is inconclusive as well.
     const others = violations.filter((violation) => !violation.startsWith("inconclusive"))
     return { revokedByDeposed, kinds: others.map((violation) => violation.split(":")[0]) }
   }
 
-  it("is laid to us", () => {
+  it("is a violation if no leader was deposed", () => {
     assert.deepStrictEqual(check(undefined), { revokedByDeposed: 0, kinds: ["LeaseEndedEarly", "LeaseEndedEarly"] })
   })
 
-  it("is laid to a deposed leader that had one revoked when it resumed, and no more than it had", () => {
+  it("is excused if a deposed leader revoked it when it resumed, but no more of them than it revoked", () => {
     const resumed = 11n * second
     assert.deepStrictEqual(check({ resumed, revoked: 2 }), { revokedByDeposed: 2, kinds: [] })
     assert.deepStrictEqual(check({ resumed, revoked: 1 }), { revokedByDeposed: 1, kinds: ["LeaseEndedEarly"] })
   })
 
-  it("is not laid to one that resumed at another time", () => {
+  it("is not excused by a leader that resumed at another time", () => {
     assert.strictEqual(check({ resumed: 20n * second, revoked: 2 }).revokedByDeposed, 0)
     assert.strictEqual(check({ resumed: 2n * second, revoked: 2 }).revokedByDeposed, 0)
   })
 })
 
-describe("a lock that two held", () => {
+describe("a lock that two clients held at once", () => {
   const holding = (id: number, client: string, token: bigint, from: number, to: number): History.Holding => ({
     _tag: "Holding",
     id,
@@ -138,11 +138,11 @@ describe("a lock that two held", () => {
       }
     }).violations.map((violation) => violation.split(":")[0])
 
-  it("is excused where the lease of the first was ended by others", () => {
+  it("is excused if the lease of the first was revoked by the harness", () => {
     assert.notInclude(check([7n]), "OverlappingHolders")
   })
 
-  it("is not excused otherwise, nor by the lease of the second", () => {
+  it("is a violation otherwise, even if the lease of the second was revoked", () => {
     assert.include(check([]), "OverlappingHolders")
     assert.include(check([8n]), "OverlappingHolders")
   })

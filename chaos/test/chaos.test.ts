@@ -1,6 +1,6 @@
 /**
- * Short runs of the harness, so that every change of the library meets a cluster that fails; `npm run chaos` is the long
- * one. What is found is printed, with the seed to find it again.
+ * Short runs of the harness, so that every change of the library meets a failing cluster. `npm run chaos` runs it for
+ * longer. A failure prints the violations and the seed.
  */
 import * as Fence from "@effect-kv/core/Fence"
 import type * as KvBackend from "@effect-kv/core/KvBackend"
@@ -26,7 +26,7 @@ const quiet = () => Effect.void
 
 const main = Path.join(import.meta.dirname, "../src/main.ts")
 
-/** Faults that are over soon, and reach what matters most: writes without an answer, leaders, and holders of locks. */
+/** Short faults that affect the most: writes without a response, leaders, and holders of locks. */
 const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-answers", "cut-after-forwarding", "move-leader"]
 
 const request: Run.Request = {
@@ -43,7 +43,7 @@ const assertRight = (summary: Report.Summary) =>
 
 describe("under faults", () => {
   it.live(
-    "three clients of three servers for 20 seconds: nothing is lost, doubled, misreported or left over",
+    "three clients of three servers run for 20 seconds, and nothing is lost, applied twice, misreported or leaked",
     () =>
       Effect.gen(function*() {
         const summary = yield* Run.run(request, quiet)
@@ -56,7 +56,7 @@ describe("under faults", () => {
   )
 
   it.live(
-    "all servers are away for 5 seconds: calls, locks, watches and temporary keys come back by themselves",
+    "after an outage of all servers for 5 seconds, calls, locks, watches and temporary keys recover by themselves",
     () =>
       Effect.gen(function*() {
         const summary = yield* Run.run({ ...request, outages: [5] }, quiet)
@@ -72,7 +72,7 @@ describe("the harness", () => {
     "finds a service whose writes are not fenced, because it captured its Kv before the lock was acquired",
     () =>
       Effect.gen(function*() {
-        // Nothing but what takes locks away unheard.
+        // Only evictions, which take locks away without notice.
         const unfenced = { ...request, seed: 3, faults: ["evict"], mutateWrite: Fence.unfenced } as const
         const { findings } = yield* Run.run(unfenced, quiet)
         const found = findings.violations.filter((violation) => violation.startsWith("written without the lock"))
@@ -82,7 +82,7 @@ describe("the harness", () => {
   )
 
   it.live(
-    "finds a client that drops renewals and one whose sessions end without cause, and accuses no other client",
+    "finds a client that drops renewals and one whose sessions end without cause, and reports no other client",
     () =>
       Effect.gen(function*() {
         let renewals = 0
@@ -114,12 +114,12 @@ describe("the harness", () => {
 
   const options = { millis: 300_000, kinds, clients: 3 }
 
-  it("plans the same faults for the same seed, and others for another", () => {
+  it("plans the same faults for the same seed, and different faults for another seed", () => {
     assert.deepStrictEqual(Schedule.make({ ...options, seed: 7 }), Schedule.make({ ...options, seed: 7 }))
     assert.notDeepEqual(Schedule.make({ ...options, seed: 7 }), Schedule.make({ ...options, seed: 8 }))
   })
 
-  it("deals out every kind before one comes again, and more than 40 faults in 300 seconds", () => {
+  it("uses every kind of fault once before it repeats one, and plans at least 40 faults for 300 seconds", () => {
     for (let seed = 1; seed <= 50; seed++) {
       const schedule = Schedule.make({ ...options, seed })
       assert.strictEqual(
@@ -130,16 +130,16 @@ describe("the harness", () => {
     }
   })
 
-  it("throws the same random for the same step of the same worker", () => {
-    const throws = (step: number) => {
+  it("makes the same random choices for the same step of the same worker", () => {
+    const choices = (step: number) => {
       const random = SeededRandom.make(7, "c1", "register/0", step)
       return [random.int(0, 1000), random.int(0, 1000), random.int(0, 1000)]
     }
-    assert.deepStrictEqual(throws(3), throws(3))
-    assert.notDeepEqual(throws(3), throws(4))
+    assert.deepStrictEqual(choices(3), choices(3))
+    assert.notDeepEqual(choices(3), choices(4))
   })
 
-  it("takes a run in which too little happened for a failure", () => {
+  it("fails a run in which too little happened", () => {
     const schedule = Schedule.make({ ...options, millis: 20_000, seed: 7 })
     const idle = {
       history: { calls: [], watches: [], holdings: [], effects: [] },
@@ -168,7 +168,7 @@ describe("the harness", () => {
     )
   })
 
-  it.effect("judges a round that was saved as it judged the round", () =>
+  it.effect("finds the same violations in a saved round as in the round itself", () =>
     Effect.gen(function*() {
       const moment = (order: number) => ({ order, nanos: BigInt(order) })
       const call: History.Call = {
@@ -207,7 +207,7 @@ describe("the harness", () => {
       assert.deepStrictEqual(RoundChecker.check(loaded), RoundChecker.check(subject))
       const { violations } = RoundChecker.check(loaded)
       assert.isTrue(violations.some((violation) => violation.startsWith("UnknownRevision")))
-      // All the way to the shell.
+      // The same through the command line.
       const { status, stdout } = yield* Effect.sync(() =>
         ChildProcess.spawnSync(process.execPath, [main, "--check", path], { encoding: "utf8" })
       )
@@ -215,18 +215,18 @@ describe("the harness", () => {
       assert.strictEqual(stdout.trim().split("\n").at(-1), `violations: ${violations.length}`)
     }))
 
-  it("fails for the shell too where it breaks off, and where it is asked for what it does not know", () => {
+  it("exits with status 1 if a run fails or an option is unknown", () => {
     const run = (...args: ReadonlyArray<string>) =>
       ChildProcess.spawnSync(process.execPath, [main, ...args], { encoding: "utf8" })
     const brokenOff = run("--check", "no-such-folder")
     assert.strictEqual(brokenOff.status, 1)
     assert.match(brokenOff.stdout, /^inconclusive: .*no-such-folder[^]*\nviolations: 1\n$/)
-    const refused = run("--faults", "earthquake")
-    assert.strictEqual(refused.status, 1)
-    assert.match(refused.stderr, /earthquake/)
+    const rejected = run("--faults", "earthquake")
+    assert.strictEqual(rejected.status, 1)
+    assert.match(rejected.stderr, /earthquake/)
   })
 
-  it("refuses options it does not know, and says which there are", () => {
+  it("rejects unknown options and values out of range", () => {
     assert.isString(Options.parse(["--seconds", "1"]))
     assert.isString(Options.parse(["--version", "3.3"]))
     assert.isString(Options.parse(["--faults", "earthquake"]))

@@ -1,5 +1,5 @@
 /**
- * The leak check of connections: which ones are left, and for how long those that are closing may take.
+ * The leak check of connections: what it reports, and how long it waits for connections that are closing.
  */
 import { TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
@@ -9,7 +9,7 @@ import * as Net from "node:net"
 import * as Resources from "../src/Resources.ts"
 import * as Sockets from "../src/Sockets.ts"
 
-/** A server that accepts connections and says nothing. */
+/** A server that accepts connections and sends nothing. */
 const server = Effect.acquireRelease(
   Effect.callback<Net.Server>((resume) => {
     const server = Net.createServer((socket) => void socket.on("error", () => {}).resume())

@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as StoreByUrl from "./StoreByUrl.ts"
 
-/** Logs a user in until they have been idle for longer than `idle`. False if they are logged in already. */
+/** Logs a user in until they have been idle for longer than `idle`. Returns false if they are logged in already. */
 export const logIn = Effect.fnUntraced(function*(
   user: string,
   idle: Duration.Input

@@ -1,9 +1,9 @@
 /**
- * The demo: workers increment a counter under a lock. One is killed while it holds the lock, and no increment is lost.
+ * The demo: workers that start and stop, one of them killed while it holds the lock, without a lost increment.
  *
- * `npm run demo` runs it in memory, each worker a fiber with its own client. `KV_URL=http://127.0.0.1:2379 npm run
- * demo` runs the same on etcd, and `-- --processes 4` gives each worker an operating system process. It ends with a
- * check, and with exit code 1 if that fails.
+ * `npm run demo` runs it in memory, each worker in a fiber with its own client. `KV_URL=http://127.0.0.1:2379 npm run
+ * demo` runs it on etcd. `-- --processes 4` runs each worker in an operating system process. It ends with a check, and
+ * with exit code 1 if that fails.
  */
 import { KeyRange, Kv, Op } from "@effect-kv/core"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -34,7 +34,7 @@ const { values: args } = parseArgs({
 
 const names = ["ada", "bert", "cleo", "dora", "emil", "fay", "gus", "hana"]
 
-/** Holds are counted from 1; in this one the holder is killed. */
+/** Holds are counted from 1. During this one the holder is killed. */
 const fatalHold = 5
 
 const coordinate = Effect.fnUntraced(function*(fleet: Fleet) {
@@ -58,7 +58,7 @@ const coordinate = Effect.fnUntraced(function*(fleet: Fleet) {
   yield* Report.conclude(report, counter, log.entries, print)
 })
 
-/** Starts the workers and follows them until the last one has ended. */
+/** Starts the workers and follows their messages until the last one has ended. */
 const follow = Effect.fnUntraced(function*(fleet: Fleet, print: Printer.Printer) {
   const report = Report.empty()
   yield* fleet.start
@@ -70,13 +70,13 @@ const follow = Effect.fnUntraced(function*(fleet: Fleet, print: Printer.Printer)
     if (message._tag === "Holds" && report.holds.length === fatalHold) {
       yield* fleet.kill(message.worker)
       Report.recordKill(report, message.token, yield* Clock.currentTimeMillis)
-      yield* print.event(message.worker, "KILLED while it holds the lock; the others wait for its lease to end")
+      yield* print.event(message.worker, "KILLED while it holds the lock; the others wait for its lease to expire")
     }
   }
   return report
 })
 
-/** Shows the basic operations. */
+/** The basic operations, each with its result. */
 const tour = Effect.fnUntraced(function*(print: Printer.Printer) {
   const kv = yield* Kv.Kv
   const row = (what: string, how: string, came: unknown) => print.line(`  ${what.padEnd(14)}${how.padEnd(30)}${came}`)
@@ -98,7 +98,7 @@ const tour = Effect.fnUntraced(function*(print: Printer.Printer) {
   yield* row("delete", "everything under tour/", `${deleted.deleted} keys`)
 })
 
-/** The names of the workers to start. */
+/** The names of the workers. */
 const fleetNames = (given: string): Effect.Effect<ReadonlyArray<string>, Error> => {
   const count = Number(given)
   return Number.isInteger(count) && count >= 2 && count <= names.length

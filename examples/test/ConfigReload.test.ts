@@ -1,5 +1,5 @@
 /**
- * Settings follow the store, and a slip of the operator does not take the program down.
+ * Settings follow the store, and an operator's mistake does not stop the program.
  */
 import { Kv, Op } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"

@@ -1,6 +1,6 @@
 /**
- * How to test code that lives by time: the store in memory takes all time from Effect's `Clock`, and `it.effect` runs on
- * the `TestClock`. Hours pass when the test says so, and nothing waits for real.
+ * How to test code that depends on time: the memory store takes all time from Effect's `Clock`, and `it.effect` runs on
+ * the `TestClock`. Hours pass when the test advances the clock, without any real waiting.
  */
 import { Kv } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"
@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import { logIn, logOut, touch } from "../src/LoginSessions.ts"
 
-it.effect("a login lasts while it is used, and ends after half an hour without use", () =>
+it.effect("a login lasts while it is used and expires after half an hour without use", () =>
   Effect.gen(function*() {
     assert.isTrue(yield* logIn("ada", "30 minutes"))
     yield* TestClock.adjust("29 minutes")
@@ -22,7 +22,7 @@ it.effect("a login lasts while it is used, and ends after half an hour without u
     assert.isTrue(Option.isNone(yield* Kv.get("logins/ada")))
   }).pipe(Effect.provide(MemoryLayer.layer)))
 
-it.effect("a user is logged in once, and can log in again after logging out", () =>
+it.effect("a user cannot log in twice, but can log in again after logging out", () =>
   Effect.gen(function*() {
     assert.isTrue(yield* logIn("ada", "30 minutes"))
     assert.isFalse(yield* logIn("ada", "30 minutes"))

@@ -1,5 +1,5 @@
 /**
- * One report a day, whoever wants it, and none from an instance that lost the lock.
+ * One report a day, whichever instance makes it, and none from an instance that lost the lock.
  */
 import { DistLock, Kv } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"
@@ -11,13 +11,13 @@ import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import { lockName, nightlyReport } from "../src/NightlyReport.ts"
 
-/** Takes the lock from its holder, as an operator or the end of a lease does. */
+/** Takes the lock from its holder, as an operator or the expiry of a lease does. */
 const deleteLockKey = Effect.gen(function*() {
   const holder = yield* DistLock.holder(lockName)
   yield* Kv.delete(Option.getOrThrow(holder).key)
 })
 
-it.effect("of many instances one makes the report, and the others find it", () =>
+it.effect("one of many instances makes the report, and the others find it", () =>
   Effect.gen(function*() {
     let written = 0
     const instances = Array.from({ length: 10 }, (_, index) => `instance-${index}`)
@@ -47,9 +47,9 @@ it.effect("an instance that lost the lock is interrupted, fails with LockLost, a
     assert.isTrue(Option.isNone(yield* Kv.get("reports/monday")))
   }).pipe(Effect.provide(MemoryLayer.layer)))
 
-it.effect("an instance that cannot be interrupted in time is stopped by the fence", () =>
+it.effect("the fence rejects the write of an instance that cannot be interrupted in time", () =>
   Effect.gen(function*() {
-    // The work and the write that follows it are one uninterruptible piece; the lock goes in the middle.
+    // The work and the write that follows it are one uninterruptible region. The lock is lost in the middle.
     const error = yield* Effect.flip(
       Effect.gen(function*() {
         const kv = yield* Kv.Kv
@@ -61,7 +61,7 @@ it.effect("an instance that cannot be interrupted in time is stopped by the fenc
     assert.isTrue(Option.isNone(yield* Kv.get("reports/monday")))
   }).pipe(Effect.provide(MemoryLayer.layer)))
 
-it.effect("who cannot have the lock in a minute fails with LockTimeout", () =>
+it.effect("an instance that cannot acquire the lock within a minute fails with LockTimeout", () =>
   Effect.gen(function*() {
     yield* DistLock.acquire(lockName)
     const fiber = yield* Effect.forkChild(nightlyReport("bert", "monday", Effect.succeed("")))

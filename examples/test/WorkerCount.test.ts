@@ -1,5 +1,5 @@
 /**
- * A worker is counted for exactly as long as its scope is open.
+ * A worker is counted exactly as long as its scope is open.
  */
 import { Kv } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"
@@ -22,7 +22,7 @@ it.effect("workers are counted while their scopes are open, however long that is
     assert.strictEqual(yield* WorkerCount.count, 0)
   }).pipe(Effect.provide(MemoryLayer.layer)))
 
-it.effect("a worker whose key somebody deletes is back at once", () =>
+it.effect("a worker whose key is deleted registers again at once", () =>
   Effect.gen(function*() {
     const kv = yield* Kv.Kv
     yield* WorkerCount.register("ada")

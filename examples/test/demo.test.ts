@@ -1,5 +1,5 @@
 /**
- * The demo does what it says, on memory and on etcd, and fails when its check does.
+ * The demo works on memory and on etcd, and fails if its check fails.
  */
 import { Entry } from "@effect-kv/core"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
@@ -13,7 +13,7 @@ import * as Report from "../src/demo/Report.ts"
 
 const program = fileURLToPath(new URL("../src/demo.ts", import.meta.url))
 
-/** Runs the demo, killed when the test ends. */
+/** Runs the demo. It is killed when the test ends. */
 const demo = (args: ReadonlyArray<string>, url: string | undefined) =>
   Effect.callback<{ readonly code: number | null; readonly output: string }>((resume) => {
     const { KV_URL: _, ...env } = process.env
@@ -31,12 +31,12 @@ const succeeded = ({ code, output }: { readonly code: number | null; readonly ou
   assert.strictEqual(code, 0, output)
   assert.match(output, /KILLED while it holds the lock/)
   assert.match(output, /took over \d+ ms after the kill/)
-  assert.match(output, /Nothing was lost, and no two held the lock at once/)
+  assert.match(output, /Nothing was lost, and no two workers held the lock at once/)
 }
 
-it.live("in memory", () => Effect.map(demo([], undefined), succeeded), 30_000)
+it.live("the demo succeeds in memory", () => Effect.map(demo([], undefined), succeeded), 30_000)
 
-it.live("on etcd, in three processes, and nothing is left", () =>
+it.live("the demo succeeds on etcd in three processes and leaves nothing behind", () =>
   Effect.gen(function*() {
     const cluster = yield* EtcdCluster.make()
     succeeded(yield* demo(["--processes", "3"], cluster.endpoints[0]))
@@ -44,7 +44,7 @@ it.live("on etcd, in three processes, and nothing is left", () =>
   }), 60_000)
 
 it.live(
-  "processes without a store that they can share are refused",
+  "the demo rejects processes without a shared store",
   () =>
     Effect.map(demo(["--processes", "2"], undefined), ({ code, output }) => {
       assert.strictEqual(code, 1)
@@ -63,7 +63,7 @@ const silent: Printer = {
   check: (_, holds) => Effect.succeed(holds)
 }
 
-/** Two holds one after the other, each with an increment, the first of them ended by a kill. */
+/** Two holds in sequence, each with an increment; a kill ends the first one. */
 const good = (): Report.Report => ({
   holds: [
     { worker: "ada", token: 2n, from: 0, until: 10 },
@@ -79,7 +79,7 @@ const check = (report: Report.Report, counter: string, log: number) =>
     Report.conclude(report, Option.some(counter), Array.from({ length: log }, (_, i) => entry(i)), silent)
   )
 
-it.effect("the check passes what is good, and fails on each thing that is not", () =>
+it.effect("the check accepts a correct run and fails for each single defect", () =>
   Effect.gen(function*() {
     assert.strictEqual((yield* check(good(), "2", 2))._tag, "Success")
     const [first, second] = good().holds

@@ -24,7 +24,7 @@ import { typeCheck } from "./support/typeCheck.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Inside the workspace, for the packages to resolve; ignored by git, and removed in the end. */
+/** Inside the workspace so that packages resolve; ignored by git, and deleted at the end. */
 const folder = join(root, "examples", "build", `docs-${process.pid}`)
 
 const documents = ["*.md", "docs/*.md", "docs/decisions/*.md", "packages/*/README.md", ".github/**/*.md"]
@@ -57,7 +57,7 @@ const blocksOf = (document: string): ReadonlyArray<Block> => {
   })
 }
 
-/** The code in the second column of the tables that are marked, as expressions. */
+/** The code in the second column of marked tables, as expressions. */
 const expressionsOf = (document: string): ReadonlyArray<Block> => {
   const text = read(document)
   return [...text.matchAll(/<!-- checked -->\n+((?:\|.*\n)+)/g)].flatMap((match) => {
@@ -90,7 +90,7 @@ const everything = [
   `import { TestClock } from "effect/testing"`
 ].join("; ")
 
-/** What stands for the rest of the reader's program, where a block does not define it. */
+/** Placeholders for the rest of the reader's program, unless a block defines them. */
 const assumed: Readonly<Record<string, string>> = {
   kv: "Kv.Kv",
   program: "Effect.Effect<void, KvError.KvError, Kv.Kv>",
@@ -112,7 +112,7 @@ const preamble = ({ code, flags }: Block): string => {
   }
   if (flags.includes("run")) {
     parts.push(`import { deepStrictEqual } from "node:assert"`)
-    // Not an assertion of types: that would narrow what the block goes on with.
+    // Not a type assertion, which would narrow the types in the rest of the block.
     parts.push("const $equal = (actual: unknown, expected: unknown): void => deepStrictEqual(actual, expected)")
     if (own && !/^import .*\bOption\b/m.test(code)) parts.push(`import { Option } from "effect"`)
   }
@@ -128,7 +128,7 @@ const withAssertions = (code: string): string => {
   }).join("\n")
 }
 
-/** The lines of the file are the lines of the document. The preamble shares the fence's. */
+/** Lines of the file match lines of the document, because the preamble is on the fence's line. */
 const moduleOf = (block: Block): string =>
   "\n".repeat(block.line - 2) + preamble(block) + "\n" +
   (block.flags.includes("run") ? withAssertions(block.code) : block.code) +
@@ -168,7 +168,7 @@ const run = Effect.fnUntraced(function*(block: Block) {
 })
 
 describe("the code of the documentation", () => {
-  it("is all there", () => assert.isAbove(checked.length, 40))
+  it("is found in the documents", () => assert.isAbove(checked.length, 40))
 
   for (const document of documents) {
     it(`${document} type-checks`, () => {
@@ -177,7 +177,7 @@ describe("the code of the documentation", () => {
     })
   }
 
-  it("and nothing else is complained of", () => {
+  it("has no errors outside of the blocks", () => {
     assert.deepStrictEqual(
       complaints.filter((complaint) => /^\S/.test(complaint) && !/\bline-\d+\.ts/.test(complaint)),
       []
@@ -237,7 +237,7 @@ const reasons: Readonly<Record<KvError.Reason["_tag"], KvError.Reason>> = {
   LockLost: new LockError.LockLost({ lock: "a", token: 1n, reason: "why" })
 }
 
-it("the table of errors in docs/contract.md has every reason, with its outcome and whether a retry is safe", () => {
+it("the table of errors in docs/contract.md lists every reason with its outcome and whether a retry is safe", () => {
   const table = [...read("docs/contract.md").matchAll(/^\| `(\w+)` +\| (.+) +\|$/gm)]
   const said = table.filter(([, tag = ""]) => tag in reasons).map(([, tag, rest]) => {
     const cells = rest!.split(" | ").map((cell) => cell.trim())
@@ -269,7 +269,7 @@ const leadsSomewhere = (document: string, link: string): boolean => {
 
 describe("links", () => {
   for (const document of documents) {
-    it(`${document} links to what is there`, () => {
+    it(`the links in ${document} have existing targets`, () => {
       const links = [...read(document).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, link]) => link!)
       assert.deepStrictEqual(links.filter((link) => !leadsSomewhere(document, link)), [])
     })

@@ -1,4 +1,6 @@
-/** A user's program on the published packages: it must type-check and run, from the index and from a module. */
+/**
+ * A user's program with the published packages: it must type-check and run, imported from the index and from a module.
+ */
 import { KeyRange, Kv } from "@effect-kv/core"
 import * as KvModule from "@effect-kv/core/Kv"
 import { MemoryLayer } from "@effect-kv/memory"

@@ -11,14 +11,14 @@ import { TestClock } from "effect/testing"
 
 const store = Effect.map(MemoryStore.make(), (server) =>
   KvConformance.Store.of({
-    // Six functions of one's own, which stand on a store that is at hand.
+    // A backend's own functions, implemented on a store at hand.
     client: Effect.flatMap(server.connect, (backend) => Kv.make({ ...backend })),
     compact: server.compact,
     passTime: TestClock.adjust,
     limits: KvConformance.defaultLimits
   }))
 
-KvConformance.suite("somebody else's backend", {
+KvConformance.suite("a third-party backend", {
   layer: Layer.effect(KvConformance.Store, store).pipe(Layer.provideMerge(TestClock.layer()))
 })
 

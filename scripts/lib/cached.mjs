@@ -1,10 +1,10 @@
-/** A folder under `.cache` that is either complete or absent, whoever else fills it at the same time. */
+/** A folder under `.cache` that is either complete or absent, even if several processes fill it at once. */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs"
 import { dirname, join } from "node:path"
 
 const hour = 3_600_000
 
-/** What an interrupted run left; young ones may belong to a run beside this one. */
+/** Removes what an interrupted run left. Recent folders may belong to a run in parallel. */
 const sweep = (parent) => {
   for (const name of readdirSync(parent)) {
     const path = join(parent, name)
@@ -13,7 +13,7 @@ const sweep = (parent) => {
 }
 
 /**
- * Fills a temporary neighbour and renames it: an interruption leaves nothing that a later run would trust.
+ * Fills a temporary sibling and renames it, so an interruption leaves nothing that a later run would trust.
  *
  * @param {string} directory
  * @param {(temporary: string) => Promise<void>} fill

@@ -1,4 +1,4 @@
-/** Runs every test on every backend, and says how many cases ran where. */
+/** The cases step: runs every test on every backend and counts the cases. */
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { providedMinors } from "./etcd.mjs"
@@ -7,7 +7,7 @@ import { hasGoProgram } from "./goProgram.mjs"
 import { root } from "./paths.mjs"
 import { Stop } from "./progress.mjs"
 
-/** A backend on which nothing ran is a failure: an empty run proves nothing. */
+/** A backend without cases is a failure: an empty run proves nothing. */
 const required = [
   "core",
   "memory",
@@ -23,7 +23,7 @@ const problems = (projects) => [
 ]
 
 /**
- * Fills `counts` as far as the run got, also when it fails.
+ * Fills `counts` with the cases that ran, even if the run fails.
  *
  * @param {{ temporary: string, counts: { passed: number, failed: number, projects: Record<string, number> } }} options
  */

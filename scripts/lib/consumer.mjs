@@ -1,6 +1,6 @@
 /**
- * What a user gets: the packed packages in an empty project, its types checked in both ways to resolve, its programs and the
- * suite run.
+ * The consumer step: the packed packages in an empty project, with types checked in both module resolutions, programs
+ * run, and the suite run.
  */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"

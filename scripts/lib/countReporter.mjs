@@ -10,7 +10,7 @@ export default class CountReporter {
         const state = test.result().state
         count[state === "passed" || state === "failed" ? state : "skipped"]++
       }
-      // A file that could not be loaded, or whose hooks failed, has no failing case to show for it.
+      // A file that could not be loaded, or whose hooks failed, has no failing case.
       if (module.state() === "failed" && module.errors().length > 0) count.failed++
     }
     writeFileSync(process.env.EFFECT_KV_COUNTS ?? "/dev/null", JSON.stringify({ projects, errors: errors.length }))

@@ -1,8 +1,8 @@
 /**
- * Files of a Debian package, from the machine's own package source but of any suite, without installing anything.
+ * Files of a Debian package from the machine's own package source, of any suite, without installing anything.
  *
- * apt is told to keep every list, cache and state in a scratch folder, and to read no source but the copy made here, so
- * no privileges are needed and the system's package lists stay as they are. Keys and credentials remain the machine's.
+ * apt keeps every list, cache and state in a scratch folder and reads only the copy of the source made here. So no
+ * privileges are needed, and the system's package lists do not change. Keys and credentials remain the machine's.
  */
 import {
   copyFileSync,
@@ -45,7 +45,7 @@ const parseSources = (text) =>
     }]
   })
 
-/** The main Debian archive among the machine's sources: the one that carries the suite this machine runs. */
+/** The machine's main Debian archive: the one with the suite that this machine runs. */
 const mainArchive = () => {
   const osRelease = read("/etc/os-release")
   const codename = /^VERSION_CODENAME=(.*)$/m.exec(osRelease)?.[1]
@@ -69,7 +69,7 @@ const scratchConfig = async (scratch, archive, suite) => {
   for (const name of ["lists/partial", "cache/archives/partial", "log"]) {
     mkdirSync(join(scratch, name), { recursive: true })
   }
-  // How this machine reaches its source (proxies and the like) is kept; the hooks of its configuration are not run.
+  // The settings that reach the source, such as proxies, are kept. Configured hooks do not run.
   const dump = await capture("apt-config", ["dump", "--format", "%F \"%v\";%n"])
   const acquire = dump.split("\n").filter((line) =>
     line.startsWith("Acquire::") && !line.startsWith("Acquire::IndexTargets")

@@ -29,7 +29,7 @@ const wanted = [
 
 export const minors = wanted.map(({ minor }) => minor)
 
-/** What a folder must hold. From 3.6 `etcdutl` restores snapshots, before that `etcdctl` does. */
+/** The programs that a folder must contain. From 3.6 on `etcdutl` restores snapshots, before that `etcdctl`. */
 const binariesOf = (version) => ["etcd", "etcdctl", ...(/^3\.[45]\./.test(version) ? [] : ["etcdutl"])]
 
 /** The version of the etcd in a folder, if it runs and the other binaries are there. */
@@ -50,7 +50,7 @@ const howToAdd = (minor) =>
   `  ETCD_BIN=/path/to/etcd-${minor} npm test\n` +
   `or install Go: then etcd is built from its modules.`
 
-/** The sources of one minor version, in the order they are tried. */
+/** The sources of one minor version, in the order in which they are tried. */
 const sourcesOf = ({ release, suites }, directory) => [
   ...suites.map((suite) => ({
     name: `Debian's ${suite}`,
@@ -62,7 +62,7 @@ const sourcesOf = ({ release, suites }, directory) => [
   }])
 ]
 
-/** One minor version from the first source that has it; a cache that does not run is replaced. */
+/** One minor version from the first source that has it. A cached version that does not run is replaced. */
 const provided = async (etcd) => {
   const { minor } = etcd
   const directory = join(cache, "etcd", minor)
@@ -114,7 +114,7 @@ export const etcdVariables = async ({ isOneEnough = false } = {}) => {
 export const providedMinors = (variables) =>
   wanted.filter(({ variable }) => variables[variable] !== undefined).map(({ minor }) => minor)
 
-/** For the summary: which version each folder holds, and which versions did not run. */
+/** For the summary: the version in each folder, and the versions that did not run. */
 export const etcdVersions = async (variables) => {
   const present = wanted.filter(({ variable }) => variables[variable] !== undefined)
   const absent = wanted.filter(({ variable }) => variables[variable] === undefined)

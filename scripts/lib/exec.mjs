@@ -1,16 +1,16 @@
-/** Child processes: one way to run them quietly (`capture`), one to hand them the terminal (`run`). */
+/** Child processes: `capture` runs them quietly, `run` gives them the terminal. */
 import { spawn } from "node:child_process"
 import { Stop } from "./progress.mjs"
 
 /** @type {ReadonlyArray<NodeJS.Signals>} */
 const forwarded = ["SIGINT", "SIGTERM", "SIGHUP"]
 
-/** A terminal sends Ctrl-C to the child as well, and many programs take a second one for "at once". */
+/** A terminal sends Ctrl-C to the child as well, and many programs treat a second one as "at once". */
 const isSent = (signal) => signal === "SIGINT" && process.stdin.isTTY
 
 /**
- * Runs a command and waits for it. With `capture` its output is collected, else it is the terminal's.
- * A signal sent to this process reaches the child, and this process outlives it, so that nothing is left behind.
+ * Runs a command and waits for it. With `capture` its output is collected, otherwise it goes to the terminal. A signal
+ * sent to this process is passed to the child, and this process waits for it, so nothing is left behind.
  *
  * @param {string} command
  * @param {ReadonlyArray<string>} args

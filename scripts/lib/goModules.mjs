@@ -1,8 +1,8 @@
 /**
- * The etcd binaries built from their Go modules, where this machine has Go.
+ * The etcd binaries built from their Go modules, if this machine has Go.
  *
- * `go install module@version` rejects modules with replace directives, as etcd's are. A scratch module that requires them
- * does not have that limit.
+ * `go install module@version` rejects modules with replace directives, such as etcd's. A scratch module that requires
+ * them does not have that limit.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"

@@ -1,7 +1,7 @@
 /**
- * The direction of imports between packages is a rule of the linter (`.oxlintrc.json`). A rule that matches nothing
- * would always pass, so this step shows it wrong imports in each kind of package, and a circle
- * of imports in each folder that must have none. The linter must report each of them.
+ * A check of the linter's rules for imports (`.oxlintrc.json`). A rule that matches nothing would always pass. So this
+ * step shows the linter wrong imports in each kind of package, and a circle of imports in each folder that must have
+ * none. The linter must report each of them.
  */
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -20,7 +20,7 @@ const forbidden = {
   "examples/src": ["@effect-kv/core/internal/utf8", "../../packages/core/src/Kv.ts"]
 }
 
-/** The folders that must not import in circles, not even types, and what their files end with. */
+/** The folders that must not have circles of imports, not even of types, with the extension of their files. */
 const withoutCircles = {
   "packages/core/src": "ts",
   "packages/memory/src": "ts",

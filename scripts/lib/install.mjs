@@ -1,4 +1,4 @@
-/** The workspace's dependencies, exactly as the lockfile says. pnpm itself sees in a moment when nothing changed. */
+/** Installs the workspace's dependencies exactly as in the lockfile. pnpm returns quickly if nothing changed. */
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { spawned } from "./exec.mjs"
@@ -12,7 +12,7 @@ const pnpmInstall = async (env) => {
     capture: true
   })
   if (code !== 0) {
-    throw new Stop(`pnpm install failed:\n${output}\nAfter a change of dependencies: npm run pnpm -- install`)
+    throw new Stop(`pnpm install failed:\n${output}\nIf you changed dependencies, run: npm run pnpm -- install`)
   }
 }
 

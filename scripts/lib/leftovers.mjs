@@ -1,4 +1,4 @@
-/** What a test run must not leave behind: files in the clone, temporary files, processes. */
+/** The leftovers step: files in the clone, temporary files and processes that a test run left behind. */
 import { randomUUID } from "node:crypto"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -14,7 +14,7 @@ const untracked = async () => {
   return code === 0 ? output.split("\n").filter(Boolean) : []
 }
 
-/** Every process that has this run's mark in its environment, but this one. Only Linux shows it without privileges. */
+/** All processes with this run's mark in their environment, except this one. Only Linux shows it without privileges. */
 const marked = (mark) => {
   if (process.platform !== "linux") return []
   return readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid).flatMap((pid) => {
@@ -27,12 +27,12 @@ const marked = (mark) => {
   }).filter(({ command }) => command !== "")
 }
 
-/** Where etcd servers keep their data: memory rather than a disk, for which they would wait at every write. */
+/** The folder for the data of etcd servers: memory rather than a disk, which every write would wait for. */
 const fastFolder = () => (existsSync("/dev/shm") ? "/dev/shm" : tmpdir())
 
 /**
- * Gives everything that follows a mark and temporary folders of its own; `check` finds what remains of it. A fixture that
- * gives its processes a clean environment has to keep `EFFECT_KV_RUN`, and puts its files under `EFFECT_KV_SCRATCH`.
+ * Gives everything that follows a mark and its own temporary folders; `check` finds what remains. A fixture that gives
+ * its processes a clean environment must keep `EFFECT_KV_RUN`, and put its files under `EFFECT_KV_SCRATCH`.
  */
 export const watchLeftovers = async () => {
   const before = new Set(await untracked())

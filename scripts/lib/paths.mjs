@@ -1,4 +1,4 @@
-/** Where things are. Everything the scripts download or write for themselves lives under `cache`. */
+/** Paths of the project. Everything that the scripts download or write for themselves is under `cache`. */
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 

@@ -1,4 +1,7 @@
-/** One line when a step that takes time begins, one with its duration when it ends. On stderr: stdout is the program's. */
+/**
+ * Progress output: one line when a step starts, one with its duration when it ends. On stderr, because stdout is the
+ * program's.
+ */
 const elapsed = (since) => `${((performance.now() - since) / 1000).toFixed(1)} s`
 
 /** @template A @param {string} title @param {() => A | Promise<A>} work @returns {Promise<A>} */
@@ -15,7 +18,7 @@ export const step = async (title, work) => {
   }
 }
 
-/** A failure whose message is all the user needs: it says what to do, so no stack is printed. */
+/** A failure whose message is all that the user needs: it says what to do, so no stack is printed. */
 export class Stop extends Error {}
 
 /** @param {unknown} error */

@@ -1,4 +1,4 @@
-/** The checks that run nothing: format, lint, types. */
+/** The static checks: format, lint and types. */
 import { rmSync } from "node:fs"
 import { join } from "node:path"
 import { capture, spawned } from "./exec.mjs"
@@ -20,7 +20,7 @@ export const types = () => inRoot("tsc", "-b", "--pretty", "false")
 
 export const build = () => inRoot("tsc", "-b", "tsconfig.build.json", "--pretty", "false")
 
-/** From nothing, so that no output of a module that is gone gets published. */
+/** Builds from an empty folder, so that output of a removed module is not published. */
 export const cleanBuild = () => {
   for (const name of packages) {
     for (const output of ["dist", "build"]) {

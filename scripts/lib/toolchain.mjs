@@ -1,8 +1,9 @@
 /**
- * Node and pnpm in exact versions, from the npm registry alone: nothing global, nothing asked for but Node 20 and npm.
+ * Node and pnpm in exact versions from the npm registry. Nothing is installed globally; only Node 20 and npm are
+ * required.
  *
- * Install scripts are off: npm may refuse to run them, and neither package needs them. Node is taken from the package
- * of this platform, which holds the binary; pnpm's command finds the binary that its own dependency brought.
+ * Install scripts are off: npm may reject them, and neither package needs them. Node comes from the package for this
+ * platform, which holds the binary. pnpm's command finds the binary in its own dependency.
  */
 import { writeFileSync } from "node:fs"
 import { delimiter, dirname, join } from "node:path"
@@ -48,7 +49,7 @@ const installedPnpm = async (env) => {
   return said?.code === 0 && said.output.trim() === pnpmVersion
 }
 
-/** The environment in which Node is >= 22.19 and pnpm the exact version, for every child and its children. */
+/** The environment with Node >= 22.19 and the exact pnpm, for all child processes. */
 export const toolchain = async () => {
   const withPath = (directory, env) => ({ ...env, PATH: `${directory}${delimiter}${env.PATH}` })
   const node = isSupported(process.versions.node)

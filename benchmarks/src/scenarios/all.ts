@@ -1,5 +1,5 @@
 /**
- * The scenarios, in the order they run.
+ * All scenarios in the order in which they run.
  */
 import type { Scenario } from "../Scenario.ts"
 import * as batches from "./batches.ts"
@@ -12,7 +12,7 @@ import * as memoryWatches from "./memoryWatches.ts"
 import { packages } from "./packages.ts"
 import * as watches from "./watches.ts"
 
-/** Memory first: there a call is so short that it matters what else the runtime has compiled the same code for. */
+/** Memory first: its calls are so short that they are affected by what else the runtime compiled the same code for. */
 export const scenarios: ReadonlyArray<Scenario> = [
   memory.get,
   memory.put,

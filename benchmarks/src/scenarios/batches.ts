@@ -3,7 +3,7 @@
  * operations that are made by hand. `bare loops` sends them through this library's own transport, without batching;
  * `etcd3 raw` through the raw client of the `etcd3` package.
  *
- * In flight are as many operations on both sides: 120 for each loop, and so many callers.
+ * Both sides have the same number of operations in flight: 120 per loop, or that many callers.
  */
 import { type Kv, Op } from "@effect-kv/core"
 import { backendOf } from "@effect-kv/core/KvInternals"

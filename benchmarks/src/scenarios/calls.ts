@@ -1,6 +1,6 @@
 /**
- * Single calls on etcd: `get`, `put`, compare-and-set, nine gets to a put, and a range of a hundred keys. Each caller has a
- * key of its own.
+ * Single calls on etcd: `get`, `put`, compare-and-set, nine gets to a put, and a range of a hundred keys. Each caller
+ * has its own key.
  */
 import { Op } from "@effect-kv/core"
 import type { Kv } from "@effect-kv/core"
@@ -40,7 +40,7 @@ const scenario = (name: Calls.Name): Scenario => ({
     let compacted = 0n
     for (const inFlight of quick ? fewInFlights : inFlights) {
       rows.push(...yield* Measure.alternate(name, inFlight, subjects, options))
-      // What was written is history: what comes next must not pay for it.
+      // The writes are history now, which must not slow down the next scenario.
       const revision = yield* server.revision
       if (revision > compacted) yield* server.compact(revision)
       compacted = revision

@@ -1,6 +1,6 @@
 /**
- * Locks on etcd: taken and given back with nobody else there, against one put; and handed over among waiters, each with a
- * client of its own.
+ * Locks on etcd: acquired and released without contention, against one put; and handed over among waiters that each
+ * have their own client.
  */
 import { Compare, DistLock, KeyRange, Kv, Op } from "@effect-kv/core"
 import { backendOf } from "@effect-kv/core/KvInternals"
@@ -76,7 +76,7 @@ const byHand = Effect.fnUntraced(function*(kv: Kv.Kv) {
       ))
 })
 
-/** The package's lock does not wait: it is refused while it is held. So it is asked for again, at once. */
+/** The package's lock does not wait: it is rejected while the lock is held. So it is tried again at once. */
 const takeAtLast = async (client: Etcd3, name: string): Promise<Lock> => {
   while (true) {
     try {

@@ -1,7 +1,7 @@
 /**
  * The memory backend with 100,000 live keys, against Effect's `KeyValueStore` in memory, a bare `Map` and `keyv`.
  *
- * The others have no transactions, no ranges and no history; each does what comes closest.
+ * The others have no transactions, ranges or history. Each does what comes closest.
  */
 import { Compare, KeyRange, Op } from "@effect-kv/core"
 import * as Effect from "effect/Effect"
@@ -40,7 +40,7 @@ export const put = scenario("put", ({ keyv, kv, map, store }, next) => [
 
 const missing = Effect.succeed<string | undefined>(undefined)
 
-/** If a key has the value, write it and read another. */
+/** Writes a key and reads another if the first one has the value. */
 export const txn = scenario("txn", ({ keyv, kv, map, store }, next) => [
   {
     name: "KeyValueStore",
@@ -80,7 +80,7 @@ export const txn = scenario("txn", ({ keyv, kv, map, store }, next) => [
   }
 ])
 
-/** A hundred keys that follow each other. Who has no order has to look at all. */
+/** Reads a hundred adjacent keys. A store without order has to scan all keys. */
 export const range = scenario("range", ({ kv, map }, next) => {
   const prefix = () => next().slice(0, -2)
   return [

@@ -1,5 +1,5 @@
 /**
- * Watches in memory: a put that many watch, against Effect's `PubSub`; and puts beside watches of something else.
+ * Watches in memory: a put with many watchers, against Effect's `PubSub`; and puts beside watches of other keys.
  */
 import { KeyRange } from "@effect-kv/core"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ import { openMemory } from "../subjects/stores.ts"
 
 const watchers = 100
 
-/** One operation is the delivery of one event to one of the watchers, and they all have it before the next put. */
+/** One operation is the delivery of one event to one watcher. All watchers get it before the next put. */
 export const fanOut: Scenario = {
   name: "memory-watch",
   run: Effect.fnUntraced(function*({ options }) {
@@ -43,7 +43,7 @@ export const fanOut: Scenario = {
   })
 }
 
-/** Waits until all watchers have answered. */
+/** Waits until all watchers have acknowledged. */
 class Roll {
   #missing = 0
   #resume = (): void => {}
@@ -65,7 +65,7 @@ class Roll {
   })
 }
 
-/** Puts that no watch is for, while there are so many watches: half of one key, half of a prefix. */
+/** Puts that match none of the watches: half of them watch one key, half a prefix. */
 export const idle: Scenario = {
   name: "memory-idle-watches",
   run: Effect.fnUntraced(function*({ options }) {

@@ -1,9 +1,9 @@
 /**
- * What a package costs before it does anything: how long a fresh Node takes to import it, and how large it is, minified
- * and compressed.
+ * The fixed cost of a package: how long a fresh Node process takes to import it, and its size, minified and compressed.
  *
- * Measured on what is published: the compiled packages, arranged as an installation would. An operation is an import,
- * `effect` and all else it needs included. The size is the package's own JavaScript, without its dependencies.
+ * The compiled packages are measured, arranged as an installation would arrange them. An operation is an import,
+ * including `effect` and all other dependencies. The size is that of the package's own JavaScript, without
+ * dependencies.
  */
 import * as Effect from "effect/Effect"
 import { execFile } from "node:child_process"
@@ -62,7 +62,7 @@ interface Manifest {
   readonly publishConfig: object
 }
 
-/** Lays the packages out as a package manager would: by their published manifests, with the compiled code. */
+/** Arranges the packages as a package manager does: with their published manifests and compiled code. */
 const install = (): void => {
   rmSync(installation, { recursive: true, force: true })
   for (const name of ["core", "memory", "etcd"]) {
@@ -93,7 +93,7 @@ const timedImport = (modules: ReadonlyArray<string>): Effect.Effect<Round, unkno
     return { opsPerSecond: 1000 / millis, p50Ms: millis, p99Ms: millis, cpuMicrosPerOp }
   })
 
-/** All of the packages' exports, in one file. */
+/** One file that imports all exports of the packages. */
 const bundled = (names: ReadonlyArray<string>) =>
   Effect.tryPromise(async () => {
     const entry = join(installation, "entry.js")

@@ -1,6 +1,6 @@
 /**
- * Watches on etcd: the replay of a long history into a `Stream`, against the raw stream of the `etcd3` package; and how
- * long an event takes from the put to the watcher.
+ * Watches on etcd: the replay of a long history into a `Stream`, against the raw stream of the `etcd3` package; and the
+ * time that an event takes from the put to the watcher.
  */
 import { KeyRange, Op } from "@effect-kv/core"
 import type { Kv } from "@effect-kv/core"
@@ -40,14 +40,14 @@ export const replay: Scenario = {
   })
 }
 
-/** What is to be replayed: so many events for each of the prefixes, since a revision. */
+/** The history to replay: so many events for each prefix, from a revision on. */
 interface History {
   readonly prefixes: ReadonlyArray<string>
   readonly each: number
   readonly since: bigint
 }
 
-/** Writes the history of so many watches: together they get all events. */
+/** Writes the history for so many watches. Together they receive all events. */
 const load = Effect.fnUntraced(function*(kv: Kv.Kv, watches: number) {
   const prefixes = Array.from({ length: watches }, (_, i) => `bench/replay-${watches}/${i}/`)
   const write = (i: number) =>
@@ -109,7 +109,7 @@ const replayRaw = (client: Etcd3, { each, prefixes, since }: History): Effect.Ef
     return round
   })
 
-/** One operation: a put, until it is confirmed and its event has arrived. */
+/** One operation: a put, until its response and its event have arrived. */
 export const latency: Scenario = {
   name: "watch-latency",
   run: Effect.fnUntraced(function*({ etcd, options }) {

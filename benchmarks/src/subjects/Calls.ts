@@ -1,20 +1,20 @@
 /**
- * What each client is asked to do in the scenarios of single calls.
+ * The calls that each client makes in the scenarios of single calls.
  */
 import type { Op } from "../Measure.ts"
 
 export type Name = "get" | "put" | "cas" | "mix" | "range"
 
-/** A client's way to do each. */
+/** A client's implementation of each call. */
 export type Calls = Readonly<Record<Name, Op>>
 
 export const value = "x".repeat(100)
 export const valueBytes = Buffer.from(value)
 
-/** The key that a caller reads, and overwrites. */
+/** The key that a caller reads and overwrites. */
 export const key = (caller: number | string): string => `bench/keys/${caller}`
 
-/** The key that a caller of a client compares and sets, alone. */
+/** The key that only one caller of one client compares and sets. */
 export const casKey = (client: string, caller: number | string): string => `bench/cas/${client}/${caller}`
 
 /** The prefix of the hundred keys that are read at once. */
@@ -22,7 +22,7 @@ export const prefix = "bench/range/"
 export const prefixEnd = "bench/range0"
 export const rangeSize = 100
 
-/** Nine times the one, then the other; not all callers at the same time. */
+/** Nine calls of the first, then one of the second, at different times for different callers. */
 export const mix = <A>(often: (caller: number) => A, seldom: (caller: number) => A): (caller: number) => A => {
   const counts: Array<number> = []
   return (caller) => {
@@ -30,3 +30,17 @@ export const mix = <A>(often: (caller: number) => A, seldom: (caller: number) =>
     return count % 10 === 0 ? seldom(caller) : often(caller)
   }
 }
+
+/** The calls of a client whose calls are promises. */
+export const ofPromises = ({ cas, get, put, range }: {
+  readonly get: (caller: number) => Promise<unknown>
+  readonly put: (caller: number) => Promise<unknown>
+  readonly cas: (caller: number) => Promise<unknown>
+  readonly range: () => Promise<unknown>
+}): Calls => ({
+  get: { promise: get },
+  put: { promise: put },
+  cas: { promise: cas },
+  mix: { promise: mix(get, put) },
+  range: { promise: range }
+})

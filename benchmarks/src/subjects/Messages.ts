@@ -1,5 +1,5 @@
 /**
- * The requests as etcd's messages, for the subjects that take them as such.
+ * The requests as etcd's messages, for the subjects that take those.
  */
 import { CompareResult, CompareTarget } from "etcd3"
 import type { IPutRequest, IRangeRequest, ITxnRequest, ITxnResponse } from "etcd3"
@@ -24,8 +24,8 @@ export const cas = (client: string, caller: number, revision = "0"): ITxnRequest
 
 export const range: IRangeRequest = { key: Buffer.from(Calls.prefix), range_end: Buffer.from(Calls.prefixEnd) }
 
-/** The revision of a compare-and-set that wrote; that it did not is an error here, since nobody else writes its key. */
+/** The revision of a successful compare-and-set. A failure is an error here, because no other client writes the key. */
 export const revisionOf = (response: ITxnResponse): string => {
-  if (!response.succeeded) throw new Error("a compare-and-set without a rival was refused")
+  if (!response.succeeded) throw new Error("a compare-and-set failed although no other client writes its key")
   return response.header.revision
 }

@@ -1,5 +1,5 @@
 /**
- * This library, with its defaults; and with batching off.
+ * This library with its defaults, and without batching.
  */
 import { KeyRange, Kv } from "@effect-kv/core"
 import { EtcdLayer } from "@effect-kv/etcd"
@@ -12,7 +12,7 @@ import * as Calls from "./Calls.ts"
 /** A client with the defaults. */
 export const open = (endpoints: ReadonlyArray<string>) => build({ endpoints })
 
-/** A client that sends each operation by itself. */
+/** A client without batching. */
 export const openUnbatched = (endpoints: ReadonlyArray<string>) => build({ endpoints, batching: false })
 
 const build = (options: EtcdLayer.Options) =>

@@ -1,12 +1,12 @@
 /**
- * The `etcd3` package: its public API, and its raw client beneath, both as they come.
+ * The `etcd3` package: its public API, and the raw client below it, both with their defaults.
  */
 import * as Effect from "effect/Effect"
 import { Etcd3 } from "etcd3"
 import * as Calls from "./Calls.ts"
 import * as Messages from "./Messages.ts"
 
-/** A client of the package. `options` are for what it cannot do by default. */
+/** A client of the package. `options` sets what its defaults do not allow. */
 export const open = (endpoints: ReadonlyArray<string>, options?: { readonly anySize?: boolean }) =>
   Effect.acquireRelease(
     Effect.sync(() =>
@@ -19,39 +19,29 @@ export const open = (endpoints: ReadonlyArray<string>, options?: { readonly anyS
   )
 
 export const calls = (client: Etcd3): Calls.Calls => {
-  const get = (caller: number) => client.get(Calls.key(caller)).string()
-  const put = (caller: number) => client.put(Calls.key(caller)).value(Calls.value).exec()
   const revisions: Array<string> = []
-  return {
-    get: { promise: get },
-    put: { promise: put },
-    mix: { promise: Calls.mix<Promise<unknown>>(get, put) },
-    cas: {
-      promise: async (caller) => {
-        const key = Calls.casKey("etcd3", caller)
-        const response = await client.if(key, "Mod", "==", revisions[caller] ?? "0")
-          .then(client.put(key).value(Calls.value))
-          .commit()
-        revisions[caller] = Messages.revisionOf(response)
-      }
+  return Calls.ofPromises({
+    get: (caller) => client.get(Calls.key(caller)).string(),
+    put: (caller) => client.put(Calls.key(caller)).value(Calls.value).exec(),
+    cas: async (caller) => {
+      const key = Calls.casKey("etcd3", caller)
+      const response = await client.if(key, "Mod", "==", revisions[caller] ?? "0")
+        .then(client.put(key).value(Calls.value))
+        .commit()
+      revisions[caller] = Messages.revisionOf(response)
     },
-    range: { promise: () => client.getAll().prefix(Calls.prefix).strings() }
-  }
+    range: () => client.getAll().prefix(Calls.prefix).strings()
+  })
 }
 
 export const rawCalls = ({ kv }: Etcd3): Calls.Calls => {
-  const get = (caller: number) => kv.range(Messages.get(caller))
-  const put = (caller: number) => kv.put(Messages.put(caller))
   const revisions: Array<string> = []
-  return {
-    get: { promise: get },
-    put: { promise: put },
-    mix: { promise: Calls.mix<Promise<unknown>>(get, put) },
-    cas: {
-      promise: async (caller) => {
-        revisions[caller] = Messages.revisionOf(await kv.txn(Messages.cas("etcd3 raw", caller, revisions[caller])))
-      }
+  return Calls.ofPromises({
+    get: (caller) => kv.range(Messages.get(caller)),
+    put: (caller) => kv.put(Messages.put(caller)),
+    cas: async (caller) => {
+      revisions[caller] = Messages.revisionOf(await kv.txn(Messages.cas("etcd3 raw", caller, revisions[caller])))
     },
-    range: { promise: () => kv.range(Messages.range) }
-  }
+    range: () => kv.range(Messages.range)
+  })
 }

@@ -1,7 +1,7 @@
 /**
- * `@grpc/grpc-js` alone: a client, a path and bytes. What any client on it pays at the least.
+ * `@grpc/grpc-js` alone, with a client, a path and bytes: the minimum cost of any client on top of it.
  *
- * The messages are encoded and decoded by `etcd3`'s protobuf types, which are taken from a client of its that is never
+ * The messages are encoded and decoded by `etcd3`'s protobuf types, taken from a client that never connects.
  * connected.
  */
 import * as grpc from "@grpc/grpc-js"
@@ -44,19 +44,14 @@ export const calls = ({ client, methods }: Effect.Success<ReturnType<typeof open
         else resolve(response)
       })
     )
-  const get = (caller: number) => unary(methods.range, Messages.get(caller))
-  const put = (caller: number) => unary(methods.put, Messages.put(caller))
   const revisions: Array<string> = []
-  return {
-    get: { promise: get },
-    put: { promise: put },
-    mix: { promise: Calls.mix<Promise<unknown>>(get, put) },
-    cas: {
-      promise: async (caller) => {
-        const response = await unary(methods.txn, Messages.cas("grpc-js", caller, revisions[caller]))
-        revisions[caller] = Messages.revisionOf(response)
-      }
+  return Calls.ofPromises({
+    get: (caller) => unary(methods.range, Messages.get(caller)),
+    put: (caller) => unary(methods.put, Messages.put(caller)),
+    cas: async (caller) => {
+      const response = await unary(methods.txn, Messages.cas("grpc-js", caller, revisions[caller]))
+      revisions[caller] = Messages.revisionOf(response)
     },
-    range: { promise: () => unary(methods.range, Messages.range) }
-  }
+    range: () => unary(methods.range, Messages.range)
+  })
 }

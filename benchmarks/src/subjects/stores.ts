@@ -1,5 +1,5 @@
 /**
- * What is compared in memory: this library's backend, Effect's `KeyValueStore`, a bare `Map` and `keyv`.
+ * The memory stores that are compared: this library's backend, Effect's `KeyValueStore`, a bare `Map` and `keyv`.
  */
 import { Kv } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"
@@ -19,13 +19,13 @@ export const openMemory = Effect.map(
 export const liveKeys = 100_000
 const keys = Array.from({ length: liveKeys }, (_, i) => `bench/${`${i}`.padStart(6, "0")}`)
 
-/** The keys in no order, over and over. */
+/** The keys in random order, repeatedly. */
 export const shuffled = () => {
   let at = 0
   return (): string => keys[(at++ * 7919) % liveKeys]!
 }
 
-/** One of each, with all keys. */
+/** One store of each kind, filled with all keys. */
 export const open = Effect.gen(function*() {
   const kv = yield* openMemory
   const store = Context.get(yield* Layer.build(KeyValueStore.layerMemory), KeyValueStore.KeyValueStore)

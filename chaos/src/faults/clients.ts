@@ -1,5 +1,5 @@
 /**
- * What happens to the clients themselves.
+ * Faults of the clients themselves.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -7,19 +7,19 @@ import * as Schedule from "effect/Schedule"
 import type { Fault } from "../Fault.ts"
 import type { Testbed } from "../Testbed.ts"
 
-/** The event loop stands still, as in a long computation or a virtual machine that is stopped: for all clients. */
+/** Blocks the event loop of all clients, as a long computation or a suspended virtual machine does. */
 export const stall = ({ millis }: Fault): Effect.Effect<void> =>
   Effect.sync(() => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis))
 
 class LockNotHeld extends Data.TaggedError("LockNotHeld")<{ readonly message: string }> {}
 
 /**
- * Ends the lease of whoever holds a lock, several times. Every other time its links are dead meanwhile: it cannot hear
- * of it, and what it writes arrives when others have had the lock.
+ * Revokes the lease of a lock's holder several times. Every other time the holder's links are down meanwhile: it cannot
+ * notice, and its writes arrive after other clients have had the lock.
  */
 export const evict = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
   for (let i = 0; i < 6; i++) {
-    // Nobody may hold it at this moment, or whoever did may have gone in between.
+    // The lock may be free at this moment, or its holder may have released it in between.
     const attempt = i % 2 === 0 ? evictOnce(testbed, lock) : evictUnheard(testbed, lock)
     yield* Effect.retry(attempt, { schedule: Schedule.spaced("50 millis"), times: 100 })
   }
@@ -36,11 +36,11 @@ const revoke = (testbed: Testbed, lease: string) =>
     return testbed.cluster.etcdctl(["lease", "revoke", lease])
   })
 
-/** One that holds it for long is about to write: two looks have found it. */
+/** A holder that is found twice holds the lock for long, so it is about to write. */
 const evictUnheard = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
   const before = yield* holderOf(testbed, lock)
   const { lease, place, token } = yield* holderOf(testbed, lock)
-  if (token !== before.token) return yield* new LockNotHeld({ message: `nobody holds ${lock} for long` })
+  if (token !== before.token) return yield* new LockNotHeld({ message: `no client holds ${lock} for long` })
   const links = testbed.links[place]!
   yield* Effect.acquireUseRelease(
     Effect.forEach(links, (link) => link.blackhole()),
@@ -49,13 +49,13 @@ const evictUnheard = Effect.fnUntraced(function*(testbed: Testbed, lock: string)
   )
 })
 
-/** The token and the lease that a lock is held with, and the place of the client, whose name the holder gives. */
+/** The token and lease of a lock's holder, and the index of its client, by the client's name in the key's value. */
 const holderOf = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
   const oldest = ["get", `${lock}/`, "--prefix", "--sort-by=CREATE", "--order=ASCEND", "--limit=1", "-w=fields"]
   const fields = yield* testbed.cluster.etcdctl(oldest)
   const [, token] = /"CreateRevision" : (\d+)/.exec(fields) ?? []
   const [, lease] = /"Lease" : (\d+)/.exec(fields) ?? []
   const [, name] = /"Value" : "c(\d+)"/.exec(fields) ?? []
-  if (lease === undefined || name === undefined) return yield* new LockNotHeld({ message: `nobody holds ${lock}` })
+  if (lease === undefined || name === undefined) return yield* new LockNotHeld({ message: `no client holds ${lock}` })
   return { token, lease: BigInt(lease).toString(16), place: Number(name) - 1 }
 })

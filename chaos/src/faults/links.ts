@@ -1,5 +1,5 @@
 /**
- * Faults of the links between clients and members: each returns when the links are healed again.
+ * Faults of the links between clients and members. Each returns when the links are healed.
  */
 import { TcpProxy } from "@effect-kv/test-suite/verification"
 import * as Data from "effect/Data"
@@ -10,12 +10,12 @@ import type { Testbed } from "../Testbed.ts"
 
 type Proxy = TcpProxy.TcpProxy
 
-/** Nothing went over the links for so long that the fault could strike nothing. */
+/** No data went over the links, so the fault had no effect. */
 export class FaultMissed extends Data.TaggedError("FaultMissed")<{ readonly message: string }> {}
 
 /**
- * The links that are meant: all of the clients', or of each the one that it uses, for a client keeps to one member while that
- * is well. It is told by what goes over it in a moment.
+ * The affected links: all links of the clients, or the one in use by each, because a client stays with a member while
+ * it works. Recent traffic shows which one that is.
  */
 const links = (testbed: Testbed, { clients, everyMember, slot }: Fault): Effect.Effect<ReadonlyArray<Proxy>> => {
   const rows = clients.map((client) => testbed.links[client]!)
@@ -40,10 +40,10 @@ const traffic = (proxy: Proxy): Effect.Effect<number> =>
 const struck = (proxies: ReadonlyArray<Proxy>): Effect.Effect<number> =>
   Effect.map(Effect.forEach(proxies, (proxy) => proxy.stats), (all) => all.reduce((sum, { struck }) => sum + struck, 0))
 
-/** How long a fault is kept up beyond its time until it has met something. */
+/** How much longer a fault lasts if it has had no effect yet. */
 const untilStruckRetries = { schedule: Schedule.spaced("100 millis"), times: 100 }
 
-/** Does something to links again and again until one of them has met it: a fault that meets nothing is none. */
+/** Repeats a fault on links until it has had an effect on one of them. */
 const untilStruck = (proxies: ReadonlyArray<Proxy>, before: number, again: Effect.Effect<void>) =>
   Effect.flatMap(struck(proxies), (now) => now > before ? Effect.void : Effect.andThen(again, new FaultMissed(missed)))
     .pipe(
@@ -57,7 +57,7 @@ const all = <A, E>(proxies: ReadonlyArray<Proxy>, f: (proxy: Proxy) => Effect.Ef
 
 const heal = (proxies: ReadonlyArray<Proxy>) => all(proxies, (proxy) => proxy.heal)
 
-/** From `begin` on, until the links are healed. */
+/** Starts a fault on the links, and ends it by healing them. */
 const during = (begin: (proxy: Proxy) => Effect.Effect<void>) =>
   Effect.fnUntraced(function*(testbed: Testbed, fault: Fault) {
     const proxies = yield* links(testbed, fault)
@@ -70,7 +70,7 @@ const during = (begin: (proxy: Proxy) => Effect.Effect<void>) =>
     )
   })
 
-/** All connections at once, several times. */
+/** Cuts all connections at once, several times. */
 export const cut = Effect.fnUntraced(function*(testbed: Testbed, fault: Fault) {
   const proxies = yield* links(testbed, fault)
   const before = yield* struck(proxies)
@@ -84,19 +84,19 @@ export const delay = (testbed: Testbed, fault: Fault) => during((proxy) => proxy
 export const throttle = (testbed: Testbed, fault: Fault) =>
   during((proxy) => proxy.throttle(fault.amount))(testbed, fault)
 
-/** Silence, after which what was held back goes on. */
+/** Holds all data back, then passes it on. */
 export const blackhole = during((proxy) => proxy.blackhole())
 
-/** Silence, after which connections that lost bytes are cut. */
+/** Drops all data, then cuts the connections that lost some. */
 export const loseBytes = during((proxy) => proxy.blackhole({ drop: true }))
 
 export const loseAnswers = during((proxy) => proxy.dropResponses)
 
-/** The server's side is closed and the client does not hear of it. */
+/** Closes the server's side without the client noticing. */
 export const halfOpen = during((proxy) => proxy.halfOpen)
 
 /**
- * Traps on every link, laid again as they strike: for as long as the fault lasts, and until one has struck.
+ * Armed faults on every link, armed again when they strike, for as long as the fault lasts and until one has struck.
  */
 const striking = (arm: (proxy: Proxy) => Effect.Effect<TcpProxy.Armed>) =>
   Effect.fnUntraced(function*(testbed: Testbed, fault: Fault) {
@@ -113,12 +113,12 @@ const striking = (arm: (proxy: Proxy) => Effect.Effect<TcpProxy.Armed>) =>
   })
 
 /**
- * Whether what a client sends holds a request: not only the beginning of a connection, which would keep it from ever being
- * used, nor what HTTP/2 says of itself, such as a ping or that there is room.
+ * Whether data from a client contains a request: neither only a connection preface, whose loss would prevent any use of
+ * the connection, nor only HTTP/2 control frames such as pings and window updates.
  */
 const isRequest = (chunk: Uint8Array): boolean => chunk.length > longestControlFrames && !beginsConnection(chunk)
 
-/** Two pings, or a ping and two window updates. */
+/** The size of two pings, or of a ping and two window updates. */
 const longestControlFrames = 43
 
 const beginsConnection = (chunk: Uint8Array): boolean =>

@@ -1,5 +1,5 @@
 /**
- * Faults of the servers: each returns when the cluster is healed again.
+ * Faults of the servers. Each returns when the cluster is complete again.
  */
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
@@ -12,7 +12,7 @@ import type { Testbed } from "../Testbed.ts"
 
 type ServerFault = Effect.Effect<Outcome | void, EtcdCluster.EtcdClusterError>
 
-/** What does not run cannot be stopped: that fault would be none. */
+/** A member that does not run cannot be stopped, so the fault would have no effect. */
 const mustRun = (member: EtcdCluster.Member): Effect.Effect<void, EtcdCluster.EtcdClusterError> =>
   Effect.flatMap(member.pid, (pid) =>
     pid !== undefined ? Effect.void : Effect.fail(
@@ -39,22 +39,22 @@ const away = (
 
 const kill = (member: EtcdCluster.Member): Effect.Effect<void> => member.kill
 
-/** `kill -9` of one member. */
+/** Kills one member (`kill -9`). */
 export const killMember = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
   Effect.suspend(() => away([testbed.slots[slot]!], millis, kill))
 
 export const killLeader = (testbed: Testbed, { millis }: Fault): ServerFault =>
   Effect.flatMap(testbed.cluster.leader, (leader) => away([leader], millis, kill))
 
-/** Two of three, so that there is no quorum. */
+/** Kills two of three members, so there is no quorum. */
 export const killMajority = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
   Effect.suspend(() => away(testbed.slots.filter((_, i) => i !== slot), millis, kill))
 
-/** All of them at once. */
+/** Kills all members at once. */
 export const outage = (testbed: Testbed, { millis }: Fault): ServerFault =>
   Effect.suspend(() => away(testbed.slots, millis, kill))
 
-/** In order: SIGTERM, by which a leader hands over first. */
+/** Stops a member in order (SIGTERM): a leader hands over first. */
 export const stopMember = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
   Effect.suspend(() => away([testbed.slots[slot]!], millis, (member) => member.stop))
 
@@ -67,14 +67,14 @@ const paused = (testbed: Testbed, member: EtcdCluster.Member, millis: number): S
   return Effect.andThen(mustRun(member), DeposedLeader.observe(testbed.cluster, member, pause))
 }
 
-/** SIGSTOP, and SIGCONT. */
+/** Suspends a member (SIGSTOP) and resumes it (SIGCONT). */
 export const pauseMember = (testbed: Testbed, { millis, slot }: Fault): ServerFault =>
   Effect.suspend(() => paused(testbed, testbed.slots[slot]!, millis))
 
 export const pauseLeader = (testbed: Testbed, { millis }: Fault): ServerFault =>
   Effect.flatMap(testbed.cluster.leader, (leader) => paused(testbed, leader, millis))
 
-/** Refused where the other is not ready to lead: a moment later it is. */
+/** Retried, because the other member may not be ready to lead yet. */
 export const moveLeader = (testbed: Testbed): ServerFault =>
   Effect.asVoid(
     Effect.retry(Effect.suspend(() => testbed.cluster.moveLeader()), {
@@ -83,12 +83,12 @@ export const moveLeader = (testbed: Testbed): ServerFault =>
     })
   )
 
-/** How long clients miss what happens before the history of it is forgotten. */
+/** How long clients are cut off before the compaction. */
 const missing = "300 millis"
 
 /**
- * Forgets the history before now, as soon as it is on record: it is what the run is judged by. Some clients are cut off
- * meanwhile, so that their watches come back for history that is gone.
+ * Compacts the history as soon as it has been recorded, because the round is checked by it. Some clients are cut off
+ * meanwhile, so their watches resume at revisions that are compacted.
  */
 export const compact = Effect.fnUntraced(
   function*(testbed: Testbed, { clients }: Fault, history: EtcdCluster.Recording) {
@@ -110,7 +110,7 @@ const compactNow = Effect.fnUntraced(function*(testbed: Testbed, history: EtcdCl
 
 export const defragment = (testbed: Testbed): ServerFault => testbed.cluster.defragment
 
-/** A new, empty member takes the place of another, for good. The clients find it where they found the old one. */
+/** Replaces a member by a new, empty one. The clients reach it at the address of the old one. */
 export const replaceMember = Effect.fnUntraced(function*(testbed: Testbed, { slot }: Fault) {
   const old = testbed.slots[slot]!
   const added = yield* testbed.cluster.memberAdd

@@ -1,5 +1,5 @@
 /**
- * What the workers of a client have in common.
+ * What all workers share: their client, and the services of its application.
  */
 import type * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
@@ -12,15 +12,15 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type * as SeededRandom from "../SeededRandom.ts"
 
-/** A client whose calls are recorded, in one round. */
+/** A client of one round whose calls are recorded. */
 export interface RecordedClient {
   readonly name: string
-  /** Everything that goes through it is in the history. */
+  /** Every call through it is in the history. */
   readonly kv: Kv.Kv
   readonly recorder: Recorder.Recorder
   /** Opens another client on the same links, with a service of its own. It is recorded under the same name. */
   readonly open: Effect.Effect<Pick<RecordedClient, "kv" | "counters">, KvError, Scope.Scope>
-  /** What all keys of the round begin with. */
+  /** The prefix of all keys of the round. */
   readonly prefix: string
   /** The service of the application that writes counters. It was built before any lock was acquired. */
   readonly counters: Counters["Service"]
@@ -39,7 +39,7 @@ export class Counters extends Context.Service<Counters, {
 /** A write of {@link Counters}. */
 export type Write = Effect.Effect<Op.PutResponse, KvError>
 
-/** One thing that a worker does, chosen by the random. */
+/** One step of a worker, with random choices. */
 export type Step = (
   client: RecordedClient,
   random: SeededRandom.SeededRandom

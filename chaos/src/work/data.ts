@@ -24,13 +24,13 @@ export const register: Step = Effect.fnUntraced(function*(client, random) {
     return yield* kv.deleteRange(KeyRange.halfOpen(key, `${prefix}register/${random.int(place, 7)}~`), { previous })
   }
   if (choice < 0.96) return yield* kv.get(key, { serializable: true })
-  // As it was a moment ago, by when it may have been compacted.
+  // Reads a recent revision, which may be compacted by then.
   const { revision } = yield* kv.put(key, yield* unique(client))
   yield* Effect.sleep(random.int(0, 50))
   return yield* kv.getEntry(key, { revision })
 })
 
-/** Reads, and writes on the condition that nobody else has written meanwhile. */
+/** Reads, and writes if no other client has written in between. */
 export const compareAndSet: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
   const key = `${prefix}cas/${random.int(0, 3)}`
@@ -44,7 +44,7 @@ export const compareAndSet: Step = Effect.fnUntraced(function*(client, random) {
     : kv.compareAndSet(key, Option.match(entry, { onNone: () => 0n, onSome: (entry) => entry.modRevision }), value)
 })
 
-/** Writes to several keys, or reads them, by what one of them is; also one transaction in another. */
+/** Writes several keys, or reads them if a condition on one of them fails. Some transactions are nested. */
 export const txn: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
   const keys = random.shuffle([0, 1, 2, 3, 4, 5]).slice(0, random.int(2, 4)).map((i) => `${prefix}txn/${i}`)
@@ -72,7 +72,7 @@ export const txn: Step = Effect.fnUntraced(function*(client, random) {
   return yield* kv.txn({ if: [condition], then, else: reads })
 })
 
-/** Adds an element to the end of a list, which is a text: no element may be lost, none come twice. */
+/** Appends an element to a list in a text: no element may be lost or added twice. */
 export const append: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
   const key = `${prefix}append/${random.int(0, 2)}`
@@ -80,7 +80,7 @@ export const append: Step = Effect.fnUntraced(function*(client, random) {
   return yield* kv.modify(key, (list) =>
     Option.match(list, {
       onNone: () => element,
-      // Not for ever: an old list makes room for a new one.
+      // A long list is replaced, so it does not grow indefinitely.
       onSome: (list) => list.length > 500 ? element : `${list} ${element}`
     }))
 })

@@ -12,7 +12,7 @@ import * as Schedule from "effect/Schedule"
 import type { RecordedClient, Step } from "./Worker.ts"
 import { unique } from "./Worker.ts"
 
-/** A lease from its grant to its end, by revocation or by its time, with keys that hang on it. */
+/** A lease with an attached key, from its grant to its revocation or expiry. */
 export const lease: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, prefix } = client
   const expires = random.chance(0.15)
@@ -21,7 +21,7 @@ export const lease: Step = Effect.fnUntraced(function*(client, random) {
   const key = `${prefix}leased/${random.int(0, 5)}`
   const backend = backendOf(kv)
   const { id } = yield* backend.leaseGrant({ ttl: "2 seconds" })
-  // Whatever comes, it goes: if not by this, then by its time.
+  // If revoking fails, the lease expires.
   return yield* Effect.gen(function*() {
     yield* kv.put(key, yield* unique(client), { lease: id })
     for (let i = 0; i < renewals; i++) {
@@ -34,12 +34,12 @@ export const lease: Step = Effect.fnUntraced(function*(client, random) {
   })
 })
 
-/** The temporary key that a client has all the time. */
+/** A temporary key that a client keeps for the whole round. */
 export const residentKey = (prefix: string, name: string): string => `${prefix}temporary/resident/${name}`
 
 export const isResidentKey = (key: string): boolean => key.includes("temporary/resident/")
 
-/** Has its temporary key until it is interrupted. */
+/** Keeps a temporary key until it is interrupted. */
 export const resident = (client: RecordedClient): Effect.Effect<never, KvError> =>
   Effect.scoped(Effect.gen(function*() {
     const value = yield* unique(client)
@@ -54,7 +54,10 @@ export const resident = (client: RecordedClient): Effect.Effect<never, KvError> 
     return yield* Effect.never
   }))
 
-/** A temporary key for a while, of the worker's own or beside others of the same name. Its own is gone when its scope is. */
+/**
+ * A short-lived temporary key, under a name of the worker's own or a shared one. Its own must be gone when the scope
+ * has closed.
+ */
 export const temporaryKey: Step = Effect.fnUntraced(function*(client, random) {
   const { kv, name, prefix } = client
   const place = random.int(0, 3)
@@ -70,14 +73,16 @@ export const temporaryKey: Step = Effect.fnUntraced(function*(client, random) {
   if (isOwn) yield* untilGone(client, key)
 })
 
-/** Where the store is away for a moment, it is removed when it is back. */
+/** How long the deletion may take, because the store may be unreachable for a moment. */
 const goesWithin = { schedule: Schedule.spaced("200 millis"), times: 50 }
 
 const untilGone = ({ kv }: RecordedClient, key: string) =>
   Effect.flatMap(
     kv.get(key),
     (value) =>
-      Option.isNone(value) ? Effect.void : new KeyStays({ message: `the temporary key ${key} outlives its scope` })
+      Option.isNone(value)
+        ? Effect.void
+        : new KeyStays({ message: `the temporary key ${key} is still there after its scope closed` })
   ).pipe(
     Effect.retry({ ...goesWithin, while: (error) => error instanceof KeyStays }),
     Effect.catchTag("KeyStays", Effect.die)

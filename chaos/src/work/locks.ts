@@ -1,6 +1,6 @@
 /**
- * Work under locks: counters that are only ever incremented by who holds the lock, through its fence. Half of the writes are
- * made by a service that captured its `Kv` before the lock was acquired.
+ * Work under locks: counters that only the lock's holder increments, fenced. Half of the writes are made by a service
+ * that captured its `Kv` before the lock was acquired.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
@@ -13,7 +13,10 @@ import { unique } from "./Worker.ts"
 /** The locks of a round. */
 export const lockNames = (prefix: string): NonEmptyReadonlyArray<string> => [`${prefix}lock/0`, `${prefix}lock/1`]
 
-/** The counter that a lock protects. Its value is the count, the token of the lock it was written under, and a unique part. */
+/**
+ * The counter that a lock protects. Its value is the count, the token of the lock it was written under, and a unique
+ * part.
+ */
 export const counterOf = (lock: string): string => `${lock}-counter`
 
 /** The count in a counter's value. */
@@ -24,10 +27,10 @@ export const tokenOf = (value: string): bigint => BigInt(value.split(" ")[1]!)
 
 const ttl = "2 seconds"
 
-/** How much longer a lock may be held than allowed before that is certain to be wrong, in milliseconds: two timers are compared. */
+/** How much longer than allowed a lock may be held, because two timers are compared, in milliseconds. */
 const timerTolerance = 50
 
-/** Increments the counter of the lock, or of two that are taken as one. */
+/** Increments the counter of one lock, or of two that are acquired together. */
 export const increment: Step = (client, random) => {
   const names = lockNames(client.prefix)
   const choice = random.next()
@@ -58,7 +61,7 @@ export const increment: Step = (client, random) => {
         : Effect.void
     )
   )
-  // Some do not wait that long.
+  // Some callers interrupt the attempt.
   return maxHold === undefined && choice < 0.4 ? Effect.timeoutOption(locked, random.int(1, 400)) : locked
 }
 
@@ -82,7 +85,7 @@ const incrementing = Effect.fnUntraced(function*(
   }
 })
 
-/** Only if the lock is free; nobody interrupts the work when it is lost, but for the fence. */
+/** Runs only if the lock is free. Nothing interrupts the work when the lock is lost, except a rejected write. */
 const trying = (
   client: RecordedClient,
   name: string,
@@ -93,7 +96,7 @@ const trying = (
     const lock = yield* DistLock.tryAcquire(name, { ttl, description: client.name })
     if (Option.isNone(lock)) return
     const holding = yield* client.recorder.acquired(client.name, lock.value)
-    // By the fence of the fiber, or by a Kv that has it.
+    // Fenced by the fiber's fence or by a fenced `Kv`.
     const fenced = byService
       ? DistLock.fenced(body(lock.value), lock.value)
       : Effect.provideService(body(lock.value), Kv.Kv, DistLock.fence(client.kv, lock.value))

@@ -1,5 +1,5 @@
 /**
- * Clients that come, do a little of everything, and go, while servers and links fail.
+ * Short-lived clients that do a little of everything while servers and links fail.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -14,13 +14,13 @@ import * as locks from "./locks.ts"
 import type { Step } from "./Worker.ts"
 import { unique } from "./Worker.ts"
 
-/** How long the end of a client may take: what it gives back is waited for, but not for long. And the loop may stall. */
+/** How long closing a client may take: its cleanup is bounded in time. An event-loop stall is included. */
 const closesWithin = Duration.seconds(10)
 
-/** Tells the watches of visitors, who come and go, from those that go on. */
+/** Whether a watch belongs to a short-lived client. */
 export const isOfShortLivedClient = ({ only }: Watch.WatchRequest): boolean => only === "Put"
 
-/** Opens a client, and closes it in the middle of what it does. */
+/** Opens a client and closes it in the middle of its work. */
 export const shortLivedClient: Step = (client, random) => {
   const stays = random.int(50, 1500)
   const visiting = Effect.acquireUseRelease(

@@ -1,5 +1,5 @@
 /**
- * Watches that are open through all faults. They are recorded as they are read; a checker judges them.
+ * Watches that are open through all faults. The recorder records what they deliver.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvError } from "@effect-kv/core/KvError"
@@ -10,12 +10,12 @@ import * as Option from "effect/Option"
 import type * as SeededRandom from "../SeededRandom.ts"
 import type { RecordedClient } from "./Worker.ts"
 
-/** A watcher of one range, which goes on until it is interrupted. */
+/** A watch of one range that runs until it is interrupted. */
 export interface WatchPlan {
   readonly range: KeyRange.KeyRange
   readonly previous?: boolean | undefined
   readonly only?: "Put" | "Delete" | undefined
-  /** Whether it is closed from time to time, and opened again after the last revision it gave. */
+  /** Whether it is closed from time to time and opened again after its last revision. */
   readonly restless: boolean
   /** Whether it reads slowly. */
   readonly slow: boolean
@@ -25,17 +25,17 @@ export interface WatchPlan {
 export const plans = (prefix: string): ReadonlyArray<WatchPlan> => [
   { range: KeyRange.prefix(prefix), restless: false, slow: false },
   { range: KeyRange.prefix(`${prefix}register/`), previous: true, restless: true, slow: false },
-  // Not as the view's: so that one cannot be heard for the other.
+  // Another range than the view's, so the history can tell the two watches apart.
   { range: KeyRange.halfOpen(`${prefix}txn/`, `${prefix}txn/~`), restless: false, slow: true },
   { range: KeyRange.halfOpen(`${prefix}a`, `${prefix}m`), only: "Delete", restless: true, slow: false }
 ]
 
-/** How far a watch has come: told to who waits for it to be at the end. */
+/** How far a watch has come, for the final wait. */
 export interface Position {
   revision: bigint
 }
 
-/** Watches for ever; where it ends by itself it begins again where that is allowed. */
+/** Watches indefinitely. If the watch ends with an expected error, it is opened again. */
 export const watching = (
   client: RecordedClient,
   plan: WatchPlan,

@@ -1,5 +1,5 @@
 /**
- * Workers as fibers, each with its own client.
+ * Workers that run as fibers, each with its own client.
  */
 import { Kv } from "@effect-kv/core"
 import type { KvBackend } from "@effect-kv/core/backend"
@@ -19,12 +19,12 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
 
   const start = Effect.fnUntraced(function*(name: string) {
     const plug: Plug = { pulled: false }
-    const tell: Worker.Tell = (message) => plug.pulled ? Effect.void : Effect.asVoid(Queue.offer(messages, message))
+    const send: Worker.Send = (message) => plug.pulled ? Effect.void : Effect.asVoid(Queue.offer(messages, message))
     const ended = Effect.flatMap(
       Clock.currentTimeMillis,
       (at) => Queue.offer(messages, { _tag: "Ended", worker: name, at })
     )
-    const fiber = yield* Worker.run(name, names.length, tell).pipe(
+    const fiber = yield* Worker.run(name, names.length, send).pipe(
       Effect.scoped,
       Effect.provideServiceEffect(Kv.Kv, Effect.flatMap(Kv.Kv, (kv) => Kv.make(pluggedInto(plug)(backendOf(kv))))),
       Effect.provide(Store.layer(namespace), { local: true }),
@@ -54,7 +54,10 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
   return fleet
 })
 
-/** A worker's connection to the store. A fiber that is killed runs its finalizers, so it is cut off instead. */
+/**
+ * A worker's connection to the store. A fiber cannot be killed without running its finalizers, but it can be
+ * disconnected.
+ */
 interface Plug {
   pulled: boolean
 }

@@ -1,5 +1,5 @@
 /**
- * The workers, whatever they run in.
+ * The workers of the demo, whether fibers or processes.
  */
 import type * as Effect from "effect/Effect"
 import type * as Queue from "effect/Queue"
@@ -7,11 +7,11 @@ import type { Message } from "./Worker.ts"
 
 export interface Fleet {
   readonly names: ReadonlyArray<string>
-  /** What a worker is: for people. */
+  /** What the workers run in, for the heading. */
   readonly kind: string
   readonly start: Effect.Effect<void>
-  /** As a power cut would: without a word to anybody. */
+  /** Kills a worker as a power failure would: without any cleanup. */
   readonly kill: (name: string) => Effect.Effect<void>
-  /** Each worker's last message is `Ended`, whatever became of it. */
+  /** Every worker's last message is `Ended`, however it ended. */
   readonly messages: Queue.Dequeue<Message>
 }

@@ -1,5 +1,5 @@
 /**
- * How the demo prints: in columns, with the time since the start, and in color on a terminal.
+ * A printer for the demo: columns with the time since the start, in color on a terminal.
  */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
@@ -8,9 +8,9 @@ import * as Effect from "effect/Effect"
 export interface Printer {
   readonly line: (text: string) => Effect.Effect<void>
   readonly heading: (text: string) => Effect.Effect<void>
-  /** Something that a worker did, or that was done to it. */
+  /** Prints an event of a worker. */
   readonly event: (worker: string, text: string) => Effect.Effect<void>
-  /** One line of the check. Answers with whether it holds. */
+  /** Prints one line of the check. Returns whether it holds. */
   readonly check: (text: string, holds: boolean) => Effect.Effect<boolean>
 }
 

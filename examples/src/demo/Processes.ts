@@ -1,5 +1,5 @@
 /**
- * Workers as operating system processes, which report in lines of JSON.
+ * Workers that run as operating system processes, and report what they do in lines of JSON.
  */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"

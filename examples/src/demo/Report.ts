@@ -1,5 +1,5 @@
 /**
- * The report of a demo run, and its final check.
+ * A report of what the demo observed, and its final check.
  */
 import type { Entry } from "@effect-kv/core"
 import * as Data from "effect/Data"
@@ -17,7 +17,7 @@ interface Hold {
 
 export interface Report {
   readonly holds: Array<Hold>
-  /** Increments that workers were told of as done. */
+  /** Increments that workers reported. */
   writes: number
   killedAt: number | undefined
   takeOverMillis: number | undefined
@@ -56,7 +56,7 @@ const recordHold = Effect.fnUntraced(function*(
   yield* print.event(worker, `holds the lock, token ${token}: took over ${report.takeOverMillis} ms after the kill`)
 })
 
-/** A holder was killed. */
+/** Records that a holder was killed. */
 export const recordKill = (report: Report, token: string, at: number): void => {
   report.killedAt = at
   const hold = holdOf(report, token)
@@ -66,12 +66,13 @@ export const recordKill = (report: Report, token: string, at: number): void => {
 const holdOf = (report: Report, token: string): Hold | undefined =>
   report.holds.find((hold) => hold.token === BigInt(token))
 
-/** The demo failed: an increment was lost, two workers held the lock at once, or none took over. */
+/** The demo failed: an increment was lost, two workers held the lock at once, or no worker took over. */
 export class CheckFailed extends Data.TaggedError("CheckFailed")<{ readonly message: string }> {}
 
 /**
- * Compares the workers' messages with the store: the counter, and an entry for each accepted increment. A worker
- * that is killed between a write and its message has written once more than it reported.
+ * Compares the workers' reports with the store: the counter, and an entry for each increment that the store accepted. A
+ * worker that is killed after the store accepted an increment, but before it reported it, has written one more than it
+ * reported.
  */
 export const conclude = Effect.fnUntraced(function*(
   report: Report,
@@ -98,17 +99,17 @@ export const conclude = Effect.fnUntraced(function*(
       report.writes === log.length || report.writes === log.length - 1
     ),
     yield* print.check(
-      `${report.holds.length} holds, ${overlaps.length} of them while another held the lock`,
+      `${report.holds.length} holds, ${overlaps.length} of them while another worker held the lock`,
       overlaps.length === 0
     ),
     yield* print.check("tokens grow from each holder to the next", tokensGrow),
     yield* print.check(
       report.takeOverMillis === undefined
-        ? "nobody took over from the holder that was killed"
+        ? "no worker took over from the holder that was killed"
         : `a waiter took over ${report.takeOverMillis} ms after the holder was killed`,
       report.takeOverMillis !== undefined
     )
   ]
   if (results.includes(false)) return yield* new CheckFailed({ message: "The check has failed." })
-  yield* print.line("\nNothing was lost, and no two held the lock at once.")
+  yield* print.line("\nNothing was lost, and no two workers held the lock at once.")
 })

@@ -1,5 +1,5 @@
 /**
- * The store of the demo: `KV_URL`, with a namespace for this run.
+ * The store of the demo: the one that `KV_URL` names, with a namespace for this run.
  */
 import { Kv, KvError, KvUrl } from "@effect-kv/core"
 import { EtcdLayer } from "@effect-kv/etcd"
@@ -8,12 +8,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { randomUUID } from "node:crypto"
 
-/** The layers of this process share the store of this name. */
+/** All layers in this process share the store of this name. */
 export const url = process.env["KV_URL"] ?? "mem:demo"
 
 const isMemory = url.startsWith("mem:")
 
-/** A description for people: the kind and address of the store, without the password that the URL may contain. */
+/** The kind of store and its address, without the password that the URL may contain. */
 export const describe = isMemory ? "memory" : `etcd at ${url.replace(/^(https?:\/\/)[^@/]*@/, "$1")}`
 
 export const freshNamespace = (): string => `effect-kv-demo/${randomUUID().slice(0, 8)}/`
@@ -29,7 +29,7 @@ export const layer = (namespace: string): Layer.Layer<Kv.Kv, KvError.KvError> =>
     }))
   )
 
-/** Processes cannot see each other's memory. */
+/** Processes do not share memory. */
 export const mustBeShared: Effect.Effect<void, KvError.KvError> = isMemory
   ? KvError.fail(
     new KvError.InvalidRequest({

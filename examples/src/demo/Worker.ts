@@ -1,5 +1,5 @@
 /**
- * One worker: registers itself, and increments the counter a few times, each time under the lock.
+ * One worker: it registers itself and increments the counter a few times, each time under the lock.
  */
 import { DistLock, KeyRange, Kv, type KvError, type LockError, Op, TempKey } from "@effect-kv/core"
 import * as Clock from "effect/Clock"
@@ -14,12 +14,12 @@ export const counter = "counter"
 export const log = "log/"
 export const lockName = "counter-lock"
 
-/** The time to live of a worker's temporary key and locks. */
+/** The time to live of the lease of the worker's temporary key and locks. */
 export const ttl = Duration.seconds(2)
 
 const rounds = 4
 
-/** A worker's message. Times are wall clock milliseconds, because all workers are on one machine. */
+/** The messages of a worker. Times are wall-clock milliseconds, because all workers run on one machine. */
 export type Message =
   | { readonly _tag: "Holds"; readonly worker: string; readonly token: string; readonly at: number }
   | {
@@ -33,18 +33,19 @@ export type Message =
   | { readonly _tag: "Failed"; readonly worker: string; readonly message: string; readonly at: number }
   | { readonly _tag: "Ended"; readonly worker: string; readonly at: number }
 
-export type Tell = (message: Message) => Effect.Effect<void>
+export type Send = (message: Message) => Effect.Effect<void>
 
-/** Registers the worker, waits until `colleagues` workers have registered, including itself, and then works. */
-export const run = Effect.fnUntraced(function*(name: string, colleagues: number, tell: Tell) {
+/** Registers the worker, waits until there are `colleagues` workers including itself, and then works. */
+export const run = Effect.fnUntraced(function*(name: string, colleagues: number, send: Send) {
+  const kv = yield* Kv.Kv
   yield* TempKey.make(`${workers}${name}`, { value: name, ttl })
   yield* Effect.scoped(untilPresent(colleagues))
   for (let round = 0; round < rounds; round++) {
-    yield* DistLock.use(lockName, (lock) => increment(name, lock, tell), { ttl, description: name }).pipe(
+    yield* DistLock.use(lockName, (lock) => increment(name, lock, send), { ttl, description: name }).pipe(
       Effect.catch((error: KvError.KvError | LockError.LockError) =>
         Effect.flatMap(
           Clock.currentTimeMillis,
-          (at) => tell({ _tag: "Failed", worker: name, message: error.message, at })
+          (at) => send({ _tag: "Failed", worker: name, message: error.message, at })
         )
       )
     )
@@ -52,7 +53,7 @@ export const run = Effect.fnUntraced(function*(name: string, colleagues: number,
   }
 })
 
-/** The registered workers, then every change, without a gap. */
+/** The current workers, then all that start or stop, without a gap in between. */
 const untilPresent = Effect.fnUntraced(function*(count: number) {
   const kv = yield* Kv.Kv
   const { entries, events } = yield* kv.snapshotAndWatch(KeyRange.prefix(workers))
@@ -68,14 +69,14 @@ const untilPresent = Effect.fnUntraced(function*(count: number) {
   )
 })
 
-/** A read-modify-write with a pause in the middle: without the lock, or with two holders, increments would be lost. */
-const increment = Effect.fnUntraced(function*(name: string, lock: DistLock.Lock, tell: Tell) {
+/** A read-modify-write with a pause in the middle. Without the lock, or with two holders, increments would be lost. */
+const increment = Effect.fnUntraced(function*(name: string, lock: DistLock.Lock, send: Send) {
   const token = `${lock.token}`
-  yield* tell({ _tag: "Holds", worker: name, token, at: yield* Clock.currentTimeMillis })
+  yield* send({ _tag: "Holds", worker: name, token, at: yield* Clock.currentTimeMillis })
   const kv = yield* Kv.Kv
   const from = Number(Option.getOrElse(yield* kv.get(counter), () => "0"))
   yield* Effect.sleep(yield* Random.nextIntBetween(20, 80))
   const to = from + 1
   yield* kv.txn({ then: [Op.put(counter, `${to}`), Op.put(`${log}${token.padStart(12, "0")}`, name)] })
-  yield* tell({ _tag: "Wrote", worker: name, token, at: yield* Clock.currentTimeMillis, from, to })
+  yield* send({ _tag: "Wrote", worker: name, token, at: yield* Clock.currentTimeMillis, from, to })
 })

@@ -37,7 +37,6 @@ export type Send = (message: Message) => Effect.Effect<void>
 
 /** Registers the worker, waits until there are `colleagues` workers including itself, and then works. */
 export const run = Effect.fnUntraced(function*(name: string, colleagues: number, send: Send) {
-  const kv = yield* Kv.Kv
   yield* TempKey.make(`${workers}${name}`, { value: name, ttl })
   yield* Effect.scoped(untilPresent(colleagues))
   for (let round = 0; round < rounds; round++) {

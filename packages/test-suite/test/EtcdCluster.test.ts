@@ -151,7 +151,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster with one 
 for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
   describe(`EtcdCluster, etcd ${version}`, () => {
     it.live(
-      "with three members moves its leader, outlives any member, and is whole again afterwards",
+      "a cluster of three moves its leader, survives the loss of any member, and recovers",
       () =>
         Effect.gen(function*() {
           const cluster = yield* EtcdCluster.make({ version, members: 3 })
@@ -184,7 +184,7 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
     )
 
     it.live(
-      "goes on recording after a time without a leader, which ends every watch of etcdctl's",
+      "watchFrom continues after a time without a leader, which ends every watch of etcdctl",
       () =>
         Effect.gen(function*() {
           const cluster = yield* EtcdCluster.make({ version, members: 3 })
@@ -228,7 +228,7 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
       }), 60_000)
 
     it.live(
-      "serves over TLS, demands certificates, and knows users and what they may do",
+      "a cluster serves over TLS, requires client certificates, and enforces the permissions of users",
       () =>
         Effect.gen(function*() {
           const authority = yield* TestCertificates.make()
@@ -300,7 +300,7 @@ describe("EtcdCluster after its end", () => {
 
   for (const signal of ["SIGKILL", "SIGINT"] as const) {
     it.live(
-      `has neither processes nor files after the process that holds it got ${signal}`,
+      `no process and no file is left after the owner got ${signal}`,
       () =>
         Effect.gen(function*() {
           const holder = yield* Effect.acquireRelease(

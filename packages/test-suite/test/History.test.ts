@@ -219,7 +219,7 @@ const history: Arbitrary.Arbitrary<History.History> = Arbitrary.all({
 
 describe("History", () => {
   it.effect.prop(
-    "is the same after it was saved and loaded, whatever is in it",
+    "a history is the same after saving and loading, whatever it contains",
     [history],
     ([history]) =>
       Effect.map(History.fromText(History.toText(history)), (loaded) => assert.deepStrictEqual(loaded, history)),

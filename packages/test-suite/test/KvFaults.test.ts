@@ -80,7 +80,7 @@ describe("KvFaults, calls", () => {
       ["was not", KvFaults.loseRequest, false]
     ] as const
   ) {
-    it.effect(`a write with "${fault.description}" is Indeterminate and ${title} applied`, () =>
+    it.effect(`a write with "${fault.description}" is Indeterminate, and it ${title} applied`, () =>
       Effect.gen(function*() {
         const { faults, kv, other } = yield* clients
         yield* faults.inject(fault)
@@ -382,7 +382,7 @@ describe("KvFaults, injected", () => {
     }))
 })
 
-describe("KvFaults, invalid options are a defect:", () => {
+describe("KvFaults, invalid options", () => {
   const isDefect = (what: (faults: KvFaults.KvFaults) => Effect.Effect<unknown>) =>
     Effect.gen(function*() {
       const { faults } = yield* clients
@@ -390,7 +390,7 @@ describe("KvFaults, invalid options are a defect:", () => {
     })
 
   for (const where of [{ nth: 0 }, { nth: 1.5 }, { nth: NaN }, { times: 0 }, { times: -1 }, { times: NaN }]) {
-    it.effect(`an injection with ${JSON.stringify(where)}`, () =>
+    it.effect(`inject with ${JSON.stringify(where)} is a defect`, () =>
       isDefect((faults) => faults.inject(KvFaults.unavailable, where)))
   }
 
@@ -404,11 +404,11 @@ describe("KvFaults, invalid options are a defect:", () => {
       { seed: 1, maxDelay: Infinity }
     ]
   ) {
-    it.effect(`randomly with ${Object.entries(options).map(([name, value]) => `${name} ${value}`).join(", ")}`, () =>
+    it.effect(`randomly with ${Object.entries(options).map(([name, value]) => `${name} ${value}`).join(", ")} is a defect`, () =>
       isDefect((faults) => faults.randomly(options)))
   }
 
-  it.effect("a hold of zero calls", () => isDefect((faults) => faults.hold("request", { times: 0 })))
+  it.effect("a hold of zero calls is a defect", () => isDefect((faults) => faults.hold("request", { times: 0 })))
 })
 
 describe("KvFaults, watches", () => {

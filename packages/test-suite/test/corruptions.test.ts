@@ -50,7 +50,7 @@ const noticesAll = (
 ) => {
   describe(checker, () => {
     for (const { corrupt, found, title } of corruptions) {
-      it.effect(`notices when ${title}`, () =>
+      it.effect(`${checker} notices when ${title}`, () =>
         Effect.gen(function*() {
           let corrupted = 0
           for (const seed of seeds) {
@@ -71,14 +71,14 @@ const noticesAll = (
 }
 
 noticesAll(
-  "the checker by revision",
+  "RevisionChecker",
   [...revisions.corruptions, ...responses.corruptions],
   mixed,
   ({ changes, history }) => RevisionChecker.check(history, changes).violations
 )
 
 noticesAll(
-  "the checker of watches",
+  "WatchChecker",
   watches.corruptions,
   mixed,
   ({ changes, history, revision }) =>
@@ -88,20 +88,20 @@ noticesAll(
 )
 
 noticesAll(
-  "the checker of locks",
+  "LockChecker",
   locks.corruptions,
   mixed,
   ({ changes, count, history }) => LockChecker.check(history, { counts: { "w/counter": count }, changes })
 )
 
 noticesAll(
-  "the checker of linearizability",
+  "LinearizabilityChecker",
   orders.corruptions,
   small,
   ({ history }) => LinearizabilityChecker.check(history)
 )
 
-describe("a checker that runs out of its budget", () => {
+describe("the budget of a checker", () => {
   it.effect("a checker that exhausts its budget reports it, whether the history is good or bad", () =>
     Effect.gen(function*() {
       const { changes, history } = yield* mixed(seeds[1]!)

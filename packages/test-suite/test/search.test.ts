@@ -63,16 +63,16 @@ const exists = (
   })
 
 describe("the search for an order", () => {
-  const verdicts = new Map<string, number>()
+  const results = new Map<string, number>()
 
   it.prop(
-    "finds one exactly when there is one",
+    "the search finds an order exactly if there is one",
     [accesses, integer(0, 4)],
     ([accesses, writes]) => {
       const operations = accesses.map(toOperation)
       const accept = ([, count]: State) => writes === 0 || count === writes
       const result = search<State>({ operations, initial: [0, 0], key: (state) => state.join(), accept, budget: 1e6 })
-      verdicts.set(result._tag, (verdicts.get(result._tag) ?? 0) + 1)
+      results.set(result._tag, (results.get(result._tag) ?? 0) + 1)
       assert.strictEqual(result._tag, exists(operations, [0, 0], accept) ? "Found" : "None")
       if (result._tag === "Found") assert.isTrue(isRight(operations, result.order, accept))
     },
@@ -80,8 +80,8 @@ describe("the search for an order", () => {
   )
 
   it("the search was compared on right and on wrong histories", () => {
-    assert.isAbove(verdicts.get("Found") ?? 0, 500)
-    assert.isAbove(verdicts.get("None") ?? 0, 500)
+    assert.isAbove(results.get("Found") ?? 0, 500)
+    assert.isAbove(results.get("None") ?? 0, 500)
   })
 })
 

@@ -11,7 +11,7 @@ const batching = (seed: number) => batched(seed % 2 === 0 ? { maxInFlight: 1 } :
 
 simulate("simulated clients of memory that batch", "simulation-batched.test.ts", 100_000, batching)
 
-it.skipIf(replayed !== undefined)("there is something to batch in the simulation", () => {
+it.skipIf(replayed !== undefined)("simulated clients make operations that can be batched", () => {
   let calls = 0
   let requests = 0
   const counting = (count: () => void) => (backend: KvBackend): KvBackend => ({
@@ -24,5 +24,5 @@ it.skipIf(replayed !== undefined)("there is something to batch in the simulation
   for (const seed of seedsOf(100_000, 100_200)) {
     run(seed, (backend) => counting(() => calls++)(batching(seed)(counting(() => requests++)(backend))))
   }
-  assert.isAbove(calls - requests, 200, `${calls} calls left as ${requests} requests`)
+  assert.isAbove(calls - requests, 200, `${calls} calls were sent as ${requests} requests`)
 }, 60_000)

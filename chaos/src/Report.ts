@@ -4,7 +4,7 @@
 import * as Availability from "./Availability.ts"
 import type { Kind } from "./Fault.ts"
 import * as Resources from "./Resources.ts"
-import type { Findings } from "./RoundChecker.ts"
+import type { Case, Findings } from "./RoundChecker.ts"
 
 /** Everything the report shows of a run. */
 export interface Summary {
@@ -18,6 +18,8 @@ export interface Summary {
   readonly silences: ReadonlyMap<Availability.Service, number>
   readonly findings: Findings
   readonly left: Resources.Resources
+  /** The round itself, for further checks. */
+  readonly subject: Case
   /** The folder that holds the saved round. */
   readonly saved?: string | undefined
 }

@@ -106,7 +106,8 @@ const summing = Effect.fnUntraced(function*(testbed: Testbeds.Testbed, subject: 
     outages: Availability.outages(round.history, round.appliedFaults, isResidentKey),
     silences: Disturbances.longestSilences(round),
     findings: { ...checked, violations },
-    left
+    left,
+    subject
   } satisfies Report.Summary
 })
 

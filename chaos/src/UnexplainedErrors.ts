@@ -46,13 +46,13 @@ interface ErrorInCalmTime {
 /** By kind: failed calls, lost locks, and lost sessions. */
 const errorsInCalmTime = (round: Round): ReadonlyArray<ReadonlyArray<ErrorInCalmTime>> => {
   const { history } = round
-  const { byStalls, isCalm, ofLoss } = explanationsOf(round)
+  const { isCalm, ofFailure, ofLoss } = explanationsOf(round)
   return [
     history.calls.filter(isOutOfReach).flatMap((call) => {
       const window = windowOf(call)
       return window === undefined || !isCalm(call.client, window)
         ? []
-        : [{ message: `a call failed when nothing was broken: ${show(call)}`, isExcused: byStalls(window) }]
+        : [{ message: `a call failed when nothing was broken: ${show(call)}`, isExcused: ofFailure(window) }]
     }),
     history.holdings.flatMap(({ acquired, client, ended, lock, token }) =>
       ended?.how !== "Lost" || !isCalm(client, { from: acquired.nanos, to: ended.at.nanos })
@@ -138,7 +138,7 @@ const mayEndSo = ({ batches, confirmed, ended }: History.WatchCall, compactedAt:
 /** How long after a fault its last effects may appear, also at a waiter for something the fault took away, in nanoseconds. */
 const aftermath = 5_000_000_000n
 
-/** The same after a stall of the event loop, which broke nothing: the time in which a session notices its loss. */
+/** The longest time after a stall of the event loop in which it explains an error: when a session notices its loss. */
 const aftermathOfStall = 2_000_000_000n
 
 /** A shorter stall of the event loop explains no error: every lease and deadline is several times as long. In milliseconds. */
@@ -149,11 +149,11 @@ const sessionTtl = 2_000_000_000n
 
 /** Whether the round explains an error of a client, by its faults or by stalls that it measured. */
 interface Explanations {
-  /** Whether stalls took so much of a call's own time that it had to fail. */
-  readonly byStalls: (window: Span.Span) => boolean
+  /** Whether stalls took so much of a failed call's own time that it had to fail, or a long one ended just before it. */
+  readonly ofFailure: (window: Span.Span) => boolean
   /** Whether stalls took so much of the time to live of a session that ended now that it could not be renewed. */
   readonly ofLoss: (ended: History.Moment) => boolean
-  /** Whether nothing disturbed a client in a window, nor for a while before it. */
+  /** Whether no fault disturbed a client in a window, nor for a while before it. */
   readonly isCalm: (client: string, window: Span.Span) => boolean
 }
 
@@ -167,20 +167,21 @@ const explanationsOf = (round: Round): Explanations => {
   const stalls = Span.merge([...round.eventLoopStalls, ...round.serverStalls])
   const byStalls = (window: Span.Span) =>
     Span.covered(stalls, window) >= Math.max(shortStall, Span.millis(window) * explainingPart)
-  const longStalls = round.eventLoopStalls.filter((stall) => Span.millis(stall) > shortStall)
+  // A stall breaks connections: calls may still fail for as long as it lasted.
+  const longStalls = round.eventLoopStalls.filter((stall) => Span.millis(stall) > shortStall).map(({ from, to }) => ({
+    from,
+    to: to + (to - from < aftermathOfStall ? to - from : aftermathOfStall)
+  }))
   const ofClient = new Map<string, ReadonlyArray<Span.Span>>()
   const disturbancesOf = (client: string) => {
-    const known = ofClient.get(client)
-    if (known !== undefined) return known
-    const spans = Span.merge([
-      ...Disturbances.faultsOf(round, client).map(({ from, to }) => ({ from, to: to + aftermath })),
-      ...longStalls.map(({ from, to }) => ({ from, to: to + aftermathOfStall }))
-    ])
+    const spans = ofClient.get(client) ??
+      Disturbances.faultsOf(round, client).map(({ from, to }) => ({ from, to: to + aftermath }))
     ofClient.set(client, spans)
     return spans
   }
   return {
-    byStalls,
+    ofFailure: (window) =>
+      byStalls(window) || longStalls.some(({ from, to }) => from <= window.from && to > window.from),
     ofLoss: ({ nanos }) => byStalls({ from: nanos - sessionTtl, to: nanos }),
     isCalm: (client, window) =>
       window.to < round.stopped && !disturbancesOf(client).some(({ from, to }) => from < window.to && to > window.from)

@@ -1,5 +1,5 @@
 /**
- * Settings that reload themselves: a view of a range, kept current in memory, read without a round trip.
+ * Live configuration: a view of a range, kept current in memory and read without a round trip.
  *
  *     node examples/src/ConfigReload.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/ConfigReload.ts
@@ -18,13 +18,13 @@ export interface Settings {
 }
 
 export interface LiveSettings {
-  /** The settings as they are now. No round trip. */
+  /** The current settings, without a round trip. */
   readonly current: Effect.Effect<Settings, KvError.KvError>
-  /** The settings now, then after each change. Who reads slowly gets the newest, not every one in between. */
+  /** The current settings, then those after each change. A slow reader skips to the newest. */
   readonly changes: Stream.Stream<Settings, KvError.KvError>
 }
 
-/** Follows the settings until the scope closes. Two keys written in one transaction are seen together, never one alone. */
+/** Follows the settings until the scope closes. Keys written in one transaction appear together. */
 export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.Scope> = Effect.gen(function*() {
   const latest = yield* RangeView.make(KeyRange.prefix("config/"))
   return {
@@ -33,7 +33,7 @@ export const follow: Effect.Effect<LiveSettings, KvError.KvError, Kv.Kv | Scope.
   }
 })
 
-/** A key that is missing or makes no sense leaves the default: an operator's slip must not take the program down. */
+/** A missing or invalid value leaves the default, so that an operator's mistake does not stop the program. */
 const parse = ({ entries }: RangeView.Snapshot): Settings => {
   const limit = Number(entries.get("config/limit")?.lossyText ?? "10")
   return {
@@ -42,7 +42,7 @@ const parse = ({ entries }: RangeView.Snapshot): Settings => {
   }
 }
 
-/** Shows the settings as an operator changes them, until the limit is 30. */
+/** Prints the settings while an operator changes them, until the limit is 30. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   yield* kv.deleteRange(KeyRange.prefix("config/"))

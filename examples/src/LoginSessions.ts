@@ -1,7 +1,7 @@
 /**
- * Logins that end by themselves: a key attached to a lease, which every use renews.
+ * Logins that expire: keys attached to a lease, which every use renews.
  *
- * Its test shows how to test code that lives by time: on memory, under the test clock, half an hour takes a millisecond.
+ * Its test shows how to test code that depends on time: in memory, on the test clock, half an hour takes a millisecond.
  *
  *     node examples/src/LoginSessions.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/LoginSessions.ts
@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as StoreByUrl from "./StoreByUrl.ts"
 
-/** Logs a user in for as long as they are not idle for longer than `idle`. False where they are logged in already. */
+/** Logs a user in until they have been idle for longer than `idle`. False if they are logged in already. */
 export const logIn = Effect.fnUntraced(function*(
   user: string,
   idle: Duration.Input
@@ -29,18 +29,18 @@ export const logIn = Effect.fnUntraced(function*(
   return succeeded
 })
 
-/** Renews a login. False where there is none, because there never was or the user was idle for too long. */
+/** Renews a login. False if there is none, or if the user was idle for too long. */
 export const touch = Effect.fnUntraced(function*(user: string): Effect.fn.Return<boolean, KvError.KvError, Kv.Kv> {
   const lease = yield* leaseOf(user)
   if (Option.isNone(lease)) return false
   return yield* Lease.keepAlive(lease.value).pipe(
     Effect.as(true),
-    // It ended between the two calls.
+    // The lease expired between the two calls.
     Effect.catchReason("KvError", "LeaseNotFound", () => Effect.succeed(false))
   )
 })
 
-/** Ends a login, if there is one: its key goes with its lease. */
+/** Ends a login, if there is one. Revoking its lease deletes its key. */
 export const logOut = Effect.fnUntraced(function*(user: string): Effect.fn.Return<void, KvError.KvError, Kv.Kv> {
   const lease = yield* leaseOf(user)
   if (Option.isNone(lease)) return
@@ -50,7 +50,7 @@ export const logOut = Effect.fnUntraced(function*(user: string): Effect.fn.Retur
 const leaseOf = (user: string): Effect.Effect<Option.Option<bigint>, KvError.KvError, Kv.Kv> =>
   Effect.map(Kv.getEntry(`logins/${user}`), Option.flatMap((entry) => entry.lease))
 
-/** A user logs in, is active for a while, and goes away. */
+/** A user logs in, is active for a while, and leaves. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   yield* logIn("ada", "2 seconds")

@@ -1,5 +1,5 @@
 /**
- * A job that every instance wants to do and one does: whoever has the lock first does it, the others find it done.
+ * A job that every instance starts and one runs: the first to hold the lock runs it, the others find it done.
  *
  *     node examples/src/NightlyReport.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/NightlyReport.ts
@@ -13,14 +13,14 @@ import * as StoreByUrl from "./StoreByUrl.ts"
 
 export const lockName = "nightly-report"
 
-/** What became of it: this instance made the report, or it was there already. */
+/** The result: this instance made the report, or the report existed already. */
 export type Outcome = "made" | "found"
 
 /**
- * Makes the report of a day, once, whoever calls it and however often.
+ * Makes the report of a day exactly once, however many instances call it.
  *
- * The lock keeps two instances from working at the same time. What makes the result safe is that the writes inside
- * are fenced: an instance that lost the lock without noticing, for it was paused for a minute, cannot write any more.
+ * The lock prevents two instances from working at the same time. Fencing makes the result safe: an instance that was
+ * paused for a minute and lost the lock unnoticed cannot write any more.
  */
 export const nightlyReport = <E, R>(instance: string, day: string, write: Effect.Effect<string, E, R>) =>
   Effect.gen(function*() {
@@ -31,14 +31,14 @@ export const nightlyReport = <E, R>(instance: string, day: string, write: Effect
     return "made" satisfies Outcome
   }).pipe(
     DistLock.withDistLock(lockName, {
-      ttl: "10 seconds", // others wait this long when the holder dies without a word
+      ttl: "10 seconds", // how long the lock stays held after its holder crashes
       acquireTimeout: "1 minute", // then fails with LockTimeout
       maxHold: "10 minutes", // then it is interrupted and fails with LockHoldExceeded
       description: instance // for operators: DistLock.holder, DistLock.waiters
     })
   )
 
-/** Three instances want to make the same report. */
+/** Three instances start the same report. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   yield* kv.deleteRange(KeyRange.prefix("reports/"))

@@ -1,5 +1,5 @@
 /**
- * The environment decides which store a program runs on: memory where `KV_URL` is not set, else what it names.
+ * The environment decides which store a program runs on: the one in `KV_URL`, or memory if that is not set.
  *
  *     node examples/src/StoreByUrl.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/StoreByUrl.ts
@@ -13,13 +13,13 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 
-/** The application brings the backends it wants to be able to open. What is not named here is not loaded. */
+/** The application lists the backends that it can open. Other backends are not loaded. */
 export const layer: Layer.Layer<Kv.Kv, KvError.KvError | Config.ConfigError> = KvUrl.layerConfig(
   Config.String("KV_URL").pipe(Config.withDefault("mem:")),
   { mem: MemoryLayer.fromUrl, http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl }
 )
 
-/** Counts its own runs. On etcd the count goes on from run to run; `mem:` begins anew with each process. */
+/** Counts its own runs. On etcd the count continues from run to run; `mem:` starts again with each process. */
 export const program = Effect.gen(function*() {
   const kv = yield* Kv.Kv
   const runs = yield* kv.modify("runs", (current) => `${Number(current._tag === "Some" ? current.value : "0") + 1}`)

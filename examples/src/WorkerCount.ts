@@ -1,5 +1,5 @@
 /**
- * How many copies of me are running: each registers a temporary key, and counting the keys is the answer.
+ * Service discovery: each running instance registers a temporary key, and the keys are counted.
  *
  *     node examples/src/WorkerCount.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/WorkerCount.ts
@@ -14,16 +14,16 @@ import * as StoreByUrl from "./StoreByUrl.ts"
 
 const workers = KeyRange.prefix("workers/")
 
-/** Is counted until the scope closes; if the process dies without a word, until the time to live has passed. */
+/** Registers the instance until the scope closes, or, after a crash, until the time to live has passed. */
 export const register = (
   name: string
 ): Effect.Effect<TempKey.TempKey, KvError.KvError | TempKey.TempKeyTaken, Kv.Kv | Scope.Scope> =>
   TempKey.make(`workers/${name}`, { value: name, ttl: "10 seconds" })
 
-/** How many are running now. */
+/** How many instances are running. */
 export const count: Effect.Effect<number, KvError.KvError, Kv.Kv> = Kv.count(workers)
 
-/** The names of those that are running: now, then after each change. */
+/** The names of the running instances: now, then after each change. */
 export const running: Stream.Stream<ReadonlyArray<string>, KvError.KvError, Kv.Kv> = Stream.unwrap(
   Effect.gen(function*() {
     const latest = yield* RangeView.make(workers)
@@ -34,7 +34,7 @@ export const running: Stream.Stream<ReadonlyArray<string>, KvError.KvError, Kv.K
   })
 )
 
-/** Three workers come and go. */
+/** Three workers start and stop. */
 export const program = Effect.gen(function*() {
   for (const [index, name] of ["ada", "bert", "cleo"].entries()) {
     yield* register(name).pipe(

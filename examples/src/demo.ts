@@ -1,7 +1,7 @@
 /**
- * The demo: workers that come and go, one of them killed while it holds the lock, and no increment lost.
+ * The demo: workers increment a counter under a lock. One is killed while it holds the lock, and no increment is lost.
  *
- * `npm run demo` runs it in memory, each worker a fiber with a client of its own. `KV_URL=http://127.0.0.1:2379 npm run
+ * `npm run demo` runs it in memory, each worker a fiber with its own client. `KV_URL=http://127.0.0.1:2379 npm run
  * demo` runs the same on etcd, and `-- --processes 4` gives each worker an operating system process. It ends with a
  * check, and with exit code 1 if that fails.
  */
@@ -58,7 +58,7 @@ const coordinate = Effect.fnUntraced(function*(fleet: Fleet) {
   yield* Report.conclude(report, counter, log.entries, print)
 })
 
-/** Starts the workers, and follows what they do until the last of them has ended. */
+/** Starts the workers and follows them until the last one has ended. */
 const follow = Effect.fnUntraced(function*(fleet: Fleet, print: Printer.Printer) {
   const report = Report.empty()
   yield* fleet.start
@@ -76,7 +76,7 @@ const follow = Effect.fnUntraced(function*(fleet: Fleet, print: Printer.Printer)
   return report
 })
 
-/** The basics, in the time it takes to read them. */
+/** Shows the basic operations. */
 const tour = Effect.fnUntraced(function*(print: Printer.Printer) {
   const kv = yield* Kv.Kv
   const row = (what: string, how: string, came: unknown) => print.line(`  ${what.padEnd(14)}${how.padEnd(30)}${came}`)
@@ -98,7 +98,7 @@ const tour = Effect.fnUntraced(function*(print: Printer.Printer) {
   yield* row("delete", "everything under tour/", `${deleted.deleted} keys`)
 })
 
-/** The workers there are to be. */
+/** The names of the workers to start. */
 const fleetNames = (given: string): Effect.Effect<ReadonlyArray<string>, Error> => {
   const count = Number(given)
   return Number.isInteger(count) && count >= 2 && count <= names.length

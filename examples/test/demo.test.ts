@@ -83,6 +83,8 @@ it.effect("the check passes what is good, and fails on each thing that is not", 
   Effect.gen(function*() {
     assert.strictEqual((yield* check(good(), "2", 2))._tag, "Success")
     const [first, second] = good().holds
+    const inAnotherOrder = yield* check({ ...good(), holds: [second!, first!] }, "2", 2)
+    assert.strictEqual(inAnotherOrder._tag, "Success", "messages of two processes may arrive in any order")
     const wrong = [
       check(good(), "1", 2),
       check(good(), "4", 4),

@@ -1,5 +1,5 @@
 /**
- * Workers as fibers, each with a client of its own.
+ * Workers as fibers, each with its own client.
  */
 import { Kv } from "@effect-kv/core"
 import type { KvBackend } from "@effect-kv/core/backend"
@@ -54,7 +54,7 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
   return fleet
 })
 
-/** A worker's connection to the world. A fiber cannot be killed without its finalizers; but it can be cut off. */
+/** A worker's connection to the store. A fiber that is killed runs its finalizers, so it is cut off instead. */
 interface Plug {
   pulled: boolean
 }

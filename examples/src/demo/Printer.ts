@@ -1,5 +1,5 @@
 /**
- * How the demo prints: in columns, with the time since the start, and in colours where a person is looking.
+ * How the demo prints: in columns, with the time since the start, and in color on a terminal.
  */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"

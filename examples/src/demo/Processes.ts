@@ -1,5 +1,5 @@
 /**
- * Workers as operating system processes, which tell what they do in lines of JSON.
+ * Workers as operating system processes, which report in lines of JSON.
  */
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
@@ -52,7 +52,7 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
   return fleet
 })
 
-/** What a worker's process does. */
+/** The program of a worker's process. */
 export const runWorker = (name: string, colleagues: number, namespace: string) =>
   Worker.run(name, colleagues, (message) => Console.log(JSON.stringify(message))).pipe(
     Effect.scoped,

@@ -1,5 +1,5 @@
 /**
- * What the demo has seen, and the check it ends with.
+ * The report of a demo run, and its final check.
  */
 import type { Entry } from "@effect-kv/core"
 import * as Data from "effect/Data"
@@ -25,7 +25,7 @@ export interface Report {
 
 export const empty = (): Report => ({ holds: [], writes: 0, killedAt: undefined, takeOverMillis: undefined })
 
-/** Takes in what a worker tells of itself, and prints it. */
+/** Records a worker's message and prints it. */
 export const record = (report: Report, message: Worker.Message, print: Printer): Effect.Effect<void> => {
   switch (message._tag) {
     case "Holds":
@@ -66,12 +66,12 @@ export const recordKill = (report: Report, token: string, at: number): void => {
 const holdOf = (report: Report, token: string): Hold | undefined =>
   report.holds.find((hold) => hold.token === BigInt(token))
 
-/** The demo has failed: an increment was lost, two held the lock at once, or nobody took over. */
+/** The demo failed: an increment was lost, two workers held the lock at once, or none took over. */
 export class CheckFailed extends Data.TaggedError("CheckFailed")<{ readonly message: string }> {}
 
 /**
- * Compares what the workers told with what the store holds: the counter, and an entry for each increment that it accepted.
- * A worker that is killed between the store's word and its own has written once more than it told.
+ * Compares the workers' messages with the store: the counter, and an entry for each accepted increment. A worker
+ * that is killed between a write and its message has written once more than it reported.
  */
 export const conclude = Effect.fnUntraced(function*(
   report: Report,
@@ -80,11 +80,13 @@ export const conclude = Effect.fnUntraced(function*(
   print: Printer
 ) {
   const value = Number(Option.getOrElse(counter, () => "0"))
-  const overlaps = report.holds.filter((hold, i) => {
-    const before = report.holds[i - 1]
+  // By when each began: messages of different processes may arrive in another order.
+  const holds = report.holds.toSorted((a, b) => a.from - b.from || Number(a.token - b.token))
+  const overlaps = holds.filter((hold, i) => {
+    const before = holds[i - 1]
     return before?.until !== undefined && hold.from < before.until
   })
-  const tokensGrow = report.holds.every((hold, i) => i === 0 || hold.token > report.holds[i - 1]!.token)
+  const tokensGrow = holds.every((hold, i) => i === 0 || hold.token > holds[i - 1]!.token)
   yield* print.heading("The check")
   const results = [
     yield* print.check(

@@ -1,5 +1,5 @@
 /**
- * Which store the demo runs on: `KV_URL`, and in it a namespace of this run's own.
+ * The store of the demo: `KV_URL`, with a namespace for this run.
  */
 import { Kv, KvError, KvUrl } from "@effect-kv/core"
 import { EtcdLayer } from "@effect-kv/etcd"
@@ -8,12 +8,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { randomUUID } from "node:crypto"
 
-/** A store of that name is shared by all layers of this process. */
+/** The layers of this process share the store of this name. */
 export const url = process.env["KV_URL"] ?? "mem:demo"
 
 const isMemory = url.startsWith("mem:")
 
-/** For people: what kind of store, and where, without a password that the URL may hold. */
+/** A description for people: the kind and address of the store, without the password that the URL may contain. */
 export const describe = isMemory ? "memory" : `etcd at ${url.replace(/^(https?:\/\/)[^@/]*@/, "$1")}`
 
 export const freshNamespace = (): string => `effect-kv-demo/${randomUUID().slice(0, 8)}/`

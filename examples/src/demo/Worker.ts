@@ -14,12 +14,12 @@ export const counter = "counter"
 export const log = "log/"
 export const lockName = "counter-lock"
 
-/** Of the lease that a worker's temporary key and locks stand on. */
+/** The time to live of a worker's temporary key and locks. */
 export const ttl = Duration.seconds(2)
 
 const rounds = 4
 
-/** What a worker tells of itself. Times are wall clock milliseconds: all workers are on one machine. */
+/** A worker's message. Times are wall clock milliseconds, because all workers are on one machine. */
 export type Message =
   | { readonly _tag: "Holds"; readonly worker: string; readonly token: string; readonly at: number }
   | {
@@ -35,7 +35,7 @@ export type Message =
 
 export type Tell = (message: Message) => Effect.Effect<void>
 
-/** Registers the worker, waits until `colleagues` have come, itself included, and then works. */
+/** Registers the worker, waits until `colleagues` workers have registered, including itself, and then works. */
 export const run = Effect.fnUntraced(function*(name: string, colleagues: number, tell: Tell) {
   yield* TempKey.make(`${workers}${name}`, { value: name, ttl })
   yield* Effect.scoped(untilPresent(colleagues))
@@ -52,7 +52,7 @@ export const run = Effect.fnUntraced(function*(name: string, colleagues: number,
   }
 })
 
-/** Those who are there, and then whoever comes and goes: nobody is missed in between. */
+/** The registered workers, then every change, without a gap. */
 const untilPresent = Effect.fnUntraced(function*(count: number) {
   const kv = yield* Kv.Kv
   const { entries, events } = yield* kv.snapshotAndWatch(KeyRange.prefix(workers))

@@ -5,11 +5,11 @@ import type { Kv } from "../../service/KvService.ts"
 import type { Fence } from "../fence/currentFences.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
 import * as watching from "../watch/kvWatch.ts"
-import * as data from "./data.ts"
 import { described } from "./describedErrors.ts"
 import * as guard from "./guard.ts"
 import { Internals, TypeId } from "./internals.ts"
 import * as internals from "./internals.ts"
+import * as data from "./kvData.ts"
 
 export const make = (origin: guard.Origin, sessions: SessionPool): Kv => {
   const backend = described(guard.guarded(origin))

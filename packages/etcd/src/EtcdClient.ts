@@ -38,7 +38,8 @@ export interface EtcdClient {
  * import { Effect } from "effect"
  *
  * const program = Effect.gen(function*() {
- *   const { etcd3 } = yield* EtcdClient.EtcdClient
+ *   const client = yield* EtcdClient.EtcdClient
+ *   const etcd3 = yield* client.etcd3
  *   const { version } = yield* Effect.promise(() => etcd3.maintenance.status())
  *   version.startsWith("3.") // => true
  * }).pipe(Effect.provide(EtcdLayer.layer({ endpoints: ["http://127.0.0.1:2379"] })))

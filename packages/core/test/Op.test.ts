@@ -91,7 +91,7 @@ describe("Check.op", () => {
     ]
     for (const [op, pattern] of problems) assert.match(Check.op(op) ?? "nothing", pattern)
     const many = Op.txn({ then: Array.from({ length: 129 }, (_, i) => Op.put(`${i}`, "v")) })
-    assert.match(Check.op(many, { maxTxnOps: 128 }) ?? "nothing", /129 where 128 are allowed/)
+    assert.match(Check.op(many, { maxTxnOps: 128 }) ?? "nothing", /129, but 128 are allowed/)
     assert.isUndefined(Check.op(many))
   })
 

@@ -153,8 +153,8 @@ const fromStore = (store: Store): MemoryStore => ({
   }),
   compact: (revision) =>
     Effect.suspend(() => {
-      const refused = store.compact(revision)
-      return refused === undefined ? Effect.void : Effect.fail(refused)
+      const rejected = store.compact(revision)
+      return rejected === undefined ? Effect.void : Effect.fail(rejected)
     }),
   statistics: Effect.sync(() => statistics(store))
 })

@@ -1,5 +1,5 @@
 /**
- * The store in memory: etcd's model on one machine.
+ * The store in memory: etcd's model in one process.
  */
 export * as MemoryLayer from "./MemoryLayer.ts"
 export * as MemoryStore from "./MemoryStore.ts"

@@ -7,7 +7,7 @@ import * as Arbitrary from "effect/Arbitrary"
 import { DeadlineHeap, type Timed } from "../src/internal/deadlineHeap.ts"
 import { Deque } from "../src/internal/deque.ts"
 import { contains, fromRange, type Interval, singleKey } from "../src/internal/interval.ts"
-import { IntervalTree, type Member } from "../src/internal/intervalTree.ts"
+import { type IntervalMember, IntervalTree } from "../src/internal/intervalTree.ts"
 import { OrderedIndex } from "../src/internal/orderedIndex.ts"
 import { compareValues } from "../src/internal/values.ts"
 import { integer, key, range } from "./arbitraries.ts"
@@ -123,7 +123,7 @@ describe("IntervalTree", () => {
     Arbitrary.array(integer(0, 39), { maxLength: 20 }),
     key
   ], ([ranges, removed, key]) => {
-    const tree = new IntervalTree<Member>()
+    const tree = new IntervalTree<IntervalMember>()
     const members = ranges
       .filter((range) => KeyRange.invalid(range) === undefined)
       .map((range, id) => ({ id, interval: fromRange(range) }))
@@ -141,7 +141,7 @@ describe("IntervalTree", () => {
   }, { arbitrary: { runs: 1000 } })
 
   it("looks at few of many intervals that do not hold the key", () => {
-    const tree = new IntervalTree<Member>()
+    const tree = new IntervalTree<IntervalMember>()
     let looks = 0
     for (let id = 0; id < 10_000; id++) tree.add({ id, interval: counted(`k${id}/`, `k${id}0`, () => looks++) })
     looks = 0

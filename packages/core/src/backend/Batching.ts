@@ -1,10 +1,10 @@
 /**
- * Batching of operations that independent fibers make at the same time, into one transaction.
+ * Batching: concurrent operations of independent fibers are sent as one transaction.
  *
- * A request costs a client much more than the operations in it, so many small operations are much cheaper together. No
- * operation waits for others to come: while the store is idle, a call is sent at once. Calls that arrive while requests
- * are in flight are queued until the next batch, which is sent as soon as a response arrives. To its caller, each call
- * is as if it had been alone.
+ * A request costs a client much more than the operations in it, so many small operations are much cheaper together.
+ * Batching adds no delay: when nothing is in flight, a call is sent at once. Calls that arrive while requests are in
+ * flight are queued until the next batch, which is sent as soon as a response arrives. Each caller gets its own
+ * response.
  */
 import * as Duration from "effect/Duration"
 import * as batchQueue from "../internal/batching/batchQueue.ts"
@@ -19,15 +19,15 @@ import type { KvBackend } from "./KvBackend.ts"
  */
 export interface Options {
   /**
-   * The most operations of a transaction, counting nested ones as etcd does. At most what the store accepts. Default:
-   * 128, as etcd's `--max-txn-ops`.
+   * The most operations of a transaction, counting nested ones as etcd does. It must not exceed the store's own
+   * limit. Default: 128, as etcd's `--max-txn-ops`.
    */
   readonly maxOps?: number | undefined
   /** The most bytes of a transaction's keys and values, by an estimate that is never too low. Default: 1 MiB. */
   readonly maxBytes?: number | undefined
   /**
-   * How many requests of a kind (reads, puts, deletes) are in flight before further calls are queued. A call that has
-   * waited 50 milliseconds is sent in any case. Default: 2.
+   * How many requests of a kind (reads, puts, deletes) are in flight before further calls are queued. A call that was
+   * queued for 50 milliseconds is sent in any case. Default: 2.
    */
   readonly maxInFlight?: number | undefined
   /**
@@ -36,12 +36,12 @@ export interface Options {
    * Default: true.
    */
   readonly transactions?: boolean | undefined
-  /** The deadline of calls without a `Deadline` of their own: the backend's. Default: 5 seconds. */
+  /** The backend's deadline, for calls that do not set a `Deadline`. Default: 5 seconds. */
   readonly deadline?: Duration.Input | undefined
 }
 
 /**
- * Describes what is wrong with options, or returns `undefined` for valid ones.
+ * The problem with options; `undefined` if they are valid.
  *
  * @example
  * ```ts

@@ -1,8 +1,8 @@
 /**
- * Checks of requests, for backends: they find what is wrong before anything is executed or sent.
+ * Checks of requests, for backends: they find a problem before anything is executed or sent.
  *
- * Each returns what is wrong and what would be right, or `undefined` if nothing is wrong. {@link orFail} makes it an
- * `InvalidRequest`. No message repeats a value.
+ * Each returns the problem and how to correct it; `undefined` if the request is valid. {@link orFail} turns a problem
+ * into an `InvalidRequest`. No message repeats a value.
  */
 import * as Effect from "effect/Effect"
 import { checkOp } from "../internal/values/checkOp.ts"
@@ -37,7 +37,7 @@ export const orFail = (problem: string | undefined): Effect.Effect<void, KvError
   problem === undefined ? Effect.void : KvError.fail(new KvError.InvalidRequest({ message: problem }))
 
 /**
- * What is wrong with an operation; `undefined` if it is valid.
+ * The problem with an operation; `undefined` if it is valid.
  *
  * **Details**
  *
@@ -59,7 +59,7 @@ export const orFail = (problem: string | undefined): Effect.Effect<void, KvError
 export const op: (self: Op, options?: { readonly maxTxnOps?: number | undefined }) => string | undefined = checkOp
 
 /**
- * What is wrong with the request of a watch; `undefined` if it is valid.
+ * The problem with the request of a watch; `undefined` if it is valid.
  *
  * @example
  * ```ts
@@ -82,7 +82,7 @@ export const watch = (request: WatchRequest): string | undefined => {
 }
 
 /**
- * What is wrong with the id of an existing lease; `undefined` if it is valid.
+ * The problem with the id of an existing lease; `undefined` if it is valid.
  *
  * @example
  * ```ts
@@ -118,7 +118,7 @@ export const grantSeconds: (options: Lease.GrantOptions) => Effect.Effect<number
   internal.grantSeconds
 
 /**
- * The most bytes that a value can take, without encoding it: to check the size of a request.
+ * An upper bound of a value's bytes, computed without encoding it. For checking the size of a request.
  *
  * @example
  * ```ts

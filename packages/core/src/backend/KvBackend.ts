@@ -1,7 +1,7 @@
 /**
- * Backends of `Kv`: what a store must be able to do, as six functions.
+ * Backends of `Kv`: the six functions that a store must provide.
  *
- * `Kv.make` derives everything that an application uses. What applies to all operations is a wrapper, a function
+ * `Kv.make` derives everything that an application uses from them. A feature of all operations is a wrapper, a function
  * `KvBackend => KvBackend`: `Namespace.prefixed`, `Tracing.traced`, `Batching.batched`, or one of your own. Wrappers
  * are curried, so that they compose. The last one is the outermost: it sees a call first and its response last.
  *
@@ -25,8 +25,8 @@ import type { Watcher, WatchRequest } from "../values/Watch.ts"
  * **Details**
  *
  * Each function responds within the current `Deadline`, can be interrupted at any time, and checks its input first (see
- * `Check`). If a write may have been sent and it is not known whether it was applied, the function fails with
- * `Indeterminate` and never sends the write again. It may repeat reads.
+ * `Check`). If a write may have been applied but no response says so, the function fails with `Indeterminate` and never
+ * sends the write again. It may repeat reads.
  *
  * @since 0.1.0
  */
@@ -56,8 +56,7 @@ export interface KvBackend {
  *
  * **When to use**
  *
- * In a recipe. A wrapper calls `backend.execute`: it returns the response to the operation that it was given, and needs
- * no more of its type than the tag.
+ * In a recipe. A wrapper calls `backend.execute` instead: it passes the response on, and only needs its tag.
  *
  * @example
  * ```ts
@@ -78,5 +77,6 @@ export interface KvBackend {
  * @since 0.1.0
  */
 export const execute = <const O extends Op>(backend: KvBackend, op: O): Effect.Effect<Response<O>, KvError> =>
-  // The one cast: that a response has the tag and the parts of its operation is a rule of backends, not of the type.
+  // The one cast: the type of `execute` does not say that a response matches its operation. Every backend guarantees
+  // it.
   backend.execute(op) as Effect.Effect<Response<O>, KvError>

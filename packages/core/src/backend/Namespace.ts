@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as rootCompare from "../internal/fence/rootCompare.ts"
 import * as leaseRecord from "../internal/values/leaseRecord.ts"
-import * as takes from "../internal/watch/watcherTake.ts"
+import * as watcherTake from "../internal/watch/watcherTake.ts"
 import * as Compare from "../values/Compare.ts"
 import type * as Entry from "../values/Entry.ts"
 import * as KeyRange from "../values/KeyRange.ts"
@@ -19,7 +19,7 @@ import * as Check from "./Check.ts"
 import type { KvBackend } from "./KvBackend.ts"
 
 /**
- * The part of a store whose keys begin with the prefix, as a store of its own.
+ * Narrows a backend to the keys that begin with the prefix.
  *
  * **When to use**
  *
@@ -49,7 +49,7 @@ export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
   return {
     execute: (op) =>
       Effect.flatMap(
-        // An empty key would become a valid one behind the prefix, so requests are checked as they were made.
+        // Checked before the prefix is added, because an empty key would become a valid one behind it.
         Check.orFail(checkPrefix ?? Check.op(op)),
         () => Effect.map(backend.execute(addPrefix(prefix, op)), (response) => stripResponse(strip, response))
       ),
@@ -59,7 +59,10 @@ export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
         () =>
           Effect.map(
             backend.watch({ ...request, range: KeyRange.addPrefix(request.range, prefix) }),
-            (watcher) => ({ ...watcher, take: takes.filterMap(watcher.take, Array.map(stripRevision(prefix, strip))) })
+            (watcher) => ({
+              ...watcher,
+              take: watcherTake.filterMap(watcher.take, Array.map(stripRevision(prefix, strip)))
+            })
           )
       ),
     leaseGrant: backend.leaseGrant,
@@ -69,7 +72,7 @@ export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
       Effect.map(backend.leaseTimeToLive(id, options), (status) =>
         leaseRecord.makeStatus({
           ...status,
-          // The key that is the prefix itself is outside: within, it would be the empty key.
+          // The prefix itself, as a key, is outside the namespace: inside, it would be the empty key.
           keys: status.keys.filter((key) => key !== prefix && key.startsWith(prefix)).map((key) =>
             key.slice(prefix.length)
           )

@@ -1,7 +1,7 @@
 /**
  * Spans for the calls to a backend.
  *
- * A span has the operation, its keys and how it ended, never a value. `EtcdLayer` traces by default, `MemoryLayer` does
+ * A span records the operation, its keys and its exit, never a value. `EtcdLayer` traces by default, `MemoryLayer` does
  * not.
  */
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ export type Attributes = Readonly<Record<string, string>>
  *
  * **Details**
  *
- * It costs next to nothing without a tracer: Effect's built-in tracer exports nothing, so no span is made for it.
+ * Without a tracer it costs almost nothing: Effect's built-in tracer exports nothing, so no span is made for it.
  *
  * @example
  * ```ts
@@ -54,7 +54,7 @@ export const traced = (attributes: Attributes) => (backend: KvBackend): KvBacken
         : Effect.withSpan(call, `kv.${name}`, {
           kind: "client",
           attributes: { ...attributes, ...more?.() },
-          captureStackTrace: false // it would be this line
+          captureStackTrace: false // it would show this line, not the caller's
         })
     )
   return {

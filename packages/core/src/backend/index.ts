@@ -1,5 +1,5 @@
 /**
- * What authors of backends, wrappers and recipes need beyond the root export: `@effect-kv/core/backend`.
+ * Modules for authors of backends, wrappers and recipes: `@effect-kv/core/backend`.
  */
 export * as Fence from "../service/Fence.ts"
 export * as KvInternals from "../service/KvInternals.ts"

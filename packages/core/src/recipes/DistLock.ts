@@ -1,9 +1,10 @@
 /**
  * Distributed locks: exclusive across processes and between the fibers of one process, first come, first served.
  *
- * `withDistLock(name)(effect)` is what most programs need. It holds the lock while the effect runs, interrupts the effect
- * when the lock is lost, and fences its writes: the store rejects them once the lock is not held any more. `use` gives the
- * lock to a function. Go's `concurrency.Mutex` and `etcdctl lock` of the same name exclude these locks, and vice versa.
+ * `withDistLock(name)(effect)` is what most programs need. It holds the lock while the effect runs, interrupts the
+ * effect when the lock is lost, and fences its writes: the store rejects them once the lock is not held any more. `use`
+ * gives the lock to a function. Go's `concurrency.Mutex` and `etcdctl lock` of the same name exclude these locks, and
+ * vice versa.
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -38,7 +39,7 @@ export type { AcquireOptions, Lock, LockNames, LockOf, LockPart, MultiLock }
  * **Details**
  *
  * `Timeout` and `Hold` are the types of `acquireTimeout` and `maxHold`. If an option is not given, its type is
- * `undefined` and the failure it brings is not in the error type.
+ * `undefined`, and the error type does not contain its failure.
  *
  * @since 0.1.0
  */
@@ -46,7 +47,10 @@ export interface Options<
   out Timeout extends Duration.Input | undefined = Duration.Input | undefined,
   out Hold extends Duration.Input | undefined = Duration.Input | undefined
 > extends Omit<AcquireOptions, "acquireTimeout"> {
-  /** How long to wait for the lock; then fails with `LockTimeout` and leaves nothing. Default: indefinitely. */
+  /**
+   * How long to wait for the lock. Then fails with `LockTimeout` and leaves nothing in the store. Default:
+   * indefinitely.
+   */
   readonly acquireTimeout?: Timeout | undefined
   /**
    * How long the lock may be held, counted from when it was acquired. Then the effect is interrupted and fails with
@@ -68,9 +72,9 @@ export interface Contender {
   readonly key: string
   /** The fencing token, and the revision since which it has held or waited. */
   readonly token: bigint
-  /** Its lease; `none` for a key without a lease, which something other than a lock put there and which does not expire. */
+  /** Its lease; `none` for a key without a lease, which was not put by a lock and does not expire. */
   readonly lease: Option.Option<bigint>
-  /** The `description` it was given. */
+  /** The `description` option of its acquisition. */
   readonly description: string
 }
 
@@ -182,8 +186,8 @@ export type LockFailure<
  * **Details**
  *
  * Waits for its turn, indefinitely unless `acquireTimeout` is given. When the lock is lost, the effect is interrupted,
- * its finalizers run, and the whole fails with `LockLost`. It also fails so if the effect succeeded although the lock
- * was not held at its end, and if the effect failed: then its own failures follow in the cause.
+ * its finalizers run, and the whole fails with `LockLost`. It also fails with `LockLost` if the lock is found lost when
+ * the effect has ended, even if the effect succeeded. The effect's own failures follow in the cause.
  *
  * The effect's writes are fenced: each is a transaction on the condition that the lock is held, and otherwise fails
  * with the reason `LockLost`. That applies to every `Kv` of the client the lock was acquired with, wherever it comes
@@ -284,7 +288,7 @@ export const use = <
         Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
       )
       const body = Effect.withFiber<A, E, R>((fiber) =>
-        // A defect of `f` is the body's own failure, and the lock is released all the same.
+        // Suspended, so that an `f` that throws is a defect of the body, and the lock is released.
         Effect.updateContext(
           Effect.suspend(() => f(lock as MultiLock as LockOf<Names>)),
           (context: Context.Context<R>) =>

@@ -1,8 +1,9 @@
 /**
- * A current copy of a range in memory, for configuration and membership: reads need no round trip, and changes are a stream.
+ * A current copy of a range in memory, for configuration and membership: reads need no round trip, and changes are a
+ * stream.
  *
- * A watch keeps the view current. If history was compacted while the watch was cut off, the view reads the whole range again
- * and continues from that revision, without a gap. It always shows one revision.
+ * A watch keeps the view current. If history was compacted while the watch was cut off, the view reads the whole range
+ * again and continues from that revision, without a gap. It always shows one revision.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -1,8 +1,9 @@
 /**
  * A lease that is kept alive while a scope is open. Temporary keys and locks are attached to sessions.
  *
- * A session is lost when the store says so, or when its time to live since the last renewal has passed by this machine's
- * clocks, whichever comes first: its owner must know before the store deletes its keys. A lost session stays lost.
+ * A session is lost when the store says so, or when its time to live since the last renewal has passed by this
+ * machine's clocks, whichever comes first: its owner must know before the store deletes its keys. A lost session stays
+ * lost.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -58,7 +59,7 @@ const open = (
   options: Options | undefined
 ): Effect.Effect<Session, KvError.KvError, Scope.Scope> =>
   Effect.gen(function*() {
-    const granted = yield* leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForPatience)
+    const granted = yield* leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForRelease)
     const session = yield* renewal.keep(backend, granted)
     // Detached, because the owner often closes the session on a loss. It ends by itself: closing a session loses it.
     yield* Effect.forkDetach(

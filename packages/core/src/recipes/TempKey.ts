@@ -1,9 +1,10 @@
 /**
- * Temporary keys, which exist as long as a scope: to register a worker, to count the copies of a program, to publish an
- * address.
+ * Temporary keys, which exist as long as a scope. Use them to register a worker, to count the copies of a program, or
+ * to publish an address.
  *
- * A temporary key is deleted when its scope closes. If the process crashes, its lease deletes it within its time to live.
- * If its lease is lost or another client deletes it, it is made again. It never overwrites a key of another client.
+ * A temporary key is deleted when its scope closes. If the process crashes, its lease deletes it within its time to
+ * live. If its lease is lost or another client deletes it, it is made again. It never overwrites a key of another
+ * client.
  */
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
@@ -52,7 +53,7 @@ export const make = (
   })
 
 /**
- * Runs the effect while the key exists, and interrupts it when the key is gone for good: see {@link TempKey.lost}.
+ * Runs the effect while the key exists, and interrupts it when the key is gone permanently: see {@link TempKey.lost}.
  *
  * @example
  * ```ts

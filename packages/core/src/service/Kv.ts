@@ -1,8 +1,8 @@
 /**
- * Key-value service that applications use.
+ * The key-value service that applications use.
  *
- * A backend's layer provides it (`EtcdLayer.layer`, `MemoryLayer.layer`), and a program does the same on each.
- * Everything here is derived from the six functions of a `KvBackend`.
+ * A backend's layer provides it (`EtcdLayer.layer`, `MemoryLayer.layer`). A program behaves the same on every backend,
+ * because everything here is derived from the six functions of a `KvBackend`.
  *
  * Data and watches are methods of `Kv`, and each method is also a function of this module that takes `Kv` from the
  * environment. Recipes (`Lease`, `Session`, `TempKey`, `DistLock`, `RangeView`) are modules of their own.
@@ -46,8 +46,8 @@ export type { Internals, RangeStreamOptions, ReadOptions, SetOptions, Subscripti
  *
  * **Details**
  *
- * Each call makes a client of its own. A lock fences the writes of the client that acquired it, in all namespaces, and
- * not those of another client of the same store: for those there is `DistLock.fence`.
+ * Each call makes a client of its own. A lock fences the writes of the client that acquired it, in all namespaces. It
+ * does not fence the writes of another client of the same store: use `DistLock.fence` for those.
  *
  * @example
  * ```ts
@@ -97,17 +97,17 @@ export const layer = <E, R>(
 ): Layer.Layer<Kv, E, Exclude<R, Scope.Scope>> => Layer.effect(Kv, Effect.flatMap(backend, make))
 
 /**
- * The same store seen through a function of backends, such as one of your own.
+ * Applies a wrapper of backends to a `Kv`, such as one of your own.
  *
  * **Details**
  *
- * The function is called once. It sees a fenced write as the transaction that it is. Locks and temporary keys go
- * through it too. Their sessions do not: they are shared with the `Kv` that it is made from.
+ * The wrapper is called once. It sees a fenced write as a transaction. Locks and temporary keys go through it too, but
+ * their sessions do not: they are shared with the original `Kv`.
  *
  * **Gotchas**
  *
- * The function must leave keys as they are: use {@link prefixed} for a namespace. If it changes them, the condition of
- * a fenced write is about another key, and every write under a lock is rejected.
+ * The wrapper must not change keys: use {@link prefixed} for a namespace. If it does, the condition of a fenced write
+ * compares another key, and every write under a lock is rejected.
  *
  * @example
  * ```ts
@@ -339,7 +339,7 @@ export const put = (
 ): Effect.Effect<Op.PutResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.put(key, value, options))
 
 /**
- * `kv.delete` of the `Kv` in the environment: deletes one key. If it does not exist, that is a success.
+ * `kv.delete` of the `Kv` in the environment: deletes one key. Deleting a missing key is a success.
  *
  * @example
  * ```ts
@@ -511,7 +511,7 @@ export const watch = (
 ): Stream.Stream<Event, KvError, Kv> => Stream.unwrap(Effect.map(Kv, (kv) => kv.watch(range, options)))
 
 /**
- * `kv.watchRevisions` of the `Kv` in the environment: the changes of a range, those of one revision together.
+ * `kv.watchRevisions` of the `Kv` in the environment: the changes of a range, grouped by revision.
  *
  * @example
  * ```ts

@@ -9,8 +9,8 @@ import type { Watcher } from "../values/Watch.ts"
 import { type Kv, type Subscription, SubscriptionTypeId } from "./KvService.ts"
 
 /**
- * The backend that the methods of the `Kv` call. Each write is conditional on the fences of the calling fiber, and keys
- * are those of the `Kv`'s namespace.
+ * The backend that the methods of the `Kv` call. Each write is conditional on the fences of the calling fiber. Keys are
+ * relative to the `Kv`'s namespace.
  *
  * **When to use**
  *
@@ -64,7 +64,7 @@ export const unfencedOf = (kv: Kv): KvBackend => internals.of(kv).unfenced
  *
  * **Gotchas**
  *
- * Read either the watcher or the subscription: what one takes, the other does not get.
+ * Read either the watcher or the subscription: a revision that one takes is not delivered to the other.
  *
  * @example
  * ```ts

@@ -1,5 +1,6 @@
 /**
- * The interface of the `Kv` service and its tag. The module `Kv` makes it; what implements its methods imports this one.
+ * The interface of the `Kv` service and its tag. It is apart from the module `Kv`, so that the implementations of the
+ * methods can import it without a cycle.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -62,8 +63,8 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
   /** Whether the watch ends after the revision of the first delete. Default: false, for every kind of watch. */
   readonly untilDelete?: boolean | undefined
   /**
-   * When a watch that fails is opened again, and how often. It resumes from the revision after the last one it
-   * delivered, so no event is lost or delivered twice. Default: never.
+   * The schedule by which a failed watch is opened again. It resumes from the revision after the last one it delivered,
+   * so no event is lost or delivered twice. Default: never.
    *
    * **Details**
    *
@@ -89,7 +90,7 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
  * @since 0.1.0
  */
 export interface Subscription {
-  /** The watcher beneath: see `KvInternals.watcherOf` in `@effect-kv/core/backend`. */
+  /** The underlying watcher: see `KvInternals.watcherOf` in `@effect-kv/core/backend`. */
   readonly [SubscriptionTypeId]: Watcher
   /** Every change after this revision is delivered. */
   readonly revision: bigint
@@ -107,7 +108,7 @@ export interface Subscription {
  * @since 0.1.0
  */
 export interface Kv {
-  /** What it is made of, opaque: see `KvInternals` in `@effect-kv/core/backend`. */
+  /** The internals, opaque: see `KvInternals` in `@effect-kv/core/backend`. */
   readonly [TypeId]: Internals
 
   /**
@@ -141,23 +142,25 @@ export interface Kv {
    */
   readonly put: (key: string, value: Value, options?: Op.PutOptions) => Effect.Effect<Op.PutResponse, KvError>
 
-  /** Deletes one key. If the key does not exist, that is a success with `deleted: 0`. */
+  /** Deletes one key. Deleting a missing key is a success with `deleted: 0`. */
   readonly delete: (key: string, options?: Op.DeleteOptions) => Effect.Effect<Op.DeleteResponse, KvError>
 
-  /** Deletes the keys of a range. If the range holds no key, that is a success with `deleted: 0`. */
+  /** Deletes the keys of a range. Deleting nothing is a success with `deleted: 0`. */
   readonly deleteRange: (
     range: KeyRange.KeyRange,
     options?: Op.DeleteOptions
   ) => Effect.Effect<Op.DeleteResponse, KvError>
 
-  /** Executes `then` if all conditions of `if` hold, else `else`, atomically. The responses are typed by the operations. */
+  /**
+   * Executes `then` if all conditions of `if` hold, else `else`, atomically. The responses are typed by the operations.
+   */
   readonly txn: <
     const Then extends ReadonlyArray<Op.Op> = readonly [],
     const Else extends ReadonlyArray<Op.Op> = readonly []
   >(input: Op.TxnInput<Then, Else>) => Effect.Effect<Op.TxnResponse<Then, Else>, KvError>
 
   /**
-   * Writes the value if the key has the expected value; `none` expects that the key does not exist. True exactly if it
+   * Writes the value if the key has the expected value; `none` expects that the key does not exist. Returns whether it
    * wrote.
    *
    * A missing key equals no value. Without `lease` the key is attached to no lease afterwards.
@@ -187,9 +190,9 @@ export interface Kv {
    *
    * **Details**
    *
-   * Concurrent modifies of one key through one client run one at a time, in order, each in its own fiber. If none of
-   * them succeeds for as long as the `Deadline` of one in the queue (5 seconds by default), that one fails with
-   * `DeadlineExceeded` and has changed nothing.
+   * Concurrent modifies of one key through one client run one at a time, in order, each in its own fiber. A queued
+   * modify fails with `DeadlineExceeded` if no earlier one succeeds for as long as its `Deadline` (default: 5 seconds).
+   * Then it has changed nothing.
    *
    * **Gotchas**
    *
@@ -236,7 +239,9 @@ export interface Kv {
     options?: WatchOptions
   ) => Effect.Effect<Fiber.Fiber<void, KvError | E>, KvError, R | Scope.Scope>
 
-  /** The entries of a range at one revision, and every later change: nothing between them is missed or delivered twice. */
+  /**
+   * The entries of a range at one revision, and every later change: nothing between them is missed or delivered twice.
+   */
   readonly snapshotAndWatch: (
     range: KeyRange.KeyRange,
     options?: Omit<WatchOptions, "startRevision">

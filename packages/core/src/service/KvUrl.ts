@@ -1,5 +1,5 @@
 /**
- * Stores by URL: which store a program uses is decided by its configuration.
+ * Stores by URL, so that configuration decides which store a program uses.
  *
  * The application names the backends that it can open, by scheme: `KvUrl.layer(url, { mem: MemoryLayer.fromUrl, http:
  * EtcdLayer.fromUrl, https: EtcdLayer.fromUrl })`.
@@ -48,7 +48,7 @@ export const layer = <E>(url: string, schemes: Record<string, Open<E>>): Layer.L
   }
   return Object.hasOwn(schemes, scheme)
     ? schemes[scheme]!(url)
-    : invalid(`no backend is given for the scheme "${scheme}:"; there are ${known}`)
+    : invalid(`no backend is given for the scheme "${scheme}:"; the known schemes are ${known}`)
 }
 
 /**

@@ -1,8 +1,8 @@
 /**
  * Leases: keys attached to a lease are deleted when it expires or is revoked.
  *
- * This module is the raw lease, one call each. Most programs use a temporary key or a lock, which keep their leases
- * alive.
+ * Each function here is one call to the store. Most programs use a temporary key or a lock instead, which keep their
+ * leases alive.
  */
 import * as Effect from "effect/Effect"
 import * as internals from "../internal/kv/internals.ts"

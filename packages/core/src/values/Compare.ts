@@ -1,7 +1,8 @@
 /**
  * A condition of a transaction: it compares a property of a key with a given value.
  *
- * A key that does not exist has version 0, both revisions 0 and no lease. Every comparison of its value is false, `!=` too.
+ * A key that does not exist has version 0, both revisions 0 and no lease. Every comparison of its value is false, `!=`
+ * too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
@@ -9,7 +10,7 @@ import type { Value } from "./Entry.ts"
 import type { KeyRange } from "./KeyRange.ts"
 
 /**
- * How the two sides are compared. Values compare by their bytes.
+ * The comparison of the two sides. Values compare by their bytes.
  *
  * @since 0.1.0
  */

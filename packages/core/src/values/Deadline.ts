@@ -1,7 +1,7 @@
 /**
  * The deadline of each call to the store.
  *
- * Every call has a deadline: that of the layer (default: 5 seconds), or a shorter one set here.
+ * Every call has a deadline: the layer's (default: 5 seconds), or a shorter one set here.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 
 /**
- * The deadline of the fiber's calls, counted from the start of each call; `undefined` for that of the layer.
+ * The deadline of the fiber's calls, counted from the start of each call; `undefined` for the layer's deadline.
  *
  * **When to use**
  *
@@ -41,7 +41,7 @@ export const Deadline: Context.Reference<Duration.Duration | undefined> = Contex
 export const defaultDeadline: Duration.Duration = Duration.seconds(5)
 
 /**
- * Gives each call to the store that the effect makes this deadline. `Infinity` means no deadline.
+ * Sets the deadline of each call to the store that the effect makes. `Infinity` means no deadline.
  *
  * **Details**
  *

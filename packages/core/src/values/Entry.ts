@@ -114,7 +114,7 @@ export class Entry {
   }
 }
 
-/** A value that is not text must not become other text on its way through a program. */
+/** Fails instead of replacing bytes: a program that writes the text back would change the value. */
 const notText = (key: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(
     new KvError.InvalidRequest({
@@ -124,7 +124,7 @@ const notText = (key: string): Effect.Effect<never, KvError.KvError> =>
   )
 
 /**
- * The fields from which a backend makes an entry. It must not change `value` afterwards.
+ * The fields of an entry, from which a backend makes it. The backend must not change `value` afterwards.
  *
  * @since 0.1.0
  */
@@ -138,7 +138,7 @@ export interface Fields {
 }
 
 /**
- * The lease by its id in the store, in which 0 means none. For backends.
+ * Converts the store's lease id, in which 0 means none. For backends.
  *
  * @example
  * ```ts

@@ -1,7 +1,7 @@
 /**
- * A set of keys that an operation is about: one key, the keys with a prefix, or the keys between two bounds.
+ * The keys of an operation: one key, the keys with a prefix, or the keys between two bounds.
  *
- * A range is checked by the operation that uses it: an empty key, a lone surrogate or an inverted interval is an
+ * The operation that uses a range checks it: an empty key, a lone surrogate or an inverted interval is an
  * `InvalidRequest`. Keys are ordered by their UTF-8 bytes.
  */
 import * as utf8 from "../internal/values/utf8.ts"
@@ -155,7 +155,7 @@ export const contains = (self: KeyRange, key: string): boolean => {
 }
 
 /**
- * The part of the range that comes after the key; `undefined` if no key can. For backends.
+ * The part of the range that comes after the key; `undefined` if no key can follow it. For backends.
  *
  * **When to use**
  *
@@ -290,14 +290,14 @@ export const invalid = (self: KeyRange): string | undefined => {
           `its start must begin with the prefix`
     }
     default:
-      return "a range must be made by KeyRange: KeyRange.key(key) for one key, KeyRange.prefix(prefix) for all that begin with it"
+      return "a range must be made by KeyRange: KeyRange.key(key) for one key, KeyRange.prefix(prefix) for all keys with that prefix"
   }
 }
 
 /** The least key greater than the given one. */
 const successor = (key: string): string => key + "\u0000"
 
-/** The least key that is not less than the bound. An empty bound is no key. */
+/** The least valid key `>=` the bound. The empty string is a valid bound, but not a valid key. */
 const firstKey = (bound: string): string => bound === "" ? "\u0000" : bound
 
 const invalidBound = (bound: string): string | undefined => {

@@ -1,8 +1,8 @@
 /**
  * The one error of this library: a `KvError` with a typed `reason`.
  *
- * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason says what is known of the
- * call's effect on the store (`outcome`) and whether the call can be repeated (`isRetryable`). No reason ever contains a
+ * Recover from one reason with `Effect.catchReason("KvError", "Compacted", ...)`. Every reason says whether the call
+ * may have changed the store (`outcome`) and whether it can be repeated (`isRetryable`). No reason ever contains a
  * value, a password, a token or key material.
  */
 import * as Effect from "effect/Effect"
@@ -12,9 +12,10 @@ import * as json from "../internal/values/json.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
 
 /**
- * What is known of a failed call's effect on the store.
+ * The effect of a failed call on the store.
  *
- * `NotApplied`: it changed nothing, now or later. `Unknown`: a write in it may have been applied, or may still be.
+ * `NotApplied`: the call changed nothing and never will. `Unknown`: a write in it may have been applied, or may still
+ * be.
  *
  * @since 0.1.0
  */
@@ -81,8 +82,8 @@ export class PermissionDenied extends Schema.Error<PermissionDenied>("@effect-kv
 export class Compacted extends Schema.Error<Compacted>("@effect-kv/core/KvError/Compacted")({
   _tag: Schema.tag("Compacted"),
   /**
-   * The revision the store was compacted at; a watch can start at the one after it. `none` if the store did not say:
-   * etcd does not for reads.
+   * The revision at which the store was compacted; a watch can start at the next one. `none` if the store did not
+   * report it, as etcd does for reads.
    */
   compactRevision: Schema.Option(Schema.BigInt)
 }) {
@@ -195,8 +196,8 @@ export class Closed extends Schema.Error<Closed>("@effect-kv/core/KvError/Closed
 /**
  * A write was sent and its outcome is unknown: it was applied once, will be, or never is. The library never retries it.
  *
- * Read what the write would have changed to find out. Or make the write conditional (`Kv.compareAndSet`, a `Compare` on
- * a revision), so that it can be repeated without harm.
+ * To find out, read the keys that it would have changed. Or make the write conditional (`Kv.compareAndSet`, a `Compare`
+ * on a revision), so that it can be repeated without harm.
  *
  * @since 0.1.0
  */
@@ -209,13 +210,13 @@ export class Indeterminate extends Schema.Error<Indeterminate>("@effect-kv/core/
 }
 
 /**
- * The store was replaced: the same endpoints lead to another cluster now, or to one that was restored from an older
- * state.
+ * The store was replaced: the endpoints now lead to another cluster, or to one that was restored from an older state.
  *
  * **Details**
  *
  * Earlier revisions, leases and fencing tokens are meaningless in the new store, so nothing continues across the
- * change. Calls in flight and every watch fail with this reason. A write that fails so may be in the new store.
+ * change. Calls in flight and every watch fail with this reason. A write that fails with this reason may be in the new
+ * store.
  *
  * @since 0.1.0
  */
@@ -229,7 +230,7 @@ export class StoreReplaced extends Schema.Error<StoreReplaced>("@effect-kv/core/
 }
 
 /**
- * The reasons for which a call can fail.
+ * The reasons why a call can fail.
  *
  * @since 0.1.0
  */
@@ -337,7 +338,7 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   status: Schema.optionalKey(Schema.Finite)
 }) {
   override get message(): string {
-    return `${this.reason._tag}: ${called(this)}${this.reason.message}`
+    return `${this.reason._tag}: ${callOf(this)}${this.reason.message}`
   }
   /** As data: the message and every field; bigints are decimal strings. */
   override toJSON(): unknown {
@@ -348,13 +349,13 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
-  /** What is known of the call's effect on the store. */
+  /** The effect of the call on the store. */
   get outcome(): Outcome {
     return this.reason.outcome
   }
 }
 
-const called = ({ key, operation }: Details): string => {
+const callOf = ({ key, operation }: Details): string => {
   const words = [operation, key === undefined ? undefined : JSON.stringify(key)].filter((word) => word !== undefined)
   return words.length === 0 ? "" : `${words.join(" ")}: `
 }

@@ -23,11 +23,11 @@ export interface Lease {
 export interface Status {
   /** The lease's id. */
   readonly id: bigint
-  /** The time to live it was granted with. */
+  /** The granted time to live. */
   readonly grantedTtl: Duration.Duration
-  /** The time it has left, in whole seconds. */
+  /** The time left, in whole seconds. */
   readonly remaining: Duration.Duration
-  /** The keys attached to it, in order; empty unless they were requested. */
+  /** The keys attached to the lease, in order; empty unless they were requested. */
   readonly keys: ReadonlyArray<string>
 }
 

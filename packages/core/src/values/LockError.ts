@@ -11,23 +11,23 @@ import * as KvError from "./KvError.ts"
 export { LockLost }
 
 /**
- * The lock could not be acquired within `acquireTimeout`. Nothing of the attempt is left.
+ * The lock could not be acquired within `acquireTimeout`. The attempt leaves nothing in the store.
  *
  * @since 0.1.0
  */
 export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/LockError/LockTimeout")({
   _tag: Schema.tag("LockTimeout"),
-  /** The lock's name; all names of several locks. */
+  /** The lock's name; for several locks, all their names. */
   lock: Schema.String,
-  /** The fencing token it would have been held with; `none` if the attempt had not entered the queue. */
+  /** The fencing token of the attempt; `none` if it had not entered the queue. */
   token: Schema.Option(Schema.BigInt),
   /** How long the attempt took, in whole milliseconds. */
   waitedMillis: Schema.Int,
-  /** Why the store could not be reached when the time was over; `none` if it could, and another client held the lock. */
+  /** Why the store could not be reached when the time ran out; `none` if another client held the lock. */
   storeFailure: Schema.Option(KvError.Reason),
   /**
-   * The key that the attempt waited for, if that key has no lease: something other than a lock put it under `NAME/`, and it
-   * blocks the lock until it is deleted.
+   * The key that the attempt waited for, if that key has no lease. It was not put by a lock, and it blocks the lock
+   * until it is deleted.
    */
   blockedBy: Schema.Option(Schema.String)
 }) {
@@ -58,9 +58,9 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
  */
 export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv/core/LockError/LockHoldExceeded")({
   _tag: Schema.tag("LockHoldExceeded"),
-  /** The lock's name; all names of several locks. */
+  /** The lock's name; for several locks, all their names. */
   lock: Schema.String,
-  /** The fencing token it was held with; the largest of several locks. */
+  /** The lock's fencing token; for several locks, the largest. */
   token: Schema.BigInt,
   /** The limit, in milliseconds. */
   maxHoldMillis: Schema.Finite

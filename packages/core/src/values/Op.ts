@@ -1,8 +1,8 @@
 /**
  * Operations on the store's data, as values: `Range`, `Put`, `Delete`, `Txn`.
  *
- * Because an operation is a value, everything that applies to all of them (namespaces, fencing, batching, tracing) is a
- * function from operations to operations. The type of a response follows from its operation, in nested transactions too.
+ * Because an operation is a value, namespaces, fencing, batching and tracing are functions from operations to
+ * operations. The type of a response follows from its operation, in nested transactions too.
  */
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
@@ -113,7 +113,7 @@ class PutOp implements Put {
 }
 
 /**
- * Deletes one key. If the key does not exist, that is a success.
+ * Deletes one key. Deleting a missing key is a success.
  *
  * @example
  * ```ts

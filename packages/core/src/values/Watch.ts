@@ -92,7 +92,7 @@ export type Status =
  * @since 0.1.0
  */
 export interface Watcher {
-  /** Everything after this revision is delivered: the store's revision at the confirmation, or `startRevision - 1`. */
+  /** Every event after this revision is delivered: the store's revision at the confirmation, or `startRevision - 1`. */
   readonly revision: bigint
   /**
    * Waits for the next revisions: complete, ascending, without duplicates and without gaps, whatever happens to the

@@ -1,8 +1,8 @@
 /**
- * Batching for a client of a store in memory, so that a program sees here what it would see on etcd.
+ * Batching for a client of a store in memory, so that a program behaves as on etcd.
  *
- * The store executes a request at once, and the client has the response one turn of the scheduler later. Without that turn
- * no two calls would ever be in flight together, and there would be nothing to batch.
+ * The store executes a request at once, but the client receives the response one turn of the scheduler later. Without
+ * that turn no two calls would ever be in flight together, and nothing would be batched.
  */
 import * as Batching from "@effect-kv/core/Batching"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
  */
 export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
-/** The same client, batching as told. */
+/** Wraps a client with batching, unless the options are `false`. */
 export const batched = (options: false | BatchingOptions) => (backend: KvBackend): KvBackend =>
   options === false ? backend : Batching.batched(options)({
     ...backend,

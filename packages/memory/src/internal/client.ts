@@ -11,10 +11,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type LeaseState, sortedKeys } from "./leases.ts"
 import type { Store } from "./store.ts"
+import type { StoreWatch } from "./storeWatch.ts"
 import * as Watcher from "./watcher.ts"
-import type { WatchState } from "./watchState.ts"
 
-/** Opens a client. When the scope closes its calls fail with `Closed`, and so do its watches. */
+/** Opens a client. When the scope closes, its calls and its watches fail with `Closed`. */
 export const connect = (store: Store): Effect.Effect<KvBackend, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -26,7 +26,7 @@ export const connect = (store: Store): Effect.Effect<KvBackend, never, Scope.Sco
 
 class Client {
   readonly store: Store
-  readonly #watches = new Set<WatchState>()
+  readonly #watches = new Set<StoreWatch>()
   #isOpen = true
 
   constructor(store: Store) {
@@ -44,14 +44,14 @@ class Client {
     this.store.close()
   }
 
-  watch(request: Watch.WatchRequest): WatchState | KvError.KvError {
+  watch(request: Watch.WatchRequest): StoreWatch | KvError.KvError {
     const watch = this.store.watch(request)
     if (watch instanceof KvError.KvError) return watch
     this.#watches.add(watch)
     return watch
   }
 
-  unwatch(watch: WatchState): void {
+  unwatch(watch: StoreWatch): void {
     if (!this.#watches.delete(watch)) return
     this.store.unwatch(watch)
     watch.end(watchClosed)
@@ -61,19 +61,20 @@ class Client {
 const closed = (what: string): KvError.KvError =>
   KvError.make(new KvError.Closed({ message: `${what} was closed: the scope it was opened in has ended` }))
 
-/** Made once: every watch ends so, and few are asked how. */
+/** Made once, because every watch ends with it and errors are expensive. */
 const watchClosed = closed("the watch")
 
 const clientClosed = closed("the client")
 
 const toBackend = (client: Client): KvBackend => ({
-  execute: (op) => Effect.suspend(() => client.isOpen ? answer(client.store.execute(op)) : Effect.fail(clientClosed)),
+  execute: (op) =>
+    Effect.suspend(() => client.isOpen ? fromResult(client.store.execute(op)) : Effect.fail(clientClosed)),
   watch: (request) => whileOpen(client, () => watch(client, request)),
   leaseGrant: (options) =>
     whileOpen(client, () =>
       Effect.flatMap(
         Check.grantSeconds(options),
-        (seconds) => Effect.map(whileOpen(client, () => answer(client.store.grant(options.id, seconds))), toLease)
+        (seconds) => Effect.map(whileOpen(client, () => fromResult(client.store.grant(options.id, seconds))), toLease)
       )),
   leaseKeepAlive: (id) =>
     withLease(client, id, (lease) => {
@@ -86,7 +87,7 @@ const toBackend = (client: Client): KvBackend => ({
       Lease.makeStatus({
         id,
         grantedTtl: Duration.seconds(lease.ttl),
-        // As etcd: what has begun to run out does not count.
+        // Rounded down, as in etcd.
         remaining: Duration.seconds(Math.floor(client.store.remaining(lease))),
         keys: options?.keys === true ? sortedKeys(lease) : []
       }))
@@ -97,14 +98,14 @@ const whileOpen = <A, R>(
   f: () => Effect.Effect<A, KvError.KvError, R>
 ): Effect.Effect<A, KvError.KvError, R> => Effect.suspend(() => client.isOpen ? f() : Effect.fail(clientClosed))
 
-const answer = <A>(result: A | KvError.KvError): Effect.Effect<A, KvError.KvError> =>
+const fromResult = <A>(result: A | KvError.KvError): Effect.Effect<A, KvError.KvError> =>
   result instanceof KvError.KvError ? Effect.fail(result) : Effect.succeed(result)
 
 const withLease = <A>(client: Client, id: bigint, f: (lease: LeaseState) => A): Effect.Effect<A, KvError.KvError> =>
   whileOpen(client, () =>
     Effect.andThen(
       Check.orFail(Check.leaseId(id)),
-      // The lease is looked up and used in one step: between two a fiber may yield, and the lease may end.
+      // The lease is looked up and used in one step. Between two steps the fiber may yield, and the lease may end.
       whileOpen(client, () => {
         const lease = client.store.lease(id)
         return KvError.isKvError(lease) ? Effect.fail(lease) : Effect.succeed(f(lease))
@@ -118,7 +119,7 @@ const watch = (
   request: Watch.WatchRequest
 ): Effect.Effect<Watch.Watcher, KvError.KvError, Scope.Scope> => {
   const opened = Effect.acquireRelease(
-    whileOpen(client, () => answer(client.watch(request))),
+    whileOpen(client, () => fromResult(client.watch(request))),
     (watch) => Effect.sync(() => client.unwatch(watch))
   )
   return Effect.andThen(Check.orFail(Check.watch(request)), Effect.map(opened, Watcher.make))

@@ -1,5 +1,5 @@
 /**
- * Whether the conditions of a transaction hold.
+ * The evaluation of a transaction's conditions.
  */
 import type { Compare, OfKey, Operator } from "@effect-kv/core/Compare"
 import { fromRange } from "./interval.ts"
@@ -14,7 +14,7 @@ export const holds = (mvcc: Mvcc, compare: Compare): boolean => {
   }
   const version = mvcc.get(compare.key, undefined)
   if (compare.target === "Value") {
-    // Of a key that does not exist, the value is neither equal to anything nor different from it.
+    // A comparison with the value of a missing key is false, even with `!=`.
     return version !== undefined && fulfils(compareValues(version.value, compare.value), compare.operator)
   }
   return fulfils(order(actual(version, compare.target), compare.value), compare.operator)
@@ -34,7 +34,7 @@ const actual = (version: Version | undefined, target: Exclude<OfKey["target"], "
   }
 }
 
-/** Numbers and bigints order by what they stand for, but are not `===`. */
+/** Compares by value: `<` and `>` accept a number and a bigint together, but `===` is always false for them. */
 const order = (a: number | bigint, b: number | bigint): -1 | 0 | 1 => a < b ? -1 : a > b ? 1 : 0
 
 const fulfils = (order: -1 | 0 | 1, operator: Operator): boolean => {

@@ -1,10 +1,10 @@
 /**
- * The items that end at a time, earliest first: a binary heap whose items know their place, so that one can be moved or
- * taken out without a search.
+ * A priority queue of items with deadlines, earliest first. It is a binary heap whose items know their index, so an
+ * item can be moved or removed without a search.
  */
 export interface Timed {
   deadline: number
-  /** The item's place in its heap; belongs to the heap. */
+  /** The item's index in its heap. Only the heap may change it. */
   heapIndex: number
 }
 
@@ -27,12 +27,12 @@ export class DeadlineHeap<A extends Timed> {
     this.#settle(last)
   }
 
-  /** To be called after an item's deadline was changed. */
+  /** Must be called after an item's deadline was changed. */
   moved(item: A): void {
     this.#settle(item)
   }
 
-  /** Moves every deadline by as much. */
+  /** Adds the time to every deadline. */
   shift(by: number): void {
     for (const item of this.#items) item.deadline += by
   }

@@ -1,9 +1,9 @@
 /**
- * A list that grows at one end and is forgotten at the other. Positions are absolute: dropping the first element does
- * not renumber the rest. Every operation takes amortised constant time.
+ * A list that grows at its end and drops elements at its beginning. Positions are absolute: dropping the first element
+ * does not renumber the others. Every operation takes amortised constant time.
  */
 
-/** Below this, the room of dropped elements is not worth reclaiming. */
+/** The least number of dropped elements whose space is reclaimed. */
 const minReclaimed = 32
 
 export class Deque<A> {
@@ -39,7 +39,7 @@ export class Deque<A> {
     }
   }
 
-  /** The first position whose element fulfils the condition, given that all after it do too; `end` where none does. */
+  /** The first position whose element fulfils the condition, if all later ones do too; `end` if no element does. */
   firstWhere(holds: (item: A) => boolean): number {
     let low = this.first
     let high = this.end

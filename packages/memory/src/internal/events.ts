@@ -1,5 +1,5 @@
 /**
- * Turns the store's log into what a watch delivers.
+ * The conversion of the store's log into the events that a watch delivers.
  */
 import type * as Entry from "@effect-kv/core/Entry"
 import * as Watch from "@effect-kv/core/Watch"
@@ -9,14 +9,14 @@ import type { Deque } from "./deque.ts"
 import { contains, type Interval } from "./interval.ts"
 import { isPresent, toEntry, type Version } from "./version.ts"
 
-/** So many events are enough for one `take`; a revision that has been begun is completed. */
-const enough = 1024
+/** A `take` ends after the revision in which it reaches this number of events. */
+const maxEventsPerTake = 1024
 
-/** Whether the watch is for writes of this kind. */
+/** Whether the watch requests writes of this kind. */
 export const matchesKind = (request: Watch.WatchRequest, version: Version): boolean =>
   request.only === undefined || (request.only === "Put") === isPresent(version)
 
-/** The revisions from a position in the log on, and the position after the last write that was looked at. */
+/** The revisions from a position in the log on, and the position after the last write that was read. */
 export const readEvents = (
   log: Deque<Version>,
   from: number,
@@ -25,7 +25,7 @@ export const readEvents = (
 ): { readonly revisions: Array<Watch.Revision>; readonly position: number } => {
   const revisions: Array<Watch.Revision> = []
   let position = from
-  for (let count = 0; count < enough && position < log.end;) {
+  for (let count = 0; count < maxEventsPerTake && position < log.end;) {
     const events: Array<Watch.Event> = []
     const { modRevision, revision } = log.at(position)
     for (; position < log.end && log.at(position).revision === revision; position++) {
@@ -51,7 +51,7 @@ const toEvent = (request: Watch.WatchRequest, version: Version): Watch.Event => 
     : Watch.deleteEvent({ key: version.key, revision: version.modRevision, previous })
 }
 
-/** As etcd tells it: the entry before the whole revision, which may have written the key more than once. */
+/** As in etcd, the entry before the whole revision, which may have written the key more than once. */
 const previousEntry = (version: Version): Option.Option<Entry.Entry> => {
   let before = version.previous
   while (before !== undefined && before.revision === version.revision) before = before.previous

@@ -1,9 +1,9 @@
 /**
- * What all kinds of `KeyRange` come down to: the keys from a start up to an end, in the order of their UTF-8 bytes.
+ * Intervals of keys, the common form of all kinds of `KeyRange`: the keys from a start up to an end, in UTF-8 order.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 
-/** The keys `>= start` and `< end`; without an `end`, all that come after. */
+/** The keys `>= start` and `< end`; without an `end`, all keys `>= start`. */
 export interface Interval {
   readonly start: string
   readonly end: string | undefined
@@ -35,7 +35,7 @@ const maxCodePoint = 0x10ffff
 const lastBeforeSurrogates = 0xd7ff
 const firstAfterSurrogates = 0xe000
 
-/** The least string greater than all that begin with the prefix: its last code point that can be is counted up. */
+/** The least string greater than all strings with the prefix: its last code point below the maximum is incremented. */
 const afterPrefix = (prefix: string): string | undefined => {
   let end = prefix.length
   while (end > 0) {

@@ -1,27 +1,27 @@
 /**
- * A set of intervals that finds those a key lies in, in O(log n) and what it finds: a treap ordered by the intervals'
- * starts, in which each node knows the last end below it.
+ * A set of intervals that finds the ones containing a key, in O(log n) plus the size of the result. It is a treap
+ * ordered by the intervals' starts, in which each node knows the greatest end in its subtree.
  */
 import { compareKeys } from "@effect-kv/core/KeyRange"
 import type { Interval } from "./interval.ts"
 
-/** An element: two with equal intervals are told apart by `id`. */
-export interface Member {
+/** An element. The `id` distinguishes elements with equal intervals. */
+export interface IntervalMember {
   readonly interval: Interval
   readonly id: number
 }
 
-interface Node<A extends Member> {
+interface Node<A extends IntervalMember> {
   readonly member: A
-  /** No node has a greater one than the node above it; being arbitrary, they keep the tree balanced. */
+  /** No node has a greater priority than its parent. Priorities are arbitrary, which keeps the tree balanced. */
   readonly priority: number
   left: Node<A> | undefined
   right: Node<A> | undefined
-  /** The greatest end in this subtree, `undefined` for one that has none. */
+  /** The greatest end in this subtree; `undefined` if one of its intervals has no end. */
   lastEnd: string | undefined
 }
 
-export class IntervalTree<A extends Member> {
+export class IntervalTree<A extends IntervalMember> {
   #root: Node<A> | undefined = undefined
   #seed = 0x9e3779b9
 
@@ -47,7 +47,7 @@ export class IntervalTree<A extends Member> {
     visit(this.#root, key, f)
   }
 
-  /** Marsaglia's xorshift: no one can choose intervals so that the tree degenerates without meaning to. */
+  /** Marsaglia's xorshift. Pseudo-random priorities keep the tree balanced, whatever the order of insertion. */
   #nextPriority(): number {
     let x = this.#seed
     x ^= x << 13
@@ -58,13 +58,14 @@ export class IntervalTree<A extends Member> {
   }
 }
 
-const compareMembers = (a: Member, b: Member): number => compareKeys(a.interval.start, b.interval.start) || a.id - b.id
+const compareMembers = (a: IntervalMember, b: IntervalMember): number =>
+  compareKeys(a.interval.start, b.interval.start) || a.id - b.id
 
 const laterEnd = (a: string | undefined, b: string | undefined): string | undefined =>
   a === undefined || b === undefined ? undefined : compareKeys(a, b) < 0 ? b : a
 
-/** Brings a node up to date with what is below it. */
-const updated = <A extends Member>(node: Node<A>): Node<A> => {
+/** Recomputes the `lastEnd` of a node from its children. */
+const updated = <A extends IntervalMember>(node: Node<A>): Node<A> => {
   let end = node.member.interval.end
   if (node.left !== undefined) end = laterEnd(end, node.left.lastEnd)
   if (node.right !== undefined) end = laterEnd(end, node.right.lastEnd)
@@ -72,7 +73,7 @@ const updated = <A extends Member>(node: Node<A>): Node<A> => {
   return node
 }
 
-const insert = <A extends Member>(node: Node<A> | undefined, added: Node<A>): Node<A> => {
+const insert = <A extends IntervalMember>(node: Node<A> | undefined, added: Node<A>): Node<A> => {
   if (node === undefined) return added
   if (added.priority > node.priority) {
     const parts = split(node, added.member)
@@ -85,7 +86,7 @@ const insert = <A extends Member>(node: Node<A> | undefined, added: Node<A>): No
   return updated(node)
 }
 
-const remove = <A extends Member>(node: Node<A> | undefined, member: A): Node<A> | undefined => {
+const remove = <A extends IntervalMember>(node: Node<A> | undefined, member: A): Node<A> | undefined => {
   if (node === undefined) return undefined
   const order = compareMembers(member, node.member)
   if (order === 0) return join(node.left, node.right)
@@ -94,12 +95,12 @@ const remove = <A extends Member>(node: Node<A> | undefined, member: A): Node<A>
   return updated(node)
 }
 
-interface Parts<A extends Member> {
+interface Parts<A extends IntervalMember> {
   readonly before: Node<A> | undefined
   readonly after: Node<A> | undefined
 }
 
-const split = <A extends Member>(node: Node<A> | undefined, at: A): Parts<A> => {
+const split = <A extends IntervalMember>(node: Node<A> | undefined, at: A): Parts<A> => {
   if (node === undefined) return { before: undefined, after: undefined }
   if (compareMembers(node.member, at) < 0) {
     const parts = split(node.right, at)
@@ -111,8 +112,11 @@ const split = <A extends Member>(node: Node<A> | undefined, at: A): Parts<A> => 
   return { before: parts.before, after: updated(node) }
 }
 
-/** Joins two trees, everything in the one coming before everything in the other. */
-const join = <A extends Member>(before: Node<A> | undefined, after: Node<A> | undefined): Node<A> | undefined => {
+/** Joins two trees. Every element of `before` must come before every element of `after`. */
+const join = <A extends IntervalMember>(
+  before: Node<A> | undefined,
+  after: Node<A> | undefined
+): Node<A> | undefined => {
   if (before === undefined) return after
   if (after === undefined) return before
   if (before.priority > after.priority) {
@@ -123,7 +127,7 @@ const join = <A extends Member>(before: Node<A> | undefined, after: Node<A> | un
   return updated(after)
 }
 
-const visit = <A extends Member>(node: Node<A> | undefined, key: string, f: (member: A) => void): void => {
+const visit = <A extends IntervalMember>(node: Node<A> | undefined, key: string, f: (member: A) => void): void => {
   if (node === undefined || node.lastEnd !== undefined && compareKeys(node.lastEnd, key) <= 0) return
   visit(node.left, key, f)
   const { end, start } = node.member.interval

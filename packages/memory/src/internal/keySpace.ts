@@ -1,14 +1,17 @@
 /**
- * The keys and their versions: a `Map` to find one key, an ordered index of the keys that exist to read a range.
+ * The keys and their versions: a `Map` to find one key, and an ordered index of the existing keys to read a range.
  */
 import { Deque } from "./deque.ts"
 import { OrderedIndex } from "./orderedIndex.ts"
-import { isPresent, Slot, type Version } from "./version.ts"
+import { isPresent, KeySlot, type Version } from "./version.ts"
 
 export class KeySpace {
   /** The keys that exist, in order. */
-  readonly present = new OrderedIndex<Slot>()
-  /** The current version of each key, tombstones too. Not the slots: a read would be a look at memory slower. */
+  readonly present = new OrderedIndex<KeySlot>()
+  /**
+   * The current version of each key, including tombstones. Versions rather than slots: this saves a cache miss per
+   * read.
+   */
   readonly #versions = new Map<string, Version>()
 
   /** How many keys exist or are in the history. */
@@ -16,21 +19,21 @@ export class KeySpace {
     return this.#versions.size
   }
 
-  /** The version of a key that exists. */
+  /** The version of a key; `undefined` if the key does not exist. */
   get(key: string): Version | undefined {
     const version = this.#versions.get(key)
     return version !== undefined && isPresent(version) ? version : undefined
   }
 
-  /** The version of a key that existed at a revision that is not compacted. */
+  /** The version of a key at a revision that is not compacted; `undefined` if the key did not exist then. */
   getAt(key: string, revision: number): Version | undefined {
     const version = this.#versions.get(key)
     return version === undefined ? undefined : versionAt(version.slot, revision)
   }
 
-  /** The key's slot, where a write can be added to. */
-  slot(key: string): Slot {
-    return this.#versions.get(key)?.slot ?? new Slot(key)
+  /** The key's slot; a new one if the key is unknown. */
+  slot(key: string): KeySlot {
+    return this.#versions.get(key)?.slot ?? new KeySlot(key)
   }
 
   /** Adds a version to its slot. */
@@ -45,7 +48,7 @@ export class KeySpace {
     else this.present.insert(slot)
   }
 
-  /** Forgets what came before a version, and the key itself if the version is a tombstone and still the last. */
+  /** Forgets the versions before this one, and the key itself if this one is a tombstone and still the last. */
   forgetBefore(version: Version): void {
     const slot = version.slot
     if (version.previous !== undefined) {
@@ -58,18 +61,18 @@ export class KeySpace {
 }
 
 /** The slot's version if the key exists. */
-export const currentVersion = (slot: Slot | undefined): Version | undefined => {
+export const currentVersion = (slot: KeySlot | undefined): Version | undefined => {
   const current = slot?.current
   return current !== undefined && isPresent(current) ? current : undefined
 }
 
 /** The slot's version at a revision that is not compacted, if the key existed then. */
-export const versionAt = (slot: Slot, revision: number): Version | undefined => {
+export const versionAt = (slot: KeySlot, revision: number): Version | undefined => {
   const version = lastUntil(slot, revision)
   return version !== undefined && isPresent(version) ? version : undefined
 }
 
-const lastUntil = ({ current, older }: Slot, revision: number): Version | undefined => {
+const lastUntil = ({ current, older }: KeySlot, revision: number): Version | undefined => {
   if (current === undefined || current.revision <= revision) return current
   if (current.previous === undefined || current.previous.revision <= revision) return current.previous
   if (older === undefined) return undefined

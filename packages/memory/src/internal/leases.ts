@@ -1,6 +1,6 @@
 /**
- * The leases that are alive, when each ends, and the keys attached to it. Times are milliseconds of a clock that the
- * caller reads; what happens to the keys of a lease that ends is the caller's, too.
+ * The leases that are alive, with their deadlines and the keys attached to them. Times are milliseconds of a clock that
+ * the caller reads. The caller also deletes the keys of a lease that ends.
  */
 import { compareKeys } from "@effect-kv/core/KeyRange"
 import { DeadlineHeap, type Timed } from "./deadlineHeap.ts"
@@ -8,19 +8,21 @@ import { DeadlineHeap, type Timed } from "./deadlineHeap.ts"
 /** A lease that is alive. */
 export interface LeaseState extends Timed {
   readonly id: bigint
-  /** The time to live it was granted, in seconds. */
+  /** The granted time to live, in seconds. */
   readonly ttl: number
   readonly keys: Set<string>
 }
 
-/** Picked ids begin here: like etcd's they do not fit a `number`, so that a program that makes one of them fails here. */
-const firstPickedId = 0x4b56_0000_0000_0001n
+/**
+ * The first id that the store chooses. Like etcd's ids it exceeds a `number`, so tests find programs that convert ids.
+ */
+const firstChosenId = 0x4b56_0000_0000_0001n
 
 export class Leases {
   readonly #byId = new Map<bigint, LeaseState>()
   readonly #byDeadline = new DeadlineHeap<LeaseState>()
-  #nextId = firstPickedId
-  /** When the next lease ends. */
+  #nextId = firstChosenId
+  /** The time when the next lease ends. */
   earliest = Number.POSITIVE_INFINITY
 
   get size(): number {
@@ -37,7 +39,7 @@ export class Leases {
 
   /** Grants a lease; its id must not be taken. */
   grant(id: bigint | undefined, ttl: number, now: number): LeaseState {
-    const lease = { id: id ?? this.#pickId(), ttl, deadline: endOf(ttl, now), keys: new Set<string>(), heapIndex: 0 }
+    const lease = { id: id ?? this.#chooseId(), ttl, deadline: endOf(ttl, now), keys: new Set<string>(), heapIndex: 0 }
     this.#byId.set(lease.id, lease)
     this.#byDeadline.add(lease)
     this.#update()
@@ -50,7 +52,7 @@ export class Leases {
     this.#update()
   }
 
-  /** Ends a lease; answers with its keys, in order. */
+  /** Ends a lease and returns its keys, in order. */
   end(lease: LeaseState): Array<string> {
     this.#byId.delete(lease.id)
     this.#byDeadline.remove(lease)
@@ -70,7 +72,7 @@ export class Leases {
     if (to !== 0n) this.#byId.get(to)!.keys.add(key)
   }
 
-  /** Moves every deadline by as much. */
+  /** Adds the time to every deadline. */
   shift(by: number): void {
     this.#byDeadline.shift(by)
     this.#update()
@@ -80,7 +82,7 @@ export class Leases {
     this.earliest = this.#byDeadline.earliest?.deadline ?? Number.POSITIVE_INFINITY
   }
 
-  #pickId(): bigint {
+  #chooseId(): bigint {
     while (this.#byId.has(this.#nextId)) this.#nextId++
     return this.#nextId++
   }

@@ -1,5 +1,5 @@
 /**
- * What a request may be: well-formed, with no more operations than allowed, and not too large.
+ * The limits of a request: it must be valid, with no more operations and bytes than allowed.
  */
 import * as Check from "@effect-kv/core/Check"
 import type { Compare } from "@effect-kv/core/Compare"
@@ -10,30 +10,30 @@ import * as Op from "@effect-kv/core/Op"
 import { fromRange } from "./interval.ts"
 import { byteLength } from "./values.ts"
 
-export interface Limits {
+export interface RequestLimits {
   readonly maxTxnOps: number
   readonly maxRequestBytes: number
 }
 
-/** etcd takes reads that are larger than writes may be by this much: its gRPC server's allowance for overhead. */
+/** etcd accepts reads this much larger than writes: its gRPC server's allowance for overhead. */
 const readAllowance = 512 * 1024
 
-/** Why the store does not take the operation, `undefined` where it does. */
-export const rejection = (limits: Limits, op: Op.Op): KvError.KvError | undefined => {
+/** Why the store rejects the operation; `undefined` if it does not. */
+export const rejection = (limits: RequestLimits, op: Op.Op): KvError.KvError | undefined => {
   const problem = Check.op(op, limits)
   if (problem !== undefined) return KvError.make(new KvError.InvalidRequest({ message: problem }))
   return requestBytes(op, Check.maxBytes) <= limits.maxRequestBytes ? undefined : oversize(limits, op)
 }
 
-const oversize = (limits: Limits, op: Op.Op): KvError.KvError | undefined => {
+const oversize = (limits: RequestLimits, op: Op.Op): KvError.KvError | undefined => {
   const size = requestBytes(op, byteLength)
   const allowed = Op.isWrite(op) ? limits.maxRequestBytes : limits.maxRequestBytes + readAllowance
   return size <= allowed ? undefined : KvError.make(
-    new KvError.RequestTooLarge({ message: `the request has ${size} bytes where ${allowed} are allowed` })
+    new KvError.RequestTooLarge({ message: `the request has ${size} bytes, but ${allowed} are allowed` })
   )
 }
 
-/** The bytes of all keys, bounds and values, as `measure` tells them. */
+/** The bytes of all keys, bounds and values, as `measure` counts them. */
 const requestBytes = (op: Op.Op, measure: (value: Value) => number): number => {
   switch (op._tag) {
     case "Put":

@@ -1,7 +1,7 @@
 /**
  * The store's data: every key at every revision that is not compacted, and the log of what changed.
  *
- * Reads take a consistent revision, writes are collected into one revision until `commit`. Nothing here knows of leases,
+ * A read sees one revision. Writes are collected into one revision until `commit`. Nothing here knows of leases,
  * watches or limits.
  */
 import type * as Entry from "@effect-kv/core/Entry"
@@ -9,44 +9,44 @@ import { compareKeys } from "@effect-kv/core/KeyRange"
 import { Deque } from "./deque.ts"
 import { contains, type Interval } from "./interval.ts"
 import { currentVersion, KeySpace, versionAt } from "./keySpace.ts"
-import { isPresent, type Slot, Version, weight } from "./version.ts"
+import { isPresent, type KeySlot, Version, weight } from "./version.ts"
 
-/** How much history is kept: what is older is compacted after each write. */
+/** How much history is kept. Older history is compacted after each write. */
 export interface Retention {
   readonly revisions: number
   readonly bytes: number
 }
 
-/** The versions found in a range, in order of their keys, and how many keys it holds whatever the limit. */
+/** The versions found in a range, ordered by key, and the number of keys in the range, whatever the limit. */
 export interface Found {
   readonly versions: Array<Version>
   readonly count: number
 }
 
-/** Which part of what a range holds is wanted. */
-export interface Window {
+/** The part of a range that is read. */
+export interface ReadWindow {
   readonly limit: number
-  /** From the last key on, backwards. */
+  /** Whether the range is read backwards, from its last key. */
   readonly descending: boolean
 }
 
-/** All of it, from the first key on. */
-export const everything: Window = { limit: Number.POSITIVE_INFINITY, descending: false }
+/** The whole range, from its first key. */
+export const everything: ReadWindow = { limit: Number.POSITIVE_INFINITY, descending: false }
 
 export class Mvcc {
   readonly #retention: Retention
   readonly #keys = new KeySpace()
-  /** The writes of the revisions from the compacted one on, in the order they were made. */
+  /** The writes since the compacted revision, including it, in the order they were made. */
   readonly log = new Deque<Version>()
-  /** The position in the log up to which what came before each write is forgotten. */
+  /** The position in the log up to which the versions before each write are forgotten. */
   #forgotten = 0
   #logBytes = 0
   #pending = false
-  /** The last revision that is committed: 1 is the empty store. */
+  /** The last committed revision; 1 for the empty store. */
   revision = 1
   revisionId = 1n
   #nextId = 2n
-  /** Reads below this revision fail; watches can start after it. */
+  /** Reads below this revision fail. Watches can start after it. */
   compacted = 0
 
   constructor(retention: Retention) {
@@ -73,18 +73,18 @@ export class Mvcc {
   }
 
   /** The versions in an interval, now or at a revision. */
-  find(interval: Interval, at: number | undefined, window: Window): Found {
+  find(interval: Interval, at: number | undefined, window: ReadWindow): Found {
     return at === undefined || at === this.revision && !this.#pending
       ? this.#findNow(interval, window)
       : this.#findAt(interval, at, window)
   }
 
   /** The keys in an interval that exist now. */
-  slots(interval: Interval): Array<Slot> {
+  slots(interval: Interval): Array<KeySlot> {
     return this.#within(this.#ranks(interval), everything)
   }
 
-  /** Writes a value; answers with the version that it replaced. */
+  /** Writes a value and returns the version that it replaced. */
   put(key: string, value: Entry.Value, lease: bigint): Version | undefined {
     const slot = this.#keys.slot(key)
     const before = currentVersion(slot)
@@ -92,14 +92,14 @@ export class Mvcc {
     return before
   }
 
-  /** Deletes a key that exists; answers with the version that it had. */
-  delete(slot: Slot): Version {
+  /** Deletes a key that exists and returns its version. */
+  delete(slot: KeySlot): Version {
     const before = slot.current!
     this.#write(slot, undefined, 0n)
     return before
   }
 
-  /** Makes what was written since the last commit the next revision, if anything was. */
+  /** Makes the writes since the last commit the next revision. Returns false if there were none. */
   commit(): boolean {
     if (!this.#pending) return false
     this.#pending = false
@@ -110,14 +110,14 @@ export class Mvcc {
     return true
   }
 
-  /** Forgets what no read at `revision` or later can see. */
+  /** Forgets the versions that no read at `revision` or later can see. */
   compact(revision: number): void {
     const log = this.log
     this.compacted = revision
     while (this.#forgotten < log.end && log.at(this.#forgotten).revision <= revision) {
       this.#keys.forgetBefore(log.at(this.#forgotten++))
     }
-    // The writes of the revision itself stay in the log, for a watch that has read up to it to go on.
+    // The writes of the revision itself stay in the log, so that a watch that has read up to it can continue.
     while (log.first < this.#forgotten && log.at(log.first).revision < revision) {
       this.#logBytes -= weight(log.at(log.first))
       log.dropFirst()
@@ -129,7 +129,7 @@ export class Mvcc {
     return this.log.firstWhere((version) => version.revision >= revision)
   }
 
-  #write(slot: Slot, value: Entry.Value | undefined, lease: bigint): void {
+  #write(slot: KeySlot, value: Entry.Value | undefined, lease: bigint): void {
     const version = new Version(slot, this.revision + 1, this.#nextId, slot.current, value, lease)
     this.#keys.add(version)
     this.log.push(version)
@@ -143,13 +143,13 @@ export class Mvcc {
     while (this.#logBytes > bytes && this.compacted < this.revision) this.compact(this.compacted + 1)
   }
 
-  #findNow(interval: Interval, window: Window): Found {
+  #findNow(interval: Interval, window: ReadWindow): Found {
     const ranks = this.#ranks(interval)
     return { versions: this.#within(ranks, window).map((slot) => slot.current!), count: ranks.to - ranks.from }
   }
 
-  /** Costs what it returns and the number of writes since the revision, not what the range holds. */
-  #findAt(interval: Interval, at: number, window: Window): Found {
+  /** Its cost depends on the result and on the writes since the revision, not on the size of the range. */
+  #findAt(interval: Interval, at: number, window: ReadWindow): Found {
     const ranks = this.#ranks(interval)
     const { gone, hidden } = this.#changesSince(interval, at)
     const versions = gone.slice()
@@ -163,7 +163,9 @@ export class Mvcc {
     return { versions: versions.slice(0, window.limit), count: ranks.to - ranks.from - hidden + gone.length }
   }
 
-  /** The versions of keys that existed at a revision and do not now, and how many keys exist now and did not then. */
+  /**
+   * The versions of keys that were deleted since a revision (`gone`), and the number of keys created since (`hidden`).
+   */
   #changesSince(interval: Interval, at: number): { readonly gone: Array<Version>; readonly hidden: number } {
     const gone: Array<Version> = []
     let hidden = 0
@@ -187,7 +189,7 @@ export class Mvcc {
     }
   }
 
-  #within(ranks: Ranks, window: Window): Array<Slot> {
+  #within(ranks: Ranks, window: ReadWindow): Array<KeySlot> {
     const { from, to } = ranks
     return window.descending
       ? this.#keys.present.slice(Math.max(from, to - window.limit), to).reverse()

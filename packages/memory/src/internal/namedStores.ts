@@ -1,5 +1,5 @@
 /**
- * The stores with a name, which live as long as the process.
+ * The registry of named stores, which live as long as the process.
  */
 import { resolveOptions } from "./options.ts"
 import { Store } from "./store.ts"
@@ -8,10 +8,10 @@ import type { Time } from "./time.ts"
 const stores = new Map<string, Store>()
 
 /**
- * The store of a name, made where there is none yet.
+ * The store of a name. Makes it on first use.
  *
- * It goes by the clock of whoever opens it while no client is connected: the tests of a process, each with a test clock of
- * its own, can use the same name one after the other.
+ * While no client is connected, the store switches to the clock of the next caller. So the tests of a process, each
+ * with its own test clock, can use the same name one after the other.
  */
 export const named = (name: string, time: Time): Store => {
   let store = stores.get(name)

@@ -1,4 +1,6 @@
-/** Limits of a store, by default those of etcd. */
+/**
+ * Options of a store. The default limits are those of etcd.
+ */
 import * as Duration from "effect/Duration"
 import type { StoreOptions } from "./store.ts"
 
@@ -31,8 +33,8 @@ export interface Options {
 }
 
 /**
- * Memory takes no notice of who still wants the history, so it is bounded; at 64 MiB and 100,000 revisions a watch that
- * resumes, or a range that is read page by page, has to fall far behind to notice.
+ * Fills in the defaults. History is bounded even if a reader still needs it. At 64 MiB and 100,000 revisions, a watch
+ * that resumes or a range that is read page by page must fall far behind to be affected.
  */
 export const resolveOptions = (options: Options | undefined): StoreOptions => ({
   retention: {

@@ -1,5 +1,5 @@
 /**
- * Reads: which entries a `Range` answers with, by etcd's rules for limits, orders and filters.
+ * Reads: the response to a `Range`, by etcd's rules for limits, orders and filters.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
@@ -8,7 +8,7 @@ import { fromRange, singleKey } from "./interval.ts"
 import type { Mvcc } from "./mvcc.ts"
 import { toEntry, toKeyEntry, type Version } from "./version.ts"
 
-/** Why the store cannot be read at the revision, `undefined` where it can. */
+/** Why the store cannot be read at the revision; `undefined` if it can. */
 export const unreadable = (mvcc: Mvcc, revision: bigint | undefined): KvError.KvError | undefined => {
   if (revision === undefined) return undefined
   if (revision > mvcc.revisionId) {
@@ -23,7 +23,7 @@ export const unreadable = (mvcc: Mvcc, revision: bigint | undefined): KvError.Kv
     : undefined
 }
 
-/** Reads at a revision that is readable. */
+/** Executes a read. Its revision must be readable. */
 export const range = (mvcc: Mvcc, op: Op.Range): Op.RangeResponse => {
   const at = op.revision === undefined ? undefined : Number(op.revision)
   const key = singleKey(op.range)
@@ -37,7 +37,7 @@ const rangeOfKey = (mvcc: Mvcc, op: Op.Range, version: Version | undefined): Op.
 }
 
 const rangeOfKeys = (mvcc: Mvcc, op: Op.Range, at: number | undefined): Op.RangeResponse => {
-  const window = { limit: wanted(op), descending: isByKey(op) && isDescending(op) }
+  const window = { limit: versionsNeeded(op), descending: isByKey(op) && isDescending(op) }
   const { count, versions } = mvcc.find(fromRange(op.range), at, window)
   if (op.countOnly === true) return response(mvcc, [], count, false)
   const kept = hasFilter(op) ? versions.filter((version) => passes(op, version)) : versions
@@ -55,8 +55,8 @@ const response = (
   more: boolean
 ): Op.RangeResponse => Op.rangeResponse({ revision: mvcc.revisionId, entries, count, more })
 
-/** How many versions must be found so that those answered with are among them. */
-const wanted = (op: Op.Range): number => {
+/** How many versions must be read to be sure that the entries of the response are among them. */
+const versionsNeeded = (op: Op.Range): number => {
   if (op.countOnly === true) return 0
   return hasFilter(op) || !isByKey(op) ? Number.POSITIVE_INFINITY : op.limit ?? Number.POSITIVE_INFINITY
 }

@@ -1,27 +1,27 @@
 /**
- * The server: data, leases, watches and time put together. Every function is one synchronous step, so that whatever a
- * fiber is interrupted by, an operation is carried out as a whole or not at all.
+ * The server in memory: data, leases, watches and time. Every function is one synchronous step, so an interruption can
+ * never leave an operation half executed.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import * as Option from "effect/Option"
 import { Leases, type LeaseState } from "./leases.ts"
-import { type Limits, rejection } from "./limits.ts"
+import { rejection, type RequestLimits } from "./limits.ts"
 import { Mvcc, type Retention } from "./mvcc.ts"
+import { StoreWatch } from "./storeWatch.ts"
 import { Alarm, type Time } from "./time.ts"
-import { apply, type Data, deleteKeys, leaseNotFound } from "./transaction.ts"
+import { apply, deleteKeys, leaseNotFound, type StoreData } from "./transaction.ts"
 import { WatchIndex } from "./watchIndex.ts"
-import { WatchState } from "./watchState.ts"
 
 export interface StoreOptions {
   readonly retention: Retention
-  readonly limits: Limits
+  readonly limits: RequestLimits
   /** In seconds. */
   readonly minLeaseTtl: number
 }
 
-export class Store implements Data {
+export class Store implements StoreData {
   readonly mvcc: Mvcc
   readonly leases = new Leases()
   readonly watches = new WatchIndex()
@@ -50,21 +50,21 @@ export class Store implements Data {
     if (rejected !== undefined) return rejected
     this.expireLeases()
     const position = this.mvcc.log.end
-    const answer = apply(this, op)
+    const response = apply(this, op)
     this.#notify(position)
-    return answer
+    return response
   }
 
-  watch(request: WatchRequest): WatchState | KvError.KvError {
+  watch(request: WatchRequest): StoreWatch | KvError.KvError {
     const rejected = rejection(this.#options.limits, Op.range(request.range))
     if (rejected !== undefined) return rejected
     this.expireLeases()
-    const watch = new WatchState(this.#watchIds++, this.mvcc, request)
+    const watch = new StoreWatch(this.#watchIds++, this.mvcc, request)
     this.watches.add(watch)
     return watch
   }
 
-  unwatch(watch: WatchState): void {
+  unwatch(watch: StoreWatch): void {
     this.watches.remove(watch)
   }
 
@@ -73,7 +73,7 @@ export class Store implements Data {
     if (id !== undefined && this.leases.has(id)) {
       return KvError.make(
         new KvError.LeaseExists({
-          message: `a lease ${id.toString(16)} exists already; leave the id out to have one chosen`
+          message: `the lease ${id.toString(16)} exists already; leave the id out to have one chosen`
         })
       )
     }
@@ -97,7 +97,7 @@ export class Store implements Data {
     this.#setAlarm()
   }
 
-  /** The seconds a lease has left. */
+  /** The seconds that a lease has left. */
   remaining(lease: LeaseState): number {
     return Math.max(0, lease.deadline - this.#time.now()) / 1000
   }
@@ -120,10 +120,10 @@ export class Store implements Data {
   }
 
   /**
-   * Ends the leases whose time is over, before anything else is done: what has ended is never seen alive.
+   * Ends the leases whose deadline has passed. Every function calls it first, so an expired lease is never seen alive.
    *
-   * At the very instant a lease ends it is still alive here. Only the alarm ends it then, after those who sleep until
-   * the same instant: a client that counts the same time by the same clock knows before the store gives its keys away.
+   * At the very instant of its deadline a lease is still alive here. Only the alarm ends it then, after all fibers that
+   * sleep until the same instant. So a client with the same clock learns of the end before the store deletes its keys.
    */
   expireLeases(): void {
     if (this.leases.earliest === Number.POSITIVE_INFINITY) return
@@ -136,9 +136,9 @@ export class Store implements Data {
   /**
    * Opens a client.
    *
-   * While any is open, a timer runs until the next lease ends, for the sake of watches. Without one there is no timer:
-   * nobody could tell the difference, since every function here first ends the leases whose time is over. So a store that
-   * outlives its clients keeps no process alive.
+   * While a client is open, a timer runs until the next lease ends, because its watches must see the end. Without a
+   * client there is no timer, so a store that outlives its clients keeps no process alive. No client can notice the
+   * difference, because every function first ends the expired leases.
    */
   open(): void {
     this.#clients++
@@ -150,7 +150,7 @@ export class Store implements Data {
     this.#setAlarm()
   }
 
-  /** Goes on by another clock, unless a client is open; leases keep what time they have left. */
+  /** Switches to another clock unless a client is open. Leases keep the time that they have left. */
   adopt(time: Time): void {
     if (this.#clients > 0 || time.clock === this.#time.clock) return
     this.expireLeases()
@@ -158,7 +158,7 @@ export class Store implements Data {
     this.#time = time
   }
 
-  /** Each in a revision of its own, in the order they end. */
+  /** Ends leases in the order of their deadlines, each in a revision of its own. */
   #endLeases(isOver: (deadline: number) => boolean): void {
     for (let lease = this.leases.first; lease !== undefined && isOver(lease.deadline); lease = this.leases.first) {
       this.#end(lease)

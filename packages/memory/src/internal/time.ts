@@ -1,5 +1,5 @@
 /**
- * The time a store lives by: the monotonic side of an Effect `Clock`, in milliseconds, and one alarm on it.
+ * The time of a store: the monotonic time of an Effect `Clock` in milliseconds, and an alarm on it.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -14,7 +14,7 @@ export class Time {
 
   constructor(clock: Clock.Clock, scheduler: Scheduler.Scheduler) {
     this.clock = clock
-    // Not the context of whoever made the store: the store may outlive it, and must not keep its spans and services.
+    // A context of its own: the store may outlive its maker, and must not retain the maker's spans and services.
     this.#fork = Effect.runForkWith(
       Context.make(Clock.Clock, clock).pipe(Context.add(Scheduler.Scheduler, scheduler))
     )
@@ -24,11 +24,11 @@ export class Time {
     return Number(this.clock.monotonicTimeNanosUnsafe()) / 1_000_000
   }
 
-  /** Calls `f` in so many milliseconds, rounded up and at least 1; answers with what prevents it. */
+  /** Calls `f` after that many milliseconds, rounded up and at least 1. Returns the function that cancels the call. */
   after(millis: number, f: () => void): () => void {
     const whole = Math.max(1, Math.ceil(millis))
-    // A test clock wakes those who sleep until the same instant in the order they went to sleep. The last millisecond is
-    // slept for itself, to be woken after them.
+    // A test clock wakes fibers that sleep until the same instant in the order in which they went to sleep. The last
+    // millisecond is a sleep of its own, so that this fiber wakes after the others.
     const slept = whole === 1 ? this.#sleep(1) : Effect.andThen(this.#sleep(whole - 1), this.#sleep(1))
     const fiber = this.#fork(Effect.andThen(slept, Effect.sync(f)))
     return () => fiber.interruptUnsafe()
@@ -44,7 +44,7 @@ export const fromContext: Effect.Effect<Time> = Effect.gen(function*() {
   return new Time(yield* Clock.Clock, yield* Scheduler.Scheduler)
 })
 
-/** Calls back when a time has come. Holds a timer from `set` until then, or until `cancel`. */
+/** Calls a function at a given time. Holds a timer from `set` until then, or until `cancel`. */
 export class Alarm {
   readonly #ring: () => void
   #set: { readonly at: number; cancel: () => void } | undefined = undefined
@@ -53,7 +53,10 @@ export class Alarm {
     this.#ring = ring
   }
 
-  /** An alarm already set for as early a time stays: whoever is called back too early sets it again. */
+  /**
+   * Does nothing if the alarm is already set for that time or earlier. A function that is called too early sets it
+   * again.
+   */
   set(time: Time, at: number): void {
     if (this.#set !== undefined && this.#set.at <= at) return
     this.cancel()

@@ -1,9 +1,9 @@
 /**
- * Carries out operations on the data: a single one, or a transaction with all that is nested in it.
+ * The execution of operations on the data: single ones, and transactions with their nested ones.
  *
- * The rules are etcd's (server/etcdserver/apply.go, `applierV3backend.Txn`): all conditions, nested ones too, see the
- * store as it was before the transaction; then the operations of the branches taken are checked, and only then does the
- * first one run. From there on nothing can fail, so that a transaction is applied as a whole or not at all.
+ * The rules are etcd's (server/etcdserver/apply.go, `applierV3backend.Txn`). All conditions, including nested ones, see
+ * the store as it was before the transaction. Then the operations of the chosen branches are checked, and only then
+ * does the first one run. From there on nothing can fail, so a transaction is applied as a whole or not at all.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
@@ -13,16 +13,16 @@ import { fromRange, singleKey } from "./interval.ts"
 import type { Leases } from "./leases.ts"
 import type { Mvcc } from "./mvcc.ts"
 import { range, unreadable } from "./range.ts"
-import { type Slot, toEntry, type Version } from "./version.ts"
+import { type KeySlot, toEntry, type Version } from "./version.ts"
 
-/** What operations act on. */
-export interface Data {
+/** The data that operations read and write. */
+export interface StoreData {
   readonly mvcc: Mvcc
   readonly leases: Leases
 }
 
-/** Applies an operation that was checked; a `KvError` tells why it was refused, and that nothing was applied. */
-export const apply = (data: Data, op: Op.Op): Op.Response<Op.Op> | KvError.KvError => {
+/** Applies a valid operation. Returns a `KvError` if it was rejected; then nothing was applied. */
+export const apply = (data: StoreData, op: Op.Op): Op.Response<Op.Op> | KvError.KvError => {
   switch (op._tag) {
     case "Range":
       return unreadable(data.mvcc, op.revision) ?? range(data.mvcc, op)
@@ -36,15 +36,15 @@ export const apply = (data: Data, op: Op.Op): Op.Response<Op.Op> | KvError.KvErr
 }
 
 type Mutable<A> = A extends unknown ? { -readonly [K in keyof A]: A[K] } : never
-type Answer = Mutable<Op.Response<Op.Op>>
+type MutableResponse = Mutable<Op.Response<Op.Op>>
 
-const committed = (data: Data, answer: Answer): Answer => {
-  if (data.mvcc.commit()) answer.revision = data.mvcc.revisionId
-  return answer
+const committed = (data: StoreData, response: MutableResponse): MutableResponse => {
+  if (data.mvcc.commit()) response.revision = data.mvcc.revisionId
+  return response
 }
 
-/** Deletes the key of each version in one revision, in the order given: what becomes of the keys of a lease. */
-export const deleteKeys = (data: Data, keys: ReadonlyArray<string>): void => {
+/** Deletes the keys of a lease that has ended, in one revision and in the order given. */
+export const deleteKeys = (data: StoreData, keys: ReadonlyArray<string>): void => {
   for (const key of keys) {
     const version = data.mvcc.get(key, undefined)
     if (version !== undefined) deleteSlot(data, version.slot)
@@ -62,7 +62,7 @@ export const leaseNotFound = (id: bigint): KvError.KvError =>
     })
   )
 
-const put = (data: Data, op: Op.Put): Answer => {
+const put = (data: StoreData, op: Op.Put): MutableResponse => {
   const lease = op.lease ?? 0n
   const before = data.mvcc.put(op.key, op.value, lease)
   data.leases.move(op.key, before === undefined ? 0n : before.lease, lease)
@@ -72,7 +72,7 @@ const put = (data: Data, op: Op.Put): Answer => {
   })
 }
 
-const delete_ = (data: Data, op: Op.Delete): Answer => {
+const delete_ = (data: StoreData, op: Op.Delete): MutableResponse => {
   const deleted = slots(data.mvcc, op).map((slot) => deleteSlot(data, slot))
   return Op.deleteResponse({
     revision: data.mvcc.revisionId,
@@ -81,32 +81,32 @@ const delete_ = (data: Data, op: Op.Delete): Answer => {
   })
 }
 
-const slots = (mvcc: Mvcc, op: Op.Delete): Array<Slot> => {
+const slots = (mvcc: Mvcc, op: Op.Delete): Array<KeySlot> => {
   const key = singleKey(op.range)
   if (key === undefined) return mvcc.slots(fromRange(op.range))
   const version = mvcc.get(key, undefined)
   return version === undefined ? [] : [version.slot]
 }
 
-const deleteSlot = (data: Data, slot: Slot): Version => {
+const deleteSlot = (data: StoreData, slot: KeySlot): Version => {
   const before = data.mvcc.delete(slot)
   data.leases.move(slot.key, before.lease, 0n)
   return before
 }
 
-const txn = (data: Data, op: Op.Txn): Answer | KvError.KvError => {
+const txn = (data: StoreData, op: Op.Txn): MutableResponse | KvError.KvError => {
   const taken = choose(data.mvcc, op)
-  const refused = refusal(taken, (op) => op._tag === "Put" ? unleased(data.leases, op) : undefined) ??
-    refusal(taken, (op) => op._tag === "Range" ? unreadable(data.mvcc, op.revision) : undefined)
-  if (refused !== undefined) return refused
-  const answers: Array<Answer> = []
-  const answer = run(data, taken, answers)
-  // What an operation answered before the first write of the transaction has its revision, too.
-  if (data.mvcc.commit()) { for (const answer of answers) answer.revision = data.mvcc.revisionId }
-  return answer
+  const rejected = rejection(taken, (op) => op._tag === "Put" ? unleased(data.leases, op) : undefined) ??
+    rejection(taken, (op) => op._tag === "Range" ? unreadable(data.mvcc, op.revision) : undefined)
+  if (rejected !== undefined) return rejected
+  const responses: Array<MutableResponse> = []
+  const response = run(data, taken, responses)
+  // All responses have the revision of the transaction, even those to operations before its first write.
+  if (data.mvcc.commit()) { for (const each of responses) each.revision = data.mvcc.revisionId }
+  return response
 }
 
-/** A transaction with the branch that it takes. */
+/** A transaction, reduced to the branch that runs. */
 interface Taken {
   readonly _tag: "Taken"
   readonly succeeded: boolean
@@ -119,28 +119,33 @@ const choose = (mvcc: Mvcc, op: Op.Txn): Taken => {
   return { _tag: "Taken", succeeded, ops }
 }
 
-/** The first refusal of an operation that would run. */
-const refusal = (
+/** The failure of the first operation that would be rejected. */
+const rejection = (
   taken: Taken,
   check: (op: Exclude<Op.Op, Op.Txn>) => KvError.KvError | undefined
 ): KvError.KvError | undefined => {
   for (const op of taken.ops) {
-    const refused = op._tag === "Taken" ? refusal(op, check) : check(op)
-    if (refused !== undefined) return refused
+    const rejected = op._tag === "Taken" ? rejection(op, check) : check(op)
+    if (rejected !== undefined) return rejected
   }
   return undefined
 }
 
-/** Runs the branch; every answer, nested ones too, is added to `answers`. */
-const run = (data: Data, taken: Taken, answers: Array<Answer>): Answer => {
-  const responses = taken.ops.map((op) => op._tag === "Taken" ? run(data, op, answers) : runSingle(data, op, answers))
-  const answer: Answer = Op.txnResponse({ revision: data.mvcc.revisionId, succeeded: taken.succeeded, responses })
-  answers.push(answer)
-  return answer
+/** Runs the branch. Every response, including nested ones, is added to `all`. */
+const run = (data: StoreData, taken: Taken, all: Array<MutableResponse>): MutableResponse => {
+  const responses = taken.ops.map((op) => op._tag === "Taken" ? run(data, op, all) : runSingle(data, op, all))
+  const { succeeded } = taken
+  const response: MutableResponse = Op.txnResponse({ revision: data.mvcc.revisionId, succeeded, responses })
+  all.push(response)
+  return response
 }
 
-const runSingle = (data: Data, op: Exclude<Op.Op, Op.Txn>, answers: Array<Answer>): Answer => {
-  const answer = op._tag === "Range" ? range(data.mvcc, op) : op._tag === "Put" ? put(data, op) : delete_(data, op)
-  answers.push(answer)
-  return answer
+const runSingle = (
+  data: StoreData,
+  op: Exclude<Op.Op, Op.Txn>,
+  all: Array<MutableResponse>
+): MutableResponse => {
+  const response = op._tag === "Range" ? range(data.mvcc, op) : op._tag === "Put" ? put(data, op) : delete_(data, op)
+  all.push(response)
+  return response
 }

@@ -1,5 +1,5 @@
 /**
- * Values as their bytes, whether they are kept as text or as bytes.
+ * The order and the size of values by their bytes, whether they are kept as text or as bytes.
  */
 import type { Value } from "@effect-kv/core/Entry"
 import { compareKeys } from "@effect-kv/core/KeyRange"

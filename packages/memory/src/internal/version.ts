@@ -1,21 +1,24 @@
 /**
- * A key and its versions: what the store keeps of each write. A deletion is a write too, its version is a tombstone.
+ * The versions of a key: the record that the store keeps of each write. A deletion is a write too; its version is a
+ * tombstone.
  */
 import * as Entry from "@effect-kv/core/Entry"
 import * as Option from "effect/Option"
 import type { Deque } from "./deque.ts"
 
-/** What a version costs besides its key and value, in bytes: an estimate, so that many small ones are not free. */
+/**
+ * The estimated memory of a version besides its key and value, in bytes. Without it many small versions would be free.
+ */
 const overhead = 256
 
-/** A key that exists, or that history still knows. */
-export class Slot {
+/** A key that exists, or that is still in the history. */
+export class KeySlot {
   readonly key: string
-  /** Only while the slot is being made it has none. */
+  /** `undefined` only until the first version is added. */
   current: Version | undefined
-  /** The versions that history still holds before the current one and the one previous to it, oldest first. */
+  /** The versions in the history before the current and the previous one, oldest first. */
   older: Deque<Version> | undefined
-  /** The state of the watch index in which no watch matched this key. */
+  /** The state of the watch index (its count of added watches) in which no watch matched this key. */
   unwatchedIn: number
 
   constructor(key: string) {
@@ -39,13 +42,13 @@ export class Version implements Omit<Entry.Fields, "lease"> {
   readonly lease: bigint
   /** `modRevision` as a number: revisions count up by one and stay far below 2^53. */
   readonly revision: number
-  readonly slot: Slot
+  readonly slot: KeySlot
   /** The write before this one to the same key; forgotten when this one's revision is compacted. */
   previous: Version | undefined
 
   /** Without a `value` it is a tombstone. */
   constructor(
-    slot: Slot,
+    slot: KeySlot,
     revision: number,
     modRevision: bigint,
     previous: Version | undefined,
@@ -68,10 +71,10 @@ export class Version implements Omit<Entry.Fields, "lease"> {
 /** Whether the key exists with this version: it is not a tombstone. */
 export const isPresent = (self: Version): boolean => self.version !== 0
 
-/** The memory it takes, in bytes: an estimate. */
+/** The estimated memory of a version, in bytes. */
 export const weight = (self: Version): number => self.key.length + self.value.length + overhead
 
-/** An entry of its own for each reader: it hands out its bytes, which a reader may change. */
+/** Makes a new entry for each reader: an entry returns its byte array, which a reader may change. */
 export const toEntry = (self: Version): Entry.Entry =>
   Entry.make({
     key: self.key,

@@ -1,22 +1,22 @@
 /**
- * Finds the watches that a write concerns, so that a write pays for those and for no other.
+ * An index of the open watches that finds the ones a write matches, so that a write does not pay for the others.
  *
- * Watches of one key are in a `Map`, watches of a range in an interval tree; and a key that no watch matched is
- * remembered as such until another watch is added.
+ * Watches of one key are in a `Map`, watches of a range in an interval tree. A key that no watch matched is marked as
+ * unwatched until another watch is added.
  */
 import { singleKey } from "./interval.ts"
 import { IntervalTree } from "./intervalTree.ts"
+import type { StoreWatch } from "./storeWatch.ts"
 import type { Version } from "./version.ts"
-import type { WatchState } from "./watchState.ts"
 
 export class WatchIndex {
-  readonly #byKey = new Map<string, Set<WatchState>>()
-  readonly #byRange = new IntervalTree<WatchState>()
-  /** Counts the watches ever added: identifies what "no watch matched this key" was said of. */
+  readonly #byKey = new Map<string, Set<StoreWatch>>()
+  readonly #byRange = new IntervalTree<StoreWatch>()
+  /** Counts the watches ever added. A key's unwatched mark is valid only for the count at which it was set. */
   #added = 0
   size = 0
 
-  add(watch: WatchState): void {
+  add(watch: StoreWatch): void {
     this.size++
     this.#added++
     const key = singleKey(watch.range)
@@ -27,7 +27,7 @@ export class WatchIndex {
   }
 
   /** Removes a watch that is in the index. */
-  remove(watch: WatchState): void {
+  remove(watch: StoreWatch): void {
     this.size--
     const key = singleKey(watch.range)
     if (key === undefined) return this.#byRange.remove(watch)
@@ -36,12 +36,12 @@ export class WatchIndex {
     if (watches.size === 0) this.#byKey.delete(key)
   }
 
-  /** Tells each watch that matches of a write at a position in the log. */
+  /** Notifies each matching watch of a write at a position in the log. */
   notify(version: Version, position: number): void {
     const slot = version.slot
     if (this.size === 0 || slot.unwatchedIn === this.#added) return
     let isWatched = false
-    const offer = (watch: WatchState): void => {
+    const offer = (watch: StoreWatch): void => {
       isWatched = true
       watch.offer(version, position)
     }

@@ -1,14 +1,14 @@
 /**
- * A watch as its consumer sees it.
+ * The `Watcher` that a consumer reads, made from a watch of the store.
  */
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Watch from "@effect-kv/core/Watch"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { WatchState } from "./watchState.ts"
+import type { StoreWatch } from "./storeWatch.ts"
 
-export const make = (watch: WatchState): Watch.Watcher => ({
+export const make = (watch: StoreWatch): Watch.Watcher => ({
   revision: watch.revision,
   take: take(watch),
   status: Stream.concat(
@@ -17,20 +17,20 @@ export const make = (watch: WatchState): Watch.Watcher => ({
   )
 })
 
-const take = (watch: WatchState): Effect.Effect<NonEmptyReadonlyArray<Watch.Revision>, KvError> => {
+const take = (watch: StoreWatch): Effect.Effect<NonEmptyReadonlyArray<Watch.Revision>, KvError> => {
   const untilUnread = waitFor((signal) => watch.onUnread(signal))
   const self: Effect.Effect<NonEmptyReadonlyArray<Watch.Revision>, KvError> = Effect.suspend(() => {
     const failure = watch.failure()
     if (failure !== undefined) return Effect.fail(failure)
     const unread = watch.unread()
-    // `Effect.sync` hands its value on without giving way, so that the watch moves on exactly if the revisions arrive.
+    // `Effect.sync` does not yield between the read and its result, so the watch advances only if the revisions arrive.
     return unread === undefined ? Effect.andThen(untilUnread, self) : Effect.sync(() => watch.read(unread))
   })
   return self
 }
 
 /**
- * Waits for a signal. The fiber goes on later, not inside the call of the signal: that is in the middle of a write.
+ * Waits for a signal. The fiber resumes in a later task, because the signal is called in the middle of a write.
  */
 const waitFor = (register: (signal: () => void) => () => void): Effect.Effect<void> =>
   Effect.withFiber((fiber) =>

@@ -1,5 +1,5 @@
 /**
- * One caller's operation, from its arrival to its answer.
+ * A member of a batch: one caller's operation, from its arrival to its response.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -10,20 +10,22 @@ import type * as Op from "../../values/Op.ts"
 import { monotonicMillis } from "../values/monotonic.ts"
 import type { Footprint } from "./footprint.ts"
 
-export type Answer = Effect.Effect<Op.Response, KvError.KvError>
+/** How a call ends: with the response, or with the failure. */
+export type CallResult = Effect.Effect<Op.Response, KvError.KvError>
 
-export interface Member {
+export interface BatchMember {
   readonly op: Op.Op
   readonly footprint: Footprint
-  readonly resume: (answer: Answer) => void
+  readonly resume: (result: CallResult) => void
   readonly fiber: Fiber.Fiber<unknown, unknown>
-  /** When it came, in milliseconds of the monotonic clock. */
+  /** When the call arrived, in milliseconds of the monotonic clock. */
   readonly since: number
   readonly deadline: Duration.Duration
-  state: "Waiting" | "Sent" | "Gone"
+  /** `Gone`: the caller has its result or was interrupted. */
+  state: "Queued" | "Sent" | "Gone"
 }
 
-export const now = ({ fiber }: Pick<Member, "fiber">): number => monotonicMillis(fiber.getRef(Clock.Clock))
+export const now = ({ fiber }: Pick<BatchMember, "fiber">): number => monotonicMillis(fiber.getRef(Clock.Clock))
 
-/** When its deadline passes. */
-export const endOf = (member: Member): number => member.since + Duration.toMillis(member.deadline)
+/** When the member's deadline passes. */
+export const endOf = (member: BatchMember): number => member.since + Duration.toMillis(member.deadline)

@@ -1,8 +1,9 @@
 /**
- * Where calls wait for company: who is sent when, with whom, and who hears what.
+ * The queue of one kind of calls: it decides when a batch is sent, which calls are in it, and what each caller
+ * receives.
  *
- * Synchronous state, changed by callers that come and go, by answers, and by one alarm. A request runs in a fiber of its
- * own, since it must outlive whoever of its callers is interrupted.
+ * Its state is synchronous. It changes when a caller arrives or leaves, when a response arrives, and when the alarm
+ * goes off. A request runs in a fiber of its own, because it must outlive any of its callers that is interrupted.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -14,53 +15,54 @@ import { SendControl } from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Op from "../../values/Op.ts"
-import { type Answer, endOf, type Member, now } from "./batchMember.ts"
+import { type BatchMember, type CallResult, endOf, now } from "./batchMember.ts"
 import * as batchRequest from "./batchRequest.ts"
-import type { Footprint, Lane } from "./footprint.ts"
+import type { BatchKind, Footprint } from "./footprint.ts"
 import { ResponseSize } from "./responseSize.ts"
-import { type Bounds, takeBatch } from "./takeBatch.ts"
+import { type BatchBounds, takeBatch } from "./takeBatch.ts"
 
-export interface BatchQueueOptions extends Omit<Bounds, "maxAnswers"> {
-  /** Requests of a lane under way before others wait. */
+export interface BatchQueueOptions extends Omit<BatchBounds, "maxResponses"> {
+  /** How many requests of a kind are in flight before further calls are queued. */
   readonly maxInFlight: number
-  /** Of calls that have none of their own. */
+  /** The deadline of calls that have none of their own. */
   readonly deadline: Duration.Duration
 }
 
-/** Batches what comes together. */
+/** Batches concurrent calls to the backend. */
 export const make = (backend: KvBackend, options: BatchQueueOptions) => {
-  const newLanes = (): Record<Lane, BatchQueue> => ({
+  const newQueues = (): Record<BatchKind, BatchQueue> => ({
     read: new BatchQueue(backend, options),
     put: new BatchQueue(backend, options),
     delete: new BatchQueue(backend, options)
   })
-  // Those who live by another clock, as some in tests do, are not batched together: their times cannot be compared.
-  const known = new WeakMap<Clock.Clock, Record<Lane, BatchQueue>>()
-  const lanesOf = (clock: Clock.Clock): Record<Lane, BatchQueue> => {
-    const lanes = known.get(clock) ?? newLanes()
-    known.set(clock, lanes)
-    return lanes
+  // Calls made under different clocks (as in some tests) are never batched together: their timestamps are not
+  // comparable.
+  const known = new WeakMap<Clock.Clock, Record<BatchKind, BatchQueue>>()
+  const queuesOf = (clock: Clock.Clock): Record<BatchKind, BatchQueue> => {
+    const queues = known.get(clock) ?? newQueues()
+    known.set(clock, queues)
+    return queues
   }
-  return (op: Op.Op, footprint: Footprint): Answer =>
+  return (op: Op.Op, footprint: Footprint): CallResult =>
     Effect.withFiber((fiber) => {
-      const queue = lanesOf(fiber.getRef(Clock.Clock))[footprint.lane]
+      const queue = queuesOf(fiber.getRef(Clock.Clock))[footprint.kind]
       if (queue.isIdle) return queue.direct(op)
       return Effect.callback((resume) => {
         const deadline = fiber.getRef(Deadline.Deadline) ?? options.deadline
-        const member: Member = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "Waiting" }
+        const member: BatchMember = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "Queued" }
         queue.enter(member)
         return queue.leave(member)
       })
     })
 }
 
-/** How long somebody waits for company at most, in milliseconds: a store that answers slowly is asked for more at once. */
-const patience = 50
+/** The longest time that a call is queued, in milliseconds. After that it is sent even if `maxInFlight` is reached. */
+const maxQueuedMillis = 50
 
-/** A request under way. */
-interface Batch {
-  readonly members: ReadonlyArray<Member>
-  /** Without those who have gone: while it was not sent, it is called off and made again for the others. */
+/** A batch in flight. */
+interface BatchInFlight {
+  readonly members: ReadonlyArray<BatchMember>
+  /** Cancels a batch that was not sent yet when one of its callers leaves. It is made again for the other callers. */
   readonly sendControl: SendControl
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
@@ -69,19 +71,19 @@ class BatchQueue {
   readonly #backend: KvBackend
   readonly #options: BatchQueueOptions
   readonly #responseSize = new ResponseSize()
-  /** Those who wait to be sent, the first at the front; some of them may be gone. */
-  #line: Array<Member> = []
-  /** How many of those in line are not gone. */
-  #waiting = 0
-  /** How many calls are under way that found nothing else so, in their callers' own fibers. */
+  /** The calls to be sent, in the order they arrived. Some of them may be gone. */
+  #queue: Array<BatchMember> = []
+  /** How many of the queued calls are not gone. */
+  #queued = 0
+  /** How many calls that found the queue idle are in flight, each in its caller's own fiber. */
   #direct = 0
-  readonly #batches = new Set<Batch>()
+  readonly #batches = new Set<BatchInFlight>()
   #isFlushDue = false
   #isFlushing = false
-  /** Whether answers are being handed on: until all have been, nothing is sent. */
-  #isAnswering = false
-  /** Those who are likely to leave before they would need an alarm. */
-  readonly #arrived: Array<Member> = []
+  /** Whether the callers of a batch are being resumed. Nothing is sent until all of them have been. */
+  #isResuming = false
+  /** Calls that have no alarm yet, because most of them are sent before they would need one. */
+  readonly #arrived: Array<BatchMember> = []
   #alarm: { readonly at: number; readonly fiber: Fiber.Fiber<unknown, unknown> } | undefined = undefined
 
   constructor(backend: KvBackend, options: BatchQueueOptions) {
@@ -89,17 +91,17 @@ class BatchQueue {
     this.#options = options
   }
 
-  /** Whether nothing is under way and nobody waits. */
+  /** Whether no call is in flight or queued. */
   get isIdle(): boolean {
-    return this.#inFlight === 0 && this.#waiting === 0
+    return this.#inFlight === 0 && this.#queued === 0
   }
 
   get #inFlight(): number {
     return this.#direct + this.#batches.size
   }
 
-  /** For a caller that finds it idle: as if nothing were in between, but that others see it under way. */
-  direct(op: Op.Op): Answer {
+  /** Sends a call that finds the queue idle in its caller's own fiber, and counts it as in flight. */
+  direct(op: Op.Op): CallResult {
     let hasBegun = false
     const execute = Effect.suspend(() => {
       hasBegun = true
@@ -116,15 +118,15 @@ class BatchQueue {
     })
   }
 
-  enter(member: Member): void {
-    this.#waiting++
-    this.#line.push(member)
-    if (!this.#isAnswering && this.#inFlight >= this.#options.maxInFlight) {
+  enter(member: BatchMember): void {
+    this.#queued++
+    this.#queue.push(member)
+    if (!this.#isResuming && this.#inFlight >= this.#options.maxInFlight) {
       return this.#setAlarm(member, dueAt(member))
     }
     this.#arrived.push(member)
-    if (this.#isAnswering || this.#isFlushDue) return
-    // There is room for another request: it leaves when everybody who is about to call has done so.
+    if (this.#isResuming || this.#isFlushDue) return
+    // There is room for another request. It is sent in the next task, so that calls made in this one are in it too.
     this.#isFlushDue = true
     member.fiber.currentDispatcher.scheduleTask(() => {
       this.#isFlushDue = false
@@ -132,8 +134,8 @@ class BatchQueue {
     }, 0)
   }
 
-  /** For a caller that is interrupted. A request that nobody waits for any more is cancelled. */
-  leave(member: Member): Effect.Effect<void> {
+  /** Removes the call of an interrupted caller. Cancels the batch if it has no callers left. */
+  leave(member: BatchMember): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#forget(member)
       this.#disarm()
@@ -142,79 +144,80 @@ class BatchQueue {
     })
   }
 
-  #forget(member: Member): void {
-    const hasWaited = member.state === "Waiting"
+  #forget(member: BatchMember): void {
+    const wasQueued = member.state === "Queued"
     member.state = "Gone"
-    if (!hasWaited) return
-    this.#waiting--
-    // Where nothing is answered nobody takes them out of the line, however many come and go.
-    if (this.#line.length > 2 * this.#waiting + 64) this.#line = this.#line.filter((member) => !isGone(member))
+    if (!wasQueued) return
+    this.#queued--
+    // While the store does not respond, no batch is taken from the queue, so it must not keep every call that has gone.
+    if (this.#queue.length > 2 * this.#queued + 64) this.#queue = this.#queue.filter((member) => !isGone(member))
   }
 
-  #answer(member: Member, answer: Answer): void {
+  #resume(member: BatchMember, result: CallResult): void {
     if (member.state === "Gone") return
     this.#forget(member)
-    member.resume(answer)
+    member.resume(result)
   }
 
-  /** Sends what waits, as far as requests may be under way. */
+  /** Sends queued calls until `maxInFlight` is reached. */
   #flush(): void {
-    // What is answered at once, as by a client that was closed, comes here again from within: it is for the loop to go on.
+    // A request that ends at once (as on a closed client) flushes again from within the loop, which sends the rest
+    // itself.
     if (this.#isFlushing) return
     this.#isFlushing = true
-    while (this.#waiting > 0 && this.#inFlight < this.#options.maxInFlight) this.#sendNext()
+    while (this.#queued > 0 && this.#inFlight < this.#options.maxInFlight) this.#sendNext()
     this.#isFlushing = false
-    for (const member of this.#arrived.splice(0)) if (member.state === "Waiting") this.#setAlarm(member, dueAt(member))
+    for (const member of this.#arrived.splice(0)) if (member.state === "Queued") this.#setAlarm(member, dueAt(member))
   }
 
   #sendNext(): void {
-    const members = takeBatch(this.#line, { ...this.#options, maxAnswers: this.#responseSize.maxAnswers })
-    this.#waiting -= members.length
+    const members = takeBatch(this.#queue, { ...this.#options, maxResponses: this.#responseSize.maxResponses })
+    this.#queued -= members.length
     this.#send(members)
   }
 
-  #send(members: ReadonlyArray<Member>): void {
+  #send(members: ReadonlyArray<BatchMember>): void {
     const [first] = members
     if (first === undefined) return
-    // A read that somebody gave up does no harm.
-    const mustNotBeSent = (): boolean => first.footprint.lane !== "read" && members.some(isGone)
-    const batch: Batch = { members, sendControl: new SendControl(mustNotBeSent), fiber: undefined }
+    // A read may be sent even if one of its callers has gone: it changes nothing.
+    const mustNotBeSent = (): boolean => first.footprint.kind !== "read" && members.some(isGone)
+    const batch: BatchInFlight = { members, sendControl: new SendControl(mustNotBeSent), fiber: undefined }
     this.#batches.add(batch)
     const { context, effect } = members.length === 1
-      ? batchRequest.alone(this.#backend, first)
-      : batchRequest.together(this.#backend, members, batch.sendControl)
+      ? batchRequest.ofOne(this.#backend, first)
+      : batchRequest.ofSeveral(this.#backend, members, batch.sendControl)
     for (const member of members) {
       member.state = "Sent"
       if (members.length > 1) this.#setAlarm(member, endOf(member))
     }
     const fiber = batch.fiber = Effect.runForkWith(context)(effect)
-    fiber.addObserver((exit) => this.#answered(batch, exit))
+    fiber.addObserver((exit) => this.#ended(batch, exit))
   }
 
   /**
-   * Hands the answers on. Whoever is answered may call again at once; until all have been, the request counts as under way,
-   * so that what they ask next leaves together too.
+   * Resumes the callers of a batch. A resumed caller may call again at once. The batch counts as in flight until all of
+   * them have been resumed, so that their next calls are batched too.
    */
-  #answered(batch: Batch, exit: Exit.Exit<ReadonlyArray<Op.Response>, KvError.KvError>): void {
-    this.#isAnswering = true
+  #ended(batch: BatchInFlight, exit: Exit.Exit<ReadonlyArray<Op.Response>, KvError.KvError>): void {
+    this.#isResuming = true
     if (exit._tag === "Success") {
       this.#responseSize.observe(exit.value)
-      batch.members.forEach((member, i) => this.#answer(member, Effect.succeed(exit.value[i]!)))
+      batch.members.forEach((member, i) => this.#resume(member, Effect.succeed(exit.value[i]!)))
     } else if (batchRequest.wasCancelled(batch.sendControl, exit)) {
       this.#send(batch.members.filter((member) => !isGone(member)))
-    } else if (batch.members.length > 1 && batchRequest.isFaultOfOne(exit)) {
+    } else if (batch.members.length > 1 && batchRequest.isSplittable(exit)) {
       this.#sendHalves(batch.members.filter((member) => !isGone(member)))
     } else {
-      for (const member of batch.members) this.#answer(member, exit as Exit.Failure<never, KvError.KvError>)
+      for (const member of batch.members) this.#resume(member, exit as Exit.Failure<never, KvError.KvError>)
     }
-    this.#isAnswering = false
+    this.#isResuming = false
     this.#batches.delete(batch)
     this.#flush()
     this.#disarm()
   }
 
-  /** Finds the one that all were refused for, in as many steps as the number has bits. */
-  #sendHalves(members: ReadonlyArray<Member>): void {
+  /** Sends each half on its own. Repeated halving finds the rejected operation in log2(n) steps. */
+  #sendHalves(members: ReadonlyArray<BatchMember>): void {
     const half = Math.ceil(members.length / 2)
     this.#send(members.slice(0, half))
     this.#send(members.slice(half))
@@ -224,18 +227,18 @@ class BatchQueue {
   // time
   // ---------------------------------------------------------------------------
 
-  #setAlarm(member: Member, at: number): void {
+  #setAlarm(member: BatchMember, at: number): void {
     if (this.#alarm !== undefined && this.#alarm.at <= at) return
     this.#alarm?.fiber.interruptUnsafe()
     const sleep = Effect.sleep(Duration.millis(Math.max(1, Math.ceil(at - now(member)))))
-    // By the clock of the alarm's own fiber: the member's may have ended by then, and one that has ended has none of its own.
+    // Reads the clock of the alarm's own fiber, because a member's fiber that has ended has no context any more.
     const ring = Effect.withFiber((fiber) => Effect.sync(() => this.#ring(now({ fiber }))))
     this.#alarm = { at, fiber: Effect.runForkWith(member.fiber.context)(Effect.andThen(sleep, ring)) }
   }
 
-  /** A timer that nobody needs would keep the process alive. */
+  /** Stops the alarm if no call needs it: a running timer keeps the process alive. */
   #disarm(): void {
-    if (this.#alarm === undefined || this.#waiting > 0) return
+    if (this.#alarm === undefined || this.#queued > 0) return
     for (const { members } of this.#batches) if (members.length > 1 && !members.every(isGone)) return
     this.#alarm.fiber.interruptUnsafe()
     this.#alarm = undefined
@@ -243,32 +246,33 @@ class BatchQueue {
 
   #ring(time: number): void {
     this.#alarm = undefined
-    const isOver = (member: Member): boolean => !isGone(member) && endOf(member) <= time
-    for (const member of this.#line.filter(isOver)) this.#answer(member, KvError.fail(batchRequest.neverSent(member)))
+    const isTooLate = (member: BatchMember): boolean => !isGone(member) && endOf(member) <= time
+    for (const member of this.#queue.filter(isTooLate)) this.#resume(member, KvError.fail(batchRequest.notSent(member)))
     for (const { sendControl, fiber, members } of this.#shared()) {
-      for (const member of members.filter(isOver)) {
-        this.#answer(member, KvError.fail(batchRequest.noAnswer(member, sendControl.mayHaveBeenSent)))
+      for (const member of members.filter(isTooLate)) {
+        this.#resume(member, KvError.fail(batchRequest.noResponse(member, sendControl.mayHaveBeenSent)))
       }
       if (members.every(isGone)) fiber?.interruptUnsafe()
     }
-    const isOverdue = (member: Member): boolean => !isGone(member) && member.since + patience <= time
-    while (this.#line.some(isOverdue)) this.#sendNext()
+    const isOverdue = (member: BatchMember): boolean => !isGone(member) && member.since + maxQueuedMillis <= time
+    while (this.#queue.some(isOverdue)) this.#sendNext()
     for (const member of this.#timed()) {
-      this.#setAlarm(member, member.state === "Waiting" ? dueAt(member) : endOf(member))
+      this.#setAlarm(member, member.state === "Queued" ? dueAt(member) : endOf(member))
     }
   }
 
-  /** Those whose time is looked after here. Who is sent alone has the backend for that. */
-  #timed(): Array<Member> {
-    return [...this.#line, ...this.#shared().flatMap(({ members }) => members)].filter((member) => !isGone(member))
+  /** The members whose deadline this queue enforces. The backend enforces the deadline of a call that is sent alone. */
+  #timed(): Array<BatchMember> {
+    return [...this.#queue, ...this.#shared().flatMap(({ members }) => members)].filter((member) => !isGone(member))
   }
 
-  #shared(): Array<Batch> {
+  /** The batches with more than one caller. */
+  #shared(): Array<BatchInFlight> {
     return [...this.#batches].filter(({ members }) => members.length > 1)
   }
 }
 
-/** When something has to be done about one that waits. */
-const dueAt = (member: Member): number => Math.min(member.since + patience, endOf(member))
+/** When a queued call must be sent or must fail. */
+const dueAt = (member: BatchMember): number => Math.min(member.since + maxQueuedMillis, endOf(member))
 
-const isGone = (member: Member): boolean => member.state === "Gone"
+const isGone = (member: BatchMember): boolean => member.state === "Gone"

@@ -1,5 +1,5 @@
 /**
- * How the operations of a batch are asked for, and what a failure of all of them says of each.
+ * The request of a batch: how its operations are sent, and what a failure of the request means for each of them.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -11,26 +11,29 @@ import * as SendControl from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
-import { endOf, type Member, now } from "./batchMember.ts"
+import { type BatchMember, endOf, now } from "./batchMember.ts"
 
-/** A request, and what it is made with. What a backend throws is its defect, so none of it may run before the effect does. */
-export interface Request {
+/**
+ * A request and the context it runs in. The backend is called inside the effect only, so that anything it throws
+ * becomes a defect of the effect.
+ */
+export interface BatchRequest {
   readonly effect: Effect.Effect<ReadonlyArray<Op.Response>, KvError.KvError>
   readonly context: Context.Context<never>
 }
 
-/** One operation as it is, in what is left of its time. */
-export const alone = (backend: KvBackend, member: Member): Request => ({
+/** The request of one operation, sent as it is, with what is left of its deadline. */
+export const ofOne = (backend: KvBackend, member: BatchMember): BatchRequest => ({
   effect: Effect.map(Effect.suspend(() => backend.execute(member.op)), (response) => [response]),
   context: withDeadline(member.fiber.context, remaining([member]))
 })
 
-/** Several as one transaction. It has the time of the most patient, and nobody's span. */
-export const together = (
+/** The request of several operations as one transaction, with the longest of their deadlines and no parent span. */
+export const ofSeveral = (
   backend: KvBackend,
-  members: ReadonlyArray<Member>,
+  members: ReadonlyArray<BatchMember>,
   sendControl: SendControl.SendControl
-): Request => ({
+): BatchRequest => ({
   effect: Effect.map(
     Effect.suspend(() => execute(backend, transaction(members))),
     (response) => response.responses
@@ -43,15 +46,15 @@ export const together = (
 })
 
 /**
- * A full etcd refuses transactions with puts, but overlooks those in nested ones. So where there are no others, one is put
- * where it never runs: under `else`, of a transaction without conditions.
+ * A full etcd rejects a transaction with a put in it, but overlooks puts in nested transactions. A batch of
+ * transactions alone therefore gets a put that never runs: in the `else` of a transaction without conditions.
  */
-const transaction = (members: ReadonlyArray<Member>): Op.Txn => {
+const transaction = (members: ReadonlyArray<BatchMember>): Op.Txn => {
   const [first] = members
-  const hides = first?.footprint.lane === "put" && members.every((member) => member.op._tag === "Txn")
+  const hidesPuts = first?.footprint.kind === "put" && members.every((member) => member.op._tag === "Txn")
   return Op.txn({
     then: members.map((member) => member.op),
-    else: hides ? first.footprint.writes.slice(0, 1).map((key) => Op.put(key, "")) : []
+    else: hidesPuts ? first.footprint.writes.slice(0, 1).map((key) => Op.put(key, "")) : []
   })
 }
 
@@ -60,14 +63,14 @@ type Failure = Exit.Failure<unknown, KvError.KvError>
 const withDeadline = (context: Context.Context<never>, deadline: Duration.Duration): Context.Context<never> =>
   Context.add(context, Deadline.Deadline, deadline)
 
-const remaining = (members: ReadonlyArray<Member>): Duration.Duration =>
+const remaining = (members: ReadonlyArray<BatchMember>): Duration.Duration =>
   Duration.millis(Math.max(1, Math.max(...members.map(endOf)) - now(members[0]!)))
 
 /**
- * Whether the store refused all for what may be the fault of one: then each can be asked for again, because it is certain
- * that nothing was carried out.
+ * Whether the store may have rejected the batch because of one of its operations. Nothing was executed, so the
+ * operations can be sent again in smaller batches.
  */
-export const isFaultOfOne = (exit: Failure): boolean => {
+export const isSplittable = (exit: Failure): boolean => {
   switch (notApplied(exit)?._tag) {
     case "InvalidRequest":
     case "RequestTooLarge":
@@ -79,11 +82,11 @@ export const isFaultOfOne = (exit: Failure): boolean => {
   }
 }
 
-/** Whether the backend called it off, because somebody had gone, before it was sent. */
+/** Whether the backend cancelled the request before it was sent, because one of its callers had gone. */
 export const wasCancelled = (sendControl: SendControl.SendControl, exit: Failure): boolean =>
   sendControl.wasCancelled && !sendControl.mayHaveBeenSent && notApplied(exit) !== undefined
 
-/** The reason of a call that is certain to have changed nothing. */
+/** The reason of a failure that is certain to have changed nothing. */
 const notApplied = (
   { cause: { reasons } }: Failure
 ): KvError.Reason | undefined => {
@@ -93,19 +96,19 @@ const notApplied = (
     : undefined
 }
 
-/** For a member whose deadline passed while it waited in line. */
-export const neverSent = (member: Member): KvError.Reason =>
+/** The failure of a member whose deadline passed while it was queued. */
+export const notSent = (member: BatchMember): KvError.Reason =>
   new KvError.DeadlineExceeded({
     message: `not sent within ${Duration.format(member.deadline)}: ` +
-      "the store had not answered what was sent before"
+      "the store had not responded to earlier requests"
   })
 
-/** For a member whose deadline passed before its transaction was answered. */
-export const noAnswer = (member: Member, mayHaveBeenSent: boolean): KvError.Reason => {
+/** The failure of a member whose deadline passed while its batch was in flight. */
+export const noResponse = (member: BatchMember, mayHaveBeenSent: boolean): KvError.Reason => {
   const within = `within ${Duration.format(member.deadline)}`
   if (!mayHaveBeenSent) return new KvError.Unavailable({ message: `could not be sent ${within}` })
-  const message = `no answer ${within}`
-  return member.footprint.lane === "read"
+  const message = `no response ${within}`
+  return member.footprint.kind === "read"
     ? new KvError.DeadlineExceeded({ message })
-    : new KvError.Indeterminate({ message: `${message}; it was sent and may have been carried out` })
+    : new KvError.Indeterminate({ message: `${message}; it was sent and may have been executed` })
 }

@@ -1,7 +1,8 @@
 /**
- * Which operations can be batched with others, and what of them decides with which.
+ * The footprint of an operation: its keys and its size, which decide with which other operations it can be batched.
  *
- * Only what names its keys one by one: then it is known what it touches, and no answer can hold a key of somebody else's.
+ * Only operations on single keys are batched. Their footprint is known before they are sent, so it is certain that no
+ * two operations of a batch conflict.
  */
 import type { Compare } from "../../values/Compare.ts"
 import type { Value } from "../../values/Entry.ts"
@@ -9,54 +10,57 @@ import type * as Op from "../../values/Op.ts"
 import { checkOp } from "../values/checkOp.ts"
 import * as utf8 from "../values/utf8.ts"
 
-/** Operations that may share a transaction: a store that is full takes deletes, but no transaction with a put in it. */
-export type Lane = "read" | "put" | "delete"
+/**
+ * Operations of one kind may share a transaction. Deletes are apart from puts because a full store still accepts a
+ * delete, but rejects every transaction with a put in it.
+ */
+export type BatchKind = "read" | "put" | "delete"
 
-/** What an operation touches and takes. */
+/** The keys that an operation reads and writes, and its size. */
 export interface Footprint {
-  readonly lane: Lane
+  readonly kind: BatchKind
   readonly reads: ReadonlyArray<string>
   readonly writes: ReadonlyArray<string>
-  /** How many operations must be left by the transaction around it, by etcd's counting. */
+  /** How many operations the surrounding transaction must leave for nested ones, counted as etcd does. */
   readonly room: number
-  /** The bytes of its keys and values, at most. */
+  /** An upper bound of the bytes of its keys and values. */
   readonly bytes: number
 }
 
-export interface Limits {
+export interface FootprintLimits {
   readonly maxOps: number
   readonly maxBytes: number
-  /** Whether transactions, and puts that ask for the previous entry, may be batched. */
+  /** Whether transactions, and puts that request the previous entry, may be batched. */
   readonly transactions: boolean
 }
 
-/** The footprint of an operation that can be batched, `undefined` for one that goes alone. */
-export const classify = (op: Op.Op, limits: Limits): Footprint | undefined => {
-  // What is wrong is told by the backend, and must not spoil anything else.
-  if (!isFoldable(op, limits.transactions) || checkOp(op) !== undefined) return undefined
+/** The footprint of an operation that can be batched; `undefined` for one that is sent alone. */
+export const classify = (op: Op.Op, limits: FootprintLimits): Footprint | undefined => {
+  // An invalid operation is sent alone: the backend rejects it, and no other operation is affected.
+  if (!isBatchable(op, limits.transactions) || checkOp(op) !== undefined) return undefined
   const footprint = footprintOf(op)
   return footprint.bytes <= limits.maxBytes && footprint.room <= limits.maxOps / 2 ? footprint : undefined
 }
 
-const isFoldable = (op: Op.Op, transactions: boolean): boolean => {
+const isBatchable = (op: Op.Op, transactions: boolean): boolean => {
   switch (op._tag) {
     case "Range":
       return op.range._tag === "Key" && op.revision === undefined && op.serializable !== true
     case "Put":
-      // Queues are ordered by the create revisions of lease-bound keys, so batching must not make two of them equal.
+      // Recipes order lease-bound keys by create revision, so batching must not make two create revisions equal.
       return op.lease === undefined && (transactions || op.previous !== true)
     case "Delete":
       return op.range._tag === "Key"
     case "Txn":
-      return transactions && op.then.length + op.else.length > 0 && op.if.every(namesItsKey) &&
-        op.then.every(isFoldableInTxn) &&
-        op.else.every(isFoldableInTxn)
+      return transactions && op.then.length + op.else.length > 0 && op.if.every(isOfKey) &&
+        op.then.every(isBatchableInTxn) &&
+        op.else.every(isBatchableInTxn)
   }
 }
 
-const namesItsKey = (compare: Compare): boolean => compare.target !== "CreatedBefore"
+const isOfKey = (compare: Compare): boolean => compare.target !== "CreatedBefore"
 
-const isFoldableInTxn = (op: Op.Op): boolean => isFoldable(op, true)
+const isBatchableInTxn = (op: Op.Op): boolean => isBatchable(op, true)
 
 const none: ReadonlyArray<string> = []
 
@@ -64,13 +68,13 @@ const footprintOf = (op: Op.Op): Footprint => {
   switch (op._tag) {
     case "Range": {
       const keys = keysOf(op)
-      return { lane: "read", reads: keys, writes: none, room: 0, bytes: bytesOf(keys[0] ?? "") }
+      return { kind: "read", reads: keys, writes: none, room: 0, bytes: bytesOf(keys[0] ?? "") }
     }
     case "Put":
-      return { lane: "put", reads: none, writes: [op.key], room: 0, bytes: bytesOf(op.key) + bytesOf(op.value) }
+      return { kind: "put", reads: none, writes: [op.key], room: 0, bytes: bytesOf(op.key) + bytesOf(op.value) }
     case "Delete": {
       const keys = keysOf(op)
-      return { lane: "delete", reads: none, writes: keys, room: 0, bytes: bytesOf(keys[0] ?? "") }
+      return { kind: "delete", reads: none, writes: keys, room: 0, bytes: bytesOf(keys[0] ?? "") }
     }
     case "Txn":
       return footprintOfTxn(op)
@@ -82,7 +86,7 @@ const keysOf = (op: Op.Range | Op.Delete): ReadonlyArray<string> => op.range._ta
 const footprintOfTxn = (op: Op.Txn): Footprint => {
   const reads = op.if.flatMap((compare) => compare.target === "CreatedBefore" ? [] : [compare.key])
   const writes: Array<string> = []
-  let lane: Lane = "read"
+  let kind: BatchKind = "read"
   let room = 0
   let bytes = op.if.reduce((sum, compare) => sum + sizeOfCompare(compare), 0)
   for (const branch of [op.then, op.else]) {
@@ -92,10 +96,10 @@ const footprintOfTxn = (op: Op.Txn): Footprint => {
       writes.push(...footprint.writes)
       room = Math.max(room, footprint.room)
       bytes += footprint.bytes
-      if (footprint.lane === "put" || lane === "read") lane = footprint.lane
+      if (footprint.kind === "put" || kind === "read") kind = footprint.kind
     }
   }
-  return { lane, reads, writes, room: room + Math.max(op.if.length, op.then.length, op.else.length), bytes }
+  return { kind, reads, writes, room: room + Math.max(op.if.length, op.then.length, op.else.length), bytes }
 }
 
 const sizeOfCompare = (compare: Compare): number =>
@@ -103,7 +107,7 @@ const sizeOfCompare = (compare: Compare): number =>
     ? 0
     : bytesOf(compare.key) + (compare.target === "Value" ? bytesOf(compare.value) : 0)
 
-/** What the message around a key and a value takes besides them. */
+/** The bytes of a message besides the key and the value in it. */
 const overhead = 16
 
 const bytesOf = (value: Value): number => utf8.maxBytes(value) + overhead

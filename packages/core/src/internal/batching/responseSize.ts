@@ -1,20 +1,23 @@
 /**
- * How large answers are, learned from those that came: so that no more is asked for at once than should come at once.
+ * An estimate of the size of a response, learned from earlier responses. It limits how many reads are batched, so that
+ * the response to a batch stays small.
  */
 import type * as Op from "../../values/Op.ts"
 
-/** The bytes that one answer should hold. */
-const wanted = 1024 * 1024
+/** The bytes that the response to one batch should have at most. */
+const maxResponseBytes = 1024 * 1024
 
-/** How much a new observation counts. */
+/** The weight of a new observation in the moving average. */
 const weight = 0.25
 
 export class ResponseSize {
   #bytesPerOp = 0
 
-  /** The most answers that can be expected to hold no more than is wanted. */
-  get maxAnswers(): number {
-    return this.#bytesPerOp === 0 ? Number.POSITIVE_INFINITY : Math.max(1, Math.floor(wanted / this.#bytesPerOp))
+  /** The most operations whose responses are expected to fit into `maxResponseBytes`. */
+  get maxResponses(): number {
+    return this.#bytesPerOp === 0
+      ? Number.POSITIVE_INFINITY
+      : Math.max(1, Math.floor(maxResponseBytes / this.#bytesPerOp))
   }
 
   observe(responses: ReadonlyArray<Op.Response>): void {

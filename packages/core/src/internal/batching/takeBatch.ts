@@ -1,41 +1,41 @@
 /**
- * Which of those who wait leave together.
+ * The choice of the queued operations that form the next batch.
  */
-import type { Member } from "./batchMember.ts"
+import type { BatchMember } from "./batchMember.ts"
 import type { Footprint } from "./footprint.ts"
 
-/** What a transaction may hold: at least one of the members, whichever it is. */
-export interface Bounds {
+/** Limits of one batch. Every batch holds at least one member, even if that member alone exceeds a limit. */
+export interface BatchBounds {
   readonly maxOps: number
   readonly maxBytes: number
-  /** Apart from `maxOps`, because what is nested does not count. */
-  readonly maxAnswers: number
+  /** Separate from `maxOps`, because nested operations do not count here. */
+  readonly maxResponses: number
 }
 
 /**
- * Takes from the front of the line what fits into one transaction: within the bounds, and no two that touch one key, unless
- * both only read it. What does not fit stays in line, in its order.
+ * Takes operations from the front of the queue that fit into one transaction: within the bounds, and no two on the same
+ * key unless both only read it. Operations that do not fit skipped in the queue, in their order.
  */
-export const takeBatch = <A extends Pick<Member, "footprint" | "state">>(
-  line: Array<A>,
-  bounds: Bounds
+export const takeBatch = <A extends Pick<BatchMember, "footprint" | "state">>(
+  queue: Array<A>,
+  bounds: BatchBounds
 ): Array<A> => {
   const batch: Array<A> = []
-  const stay: Array<A> = []
+  const skipped: Array<A> = []
   const touched = new Touched()
   let bytes = 0
   let room = 0
   let i = 0
-  for (; i < line.length; i++) {
-    const member = line[i]!
+  for (; i < queue.length; i++) {
+    const member = queue[i]!
     if (member.state === "Gone") continue
     const { footprint } = member
-    // By etcd's counting a transaction of n operations leaves maxOps - n to each that is nested in it.
-    if (batch.length + 1 + room > bounds.maxOps || batch.length + 1 > bounds.maxAnswers) break
+    // etcd counts so: a transaction with n operations leaves maxOps - n to each transaction nested in it.
+    if (batch.length + 1 + room > bounds.maxOps || batch.length + 1 > bounds.maxResponses) break
     if (batch.length > 0 && bytes + footprint.bytes > bounds.maxBytes) break
     if (batch.length + 1 + footprint.room > bounds.maxOps || !touched.admits(footprint)) {
-      stay.push(member)
-      if (stay.length >= lookAhead) {
+      skipped.push(member)
+      if (skipped.length >= maxSkipped) {
         i++
         break
       }
@@ -46,12 +46,15 @@ export const takeBatch = <A extends Pick<Member, "footprint" | "state">>(
     bytes += footprint.bytes
     room = Math.max(room, footprint.room)
   }
-  line.splice(0, i, ...stay)
+  queue.splice(0, i, ...skipped)
   return batch
 }
 
-/** How many that do not fit are passed over: where all want one key, a batch must not cost the length of the line. */
-const lookAhead = 256
+/**
+ * How many operations that do not fit are skipped. Without a limit, a long queue of operations on one key would be
+ * scanned to its end for every batch.
+ */
+const maxSkipped = 256
 
 /** The keys that the operations of a batch touch. */
 class Touched {

@@ -1,5 +1,5 @@
 /**
- * The fences of a fiber: a reference, which every `Kv` reads when one of its calls runs.
+ * The fences of a fiber: a reference that every `Kv` reads when one of its calls runs.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,9 +12,9 @@ import type * as KvError from "../../values/KvError.ts"
  * @since 0.1.0
  */
 export interface Fence {
-  /** The client whose writes it is for: one `Kv.make`, with all its namespaces. */
+  /** The client whose writes are fenced: one `Kv.make`, with all its namespaces. */
   readonly client: object
-  /** What must hold in the store, on keys of the client's root: made by `Fence.make`. */
+  /** The conditions that must hold in the store, on keys of the client's root. `Fence.make` makes them. */
   readonly conditions: ReadonlyArray<Compare.Compare>
   /** False if it is known, without a request, that the conditions no longer hold. */
   readonly isHeldUnsafe: () => boolean
@@ -33,12 +33,12 @@ export const Current: Context.Reference<ReadonlyArray<Fence>> = Context.Referenc
 export const unfenced = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.provideService(effect, Current, [])
 
-/** Whether a call is exempt from every fence, also from one that a `Kv` has of its own. */
+/** Whether a call is exempt from every fence, including a fence of the `Kv` itself. */
 export const IsExempt: Context.Reference<boolean> = Context.Reference("@effect-kv/core/Fence/IsExempt", {
   defaultValue: () => false
 })
 
-/** Exempts a call from every fence, also from those of another `Kv` that it goes through. */
+/** Exempts a call from every fence, including the fences of another `Kv` that it goes through. */
 export const exempt = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.provideService(unfenced(call), IsExempt, true)
 

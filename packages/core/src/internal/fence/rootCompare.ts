@@ -1,7 +1,7 @@
 /**
- * Conditions whose key is one of the client's root, in whatever namespace they are sent: `Namespace` adds no prefix to them.
+ * Conditions on keys of the client's root. They are marked, so that `Namespace` adds no prefix to their keys.
  *
- * A fence is added above the namespaces of the `Kv` that writes, and its lock may be in another one.
+ * Fences need them: a lock may be in another namespace than the `Kv` that writes under it.
  */
 import * as Compare from "../../values/Compare.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
@@ -9,13 +9,13 @@ import * as Op from "../../values/Op.ts"
 
 const TypeId = "~@effect-kv/core/rootCompare"
 
-/** The condition, made in the namespace with that prefix, as one of the root. */
+/** Makes a condition of the root from one of the namespace with that prefix. */
 export const make = (prefix: string, compare: Compare.Compare): Compare.Compare =>
   Object.assign(withPrefix(compare, prefix), { [TypeId]: true })
 
 export const is = (compare: Compare.Compare): boolean => TypeId in compare
 
-/** The operation as the root takes it: the same, unless there are such conditions in it. */
+/** Removes the marks from an operation before it leaves the client. */
 export const resolve = (op: Op.Op): Op.Op => contains(op) ? strip(op) : op
 
 const contains = (op: Op.Op): boolean =>

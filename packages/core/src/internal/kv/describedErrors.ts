@@ -1,8 +1,8 @@
 /**
- * A backend whose errors say which call failed: the operation, and the key or range it was about.
+ * A backend whose errors say which call failed: the operation, and its key or range.
  *
- * It stands outermost, below nothing but the methods of a `Kv`. So what an error names is what the caller asked for: keys
- * without the prefix of a namespace, and a put although a fence made it a transaction.
+ * It is the outermost wrapper, so an error describes the call as the caller made it: keys without the prefix of a
+ * namespace, and a put even if a fence made it a transaction.
  */
 import * as Effect from "effect/Effect"
 import type { KvBackend } from "../../backend/KvBackend.ts"
@@ -35,14 +35,17 @@ export const described = (backend: KvBackend): KvBackend => {
   return view
 }
 
-/** The errors of a method of `Kv` that is made of operations, under the method's own name. */
+/** Gives the errors of a `Kv` method that is made of operations the name of the method. */
 export const method = <A>(
   name: string,
   key: string,
   effect: Effect.Effect<A, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError> => Effect.mapError(effect, (error) => named(error, name, shorten(key)))
 
-/** What was said of it further in is replaced, but for what only the inside knows: the endpoint and the status. */
+/**
+ * Replaces the operation and key that an inner wrapper named. Keeps the endpoint and status, which only the backend
+ * knows.
+ */
 const named = (error: KvError.KvError, operation: string, key?: string): KvError.KvError =>
   KvError.make(error.reason, { operation, key, endpoint: error.endpoint, status: error.status })
 
@@ -57,7 +60,7 @@ const nameOf = (op: Op.Op): string => {
   }
 }
 
-/** The keys of an operation, readable: not too many, none too long, and no value. */
+/** The keys of an operation for a message: at most `maxKeys`, shortened, and never a value. */
 const keysOf = (op: Op.Op): string | undefined => {
   if (op._tag === "Put") return shorten(op.key)
   if (op._tag !== "Txn") return rangeOf(op.range)
@@ -89,7 +92,7 @@ const rangeOf = (range: KeyRange.KeyRange): string => shorten(describeRange(rang
 
 const maxLength = 200
 
-/** What is wrong may be that a key is no string at all, or a range none; saying so must not fail for it. */
+/** Takes `unknown`, because the error may be that a key is not a string. Describing it must not throw. */
 const shorten = (key: unknown): string => {
   const text = String(key)
   return text.length > maxLength ? `${text.slice(0, maxLength)}...` : text

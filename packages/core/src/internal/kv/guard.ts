@@ -1,7 +1,7 @@
 /**
  * The outermost layer of a `Kv`: it makes each write conditional on the fences of the calling fiber.
  *
- * It must stay above batching: a batch runs in the context of one of its members, and has the conditions of each in it.
+ * It must stay above batching: a batch runs in the context of one of its callers, but needs the conditions of each.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -12,13 +12,13 @@ import * as currentFences from "../fence/currentFences.ts"
 import type { Fence } from "../fence/currentFences.ts"
 import * as rootCompare from "../fence/rootCompare.ts"
 
-/** Where the calls of a `Kv` go: the client it belongs to, and how it sees that client's store. */
+/** The client that a `Kv` belongs to, and how the `Kv` sees that client's store. */
 export interface Origin {
   /** Identifies the client. */
   readonly client: object
-  /** What its keys begin with at the client's root. */
+  /** The prefix of the `Kv`'s keys at the client's root. */
   readonly prefix: string
-  /** Fences that it has itself, besides those of the calling fiber. */
+  /** The `Kv`'s own fences, in addition to those of the calling fiber. */
   readonly fences: ReadonlyArray<Fence>
   /** The backend below the guard. */
   readonly raw: KvBackend
@@ -35,12 +35,12 @@ export const root = (backend: KvBackend): KvBackend => ({
 })
 
 /**
- * The most conditions of a write, of etcd's 128: a write that is a transaction itself needs one, and so does each of the
- * transactions that tell which condition did not hold.
+ * The most conditions of a write. etcd allows 128 elements. One is left for the write itself if it is a transaction,
+ * and for the condition in each transaction that finds out which fence did not hold.
  */
 export const maxConditions = 127
 
-/** The fences of a call that the fiber makes. */
+/** The fences that apply to a call of the fiber. */
 export const fencesOf = (origin: Origin, fiber: Fiber.Fiber<unknown, unknown>): ReadonlyArray<Fence> => {
   const current = fiber.getRef(currentFences.Current)
   if (current.length === 0) {
@@ -50,14 +50,14 @@ export const fencesOf = (origin: Origin, fiber: Fiber.Fiber<unknown, unknown>): 
   return origin.fences.length === 0 ? own : [...new Set([...own, ...origin.fences])]
 }
 
-/** What is wrong with so many conditions, `undefined` if nothing is. */
+/** The problem with so many conditions; `undefined` if they are allowed. */
 export const tooMany = (conditions: number): string | undefined =>
   conditions <= maxConditions
     ? undefined
     : `a fenced write is one transaction with a condition for each lock; ${conditions} locks are too many, ` +
       `${maxConditions} are allowed`
 
-/** Data and leases as applications use them. */
+/** The backend of a `Kv`'s methods, with fenced writes. */
 export const guarded = (origin: Origin): KvBackend => {
   const { raw } = origin
   return {
@@ -75,8 +75,8 @@ export const guarded = (origin: Origin): KvBackend => {
 }
 
 /**
- * For what locks, sessions and temporary keys need for themselves. Neither a fence of this client applies to it, nor one of
- * another client whose backend this client was made from.
+ * The backend for the bookkeeping of locks, sessions and temporary keys. No fence applies to it: neither one of this
+ * client, nor one of another client whose backend this client was made from.
  */
 export const unfenced = (raw: KvBackend): KvBackend => ({
   ...raw,
@@ -91,7 +91,7 @@ const conditional = (
   fences: ReadonlyArray<Fence>,
   op: Op.Op
 ): Effect.Effect<Op.Response, KvError.KvError> => {
-  // What is known to be lost needs no request; and by its own clock a holder may know before the store.
+  // A fence that is known to be lost needs no request. By its own clock a holder may know of the loss before the store.
   const lost = notHeld(fences)
   if (lost !== undefined) return lost.notHeld
   const conditions = fences.flatMap((fence) => fence.conditions)
@@ -103,7 +103,7 @@ const conditional = (
       Op.txn({
         if: conditions,
         then: [op],
-        // With one fence it is known which does not hold.
+        // With a single fence it is clear which one does not hold.
         else: fences.length === 1 ? [] : conditions.map((condition) => Op.txn({ if: [condition] }))
       })
     ),
@@ -114,7 +114,7 @@ const conditional = (
   )
 }
 
-/** Every fence that does not hold is notified; the outermost of them decides how the write fails. */
+/** Notifies every fence that does not hold. The write fails with the failure of the outermost of them. */
 const rejected = (
   fences: ReadonlyArray<Fence>,
   holds: ReadonlyArray<boolean>

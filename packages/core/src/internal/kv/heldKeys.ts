@@ -1,6 +1,6 @@
 /**
- * The keys that a client holds as temporary keys, so that its own plain puts cannot detach one from its lease: such a key
- * would outlive its scope, and stay when the process dies.
+ * The temporary keys of a client. Its plain puts to them are rejected, because a put without the lease would detach the
+ * key: it would outlive its scope, and stay after the process crashes.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -8,13 +8,15 @@ import type { KvBackend } from "../../backend/KvBackend.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 
-/** One temporary key, from before it is made until its removal begins; also while it is lost. */
+/**
+ * The claim of one temporary key to its name, from before its creation until its removal begins, even while it is lost.
+ */
 export interface Claim {
-  /** The lease it is attached to, or is to be attached to. */
+  /** The lease that the key is, or will be, attached to. */
   lease: bigint | undefined
-  /** A write that was sent before may get through to the backend only now; it claims nothing any more. */
+  /** Whether it was released. A write that reaches the backend only after that claims nothing. */
   isReleased: boolean
-  /** One for each backend that knows the key: a client can be made from the backend of another. */
+  /** One function for each backend that knows the key: a client can be made from the backend of another. */
   readonly releases: Map<unknown, () => void>
 }
 
@@ -27,8 +29,8 @@ export const release = (claim: Claim): void => {
 }
 
 /**
- * Marks the write that makes a temporary key. A reference of the fiber, because only the client's own backend sees the key
- * as the store has it: above it, namespaces have prefixes of their own.
+ * The claim of the write that makes a temporary key. It is a fiber reference, because only the client's lowest backend
+ * sees the key's full name: namespaces above it hide their prefix.
  */
 export const Claiming: Context.Reference<Claim | undefined> = Context.Reference(
   "@effect-kv/core/internal/heldKeys",
@@ -98,8 +100,7 @@ const firstOf = (
 const rejected = (key: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(
     new KvError.InvalidRequest({
-      message:
-        `${JSON.stringify(key)} is a temporary key of this client. A put without its lease would leave it behind: ` +
+      message: `${JSON.stringify(key)} is a temporary key of this client. A put without its lease would detach it: ` +
         "write it with the temporary key's set, or put it with its lease"
     })
   )

@@ -24,7 +24,7 @@ export type TypeId = "~@effect-kv/core/Kv"
 export interface Parts {
   /** The six functions, with each write conditional on the fences of the calling fiber. */
   readonly backend: KvBackend
-  /** The same without any fence, for what locks, sessions and temporary keys need for themselves. */
+  /** The same without any fence, for the bookkeeping of locks, sessions and temporary keys. */
   readonly unfenced: KvBackend
   /** The client, and how the `Kv` sees that client's store. */
   readonly origin: Origin
@@ -33,7 +33,7 @@ export interface Parts {
 }
 
 /**
- * The parts of a `Kv`, opaque. A private field keeps a client's connections out of what is printed.
+ * The parts of a `Kv`, opaque. They are a private field, so that printing a `Kv` does not print its connections.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * The data methods of `Kv`: reads, writes, transactions and what is made of them.
+ * The data methods of `Kv`: reads, writes, transactions, and methods composed of them.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -11,7 +11,7 @@ import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import { method } from "./describedErrors.ts"
-import * as modifying from "./modify.ts"
+import * as modifies from "./modify.ts"
 
 type Data = Pick<
   Kv,
@@ -31,8 +31,8 @@ type Data = Pick<
 
 const defaultPageSize = 512
 
-export const make = (backend: KvBackend, origin: modifying.KeySpace): Data => {
-  const modifyKey = modifying.make(backend, origin)
+export const make = (backend: KvBackend, origin: modifies.KeySpace): Data => {
+  const modifyKey = modifies.make(backend, origin)
 
   const getEntry: Kv["getEntry"] = (key, options) =>
     Effect.map(execute(backend, Op.get(key, options)), (response) => Option.fromUndefinedOr(response.entries[0]))

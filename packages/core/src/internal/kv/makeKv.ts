@@ -1,5 +1,5 @@
 /**
- * Puts the methods of a `Kv` together.
+ * The assembly of a `Kv` from its backend and the implementations of its methods.
  */
 import type { Kv } from "../../service/KvService.ts"
 import type { Fence } from "../fence/currentFences.ts"

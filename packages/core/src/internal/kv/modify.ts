@@ -1,8 +1,9 @@
 /**
- * `Kv.modify`: reads a key, and writes what a function makes of it if nobody wrote in between, until that succeeds.
+ * `Kv.modify`: reads a key, and writes what a function makes of it if no other client wrote in between; otherwise tries
+ * again.
  *
- * Of one client, one modify of a key runs at a time: n of them that raced each other would be n * n / 2 transactions. Other
- * clients do race. The next in line begins with what the one before wrote, and spares the read.
+ * A client runs one modify of a key at a time, because n concurrent ones would need n * n / 2 transactions. Modifies of
+ * different clients still race. The next modify starts from what the previous one wrote, which saves the read.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -13,31 +14,33 @@ import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import { type Turn, Turns } from "./turns.ts"
 
-/** What a modify goes by. */
+/** The entry that a modify replaces. */
 interface Current {
   readonly text: Option.Option<string>
-  /** `0n` where there is no key. */
+  /** `0n` if the key does not exist. */
   readonly modRevision: bigint
   readonly lease: Option.Option<bigint>
 }
 
-/** What was written, and through which view: a view may change values on their way, so another must read for itself. */
+/**
+ * What a modify wrote, and through which backend. A wrapper may transform values, so another backend must read again.
+ */
 interface Written {
   readonly current: Current
-  readonly view: KvBackend
+  readonly backend: KvBackend
 }
 
-const lines = new WeakMap<object, Turns<Written>>()
+const turnsByClient = new WeakMap<object, Turns<Written>>()
 
-/** Whose keys a view sees, and what they begin with there: views of one client share its lines. */
+/** The client of a `Kv`, and the prefix of the `Kv`'s keys at its root. All `Kv`s of a client share its turns. */
 export interface KeySpace {
   readonly client: object
   readonly prefix: string
 }
 
 const turnsOf = ({ client }: KeySpace): Turns<Written> => {
-  const turns = lines.get(client) ?? new Turns<Written>()
-  lines.set(client, turns)
+  const turns = turnsByClient.get(client) ?? new Turns<Written>()
+  turnsByClient.set(client, turns)
   return turns
 }
 
@@ -61,7 +64,7 @@ export const make = (backend: KvBackend, keySpace: KeySpace) => {
     f: (current: Option.Option<string>) => string
   ): Effect.fn.Return<string, KvError.KvError> {
     const note = turn.take()
-    let current = note?.view === backend ? note.current : yield* read(key)
+    let current = note?.backend === backend ? note.current : yield* read(key)
     while (true) {
       const text = f(current.text)
       const response = yield* execute(
@@ -73,7 +76,7 @@ export const make = (backend: KvBackend, keySpace: KeySpace) => {
         })
       )
       if (response.succeeded) {
-        turn.leave({ current: { ...current, text: Option.some(text), modRevision: response.revision }, view: backend })
+        turn.leave({ current: { ...current, text: Option.some(text), modRevision: response.revision }, backend })
         return text
       }
       current = yield* toCurrent(response.responses[0].entries[0])

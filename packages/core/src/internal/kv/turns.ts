@@ -1,8 +1,8 @@
 /**
- * Turns: of the effects that a client runs for one key, one at a time, in the order they came.
+ * Turns: the effects that a client runs for one key run one at a time, in the order they arrived.
  *
- * Each runs in its caller's own fiber. Whether it has the turn is its place in the line and nothing else: the first in line
- * has it, and leaves the line however it ends. So an interruption at any moment loses no turn.
+ * Each runs in its caller's own fiber. The first in the queue has the turn, and leaves the queue however it ends.
+ * Nothing else records the turn, so an interruption at any moment cannot lose it.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -11,10 +11,10 @@ import type * as Fiber from "effect/Fiber"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 
-/** The line for one key. `note` is left by the effect that ran last, for the next one. */
-interface Line<Note> {
+/** The queue for one key. The effect that ran last can leave a `note` for the next one. */
+interface TurnQueue<Note> {
   readonly tickets: Set<Ticket>
-  /** How many effects of the line have succeeded. */
+  /** How many effects of the queue have succeeded. */
   successes: number
   note: Note | undefined
 }
@@ -24,17 +24,17 @@ interface Ticket {
   resume: ((turn: Effect.Effect<void, KvError.KvError>) => void) | undefined
 }
 
-/** What an effect gets with its turn. */
+/** The turn of an effect. */
 export interface Turn<Note> {
-  /** What the effect before left, if that was immediately before. Reading takes it. */
+  /** Takes the note of the effect that ran immediately before, if it left one. */
   readonly take: () => Note | undefined
-  /** Leaves a note for the next in line. */
+  /** Leaves a note for the next effect in the queue. */
   readonly leave: (note: Note) => void
 }
 
 /**
- * The lines in which a fiber has the turn. One that asks for the same turn again, from within a function of backends for
- * instance, would wait for itself.
+ * The queues in which a fiber has the turn. A fiber that requests the same turn again, for example from within a
+ * wrapper of backends, would wait for itself.
  */
 const Held: Context.Reference<ReadonlyArray<unknown>> = Context.Reference(
   "@effect-kv/core/internal/turns/Held",
@@ -42,16 +42,16 @@ const Held: Context.Reference<ReadonlyArray<unknown>> = Context.Reference(
 )
 
 export class Turns<Note> {
-  readonly #lines = new Map<string, Line<Note>>()
+  readonly #queues = new Map<string, TurnQueue<Note>>()
 
-  /** How many keys have a line. */
+  /** How many keys have a queue. */
   get size(): number {
-    return this.#lines.size
+    return this.#queues.size
   }
 
   /**
-   * Runs the effect when everything that came before for the key has ended. Fails with `DeadlineExceeded` if none of that has
-   * succeeded for as long as the fiber's deadline: a long queue is no reason to fail, a store that is away is one.
+   * Runs the effect once all earlier effects for the key have ended. Fails with `DeadlineExceeded` if none of them has
+   * succeeded for as long as the fiber's deadline. So an unreachable store fails it, but a long queue does not.
    */
   run<A, E>(
     key: string,
@@ -59,58 +59,59 @@ export class Turns<Note> {
   ): Effect.Effect<A, E | KvError.KvError> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber((fiber) => {
-        const line = this.#lines.get(key) ?? { tickets: new Set(), successes: 0, note: undefined }
+        const queue = this.#queues.get(key) ?? { tickets: new Set(), successes: 0, note: undefined }
         const held = fiber.getRef(Held)
-        if (held.includes(line)) return restore(f(noTurn()))
-        this.#lines.set(key, line)
+        if (held.includes(queue)) return restore(f(noTurn()))
+        this.#queues.set(key, queue)
         const ticket: Ticket = { fiber, resume: undefined }
-        line.tickets.add(ticket)
-        const body = Effect.provideService(Effect.suspend(() => f(turnIn(line))), Held, [...held, line])
+        queue.tickets.add(ticket)
+        const body = Effect.provideService(Effect.suspend(() => f(turnOf(queue))), Held, [...held, queue])
         return Effect.onExit(
-          restore(isFirst(line, ticket) ? body : Effect.andThen(wait(line, ticket), body)),
+          restore(isFirst(queue, ticket) ? body : Effect.andThen(wait(queue, ticket), body)),
           (exit) =>
             Effect.sync(() => {
-              if (exit._tag === "Success") line.successes++
-              this.#leave(key, line, ticket)
+              if (exit._tag === "Success") queue.successes++
+              this.#leave(key, queue, ticket)
             })
         )
       })
     )
   }
 
-  #leave(key: string, line: Line<Note>, ticket: Ticket): void {
-    const hadTurn = isFirst(line, ticket)
-    line.tickets.delete(ticket)
-    if (line.tickets.size === 0) {
-      this.#lines.delete(key)
+  #leave(key: string, queue: TurnQueue<Note>, ticket: Ticket): void {
+    const hadTurn = isFirst(queue, ticket)
+    queue.tickets.delete(ticket)
+    if (queue.tickets.size === 0) {
+      this.#queues.delete(key)
       return
     }
     if (!hadTurn) return
-    // By a task: where all answers come at once, as in memory, a line of thousands would be as many frames of stack.
-    const [next] = line.tickets
+    // In a task of its own: with a store that responds synchronously, thousands of queued effects would overflow the
+    // stack.
+    const [next] = queue.tickets
     next?.fiber.currentDispatcher.scheduleTask(() => next.resume?.(Effect.void), 0)
   }
 }
 
-const isFirst = (line: Line<unknown>, ticket: Ticket): boolean => {
-  const [first] = line.tickets
+const isFirst = (queue: TurnQueue<unknown>, ticket: Ticket): boolean => {
+  const [first] = queue.tickets
   return first === ticket
 }
 
-/** Waits for the turn, by the clock and the deadline of the fiber; interruptible, and in time where it is not. */
-const wait = (line: Line<unknown>, ticket: Ticket): Effect.Effect<void, KvError.KvError> =>
+/** Waits for the turn, at most for the fiber's deadline, even if the fiber is uninterruptible. */
+const wait = (queue: TurnQueue<unknown>, ticket: Ticket): Effect.Effect<void, KvError.KvError> =>
   Effect.withFiber((fiber) => {
     const deadline = fiber.getRef(Deadline.Deadline) ?? Deadline.defaultDeadline
     let alarm: Fiber.Fiber<void> | undefined
     const untilNoProgress: Effect.Effect<void> = Effect.suspend(() => {
-      const before = line.successes
+      const before = queue.successes
       return Effect.flatMap(
         Effect.sleep(deadline),
-        () => line.successes === before ? Effect.void : untilNoProgress
+        () => queue.successes === before ? Effect.void : untilNoProgress
       )
     })
     const waiting = Effect.callback<void, KvError.KvError>((resume) => {
-      if (isFirst(line, ticket)) return resume(Effect.void)
+      if (isFirst(queue, ticket)) return resume(Effect.void)
       ticket.resume = resume
       alarm = Effect.runForkWith(fiber.context)(
         Effect.andThen(untilNoProgress, Effect.sync(() => resume(KvError.fail(tooLate(deadline)))))
@@ -121,17 +122,19 @@ const wait = (line: Line<unknown>, ticket: Ticket): Effect.Effect<void, KvError.
 
 const tooLate = (deadline: Duration.Duration): KvError.Reason =>
   new KvError.DeadlineExceeded({
-    message: `not begun: of this client's earlier calls for the key none has succeeded for ${Duration.format(deadline)}`
+    message: `not started: none of this client's earlier calls for the key has succeeded for ${
+      Duration.format(deadline)
+    }`
   })
 
-const turnIn = <Note>(line: Line<Note>): Turn<Note> => ({
+const turnOf = <Note>(queue: TurnQueue<Note>): Turn<Note> => ({
   take: () => {
-    const { note } = line
-    line.note = undefined
+    const { note } = queue
+    queue.note = undefined
     return note
   },
   leave: (note) => {
-    line.note = note
+    queue.note = note
   }
 })
 

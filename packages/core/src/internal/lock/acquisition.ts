@@ -1,5 +1,5 @@
 /**
- * Acquiring locks: one or several by the order of their queues, or all at once if all are free.
+ * The acquisition of locks: one or several after waiting in their queues, or all at once if all are free.
  */
 import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -23,16 +23,18 @@ import type { AcquireOptions } from "./model.ts"
 /** How far an attempt has come, for the message of a timeout. */
 interface Progress {
   token: Option.Option<bigint>
-  /** Completes when the store has responded that another contender is ahead. From then on the attempt waits for others. */
+  /**
+   * Completes when the store has responded that another contender is ahead. From then on the attempt waits for others.
+   */
   readonly isBehind: Deferred.Deferred<void>
-  /** Why the store could not be reached at last; `none` if it could. */
+  /** Why the last request could not reach the store; `none` if it could. */
   lastFailure: () => Option.Option<KvError.Reason>
-  /** The key ahead that has no lease, and does not end by itself. */
+  /** The key ahead if it has no lease, so that it does not expire. */
   blockedBy: Option.Option<string>
 }
 
-const unanswered = (): Option.Option<KvError.Reason> =>
-  Option.some(new KvError.Unavailable({ message: "the store did not answer in time" }))
+const noResponse = (): Option.Option<KvError.Reason> =>
+  Option.some(new KvError.Unavailable({ message: "the store did not respond in time" }))
 
 /** Acquires all the locks, in the order given, within `acquireTimeout`. They are released when the scope closes. */
 export const acquire = (
@@ -45,7 +47,7 @@ export const acquire = (
     const progress: Progress = {
       token: Option.none(),
       isBehind: Deferred.makeUnsafe(),
-      lastFailure: unanswered,
+      lastFailure: noResponse,
       blockedBy: Option.none()
     }
     const attempt = acquireAll(kv, names, options, scope, progress)
@@ -67,7 +69,7 @@ const acquireAll = Effect.fnUntraced(function*(
   const scopeOfEach = yield* scopes(scope, names.length)
   const [first, ...others] = names
   const enterOne = Effect.fnUntraced(function*(name: string, entered: ReadonlyArray<Contender>) {
-    progress.lastFailure = unanswered
+    progress.lastFailure = noResponse
     progress.blockedBy = Option.none()
     const { own, standing } = yield* enter(kv, name, options, yield* scopeOfEach, claim)
     claim.latest = own.logged
@@ -84,7 +86,7 @@ const acquireAll = Effect.fnUntraced(function*(
   return yield* heldLock.make(contenders, claim)
 })
 
-/** Acquires all the locks if none of them is held or waited for; `none` if one is, and then nothing is left. */
+/** Acquires all the locks if none of them has a holder or a waiter; otherwise returns `none` and leaves nothing. */
 export const tryAcquire = Effect.fnUntraced(function*(
   kv: Kv,
   names: NonEmptyReadonlyArray<string>,
@@ -99,7 +101,9 @@ export const tryAcquire = Effect.fnUntraced(function*(
   return Option.some(yield* heldLock.make(entered, claim))
 })
 
-/** A scope for each lock. Several are released in parallel: one after the other would take a round trip for each name. */
+/**
+ * A scope for each lock. Several are released in parallel: one after the other would take a round trip for each name.
+ */
 const scopes = (scope: Scope.Scope, count: number): Effect.Effect<Effect.Effect<Scope.Scope>> =>
   count === 1
     ? Effect.succeed(Effect.succeed(scope))
@@ -125,12 +129,12 @@ const enter = (
           options?.description ?? ""
         )
         const entered = yield* contender.put([own], write)
-        // Otherwise the key exists, whoever put it. Its name stays claimed, so the next try has another.
+        // The key exists already. Its name stays claimed, so the next attempt uses another.
         if (entered !== undefined) return { own, standing: entered.standing }
       }
     }))
 
-/** Enters all queues if they are empty; `undefined` if one is not. All keys stand on one session. */
+/** Enters all queues if they are empty; `undefined` if one is not. All keys are attached to one session. */
 const enterIfFree = (
   kv: Kv,
   names: NonEmptyReadonlyArray<string>,
@@ -202,8 +206,8 @@ const mustBeHeld = (contenders: ReadonlyArray<Contender>, claim: Claim): Effect.
     return Deferred.isDoneUnsafe(claim.lost) ? Deferred.await(claim.lost) : Effect.void
   })
 
-/** How long the store has to answer a first attempt, however short the timeout is. */
-const firstAttempt = Duration.seconds(1)
+/** How long the store has to respond to the first request, however short the timeout is. */
+const firstResponseLimit = Duration.seconds(1)
 
 const withTimeout = Effect.fnUntraced(function*<A, E, R>(
   attempt: Effect.Effect<A, E, R>,
@@ -213,15 +217,16 @@ const withTimeout = Effect.fnUntraced(function*<A, E, R>(
 ) {
   const began = yield* Clock.monotonicTimeNanos
   const timeout = Duration.fromInputUnsafe(limit)
-  // The timeout is for waiting, and before the store has answered there is no waiting: a free lock is acquired with any timeout.
-  const untilAnswered = Duration.subtract(
-    Duration.min(firstAttempt, (yield* Deadline.Deadline) ?? firstAttempt),
+  // The timeout limits waiting for other holders, which begins with the first response. So a free lock is acquired with
+  // any timeout.
+  const untilFirstResponse = Duration.subtract(
+    Duration.min(firstResponseLimit, (yield* Deadline.Deadline) ?? firstResponseLimit),
     timeout
   )
   const isOver = Effect.andThen(
     Effect.sleep(timeout),
-    Duration.isPositive(untilAnswered)
-      ? Effect.timeoutOption(Deferred.await(progress.isBehind), untilAnswered)
+    Duration.isPositive(untilFirstResponse)
+      ? Effect.timeoutOption(Deferred.await(progress.isBehind), untilFirstResponse)
       : Effect.void
   )
   return yield* Effect.raceFirst(

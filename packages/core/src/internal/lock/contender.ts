@@ -27,14 +27,14 @@ import type { SharedSession } from "../session/sharedSession.ts"
 import * as lockQueue from "./lockQueue.ts"
 import type { AcquireOptions } from "./model.ts"
 
-/** What the contenders for locks that are acquired as one have in common. */
+/** The shared state of the contenders for locks that are acquired as one. */
 export interface Claim {
   /** Fails with the first loss of one of them. */
   readonly loss: Deferred.Deferred<never, LockLost>
   /** Fails with the loss, or earlier when the client closes: then the locks are still held and must be released. */
   readonly lost: Deferred.Deferred<never, LockLost>
-  /** Whether the owner awaits the loss: then the client's close can rely on it to release the locks. */
-  isListenedTo: boolean
+  /** Whether the owner awaits the loss. Then the client's close can rely on it to release the locks. */
+  isLossAwaited: boolean
   /** The contender that entered last, for messages. */
   latest: LockOfSession
   isHeld: boolean
@@ -53,13 +53,13 @@ export interface Contender {
   readonly scope: Scope.Scope
   /** The session that claimed the key's name. */
   readonly claimedOn: SharedSession
-  /** The session that the key stands on. The key may move to another. */
+  /** The session that the key is attached to. The key may move to another session. */
   session: SharedSession
   /** The lock and the fencing token, as the log names them. The token is 0 until the key was put. */
   readonly logged: { readonly lock: string; token: bigint }
-  /** What has become of the key; `undefined` until it was put. */
+  /** The state of the key; `undefined` until it was put. */
   attachment: leasedKey.Attachment | undefined
-  /** Stops noticing a loss. */
+  /** Stops watching for a loss. */
   stopGuarding: () => void
 }
 
@@ -73,7 +73,7 @@ export const makeClaim = (kv: Kv, name: string, scope: Scope.Scope): Effect.Effe
     const claim: Claim = {
       loss: Deferred.makeUnsafe(),
       lost: Deferred.makeUnsafe(),
-      isListenedTo: false,
+      isLossAwaited: false,
       latest: { lock: name, token: 0n },
       isHeld: false,
       leave: () => {}
@@ -83,15 +83,15 @@ export const makeClaim = (kv: Kv, name: string, scope: Scope.Scope): Effect.Effe
         const { lock, token } = claim.latest
         Deferred.doneUnsafe(claim.lost, Effect.failSync(() => new LockLost({ lock, token, reason: clientCloses })))
       },
-      isAwaited: (isClosing) => claim.isHeld && (claim.isListenedTo || isClosing(scope))
+      isAwaited: (isClosing) => claim.isHeld && (claim.isLossAwaited || isClosing(scope))
     })
     // The first finalizer to be added, so it runs after the keys were removed.
     return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => claim.leave())), claim)
   })
 
 /**
- * Completes the claim's `loss`; true if this is the first loss. Every release completes it and few await it, so the error,
- * which is expensive, is built lazily.
+ * Completes the claim's `loss`; true if this is the first loss. Every release completes it and few await it, so the
+ * error, which is expensive, is built lazily.
  */
 export const fail = (claim: Claim, { lock, token }: LockOfSession, reason: string): boolean => {
   const error = Effect.failSync(() => new LockLost({ lock, token, reason }))
@@ -102,8 +102,8 @@ export const fail = (claim: Claim, { lock, token }: LockOfSession, reason: strin
 }
 
 /**
- * A contender with a key that no other contender of its session has. The key is claimed as a key of the client's root: two
- * views of one client may have different names for it.
+ * Makes a contender with a key that no other contender of its session has. The key is claimed by its name at the
+ * client's root, because two namespaces of one client may have different names for it.
  */
 export const make = (
   kv: Kv,
@@ -139,23 +139,23 @@ export const placeOf = ({ key, logged }: Contender): lockQueue.Place => ({ key, 
 /** The condition that the contender's key is the one it put. */
 const isInPlace = ({ key, logged }: Contender): Compare.Compare => Compare.createRevision(key, "=", logged.token)
 
-/** Puts the keys of all contenders by one request; `undefined` if it wrote nothing. */
+/** Puts the keys of all contenders in one request; `undefined` if it wrote nothing. */
 export const put = <A extends { readonly createRevision: bigint }>(
   contenders: NonEmptyReadonlyArray<Contender>,
   write: Effect.Effect<A | undefined, KvError.KvError>
 ): Effect.Effect<A | undefined, KvError.KvError> =>
   Effect.gen(function*() {
-    const { answer, attachments } = yield* leasedKey.writeAll(
+    const { attachments, result } = yield* leasedKey.writeAll(
       Array.map(contenders, (contender) => ({ plan: plan(contender, write), scope: contender.scope }))
     )
-    if (answer === undefined) return undefined
+    if (result === undefined) return undefined
     for (const [i, contender] of contenders.entries()) {
-      contender.logged.token = answer.createRevision
+      contender.logged.token = result.createRevision
       contender.attachment = attachments[i]!
       // If its scope has closed meanwhile, the key is being removed.
       if (contender.attachment.removal === "None") yield* guard(contender)
     }
-    return answer
+    return result
   })
 
 const plan = <A extends { readonly createRevision: bigint }>(
@@ -168,7 +168,7 @@ const plan = <A extends { readonly createRevision: bigint }>(
   },
   key: contender.key,
   write,
-  identify: (answer) => answer && Compare.createRevision(contender.key, "=", answer.createRevision),
+  identify: (result) => result && Compare.createRevision(contender.key, "=", result.createRevision),
   onRemove: () => {
     contender.stopGuarding()
     fail(contender.claim, contender.logged, released)
@@ -176,7 +176,10 @@ const plan = <A extends { readonly createRevision: bigint }>(
   onGone: () => unclaim(contender)
 })
 
-/** Completes the claim's loss as soon as the session is lost or the key is deleted, until `stopGuarding` or the scope's close. */
+/**
+ * Completes the claim's loss as soon as the session is lost or the key is deleted, until `stopGuarding` or the scope's
+ * close.
+ */
 const guard = (contender: Contender): Effect.Effect<void> =>
   Effect.contextWith((context: Context.Context<never>) => {
     const { claim, key, kv, logged, scope } = contender
@@ -227,8 +230,9 @@ const guard = (contender: Contender): Effect.Effect<void> =>
   })
 
 /**
- * Attaches the key to another session, and returns that. Needed when the store denies the renewal of the current one, as
- * etcd does if the user may no longer write some other key of its lease. The create revision, which is the token, stays.
+ * Attaches the key to another session, and returns that session. Needed when the store denies the renewal of the
+ * current one: etcd does so if the user may no longer write some other key of its lease. The token, which is the create
+ * revision, does not change.
  */
 const moveKey = Effect.fnUntraced(
   function*(contender: Contender) {
@@ -244,12 +248,12 @@ const moveKey = Effect.fnUntraced(
     )
     return response.succeeded ? session : undefined
   },
-  // The next denied renewal tries again.
+  // If this fails, the next denied renewal tries again.
   Effect.provideService(Deadline.Deadline, Duration.seconds(1)),
   Effect.catch(() => Effect.undefined)
 )
 
-/** Removes the lock from its session. On a session that is lost it stays, so that the log names it. */
+/** Removes the lock from its session. On a lost session it stays, so that the log names it. */
 const leaveSession = ({ logged, session }: Contender): void => {
   if (session.isAliveUnsafe()) session.locks.delete(logged)
 }
@@ -260,12 +264,12 @@ const loggedAs = (contenders: NonEmptyReadonlyArray<Contender>): LockOfSession =
   token: contenders.reduce((largest, { logged: { token } }) => token > largest ? token : largest, 0n)
 })
 
-/** How long the store has to say whether a session is lost together with its lock. */
+/** How long to wait for the store to say whether the session is lost together with the lock. */
 const verifyMillis = 1000
 
 /**
- * Completes the claim's loss while the sessions may live, and logs it. If a session turns out to be lost, and this is how it
- * showed, only the session's warning is logged.
+ * Completes the claim's loss although the sessions may be alive, and logs it. If a session turns out to be lost too,
+ * only the session's warning is logged.
  */
 export const lose = (contenders: NonEmptyReadonlyArray<Contender>, reason: string): Effect.Effect<void> =>
   Effect.suspend(() => {
@@ -285,5 +289,5 @@ export const lose = (contenders: NonEmptyReadonlyArray<Contender>, reason: strin
       Effect.forkDetach({ startImmediately: true }),
       Effect.asVoid
     )
-    // The loss interrupts the body of the lock, and with it the fiber of the fenced write that found the loss: this one.
+    // Uninterruptible, because the loss interrupts the lock's body, and this may be the fiber of a fenced write in it.
   }).pipe(Effect.uninterruptible)

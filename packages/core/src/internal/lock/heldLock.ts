@@ -1,5 +1,5 @@
 /**
- * A held lock: the public value with what only the engine knows of it.
+ * A held lock: the public value, with the parts that only this library uses.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Array from "effect/Array"
@@ -30,8 +30,8 @@ export class HeldLock implements MultiLock {
       !Deferred.isDoneUnsafe(claim.loss) && contenders.every(({ session }) => session.isAliveUnsafe())
     this.isHeld = Effect.sync(this.isHeldUnsafe)
     this.lost = Effect.suspend(() => {
-      claim.isListenedTo = true
-      // The work under the lock may have written before.
+      claim.isLossAwaited = true
+      // `Unknown`, because work under the lock may have written before the loss.
       return Effect.mapError(Deferred.await(claim.lost), unknownOutcome)
     })
     this.heldFor = Effect.sync(() => Duration.nanos(clock.monotonicTimeNanosUnsafe() - since))
@@ -44,12 +44,12 @@ export class HeldLock implements MultiLock {
     return this.#contenders[0].kv
   }
 
-  /** Whether a release found a key missing that was believed to be held. */
+  /** Whether a release did not find the key of a lock that was thought to be held. */
   get wasMissing(): boolean {
     return this.#contenders.some(({ attachment }) => attachment?.removal === "Missing")
   }
 
-  /** The lock's loss, reported by what found it: a rejected write, or a release that found nothing. */
+  /** Records the lock's loss, which a rejected write or a release has found. Returns the loss, or an earlier one. */
   lose(reason: string): Effect.Effect<LockLost> {
     return Effect.andThen(contender.lose(this.#contenders, reason), Effect.flip(Deferred.await(this.#claim.loss)))
   }
@@ -87,7 +87,7 @@ export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim)
       : new HeldLock(contenders, claim, clock)
   })
 
-/** The engine's view of a lock; `undefined` if the value was not made here. */
+/** The lock as this library knows it; `undefined` if the value was not made here. */
 export const from = (lock: MultiLock): HeldLock | undefined => lock instanceof HeldLock ? lock : undefined
 
 /** The name and token that stand for all parts in errors: every name, and the largest token. */
@@ -96,6 +96,6 @@ export const namesOf = ({ parts }: MultiLock): { readonly lock: string; readonly
   token: parts.reduce((largest, { token }) => token > largest ? token : largest, 0n)
 })
 
-/** The loss as it ends the work under the lock. */
+/** The loss with the outcome `Unknown`, for the failure of work under the lock. */
 export const unknownOutcome = ({ lock, reason, token }: LockLost): LockLost =>
   new LockLost({ lock, token, reason, outcome: "Unknown" })

@@ -1,5 +1,5 @@
 /**
- * The locks whose body a fiber runs, to find a fiber that would wait for itself.
+ * The locks whose body a fiber runs. They are recorded to detect a fiber that would wait for itself.
  */
 import * as Context from "effect/Context"
 import type { Kv } from "../../service/KvService.ts"
@@ -8,12 +8,12 @@ import * as internals from "../kv/internals.ts"
 /** Locks that were acquired together, and the fiber that runs their body. */
 export interface Holding {
   readonly client: object
-  /** As keys of the client's root. */
+  /** The names of the locks, as keys of the client's root. */
   readonly names: ReadonlyArray<string>
   readonly fiber: number
 }
 
-/** Those of the fiber and of the fibers it was started by. */
+/** The holdings of the fiber and of the fibers that started it. */
 export const Holdings: Context.Reference<ReadonlyArray<Holding>> = Context.Reference("@effect-kv/core/holdings", {
   defaultValue: (): ReadonlyArray<Holding> => []
 })
@@ -24,7 +24,9 @@ export const make = (kv: Kv, names: ReadonlyArray<string>, fiber: number): Holdi
   fiber
 })
 
-/** The first of the names that the fiber itself holds. A child of the holder may wait: it need not be waited for. */
+/**
+ * The first of the names that the fiber itself holds. A child of the holder may wait, as its parent need not await it.
+ */
 export const heldBy = (
   holdings: ReadonlyArray<Holding>,
   kv: Kv,

@@ -1,5 +1,5 @@
 /**
- * The fence of a lock.
+ * The fence of a lock, for the client that acquired the lock and for other clients.
  */
 import * as Effect from "effect/Effect"
 import { execute } from "../../backend/KvBackend.ts"
@@ -16,7 +16,7 @@ import type { MultiLock } from "./model.ts"
 
 const fences = new WeakMap<HeldLock, Fence.Fence>()
 
-/** The lock's fence in the client it was acquired with, always the same. */
+/** The lock's fence in the client it was acquired with: always the same object. */
 export const of = (lock: HeldLock): Fence.Fence => {
   const known = fences.get(lock)
   if (known !== undefined) return known
@@ -31,8 +31,9 @@ export const of = (lock: HeldLock): Fence.Fence => {
 }
 
 /**
- * The lock's fence in the client of that `Kv`. In a client other than its own the key may be missing because it never was
- * there, so that alone does not count as a loss: the client that acquired the lock reads the key.
+ * The lock's fence in the client of that `Kv`. Another client may see another store or namespace, in which the key
+ * never existed. So a write that is rejected there does not prove a loss: the client that acquired the lock checks the
+ * key.
  */
 export const inKv = (kv: Kv, lock: MultiLock): Fence.Fence => {
   const held = heldLock.from(lock)
@@ -51,7 +52,7 @@ export const inKv = (kv: Kv, lock: MultiLock): Fence.Fence => {
 }
 
 const rejectedWrite = "a fenced write was rejected because the lock is not held any more"
-const outOfTime = "its time had run out"
+const outOfTime = "its lease could not be renewed in time"
 
 const conditionsOf = (lock: MultiLock): ReadonlyArray<Compare.Compare> =>
   lock.parts.map(({ key, token }) => Compare.createRevision(key, "=", token))

@@ -3,9 +3,9 @@
  * `go.etcd.io/etcd/client/v3/concurrency` `Mutex`, and so of `etcdctl lock`.
  *
  * A contender puts `NAME/<lease id in hex>` with its lease attached. The holder is the one whose key was created first;
- * each waiter waits for the deletion of the key created just before its own. Unlike Go's, a waiter opens its watch first
- * and reads the queue again once the watch is confirmed. etcd serves such a watch at once, but one that begins in the past
- * only every 100 ms.
+ * each waiter waits for the deletion of the key created just before its own. Unlike Go's, a waiter opens its watch
+ * first and reads the queue again once the watch is confirmed. etcd serves a watch from now on at once, but catches up
+ * watches from a past revision only every 100 ms.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -27,7 +27,7 @@ export interface Place {
 /**
  * Where a contender stands in the queue. `Unclear`: the queue must be read. `Gone`: its key does not exist any more.
  *
- * `isPermanent`: the key ahead is known to have no lease, so it does not end by itself.
+ * `isPermanent`: the key ahead is known to have no lease, so it does not expire.
  */
 export type Standing =
   | { readonly _tag: "First" }
@@ -73,11 +73,11 @@ export interface Candidate {
 }
 
 /**
- * Enters all the queues if none of them holds a contender, in one transaction; `undefined` if one does. A failed attempt
- * leaves nothing and delays no other client.
+ * Enters all the queues if none of them holds a contender, in one transaction; `undefined` if one does. A failed
+ * attempt leaves nothing and delays no other client.
  *
- * A condition on all keys of a prefix also counts keys further down, which are no contenders. If such a key is in the way,
- * the queues are read once. If they hold no contender, a second transaction enters unless a key was created since.
+ * A condition on a prefix also counts deeper keys, which are not contenders. If such a key exists, the queues are read.
+ * If they hold no contender, another transaction enters unless a key was created since.
  */
 export const enterIfFree = Effect.fnUntraced(function*(
   backend: KvBackend,
@@ -106,23 +106,23 @@ export const enterIfFree = Effect.fnUntraced(function*(
       { concurrency: "unbounded" }
     )
     if (isTaken(reads)) return undefined
-    // The reads have revisions of their own. What was created after the oldest of them is found by the next transaction.
+    // The reads are at different revisions. The next transaction finds a key created after the oldest of them.
     emptyUpTo = reads.reduce((least, { revision }) => revision < least ? revision : least, reads[0]!.revision)
   }
 })
 
-/** Reads the queue: one read-only transaction, and a second one if keys further down are in between. */
-export const look = Effect.fnUntraced(function*(
+/** Reads a contender's standing: one read-only transaction, and a second one if deeper keys are in between. */
+export const readStanding = Effect.fnUntraced(function*(
   backend: KvBackend,
   name: string,
   place: Place,
   predecessor?: string
 ): Effect.fn.Return<Standing, KvError.KvError> {
-  const standing = yield* lookAt(backend, name, place, 1, predecessor)
-  return standing._tag === "Unclear" ? yield* lookAt(backend, name, place, undefined, predecessor) : standing
+  const standing = yield* readQueue(backend, name, place, 1, predecessor)
+  return standing._tag === "Unclear" ? yield* readQueue(backend, name, place, undefined, predecessor) : standing
 })
 
-const lookAt = (
+const readQueue = (
   backend: KvBackend,
   name: string,
   place: Place,
@@ -155,7 +155,7 @@ const lookAt = (
     }
   )
 
-/** Is notified of each step of a wait. */
+/** Callbacks for each step of a wait. */
 export interface Observer {
   readonly onStanding: (standing: Standing) => Effect.Effect<void>
   /** The store could not be reached. The request is repeated. */
@@ -163,8 +163,8 @@ export interface Observer {
 }
 
 /**
- * Waits until no other contender is ahead, through outages: as long as its lease lives, its place does. Fails with
- * `StoreReplaced` if the store was replaced and its place is not in the new one.
+ * Waits until no other contender is ahead. Continues through outages: the place in the queue lasts as long as its
+ * lease. Fails with `StoreReplaced` if the store was replaced and the new one does not have the place.
  */
 export const awaitTurn = Effect.fnUntraced(function*(
   backend: KvBackend,
@@ -179,7 +179,7 @@ export const awaitTurn = Effect.fnUntraced(function*(
   while (standing._tag !== "First" && standing._tag !== "Gone") {
     standing = yield* (standing._tag === "Behind"
       ? awaitPredecessor(backend, name, place, standing.predecessor, observer)
-      : look(backend, name, place)).pipe(
+      : readStanding(backend, name, place)).pipe(
         Effect.tap(observer.onStanding),
         Effect.catch((error) => {
           if (error.reason._tag === "StoreReplaced") replaced = error
@@ -193,7 +193,7 @@ export const awaitTurn = Effect.fnUntraced(function*(
   return standing._tag
 })
 
-/** Waits until something has changed for a waiter, and returns how it stands then. */
+/** Waits until a waiter's standing may have changed, and returns the new standing. */
 const awaitPredecessor = (
   backend: KvBackend,
   name: string,
@@ -204,11 +204,11 @@ const awaitPredecessor = (
   Effect.scopedWith((scope) =>
     Effect.gen(function*() {
       const watcher = yield* Scope.provide(backend.watch({ range: KeyRange.key(predecessor), only: "Delete" }), scope)
-      const standing = yield* look(backend, name, place, predecessor)
+      const standing = yield* readStanding(backend, name, place, predecessor)
       if (standing._tag !== "Behind" || standing.predecessor !== predecessor) return standing
       yield* observer.onStanding(standing)
       yield* watcher.take
-      return yield* look(backend, name, place)
+      return yield* readStanding(backend, name, place)
     })
   )
 
@@ -222,8 +222,8 @@ export const contenders = Effect.fnUntraced(function*(backend: KvBackend, name: 
 })
 
 /**
- * Keys further down, such as those of a lock `a/b` for the lock `a`, are no contenders in this queue. They rarely stand in
- * between, so only then is more than one key read.
+ * Deeper keys, such as those of a lock `a/b` under the lock `a`, are not contenders in this queue. They are rare, so a
+ * read asks for one key first and for all keys only if that one is deeper.
  */
 const isContender = (name: string, entry: Entry): boolean => !entry.key.slice(prefixOf(name).length).includes("/")
 

@@ -1,5 +1,5 @@
 /**
- * Checks of a request for a lock, made before anything is sent.
+ * Checks of a request for a lock, before anything is sent.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
@@ -18,7 +18,7 @@ import type { AcquireOptions, LockNames } from "./model.ts"
 const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.InvalidRequest({ message }))
 
-/** A fiber that requests a lock whose body it runs would wait for itself until the lock is lost. */
+/** Rejects a fiber that requests a lock whose body it runs: it would wait for itself until the lock is lost. */
 export const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, names: LockNames) {
   const held = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
     holdings.heldBy(
@@ -30,12 +30,12 @@ export const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, names: Lo
   )
   if (held !== undefined) {
     yield* invalid(
-      `the fiber runs under the lock ${JSON.stringify(held)} already and would wait for itself: locks are not reentrant`
+      `the fiber already runs under the lock ${JSON.stringify(held)} and would wait for itself: locks are not reentrant`
     )
   }
 })
 
-/** Every write would be rejected if the fences of all locks did not fit into one transaction. */
+/** Rejects more locks than fit into the conditions of one fenced write. */
 export const roomForFence = Effect.fnUntraced(function*(kv: Kv, locks: number) {
   const around = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
     guard.fencesOf(internals.of(kv).origin, fiber).reduce((sum, { conditions }) => sum + conditions.length, 0)
@@ -52,7 +52,7 @@ export const checkDurations = (
     const input = options?.[name]
     if (input === undefined) continue
     const duration = Duration.fromInput(input)
-    // Effect reads NaN as zero.
+    // `Duration` reads NaN as zero.
     const isValid = !Number.isNaN(input) && Option.isSome(duration) && !Duration.isNegative(duration.value)
     if (name === "ttl" ? isValid && isTtl(input) : isValid) continue
     return invalid(

@@ -21,7 +21,7 @@ export type LockNames = string | NonEmptyReadonlyArray<string>
 export interface LockPart {
   /** The lock's name. */
   readonly name: string
-  /** The key that holds it. */
+  /** The key in the store that holds the lock. */
   readonly key: string
   /** The fencing token: the key's create revision. Each holder's is larger than those of all holders before it. */
   readonly token: bigint
@@ -35,7 +35,7 @@ export interface LockPart {
 export interface MultiLock {
   /** Each of the locks, in the order they were acquired. */
   readonly parts: NonEmptyReadonlyArray<LockPart>
-  /** Whether all are held, as far as is known at this moment. Only a fenced write can be sure. */
+  /** Whether all are held, as far as this client knows now. Only a fenced write is sure. */
   readonly isHeld: Effect.Effect<boolean>
   /** `isHeld` as a plain function. */
   readonly isHeldUnsafe: () => boolean
@@ -78,6 +78,6 @@ export interface AcquireOptions {
    * the call's `Deadline` if that is shorter.
    */
   readonly acquireTimeout?: Duration.Input | undefined
-  /** What other clients can read of the holder, for operators: see {@link holder}. Not a secret. Default: empty. */
+  /** A text about the holder that other clients can read: see {@link holder}. Not for secrets. Default: empty. */
   readonly description?: string | undefined
 }

@@ -1,5 +1,5 @@
 /**
- * Running an effect under a held lock: it ends with the lock's loss, and the loss decides how the whole ends.
+ * The run of an effect under a held lock. A loss of the lock interrupts the effect, and the run fails with the loss.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -55,7 +55,7 @@ const ownReasons = <E>(
   return [...new Set(reasons)].filter((reason) => !Cause.isInterruptReason(reason) && !isLossOf(lock, reason))
 }
 
-/** Whether it is the lock's loss: awaited, or found by a write that was rejected, also if that became a defect. */
+/** Whether the reason is the lock's loss: awaited, or found by a rejected write, even if that became a defect. */
 const isLossOf = (lock: MultiLock, reason: Cause.Fail<unknown> | Cause.Die): boolean => {
   const failure = Cause.isFailReason(reason) ? reason.error : reason.defect
   const loss = KvError.isKvError(failure) ? failure.reason : failure

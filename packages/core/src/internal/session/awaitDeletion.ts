@@ -1,5 +1,5 @@
 /**
- * Waiting for a key to be deleted, however long and through whatever outages.
+ * A wait for the deletion of a key that continues through outages.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,21 +10,22 @@ import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 
-/** Pause before what could not reach the store is tried again. */
+/** Pause before a request that could not reach the store is repeated. */
 export const retryInterval = Duration.millis(200)
 
-/** Whether a read or a watch that failed so can be begun again. */
+/** Whether a read or a watch that failed with this error can be started again. */
 export const isPassing = ({ isRetryable, reason }: KvError.KvError): boolean =>
   isRetryable || reason._tag === "Compacted" || reason._tag === "StoreReplaced"
 
-/** Pause before what was refused is tried again: a token or a permission may come back. */
-const refusedInterval = Duration.seconds(2)
+/** Pause before a rejected request is repeated: the token or the permission may be restored. */
+const rejectedInterval = Duration.seconds(2)
 
 /**
- * Waits for the first deletion of the key after the revision, at which it existed. Where the history is lost in which that
- * may have been, a look tells: whether the entry that is there is still the one. Never ends once the client is closed.
+ * Waits for the first deletion of the key after the revision, at which it existed. Never ends once the client is
+ * closed.
  *
- * If the store was replaced, `onReplaced` is called with the reason, and the look tells whether the new one has the entry.
+ * If the watch fails, the deletion may have been missed. Then the key is read, and `isTheOne` decides whether its entry
+ * is still the same. If the store was replaced, `onReplaced` is called with the reason before the read.
  */
 export const await_ = (
   backend: KvBackend,
@@ -37,7 +38,7 @@ export const await_ = (
     Effect.catch((error) => {
       if (error.reason._tag === "StoreReplaced") onReplaced(error.reason.message)
       return isPassing(error)
-        ? Effect.flatMap(lookUntilAnswered(backend, key), (response) => {
+        ? Effect.flatMap(readThroughOutage(backend, key), (response) => {
           const entry = response.entries[0]
           return entry !== undefined && isTheOne(entry)
             ? await_(backend, key, response.revision, isTheOne, onReplaced)
@@ -48,7 +49,7 @@ export const await_ = (
     Effect.catch((error) =>
       error.reason._tag === "Closed"
         ? Effect.never
-        : Effect.delay(await_(backend, key, revision, isTheOne, onReplaced), refusedInterval)
+        : Effect.delay(await_(backend, key, revision, isTheOne, onReplaced), rejectedInterval)
     )
   )
 
@@ -68,8 +69,8 @@ const deletedAfter = (backend: KvBackend, key: string, revision: bigint): Effect
     )
   )
 
-const lookUntilAnswered = (backend: KvBackend, key: string): Effect.Effect<Op.RangeResponse, KvError.KvError> =>
+const readThroughOutage = (backend: KvBackend, key: string): Effect.Effect<Op.RangeResponse, KvError.KvError> =>
   Effect.sleep(retryInterval).pipe(
     Effect.andThen(execute(backend, Op.get(key, { keysOnly: true }))),
-    Effect.catch((error) => isPassing(error) ? lookUntilAnswered(backend, key) : Effect.fail(error))
+    Effect.catch((error) => isPassing(error) ? readThroughOutage(backend, key) : Effect.fail(error))
   )

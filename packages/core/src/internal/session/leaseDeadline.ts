@@ -1,5 +1,5 @@
 /**
- * When a lease ends, by the clocks of this machine: the monotonic or the wall clock, whichever says so first.
+ * The end of a lease by the clocks of this machine: the monotonic or the wall clock, whichever reaches it first.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -16,15 +16,15 @@ export const now = (clock: Clock.Clock): Instant => ({
   wallMillis: clock.currentTimeMillisUnsafe()
 })
 
-/** Counted from when the request was sent: the store counts from when it arrived, which is later. */
+/** Counted from the time the request was sent. The store counts from its arrival, which is later. */
 export const after = (sent: Instant, ttl: Duration.Duration): Instant => ({
   monotonicMillis: sent.monotonicMillis + Duration.toMillis(ttl),
   wallMillis: sent.wallMillis + Duration.toMillis(ttl)
 })
 
 /**
- * In whole microseconds, rounded down. What is left by the rounding of floating-point numbers is no time: who slept for so
- * long would not sleep at all, and by a clock that moves only while somebody sleeps would do so for ever.
+ * The time left, rounded down to whole microseconds. Floating-point arithmetic can leave a remainder too short to sleep
+ * for, and under a test clock, which only advances sleepers, a loop that waits it out would never end.
  */
 export const remainingMillis = (clock: Clock.Clock, expires: Instant): number => {
   const at = now(clock)

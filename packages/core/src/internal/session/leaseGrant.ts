@@ -1,9 +1,9 @@
 /**
- * Granting the lease of a session, and revoking it.
+ * The grant of a session's lease, and its revocation.
  *
- * A lease is granted under an id of our own choosing, so that it can be revoked even if the answer never came. A request
- * that a dying leader dropped is not waited for: another one is sent under another id, and what the first may have granted
- * is revoked.
+ * The client chooses the id of the lease, so it can revoke the lease even if the response never arrives. A leader that
+ * crashes drops its requests silently. So after a second another request is sent with another id, and the lease that
+ * the first one may have granted is revoked.
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -19,24 +19,24 @@ import * as KvError from "../../values/KvError.ts"
 import type * as Lease from "../../values/LeaseModel.ts"
 import * as currentFences from "../fence/currentFences.ts"
 import * as leaseId from "../values/leaseId.ts"
-import * as expiry from "./leaseDeadline.ts"
-import { patienceMillis } from "./patience.ts"
+import * as leaseDeadline from "./leaseDeadline.ts"
+import { maxReleaseWaitMillis } from "./releaseWait.ts"
 
 export interface Granted {
   readonly lease: bigint
   /** The time to live the store granted. */
   readonly ttl: Duration.Duration
-  /** Until when it lives, by this machine's clocks. */
-  readonly expires: expiry.Instant
+  /** When it expires, by this machine's clocks. */
+  readonly expires: leaseDeadline.Instant
 }
 
-/** How a scope waits for a revocation. */
+/** Waits for a revocation while the scope closes. */
 export type WaitFor = (revocation: Fiber.Fiber<unknown>) => Effect.Effect<void>
 
-/** How long a request is waited for before another is sent beside it. */
+/** How long to wait for a response before another request is sent. */
 const hedgeInterval = Duration.seconds(1)
 
-/** How many requests are sent at most, except for ids that turn out to be taken. */
+/** The most requests in flight. A request whose id turns out to be in use does not count. */
 const maxRequests = 3
 
 /** Grants a lease. It is revoked when the scope closes. */
@@ -49,19 +49,19 @@ export const grant = Effect.fnUntraced(function*(
   const scope = yield* Effect.scope
   const context = yield* Effect.context<never>()
   const interval = Duration.min(hedgeInterval, fractionOf(yield* Deadline.Deadline))
-  const requests: Array<Request> = []
-  // Whoever closes the scope may be on another clock, such as that of a test, which may stand still.
+  const requests: Array<GrantRequest> = []
+  // The fiber that closes the scope may have another clock, such as a test clock that stands still.
   const onClock = Effect.provideService(Clock.Clock, clock)
 
   const begin = Effect.gen(function*() {
-    const request: Request = {
+    const request: GrantRequest = {
       id: yield* leaseId.random,
-      sent: expiry.now(clock),
+      sent: leaseDeadline.now(clock),
       mayBeGranted: true,
       fiber: undefined
     }
     requests.push(request)
-    // Added before anything is sent. Runs late for a lease that is kept, at once for one that is not.
+    // The finalizer is added before the request is sent, so that no interruption can leave a lease behind.
     yield* Scope.addFinalizer(
       scope,
       Effect.suspend(() => request.mayBeGranted ? revoke(backend, request, waitFor) : Effect.void).pipe(onClock)
@@ -70,7 +70,7 @@ export const grant = Effect.fnUntraced(function*(
     request.fiber = Effect.runForkWith(context)(backend.leaseGrant({ ttl, id: request.id }))
   })
 
-  const giveUp = (request: Request): Effect.Effect<void> =>
+  const giveUp = (request: GrantRequest): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!request.mayBeGranted) return Effect.void
       request.mayBeGranted = false
@@ -87,7 +87,7 @@ export const grant = Effect.fnUntraced(function*(
     const { exit, request } = first.value
     if (Exit.isSuccess(exit)) {
       for (const other of requests) if (other !== request) yield* giveUp(other)
-      return { lease: request.id, ttl: exit.value.ttl, expires: expiry.after(request.sent, exit.value.ttl) }
+      return { lease: request.id, ttl: exit.value.ttl, expires: leaseDeadline.after(request.sent, exit.value.ttl) }
     }
     const error = Option.getOrUndefined(Exit.findErrorOption(exit))
     request.mayBeGranted = error === undefined || error.outcome === "Unknown"
@@ -96,20 +96,20 @@ export const grant = Effect.fnUntraced(function*(
   }
 })
 
-interface Request {
+interface GrantRequest {
   readonly id: bigint
-  readonly sent: expiry.Instant
+  readonly sent: leaseDeadline.Instant
   mayBeGranted: boolean
   fiber: Fiber.Fiber<Lease.Lease, KvError.KvError> | undefined
 }
 
 interface Ended {
-  readonly request: Request
+  readonly request: GrantRequest
   readonly exit: Exit.Exit<Lease.Lease, KvError.KvError>
 }
 
-/** Does not interrupt the others, nor wait for them: a backend may be slow to notice. */
-const firstToEnd = (requests: ReadonlyArray<Request>): Effect.Effect<Ended> =>
+/** The first request that ends. Unlike a race, it does not interrupt the others: a backend may be slow to stop. */
+const firstToEnd = (requests: ReadonlyArray<GrantRequest>): Effect.Effect<Ended> =>
   Effect.callback((resume) => {
     const forget = requests.map((request) =>
       request.fiber?.addObserver((exit) => resume(Effect.succeed({ request, exit })))
@@ -120,13 +120,13 @@ const firstToEnd = (requests: ReadonlyArray<Request>): Effect.Effect<Ended> =>
 const fractionOf = (deadline: Duration.Duration | undefined): Duration.Duration =>
   deadline === undefined ? hedgeInterval : Duration.millis(Math.max(1, Math.ceil(Duration.toMillis(deadline) / 3)))
 
-/** Revokes a lease in the background. `waitFor` decides how long the caller waits for it. */
-const revoke = (backend: KvBackend, request: Request, waitFor: WaitFor): Effect.Effect<void> =>
+/** Revokes a lease in the background. `waitFor` decides how long the caller waits. */
+const revoke = (backend: KvBackend, request: GrantRequest, waitFor: WaitFor): Effect.Effect<void> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.flatMap(revokeInBackground(backend, request, context), waitFor)
   )
 
-const revokeInBackground = (backend: KvBackend, request: Request, context: Context.Context<never>) =>
+const revokeInBackground = (backend: KvBackend, request: GrantRequest, context: Context.Context<never>) =>
   Effect.sync(() => {
     const run = Effect.runForkWith(context)
     const revocation = run(revokeLease(backend, request.id))
@@ -138,10 +138,10 @@ const revokeInBackground = (backend: KvBackend, request: Request, context: Conte
   })
 
 /**
- * A revocation sent while its grant is in flight can be executed first, find no lease, and leave the lease to expire. The
- * lease is revoked again when the grant succeeds after all.
+ * A revocation sent while its grant is in flight can be executed first, find no lease, and leave the lease to expire.
+ * The lease is revoked again when the grant succeeds after all.
  */
-const revokeWhenGranted = (request: Request, revokeAgain: () => void): void => {
+const revokeWhenGranted = (request: GrantRequest, revokeAgain: () => void): void => {
   if (request.fiber === undefined || request.fiber.pollUnsafe() !== undefined) return
   request.fiber.addObserver((exit) => {
     if (Exit.isSuccess(exit)) revokeAgain()
@@ -152,24 +152,25 @@ const revocationDeadline = Duration.seconds(3)
 
 /** Revokes a lease. False if there was none, or if it could not be revoked. */
 const revokeLease = (backend: KvBackend, lease: bigint): Effect.Effect<boolean> =>
-  // Also when a lock was lost under which the session was made.
+  // Exempt, because the session may have been made under a lock that was lost.
   currentFences.exempt(backend.leaseRevoke(lease)).pipe(
     Effect.as(true),
     Effect.provideService(Deadline.Deadline, revocationDeadline),
     Effect.timeoutOrElse({
       duration: revocationDeadline,
-      orElse: () => KvError.fail(new KvError.DeadlineExceeded({ message: "the lease was not revoked in 3 seconds" }))
+      orElse: () =>
+        KvError.fail(new KvError.DeadlineExceeded({ message: "the lease was not revoked within 3 seconds" }))
     }),
     Effect.catchReason("KvError", "LeaseNotFound", () => Effect.succeed(false)),
     Effect.catch((error) =>
       Effect.as(
-        Effect.logDebug(`effect-kv: a lease was left to expire, because it could not be revoked`, error.message),
+        Effect.logDebug("effect-kv: a lease could not be revoked and will expire", error.message),
         false
       )
     )
   )
 
-/** Waits for a fiber for at most so long; never for its interruption. */
+/** Waits until the fiber ends, at most for the given time. Does not interrupt the fiber. */
 export const waitAtMost = (fiber: Fiber.Fiber<unknown>, millis: number): Effect.Effect<void> =>
   Effect.suspend(() =>
     fiber.pollUnsafe() !== undefined ? Effect.void : Effect.asVoid(Effect.timeoutOption(
@@ -181,5 +182,5 @@ export const waitAtMost = (fiber: Fiber.Fiber<unknown>, millis: number): Effect.
     ))
   )
 
-/** For sessions that stand alone. */
-export const waitForPatience: WaitFor = (revocation) => waitAtMost(revocation, patienceMillis)
+/** For sessions outside the pool. */
+export const waitForRelease: WaitFor = (revocation) => waitAtMost(revocation, maxReleaseWaitMillis)

@@ -1,9 +1,10 @@
 /**
- * A key attached to a session's lease: written by one request, and removed when a scope closes, whatever has become of
- * the request until then.
+ * A key attached to a session's lease: written by one request, and removed when a scope closes, whatever the outcome of
+ * the request.
  *
- * A request that was sent cannot be taken back. So one whose caller is interrupted goes on, for its answer tells what there
- * is to remove; and one whose answer is lost is guarded against until the lease ends, which ends the key for good.
+ * A request that was sent cannot be cancelled. If its caller is interrupted, the request continues, because its
+ * response says whether there is a key to remove. If its response is lost, the key is removed whenever it appears,
+ * until the lease ends.
  */
 import * as Array from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
@@ -22,28 +23,28 @@ import * as Op from "../../values/Op.ts"
 import { monotonicMillis } from "../values/monotonic.ts"
 import * as clientClose from "./clientClose.ts"
 import * as lossLog from "./lossLog.ts"
-import { patienceMillis } from "./patience.ts"
+import { maxReleaseWaitMillis } from "./releaseWait.ts"
 import type { SharedSession } from "./sharedSession.ts"
 
-/** How a key is written, and known again. */
+/** How a key is written, and recognised later. */
 export interface Plan<A> {
   readonly backend: KvBackend
   readonly session: SharedSession
   readonly key: string
   /** Writes the key, attached to the session's lease, in one request. */
   readonly write: Effect.Effect<A, KvError.KvError>
-  /** What holds of the key as long as it is the one that was written; `undefined` if nothing was. */
-  readonly identify: (answer: A) => Compare.Compare | undefined
+  /** A condition that holds as long as the key is the one that was written; `undefined` if nothing was written. */
+  readonly identify: (result: A) => Compare.Compare | undefined
   /** Called when the scope closes, before anything is removed. */
   readonly onRemove: () => void
-  /** Called when the key is gone for certain. */
+  /** Called once the key is known not to exist. */
   readonly onGone: () => void
 }
 
-/** What has become of the key: whether its removal has begun, and whether it was found in its place then. */
+/** The state of the key: whether its removal has begun, and whether the removal found it. */
 export interface Attachment {
   removal: "None" | "Begun" | "Found" | "Missing"
-  /** Until when the caller of a write that may have failed waits for its removal, on the monotonic clock. */
+  /** The monotonic time until which the caller of a write that may have failed waits for the removal. */
   waitsUntilMillis: number
 }
 
@@ -51,30 +52,30 @@ export interface Attachment {
 const retryInterval = Duration.millis(500)
 const attemptDeadline = Duration.seconds(3)
 
-/** Pauses before a request that the store has rejected is sent again. After the last of them it is given up. */
+/** Pauses before a rejected request is sent again. After the last of them it is given up. */
 const rejectedIntervals = ["500 millis", "1 second", "2 seconds", "4 seconds", "8 seconds"] as const
 
-/** A key that is written, and the scope whose close removes it. */
+/** A key to write, and the scope whose close removes it. */
 export interface Attached<A> {
   readonly plan: Plan<A>
   readonly scope: Scope.Scope
 }
 
-/** Writes the key. It is removed when the scope closes, also if that happens before this is done. */
+/** Writes the key. It is removed when the scope closes, even if that happens before the write has ended. */
 export const write = <A>(
   plan: Plan<A>,
   scope: Scope.Scope
-): Effect.Effect<{ readonly answer: A; readonly attachment: Attachment }, KvError.KvError> =>
+): Effect.Effect<{ readonly result: A; readonly attachment: Attachment }, KvError.KvError> =>
   Effect.map(
     writeAll([{ plan, scope }]),
-    ({ answer, attachments: [attachment] }) => ({ answer, attachment })
+    ({ result, attachments: [attachment] }) => ({ result, attachment })
   )
 
-/** Writes several keys by the request of the first. Each is removed when its own scope closes. */
+/** Writes several keys with the request of the first. Each is removed when its own scope closes. */
 export const writeAll = <A>(
   keys: NonEmptyReadonlyArray<Attached<A>>
 ): Effect.Effect<
-  { readonly answer: A; readonly attachments: NonEmptyReadonlyArray<Attachment> },
+  { readonly result: A; readonly attachments: NonEmptyReadonlyArray<Attachment> },
   KvError.KvError
 > =>
   Effect.uninterruptibleMask((restore) =>
@@ -82,7 +83,7 @@ export const writeAll = <A>(
       const clock = yield* Clock.Clock
       const deadline = yield* Deadline.Deadline
       const waitsUntilMillis = monotonicMillis(clock) +
-        Math.min(patienceMillis, deadline ? Duration.toMillis(deadline) : Infinity)
+        Math.min(maxReleaseWaitMillis, deadline ? Duration.toMillis(deadline) : Infinity)
       const attachments = Array.map(keys, (): Attachment => ({ removal: "None", waitsUntilMillis }))
       const sent: { request?: Fiber.Fiber<A, KvError.KvError> } = {}
       for (const [i, { plan, scope }] of keys.entries()) {
@@ -93,7 +94,7 @@ export const writeAll = <A>(
             attachment.removal = "Begun"
             plan.onRemove()
             return sent.request === undefined ? Effect.void : remove(plan, sent.request, attachment)
-            // Not by the clock of whoever closes the scope, which may be that of a test.
+            // The fiber that closes the scope may have another clock, such as a test clock that stands still.
           }).pipe(Effect.provideService(Clock.Clock, clock))
         )
       }
@@ -103,7 +104,7 @@ export const writeAll = <A>(
       }
       const { session, write } = keys[0].plan
       const request = sent.request = yield* Effect.forkIn(write, session.scope, { startImmediately: true })
-      // Closed in the midst of the line above: the finalizers saw no request.
+      // A scope closed while the request was forked: its finalizer saw no request, so the key is removed here.
       if (attachments.some(isBegun)) {
         const unseen = keys.flatMap(({ plan }, i) => isBegun(attachments[i]!) ? [[plan, attachments[i]!] as const] : [])
         yield* Effect.forEach(unseen, ([plan, attachment]) => remove(plan, request, attachment), {
@@ -113,58 +114,60 @@ export const writeAll = <A>(
         return yield* scopeClosed
       }
       const exit = yield* restore(Fiber.await(request))
-      // Interrupted it can only have been by the end of its session.
-      const answer = yield* (Exit.hasInterrupts(exit)
+      // Only the session's scope can interrupt this request.
+      const result = yield* (Exit.hasInterrupts(exit)
         ? clientClose.closed
-        : Effect.catchReason(exit, "KvError", "Indeterminate", notKept))
-      return { answer, attachments }
+        : Effect.catchReason(exit, "KvError", "Indeterminate", willBeUndone))
+      return { result, attachments }
     })
   )
 
 const isBegun = ({ removal }: Attachment): boolean => removal !== "None"
 
-/** What may have been written is removed; so whoever asked for it need not be told of an outcome that is unknown. */
-const notKept = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
-  KvError.fail(new KvError.Unavailable({ message: `given up, for its outcome is unknown: ${reason.message}` }))
+/** The removal undoes a write with an unknown outcome, so the caller gets a failure that it can retry. */
+const willBeUndone = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(
+    new KvError.Unavailable({ message: `the write's outcome is unknown and it will be undone: ${reason.message}` })
+  )
 
 const scopeClosed = KvError.make(new KvError.Closed({ message: "the scope was closed before anything was written" }))
 
 const gone = <A>(plan: Plan<A>): Effect.Effect<void> => Effect.sync(plan.onGone)
 
 /**
- * Removes the key in the background, and waits for it as long as patience lasts; not at all where the session is lost. What
- * was waited for its writing to fail counts: a caller is not held up beyond its deadline to clean up.
+ * Removes the key in the background, and waits for the removal for a limited time (see `releaseWait.ts`). Does not wait
+ * if the session is lost. If the write failed, the time that it took counts, so the caller's deadline holds.
  */
 const remove = Effect.fnUntraced(function*<A>(
   plan: Plan<A>,
   request: Fiber.Fiber<A, KvError.KvError>,
   attachment: Attachment
 ) {
-  const { patience } = plan.session
-  let isAnswered = false
-  const onAnswer = () => {
-    isAnswered = true
-    patience.answered()
+  const { releaseWait } = plan.session
+  let hasResponse = false
+  const onResponse = () => {
+    hasResponse = true
+    releaseWait.onResponse()
   }
   const fiber = yield* plan.session.finish(
-    Effect.flatMap(Fiber.await(request), (exit) => removeWritten(plan, exit, attachment, onAnswer))
+    Effect.flatMap(Fiber.await(request), (exit) => removeWritten(plan, exit, attachment, onResponse))
   )
   if (fiber.pollUnsafe() !== undefined || !plan.session.isAliveUnsafe()) return
   const written = request.pollUnsafe()
   const atMost = written !== undefined && Exit.isFailure(written)
     ? attachment.waitsUntilMillis - monotonicMillis(yield* Clock.Clock)
-    : patienceMillis
-  yield* patience.wait({ fiber, isAnswered: () => isAnswered }, atMost)
+    : maxReleaseWaitMillis
+  yield* releaseWait.wait({ fiber, hasResponse: () => hasResponse }, atMost)
 })
 
-/** Removes what was written, however long the store is away: whoever wants the key next should not have to wait for the lease. */
+/** Removes the key, through outages: the next client that wants it should not have to wait for the lease to end. */
 const removeWritten = <A>(
   plan: Plan<A>,
   exit: Exit.Exit<A, KvError.KvError>,
   attachment: Attachment,
-  onAnswer: () => void
+  onResponse: () => void
 ): Effect.Effect<unknown> => {
-  if (Exit.isFailure(exit)) return isNotApplied(exit) ? gone(plan) : removeUncertain(plan, onAnswer)
+  if (Exit.isFailure(exit)) return isNotApplied(exit) ? gone(plan) : removeUncertain(plan, onResponse)
   const condition = plan.identify(exit.value)
   if (condition === undefined) return Effect.void
   // An earlier delete that timed out may have succeeded, so "not found" now does not mean that the key was lost.
@@ -173,7 +176,7 @@ const removeWritten = <A>(
     Effect.sync(() => {
       mayBeRemoved ||= error.outcome === "Unknown"
     }))
-  return Effect.map(persistently(plan, removal, onAnswer), (found) => {
+  return Effect.map(persistently(plan, removal, onResponse), (found) => {
     if (found === undefined) return
     attachment.removal = found || mayBeRemoved ? "Found" : "Missing"
     plan.onGone()
@@ -181,24 +184,25 @@ const removeWritten = <A>(
 }
 
 /**
- * Repeats a removal until it is answered. If the store keeps rejecting it, as it does without a permission, it is given up:
- * `undefined`. Then only the end of the lease ends the key, so the session is retired, and ends with the last of its users.
+ * Repeats a removal until the store responds. If the store keeps rejecting it, for example for lack of a permission,
+ * the removal is given up and the result is `undefined`. Then only the end of the lease removes the key, so the session
+ * is retired: it ends with the last of its users.
  */
 const persistently = <A>(
   plan: Plan<A>,
   removal: Effect.Effect<boolean, KvError.KvError>,
-  onAnswer: () => void
+  onResponse: () => void
 ): Effect.Effect<boolean | undefined> => {
   const attempt = (rejections: number): Effect.Effect<boolean | undefined> =>
     Effect.matchEffect(removal, {
       onSuccess: (found) => {
-        onAnswer()
+        onResponse()
         return Effect.succeed(found)
       },
       onFailure: (error): Effect.Effect<boolean | undefined> => {
         if (error.reason._tag === "Closed") return Effect.undefined
         if (!isRejected(error)) return Effect.delay(attempt(rejections), retryInterval)
-        onAnswer()
+        onResponse()
         const pause = rejectedIntervals[rejections]
         return pause === undefined
           ? Effect.andThen(
@@ -211,35 +215,37 @@ const persistently = <A>(
   return attempt(0)
 }
 
-/** Whether the store has answered, and would again answer the same. */
+/** Whether the store has responded, and would respond the same again. */
 const isRejected = (error: KvError.KvError): boolean => !error.isRetryable && error.outcome === "NotApplied"
 
 const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
   exit.cause.reasons.every((reason) => reason._tag === "Fail" && reason.error.outcome === "NotApplied")
 
-/** Deletes the key if it is the one meant; true if it was. Can be repeated without harm to what came after it. */
+/**
+ * Deletes the key if the condition holds; true if it did. Safe to repeat: it never deletes a later key of that name.
+ */
 const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<boolean, KvError.KvError> =>
   execute(plan.backend, Op.txn({ if: [condition], then: [Op.delete(plan.key)] })).pipe(
-    // Not the caller's: it is of no use to a caller whose deadline has passed that its key stays.
+    // Not the caller's deadline: the key must be removed even if that has passed.
     Effect.provideService(Deadline.Deadline, attemptDeadline),
     Effect.map((response) => response.succeeded)
   )
 
 /**
- * Removes a key that may have been written, or may yet be: a request can still be on its way to the store. So it is removed
- * whenever it is found, until the session ends; so that this may be soon, the session is retired.
+ * Removes a key that may have been written, or may still be written by a request in flight. The key is removed whenever
+ * it appears, until the session ends. The session is retired so that it ends soon.
  */
-const removeUncertain = <A>(plan: Plan<A>, onAnswer: () => void): Effect.Effect<unknown> => {
+const removeUncertain = <A>(plan: Plan<A>, onResponse: () => void): Effect.Effect<unknown> => {
   const remove = deleteIf(plan, Compare.lease(plan.key, "=", plan.session.lease))
-  const whenever = Effect.scopedWith((scope) =>
+  const wheneverPut = Effect.scopedWith((scope) =>
     Effect.flatMap(
       Scope.provide(plan.backend.watch({ range: KeyRange.key(plan.key), only: "Put" }), scope),
       (watcher) => Effect.forever(Effect.andThen(remove, watcher.take))
     )
   )
-  /** Ends when the removal is rejected: that was repeated, and given up, below. */
+  /** Ends when the removal is rejected: `persistently` handles that. */
   const untilRejected: Effect.Effect<unknown> = Effect.catch(
-    whenever,
+    wheneverPut,
     (error) =>
       error.reason._tag === "Closed" || isRejected(error) && error.reason._tag !== "Compacted"
         ? Effect.void
@@ -247,6 +253,6 @@ const removeUncertain = <A>(plan: Plan<A>, onAnswer: () => void): Effect.Effect<
   )
   return plan.session.retire.pipe(
     Effect.andThen(Effect.forkIn(untilRejected, plan.session.scope, { startImmediately: true })),
-    Effect.andThen(persistently(plan, remove, onAnswer))
+    Effect.andThen(persistently(plan, remove, onResponse))
   )
 }

@@ -1,16 +1,16 @@
 /**
- * Says in the log that a lock or a session was lost: one warning for each loss, none for an orderly end.
+ * Log messages for the loss of a lock or a session: one warning for each loss, none for an orderly end.
  */
 import * as Effect from "effect/Effect"
 import * as renewal from "./renewal.ts"
 
-/** A lock that stands on a session. */
+/** A lock that is held with a session's lease. */
 export interface LockOfSession {
   readonly lock: string
   readonly token: bigint
 }
 
-/** Logs that a session was lost, and which locks with it: they get no warning of their own. */
+/** Logs the loss of a session and names the locks lost with it, which get no warning of their own. */
 export const sessionLost = (
   lease: bigint,
   reason: string,
@@ -28,13 +28,13 @@ export const sessionLost = (
   })
 }
 
-/** Logs that a lock was lost while its session lives. */
+/** Logs the loss of a lock whose session is still alive. */
 export const lockLost = ({ lock, token }: LockOfSession, reason: string): Effect.Effect<void> =>
   Effect.annotateLogs(Effect.logWarning("effect-kv: a lock was lost"), { lock, token: `${token}`, reason })
 
-/** Logs that a key could not be removed, and that its lease is left to end. */
+/** Logs that a key could not be removed and stays until its lease ends. */
 export const keyLeft = (key: string, lease: bigint, reason: string): Effect.Effect<void> =>
   Effect.annotateLogs(
-    Effect.logWarning("effect-kv: a key could not be removed; it stays until its lease has ended"),
+    Effect.logWarning("effect-kv: a key could not be removed; it stays until its lease ends"),
     { key, lease: lease.toString(16), reason }
   )

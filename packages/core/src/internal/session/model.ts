@@ -1,5 +1,5 @@
 /**
- * What a session is: the types that the `Session` module and what keeps sessions share.
+ * Sessions as values: the types that the `Session` module and the session pool share.
  */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -21,7 +21,9 @@ export interface Session {
   readonly isAliveUnsafe: () => boolean
   /** Waits until the session is lost or its scope is closed, then fails. */
   readonly lost: Effect.Effect<never, SessionLost>
-  /** Requests a renewal now instead of at its time, to learn whether the lease is alive. Does not wait for the response. */
+  /**
+   * Requests a renewal now instead of at its time, to learn whether the lease is alive. Does not wait for the response.
+   */
   readonly verify: Effect.Effect<void>
 }
 

@@ -1,8 +1,8 @@
 /**
- * The upkeep of a granted lease, and how its loss becomes known.
+ * The renewal of a granted lease, and the detection of its loss.
  *
- * Two fibers that do not depend on each other: one renews, one watches the clock. Whatever a backend does to a renewal
- * (crash, hang uninterruptibly, interrupt itself), the clock ends the session in time.
+ * Two independent fibers: one renews the lease, one watches the clock. Even if the backend's renewal crashes, hangs
+ * uninterruptibly or interrupts itself, the second fiber ends the session in time.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -16,30 +16,30 @@ import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Lease from "../../values/LeaseModel.ts"
 import * as clientClose from "./clientClose.ts"
-import * as expiry from "./leaseDeadline.ts"
+import * as leaseDeadline from "./leaseDeadline.ts"
 import type { Granted } from "./leaseGrant.ts"
 import type { Session } from "./model.ts"
 import { SessionLost } from "./sessionLost.ts"
 
-/** A session with what only the engine knows of it. */
+/** A session with the parts that only this library uses. */
 export interface Renewed extends Session {
   /** Waits until the session is lost or its scope is closed, and returns why. */
   readonly lostReason: Effect.Effect<string>
   /** Why the last renewal failed; `undefined` if it succeeded or none was due yet. */
   readonly lastFailureUnsafe: () => KvError.Reason | undefined
-  /** Calls the function whenever the store denies a renewal, until it is told to forget it. */
+  /** Calls the function whenever the store denies a renewal. Returns the function that removes it. */
   readonly onDenied: (f: () => void) => () => void
 }
 
-/** How a session ends that its owner closed: a loss that is no surprise. */
+/** The loss reason of a session that its owner closed. */
 export const closed = "it was closed"
 
 const outOfTime = "its lease could not be renewed in time"
 
-/** Whether a session that was lost this way ended in good order. */
+/** Whether the reason is an orderly end: its owner or the client closed the session. */
 export const isOrderly = (reason: string): boolean => reason === closed || reason === clientClose.closedMessage
 
-const longestStep = 500
+const maxStepMillis = 500
 
 /** Renews the lease until the scope closes or it is lost. */
 export const keep = Effect.fnUntraced(function*(
@@ -54,15 +54,15 @@ export const keep = Effect.fnUntraced(function*(
   const lost = yield* Deferred.make<string>()
   let wake = yield* Deferred.make<void>()
 
-  const remaining = () => expiry.remainingMillis(clock, expires)
+  const remaining = () => leaseDeadline.remainingMillis(clock, expires)
   const lose = (reason: string) => Deferred.succeed(lost, reason)
 
-  /** An answer that comes after the deadline is too late: the session was lost when the deadline passed. */
-  const renewed = (sent: expiry.Instant, ttl: Duration.Duration) =>
+  /** A response after the deadline is too late: the session was lost when the deadline passed. */
+  const renewed = (sent: leaseDeadline.Instant, ttl: Duration.Duration) =>
     Effect.suspend(() => {
       lastFailure = undefined
       if (remaining() <= 0) return lose(outOfTime)
-      expires = expiry.after(sent, ttl)
+      expires = leaseDeadline.after(sent, ttl)
       return Effect.void
     })
 
@@ -73,7 +73,7 @@ export const keep = Effect.fnUntraced(function*(
       case "Closed":
         return lose(clientClose.closedMessage)
       default:
-        // Whatever it was, it is tried again until the deadline.
+        // Any other failure may pass, so the renewal is repeated until the deadline.
         lastFailure = reason
         if (reason._tag === "PermissionDenied") { for (const f of Array.from(onDenied)) f() }
         return Effect.sleep(Duration.millis(Math.min(third / 10, 500)))
@@ -82,7 +82,7 @@ export const keep = Effect.fnUntraced(function*(
 
   const renew: Effect.Effect<unknown> = Effect.suspend(() => {
     if (remaining() <= 0) return lose(outOfTime)
-    const sent = expiry.now(clock)
+    const sent = leaseDeadline.now(clock)
     return Effect.flatMap(
       attempt(backend, lease, Duration.millis(Math.max(1, Math.min(remaining(), third)))),
       (exit) => {
@@ -102,11 +102,11 @@ export const keep = Effect.fnUntraced(function*(
 
   const keepAlive = Effect.forever(Effect.andThen(untilRenewalIsDue, renew))
 
-  // Sleeps in steps, so that a wall clock that jumps is noticed although the monotonic clock, by which sleeps are
-  // measured, does not; and a monotonic clock that stood still, as it may while a machine sleeps, likewise.
+  // Sleeps in short steps, because sleeps follow the monotonic clock alone. A step notices a wall clock that jumped,
+  // and a monotonic clock that stood still while the machine was suspended.
   const watchDeadline = Effect.gen(function*() {
     while (remaining() > 0) {
-      yield* Effect.sleep(Duration.millis(Math.min(remaining(), longestStep)))
+      yield* Effect.sleep(Duration.millis(Math.min(remaining(), maxStepMillis)))
     }
     yield* lose(outOfTime)
   })
@@ -118,7 +118,7 @@ export const keep = Effect.fnUntraced(function*(
   const isAliveUnsafe = () => {
     if (Deferred.isDoneUnsafe(lost)) return false
     if (remaining() > 0) return true
-    // What is found lost stays so, though a clock be set back.
+    // Once the session is found lost it stays lost, even if a clock is set back.
     Deferred.doneUnsafe(lost, Effect.succeed(outOfTime))
     return false
   }
@@ -140,10 +140,10 @@ export const keep = Effect.fnUntraced(function*(
 })
 
 const crashed = new KvError.Unavailable({ message: "the backend crashed while it renewed the lease" })
-const unanswered = new KvError.Unavailable({ message: "a renewal of the lease was not answered in time" })
+const noResponse = new KvError.Unavailable({ message: "the store did not respond to a renewal of the lease in time" })
 
 /**
- * One renewal, in a fiber of its own: the backend is asked to stop when the time is over, and not waited for if it does not.
+ * One renewal in its own fiber. After `limit` the fiber is interrupted, but not awaited: a backend may be slow to stop.
  */
 const attempt = (
   backend: KvBackend,
@@ -159,6 +159,6 @@ const attempt = (
       return Effect.sync(() => fiber.interruptUnsafe())
     }).pipe(
       Effect.timeoutOption(limit),
-      Effect.map(Option.getOrElse(() => Exit.fail(KvError.make(unanswered))))
+      Effect.map(Option.getOrElse(() => Exit.fail(KvError.make(noResponse))))
     )
   )

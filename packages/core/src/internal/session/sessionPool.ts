@@ -1,6 +1,6 @@
 /**
- * One session per time to live, shared by all the locks and temporary keys of a client: taking one costs no lease round
- * trip once the first is held.
+ * A pool of sessions, one per time to live, shared by all the locks and temporary keys of a client. Once one of them is
+ * held, acquiring another needs no lease grant.
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -17,37 +17,38 @@ import { grantSeconds } from "../values/grantSeconds.ts"
 import { monotonicMillis } from "../values/monotonic.ts"
 import * as clientClose from "./clientClose.ts"
 import * as leaseGrant from "./leaseGrant.ts"
-import * as patience from "./patience.ts"
+import * as releaseWaits from "./releaseWait.ts"
 import * as renewal from "./renewal.ts"
 import { claims, type SharedSession, withListeners } from "./sharedSession.ts"
 import * as sharedTimer from "./sharedTimer.ts"
 
 export interface SessionPool {
   /**
-   * Runs the effect on the clock that the sessions live by. All that serves a lock or a temporary key must be on it: with a
-   * store that keeps real time, timers on the caller's clock may stand still in a test.
+   * Runs the effect on the clock of the sessions. Everything that serves a lock or a temporary key must run on it: the
+   * caller's clock may be a test clock that stands still while leases expire in real time.
    */
   readonly onClock: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** The session of that time to live, until the scope closes. */
+  /** A session with that time to live. The caller uses it until the scope closes. */
   readonly get: (ttl: Duration.Input, scope: Scope.Scope) => Effect.Effect<SharedSession, KvError.KvError>
-  /** Those who are told when the client closes, and are waited for. */
+  /** The holders that are notified when the client closes, and are waited for. */
   readonly holders: clientClose.Holders
 }
 
 /**
- * How long a session that nobody uses is kept, in milliseconds: a program that takes one lock after another should not pay
- * for a lease each time.
+ * How long an unused session is kept, in milliseconds. A program that acquires one lock after another should not need a
+ * lease grant for each.
  */
 const idleMillis = 1000
 
-/** A session from its opening to its end, and how many use it. */
-interface Slot {
+/** A session from its opening to its end, with the number of its users. */
+interface PooledSession {
   readonly seconds: number
   readonly scope: Scope.Closeable
   readonly session: Deferred.Deferred<SharedSession, KvError.KvError>
   users: number
   idleSince: number
-  isWatched: boolean
+  /** Whether a fiber waits for its idle time to pass. */
+  hasIdleTimer: boolean
 }
 
 export const make = Effect.fnUntraced(function*(
@@ -57,114 +58,117 @@ export const make = Effect.fnUntraced(function*(
   const clock = yield* Clock.Clock
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const keyWatchTimer = yield* Scope.provide(sharedTimer.make(Duration.millis(200)), scope)
-  const releaseTimer = yield* Scope.provide(sharedTimer.make(Duration.millis(patience.patienceMillis)), scope)
-  const shared = patience.make(releaseTimer)
-  // Added after the scope of the sessions was, so it runs before they end.
+  const releaseTimer = yield* Scope.provide(sharedTimer.make(Duration.millis(releaseWaits.maxReleaseWaitMillis)), scope)
+  const releaseWait = releaseWaits.make(releaseTimer)
+  // Its finalizer is added after that of the sessions' scope, so it runs before they end.
   const holders = yield* clientClose.make
-  const slots = new Map<number, Slot>()
+  const sessions = new Map<number, PooledSession>()
   const now = () => monotonicMillis(clock)
   const onClock: SessionPool["onClock"] = Effect.provideService(Clock.Clock, clock)
 
-  const open = Effect.fnUntraced(function*(seconds: number): Effect.fn.Return<Slot> {
-    const slot: Slot = {
+  const open = Effect.fnUntraced(function*(seconds: number): Effect.fn.Return<PooledSession> {
+    const pooled: PooledSession = {
       seconds,
       scope: yield* Scope.fork(scope),
       session: Deferred.makeUnsafe(),
       users: 0,
       idleSince: 0,
-      isWatched: false
+      hasIdleTimer: false
     }
-    slots.set(seconds, slot)
-    yield* Scope.addFinalizer(slot.scope, Deferred.fail(slot.session, clientClose.closed))
+    sessions.set(seconds, pooled)
+    yield* Scope.addFinalizer(pooled.scope, Deferred.fail(pooled.session, clientClose.closed))
     yield* leaseGrant.grant(backend, Duration.seconds(seconds), waitForRevocation).pipe(
       Effect.flatMap((granted) => renewal.keep(backend, granted)),
-      Scope.provide(slot.scope),
+      Scope.provide(pooled.scope),
       Effect.flatMap(withListeners),
       Effect.map((session): SharedSession => ({
         ...session,
         ...claims(),
-        scope: slot.scope,
+        scope: pooled.scope,
         keyWatchTimer,
-        patience: shared,
-        finish: (effect) => finish(slot, effect),
-        retire: retire(slot)
+        releaseWait,
+        finish: (effect) => finish(pooled, effect),
+        retire: retire(pooled)
       })),
-      Effect.onExit((exit) => opened(slot, exit)),
-      outlivingItsCaller(context),
-      Effect.forkIn(slot.scope, { startImmediately: true })
+      Effect.onExit((exit) => opened(pooled, exit)),
+      inContextOfPool(context),
+      Effect.forkIn(pooled.scope, { startImmediately: true })
     )
-    return slot
+    return pooled
   })
 
-  /** While the store is silent there is little hope, so there is little time for it. */
+  /** A store that has not responded for a second is unlikely to respond now, so the wait is short. */
   const waitForRevocation: leaseGrant.WaitFor = (revocation) =>
     Effect.suspend(() =>
-      leaseGrant.waitAtMost(revocation, shared.isExhausted() ? hopelessMillis : patience.patienceMillis)
+      leaseGrant.waitAtMost(
+        revocation,
+        releaseWait.isUnresponsive() ? unresponsiveWaitMillis : releaseWaits.maxReleaseWaitMillis
+      )
     )
 
-  const opened = (slot: Slot, exit: Exit.Exit<SharedSession, KvError.KvError>): Effect.Effect<unknown> => {
-    if (Exit.isSuccess(exit)) return Deferred.done(slot.session, exit)
-    // Interrupted is only what is closed: then those who wait are told by the scope.
+  const opened = (pooled: PooledSession, exit: Exit.Exit<SharedSession, KvError.KvError>): Effect.Effect<unknown> => {
+    if (Exit.isSuccess(exit)) return Deferred.done(pooled.session, exit)
+    // Only closing the pool interrupts this fiber; the scope's finalizer then fails the waiters.
     return Effect.andThen(
-      retire(slot),
+      retire(pooled),
       Exit.hasInterrupts(exit)
         ? Effect.void
-        : Deferred.complete(slot.session, Effect.catchReason(exit, "KvError", "Indeterminate", notGranted))
+        : Deferred.complete(pooled.session, Effect.catchReason(exit, "KvError", "Indeterminate", notGranted))
     )
   }
 
-  const isRetired = (slot: Slot): boolean => slots.get(slot.seconds) !== slot
+  const isRetired = (pooled: PooledSession): boolean => sessions.get(pooled.seconds) !== pooled
 
-  const retire = (slot: Slot): Effect.Effect<void> =>
+  const retire = (pooled: PooledSession): Effect.Effect<void> =>
     Effect.sync(() => {
-      if (!isRetired(slot)) slots.delete(slot.seconds)
+      if (!isRetired(pooled)) sessions.delete(pooled.seconds)
     })
 
-  const finish = (slot: Slot, effect: Effect.Effect<unknown>): Effect.Effect<Fiber.Fiber<unknown>> =>
+  const finish = (pooled: PooledSession, effect: Effect.Effect<unknown>): Effect.Effect<Fiber.Fiber<unknown>> =>
     Effect.suspend(() => {
-      slot.users++
-      return Effect.forkIn(onClock(Effect.ensuring(effect, leave(slot))), slot.scope, { startImmediately: true })
+      pooled.users++
+      return Effect.forkIn(onClock(Effect.ensuring(effect, leave(pooled))), pooled.scope, { startImmediately: true })
     })
 
-  const leave = (slot: Slot): Effect.Effect<void> =>
+  const leave = (pooled: PooledSession): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (--slot.users > 0) return Effect.void
-      // In the background: who leaves need not wait for the lease to be revoked, nor for what a backend does not let go of.
-      if (isRetired(slot)) return inBackground(Scope.close(slot.scope, Exit.void))
-      slot.idleSince = now()
-      if (slot.isWatched) return Effect.void
-      slot.isWatched = true
-      return inBackground(endWhenIdle(slot))
+      if (--pooled.users > 0) return Effect.void
+      // In the background: the caller need not wait for the revocation, nor for a backend that is slow to stop.
+      if (isRetired(pooled)) return inBackground(Scope.close(pooled.scope, Exit.void))
+      pooled.idleSince = now()
+      if (pooled.hasIdleTimer) return Effect.void
+      pooled.hasIdleTimer = true
+      return inBackground(endWhenIdle(pooled))
     })
 
   const inBackground = (effect: Effect.Effect<void>): Effect.Effect<void> =>
-    effect.pipe(outlivingItsCaller(context), Effect.forkIn(scope), Effect.asVoid)
+    effect.pipe(inContextOfPool(context), Effect.forkIn(scope), Effect.asVoid)
 
-  const endWhenIdle = (slot: Slot): Effect.Effect<void> =>
+  const endWhenIdle = (pooled: PooledSession): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
-        while (slot.users === 0) {
-          const remaining = isRetired(slot) ? 0 : slot.idleSince + idleMillis - now()
+        while (pooled.users === 0) {
+          const remaining = isRetired(pooled) ? 0 : pooled.idleSince + idleMillis - now()
           if (remaining <= 0) {
-            yield* retire(slot)
-            return yield* Scope.close(slot.scope, Exit.void)
+            yield* retire(pooled)
+            return yield* Scope.close(pooled.scope, Exit.void)
           }
-          // Not for a fraction that no clock can tell from no time.
+          // Whole milliseconds: a clock may not distinguish a fraction from 0, and the loop would spin.
           yield* restore(Effect.sleep(Math.ceil(remaining)))
         }
-        slot.isWatched = false
+        pooled.hasIdleTimer = false
       })
     )
 
-  /** Uses the session until the scope closes, or the effect that comes of it is run. */
-  const use = (slot: Slot, user: Scope.Scope): Effect.Effect<Effect.Effect<void>> =>
+  /** Counts a user of the session until the scope closes or the returned effect runs. */
+  const use = (pooled: PooledSession, user: Scope.Scope): Effect.Effect<Effect.Effect<void>> =>
     Effect.suspend(() => {
-      slot.users++
+      pooled.users++
       let hasLeft = false
       const leaveOnce = Effect.suspend(() => {
         if (hasLeft) return Effect.void
         hasLeft = true
-        return leave(slot)
+        return leave(pooled)
       })
       return Effect.as(Scope.addFinalizer(user, leaveOnce), leaveOnce)
     })
@@ -173,12 +177,12 @@ export const make = Effect.fnUntraced(function*(
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
         while (scope.state._tag !== "Closed" && !holders.isClosing()) {
-          const slot = slots.get(seconds) ?? (yield* open(seconds))
-          const leaveNow = yield* use(slot, user)
-          const session = yield* restore(withinDeadline(slot.session))
+          const pooled = sessions.get(seconds) ?? (yield* open(seconds))
+          const leaveNow = yield* use(pooled, user)
+          const session = yield* restore(withinDeadline(pooled.session))
           if (session.isAliveUnsafe()) return session
-          // Lost while others still use it: they keep theirs until they let go, we open another.
-          yield* retire(slot)
+          // The session was lost. Its other users keep it until they leave; this caller opens another.
+          yield* retire(pooled)
           yield* leaveNow
         }
         return yield* clientClose.closed
@@ -192,10 +196,10 @@ export const make = Effect.fnUntraced(function*(
   }
 })
 
-/** How long a revocation is waited for, in milliseconds, when the store has not answered for a second. */
-const hopelessMillis = 200
+/** How long to wait for a revocation, in milliseconds, when the store has not responded for a second. */
+const unresponsiveWaitMillis = 200
 
-/** The grant serves all who wait for it. Each of them waits no longer than its own deadline. */
+/** All waiters share the grant. Each of them waits no longer than its own deadline. */
 const withinDeadline = (
   session: Deferred.Deferred<SharedSession, KvError.KvError>
 ): Effect.Effect<SharedSession, KvError.KvError> =>
@@ -210,10 +214,10 @@ const withinDeadline = (
           )
       }))
 
-/** Nothing was written under the lease, and it is revoked: whoever waited for it may try again. */
+/** Nothing was written under the lease, and it is revoked, so the waiters get a failure that they can retry. */
 const notGranted = (reason: KvError.Indeterminate): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.Unavailable({ message: `no lease was granted: ${reason.message}` }))
 
-/** Of the caller neither the deadline, nor the span, nor anything else stays with what it began for others. */
-const outlivingItsCaller = (context: Context.Context<never>) => <A, E>(effect: Effect.Effect<A, E>) =>
+/** Shared work must not inherit the context (deadline, span, services) of the caller that happened to start it. */
+const inContextOfPool = (context: Context.Context<never>) => <A, E>(effect: Effect.Effect<A, E>) =>
   Effect.updateContext(effect, (_: Context.Context<never>) => context)

@@ -1,38 +1,41 @@
 /**
- * A session that several locks and temporary keys stand on, with what they must know of each other.
+ * A session that several locks and temporary keys share, with the names that each of them has claimed.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as lossLog from "./lossLog.ts"
-import type { Patience } from "./patience.ts"
+import type { ReleaseWait } from "./releaseWait.ts"
 import type * as renewal from "./renewal.ts"
 import type { SharedTimer } from "./sharedTimer.ts"
 
 export interface SharedSession extends renewal.Renewed {
-  /** Ends with the lease. */
+  /** Closes when the lease ends. */
   readonly scope: Scope.Scope
-  /** Runs the effect in the session's scope, so it can outlive its caller. It counts as a user of the session until it ends. */
+  /**
+   * Runs the effect in the session's scope, so it can outlive its caller. It counts as a user of the session until it
+   * ends.
+   */
   readonly finish: (effect: Effect.Effect<unknown>) => Effect.Effect<Fiber.Fiber<unknown>>
-  /** Calls the function when the session is lost, at once if it is. Returns what removes the function again. */
+  /** Calls the function when the session is lost, at once if it is. Returns the function that removes it. */
   readonly onLost: (f: (reason: string) => void) => () => void
-  /** Calls a function after 200 milliseconds: a key that is held for less is not worth a watch. */
+  /** Calls a function after 200 milliseconds: a key is only watched once it has been held that long. */
   readonly keyWatchTimer: SharedTimer
-  /** How long a closing scope waits for the store. */
-  readonly patience: Patience
-  /** The locks that stand on the session, named in the log when it is lost. */
+  /** The wait of a closing scope for the store. */
+  readonly releaseWait: ReleaseWait
+  /** The locks that are held with the session, named in the log when it is lost. */
   readonly locks: Set<lossLog.LockOfSession>
   /** Claims a key that no other user of this session has, made from `base`. */
   readonly claim: (base: string) => string
   /** Claims exactly this key; false if it is claimed already. */
   readonly tryClaim: (key: string) => boolean
-  /** Returns a key that is known to be gone. */
+  /** Frees the name of a key that is known to be gone. */
   readonly unclaim: (key: string) => void
   /** The next caller gets another session. This one ends with the last of its users. */
   readonly retire: Effect.Effect<void>
 }
 
-/** Adds listeners: plain functions, because there are as many as there are locks. */
+/** Adds listeners. They are plain functions, not fibers, because there is one for each lock. */
 export const withListeners = (
   session: renewal.Renewed
 ): Effect.Effect<Pick<SharedSession, "onLost" | "locks"> & renewal.Renewed> => {

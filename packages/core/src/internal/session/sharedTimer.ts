@@ -8,16 +8,16 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 
-/** Calls the function after the delay. Returns what cancels the call. */
+/** Calls the function after the delay. Returns the function that cancels the call. */
 export type SharedTimer = (f: () => void) => () => void
 
 interface Task {
-  /** By the monotonic clock, in nanoseconds: whole numbers, so that a sleep is never for the rest of a rounding. */
+  /** By the monotonic clock, in nanoseconds. An integer, so that no rounding remainder is left to sleep for. */
   readonly due: bigint
   f: (() => void) | undefined
 }
 
-/** Calls nothing any more once its scope is closed. */
+/** Makes a timer. Once the scope is closed it makes no more calls. */
 export const make = Effect.fnUntraced(function*(
   delay: Duration.Duration
 ): Effect.fn.Return<SharedTimer, never, Scope.Scope> {

@@ -1,5 +1,5 @@
 /**
- * Using a session of the pool within the caller's deadline, which is for all of its steps together.
+ * The use of a pooled session within the caller's deadline, which limits all steps together.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -12,7 +12,7 @@ import * as Session from "./model.ts"
 import type { SessionPool } from "./sessionPool.ts"
 import type { SharedSession } from "./sharedSession.ts"
 
-/** Gives each of the following effects what is left of the caller's deadline; a millisecond if nothing is. */
+/** A function that gives an effect what is left of the caller's deadline from now on, at least a millisecond. */
 export const fromNow = Effect.gen(function*() {
   const clock = yield* Clock.Clock
   const deadline = yield* Deadline.Deadline
@@ -29,8 +29,8 @@ export const fromNow = Effect.gen(function*() {
 })
 
 /**
- * Uses a session of the pool until the scope closes. If the store turns out to have ended the session unnoticed, so that
- * nothing was written, tries once more with another.
+ * Uses a session of the pool until the scope closes. If the store has ended the lease unnoticed, nothing was written,
+ * and the use is repeated once with another session.
  */
 export const withLive = <A>(
   pool: SessionPool,

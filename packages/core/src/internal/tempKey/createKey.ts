@@ -1,5 +1,5 @@
 /**
- * Creating a temporary key in the store, on the lease of a shared session.
+ * The creation of a temporary key in the store, attached to the lease of a shared session.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -22,8 +22,8 @@ import { type Held, hex, type Kept, type Taken, takenBy } from "./keptKey.ts"
 import { TempKeyTaken } from "./tempKeyErrors.ts"
 
 /**
- * Creates the key, or waits until that is possible if another client has it and the options say so. `onTaken` runs each
- * time the key is found taken before it is waited for.
+ * Creates the key, or waits until that is possible if another client has it and the options say so. `onTaken` runs
+ * the first time another client is found to have the key.
  */
 export const obtain = Effect.fnUntraced(function*(
   kept: Kept,
@@ -63,10 +63,10 @@ export const obtain = Effect.fnUntraced(function*(
 })
 
 /**
- * Puts the key if the condition holds. It is removed when the outer scope or the scope of the result closes.
+ * Puts the key if the condition holds. The key is removed when the outer scope or the result's scope closes.
  *
- * The fibers of a client put a key one at a time. If several did at once, each would need a lease of its own, although at
- * most one of them can have the key.
+ * The fibers of a client put a key one at a time. If several did at once, each would need a lease of its own, although
+ * at most one of them can have the key.
  */
 const create = Effect.fnUntraced(function*(
   kept: Kept,
@@ -108,8 +108,8 @@ const put = Effect.fnUntraced(function*(
   condition: Compare.Compare
 ): Effect.fn.Return<Held | Taken, KvError.KvError> {
   const { backends, key, rootKey } = kept
-  // A temporary key is recognised by its lease, so a lease can hold one temporary key of a name. A second one needs another
-  // session.
+  // A temporary key is recognised by its lease, so a lease can hold one temporary key of a name. A second one needs
+  // another session.
   const claimed = `temporary ${rootKey}`
   if (!session.tryClaim(claimed)) {
     yield* session.retire
@@ -142,23 +142,23 @@ const put = Effect.fnUntraced(function*(
         : takenBy(response.responses[0].entries[0], response.revision)
   )
   kept.own.add(session.lease)
-  const { answer } = yield* leasedKey.write({
+  const { result } = yield* leasedKey.write({
     backend: backends.unfenced,
     session,
     key,
     write: Effect.provideService(write, heldKeys.Claiming, kept.claim),
-    identify: (answer: Written | Taken) => answer._tag === "Taken" ? undefined : Compare.lease(key, "=", session.lease),
+    identify: (result: Written | Taken) => result._tag === "Taken" ? undefined : Compare.lease(key, "=", session.lease),
     onRemove: () => {
       if (isWritten) released.add(rootKey)
     },
     onGone
   }, scope)
-  if (answer._tag === "Written") return { _tag: "Held", scope, session, revision: answer.revision, isReplaced: false }
-  // Nothing was written, so there is nothing that a removal could find gone.
+  if (result._tag === "Written") return { _tag: "Held", scope, session, revision: result.revision, isReplaced: false }
+  // Nothing was written, so there is nothing to remove.
   isWritten = false
   kept.own.delete(session.lease)
   onGone()
-  return answer
+  return result
 })
 
 interface Written {
@@ -185,8 +185,8 @@ const untilDeleted = (kept: Kept, revision: bigint): Effect.Effect<void, KvError
   )
 
 /**
- * The temporary keys of a client whose removal has begun and is not known to have succeeded, by the leases they are on: one
- * that is made again meanwhile takes over the key instead of failing because it exists.
+ * The temporary keys of a client whose removal has begun and is not known to have succeeded, by lease. If such a key is
+ * made again meanwhile, the new one takes it over instead of failing because it exists.
  */
 const released = new WeakMap<SessionPool, Map<bigint, Set<string>>>()
 

@@ -1,5 +1,5 @@
 /**
- * Following a temporary key in the store: the values that are written to it, and how it is lost.
+ * The watch of a temporary key in the store: it notes the values that are written to the key, and finds its loss.
  */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
@@ -10,38 +10,38 @@ import * as Op from "../../values/Op.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import { deletedReason, type Held, isOn, type Kept, type Loss, note, takenBy } from "./keptKey.ts"
 
-/** Waits until the key is not ours any more, and notes the values that are written to it until then. */
+/** Waits until the key is no longer ours, and notes the values that are written to it until then. */
 export const untilLost = (kept: Kept, held: Held): Effect.Effect<Loss> =>
   Effect.raceFirst(
     Effect.map(held.session.lostReason, (reason): Loss => ({ _tag: "Lost", reason })),
-    followed(kept, held, held.revision)
+    follow(kept, held, held.revision)
   )
 
-const followed = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss> =>
+const follow = (kept: Kept, held: Held, revision: bigint): Effect.Effect<Loss> =>
   lossAfter(kept, held, revision).pipe(
     Effect.catch((error) => {
       // The session's loss says whether the client was closed.
       if (error.reason._tag === "Closed") return Effect.never
       if (error.reason._tag === "StoreReplaced") held.isReplaced = true
       const interval = deletion.isPassing(error) ? deletion.retryInterval : rejectedInterval
-      return Effect.delay(looked(kept, held), interval)
+      return Effect.delay(readAndFollow(kept, held), interval)
     })
   )
 
-/** Reads the key when events may be missing, and follows it from there. */
-const looked = (kept: Kept, held: Held): Effect.Effect<Loss> =>
+/** Reads the key, because events may have been missed, and follows it from that revision. */
+const readAndFollow = (kept: Kept, held: Held): Effect.Effect<Loss> =>
   execute(kept.backends.unfenced, Op.get(kept.key)).pipe(
     Effect.flatMap((response) => {
       const entry = response.entries[0]
       if (entry === undefined) return Effect.succeed<Loss>(deleted)
       if (!isOn(entry, held.session.lease)) return Effect.succeed<Loss>(takenBy(entry, response.revision))
       note(kept, held, entry.modRevision, entry.value)
-      return followed(kept, held, response.revision)
+      return follow(kept, held, response.revision)
     }),
     Effect.catch((error) =>
       error.reason._tag === "Closed"
         ? Effect.never
-        : Effect.delay(looked(kept, held), deletion.isPassing(error) ? deletion.retryInterval : rejectedInterval)
+        : Effect.delay(readAndFollow(kept, held), deletion.isPassing(error) ? deletion.retryInterval : rejectedInterval)
     )
   )
 

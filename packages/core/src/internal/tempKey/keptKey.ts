@@ -16,7 +16,7 @@ export interface Backends {
   readonly make: KvBackend
   /** For everything else. Never fenced: removing the key must not depend on a lock. */
   readonly unfenced: KvBackend
-  /** What their keys begin with at the client's root. */
+  /** The prefix of the keys at the client's root. */
   readonly prefix: string
 }
 
@@ -28,22 +28,22 @@ export interface Kept {
   /** The key at the client's root: another namespace of the client may have another name for it. */
   readonly rootKey: string
   readonly options: Options | undefined
-  /** The value to make it again with; `undefined` for a token. */
+  /** The value with which the key is made again; `undefined` for a token. */
   value: Value | undefined
   readonly claim: heldKeys.Claim
   /** The key in the store, while this client has it. */
   held: Held | undefined
-  /** The leases that this client may have put the key with. One that it lost may live on in the store, with the key. */
+  /** The leases that this client may have put the key with. A lost lease may still exist in the store, with the key. */
   readonly own: Set<bigint>
 }
 
-/** The key as it was put last. */
+/** The key as this client last put it. */
 export interface Held {
   readonly _tag: "Held"
   readonly scope: Scope.Closeable
   readonly session: SharedSession
   revision: bigint
-  /** Whether the store was replaced since: then the revision is another store's, and says nothing. */
+  /** Whether the store was replaced since. Then `revision` belongs to the old store and is meaningless. */
   isReplaced: boolean
 }
 
@@ -55,7 +55,7 @@ export interface Taken {
   readonly revision: bigint
 }
 
-/** How a key that was held came to an end. */
+/** How a held key was lost. */
 export type Loss = { readonly _tag: "Lost"; readonly reason: string } | Taken
 
 export const takenReason = "another client has the key"
@@ -63,7 +63,7 @@ export const deletedReason = "it was deleted, or its lease ended"
 
 export const hex = (lease: bigint): string => lease.toString(16)
 
-/** Notes a value of the key that the store is known to have, unless a later one is known. */
+/** Notes a value that was written to the key, unless a later one is known. */
 export const note = (kept: Kept, held: Held, revision: bigint, value: Value): void => {
   if (revision <= held.revision && !held.isReplaced) return
   held.isReplaced = false

@@ -1,5 +1,5 @@
 /**
- * Temporary keys as values: the types that the `TempKey` module and `Kv` share.
+ * Temporary keys as values: the types that the `TempKey` module and its implementation share.
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -27,8 +27,8 @@ export interface Options {
    */
   readonly onLost?: "recreate" | "fail" | undefined
   /**
-   * What happens when another client has the key: when it is made, when it is made again, or because that client wrote
-   * to it. Default: `fail`.
+   * What happens when another client has the key: when it is first made, when it is made again, or after that client
+   * wrote to it. Default: `fail`.
    *
    * - `fail`: making it, or later `lost`, fails with `TempKeyTaken`.
    * - `wait`: waits until the key is deleted or its lease ends, and makes it then.
@@ -74,10 +74,10 @@ export interface TempKey {
    * write is fenced like any other.
    */
   readonly set: (value: Value) => Effect.Effect<bigint, KvError.KvError | TempKeyLost | TempKeyTaken>
-  /** The state of the key now, then each change of it. Ends when the key is gone for good. */
+  /** The state of the key now, then each change of it. Ends when the key is gone permanently. */
   readonly status: Stream.Stream<Status>
   /**
-   * Waits until the key is gone for good, then fails.
+   * Waits until the key is gone permanently, then fails.
    *
    * That happens with `onLost: "fail"`, when another client has the key and `onTaken` is not `"wait"`, when making it
    * again is rejected, and when the scope or the client is closed.

@@ -25,7 +25,7 @@ import { deletedReason, hex, isOn, note, takenReason } from "./keptKey.ts"
 import type { Options, Status, TempKey } from "./model.ts"
 import { TempKeyLost, TempKeyTaken, unknownOutcome } from "./tempKeyErrors.ts"
 
-/** Makes a temporary key, which exists when this returns and until the scope closes. */
+/** Makes a temporary key. It exists when this returns, and until the scope closes. */
 export const open = Effect.fnUntraced(function*(
   backends: Backends,
   sessions: SessionPool,
@@ -74,7 +74,7 @@ export const open = Effect.fnUntraced(function*(
     })
   )
 
-  /** Logs the loss once, and waits until the key could be made again. Fails if it must not be made again. */
+  /** Logs the loss once, and makes the key again as soon as possible. Fails if it must not be made again. */
   const recover = Effect.fnUntraced(function*(
     held: Held,
     loss: Loss
@@ -97,7 +97,7 @@ export const open = Effect.fnUntraced(function*(
     }
     // A write of another client to the key was logged already.
     let isLogged = loss._tag === "Taken"
-    const again = yield* patiently(obtain(kept, outer, ({ lease }) =>
+    const again = yield* throughOutage(obtain(kept, outer, ({ lease }) =>
       Effect.suspend(() => {
         if (isLogged) return Effect.void
         isLogged = true
@@ -173,7 +173,7 @@ const warn = (kept: Kept, event: string, lease: Option.Option<bigint>, reason: s
     Effect.annotateLogs({ key: kept.key, lease: Option.match(lease, { onNone: () => "none", onSome: hex }), reason })
   )
 
-/** Writes a value, if the key is as this client knows it. */
+/** Writes a value if the key is as this client knows it; otherwise tries again with the newer state. */
 const setValue = (
   kept: Kept,
   value: Value,
@@ -184,7 +184,7 @@ const setValue = (
     if (held === undefined) return notHeld
     const { lease } = held.session
     const known = held.revision
-    // On the revision too: a write that is still in flight must not replace a value that was set after it.
+    // The revision is compared too: a write that is still in flight must not replace a value that was set after it.
     const write = execute(
       backends.make,
       Op.txn({
@@ -201,24 +201,25 @@ const setValue = (
       const entry = response.responses[0].entries[0]
       if (entry === undefined) return Effect.fail(new TempKeyLost({ key, reason: deletedReason }))
       if (!isOn(entry, lease)) return Effect.fail(new TempKeyTaken({ key, lease: entry.lease }))
-      // A store never goes back to an older revision. A smaller one is another store's, even if the watch does not know yet.
+      // A store's revision never decreases. A smaller one belongs to another store, even if the watch has not noticed
+      // yet.
       if (response.revision < known) held.isReplaced = true
       note(kept, held, entry.modRevision, entry.value)
       return setValue(kept, value, notHeld)
     })
   })
 
-/** Repeats the effect for as long as the store cannot be reached. */
-const patiently = <A, E>(effect: Effect.Effect<A, KvError.KvError | E>): Effect.Effect<A, KvError.KvError | E> =>
+/** Repeats the effect while the store cannot be reached. */
+const throughOutage = <A, E>(effect: Effect.Effect<A, KvError.KvError | E>): Effect.Effect<A, KvError.KvError | E> =>
   Effect.catch(effect, (error) =>
-    KvError.isKvError(error) && isOutOfReach(error)
-      ? Effect.delay(patiently(effect), deletion.retryInterval)
+    KvError.isKvError(error) && mayPass(error)
+      ? Effect.delay(throughOutage(effect), deletion.retryInterval)
       : Effect.fail(error))
 
 /**
  * Whether another attempt may succeed: the call changed nothing and can be retried, its outcome is unknown, or only the
  * lease or the token had ended.
  */
-const isOutOfReach = (error: KvError.KvError): boolean =>
+const mayPass = (error: KvError.KvError): boolean =>
   error.isRetryable || error.outcome === "Unknown" || error.reason._tag === "LeaseNotFound" ||
   error.reason._tag === "StoreReplaced" || error.reason._tag === "Unauthenticated"

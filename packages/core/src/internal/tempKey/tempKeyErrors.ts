@@ -7,8 +7,8 @@ import * as Schema from "effect/Schema"
 import * as json from "../values/json.ts"
 
 /**
- * `NotApplied`: the call that failed changed nothing. `Unknown`: it ended work that relied on the key, and that may have
- * written before.
+ * `NotApplied`: the failed call changed nothing. `Unknown`: the failure ended work that relied on the key and may have
+ * written.
  */
 const outcome = Schema.Literals(["NotApplied", "Unknown"]).pipe(
   Schema.withConstructorDefault(Effect.succeed<"NotApplied" | "Unknown">("NotApplied"))
@@ -63,7 +63,7 @@ export class TempKeyTaken extends Schema.Error<TempKeyTaken>("@effect-kv/core/Te
   }
 }
 
-/** The failure as it ends the work that relied on the key. */
+/** The failure with the outcome `Unknown`, for work that relied on the key. */
 export const unknownOutcome = (error: TempKeyLost | TempKeyTaken): TempKeyLost | TempKeyTaken =>
   error._tag === "TempKeyLost"
     ? new TempKeyLost({ key: error.key, reason: error.reason, outcome: "Unknown" })

@@ -61,8 +61,8 @@ const checkRevision = (name: string, revision: bigint | undefined): string | und
 const checkTxn = (txn: Txn, maxOps: number): string | undefined => {
   const longest = Math.max(txn.if.length, txn.then.length, txn.else.length)
   if (longest > maxOps) {
-    return `the transaction has too many operations: ${longest} where ${maxOps} are allowed ` +
-      `(nested ones count against what the outer leave)`
+    return `the transaction has too many operations: ${longest}, but ${maxOps} are allowed ` +
+      `(a nested transaction may hold what the outer ones leave)`
   }
   for (const compare of txn.if) {
     const problem = checkCompare(compare)
@@ -137,7 +137,7 @@ const collectWrites = (ops: ReadonlyArray<Op>): Writes | string => {
       const problem = add(key)
       if (problem !== undefined) return problem
     }
-    // Only one of the branches runs, so a key of the one may stand in the other.
+    // Only one of the branches runs, so both may put the same key.
     for (const key of inElse.puts) {
       const problem = add(key, inThen.puts)
       if (problem !== undefined) return problem

@@ -1,5 +1,5 @@
 /**
- * A range in few words, for spans and logs.
+ * A range as short text, for spans and logs.
  */
 import type { KeyRange } from "../../values/KeyRange.ts"
 

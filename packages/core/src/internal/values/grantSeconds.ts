@@ -1,5 +1,5 @@
 /**
- * Validation of a lease grant.
+ * Validation of a lease grant, and the seconds to request.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -1,9 +1,10 @@
 /**
- * The JSON form of the library's values: a bigint is a decimal string, since JSON has none, and an absent field is `null`.
+ * The JSON form of the library's values: a bigint is a decimal string, because JSON has none. An absent field is
+ * `null`.
  */
 import * as Option from "effect/Option"
 
-/** The fields of a record. What has a `toJSON` of its own, such as an entry, goes by that. */
+/** The fields of a record. `JSON.stringify` uses the `toJSON` of values that have one, such as entries. */
 export const fieldsOf = (record: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(record).map(([name, value]) => [name, jsonOf(value)]))
 

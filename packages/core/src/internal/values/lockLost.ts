@@ -1,12 +1,12 @@
 /**
- * The loss of a lock. It has a module of its own because it is both a failure of locks and a reason of `KvError`.
+ * The loss of a lock. It has its own module because it is both a failure of locks and a reason of `KvError`.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as json from "./json.ts"
 
 /**
- * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or the lease could not be
+ * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or its lease could not be
  * renewed in time. Also the reason of the `KvError` with which a fenced write is rejected; such a write changed
  * nothing.
  *
@@ -16,13 +16,13 @@ export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/
   _tag: Schema.tag("LockLost"),
   /** The lock's name. If it is not known which of several locks was lost, all their names. */
   lock: Schema.String,
-  /** The fencing token it was held, or waited for, with. The largest, if it is not known which of several locks was lost. */
+  /** The fencing token of the holder or waiter. If it is not known which of several locks was lost, the largest. */
   token: Schema.BigInt,
   /** Why it was lost, in words. */
   reason: Schema.String,
   /**
-   * `NotApplied`: a write was rejected, or the lock was lost while it was waited for. `Unknown`: it ended work that was done
-   * under the lock, and may have written before.
+   * `NotApplied`: a write was rejected, or the lock was lost while waiting for it. `Unknown`: the loss ended work under
+   * the lock that may have written.
    */
   outcome: Schema.Literals(["NotApplied", "Unknown"]).pipe(
     Schema.withConstructorDefault(Effect.succeed<"NotApplied" | "Unknown">("NotApplied"))

@@ -1,5 +1,5 @@
 /**
- * Milliseconds of the monotonic clock: for durations, which a wall clock that is set must not change.
+ * Milliseconds of the monotonic clock. Durations use it because the wall clock may be set.
  */
 import type * as Clock from "effect/Clock"
 

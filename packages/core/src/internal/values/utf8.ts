@@ -1,5 +1,5 @@
 /**
- * Text and bytes: strict in both directions, never a replacement character.
+ * Conversion between text and UTF-8 bytes, and the order of keys.
  */
 const encoder = new TextEncoder()
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
@@ -21,8 +21,8 @@ export const decodeLenient = (bytes: Uint8Array): string => lenient.decode(bytes
 /**
  * Orders well-formed strings by their UTF-8 bytes.
  *
- * UTF-16 code units have the same order, except surrogates: they encode code points above U+FFFF, but are smaller than U+E000
- * to U+FFFF. So these two groups swap places before the comparison.
+ * UTF-16 code units have the same order, except surrogates: they encode code points above U+FFFF, but are smaller than
+ * U+E000 to U+FFFF. So these two groups swap places before the comparison.
  */
 export const compare = (a: string, b: string): -1 | 0 | 1 => {
   if (a === b) return 0

@@ -1,5 +1,5 @@
 /**
- * What a view of a range is: the types that the `RangeView` module and `Kv` share.
+ * Views of a range as values: the types that the `RangeView` module and its implementation share.
  */
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"

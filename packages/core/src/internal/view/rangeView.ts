@@ -1,5 +1,6 @@
 /**
- * How a `RangeView` keeps itself current: a watch, a read after it, and both again when history was compacted meanwhile.
+ * The implementation of `RangeView`: a watch, then a read, and both again if the watch fails because history was
+ * compacted.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -16,15 +17,15 @@ import type * as Watch from "../../values/Watch.ts"
 import * as watchEnd from "../watch/watchEnd.ts"
 import type { RangeView, Snapshot } from "./model.ts"
 
-/** A view of the range, current when this returns, and kept so until the scope closes. */
+/** Opens a view of the range. It is current when this returns, and is kept current until the scope closes. */
 export const open = Effect.fnUntraced(function*(
   backend: KvBackend,
   range: KeyRange.KeyRange
 ): Effect.fn.Return<RangeView, KvError, Scope.Scope> {
   const outer = yield* Effect.scope
   const first = yield* load(backend, range, outer)
-  let view: View = first.view
-  // Told of each change; what is told is only that there was one.
+  let view: MutableView = first.view
+  // Signals that the view has changed, or why it is no longer kept current. Readers then read `view` itself.
   const signal = yield* SubscriptionRef.make<Exit.Exit<void, KvError>>(Exit.void)
 
   const follow = (loaded: Loaded): Effect.Effect<never, KvError> =>
@@ -47,7 +48,7 @@ export const open = Effect.fnUntraced(function*(
   const fail = (error: KvError) =>
     SubscriptionRef.update(signal, (exit) => Exit.isFailure(exit) ? exit : Exit.fail(error))
 
-  // Runs when nothing keeps the view current any more.
+  // Added before the fiber that keeps the view current is forked, so it runs after that fiber has ended.
   yield* Effect.addFinalizer(() => fail(closed))
   yield* Effect.forkScoped(Effect.catch(keep(), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error))))
   const current = Effect.flatMap(SubscriptionRef.get(signal), (exit) => Effect.map(exit, () => view))
@@ -64,7 +65,7 @@ export const open = Effect.fnUntraced(function*(
       changes.pipe(
         Stream.filter(predicate),
         Stream.runHead,
-        // It ends with a failure only.
+        // `changes` never ends without a failure.
         Effect.flatMap(Option.match({ onNone: () => Effect.fail(closed), onSome: Effect.succeed }))
       )
   }
@@ -72,21 +73,21 @@ export const open = Effect.fnUntraced(function*(
 
 const closed = makeError(new Closed({ message: "the scope of the view was closed" }))
 
-/** Changed in place as events come; copied when somebody looks at the whole, once per change. */
-interface View {
+/** The current entries. Events change them in place; a snapshot copies them, at most once per change. */
+interface MutableView {
   revision: bigint
   readonly entries: Map<string, Entry>
   copy: Snapshot | undefined
 }
 
-const snapshotOf = (view: View): Snapshot => view.copy ??= new SnapshotOf(view)
+const snapshotOf = (view: MutableView): Snapshot => view.copy ??= new SnapshotOf(view)
 
-/** A class for its `toJSON`: JSON has neither bigints nor maps. */
+/** A class because of `toJSON`: JSON has neither bigints nor maps. */
 class SnapshotOf implements Snapshot {
   readonly revision: bigint
   readonly entries: ReadonlyMap<string, Entry>
 
-  constructor(view: View) {
+  constructor(view: MutableView) {
     this.revision = view.revision
     this.entries = new Map(view.entries)
   }
@@ -97,7 +98,7 @@ class SnapshotOf implements Snapshot {
 }
 
 /** Applies the revisions that are newer than the view; true if there were any. */
-const apply = (view: View, revisions: ReadonlyArray<Watch.Revision>): boolean => {
+const apply = (view: MutableView, revisions: ReadonlyArray<Watch.Revision>): boolean => {
   const before = view.revision
   for (const { events, revision } of revisions) {
     if (revision <= view.revision) continue
@@ -114,10 +115,10 @@ const apply = (view: View, revisions: ReadonlyArray<Watch.Revision>): boolean =>
 interface Loaded {
   readonly scope: Scope.Closeable
   readonly watcher: Watch.Watcher
-  readonly view: View
+  readonly view: MutableView
 }
 
-/** The watch first, then the read: what the read already shows is dropped when the watch delivers it. */
+/** Opens the watch first, then reads, so no change is missed. `apply` skips events that the read already contains. */
 const load = Effect.fnUntraced(function*(
   backend: KvBackend,
   range: KeyRange.KeyRange,
@@ -132,7 +133,7 @@ const load = Effect.fnUntraced(function*(
   }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
 })
 
-/** Loads again, for as long as the store is only out of reach. */
+/** Loads again, and repeats that while the store cannot be reached. */
 const reload = (
   backend: KvBackend,
   range: KeyRange.KeyRange,
@@ -143,5 +144,5 @@ const reload = (
       ? Effect.delay(reload(backend, range, outer), "200 millis")
       : Effect.fail(error))
 
-/** Whether the watch cannot go on from where it was, but a view of the store as it is now can be had. */
+/** Whether the watch cannot resume from its position, but the range can be read again. */
 const mustReload = ({ reason }: KvError): boolean => reason._tag === "Compacted" || reason._tag === "StoreReplaced"

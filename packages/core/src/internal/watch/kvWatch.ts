@@ -1,5 +1,5 @@
 /**
- * The watching methods of `Kv`: streams and waits made of a backend's watches.
+ * The watch methods of `Kv`: streams and waits, made from a backend's watches.
  */
 import * as Array from "effect/Array"
 import type * as Cause from "effect/Cause"
@@ -21,7 +21,7 @@ import {
 } from "../../values/Watch.ts"
 import * as resuming from "./resumingWatch.ts"
 import * as watchEnd from "./watchEnd.ts"
-import * as takes from "./watcherTake.ts"
+import * as watcherTake from "./watcherTake.ts"
 
 type Watching = Pick<
   Kv,
@@ -40,7 +40,7 @@ export const make = (backend: KvBackend): Watching => {
   const subscribe: Kv["subscribe"] = (range, options) =>
     Effect.map(open(range, options), (watcher) => toSubscription(watcher, options))
 
-  /** Of a stream the opening is a part, whose failure may be observed as little as that of the rest. */
+  /** Logs a failed opening too: it is part of the stream, and the stream's failure may go unobserved. */
   const subscribeForStream: Kv["subscribe"] = (range, options) =>
     Effect.tapError(
       subscribe(range, options),
@@ -60,14 +60,14 @@ export const make = (backend: KvBackend): Watching => {
     ))
 
   const watchWith: Kv["watchWith"] = Effect.fnUntraced(function*(range, f, options) {
-    // The watch is closed when the callback wants no more, which may be long before the surrounding scope is.
+    // A scope of its own, because the callback may end the watch long before the surrounding scope closes.
     const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
     const subscription = yield* Scope.provide(
       subscribe(range, options),
       scope
     ).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
     return yield* subscription.events.pipe(
-      Stream.takeUntilEffect((event) => Effect.map(f(event), (goOn) => goOn === false)),
+      Stream.takeUntilEffect((event) => Effect.map(f(event), (result) => result === false)),
       Stream.runDrain,
       Effect.onExit((exit) => Scope.close(scope, exit)),
       Effect.forkScoped
@@ -77,7 +77,8 @@ export const make = (backend: KvBackend): Watching => {
   const snapshotAndWatch: Kv["snapshotAndWatch"] = Effect.fnUntraced(function*(range, options) {
     const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer))
     return yield* Effect.gen(function*() {
-      // The watch comes first: one that begins now is served at once, one that begins in the past may not be.
+      // The watch is opened before the read, because a watch from now on is served faster than one from a past
+      // revision.
       const watcher = yield* Scope.provide(open(range, options), scope)
       const snapshot = yield* execute(backend, Op.range(range))
       const later: Watcher = { ...watcher, revision: snapshot.revision, take: takeAfter(watcher, snapshot.revision) }
@@ -99,13 +100,13 @@ const toRequest = (range: KeyRange.KeyRange, options: WatchOptions | undefined):
   range,
   startRevision: options?.startRevision,
   previous: options?.previous,
-  // A watch that ends with a delete must see the deletes, wanted or not.
+  // A watch that ends with a delete must receive the deletes, even if `only` excludes them.
   only: options?.untilDelete === true ? undefined : options?.only
 })
 
-/** The revisions after this one: what the snapshot already shows is left out. */
+/** Takes only revisions after this one: the snapshot already contains the earlier ones. */
 const takeAfter = (watcher: Watcher, revision: bigint): Watcher["take"] =>
-  takes.filterMap(watcher.take, (revisions) => nonEmpty(revisions.filter((later) => later.revision > revision)))
+  watcherTake.filterMap(watcher.take, (revisions) => nonEmpty(revisions.filter((later) => later.revision > revision)))
 
 const nonEmpty = (revisions: ReadonlyArray<Revision>): Array.NonEmptyReadonlyArray<Revision> | undefined =>
   Array.isReadonlyArrayNonEmpty(revisions) ? revisions : undefined
@@ -131,20 +132,20 @@ const toSubscription = (watcher: Watcher, options: WatchOptions | undefined): Su
 const alreadyRun = makeError(
   new InvalidRequest({
     message:
-      "the events or revisions of this subscription were run before, and what that run received is gone: subscribe " +
-      "again, with startRevision to go on after a revision"
+      "the events or revisions of this subscription were run before, and that run may have taken some of them: " +
+      "subscribe again, with startRevision to resume after a revision"
   })
 )
 
 const eventsOf = (revisions: Array.NonEmptyReadonlyArray<Revision>): Array.NonEmptyReadonlyArray<Event> =>
   revisions.length === 1 ? revisions[0].events : Array.flatMap(revisions, ({ events }) => events)
 
-/** Ends after the revision of the first delete. The filter is applied here, for the delete to be seen. */
+/** Ends after the revision of the first delete. `only` is applied here, because the backend must deliver the delete. */
 const takeUntilDelete = (
   watcher: Watcher,
   only: WatchOptions["only"]
 ): Effect.Effect<Array.NonEmptyReadonlyArray<Revision>, KvError | Cause.Done> =>
-  takes.filterMapUntil(watcher.take, (revisions) => {
+  watcherTake.filterMapUntil(watcher.take, (revisions) => {
     const last = revisions.findIndex(({ events }) => events.some((event) => event._tag === "Delete"))
     const upToLast = last < 0 ? revisions : revisions.slice(0, last + 1)
     return { value: nonEmpty(upToLast.flatMap((revision) => keepOnly(revision, only))), isLast: last >= 0 }

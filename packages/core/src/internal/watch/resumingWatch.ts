@@ -1,5 +1,5 @@
 /**
- * A watch that is opened again when it fails, from the revision after the last that it delivered: nothing in between is lost
+ * A watch that is opened again when it fails, from the revision after the last one that it delivered. No event is lost
  * or delivered twice.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
@@ -12,16 +12,16 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { KvBackend } from "../../backend/KvBackend.ts"
 import type { KvError } from "../../values/KvError.ts"
 import type { Revision, Status, Watcher, WatchRequest } from "../../values/Watch.ts"
-import * as takes from "./watcherTake.ts"
+import * as watcherTake from "./watcherTake.ts"
 
-/** When a watch is opened again: the schedule is stepped with the failure. */
+/** The schedule by which a watch is opened again. Its input is the failure. */
 export type Resume = Schedule.Schedule<unknown, KvError>
 
 type State =
   | { readonly _tag: "Open"; readonly watcher: Watcher; readonly scope: Scope.Closeable }
   | { readonly _tag: "Failed"; readonly error: KvError }
 
-/** Opens the watch, by the schedule too, and again when it fails; until the scope closes or the schedule ends. */
+/** Opens the watch, and opens it again when that or the watch fails, until the scope closes or the schedule ends. */
 export const open = Effect.fnUntraced(function*(
   backend: KvBackend,
   request: WatchRequest,
@@ -41,7 +41,9 @@ export const open = Effect.fnUntraced(function*(
       )
     )
 
-  /** Made anew after each delivery, so that an outage does not count against the next one. */
+  /**
+   * The running schedule. It is started again after each delivery, so that an outage does not count against the next.
+   */
   let step: ((error: KvError) => Effect.Effect<unknown, KvError>) | undefined
 
   const pause = Effect.fnUntraced(function*(error: KvError) {
@@ -82,7 +84,7 @@ export const open = Effect.fnUntraced(function*(
           )
           : Effect.fail(error))
     }
-    // A take that was interrupted while it waited here leaves it to the next one.
+    // If a take is interrupted here, the next take opens the watch again.
     const again = Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
         restore(connectAgain(now.error, position + 1n)),
@@ -94,7 +96,7 @@ export const open = Effect.fnUntraced(function*(
 
   return {
     revision: first.watcher.revision,
-    take: takes.filterMap(fetch, (revisions) => {
+    take: watcherTake.filterMap(fetch, (revisions) => {
       position = revisions[revisions.length - 1]!.revision
       step = undefined
       return revisions
@@ -110,8 +112,8 @@ export const open = Effect.fnUntraced(function*(
 })
 
 /**
- * Whether the same watch may succeed another time. Not where it was closed, where the history is gone or belongs to another
- * store, or where the request itself is wrong.
+ * Whether the same watch may succeed later. It cannot if it was closed, if the history is gone or belongs to another
+ * store, or if the request is invalid.
  */
 const isResumable = (error: KvError): boolean =>
   error.isRetryable || error.reason._tag === "Unauthenticated" || error.reason._tag === "PermissionDenied"

@@ -7,7 +7,7 @@ import type { KvError } from "../../values/KvError.ts"
 import type { Watcher } from "../../values/Watch.ts"
 import { describeRange } from "../values/describeRange.ts"
 
-/** Logs that a watch has ended with this failure; nothing if its client or its scope was closed. */
+/** Logs the failure that ended a watch. Logs nothing if its client or its scope was closed. */
 export const warn = (range: KeyRange, error: KvError): Effect.Effect<void> =>
   error.reason._tag === "Closed"
     ? Effect.void
@@ -15,14 +15,14 @@ export const warn = (range: KeyRange, error: KvError): Effect.Effect<void> =>
       Effect.annotateLogs({ range: describeRange(range), reason: error.reason._tag })
     )
 
-/** Logs the failure of a watcher once, however often it is read after that. */
+/** Logs the failure of a watcher once, even if `take` runs again after that. */
 export const warned = (range: KeyRange, watcher: Watcher): Watcher => {
-  let isTold = false
+  let isLogged = false
   return {
     ...watcher,
     take: Effect.tapError(watcher.take, (error) => {
-      if (isTold) return Effect.void
-      isTold = true
+      if (isLogged) return Effect.void
+      isLogged = true
       return warn(range, error)
     })
   }

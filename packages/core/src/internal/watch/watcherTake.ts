@@ -1,13 +1,14 @@
 /**
- * What is made of a watcher's `take` without losing a revision.
+ * Transformations of a watcher's `take` that never lose a revision.
  *
- * A `take` that is interrupted must leave what it would have returned to the next one. Between an effect and what is mapped over it a fiber
- * may give way and be interrupted there, so what was taken is held until the very step that hands it on.
+ * An interrupted `take` must leave its revisions to the next one. A plain `Effect.map` does not: a fiber may be
+ * interrupted between an effect and the function mapped over it. So the taken value is held until the step that returns
+ * it.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 
-/** Hands on what `f` makes of each value taken, and takes again where that is `undefined`. */
+/** Returns what `f` makes of the next value, and takes again as long as that is `undefined`. */
 export const filterMap = <A, B, E>(
   take: Effect.Effect<A, E>,
   f: (taken: A) => B | undefined
@@ -20,7 +21,7 @@ export const filterMap = <A, B, E>(
   return next
 }
 
-/** As {@link filterMap}, until what was taken says that it was the last: `f` answers with that too. */
+/** As {@link filterMap}, but ends after the value for which `f` returns `isLast`. */
 export const filterMapUntil = <A, B, E>(
   take: Effect.Effect<A, E>,
   f: (taken: A) => { readonly value: B | undefined; readonly isLast: boolean }

@@ -1,8 +1,8 @@
 /**
- * One watch: a position in the store's log, and nothing that grows.
+ * An open watch of the store: a position in the store's log, and nothing that grows.
  *
- * A watch that has been told of no unread write is idle and costs nothing. One that has reads on in the log, from its
- * position, when it is asked to: a slow consumer holds up nobody, and if compaction passes it, it fails.
+ * A watch without unread writes is idle and costs nothing. Otherwise it reads the log from its position when its
+ * consumer takes. So a slow consumer does not delay others, and a watch that compaction has overtaken fails.
  */
 import type { KeyRange } from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
@@ -11,19 +11,19 @@ import { isArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
 import * as Option from "effect/Option"
 import { matchesKind, readEvents } from "./events.ts"
 import { fromRange, type Interval } from "./interval.ts"
-import type { Member } from "./intervalTree.ts"
+import type { IntervalMember } from "./intervalTree.ts"
 import type { Mvcc } from "./mvcc.ts"
 import type { Version } from "./version.ts"
 
 const idle = -1
 
-/** What a watch has to read next, and where it stands when it has read it. */
+/** The next unread revisions, and the watch's position after them. */
 export interface Unread {
   readonly revisions: NonEmptyReadonlyArray<Watch.Revision>
   readonly position: number
 }
 
-export class WatchState implements Member {
+export class StoreWatch implements IntervalMember {
   readonly id: number
   readonly range: KeyRange
   readonly interval: Interval
@@ -35,9 +35,9 @@ export class WatchState implements Member {
   /** The position of the first write that may be unread. */
   #position: number
   #ended: KvError.KvError | undefined = undefined
-  /** To be called once, when there may be something to read or the watch has ended. */
+  /** Called once, when there may be unread revisions or the watch has ended. */
   #onUnread: (() => void) | undefined = undefined
-  /** To be called when the watch has ended. */
+  /** Called when the watch has ended. */
   #onEnded: Set<() => void> | undefined = undefined
 
   constructor(id: number, mvcc: Mvcc, request: Watch.WatchRequest) {
@@ -53,20 +53,20 @@ export class WatchState implements Member {
     else this.#moveTo(mvcc.positionOf(this.#start))
   }
 
-  /** Why it delivers nothing any more, if that is so. */
+  /** Why the watch has ended; `undefined` if it is open. */
   failure(): KvError.KvError | undefined {
     if (this.#position !== idle && this.#position < this.#mvcc.log.first) this.end(compacted(this.#mvcc))
     return this.#ended
   }
 
-  /** Tells of a write that matches. */
+  /** Notifies the watch of a write to one of its keys. */
   offer(version: Version, position: number): void {
     if (this.#position !== idle || version.revision < this.#start || !matchesKind(this.#request, version)) return
     this.#position = position
     this.#wake()
   }
 
-  /** The next unread revisions, if there are any; the watch does not move on before `read` is called. */
+  /** The next unread revisions, if there are any. Does not advance the watch: `read` does. */
   unread(): Unread | undefined {
     if (this.#position === idle) return undefined
     const { revisions, position } = readEvents(this.#mvcc.log, this.#position, this.interval, this.#request)
@@ -75,12 +75,15 @@ export class WatchState implements Member {
     return undefined
   }
 
+  /** Advances the watch past these revisions and returns them. */
   read(unread: Unread): NonEmptyReadonlyArray<Watch.Revision> {
     this.#moveTo(unread.position)
     return unread.revisions
   }
 
-  /** Calls back once, when there may be something to read or the watch has ended; answers with what takes it back. */
+  /**
+   * Calls `f` once, when there may be unread revisions or the watch has ended. Returns the function that cancels that.
+   */
   onUnread(f: () => void): () => void {
     this.#onUnread = f
     if (this.#position !== idle || this.#ended !== undefined) this.#wake()
@@ -89,7 +92,7 @@ export class WatchState implements Member {
     }
   }
 
-  /** Calls back when the watch has ended; answers with what takes it back. */
+  /** Calls `f` when the watch has ended. Returns the function that cancels that. */
   onEnded(f: () => void): () => void {
     if (this.#ended !== undefined) {
       f()

@@ -207,7 +207,8 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
         const [first, ...others] = cluster.members
         yield* Effect.forEach(others, (member) => member.kill)
         const alone = yield* client({ endpoints: [first!.endpoint], deadline: "3 seconds" })
-        // Until the member notices that it has no quorum it accepts writes. Their outcome is unknown: they may be applied later.
+        // Until the member notices that it has no quorum it accepts writes. Their outcome is unknown: they may be
+        // applied later.
         const rejected: Array<string> = []
         for (let i = 2; rejected.length < 3; i++) {
           const error = yield* Effect.flip(alone.put("quorum", `${i}`))

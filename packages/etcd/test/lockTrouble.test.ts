@@ -130,7 +130,9 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
   }
 )
 
-/** Runs the program until it holds the lock. Returns an effect that sends SIGTERM. Closing the scope kills the process. */
+/**
+ * Runs the program until it holds the lock. Returns an effect that sends SIGTERM. Closing the scope kills the process.
+ */
 const forkedHolder = (endpoint: string, name: string, how: string) =>
   Effect.acquireRelease(
     Effect.callback<ChildProcess.ChildProcess>((resume) => {

@@ -1,5 +1,6 @@
 /**
- * Locks under faults: four processes increment a counter under one lock while holders are paused past their TTL and killed.
+ * Locks under faults: four processes increment a counter under one lock while holders are paused past their TTL and
+ * killed.
  *
  * `EFFECT_KV_CHAOS_SECONDS` sets the duration; the default is 15 seconds.
  */

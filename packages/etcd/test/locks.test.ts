@@ -104,7 +104,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       })
       const times = yield* Effect.replicateEffect(handOver, 21)
       const median = (millis: Array<number>) => millis.sort((a, b) => a - b)[10]!
-      // etcd wakes the watches of Go clients every 100 ms, so they take 50 ms on average. A put shows how busy the machine is.
+      // etcd wakes the watches of Go clients every 100 ms, so they take 50 ms on average. A put shows how busy the
+      // machine is.
       assert.isBelow(
         median(times.map(({ handOver }) => handOver)),
         15 + 10 * median(times.map(({ put }) => put))

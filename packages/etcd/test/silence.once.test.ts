@@ -1,5 +1,6 @@
 /**
- * Connections that die silently. A NAT or firewall forgets a flow: nothing is closed, and a new connection works at once.
+ * Connections that die silently. A NAT or firewall forgets a flow: nothing is closed, and a new connection works at
+ * once.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"

@@ -1,6 +1,6 @@
 /**
- * A store that is replaced behind its address by a snapshot, an empty store or another cluster. Nothing may continue as if
- * it were still the old store, and every failure says why.
+ * A store that is replaced behind its address by a snapshot, an empty store or another cluster. Nothing may continue as
+ * if it were still the old store, and every failure says why.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -22,7 +22,9 @@ import { client } from "./support/client.ts"
 import { snapshot, wipeData } from "./support/replacing.ts"
 import { eventually } from "./support/watching.ts"
 
-/** How a store is replaced. Returns the old endpoint, the replacement, and whether the new store has the prepared data. */
+/**
+ * How a store is replaced. Returns the old endpoint, the replacement, and whether the new store has the prepared data.
+ */
 interface Replacement {
   readonly endpoint: string
   readonly replace: Effect.Effect<void, unknown>

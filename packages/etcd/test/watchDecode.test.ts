@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 import type * as etcd3 from "etcd3"
 import { Host } from "etcd3/lib/connection-pool.js"
 import { decodeResponse } from "../src/internal/watch/watchDecode.ts"
-import type * as watchWire from "../src/internal/watch/watchWire.ts"
+import type { WireKeyValue } from "../src/internal/wire/keyValue.ts"
 
 const service = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop).getServiceClient("Watch")
 const definition = (service as unknown as { readonly watch: unknown }).watch as grpc.MethodDefinition<
@@ -78,7 +78,7 @@ const response = Arbitrary.map(
   })
 )
 
-const keyValueOf = (kv: watchWire.WireKeyValue) => ({
+const keyValueOf = (kv: WireKeyValue) => ({
   key: kv.message.subarray(kv.keyStart, kv.keyEnd).toString("hex"),
   value: kv.message.subarray(kv.valueStart, kv.valueEnd).toString("hex"),
   create: `${kv.createRevision}`,

@@ -199,7 +199,7 @@ const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose
   [8, (world) => world.links.forEach((link) => link.sync())],
   [2, (world) => world.links.forEach((link) => link.progress())],
   [1, (world) => world.links.forEach((link) => link.overtakingProgress())],
-  [2, (world) => world.links.forEach((link, stream) => link.answersInOrder && stream.askForProgress())],
+  [2, (world) => world.links.forEach((link, stream) => link.respondsInOrder && stream.requestProgress())],
   [1, (world) => world.links.forEach((link) => link.repeat())],
   [1, (world, choose) => world.server.compact(world.server.revision - choose(3))],
   [1, (world, choose) => {
@@ -580,7 +580,7 @@ describe("watches on one stream", () => {
     only(world).progress()
     world.deliver(100)
     const [[stream, link]] = [...world.links] as [[WatchStream, FakeStream]]
-    stream.askForProgress()
+    stream.requestProgress()
     const late = world.open({ range: KeyRange.all, startRevision: 2n })
     // Responses to creates can overtake progress responses.
     link.sent.reverse()

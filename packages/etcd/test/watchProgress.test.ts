@@ -58,7 +58,8 @@ describe("requesting the progress of watches", () => {
           written.revision
         )
       } else {
-        // The client requests no progress from this version. The server reports a compaction, and the watch cannot know better.
+        // The client requests no progress from this version. The server reports a compaction, and the watch cannot know
+        // better.
         assert.strictEqual(taken._tag === "Failure" ? taken.failure.reason._tag : "delivered", "Compacted")
       }
     }))

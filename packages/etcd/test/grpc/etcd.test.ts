@@ -136,10 +136,10 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         { concurrency: 50, discard: true }
       )
       yield* Effect.forkChild(writing)
-      let last = 0
+      let last = 0n
       for (let count = 0; count < 3000;) {
         for (const { kv } of (yield* Queue.take(responses)).events) {
-          assert.isAbove(kv.modRevision, last)
+          assert.isTrue(kv.modRevision > last)
           last = kv.modRevision
           count += 1
         }

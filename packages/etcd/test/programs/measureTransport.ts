@@ -1,10 +1,11 @@
 /**
- * A benchmark of one unary call on the transport of `src/grpc`, beside a bare `node:http2` request and grpc-js, on one etcd.
+ * A benchmark of one unary call on the transport of `src/grpc`, beside a bare `node:http2` request and grpc-js, on one
+ * etcd.
  *
  *     node scripts/run.mjs --etcd node packages/etcd/test/programs/measureTransport.ts [rounds] [milliseconds]
  *
- * All subjects send the same encoded request. They take turns in short rounds, forwards and backwards. A row is the median
- * of the rounds; a ratio is the median of the ratios to bare http2 within each round.
+ * All subjects send the same encoded request. They take turns in short rounds, forwards and backwards. A row is the
+ * median of the rounds; a ratio is the median of the ratios to bare http2 within each round.
  */
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"

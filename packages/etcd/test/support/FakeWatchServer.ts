@@ -3,9 +3,9 @@
  *
  * It keeps etcd's guarantees: events of a watch are in order, revisions are whole except for fragments, and creates get
  * responses in order. Within these it is adversarial. Batches and fragments have any size, responses are delayed and
- * overtaken, and revisions are repeated. Notifications with id -1 can be wrong, as before etcd 3.4.25. A watch that starts
- * at the compact revision misses that revision's deletes, as before 3.5.18. (Those servers also hide them from a watch
- * that is about to receive the revision, which no client can detect.)
+ * overtaken, and revisions are repeated. Notifications with id -1 can be wrong, as before etcd 3.4.25. A watch that
+ * starts at the compact revision misses that revision's deletes, as before 3.5.18. (Those servers also hide them from a
+ * watch that is about to receive the revision, which no client can detect.)
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as WatchState from "../../src/internal/watch/watchState.ts"
@@ -65,7 +65,9 @@ export class FakeWatchServer {
     if (revision > this.compactRevision && revision <= this.revision) this.compactRevision = revision
   }
 
-  /** The remaining history for a watcher. A watcher that starts at the compact revision misses that revision's deletes. */
+  /**
+   * The remaining history for a watcher. A watcher that starts at the compact revision misses that revision's deletes.
+   */
   history(start: number, next: number): ReadonlyArray<Revision> {
     return this.log.filter((entry) => entry.revision >= next).map((entry) =>
       entry.revision === this.compactRevision && start === this.compactRevision
@@ -87,7 +89,7 @@ export class FakeStream {
   readonly sent: Array<watchWire.Response> = []
   readonly #watchers = new Map<number, Watcher>()
   /** Whether the client requests progress from this server. Its progress responses do not overtake events. */
-  readonly answersInOrder: boolean
+  readonly respondsInOrder: boolean
   /** The reasons with which the server rejects the next creates. */
   readonly rejections: Array<string> = []
   /** Whether each create requested fragments. */
@@ -95,7 +97,7 @@ export class FakeStream {
 
   constructor(server: FakeWatchServer) {
     this.server = server
-    this.answersInOrder = server.choose(2) === 0
+    this.respondsInOrder = server.choose(2) === 0
   }
 
   get watcherCount(): number {
@@ -186,7 +188,7 @@ export class FakeStream {
 
   /** Sends a notification for all watches that overtakes events, as old servers do. */
   overtakingProgress(): void {
-    if (this.answersInOrder) return
+    if (this.respondsInOrder) return
     this.sent.unshift({ ...empty, watchId: -1, header: headerAt(this.server.revision) })
   }
 
@@ -241,9 +243,9 @@ export const selected = (selection: Selection, entry: Revision): ReadonlyArray<C
   )
 
 const select = (selection: Selection, entry: Revision): ReadonlyArray<watchWire.WireEvent> =>
-  selected(selection, entry).map((change) => eventOf(change, entry.revision))
+  selected(selection, entry).map((change) => eventOf(change, BigInt(entry.revision)))
 
-const eventOf = ({ isDelete, key }: Change, modRevision: number): watchWire.WireEvent => {
+const eventOf = ({ isDelete, key }: Change, modRevision: bigint): watchWire.WireEvent => {
   const message = Buffer.from(key)
   const end = message.length
   return {
@@ -254,7 +256,7 @@ const eventOf = ({ isDelete, key }: Change, modRevision: number): watchWire.Wire
       keyEnd: end,
       valueStart: 0,
       valueEnd: isDelete ? 0 : end,
-      createRevision: isDelete ? 0 : modRevision,
+      createRevision: isDelete ? 0n : modRevision,
       modRevision,
       version: isDelete ? 0 : 1,
       lease: 0n

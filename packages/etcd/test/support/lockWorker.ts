@@ -1,6 +1,6 @@
 /**
- * A process that uses locks and temporary keys, for tests that pause and kill it. It reports its progress as lines of JSON,
- * and exits when its standard input ends.
+ * A process that uses locks and temporary keys, for tests that pause and kill it. It reports its progress as lines of
+ * JSON, and exits when its standard input ends.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"

@@ -1,9 +1,9 @@
 /**
- * A scripted HTTP/2 server on a real TCP port: it reads and writes single frames, so that it can do what no HTTP/2 library
- * would.
+ * A scripted HTTP/2 server on a real TCP port: it reads and writes single frames, so that it can do what no HTTP/2
+ * library would.
  *
- * By default it behaves well: it sends SETTINGS, acknowledges SETTINGS and PING, and passes each complete request to the script.
- * It writes header blocks as literals, and does not decode those it receives.
+ * By default it behaves well: it sends SETTINGS, acknowledges SETTINGS and PING, and passes each complete request to
+ * the script. It writes header blocks as literals, and does not decode those it receives.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -110,7 +110,7 @@ describe("classifying failures", () => {
     for (const details of suspended) assert.isTrue(classified(Status.UNAVAILABLE, details).suspendEndpoint)
     const others = ["etcdserver: leader changed", "etcdserver: too many requests", replaced]
     for (const details of others) assert.isFalse(classified(Status.UNAVAILABLE, details).suspendEndpoint)
-    assert.isFalse(classified(Status.DEADLINE_EXCEEDED, "no answer within 500 ms").suspendEndpoint)
+    assert.isFalse(classified(Status.DEADLINE_EXCEEDED, "no response within 500 ms").suspendEndpoint)
     // The client's own limit, not a failure of the endpoint.
     assert.isFalse(classified(Status.RESOURCE_EXHAUSTED, "too large", "Sent", 30_000_000).suspendEndpoint)
   })

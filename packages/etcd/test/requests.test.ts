@@ -82,7 +82,7 @@ describe("deadlines", () => {
       assert.isAbove(fake.received.length, 3)
     }))
 
-  it.live("each request tells the server the remaining time", () =>
+  it.live("each request sends its remaining time to the server", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => rangeAnswer)
       const kv = yield* client({ endpoints: [fake.endpoint] })
@@ -293,7 +293,7 @@ describe("an endpoint that goes down and comes back", () => {
       assert.strictEqual(up?.annotations["endpoint"], proxy.endpoint)
       assert.match(`${down?.message}`, /down/)
       assert.match(`${down?.annotations["reason"]}`, /./)
-      assert.match(`${up?.message}`, /answers again/)
+      assert.match(`${up?.message}`, /responds again/)
     }))
 })
 

@@ -145,7 +145,7 @@ describe("options", () => {
       assert.deepStrictEqual((yield* settings.make({ endpoints: [`UNIX://${socket}`] })).endpoints, [
         `unix://${socket}`
       ])
-      assert.match((yield* wrong({ endpoints: ["unix://"] })).message, /no path of a socket/)
+      assert.match((yield* wrong({ endpoints: ["unix://"] })).message, /has no socket path/)
       assert.match((yield* wrong({ endpoints: ["unix:///a", "unixs:///b"] })).message, /one scheme/)
     }))
 

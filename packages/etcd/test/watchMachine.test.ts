@@ -1,6 +1,6 @@
 /**
  * The watch state machine against an adversarial server. Whatever the order of events, each watch delivers exactly the
- * history, each revision once and whole, or reports a compaction at the revision where it was.
+ * history, each revision once and whole. Otherwise it reports a compaction at the revision where it was.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
@@ -344,7 +344,7 @@ describe("watches on one stream", () => {
     world.connect()
     world.deliver(100)
     const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
-    stream.receive({ ...answer, header: { clusterId: 2n, memberId: 1n, revision: 1n }, watchId: 1 })
+    stream.receive({ ...emptyResponse, header: { clusterId: 2n, memberId: 1n, revision: 1n }, watchId: 1 })
     world.server.write(put("a"))
     world.take(watched)
     assert.deepStrictEqual([watched.error?.reason._tag, watched.taken], ["StoreReplaced", []])
@@ -477,7 +477,7 @@ describe("watches on one stream", () => {
       const [stream, link] = [...world.links].at(-1)!
       link.sent.length = 0
       stream.receive({
-        ...answer,
+        ...emptyResponse,
         watchId: -1,
         created: true,
         canceled: true,
@@ -687,7 +687,7 @@ describe("watches on one stream", () => {
   })
 })
 
-const answer = {
+const emptyResponse = {
   header: { clusterId: 1n, memberId: 1n, revision: 1n },
   watchId: 0,
   created: false,

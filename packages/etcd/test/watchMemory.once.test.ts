@@ -16,7 +16,7 @@ import { client } from "./support/client.ts"
 import { eventually, watch } from "./support/watching.ts"
 
 /** The report of `programs/slowConsumer.ts`. */
-interface Told {
+interface Report {
   readonly events: number
   readonly wrong: number
   readonly atEndOfSlow: number
@@ -27,7 +27,7 @@ interface Told {
   readonly siblingWorst: number
 }
 
-const slowConsumer = (args: ReadonlyArray<string>): Effect.Effect<Told> =>
+const slowConsumer = (args: ReadonlyArray<string>): Effect.Effect<Report> =>
   Effect.callback((resume) => {
     const file = fileURLToPath(new URL("./programs/slowConsumer.ts", import.meta.url))
     const child = execFile(process.execPath, ["--expose-gc", file, ...args], (error, output) => {

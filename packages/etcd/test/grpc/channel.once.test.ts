@@ -330,7 +330,7 @@ describe("a channel detects that its connection is dead", () => {
       const { channel, peer } = yield* pair({ onFrame: (_, { type }) => type === Peer.Type.PING }, { keepAlive })
       const { millis, value } = yield* timed(failureOf(channel))
       assert.deepStrictEqual([value.code, value.delivery], [Status.UNAVAILABLE, "Sent"])
-      assert.match(value.details, /no answer to a ping within 300 ms/)
+      assert.match(value.details, /no response to a ping within 300 ms/)
       assert.isAtLeast(millis, 300)
       yield* peer.connections[0]!.until(({ isEnded }) => isEnded)
     }))

@@ -275,6 +275,6 @@ describe("a stream", () => {
       assert.deepStrictEqual(received.ends, [])
       answers = false
       const failure = yield* received.ended
-      assert.match(failure!.details, /no answer to a ping within 200 ms/)
+      assert.match(failure!.details, /no response to a ping within 200 ms/)
     }))
 })

@@ -453,13 +453,13 @@ describe("a unary call", () => {
         }
       })
       assert.strictEqual((yield* failureOf(channel)).delivery, "Sent")
-      const refused = []
+      const failures = []
       for (let i = 0; i < 20; i++) {
         const result = yield* Effect.result(call(channel))
-        if (Result.isFailure(result)) refused.push(result.failure)
+        if (Result.isFailure(result)) failures.push(result.failure)
       }
-      assert.isAtMost(refused.length, 4)
-      assert.isTrue(refused.every(({ delivery }) => delivery !== "Sent"))
+      assert.isAtMost(failures.length, 4)
+      assert.isTrue(failures.every(({ delivery }) => delivery !== "Sent"))
       assert.strictEqual(peer.connections.length, 2)
     }))
 
@@ -508,7 +508,7 @@ describe("a unary call", () => {
         const { channel, peer } = yield* pair({})
         const progress: Progress = { delivery: "NotSent" }
         const failure = yield* failureOf(channel, { timeout: 50, progress })
-        check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no answer within 50 ms/)
+        check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no response within 50 ms/)
         const connection = yield* peer.connection(0)
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
       }))

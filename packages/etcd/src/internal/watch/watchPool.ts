@@ -195,7 +195,7 @@ export class WatchPool implements Owner {
   }
 
   // ---------------------------------------------------------------------------
-  // what happens to streams
+  // stream events
   // ---------------------------------------------------------------------------
 
   /** Reports a response above the stream's size limit. Its watches move to a stream without that limit. */

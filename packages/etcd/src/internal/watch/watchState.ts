@@ -22,7 +22,7 @@
  *   are complete. The last one may continue in the next fragment, so its events are held back until then,
  * - past the revision of a progress notification for this watch. The server queues it with the watch's events, and
  *   sends it only while the watch is synced. The same holds for a progress response (id -1, for all watches that were
- *   live at the request), which is requested only from servers where it does not overtake events: see
+ *   live at the request). The client requests it only from servers where it cannot overtake events: see
  *   `watchProgress.ts`.
  *
  * Events below `next` are dropped, whatever the server sends.
@@ -129,7 +129,7 @@ export class WatchState {
   }
 
   // ---------------------------------------------------------------------------
-  // what a stream does to it
+  // events of its stream
   // ---------------------------------------------------------------------------
 
   attach(carrier: Carrier): void {
@@ -208,7 +208,7 @@ export class WatchState {
   }
 
   // ---------------------------------------------------------------------------
-  // what its consumer does to it
+  // the consumer
   // ---------------------------------------------------------------------------
 
   /**

@@ -1,8 +1,8 @@
 /**
  * The codec of requests. `responses.ts` decodes the responses.
  *
- * etcd3's protobuf library turns every key into a buffer, every number into a `Long` and every message into two objects
- * before it writes a byte. This encoder avoids that. Fields are numbered as in etcd's `rpc.proto`.
+ * Before it writes a byte, etcd3's protobuf library makes a buffer of every key, a `Long` of every number and two
+ * objects of every message. This encoder avoids that. Fields are numbered as in etcd's `rpc.proto`.
  *
  * Keys are strings here and bytes in etcd. Another client's key that is not UTF-8 has no string, so a response with
  * such a key cannot be returned. Decoding it throws `NotUtf8`, which the receiver turns into a typed error.

@@ -13,7 +13,7 @@ import type { Header } from "./header.ts"
 import { headerOf } from "./responses.ts"
 
 /** A response and its header. */
-export interface Answer<out A> {
+export interface WithHeader<out A> {
   readonly header: Header
   readonly value: A
 }
@@ -33,7 +33,7 @@ export const orNotUtf8 = <Message, A>(decode: (message: Message) => A) => (messa
 
 /** Decodes a response with its header. */
 export const withHeader =
-  <A>(decode: (message: Buffer, revision: bigint) => A) => (message: Buffer): Answer<A | NotUtf8> => {
+  <A>(decode: (message: Buffer, revision: bigint) => A) => (message: Buffer): WithHeader<A | NotUtf8> => {
     const header = headerOf(message)
     return { header, value: orNotUtf8((message: Buffer) => decode(message, header.revision))(message) }
   }
@@ -46,7 +46,7 @@ export interface Store {
 
 /** Sends a request, and compares its response with what was known about the store when the request was sent. */
 export const observed =
-  <A>(store: Store, order: Order, send: Call<Answer<A>>["send"]): Call<A | Replaced>["send"] => (attempt) =>
+  <A>(store: Store, order: Order, send: Call<WithHeader<A>>["send"]): Call<A | Replaced>["send"] => (attempt) =>
     Effect.suspend(() => {
       const sent = store.identity.sent()
       return Effect.map(send(attempt), ({ header, value }) => {
@@ -59,13 +59,13 @@ export const observed =
 /**
  * The decoded value, or an error. A write whose response cannot be decoded was still executed, so it is Indeterminate.
  */
-export const decoded = <A>(policy: RetryPolicy, answer: A | NotUtf8 | Replaced): Effect.Effect<A, KvError.KvError> => {
-  if (answer instanceof Replaced) return KvError.fail(storeReplaced(answer, policy))
-  if (!(answer instanceof NotUtf8)) return Effect.succeed(answer)
+export const decoded = <A>(policy: RetryPolicy, result: A | NotUtf8 | Replaced): Effect.Effect<A, KvError.KvError> => {
+  if (result instanceof Replaced) return KvError.fail(storeReplaced(result, policy))
+  if (!(result instanceof NotUtf8)) return Effect.succeed(result)
   return KvError.fail(
     policy === "read"
-      ? new KvError.InvalidRequest({ message: answer.message })
-      : indeterminate(`the write was executed, but its response cannot be returned: ${answer.message}`)
+      ? new KvError.InvalidRequest({ message: result.message })
+      : indeterminate(`the write was executed, but its response cannot be returned: ${result.message}`)
   )
 }
 

@@ -1,7 +1,7 @@
 /**
- * Client of the `etcd3` package, for the calls of etcd that `Kv` does not have: members, users, maintenance.
+ * The `etcd3` package's client, for etcd calls that `Kv` does not have: members, users, maintenance.
  *
- * It has the layer's endpoints, TLS and token, and is closed with the layer. Nothing else of the layer applies to it:
+ * It uses the layer's endpoints, TLS and token, and closes with the layer. Nothing else of the layer applies to it:
  * errors, deadlines and retries are those of `etcd3`.
  */
 import * as Context from "effect/Context"
@@ -13,7 +13,7 @@ import type { Tokens } from "./internal/rpc/tokens.ts"
 import type { Settings } from "./internal/settings.ts"
 
 /**
- * The client beneath a layer.
+ * The `etcd3` client of a layer.
  *
  * @since 0.1.0
  */
@@ -23,14 +23,14 @@ export interface EtcdClient {
    *
    * **Gotchas**
    *
-   * It neither retries nor moves to another endpoint when one fails. The first call with an expired token fails as
-   * well. Do not use its watches, leases and locks: `Kv` has them without their defects.
+   * It neither retries nor moves to another endpoint when one fails. The first call with an expired token also
+   * fails. Do not use its watches, leases and locks: `Kv` has them without their defects.
    */
   readonly etcd3: Effect.Effect<Etcd3>
 }
 
 /**
- * The service tag of the client beneath a layer.
+ * The service tag of a layer's `etcd3` client.
  *
  * @example
  * ```ts
@@ -57,13 +57,13 @@ export const make = Effect.fnUntraced(
     const scope = yield* Effect.scope
     const open = Effect.acquireRelease(
       Effect.gen(function*() {
-        // The package loads protobuf files, which would more than double the time to import the layer.
+        // The package loads protobuf files. A static import would more than double the time to import the layer.
         const etcd3Client = yield* Effect.promise(() => import("./internal/etcd3Client.ts"))
         return etcd3Client.make(settings, yield* settings.tls?.material ?? Effect.succeed({}), tokens)
       }),
       (client) => Effect.sync(() => client.close())
     )
-    // The first caller opens it for all, and must not take it away by being interrupted.
+    // The first caller opens the client for all callers, so interrupting it must not stop the opening.
     return new Client(yield* Effect.cached(Effect.uninterruptible(Scope.provide(open, scope))))
   }
 )

@@ -4,7 +4,7 @@
  * A layer can be built while the cluster is unreachable: it connects on first use, to one endpoint at a time, and moves
  * to another when that one fails. Closing the layer's scope ends everything that is in flight.
  *
- * Servers run in real time, and so does the layer, whatever `Clock` is installed where it is built or used. Under
+ * Servers run in real time, and so does the layer, whatever `Clock` its builder or caller has installed. Under
  * Effect's `TestClock`, deadlines, retries, sessions, `acquireTimeout` and `maxHold` follow the machine's clock. The
  * program's own effects, such as the body of a lock, keep their clock.
  */
@@ -26,9 +26,9 @@ import * as settings from "./internal/settings.ts"
 export type { AuthOptions, BatchingOptions, KeepAliveOptions, Options, TlsOptions }
 
 /**
- * Provides `Kv` on an etcd cluster, and the {@link EtcdClient} beneath it.
+ * Provides `Kv` on an etcd cluster, and the cluster's {@link EtcdClient}.
  *
- * Fails with `InvalidRequest` if the options are wrong, never because the cluster is unreachable.
+ * Fails with `InvalidRequest` if the options are invalid, never because the cluster is unreachable.
  *
  * @example
  * ```ts
@@ -106,8 +106,8 @@ const build = Effect.fnUntraced(
     const batched = options.batching === false ? kv : Batching.batched({
       ...options.batching,
       deadline: checked.deadline,
-      // Older versions of etcd (3.4.23 is one) check the permissions of a transaction, but not of those nested in it, and not
-      // whether a put in it may read the previous entry.
+      // Older versions of etcd (such as 3.4.23) do not check the permissions of nested transactions. Nor do they check
+      // whether a put in a transaction may read the previous entry.
       transactions: options.auth === undefined && options.tls?.certificate === undefined
     })(kv)
     const traced = options.tracing === false ? batched : Tracing.traced({ "db.system.name": "etcd" })(batched)

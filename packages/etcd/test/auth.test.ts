@@ -1,5 +1,5 @@
 /**
- * Users, roles and tokens against a real server with authentication enabled, with tokens that live for two seconds.
+ * Users, roles and tokens on a real server with authentication enabled. Tokens live for two seconds.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -39,7 +39,7 @@ const as = Effect.fnUntraced(function*(username: string, password: string, optio
   return yield* client({ endpoints, auth: { username, password: Redacted.make(password) }, ...options })
 })
 
-/** How often somebody has asked for a token. */
+/** How many tokens clients have requested. */
 const authentications = Effect.flatMap(
   EtcdCluster.EtcdCluster,
   (cluster) =>
@@ -64,7 +64,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         assert.strictEqual((yield* kv.range(KeyRange.prefix("app/"))).count, 1)
       }))
 
-    it.effect("a key outside the role is PermissionDenied, in a txn too, and the connection stays usable", () =>
+    it.effect("a key outside the role is PermissionDenied, also in a txn, and the connection stays usable", () =>
       Effect.gen(function*() {
         const kv = yield* as("app", password)
         for (
@@ -83,7 +83,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         yield* kv.put("app/b", "1")
       }))
 
-    it.effect("a wrong password or user is Unauthenticated, at once and without saying the password", () =>
+    it.effect("a wrong password or user fails with Unauthenticated at once, and the error does not contain the password", () =>
       Effect.gen(function*() {
         for (const [user, wrong] of [["app", "hunter2"], ["nobody", "hunter2"]] as const) {
           const kv = yield* as(user, wrong, { deadline: "10 seconds" })
@@ -96,7 +96,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         }
       }))
 
-    it.effect("without credentials it is Unauthenticated", () =>
+    it.effect("a client without credentials fails with Unauthenticated", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const kv = yield* client({ endpoints })
@@ -104,18 +104,18 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         assert.strictEqual((yield* reason(kv.put("app/a", "")))._tag, "Unauthenticated")
       }))
 
-    it.effect("credentials are not used where authentication is disabled", () =>
+    it.effect("credentials are not used while authentication is disabled", () =>
       Effect.gen(function*() {
         const open = yield* EtcdCluster.make()
         const kv = yield* as("anybody", "anything", { endpoints: open.endpoints })
         yield* kv.put("a", "1")
         assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
-        // And are, once it is enabled.
+        // The client uses them as soon as authentication is enabled.
         yield* open.enableAuth({ rootPassword: "root", users: [{ name: "somebody", password: "x" }] })
         assert.strictEqual((yield* reason(kv.get("a")))._tag, "Unauthenticated")
       }))
 
-    it.effect("neither the client nor what it is made of shows the password", () =>
+    it.effect("neither the client nor its internals show the password when printed", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const auth = { username: "app", password: Redacted.make(password) }
@@ -125,14 +125,14 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         assert.notInclude(inspect([context, etcd3], { depth: 20, showHidden: true }), password)
       }))
 
-    it.effect("the client beneath has the layer's token", () =>
+    it.effect("the etcd3 client of the layer sends the layer's token", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const context = yield* services({ endpoints, auth: { username: "root", password: Redacted.make("root") } })
         const etcd3 = yield* Context.get(context, EtcdClient.EtcdClient).etcd3
         const { users } = yield* Effect.promise(() => etcd3.auth.userList())
         assert.includeMembers(users, ["app", "root"])
-        // Expired, it fails one call, and that without end is what the package would make of it by itself.
+        // An expired token fails one call. Without the layer's interceptor, etcd3 would fail every later call too.
         yield* untilTokensExpire
         const expired = yield* Effect.flip(Effect.tryPromise(() => etcd3.auth.userList()))
         assert.match(String(expired.cause), /token has expired/)
@@ -141,7 +141,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   })
 
   describe("tokens", () => {
-    it.effect("many calls of a new client wait for one token", () =>
+    it.effect("many calls of a new client share one token request", () =>
       Effect.gen(function*() {
         const kv = yield* as("app", password)
         const before = yield* authentications
@@ -160,13 +160,13 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           yield* untilTokensExpire
           const before = yield* authentications
           yield* Effect.forEach(Array.from({ length: 50 }), () => kv.put("app/n", "1"), { concurrency: "unbounded" })
-          const asked = (yield* authentications) - before
-          assert.isTrue(asked >= 1 && asked <= 2, `${asked} tokens`)
+          const requests = (yield* authentications) - before
+          assert.isTrue(requests >= 1 && requests <= 2, `${requests} tokens`)
           assert.strictEqual(Option.getOrThrow(yield* kv.getEntry("app/n")).version, version + 50 * round)
         }
       }))
 
-    it.effect("an expired token is replaced for leases", () =>
+    it.effect("an expired token is replaced for lease requests", () =>
       Effect.gen(function*() {
         const kv = yield* as("app", password)
         const { id } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
@@ -178,7 +178,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         yield* backendOf(kv).leaseRevoke(id)
       }))
 
-    it.effect("a token that is outdated because roles were changed is replaced", () =>
+    it.effect("a token is replaced when a change of roles has made it stale", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const kv = yield* as("app", password)
@@ -189,7 +189,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         assert.deepStrictEqual(yield* kv.get("app/x"), Option.some("2"))
       }))
 
-    it.effect("a password that was changed is Unauthenticated once the token is gone, and right again when it is changed back", () =>
+    it.effect("a changed password fails with Unauthenticated once the token has expired, and calls succeed after it is changed back", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const kv = yield* as("app", password)
@@ -203,7 +203,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         yield* kv.get("app/a")
       }))
 
-    it.effect("a call that is interrupted while it waits for a token leaves the others theirs", () =>
+    it.effect("interrupting a call that waits for a token does not affect the other waiters", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const proxy = yield* TcpProxy.make({ target: endpoints[0]! })

@@ -1,5 +1,5 @@
 /**
- * Batching against a real server: that what is batched there fails, succeeds and is refused as if it had been alone.
+ * Batching on a real server: each batched operation fails or succeeds as if it had been sent alone.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -19,7 +19,7 @@ const many = <A>(count: number, f: (i: number) => A): ReadonlyArray<A> => Array.
 const all = <A, E, R>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
   Effect.forEach(effects, Effect.exit, { concurrency: "unbounded" })
 
-/** How many requests of the KV service the server has handled. */
+/** How many requests the server's KV service has handled. */
 const requests = Effect.flatMap(
   EtcdCluster.EtcdCluster,
   (cluster) =>
@@ -34,7 +34,7 @@ const requests = Effect.flatMap(
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   describe("batching on etcd", () => {
-    it.effect("a thousand concurrent puts and gets take a few dozen requests, and each has its answer", () =>
+    it.effect("a thousand concurrent puts and gets take a few dozen requests, and each gets its own response", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const kv = yield* client({ endpoints })
@@ -52,7 +52,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isTrue(entries.every((entry) => entry.version === 1))
       }))
 
-    it.effect("concurrent increments of one key, by transactions, are all made", () =>
+    it.effect("concurrent increments of one key by transactions all take effect", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const [a, b] = [yield* client({ endpoints }), yield* client({ endpoints })]
@@ -64,7 +64,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(yield* a.get("counter"), Option.some("80"))
       }))
 
-    it.effect("500 fibers that modify one key through one client take 500 transactions, and other clients lose nothing", () =>
+    it.effect("500 fibers that modify one key through one client take 500 transactions, and no update of another client is lost", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const [a, b] = [yield* client({ endpoints }), yield* client({ endpoints })]
@@ -78,9 +78,9 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const [millis] = yield* timed(Effect.all(many(500, () => increment(a)), { concurrency: "unbounded" }))
         assert.deepStrictEqual(yield* a.get("modified"), Option.some("500"))
         assert.strictEqual(calls, 500)
-        // One read to begin with, and the one above.
+        // The first read of `modify`, and the read above.
         assert.isAtMost((yield* requests) - before, 502)
-        // About a second; when they raced each other, they took 42.
+        // Takes about a second. It took 42 s when the fibers raced each other.
         assert.isBelow(millis, 15_000)
         yield* Effect.all([...many(60, () => increment(a)), ...many(60, () => increment(b))], {
           concurrency: "unbounded"
@@ -88,7 +88,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(yield* a.get("modified"), Option.some("620"))
       }))
 
-    it.effect("transactions of many operations are batched with others, by the server's counting", () =>
+    it.effect("transactions of many operations are batched up to the operation limit as the server counts it", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const kv = yield* client({ endpoints })
@@ -106,7 +106,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         )
       }))
 
-    it.effect("an unknown lease and a value that is too large are refused for themselves alone", () =>
+    it.effect("an unknown lease or a value that is too large fails only its own operation", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const kv = yield* client({ endpoints })
@@ -125,7 +125,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isTrue(entries.every((entry) => entry.version === 1))
       }))
 
-    it.effect("a server that is full takes deletes, and neither puts nor transactions with puts", () =>
+    it.effect("a server without space accepts deletes, and rejects puts and transactions with puts", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.make({ flags: { "quota-backend-bytes": 2_000_000 } })
         const kv = yield* client({ endpoints })
@@ -144,7 +144,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isTrue(deleted.every((response) => response.deleted === 1))
       }))
 
-    it.effect("a server that allows fewer operations is served all the same", () =>
+    it.effect("a server with a lower operation limit still executes every operation", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.make({ flags: { "max-txn-ops": 10 } })
         const kv = yield* client({ endpoints })
@@ -152,12 +152,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.strictEqual(yield* kv.count(KeyRange.prefix("few/")), 300)
       }))
 
-    it.effect("while the server is away, what is given up is not sent after that, and what has no time left was not sent", () =>
+    it.effect("during an outage, an abandoned call is not sent later, and a call that runs out of time reports that it was not sent", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const direct = yield* client({ endpoints })
         const proxy = yield* TcpProxy.make({ target: endpoints[0]! })
-        // Connections are accepted and lead nowhere: nothing can leave.
+        // The proxy accepts connections but forwards nothing, so no request can leave.
         yield* proxy.blackhole()
         const kv = yield* client({ endpoints: [proxy.endpoint], deadline: "20 seconds" })
         const put = (key: string) => kv.put(`away/${key}`, "older")
@@ -174,7 +174,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isTrue(reasons.every(({ outcome }) => outcome === "NotApplied"))
       }))
 
-    it.effect("where answers are lost, each write was applied at most once and says that it may have been", () =>
+    it.effect("if responses are lost, each write is applied at most once and reports that it may have been applied", () =>
       Effect.gen(function*() {
         const { endpoints } = yield* EtcdCluster.EtcdCluster
         const direct = yield* client({ endpoints })
@@ -201,12 +201,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           const entry = yield* direct.getEntry(`lost/${id}/${k}`)
           if (Option.isSome(entry)) {
             assert.strictEqual(entry.value.lossyText, mine)
-            assert.strictEqual(entry.value.version, 1, "applied once")
+            assert.strictEqual(entry.value.version, 1, "each write is applied once")
           }
-          if (Exit.isSuccess(exit)) assert.isTrue(Option.isSome(entry), "what was confirmed is there")
+          if (Exit.isSuccess(exit)) assert.isTrue(Option.isSome(entry), "every confirmed write exists")
           else if (reasonOfExit(exit) !== "Indeterminate") assert.isTrue(Option.isNone(entry), String(exit.cause))
         }
-        assert.isAbove(unknown.length, 0, "some answers were lost")
+        assert.isAbove(unknown.length, 0, "some responses were lost")
       }))
   })
 })
@@ -216,7 +216,7 @@ layer(
   { excludeTestServices: true, timeout: "60 seconds" }
 )((it) => {
   describe("batching on etcd with authentication", () => {
-    it.effect("what is denied is denied, for itself alone, transactions and previous entries too", () =>
+    it.effect("a denied operation fails alone, also in transactions and with previous entries", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         yield* cluster.enableAuth({

@@ -1,5 +1,5 @@
 /**
- * The end of a client: what is under way, and that nothing keeps the process alive.
+ * Closing a client: calls in flight end, and nothing keeps the process alive.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -18,7 +18,7 @@ import { fileURLToPath } from "node:url"
 import { client, reason, timed } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
-/** Runs a program in a process of its own, and tells what it wrote and when after its last line it ended. */
+/** Runs a program in its own process. Returns its output, and how long it ran after it printed "closed". */
 const run = (
   program: string,
   endpoint: string
@@ -39,7 +39,7 @@ const run = (
   })
 
 describe("closing a client", () => {
-  it.live("ends reads with Closed, writes that may have left as Indeterminate, and nothing hangs", () =>
+  it.live("closing a client fails reads with Closed and writes that may have been sent with Indeterminate, and nothing hangs", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const scope = yield* Scope.make()
@@ -65,7 +65,7 @@ describe("closing a client", () => {
       }
     }))
 
-  it.live("ends calls that wait for a connection, for a token, or to try again", () =>
+  it.live("closing a client ends calls that wait for a connection, a token or the next attempt", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ code: 14, details: "etcdserver: leader changed" }))
       const hanging = yield* FakeEtcd.make()
@@ -83,7 +83,7 @@ describe("closing a client", () => {
       for (const fiber of fibers) assert.strictEqual((yield* Fiber.join(fiber))._tag, "Closed")
     }))
 
-  it.live("a layer can be built and closed without a server, at once", () =>
+  it.live("a layer without a reachable server is built and closed immediately", () =>
     Effect.gen(function*() {
       const [elapsed] = yield* timed(
         Effect.void.pipe(Effect.provide(EtcdLayer.layer({ endpoints: ["http://127.0.0.1:1"] })))
@@ -93,7 +93,7 @@ describe("closing a client", () => {
 })
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-  it.effect("nothing keeps the process alive after it, whatever was under way", () =>
+  it.effect("a closed client does not keep the process alive, even if it had calls in flight", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const { lingered, output } = yield* run("closes.ts", endpoints[0]!)
@@ -101,13 +101,13 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.isBelow(lingered, 1000)
     }))
 
-  it.effect("nothing keeps the process alive after it where no server can be reached", () =>
+  it.effect("a closed client does not keep the process alive if no server was reachable", () =>
     Effect.gen(function*() {
       const { lingered } = yield* run("closes-unreachable.ts", "http://127.0.0.1:1")
       assert.isBelow(lingered, 1000)
     }))
 
-  it.effect("The layer loads none of etcd3's packages before EtcdClient is used", () =>
+  it.effect("the layer loads none of etcd3's packages before EtcdClient is used", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const { output } = yield* run("imports.ts", endpoints[0]!)
@@ -117,7 +117,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       })
     }))
 
-  it.effect("no connection is left on the server", () =>
+  it.effect("a closed client leaves no connection on the server", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const proxy = yield* TcpProxy.make({ target: endpoints[0]! })
@@ -132,7 +132,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* Effect.repeat(proxy.stats, { until: ({ live }) => live === 0 })
     }))
 
-  it.effect("an endpoint that comes back after it is not connected to any more", () =>
+  it.effect("a closed client does not connect to an endpoint that comes back", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const proxy = yield* TcpProxy.make({ target: endpoints[0]! })
@@ -144,13 +144,13 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       for (const kv of [...closing, staying]) assert.strictEqual((yield* reason(kv.get("a")))._tag, "Unavailable")
       yield* Scope.close(scope, Exit.void)
       yield* proxy.up
-      // All would be connected by the time that one is, give or take a little.
+      // All clients would have reconnected by about the time this one has.
       yield* Effect.retry(staying.get("a"), { times: 20 })
       yield* Effect.sleep("1 second")
       assert.strictEqual((yield* proxy.stats).opened, 1)
     }))
 
-  it.effect("another client of the process is not touched", () =>
+  it.effect("closing a client does not affect another client in the process", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const kv = yield* client({ endpoints })

@@ -1,5 +1,5 @@
 /**
- * Operations and etcd's messages: what goes in comes out, through etcd3's own serializers.
+ * The codec of requests, checked against etcd3's own serializers.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -34,12 +34,12 @@ interface Requests {
   readonly Txn: etcd3.ITxnRequest
 }
 
-/** What a server would read of a request. */
+/** The request as a server decodes it. */
 const received = <Method extends keyof Requests>(method: Method, request: Buffer): Requests[Method] =>
   definition[method]!.requestDeserialize(request) as Requests[Method]
 
-/** What a server would answer. */
-const answered = (method: string, response: unknown): Buffer => definition[method]!.responseSerialize(response)
+/** The response as a server encodes it. */
+const encoded = (method: string, response: unknown): Buffer => definition[method]!.responseSerialize(response)
 
 const keys = [
   "\u0000",
@@ -56,7 +56,7 @@ const keys = [
   "\u{10ffff}"
 ]
 
-/** The keys that etcd takes the bounds to mean. */
+/** The keys that etcd selects with these bounds. */
 const selected = ({ key, range_end }: codec.Bounds): ReadonlyArray<string> =>
   keys.filter((name) => {
     const bytes = Buffer.from(name)
@@ -88,13 +88,13 @@ const rangeOf = ({ a, b, tag }: typeof aRange.Type): KeyRange.KeyRange => {
 }
 
 describe("ranges", () => {
-  it.prop("mean the same to etcd as here", [aRange], ([input]) => {
+  it.prop("a range selects the same keys in etcd as here", [aRange], ([input]) => {
     const range = rangeOf(input)
     if (KeyRange.invalid(range) !== undefined) return
     assert.deepStrictEqual(selected(codec.bounds(range)), keys.filter((key) => KeyRange.contains(range, key)))
   }, { arbitrary: { runs: 2000 } })
 
-  it("that no key is in mean none, and not all", () => {
+  it("an empty range stays empty, and does not become the range of all keys", () => {
     assert.deepStrictEqual(selected(codec.bounds(KeyRange.closed("", ""))), [])
     assert.deepStrictEqual(selected(codec.bounds(KeyRange.all)), keys)
   })
@@ -103,7 +103,7 @@ describe("ranges", () => {
 describe("integers", () => {
   const int64s = [1n, 2n ** 53n + 1n, 2n ** 63n - 1n]
 
-  it("of 64 bits arrive exactly, in requests and in answers", () => {
+  it("64-bit numbers are exact in requests and in responses", () => {
     for (const n of int64s) {
       const range = received(
         "Range",
@@ -129,7 +129,7 @@ describe("integers", () => {
         version: "1",
         lease: `${n}`
       }
-      const response = responses.decodeRange(answered("Range", { header: { revision: `${n}` }, kvs: [kv], count: "1" }))
+      const response = responses.decodeRange(encoded("Range", { header: { revision: `${n}` }, kvs: [kv], count: "1" }))
       assert.strictEqual(response.revision, n)
       const [entry] = response.entries
       assert.deepStrictEqual([entry!.createRevision, entry!.modRevision, entry!.lease], [n, n, Option.some(n)])
@@ -137,14 +137,14 @@ describe("integers", () => {
   })
 })
 
-/** A condition as a server reads it; of a value its length. */
+/** A condition as a server reads it. A value is replaced by its length. */
 const compared = ({ key, result, target, target_union, ...rest }: Record<string, unknown>) => {
   const value = String(rest[String(target_union)])
   return [String(key), result, target, value.length, target_union === "value" ? "" : value]
 }
 
 describe("operations", () => {
-  it.prop("values are bytes, whatever they are given as", [Schema.Uint8Array], ([bytes]) => {
+  it.prop("values arrive as the same bytes, given as text or as bytes", [Schema.Uint8Array], ([bytes]) => {
     const padded = new Uint8Array(bytes.length + 2)
     padded.set(bytes, 1)
     const view = padded.subarray(1, bytes.length + 1)
@@ -154,14 +154,14 @@ describe("operations", () => {
     assert.isTrue(Buffer.from(bytes).equals(txn.compare![0]!.value!))
   })
 
-  it.prop("keys come back as they were, and only those", [Schema.String], ([key]) => {
+  it.prop("keys are decoded exactly, and bytes that are not UTF-8 are rejected", [Schema.String], ([key]) => {
     if (!key.isWellFormed()) return
     assert.strictEqual(codec.decodeKey(Buffer.from(key)), key)
     assert.strictEqual(codec.decodeKey(Buffer.from(`\ufffd${key}\ufeff`)), `\ufffd${key}\ufeff`)
     assert.throws(() => codec.decodeKey(Buffer.concat([Buffer.from(key), Buffer.from([0xff])])), /0x.*ff is not UTF-8/)
   })
 
-  it("have the options that were asked for, and no others", () => {
+  it("a range request has exactly the options that were given", () => {
     const plain = received("Range", codec.encodeRange(Op.range(KeyRange.all)))
     assert.deepStrictEqual(
       [plain.limit, plain.sort_order, plain.keys_only, plain.count_only, plain.serializable, plain.revision],
@@ -185,7 +185,7 @@ describe("operations", () => {
     assert.isFalse(received("DeleteRange", codec.encodeDelete(Op.delete("a"))).prev_kv)
   })
 
-  it("are read as they were meant, nested in transactions and of any size", () => {
+  it("operations arrive with their meaning, nested in transactions and at any size", () => {
     const large = "é".repeat(100_000)
     const compares = [
       Compare.value("a", "=", large),
@@ -228,13 +228,13 @@ describe("operations", () => {
       [String(range!.request_range!.key), String(range!.request_range!.range_end), range!.request_range!.limit],
       ["a", "b", `${2 ** 40}`]
     )
-    // What came before leaves nothing behind.
+    // An earlier request leaves nothing in the encoder.
     assert.deepStrictEqual(codec.encodePut(Op.put("k", "v")), Buffer.from([0x0a, 1, 0x6b, 0x12, 1, 0x76]))
   })
 
-  it("nested in transactions answer in their places, at the transaction's revision", () => {
+  it("nested transactions return their responses in place, at the outer transaction's revision", () => {
     const header = { revision: "9" }
-    const response = responses.decodeTxn(answered("Txn", {
+    const response = responses.decodeTxn(encoded("Txn", {
       header,
       succeeded: true,
       responses: [
@@ -262,7 +262,7 @@ describe("operations", () => {
 })
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-  it.effect("a key of somebody else's that is not UTF-8 is a failure that names it, and a write that met it is not denied", () =>
+  it.effect("another client's key that is not UTF-8 fails the read with that key, and a write that returns it is Indeterminate", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const context = yield* services({ endpoints })

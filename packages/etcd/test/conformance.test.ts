@@ -1,5 +1,5 @@
 /**
- * The published suite on a real etcd of the version under test, by the layer as it comes.
+ * The published conformance suite on a real etcd of the version under test, with the layer's defaults.
  */
 import { suite } from "./support/store.ts"
 

@@ -1,5 +1,5 @@
 /**
- * The published suite on a real etcd of the version under test, with each operation in a request of its own.
+ * The published conformance suite on a real etcd of the version under test, without batching.
  */
 import { suite } from "./support/store.ts"
 

@@ -1,7 +1,7 @@
 /**
- * Memory against a real etcd of the version under test: random programs, the same on both, must come out the same.
+ * A differential test of memory and etcd: random programs must have the same results on both.
  *
- * `EFFECT_KV_DIFFERENTIAL_RUNS` tries more of them.
+ * `EFFECT_KV_DIFFERENTIAL_RUNS` sets the number of programs.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
@@ -33,7 +33,7 @@ const etcd = Effect.gen(function*() {
 const runs = Number(process.env["EFFECT_KV_DIFFERENTIAL_RUNS"] ?? 300)
 
 describe(`memory and etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
-  it.live(`${runs} random programs come out the same`, () =>
+  it.live(`${runs} random programs have the same results on memory and etcd`, () =>
     Effect.gen(function*() {
       yield* Differential.check({ memory: yield* memory, etcd: yield* etcd }, { runs })
     }), 60_000 + 1000 * runs)

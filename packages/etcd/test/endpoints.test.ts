@@ -1,11 +1,11 @@
 /**
- * Which endpoint is used when.
+ * The choice of the endpoint for the next attempt.
  */
 import { assert, describe, it } from "@effect/vitest"
 import type { Channels } from "../src/internal/rpc/channels.ts"
 import * as Endpoints from "../src/internal/rpc/endpoints.ts"
 
-/** The choice does not look at them. */
+/** The choice depends on neither address nor connection. */
 const channels = {} as Channels
 
 const setup = (...names: ReadonlyArray<string>) => {
@@ -19,7 +19,7 @@ const setup = (...names: ReadonlyArray<string>) => {
 }
 
 describe("endpoints", () => {
-  it("the preferred one is used until it fails, then the next, and that one from then on", () => {
+  it("the preferred endpoint is used until it fails, then the next one, which stays preferred", () => {
     const { all, chosen, endpoints } = setup("a", "b", "c")
     assert.strictEqual(chosen(0), "a")
     endpoints.succeeded(all[0]!, 1)
@@ -30,7 +30,7 @@ describe("endpoints", () => {
     assert.strictEqual(chosen(1_000_000), "b")
   })
 
-  it("one that failed is tried again after a while, if no other took its place", () => {
+  it("a suspended endpoint is tried again after a while if no other endpoint has replaced it", () => {
     const { all, chosen, endpoints } = setup("a", "b")
     endpoints.failed(all[0]!, 0, "down")
     endpoints.failed(all[1]!, 1, "down")
@@ -38,7 +38,7 @@ describe("endpoints", () => {
     assert.strictEqual(chosen(600), "a")
   })
 
-  it("failures at the same time count once, repeated ones ever longer, up to a limit", () => {
+  it("concurrent failures count once, and repeated failures suspend an endpoint for longer, up to a limit", () => {
     const { all, endpoints } = setup("a", "b")
     const a = all[0]!
     for (let i = 0; i < 100; i++) endpoints.failed(a, i, "down")
@@ -53,7 +53,7 @@ describe("endpoints", () => {
     assert.strictEqual(a.suspendedUntil, 20_000_502)
   })
 
-  it("those to be avoided come last, before and after those that failed", () => {
+  it("endpoints to avoid come last, both among healthy and among suspended endpoints", () => {
     const { all, chosen, endpoints } = setup("a", "b", "c")
     assert.strictEqual(chosen(0, "a"), "b")
     assert.strictEqual(chosen(0, "a", "b"), "c")
@@ -63,7 +63,7 @@ describe("endpoints", () => {
     assert.strictEqual(chosen(1, "a", "c"), "b")
   })
 
-  it("a single one is always used", () => {
+  it("a single endpoint is always used", () => {
     const { all, chosen, endpoints } = setup("a")
     endpoints.failed(all[0]!, 0, "down")
     assert.strictEqual(chosen(1, "a"), "a")

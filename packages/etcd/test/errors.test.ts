@@ -1,5 +1,5 @@
 /**
- * The meaning of etcd's errors, and the rule of what is repeated.
+ * The classification of etcd's errors, and the retry rule.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { replaced, Status } from "../src/grpc/status.ts"
@@ -18,7 +18,7 @@ const decided = (policy: RetryPolicy, code: number, details: string, delivery: D
 const policies: ReadonlyArray<RetryPolicy> = ["read", "write", "idempotent"]
 
 describe("the retry rule", () => {
-  it("An unknown failure may follow an applied request: a write ends as Indeterminate, everything else is repeated", () => {
+  it("an unknown failure may follow an applied request: a write ends as Indeterminate, everything else is retried", () => {
     for (let code = 1; code <= 16; code++) {
       assert.strictEqual(decided("write", code, "an unknown text"), "Indeterminate")
       for (const policy of ["read", "idempotent"] as const) {
@@ -33,7 +33,7 @@ describe("the retry rule", () => {
     }
   })
 
-  it("A request that was not sent, or that the server states it did not process, is repeated whatever the code", () => {
+  it("a request that was not sent, or that the server states it did not process, is retried whatever the code", () => {
     for (const policy of policies) {
       for (const delivery of ["NotSent", "NotProcessed"] as const) {
         for (const code of [Status.UNAVAILABLE, Status.INTERNAL, Status.DEADLINE_EXCEEDED, Status.CANCELLED]) {
@@ -45,12 +45,12 @@ describe("the retry rule", () => {
     assert.deepStrictEqual([notApplied, reason._tag], [true, "Unavailable"])
   })
 
-  it("A server's words do not make a sent request one that was not sent", () => {
+  it("a server's message cannot mark a sent request as not sent", () => {
     assert.strictEqual(decided("write", Status.UNAVAILABLE, "connect ECONNREFUSED 127.0.0.1:1"), "Indeterminate")
     assert.strictEqual(decided("write", Status.CANCELLED, "the call was cancelled before it was sent"), "Indeterminate")
   })
 
-  it("A rejected token is replaced, for a write too", () => {
+  it("a rejected token is replaced, also for a write", () => {
     for (const policy of policies) {
       for (const details of ["etcdserver: invalid auth token", "etcdserver: user name is empty"]) {
         assert.strictEqual(decided(policy, Status.UNAUTHENTICATED, details), "RefreshToken")
@@ -60,7 +60,7 @@ describe("the retry rule", () => {
 })
 
 describe("classifying failures", () => {
-  it("A request that the server rejected before it could change anything was not applied", () => {
+  it("a request that the server rejected before it could change anything was not applied", () => {
     const rejections = [
       [Status.INVALID_ARGUMENT, "etcdserver: key is not provided", "InvalidRequest"],
       [Status.INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request", "InvalidRequest"],
@@ -94,7 +94,7 @@ describe("classifying failures", () => {
     }
   })
 
-  it("A store that is full may have applied the write that filled it", () => {
+  it("a store that is full may have applied the write that filled it", () => {
     const { notApplied, reason } = classified(Status.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")
     assert.strictEqual(reason._tag, "QuotaExceeded")
     assert.strictEqual(reason.outcome, "Unknown")
@@ -105,17 +105,17 @@ describe("classifying failures", () => {
     )
   })
 
-  it("An endpoint is suspended for its own failures only", () => {
+  it("an endpoint is suspended only for its own failures", () => {
     const suspended = ["the server closed the connection", "etcdserver: no leader", "etcdserver: server stopped"]
     for (const details of suspended) assert.isTrue(classified(Status.UNAVAILABLE, details).suspendEndpoint)
     const others = ["etcdserver: leader changed", "etcdserver: too many requests", replaced]
     for (const details of others) assert.isFalse(classified(Status.UNAVAILABLE, details).suspendEndpoint)
-    assert.isFalse(classified(Status.DEADLINE_EXCEEDED, "no answer within 500 ms").suspendEndpoint)
-    // The client's own limit.
+    assert.isFalse(classified(Status.DEADLINE_EXCEEDED, "no response within 500 ms").suspendEndpoint)
+    // The client's own limit, not a failure of the endpoint.
     assert.isFalse(classified(Status.RESOURCE_EXHAUSTED, "too large", "Sent", 30_000_000).suspendEndpoint)
   })
 
-  it("A failure to connect comes with a hint if the scheme may be wrong", () => {
+  it("a failure to connect comes with a hint if the scheme may be wrong", () => {
     const unavailable = (endpoint: string, details: string): string =>
       classify({ _tag: "GrpcFailure", code: Status.UNAVAILABLE, details, delivery: "NotSent" }, endpoint).reason.message
     assert.match(

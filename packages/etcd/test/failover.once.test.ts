@@ -1,6 +1,6 @@
 /**
- * Three members, of which one is killed, stopped, paused or cut off under load: no read fails, each write is confirmed or
- * Indeterminate, and by the server's own history none was applied twice.
+ * Failover between three members that are killed, stopped, paused or cut off under load. No read fails. Each write is
+ * confirmed or Indeterminate, and the server's history shows that none was applied twice.
  */
 import type { KvError } from "@effect-kv/core/KvError"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
@@ -21,13 +21,13 @@ interface Load {
 }
 
 layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-  /** Reads and writes of several fibers, until `fault` is over and then until all have gone on for a while. */
+  /** Runs reads and writes in several fibers until `fault` has ended and every fiber has made progress after it. */
   const underLoad = Effect.fnUntraced(function*(
     endpoints: ReadonlyArray<string>,
     name: string,
     fault: Effect.Effect<void, unknown, EtcdCluster.EtcdCluster>
   ) {
-    // Several clients, since each begins with an endpoint of its own choice.
+    // Several clients, because each chooses its first endpoint at random.
     const clients = yield* Effect.forEach([1, 2, 3], () => client({ endpoints, deadline: "10 seconds" }))
     const stop = yield* Ref.make(false)
     const writes = new Map<string, Exit.Exit<unknown, KvError>>()
@@ -102,7 +102,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
       })
     ],
     [
-      "the leader shuts down in order",
+      "the leader shuts down gracefully",
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const leader = yield* cluster.leader
@@ -111,14 +111,14 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
       })
     ],
     [
-      "leadership moves",
+      "the leadership moves to another member",
       Effect.flatMap(
         EtcdCluster.EtcdCluster,
         (cluster) => Effect.andThen(Effect.asVoid(cluster.moveLeader()), Effect.asVoid(cluster.moveLeader()))
       )
     ],
     [
-      "a member hangs",
+      "a member is paused",
       Effect.flatMap(EtcdCluster.EtcdCluster, (cluster) =>
         Effect.gen(function*() {
           const leader = yield* cluster.leader
@@ -128,7 +128,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
   ]
 
   for (const [title, fault] of faults) {
-    it.effect(`while ${title}`, () =>
+    it.effect(`no read fails and no write is applied twice while ${title}`, () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         yield* cluster.awaitHealthy
@@ -139,26 +139,30 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
       }), 60_000)
   }
 
-  it.effect("while a member is cut off from its clients alone, twice", () =>
-    Effect.gen(function*() {
-      const cluster = yield* EtcdCluster.EtcdCluster
-      yield* cluster.awaitHealthy
-      const from = (yield* cluster.revision) + 1n
-      const proxies = yield* Effect.forEach(cluster.endpoints, (target) => TcpProxy.make({ target }))
-      const cutOff = Effect.forEach(proxies, (proxy) =>
-        Effect.andThen(proxy.blackhole(), Effect.andThen(Effect.sleep("1500 millis"), proxy.heal)))
-      const load = yield* underLoad(
-        proxies.map(({ endpoint }) =>
-          endpoint
-        ),
-        "cut",
-        Effect.asVoid(cutOff)
-      )
-      yield* check(load, from)
-    }), 60_000)
+  it.effect(
+    "no read fails and no write is applied twice while a member is cut off from its clients, twice",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        yield* cluster.awaitHealthy
+        const from = (yield* cluster.revision) + 1n
+        const proxies = yield* Effect.forEach(cluster.endpoints, (target) => TcpProxy.make({ target }))
+        const cutOff = Effect.forEach(
+          proxies,
+          (proxy) => Effect.andThen(proxy.blackhole(), Effect.andThen(Effect.sleep("1500 millis"), proxy.heal))
+        )
+        const load = yield* underLoad(
+          proxies.map(({ endpoint }) => endpoint),
+          "cut",
+          Effect.asVoid(cutOff)
+        )
+        yield* check(load, from)
+      }),
+    60_000
+  )
 
   it.effect(
-    "while each member is killed after its last answers were lost: what it had applied is not applied again",
+    "a write that a member applied just before it was killed is not applied again",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
@@ -180,7 +184,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
     60_000
   )
 
-  it.effect("a client with one live member among the dead does all at once", () =>
+  it.effect("a client with one live member among dead ones completes calls immediately", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       yield* cluster.awaitHealthy
@@ -193,7 +197,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
     }))
 
   it.effect(
-    "without a quorum reads and writes are Unavailable and not applied; serializable reads go on",
+    "without a quorum, reads and writes are Unavailable and not applied, and serializable reads succeed",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
@@ -203,13 +207,14 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
         const [first, ...others] = cluster.members
         yield* Effect.forEach(others, (member) => member.kill)
         const alone = yield* client({ endpoints: [first!.endpoint], deadline: "3 seconds" })
-        // Until the member knows that it is alone it takes a write, whose outcome is unknown then: it may be applied later.
-        const refused: Array<string> = []
-        for (let i = 2; refused.length < 3; i++) {
+        // Until the member notices that it has no quorum it accepts writes. Their outcome is unknown: they may be
+        // applied later.
+        const rejected: Array<string> = []
+        for (let i = 2; rejected.length < 3; i++) {
           const error = yield* Effect.flip(alone.put("quorum", `${i}`))
           if (error.outcome === "NotApplied") {
             assert.strictEqual(error.reason._tag, "Unavailable")
-            refused.push(`${i}`)
+            rejected.push(`${i}`)
           } else assert.strictEqual(error.reason._tag, "Indeterminate")
         }
         const [elapsed, read] = yield* timed(Effect.flip(alone.get("quorum")))
@@ -218,12 +223,12 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
         assert.deepStrictEqual(yield* kv.get("quorum", { serializable: true }), Option.some("1"))
         yield* cluster.startAll
         const value = Option.getOrThrow(yield* Effect.retry(kv.get("quorum"), { times: 5 }))
-        assert.isFalse(refused.includes(value), "what was refused was not applied")
+        assert.isFalse(rejected.includes(value), "a rejected write was not applied")
       }),
     60_000
   )
 
-  it.effect("members know each other's tokens: a user goes on on another member", () =>
+  it.effect("a token is valid on every member, so a client continues on another member", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make({ members: 3, flags: { "auth-token-ttl": 60 } })
       yield* cluster.enableAuth({ rootPassword: "root" })

@@ -1,5 +1,5 @@
 /**
- * Histories of real clients of a real server are right by the word of the server itself, read by `etcdctl`.
+ * Histories of real clients on a real server, checked against the server's own history as read by `etcdctl`.
  */
 import { backendOf } from "@effect-kv/core/KvInternals"
 import {
@@ -17,7 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import { client } from "./support/client.ts"
 
-/** Runs clients, with what `meanwhile` does to the server, and answers with their history and the server's own. */
+/** Runs clients while `meanwhile` acts on the server. Returns their history and the server's own. */
 const record = Effect.fnUntraced(
   function*(
     options: Workload.Options,
@@ -59,7 +59,7 @@ const scenario = <E>(run: Effect.Effect<void, E, EtcdCluster.EtcdCluster>) =>
   run.pipe(Random.withSeed("histories"), Effect.provide(EtcdCluster.layer()))
 
 describe(`histories on etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
-  it.live("are right, batched and not", () =>
+  it.live("histories are correct with and without batching", () =>
     scenario(Effect.scoped(Effect.gen(function*() {
       const run = yield* record({ operations: 40 }, () => Effect.void)
       assert.isEmpty(judged(run).unknown.applied)
@@ -67,13 +67,13 @@ describe(`histories on etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
     }))), 60_000)
 
   it.live(
-    "are right across kill -9 of the server, and what became of writes without an answer is known",
+    "histories are correct across kill -9 of the server, and the outcome of every write without a response is found",
     () =>
       scenario(Effect.scoped(Effect.gen(function*() {
         const restart = Effect.fnUntraced(function*(recorder: Recorder.Recorder) {
           const { member } = yield* EtcdCluster.EtcdCluster
-          const isUnderWay = Effect.map(recorder.history, ({ calls }) => calls.length > 200)
-          yield* Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), isUnderWay), { until: (yes) => yes })
+          const isBusy = Effect.map(recorder.history, ({ calls }) => calls.length > 200)
+          yield* Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), isBusy), { until: (yes) => yes })
           yield* member.restart
         })
         const run = yield* record({ operations: 100, locks: false, interrupted: 3 }, restart)

@@ -1,5 +1,5 @@
 /**
- * Tokens that are outdated by every change of users and roles, since the server keeps nothing of them: JSON web tokens.
+ * JSON web tokens. Every change of users and roles makes them stale, because the server keeps no token state.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { backendOf } from "@effect-kv/core/KvInternals"
@@ -31,7 +31,7 @@ const signing = Effect.map(
 
 describe("JSON web tokens", () => {
   it.live(
-    "that a change of roles has outdated are replaced, for reads and for writes, which are applied once",
+    "a JSON web token that a change of roles made stale is replaced for reads and writes, and writes are applied once",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make({ flags: { "auth-token": yield* signing } })
@@ -58,7 +58,7 @@ describe("JSON web tokens", () => {
   )
 
   it.live(
-    "that a change of roles has outdated keep no watch from being opened, nor one that is open from going on",
+    "a JSON web token that a change of roles made stale neither prevents opening a watch nor ends an open one",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make({ flags: { "auth-token": yield* signing } })

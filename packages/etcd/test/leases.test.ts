@@ -1,5 +1,5 @@
 /**
- * Leases: on a real server through a network that loses answers, and against a server that does what the test says.
+ * Leases on a real server through a network that loses responses, and on a fake server with scripted responses.
  */
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Lease from "@effect-kv/core/Lease"
@@ -25,8 +25,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     return { proxy, store: backendOf(kv), kv }
   })
 
-  describe("a lost answer", () => {
-    it.effect("to a grant: the same lease is asked for again, and there is one", () =>
+  describe("a lost response", () => {
+    it.effect("a grant whose response was lost is retried with the same id, and there is one lease", () =>
       Effect.gen(function*() {
         const { proxy, store, kv } = yield* connect()
         yield* kv.get("connect")
@@ -38,7 +38,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(after.filter((id) => !before.includes(id)), [lease.id.toString(16).padStart(16, "0")])
       }))
 
-    it.effect("to a grant of an id of one's own is Indeterminate: it might be somebody else's", () =>
+    it.effect("a grant with the caller's own id whose response was lost is Indeterminate, because the lease may be another client's", () =>
       Effect.gen(function*() {
         const { proxy, store, kv } = yield* connect()
         yield* kv.get("connect")
@@ -48,7 +48,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* store.leaseRevoke(4711n)
       }))
 
-    it.effect("to a revoke: it is gone, which is success", () =>
+    it.effect("a revoke whose response was lost succeeds, because the lease is gone", () =>
       Effect.gen(function*() {
         const { proxy, store } = yield* connect()
         const { id } = yield* store.leaseGrant({ ttl: "60 seconds" })
@@ -57,7 +57,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.strictEqual((yield* reason(store.leaseRevoke(id)))._tag, "LeaseNotFound")
       }))
 
-    it.effect("to a renewal: it is renewed again", () =>
+    it.effect("a renewal whose response was lost is retried", () =>
       Effect.gen(function*() {
         const { proxy, store } = yield* connect()
         const { id } = yield* store.leaseGrant({ ttl: "60 seconds" })
@@ -68,7 +68,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("a renewal", () => {
-    it.effect("of a lease that is gone is LeaseNotFound", () =>
+    it.effect("renewing a lease that does not exist fails with LeaseNotFound", () =>
       Effect.gen(function*() {
         const { store } = yield* connect()
         assert.strictEqual((yield* reason(store.leaseKeepAlive(123456n)))._tag, "LeaseNotFound")
@@ -76,7 +76,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.strictEqual((yield* reason(store.leaseRevoke(123456n)))._tag, "LeaseNotFound")
       }))
 
-    it.effect("keeps to its deadline and can be interrupted, on a link that is dead", () =>
+    it.effect("a renewal on a dead link ends at its deadline and can be interrupted", () =>
       Effect.gen(function*() {
         const { proxy, store } = yield* connect()
         const { id } = yield* store.leaseGrant({ ttl: "60 seconds" })
@@ -92,7 +92,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* store.leaseKeepAlive(id)
       }))
 
-    it.effect("leaves no stream open on the server", () =>
+    it.effect("a renewal leaves no stream open on the server", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const { store } = yield* connect()
@@ -117,7 +117,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }))
   })
 
-  it.effect("ids beyond 2^53 come back exactly, and what is no 64-bit integer is an InvalidRequest", () =>
+  it.effect("lease ids beyond 2^53 are exact, and an id that is not a 64-bit integer is an InvalidRequest", () =>
     Effect.gen(function*() {
       const { store, kv } = yield* connect()
       const id = 2n ** 63n - 2n
@@ -140,8 +140,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     }))
 })
 
-describe("a grant or a revoke that may have been carried out, and never is answered,", () => {
-  it.live("is Indeterminate, whatever it ends with", () =>
+describe("grants and revokes without a final response", () => {
+  it.live("a grant or revoke that may have been executed is Indeterminate, however it ends", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const backend = backendOf(yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" }))
@@ -157,7 +157,7 @@ describe("a grant or a revoke that may have been carried out, and never is answe
       }
     }))
 
-  it.live("is Indeterminate too where the grant is known to be there, but not its time to live; in one deadline", () =>
+  it.live("a grant is Indeterminate within one deadline if the lease exists but its time to live cannot be read", () =>
     Effect.gen(function*() {
       const replies: Array<FakeEtcd.Reply> = [
         { code: status.UNAVAILABLE, details: "etcdserver: request timed out" },
@@ -171,7 +171,7 @@ describe("a grant or a revoke that may have been carried out, and never is answe
       assert.isBelow(elapsed, 1000)
     }))
 
-  it.live("is Indeterminate too where the lease is gone when its time to live is asked for", () =>
+  it.live("a grant is Indeterminate if its lease is gone when its time to live is requested", () =>
     Effect.gen(function*() {
       const replies: Array<FakeEtcd.Reply> = [
         { code: status.UNAVAILABLE, details: "etcdserver: request timed out" },

@@ -1,5 +1,5 @@
 /**
- * No answer is given from what a single member knows, unless it was asked for.
+ * Linearizability: no member responds from its own state alone, except to serializable reads.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Op from "@effect-kv/core/Op"
@@ -9,9 +9,9 @@ import * as Effect from "effect/Effect"
 import { client, reason } from "./support/client.ts"
 
 layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "2 minutes" })(
-  "a follower whose peers do not answer",
+  "a follower whose peers do not respond",
   (it) => {
-    it.effect("answers nothing but serializable reads: not a transaction that has only conditions either", () =>
+    it.effect("a follower without its peers serves only serializable reads, and rejects even transactions that have only conditions", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const leader = yield* cluster.leader
@@ -26,7 +26,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
           Effect.forEach(others, (member) => member.pause, { discard: true }),
           () =>
             Effect.gen(function*() {
-              // It believes in its leader for a second still, so this is not refused for want of one.
+              // The follower still trusts its leader for a second, so this is not rejected for lack of a leader.
               const serializable = yield* kv.range({ _tag: "Key", key: "a" }, { serializable: true })
               assert.strictEqual(serializable.entries[0]?.lossyText, "1")
               for (const txn of [holding, { ...holding, then: [Op.get("a")] }]) {

@@ -1,5 +1,5 @@
 /**
- * Locks on a real etcd that does not answer, or takes a permission away.
+ * Locks on a real etcd that stops responding or withdraws a permission.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -28,10 +28,13 @@ const until = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>) =>
   Effect.gen(function*() {
     while (!(yield* condition)) yield* Effect.sleep("20 millis")
   }).pipe(
-    Effect.timeoutOrElse({ duration: "30 seconds", orElse: () => Effect.die(new Error(`waited in vain: ${what}`)) })
+    Effect.timeoutOrElse({
+      duration: "30 seconds",
+      orElse: () => Effect.die(new Error(`timed out waiting until ${what}`))
+    })
   )
 
-/** What the machine may add to a bound, in milliseconds. */
+/** Milliseconds that a loaded machine may add to a bound. */
 const slack = 700
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
@@ -39,14 +42,14 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
   (it) => {
     const newClient = Effect.flatMap(EtcdCluster.EtcdCluster, ({ endpoints }) => client({ endpoints }))
 
-    /** Runs the effect while the server does not answer. */
+    /** Runs the effect while the server is stopped. */
     const whileStopped = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
       const [member] = (yield* EtcdCluster.EtcdCluster).members
       yield* member!.pause
       return yield* Effect.ensuring(effect, Effect.orDie(member!.resume))
     })
 
-    /** How long it takes to end what was made in a scope, and then the client, on a stopped server. */
+    /** How long it takes, on a stopped server, to close a scope with what was made in it, and then the client. */
     const ending = Effect.fnUntraced(function*(make: Effect.Effect<unknown, unknown, Kv.Kv | Scope.Scope>) {
       const clientScope = yield* Scope.make()
       const kv = yield* Scope.provide(newClient, clientScope)
@@ -59,7 +62,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       }))
     })
 
-    it.effect("releasing takes a second, whatever is released, and the end of the client little more", () =>
+    it.effect("on a stopped server, releasing any number of locks and keys takes one second, and closing the client little more", () =>
       Effect.gen(function*() {
         const names = (count: number) => Array.makeBy(count, (i) => `stopped/${count}-${i}`)
         const cases = {
@@ -77,7 +80,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         }
       }))
 
-    it.effect("interrupting a holder of 10 names takes a second", () =>
+    it.effect("interrupting a holder of 10 names takes one second on a stopped server", () =>
       Effect.gen(function*() {
         const kv = yield* newClient
         const names = Array.makeBy(10, (i) => `interrupted/${i}`)
@@ -88,7 +91,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
         yield* until("all are removed", Effect.map(kv.count(KeyRange.prefix("interrupted/")), (count) => count === 0))
       }))
 
-    it.effect("an attempt ends with the caller's deadline, and says that the store is out of reach", () =>
+    it.effect("an attempt ends at the caller's deadline and reports that the store was unreachable", () =>
       Effect.gen(function*() {
         for (const isFirst of [true, false]) {
           const kv = yield* newClient
@@ -105,16 +108,16 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
             )
             assert.isAtMost(took, 1000 + slack, what)
             assert.strictEqual(KvError.isKvError(error) && error.reason._tag, "Unavailable", what)
-            assert.notMatch(KvError.isKvError(error) ? error.message : "", /\dns\b/, "whole milliseconds")
+            assert.notMatch(KvError.isKvError(error) ? error.message : "", /\dns\b/, "durations are whole milliseconds")
           }
           yield* until(
-            "nothing is left",
+            "the attempts leave no key",
             Effect.map(kv.count(KeyRange.prefix("deadline/")), (n) => n === (isFirst ? 0 : 1))
           )
         }
       }))
 
-    it.effect("a time-out says that the store was out of reach, and comes in time", () =>
+    it.effect("an acquire that times out reports that the store was unreachable, within the timeout", () =>
       Effect.gen(function*() {
         const kv = yield* newClient
         yield* kv.put("connected", "1")
@@ -127,7 +130,9 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
   }
 )
 
-/** Runs the program until it holds the lock; gives what ends it by SIGTERM. It is killed when the scope closes. */
+/**
+ * Runs the program until it holds the lock. Returns an effect that sends SIGTERM. Closing the scope kills the process.
+ */
 const forkedHolder = (endpoint: string, name: string, how: string) =>
   Effect.acquireRelease(
     Effect.callback<ChildProcess.ChildProcess>((resume) => {
@@ -143,11 +148,11 @@ const forkedHolder = (endpoint: string, name: string, how: string) =>
   )
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
-  "locks of a process that is told to end",
+  "locks of a process that receives SIGTERM",
   (it) => {
     for (const how of ["forkChild", "forkDetach"]) {
       it.effect(
-        `are given to the next when the finalizers of a holder in ${how} have run, and written`,
+        `a lock of a process that ends by SIGTERM is released after the finalizers of a holder in ${how} have run and written`,
         () =>
           Effect.gen(function*() {
             const { endpoints } = yield* EtcdCluster.EtcdCluster
@@ -179,27 +184,30 @@ const withAuth = Layer.effect(
     }))
 )
 
-layer(withAuth, { excludeTestServices: true, timeout: "2 minutes" })("locks of a user who loses a permission", (it) => {
-  it.effect("are lost for the keys concerned, and for no others, and the release is not repeated for ever", () =>
-    Effect.gen(function*() {
-      const cluster = yield* EtcdCluster.EtcdCluster
-      const kv = yield* client({
-        endpoints: cluster.endpoints,
-        auth: { username: "app", password: Redacted.make("secret") }
-      })
-      const scope = yield* Scope.make()
-      yield* on(kv)(Scope.provide(DistLock.acquire("revoked/l", { ttl: "3 seconds" }), scope))
-      const kept = yield* on(kv)(DistLock.acquire("kept/l", { ttl: "3 seconds" }))
-      yield* cluster.etcdctl(["role", "revoke-permission", "role-of-app", "revoked/", "--prefix"])
-      const [took] = yield* timed(Scope.close(scope, Exit.void))
-      assert.isAtMost(took, 1000 + slack)
-      // Several times the time to live.
-      yield* Effect.sleep("8 seconds")
-      assert.isTrue(yield* kept.isHeld)
-      const entry = yield* kv.getEntry(kept.key)
-      assert.strictEqual(Option.getOrThrow(entry).createRevision, kept.token)
-      const next = yield* on(kv)(DistLock.acquire("kept/next", { ttl: "3 seconds" }))
-      yield* Effect.sleep("4 seconds")
-      assert.isTrue(yield* next.isHeld)
-    }))
-})
+layer(withAuth, { excludeTestServices: true, timeout: "2 minutes" })(
+  "locks of a user that loses a permission",
+  (it) => {
+    it.effect("a user that loses a permission loses only the locks on the keys concerned, and the release is not retried indefinitely", () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        const kv = yield* client({
+          endpoints: cluster.endpoints,
+          auth: { username: "app", password: Redacted.make("secret") }
+        })
+        const scope = yield* Scope.make()
+        yield* on(kv)(Scope.provide(DistLock.acquire("revoked/l", { ttl: "3 seconds" }), scope))
+        const kept = yield* on(kv)(DistLock.acquire("kept/l", { ttl: "3 seconds" }))
+        yield* cluster.etcdctl(["role", "revoke-permission", "role-of-app", "revoked/", "--prefix"])
+        const [took] = yield* timed(Scope.close(scope, Exit.void))
+        assert.isAtMost(took, 1000 + slack)
+        // Several times the time to live.
+        yield* Effect.sleep("8 seconds")
+        assert.isTrue(yield* kept.isHeld)
+        const entry = yield* kv.getEntry(kept.key)
+        assert.strictEqual(Option.getOrThrow(entry).createRevision, kept.token)
+        const next = yield* on(kv)(DistLock.acquire("kept/next", { ttl: "3 seconds" }))
+        yield* Effect.sleep("4 seconds")
+        assert.isTrue(yield* next.isHeld)
+      }))
+  }
+)

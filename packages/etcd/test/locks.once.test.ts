@@ -1,7 +1,8 @@
 /**
- * Four processes that increment a counter under one lock, while holders are stopped beyond their time and killed.
+ * Locks under faults: four processes increment a counter under one lock while holders are paused past their TTL and
+ * killed.
  *
- * For 15 seconds, or for as long as `EFFECT_KV_CHAOS_SECONDS` says.
+ * `EFFECT_KV_CHAOS_SECONDS` sets the duration; the default is 15 seconds.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -16,7 +17,7 @@ import * as lockWorkers from "./support/lockWorkers.ts"
 
 const seconds = Number(process.env["EFFECT_KV_CHAOS_SECONDS"] ?? "15")
 
-/** Of the leases; in milliseconds. */
+/** The TTL of the leases in milliseconds. */
 const ttl = 2000
 
 const name = "chaos"
@@ -30,7 +31,7 @@ const accepted = Effect.fnUntraced(function*(kv: Kv.Kv) {
   }))
 })
 
-/** The place of the holder, as far as that can be known; else of anybody. */
+/** The index of the worker that holds the lock, if that is known. Otherwise a random index. */
 const victim = Effect.fnUntraced(function*(kv: Kv.Kv, workers: ReadonlyArray<lockWorkers.Worker>) {
   const holder = yield* Effect.provideService(DistLock.holder(name), Kv.Kv, kv)
   const i = workers.findIndex((worker) => `${worker.pid}` === Option.getOrUndefined(holder)?.description)
@@ -39,7 +40,7 @@ const victim = Effect.fnUntraced(function*(kv: Kv.Kv, workers: ReadonlyArray<loc
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })("locks under chaos", (it) => {
   it.effect(
-    "no increment is lost, and tokens grow, though holders are stopped and killed",
+    "no increment is lost and tokens grow while holders are paused and killed",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
@@ -56,7 +57,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           }).pipe(Effect.timeout("60 seconds"))
         yield* untilAccepted(20)
 
-        // From when they work: on a busy machine they start late.
+        // Starts when the workers make progress: on a busy machine they start late.
         const end = Date.now() + seconds * 1000
         while (Date.now() < end) {
           yield* Effect.sleep(yield* Random.nextIntBetween(50, 500))
@@ -74,16 +75,22 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
             everyone.push(workers[i])
           }
         }
-        // Whoever was stopped or killed last does not keep the others out.
+        // The worker that was paused or killed last must not block the others.
         const { length } = yield* accepted(kv)
         yield* untilAccepted(length + 10)
         yield* Effect.forEach(workers, (worker) => worker.stop, { concurrency: "unbounded" })
 
         const increments = yield* accepted(kv)
         assert.isAtLeast(increments.length, length + 10)
-        assert.deepStrictEqual(increments.map(({ value }) => value), increments.map((_, i) => i + 1), "none was lost")
+        assert.deepStrictEqual(
+          increments.map(({ value }) => value),
+          increments.map((_, i) => i + 1),
+          "no increment was lost"
+        )
         increments.forEach(({ token }, i) => {
-          if (i > 0) assert.isTrue(token > increments[i - 1]!.token, "tokens grow in the order of holding")
+          if (i > 0) {
+            assert.isTrue(token > increments[i - 1]!.token, "tokens grow in the order in which the lock was held")
+          }
         })
         assert.deepStrictEqual(yield* kv.get(`${name}.counter`), Option.some(`${increments.length}`))
         yield* Effect.gen(function*() {

@@ -1,5 +1,5 @@
 /**
- * Locks and temporary keys among processes, and beside `etcdctl`, on a real etcd.
+ * Locks and temporary keys on a real etcd, used by several processes and by `etcdctl`.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -24,14 +24,17 @@ const until = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>) =>
   Effect.gen(function*() {
     while (!(yield* condition)) yield* Effect.sleep("5 millis")
   }).pipe(
-    Effect.timeoutOrElse({ duration: "20 seconds", orElse: () => Effect.die(new Error(`waited in vain: ${what}`)) })
+    Effect.timeoutOrElse({
+      duration: "20 seconds",
+      orElse: () => Effect.die(new Error(`timed out waiting until ${what}`))
+    })
   )
 
 const waitersOf = (kv: Kv.Kv, name: string) => Effect.map(on(kv)(DistLock.waiters(name)), (waiters) => waiters.length)
 
 const isHeld = (kv: Kv.Kv, name: string) => Effect.map(on(kv)(DistLock.holder(name)), Option.isSome)
 
-/** `etcdctl lock`, which holds the lock until its scope closes. Gives the key it prints once it holds it. */
+/** `etcdctl lock`, which holds the lock until its scope closes. `key` is the key it prints once it holds the lock. */
 const etcdctlLock = Effect.fnUntraced(function*(endpoint: string, name: string) {
   const { etcdctl } = yield* EtcdBinaries.current
   let printed = ""
@@ -46,7 +49,7 @@ const etcdctlLock = Effect.fnUntraced(function*(endpoint: string, name: string) 
     (child) =>
       Effect.callback<void>((resume) => {
         child.on("close", () => resume(Effect.void))
-        // It gives the lock back when it is asked to end.
+        // On SIGTERM it releases the lock.
         if (!child.kill("SIGTERM")) resume(Effect.void)
       })
   )
@@ -54,7 +57,7 @@ const etcdctlLock = Effect.fnUntraced(function*(endpoint: string, name: string) 
 })
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })("locks on etcd", (it) => {
-  it.effect("etcdctl lock waits for us, and we wait for it", () =>
+  it.effect("etcdctl lock waits for our lock, and we wait for its lock", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const [endpoint] = cluster.endpoints
@@ -64,7 +67,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       const theirScope = yield* Scope.make()
       const theirs = yield* Scope.provide(etcdctlLock(endpoint!, "both"), theirScope)
       yield* until("etcdctl waits", Effect.map(waitersOf(kv, "both"), (count) => count === 1))
-      assert.strictEqual(yield* theirs.key, "", "it is not let in while we hold it")
+      assert.strictEqual(yield* theirs.key, "", "etcdctl does not hold the lock while we do")
       yield* Scope.close(ours, Exit.void)
       yield* until("etcdctl has it", Effect.map(theirs.key, (key) => key !== ""))
       assert.strictEqual(Option.getOrThrow(yield* on(kv)(DistLock.holder("both"))).key, yield* theirs.key)
@@ -81,7 +84,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       assert.strictEqual(yield* kv.count(KeyRange.prefix("both")), 0)
     }))
 
-  it.effect("the next holder runs within milliseconds of a release", () =>
+  it.effect("the next holder starts within milliseconds after a release", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const holder = yield* client({ endpoints: cluster.endpoints })
@@ -101,7 +104,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       })
       const times = yield* Effect.replicateEffect(handOver, 21)
       const median = (millis: Array<number>) => millis.sort((a, b) => a - b)[10]!
-      // Go's, which etcd serves every 100 ms, takes 50 in the middle. How busy the machine is a put tells.
+      // etcd wakes the watches of Go clients every 100 ms, so they take 50 ms on average. A put shows how busy the
+      // machine is.
       assert.isBelow(
         median(times.map(({ handOver }) => handOver)),
         15 + 10 * median(times.map(({ put }) => put))
@@ -109,12 +113,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
     }))
 
   it.effect(
-    "with the connection cut the loss is known before the server deletes the key, 20 runs of 20",
+    "on a cut connection the holder knows of the loss before the server deletes the key, in 20 runs of 20",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const observer = yield* client({ endpoints: cluster.endpoints })
-        // How late timers are on this machine, at worst.
+        // The worst timer delay on this machine.
         let late = 0
         yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => {
           const due = Date.now() + 20
@@ -141,7 +145,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           const holder = Option.getOrThrow(yield* on(observer)(DistLock.holder(name)))
           const watch = yield* backendOf(observer).watch({ range: KeyRange.key(holder.key), only: "Delete" })
           const deletion = yield* Effect.forkScoped(Effect.andThen(watch.take, Effect.sync(() => Date.now())))
-          // Wherever in the course of its renewals.
+          // A random moment between two renewals.
           yield* Effect.sleep(60 * i)
           const cutAt = Date.now()
           if (i % 2 === 0) yield* proxy.down
@@ -170,45 +174,45 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
     60_000
   )
 
-  it.effect("a process that is stopped beyond its time finds the lock lost, and the next has a larger token", () =>
+  it.effect("a process paused past its TTL finds its lock lost, and the next holder has a larger token", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const kv = yield* client({ endpoints: cluster.endpoints })
       const worker = yield* lockWorkers.start(cluster.endpoints[0]!, "hold", "stopped", 2000)
-      const { token } = yield* worker.told("Held")
+      const { token } = yield* worker.reported("Held")
       yield* worker.signal("SIGSTOP")
       const next = yield* on(kv)(DistLock.acquire("stopped"))
       assert.isTrue(next.token > BigInt(token))
       yield* worker.signal("SIGCONT")
-      const ended = yield* worker.told("Ended")
+      const ended = yield* worker.reported("Ended")
       assert.strictEqual(ended.how, "LockLost")
       assert.deepStrictEqual(worker.lines.map((line) => line._tag), ["Held", "Finalized", "Ended"])
       assert.isTrue(yield* next.isHeld)
       yield* worker.stop
     }))
 
-  it.effect("whose event loop was blocked beyond its time is refused its next fenced write, and interrupted", () =>
+  it.effect("a holder whose event loop was blocked past its TTL has its next fenced write rejected and is interrupted", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const kv = yield* client({ endpoints: cluster.endpoints })
       const worker = yield* lockWorkers.start(cluster.endpoints[0]!, "block", "blocked", 2000)
-      const { token } = yield* worker.told("Held")
+      const { token } = yield* worker.reported("Held")
       const next = yield* on(kv)(DistLock.acquire("blocked"))
       assert.isTrue(next.token > BigInt(token))
-      assert.strictEqual((yield* worker.told("Refused")).how, "LockLost")
-      assert.strictEqual((yield* worker.told("Ended")).how, "LockLost")
+      assert.strictEqual((yield* worker.reported("Rejected")).how, "LockLost")
+      assert.strictEqual((yield* worker.reported("Ended")).how, "LockLost")
       assert.deepStrictEqual(yield* kv.get("blocked.stale"), Option.none())
       yield* worker.stop
     }))
 
-  it.effect("what a killed process held is free, and its temporary key gone, within the time to live and 2 seconds", () =>
+  it.effect("a killed process's lock and temporary key are gone within its TTL and 2 seconds", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const kv = yield* client({ endpoints: cluster.endpoints })
       const holder = yield* lockWorkers.start(cluster.endpoints[0]!, "hold", "killed", 2000)
       const temporary = yield* lockWorkers.start(cluster.endpoints[0]!, "temporaryKey", "killed.temp", 2000)
-      yield* holder.told("Held")
-      yield* temporary.told("Held")
+      yield* holder.reported("Held")
+      yield* temporary.reported("Held")
       const next = yield* Effect.forkScoped(on(kv)(DistLock.acquire("killed")))
       yield* until("the next waits", Effect.map(waitersOf(kv, "killed"), (count) => count === 1))
       const killedAt = Date.now()
@@ -220,31 +224,31 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       assert.isBelow(Date.now() - killedAt, 4000)
     }))
 
-  it.effect("a process that ends in order leaves nothing, at once", () =>
+  it.effect("a process that exits in an orderly way leaves nothing behind, immediately", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const kv = yield* client({ endpoints: cluster.endpoints })
       const holder = yield* lockWorkers.start(cluster.endpoints[0]!, "hold", "ends", 60_000)
       const temporary = yield* lockWorkers.start(cluster.endpoints[0]!, "temporaryKey", "ends.temp", 60_000)
-      yield* holder.told("Held")
-      yield* temporary.told("Held")
+      yield* holder.reported("Held")
+      yield* temporary.reported("Held")
       yield* Effect.all([holder.stop, temporary.stop], { concurrency: 2 })
       assert.strictEqual(yield* kv.count(KeyRange.prefix("ends")), 0)
       assert.isFalse(yield* isHeld(kv, "ends"))
     }))
 
-  it.effect("with its answers lost by the network, at any request, an attempt leaves nothing", () =>
+  it.effect("an attempt leaves no key if the network loses the response to any one of its requests", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const kv = yield* client({ endpoints: cluster.endpoints })
       const attempt = Effect.fnUntraced(function*(request: string) {
-        const name = `lost-answer-${request}`
+        const name = `lost-response-${request}`
         const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
         const scope = yield* Scope.make()
         const cutOff = yield* Scope.provide(client({ endpoints: [proxy.endpoint] }), scope)
         yield* cutOff.get("connected")
         if (request !== "LeaseGrant") yield* Scope.provide(on(cutOff)(TempKey.make(`${name}.session`)), scope)
-        // What the request that is meant says; nothing but the grant is under way in the other case.
+        // The request's own bytes select it. In the other case the grant is the only request in flight.
         const when = request === "LeaseGrant" ? undefined : TcpProxy.contains(`${name}/`)
         const armed = yield* proxy.cutAfterForwarding({ when })
         yield* Effect.exit(on(cutOff)(DistLock.withDistLock(Effect.void, name)))

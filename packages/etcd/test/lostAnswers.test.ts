@@ -1,5 +1,5 @@
 /**
- * A thousand writes whose answers are lost on their way back: what each is reported as, and what the server says of it.
+ * A thousand writes whose responses are lost: how each is reported, and what the server's history says about it.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -42,7 +42,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }
     }
 
-    it.effect(`${total} writes sent ${name}, their answers lost: each Indeterminate, and applied exactly once`, () =>
+    it.effect(`${total} writes sent ${name} with their responses lost are each Indeterminate and applied exactly once`, () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
@@ -70,7 +70,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
             return puts === done("put") && txns === 2 * done("txn") &&
               (yield* remaining) === deletions.length - done("delete")
           }))
-          // The connection has lost bytes, and is cut.
+          // The connection has lost bytes, so it must be cut.
           yield* proxy.heal
           const reasons = yield* Fiber.join(fiber)
           assert.deepStrictEqual(new Set(reasons.map(({ _tag }) => _tag)), new Set(["Indeterminate"]))
@@ -88,7 +88,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           assert.deepStrictEqual(second.map((change) => change.modRevision), [of[0]!.modRevision])
         }
         const txns = numbers(0, total).filter((i) => kindOf(i) === "txn").length
-        assert.strictEqual(changes.length, total + txns, "nothing else was written")
+        assert.strictEqual(changes.length, total + txns, "no other change was made")
       }))
   }
 })

@@ -1,5 +1,5 @@
 /**
- * A real server behind a network that fails: what calls end with, and what the server's own history says about writes.
+ * A real server behind a faulty network: how calls end, and what the server's own history says about writes.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -22,7 +22,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     return { cluster, proxy, kv: yield* client({ endpoints: [proxy.endpoint], deadline }) }
   })
 
-  /** How often each value was written, by the server's account. */
+  /** How often the server applied each value. */
   const writes = Effect.fnUntraced(function*(from: bigint) {
     const cluster = yield* EtcdCluster.EtcdCluster
     const history = yield* cluster.watchFrom(from)
@@ -34,7 +34,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("writes", () => {
-    it.effect("whose answers are lost are Indeterminate and applied once; those that never arrive are not applied", () =>
+    it.effect("a write whose response is lost is Indeterminate and applied once, and a write that never arrives is not applied", () =>
       Effect.gen(function*() {
         const { cluster, proxy, kv } = yield* connect("5 seconds")
         const from = (yield* cluster.revision) + 1n
@@ -52,7 +52,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         for (let i = 0; i < 10; i++) assert.strictEqual(counts.get(`${i}`) ?? 0, i % 2 === 0 ? 1 : 0)
       }))
 
-    it.effect("are confirmed or Indeterminate, and applied at most once, while connections break all the time", () =>
+    it.effect("writes are confirmed or Indeterminate and applied at most once while connections keep breaking", () =>
       Effect.gen(function*() {
         const { cluster, proxy, kv } = yield* connect("5 seconds")
         const from = (yield* cluster.revision) + 1n
@@ -69,7 +69,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           const applied = counts.get(`v${i}`) ?? 0
           if (Exit.isSuccess(exit)) return assert.strictEqual(applied, 1)
           const error = Option.getOrThrow(Exit.findErrorOption(exit))
-          // Where the machine is slow there may be no connection for long enough to send anything.
+          // On a slow machine there may be no connection for long enough to send the request.
           if (error.outcome === "NotApplied") return assert.strictEqual(applied, 0, error.message)
           assert.strictEqual(error.reason._tag, "Indeterminate", error.message)
           assert.isAtMost(applied, 1)
@@ -79,13 +79,13 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isAbove(results.length - indeterminate, 100)
       }))
 
-    it.effect("that cannot leave wait for the connection, and are then sent once", () =>
+    it.effect("a write that cannot be sent waits for a connection and is then sent once", () =>
       Effect.gen(function*() {
         const { cluster, proxy, kv } = yield* connect("5 seconds")
         yield* kv.put("w", "0")
         const from = (yield* cluster.revision) + 1n
         yield* proxy.down
-        // Once a read has found out, the write knows that there is no connection.
+        // After a read has noticed, the write knows that there is no connection.
         assert.strictEqual((yield* reason(Deadline.within(kv.get("w"), "300 millis")))._tag, "Unavailable")
         const fiber = yield* Effect.forkChild(kv.put("w", "waited"))
         yield* Effect.sleep("300 millis")
@@ -96,7 +96,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("reads", () => {
-    it.effect("succeed while connections break all the time", () =>
+    it.effect("reads succeed while connections keep breaking", () =>
       Effect.gen(function*() {
         const { proxy, kv } = yield* connect("5 seconds")
         yield* kv.put("r", "1")
@@ -105,7 +105,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* Fiber.interrupt(breaking)
       }))
 
-    it.effect("of several megabytes arrive whole", () =>
+    it.effect("a read of several megabytes is complete", () =>
       Effect.gen(function*() {
         const { kv } = yield* connect("5 seconds")
         const value = "x".repeat(1_000_000)
@@ -116,14 +116,14 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }))
   })
 
-  describe("a link that is dead without a word", () => {
+  describe("a link that dies silently", () => {
     const silences: ReadonlyArray<readonly [string, (proxy: TcpProxy.TcpProxy) => Effect.Effect<void>]> = [
-      ["holds everything back", (proxy) => proxy.blackhole()],
-      ["loses everything", (proxy) => proxy.blackhole({ drop: true })],
-      ["loses all answers", (proxy) => proxy.dropResponses]
+      ["holds back all data", (proxy) => proxy.blackhole()],
+      ["loses all data", (proxy) => proxy.blackhole({ drop: true })],
+      ["loses all responses", (proxy) => proxy.dropResponses]
     ]
     for (const [how, silence] of silences) {
-      it.effect(`${how}: every call ends at its deadline, interruption at once, and afterwards all is well`, () =>
+      it.effect(`on a link that ${how}, every call ends at its deadline, interruption is immediate, and calls succeed after it heals`, () =>
         Effect.gen(function*() {
           const { cluster, proxy, kv } = yield* connect("500 millis")
           yield* kv.put("dead", "0")
@@ -144,7 +144,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           ]
           const results = yield* Effect.forEach(calls, ([, call]) => timed(reason(call)), { concurrency: "unbounded" })
           results.forEach(([elapsed, failure], i) => {
-            // A watch waits for a connection of its own, which there may never have been.
+            // A watch needs its own connection, which may never have existed.
             const wanted = calls[i]![1] === watch ? [calls[i]![0], "Unavailable"] : [calls[i]![0]]
             assert.include(wanted, failure._tag)
             assert.isTrue(elapsed >= 495 && elapsed < 1000, `${elapsed} ms`)
@@ -156,18 +156,18 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
             assert.isBelow(elapsed, 100)
           }
           yield* proxy.heal
-          // A write could meet the end of a connection that lost bytes, and be Indeterminate by right.
+          // A write may rightly be Indeterminate here: its connection lost bytes and breaks.
           const [elapsed] = yield* timed(Deadline.within(kv.get("dead"), "5 seconds"))
           assert.isBelow(elapsed, 5000)
           yield* kv.put("dead", "3")
-          // `1` was put twice: once until its deadline, once until it was interrupted.
+          // `1` was put twice: by the call that reached its deadline and by the one that was interrupted.
           const counts = yield* writes(from)
           assert.strictEqual(counts.get("3"), 1)
           assert.isAtMost(counts.get("1") ?? 0, 6)
         }))
     }
 
-    it.effect("is found by pings, after which calls go on over a new connection", () =>
+    it.effect("pings find a dead link, after which calls continue on a new connection", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
@@ -186,7 +186,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* Effect.retry(kv.get("a"), { times: 5 })
       }))
 
-    it.effect("a paused server looks the same", () =>
+    it.effect("calls to a paused server end at their deadline and succeed after it resumes", () =>
       Effect.gen(function*() {
         const { cluster, kv } = yield* connect("500 millis")
         yield* kv.put("paused", "0")
@@ -194,7 +194,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           cluster.member.pause,
           () =>
             Effect.gen(function*() {
-              // The server may answer a little longer.
+              // The server may still respond for a moment.
               const failure = yield* Effect.flip(Effect.forever(kv.get("paused")))
               assert.strictEqual(failure.reason._tag, "DeadlineExceeded")
               // Half a second after the first unanswered call, nothing more is sent on the connection.
@@ -206,7 +206,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }))
   })
 
-  it.effect("a server that restarts is waited for by reads, and by writes that did not leave", () =>
+  it.effect("reads, and writes that were not sent, wait for a server that restarts", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const kv = yield* client({ endpoints: cluster.endpoints, deadline: "20 seconds" })
@@ -224,7 +224,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
 })
 
 describe("unreachable endpoints", () => {
-  it.live("are named by a watch that cannot open, also if its deadline is shorter than the layer's", () =>
+  it.live("a watch that cannot open names the unreachable endpoints, also if its deadline is shorter than the layer's", () =>
     Effect.gen(function*() {
       const silent = yield* TcpProxy.make({ target: 1 })
       yield* silent.blackhole()
@@ -241,13 +241,13 @@ describe("unreachable endpoints", () => {
       }
     }))
 
-  it.live("are named with what is wrong with each, when the deadline has passed", () =>
+  it.live("a call that reaches its deadline names each unreachable endpoint and its problem", () =>
     Effect.gen(function*() {
       const silent = yield* TcpProxy.make({ target: 1 })
       yield* silent.blackhole()
       const endpoints = ["http://127.0.0.1:1", "http://name.invalid:2379", silent.endpoint]
       const kv = yield* client({ endpoints, deadline: "1 second" })
-      // What keeps a user from getting a token keeps all else.
+      // A user without a token can make no call.
       const user = yield* client({
         endpoints,
         deadline: "1 second",

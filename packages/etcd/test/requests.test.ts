@@ -1,6 +1,5 @@
 /**
- * What becomes of requests: deadlines, interruption, and what is repeated and what is not, against a server that does
- * what the test says.
+ * The life of requests on a fake server with scripted responses: deadlines, interruption, and what is retried.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -23,13 +22,13 @@ import * as FakeEtcd from "./support/FakeEtcd.ts"
 const putAnswer = { answer: { header: FakeEtcd.header } }
 const rangeAnswer = { answer: { header: FakeEtcd.header, kvs: [], more: false, count: "0" } }
 
-/** Accepts connections and says nothing on them: gRPC goes on connecting for ever. */
+/** Accepts connections and never responds on them, so gRPC keeps connecting indefinitely. */
 const silentEndpoint = Effect.tap(TcpProxy.make({ target: 1 }), (proxy) => proxy.blackhole())
 
 const methods = (fake: FakeEtcd.FakeEtcd): ReadonlyArray<string> => fake.received.map(({ method }) => method)
 
 describe("deadlines", () => {
-  it.live("a read that is not answered fails with DeadlineExceeded when its deadline passes", () =>
+  it.live("a read without a response fails with DeadlineExceeded at its deadline", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" })
@@ -39,7 +38,7 @@ describe("deadlines", () => {
       assert.isTrue(elapsed >= 300 && elapsed < 1000, `${elapsed} ms`)
     }))
 
-  it.live("the layer's is that of opening a watch too", () =>
+  it.live("the layer's deadline also bounds opening a watch", () =>
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
       const kv = yield* client({ endpoints: [silent.endpoint], deadline: "300 millis" })
@@ -48,7 +47,7 @@ describe("deadlines", () => {
       assert.isTrue(elapsed >= 300 && elapsed < 1000, `${elapsed} ms`)
     }))
 
-  it.live("a write that is not answered is Indeterminate when its deadline passes, and was sent once", () =>
+  it.live("a write without a response is Indeterminate at its deadline, and is sent once", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" })
@@ -63,7 +62,7 @@ describe("deadlines", () => {
       assert.deepStrictEqual(methods(fake), ["Put", "DeleteRange", "Txn"])
     }))
 
-  it.live("a call's own deadline takes the place of the layer's", () =>
+  it.live("a call's own deadline replaces the layer's", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [fake.endpoint], deadline: "1 hour" })
@@ -76,14 +75,14 @@ describe("deadlines", () => {
       const fake = yield* FakeEtcd.make(() => ({ code: status.UNAVAILABLE, details: "etcdserver: leader changed" }))
       const kv = yield* client({ endpoints: [fake.endpoint], deadline: "500 millis" })
       const [elapsed, failure] = yield* timed(reason(kv.get("a")))
-      // It is refused, or on its way once more.
+      // The last attempt was rejected or is in flight.
       assert.include(["Unavailable", "DeadlineExceeded"], failure._tag)
       assert.include(failure.message, "leader changed")
       assert.isTrue(elapsed >= 500 && elapsed < 1200, `${elapsed} ms`)
       assert.isAbove(fake.received.length, 3)
     }))
 
-  it.live("the server is told how much time there is", () =>
+  it.live("each request sends its remaining time to the server", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => rangeAnswer)
       const kv = yield* client({ endpoints: [fake.endpoint] })
@@ -93,7 +92,7 @@ describe("deadlines", () => {
 })
 
 describe("interruption", () => {
-  it.live("reaches the server at once", () =>
+  it.live("interrupting a call cancels its request on the server at once", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [fake.endpoint] })
@@ -103,24 +102,24 @@ describe("interruption", () => {
       assert.isBelow(elapsed, 100)
     }))
 
-  it.live("of a call that has just been made leaves no request behind", () =>
+  it.live("interrupting a call that was just made leaves no request behind", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(({ request }) => String(request["key"]) === "a" ? "hang" : rangeAnswer)
       const kv = yield* client({ endpoints: [fake.endpoint] })
       yield* kv.get("first")
-      // Interrupted after so many microtasks, one after the other, to hit each stage of a call's beginning.
+      // Interrupts after 0, 1, 2, ... microtasks, to hit each stage in which a call starts.
       for (let ticks = 0; ticks < 40; ticks++) {
         const fiber = Effect.runFork(kv.get("a"))
         for (let i = 0; i < ticks; i++) yield* Effect.promise(() => Promise.resolve())
         yield* Fiber.interrupt(fiber)
       }
-      // On the same connection it comes after all of them.
+      // On the same connection, this call follows all of them.
       yield* kv.get("last")
       assert.isAbove(fake.received.length, 20)
       yield* fake.awaitCancelled(fake.received.length - 2)
     }))
 
-  it.live("ends a call that waits for a connection", () =>
+  it.live("interrupting a call that waits for a connection ends it", () =>
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
       const kv = yield* client({ endpoints: [silent.endpoint], deadline: "1 hour" })
@@ -131,7 +130,7 @@ describe("interruption", () => {
     }))
 })
 
-describe("what is repeated", () => {
+describe("retries", () => {
   const transient = [
     [status.UNAVAILABLE, "etcdserver: leader changed"],
     [status.UNAVAILABLE, "etcdserver: request timed out"],
@@ -145,7 +144,7 @@ describe("what is repeated", () => {
   ] as const
 
   for (const [code, details] of transient) {
-    it.live(`${status[code]} "${details}": a read is, a write is not and is Indeterminate`, () =>
+    it.live(`after ${status[code]} "${details}" a read is retried, and a write is not and ends as Indeterminate`, () =>
       Effect.gen(function*() {
         const fake = yield* FakeEtcd.make(() => ({ code, details }))
         const kv = yield* client({ endpoints: [fake.endpoint], deadline: "10 seconds" })
@@ -159,15 +158,15 @@ describe("what is repeated", () => {
       }))
   }
 
-  const refusals = [
+  const rejections = [
     [status.UNAVAILABLE, "etcdserver: no leader"],
     [status.RESOURCE_EXHAUSTED, "etcdserver: too many requests"],
     [status.UNAVAILABLE, "etcdserver: not capable"],
     [status.UNAVAILABLE, "etcdserver: rpc not supported for learner"]
   ] as const
 
-  for (const [code, details] of refusals) {
-    it.live(`${status[code]} "${details}": a write is too, since the server refused it`, () =>
+  for (const [code, details] of rejections) {
+    it.live(`after ${status[code]} "${details}" a write is retried too, because the server rejected it`, () =>
       Effect.gen(function*() {
         const fake = yield* FakeEtcd.make()
         fake.reply = () => fake.received.length < 3 ? { code, details } : putAnswer
@@ -197,7 +196,7 @@ describe("what is repeated", () => {
   ] as const
 
   for (const [method, code, details, tag, outcome] of final) {
-    it.live(`"${details}" is ${tag} and not repeated`, () =>
+    it.live(`"${details}" is ${tag} and is not retried`, () =>
       Effect.gen(function*() {
         const fake = yield* FakeEtcd.make(() => ({ code, details }))
         const kv = yield* client({ endpoints: [fake.endpoint] })
@@ -212,7 +211,7 @@ describe("what is repeated", () => {
 })
 
 describe("a failure", () => {
-  it.live("holds the endpoint and the gRPC status it came with", () =>
+  it.live("a failure holds the endpoint and the gRPC status it came with", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" })
@@ -232,7 +231,7 @@ describe("a failure", () => {
       assert.deepStrictEqual([invalid.endpoint, invalid.status], [undefined, undefined])
     }))
 
-  it.live("says which call was denied, on which keys, and never a value", () =>
+  it.live("a failure says which call was denied and on which keys, and never contains a value", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({
         code: status.PERMISSION_DENIED,
@@ -264,7 +263,7 @@ describe("a failure", () => {
 })
 
 describe("an endpoint that goes down and comes back", () => {
-  it.live("is a warning each, once for each change, with the endpoint and the reason", () =>
+  it.live("an endpoint that goes down and comes back logs one warning for each change, with the endpoint and the reason", () =>
     Effect.gen(function*() {
       const warnings: Array<{ readonly message: unknown; readonly annotations: Readonly<Record<string, unknown>> }> = []
       const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
@@ -294,12 +293,12 @@ describe("an endpoint that goes down and comes back", () => {
       assert.strictEqual(up?.annotations["endpoint"], proxy.endpoint)
       assert.match(`${down?.message}`, /down/)
       assert.match(`${down?.annotations["reason"]}`, /./)
-      assert.match(`${up?.message}`, /answers again/)
+      assert.match(`${up?.message}`, /responds again/)
     }))
 })
 
 describe("several endpoints", () => {
-  it.live("a read goes to another when one refuses, at once", () =>
+  it.live("a read goes to another endpoint immediately if one rejects it", () =>
     Effect.gen(function*() {
       const bad = yield* FakeEtcd.make(() => ({ code: status.UNAVAILABLE, details: "etcdserver: no leader" }))
       const good = yield* FakeEtcd.make(() => rangeAnswer)
@@ -311,7 +310,7 @@ describe("several endpoints", () => {
       assert.isAtMost(bad.received.length, 1)
     }))
 
-  it.live("a read that hangs on one is answered by another within its deadline; later calls go there first", () =>
+  it.live("a read that hangs on one endpoint succeeds on another within its deadline, and later calls go there first", () =>
     Effect.gen(function*() {
       const good = yield* FakeEtcd.make(() => rangeAnswer)
       const bad = yield* FakeEtcd.make()
@@ -324,7 +323,7 @@ describe("several endpoints", () => {
       assert.isAtMost(before, 1)
     }))
 
-  it.live("a write is sent to another only if it did not leave", () =>
+  it.live("a write goes to another endpoint only if it was not sent", () =>
     Effect.gen(function*() {
       const good = yield* FakeEtcd.make(() => putAnswer)
       const kv = yield* client({ endpoints: ["http://127.0.0.1:1", good.endpoint], deadline: "2 seconds" })
@@ -340,11 +339,11 @@ describe("several endpoints", () => {
       assert.isAtMost(failed, 1)
     }))
 
-  it.live("one that cannot be connected to does not use up the time of the others, not even of writes", () =>
+  it.live("an endpoint that cannot be connected to does not use up the time of the others, also for writes", () =>
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
       const good = yield* FakeEtcd.make(() => putAnswer)
-      // Which endpoint is the first is chosen at random: this is often enough.
+      // The first endpoint is random; this many attempts hit both.
       for (let i = 0; i < 8; i++) {
         const kv = yield* client({ endpoints: [silent.endpoint, good.endpoint], deadline: "400 millis" })
         yield* kv.put("a", "1")
@@ -353,11 +352,11 @@ describe("several endpoints", () => {
       assert.strictEqual(good.received.length, 16)
     }))
 
-  it.live("one that connects for ever is left for another in seconds, however long the deadline", () =>
+  it.live("a call fails over within seconds from an endpoint that never finishes connecting, however long the deadline", () =>
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
       const good = yield* FakeEtcd.make(() => putAnswer)
-      // Which endpoint is the first is chosen at random: this is often enough.
+      // The first endpoint is random; this many attempts hit both.
       const puts = Array.from({ length: 8 }, () =>
         Effect.flatMap(
           client({ endpoints: [silent.endpoint, good.endpoint], deadline: "1 hour" }),
@@ -367,11 +366,11 @@ describe("several endpoints", () => {
       assert.isBelow(elapsed, 10_000)
     }))
 
-  for (const silence of ["connects for ever", "never answers"] as const) {
-    it.live(`one that ${silence} does not use up the time of one that will answer in a moment`, () =>
+  for (const silence of ["never finishes connecting", "never responds"] as const) {
+    it.live(`an endpoint that ${silence} does not use up the time of one that responds a moment later`, () =>
       Effect.gen(function*() {
-        const silent = silence === "never answers" ? yield* FakeEtcd.make() : yield* silentEndpoint
-        // Which endpoint is the first is chosen at random: this is often enough.
+        const silent = silence === "never responds" ? yield* FakeEtcd.make() : yield* silentEndpoint
+        // The first endpoint is random; this many attempts hit both.
         for (let i = 0; i < 6; i++) {
           let until: number | undefined = undefined
           const electing = yield* FakeEtcd.make(() => {

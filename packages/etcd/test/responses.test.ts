@@ -1,5 +1,5 @@
 /**
- * The decoder of responses against etcd's own definitions, as etcd3's protobuf library reads them.
+ * The decoder of responses, checked against etcd's own definitions as etcd3's protobuf library reads them.
  */
 import type * as Entry from "@effect-kv/core/Entry"
 import type * as Op from "@effect-kv/core/Op"
@@ -22,14 +22,14 @@ const methods = ((): Record<"range" | "put" | "deleteRange" | "txn", grpc.Method
 const serialize = (method: keyof typeof methods, response: unknown): Buffer =>
   methods[method].responseSerialize(response)
 
-/** The message as etcd3 reads it. */
+/** The message as etcd3 decodes it. */
 const theirs = <A>(method: keyof typeof methods, message: Buffer): A =>
   methods[method].responseDeserialize(message) as A
 
 const integer = (minimum: number, maximum: number): Arbitrary.Arbitrary<number> =>
   Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum, maximum })))
 
-/** Around the sizes where the encoding of a number gets one byte longer. */
+/** Numbers around the sizes at which their encoding grows by one byte. */
 const int64 = Arbitrary.map(
   Arbitrary.all([integer(0, 63), integer(-1, 1)]),
   ([bits, more]) => `${BigInt.asIntN(64, (1n << BigInt(bits)) + BigInt(more))}`
@@ -43,7 +43,7 @@ const text = Arbitrary.map(Arbitrary.schema(Schema.String), (text) => text.toWel
 
 const bytes = Arbitrary.map(Arbitrary.array(integer(0, 255), { maxLength: 200 }), (bytes) => Buffer.from(bytes))
 
-/** Text, bytes that are none, and lengths about where values are no longer taken for text. */
+/** Text, bytes that are not text, and lengths around the limit up to which values are decoded as text. */
 const value = Arbitrary.map(
   Arbitrary.all([integer(0, 3), text, bytes, integer(4090, 4100)]),
   ([kind, text, bytes, length]) =>
@@ -109,7 +109,7 @@ const txnResponse = Arbitrary.map(
   })
 )
 
-/** What can be seen of an entry. */
+/** The observable fields of an entry. */
 const shown = (entry: Entry.Entry) => ({
   key: entry.key,
   value: Buffer.from(entry.value).toString("hex"),
@@ -160,7 +160,7 @@ const theirDelete = (response: etcd3.IDeleteRangeResponse, revision: string) => 
   previous: response.prev_kvs.map(theirEntry)
 })
 
-/** All in it are at its revision. */
+/** Every entry in the response has its revision. */
 const theirTxn = (response: etcd3.ITxnResponse, revision: string): object => ({
   revision,
   succeeded: response.succeeded,
@@ -176,22 +176,27 @@ const theirTxn = (response: etcd3.ITxnResponse, revision: string): object => ({
 })
 
 describe("decoding responses", () => {
-  it.prop("of reads and writes gives what etcd3 gives", [rangeResponse, putResponse, deleteResponse], ([r, p, d]) => {
-    const range = serialize("range", r)
-    assert.deepStrictEqual<object>(
-      ours(responses.decodeRange(range)),
-      theirRange(theirs("range", range), r.header.revision)
-    )
-    const put = serialize("put", p)
-    assert.deepStrictEqual<object>(ours(responses.decodePut(put)), theirPut(theirs("put", put), p.header.revision))
-    const deleted = serialize("deleteRange", d)
-    assert.deepStrictEqual<object>(
-      ours(responses.decodeDelete(deleted)),
-      theirDelete(theirs("deleteRange", deleted), d.header.revision)
-    )
-  }, { arbitrary: { runs: 500 } })
+  it.prop(
+    "responses to reads and writes decode to what etcd3 decodes",
+    [rangeResponse, putResponse, deleteResponse],
+    ([r, p, d]) => {
+      const range = serialize("range", r)
+      assert.deepStrictEqual<object>(
+        ours(responses.decodeRange(range)),
+        theirRange(theirs("range", range), r.header.revision)
+      )
+      const put = serialize("put", p)
+      assert.deepStrictEqual<object>(ours(responses.decodePut(put)), theirPut(theirs("put", put), p.header.revision))
+      const deleted = serialize("deleteRange", d)
+      assert.deepStrictEqual<object>(
+        ours(responses.decodeDelete(deleted)),
+        theirDelete(theirs("deleteRange", deleted), d.header.revision)
+      )
+    },
+    { arbitrary: { runs: 500 } }
+  )
 
-  it.prop("of transactions gives what etcd3 gives", [txnResponse], ([response]) => {
+  it.prop("responses to transactions decode to what etcd3 decodes", [txnResponse], ([response]) => {
     const message = serialize("txn", response)
     assert.deepStrictEqual(
       ours(responses.decodeTxn(message)),
@@ -200,7 +205,7 @@ describe("decoding responses", () => {
   }, { arbitrary: { runs: 500 } })
 
   it.prop(
-    "ends, with an answer or an error, whatever the bytes are",
+    "decoding terminates with a value or an error, whatever the bytes are",
     [txnResponse, integer(0, 1000), bytes],
     ([response, at, junk]) => {
       const message = serialize("txn", response)
@@ -218,10 +223,10 @@ describe("decoding responses", () => {
     { arbitrary: { runs: 500 } }
   )
 
-  it("skips fields that it does not know, and finds the header wherever it is", () => {
+  it("the decoder skips unknown fields, and finds the header at any position", () => {
     const body = serialize("txn", { succeeded: true, responses: [{ response_range: { count: "3" } }] })
     const header = serialize("txn", { header: { revision: "9" } })
-    // One of each wire type.
+    // An unknown field of each wire type.
     const unknown = Buffer.from("a20102030aa8019601b1010102030405060708b50101020304", "hex")
     const { responses: [inner], revision, succeeded } = responses.decodeTxn(
       Buffer.concat([unknown, body, unknown, header, unknown])
@@ -235,19 +240,19 @@ describe("decoding responses", () => {
     }])
   })
 
-  it("names a key that is not UTF-8", () => {
+  it("the decoder's error names a key that is not UTF-8", () => {
     const message = serialize("range", { kvs: [{ key: Buffer.from([0x61, 0xff]) }] })
     assert.throws(() => responses.decodeRange(message), NotUtf8, "0x61ff")
   })
 
-  it("does not keep a message in memory for a small value in it", () => {
+  it("a small value does not keep its whole message in memory", () => {
     const kvs = [{ key: Buffer.from("a"), value: Buffer.from([0xff]) }, {
       key: Buffer.from("b"),
       value: Buffer.alloc(9000)
     }]
     const message = serialize("range", { kvs })
     const { entries } = responses.decodeRange(message)
-    // Changing the message changes no value that was copied out of it.
+    // Copied values do not change with the message.
     message.fill(0x61)
     assert.deepStrictEqual(entries[0]!.value, Uint8Array.of(0xff))
   })

@@ -1,5 +1,5 @@
 /**
- * The codecs of leases, authentication, status and watch requests against etcd3's own encoder and decoder.
+ * The codecs of leases, authentication, status and watch requests, checked against etcd3's own encoder and decoder.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { assert, describe, it } from "@effect/vitest"
@@ -17,19 +17,19 @@ import { decodeStatus } from "../src/internal/wire/statusCodec.ts"
 
 const host = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop)
 
-/** The method as etcd3 defines it, with both sides. */
+/** The method as etcd3 defines it, for both directions. */
 const method = (service: "Lease" | "Auth" | "Maintenance" | "Watch", name: string) => {
   const definition = (host.getServiceClient(service).constructor as grpc.ServiceClientConstructor).service[name]!
   return {
     received: (request: Buffer): unknown => JSON.parse(JSON.stringify(definition.requestDeserialize(request))),
-    answered: (response: unknown): Buffer => definition.responseSerialize(response)
+    encoded: (response: unknown): Buffer => definition.responseSerialize(response)
   }
 }
 
 const integer = (minimum: number, maximum: number): Arbitrary.Arbitrary<number> =>
   Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum, maximum })))
 
-/** Around the sizes where the encoding of a number gets one byte longer. */
+/** Numbers around the sizes at which their encoding grows by one byte. */
 const int64 = Arbitrary.map(
   Arbitrary.all([integer(0, 62), integer(-1, 1)]),
   ([bits, more]) => (1n << BigInt(bits)) + BigInt(more)
@@ -46,7 +46,7 @@ const header = { cluster_id: "18446744073709551615", member_id: "7", revision: "
 const ourHeader = { clusterId: 18446744073709551615n, memberId: 7n, revision: 12n }
 
 describe("requests", () => {
-  it.prop("of leases mean the same to etcd3", [int64, seconds, flag], ([id, ttl, keys]) => {
+  it.prop("etcd3 decodes lease requests to the same values", [int64, seconds, flag], ([id, ttl, keys]) => {
     assert.deepStrictEqual(method("Lease", "LeaseGrant").received(lease.encodeGrant(ttl, id)), {
       TTL: `${ttl}`,
       ID: `${id}`
@@ -60,14 +60,22 @@ describe("requests", () => {
     })
   })
 
-  it.prop("of authentication mean the same to etcd3", [text, text], ([name, password]) => {
+  it.prop("etcd3 decodes authentication requests to the same values", [text, text], ([name, password]) => {
     assert.deepStrictEqual(method("Auth", "Authenticate").received(encodeAuthenticate(name, password)), {
       name,
       password
     })
   })
 
-  it.prop("of watches mean the same to etcd3", [text, text, int64, integer(1, 300), flag, flag, integer(0, 5)], (
+  it.prop("etcd3 decodes watch requests to the same values", [
+    text,
+    text,
+    int64,
+    integer(1, 300),
+    flag,
+    flag,
+    integer(0, 5)
+  ], (
     [a, b, from, id, previous, fragment, kind]
   ) => {
     const range = kind % 2 === 0 ? KeyRange.key(`k${a}`) : KeyRange.halfOpen(a, `${a}${b}z`)
@@ -95,21 +103,26 @@ describe("requests", () => {
     assert.deepStrictEqual(cancelled.cancel_request, { watch_id: `${id}` })
   })
 
-  it("for progress mean the same to etcd3", () => {
+  it("etcd3 decodes progress requests to the same values", () => {
     const received = method("Watch", "Watch").received(encodeRequest(watchWire.progress))
     assert.deepStrictEqual((received as { readonly progress_request: unknown }).progress_request, {})
   })
 })
 
 describe("responses", () => {
-  it.prop("of leases mean what etcd3 wrote", [int64, seconds, seconds, Arbitrary.array(text, { maxLength: 4 })], (
+  it.prop("lease responses decode to the values that etcd3 encoded", [
+    int64,
+    seconds,
+    seconds,
+    Arbitrary.array(text, { maxLength: 4 })
+  ], (
     [id, ttl, granted, keys]
   ) => {
-    const granting = method("Lease", "LeaseGrant").answered({ header, ID: `${id}`, TTL: `${ttl}`, error: "unused" })
+    const granting = method("Lease", "LeaseGrant").encoded({ header, ID: `${id}`, TTL: `${ttl}`, error: "unused" })
     assert.deepStrictEqual(lease.decodeLease(granting), { header: ourHeader, id, ttl, grantedTtl: 0, keys: [] })
-    const kept = method("Lease", "LeaseKeepAlive").answered({ header, ID: `${id}`, TTL: `${ttl}` })
+    const kept = method("Lease", "LeaseKeepAlive").encoded({ header, ID: `${id}`, TTL: `${ttl}` })
     assert.deepStrictEqual(lease.decodeLease(kept), { header: ourHeader, id, ttl, grantedTtl: 0, keys: [] })
-    const living = method("Lease", "LeaseTimeToLive").answered({
+    const living = method("Lease", "LeaseTimeToLive").encoded({
       header,
       ID: `${id}`,
       TTL: `${ttl}`,
@@ -121,14 +134,14 @@ describe("responses", () => {
     assert.deepStrictEqual(found.map((key) => key.toString()), keys)
   })
 
-  it("for a lease that is gone have a negative time to live", () => {
-    const gone = method("Lease", "LeaseTimeToLive").answered({ header, ID: "5", TTL: "-1" })
+  it("the response for a lease that does not exist has a negative time to live", () => {
+    const gone = method("Lease", "LeaseTimeToLive").encoded({ header, ID: "5", TTL: "-1" })
     assert.strictEqual(lease.decodeLease(gone).ttl, -1)
   })
 
-  it.prop("of authentication and of status mean what etcd3 wrote", [text], ([text]) => {
-    assert.strictEqual(decodeToken(method("Auth", "Authenticate").answered({ header, token: text })), text)
-    const status = method("Maintenance", "Status").answered({ header, version: text, dbSize: "7", leader: "9" })
+  it.prop("authentication and status responses decode to the values that etcd3 encoded", [text], ([text]) => {
+    assert.strictEqual(decodeToken(method("Auth", "Authenticate").encoded({ header, token: text })), text)
+    const status = method("Maintenance", "Status").encoded({ header, version: text, dbSize: "7", leader: "9" })
     assert.deepStrictEqual(decodeStatus(status), { header: ourHeader, version: text })
   })
 })

@@ -1,5 +1,5 @@
 /**
- * The layer's options and URLs: what is taken, and that what is wrong is said without repeating it.
+ * The layer's options and URLs: what is accepted, and errors that explain a problem without repeating the value.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
@@ -26,7 +26,7 @@ const wrong = (options: EtcdLayer.Options): Effect.Effect<KvError.Reason, unknow
 const endpoints = ["http://127.0.0.1:2379"]
 
 describe("options", () => {
-  it.effect("have defaults", () =>
+  it.effect("options have defaults", () =>
     Effect.gen(function*() {
       const made = yield* settings.make({ endpoints })
       assert.deepStrictEqual(made.endpoints, endpoints)
@@ -34,8 +34,8 @@ describe("options", () => {
       assert.deepStrictEqual(made.keepAlive, { time: 6000, timeout: 5000 })
     }))
 
-  // Node's timers fire at once where they are asked for more than 2^31 - 1 milliseconds: it would ping without end.
-  it.effect("take times that are longer than timers can be, such as for no pings at all", () =>
+  // Node's timers fire immediately above 2^31 - 1 ms, so the client would ping without pause.
+  it.effect("options accept durations beyond the limit of Node's timers, for example to disable pings", () =>
     Effect.gen(function*() {
       for (const long of [Duration.infinity, Duration.days(25)]) {
         const { keepAlive } = yield* settings.make({ endpoints, keepAlive: { time: long, timeout: long } })
@@ -43,7 +43,7 @@ describe("options", () => {
       }
     }))
 
-  it.live("take deadlines that are longer than timers can be, which mean none", () =>
+  it.live("a deadline beyond the limit of Node's timers never expires", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
       for (const deadline of [Duration.infinity, Number.MAX_SAFE_INTEGER, "5000000 days"] as const) {
@@ -54,7 +54,7 @@ describe("options", () => {
       }
     }))
 
-  it.effect("take names, addresses of both kinds, a slash at the end, and each endpoint once", () =>
+  it.effect("endpoints may be names, IPv4 and IPv6 addresses, may end with a slash, and each is used once", () =>
     Effect.gen(function*() {
       const many = ["https://etcd-1.example:2379", "https://10.0.0.1:1/", "https://[::1]:65535", "https://10.0.0.1:1"]
       const made = yield* settings.make({ endpoints: many })
@@ -65,7 +65,7 @@ describe("options", () => {
       ])
     }))
 
-  it.effect("take schemes and hosts in any case, and know those that differ in case alone to be one", () =>
+  it.effect("schemes and hosts are case-insensitive, and endpoints that differ only in case are one", () =>
     Effect.gen(function*() {
       const made = yield* settings.make({ endpoints: ["HTTP://Etcd-1:2379", "http://etcd-1:2379/", "Http://[::A]:1"] })
       assert.deepStrictEqual(made.endpoints, ["http://etcd-1:2379", "http://[::a]:1"])
@@ -74,7 +74,7 @@ describe("options", () => {
       assert.match((yield* wrong({ endpoints: ["HTTP://a:1", "https://a:1"] })).message, /one scheme/)
     }))
 
-  it.effect("are refused with what is wrong, when the layer is built", () =>
+  it.effect("invalid options fail the construction of the layer with the problem", () =>
     Effect.gen(function*() {
       const cases: ReadonlyArray<readonly [EtcdLayer.Options, RegExp]> = [
         [{ endpoints: [] }, /endpoints is empty/],
@@ -109,8 +109,8 @@ describe("options", () => {
       }
     }))
 
-  // To some gRPC libraries these are schemes.
-  it.live("name hosts, whatever they are called", () =>
+  // Some gRPC libraries read these names as URL schemes.
+  it.live("a host may have any name, even one that looks like a scheme", () =>
     Effect.gen(function*() {
       for (const host of ["unix", "ipv4", "dns"]) {
         const kv = yield* client({ endpoints: [`http://${host}:2379`], deadline: "500 millis" })
@@ -119,7 +119,7 @@ describe("options", () => {
       }
     }))
 
-  it.live("An endpoint may be a Unix socket", () =>
+  it.live("an endpoint may be a Unix socket", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
       const directory = yield* Effect.acquireRelease(
@@ -127,7 +127,7 @@ describe("options", () => {
         (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
       )
       const socket = Path.join(directory, "Etcd.sock")
-      // Names in URLs are the same in any case, those of files are not.
+      // Host names are case-insensitive, file names are not.
       yield* Effect.acquireRelease(
         Effect.callback<Net.Server>((resume) => {
           const server = Net.createServer((client) => {
@@ -145,11 +145,11 @@ describe("options", () => {
       assert.deepStrictEqual((yield* settings.make({ endpoints: [`UNIX://${socket}`] })).endpoints, [
         `unix://${socket}`
       ])
-      assert.match((yield* wrong({ endpoints: ["unix://"] })).message, /no path of a socket/)
+      assert.match((yield* wrong({ endpoints: ["unix://"] })).message, /has no socket path/)
       assert.match((yield* wrong({ endpoints: ["unix:///a", "unixs:///b"] })).message, /one scheme/)
     }))
 
-  it.live("a prefix narrows the store", () =>
+  it.live("a prefix confines the client to its keys", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
       const kv = yield* client({ endpoints: [fake.endpoint], prefix: "app/" })
@@ -158,7 +158,7 @@ describe("options", () => {
       assert.strictEqual((yield* reason(kv.put("", "1")))._tag, "InvalidRequest")
     }))
 
-  it.live("come from Config as well", () =>
+  it.live("options can come from Config", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(({ method }) =>
         method === "Authenticate"
@@ -187,7 +187,7 @@ describe("options", () => {
 })
 
 describe("URLs", () => {
-  it.effect("hold endpoints, and a user percent-encoded", () =>
+  it.effect("a URL holds endpoints and a percent-encoded user", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* settings.fromUrl("http://a:1,b:2"), { endpoints: ["http://a:1", "http://b:2"] })
       const { auth, endpoints } = yield* settings.fromUrl("https://us%40er:p%3Ass@[::1]:1/")
@@ -196,7 +196,7 @@ describe("URLs", () => {
       assert.strictEqual(Redacted.value(auth!.password), "p:ss")
     }))
 
-  it.effect("may have their scheme in any case; user and password keep theirs", () =>
+  it.effect("a URL's scheme is case-insensitive, and its user and password keep their case", () =>
     Effect.gen(function*() {
       const { auth, endpoints } = yield* settings.fromUrl("HttpS://User:PassWord@A:1,b:2")
       assert.deepStrictEqual((yield* settings.make({ endpoints })).endpoints, ["https://a:1", "https://b:2"])
@@ -204,7 +204,7 @@ describe("URLs", () => {
       assert.strictEqual(Redacted.value(auth!.password), "PassWord")
     }))
 
-  it.effect("that are wrong are an InvalidRequest that does not repeat them", () =>
+  it.effect("an invalid URL is an InvalidRequest that does not repeat the URL", () =>
     Effect.gen(function*() {
       const urls = [
         "http://",
@@ -227,7 +227,7 @@ describe("URLs", () => {
       }
     }))
 
-  it.live("open a store by KvUrl", () =>
+  it.live("KvUrl opens a store by its URL", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
       const schemes = { http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl }

@@ -1,5 +1,6 @@
 /**
- * Connections that die silently: a NAT or firewall forgets a flow, nothing is closed, and a new connection works at once.
+ * Connections that die silently. A NAT or firewall forgets a flow: nothing is closed, and a new connection works at
+ * once.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -16,7 +17,7 @@ import { client, reason, timed } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-  /** A client behind one proxy for each of its endpoints, which all lead to the same server. */
+  /** A client with one proxy per endpoint. All proxies lead to the same server. */
   const connect = Effect.fnUntraced(function*(endpoints = 1) {
     const cluster = yield* EtcdCluster.EtcdCluster
     const proxies = yield* Effect.forEach(
@@ -32,7 +33,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         Effect.forEach(proxies, ({ stats }) => stats),
         (all) => all.reduce((sum, { opened }) => sum + opened, 0)
       ),
-      /** Silences every connection that is open now. */
+      /** Silences every open connection. */
       forget: Effect.forEach(proxies, ({ halfOpen }) => halfOpen, { discard: true })
     }
   })
@@ -45,14 +46,18 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         Effect.provideService(Kv.Kv, kv)
       )
     })
-    it.effect("with one, two or three endpoints and a TTL of 3, 5, 10 or 20 s", () =>
-      Effect.forEach(
-        [1, 2, 3].flatMap((endpoints) => [3, 5, 10, 20].map((ttl) => Effect.scoped(held(ttl, endpoints)))),
-        (test) => test,
-        { concurrency: "unbounded", discard: true }
-      ), 60_000)
+    it.effect(
+      "a lock survives a forgotten flow with one, two or three endpoints and a TTL of 3, 5, 10 or 20 s",
+      () =>
+        Effect.forEach(
+          [1, 2, 3].flatMap((endpoints) => [3, 5, 10, 20].map((ttl) => Effect.scoped(held(ttl, endpoints)))),
+          (test) => test,
+          { concurrency: "unbounded", discard: true }
+        ),
+      60_000
+    )
 
-    it.effect("also if the flows are forgotten again and again", () =>
+    it.effect("a lock survives flows that are forgotten repeatedly", () =>
       Effect.gen(function*() {
         const { forget, kv } = yield* connect()
         const body = Effect.forEach(
@@ -63,7 +68,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }), 60_000)
   })
 
-  it.effect("a read on a forgotten flow is answered over a new connection, long before its deadline", () =>
+  it.effect("a read on a forgotten flow succeeds on a new connection, long before its deadline", () =>
     Effect.gen(function*() {
       const { forget, kv } = yield* connect()
       yield* kv.put("read", "1")
@@ -75,7 +80,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }
     }))
 
-  it.effect("calls too short to notice one by one notice together", () =>
+  it.effect("calls that are each too short to detect a dead connection detect it together", () =>
     Effect.gen(function*() {
       const { forget, kv } = yield* connect()
       yield* kv.put("short", "1")
@@ -85,7 +90,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.isBelow(elapsed, 2500)
     }))
 
-  it.effect("a write on a forgotten flow is Indeterminate and never sent again; the next one succeeds", () =>
+  it.effect("a write on a forgotten flow is Indeterminate and never sent again, and the next write succeeds", () =>
     Effect.gen(function*() {
       const { cluster, forget, kv } = yield* connect()
       yield* kv.put("write", "before")
@@ -104,7 +109,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     }))
 
   it.effect(
-    "a write after a long pause is not sent on a flow that was forgotten meanwhile",
+    "a write after a long pause is not sent on a flow that was forgotten during the pause",
     () =>
       Effect.gen(function*() {
         const { forget, kv } = yield* connect()
@@ -117,7 +122,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     60_000
   )
 
-  it.effect("an idle watch on a forgotten flow goes on over a new connection within seconds, with nothing missed", () =>
+  it.effect("an idle watch on a forgotten flow continues on a new connection within seconds and misses no event", () =>
     Effect.gen(function*() {
       const { cluster, forget, kv } = yield* connect()
       const watcher = yield* backendOf(kv).watch({ range: KeyRange.key("idle") })
@@ -128,7 +133,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.isBelow(elapsed, 10_000)
     }))
 
-  it.effect("a watch moves at once if the calls to its endpoint had to", () =>
+  it.effect("a watch changes its connection as soon as the calls to its endpoint have to", () =>
     Effect.gen(function*() {
       const { cluster, forget, kv } = yield* connect()
       const watcher = yield* backendOf(kv).watch({ range: KeyRange.key("both") })
@@ -140,7 +145,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.isBelow(elapsed, 2500)
     }))
 
-  it.effect("a paused server gets few connections, keeps those it had, and answers over them when it resumes", () =>
+  it.effect("a client of a paused server opens few connections, keeps its old ones, and gets its responses on them after the resume", () =>
     Effect.gen(function*() {
       const { cluster, kv, opened, proxy } = yield* connect()
       yield* Effect.scoped(kv.subscribe(KeyRange.key("paused")))
@@ -166,8 +171,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     }))
 })
 
-describe("a server that is slow to answer", () => {
-  it.live("is not taken for a dead connection: no other is opened, and the answer arrives", () =>
+describe("a slow server", () => {
+  it.live("a slow server is not mistaken for a dead connection: the client opens no other, and the response arrives", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const proxy = yield* TcpProxy.make({ target: fake.endpoint })

@@ -1,5 +1,5 @@
 /**
- * Links that are slow: what is being received is no silence.
+ * Slow links: data that is still arriving must not count as silence.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -13,7 +13,7 @@ import { client } from "./support/client.ts"
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("a slow link", (it) => {
   const large = "x".repeat(600_000)
 
-  /** A client that has connected, and whose link has become slow: what is large takes 6 seconds. */
+  /** A connected client whose link then becomes slow: a large message takes 6 seconds. */
   const slowed = Effect.gen(function*() {
     const cluster = yield* EtcdCluster.EtcdCluster
     const direct = yield* client({ endpoints: cluster.endpoints })
@@ -25,12 +25,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     yield* proxy.throttle(100_000)
     const assertKept = Effect.map(
       proxy.stats,
-      (stats) => assert.strictEqual(stats.opened, opened, "no other connection took the place of one that is busy")
+      (stats) => assert.strictEqual(stats.opened, opened, "no other connection replaced a busy one")
     )
     return { assertKept, direct, kv, watcher }
   })
 
-  it.effect("a large response is received on the connection that it began on", () =>
+  it.effect("a large response arrives on the connection on which it began", () =>
     Effect.gen(function*() {
       const { assertKept, direct, kv } = yield* slowed
       yield* direct.put("read", large)
@@ -39,15 +39,15 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* assertKept
     }), 60_000)
 
-  it.effect("a large write is carried out", () =>
+  it.effect("a large write is executed", () =>
     Effect.gen(function*() {
       const { direct, kv } = yield* slowed
-      // The server says little until it has the whole request, so another connection may be tried.
+      // The server sends little until it has the whole request, so the client may try another connection.
       const { revision } = yield* Deadline.within(kv.put("written", large), "25 seconds")
       assert.strictEqual(Option.getOrThrow(yield* direct.getEntry("written")).modRevision, revision)
     }), 60_000)
 
-  it.effect("a large event arrives at its watch", () =>
+  it.effect("a large event reaches its watch", () =>
     Effect.gen(function*() {
       const { assertKept, direct, watcher } = yield* slowed
       const { revision } = yield* direct.put("watched", large)
@@ -58,7 +58,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
 })
 
 describe("a slow link with TLS", () => {
-  it.live("is known to be busy too", () =>
+  it.live("a slow connection with TLS counts as busy too", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const tls = { ca: authority.ca.cert }

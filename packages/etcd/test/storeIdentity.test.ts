@@ -1,5 +1,5 @@
 /**
- * Which responses show that the store was replaced, and which may lag.
+ * The identity of a store: which responses show that the store was replaced, and which may lag.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { type Order, Replaced, StoreIdentity } from "../src/internal/store/storeIdentity.ts"
@@ -9,7 +9,7 @@ const b = "http://b:2379"
 
 const at = (revision: number, clusterId = 1n) => ({ clusterId, memberId: 1n, revision: BigInt(revision) })
 
-/** An identity that has seen revision 10 of cluster 1 at endpoint a, and what it reports. */
+/** An identity that has seen revision 10 of cluster 1 at endpoint a, and the list of its reports. */
 const known = () => {
   const identity = new StoreIdentity()
   const reported: Array<string> = []
@@ -19,7 +19,7 @@ const known = () => {
 }
 
 describe("the identity of a store", () => {
-  it("a linearizable response at a lower revision than before its request shows that the store went back", () => {
+  it("a linearizable response below the revision known before its request shows that the store went back", () => {
     const { identity, reported } = known()
     assert.instanceOf(identity.observe(at(9), identity.sent(), a, "Linearizable"), Replaced)
     assert.strictEqual(reported.length, 1)
@@ -27,7 +27,7 @@ describe("the identity of a store", () => {
     assert.strictEqual(identity.observe(at(9), identity.sent(), a, "Linearizable"), "Same")
   })
 
-  it("a response may be at a lower revision than one that arrived after its request was sent", () => {
+  it("a response may be below a revision that became known after its request was sent", () => {
     const { identity, reported } = known()
     const sent = identity.sent()
     identity.observe(at(20), identity.sent(), a, "Linearizable")
@@ -35,7 +35,7 @@ describe("the identity of a store", () => {
     assert.deepStrictEqual(reported, [])
   })
 
-  it("a member that lags is not a store that went back", () => {
+  it("a member that lags does not count as a store that went back", () => {
     const { identity, reported } = known()
     assert.strictEqual(identity.observe(at(3), identity.sent(), b, "Member"), "Behind")
     assert.strictEqual(identity.observe(at(3), identity.sent(), b, "Stale"), "Same")
@@ -43,14 +43,14 @@ describe("the identity of a store", () => {
   })
 
   for (const order of ["Linearizable", "Member", "Stale"] satisfies ReadonlyArray<Order>) {
-    it(`another cluster is found by any response, whatever its revision (${order})`, () => {
+    it(`a response from another cluster is detected whatever its revision (${order})`, () => {
       const { identity, reported } = known()
       assert.instanceOf(identity.observe(at(99, 0xabcn), identity.sent(), a, order), Replaced)
       assert.include(reported[0], "http://a:2379 leads to cluster abc, and led to cluster 1 before")
     })
   }
 
-  it("two endpoints of different clusters are named, and reported once more when the first comes back, not for ever", () => {
+  it("two endpoints of different clusters are named, and reported once more when the first comes back, but not indefinitely", () => {
     const { identity, reported } = known()
     for (let i = 0; i < 4; i++) {
       identity.observe(at(10, 2n), identity.sent(), b, "Linearizable")
@@ -63,7 +63,7 @@ describe("the identity of a store", () => {
     assert.lengthOf(reported, 8)
   })
 
-  it("what was in flight at a replacement is of no certain store, and reports nothing again", () => {
+  it("a response in flight during a replacement belongs to no certain store, and reports nothing again", () => {
     const { identity, reported } = known()
     const sent = identity.sent()
     identity.observe(at(4), identity.sent(), a, "Linearizable")
@@ -74,7 +74,7 @@ describe("the identity of a store", () => {
     assert.lengthOf(reported, 1)
   })
 
-  it("a response without a cluster or a revision says nothing", () => {
+  it("a response without a cluster or a revision proves nothing", () => {
     const { identity, reported } = known()
     assert.strictEqual(identity.observe(at(0, 0n), identity.sent(), a, "Linearizable"), "Same")
     assert.strictEqual(identity.observe(at(11, 0n), identity.sent(), a, "Linearizable"), "Same")

@@ -1,6 +1,6 @@
 /**
- * The store behind an address is replaced, by a snapshot, by nothing or by another cluster: nothing goes on as if it were
- * still the old one, and whatever failed says why.
+ * A store that is replaced behind its address by a snapshot, an empty store or another cluster. Nothing may continue as
+ * if it were still the old store, and every failure says why.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -22,7 +22,9 @@ import { client } from "./support/client.ts"
 import { snapshot, wipeData } from "./support/replacing.ts"
 import { eventually } from "./support/watching.ts"
 
-/** How a store is replaced: the endpoint of the old one, the replacement, and whether the new one has what was prepared. */
+/**
+ * How a store is replaced. Returns the old endpoint, the replacement, and whether the new store has the prepared data.
+ */
 interface Replacement {
   readonly endpoint: string
   readonly replace: Effect.Effect<void, unknown>
@@ -53,12 +55,12 @@ const replacements: Record<string, Replacing> = {
   "is another cluster at a higher revision": toAnotherCluster(300)
 }
 
-/** Long enough that nothing is found out by a renewal. */
+/** Long enough that no renewal detects the replacement. */
 const ttl = "60 seconds"
 
 const isReplaced = (message: string): boolean => message.includes("the store was replaced: ")
 
-/** What the store's clients log as a warning. */
+/** The warnings that the store's clients log. */
 const warnings = () => {
   const messages: Array<string> = []
   const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
@@ -75,7 +77,7 @@ const failure = <A>(exit: Exit.Exit<A, KvError | DistLock.LockFailure>): string 
 
 describe("a store that is replaced behind its address", () => {
   for (const [how, replacing] of Object.entries(replacements)) {
-    it.live(`ends or reloads what depended on it, if it ${how}`, () => {
+    it.live(`a replaced store ends or reloads everything that depended on it, if it ${how}`, () => {
       const { logger, messages } = warnings()
       return Effect.gen(function*() {
         const old = yield* EtcdCluster.make()
@@ -98,7 +100,7 @@ describe("a store that is replaced behind its address", () => {
         const once = yield* Effect.provideService(TempKey.make("once", { ttl, onLost: "fail" }), Kv.Kv, kv)
         const session = yield* inStore(Session.make({ ttl: "6 seconds" }))
         yield* eventually(Effect.map(inStore(DistLock.waiters("held")), (waiters) => waiters.length === 1))
-        // Locks and temporary keys watch their keys after a while.
+        // Locks and temporary keys start to watch their keys after a delay.
         yield* Effect.sleep("500 millis")
 
         yield* replace
@@ -120,10 +122,10 @@ describe("a store that is replaced behind its address", () => {
         yield* eventually(Effect.map(kv.get("present"), Option.contains("here")))
         assert.deepStrictEqual(shown, Option.some(Option.getOrElse(yield* kv.get("config"), () => "")))
         if (!keepsPrepared) yield* Effect.flip(session.lost)
-        // A revision of the old store is not one that the new store will have some day.
+        // A revision of the old store must not match a future revision of the new one.
         const early = yield* Effect.flip(kv.subscribe(KeyRange.key("config"), { startRevision: 1000n }))
         assert.strictEqual(early.reason._tag, "StoreReplaced")
-        // The client is of use as before.
+        // The client is usable as before.
         const { revision } = yield* kv.put("config", "new")
         yield* Stream.runDrain(Stream.takeUntil(view.changes, (snapshot) => snapshot.revision >= revision))
         assert.strictEqual(
@@ -131,7 +133,7 @@ describe("a store that is replaced behind its address", () => {
           "Some"
         )
         yield* inStore(Effect.scoped(DistLock.acquire("held", { ttl })))
-        // One warning for the store; those of a watch and a lock name it as their cause.
+        // There is one warning for the store. The warnings of a watch and a lock name it as their cause.
         const ofStore = messages.filter((message) => message.startsWith("effect-kv: the store was replaced"))
         assert.lengthOf(ofStore, 1, messages.join("\n"))
       }).pipe(Effect.provide(logger))
@@ -139,7 +141,7 @@ describe("a store that is replaced behind its address", () => {
   }
 
   for (const how of ["is restored from a snapshot", "starts without its data"]) {
-    it.live(`is noticed by a client that does nothing but watch, if it ${how}`, () =>
+    it.live(`a client that only watches detects a replaced store, if it ${how}`, () =>
       Effect.gen(function*() {
         const old = yield* EtcdCluster.make()
         const writer = yield* client({ endpoints: old.endpoints })
@@ -154,12 +156,12 @@ describe("a store that is replaced behind its address", () => {
         yield* replace
         const failed = failure(yield* Fiber.await(watching)) ?? "ended"
         assert.isTrue(isReplaced(failed), failed)
-        // It never seemed to be live again.
+        // The watch never appeared to be live again.
         assert.strictEqual(statuses.lastIndexOf("Live"), 0)
       }).pipe(Effect.provide(warnings().logger)), 60_000)
   }
 
-  it.live("is found if the endpoints of one client lead to different clusters", () => {
+  it.live("the client detects endpoints that lead to different clusters", () => {
     const { logger, messages } = warnings()
     return Effect.gen(function*() {
       const [one, other] = [yield* EtcdCluster.make(), yield* EtcdCluster.make()]
@@ -186,7 +188,7 @@ describe("a store that is replaced behind its address", () => {
   }, 60_000)
 
   it.live(
-    "fails a read with an outcome of NotApplied, and the next one reads the new store",
+    "a replaced store fails a read with an outcome of NotApplied, and the next read reaches the new store",
     () =>
       Effect.gen(function*() {
         const old = yield* EtcdCluster.make()

@@ -1,5 +1,5 @@
 /**
- * A real store under Effect's `TestClock`, which stands still: everything of it keeps real time.
+ * A real store under Effect's `TestClock`, which stands still. Everything that concerns the store runs in real time.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -19,7 +19,7 @@ import * as FakeEtcd from "./support/FakeEtcd.ts"
 
 const realSleep = (duration: Duration.Input) => TestClock.withLive(Effect.sleep(duration))
 
-/** How many milliseconds it took by a clock that runs. */
+/** How many real milliseconds the effect took. */
 const realTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
     const from = performance.now()
@@ -27,7 +27,7 @@ const realTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   })
 
 describe("under a test clock", () => {
-  it.effect("a call that is not answered ends at its deadline", () =>
+  it.effect("a call without a response ends at its deadline under a test clock", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [fake.endpoint], deadline: "300 millis" })
@@ -37,7 +37,7 @@ describe("under a test clock", () => {
       assert.strictEqual((yield* reason(kv.put("a", "1")))._tag, "Indeterminate")
     }))
 
-  it.effect("a watch that is not confirmed fails at its deadline", () =>
+  it.effect("a watch that is not confirmed fails at its deadline under a test clock", () =>
     Effect.gen(function*() {
       const { member } = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: member.endpoint })
@@ -49,13 +49,13 @@ describe("under a test clock", () => {
       assert.isAtLeast(elapsed, 1995)
     }))
 
-  it.effect("a call to a server that is away ends at its deadline too, after many attempts", () =>
+  it.effect("a call to an unreachable server is retried and ends at its deadline under a test clock", () =>
     Effect.gen(function*() {
       const kv = yield* client({ endpoints: ["http://127.0.0.1:1"], deadline: "500 millis" })
       assert.strictEqual((yield* reason(kv.get("a")))._tag, "Unavailable")
     }))
 
-  it.effect("a lock is renewed, and lost when its time to live has passed without an answer", () =>
+  it.effect("a lock is renewed in real time under a test clock, and lost when its TTL passes without a response", () =>
     Effect.gen(function*() {
       const { member } = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: member.endpoint })
@@ -70,7 +70,7 @@ describe("under a test clock", () => {
       yield* proxy.heal
     }))
 
-  it.effect("waiting for a lock, holding it and giving it back keep real time, through an outage", () =>
+  it.effect("waiting for a lock, holding it and releasing it use real time under a test clock, also through an outage", () =>
     Effect.gen(function*() {
       const { member } = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: member.endpoint })
@@ -108,7 +108,7 @@ describe("under a test clock", () => {
       yield* Fiber.join(body)
     }))
 
-  it.effect("a layer that was built on the real clock does the same", () =>
+  it.effect("a layer built on the real clock uses real time in a test with a test clock", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const build = Layer.build(

@@ -1,5 +1,5 @@
 /**
- * TLS and mutual TLS, right and wrong, against real servers.
+ * TLS and mutual TLS on real servers, with correct and incorrect configurations.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
@@ -66,12 +66,12 @@ const works = Effect.fnUntraced(function*(kv: Kv.Kv) {
   assert.deepStrictEqual(yield* kv.get("tls"), Option.some("yes"))
 })
 
-/** A busy machine may not have come to any result by the deadline; connecting goes on until the next call. */
+/** On a busy machine an attempt may have no result by the deadline. Connecting continues until the next call. */
 const untilTried = (failing: Effect.Effect<KvError.Reason, unknown>) =>
   Effect.repeat(failing, { until: ({ message }) => !message.includes("not connected yet") })
 
-/** Why a client with these options cannot be used: neither for a read nor for a write, which is known not to have left. */
-const refused = Effect.fnUntraced(function*(options: EtcdLayer.Options) {
+/** Why a client with these options fails, for a read and for a write. The write must be known not to have been sent. */
+const failureMessage = Effect.fnUntraced(function*(options: EtcdLayer.Options) {
   const kv = yield* client({ deadline: "700 millis", ...options })
   const failure = yield* untilTried(reason(kv.put("tls", "no")))
   assert.strictEqual(failure._tag, "Unavailable")
@@ -82,49 +82,49 @@ const refused = Effect.fnUntraced(function*(options: EtcdLayer.Options) {
 
 layer(servers, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   describe("TLS", () => {
-    it.effect("works with the authority's certificate", () =>
+    it.effect("TLS works with the authority's certificate", () =>
       Effect.gen(function*() {
         const { authority, endpoint } = yield* Secure
         yield* works(yield* client({ endpoints: [endpoint], tls: { ca: authority.ca.cert } }))
       }))
 
-    it.effect("refuses a server that another authority vouches for", () =>
+    it.effect("a server certified by another authority is rejected", () =>
       Effect.gen(function*() {
         const { endpoint } = yield* Secure
         const other = yield* TestCertificates.make()
-        assert.match(yield* refused({ endpoints: [endpoint], tls: { ca: other.ca.cert } }), /certificate/i)
-        assert.match(yield* refused({ endpoints: [endpoint] }), /certificate/i)
+        assert.match(yield* failureMessage({ endpoints: [endpoint], tls: { ca: other.ca.cert } }), /certificate/i)
+        assert.match(yield* failureMessage({ endpoints: [endpoint] }), /certificate/i)
       }))
 
-    it.effect("refuses a server whose certificate has expired", () =>
+    it.effect("a server whose certificate has expired is rejected", () =>
       Effect.gen(function*() {
         const { authority, endpoint } = yield* Expired
-        assert.match(yield* refused({ endpoints: [endpoint], tls: { ca: authority.ca.cert } }), /expired/)
+        assert.match(yield* failureMessage({ endpoints: [endpoint], tls: { ca: authority.ca.cert } }), /expired/)
       }))
 
-    it.effect("refuses a server of another name, unless that name is expected", () =>
+    it.effect("a server with another name is rejected, unless that name is expected", () =>
       Effect.gen(function*() {
         const { authority, endpoint } = yield* OtherName
         const ca = authority.ca.cert
-        assert.match(yield* refused({ endpoints: [endpoint], tls: { ca } }), /altnames|127\.0\.0\.1/)
+        assert.match(yield* failureMessage({ endpoints: [endpoint], tls: { ca } }), /altnames|127\.0\.0\.1/)
         assert.match(
-          yield* refused({ endpoints: [endpoint], tls: { ca, serverName: "wrong.example" } }),
+          yield* failureMessage({ endpoints: [endpoint], tls: { ca, serverName: "wrong.example" } }),
           /wrong\.example/
         )
         yield* works(yield* client({ endpoints: [endpoint], tls: { ca, serverName: "etcd.example" } }))
       }))
 
-    it.effect("takes any server where verification is turned off by name", () =>
+    it.effect("any server is accepted if verification is explicitly turned off", () =>
       Effect.gen(function*() {
         for (const { endpoint } of [yield* Secure, yield* Expired, yield* OtherName]) {
           yield* works(yield* client({ endpoints: [endpoint], tls: { insecureSkipVerify: true } }))
-          yield* refused({ endpoints: [endpoint], tls: { insecureSkipVerify: false } })
+          yield* failureMessage({ endpoints: [endpoint], tls: { insecureSkipVerify: false } })
         }
       }))
   })
 
   describe("mutual TLS", () => {
-    it.effect("works with a certificate of the server's authority", () =>
+    it.effect("mutual TLS works with a certificate of the server's authority", () =>
       Effect.gen(function*() {
         const { authority, endpoint } = yield* Mutual
         const { cert, key } = yield* authority.client()
@@ -132,7 +132,7 @@ layer(servers, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         yield* works(yield* client({ endpoints: [endpoint], tls }))
       }))
 
-    it.effect("can be had from Config, with every other option", () =>
+    it.effect("mutual TLS can be configured from Config, with every other option", () =>
       Effect.gen(function*() {
         const { authority, endpoint } = yield* Mutual
         const { cert, key } = yield* authority.client()
@@ -179,42 +179,45 @@ layer(servers, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         assert.match((yield* untilTried(reason(wrongName.get("tls")))).message, /wrong\.example/)
       }))
 
-    it.effect("is refused without a certificate, and with one of another authority", () =>
+    it.effect("mutual TLS rejects a client without a certificate, or with one of another authority", () =>
       Effect.gen(function*() {
         const { authority, endpoint } = yield* Mutual
         const ca = authority.ca.cert
-        assert.match(yield* refused({ endpoints: [endpoint], tls: { ca } }), /certificate/i)
+        assert.match(yield* failureMessage({ endpoints: [endpoint], tls: { ca } }), /certificate/i)
         const other = yield* Effect.flatMap(TestCertificates.make("another authority"), (other) => other.client())
         const tls = { ca, certificate: other.cert, key: Redacted.make(other.key) }
-        assert.match(yield* refused({ endpoints: [endpoint], tls }), /alert|certificate/i)
+        assert.match(yield* failureMessage({ endpoints: [endpoint], tls }), /alert|certificate/i)
       }))
   })
 
   describe("the wrong scheme", () => {
-    it.effect("plain text against TLS says so", () =>
+    it.effect("plain text to a TLS server fails with a message that names the mistake", () =>
       Effect.gen(function*() {
         const { endpoint } = yield* Secure
-        const message = yield* refused({ endpoints: [endpoint.replace("https:", "http:")] })
+        const message = yield* failureMessage({ endpoints: [endpoint.replace("https:", "http:")] })
         assert.match(message, /does the server want https\?/)
       }))
 
-    it.effect("TLS against plain text says so", () =>
+    it.effect("TLS to a plain text server fails with a message that names the mistake", () =>
       Effect.gen(function*() {
         const { authority, endpoint } = yield* Plain
         const endpoints = [endpoint.replace("http:", "https:")]
-        assert.match(yield* refused({ endpoints, tls: { ca: authority.ca.cert } }), /does the server want http\?/)
+        assert.match(
+          yield* failureMessage({ endpoints, tls: { ca: authority.ca.cert } }),
+          /does the server want http\?/
+        )
       }))
   })
 })
 
-describe("bad certificates and keys are refused before anything is sent, and not repeated in the message", () => {
+describe("bad certificates and keys", () => {
   const build = (tls: EtcdLayer.TlsOptions): Effect.Effect<KvError.Reason, unknown, Scope.Scope> =>
     Effect.map(
       Effect.flip(client({ endpoints: ["https://127.0.0.1:1"], tls })),
       (error) => (error as KvError.KvError).reason
     )
 
-  it.effect("in the layer's options", () =>
+  it.effect("bad certificates and keys in the layer's options are rejected before anything is sent, and not repeated in the message", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const [one, two] = [yield* authority.client(), yield* authority.client()]

@@ -1,5 +1,5 @@
 /**
- * How tokens are got and replaced, against a server that does what the test says.
+ * How the client obtains and replaces tokens, on a fake server with scripted responses.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import { assert, describe, it } from "@effect/vitest"
@@ -26,7 +26,7 @@ const count = (fake: FakeEtcd.FakeEtcd, method: string): number =>
   fake.received.filter((received) => received.method === method).length
 
 describe("tokens", () => {
-  it.live("go with every request, and the password with none but the one that gets them", () =>
+  it.live("the token goes with every request, and the password only with the request for a token", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? token("t1") : putAnswer)
       const kv = yield* client({ endpoints: [fake.endpoint], auth })
@@ -37,10 +37,10 @@ describe("tokens", () => {
       ])
     }))
 
-  it.live("that the server refuses for ever end a call, write or read, after a few new ones", () =>
+  it.live("a call whose tokens the server always rejects fails after a few new tokens", () =>
     Effect.gen(function*() {
-      for (const refusal of [invalidToken, oldRevision]) {
-        const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? token("t") : refusal)
+      for (const rejection of [invalidToken, oldRevision]) {
+        const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? token("t") : rejection)
         const kv = yield* client({ endpoints: [fake.endpoint], auth })
         for (const call of [kv.put("a", "1"), kv.get("a")]) {
           const before = fake.received.length
@@ -52,7 +52,7 @@ describe("tokens", () => {
       }
     }))
 
-  it.live("are replaced once when many calls find theirs refused, and each write is sent once with a good one", () =>
+  it.live("calls whose token is rejected share one new token, and each write is sent once with a valid one", () =>
     Effect.gen(function*() {
       let issued = 0
       const fake = yield* FakeEtcd.make(({ metadata, method }) => {
@@ -65,30 +65,30 @@ describe("tokens", () => {
       assert.strictEqual(count(fake, "Put"), 100)
     }))
 
-  it.live("do not end with the deadline, or the interruption, of the call that was first to wait for one", () =>
+  it.live("the token request outlives the deadline or interruption of the call that started it", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [fake.endpoint], auth, deadline: "10 seconds" })
-      const impatient = yield* Effect.forkChild(reason(Deadline.within(kv.put("a", "1"), "100 millis")))
+      const short = yield* Effect.forkChild(reason(Deadline.within(kv.put("a", "1"), "100 millis")))
       const interrupted = yield* Effect.forkChild(kv.put("a", "1"))
-      const patient = yield* Effect.forkChild(kv.put("a", "1"))
+      const long = yield* Effect.forkChild(kv.put("a", "1"))
       yield* fake.awaitReceived(1)
       yield* Fiber.interrupt(interrupted)
-      const failure = yield* Fiber.join(impatient)
+      const failure = yield* Fiber.join(short)
       assert.strictEqual(failure._tag, "Unavailable")
       assert.include(failure.message, "token")
       assert.strictEqual(count(fake, "Authenticate"), 1)
-      // The one request for a token goes on. It is refused once, and tried again.
+      // The shared token request continues. It fails once and is retried.
       fake.reply = ({ method }) => method === "Authenticate" ? token("t") : putAnswer
       yield* fake.drop
-      yield* Fiber.join(patient)
+      yield* Fiber.join(long)
       assert.strictEqual(count(fake, "Put"), 1)
     }))
 
-  it.live("are there for others, at whatever step the call that was first to ask is interrupted", () =>
+  it.live("interrupting the call that started the token request, at any step, leaves the token for other calls", () =>
     Effect.gen(function*() {
       const scope = yield* Effect.scope
-      // A fiber can be interrupted where it yields, which it does after so many steps.
+      // A fiber can be interrupted when it yields, which it does after this many steps.
       for (let steps = 2; steps < 20; steps++) {
         for (let yields = 0; yields < 4; yields++) {
           const source = tokens.make(Effect.succeed("t"), scope)
@@ -101,7 +101,7 @@ describe("tokens", () => {
       }
     }))
 
-  it.live("are not waited for once the scope is closed in which they would be got", () =>
+  it.live("calls that wait for a token fail when the client's scope closes", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const source = tokens.make(Effect.never, scope)
@@ -113,19 +113,19 @@ describe("tokens", () => {
       assert.deepStrictEqual([before._tag, after._tag], ["Closed", "Closed"])
     }))
 
-  it.live("are asked for again when nobody could be reached to give one", () =>
+  it.live("the token request is retried if no server could be reached", () =>
     Effect.gen(function*() {
-      let asked = 0
+      let requests = 0
       const fake = yield* FakeEtcd.make(({ method }) => {
         if (method !== "Authenticate") return putAnswer
-        return ++asked < 3 ? { code: status.UNAVAILABLE, details: "etcdserver: no leader" } : token("t")
+        return ++requests < 3 ? { code: status.UNAVAILABLE, details: "etcdserver: no leader" } : token("t")
       })
       const kv = yield* client({ endpoints: [fake.endpoint], auth })
       yield* kv.put("a", "1")
-      assert.strictEqual(asked, 3)
+      assert.strictEqual(requests, 3)
     }))
 
-  it.live("are not needed where authentication is disabled", () =>
+  it.live("no token is needed if authentication is disabled", () =>
     Effect.gen(function*() {
       const disabled = { code: status.FAILED_PRECONDITION, details: "etcdserver: authentication is not enabled" }
       const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? disabled : putAnswer)

@@ -1,5 +1,5 @@
 /**
- * Watches on a real server, behind a link that breaks: what they give, what they refuse, and what they leave behind.
+ * Watches on a real server behind a faulty link: their events, their errors, and what they leave on the server.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -23,7 +23,7 @@ import { client, reason, services, timed } from "./support/client.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-  /** A client behind a proxy, one that is not, and a prefix that nobody else uses. */
+  /** A client behind a proxy, one without, and a prefix that no other test uses. */
   let prefixes = 0
   const setUp = Effect.gen(function*() {
     const cluster = yield* EtcdCluster.EtcdCluster
@@ -40,7 +40,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("a link that breaks", () => {
-    it.effect("costs no event, and those who ask are told", () =>
+    it.effect("a broken link costs no event, and the status shows the interruption", () =>
       Effect.gen(function*() {
         const { direct, kv, prefix, proxy, range } = yield* setUp
         const before = yield* Metric.value(watches.reconnects)
@@ -66,7 +66,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isAbove((yield* Metric.value(watches.reconnects)).count, before.count)
       }))
 
-    it.effect("is told to the span that the watch was opened in, and to the one around it when that has ended", () =>
+    it.effect("a broken link is recorded on the span that opened the watch, or on its parent span if that has ended", () =>
       Effect.gen(function*() {
         const { kv, proxy, range } = yield* setUp
         const spans = new Map<string, Tracer.NativeSpan>()
@@ -97,7 +97,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(events("around"), ["watch interrupted", "watch live"])
       }))
 
-    it.effect("a watch that waits where nothing happens goes on where it was", () =>
+    it.effect("an idle watch resumes at its revision after the link breaks", () =>
       Effect.gen(function*() {
         const { direct, kv, prefix, proxy, range } = yield* setUp
         const watcher = yield* watch(kv, range)
@@ -110,14 +110,14 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(linesOf(yield* batchesUpTo(watcher, revision)), [`${revision} put ${prefix}a=1`])
       }))
 
-    it.effect("just when a watch is to be opened is left for another in seconds, however long the deadline", () =>
+    it.effect("a watch whose endpoint stalls while it is opened fails over within seconds, however long the deadline", () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.EtcdCluster
         const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
         const endpoints = [proxy.endpoint, ...cluster.endpoints]
-        // Which endpoint is the first is chosen at random: this is often enough.
+        // The first endpoint is random; this many clients hit both.
         const clients = yield* Effect.replicateEffect(client({ endpoints, deadline: "1 hour" }), 8)
-        // Calls have their connection, watches are about to make theirs.
+        // Calls are already connected. Watches are about to open their own connection.
         for (const kv of clients) yield* kv.put("silent", "1")
         yield* proxy.blackhole()
         const opened = Effect.forEach(clients, (kv) => watch(kv, KeyRange.key("silent")), { concurrency: "unbounded" })
@@ -125,7 +125,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isBelow(elapsed, 10_000)
       }))
 
-    it.effect("interrupting take loses nothing", () =>
+    it.effect("interrupting take loses no event", () =>
       Effect.gen(function*() {
         const { direct, kv, prefix, range } = yield* setUp
         const watcher = yield* watch(kv, range)
@@ -143,7 +143,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("compaction", () => {
-    it.effect("past a watch that is disconnected is told within two seconds of reconnecting; others go on", () =>
+    it.effect("a compaction past a disconnected watch is reported within two seconds after reconnecting, and other watches continue", () =>
       Effect.gen(function*() {
         const { cluster, direct, kv, prefix, proxy, range } = yield* setUp
         const behind = yield* watch(kv, range)
@@ -158,12 +158,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const [elapsed, failure] = yield* timed(reason(behind.take))
         assert.isBelow(elapsed, 2000)
         assert.isTrue(failure._tag === "Compacted" && Option.contains(failure.compactRevision, revision))
-        assert.strictEqual((yield* reason(behind.take))._tag, "Compacted", "a watch that failed keeps failing")
+        assert.strictEqual((yield* reason(behind.take))._tag, "Compacted", "every later take fails too")
         const { revision: next } = yield* direct.put(`${prefix}a`, "4")
         assert.deepStrictEqual(linesOf(yield* batchesUpTo(ahead, next)), [`${next} put ${prefix}a=4`])
       }))
 
-    it.effect("at the very revision where a watch goes on is no reason to miss a delete", () =>
+    it.effect("a compaction at the revision where a watch resumes hides no delete", () =>
       Effect.gen(function*() {
         const { cluster, direct, kv, prefix, proxy, range } = yield* setUp
         const watcher = yield* watch(kv, range)
@@ -177,7 +177,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isTrue(failure._tag === "Compacted" && Option.contains(failure.compactRevision, revision))
       }))
 
-    it.effect("of everything a watch has had costs it nothing", () =>
+    it.effect("a compaction of events that were already delivered does not affect the watch", () =>
       Effect.gen(function*() {
         const { cluster, direct, kv, prefix, proxy, range } = yield* setUp
         const watcher = yield* watch(kv, range)
@@ -194,7 +194,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("a backlog", () => {
-    it.effect("in messages larger than the connection takes comes whole, in order, and no revision is split", () =>
+    it.effect("a backlog in messages above the connection's limit arrives complete and in order, and no revision is split", () =>
       Effect.gen(function*() {
         const { direct, kv, prefix, range } = yield* setUp
         const value = "x".repeat(100_000)
@@ -214,7 +214,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("what the server has of a watch", () => {
-    it.effect("is gone when its scope closes, and the others stay", () =>
+    it.effect("closing a watch's scope removes the watch from the server, and the others stay", () =>
       Effect.gen(function*() {
         const { kv, range } = yield* setUp
         yield* eventually(Effect.map(watcherCount(), (count) => count === 0))
@@ -227,7 +227,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isAbove(Number(staying.revision), 0)
       }))
 
-    it.effect("is gone when open was interrupted, or its deadline passed, though the scope goes on", () =>
+    it.effect("a watch whose open was interrupted or timed out is removed from the server, even if its scope stays open", () =>
       Effect.gen(function*() {
         const { kv, proxy, range } = yield* setUp
         yield* eventually(Effect.map(watcherCount(), (count) => count === 0))
@@ -243,7 +243,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* eventually(Effect.map(watcherCount(), (count) => count === 1))
       }))
 
-    it.effect("is gone for one that was compacted", () =>
+    it.effect("a watch that was compacted is removed from the server", () =>
       Effect.gen(function*() {
         const { cluster, direct, kv, range } = yield* setUp
         yield* eventually(Effect.map(watcherCount(), (count) => count === 0))
@@ -255,7 +255,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* eventually(Effect.map(watcherCount(), (count) => count === 1))
       }))
 
-    it.effect("and its stream, is gone a moment after the last watch", () =>
+    it.effect("the last watch and its stream are removed from the server a moment after it closes", () =>
       Effect.gen(function*() {
         const { cluster, kv, range } = yield* setUp
         const streams = Effect.map(
@@ -270,7 +270,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("the end of the client", () => {
-    it.effect("ends those who wait in take with Closed, and the status with it", () =>
+    it.effect("closing the client fails pending takes with Closed, and ends the status", () =>
       Effect.gen(function*() {
         const { cluster, range } = yield* setUp
         const scope = yield* Scope.make()
@@ -289,7 +289,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
   })
 
   describe("a key that is not UTF-8", () => {
-    it.effect("ends the watch with its bytes, after all that came before it", () =>
+    it.effect("a key that is not UTF-8 ends the watch with the key's bytes, after all earlier events", () =>
       Effect.gen(function*() {
         const { cluster, direct, prefix, range } = yield* setUp
         const context = yield* services({ endpoints: cluster.endpoints })

@@ -1,5 +1,5 @@
 /**
- * Watches of a user: tokens that expire while they are open, and ranges that are denied.
+ * Watches with authentication: tokens that expire while watches are open, and ranges without permission.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
@@ -51,7 +51,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
 
   describe("a token that expires", () => {
     it.effect(
-      "costs no watch an event: not one that is open, not one that is opened then, not one that reconnects",
+      "an expired token costs no event, whether a watch is open, is being opened or reconnects",
       () =>
         Effect.gen(function*() {
           const { kv, proxy, put } = yield* setUp
@@ -62,7 +62,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           const one = yield* put("app/a", "1")
           assert.deepStrictEqual(linesOf(yield* batchesUpTo(old, one)), [`${one} put app/a=1`])
           const late = yield* watch(kv, KeyRange.prefix("app/"))
-          assert.deepStrictEqual(statuses, ["Live"], "the old one notices nothing")
+          assert.deepStrictEqual(statuses, ["Live"], "the open watch is not interrupted")
           const two = yield* put("app/a", "2")
           assert.deepStrictEqual(linesOf(yield* batchesUpTo({ ...old, revision: one }, two)), [`${two} put app/a=2`])
           assert.deepStrictEqual(linesOf(yield* batchesUpTo(late, two)), [`${two} put app/a=2`])
@@ -84,7 +84,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   })
 
   describe("a range that is denied", () => {
-    it.effect("fails open, once, and no other watch notices", () =>
+    it.effect("a watch of a range without permission fails once at open, and no other watch is affected", () =>
       Effect.gen(function*() {
         const { count, kv, put } = yield* setUp
         const allowed = yield* watch(kv, KeyRange.prefix("app/"))
@@ -106,7 +106,7 @@ layer(withAuth, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
         assert.deepStrictEqual(statuses, ["Live"])
       }))
 
-    it.effect("after a reconnect ends that watch, and the others go on", () =>
+    it.effect("a range that loses its permission ends its watch at the next reconnect, and the others continue", () =>
       Effect.gen(function*() {
         const { cluster, kv, proxy, put } = yield* setUp
         const allowed = yield* watch(kv, KeyRange.prefix("app/"))

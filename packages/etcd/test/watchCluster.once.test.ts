@@ -1,5 +1,5 @@
 /**
- * Watches on three members, of which some fail: those who ask are told, and nothing is lost.
+ * Watches on three members, some of which fail. The status shows each interruption, and no event is lost.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -10,7 +10,7 @@ import { client, timed } from "./support/client.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 
 layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "120 seconds" })((it) => {
-  /** The member that holds the only watch, once those of the test before are gone. */
+  /** The member that holds the only watch, once the watches of the previous test are gone. */
   const holder = Effect.gen(function*() {
     const cluster = yield* EtcdCluster.EtcdCluster
     const holders = Effect.filter(cluster.members, (member) => Effect.map(watcherCount(member), (count) => count > 0))
@@ -18,14 +18,14 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
     return (yield* holders)[0]!
   })
 
-  /** A write whose outcome is unknown is made again: there may be more than one, the last of which is this. */
+  /** Retries a write with an unknown outcome, so there may be several writes. Returns the last revision. */
   const put = (kv: Kv.Kv, key: string, value: string) =>
     Effect.map(Effect.retry(kv.put(key, value), { times: 20 }), ({ revision }) => revision)
 
   const allMembers = Effect.tap(EtcdCluster.EtcdCluster, (cluster) => cluster.startAll)
 
   describe("three members", () => {
-    it.effect("one is killed: its watches go on elsewhere", () =>
+    it.effect("the watches of a killed member continue on another member", () =>
       Effect.gen(function*() {
         const cluster = yield* allMembers
         const kv = yield* client({ endpoints: cluster.endpoints, deadline: "20 seconds" })
@@ -39,7 +39,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
       }), 60_000)
 
     it.effect(
-      "two are stopped: the watch tells within seconds, and goes on when they are back",
+      "a watch reports within seconds that two of three members are stopped, and continues when they are back",
       () =>
         Effect.gen(function*() {
           const cluster = yield* allMembers
@@ -61,29 +61,33 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
       90_000
     )
 
-    it.effect("one falls silent, with its connections open: the watch goes on elsewhere", () =>
-      Effect.gen(function*() {
-        const cluster = yield* allMembers
-        const proxies = yield* Effect.forEach(cluster.endpoints, (target) => TcpProxy.make({ target }))
-        const kv = yield* client({
-          endpoints: proxies.map((proxy) => proxy.endpoint),
-          keepAlive: { time: "5 seconds", timeout: "1 second" },
-          deadline: "20 seconds"
-        })
-        const watcher = yield* watch(kv, KeyRange.prefix("three/"))
-        const member = yield* holder
-        const proxy = proxies.find((_, i) => cluster.members[i] === member)
-        yield* proxy!.blackhole()
-        const [silence] = yield* timed(untilStatus(watcher, "Interrupted"))
-        assert.isBelow(silence, 10_000)
-        const revision = yield* put(kv, "three/a", "1")
-        const [elapsed, batches] = yield* timed(batchesUpTo(watcher, revision))
-        assert.strictEqual(linesOf(batches).at(-1), `${revision} put three/a=1`)
-        assert.isBelow(elapsed, 5000)
-      }), 60_000)
+    it.effect(
+      "the watches of a member that falls silent with open connections continue on another member",
+      () =>
+        Effect.gen(function*() {
+          const cluster = yield* allMembers
+          const proxies = yield* Effect.forEach(cluster.endpoints, (target) => TcpProxy.make({ target }))
+          const kv = yield* client({
+            endpoints: proxies.map((proxy) => proxy.endpoint),
+            keepAlive: { time: "5 seconds", timeout: "1 second" },
+            deadline: "20 seconds"
+          })
+          const watcher = yield* watch(kv, KeyRange.prefix("three/"))
+          const member = yield* holder
+          const proxy = proxies.find((_, i) => cluster.members[i] === member)
+          yield* proxy!.blackhole()
+          const [silence] = yield* timed(untilStatus(watcher, "Interrupted"))
+          assert.isBelow(silence, 10_000)
+          const revision = yield* put(kv, "three/a", "1")
+          const [elapsed, batches] = yield* timed(batchesUpTo(watcher, revision))
+          assert.strictEqual(linesOf(batches).at(-1), `${revision} put three/a=1`)
+          assert.isBelow(elapsed, 5000)
+        }),
+      60_000
+    )
 
     it.effect(
-      "one answers no more just when a watch is opened: it is opened elsewhere within its deadline",
+      "a watch whose member stops responding while it is opened opens on another member within its deadline",
       () =>
         Effect.gen(function*() {
           const cluster = yield* allMembers

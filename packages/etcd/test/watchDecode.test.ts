@@ -1,5 +1,5 @@
 /**
- * The decoder of watch responses against etcd's own definitions, as etcd3's protobuf library reads them.
+ * The decoder of watch responses, checked against etcd's own definitions as etcd3's protobuf library reads them.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 import type * as etcd3 from "etcd3"
 import { Host } from "etcd3/lib/connection-pool.js"
 import { decodeResponse } from "../src/internal/watch/watchDecode.ts"
-import type * as watchWire from "../src/internal/watch/watchWire.ts"
+import type { WireKeyValue } from "../src/internal/wire/keyValue.ts"
 
 const service = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop).getServiceClient("Watch")
 const definition = (service as unknown as { readonly watch: unknown }).watch as grpc.MethodDefinition<
@@ -17,13 +17,13 @@ const definition = (service as unknown as { readonly watch: unknown }).watch as 
   etcd3.IWatchResponse
 >
 
-/** As a server would: its definition has both sides. */
+/** Encodes like a server: etcd3's definition has both directions. */
 const serialize = (message: unknown): Buffer => definition.responseSerialize(message as etcd3.IWatchResponse)
 
 const integer = (minimum: number, maximum: number): Arbitrary.Arbitrary<number> =>
   Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum, maximum })))
 
-/** Around the sizes where the encoding of a number gets one byte longer. */
+/** Numbers around the sizes at which their encoding grows by one byte. */
 const revision = Arbitrary.map(
   Arbitrary.all([integer(0, 52), integer(-1, 1)]),
   ([bits, more]) => Math.max(0, 2 ** bits + more)
@@ -78,7 +78,7 @@ const response = Arbitrary.map(
   })
 )
 
-const keyValueOf = (kv: watchWire.WireKeyValue) => ({
+const keyValueOf = (kv: WireKeyValue) => ({
   key: kv.message.subarray(kv.keyStart, kv.keyEnd).toString("hex"),
   value: kv.message.subarray(kv.valueStart, kv.valueEnd).toString("hex"),
   create: `${kv.createRevision}`,
@@ -97,7 +97,7 @@ const theirKeyValueOf = (kv: etcd3.IKeyValue) => ({
 })
 
 describe("decoding watch responses", () => {
-  it.prop("gives what etcd3 gives", [response], ([response]) => {
+  it.prop("watch responses decode to what etcd3 decodes", [response], ([response]) => {
     const message = serialize(response)
     const ours = decodeResponse(message)
     const theirs = definition.responseDeserialize(message)
@@ -140,7 +140,7 @@ describe("decoding watch responses", () => {
   }, { arbitrary: { runs: 1000 } })
 
   it.prop(
-    "ends, with an answer or an error, whatever the bytes are",
+    "decoding terminates with a value or an error, whatever the bytes are",
     [response, integer(0, 1000), bytes],
     ([response, at, junk]) => {
       const message = serialize(response)
@@ -156,9 +156,9 @@ describe("decoding watch responses", () => {
     { arbitrary: { runs: 1000 } }
   )
 
-  it("skips fields that it does not know", () => {
+  it("the decoder skips unknown fields", () => {
     const known = serialize({ watch_id: "5", created: true, header: { revision: "9" } })
-    // One of each wire type.
+    // An unknown field of each wire type.
     const unknown = Buffer.from("609601690102030405060708720261627d01020304", "hex")
     const decoded = decodeResponse(Buffer.concat([unknown, known, unknown]))
     assert.deepStrictEqual([decoded.watchId, decoded.created, decoded.header.revision], [5, true, 9n])

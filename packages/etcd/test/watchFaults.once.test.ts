@@ -1,6 +1,6 @@
 /**
- * Eight watches through a link that is cut dozens of times and a server that is killed: each gives what `etcdctl watch`
- * recorded beside them, no event more, none less, no revision in two parts.
+ * Eight watches through a link that is cut dozens of times and a server that is killed. Each delivers exactly what
+ * `etcdctl watch` recorded beside them: no event more or less, and no revision in two parts.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -35,7 +35,7 @@ const kinds: ReadonlyArray<Kind> = [
 
 const letters = ["a", "b", "c", "d"]
 
-/** So many revisions that a watch is far behind them, and catches up on a stream apart. */
+/** So many revisions that a watch falls far behind and catches up on a separate stream. */
 const writeBacklog = (kv: Kv.Kv): Effect.Effect<void, KvError> =>
   Effect.forEach(
     Array.from({ length: 2500 }, (_, i) => i),
@@ -43,7 +43,7 @@ const writeBacklog = (kv: Kv.Kv): Effect.Effect<void, KvError> =>
     { concurrency: 16, discard: true }
   )
 
-/** Transactions of 60 operations, whatever becomes of each. */
+/** Transactions of 60 operations each. Their results do not matter. */
 const write = (kv: Kv.Kv, first: number): Effect.Effect<never> =>
   Effect.gen(function*() {
     for (let i = first;; i++) {
@@ -56,11 +56,11 @@ const write = (kv: Kv.Kv, first: number): Effect.Effect<never> =>
     }
   })
 
-/** The answer to a create: the id that the watch has on its stream, and that it was created. */
+/** A selector of the response to a create: the watch's id on its stream and the `created` flag. */
 const created = (chunk: Uint8Array): boolean =>
   kinds.some((_, i) => TcpProxy.contains(new Uint8Array([0x10, i + 1, 0x18, 0x01]))(chunk))
 
-/** The first chunk after the one that is meant. */
+/** Selects the first chunk after the selected one. */
 const after = (condition: (chunk: Uint8Array) => boolean): (chunk: Uint8Array) => boolean => {
   let seen = false
   return (chunk) => {
@@ -70,26 +70,26 @@ const after = (condition: (chunk: Uint8Array) => boolean): (chunk: Uint8Array) =
   }
 }
 
-/** Each way in which the link breaks. Waits until it has. */
+/** The ways in which the link breaks. Each waits until it has. */
 const breaks: ReadonlyArray<(proxy: TcpProxy.TcpProxy) => Effect.Effect<void>> = [
   (proxy) => proxy.cut,
   // In the middle of a batch.
   (proxy) => Effect.flatMap(proxy.cutMidFrame({ when: (chunk) => chunk.length > 2000 }), ({ struck }) => struck),
-  // In the answers to creates.
+  // In the responses to creates.
   (proxy) =>
     Effect.gen(function*() {
       const { struck } = yield* proxy.cutMidFrame({ when: created })
       yield* proxy.cut
       yield* struck
     }),
-  // Right after them: in the first thing that comes then.
+  // Directly after them, in the next chunk.
   (proxy) =>
     Effect.gen(function*() {
       const { struck } = yield* proxy.cutMidFrame({ when: after(created) })
       yield* proxy.cut
       yield* struck
     }),
-  // After the server has the creates, before the client hears of it.
+  // After the server has the creates, before the client has the responses.
   (proxy) =>
     Effect.gen(function*() {
       const { struck } = yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("k/c/3") })
@@ -101,7 +101,7 @@ const breaks: ReadonlyArray<(proxy: TcpProxy.TcpProxy) => Effect.Effect<void>> =
 
 describe("watches through faults", () => {
   it.live(
-    `${cuts} cuts and ${kills} kills change nothing in what ${kinds.length} watches give`,
+    `${cuts} cuts and ${kills} kills change nothing in what ${kinds.length} watches deliver`,
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make()
@@ -115,7 +115,7 @@ describe("watches through faults", () => {
           ({ only, range }) => watch(kv, range, { only, startRevision: 2n })
         )
 
-        const given = watchers.map(() => [] as Array<string>)
+        const delivered = watchers.map(() => [] as Array<string>)
         const last = watchers.map(() => 1n)
         const consuming = yield* Effect.forEach(watchers, (watcher, i) =>
           Effect.forkChild(Effect.forever(Effect.gen(function*() {
@@ -126,25 +126,25 @@ describe("watches through faults", () => {
               }
               last[i] = revision
             }
-            given[i]!.push(...linesOf(batches))
+            delivered[i]!.push(...linesOf(batches))
           }))))
         const writing = yield* Effect.forEach([0, 1_000_000], (first) =>
           Effect.forkChild(write(direct, first)))
 
         for (let i = 0; i < cuts; i++) {
           yield* breaks[i % breaks.length]!(proxy)
-          // Mostly the watches get on in between, so that every cut finds them somewhere else.
-          const before = given[0]!.length
+          // Usually the watches progress in between, so that every cut meets them at another position.
+          const before = delivered[0]!.length
           if (i % 4 > 0) {
             yield* eventually(Effect.sync(() =>
-              given[0]!.length > before
+              delivered[0]!.length > before
             ))
           }
           if (i % Math.ceil(cuts / kills) === 3) yield* cluster.member.restart
         }
         yield* Fiber.interruptAll(writing)
         const marks = ["k/a/", "k/b/3", "k/c/3", "k/d/"]
-        // A delete must find something, and so must a watch that only asks for puts.
+        // A delete needs an existing key, and some watches receive only puts.
         const puts = yield* direct.txn({ then: marks.map((key) => Op.put(key, "end")) })
         const deletes = yield* direct.txn({ then: marks.map((key) => Op.delete(key)) })
         const isDone = Effect.sync(() =>
@@ -156,18 +156,18 @@ describe("watches through faults", () => {
         const recorded = yield* history.upTo(deletes.revision)
         let events = 0
         for (const [i, { only, range }] of kinds.entries()) {
-          const wanted = recorded.filter(({ key, type }) =>
+          const expected = recorded.filter(({ key, type }) =>
             KeyRange.contains(range, key) && (only === undefined || only.toLowerCase() === type)
           )
-          events += wanted.length
-          assertSame(given[i]!, linesOfHistory(wanted), `watch ${i}`)
+          events += expected.length
+          assertSame(delivered[i]!, linesOfHistory(expected), `watch ${i}`)
         }
         assert.isAtLeast(events, wantedEvents)
       }),
     120_000
   )
 
-  it.live("what was sent before a cut and comes again is not given twice", () =>
+  it.live("events that were sent before a cut and are sent again are delivered once", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
@@ -184,9 +184,9 @@ describe("watches through faults", () => {
     }))
 })
 
-/** Says where two logs part, and does not print them. */
-const assertSame = (given: ReadonlyArray<string>, wanted: ReadonlyArray<string>, what: string): void => {
-  const at = wanted.findIndex((line, i) => line !== given[i])
-  if (at >= 0) assert.strictEqual(given[at], wanted[at], `${what}, line ${at} of ${wanted.length}`)
-  assert.strictEqual(given.length, wanted.length, what)
+/** Reports the first difference of two logs without printing them. */
+const assertSame = (delivered: ReadonlyArray<string>, expected: ReadonlyArray<string>, what: string): void => {
+  const at = expected.findIndex((line, i) => line !== delivered[i])
+  if (at >= 0) assert.strictEqual(delivered[at], expected[at], `${what}, line ${at} of ${expected.length}`)
+  assert.strictEqual(delivered.length, expected.length, what)
 }

@@ -1,6 +1,6 @@
 /**
- * Responses larger than a stream takes: a revision of very many events, and an event of very many bytes. They are delivered
- * whole, once, in a time linear in their size, and hold up no lock.
+ * Responses beyond a stream's size limit: a revision of very many events, and an event of very many bytes. They arrive
+ * whole and once, in time linear in their size, and delay no lock.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -19,14 +19,14 @@ const now = Effect.map(Clock.Clock, (clock) => Number(clock.monotonicTimeNanosUn
 const count = 250_000
 const perTxn = 125
 
-/** So long that the deletes of all keys together are more than the 24 MiB that a stream takes. */
+/** So long that the deletes of all keys together exceed a stream's limit of 24 MiB. */
 const prefix = `tenants/${"0123456789".repeat(10)}/`
 
 const keyOf = (i: number): string => `${prefix}${String(i).padStart(6, "0")}`
 
 describe("a large response", () => {
   it.live(
-    `of one revision with ${count} deletes is delivered whole, and a lock changes hands meanwhile`,
+    `one revision with ${count} deletes is delivered whole, and a lock changes hands meanwhile`,
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make()
@@ -53,7 +53,7 @@ describe("a large response", () => {
           Effect.scoped(Effect.andThen(DistLock.acquire("job"), now)).pipe(Effect.provideService(Kv.Kv, kv))
         )
         yield* isQueued(1)
-        // Its watch is there too.
+        // The lock's watch is open too.
         yield* Effect.sleep("300 millis")
 
         const events = yield* Effect.forkChild(Effect.gen(function*() {
@@ -61,7 +61,7 @@ describe("a large response", () => {
           return { batch, others, at: yield* now }
         }))
         const { deleted, revision } = yield* writer.deleteRange(KeyRange.prefix(prefix))
-        const answered = yield* now
+        const responseAt = yield* now
         yield* Fiber.interrupt(holding)
         const released = yield* now
         const acquired = yield* Fiber.join(waiter)
@@ -75,11 +75,11 @@ describe("a large response", () => {
         ])
         const misplaced = batch.events.findIndex((event, i) => event._tag !== "Delete" || event.key !== keyOf(i))
         assert.strictEqual(misplaced, -1)
-        const delivered = Math.round(at - answered)
+        const delivered = Math.round(at - responseAt)
         const handedOver = Math.round(acquired - released)
         yield* Effect.sync(() =>
           process.stdout.write(
-            `${count} deletes were delivered ${delivered} ms after the answer; the lock was acquired in ${handedOver} ms\n`
+            `${count} deletes were delivered ${delivered} ms after the response; the lock was acquired in ${handedOver} ms\n`
           )
         )
         // With etcd's fragments it took 30 s. The bounds leave room for a busy machine.
@@ -90,7 +90,7 @@ describe("a large response", () => {
   )
 
   for (const [what, range] of [["key", KeyRange.key("large")], ["range", KeyRange.prefix("l")]] as const) {
-    it.live(`of one event of 30 MiB is delivered once to a watch of a ${what}, and the watch goes on`, () =>
+    it.live(`one event of 30 MiB is delivered once to a watch of a ${what}, and the watch continues`, () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make({ flags: { "max-request-bytes": 64 * 1024 * 1024 } })
         const kv = yield* client({ endpoints: cluster.endpoints, deadline: "30 seconds" })

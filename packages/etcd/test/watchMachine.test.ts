@@ -1,6 +1,6 @@
 /**
- * The state machine of watches against a server that does its worst: whatever happens in whatever order, each watch gives
- * exactly the history, each revision once and whole, or says that it was compacted where it was.
+ * The watch state machine against an adversarial server. Whatever the order of events, each watch delivers exactly the
+ * history, each revision once and whole. Otherwise it reports a compaction at the revision where it was.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
@@ -17,7 +17,7 @@ import type { WatchState } from "../src/internal/watch/watchState.ts"
 import type { WatchStream } from "../src/internal/watch/watchStream.ts"
 import { type Change, type FakeStream, FakeWatchServer, selected } from "./support/FakeWatchServer.ts"
 
-/** A few events are too many, so that watches are parked all the time. */
+/** A few events exceed these limits, so that watches are parked all the time. */
 const tinyLimits: Limits = { park: 900, parkWithinResponse: 1500, resume: 300, farBehind: 6n, nearlyThere: 3n }
 
 const transient = (message: string, refreshToken = false) => ({
@@ -40,7 +40,7 @@ interface Watched {
   isClosed: boolean
 }
 
-/** A client and a server, and the streams between them, moved on by hand. */
+/** A client, a server and the streams between them. The test moves every message by hand. */
 class World {
   readonly server: FakeWatchServer
   readonly pool: WatchPool
@@ -48,7 +48,7 @@ class World {
   readonly watched: Array<Watched> = []
   readonly identity = new StoreIdentity()
   readonly suspicions = new Suspicions()
-  /** What was seen on the way, so that a test can ask for it. */
+  /** The states and faults that occurred, so that a test can check the coverage. */
   readonly seen = new Set<string>()
 
   constructor(choose: (n: number) => number, limits: Limits = tinyLimits) {
@@ -87,7 +87,7 @@ class World {
     if (lane === undefined) return
     this.seen.add(lane)
     const link = this.server.open()
-    // The pool sends creates as soon as it has the stream, so that the answers wait in the link.
+    // The pool sends creates as soon as it has the stream, so the responses wait in the link.
     const stream = this.pool.opened(lane, "endpoint", this.pool.streamOptions(lane), link.receive)
     this.links.set(stream, link)
   }
@@ -124,7 +124,7 @@ class World {
     for (const { watch } of this.watched) this.seen.add(watch.state._tag)
   }
 
-  /** Lets everything come that is to come. */
+  /** Delivers everything until all watches are complete. */
   settle(): void {
     for (let i = 0; i < 2000; i++) {
       this.connect()
@@ -155,18 +155,18 @@ class World {
       assert.strictEqual(watched.taken.length, 0)
       return
     }
-    const given = watched.taken.map(({ events, revision }) => [revision, events.map(describeEvent)] as const)
+    const delivered = watched.taken.map(({ events, revision }) => [revision, events.map(describeEvent)] as const)
     const expected = this.expected(watched)
     if (watched.error === undefined && !watched.isClosed) {
-      assert.deepStrictEqual(given, expected)
+      assert.deepStrictEqual(delivered, expected)
       return
     }
-    assert.deepStrictEqual(given, expected.slice(0, given.length))
+    assert.deepStrictEqual(delivered, expected.slice(0, delivered.length))
     if (watched.error?.reason._tag === "Compacted") {
       this.seen.add("Compacted")
-      // Said only where something of what was to come is gone, or could be.
+      // `Compacted` is correct only if an event that was still due is gone, or could be.
       const next = watched.watch.next!
-      assert.isTrue(BigInt(this.server.compactRevision) >= next, "compacted without need")
+      assert.isTrue(BigInt(this.server.compactRevision) >= next, "reported a compaction although no due event was gone")
       assert.isAtLeast(Number(Option.getOrThrow(watched.error.reason.compactRevision)), Number(next))
     }
   }
@@ -184,7 +184,7 @@ const ranges: ReadonlyArray<KeyRange.KeyRange> = [
   KeyRange.halfOpen("b/1", "c")
 ]
 
-/** One thing that happens. The numbers that it needs come from the same source as all choices. */
+/** One step of a run. It draws its numbers from the same source as all other choices. */
 const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose: (n: number) => number) => void]> = [
   [10, ({ server }, choose) =>
     server.write(Array.from({ length: 1 + choose(3) }, (_, i) => ({
@@ -198,8 +198,8 @@ const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose
   [8, (world, choose) => world.watched.length > 0 && world.take(world.watched[choose(world.watched.length)]!)],
   [8, (world) => world.links.forEach((link) => link.sync())],
   [2, (world) => world.links.forEach((link) => link.progress())],
-  [1, (world) => world.links.forEach((link) => link.lie())],
-  [2, (world) => world.links.forEach((link, stream) => link.answersInOrder && stream.askForProgress())],
+  [1, (world) => world.links.forEach((link) => link.overtakingProgress())],
+  [2, (world) => world.links.forEach((link, stream) => link.respondsInOrder && stream.requestProgress())],
   [1, (world) => world.links.forEach((link) => link.repeat())],
   [1, (world, choose) => world.server.compact(world.server.revision - choose(3))],
   [1, (world, choose) => {
@@ -209,8 +209,8 @@ const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose
       world.pool.failed(stream, transient("too large"))
     }
   }],
-  [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: invalid auth token"))],
-  [1, (world) => world.links.forEach((link) => link.refusals.push("etcdserver: no leader"))],
+  [1, (world) => world.links.forEach((link) => link.rejections.push("etcdserver: invalid auth token"))],
+  [1, (world) => world.links.forEach((link) => link.rejections.push("etcdserver: no leader"))],
   [1, (world) => world.pool.tick()],
   [3, (world, choose) => {
     if (world.watched.length >= 6) return
@@ -226,7 +226,7 @@ const steps: ReadonlyArray<readonly [weight: number, step: (world: World, choose
 
 const table = steps.flatMap(([weight, step]) => Array.from({ length: weight }, () => step))
 
-/** Everything is decided by one number (mulberry32), so that a failure can be played again. */
+/** One seed decides everything (mulberry32), so that a failure can be reproduced. */
 const choicesOf = (seed: number): (n: number) => number => {
   let state = seed
   return (n) => {
@@ -243,7 +243,7 @@ const play = (seed: number): World => {
   const choose = choicesOf(seed)
   const world = new World(choose, choose(3) === 0 ? defaultLimits : tinyLimits)
   for (let i = 0; i < 300; i++) table[choose(table.length)]!(world, choose)
-  for (const link of world.links.values()) link.refusals.length = 0
+  for (const link of world.links.values()) link.rejections.length = 0
   world.settle()
   for (const watched of world.watched) world.check(watched)
   return world
@@ -252,18 +252,23 @@ const play = (seed: number): World => {
 describe("the state machine of watches", () => {
   const seen = new Set<string>()
 
-  it.prop("gives exactly the history, whatever is cut, parked, repeated or compacted when", [seed], ([seed]) => {
-    for (const what of play(seed).seen) seen.add(what)
-  }, { timeout: 120_000, arbitrary: { runs: Number(process.env["EFFECT_KV_WATCH_RUNS"] ?? 3000) } })
+  it.prop(
+    "a watch delivers exactly the history, whatever is cut, parked, repeated or compacted at any time",
+    [seed],
+    ([seed]) => {
+      for (const what of play(seed).seen) seen.add(what)
+    },
+    { timeout: 120_000, arbitrary: { runs: Number(process.env["EFFECT_KV_WATCH_RUNS"] ?? 3000) } }
+  )
 
-  it("was seen in every state and in every trouble by that", () => {
+  it("the random runs reached every state and every fault", () => {
     const states = ["Waiting", "Creating", "Live", "Parked", "Ended"]
-    const troubles = ["fragment", "cut between fragments", "cut before created", "Compacted"]
-    for (const what of states.concat(troubles, "key", "range", "catchUp", "large")) assert.isTrue(seen.has(what), what)
+    const faults = ["fragment", "cut between fragments", "cut before created", "Compacted"]
+    for (const what of states.concat(faults, "key", "range", "catchUp", "large")) assert.isTrue(seen.has(what), what)
   })
 })
 
-/** A world in which whatever can be in one message is. */
+/** A world whose server sends as much as possible in each message. */
 const plain = (): World => new World(() => 0, defaultLimits)
 
 const only = (world: World): FakeStream => {
@@ -274,7 +279,7 @@ const only = (world: World): FakeStream => {
 const put = (key: string): ReadonlyArray<Change> => [{ key, isDelete: false }]
 
 describe("watches on one stream", () => {
-  it("a member that is behind what was seen is not delivered from until the store is known to be the same", () => {
+  it("a member that lags delivers nothing until the store is known to be the same", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.all })
     world.connect()
@@ -302,7 +307,7 @@ describe("watches on one stream", () => {
     assert.deepStrictEqual(watched.taken.map(({ revision }) => revision), [2n, 3n])
   })
 
-  it("a store that went back ends watches that depend on its revisions, and the others begin on a new stream", () => {
+  it("a store that went back ends the watches that depend on its revisions, and the others continue on a new stream", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.all })
     world.connect()
@@ -333,19 +338,19 @@ describe("watches on one stream", () => {
     assert.strictEqual(fresh.watch.status?._tag, "Live")
   })
 
-  it("another cluster's events are never delivered, though they come on a stream that was live", () => {
+  it("another cluster's events are never delivered, even on a stream that was live", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.all })
     world.connect()
     world.deliver(100)
     const [[stream]] = [...world.links] as [[WatchStream, FakeStream]]
-    stream.receive({ ...answer, header: { clusterId: 2n, memberId: 1n, revision: 1n }, watchId: 1 })
+    stream.receive({ ...emptyResponse, header: { clusterId: 2n, memberId: 1n, revision: 1n }, watchId: 1 })
     world.server.write(put("a"))
     world.take(watched)
     assert.deepStrictEqual([watched.error?.reason._tag, watched.taken], ["StoreReplaced", []])
   })
 
-  it("a stream that stays behind, while no read tells why, is given up", () => {
+  it("a stream that stays behind is closed if no read finds out why", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.all, startRevision: 2n })
     world.identity.observe(
@@ -361,22 +366,22 @@ describe("watches on one stream", () => {
     assert.strictEqual(watched.watch.state._tag, "Waiting")
   })
 
-  it("a refused watch ends with its reason, and the others stay on the stream", () => {
+  it("a rejected watch ends with its reason, and the others stay on the stream", () => {
     const world = plain()
     const watched = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
     world.connect()
     const link = only(world)
-    link.refusals.push("etcdserver: permission denied")
-    const refused = world.open({ range: KeyRange.key("denied") })
+    link.rejections.push("etcdserver: permission denied")
+    const rejected = world.open({ range: KeyRange.key("denied") })
     const after = world.open({ range: KeyRange.key("d") })
     world.deliver(100)
-    world.take(refused)
-    assert.strictEqual(refused.error?.reason._tag, "PermissionDenied")
+    world.take(rejected)
+    assert.strictEqual(rejected.error?.reason._tag, "PermissionDenied")
     assert.deepStrictEqual([...watched, after].map(({ watch }) => watch.state._tag), Array(4).fill("Live"))
     assert.strictEqual(only(world), link)
   })
 
-  it("a watch that is closed while it is created is gone from the server, and the others stay on the stream", () => {
+  it("a watch that is closed while it is created is removed from the server, and the others stay on the stream", () => {
     const world = plain()
     const before = world.open({ range: KeyRange.key("a") })
     world.connect()
@@ -390,7 +395,7 @@ describe("watches on one stream", () => {
     assert.strictEqual(only(world), link)
   })
 
-  it("a full watch is parked, gives what it has, and comes back for the rest; its neighbour stays where it is", () => {
+  it("a full watch is parked, delivers its buffer and resumes for the rest, and its neighbour is not affected", () => {
     const world = new World(() => 0)
     const slow = world.open({ range: KeyRange.all })
     const quick = world.open({ range: KeyRange.all })
@@ -410,7 +415,7 @@ describe("watches on one stream", () => {
     assert.strictEqual(slow.watch.state._tag, "Live")
   })
 
-  it("a consumer that waits for events is given them before the watch is found to be too full", () => {
+  it("a waiting consumer gets events before the watch can count as full", () => {
     const world = new World(() => 0)
     const watched = world.open({ range: KeyRange.all })
     world.connect()
@@ -422,7 +427,7 @@ describe("watches on one stream", () => {
     assert.strictEqual(watched.watch.state._tag, "Live")
   })
 
-  it("a watch that is far behind catches up on a stream apart, and comes back when it has", () => {
+  it("a watch that is far behind catches up on a separate stream, and then returns", () => {
     const world = new World(() => 0, { ...defaultLimits, farBehind: 6n, nearlyThere: 3n })
     const lanes = (): ReadonlyArray<string> =>
       [...world.links].filter(([, link]) => link.watcherCount > 0).map(([{ lane }]) => lane)
@@ -443,12 +448,12 @@ describe("watches on one stream", () => {
     assert.deepStrictEqual(lanes(), ["range"])
   })
 
-  it("a watch whose token is refused goes to a new stream with a new token, and the others stay on the old one", () => {
+  it("a watch whose token is rejected moves to a new stream with a new token, and the others stay on the old one", () => {
     const world = plain()
     const old = world.open({ range: KeyRange.key("a") })
     world.connect()
     world.deliver(100)
-    only(world).refusals.push("etcdserver: invalid auth token")
+    only(world).rejections.push("etcdserver: invalid auth token")
     const late = world.open({ range: KeyRange.key("a") })
     world.deliver(100)
     assert.isTrue(world.pool.streamOptions("key").refreshToken)
@@ -464,7 +469,7 @@ describe("watches on one stream", () => {
     assert.strictEqual(old.watch.interrupted, undefined)
   })
 
-  it("a watch whose new token is refused too ends", () => {
+  it("a watch whose new token is rejected too ends", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.key("a") })
     for (let i = 0; i < 2; i++) {
@@ -472,7 +477,7 @@ describe("watches on one stream", () => {
       const [stream, link] = [...world.links].at(-1)!
       link.sent.length = 0
       stream.receive({
-        ...answer,
+        ...emptyResponse,
         watchId: -1,
         created: true,
         canceled: true,
@@ -484,7 +489,7 @@ describe("watches on one stream", () => {
     assert.isUndefined(world.pool.neededLane())
   })
 
-  /** A watch of everything that gets a response of so many bytes, which its stream does not take. */
+  /** A watch of all keys that gets a response of this size, which exceeds the limit of its stream. */
   const overflowing = (world: World, bytes: number, changes = ["a", "b", "c"].flatMap(put)): Watched => {
     const watched = world.open({ range: KeyRange.all })
     world.connect()
@@ -497,7 +502,7 @@ describe("watches on one stream", () => {
   }
   const mebibyte = 1024 * 1024
 
-  it("asks for fragments after a message was much too large, on a stream for that watch alone", () => {
+  it("after a message far above the limit, the watch moves to its own stream and requests fragments", () => {
     for (const [bytes, isSplit] of [[30 * mebibyte, false], [100 * mebibyte, true]] as const) {
       const world = plain()
       const watched = overflowing(world, bytes)
@@ -513,7 +518,7 @@ describe("watches on one stream", () => {
     }
   })
 
-  it("asks for fragments of a smaller message too if it may be of many revisions", () => {
+  it("a watch requests fragments after a smaller message too, if the message may contain many revisions", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.all, startRevision: 2n })
     for (let i = 0; i < 200; i++) world.server.write(put("a"))
@@ -528,7 +533,7 @@ describe("watches on one stream", () => {
     world.check(watched)
   })
 
-  it("takes a response as a whole after all if its fragments are of many small events", () => {
+  it("a watch requests the whole response again if its fragments contain many small events", () => {
     const world = plain()
     const deletes = Array.from({ length: 10_000 }, (_, i) => ({ key: `${i}`, isDelete: true }))
     const watched = overflowing(world, 100 * mebibyte, deletes)
@@ -545,7 +550,7 @@ describe("watches on one stream", () => {
     world.check(watched)
   })
 
-  it("takes fragments of many small events if the server cannot send the response as a whole", () => {
+  it("a watch accepts fragments of many small events if the server cannot send the whole response", () => {
     const world = plain()
     const deletes = Array.from({ length: 10_000 }, (_, i) => ({ key: `${i}`, isDelete: true }))
     const watched = overflowing(world, 100 * mebibyte, deletes)
@@ -566,7 +571,7 @@ describe("watches on one stream", () => {
     assert.deepStrictEqual(link.fragments, [true])
   })
 
-  it("an answer to how far the watches are is not for one that was created after the question", () => {
+  it("a progress response does not apply to a watch that was created after the progress request", () => {
     const world = plain()
     const first = world.open({ range: KeyRange.all })
     world.connect()
@@ -575,9 +580,9 @@ describe("watches on one stream", () => {
     only(world).progress()
     world.deliver(100)
     const [[stream, link]] = [...world.links] as [[WatchStream, FakeStream]]
-    stream.askForProgress()
+    stream.requestProgress()
     const late = world.open({ range: KeyRange.all, startRevision: 2n })
-    // Answers to creates overtake answers to such questions.
+    // Responses to creates can overtake progress responses.
     link.sent.reverse()
     world.deliver(2)
     assert.deepStrictEqual([first, late].map(({ watch }) => [watch.state._tag, watch.next]), [["Live", 7n], [
@@ -597,7 +602,7 @@ describe("watches on one stream", () => {
     assert.deepStrictEqual([...world.links.keys()].map(({ lane }) => lane), ["range", "key"])
   })
 
-  it("a notification between the fragments of a response costs nothing of it", () => {
+  it("a progress notification between the fragments of a response loses no fragment", () => {
     const world = new World(() => 1, defaultLimits)
     const watched = overflowing(world, 100 * mebibyte)
     world.connect()
@@ -613,7 +618,7 @@ describe("watches on one stream", () => {
     assert.strictEqual(watched.taken.length, 1)
   })
 
-  it("asks elsewhere when a server owes an answer and is silent, and gives up what is live there only much later", () => {
+  it("pending watches leave a stream that owes a response and is silent, and live watches leave it only much later", () => {
     const world = plain()
     world.open({ range: KeyRange.all })
     world.connect()
@@ -630,13 +635,13 @@ describe("watches on one stream", () => {
     for (let i = 0; i < 4; i++) world.pool.tick()
     assert.strictEqual(owed.length, 1)
     assert.strictEqual(late.watch.state._tag, "Waiting")
-    // A large response may be on its way: the watch that is live there must not begin it again.
+    // A large response may be in flight. The live watch must not restart it.
     assert.strictEqual(only(world), link)
     for (let i = 0; i < 60; i++) world.pool.tick()
     assert.strictEqual(world.links.size, 0)
   })
 
-  it("a stream that nobody needs is ended after a moment, not at once", () => {
+  it("a stream without watches is closed after a moment, not immediately", () => {
     const world = plain()
     const watched = world.open({ range: KeyRange.all })
     world.connect()
@@ -649,7 +654,7 @@ describe("watches on one stream", () => {
     assert.strictEqual(world.links.size, 0)
   })
 
-  it("waits longer before each attempt that fails, and not at all before the first", () => {
+  it("the delay before an attempt grows with each failure, and is zero before the first attempt", () => {
     const world = plain()
     world.open({ range: KeyRange.all })
     const delays = Array.from({ length: 10 }, () => {
@@ -660,19 +665,19 @@ describe("watches on one stream", () => {
     assert.deepStrictEqual(delays, [0, 25, 50, 100, 200, 400, 800, 1000, 1000, 1000])
     world.connect()
     world.deliver(100)
-    // One that breaks as soon as it has confirmed is not a success.
+    // A stream that breaks directly after its confirmation does not count as a success.
     assert.isAbove(world.pool.delay(1), 0)
     world.pool.tick()
     world.pool.tick()
     assert.strictEqual(world.pool.delay(1), 0)
   })
 
-  it("an error that will not pass ends the watches that wait, and not those that are live", () => {
+  it("a permanent error ends the waiting watches, and not the live ones", () => {
     const world = plain()
     const live = world.open({ range: KeyRange.all })
     world.connect()
     world.deliver(100)
-    only(world).refusals.push("etcdserver: invalid auth token")
+    only(world).rejections.push("etcdserver: invalid auth token")
     const waits = world.open({ range: KeyRange.all })
     world.deliver(100)
     world.pool.notOpened(KvError.make(new KvError.Unauthenticated({ message: "wrong password" })))
@@ -682,7 +687,7 @@ describe("watches on one stream", () => {
   })
 })
 
-const answer = {
+const emptyResponse = {
   header: { clusterId: 1n, memberId: 1n, revision: 1n },
   watchId: 0,
   created: false,

@@ -1,5 +1,5 @@
 /**
- * What watches cost in memory: a consumer that hardly reads, and thousands of watches that came and went.
+ * The memory cost of watches: a consumer that hardly reads, and thousands of short-lived watches.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -15,8 +15,8 @@ import { runInNewContext } from "node:vm"
 import { client } from "./support/client.ts"
 import { eventually, watch } from "./support/watching.ts"
 
-/** What `programs/slowConsumer.ts` tells. */
-interface Told {
+/** The report of `programs/slowConsumer.ts`. */
+interface Report {
   readonly events: number
   readonly wrong: number
   readonly atEndOfSlow: number
@@ -27,7 +27,7 @@ interface Told {
   readonly siblingWorst: number
 }
 
-const slowConsumer = (args: ReadonlyArray<string>): Effect.Effect<Told> =>
+const slowConsumer = (args: ReadonlyArray<string>): Effect.Effect<Report> =>
   Effect.callback((resume) => {
     const file = fileURLToPath(new URL("./programs/slowConsumer.ts", import.meta.url))
     const child = execFile(process.execPath, ["--expose-gc", file, ...args], (error, output) => {
@@ -39,7 +39,7 @@ const slowConsumer = (args: ReadonlyArray<string>): Effect.Effect<Told> =>
 const backlog = 50_000
 const slowSeconds = 10
 
-/** How many events the n-th revision of the backlog has: a watch that catches up gets 1000 revisions at once. */
+/** The number of events in the n-th revision of the backlog. A watch that catches up gets 1000 revisions at once. */
 const perRevision = (events: number): number => events < 5000 ? 1 : 10
 
 const writeBacklog = Effect.fnUntraced(function*(kv: Kv.Kv) {
@@ -54,25 +54,25 @@ const writeBacklog = Effect.fnUntraced(function*(kv: Kv.Kv) {
 
 describe("a consumer of 100 events a second with a backlog of 50,000 of 10 kB", () => {
   it.live(
-    "grows its process by less than 100 MB, misses nothing, and does not hold up another watch",
+    "a slow consumer of a large backlog grows its process by less than 100 MB, misses nothing, and does not delay another watch",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make({ flags: { "quota-backend-bytes": 4_000_000_000 } })
         const kv = yield* client({ endpoints: cluster.endpoints, deadline: "30 seconds" })
         const { first, last } = yield* writeBacklog(kv)
-        // For the fast watch beside it.
+        // For the fast watch in the same process.
         const writing = yield* Effect.forkChild(Effect.forever(Effect.andThen(
           Effect.suspend(() => kv.put("p/live", `${Date.now()}`)),
           Effect.sleep("20 millis")
         )))
-        const told = yield* slowConsumer([cluster.endpoints[0]!, "p/", `${first}`, `${last}`, `${slowSeconds}`])
+        const report = yield* slowConsumer([cluster.endpoints[0]!, "p/", `${first}`, `${last}`, `${slowSeconds}`])
         yield* Fiber.interrupt(writing)
-        assert.strictEqual(told.events, backlog)
-        assert.strictEqual(told.wrong, 0)
-        assert.isBelow(told.atEndOfSlow, 1100)
-        assert.isBelow(told.grownMiB, 95)
-        assert.isBelow(told.siblingMedian, 100)
-        assert.isBelow(told.siblingP90, 500)
+        assert.strictEqual(report.events, backlog)
+        assert.strictEqual(report.wrong, 0)
+        assert.isBelow(report.atEndOfSlow, 1100)
+        assert.isBelow(report.grownMiB, 95)
+        assert.isBelow(report.siblingMedian, 100)
+        assert.isBelow(report.siblingP90, 500)
       }),
     180_000
   )
@@ -80,7 +80,7 @@ describe("a consumer of 100 events a second with a backlog of 50,000 of 10 kB", 
 
 describe("watches that come and go", () => {
   it.live(
-    "leave nothing on the server and nothing in memory, closed or interrupted while they are opened",
+    "short-lived watches leave nothing on the server and nothing in memory, closed or interrupted while opening",
     () =>
       Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make()
@@ -94,7 +94,7 @@ describe("watches that come and go", () => {
                   Effect.never
                 )
               ))
-              // Some are interrupted before they are opened, some after.
+              // Some are interrupted before they have opened, some after.
               for (let k = 0; k < i % 7; k++) yield* Effect.yieldNow
               if (i % 5 === 0) yield* Effect.sleep("2 millis")
               yield* Fiber.interrupt(opening)
@@ -115,7 +115,7 @@ describe("watches that come and go", () => {
 const watchersOf = (cluster: typeof EtcdCluster.EtcdCluster.Service) =>
   Effect.map(cluster.metrics(), (metrics) => metrics.get("etcd_debugging_mvcc_watcher_total"))
 
-/** MiB, after what is not needed is gone. */
+/** Resident memory in MiB after a garbage collection. */
 const heapUsed = Effect.sync(() => {
   setFlagsFromString("--expose-gc")
   const gc = runInNewContext("gc") as () => void

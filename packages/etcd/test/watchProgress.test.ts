@@ -1,5 +1,5 @@
 /**
- * A quiet watch that is cut off after history was compacted: it missed nothing, and goes on.
+ * A quiet watch that is cut off after a compaction. It has missed nothing, so it continues.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { EtcdBinaries, EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
@@ -15,8 +15,8 @@ import { eventually } from "./support/watching.ts"
 
 const header = (memberId: bigint) => ({ clusterId: 1n, memberId, revision: 1n })
 
-describe("asking how far watches are", () => {
-  it("only servers that answer after all events are asked, and only if they serve the stream", () => {
+describe("requesting the progress of watches", () => {
+  it("the client requests progress only from servers whose response follows all events, and only if they serve the stream", () => {
     const trusted = ["3.4.25", "3.4.40", "3.5.8", "3.5.30", "3.6.0", "3.7.1", "4.0.0"]
     const others = ["3.3.27", "3.4.24", "3.5.7", "3.6.0-rc.1", ""]
     for (const version of [...trusted, ...others]) {
@@ -27,7 +27,7 @@ describe("asking how far watches are", () => {
     assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header(0n) }, 0n))
   })
 
-  it.live("a quiet watch survives a compaction and a cut, where the server's answers can be trusted", () =>
+  it.live("a quiet watch survives a compaction and a cut if the server's progress responses can be trusted", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
@@ -35,12 +35,12 @@ describe("asking how far watches are", () => {
       const to = yield* connection.make(yield* settings.make({ endpoints: [proxy.endpoint] }))
       const { open } = yield* watches.make(to, { progressInterval: "50 millis" })
       const quiet = yield* open({ range: KeyRange.key("quiet") })
-      // Far behind all the while, unless it is told.
+      // Without progress responses, the watch stays far behind.
       for (let i = 0; i < 20; i++) yield* direct.put("busy", `${i}`)
-      // Of 3.4 the tests run one that answers out of order.
-      const isAsked = (yield* EtcdBinaries.currentVersion) !== "3.4"
+      // The 3.4 server under test sends progress responses out of order.
+      const requestsProgress = (yield* EtcdBinaries.currentVersion) !== "3.4"
       const { revision } = yield* direct.put("busy", "last")
-      if (isAsked) {
+      if (requestsProgress) {
         yield* eventually(Effect.map(
           Stream.runHead(quiet.status),
           (status) => status._tag === "Some" && status.value._tag === "Live" && status.value.revision >= revision
@@ -52,13 +52,14 @@ describe("asking how far watches are", () => {
       yield* proxy.cut
       const written = yield* direct.put("quiet", "at last")
       const taken = yield* Effect.result(quiet.take)
-      if (isAsked) {
+      if (requestsProgress) {
         assert.strictEqual(
           taken._tag === "Success" ? taken.success[0].revision : taken.failure.message,
           written.revision
         )
       } else {
-        // The server under test is of a version that is not asked. It says that history is gone, and the watch cannot know.
+        // The client requests no progress from this version. The server reports a compaction, and the watch cannot know
+        // better.
         assert.strictEqual(taken._tag === "Failure" ? taken.failure.reason._tag : "delivered", "Compacted")
       }
     }))

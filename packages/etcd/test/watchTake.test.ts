@@ -1,5 +1,5 @@
 /**
- * Taking from a watch, at every point where a fiber may give way: what is there is given, and given once.
+ * Taking from a watch at every point at which a fiber can yield: each event is delivered, and delivered once.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
@@ -22,7 +22,7 @@ const transient = {
   refreshToken: false
 }
 
-/** The multiplexer on streams that lead to a server in memory. */
+/** The multiplexer on streams to a server in memory. */
 const open = Effect.fnUntraced(function*() {
   const server = new FakeWatchServer(() => 0)
   const links: Array<{ readonly link: FakeStream; readonly listener: () => WatchListener | undefined }> = []
@@ -33,7 +33,7 @@ const open = Effect.fnUntraced(function*() {
     }
   }
   const store = { identity: new StoreIdentity(), suspicions: new Suspicions() }
-  // Every read says that the store is the same.
+  // Every read confirms that the store is the same.
   yield* Effect.forkScoped(store.suspicions.settleAll(() => Effect.void))
   const connection = {
     openWatchStream: () =>
@@ -75,13 +75,13 @@ const open = Effect.fnUntraced(function*() {
 
 const burn = (steps: number): Effect.Effect<void> => steps === 0 ? Effect.void : Effect.suspend(() => burn(steps - 1))
 
-/** Around the number of steps after which a fiber gives way: `Scheduler.MaxOpsBeforeYield` is 2048. */
+/** Around the number of steps after which a fiber yields: `Scheduler.MaxOpsBeforeYield` is 2048. */
 const points = Array.from({ length: 45 }, (_, i) => 2012 + i)
 
 const promptly = (take: Watcher["take"]) => Effect.timeoutOption(take, "500 millis")
 
 describe("take", () => {
-  it.live("sees what came while its fiber had given way", () =>
+  it.live("take returns events that arrived while its fiber had yielded", () =>
     Effect.gen(function*() {
       const { watches, write } = yield* open()
       for (const steps of points) {
@@ -94,7 +94,7 @@ describe("take", () => {
       }
     }), 60_000)
 
-  it.live("leaves to the next what it was interrupted with", () =>
+  it.live("an interrupted take leaves its events to the next one", () =>
     Effect.gen(function*() {
       const { watches, write } = yield* open()
       for (const steps of points) {
@@ -111,7 +111,7 @@ describe("take", () => {
       }
     }), 60_000)
 
-  it.live("from revision 1 gives all of history, also from a member that lags behind what is known", () =>
+  it.live("a watch from revision 1 delivers all of history, also from a member that lags behind known revisions", () =>
     Effect.gen(function*() {
       const { cut, flush, server, watches, write } = yield* open()
       for (let i = 0; i < 1005; i++) server.write([{ key: `a${i}`, isDelete: false }])

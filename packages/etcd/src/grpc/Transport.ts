@@ -1,9 +1,9 @@
 /**
- * A gRPC transport's interface: unary calls and duplex streams, in bytes, to one endpoint.
+ * The interface of a gRPC transport: unary calls and duplex streams, in bytes, to one endpoint.
  *
- * A `Channel` is one endpoint and its connection. It knows nothing of the services it carries: messages are bytes, a
- * method is a path. It never repeats a request. Each failure says whether the server can have processed the request, so
- * that the caller can decide.
+ * A `Channel` is one endpoint and its connection. It knows nothing about services: messages are bytes, and a
+ * method is a path. It never retries a request. Each failure says whether the server can have processed the request, so
+ * that the caller can decide about a retry.
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { Target } from "./target.ts"
 
 /**
- * What is known about a request.
+ * The delivery of a request, as far as it is known.
  *
  * - `NotSent`: the request never left this process.
  * - `NotProcessed`: the request was sent, and the server stated that it did not process it (`REFUSED_STREAM`, or a
@@ -21,7 +21,8 @@ import type { Target } from "./target.ts"
 export type Delivery = "NotSent" | "NotProcessed" | "Sent"
 
 /**
- * The delivery of one request, updated as the call proceeds. Pass your own to learn the state of an interrupted call.
+ * The delivery of one request, updated as the call proceeds. Pass your own object to see the delivery of an interrupted
+ * call.
  */
 export interface Progress {
   delivery: Delivery
@@ -32,7 +33,7 @@ export interface Failure {
   readonly _tag: "GrpcFailure"
   /** A gRPC status code: see `status.ts`. */
   readonly code: number
-  /** The server's message, or what went wrong here. */
+  /** The server's message, or the problem on this side. */
   readonly details: string
   readonly delivery: Delivery
   /** The size of the response in bytes, if it was larger than `maxMessageSize`. */
@@ -42,36 +43,38 @@ export interface Failure {
 export interface CallOptions {
   /** Request headers. Names are lower-case; values are printable ASCII. */
   readonly metadata?: Readonly<Record<string, string>> | undefined
-  /** Names of `metadata` that HTTP/2 must never index, such as those of tokens. */
+  /** Names in `metadata` that HTTP/2 must never index, such as the name of a token. */
   readonly sensitive?: ReadonlyArray<string> | undefined
-  /** Milliseconds from now until the call fails with `DEADLINE_EXCEEDED`. The server learns them as `grpc-timeout`. */
+  /** Milliseconds from now until the call fails with `DEADLINE_EXCEEDED`. Sent to the server as `grpc-timeout`. */
   readonly timeout?: number | undefined
-  /** The largest message to accept, in bytes. Default: that of the channel. */
+  /** The largest message to accept, in bytes. Default: the channel's limit. */
   readonly maxMessageSize?: number | undefined
   readonly progress?: Progress | undefined
-  /** Is asked immediately before the request is sent. If it returns true, the call fails with `CANCELLED`, not sent. */
+  /**
+   * Called immediately before the request is sent. If it returns true, the call fails as not sent, with `CANCELLED`.
+   */
   readonly isCancelled?: (() => boolean) | undefined
   /**
    * Whether the caller may send the request again. The call then fails with `UNAVAILABLE` as soon as another connection
-   * has replaced the silent one that it is on. Other calls get some more time on the old connection.
+   * has replaced its silent connection. Other calls get some more time on the old connection.
    */
   readonly isRepeatable?: boolean | undefined
   /**
-   * Keeps the request open until the response has arrived, and takes the first message as the response. For a unary call
-   * of a bidirectional method whose server (or proxy) stops when the client has ended its side.
+   * Keeps the request open until the response has arrived, and takes the first message as the response. For a unary
+   * call of a bidirectional method whose server (or proxy) stops when the client has ended its side.
    */
   readonly endAfterResponse?: boolean | undefined
 }
 
-/** Receives what the server sends on a stream. Its functions must not throw. */
+/** The receiver of a stream's messages. Its functions must not throw. */
 export interface StreamListener {
-  /** One message. It may share memory with others: copy what outlives the call. */
+  /** One message. It may share memory with other messages: copy any part that outlives this function. */
   readonly onMessage: (message: Buffer) => void
   /** The end, exactly once unless the stream is cancelled: `undefined` for status `OK`. */
   readonly onEnd: (failure: Failure | undefined) => void
 }
 
-/** An open stream. Closing the scope it was opened in cancels it. */
+/** An open stream. Closing its scope cancels it. */
 export interface DuplexStream {
   /** Sends a message. `false` means that the peer is slow: await `drained` before you send more. */
   readonly send: (message: Uint8Array) => boolean
@@ -88,13 +91,13 @@ export interface DuplexStream {
 
 /**
  * `Idle`: not connected, and not trying to. `Connecting`: calls wait. `Ready`: connected. `Failed`: the last attempt
- * failed and the next one has to wait; calls fail at once. `Closed`: the scope has closed.
+ * failed and the next one must wait; calls fail at once. `Closed`: the scope has closed.
  */
 export type State = "Idle" | "Connecting" | "Ready" | "Failed" | "Closed"
 
 export interface Channel {
   readonly target: Target
-  /** One request, one response. Also fits a streaming method that gets one message and answers with one. */
+  /** Sends one request and returns one response. This also fits a streaming method with one message each way. */
   readonly unary: (path: string, message: Uint8Array, options?: CallOptions) => Effect.Effect<Buffer, Failure>
   /** Opens a stream as soon as there is a connection with room for it. */
   readonly stream: (
@@ -103,22 +106,25 @@ export interface Channel {
     options?: CallOptions
   ) => Effect.Effect<DuplexStream, Failure, Scope.Scope>
   readonly state: () => State
-  /** Whether a call made now would not wait for a connection. If it would, the channel begins to connect. */
+  /** Whether a call would not have to wait for a connection now. If it would, the channel begins to connect. */
   readonly isSettled: () => boolean
-  /** Connects if necessary, and waits until it is known whether that works. */
+  /** Connects if necessary, and waits until the attempt has succeeded or failed. */
   readonly settle: Effect.Effect<void>
   /** Why the last attempt to connect failed. `undefined` while connected. */
   readonly problem: () => string | undefined
   /**
-   * Opens another connection, at another address if the name has several, and moves new calls to it. The old one carries
-   * calls until then, and closes when its calls have ended. For a member without a leader, or changed certificates.
+   * Opens another connection, at another address if the name has several, and moves new calls to it. The old one takes
+   * calls until then, and closes when its calls have ended. Useful for a member without a leader, or changed
+   * certificates.
    */
   readonly reconnect: () => void
-  /** Pings the current connection now, and replaces it if the ping stays unanswered. For a reason to suspect it. */
+  /**
+   * Pings the current connection now, and replaces it if there is no response. Call it if the connection is suspect.
+   */
   readonly check: () => void
 }
 
-/** What TLS needs, as PEM. */
+/** The TLS certificates and key, as PEM. */
 export interface TlsMaterial {
   /** The authority to trust instead of the system's. */
   readonly ca?: string | Buffer | undefined
@@ -127,9 +133,9 @@ export interface TlsMaterial {
 }
 
 export interface TlsOptions {
-  /** Is run before each attempt to connect, so that changed certificates are used from then on. */
+  /** Run before each attempt to connect, so that new connections use changed certificates. */
   readonly material?: Effect.Effect<TlsMaterial, string> | undefined
-  /** The name to verify and to send as SNI and `:authority`, if it is not that of the target. */
+  /** The name to verify and to send as SNI and `:authority`. Default: the target's host. */
   readonly serverName?: string | undefined
   /** Accepts any certificate. */
   readonly insecureSkipVerify?: boolean | undefined
@@ -149,33 +155,43 @@ export interface ChannelOptions {
   readonly resolve?: ((host: string) => Effect.Effect<ReadonlyArray<Address>, string>) | undefined
   /** Default: 4 MiB. */
   readonly maxMessageSize?: number | undefined
-  /** Is called when the current connection answers neither calls nor a ping. Must not throw. */
+  /** Called when the current connection responds neither to calls nor to a ping. Must not throw. */
   readonly onSilent?: (() => void) | undefined
-  /** Is called when another connection has replaced a silent one. Must not throw. */
+  /** Called when another connection has replaced a silent one. Must not throw. */
   readonly onReplaced?: (() => void) | undefined
   readonly connect?: {
     /** How long one attempt may take, over all addresses, until the peer has sent its SETTINGS. Default: 5 seconds. */
     readonly timeout?: Duration.Input | undefined
-    /** When the next address is tried beside one that does not answer. Default: 250 ms. */
+    /** When the next address is tried in parallel to one that does not respond. Default: 250 ms. */
     readonly nextAddressAfter?: Duration.Input | undefined
-    /** When the same address is tried again beside an attempt that does not answer; then after twice that, and so on. Default: 1 second. */
+    /**
+     * When the same address is tried again in parallel to an attempt without a response, then after twice that, and so
+     * on. Default: 1 second.
+     */
     readonly sameAddressAfter?: Duration.Input | undefined
     /** The wait after the first failure, doubled by each further one up to the longest, with jitter. */
     readonly backoff?: { readonly first: Duration.Input; readonly longest: Duration.Input } | undefined
   } | undefined
   readonly keepAlive?: {
-    /** A ping is sent after so long a silence while a stream is open. Default: 10 seconds. */
+    /** A ping is sent after this much silence while a stream is open. Default: 10 seconds. */
     readonly time?: Duration.Input | undefined
-    /** The connection is given up after a silence of `time` and `timeout`, if a ping stays unanswered for `timeout`. Default: 5 seconds. */
+    /**
+     * The connection is closed after `time` plus `timeout` of silence, if a ping gets no response within `timeout`.
+     * Default: 5 seconds.
+     */
     readonly timeout?: Duration.Input | undefined
-    /** The shortest time between pings if the server has sent nothing else since. Default: 5 seconds, as etcd demands. */
+    /**
+     * The shortest time between pings if the server has sent nothing else since. Default: 5 seconds, as etcd requires.
+     */
     readonly minimumInterval?: Duration.Input | undefined
     /**
-     * After so long a silence (half of it before a ping, half of it after) with calls in flight, new calls go to a
+     * After this much silence (half of it before a ping, half of it after) with calls in flight, new calls go to a
      * second connection. Default: 1 second.
      */
     readonly suspectAfter?: Duration.Input | undefined
-    /** A connection that has been silent for so long is checked by a ping before it carries a call. Default: 10 seconds. */
+    /**
+     * A connection that has been silent for this long is checked by a ping before the next call. Default: 10 seconds.
+     */
     readonly checkIdleAfter?: Duration.Input | undefined
   } | undefined
   readonly window?: {

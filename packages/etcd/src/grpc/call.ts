@@ -1,5 +1,5 @@
 /**
- * A call: one request on its way through a channel, from the queue to its end. `unary.ts` and `stream.ts` are its kinds.
+ * A call: one request in a channel, from the queue to its end. Its kinds are in `unary.ts` and `stream.ts`.
  */
 import type { ClientHttp2Stream, IncomingHttpHeaders, IncomingHttpStatusHeader } from "node:http2"
 import type { Connection } from "./connection.ts"
@@ -19,7 +19,7 @@ import {
 } from "./status.ts"
 import type { CallOptions, Delivery, Failure, Progress } from "./Transport.ts"
 
-/** What calls need of their channel. */
+/** The functions of a channel that calls use. */
 export interface Line {
   readonly origin: headers.Origin
   readonly maxMessageSize: number
@@ -43,7 +43,7 @@ export abstract class Call implements Expiring {
   #outcome: Outcome | undefined
   protected stream: ClientHttp2Stream | undefined
   protected readonly reader: MessageReader
-  /** Whether the call expects an answer from the server soon, so that silence is suspect. */
+  /** Whether the call expects a response soon, so that silence is suspect. */
   protected abstract readonly expectsAnswer: boolean
 
   constructor(line: Line, path: string, options: CallOptions) {
@@ -67,7 +67,7 @@ export abstract class Call implements Expiring {
   protected abstract onData(): void
   /** The call has ended. `undefined` stands for status `OK`, after all messages have been delivered. */
   protected abstract onEnd(failure: Failure | undefined): void
-  /** Whether the messages in the reader have been delivered, so that the status can be. */
+  /** Whether the messages in the reader have been delivered, so that the status may follow. */
   protected abstract readonly isDelivered: boolean
 
   /** Whether bytes have arrived that are not in the reader yet. A closed stream yields none. */
@@ -102,7 +102,7 @@ export abstract class Call implements Expiring {
     stream.on("data", this.#onChunk)
     stream.on("trailers", this.#onTrailers)
     stream.on("end", this.#onEndOfData)
-    // What went wrong is read from the state of the stream when it closes.
+    // The problem is read from the state of the stream when it closes.
     stream.on("error", ignore)
     stream.on("close", this.#onClose)
     this.onOpen(stream)
@@ -113,19 +113,19 @@ export abstract class Call implements Expiring {
     this.settle(failure(code, details, "NotSent"))
   }
 
-  /** Another connection has replaced the one that the call is on. */
+  /** Reports that another connection has replaced the call's connection. */
   abandon(): void {
     if (this.#isDone || this.options.isRepeatable !== true) return
     this.settle(failure(Status.UNAVAILABLE, replaced, "Sent"))
     this.#reset()
   }
 
-  /** The server has answered the opening of a stream, from which it may be silent. */
+  /** Reports that the server has opened a stream. From now on it may be silent. */
   protected answered(): void {
     this.#connection?.keepAlive.answered()
   }
 
-  /** Ends the call without telling anybody. */
+  /** Ends the call without a callback. */
   cancel(): void {
     if (this.#isDone) return
     this.#finish()
@@ -139,7 +139,7 @@ export abstract class Call implements Expiring {
     this.onEnd(failed)
   }
 
-  /** Ends the call because of what the server sent. */
+  /** Ends the call because of data that the server sent. */
   protected endWith({ code, details, messageSize }: Outcome): void {
     this.settle(failure(code, details, "Sent", messageSize))
     this.#reset()
@@ -153,7 +153,7 @@ export abstract class Call implements Expiring {
     if (outcome.code !== Status.OK) this.settle(failure(outcome.code, outcome.details, "Sent"))
     else if (this.reader.isEmpty) this.settle(undefined)
     else this.settle(failure(Status.INTERNAL, "the response ended in the middle of a message", "Sent"))
-    // The server has answered before it has read the whole request.
+    // The server has responded before it has read the whole request.
     if (this.stream?.writableFinished === false) this.#reset()
   }
 
@@ -167,7 +167,7 @@ export abstract class Call implements Expiring {
     const { stream } = this
     if (stream === undefined || stream.closed || stream.destroyed) return
     stream.close(Reset.CANCEL)
-    // A paused stream would not close before what it has buffered is read.
+    // A paused stream closes only after its buffer has been read.
     stream.resume()
   }
 
@@ -230,7 +230,7 @@ export abstract class Call implements Expiring {
     const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
     this.settle(failure(
       Status.DEADLINE_EXCEEDED,
-      `${delivery === "Sent" ? "no answer" : "not sent"} within ${this.options.timeout} ms`,
+      `${delivery === "Sent" ? "no response" : "not sent"} within ${this.options.timeout} ms`,
       delivery
     ))
     this.#reset()
@@ -241,7 +241,7 @@ const ignore = (): void => {}
 
 const noStatus: Outcome = { code: Status.UNKNOWN, details: "the server ended the response without a grpc-status" }
 
-/** What ended a stream that has no status. */
+/** The cause of the end of a stream without a status. */
 const brokenBy = (stream: ClientHttp2Stream, connection: Connection, delivery: Delivery): Failure => {
   const code = stream.rstCode ?? Reset.NO_ERROR
   const isLost = connection.isDestroyed || delivery === "NotSent"

@@ -1,5 +1,5 @@
 /**
- * A channel: one endpoint, its connection, and the calls that wait for one.
+ * A channel: one endpoint, its connection, and the calls that wait for a connection.
  *
  * Calls keep their order: none overtakes one that waits for a connection, a check of the connection, or room for a
  * stream. This file is the state, synchronous and without fibers; `make.ts` is the edge to Effect.
@@ -11,15 +11,15 @@ import type { Origin } from "./headers.ts"
 import { Status } from "./status.ts"
 import type { State } from "./Transport.ts"
 
-/** What a channel lets others do. */
+/** The functions that a channel gets from `make.ts`. */
 export interface Environment {
-  /** Begins to connect, unless that is happening already: at once, or after a wait. */
+  /** Begins to connect, at once or after a wait, unless the channel is connecting already. */
   readonly connect: (afterBackoff: boolean) => void
   /** Stops connecting. */
   readonly stopConnecting: () => void
-  /** The current connection has become suspect. */
+  /** Called when the current connection has become suspect. */
   readonly onSilent: () => void
-  /** Another connection has replaced a suspect one. */
+  /** Called when another connection has replaced a suspect one. */
   readonly onReplaced: () => void
 }
 
@@ -36,11 +36,11 @@ export class ChannelState implements Line, Owner {
   #suspect: Connection | undefined
   #isChecking = false
   #state: State = "Idle"
-  /** Whether a connection is wanted: a call failed, or something waits. */
+  /** Whether a connection is needed, because a call failed or is waiting. */
   #isWanted = false
   /** The address to try last. */
   avoid: string | undefined
-  /** How many attempts have failed since a connection worked. */
+  /** Failed attempts since a connection last worked. */
   failures = 0
   problem: string | undefined
 
@@ -85,7 +85,7 @@ export class ChannelState implements Line, Owner {
     }
   }
 
-  /** Whether the connection has been silent for so long that a ping has to show first that it still works. */
+  /** Whether the connection has been silent for so long that a ping must first show that it works. */
   #needsCheck(connection: Connection): boolean {
     if (!connection.keepAlive.isStale) return this.#isChecking = false
     if (!this.#isChecking) {
@@ -99,7 +99,7 @@ export class ChannelState implements Line, Owner {
   // connecting
   // ---------------------------------------------------------------------------
 
-  /** Whether it is known if calls can be sent. */
+  /** Whether it is known that calls can be sent, or that they cannot. */
   isSettled(): boolean {
     if (this.#state === "Closed") return true
     if (this.#current !== undefined) return !this.#needsCheck(this.#current)
@@ -165,7 +165,7 @@ export class ChannelState implements Line, Owner {
   notConnected(problem: string): void {
     this.failures += 1
     this.problem = problem
-    // A reconnection that failed leaves what there is.
+    // A failed reconnection keeps the existing connection.
     if (this.#state === "Closed" || this.#current !== undefined) return
     this.#fail(problem)
   }
@@ -177,19 +177,19 @@ export class ChannelState implements Line, Owner {
     for (const call of this.#queue) call.reject(Status.UNAVAILABLE, problem)
   }
 
-  /** After the wait that follows a failure: whether to connect again. */
+  /** Whether to connect again after the wait that follows a failure. */
   isNeededAgain(): boolean {
     if (this.#state === "Failed") this.#state = this.#isWanted || this.#suspect !== undefined ? "Connecting" : "Idle"
     return this.#state === "Connecting"
   }
 
-  /** What was asked for while the fiber that connects was ending. */
+  /** Handles a request to connect that came while the connecting fiber was ending. */
   afterConnecting(): void {
     if (this.#state === "Connecting" || this.#state === "Failed") this.#environment.connect(this.#state === "Failed")
   }
 
   // ---------------------------------------------------------------------------
-  // what happens to connections
+  // connection events
   // ---------------------------------------------------------------------------
 
   onRoom(connection: Connection): void {
@@ -199,7 +199,7 @@ export class ChannelState implements Line, Owner {
       if (connection.address.address !== this.avoid) this.avoid = undefined
     }
     if (this.#queue.size > 0) this.#pump()
-    // A ping was answered.
+    // The response to a ping arrived.
     if (this.#settling.size > 0 && !this.#needsCheck(connection)) this.#settle()
   }
 
@@ -233,7 +233,7 @@ export class ChannelState implements Line, Owner {
     this.onRetired(connection)
   }
 
-  /** A connection ended before it had answered a call: the next one must not follow at once. */
+  /** Delays the next attempt after a connection that ended before its first response. */
   #rejected(connection: Connection): void {
     this.failures += 1
     this.problem = connection.problem

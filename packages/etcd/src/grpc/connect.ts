@@ -1,9 +1,9 @@
 /**
- * Attempts to connect: over all addresses of a target, raced, within a time limit.
+ * Attempts to connect: to all addresses of a target, raced, within a time limit.
  *
- * An attempt has succeeded when the peer's SETTINGS have arrived. A TCP connection alone proves nothing: a middlebox or
- * the kernel of a stopped process accepts it too. An attempt that neither succeeds nor fails is overtaken, by the next
- * address and later by the same one again, since a connection whose first packets were lost may never come to life.
+ * An attempt succeeds when the peer's SETTINGS arrive. A TCP connection alone proves nothing: a middlebox or the kernel
+ * of a stopped process accepts it too. If an attempt neither succeeds nor fails, another starts in parallel: to the
+ * next address, and later to the same one again. A connection whose first packets were lost may never succeed.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -69,7 +69,7 @@ export const make = (options: ConnectOptions, pace: PingPace) => {
     })
 }
 
-/** The first to succeed. Each one starts when the one before it has failed, or has had so many milliseconds. */
+/** The first attempt to succeed. Each starts when the one before it has failed, or after this many milliseconds. */
 const race = Effect.fnUntraced(function*(attempts: ReadonlyArray<Effect.Effect<Connection, string>>, millis: number) {
   const turns = attempts.map(() => Deferred.makeUnsafe<void>())
   const nextTurn = (index: number): Effect.Effect<void> =>
@@ -90,7 +90,7 @@ const race = Effect.fnUntraced(function*(attempts: ReadonlyArray<Effect.Effect<C
   )).pipe(Effect.mapError(() => [...problems].join("; ")))
 })
 
-/** The attempt, and the same again beside it, after ever longer waits, until one of them ends. */
+/** The attempt, repeated in parallel after increasing waits, until one of them ends. */
 const overtaken = (
   { sameAddressAfter, timeout }: Pick<ConnectOptions, "sameAddressAfter" | "timeout">,
   attempt: Effect.Effect<Connection, string>,
@@ -120,11 +120,11 @@ const attempt = (
     try {
       socket = target.secure ? openTls(options, address, material) : connectTcp(endpointOf(target, address))
     } catch (error) {
-      // OpenSSL's message names the rule that was broken, not the key.
+      // OpenSSL's message names the violated rule, never the key.
       return fail(`TLS cannot be used: ${(error as Error).message}`)
     }
     socket.setNoDelay(true)
-    // A TLS alert after the handshake, such as for a missing certificate, destroys the session without any event of it.
+    // A TLS alert after the handshake, such as for a missing certificate, destroys the session without an event.
     socket.on("error", (error) => {
       problem ??= error.message
       fail(problem)
@@ -135,7 +135,7 @@ const attempt = (
     const session = connectHttp2("http://localhost", {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: window.stream },
-      // What waits to be sent counts too; beyond it Node would reject requests.
+      // The limit includes data that waits to be sent. Beyond it Node would reject requests.
       maxSessionMemory: 2048
     })
     session.once("connect", () => {
@@ -148,7 +148,7 @@ const attempt = (
     }
     session.on("error", onError)
     session.once("close", onClose)
-    // First in line: Node aborts the process if the socket is gone when the session takes it over.
+    // This check comes first: Node aborts the process if the socket is gone when the session takes it over.
     socket.prependOnceListener(target.secure ? "secureConnect" : "connect", () => {
       if (target.secure && (socket as TLSSocket).alpnProtocol !== "h2") {
         fail("the server does not offer HTTP/2 (ALPN h2)")
@@ -184,10 +184,10 @@ const openTls = ({ target, tls }: ConnectOptions, address: Address, material: Tl
   const tlsOptions: ConnectionOptions = {
     ...endpointOf(target, address),
     ALPNProtocols: ["h2"],
-    // The address that is connected to is not what the certificate has to be for.
+    // The certificate must match the target's name, not the connected address.
     checkServerIdentity: (_, certificate) => checkServerIdentity(name, certificate)
   }
-  // SNI is for names only: none is set for an address, not even an empty one, which Deno cannot take.
+  // SNI is for names only. For an address it stays unset, because Deno rejects an empty one.
   if (isIP(name) === 0) tlsOptions.servername = name
   if (tls?.insecureSkipVerify === true) {
     tlsOptions.rejectUnauthorized = false

@@ -1,7 +1,7 @@
 /**
- * One HTTP/2 connection whose peer has sent its SETTINGS: what requests are opened on.
+ * One HTTP/2 connection whose peer has sent its SETTINGS. It opens the streams of requests.
  *
- * It knows how many streams the peer allows, and what the peer said about streams it did not process.
+ * It tracks how many streams the peer allows, and which streams the peer has not processed.
  */
 import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2"
 import type { Socket } from "node:net"
@@ -9,11 +9,11 @@ import { KeepAlive, type KeepAliveOptions, type PingPace } from "./keepAlive.ts"
 import { Reset, resetName } from "./status.ts"
 import type { Address, Delivery } from "./Transport.ts"
 
-/** What a connection tells its channel. */
+/** The callbacks of a connection to its channel. */
 export interface Owner {
-  /** There may be room for another stream. */
+  /** Called when there may be room for another stream. */
   readonly onRoom: (connection: Connection) => void
-  /** No request can be opened on it any more. */
+  /** Called when the connection takes no more requests. */
   readonly onRetired: (connection: Connection, problem: string) => void
   readonly onSuspect: (connection: Connection) => void
   readonly onRecovered: (connection: Connection) => void
@@ -22,20 +22,20 @@ export interface Owner {
 
 /** A call whose stream is open on a connection. */
 export interface OpenCall {
-  /** Another connection has replaced this one. */
+  /** Called when another connection has replaced this one. */
   readonly abandon: () => void
 }
 
-/** Stream ids end at 2^31 - 1. A connection is replaced before. */
+/** Stream ids end at 2^31 - 1. A connection is replaced before that. */
 const lastUsableId = 2 ** 31 - 2 ** 16
 
 /**
- * After so many refused streams in a row, a connection is replaced. After a violation of the protocol it is Node that
- * refuses them, until it ends the session in a later turn of the event loop. A caller that repeats at once would spin.
+ * A connection is replaced after this many refused streams in a row. After a protocol violation Node itself
+ * refuses streams, until it ends the session in a later turn of the event loop. An immediate retry would spin.
  */
 const mostRefused = 3
 
-/** How long to wait for the end of a connection's socket after it was destroyed, in milliseconds. */
+/** How long to wait for the socket of a destroyed connection to close, in milliseconds. */
 const longestClose = 1000
 
 export class Connection {
@@ -47,15 +47,15 @@ export class Connection {
   #owner: Owner | undefined
   readonly #calls = new Set<OpenCall>()
   #limit: number
-  /** Streams above it were not processed, by the peer's GOAWAY. */
+  /** The last stream id of the peer's GOAWAY. Streams above it were not processed. */
   #lastProcessed = Number.POSITIVE_INFINITY
-  /** How many streams were refused since anything was received. */
+  /** Refused streams since anything was received. */
   #refused = 0
   #isRetired = false
   #isDraining = false
   #isClosed = false
   #problem: string | undefined
-  /** Whether the peer has answered anything. One that never did has not proved that it works. */
+  /** Whether the peer has ever responded. Before its first response it has not proved that it works. */
   hasAnswered = false
 
   constructor(
@@ -93,12 +93,12 @@ export class Connection {
       this.#problem ??= error.message
     })
     session.on("close", () => this.#onClose())
-    // A TLS alert destroys the session without any event of it.
+    // A TLS alert destroys the session without an event.
     socket.on("error", (error) => this.destroy(error.message))
     socket.once("close", () => this.#onClose())
   }
 
-  /** Connects it to the channel. A connection that has ended meanwhile says so at once. */
+  /** Attaches the connection to its channel. If it has already ended, it reports that at once. */
   own(owner: Owner): void {
     this.#owner = owner
     if (this.#session.destroyed) this.#onClose()
@@ -121,7 +121,7 @@ export class Connection {
     return this.#problem ?? "the server closed the connection"
   }
 
-  /** Opens a stream. Its `close` event has to be reported by {@link closed}. Throws if a header is invalid. */
+  /** Opens a stream. Its `close` event must be reported with {@link closed}. Throws if a header is invalid. */
   open(headers: OutgoingHttpHeaders, call: OpenCall, expectsAnswer: boolean): ClientHttp2Stream {
     const stream = this.#session.request(headers, requestOptions)
     this.#calls.add(call)
@@ -130,18 +130,18 @@ export class Connection {
     return stream
   }
 
-  /** A stream has closed. */
+  /** Reports that a stream has closed. */
   closed(stream: ClientHttp2Stream, call: OpenCall, expectsAnswer: boolean): void {
     this.#calls.delete(call)
     this.keepAlive.ended(expectsAnswer)
     if (stream.rstCode === Reset.REFUSED_STREAM && ++this.#refused >= mostRefused) {
-      this.#retire(`the server refused ${mostRefused} streams in a row`)
+      this.#retire(`the server rejected ${mostRefused} streams in a row`)
     }
     if (this.#calls.size === 0 && this.#isDraining) this.destroy(this.problem)
     else this.#owner?.onRoom(this)
   }
 
-  /** Something was received on a stream. */
+  /** Reports that data was received on a stream. */
   received(): void {
     this.hasAnswered = true
     this.#refused = 0
@@ -157,14 +157,17 @@ export class Connection {
       : "Sent"
   }
 
-  /** Closes it once its streams have ended. */
+  /** Closes the connection once its streams have ended. */
   drain(): void {
     this.#isRetired = true
     this.#isDraining = true
     if (this.#calls.size === 0) this.destroy(this.problem)
   }
 
-  /** Another connection has replaced it because it was silent. Only calls that must not be repeated stay, while it answers. */
+  /**
+   * Reports that another connection has replaced this silent one. Only calls that must not be retried stay, for a short
+   * time.
+   */
   abandon(): void {
     this.keepAlive.endIfSilent()
     this.drain()
@@ -179,7 +182,7 @@ export class Connection {
     this.#socket.destroy()
   }
 
-  /** Calls back when its socket is closed, or after a second. */
+  /** Calls back when the socket is closed, or after a second. */
   onceGone(onGone: () => void): void {
     if (this.#socket.closed) return onGone()
     const done = (): void => {
@@ -204,7 +207,7 @@ export class Connection {
     if (this.#isRetired) return
     this.#isRetired = true
     this.#owner?.onRetired(this, problem)
-    // Not now: the stream that used up the ids, or those that the GOAWAY ends, are being handled.
+    // Deferred, because the caller is still handling the stream with the last id, or the streams that the GOAWAY ends.
     setImmediate(() => this.drain())
   }
 

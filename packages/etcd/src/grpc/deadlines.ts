@@ -1,11 +1,11 @@
 /**
  * The deadlines of a channel's calls: one timer for all of them.
  *
- * Most calls end long before their deadline. The timer stays armed for the earliest deadline there was, and is moved only
- * for one that is earlier still, so that a call costs no timer of its own.
+ * Most calls end long before their deadline. The timer stays armed for the earliest deadline so far, and moves only
+ * for an earlier one, so most calls cost no timer operation.
  */
 
-/** What has a deadline. */
+/** A call with a deadline. */
 export interface Expiring {
   /** In milliseconds of `performance.now()`. */
   readonly endsAt: number
@@ -27,7 +27,7 @@ export class Deadlines {
     this.#pending.delete(call)
   }
 
-  /** Nothing expires any more. */
+  /** Stops the timer. No deadline expires after this. */
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
@@ -44,7 +44,7 @@ export class Deadlines {
   readonly #onTimer = (): void => {
     this.#timer = undefined
     const now = performance.now()
-    // After an event-loop stall, timers run before what has arrived meanwhile is read.
+    // After an event-loop stall, timers run before the received data is read.
     setImmediate(() => this.#expire(now))
   }
 
@@ -61,5 +61,5 @@ export class Deadlines {
   }
 }
 
-/** What Node's timers can wait for; they fire at once if they are to wait longer. */
+/** The limit of Node's timers. They fire immediately above it. */
 const longestTimer = 2 ** 31 - 1

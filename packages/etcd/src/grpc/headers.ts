@@ -4,7 +4,7 @@
 import { type OutgoingHttpHeaders, sensitiveHeaders } from "node:http2"
 import type { CallOptions } from "./Transport.ts"
 
-/** What the requests of a channel have in common. */
+/** The headers that all requests of a channel share. */
 export interface Origin {
   readonly scheme: "http" | "https"
   readonly authority: string
@@ -32,7 +32,9 @@ export const make = (
   return headers
 }
 
-/** The first name in the metadata that is, or whose value is, not allowed in HTTP/2. Node sends some of those as they are. */
+/**
+ * The first name in the metadata with a name or value that HTTP/2 does not allow. Node sends some of these unchanged.
+ */
 export const invalidName = (metadata: Readonly<Record<string, string>>): string | undefined => {
   for (const name in metadata) {
     if (!/^[0-9a-z_.-]+$/.test(name) || !/^[\x20-\x7e]*$/.test(metadata[name]!)) return name

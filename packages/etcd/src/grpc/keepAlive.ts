@@ -1,13 +1,14 @@
 /**
- * A connection's keep-alive: pings that find a dead peer, and a suspicion before that.
+ * The keep-alive of a connection: pings that detect a dead peer, and an earlier suspicion.
  *
- * A peer is suspect when a call is unanswered, nothing has been received for `suspectAfter / 2`, and after a ping for as long
- * again. It is dead after a silence of `time` and `timeout`, with a ping. A slow server answers pings, so that a slow call alone
- * is no reason for either. Neither is a slow link: while bytes arrive, even of an incomplete message, the peer is not silent.
+ * A peer is suspect if a call is pending and the peer stays silent twice for `suspectAfter / 2`: before a ping and
+ * after it. It is dead after `time` plus `timeout` of silence, with a ping. A slow server responds to pings, so a slow
+ * call alone causes neither. A slow link does not either: while bytes arrive, even of an incomplete message, the peer
+ * is not silent.
  *
  * Servers count pings (Go's: more than two that come too early, with nothing sent by the server in between, end the
- * connection). Hence the minimum interval, and few pings on a connection without streams: before a call after a long silence,
- * and after a call that ended unanswered.
+ * connection). Hence the minimum interval, and few pings on a connection without streams: before a call after a long
+ * silence, and after a call that ended without a response.
  */
 import { replaced } from "./status.ts"
 
@@ -21,10 +22,10 @@ export interface KeepAliveOptions {
 }
 
 /**
- * How often all connections of a channel ping, and how long they wait for an answer.
+ * The pace of a channel's pings, and the wait for their responses.
  *
- * They ping more slowly after each connection that a server has closed for too many pings. They wait longer after each false
- * alarm: on a starved machine everything takes long, and a second connection helps nobody.
+ * The interval grows each time a server closes a connection for too many pings. The wait grows after each false alarm: on a
+ * starved machine everything takes long, and a second connection does not help.
  */
 export class PingPace {
   #factor = 1
@@ -54,12 +55,12 @@ export class PingPace {
 
 /** The connection, as its keep-alive sees it. */
 export interface Pinged {
-  /** Sends a ping; calls back when it is answered. */
+  /** Sends a ping, and calls back when the response arrives. */
   readonly ping: (onAnswer: () => void) => void
   /** How many bytes have been received so far. */
   readonly bytesRead: () => number
   readonly onSuspect: () => void
-  /** The peer was suspect, and something has been received. */
+  /** Called when a suspect peer has sent data. */
   readonly onRecovered: () => void
   readonly onDead: (problem: string) => void
 }
@@ -73,17 +74,17 @@ export class KeepAlive {
   #receivedAt = performance.now()
   #calls = 0
   #streams = 0
-  /** When the oldest call was opened that has expected an answer since, even if it ended without one. */
+  /** The opening time of the oldest call that still expects a response, or ended without one. */
   #unansweredSince: number | undefined
   #bytesRead = 0
-  /** When another connection replaced this one. */
+  /** The time at which another connection replaced this one. */
   #replacedAt: number | undefined
   #pingedAt: number | undefined
   #lastPingAt = Number.NEGATIVE_INFINITY
   #receivedSincePing = true
   /** Whether a call was opened since the last ping. */
   #openedSincePing = false
-  /** How many pings came too early since something of a stream was received. */
+  /** Early pings since the last data of a stream was received. */
   #earlyPings = 0
   #isSuspect = false
   #isPostponed = false
@@ -99,12 +100,12 @@ export class KeepAlive {
     return this.#isSuspect
   }
 
-  /** Whether the connection has to be checked before it carries a call. */
+  /** Whether the connection must be checked before its next call. */
   get isStale(): boolean {
     return performance.now() - this.#receivedAt >= this.#options.checkIdleAfter
   }
 
-  /** A call, which expects an answer, or a stream, which does not, was opened. */
+  /** Reports an opened call, which expects a response, or an opened stream, which does not. */
   opened(expectsAnswer: boolean): void {
     if (expectsAnswer) {
       this.#calls += 1
@@ -121,7 +122,7 @@ export class KeepAlive {
     else this.#streams -= 1
   }
 
-  /** A stream had its first answer, and may be silent from now on. */
+  /** Reports the first response of a stream, which may be silent from now on. */
   answered(): void {
     this.#calls -= 1
     this.#streams += 1
@@ -129,7 +130,7 @@ export class KeepAlive {
     this.#armWithin(this.#silenceAllowed)
   }
 
-  /** Something of a stream was received. */
+  /** Reports that data of a stream was received. */
   received(): void {
     this.#receivedSincePing = true
     this.#earlyPings = 0
@@ -144,13 +145,13 @@ export class KeepAlive {
     this.#recover()
   }
 
-  /** Another connection has replaced this one: it ends after a short silence. */
+  /** Reports that another connection has replaced this one, which then ends after a short silence. */
   endIfSilent(): void {
     this.#replacedAt = performance.now()
     this.#armWithin(lastChance)
   }
 
-  /** Pings now, unless a ping is unanswered already. */
+  /** Pings now, unless a ping is in flight. */
   check(): void {
     if (this.#pingedAt === undefined) this.#ping(performance.now())
     this.#armWithin(this.#options.suspectAfter / 2)
@@ -186,13 +187,13 @@ export class KeepAlive {
     this.#pinged.onRecovered()
   }
 
-  /** Whether the server does not count a ping as one too many. */
+  /** Whether the server will tolerate another ping. */
   get #isPingDue(): boolean {
     const { minimumInterval } = this.#options
     return this.#receivedSincePing || performance.now() - this.#lastPingAt >= minimumInterval * this.#pace.factor
   }
 
-  /** An early ping is worth it for a call that the last ping says nothing about. */
+  /** An early ping is justified for a call that began after the last ping. */
   get #mayPing(): boolean {
     return this.#isPingDue || this.#openedSincePing && this.#earlyPings < mostEarlyPings
   }
@@ -210,7 +211,7 @@ export class KeepAlive {
 
   readonly #onTimer = (): void => {
     this.#timer = undefined
-    // After an event-loop stall, timers run before what has arrived meanwhile is read.
+    // After an event-loop stall, timers run before the received data is read.
     const isLate = performance.now() - this.#dueAt > this.#options.suspectAfter / 4
     // Once: on a busy machine every timer is late.
     this.#isPostponed = isLate && !this.#isPostponed
@@ -218,7 +219,7 @@ export class KeepAlive {
     else this.#look(performance.now())
   }
 
-  /** Notes what has arrived beside complete frames of streams, such as a part of a large message. */
+  /** Records received data other than complete frames of streams, such as a part of a large message. */
   #noteBytes(): void {
     const bytes = this.#pinged.bytesRead()
     if (bytes === this.#bytesRead) return
@@ -242,7 +243,7 @@ export class KeepAlive {
     } else {
       const unanswered = Math.min(silent, now - this.#pingedAt)
       if (unanswered >= timeout - 2 && silent >= time + timeout - 2) {
-        return this.#pinged.onDead(`no answer to a ping within ${timeout} ms`)
+        return this.#pinged.onDead(`no response to a ping within ${timeout} ms`)
       }
       if (!this.#isSuspect && unanswered >= half * this.#pace.patience - 2) {
         this.#isSuspect = true
@@ -262,14 +263,16 @@ export class KeepAlive {
 /** In milliseconds. */
 const falseAlarmsCountFor = 60_000
 
-/** Up to so many false alarms double the wait each. */
+/** Up to this many false alarms double the wait each. */
 const mostFalseAlarms = 3
 
-/** Servers tolerate so many pings that come too early, and one more in case two of ours arrive closer than they were sent. */
+/**
+ * How many early pings servers tolerate. One more is allowed, because two pings can arrive closer than they were sent.
+ */
 const mostEarlyPings = 1
 
-/** How long a connection that was replaced may be silent while calls are left on it, in milliseconds. */
+/** How long a replaced connection with calls may be silent, in milliseconds. */
 const lastChance = 2000
 
-/** What Node's timers can wait for; they fire at once if they are to wait longer. */
+/** The limit of Node's timers. They fire immediately above it. */
 const longestTimer = 2 ** 31 - 1

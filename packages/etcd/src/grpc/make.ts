@@ -1,7 +1,7 @@
 /**
- * Makes channels: the edge between Effect and the synchronous `ChannelState`.
+ * The constructor of channels: the edge between Effect and the synchronous `ChannelState`.
  *
- * One fiber per channel connects, while there is something to connect for. A unary call is one `Effect.callback`: no fiber,
+ * One fiber per channel connects while a connection is needed. A unary call is one `Effect.callback`: no fiber,
  * no scope, no race.
  */
 import * as Duration from "effect/Duration"
@@ -66,7 +66,7 @@ export const make = Effect.fnUntraced(function*(
   )
   const settle = Effect.callback<void>((resume) => {
     const forget = state.onceSettled(() => resume(Effect.void))
-    // Afterwards, because connecting may fail at once.
+    // Must come last, because connecting may fail at once.
     if (state.isSettled()) {
       forget()
       return resume(Effect.void)
@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function*(
     stream: Effect.fnUntraced(function*(path, listener, options = noOptions) {
       const scope = yield* Effect.scope
       const handle: { call: StreamCall | undefined } = { call: undefined }
-      // Before it is opened, so that no interruption can come in between.
+      // Before opening the stream, so that no interruption can come in between.
       yield* Scope.addFinalizer(scope, Effect.sync(() => handle.call?.cancel()))
       return yield* Effect.callback<DuplexStream, Failure>((resume) => {
         const call = handle.call = new StreamCall(state, path, listener, options, resume)
@@ -105,7 +105,7 @@ const noOptions = {}
 
 const ignore = (): void => {}
 
-/** Connects, again and again with growing waits, for as long as somebody waits for a connection. */
+/** Connects, repeatedly and with growing waits, while a connection is needed. */
 const connecting = Effect.fnUntraced(function*(
   state: ChannelState,
   connector: ReturnType<typeof connect.make>,
@@ -119,7 +119,7 @@ const connecting = Effect.fnUntraced(function*(
       if (!state.isNeededAgain()) return
     }
     waits = true
-    // Once it is open, nothing may come between the connection and its owner.
+    // No interruption may come between opening the connection and handing it to its owner.
     const isConnected = yield* Effect.uninterruptibleMask((restore) =>
       Effect.match(Effect.catchDefect(restore(connector(state.avoid)), (defect) => Effect.fail(String(defect))), {
         onSuccess: (connection) => {
@@ -142,7 +142,7 @@ interface Backoff {
   readonly longest: number
 }
 
-/** The wait after so many failures, given a random number from 0 to 1. */
+/** The wait after this many failures, from a random number between 0 and 1. */
 export const delay = ({ first, longest }: Backoff, failures: number, random: number): number =>
   Math.min(first * 2 ** Math.max(failures - 1, 0), longest) * (0.5 + random / 2)
 

@@ -5,7 +5,7 @@ import { type Outcome, Status } from "./status.ts"
 
 const prefixSize = 5
 
-/** The message with its prefix, as it goes over the wire. */
+/** The message with its prefix, as it is sent. */
 export const frame = (message: Uint8Array): Buffer => {
   const framed = Buffer.allocUnsafe(prefixSize + message.length)
   framed[0] = 0
@@ -15,21 +15,21 @@ export const frame = (message: Uint8Array): Buffer => {
 }
 
 /**
- * Reads messages from chunks that begin and end anywhere.
+ * A reader of messages from chunks that begin and end anywhere.
  *
  * A message that lies within one chunk is not copied. Nothing is allocated for a message before all of it has arrived,
- * so that a false length costs nothing.
+ * so that an invalid length costs nothing.
  */
 export class MessageReader {
   readonly #limit: number
   #chunks: Array<Buffer> = []
-  /** The chunk to read from, and where in it. */
+  /** The current chunk, and the position in it. */
   #index = 0
   #offset = 0
   #available = 0
-  /** The length of the message whose prefix was read. */
+  /** The length from the last prefix that was read. */
   #length: number | undefined
-  /** What makes the stream unreadable. `next` returns nothing from then on. */
+  /** The problem that makes the stream unreadable. After it `next` returns nothing. */
   problem: Outcome | undefined
 
   constructor(limit: number) {
@@ -47,7 +47,7 @@ export class MessageReader {
     this.#available += chunk.length
   }
 
-  /** The next message, `undefined` if it has not arrived completely. */
+  /** The next message, or `undefined` if it has not arrived completely. */
   next(): Buffer | undefined {
     if (this.problem !== undefined) return undefined
     if (this.#length === undefined) {

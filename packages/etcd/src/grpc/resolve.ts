@@ -1,5 +1,5 @@
 /**
- * A target's addresses, in the order in which to try them.
+ * The addresses of a target, in the order of the attempts.
  */
 import * as Effect from "effect/Effect"
 import * as Dns from "node:dns"
@@ -9,7 +9,7 @@ import type { Address } from "./Transport.ts"
 
 export type Resolve = (host: string) => Effect.Effect<ReadonlyArray<Address>, string>
 
-/** Asks the system's resolver, which also knows `/etc/hosts`. */
+/** The system's resolver, which also knows `/etc/hosts`. */
 export const system: Resolve = (host) =>
   Effect.tryPromise({
     try: () => Dns.promises.lookup(host, { all: true, order: "verbatim" }),
@@ -19,7 +19,7 @@ export const system: Resolve = (host) =>
 /**
  * Resolves the host of a target, unless it is an address.
  *
- * If the resolver fails, the addresses it returned last are as good as any: a resolver that is down must not keep the
+ * If the resolver fails, its last addresses are used: a resolver that is down must not keep the
  * client from a server that is up.
  */
 export const addresses = (
@@ -35,7 +35,7 @@ export const addresses = (
   )
 }
 
-/** Alternates between IPv4 and IPv6, in case one of them leads nowhere, and puts the address to avoid last. */
+/** Alternates between IPv4 and IPv6, in case one of them does not work, and puts the address to avoid last. */
 export const order = (found: ReadonlyArray<Address>, avoid: string | undefined): ReadonlyArray<Address> => {
   const first = found.filter(({ family }) => family === found[0]?.family)
   const second = found.filter(({ family }) => family !== found[0]?.family)

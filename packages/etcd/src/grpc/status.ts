@@ -1,5 +1,5 @@
 /**
- * gRPC's status codes, and what other protocols' codes mean as such.
+ * gRPC's status codes, and the mappings of HTTP statuses and HTTP/2 errors to them.
  *
  * The mappings are those of gRPC's `http-grpc-status-mapping.md` and `PROTOCOL-HTTP2.md`.
  */
@@ -32,13 +32,13 @@ export const failure = (code: number, details: string, delivery: Delivery, messa
     : { _tag: "GrpcFailure", code, details, delivery, messageSize }
 
 /** The details of failures on a connection that was silent, after another one has replaced it. */
-export const replaced = "the connection stopped answering and was replaced"
+export const replaced = "the connection stopped responding and was replaced"
 
 /** A status and its message. */
 export interface Outcome {
   readonly code: number
   readonly details: string
-  /** The size of a message that was too large. */
+  /** The size of the message if it was too large. */
   readonly messageSize?: number
 }
 
@@ -101,7 +101,7 @@ export const fromReset = (code: number): number => {
   }
 }
 
-/** The status in trailers, or in the headers of a response that consists of them alone. `undefined` if there is none. */
+/** The status in trailers, or in the headers of a trailers-only response. `undefined` if there is none. */
 export const fromTrailers = (trailers: IncomingHttpHeaders): Outcome | undefined => {
   const status = trailers["grpc-status"]
   if (status === undefined) return undefined
@@ -113,7 +113,7 @@ export const fromTrailers = (trailers: IncomingHttpHeaders): Outcome | undefined
   return { code: Number(status), details: message }
 }
 
-/** What the headers of a response say if they decide the outcome already; the rest of the response has no use then. */
+/** The outcome if the headers of a response already decide it. The rest of the response is then ignored. */
 export const fromHeaders = (headers: IncomingHttpHeaders & IncomingHttpStatusHeader): Outcome | undefined => {
   const outcome = fromTrailers(headers)
   if (outcome !== undefined) return outcome
@@ -129,7 +129,7 @@ export const fromHeaders = (headers: IncomingHttpHeaders & IncomingHttpStatusHea
   }
 }
 
-/** Decodes a percent-encoded `grpc-message`. What is not properly encoded stays as it is. */
+/** Decodes a percent-encoded `grpc-message`. Incorrectly encoded parts stay unchanged. */
 export const decodeMessage = (message: string): string => {
   if (!message.includes("%")) return message
   const bytes = Buffer.from(message, "utf8").toString("latin1").replace(

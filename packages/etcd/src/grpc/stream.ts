@@ -7,7 +7,7 @@ import { frame } from "./messages.ts"
 import type { CallOptions, DuplexStream, Failure, StreamListener } from "./Transport.ts"
 
 export class StreamCall extends Call implements DuplexStream {
-  /** Until the first message. */
+  /** True until the first message arrives. */
   protected expectsAnswer = true
   readonly #listener: StreamListener
   readonly #onOpened: (result: Effect.Effect<DuplexStream, Failure>) => void

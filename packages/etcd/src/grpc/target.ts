@@ -1,5 +1,5 @@
 /**
- * A channel's target: a host and port, or a Unix socket, with or without TLS.
+ * The target of a channel: a host and port, or a Unix socket, with or without TLS.
  */
 import * as Option from "effect/Option"
 import { isIP } from "node:net"
@@ -8,7 +8,7 @@ export type Target = HostTarget | UnixTarget
 
 export interface HostTarget {
   readonly _tag: "Host"
-  /** A name or an IP address, the latter without brackets. */
+  /** A name, or an IP address without brackets. */
   readonly host: string
   readonly port: number
   readonly secure: boolean
@@ -20,7 +20,7 @@ export interface UnixTarget {
   readonly secure: boolean
 }
 
-/** The target of `http(s)://host:port` or `unix(s)://path`. `none` for anything else. */
+/** The target of `http(s)://host:port` or `unix(s)://path`, and `none` for other text. */
 export const fromUrl = (url: string): Option.Option<Target> => {
   const [, scheme, rest] = /^([a-z]+):\/\/(.+)$/is.exec(url) ?? []
   switch (scheme?.toLowerCase()) {
@@ -54,5 +54,5 @@ export const authority = (target: Target, serverName: string | undefined): strin
   return isIP(host) === 6 ? `[${host.replace(/%.*$/s, "")}]:${port}` : `${host}:${port}`
 }
 
-/** As messages name it. */
+/** The target's name in messages. */
 export const format = (target: Target): string => target._tag === "Unix" ? target.path : authority(target, undefined)

@@ -59,6 +59,6 @@ export class UnaryCall extends Call {
   }
 }
 
-const severalMessages = { code: Status.INTERNAL, details: "the server answered a unary call with several messages" }
+const severalMessages = { code: Status.INTERNAL, details: "the server responded to a unary call with several messages" }
 
-const noMessage = Exit.fail(failure(Status.INTERNAL, "the server answered OK without a message", "Sent"))
+const noMessage = Exit.fail(failure(Status.INTERNAL, "the server responded OK without a message", "Sent"))

@@ -1,5 +1,5 @@
 /**
- * The six functions of a backend, on a connection.
+ * The etcd backend: the six functions of `KvBackend` on a connection.
  */
 import * as Check from "@effect-kv/core/Check"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -20,7 +20,7 @@ import type { Order } from "./store/storeIdentity.ts"
 import * as watch from "./watch/watch.ts"
 import * as codec from "./wire/codec.ts"
 import type { NotUtf8 } from "./wire/codec.ts"
-import { type Answer, decoded, observed, withHeader } from "./wire/decoded.ts"
+import { decoded, observed, type WithHeader, withHeader } from "./wire/decoded.ts"
 import * as keysOnly from "./wire/keysOnly.ts"
 import * as responses from "./wire/responses.ts"
 
@@ -32,7 +32,7 @@ export const make = Effect.fnUntraced(
     yield* superviseStore(to)
     const client = yield* EtcdClient.make(settings, to.tokens)
     const watches = yield* watch.make(to, { deadline: settings.deadline })
-    // The last to be added is the first to run: what is under way learns that the client is closed.
+    // Added last, so it runs first: calls in flight fail because the client is closed.
     yield* Effect.addFinalizer(() => to.shutdown)
     const kv: KvBackend = {
       execute: (op) => uniform(to, op),
@@ -47,7 +47,7 @@ export const make = Effect.fnUntraced(
   }
 )
 
-/** The same response whichever version of etcd the server is. */
+/** The same response from every version of etcd. */
 const uniform = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Response<Op.Op>, KvError.KvError> =>
   keysOnly.isKeysOnly(op)
     ? Effect.map(execute(to, op), (response) => keysOnly.withoutLeases(op, response))
@@ -80,7 +80,7 @@ const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
         decode: decodeDelete
       })
     case "Txn":
-      if (isConditionsOnly(op)) return Effect.map(execute(to, looking(op)), answerOf)
+      if (isConditionsOnly(op)) return Effect.map(execute(to, withRead(op)), withoutResponses)
       return run(to, orderOf(op), Op.isWrite(op) ? "write" : "read", { name: "txn", about, hasLeader: true }, {
         path: "/etcdserverpb.KV/Txn",
         request: codec.encodeTxn(op),
@@ -90,24 +90,24 @@ const execute = (to: connection.Connection, op: Op.Op): Effect.Effect<Op.Respons
 }
 
 /**
- * A transaction without operations is answered by whichever member is asked, from what it knows, which may be stale: etcd
- * (`isTxnSerializable` in v3_server.go) looks for an operation that is not serializable, and finds none. So one is put in,
- * a read of what the conditions are about, which the caller may read.
+ * A transaction of conditions only. Any member would respond to it from its own state, which may be stale: etcd
+ * (`isTxnSerializable` in v3_server.go) finds no operation that needs linearizing. The client therefore adds one: a
+ * read of a condition's keys, which the caller is permitted to read.
  */
 const isConditionsOnly = (op: Op.Txn): boolean => op.if.length > 0 && op.then.length === 0 && op.else.length === 0
 
-const looking = (op: Op.Txn): Op.Txn => {
-  const look = op.if.slice(0, 1).map((compare) =>
+const withRead = (op: Op.Txn): Op.Txn => {
+  const read = op.if.slice(0, 1).map((compare) =>
     Op.range(compare.target === "CreatedBefore" ? compare.range : KeyRange.key(compare.key), { countOnly: true })
   )
-  return { ...op, then: look, else: look }
+  return { ...op, then: read, else: read }
 }
 
-const answerOf = (response: Op.Response<Op.Op>): Op.Response<Op.Op> =>
+const withoutResponses = (response: Op.Response<Op.Op>): Op.Response<Op.Op> =>
   response._tag === "Txn" ? { ...response, responses: [] } : response
 
 /**
- * Whether etcd linearizes the operation. It does not if it is a read that asks for less, or a transaction of nothing but
+ * Whether etcd linearizes the operation. It does not linearize serializable reads, or transactions that contain only
  * such reads (`isTxnSerializable` in v3_server.go).
  */
 const orderOf = (op: Op.Range | Op.Txn): Order => isSerializable(op) ? "Stale" : "Linearizable"
@@ -127,13 +127,13 @@ const run = <A>(
   order: Order,
   policy: RetryPolicy,
   call: Pick<Call<never>, "name" | "about" | "hasLeader">,
-  request: rpc.Rpc<Answer<A | NotUtf8>>
+  request: rpc.Rpc<WithHeader<A | NotUtf8>>
 ): Effect.Effect<A, KvError.KvError> => {
   const send = observed(to.store, order, (attempt) => rpc.send(attempt, request))
-  return Effect.flatMap(to.run({ ...call, policy, send }), (answer) => decoded(policy, answer))
+  return Effect.flatMap(to.run({ ...call, policy, send }), (result) => decoded(policy, result))
 }
 
-/** Checks the store when there is a reason to, and says once if it was replaced. */
+/** Checks the store after each suspicion, and logs a replacement once. */
 const superviseStore = Effect.fnUntraced(function*(to: connection.Connection) {
   const { identity, suspicions } = to.store
   const context = yield* Effect.context<never>()

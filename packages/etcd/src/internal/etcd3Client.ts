@@ -1,7 +1,7 @@
 /**
  * The `etcd3` package's client, with the layer's endpoints, TLS and token, and without the package's retries.
  *
- * Imported on first use of `EtcdClient` alone: it loads `etcd3`, its protobuf files and `@grpc/grpc-js`.
+ * Imported only on first use of `EtcdClient`, because it loads `etcd3`, its protobuf files and `@grpc/grpc-js`.
  */
 import * as grpc from "@grpc/grpc-js"
 import { noop } from "cockatiel"
@@ -18,7 +18,7 @@ export const make = (settings: Settings, material: TlsMaterial, tokens: Tokens):
     faultHandling: { global: noop, host: () => noop },
     defaultCallOptions: settings.auth === undefined ? {} : { interceptors: [withToken(tokens)] }
   })
-  // The package makes its credentials of a CA, a key and a certificate alone, and cannot be given any.
+  // The package accepts no credentials, and builds its own from a CA, a key and a certificate only.
   const { pool } = client as unknown as { readonly pool: { readonly hosts: ReadonlyArray<object> } }
   const channelCredentials = credentials(settings, material)
   for (const host of pool.hosts) Object.assign(host, { channelCredentials })
@@ -42,12 +42,12 @@ const channelOptions = ({ keepAlive, tls }: Settings): grpc.ChannelOptions => ({
   "grpc.max_send_message_length": -1,
   "grpc.keepalive_time_ms": keepAlive.time,
   "grpc.keepalive_timeout_ms": keepAlive.timeout,
-  // Service configs come by DNS TXT records, for which no etcd cluster has a use.
+  // Service configs come from DNS TXT records, which etcd clusters do not use.
   "grpc.service_config_disable_resolution": 1,
   "grpc.enable_channelz": 0,
-  // A connection of its own, which ends with the client.
+  // A private connection, which closes with the client.
   "grpc.use_local_subchannel_pool": 1,
-  // As the layer itself, it uses no proxy that environment variables name.
+  // Like the layer, this client ignores proxies in environment variables.
   "grpc.enable_http_proxy": 0,
   ...(tls?.serverName === undefined ? {} : {
     "grpc.ssl_target_name_override": tls.serverName,
@@ -56,10 +56,9 @@ const channelOptions = ({ keepAlive, tls }: Settings): grpc.ChannelOptions => ({
 })
 
 /**
- * Sends the layer's token, so that the package needs no password to print.
+ * Sends the layer's token. The package gets no password, so it cannot print one.
  *
- * When the server rejects it, the package must not get the server's words: it would send the call again and again, without
- * end.
+ * The package must not see the server's message for a rejected token: it would retry the call indefinitely.
  */
 const withToken = (tokens: Tokens): grpc.Interceptor => (options, nextCall) => {
   let sent: Token
@@ -67,7 +66,7 @@ const withToken = (tokens: Tokens): grpc.Interceptor => (options, nextCall) => {
     start: (metadata, _listener, next) => {
       Effect.runCallback(tokens.get, {
         onExit: (exit) => {
-          // Without a token the server's own rejection says what is wrong.
+          // Without a token the server rejects the call, and its message explains why.
           if (exit._tag === "Success" && exit.value !== undefined) metadata.set("token", sent = exit.value)
           next(metadata, {
             onReceiveStatus: (status, next) => {

@@ -1,5 +1,5 @@
 /**
- * The four functions of leases.
+ * The lease functions of the backend: grant, keep-alive, revoke and time to live.
  */
 import * as Check from "@effect-kv/core/Check"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -29,7 +29,7 @@ export const make = (to: connection.Connection): Leases => ({
 
 const lease = (id: bigint, ttl: number): Lease.Lease => Lease.make({ id, ttl: Duration.seconds(ttl) })
 
-/** An id that is not a 64-bit integer would reach the server as another. */
+/** Encoding would turn an id that is not a 64-bit integer into another id. */
 const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<A, KvError.KvError> => {
   const problem = Check.leaseId(id)
   return problem === undefined ? effect : KvError.fail(new KvError.InvalidRequest({ message: problem }))
@@ -38,8 +38,8 @@ const checked = <A>(id: bigint, effect: Effect.Effect<A, KvError.KvError>): Effe
 /**
  * Grants a lease.
  *
- * Where the id does not matter it is chosen here, at random out of 2^63: so a grant whose answer was lost can be asked for
- * again, and "exists already" is then known to speak of this very lease.
+ * If the caller gives no id, the client chooses a random one out of 2^63. A grant whose response was lost can then be
+ * retried, because "already exists" can only mean this lease.
  */
 const grant = (to: connection.Connection, seconds: number, id: bigint | undefined) =>
   id !== undefined
@@ -52,7 +52,7 @@ const rpcTo = (method: string, request: Buffer): rpc.Rpc<LeaseResponse> => ({
   decode: decodeLease
 })
 
-/** Sends a request whose response is compared with what is known of the store. */
+/** Sends a request, and compares the response with the known identity of the store. */
 const compared = (
   to: connection.Connection,
   order: Order,
@@ -80,7 +80,7 @@ const grantOnce = (to: connection.Connection, seconds: number, id: bigint) =>
 
 const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint) => {
   const grant = compared(to, "Linearizable", rpcTo("LeaseGrant", encodeGrant(seconds, id)))
-  const ask = compared(to, "Member", rpcTo("LeaseTimeToLive", encodeTimeToLive(id, false)))
+  const readTimeToLive = compared(to, "Member", rpcTo("LeaseTimeToLive", encodeTimeToLive(id, false)))
   const regranted = (response: LeaseResponse | Replaced) => {
     if (response instanceof Replaced) return Effect.succeed(response)
     return response.ttl < 0 ? Effect.fail(errors.leaseGone) : Effect.succeed(lease(response.id, response.grantedTtl))
@@ -92,35 +92,35 @@ const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint)
     hasLeader: true,
     send: (attempt) => {
       attempts += 1
-      const answer = Effect.map(grant(attempt), granted)
-      if (attempts === 1) return answer
-      // If it exists already, it was granted by an earlier attempt, whose response with the time to live was lost.
-      const asked = Effect.flatMap(
-        ask(attempt),
+      const attempted = Effect.map(grant(attempt), granted)
+      if (attempts === 1) return attempted
+      // A lease that already exists was granted by an earlier attempt. The lost response had its time to live.
+      const existing = Effect.flatMap(
+        readTimeToLive(attempt),
         (response): Effect.Effect<Lease.Lease | Replaced, errors.Failure> => regranted(response)
       )
-      return Effect.catchIf(answer, errors.isLeaseExists, () => asked)
+      return Effect.catchIf(attempted, errors.isLeaseExists, () => existing)
     }
   })
-  return Effect.flatMap(granting, (answer) => decoded("idempotent", answer))
+  return Effect.flatMap(granting, (response) => decoded("idempotent", response))
 }
 
-/** One renewal on a stream of its own: the deadline and interruption work as for every other request. */
+/** Renews a lease once on its own stream, so that deadline and interruption work as for other requests. */
 const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: bigint) {
-  const answer = yield* to.run({
+  const result = yield* to.run({
     name: "leaseKeepAlive",
     about: () => `leaseKeepAlive ${id.toString(16)}`,
     policy: "read",
     hasLeader: true,
-    // A server that is `etcd grpc-proxy` drops the renewal when the client ends its side.
+    // `etcd grpc-proxy` drops the renewal when the client ends its side of the stream.
     send: compared(to, "Member", { ...rpcTo("LeaseKeepAlive", encodeId(id)), endAfterResponse: true })
   })
-  const response = yield* decoded("read", answer)
-  // etcd says that a lease is gone by renewing it for no time.
+  const response = yield* decoded("read", result)
+  // etcd reports a missing lease by a renewal with a TTL of 0.
   return response.ttl > 0 ? lease(response.id, response.ttl) : yield* notFound(id)
 })
 
-/** Ends a lease. Repeated, it finds none: then an earlier attempt ended it. */
+/** Revokes a lease. If a retry finds no lease, an earlier attempt has revoked it. */
 const revoke = (to: connection.Connection, id: bigint): Effect.Effect<void, KvError.KvError> =>
   Effect.flatMap(
     to.run<LeaseResponse | Replaced | undefined>({
@@ -131,20 +131,20 @@ const revoke = (to: connection.Connection, id: bigint): Effect.Effect<void, KvEr
       send: compared(to, "Linearizable", rpcTo("LeaseRevoke", encodeId(id))),
       onRepeated: (reason) => reason._tag === "LeaseNotFound" ? Option.some(undefined) : Option.none()
     }),
-    (answer) => Effect.asVoid(decoded("idempotent", answer))
+    (response) => Effect.asVoid(decoded("idempotent", response))
   )
 
 const timeToLive = Effect.fnUntraced(
   function*(to: connection.Connection, id: bigint, keys: boolean): Effect.fn.Return<Lease.Status, KvError.KvError> {
-    const answer = yield* to.run({
+    const result = yield* to.run({
       name: "leaseTimeToLive",
       about: () => `leaseTimeToLive ${id.toString(16)}`,
       policy: "read",
       hasLeader: true,
       send: compared(to, "Member", rpcTo("LeaseTimeToLive", encodeTimeToLive(id, keys)))
     })
-    const response = yield* decoded("read", answer)
-    // -1 for a lease that is gone.
+    const response = yield* decoded("read", result)
+    // etcd reports -1 for a missing lease.
     if (response.ttl < 0) return yield* notFound(id)
     return Lease.makeStatus({
       id,

@@ -1,4 +1,4 @@
-/** Options of `EtcdLayer`: the types that the layer and the check of its options share. */
+/** The options of `EtcdLayer`: types that the layer and the check of its options share. */
 import type * as Batching from "@effect-kv/core/Batching"
 import type * as Duration from "effect/Duration"
 import type * as Redacted from "effect/Redacted"
@@ -10,22 +10,22 @@ import type * as Redacted from "effect/Redacted"
  */
 export interface Options {
   /**
-   * The members' client URLs, such as `http://127.0.0.1:2379`: each with a port, and all http or all https. A Unix socket is
-   * `unix://PATH`, or `unixs://PATH` with TLS.
+   * The client URLs of the members, such as `http://127.0.0.1:2379`: each with a port, and all http or all https. A
+   * Unix socket is `unix://PATH`, or `unixs://PATH` with TLS.
    */
   readonly endpoints: ReadonlyArray<string>
-  /** Narrows the store to the keys with this prefix, as `Kv.prefixed` does. Default: the whole store. */
+  /** Confines the client to the keys with this prefix, as `Kv.prefixed` does. Default: the whole store. */
   readonly prefix?: string | undefined
-  /** TLS for https endpoints. Default: servers are verified by the certificate authorities that Node knows. */
+  /** TLS for https endpoints. Default: Node's certificate authorities verify the servers. */
   readonly tls?: TlsOptions | undefined
-  /** The user to authenticate as if the cluster has authentication enabled. Not used if it has not. */
+  /** The user for clusters with authentication enabled. Ignored by other clusters. */
   readonly auth?: AuthOptions | undefined
   /**
-   * How long a call may take if the program does not say (`Deadline.within`); `Infinity` means no limit. Default: 5
+   * How long a call may take if the program sets no `Deadline.within`. `Infinity` means no limit. Default: 5
    * seconds.
    */
   readonly deadline?: Duration.Input | undefined
-  /** When a connection that died silently is given up, if no new connection could replace it. */
+  /** When a connection that died silently is closed if no new connection could replace it. */
   readonly keepAlive?: KeepAliveOptions | undefined
   /** Whether each call has a span, without values: see `Tracing`. Default: true. */
   readonly tracing?: boolean | undefined
@@ -45,12 +45,13 @@ export interface Options {
 export interface BatchingOptions extends Pick<Batching.Options, "maxOps" | "maxBytes" | "maxInFlight"> {}
 
 /**
- * How servers are verified, and the client's certificate. Certificates and keys are the text of PEM files.
+ * TLS settings: how servers are verified, and the client's certificate. Certificates and keys are the text of PEM
+ * files.
  *
  * @since 0.1.0
  */
 export interface TlsOptions {
-  /** The certificate authorities to verify servers by, instead of those that Node knows. */
+  /** The certificate authorities that verify servers, instead of Node's. */
   readonly ca?: string | undefined
   /** The client's certificate, with its chain, for mutual TLS. */
   readonly certificate?: string | undefined
@@ -92,7 +93,7 @@ export interface KeepAliveOptions {
    */
   readonly time?: Duration.Input | undefined
   /**
-   * How long a ping may stay unanswered. The connection is given up after a silence of `time` and `timeout` together.
+   * How long to wait for the response to a ping. The connection is closed after `time` plus `timeout` of silence.
    * Default: 5 seconds.
    */
   readonly timeout?: Duration.Input | undefined

@@ -1,15 +1,15 @@
 /**
- * The machine's clock, for all that talks to a server.
+ * The machine's clock, for everything that communicates with a server.
  *
- * Under Effect's `TestClock` time stands still until the test moves it. A server's does not: a lock would look held long
- * after its lease has expired, and a call to a server that is gone would never end.
+ * Under Effect's `TestClock` time stands still until the test moves it. A server's clock runs on: a lock would look
+ * held long after its lease has expired, and a call to an unreachable server would never end.
  */
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
-/** The clock of programs that install none. */
+/** Effect's default clock. */
 const clock = Context.get(Context.empty(), Clock.Clock)
 
 /** Runs the effect on the machine's clock. */

@@ -1,7 +1,7 @@
 /**
- * The options of a layer, checked: what an endpoint's address may look like, and what TLS needs.
+ * The checked options of a layer: valid endpoint addresses and usable TLS material.
  *
- * No message of this module repeats what it was given, because a URL may hold a password and a PEM a key.
+ * No message of this module repeats its input, because a URL may contain a password and a PEM file a key.
  */
 import * as Batching from "@effect-kv/core/Batching"
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -28,7 +28,7 @@ export interface Settings {
   readonly keepAlive: { readonly time: number; readonly timeout: number }
 }
 
-/** How to use TLS. */
+/** The TLS settings of all endpoints. */
 export interface Tls {
   readonly material: Effect.Effect<TlsMaterial>
   readonly serverName: string | undefined
@@ -56,7 +56,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   }
 })
 
-/** Schemes and hosts are the same in any case. Paths of sockets are not. */
+/** Schemes and hosts are case-insensitive. Socket paths are not. */
 const normalized = (endpoint: string): string =>
   isUnix(endpoint)
     ? endpoint.replace(/^[^:]*/, (scheme) => scheme.toLowerCase())
@@ -70,7 +70,7 @@ const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.D
     onSome: Effect.succeed
   })
 
-/** At most what Node's timers can wait for: those that are to wait longer fire at once. */
+/** Capped at 2^31-1 ms: Node's timers fire immediately above that. */
 const timerMillis = (duration: Duration.Duration): number => Math.min(Duration.toMillis(duration), 2 ** 31 - 1)
 
 type Scheme = "http" | "https"
@@ -94,16 +94,16 @@ const endpointProblem = (endpoint: string, index: number): string | undefined =>
   const problem = (text: string): string =>
     `endpoints[${index}] ${text}; an endpoint is http(s)://host:port or unix(s)://path`
   if (isUnix(endpoint)) {
-    return Option.isSome(Target.fromUrl(endpoint)) ? undefined : problem("has no path of a socket")
+    return Option.isSome(Target.fromUrl(endpoint)) ? undefined : problem("has no socket path")
   }
   const rest = /^https?:\/\/(.*)$/is.exec(endpoint)?.[1]?.replace(/\/$/, "")
   if (rest === undefined) return problem("does not begin with http:// or https://")
-  if (rest.includes("@")) return problem("holds a user name, which belongs in `auth`")
+  if (rest.includes("@")) return problem("contains a user name, which belongs in `auth`")
   return addressProblem(rest, problem) ??
     (Option.isSome(Target.fromUrl(endpoint)) ? undefined : problem("has no valid host"))
 }
 
-/** What is wrong with a `host:port`. */
+/** The problem of a `host:port`, if it has one. */
 const addressProblem = (address: string, problem: (text: string) => string): string | undefined => {
   const [, host, port] = /^(\[[0-9a-fA-F:.]+\]|[^[\]:/?#\s]+)(?::(.*))?$/s.exec(address) ?? []
   if (host === undefined) return problem("has no valid host, or more than a host and a port")
@@ -123,7 +123,7 @@ const tlsOf = Effect.fnUntraced(
     }
     yield* checkCertificate("tls.ca", ca)
     yield* checkCertificate("tls.certificate", certificate)
-    // Not a value: whatever prints the settings must not print the key.
+    // An effect rather than a value, so that printing the settings cannot show the key.
     const material = Effect.sync((): TlsMaterial => ({
       ca,
       certificate,
@@ -132,7 +132,7 @@ const tlsOf = Effect.fnUntraced(
     yield* Effect.flatMap(material, ({ ca, certificate, key }) =>
       Effect.try({
         try: () => createSecureContext({ ca, cert: certificate, key }),
-        // OpenSSL's message names the rule that was broken, not the key.
+        // OpenSSL's message names the violated rule, never the key.
         catch: (error) => invalidError(`tls.certificate and tls.key cannot be used: ${(error as Error).message}`)
       }))
     return { material, serverName, insecureSkipVerify: insecureSkipVerify === true }
@@ -146,7 +146,7 @@ const checkCertificate = (name: string, pem: string | undefined): Effect.Effect<
   })
 
 /**
- * The options that a URL stands for: `http(s)://[user:password@]host:port[,host:port...]`, user and password
+ * The options in a URL: `http(s)://[user:password@]host:port[,host:port...]`, user and password
  * percent-encoded.
  */
 export const fromUrl = Effect.fnUntraced(function*(url: string): Effect.fn.Return<Options, KvError.KvError> {
@@ -163,7 +163,7 @@ const userInfo = Effect.fnUntraced(
     if (colon <= 0) return yield* invalid("the URL's user information is not user:password")
     const [username, password] = yield* Effect.try({
       try: () => [decodeURIComponent(text.slice(0, colon)), decodeURIComponent(text.slice(colon + 1))] as const,
-      catch: () => invalidError("the URL's user name or password is not properly percent-encoded")
+      catch: () => invalidError("the URL's user name or password is not correctly percent-encoded")
     })
     return { username, password: Redacted.make(password) }
   }

@@ -1,5 +1,5 @@
 /**
- * A channel's connections on a scripted HTTP/2 peer: how they are opened, checked, replaced, and closed.
+ * The connections of a channel on a scripted HTTP/2 peer: how they are opened, checked, replaced and closed.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import type * as Transport from "../../src/grpc/Transport.ts"
 import { answering, bytes, call, channelTo, failureOf, pair, path, start, timed } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
-/** Repeats a call for as long as it is certain that it was not processed. */
+/** Repeats a call while each failure is certain not to have been processed. */
 const untilProcessed = <A>(calling: Effect.Effect<A, Transport.Failure>) =>
   Effect.retry(Effect.tapError(calling, () => Effect.sleep("5 millis")), {
     while: ({ delivery }) => delivery !== "Sent"
@@ -25,7 +25,7 @@ const fast = {
 } as const
 
 describe("a channel connects", () => {
-  it.live("when it is first used, and reports its state", () =>
+  it.live("a channel connects when it is first used, and reports its state", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair(answering)
       assert.strictEqual(channel.state(), "Idle")
@@ -38,7 +38,7 @@ describe("a channel connects", () => {
       assert.strictEqual(peer.connections.length, 1)
     }))
 
-  it.live("and fails calls at once, as not sent and with the reason, while it waits to try again", () =>
+  it.live("a channel fails calls at once, as not sent and with the reason, while it waits for its next attempt to connect", () =>
     Effect.gen(function*() {
       const peer = yield* Peer.make(answering)
       yield* peer.stopListening
@@ -52,7 +52,7 @@ describe("a channel connects", () => {
       assert.strictEqual((yield* failureOf(channel)).details, failure.details)
     }))
 
-  it.live("again after the server was away", () =>
+  it.live("a channel connects again after the server was down", () =>
     Effect.gen(function*() {
       const first = yield* Peer.make(answering)
       const channel = yield* channelTo(first.port)
@@ -65,7 +65,7 @@ describe("a channel connects", () => {
       assert.strictEqual(channel.problem(), undefined)
     }))
 
-  it.live("past connections that are accepted and swallowed, once new ones work", () =>
+  it.live("a channel whose connections are accepted and ignored connects once new connections work", () =>
     Effect.gen(function*() {
       let swallows = true
       const { channel, peer } = yield* pair({ ...answering, swallow: () => swallows }, fast)
@@ -77,7 +77,7 @@ describe("a channel connects", () => {
       assert.isBelow(millis, 1500)
     }))
 
-  it.live("only to peers that send SETTINGS, and gives up those that do not within the limit", () =>
+  it.live("a channel connects only to peers that send SETTINGS, and gives up on other peers within the limit", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({ ...answering, settings: null }, { connect: { timeout: "300 millis" } })
       const failure = yield* failureOf(channel)
@@ -85,7 +85,7 @@ describe("a channel connects", () => {
       assert.strictEqual(failure.details, "no HTTP/2 connection within 300 ms")
     }))
 
-  it.live("to no peer that closes the connection, speaks HTTP/1.1 or sends garbage, and says so", () =>
+  it.live("a channel reports a peer that closes the connection, speaks HTTP/1.1 or sends garbage", () =>
     Effect.gen(function*() {
       for (const text of ["", "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "\0".repeat(100)]) {
         const { channel } = yield* pair({
@@ -98,7 +98,7 @@ describe("a channel connects", () => {
       }
     }))
 
-  it.live("to all addresses of a name, one that swallows or refuses connections holding up the others for a moment only", () =>
+  it.live("a channel tries all addresses of a name, and an address that ignores or rejects connections delays the others only briefly", () =>
     Effect.gen(function*() {
       const swallowing = yield* Peer.make({ swallow: () => true }, { host: "127.0.0.2", port: 0 })
       const good = yield* Peer.make(answering, { host: "127.0.0.4", port: swallowing.port })
@@ -117,7 +117,7 @@ describe("a channel connects", () => {
       )
     }))
 
-  it.live("to no address of a name, and names the reason of each", () =>
+  it.live("a channel that can connect to no address of a name reports the reason of each", () =>
     Effect.gen(function*() {
       const closed = yield* Peer.make(answering)
       yield* closed.stopListening
@@ -128,7 +128,7 @@ describe("a channel connects", () => {
       assert.match((yield* failureOf(channel)).details, /^127\.0\.0\.2:.* ECONNREFUSED.*; 127\.0\.0\.3:.* ECONNREFUSED/)
     }))
 
-  it.live("with waits also if the resolver dies, whose defect calls fail with", () =>
+  it.live("a channel whose resolver dies waits before the next attempt, and calls fail with the defect", () =>
     Effect.gen(function*() {
       let resolved = 0
       const channel = yield* channelTo(1, {
@@ -145,7 +145,7 @@ describe("a channel connects", () => {
       assert.strictEqual(resolved, 1)
     }))
 
-  it.live("to where a name leads when it connects again", () =>
+  it.live("a channel resolves a name again when it reconnects", () =>
     Effect.gen(function*() {
       const old = yield* Peer.make(answering, { host: "127.0.0.2", port: 0 })
       const moved = yield* Peer.make(
@@ -162,7 +162,7 @@ describe("a channel connects", () => {
       address = undefined
       old.connections[0]!.socket.destroy()
       yield* Effect.repeat(Effect.sleep("1 millis"), { until: () => channel.state() === "Idle" })
-      // The last addresses serve while the resolver fails.
+      // The last known addresses are used while the resolver fails.
       assert.strictEqual(yield* untilProcessed(call(channel, "x", { timeout: 1000 })), "re: x")
       yield* old.stopListening
       address = "127.0.0.3"
@@ -173,7 +173,7 @@ describe("a channel connects", () => {
       )
     }))
 
-  it.live("with waits that grow up to a limit, and are shortened by the random numbers it is given", () =>
+  it.live("the waits between attempts to connect grow up to a limit, and random numbers shorten them", () =>
     Effect.gen(function*() {
       const times: Array<number> = []
       const peer = yield* Peer.make({
@@ -202,7 +202,7 @@ describe("a channel connects", () => {
       }
     }))
 
-  it.live("with waits also to a server that accepts connections and ends them before it answers", () =>
+  it.live("a channel also waits before it reconnects to a server that accepts connections and ends them without a response", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({ onRequest: (connection) => connection.socket.destroy() }, {
         connect: { backoff: { first: "10 minutes", longest: "10 minutes" } }
@@ -213,7 +213,7 @@ describe("a channel connects", () => {
       assert.strictEqual(peer.connections.length, 1)
     }))
 
-  it.live("without the proxy that the environment names", () =>
+  it.live("a channel ignores the proxy that the environment names", () =>
     Effect.gen(function*() {
       const names = ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
       const before = names.map((name) => process.env[name])
@@ -224,8 +224,8 @@ describe("a channel connects", () => {
     }))
 })
 
-describe("a channel respects the server's limit on streams:", () => {
-  it.live("calls beyond it wait in order, and can be cancelled there", () =>
+describe("a channel respects the server's limit on streams", () => {
+  it.live("calls beyond the server's stream limit wait in order, and can be cancelled while they wait", () =>
     Effect.gen(function*() {
       const order: Array<string> = []
       const waiting: Array<() => void> = []
@@ -253,7 +253,7 @@ describe("a channel respects the server's limit on streams:", () => {
       assert.deepStrictEqual(order, ["a", "b", "c"])
     }))
 
-  it.live("one that is waiting there fails as not sent when its time is up", () =>
+  it.live("a call beyond the server's stream limit fails as not sent at its deadline", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({ settings: { 3: 1 } })
       yield* start(call(channel))
@@ -262,7 +262,7 @@ describe("a channel respects the server's limit on streams:", () => {
       assert.deepStrictEqual([failure.code, failure.delivery], [Status.DEADLINE_EXCEEDED, "NotSent"])
     }))
 
-  it.live("a raised limit takes effect at once", () =>
+  it.live("a raised stream limit takes effect at once", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({ settings: { 3: 1 } })
       yield* channel.settle
@@ -275,13 +275,13 @@ describe("a channel respects the server's limit on streams:", () => {
     }))
 })
 
-describe("a channel finds out that its connection is dead:", () => {
+describe("a channel detects that its connection is dead", () => {
   const keepAlive = { time: "100 millis", timeout: "300 millis", suspectAfter: "100 millis" } as const
 
-  /** On a busy machine a live peer must not become suspect. */
+  /** On a busy machine, a live peer must not become suspect. */
   const patient = { suspectAfter: "500 millis", minimumInterval: "50 millis", timeout: "20 seconds" } as const
 
-  it.live("calls go to a second connection while the first one is silent, and those on it are answered if it comes back", () =>
+  it.live("calls go to a second connection while the first one is silent, and calls on the first complete if it recovers", () =>
     Effect.gen(function*() {
       let isDeaf = false
       const { channel, peer } = yield* pair({
@@ -302,7 +302,7 @@ describe("a channel finds out that its connection is dead:", () => {
       yield* first.until(({ isEnded }) => isEnded)
     }))
 
-  it.live("a call that waits for a replacement is sent on the first connection if that recovers before", () =>
+  it.live("a call that waits for a replacement is sent on the first connection if that recovers earlier", () =>
     Effect.gen(function*() {
       let isDeaf = false
       let swallows = false
@@ -330,12 +330,12 @@ describe("a channel finds out that its connection is dead:", () => {
       const { channel, peer } = yield* pair({ onFrame: (_, { type }) => type === Peer.Type.PING }, { keepAlive })
       const { millis, value } = yield* timed(failureOf(channel))
       assert.deepStrictEqual([value.code, value.delivery], [Status.UNAVAILABLE, "Sent"])
-      assert.match(value.details, /no answer to a ping within 300 ms/)
+      assert.match(value.details, /no response to a ping within 300 ms/)
       assert.isAtLeast(millis, 300)
       yield* peer.connections[0]!.until(({ isEnded }) => isEnded)
     }))
 
-  it.live("a slow call on a connection that answers pings is left alone, and pings keep their distance", () =>
+  it.live("a slow call on a connection that responds to pings continues, and pings keep their distance", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({}, { keepAlive: { ...keepAlive, minimumInterval: "400 millis" } })
       const calling = yield* start(call(channel))
@@ -348,7 +348,7 @@ describe("a channel finds out that its connection is dead:", () => {
       assert.deepStrictEqual(yield* calling.result, Result.succeed("answer"))
     }))
 
-  it.live("a call on a connection that was checked a moment ago is moved as quickly as any other", () =>
+  it.live("a call on a connection that was checked a moment ago moves as quickly as any other", () =>
     Effect.gen(function*() {
       let isDeaf = false
       let isSilent = 0
@@ -373,7 +373,7 @@ describe("a channel finds out that its connection is dead:", () => {
       assert.strictEqual(yield* call(channel), "re: request")
     }))
 
-  it.live("calls that end unanswered, each too soon to be suspect alone, make it suspect together", () =>
+  it.live("calls without a response that are each too short to make the connection suspect make it suspect together", () =>
     Effect.gen(function*() {
       let isDeaf = false
       const { channel } = yield* pair({
@@ -396,7 +396,7 @@ describe("a channel finds out that its connection is dead:", () => {
       assert.strictEqual(peer.connections[0]!.count(Peer.Type.PING), 0)
     }))
 
-  it.live("after a long silence a ping comes before the call, which goes elsewhere if there is no answer", () =>
+  it.live("after a long silence a ping precedes the call, which goes to another connection if there is no response", () =>
     Effect.gen(function*() {
       let isDeaf = false
       const { channel, peer } = yield* pair({
@@ -441,7 +441,7 @@ describe("a channel finds out that its connection is dead:", () => {
 })
 
 describe("a channel that reconnects", () => {
-  it.live("moves to another address, and lets calls on the first connection end", () =>
+  it.live("a channel that reconnects moves to another address, and calls on the first connection may end", () =>
     Effect.gen(function*() {
       const name = (text: string): Peer.Script => ({
         onRequest: (connection, stream, message) => message.toString() === "slow" || connection.answer(stream, text)
@@ -462,7 +462,7 @@ describe("a channel that reconnects", () => {
       yield* first.connections[0]!.until(({ isEnded }) => isEnded)
     }))
 
-  it.live("keeps the connection it has if no other can be opened", () =>
+  it.live("a channel that reconnects keeps its connection if it can open no other", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair(answering)
       yield* call(channel)
@@ -477,7 +477,7 @@ describe("a channel that is closed", () => {
   const handles = () =>
     process.getActiveResourcesInfo().filter((name) => /TCPSocketWrap|TLSWrap|Timeout/.test(name)).length
 
-  /** Builds a channel, does something with it, and closes it. */
+  /** Builds a channel, runs the effect with it, and closes it. */
   const closing = Effect.fnUntraced(function*(
     script: Peer.Script,
     body: (channel: Transport.Channel, peer: Peer.Peer) => Effect.Effect<unknown, unknown>
@@ -497,7 +497,7 @@ describe("a channel that is closed", () => {
     return { channel, pending: yield* pending.result }
   })
 
-  it.live("leaves no socket and no timer: idle, with calls in flight, while it connects, while it waits to", () =>
+  it.live("a closed channel leaves no socket and no timer, whether it was idle, in use, connecting or waiting to connect", () =>
     Effect.gen(function*() {
       const before = handles()
       yield* Effect.scoped(closing(answering, (channel) => call(channel)))
@@ -513,7 +513,7 @@ describe("a channel that is closed", () => {
       assert.isAtMost(handles(), before)
     }))
 
-  it.live("fails what is in flight as sent, what waits as not sent, and everything after it as not sent", () =>
+  it.live("closing a channel fails calls in flight as sent, and waiting and later calls as not sent", () =>
     Effect.gen(function*() {
       const progress: Transport.Progress = { delivery: "NotSent" }
       const { channel, pending } = yield* closing({}, (channel, peer) =>
@@ -537,7 +537,7 @@ describe("a channel that is closed", () => {
       if (Result.isFailure(queued.pending)) assert.strictEqual(queued.pending.failure.delivery, "NotSent")
     }))
 
-  it.live("does not connect when its backoff ends", () =>
+  it.live("a closed channel does not connect when its backoff ends", () =>
     Effect.gen(function*() {
       let attempts = 0
       const server = Net.createServer((socket) => {

@@ -1,5 +1,5 @@
 /**
- * A connection that has used up its stream ids, which takes 2^30 calls otherwise.
+ * A connection whose stream ids are used up. Otherwise that takes 2^30 calls.
  */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import { PingPace } from "../../src/grpc/keepAlive.ts"
 import { answering } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
-it.live("A connection whose stream ids are used up is retired before the last, and closes when its streams have ended", () =>
+it.live("a connection retires before its stream ids are used up, and closes when its streams have ended", () =>
   Effect.gen(function*() {
     const peer = yield* Peer.make(answering)
     const socket = Net.connect(peer.port, "127.0.0.1")

@@ -62,7 +62,7 @@ const watchRequest = (key: string): Buffer => {
 }
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
-  it.effect("The transport puts and reads on a real server, 500 calls at a time, on one connection", () =>
+  it.effect("the transport puts and reads on a real server, 500 calls at a time, on one connection", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const channel = yield* connect(endpoints[0]!)
@@ -75,7 +75,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual((yield* range(channel, KeyRange.prefix("grpc/"))).count, 500)
     }))
 
-  it.effect("The transport receives 20 MB in one response if the limit allows it, and names the limit otherwise", () =>
+  it.effect("the transport receives 20 MB in one response if the limit allows it, and names the limit otherwise", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const channel = yield* connect(endpoints[0]!)
@@ -91,7 +91,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.isTrue(found.entries.every((entry) => entry.size === value.length))
     }))
 
-  it.effect("The transport reports etcd's own errors with their code and text", () =>
+  it.effect("the transport reports etcd's own errors with their code and text", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const channel = yield* connect(endpoints[0]!)
@@ -104,7 +104,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual(unknown.code, Status.UNIMPLEMENTED)
     }))
 
-  it.effect("A lease is granted by a unary call, and kept alive by a unary call of the streaming method", () =>
+  it.effect("a lease is granted by a unary call, and kept alive by a unary call of the streaming method", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const channel = yield* connect(endpoints[0]!)
@@ -115,7 +115,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual(numberAt(kept, 3), 60n)
     }))
 
-  it.effect("A watch delivers 3,000 puts in order over a stream, however often it is paused", () =>
+  it.effect("a watch delivers 3,000 puts in order over a stream, however often it is paused", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const channel = yield* connect(endpoints[0]!)
@@ -136,17 +136,17 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         { concurrency: 50, discard: true }
       )
       yield* Effect.forkChild(writing)
-      let last = 0
+      let last = 0n
       for (let count = 0; count < 3000;) {
         for (const { kv } of (yield* Queue.take(responses)).events) {
-          assert.isAbove(kv.modRevision, last)
+          assert.isTrue(kv.modRevision > last)
           last = kv.modRevision
           count += 1
         }
       }
     }))
 
-  it.effect("Of 2,000 puts over connections that break all the time, no put that was not sent is applied, and each that succeeds is", () =>
+  it.effect("of 2,000 puts over connections that keep breaking, each that succeeds is applied, and none that was not sent is applied", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.EtcdCluster
       const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
@@ -158,14 +158,14 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         (i) => {
           const progress: Transport.Progress = { delivery: "NotSent" }
           const request = encodePut(Op.put(`breaking/${i % 20}`, `v${i}`))
-          // Every third is interrupted if it takes long.
+          // Every third put is interrupted if it takes long.
           const calling = channel.unary("/etcdserverpb.KV/Put", request, { timeout: 5000, progress })
           return Effect.timeoutOption(calling, i % 3 === 0 ? 3 : 10_000).pipe(
             Effect.result,
             Effect.map((result) =>
               Result.isSuccess(result) && Option.isSome(result.success) ? "Applied" : progress.delivery
             ),
-            // A call that fails at once says little about those in flight.
+            // A call that fails immediately says little about the calls in flight, so it waits before the next.
             Effect.tap((end) => end === "NotSent" ? Effect.sleep("5 millis") : Effect.void),
             Effect.tap((end) => end === "Applied" && ++applied % 20 === 0 ? proxy.cut : Effect.void)
           )
@@ -186,7 +186,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       for (const end of ["Applied", "Sent", "NotSent"]) assert.include(ends, end)
     }))
 
-  it.effect("The transport finds a member that was stopped again, and knows which puts were not sent", () =>
+  it.effect("the transport detects that a member was stopped, and knows which puts were not sent", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const channel = yield* connect(cluster.endpoints[0]!)
@@ -203,13 +203,13 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.deepStrictEqual([entries[0]!.lossyText, entries[0]!.version], ["3", 2])
     }))
 
-  it.effect("The transport survives SIGSTOP of the server: deadlines hold, and the first call after SIGCONT succeeds", () =>
+  it.effect("the transport survives SIGSTOP of the server: deadlines hold, and the first call after SIGCONT succeeds", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const channel = yield* connect(cluster.endpoints[0]!)
       yield* put(channel, "a", "1")
       yield* cluster.member.pause
-      // The process may run on for a moment.
+      // The process may continue to run for a moment.
       yield* Effect.flip(Effect.forever(range(channel, KeyRange.key("a"), { timeout: 1000 })))
       for (let i = 0; i < 3; i++) {
         const from = performance.now()
@@ -222,7 +222,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual(found.entries[0]!.lossyText, "1")
     }))
 
-  it.effect("The transport speaks TLS with a client certificate to a real server", () =>
+  it.effect("the transport connects to a real server over TLS with a client certificate", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const client = yield* authority.client({ commonName: "client" })

@@ -61,7 +61,7 @@ const open = Effect.fnUntraced(function*(script: Peer.Script, options: Partial<T
 })
 
 describe("a stream", () => {
-  it.live("carries messages both ways until both sides have ended it", () =>
+  it.live("a stream carries messages both ways until both sides have ended it", () =>
     Effect.gen(function*() {
       const { connection, received, stream } = yield* open(opening)
       stream.send(bytes("one"))
@@ -83,7 +83,7 @@ describe("a stream", () => {
       assert.strictEqual(connection.count(Peer.Type.RST_STREAM), 0)
     }))
 
-  it.live("ends with the status of the server, after the messages before it, once", () =>
+  it.live("a stream ends once, with the server's status, after all messages", () =>
     Effect.gen(function*() {
       const { connection, received, stream } = yield* open(opening)
       stream.send(bytes("x"))
@@ -93,7 +93,7 @@ describe("a stream", () => {
       const failure = yield* received.ended
       assert.deepStrictEqual([failure?.code, failure?.details, failure?.delivery], [14, "leaving", "Sent"])
       assert.deepStrictEqual(received.messages, ["last"])
-      // This side is ended too: Node 24 sends END_STREAM, Node 22 RST_STREAM.
+      // This side has ended too: Node 24 sends END_STREAM, Node 22 sends RST_STREAM.
       yield* connection.until((connection) =>
         connection.frames.some(({ flags, type }) => type === Peer.Type.DATA && flags === 1) ||
         connection.count(Peer.Type.RST_STREAM, 1) === 1
@@ -102,7 +102,7 @@ describe("a stream", () => {
       assert.isFalse(stream.send(bytes("late")))
     }))
 
-  it.live("that breaks, is refused, or receives what makes no sense fails once", () =>
+  it.live("a stream that breaks, is rejected or receives invalid data fails once", () =>
     Effect.gen(function*() {
       const ends: ReadonlyArray<readonly [(connection: Peer.PeerConnection) => void, number, RegExp]> = [
         [(connection) => connection.socket.destroy(), Status.UNAVAILABLE, /closed|ECONNRESET/],
@@ -122,7 +122,7 @@ describe("a stream", () => {
       }
     }))
 
-  it.live("is known not to have been processed if the server refuses it or its GOAWAY excludes it", () =>
+  it.live("a stream is known not to have been processed if the server rejects it or its GOAWAY excludes it", () =>
     Effect.gen(function*() {
       for (
         const act of [
@@ -139,14 +139,14 @@ describe("a stream", () => {
       }
     }))
 
-  it.live("that is paused receives nothing, stops the server, lets other calls pass, and resumes where it was", () =>
+  it.live("a paused stream receives nothing, stops the server, does not delay other calls, and resumes at its position", () =>
     Effect.gen(function*() {
       const window = 100_000
       const part = Buffer.concat([Peer.message("x".repeat(995)), Peer.message("")])
       const total = 2000
       let sent = 0
       let allowed = window
-      // Sends what the client's window for the stream allows.
+      // Sends as much as the client's window for the stream allows.
       const send = (connection: Peer.PeerConnection): void => {
         for (; sent < total && allowed >= part.length; sent++, allowed -= part.length) connection.data(1, part)
         if (sent === total) connection.trailers(1, 0)
@@ -173,7 +173,7 @@ describe("a stream", () => {
       assert.isTrue(received.messages.every(({ length }, i) => length === (i % 2 === 0 ? 995 : 0)))
     }))
 
-  it.live("that ends while it is paused delivers what has arrived before the end, on resume", () =>
+  it.live("a stream that ends while it is paused delivers the received messages before the end when it resumes", () =>
     Effect.gen(function*() {
       const { channel, connection, received, stream } = yield* open({ ...opening, ...answering })
       yield* connection.until(({ frames }) => frames.some(({ type }) => type === Peer.Type.HEADERS))
@@ -194,7 +194,7 @@ describe("a stream", () => {
       assert.deepStrictEqual(received.messages, ["a", "b", "c", "d"])
     }))
 
-  it.live("whose connection breaks while it is paused tells so on resume", () =>
+  it.live("a stream whose connection breaks while it is paused reports that when it resumes", () =>
     Effect.gen(function*() {
       const { channel, connection, received, stream } = yield* open(opening)
       yield* connection.until(({ frames }) => frames.some(({ type }) => type === Peer.Type.HEADERS))
@@ -210,7 +210,7 @@ describe("a stream", () => {
       assert.deepStrictEqual(received.messages, ["a", "b"])
     }))
 
-  it.live("to a slow reader reports that it is full, and when there is room again", () =>
+  it.live("a stream to a slow reader reports that it is full, and when there is room again", () =>
     Effect.gen(function*() {
       const { connection, stream } = yield* open(opening)
       const part = Buffer.alloc(10_000)
@@ -227,7 +227,7 @@ describe("a stream", () => {
       yield* connection.until(({ requests }) => (requests.get(1)?.length ?? 0) >= (sent + 1) * 10_005)
     }))
 
-  it.live("is reset with CANCEL, once, when its scope closes or it is cancelled; its listener is not called again", () =>
+  it.live("a stream is reset with CANCEL, once, when its scope closes or it is cancelled, and its listener is not called again", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair(opening)
       const received = new Received()
@@ -246,7 +246,7 @@ describe("a stream", () => {
       assert.deepStrictEqual([received.messages, received.ends], [[], []])
     }))
 
-  it.live("is not opened after all if that is interrupted while it waits for a connection", () =>
+  it.live("a stream that is interrupted while it waits for a connection is never opened", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({ ...answering, settings: { 3: 0 } })
       yield* channel.settle
@@ -260,7 +260,7 @@ describe("a stream", () => {
       assert.strictEqual(connection.count(Peer.Type.HEADERS), 1)
     }))
 
-  it.live("that is quiet is kept alive by pings, and its connection is given up if they are not answered", () =>
+  it.live("pings keep a quiet stream alive, and its connection is closed if they get no response", () =>
     Effect.gen(function*() {
       let answers = true
       const { connection, received } = yield* open({
@@ -275,6 +275,6 @@ describe("a stream", () => {
       assert.deepStrictEqual(received.ends, [])
       answers = false
       const failure = yield* received.ended
-      assert.match(failure!.details, /no answer to a ping within 200 ms/)
+      assert.match(failure!.details, /no response to a ping within 200 ms/)
     }))
 })

@@ -1,5 +1,5 @@
 /**
- * What a channel connects over: TLS, IPv6, Unix sockets; and what its requests look like to an HTTP/2 server.
+ * The connections of a channel over TLS, IPv6 and Unix sockets, and its requests as an HTTP/2 server sees them.
  */
 import { TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
@@ -22,7 +22,7 @@ interface Seen {
   readonly client: string | undefined
 }
 
-/** Node's HTTP/2 server, which answers every call, and what it has seen. */
+/** Node's HTTP/2 server, which responds to every call, and the requests it received. */
 const serve = Effect.fnUntraced(function*(
   options: Http2.SecureServerOptions | undefined,
   listen: Net.ListenOptions = { host: "127.0.0.1", port: 0 }
@@ -67,7 +67,7 @@ const trusting = (authority: TestCertificates.Authority, more: TlsMaterial = {})
   Effect.succeed({ ca: authority.ca.cert, ...more })
 
 describe("over TLS", () => {
-  it.live("a channel negotiates h2, sends the name as SNI, and verifies the certificate for it", () =>
+  it.live("a channel over TLS negotiates h2, sends the name as SNI, and verifies the certificate for it", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const server = yield* serve(yield* authority.server({ names: ["etcd.example"] }))
@@ -102,7 +102,7 @@ describe("over TLS", () => {
       assert.strictEqual(named.seen[0]!.headers[":authority"], "etcd.example")
     }))
 
-  it.live("a channel trusts no certificate it was not told to, unless verification is off", () =>
+  it.live("a channel trusts only the given certificates, unless verification is off", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const stranger = yield* TestCertificates.make("stranger")
@@ -117,7 +117,7 @@ describe("over TLS", () => {
       assert.strictEqual(yield* call(channel), "answer")
     }))
 
-  it.live("a channel presents a client certificate, which is read again when it reconnects", () =>
+  it.live("a channel presents a client certificate, and reads it again when it reconnects", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const server = yield* serve({
@@ -141,7 +141,7 @@ describe("over TLS", () => {
       assert.strictEqual(server.seen[0]!.client, "first")
     }))
 
-  it.live("a channel names what is wrong with a key, and nothing of the key", () =>
+  it.live("a channel reports what is wrong with a key without showing the key", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
       const server = yield* serve(yield* authority.server())
@@ -194,7 +194,7 @@ describe("without TLS", () => {
       assert.strictEqual(server.seen[0]!.headers[":authority"], "localhost")
     }))
 
-  it.live("a channel resolves localhost by the system", () =>
+  it.live("a channel resolves localhost through the system resolver", () =>
     Effect.gen(function*() {
       const server = yield* serve(undefined)
       const channel = yield* Grpc.make({
@@ -203,7 +203,7 @@ describe("without TLS", () => {
       assert.strictEqual(yield* call(channel), "answer")
     }))
 
-  it.live("a request has gRPC's headers, its metadata, and its sensitive metadata as never indexed", () =>
+  it.live("a request has gRPC's headers and its metadata, and its sensitive metadata is never indexed", () =>
     Effect.gen(function*() {
       const server = yield* serve(undefined)
       const channel = yield* channelTo(server.port)

@@ -1,5 +1,5 @@
 /**
- * Unary calls on a scripted HTTP/2 peer: what ends them, and what is known about the request then.
+ * Unary calls on a scripted HTTP/2 peer: how they end, and what is then known about the request.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -16,20 +16,20 @@ const check = (failure: Failure, code: number, delivery: Delivery, details: RegE
   assert.deepStrictEqual({ code: failure.code, delivery: failure.delivery }, { code, delivery })
 }
 
-/** Repeats a call for as long as it is certain that it was not processed. */
+/** Repeats a call while each failure is certain not to have been processed. */
 const untilProcessed = <A>(calling: Effect.Effect<A, Failure>) =>
   Effect.retry(Effect.tapError(calling, () => Effect.sleep("5 millis")), {
     while: ({ delivery }) => delivery !== "Sent"
   })
 
-/** How a call ends on a peer that does this with its request. */
+/** How a call ends on a peer with this script. */
 const endsBy = Effect.fnUntraced(function*(onRequest: NonNullable<Peer.Script["onRequest"]>) {
   const { channel } = yield* pair({ onRequest })
   return yield* failureOf(channel, { timeout: 10_000 })
 })
 
 describe("a unary call", () => {
-  it.live("sends one message and returns the other", () =>
+  it.live("a unary call sends one message and returns the response", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair(answering)
       assert.strictEqual(yield* call(channel, "hello"), "re: hello")
@@ -37,7 +37,7 @@ describe("a unary call", () => {
       assert.strictEqual(peer.connections.length, 1)
     }))
 
-  it.live("of a bidirectional method keeps its request open until the response has arrived, if it is told to", () =>
+  it.live("a unary call of a bidirectional method keeps its request open until the response has arrived, if the options say so", () =>
     Effect.gen(function*() {
       const ended: Array<string> = []
       const { channel, peer } = yield* pair({
@@ -55,11 +55,11 @@ describe("a unary call", () => {
       assert.deepStrictEqual(ended, ["request", "end"])
     }))
 
-  it.live("that is cancelled before its turn comes is never sent, and fails as not sent", () =>
+  it.live("a call that is cancelled before its turn is never sent, and fails as not sent", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair(answering)
       let isCancelled = false
-      // It waits for the connection meanwhile.
+      // The call is waiting for the connection.
       const waiting = yield* start(call(channel, "cancelled", { isCancelled: () => isCancelled }))
       isCancelled = true
       const result = yield* waiting.result
@@ -68,7 +68,7 @@ describe("a unary call", () => {
       assert.strictEqual(peer.connections[0]!.requests.size, 1)
     }))
 
-  it.live("reads a response whose frames arrive byte by byte", () =>
+  it.live("a unary call reads a response whose frames arrive byte by byte", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({
         onRequest: (connection, stream) => {
@@ -81,7 +81,7 @@ describe("a unary call", () => {
       assert.strictEqual(yield* call(channel), "fragmented")
     }))
 
-  it.live("reads a response whose TCP segments hold one byte each", () =>
+  it.live("a unary call reads a response whose TCP segments hold one byte each", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({
         onRequest: (connection, stream) => {
@@ -100,12 +100,12 @@ describe("a unary call", () => {
       assert.strictEqual(yield* call(channel), "segments")
     }))
 
-  it.live("sends and receives messages larger than every window, many at a time", () =>
+  it.live("unary calls send and receive messages larger than every window, many at a time", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({
         ...answering,
         onFrame: (connection, frame) => {
-          // A peer that reads everything at once.
+          // A peer that reads everything immediately.
           if (frame.type !== Peer.Type.DATA || frame.payload.length === 0) return
           const update = Buffer.alloc(4)
           update.writeUInt32BE(frame.payload.length)
@@ -120,8 +120,8 @@ describe("a unary call", () => {
       assert.isTrue(responses.every((response) => response.length === large.length + 4))
     }))
 
-  describe("fails, as sent,", () => {
-    it.live("with the status of a trailers-only response, its message decoded", () =>
+  describe("a unary call fails as sent", () => {
+    it.live("a trailers-only response fails a call with its status and its decoded message", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) =>
           connection.headers(
@@ -133,7 +133,7 @@ describe("a unary call", () => {
         check(failure, Status.NOT_FOUND, "Sent", /^你 100% %zz$/)
       }))
 
-    it.live("with the status in the trailers, also after a message", () =>
+    it.live("the status in the trailers fails a call, also after a message", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) => {
           connection.headers(stream, Peer.okHeaders)
@@ -146,7 +146,7 @@ describe("a unary call", () => {
     for (
       const [status, code] of [[400, 13], [401, 16], [403, 7], [404, 12], [429, 14], [502, 14], [503, 14], [500, 2]]
     ) {
-      it.live(`with the status for HTTP ${status} from a proxy`, () =>
+      it.live(`HTTP status ${status} from a proxy fails a call with the matching gRPC status`, () =>
         Effect.gen(function*() {
           const failure = yield* endsBy((connection, stream) => {
             connection.headers(stream, { ":status": `${status}`, "content-type": "text/html" })
@@ -156,7 +156,7 @@ describe("a unary call", () => {
         }))
     }
 
-    it.live("if the response is not gRPC", () =>
+    it.live("a response that is not gRPC fails a call", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) => {
           connection.headers(stream, { ":status": "200", "content-type": "text/html" })
@@ -165,7 +165,7 @@ describe("a unary call", () => {
         check(failure, Status.UNKNOWN, "Sent", /content-type is text\/html/)
       }))
 
-    it.live("if there is no grpc-status", () =>
+    it.live("a response without a grpc-status fails a call", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) => {
           connection.headers(stream, Peer.okHeaders)
@@ -174,7 +174,7 @@ describe("a unary call", () => {
         check(failure, Status.UNKNOWN, "Sent", /without a grpc-status/)
       }))
 
-    it.live("if the grpc-status is not a number", () =>
+    it.live("a grpc-status that is not a number fails a call", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) => {
           connection.headers(stream, Peer.okHeaders)
@@ -183,7 +183,7 @@ describe("a unary call", () => {
         check(failure, Status.UNKNOWN, "Sent", /invalid grpc-status: fine/)
       }))
 
-    it.live("if the server answers OK without a message, with several, or with part of one", () =>
+    it.live("a response with status OK and no message, several messages or part of one fails a call", () =>
       Effect.gen(function*() {
         const none = yield* endsBy((connection, stream) => {
           connection.headers(stream, Peer.okHeaders)
@@ -204,7 +204,7 @@ describe("a unary call", () => {
         check(part, Status.INTERNAL, "Sent", /middle of a message/)
       }))
 
-    it.live("if a message is compressed, and resets the stream", () =>
+    it.live("a compressed message fails a call and resets the stream", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({
           onRequest: (connection, stream) => {
@@ -217,7 +217,7 @@ describe("a unary call", () => {
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
       }))
 
-    it.live("if a message is larger than the limit of the call or of the channel, naming the limit", () =>
+    it.live("a message beyond the limit of the call or of the channel fails the call, and the error names the limit", () =>
       Effect.gen(function*() {
         const { channel } = yield* pair(
           { onRequest: (connection, stream) => connection.answer(stream, "x".repeat(101)) },
@@ -243,14 +243,14 @@ describe("a unary call", () => {
         ["HTTP/2 error 99", 99, Status.INTERNAL]
       ] as const
     ) {
-      it.live(`if the server resets the stream with ${name}`, () =>
+      it.live(`a call fails as sent if the server resets its stream with ${name}`, () =>
         Effect.gen(function*() {
           const failure = yield* endsBy((connection, stream) => connection.reset(stream, reset))
           check(failure, code, "Sent", reset === 0 ? /without a grpc-status/ : new RegExp(name))
         }))
     }
 
-    it.live("if the server refuses a stream that it has answered already", () =>
+    it.live("a call fails as sent if the server rejects a stream after a part of the response", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) => {
           connection.headers(stream, Peer.okHeaders)
@@ -259,7 +259,7 @@ describe("a unary call", () => {
         check(failure, Status.UNAVAILABLE, "Sent", /REFUSED_STREAM/)
       }))
 
-    it.live("if the connection breaks, or is half-closed by the server", () =>
+    it.live("a call fails as sent if the connection breaks, or is half-closed by the server", () =>
       Effect.gen(function*() {
         check(
           yield* endsBy((connection) => connection.socket.destroy()),
@@ -270,7 +270,7 @@ describe("a unary call", () => {
         check(yield* endsBy((connection) => connection.socket.end()), Status.UNAVAILABLE, "Sent", /closed|ECONNRESET/)
       }))
 
-    it.live("if the server sends what is not HTTP/2", () =>
+    it.live("a call fails as sent if the server sends data that is not HTTP/2", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection) =>
           connection.write(bytes("HTTP/1.1 400 Bad Request\r\n\r\n".repeat(9)))
@@ -279,7 +279,7 @@ describe("a unary call", () => {
         assert.strictEqual(failure.code, Status.UNAVAILABLE)
       }))
 
-    it.live("if the response has more headers than are accepted", () =>
+    it.live("a response with more headers than are accepted fails a call", () =>
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) =>
           connection.headers(stream, {
@@ -290,7 +290,7 @@ describe("a unary call", () => {
         check(failure, Status.RESOURCE_EXHAUSTED, "Sent", /ENHANCE_YOUR_CALM/)
       }))
 
-    it.live("if a response ends the call before the server has read the request, which it need not read then", () =>
+    it.live("a response can end the call before the server has read the request, and the server need not read the rest", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({
           onFrame: (connection, frame) => {
@@ -303,7 +303,7 @@ describe("a unary call", () => {
             }
           }
         })
-        // More than the peer's window, which it never enlarges.
+        // More than the peer's window, which never grows.
         check(yield* Effect.flip(call(channel, "x".repeat(200_000))), Status.RESOURCE_EXHAUSTED, "Sent", /too large/)
         const connection = yield* peer.connection(0)
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
@@ -311,7 +311,7 @@ describe("a unary call", () => {
   })
 
   describe("is known not to be processed", () => {
-    it.live("if the server refuses its stream", () =>
+    it.live("a call is known not to be processed if the server rejects its stream", () =>
       Effect.gen(function*() {
         const progress: Progress = { delivery: "NotSent" }
         const { channel } = yield* pair({
@@ -327,7 +327,7 @@ describe("a unary call", () => {
         "x"
       ]] as const
     ) {
-      it.live(`if a GOAWAY (${code}, "${text}") names an earlier last stream; earlier ones may have been processed`, () =>
+      it.live(`a GOAWAY (${code}, "${text}") with an earlier last stream means not processed for later streams, unknown for earlier ones`, () =>
         Effect.gen(function*() {
           const { channel, peer } = yield* pair({
             onRequest: (connection, stream) => {
@@ -351,7 +351,7 @@ describe("a unary call", () => {
     }
   })
 
-  it.live("up to the last stream of a graceful GOAWAY is answered, while new calls go to another connection", () =>
+  it.live("calls up to the last stream of a graceful GOAWAY complete, and new calls go to another connection", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({
         onRequest: (connection, stream, message) => {
@@ -371,7 +371,7 @@ describe("a unary call", () => {
       assert.strictEqual(peer.connections.length, 2)
     }))
 
-  it.live("on a connection that begins with a GOAWAY fails as not sent or not processed, until another connection carries it", () =>
+  it.live("calls on a connection that begins with a GOAWAY fail as not sent or not processed, until another connection carries them", () =>
     Effect.gen(function*() {
       let isFirst = true
       const { channel } = yield* pair({
@@ -384,14 +384,14 @@ describe("a unary call", () => {
       assert.strictEqual(yield* untilProcessed(call(channel, "x")), "re: x")
     }))
 
-  /** A complete exchange, frame by frame: the GOAWAY comes before one of them, or after the last. */
+  /** A complete exchange, frame by frame. The GOAWAY comes before one of the frames, or after the last. */
   const exchange: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
     (connection, stream) => connection.headers(stream, Peer.okHeaders),
     (connection, stream) => connection.data(stream, Peer.message("answer")),
     (connection, stream) => connection.trailers(stream, 0)
   ]
   for (let point = 0; point <= exchange.length; point++) {
-    it.live(`is answered if a GOAWAY that includes it comes after ${point} frames of the response`, () =>
+    it.live(`a call completes if a GOAWAY that includes it comes after ${point} frames of the response`, () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({
           onRequest: (connection, stream) => {
@@ -407,7 +407,7 @@ describe("a unary call", () => {
         assert.strictEqual(yield* untilProcessed(call(channel)), "answer")
       }))
 
-    it.live(`is lost as sent, if the connection breaks after ${point} of its response's frames, unless that was all`, () =>
+    it.live(`a call fails as sent if the connection breaks after ${point} of its response's frames, unless the response was complete`, () =>
       Effect.gen(function*() {
         const { channel } = yield* pair({
           onRequest: (connection, stream) => {
@@ -423,7 +423,7 @@ describe("a unary call", () => {
   }
 
   for (const [point, type] of [["its headers", Peer.Type.HEADERS], ["its message", Peer.Type.DATA]] as const) {
-    it.live(`is known not to be processed if a GOAWAY that excludes it answers ${point}`, () =>
+    it.live(`a call is known not to be processed if a GOAWAY that excludes it follows ${point}`, () =>
       Effect.gen(function*() {
         let isFirst = true
         const { channel } = yield* pair({
@@ -439,7 +439,7 @@ describe("a unary call", () => {
       }))
   }
 
-  it.live("that is repeated at once does not spin on a connection that Node has given up in this turn of the event loop", () =>
+  it.live("a call that is retried immediately does not spin on a connection that Node gave up in this turn of the event loop", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({
         onRequest: (connection, stream) => {
@@ -453,17 +453,17 @@ describe("a unary call", () => {
         }
       })
       assert.strictEqual((yield* failureOf(channel)).delivery, "Sent")
-      const refused = []
+      const failures = []
       for (let i = 0; i < 20; i++) {
         const result = yield* Effect.result(call(channel))
-        if (Result.isFailure(result)) refused.push(result.failure)
+        if (Result.isFailure(result)) failures.push(result.failure)
       }
-      assert.isAtMost(refused.length, 4)
-      assert.isTrue(refused.every(({ delivery }) => delivery !== "Sent"))
+      assert.isAtMost(failures.length, 4)
+      assert.isTrue(failures.every(({ delivery }) => delivery !== "Sent"))
       assert.strictEqual(peer.connections.length, 2)
     }))
 
-  it.live("ends, with an answer or a failure, whatever frames come in whatever order", () =>
+  it.live("a call ends with a response or a failure, whatever frames arrive in whatever order", () =>
     Effect.gen(function*() {
       let seed = 7
       const random = (below: number): number => {
@@ -495,25 +495,25 @@ describe("a unary call", () => {
         const result = yield* Effect.result(call(channel, "fuzz", { timeout: 100 }))
         const end = Result.isSuccess(result) ? "answer" : result.failure.delivery
         ends.set(end, (ends.get(end) ?? 0) + 1)
-        // Fails at once while there is no connection.
+        // A call fails immediately while there is no connection.
         if (end === "NotSent") yield* Effect.sleep("2 millis")
       }
-      // All kinds of ends have occurred.
+      // Every kind of end has occurred.
       assert.deepStrictEqual([...ends.keys()].sort(), ["NotProcessed", "NotSent", "Sent", "answer"])
     }))
 
   describe("with a timeout", () => {
-    it.live("fails on time, resets its stream once, and tells the server how long it has", () =>
+    it.live("a call with a timeout fails on time, resets its stream once, and sends its timeout to the server", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({})
         const progress: Progress = { delivery: "NotSent" }
         const failure = yield* failureOf(channel, { timeout: 50, progress })
-        check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no answer within 50 ms/)
+        check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no response within 50 ms/)
         const connection = yield* peer.connection(0)
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
       }))
 
-    it.live("fails at its own time, among calls with earlier and later ones", () =>
+    it.live("a call fails at its own timeout, among calls with earlier and later ones", () =>
       Effect.gen(function*() {
         const { channel } = yield* pair({})
         const ends = yield* Effect.forEach([10_000, 90, 30, 60], (timeout) =>
@@ -526,7 +526,7 @@ describe("a unary call", () => {
         assert.isBelow(late.millis, 1500)
       }))
 
-    it.live("fails as not sent while there is no connection", () =>
+    it.live("a call fails as not sent at its timeout while there is no connection", () =>
       Effect.gen(function*() {
         const { channel } = yield* pair({ swallow: () => true })
         check(yield* failureOf(channel, { timeout: 50 }), Status.DEADLINE_EXCEEDED, "NotSent", /not sent within 50 ms/)
@@ -534,7 +534,7 @@ describe("a unary call", () => {
   })
 
   describe("that is interrupted", () => {
-    it.live("resets its stream with CANCEL, once and at once", () =>
+    it.live("an interrupted call resets its stream with CANCEL, once and immediately", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({})
         const progress: Progress = { delivery: "NotSent" }
@@ -546,13 +546,13 @@ describe("a unary call", () => {
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
         const frame = connection.frames.find(({ type }) => type === Peer.Type.RST_STREAM)
         assert.strictEqual(frame!.payload.readUInt32BE(0), Reset.CANCEL)
-        // Whatever came next would follow it.
+        // Any further frame would follow it.
         yield* Fiber.interrupt((yield* start(call(channel))).fiber)
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 3) === 1)
         assert.strictEqual(connection.count(Peer.Type.RST_STREAM, 1), 1)
       }))
 
-    it.live("while its request waits for the server's window resets its stream too", () =>
+    it.live("a call that is interrupted while its request waits for the server's window resets its stream too", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({})
         const calling = yield* start(call(channel, "x".repeat(200_000)))
@@ -562,7 +562,7 @@ describe("a unary call", () => {
         yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
       }))
 
-    it.live("before it was sent never reaches the server", () =>
+    it.live("a call that is interrupted before it was sent never reaches the server", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair(answering)
         const progress: Progress = { delivery: "NotSent" }
@@ -576,7 +576,7 @@ describe("a unary call", () => {
       }))
   })
 
-  it.live("with metadata that HTTP/2 does not allow fails as not sent", () =>
+  it.live("a call with metadata that HTTP/2 does not allow fails as not sent", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair(answering)
       for (const metadata of [{ token: "line\nbreak" }, { Upper: "case" }, { ":path": "/other" }, { name: "\u00e9" }]) {

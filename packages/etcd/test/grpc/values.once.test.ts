@@ -1,5 +1,5 @@
 /**
- * The transport's pure parts: framing, statuses, headers, targets, the order of addresses, backoff.
+ * The pure parts of the transport: framing, statuses, headers, targets, the order of addresses, backoff.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Option from "effect/Option"
@@ -23,7 +23,7 @@ const readAll = (reader: MessageReader): Array<Buffer> => {
 }
 
 describe("the message reader", () => {
-  it("returns the same messages however the bytes are cut into chunks", () => {
+  it("the message reader returns the same messages however the bytes are cut into chunks", () => {
     const random = seeded(1)
     for (let round = 0; round < 300; round++) {
       const messages = Array.from(
@@ -46,14 +46,14 @@ describe("the message reader", () => {
     }
   })
 
-  it("neither throws nor hangs nor keeps bytes after a problem, whatever arrives", () => {
+  it("after a problem the message reader neither throws nor hangs nor keeps bytes, whatever arrives", () => {
     const random = seeded(2)
     for (let round = 0; round < 3000; round++) {
       const reader = new MessageReader(1000)
       let count = 0
       for (let i = 0; i < 20; i++) {
         const chunk = Buffer.from(Array.from({ length: Math.floor(random() * 30) }, () =>
-          // Mostly zeros, so that prefixes are valid now and then.
+          // Mostly zeros, so that some prefixes are valid.
           random() < 0.6 ? 0 : Math.floor(random() * 256)))
         reader.push(chunk)
         for (const message of readAll(reader)) {
@@ -66,7 +66,7 @@ describe("the message reader", () => {
     }
   })
 
-  it("accepts messages up to the limit, and names the limit if one is larger", () => {
+  it("the message reader accepts messages up to the limit, and names the limit if one is larger", () => {
     const reader = new MessageReader(10)
     reader.push(frame(Buffer.alloc(10)))
     assert.lengthOf(reader.next()!, 10)
@@ -79,7 +79,7 @@ describe("the message reader", () => {
     })
   })
 
-  it("reads a large message that arrives in one-byte chunks in linear time", () => {
+  it("the message reader reads a large message in one-byte chunks in linear time", () => {
     const bytes = frame(Buffer.alloc(500_000, 7))
     const reader = new MessageReader(1e6)
     const from = performance.now()
@@ -90,7 +90,7 @@ describe("the message reader", () => {
 })
 
 describe("a status", () => {
-  it("is that of the trailers, with its message decoded as far as it is encoded", () => {
+  it("the status comes from the trailers, and its message is decoded as far as it is encoded", () => {
     assert.deepStrictEqual(status.fromTrailers({ "grpc-status": "14", "grpc-message": "a%20b%" }), {
       code: 14,
       details: "a b%"
@@ -102,7 +102,7 @@ describe("a status", () => {
     }
   })
 
-  it("neither throws for any trailers nor lets a garbled one pass as OK", () => {
+  it("invalid trailers neither throw nor count as OK", () => {
     const random = seeded(3)
     const text = () =>
       String.fromCharCode(...Array.from({ length: Math.floor(random() * 8) }, () => 32 + random() * 94))
@@ -115,7 +115,7 @@ describe("a status", () => {
 })
 
 describe("a timeout header", () => {
-  it("has at most eight digits and is never shorter than the timeout", () => {
+  it("a timeout header has at most eight digits and is never shorter than the timeout", () => {
     const sizes: Record<string, number> = { m: 1, S: 1000, M: 60_000, H: 3_600_000 }
     for (const millis of [0, 0.2, 1, 1500.5, 99_999_999, 1e8, 1e8 + 1, 1e11, 1e13, 1e300]) {
       const [, digits, unit] = /^(\d{1,8})([mSMH])$/.exec(headers.formatTimeout(millis))!
@@ -129,7 +129,7 @@ describe("a timeout header", () => {
 describe("a target", () => {
   const parse = (url: string) => Option.getOrUndefined(target.fromUrl(url))
 
-  it("is read from a URL, in any case, with IPv6 addresses and Unix sockets", () => {
+  it("a target is read from a URL in any case, with IPv6 addresses and Unix sockets", () => {
     assert.deepStrictEqual(parse("HTTP://Etcd.Example:2379"), {
       _tag: "Host",
       host: "Etcd.Example",
@@ -141,7 +141,7 @@ describe("a target", () => {
     assert.deepStrictEqual(parse("unixs:///run/etcd.sock"), { _tag: "Unix", path: "/run/etcd.sock", secure: true })
   })
 
-  it("is not read from anything else", () => {
+  it("a target is read from nothing else", () => {
     for (
       const url of [
         "",
@@ -159,7 +159,7 @@ describe("a target", () => {
     ) assert.isUndefined(parse(url), url)
   })
 
-  it("has an authority: host and port, brackets around IPv6, or the name that is verified", () => {
+  it("a target's authority is host and port, with brackets around IPv6, or the name that is verified", () => {
     assert.strictEqual(target.authority(parse("http://etcd:1")!, undefined), "etcd:1")
     assert.strictEqual(target.authority(parse("http://[fe80::1%eth0]:1")!, undefined), "[fe80::1]:1")
     assert.strictEqual(target.authority(parse("unix:///x")!, undefined), "localhost")
@@ -176,7 +176,7 @@ it("addresses alternate between families, and the one to avoid is last", () => {
   assert.deepStrictEqual(resolve.order([four("a")], "a").map(({ address }) => address), ["a"])
 })
 
-it("backoff doubles up to the longest wait, of which at least half is waited", () => {
+it("backoff doubles up to the longest wait, and at least half of it is waited", () => {
   const backoff = { first: 100, longest: 1000 }
   assert.deepStrictEqual([0, 1, 2, 3, 4, 5, 99].map((failures) => delay(backoff, failures, 1)), [
     100,

@@ -1,6 +1,6 @@
 /**
- * Uses a client whose server is not there, closes it while calls are waiting, and says "closed". The process has to end
- * by itself then.
+ * A program that uses a client of an unreachable server, closes it while calls are waiting, and prints "closed". After
+ * that the process must exit by itself.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"

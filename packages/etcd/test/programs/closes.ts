@@ -1,6 +1,6 @@
 /**
- * Uses a client for all it can do, closes it while much of that is under way, and says "closed". The process has to end
- * by itself then.
+ * A program that uses every part of a client, closes it with calls in flight, and prints "closed". After that the
+ * process must exit by itself.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"

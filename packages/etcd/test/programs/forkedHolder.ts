@@ -1,6 +1,6 @@
 /**
- * Holds a lock in a fiber that was forked, and whose finalizer takes half a second and then writes. It says "held" when it
- * does, and is to be ended by SIGTERM.
+ * A program whose forked fiber holds a lock. The fiber's finalizer takes half a second and then writes. The program
+ * prints "held" once it holds the lock, and is meant to be ended by SIGTERM.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"

@@ -1,5 +1,5 @@
 /**
- * Prints which of etcd3's packages are loaded after `EtcdLayer` was used, and after `EtcdClient` was.
+ * A program that prints which of etcd3's packages are loaded after `EtcdLayer` is used, and after `EtcdClient` is.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
@@ -7,7 +7,7 @@ import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
 import { createRequire } from "node:module"
 
-/** All of them are CommonJS. */
+/** All of these are CommonJS packages. */
 const files = createRequire(import.meta.url).cache
 
 const loaded = () =>

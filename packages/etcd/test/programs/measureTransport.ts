@@ -1,10 +1,11 @@
 /**
- * Measures one unary call on the transport of `src/grpc`, beside a bare `node:http2` request and grpc-js, on one etcd.
+ * A benchmark of one unary call on the transport of `src/grpc`, beside a bare `node:http2` request and grpc-js, on one
+ * etcd.
  *
  *     node scripts/run.mjs --etcd node packages/etcd/test/programs/measureTransport.ts [rounds] [milliseconds]
  *
- * All subjects send the same encoded request. They take turns in short rounds, forwards and backwards. A row is the median
- * of the rounds; a ratio is the median of the ratios to bare http2 within each round.
+ * All subjects send the same encoded request. They take turns in short rounds, forwards and backwards. A row is the
+ * median of the rounds; a ratio is the median of the ratios to bare http2 within each round.
  */
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -27,7 +28,7 @@ const request = (() => {
   return writer.finish()
 })()
 
-/** One subject: its calls, made by so many callers until the time is over. */
+/** One subject: the given number of callers repeat the call until the time is over. */
 interface Subject {
   readonly name: string
   readonly run: (inFlight: number, millis: number) => Effect.Effect<Round>
@@ -49,7 +50,7 @@ class Stopwatch {
     this.#until = this.#from + millis
   }
 
-  /** Whether to go on. */
+  /** Whether to continue. */
   lap(since: number): boolean {
     const now = performance.now()
     this.#times.push(now - since)
@@ -67,7 +68,7 @@ class Stopwatch {
   }
 }
 
-/** A subject that calls back. */
+/** A subject with a callback API. */
 const callbacks = (name: string, call: (done: () => void) => void): Subject => ({
   name,
   run: (inFlight, millis) =>

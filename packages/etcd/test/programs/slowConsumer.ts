@@ -1,8 +1,8 @@
 /**
- * A process of its own that consumes a backlog slowly and then fast, beside a fast watch, and tells what it needed.
+ * A process that consumes a backlog slowly and then fast, beside a fast watch, and reports its memory use and delays.
  *
- * Arguments: endpoint, prefix of the backlog, its first revision, its last revision, seconds of slow consumption. Whoever
- * started it puts the time of day at `PREFIX/live` for the fast watch meanwhile, and goes on until this has ended.
+ * Arguments: endpoint, prefix of the backlog, its first revision, its last revision, seconds of slow consumption. The
+ * parent process keeps writing the current time to `PREFIX/live` for the fast watch until this process has ended.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -23,7 +23,7 @@ const program = Effect.gen(function*() {
       for (const event of events) if (event._tag === "Put") delays.push(Date.now() - Number(event.entry.lossyText))
     }
   })))
-  // The first event has come, so that everything is loaded and connected.
+  // The first event shows that everything is loaded and connected.
   while (delays.length === 0) yield* Effect.sleep("10 millis")
   globalThis.gc?.()
   const before = process.memoryUsage().rss

@@ -1,5 +1,5 @@
 /**
- * A gRPC server that speaks etcd's protocol and does what a test says: for answers that a real etcd gives only by luck.
+ * A gRPC server with etcd's protocol and scripted responses, for responses that a real etcd gives only by chance.
  */
 import * as grpc from "@grpc/grpc-js"
 import { noop } from "cockatiel"
@@ -13,11 +13,11 @@ export interface Received {
   readonly method: string
   readonly request: Record<string, unknown>
   readonly metadata: grpc.Metadata
-  /** How many milliseconds the client gave it. */
+  /** The remaining milliseconds that the client sent. */
   readonly timeout: number
 }
 
-/** What to do about a request. `hang`: nothing. */
+/** The response to a request. `hang` sends none. */
 export type Reply =
   | { readonly answer: Record<string, unknown> }
   | { readonly code: grpc.status; readonly details: string }
@@ -27,19 +27,19 @@ export interface FakeEtcd {
   readonly endpoint: string
   /** All requests of unary methods, in order. */
   readonly received: ReadonlyArray<Received>
-  /** How many of the requests that hung were cancelled by the client. */
+  /** How many hanging requests the client has cancelled. */
   readonly cancelled: () => number
-  /** Waits until so many requests were received. */
+  /** Waits until this many requests were received. */
   readonly awaitReceived: (count: number) => Effect.Effect<void>
-  /** Waits until so many requests were cancelled. */
+  /** Waits until this many requests were cancelled. */
   readonly awaitCancelled: (count: number) => Effect.Effect<void>
-  /** Ends all requests that hang, as a server does that is about to stop. */
+  /** Fails all hanging requests, like a server that is about to stop. */
   readonly drop: Effect.Effect<void>
-  /** Sets what the server does from now on. */
+  /** Replaces the script. */
   reply: (received: Received) => Reply
 }
 
-/** The header of an answer. */
+/** The header of a response. */
 export const header = { cluster_id: "1", member_id: "1", revision: "7", raft_term: "1" }
 
 export const make = (reply: FakeEtcd["reply"] = () => "hang"): Effect.Effect<FakeEtcd, never, Scope.Scope> =>
@@ -108,7 +108,7 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
     })
   })
 
-/** etcd3 keeps its service definitions in the clients it makes of them. */
+/** etcd3 exposes its service definitions only through the clients it creates. */
 const definitions = (): ReadonlyArray<grpc.ServiceDefinition> => {
   const host = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop)
   const names = ["KV", "Lease", "Auth"] as const

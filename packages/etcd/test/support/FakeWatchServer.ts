@@ -1,11 +1,11 @@
 /**
- * etcd's side of watch streams, as values in memory: for orders of messages that a real server gives only by luck.
+ * The server side of watch streams, as values in memory, for message orders that a real server produces only by chance.
  *
- * It keeps what etcd promises (a watch's events in order, each revision whole but for fragments, creates answered in order)
- * and, within that, does its worst: batches and fragments of any size, answers that wait while other things overtake them,
- * notifications that lie as those of id -1 did before etcd 3.4.25, revisions that were sent before come again, and what was
- * deleted in the compact revision itself is kept from a watch that starts there, as before 3.5.18. (Those servers also keep
- * it from a watch that is just about to be sent that revision, of which no client can know.)
+ * It keeps etcd's guarantees: events of a watch are in order, revisions are whole except for fragments, and creates get
+ * responses in order. Within these it is adversarial. Batches and fragments have any size, responses are delayed and
+ * overtaken, and revisions are repeated. Notifications with id -1 can be wrong, as before etcd 3.4.25. A watch that
+ * starts at the compact revision misses that revision's deletes, as before 3.5.18. (Those servers also hide them from a
+ * watch that is about to receive the revision, which no client can detect.)
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as WatchState from "../../src/internal/watch/watchState.ts"
@@ -28,16 +28,16 @@ interface Watcher {
   readonly only: "Put" | "Delete" | undefined
   readonly fragment: boolean
   readonly start: number
-  /** The first revision that it was not yet sent. */
+  /** The first revision that was not sent yet. */
   next: number
   isSynced: boolean
 }
 
-/** How random choices are made: a number below `n`. */
+/** The source of random choices: a number below `n`. */
 export type Choose = (n: number) => number
 
-/** What the client asked for, in the words of the wire. */
-export interface Ask {
+/** The events that a watch requests. */
+export interface Selection {
   readonly range: KeyRange.KeyRange
   readonly only: "Put" | "Delete" | undefined
 }
@@ -65,7 +65,9 @@ export class FakeWatchServer {
     if (revision > this.compactRevision && revision <= this.revision) this.compactRevision = revision
   }
 
-  /** What history still has for the watcher; of the compact revision itself, deletes are gone where it starts there. */
+  /**
+   * The remaining history for a watcher. A watcher that starts at the compact revision misses that revision's deletes.
+   */
   history(start: number, next: number): ReadonlyArray<Revision> {
     return this.log.filter((entry) => entry.revision >= next).map((entry) =>
       entry.revision === this.compactRevision && start === this.compactRevision
@@ -83,19 +85,19 @@ export class FakeWatchServer {
 
 export class FakeStream {
   readonly server: FakeWatchServer
-  /** On their way to the client. */
+  /** The responses in flight to the client. */
   readonly sent: Array<watchWire.Response> = []
   readonly #watchers = new Map<number, Watcher>()
-  /** Whether the server is one that is asked for progress, because its answers do not overtake events. */
-  readonly answersInOrder: boolean
-  /** Reasons to refuse the next creates for. */
-  readonly refusals: Array<string> = []
-  /** Whether every create asked for fragments. */
+  /** Whether the client requests progress from this server. Its progress responses do not overtake events. */
+  readonly respondsInOrder: boolean
+  /** The reasons with which the server rejects the next creates. */
+  readonly rejections: Array<string> = []
+  /** Whether each create requested fragments. */
   readonly fragments: Array<boolean> = []
 
   constructor(server: FakeWatchServer) {
     this.server = server
-    this.answersInOrder = server.choose(2) === 0
+    this.respondsInOrder = server.choose(2) === 0
   }
 
   get watcherCount(): number {
@@ -109,9 +111,9 @@ export class FakeStream {
   }
 
   #create(request: Create): void {
-    const refusal = this.refusals.shift()
-    if (refusal !== undefined) {
-      this.#send({ watchId: -1, created: true, canceled: true, cancelReason: refusal })
+    const rejection = this.rejections.shift()
+    if (rejection !== undefined) {
+      this.#send({ watchId: -1, created: true, canceled: true, cancelReason: rejection })
       return
     }
     const { filter, id } = request
@@ -134,7 +136,7 @@ export class FakeStream {
     if (this.#watchers.delete(id)) this.#send({ watchId: id, canceled: true })
   }
 
-  /** Synced watchers get what was just written. */
+  /** Sends the last revision to synced watchers. */
   notify(): void {
     const last = this.server.log[this.server.log.length - 1]!
     for (const watcher of this.#watchers.values()) {
@@ -144,12 +146,12 @@ export class FakeStream {
     }
   }
 
-  /** What the server does by itself every 100 ms: unsynced watchers get a batch of history. */
+  /** Sends a batch of history to unsynced watchers, as etcd does every 100 ms. */
   sync(): void {
     for (const watcher of Array.from(this.#watchers.values())) {
       if (watcher.isSynced) continue
       if (watcher.next < this.server.compactRevision) {
-        // It stays until it is cancelled.
+        // The watcher exists until it is cancelled.
         watcher.isSynced = true
         watcher.next = Number.POSITIVE_INFINITY
         this.#send({
@@ -170,31 +172,31 @@ export class FakeStream {
     }
   }
 
-  /** Periodic notifications, to synced watchers only, in order with their events. */
+  /** Sends periodic notifications to synced watchers only, in order with their events. */
   progress(): void {
     for (const watcher of this.#watchers.values()) {
       if (watcher.isSynced && watcher.next <= this.server.revision + 1) this.#send({ watchId: watcher.id })
     }
   }
 
-  /** Answers at once, in order with the events, if all watches are synced; else never. */
+  /** Sends a progress response in order with the events if all watches are synced, and otherwise never. */
   #progressOfAll(): void {
     const watchers = [...this.#watchers.values()]
     const isCompacted = watchers.some(({ next }) => next === Number.POSITIVE_INFINITY)
     if (watchers.length > 0 && !isCompacted && watchers.every(({ isSynced }) => isSynced)) this.#send({ watchId: -1 })
   }
 
-  /** A notification for all that overtakes events, as old servers answer requests that nobody makes. */
-  lie(): void {
-    if (this.answersInOrder) return
+  /** Sends a notification for all watches that overtakes events, as old servers do. */
+  overtakingProgress(): void {
+    if (this.respondsInOrder) return
     this.sent.unshift({ ...empty, watchId: -1, header: headerAt(this.server.revision) })
   }
 
-  /** Revisions that a watcher has had come again, as whole revisions. */
+  /** Sends revisions again that a watcher already has, as whole revisions. */
   repeat(): void {
     for (const watcher of this.#watchers.values()) {
       const old = this.server.log.filter((entry) => entry.revision < watcher.next).slice(-2)
-      // The watcher's start is not known any more, so that this may be what was before it.
+      // The watcher's start is no longer known, so these may be revisions before it.
       if (watcher.isSynced && old.length > 0 && watcher.next !== Number.POSITIVE_INFINITY) {
         this.#sendEvents(watcher, old)
       }
@@ -233,17 +235,17 @@ const empty: watchWire.Response = {
   events: []
 }
 
-/** The events of a revision that are asked for. */
-export const selected = (ask: Ask, entry: Revision): ReadonlyArray<Change> =>
+/** The events of a revision that a watch selects. */
+export const selected = (selection: Selection, entry: Revision): ReadonlyArray<Change> =>
   entry.changes.filter((change) =>
-    KeyRange.contains(ask.range, change.key) &&
-    (ask.only === undefined || (ask.only === "Delete") === change.isDelete)
+    KeyRange.contains(selection.range, change.key) &&
+    (selection.only === undefined || (selection.only === "Delete") === change.isDelete)
   )
 
-const select = (ask: Ask, entry: Revision): ReadonlyArray<watchWire.WireEvent> =>
-  selected(ask, entry).map((change) => eventOf(change, entry.revision))
+const select = (selection: Selection, entry: Revision): ReadonlyArray<watchWire.WireEvent> =>
+  selected(selection, entry).map((change) => eventOf(change, BigInt(entry.revision)))
 
-const eventOf = ({ isDelete, key }: Change, modRevision: number): watchWire.WireEvent => {
+const eventOf = ({ isDelete, key }: Change, modRevision: bigint): watchWire.WireEvent => {
   const message = Buffer.from(key)
   const end = message.length
   return {
@@ -254,7 +256,7 @@ const eventOf = ({ isDelete, key }: Change, modRevision: number): watchWire.Wire
       keyEnd: end,
       valueStart: 0,
       valueEnd: isDelete ? 0 : end,
-      createRevision: isDelete ? 0 : modRevision,
+      createRevision: isDelete ? 0n : modRevision,
       modRevision,
       version: isDelete ? 0 : 1,
       lease: 0n
@@ -270,5 +272,5 @@ const rangeOf = (bounds: Create["bounds"]): KeyRange.KeyRange => {
   return end.equals(Buffer.from([0])) ? KeyRange.from(key === "\0" ? "" : key) : KeyRange.halfOpen(key, end.toString())
 }
 
-/** The states that the machine names, for the coverage that a test wants. */
+/** The names of the machine's states, for tests of coverage. */
 export type StateTag = WatchState.State["_tag"]

@@ -1,5 +1,5 @@
 /**
- * Clients for tests: a `Kv` on endpoints, closed with the test's scope.
+ * Clients for tests: a `Kv` on the given endpoints, closed with the test's scope.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
@@ -20,15 +20,15 @@ export const services = (
 export const client = (options: EtcdLayer.Options): Effect.Effect<Kv.Kv, KvError.KvError, Scope.Scope> =>
   Effect.map(services(options), Context.get(Kv.Kv))
 
-/** The reason an effect fails for. */
+/** The reason with which an effect fails. */
 export const reason = <A>(effect: Effect.Effect<A, KvError.KvError>): Effect.Effect<KvError.Reason, A> =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
 
-/** How many milliseconds an effect took, and what it gave. */
+/** How many milliseconds an effect took, and its result. */
 export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
   Effect.map(Effect.timed(effect), ([duration, a]) => [Duration.toMillis(duration), a] as const)
 
-/** The tag of the reason that a call failed for, `undefined` where it succeeded or ended otherwise. */
+/** The tag of the reason with which a call failed. `undefined` if it succeeded or ended otherwise. */
 export const reasonOfExit = (exit: Exit.Exit<unknown, unknown>): KvError.Reason["_tag"] | undefined => {
   if (Exit.isSuccess(exit)) return undefined
   const [reason] = exit.cause.reasons

@@ -1,6 +1,6 @@
 /**
- * A process of its own that works with locks and temporary keys, for tests that stop and kill it. It tells what happens in
- * lines of JSON, and ends when its standard input does.
+ * A process that uses locks and temporary keys, for tests that pause and kill it. It reports its progress as lines of
+ * JSON, and exits when its standard input ends.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
@@ -14,33 +14,33 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type { Line, Work } from "./lockWorkers.ts"
 
-const tell = (line: Line): Effect.Effect<void> => Effect.sync(() => process.stdout.write(`${JSON.stringify(line)}\n`))
+const report = (line: Line): Effect.Effect<void> => Effect.sync(() => process.stdout.write(`${JSON.stringify(line)}\n`))
 
 const ended = (error: DistLock.LockFailure): Effect.Effect<void> =>
-  tell({ _tag: "Ended", how: KvError.isKvError(error) ? error.reason._tag : error._tag })
+  report({ _tag: "Ended", how: KvError.isKvError(error) ? error.reason._tag : error._tag })
 
 /** Holds the lock until it is lost. */
 const hold = (name: string, ttl: number) =>
   DistLock.use(name, (lock) =>
     Effect.ensuring(
-      Effect.andThen(tell({ _tag: "Held", token: `${lock.token}` }), Effect.never),
-      tell({ _tag: "Finalized" })
+      Effect.andThen(report({ _tag: "Held", token: `${lock.token}` }), Effect.never),
+      report({ _tag: "Finalized" })
     ), { ttl }).pipe(Effect.catch(ended))
 
-/** Blocks the event loop for longer than the lease lives, and then writes, as if nothing had happened. */
+/** Blocks the event loop past the lease's TTL and then writes, as a holder that does not notice the pause would. */
 const block = (name: string, ttl: number) =>
   DistLock.use(name, (lock) =>
     Effect.gen(function*() {
       const kv = yield* Kv.Kv
-      yield* tell({ _tag: "Held", token: `${lock.token}` })
+      yield* report({ _tag: "Held", token: `${lock.token}` })
       yield* Effect.sync(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ttl + 3000))
       yield* Effect.catch(
         kv.put(`${name}.stale`, "written"),
-        (error) => Effect.andThen(tell({ _tag: "Refused", how: error.reason._tag }), Effect.never)
+        (error) => Effect.andThen(report({ _tag: "Rejected", how: error.reason._tag }), Effect.never)
       )
     }), { ttl }).pipe(Effect.catch(ended))
 
-/** Increments a counter under the lock, again and again: reads, dawdles, and writes through the fence. */
+/** Increments a counter under the lock repeatedly: reads, waits, and writes through the fence. */
 const count = (name: string, ttl: number) =>
   DistLock.use(name, (lock) =>
     Effect.gen(function*() {
@@ -60,7 +60,7 @@ const temporaryKey = (key: string, ttl: number) =>
   Effect.gen(function*() {
     const kv = yield* Kv.Kv
     yield* Effect.provideService(TempKey.make(key, { ttl }), Kv.Kv, kv)
-    yield* tell({ _tag: "Held", token: "0" })
+    yield* report({ _tag: "Held", token: "0" })
     return yield* Effect.never
   })
 
@@ -80,9 +80,9 @@ const untilStdinEnds = Effect.callback<void>((resume) => {
 
 const main = Effect.raceFirst(works[work as Work](name!, Number(ttl)), untilStdinEnds).pipe(
   Effect.provide(EtcdLayer.layer({ endpoints: [endpoint!] })),
-  // The standard output is for lines of JSON.
+  // The standard output is reserved for lines of JSON.
   Effect.provideService(Logger.LogToStderr, true),
-  Effect.andThen(tell({ _tag: "Stopped" }))
+  Effect.andThen(report({ _tag: "Stopped" }))
 )
 
 Effect.runPromise(main).then(() => process.exit(0), (error) => {

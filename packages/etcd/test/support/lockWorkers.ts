@@ -1,5 +1,5 @@
 /**
- * Starts, stops and kills the processes of `lockWorker.ts`.
+ * The processes of `lockWorker.ts`: starting, pausing and killing them.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -10,32 +10,32 @@ import { fileURLToPath } from "node:url"
 /** What a process does. */
 export type Work = "hold" | "block" | "count" | "temporaryKey"
 
-/** What it tells. */
+/** A line of a process's report. */
 export type Line =
   | { readonly _tag: "Held"; readonly token: string }
   | { readonly _tag: "Finalized" }
-  | { readonly _tag: "Refused"; readonly how: string }
+  | { readonly _tag: "Rejected"; readonly how: string }
   | { readonly _tag: "Ended"; readonly how: string }
   | { readonly _tag: "Stopped" }
 
 export interface Worker {
   readonly pid: number
-  /** All that it has told, with the time at which it was heard. */
+  /** All reported lines, with the time at which they arrived. */
   readonly lines: ReadonlyArray<Line & { readonly at: number }>
   /** Waits for the first line of this kind. */
-  readonly told: <Tag extends Line["_tag"]>(
+  readonly reported: <Tag extends Line["_tag"]>(
     tag: Tag
   ) => Effect.Effect<Extract<Line, { readonly _tag: Tag }> & { readonly at: number }>
   readonly signal: (signal: "SIGSTOP" | "SIGCONT" | "SIGKILL") => Effect.Effect<void>
-  /** Ends it in order, and waits until it is gone. */
+  /** Ends the process in an orderly way, and waits until it has exited. */
   readonly stop: Effect.Effect<void>
-  /** Waits until it is gone. */
+  /** Waits until the process has exited. */
   readonly gone: Effect.Effect<void>
 }
 
 const program = fileURLToPath(new URL("./lockWorker.ts", import.meta.url))
 
-/** A process, killed when the scope closes. `ttl` in milliseconds. */
+/** Starts a process, which is killed when the scope closes. `ttl` is in milliseconds. */
 export const start = (
   endpoint: string,
   work: Work,
@@ -73,7 +73,7 @@ const spawn = (endpoint: string, work: Work, name: string, ttl: number): Worker 
   return {
     pid: child.pid!,
     lines,
-    told: (tag) =>
+    reported: (tag) =>
       until(() =>
         lines.find((line): line is Extract<Line & { at: number }, { readonly _tag: typeof tag }> => line._tag === tag)
       ),

@@ -1,5 +1,5 @@
 /**
- * Replaces the store of a cluster of one member behind its address: by a snapshot, or by nothing.
+ * Replacements of the store of a one-member cluster behind its address: by a snapshot, or by an empty store.
  */
 import { EtcdBinaries, type EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import * as Path from "node:path"
 const peerUrlOf = (cluster: EtcdCluster.EtcdCluster["Service"]) =>
   Effect.map(cluster.etcdctl(["member", "list"]), (members) => /http:\/\/[^,]+/.exec(members)![0])
 
-/** Saves a snapshot. The effect it returns restores it, with the member down meanwhile, as an operator would. */
+/** Saves a snapshot. The returned effect stops the member and restores the snapshot, as an operator would. */
 export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster.EtcdCluster["Service"]) {
   const { directory, endpoints, etcdctl, member, version } = cluster
   const peerUrl = yield* peerUrlOf(cluster)
@@ -31,7 +31,7 @@ export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster.EtcdClu
     const restore = ["snapshot", "restore", file, ...Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)]
     const { etcdctl: program } = yield* EtcdBinaries.get(version)
     const etcdutl = Path.join(Path.dirname(program), "etcdutl")
-    // From 3.6 another program restores.
+    // From etcd 3.6, `etcdutl` restores snapshots.
     yield* Fs.existsSync(etcdutl)
       ? Effect.sync(() => void ChildProcess.execFileSync(etcdutl, restore, { stdio: "pipe" }))
       : etcdctl(restore, { endpoint: endpoints[0]! })
@@ -39,7 +39,7 @@ export const snapshot = Effect.fnUntraced(function*(cluster: EtcdCluster.EtcdClu
   })
 })
 
-/** The member is killed, and starts with an empty data directory. */
+/** Kills the member, and starts it with an empty data directory. */
 export const wipeData = ({ directory, member }: EtcdCluster.EtcdCluster["Service"]) =>
   member.kill.pipe(
     Effect.andThen(Effect.sync(() => Fs.rmSync(`${directory}/${member.name}`, { recursive: true }))),

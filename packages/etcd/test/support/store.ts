@@ -1,5 +1,5 @@
 /**
- * A real etcd of the version under test as the store of the published suite.
+ * A real etcd of the version under test as the store of the conformance suite.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
@@ -20,7 +20,7 @@ const store = (options: Omit<EtcdLayer.Options, "endpoints">) =>
     limits: KvConformance.defaultLimits
   }))
 
-/** Runs the suite on a server that all cases share. */
+/** Runs the suite on one server for all cases. */
 export const suite = (name: string, options: Omit<EtcdLayer.Options, "endpoints">): void =>
   KvConformance.suite(name, {
     layer: Layer.provide(Layer.effect(KvConformance.Store, store(options)), EtcdCluster.layer()),

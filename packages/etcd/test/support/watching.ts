@@ -1,5 +1,5 @@
 /**
- * Reading watches in tests.
+ * Helpers that read watches in tests.
  */
 import type * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -19,7 +19,7 @@ export const watch = (
   options?: Omit<Watch.WatchRequest, "range">
 ): Effect.Effect<Watch.Watcher, KvError, Scope.Scope> => backendOf(kv).watch({ range, ...options })
 
-/** All batches up to the revision, which must have an event. Fails where one comes twice or out of order. */
+/** All batches up to the revision, which must contain an event. Dies if a batch repeats or is out of order. */
 export const batchesUpTo = Effect.fnUntraced(function*(watcher: Watch.Watcher, revision: bigint) {
   const batches: Array<Watch.Revision> = []
   let last = watcher.revision
@@ -40,7 +40,7 @@ export const linesOf = (batches: ReadonlyArray<Watch.Revision>): ReadonlyArray<s
 const wordsOf = (event: Watch.Event): string =>
   event._tag === "Put" ? `put ${event.key}=${event.entry.lossyText}` : `delete ${event.key}`
 
-/** The same lines out of what `etcdctl watch` recorded. */
+/** The same lines, from what `etcdctl watch` recorded. */
 export const linesOfHistory = (history: ReadonlyArray<EtcdCluster.HistoryEvent>): ReadonlyArray<string> => {
   const lines = new Map<bigint, Array<string>>()
   for (const { key, modRevision, type, value } of history) {
@@ -56,7 +56,7 @@ export const linesOfHistory = (history: ReadonlyArray<EtcdCluster.HistoryEvent>)
 export const untilStatus = (watcher: Watch.Watcher, tag: Watch.Status["_tag"]): Effect.Effect<void> =>
   Stream.runDrain(Stream.takeUntil(watcher.status, (status) => status._tag === tag))
 
-/** How many watches a server has. */
+/** The number of watches on a server. */
 export const watcherCount = (member?: EtcdCluster.Member) =>
   Effect.gen(function*() {
     const cluster = yield* EtcdCluster.EtcdCluster
@@ -70,6 +70,6 @@ export const eventually = <E, R>(condition: Effect.Effect<boolean, E, R>): Effec
     Effect.repeat(condition, { until: (value) => value, schedule: Schedule.spaced("20 millis") })
   )
 
-/** The next batches, `none` if none come for a while. */
+/** The next batches, or `none` if none arrive for a while. */
 export const takeWithin = (watcher: Watch.Watcher, millis: number) =>
   Effect.map(Effect.timeoutOption(watcher.take, millis), Option.getOrUndefined)

@@ -1,7 +1,7 @@
 /**
  * The channels to one endpoint.
  *
- * Watches have channels of their own, so that a long catch-up holds up neither answers to calls nor the renewal of leases.
+ * Watches have their own channels, so that a long catch-up delays neither responses to calls nor lease renewals.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -22,21 +22,21 @@ export interface Channels extends Record<ChannelName, Channel> {
   readonly wholeWatches: Channel
 }
 
-/** What happens to connections of an endpoint. */
+/** The events of an endpoint's connections. */
 export interface Listener {
-  /** A connection answers neither calls nor a ping. */
+  /** A connection responds neither to calls nor to a ping. */
   readonly onSilent: () => void
   /** Another connection has replaced a silent one. */
   readonly onReplaced: () => void
 }
 
 /**
- * A watch that catches up is sent up to 1000 revisions in one message, however large they are. Above this limit it goes to
- * a stream of its own (see `watchPool.ts`). With 128 events of 150 bytes a revision such a message is 19 MiB.
+ * etcd sends up to 1000 revisions in one message to a watch that catches up. Above this limit the watch moves to its
+ * own stream (see `watchPool.ts`). With 128 events of 150 bytes per revision such a message has 19 MiB.
  */
 const watchLimit = 24 * 1024 * 1024
 
-/** Opens the channels to an endpoint. Nothing is connected before it is used. */
+/** Opens the channels to an endpoint. They connect on first use. */
 export const open = Effect.fnUntraced(function*(
   address: string,
   { keepAlive, tls }: Settings,
@@ -51,7 +51,7 @@ export const open = Effect.fnUntraced(function*(
       onSilent: listener.onSilent,
       onReplaced: () => {
         listener.onReplaced()
-        // Whatever dropped one connection has likely dropped the others.
+        // The cause that dropped one connection has probably dropped the others.
         for (const other of names) if (other !== name) channels[other].check()
       },
       connect: { backoff: { first: 25, longest: 1000 } },

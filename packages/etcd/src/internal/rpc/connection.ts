@@ -27,34 +27,34 @@ import * as watchStreams from "./watchStreams.ts"
 export interface Connection {
   /** Opens a watch stream: see `watchStreams.ts`. */
   readonly openWatchStream: watchStreams.Opener["open"]
-  /** Notes that a stream to the endpoint broke, so that what comes next prefers another. */
+  /** Reports that a stream to the endpoint broke, so that later calls prefer another endpoint. */
   readonly reportStreamFailure: (endpoint: string, failure: errors.Failure) => void
-  /** What the failure of a stream means. */
+  /** Classifies the failure of a stream. */
   readonly streamFailure: (failure: errors.Failure, endpoint?: string) => watchStreams.StreamFailure
-  /** What the `cancel_reason` of a watch response means (`compact_revision` has told `Compacted` apart before). */
+  /** Classifies the `cancel_reason` of a watch response. `Compacted` is recognised earlier, by `compact_revision`. */
   readonly cancelFailure: (reason: string, endpoint?: string) => watchStreams.StreamFailure
-  /** What keeps the watch stream that is being opened, as far as is known: endpoints and causes. */
+  /** The last errors of the watch stream that is being opened, with their endpoints. */
   readonly openingErrors: tokens.LastErrors
   /** Completes when the layer's scope closes, before anything else of the connection is torn down. */
   readonly closed: Effect.Effect<void>
   /** Executes a call on some endpoint. */
   readonly run: <A>(call: retry.Call<A>) => Effect.Effect<A, KvError.KvError>
-  /** The tokens to send, for the client beneath. */
+  /** The tokens, for the `etcd3` client. */
   readonly tokens: tokens.Tokens
   /** The store that the endpoints lead to. */
   readonly store: Store
-  /** Ends all calls in flight and all connections. Must be the first thing that happens when the layer's scope closes. */
+  /** Ends all calls in flight and all connections. Must run first when the layer's scope closes. */
   readonly shutdown: Effect.Effect<void>
 }
 
-/** Opens the connection. Nothing is connected before it is used. */
+/** Opens the connection. Its channels connect on first use. */
 export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<Connection, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const closed = Latch.makeUnsafe()
   const channelScope = yield* Scope.make()
   const shutdown = Effect.suspend(() => {
     closed.openUnsafe()
-    // What listens to `closed` goes first, so that watches end as closed rather than as broken.
+    // Listeners of `closed` run first, so that watches end as closed rather than as broken.
     return Effect.andThen(nextTurn, Scope.close(channelScope, Exit.void))
   })
   yield* Scope.addFinalizer(scope, shutdown)
@@ -87,7 +87,7 @@ const nextTurn = Effect.callback<void>((resume) => {
   setImmediate(() => resume(Effect.void))
 })
 
-/** Opens the channels to all endpoints, and follows what happens to them. */
+/** Opens the channels to all endpoints, and records when they go down and recover. */
 const openCluster = Effect.fnUntraced(
   function*(settings: Settings): Effect.fn.Return<endpoints.Endpoints, never, Scope.Scope> {
     const context = yield* Effect.context<never>()
@@ -100,7 +100,7 @@ const openCluster = Effect.fnUntraced(
       })
       all.push(endpoints.endpoint(address, opened))
     }
-    // A random one, so that many clients do not all use the first.
+    // The first endpoint is random, so that clients spread over all endpoints.
     const first = yield* Random.nextIntBetween(0, all.length - 1)
     const cluster = endpoints.make(
       all,
@@ -113,7 +113,7 @@ const openCluster = Effect.fnUntraced(
 
 const logChange = ({ address }: endpoints.Endpoint, reason: string | undefined): Effect.Effect<void> =>
   reason === undefined
-    ? Effect.annotateLogs(Effect.logWarning("effect-kv: an endpoint answers again"), { endpoint: address })
+    ? Effect.annotateLogs(Effect.logWarning("effect-kv: an endpoint responds again"), { endpoint: address })
     : Effect.annotateLogs(Effect.logWarning("effect-kv: an endpoint is down"), { endpoint: address, reason })
 
 const makeTokens = (
@@ -136,6 +136,6 @@ const makeTokens = (
         decode: decodeToken
       }).pipe(Effect.catchIf(errors.isAuthDisabled, () => Effect.succeed(undefined)))
   })
-  // It serves all waiters, so it must not end by the deadline of the one that was first.
+  // The request serves all waiters, so it must not inherit the deadline of the first one.
   return tokens.make(Effect.provideService(authenticate, Deadline.Deadline, undefined), scope, () => lastErrors())
 }

@@ -1,10 +1,10 @@
 /**
- * What a request was about, for messages: the operation and its keys, never a value.
+ * Descriptions of requests for messages: the operation and its keys, never a value.
  */
 import type * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
 
-/** How many operations or keys of a transaction are named, and how much of a key. */
+/** How many operations or keys of a transaction are named, and how many characters of a key. */
 const most = { named: 5, characters: 60 }
 
 export const op = (self: Op.Op): string => {

@@ -1,24 +1,25 @@
 /**
  * The endpoints of a cluster, and the choice of the one to use.
  *
- * One endpoint is preferred until it fails. An endpoint that failed is suspended for a while, as long as there are others.
+ * One endpoint is preferred until it fails. An endpoint that failed is suspended for a while, as long as there are
+ * others.
  */
 import type { Channels } from "./channels.ts"
 
 /** One member of the cluster, or a proxy in front of it. */
 export interface Endpoint {
-  /** As it was given, such as `http://127.0.0.1:2379`. */
+  /** The address from the options, such as `http://127.0.0.1:2379`. */
   readonly address: string
   readonly channels: Channels
-  /** Until when it is suspended, in milliseconds of the monotonic clock. */
+  /** The end of the suspension, in milliseconds of the monotonic clock. */
   suspendedUntil: number
-  /** How often it has failed since it last answered. */
+  /** How many times it has failed since its last response. */
   failures: number
-  /** When it last answered, in milliseconds of the monotonic clock. */
+  /** The time of its last response, in milliseconds of the monotonic clock. */
   answeredAt: number
 }
 
-/** An endpoint that has neither failed nor answered yet. */
+/** An endpoint without failures and responses. */
 export const endpoint = (address: string, channels: Channels): Endpoint => ({
   address,
   channels,
@@ -29,21 +30,21 @@ export const endpoint = (address: string, channels: Channels): Endpoint => ({
 
 export interface Endpoints {
   readonly all: ReadonlyArray<Endpoint>
-  /** The endpoint with that address, which must be one of them. */
+  /** The endpoint with this address, which must exist. */
   readonly at: (address: string) => Endpoint
-  /** The endpoint to use now; one of `avoid` only if there is no other. */
+  /** The endpoint to use now. It is one of `avoid` only if there is no other. */
   readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
   readonly failed: (endpoint: Endpoint, now: number, reason: string) => void
 }
 
-/** How long a failed endpoint is suspended, at first and at most, in milliseconds. */
+/** The suspension of a failed endpoint in milliseconds: `first`, doubling up to `longest`. */
 const suspension = { first: 500, longest: 10_000 }
 
-/** Is called when an endpoint goes down, with the reason, and when it answers again, with `undefined`. */
+/** Called with the reason when an endpoint goes down, and with `undefined` when it responds again. */
 export type OnChange = (endpoint: Endpoint, reason: string | undefined) => void
 
-/** Decides which of the endpoints to use, beginning with the `first`. */
+/** Makes the choice of endpoints, which begins with the endpoint at index `first`. */
 export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnChange = () => {}): Endpoints => {
   let preferred = first
   const suspended = (endpoint: Endpoint, now: number): number =>
@@ -71,7 +72,7 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnCh
       if (all[preferred]!.suspendedUntil > now) preferred = all.indexOf(endpoint)
     },
     failed: (endpoint, now, reason) => {
-      // Calls that fail together are one failure.
+      // Calls that fail together count as one failure.
       if (endpoint.suspendedUntil > now) return
       endpoint.suspendedUntil = now + Math.min(suspension.first * 2 ** endpoint.failures, suspension.longest)
       if (endpoint.failures === 0) onChange(endpoint, reason)

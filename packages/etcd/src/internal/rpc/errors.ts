@@ -1,8 +1,8 @@
 /**
- * The meaning of gRPC failures: the only place where etcd's codes and messages become reasons of `KvError`.
+ * The classification of gRPC failures: the only place where etcd's codes and messages become reasons of `KvError`.
  *
- * A classification also says whether the request can have been applied, and whether another attempt can succeed. The rule
- * of what is repeated is in `retry.ts`. Texts are those of etcd's `api/v3rpc/rpctypes/error.go` (3.4 to 3.7).
+ * A classification also says whether the request can have been applied, and whether another attempt can succeed. The
+ * retry rule is in `retry.ts`. The texts are those of etcd's `api/v3rpc/rpctypes/error.go` (3.4 to 3.7).
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Option from "effect/Option"
@@ -11,18 +11,18 @@ import type { Failure } from "../../grpc/Transport.ts"
 
 export type { Failure }
 
-/** What a failure means. */
+/** The classification of a failure. */
 export interface Classification {
-  /** The reason if the call ends with it and was not applied. */
+  /** The call's reason if the call ends with this failure and was not applied. */
   readonly reason: KvError.Reason
   /**
-   * `Final`: another attempt fails as well. `Transient`: another attempt can succeed. `TokenRejected`: another attempt with
-   * a new token can succeed.
+   * `Final`: another attempt fails as well. `Transient`: another attempt can succeed. `TokenRejected`: another attempt
+   * with a new token can succeed.
    */
   readonly kind: "Final" | "Transient" | "TokenRejected"
   /** Whether it is certain that the request changed nothing. */
   readonly notApplied: boolean
-  /** Whether other endpoints are to be preferred for a while. */
+  /** Whether other endpoints are preferred for a while. */
   readonly suspendEndpoint: boolean
 }
 
@@ -43,7 +43,7 @@ type Meaning = Omit<Classification, "notApplied">
 interface Rule {
   readonly code: (code: number) => boolean
   readonly text: string
-  /** Whether the server answers this before a request can change anything. */
+  /** Whether the server sends this only before a request can change anything. */
   readonly notApplied: boolean
   readonly meaning: (message: string) => Meaning
 }
@@ -67,7 +67,7 @@ const newToken = (message: string): Meaning => ({
 const anyCode = (): boolean => true
 const code = (...codes: ReadonlyArray<number>) => (code: number): boolean => codes.includes(code)
 
-/** A rule for an answer that says that the request was not executed. */
+/** A rule for an error that proves that the request was not executed. */
 const rejection = (text: string, meaning: Rule["meaning"], codes: Rule["code"] = anyCode): Rule => ({
   code: codes,
   text,
@@ -78,14 +78,14 @@ const rejection = (text: string, meaning: Rule["meaning"], codes: Rule["code"] =
 const rules: ReadonlyArray<Rule> = [
   rejection("etcdserver: requested lease not found", (message) => fail(new KvError.LeaseNotFound({ message }))),
   rejection("etcdserver: lease already exists", (message) => fail(new KvError.LeaseExists({ message }))),
-  // The message of etcd does not tell which revision was compacted.
+  // etcd's message does not contain the compact revision.
   rejection(
     "required revision has been compacted",
     () => fail(new KvError.Compacted({ compactRevision: Option.none() }))
   ),
   rejection("required revision is a future revision", (message) => fail(new KvError.FutureRevision({ message }))),
   rejection("etcdserver: request is too large", (message) => fail(new KvError.RequestTooLarge({ message }))),
-  // The limit of the server's gRPC library for what it receives, checked before the request is read.
+  // The receive limit of the server's gRPC library, checked before the request is read.
   rejection(
     "grpc: received message larger than max",
     (message) => fail(new KvError.RequestTooLarge({ message })),
@@ -96,20 +96,20 @@ const rules: ReadonlyArray<Rule> = [
   rejection("etcdserver: user name is empty", newToken),
   rejection("etcdserver: invalid auth token", newToken),
   rejection("etcdserver: revision of auth store is old", newToken),
-  // Answered by the interceptor that looks for the metadata `hasleader`, before the request is handled.
+  // Sent by the interceptor for the metadata `hasleader`, before the request is handled.
   rejection("etcdserver: no leader", unavailable(true)),
   rejection("etcdserver: too many requests", unavailable(false)),
   rejection("etcdserver: not capable", unavailable(true)),
   rejection("etcdserver: rpc not supported for learner", unavailable(true)),
   rejection("etcdserver: corrupt cluster", unavailable(true)),
-  // Applied or not: the write that passes the quota is applied and answered with this.
+  // Applied or not: the write that exceeds the quota is applied, and also gets this error.
   {
     code: anyCode,
     text: "database space exceeded",
     notApplied: false,
     meaning: (message) => fail(new KvError.QuotaExceeded({ message }))
   },
-  // What etcd finds wrong with a request itself: keys, limits, sort targets, a TTL that is too long.
+  // Problems of the request itself: keys, limits, sort targets, a TTL that is too long.
   rejection(
     "etcdserver: ",
     invalidRequest,
@@ -118,7 +118,7 @@ const rules: ReadonlyArray<Rule> = [
   rejection("unknown service etcdserverpb", unavailable(true), code(Code.UNIMPLEMENTED))
 ]
 
-/** A failure that no rule knows: the request may have been applied. */
+/** A failure without a rule. The request may have been applied. */
 const unknown = (failure: Failure, message: string): Meaning => {
   switch (failure.code) {
     case Code.UNAUTHENTICATED:
@@ -131,8 +131,8 @@ const unknown = (failure: Failure, message: string): Meaning => {
 }
 
 /**
- * Time that ran out, a change of leaders, a connection that was replaced and a message above our own limit are not the
- * endpoint's fault. Everything else that leaves the outcome open is.
+ * A passed deadline, a change of leader, a replaced connection and a message above our own limit are not the
+ * endpoint's fault. Any other failure with an unknown outcome is.
  */
 const isEndpointAtFault = (failure: Failure): boolean =>
   failure.code !== Code.DEADLINE_EXCEEDED &&
@@ -140,13 +140,13 @@ const isEndpointAtFault = (failure: Failure): boolean =>
   failure.details !== replaced &&
   !failure.details.includes("etcdserver: leader changed")
 
-/** Why an endpoint is down whose connection went silent. */
-export const unanswered = "it answers neither calls nor a ping"
+/** The reason why an endpoint with a silent connection is down. */
+export const unanswered = "it responds neither to calls nor to a ping"
 
 /** A write that may have been applied. */
 export const indeterminate = (message: string): KvError.Reason => new KvError.Indeterminate({ message })
 
-/** What the endpoint said, in one line. It never holds a value or a secret: etcd's messages do not. */
+/** The endpoint's error in one line. It contains no value and no secret, because etcd's messages do not. */
 const messageOf = (failure: Failure, endpoint: string): string => {
   const details = failure.details || `gRPC status ${failure.code}`
   return failure.delivery === "Sent"
@@ -154,7 +154,7 @@ const messageOf = (failure: Failure, endpoint: string): string => {
     : `${endpoint}: ${details}${schemeHint(details, endpoint)}`
 }
 
-/** Ends of connections that a wrong scheme leads to. Neither side says so itself. */
+/** A hint for errors that a wrong scheme causes. Neither side names that cause itself. */
 const schemeHint = (problem: string, endpoint: string): string => {
   if (endpoint.startsWith("http:") && /closed the connection before its SETTINGS|Protocol error/.test(problem)) {
     return "; does the server want https?"
@@ -168,10 +168,10 @@ const schemeHint = (problem: string, endpoint: string): string => {
 export const isAuthDisabled = (failure: Failure): boolean =>
   failure.details.includes("etcdserver: authentication is not enabled")
 
-/** Whether a lease was not granted because there is one with its id. */
+/** Whether a lease was not granted because its id is in use. */
 export const isLeaseExists = (failure: Failure): boolean => failure.details.includes("etcdserver: lease already exists")
 
-/** As etcd says it if a request needs a lease that does not exist. */
+/** etcd's error for a request that needs a missing lease. */
 export const leaseGone: Failure = {
   _tag: "GrpcFailure",
   code: Code.NOT_FOUND,

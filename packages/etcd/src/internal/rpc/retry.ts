@@ -1,10 +1,10 @@
 /**
- * The retry rule, and the loop that applies it: over failing endpoints, expired tokens and changes of leader, until the
- * call's deadline.
+ * The retry rule, and the loop that applies it until the call's deadline: on failing endpoints, expired tokens and
+ * changes of leader.
  *
- * A request is repeated if another attempt can succeed and repeating it is safe. If it is not safe, and the request may
- * have been applied, the call fails with `Indeterminate`, whatever ended it: an error, the deadline, or the client's end.
- * The transport knows whether a request was sent; `errors.ts` knows what the server's answers mean.
+ * A request is retried if another attempt can succeed and a repetition is safe. If it is not safe and the request may
+ * have been applied, the call fails with `Indeterminate`. The cause may be an error, the deadline or the client's end.
+ * The transport knows whether a request was sent. `errors.ts` classifies the server's errors.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
@@ -37,13 +37,13 @@ const canSucceedLater = ({ kind }: Classification): boolean => kind === "Transie
 const canSucceedWithNewToken = ({ kind }: Classification): boolean => kind === "TokenRejected"
 
 /**
- * Whether the request may be sent again. A `read` changes nothing. An `idempotent` request leaves the same state if it is
- * applied twice. A `write` must be applied at most once.
+ * Whether the request may be sent again. A `read` changes nothing. An `idempotent` request leaves the same state if it
+ * is applied twice. A `write` must be applied at most once.
  */
 const isSafeToRepeat = (policy: RetryPolicy, { notApplied }: Classification): boolean =>
   notApplied || policy !== "write"
 
-/** Whether the reason denies that the write was applied although nobody knows. */
+/** Whether the reason claims that the write was not applied although that is unknown. */
 const hidesOutcome = (policy: RetryPolicy, { notApplied, reason }: Classification): boolean =>
   policy === "write" && !notApplied && reason.outcome === "NotApplied"
 
@@ -52,7 +52,7 @@ export type Decision =
   | { readonly action: "RefreshToken" }
   | { readonly action: "Fail"; readonly reason: KvError.Reason }
 
-/** What follows from a failure. */
+/** Applies the rule to a failure. */
 export const decide = (policy: RetryPolicy, classification: Classification): Decision => {
   const { reason } = classification
   if (canSucceedWithNewToken(classification)) return { action: "RefreshToken" }
@@ -63,45 +63,45 @@ export const decide = (policy: RetryPolicy, classification: Classification): Dec
   }
 }
 
-/** How long to wait before all endpoints are tried once more, in milliseconds: about this, doubling, up to that. */
+/** The pause in milliseconds before all endpoints are tried again: `first`, doubling up to `longest`, with jitter. */
 const backoff = { first: 20, longest: 500 }
 
-/** How long to wait for one endpoint to be connected before others are tried, at most, in milliseconds. */
+/** The longest wait in milliseconds for the connection of one endpoint before others are tried. */
 const longestSettling = 2500
 
-/** How often a call gets a new token. The second time is for one that expires or is outdated on its way. */
+/** How many new tokens a call may use. The second is for a token that expires or becomes stale in flight. */
 const maxTokens = 2
 
 // -----------------------------------------------------------------------------
 // calls
 // -----------------------------------------------------------------------------
 
-/** A call: what is sent, and how it may be repeated. */
+/** A call: its request, and how it may be retried. */
 export interface Call<out A> {
-  /** For messages, such as `put`. */
+  /** The name in messages, such as `put`. */
   readonly name: string
-  /** For messages, what exactly it does, such as `put "a"`. Default: `name`. */
+  /** The description in messages, such as `put "a"`. Default: `name`. */
   readonly about?: (() => string) | undefined
   readonly policy: RetryPolicy
-  /** Whether a member that knows no leader is to reject it at once. */
+  /** Whether a member without a leader must reject the request at once. */
   readonly hasLeader: boolean
   readonly send: (attempt: Attempt) => Effect.Effect<A, Failure>
-  /** On which of an endpoint's channels it is sent. Default: `calls`. */
+  /** The endpoint's channel for the request. Default: `calls`. */
   readonly channel?: ChannelName | undefined
-  /** Endpoints to be used only if there is no other. */
+  /** Endpoints to use only if there is no other. */
   readonly avoid?: ReadonlySet<string> | undefined
-  /** What the reason means if an earlier attempt may have been applied: a response, or `none` for the failure. */
+  /** The result of a failure after an attempt that may have been applied: a response, or `none` to fail. */
   readonly onRepeated?: ((reason: KvError.Reason) => Option.Option<A>) | undefined
-  /** Is called when the call begins, with the way to get its last errors. */
+  /** Called when the call begins, with a function that returns its last errors. */
   readonly onBegin?: ((lastErrors: LastErrors) => void) | undefined
 }
 
-/** What all calls of a client share. */
+/** The state that all calls of a client share. */
 export interface RetryContext {
   readonly endpoints: Endpoints
   readonly tokens: Tokens
   readonly deadline: Duration.Duration
-  /** Open once the client is closed. */
+  /** Opens when the client closes. */
   readonly closed: Latch.Latch
 }
 
@@ -120,7 +120,7 @@ export const run = <A>(context: RetryContext, call: Call<A>): Effect.Effect<A, K
     return loop(context, call, state)
   })
 
-/** What follows a step of the loop. */
+/** The result of a step of the loop. */
 type Next<A> =
   | { readonly _tag: "Done"; readonly value: A }
   | { readonly _tag: "TryAgain" }
@@ -142,7 +142,7 @@ const loop = Effect.fnUntraced(
   }
 )
 
-/** Turns to an endpoint, waits for its connection and for a token if necessary, and sends the request. */
+/** Chooses an endpoint, waits for its connection and for a token if necessary, and sends the request. */
 const step = Effect.fnUntraced(
   function*<A>(context: RetryContext, call: Call<A>, state: RetryState): Effect.fn.Return<Next<A>> {
     if (context.closed.isOpen()) return fail(KvError.make(state.final(clientClosed())))
@@ -188,7 +188,7 @@ const chooseEndpoint = <A>(context: RetryContext, call: Call<A>, state: RetrySta
   return endpoint
 }
 
-/** Waits a little before all endpoints are tried again. */
+/** Pauses before all endpoints are tried again. */
 const pause = (context: RetryContext, state: RetryState): Effect.Effect<Next<never>> =>
   Effect.flatMap(Random.next, (random) => {
     state.tried.clear()
@@ -197,22 +197,22 @@ const pause = (context: RetryContext, state: RetryState): Effect.Effect<Next<nev
     return Effect.as(orClosed(context, Effect.sleep(millis)), tryAgain)
   })
 
-/** Waits, but not beyond the client's end. */
+/** Waits for the effect or for the client's end. */
 const orClosed = (context: RetryContext, effect: Effect.Effect<void>): Effect.Effect<void> =>
   Effect.raceFirst(effect, context.closed.await)
 
-/** The result of the effect, `none` if it takes longer. */
+/** The result of the effect, or `none` if it takes longer. */
 const within = <A, E>(millis: number, effect: Effect.Effect<A, E>): Effect.Effect<Option.Option<A>, E> =>
   Number.isFinite(millis) ? Effect.timeoutOption(effect, Math.ceil(millis)) : Effect.asSome(effect)
 
-/** Whether other endpoints are still to be tried, or have answered, so that this one must not use up the time. */
+/** Whether other endpoints are untried or have responded, so that this one must not use up the time. */
 const hasOthers = (context: RetryContext, state: RetryState): boolean =>
   state.tried.size < context.endpoints.all.length ||
   [...state.answered].some((endpoint) => endpoint !== state.endpoint)
 
 /**
- * Waits until the endpoint is connected, known to be unreachable, or known to be alive. With other endpoints it does not wait
- * for long: this one goes on connecting, and others may be back.
+ * Waits until the endpoint is connected, known to be unreachable, or known to be alive. If there are other endpoints
+ * the wait is short: this one continues to connect, and others may be reachable again.
  */
 const settle = (
   context: RetryContext,
@@ -244,7 +244,7 @@ const fetchToken = Effect.fnUntraced(
       )
     ))
     if (Result.isSuccess(result)) {
-      // After a timeout, what keeps the token belongs in the error.
+      // After a timeout, the error includes the last errors of the token request.
       if (Option.isNone(result.success)) return tryAgain
       state.tokenErrors = noErrors
       return context.closed.isOpen() ? tryAgain : done({ token: result.success.value })
@@ -257,7 +257,7 @@ const fetchToken = Effect.fnUntraced(
   }
 )
 
-/** Tries one endpoint. What may be repeated gets half of the time while other endpoints are left. */
+/** Tries one endpoint. A request that may be retried gets half of the time while other endpoints remain. */
 const attempt = <A>(
   context: RetryContext,
   call: Call<A>,
@@ -280,7 +280,7 @@ const attempt = <A>(
   }))
 }
 
-/** Concludes from the failure of an attempt what follows. */
+/** Decides what follows the failure of an attempt. */
 const conclude = <A>(
   context: RetryContext,
   call: Call<A>,
@@ -325,7 +325,7 @@ const conclude = <A>(
   }
 }
 
-/** Names the call that was denied. etcd does not. */
+/** Adds the denied call to the reason, which etcd omits. */
 const explained = (reason: KvError.Reason, call: Call<unknown>): KvError.Reason =>
   reason._tag === "PermissionDenied"
     ? new KvError.PermissionDenied({ message: `${reason.message} (${call.about?.() ?? call.name})` })

@@ -1,5 +1,5 @@
 /**
- * The state of one call while it is retried: deadline, endpoints tried, last errors, and what may have been sent.
+ * The state of one call across its attempts: deadline, tried endpoints, last errors, and whether it may have been sent.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import type * as SendControl from "@effect-kv/core/SendControl"
@@ -11,7 +11,7 @@ import type { Endpoint, Endpoints } from "./endpoints.ts"
 import { indeterminate } from "./errors.ts"
 import { noErrors } from "./tokens.ts"
 
-/** What a call does to the store, which decides when it may be repeated. See `retry.ts`. */
+/** The effect of a call on the store, which decides when it may be retried. See `retry.ts`. */
 export type RetryPolicy = "read" | "write" | "idempotent"
 
 export class RetryState {
@@ -22,23 +22,23 @@ export class RetryState {
   readonly #name: string
   readonly #policy: RetryPolicy
   readonly #deadline: Duration.Duration
-  /** By endpoint, what kept the call from being sent or answered. */
+  /** The last error of each endpoint. */
   readonly #lastErrors = new Map<string, string>()
-  /** What keeps the token that the call waits for. */
+  /** The last errors of the token request that the call waits for. */
   tokenErrors = noErrors
-  /** The endpoints that were tried since the last pause. */
+  /** The endpoints tried since the last pause. */
   readonly tried = new Set<string>()
-  /** The endpoints that answered with a failure. */
+  /** The endpoints that responded with a failure. */
   readonly answered = new Set<Endpoint>()
   /** The delivery of the current attempt. */
   progress: Progress = { delivery: "NotSent" }
   endpoint: Endpoint | undefined = undefined
-  /** When the current attempt began. */
+  /** The start of the current attempt. */
   since = 0
   /** Whether an earlier attempt may have been applied. */
   isAmbiguous = false
   pauses = 0
-  /** How many tokens were rejected. */
+  /** How many of the call's tokens were rejected. */
   rejectedTokens = 0
 
   constructor(
@@ -55,7 +55,7 @@ export class RetryState {
     this.endsAt = now() + Duration.toMillis(deadline)
   }
 
-  /** Milliseconds until the deadline, at least 0. `Infinity` without one. */
+  /** Milliseconds until the deadline, at least 0. `Infinity` without a deadline. */
   get remaining(): number {
     return Math.max(this.endsAt - this.now(), 0)
   }
@@ -84,7 +84,7 @@ export class RetryState {
     this.#lastErrors.set(this.endpoint?.address ?? "", message)
   }
 
-  /** Waits. The message is the endpoint's last error meanwhile, and stays so unless the wait succeeds. */
+  /** Runs the effect. Meanwhile the message is the endpoint's last error, and stays so unless the effect succeeds. */
   waitingFor<A, E>(message: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
     const before = this.#lastErrors.get(this.endpoint?.address ?? "")
     this.noteError(message)
@@ -95,10 +95,10 @@ export class RetryState {
       }))
   }
 
-  /** Suspends an endpoint that did not answer, unless it answered other calls in the meantime: then it is only slow. */
+  /** Suspends an endpoint that did not respond. If it responded to other calls meanwhile, it is only slow. */
   suspendIfSilent(endpoints: Endpoints): void {
     if (this.endpoint !== undefined && this.endpoint.answeredAt < this.since) {
-      endpoints.failed(this.endpoint, this.now(), "it did not answer")
+      endpoints.failed(this.endpoint, this.now(), "it did not respond")
     }
   }
 
@@ -115,7 +115,7 @@ export class RetryState {
     return this.sendControl?.isCancelled() === true
   }
 
-  /** The reason to end with: `reason`, unless an attempt may have been applied and the reason denies it. */
+  /** The call's final reason: `Indeterminate` if `reason` claims that nothing was applied although that is unknown. */
   final(reason: KvError.Reason): KvError.Reason {
     const maybe = this.#policy !== "read" && this.mayHaveBeenSent
     return maybe && reason.outcome === "NotApplied"
@@ -133,7 +133,7 @@ export class RetryState {
       const message = `${this.#name}: no endpoint took the call ${within}${details}`
       return KvError.make(this.final(new KvError.Unavailable({ message })))
     }
-    const message = `${this.#name}: ${address} did not answer ${within}${details}`
+    const message = `${this.#name}: ${address} did not respond ${within}${details}`
     return KvError.make(this.final(new KvError.DeadlineExceeded({ message })), {
       endpoint: address,
       status: Status.DEADLINE_EXCEEDED

@@ -7,9 +7,9 @@ import { failure, Status } from "../../grpc/status.ts"
 import type * as Transport from "../../grpc/Transport.ts"
 import type { Endpoint } from "./endpoints.ts"
 
-/** A request of one message, answered by one. */
+/** A request of one message with a response of one message. */
 export interface Rpc<out A> {
-  /** Such as `/etcdserverpb.KV/Range`. */
+  /** For example `/etcdserverpb.KV/Range`. */
   readonly path: string
   readonly request: Buffer
   readonly decode: (message: Buffer) => A
@@ -17,14 +17,14 @@ export interface Rpc<out A> {
   readonly endAfterResponse?: boolean
 }
 
-/** One attempt of a call: the endpoint it goes to, and what is known of its delivery. */
+/** One attempt of a call: its endpoint, and what is known about its delivery. */
 export interface Attempt {
   readonly endpoint: Endpoint
-  /** The channel on which streams are opened. Unary calls have one for themselves. */
+  /** The channel of the request: watch streams and calls use different ones. */
   readonly channel: Transport.Channel
-  /** Metadata that tells who calls, and what the member must know for it. */
+  /** The user's token, and whether the member needs a leader. */
   readonly metadata: Readonly<Record<string, string>>
-  /** Milliseconds that are left for the attempt. `undefined`: without limit. */
+  /** Milliseconds left for the attempt. `undefined` means no limit. */
   readonly remaining: () => number | undefined
   readonly isRepeatable: boolean
   readonly isCancelled: (() => boolean) | undefined
@@ -34,7 +34,7 @@ export interface Attempt {
 /** Names of metadata that HTTP/2 must never index. */
 export const sensitive = ["token"]
 
-/** The metadata of a request. `hasleader` makes a member that knows no leader reject it at once. */
+/** The metadata of a request. `hasleader` makes a member without a leader reject it at once. */
 export const metadataOf = (token: string | undefined, hasLeader: boolean): Readonly<Record<string, string>> => {
   if (token === undefined) return hasLeader ? { hasleader: "true" } : {}
   return hasLeader ? { hasleader: "true", token } : { token }
@@ -55,7 +55,7 @@ export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transpo
     (message) => decoded(rpc, message)
   )
 
-/** A response that cannot be decoded is no reason to believe that the request was not executed. */
+/** The server has executed the request even if its response cannot be decoded. */
 const decoded = <A>(rpc: Rpc<A>, message: Buffer): Exit.Exit<A, Transport.Failure> => {
   try {
     return Exit.succeed(rpc.decode(message))

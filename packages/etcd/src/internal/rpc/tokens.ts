@@ -1,8 +1,8 @@
 /**
- * The token that says who is calling.
+ * The token that identifies the user.
  *
- * There is one for all endpoints: members of a cluster know each other's tokens. It is fetched by one request at a time,
- * however many calls wait for it, and replaced only for a call that was rejected with this very token.
+ * All endpoints share one token, because the members of a cluster know each other's tokens. One request at a time
+ * fetches it, however many calls wait. It is replaced only if the server rejected a call with this token.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Deferred from "effect/Deferred"
@@ -10,10 +10,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 
-/** `undefined` where requests need none: no credentials were given, or the cluster has authentication disabled. */
+/** `undefined` if requests need none: there are no credentials, or the cluster has authentication disabled. */
 export type Token = string | undefined
 
-/** What keeps something from being had, as far as is known. */
+/** The known errors that delay a result. */
 export type LastErrors = () => ReadonlyArray<string>
 
 export const noErrors: LastErrors = () => []
@@ -23,11 +23,11 @@ export interface Tokens {
   readonly get: Effect.Effect<Token, KvError.KvError>
   /** Forgets this token, so that `get` fetches a new one. */
   readonly rejected: (token: Token) => void
-  /** The token that `get` would answer with at once, `undefined` where it would have to fetch one. */
+  /** The token that `get` would return at once, or `undefined` if it would have to fetch one. */
   readonly current: () => { readonly token: Token } | undefined
-  /** Whether there are credentials to get a token with. */
+  /** Whether there are credentials to fetch a token. */
   readonly hasCredentials: boolean
-  /** What keeps the token that is being fetched. */
+  /** The last errors of the current token request. */
   readonly lastErrors: LastErrors
 }
 
@@ -44,7 +44,7 @@ const noToken = { token: undefined }
 
 const closed = KvError.fail(new KvError.Closed({ message: "the client was closed" }))
 
-/** The tokens that `authenticate` gets. Fetching goes on in the scope when the call that began it is interrupted. */
+/** Tokens fetched by `authenticate`. A request runs in the scope, so it outlives the call that started it. */
 export const make = (
   authenticate: Effect.Effect<Token, KvError.KvError>,
   scope: Scope.Scope,
@@ -59,13 +59,13 @@ export const make = (
       fiber.addObserver((exit) => {
         fetching = undefined
         if (exit._tag === "Success") current = { token: exit.value }
-        // Only the end of the scope interrupts it, and those who wait are to be told so, not to be interrupted too.
+        // Only closing the scope interrupts the request. The waiters must then fail with `Closed`, not be interrupted.
         Deferred.doneUnsafe(deferred, Exit.hasInterrupts(exit) ? closed : exit)
       })
       return deferred
     })
   })
-  // What others wait for must have begun: the call that begins it may be interrupted at any step.
+  // Other calls wait for `fetching`, so an interruption must not come between setting it and starting the request.
   const fetch = Effect.flatMap(Effect.uninterruptible(begin), Deferred.await)
   return {
     get: Effect.suspend(() => current !== undefined ? Effect.succeed(current.token) : fetch),

@@ -1,5 +1,5 @@
 /**
- * Raw watch streams: opened on a connected endpoint, and what their failures mean.
+ * Raw watch streams: how they are opened on a connected endpoint, and how their failures are classified.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
@@ -17,42 +17,42 @@ import * as retry from "./retry.ts"
 import * as rpc from "./rpc.ts"
 import { type LastErrors, noErrors, type Tokens } from "./tokens.ts"
 
-/** Which endpoint a stream is to be opened on. */
+/** Options for opening a stream. */
 export interface StreamOptions {
-  /** Endpoints to be used only if no other can be reached: those the last stream failed on. */
+  /** Endpoints to use only if no other is reachable: those on which recent streams failed. */
   readonly avoid?: ReadonlySet<string> | undefined
-  /** Get a new token first: the server rejected the one the last stream had (see {@link StreamFailure}). */
+  /** Get a new token first, because the server rejected the last stream's token (see {@link StreamFailure}). */
   readonly refreshToken?: boolean | undefined
-  /** Take responses of any size. Others fail the stream above 24 MiB. */
+  /** Accept responses of any size. Otherwise a response above 24 MiB fails the stream. */
   readonly whole?: boolean | undefined
 }
 
-/** Receives what arrives on a watch stream. */
+/** The receiver of a watch stream's responses. */
 export interface WatchListener {
   readonly onResponse: (response: Response) => void
   /** The end: `undefined` for status `OK`. */
   readonly onEnd: (failure: errors.Failure | undefined) => void
 }
 
-/** A watch stream. Nothing has been sent on it yet, so that the server sends nothing either. */
+/** A watch stream. The server sends nothing before the first request. */
 export interface WatchStream {
   readonly send: (request: Request) => void
   readonly pause: () => void
   readonly resume: () => void
-  /** Sets the listener. An end that came before is reported at once. Returns the way to stop listening. */
+  /** Sets the listener, and returns a function that removes it. An earlier end of the stream is reported at once. */
   readonly listen: (listener: WatchListener) => () => void
-  /** The address of the endpoint it leads to. */
+  /** The address of its endpoint. */
   readonly endpoint: string
-  /** Asks the endpoint which version of etcd it runs. */
+  /** Requests the endpoint's etcd version. */
   readonly status: Effect.Effect<MemberStatus, errors.Failure>
 }
 
-/** What an error of a stream, or the reason for which the server cancelled a watch, means. */
+/** The classification of a stream's error, or of the reason for which the server cancelled a watch. */
 export interface StreamFailure {
   readonly error: KvError.KvError
-  /** Whether to open again: the failure is the connection's or the server's state, not the request's. */
+  /** Whether to open another stream: the cause is the connection or the server's state, not the request. */
   readonly isTransient: boolean
-  /** Whether the token was rejected: open again with `refreshToken`. */
+  /** Whether the token was rejected, so that the next stream needs `refreshToken`. */
   readonly refreshToken: boolean
 }
 
@@ -65,11 +65,11 @@ export const streamFailure = (failure: errors.Failure, tokens: Tokens, endpoint 
 /** The opening of watch streams. */
 export interface Opener {
   /**
-   * Opens a watch stream to an endpoint that is connected, within the current deadline, with metadata `hasleader` and the
+   * Opens a watch stream on a connected endpoint within the current deadline, with metadata `hasleader` and the
    * token. Closing the scope cancels it.
    */
   readonly open: (options?: StreamOptions) => Effect.Effect<WatchStream, KvError.KvError, Scope.Scope>
-  /** What keeps the stream that is being opened, as far as is known: endpoints and causes. */
+  /** The last errors of the stream that is being opened, with their endpoints. */
   readonly lastErrors: LastErrors
 }
 
@@ -79,7 +79,7 @@ export const make = (context: retry.RetryContext): Opener => {
     function*(options?: StreamOptions): Effect.fn.Return<WatchStream, KvError.KvError, Scope.Scope> {
       const scope = yield* Effect.scope
       if (options?.refreshToken === true) context.tokens.rejected(context.tokens.current()?.token)
-      // No call waits for it to the end, and the next attempt may be at another endpoint: a long deadline does not apply.
+      // A long deadline does not apply: no call waits for this one attempt, and the next may use another endpoint.
       const deadline = Duration.min(context.deadline, Deadline.defaultDeadline)
       const opening = retry.run<WatchStream>(context, {
         name: "watch",
@@ -118,7 +118,7 @@ const openOn = (attempt: rpc.Attempt, scope: Scope.Scope): Effect.Effect<WatchSt
   }))
 }
 
-/** On the channel of calls: on that of watches, a catch-up would hold up the response. */
+/** Uses the channel for calls, because a catch-up on a watch channel would delay the response. */
 const statusOf = (attempt: rpc.Attempt): WatchStream["status"] =>
   rpc.send({
     ...attempt,
@@ -131,7 +131,7 @@ const statusOf = (attempt: rpc.Attempt): WatchStream["status"] =>
     decode: decodeStatus
   })
 
-/** What arrives on a stream, kept until there is a listener for it. */
+/** The receiving side of a stream, which keeps its end until there is a listener. */
 class Received implements Transport.StreamListener {
   #listener: WatchListener | undefined
   #ended: { readonly failure: errors.Failure | undefined } | undefined
@@ -139,7 +139,7 @@ class Received implements Transport.StreamListener {
   readonly listen = (listener: WatchListener): () => void => {
     this.#listener = listener
     const ended = this.#ended
-    // Not now: the caller does not have what this returns yet.
+    // Deferred, because the caller does not have the returned function yet.
     if (ended !== undefined) queueMicrotask(() => this.#listener?.onEnd(ended.failure))
     return () => {
       this.#listener = undefined

@@ -1,34 +1,38 @@
 /**
- * The store a client talks to, as its responses identify it: the cluster's id, and a revision that only grows.
+ * The identity of the store, as its responses show it: the cluster's id, and a revision that never decreases.
  *
- * Behind an unchanged address the store can be replaced: restored from a snapshot, started without its data, or moved to
- * another cluster. What a client knows then is about a store that no longer exists, and resuming a watch from one of its
- * revisions would silently deliver nothing, or another history. Every response's header is observed here, and a
+ * The store behind an address can be replaced: restored from a snapshot, started without its data, or moved to another
+ * cluster. Then the client's knowledge concerns a store that no longer exists. A watch that resumed at one of its
+ * revisions would silently deliver nothing, or another history. Every response header is therefore compared, and each
  * replacement is reported once.
  *
  * **What is compared.** The cluster's id in every response. The revision only in responses to requests that etcd
- * linearizes (writes, linearizable reads, granting and revoking leases): such a response is never at a lower revision than
- * one that was received before its request was sent. All other headers (serializable reads, keep-alives, created watches)
- * carry what one member knows, and a member may lag. A lower revision there proves nothing; it is a suspicion, which a
- * linearizable read settles (see `storeProbe.ts`).
+ * linearizes: writes, linearizable reads, lease grants and revokes. Such a response never has a lower revision than a
+ * response that arrived before its request was sent. Other headers (serializable reads, keep-alives, created watches)
+ * have the revision of one member, which may lag. A lower revision there is only a suspicion, which a linearizable read
+ * settles (see `storeProbe.ts`).
  *
- * **What is not noticed.** A restored store keeps its cluster's id if it is restored with the same token and peer URLs.
- * If it is already past the last revision that this client saw, nothing in its responses tells it from the old one.
+ * **What cannot be detected.** A restored store keeps its cluster id if it is restored with the same token and peer
+ * URLs. If its revision is already past the last one this client saw, its responses do not differ from those of the old
+ * store.
  */
 import type { Header } from "../wire/header.ts"
 
-/** What was known when a request was sent. */
+/** What was known about the store when a request was sent. */
 export interface Sent {
-  /** How often the store had been replaced. */
+  /** How many times the store had been replaced. */
   readonly generation: number
-  /** The highest revision that the store was known to have had. */
+  /** The highest known revision of the store. */
   readonly revision: bigint
 }
 
-/** `Linearizable`: see above. `Member`: what one member knows, which should not be behind. `Stale`: it may well be. */
+/**
+ * How a response's revision relates to earlier ones. `Linearizable`: never lower. `Member`: lower if the member lags.
+ * `Stale`: often lower.
+ */
 export type Order = "Linearizable" | "Member" | "Stale"
 
-/** The store was replaced: the response is not from the store that the client knew when it sent the request. */
+/** The result of a replaced store: the response is not from the store that the client knew when it sent the request. */
 export class Replaced {
   readonly message: string
 
@@ -37,18 +41,18 @@ export class Replaced {
   }
 }
 
-/** What a header says. `Behind`: the member lags, or the store was replaced. */
+/** The result of comparing a header. `Behind`: the member lags, or the store was replaced. */
 export type Observation = "Same" | "Behind" | Replaced
 
 export class StoreIdentity {
   #sent: Sent = { generation: 0, revision: 0n }
   #cluster: { readonly id: bigint; readonly endpoint: string } | undefined
   #replaced: Replaced | undefined
-  /** The clusters that were left, to recognise one that comes back. */
+  /** Clusters that the client has left, to recognise one that comes back. */
   readonly #left = new Set<bigint>()
   readonly #listeners = new Set<(replaced: Replaced, isNews: boolean) => void>()
 
-  /** To be called when a request is sent, for `observe` when its response comes. */
+  /** What is known now. Call it when a request is sent, and pass the result to `observe` with the response. */
   sent(): Sent {
     return this.#sent
   }
@@ -58,14 +62,14 @@ export class StoreIdentity {
     return this.#replaced
   }
 
-  /** Calls the function at each replacement; `isNews` is false if the client only goes back and forth between clusters. */
+  /** Calls the listener at each replacement. `isNews` is false if the client only alternates between known clusters. */
   onReplaced(listener: (replaced: Replaced, isNews: boolean) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
 
   observe(header: Header, sent: Sent, endpoint: string, order: Order): Observation {
-    // The response may be of the old store or of the new one.
+    // The response may come from the old store or from the new one.
     if (sent.generation !== this.#sent.generation) return this.#replaced!
     const replaced = this.observeCluster(header, endpoint)
     if (replaced !== undefined) return replaced
@@ -74,7 +78,7 @@ export class StoreIdentity {
     return order === "Member" ? "Behind" : "Same"
   }
 
-  /** Compares the cluster alone: for responses to no request of their own. */
+  /** Compares only the cluster, for responses that belong to no request. */
   observeCluster(header: Header, endpoint: string): Replaced | undefined {
     const { clusterId, revision } = header
     if (clusterId !== 0n) {

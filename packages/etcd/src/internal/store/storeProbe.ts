@@ -1,40 +1,41 @@
 /**
- * Settles suspicions that the store was replaced: a member answered at a lower revision than the store was known to have
- * had. Either that member lags, or the store went back. One linearizable read tells (see `storeIdentity.ts`).
+ * Suspicions that the store was replaced. One arises when a member responds with a lower revision than the store is
+ * known to have had. Either the member lags, or the store went back. A linearizable read settles it (see
+ * `storeIdentity.ts`).
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 
-/** Pause before a read that could not reach the store is tried again. */
+/** The pause before a read that could not reach the store is retried. */
 const retryInterval = "200 millis"
 
 export class Suspicions {
   readonly #raisedLatch = Latch.makeUnsafe()
   readonly #listeners = new Set<(upTo: number) => void>()
   #raised = 0
-  /** What to read: a range that this client is known to be permitted to read, if one is known. */
+  /** A range that this client may read, if one is known. */
   readable: KeyRange.KeyRange | undefined
 
-  /** The number of the next suspicion that is raised. */
+  /** The number of the next suspicion. */
   get next(): number {
     return this.#raised + 1
   }
 
-  /** Has the store checked. */
+  /** Requests a check of the store. */
   raise(): void {
     this.#raised++
     this.#raisedLatch.openUnsafe()
   }
 
-  /** Calls the function whenever suspicions turn out to be unfounded, with the number of the last of them. */
+  /** Calls the listener whenever suspicions prove unfounded, with the number of the last of them. */
   onSettled(listener: (upTo: number) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
 
-  /** Has the store checked, and waits until it was. */
+  /** Requests a check of the store, and waits for its result. */
   get checked(): Effect.Effect<void> {
     return Effect.callback((resume) => {
       const number = this.next
@@ -48,7 +49,9 @@ export class Suspicions {
     })
   }
 
-  /** Settles suspicions as they are raised. A read that finds the store replaced reports it by itself. */
+  /**
+   * Settles suspicions as they are raised. A read that finds a replaced store reports it through the store's identity.
+   */
   settleAll(read: (range: KeyRange.KeyRange) => Effect.Effect<unknown, KvError.KvError>): Effect.Effect<never> {
     const settle: Effect.Effect<void> = Effect.suspend(() => {
       this.#raisedLatch.closeUnsafe()

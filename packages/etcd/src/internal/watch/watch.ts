@@ -1,14 +1,13 @@
 /**
- * The watches of a client: many on one stream, which is opened again whenever it breaks.
+ * The watches of a client. They share streams, which are opened again whenever they break.
  *
- * This file is the edge between Effect and the synchronous parts: `watchState.ts` (one watch), `watchStream.ts` (one
- * stream) and `watchPool.ts` (all of them). Two fibers serve all watches of a client: one opens streams, one looks
- * after them once a second while there is something to look after.
+ * This file connects Effect to the synchronous parts: `watchState.ts` (one watch), `watchStream.ts` (one stream) and
+ * `watchPool.ts` (all of them). All watches of a client share two fibers: one opens streams, the other checks them once
+ * a second while there is something to check.
  *
- * A stream that is silent without being closed is found in two ways: a server that owes an answer to a create and says
- * nothing for some seconds is given up here, and a link that is dead while nothing is owed is found by the pings of the
- * transport, which an etcd whose process hangs does not answer either. A member without a leader ends
- * its streams by itself, since they are opened with `hasleader`.
+ * A silent stream is detected in two ways. If a server owes a response to a create and sends nothing for some seconds,
+ * the pool leaves the stream. If nothing is owed, the transport's pings detect the dead link or the hanging etcd
+ * process. A member without a leader ends its streams by itself, because they are opened with `hasleader`.
  */
 import * as Check from "@effect-kv/core/Check"
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -38,23 +37,25 @@ import type { Lane, WatchState } from "./watchState.ts"
 import type { WatchStream } from "./watchStream.ts"
 import type { Response } from "./watchWire.ts"
 
-/** How watches are opened. */
+/** The entry point for opening watches. */
 export interface Watches {
-  /** Opens a watch: resolves when the store has confirmed it. Closing the scope ends it, on the server too. */
+  /**
+   * Opens a watch, and returns once the store has confirmed it. Closing the scope ends the watch, also on the server.
+   */
   readonly open: (request: Watch.WatchRequest) => Effect.Effect<Watch.Watcher, KvError.KvError, Scope.Scope>
 }
 
 export interface Options {
-  /** How long `open` may take where no `Deadline` is set. Default: 5 seconds. */
+  /** How long `open` may take if no `Deadline` is set. Default: 5 seconds. */
   readonly deadline?: Duration.Duration | undefined
   readonly limits?: Limits | undefined
-  /** How often the server is asked how far the watches are. Default: every minute. */
+  /** The interval between progress requests. Default: one minute. */
   readonly progressInterval?: Duration.Input | undefined
 }
 
-/** How often watches were carried on over a new stream, counted by stream. */
+/** A metric that counts the streams on which watches were resumed. */
 export const reconnects: Metric.Counter<number> = Metric.counter("kv_etcd_watch_reconnects", {
-  description: "How often the watches of a client went on over a new stream",
+  description: "How many times the watches of a client resumed on a new stream",
   incremental: true
 })
 
@@ -64,14 +65,14 @@ export const make = Effect.fnUntraced(
     const needed = Latch.makeUnsafe()
     const ticking = Latch.makeUnsafe()
     const opened = Latch.makeUnsafe()
-    const carried = new Map<WatchStream, Carried>()
+    const attachments = new Map<WatchStream, Attachment>()
 
     const pool = new WatchPool({
       limits: options?.limits ?? defaultLimits,
       store: connection.store,
       cancelFailure: connection.cancelFailure,
       release: (stream) => {
-        const scope = detach(carried, stream)
+        const scope = detach(attachments, stream)
         if (scope !== undefined) Effect.runForkWith(context)(Scope.close(scope, Exit.void))
       },
       wake: () => needed.openUnsafe(),
@@ -85,16 +86,16 @@ export const make = Effect.fnUntraced(
     ]
     yield* Effect.addFinalizer(() => Effect.sync(() => stopListening.forEach((stop) => stop())))
 
-    // The streams outlive this finalizer by nothing: whoever waits in `take` hears of it at once.
+    // Closes all streams before it returns, so that pending `take`s fail immediately.
     yield* Effect.addFinalizer(() => {
-      const scopes = [...carried.keys()].map((stream) => detach(carried, stream))
+      const scopes = [...attachments.keys()].map((stream) => detach(attachments, stream))
       pool.closeAll(closed)
       return Effect.forEach(scopes, (scope) => scope === undefined ? Effect.void : Scope.close(scope, Exit.void))
     })
     yield* Effect.forkScoped(Effect.andThen(connection.closed, Effect.sync(() => pool.closeAll(closed))))
-    yield* Effect.forkScoped(openStreams(connection, pool, needed, opened, carried))
+    yield* Effect.forkScoped(openStreams(connection, pool, needed, opened, attachments))
     yield* Effect.forkScoped(keepTicking(pool, ticking))
-    yield* Effect.forkScoped(keepAsking(carried, opened, options?.progressInterval ?? "1 minute"))
+    yield* Effect.forkScoped(keepRequestingProgress(attachments, opened, options?.progressInterval ?? "1 minute"))
 
     return { open: (request) => open(connection, pool, request, options?.deadline ?? Deadline.defaultDeadline) }
   }
@@ -106,18 +107,18 @@ const closed = KvError.make(new KvError.Closed({ message: "the client was closed
 // streams
 // -----------------------------------------------------------------------------
 
-/** What belongs to a stream of the pool. */
-interface Carried {
+/** A stream of the pool with its transport stream and scope. */
+interface Attachment {
   readonly raw: RawStream
   readonly scope: Scope.Closeable
   readonly stopListening: () => void
-  /** Whether the answers of its server to progress requests can be relied on. */
-  answersInOrder: boolean | undefined
+  /** Whether the server's progress responses can be trusted. `undefined` until that is known. */
+  respondsInOrder: boolean | undefined
 }
 
-const detach = (carried: Map<WatchStream, Carried>, stream: WatchStream): Scope.Closeable | undefined => {
-  const entry = carried.get(stream)
-  carried.delete(stream)
+const detach = (attachments: Map<WatchStream, Attachment>, stream: WatchStream): Scope.Closeable | undefined => {
+  const entry = attachments.get(stream)
+  attachments.delete(stream)
   entry?.stopListening()
   return entry?.scope
 }
@@ -128,7 +129,7 @@ const openStreams = Effect.fnUntraced(
     pool: WatchPool,
     needed: Latch.Latch,
     opened: Latch.Latch,
-    carried: Map<WatchStream, Carried>
+    attachments: Map<WatchStream, Attachment>
   ) {
     while (true) {
       yield* needed.await
@@ -136,8 +137,8 @@ const openStreams = Effect.fnUntraced(
       if (delay > 0) yield* Effect.sleep(delay)
       const lane = pool.neededLane()
       if (lane === undefined) needed.closeUnsafe()
-      else yield* openStream(connection, pool, lane, carried)
-      if (carried.size > 0) opened.openUnsafe()
+      else yield* openStream(connection, pool, lane, attachments)
+      if (attachments.size > 0) opened.openUnsafe()
     }
   }
 )
@@ -146,7 +147,7 @@ const openStream = (
   connection: Connection,
   pool: WatchPool,
   lane: Lane,
-  carried: Map<WatchStream, Carried>
+  attachments: Map<WatchStream, Attachment>
 ): Effect.Effect<void> =>
   Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
     const scope = yield* Scope.make()
@@ -163,19 +164,19 @@ const openStream = (
     }
     const raw = result.success
     const stream = pool.opened(lane, raw.endpoint, options, raw.send)
-    // A message may be on its way already; it is delivered when this returns, and not before.
-    carried.set(stream, {
+    // No message is lost: one that has already arrived is delivered only after this returns.
+    attachments.set(stream, {
       raw,
       scope,
       stopListening: listen(connection, pool, stream, raw),
-      answersInOrder: undefined
+      respondsInOrder: undefined
     })
     if (afterFailure === undefined) return
     yield* Metric.update(reconnects, 1)
-    yield* Effect.logDebug("watches go on over a new stream", { endpoint: raw.endpoint, after: afterFailure })
+    yield* Effect.logDebug("watches resumed on a new stream", { endpoint: raw.endpoint, after: afterFailure })
   }))
 
-/** The thin edge to the transport: what arrives on the raw stream goes to the pool. */
+/** The edge to the transport: passes responses and the end of the raw stream to the pool. */
 const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, raw: RawStream): () => void => {
   const fail = (failure: Failure): void => {
     connection.reportStreamFailure(raw.endpoint, failure)
@@ -186,15 +187,15 @@ const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, ra
   let isListening = true
   const onResponse = (response: Response): void => {
     if (response.decodeEvents()) return stream.receive(response)
-    // A large one. While its events are decoded turn by turn, what comes after it on this stream waits.
+    // A large response is decoded in turns of the event loop. Meanwhile the stream is paused, to keep the order.
     raw.pause()
-    const goOn = (): void => {
+    const continueDecoding = (): void => {
       if (!isListening) return
-      if (!response.decodeEvents()) return void setImmediate(goOn)
+      if (!response.decodeEvents()) return void setImmediate(continueDecoding)
       stream.receive(response)
       if (isListening) raw.resume()
     }
-    setImmediate(goOn)
+    setImmediate(continueDecoding)
   }
   const stop = raw.listen({
     onResponse,
@@ -207,8 +208,8 @@ const listen = (connection: Connection, pool: WatchPool, stream: WatchStream, ra
 }
 
 /**
- * How many bytes a message had, if it was above the channel's limit, or above the 2 GiB that the server's gRPC library can
- * send. The server is not to blame.
+ * The size of a message above the channel's limit, or above the 2 GiB limit of the server's gRPC library. Neither is
+ * the endpoint's fault.
  */
 const overflowOf = ({ details, messageSize }: Failure): number | undefined => {
   if (messageSize !== undefined) return messageSize
@@ -230,20 +231,20 @@ const keepTicking = Effect.fnUntraced(function*(pool: WatchPool, ticking: Latch.
   }
 })
 
-/** Asks how far the watches are, while there are any. */
-const keepAsking = Effect.fnUntraced(
-  function*(carried: Map<WatchStream, Carried>, opened: Latch.Latch, interval: Duration.Input) {
+/** Requests the progress of the watches periodically while there are any. */
+const keepRequestingProgress = Effect.fnUntraced(
+  function*(attachments: Map<WatchStream, Attachment>, opened: Latch.Latch, interval: Duration.Input) {
     while (true) {
       yield* opened.await
       yield* Effect.sleep(interval)
-      if (carried.size === 0) opened.closeUnsafe()
-      for (const [stream, entry] of Array.from(carried)) {
+      if (attachments.size === 0) opened.closeUnsafe()
+      for (const [stream, entry] of Array.from(attachments)) {
         if (!stream.isLive) continue
-        entry.answersInOrder ??= yield* Effect.match(entry.raw.status, {
+        entry.respondsInOrder ??= yield* Effect.match(entry.raw.status, {
           onSuccess: (status) => watchProgress.isTrusted(status, stream.memberId),
           onFailure: () => undefined
         })
-        if (entry.answersInOrder === true) stream.askForProgress()
+        if (entry.respondsInOrder === true) stream.requestProgress()
       }
     }
   }
@@ -265,7 +266,7 @@ const open = Effect.fnUntraced(
     const deadline = (yield* Deadline.Deadline) ?? defaultDeadline
     yield* Effect.timeoutOrElse(mayStart(connection.store, request), {
       duration: deadline,
-      orElse: () => KvError.fail(new KvError.Unavailable({ message: "watch: the store did not tell its revision" }))
+      orElse: () => KvError.fail(new KvError.Unavailable({ message: "watch: the store did not report its revision" }))
     })
     const watch = yield* Effect.acquireRelease(
       Effect.sync(() => pool.open(request)),
@@ -275,7 +276,7 @@ const open = Effect.fnUntraced(
       duration: deadline,
       orElse: () => KvError.fail(unconfirmed(pool, watch, connection.openingErrors()))
     }).pipe(
-      // The scope may go on for long after an `open` that failed or was interrupted.
+      // The scope may stay open long after an `open` that failed or was interrupted.
       Effect.onError(() => Effect.sync(() => pool.close(watch, watchClosed)))
     )
     yield* traceReconnects(watch)
@@ -284,8 +285,8 @@ const open = Effect.fnUntraced(
 )
 
 /**
- * After a replacement, a start at a revision that the store has not reached is one of the old store's: the caller got it
- * before the replacement. The watch would wait for it, and miss everything.
+ * After a replacement, a start revision that the new store has not reached comes from the old store. The watch would
+ * wait for that revision, and miss every event before it.
  */
 const mayStart = Effect.fnUntraced(
   function*({ identity, suspicions }: Store, { range, startRevision }: Watch.WatchRequest) {
@@ -323,27 +324,27 @@ const unconfirmed = (pool: WatchPool, watch: WatchState, opening: ReadonlyArray<
 }
 
 const toWatcher = (watch: WatchState): Watch.Watcher => {
-  // What is polled is gone from the buffer, and between two steps a fiber may give way and be interrupted there. So what was
-  // polled is held until the step that hands it on. An error can be had again.
+  // Polling removes events from the buffer, and the fiber can be interrupted before it returns them. `held` keeps them
+  // until the step that returns them. An error can be polled repeatedly.
   let held: ReturnType<WatchState["poll"]>
   const hold = Effect.sync(() => {
     held ??= watch.poll()
   })
-  const hand = Effect.sync(() => {
+  const handOver = Effect.sync(() => {
     const taken = held
     held = undefined
     return taken as Exclude<typeof taken, KvError.KvError | undefined>
   })
   const take: Watch.Watcher["take"] = Effect.suspend(() =>
-    held === undefined && !watch.canPoll ? Effect.andThen(ready, take) : Effect.andThen(hold, given)
+    held === undefined && !watch.canPoll ? Effect.andThen(ready, take) : Effect.andThen(hold, deliver)
   )
   const takeLater: Watch.Watcher["take"] = Effect.andThen(Effect.yieldNow, take)
-  const given: Watch.Watcher["take"] = Effect.suspend(() => {
+  const deliver: Watch.Watcher["take"] = Effect.suspend(() => {
     if (held === undefined) return watch.canPoll ? takeLater : take
-    return KvError.isKvError(held) ? Effect.fail(held) : hand
+    return KvError.isKvError(held) ? Effect.fail(held) : handOver
   })
   const ready: Effect.Effect<void> = Effect.callback((resume) => {
-    // The fiber may have given way since it looked.
+    // The watch may have become ready while the fiber had yielded.
     if (watch.canPoll) return resume(Effect.void)
     watch.onReady = () => resume(Effect.void)
     return Effect.sync(() => {
@@ -353,7 +354,7 @@ const toWatcher = (watch: WatchState): Watch.Watcher => {
   return { revision: watch.revision ?? 0n, take, status: statusOf(watch) }
 }
 
-/** A slow reader of the status misses changes that are over, never the last one. */
+/** A slow reader of the status misses intermediate changes, but never the last one. */
 const statusOf = (watch: WatchState): Stream.Stream<Watch.Status> =>
   Stream.callback<Watch.Status>(
     (queue) => {
@@ -372,7 +373,7 @@ const statusOf = (watch: WatchState): Stream.Stream<Watch.Status> =>
     { bufferSize: 16, strategy: "sliding" }
   )
 
-/** Puts reconnections of the watch on the span that it was opened in, or, once that has ended, on the one around it. */
+/** Records interruptions on the span in which the watch was opened, or on its parent once that has ended. */
 const traceReconnects = (watch: WatchState): Effect.Effect<void> =>
   Effect.withFiber((fiber) =>
     Effect.matchEffect(Effect.currentSpan, {
@@ -383,7 +384,7 @@ const traceReconnects = (watch: WatchState): Effect.Effect<void> =>
 
 const spanEvents = (openedIn: Tracer.Span, clock: Clock.Clock) => (status: Watch.Status | undefined): void => {
   if (status === undefined) return
-  // The span of the call to open it (see core's `Tracing`) ends with that call, long before anything breaks.
+  // The span of the call that opened the watch (see core's `Tracing`) ends with that call, long before a reconnect.
   const span = notEnded(openedIn)
   span?.event(status._tag === "Live" ? "watch live" : "watch interrupted", clock.currentTimeNanosUnsafe(), {})
 }

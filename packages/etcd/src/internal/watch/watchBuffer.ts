@@ -1,29 +1,29 @@
 /**
- * What a watch has received and its consumer has not yet taken: whole revisions, as they came, and their size.
+ * The buffer of a watch: whole revisions that were received and not yet taken, and their size.
  */
 import type { WireEvent } from "./watchWire.ts"
 
-/** A part of what was received. It begins and ends with a revision. */
+/** A part of the received events. It begins and ends with a revision. */
 export type Segment = ReadonlyArray<WireEvent>
 
-/** How much a watch may hold for a consumer that does not take, and be behind beside those that are not. */
+/** Limits for the buffer of a watch whose consumer is slow, and for how far a watch may lag. */
 export interface Limits {
-  /** Above this many bytes the watch is parked once the response that is being received is complete. */
+  /** Above this many bytes the watch is parked once the current response is complete. */
   readonly park: number
-  /** Above this many bytes it is parked though more fragments of the response are to come. */
+  /** Above this many bytes the watch is parked even if more fragments of the response follow. */
   readonly parkWithinResponse: number
-  /** At or below this many bytes a parked watch goes on. */
+  /** At or below this many bytes a parked watch resumes. */
   readonly resume: number
-  /** A watch that is so many revisions behind catches up on a stream apart: so many does etcd send at a time. */
+  /** A watch that lags by this many revisions catches up on a separate stream. etcd sends this many per response. */
   readonly farBehind: bigint
-  /** It comes back when it is fewer behind than this. */
+  /** A watch that lags by fewer revisions than this leaves the separate stream. */
   readonly nearlyThere: bigint
 }
 
 /**
- * The server gives an unsynced watch up to 1000 revisions per response, and reads its whole backlog again each time a
- * watch is created: to park rarely and to keep a whole such response is far cheaper than to keep little. 4 MiB is also more
- * than a consumer that keeps up ever leaves in the buffer, since no message is larger than 2 MiB.
+ * The server sends up to 1000 revisions per response to an unsynced watch, and reads the whole backlog each time a
+ * watch is created. Parking rarely and keeping a whole response is therefore far cheaper than keeping little. 4 MiB is
+ * more than a fast consumer ever leaves in the buffer, because no message is larger than 2 MiB.
  */
 export const defaultLimits: Limits = {
   park: 4 * 1024 * 1024,
@@ -33,7 +33,7 @@ export const defaultLimits: Limits = {
   nearlyThere: 100n
 }
 
-/** At most so many events are given at once, unless one segment alone has more. */
+/** The maximum number of events per take, unless a single segment has more. */
 const eventsPerTake = 4096
 
 export class WatchBuffer {
@@ -52,7 +52,7 @@ export class WatchBuffer {
     this.bytes += bytes
   }
 
-  /** Removes the oldest segments, none if there are none. */
+  /** Removes the oldest segments, if there are any. */
   take(): ReadonlyArray<Segment> {
     if (this.isEmpty) return []
     const from = this.#first

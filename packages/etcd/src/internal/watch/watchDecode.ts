@@ -1,13 +1,14 @@
 /**
- * Decodes watch responses.
+ * The decoder of watch responses.
  *
- * etcd3's protobuf library takes longer for an event than all the rest of a watch does. Here keys and values stay in the
- * message until somebody takes the event, and the events of a watch that is gone are not looked at. Fields are numbered as
- * in etcd's `rpc.proto` and `kv.proto`; unknown ones are skipped.
+ * etcd3's protobuf library needs more time for an event than the rest of a watch. Here keys and values stay in the
+ * message until a consumer takes the event, and events of closed watches are never decoded. Fields are numbered as in
+ * etcd's `rpc.proto` and `kv.proto`. Unknown fields are skipped.
  */
 import { noHeader, readHeader } from "../wire/header.ts"
+import { readKeyValue, type WireKeyValue } from "../wire/keyValue.ts"
 import { Reader } from "../wire/wireReader.ts"
-import type { Response, WireEvent, WireKeyValue } from "./watchWire.ts"
+import type { Response, WireEvent } from "./watchWire.ts"
 
 /** Decodes a `WatchResponse`. */
 export const decodeResponse = (message: Buffer): Response => {
@@ -54,16 +55,16 @@ export const decodeResponse = (message: Buffer): Response => {
 
 const eventTag = 0x5a
 
-/** At most so many events are decoded without giving other work a turn. */
+/** The maximum number of events decoded before other work gets a turn. */
 const eventsPerTurn = 8192
 
-/** What is smaller is decoded as one, and only if somebody asks for it. */
+/** Smaller responses are decoded in one step, and only when their events are read. */
 const bytesPerTurn = 512 * 1024
 
 class DecodedResponse implements Response {
   readonly #reader: Reader
   readonly #events: Array<WireEvent> = []
-  /** Where in the message the first event begins. */
+  /** The position of the first event in the message. */
   firstEvent: number | undefined
   header = noHeader
   watchId = 0
@@ -117,66 +118,15 @@ const event = (reader: Reader, end: number): WireEvent => {
         isDelete = reader.varint() === 1
         break
       case 0x12:
-        kv = keyValue(reader, reader.end())
+        kv = readKeyValue(reader, reader.end())
         break
       case 0x1a:
-        previous = keyValue(reader, reader.end())
+        previous = readKeyValue(reader, reader.end())
         break
       default:
         reader.skip(tag)
     }
   }
-  if (kv === undefined) throw new Error("an event without a key")
+  if (kv === undefined) throw new Error("an event has no key")
   return { isDelete, kv, previous }
-}
-
-const keyValue = (reader: Reader, end: number): WireKeyValue => {
-  let keyStart = 0
-  let keyEnd = 0
-  let valueStart = 0
-  let valueEnd = 0
-  let createRevision = 0
-  let modRevision = 0
-  let version = 0
-  let lease = 0n
-  while (reader.position < end) {
-    const tag = reader.varint()
-    switch (tag) {
-      case 0x0a:
-        keyEnd = reader.end()
-        keyStart = reader.position
-        reader.position = keyEnd
-        break
-      case 0x10:
-        createRevision = reader.int64()
-        break
-      case 0x18:
-        modRevision = reader.int64()
-        break
-      case 0x20:
-        version = reader.int64()
-        break
-      case 0x2a:
-        valueEnd = reader.end()
-        valueStart = reader.position
-        reader.position = valueEnd
-        break
-      case 0x30:
-        lease = reader.bigint64()
-        break
-      default:
-        reader.skip(tag)
-    }
-  }
-  return {
-    message: reader.bytes,
-    keyStart,
-    keyEnd,
-    valueStart,
-    valueEnd,
-    createRevision,
-    modRevision,
-    version,
-    lease
-  }
 }

@@ -1,5 +1,5 @@
 /**
- * Encodes watch requests. Fields are numbered as in etcd's `rpc.proto`.
+ * The encoder of watch requests. Fields are numbered as in etcd's `rpc.proto`.
  */
 import { Writer } from "../wire/wireWriter.ts"
 import type { Request } from "./watchWire.ts"
@@ -14,7 +14,7 @@ export const encodeRequest = (request: Request): Buffer => {
       writer.number(0x38, request.id)
       writer.flag(0x30, request.previous)
       if (request.filter !== undefined) writer.content(0x2a, Buffer.from([request.filter]))
-      // Makes the server tell from time to time up to which revision an idle watch has seen everything.
+      // `progress_notify`: the server periodically reports up to which revision an idle watch is complete.
       writer.flag(0x20, true)
       writer.int64Field(0x18, request.from)
       if (request.bounds.range_end !== undefined) writer.content(0x12, request.bounds.range_end)

@@ -1,35 +1,35 @@
 /**
- * Makes batches, one per revision, of the events of the wire. This is the hot path of a watch.
+ * The conversion of decoded events to batches, one per revision. This is the hot path of a watch.
  */
-import * as Entry from "@effect-kv/core/Entry"
 import * as KvError from "@effect-kv/core/KvError"
 import { deleteEvent, type Event, putEvent, type Revision, revision as makeRevision } from "@effect-kv/core/Watch"
 import * as Option from "effect/Option"
-import { decodeKey, NotUtf8 } from "../wire/codec.ts"
+import { NotUtf8 } from "../wire/codec.ts"
+import { keyOf, toEntry } from "../wire/keyValue.ts"
 import type { Segment } from "./watchBuffer.ts"
-import type { WireEvent, WireKeyValue } from "./watchWire.ts"
+import type { WireEvent } from "./watchWire.ts"
 
-/** What became of segments: batches, and the error that ends the watch after them. */
+/** The batches of segments, and the error that ends the watch after them. */
 export interface Decoded {
   readonly batches: Array<Revision>
   readonly error: KvError.KvError | undefined
 }
 
-/** At most about so many events are decoded without giving other work a turn. */
+/** The approximate maximum of events decoded before other work gets a turn. */
 const eventsPerTurn = 8192
 
-/** Segments while they are decoded. */
+/** Segments that are being decoded. */
 export interface Decoding {
-  /** Decodes a part. `undefined` if more is to be done. */
+  /** Decodes a part. Returns `undefined` if more remains. */
   readonly next: () => Decoded | undefined
 }
 
-/** Decodes segments, turn by turn. No revision goes across segments. */
+/** Decodes segments in turns. No revision spans segments. */
 export const decode = (segments: ReadonlyArray<Segment>): Decoding => {
   const batches: Array<Revision> = []
   let segment = 0
   let index = 0
-  /** The events of the revision at `index` that are decoded already. */
+  /** The decoded events of the revision at `index`. */
   let events: [Event, ...Array<Event>] | undefined
   const decodeUntil = (budget: number): boolean => {
     let left = budget
@@ -37,11 +37,10 @@ export const decode = (segments: ReadonlyArray<Segment>): Decoding => {
       const wire = segments[segment]!
       while (index < wire.length) {
         const { modRevision } = wire[index]!.kv
-        const revision = BigInt(modRevision)
-        events ??= [toEvent(wire[index++]!, revision)]
+        events ??= [toEvent(wire[index++]!, modRevision)]
         for (; index < wire.length && wire[index]!.kv.modRevision === modRevision; index++) {
           if (left-- <= 0) return false
-          events.push(toEvent(wire[index]!, revision))
+          events.push(toEvent(wire[index]!, modRevision))
         }
         batches.push(makeRevision(events[0].revision, events))
         events = undefined
@@ -64,40 +63,16 @@ export const decode = (segments: ReadonlyArray<Segment>): Decoding => {
 const toEvent = (wire: WireEvent, revision: bigint): Event => {
   const { isDelete, kv } = wire
   const key = keyOf(kv)
-  const previous = wire.previous === undefined
-    ? Option.none()
-    : Option.some(toEntry(key, wire.previous, BigInt(wire.previous.modRevision)))
+  const previous = wire.previous === undefined ? Option.none() : Option.some(toEntry(wire.previous, key))
   if (isDelete) return deleteEvent({ key, revision, previous })
   const isCreate = kv.createRevision === kv.modRevision
-  return putEvent({ key, revision, entry: toEntry(key, kv, revision), isCreate, previous })
-}
-
-const toEntry = (key: string, kv: WireKeyValue, modRevision: bigint): Entry.Entry =>
-  Entry.make({
-    key,
-    value: valueOf(kv),
-    createRevision: kv.createRevision === kv.modRevision ? modRevision : BigInt(kv.createRevision),
-    modRevision,
-    version: kv.version,
-    lease: Entry.leaseOf(kv.lease)
-  })
-
-const keyOf = (kv: WireKeyValue): string => {
-  const key = kv.message.toString("utf8", kv.keyStart, kv.keyEnd)
-  // What is not UTF-8 decodes to U+FFFD, which can be meant as well.
-  return key.includes("\ufffd") ? decodeKey(kv.message.subarray(kv.keyStart, kv.keyEnd)) : key
-}
-
-/** A copy, unless it is most of the message: an entry that is kept would keep the whole message in memory. */
-const valueOf = ({ message, valueEnd, valueStart }: WireKeyValue): Uint8Array => {
-  const view = message.subarray(valueStart, valueEnd)
-  return view.length * 2 > message.buffer.byteLength ? view : new Uint8Array(view)
+  return putEvent({ key, revision, entry: toEntry(kv, key), isCreate, previous })
 }
 
 const notUtf8 = (error: NotUtf8): KvError.KvError =>
   KvError.make(new KvError.InvalidRequest({ message: error.message }))
 
-/** Where the revision that the last event belongs to begins. */
+/** The index of the first event of the last revision. */
 export const lastRevisionStart = (events: ReadonlyArray<WireEvent>): number => {
   let start = events.length - 1
   const revision = events[start]!.kv.modRevision
@@ -105,17 +80,17 @@ export const lastRevisionStart = (events: ReadonlyArray<WireEvent>): number => {
   return start
 }
 
-/** The index of the first event of `revision` or later. Events come in the order of their revisions. */
+/** The index of the first event at or after `revision`. Events are ordered by revision. */
 export const indexOfRevision = (events: ReadonlyArray<WireEvent>, revision: bigint): number => {
   let index = 0
   while (index < events.length && events[index]!.kv.modRevision < revision) index++
   return index
 }
 
-/** About what an event weighs in memory beyond its key and values. */
+/** The approximate bytes that an event occupies in memory besides its key and values. */
 const eventOverhead = 256
 
-/** About what the events weigh in memory. */
+/** The approximate bytes that the events occupy in memory. */
 export const sizeOf = (events: ReadonlyArray<WireEvent>): number => {
   let bytes = events.length * eventOverhead
   for (const { kv, previous } of events) {

@@ -1,10 +1,10 @@
 /**
- * The watches of one client and the streams that they are on: which watch goes on which stream, and what becomes of it when
- * a stream breaks.
+ * The watches of one client and their streams: which watch is on which stream, and what happens to it when a stream
+ * breaks.
  *
- * The watches of a `Lane` share one stream. New ones go to the current stream of their lane; another is opened when that breaks, and also when the server no
- * longer accepts its token: etcd looks at a stream's token only when a watch is created, so the watches that are on the old
- * stream stay there. Synchronous, like the states of the watches; opening streams and waiting is done outside.
+ * The watches of a `Lane` share one stream, the current one. Another stream replaces it when it breaks, or when the
+ * server rejects its token. etcd checks a stream's token only when a watch is created, so existing watches stay on the
+ * old stream. The pool is synchronous, like the states of the watches. `watch.ts` opens streams and waits.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import type { WatchRequest } from "@effect-kv/core/Watch"
@@ -15,38 +15,38 @@ import { type Known, type Lane, WatchState } from "./watchState.ts"
 import { type Owner, WatchStream } from "./watchStream.ts"
 import type { Request } from "./watchWire.ts"
 
-/** What the pool needs from outside. */
+/** The functions that the pool needs from `watch.ts`. */
 export interface Environment {
   readonly limits: Limits
   readonly store: Store
   readonly cancelFailure: (reason: string, endpoint?: string) => StreamFailure
-  /** Ends the stream, which the pool has given up. */
+  /** Ends the stream, which the pool no longer uses. */
   readonly release: (stream: WatchStream) => void
-  /** There are watches without a stream: see {@link WatchPool.neededLane}. */
+  /** Called when watches have no stream: see {@link WatchPool.neededLane}. */
   readonly wake: () => void
-  /** There is something to look after: see {@link WatchPool.tick}. */
+  /** Called when streams need checks: see {@link WatchPool.tick}. */
   readonly startTicking: () => void
 }
 
-/** How many ticks a stream may be silent while it owes an answer. */
+/** How many ticks a stream may be silent while it owes a response. */
 const silentTicksAllowed = 2
 
-/** How many it may be silent for while watches are live on it: a large response may be on its way. Pings find dead links. */
+/** The same while watches are live on it, because a large response may be in flight. Pings detect dead links. */
 const silentTicksOfLive = 60
 
-/** How many ticks a stream may be behind the store without a linearizable read that tells whether its member lags. */
+/** How many ticks a stream may be behind while no linearizable read finds out whether its member lags. */
 const unverifiedTicksAllowed = 5
 
-/** How many ticks a stream must have lasted for its opening to count as a success. */
+/** How many ticks a stream must last to count as a success. */
 const ticksOfSuccess = 2
 
-/** Up to this size a response of few revisions is taken as a whole. */
+/** A response of few revisions is received whole up to this size. */
 const wholeBytes = 64 * 1024 * 1024
 
-/** How many ticks a stream is kept for the next watch after the last one has gone. */
+/** How many ticks a stream without watches is kept for the next watch. */
 const idleTicksAllowed = 1
 
-/** Milliseconds before a stream is opened: none the first time, then about these, doubling up to the last. */
+/** Milliseconds before a stream is opened: none the first time, then `first`, doubling up to `longest`, with jitter. */
 const backoff = { first: 25, longest: 1000 }
 
 export class WatchPool implements Owner {
@@ -61,14 +61,14 @@ export class WatchPool implements Owner {
   #refreshToken = false
   #failures = 0
   /**
-   * Whether the server is to split the responses of the `large` lane, so that of many large events few are in memory at a
-   * time. Not if they are small: etcd's way to split them takes time quadratic in the number of events (16,000 small ones,
-   * which fill a fragment: 1.7 seconds).
+   * Whether the server splits the responses of the `large` lane, so that only a part of many large events is in memory
+   * at once. Not for small events: etcd's splitting takes time quadratic in the number of events (1.7 s for the 16,000
+   * small events that fill a fragment).
    */
   #fragment = false
   #mustFragment = false
   #closed: KvError.KvError | undefined
-  /** Why there is no stream, or was none before the one that nobody has been confirmed on yet. */
+  /** Why there is no stream, or why there was none before the current one, until a watch is confirmed on that. */
   lastFailure: string | undefined
 
   constructor(environment: Environment) {
@@ -90,7 +90,7 @@ export class WatchPool implements Owner {
     return watch
   }
 
-  /** Ends a watch, here and on the server. */
+  /** Ends a watch, also on the server. */
   close(watch: WatchState, error: KvError.KvError): void {
     watch.close(error)
     this.#watches.delete(watch)
@@ -98,7 +98,7 @@ export class WatchPool implements Owner {
     if (this.#streams.size > 0) this.#environment.startTicking()
   }
 
-  /** Ends everything. */
+  /** Ends all watches and streams. */
   closeAll(error: KvError.KvError): void {
     this.#closed = error
     const streams = [...this.#streams]
@@ -135,7 +135,7 @@ export class WatchPool implements Owner {
   // opening streams
   // ---------------------------------------------------------------------------
 
-  /** For which lane a stream is to be opened. */
+  /** The lane for which a stream must be opened. */
   neededLane(): Lane | undefined {
     if (this.#closed !== undefined) return undefined
     for (const [watch, lane] of this.#waiting) {
@@ -145,7 +145,7 @@ export class WatchPool implements Owner {
     return undefined
   }
 
-  /** Milliseconds to wait before it is opened, given a random number from 0 to 1. */
+  /** Milliseconds to wait before opening it, from a random number between 0 and 1. */
   delay(random: number): number {
     if (this.#failures === 0) return 0
     return Math.min(backoff.first * 2 ** (this.#failures - 1), backoff.longest) * (0.5 + random / 2)
@@ -155,7 +155,7 @@ export class WatchPool implements Owner {
     return { avoid: new Set(this.#avoid), refreshToken: this.#refreshToken, whole: lane === "large" }
   }
 
-  /** A stream was opened for the lane with the options. */
+  /** Adds a stream that was opened for the lane with these options. */
   opened(lane: Lane, endpoint: string, options: StreamOptions, send: (request: Request) => void): WatchStream {
     const hasNewToken = options.refreshToken === true
     const stream = new WatchStream(
@@ -180,7 +180,7 @@ export class WatchPool implements Owner {
     return stream
   }
 
-  /** None could be opened. */
+  /** Reports that no stream could be opened. */
   notOpened(error: KvError.KvError): void {
     this.#failures++
     this.lastFailure = error.reason.message
@@ -195,15 +195,15 @@ export class WatchPool implements Owner {
   }
 
   // ---------------------------------------------------------------------------
-  // what happens to streams
+  // stream events
   // ---------------------------------------------------------------------------
 
-  /** A response of so many bytes was more than the stream takes. Its watches go to one that takes all. */
+  /** Reports a response above the stream's size limit. Its watches move to a stream without that limit. */
   overflowed(stream: WatchStream, bytes: number): void {
-    // Of one revision, or a few, the events are many and small: values are limited by the size of a request.
+    // A large response of few revisions has many small events, because a request limits the size of values.
     const isOfMany = stream.watches.some((watch) => watch.isBehind(this.#known.revision))
     this.#fragment = bytes > wholeBytes || isOfMany
-    // The server cannot send it as a whole.
+    // The stream of the `large` lane has no limit of its own, so the server could not send the whole response.
     this.#mustFragment = stream.lane === "large"
     for (const watch of stream.watches) watch.isLarge = true
   }
@@ -212,14 +212,14 @@ export class WatchPool implements Owner {
     if (this.#mustFragment) return false
     this.#fragment = false
     this.failed(stream, {
-      error: KvError.make(new KvError.Unavailable({ message: "a large response is received again as a whole" })),
+      error: KvError.make(new KvError.Unavailable({ message: "a large response is requested again as a whole" })),
       isTransient: true,
       refreshToken: false
     })
     return true
   }
 
-  /** The stream broke, or is given up. Its watches wait for another one. */
+  /** Reports that the stream broke or is abandoned. Its watches wait for another stream. */
   failed(stream: WatchStream, failure: StreamFailure): void {
     if (!this.#streams.delete(stream)) return
     this.#retire(stream, failure)
@@ -227,9 +227,9 @@ export class WatchPool implements Owner {
     this.#avoid.add(stream.endpoint)
     this.#environment.release(stream)
     const isTooLarge = failure.error.reason._tag === "RequestTooLarge"
-    const largest = isTooLarge ? stream.largestUnanswered() : undefined
+    const largest = isTooLarge ? stream.largestPending() : undefined
     for (const watch of stream.end()) {
-      // A server that is asked for too much at once ends the whole stream. One watch alone is to blame for that.
+      // A server ends the whole stream if one request is too large. Only the largest pending request can be the cause.
       if (failure.isTransient || isTooLarge && watch !== largest) watch.lost(failure.error.reason.message)
       else watch.end(failure.error)
       if (watch.state._tag === "Waiting") this.#wantCarrier(watch)
@@ -237,8 +237,8 @@ export class WatchPool implements Owner {
   }
 
   /**
-   * The store was replaced: no stream is of the one that is there now, or none is known to be. Watches that depend on a
-   * revision of the old store end; others begin on a new stream.
+   * Ends every stream, because none is known to belong to the new store. Watches that depend on a revision of the old
+   * store end too. The others continue on a new stream.
    */
   storeReplaced(error: KvError.KvError): void {
     const streams = [...this.#streams]
@@ -256,7 +256,7 @@ export class WatchPool implements Owner {
     }
   }
 
-  /** The store was the same at all suspicions up to this one. */
+  /** Reports that the store was the same at all suspicions up to this one. */
   storeVerified(upTo: number): void {
     for (const stream of Array.from(this.#streams)) stream.verified(upTo)
   }
@@ -269,9 +269,9 @@ export class WatchPool implements Owner {
     this.#avoid.clear()
   }
 
-  refused(stream: WatchStream, watch: WatchState, reason: string): void {
+  rejected(stream: WatchStream, watch: WatchState, reason: string): void {
     const failure = this.#environment.cancelFailure(reason, stream.endpoint)
-    // A token that is refused though it is new will not be accepted the next time.
+    // A server that rejects a new token will reject the next one too.
     if (!failure.isTransient || failure.refreshToken && stream.hasNewToken && !stream.hasConfirmed) {
       watch.end(failure.error)
       return
@@ -282,50 +282,50 @@ export class WatchPool implements Owner {
     if (watch.state._tag === "Waiting") this.#wantCarrier(watch)
   }
 
-  confused(stream: WatchStream, message: string): void {
+  invalidResponse(stream: WatchStream, message: string): void {
     const error = KvError.make(new KvError.Unavailable({ message: `${stream.endpoint}: ${message}` }))
     this.failed(stream, { error, isTransient: true, refreshToken: false })
   }
 
-  /** New watches go elsewhere. */
+  /** Stops adding watches to the stream. */
   #retire(stream: WatchStream, failure: StreamFailure): void {
     if (failure.refreshToken) this.#refreshToken = true
     if (!this.#leaveLane(stream)) return
     this.#failures++
   }
 
-  /** What waits for an answer goes elsewhere; what is live on the stream stays. */
-  #passBy(stream: WatchStream): void {
+  /** Moves the pending watches to another stream. The live watches stay. */
+  #movePending(stream: WatchStream): void {
     this.#leaveLane(stream)
     this.#avoid.add(stream.endpoint)
-    for (const watch of stream.takeUnanswered()) {
-      watch.lost(`${stream.endpoint}: did not answer`)
+    for (const watch of stream.takePending()) {
+      watch.lost(`${stream.endpoint}: did not respond`)
       if (watch.state._tag === "Waiting") this.#wantCarrier(watch)
     }
   }
 
-  /** Looks after the streams, about once a second. Returns whether there is anything to come back for. */
+  /** Checks the streams, about once a second. Returns whether another tick is needed. */
   tick(): boolean {
     for (const stream of Array.from(this.#streams)) {
       if (stream.hasConfirmed && ++stream.ticks === ticksOfSuccess) this.#failures = 0
       if (stream.isUnverified) {
         if (++stream.unverifiedTicks > unverifiedTicksAllowed) {
-          this.confused(stream, "is behind, and no member could tell why")
+          this.invalidResponse(stream, "is behind, and no linearizable read could find out why")
         }
-      } else if (stream.awaitsAnswer && ++stream.silentTicks > silentTicksAllowed) {
-        if (stream.isLive && stream.silentTicks <= silentTicksOfLive) this.#passBy(stream)
-        else this.confused(stream, "did not answer")
-      } else if (stream.isEmpty && !stream.awaitsAnswer && ++stream.idleTicks > idleTicksAllowed) {
+      } else if (stream.awaitsResponse && ++stream.silentTicks > silentTicksAllowed) {
+        if (stream.isLive && stream.silentTicks <= silentTicksOfLive) this.#movePending(stream)
+        else this.invalidResponse(stream, "did not respond")
+      } else if (stream.isEmpty && !stream.awaitsResponse && ++stream.idleTicks > idleTicksAllowed) {
         this.#discard(stream)
       }
     }
     return Array.from(this.#streams).some((stream) =>
-      stream.isEmpty || stream.awaitsAnswer || stream.isUnverified ||
+      stream.isEmpty || stream.awaitsResponse || stream.isUnverified ||
       stream.hasConfirmed && stream.ticks < ticksOfSuccess
     )
   }
 
-  /** Ends a stream that nobody needs. */
+  /** Ends a stream without watches. */
   #discard(stream: WatchStream): void {
     this.#streams.delete(stream)
     this.#leaveLane(stream)
@@ -333,7 +333,7 @@ export class WatchPool implements Owner {
     this.#environment.release(stream)
   }
 
-  /** Takes no more watches. Whether it did before. */
+  /** Removes the stream from its lane. Returns whether it was the current one. */
   #leaveLane(stream: WatchStream): boolean {
     return this.#current.get(stream.lane) === stream && this.#current.delete(stream.lane)
   }

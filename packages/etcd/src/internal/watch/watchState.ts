@@ -1,5 +1,5 @@
 /**
- * One watch: which states it has, what can happen to it in each, and from where it goes on.
+ * The state machine of one watch: its states, their transitions, and the revision at which it resumes.
  *
  * ```text
  *            attach                 created                     too much buffered
@@ -10,25 +10,27 @@
  *     +------------------+-------------------------+                                     |
  *     +----------------------------------------------------------------------------------+
  *
- *  any state -> Ended: refused, compacted, undecodable, closed by its scope or by the client
+ *  any state -> Ended: rejected, compacted, undecodable, closed by its scope or by the client
  * ```
  *
- * All of it is synchronous and knows neither fibers nor sockets: streams, the consumer's waiting and time are outside.
+ * The machine is synchronous. Fibers, sockets and time are outside.
  *
- * **Where a watch goes on.** `next` is the first revision that is not completely received. It moves
+ * **Where a watch resumes.** `next` is the first revision that is not completely received. It moves
  * - past the header's revision when a watch that starts "now" is created,
- * - past the last event of a response that is complete (`fragment` false),
- * - to the last event's revision in a fragment: etcd sends a watch's events in the order of their revisions, so the
- *   revisions before it are complete, and it alone may go on in the next fragment; its events are held back until then,
- * - past the revision of a progress notification for this watch, which is sent through the same queue as the watch's events
- *   and only while the watch is synced; or of an answer to a progress request (id -1, for all watches of a stream that
- *   were live when it was asked for), which is requested only where it does not overtake events: see `watchProgress.ts`.
+ * - past the last event of a complete response (`fragment` false),
+ * - to the revision of a fragment's last event. etcd sends a watch's events in revision order, so all earlier revisions
+ *   are complete. The last one may continue in the next fragment, so its events are held back until then,
+ * - past the revision of a progress notification for this watch. The server queues it with the watch's events, and
+ *   sends it only while the watch is synced. The same holds for a progress response (id -1, for all watches that were
+ *   live at the request). The client requests it only from servers where it cannot overtake events: see
+ *   `watchProgress.ts`.
  *
- * What comes below `next` is dropped, whatever the server sends.
+ * Events below `next` are dropped, whatever the server sends.
  *
- * **Compaction.** A watch from revision r is refused when the compact revision is above r. At r itself it is accepted, but a
- * delete made in revision r is gone (before etcd 3.5.18), which would be a silent gap. So a watch that needs history
- * asks from r - 1, and what that gives twice is dropped: as the contract has it, a watch starts after the compact revision.
+ * **Compaction.** The server rejects a watch from revision r if the compact revision is above r. At r itself it accepts
+ * the watch, but before etcd 3.5.18 it omits a delete made in revision r: a silent gap. So a watch that needs history
+ * requests it from r - 1 and drops the repeated revision. By the contract, a watch must start after the compact
+ * revision.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import { live, type Revision, type Status, type WatchRequest } from "@effect-kv/core/Watch"
@@ -38,31 +40,31 @@ import { type Limits, type Segment, WatchBuffer } from "./watchBuffer.ts"
 import * as watchEvents from "./watchEvents.ts"
 import type { Response, WireEvent } from "./watchWire.ts"
 
-/** The stream that a watch is on, as the watch sees it. */
+/** The stream of a watch, as the watch sees it. */
 export interface Carrier {
   readonly lane: Lane
   readonly endpoint: string
-  /** Asks the server for the watch from a revision on, `0n` for now. Gives the id that it has on this stream. */
+  /** Requests the watch from a revision on, `0n` for now. Returns the watch's id on this stream. */
   readonly create: (watch: WatchState, from: bigint) => number
-  /** Takes the watch with this id off the stream, here and on the server. Nothing of it is heard of any more. */
+  /** Removes the watch with this id from the stream, also on the server. Nothing more is delivered to it. */
   readonly cancel: (id: number) => void
   readonly known: Known
 }
 
 /**
- * Which stream a watch belongs on. Nothing else moves on a stream while a large response is sent and received, so watches
- * are kept apart by how large their responses may be.
+ * The kind of stream for a watch. A large response blocks its stream while it is sent and received, so watches are
+ * separated by the possible size of their responses.
  *
- * - `key`: of a single key, which has one event in a revision. Locks wait on these.
- * - `range`: of a range, where one delete can make hundreds of thousands of events in a revision.
- * - `catchUp`: far behind. etcd sends it 1000 revisions at a time, however large they are.
- * - `large`: a response was larger than the other streams take.
+ * - `key`: watches of a single key, which has one event in a revision. Locks wait on these.
+ * - `range`: watches of a range. One delete can create hundreds of thousands of events in a revision.
+ * - `catchUp`: watches that are far behind. etcd sends them 1000 revisions at a time, of any size.
+ * - `large`: watches with a response above the limit of the other streams.
  */
 export type Lane = "key" | "range" | "catchUp" | "large"
 
-/** What is known of the store. */
+/** What is known about the store. */
 export interface Known {
-  /** The highest revision that it is known to have had. */
+  /** The store's highest known revision. */
   revision: bigint
 }
 
@@ -79,28 +81,28 @@ const parked: State = { _tag: "Parked" }
 export class WatchState {
   readonly request: WatchRequest
   readonly limits: Limits
-  /** Called when the watch wants to be attached to a stream. */
+  /** Called when the watch needs a stream. */
   readonly wantCarrier: (watch: WatchState) => void
 
   state: State = waiting
-  /** The first revision that is not completely received, `undefined` until it is known what "now" is. */
+  /** The first revision that is not completely received. `undefined` until the start is known. */
   next: bigint | undefined
-  /** What is delivered is after this revision; known once the store has confirmed the watch. */
+  /** The watch delivers the events after this revision. Known once the store has confirmed the watch. */
   revision: bigint | undefined
-  /** Whether a response for it may be larger than ordinary streams take. */
+  /** Whether a response may exceed the limit of ordinary streams. */
   isLarge = false
-  /** Why the watch has no connection, where it had one before. */
+  /** Why the watch has lost its connection, if it had one. */
   interrupted: string | undefined
-  /** Wakes whoever waits for the watch to be confirmed. */
+  /** Wakes the caller that waits for the watch's confirmation. */
   onConfirmed: (() => void) | undefined
-  /** Wakes whoever waits for something to take. */
+  /** Wakes the caller that waits for events. */
   onReady: (() => void) | undefined
   readonly statusListeners: Set<(status: Status | undefined) => void> = new Set()
 
   readonly #buffer = new WatchBuffer()
-  /** What was taken from the buffer and is not decoded yet. */
+  /** The decoding of the segments that were taken from the buffer. */
   #decoding: watchEvents.Decoding | undefined
-  /** Events of the revision that goes on in the next fragment. */
+  /** Events of the revision that continues in the next fragment. */
   #held: Array<WireEvent> = []
 
   constructor(request: WatchRequest, limits: Limits, wantCarrier: (watch: WatchState) => void) {
@@ -114,7 +116,7 @@ export class WatchState {
     return this.#buffer.bytes
   }
 
-  /** Whether there is something to poll for, though one poll may not be enough. */
+  /** Whether polling makes sense. One poll may not be enough. */
   get canPoll(): boolean {
     return this.#decoding !== undefined || !this.#buffer.isEmpty || this.state._tag === "Ended"
   }
@@ -127,18 +129,18 @@ export class WatchState {
   }
 
   // ---------------------------------------------------------------------------
-  // what a stream does to it
+  // events of its stream
   // ---------------------------------------------------------------------------
 
   attach(carrier: Carrier): void {
     if (this.state._tag !== "Waiting") return
     const { known } = carrier
-    // The store confirms at once what starts now, and what is to be waited for is only that.
+    // The store confirms a watch from now at once, and the caller waits only for that.
     const isProbe = this.revision === undefined && this.#isFarBehind(known.revision)
     this.#create(carrier, isProbe ? 0n : this.#from(known.revision))
   }
 
-  /** The store has confirmed the watch, at the revision that it had then. */
+  /** Reports that the store has confirmed the watch, at its current revision. */
   created(headerRevision: bigint): void {
     if (this.state._tag !== "Creating") return
     const { carrier, from, id } = this.state
@@ -165,23 +167,23 @@ export class WatchState {
     if (fragment) this.#receiveFragment(fresh)
     else this.#receiveWhole(fresh)
     if (!this.#buffer.isEmpty) this.#wake()
-    // One that catches up would be sent too large a response again.
+    // A watch that still catches up would get another response that is too large.
     if (!fragment && !this.isBehind(header.revision)) this.isLarge = false
-    // Only now: who waits for events has taken them, and may have closed the watch.
+    // Only now: the waiting consumer has taken the events, and may have closed the watch.
     this.#parkIfFull(fragment)
     if (!fragment) this.#goLive(header.revision)
   }
 
-  /** Everything up to the revision has been sent. */
+  /** Reports that everything up to the revision has been sent. */
   progressed(revision: bigint): void {
-    // While a response is not complete it says nothing of what is to come yet, whatever a server or a proxy sends between.
+    // Within an incomplete response this proves nothing, whatever a server or a proxy sends in between.
     if (this.state._tag !== "Live" || this.next === undefined || this.#held.length > 0) return
     if (revision >= this.next) this.next = revision + 1n
     this.isLarge = false
     this.#goLive(revision)
   }
 
-  /** The stream is gone, and with it the watch on the server. */
+  /** Reports that the stream is gone, and with it the watch on the server. */
   lost(message: string): void {
     if (this.state._tag !== "Creating" && this.state._tag !== "Live") return
     this.state = waiting
@@ -189,29 +191,29 @@ export class WatchState {
     if (this.revision !== undefined) this.#setInterrupted(message)
   }
 
-  /** There was no stream to be had. */
+  /** Reports that no stream could be opened. */
   stillWaiting(message: string): void {
     if (this.state._tag === "Waiting" && this.revision !== undefined) this.#setInterrupted(message)
   }
 
-  /** The store was replaced. A watch that goes on from a revision of the old one has nothing to go on from. */
+  /** Reports a replaced store. A watch that would resume at a revision of the old store cannot continue. */
   storeReplaced(error: KvError.KvError): void {
     if (this.next === undefined) this.lost(error.reason.message)
     else this.end(error)
   }
 
-  /** The server has dropped the watch: history before the revision is gone. */
+  /** Reports that the server has dropped the watch, because history before the revision is compacted. */
   compacted(compactRevision: bigint): void {
     this.end(KvError.make(new KvError.Compacted({ compactRevision: Option.some(compactRevision) })))
   }
 
   // ---------------------------------------------------------------------------
-  // what its consumer does to it
+  // the consumer
   // ---------------------------------------------------------------------------
 
   /**
-   * What there is to take, else the error that the watch ended with, else `undefined`. Of a large revision each poll decodes
-   * a part, and all but the last return `undefined`.
+   * The revisions to take, or the error with which the watch ended, or `undefined`. Each poll decodes a part of a large
+   * revision, and every poll before the last one returns `undefined`.
    */
   poll(): NonEmptyReadonlyArray<Revision> | KvError.KvError | undefined {
     const decoding = this.#decoding ?? this.#startDecoding(this.#buffer.take())
@@ -235,7 +237,7 @@ export class WatchState {
     return segments.length === 0 ? undefined : watchEvents.decode(segments)
   }
 
-  /** Ends the watch, on the server too. What is in the buffer can still be taken. */
+  /** Ends the watch, also on the server. The buffer can still be taken. */
   end(error: KvError.KvError): void {
     if (this.state._tag === "Ended") return
     const before = this.state
@@ -248,7 +250,7 @@ export class WatchState {
     this.#wake()
   }
 
-  /** Ends the watch and forgets what is in the buffer. */
+  /** Ends the watch and clears the buffer. */
   close(error: KvError.KvError): void {
     this.#buffer.clear()
     this.#decoding = undefined
@@ -258,8 +260,8 @@ export class WatchState {
   // ---------------------------------------------------------------------------
 
   /**
-   * Where it belongs, by what is known. All begin with the others, where an answer does not wait behind what is sent to those
-   * that catch up.
+   * The lane for the watch, by what is known. Every watch starts in its usual lane, where its confirmation does not
+   * wait behind the data of watches that catch up.
    */
   lane(known: Known): Lane {
     if (this.isLarge) return "large"
@@ -270,7 +272,7 @@ export class WatchState {
     return this.request.range._tag === "Key" ? "key" : "range"
   }
 
-  /** Whether the store was at a revision that is some way ahead of what was received. */
+  /** Whether the watch lags behind the store's revision noticeably. */
   isBehind(revision: bigint): boolean {
     return this.next !== undefined && revision - this.next >= this.limits.nearlyThere
   }
@@ -279,7 +281,7 @@ export class WatchState {
     return this.next !== undefined && revision - this.next >= this.limits.farBehind
   }
 
-  /** Comes back to the others, once it has caught up with the store as it was at `revision`. */
+  /** Returns to the usual lane, once the watch has caught up with the store's `revision`. */
   #goLive(revision: bigint): void {
     if (this.state._tag !== "Live" || this.state.carrier.lane === this.#usualLane) return
     const { carrier, id } = this.state
@@ -287,16 +289,16 @@ export class WatchState {
     if (carrier.lane === "large" ? !this.isLarge : isNear) this.#leave(carrier, id)
   }
 
-  /** Goes to the other lane. */
+  /** Moves to another lane. */
   #leave(carrier: Carrier, id: number): void {
     carrier.cancel(id)
     this.state = waiting
-    // Whatever comes after `next` will be given: there is nothing more to confirm.
+    // Everything after `next` will be delivered, so the watch is confirmed.
     if (this.revision === undefined) this.#confirmed(this.next! - 1n)
     if (this.state._tag === "Waiting") this.wantCarrier(this)
   }
 
-  /** From where to ask, where the store is at `revision`. */
+  /** The revision to request from, if the store is at `revision`. */
   #from(revision: bigint): bigint {
     if (this.next === undefined) return 0n
     return this.next <= revision && this.next > 1n ? this.next - 1n : this.next
@@ -319,7 +321,7 @@ export class WatchState {
     const all = this.#held.length === 0 ? events : [...this.#held, ...events]
     this.#held = []
     this.#push(all)
-    this.next = BigInt(events[events.length - 1]!.kv.modRevision) + 1n
+    this.next = events[events.length - 1]!.kv.modRevision + 1n
   }
 
   #receiveFragment(events: ReadonlyArray<WireEvent>): void {
@@ -328,14 +330,14 @@ export class WatchState {
     this.#held = complete === 0 ? all : all.slice(complete)
     if (complete === 0) return
     this.#push(all.slice(0, complete))
-    this.next = BigInt(this.#held[0]!.kv.modRevision)
+    this.next = this.#held[0]!.kv.modRevision
   }
 
   #push(events: ReadonlyArray<WireEvent>): void {
     this.#buffer.push(events, watchEvents.sizeOf(events))
   }
 
-  /** A full buffer costs the watch its place on the stream, not the stream its flow: others are on it. */
+  /** A full buffer removes the watch from the stream. It does not stop the stream, because other watches share it. */
   #parkIfFull(fragment: boolean): void {
     if (this.state._tag !== "Live") return
     if (this.#buffer.bytes <= (fragment ? this.limits.parkWithinResponse : this.limits.park)) return

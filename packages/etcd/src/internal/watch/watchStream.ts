@@ -1,36 +1,36 @@
 /**
- * One stream to one server, with many watches on it: gives them ids, and each response to the watch that it is for.
+ * One stream to one server with many watches. It assigns their ids, and passes each response to its watch.
  *
- * The server answers creates in the order in which they were sent. A refused one has the id -1 in its answer, so that the
- * order alone tells whose it was. An id is never used again on the same stream: what the server had queued for a
- * cancelled watch may come, or be kept for the next watch of that id.
+ * The server responds to creates in the order in which they were sent. Its response to a rejected create has the id -1,
+ * so only the order identifies the create. An id is never reused on a stream: the server may still send events that it
+ * had queued for a cancelled watch, or keep them for the next watch with that id.
  */
 import type { Sent } from "../store/storeIdentity.ts"
 import type { Store } from "../wire/decoded.ts"
 import type { Carrier, Known, Lane, WatchState } from "./watchState.ts"
 import * as watchWire from "./watchWire.ts"
 
-/** What a stream tells the one who opened it. */
+/** The callbacks of a stream to its pool. */
 export interface Owner {
-  /** The server refused to create the watch, or cancelled it, for this reason. It is off the stream. */
-  readonly refused: (stream: WatchStream, watch: WatchState, reason: string) => void
+  /** The server rejected the create, or cancelled the watch, for this reason. The watch has left the stream. */
+  readonly rejected: (stream: WatchStream, watch: WatchState, reason: string) => void
   /** The server has confirmed a watch. */
   readonly confirmed: (stream: WatchStream) => void
   /**
-   * The server splits a response of many small events, in a time quadratic in their number. Returns whether the stream is
-   * given up for one where it does not.
+   * The server splits a response of many small events, which takes quadratic time. Returns whether the pool abandons
+   * the stream for one on which the server does not split.
    */
   readonly splitsSlowly: (stream: WatchStream) => boolean
-  /** What came makes no sense. */
-  readonly confused: (stream: WatchStream, message: string) => void
+  /** The server sent an invalid response. */
+  readonly invalidResponse: (stream: WatchStream, message: string) => void
 }
 
 export interface Options {
   readonly lane: Lane
   readonly endpoint: string
-  /** Whether a new token was made for it. */
+  /** Whether the stream uses a new token. */
   readonly hasNewToken: boolean
-  /** Whether the server is to split large responses. */
+  /** Whether the server splits large responses. */
   readonly fragment: boolean
   readonly known: Known
   readonly store: Store
@@ -38,13 +38,13 @@ export interface Options {
 
 interface PendingCreate {
   readonly id: number
-  /** What was known of the store when it was sent. */
+  /** What was known about the store when the create was sent. */
   readonly sent: Sent
-  /** `undefined` once it was cancelled: the answer comes nevertheless. */
+  /** `undefined` once the watch was cancelled. The response still arrives. */
   watch: WatchState | undefined
 }
 
-/** A fragment is of 2 MiB, and takes etcd milliseconds with a thousand events, seconds with twenty thousand. */
+/** A fragment has up to 2 MiB. It takes etcd milliseconds with a thousand events, and seconds with twenty thousand. */
 const eventsPerFragment = 4096
 
 export class WatchStream implements Carrier {
@@ -58,25 +58,25 @@ export class WatchStream implements Carrier {
   #creating: Array<PendingCreate> = []
   #lastId = 0
   #ended = false
-  /** How often the stream was looked at since the server was last heard. */
+  /** Ticks since the server last sent something. */
   silentTicks = 0
-  /** How often it was looked at since it had its last watch. */
+  /** Ticks since the stream had its last watch. */
   idleTicks = 0
-  /** How often it was looked at since it has confirmed a watch. */
+  /** Ticks since the stream's first confirmation. */
   ticks = 0
-  /** Whether the server has confirmed any watch on it. */
+  /** Whether the server has confirmed any watch on the stream. */
   hasConfirmed = false
   /**
-   * The responses since one whose revision is behind what the store is known to have had. They are kept until it is certain
-   * that the member lags: of a store that was replaced nothing may be delivered.
+   * The responses since one with a lower revision than the store is known to have had. They are kept until it is
+   * certain that the member lags, because nothing from a replaced store may be delivered.
    */
   #unverified: { readonly suspicion: number; readonly responses: Array<watchWire.Response> } | undefined
-  /** How often the stream was looked at while it had such responses. */
+  /** Ticks while the stream had such responses. */
   unverifiedTicks = 0
-  /** The member that serves the stream, `0n` if it is not known. */
+  /** The member that serves the stream, `0n` if it is unknown. */
   memberId = 0n
-  /** The watches that were live when the server was asked how far they are. An answer is for no others. */
-  #asked: Set<number> | undefined
+  /** The watches that were live at the progress request. The response applies only to these. */
+  #progressRequested: Set<number> | undefined
   readonly known: Known
   readonly #store: Store
 
@@ -95,12 +95,12 @@ export class WatchStream implements Carrier {
     return this.#watches.size === 0
   }
 
-  /** Whether any watch on it was confirmed. */
+  /** Whether any watch on the stream is confirmed. */
   get isLive(): boolean {
     return this.#watches.size > this.#creating.filter(({ watch }) => watch !== undefined).length
   }
 
-  get awaitsAnswer(): boolean {
+  get awaitsResponse(): boolean {
     return this.#creating.length > 0
   }
 
@@ -111,26 +111,28 @@ export class WatchStream implements Carrier {
   create(watch: WatchState, from: bigint): number {
     const id = ++this.#lastId
     this.#watches.set(id, watch)
-    // Silence counts from the first question on.
-    if (!this.awaitsAnswer) this.silentTicks = 0
+    // Silence counts from the first pending create.
+    if (!this.awaitsResponse) this.silentTicks = 0
     this.idleTicks = 0
     this.#creating.push({ id, watch, sent: this.#store.identity.sent() })
     this.#send(watchWire.create(watch.request, id, from, this.fragment))
     return id
   }
 
-  /** Asks the server how far the watches are that are live now. It may not answer. */
-  askForProgress(): void {
+  /** Requests the progress of the watches that are live now. The server may not respond. */
+  requestProgress(): void {
     if (this.#ended) return
-    // The answer to an earlier question may be on its way, which is for those watches alone.
-    this.#asked ??= new Set([...this.#watches].flatMap(([id, watch]) => watch.state._tag === "Live" ? [id] : []))
+    // The response to an earlier request may be in flight, and applies only to that request's watches.
+    this.#progressRequested ??= new Set(
+      [...this.#watches].flatMap(([id, watch]) => watch.state._tag === "Live" ? [id] : [])
+    )
     this.#send(watchWire.progress)
   }
 
   #progressed(revision: bigint): void {
-    const asked = this.#asked ?? []
-    this.#asked = undefined
-    for (const id of asked) this.#watches.get(id)?.progressed(revision)
+    const ids = this.#progressRequested ?? []
+    this.#progressRequested = undefined
+    for (const id of ids) this.#watches.get(id)?.progressed(revision)
   }
 
   cancel(id: number): void {
@@ -144,22 +146,22 @@ export class WatchStream implements Carrier {
     return [...this.#watches.values()]
   }
 
-  /** Takes the watches off that the server owes an answer for. */
-  takeUnanswered(): ReadonlyArray<WatchState> {
-    const unanswered = this.#creating.flatMap(({ id, watch }) => watch === undefined ? [] : [{ id, watch }])
-    for (const { id } of unanswered) this.cancel(id)
-    return unanswered.map(({ watch }) => watch)
+  /** Removes the watches whose creates are pending. */
+  takePending(): ReadonlyArray<WatchState> {
+    const pending = this.#creating.flatMap(({ id, watch }) => watch === undefined ? [] : [{ id, watch }])
+    for (const { id } of pending) this.cancel(id)
+    return pending.map(({ watch }) => watch)
   }
 
-  /** Of the watches that the server owes an answer for, the one that asks with the most bytes. */
-  largestUnanswered(): WatchState | undefined {
+  /** The watch with the largest pending create. */
+  largestPending(): WatchState | undefined {
     const sizes = this.#creating.flatMap(({ watch }) =>
       watch === undefined ? [] : [{ watch, size: watchWire.sizeOf(watch.request) }]
     )
     return sizes.sort((a, b) => b.size - a.size)[0]?.watch
   }
 
-  /** Nothing is sent any more. Returns the watches that were on the stream. */
+  /** Stops all sending. Returns the watches that were on the stream. */
   end(): ReadonlyArray<WatchState> {
     this.#ended = true
     this.#unverified = undefined
@@ -177,14 +179,14 @@ export class WatchStream implements Carrier {
     } else if (this.#observe(response)) {
       this.unverifiedTicks = 0
       this.#unverified = { suspicion: this.#store.suspicions.next, responses: [response] }
-      // It may be settled before this returns.
+      // The suspicion may be settled before this returns.
       this.#store.suspicions.raise()
     } else {
       this.#deliver(response)
     }
   }
 
-  /** It is certain that the store was the same at all suspicions up to this one. */
+  /** Reports that the store was the same at all suspicions up to this one. */
   verified(upTo: number): void {
     if (this.#unverified === undefined || this.#unverified.suspicion > upTo) return
     const [first, ...others] = this.#unverified.responses
@@ -193,7 +195,7 @@ export class WatchStream implements Carrier {
     for (const response of others) this.receive(response)
   }
 
-  /** Whether the response may be of another store. If it certainly is, the stream has ended when this returns. */
+  /** Whether the response may come from another store. If it certainly does, the stream has ended when this returns. */
   #observe({ created, header }: watchWire.Response): boolean {
     this.memberId = header.memberId
     const { identity } = this.#store
@@ -209,7 +211,7 @@ export class WatchStream implements Carrier {
     if (response.hasEvents) {
       this.#watches.get(response.watchId)?.received(response)
     } else if (response.created) {
-      this.#answered(response)
+      this.#created(response)
     } else if (response.canceled) {
       this.#cancelled(response)
     } else if (response.watchId === -1) {
@@ -219,14 +221,17 @@ export class WatchStream implements Carrier {
     }
   }
 
-  #answered(response: watchWire.Response): void {
+  #created(response: watchWire.Response): void {
     const create = this.#creating.shift()
     if (create === undefined || !response.canceled && create.id !== response.watchId) {
-      this.#owner.confused(this, `the server created watch ${response.watchId}, which was not asked for`)
+      this.#owner.invalidResponse(
+        this,
+        `the server created watch ${response.watchId}, which the client did not request`
+      )
       return
     }
     if (response.canceled) {
-      if (create.watch !== undefined) this.#refuse(create.id, create.watch, response)
+      if (create.watch !== undefined) this.#reject(create.id, create.watch, response)
       return
     }
     const revision = this.#revisionOf(response)
@@ -236,20 +241,20 @@ export class WatchStream implements Carrier {
     this.#owner.confirmed(this)
   }
 
-  /** Answers to our own cancels come here too; those watches are no longer known. */
+  /** Responses to our own cancels arrive here too. Those watches are no longer known. */
   #cancelled(response: watchWire.Response): void {
     const watch = this.#watches.get(response.watchId)
-    if (watch !== undefined) this.#refuse(response.watchId, watch, response)
+    if (watch !== undefined) this.#reject(response.watchId, watch, response)
   }
 
-  #refuse(id: number, watch: WatchState, response: watchWire.Response): void {
+  #reject(id: number, watch: WatchState, response: watchWire.Response): void {
     if (response.compactRevision > 0) {
-      // The server keeps a compacted watch until it is cancelled, so that it stays here until it has ended.
+      // The server keeps a compacted watch until it is cancelled, so it stays on the stream until it ends.
       watch.compacted(BigInt(response.compactRevision))
       return
     }
     this.#watches.delete(id)
-    this.#owner.refused(this, watch, response.cancelReason)
+    this.#owner.rejected(this, watch, response.cancelReason)
   }
 
   #revisionOf(response: watchWire.Response): bigint {

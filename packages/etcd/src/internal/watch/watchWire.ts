@@ -1,9 +1,10 @@
 /**
- * What goes over a watch stream: the requests that are sent, and the responses that come.
+ * The messages of a watch stream: requests and responses.
  */
 import type { WatchRequest } from "@effect-kv/core/Watch"
 import { type Bounds, bounds } from "../wire/codec.ts"
 import type { Header } from "../wire/header.ts"
+import type { WireKeyValue } from "../wire/keyValue.ts"
 
 /** `etcdserverpb.WatchRequest` */
 export type Request =
@@ -13,7 +14,7 @@ export type Request =
     readonly id: number
     /** The first revision, `0n` for the next one. */
     readonly from: bigint
-    /** What the watch is not for: one of {@link Filter}. */
+    /** The kind of events that the watch excludes: one of {@link Filter}. */
     readonly filter: number | undefined
     readonly previous: boolean
     readonly fragment: boolean
@@ -26,21 +27,21 @@ export const Filter = { noPut: 0, noDelete: 1 } as const
 
 /** `etcdserverpb.WatchResponse` */
 export interface Response {
-  /** The store's revision in it is the one when the response was made. */
+  /** Its revision is the store's revision when the response was made. */
   readonly header: Header
-  /** -1 for none. */
+  /** -1 for no watch. */
   readonly watchId: number
   readonly created: boolean
   readonly canceled: boolean
-  /** 0 for none. */
+  /** 0 for no compaction. */
   readonly compactRevision: number
   readonly cancelReason: string
-  /** Whether the response goes on in the next message. */
+  /** Whether the response continues in the next message. */
   readonly fragment: boolean
   readonly hasEvents: boolean
   /** Decodes a part of the events. Returns whether all are decoded. */
   readonly decodeEvents: () => boolean
-  /** Decoded, or the rest of it, when it is first asked for. */
+  /** The events. Reading them decodes the rest. */
   readonly events: ReadonlyArray<WireEvent>
 }
 
@@ -51,24 +52,11 @@ export interface WireEvent {
   readonly previous: WireKeyValue | undefined
 }
 
-/** `mvccpb.KeyValue`: the key and the value are these parts of the message. */
-export interface WireKeyValue {
-  readonly message: Buffer
-  readonly keyStart: number
-  readonly keyEnd: number
-  readonly valueStart: number
-  readonly valueEnd: number
-  readonly createRevision: number
-  readonly modRevision: number
-  readonly version: number
-  readonly lease: bigint
-}
-
 /**
- * Requests a watch from a revision on, `0n` for what happens from now on.
+ * A request for a watch from a revision on, `0n` for now.
  *
- * The id is chosen by the client, so that it is known at once. `fragment` makes the server split a response of more than
- * 2 MiB.
+ * The client chooses the id, so it is known immediately. With `fragment` the server splits a response of more than 2
+ * MiB.
  */
 export const create = (request: WatchRequest, id: number, from: bigint, fragment: boolean): Request => ({
   _tag: "Create",
@@ -80,7 +68,7 @@ export const create = (request: WatchRequest, id: number, from: bigint, fragment
   fragment
 })
 
-/** About how many bytes a request for the watch takes: what its bounds do. */
+/** The approximate size of a create request: the size of its bounds. */
 export const sizeOf = (request: WatchRequest): number => {
   const { key, range_end } = bounds(request.range)
   return key.length + (range_end?.length ?? 0)
@@ -88,5 +76,5 @@ export const sizeOf = (request: WatchRequest): number => {
 
 export const cancel = (id: number): Request => ({ _tag: "Cancel", id })
 
-/** Asks how far the watches of the stream are: see `watchProgress.ts`. */
+/** A request for the progress of the stream's watches: see `watchProgress.ts`. */
 export const progress: Request = { _tag: "Progress" }

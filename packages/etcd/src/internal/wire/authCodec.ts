@@ -1,12 +1,12 @@
 /**
- * Messages of etcd's method `Authenticate`. Fields are numbered as in etcd's `rpc.proto`.
+ * The codec of etcd's method `Authenticate`. Fields are numbered as in etcd's `rpc.proto`.
  */
 import { Reader } from "./wireReader.ts"
 import { Writer } from "./wireWriter.ts"
 
 /** Encodes an `AuthenticateRequest`. */
 export const encodeAuthenticate = (name: string, password: string): Buffer => {
-  // A writer of its own, since a writer keeps the bytes that it has written.
+  // Not a shared writer: a writer keeps its last bytes in memory, and these hold a password.
   const writer = new Writer()
   writer.content(0x12, password)
   writer.content(0x0a, name)

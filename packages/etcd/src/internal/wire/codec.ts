@@ -1,18 +1,18 @@
 /**
- * Operations as etcd's requests. Responses are in `responses.ts`.
+ * The codec of requests. `responses.ts` decodes the responses.
  *
- * Encoded here rather than by etcd3's protobuf library, which makes every key a buffer, every number a `Long` and every
- * message an object twice, before it writes a byte. Fields are numbered as in etcd's `rpc.proto`.
+ * Before it writes a byte, etcd3's protobuf library makes a buffer of every key, a `Long` of every number and two
+ * objects of every message. This encoder avoids that. Fields are numbered as in etcd's `rpc.proto`.
  *
- * Keys are strings here and bytes there. A key of somebody else's that is not UTF-8 has no string that stands for it, so
- * an answer that holds one cannot be given: `NotUtf8` is thrown, and turned into a failure where answers are received.
+ * Keys are strings here and bytes in etcd. Another client's key that is not UTF-8 has no string, so a response with
+ * such a key cannot be returned. Decoding it throws `NotUtf8`, which the receiver turns into a typed error.
  */
 import type { Compare, OfKey, Operator } from "@effect-kv/core/Compare"
 import type { KeyRange } from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
 import { Writer } from "./wireWriter.ts"
 
-/** A key in an answer is not UTF-8. */
+/** A key in a response is not UTF-8. */
 export class NotUtf8 extends Error {
   constructor(key: Uint8Array) {
     super(`the key 0x${Buffer.from(key).toString("hex")} is not UTF-8; this library cannot name it`)
@@ -21,10 +21,10 @@ export class NotUtf8 extends Error {
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
-/** The key that the bytes stand for. */
+/** The string whose UTF-8 encoding the bytes are. */
 export const decodeKey = (bytes: Buffer): string => {
   const key = bytes.toString("utf8")
-  // What is not UTF-8 decodes to U+FFFD, which can be meant as well.
+  // Invalid UTF-8 decodes to U+FFFD, but a key may also contain that character.
   if (!key.includes("\uFFFD")) return key
   try {
     return utf8.decode(bytes)
@@ -33,7 +33,7 @@ export const decodeKey = (bytes: Buffer): string => {
   }
 }
 
-/** The bounds of a range, as every request of etcd's has them. */
+/** The bounds of a range in an etcd request. */
 export interface Bounds {
   readonly key: Buffer
   readonly range_end?: Buffer
@@ -42,13 +42,13 @@ export interface Bounds {
 const zero = Buffer.from([0])
 const one = Buffer.from([1])
 
-/** The range's bounds. `\0` stands for "from the beginning" as `key`, and for "to the end" as `range_end`. */
+/** The bounds of a range. `\0` as `key` means "from the first key", and as `range_end` it means "to the last key". */
 export const bounds = (range: KeyRange): Bounds => {
   switch (range._tag) {
     case "Key":
       return { key: Buffer.from(range.key) }
     case "HalfOpen":
-      // No key is less than "\0"; but as a bound it would mean all keys.
+      // No key is less than "\0", but as an end bound it would mean all keys.
       if (range.end === "\0") return { key: one, range_end: one }
       return { key: lowerBound(range.start), range_end: Buffer.from(range.end) }
     case "Prefix":
@@ -58,7 +58,7 @@ export const bounds = (range: KeyRange): Bounds => {
 
 const lowerBound = (start: string): Buffer => start === "" ? zero : Buffer.from(start)
 
-/** The least bytes greater than all that begin with the prefix. The last byte of UTF-8 is never 0xff. */
+/** The smallest byte string greater than every key with the prefix. No UTF-8 text ends with the byte 0xff. */
 const prefixEnd = (prefix: string): Buffer => {
   if (prefix === "") return zero
   const end = Buffer.from(prefix)
@@ -66,7 +66,7 @@ const prefixEnd = (prefix: string): Buffer => {
   return end
 }
 
-/** Requests are encoded one after the other, each at once. */
+/** One shared writer suffices, because encoding is synchronous. */
 const writer = new Writer()
 
 const encoded = <O extends Op.Op>(write: (op: O) => void) => (op: O): Buffer => {
@@ -82,7 +82,7 @@ const writeRange = (op: Op.Range): void => {
   writer.flag(0x48, op.countOnly)
   writer.flag(0x40, op.keysOnly)
   writer.flag(0x38, op.serializable)
-  // Ascending by key is what etcd does by itself; asked for, it would sort once more.
+  // Ascending by key is etcd's default. If requested, etcd would sort again.
   if (op.order !== undefined && !(op.order.by === "key" && op.order.direction !== "descending")) {
     writer.number(0x30, sortTargets[op.order.by])
     writer.number(0x28, op.order.direction === "descending" ? 2 : 1)
@@ -152,7 +152,7 @@ const writeCompare = (compare: Compare): void => {
   writer.number(0x08, operators[compare.operator])
 }
 
-/** A condition on every key of a range; of a range without keys etcd compares 0. */
+/** A condition on every key of a range. For an empty range etcd compares 0. */
 const writeCreatedBefore = (range: KeyRange, revision: bigint): void => {
   const { key, range_end } = bounds(range)
   if (range_end !== undefined) writer.content(rangeEndTag, range_end)
@@ -162,10 +162,10 @@ const writeCreatedBefore = (range: KeyRange, revision: bigint): void => {
   writer.number(0x08, operators["<"])
 }
 
-/** `Compare.range_end`, which is field 64. */
+/** `Compare.range_end` is field 64. */
 const rangeEndTag = 64 << 3 | 2
 
-/** Writes what is compared with; answers with the `Compare.CompareTarget`. */
+/** Writes the value to compare with, and returns the `Compare.CompareTarget`. */
 const writeTarget = (compare: OfKey): number => {
   switch (compare.target) {
     case "Version":

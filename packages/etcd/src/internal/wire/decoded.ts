@@ -1,6 +1,6 @@
 /**
- * What a response comes to: the decoded answer, or why there is none. A key may not be UTF-8, and the response may be of
- * another store than the one that was asked.
+ * The result of a response: its decoded value, or the reason why there is none. A key may not be UTF-8, or the response
+ * may come from a different store than the request expected.
  */
 import * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
@@ -13,14 +13,14 @@ import type { Header } from "./header.ts"
 import { headerOf } from "./responses.ts"
 
 /** A response and its header. */
-export interface Answer<out A> {
+export interface WithHeader<out A> {
   readonly header: Header
   readonly value: A
 }
 
 /**
- * Decodes an answer as far as that is possible. It must not throw for a key: to gRPC that would be a broken message, whose
- * request may or may not have been carried out.
+ * Decodes a response, and returns `NotUtf8` instead of throwing it. A throw would look like a broken message to the
+ * transport, whose request may or may not have been executed.
  */
 export const orNotUtf8 = <Message, A>(decode: (message: Message) => A) => (message: Message): A | NotUtf8 => {
   try {
@@ -31,22 +31,22 @@ export const orNotUtf8 = <Message, A>(decode: (message: Message) => A) => (messa
   }
 }
 
-/** Decodes an answer with its header. */
+/** Decodes a response with its header. */
 export const withHeader =
-  <A>(decode: (message: Buffer, revision: bigint) => A) => (message: Buffer): Answer<A | NotUtf8> => {
+  <A>(decode: (message: Buffer, revision: bigint) => A) => (message: Buffer): WithHeader<A | NotUtf8> => {
     const header = headerOf(message)
     return { header, value: orNotUtf8((message: Buffer) => decode(message, header.revision))(message) }
   }
 
-/** The store that responses are compared with. */
+/** The known identity of the store, with which responses are compared. */
 export interface Store {
   readonly identity: StoreIdentity
   readonly suspicions: Suspicions
 }
 
-/** Sends a request, and compares the response with what was known of the store when it was sent. */
+/** Sends a request, and compares its response with what was known about the store when the request was sent. */
 export const observed =
-  <A>(store: Store, order: Order, send: Call<Answer<A>>["send"]): Call<A | Replaced>["send"] => (attempt) =>
+  <A>(store: Store, order: Order, send: Call<WithHeader<A>>["send"]): Call<A | Replaced>["send"] => (attempt) =>
     Effect.suspend(() => {
       const sent = store.identity.sent()
       return Effect.map(send(attempt), ({ header, value }) => {
@@ -56,17 +56,19 @@ export const observed =
       })
     })
 
-/** The decoded answer. A write whose answer cannot be given was carried out all the same, and must not say otherwise. */
-export const decoded = <A>(policy: RetryPolicy, answer: A | NotUtf8 | Replaced): Effect.Effect<A, KvError.KvError> => {
-  if (answer instanceof Replaced) return KvError.fail(storeReplaced(answer, policy))
-  if (!(answer instanceof NotUtf8)) return Effect.succeed(answer)
+/**
+ * The decoded value, or an error. A write whose response cannot be decoded was still executed, so it is Indeterminate.
+ */
+export const decoded = <A>(policy: RetryPolicy, result: A | NotUtf8 | Replaced): Effect.Effect<A, KvError.KvError> => {
+  if (result instanceof Replaced) return KvError.fail(storeReplaced(result, policy))
+  if (!(result instanceof NotUtf8)) return Effect.succeed(result)
   return KvError.fail(
     policy === "read"
-      ? new KvError.InvalidRequest({ message: answer.message })
-      : indeterminate(`the write was carried out, but its answer cannot be given: ${answer.message}`)
+      ? new KvError.InvalidRequest({ message: result.message })
+      : indeterminate(`the write was executed, but its response cannot be returned: ${result.message}`)
   )
 }
 
-/** Of a write it is unknown whether it is in the store that is there now or in the one before. */
+/** It is unknown whether a write went to the old store or to the new one. */
 export const storeReplaced = ({ message }: Replaced, policy: RetryPolicy): KvError.StoreReplaced =>
   new KvError.StoreReplaced({ message, outcome: policy === "read" ? "NotApplied" : "Unknown" })

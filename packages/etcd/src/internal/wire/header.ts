@@ -1,15 +1,15 @@
 /**
- * The header of etcd's responses: which member of which cluster answered, and the revision its store had.
+ * The header of etcd's responses: which member of which cluster responded, and the revision of its store.
  */
 import type { Reader } from "./wireReader.ts"
 
-/** `etcdserverpb.ResponseHeader`, without the fields that nothing here needs. */
+/** `etcdserverpb.ResponseHeader`, without its unused fields. */
 export interface Header {
-  /** `0n` if the response does not say, as some responses of `etcd grpc-proxy` do not. */
+  /** `0n` if the response has none, as in some responses of `etcd grpc-proxy`. */
   readonly clusterId: bigint
-  /** `0n` if the response does not say. */
+  /** `0n` if the response has none. */
   readonly memberId: bigint
-  /** `0n` if the response does not say. */
+  /** `0n` if the response has none. */
   readonly revision: bigint
 }
 
@@ -39,7 +39,7 @@ export const readHeader = (reader: Reader, end: number): Header => {
   return { clusterId, memberId, revision }
 }
 
-/** The id that was read last. Nearly every response has the same, and a 64-bit integer is costly to decode. */
+/** The last id that was read. Nearly every response has the same id, and decoding a 64-bit integer is expensive. */
 interface Last {
   bytes: Buffer
   id: bigint
@@ -53,7 +53,7 @@ const readId = (reader: Reader, last: Last): bigint => {
   const { bytes: known } = last
   let length = 0
   while (length < known.length && bytes[position + length] === known[length]) length++
-  // The last byte of a varint is the first below 0x80: what begins with the same varint is the same number.
+  // Only the last byte of a varint is below 0x80, so bytes that begin with a whole varint encode the same number.
   if (length === known.length) {
     reader.position = position + length
     return last.id

@@ -1,14 +1,14 @@
 /**
- * Entries of a `keysOnly` read carry no lease, on every version of etcd.
+ * Leases of `keysOnly` reads: their entries have none, on every version of etcd.
  *
- * etcd 3.7 answers such reads from its index, which does not hold leases (etcd issue 22209); 3.6 and older report them. A
+ * etcd 3.7 serves such reads from its index, which holds no leases (etcd issue 22209). Older versions return leases. A
  * program must not depend on the difference.
  */
 import * as Entry from "@effect-kv/core/Entry"
 import type * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
 
-/** Whether the operation, or one nested in it, is a `keysOnly` read. */
+/** Whether the operation or a nested operation is a `keysOnly` read. */
 export const isKeysOnly = (op: Op.Op): boolean =>
   op._tag === "Range"
     ? op.keysOnly === true

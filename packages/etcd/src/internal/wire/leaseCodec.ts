@@ -1,5 +1,5 @@
 /**
- * Messages of etcd's Lease service: requests encoded, responses decoded. Fields are numbered as in etcd's `rpc.proto`.
+ * The codec of etcd's Lease service. Fields are numbered as in etcd's `rpc.proto`.
  */
 import { type Header, noHeader, readHeader } from "./header.ts"
 import { Reader } from "./wireReader.ts"
@@ -27,7 +27,7 @@ export const encodeTimeToLive = (id: bigint, keys: boolean): Buffer => {
   return writer.finish()
 }
 
-/** Any response of the Lease service. Fields that a response does not have are 0 or empty. */
+/** Any response of the Lease service. Missing fields are 0 or empty. */
 export interface LeaseResponse {
   readonly header: Header
   readonly id: bigint
@@ -37,7 +37,7 @@ export interface LeaseResponse {
   readonly keys: ReadonlyArray<Buffer>
 }
 
-/** Decodes a response of the Lease service. They share their field numbers. */
+/** Decodes any response of the Lease service, because all use the same field numbers. */
 export const decodeLease = (message: Buffer): LeaseResponse => {
   const reader = new Reader(message)
   const keys: Array<Buffer> = []

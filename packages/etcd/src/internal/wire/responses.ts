@@ -1,14 +1,14 @@
 /**
- * Decodes etcd's responses, straight into those of operations.
+ * The decoder of etcd's responses. It decodes directly into the responses of operations.
  *
- * etcd3's protobuf library makes each message twice and each number three times, which takes longer than all the rest of a
- * batched call. Fields are numbered as in etcd's `rpc.proto` and `kv.proto`; unknown ones are skipped.
+ * etcd3's protobuf library creates each message twice and each number three times, which takes longer than the rest of
+ * a batched call. Fields are numbered as in etcd's `rpc.proto`. Unknown fields are skipped.
  */
-import * as Entry from "@effect-kv/core/Entry"
+import type * as Entry from "@effect-kv/core/Entry"
 import * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
-import { decodeKey } from "./codec.ts"
 import { type Header, noHeader, readHeader } from "./header.ts"
+import { readKeyValue, toEntry } from "./keyValue.ts"
 import { Reader } from "./wireReader.ts"
 
 /** Decodes a `RangeResponse`. */
@@ -27,7 +27,7 @@ export const decodeDelete = (message: Buffer, revision = headerOf(message).revis
 export const decodeTxn = (message: Buffer, revision = headerOf(message).revision): Op.TxnResponse =>
   txn(new Reader(message), message.length, revision)
 
-/** The header of any response. The responses within a transaction have no revision that means anything. */
+/** The header of any response. Responses inside a transaction have no meaningful header. */
 export const headerOf = (message: Buffer): Header => {
   const reader = new Reader(message)
   while (reader.position < message.length) {
@@ -130,69 +130,8 @@ const responseOp = (reader: Reader, end: number, revision: bigint): Op.Response<
         reader.skip(tag)
     }
   }
-  if (response === undefined) throw new Error("a response of a transaction that is none of those known")
+  if (response === undefined) throw new Error("a transaction contains a response of an unknown type")
   return response
 }
 
-const entry = (reader: Reader, end: number): Entry.Entry => {
-  const { bytes } = reader
-  let key = ""
-  let value: Entry.Value = ""
-  let createRevision = 0n
-  let modRevision = 0n
-  let version = 0
-  let lease = 0n
-  while (reader.position < end) {
-    const tag = reader.varint()
-    switch (tag) {
-      case 0x0a: {
-        const keyEnd = reader.end()
-        key = keyOf(bytes, reader.position, keyEnd)
-        reader.position = keyEnd
-        break
-      }
-      case 0x10:
-        createRevision = reader.bigint()
-        break
-      case 0x18:
-        modRevision = reader.bigint()
-        break
-      case 0x20:
-        version = reader.int64()
-        break
-      case 0x2a: {
-        const valueEnd = reader.end()
-        value = valueOf(bytes, reader.position, valueEnd)
-        reader.position = valueEnd
-        break
-      }
-      case 0x30:
-        lease = reader.bigint()
-        break
-      default:
-        reader.skip(tag)
-    }
-  }
-  return Entry.make({ key, value, createRevision, modRevision, version, lease: Entry.leaseOf(lease) })
-}
-
-/** What bytes that are not UTF-8 decode to; but it can be meant as well. */
-const replacement = "\ufffd"
-
-const keyOf = (bytes: Buffer, start: number, end: number): string => {
-  const key = bytes.toString("utf8", start, end)
-  return key.includes(replacement) ? decodeKey(bytes.subarray(start, end)) : key
-}
-
-/** Up to this length a value is likely to be text, and decoded more cheaply than it is copied. */
-const shortValue = 4096
-
-/** Nothing that keeps the message in memory, unless it is most of it: one small entry may be all that is kept of it. */
-const valueOf = (bytes: Buffer, start: number, end: number): Entry.Value => {
-  if (end - start <= shortValue) {
-    const text = bytes.toString("utf8", start, end)
-    if (!text.includes(replacement)) return text
-  }
-  const view = bytes.subarray(start, end)
-  return view.length * 2 > bytes.buffer.byteLength ? view : new Uint8Array(view)
-}
+const entry = (reader: Reader, end: number): Entry.Entry => toEntry(readKeyValue(reader, end))

@@ -1,13 +1,13 @@
 /**
- * The response of etcd's method `Status`. Fields are numbered as in etcd's `rpc.proto`.
+ * The codec of etcd's method `Status`. Fields are numbered as in etcd's `rpc.proto`.
  */
 import { type Header, noHeader, readHeader } from "./header.ts"
 import { Reader } from "./wireReader.ts"
 
-/** `etcdserverpb.StatusResponse`, without the fields that nothing here needs. */
+/** `etcdserverpb.StatusResponse`, without its unused fields. */
 export interface MemberStatus {
   readonly header: Header
-  /** Such as `3.7.0`. */
+  /** For example `3.7.0`. */
   readonly version: string
 }
 

@@ -1,5 +1,5 @@
 /**
- * Reads protobuf's wire format. What is no message throws.
+ * A reader of protobuf's wire format. It throws if the bytes are not a valid message.
  */
 export class Reader {
   readonly bytes: Buffer
@@ -9,7 +9,7 @@ export class Reader {
     this.bytes = bytes
   }
 
-  /** A number below 2^53; more is an error. */
+  /** A number below 2^53. Throws if it is larger. */
   varint(): number {
     const bytes = this.bytes
     let byte = bytes[this.position++]!
@@ -21,11 +21,11 @@ export class Reader {
       value += (byte & 0x7f) * factor
       factor *= 0x80
     } while (byte >= 0x80)
-    if (!(value <= Number.MAX_SAFE_INTEGER)) throw new Error("a number of more than 53 bits")
+    if (!(value <= Number.MAX_SAFE_INTEGER)) throw new Error("a number has more than 53 bits")
     return value
   }
 
-  /** An int64 that is small, or negative. Revisions stay below 2^53 for longer than etcd will be around. */
+  /** An int64 that is small or negative. etcd's revisions will not reach 2^53. */
   int64(): number {
     const start = this.position
     let length = 1
@@ -34,12 +34,12 @@ export class Reader {
     return length < 10 ? this.varint() : Number(this.bigint64())
   }
 
-  /** An int64, exactly. */
+  /** An exact int64. */
   bigint(): bigint {
     const bytes = this.bytes
     let value = 0
     let factor = 1
-    // What seven bytes hold is no more than 49 bits.
+    // Seven bytes hold at most 49 bits.
     for (let i = this.position, end = i + 7; i < end; i++, factor *= 0x80) {
       const byte = bytes[i]!
       value += (byte & 0x7f) * factor
@@ -63,11 +63,11 @@ export class Reader {
     return BigInt.asIntN(64, value)
   }
 
-  /** Reads a length. Where what has this length ends. */
+  /** Reads a length, and returns the position at which the data of this length ends. */
   end(): number {
     const length = this.varint()
     const end = this.position + length
-    if (end > this.bytes.length) throw new Error("a field that goes beyond its message")
+    if (end > this.bytes.length) throw new Error("a field extends beyond its message")
     return end
   }
 
@@ -86,7 +86,7 @@ export class Reader {
         this.position += 4
         break
       default:
-        throw new Error("an unknown wire type")
+        throw new Error("a field has an unknown wire type")
     }
   }
 }

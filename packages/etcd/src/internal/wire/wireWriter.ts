@@ -1,27 +1,27 @@
 /**
- * Writes protobuf's wire format, from its end to its beginning: so that the length of a message, which comes before it, is
- * known when it is to be written. Fields are therefore written in reverse.
+ * A writer of protobuf's wire format, from the end to the beginning. A message is preceded by its length, which is then
+ * already known. Callers must write fields in reverse order.
  */
 export class Writer {
   #bytes = Buffer.allocUnsafe(512)
-  /** Where what has been written begins. */
+  /** The position at which the written bytes begin. */
   #start = this.#bytes.length
 
-  /** How much has been written. */
+  /** How many bytes are written. */
   get length(): number {
     return this.#bytes.length - this.#start
   }
 
-  /** What has been written, for the caller to keep; begins anew. */
+  /** Returns the written bytes as a copy, and starts again. */
   finish(): Buffer {
     const message = Buffer.from(this.#bytes.subarray(this.#start))
-    // One large message must not take its memory for ever.
+    // One large message must not occupy its memory indefinitely.
     if (this.#bytes.length > largest) this.#bytes = Buffer.allocUnsafe(largest)
     this.#start = this.#bytes.length
     return message
   }
 
-  /** A number that is not negative. */
+  /** A non-negative number. */
   varint(value: number): void {
     if (value < 0x80) {
       this.#room(1)
@@ -49,7 +49,7 @@ export class Writer {
     this.#bytes.set(groups, this.#start)
   }
 
-  /** A field of text or bytes. */
+  /** A field with text or bytes. */
   content(tag: number, value: string | Uint8Array): void {
     if (typeof value === "string") {
       const size = Buffer.byteLength(value)
@@ -66,25 +66,25 @@ export class Writer {
     this.varint(tag)
   }
 
-  /** An `int64` field, unless it is absent. */
+  /** An `int64` field, or nothing if the value is undefined. */
   int64Field(tag: number, value: bigint | undefined): void {
     if (value === undefined) return
     this.int64(value)
     this.varint(tag)
   }
 
-  /** A field of a number that is not negative. */
+  /** A field with a non-negative number. */
   number(tag: number, value: number): void {
     this.varint(value)
     this.varint(tag)
   }
 
-  /** A field of a flag, unless it is not set. */
+  /** A flag field, or nothing if the flag is not set. */
   flag(tag: number, value: boolean | undefined): void {
     if (value === true) this.number(tag, 1)
   }
 
-  /** A field that is a message: all that has been written since there was so much. */
+  /** A message field. The message is everything written since the length was `before`. */
   message(tag: number, before: number): void {
     this.varint(this.length - before)
     this.varint(tag)

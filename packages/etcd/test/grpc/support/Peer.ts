@@ -1,9 +1,9 @@
 /**
- * A scripted HTTP/2 server on a real TCP port: it reads and writes single frames, so that it can do what no HTTP/2 library
- * would.
+ * A scripted HTTP/2 server on a real TCP port: it reads and writes single frames, so that it can do what no HTTP/2
+ * library would.
  *
- * By default it behaves: it sends SETTINGS, acknowledges SETTINGS and PING, and answers each complete request as the script
- * says. Header blocks are written as literals; those it receives are not decoded.
+ * By default it behaves well: it sends SETTINGS, acknowledges SETTINGS and PING, and passes each complete request to
+ * the script. It writes header blocks as literals, and does not decode those it receives.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -57,7 +57,7 @@ export const okHeaders = { ":status": "200", "content-type": "application/grpc" 
 export class PeerConnection {
   readonly socket: Net.Socket
   readonly script: Script
-  /** How many connections there were before. */
+  /** The number of earlier connections. */
   readonly index: number
   readonly frames: Array<Frame> = []
   readonly requests = new Map<number, Buffer>()
@@ -173,7 +173,7 @@ export class PeerConnection {
     )
   }
 
-  /** Whether the client has closed it. */
+  /** Whether the client has closed the connection. */
   get isEnded(): boolean {
     return this.socket.readableEnded || this.socket.closed
   }
@@ -185,7 +185,7 @@ export class PeerConnection {
     ).length
   }
 
-  /** Waits until it holds. It is looked at after each frame, and when the connection ends. */
+  /** Waits until the condition holds. It is checked after each frame, and when the connection ends. */
   until(holds: (connection: this) => boolean): Effect.Effect<void> {
     return Effect.callback((resume) => {
       const look = (): void => {
@@ -201,14 +201,14 @@ export class PeerConnection {
 }
 
 export interface Script {
-  /** `null`: none are sent, nor acknowledged. */
+  /** `null` neither sends nor acknowledges SETTINGS. */
   readonly settings?: Readonly<Record<number, number>> | null
-  /** Whether a new connection is accepted and ignored. */
+  /** Whether a new connection is accepted and then ignored. */
   readonly swallow?: () => boolean
-  /** Whether what arrives is ignored from now on. */
+  /** Whether all further data is ignored. */
   readonly isDeaf?: (connection: PeerConnection) => boolean
   readonly onConnection?: (connection: PeerConnection) => void
-  /** `true`: the frame was handled; nothing happens by default. */
+  /** `true` means that the frame was handled, and skips the default behaviour. */
   readonly onFrame?: (connection: PeerConnection, frame: Frame) => boolean | void
   readonly onRequest?: (connection: PeerConnection, stream: number, message: Buffer) => void
 }
@@ -216,9 +216,9 @@ export interface Script {
 export interface Peer {
   readonly port: number
   readonly connections: ReadonlyArray<PeerConnection>
-  /** The connection of that number, as soon as it exists. */
+  /** The connection with this number, as soon as it exists. */
   readonly connection: (index: number) => Effect.Effect<PeerConnection>
-  /** Stops listening. Connections stay. */
+  /** Stops listening. Open connections stay open. */
   readonly stopListening: Effect.Effect<void>
 }
 

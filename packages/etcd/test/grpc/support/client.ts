@@ -1,4 +1,4 @@
-/** Channels to a scripted peer, and how calls on them end. */
+/** Channels to a scripted peer, and helpers that observe how calls end. */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Grpc from "../../../src/grpc/make.ts"
@@ -9,7 +9,7 @@ export const path = "/test.Service/Method"
 
 export const bytes = (text: string): Buffer => Buffer.from(text)
 
-/** A channel to the port on the loopback. */
+/** A channel to the port on the loopback address. */
 export const channelTo = (port: number, options: Partial<Transport.ChannelOptions> = {}) =>
   Grpc.make({ target: { _tag: "Host", host: "127.0.0.1", port, secure: false }, ...options })
 
@@ -26,11 +26,11 @@ export const pair = Effect.fnUntraced(function*(
 export const call = (channel: Transport.Channel, text = "request", options?: Transport.CallOptions) =>
   Effect.map(channel.unary(path, bytes(text), options), (response) => response.toString())
 
-/** How a call fails. */
+/** The failure of a call. */
 export const failureOf = (channel: Transport.Channel, options?: Transport.CallOptions) =>
   Effect.flip(call(channel, "request", options))
 
-/** A call that runs beside the test, and has been handed to the channel when this returns. */
+/** A call that runs beside the test. It has been handed to the channel when this returns. */
 export const start = <A, E>(effect: Effect.Effect<A, E>) =>
   Effect.map(Effect.forkChild(Effect.result(effect), { startImmediately: true }), (fiber) => ({
     fiber,
@@ -41,7 +41,7 @@ export const answering: Peer.Script = {
   onRequest: (connection, stream, message) => connection.answer(stream, `re: ${message.toString()}`)
 }
 
-/** How long something takes, in milliseconds. */
+/** How many milliseconds an effect takes. */
 export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
     const from = performance.now()

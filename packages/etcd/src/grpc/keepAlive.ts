@@ -20,9 +20,28 @@ export interface KeepAliveOptions {
   readonly checkIdleAfter: number
 }
 
-/** How often all connections of a channel ping. Slower after each one that a server has closed for too many pings. */
+/**
+ * How often all connections of a channel ping, and how long they wait for an answer.
+ *
+ * They ping more slowly after each connection that a server has closed for too many pings. They wait longer after each false
+ * alarm: on a starved machine everything takes long, and a second connection helps nobody.
+ */
 export class PingPace {
   #factor = 1
+  #falseAlarms = 0
+  #falseAlarmAt = 0
+
+  /** How many times longer than usual to wait before a peer is suspect. */
+  get patience(): number {
+    if (performance.now() - this.#falseAlarmAt > falseAlarmsCountFor) this.#falseAlarms = 0
+    return 2 ** this.#falseAlarms
+  }
+
+  /** A suspect peer has answered after all. */
+  falseAlarm(): void {
+    this.#falseAlarms = Math.min(this.patience === 1 ? 1 : this.#falseAlarms + 1, mostFalseAlarms)
+    this.#falseAlarmAt = performance.now()
+  }
 
   get factor(): number {
     return this.#factor
@@ -163,6 +182,7 @@ export class KeepAlive {
   #recover(): void {
     if (!this.#isSuspect) return
     this.#isSuspect = false
+    this.#pace.falseAlarm()
     this.#pinged.onRecovered()
   }
 
@@ -224,7 +244,7 @@ export class KeepAlive {
       if (unanswered >= timeout - 2 && silent >= time + timeout - 2) {
         return this.#pinged.onDead(`no answer to a ping within ${timeout} ms`)
       }
-      if (!this.#isSuspect && unanswered >= half - 2) {
+      if (!this.#isSuspect && unanswered >= half * this.#pace.patience - 2) {
         this.#isSuspect = true
         this.#pinged.onSuspect()
       }
@@ -238,6 +258,12 @@ export class KeepAlive {
     return this.#calls + this.#streams > 0
   }
 }
+
+/** In milliseconds. */
+const falseAlarmsCountFor = 60_000
+
+/** Up to so many false alarms double the wait each. */
+const mostFalseAlarms = 3
 
 /** Servers tolerate so many pings that come too early, and one more in case two of ours arrive closer than they were sent. */
 const mostEarlyPings = 1

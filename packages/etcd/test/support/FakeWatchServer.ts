@@ -50,9 +50,12 @@ export class FakeWatchServer {
   readonly log: Array<Revision> = []
   readonly streams = new Set<FakeStream>()
   readonly choose: Choose
+  /** Whether it ignores the ids that are requested and counts from 0, as `etcd grpc-proxy` does. */
+  readonly choosesIds: boolean
 
   constructor(choose: Choose) {
     this.choose = choose
+    this.choosesIds = choose(3) === 2
   }
 
   write(changes: ReadonlyArray<Change>): void {
@@ -86,6 +89,7 @@ export class FakeStream {
   /** On their way to the client. */
   readonly sent: Array<watchWire.Response> = []
   readonly #watchers = new Map<number, Watcher>()
+  #chosenIds = 0
   /** Whether the server is one that is asked for progress, because its answers do not overtake events. */
   readonly answersInOrder: boolean
   /** Reasons to refuse the next creates for. */
@@ -114,7 +118,8 @@ export class FakeStream {
       this.#send({ watchId: -1, created: true, canceled: true, cancelReason: refusal })
       return
     }
-    const { filter, id } = request
+    const { filter } = request
+    const id = this.server.choosesIds ? this.#chosenIds++ : request.id
     if (this.#watchers.has(id)) throw new Error("an id was used twice")
     const start = Number(request.from)
     this.#watchers.set(id, {
@@ -179,6 +184,7 @@ export class FakeStream {
 
   /** Answers at once, in order with the events, if all watches are synced; else never. */
   #progressOfAll(): void {
+    if (this.server.choosesIds) throw new Error("a proxy was asked for progress")
     const watchers = [...this.#watchers.values()]
     const isCompacted = watchers.some(({ next }) => next === Number.POSITIVE_INFINITY)
     if (watchers.length > 0 && !isCompacted && watchers.every(({ isSynced }) => isSynced)) this.#send({ watchId: -1 })

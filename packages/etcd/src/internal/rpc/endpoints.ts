@@ -34,7 +34,8 @@ export interface Endpoints {
   /** The endpoint to use now; one of `avoid` only if there is no other. */
   readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
-  readonly failed: (endpoint: Endpoint, now: number, reason: string) => void
+  /** `reconnect`: its address may lead to other members too, so that new connections are opened. */
+  readonly failed: (endpoint: Endpoint, now: number, reason: string, reconnect?: boolean) => void
 }
 
 /** How long a failed endpoint is suspended, at first and at most, in milliseconds. */
@@ -70,9 +71,10 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnCh
       endpoint.answeredAt = now
       if (all[preferred]!.suspendedUntil > now) preferred = all.indexOf(endpoint)
     },
-    failed: (endpoint, now, reason) => {
+    failed: (endpoint, now, reason, reconnect = false) => {
       // Calls that fail together are one failure.
       if (endpoint.suspendedUntil > now) return
+      if (reconnect) { for (const channel of Object.values(endpoint.channels)) channel.reconnect() }
       endpoint.suspendedUntil = now + Math.min(suspension.first * 2 ** endpoint.failures, suspension.longest)
       if (endpoint.failures === 0) onChange(endpoint, reason)
       endpoint.failures += 1

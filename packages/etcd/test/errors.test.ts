@@ -115,7 +115,15 @@ describe("classifying failures", () => {
     assert.isFalse(classified(Status.RESOURCE_EXHAUSTED, "too large", "Sent", 30_000_000).suspendEndpoint)
   })
 
-  it("a failure to connect comes with a hint if the scheme may be wrong", () => {
+  it("a member that says that it cannot serve is left by a new connection; a broken connection is replaced anyway", () => {
+    const left = ["etcdserver: no leader", "etcdserver: request timed out", "etcdserver: rpc not supported for learner"]
+    for (const details of left) assert.isTrue(classified(Status.UNAVAILABLE, details).reconnect, details)
+    const others = ["the server closed the connection", "etcdserver: leader changed", "etcdserver: too many requests"]
+    for (const details of others) assert.isFalse(classified(Status.UNAVAILABLE, details).reconnect, details)
+    assert.isFalse(classified(Status.UNAVAILABLE, "etcdserver: no leader", "NotProcessed").reconnect)
+  })
+
+  it("A failure to connect comes with a hint if the scheme may be wrong", () => {
     const unavailable = (endpoint: string, details: string): string =>
       classify({ _tag: "GrpcFailure", code: Status.UNAVAILABLE, details, delivery: "NotSent" }, endpoint).reason.message
     assert.match(

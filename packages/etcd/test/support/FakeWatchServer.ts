@@ -50,9 +50,12 @@ export class FakeWatchServer {
   readonly log: Array<Revision> = []
   readonly streams = new Set<FakeStream>()
   readonly choose: Choose
+  /** Whether it ignores the ids that are requested and counts from 0, as `etcd grpc-proxy` does. */
+  readonly choosesIds: boolean
 
   constructor(choose: Choose) {
     this.choose = choose
+    this.choosesIds = choose(3) === 2
   }
 
   write(changes: ReadonlyArray<Change>): void {
@@ -88,6 +91,7 @@ export class FakeStream {
   /** The responses in flight to the client. */
   readonly sent: Array<watchWire.Response> = []
   readonly #watchers = new Map<number, Watcher>()
+  #chosenIds = 0
   /** Whether the client requests progress from this server. Its progress responses do not overtake events. */
   readonly respondsInOrder: boolean
   /** The reasons with which the server rejects the next creates. */
@@ -116,7 +120,8 @@ export class FakeStream {
       this.#send({ watchId: -1, created: true, canceled: true, cancelReason: rejection })
       return
     }
-    const { filter, id } = request
+    const { filter } = request
+    const id = this.server.choosesIds ? this.#chosenIds++ : request.id
     if (this.#watchers.has(id)) throw new Error("an id was used twice")
     const start = Number(request.from)
     this.#watchers.set(id, {
@@ -181,6 +186,7 @@ export class FakeStream {
 
   /** Sends a progress response in order with the events if all watches are synced, and otherwise never. */
   #progressOfAll(): void {
+    if (this.server.choosesIds) throw new Error("a proxy was asked for progress")
     const watchers = [...this.#watchers.values()]
     const isCompacted = watchers.some(({ next }) => next === Number.POSITIVE_INFINITY)
     if (watchers.length > 0 && !isCompacted && watchers.every(({ isSynced }) => isSynced)) this.#send({ watchId: -1 })

@@ -72,8 +72,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     openWatchStream: opener.open,
     openingErrors: opener.lastErrors,
     reportStreamFailure: (address, failure) => {
-      const { reason, suspendEndpoint } = errors.classify(failure, address)
-      if (suspendEndpoint) cluster.failed(cluster.at(address), now(), reason.message)
+      const { reason, reconnect, suspendEndpoint } = errors.classify(failure, address)
+      if (suspendEndpoint) cluster.failed(cluster.at(address), now(), reason.message, reconnect)
     },
     streamFailure: (failure, endpoint) => watchStreams.streamFailure(failure, context.tokens, endpoint),
     cancelFailure: (reason, endpoint) =>

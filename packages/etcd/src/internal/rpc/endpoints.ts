@@ -35,7 +35,8 @@ export interface Endpoints {
   /** The endpoint to use now. It is one of `avoid` only if there is no other. */
   readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
-  readonly failed: (endpoint: Endpoint, now: number, reason: string) => void
+  /** `reconnect`: its address may lead to other members too, so that new connections are opened. */
+  readonly failed: (endpoint: Endpoint, now: number, reason: string, reconnect?: boolean) => void
 }
 
 /** The suspension of a failed endpoint in milliseconds: `first`, doubling up to `longest`. */
@@ -71,9 +72,10 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnCh
       endpoint.answeredAt = now
       if (all[preferred]!.suspendedUntil > now) preferred = all.indexOf(endpoint)
     },
-    failed: (endpoint, now, reason) => {
+    failed: (endpoint, now, reason, reconnect = false) => {
       // Calls that fail together count as one failure.
       if (endpoint.suspendedUntil > now) return
+      if (reconnect) { for (const channel of Object.values(endpoint.channels)) channel.reconnect() }
       endpoint.suspendedUntil = now + Math.min(suspension.first * 2 ** endpoint.failures, suspension.longest)
       if (endpoint.failures === 0) onChange(endpoint, reason)
       endpoint.failures += 1

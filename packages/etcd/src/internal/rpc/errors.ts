@@ -24,21 +24,25 @@ export interface Classification {
   readonly notApplied: boolean
   /** Whether other endpoints are preferred for a while. */
   readonly suspendEndpoint: boolean
+  /** Whether the member said that it cannot serve. Another connection to the same address may lead to another member. */
+  readonly reconnect: boolean
 }
 
 /** Classifies a failure of a request to the endpoint. */
 export const classify = (failure: Failure, endpoint: string): Classification => {
   const message = messageOf(failure, endpoint)
   if (failure.delivery !== "Sent") {
-    return { ...unavailable(failure.code !== Code.DEADLINE_EXCEEDED)(message), notApplied: true }
+    return { ...unavailable(failure.code !== Code.DEADLINE_EXCEEDED)(message), notApplied: true, reconnect: false }
   }
   const known = rules.find((rule) => rule.code(failure.code) && failure.details.includes(rule.text))
-  return known === undefined
-    ? { ...unknown(failure, message), notApplied: false }
-    : { ...known.meaning(message), notApplied: known.notApplied }
+  const { notApplied, meaning } = known ?? { notApplied: false, meaning: unknown(failure) }
+  const meant = meaning(message)
+  // Words of etcd come from a member; others may be those of a proxy, or of this client about a broken connection.
+  const isFromMember = known !== undefined || failure.details.includes("etcdserver: ")
+  return { ...meant, notApplied, reconnect: meant.suspendEndpoint && isFromMember }
 }
 
-type Meaning = Omit<Classification, "notApplied">
+type Meaning = Omit<Classification, "notApplied" | "reconnect">
 
 interface Rule {
   readonly code: (code: number) => boolean
@@ -119,7 +123,7 @@ const rules: ReadonlyArray<Rule> = [
 ]
 
 /** A failure without a rule. The request may have been applied. */
-const unknown = (failure: Failure, message: string): Meaning => {
+const unknown = (failure: Failure) => (message: string): Meaning => {
   switch (failure.code) {
     case Code.UNAUTHENTICATED:
       return fail(new KvError.Unauthenticated({ message }))

@@ -300,7 +300,7 @@ const conclude = <A>(
   }
   const classification = classify(failure, endpoint.address)
   if (classification.suspendEndpoint) {
-    context.endpoints.failed(endpoint, state.now(), classification.reason.message)
+    context.endpoints.failed(endpoint, state.now(), classification.reason.message, classification.reconnect)
   }
   state.beginAttempt()
   const repeated = state.isAmbiguous ? call.onRepeated?.(classification.reason) : undefined

@@ -12,7 +12,7 @@ import type { StreamFailure, StreamOptions } from "../rpc/watchStreams.ts"
 import type { Store } from "../wire/decoded.ts"
 import type { Limits } from "./watchBuffer.ts"
 import { type Known, type Lane, WatchState } from "./watchState.ts"
-import { type Owner, WatchStream } from "./watchStream.ts"
+import { type IdChoice, type Owner, WatchStream } from "./watchStream.ts"
 import type { Request } from "./watchWire.ts"
 
 /** The functions that the pool needs from `watch.ts`. */
@@ -58,6 +58,7 @@ export class WatchPool implements Owner {
   readonly #current = new Map<Lane, WatchStream>()
   readonly #avoid = new Set<string>()
   readonly #known: Known = { revision: 0n }
+  readonly #idChoices = new Map<string, IdChoice>()
   #refreshToken = false
   #failures = 0
   /**
@@ -165,7 +166,8 @@ export class WatchPool implements Owner {
         hasNewToken,
         fragment: lane === "large" && this.#fragment,
         known: this.#known,
-        store: this.#environment.store
+        store: this.#environment.store,
+        idChoices: this.#idChoices
       },
       send,
       this

@@ -4,6 +4,9 @@
  * The server responds to creates in the order in which they were sent. Its response to a rejected create has the id -1,
  * so only the order identifies the create. An id is never reused on a stream: the server may still send events that it
  * had queued for a cancelled watch, or keep them for the next watch with that id.
+ *
+ * `etcd grpc-proxy` ignores the requested ids, chooses its own, and answers creates in any order. So the creates of a stream
+ * are sent one at a time until an answer shows that the endpoint uses the requested ids.
  */
 import type { Sent } from "../store/storeIdentity.ts"
 import type { Store } from "../wire/decoded.ts"
@@ -34,6 +37,18 @@ export interface Options {
   readonly fragment: boolean
   readonly known: Known
   readonly store: Store
+  /** Who chooses the ids of watches, by endpoint, as far as it is known. The stream adds what it learns. */
+  readonly idChoices: Map<string, IdChoice>
+}
+
+/** Who chooses the ids of watches: the client, as with etcd, or the server, as with `etcd grpc-proxy`. */
+export type IdChoice = "Client" | "Server"
+
+/** A create that waits for the answer to the one before it. */
+interface UnsentCreate {
+  readonly id: number
+  readonly watch: WatchState
+  readonly from: bigint
 }
 
 interface PendingCreate {
@@ -42,10 +57,15 @@ interface PendingCreate {
   readonly sent: Sent
   /** `undefined` once the watch was cancelled. The response still arrives. */
   watch: WatchState | undefined
+  /** Whether the server is still to be told that it was cancelled. */
+  isCancelUnsent: boolean
 }
 
 /** A fragment has up to 2 MiB. It takes etcd milliseconds with a thousand events, and seconds with twenty thousand. */
 const eventsPerFragment = 4096
+
+/** Requested ids are above it. A proxy counts from 0, so that an id that it chose is never taken for a requested one. */
+const lastServerId = 2 ** 31
 
 export class WatchStream implements Carrier {
   readonly lane: Lane
@@ -56,7 +76,12 @@ export class WatchStream implements Carrier {
   readonly #owner: Owner
   readonly #watches = new Map<number, WatchState>()
   #creating: Array<PendingCreate> = []
-  #lastId = 0
+  #unsent: Array<UnsentCreate> = []
+  #lastId = lastServerId
+  readonly #idChoices: Map<string, IdChoice>
+  /** The requested ids of live watches, by the id that the server chose. */
+  readonly #requestedIds = new Map<number, number>()
+  readonly #chosenIds = new Map<number, number>()
   #ended = false
   /** Ticks since the server last sent something. */
   silentTicks = 0
@@ -87,6 +112,7 @@ export class WatchStream implements Carrier {
     this.fragment = options.fragment
     this.known = options.known
     this.#store = options.store
+    this.#idChoices = options.idChoices
     this.#send = send
     this.#owner = owner
   }
@@ -97,7 +123,12 @@ export class WatchStream implements Carrier {
 
   /** Whether any watch on the stream is confirmed. */
   get isLive(): boolean {
-    return this.#watches.size > this.#creating.filter(({ watch }) => watch !== undefined).length
+    return this.#watches.size > this.#creating.filter(({ watch }) => watch !== undefined).length + this.#unsent.length
+  }
+
+  /** Whether creates are sent one at a time. */
+  get #isSerial(): boolean {
+    return this.#idChoices.get(this.endpoint) !== "Client"
   }
 
   get awaitsResponse(): boolean {
@@ -111,17 +142,28 @@ export class WatchStream implements Carrier {
   create(watch: WatchState, from: bigint): number {
     const id = ++this.#lastId
     this.#watches.set(id, watch)
+    this.idleTicks = 0
+    if (this.#isSerial && this.awaitsAnswer) this.#unsent.push({ id, watch, from })
+    else this.#sendCreate({ id, watch, from })
+    return id
+  }
+
+  #sendCreate({ from, id, watch }: UnsentCreate): void {
     // Silence counts from the first pending create.
     if (!this.awaitsResponse) this.silentTicks = 0
-    this.idleTicks = 0
-    this.#creating.push({ id, watch, sent: this.#store.identity.sent() })
+    this.#creating.push({ id, watch, sent: this.#store.identity.sent(), isCancelUnsent: false })
     this.#send(watchWire.create(watch.request, id, from, this.fragment))
-    return id
+  }
+
+  /** Sends what waited for an answer: one create, or all of them if they need not wait. */
+  #sendUnsent(): void {
+    while (this.#unsent.length > 0 && !(this.#isSerial && this.awaitsAnswer)) this.#sendCreate(this.#unsent.shift()!)
   }
 
   /** Requests the progress of the watches that are live now. The server may not respond. */
   requestProgress(): void {
-    if (this.#ended) return
+    // `etcd grpc-proxy` does not support the request. That of etcd 3.4 crashes.
+    if (this.#ended || this.#isSerial) return
     // The response to an earlier request may be in flight, and applies only to that request's watches.
     this.#progressRequested ??= new Set(
       [...this.#watches].flatMap(([id, watch]) => watch.state._tag === "Live" ? [id] : [])
@@ -137,9 +179,30 @@ export class WatchStream implements Carrier {
 
   cancel(id: number): void {
     if (this.#ended || !this.#watches.delete(id)) return
+    const unsent = this.#unsent.findIndex((create) => create.id === id)
+    if (unsent !== -1) return void this.#unsent.splice(unsent, 1)
     const pending = this.#creating.find((create) => create.id === id)
     if (pending !== undefined) pending.watch = undefined
-    this.#send(watchWire.cancel(id))
+    if (pending !== undefined && this.#isSerial) {
+      // Under which id it can be cancelled is known once it is answered.
+      pending.isCancelUnsent = true
+      return
+    }
+    const chosen = this.#chosenIds.get(id)
+    this.#forgetIds(id)
+    this.#send(watchWire.cancel(chosen ?? id))
+  }
+
+  #forgetIds(id: number): void {
+    const chosen = this.#chosenIds.get(id)
+    if (chosen === undefined) return
+    this.#chosenIds.delete(id)
+    this.#requestedIds.delete(chosen)
+  }
+
+  /** The id that was requested for the watch that a response is for. */
+  #requestedId(response: watchWire.Response): number {
+    return this.#requestedIds.get(response.watchId) ?? response.watchId
   }
 
   get watches(): ReadonlyArray<WatchState> {
@@ -148,7 +211,9 @@ export class WatchStream implements Carrier {
 
   /** Removes the watches whose creates are pending. */
   takePending(): ReadonlyArray<WatchState> {
-    const pending = this.#creating.flatMap(({ id, watch }) => watch === undefined ? [] : [{ id, watch }])
+    const pending = [...this.#creating, ...this.#unsent].flatMap(({ id, watch }) =>
+      watch === undefined ? [] : [{ id, watch }]
+    )
     for (const { id } of pending) this.cancel(id)
     return pending.map(({ watch }) => watch)
   }
@@ -168,6 +233,7 @@ export class WatchStream implements Carrier {
     const watches = [...this.#watches.values()]
     this.#watches.clear()
     this.#creating = []
+    this.#unsent = []
     return watches
   }
 
@@ -209,7 +275,7 @@ export class WatchStream implements Carrier {
     if (this.#ended) return
     if (response.fragment && response.events.length > eventsPerFragment && this.#owner.splitsSlowly(this)) return
     if (response.hasEvents) {
-      this.#watches.get(response.watchId)?.received(response)
+      this.#watches.get(this.#requestedId(response))?.received(response)
     } else if (response.created) {
       this.#created(response)
     } else if (response.canceled) {
@@ -217,34 +283,62 @@ export class WatchStream implements Carrier {
     } else if (response.watchId === -1) {
       this.#progressed(this.#revisionOf(response))
     } else {
-      this.#watches.get(response.watchId)?.progressed(this.#revisionOf(response))
+      this.#watches.get(this.#requestedId(response))?.progressed(this.#revisionOf(response))
     }
   }
 
   #created(response: watchWire.Response): void {
     const create = this.#creating.shift()
-    if (create === undefined || !response.canceled && create.id !== response.watchId) {
+    if (create === undefined || !response.canceled && !this.#acceptsId(create, response.watchId)) {
       this.#owner.invalidResponse(
         this,
         `the server created watch ${response.watchId}, which the client did not request`
       )
       return
     }
+    this.#concludeCreate(create, response)
+    this.#sendUnsent()
+  }
+
+  #concludeCreate(create: PendingCreate, response: watchWire.Response): void {
     if (response.canceled) {
       if (create.watch !== undefined) this.#reject(create.id, create.watch, response)
       return
     }
     const revision = this.#revisionOf(response)
     this.hasConfirmed = true
-    if (create.watch !== undefined) this.#store.suspicions.readable = create.watch.request.range
-    create.watch?.created(revision)
+    if (create.watch === undefined) {
+      // It was cancelled before its id was known.
+      if (create.isCancelUnsent) this.#send(watchWire.cancel(response.watchId))
+    } else {
+      this.#store.suspicions.readable = create.watch.request.range
+      create.watch.created(revision)
+    }
     this.#owner.confirmed(this)
+  }
+
+  /** Learns from the first response who chooses ids. */
+  #acceptsId(create: PendingCreate, id: number): boolean {
+    if (create.id === id) {
+      this.#idChoices.set(this.endpoint, "Client")
+      return true
+    }
+    const isOnlyOne = this.#isSerial
+    this.#idChoices.set(this.endpoint, "Server")
+    // With several responses to come, it is not known which watch this one is for.
+    if (!isOnlyOne || id < 0 || id > lastServerId || this.#requestedIds.has(id)) return false
+    if (create.watch !== undefined) {
+      this.#requestedIds.set(id, create.id)
+      this.#chosenIds.set(create.id, id)
+    }
+    return true
   }
 
   /** Responses to our own cancels arrive here too. Those watches are no longer known. */
   #cancelled(response: watchWire.Response): void {
-    const watch = this.#watches.get(response.watchId)
-    if (watch !== undefined) this.#reject(response.watchId, watch, response)
+    const id = this.#requestedId(response)
+    const watch = this.#watches.get(id)
+    if (watch !== undefined) this.#reject(id, watch, response)
   }
 
   #reject(id: number, watch: WatchState, response: watchWire.Response): void {
@@ -254,6 +348,7 @@ export class WatchStream implements Carrier {
       return
     }
     this.#watches.delete(id)
+    this.#forgetIds(id)
     this.#owner.rejected(this, watch, response.cancelReason)
   }
 

@@ -22,6 +22,7 @@ import * as Guardian from "./Guardian.ts"
 import { httpGet } from "./httpGet.ts"
 import { allocatePorts, makeMember, type Member, type MemberInternal, peerUrlOf } from "./member.ts"
 import { type Metrics, parseMetrics } from "./metrics.ts"
+import * as PeerNetwork from "./PeerNetwork.ts"
 import { type Recording, watchFrom } from "./recording.ts"
 
 export type { AuthOptions, Permission, User } from "./auth.ts"
@@ -71,6 +72,13 @@ export class EtcdCluster extends Context.Service<EtcdCluster, {
   readonly memberAdd: Effect.Effect<Member, EtcdClusterError>
   /** Removes a member from the cluster, kills its process and deletes its data. */
   readonly memberRemove: (member: Member) => Effect.Effect<void, EtcdClusterError>
+  /**
+   * Cuts a member off from its peers, while clients still reach it. Needs the option `isolatable`. The member soon has no
+   * leader.
+   */
+  readonly isolate: (member: Member) => Effect.Effect<void, EtcdClusterError>
+  /** Ends `isolate`. */
+  readonly rejoin: (member: Member) => Effect.Effect<void, EtcdClusterError>
   /** Turns authentication on. From then on `etcdctl` runs as root. */
   readonly enableAuth: (options: AuthOptions) => Effect.Effect<void, EtcdClusterError>
   /** The metrics of a member. Default: the first one. */
@@ -146,6 +154,7 @@ const makeCluster = Effect.fnUntraced(function*(options: Options) {
     guardian,
     options,
     startTimeout: options.startTimeout ?? "30 seconds",
+    peers: options.isolatable === true ? yield* PeerNetwork.make : undefined,
     rootPassword: undefined
   }
   const ports = new Set<number>()
@@ -166,7 +175,7 @@ const bootstrap = Effect.fnUntraced(function*(environment: Environment, allPorts
   const names = environment.options.members === 3 ? ["m1", "m2", "m3"] : ["m1"]
   const planned = yield* Effect.forEach(
     names,
-    (name) => Effect.map(allocatePorts(allPorts), (ports) => ({ name, ports }))
+    (name) => Effect.map(allocatePorts(allPorts, environment.peers !== undefined), (ports) => ({ name, ports }))
   )
   const initialCluster = planned.map(({ name, ports }) => `${name}=${peerUrlOf(ports)}`).join(",")
   const members = planned.map(({ name, ports }) => makeMember(environment, name, ports, initialCluster, "new"))
@@ -263,7 +272,7 @@ const assemble = (
     )
 
   const memberAdd = Effect.gen(function*() {
-    const memberPorts = yield* allocatePorts(ports)
+    const memberPorts = yield* allocatePorts(ports, environment.peers !== undefined)
     const name = `m${initial.length + ++added}`
     const peerUrl = peerUrlOf(memberPorts)
     yield* whenSettled(etcdctl(["member", "add", name, `--peer-urls=${peerUrl}`]))
@@ -312,6 +321,13 @@ const assemble = (
       realTime
     )
 
+  const changeNetwork = Effect.fnUntraced(function*(change: "isolate" | "rejoin", member: Member) {
+    const internal = current.find((candidate) => candidate === member)
+    if (environment.peers === undefined) return yield* failure(change, "the cluster was made without `isolatable`")
+    if (internal === undefined) return yield* failure(change, `${member.name} is not a member`)
+    yield* environment.peers[change]({ id: yield* internal.id, port: internal.peerPort })
+  })
+
   return {
     version: binaries.version,
     directory: guardian.directory,
@@ -347,6 +363,8 @@ const assemble = (
     moveLeader,
     memberAdd,
     memberRemove,
+    isolate: (member) => changeNetwork("isolate", member),
+    rejoin: (member) => changeNetwork("rejoin", member),
     enableAuth: (options) =>
       Effect.tap(
         enableAuth(etcdctl, options),

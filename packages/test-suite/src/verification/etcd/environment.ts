@@ -5,6 +5,7 @@ import type * as Duration from "effect/Duration"
 import type * as TestCertificates from "../TestCertificates.ts"
 import type * as EtcdBinaries from "./EtcdBinaries.ts"
 import type * as Guardian from "./Guardian.ts"
+import type { PeerNetwork } from "./PeerNetwork.ts"
 
 /**
  * Options of a cluster.
@@ -20,6 +21,8 @@ export interface Options {
   readonly flags?: Readonly<Record<string, string | number | boolean>> | undefined
   /** Serves clients over TLS. Members talk to each other in plain text. */
   readonly tls?: Tls | undefined
+  /** Whether members can be isolated from their peers: see `EtcdCluster.isolate`. Default: false. */
+  readonly isolatable?: boolean | undefined
   /** How long members may take to become healthy. Default: 30 seconds. */
   readonly startTimeout?: Duration.Input | undefined
 }
@@ -44,6 +47,8 @@ export interface Environment {
   readonly guardian: Guardian.Guardian
   readonly options: Options
   readonly startTimeout: Duration.Input
+  /** Between the members, if they can be isolated. */
+  readonly peers: PeerNetwork | undefined
   /** Set once authentication is on. */
   rootPassword: string | undefined
 }

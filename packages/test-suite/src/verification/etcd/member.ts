@@ -51,6 +51,7 @@ export interface Member {
 
 export interface MemberInternal extends Member {
   readonly peerUrl: string
+  readonly peerPort: number
   readonly metricsUrl: string
   /** Whether it is running and not paused. */
   readonly canRespond: () => boolean
@@ -60,12 +61,17 @@ export interface MemberInternal extends Member {
 
 export interface MemberPorts {
   readonly client: number
+  /** The port that it advertises. */
   readonly peer: number
+  /** The port that it listens on. */
+  readonly peerListener: number
   readonly metrics: number
 }
 
-export const allocatePorts = Effect.fnUntraced(function*(all: Set<number>) {
-  const ports = { client: yield* freePort, peer: yield* freePort, metrics: yield* freePort }
+export const allocatePorts = Effect.fnUntraced(function*(all: Set<number>, isolatable: boolean) {
+  const peer = yield* freePort
+  const peerListener = isolatable ? yield* freePort : peer
+  const ports: MemberPorts = { client: yield* freePort, peer, peerListener, metrics: yield* freePort }
   for (const port of Object.values(ports)) all.add(port)
   return ports
 })
@@ -135,7 +141,7 @@ export const makeMember = (
       "data-dir": dataDirectory,
       "listen-client-urls": endpoint,
       "advertise-client-urls": endpoint,
-      "listen-peer-urls": peerUrl,
+      "listen-peer-urls": `http://127.0.0.1:${ports.peerListener}`,
       "initial-advertise-peer-urls": peerUrl,
       "initial-cluster": initialCluster,
       "initial-cluster-state": initialState,
@@ -147,6 +153,7 @@ export const makeMember = (
       ...tlsFlags(options.tls),
       ...options.flags
     }
+    yield* environment.peers?.open(ports.peer, ports.peerListener) ?? Effect.void
     // The process writes to the file itself, so no reader can block it.
     const file = yield* Effect.sync(() => Fs.openSync(logFile, "w"))
     process = yield* guardian.spawn({
@@ -194,6 +201,7 @@ export const makeMember = (
     endpoint,
     clientPort: ports.client,
     peerUrl,
+    peerPort: ports.peer,
     metricsUrl,
     id: Effect.suspend(() =>
       knownId !== undefined

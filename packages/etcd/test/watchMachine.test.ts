@@ -388,7 +388,7 @@ describe("watches on one stream", () => {
     const refused = world.open({ range: KeyRange.key("denied") })
     const others = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
     const link = world.server.open()
-    link.refusals.push("etcdserver: permission denied")
+    link.rejections.push("etcdserver: permission denied")
     world.links.set(world.pool.opened("key", "endpoint", world.pool.streamOptions("key"), link.receive), link)
     assert.strictEqual(link.sent.length, 1)
     world.deliver(100)

@@ -143,7 +143,7 @@ export class WatchStream implements Carrier {
     const id = ++this.#lastId
     this.#watches.set(id, watch)
     this.idleTicks = 0
-    if (this.#isSerial && this.awaitsAnswer) this.#unsent.push({ id, watch, from })
+    if (this.#isSerial && this.awaitsResponse) this.#unsent.push({ id, watch, from })
     else this.#sendCreate({ id, watch, from })
     return id
   }
@@ -157,7 +157,7 @@ export class WatchStream implements Carrier {
 
   /** Sends what waited for an answer: one create, or all of them if they need not wait. */
   #sendUnsent(): void {
-    while (this.#unsent.length > 0 && !(this.#isSerial && this.awaitsAnswer)) this.#sendCreate(this.#unsent.shift()!)
+    while (this.#unsent.length > 0 && !(this.#isSerial && this.awaitsResponse)) this.#sendCreate(this.#unsent.shift()!)
   }
 
   /** Requests the progress of the watches that are live now. The server may not respond. */

@@ -1,10 +1,13 @@
 /**
  * A program in a single file, as a bundler makes it: it has neither `node_modules` nor other files beside it.
+ *
+ * esbuild is installed as `bundler`: under its own name it is an optional peer of vite, and this package would get a vitest
+ * of its own, beside the one that runs the tests.
  */
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
+import { build, type Format } from "bundler"
 import * as Effect from "effect/Effect"
-import { build, type Format } from "esbuild"
 import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"

@@ -1,6 +1,6 @@
 /**
- * Tests of the documentation: its TypeScript is type-checked, blocks marked `run` or `main` run, links lead somewhere, and the
- * table of errors agrees with the errors.
+ * Tests of the documentation: its TypeScript is type-checked, blocks marked `run` or `main` run, links and the source files
+ * it names exist, and the table of errors agrees with the errors.
  *
  * - A block marked `ts` is a module. Without imports of its own it is given those of every module of the project.
  * - `ts run` defines `program`, which must succeed on memory; `const x = ... // => value` in it is an assertion.
@@ -272,6 +272,19 @@ describe("links", () => {
     it(`the links in ${document} have existing targets`, () => {
       const links = [...read(document).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, link]) => link!)
       assert.deepStrictEqual(links.filter((link) => !leadsSomewhere(document, link)), [])
+    })
+  }
+})
+
+/** A path from the root, such as the test in a command that the reader is to run. */
+const sourceFile = /\b(?:benchmarks|chaos|docs|examples|interop|packages|scripts)\/[\w./-]+\.(?:go|json|md|mjs|ts)\b/g
+
+describe("source files", () => {
+  for (const document of documents) {
+    it(`the source files that ${document} names exist`, () => {
+      // Code blocks are type-checked, links are checked above; what is left is prose, tables and commands.
+      const paths = [...read(document).replaceAll(/\]\([^)]*\)/g, "").matchAll(sourceFile)].map(([path]) => path)
+      assert.deepStrictEqual(paths.filter((path) => !existsSync(join(root, path))), [])
     })
   }
 })

@@ -46,15 +46,14 @@ export interface Store {
 
 /** Sends a request, and compares the response with what was known of the store when it was sent. */
 export const observed =
-  <A>(store: Store, order: Order, send: Call<Answer<A>>["send"]): Call<A | Replaced>["send"] => (attempt) =>
-    Effect.suspend(() => {
-      const sent = store.identity.sent()
-      return Effect.map(send(attempt), ({ header, value }) => {
-        const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)
-        if (observation === "Behind") store.suspicions.raise()
-        return observation instanceof Replaced ? observation : value
-      })
+  <A>(store: Store, order: Order, send: Call<Answer<A>>["send"]): Call<A | Replaced>["send"] => (attempt) => {
+    const sent = store.identity.sent()
+    return Effect.map(send(attempt), ({ header, value }) => {
+      const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)
+      if (observation === "Behind") store.suspicions.raise()
+      return observation instanceof Replaced ? observation : value
     })
+  }
 
 /** The decoded answer. A write whose answer cannot be given was carried out all the same, and must not say otherwise. */
 export const decoded = <A>(policy: RetryPolicy, answer: A | NotUtf8 | Replaced): Effect.Effect<A, KvError.KvError> => {

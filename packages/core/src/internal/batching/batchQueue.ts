@@ -57,6 +57,12 @@ export const make = (backend: KvBackend, options: BatchQueueOptions) => {
 /** How long somebody waits for company at most, in milliseconds: a store that answers slowly is asked for more at once. */
 const patience = 50
 
+/**
+ * How many times `maxInFlight` may be in flight if each further request is full: its own cost is nothing beside that of its
+ * operations, so that there is no reason for them to wait.
+ */
+const fullFactor = 4
+
 /** A request under way. */
 interface Batch {
   readonly members: ReadonlyArray<Member>
@@ -73,6 +79,8 @@ class BatchQueue {
   #line: Array<Member> = []
   /** How many of those in line are not gone. */
   #waiting = 0
+  /** How many of those that wait did not fit into the last request because of the keys in it. */
+  #blocked = 0
   /** How many calls are under way that found nothing else so, in their callers' own fibers. */
   #direct = 0
   readonly #batches = new Set<Batch>()
@@ -98,6 +106,13 @@ class BatchQueue {
     return this.#direct + this.#batches.size
   }
 
+  /** Whether another request may be sent now. */
+  get #hasRoom(): boolean {
+    const { maxInFlight, maxOps } = this.#options
+    const inFlight = this.#inFlight
+    return inFlight < maxInFlight || inFlight < maxInFlight * fullFactor && this.#waiting - this.#blocked >= maxOps
+  }
+
   /** For a caller that finds it idle: as if nothing were in between, but that others see it under way. */
   direct(op: Op.Op): Answer {
     let hasBegun = false
@@ -106,20 +121,20 @@ class BatchQueue {
       this.#direct++
       return this.#backend.execute(op)
     })
-    return Effect.onExit(execute, (exit) => {
-      if (!hasBegun) return Effect.void
+    return Effect.onExitPrimitive(execute, (exit) => {
+      if (!hasBegun) return undefined
       if (exit._tag === "Success") this.#responseSize.observe([exit.value])
       this.#direct--
       this.#flush()
       this.#disarm()
-      return Effect.void
+      return undefined
     })
   }
 
   enter(member: Member): void {
     this.#waiting++
     this.#line.push(member)
-    if (!this.#isAnswering && this.#inFlight >= this.#options.maxInFlight) {
+    if (!this.#isAnswering && !this.#hasRoom) {
       return this.#setAlarm(member, dueAt(member))
     }
     this.#arrived.push(member)
@@ -162,14 +177,16 @@ class BatchQueue {
     // What is answered at once, as by a client that was closed, comes here again from within: it is for the loop to go on.
     if (this.#isFlushing) return
     this.#isFlushing = true
-    while (this.#waiting > 0 && this.#inFlight < this.#options.maxInFlight) this.#sendNext()
+    while (this.#waiting > 0 && this.#hasRoom) this.#sendNext()
     this.#isFlushing = false
+    if (this.#arrived.length === 0) return
     for (const member of this.#arrived.splice(0)) if (member.state === "Waiting") this.#setAlarm(member, dueAt(member))
   }
 
   #sendNext(): void {
     const members = takeBatch(this.#line, { ...this.#options, maxAnswers: this.#responseSize.maxAnswers })
     this.#waiting -= members.length
+    this.#blocked = members.length < this.#options.maxOps / 2 ? this.#waiting : 0
     this.#send(members)
   }
 

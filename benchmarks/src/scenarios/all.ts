@@ -6,6 +6,7 @@ import * as batches from "./batches.ts"
 import * as calls from "./calls.ts"
 import { coldStart, firstGet } from "./coldStart.ts"
 import { heap } from "./heap.ts"
+import * as layers from "./layers.ts"
 import * as locks from "./locks.ts"
 import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
@@ -21,6 +22,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   memoryWatches.fanOut,
   memoryWatches.idle,
   ...calls.all,
+  layers.get,
+  layers.put,
   batches.get,
   batches.put,
   locks.lock,

@@ -130,6 +130,28 @@ describe("batching", () => {
       yield* Fiber.joinAll(fibers)
     }))
 
+  it.effect("sends full requests beside those in flight, up to four times maxInFlight", () =>
+    Effect.gen(function*() {
+      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })
+      const fibers = yield* forkAll(puts(kv, 50))
+      assert.deepStrictEqual(requests.map((request) => opsOf(request).length), [0, 8, 8, 8])
+      yield* requests[2]!.answer
+      yield* settled
+      assert.deepStrictEqual(requests.map((request) => opsOf(request).length), [0, 8, 8, 8, 8])
+      yield* answerAll
+      yield* Fiber.joinAll(fibers)
+    }))
+
+  it.effect("sends no request early for calls that cannot share it, because they write one key", () =>
+    Effect.gen(function*() {
+      const { answerAll, kv, requests } = yield* make({ maxInFlight: 2, maxOps: 8 })
+      const fibers = yield* forkAll(Array.from({ length: 30 }, (_, i) => kv.put("hot", `${i}`)))
+      assert.strictEqual(requests.length, 2)
+      yield* answerAll
+      yield* Fiber.joinAll(fibers)
+      assert.strictEqual(requests.length, 30)
+    }))
+
   it.effect("answers each with what it would have been told alone", () =>
     Effect.gen(function*() {
       const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })

@@ -26,7 +26,8 @@ export interface Options {
   /** The most bytes of a transaction's keys and values, by an estimate that is never too low. Default: 1 MiB. */
   readonly maxBytes?: number | undefined
   /**
-   * How many requests of a kind (reads, puts, deletes) are in flight before further calls are queued. A call that was
+   * How many requests of a kind (reads, puts, deletes) are in flight before further calls are queued. Queued calls that
+   * fill a request are sent at once, as long as no more than four times as many requests are in flight. A call that was
    * queued for 50 milliseconds is sent in any case. Default: 2.
    */
   readonly maxInFlight?: number | undefined

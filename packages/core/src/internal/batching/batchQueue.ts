@@ -59,6 +59,12 @@ export const make = (backend: KvBackend, options: BatchQueueOptions) => {
 /** The longest time that a call is queued, in milliseconds. After that it is sent even if `maxInFlight` is reached. */
 const maxQueuedMillis = 50
 
+/**
+ * How many times `maxInFlight` requests may be in flight if each further one is full. Waiting longer would not make a full
+ * request any cheaper per operation.
+ */
+const fullFactor = 4
+
 /** A batch in flight. */
 interface BatchInFlight {
   readonly members: ReadonlyArray<BatchMember>
@@ -75,6 +81,8 @@ class BatchQueue {
   #queue: Array<BatchMember> = []
   /** How many of the queued calls are not gone. */
   #queued = 0
+  /** How many queued calls did not fit into the last request, because of the keys in it. */
+  #blocked = 0
   /** How many calls that found the queue idle are in flight, each in its caller's own fiber. */
   #direct = 0
   readonly #batches = new Set<BatchInFlight>()
@@ -100,6 +108,13 @@ class BatchQueue {
     return this.#direct + this.#batches.size
   }
 
+  /** Whether another request may be sent now. */
+  get #hasRoom(): boolean {
+    const { maxInFlight, maxOps } = this.#options
+    const inFlight = this.#inFlight
+    return inFlight < maxInFlight || inFlight < maxInFlight * fullFactor && this.#queued - this.#blocked >= maxOps
+  }
+
   /** Sends a call that finds the queue idle in its caller's own fiber, and counts it as in flight. */
   direct(op: Op.Op): CallResult {
     let hasBegun = false
@@ -108,20 +123,20 @@ class BatchQueue {
       this.#direct++
       return this.#backend.execute(op)
     })
-    return Effect.onExit(execute, (exit) => {
-      if (!hasBegun) return Effect.void
+    return Effect.onExitPrimitive(execute, (exit) => {
+      if (!hasBegun) return undefined
       if (exit._tag === "Success") this.#responseSize.observe([exit.value])
       this.#direct--
       this.#flush()
       this.#disarm()
-      return Effect.void
+      return undefined
     })
   }
 
   enter(member: BatchMember): void {
     this.#queued++
     this.#queue.push(member)
-    if (!this.#isResuming && this.#inFlight >= this.#options.maxInFlight) {
+    if (!this.#isResuming && !this.#hasRoom) {
       return this.#setAlarm(member, dueAt(member))
     }
     this.#arrived.push(member)
@@ -165,14 +180,16 @@ class BatchQueue {
     // itself.
     if (this.#isFlushing) return
     this.#isFlushing = true
-    while (this.#queued > 0 && this.#inFlight < this.#options.maxInFlight) this.#sendNext()
+    while (this.#queued > 0 && this.#hasRoom) this.#sendNext()
     this.#isFlushing = false
+    if (this.#arrived.length === 0) return
     for (const member of this.#arrived.splice(0)) if (member.state === "Queued") this.#setAlarm(member, dueAt(member))
   }
 
   #sendNext(): void {
     const members = takeBatch(this.#queue, { ...this.#options, maxResponses: this.#responseSize.maxResponses })
     this.#queued -= members.length
+    this.#blocked = members.length < this.#options.maxOps / 2 ? this.#queued : 0
     this.#send(members)
   }
 

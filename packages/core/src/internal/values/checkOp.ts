@@ -106,8 +106,27 @@ interface Writes {
 }
 
 const checkKeys = (ops: ReadonlyArray<Op>): string | undefined => {
+  if (putsEachKeyOnce(ops, new Set())) return undefined
   const writes = collectWrites(ops)
   return typeof writes === "string" ? writes : undefined
+}
+
+/** Whether nothing is deleted and no key is put twice, in whichever branch: then nothing can conflict. Most transactions are such. */
+const putsEachKeyOnce = (ops: ReadonlyArray<Op>, puts: Set<string>): boolean => {
+  for (const op of ops) {
+    switch (op._tag) {
+      case "Put":
+        if (puts.has(op.key)) return false
+        puts.add(op.key)
+        break
+      case "Delete":
+        return false
+      case "Txn":
+        if (!putsEachKeyOnce(op.then, puts) || !putsEachKeyOnce(op.else, puts)) return false
+        break
+    }
+  }
+  return true
 }
 
 /** etcd's `checkIntervals` (server/etcdserver/api/v3rpc/key.go): the puts and deletes of a branch, or the conflict. */

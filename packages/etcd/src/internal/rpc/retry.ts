@@ -117,7 +117,7 @@ export const run = <A>(context: RetryContext, call: Call<A>): Effect.Effect<A, K
     )
     state.sendControl?.track(() => state.mayHaveBeenSent)
     call.onBegin?.(() => state.lastErrors)
-    return loop(context, call, state)
+    return step(context, call, state, state.since)
   })
 
 /** The result of a step of the loop. */
@@ -132,41 +132,62 @@ const done = <A>(value: A): Next<A> => ({ _tag: "Done", value })
 
 const fail = (error: KvError.KvError): Next<never> => ({ _tag: "Fail", error })
 
-const loop = Effect.fnUntraced(
-  function*<A>(context: RetryContext, call: Call<A>, state: RetryState): Effect.fn.Return<A, KvError.KvError> {
-    while (true) {
-      const next = yield* step(context, call, state)
-      if (next._tag === "Done") return next.value
-      if (next._tag === "Fail") return yield* Effect.fail(next.error)
-    }
+/** Continues after a step. */
+const follow = <A>(
+  context: RetryContext,
+  call: Call<A>,
+  state: RetryState,
+  next: Next<A>
+): Effect.Effect<A, KvError.KvError> => {
+  switch (next._tag) {
+    case "Done":
+      return Effect.succeed(next.value)
+    case "Fail":
+      return Effect.fail(next.error)
+    case "TryAgain":
+      return step(context, call, state, state.now())
   }
-)
+}
 
-/** Chooses an endpoint, waits for its connection and for a token if necessary, and sends the request. */
-const step = Effect.fnUntraced(
-  function*<A>(context: RetryContext, call: Call<A>, state: RetryState): Effect.fn.Return<Next<A>> {
-    if (context.closed.isOpen()) return fail(KvError.make(state.final(clientClosed())))
-    if (state.isCancelled) return fail(KvError.make(state.final(cancelled())))
-    if (state.isOver) return fail(state.atDeadline())
-    const endpoint = chooseEndpoint(context, call, state)
-    if (endpoint === undefined) return yield* pause(context, state)
-    const channel = endpoint.channels[call.channel ?? "calls"]
-    if (!channel.isSettled()) {
-      const error = channel.state() === "Ready" ? "silent" : channel.problem() ?? "not connected yet"
-      if (!(yield* settle(context, state, channel.settle, error))) return tryAgain
-    }
-    let token = context.tokens.current()
-    if (token === undefined) {
-      const fetched = yield* fetchToken(context, state)
-      if (fetched._tag !== "Done") return fetched
-      token = fetched.value
-    }
-    const result = yield* attempt(context, call, state, endpoint, token.token)
-    if (Result.isFailure(result)) return conclude(context, call, state, endpoint, token.token, result.failure)
-    context.endpoints.succeeded(endpoint, state.now())
-    return done(result.success)
-  }
-)
+/**
+ * Chooses an endpoint, waits for its connection and for a token if necessary, and sends the request. No generator: a call
+ * that waits for nothing is one continuation.
+ */
+const step = <A>(
+  context: RetryContext,
+  call: Call<A>,
+  state: RetryState,
+  now: number
+): Effect.Effect<A, KvError.KvError> => {
+  if (context.closed.isOpen()) return Effect.fail(KvError.make(state.final(clientClosed())))
+  if (state.isCancelled) return Effect.fail(KvError.make(state.final(cancelled())))
+  if (state.isOverAt(now)) return Effect.fail(state.atDeadline())
+  const endpoint = chooseEndpoint(context, call, state, now)
+  if (endpoint === undefined) return Effect.flatMap(pause(context, state), (next) => follow(context, call, state, next))
+  const channel = endpoint.channels[call.channel ?? "calls"]
+  if (channel.isSettled()) return withToken(context, call, state, endpoint)
+  const error = channel.state() === "Ready" ? "silent" : channel.problem() ?? "not connected yet"
+  return Effect.flatMap(settle(context, state, channel.settle, error), (isSettled) => {
+    if (!isSettled) return follow(context, call, state, tryAgain)
+    state.beginAttempt(state.now())
+    return withToken(context, call, state, endpoint)
+  })
+}
+
+const withToken = <A>(
+  context: RetryContext,
+  call: Call<A>,
+  state: RetryState,
+  endpoint: Endpoint
+): Effect.Effect<A, KvError.KvError> => {
+  const current = context.tokens.current()
+  if (current !== undefined) return attempt(context, call, state, endpoint, current.token)
+  return Effect.flatMap(fetchToken(context, state), (fetched) => {
+    if (fetched._tag !== "Done") return follow(context, call, state, fetched)
+    state.beginAttempt(state.now())
+    return attempt(context, call, state, endpoint, fetched.value.token)
+  })
+}
 
 const cancelled = (): KvError.Reason =>
   new KvError.Unavailable({ message: "the call was cancelled before it was sent" })
@@ -178,13 +199,18 @@ const clientClosed = (): KvError.Reason => new KvError.Closed({ message: "the cl
 // -----------------------------------------------------------------------------
 
 /** The endpoint to try now. `undefined` if all have been tried. */
-const chooseEndpoint = <A>(context: RetryContext, call: Call<A>, state: RetryState): Endpoint | undefined => {
+const chooseEndpoint = <A>(
+  context: RetryContext,
+  call: Call<A>,
+  state: RetryState,
+  now: number
+): Endpoint | undefined => {
   const avoid = state.pauses === 0 && call.avoid !== undefined
     ? new Set([...state.tried, ...call.avoid])
     : state.tried
-  const endpoint = context.endpoints.choose(state.now(), avoid)
+  const endpoint = context.endpoints.choose(now, avoid)
   if (state.tried.has(endpoint.address)) return undefined
-  state.turnTo(endpoint)
+  state.turnTo(endpoint, now)
   return endpoint
 }
 
@@ -208,7 +234,7 @@ const within = <A, E>(millis: number, effect: Effect.Effect<A, E>): Effect.Effec
 /** Whether other endpoints are untried or have responded, so that this one must not use up the time. */
 const hasOthers = (context: RetryContext, state: RetryState): boolean =>
   state.tried.size < context.endpoints.all.length ||
-  [...state.answered].some((endpoint) => endpoint !== state.endpoint)
+  state.answered.some((endpoint) => endpoint !== state.endpoint)
 
 /**
  * Waits until the endpoint is connected, known to be unreachable, or known to be alive. If there are other endpoints
@@ -264,12 +290,11 @@ const attempt = <A>(
   state: RetryState,
   endpoint: Endpoint,
   token: Token
-): Effect.Effect<Result.Result<A, Failure>> => {
-  state.beginAttempt()
+): Effect.Effect<A, KvError.KvError> => {
   const isHalf = call.policy !== "write" && hasOthers(context, state)
   const endsAt = isHalf ? state.since + (state.endsAt - state.since) / 2 : state.endsAt
   const { sendControl } = state
-  return Effect.result(call.send({
+  const sending = call.send({
     endpoint,
     channel: endpoint.channels[call.channel ?? "calls"],
     metadata: metadataOf(token, call.hasLeader),
@@ -277,7 +302,14 @@ const attempt = <A>(
     isRepeatable: call.policy !== "write",
     isCancelled: sendControl === undefined ? undefined : () => sendControl.isCancelled(),
     progress: state.progress
-  }))
+  })
+  return Effect.matchEffect(sending, {
+    onFailure: (failure) => follow(context, call, state, conclude(context, call, state, endpoint, token, failure)),
+    onSuccess: (value) => {
+      context.endpoints.succeeded(endpoint, state.now())
+      return Effect.succeed(value)
+    }
+  })
 }
 
 /** Decides what follows the failure of an attempt. */
@@ -296,13 +328,13 @@ const conclude = <A>(
     state.suspendIfSilent(context.endpoints)
     if (state.isOver) return fail(state.atDeadline())
   } else if (delivery === "Sent") {
-    state.answered.add(endpoint)
+    state.answered.push(endpoint)
   }
   const classification = classify(failure, endpoint.address)
   if (classification.suspendEndpoint) {
     context.endpoints.failed(endpoint, state.now(), classification.reason.message, classification.reconnect)
   }
-  state.beginAttempt()
+  state.beginAttempt(state.now())
   const repeated = state.isAmbiguous ? call.onRepeated?.(classification.reason) : undefined
   if (repeated !== undefined && Option.isSome(repeated)) return done(repeated.value)
   if (!classification.notApplied) state.isAmbiguous = true

@@ -29,12 +29,12 @@ export class RetryState {
   /** The endpoints tried since the last pause. */
   readonly tried = new Set<string>()
   /** The endpoints that responded with a failure. */
-  readonly answered = new Set<Endpoint>()
+  readonly answered: Array<Endpoint> = []
   /** The delivery of the current attempt. */
   progress: Progress = { delivery: "NotSent" }
   endpoint: Endpoint | undefined = undefined
   /** The start of the current attempt. */
-  since = 0
+  since: number
   /** Whether an earlier attempt may have been applied. */
   isAmbiguous = false
   pauses = 0
@@ -52,7 +52,8 @@ export class RetryState {
     this.#deadline = deadline
     this.now = now
     this.sendControl = sendControl
-    this.endsAt = now() + Duration.toMillis(deadline)
+    this.since = now()
+    this.endsAt = this.since + Duration.toMillis(deadline)
   }
 
   /** Milliseconds until the deadline, at least 0. `Infinity` without a deadline. */
@@ -62,18 +63,22 @@ export class RetryState {
 
   /** Timers may fire a fraction of a millisecond early. */
   get isOver(): boolean {
-    return this.remaining < 1
+    return this.isOverAt(this.now())
   }
 
-  beginAttempt(): void {
+  isOverAt(now: number): boolean {
+    return this.endsAt - now < 1
+  }
+
+  beginAttempt(now: number): void {
     this.progress = { delivery: "NotSent" }
-    this.since = this.now()
+    this.since = now
   }
 
-  turnTo(endpoint: Endpoint): void {
+  turnTo(endpoint: Endpoint, now: number): void {
     this.tried.add(endpoint.address)
     this.endpoint = endpoint
-    this.beginAttempt()
+    this.beginAttempt(now)
   }
 
   get lastErrors(): ReadonlyArray<string> {

@@ -36,16 +36,19 @@ export const sensitive = ["token"]
 
 /** The metadata of a request. `hasleader` makes a member without a leader reject it at once. */
 export const metadataOf = (token: string | undefined, hasLeader: boolean): Readonly<Record<string, string>> => {
-  if (token === undefined) return hasLeader ? { hasleader: "true" } : {}
+  if (token === undefined) return hasLeader ? leaderOnly : nothing
   return hasLeader ? { hasleader: "true", token } : { token }
 }
+
+const leaderOnly = { hasleader: "true" }
+const nothing = {}
 
 /** Sends an RPC and decodes its response. */
 export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> =>
   Effect.flatMap(
     attempt.channel.unary(rpc.path, rpc.request, {
       metadata: attempt.metadata,
-      sensitive,
+      sensitive: attempt.metadata["token"] === undefined ? undefined : sensitive,
       timeout: attempt.remaining(),
       progress: attempt.progress,
       isRepeatable: attempt.isRepeatable,

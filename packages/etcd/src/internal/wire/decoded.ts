@@ -46,15 +46,14 @@ export interface Store {
 
 /** Sends a request, and compares its response with what was known about the store when the request was sent. */
 export const observed =
-  <A>(store: Store, order: Order, send: Call<WithHeader<A>>["send"]): Call<A | Replaced>["send"] => (attempt) =>
-    Effect.suspend(() => {
-      const sent = store.identity.sent()
-      return Effect.map(send(attempt), ({ header, value }) => {
-        const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)
-        if (observation === "Behind") store.suspicions.raise()
-        return observation instanceof Replaced ? observation : value
-      })
+  <A>(store: Store, order: Order, send: Call<WithHeader<A>>["send"]): Call<A | Replaced>["send"] => (attempt) => {
+    const sent = store.identity.sent()
+    return Effect.map(send(attempt), ({ header, value }) => {
+      const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)
+      if (observation === "Behind") store.suspicions.raise()
+      return observation instanceof Replaced ? observation : value
     })
+  }
 
 /**
  * The decoded value, or an error. A write whose response cannot be decoded was still executed, so it is Indeterminate.

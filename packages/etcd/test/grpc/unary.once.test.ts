@@ -325,7 +325,7 @@ describe("a unary call", () => {
       const [code, text] of [[0, ""], [0, "graceful_stop"], [Reset.ENHANCE_YOUR_CALM, "too_many_pings"], [
         2,
         "x"
-      ]] as const
+      ], [Reset.REFUSED_STREAM, "refused"]] as const
     ) {
       it.live(`if a GOAWAY (${code}, "${text}") names an earlier last stream; earlier ones may have been processed`, () =>
         Effect.gen(function*() {

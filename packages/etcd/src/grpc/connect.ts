@@ -184,6 +184,8 @@ const openTls = ({ target, tls }: ConnectOptions, address: Address, material: Tl
   const tlsOptions: ConnectionOptions = {
     ...endpointOf(target, address),
     ALPNProtocols: ["h2"],
+    // Stated, because the default is what NODE_TLS_REJECT_UNAUTHORIZED says.
+    rejectUnauthorized: true,
     // The address that is connected to is not what the certificate has to be for.
     checkServerIdentity: (_, certificate) => checkServerIdentity(name, certificate)
   }

@@ -184,6 +184,8 @@ const openTls = ({ target, tls }: ConnectOptions, address: Address, material: Tl
   const tlsOptions: ConnectionOptions = {
     ...endpointOf(target, address),
     ALPNProtocols: ["h2"],
+    // Stated, because the default is what NODE_TLS_REJECT_UNAUTHORIZED says.
+    rejectUnauthorized: true,
     // The certificate must match the target's name, not the connected address.
     checkServerIdentity: (_, certificate) => checkServerIdentity(name, certificate)
   }

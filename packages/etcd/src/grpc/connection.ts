@@ -49,6 +49,8 @@ export class Connection {
   #limit: number
   /** The last stream id of the peer's GOAWAY. Streams above it were not processed. */
   #lastProcessed = Number.POSITIVE_INFINITY
+  /** Whether a GOAWAY had the code REFUSED_STREAM. Node then reports that code for every stream that it ends. */
+  #isRefusedAsAWhole = false
   /** Refused streams since anything was received. */
   #refused = 0
   #isRetired = false
@@ -152,9 +154,8 @@ export class Connection {
   deliveryOf(stream: ClientHttp2Stream, hasResponse: boolean): Delivery {
     if (stream.id === undefined) return "NotSent"
     if (hasResponse) return "Sent"
-    return stream.id > this.#lastProcessed || stream.rstCode === Reset.REFUSED_STREAM
-      ? "NotProcessed"
-      : "Sent"
+    const isRefused = stream.rstCode === Reset.REFUSED_STREAM && !this.#isRefusedAsAWhole
+    return isRefused || stream.id > this.#lastProcessed ? "NotProcessed" : "Sent"
   }
 
   /** Closes the connection once its streams have ended. */
@@ -197,6 +198,7 @@ export class Connection {
   readonly #onGoaway = (code: number, lastStreamId: number, data?: Uint8Array): void => {
     this.#lastProcessed = Math.min(this.#lastProcessed, lastStreamId)
     const text = data === undefined ? "" : Buffer.from(data).toString("latin1").slice(0, 100)
+    if (code === Reset.REFUSED_STREAM) this.#isRefusedAsAWhole = true
     if (code === Reset.ENHANCE_YOUR_CALM) this.#pace.slowDown()
     const reason = [code === Reset.NO_ERROR ? "" : resetName(code), text].filter((part) => part !== "").join(", ")
     this.#retire(`the server is closing the connection${reason === "" ? "" : ` (${reason})`}`)

@@ -117,6 +117,25 @@ describe("over TLS", () => {
       assert.strictEqual(yield* call(channel), "answer")
     }))
 
+  it.live("a channel verifies certificates even if NODE_TLS_REJECT_UNAUTHORIZED turns that off for the process", () =>
+    Effect.gen(function*() {
+      const name = "NODE_TLS_REJECT_UNAUTHORIZED"
+      const before = process.env[name]
+      yield* Effect.acquireRelease(
+        Effect.sync(() => process.env[name] = "0"),
+        () =>
+          Effect.sync(() => {
+            if (before === undefined) delete process.env[name]
+            else process.env[name] = before
+          })
+      )
+      const authority = yield* TestCertificates.make()
+      const server = yield* serve(yield* authority.server())
+      const failure = yield* failureOf(yield* secure("127.0.0.1", server.port, {}))
+      assert.strictEqual(failure.delivery, "NotSent")
+      assert.match(failure.details, /certificate/i)
+    }))
+
   it.live("a channel presents a client certificate, and reads it again when it reconnects", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()

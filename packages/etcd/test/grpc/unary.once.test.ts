@@ -325,7 +325,7 @@ describe("a unary call", () => {
       const [code, text] of [[0, ""], [0, "graceful_stop"], [Reset.ENHANCE_YOUR_CALM, "too_many_pings"], [
         2,
         "x"
-      ]] as const
+      ], [Reset.REFUSED_STREAM, "refused"]] as const
     ) {
       it.live(`a GOAWAY (${code}, "${text}") with an earlier last stream means not processed for later streams, unknown for earlier ones`, () =>
         Effect.gen(function*() {

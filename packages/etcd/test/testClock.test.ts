@@ -26,7 +26,7 @@ const realTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     return Effect.map(effect, (value) => [performance.now() - from, value] as const)
   })
 
-describe("under a test clock", () => {
+describe("etcd under a test clock", () => {
   it.effect("a call without a response ends at its deadline under a test clock", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()

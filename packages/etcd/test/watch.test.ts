@@ -213,7 +213,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }))
   })
 
-  describe("what the server has of a watch", () => {
+  describe("watches on the server", () => {
     it.effect("closing a watch's scope removes the watch from the server, and the others stay", () =>
       Effect.gen(function*() {
         const { kv, range } = yield* setUp
@@ -269,7 +269,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       }))
   })
 
-  describe("the end of the client", () => {
+  describe("closing the client", () => {
     it.effect("closing the client fails pending takes with Closed, and ends the status", () =>
       Effect.gen(function*() {
         const { cluster, range } = yield* setUp

@@ -473,7 +473,7 @@ describe("a channel that reconnects", () => {
     }))
 })
 
-describe("a channel that is closed", () => {
+describe("a closed channel", () => {
   const handles = () =>
     process.getActiveResourcesInfo().filter((name) => /TCPSocketWrap|TLSWrap|Timeout/.test(name)).length
 

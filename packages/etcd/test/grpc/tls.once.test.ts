@@ -66,7 +66,7 @@ const secure = (host: string, port: number, tls: TlsOptions, addresses: Readonly
 const trusting = (authority: TestCertificates.Authority, more: TlsMaterial = {}) =>
   Effect.succeed({ ca: authority.ca.cert, ...more })
 
-describe("over TLS", () => {
+describe("channels over TLS", () => {
   it.live("a channel over TLS negotiates h2, sends the name as SNI, and verifies the certificate for it", () =>
     Effect.gen(function*() {
       const authority = yield* TestCertificates.make()
@@ -191,7 +191,7 @@ describe("over TLS", () => {
     }))
 })
 
-describe("without TLS", () => {
+describe("channels without TLS", () => {
   it.live("a channel connects to an IPv6 address", () =>
     Effect.gen(function*() {
       const server = yield* serve(undefined, { host: "::1", port: 0 })

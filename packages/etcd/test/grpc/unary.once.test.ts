@@ -310,7 +310,7 @@ describe("a unary call", () => {
       }))
   })
 
-  describe("is known not to be processed", () => {
+  describe("calls that are known not to be processed", () => {
     it.live("a call is known not to be processed if the server rejects its stream", () =>
       Effect.gen(function*() {
         const progress: Progress = { delivery: "NotSent" }
@@ -502,7 +502,7 @@ describe("a unary call", () => {
       assert.deepStrictEqual([...ends.keys()].sort(), ["NotProcessed", "NotSent", "Sent", "answer"])
     }))
 
-  describe("with a timeout", () => {
+  describe("unary calls with a timeout", () => {
     it.live("a call with a timeout fails on time, resets its stream once, and sends its timeout to the server", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({})
@@ -533,7 +533,7 @@ describe("a unary call", () => {
       }))
   })
 
-  describe("that is interrupted", () => {
+  describe("interrupted unary calls", () => {
     it.live("an interrupted call resets its stream with CANCEL, once and immediately", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({})

@@ -1,4 +1,4 @@
-/** Layers that provide `Kv` from memory, for tests and for programs on one machine. */
+/** Layers that provide `Kv` from memory, for tests and for programs that run as one process. */
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"

@@ -2,7 +2,7 @@
  * Batching of operations that independent fibers make at the same time, into one transaction.
  *
  * A request costs a client much more than the operations in it, so many small operations are much cheaper together. No
- * operation waits for others to come: while the store is idle, a call is sent at once. Calls that arrive while requests
+ * operation waits for others to arrive: if nothing is in flight, a call is sent at once. Calls that arrive while requests
  * are in flight are queued until the next batch, which is sent as soon as a response arrives. To its caller, each call
  * is as if it had been alone.
  */

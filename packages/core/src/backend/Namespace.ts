@@ -1,7 +1,7 @@
 /**
  * Namespaces: a backend narrowed to the keys with a prefix.
  *
- * Keys go in and come out without the prefix: in operations, conditions, responses, previous entries, watch events and
+ * The prefix is added to keys in requests and removed from keys in responses: in operations, conditions, responses, previous entries, watch events and
  * the keys of leases. No range reaches outside, whatever its bounds.
  */
 import * as Array from "effect/Array"

@@ -1,7 +1,7 @@
 /**
- * Control of a request that is made for several callers, between a backend and the function that makes the request.
+ * Control of a request that is made for several callers, shared by the wrapper that makes it and the backend.
  *
- * A request may wait for long before it is sent: for a connection, for a token. If one of its callers is interrupted
+ * A request may wait a long time before it is sent, for a connection or a token. If one of its callers is interrupted
  * meanwhile, the request must not be sent with that caller's operation in it. If a caller's deadline passes, the
  * outcome of its write depends on whether the request was sent. `Batching` makes such requests. A backend that ignores
  * this module is assumed to send at once.
@@ -27,8 +27,8 @@ export class SendControl {
    *
    * **When to use**
    *
-   * In a backend, each time it is about to send, in the same turn of the event loop. If true, it fails as a call that
-   * was never sent.
+   * In a backend, before each attempt to send, in the same turn of the event loop. If it returns true, the backend fails
+   * with `Unavailable`, as for a request that was never sent.
    */
   isCancelled(): boolean {
     return this.#wasCancelled ||= this.#mustNotBeSent()
@@ -40,8 +40,8 @@ export class SendControl {
   }
 
   /**
-   * Registers a function that returns whether any part of the request may have been sent. The backend calls it as it
-   * begins.
+   * Registers a function that returns whether any part of the request may have been sent. The backend calls `track` when
+   * the request begins.
    */
   track(mayHaveBeenSent: () => boolean): void {
     this.#requests.push(mayHaveBeenSent)

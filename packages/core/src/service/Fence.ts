@@ -1,8 +1,8 @@
 /**
  * Fences: conditions that each write of a fiber is sent with, so that the store rejects it once they do not hold.
  *
- * A lock alone excludes other clients only as long as its holder knows the time: a holder that was paused can write
- * after its lease ended and another client acquired the lock. A fenced write is a transaction that compares the lock's
+ * A lock alone is not enough: a holder that was paused can write after its lease has ended and another client has
+ * acquired the lock. A fenced write is a transaction that compares the lock's
  * key first, so a stale holder's write changes nothing.
  *
  * `DistLock.withDistLock` and `DistLock.use` add the fence of their lock to the fiber that runs the body. Every `Kv` of
@@ -105,8 +105,9 @@ export const provide: {
  *
  * **Details**
  *
- * `rejected` is the failure of a write that the store rejected. `isHeldUnsafe` is what is known without a request;
- * default: nothing. If it is false, a write is not sent and fails with `notHeld`; default: `rejected`.
+ * `rejected` is the failure of a write that the store rejected. `isHeldUnsafe` returns false if the client already knows
+ * that the conditions do not hold; by default it returns true. Then a write is not sent, and fails with `notHeld`
+ * (default: `rejected`).
  *
  * @example
  * ```ts

@@ -62,13 +62,13 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
   /** Whether the watch ends after the revision of the first delete. Default: false, for every kind of watch. */
   readonly untilDelete?: boolean | undefined
   /**
-   * When a watch that fails is opened again, and how often. It resumes from the revision after the last one it
+   * When and how often a failed watch is reopened. It resumes from the revision after the last one it
    * delivered, so no event is lost or delivered twice. Default: never.
    *
    * **Details**
    *
    * It applies to failures that can pass: the store could not be reached in time, or rejected the client. `Compacted`
-   * ends the watch in any case, because the history it must resume from is gone. The schedule starts over after each
+   * always ends the watch, because the history from which it must resume is gone. The schedule restarts after each
    * delivery.
    *
    * **Gotchas**
@@ -93,7 +93,7 @@ export interface Subscription {
   readonly [SubscriptionTypeId]: Watcher
   /** Every change after this revision is delivered. */
   readonly revision: bigint
-  /** The events, one by one. Those of one revision come in one chunk. */
+  /** The events, one by one. Those of one revision arrive in one chunk. */
   readonly events: Stream.Stream<Event, KvError>
   /** The events of each revision together. */
   readonly revisions: Stream.Stream<Revision, KvError>
@@ -150,17 +150,20 @@ export interface Kv {
     options?: Op.DeleteOptions
   ) => Effect.Effect<Op.DeleteResponse, KvError>
 
-  /** Executes `then` if all conditions of `if` hold, else `else`, atomically. The responses are typed by the operations. */
+  /**
+   * Executes `then` if all conditions of `if` hold, otherwise `else`: atomically, at one revision. The types of the
+   * responses follow from the operations.
+   */
   readonly txn: <
     const Then extends ReadonlyArray<Op.Op> = readonly [],
     const Else extends ReadonlyArray<Op.Op> = readonly []
   >(input: Op.TxnInput<Then, Else>) => Effect.Effect<Op.TxnResponse<Then, Else>, KvError>
 
   /**
-   * Writes the value if the key has the expected value; `none` expects that the key does not exist. True exactly if it
-   * wrote.
+   * Writes the value if the key has the expected value; `none` expects that the key does not exist. Returns true exactly
+   * if it wrote.
    *
-   * A missing key equals no value. Without `lease` the key is attached to no lease afterwards.
+   * A missing key never equals a value. Without `lease` the key is attached to no lease afterwards.
    */
   readonly testAndSet: (
     key: string,
@@ -182,27 +185,26 @@ export interface Kv {
   ) => Effect.Effect<Option.Option<bigint>, KvError>
 
   /**
-   * Replaces a key's text by what `f` makes of it (`none` for a missing key), and returns the new text. Calls `f` again
-   * with the newer text as long as other clients write in between. The key keeps its lease.
+   * Replaces a key's text with the result of `f`, which gets the current text (`none` for a missing key), and returns the
+   * new text. If another write intervenes, calls `f` again with the newer text. The key keeps its lease.
    *
    * **Details**
    *
-   * Concurrent modifies of one key through one client run one at a time, in order, each in its own fiber. If none of
-   * them succeeds for as long as the `Deadline` of one in the queue (5 seconds by default), that one fails with
-   * `DeadlineExceeded` and has changed nothing.
+   * Concurrent calls for one key through one client run one at a time, in call order, each in its own fiber. A queued
+   * call fails with `DeadlineExceeded`, and changes nothing, if none succeeds within its `Deadline` (default: 5 seconds).
    *
    * **Gotchas**
    *
-   * An `Indeterminate` write is not repeated: the caller has to find out whether it was applied.
+   * An `Indeterminate` write is not repeated: the caller must find out whether it was applied.
    */
   readonly modify: (key: string, f: (current: Option.Option<string>) => string) => Effect.Effect<string, KvError>
 
   /**
-   * The changes of the keys of a range (`KeyRange.key` for one key): in order, complete and without repetition, across
+   * The changes of the keys of a range (`KeyRange.key` for one key): in order, complete and without duplicates, across
    * reconnects and restarts of servers.
    *
    * Fails with `Compacted` if history it needs is gone; the reason has the revision to restart from. A slow reader
-   * slows down only itself.
+   * delays only itself.
    */
   readonly watch: (range: KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
 

@@ -1,7 +1,7 @@
 /**
  * Leases: keys attached to a lease are deleted when it expires or is revoked.
  *
- * This module is the raw lease, one call each. Most programs use a temporary key or a lock, which keep their leases
+ * Each function here sends one request about a lease. Most programs use a temporary key or a lock, which keep their leases
  * alive.
  */
 import * as Effect from "effect/Effect"

@@ -23,7 +23,7 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
   token: Schema.Option(Schema.BigInt),
   /** How long the attempt took, in whole milliseconds. */
   waitedMillis: Schema.Int,
-  /** Why the store could not be reached when the time was over; `none` if it could, and another client held the lock. */
+  /** Why the store could not be reached when the timeout passed; `none` if it could, and another client held the lock. */
   storeFailure: Schema.Option(KvError.Reason),
   /**
    * The key that the attempt waited for, if that key has no lease: something other than a lock put it under `NAME/`, and it

@@ -35,13 +35,13 @@ export interface LockPart {
 export interface MultiLock {
   /** Each of the locks, in the order they were acquired. */
   readonly parts: NonEmptyReadonlyArray<LockPart>
-  /** Whether all are held, as far as is known at this moment. Only a fenced write can be sure. */
+  /** Whether all are held, as far as this client knows. Only a fenced write can be sure. */
   readonly isHeld: Effect.Effect<boolean>
   /** `isHeld` as a plain function. */
   readonly isHeldUnsafe: () => boolean
   /** Waits until a lock is lost or all are released, then fails. */
   readonly lost: Effect.Effect<never, LockLost>
-  /** How long they have been held. */
+  /** How long all of them have been held. */
   readonly heldFor: Effect.Effect<Duration.Duration>
 }
 
@@ -78,6 +78,6 @@ export interface AcquireOptions {
    * the call's `Deadline` if that is shorter.
    */
   readonly acquireTimeout?: Duration.Input | undefined
-  /** What other clients can read of the holder, for operators: see {@link holder}. Not a secret. Default: empty. */
+  /** What other clients see of this holder or waiter: see {@link holder}. Must not hold a secret. Default: empty. */
   readonly description?: string | undefined
 }

@@ -1,8 +1,8 @@
 /**
  * Leases: keys attached to a lease are deleted when it expires or is revoked.
  *
- * Each function here sends one request about a lease. Most programs use a temporary key or a lock, which keep their leases
- * alive.
+ * `grant`, `keepAlive`, `revoke` and `timeToLive` send one request each. Most programs use a temporary key or a lock,
+ * which keep their leases alive.
  */
 import * as Effect from "effect/Effect"
 import * as internals from "../internal/kv/internals.ts"

@@ -1,8 +1,8 @@
 /**
  * Namespaces: a backend narrowed to the keys with a prefix.
  *
- * Keys go in and come out without the prefix: in operations, conditions, responses, previous entries, watch events and
- * the keys of leases. No range reaches outside, whatever its bounds.
+ * The prefix is added to the keys of operations, conditions and watches. It is removed from the keys of responses,
+ * previous entries, watch events and leases. No range reaches outside, whatever its bounds.
  */
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"

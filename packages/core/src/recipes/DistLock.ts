@@ -68,9 +68,9 @@ export interface Options<
  * @since 0.1.0
  */
 export interface Contender {
-  /** The key by which it holds or waits. */
+  /** The key with which it holds the lock or waits for it. */
   readonly key: string
-  /** The fencing token, and the revision since which it has held or waited. */
+  /** The fencing token: the revision at which it entered the queue. */
   readonly token: bigint
   /** Its lease; `none` for a key without a lease, which was not put by a lock and does not expire. */
   readonly lease: Option.Option<bigint>
@@ -79,7 +79,7 @@ export interface Contender {
 }
 
 /**
- * Acquires the lock, waiting for its turn, and holds it until the scope closes.
+ * Acquires the lock, after waiting for its turn, and holds it until the scope closes.
  *
  * **Details**
  *
@@ -88,7 +88,8 @@ export interface Contender {
  *
  * **Gotchas**
  *
- * The scope's owner is not interrupted when the lock is lost: await `lost`, or use {@link withDistLock}.
+ * Writes are not fenced, and nothing is interrupted when the lock is lost. Run the work with {@link fenced}, which does
+ * both, or use {@link withDistLock}.
  *
  * @example
  * ```ts
@@ -135,6 +136,10 @@ const acquireIn = (
  * **Details**
  *
  * One transaction decides. A failed attempt leaves nothing and delays no other client.
+ *
+ * **Gotchas**
+ *
+ * Writes are not fenced, and nothing is interrupted when the lock is lost. Run the work with {@link fenced}.
  *
  * @example
  * ```ts
@@ -189,9 +194,9 @@ export type LockFailure<
  * its finalizers run, and the whole fails with `LockLost`. It also fails with `LockLost` if the lock is found lost when
  * the effect has ended, even if the effect succeeded. The effect's own failures follow in the cause.
  *
- * The effect's writes are fenced: each is a transaction on the condition that the lock is held, and otherwise fails
- * with the reason `LockLost`. That applies to every `Kv` of the client the lock was acquired with, wherever it comes
- * from, and to all fibers that the effect starts, for as long as they run. See `Fence`.
+ * The effect's writes are fenced: each is a transaction on the condition that the lock is held, and fails with the
+ * reason `LockLost` if it is not. This applies to every `Kv` of the client that acquired the lock, even one that a
+ * service captured earlier, and to all fibers that the effect starts, as long as they run. See `Fence`.
  *
  * The failure of a release never replaces the effect's own.
  *
@@ -199,9 +204,9 @@ export type LockFailure<
  *
  * Not reentrant: a fiber that requests a lock whose body it runs fails with `InvalidRequest`. A child fiber waits.
  *
- * Fibers that were started before, other runtimes and other clients are not reached: give them `Fence.Current`, or a
- * `Kv` made by {@link fence}. Effects on anything but the store cannot be fenced: call {@link use} and give them the
- * token, so that they can reject one smaller than they have seen.
+ * The fence does not reach fibers that were started before, other runtimes or other clients: pass them `Fence.Current`,
+ * or a `Kv` made by {@link fence}. Nor does it reach other systems: call {@link use} and pass them the token, so that
+ * they can reject a token smaller than one they have seen.
  *
  * @example
  * ```ts
@@ -318,7 +323,7 @@ export const use = <
  *
  * **Details**
  *
- * If the lock is known to be lost, the effect does not begin. It does not release the lock.
+ * If the lock is known to be lost, the effect does not begin. The lock stays held when the effect ends.
  *
  * @example
  * ```ts
@@ -372,8 +377,8 @@ const notHeldAtTheStart = "it was not held any more when its work was to begin"
  *
  * **Gotchas**
  *
- * With a `Kv` of another client than the lock was acquired with, the lock's key is a key of that `Kv`: it must be the
- * same namespace of the same store, or every write is rejected.
+ * If the `Kv` belongs to another client than the lock, the lock's key is interpreted as a key of that `Kv`. It must be
+ * the same namespace of the same store, or every write is rejected.
  *
  * @example
  * ```ts

@@ -1,9 +1,9 @@
 /**
- * Temporary keys, which exist as long as a scope. Use them to register a worker, to count the copies of a program, or
+ * Temporary keys, which exist as long as a scope. Use them to register a worker, to count running instances, or
  * to publish an address.
  *
  * A temporary key is deleted when its scope closes. If the process crashes, its lease deletes it within its time to
- * live. If its lease is lost or another client deletes it, it is made again. It never overwrites a key of another
+ * live. If its lease is lost or another client deletes it, it is recreated. It never overwrites a key of another
  * client.
  */
 import * as Effect from "effect/Effect"
@@ -21,9 +21,9 @@ export { TempKeyLost, TempKeyTaken }
 export type { Options, Status, TempKey }
 
 /**
- * Makes a temporary key. It exists when this returns, and until the scope closes.
+ * Creates a temporary key. It exists when this returns, and until the scope closes.
  *
- * Fails with `TempKeyTaken` if another client has the key, unless `onTaken` is `"wait"`.
+ * Fails with `TempKeyTaken` if the key exists, unless `onTaken` is `"wait"`.
  *
  * @example
  * ```ts

@@ -1,7 +1,8 @@
 /**
  * Fences: conditions on each write of a fiber. The store rejects a write if one of them does not hold.
  *
- * A lock alone is not enough: a holder that was paused can write after its lease ended and another client acquired the
+ * A lock alone is not enough: a holder that was paused can write after its lease has ended and another client has
+ * acquired the
  * lock. A fenced write is a transaction that compares the lock's key first, so a stale holder's write changes nothing.
  *
  * `DistLock.withDistLock` and `DistLock.use` add the fence of their lock to the fiber that runs the body. Every `Kv` of

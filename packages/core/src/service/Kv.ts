@@ -148,8 +148,8 @@ export const mapBackend: {
  *
  * **Details**
  *
- * Keys go in and come out without the prefix everywhere, and no range reaches outside, whatever its bounds. Revisions
- * and lease ids are those of the whole store.
+ * The prefix is added to keys in requests and removed from keys in responses. No range reaches outside, whatever its
+ * bounds. Revisions and lease ids are those of the whole store.
  *
  * @example
  * ```ts
@@ -462,7 +462,7 @@ export const compareAndSet = (
   Effect.flatMap(Kv, (kv) => kv.compareAndSet(key, modRevision, value, options))
 
 /**
- * `kv.modify` of the `Kv` in the environment: replaces a key's text by what a function makes of it.
+ * `kv.modify` of the `Kv` in the environment: replaces a key's text with the result of a function.
  *
  * @example
  * ```ts

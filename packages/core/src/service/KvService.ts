@@ -69,7 +69,7 @@ export interface WatchOptions extends Omit<WatchRequest, "range"> {
    * **Details**
    *
    * It applies to failures that can pass: the store could not be reached in time, or rejected the client. `Compacted`
-   * ends the watch in any case, because the history it must resume from is gone. The schedule starts over after each
+   * always ends the watch, because the history from which it must resume is gone. The schedule restarts after each
    * delivery.
    *
    * **Gotchas**
@@ -94,7 +94,7 @@ export interface Subscription {
   readonly [SubscriptionTypeId]: Watcher
   /** Every change after this revision is delivered. */
   readonly revision: bigint
-  /** The events, one by one. Those of one revision come in one chunk. */
+  /** The events, one by one. Those of one revision arrive in one chunk. */
   readonly events: Stream.Stream<Event, KvError>
   /** The events of each revision together. */
   readonly revisions: Stream.Stream<Revision, KvError>
@@ -152,7 +152,8 @@ export interface Kv {
   ) => Effect.Effect<Op.DeleteResponse, KvError>
 
   /**
-   * Executes `then` if all conditions of `if` hold, else `else`, atomically. The responses are typed by the operations.
+   * Executes `then` if all conditions of `if` hold, otherwise `else`: atomically, at one revision. The types of the
+   * responses follow from the operations.
    */
   readonly txn: <
     const Then extends ReadonlyArray<Op.Op> = readonly [],
@@ -163,7 +164,7 @@ export interface Kv {
    * Writes the value if the key has the expected value; `none` expects that the key does not exist. Returns whether it
    * wrote.
    *
-   * A missing key equals no value. Without `lease` the key is attached to no lease afterwards.
+   * A missing key never equals a value. Without `lease` the key is attached to no lease afterwards.
    */
   readonly testAndSet: (
     key: string,
@@ -185,8 +186,8 @@ export interface Kv {
   ) => Effect.Effect<Option.Option<bigint>, KvError>
 
   /**
-   * Replaces a key's text by what `f` makes of it (`none` for a missing key), and returns the new text. Calls `f` again
-   * with the newer text as long as other clients write in between. The key keeps its lease.
+   * Replaces a key's text with the result of `f`, which gets the current text (`none` for a missing key), and returns the
+   * new text. If another write intervenes, calls `f` again with the newer text. The key keeps its lease.
    *
    * **Details**
    *
@@ -196,16 +197,16 @@ export interface Kv {
    *
    * **Gotchas**
    *
-   * An `Indeterminate` write is not repeated: the caller has to find out whether it was applied.
+   * An `Indeterminate` write is not repeated: the caller must find out whether it was applied.
    */
   readonly modify: (key: string, f: (current: Option.Option<string>) => string) => Effect.Effect<string, KvError>
 
   /**
-   * The changes of the keys of a range (`KeyRange.key` for one key): in order, complete and without repetition, across
+   * The changes of the keys of a range (`KeyRange.key` for one key): in order, complete and without duplicates, across
    * reconnects and restarts of servers.
    *
    * Fails with `Compacted` if history it needs is gone; the reason has the revision to restart from. A slow reader
-   * slows down only itself.
+   * delays only itself.
    */
   readonly watch: (range: KeyRange.KeyRange, options?: WatchOptions) => Stream.Stream<Event, KvError>
 

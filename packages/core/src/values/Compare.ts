@@ -59,7 +59,7 @@ export type OfKey = Exclude<Compare, { readonly target: "CreatedBefore" }>
  *
  * **Gotchas**
  *
- * `!=` is false for a missing key too. One transaction cannot have the condition "missing or different".
+ * `!=` is false for a missing key too. Conditions are combined by "and", so none expresses "missing or different".
  *
  * @example
  * ```ts

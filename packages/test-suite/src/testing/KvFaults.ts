@@ -35,7 +35,7 @@ export type { CutOptions, Injected, Injection, RandomOptions, Where } from "./fa
  * @since 0.1.0
  */
 export interface Hold {
-  /** Waits until the call has arrived there. */
+  /** Waits until a call is held. */
   readonly reached: Effect.Effect<void>
   /** Lets the call continue. */
   readonly letGo: Effect.Effect<void>
@@ -69,25 +69,26 @@ export interface KvFaults {
   readonly backend: KvBackend
 
   /**
-   * Makes a fault strike the calls it names: the next call, if it names none.
+   * Injects a fault into the calls that `where` selects; default: the next call.
    *
-   * A call is struck by at most one injection, the oldest that is due; two injections that name the same calls strike
-   * one after the other. A `nth` or `times` that is not a positive integer is a defect.
+   * A call is struck by at most one injection, the oldest that is due. Two injections that select the same calls strike
+   * one after the other. An `nth` or `times` that is not a positive integer is a defect.
    */
   readonly inject: (fault: Fault, where?: Where) => Effect.Effect<Injection>
 
   /**
-   * Holds a call: its request before it arrives, or its response before it is back. Lets the test act in between.
+   * Holds a call, so that the test can act in between: its request on the way to the store, or its response on the way
+   * back.
    *
    * **Details**
    *
-   * A request that is held has left. Even if its caller is interrupted, it arrives once it is let go.
+   * A held request counts as sent. Even if its caller is interrupted, it arrives once it is let go.
    */
   readonly hold: (what: "request" | "answer", where?: Where) => Effect.Effect<Hold>
 
   /**
-   * Makes the holder of the lock lose it, and returns who the holder was. `lease`: the holder's lease ends, with
-   * everything on it. `key`: its key is deleted. Default: `lease`. It is a defect if no client holds the lock.
+   * Makes the holder of the lock lose it, and returns that holder. `by` says how. `lease`: the holder's lease ends, with
+   * everything bound to it. `key`: its key is deleted. Default: `lease`. It is a defect if no client holds the lock.
    *
    * **Details**
    *

@@ -41,7 +41,7 @@ export interface MultiLock {
   readonly isHeldUnsafe: () => boolean
   /** Waits until a lock is lost or all are released, then fails. */
   readonly lost: Effect.Effect<never, LockLost>
-  /** How long they have been held. */
+  /** How long all of them have been held. */
   readonly heldFor: Effect.Effect<Duration.Duration>
 }
 

@@ -22,7 +22,7 @@ export interface Options {
   /**
    * What happens when the lease is lost or the key is deleted. Default: `recreate`.
    *
-   * - `recreate`: the key is made again as soon as the store can be reached and the key does not exist.
+   * - `recreate`: the key is recreated as soon as the store can be reached and the key does not exist.
    * - `fail`: `lost` fails, and the key stays deleted.
    */
   readonly onLost?: "recreate" | "fail" | undefined
@@ -30,13 +30,13 @@ export interface Options {
    * What happens when another client has the key: when it is first made, when it is made again, or after that client
    * wrote to it. Default: `fail`.
    *
-   * - `fail`: making it, or later `lost`, fails with `TempKeyTaken`.
-   * - `wait`: waits until the key is deleted or its lease ends, and makes it then.
+   * - `fail`: creating it, or later `lost`, fails with `TempKeyTaken`.
+   * - `wait`: waits until the key is deleted or its lease ends, and creates it then.
    *
    * **When to use**
    *
    * A process that was killed leaves its key until its lease ends. Use `wait`, within an `Effect.timeout`, if the next
-   * process makes the same key.
+   * process creates the same key.
    */
   readonly onTaken?: "fail" | "wait" | undefined
 }
@@ -65,12 +65,12 @@ export interface TempKey {
   /** The revision of the last write to it that this client knows of; `none` while the key is lost or taken. */
   readonly revision: Effect.Effect<Option.Option<bigint>>
   /**
-   * Writes a value, which the key also has when it is made again. Returns the revision of the write.
+   * Writes a value, which a recreated key also has. Returns the revision of the write.
    *
    * **Details**
    *
    * The key keeps its lease. The write is conditional on the key being ours: otherwise it fails with `TempKeyLost` or
-   * `TempKeyTaken` and changes nothing. Values set by several fibers are written one after the other. Inside a lock the
+   * `TempKeyTaken` and changes nothing. Values set by several fibers are written one after the other. Under a lock the
    * write is fenced like any other.
    */
   readonly set: (value: Value) => Effect.Effect<bigint, KvError.KvError | TempKeyLost | TempKeyTaken>
@@ -79,8 +79,8 @@ export interface TempKey {
   /**
    * Waits until the key is gone permanently, then fails.
    *
-   * That happens with `onLost: "fail"`, when another client has the key and `onTaken` is not `"wait"`, when making it
-   * again is rejected, and when the scope or the client is closed.
+   * The key is gone for good if it was lost and `onLost` is `"fail"`, if another client has it and `onTaken` is not
+   * `"wait"`, if the store rejects its recreation, and if the scope or the client is closed.
    */
   readonly lost: Effect.Effect<never, TempKeyLost | TempKeyTaken>
 }

@@ -21,7 +21,7 @@ export interface Snapshot {
  * A view of a range.
  *
  * Its effects and streams fail once it is no longer kept current: with `Closed` after its scope or the client was
- * closed, with `PermissionDenied` if the permission was withdrawn.
+ * closed, with `PermissionDenied` if the permission was revoked.
  *
  * @since 0.1.0
  */

@@ -49,11 +49,11 @@ export interface CutOptions {
   readonly duration?: Duration.Input | undefined
   /**
    * Whether history is compacted meanwhile, so that the watches fail with `Compacted`. They fail at once if anything
-   * was written since their last event, else with the next event, which is then the missing one. Default: false.
+   * was written since their last event, otherwise at the next write. Default: false.
    */
   readonly compacted?: boolean | undefined
   /**
-   * The reason the watches fail for instead of reconnecting, as when a store withdraws a permission. Default: they
+   * The reason for which the watches fail instead of reconnecting, such as a revoked permission. Default: they
    * reconnect.
    */
   readonly failure?: KvError.Reason | undefined

@@ -1,5 +1,6 @@
 /**
- * What leaves together, and that nobody notices: on a store whose answers come when the test says.
+ * Batching, on a store that responds when the test says so: which calls share a request, and that callers see no
+ * difference.
  */
 import * as Batching from "@effect-kv/core/Batching"
 import * as Check from "@effect-kv/core/Check"
@@ -24,29 +25,29 @@ import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import { either, integer, oneOf } from "./arbitraries.ts"
 
-/** A request that reached the store, and waits for the test. */
-interface Request {
+/** A request that has reached the store and waits for the test to respond. */
+interface PendingRequest {
   readonly op: Op.Op
-  /** Carries it out and answers. */
-  readonly answer: Effect.Effect<void>
-  /** Answers with a failure; `apply` carries it out before. */
+  /** Executes the request and responds. */
+  readonly respond: Effect.Effect<void>
+  /** Responds with a failure. With `apply`, executes the request first. */
   readonly fail: (reason: KvError.Reason, options?: { readonly apply: boolean }) => Effect.Effect<void>
   wasCancelled: boolean
 }
 
-/** A store that answers when it is told to, and a batching client of it. */
+/** A store that responds when the test says so, and a batching client of it. */
 const make = Effect.fnUntraced(function*(
   options?: Batching.Options,
   wrap: (backend: KvBackend) => KvBackend = (backend) => backend
 ) {
   const store = yield* MemoryStore.make()
   const plain = wrap(yield* store.connect)
-  const requests: Array<Request> = []
+  const requests: Array<PendingRequest> = []
   const gated: KvBackend = {
     ...plain,
     execute: (op) =>
       Effect.suspend(() => {
-        const answered = Deferred.makeUnsafe<Op.Response, KvError.KvError>()
+        const response = Deferred.makeUnsafe<Op.Response, KvError.KvError>()
         let isOver = false
         const once = (effect: Effect.Effect<unknown>) =>
           Effect.suspend(() => {
@@ -54,107 +55,108 @@ const make = Effect.fnUntraced(function*(
             isOver = true
             return Effect.asVoid(effect)
           })
-        const carriedOut = Effect.exit(plain.execute(op))
-        const request: Request = {
+        const execution = Effect.exit(plain.execute(op))
+        const request: PendingRequest = {
           op,
-          answer: once(Effect.flatMap(carriedOut, (exit) => Deferred.done(answered, exit))),
+          respond: once(Effect.flatMap(execution, (exit) => Deferred.done(response, exit))),
           fail: (reason, options) =>
             once(Effect.andThen(
-              options?.apply === true ? carriedOut : Effect.void,
-              Deferred.fail(answered, KvError.make(reason))
+              options?.apply === true ? execution : Effect.void,
+              Deferred.fail(response, KvError.make(reason))
             )),
           wasCancelled: false
         }
         requests.push(request)
-        return Effect.onInterrupt(Deferred.await(answered), () =>
+        return Effect.onInterrupt(Deferred.await(response), () =>
           Effect.sync(() => {
             request.wasCancelled = true
           }))
       })
   }
   const kv = yield* Kv.make(Batching.batched(options)(gated))
-  /** Answers all there are and all that come of it. */
-  const answerAll = Effect.gen(function*() {
+  /** Responds to all pending requests, and to those that follow from the responses. */
+  const respondToAll = Effect.gen(function*() {
     for (let i = 0; i < requests.length; i++) {
-      yield* requests[i]!.answer
+      yield* requests[i]!.respond
       yield* settled
     }
   })
-  return { kv, requests, answerAll, direct: yield* Kv.make(yield* store.connect) }
+  return { kv, requests, respondToAll, direct: yield* Kv.make(yield* store.connect) }
 })
 
-/** Until every fiber waits for something that only the test does. */
+/** Yields until every fiber waits for the test. */
 const settled = Effect.forEach(Array.from({ length: 10 }), () => Effect.yieldNow, { discard: true })
 
 const forkAll = <A, E, R>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
   Effect.tap(Effect.forEach(effects, (effect) => Effect.forkChild(effect)), () => settled)
 
-const opsOf = (request: Request | undefined): ReadonlyArray<Op.Op> => request?.op._tag === "Txn" ? request.op.then : []
+const opsOf = (request: PendingRequest | undefined): ReadonlyArray<Op.Op> =>
+  request?.op._tag === "Txn" ? request.op.then : []
 
 const puts = (kv: Kv.Kv, count: number) => Array.from({ length: count }, (_, i) => kv.put(`k${i}`, `v${i}`))
 
 describe("batching", () => {
-  it.effect("sends at once, as it is, what comes while nothing is under way", () =>
+  it.effect("sends a call at once and unchanged if no call is in flight", () =>
     Effect.gen(function*() {
       const { kv, requests } = yield* make()
       const fiber = yield* Effect.forkChild(kv.put("a", "1"), { startImmediately: true })
       assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put"])
-      yield* requests[0]!.answer
+      yield* requests[0]!.respond
       assert.strictEqual((yield* Fiber.join(fiber))._tag, "Put")
     }))
 
-  it.effect("sends together what comes while requests are under way, reads and writes apart", () =>
+  it.effect("batches calls that arrive while requests are in flight, reads and writes separately", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       const writes = yield* forkAll(puts(kv, 20))
       const reads = yield* forkAll(Array.from({ length: 20 }, (_, i) => kv.get(`k${i}`)))
       assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put", "Range"])
-      yield* answerAll
+      yield* respondToAll
       assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put", "Range", "Txn", "Txn"])
       assert.strictEqual(opsOf(requests[2]).length, 19)
       assert.isTrue(opsOf(requests[2]).every((op) => op._tag === "Put"))
       assert.isTrue(opsOf(requests[3]).every((op) => op._tag === "Range"))
       assert.isTrue((yield* Fiber.joinAll(writes)).every((response) => response._tag === "Put"))
-      // Each read is its own: the first came before the puts that were batched.
+      // The first read was sent before the batch of puts, so it is left out.
       const values = yield* Fiber.joinAll(reads)
       assert.deepStrictEqual(values.slice(1), Array.from({ length: 19 }, (_, i) => Option.some(`v${i + 1}`)))
       assert.strictEqual(yield* direct.count(KeyRange.all), 20)
     }))
 
-  it.effect("lets a second request leave when everybody who is about to call has done so", () =>
+  it.effect("sends the second request only when all fibers that are ready to run have made their calls", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make()
+      const { respondToAll, kv, requests } = yield* make()
       const fibers = yield* forkAll(puts(kv, 20))
       assert.deepStrictEqual(requests.map((request) => opsOf(request).length), [0, 19])
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
     }))
 
   it.effect("sends full requests beside those in flight, up to four times maxInFlight", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })
+      const { respondToAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })
       const fibers = yield* forkAll(puts(kv, 50))
       assert.deepStrictEqual(requests.map((request) => opsOf(request).length), [0, 8, 8, 8])
-      yield* requests[2]!.answer
+      yield* requests[2]!.respond
       yield* settled
       assert.deepStrictEqual(requests.map((request) => opsOf(request).length), [0, 8, 8, 8, 8])
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
     }))
 
   it.effect("sends no request early for calls that cannot share it, because they write one key", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 2, maxOps: 8 })
+      const { respondToAll, kv, requests } = yield* make({ maxInFlight: 2, maxOps: 8 })
       const fibers = yield* forkAll(Array.from({ length: 30 }, (_, i) => kv.put("hot", `${i}`)))
       assert.strictEqual(requests.length, 2)
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
       assert.strictEqual(requests.length, 30)
     }))
 
-  it.effect("answers each with what it would have been told alone", () =>
+  it.effect("gives each caller the response that its call would have had alone", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       yield* direct.put("old", "before")
       yield* direct.put("gone", "bye")
       const fibers = yield* forkAll<unknown, KvError.KvError, never>([
@@ -164,7 +166,7 @@ describe("batching", () => {
         kv.testAndSet("absent", Option.some("x"), "no"),
         kv.txn({ if: [Compare.exists("nothing")], then: [Op.put("then", "1")], else: [Op.get("nothing")] })
       ])
-      yield* answerAll
+      yield* respondToAll
       assert.strictEqual(requests.length, 2)
       const [, old, made, absent, txn] = yield* Fiber.joinAll(fibers)
       assert.strictEqual((old as Op.PutResponse).previous.pipe(Option.getOrThrow).lossyText, "before")
@@ -176,15 +178,15 @@ describe("batching", () => {
       assert.strictEqual(absent, false)
       assert.strictEqual((txn as Op.TxnResponse).succeeded, false)
       const deletes = yield* forkAll([kv.delete("old"), kv.delete("gone", { previous: true }), kv.delete("never")])
-      yield* answerAll
+      yield* respondToAll
       const [, gone, never] = yield* Fiber.joinAll(deletes)
       assert.strictEqual(gone!.previous[0]?.lossyText, "bye")
       assert.strictEqual(never!.deleted, 0)
     }))
 
-  it.effect("sends alone what concerns a range, the past or a member's own view, and what is wrong", () =>
+  it.effect("sends operations on ranges, past revisions, serializable reads and invalid operations alone", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, kv, requests } = yield* make({ maxInFlight: 1 })
       const fibers = yield* forkAll<unknown, KvError.KvError, never>([
         kv.put("a", "1"),
         kv.get("a"),
@@ -198,13 +200,13 @@ describe("batching", () => {
         Effect.ignore(kv.txn({ then: [Op.put("c", "1"), Op.put("c", "2")] }))
       ])
       assert.strictEqual(requests.length, 10)
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
     }))
 
-  it.effect("never batches a write that has a lease, in whichever transaction, nor makes it wait", () =>
+  it.effect("never batches or delays a write with a lease, however deep in a transaction it is", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       const { id } = yield* backendOf(direct).leaseGrant({ ttl: "1 minute" })
       const leased = Op.put("c", "1", { lease: id })
       const writes = [
@@ -220,13 +222,13 @@ describe("batching", () => {
         ...puts(kv, 3)
       ])
       assert.deepStrictEqual(requests.slice(1).map(({ op }) => op), writes)
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
     }))
 
-  it.effect("sends transactions and what asks for the previous entry alone where it is told to", () =>
+  it.effect("sends transactions and puts that request the previous entry alone if transactions is false", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, transactions: false })
+      const { respondToAll, kv, requests } = yield* make({ maxInFlight: 1, transactions: false })
       const fibers = yield* forkAll<unknown, KvError.KvError, never>([
         kv.put("a", "1"),
         kv.put("b", "1"),
@@ -234,34 +236,38 @@ describe("batching", () => {
         kv.testAndSet("e", Option.none(), "1")
       ])
       assert.deepStrictEqual(requests.map(({ op }) => op._tag), ["Put", "Put", "Txn"])
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
     }))
 
-  it.effect("keeps to the bytes and the operations it is given", () =>
+  it.effect("never exceeds maxBytes and maxOps", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 10, maxBytes: 10_000 })
+      const { respondToAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 10, maxBytes: 10_000 })
       const small = yield* forkAll(puts(kv, 31))
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(small)
       assert.deepStrictEqual(requests.map((request) => opsOf(request).length), [0, 10, 10, 10])
       requests.length = 0
       const large = yield* forkAll(
         Array.from({ length: 9 }, (_, i) => kv.put(`l${i}`, new Uint8Array(i === 4 ? 20_000 : 4_000)))
       )
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(large)
-      assert.strictEqual(requests.filter(({ op }) => op._tag === "Put").length, 3, "the first, the huge one, the last")
+      assert.strictEqual(
+        requests.filter(({ op }) => op._tag === "Put").length,
+        3,
+        "the first one, the huge one and the last one"
+      )
       assert.isTrue(requests.every((request) => opsOf(request).length <= 2))
     }))
 
-  it.effect("throws what is wrong with its options, rather than to send nothing or without bounds", () =>
+  it.effect("throws a RangeError for invalid options", () =>
     Effect.gen(function*() {
       const backend = yield* Effect.flatMap(MemoryStore.make(), (store) => store.connect)
-      for (const wrong of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      for (const invalid of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
         for (const name of ["maxOps", "maxBytes", "maxInFlight"] as const) {
           assert.throws(
-            () => Batching.batched({ [name]: wrong })(backend),
+            () => Batching.batched({ [name]: invalid })(backend),
             RangeError,
             `${name} must be a positive integer`
           )
@@ -270,9 +276,9 @@ describe("batching", () => {
       assert.isUndefined(Batching.check({ maxOps: 1, maxBytes: 1, maxInFlight: 1 }))
     }))
 
-  it.effect("counts as etcd does: a transaction of n operations leaves what n leaves of the most to each nested one", () =>
+  it.effect("counts nested operations as etcd does: a transaction of n operations leaves maxOps - n to each nested one", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })
+      const { respondToAll, kv, requests } = yield* make({ maxInFlight: 1, maxOps: 8 })
       const nested = (key: string, depth: number): Op.Op =>
         depth === 0 ? Op.put(key, "1") : Op.txn({ then: [nested(key, depth - 1)] })
       const fibers = yield* forkAll<unknown, KvError.KvError, never>([
@@ -282,40 +288,40 @@ describe("batching", () => {
         backendOf(kv).execute(nested("deep", 4)),
         ...Array.from({ length: 6 }, (_, i) => kv.put(`m${i}`, "1"))
       ])
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
       assert.isTrue(requests.every(({ op }) => Check.op(op, { maxTxnOps: 8 }) === undefined))
       assert.isAtMost(requests.length, 5)
     }))
 
-  it.effect("reads less at once where values are large", () =>
+  it.effect("puts fewer reads into a batch if values are large", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       for (let i = 0; i < 40; i++) yield* direct.put(`k${i}`, new Uint8Array(100_000))
       for (let round = 0; round < 3; round++) {
         requests.length = 0
         const fibers = yield* forkAll(Array.from({ length: 40 }, (_, i) => kv.getEntry(`k${i}`)))
-        yield* answerAll
+        yield* respondToAll
         yield* Fiber.joinAll(fibers)
       }
       assert.isAtMost(Math.max(...requests.map((request) => opsOf(request).length)), 20)
     }))
 
-  it.effect("sends transactions that read a large value, each alone where not even two answers should come at once", () =>
+  it.effect("sends transactions that read a large value alone if two responses would be too large", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       yield* direct.put("large", new Uint8Array(1_200_000))
       const read = kv.txn({ then: [Op.get("large"), Op.get("small")] })
       for (let round = 0; round < 10; round++) {
         requests.length = 0
         const fibers = yield* forkAll(Array.from({ length: 5 }, () => read))
-        yield* answerAll
+        yield* respondToAll
         yield* Fiber.joinAll(fibers)
       }
       assert.strictEqual(requests.length, 5)
     }))
 
-  it.effect("asks a store that does not answer for more at once, so that one call cannot hold up the others", () =>
+  it.effect("sends queued calls after 50 milliseconds without a response, so that one call cannot block the others", () =>
     Effect.gen(function*() {
       const { kv, requests } = yield* make({ maxInFlight: 1 })
       yield* Effect.forkChild(Effect.ignore(kv.put("stuck", "1")), { startImmediately: true })
@@ -323,11 +329,11 @@ describe("batching", () => {
       assert.strictEqual(requests.length, 1)
       yield* TestClock.adjust("51 millis")
       assert.strictEqual(requests.length, 2)
-      yield* requests[1]!.answer
+      yield* requests[1]!.respond
       yield* Fiber.joinAll(fibers)
     }))
 
-  it.effect("takes no more stack for ten thousand that are answered at once, as by a client that was closed", () =>
+  it.effect("does not overflow the stack when ten thousand queued calls end synchronously", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const plain = yield* store.connect
@@ -343,18 +349,18 @@ describe("batching", () => {
       assert.deepStrictEqual(yield* kv.get("hot"), Option.some("9999"))
     }))
 
-  it.effect("two that touch one key never leave together, unless both only read it", () =>
+  it.effect("never puts two operations on one key into a batch, unless both only read it", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       const increments = yield* forkAll(
         Array.from({ length: 12 }, () => kv.modify("n", (n) => `${Number(Option.getOrElse(n, () => "0")) + 1}`))
       )
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(increments)
       assert.deepStrictEqual(yield* direct.get("n"), Option.some("12"))
       requests.length = 0
       const fibers = yield* forkAll([...Array.from({ length: 4 }, (_, i) => kv.put("same", `${i}`)), ...puts(kv, 4)])
-      yield* answerAll
+      yield* respondToAll
       yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(requests.map((request) => opsOf(request).length || 1), [1, 5, 1, 1])
     }))
@@ -374,21 +380,21 @@ describe("batching", () => {
   )
 
   it.effect.prop(
-    "what leaves together is what a store takes, and comes out as if each had been alone, in some order",
+    "makes valid transactions whose results are those of the single operations in some order",
     { ops: Arbitrary.array(anyOp, { minLength: 2, maxLength: 60 }), maxOps: integer(4, 12) },
     ({ maxOps, ops }) =>
       Effect.gen(function*() {
-        const { answerAll, direct, kv, requests } = yield* make({ maxOps })
+        const { respondToAll, direct, kv, requests } = yield* make({ maxOps })
         const fibers = yield* forkAll(ops.map((op) => Effect.exit(backendOf(kv).execute(op))))
-        yield* answerAll
+        yield* respondToAll
         const exits = yield* Fiber.joinAll(fibers)
         for (const { op } of requests) {
           if (op._tag !== "Txn" || ops.includes(op)) continue
           assert.isUndefined(Check.op(op, { maxTxnOps: maxOps }))
-          assert.isTrue(op.then.every((op) => Op.isWrite(op)) || !Op.isWrite(op), "reads and writes apart")
+          assert.isTrue(op.then.every((op) => Op.isWrite(op)) || !Op.isWrite(op), "reads and writes are separate")
         }
-        // The same operations one by one, in the order in which they were sent.
-        const order = requests.flatMap(({ op }) => ops.includes(op) ? [op] : opsOf({ op } as Request))
+        // Executes the same operations one by one, in the order in which they were sent.
+        const order = requests.flatMap(({ op }) => ops.includes(op) ? [op] : opsOf({ op } as PendingRequest))
         assert.strictEqual(new Set(order).size, ops.length, "each was sent once")
         const store = yield* Effect.flatMap(MemoryStore.make(), (store) => store.connect)
         const expected = new Map<Op.Op, unknown>()
@@ -405,7 +411,7 @@ describe("batching", () => {
 const textOf = (entry: { readonly key: string; readonly lossyText: string; readonly version: number }) =>
   `${entry.key}=${entry.lossyText}@${entry.version}`
 
-/** What does not depend on which writes share a revision. */
+/** The parts of a result that do not depend on which writes share a revision. */
 const comparable = (exit: Exit.Exit<Op.Response, KvError.KvError>): unknown =>
   Exit.match(exit, { onSuccess: shape, onFailure: (cause) => cause.reasons.map((reason) => reason._tag) })
 
@@ -422,37 +428,37 @@ const shape = (response: Op.Response): unknown => {
   }
 }
 
-describe("of those that are batched", () => {
-  it.effect("one that is interrupted leaves the others alone; the request of nobody is cancelled", () =>
+describe("batched calls", () => {
+  it.effect("interrupting one caller does not affect the batch; a batch with no callers left is cancelled", () =>
     Effect.gen(function*() {
       const { direct, kv, requests } = yield* make({ maxInFlight: 2 })
       const [first, ...others] = yield* forkAll(puts(kv, 5))
       assert.strictEqual(opsOf(requests[1]).length, 4)
       yield* Fiber.interrupt(others[0]!)
       assert.isFalse(requests[1]!.wasCancelled)
-      yield* requests[1]!.answer
+      yield* requests[1]!.respond
       yield* Fiber.joinAll(others.slice(1))
       yield* Fiber.interrupt(first!)
       assert.isTrue(requests[0]!.wasCancelled)
       assert.strictEqual(yield* direct.count(KeyRange.all), 4)
     }))
 
-  it.effect("one that is interrupted while it waits is never sent", () =>
+  it.effect("a queued call whose caller is interrupted is never sent", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       const fibers = yield* forkAll(puts(kv, 4))
       yield* Fiber.interrupt(fibers[2]!)
-      yield* answerAll
+      yield* respondToAll
       assert.strictEqual(requests.length, 2)
       assert.isFalse(Option.isSome(yield* direct.get("k2")))
       assert.strictEqual(yield* direct.count(KeyRange.all), 3)
     }))
 
-  it.effect("all that are interrupted cancel their request, and no timer goes on", () =>
+  it.effect("interrupting all callers cancels their requests and stops the timer", () =>
     Effect.gen(function*() {
       const { kv, requests } = yield* make({ maxInFlight: 1 })
       const fibers = yield* forkAll(puts(kv, 200))
-      yield* requests[0]!.answer
+      yield* requests[0]!.respond
       yield* settled
       yield* Fiber.interruptAll(fibers)
       assert.isAbove(requests.length, 1)
@@ -462,16 +468,16 @@ describe("of those that are batched", () => {
       assert.strictEqual(requests.length, before)
     }))
 
-  it.effect("each has its own deadline, in line and on the way; what was not sent says so", () =>
+  it.effect("each call has its own deadline, queued or in flight, and a call that was not sent fails as such", () =>
     Effect.gen(function*() {
       const { kv, requests } = yield* make({ maxInFlight: 1, deadline: "4 seconds" })
       const fail = <A>(effect: Effect.Effect<A, KvError.KvError>) =>
         Effect.forkChild(Effect.map(Effect.flip(effect), (error) => error.reason._tag), { startImmediately: true })
-      // The test's store has no deadlines of its own, so this one stays.
+      // The test's store enforces no deadlines, so this call stays in flight.
       yield* Effect.forkChild(kv.put("stuck", "1"), { startImmediately: true })
-      const inLine = yield* fail(kv.put("a", "1").pipe(Deadline.within("10 millis")))
+      const queued = yield* fail(kv.put("a", "1").pipe(Deadline.within("10 millis")))
       yield* TestClock.adjust("10 millis")
-      assert.strictEqual(yield* Fiber.join(inLine), "DeadlineExceeded")
+      assert.strictEqual(yield* Fiber.join(queued), "DeadlineExceeded")
       const short = yield* fail(kv.put("b", "1").pipe(Deadline.within("1 second")))
       const long = yield* fail(kv.put("c", "1"))
       yield* TestClock.adjust("60 millis")
@@ -486,21 +492,21 @@ describe("of those that are batched", () => {
       assert.strictEqual(requests.length, 2)
     }))
 
-  /** A batching client whose requests are sent when the gate opens. */
+  /** A batching client whose requests are sent once it is connected. */
   const connecting = Effect.gen(function*() {
     const plain = yield* Effect.flatMap(MemoryStore.make(), (store) => store.connect)
     const connected = Deferred.makeUnsafe<void>()
-    const unsent = KvError.fail(new KvError.Unavailable({ message: "called off" }))
+    const unsent = KvError.fail(new KvError.Unavailable({ message: "cancelled" }))
     const backend: KvBackend = {
       ...plain,
       execute: (op) =>
         Effect.gen(function*() {
           const sendControl = yield* SendControl.Current
-          let hasLeft = false
-          sendControl?.track(() => hasLeft)
+          let wasSent = false
+          sendControl?.track(() => wasSent)
           yield* Deferred.await(connected)
           if (sendControl?.isCancelled() === true) return yield* unsent
-          hasLeft = true
+          wasSent = true
           return yield* plain.execute(op)
         })
     }
@@ -508,7 +514,7 @@ describe("of those that are batched", () => {
     return { kv, connect: Deferred.succeed(connected, undefined), direct: yield* Kv.make(plain) }
   })
 
-  it.effect("what an interrupted caller asked for is not sent after that, and the others' is", () =>
+  it.effect("the operation of an interrupted caller is not sent any more, but those of the others are", () =>
     Effect.gen(function*() {
       const { connect, direct, kv } = yield* connecting
       const fibers = yield* forkAll(puts(kv, 5))
@@ -523,7 +529,7 @@ describe("of those that are batched", () => {
       )
     }))
 
-  it.effect("a write whose deadline passed before it was sent says so, and is not sent after that", () =>
+  it.effect("a write whose deadline passes before it is sent fails as not applied, and is never sent", () =>
     Effect.gen(function*() {
       const { connect, direct, kv } = yield* connecting
       const first = yield* Effect.forkChild(kv.put("first", "1"), { startImmediately: true })
@@ -538,10 +544,10 @@ describe("of those that are batched", () => {
       assert.deepStrictEqual((yield* direct.range(KeyRange.all)).entries.map(({ key }) => key), ["first", "long"])
     }))
 
-  it.effect("those who live by different clocks each have their own time", () =>
+  it.effect("calls under different clocks are not batched together, and each follows its own clock", () =>
     Effect.gen(function*() {
       const { kv, requests } = yield* make({ maxInFlight: 1, deadline: "5 seconds" })
-      // All of the test clock: their time does not pass.
+      // These run under the test clock, which stands still.
       const fibers = yield* forkAll(puts(kv, 3))
       const live = puts(kv, 3).map((put) => Effect.flip(Deadline.within(put, "100 millis")))
       const errors = yield* TestClock.withLive(
@@ -554,7 +560,7 @@ describe("of those that are batched", () => {
       assert.isAbove(requests.length, 2)
     }))
 
-  it.effect("the time of those who wait is not that of one who was there before them and has gone", () =>
+  it.effect("a queued call is sent after 50 milliseconds even if an earlier one was interrupted", () =>
     Effect.gen(function*() {
       const { kv, requests } = yield* make({ maxInFlight: 1, deadline: "5 seconds" })
       const [, first, second] = yield* forkAll(puts(kv, 3))
@@ -562,13 +568,13 @@ describe("of those that are batched", () => {
       yield* Fiber.interrupt(first!)
       yield* TestClock.adjust("50 millis")
       assert.strictEqual(second!.pollUnsafe(), undefined, "its deadline is far away")
-      assert.lengthOf(requests, 2, "it has waited for long enough, and is sent")
-      yield* requests[1]!.answer
+      assert.lengthOf(requests, 2, "it was queued for 50 milliseconds, so it is sent")
+      yield* requests[1]!.respond
       yield* Fiber.join(second!)
-      yield* requests[0]!.answer
+      yield* requests[0]!.respond
     }))
 
-  it.effect("a read whose deadline passes is no more than that", () =>
+  it.effect("a read whose deadline passes fails with DeadlineExceeded, not Indeterminate", () =>
     Effect.gen(function*() {
       const { kv } = yield* make({ maxInFlight: 2, deadline: "1 second" })
       const fibers = yield* forkAll(["a", "b", "c"].map((key) => Effect.flip(kv.get(key))))
@@ -577,14 +583,14 @@ describe("of those that are batched", () => {
       assert.strictEqual((yield* Fiber.join(fibers[2]!)).reason._tag, "DeadlineExceeded")
     }))
 
-  it.effect("a write whose answer is lost is indeterminate for each, and none is sent again", () =>
+  it.effect("a lost response makes every write of the batch indeterminate, and none is sent again", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 })
       const fibers = yield* forkAll(puts(kv, 5).map(Effect.exit))
-      yield* requests[0]!.answer
+      yield* requests[0]!.respond
       yield* settled
-      yield* requests[1]!.fail(new KvError.Indeterminate({ message: "the answer was lost" }), { apply: true })
-      yield* answerAll
+      yield* requests[1]!.fail(new KvError.Indeterminate({ message: "the response was lost" }), { apply: true })
+      yield* respondToAll
       const exits = yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(exits.map((exit) => Exit.isSuccess(exit)), [true, false, false, false, false])
       assert.strictEqual(requests.length, 2)
@@ -592,36 +598,36 @@ describe("of those that are batched", () => {
       assert.isTrue(entries.every((entry) => entry.version === 1), "each was applied once")
     }))
 
-  /** A store that does not allow anybody to put the key "denied", by itself or with others. */
+  /** A store that rejects every request that puts the key "denied". */
   const denying = (backend: KvBackend): KvBackend => ({
     ...backend,
     execute: (op) =>
-      [op, ...opsOf({ op } as Request)].some((op) => op._tag === "Put" && op.key === "denied")
+      [op, ...opsOf({ op } as PendingRequest)].some((op) => op._tag === "Put" && op.key === "denied")
         ? KvError.fail(new KvError.PermissionDenied({ message: "permission denied" }))
         : backend.execute(op)
   })
 
-  it.effect("one that the store refuses does not harm the others: each has its own answer, once", () =>
+  it.effect("a rejected operation does not affect the others: each is applied once and has its own response", () =>
     Effect.gen(function*() {
-      const { answerAll, direct, kv, requests } = yield* make({ maxInFlight: 1 }, denying)
+      const { respondToAll, direct, kv, requests } = yield* make({ maxInFlight: 1 }, denying)
       const fibers = yield* forkAll([
         ...puts(kv, 20),
         kv.put("denied", "1"),
         ...Array.from({ length: 20 }, (_, i) => kv.put(`m${i}`, "1"))
       ].map(Effect.exit))
-      yield* answerAll
+      yield* respondToAll
       const exits = yield* Fiber.joinAll(fibers)
-      const refused = exits.filter(Exit.isFailure)
-      assert.strictEqual(refused.length, 1)
-      assert.strictEqual(exits.indexOf(refused[0]!), 20)
-      assert.include(String(refused[0]!.cause), "PermissionDenied")
+      const rejected = exits.filter(Exit.isFailure)
+      assert.strictEqual(rejected.length, 1)
+      assert.strictEqual(exits.indexOf(rejected[0]!), 20)
+      assert.include(String(rejected[0]!.cause), "PermissionDenied")
       const { entries } = yield* direct.range(KeyRange.all)
       assert.strictEqual(entries.length, 40)
       assert.isTrue(entries.every((entry) => entry.version === 1), "each was applied once")
-      assert.isAtMost(requests.length, 14, "it is found by halving")
+      assert.isAtMost(requests.length, 14, "halving finds the rejected one")
     }))
 
-  it.effect("what a backend throws is told to those who asked, and nobody else suffers", () =>
+  it.effect("a backend that throws is a defect for the callers of that request and for no others", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const plain = yield* store.connect
@@ -645,15 +651,15 @@ describe("of those that are batched", () => {
       assert.strictEqual(defects(yield* Fiber.join(running)), 4)
     }))
 
-  it.effect("none is sent again where the store was full, for one may have been applied", () =>
+  it.effect("no write is sent again if the store was full, because one may have been applied", () =>
     Effect.gen(function*() {
-      const { answerAll, kv, requests } = yield* make({ maxInFlight: 1 })
+      const { respondToAll, kv, requests } = yield* make({ maxInFlight: 1 })
       const fibers = yield* forkAll(puts(kv, 5).map(Effect.flip))
       const full = new KvError.QuotaExceeded({ message: "the store is full" })
       yield* requests[0]!.fail(full)
       yield* settled
       yield* requests[1]!.fail(full)
-      yield* answerAll
+      yield* respondToAll
       const errors = yield* Fiber.joinAll(fibers)
       assert.isTrue(errors.every((error) => error.reason._tag === "QuotaExceeded"))
       assert.strictEqual(requests.length, 2)

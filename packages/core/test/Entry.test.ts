@@ -10,7 +10,7 @@ const make = (value: Entry.Value, lease = 0n) =>
   Entry.make({ key: "k", value, createRevision: 2n, modRevision: 2n ** 60n, version: 3, lease: Entry.leaseOf(lease) })
 
 describe("Entry", () => {
-  it.prop("text and bytes are the same value, whichever it was made of", [text], ([text]) => {
+  it.prop("gives the same text and bytes whether it was made from text or from bytes", [text], ([text]) => {
     const bytes = new TextEncoder().encode(text)
     for (const entry of [make(text), make(bytes)]) {
       assert.deepStrictEqual(entry.value, bytes)
@@ -20,26 +20,26 @@ describe("Entry", () => {
     }
   })
 
-  it("bytes that are not UTF-8 fail as text with InvalidRequest, and have replacement characters as lossy text", () => {
+  it("fails with InvalidRequest as text if its bytes are not UTF-8, and replaces them in lossy text", () => {
     const entry = make(Uint8Array.of(0x61, 0xff))
     const error = Effect.runSync(Effect.flip(entry.text))
     assert.deepStrictEqual([error.reason._tag, error.key], ["InvalidRequest", "k"])
     assert.deepStrictEqual([entry.lossyText, entry.size], ["a\ufffd", 2])
   })
 
-  it("a lease with the id 0 is none", () => {
+  it("has no lease if the lease id is 0", () => {
     assert.deepStrictEqual(make("v").lease, Option.none())
     assert.deepStrictEqual(make("v", 7n).lease, Option.some(7n))
   })
 
-  it("its bytes are its own", () => {
+  it("returns a copy of its bytes", () => {
     const raw = Uint8Array.of(1, 2, 3)
     const entry = make(raw)
     entry.value.fill(9)
     assert.deepStrictEqual(raw, Uint8Array.of(1, 2, 3))
   })
 
-  it("under another key it is the same entry", () => {
+  it("keeps its fields under another key", () => {
     const entry = make("v", 7n).withKey("other")
     assert.deepStrictEqual(
       [entry.key, entry.lossyText, entry.createRevision, entry.modRevision, entry.version, entry.lease],
@@ -48,10 +48,10 @@ describe("Entry", () => {
     assert.deepStrictEqual(make(Uint8Array.of(0xff)).withKey("other").value, Uint8Array.of(0xff))
   })
 
-  it("never shows its value when it is printed, however", () => {
+  it("never shows its value, however it is printed", () => {
     const secret = "s3cr3t-value"
     for (const entry of [make(secret, 0xabcn), make(new TextEncoder().encode(secret), 0xabcn)]) {
-      // Reading the value must not make it show either.
+      // An entry caches its value when it is read, which must not make the value visible.
       for (const read of [() => entry, () => (entry.value, entry), () => (entry.lossyText, entry)]) {
         const thing = read()
         const printings = [

@@ -5,7 +5,7 @@ import { brokenText, range, text } from "./arbitraries.ts"
 
 const compareBytes = (a: string, b: string) => Buffer.from(a, "utf8").compare(Buffer.from(b, "utf8"))
 
-/** What a range holds, straight from the words of its documentation. */
+/** Whether a range holds a key, by the definition in its documentation. */
 const holds = (range: KeyRange.KeyRange, key: string): boolean => {
   switch (range._tag) {
     case "Key":
@@ -21,11 +21,11 @@ const holds = (range: KeyRange.KeyRange, key: string): boolean => {
 const isValid = (range: KeyRange.KeyRange) => KeyRange.invalid(range) === undefined
 
 describe("KeyRange", () => {
-  it.prop("contains what its documentation says", [range, text], ([range, key]) => {
+  it.prop("contains exactly the keys of its definition", [range, text], ([range, key]) => {
     assert.strictEqual(KeyRange.contains(range, key), holds(range, key))
   }, { arbitrary: { runs: 2000 } })
 
-  it.prop("closed holds both ends and what is between", [text, text, text], ([start, end, key]) => {
+  it.prop("closed contains both ends and the keys between them", [text, text, text], ([start, end, key]) => {
     assert.strictEqual(
       KeyRange.contains(KeyRange.closed(start, end), key),
       compareBytes(start, key) <= 0 && compareBytes(key, end) <= 0
@@ -33,7 +33,7 @@ describe("KeyRange", () => {
   }, { arbitrary: { runs: 1000 } })
 
   it.prop(
-    "after a key comes what is in the range and greater than the key",
+    "after contains the keys of the range that are greater than the key",
     [range, text, text],
     ([range, key, other]) => {
       if (!isValid(range) || !KeyRange.contains(range, key)) return
@@ -46,7 +46,7 @@ describe("KeyRange", () => {
   )
 
   it.prop(
-    "within a prefix a range holds its keys, each behind the prefix, and no other",
+    "addPrefix contains the keys of the range with the prefix in front, and no others",
     [range, text, text],
     (args) => {
       const [range, prefix, key] = args
@@ -60,14 +60,19 @@ describe("KeyRange", () => {
     { arbitrary: { runs: 3000 } }
   )
 
-  it.prop("within two prefixes is within both as one", [range, text, text, text], ([range, outer, inner, key]) => {
-    const nested = KeyRange.addPrefix(KeyRange.addPrefix(range, inner), outer)
-    const flat = KeyRange.addPrefix(range, outer + inner)
-    assert.strictEqual(KeyRange.contains(nested, key), KeyRange.contains(flat, key))
-    assert.strictEqual(KeyRange.contains(nested, outer + inner + key), KeyRange.contains(flat, outer + inner + key))
-  }, { arbitrary: { runs: 1000 } })
+  it.prop(
+    "adding two prefixes is the same as adding both at once",
+    [range, text, text, text],
+    ([range, outer, inner, key]) => {
+      const nested = KeyRange.addPrefix(KeyRange.addPrefix(range, inner), outer)
+      const flat = KeyRange.addPrefix(range, outer + inner)
+      assert.strictEqual(KeyRange.contains(nested, key), KeyRange.contains(flat, key))
+      assert.strictEqual(KeyRange.contains(nested, outer + inner + key), KeyRange.contains(flat, outer + inner + key))
+    },
+    { arbitrary: { runs: 1000 } }
+  )
 
-  it.prop("a range that is valid can hold a key", [range], ([range]) => {
+  it.prop("a valid range can contain a key", [range], ([range]) => {
     if (!isValid(range)) return
     const candidates = range._tag === "Key"
       ? [range.key]
@@ -77,7 +82,7 @@ describe("KeyRange", () => {
     assert.isTrue(candidates.some((key) => key.length > 0 && holds(range, key)))
   }, { arbitrary: { runs: 1000 } })
 
-  it.prop("a lone surrogate is invalid wherever it stands", [brokenText], ([broken]) => {
+  it.prop("a lone surrogate is invalid at any position", [brokenText], ([broken]) => {
     const valid = broken.isWellFormed()
     assert.strictEqual(isValid(KeyRange.key(broken)), valid && broken.length > 0)
     assert.strictEqual(isValid(KeyRange.prefix(broken)), valid)
@@ -100,7 +105,7 @@ describe("KeyRange", () => {
     for (const range of invalid) assert.match(KeyRange.invalid(range) ?? "", /empty|escapes/)
   })
 
-  it("what is not a string or a range at all is invalid, not a crash", () => {
+  it("a value that is not a string or a range is invalid and does not throw", () => {
     const anything = undefined as unknown
     assert.isString(KeyRange.invalid(KeyRange.key(anything as string)))
     assert.isString(KeyRange.invalid(KeyRange.halfOpen(anything as string, "b")))
@@ -108,7 +113,7 @@ describe("KeyRange", () => {
     assert.match(KeyRange.invalid("a/" as unknown as KeyRange.KeyRange) ?? "", /KeyRange\.key\(.*KeyRange\.prefix\(/)
   })
 
-  it("a long key is not repeated in full", () => {
+  it("a message shortens a long key", () => {
     const problem = KeyRange.invalidKey(`${"x".repeat(10_000)}\ud800`)
     assert.isBelow(problem?.length ?? 0, 300)
   })

@@ -1,5 +1,5 @@
 /**
- * What `Kv` asks of a backend: how often, and with what.
+ * The operations that `Kv` sends to a backend.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Entry from "@effect-kv/core/Entry"
@@ -17,28 +17,28 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { inspect } from "node:util"
 
-type Answer = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError> | undefined
+type Respond = (op: Op.Op) => Effect.Effect<Op.Response, KvError.KvError> | undefined
 
-/** A client of a fresh store that keeps the operations it was asked for, and answers some of them by itself. */
-const recording = Effect.fnUntraced(function*(answer: Answer = () => undefined) {
+/** A client of a new store that records the operations sent to the backend. `respond` replaces some responses. */
+const recording = Effect.fnUntraced(function*(respond: Respond = () => undefined) {
   const memory = yield* MemoryStore.make()
   const backend = yield* memory.connect
-  const asked: Array<Op.Op> = []
+  const sent: Array<Op.Op> = []
   const kv = yield* Kv.make({
     ...backend,
     execute: (op) =>
       Effect.suspend(() => {
-        asked.push(op)
-        return answer(op) ?? backend.execute(op)
+        sent.push(op)
+        return respond(op) ?? backend.execute(op)
       })
   })
-  return { kv, asked, store: yield* Kv.make(backend) }
+  return { kv, sent, store: yield* Kv.make(backend) }
 })
 
-const indeterminate = KvError.fail(new KvError.Indeterminate({ message: "the answer was lost" }))
+const indeterminate = KvError.fail(new KvError.Indeterminate({ message: "the response was lost" }))
 
 describe("a Kv", () => {
-  it.effect("has data and watch methods and nothing else", () =>
+  it.effect("has data and watch methods and no other members", () =>
     Effect.gen(function*() {
       const { kv } = yield* recording()
       const others = Object.entries(kv).filter(([, value]) => typeof value !== "function").map(([name]) => name)
@@ -71,7 +71,7 @@ describe("a Kv", () => {
       }
     }))
 
-  it.effect("leaves its plumbing intact in a copy that overrides a method", () =>
+  it.effect("keeps its internals in a copy that overrides a method", () =>
     Effect.gen(function*() {
       const { kv } = yield* recording()
       const copy: Kv.Kv = { ...kv, get: () => Effect.succeed(Option.some("overridden")) }
@@ -82,11 +82,11 @@ describe("a Kv", () => {
 })
 
 describe("Kv.modify", () => {
-  it.effect("costs two round trips, and one more for each time that it lost", () =>
+  it.effect("takes two round trips, and one more for each time that another client wrote first", () =>
     Effect.gen(function*() {
       const lost = { times: 3 }
       const memory: { store?: Kv.Kv } = {}
-      const { asked, kv, store } = yield* recording((op) =>
+      const { sent, kv, store } = yield* recording((op) =>
         op._tag === "Txn" && lost.times-- > 0
           ? Effect.andThen(memory.store!.put("k", `other ${lost.times}`), backendOf(memory.store!).execute(op))
           : undefined
@@ -100,85 +100,85 @@ describe("Kv.modify", () => {
       })
       assert.strictEqual(result, "mine")
       assert.deepStrictEqual(seen, ["first", "other 2", "other 1", "other 0"])
-      assert.deepStrictEqual(asked.map((op) => op._tag), ["Range", "Txn", "Txn", "Txn", "Txn"])
+      assert.deepStrictEqual(sent.map((op) => op._tag), ["Range", "Txn", "Txn", "Txn", "Txn"])
     }))
 
   it.effect("does not repeat a write whose outcome is unknown", () =>
     Effect.gen(function*() {
-      const { asked, kv } = yield* recording((op) => op._tag === "Txn" ? indeterminate : undefined)
+      const { sent, kv } = yield* recording((op) => op._tag === "Txn" ? indeterminate : undefined)
       const error = yield* Effect.flip(kv.modify("k", () => "v"))
       assert.strictEqual(error.reason._tag, "Indeterminate")
-      assert.deepStrictEqual(asked.map((op) => op._tag), ["Range", "Txn"])
+      assert.deepStrictEqual(sent.map((op) => op._tag), ["Range", "Txn"])
     }))
 
-  it.effect("puts nothing where the value is not text", () =>
+  it.effect("fails without a write if the value is not text", () =>
     Effect.gen(function*() {
-      const { asked, kv, store } = yield* recording()
+      const { sent, kv, store } = yield* recording()
       yield* store.put("k", Uint8Array.of(0xff))
       const error = yield* Effect.flip(kv.modify("k", () => assert.fail("there is no text to modify")))
       assert.strictEqual(error.reason._tag, "InvalidRequest")
-      assert.deepStrictEqual(asked.map((op) => op._tag), ["Range"])
+      assert.deepStrictEqual(sent.map((op) => op._tag), ["Range"])
     }))
 
-  it.effect("a function that throws is a defect, and writes nothing", () =>
+  it.effect("dies without a write if the function throws", () =>
     Effect.gen(function*() {
-      const { asked, kv } = yield* recording()
+      const { sent, kv } = yield* recording()
       const exit = yield* Effect.exit(kv.modify("k", () => {
         throw new Error("a bug")
       }))
       assert.isTrue(exit._tag === "Failure")
-      assert.deepStrictEqual(asked.map((op) => op._tag), ["Range"])
+      assert.deepStrictEqual(sent.map((op) => op._tag), ["Range"])
     }))
 })
 
 describe("Kv.rangeStream", () => {
-  const pages = (asked: ReadonlyArray<Op.Op>) =>
-    asked.flatMap((op) => op._tag === "Range" ? [[op.limit, op.revision, op.range]] : [])
+  const pages = (sent: ReadonlyArray<Op.Op>) =>
+    sent.flatMap((op) => op._tag === "Range" ? [[op.limit, op.revision, op.range]] : [])
 
-  it.effect("asks for pages, all after the first at the first one's revision, and for none too many", () =>
+  it.effect("reads pages at the revision of the first one, and no page too many", () =>
     Effect.gen(function*() {
-      const { asked, kv, store } = yield* recording()
+      const { sent, kv, store } = yield* recording()
       for (const key of ["a", "b", "c", "d"]) yield* store.put(key, "v")
       const { revision } = yield* store.put("e", "v")
       const entries = yield* Stream.runCollect(kv.rangeStream(KeyRange.all, { pageSize: 2 }))
       assert.strictEqual(entries.length, 5)
-      assert.deepStrictEqual(pages(asked), [
+      assert.deepStrictEqual(pages(sent), [
         [2, undefined, KeyRange.all],
         [2, revision, KeyRange.from("b\u0000")],
         [2, revision, KeyRange.from("d\u0000")]
       ])
     }))
 
-  it.effect("asks once where all fits", () =>
+  it.effect("reads once if everything fits into one page", () =>
     Effect.gen(function*() {
-      const { asked, kv, store } = yield* recording()
+      const { sent, kv, store } = yield* recording()
       yield* store.put("a", "v")
       yield* store.put("b", "v")
       yield* Stream.runCollect(kv.rangeStream(KeyRange.all, { pageSize: 2 }))
       yield* Stream.runCollect(kv.rangeStream(KeyRange.key("a"), { pageSize: 1 }))
-      assert.strictEqual(asked.length, 2)
+      assert.strictEqual(sent.length, 2)
     }))
 
-  it.effect("asks for no page before it is wanted", () =>
+  it.effect("reads no page before it is needed", () =>
     Effect.gen(function*() {
-      const { asked, kv, store } = yield* recording()
+      const { sent, kv, store } = yield* recording()
       yield* Effect.forEach(Array.from({ length: 20 }, (_, i) => i), (i) => store.put(`${i}`, "v"))
       yield* Stream.runDrain(Stream.take(kv.rangeStream(KeyRange.all, { pageSize: 2 }), 3))
-      assert.strictEqual(asked.length, 2)
+      assert.strictEqual(sent.length, 2)
     }))
 
-  it.effect("an empty stream is one question", () =>
+  it.effect("reads once if the range is empty", () =>
     Effect.gen(function*() {
-      const { asked, kv } = yield* recording()
+      const { sent, kv } = yield* recording()
       assert.deepStrictEqual(yield* Stream.runCollect(kv.rangeStream(KeyRange.all)), [])
-      assert.strictEqual(asked.length, 1)
+      assert.strictEqual(sent.length, 1)
     }))
 })
 
 describe("Kv", () => {
-  it.effect("one call is one operation", () =>
+  it.effect("sends one operation for each call", () =>
     Effect.gen(function*() {
-      const { asked, kv } = yield* recording()
+      const { sent, kv } = yield* recording()
       yield* kv.get("k")
       yield* kv.getEntry("k")
       yield* kv.count(KeyRange.all)
@@ -186,13 +186,13 @@ describe("Kv", () => {
       yield* kv.testAndSet("k", Option.some("v"), "w")
       yield* kv.compareAndSet("k", 1n, "w")
       yield* kv.delete("k")
-      assert.deepStrictEqual(asked.map((op) => op._tag), ["Range", "Range", "Range", "Put", "Txn", "Txn", "Delete"])
-      assert.isTrue(asked[2]?._tag === "Range" && asked[2].countOnly)
+      assert.deepStrictEqual(sent.map((op) => op._tag), ["Range", "Range", "Range", "Put", "Txn", "Txn", "Delete"])
+      assert.isTrue(sent[2]?._tag === "Range" && sent[2].countOnly)
     }))
 
-  it.effect("a failure passes as it is", () =>
+  it.effect("passes the reason of a failure on unchanged", () =>
     Effect.gen(function*() {
-      const { asked, kv } = yield* recording(() => indeterminate)
+      const { sent, kv } = yield* recording(() => indeterminate)
       const calls: ReadonlyArray<Effect.Effect<unknown, KvError.KvError>> = [
         kv.put("k", "v"),
         kv.delete("k"),
@@ -201,10 +201,10 @@ describe("Kv", () => {
         Stream.runDrain(kv.rangeStream(KeyRange.all))
       ]
       for (const call of calls) assert.strictEqual((yield* Effect.flip(call)).reason._tag, "Indeterminate")
-      assert.strictEqual(asked.length, calls.length)
+      assert.strictEqual(sent.length, calls.length)
     }))
 
-  it.effect("values given as bytes and as text are read as both", () =>
+  it.effect("reads a value that was given as bytes as text", () =>
     Effect.gen(function*() {
       const entry = Entry.make({
         key: "k",
@@ -220,7 +220,7 @@ describe("Kv", () => {
       assert.deepStrictEqual(yield* kv.get("k"), Option.some("\u00e9"))
     }))
 
-  it.effect("a layer is made from a backend, and ends with its scope", () =>
+  it.effect("makes a layer from a backend, and closes the client with the layer's scope", () =>
     Effect.gen(function*() {
       const memory = yield* MemoryStore.make()
       yield* Kv.put("k", "v").pipe(Effect.provide(Kv.layer(memory.connect)))
@@ -231,7 +231,7 @@ describe("Kv", () => {
       assert.deepStrictEqual(yield* Effect.provide(Kv.get("k"), Kv.layer(memory.connect)), Option.some("v"))
     }))
 
-  it.effect("functions of backends compose, the last one outermost", () =>
+  it.effect("composes wrappers of backends, the last one outermost", () =>
     Effect.gen(function*() {
       const { kv } = yield* recording()
       const log: Array<string> = []

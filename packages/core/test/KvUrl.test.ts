@@ -7,17 +7,17 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-/** Opens nothing, but says by failing that it was asked to, and with which URL. */
-const asked = (by: string): KvUrl.Open => (url) =>
+/** A backend that fails with its own name and the URL it was opened with. */
+const failing = (by: string): KvUrl.Open => (url) =>
   Layer.effect(Kv.Kv, KvError.fail(new KvError.Unavailable({ message: `${by} <${url}>` })))
 
-const schemes = { mem: asked("mem"), http: asked("http"), https: asked("https") }
+const schemes = { mem: failing("mem"), http: failing("http"), https: failing("https") }
 
 const openedBy = (layer: Layer.Layer<Kv.Kv, KvError.KvError>) =>
   Effect.map(Effect.flip(Effect.scoped(Layer.build(layer))), (error) => error.reason)
 
 describe("KvUrl", () => {
-  it.effect("the scheme decides which backend opens the URL, as it was given", () =>
+  it.effect("the scheme selects the backend, which gets the URL unchanged", () =>
     Effect.gen(function*() {
       for (
         const [url, by] of [
@@ -33,7 +33,7 @@ describe("KvUrl", () => {
       }
     }))
 
-  it.effect("a malformed URL or an unknown scheme is InvalidRequest, and is not repeated", () =>
+  it.effect("a malformed URL or an unknown scheme fails with InvalidRequest, and the message does not repeat the URL", () =>
     Effect.gen(function*() {
       for (
         const url of [
@@ -65,7 +65,7 @@ describe("KvUrl", () => {
       assert.isTrue(KvError.isKvError(error) && error.reason.message === "mem <mem:shared>")
     }))
 
-  it.effect("a missing configuration is the configuration's error", () =>
+  it.effect("a missing configuration value fails with the configuration's error", () =>
     Effect.gen(function*() {
       const layer = KvUrl.layerConfig(Config.String("KV_URL"), schemes).pipe(
         Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({})))

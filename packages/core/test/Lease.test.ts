@@ -16,7 +16,7 @@ describe("Check.grantSeconds", () => {
       assert.isTrue(Number.isInteger(seconds) && seconds * 1000 >= millis && (seconds - 1) * 1000 < millis)
     }))
 
-  it.effect("rejects what is no time to live, and what is no id", () =>
+  it.effect("rejects an invalid time to live and an invalid id", () =>
     Effect.gen(function*() {
       const bad: ReadonlyArray<Lease.GrantOptions> = [
         { ttl: 0 },
@@ -39,7 +39,7 @@ describe("Check.grantSeconds", () => {
 })
 
 describe("Check.watch", () => {
-  it("finds what is wrong with a request", () => {
+  it("finds the problem with a request", () => {
     assert.isUndefined(Check.watch({ range: KeyRange.all }))
     assert.isUndefined(Check.watch({ range: KeyRange.all, startRevision: 2n ** 63n - 1n }))
     assert.match(Check.watch({ range: KeyRange.key("") }) ?? "", /must not be empty/)
@@ -50,7 +50,7 @@ describe("Check.watch", () => {
 })
 
 describe("Deadline", () => {
-  it.effect("applies to what is within; a nested one only shortens", () =>
+  it.effect("applies to the calls of an effect, and a nested deadline only shortens it", () =>
     Effect.gen(function*() {
       const current = Effect.map(Deadline.Deadline, (deadline) => deadline && Duration.toMillis(deadline))
       assert.strictEqual(yield* current, undefined)
@@ -62,7 +62,7 @@ describe("Deadline", () => {
 })
 
 describe("KvError", () => {
-  it("says its reason first, and keeps it typed", () => {
+  it("begins its message with the reason, and keeps the reason typed", () => {
     const error = KvError.make(new KvError.Compacted({ compactRevision: Option.some(42n) }))
     assert.match(error.message, /^Compacted: .*42/)
     assert.strictEqual(error._tag, "KvError")
@@ -74,7 +74,7 @@ describe("KvError", () => {
     )
   })
 
-  it.effect("is recovered from by its reason", () =>
+  it.effect("can be caught by its reason", () =>
     Effect.gen(function*() {
       const failing = KvError.fail(new KvError.Compacted({ compactRevision: Option.some(7n) }))
       const revision = yield* failing.pipe(

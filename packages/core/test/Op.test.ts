@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Inspect from "node:util"
 import { integer, txn } from "./arbitraries.ts"
 
-/** A write, and where it stands: at each level an index in a list, then the branch of the nested transaction there. */
+/** A write and its position: at each level an index in a list, then the branch of the nested transaction there. */
 interface Write {
   readonly op: Op.Put | Op.Delete
   readonly path: ReadonlyArray<number | "then" | "else">
@@ -26,7 +26,7 @@ const writesOf = (op: Op.Op, path: Write["path"]): ReadonlyArray<Write> => {
   }
 }
 
-/** etcd's rule for two writes of a transaction, as its `checkIntervals` comes out. */
+/** Whether etcd's `checkIntervals` rejects a transaction with these two writes. */
 const conflict = (a: Write, b: Write): boolean => {
   let i = 0
   while (a.path[i] === b.path[i]) i++
@@ -37,7 +37,7 @@ const conflict = (a: Write, b: Write): boolean => {
   const [put, deletion] = a.op._tag === "Put" ? [a, b] : [b, a]
   if (put.op._tag !== "Put" || deletion.op._tag !== "Delete") return false
   if (!KeyRange.contains(deletion.op.range, put.op.key)) return false
-  // Of two nested transactions side by side, etcd compares the puts of the later with the deletes of the earlier alone.
+  // For two sibling transactions, etcd only compares the puts of the later one with the deletes of the earlier one.
   const bothNested = put.path.length > i + 1 && deletion.path.length > i + 1
   return !bothNested || Number(deletion.path[i]) < Number(put.path[i])
 }
@@ -47,7 +47,7 @@ const hasConflict = (op: Op.Op): boolean => {
   return writes.some((a, i) => writes.slice(i + 1).some((b) => conflict(a, b)))
 }
 
-/** Each transaction may be as long as what its ancestors leave. */
+/** Whether a transaction is longer than its ancestors leave room for. */
 const isTooLong = (op: Op.Op, budget: number): boolean => {
   if (op._tag !== "Txn") return false
   const longest = Math.max(op.if.length, op.then.length, op.else.length)
@@ -55,7 +55,7 @@ const isTooLong = (op: Op.Op, budget: number): boolean => {
 }
 
 describe("Check.op", () => {
-  it.prop("finds the writes that etcd finds in conflict", [txn], ([txn]) => {
+  it.prop("finds the conflicting writes that etcd finds", [txn], ([txn]) => {
     assert.strictEqual(Check.op(txn) !== undefined, hasConflict(txn))
   }, { arbitrary: { runs: 5000 } })
 
@@ -64,14 +64,14 @@ describe("Check.op", () => {
     assert.strictEqual(Check.op(txn, { maxTxnOps }) !== undefined, isTooLong(txn, maxTxnOps))
   }, { arbitrary: { runs: 5000 } })
 
-  it("a key that a nested transaction puts may be deleted by a later one, as in etcd", () => {
+  it("allows a nested transaction to delete a key that an earlier sibling puts, as etcd does", () => {
     const put = Op.txn({ then: [Op.put("a", "v")] })
     const deletion = Op.txn({ then: [Op.delete("a")] })
     assert.isUndefined(Check.op(Op.txn({ then: [put, deletion] })))
     assert.isString(Check.op(Op.txn({ then: [deletion, put] })))
   })
 
-  it("says what is wrong and with what", () => {
+  it("names the problem and the offending part", () => {
     const problems: ReadonlyArray<readonly [Op.Op, RegExp]> = [
       [Op.get(""), /key must not be empty/],
       [Op.put("k\ud800", "v"), /lone surrogate/],
@@ -95,7 +95,7 @@ describe("Check.op", () => {
     assert.isUndefined(Check.op(many))
   })
 
-  it("checks a txn of many puts and deletes in time that grows with its size", () => {
+  it("checks a large transaction in linear time", () => {
     const wide = Op.txn({
       then: Array.from({ length: 50_000 }, (_, i) => i % 2 === 0 ? Op.put(`p${i}`, "v") : Op.get(`g${i}`))
     })
@@ -104,7 +104,7 @@ describe("Check.op", () => {
 })
 
 describe("Op", () => {
-  it("knows what can change the store", () => {
+  it("isWrite is true exactly for operations that can change the store", () => {
     assert.deepStrictEqual(
       [
         Op.get("a"),

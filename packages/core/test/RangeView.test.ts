@@ -15,7 +15,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 
-/** A client whose watches deliver nothing until the gate is open, and whose reads fail while `outage` says so. */
+/** A client whose watches deliver nothing until the gate is open, and whose next `reads.failing` reads fail. */
 const held = Effect.gen(function*() {
   const store = yield* MemoryStore.make()
   const gate = yield* Latch.make(false)
@@ -28,7 +28,7 @@ const held = Effect.gen(function*() {
       Effect.suspend(() => {
         if (op._tag === "Range") reads.made++
         return op._tag === "Range" && reads.failing-- > 0
-          ? KvError.fail(new KvError.Unavailable({ message: "away" }))
+          ? KvError.fail(new KvError.Unavailable({ message: "unreachable" }))
           : backend.execute(op)
       })
   })
@@ -46,7 +46,7 @@ const eventually = (view: RangeView.RangeView, expected: Record<string, string>)
     Stream.runDrain
   )
 
-/** Puts, deletes and compacts what a held watch has not seen. */
+/** Makes changes that a held watch has not seen, and compacts them. */
 const overtake = Effect.fnUntraced(function*(store: MemoryStore.MemoryStore, kv: Kv.Kv) {
   yield* kv.put("a", "1")
   yield* kv.delete("old")
@@ -90,19 +90,19 @@ const oneByOne = (watcher: Watch.Watcher): Watch.Watcher => {
 }
 
 describe("snapshotAndWatch", () => {
-  it.effect("tells of what happened between the watch and the read once: in the snapshot", () =>
+  it.effect("delivers a change between the watch and the read once, in the snapshot", () =>
     Effect.gen(function*() {
       const { kv, overlapping: overlapped } = yield* overlapping
       const subscription = yield* overlapped.snapshotAndWatch(KeyRange.all)
       assert.deepStrictEqual(subscription.entries.map((entry) => [entry.key, entry.lossyText]), [["b", "2"]])
       const { revision } = yield* kv.put("c", "3")
       const first = yield* Stream.runHead(subscription.revisions)
-      assert.deepStrictEqual(Option.map(first, (batch) => batch.revision), Option.some(revision))
+      assert.deepStrictEqual(Option.map(first, (watched) => watched.revision), Option.some(revision))
     }))
 })
 
 describe("RangeView", () => {
-  it.effect("never goes back to what happened between its watch and its read", () =>
+  it.effect("never goes back to a state before its read", () =>
     Effect.gen(function*() {
       const { kv, overlapping: overlapped } = yield* overlapping
       const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, overlapped)
@@ -119,7 +119,7 @@ describe("RangeView", () => {
       }
     }))
 
-  it.effect("recovers from a compaction by itself, with one read", () =>
+  it.effect("recovers from a compaction with one read", () =>
     Effect.gen(function*() {
       const { gate, kv, reads, store, watching } = yield* held
       yield* kv.put("old", "0")
@@ -135,7 +135,7 @@ describe("RangeView", () => {
       assert.strictEqual(reads.made, 1)
     }))
 
-  it.effect("keeps showing what it had until it has recovered, however long the store is away", () =>
+  it.effect("keeps its last snapshot until it has recovered, however long the outage", () =>
     Effect.gen(function*() {
       const { gate, kv, reads, store, watching } = yield* held
       yield* kv.put("old", "0")
@@ -150,7 +150,7 @@ describe("RangeView", () => {
       yield* Fiber.join(recovered)
     }))
 
-  it.effect("what it reads twice it shows once: the newest", () =>
+  it.effect("shows each change once, and never an older one", () =>
     Effect.gen(function*() {
       const { gate, kv, watching } = yield* held
       yield* kv.put("a", "1")
@@ -167,7 +167,7 @@ describe("RangeView", () => {
       assert.deepStrictEqual(values, values.toSorted((a, b) => a - b))
     }))
 
-  it.effect("fails once it can be kept current no longer, for readers and for those who wait", () =>
+  it.effect("fails for readers and waiters once it is no longer kept current", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const client = yield* Scope.make()
@@ -181,7 +181,7 @@ describe("RangeView", () => {
       assert.strictEqual((yield* Effect.flip(view.get("a"))).reason._tag, "Closed")
     }))
 
-  it.effect("a snapshot that was taken does not change", () =>
+  it.effect("does not change a snapshot that was taken", () =>
     Effect.gen(function*() {
       const { gate, kv, watching } = yield* held
       yield* gate.open
@@ -193,7 +193,7 @@ describe("RangeView", () => {
       assert.deepStrictEqual(textsOf(before), { a: "1" })
     }))
 
-  it.effect("its watch ends with its scope", () =>
+  it.effect("closes its watch with its scope", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(yield* store.connect)

@@ -1,5 +1,5 @@
 /**
- * What a trace of a program's calls tells, and what it must not.
+ * The spans of a program's calls: what they contain, and what they must not.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -14,7 +14,7 @@ import { inspect } from "node:util"
 
 const secret = "a-value-that-is-a-secret"
 
-/** Runs a program on a traced store and answers with the spans of the calls. */
+/** Runs a program on a traced store and returns the spans of the calls. */
 const spansOf = Effect.fnUntraced(function*<E>(program: Effect.Effect<unknown, E, Kv.Kv>) {
   const spans: Array<Tracer.NativeSpan> = []
   const tracer = Tracer.make({
@@ -34,7 +34,7 @@ const spansOf = Effect.fnUntraced(function*<E>(program: Effect.Effect<unknown, E
 })
 
 describe("Tracing", () => {
-  it.effect("puts each call in a client span with its kind and its keys", () =>
+  it.effect("gives each call a client span with its operation and its keys", () =>
     Effect.gen(function*() {
       const spans = yield* spansOf(Effect.gen(function*() {
         yield* Kv.put("a", "1")
@@ -49,10 +49,10 @@ describe("Tracing", () => {
       assert.strictEqual(spans[2]?.attributes.get("kv.txn"), "if 0 then 1 else 0")
     }))
 
-  it.effect("makes no spans where no tracer is installed, since nobody would see them", () =>
+  it.effect("makes no spans if no tracer is installed", () =>
     Effect.gen(function*() {
       const seen: Array<string> = []
-      const spying = (backend: KvBackend): KvBackend => ({
+      const recording = (backend: KvBackend): KvBackend => ({
         ...backend,
         execute: (op) =>
           Effect.andThen(
@@ -60,12 +60,12 @@ describe("Tracing", () => {
             backend.execute(op)
           )
       })
-      const kv = Kv.mapBackend(yield* Kv.Kv, (backend) => Tracing.traced({})(spying(backend)))
+      const kv = Kv.mapBackend(yield* Kv.Kv, (backend) => Tracing.traced({})(recording(backend)))
       yield* Effect.withSpan(kv.put("a", "1"), "caller")
       assert.deepStrictEqual(seen, ["caller"])
     }).pipe(Effect.provide(MemoryLayer.layer)))
 
-  it.effect("never has a value in a span, of calls that fail either", () =>
+  it.effect("never puts a value into a span, even if the call fails", () =>
     Effect.gen(function*() {
       const spans = yield* spansOf(Effect.gen(function*() {
         yield* Kv.put("a", secret, { previous: true })

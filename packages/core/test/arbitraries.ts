@@ -1,5 +1,5 @@
 /**
- * Generated keys, ranges and operations, from small alphabets so that they meet each other.
+ * Generated keys, ranges and operations, from small alphabets so that they often coincide.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -45,7 +45,7 @@ export const brokenText: Arbitrary.Arbitrary<string> = Arbitrary.map(
   (parts) => parts.join("")
 )
 
-/** Any range, also such as are to be rejected. */
+/** Any range, including invalid ones. */
 export const range: Arbitrary.Arbitrary<KeyRange.KeyRange> = either(
   Arbitrary.map(text, KeyRange.key),
   Arbitrary.map(text, KeyRange.prefix),

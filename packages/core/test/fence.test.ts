@@ -1,5 +1,6 @@
 /**
- * What the published suite cannot see of fences: the operations that are sent, schedules, other stores; and what is printed.
+ * Tests of fences that the published suite cannot make: the operations sent, scheduling, other stores, and printed
+ * forms.
  */
 import * as Batching from "@effect-kv/core/Batching"
 import * as Compare from "@effect-kv/core/Compare"
@@ -24,7 +25,7 @@ import * as Schema from "effect/Schema"
 
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
-/** A store, with a client whose operations are recorded as they reach the store. */
+/** A store, and a client whose operations are recorded as they reach the store. */
 const open = Effect.fnUntraced(function*(wrap: (backend: KvBackend) => KvBackend = (backend) => backend) {
   const store = yield* MemoryStore.make()
   const backend = yield* store.connect
@@ -59,7 +60,7 @@ describe("the operation that is sent", () => {
       assert.strictEqual(sent.filter((op) => op === ops[0]).length, 2)
     }))
 
-  it.effect("of a read is the same under a lock", () =>
+  it.effect("is unchanged for a read under a lock", () =>
     Effect.gen(function*() {
       const { kv, sent } = yield* open()
       const read = Op.txn({ then: [Op.get("k")] })
@@ -67,7 +68,7 @@ describe("the operation that is sent", () => {
       assert.include(sent, read)
     }))
 
-  it.effect("under one lock is one transaction without else; with the keys of the client's root, in any namespace", () =>
+  it.effect("is one transaction without else under one lock, with the lock's key at the client's root, in any namespace", () =>
     Effect.gen(function*() {
       const { kv, sent } = yield* open()
       for (const names of ["l", ["a", "b"]] as const) {
@@ -96,16 +97,16 @@ describe("the operation that is sent", () => {
       }
     }))
 
-  it.effect("under nested locks tells in the same transaction which one was lost", () =>
+  it.effect("also finds out which lock was lost under nested locks", () =>
     Effect.gen(function*() {
       const { kv, sent } = yield* open()
       const locks: Array<DistLock.Lock> = []
-      const take = (name: string) => <A, E>(effect: Effect.Effect<A, E>) =>
+      const under = (name: string) => <A, E>(effect: Effect.Effect<A, E>) =>
         on(kv)(DistLock.use(name, (lock) => {
           locks.push(lock)
           return effect
         }))
-      yield* kv.put("k", "v").pipe(take("inner"), take("outer"))
+      yield* kv.put("k", "v").pipe(under("inner"), under("outer"))
       const op = sent.find((op) => op._tag === "Txn" && op.if.length === 2)
       const conditions = locks.map((lock) => conditionOf(lock))
       assert.deepStrictEqual(
@@ -118,7 +119,7 @@ describe("the operation that is sent", () => {
       )
     }))
 
-  it.effect("is batched with those of other holders, each with its own condition", () =>
+  it.effect("is batched with writes of other holders, each with its own condition", () =>
     Effect.gen(function*() {
       const { kv, sent } = yield* open(Batching.batched({ maxInFlight: 1 }))
       const tokens: Array<bigint> = []
@@ -144,7 +145,7 @@ describe("the operation that is sent", () => {
 })
 
 describe("a fence", () => {
-  it.effect("applies to its own client alone: not to another store, and not to another client", () =>
+  it.effect("applies only to its own client: not to another store, and not to another client", () =>
     Effect.gen(function*() {
       const { kv, other } = yield* open()
       const second = yield* open()
@@ -160,7 +161,7 @@ describe("a fence", () => {
       assert.deepStrictEqual(yield* kv.get("k"), Option.none())
     }))
 
-  it.effect("goes by the names that the store knows, where the backend itself is a namespace", () =>
+  it.effect("uses the full key names if the client's backend is itself a namespace", () =>
     Effect.gen(function*() {
       const { kv, other } = yield* open(Namespace.prefixed("tenant/"))
       const app = Kv.prefixed(kv, "app/")
@@ -168,7 +169,7 @@ describe("a fence", () => {
       assert.deepStrictEqual(yield* other.get("tenant/k"), Option.some("1"))
     }))
 
-  it.effect("rejects every write through a function that changes keys: it fails safe", () =>
+  it.effect("rejects every write through a wrapper that changes keys", () =>
     Effect.gen(function*() {
       const { kv, other } = yield* open()
       const moved = Kv.mapBackend(kv, (backend) => ({
@@ -190,12 +191,12 @@ describe("a fence", () => {
       assert.deepStrictEqual(yield* other.get("k"), Option.none())
     }))
 
-  it.effect("does not keep a session that was made under it from revoking its lease", () =>
+  it.effect("does not prevent a session that was made under it from revoking its lease", () =>
     Effect.gen(function*() {
       const { kv, store } = yield* open()
       yield* Effect.scoped(on(kv)(DistLock.withDistLock(Session.make({ ttl: "1 hour" }), "l")))
       const { leases } = yield* store.statistics
-      assert.strictEqual(leases, 1, "that of the lock's session alone")
+      assert.strictEqual(leases, 1, "only the lease of the lock's session")
     }))
 })
 
@@ -207,49 +208,53 @@ class JobFailed {
   }
 }
 
-describe("a write that was rejected", () => {
+describe("a rejected write", () => {
   const ends: Readonly<
     Record<string, (write: Effect.Effect<unknown, KvError.KvError>) => Effect.Effect<unknown, unknown>>
   > = {
-    failed: (write) => write,
-    wrapped: (write) => Effect.mapError(write, (error) => new JobFailed(error)),
-    died: Effect.orDie,
-    ignored: (write) => Effect.ignore(write)
+    fails: (write) => write,
+    "fails with a wrapped error": (write) => Effect.mapError(write, (error) => new JobFailed(error)),
+    dies: Effect.orDie,
+    "is ignored": (write) => Effect.ignore(write)
   }
   for (const [what, end] of Object.entries(ends)) {
-    it.effect(`ends the body with LockLost in each of 1,000 schedules: ${what}`, () =>
-      Effect.gen(function*() {
-        const { kv, other } = yield* open()
-        for (let schedule = 0; schedule < 1000; schedule++) {
-          const body = (lock: DistLock.Lock) =>
-            Effect.gen(function*() {
-              for (let i = 0; i < schedule % 5; i++) yield* Effect.yieldNow
-              yield* other.delete(lock.key)
-              for (let i = 0; i < (schedule >> 3) % 7; i++) yield* Effect.yieldNow
-              yield* end(kv.put("k", "stale"))
-              for (let i = 0; i < (schedule >> 5) % 5; i++) yield* Effect.yieldNow
-            })
-          const exit = yield* DistLock.use("l", body).pipe(
-            on(kv),
-            Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + schedule % 37),
-            Effect.exit
-          )
-          const [first] = Exit.isFailure(exit) ? exit.cause.reasons : []
-          assert.isTrue(
-            first?._tag === "Fail" && first.error instanceof LockError.LockLost,
-            `${schedule}: ${String(exit)}`
-          )
-          if (first?._tag === "Fail" && first.error instanceof LockError.LockLost) {
-            assert.strictEqual(first.error.outcome, "Unknown")
+    it.effect(
+      `ends the body with LockLost in each of 1,000 schedules if the write ${what}`,
+      () =>
+        Effect.gen(function*() {
+          const { kv, other } = yield* open()
+          for (let schedule = 0; schedule < 1000; schedule++) {
+            const body = (lock: DistLock.Lock) =>
+              Effect.gen(function*() {
+                for (let i = 0; i < schedule % 5; i++) yield* Effect.yieldNow
+                yield* other.delete(lock.key)
+                for (let i = 0; i < (schedule >> 3) % 7; i++) yield* Effect.yieldNow
+                yield* end(kv.put("k", "stale"))
+                for (let i = 0; i < (schedule >> 5) % 5; i++) yield* Effect.yieldNow
+              })
+            const exit = yield* DistLock.use("l", body).pipe(
+              on(kv),
+              Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + schedule % 37),
+              Effect.exit
+            )
+            const [first] = Exit.isFailure(exit) ? exit.cause.reasons : []
+            assert.isTrue(
+              first?._tag === "Fail" && first.error instanceof LockError.LockLost,
+              `${schedule}: ${String(exit)}`
+            )
+            if (first?._tag === "Fail" && first.error instanceof LockError.LockLost) {
+              assert.strictEqual(first.error.outcome, "Unknown")
+            }
           }
-        }
-        assert.deepStrictEqual(yield* kv.get("k"), Option.none())
-      }), 60_000)
+          assert.deepStrictEqual(yield* kv.get("k"), Option.none())
+        }),
+      60_000
+    )
   }
 })
 
 describe("JSON", () => {
-  it.effect("of a lock, its contenders and its errors has tokens as text", () =>
+  it.effect("of a lock, its contenders and its errors contains tokens as strings", () =>
     Effect.gen(function*() {
       const { kv } = yield* open()
       const [lock, holder] = yield* on(kv)(DistLock.use("l", (lock) =>
@@ -325,7 +330,7 @@ describe("the failures of a lock", () => {
     expectTypeOf<Effect.Error<typeof undefinedTimeout>>().toEqualTypeOf<Always>()
   })
 
-  it("are told by the type of options in a variable", () => {
+  it("follow from the type of options in a variable", () => {
     const options: DistLock.Options = { ttl: "1 second" }
     const any = DistLock.withDistLock(work, "l", options)
     expectTypeOf<Effect.Error<typeof any>>().toEqualTypeOf<"own" | DistLock.LockFailure>()
@@ -336,7 +341,7 @@ describe("the failures of a lock", () => {
     expectTypeOf<Effect.Error<ReturnType<typeof maybe>>>().toEqualTypeOf<Always | LockError.LockTimeout>()
     const given = (options: DistLock.Options | undefined) => DistLock.use("l", () => work, options)
     expectTypeOf<Effect.Error<ReturnType<typeof given>>>().toEqualTypeOf<"own" | DistLock.LockFailure>()
-    // @ts-expect-error an option that there is not
+    // @ts-expect-error an unknown option
     const _unknown = () => DistLock.withDistLock(work, "l", { ttl: "1 second", acquireTimeOut: "1 second" })
   })
 

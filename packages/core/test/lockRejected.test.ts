@@ -1,5 +1,5 @@
 /**
- * Releases that the store rejects, as it does when a permission was revoked while a lock was held.
+ * Releases and renewals that the store rejects, as it does when a permission was revoked while a lock was held.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
@@ -17,9 +17,9 @@ import { TestClock } from "effect/testing"
 
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
-const denied = KvError.fail(new KvError.PermissionDenied({ message: "permission denied, says the test" }))
+const denied = KvError.fail(new KvError.PermissionDenied({ message: "permission denied" }))
 
-/** A client that may not remove the key of the lock `rejected`, and another of the same store. */
+/** A client that may not remove the key of the lock `rejected`, and another client of the same store. */
 const open = Effect.gen(function*() {
   const store = yield* MemoryStore.make()
   const backend = yield* store.connect
@@ -50,7 +50,7 @@ const hold = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
 const isFree = (kv: Kv.Kv, name: string) => Effect.scoped(on(kv)(Effect.map(DistLock.tryAcquire(name), Option.isSome)))
 
 describe("a release that the store rejects", () => {
-  it.effect("is repeated a few times, then logged once; the other locks of its session are kept until they are released", () =>
+  it.effect("is repeated a few times, then logged once, and the other locks of its session stay held until they are released", () =>
     Effect.gen(function*() {
       const { kv, logging, other, seen } = yield* open
       yield* Effect.gen(function*() {
@@ -59,7 +59,7 @@ describe("a release that the store rejects", () => {
         const lease = Option.getOrThrow(Option.getOrThrow(yield* kv.getEntry(kept.lock.key)).lease)
         const releasing = yield* Effect.forkChild(rejected.release)
         yield* TestClock.adjust("1 second")
-        assert.isDefined(releasing.pollUnsafe(), "nobody waits for what is rejected")
+        assert.isDefined(releasing.pollUnsafe(), "the scope does not wait for a rejected release")
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(seen.removals, 6)
         assert.strictEqual(seen.warnings.length, 1)
@@ -69,17 +69,17 @@ describe("a release that the store rejects", () => {
 
         const next = yield* hold(kv, "next")
         const nextLease = Option.getOrThrow(yield* kv.getEntry(next.lock.key)).lease
-        assert.notDeepEqual(nextLease, Option.some(lease), "who comes now has another session")
+        assert.notDeepEqual(nextLease, Option.some(lease), "the next lock has another session")
         yield* kept.release
         yield* TestClock.adjust("1 second")
-        assert.isTrue(yield* isFree(other, "rejected"), "its lease has ended with the last of its users")
+        assert.isTrue(yield* isFree(other, "rejected"), "the lease ended with the last user of the session")
         assert.isTrue(yield* next.lock.isHeld)
         assert.strictEqual(seen.warnings.length, 1)
         yield* next.release
       }).pipe(logging)
     }))
 
-  it.effect("succeeds if the permission comes back in time", () =>
+  it.effect("succeeds if the permission is restored in time", () =>
     Effect.gen(function*() {
       const { kv, logging, other, seen } = yield* open
       yield* Effect.gen(function*() {
@@ -95,7 +95,7 @@ describe("a release that the store rejects", () => {
       }).pipe(logging)
     }))
 
-  it.effect("holds up no other release", () =>
+  it.effect("does not delay other releases", () =>
     Effect.gen(function*() {
       const { kv, logging, other } = yield* open
       yield* Effect.gen(function*() {
@@ -109,12 +109,12 @@ describe("a release that the store rejects", () => {
 })
 
 describe("a session whose renewal the store denies", () => {
-  it.effect("loses none of its locks that may still be written: they move to another session, with their tokens", () =>
+  it.effect("keeps the locks whose keys may still be written: they move to another session and keep their tokens", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const backend = yield* store.connect
       const leases: Array<bigint> = []
-      let lostAnswers = 0
+      let lostResponses = 0
       const kv = yield* Kv.make({
         ...backend,
         leaseGrant: (options) => {
@@ -126,10 +126,10 @@ describe("a session whose renewal the store denies", () => {
           const put = op._tag === "Txn" && op.if[0]?.target === "CreateRevision" ? op.then[0] : undefined
           if (put?._tag !== "Put" || leases.length < 2) return backend.execute(op)
           if (put.key.startsWith("denied/")) return denied
-          // The first move is applied, and its answer lost.
-          return lostAnswers++ > 0 ? backend.execute(op) : Effect.andThen(
+          // The first move is applied, but its response is lost.
+          return lostResponses++ > 0 ? backend.execute(op) : Effect.andThen(
             backend.execute(op),
-            KvError.fail(new KvError.Indeterminate({ message: "the answer was lost" }))
+            KvError.fail(new KvError.Indeterminate({ message: "the response was lost" }))
           )
         }
       })
@@ -140,7 +140,7 @@ describe("a session whose renewal the store denies", () => {
         on(kv)(DistLock.use("kept", (lock) => Effect.succeed(lock.token)))
       )
       yield* TestClock.adjust("1 minute")
-      assert.isAbove(lostAnswers, 1)
+      assert.isAbove(lostResponses, 1)
       assert.isTrue(yield* kept.lock.isHeld)
       assert.isFalse(yield* lost.lock.isHeld)
       const entry = Option.getOrThrow(yield* other.getEntry(kept.lock.key))
@@ -151,7 +151,7 @@ describe("a session whose renewal the store denies", () => {
       yield* fenced.put("written", "1")
       yield* kept.release
       yield* TestClock.adjust("1 second")
-      assert.isTrue((yield* Fiber.join(waiting)) > kept.lock.token, "who waited has moved too")
+      assert.isTrue((yield* Fiber.join(waiting)) > kept.lock.token, "the waiter's key moved too")
       yield* lost.release
       yield* TestClock.adjust("2 seconds")
       const { keys, leases: left } = yield* store.statistics

@@ -1,5 +1,5 @@
 /**
- * Giving back what was held: when the program fails in odd places, and when the store's answers do.
+ * Releases of locks and temporary keys when the program or the store fails at an awkward moment.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -18,7 +18,7 @@ import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 
-const indeterminate = KvError.fail(new KvError.Indeterminate({ message: "the answer was lost" }))
+const indeterminate = KvError.fail(new KvError.Indeterminate({ message: "the response was lost" }))
 
 const isRemoval = (op: Op.Op): boolean => op._tag === "Txn" && op.then.some((inner) => inner._tag === "Delete")
 
@@ -35,7 +35,7 @@ const isFree = (kv: Kv.Kv, name: string) =>
   Effect.scoped(Effect.map(DistLock.tryAcquire(name), Option.isSome)).pipe(Effect.provideService(Kv.Kv, kv))
 
 describe("a lock", () => {
-  it.effect("is given back when what is to be done under it throws before it begins", () =>
+  it.effect("is released when the function for its body throws", () =>
     Effect.gen(function*() {
       const { kv, other } = yield* clients()
       const exit = yield* DistLock.use("l", (): Effect.Effect<void> => {
@@ -45,7 +45,7 @@ describe("a lock", () => {
       assert.isTrue(yield* isFree(other, "l"))
     }))
 
-  it.effect("was held to the end when its removal was made and the answer to it lost", () =>
+  it.effect("does not count as lost if its removal succeeded but the response was lost", () =>
     Effect.gen(function*() {
       let lost = 0
       const { kv, other } = yield* clients((backend) => ({
@@ -68,14 +68,14 @@ describe("a lock", () => {
       assert.isTrue(yield* isFree(other, "l"))
     }))
 
-  it.effect("is known to be lost when its key is deleted, though watching was refused once", () =>
+  it.effect("is lost when its key is deleted, even if the store rejected the watch once", () =>
     Effect.gen(function*() {
-      let refused = 0
+      let attempts = 0
       const { kv, other } = yield* clients((backend) => ({
         ...backend,
         watch: (request) =>
-          refused++ === 0
-            ? KvError.fail(new KvError.Unauthenticated({ message: "the token was refused" }))
+          attempts++ === 0
+            ? KvError.fail(new KvError.Unauthenticated({ message: "the token was rejected" }))
             : backend.watch(request)
       }))
       const fiber = yield* DistLock.withDistLock(Effect.never, "l").pipe(
@@ -90,24 +90,24 @@ describe("a lock", () => {
     }))
 })
 
-/** What is to be taken until a scope closes; it answers with whether it is there. */
-const takings = {
+/** Acquisitions until a scope closes. Each returns an effect that says whether it is still held. */
+const acquisitions = {
   "a lock": Effect.map(DistLock.acquire("l"), (lock) => lock.isHeld),
   "two locks": Effect.map(DistLock.acquire(["l", "l/2"]), (lock) => lock.isHeld),
   "a lock for an effect": Effect.as(DistLock.withDistLock(Effect.yieldNow, "l"), Effect.succeed(false)),
   "a temporary key": Effect.as(TempKey.make("l/t"), Effect.succeed(false))
 }
 
-/** How that comes to an end. */
+/** How an acquisition ends. */
 const ends = {
   "its scope closes": (scope: Scope.Closeable) => Scope.close(scope, Exit.void),
-  "it is interrupted": (_: Scope.Closeable, taking: Fiber.Fiber<unknown>) => Fiber.interrupt(taking)
+  "it is interrupted": (_: Scope.Closeable, acquiring: Fiber.Fiber<unknown>) => Fiber.interrupt(acquiring)
 }
 
-/** Ends it after so many steps, and tells whether it was over by then. */
-const takeAndEnd = Effect.fnUntraced(function*(
-  take: Effect.Effect<Effect.Effect<boolean>, unknown, Kv.Kv | Scope.Scope>,
-  end: (scope: Scope.Closeable, taking: Fiber.Fiber<unknown>) => Effect.Effect<unknown>,
+/** Ends an acquisition after so many steps. Returns whether it had completed by then. */
+const acquireAndEnd = Effect.fnUntraced(function*(
+  acquire: Effect.Effect<Effect.Effect<boolean>, unknown, Kv.Kv | Scope.Scope>,
+  end: (scope: Scope.Closeable, acquiring: Fiber.Fiber<unknown>) => Effect.Effect<unknown>,
   ops: number,
   steps: number
 ) {
@@ -117,32 +117,32 @@ const takeAndEnd = Effect.fnUntraced(function*(
   }))
   yield* Effect.provideService(DistLock.acquire("keeps-the-session"), Kv.Kv, kv)
   const scope = yield* Scope.make()
-  const taking = yield* Scope.provide(take, scope).pipe(
+  const acquiring = yield* Scope.provide(acquire, scope).pipe(
     Effect.provideService(Kv.Kv, kv),
     Effect.provideService(Scheduler.MaxOpsBeforeYield, ops),
     Effect.exit,
     Effect.forkChild
   )
   for (let i = 0; i < steps; i++) yield* Effect.yieldNow
-  const isOver = taking.pollUnsafe() !== undefined
-  yield* end(scope, taking)
-  const exit = yield* Fiber.await(taking)
-  // What was taken before it was interrupted is there until the scope closes.
+  const isDone = acquiring.pollUnsafe() !== undefined
+  yield* end(scope, acquiring)
+  const exit = yield* Fiber.await(acquiring)
+  // An acquisition that completed before the interruption lasts until the scope closes.
   yield* Scope.close(scope, Exit.void)
   assert.strictEqual(yield* other.count(KeyRange.prefix("l/")), 0, `ended after ${steps} steps`)
   if (Exit.isSuccess(exit) && Exit.isSuccess(exit.value)) assert.isFalse(yield* exit.value.value)
-  return isOver
+  return isDone
 })
 
-describe("however the steps of taking something and of ending that interleave, nothing is left", () => {
-  for (const [what, take] of Object.entries(takings)) {
+describe("nothing is left however an acquisition and its end interleave", () => {
+  for (const [what, acquire] of Object.entries(acquisitions)) {
     for (const [how, end] of Object.entries(ends)) {
-      // How often the fiber gives way: now here, now there.
+      // The fiber yields after this many operations, so each value yields at other points.
       for (const ops of [3, 4, 5]) {
-        it.effect(`of ${what}, when ${how}, giving way after every ${ops} operations`, () =>
+        it.effect(`of ${what} when ${how}, yielding after every ${ops} operations`, () =>
           Effect.gen(function*() {
-            let over = 0
-            for (let steps = 0; over < 3; steps++) if (yield* takeAndEnd(take, end, ops, steps)) over++
+            let done = 0
+            for (let steps = 0; done < 3; steps++) if (yield* acquireAndEnd(acquire, end, ops, steps)) done++
           }))
       }
     }
@@ -150,7 +150,7 @@ describe("however the steps of taking something and of ending that interleave, n
 })
 
 describe("a temporary key", () => {
-  it.effect("that its owner has updated goes with its scope, though its session lives on", () =>
+  it.effect("is removed with its scope after an update, even if its session stays alive", () =>
     Effect.gen(function*() {
       const { kv, other } = yield* clients()
       yield* Effect.provideService(TempKey.make("another"), Kv.Kv, kv)
@@ -162,15 +162,15 @@ describe("a temporary key", () => {
       assert.isTrue(Option.isSome(yield* other.get("another")))
     }))
 
-  it.effect("is made again by its client while its removal is still in flight", () =>
+  it.effect("can be made again by its client while its removal is still in flight", () =>
     Effect.gen(function*() {
-      let isHeldUp = true
+      let isBlocked = true
       const { kv, other } = yield* clients((backend) => ({
         ...backend,
         execute: (op) =>
           Effect.suspend(() =>
-            isHeldUp && isRemoval(op)
-              ? KvError.fail(new KvError.Unavailable({ message: "away" }))
+            isBlocked && isRemoval(op)
+              ? KvError.fail(new KvError.Unavailable({ message: "unreachable" }))
               : backend.execute(op)
           )
       }))
@@ -182,7 +182,7 @@ describe("a temporary key", () => {
       assert.deepStrictEqual(yield* other.get("k"), Option.some("first"))
       const second = yield* Scope.make()
       yield* Scope.provide(Effect.provideService(TempKey.make("k", { value: "second" }), Kv.Kv, kv), second)
-      isHeldUp = false
+      isBlocked = false
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* other.get("k"), Option.some("second"))
       yield* Scope.close(second, Exit.void)

@@ -1,5 +1,5 @@
 /**
- * Locks where the views and the clocks of one client differ: namespaces, fences of a `Kv`'s own, closes by another clock.
+ * Locks of one client across namespaces, fences of a `Kv` itself, and different clocks.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
@@ -18,7 +18,7 @@ import { TestClock } from "effect/testing"
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
 describe("locks of one client", () => {
-  it.effect("an entry whose answer was lost does not remove the holder's key, which another view named", () =>
+  it.effect("an acquisition with a lost response does not remove the holder's key, which has another name in another namespace", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const backend = yield* store.connect
@@ -28,7 +28,7 @@ describe("locks of one client", () => {
         execute: (op) =>
           Effect.suspend(() =>
             loses && op._tag === "Txn" && op.then.some((inner) => inner._tag === "Put")
-              ? KvError.fail(new KvError.Indeterminate({ message: "the test lost the answer" }))
+              ? KvError.fail(new KvError.Indeterminate({ message: "the response was lost" }))
               : backend.execute(op)
           )
       })
@@ -41,18 +41,18 @@ describe("locks of one client", () => {
       assert.isTrue(yield* lock.isHeld)
     }))
 
-  it.effect("fenced does not begin under a lock that was given back", () =>
+  it.effect("fenced does not start the effect under a lock that was released", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(yield* store.connect)
       const lock = yield* Effect.scoped(on(kv)(DistLock.acquire("l")))
-      let begun = false
-      const error = yield* Effect.flip(DistLock.fenced(Effect.sync(() => (begun = true)), lock))
+      let started = false
+      const error = yield* Effect.flip(DistLock.fenced(Effect.sync(() => (started = true)), lock))
       assert.strictEqual(error._tag, "LockLost")
-      assert.isFalse(begun)
+      assert.isFalse(started)
     }))
 
-  it.effect("are released by a client that was made from the backend of a Kv with a fence of its own", () =>
+  it.effect("are released by a client that was made from the backend of a fenced Kv, even if that fence is lost", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const root = yield* Kv.make(yield* store.connect)
@@ -68,7 +68,7 @@ describe("locks of one client", () => {
       assert.isTrue(Option.isNone(yield* root.getEntry(lock.key)))
     }))
 
-  it.effect("are waited for by the client's close for at most 5 seconds of the client's clock, whoever's clock the close is on", () =>
+  it.effect("delay the client's close for at most 5 seconds of the client's clock, whatever clock the closing fiber has", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const scope = yield* Scope.make()
@@ -95,8 +95,8 @@ describe("locks of one client", () => {
     }))
 })
 
-describe("a session of one's own", () => {
-  it.effect("lives by the clock of its client, whatever clock its maker is on", () =>
+describe("a session outside the pool", () => {
+  it.effect("uses the clock of its client, whatever clock the calling fiber has", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(yield* store.connect)

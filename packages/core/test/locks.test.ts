@@ -1,5 +1,6 @@
 /**
- * What the published suite cannot ask of any store: clocks that jump, event loops that stand still, what spans hold.
+ * Tests of locks and sessions that the published suite cannot run on every store: clocks that jump, event loops that
+ * stall, and the content of spans.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -24,14 +25,14 @@ import * as Tracer from "effect/Tracer"
 
 const on = (kv: Kv.Kv) => Effect.provideService(Kv.Kv, kv)
 
-/** A store with a client. */
+/** A store and a client of it. */
 const open = Effect.gen(function*() {
   const store = yield* MemoryStore.make()
   const backend = yield* store.connect
   return { store, backend, kv: yield* Kv.make(backend) }
 })
 
-/** The clock of the test with a wall clock that can be set apart from the monotonic one. */
+/** The test clock, with a wall clock that can be set independently of the monotonic clock. */
 const jumpingClock = Effect.map(Clock.Clock, (clock) => {
   const wall = { offset: 0 }
   const jumping: Clock.Clock = {
@@ -46,15 +47,15 @@ const jumpingClock = Effect.map(Clock.Clock, (clock) => {
   return { wall, jumping }
 })
 
-/** A session of 10 seconds that lives by such a clock. */
+/** A session of 10 seconds on such a clock. */
 const sessionOnAJumpingClock = Effect.gen(function*() {
   const { backend } = yield* open
   const { jumping, wall } = yield* jumpingClock
-  /** What is done when a renewal has been answered, before that is told. */
-  const renewal: { answered: Effect.Effect<void, KvError.KvError> } = { answered: Effect.void }
+  /** Runs after a renewal was executed, before its response arrives. */
+  const renewal: { beforeResponse: Effect.Effect<void, KvError.KvError> } = { beforeResponse: Effect.void }
   const renewing: KvBackend = {
     ...backend,
-    leaseKeepAlive: (id) => Effect.tap(backend.leaseKeepAlive(id), () => renewal.answered)
+    leaseKeepAlive: (id) => Effect.tap(backend.leaseKeepAlive(id), () => renewal.beforeResponse)
   }
   const kv = yield* Effect.provideService(Kv.make(renewing), Clock.Clock, jumping)
   const session = yield* on(kv)(Session.make({ ttl: "10 seconds" }))
@@ -62,7 +63,7 @@ const sessionOnAJumpingClock = Effect.gen(function*() {
 })
 
 describe("clocks", () => {
-  it.effect("a wall clock that jumps beyond the time to live ends the session, at once to who asks, soon to who waits", () =>
+  it.effect("a wall clock that jumps beyond the time to live ends the session: isAlive is false at once, lost fails soon after", () =>
     Effect.gen(function*() {
       const { session, wall } = yield* sessionOnAJumpingClock
       const lost = yield* Effect.forkChild(Effect.flip(session.lost))
@@ -74,7 +75,7 @@ describe("clocks", () => {
       assert.match((yield* Fiber.join(lost)).reason, /could not be renewed in time/)
     }))
 
-  it.effect("a wall clock that jumps a little is made up for by the next renewal; one that goes back changes nothing", () =>
+  it.effect("a session survives a wall clock that jumps ahead a little or is set back", () =>
     Effect.gen(function*() {
       const { session, wall } = yield* sessionOnAJumpingClock
       wall.offset = 6_000
@@ -87,10 +88,10 @@ describe("clocks", () => {
       assert.isTrue(yield* session.isAlive)
     }))
 
-  it.effect("a wall clock that was set back prolongs nothing: the monotonic clock ends the session", () =>
+  it.effect("a wall clock that was set back does not prolong a session: the monotonic clock ends it", () =>
     Effect.gen(function*() {
       const { renewal, session, wall } = yield* sessionOnAJumpingClock
-      renewal.answered = KvError.fail(new KvError.Unavailable({ message: "out of reach" }))
+      renewal.beforeResponse = KvError.fail(new KvError.Unavailable({ message: "out of reach" }))
       wall.offset = -3_600_000
       yield* TestClock.adjust("9 seconds")
       assert.isTrue(yield* session.isAlive)
@@ -98,18 +99,18 @@ describe("clocks", () => {
       assert.isFalse(yield* session.isAlive)
     }))
 
-  it.effect("a renewal that is answered when the time is over comes too late, though nobody has noticed yet", () =>
+  it.effect("a response to a renewal after the deadline does not revive the session, even if its end was not noticed yet", () =>
     Effect.gen(function*() {
       const { renewal, session, wall } = yield* sessionOnAJumpingClock
-      renewal.answered = Effect.sync(() => {
-        wall.offset = 7_000 // sent at 3.3 seconds, it would do until 13.3
+      renewal.beforeResponse = Effect.sync(() => {
+        wall.offset = 7_000 // the renewal was sent at 3.3 seconds, so it would be valid until 13.3
       })
       yield* TestClock.adjust("3400 millis")
       assert.isAbove(wall.offset, 0)
       assert.isFalse(yield* session.isAlive)
     }))
 
-  it.effect("whose own clock says that its time is over does not ask the store, which may think otherwise", () =>
+  it.effect("a holder whose clock says that the lease has ended sends no fenced write, even if the store would accept it", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const { jumping, wall } = yield* jumpingClock
@@ -120,31 +121,31 @@ describe("clocks", () => {
       wall.offset = 10_001
       assert.strictEqual((yield* Effect.flip(fenced.put("k", "2"))).reason._tag, "LockLost")
       assert.deepStrictEqual(yield* kv.get("k"), Option.some("1"))
-      assert.isTrue(Option.isSome(yield* kv.get(lock.key)), "the store would have taken it")
+      assert.isTrue(Option.isSome(yield* kv.get(lock.key)), "the store would have accepted the write")
       assert.strictEqual((yield* Effect.flip(lock.lost)).token, lock.token)
       const next = yield* on(kv)(DistLock.acquire("another", { ttl: "10 seconds" }))
-      assert.isTrue(yield* next.isHeld, "who comes next gets another session")
+      assert.isTrue(yield* next.isHeld, "the next lock gets another session")
     }))
 
-  it.effect("who waited is not let in after its own clock has said that its time is over", () =>
+  it.effect("a waiter whose clock says that its lease has ended does not acquire the lock", () =>
     Effect.gen(function*() {
       const { backend, kv } = yield* open
       const { jumping, wall } = yield* jumpingClock
       const waiting = yield* Effect.provideService(Kv.make(backend), Clock.Clock, jumping)
       const scope = yield* Scope.make()
       yield* Scope.provide(on(kv)(DistLock.acquire("l")), scope)
-      let letIn = false
-      const body = Effect.sync(() => letIn = true)
+      let hasRun = false
+      const body = Effect.sync(() => hasRun = true)
       const waiter = yield* Effect.forkChild(Effect.flip(on(waiting)(DistLock.withDistLock(body, "l"))))
       yield* TestClock.adjust("1 second")
       wall.offset = 10_001
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual((yield* Fiber.join(waiter))._tag, "LockLost")
-      assert.isFalse(letIn)
+      assert.isFalse(hasRun)
       assert.strictEqual(yield* kv.count(KeyRange.all), 0)
     }))
 
-  it.effect("who succeeds after its own clock has said that its time is over has not succeeded", () =>
+  it.effect("a body that succeeds after the lease has ended by its own clock fails with LockLost", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const { jumping, wall } = yield* jumpingClock
@@ -154,7 +155,7 @@ describe("clocks", () => {
       assert.strictEqual(error._tag, "LockLost")
     }))
 
-  it.effect("a session is lost at the end of its time, at whatever fraction of a millisecond it began", () =>
+  it.effect("a session ends exactly after its time to live, whatever fraction of a millisecond it began at", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       let nanos = 0n
@@ -172,7 +173,7 @@ describe("clocks", () => {
       for (let began = 1n; began < 2_000_000_000n; began += 7_333_333n) {
         nanos = began
         const session = yield* on(kv)(Session.make({ ttl: "2 seconds" }))
-        // Its fiber must have looked at the clock before that moves, or it would find that a renewal is due.
+        // The session's fiber must read the clock before the clock moves, or it would find that a renewal is due.
         yield* Effect.repeat(Effect.yieldNow, { times: 5 })
         nanos = began + 1_999_000_000n
         assert.isTrue(yield* session.isAlive)
@@ -181,19 +182,19 @@ describe("clocks", () => {
       }
     }))
 
-  it.live("whose event loop stood still beyond its time is refused the next fenced write, and interrupted", () =>
+  it.live("a holder whose event loop stalled beyond its time to live has its next fenced write rejected and is interrupted", () =>
     Effect.gen(function*() {
       const { kv, store } = yield* open
-      let refusal: KvError.Reason | undefined
+      let rejection: KvError.Reason | undefined
       const exit = yield* Effect.gen(function*() {
         const fenced = yield* Kv.Kv
         yield* Effect.sync(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2100))
         yield* Effect.catch(fenced.put("k", "stale"), (error) => {
-          refusal = error.reason
+          rejection = error.reason
           return Effect.never
         })
       }).pipe(DistLock.withDistLock("l", { ttl: "2 seconds" }), on(kv), Effect.exit)
-      assert.strictEqual(refusal?._tag, "LockLost")
+      assert.strictEqual(rejection?._tag, "LockLost")
       assert.isTrue(Exit.isFailure(exit))
       const [reason] = Exit.isFailure(exit) ? exit.cause.reasons : []
       assert.isTrue(reason?._tag === "Fail" && reason.error instanceof LockError.LockLost)
@@ -202,8 +203,8 @@ describe("clocks", () => {
     }))
 })
 
-describe("what a lock leaves", () => {
-  it.effect("in the store: nothing, a second after the last one", () =>
+describe("a lock", () => {
+  it.effect("leaves nothing in the store a second after the last release", () =>
     Effect.gen(function*() {
       const { kv, store } = yield* open
       const locked = on(kv)(DistLock.withDistLock(Effect.yieldNow, "l"))
@@ -213,12 +214,12 @@ describe("what a lock leaves", () => {
       assert.deepStrictEqual({ keys, leases, watches }, { keys: 0, leases: 0, watches: 0 })
     }))
 
-  it.effect("of a caller nothing stays with the session that it opened for others", () =>
+  it.effect("does not pass the context of its caller on to the session that others share", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const deadlines: Array<Duration.Duration | undefined> = []
       const spans: Array<Option.Option<Tracer.AnySpan>> = []
-      const looking: KvBackend = {
+      const recording: KvBackend = {
         ...backend,
         leaseKeepAlive: (id) =>
           Effect.gen(function*() {
@@ -227,7 +228,7 @@ describe("what a lock leaves", () => {
             return yield* backend.leaseKeepAlive(id)
           })
       }
-      const kv = yield* Kv.make(looking)
+      const kv = yield* Kv.make(recording)
       yield* on(kv)(DistLock.acquire("l", { ttl: "3 seconds" })).pipe(
         Deadline.within("1 hour"),
         Effect.withSpan("of-the-caller")
@@ -238,8 +239,8 @@ describe("what a lock leaves", () => {
     }))
 })
 
-describe("what locks tell", () => {
-  it.effect("neither errors nor spans have the value of a key", () =>
+describe("errors and spans of locks", () => {
+  it.effect("never contain the value of a key", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const spans: Array<Tracer.NativeSpan> = []
@@ -263,15 +264,15 @@ describe("what locks tell", () => {
         Effect.provideService(Tracer.Tracer, tracer)
       )
       assert.isAbove(spans.length, 3)
-      const told = JSON.stringify(
+      const printed = JSON.stringify(
         [String(exit), spans.map((span) => [span.name, [...span.attributes], String(span.status)])],
         (_, value) => typeof value === "bigint" ? `${value}` : value
       )
-      assert.match(told, /was lost/)
-      assert.notMatch(told, /secret|not for spans/)
+      assert.match(printed, /was lost/)
+      assert.notMatch(printed, /secret|not for spans/)
     }))
 
-  it("messages say which lock, how long, and how it was lost", () => {
+  it("say in their message which lock it was, how long it took, and why it was lost", () => {
     assert.strictEqual(
       new LockError.LockLost({ lock: "l", token: 7n, reason: "its key was deleted" }).message,
       "the lock \"l\" (token 7) was lost: its key was deleted"
@@ -287,10 +288,10 @@ describe("what locks tell", () => {
       new LockError.LockTimeout(timeout).message,
       "the lock \"a, b\" could not be acquired within 1s 500ms"
     )
-    const unreachable = Option.some(new KvError.Unavailable({ message: "no endpoint answered" }))
+    const unreachable = Option.some(new KvError.Unavailable({ message: "no endpoint responded" }))
     assert.strictEqual(
       new LockError.LockTimeout({ ...timeout, storeFailure: unreachable, blockedBy: Option.some("a/1") }).message,
-      "the lock \"a, b\" could not be acquired within 1s 500ms; the store could not be reached: no endpoint answered"
+      "the lock \"a, b\" could not be acquired within 1s 500ms; the store could not be reached: no endpoint responded"
     )
     assert.strictEqual(
       new LockError.LockTimeout({ ...timeout, blockedBy: Option.some("a/1") }).message,

@@ -14,7 +14,7 @@ const open = Effect.gen(function*() {
 })
 
 describe("sharedTimer", () => {
-  it.effect("each is called when its time has come, in order, and not before", () =>
+  it.effect("calls each function when its delay has passed, in order, and not before", () =>
     Effect.gen(function*() {
       const { add, called } = yield* open
       add("a")
@@ -30,7 +30,7 @@ describe("sharedTimer", () => {
       assert.deepStrictEqual(called, ["a", "b", "c"])
     }))
 
-  it.effect("what is called off is not called, and keeps nobody else waiting", () =>
+  it.effect("does not call a cancelled function, and does not delay the others", () =>
     Effect.gen(function*() {
       const { add, called } = yield* open
       const cancel = add("a")
@@ -41,7 +41,7 @@ describe("sharedTimer", () => {
       assert.deepStrictEqual(called, ["b"])
     }))
 
-  it.effect("whatever fractions of a millisecond the clock shows", () =>
+  it.effect("calls every function, whatever fractions of a millisecond the clock shows", () =>
     Effect.gen(function*() {
       const { add, called } = yield* open
       for (let i = 0; i < 50; i++) {
@@ -52,7 +52,7 @@ describe("sharedTimer", () => {
       assert.strictEqual(called.length, 50)
     }))
 
-  it.effect("nothing is called once the scope is closed", () =>
+  it.effect("calls no function once its scope is closed", () =>
     Effect.gen(function*() {
       const { add, called, scope } = yield* open
       add("a")

@@ -1,5 +1,5 @@
 /**
- * Temporary keys where calls of one client meet: of one name at once, in namespaces, and in a store that was replaced.
+ * Temporary keys of one client: concurrent calls for one name, namespaces, and a store that was replaced.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -13,7 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 
-/** A backend whose answers come a turn of the scheduler later, as over a network. */
+/** A backend whose responses arrive one turn of the scheduler later, as over a network. */
 const slow = (backend: KvBackend): KvBackend => ({
   ...backend,
   execute: (op) => Effect.flatMap(Effect.exit(backend.execute(op)), (exit) => Effect.andThen(Effect.yieldNow, exit)),
@@ -21,7 +21,7 @@ const slow = (backend: KvBackend): KvBackend => ({
 })
 
 describe("temporary keys of one client", () => {
-  it.effect("of one name at once: one is made, the others are told that it is taken", () =>
+  it.effect("of one name made concurrently: one is made, the others fail with TempKeyTaken", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(slow(yield* store.connect))
@@ -35,7 +35,7 @@ describe("temporary keys of one client", () => {
       assert.deepStrictEqual(tags.toSorted(), [...Array.from({ length: 9 }, () => "TempKeyTaken"), "made"])
     }))
 
-  it.effect("of one name in several namespaces stand on one lease", () =>
+  it.effect("of one name in several namespaces share one lease", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       let grants = 0
@@ -53,7 +53,7 @@ describe("temporary keys of one client", () => {
       assert.strictEqual(grants, 1)
     }))
 
-  it.effect("a plain put is not rejected for a key whose making was interrupted", () =>
+  it.effect("whose creation was interrupted do not reject a later plain put", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const gate = yield* Deferred.make<void>()
@@ -81,7 +81,7 @@ describe("temporary keys of one client", () => {
     }))
 
   for (const isNoticed of [true, false]) {
-    it.effect(`set works in a store that was replaced by an older one which has the key and its lease, ${isNoticed ? "as the watch was told" : "before the watch is told"}`, () =>
+    it.effect(`can be set after the store was replaced by an older one with the key and its lease, ${isNoticed ? "after" : "before"} the watch has noticed`, () =>
       Effect.gen(function*() {
         const before = yield* (yield* MemoryStore.make()).connect
         const after = yield* (yield* MemoryStore.make()).connect
@@ -111,7 +111,7 @@ describe("temporary keys of one client", () => {
         if (isNoticed) {
           yield* Deferred.fail(
             replaced,
-            KvError.make(new KvError.StoreReplaced({ message: "the test restored a backup", outcome: "NotApplied" }))
+            KvError.make(new KvError.StoreReplaced({ message: "a backup was restored", outcome: "NotApplied" }))
           )
         }
         yield* TestClock.adjust("1 second")

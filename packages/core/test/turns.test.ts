@@ -1,5 +1,5 @@
 /**
- * Turns: order, and that nothing that ends a fiber early costs the others theirs.
+ * Turns: their order, and that a fiber that ends early does not block the others.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import type * as KvError from "@effect-kv/core/KvError"
@@ -11,7 +11,7 @@ import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
 import { Turns } from "../src/internal/kv/turns.ts"
 
-/** Effects that run until the test ends them, in one line. */
+/** Effects in one queue that run until the test ends them. */
 const make = (count: number) => {
   const turns = new Turns<number>()
   const running: Array<number> = []
@@ -35,7 +35,7 @@ const tagOf = (exit: Exit.Exit<unknown, KvError.KvError>) => {
 }
 
 describe("turns", () => {
-  it.effect("of one key come one at a time in order, of different keys at once, and leave no line behind", () =>
+  it.effect("of one key are taken one at a time in order, turns of different keys concurrently, and no queue is left", () =>
     Effect.gen(function*() {
       const { end, run, running, turns } = make(3)
       const fibers = yield* forkAll([run(0), run(1), run(2)])
@@ -49,7 +49,7 @@ describe("turns", () => {
       assert.strictEqual(turns.size, 0)
     }))
 
-  it.effect("pass over fibers that were interrupted, whether they waited or ran", () =>
+  it.effect("skip fibers that were interrupted while they waited or ran", () =>
     Effect.gen(function*() {
       const { end, run, running, turns } = make(5)
       const fibers = yield* forkAll([0, 1, 2, 3, 4].map(run))
@@ -65,7 +65,7 @@ describe("turns", () => {
       assert.strictEqual(yield* turns.run("k", () => Effect.succeed("free")), "free")
     }))
 
-  it.effect("survive interruptions at every step of handing them on", () =>
+  it.effect("survive an interruption at every step of passing them on", () =>
     Effect.gen(function*() {
       for (let steps = 0; steps < 12; steps++) {
         const turns = new Turns<number>()
@@ -78,7 +78,7 @@ describe("turns", () => {
       }
     }))
 
-  it.effect("pass on when an effect fails, dies or throws before it is one", () =>
+  it.effect("are passed on when an effect fails or dies, or the function that makes it throws", () =>
     Effect.gen(function*() {
       const turns = new Turns<number>()
       const thrown = () => {
@@ -95,7 +95,7 @@ describe("turns", () => {
       assert.strictEqual(turns.size, 0)
     }))
 
-  it.effect("are waited for as long as those before succeed within the fiber's deadline, each for itself", () =>
+  it.effect("are waited for as long as an earlier effect succeeds within each fiber's own deadline", () =>
     Effect.gen(function*() {
       const { end, run, running } = make(4)
       const fibers = yield* forkAll(
@@ -106,7 +106,7 @@ describe("turns", () => {
       yield* TestClock.adjust("4 seconds")
       yield* end(1)
       assert.deepStrictEqual(running, [0, 1, 2])
-      // One that fails is no sign that the store answers.
+      // A failure does not show that the store responds, so it does not prolong the wait.
       yield* Fiber.interrupt(fibers[2]!)
       yield* settled
       assert.deepStrictEqual(running, [0, 1, 2, 3])
@@ -114,7 +114,7 @@ describe("turns", () => {
       assert.isTrue(Exit.isSuccess(yield* Fiber.join(fibers[3]!)))
     }))
 
-  it.effect("are not waited for longer because those before fail", () =>
+  it.effect("are not waited for longer when earlier effects fail", () =>
     Effect.gen(function*() {
       const turns = new Turns<number>()
       const failing = turns.run("k", () => Effect.andThen(Effect.sleep("4 seconds"), Effect.fail("failed")))
@@ -129,7 +129,7 @@ describe("turns", () => {
       assert.strictEqual(turns.size, 0)
     }))
 
-  it.effect("are waited for at most as long as the fiber's deadline where nothing succeeds, also where it cannot be interrupted", () =>
+  it.effect("are waited for at most for the fiber's deadline if no effect succeeds, even in an uninterruptible fiber", () =>
     Effect.gen(function*() {
       const { end, run, running, turns } = make(5)
       const fibers = yield* forkAll([
@@ -148,14 +148,14 @@ describe("turns", () => {
       assert.strictEqual(tagOf(yield* Fiber.join(fibers[3]!)), "DeadlineExceeded")
       yield* end(0)
       assert.deepStrictEqual(running, [0, 4])
-      // A deadline that passes after the turn came is no concern of the line.
+      // The deadline only limits the wait for the turn.
       yield* TestClock.adjust("1 minute")
       yield* end(4)
       assert.isTrue(Exit.isSuccess(yield* Fiber.join(fibers[4]!)))
       assert.strictEqual(turns.size, 0)
     }))
 
-  it.effect("are not waited for by an effect that runs within the turn of the same key", () =>
+  it.effect("are not waited for by an effect that already has the turn of the key", () =>
     Effect.gen(function*() {
       const turns = new Turns<number>()
       const within = turns.run("k", () => Effect.succeed("within"))
@@ -163,7 +163,7 @@ describe("turns", () => {
       assert.strictEqual(turns.size, 0)
     }))
 
-  it.effect("hand a note to the next one only, and to none that comes later", () =>
+  it.effect("pass a note to the next effect only", () =>
     Effect.gen(function*() {
       const turns = new Turns<number>()
       const seen: Array<number | undefined> = []
@@ -178,7 +178,7 @@ describe("turns", () => {
       assert.deepStrictEqual(seen, [undefined, 1, undefined, 3, undefined])
     }))
 
-  it.effect("of ten thousand that end at once take no more stack than one", () =>
+  it.effect("do not overflow the stack when ten thousand queued effects end synchronously", () =>
     Effect.gen(function*() {
       const { end, run, turns } = make(1)
       let count = 0

@@ -1,5 +1,5 @@
 /**
- * What the compiler knows: checked by `tsc`, run for the sake of the count.
+ * Types of the public API. `tsc` checks them; the runner only counts them.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -13,8 +13,8 @@ import type * as Effect from "effect/Effect"
 declare const kv: Kv.Kv
 declare const backend: KvBackend
 
-/** The type of what a program answers with; the program is never run. */
-type Answer<F extends () => Effect.Effect<unknown, unknown>> = Effect.Success<ReturnType<F>>
+/** The success type of a program, which is never run. */
+type SuccessOf<F extends () => Effect.Effect<unknown, unknown>> = Effect.Success<ReturnType<F>>
 
 describe("the type of a response", () => {
   it("is that of its operation", () => {
@@ -24,19 +24,19 @@ describe("the type of a response", () => {
     expectTypeOf<Op.Response<Op.Put | Op.Range>>().toEqualTypeOf<Op.PutResponse | Op.RangeResponse>()
     const get = () => execute(backend, Op.get("k"))
     const put = () => execute(backend, Op.put("k", "v"))
-    expectTypeOf<Answer<typeof get>>().toEqualTypeOf<Op.RangeResponse>()
-    expectTypeOf<Answer<typeof put>>().toEqualTypeOf<Op.PutResponse>()
+    expectTypeOf<SuccessOf<typeof get>>().toEqualTypeOf<Op.RangeResponse>()
+    expectTypeOf<SuccessOf<typeof put>>().toEqualTypeOf<Op.PutResponse>()
     expectTypeOf(get).returns.toEqualTypeOf<Effect.Effect<Op.RangeResponse, KvError>>()
   })
 
-  it("of a txn is the tuple of its operations' types, told by the branch that ran", () => {
+  it("of a txn is the tuple of its operations' responses, by the branch that ran", () => {
     const program = () =>
       kv.txn({
         if: [Compare.exists("k")],
         then: [Op.put("k", "v"), Op.get("k"), Op.deleteRange(KeyRange.all)],
         else: [Op.range(KeyRange.all)]
       })
-    type Txn = Answer<typeof program>
+    type Txn = SuccessOf<typeof program>
     expectTypeOf<Extract<Txn, { succeeded: true }>["responses"]>().toEqualTypeOf<
       readonly [Op.PutResponse, Op.RangeResponse, Op.DeleteResponse]
     >()
@@ -45,10 +45,10 @@ describe("the type of a response", () => {
     expectTypeOf<Txn["revision"]>().toEqualTypeOf<bigint>()
   })
 
-  it("of a nested txn is typed as deep as it goes", () => {
+  it("of a nested txn is typed at every depth", () => {
     const program = () =>
       kv.txn({ then: [Op.txn({ then: [Op.txn({ else: [Op.put("a", "v"), Op.get("a")] })] }), Op.delete("b")] })
-    type Outer = Extract<Answer<typeof program>, { succeeded: true }>["responses"]
+    type Outer = Extract<SuccessOf<typeof program>, { succeeded: true }>["responses"]
     expectTypeOf<Outer["length"]>().toEqualTypeOf<2>()
     type Middle = Extract<Outer[0], { succeeded: true }>["responses"]
     type Inner = Extract<Middle[0], { succeeded: false }>["responses"]
@@ -58,9 +58,9 @@ describe("the type of a response", () => {
 
   it("of a branch that was left out is empty", () => {
     const program = () => kv.txn({ then: [Op.get("k")] })
-    expectTypeOf<Extract<Answer<typeof program>, { succeeded: false }>["responses"]>().toEqualTypeOf<readonly []>()
+    expectTypeOf<Extract<SuccessOf<typeof program>, { succeeded: false }>["responses"]>().toEqualTypeOf<readonly []>()
     const empty = () => kv.txn({})
-    expectTypeOf<Answer<typeof empty>["responses"]>().toEqualTypeOf<readonly []>()
+    expectTypeOf<SuccessOf<typeof empty>["responses"]>().toEqualTypeOf<readonly []>()
   })
 
   it("of operations that are made at run time is an array", () => {
@@ -74,22 +74,22 @@ describe("the type of a response", () => {
     expectTypeOf(txn).toEqualTypeOf<Op.Txn<readonly [Op.Put], readonly [Op.Range]>>()
     expectTypeOf(txn).toExtend<Op.Op>()
     const program = () => execute(backend, txn)
-    expectTypeOf<Answer<typeof program>>().toEqualTypeOf<Op.TxnResponse<readonly [Op.Put], readonly [Op.Range]>>()
+    expectTypeOf<SuccessOf<typeof program>>().toEqualTypeOf<Op.TxnResponse<readonly [Op.Put], readonly [Op.Range]>>()
   })
 
-  it("is told apart by its tag where the operation is any", () => {
+  it("can be narrowed by its tag if the operation is any", () => {
     const any = (op: Op.Op) => execute(backend, op)
     type Any = Effect.Success<ReturnType<typeof any>>
     expectTypeOf<Any["_tag"]>().toEqualTypeOf<"Range" | "Put" | "Delete" | "Txn">()
   })
 
-  it("every method fails with KvError and asks for nothing", () => {
+  it("every method fails with KvError and requires no services", () => {
     expectTypeOf<Kv.Kv["modify"]>().returns.toEqualTypeOf<Effect.Effect<string, KvError>>()
     expectTypeOf<Kv.Kv["testAndSet"]>().returns.toEqualTypeOf<Effect.Effect<boolean, KvError>>()
     expectTypeOf<Kv.Kv["count"]>().returns.toEqualTypeOf<Effect.Effect<number, KvError>>()
   })
 
-  it("what is wrong does not compile", () => {
+  it("invalid calls do not compile", () => {
     // @ts-expect-error a key is a string
     const _key = () => kv.get(1)
     // @ts-expect-error a revision is a bigint

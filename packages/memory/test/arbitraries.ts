@@ -1,5 +1,5 @@
 /**
- * Generated programs, from few keys and values so that their commands meet each other.
+ * Generated programs, from few keys and values so that their commands often coincide.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"

@@ -1,5 +1,5 @@
 /**
- * That a client in memory batches when it is told to, and only then.
+ * Batching by a client in memory: only if the options enable it.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -32,7 +32,7 @@ describe("batching in memory", () => {
       assert.strictEqual(new Set(yield* revisions(MemoryLayer.layerWith({ batching: false }))).size, 50)
     }))
 
-  it.effect("lets concurrent puts share a revision: the first leaves alone, the others together", () =>
+  it.effect("lets concurrent puts share a revision: the first is sent alone, the others as a batch", () =>
     Effect.gen(function*() {
       const shared = yield* revisions(MemoryLayer.layerWith({ batching: {} }))
       assert.deepStrictEqual(shared, [2n, ...Array.from({ length: 49 }, () => 3n)])
@@ -47,7 +47,7 @@ describe("batching in memory", () => {
       assert.deepStrictEqual(responses.map((response) => response.revision), [2n, 3n, 4n])
     }))
 
-  it.effect("never applies what a fiber asked for after that fiber was interrupted", () =>
+  it.effect("never applies the operation of a fiber after that fiber was interrupted", () =>
     Effect.gen(function*() {
       const [batching, plain] = [yield* client({ batching: {} }), yield* client({})]
       const fibers = yield* Effect.forEach(
@@ -83,7 +83,7 @@ describe("batching in memory", () => {
       assert.isTrue(Option.isSome(yield* kv.get("hot")))
     }).pipe(Effect.provide(MemoryStore.layer())))
 
-  it.effect("with a number that is not a positive integer the layer dies, and says which", () =>
+  it.effect("makes the layer die if a number is not a positive integer, and the message names the option", () =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(Layer.build(MemoryLayer.layerWith({ batching: { maxOps: 0 } })))
       assert.isTrue(Exit.hasDies(exit))

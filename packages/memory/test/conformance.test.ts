@@ -1,5 +1,5 @@
 /**
- * The published suite on memory, by the layer as it comes: without batching.
+ * The published suite on memory with the default options: without batching.
  */
 import { suite } from "./support/store.ts"
 

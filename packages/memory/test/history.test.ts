@@ -22,7 +22,7 @@ const repeat = Effect.fnUntraced(function*(times: number, f: (i: number) => Retu
 })
 
 describe("history", () => {
-  it.effect("does not grow while keys are overwritten for ever", () =>
+  it.effect("does not grow while keys are overwritten indefinitely", () =>
     Effect.gen(function*() {
       const { backend, store } = yield* open({ history: { revisions: 100 } })
       yield* repeat(10_000, (i) => backend.execute(Op.put(`key${i % 7}`, `value ${i}`)))
@@ -33,7 +33,7 @@ describe("history", () => {
       assert.strictEqual(statistics.historyWrites, 101)
     }))
 
-  it.effect("does not grow while keys are created and deleted for ever", () =>
+  it.effect("does not grow while keys are created and deleted indefinitely", () =>
     Effect.gen(function*() {
       const { backend, store } = yield* open({ history: { revisions: 100 } })
       yield* repeat(5_000, (i) => backend.execute(Op.put(`key${i}`, "value")))
@@ -64,7 +64,7 @@ describe("history", () => {
       assert.isAtLeast(statistics.historyWrites, 128)
     }))
 
-  it.effect("keeps a revision that alone is too much: the last is always there", () =>
+  it.effect("always keeps the last revision, even if it alone exceeds the limit", () =>
     Effect.gen(function*() {
       const { backend, store } = yield* open({ history: { bytes: 1 } })
       yield* repeat(3, (i) => backend.execute(Op.put("key", `${i}`)))
@@ -88,7 +88,7 @@ describe("history", () => {
     assert.strictEqual(mvcc.known, 0)
   })
 
-  it.effect("a read by pages at one revision costs its pages, though other writes go on", () =>
+  it.effect("a paged read at one revision is complete even if other writes continue", () =>
     Effect.gen(function*() {
       const { backend } = yield* open()
       yield* repeat(100, (i) => backend.execute(Op.put(`a${String(i).padStart(3, "0")}`, "1")))
@@ -113,7 +113,7 @@ describe("limits", () => {
       ? Cause.findErrorOption(exit.cause).pipe((o) => o._tag === "Some" ? o.value.reason._tag : "?")
       : "Success"
 
-  it.effect("the bytes of a write: of all its keys and values, in UTF-8", () =>
+  it.effect("maxRequestBytes limits the UTF-8 bytes of all keys and values of a write", () =>
     Effect.gen(function*() {
       const { backend } = yield* open({ maxRequestBytes: 100 })
       const reason = (op: Op.Op) => Effect.map(Effect.exit(backend.execute(op)), reasonOf)
@@ -130,7 +130,7 @@ describe("limits", () => {
       assert.strictEqual(yield* reason(Op.get("k".repeat(600_000))), "RequestTooLarge")
     }))
 
-  it.effect("the operations of a transaction", () =>
+  it.effect("maxTxnOps limits the operations of a transaction", () =>
     Effect.gen(function*() {
       const { backend } = yield* open({ maxTxnOps: 2 })
       const gets = (n: number) => Op.txn({ then: Array.from({ length: n }, () => Op.get("k")) })
@@ -138,7 +138,7 @@ describe("limits", () => {
       assert.strictEqual(reasonOf(yield* Effect.exit(backend.execute(gets(3)))), "InvalidRequest")
     }))
 
-  it.effect("a limit that makes no sense is a defect of the program", () =>
+  it.effect("an invalid limit is a defect of the program", () =>
     Effect.gen(function*() {
       for (const options of [{ maxTxnOps: 0 }, { history: { revisions: Number.NaN } }, { minLeaseTtl: 0 }]) {
         assert.isTrue(Exit.hasDies(yield* Effect.exit(MemoryStore.make(options))))

@@ -1,5 +1,5 @@
 /**
- * Which layers share a store, how long it lives, and what is left of a client that was closed.
+ * Which layers share a store, how long a store lives, and what a closed client leaves.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
@@ -40,7 +40,7 @@ describe("MemoryLayer", () => {
       assert.strictEqual((yield* store.statistics).clients, 2)
     }).pipe(Effect.provide(Layer.provideMerge(MemoryLayer.layerStore, MemoryStore.layer()))))
 
-  it.effect("a client that was closed answers Closed to everything", () =>
+  it.effect("every call of a closed client fails with Closed", () =>
     Effect.gen(function*() {
       const backend = backendOf(yield* Effect.scoped(client(MemoryLayer.layer)))
       const calls = [
@@ -55,7 +55,7 @@ describe("MemoryLayer", () => {
       for (const call of calls) assert.strictEqual(yield* reason<unknown, never>(Effect.scoped(call)), "Closed")
     }))
 
-  it.live("a client that was closed leaves no timer", () =>
+  it.live("a closed client leaves no timer", () =>
     Effect.gen(function*() {
       const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
       const before = timers()
@@ -110,7 +110,7 @@ describe("MemoryLayer.fromUrl", () => {
       assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
     }))
 
-  it.effect("a named store goes on by the clock of who opens it next, its leases with the time they had left", () =>
+  it.effect("a named store switches to the clock of its next client, and its leases keep the time they had left", () =>
     Effect.gen(function*() {
       const url = "mem:clocks"
       const lease = yield* Effect.scoped(Effect.gen(function*() {

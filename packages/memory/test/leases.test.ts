@@ -62,7 +62,7 @@ describe("leases", () => {
       assert.strictEqual(yield* store.revision, 5n)
     }))
 
-  it.effect("wake a watch that is waiting, while nobody does anything", () =>
+  it.effect("wake a waiting watch while no client makes a call", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const lease = yield* backend.leaseGrant({ ttl: "2 seconds" })
@@ -91,7 +91,7 @@ describe("leases", () => {
       )
     }))
 
-  it.effect("live on when they are kept alive, from then on", () =>
+  it.effect("start their time to live again when they are kept alive", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const lease = yield* backend.leaseGrant({ ttl: "3 seconds" })
@@ -105,7 +105,7 @@ describe("leases", () => {
       assert.deepStrictEqual(yield* keysOf(backend), [])
     }))
 
-  it.effect("that have ended are not seen alive by the next call, though their timer has not rung yet", () =>
+  it.effect("that have ended are not seen alive by the next call, even if their timer has not fired yet", () =>
     Effect.gen(function*() {
       let nanos = 0n
       const { clock } = countingClock(yield* Clock.Clock)
@@ -121,7 +121,7 @@ describe("leases", () => {
       assert.deepStrictEqual(yield* keysOf(backend), [])
     }))
 
-  it.effect("end after whoever sleeps until the same instant, so that their owner knows first", () =>
+  it.effect("end after the fibers that sleep until the same instant, so that their owner knows first", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const lease = yield* backend.leaseGrant({ ttl: "3 seconds" })
@@ -133,7 +133,7 @@ describe("leases", () => {
       assert.deepStrictEqual(yield* keysOf(backend), [])
     }))
 
-  it.effect("of many hundred years are granted and told as they are", () =>
+  it.effect("can last many hundred years", () =>
     Effect.gen(function*() {
       const { backend } = yield* open
       const lease = yield* backend.leaseGrant({ ttl: Duration.seconds(9_000_000_000) })
@@ -177,7 +177,7 @@ describe("a timer", () => {
       assert.strictEqual((yield* store.statistics).leases, 0)
     }))
 
-  it.effect("is gone when the last client is, and leases end all the same", () =>
+  it.effect("stops with the last client, and leases still end", () =>
     Effect.gen(function*() {
       const { counts, store } = yield* openCounted
       const [one, two] = [yield* Scope.make(), yield* Scope.make()]

@@ -1,5 +1,5 @@
 /**
- * The store as simply as can be: a full copy of every revision, and a list of what changed. Slow, and plainly right.
+ * A model of the store: a full copy of every revision, and a list of changes. Slow, and obviously correct.
  */
 import * as Check from "@effect-kv/core/Check"
 import type * as Compare from "@effect-kv/core/Compare"
@@ -41,8 +41,8 @@ export class Model {
   /** The response in a form that can be compared, or the reason it fails for. */
   execute(op: Op.Op): unknown {
     if (Check.op(op, { maxTxnOps: 128 }) !== undefined) return "InvalidRequest"
-    const refused = this.#refusal(this.#taken(op, this.#now()), this.revision)
-    if (refused !== undefined) return refused
+    const rejected = this.#rejection(this.#taken(op, this.#now()), this.revision)
+    if (rejected !== undefined) return rejected
     const next: Snapshot = new Map(this.#now())
     const before = this.changes.length
     const paths = this.#path(op, this.#now())
@@ -61,7 +61,7 @@ export class Model {
     return undefined
   }
 
-  /** What a watch of the range from a revision on is told, by revision. */
+  /** The changes that a watch of the range delivers from a revision on. */
   watch(range: KeyRange.KeyRange, start: bigint): ReadonlyArray<Change> {
     return this.changes
       .filter((change) => change.revision >= start && KeyRange.contains(range, change.key))
@@ -85,7 +85,7 @@ export class Model {
     return branch.flatMap((op) => this.#taken(op, snapshot))
   }
 
-  #refusal(ops: ReadonlyArray<Op.Op>, revision: bigint): string | undefined {
+  #rejection(ops: ReadonlyArray<Op.Op>, revision: bigint): string | undefined {
     for (const op of ops) {
       if (op._tag !== "Range" || op.revision === undefined) continue
       if (op.revision > revision) return "FutureRevision"
@@ -128,7 +128,7 @@ export class Model {
     else next.set(key, row)
   }
 
-  /** Every response of an operation tells the revision after it. */
+  /** Adds the revision after the operation to every response. */
   #stamp(answer: unknown): unknown {
     const { responses, ...rest } = answer as { readonly responses?: ReadonlyArray<unknown> }
     return {
@@ -179,7 +179,7 @@ const holdsOf = (row: Row | undefined, compare: Compare.OfKey): boolean => {
 const fulfils = (order: number, { operator }: Compare.OfKey): boolean =>
   operator === "=" ? order === 0 : operator === "!=" ? order !== 0 : operator === "<" ? order < 0 : order > 0
 
-/** What an entry says, in a form that can be compared. */
+/** An entry in a form that can be compared. */
 export const toRow = (entry: Entry.Entry): Row => ({
   key: entry.key,
   value: hex(entry.value),
@@ -188,8 +188,8 @@ export const toRow = (entry: Entry.Entry): Row => ({
   version: entry.version
 })
 
-/** What a response says, in a form that can be compared. */
-export const toAnswer = (response: Op.Response): unknown => {
+/** A response in a form that can be compared. */
+export const toComparable = (response: Op.Response): unknown => {
   const { revision } = response
   switch (response._tag) {
     case "Range":
@@ -199,6 +199,6 @@ export const toAnswer = (response: Op.Response): unknown => {
     case "Delete":
       return { revision, deleted: response.deleted, previous: response.previous.map(toRow) }
     case "Txn":
-      return { revision, succeeded: response.succeeded, responses: response.responses.map(toAnswer) }
+      return { revision, succeeded: response.succeeded, responses: response.responses.map(toComparable) }
   }
 }

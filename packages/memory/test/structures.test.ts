@@ -1,5 +1,5 @@
 /**
- * The data structures, each against the plainest thing that does the same.
+ * The data structures, each compared with the simplest implementation.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { assert, describe, it } from "@effect/vitest"
@@ -12,7 +12,7 @@ import { OrderedIndex } from "../src/internal/orderedIndex.ts"
 import { compareValues } from "../src/internal/values.ts"
 import { integer, key, range } from "./arbitraries.ts"
 
-/** Numbers that look random and are the same in each run. */
+/** Pseudo-random numbers that are the same in each run. */
 const randomNumbers = (seed: number) => {
   let state = seed
   return (below: number): number => {
@@ -76,7 +76,7 @@ describe("OrderedIndex", () => {
     ["ascending", (i: number) => i],
     ["descending", (i: number) => 20_000 - i],
     ["scattered", (i: number) => (i * 7919) % 20_011]
-  ])("holds keys that come %s, three levels deep, and gives them up again", (_, order) => {
+  ])("holds keys inserted in %s order, three levels deep, and removes them again", (_, order) => {
     const { expected, index } = grow(order, 20_000)
     checkAgainst(index, expected)
     const random = randomNumbers(1)
@@ -89,7 +89,7 @@ describe("OrderedIndex", () => {
     }
   })
 
-  it("stays right while keys come and go", () => {
+  it("stays correct while keys are inserted and removed", () => {
     const random = randomNumbers(2)
     const { expected, index } = grow(() => random(30_000), 10_000)
     for (let i = 0; i < 60_000; i++) {
@@ -140,7 +140,7 @@ describe("IntervalTree", () => {
     assert.isTrue(tree.isEmpty)
   }, { arbitrary: { runs: 1000 } })
 
-  it("looks at few of many intervals that do not hold the key", () => {
+  it("visits few of the intervals that do not contain the key", () => {
     const tree = new IntervalTree<IntervalMember>()
     let looks = 0
     for (let id = 0; id < 10_000; id++) tree.add({ id, interval: counted(`k${id}/`, `k${id}0`, () => looks++) })
@@ -163,7 +163,7 @@ describe("IntervalTree", () => {
 })
 
 describe("DeadlineHeap", () => {
-  it.prop("gives the earliest, whatever is added, moved and taken out", [
+  it.prop("returns the earliest item, whatever is added, moved and removed", [
     Arbitrary.array(Arbitrary.all([integer(0, 2), integer(0, 20), integer(0, 30)]), { maxLength: 100 })
   ], ([steps]) => {
     const heap = new DeadlineHeap<Timed>()
@@ -194,7 +194,7 @@ describe("DeadlineHeap", () => {
 })
 
 describe("Deque", () => {
-  it("keeps positions while it forgets, and room for no more than twice what it holds", () => {
+  it("keeps positions while it drops elements", () => {
     const deque = new Deque<number>()
     for (let i = 0; i < 10_000; i++) {
       deque.push(i)

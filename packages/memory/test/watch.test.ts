@@ -1,5 +1,5 @@
 /**
- * Watches deliver everything exactly once, whoever is slow, interrupted or compacted past.
+ * Watches deliver every event exactly once, even if a consumer is slow or interrupted, or compaction overtakes it.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -29,7 +29,7 @@ const failure = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
 
 describe("a watch", () => {
-  it.effect("loses nothing and repeats nothing, wherever a take is interrupted", () =>
+  it.effect("loses and repeats no revision, wherever a take is interrupted", () =>
     Effect.gen(function*() {
       for (let steps = 0; steps < 40; steps++) {
         const { backend } = yield* open()
@@ -52,7 +52,7 @@ describe("a watch", () => {
       }
     }))
 
-  it.effect("that nobody takes from holds up nobody, and delivers in pieces that end with a revision", () =>
+  it.effect("without a consumer does not delay others, and delivers whole revisions in several takes", () =>
     Effect.gen(function*() {
       const { backend } = yield* open()
       const slow = yield* backend.watch({ range: KeyRange.all })
@@ -92,7 +92,7 @@ describe("a watch", () => {
       assert.deepStrictEqual(revisions(yield* restarted.take), [32])
     }))
 
-  it.effect("that has nothing unread is not concerned by compaction", () =>
+  it.effect("without unread events is not affected by compaction", () =>
     Effect.gen(function*() {
       const { backend, store } = yield* open({ history: { revisions: 10 } })
       const watcher = yield* backend.watch({ range: KeyRange.key("rare") })
@@ -118,7 +118,7 @@ describe("a watch", () => {
       ])
     }))
 
-  it.effect("tells of what was before the revision, not of what came and went within it", () =>
+  it.effect("delivers the entry before the revision as previous, not one written within it", () =>
     Effect.gen(function*() {
       const { backend } = yield* open()
       yield* put(backend, "a", "old")
@@ -142,7 +142,7 @@ describe("a watch", () => {
       assert.deepStrictEqual(revisions(yield* watcher.take), [5, 6, 7])
     }))
 
-  it.effect("goes on with its consumer after a write, not in the middle of it", () =>
+  it.effect("resumes its consumer after a write, not in the middle of it", () =>
     Effect.gen(function*() {
       const { backend } = yield* open()
       const watcher = yield* backend.watch({ range: KeyRange.all })
@@ -175,7 +175,7 @@ describe("a watch", () => {
       assert.strictEqual((yield* store.statistics).watches, 0)
     }))
 
-  it.effect("ends with its client, though its own scope lives on", () =>
+  it.effect("ends with its client, even if its own scope is still open", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const client = yield* Scope.make()
@@ -188,7 +188,7 @@ describe("a watch", () => {
       assert.strictEqual((yield* failure(backend.watch({ range: KeyRange.all })))._tag, "Closed")
     }))
 
-  it.effect("opened where thousands are open, and closed again, leaves the others as they were", () =>
+  it.effect("that is opened and closed among thousands does not affect the others", () =>
     Effect.gen(function*() {
       const { backend, store } = yield* open()
       const watchers = yield* Effect.forEach(

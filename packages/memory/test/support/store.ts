@@ -1,5 +1,5 @@
 /**
- * A store in memory as the store of the published suite: a fresh one for each case, by the test clock.
+ * The published suite's store in memory: a new one for each case, on the test clock.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"

@@ -1,5 +1,5 @@
 /**
- * What is made of a watch: nothing of it is lost when a fiber is interrupted, and nothing of it stays when opening fails.
+ * Watches whose `take` is transformed: an interruption loses no revision, and a failed opening leaves no watch.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -17,11 +17,11 @@ import { TestClock } from "effect/testing"
 
 const burn = (steps: number): Effect.Effect<void> => steps === 0 ? Effect.void : Effect.suspend(() => burn(steps - 1))
 
-/** Around the number of steps after which a fiber gives way: `Scheduler.MaxOpsBeforeYield` is 2048. */
+/** Numbers of steps around that after which a fiber yields: `Scheduler.MaxOpsBeforeYield` is 2048. */
 const points = Array.from({ length: 45 }, (_, i) => 2012 + i)
 
 describe("take", () => {
-  it.live("in a namespace leaves to the next what it was interrupted with", () =>
+  it.live("in a namespace leaves its revisions to the next take if it is interrupted", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const kv = Kv.prefixed(yield* Kv.make(yield* store.connect), "app/")
@@ -41,7 +41,7 @@ describe("take", () => {
 })
 
 describe("a watch that resumes", () => {
-  it.live("leaves to the next take what one was interrupted with", () =>
+  it.live("leaves the revisions of an interrupted take to the next one", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const kv = yield* Kv.make(yield* store.connect)
@@ -59,7 +59,7 @@ describe("a watch that resumes", () => {
       }
     }), 60_000)
 
-  it.effect("is opened again by the next take when one was interrupted in between", () =>
+  it.effect("is opened again by the next take if the previous one was interrupted before that", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const backend = yield* store.connect
@@ -91,7 +91,7 @@ describe("snapshotAndWatch", () => {
       const backend = yield* store.connect
       const kv = yield* Kv.make({
         ...backend,
-        execute: () => KvError.fail(new KvError.Unavailable({ message: "out of reach" }))
+        execute: () => KvError.fail(new KvError.Unavailable({ message: "unreachable" }))
       })
       for (let i = 0; i < 3; i++) {
         assert.isTrue(Exit.isFailure(yield* Effect.exit(kv.snapshotAndWatch(KeyRange.all))))

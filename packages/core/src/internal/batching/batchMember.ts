@@ -2,7 +2,7 @@
  * One caller's operation, from its arrival to its answer.
  */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as KvError from "../../values/KvError.ts"
@@ -20,10 +20,9 @@ export interface Member {
   /** When it came, in milliseconds of the monotonic clock. */
   readonly since: number
   readonly deadline: Duration.Duration
+  /** When its deadline passes. */
+  readonly endsAt: number
   state: "Waiting" | "Sent" | "Gone"
 }
 
 export const now = ({ fiber }: Pick<Member, "fiber">): number => monotonicMillis(fiber.getRef(Clock.Clock))
-
-/** When its deadline passes. */
-export const endOf = (member: Member): number => member.since + Duration.toMillis(member.deadline)

@@ -14,7 +14,8 @@ import { SendControl } from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Op from "../../values/Op.ts"
-import { type Answer, endOf, type Member, now } from "./batchMember.ts"
+import { monotonicMillis } from "../values/monotonic.ts"
+import { type Answer, type Member, now } from "./batchMember.ts"
 import * as batchRequest from "./batchRequest.ts"
 import type { Footprint, Lane } from "./footprint.ts"
 import { ResponseSize } from "./responseSize.ts"
@@ -43,11 +44,14 @@ export const make = (backend: KvBackend, options: BatchQueueOptions) => {
   }
   return (op: Op.Op, footprint: Footprint): Answer =>
     Effect.withFiber((fiber) => {
-      const queue = lanesOf(fiber.getRef(Clock.Clock))[footprint.lane]
+      const clock = fiber.getRef(Clock.Clock)
+      const queue = lanesOf(clock)[footprint.lane]
       if (queue.isIdle) return queue.direct(op)
       return Effect.callback((resume) => {
         const deadline = fiber.getRef(Deadline.Deadline) ?? options.deadline
-        const member: Member = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "Waiting" }
+        const since = monotonicMillis(clock)
+        const endsAt = since + Duration.toMillis(deadline)
+        const member: Member = { op, footprint, resume, fiber, since, deadline, endsAt, state: "Waiting" }
         queue.enter(member)
         return queue.leave(member)
       })
@@ -202,7 +206,7 @@ class BatchQueue {
       : batchRequest.together(this.#backend, members, batch.sendControl)
     for (const member of members) {
       member.state = "Sent"
-      if (members.length > 1) this.#setAlarm(member, endOf(member))
+      if (members.length > 1) this.#setAlarm(member, member.endsAt)
     }
     const fiber = batch.fiber = Effect.runForkWith(context)(effect)
     fiber.addObserver((exit) => this.#answered(batch, exit))
@@ -260,7 +264,7 @@ class BatchQueue {
 
   #ring(time: number): void {
     this.#alarm = undefined
-    const isOver = (member: Member): boolean => !isGone(member) && endOf(member) <= time
+    const isOver = (member: Member): boolean => !isGone(member) && member.endsAt <= time
     for (const member of this.#line.filter(isOver)) this.#answer(member, KvError.fail(batchRequest.neverSent(member)))
     for (const { sendControl, fiber, members } of this.#shared()) {
       for (const member of members.filter(isOver)) {
@@ -271,7 +275,7 @@ class BatchQueue {
     const isOverdue = (member: Member): boolean => !isGone(member) && member.since + patience <= time
     while (this.#line.some(isOverdue)) this.#sendNext()
     for (const member of this.#timed()) {
-      this.#setAlarm(member, member.state === "Waiting" ? dueAt(member) : endOf(member))
+      this.#setAlarm(member, member.state === "Waiting" ? dueAt(member) : member.endsAt)
     }
   }
 
@@ -286,6 +290,6 @@ class BatchQueue {
 }
 
 /** When something has to be done about one that waits. */
-const dueAt = (member: Member): number => Math.min(member.since + patience, endOf(member))
+const dueAt = (member: Member): number => Math.min(member.since + patience, member.endsAt)
 
 const isGone = (member: Member): boolean => member.state === "Gone"

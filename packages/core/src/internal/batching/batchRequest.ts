@@ -11,7 +11,7 @@ import * as SendControl from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
-import { endOf, type Member, now } from "./batchMember.ts"
+import { type Member, now } from "./batchMember.ts"
 
 /** A request, and what it is made with. What a backend throws is its defect, so none of it may run before the effect does. */
 export interface Request {
@@ -61,7 +61,7 @@ const withDeadline = (context: Context.Context<never>, deadline: Duration.Durati
   Context.add(context, Deadline.Deadline, deadline)
 
 const remaining = (members: ReadonlyArray<Member>): Duration.Duration =>
-  Duration.millis(Math.max(1, Math.max(...members.map(endOf)) - now(members[0]!)))
+  Duration.millis(Math.max(1, Math.max(...members.map(({ endsAt }) => endsAt)) - now(members[0]!)))
 
 /**
  * Whether the store refused all for what may be the fault of one: then each can be asked for again, because it is certain

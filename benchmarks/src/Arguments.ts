@@ -4,11 +4,14 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
+import * as Goals from "./Goals.ts"
 import type { Scenario } from "./Scenario.ts"
 
 export interface Arguments {
   /** Fewer and shorter rounds. */
   readonly quick: boolean
+  /** Only what the goals need. */
+  readonly goals: boolean
   readonly scenarios: ReadonlyArray<Scenario>
   /** The file to write the rows to, as JSON. */
   readonly json: string | undefined
@@ -20,7 +23,8 @@ export interface Arguments {
 
 export class ArgumentError extends Data.TaggedError("ArgumentError")<{ readonly message: string }> {}
 
-export const usage = `npm run bench -- [--quick] [--only NAME]... [--json FILE] [--svg FILE] [--markdown FILE]`
+export const usage =
+  `npm run bench -- [--quick] [--goals] [--only NAME]... [--json FILE] [--svg FILE] [--markdown FILE]`
 
 export const parse = (
   args: ReadonlyArray<string>,
@@ -38,19 +42,21 @@ export const parse = (
           scenarios.map((scenario) => scenario.name).join(", ")
       })
     }
-    return { ...rest, scenarios: scenarios.filter(({ name }) => only?.includes(name) ?? true) }
+    const isWanted = (name: string): boolean => only?.includes(name) ?? (!rest.goals || Goals.scenarios.has(name))
+    return { ...rest, scenarios: scenarios.filter(({ name }) => isWanted(name)) }
   })
 
 const values = (args: ReadonlyArray<string>) => {
-  const { json, markdown, only, quick, svg } = parseArgs({
+  const { goals, json, markdown, only, quick, svg } = parseArgs({
     args: [...args],
     options: {
       quick: { type: "boolean", default: false },
+      goals: { type: "boolean", default: false },
       only: { type: "string", multiple: true },
       json: { type: "string" },
       svg: { type: "string" },
       markdown: { type: "string" }
     }
   }).values
-  return { quick, only, json, svg, markdown }
+  return { quick, goals, only, json, svg, markdown }
 }

@@ -5,6 +5,8 @@ import type { Row } from "./Row.ts"
 
 export interface Goal {
   readonly what: string
+  /** The scenario that measures it. */
+  readonly scenario: string
   readonly wanted: string
   /** `undefined` if something it needs was not measured. */
   readonly measure: (rows: ReadonlyArray<Row>) => Measured | undefined
@@ -37,6 +39,7 @@ const spread = ({ ratioMax, ratioMin }: Row): string => `${times(ratioMin)} to $
 /** The throughput of `effect-kv`, as a multiple of that of the scenario's baseline, is at least so high. */
 const rate = (what: string, scenario: string, inFlight: number, least: number): Goal => ({
   what,
+  scenario,
   wanted: `at least ${least}x`,
   measure: (rows) => {
     const row = find(rows, scenario, "effect-kv", inFlight)
@@ -47,6 +50,7 @@ const rate = (what: string, scenario: string, inFlight: number, least: number): 
 /** The median latency of `effect-kv` is at most so many times that of another subject. */
 const latency = (what: string, scenario: string, inFlight: number, than: string, most: number): Goal => ({
   what,
+  scenario,
   wanted: `at most ${most}x`,
   measure: (rows) => {
     const row = find(rows, scenario, "effect-kv", inFlight)
@@ -67,6 +71,7 @@ const rateTo = (
   least: number
 ): Goal => ({
   what,
+  scenario,
   wanted: `at least ${least}x`,
   measure: (rows) => {
     const row = find(rows, scenario, subject, inFlight)
@@ -80,6 +85,7 @@ const rateTo = (
 /** `effect-kv` reaches this share of the throughput of the scenario's baseline. */
 const share = (what: string, scenario: string, inFlight: number, least: number, wanted: string): Goal => ({
   what,
+  scenario,
   wanted,
   measure: (rows) => {
     const row = find(rows, scenario, "effect-kv", inFlight)
@@ -93,6 +99,7 @@ const share = (what: string, scenario: string, inFlight: number, least: number, 
 
 const handOver = (waiters: number, least: number): Goal => ({
   what: `lock, handed over among ${waiters} waiters of as many clients`,
+  scenario: "lock-handover",
   wanted: `at least ${least} a second`,
   measure: (rows) => {
     const row = find(rows, "lock-handover", "effect-kv", waiters)
@@ -108,6 +115,7 @@ const handOver = (waiters: number, least: number): Goal => ({
 /** Memory does not grow as things are opened and closed: by less than garbage collection varies. */
 const flat = (subject: string): Goal => ({
   what: `${subject}: memory while it is opened and closed`,
+  scenario: "heap",
   wanted: "flat",
   measure: (rows) => {
     const memory = find(rows, "heap", subject, 1)?.memory
@@ -122,6 +130,7 @@ const flat = (subject: string): Goal => ({
 
 const size = (what: string, subject: string, most: number): Goal => ({
   what,
+  scenario: "packages",
   wanted: `at most ${most} kB`,
   measure: (rows) => {
     const bytes = find(rows, "packages", subject, 1)?.gzippedBytes
@@ -172,3 +181,6 @@ const goals: ReadonlyArray<Goal> = [
   share("memory, put: rate against KeyValueStore in memory", "memory-put", 1, 1 / 4, "at least a quarter"),
   size("@effect-kv/core + memory: minified and gzipped, without effect", "core + memory", 25)
 ]
+
+/** The scenarios that measure a goal. */
+export const scenarios: ReadonlySet<string> = new Set(goals.map(({ scenario }) => scenario))

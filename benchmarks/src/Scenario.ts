@@ -15,6 +15,8 @@ export interface Environment {
   readonly stores: Effect.Effect<Stores, unknown>
   readonly options: Options
   readonly quick: boolean
+  /** Whether to measure only what the goals need. */
+  readonly goals: boolean
 }
 
 export interface Scenario {

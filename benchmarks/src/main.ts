@@ -29,7 +29,7 @@ const results = fileURLToPath(new URL("../build/", import.meta.url))
 
 const main = Effect.gen(function*() {
   const args = yield* Arguments.parse(process.argv.slice(2), scenarios)
-  const options = args.quick ? { rounds: 3, millis: 100 } : { rounds: 5, millis: 700 }
+  const options = args.quick ? { rounds: 3, millis: 100 } : { rounds: 5, millis: args.goals ? 400 : 700 }
   const etcd = yield* Effect.cached(EtcdCluster.make({ flags }))
   const stores = yield* Effect.cached(Stores.open)
   const scope = yield* Effect.scope
@@ -40,7 +40,8 @@ const main = Effect.gen(function*() {
       etcd: Effect.provideService(etcd, Scope.Scope, scope),
       stores: Effect.provideService(stores, Scope.Scope, scope),
       options,
-      quick: args.quick
+      quick: args.quick,
+      goals: args.goals
     }))
     rows.push(...found)
     const seconds = ((performance.now() - began) / 1000).toFixed(1)

@@ -19,7 +19,7 @@ const fewInFlights = [1, 64, 256]
 
 const scenario = (name: Calls.Name): Scenario => ({
   name,
-  run: Effect.fnUntraced(function*({ etcd, options, quick }) {
+  run: Effect.fnUntraced(function*({ etcd, goals, options, quick }) {
     const server = yield* etcd
     const { endpoints } = server
     const kv = yield* effectKv.open(endpoints)
@@ -28,8 +28,10 @@ const scenario = (name: Calls.Name): Scenario => ({
     const grpc = yield* grpcJs.open(endpoints)
     const subjects: ReadonlyArray<Measure.Subject> = [
       { name: "etcd3", ...etcd3.calls(client)[name] },
-      { name: "etcd3 raw", ...etcd3.rawCalls(client)[name] },
-      { name: "grpc-js", ...grpcJs.calls(grpc)[name] },
+      ...(goals ? [] : [
+        { name: "etcd3 raw", ...etcd3.rawCalls(client)[name] },
+        { name: "grpc-js", ...grpcJs.calls(grpc)[name] }
+      ]),
       { name: "effect-kv unbatched", ...effectKv.calls("effect-kv unbatched", unbatched)[name] },
       { name: "effect-kv", ...effectKv.calls("effect-kv", kv)[name] },
       ...yield* go.calls(endpoints, name)
@@ -38,7 +40,7 @@ const scenario = (name: Calls.Name): Scenario => ({
     yield* Measure.warmUp(64, subjects, 400)
     const rows: Array<Row> = []
     let compacted = 0n
-    for (const inFlight of quick ? fewInFlights : inFlights) {
+    for (const inFlight of quick || goals ? fewInFlights : inFlights) {
       rows.push(...yield* Measure.alternate(name, inFlight, subjects, options))
       // The writes are history now, which must not slow down the next scenario.
       const revision = yield* server.revision

@@ -28,10 +28,10 @@ interface Subject {
 
 export const heap: Scenario = {
   name: "heap",
-  run: Effect.fnUntraced(function*({ etcd, quick }) {
+  run: Effect.fnUntraced(function*({ etcd, goals, quick }) {
     const { endpoints } = yield* etcd
     const kv = yield* effectKv.open(endpoints)
-    const times = quick ? 0.01 : 1
+    const times = quick ? 0.01 : goals ? 0.1 : 1
     const subjects: ReadonlyArray<Subject> = [
       {
         name: "idle client",

@@ -2,7 +2,7 @@
  * A member of a batch: one caller's operation, from its arrival to its response.
  */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as KvError from "../../values/KvError.ts"
@@ -21,11 +21,10 @@ export interface BatchMember {
   /** When the call arrived, in milliseconds of the monotonic clock. */
   readonly since: number
   readonly deadline: Duration.Duration
+  /** When its deadline passes. */
+  readonly endsAt: number
   /** `Gone`: the caller has its result or was interrupted. */
   state: "Queued" | "Sent" | "Gone"
 }
 
 export const now = ({ fiber }: Pick<BatchMember, "fiber">): number => monotonicMillis(fiber.getRef(Clock.Clock))
-
-/** When the member's deadline passes. */
-export const endOf = (member: BatchMember): number => member.since + Duration.toMillis(member.deadline)

@@ -15,7 +15,8 @@ import { SendControl } from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Op from "../../values/Op.ts"
-import { type BatchMember, type CallResult, endOf, now } from "./batchMember.ts"
+import { monotonicMillis } from "../values/monotonic.ts"
+import { type BatchMember, type CallResult, now } from "./batchMember.ts"
 import * as batchRequest from "./batchRequest.ts"
 import type { BatchKind, Footprint } from "./footprint.ts"
 import { ResponseSize } from "./responseSize.ts"
@@ -45,11 +46,14 @@ export const make = (backend: KvBackend, options: BatchQueueOptions) => {
   }
   return (op: Op.Op, footprint: Footprint): CallResult =>
     Effect.withFiber((fiber) => {
-      const queue = queuesOf(fiber.getRef(Clock.Clock))[footprint.kind]
+      const clock = fiber.getRef(Clock.Clock)
+      const queue = queuesOf(clock)[footprint.kind]
       if (queue.isIdle) return queue.direct(op)
       return Effect.callback((resume) => {
         const deadline = fiber.getRef(Deadline.Deadline) ?? options.deadline
-        const member: BatchMember = { op, footprint, resume, fiber, since: now({ fiber }), deadline, state: "Queued" }
+        const since = monotonicMillis(clock)
+        const endsAt = since + Duration.toMillis(deadline)
+        const member: BatchMember = { op, footprint, resume, fiber, since, deadline, endsAt, state: "Queued" }
         queue.enter(member)
         return queue.leave(member)
       })
@@ -205,7 +209,7 @@ class BatchQueue {
       : batchRequest.ofSeveral(this.#backend, members, batch.sendControl)
     for (const member of members) {
       member.state = "Sent"
-      if (members.length > 1) this.#setAlarm(member, endOf(member))
+      if (members.length > 1) this.#setAlarm(member, member.endsAt)
     }
     const fiber = batch.fiber = Effect.runForkWith(context)(effect)
     fiber.addObserver((exit) => this.#ended(batch, exit))
@@ -263,7 +267,7 @@ class BatchQueue {
 
   #ring(time: number): void {
     this.#alarm = undefined
-    const isTooLate = (member: BatchMember): boolean => !isGone(member) && endOf(member) <= time
+    const isTooLate = (member: BatchMember): boolean => !isGone(member) && member.endsAt <= time
     for (const member of this.#queue.filter(isTooLate)) this.#resume(member, KvError.fail(batchRequest.notSent(member)))
     for (const { sendControl, fiber, members } of this.#shared()) {
       for (const member of members.filter(isTooLate)) {
@@ -274,7 +278,7 @@ class BatchQueue {
     const isOverdue = (member: BatchMember): boolean => !isGone(member) && member.since + maxQueuedMillis <= time
     while (this.#queue.some(isOverdue)) this.#sendNext()
     for (const member of this.#timed()) {
-      this.#setAlarm(member, member.state === "Queued" ? dueAt(member) : endOf(member))
+      this.#setAlarm(member, member.state === "Queued" ? dueAt(member) : member.endsAt)
     }
   }
 
@@ -290,6 +294,6 @@ class BatchQueue {
 }
 
 /** When a queued call must be sent or must fail. */
-const dueAt = (member: BatchMember): number => Math.min(member.since + maxQueuedMillis, endOf(member))
+const dueAt = (member: BatchMember): number => Math.min(member.since + maxQueuedMillis, member.endsAt)
 
 const isGone = (member: BatchMember): boolean => member.state === "Gone"

@@ -11,7 +11,7 @@ import * as SendControl from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
-import { type BatchMember, endOf, now } from "./batchMember.ts"
+import { type BatchMember, now } from "./batchMember.ts"
 
 /**
  * A request and the context it runs in. The backend is called inside the effect only, so that anything it throws
@@ -64,7 +64,7 @@ const withDeadline = (context: Context.Context<never>, deadline: Duration.Durati
   Context.add(context, Deadline.Deadline, deadline)
 
 const remaining = (members: ReadonlyArray<BatchMember>): Duration.Duration =>
-  Duration.millis(Math.max(1, Math.max(...members.map(endOf)) - now(members[0]!)))
+  Duration.millis(Math.max(1, Math.max(...members.map(({ endsAt }) => endsAt)) - now(members[0]!)))
 
 /**
  * Whether the store may have rejected the batch because of one of its operations. Nothing was executed, so the

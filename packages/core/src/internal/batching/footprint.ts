@@ -84,16 +84,20 @@ const footprintOf = (op: Op.Op): Footprint => {
 const keysOf = (op: Op.Range | Op.Delete): ReadonlyArray<string> => op.range._tag === "Key" ? [op.range.key] : none
 
 const footprintOfTxn = (op: Op.Txn): Footprint => {
-  const reads = op.if.flatMap((compare) => compare.target === "CreatedBefore" ? [] : [compare.key])
+  const reads: Array<string> = []
   const writes: Array<string> = []
   let kind: BatchKind = "read"
   let room = 0
-  let bytes = op.if.reduce((sum, compare) => sum + sizeOfCompare(compare), 0)
+  let bytes = 0
+  for (const compare of op.if) {
+    bytes += sizeOfCompare(compare)
+    if (compare.target !== "CreatedBefore") reads.push(compare.key)
+  }
   for (const branch of [op.then, op.else]) {
     for (const inner of branch) {
       const footprint = footprintOf(inner)
-      reads.push(...footprint.reads)
-      writes.push(...footprint.writes)
+      for (const key of footprint.reads) reads.push(key)
+      for (const key of footprint.writes) writes.push(key)
       room = Math.max(room, footprint.room)
       bytes += footprint.bytes
       if (footprint.kind === "put" || kind === "read") kind = footprint.kind

@@ -9,7 +9,7 @@ import type { Op, Put, Range, Txn } from "../../values/OpModel.ts"
 export const checkOp = (op: Op, options?: { readonly maxTxnOps?: number | undefined }): string | undefined => {
   if (op._tag !== "Txn") return checkSingle(op)
   return checkTxn(op, options?.maxTxnOps ?? Number.POSITIVE_INFINITY) ??
-    checkKeys([op])
+    checkKeys(op)
 }
 
 const checkSingle = (op: Exclude<Op, Txn>): string | undefined => {
@@ -105,13 +105,13 @@ interface Writes {
   readonly deletes: Array<KeyRange.KeyRange>
 }
 
-const checkKeys = (ops: ReadonlyArray<Op>): string | undefined => {
-  if (putsEachKeyOnce(ops, new Set())) return undefined
-  const writes = collectWrites(ops)
+const checkKeys = (txn: Txn): string | undefined => {
+  if (putsEachKeyOnce(txn.then, new Set()) && putsEachKeyOnce(txn.else, new Set())) return undefined
+  const writes = collectWrites([txn])
   return typeof writes === "string" ? writes : undefined
 }
 
-/** Whether nothing is deleted and no key is put twice, in whichever branch: then nothing can conflict. Most transactions are such. */
+/** Whether nothing is deleted and no key is put twice: then nothing can conflict. Most transactions are such. */
 const putsEachKeyOnce = (ops: ReadonlyArray<Op>, puts: Set<string>): boolean => {
   for (const op of ops) {
     switch (op._tag) {

@@ -44,6 +44,11 @@ export class HeldLock implements MultiLock {
     return this.#contenders[0].kv
   }
 
+  /** The lease that the key of the first lock is attached to. */
+  get lease(): bigint {
+    return this.#contenders[0].session.lease
+  }
+
   /** Whether a release found a key missing that was believed to be held. */
   get wasMissing(): boolean {
     return this.#contenders.some(({ attachment }) => attachment?.removal === "Missing")

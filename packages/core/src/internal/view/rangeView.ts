@@ -73,7 +73,7 @@ export const open = Effect.fnUntraced(function*(
 const closed = makeError(new Closed({ message: "the scope of the view was closed" }))
 
 /** Changed in place as events come; copied when somebody looks at the whole, once per change. */
-interface View {
+export interface View {
   revision: bigint
   readonly entries: Map<string, Entry>
   copy: Snapshot | undefined
@@ -97,7 +97,7 @@ class SnapshotOf implements Snapshot {
 }
 
 /** Applies the revisions that are newer than the view; true if there were any. */
-const apply = (view: View, revisions: ReadonlyArray<Watch.Revision>): boolean => {
+export const apply = (view: View, revisions: ReadonlyArray<Watch.Revision>): boolean => {
   const before = view.revision
   for (const { events, revision } of revisions) {
     if (revision <= view.revision) continue
@@ -111,14 +111,14 @@ const apply = (view: View, revisions: ReadonlyArray<Watch.Revision>): boolean =>
   return view.revision !== before
 }
 
-interface Loaded {
+export interface Loaded {
   readonly scope: Scope.Closeable
   readonly watcher: Watch.Watcher
   readonly view: View
 }
 
 /** The watch first, then the read: what the read already shows is dropped when the watch delivers it. */
-const load = Effect.fnUntraced(function*(
+export const load = Effect.fnUntraced(function*(
   backend: KvBackend,
   range: KeyRange.KeyRange,
   outer: Scope.Scope
@@ -133,7 +133,7 @@ const load = Effect.fnUntraced(function*(
 })
 
 /** Loads again, for as long as the store is only out of reach. */
-const reload = (
+export const reload = (
   backend: KvBackend,
   range: KeyRange.KeyRange,
   outer: Scope.Scope
@@ -144,4 +144,5 @@ const reload = (
       : Effect.fail(error))
 
 /** Whether the watch cannot go on from where it was, but a view of the store as it is now can be had. */
-const mustReload = ({ reason }: KvError): boolean => reason._tag === "Compacted" || reason._tag === "StoreReplaced"
+export const mustReload = ({ reason }: KvError): boolean =>
+  reason._tag === "Compacted" || reason._tag === "StoreReplaced"

@@ -6,7 +6,8 @@
  * follows the leaders.
  *
  * An election is a lock whose key has a value: candidates queue in the order they came, as for `DistLock`. Go's
- * `concurrency.Election` and `etcdctl elect` of the same name are candidates of the same election.
+ * `concurrency.Election` and `etcdctl elect` of the same name are candidates of the same election. So is every other key
+ * directly under `NAME/`: do not put data there.
  */
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
@@ -148,10 +149,10 @@ export const campaign = (
  * import { Effect } from "effect"
  *
  * const program = Effect.gen(function*() {
- *   yield* Election.withLeadership("billing", (leadership) => Kv.put("billing/run", `token ${leadership.token > 0n}`), {
+ *   yield* Election.withLeadership("billing", (leadership) => Kv.put("last-run", `token ${leadership.token > 0n}`), {
  *     value: "worker a"
  *   })
- *   yield* Kv.get("billing/run") // => Option.some("token true")
+ *   yield* Kv.get("last-run") // => Option.some("token true")
  * })
  * ```
  *

@@ -58,6 +58,7 @@ describe("elections on etcd", () => {
           on(yield* client({ endpoints: cluster.endpoints })),
           Effect.forkScoped
         )
+        yield* until("the observer sees the first leader", Effect.sync(() => seen.length > 0))
         for (let i = 0; i < 2; i++) {
           yield* cluster.killAll
           yield* cluster.startAll

@@ -178,7 +178,7 @@ export const withLeadership = <
  *
  * It campaigns, runs the function of the leadership as {@link withLeadership} does, and campaigns again by the schedule:
  * after the run ended or failed, after the leadership was lost, and after an outage of the store. Each campaign begins at
- * the end of the queue, so other instances get their turn. A run that failed is logged as a warning.
+ * the end of the queue, so other instances get their turn. A run that failed is logged as a warning, an outage as one.
  *
  * It fails only if another attempt cannot help: with `Closed`, `InvalidRequest` or `PermissionDenied`.
  *
@@ -200,25 +200,27 @@ export const singleton = <A, E, R, R2 = never>(
   name: string,
   f: (leadership: Leadership) => Effect.Effect<A, E, R>,
   options?: SingletonOptions<A, E, R2>
-): Effect.Effect<void, KvError.KvError, R | R2 | Kv> => {
-  const run = withLeadership(
-    name,
-    // The run's own failure is kept apart from those of the election.
-    (leading) => Effect.exit(Effect.suspend(() => f(leading))),
-    options as Omit<SingletonOptions, "schedule"> | undefined
-  )
-  const turn = Effect.matchCauseEffect(run, {
-    onSuccess: (exit) => Effect.as(warnOfFailure(name, exit), exit),
-    onFailure: (cause): Effect.Effect<Exit.Exit<A, E | DistLock.LockFailure>, KvError.KvError> => {
-      const failure = Option.getOrUndefined(Cause.findErrorOption(cause))
-      if (KvError.isKvError(failure) && isFinal(failure)) return Effect.fail(failure)
-      const exit = Exit.failCause(cause)
-      // The loss of a lock was logged when it was noticed.
-      return failure?._tag === "LockLost" ? Effect.succeed(exit) : Effect.as(warnOfFailure(name, exit), exit)
-    }
+): Effect.Effect<void, KvError.KvError, R | R2 | Kv> =>
+  Effect.suspend(() => {
+    const warn = warnOnceOf(name)
+    const turn = withLeadership(
+      name,
+      // The run's own failure is kept apart from those of the election.
+      (leading) => Effect.exit(Effect.suspend(() => f(leading))),
+      options as Omit<SingletonOptions, "schedule"> | undefined
+    ).pipe(
+      Effect.matchCauseEffect({
+        onSuccess: (exit) => Effect.as(warn(exit), exit),
+        onFailure: (cause): Effect.Effect<Exit.Exit<A, E | DistLock.LockFailure>, KvError.KvError> => {
+          const failure = Option.getOrUndefined(Cause.findErrorOption(cause))
+          if (KvError.isKvError(failure) && isFinal(failure)) return Effect.fail(failure)
+          const exit = Exit.failCause(cause)
+          return Effect.as(warn(exit, failure), exit)
+        }
+      })
+    )
+    return Effect.asVoid(Effect.repeat(turn, options?.schedule ?? defaultSchedule))
   })
-  return Effect.asVoid(Effect.repeat(turn, options?.schedule ?? defaultSchedule))
-}
 
 /** Other candidates get their turn in any case. The pause keeps a run that fails at once from keeping the store busy. */
 const defaultSchedule = Schedule.jittered(Schedule.spaced("1 second"))
@@ -226,13 +228,22 @@ const defaultSchedule = Schedule.jittered(Schedule.spaced("1 second"))
 const isFinal = ({ reason: { _tag } }: KvError.KvError): boolean =>
   _tag === "Closed" || _tag === "InvalidRequest" || _tag === "PermissionDenied"
 
-const warnOfFailure = (election: string, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
-  Exit.isSuccess(exit)
-    ? Effect.void
-    : Effect.annotateLogs(
-      Effect.logWarning("effect-kv: a singleton's run failed, and it will campaign again", exit.cause),
+/** Logs failed runs, and the first of several campaigns in a row that failed: an outage is one warning. */
+const warnOnceOf = (election: string) => {
+  let isOut = false
+  return (exit: Exit.Exit<unknown, unknown>, failure?: DistLock.LockFailure): Effect.Effect<void> => {
+    const wasOut = isOut
+    isOut = KvError.isKvError(failure)
+    // The engine logs the loss of a lock when it notices it.
+    if (Exit.isSuccess(exit) || failure?._tag === "LockLost" || isOut && wasOut) return Effect.void
+    return Effect.annotateLogs(
+      KvError.isKvError(failure)
+        ? Effect.logWarning("effect-kv: a campaign failed, and is repeated until it succeeds", failure.message)
+        : Effect.logWarning("effect-kv: a singleton's run failed, and it will campaign again", exit.cause),
       { election }
     )
+  }
+}
 
 /**
  * The leader now, then each change: another leader, another value, or `none` when no candidate is left.

@@ -656,6 +656,42 @@ export const cases = chapter("elections", [
     )
   }),
 
+  waitingTest("singletons all contend again after outages that are longer than their time to live", function*(kv) {
+    const name = "singleton/outages"
+    const store = yield* Store
+    const running = new Set<number>()
+    const cuts: Array<faults.Faults> = []
+    for (let i = 0; i < 3; i++) {
+      const cut = faults.make()
+      cuts.push(cut)
+      yield* Election.singleton(
+        name,
+        () =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => running.add(i)),
+            () => Effect.never,
+            () => Effect.sync(() => running.delete(i))
+          ),
+        { value: `${i}`, ttl: "2 seconds" }
+      ).pipe(on(yield* faults.newClientWith(cut)), Effect.forkScoped)
+    }
+    const oneRuns = waitUntil(
+      "all contend and one runs",
+      Effect.map(
+        on(kv)(Election.candidates(name)),
+        (all) => all.length === 3 && running.size === 1 && running.has(Number(all[0]!.value))
+      )
+    )
+    for (let round = 0; round < 4; round++) {
+      yield* oneRuns
+      for (const cut of cuts) cut.before = () => Effect.andThen(Effect.sleep("50 millis"), faults.unavailable)
+      yield* store.passTime("3500 millis")
+      assert.strictEqual(running.size, 0, "no run outlives its lease")
+      for (const cut of cuts) cut.before = () => Effect.void
+    }
+    yield* oneRuns
+  }),
+
   waitingTest("a singleton ends with its schedule, and fails when its client is closed", function*(kv) {
     const name = "singleton/ends"
     let runs = 0

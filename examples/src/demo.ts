@@ -2,8 +2,8 @@
  * The demo: workers that start and stop, one of them killed while it holds the lock, without a lost increment.
  *
  * `npm run demo` runs it in memory, each worker in a fiber with its own client. `KV_URL=http://127.0.0.1:2379 npm run
- * demo` runs it on etcd. `-- --processes 4` runs each worker in an operating system process. It ends with a check, and
- * with exit code 1 if that fails.
+ * demo` runs it on etcd. `-- --processes 4` runs each worker in an operating system process. `-- election` shows an
+ * election instead. Both end with a check, and with exit code 1 if that fails.
  */
 import { KeyRange, Kv, Op } from "@effect-kv/core"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { parseArgs } from "node:util"
+import * as ElectionDemo from "./demo/ElectionDemo.ts"
 import * as Fibers from "./demo/Fibers.ts"
 import type { Fleet } from "./demo/Fleet.ts"
 import * as Printer from "./demo/Printer.ts"
@@ -24,7 +25,8 @@ import * as Report from "./demo/Report.ts"
 import * as Store from "./demo/Store.ts"
 import * as Worker from "./demo/Worker.ts"
 
-const { values: args } = parseArgs({
+const { positionals, values: args } = parseArgs({
+  allowPositionals: true,
   options: {
     processes: { type: "string" },
     worker: { type: "string" },
@@ -111,6 +113,9 @@ const main = Effect.gen(function*() {
     return yield* Processes.runWorker(args.worker, Number(args.processes), Store.namespaceOf(args.namespace))
   }
   const namespace = Store.freshNamespace()
+  const [what] = positionals
+  if (what === "election") return yield* ElectionDemo.run(names.slice(0, 3), namespace)
+  if (what !== undefined) return yield* Effect.fail(new Error(`there is no demo ${what}, only "election"`))
   const fleet = args.processes === undefined
     ? yield* Fibers.make(names.slice(0, 5), namespace)
     : yield* Processes.make(yield* fleetNames(args.processes), namespace)

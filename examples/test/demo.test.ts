@@ -44,6 +44,18 @@ it.live("the demo succeeds on etcd in three processes and leaves nothing behind"
   }), 60_000)
 
 it.live(
+  "the demo of an election succeeds in memory",
+  () =>
+    Effect.map(demo(["election"], undefined), ({ code, output }) => {
+      assert.strictEqual(code, 0, output)
+      assert.match(output, /KILLED while it leads/)
+      assert.match(output, /took over \d+ ms after the kill/)
+      assert.match(output, /vacant/)
+    }),
+  30_000
+)
+
+it.live(
   "the demo rejects processes without a shared store",
   () =>
     Effect.map(demo(["--processes", "2"], undefined), ({ code, output }) => {

@@ -58,11 +58,11 @@ export const make = Effect.fnUntraced(function*(names: ReadonlyArray<string>, na
  * A worker's connection to the store. A fiber cannot be killed without running its finalizers, but it can be
  * disconnected.
  */
-interface Plug {
+export interface Plug {
   pulled: boolean
 }
 
-const pluggedInto = (plug: Plug) => (backend: KvBackend.KvBackend): KvBackend.KvBackend => {
+export const pluggedInto = (plug: Plug) => (backend: KvBackend.KvBackend): KvBackend.KvBackend => {
   const unlessPulled = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.suspend(() => plug.pulled ? Effect.never : effect)
   return {

@@ -3,6 +3,7 @@
  * more in `@effect-kv/core/backend`.
  */
 export * as DistLock from "./recipes/DistLock.ts"
+export * as Election from "./recipes/Election.ts"
 export * as RangeView from "./recipes/RangeView.ts"
 export * as Session from "./recipes/Session.ts"
 export * as TempKey from "./recipes/TempKey.ts"

@@ -59,6 +59,25 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     )
   },
   {
+    title: "does not fence the writes of a leader",
+    between: unguarded((op) => op._tag === "Put" && typeof op.value === "string" && op.value.includes(Workload.elected))
+  },
+  {
+    title: "proclaims without checking that it leads",
+    between: onExecute((op, execute) => {
+      const proclamation = guardedWrite(op)
+      const write = proclamation?._tag === "Txn" && proclamation.if[0]?.target === "ModRevision"
+        ? proclamation.then[0]
+        : undefined
+      return write === undefined ? execute(op) : Effect.map(execute(write), (response): Op.Response => ({
+        _tag: "Txn",
+        revision: response.revision,
+        succeeded: true,
+        responses: [{ _tag: "Txn", revision: response.revision, succeeded: true, responses: [response] }]
+      }))
+    })
+  },
+  {
     title: "releases a lock that another client may hold by then",
     between: onExecute((op, execute) => {
       const write = guardedWrite(op)

@@ -6,6 +6,7 @@ import type * as Layer from "effect/Layer"
 import { type Case, type Environment, newClient, type Store } from "./cases/Case.ts"
 import * as Clients from "./cases/Clients.ts"
 import * as Conditions from "./cases/Conditions.ts"
+import * as Elections from "./cases/Elections.ts"
 import * as Errors from "./cases/Errors.ts"
 import * as FencedFibers from "./cases/FencedFibers.ts"
 import * as Fencing from "./cases/Fencing.ts"
@@ -59,6 +60,7 @@ export const cases: ReadonlyArray<Case> = [
   ...LockLimits.cases,
   ...LockLoss.cases,
   ...LockInterruption.cases,
+  ...Elections.cases,
   ...Fencing.cases,
   ...FencedFibers.cases,
   ...NestedFences.cases,

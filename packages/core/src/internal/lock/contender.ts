@@ -239,11 +239,15 @@ const moveKey = Effect.fnUntraced(
     const { key, kv, options, scope } = contender
     yield* contender.session.retire
     const session = yield* internals.of(kv).sessions.get(options?.ttl ?? Session.defaultTtl, scope)
+    // With the value that it has now: a leader may have proclaimed another than it began with.
+    const { unfenced } = internals.of(kv)
+    const [entry] = (yield* execute(unfenced, Op.get(key))).entries
+    if (entry === undefined) return undefined
     const response = yield* execute(
-      internals.of(kv).unfenced,
+      unfenced,
       Op.txn({
-        if: [isInPlace(contender)],
-        then: [Op.put(key, options?.description ?? "", { lease: session.lease })]
+        if: [isInPlace(contender), Compare.modRevision(key, "=", entry.modRevision)],
+        then: [Op.put(key, entry.value, { lease: session.lease })]
       })
     )
     return response.succeeded ? session : undefined

@@ -44,6 +44,11 @@ export class HeldLock implements MultiLock {
     return this.#contenders[0].kv
   }
 
+  /** The lease that the key of the first lock is attached to. */
+  get lease(): bigint {
+    return this.#contenders[0].session.lease
+  }
+
   /** Whether a release did not find the key of a lock that was thought to be held. */
   get wasMissing(): boolean {
     return this.#contenders.some(({ attachment }) => attachment?.removal === "Missing")

@@ -221,11 +221,21 @@ export const contenders = Effect.fnUntraced(function*(backend: KvBackend, name: 
   return response.entries.filter((entry) => isContender(name, entry))
 })
 
+/** The contender at the head of the queue: one entry is read, or all if a key further down is older. */
+export const head = Effect.fnUntraced(function*(backend: KvBackend, name: string) {
+  const order = { by: "createRevision" } as const
+  const oldest = yield* execute(backend, Op.range(KeyRange.prefix(prefixOf(name)), { order, limit: 1 }))
+  const [entry] = oldest.entries
+  if (entry === undefined || isContender(name, entry)) return entry
+  return (yield* contenders(backend, name))[0]
+})
+
 /**
  * Deeper keys, such as those of a lock `a/b` under the lock `a`, are not contenders in this queue. They are rare, so a
  * read asks for one key first and for all keys only if that one is deeper.
  */
-const isContender = (name: string, entry: Entry): boolean => !entry.key.slice(prefixOf(name).length).includes("/")
+export const isContender = (name: string, entry: Entry): boolean =>
+  !entry.key.slice(prefixOf(name).length).includes("/")
 
 const standingBehind = (name: string, ahead: Entry | undefined): Standing => {
   if (ahead === undefined) return first

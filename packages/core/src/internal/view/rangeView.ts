@@ -74,7 +74,7 @@ export const open = Effect.fnUntraced(function*(
 const closed = makeError(new Closed({ message: "the scope of the view was closed" }))
 
 /** The current entries. Events change them in place; a snapshot copies them, at most once per change. */
-interface MutableView {
+export interface MutableView {
   revision: bigint
   readonly entries: Map<string, Entry>
   copy: Snapshot | undefined
@@ -98,7 +98,7 @@ class SnapshotOf implements Snapshot {
 }
 
 /** Applies the revisions that are newer than the view; true if there were any. */
-const apply = (view: MutableView, revisions: ReadonlyArray<Watch.Revision>): boolean => {
+export const apply = (view: MutableView, revisions: ReadonlyArray<Watch.Revision>): boolean => {
   const before = view.revision
   for (const { events, revision } of revisions) {
     if (revision <= view.revision) continue
@@ -112,14 +112,14 @@ const apply = (view: MutableView, revisions: ReadonlyArray<Watch.Revision>): boo
   return view.revision !== before
 }
 
-interface Loaded {
+export interface Loaded {
   readonly scope: Scope.Closeable
   readonly watcher: Watch.Watcher
   readonly view: MutableView
 }
 
 /** Opens the watch first, then reads, so no change is missed. `apply` skips events that the read already contains. */
-const load = Effect.fnUntraced(function*(
+export const load = Effect.fnUntraced(function*(
   backend: KvBackend,
   range: KeyRange.KeyRange,
   outer: Scope.Scope
@@ -134,7 +134,7 @@ const load = Effect.fnUntraced(function*(
 })
 
 /** Loads again, and repeats that while the store cannot be reached. */
-const reload = (
+export const reload = (
   backend: KvBackend,
   range: KeyRange.KeyRange,
   outer: Scope.Scope
@@ -145,4 +145,5 @@ const reload = (
       : Effect.fail(error))
 
 /** Whether the watch cannot resume from its position, but the range can be read again. */
-const mustReload = ({ reason }: KvError): boolean => reason._tag === "Compacted" || reason._tag === "StoreReplaced"
+export const mustReload = ({ reason }: KvError): boolean =>
+  reason._tag === "Compacted" || reason._tag === "StoreReplaced"

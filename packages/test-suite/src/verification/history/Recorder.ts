@@ -5,6 +5,7 @@
  * recorder are totally ordered, even if the clock shows the same time. A recorder belongs to one process.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as Election from "@effect-kv/core/Election"
 import type { Kv } from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
@@ -58,6 +59,13 @@ export interface Recorder {
     use: (lock: DistLock.LockOf<Names>) => Effect.Effect<A, E, R>,
     options?: DistLock.Options
   ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
+  /** `Election.withLeadership`, with the leadership recorded as the holding of a lock of that name. */
+  readonly withLeadership: <A, E, R>(
+    client: string,
+    name: string,
+    use: (leadership: Election.Leadership) => Effect.Effect<A, E, R>,
+    options?: Election.Options
+  ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
   /**
    * Records an effect on a resource that the lock fences. It is accepted if it succeeds, and rejected if it fails with
    * a `KvError` whose outcome is `NotApplied`, as a fenced write does after a loss. Otherwise it is unknown. If the
@@ -102,6 +110,12 @@ export const make: Effect.Effect<Recorder> = Effect.sync(() => {
     acquired: (client, lock) => acquired(records, client, lock),
     withLock: (client, names, use, options) =>
       DistLock.use(names, (lock) => whileHolding(records, client, lock, use(lock)), options),
+    withLeadership: (client, name, use, options) =>
+      Election.withLeadership(
+        name,
+        (leadership) => whileHolding(records, client, leadership.lock, use(leadership)),
+        options
+      ),
     fenced: (client, lock, resource) => (effect) => fenced(records, client, lock, resource, effect),
     history: Effect.sync(() => records.snapshot())
   }

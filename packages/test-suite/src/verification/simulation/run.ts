@@ -167,7 +167,10 @@ const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, sce
     ], { concurrency: "unbounded" })
   }))
 
-/** Two fibers of a client that contend for the lock. One writes through a service that captured its `Kv`. */
+/**
+ * Two fibers of a client that contend for the lock. One writes through a service that captured its `Kv`, and acquires the lock
+ * as an election every other time.
+ */
 const increments = (
   recorder: Recorder.Recorder,
   name: string,
@@ -178,16 +181,18 @@ const increments = (
     ? Effect.void
     : Effect.flatMap(Kv.make(recorder.client(name)(backend)), (kv) => {
       const repeatedly = (captured: boolean) => {
-        const increment = Workload.increment(recorder, name, kv, {
-          prefix,
-          ttl: "2 seconds",
-          acquireTimeout: "20 seconds",
-          meanwhile: holds === 0 ? undefined : pause(0, holds),
-          captured
-        })
+        const increment = (elected: boolean) =>
+          Workload.increment(recorder, name, kv, {
+            prefix,
+            ttl: "2 seconds",
+            acquireTimeout: "20 seconds",
+            meanwhile: holds === 0 ? undefined : pause(0, holds),
+            captured,
+            elected
+          })
         return Effect.forEach(
-          Array.from({ length: times }),
-          () => Effect.andThen(Effect.ignore(increment), pause(0, 100))
+          Array.from({ length: times }, (_, i) => captured && i % 2 === 0),
+          (elected) => Effect.andThen(Effect.ignore(increment(elected)), pause(0, 100))
         )
       }
       return Effect.all([repeatedly(false), repeatedly(true)], { concurrency: "unbounded" })

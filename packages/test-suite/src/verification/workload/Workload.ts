@@ -21,7 +21,7 @@ import type * as Recorder from "../history/Recorder.ts"
 import { counter, defaultPrefix, increment } from "./counter.ts"
 import type { Reading } from "./reading.ts"
 
-export { captured, counter, increment, lock } from "./counter.ts"
+export { captured, counter, elected, increment, lock } from "./counter.ts"
 export type { IncrementOptions } from "./counter.ts"
 export { watch } from "./reading.ts"
 export type { Reading } from "./reading.ts"

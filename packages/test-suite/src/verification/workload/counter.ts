@@ -43,6 +43,11 @@ export interface IncrementOptions extends DistLock.Options {
    * `Kv` of the environment. Default: false.
    */
   readonly captured?: boolean | undefined
+  /**
+   * Whether the lock is acquired as an election of its name, whose leader proclaims before it writes. Locks and elections
+   * of one name exclude each other. Default: false.
+   */
+  readonly elected?: boolean | undefined
 }
 
 /** A service that increments the counter through the `Kv` that it captured when its layer was built. */
@@ -62,6 +67,13 @@ class CounterService extends Context.Service<CounterService, {
  */
 export const captured = "captured"
 
+/**
+ * A word in values that are written by the leader of an election.
+ *
+ * @since 0.1.0
+ */
+export const elected = "elected"
+
 const resourceOf = (options: IncrementOptions | undefined): string => `${options?.prefix ?? defaultPrefix}${counter}`
 
 const addOne = Effect.fnUntraced(function*(
@@ -73,7 +85,8 @@ const addOne = Effect.fnUntraced(function*(
   const resource = resourceOf(options)
   const count = Option.getOrElse(yield* kv.get(resource), () => "0")
   if (options?.meanwhile !== undefined) yield* options.meanwhile
-  return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}${ending}`)
+  const as = options?.elected === true ? ` ${elected}` : ""
+  return yield* kv.put(resource, `${Number(count.split(" ")[0]) + 1} by ${held.token}${as}${ending}`)
 })
 
 /**
@@ -99,13 +112,18 @@ const addOne = Effect.fnUntraced(function*(
  * @since 0.1.0
  */
 export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv, options?: IncrementOptions) => {
-  const locked = <R>(add: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError, R>) =>
-    recorder.withLock(
-      client,
-      `${options?.prefix ?? defaultPrefix}${lock}`,
-      (held) => recorder.fenced(client, held, resourceOf(options))(add(held)),
-      options
-    )
+  const name = `${options?.prefix ?? defaultPrefix}${lock}`
+  const locked = <R>(add: (held: DistLock.Lock) => Effect.Effect<Op.PutResponse, KvError, R>) => {
+    const fenced = (held: DistLock.Lock) => recorder.fenced(client, held, resourceOf(options))(add(held))
+    return options?.elected === true
+      ? recorder.withLeadership(
+        client,
+        name,
+        ({ lock, proclaim, token }) => Effect.andThen(proclaim(`${client} ${token}`), fenced(lock)),
+        options
+      )
+      : recorder.withLock(client, name, fenced, options)
+  }
   const incremented = options?.captured === true
     ? Effect.provide(
       locked((held) => Effect.flatMap(CounterService, (counter) => counter.addOne(held))),

@@ -1,0 +1,115 @@
+/**
+ * The candidates of an election, read once or followed.
+ */
+import * as Array from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { NodeInspectSymbol } from "effect/Inspectable"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Kv } from "../../service/KvService.ts"
+import type { Entry } from "../../values/Entry.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
+import type * as KvError from "../../values/KvError.ts"
+import type * as Watch from "../../values/Watch.ts"
+import * as internals from "../kv/internals.ts"
+import * as lockQueue from "../lock/lockQueue.ts"
+import * as rangeView from "../view/rangeView.ts"
+import * as watchEnd from "../watch/watchEnd.ts"
+import * as watcherTake from "../watch/watcherTake.ts"
+import type { Candidate } from "./model.ts"
+
+export const of = (entry: Entry): Candidate => new CandidateOf(entry)
+
+/** A class because of `toJSON` and `inspect`: JSON has no bigints. */
+class CandidateOf implements Candidate {
+  readonly key: string
+  readonly token: bigint
+  readonly lease: Option.Option<bigint>
+  readonly value: string
+  readonly revision: bigint
+
+  constructor(entry: Entry) {
+    this.key = entry.key
+    this.token = entry.createRevision
+    this.lease = entry.lease
+    this.value = entry.lossyText
+    this.revision = entry.modRevision
+  }
+
+  toJSON(): unknown {
+    return {
+      key: this.key,
+      token: `${this.token}`,
+      lease: Option.getOrUndefined(this.lease)?.toString(16),
+      value: this.value,
+      revision: `${this.revision}`
+    }
+  }
+
+  [NodeInspectSymbol](): unknown {
+    return this.toJSON()
+  }
+}
+
+/**
+ * The leader now, then after each revision that changed the leader or its value.
+ *
+ * All candidates are kept in memory. Otherwise the next leader would have to be read after the event, and a change between
+ * the event and the read would be missed.
+ */
+export const leaders = (kv: Kv, name: string): Stream.Stream<Option.Option<Candidate>, KvError.KvError> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const { backend, sessions } = internals.of(kv)
+    const range = KeyRange.prefix(lockQueue.prefixOf(name))
+    const scope = yield* Effect.scope
+    const onClock = <A>(effect: Effect.Effect<A, KvError.KvError>) =>
+      sessions.onClock(Effect.tapError(effect, (error) => watchEnd.warn(range, error)))
+    let loaded = yield* onClock(rangeView.load(backend, range, scope))
+    let leader = oldest(name, loaded.view)
+    const first = published(leader)
+
+    const reloaded = Effect.suspend(() => Scope.close(loaded.scope, Exit.void)).pipe(
+      Effect.andThen(rangeView.reload(backend, range, scope))
+    )
+    /** New revisions; after a compaction, the candidates as they are now. */
+    const take: Effect.Effect<ReadonlyArray<Watch.Revision> | rangeView.Loaded, KvError.KvError> = Effect.catch(
+      Effect.suspend(() => loaded.watcher.take),
+      (error) => rangeView.mustReload(error) ? reloaded : Effect.fail(error)
+    )
+    const become = (next: Entry | undefined): ReadonlyArray<Option.Option<Candidate>> => {
+      if (next?.modRevision === leader?.modRevision && next?.key === leader?.key) return []
+      leader = next
+      return [published(next)]
+    }
+    const changes = watcherTake.filterMap(take, (taken) => {
+      if ("watcher" in taken) loaded = taken
+      const { view } = loaded
+      const seen = "watcher" in taken
+        ? become(oldest(name, view))
+        : taken.flatMap((revision) =>
+          rangeView.apply(view, [revision]) && concerns(revision, leader) ? become(oldest(name, view)) : []
+        )
+      return Array.isReadonlyArrayNonEmpty(seen) ? seen : undefined
+    })
+    return Stream.concat(Stream.succeed(first), Stream.fromPull(Effect.succeed(onClock(changes))))
+  }))
+
+const published = (entry: Entry | undefined): Option.Option<Candidate> => Option.map(Option.fromUndefinedOr(entry), of)
+
+/** Whether the revision may have changed the leader. A candidate that enters or leaves behind a leader does not. */
+const concerns = ({ events }: Watch.Revision, leader: Entry | undefined): boolean =>
+  leader === undefined || events.some(({ key }) => key === leader.key)
+
+const oldest = (name: string, { entries }: rangeView.View): Entry | undefined => {
+  let found: Entry | undefined
+  for (const entry of entries.values()) {
+    if (lockQueue.isContender(name, entry) && (found === undefined || isBefore(entry, found))) found = entry
+  }
+  return found
+}
+
+/** In the order of the queue: by create revision, and by key if one transaction created both. */
+const isBefore = (a: Entry, b: Entry): boolean =>
+  a.createRevision === b.createRevision ? KeyRange.compareKeys(a.key, b.key) < 0 : a.createRevision < b.createRevision

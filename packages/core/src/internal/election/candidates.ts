@@ -102,7 +102,7 @@ const published = (entry: Entry | undefined): Option.Option<Candidate> => Option
 const concerns = ({ events }: Watch.Revision, leader: Entry | undefined): boolean =>
   leader === undefined || events.some(({ key }) => key === leader.key)
 
-const oldest = (name: string, { entries }: rangeView.View): Entry | undefined => {
+const oldest = (name: string, { entries }: rangeView.MutableView): Entry | undefined => {
   let found: Entry | undefined
   for (const entry of entries.values()) {
     if (lockQueue.isContender(name, entry) && (found === undefined || isBefore(entry, found))) found = entry

@@ -270,7 +270,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           yield* kv.put("silent", "2")
           for (const [late, result] of results) {
             assert.isTrue(Result.isFailure(result))
-            assert.isBelow(late, 50 + lag, `the event loop was late by ${lag.toFixed(0)} ms`)
+            // Two turns of the event loop can be late: that of the timer, and that in which the caller resumes.
+            assert.isBelow(late, 50 + 2 * lag, `the event loop was late by ${lag.toFixed(0)} ms`)
           }
         }),
       60_000

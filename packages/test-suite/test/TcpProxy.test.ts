@@ -268,6 +268,23 @@ describe("TcpProxy", () => {
       yield* until("healing cuts it", client.isOver)
     }))
 
+  it.live("swallow silences connections accepted from then on, for good, and leaves live ones alone", () =>
+    Effect.gen(function*() {
+      const { client, link, proxy, remote } = yield* setup
+      yield* proxy.swallow(true)
+      const swallowed = yield* connect(proxy.port)
+      swallowed.socket.write("anybody?")
+      client.socket.write("x")
+      yield* until("the live connection goes on", () => remote.received() === "ax")
+      yield* proxy.swallow(false)
+      const other = yield* link
+      other.client.socket.write("y")
+      yield* until("new connections work", () => other.remote.received() === "y")
+      yield* aMoment
+      assert.isFalse(swallowed.isOver())
+      assert.strictEqual(swallowed.received(), "")
+    }))
+
   it.live("stats tell whether a fault took effect", () =>
     Effect.gen(function*() {
       const { client, proxy, remote, server } = yield* setup

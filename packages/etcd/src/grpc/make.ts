@@ -113,12 +113,16 @@ const connecting = Effect.fnUntraced(function*(
   afterBackoff: boolean
 ) {
   let waits = afterBackoff
+  let startedAt = Number.POSITIVE_INFINITY
   while (true) {
     if (waits) {
-      yield* Effect.sleep(delay(backoff, state.failures, yield* Random.next))
+      // An attempt that ran into its time limit has taken longer than any wait.
+      const isOverdue = performance.now() - startedAt >= backoff.longest
+      if (!isOverdue) yield* Effect.sleep(delay(backoff, state.failures, yield* Random.next))
       if (!state.isNeededAgain()) return
     }
     waits = true
+    startedAt = performance.now()
     // No interruption may come between opening the connection and handing it to its owner.
     const isConnected = yield* Effect.uninterruptibleMask((restore) =>
       Effect.match(Effect.catchDefect(restore(connector(state.avoid)), (defect) => Effect.fail(String(defect))), {

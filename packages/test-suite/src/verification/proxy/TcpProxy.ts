@@ -113,6 +113,11 @@ export interface TcpProxy {
   readonly throttle: (bytesPerSecond: number) => Effect.Effect<void>
   /** Closes the server side of all live connections. The client side stays open, and the client is not told. */
   readonly halfOpen: Effect.Effect<void>
+  /**
+   * Whether connections that are accepted from now on are swallowed: they stay open, what is sent on them is lost, and no
+   * byte ever comes back, even after this is set to false again. Live connections go on.
+   */
+  readonly swallow: (on: boolean) => Effect.Effect<void>
   /** Connects new connections to another server. Live connections stay. */
   readonly retarget: (target: string | number) => Effect.Effect<void>
   /** Ends all faults: held bytes are forwarded, connections that lost bytes are cut, armed faults are removed. */
@@ -253,6 +258,7 @@ const interfaceOf = (link: Link, scheme: string): TcpProxy => {
     halfOpen: Effect.sync(() => {
       for (const connection of link.connections) connection.closeServerSide()
     }),
+    swallow: (on) => Effect.sync(() => void (link.swallows = on)),
     retarget: (target) => Effect.sync(() => void (link.target = addressOf(target))),
     heal: Effect.suspend(() => {
       link.heal()

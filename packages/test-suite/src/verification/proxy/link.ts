@@ -26,6 +26,8 @@ export class Link implements ConnectionLink {
   readonly faults = new LinkFaults()
   /** How many connections clients have opened. */
   opened = 0
+  /** Whether new connections are swallowed. */
+  swallows = false
 
   constructor(port: number, target: Address) {
     this.port = port
@@ -36,6 +38,7 @@ export class Link implements ConnectionLink {
     this.opened++
     const connection = new Connection(this, client)
     this.connections.add(connection)
+    if (this.swallows) return connection.closeServerSide()
     const { flow } = this.faults
     if (flow.toServer === "hold" || flow.toClient === "hold") this.faults.struck++
   }
@@ -55,6 +58,7 @@ export class Link implements ConnectionLink {
 
   heal() {
     this.faults.clear()
+    this.swallows = false
     for (const connection of [...this.connections, ...this.lingering]) connection.heal()
   }
 }

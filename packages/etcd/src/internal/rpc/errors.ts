@@ -35,7 +35,8 @@ export const classify = (failure: Failure, endpoint: string): Classification => 
   const known = rules.find((rule) => rule.code(failure.code) && failure.details.includes(rule.text))
   return known === undefined
     ? { ...unknown(failure, message), notApplied: false }
-    : { ...known.meaning(message), notApplied: known.notApplied }
+    // If it was the response that was too large, the request was executed.
+    : { ...known.meaning(message), notApplied: known.notApplied && failure.messageSize === undefined }
 }
 
 type Meaning = Omit<Classification, "notApplied">

@@ -114,7 +114,10 @@ export interface Channel {
    * calls until then, and closes when its calls have ended. For a member without a leader, or changed certificates.
    */
   readonly reconnect: () => void
-  /** Pings the current connection now, and replaces it if the ping stays unanswered. For a reason to suspect it. */
+  /**
+   * Pings the current connection now, and replaces it if the ping stays unanswered. For a reason to suspect it. It does
+   * nothing if the server would count the ping as one too many.
+   */
   readonly check: () => void
 }
 

@@ -195,6 +195,23 @@ describe("retries", () => {
     ["get", status.INVALID_ARGUMENT, "etcdserver: user name is empty", "Unauthenticated", "NotApplied"]
   ] as const
 
+  it.live("a message that is too large is the request or, at a proxy, the response to one that was executed", () =>
+    Effect.gen(function*() {
+      const tooLarge = (size: number) => ({
+        code: status.RESOURCE_EXHAUSTED,
+        details: `grpc: received message larger than max (${size} vs. 10)`
+      })
+      const fake = yield* FakeEtcd.make(() => tooLarge(30_000))
+      const kv = yield* client({ endpoints: [fake.endpoint] })
+      assert.strictEqual((yield* reason(kv.put("a", "1")))._tag, "Indeterminate")
+      assert.strictEqual((yield* reason(kv.get("a")))._tag, "RequestTooLarge")
+      assert.strictEqual(fake.received.length, 2, "neither is repeated")
+      // Two fields, each with a tag and a length.
+      fake.reply = () => tooLarge(2 * 2 + 2)
+      const failure = yield* reason(kv.put("a", "1"))
+      assert.deepStrictEqual([failure._tag, failure.outcome], ["RequestTooLarge", "NotApplied"])
+    }))
+
   for (const [method, code, details, tag, outcome] of final) {
     it.live(`"${details}" is ${tag} and is not retried`, () =>
       Effect.gen(function*() {

@@ -119,7 +119,8 @@ export interface Channel {
    */
   readonly reconnect: () => void
   /**
-   * Pings the current connection now, and replaces it if there is no response. Call it if the connection is suspect.
+   * Pings the current connection now, and replaces it if there is no response. Call it if the connection is suspect. It
+   * does nothing if the server would count the ping as one too many.
    */
   readonly check: () => void
 }

@@ -128,9 +128,10 @@ export class ChannelState implements Line, Owner {
     this.#environment.connect(false)
   }
 
-  /** Pings the current connection. */
+  /** Pings the current connection, unless the server would end it for that. */
   check(): void {
-    this.#current?.keepAlive.check()
+    const keepAlive = this.#current?.keepAlive
+    if (keepAlive?.mayCheck === true) keepAlive.check()
   }
 
   /** Replaces the current connection as soon as another one is open. */

@@ -151,6 +151,11 @@ export class KeepAlive {
     this.#armWithin(lastChance)
   }
 
+  /** Whether the server tolerates another ping. */
+  get mayCheck(): boolean {
+    return this.#isPingDue || this.#earlyPings < mostEarlyPings
+  }
+
   /** Pings now, unless a ping is in flight. */
   check(): void {
     if (this.#pingedAt === undefined) this.#ping(performance.now())

@@ -396,6 +396,22 @@ describe("a channel detects that its connection is dead", () => {
       assert.strictEqual(peer.connections[0]!.count(Peer.Type.PING), 0)
     }))
 
+  it.live("it is told to check a connection again and again, and pings no more often than servers tolerate", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair(answering, { keepAlive: { minimumInterval: "300 millis" } })
+      assert.strictEqual(yield* call(channel), "re: request")
+      const connection = yield* peer.connection(0)
+      const pings = () => connection.count(Peer.Type.PING)
+      const checks = Effect.repeat(Effect.andThen(Effect.sync(() => channel.check()), Effect.sleep("20 millis")), {
+        times: 4
+      })
+      yield* checks
+      assert.strictEqual(pings(), 2)
+      yield* Effect.sleep("300 millis")
+      yield* checks
+      assert.strictEqual(pings(), 3)
+    }))
+
   it.live("after a long silence a ping precedes the call, which goes to another connection if there is no response", () =>
     Effect.gen(function*() {
       let isDeaf = false

@@ -39,7 +39,12 @@ export const classify = (failure: Failure, endpoint: string): Classification => 
   const meant = meaning(message)
   // Words of etcd come from a member; others may be those of a proxy, or of this client about a broken connection.
   const isFromMember = known !== undefined || failure.details.includes("etcdserver: ")
-  return { ...meant, notApplied, reconnect: meant.suspendEndpoint && isFromMember }
+  return {
+    ...meant,
+    // If it was the response that was too large, the request was executed.
+    notApplied: notApplied && failure.messageSize === undefined,
+    reconnect: meant.suspendEndpoint && isFromMember
+  }
 }
 
 type Meaning = Omit<Classification, "notApplied" | "reconnect">

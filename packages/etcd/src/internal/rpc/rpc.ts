@@ -45,7 +45,7 @@ const nothing = {}
 
 /** Sends an RPC and decodes its response. */
 export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> =>
-  Effect.flatMap(
+  Effect.matchEffect(
     attempt.channel.unary(rpc.path, rpc.request, {
       metadata: attempt.metadata,
       sensitive: attempt.metadata["token"] === undefined ? undefined : sensitive,
@@ -55,8 +55,21 @@ export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transpo
       isCancelled: attempt.isCancelled,
       endAfterResponse: rpc.endAfterResponse
     }),
-    (message) => decoded(rpc, message)
+    {
+      onSuccess: (message) => decoded(rpc, message),
+      onFailure: (failure) => Effect.fail(withMessageSize(rpc, failure))
+    }
   )
+
+/**
+ * Notes the size of a message that a proxy did not take from the server: the response to a request that was executed.
+ *
+ * A Go server rejects a request that is too large with the same words. Only the size tells the two apart.
+ */
+const withMessageSize = ({ request }: Rpc<unknown>, failure: Transport.Failure): Transport.Failure => {
+  const size = /grpc: received message larger than max \((\d+) vs/.exec(failure.details)?.[1]
+  return size === undefined || Number(size) === request.length ? failure : { ...failure, messageSize: Number(size) }
+}
 
 /** The server has executed the request even if its response cannot be decoded. */
 const decoded = <A>(rpc: Rpc<A>, message: Buffer): Exit.Exit<A, Transport.Failure> => {

@@ -227,10 +227,6 @@ export type LockFailure<
  * @since 0.1.0
  */
 export const withDistLock: {
-  <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
-    names: LockNames,
-    options?: Options<Timeout, Hold>
-  ): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
   <
     A,
     E,
@@ -242,6 +238,11 @@ export const withDistLock: {
     names: LockNames,
     options?: Options<Timeout, Hold>
   ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
+  // Last, because TypeScript reports the errors of the last overload: they name the option that is wrong.
+  <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
+    names: LockNames,
+    options?: Options<Timeout, Hold>
+  ): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
 } = dual(
   (args) => Effect.isEffect(args[0]),
   <A, E, R, Timeout extends Duration.Input | undefined, Hold extends Duration.Input | undefined>(

@@ -13,6 +13,7 @@ import * as watcherTake from "../internal/watch/watcherTake.ts"
 import * as Compare from "../values/Compare.ts"
 import type * as Entry from "../values/Entry.ts"
 import * as KeyRange from "../values/KeyRange.ts"
+import * as KvError from "../values/KvError.ts"
 import * as Op from "../values/Op.ts"
 import * as Watch from "../values/Watch.ts"
 import * as Check from "./Check.ts"
@@ -47,12 +48,13 @@ export const prefixed = (prefix: string) => (backend: KvBackend): KvBackend => {
   const checkPrefix = prefix.isWellFormed() ? undefined : "the prefix of a namespace must be well-formed Unicode"
   const strip = stripEntry(prefix)
   return {
-    execute: (op) =>
-      Effect.flatMap(
-        // Checked before the prefix is added, because an empty key would become a valid one behind it.
-        Check.orFail(checkPrefix ?? Check.op(op)),
-        () => Effect.map(backend.execute(addPrefix(prefix, op)), (response) => stripResponse(strip, response))
-      ),
+    execute: (op) => {
+      // Checked before the prefix is added, because an empty key would become a valid one behind it.
+      const problem = checkPrefix ?? Check.op(op)
+      return problem === undefined
+        ? Effect.map(backend.execute(addPrefix(prefix, op)), (response) => stripResponse(strip, response))
+        : KvError.fail(new KvError.InvalidRequest({ message: problem }))
+    },
     watch: (request) =>
       Effect.flatMap(
         Check.orFail(checkPrefix ?? Check.watch(request)),

@@ -31,10 +31,10 @@ export type Done = Readonly<Record<string, number>>
 /** The shortest and longest pause between two steps of a worker, in milliseconds. */
 const rest = [2, 20] as const
 
-/** How long a worker may take to end when it is told to. Each of its calls has a deadline. */
+/** How long a worker may take to end when it is asked to. Each of its calls has a deadline. */
 const endWithin = "40 seconds"
 
-/** Starts all workers. They run until they are told to end or the scope closes. */
+/** Starts all workers. They run until they are asked to stop or the scope closes. */
 export const start = Effect.fnUntraced(function*(
   clients: ReadonlyArray<RecordedClient>,
   seed: number,

@@ -211,7 +211,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const [mine, theirs] = [yield* live.ours(last), yield* live.go(last)]
         assert.deepStrictEqual(mine, theirs)
         assert.isAbove(mine.length, 160)
-        // From history they are told the same.
+        // Watches from history deliver the same.
         const past = {
           ours: yield* seenByUs(kv, "mixed/", { since: since + 1n }),
           go: yield* seenByGo(client, "mixed/", { since: since + 1n })

@@ -150,7 +150,7 @@ layer(servers, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           deadline: Config.Duration("DEADLINE"),
           keepAlive: { time: Config.Duration("KEEPALIVE_TIME"), timeout: Config.Duration("KEEPALIVE_TIMEOUT") },
           tracing: Config.Boolean("TRACING"),
-          batching: Config.map(Config.Boolean("FOLDING"), (isOn) => isOn && { maxOps: 64 })
+          batching: Config.map(Config.Boolean("BATCHING"), (isOn) => isOn && { maxOps: 64 })
         })
         const variables = {
           ENDPOINTS: endpoint,
@@ -165,7 +165,7 @@ layer(servers, { excludeTestServices: true, timeout: "60 seconds" })((it) => {
           KEEPALIVE_TIME: "20 seconds",
           KEEPALIVE_TIMEOUT: "3 seconds",
           TRACING: "false",
-          FOLDING: "true"
+          BATCHING: "true"
         }
         const provided = (more: Record<string, string>) =>
           Effect.map(

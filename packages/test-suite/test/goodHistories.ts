@@ -27,11 +27,11 @@ export const lossy = (lost: number) => (backend: KvBackend): KvBackend => {
   const through = <A>(call: Effect.Effect<A, KvError.KvError>, isWrite: boolean): Effect.Effect<A, KvError.KvError> =>
     Effect.gen(function*() {
       yield* yields(4)
-      const dice = yield* Random.nextIntBetween(1, 100)
-      if (dice > lost) return yield* Effect.tap(call, yields(4))
-      if (dice % 4 === 0 || !isWrite) return yield* unreachable
-      if (dice % 4 === 1) yield* Effect.ignore(call)
-      if (dice % 4 === 2) yield* Effect.forkDetach(Effect.andThen(yields(30), call))
+      const draw = yield* Random.nextIntBetween(1, 100)
+      if (draw > lost) return yield* Effect.tap(call, yields(4))
+      if (draw % 4 === 0 || !isWrite) return yield* unreachable
+      if (draw % 4 === 1) yield* Effect.ignore(call)
+      if (draw % 4 === 2) yield* Effect.forkDetach(Effect.andThen(yields(30), call))
       return yield* lostAnswer
     })
   return {

@@ -396,7 +396,7 @@ describe("a channel detects that its connection is dead", () => {
       assert.strictEqual(peer.connections[0]!.count(Peer.Type.PING), 0)
     }))
 
-  it.live("it is told to check a connection again and again, and pings no more often than servers tolerate", () =>
+  it.live("repeated checks of a connection ping no more often than servers tolerate", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair(answering, { keepAlive: { minimumInterval: "300 millis" } })
       assert.strictEqual(yield* call(channel), "re: request")

@@ -268,17 +268,17 @@ export const cases = chapter("leases", [
   waitingTest("a key that was detached, moved or put again outlives its former lease", function*(kv) {
     const short = yield* backendOf(kv).leaseGrant({ ttl: "2 seconds" })
     const long = yield* backendOf(kv).leaseGrant(hour)
-    const keys = ["outlive/attached", "outlive/detached", "outlive/moved", "outlive/anew"]
+    const keys = ["outlive/attached", "outlive/detached", "outlive/moved", "outlive/recreated"]
     yield* Effect.forEach(keys, (key) => kv.put(key, "v", { lease: short.id }))
     yield* kv.put("outlive/detached", "v")
     yield* kv.put("outlive/moved", "v", { lease: long.id })
-    yield* kv.delete("outlive/anew")
-    yield* kv.put("outlive/anew", "v")
+    yield* kv.delete("outlive/recreated")
+    yield* kv.put("outlive/recreated", "v")
     yield* waitUntil("the attached key is deleted", isGone(kv, "outlive/attached"))
     assert.deepStrictEqual(keysOf(yield* kv.range(KeyRange.prefix("outlive/"))), [
-      "outlive/anew",
       "outlive/detached",
-      "outlive/moved"
+      "outlive/moved",
+      "outlive/recreated"
     ])
   }),
 

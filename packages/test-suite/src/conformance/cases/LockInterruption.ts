@@ -297,8 +297,8 @@ export const cases = chapter("interrupting locks", [
     yield* again.release
     // Only our own entry is removed, not another key of the same name.
     const key = entry.op!._tag === "Txn" ? (entry.op!.if[0] as Compare.OfKey).key : ""
-    yield* kv.put(key, "somebody else's")
+    yield* kv.put(key, "another client's")
     yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))
-    assert.strictEqual(yield* textOf(kv, key), "somebody else's")
+    assert.strictEqual(yield* textOf(kv, key), "another client's")
   })
 ])

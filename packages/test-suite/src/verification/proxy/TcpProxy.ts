@@ -115,7 +115,7 @@ export interface TcpProxy {
   readonly halfOpen: Effect.Effect<void>
   /**
    * Whether connections that are accepted from now on are swallowed: they stay open, what is sent on them is lost, and no
-   * byte ever comes back, even after this is set to false again. Live connections go on.
+   * byte ever comes back, even after this is set to false again. Live connections continue.
    */
   readonly swallow: (on: boolean) => Effect.Effect<void>
   /** Connects new connections to another server. Live connections stay. */

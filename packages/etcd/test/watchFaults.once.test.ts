@@ -56,9 +56,11 @@ const write = (kv: Kv.Kv, first: number): Effect.Effect<never> =>
     }
   })
 
-/** A selector of the response to a create: the watch's id on its stream and the `created` flag. */
+/** A selector of the response to a create: the watch's id on its stream, which is 2^31 + 1 or more, and the `created` flag. */
 const created = (chunk: Uint8Array): boolean =>
-  kinds.some((_, i) => TcpProxy.contains(new Uint8Array([0x10, i + 1, 0x18, 0x01]))(chunk))
+  kinds.some((_, i) =>
+    TcpProxy.contains(new Uint8Array([0x10, 0x80 | (i + 1), 0x80, 0x80, 0x80, 0x08, 0x18, 0x01]))(chunk)
+  )
 
 /** Selects the first chunk after the selected one. */
 const after = (condition: (chunk: Uint8Array) => boolean): (chunk: Uint8Array) => boolean => {

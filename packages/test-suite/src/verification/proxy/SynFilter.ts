@@ -56,7 +56,7 @@ net.createServer({ noDelay: true }, (client) => {
  * const program = Effect.gen(function*() {
  *   const network = yield* SynFilter.make({ port: 2379 })
  *   yield* network.close
- *   yield* Effect.sleep("40 seconds")
+ *   yield* Effect.sleep("1 second")
  *   yield* network.open
  *   network.endpoint.startsWith("http://127.0.0.1:") // => true
  * })

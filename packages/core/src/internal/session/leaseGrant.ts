@@ -129,24 +129,23 @@ const revoke = (backend: KvBackend, request: GrantRequest, waitFor: WaitFor): Ef
 const revokeInBackground = (backend: KvBackend, request: GrantRequest, context: Context.Context<never>) =>
   Effect.sync(() => {
     const run = Effect.runForkWith(context)
+    const grant = request.fiber?.pollUnsafe() === undefined ? request.fiber : undefined
     const revocation = run(revokeLease(backend, request.id))
-    revocation.addObserver((exit) => {
-      if (Exit.isSuccess(exit) && exit.value) request.fiber?.interruptUnsafe()
-      else revokeWhenGranted(request, () => run(revokeLease(backend, request.id)))
-    })
+    // A revocation sent while its grant is in flight can be executed first, find no lease, and leave the lease to expire. The
+    // lease is revoked again when the grant succeeds after all, even if its response was faster than the revocation's.
+    if (grant !== undefined) {
+      revocation.addObserver((exit) => {
+        if (Exit.isSuccess(exit) && exit.value) return grant.interruptUnsafe()
+        grant.addObserver((granted) => {
+          if (Exit.isSuccess(granted) || isUnknown(granted)) run(revokeLease(backend, request.id))
+        })
+      })
+    }
     return revocation
   })
 
-/**
- * A revocation sent while its grant is in flight can be executed first, find no lease, and leave the lease to expire.
- * The lease is revoked again when the grant succeeds after all.
- */
-const revokeWhenGranted = (request: GrantRequest, revokeAgain: () => void): void => {
-  if (request.fiber === undefined || request.fiber.pollUnsafe() !== undefined) return
-  request.fiber.addObserver((exit) => {
-    if (Exit.isSuccess(exit)) revokeAgain()
-  })
-}
+const isUnknown = (exit: Exit.Exit<unknown, KvError.KvError>): boolean =>
+  Option.exists(Exit.findErrorOption(exit), ({ outcome }) => outcome === "Unknown")
 
 const revocationDeadline = Duration.seconds(3)
 

@@ -181,6 +181,33 @@ export const cases = chapter("sessions", [
   ),
 
   waitingTest(
+    "a lease whose grant is executed before the response to its revocation arrives is revoked again",
+    function*(kv) {
+      const seen = faults.make()
+      const grant = yield* faults.barrier
+      const response = yield* faults.barrier
+      const backend = backendOf(yield* faults.newClientWith(seen))
+      let responses = 0
+      const client = yield* Kv.make({
+        ...backend,
+        leaseRevoke: (id) =>
+          Effect.onExit(
+            backend.leaseRevoke(id),
+            () => id === seen.leases[0] && ++responses === 1 ? response.stop : Effect.void
+          )
+      })
+      seen.before = (call) => call.kind === "leaseGrant" && call.lease === seen.leases[0] ? grant.stop : Effect.void
+      yield* Effect.forkScoped(on(client)(DistLock.acquire("session/faster", { ttl: "1 hour" })))
+      yield* waitUntil("the first lease is revoked", Effect.sync(() => responses === 1), 12)
+      yield* grant.letGo
+      yield* soon("the grant has ended", Effect.sync(() => seen.pending === 0))
+      yield* response.letGo
+      yield* soon("it is revoked again", Effect.sync(() => responses === 2))
+      yield* soon("the lease is gone", leaseIsGone(kv, seen.leases[0]!))
+    }
+  ),
+
+  waitingTest(
     "a caller waits for a shared session no longer than its own deadline; callers with more time get it",
     function*(kv) {
       const store = yield* Store

@@ -21,6 +21,7 @@ import * as Run from "../src/Run.ts"
 import * as SavedRound from "../src/SavedRound.ts"
 import * as Schedule from "../src/Schedule.ts"
 import * as SeededRandom from "../src/SeededRandom.ts"
+import type { Write } from "../src/work/Worker.ts"
 
 const quiet = () => Effect.void
 
@@ -72,8 +73,9 @@ describe("the harness", () => {
     "finds a service whose writes are not fenced, because it captured its Kv before the lock was acquired",
     () =>
       Effect.gen(function*() {
-        // Only evictions, which take locks away without notice.
-        const unfenced = { ...request, seed: 3, faults: ["evict"], mutateWrite: Fence.unfenced } as const
+        // Only evictions, which take locks away without notice. A write that nothing interrupts is then late.
+        const late = (write: Write) => Fence.unfenced(Effect.uninterruptible(Effect.delay(write, "30 millis")))
+        const unfenced = { ...request, seed: 3, faults: ["evict"], mutateWrite: late } as const
         const { findings } = yield* Run.run(unfenced, quiet)
         const found = findings.violations.filter((violation) => violation.startsWith("written without the lock"))
         assert.isAbove(found.length, 0, findings.violations.join("\n"))

@@ -1,6 +1,7 @@
 /**
  * Elections: one leader at a time, in order of arrival, with a value that all can see and a stream of its changes.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Election from "@effect-kv/core/Election"
 import * as Fence from "@effect-kv/core/Fence"
@@ -22,13 +23,13 @@ import * as Stream from "effect/Stream"
 import { chapter, newClient, promptly, reasonOf, revisionOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { exitOf, failedWith, on, soon, untilContenders } from "./locking.ts"
+import { exitOf, failedWith, on, signalling, soon, untilContenders } from "./locking.ts"
 
 /** Campaigns, and returns once it leads. */
 const lead = (kv: Kv.Kv, name: string, options?: Election.CampaignOptions) =>
   promptly(`the leadership of ${name}`, on(kv)(Election.campaign(name, options)))
 
-/** Starts a candidate in the background, and returns once it is in the queue. */
+/** Starts a candidate in the background, and returns once it waits in the queue or, if nobody is ahead, leads. */
 const candidate = Effect.fnUntraced(function*<A, E>(
   kv: Kv.Kv,
   name: string,
@@ -36,8 +37,19 @@ const candidate = Effect.fnUntraced(function*<A, E>(
   options?: Election.Options
 ): Effect.fn.Return<Fiber.Fiber<A, E | DistLock.LockFailure>, KvError.KvError, Scope.Scope> {
   const before = (yield* on(kv)(Election.candidates(name))).length
-  const fiber = yield* Effect.forkScoped(on(kv)(Election.withLeadership(name, f, options)))
-  yield* untilContenders(kv, name, before + 1)
+  let hasStarted = false
+  const fiber = yield* Effect.forkScoped(
+    on(kv)(Election.withLeadership(
+      name,
+      (leadership) => {
+        hasStarted = true
+        return f(leadership)
+      },
+      options
+    ))
+  )
+  if (before > 0) yield* untilContenders(kv, name, before + 1)
+  else yield* soon("it leads", Effect.sync(() => hasStarted || fiber.pollUnsafe() !== undefined))
   return fiber
 })
 
@@ -440,22 +452,22 @@ export const cases = chapter("elections", [
     const leader = yield* candidate(
       client,
       name,
-      () => Effect.onInterrupt(Effect.never, () => Fence.unfenced(Effect.orDie(kv.put(`${name}.ended`, "1")))),
-      {
-        ttl: "3 seconds"
-      }
+      // One transaction looks and notes: a read of the history could be compacted by a case that runs concurrently.
+      ({ key }) =>
+        Effect.onInterrupt(Effect.never, () =>
+          Fence.unfenced(Effect.orDie(kv.txn({
+            if: [Compare.exists(key)],
+            then: [Op.put(`${name}.at-loss`, "exists")],
+            else: [Op.put(`${name}.at-loss`, "deleted")]
+          })))),
+      { ttl: "3 seconds" }
     )
     const next = yield* candidate(kv, name, token)
-    const { key } = Option.getOrThrow(yield* on(kv)(Election.leader(name)))
     // Renewals reach the store and are never answered.
     cut.after = (call) => call.kind === "leaseKeepAlive" ? Effect.never : Effect.void
     cut.before = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
     failedWith(yield* exitOf("the loss", leader), "LockLost")
-    const ended = yield* entryOf(kv, `${name}.ended`)
-    assert.isTrue(
-      Option.isSome(yield* kv.getEntry(key, { revision: ended.modRevision })),
-      "it was interrupted before the store deleted its key"
-    )
+    assert.strictEqual(yield* textOf(kv, `${name}.at-loss`), "exists", "the key at the moment of the loss")
     assert.isTrue(Exit.isSuccess(yield* exitOf("the next leads", next)))
   }),
 
@@ -700,8 +712,9 @@ export const cases = chapter("elections", [
     yield* isVacant(kv, name)
     const closed = yield* Effect.scoped(Effect.gen(function*() {
       const client = yield* newClient
-      const fiber = yield* Effect.forkDetach(on(client)(Election.singleton(name, () => Effect.never)))
-      yield* untilContenders(kv, name, 1)
+      const { body, started } = signalling(Effect.never)
+      const fiber = yield* Effect.forkDetach(on(client)(Election.singleton(name, () => body)))
+      yield* started
       return fiber
     }))
     assert.strictEqual(failedWith(yield* exitOf("the end", closed), "KvError").reason._tag, "Closed")

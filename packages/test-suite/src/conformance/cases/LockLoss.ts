@@ -21,7 +21,19 @@ import * as Scope from "effect/Scope"
 import { chapter, newClient, promptly, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue, soon, untilContenders } from "./locking.ts"
+import {
+  contend,
+  contenders,
+  exitOf,
+  failedWith,
+  hold,
+  isFree,
+  on,
+  queue,
+  signalling,
+  soon,
+  untilContenders
+} from "./locking.ts"
 
 /** Holds the lock until it is interrupted, then writes in a finalizer, without the fence of the lost lock. */
 const holdAndCleanUp = (kv: Kv.Kv, name: string, options?: DistLock.Options) =>
@@ -307,20 +319,23 @@ export const cases = chapter("losing locks", [
       const barrier = yield* faults.barrier
       yield* Effect.addFinalizer(() => barrier.letGo)
       const scope = yield* Scope.make()
-      const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
-      const body = Effect.gen(function*() {
+      const seen = faults.make()
+      const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), scope)
+      const { body, started } = signalling(Effect.gen(function*() {
         const fenced = yield* Kv.Kv
         yield* Effect.ensuring(
           Effect.never,
           Effect.orDie(Effect.andThen(barrier.stop, fenced.put(`${name}.result`, "written by a finalizer")))
         )
-      })
+      }))
       const holder = yield* Effect.forkDetach(
         on(client)(Effect.exit(DistLock.withDistLock(body, name, { ttl: "2 seconds" })))
       )
-      yield* untilContenders(kv, name, 1)
+      yield* started
       const waiter = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(Effect.void, name))))
-      yield* untilContenders(kv, name, 2)
+      // The holder entered with one transaction. The waiter sends its second once it knows that it waits.
+      const sent = () => seen.calls.filter((call) => call.op?._tag === "Txn").length
+      yield* soon("the waiter waits", Effect.sync(() => sent() >= 3))
       const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
       yield* promptly("the holder is interrupted", barrier.reached)
       failedWith(yield* promptly("the waiter's failure", Fiber.join(waiter)), "LockLost")
@@ -346,9 +361,9 @@ export const cases = chapter("losing locks", [
     yield* Effect.addFinalizer(() => barrier.letGo)
     const scope = yield* Scope.make()
     const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
-    const body = Effect.ensuring(Effect.never, barrier.stop)
+    const { body, started } = signalling(Effect.ensuring(Effect.never, barrier.stop))
     const holder = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(body, name))))
-    yield* untilContenders(kv, name, 1)
+    yield* started
     const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
     yield* promptly("the holder is interrupted", barrier.reached)
     yield* store.passTime("4 seconds")
@@ -498,10 +513,9 @@ export const cases = chapter("losing locks", [
     const seen = faults.make()
     const closing = yield* Effect.scoped(Effect.gen(function*() {
       const client = yield* faults.newClientWith(seen)
-      const fiber = yield* Effect.forkDetach(
-        on(client)(DistLock.withDistLock(Effect.never, "l"))
-      )
-      yield* untilContenders(kv, "l", 1)
+      const { body, started } = signalling(Effect.never)
+      const fiber = yield* Effect.forkDetach(on(client)(DistLock.withDistLock(body, "l")))
+      yield* started
       return fiber
     }))
     assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 0)

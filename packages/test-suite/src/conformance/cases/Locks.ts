@@ -30,6 +30,7 @@ import {
   on,
   pauseBetweenPolls,
   queue,
+  signalling,
   soon,
   untilContenders
 } from "./locking.ts"
@@ -338,8 +339,9 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
     assert.isTrue(Exit.hasDies(yield* locked(Effect.die("defect"))))
     yield* isFree(kv, "l")
-    const fiber = yield* Effect.forkScoped(locked(Effect.never))
-    yield* untilContenders(kv, "l", 1)
+    const { body, started } = signalling(Effect.never)
+    const fiber = yield* Effect.forkScoped(locked(body))
+    yield* started
     yield* Fiber.interrupt(fiber)
     yield* isFree(kv, "l")
     assert.strictEqual(yield* on(kv)(Effect.succeed(1).pipe(DistLock.withDistLock("l"))), 1)

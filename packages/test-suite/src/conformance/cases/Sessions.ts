@@ -20,7 +20,7 @@ import * as Scope from "effect/Scope"
 import { chapter, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { hold, on, soon, untilContenders } from "./locking.ts"
+import { hold, on, signalling, soon } from "./locking.ts"
 
 const leaseIsGone = (kv: Kv.Kv, lease: bigint) =>
   Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(lease)), Exit.isFailure)
@@ -131,10 +131,9 @@ export const cases = chapter("sessions", [
         const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), scope)
         seen.before = (call) => call.kind === "leaseKeepAlive" ? renewal : Effect.void
         const name = `session/bug/${what}`
-        const held = yield* Effect.forkScoped(
-          on(client)(DistLock.withDistLock(Effect.never, name, { ttl: "2 seconds" }))
-        )
-        yield* untilContenders(kv, name, 1)
+        const { body, started } = signalling(Effect.never)
+        const held = yield* Effect.forkScoped(on(client)(DistLock.withDistLock(body, name, { ttl: "2 seconds" })))
+        yield* started
         yield* store.passTime("2100 millis")
         yield* promptly("the loss", Fiber.await(held))
         const next = yield* hold(client, `${name}/next`, { ttl: "2 seconds" })
@@ -377,8 +376,9 @@ export const cases = chapter("sessions", [
       const scope = yield* Scope.make()
       const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), scope)
       for (const ttl of ["10 seconds", "20 seconds", "30 seconds"] as const) {
-        yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.never, `session/closing/${ttl}`, { ttl })))
-        yield* untilContenders(kv, `session/closing/${ttl}`, 1)
+        const { body, started } = signalling(Effect.never)
+        yield* Effect.forkScoped(on(client)(DistLock.withDistLock(body, `session/closing/${ttl}`, { ttl })))
+        yield* started
       }
       const last = seen.leases.at(-1)!
       seen.before = (call) => call.kind === "leaseRevoke" && call.lease === last ? Effect.never : Effect.void

@@ -28,7 +28,7 @@ const quiet = () => Effect.void
 const main = Path.join(import.meta.dirname, "../src/main.ts")
 
 /** Short faults that affect the most: writes without a response, leaders, and holders of locks. */
-const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-answers", "cut-after-forwarding", "move-leader"]
+const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-responses", "cut-after-forwarding", "move-leader"]
 
 const request: Run.Request = {
   seconds: 20,
@@ -181,7 +181,7 @@ describe("the harness", () => {
         request: { _tag: "Execute", op: Op.put("r/register/0", "1") },
         invoked: moment(0),
         completed: moment(1),
-        outcome: { _tag: "Answered", answer: { _tag: "Put", revision: 2n } }
+        outcome: { _tag: "Responded", response: { _tag: "Put", revision: 2n } }
       }
       const round = {
         history: { ...History.empty, calls: [call] },

@@ -1,5 +1,6 @@
 /**
- * A client behind `etcd grpc-proxy`, which chooses the ids of watches, shares watches, and answers creates in any order.
+ * A client behind `etcd grpc-proxy`, which chooses the ids of watches, shares watches, and responds to creates
+ * in any order.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { backendOf } from "@effect-kv/core/KvInternals"

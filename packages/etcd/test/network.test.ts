@@ -197,7 +197,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
               // The server may still respond for a moment.
               const failure = yield* Effect.flip(Effect.forever(kv.get("paused")))
               assert.strictEqual(failure.reason._tag, "DeadlineExceeded")
-              // Half a second after the first unanswered call, nothing more is sent on the connection.
+              // Half a second after the first call without a response, nothing more is sent on the connection.
               assert.include(["Indeterminate", "Unavailable"], (yield* reason(kv.put("paused", "1")))._tag)
             }),
           () => cluster.member.resume

@@ -1,6 +1,6 @@
 /**
  * What networks do to connections: attempts that are swallowed, SYNs that are lost, names that move, proxies in the
- * environment, peers that never answer. Forgotten flows are in `silence.once.test.ts`, several members behind one address in
+ * environment, peers that never respond. Forgotten flows are in `silence.once.test.ts`, several members behind one address in
  * `balancer.once.test.ts`.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -143,13 +143,13 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         () => Effect.sync(() => Object.assign(Dns.promises, { lookup }))
       )
       const sockets = new Set<Net.Socket>()
-      let answering = "127.0.0.2"
+      let responding = "127.0.0.2"
       const listen = (host: string, port: number) =>
         Effect.acquireRelease(
           Effect.callback<Net.Server>((resume) => {
             const server = Net.createServer((socket) => {
               sockets.add(socket.on("error", () => {}))
-              if (host !== answering) return void socket.destroy()
+              if (host !== responding) return void socket.destroy()
               const upstream = Net.connect(member.clientPort, "127.0.0.1").on("error", () => {})
               socket.pipe(upstream).pipe(socket)
             })
@@ -167,7 +167,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* kv.put("moved", "1")
       for (const now of [["127.0.0.3"], ["127.0.0.3", "127.0.0.4", "127.0.0.2"]]) {
         addresses = now
-        answering = now[now.length - 1]!
+        responding = now[now.length - 1]!
         for (const socket of sockets) socket.destroy()
         const [elapsed, value] = yield* timed(kv.get("moved"))
         assert.deepStrictEqual(value, Option.some("1"))
@@ -234,7 +234,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     ["a link that loses everything", (proxy) => [proxy.blackhole({ drop: true }), proxy.heal]],
     ["a server that is stopped by SIGSTOP", (_, member) => [member.pause, member.resume]],
     [
-      "a proxy that accepts and never answers",
+      "a proxy that accepts and never responds",
       (proxy) => [Effect.andThen(proxy.swallow(true), proxy.cut), proxy.swallow(false)]
     ]
   ]

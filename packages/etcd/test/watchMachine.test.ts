@@ -371,7 +371,7 @@ describe("watches on one stream", () => {
     const watched = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
     world.connect()
     const link = only(world)
-    // Before the first answer, creates would wait for each other.
+    // Before the first response, creates would wait for each other.
     world.deliver(100)
     link.rejections.push("etcdserver: permission denied")
     const rejected = world.open({ range: KeyRange.key("denied") })
@@ -383,7 +383,7 @@ describe("watches on one stream", () => {
     assert.strictEqual(only(world), link)
   })
 
-  it("a refused watch ends with its reason, also if others wait until it is answered", () => {
+  it("a rejected watch ends with its reason, even if creates of others wait for its response", () => {
     const world = plain()
     const refused = world.open({ range: KeyRange.key("denied") })
     const others = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))

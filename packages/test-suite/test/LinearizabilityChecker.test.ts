@@ -138,7 +138,7 @@ describe("LinearizabilityChecker", () => {
     const revoked: History.Call = {
       ...keptAlive(lease, 2),
       request: { _tag: "LeaseRevoke", id: lease },
-      outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } }
+      outcome: { _tag: "Responded", response: { _tag: "LeaseRevoked" } }
     }
     const { calls } = history(
       [[0, 1], Op.put("a", "1", { lease }), put(2n)],

@@ -14,7 +14,7 @@ let calls = 100
 const call = (
   order: number,
   request: History.Request,
-  answer: History.Answer | "unknown" = { _tag: "Lease", id, ttlMillis: 5000 }
+  response: History.Response | "unknown" = { _tag: "Lease", id, ttlMillis: 5000 }
 ): History.Call => ({
   _tag: "Call",
   id: calls++,
@@ -22,7 +22,7 @@ const call = (
   request,
   invoked: moment(order),
   completed: moment(order + 1),
-  outcome: answer === "unknown" ? { _tag: "Interrupted" } : { _tag: "Answered", answer }
+  outcome: response === "unknown" ? { _tag: "Interrupted" } : { _tag: "Responded", response }
 })
 
 const granted = (order: number, ttlMillis = 5000, asked = 5000): History.Call =>

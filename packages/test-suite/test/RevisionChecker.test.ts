@@ -40,7 +40,7 @@ describe("RevisionChecker", () => {
     const a = Op.txn({ if: [Compare.missing("b")], then: [Op.put("a", "1")] })
     const b = Op.txn({ if: [Compare.missing("a")], then: [Op.put("b", "1")] })
     const skewed = check(changes, [[0, 3], a, txn(2n, true, put(2n))], [[1, 2], b, txn(2n, true, put(2n))])
-    assert.deepStrictEqual(kinds(skewed.violations), ["WrongAnswer"])
+    assert.deepStrictEqual(kinds(skewed.violations), ["WrongResponse"])
   })
 
   it("deletes are attributed to calls, also to those of unknown outcome", () => {
@@ -78,7 +78,7 @@ describe("RevisionChecker", () => {
     const revoked: History.Call = {
       ...keptAlive(lease, 10),
       request: { _tag: "LeaseRevoke", id: lease },
-      outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } }
+      outcome: { _tag: "Responded", response: { _tag: "LeaseRevoked" } }
     }
     assert.deepStrictEqual(kindsOf(ended, [revoked]), [])
     assert.include(kindsOf([...attached, gone("a", 4n)], []), "PhantomWrite")
@@ -143,7 +143,7 @@ describe("RevisionChecker", () => {
     const shared = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
     const middle = read(2n, row("a", "1", 2n))
     assert.deepStrictEqual(kinds(check(shared, a, b, [[1, 2], Op.range(KeyRange.all), middle]).violations), [
-      "WrongAnswer"
+      "WrongResponse"
     ])
     const lease = 7n
     const attached = { ...row("a", "1", 2n), lease }
@@ -152,18 +152,20 @@ describe("RevisionChecker", () => {
       [[0, 1], Op.put("a", "1", { lease }), put(2n)],
       [[2, 3], Op.get("a"), read(3n, attached)]
     )
-    assert.deepStrictEqual(kinds(ended.violations), ["WrongAnswer"])
+    assert.deepStrictEqual(kinds(ended.violations), ["WrongResponse"])
   })
 
   it("a keysOnly read has no values, and a future revision cannot be read", () => {
     const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
     const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[4, 9], Op.put("a", "2"), put(3n)]] as const
-    const kindsOf = (op: Op.Op, answer: History.Response) =>
-      kinds(check(changes, ...puts, [[2, 8], op, answer]).violations)
+    const kindsOf = (op: Op.Op, response: History.OpResponse) =>
+      kinds(check(changes, ...puts, [[2, 8], op, response]).violations)
     assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "", 2n))), [])
-    assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "1", 2n))), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "1", 2n))), ["WrongResponse"])
     assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 2n }), read(3n, row("a", "1", 2n))), [])
-    assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 3n }), read(2n, row("a", "2", 3n, 2, 2n))), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 3n }), read(2n, row("a", "2", 3n, 2, 2n))), [
+      "WrongResponse"
+    ])
   })
 
   it("filters, orders and limits determine the entries of a read", () => {
@@ -212,7 +214,7 @@ describe("RevisionChecker", () => {
     const kindsOf = (...calls: ReadonlyArray<Asked>) =>
       kinds(RevisionChecker.check(history(...puts, ...calls), changes, { extent }).violations)
     assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "2", 20n, 2, 15n))]), [])
-    assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "1", 15n))]), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "1", 15n))]), ["WrongResponse"])
     assert.deepStrictEqual(kindsOf([[4, 5], Op.get("b"), read(31n)]), ["UnknownRevision"])
     const whole = RevisionChecker.check(history(...puts), changes)
     assert.deepStrictEqual(kinds(whole.violations), ["BrokenStoreHistory"])
@@ -283,7 +285,7 @@ describe("RevisionChecker", () => {
   it("a put with another lease in the store is a violation", () => {
     const asked = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
     assert.deepStrictEqual(kinds(check([written({ ...row("a", "1", 2n), lease: 7n })], asked).violations), [])
-    assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], asked).violations), ["WrongAnswer"])
+    assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], asked).violations), ["WrongResponse"])
   })
 
   it("contradictory changes of the store are a violation", () => {

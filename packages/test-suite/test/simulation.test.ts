@@ -12,18 +12,18 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
     const runs = seedsOf(0, 300).map((seed) => run(seed))
     const all = runs.map(({ history }) => history)
     for (const { changes, history, seed } of runs) {
-      const answered = history.calls.filter(({ outcome }) => outcome._tag === "Answered").length
+      const responses = history.calls.filter(({ outcome }) => outcome._tag === "Responded").length
       assert.isTrue(
-        answered >= 15 && changes.length >= 5,
-        `seed ${seed}: ${answered} answers, ${changes.length} changes`
+        responses >= 15 && changes.length >= 5,
+        `seed ${seed}: ${responses} responses, ${changes.length} changes`
       )
     }
     const reasons = all.flatMap(({ calls, watches }) => [
       ...calls.map(({ outcome }) => outcome._tag === "Failed" ? outcome.reason : outcome._tag),
-      ...watches.map(({ ended }) => ended?.how._tag === "Failed" ? ended.how.reason : "Answered")
+      ...watches.map(({ ended }) => ended?.how._tag === "Failed" ? ended.how.reason : "Responded")
     ])
     assert.includeMembers(reasons, [
-      "Answered",
+      "Responded",
       "Interrupted",
       "Unavailable",
       "Indeterminate",

@@ -44,7 +44,7 @@ export abstract class Call implements Expiring {
   protected stream: ClientHttp2Stream | undefined
   protected readonly reader: MessageReader
   /** Whether the call expects a response soon, so that silence is suspect. */
-  protected abstract readonly expectsAnswer: boolean
+  protected abstract readonly expectsResponse: boolean
 
   constructor(line: Line, path: string, options: CallOptions) {
     this.#line = line
@@ -89,7 +89,7 @@ export abstract class Call implements Expiring {
       stream = connection.open(
         headers.make(this.#line.origin, this.#path, this.options, remaining),
         this,
-        this.expectsAnswer
+        this.expectsResponse
       )
     } catch (error) {
       if (!connection.isUsable) return this.reject(Status.UNAVAILABLE, connection.problem)
@@ -121,8 +121,8 @@ export abstract class Call implements Expiring {
   }
 
   /** Reports that the server has opened a stream. From now on it may be silent. */
-  protected answered(): void {
-    this.#connection?.keepAlive.answered()
+  protected responded(): void {
+    this.#connection?.keepAlive.responded()
   }
 
   /** Ends the call without a callback. */
@@ -210,7 +210,7 @@ export abstract class Call implements Expiring {
   readonly #onClose = (): void => {
     const connection = this.#connection!
     const stream = this.stream!
-    connection.closed(stream, this, this.expectsAnswer)
+    connection.closed(stream, this, this.expectsResponse)
     this.#isClosed = true
     if (this.#isDone) return
     this.endIfComplete()

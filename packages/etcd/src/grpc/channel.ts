@@ -195,7 +195,7 @@ export class ChannelState implements Line, Owner {
 
   onRoom(connection: Connection): void {
     if (connection !== this.#current) return
-    if (connection.hasAnswered) {
+    if (connection.hasResponded) {
       this.failures = 0
       if (connection.address.address !== this.avoid) this.avoid = undefined
     }
@@ -209,7 +209,7 @@ export class ChannelState implements Line, Owner {
     if (connection !== this.#current) return
     this.#current = undefined
     this.#state = "Idle"
-    if (!connection.hasAnswered) return this.#rejected(connection)
+    if (!connection.hasResponded) return this.#rejected(connection)
     if (this.#queue.size > 0 || this.#settling.size > 0) this.#connect()
   }
 

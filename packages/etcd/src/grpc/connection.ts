@@ -58,7 +58,7 @@ export class Connection {
   #isClosed = false
   #problem: string | undefined
   /** Whether the peer has ever responded. Before its first response it has not proved that it works. */
-  hasAnswered = false
+  hasResponded = false
 
   constructor(
     session: ClientHttp2Session,
@@ -73,11 +73,11 @@ export class Connection {
     this.address = address
     this.#limit = session.remoteSettings.maxConcurrentStreams ?? Number.POSITIVE_INFINITY
     this.keepAlive = new KeepAlive(options, pace, {
-      ping: (onAnswer) => {
+      ping: (onResponse) => {
         if (session.destroyed) return
         session.ping((error: Error | null) => {
           if (error !== null) return
-          onAnswer()
+          onResponse()
           this.#owner?.onRoom(this)
         })
       },
@@ -124,18 +124,18 @@ export class Connection {
   }
 
   /** Opens a stream. Its `close` event must be reported with {@link closed}. Throws if a header is invalid. */
-  open(headers: OutgoingHttpHeaders, call: OpenCall, expectsAnswer: boolean): ClientHttp2Stream {
+  open(headers: OutgoingHttpHeaders, call: OpenCall, expectsResponse: boolean): ClientHttp2Stream {
     const stream = this.#session.request(headers, requestOptions)
     this.#calls.add(call)
-    this.keepAlive.opened(expectsAnswer)
+    this.keepAlive.opened(expectsResponse)
     if (stream.id !== undefined && stream.id > lastUsableId) this.#retire("the connection has used up its stream ids")
     return stream
   }
 
   /** Reports that a stream has closed. */
-  closed(stream: ClientHttp2Stream, call: OpenCall, expectsAnswer: boolean): void {
+  closed(stream: ClientHttp2Stream, call: OpenCall, expectsResponse: boolean): void {
     this.#calls.delete(call)
-    this.keepAlive.ended(expectsAnswer)
+    this.keepAlive.ended(expectsResponse)
     if (stream.rstCode === Reset.REFUSED_STREAM && ++this.#refused >= mostRefused) {
       this.#retire(`the server rejected ${mostRefused} streams in a row`)
     }
@@ -145,7 +145,7 @@ export class Connection {
 
   /** Reports that data was received on a stream. */
   received(): void {
-    this.hasAnswered = true
+    this.hasResponded = true
     this.#refused = 0
     this.keepAlive.received()
   }

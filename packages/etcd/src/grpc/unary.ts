@@ -10,7 +10,7 @@ import { failure, Status } from "./status.ts"
 import type { CallOptions, Failure } from "./Transport.ts"
 
 export class UnaryCall extends Call {
-  protected readonly expectsAnswer = true
+  protected readonly expectsResponse = true
   protected readonly isDelivered = true
   readonly #message: Uint8Array
   readonly #resume: (result: Effect.Effect<Buffer, Failure>) => void

@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { Reset, Status } from "../../src/grpc/status.ts"
 import type { Delivery, Failure, Progress } from "../../src/grpc/Transport.ts"
-import { answering, bytes, call, failureOf, pair, path, start, timed } from "./support/client.ts"
+import { bytes, call, failureOf, pair, path, responding, start, timed } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
 const check = (failure: Failure, code: number, delivery: Delivery, details: RegExp) => {
@@ -31,7 +31,7 @@ const endsBy = Effect.fnUntraced(function*(onRequest: NonNullable<Peer.Script["o
 describe("a unary call", () => {
   it.live("a unary call sends one message and returns the response", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering)
+      const { channel, peer } = yield* pair(responding)
       assert.strictEqual(yield* call(channel, "hello"), "re: hello")
       assert.strictEqual(yield* call(channel, ""), "re: ")
       assert.strictEqual(peer.connections.length, 1)
@@ -57,7 +57,7 @@ describe("a unary call", () => {
 
   it.live("a call that is cancelled before its turn is never sent, and fails as not sent", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering)
+      const { channel, peer } = yield* pair(responding)
       let isCancelled = false
       // The call is waiting for the connection.
       const waiting = yield* start(call(channel, "cancelled", { isCancelled: () => isCancelled }))
@@ -103,7 +103,7 @@ describe("a unary call", () => {
   it.live("unary calls send and receive messages larger than every window, many at a time", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({
-        ...answering,
+        ...responding,
         onFrame: (connection, frame) => {
           // A peer that reads everything immediately.
           if (frame.type !== Peer.Type.DATA || frame.payload.length === 0) return
@@ -169,7 +169,7 @@ describe("a unary call", () => {
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) => {
           connection.headers(stream, Peer.okHeaders)
-          connection.data(stream, Peer.message("answer"), true)
+          connection.data(stream, Peer.message("response"), true)
         })
         check(failure, Status.UNKNOWN, "Sent", /without a grpc-status/)
       }))
@@ -220,7 +220,7 @@ describe("a unary call", () => {
     it.live("a message beyond the limit of the call or of the channel fails the call, and the error names the limit", () =>
       Effect.gen(function*() {
         const { channel } = yield* pair(
-          { onRequest: (connection, stream) => connection.answer(stream, "x".repeat(101)) },
+          { onRequest: (connection, stream) => connection.respond(stream, "x".repeat(101)) },
           { maxMessageSize: 100 }
         )
         check(
@@ -358,14 +358,14 @@ describe("a unary call", () => {
           if (message.toString() === "old") {
             connection.goaway(2 ** 31 - 1)
             connection.goaway(stream)
-          } else connection.answer(stream, "new connection")
+          } else connection.respond(stream, "new connection")
         }
       })
       const old = yield* start(call(channel, "old"))
       const connection = yield* peer.connection(0)
       yield* connection.until(({ requests }) => requests.size === 1)
       assert.strictEqual(yield* untilProcessed(call(channel)), "new connection")
-      connection.answer(1, "old connection")
+      connection.respond(1, "old connection")
       assert.deepStrictEqual(yield* old.result, Result.succeed("old connection"))
       yield* connection.until(({ isEnded }) => isEnded)
       assert.strictEqual(peer.connections.length, 2)
@@ -379,7 +379,7 @@ describe("a unary call", () => {
           if (isFirst) connection.goaway(0)
           isFirst = false
         },
-        ...answering
+        ...responding
       })
       assert.strictEqual(yield* untilProcessed(call(channel, "x")), "re: x")
     }))
@@ -387,7 +387,7 @@ describe("a unary call", () => {
   /** A complete exchange, frame by frame. The GOAWAY comes before one of the frames, or after the last. */
   const exchange: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
     (connection, stream) => connection.headers(stream, Peer.okHeaders),
-    (connection, stream) => connection.data(stream, Peer.message("answer")),
+    (connection, stream) => connection.data(stream, Peer.message("response")),
     (connection, stream) => connection.trailers(stream, 0)
   ]
   for (let point = 0; point <= exchange.length; point++) {
@@ -402,9 +402,9 @@ describe("a unary call", () => {
             if (point === exchange.length) connection.goaway(stream)
           }
         })
-        assert.strictEqual(yield* call(channel), "answer")
+        assert.strictEqual(yield* call(channel), "response")
         yield* (yield* peer.connection(0)).until(({ isEnded }) => isEnded)
-        assert.strictEqual(yield* untilProcessed(call(channel)), "answer")
+        assert.strictEqual(yield* untilProcessed(call(channel)), "response")
       }))
 
     it.live(`a call fails as sent if the connection breaks after ${point} of its response's frames, unless the response was complete`, () =>
@@ -416,7 +416,7 @@ describe("a unary call", () => {
           }
         })
         const result = yield* Effect.result(call(channel))
-        if (point === exchange.length) return assert.deepStrictEqual(result, Result.succeed("answer"))
+        if (point === exchange.length) return assert.deepStrictEqual(result, Result.succeed("response"))
         if (Result.isFailure(result)) check(result.failure, Status.UNAVAILABLE, "Sent", /closed|ECONNRESET/)
         else assert.fail("succeeded")
       }))
@@ -432,7 +432,7 @@ describe("a unary call", () => {
             isFirst = false
             connection.goaway(0, 0, "excluded")
           },
-          ...answering
+          ...responding
         })
         check(yield* failureOf(channel), Status.UNAVAILABLE, "NotProcessed", /excluded/)
         assert.strictEqual(yield* untilProcessed(call(channel)), "re: request")
@@ -443,7 +443,7 @@ describe("a unary call", () => {
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({
         onRequest: (connection, stream) => {
-          if (connection.index > 0) return connection.answer(stream, "recovered")
+          if (connection.index > 0) return connection.respond(stream, "recovered")
           const oversized = Buffer.from("adb370448600000001", "hex")
           connection.write(Buffer.concat([
             Peer.encode(Peer.Type.HEADERS, 5, stream, Peer.block({ ":status": "264" })),
@@ -473,8 +473,8 @@ describe("a unary call", () => {
       const junk = (): Buffer => Buffer.from(Array.from({ length: random(40) }, () => random(256)))
       const acts: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
         ...exchange,
-        (connection, stream) => connection.answer(stream),
-        (connection, stream) => connection.answer(stream),
+        (connection, stream) => connection.respond(stream),
+        (connection, stream) => connection.respond(stream),
         (connection, stream) => connection.headers(stream, { ":status": `${100 + random(500)}` }, random(2) === 0),
         (connection, stream) => connection.data(stream, junk(), random(4) === 0),
         (connection, stream) => connection.trailers(stream, random(20), "x"),
@@ -493,13 +493,13 @@ describe("a unary call", () => {
       const ends = new Map<string, number>()
       for (let round = 0; round < 300; round++) {
         const result = yield* Effect.result(call(channel, "fuzz", { timeout: 100 }))
-        const end = Result.isSuccess(result) ? "answer" : result.failure.delivery
+        const end = Result.isSuccess(result) ? "response" : result.failure.delivery
         ends.set(end, (ends.get(end) ?? 0) + 1)
         // A call fails immediately while there is no connection.
         if (end === "NotSent") yield* Effect.sleep("2 millis")
       }
       // Every kind of end has occurred.
-      assert.deepStrictEqual([...ends.keys()].sort(), ["NotProcessed", "NotSent", "Sent", "answer"])
+      assert.deepStrictEqual([...ends.keys()].sort(), ["NotProcessed", "NotSent", "Sent", "response"])
     }))
 
   describe("unary calls with a timeout", () => {
@@ -564,7 +564,7 @@ describe("a unary call", () => {
 
     it.live("a call that is interrupted before it was sent never reaches the server", () =>
       Effect.gen(function*() {
-        const { channel, peer } = yield* pair(answering)
+        const { channel, peer } = yield* pair(responding)
         const progress: Progress = { delivery: "NotSent" }
         const calling = yield* start(call(channel, "cancelled", { progress }))
         yield* Fiber.interrupt(calling.fiber)
@@ -578,7 +578,7 @@ describe("a unary call", () => {
 
   it.live("a call with metadata that HTTP/2 does not allow fails as not sent", () =>
     Effect.gen(function*() {
-      const { channel } = yield* pair(answering)
+      const { channel } = yield* pair(responding)
       for (const metadata of [{ token: "line\nbreak" }, { Upper: "case" }, { ":path": "/other" }, { name: "\u00e9" }]) {
         check(yield* failureOf(channel, { metadata }), Status.INTERNAL, "NotSent", /^metadata "/)
       }

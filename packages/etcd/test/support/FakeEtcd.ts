@@ -19,7 +19,7 @@ export interface Received {
 
 /** The response to a request. `hang` sends none. */
 export type Reply =
-  | { readonly answer: Record<string, unknown> }
+  | { readonly response: Record<string, unknown> }
   | { readonly code: grpc.status; readonly details: string }
   | "hang"
 
@@ -81,9 +81,9 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
       const timeout = Number(call.getDeadline()) - Date.now()
       const request = { method, request: call.request, metadata: call.metadata, timeout }
       received.push(request)
-      const answer = fake.reply(request)
+      const reply = fake.reply(request)
       changed()
-      if (answer === "hang") {
+      if (reply === "hang") {
         const end = (): void => callback({ code: grpc.status.UNAVAILABLE, details: "etcdserver: server stopped" })
         hanging.add(end)
         const onCancelled = (): void => {
@@ -93,8 +93,8 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
         }
         return call.cancelled ? onCancelled() : void call.on("cancelled", onCancelled)
       }
-      if ("answer" in answer) return callback(null, answer.answer)
-      callback({ code: answer.code, details: answer.details })
+      if ("response" in reply) return callback(null, reply.response)
+      callback({ code: reply.code, details: reply.details })
     }
     for (const service of definitions()) {
       const unary = Object.keys(service).filter((name) =>

@@ -95,7 +95,7 @@ const openCluster = Effect.fnUntraced(
     const all: Array<endpoints.Endpoint> = []
     for (const [index, address] of settings.endpoints.entries()) {
       const opened = yield* channels.open(address, settings, {
-        onSilent: () => cluster.failed(all[index]!, now(), errors.unanswered),
+        onSilent: () => cluster.failed(all[index]!, now(), errors.unresponsive),
         onReplaced: () => cluster.succeeded(all[index]!, now())
       })
       all.push(endpoints.endpoint(address, opened))

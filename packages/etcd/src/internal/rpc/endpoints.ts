@@ -16,7 +16,7 @@ export interface Endpoint {
   /** How many times it has failed since its last response. */
   failures: number
   /** The time of its last response, in milliseconds of the monotonic clock. */
-  answeredAt: number
+  respondedAt: number
 }
 
 /** An endpoint without failures and responses. */
@@ -25,7 +25,7 @@ export const endpoint = (address: string, channels: Channels): Endpoint => ({
   channels,
   suspendedUntil: 0,
   failures: 0,
-  answeredAt: Number.NEGATIVE_INFINITY
+  respondedAt: Number.NEGATIVE_INFINITY
 })
 
 export interface Endpoints {
@@ -69,7 +69,7 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnCh
       if (endpoint.failures > 0) onChange(endpoint, undefined)
       endpoint.failures = 0
       endpoint.suspendedUntil = 0
-      endpoint.answeredAt = now
+      endpoint.respondedAt = now
       if (all[preferred]!.suspendedUntil > now) preferred = all.indexOf(endpoint)
     },
     failed: (endpoint, now, reason, reconnect = false) => {

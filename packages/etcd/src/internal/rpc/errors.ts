@@ -150,7 +150,7 @@ const isEndpointAtFault = (failure: Failure): boolean =>
   !failure.details.includes("etcdserver: leader changed")
 
 /** The reason why an endpoint with a silent connection is down. */
-export const unanswered = "it responds neither to calls nor to a ping"
+export const unresponsive = "it responds neither to calls nor to a ping"
 
 /** A write that may have been applied. */
 export const indeterminate = (message: string): KvError.Reason => new KvError.Indeterminate({ message })

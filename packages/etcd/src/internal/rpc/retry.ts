@@ -234,7 +234,7 @@ const within = <A, E>(millis: number, effect: Effect.Effect<A, E>): Effect.Effec
 /** Whether other endpoints are untried or have responded, so that this one must not use up the time. */
 const hasOthers = (context: RetryContext, state: RetryState): boolean =>
   state.tried.size < context.endpoints.all.length ||
-  state.answered.some((endpoint) => endpoint !== state.endpoint)
+  state.responsive.some((endpoint) => endpoint !== state.endpoint)
 
 /**
  * Waits until the endpoint is connected, known to be unreachable, or known to be alive. If there are other endpoints
@@ -328,7 +328,7 @@ const conclude = <A>(
     state.suspendIfSilent(context.endpoints)
     if (state.isOver) return fail(state.atDeadline())
   } else if (delivery === "Sent") {
-    state.answered.push(endpoint)
+    state.responsive.push(endpoint)
   }
   const classification = classify(failure, endpoint.address)
   if (classification.suspendEndpoint) {

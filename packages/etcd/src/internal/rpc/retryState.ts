@@ -29,7 +29,7 @@ export class RetryState {
   /** The endpoints tried since the last pause. */
   readonly tried = new Set<string>()
   /** The endpoints that responded with a failure. */
-  readonly answered: Array<Endpoint> = []
+  readonly responsive: Array<Endpoint> = []
   /** The delivery of the current attempt. */
   progress: Progress = { delivery: "NotSent" }
   endpoint: Endpoint | undefined = undefined
@@ -102,7 +102,7 @@ export class RetryState {
 
   /** Suspends an endpoint that did not respond. If it responded to other calls meanwhile, it is only slow. */
   suspendIfSilent(endpoints: Endpoints): void {
-    if (this.endpoint !== undefined && this.endpoint.answeredAt < this.since) {
+    if (this.endpoint !== undefined && this.endpoint.respondedAt < this.since) {
       endpoints.failed(this.endpoint, this.now(), "it did not respond")
     }
   }

@@ -159,7 +159,7 @@ export class PeerConnection {
   }
 
   /** A complete successful response. */
-  answer(stream: number, text: string | Uint8Array = "answer"): void {
+  respond(stream: number, text: string | Uint8Array = "response"): void {
     this.headers(stream, okHeaders)
     this.data(stream, message(text))
     this.trailers(stream, 0)

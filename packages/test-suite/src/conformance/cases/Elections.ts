@@ -233,7 +233,7 @@ export const cases = chapter("elections", [
   test("a proclamation that reaches the store late does not replace one that was made after it", function*(kv) {
     const seen = faults.make()
     const leadership = yield* lead(yield* faults.newClientWith(seen), "e", { value: "1" })
-    seen.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    seen.before = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(leadership.proclaim("late")))._tag, "Indeterminate")
     const late = seen.calls.findLast(faults.isEntry)!.op!
     seen.before = () => Effect.void
@@ -463,7 +463,7 @@ export const cases = chapter("elections", [
       { ttl: "3 seconds" }
     )
     const next = yield* candidate(kv, name, token)
-    // Renewals reach the store and are never answered.
+    // Renewals reach the store, and their responses never arrive.
     cut.after = (call) => call.kind === "leaseKeepAlive" ? Effect.never : Effect.void
     cut.before = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
     failedWith(yield* exitOf("the loss", leader), "LockLost")

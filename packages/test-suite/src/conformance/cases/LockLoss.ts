@@ -286,7 +286,7 @@ export const cases = chapter("losing locks", [
     const keep = yield* hold(client, `${name}.keep`)
     const first = yield* hold(client, name)
     let lost = 0
-    cut.after = (call) => faults.isRemoval(call) && lost++ === 0 ? faults.lostAnswer : Effect.void
+    cut.after = (call) => faults.isRemoval(call) && lost++ === 0 ? faults.lostResponse : Effect.void
     const releasing = yield* Effect.forkScoped(first.release)
     yield* soon("the release has been applied", Effect.map(contenders(kv, name), (count) => count === 0))
     const second = yield* hold(client, name)

@@ -264,7 +264,7 @@ export const cases = chapter("sessions", [
 
   waitingTest("a lease whose grant got no response is revoked", function*(kv) {
     const seen = faults.make()
-    seen.after = (call) => call.kind === "leaseGrant" ? faults.lostAnswer : Effect.void
+    seen.after = (call) => call.kind === "leaseGrant" ? faults.lostResponse : Effect.void
     const exit = yield* Effect.exit(
       Effect.scoped(on(Kv.mapBackend(kv, faults.wrap(seen)))(Session.make({ ttl: "1 hour" })))
     )

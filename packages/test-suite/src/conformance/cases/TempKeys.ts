@@ -283,7 +283,7 @@ export const cases = chapter("temporary keys", [
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
     yield* open(client, "temp/keeps-its-session")
-    cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    cut.before = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/late")))))._tag, "Unavailable")
     cut.before = () => Effect.void
     yield* other.put("temp/late", "theirs")
@@ -355,14 +355,14 @@ export const cases = chapter("temporary keys", [
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
     const { tempKey } = yield* open(client, "temp/order", { value: "0" })
-    cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    cut.before = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(tempKey.set("1")))._tag, "Indeterminate")
     cut.before = () => Effect.void
     const late = cut.calls.findLast(faults.isEntry)!
     yield* tempKey.set("2")
     yield* backendOf(kv).execute(late.op!)
     assert.strictEqual(yield* textOf(kv, "temp/order"), "2")
-    cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    cut.after = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(tempKey.set("3")))._tag, "Indeterminate")
     cut.after = () => Effect.void
     yield* tempKey.set("4")
@@ -458,7 +458,7 @@ export const cases = chapter("temporary keys", [
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     const keep = yield* open(client, "temp/keeps-the-session")
-    seen.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    seen.after = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/lost")))))._tag, "Unavailable")
     yield* soon("it is gone", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const late = seen.calls.findLast(faults.isEntry)!

@@ -44,7 +44,7 @@ export const make = <A, R>(
     (markSent) =>
       isWrite(call) || call.kind === "leaseKeepAlive"
         ? sendAndAwait(call, effect, fault, link, markSent)
-        : readUntilAnswered(effect, fault, link, markSent),
+        : readUntilResponse(effect, fault, link, markSent),
     (wasSent) =>
       wasSent && isWrite(call) ? indeterminate("there was no response before the deadline") : noResponse(wasSent)
   )
@@ -55,7 +55,7 @@ export const open = <A, R>(
   fault: Fault,
   link: Link
 ): Effect.Effect<A, KvError.KvError, R> =>
-  withDeadline(link, (markSent) => readUntilAnswered(effect, fault, link, markSent), noResponse)
+  withDeadline(link, (markSent) => readUntilResponse(effect, fault, link, markSent), noResponse)
 
 const withDeadline = <A, R>(
   link: Link,
@@ -88,9 +88,9 @@ const roundTrip = <A, R>(
     if ((yield* link.cross) === "lost") return "Silence"
     if (fault.lose === "request") return lost(fault)
     const exit = yield* Effect.exit(effect)
-    if (fault.onAnswer !== undefined) yield* fault.onAnswer
+    if (fault.onResponse !== undefined) yield* fault.onResponse
     if ((yield* link.cross) === "lost") return "Silence"
-    return fault.lose === "answer" ? lost(fault) : exit
+    return fault.lose === "response" ? lost(fault) : exit
   })
 
 const lost = (fault: Fault): "Broken" | "Silence" => fault.isSilent === true ? "Silence" : "Broken"
@@ -125,7 +125,7 @@ const arrivalOf = <A>(call: Call, request: Fiber.Fiber<Arrival<A>>): Effect.Effe
   })
 
 /** A read: retried if its connection breaks, and cancelled with its caller. */
-const readUntilAnswered = <A, R>(
+const readUntilResponse = <A, R>(
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link,
@@ -137,7 +137,7 @@ const readUntilAnswered = <A, R>(
     const arrival = fault.isBrokenAtOnce === true ? "Broken" : yield* roundTrip(effect, fault, link)
     if (arrival === "Silence") yield* link.silence
     else if (arrival !== "Broken") return yield* arrival
-    return yield* readUntilAnswered(effect, none, link, markSent)
+    return yield* readUntilResponse(effect, none, link, markSent)
   })
 
 const none: Fault = { description: "none" }

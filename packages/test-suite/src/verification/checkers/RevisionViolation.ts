@@ -22,7 +22,7 @@ export type Kind =
   /** A transaction was applied in part. */
   | "SplitWrite"
   /** A response is wrong for the store at its revision. */
-  | "WrongAnswer"
+  | "WrongResponse"
   /** A response has a revision that the store never had. */
   | "UnknownRevision"
   /** An operation took effect before an operation that was complete when it was invoked. */

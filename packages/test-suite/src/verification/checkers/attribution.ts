@@ -13,17 +13,17 @@ import type * as History from "../history/History.ts"
 import { sameRow } from "../history/rows.ts"
 import { showCall } from "../history/show.ts"
 import { sameValue, showValue } from "../history/values.ts"
-import { responseOf, type SeenRevisions } from "./answers.ts"
 import { CallIndex, putKey, rangesOf } from "./callIndex.ts"
 import { LeaseKeys } from "./LeaseKeys.ts"
 import { execute, type Write } from "./Model.ts"
+import { responseOf, type SeenRevisions } from "./responses.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import type { Step, Timeline } from "./Timeline.ts"
 
 /** A call with its response. */
-export interface Answered {
+export interface CallWithResponse {
   readonly call: History.OpCall
-  readonly response: History.Response
+  readonly response: History.OpResponse
 }
 
 /** The end of a lease at a revision. */
@@ -82,11 +82,11 @@ export class ChangeAttribution {
   }
 
   /** Attributes the changes of a revision. Call it for each revision in order. */
-  attribute(revision: bigint, answered: ReadonlyArray<Answered>): Attribution {
+  attribute(revision: bigint, withResponse: ReadonlyArray<CallWithResponse>): Attribution {
     const steps = this.#timeline.stepsAt(revision)
     const claims = new Map<string, History.OpCall>()
     // Calls that delete ranges come last: the keys left for them depend on the other calls.
-    const writers = answered.toSorted((a, b) => rangesOf(a.call).length - rangesOf(b.call).length)
+    const writers = withResponse.toSorted((a, b) => rangesOf(a.call).length - rangesOf(b.call).length)
     const violations = writers.flatMap(({ call, response }) =>
       this.#claim(steps, call, call.request.op, response, claims)
     )
@@ -111,7 +111,7 @@ export class ChangeAttribution {
     steps: ReadonlyArray<Step>,
     call: History.OpCall,
     op: Op.Op,
-    response: History.Response,
+    response: History.OpResponse,
     claims: Map<string, History.OpCall>
   ): Array<Violation> {
     const { revision } = response
@@ -160,7 +160,7 @@ export class ChangeAttribution {
   /** If more keys were deleted than claimed, leaves those to other calls that other calls may have deleted. */
   #claimDeletes(
     deleted: ReadonlyArray<Step>,
-    response: Extract<History.Response, { readonly _tag: "Delete" }>,
+    response: Extract<History.OpResponse, { readonly _tag: "Delete" }>,
     claims: Map<string, History.OpCall>,
     call: History.OpCall
   ): void {
@@ -258,7 +258,7 @@ export class ChangeAttribution {
     })
     const candidates = this.#index.of(step)
     const refused = candidates.filter((call) => this.#refused.has(call))
-    const answered = candidates.filter((call) => responseOf(call) !== undefined)
+    const withResponse = candidates.filter((call) => responseOf(call) !== undefined)
     const used = candidates.filter((call) => this.applied.has(call.id))
     const open = candidates.filter((call) => this.#unknown.has(call) && !this.applied.has(call.id))
     const early = open.filter((call) => this.#isTooEarly(call, step.revision))
@@ -269,7 +269,7 @@ export class ChangeAttribution {
     if (refused.length > 0) {
       return violation("RefusedWriteApplied", `and ${names(refused)} was reported as not applied`, refused)
     }
-    const known = [...answered, ...used]
+    const known = [...withResponse, ...used]
     if (known.length > 0 && step.after !== undefined) {
       return violation("DuplicateWrite", `and ${names(known)} was applied at another revision`, known)
     }

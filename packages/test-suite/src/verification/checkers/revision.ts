@@ -7,7 +7,7 @@
 import type * as History from "../history/History.ts"
 import type { ModelRow } from "../history/rows.ts"
 import { showCall } from "../history/show.ts"
-import { type Answered, type Attribution, isWrite } from "./attribution.ts"
+import { type Attribution, type CallWithResponse, isWrite } from "./attribution.ts"
 import { type Effect, execute } from "./Model.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import { type Operation, search } from "./search.ts"
@@ -19,19 +19,19 @@ type State = ReadonlyMap<string, ModelRow | undefined>
 
 interface Participant {
   readonly call: History.OpCall
-  readonly response: History.Response | undefined
+  readonly response: History.OpResponse | undefined
 }
 
 /** The violations of the calls of a revision. */
 export const explain = (
   timeline: Timeline,
   revision: bigint,
-  answered: ReadonlyArray<Answered>,
+  withResponse: ReadonlyArray<CallWithResponse>,
   { made, unknown }: Attribution,
   budget: number
 ): ReadonlyArray<Violation> => {
   const participants: ReadonlyArray<Participant> = [
-    ...answered,
+    ...withResponse,
     ...unknown.map((call) => ({ call, response: undefined }))
   ]
   if (participants.length === 0) return []
@@ -82,7 +82,7 @@ export const explain = (
     const [effect] = carriedOut({ call, response }, result.state)
     const problem = effect?._tag === "Mismatch" ? effect.message : "its writes are not the changes of the store"
     return {
-      kind: "WrongAnswer",
+      kind: "WrongResponse",
       message: `${showCall(call)} has a response at revision ${revision}: ${problem}`,
       records: [call.id],
       revision

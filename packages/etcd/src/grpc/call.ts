@@ -79,10 +79,8 @@ export abstract class Call implements Expiring {
   begin(connection: Connection): void {
     const { isCancelled, metadata, timeout } = this.options
     if (isCancelled?.() === true) return this.reject(Status.CANCELLED, "the call was cancelled before it was sent")
-    const invalid = metadata === undefined ? undefined : headers.invalidName(metadata)
-    if (invalid !== undefined) {
-      return this.reject(Status.INTERNAL, `metadata "${invalid}" has a name or value that HTTP/2 does not allow`)
-    }
+    const invalid = metadata === undefined ? undefined : headers.problemOf(metadata)
+    if (invalid !== undefined) return this.reject(invalid.code, invalid.details)
     const remaining = timeout === undefined ? undefined : this.endsAt - performance.now()
     let stream: ClientHttp2Stream
     try {
@@ -241,14 +239,18 @@ const ignore = (): void => {}
 
 const noStatus: Outcome = { code: Status.UNKNOWN, details: "the server ended the response without a grpc-status" }
 
+/** Node itself resets a stream with this code, and reports that like a reset by the server. */
+const hint = (code: number): string =>
+  code === Reset.ENHANCE_YOUR_CALM ? "; it may have sent more than 128 headers, which is the limit" : ""
+
 /** The cause of the end of a stream without a status. */
 const brokenBy = (stream: ClientHttp2Stream, connection: Connection, delivery: Delivery): Failure => {
   const code = stream.rstCode ?? Reset.NO_ERROR
   const isLost = connection.isDestroyed || delivery === "NotSent"
   if (isLost || delivery === "NotProcessed" && !connection.isUsable) {
-    return failure(Status.UNAVAILABLE, connection.problem, delivery)
+    return failure(Status.UNAVAILABLE, connection.problemFor(stream), delivery)
   }
   return code === Reset.NO_ERROR
     ? failure(noStatus.code, noStatus.details, delivery)
-    : failure(fromReset(code), `the server reset the stream (${resetName(code)})`, delivery)
+    : failure(fromReset(code), `the server reset the stream (${resetName(code)})${hint(code)}`, delivery)
 }

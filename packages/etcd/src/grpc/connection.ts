@@ -92,7 +92,7 @@ export class Connection {
     })
     session.on("goaway", this.#onGoaway)
     session.on("error", (error: Error) => {
-      this.#problem ??= error.message
+      this.#problem ??= violation(error)
     })
     session.on("close", () => this.#onClose())
     // A TLS alert destroys the session without an event.
@@ -121,6 +121,11 @@ export class Connection {
 
   get problem(): string {
     return this.#problem ?? "the server closed the connection"
+  }
+
+  /** The reason for which the connection ended under the stream. The streams learn of a violation before the session. */
+  problemFor({ errored }: ClientHttp2Stream): string {
+    return this.#problem ?? (errored instanceof Error ? violation(errored) : this.problem)
   }
 
   /** Opens a stream. Its `close` event must be reported with {@link closed}. Throws if a header is invalid. */
@@ -222,5 +227,14 @@ export class Connection {
     this.#owner?.onClosed(this, this.problem)
   }
 }
+
+/**
+ * Describes the error with which Node ends a session. It reports a response header that is too large as a protocol
+ * error. The server has executed that request, and perhaps the others on the connection.
+ */
+const violation = ({ message }: Error): string =>
+  /^Protocol error|CONTINUATION/.test(message)
+    ? `${message} (the server sent invalid HTTP/2, or headers above the limit of 64 KiB)`
+    : message
 
 const requestOptions = { endStream: false }

@@ -24,6 +24,8 @@ export interface Line {
   readonly origin: headers.Origin
   readonly maxMessageSize: number
   readonly deadlines: Deadlines
+  /** Why calls wait, as an addition to a message. Empty if the reason is not known. */
+  readonly obstacle: string
   /** Takes a call out of the queue. */
   readonly forget: (call: Call) => void
 }
@@ -33,6 +35,8 @@ export abstract class Call implements Expiring {
   readonly #path: string
   protected readonly options: CallOptions
   readonly #progress: Progress
+  /** Milliseconds until the call fails, or until it fails unless it was sent. */
+  readonly #limit: number | undefined
   /** In milliseconds of `performance.now()`. */
   readonly endsAt: number
   #connection: Connection | undefined
@@ -52,9 +56,9 @@ export abstract class Call implements Expiring {
     this.options = options
     this.#progress = options.progress ?? { delivery: "NotSent" }
     this.reader = new MessageReader(options.maxMessageSize ?? line.maxMessageSize)
-    const { timeout } = options
-    this.endsAt = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout
-    if (timeout !== undefined) line.deadlines.add(this)
+    this.#limit = options.timeout ?? options.sendTimeout
+    this.endsAt = this.#limit === undefined ? Number.POSITIVE_INFINITY : performance.now() + this.#limit
+    if (this.#limit !== undefined) line.deadlines.add(this)
   }
 
   get isDone(): boolean {
@@ -96,6 +100,7 @@ export abstract class Call implements Expiring {
     this.#connection = connection
     this.#progress.delivery = stream.id === undefined ? "NotSent" : "Sent"
     this.stream = stream
+    if (timeout === undefined && this.#limit !== undefined) this.#line.deadlines.delete(this)
     stream.on("response", this.#onResponse)
     stream.on("data", this.#onChunk)
     stream.on("trailers", this.#onTrailers)
@@ -157,7 +162,7 @@ export abstract class Call implements Expiring {
 
   #finish(): void {
     this.#isDone = true
-    if (this.options.timeout !== undefined) this.#line.deadlines.delete(this)
+    if (this.#limit !== undefined) this.#line.deadlines.delete(this)
     if (this.stream === undefined) this.#line.forget(this)
   }
 
@@ -228,7 +233,9 @@ export abstract class Call implements Expiring {
     const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
     this.settle(failure(
       Status.DEADLINE_EXCEEDED,
-      `${delivery === "Sent" ? "no response" : "not sent"} within ${this.options.timeout} ms`,
+      `${delivery === "Sent" ? "no response" : "not sent"} within ${this.#limit} ms${
+        delivery === "Sent" ? "" : this.#line.obstacle
+      }`,
       delivery
     ))
     this.#reset()

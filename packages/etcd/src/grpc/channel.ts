@@ -50,6 +50,12 @@ export class ChannelState implements Line, Owner {
     this.#environment = environment
   }
 
+  get obstacle(): string {
+    const connection = this.#current
+    if (connection === undefined || !connection.isFull) return ""
+    return `; the server's limit of ${connection.limit} streams at a time is reached`
+  }
+
   get state(): State {
     return this.#state
   }

@@ -116,7 +116,17 @@ export class Connection {
   }
 
   get hasRoom(): boolean {
-    return this.#calls.size < this.#limit && this.isUsable
+    return !this.isFull && this.isUsable
+  }
+
+  /** Whether the peer's limit on streams is reached. */
+  get isFull(): boolean {
+    return this.#calls.size >= this.#limit
+  }
+
+  /** How many streams the peer allows at a time. */
+  get limit(): number {
+    return this.#limit
   }
 
   get problem(): string {

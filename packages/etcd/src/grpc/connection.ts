@@ -53,6 +53,7 @@ export class Connection {
   #isRefusedAsAWhole = false
   /** Refused streams since anything was received. */
   #refused = 0
+  readonly #openedAt = performance.now()
   #isRetired = false
   #isDraining = false
   #isClosed = false
@@ -109,6 +110,11 @@ export class Connection {
 
   get isUsable(): boolean {
     return !this.#isRetired && !this.#session.destroyed && !this.#session.closed
+  }
+
+  /** Milliseconds since the connection was opened. */
+  get age(): number {
+    return performance.now() - this.#openedAt
   }
 
   get isDestroyed(): boolean {

@@ -16,6 +16,7 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Peer from "./grpc/support/Peer.ts"
 import { client, reason, timed } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
@@ -60,6 +61,22 @@ describe("deadlines", () => {
         assert.strictEqual((yield* reason(write))._tag, "Indeterminate")
       }
       assert.deepStrictEqual(methods(fake), ["Put", "DeleteRange", "Txn"])
+    }))
+
+  it.live("a write whose response has headers above the limit is Indeterminate, names the limit, and is sent once", () =>
+    Effect.gen(function*() {
+      let received = 0
+      const peer = yield* Peer.make({
+        onRequest: (connection, stream) => {
+          received += 1
+          connection.largeHeaders(stream, { ...Peer.okHeaders, "x-large": "y".repeat(70_000) })
+        }
+      })
+      const kv = yield* client({ endpoints: [`http://127.0.0.1:${peer.port}`] })
+      const failure = yield* reason(kv.put("a", "1"))
+      assert.strictEqual(failure._tag, "Indeterminate")
+      assert.match(failure.message, /headers above the limit of 64 KiB/)
+      assert.strictEqual(received, 1)
     }))
 
   it.live("a call's own deadline replaces the layer's", () =>

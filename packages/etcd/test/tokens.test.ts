@@ -52,6 +52,20 @@ describe("tokens", () => {
       }
     }))
 
+  it.live("a call whose token is too long for a request's headers fails at once, and says so", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(({ method }) =>
+        method === "Authenticate" ? token("t".repeat(70_000)) : putResponse
+      )
+      const kv = yield* client({ endpoints: [fake.endpoint], auth })
+      for (const call of [kv.put("a", "1"), kv.get("a")]) {
+        const failure = yield* reason<unknown>(call)
+        assert.deepStrictEqual([failure._tag, failure.outcome], ["RequestTooLarge", "NotApplied"])
+        assert.match(failure.message, /the metadata \(hasleader, token\) has 700\d\d bytes; the limit is 64000$/)
+      }
+      assert.strictEqual(count(fake, "Put"), 0)
+    }))
+
   it.live("calls whose token is rejected share one new token, and each write is sent once with a valid one", () =>
     Effect.gen(function*() {
       let issued = 0

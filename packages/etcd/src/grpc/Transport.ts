@@ -47,6 +47,12 @@ export interface CallOptions {
   readonly sensitive?: ReadonlyArray<string> | undefined
   /** Milliseconds from now until the call fails with `DEADLINE_EXCEEDED`. Sent to the server as `grpc-timeout`. */
   readonly timeout?: number | undefined
+  /**
+   * Milliseconds from now until a request that still waits for a connection, or for room within the server's limit on
+   * streams, fails with `DEADLINE_EXCEEDED`. It does not limit a request that was sent. For streams, instead of
+   * `timeout`.
+   */
+  readonly sendTimeout?: number | undefined
   /** The largest message to accept, in bytes. Default: the channel's limit. */
   readonly maxMessageSize?: number | undefined
   readonly progress?: Progress | undefined

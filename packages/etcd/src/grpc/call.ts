@@ -24,6 +24,8 @@ export interface Line {
   readonly origin: headers.Origin
   readonly maxMessageSize: number
   readonly deadlines: Deadlines
+  /** Why calls wait, as an addition to a message. Empty if the reason is not known. */
+  readonly obstacle: string
   /** Takes a call out of the queue. */
   readonly forget: (call: Call) => void
 }
@@ -33,6 +35,8 @@ export abstract class Call implements Expiring {
   readonly #path: string
   protected readonly options: CallOptions
   readonly #progress: Progress
+  /** Milliseconds until the call fails, or until it fails unless it was sent. */
+  readonly #limit: number | undefined
   /** In milliseconds of `performance.now()`. */
   readonly endsAt: number
   #connection: Connection | undefined
@@ -52,9 +56,9 @@ export abstract class Call implements Expiring {
     this.options = options
     this.#progress = options.progress ?? { delivery: "NotSent" }
     this.reader = new MessageReader(options.maxMessageSize ?? line.maxMessageSize)
-    const { timeout } = options
-    this.endsAt = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout
-    if (timeout !== undefined) line.deadlines.add(this)
+    this.#limit = options.timeout ?? options.sendTimeout
+    this.endsAt = this.#limit === undefined ? Number.POSITIVE_INFINITY : performance.now() + this.#limit
+    if (this.#limit !== undefined) line.deadlines.add(this)
   }
 
   get isDone(): boolean {
@@ -79,10 +83,8 @@ export abstract class Call implements Expiring {
   begin(connection: Connection): void {
     const { isCancelled, metadata, timeout } = this.options
     if (isCancelled?.() === true) return this.reject(Status.CANCELLED, "the call was cancelled before it was sent")
-    const invalid = metadata === undefined ? undefined : headers.invalidName(metadata)
-    if (invalid !== undefined) {
-      return this.reject(Status.INTERNAL, `metadata "${invalid}" has a name or value that HTTP/2 does not allow`)
-    }
+    const invalid = metadata === undefined ? undefined : headers.problemOf(metadata)
+    if (invalid !== undefined) return this.reject(invalid.code, invalid.details)
     const remaining = timeout === undefined ? undefined : this.endsAt - performance.now()
     let stream: ClientHttp2Stream
     try {
@@ -98,6 +100,7 @@ export abstract class Call implements Expiring {
     this.#connection = connection
     this.#progress.delivery = stream.id === undefined ? "NotSent" : "Sent"
     this.stream = stream
+    if (timeout === undefined && this.#limit !== undefined) this.#line.deadlines.delete(this)
     stream.on("response", this.#onResponse)
     stream.on("data", this.#onChunk)
     stream.on("trailers", this.#onTrailers)
@@ -159,7 +162,7 @@ export abstract class Call implements Expiring {
 
   #finish(): void {
     this.#isDone = true
-    if (this.options.timeout !== undefined) this.#line.deadlines.delete(this)
+    if (this.#limit !== undefined) this.#line.deadlines.delete(this)
     if (this.stream === undefined) this.#line.forget(this)
   }
 
@@ -230,7 +233,9 @@ export abstract class Call implements Expiring {
     const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
     this.settle(failure(
       Status.DEADLINE_EXCEEDED,
-      `${delivery === "Sent" ? "no response" : "not sent"} within ${this.options.timeout} ms`,
+      `${delivery === "Sent" ? "no response" : "not sent"} within ${this.#limit} ms${
+        delivery === "Sent" ? "" : this.#line.obstacle
+      }`,
       delivery
     ))
     this.#reset()
@@ -241,14 +246,18 @@ const ignore = (): void => {}
 
 const noStatus: Outcome = { code: Status.UNKNOWN, details: "the server ended the response without a grpc-status" }
 
+/** Node itself resets a stream with this code, and reports that like a reset by the server. */
+const hint = (code: number): string =>
+  code === Reset.ENHANCE_YOUR_CALM ? "; it may have sent more than 128 headers, which is the limit" : ""
+
 /** The cause of the end of a stream without a status. */
 const brokenBy = (stream: ClientHttp2Stream, connection: Connection, delivery: Delivery): Failure => {
   const code = stream.rstCode ?? Reset.NO_ERROR
   const isLost = connection.isDestroyed || delivery === "NotSent"
   if (isLost || delivery === "NotProcessed" && !connection.isUsable) {
-    return failure(Status.UNAVAILABLE, connection.problem, delivery)
+    return failure(Status.UNAVAILABLE, connection.problemFor(stream), delivery)
   }
   return code === Reset.NO_ERROR
     ? failure(noStatus.code, noStatus.details, delivery)
-    : failure(fromReset(code), `the server reset the stream (${resetName(code)})`, delivery)
+    : failure(fromReset(code), `the server reset the stream (${resetName(code)})${hint(code)}`, delivery)
 }

@@ -43,6 +43,7 @@ export const make = Effect.fnUntraced(function*(
           state.afterConnecting()
         })
       },
+      longestBackoff: backoff.longest,
       stopConnecting: () => {
         const stopped = fiber
         fiber = undefined

@@ -213,6 +213,22 @@ describe("a channel connects", () => {
       assert.strictEqual(peer.connections.length, 1)
     }))
 
+  it.live("a channel connects at once after a connection without a response that lasted longer than the longest wait", () =>
+    Effect.gen(function*() {
+      const backoff = { first: "100 millis", longest: "100 millis" } as const
+      const { channel, peer } = yield* pair({
+        onRequest: (connection, stream) => connection.index === 0 || connection.respond(stream)
+      }, { connect: { backoff } })
+      const hanging = yield* start(failureOf(channel))
+      const connection = yield* peer.connection(0)
+      yield* connection.until(({ requests }) => requests.size === 1)
+      yield* Effect.sleep("100 millis")
+      connection.socket.destroy()
+      yield* hanging.result
+      assert.strictEqual(channel.state(), "Idle")
+      assert.strictEqual(yield* call(channel), "response")
+    }))
+
   it.live("a channel ignores the proxy that the environment names", () =>
     Effect.gen(function*() {
       const names = ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]

@@ -246,6 +246,27 @@ describe("a stream", () => {
       assert.deepStrictEqual([received.messages, received.ends], [[], []])
     }))
 
+  it.live("a stream beyond the server's limit fails as not sent after its time to wait, and an open stream is not limited by it", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair({ ...opening, settings: { 3: 1 } })
+      const received = new Received()
+      yield* channel.settle
+      yield* channel.stream(path, received, { sendTimeout: 20 })
+      const { code, delivery, details } = yield* Effect.flip(channel.stream(path, new Received(), { sendTimeout: 60 }))
+      assert.deepStrictEqual([code, delivery], [Status.DEADLINE_EXCEEDED, "NotSent"])
+      assert.strictEqual(details, "not sent within 60 ms; the server's limit of 1 streams at a time is reached")
+      const connection = yield* peer.connection(0)
+      connection.data(1, Peer.message("open"))
+      yield* received.until(() => received.messages.length === 1)
+      assert.deepStrictEqual(received.ends, [])
+      const waiting = yield* Effect.forkChild(channel.stream(path, new Received(), { sendTimeout: 20_000 }), {
+        startImmediately: true
+      })
+      connection.trailers(1, 0)
+      yield* Fiber.join(waiting)
+      yield* connection.until((connection) => connection.count(Peer.Type.HEADERS) === 2)
+    }))
+
   it.live("a stream that is interrupted while it waits for a connection is never opened", () =>
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({ ...responding, settings: { 3: 0 } })

@@ -287,8 +287,39 @@ describe("a unary call", () => {
             ...Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`x-${i}`, "y".repeat(40)]))
           })
         )
-        check(failure, Status.RESOURCE_EXHAUSTED, "Sent", /ENHANCE_YOUR_CALM/)
+        check(failure, Status.RESOURCE_EXHAUSTED, "Sent", /ENHANCE_YOUR_CALM\).*more than 128 headers/)
       }))
+
+    const large: ReadonlyArray<readonly [string, Readonly<Record<string, string>>]> = [
+      ["one header above 64 KiB", { "grpc-message": "y".repeat(70_000) }],
+      ["many large headers", Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`x-${i}`, "y".repeat(30_000)]))]
+    ]
+    for (const [name, more] of large) {
+      for (const part of ["headers", "trailers"] as const) {
+        it.live(`a response whose ${part} have ${name} fails all calls of the connection, and the error names the limit`, () =>
+          Effect.gen(function*() {
+            const { channel, peer } = yield* pair({
+              onRequest: (connection, stream, message) => {
+                if (connection.index > 0) return connection.respond(stream)
+                if (message.toString() !== "last") return
+                if (part === "trailers") {
+                  connection.headers(stream, Peer.okHeaders)
+                  connection.data(stream, Peer.message("response"))
+                }
+                const status = part === "headers" ? Peer.okHeaders : { "grpc-status": "0" }
+                connection.largeHeaders(stream, { ...status, ...more }, part === "trailers")
+              }
+            })
+            const other = yield* start(failureOf(channel))
+            yield* (yield* peer.connection(0)).until(({ requests }) => requests.size === 1)
+            const last = yield* Effect.flip(call(channel, "last"))
+            for (const failure of [last, Result.getOrThrow(yield* other.result)]) {
+              check(failure, Status.UNAVAILABLE, "Sent", /headers above the limit of 64 KiB/)
+            }
+            assert.strictEqual(yield* untilProcessed(call(channel)), "response")
+          }))
+      }
+    }
 
     it.live("a response can end the call before the server has read the request, and the server need not read the rest", () =>
       Effect.gen(function*() {
@@ -575,6 +606,23 @@ describe("a unary call", () => {
         ])
       }))
   })
+
+  it.live("a call with metadata above the limit fails as not sent, names it, and leaves the connection in use", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair(responding)
+      const within = { metadata: { token: "t".repeat(63_000), hasleader: "true" } }
+      const beyond = { metadata: { token: "t".repeat(64_000), hasleader: "true" } }
+      for (let i = 0; i < 5; i++) {
+        check(
+          yield* failureOf(channel, beyond),
+          Status.RESOURCE_EXHAUSTED,
+          "NotSent",
+          /\(token, hasleader\).* is 64000/
+        )
+      }
+      assert.strictEqual(yield* call(channel, "x", within), "re: x")
+      assert.strictEqual(peer.connections.length, 1)
+    }))
 
   it.live("a call with metadata that HTTP/2 does not allow fails as not sent", () =>
     Effect.gen(function*() {

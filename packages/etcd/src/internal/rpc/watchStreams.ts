@@ -99,6 +99,12 @@ export const make = (context: retry.RetryContext): Opener => {
   return { open, lastErrors: () => lastErrors() }
 }
 
+/**
+ * How long to wait for a place within a server's limit on streams, in milliseconds, before another endpoint is tried.
+ * Other streams may keep their places indefinitely.
+ */
+const longestOpening = 1000
+
 const openOn = (attempt: rpc.Attempt, scope: Scope.Scope): Effect.Effect<WatchStream, errors.Failure> => {
   const received = new Received()
   const { channel, endpoint, metadata, progress } = attempt
@@ -106,7 +112,8 @@ const openOn = (attempt: rpc.Attempt, scope: Scope.Scope): Effect.Effect<WatchSt
     metadata,
     sensitive: rpc.sensitive,
     progress,
-    isRepeatable: true
+    isRepeatable: true,
+    sendTimeout: Math.min(attempt.remaining() ?? longestOpening, longestOpening)
   })
   return Effect.map(Effect.provideService(opening, Scope.Scope, scope), (stream): WatchStream => ({
     send: (request) => void stream.send(encodeRequest(request)),

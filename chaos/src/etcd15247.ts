@@ -40,10 +40,10 @@ const Renewed = Schema.Struct({ result: Schema.Struct({ TTL: Schema.optionalKey(
 const keepAlive = Effect.fnUntraced(function*(id: string, endpoint: string) {
   let renewed = yield* Clock.currentTimeMillis
   while (true) {
-    const asked = yield* Clock.currentTimeMillis
+    const sentAt = yield* Clock.currentTimeMillis
     const response = yield* Effect.option(post(endpoint, "/v3/lease/keepalive", Renewed, { ID: id }))
     const alive = Option.map(response, ({ result }) => result.TTL !== undefined)
-    if (Option.contains(alive, true)) renewed = asked
+    if (Option.contains(alive, true)) renewed = sentAt
     if (Option.contains(alive, false)) return (yield* Clock.currentTimeMillis) - renewed
     yield* Effect.sleep("250 millis")
   }

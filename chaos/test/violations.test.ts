@@ -219,8 +219,8 @@ describe("the undisturbed time without a service", () => {
 
 describe("an inconclusive run", () => {
   const busy = calls(...Array.from({ length: 6 }, (_, i) => responses(`c${i + 1}`, 0, 30)).flat())
-  const find = (changed: Partial<Round>, asked: ReadonlyArray<Kind> = []) =>
-    Inconclusive.find([], asked, round({ history: busy, ...changed }))
+  const find = (changed: Partial<Round>, kinds: ReadonlyArray<Kind> = []) =>
+    Inconclusive.find([], kinds, round({ history: busy, ...changed }))
 
   it("has no faults although some were requested, or a kind of work that was never completed", () => {
     assert.deepStrictEqual(find({}), [])
@@ -235,8 +235,8 @@ describe("an inconclusive run", () => {
 })
 
 describe("the round checker", () => {
-  const checked = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], asked: ReadonlyArray<Kind> = []) =>
-    RoundChecker.check({ schedule: [], kinds: asked, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
+  const checked = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], kinds: ReadonlyArray<Kind> = []) =>
+    RoundChecker.check({ schedule: [], kinds, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
       .violations
 
   it("excuses a late notice of a lost lock only if the holder's own lease was revoked, and only for a short time", () => {
@@ -299,11 +299,11 @@ describe("the round checker", () => {
 
   it("reports more than one unknown outcome in twenty if all kinds of faults were requested", () => {
     const unknown = Array.from({ length: 10 }, () => call("c1", 1, 2, failed("Indeterminate", "Unknown")))
-    const isToldOf = (history: History.History, asked: ReadonlyArray<Kind>) =>
-      checked({ history }, [], asked).some((violation) => violation.includes("unknown outcome"))
-    assert.isTrue(isToldOf(calls(...responses("c1", 0, 18), ...unknown), kinds))
-    assert.isFalse(isToldOf(calls(...responses("c1", 0, 20), ...unknown), kinds))
-    assert.isFalse(isToldOf(calls(...responses("c1", 0, 18), ...unknown), ["lose-responses"]))
+    const isReported = (history: History.History, kinds: ReadonlyArray<Kind>) =>
+      checked({ history }, [], kinds).some((violation) => violation.includes("unknown outcome"))
+    assert.isTrue(isReported(calls(...responses("c1", 0, 18), ...unknown), kinds))
+    assert.isFalse(isReported(calls(...responses("c1", 0, 20), ...unknown), kinds))
+    assert.isFalse(isReported(calls(...responses("c1", 0, 18), ...unknown), ["lose-responses"]))
   })
 
   describe("a counter under a lock", () => {

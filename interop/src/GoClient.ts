@@ -130,7 +130,7 @@ export interface Options {
 /** A `concurrency.Session`. Mutexes and elections are named by the session and their name, as their keys are. */
 export interface GoSession {
   readonly lease: bigint
-  /** Waits until the session has ended, as Go's `Done` tells. */
+  /** Waits until the session has ended, as Go's `Done` reports. */
   readonly done: Call<unknown>
   /** Ends the renewals and leaves the lease to expire. */
   readonly orphan: Call<unknown>

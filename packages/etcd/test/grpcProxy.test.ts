@@ -70,7 +70,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual((yield* stays.take)[0].events[0]!.key, "stays")
     }))
 
-  it.effect("Behind etcd grpc-proxy, watches go on without a gap when the proxy is replaced by another", () =>
+  it.effect("Behind etcd grpc-proxy, watches continue without a gap when the proxy is replaced by another", () =>
     Effect.gen(function*() {
       const { cluster, proxy } = yield* setUp
       const another = yield* GrpcProxy.make({ endpoints: cluster.endpoints })

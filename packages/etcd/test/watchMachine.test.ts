@@ -385,15 +385,15 @@ describe("watches on one stream", () => {
 
   it("a rejected watch ends with its reason, even if creates of others wait for its response", () => {
     const world = plain()
-    const refused = world.open({ range: KeyRange.key("denied") })
+    const denied = world.open({ range: KeyRange.key("denied") })
     const others = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
     const link = world.server.open()
     link.rejections.push("etcdserver: permission denied")
     world.links.set(world.pool.opened("key", "endpoint", world.pool.streamOptions("key"), link.receive), link)
     assert.strictEqual(link.sent.length, 1)
     world.deliver(100)
-    world.take(refused)
-    assert.strictEqual(refused.error?.reason._tag, "PermissionDenied")
+    world.take(denied)
+    assert.strictEqual(denied.error?.reason._tag, "PermissionDenied")
     assert.deepStrictEqual(others.map(({ watch }) => watch.state._tag), Array(3).fill("Live"))
   })
 

@@ -72,7 +72,7 @@ it.effect("a response that is delayed by a partition arrives after the heal if n
     yield* Fiber.join(putting)
   }))
 
-it.effect("a call that is cancelled before it is sent is not sent, and its maker can tell", () =>
+it.effect("a call that is cancelled before it is sent is not sent, and its caller can know", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     yield* faults.partition({ requests: "refused" })

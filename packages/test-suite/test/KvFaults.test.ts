@@ -567,11 +567,11 @@ describe("KvFaults, watches", () => {
     Effect.gen(function*() {
       const { other, store } = yield* clients
       const backend = yield* store.connect
-      const asked: Array<unknown> = []
+      const received: Array<unknown> = []
       const faults = yield* KvFaults.make({
         ...backend,
         execute: (op) => {
-          asked.push(op._tag === "Range" ? op.range : op)
+          received.push(op._tag === "Range" ? op.range : op)
           return backend.execute(op)
         }
       })
@@ -579,7 +579,7 @@ describe("KvFaults, watches", () => {
       yield* faults.cutWatches()
       yield* other.put("mine/k", "1")
       assert.lengthOf(yield* watcherOf(watch).take, 1)
-      assert.deepStrictEqual(asked, [KeyRange.prefix("mine/")])
+      assert.deepStrictEqual(received, [KeyRange.prefix("mine/")])
     }))
 
   it.effect("a cut watch ends with its scope", () =>
@@ -610,7 +610,7 @@ describe("KvFaults, watches", () => {
 })
 
 describe("KvFaults, random faults", () => {
-  const story = (seed: number) =>
+  const run = (seed: number) =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       yield* faults.randomly({
@@ -638,7 +638,7 @@ describe("KvFaults, random faults", () => {
 
   it.effect("random faults are equal for equal seeds, and differ for others", () =>
     Effect.gen(function*() {
-      const [first, second, third] = [yield* story(1), yield* story(1), yield* story(2)]
+      const [first, second, third] = [yield* run(1), yield* run(1), yield* run(2)]
       assert.deepStrictEqual(first, second)
       assert.notDeepEqual(first, third)
       assert.isAbove(new Set(first.injected).size, 10)

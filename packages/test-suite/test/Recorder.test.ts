@@ -218,8 +218,8 @@ describe("Recorder", () => {
       yield* Effect.exit(record(fenced.put("counter", "2")))
       yield* Effect.exit(record(Effect.die("a bug")))
       yield* Effect.exit(record(Effect.fail(new LockLost({ lock: "x", token: 2n, reason: "its key was deleted" }))))
-      const refused = KvError.make(new KvError.Unavailable({ message: "refused" }))
-      const both = Cause.combine(Cause.fail(refused), Cause.die("a bug"))
+      const unavailable = KvError.make(new KvError.Unavailable({ message: "unavailable" }))
+      const both = Cause.combine(Cause.fail(unavailable), Cause.die("a bug"))
       yield* Effect.exit(record(Effect.failCause(both)))
       const { effects } = yield* recorder.history
       assert.deepStrictEqual(effects.map(({ outcome, revision, token }) => [outcome, revision, token]), [

@@ -7,7 +7,7 @@ import * as Op from "@effect-kv/core/Op"
 import { type Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import {
-  type Asked,
+  type CallAt,
   deleted,
   gone,
   history,
@@ -22,7 +22,7 @@ import {
 } from "./smallHistories.ts"
 
 describe("RevisionChecker", () => {
-  const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
+  const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<CallAt>) =>
     RevisionChecker.check(history(...calls), changes)
 
   it("overlapping calls may share a revision, in any order that explains their responses", () => {
@@ -67,7 +67,7 @@ describe("RevisionChecker", () => {
     const puts = ["a", "b"].map((
       key,
       i
-    ): Asked => [[2 * i, 2 * i + 1], Op.put(key, "1", { lease }), put(BigInt(i + 2))])
+    ): CallAt => [[2 * i, 2 * i + 1], Op.put(key, "1", { lease }), put(BigInt(i + 2))])
     const { calls } = history(...puts, [[8, 9], Op.range(KeyRange.all), read(4n)])
     const ended = [...attached, gone("a", 4n), gone("b", 4n)]
     const kindsOf = (changes: ReadonlyArray<Changes.Change>, more: ReadonlyArray<History.Call>) =>
@@ -171,7 +171,7 @@ describe("RevisionChecker", () => {
   it("filters, orders and limits determine the entries of a read", () => {
     const [a, b, c] = [row("a", "2", 5n, 2, 2n), row("b", "1", 3n), row("c", "1", 4n)]
     const changes = [written(row("a", "1", 2n)), written(b), written(c), written(a)]
-    const puts: ReadonlyArray<Asked> = changes.map(({ key, modRevision, valueBytes }, i) => [
+    const puts: ReadonlyArray<CallAt> = changes.map(({ key, modRevision, valueBytes }, i) => [
       [2 * i, 2 * i + 1],
       Op.put(key, valueBytes),
       put(modRevision)
@@ -210,8 +210,8 @@ describe("RevisionChecker", () => {
   it("a history of some keys can be checked against the changes of these keys", () => {
     const extent = { from: 10n, upTo: 30n }
     const changes = [written(row("a", "1", 15n)), written(row("a", "2", 20n, 2, 15n))]
-    const puts: ReadonlyArray<Asked> = [[[0, 1], Op.put("a", "1"), put(15n)], [[2, 3], Op.put("a", "2"), put(20n)]]
-    const kindsOf = (...calls: ReadonlyArray<Asked>) =>
+    const puts: ReadonlyArray<CallAt> = [[[0, 1], Op.put("a", "1"), put(15n)], [[2, 3], Op.put("a", "2"), put(20n)]]
+    const kindsOf = (...calls: ReadonlyArray<CallAt>) =>
       kinds(RevisionChecker.check(history(...puts, ...calls), changes, { extent }).violations)
     assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "2", 20n, 2, 15n))]), [])
     assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "1", 15n))]), ["WrongResponse"])
@@ -283,9 +283,9 @@ describe("RevisionChecker", () => {
   })
 
   it("a put with another lease in the store is a violation", () => {
-    const asked = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
-    assert.deepStrictEqual(kinds(check([written({ ...row("a", "1", 2n), lease: 7n })], asked).violations), [])
-    assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], asked).violations), ["WrongResponse"])
+    const call = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
+    assert.deepStrictEqual(kinds(check([written({ ...row("a", "1", 2n), lease: 7n })], call).violations), [])
+    assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], call).violations), ["WrongResponse"])
   })
 
   it("contradictory changes of the store are a violation", () => {

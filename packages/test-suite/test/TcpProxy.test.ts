@@ -166,7 +166,7 @@ describe("TcpProxy", () => {
       yield* until("the connection is cut", client.isOver)
       assert.strictEqual(client.received(), "b")
       untouched.remote.socket.write("fine")
-      yield* until("a connection that lost nothing goes on", () => untouched.client.received() === "fine")
+      yield* until("a connection that lost nothing continues", () => untouched.client.received() === "fine")
     }))
 
   it.live("cutAfterForwarding cuts one client once its request has reached the server", () =>
@@ -252,7 +252,7 @@ describe("TcpProxy", () => {
       assert.isBelow(took, 2000)
     }))
 
-  it.live("halfOpen closes the server side, and the client is not told", () =>
+  it.live("halfOpen closes the server side, and the client is not notified", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.halfOpen
@@ -275,7 +275,7 @@ describe("TcpProxy", () => {
       const swallowed = yield* connect(proxy.port)
       swallowed.socket.write("anybody?")
       client.socket.write("x")
-      yield* until("the live connection goes on", () => remote.received() === "ax")
+      yield* until("the live connection continues", () => remote.received() === "ax")
       yield* proxy.swallow(false)
       const other = yield* link
       other.client.socket.write("y")
@@ -285,7 +285,7 @@ describe("TcpProxy", () => {
       assert.strictEqual(swallowed.received(), "")
     }))
 
-  it.live("stats tell whether a fault took effect", () =>
+  it.live("stats show whether a fault took effect", () =>
     Effect.gen(function*() {
       const { client, proxy, remote, server } = yield* setup
       const struck = Effect.map(proxy.stats, ({ struck }) => struck)

@@ -38,8 +38,8 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
       )
       assert.isAbove(lost.length, 20, `locks are lost with the fault profile ${profile}`)
     }
-    const isRefused = ({ outcome }: (typeof all)[number]["effects"][number]) => outcome === "Rejected"
-    assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRefused)).length, 0, "the fence rejects writes")
+    const isRejected = ({ outcome }: (typeof all)[number]["effects"][number]) => outcome === "Rejected"
+    assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRejected)).length, 0, "the fence rejects writes")
   }, 60_000)
 
   it("runs of different seeds differ", () => {

@@ -5,17 +5,17 @@ import type * as Op from "@effect-kv/core/Op"
 import { type Changes, History } from "@effect-kv/test-suite/verification"
 import * as plain from "../src/verification/history/plain.ts"
 
-export type Outcome = History.OpResponse | "unknown" | "refused"
+export type Outcome = History.OpResponse | "unknown" | "not applied"
 
 /** The moments of an invocation and a completion. */
 export type Span = readonly [from: number, to: number]
 
 /** The name of a client that does not matter. */
-export type Asked = readonly [Span, Op.Op, Outcome]
+export type CallAt = readonly [Span, Op.Op, Outcome]
 
 export const moment = (order: number): History.Moment => ({ order, nanos: BigInt(order) * 1_000_000n })
 
-export const history = (...calls: ReadonlyArray<Asked>): History.History => ({
+export const history = (...calls: ReadonlyArray<CallAt>): History.History => ({
   ...History.empty,
   calls: calls.map(([[from, to], op, outcome], id): History.Call => ({
     _tag: "Call",
@@ -26,7 +26,7 @@ export const history = (...calls: ReadonlyArray<Asked>): History.History => ({
     completed: moment(to),
     outcome: outcome === "unknown"
       ? { _tag: "Interrupted" }
-      : outcome === "refused"
+      : outcome === "not applied"
       ? { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
       : { _tag: "Responded", response: outcome }
   }))

@@ -135,10 +135,10 @@ export class KeepAlive {
     this.#receivedSincePing = true
     this.#earlyPings = 0
     this.#bytesRead = this.#pinged.bytesRead()
-    this.#heard()
+    this.#noteData()
   }
 
-  #heard(): void {
+  #noteData(): void {
     const now = performance.now()
     this.#receivedAt = now
     this.#awaitingSince = this.#calls > 0 ? now : undefined
@@ -181,7 +181,7 @@ export class KeepAlive {
     this.#bytesRead = this.#pinged.bytesRead()
     this.#pinged.ping(() => {
       this.#pingedAt = undefined
-      this.#heard()
+      this.#noteData()
     })
   }
 
@@ -229,7 +229,7 @@ export class KeepAlive {
     const bytes = this.#pinged.bytesRead()
     if (bytes === this.#bytesRead) return
     this.#bytesRead = bytes
-    this.#heard()
+    this.#noteData()
   }
 
   #look(now: number): void {

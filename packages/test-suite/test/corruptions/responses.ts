@@ -165,7 +165,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
   {
     title: "a delete reports one key less than it deleted",
     // No call is left that deleted the key, except one that was rejected, or the end of the key's lease.
-    found: ["PhantomWrite", "RefusedWriteApplied", "LeaseEndedEarly"],
+    found: ["PhantomWrite", "RejectedWriteApplied", "LeaseEndedEarly"],
     corrupt: ofResponse("Delete", (of, run) => {
       const { response } = of
       return response.deleted > 0 && !isExplained(of, run)

@@ -51,7 +51,7 @@ const appliedAgain = (run: Run, { request: { op } }: PutWithResponse): Run => ({
 })
 
 const lostResponse: History.Outcome = { _tag: "Failed", reason: "Indeterminate", outcome: "Unknown", message: "" }
-const refusal: History.Outcome = { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
+const notApplied: History.Outcome = { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
 
 export const corruptions: ReadonlyArray<Corruption> = [
   {
@@ -129,10 +129,10 @@ export const corruptions: ReadonlyArray<Corruption> = [
   },
   {
     title: "a write that was reported as not applied is in the store",
-    found: ["RefusedWriteApplied"],
+    found: ["RejectedWriteApplied"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
-      return call && replaceCall(run, call.id, { ...call, outcome: refusal })
+      return call && replaceCall(run, call.id, { ...call, outcome: notApplied })
     }
   },
   {

@@ -64,7 +64,7 @@ export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transpo
 /**
  * Notes the size of a message that a proxy did not take from the server: the response to a request that was executed.
  *
- * A Go server rejects a request that is too large with the same words. Only the size tells the two apart.
+ * A Go server rejects a request that is too large with the same words. Only the size distinguishes the two.
  */
 const withMessageSize = ({ request }: Rpc<unknown>, failure: Transport.Failure): Transport.Failure => {
   const size = /grpc: received message larger than max \((\d+) vs/.exec(failure.details)?.[1]

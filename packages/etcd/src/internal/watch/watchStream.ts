@@ -57,7 +57,7 @@ interface PendingCreate {
   readonly sent: Sent
   /** `undefined` once the watch was cancelled. The response still arrives. */
   watch: WatchState | undefined
-  /** Whether the server is still to be told that it was cancelled. */
+  /** Whether the cancel request is still to be sent. */
   isCancelUnsent: boolean
 }
 

@@ -409,7 +409,7 @@ export const cases = chapter("elections", [
     yield* isVacant(kv, name)
   }),
 
-  waitingTest("a candidate goes on waiting through a compaction and an outage", function*(kv) {
+  waitingTest("a candidate keeps waiting through a compaction and an outage", function*(kv) {
     const name = "election/compacted"
     const store = yield* Store
     const leader = yield* lead(kv, name)

@@ -350,10 +350,10 @@ export const cases = chapter("locks", [
   test("a released lock reports that it is not held", function*(kv) {
     const { lock, release } = yield* hold(kv, "l")
     assert.isTrue(yield* lock.isHeld)
-    const told = yield* Effect.forkScoped(Effect.flip(lock.lost))
+    const notified = yield* Effect.forkScoped(Effect.flip(lock.lost))
     yield* release
     assert.isFalse(yield* lock.isHeld)
-    const error = yield* Fiber.join(told)
+    const error = yield* Fiber.join(notified)
     assert.deepStrictEqual([error._tag, error.lock, error.token], ["LockLost", "l", lock.token])
     const seen = faults.make()
     const stale = DistLock.fence(yield* Kv.make(faults.wrap(seen)(backendOf(kv))), lock)

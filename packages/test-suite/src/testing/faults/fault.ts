@@ -11,7 +11,7 @@ export interface Fault {
   /** The name of the fault in the list of injected faults. */
   readonly description: string
   /** The request never leaves: `Unavailable`. */
-  readonly isRefused?: boolean
+  readonly isUnsent?: boolean
   /** Runs while the request is on its way to the store. */
   readonly onRequest?: Effect.Effect<void>
   /** Runs while the response is on its way back. */
@@ -38,7 +38,7 @@ export interface Loss extends Fault {
  *
  * @since 0.1.0
  */
-export const unavailable: Fault = { description: "unavailable", isRefused: true }
+export const unavailable: Fault = { description: "unavailable", isUnsent: true }
 
 /**
  * Delays the request on its way to the store. If the deadline passes meanwhile, the request still arrives.

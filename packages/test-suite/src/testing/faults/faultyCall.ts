@@ -104,7 +104,7 @@ const sendAndAwait = <A, R>(
   markSent: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
-    if (fault.isRefused === true) return yield* Effect.fail(refused)
+    if (fault.isUnsent === true) return yield* Effect.fail(refused)
     if (link.scope.state._tag === "Closed") return yield* effect
     yield* markSent
     const request = yield* Effect.forkIn(roundTrip(effect, fault, link), link.scope, { startImmediately: true })
@@ -132,7 +132,7 @@ const readUntilResponse = <A, R>(
   markSent: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
-    if (fault.isRefused === true) return yield* Effect.fail(refused)
+    if (fault.isUnsent === true) return yield* Effect.fail(refused)
     yield* markSent
     const arrival = fault.isBrokenAtOnce === true ? "Broken" : yield* roundTrip(effect, fault, link)
     if (arrival === "Silence") yield* link.silence

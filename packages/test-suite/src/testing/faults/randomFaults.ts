@@ -46,7 +46,7 @@ export class RandomFaults {
 
   #fault(): fault.Fault | undefined {
     const failure = this.#failure()
-    if (failure?.isRefused === true || !this.#happens(this.#options.delay)) return failure
+    if (failure?.isUnsent === true || !this.#happens(this.#options.delay)) return failure
     const parts = below(this.#draw, 3)
     const delays = [parts > 0 ? this.#delay() : undefined, parts < 2 ? this.#delay() : undefined] as const
     return {

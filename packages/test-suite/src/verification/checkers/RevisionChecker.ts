@@ -152,12 +152,12 @@ export const check = (
   }
 
   const unknown = calls.filter((call) => History.isUnknown(call) && Op.isWrite(call.request.op))
-  const refused = calls.filter((call) =>
+  const notApplied = calls.filter((call) =>
     call.outcome._tag === "Failed" && !History.isUnknown(call) && Op.isWrite(call.request.op)
   )
   const attributions = new attribution.ChangeAttribution(
     timeline,
-    { all: history.calls, calls, unknown, refused },
+    { all: history.calls, calls, unknown, notApplied },
     seenRevisions,
     options.foreign
   )

@@ -18,7 +18,7 @@ export type Kind =
   /** A write was applied more than once. */
   | "DuplicateWrite"
   /** A write was applied although it was reported as not applied. */
-  | "RefusedWriteApplied"
+  | "RejectedWriteApplied"
   /** A transaction was applied in part. */
   | "SplitWrite"
   /** A response is wrong for the store at its revision. */

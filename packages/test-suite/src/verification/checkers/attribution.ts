@@ -37,7 +37,7 @@ export interface Calls {
   readonly all: ReadonlyArray<History.Call>
   readonly calls: ReadonlyArray<History.OpCall>
   readonly unknown: ReadonlyArray<History.OpCall>
-  readonly refused: ReadonlyArray<History.OpCall>
+  readonly notApplied: ReadonlyArray<History.OpCall>
 }
 
 /** The makers of the changes of a revision. */
@@ -56,7 +56,7 @@ export class ChangeAttribution {
   readonly leaseEnds: Array<LeaseEnd> = []
   readonly #timeline: Timeline
   readonly #unknown: ReadonlySet<History.OpCall>
-  readonly #refused: ReadonlySet<History.OpCall>
+  readonly #notApplied: ReadonlySet<History.OpCall>
   readonly #index: CallIndex
   /** The first revision of each value of each key. Computed at the first lost write. */
   #written: ReadonlyMap<string, bigint> | undefined
@@ -74,8 +74,8 @@ export class ChangeAttribution {
   ) {
     this.#timeline = timeline
     this.#unknown = new Set(calls.unknown)
-    this.#refused = new Set(calls.refused)
-    this.#index = new CallIndex(calls.calls, [...calls.unknown, ...calls.refused])
+    this.#notApplied = new Set(calls.notApplied)
+    this.#index = new CallIndex(calls.calls, [...calls.unknown, ...calls.notApplied])
     this.#seenRevisions = seenRevisions
     this.#isForeign = isForeign ?? (() => false)
     this.#leases = new LeaseKeys(timeline, calls.all)
@@ -164,8 +164,8 @@ export class ChangeAttribution {
     claims: Map<string, History.OpCall>,
     call: History.OpCall
   ): void {
-    const told = new Set(response.previous.map((row) => row.key))
-    const rank = (step: Step) => told.has(step.key) ? 0 : this.#mayBeUnknown(step) ? 2 : 1
+    const reported = new Set(response.previous.map((row) => row.key))
+    const rank = (step: Step) => reported.has(step.key) ? 0 : this.#mayBeUnknown(step) ? 2 : 1
     const free = deleted.filter((step) => !claims.has(step.key))
     const claimed = free.length === response.deleted ? free : free.toSorted((a, b) => rank(a) - rank(b))
     for (const step of claimed.slice(0, response.deleted)) claims.set(step.key, call)
@@ -257,7 +257,7 @@ export class ChangeAttribution {
       revision: step.revision
     })
     const candidates = this.#index.of(step)
-    const refused = candidates.filter((call) => this.#refused.has(call))
+    const notApplied = candidates.filter((call) => this.#notApplied.has(call))
     const withResponse = candidates.filter((call) => responseOf(call) !== undefined)
     const used = candidates.filter((call) => this.applied.has(call.id))
     const open = candidates.filter((call) => this.#unknown.has(call) && !this.applied.has(call.id))
@@ -266,8 +266,8 @@ export class ChangeAttribution {
     if (partial.length > 0) {
       return violation("SplitWrite", `but not all writes of ${names(partial)} were applied`, partial)
     }
-    if (refused.length > 0) {
-      return violation("RefusedWriteApplied", `and ${names(refused)} was reported as not applied`, refused)
+    if (notApplied.length > 0) {
+      return violation("RejectedWriteApplied", `and ${names(notApplied)} was reported as not applied`, notApplied)
     }
     const known = [...withResponse, ...used]
     if (known.length > 0 && step.after !== undefined) {

@@ -123,7 +123,7 @@ const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): R
   ]
 }
 
-/** The reported keys of a lease are those of some revision. The response does not tell which one. */
+/** The reported keys of a lease are those of some revision. The response does not say which one. */
 const wrongKeys = ({ id, statuses }: Lease, attachments: Attachments): ReadonlyArray<Violation> =>
   statuses.flatMap(({ response, call }) => {
     const areRequested = call.request._tag === "LeaseTimeToLive" && call.request.keys

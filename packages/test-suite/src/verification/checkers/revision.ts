@@ -38,14 +38,14 @@ export const explain = (
   const steps = new Map(timeline.stepsAt(revision).map((step) => [step.key, step]))
   const before = timeline.at(revision - 1n)
 
-  const carriedOut = ({ call, response }: Participant, state: State): ReadonlyArray<Effect> =>
+  const effectsOf = ({ call, response }: Participant, state: State): ReadonlyArray<Effect> =>
     execute(
       { view: withWrites(before, state), at: (past) => timeline.at(past), writeRevision: revision },
       call.request.op,
       response
     )
   const next = (participant: Participant, state: State): ReadonlyArray<State> =>
-    carriedOut(participant, state).flatMap((effect) => {
+    effectsOf(participant, state).flatMap((effect) => {
       if (effect._tag === "Mismatch") return []
       const writes = new Map(state)
       for (const write of effect.writes) {
@@ -79,7 +79,7 @@ export const explain = (
   // The calls that could not be put in order; or all of them, if together they write less than the store did.
   const stuck = participants.filter((_, i) => !result.order.includes(i))
   return (stuck.length > 0 ? stuck : participants).map(({ call, response }): Violation => {
-    const [effect] = carriedOut({ call, response }, result.state)
+    const [effect] = effectsOf({ call, response }, result.state)
     const problem = effect?._tag === "Mismatch" ? effect.message : "its writes are not the changes of the store"
     return {
       kind: "WrongResponse",

@@ -81,7 +81,7 @@ const scenarios: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 4, increments: 1, holds: 2000 }
 ]
 
-export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "story"), scenarios.length)]!
+export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "scenario"), scenarios.length)]!
 
 /** Whether few enough calls are concurrent to search their orders. Reads of all keys connect all keys. */
 export const isOrderable = (seed: number): boolean => {

@@ -4,10 +4,12 @@
  * It uses the layer's endpoints, TLS and token, and closes with the layer. Nothing else of the layer applies to it:
  * errors, deadlines and retries are those of `etcd3`.
  */
+import * as KvError from "@effect-kv/core/KvError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { Etcd3 } from "etcd3"
 import type { Tokens } from "./internal/rpc/tokens.ts"
 import type { Settings } from "./internal/settings.ts"
@@ -24,9 +26,12 @@ export interface EtcdClient {
    * **Gotchas**
    *
    * It neither retries nor moves to another endpoint when one fails. The first call with an expired token also
-   * fails. Do not use its watches, leases and locks: `Kv` has them without their defects.
+   * fails. It keeps the endpoints and certificates of its first use. Do not use its watches, leases and locks: `Kv` has
+   * them without their defects.
+   *
+   * Fails with `Unavailable` if a file of `tls.files` cannot be used. The next use reads it again.
    */
-  readonly etcd3: Effect.Effect<Etcd3>
+  readonly etcd3: Effect.Effect<Etcd3, KvError.KvError>
 }
 
 /**
@@ -53,25 +58,36 @@ export const EtcdClient: Context.Service<EtcdClient, EtcdClient> = Context.Servi
 
 /** @internal */
 export const make = Effect.fnUntraced(
-  function*(settings: Settings, tokens: Tokens): Effect.fn.Return<EtcdClient, never, Scope.Scope> {
+  function*(
+    settings: Settings,
+    endpoints: () => ReadonlyArray<string>,
+    tokens: Tokens
+  ): Effect.fn.Return<EtcdClient, never, Scope.Scope> {
     const scope = yield* Effect.scope
+    const opening = Semaphore.makeUnsafe(1)
+    let opened: Etcd3 | undefined
     const open = Effect.acquireRelease(
       Effect.gen(function*() {
         // The package loads protobuf files. A static import would more than double the time to import the layer.
         const etcd3Client = yield* Effect.promise(() => import("./internal/etcd3Client.ts"))
-        return etcd3Client.make(settings, yield* settings.tls?.material ?? Effect.succeed({}), tokens)
+        const material = yield* Effect.mapError(
+          settings.tls?.material ?? Effect.succeed({}),
+          (message) => KvError.make(new KvError.Unavailable({ message }))
+        )
+        return opened = etcd3Client.make(settings, endpoints(), material, tokens)
       }),
       (client) => Effect.sync(() => client.close())
     )
     // The first caller opens the client for all callers, so interrupting it must not stop the opening.
-    return new Client(yield* Effect.cached(Effect.uninterruptible(Scope.provide(open, scope))))
+    const once = Effect.uninterruptible(Scope.provide(open, scope))
+    return new Client(opening.withPermit(Effect.suspend(() => opened === undefined ? once : Effect.succeed(opened))))
   }
 )
 
 class Client implements EtcdClient {
-  readonly etcd3: Effect.Effect<Etcd3>
+  readonly etcd3: Effect.Effect<Etcd3, KvError.KvError>
 
-  constructor(etcd3: Effect.Effect<Etcd3>) {
+  constructor(etcd3: Effect.Effect<Etcd3, KvError.KvError>) {
     this.etcd3 = etcd3
   }
 

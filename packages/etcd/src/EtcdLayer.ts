@@ -19,11 +19,18 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { EtcdClient } from "./EtcdClient.ts"
 import * as backend from "./internal/backend.ts"
-import type { AuthOptions, BatchingOptions, KeepAliveOptions, Options, TlsOptions } from "./internal/options.ts"
+import type {
+  AuthOptions,
+  BatchingOptions,
+  KeepAliveOptions,
+  Options,
+  TlsFiles,
+  TlsOptions
+} from "./internal/options.ts"
 import * as realTime from "./internal/realTime.ts"
 import * as settings from "./internal/settings.ts"
 
-export type { AuthOptions, BatchingOptions, KeepAliveOptions, Options, TlsOptions }
+export type { AuthOptions, BatchingOptions, KeepAliveOptions, Options, TlsFiles, TlsOptions }
 
 /**
  * Provides `Kv` on an etcd cluster, and the cluster's {@link EtcdClient}.
@@ -96,19 +103,23 @@ export const layerConfig = (
 export const fromUrl = (url: string): Layer.Layer<Kv.Kv | EtcdClient, KvError> =>
   Layer.effectContext(Effect.flatMap(settings.fromUrl(url), make))
 
+/** The options are checked in the context of the builder, to which the effects and streams in them belong. */
 const make = (options: Options): Effect.Effect<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> =>
-  realTime.provide(build(options))
+  Effect.flatMap(settings.make(options), (checked) => realTime.provide(build(options, checked)))
 
 const build = Effect.fnUntraced(
-  function*(options: Options): Effect.fn.Return<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> {
-    const checked = yield* settings.make(options)
+  function*(
+    options: Options,
+    checked: settings.Settings
+  ): Effect.fn.Return<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> {
     const { client, kv } = yield* backend.make(checked)
     const batched = options.batching === false ? kv : Batching.batched({
       ...options.batching,
       deadline: checked.deadline,
       // Older versions of etcd (such as 3.4.23) do not check the permissions of nested transactions. Nor do they check
       // whether a put in a transaction may read the previous entry.
-      transactions: options.auth === undefined && options.tls?.certificate === undefined
+      transactions: options.auth === undefined && options.tls?.certificate === undefined &&
+        options.tls?.files?.certificate === undefined
     })(kv)
     const traced = options.tracing === false ? batched : Tracing.traced({ "db.system.name": "etcd" })(batched)
     return Context.make(Kv.Kv, yield* Kv.make(realTime.backend(traced))).pipe(Context.add(EtcdClient, client))

@@ -13,12 +13,13 @@ import * as watchWire from "../src/internal/watch/watchWire.ts"
 import { decodeToken, encodeAuthenticate } from "../src/internal/wire/authCodec.ts"
 import { bounds } from "../src/internal/wire/codec.ts"
 import * as lease from "../src/internal/wire/leaseCodec.ts"
+import { decodeMemberList, encodeMemberList } from "../src/internal/wire/memberCodec.ts"
 import { decodeStatus } from "../src/internal/wire/statusCodec.ts"
 
 const host = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop)
 
 /** The method as etcd3 defines it, for both directions. */
-const method = (service: "Lease" | "Auth" | "Maintenance" | "Watch", name: string) => {
+const method = (service: "Lease" | "Auth" | "Cluster" | "Maintenance" | "Watch", name: string) => {
   const definition = (host.getServiceClient(service).constructor as grpc.ServiceClientConstructor).service[name]!
   return {
     received: (request: Buffer): unknown => JSON.parse(JSON.stringify(definition.requestDeserialize(request))),
@@ -103,6 +104,15 @@ describe("requests", () => {
     assert.deepStrictEqual(cancelled.cancel_request, { watch_id: `${id}` })
   })
 
+  // etcd3's definition of the request has no fields, and its definition of a member no `isLearner`.
+  it("requests for member lists, and learners in them, have the bytes of etcd's rpc.proto", () => {
+    assert.deepStrictEqual(encodeMemberList(true), Buffer.from([0x08, 1]))
+    assert.deepStrictEqual(encodeMemberList(false), Buffer.alloc(0))
+    const learner = Buffer.from([0x08, 0x05, 0x22, 1, 0x61, 0x28, 1])
+    const list = Buffer.concat([Buffer.from([0x12, learner.length]), learner])
+    assert.deepStrictEqual(decodeMemberList(list).members, [{ clientUrls: ["a"], isLearner: true }])
+  })
+
   it("etcd3 decodes progress requests to the same values", () => {
     const received = method("Watch", "Watch").received(encodeRequest(watchWire.progress))
     assert.deepStrictEqual((received as { readonly progress_request: unknown }).progress_request, {})
@@ -144,4 +154,21 @@ describe("responses", () => {
     const status = method("Maintenance", "Status").encoded({ header, version: text, dbSize: "7", leader: "9" })
     assert.deepStrictEqual(decodeStatus(status), { header: ourHeader, version: text })
   })
+
+  it.prop(
+    "member lists decode to the values that etcd3 encoded",
+    [Arbitrary.array(text, { maxLength: 3 })],
+    ([urls]) => {
+      const members = urls.map((url) => ({
+        ID: "18446744073709551615",
+        name: url,
+        peerURLs: [url],
+        clientURLs: [url, url]
+      }))
+      assert.deepStrictEqual(decodeMemberList(method("Cluster", "MemberList").encoded({ header, members })), {
+        header: ourHeader,
+        members: urls.map((url) => ({ clientUrls: [url, url], isLearner: false }))
+      })
+    }
+  )
 })

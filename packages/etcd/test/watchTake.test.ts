@@ -22,8 +22,8 @@ const transient = {
   refreshToken: false
 }
 
-/** The multiplexer on streams to a server in memory. */
-const open = Effect.fnUntraced(function*() {
+/** The multiplexer on streams to a server in memory. The endpoint of the first streams is removed while they open. */
+const open = Effect.fnUntraced(function*(streamsToRemoved = 0) {
   const server = new FakeWatchServer(() => 0)
   const links: Array<{ readonly link: FakeStream; readonly listener: () => WatchListener | undefined }> = []
   const flush = () => {
@@ -39,6 +39,7 @@ const open = Effect.fnUntraced(function*() {
     openWatchStream: () =>
       Effect.sync((): Omit<WatchStream, "status"> => {
         const link = server.open()
+        const isEndpointRemoved = links.length < streamsToRemoved
         let listener: WatchListener | undefined
         links.push({ link, listener: () => listener })
         return {
@@ -54,10 +55,12 @@ const open = Effect.fnUntraced(function*() {
               listener = undefined
             }
           },
-          endpoint: "fake"
+          endpoint: "fake",
+          isEndpointRemoved: () => isEndpointRemoved
         }
       }),
     reportStreamFailure: () => {},
+    onEndpointRemoved: () => () => {},
     streamFailure: () => transient,
     cancelFailure: () => transient,
     closed: Effect.never,
@@ -70,7 +73,7 @@ const open = Effect.fnUntraced(function*() {
   const cut = () => {
     for (const { listener } of links.splice(0)) listener()?.onEnd(undefined)
   }
-  return { server, watches: yield* watches.make(connection), write, cut, flush }
+  return { server, streams: () => links.length, watches: yield* watches.make(connection), write, cut, flush }
 })
 
 const burn = (steps: number): Effect.Effect<void> => steps === 0 ? Effect.void : Effect.suspend(() => burn(steps - 1))
@@ -93,6 +96,15 @@ describe("take", () => {
         }))
       }
     }), 60_000)
+
+  it.live("a watch whose stream was opened to an endpoint that was removed meanwhile moves to another stream", () =>
+    Effect.gen(function*() {
+      const { streams, watches, write } = yield* open(1)
+      const watcher = yield* watches.open({ range: KeyRange.all })
+      assert.strictEqual(streams(), 2)
+      write("a")
+      assert.isTrue(Option.isSome(yield* promptly(watcher.take)))
+    }))
 
   it.live("an interrupted take leaves its events to the next one", () =>
     Effect.gen(function*() {

@@ -129,6 +129,11 @@ export interface Channel {
    * does nothing if the server would count the ping as one too many.
    */
   readonly check: () => void
+  /**
+   * Takes no more calls: those that were not sent fail as `NotSent`. Calls in flight continue, and each connection closes
+   * when its calls have ended. Completes when all have closed. Interruption ends only the wait.
+   */
+  readonly drain: Effect.Effect<void>
 }
 
 /** The TLS certificates and key, as PEM. */

@@ -33,6 +33,7 @@ export class ChannelState implements Line, Owner {
   readonly #queue = new Set<Call>()
   readonly #settling = new Set<() => void>()
   readonly #connections = new Set<Connection>()
+  readonly #emptying = new Set<() => void>()
   #current: Connection | undefined
   /** The connection that was current until it became suspect. */
   #suspect: Connection | undefined
@@ -222,6 +223,8 @@ export class ChannelState implements Line, Owner {
   }
 
   onSuspect(connection: Connection): void {
+    // No other connection will replace it here, but its calls can go to another channel.
+    if (this.#state === "Closed") return connection.abandon()
     if (connection !== this.#current) return
     this.#current = undefined
     this.#suspect = connection
@@ -240,6 +243,7 @@ export class ChannelState implements Line, Owner {
   onClosed(connection: Connection): void {
     this.#connections.delete(connection)
     this.onRetired(connection)
+    if (this.#connections.size === 0) this.#emptied()
   }
 
   /**
@@ -253,17 +257,50 @@ export class ChannelState implements Line, Owner {
     this.#environment.connect(true)
   }
 
-  /** Ends everything. Returns the connections whose sockets have yet to close. */
-  close(): ReadonlyArray<Connection> {
+  /** Takes no more calls. Connections close when their calls have ended. */
+  drain(): void {
+    if (this.#state === "Closed") return
+    const suspect = this.#suspect
+    this.#environment.stopConnecting()
+    this.#stop()
+    for (const connection of Array.from(this.#connections)) {
+      if (connection === suspect) connection.abandon()
+      else connection.drain()
+    }
+  }
+
+  /** Calls back when no connection is open. Returns a function that cancels this. */
+  onceEmpty(onEmpty: () => void): () => void {
+    this.#emptying.add(onEmpty)
+    if (this.#connections.size === 0) this.#emptied()
+    return () => this.#emptying.delete(onEmpty)
+  }
+
+  #emptied(): void {
+    const waiting = [...this.#emptying]
+    this.#emptying.clear()
+    for (const onEmpty of waiting) onEmpty()
+  }
+
+  #stop(): void {
     this.#state = "Closed"
     this.#current = undefined
     this.#suspect = undefined
+    for (const call of this.#queue) call.reject(Status.CANCELLED, closed)
+    this.#settle()
+  }
+
+  /** Ends everything. Returns the connections whose sockets have yet to close. */
+  close(): ReadonlyArray<Connection> {
     const connections = [...this.#connections]
     this.#connections.clear()
+    // A connection that is destroyed must not begin to connect again.
+    this.#state = "Closed"
+    this.#current = undefined
     for (const connection of connections) connection.destroy(closed)
-    for (const call of this.#queue) call.reject(Status.CANCELLED, closed)
+    this.#stop()
     this.deadlines.close()
-    this.#settle()
+    this.#emptied()
     return connections
   }
 }

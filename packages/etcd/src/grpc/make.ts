@@ -82,6 +82,10 @@ export const make = Effect.fnUntraced(function*(
     problem: () => state.problem,
     reconnect: () => state.reconnect(),
     check: () => state.check(),
+    drain: Effect.callback((resume) => {
+      state.drain()
+      return Effect.sync(state.onceEmpty(() => resume(Effect.void)))
+    }),
     unary: (path, message, options = noOptions) =>
       Effect.callback((resume) => {
         const call = new UnaryCall(state, path, message, options, resume)

@@ -30,7 +30,7 @@ export const make = Effect.fnUntraced(
   ): Effect.fn.Return<{ readonly kv: KvBackend; readonly client: EtcdClient.EtcdClient }, never, Scope.Scope> {
     const to = yield* connection.make(settings)
     yield* superviseStore(to)
-    const client = yield* EtcdClient.make(settings, to.tokens)
+    const client = yield* EtcdClient.make(settings, to.addresses, to.tokens)
     const watches = yield* watch.make(to, { deadline: settings.deadline })
     // Added last, so it runs first: calls in flight fail because the client is closed.
     yield* Effect.addFinalizer(() => to.shutdown)

@@ -11,9 +11,14 @@ import type { TlsMaterial } from "../grpc/Transport.ts"
 import type { Token, Tokens } from "./rpc/tokens.ts"
 import type { Settings } from "./settings.ts"
 
-export const make = (settings: Settings, material: TlsMaterial, tokens: Tokens): Etcd3 => {
+export const make = (
+  settings: Settings,
+  endpoints: ReadonlyArray<string>,
+  material: TlsMaterial,
+  tokens: Tokens
+): Etcd3 => {
   const client = new Etcd3({
-    hosts: [...settings.endpoints],
+    hosts: [...endpoints],
     grpcOptions: channelOptions(settings),
     faultHandling: { global: noop, host: () => noop },
     defaultCallOptions: settings.auth === undefined ? {} : { interceptors: [withToken(tokens)] }

@@ -10,59 +10,62 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { X509Certificate } from "node:crypto"
-import { createSecureContext } from "node:tls"
-import * as Target from "../grpc/target.ts"
-import type { TlsMaterial } from "../grpc/Transport.ts"
-import type { Options, TlsOptions } from "./options.ts"
+import type * as Scope from "effect/Scope"
+import * as addresses from "./addresses.ts"
+import * as endpointLists from "./endpointLists.ts"
+import { nameOf } from "./nameOf.ts"
+import type { AuthOptions, Options } from "./options.ts"
+import * as tls from "./tls.ts"
 
 /** The options of a layer, checked and with their defaults. */
 export interface Settings {
+  /** The first list of endpoints. */
   readonly endpoints: ReadonlyArray<string>
+  /** Passes on the lists that replace it. */
+  readonly followEndpoints: endpointLists.EndpointLists["follow"]
+  /** How often the member list is read. `undefined`: never. */
+  readonly membersInterval: Duration.Duration | undefined
   readonly prefix: string
   /** `undefined` for endpoints without TLS. */
-  readonly tls: Tls | undefined
-  readonly auth: { readonly username: string; readonly password: Redacted.Redacted } | undefined
+  readonly tls: tls.Tls | undefined
+  readonly auth: { readonly username: string; readonly password: Password } | undefined
   readonly deadline: Duration.Duration
   /** In milliseconds. */
   readonly keepAlive: { readonly time: number; readonly timeout: number }
 }
 
-/** The TLS settings of all endpoints. */
-export interface Tls {
-  readonly material: Effect.Effect<TlsMaterial>
-  readonly serverName: string | undefined
-  readonly insecureSkipVerify: boolean
-}
+/** Runs in the context in which the layer was built, not in that of a caller. */
+export type Password = Effect.Effect<Redacted.Redacted, KvError.KvError>
 
-/** Checks the options of a layer. */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Settings, KvError.KvError> {
-  const scheme = yield* commonScheme(options.endpoints)
-  const prefix = options.prefix ?? ""
-  if (!prefix.isWellFormed()) return yield* invalid("prefix has a lone surrogate; it must be well-formed Unicode")
-  if (options.auth !== undefined && options.auth.username === "") return yield* invalid("auth.username is empty")
-  const batching = options.batching === false ? undefined : Batching.check(options.batching)
-  if (batching !== undefined) return yield* invalid(`batching.${batching}`)
-  return {
-    endpoints: [...new Set(options.endpoints.map(normalized))],
-    prefix,
-    tls: yield* tlsOf(scheme, options.tls),
-    auth: options.auth,
-    deadline: yield* positive("deadline", options.deadline ?? Deadline.defaultDeadline),
-    keepAlive: {
+/** Checks the options of a layer. The scope is that of a stream of endpoints. */
+export const make = Effect.fnUntraced(
+  function*(options: Options): Effect.fn.Return<Settings, KvError.KvError, Scope.Scope> {
+    const prefix = options.prefix ?? ""
+    if (!prefix.isWellFormed()) return yield* invalid("prefix has a lone surrogate; it must be well-formed Unicode")
+    if (options.auth?.username === "") return yield* invalid("auth.username is empty")
+    const batching = options.batching === false ? undefined : Batching.check(options.batching)
+    if (batching !== undefined) return yield* invalid(`batching.${batching}`)
+    const deadline = yield* positive("deadline", options.deadline ?? Deadline.defaultDeadline)
+    const keepAlive = {
       time: timerMillis(yield* positive("keepAlive.time", options.keepAlive?.time ?? "6 seconds")),
       timeout: timerMillis(yield* positive("keepAlive.timeout", options.keepAlive?.timeout ?? "5 seconds"))
     }
+    // Last, because a stream may take long to emit its first list.
+    const { first, follow } = yield* endpointLists.make(options.endpoints)
+    return {
+      endpoints: first,
+      followEndpoints: follow,
+      membersInterval: options.followMembers === true ? Duration.minutes(1) : undefined,
+      prefix,
+      tls: yield* tlsOf(first, options),
+      auth: options.auth === undefined
+        ? undefined
+        : { username: options.auth.username, password: yield* passwordOf(options.auth) },
+      deadline,
+      keepAlive
+    }
   }
-})
-
-/** Schemes and hosts are case-insensitive. Socket paths are not. */
-const normalized = (endpoint: string): string =>
-  isUnix(endpoint)
-    ? endpoint.replace(/^[^:]*/, (scheme) => scheme.toLowerCase())
-    : endpoint.replace(/\/$/, "").toLowerCase()
-
-const isUnix = (endpoint: string): boolean => /^unixs?:/i.test(endpoint)
+)
 
 const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.Duration, KvError.KvError> =>
   Option.match(Option.filter(Duration.fromInput(input), (duration) => Duration.toMillis(duration) > 0), {
@@ -73,83 +76,38 @@ const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.D
 /** Capped at 2^31-1 ms: Node's timers fire immediately above that. */
 const timerMillis = (duration: Duration.Duration): number => Math.min(Duration.toMillis(duration), 2 ** 31 - 1)
 
-type Scheme = "http" | "https"
-
-const commonScheme = Effect.fnUntraced(
-  function*(endpoints: ReadonlyArray<string>): Effect.fn.Return<Scheme, KvError.KvError> {
-    if (endpoints.length === 0) {
-      return yield* invalid("endpoints is empty; give at least one such as http://127.0.0.1:2379")
-    }
-    const problem = endpoints.map(endpointProblem).find((problem) => problem !== undefined)
-    if (problem !== undefined) return yield* invalid(problem)
-    const secure = endpoints.filter((endpoint) => /^(https|unixs):/i.test(endpoint)).length
-    if (secure !== 0 && secure !== endpoints.length) {
-      return yield* invalid("endpoints mixes http and https; all must be of one scheme")
-    }
-    return secure === 0 ? "http" : "https"
-  }
-)
-
-const endpointProblem = (endpoint: string, index: number): string | undefined => {
-  const problem = (text: string): string =>
-    `endpoints[${index}] ${text}; an endpoint is http(s)://host:port or unix(s)://path`
-  if (isUnix(endpoint)) {
-    return Option.isSome(Target.fromUrl(endpoint)) ? undefined : problem("has no socket path")
-  }
-  const rest = /^https?:\/\/(.*)$/is.exec(endpoint)?.[1]?.replace(/\/$/, "")
-  if (rest === undefined) return problem("does not begin with http:// or https://")
-  if (rest.includes("@")) return problem("contains a user name, which belongs in `auth`")
-  return addressProblem(rest, problem) ??
-    (Option.isSome(Target.fromUrl(endpoint)) ? undefined : problem("has no valid host"))
+const tlsOf = (
+  endpoints: ReadonlyArray<string>,
+  options: Options
+): Effect.Effect<tls.Tls | undefined, KvError.KvError> => {
+  if (endpoints.every(addresses.isSecure)) return tls.make(options.tls)
+  return options.tls === undefined
+    ? Effect.succeed(undefined)
+    : invalid("tls is given, but the endpoints are http; use https endpoints")
 }
 
-/** The problem of a `host:port`, if it has one. */
-const addressProblem = (address: string, problem: (text: string) => string): string | undefined => {
-  const [, host, port] = /^(\[[0-9a-fA-F:.]+\]|[^[\]:/?#\s]+)(?::(.*))?$/s.exec(address) ?? []
-  if (host === undefined) return problem("has no valid host, or more than a host and a port")
-  if (port === undefined) return problem("has no port")
-  return /^\d{1,5}$/.test(port) && Number(port) > 0 && Number(port) < 65536 ? undefined : problem("has no valid port")
+const passwordOf = ({ password }: AuthOptions): Effect.Effect<Password> => {
+  if (Redacted.isRedacted(password)) return Effect.succeed(Effect.succeed(password))
+  return Effect.map(Effect.context<never>(), (context) =>
+    password.pipe(
+      Effect.setContext(context),
+      Effect.catchCause((cause) =>
+        KvError.fail(new KvError.Unavailable({ message: `the effect of auth.password failed: ${nameOf(cause)}` }))
+      )
+    ))
 }
 
-const tlsOf = Effect.fnUntraced(
-  function*(scheme: Scheme, tls: TlsOptions | undefined): Effect.fn.Return<Tls | undefined, KvError.KvError> {
-    if (scheme === "http") {
-      if (tls === undefined) return undefined
-      return yield* invalid("tls is given, but the endpoints are http; use https endpoints")
-    }
-    const { ca, certificate, insecureSkipVerify, key, serverName } = tls ?? {}
-    if ((certificate === undefined) !== (key === undefined)) {
-      return yield* invalid("tls.certificate and tls.key belong together; one of them is missing")
-    }
-    yield* checkCertificate("tls.ca", ca)
-    yield* checkCertificate("tls.certificate", certificate)
-    // An effect rather than a value, so that printing the settings cannot show the key.
-    const material = Effect.sync((): TlsMaterial => ({
-      ca,
-      certificate,
-      key: key === undefined ? undefined : Redacted.value(key)
-    }))
-    yield* Effect.flatMap(material, ({ ca, certificate, key }) =>
-      Effect.try({
-        try: () => createSecureContext({ ca, cert: certificate, key }),
-        // OpenSSL's message names the violated rule, never the key.
-        catch: (error) => invalidError(`tls.certificate and tls.key cannot be used: ${(error as Error).message}`)
-      }))
-    return { material, serverName, insecureSkipVerify: insecureSkipVerify === true }
-  }
-)
-
-const checkCertificate = (name: string, pem: string | undefined): Effect.Effect<void, KvError.KvError> =>
-  pem === undefined ? Effect.void : Effect.try({
-    try: () => void new X509Certificate(pem),
-    catch: () => invalidError(`${name} is not a PEM certificate`)
-  })
+/** The options in a URL. */
+interface UrlOptions {
+  readonly endpoints: ReadonlyArray<string>
+  readonly auth?: { readonly username: string; readonly password: Redacted.Redacted }
+}
 
 /**
  * The options in a URL: `http(s)://[user:password@]host:port[,host:port...]`, user and password
  * percent-encoded.
  */
-export const fromUrl = Effect.fnUntraced(function*(url: string): Effect.fn.Return<Options, KvError.KvError> {
+export const fromUrl = Effect.fnUntraced(function*(url: string): Effect.fn.Return<UrlOptions, KvError.KvError> {
   const [, scheme, rest] = /^(https?):\/\/([^/?#]*)\/?$/is.exec(url) ?? []
   if (scheme === undefined || rest === undefined) return yield* invalidUrl
   const at = rest.lastIndexOf("@")
@@ -158,7 +116,7 @@ export const fromUrl = Effect.fnUntraced(function*(url: string): Effect.fn.Retur
 })
 
 const userInfo = Effect.fnUntraced(
-  function*(text: string): Effect.fn.Return<NonNullable<Options["auth"]>, KvError.KvError> {
+  function*(text: string): Effect.fn.Return<NonNullable<UrlOptions["auth"]>, KvError.KvError> {
     const colon = text.indexOf(":")
     if (colon <= 0) return yield* invalid("the URL's user information is not user:password")
     const [username, password] = yield* Effect.try({

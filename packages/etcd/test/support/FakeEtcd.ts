@@ -33,6 +33,8 @@ export interface FakeEtcd {
   readonly awaitReceived: (count: number) => Effect.Effect<void>
   /** Waits until this many requests were cancelled. */
   readonly awaitCancelled: (count: number) => Effect.Effect<void>
+  /** Responds to all hanging requests. */
+  readonly respond: (response: Record<string, unknown>) => Effect.Effect<void>
   /** Fails all hanging requests, like a server that is about to stop. */
   readonly drop: Effect.Effect<void>
   /** Replaces the script. */
@@ -53,7 +55,7 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
     const received: Array<Received> = []
     let cancelled = 0
     const waiting = new Set<() => void>()
-    const hanging = new Set<() => void>()
+    const hanging = new Set<(response?: Record<string, unknown>) => void>()
     const changed = (): void => waiting.forEach((check) => check())
     const until = (condition: () => boolean): Effect.Effect<void> =>
       Effect.suspend(() => {
@@ -69,6 +71,11 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
       received,
       cancelled: () => cancelled,
       awaitReceived: (count: number) => until(() => received.length >= count),
+      respond: (response: Record<string, unknown>) =>
+        Effect.sync(() => {
+          hanging.forEach((end) => end(response))
+          hanging.clear()
+        }),
       drop: Effect.sync(() => {
         hanging.forEach((end) => end())
         hanging.clear()
@@ -84,7 +91,10 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
       const reply = fake.reply(request)
       changed()
       if (reply === "hang") {
-        const end = (): void => callback({ code: grpc.status.UNAVAILABLE, details: "etcdserver: server stopped" })
+        const end = (response?: Record<string, unknown>): void =>
+          response === undefined
+            ? callback({ code: grpc.status.UNAVAILABLE, details: "etcdserver: server stopped" })
+            : callback(null, response)
         hanging.add(end)
         const onCancelled = (): void => {
           hanging.delete(end)
@@ -111,7 +121,7 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
 /** etcd3 exposes its service definitions only through the clients it creates. */
 const definitions = (): ReadonlyArray<grpc.ServiceDefinition> => {
   const host = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop)
-  const names = ["KV", "Lease", "Auth"] as const
+  const names = ["KV", "Lease", "Auth", "Cluster"] as const
   const found = names.map((name) => (host.getServiceClient(name).constructor as grpc.ServiceClientConstructor).service)
   host.close()
   return found

@@ -3,22 +3,23 @@
  * operations, leases and watches share.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
-import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { Settings } from "../settings.ts"
 import { StoreIdentity } from "../store/storeIdentity.ts"
 import { Suspicions } from "../store/storeProbe.ts"
 import { decodeToken, encodeAuthenticate } from "../wire/authCodec.ts"
 import type { Store } from "../wire/decoded.ts"
-import * as channels from "./channels.ts"
-import * as endpoints from "./endpoints.ts"
+import * as Cluster from "./cluster.ts"
 import * as errors from "./errors.ts"
+import * as members from "./members.ts"
 import * as retry from "./retry.ts"
 import * as rpc from "./rpc.ts"
 import * as tokens from "./tokens.ts"
@@ -43,6 +44,10 @@ export interface Connection {
   readonly tokens: tokens.Tokens
   /** The store that the endpoints lead to. */
   readonly store: Store
+  /** The addresses of the current endpoints. */
+  readonly addresses: () => ReadonlyArray<string>
+  /** Calls the listener after endpoints were removed. Returns a function that removes the listener. */
+  readonly onEndpointRemoved: (listener: () => void) => () => void
   /** Ends all calls in flight and all connections. Must run first when the layer's scope closes. */
   readonly shutdown: Effect.Effect<void>
 }
@@ -52,28 +57,43 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   const scope = yield* Effect.scope
   const closed = Latch.makeUnsafe()
   const channelScope = yield* Scope.make()
+  const latches = { due: Latch.makeUnsafe(), used: Latch.makeUnsafe() }
   const shutdown = Effect.suspend(() => {
     closed.openUnsafe()
     // Listeners of `closed` run first, so that watches end as closed rather than as broken.
     return Effect.andThen(nextTurn, Scope.close(channelScope, Exit.void))
   })
   yield* Scope.addFinalizer(scope, shutdown)
-  const cluster = yield* Scope.provide(openCluster(settings), channelScope)
-  const base = { endpoints: cluster, deadline: settings.deadline, closed }
-  const context: retry.RetryContext = { ...base, tokens: makeTokens(base, settings, scope) }
+  const cluster = yield* Scope.provide(Cluster.make(settings, () => latches.due.openUnsafe()), channelScope)
+  const base = { endpoints: cluster.endpoints, deadline: settings.deadline, closed }
+  const context: retry.RetryContext = { ...base, tokens: yield* makeTokens(base, settings, scope) }
+  const store = { identity: new StoreIdentity(), suspicions: new Suspicions() }
+  yield* Scope.provide(keepEndpoints(settings, cluster, context, store, latches), channelScope)
   const opener = watchStreams.make(context)
   const now = yield* monotonicMillis
+  const isUsed = (): void => void latches.used.openUnsafe()
   return {
     closed: closed.await,
     shutdown,
     tokens: context.tokens,
-    store: { identity: new StoreIdentity(), suspicions: new Suspicions() },
-    run: (call) => retry.run(context, call),
-    openWatchStream: opener.open,
+    store,
+    addresses: cluster.addresses,
+    onEndpointRemoved: cluster.onRemoved,
+    run: (call) => {
+      isUsed()
+      return retry.run(context, call)
+    },
+    openWatchStream: (options) => {
+      isUsed()
+      return opener.open(options)
+    },
     openingErrors: opener.lastErrors,
     reportStreamFailure: (address, failure) => {
       const { reason, reconnect, suspendEndpoint } = errors.classify(failure, address)
-      if (suspendEndpoint) cluster.failed(cluster.at(address), now(), reason.message, reconnect)
+      const endpoint = cluster.endpoints.at(address)
+      if (suspendEndpoint && endpoint !== undefined) {
+        cluster.endpoints.failed(endpoint, now(), reason.message, reconnect)
+      }
     },
     streamFailure: (failure, endpoint) => watchStreams.streamFailure(failure, context.tokens, endpoint),
     cancelFailure: (reason, endpoint) =>
@@ -87,55 +107,95 @@ const nextTurn = Effect.callback<void>((resume) => {
   setImmediate(() => resume(Effect.void))
 })
 
-/** Opens the channels to all endpoints, and records when they go down and recover. */
-const openCluster = Effect.fnUntraced(
-  function*(settings: Settings): Effect.fn.Return<endpoints.Endpoints, never, Scope.Scope> {
-    const context = yield* Effect.context<never>()
-    const now = yield* monotonicMillis
-    const all: Array<endpoints.Endpoint> = []
-    for (const [index, address] of settings.endpoints.entries()) {
-      const opened = yield* channels.open(address, settings, {
-        onSilent: () => cluster.failed(all[index]!, now(), errors.unresponsive),
-        onReplaced: () => cluster.succeeded(all[index]!, now())
-      })
-      all.push(endpoints.endpoint(address, opened))
-    }
-    // The first endpoint is random, so that clients spread over all endpoints.
-    const first = yield* Random.nextIntBetween(0, all.length - 1)
-    const cluster = endpoints.make(
-      all,
-      first,
-      (endpoint, reason) => void Effect.runForkWith(context)(logChange(endpoint, reason))
+/** Keeps the endpoints up to date: those of the options, and those of the member list. */
+const keepEndpoints = Effect.fnUntraced(
+  function*(
+    settings: Settings,
+    cluster: Cluster.Cluster,
+    context: retry.RetryContext,
+    store: Store,
+    { due, used }: { readonly due: Latch.Latch; readonly used: Latch.Latch }
+  ): Effect.fn.Return<void, never, Scope.Scope> {
+    let given = settings.endpoints
+    let discovered: ReadonlyArray<string> = []
+    const changing = Semaphore.makeUnsafe(1)
+    const change = changing.withPermit(
+      Effect.suspend(() => cluster.replace([...new Set([...given, ...discovered])]))
     )
-    return cluster
+    const setDiscovered = (addresses: ReadonlyArray<string>): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        discovered = addresses
+        return change
+      })
+    yield* Effect.forkScoped(settings.followEndpoints((addresses) =>
+      Effect.suspend(() => {
+        given = addresses
+        return change
+      })
+    ))
+    if (settings.membersInterval === undefined) return
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    // Members of the old cluster must not lead back to it.
+    const stop = store.identity.onReplaced(() => {
+      runFork(setDiscovered([]))
+      due.openUnsafe()
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    yield* Effect.forkScoped(members.follow({
+      settings,
+      context,
+      store,
+      used,
+      due,
+      given: () => given,
+      discovered: () => discovered,
+      setDiscovered
+    }, settings.membersInterval))
   }
 )
 
-const logChange = ({ address }: endpoints.Endpoint, reason: string | undefined): Effect.Effect<void> =>
-  reason === undefined
-    ? Effect.annotateLogs(Effect.logWarning("effect-kv: an endpoint responds again"), { endpoint: address })
-    : Effect.annotateLogs(Effect.logWarning("effect-kv: an endpoint is down"), { endpoint: address, reason })
-
-const makeTokens = (
-  context: Omit<retry.RetryContext, "tokens">,
-  settings: Settings,
-  scope: Scope.Scope
-): tokens.Tokens => {
-  const { auth } = settings
-  if (auth === undefined) return tokens.none
-  let lastErrors = tokens.noErrors
-  const authenticate = retry.run<tokens.Token>({ ...context, tokens: tokens.none }, {
-    name: "authenticate",
-    policy: "read",
-    hasLeader: true,
-    onBegin: (current) => lastErrors = current,
-    send: (attempt) =>
-      rpc.send<tokens.Token>(attempt, {
-        path: "/etcdserverpb.Auth/Authenticate",
-        request: encodeAuthenticate(auth.username, Redacted.value(auth.password)),
-        decode: decodeToken
-      }).pipe(Effect.catchIf(errors.isAuthDisabled, () => Effect.succeed(undefined)))
-  })
-  // The request serves all waiters, so it must not inherit the deadline of the first one.
-  return tokens.make(Effect.provideService(authenticate, Deadline.Deadline, undefined), scope, () => lastErrors())
-}
+const makeTokens = Effect.fnUntraced(
+  function*(
+    context: Omit<retry.RetryContext, "tokens">,
+    { auth, deadline }: Settings,
+    scope: Scope.Scope
+  ): Effect.fn.Return<tokens.Tokens> {
+    if (auth === undefined) return tokens.none
+    let lastErrors = tokens.noErrors
+    const authenticateWith = (password: Redacted.Redacted): Effect.Effect<tokens.Token, KvError.KvError> =>
+      retry.run<tokens.Token>({ ...context, tokens: tokens.none }, {
+        name: "authenticate",
+        policy: "read",
+        hasLeader: true,
+        onBegin: (current) => lastErrors = current,
+        send: (attempt) =>
+          rpc.send<tokens.Token>(attempt, {
+            path: "/etcdserverpb.Auth/Authenticate",
+            request: encodeAuthenticate(auth.username, Redacted.value(password)),
+            decode: decodeToken
+          }).pipe(Effect.catchIf(errors.isAuthDisabled, () => Effect.succeed(undefined)))
+      })
+    const password = Effect.suspend(() => {
+      lastErrors = () => ["the effect of auth.password has not returned"]
+      return auth.password
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: deadline,
+        orElse: () => KvError.fail(new KvError.Unavailable({ message: "the effect of auth.password took too long" }))
+      })
+    )
+    const authenticate = Effect.flatMap(password, (first) =>
+      Effect.catchReason(
+        authenticateWith(first),
+        "KvError",
+        "Unauthenticated",
+        // The password may have changed since it was read.
+        (_, error) =>
+          Effect.flatMap(password, (second) =>
+            Redacted.value(second) === Redacted.value(first) ? Effect.fail(error) : authenticateWith(second))
+      ))
+    // The request serves all callers, so it must inherit neither deadline nor cancellation of the first one.
+    const layerContext = Context.add(yield* Effect.context<never>(), Deadline.Deadline, undefined)
+    return tokens.make(Effect.setContext(authenticate, layerContext), scope, () => lastErrors())
+  }
+)

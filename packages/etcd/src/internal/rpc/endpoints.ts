@@ -17,6 +17,8 @@ export interface Endpoint {
   failures: number
   /** The time of its last response, in milliseconds of the monotonic clock. */
   respondedAt: number
+  /** Whether a later list of endpoints does not contain it. Its calls in flight end normally. */
+  isRemoved: boolean
 }
 
 /** An endpoint without failures and responses. */
@@ -25,13 +27,17 @@ export const endpoint = (address: string, channels: Channels): Endpoint => ({
   channels,
   suspendedUntil: 0,
   failures: 0,
-  respondedAt: Number.NEGATIVE_INFINITY
+  respondedAt: Number.NEGATIVE_INFINITY,
+  isRemoved: false
 })
 
 export interface Endpoints {
-  readonly all: ReadonlyArray<Endpoint>
-  /** The endpoint with this address, which must exist. */
-  readonly at: (address: string) => Endpoint
+  /** The current endpoints, at least one. */
+  readonly all: () => ReadonlyArray<Endpoint>
+  /** The current endpoint with this address. */
+  readonly at: (address: string) => Endpoint | undefined
+  /** Replaces the endpoints. If the preferred one is removed, the one at index `next` takes its place. */
+  readonly replace: (all: ReadonlyArray<Endpoint>, next: number) => void
   /** The endpoint to use now. It is one of `avoid` only if there is no other. */
   readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
@@ -46,35 +52,42 @@ const suspension = { first: 500, longest: 10_000 }
 export type OnChange = (endpoint: Endpoint, reason: string | undefined) => void
 
 /** Makes the choice of endpoints, which begins with the endpoint at index `first`. */
-export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnChange = () => {}): Endpoints => {
-  let preferred = first
+export const make = (initial: ReadonlyArray<Endpoint>, first: number, onChange: OnChange = () => {}): Endpoints => {
+  let all = initial
+  let preferred = initial[first]!
   const suspended = (endpoint: Endpoint, now: number): number =>
     endpoint.suspendedUntil > now ? endpoint.suspendedUntil : 0
   return {
-    all,
-    at: (address) => all.find((endpoint) => endpoint.address === address)!,
+    all: () => all,
+    at: (address) => all.find((endpoint) => endpoint.address === address),
+    replace: (replacement, next) => {
+      for (const endpoint of all) if (!replacement.includes(endpoint)) endpoint.isRemoved = true
+      all = replacement
+      if (preferred.isRemoved) preferred = all[next]!
+    },
     choose: (now, avoid) => {
-      const current = all[preferred]!
-      if (current.suspendedUntil <= now && avoid?.has(current.address) !== true) return current
-      const ranked = all.map((endpoint, index) => ({
+      if (preferred.suspendedUntil <= now && avoid?.has(preferred.address) !== true) return preferred
+      const index = all.indexOf(preferred)
+      const ranked = all.map((endpoint, i) => ({
         endpoint,
         avoided: avoid?.has(endpoint.address) === true ? 1 : 0,
         until: suspended(endpoint, now),
-        distance: (index - preferred + all.length) % all.length
+        distance: (i - index + all.length) % all.length
       }))
       ranked.sort((a, b) => a.avoided - b.avoided || a.until - b.until || a.distance - b.distance)
       return ranked[0]!.endpoint
     },
     succeeded: (endpoint, now) => {
+      if (endpoint.isRemoved) return
       if (endpoint.failures > 0) onChange(endpoint, undefined)
       endpoint.failures = 0
       endpoint.suspendedUntil = 0
       endpoint.respondedAt = now
-      if (all[preferred]!.suspendedUntil > now) preferred = all.indexOf(endpoint)
+      if (preferred.suspendedUntil > now) preferred = endpoint
     },
     failed: (endpoint, now, reason, reconnect = false) => {
       // Calls that fail together count as one failure.
-      if (endpoint.suspendedUntil > now) return
+      if (endpoint.isRemoved || endpoint.suspendedUntil > now) return
       if (reconnect) { for (const channel of Object.values(endpoint.channels)) channel.reconnect() }
       endpoint.suspendedUntil = now + Math.min(suspension.first * 2 ** endpoint.failures, suspension.longest)
       if (endpoint.failures === 0) onChange(endpoint, reason)

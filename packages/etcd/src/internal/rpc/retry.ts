@@ -233,7 +233,7 @@ const within = <A, E>(millis: number, effect: Effect.Effect<A, E>): Effect.Effec
 
 /** Whether other endpoints are untried or have responded, so that this one must not use up the time. */
 const hasOthers = (context: RetryContext, state: RetryState): boolean =>
-  state.tried.size < context.endpoints.all.length ||
+  state.tried.size < context.endpoints.all().length ||
   state.responsive.some((endpoint) => endpoint !== state.endpoint)
 
 /**
@@ -247,7 +247,7 @@ const settle = (
   error: string
 ): Effect.Effect<boolean> => {
   const { remaining } = state
-  const limit = context.endpoints.all.length === 1 ? remaining : Math.min(remaining / 2, longestSettling)
+  const limit = context.endpoints.all().length === 1 ? remaining : Math.min(remaining / 2, longestSettling)
   const settled = state.waitingFor(`${state.endpoint?.address}: ${error}`, orClosed(context, until))
   return Effect.map(within(limit, settled), (result) => {
     if (Option.isNone(result)) state.suspendIfSilent(context.endpoints)

@@ -43,6 +43,8 @@ export interface WatchStream {
   readonly listen: (listener: WatchListener) => () => void
   /** The address of its endpoint. */
   readonly endpoint: string
+  /** Whether its endpoint was removed since. */
+  readonly isEndpointRemoved: () => boolean
   /** Requests the endpoint's etcd version. */
   readonly status: Effect.Effect<MemberStatus, errors.Failure>
 }
@@ -121,6 +123,7 @@ const openOn = (attempt: rpc.Attempt, scope: Scope.Scope): Effect.Effect<WatchSt
     resume: stream.resume.bind(stream),
     listen: received.listen,
     endpoint: endpoint.address,
+    isEndpointRemoved: () => endpoint.isRemoved,
     status: statusOf(attempt)
   }))
 }

@@ -82,7 +82,12 @@ export const make = Effect.fnUntraced(
     const { identity, suspicions } = connection.store
     const stopListening = [
       identity.onReplaced((replaced) => pool.storeReplaced(KvError.make(storeReplaced(replaced, "read")))),
-      suspicions.onSettled((upTo) => pool.storeVerified(upTo))
+      suspicions.onSettled((upTo) => pool.storeVerified(upTo)),
+      connection.onEndpointRemoved(() => {
+        for (const [stream, { raw }] of Array.from(attachments)) {
+          if (raw.isEndpointRemoved()) pool.endpointRemoved(stream)
+        }
+      })
     ]
     yield* Effect.addFinalizer(() => Effect.sync(() => stopListening.forEach((stop) => stop())))
 
@@ -171,6 +176,7 @@ const openStream = (
       stopListening: listen(connection, pool, stream, raw),
       respondsInOrder: undefined
     })
+    if (raw.isEndpointRemoved()) pool.endpointRemoved(stream)
     if (afterFailure === undefined) return
     yield* Metric.update(reconnects, 1)
     yield* Effect.logDebug("watches resumed on a new stream", { endpoint: raw.endpoint, after: afterFailure })

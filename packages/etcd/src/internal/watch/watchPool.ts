@@ -238,6 +238,18 @@ export class WatchPool implements Owner {
     }
   }
 
+  /** Ends a stream whose endpoint was removed. Its watches resume on another stream at once. */
+  endpointRemoved(stream: WatchStream): void {
+    if (!this.#streams.delete(stream)) return
+    this.#leaveLane(stream)
+    this.#environment.release(stream)
+    this.lastFailure = `${stream.endpoint} was removed from the endpoints`
+    for (const watch of stream.end()) {
+      watch.lost(this.lastFailure)
+      if (watch.state._tag === "Waiting") this.#wantCarrier(watch)
+    }
+  }
+
   /**
    * Ends every stream, because none is known to belong to the new store. Watches that depend on a revision of the old
    * store end too. The others continue on a new stream.

@@ -133,6 +133,8 @@ func init() {
 		"count":    handle(count),
 		"campaign": handle(campaign), "proclaim": handle(proclaim), "resign": handle(resign), "leader": handle(leader),
 		"observe":    handle(observe),
+		"endpointAdd": handle(endpointAdd), "endpointDelete": handle(endpointDelete),
+		"endpointList": handle(endpointList), "endpointWatch": handle(endpointWatch),
 		"authEnable": handle(authEnable), "authDisable": handle(authDisable), "userAdd": handle(userAdd),
 		"userDelete": handle(userDelete), "userPassword": handle(userPassword), "userList": handle(userList),
 		"userGrantRole": handle(userGrantRole), "roleAdd": handle(roleAdd), "roleGrant": handle(roleGrant),

@@ -16,6 +16,7 @@ import * as LockInterruption from "./cases/LockInterruption.ts"
 import * as LockLimits from "./cases/LockLimits.ts"
 import * as LockLoss from "./cases/LockLoss.ts"
 import * as Locks from "./cases/Locks.ts"
+import * as Members from "./cases/Members.ts"
 import * as Namespaces from "./cases/Namespaces.ts"
 import * as NestedFences from "./cases/NestedFences.ts"
 import * as Ranges from "./cases/Ranges.ts"
@@ -65,7 +66,8 @@ export const cases: ReadonlyArray<Case> = [
   ...FencedFibers.cases,
   ...NestedFences.cases,
   ...Sessions.cases,
-  ...TempKeys.cases
+  ...TempKeys.cases,
+  ...Members.cases
 ]
 
 /**

@@ -29,9 +29,15 @@ export interface Job<A, E, R> {
 }
 
 /**
- * A sleep follows the monotonic clock, and the schedule the wall clock. They part when the machine is suspended or its
- * clock is set.
+ * Waits for a time of the wall clock. A sleep follows the monotonic clock, and the two part when the machine is
+ * suspended or its clock is set.
  */
+const sleepUntil = (millis: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    now >= millis
+      ? Effect.void
+      : Effect.andThen(Effect.sleep(Math.min(millis - now, longestSleepMillis)), sleepUntil(millis)))
+
 const longestSleepMillis = 30_000
 
 /** How far ahead another instance's tick may be before that is logged, in milliseconds. */
@@ -77,7 +83,7 @@ export const run = <A, E, R>(job: Job<A, E, R>): Effect.Effect<never, KvError.Kv
         case "Wait":
           return yield* decision.until === undefined
             ? seen.changed
-            : Effect.raceFirst(seen.changed, Effect.sleep(Math.min(decision.until - now, longestSleepMillis)))
+            : Effect.raceFirst(seen.changed, sleepUntil(decision.until))
       }
     })
 

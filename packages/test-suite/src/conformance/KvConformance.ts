@@ -22,6 +22,7 @@ import * as NestedFences from "./cases/NestedFences.ts"
 import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
 import * as Revisions from "./cases/Revisions.ts"
+import * as RunOnce from "./cases/RunOnce.ts"
 import * as Sessions from "./cases/Sessions.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
@@ -62,6 +63,7 @@ export const cases: ReadonlyArray<Case> = [
   ...LockLoss.cases,
   ...LockInterruption.cases,
   ...Elections.cases,
+  ...RunOnce.cases,
   ...Fencing.cases,
   ...FencedFibers.cases,
   ...NestedFences.cases,

@@ -173,7 +173,7 @@ export const cases = chapter("run once", [
   test("a start whose response is lost is undone: nothing was run, and the next call runs it", function*(kv) {
     const lossy = faults.make()
     const client = yield* faults.newClientWith(lossy)
-    lossy.after = (call) => faults.isEntry(call) && !faults.isRemoval(call) ? faults.lostAnswer : Effect.void
+    lossy.after = (call) => faults.isEntry(call) && !faults.isRemoval(call) ? faults.lostResponse : Effect.void
     const reason = yield* reasonOf(on(client)(RunOnce.forKey("job", () => Effect.die("not to be run"))))
     assert.strictEqual(reason._tag, "Unavailable")
     yield* soon("the start is undone", Effect.map(kv.getEntry("job"), Option.isNone))

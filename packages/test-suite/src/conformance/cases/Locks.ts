@@ -16,7 +16,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
-import { chapter, newClient, promptly, reasonOf, revisionOf, Store, test, waitingTest } from "./Case.ts"
+import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest } from "./Case.ts"
 import { entryOf, keysOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import {
@@ -28,26 +28,12 @@ import {
   hold,
   isFree,
   on,
-  pauseBetweenPolls,
   queue,
   soon,
   untilContenders
 } from "./locking.ts"
+import { insideCounter, section } from "./lockSections.ts"
 import * as logging from "./logging.ts"
-
-/** Counts how many bodies run at once, and yields so that others could run meanwhile. */
-const section = Effect.fnUntraced(function*(kv: Kv.Kv, inside: Ref.Ref<{ now: number; most: number; total: number }>) {
-  yield* Ref.update(inside, ({ most, now, total }) => ({
-    now: now + 1,
-    most: Math.max(most, now + 1),
-    total: total + 1
-  }))
-  yield* kv.get("something")
-  yield* Effect.yieldNow
-  yield* Ref.update(inside, (state) => ({ ...state, now: state.now - 1 }))
-})
-
-const insideCounter = Ref.make({ now: 0, most: 0, total: 0 })
 
 export const cases = chapter("locks", [
   test("two fibers of one client, or two clients, never hold a lock at the same time", function*(kv) {
@@ -58,7 +44,6 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 40 })
     yield* isFree(kv, "l")
   }),
-
   test("waiters acquire a lock one at a time, in order of arrival, each with a larger token", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const held = yield* hold(kv, "l")
@@ -83,7 +68,6 @@ export const cases = chapter("locks", [
     assert.strictEqual(new Set(tokens).size, 6)
     yield* isFree(kv, "l")
   }),
-
   test("the holder's key is the lock's name, a slash and the lease in hexadecimal, as in Go's Mutex", function*(kv) {
     const { lock, release } = yield* hold(kv, "jobs/nightly", { description: "me, since today" })
     const entry = yield* entryOf(kv, lock.key)
@@ -106,7 +90,6 @@ export const cases = chapter("locks", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
     assert.deepStrictEqual(yield* on(kv)(DistLock.holder("jobs/nightly")), Option.none())
   }),
-
   test("DistLock.waiters returns the waiters of a lock in order", function*(kv) {
     const { release } = yield* hold(kv, "l", { description: "holder" })
     const fibers = []
@@ -117,7 +100,6 @@ export const cases = chapter("locks", [
     yield* release
     yield* Fiber.joinAll(fibers)
   }),
-
   test("a contender of another program with the same key layout is waited for in its turn", function*(kv) {
     const go = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.put(`l/${go.id.toString(16)}`, "", { lease: go.id })
@@ -126,7 +108,6 @@ export const cases = chapter("locks", [
     yield* backendOf(kv).leaseRevoke(go.id)
     assert.isAbove(Number(yield* Fiber.join(waiter)), 1)
   }),
-
   test("keys that only share the prefix of the name, or lie further down, do not block a lock", function*(kv) {
     for (const key of ["xyz", "xy", "xyz/1", "x/y", "xy/sub/1"]) yield* kv.put(key, "v")
     const { release } = yield* hold(kv, "xy/sub2")
@@ -139,7 +120,6 @@ export const cases = chapter("locks", [
     yield* release
     assert.strictEqual(yield* kv.count(KeyRange.all), 6)
   }),
-
   test("another program's key at the place of our entry is waited for and never deleted", function*(kv) {
     const inTheWay = faults.make()
     const client = yield* faults.newClientWith(inTheWay)
@@ -162,83 +142,6 @@ export const cases = chapter("locks", [
     yield* kv.delete(foreign)
     assert.notStrictEqual(yield* Fiber.join(again), foreign)
   }),
-
-  test("tryAcquire returns at once: with the lock, or with none and nothing left behind", function*(kv) {
-    const other = yield* newClient
-    const first = yield* on(kv)(DistLock.tryAcquire("l"))
-    assert.isTrue(Option.isSome(first))
-    assert.isTrue(Option.isNone(yield* on(other)(DistLock.tryAcquire("l"))))
-    assert.isTrue(Option.isNone(yield* on(kv)(DistLock.tryAcquire("l"))))
-    assert.strictEqual(yield* contenders(kv, "l"), 1)
-    const held = yield* Effect.scoped(on(other)(DistLock.tryAcquire("m")))
-    assert.isTrue(Option.isSome(held))
-    yield* isFree(kv, "m")
-  }),
-
-  test("tryAcquire is one transaction; a failed attempt writes nothing and blocks no other client", function*(kv) {
-    const held = yield* hold(kv, "l")
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    yield* hold(client, "keeps")
-    seen.calls.length = 0
-    const { revision } = yield* kv.put("before", "1")
-    for (let i = 0; i < 3; i++) {
-      assert.isTrue(Option.isNone(yield* Effect.scoped(on(client)(DistLock.tryAcquire("l")))))
-    }
-    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn", "Txn", "Txn"])
-    assert.strictEqual(yield* revisionOf(kv), revision, "nothing was written")
-    yield* held.release
-    const got = yield* on(client)(DistLock.tryAcquire("l"))
-    assert.isTrue(Option.isSome(got))
-  }),
-
-  test("tryAcquire of several locks is one transaction that acquires all or none, and leaves nothing", function*(kv) {
-    const held = yield* hold(kv, "b")
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    yield* hold(client, "keeps")
-    seen.calls.length = 0
-    const { revision } = yield* kv.put("before", "1")
-    const attempt = on(client)(DistLock.tryAcquire(["c", "a", "b", "a"]))
-    assert.isTrue(Option.isNone(yield* Effect.scoped(attempt)))
-    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn"])
-    assert.strictEqual(yield* revisionOf(kv), revision, "nothing was written")
-    yield* held.release
-    for (const name of ["a", "b", "c"]) yield* isFree(kv, name)
-
-    const scope = yield* Scope.make()
-    seen.calls.length = 0
-    const { parts } = Option.getOrThrow(yield* Scope.provide(attempt, scope))
-    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn"])
-    assert.deepStrictEqual(parts.map(({ name }) => name), ["a", "b", "c"])
-    for (const { key, name, token } of parts) {
-      const holder = Option.getOrThrow(yield* on(kv)(DistLock.holder(name)))
-      assert.deepStrictEqual([holder.key, holder.token], [key, token])
-      assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire(["d", name])))))
-    }
-    assert.strictEqual(yield* contenders(kv, "d"), 0)
-    yield* Scope.close(scope, Exit.void)
-    for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
-  }),
-
-  test("several locks from tryAcquire are fenced by all their keys, and lost with the first of them", function*(kv) {
-    const blind = faults.make()
-    const client = yield* faults.newClientWith(blind)
-    blind.before = (call) => call.kind === "watch" ? Effect.never : Effect.void
-    for (const i of [0, 1]) {
-      const scope = yield* Scope.make()
-      const lock = Option.getOrThrow(yield* on(client)(Scope.provide(DistLock.tryAcquire(["a", "b"]), scope)))
-      yield* kv.delete(lock.parts[i]!.key)
-      const rejected = yield* Effect.flip(on(client)(DistLock.fenced(client.put("k", "2"), lock)))
-      assert.strictEqual(rejected._tag, "LockLost")
-      const lost = yield* Effect.flip(lock.lost)
-      assert.deepStrictEqual([lost.lock, lost.token], ["a, b", lock.parts[0].token])
-      assert.strictEqual(lost.token, lock.parts[1]!.token, "both were acquired by one transaction")
-      yield* Scope.close(scope, Exit.void)
-    }
-    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
-  }),
-
   test("a key without a lease under NAME/ blocks the lock: a warning and LockTimeout name it", function*(kv) {
     const store = yield* Store
     const { layer, logged } = logging.capturing()
@@ -255,44 +158,6 @@ export const cases = chapter("locks", [
     yield* Fiber.join(next)
     yield* isFree(kv, "l")
   }),
-
-  test("clients that poll a lock with tryAcquire all acquire it repeatedly", function*(kv) {
-    const inside = yield* insideCounter
-    const poll = Effect.fnUntraced(function*(client: Kv.Kv) {
-      for (let got = 0; got < 2;) {
-        const attempt = Effect.gen(function*() {
-          const lock = yield* DistLock.tryAcquire("l")
-          if (Option.isSome(lock)) yield* section(client, inside)
-          return Option.isSome(lock)
-        })
-        if (yield* Effect.scoped(on(client)(attempt))) got++
-        else yield* pauseBetweenPolls
-      }
-    })
-    const clients = yield* Effect.replicateEffect(newClient, 32)
-    yield* Effect.forEach(clients, poll, { concurrency: "unbounded", discard: true })
-    assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 64 })
-    yield* isFree(kv, "l")
-  }),
-
-  test("tryAcquire ignores keys further down, created before or meanwhile", function*(kv) {
-    for (const key of ["l/a/1", "l/a/2", "l/b/1", "l", "l0"]) yield* kv.put(key, "v")
-    const other = yield* newClient
-    const scope = yield* Scope.make()
-    assert.isTrue(Option.isSome(yield* on(kv)(Scope.provide(DistLock.tryAcquire("l"), scope))))
-    yield* kv.put("l/c/1", "v")
-    assert.isTrue(Option.isNone(yield* Effect.scoped(on(other)(DistLock.tryAcquire("l")))))
-    yield* Scope.close(scope, Exit.void)
-    // One key is created between the read of the queue and the transaction.
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    let reads = 0
-    seen.after = (call) =>
-      call.op?._tag === "Range" && reads++ === 0 ? Effect.orDie(Effect.asVoid(kv.put("l/d/1", "v"))) : Effect.void
-    assert.isTrue(Option.isSome(yield* on(client)(DistLock.tryAcquire("l"))))
-    assert.strictEqual(reads, 2)
-  }),
-
   test("acquireTimeout 0 acquires a free lock and does not wait for a held one", function*(kv) {
     const now = { acquireTimeout: 0 }
     for (let i = 0; i < 10; i++) {
@@ -308,7 +173,6 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual((error as LockError.LockTimeout).storeFailure, Option.none(), "the store was reachable")
     assert.strictEqual(yield* contenders(kv, "a"), 1)
   }),
-
   test("an invalid duration is an InvalidRequest, and nothing is sent", function*() {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -329,7 +193,6 @@ export const cases = chapter("locks", [
     }
     assert.strictEqual(seen.calls.length, 0)
   }),
-
   test("withLock releases the lock however its effect ends, and returns that exit", function*(kv) {
     const locked = <A, E, R>(effect: Effect.Effect<A, E, R>) => on(kv)(Effect.exit(DistLock.withDistLock(effect, "l")))
     assert.deepStrictEqual(yield* locked(Effect.succeed(42)), Exit.succeed(42))
@@ -344,7 +207,6 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
     assert.strictEqual(yield* on(kv)(Effect.succeed(1).pipe(DistLock.withDistLock("l"))), 1)
   }),
-
   test("a released lock reports that it is not held", function*(kv) {
     const { lock, release } = yield* hold(kv, "l")
     assert.isTrue(yield* lock.isHeld)
@@ -359,7 +221,6 @@ export const cases = chapter("locks", [
     assert.strictEqual(seen.calls.length, 0, "isHeld sends no request")
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
-
   test("several locks are acquired as one: all or none, each with its own key", function*(kv) {
     const other = yield* newClient
     const store = yield* Store
@@ -384,7 +245,6 @@ export const cases = chapter("locks", [
     )
     for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
   }),
-
   test("acquiring [a, b] and [b, a] concurrently neither deadlocks nor overlaps in a thousand rounds", function*(kv) {
     const other = yield* newClient
     // Keeps a test clock from warning that it is unused.
@@ -396,7 +256,6 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 1000 })
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
-
   test("locks of one name contend in one namespace and not across namespaces", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const held = yield* hold(app, "l")
@@ -407,7 +266,6 @@ export const cases = chapter("locks", [
     yield* held.release
     yield* Fiber.join(same)
   }),
-
   test("closing the scope of a waiting acquire ends the wait and leaves nothing behind", function*(kv) {
     yield* hold(kv, "l")
     const scope = yield* Scope.make()
@@ -420,7 +278,6 @@ export const cases = chapter("locks", [
     assert.isDefined(errorOf(late), "a closed scope acquires no lock")
     assert.strictEqual(yield* contenders(kv, "m"), 0)
   }),
-
   test("with a session open, acquiring a free lock is one transaction and releasing it another", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -436,7 +293,6 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), Array.from({ length: 6 }, () => "Txn"))
     yield* isFree(kv, "l")
   }),
-
   waitingTest("each release wakes one waiter, and a waiter costs a few requests", function*(kv) {
     const name = "wakes-one"
     const held = yield* hold(kv, name)

@@ -14,23 +14,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import { chapter, newClient, promptly, reasonOf, rejects, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import { chapter, newClient, reasonOf, rejects, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { on, soon } from "./locking.ts"
 import { capturing, type Line } from "./logging.ts"
-
-/** A temporary key that can be closed. */
-const open = Effect.fnUntraced(function*(kv: Kv.Kv, key: string, options?: TempKey.Options) {
-  const scope = yield* Scope.fork(yield* Effect.scope)
-  const tempKey = yield* promptly("the key", Scope.provide(on(kv)(TempKey.make(key, options)), scope))
-  return { tempKey, close: Scope.close(scope, Exit.void) }
-})
-
-const isThere = (kv: Kv.Kv, key: string) => Effect.map(kv.getEntry(key), Option.isSome)
-
-const leaseOf = (kv: Kv.Kv, key: string) => Effect.map(entryOf(kv, key), (entry) => Option.getOrThrow(entry.lease))
+import { isThere, leaseOf, open } from "./tempKeyChecks.ts"
 
 const line = (event: string, annotations: Line["annotations"]): Line => ({
   level: "Warn",
@@ -51,13 +40,11 @@ export const cases = chapter("temporary keys", [
     const late = yield* Effect.flip(tempKey.set("late"))
     assert.deepStrictEqual([late._tag, late.isRetryable, late.outcome], ["TempKeyLost", false, "NotApplied"])
   }),
-
   test("a temporary key without a given value has a unique value", function*(kv) {
     for (const key of ["a", "b", "c"]) yield* open(kv, key)
     const values = yield* Effect.forEach(["a", "b", "c"], (key) => textOf(kv, key))
     assert.strictEqual(new Set(values).size, 3)
   }),
-
   test(
     "of concurrent temporary keys with one name in one client, one is created and the others are taken",
     function*(kv) {
@@ -69,7 +56,6 @@ export const cases = chapter("temporary keys", [
       assert.deepStrictEqual(tags.toSorted(), [...Array.from({ length: 9 }, () => "TempKeyTaken"), "made"])
     }
   ),
-
   test("temporary keys of one name in several namespaces are different keys on one lease", function*(kv) {
     const tenants = Array.from({ length: 10 }, (_, i) => `tenant-${i}/`)
     const keys = yield* Effect.forEach(tenants, (tenant) => on(Kv.prefixed(kv, tenant))(TempKey.make("alive")), {
@@ -80,14 +66,12 @@ export const cases = chapter("temporary keys", [
     assert.isTrue(Option.isSome(leases[0]!))
     assert.strictEqual(yield* kv.count(KeyRange.all), 10)
   }),
-
   test("the number of running copies of a program is the count of their temporary keys", function*(kv) {
     const copies = [yield* open(kv, "copies/1"), yield* open(yield* newClient, "copies/2")]
     assert.strictEqual(yield* kv.count(KeyRange.prefix("copies/")), 2)
     yield* copies[0]!.close
     assert.strictEqual(yield* kv.count(KeyRange.prefix("copies/")), 1)
   }),
-
   test("withTempKey runs an effect while the key exists", function*(kv) {
     const seen = yield* on(kv)(TempKey.withTempKey(isThere(kv, "t"), "t"))
     assert.isTrue(seen)
@@ -95,7 +79,6 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(yield* on(kv)(Effect.flip(Effect.fail("own").pipe(TempKey.withTempKey("t")))), "own")
     assert.isFalse(yield* isThere(kv, "t"))
   }),
-
   test("an invalid name or value of a temporary key is an InvalidRequest", function*(kv) {
     assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("")))))._tag, "InvalidRequest")
     assert.strictEqual(
@@ -104,7 +87,6 @@ export const cases = chapter("temporary keys", [
     )
     assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("t", { ttl: 0 })))))._tag, "InvalidRequest")
   }),
-
   waitingTest("a temporary key outlives its time to live while its scope is open", function*(kv) {
     const store = yield* Store
     const { close } = yield* open(kv, "temp/kept", { ttl: "2 seconds" })
@@ -113,7 +95,6 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* entryOf(kv, "temp/kept")).createRevision, createRevision)
     yield* close
   }),
-
   waitingTest("a temporary key is re-created when its lease is revoked or the key is deleted", function*(kv) {
     const { close } = yield* open(kv, "temp/again", { value: "me" })
     const lease = yield* leaseOf(kv, "temp/again")
@@ -126,7 +107,6 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/again"))
   }),
-
   waitingTest("a temporary key is re-created after an outage in which its lease expired", function*(kv) {
     const store = yield* Store
     const cut = faults.make()
@@ -140,7 +120,6 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/outage"))
   }),
-
   waitingTest("by option a temporary key is not re-created, and its loss fails dependent effects", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/fail", { onLost: "fail" })
     const waiting = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
@@ -155,31 +134,6 @@ export const cases = chapter("temporary keys", [
     yield* waitUntil("the loss is reported", Effect.sync(() => running.pollUnsafe() !== undefined))
     assert.strictEqual((yield* Fiber.join(running))._tag, "TempKeyLost")
   }),
-
-  test("a temporary key that another client has overwritten is not deleted", function*(kv) {
-    const { close } = yield* open(kv, "t", { value: "me" })
-    yield* (yield* newClient).put("t", "another client")
-    yield* close
-    assert.strictEqual(yield* textOf(kv, "t"), "another client")
-  }),
-
-  test("a temporary key does not replace an existing key: it fails with TempKeyTaken and its lease", function*(kv) {
-    const other = yield* newClient
-    const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(on(kv)(TempKey.make("t", options))))
-    yield* other.put("t", "permanent")
-    assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.none() }))
-    assert.strictEqual(yield* textOf(kv, "t"), "permanent")
-    yield* other.delete("t")
-    const theirs = yield* open(other, "t", { value: "theirs" })
-    const lease = yield* leaseOf(kv, "t")
-    assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.some(lease) }))
-    assert.deepStrictEqual(yield* taken({ onLost: "fail" }), yield* taken())
-    assert.strictEqual(yield* textOf(kv, "t"), "theirs")
-    yield* theirs.close
-    yield* open(kv, "t", { value: "ours" })
-    assert.strictEqual(yield* textOf(other, "t"), "ours")
-  }),
-
   test("the errors of a temporary key are encoded as JSON", function*(kv) {
     const lease = (yield* backendOf(kv).leaseGrant({ ttl: "1 minute" })).id
     yield* kv.put("t", "theirs", { lease })
@@ -206,92 +160,6 @@ export const cases = chapter("temporary keys", [
       message: lost.message
     })
   }),
-
-  test("two temporary keys of one name exclude each other in one client too", function*(kv) {
-    const first = yield* open(kv, "t", { value: "first" })
-    assert.strictEqual((yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t")))))._tag, "TempKeyTaken")
-    assert.strictEqual(yield* textOf(kv, "t"), "first")
-    yield* first.close
-    for (let i = 0; i < 5; i++) yield* (yield* open(kv, "t", { value: `${i}` })).close
-    assert.isFalse(yield* isThere(kv, "t"))
-  }),
-
-  waitingTest("by option the creation of a temporary key waits until another client's key is gone", function*(kv) {
-    const other = yield* newClient
-    const theirs = yield* open(other, "temp/wait", { value: "theirs" })
-    const waiting = yield* Effect.forkScoped(open(kv, "temp/wait", { value: "ours", onTaken: "wait" }))
-    yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))
-    assert.strictEqual(yield* textOf(other, "temp/wait"), "theirs")
-    yield* theirs.close
-    const { tempKey } = yield* promptly("the key", Fiber.join(waiting))
-    assert.strictEqual(yield* textOf(other, "temp/wait"), "ours")
-    assert.deepStrictEqual(yield* tempKey.lease, Option.some(yield* leaseOf(other, "temp/wait")))
-  }),
-
-  waitingTest("by option a restarted process waits for the lease of its crashed predecessor", function*(kv) {
-    const crashed = faults.make()
-    const scope = yield* Scope.make()
-    const client = yield* Scope.provide(faults.newClientWith(crashed), scope)
-    yield* Scope.provide(on(client)(TempKey.make("temp/restart", { value: "1", ttl: "2 seconds" })), scope)
-    crashed.before = () => faults.unavailable
-    yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-    const again = yield* Effect.forkScoped(open(kv, "temp/restart", { value: "2", onTaken: "wait" }))
-    yield* waitUntil("the key is re-created", Effect.map(textOf(kv, "temp/restart"), (text) => text === "2"))
-    yield* promptly("the key", Fiber.join(again))
-  }),
-
-  waitingTest("a temporary key is not re-created over a key that another client has created meanwhile", function*(kv) {
-    const other = yield* newClient
-    for (const how of ["lease", "delete", "put"]) {
-      const key = `temp/taken/${how}`
-      const { close, tempKey } = yield* open(kv, key, { value: "ours" })
-      const theirs = how === "put" ? Op.put(key, "theirs") : Op.txn({ then: [Op.put(key, "theirs")] })
-      if (how === "lease") yield* backendOf(other).leaseRevoke(yield* leaseOf(other, key))
-      if (how === "delete") yield* other.delete(key)
-      yield* backendOf(other).execute(theirs)
-      const lost = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
-      yield* waitUntil("the owner is notified", Effect.sync(() => lost.pollUnsafe() !== undefined))
-      const error = yield* Fiber.join(lost)
-      assert.deepStrictEqual(error, new TempKey.TempKeyTaken({ key, lease: Option.none(), outcome: "Unknown" }))
-      assert.isFalse(error.isRetryable, "the work that relied on the key may have written")
-      assert.deepStrictEqual(yield* tempKey.lease, Option.none())
-      assert.strictEqual((yield* Effect.flip(tempKey.set("ours again")))._tag, "TempKeyTaken")
-      yield* close
-      assert.strictEqual(yield* textOf(other, key), "theirs")
-    }
-  }),
-
-  waitingTest("by option a temporary key that was taken is re-created when the other key is gone", function*(kv) {
-    const other = yield* newClient
-    const { close, tempKey } = yield* open(kv, "temp/back", { value: "ours", onTaken: "wait" })
-    const seen: Array<string> = []
-    yield* Effect.forkScoped(Stream.runForEach(tempKey.status, (now) => Effect.sync(() => seen.push(now._tag))))
-    yield* soon("it is held", Effect.sync(() => seen.length === 1))
-    yield* other.put("temp/back", "theirs")
-    yield* soon("it is taken", Effect.sync(() => seen.length === 2))
-    assert.deepStrictEqual(yield* tempKey.lease, Option.none())
-    assert.strictEqual(yield* textOf(other, "temp/back"), "theirs")
-    yield* other.delete("temp/back")
-    yield* waitUntil("the key is re-created", Effect.sync(() => seen.length === 3))
-    assert.strictEqual(yield* textOf(other, "temp/back"), "ours")
-    assert.deepStrictEqual(seen, ["Held", "Taken", "Held"])
-    yield* close
-    assert.isFalse(yield* isThere(other, "temp/back"))
-  }),
-
-  waitingTest("a create whose response was lost is not applied later over another client's key", function*(other) {
-    const cut = faults.make()
-    const client = yield* faults.newClientWith(cut)
-    yield* open(client, "temp/keeps-its-session")
-    cut.before = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
-    assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/late")))))._tag, "Unavailable")
-    cut.before = () => Effect.void
-    yield* other.put("temp/late", "theirs")
-    const late = cut.calls.findLast(faults.isEntry)!
-    yield* backendOf(other).execute(late.op!)
-    assert.strictEqual(yield* textOf(other, "temp/late"), "theirs")
-  }),
-
   waitingTest("a temporary key that its client lost but the store still has is re-created at once", function*(kv) {
     const store = yield* Store
     const cut = faults.make()
@@ -313,7 +181,6 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/twice"))
   }),
-
   test("set writes a value and keeps the lease; the handle has the lease and the revision", function*(kv) {
     const { close, tempKey } = yield* open(kv, "t", { value: "idle" })
     const made = yield* entryOf(kv, "t")
@@ -332,7 +199,6 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* Effect.flip(tempKey.set("late")))._tag, "TempKeyLost")
     assert.isFalse(yield* isThere(kv, "t"))
   }),
-
   waitingTest("a temporary key is re-created with the value that was set last", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/value", { value: "first" })
     const loseAndFind = Effect.fnUntraced(function*(expected: string) {
@@ -350,7 +216,6 @@ export const cases = chapter("temporary keys", [
     yield* kv.put("temp/value", "with its lease", { lease })
     yield* loseAndFind("with its lease")
   }),
-
   waitingTest("a set that arrives late does not replace a value that was set after it", function*(kv) {
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
@@ -368,19 +233,6 @@ export const cases = chapter("temporary keys", [
     yield* tempKey.set("4")
     assert.strictEqual(yield* textOf(kv, "temp/order"), "4")
   }),
-
-  test("set changes nothing if the key now belongs to another client or is gone", function*(kv) {
-    const other = yield* newClient
-    const taken = yield* open(kv, "t", { value: "ours" })
-    yield* other.put("t", "theirs")
-    assert.strictEqual((yield* Effect.flip(taken.tempKey.set("ours again")))._tag, "TempKeyTaken")
-    assert.strictEqual(yield* textOf(other, "t"), "theirs")
-    const gone = yield* open(kv, "u", { value: "ours", onLost: "fail" })
-    yield* other.delete("u")
-    assert.strictEqual((yield* Effect.flip(gone.tempKey.set("ours again")))._tag, "TempKeyLost")
-    assert.isFalse(yield* isThere(other, "u"))
-  }),
-
   test("a client cannot detach its own temporary key from its lease", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const { close, tempKey } = yield* open(app, "t", { value: "ours" })
@@ -405,7 +257,6 @@ export const cases = chapter("temporary keys", [
     yield* Effect.flip(Effect.scoped(on(app)(TempKey.make("t"))))
     yield* app.put("t", "still an ordinary key")
   }),
-
   waitingTest("a client cannot put its own temporary key without its lease while it is lost", function*(kv) {
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
@@ -420,7 +271,6 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/detached"))
   }),
-
   waitingTest("a temporary key logs one warning each time it is lost, re-created or taken", function*(kv) {
     const { layer, logged } = capturing()
     const reason = "another client has the key"
@@ -453,7 +303,6 @@ export const cases = chapter("temporary keys", [
       ])
     }).pipe(Effect.provide(layer))
   }),
-
   waitingTest("a temporary key whose creation got no response or was interrupted is removed", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -485,7 +334,6 @@ export const cases = chapter("temporary keys", [
     yield* again.close
     yield* keep.close
   }),
-
   waitingTest("a temporary key is gone within its time to live after its client has crashed", function*(kv) {
     const store = yield* Store
     const dead = faults.make()
@@ -498,7 +346,6 @@ export const cases = chapter("temporary keys", [
     yield* store.passTime("4 seconds")
     assert.isFalse(yield* isThere(kv, "temp/dead"))
   }),
-
   test("a temporary key in a namespace is a key of that namespace", function*(kv) {
     const { close } = yield* open(Kv.prefixed(kv, "app/"), "t", { value: "me" })
     assert.strictEqual(yield* textOf(kv, "app/t"), "me")

@@ -1,6 +1,7 @@
 /**
  * Lost leaderships: by revocation, outage, silence or a body that hangs. The next leader begins after the last has ended.
  */
+import * as DistLock from "@effect-kv/core/DistLock"
 import * as Election from "@effect-kv/core/Election"
 import * as Fence from "@effect-kv/core/Fence"
 import * as KvError from "@effect-kv/core/KvError"
@@ -15,6 +16,7 @@ import { candidate, isVacant, lead, token, values } from "./electing.ts"
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { exitOf, failedWith, on, untilContenders } from "./locking.ts"
+import { capturing } from "./logging.ts"
 
 export const cases = chapter("elections", [
   waitingTest("a proclaimed value and the token survive the move to another lease", function*(kv) {
@@ -44,6 +46,46 @@ export const cases = chapter("elections", [
     yield* leadership.resign
     yield* isVacant(kv, name)
   }),
+
+  waitingTest("the loss of a leadership is reported and logged as one of an election", function*(kv) {
+    const store = yield* Store
+    const { layer, logged } = capturing()
+    yield* Effect.gen(function*() {
+      const name = "election/wording"
+      const client = yield* newClient
+      const leadership = yield* lead(client, `${name}/a`)
+      const late = yield* Effect.flip(Effect.scoped(on(kv)(Election.campaign(`${name}/a`, { acquireTimeout: 0 }))))
+      assert.match(late.message, /^the leadership of "election\/wording\/a" could not be acquired within /)
+      yield* store.passTime("500 millis")
+      yield* kv.delete(leadership.key)
+      const lost = yield* promptly("the loss", Effect.flip(leadership.lost))
+      const { token } = leadership
+      assert.strictEqual(lost.kind, "leadership")
+      assert.strictEqual(
+        lost.message,
+        `the leadership of "election/wording/a" (token ${token}) was lost: its key was deleted`
+      )
+      yield* waitUntil("the loss is logged", Effect.sync(() => logged.length > 0))
+      assert.deepStrictEqual(logged, [{
+        level: "Warn",
+        message: "effect-kv: a leadership was lost",
+        annotations: { election: `${name}/a`, token: `${token}`, reason: "its key was deleted" }
+      }])
+      const other = yield* lead(client, `${name}/b`, { ttl: "1 hour" })
+      const lock = yield* promptly("a lock", on(client)(DistLock.acquire(`${name}/c`, { ttl: "1 hour" })))
+      const { lease } = yield* entryOf(kv, other.key)
+      yield* store.passTime("500 millis")
+      yield* backendOf(kv).leaseRevoke(Option.getOrThrow(lease))
+      yield* promptly("the second loss", Effect.flip(other.lost))
+      yield* waitUntil("the loss of the session is logged", Effect.sync(() => logged.length > 1))
+      assert.deepInclude(logged[1]?.annotations, {
+        lock: lock.name,
+        election: `${name}/b`,
+        token: `${other.token}, ${lock.token}`
+      })
+    }).pipe(Effect.provide(layer))
+  }),
+
   waitingTest("a candidate whose lease is revoked fails while another leads, and never leads itself", function*(kv) {
     const name = "election/keyless"
     const leader = yield* lead(kv, name)
@@ -57,6 +99,7 @@ export const cases = chapter("elections", [
     yield* isVacant(kv, name)
     assert.isFalse(hasLed)
   }),
+
   waitingTest("a candidate that leaves the middle of the queue does not let the next one lead", function*(kv) {
     const name = "election/middle"
     const leader = yield* lead(kv, name)
@@ -73,6 +116,7 @@ export const cases = chapter("elections", [
     assert.isFalse(hasLed, "the body of a candidate that never led does not run")
     yield* isVacant(kv, name)
   }),
+
   waitingTest("a candidate keeps waiting through a compaction and an outage", function*(kv) {
     const name = "election/compacted"
     const store = yield* Store
@@ -89,6 +133,7 @@ export const cases = chapter("elections", [
     yield* leader.resign
     yield* promptly("it leads", Fiber.join(waiting))
   }),
+
   waitingTest(
     "a leader that resigns during an outage is gone once the store is back, before its lease ends",
     function*(kv) {
@@ -107,6 +152,7 @@ export const cases = chapter("elections", [
       yield* isVacant(kv, name)
     }
   ),
+
   waitingTest("a leader that cannot renew is interrupted before another candidate leads", function*(kv) {
     const name = "election/cut-off"
     const cut = faults.make()
@@ -132,6 +178,7 @@ export const cases = chapter("elections", [
     )
     assert.isTrue(Exit.isSuccess(yield* exitOf("the next leads", next)))
   }),
+
   waitingTest("a leader whose lease ended during an outage does not lead when the store is back", function*(kv) {
     const name = "election/expired"
     const store = yield* Store
@@ -148,6 +195,7 @@ export const cases = chapter("elections", [
     assert.deepStrictEqual(yield* on(kv)(Election.leader(name)), Option.none())
     yield* next.resign
   }),
+
   waitingTest("the next leader begins after the finalizers of the last", function*(kv) {
     const name = "election/finalizers"
     const order: Array<string> = []
@@ -165,6 +213,7 @@ export const cases = chapter("elections", [
     yield* exitOf("the next leads", next)
     assert.deepStrictEqual(order, ["ended", "next"])
   }),
+
   waitingTest("a body that hangs while renewals succeed gives its leadership up after maxHold", function*(kv) {
     const name = "election/hangs"
     const leader = yield* candidate(kv, name, () => Effect.never, { maxHold: "2 seconds" })

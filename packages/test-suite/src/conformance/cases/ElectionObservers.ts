@@ -29,6 +29,7 @@ export const cases = chapter("elections", [
     yield* promptly("the second led", Fiber.join(second))
     yield* observer.until("none", "a", "a2", "b", "b2", "none")
   }),
+
   test("an observer that reads slowly misses no leader", function*(kv) {
     const barrier = yield* faults.barrier
     const reading = yield* Election.observe("e").pipe(
@@ -50,6 +51,7 @@ export const cases = chapter("elections", [
     yield* barrier.letGo
     assert.deepStrictEqual(yield* promptly("the last leader", Fiber.join(reading)), [...expected, Option.some("last")])
   }),
+
   test("an observer that is subscribed never misses the first leader", function*(kv) {
     const other = yield* newClient
     for (let i = 0; i < 50; i++) {
@@ -60,6 +62,7 @@ export const cases = chapter("elections", [
       yield* Fiber.interrupt(observer.fiber)
     }
   }),
+
   test("a transaction that replaces the leader is one change for an observer", function*(kv) {
     const observer = yield* follow(kv, "e")
     yield* kv.put("e/1", "a")
@@ -67,6 +70,7 @@ export const cases = chapter("elections", [
     yield* kv.delete("e/2")
     yield* observer.until("none", "a", "b", "none")
   }),
+
   waitingTest("an observer continues after a compaction of what it missed, with the leader of then", function*(kv) {
     const name = "election/observer"
     const store = yield* Store
@@ -111,6 +115,7 @@ export const cases = chapter("elections", [
     yield* soon("the vacancy", Effect.sync(() => seen.length === 3))
     assert.deepStrictEqual(seen, ["a", "b", "none"])
   }),
+
   waitingTest("a new observer sees a leader whose key is older than the history", function*(kv) {
     const name = "election/idle"
     const store = yield* Store
@@ -119,6 +124,7 @@ export const cases = chapter("elections", [
     const observer = yield* follow(yield* newClient, name)
     yield* observer.until("idle")
   }),
+
   waitingTest("an observer fails with Closed when its client is closed", function*(kv) {
     const name = "election/closed"
     const ended = yield* Effect.scoped(Effect.gen(function*() {

@@ -42,6 +42,7 @@ export const cases = chapter("elections", [
       failedWith(yield* Effect.exit(leadership.lost), "LockLost")
     }
   ),
+
   test("a campaign without other candidates is one request, and so is its resignation", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -52,6 +53,7 @@ export const cases = chapter("elections", [
     assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn", "Txn"])
     yield* isVacant(kv, "e")
   }),
+
   test("candidates lead one at a time, in order of arrival, each with a larger token", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const first = yield* lead(kv, "e", { value: "0" })
@@ -75,6 +77,7 @@ export const cases = chapter("elections", [
     assert.deepStrictEqual(tokens, tokens.toSorted((a, b) => Number(a - b)))
     yield* isVacant(kv, "e")
   }),
+
   test("two fibers of one client are two candidates, and neither overwrites the other's value", function*(kv) {
     const first = yield* lead(kv, "e", { value: "first" })
     const second = yield* candidate(kv, "e", token, { value: "second" })
@@ -84,6 +87,7 @@ export const cases = chapter("elections", [
     yield* first.resign
     assert.isTrue((yield* Fiber.join(second)) > first.token)
   }),
+
   test("elections whose names extend each other do not interfere", function*(kv) {
     const names = ["jobs", "jobs2", "jobs/2"]
     const observers = []
@@ -97,6 +101,7 @@ export const cases = chapter("elections", [
     for (const leader of leaders) yield* leader.resign
     for (const [i, name] of names.entries()) yield* observers[i]!.until("none", name, "none")
   }),
+
   test("in a namespace a campaign, its leader and its observers are of one election", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const observer = yield* follow(app, "e")
@@ -109,12 +114,14 @@ export const cases = chapter("elections", [
     yield* leadership.proclaim("changed")
     for (const { until } of [observer, outside]) yield* until("none", "inside", "changed")
   }),
+
   test("an election and a lock of one name exclude each other", function*(kv) {
     const leadership = yield* lead(kv, "e", { value: "leader" })
     assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire("e")))))
     yield* leadership.resign
     assert.isTrue(Option.isSome(yield* Effect.scoped(on(kv)(DistLock.tryAcquire("e")))))
   }),
+
   test("a proclamation changes the value and keeps the key, its token and its lease", function*(kv) {
     const leadership = yield* lead(kv, "e", { value: "1" })
     const before = yield* entryOf(kv, leadership.key)
@@ -129,6 +136,7 @@ export const cases = chapter("elections", [
     yield* leadership.resign
     yield* isVacant(kv, "e")
   }),
+
   test("a proclamation after the leadership ended fails with LockLost and changes nothing", function*(kv) {
     const resigned = yield* lead(kv, "resigned")
     yield* resigned.resign
@@ -148,6 +156,7 @@ export const cases = chapter("elections", [
     assert.isFalse(yield* replaced.isLeader)
     failedWith(yield* Effect.exit(replaced.lost), "LockLost")
   }),
+
   test("a proclamation that reaches the store late does not replace one that was made after it", function*(kv) {
     const seen = faults.make()
     const leadership = yield* lead(yield* faults.newClientWith(seen), "e", { value: "1" })
@@ -161,6 +170,7 @@ export const cases = chapter("elections", [
     yield* leadership.proclaim("3")
     assert.deepStrictEqual(yield* values(kv, "e"), ["3"])
   }),
+
   test("a proclamation puts a key that a foreign write detached back on its lease", function*(kv) {
     const leadership = yield* lead(kv, "e", { value: "1" })
     const { lease } = yield* entryOf(kv, leadership.key)
@@ -169,6 +179,7 @@ export const cases = chapter("elections", [
     const entry = yield* entryOf(kv, leadership.key)
     assert.deepStrictEqual([entry.lossyText, entry.lease], ["2", lease])
   }),
+
   test("concurrent proclamations all succeed, and the value is one of them", function*(kv) {
     const leadership = yield* lead(kv, "e")
     const revisions = yield* Effect.forEach(["a", "b", "c", "d"], leadership.proclaim, { concurrency: "unbounded" })
@@ -177,6 +188,7 @@ export const cases = chapter("elections", [
     assert.strictEqual(entry.modRevision, last)
     assert.strictEqual(entry.lossyText, ["a", "b", "c", "d"][revisions.indexOf(last)])
   }),
+
   test("withLeadership fences the writes of its effect, and rejects its proclamations after a loss", function*(kv) {
     const deaf = faults.make()
     const client = yield* faults.newClientWith(deaf)
@@ -200,6 +212,7 @@ export const cases = chapter("elections", [
     assert.deepStrictEqual(reasons, ["LockLost", "LockLost"])
     assert.strictEqual(yield* textOf(kv, "written"), "1")
   }),
+
   test("a name that is no key is rejected by every function", function*(kv) {
     const calls = [
       Effect.scoped(Election.campaign("")),
@@ -211,6 +224,7 @@ export const cases = chapter("elections", [
     ]
     for (const call of calls) assert.strictEqual((yield* reasonOf(on(kv)(call)))._tag, "InvalidRequest")
   }),
+
   waitingTest("a campaign that times out fails and leaves no key", function*(kv) {
     const name = "election/timeout"
     const leader = yield* lead(kv, name)

@@ -59,6 +59,7 @@ export const cases = chapter("losing locks", [
     yield* backendOf(kv).leaseRevoke(yield* leaseOf(kv, name))
     yield* isLostToTheNext(kv, name, holder, next)
   }),
+
   waitingTest("a holder whose key is deleted is interrupted, and the next has a larger token", function*(kv) {
     const name = "loss/deleted"
     const holder = yield* holdAndCleanUp(kv, name)
@@ -66,6 +67,7 @@ export const cases = chapter("losing locks", [
     yield* kv.delete(yield* keyOfHolder(kv, name))
     yield* isLostToTheNext(kv, name, holder, next)
   }),
+
   waitingTest("a holder that cannot renew learns of the loss before the store deletes its key", function*(kv) {
     const name = "loss/cut-off"
     const cut = faults.make()
@@ -94,6 +96,7 @@ export const cases = chapter("losing locks", [
     assert.strictEqual(yield* textOf(kv, `${name}.at-loss`), "exists", "the key at the moment of the loss")
     yield* waitUntil("the store ends the lease", Effect.map(contenders(kv, name), (count) => count === 0))
   }),
+
   waitingTest("a failed renewal is retried, and the lock is kept", function*(kv) {
     const name = "loss/retry"
     const cut = faults.make()
@@ -108,6 +111,7 @@ export const cases = chapter("losing locks", [
     yield* held.release
     yield* isFree(kv, name)
   }),
+
   waitingTest("a loss is noticed even if the history was compacted and the watch failed", function*(kv) {
     const name = "loss/compacted"
     const store = yield* Store
@@ -131,6 +135,7 @@ export const cases = chapter("losing locks", [
     yield* soon("the loss", Effect.sync(() => holder.pollUnsafe() !== undefined))
     failedWith(yield* exitOf("the loss", holder), "LockLost")
   }),
+
   waitingTest(
     "a body that succeeds after the loss fails with LockLost; its own failure is kept",
     function*(kv) {
@@ -152,6 +157,7 @@ export const cases = chapter("losing locks", [
       yield* isFree(kv, name)
     }
   ),
+
   waitingTest("a lock is acquired even if the store has ended the session unnoticed", function*(kv) {
     const name = "loss/unnoticed"
     const kept = yield* hold(kv, `${name}.kept`, { ttl: "1 hour" })
@@ -162,6 +168,7 @@ export const cases = chapter("losing locks", [
     assert.notStrictEqual(yield* leaseOf(kv, name), lease)
     yield* soon("the second loss", Effect.map(kept.lock.isHeld, (held) => !held))
   }),
+
   waitingTest("each lost lock is logged as one warning, and a released lock as none", function*(kv) {
     const name = "loss/logged"
     const store = yield* Store
@@ -200,6 +207,7 @@ export const cases = chapter("losing locks", [
       assert.strictEqual(warnings.length, 2)
     }).pipe(Effect.provide(Logger.layer([capture])))
   }),
+
   waitingTest(
     "a loss found by a fenced write is logged as one warning, even though it interrupts the writer",
     function*(kv) {

@@ -30,6 +30,7 @@ export const cases = chapter("losing locks", [
       yield* isFree(kv, name)
     }
   }),
+
   waitingTest("a release that is repeated after a lost response releases no later hold", function*(kv) {
     const name = "loss/repeated"
     const store = yield* Store
@@ -51,6 +52,7 @@ export const cases = chapter("losing locks", [
     yield* keep.release
     yield* isFree(kv, name)
   }),
+
   waitingTest(
     "a closing client interrupts holders of its locks, waits for their finalizers and accepts their writes",
     function*(kv) {
@@ -90,6 +92,7 @@ export const cases = chapter("losing locks", [
       yield* isFree(kv, name)
     }
   ),
+
   waitingTest("a closing client waits for a holder for at most 5 seconds", function*(kv) {
     const name = "loss/closing-at-most"
     const store = yield* Store
@@ -110,6 +113,7 @@ export const cases = chapter("losing locks", [
     yield* barrier.letGo
     yield* Fiber.join(holder)
   }),
+
   test("a closing client waits for scopes that are closing, and not for holders that ignore the loss", function*(kv) {
     const name = "loss/closing-scopes"
     const barrier = yield* faults.barrier
@@ -136,6 +140,7 @@ export const cases = chapter("losing locks", [
     assert.strictEqual(yield* textOf(kv, "written"), "1")
     yield* Scope.close(kept, Exit.void)
   }),
+
   test("a closing client reports the loss of its locks", function*(kv) {
     const seen = faults.make()
     const closing = yield* Effect.scoped(Effect.gen(function*() {

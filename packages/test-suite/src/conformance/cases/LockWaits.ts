@@ -33,6 +33,7 @@ export const cases = chapter("losing locks", [
       yield* isFree(kv, name)
     }
   ),
+
   waitingTest(
     "a waiter whose key is deleted together with the holder's fails, and the next acquires the lock",
     function*(kv) {
@@ -50,6 +51,7 @@ export const cases = chapter("losing locks", [
       yield* isFree(kv, name)
     }
   ),
+
   waitingTest("a waiter that leaves the middle of the queue does not let the next one in", function*(kv) {
     const name = "loss/middle"
     const held = yield* hold(kv, name)
@@ -66,6 +68,7 @@ export const cases = chapter("losing locks", [
     yield* Fiber.join(second)
     yield* isFree(kv, name)
   }),
+
   waitingTest("a release between the read of the queue and the watch is not missed", function*(kv) {
     const name = "loss/between"
     for (const when of ["before", "after"] as const) {
@@ -83,6 +86,7 @@ export const cases = chapter("losing locks", [
     }
     yield* isFree(kv, name)
   }),
+
   waitingTest("a wait survives an outage and a compaction", function*(kv) {
     const name = "loss/outage"
     const store = yield* Store
@@ -100,6 +104,7 @@ export const cases = chapter("losing locks", [
     yield* Fiber.join(waiter)
     yield* isFree(kv, name)
   }),
+
   waitingTest("LockTimeout reports an unreachable store, and the wait in whole milliseconds", function*(kv) {
     const name = "loss/away"
     const held = yield* hold(kv, name)

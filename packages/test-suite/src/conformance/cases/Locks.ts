@@ -44,6 +44,7 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 40 })
     yield* isFree(kv, "l")
   }),
+
   test("waiters acquire a lock one at a time, in order of arrival, each with a larger token", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const held = yield* hold(kv, "l")
@@ -68,6 +69,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(new Set(tokens).size, 6)
     yield* isFree(kv, "l")
   }),
+
   test("the holder's key is the lock's name, a slash and the lease in hexadecimal, as in Go's Mutex", function*(kv) {
     const { lock, release } = yield* hold(kv, "jobs/nightly", { description: "me, since today" })
     const entry = yield* entryOf(kv, lock.key)
@@ -90,6 +92,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
     assert.deepStrictEqual(yield* on(kv)(DistLock.holder("jobs/nightly")), Option.none())
   }),
+
   test("DistLock.waiters returns the waiters of a lock in order", function*(kv) {
     const { release } = yield* hold(kv, "l", { description: "holder" })
     const fibers = []
@@ -100,6 +103,7 @@ export const cases = chapter("locks", [
     yield* release
     yield* Fiber.joinAll(fibers)
   }),
+
   test("a contender of another program with the same key layout is waited for in its turn", function*(kv) {
     const go = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
     yield* kv.put(`l/${go.id.toString(16)}`, "", { lease: go.id })
@@ -108,6 +112,7 @@ export const cases = chapter("locks", [
     yield* backendOf(kv).leaseRevoke(go.id)
     assert.isAbove(Number(yield* Fiber.join(waiter)), 1)
   }),
+
   test("keys that only share the prefix of the name, or lie further down, do not block a lock", function*(kv) {
     for (const key of ["xyz", "xy", "xyz/1", "x/y", "xy/sub/1"]) yield* kv.put(key, "v")
     const { release } = yield* hold(kv, "xy/sub2")
@@ -120,6 +125,7 @@ export const cases = chapter("locks", [
     yield* release
     assert.strictEqual(yield* kv.count(KeyRange.all), 6)
   }),
+
   test("another program's key at the place of our entry is waited for and never deleted", function*(kv) {
     const inTheWay = faults.make()
     const client = yield* faults.newClientWith(inTheWay)
@@ -142,6 +148,7 @@ export const cases = chapter("locks", [
     yield* kv.delete(foreign)
     assert.notStrictEqual(yield* Fiber.join(again), foreign)
   }),
+
   test("a key without a lease under NAME/ blocks the lock: a warning and LockTimeout name it", function*(kv) {
     const store = yield* Store
     const { layer, logged } = logging.capturing()
@@ -158,6 +165,7 @@ export const cases = chapter("locks", [
     yield* Fiber.join(next)
     yield* isFree(kv, "l")
   }),
+
   test("acquireTimeout 0 acquires a free lock and does not wait for a held one", function*(kv) {
     const now = { acquireTimeout: 0 }
     for (let i = 0; i < 10; i++) {
@@ -173,6 +181,7 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual((error as LockError.LockTimeout).storeFailure, Option.none(), "the store was reachable")
     assert.strictEqual(yield* contenders(kv, "a"), 1)
   }),
+
   test("an invalid duration is an InvalidRequest, and nothing is sent", function*() {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -193,6 +202,7 @@ export const cases = chapter("locks", [
     }
     assert.strictEqual(seen.calls.length, 0)
   }),
+
   test("withLock releases the lock however its effect ends, and returns that exit", function*(kv) {
     const locked = <A, E, R>(effect: Effect.Effect<A, E, R>) => on(kv)(Effect.exit(DistLock.withDistLock(effect, "l")))
     assert.deepStrictEqual(yield* locked(Effect.succeed(42)), Exit.succeed(42))
@@ -207,6 +217,7 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
     assert.strictEqual(yield* on(kv)(Effect.succeed(1).pipe(DistLock.withDistLock("l"))), 1)
   }),
+
   test("a released lock reports that it is not held", function*(kv) {
     const { lock, release } = yield* hold(kv, "l")
     assert.isTrue(yield* lock.isHeld)
@@ -221,6 +232,7 @@ export const cases = chapter("locks", [
     assert.strictEqual(seen.calls.length, 0, "isHeld sends no request")
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
+
   test("several locks are acquired as one: all or none, each with its own key", function*(kv) {
     const other = yield* newClient
     const store = yield* Store
@@ -245,6 +257,7 @@ export const cases = chapter("locks", [
     )
     for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
   }),
+
   test("acquiring [a, b] and [b, a] concurrently neither deadlocks nor overlaps in a thousand rounds", function*(kv) {
     const other = yield* newClient
     // Keeps a test clock from warning that it is unused.
@@ -256,6 +269,7 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 1000 })
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
+
   test("locks of one name contend in one namespace and not across namespaces", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const held = yield* hold(app, "l")
@@ -266,6 +280,7 @@ export const cases = chapter("locks", [
     yield* held.release
     yield* Fiber.join(same)
   }),
+
   test("closing the scope of a waiting acquire ends the wait and leaves nothing behind", function*(kv) {
     yield* hold(kv, "l")
     const scope = yield* Scope.make()
@@ -278,6 +293,7 @@ export const cases = chapter("locks", [
     assert.isDefined(errorOf(late), "a closed scope acquires no lock")
     assert.strictEqual(yield* contenders(kv, "m"), 0)
   }),
+
   test("with a session open, acquiring a free lock is one transaction and releasing it another", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -293,6 +309,7 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), Array.from({ length: 6 }, () => "Txn"))
     yield* isFree(kv, "l")
   }),
+
   waitingTest("each release wakes one waiter, and a waiter costs a few requests", function*(kv) {
     const name = "wakes-one"
     const held = yield* hold(kv, name)

@@ -49,6 +49,7 @@ export const cases = chapter("sessions", [
     )
     assert.include(error.message, session.lease.toString(16))
   }),
+
   waitingTest(
     "a session renews its lease at every third of the granted time, and outlives it many times",
     function*(kv) {
@@ -65,12 +66,14 @@ export const cases = chapter("sessions", [
       yield* close
     }
   ),
+
   test("a session uses the granted time to live, which may be longer than the requested one", function*(kv) {
     const seen = faults.make()
     const { close, session } = yield* sessionWith(kv, seen, "1 second")
     assert.strictEqual(Duration.toSeconds(session.ttl), 2)
     yield* close
   }),
+
   waitingTest("a session whose lease is revoked is lost, at once if it is verified", function*(kv) {
     const { close, session } = yield* sessionWith(kv, faults.make(), "1 hour")
     yield* backendOf(kv).leaseRevoke(session.lease)
@@ -80,6 +83,7 @@ export const cases = chapter("sessions", [
     assert.isFalse(yield* session.isAlive)
     yield* close
   }),
+
   waitingTest("a session whose renewals get no response is lost by the client's clock", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
@@ -92,6 +96,7 @@ export const cases = chapter("sessions", [
     yield* promptly("the loss", Effect.flip(session.lost))
     yield* close
   }),
+
   waitingTest("a renewal whose response arrives after the lease has expired does not save the session", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
@@ -133,6 +138,7 @@ export const cases = chapter("sessions", [
       }
     )
   ),
+
   waitingTest(
     "a grant without a response is retried under another id, and the first lease is revoked",
     function*(kv) {
@@ -147,6 +153,7 @@ export const cases = chapter("sessions", [
       assert.isFalse(yield* leaseIsGone(kv, seen.leases[1]!))
     }
   ),
+
   waitingTest(
     "a lease whose grant reaches the store after its revocation is revoked again",
     function*(kv) {
@@ -166,6 +173,7 @@ export const cases = chapter("sessions", [
       assert.isFalse(yield* leaseIsGone(kv, seen.leases[1]!))
     }
   ),
+
   waitingTest(
     "a lease whose grant is executed before the response to its revocation arrives is revoked again",
     function*(kv) {
@@ -192,6 +200,7 @@ export const cases = chapter("sessions", [
       yield* soon("the lease is gone", leaseIsGone(kv, seen.leases[0]!))
     }
   ),
+
   waitingTest(
     "a caller waits for a shared session no longer than its own deadline; callers with more time get it",
     function*(kv) {
@@ -224,6 +233,7 @@ export const cases = chapter("sessions", [
       assert.strictEqual(yield* kv.count(KeyRange.prefix(`${name}/`)), 1)
     }
   ),
+
   waitingTest("closing a scope waits for a silent store for one second in total, whatever it releases", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
@@ -246,6 +256,7 @@ export const cases = chapter("sessions", [
     yield* soon("the client has closed", Effect.sync(() => ended.pollUnsafe() !== undefined))
     yield* backendOf(kv).leaseRevoke(seen.leases[0]!)
   }),
+
   waitingTest("a lease whose grant got no response is revoked", function*(kv) {
     const seen = faults.make()
     seen.after = (call) => call.kind === "leaseGrant" ? faults.lostResponse : Effect.void
@@ -256,6 +267,7 @@ export const cases = chapter("sessions", [
     assert.strictEqual(seen.leases.length, 1)
     assert.isTrue(yield* leaseIsGone(kv, seen.leases[0]!))
   }),
+
   waitingTest(
     "a closing client ends its sessions at once and does not wait for an unreachable store",
     function*(kv) {

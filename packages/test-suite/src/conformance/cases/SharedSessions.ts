@@ -30,6 +30,7 @@ export const cases = chapter("sessions", [
     assert.strictEqual(yield* leaseOf("t"), yield* leaseOf(first.lock.key))
     assert.notStrictEqual(yield* leaseOf("t"), yield* leaseOf(other.lock.key))
   }),
+
   test("concurrent first users of a session wait for one grant", function*() {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -45,6 +46,7 @@ export const cases = chapter("sessions", [
     yield* Fiber.joinAll(fibers.slice(1))
     assert.strictEqual(countOf(seen, "leaseGrant"), 1)
   }),
+
   test("an acquisition that is interrupted as its response arrives does not end the session of others", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -61,6 +63,7 @@ export const cases = chapter("sessions", [
     assert.strictEqual(countOf(seen, "leaseGrant"), 1)
     assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 1)
   }),
+
   waitingTest("a shared session ends some time after its last user, and the next user opens another", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
@@ -78,6 +81,7 @@ export const cases = chapter("sessions", [
     yield* once
     assert.strictEqual(countOf(seen, "leaseGrant"), 2)
   }),
+
   test("a failed grant is not cached", function*() {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -87,6 +91,7 @@ export const cases = chapter("sessions", [
     seen.before = () => Effect.void
     assert.strictEqual(yield* locked, 1)
   }),
+
   waitingTest("a lost session is replaced for later users", function*() {
     const store = yield* Store
     const seen = faults.make()

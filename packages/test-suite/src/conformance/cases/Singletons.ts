@@ -38,6 +38,7 @@ export const cases = chapter("elections", [
     yield* waitUntil("four runs", Effect.sync(() => runs.length >= 4))
     assert.deepStrictEqual(runs.slice(0, 4), ["a", "b", "a", "b"])
   }),
+
   waitingTest(
     "a singleton that fails or dies at once is tried again after a pause, and others get their turn",
     function*(kv) {
@@ -63,6 +64,7 @@ export const cases = chapter("elections", [
       assert.isTrue(Exit.isSuccess(yield* exitOf("the other leads", other)))
     }
   ),
+
   waitingTest("singletons all contend again after every loss, however often", function*(kv) {
     const name = "singleton/losses"
     const clients = [kv, yield* newClient, yield* newClient]
@@ -97,6 +99,7 @@ export const cases = chapter("elections", [
       Effect.map(on(kv)(Election.candidates(name)), (all) => all.length === 3 && running === 1)
     )
   }),
+
   waitingTest("singletons all contend again after outages that are longer than their time to live", function*(kv) {
     const name = "singleton/outages"
     const store = yield* Store
@@ -132,6 +135,7 @@ export const cases = chapter("elections", [
     }
     yield* oneRuns
   }),
+
   waitingTest("a singleton ends with its schedule, and fails when its client is closed", function*(kv) {
     const name = "singleton/ends"
     let runs = 0

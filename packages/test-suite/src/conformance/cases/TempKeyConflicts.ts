@@ -24,6 +24,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.strictEqual(yield* textOf(kv, "t"), "another client")
   }),
+
   test("a temporary key does not replace an existing key: it fails with TempKeyTaken and its lease", function*(kv) {
     const other = yield* newClient
     const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(on(kv)(TempKey.make("t", options))))
@@ -40,6 +41,7 @@ export const cases = chapter("temporary keys", [
     yield* open(kv, "t", { value: "ours" })
     assert.strictEqual(yield* textOf(other, "t"), "ours")
   }),
+
   test("two temporary keys of one name exclude each other in one client too", function*(kv) {
     const first = yield* open(kv, "t", { value: "first" })
     assert.strictEqual((yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t")))))._tag, "TempKeyTaken")
@@ -48,6 +50,7 @@ export const cases = chapter("temporary keys", [
     for (let i = 0; i < 5; i++) yield* (yield* open(kv, "t", { value: `${i}` })).close
     assert.isFalse(yield* isThere(kv, "t"))
   }),
+
   waitingTest("by option the creation of a temporary key waits until another client's key is gone", function*(kv) {
     const other = yield* newClient
     const theirs = yield* open(other, "temp/wait", { value: "theirs" })
@@ -59,6 +62,7 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(yield* textOf(other, "temp/wait"), "ours")
     assert.deepStrictEqual(yield* tempKey.lease, Option.some(yield* leaseOf(other, "temp/wait")))
   }),
+
   waitingTest("by option a restarted process waits for the lease of its crashed predecessor", function*(kv) {
     const crashed = faults.make()
     const scope = yield* Scope.make()
@@ -70,6 +74,7 @@ export const cases = chapter("temporary keys", [
     yield* waitUntil("the key is re-created", Effect.map(textOf(kv, "temp/restart"), (text) => text === "2"))
     yield* promptly("the key", Fiber.join(again))
   }),
+
   waitingTest("a temporary key is not re-created over a key that another client has created meanwhile", function*(kv) {
     const other = yield* newClient
     for (const how of ["lease", "delete", "put"]) {
@@ -90,6 +95,7 @@ export const cases = chapter("temporary keys", [
       assert.strictEqual(yield* textOf(other, key), "theirs")
     }
   }),
+
   waitingTest("by option a temporary key that was taken is re-created when the other key is gone", function*(kv) {
     const other = yield* newClient
     const { close, tempKey } = yield* open(kv, "temp/back", { value: "ours", onTaken: "wait" })
@@ -107,6 +113,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(other, "temp/back"))
   }),
+
   waitingTest("a create whose response was lost is not applied later over another client's key", function*(other) {
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
@@ -119,6 +126,7 @@ export const cases = chapter("temporary keys", [
     yield* backendOf(other).execute(late.op!)
     assert.strictEqual(yield* textOf(other, "temp/late"), "theirs")
   }),
+
   test("set changes nothing if the key now belongs to another client or is gone", function*(kv) {
     const other = yield* newClient
     const taken = yield* open(kv, "t", { value: "ours" })

@@ -40,11 +40,13 @@ export const cases = chapter("temporary keys", [
     const late = yield* Effect.flip(tempKey.set("late"))
     assert.deepStrictEqual([late._tag, late.isRetryable, late.outcome], ["TempKeyLost", false, "NotApplied"])
   }),
+
   test("a temporary key without a given value has a unique value", function*(kv) {
     for (const key of ["a", "b", "c"]) yield* open(kv, key)
     const values = yield* Effect.forEach(["a", "b", "c"], (key) => textOf(kv, key))
     assert.strictEqual(new Set(values).size, 3)
   }),
+
   test(
     "of concurrent temporary keys with one name in one client, one is created and the others are taken",
     function*(kv) {
@@ -56,6 +58,7 @@ export const cases = chapter("temporary keys", [
       assert.deepStrictEqual(tags.toSorted(), [...Array.from({ length: 9 }, () => "TempKeyTaken"), "made"])
     }
   ),
+
   test("temporary keys of one name in several namespaces are different keys on one lease", function*(kv) {
     const tenants = Array.from({ length: 10 }, (_, i) => `tenant-${i}/`)
     const keys = yield* Effect.forEach(tenants, (tenant) => on(Kv.prefixed(kv, tenant))(TempKey.make("alive")), {
@@ -66,12 +69,14 @@ export const cases = chapter("temporary keys", [
     assert.isTrue(Option.isSome(leases[0]!))
     assert.strictEqual(yield* kv.count(KeyRange.all), 10)
   }),
+
   test("the number of running copies of a program is the count of their temporary keys", function*(kv) {
     const copies = [yield* open(kv, "copies/1"), yield* open(yield* newClient, "copies/2")]
     assert.strictEqual(yield* kv.count(KeyRange.prefix("copies/")), 2)
     yield* copies[0]!.close
     assert.strictEqual(yield* kv.count(KeyRange.prefix("copies/")), 1)
   }),
+
   test("withTempKey runs an effect while the key exists", function*(kv) {
     const seen = yield* on(kv)(TempKey.withTempKey(isThere(kv, "t"), "t"))
     assert.isTrue(seen)
@@ -79,6 +84,7 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual(yield* on(kv)(Effect.flip(Effect.fail("own").pipe(TempKey.withTempKey("t")))), "own")
     assert.isFalse(yield* isThere(kv, "t"))
   }),
+
   test("an invalid name or value of a temporary key is an InvalidRequest", function*(kv) {
     assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("")))))._tag, "InvalidRequest")
     assert.strictEqual(
@@ -87,6 +93,7 @@ export const cases = chapter("temporary keys", [
     )
     assert.strictEqual((yield* reasonOf(Effect.scoped(on(kv)(TempKey.make("t", { ttl: 0 })))))._tag, "InvalidRequest")
   }),
+
   waitingTest("a temporary key outlives its time to live while its scope is open", function*(kv) {
     const store = yield* Store
     const { close } = yield* open(kv, "temp/kept", { ttl: "2 seconds" })
@@ -95,6 +102,7 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* entryOf(kv, "temp/kept")).createRevision, createRevision)
     yield* close
   }),
+
   waitingTest("a temporary key is re-created when its lease is revoked or the key is deleted", function*(kv) {
     const { close } = yield* open(kv, "temp/again", { value: "me" })
     const lease = yield* leaseOf(kv, "temp/again")
@@ -107,6 +115,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/again"))
   }),
+
   waitingTest("a temporary key is re-created after an outage in which its lease expired", function*(kv) {
     const store = yield* Store
     const cut = faults.make()
@@ -120,6 +129,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/outage"))
   }),
+
   waitingTest("by option a temporary key is not re-created, and its loss fails dependent effects", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/fail", { onLost: "fail" })
     const waiting = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
@@ -134,6 +144,7 @@ export const cases = chapter("temporary keys", [
     yield* waitUntil("the loss is reported", Effect.sync(() => running.pollUnsafe() !== undefined))
     assert.strictEqual((yield* Fiber.join(running))._tag, "TempKeyLost")
   }),
+
   test("the errors of a temporary key are encoded as JSON", function*(kv) {
     const lease = (yield* backendOf(kv).leaseGrant({ ttl: "1 minute" })).id
     yield* kv.put("t", "theirs", { lease })
@@ -160,6 +171,7 @@ export const cases = chapter("temporary keys", [
       message: lost.message
     })
   }),
+
   waitingTest("a temporary key that its client lost but the store still has is re-created at once", function*(kv) {
     const store = yield* Store
     const cut = faults.make()
@@ -181,6 +193,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/twice"))
   }),
+
   test("set writes a value and keeps the lease; the handle has the lease and the revision", function*(kv) {
     const { close, tempKey } = yield* open(kv, "t", { value: "idle" })
     const made = yield* entryOf(kv, "t")
@@ -199,6 +212,7 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* Effect.flip(tempKey.set("late")))._tag, "TempKeyLost")
     assert.isFalse(yield* isThere(kv, "t"))
   }),
+
   waitingTest("a temporary key is re-created with the value that was set last", function*(kv) {
     const { tempKey } = yield* open(kv, "temp/value", { value: "first" })
     const loseAndFind = Effect.fnUntraced(function*(expected: string) {
@@ -216,6 +230,7 @@ export const cases = chapter("temporary keys", [
     yield* kv.put("temp/value", "with its lease", { lease })
     yield* loseAndFind("with its lease")
   }),
+
   waitingTest("a set that arrives late does not replace a value that was set after it", function*(kv) {
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
@@ -233,6 +248,7 @@ export const cases = chapter("temporary keys", [
     yield* tempKey.set("4")
     assert.strictEqual(yield* textOf(kv, "temp/order"), "4")
   }),
+
   test("a client cannot detach its own temporary key from its lease", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     const { close, tempKey } = yield* open(app, "t", { value: "ours" })
@@ -257,6 +273,7 @@ export const cases = chapter("temporary keys", [
     yield* Effect.flip(Effect.scoped(on(app)(TempKey.make("t"))))
     yield* app.put("t", "still an ordinary key")
   }),
+
   waitingTest("a client cannot put its own temporary key without its lease while it is lost", function*(kv) {
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
@@ -271,6 +288,7 @@ export const cases = chapter("temporary keys", [
     yield* close
     assert.isFalse(yield* isThere(kv, "temp/detached"))
   }),
+
   waitingTest("a temporary key logs one warning each time it is lost, re-created or taken", function*(kv) {
     const { layer, logged } = capturing()
     const reason = "another client has the key"
@@ -303,6 +321,7 @@ export const cases = chapter("temporary keys", [
       ])
     }).pipe(Effect.provide(layer))
   }),
+
   waitingTest("a temporary key whose creation got no response or was interrupted is removed", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -334,6 +353,7 @@ export const cases = chapter("temporary keys", [
     yield* again.close
     yield* keep.close
   }),
+
   waitingTest("a temporary key is gone within its time to live after its client has crashed", function*(kv) {
     const store = yield* Store
     const dead = faults.make()
@@ -346,6 +366,7 @@ export const cases = chapter("temporary keys", [
     yield* store.passTime("4 seconds")
     assert.isFalse(yield* isThere(kv, "temp/dead"))
   }),
+
   test("a temporary key in a namespace is a key of that namespace", function*(kv) {
     const { close } = yield* open(Kv.prefixed(kv, "app/"), "t", { value: "me" })
     assert.strictEqual(yield* textOf(kv, "app/t"), "me")

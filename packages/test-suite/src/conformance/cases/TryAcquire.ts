@@ -27,6 +27,7 @@ export const cases = chapter("locks", [
     assert.isTrue(Option.isSome(held))
     yield* isFree(kv, "m")
   }),
+
   test("tryAcquire is one transaction; a failed attempt writes nothing and blocks no other client", function*(kv) {
     const held = yield* hold(kv, "l")
     const seen = faults.make()
@@ -43,6 +44,7 @@ export const cases = chapter("locks", [
     const got = yield* on(client)(DistLock.tryAcquire("l"))
     assert.isTrue(Option.isSome(got))
   }),
+
   test("tryAcquire of several locks is one transaction that acquires all or none, and leaves nothing", function*(kv) {
     const held = yield* hold(kv, "b")
     const seen = faults.make()
@@ -71,6 +73,7 @@ export const cases = chapter("locks", [
     yield* Scope.close(scope, Exit.void)
     for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
   }),
+
   test("several locks from tryAcquire are fenced by all their keys, and lost with the first of them", function*(kv) {
     const blind = faults.make()
     const client = yield* faults.newClientWith(blind)
@@ -88,6 +91,7 @@ export const cases = chapter("locks", [
     }
     assert.strictEqual(yield* kv.count(KeyRange.all), 0)
   }),
+
   test("clients that poll a lock with tryAcquire all acquire it repeatedly", function*(kv) {
     const inside = yield* insideCounter
     const poll = Effect.fnUntraced(function*(client: Kv.Kv) {
@@ -106,6 +110,7 @@ export const cases = chapter("locks", [
     assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 64 })
     yield* isFree(kv, "l")
   }),
+
   test("tryAcquire ignores keys further down, created before or meanwhile", function*(kv) {
     for (const key of ["l/a/1", "l/a/2", "l/b/1", "l", "l0"]) yield* kv.put(key, "v")
     const other = yield* newClient

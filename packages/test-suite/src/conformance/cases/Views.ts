@@ -28,6 +28,7 @@ export const cases = chapter("watch streams", [
     yield* viewBecomes(view, { "v/a": "2", "v/c": "2" })
     assert.deepStrictEqual(yield* view.get("v/b"), Option.none())
   }),
+
   test("a view never shows half of a revision", function*(kv) {
     const write = (n: number) => kv.txn({ then: ["v/a", "v/b", "v/c"].map((key) => Op.put(key, `${n}`)) })
     yield* write(0)
@@ -44,6 +45,7 @@ export const cases = chapter("watch streams", [
     yield* Fiber.join(writing)
     for (const texts of seen) assert.deepStrictEqual(texts, [texts[0]!, texts[0]!, texts[0]!])
   }),
+
   test("after all changes a view equals a fresh read", function*(kv) {
     const other = yield* newClient
     const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
@@ -60,6 +62,7 @@ export const cases = chapter("watch streams", [
       assert.strictEqual(snapshot.entries.get(entry.key)?.modRevision, entry.modRevision)
     }
   }),
+
   test("a snapshot of a view is encoded as JSON without values", function*(kv) {
     const { revision } = yield* kv.put("json/a", "s3cr3t-value")
     const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("json/")), Kv.Kv, kv)
@@ -69,6 +72,7 @@ export const cases = chapter("watch streams", [
     const entries = JSON.parse(JSON.stringify([...snapshot.entries.values()]))
     assert.deepStrictEqual(JSON.parse(text), { revision: `${revision}`, entries })
   }),
+
   test("changesAfter emits the changes since a snapshot, and not the snapshot itself", function*(kv) {
     yield* kv.put("v/a", "1")
     const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
@@ -84,6 +88,7 @@ export const cases = chapter("watch streams", [
     const third = Option.getOrThrow(yield* promptly("the next change", Fiber.join(waiting)))
     assert.strictEqual(third.entries.get("v/a")?.lossyText, "3")
   }),
+
   test("waitUntil returns the first snapshot that satisfies the predicate, at once if one does", function*(kv) {
     const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
     assert.strictEqual((yield* promptly("now", view.waitUntil(({ entries }) => entries.size === 0))).entries.size, 0)
@@ -92,6 +97,7 @@ export const cases = chapter("watch streams", [
     const snapshot = yield* promptly("two keys", Fiber.join(waiting))
     assert.deepStrictEqual([...snapshot.entries.keys()].toSorted(), ["v/a", "v/b"])
   }),
+
   test("a view whose scope has closed fails with Closed, also for pending waits", function*(kv) {
     yield* kv.put("v/a", "1")
     const scope = yield* Scope.make()

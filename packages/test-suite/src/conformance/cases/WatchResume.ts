@@ -46,6 +46,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(seen, [expected, expected])
     assert.isAtLeast((yield* faults.injected).length, 20)
   }),
+
   test("every form of a watch can resume", function*(kv) {
     const faults = yield* KvFaults.make(backendOf(kv))
     const failure = new Errors.PermissionDenied({ message: "a test fault" })
@@ -67,6 +68,7 @@ export const cases = chapter("watch streams", [
     )
     yield* soon("it is live", Effect.sync(() => statuses.at(-1) === "Live"))
   }),
+
   test("a watch with resume fails with Compacted if its next revision is compacted", function*(kv) {
     const store = yield* Store
     const faults = yield* KvFaults.make(backendOf(kv))
@@ -85,6 +87,7 @@ export const cases = chapter("watch streams", [
     yield* kv.put("k", "3")
     assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])
   }),
+
   test("a watch with resume fails with the last failure when its schedule ends", function*(kv) {
     const faults = yield* KvFaults.make(backendOf(kv))
     const opened = yield* faults.inject(KvFaults.unavailable, {

@@ -31,6 +31,7 @@ export const cases = chapter("watch streams", [
       assert.deepStrictEqual(yield* firstWords(2, subscription.events), [`put ${i}/a=1 new`, `delete ${i}/a`])
     }
   }),
+
   test("watch is a stream of events that continues after a delete", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     yield* kv.delete("k")
@@ -39,6 +40,7 @@ export const cases = chapter("watch streams", [
     const events = kv.watch(KeyRange.key("k"), { startRevision: revision })
     assert.deepStrictEqual(yield* firstWords(4, events), ["put k=1 new", "delete k", "put k=2 new", "put k=3"])
   }),
+
   test("a stream without a start revision sees the events after it has started", function*(kv) {
     const fiber = yield* Effect.forkChild(firstWords(1, kv.watch(KeyRange.all)))
     const writing = yield* Effect.forkChild(Effect.forever(Effect.andThen(kv.put("k", "v"), Effect.yieldNow)))
@@ -46,6 +48,7 @@ export const cases = chapter("watch streams", [
     yield* Fiber.interrupt(writing)
     assert.include(["put k=v new", "put k=v"], seen)
   }),
+
   test("chunks of a watch stream never split a revision", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     for (let i = 0; i < 5; i++) yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, `${i}`)) })
@@ -64,6 +67,7 @@ export const cases = chapter("watch streams", [
       assert.strictEqual(chunk.length, revisions.size * 3)
     }
   }),
+
   test("each element of watchBatches is one revision", function*(kv) {
     const { revision } = yield* kv.put("x", "1")
     yield* kv.txn({ then: [Op.put("a", "1"), Op.put("b", "1")] })
@@ -85,6 +89,7 @@ export const cases = chapter("watch streams", [
     const again = yield* promptly("the first revision", Stream.runHead(subscription.revisions))
     assert.strictEqual(Option.getOrThrow(again).revision, revision)
   }),
+
   test("a stream with untilDelete ends after the revision of the first delete", function*(kv) {
     const { revision } = yield* kv.put("a", "1")
     yield* kv.put("b", "1")
@@ -99,6 +104,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(yield* all("Put"), ["put a=1 new", "put b=1 new", "put c=1 new", "put d=1 new"])
     assert.deepStrictEqual(yield* all("Delete"), ["delete a"])
   }),
+
   test("a watch stream whose start is compacted fails with Compacted", function*(kv) {
     const store = yield* Store
     const { revision: old } = yield* kv.put("k", "1")
@@ -110,6 +116,7 @@ export const cases = chapter("watch streams", [
     )
     assert.isTrue(reason._tag === "Compacted" && Option.contains(reason.compactRevision, now))
   }),
+
   test("a watch stream of an invalid range is rejected", function*(kv) {
     yield* rejects(kv, "InvalidRequest", Stream.runDrain(kv.watch(KeyRange.key(""))))
     yield* rejects(kv, "InvalidRequest", Effect.scoped(kv.subscribe(KeyRange.halfOpen("b", "a"))))
@@ -121,6 +128,7 @@ export const cases = chapter("watch streams", [
       Effect.scoped(Effect.provideService(RangeView.make(KeyRange.halfOpen("b", "a")), Kv.Kv, kv))
     )
   }),
+
   test("waitForChange returns the next change of the key", function*(kv) {
     const { revision } = yield* kv.put("k", "1")
     yield* kv.put("other", "-")
@@ -133,6 +141,7 @@ export const cases = chapter("watch streams", [
     const options = { startRevision: revision, previous: true, only: "Delete" } as const
     assert.strictEqual(words(yield* change(options)), "delete k was 2")
   }),
+
   test("watchWith calls the callback with each event until it returns false", function*(kv) {
     const seen: Array<string> = []
     const fiber = yield* kv.watchWith(KeyRange.prefix("k"), (event) =>
@@ -144,6 +153,7 @@ export const cases = chapter("watch streams", [
     yield* promptly("the end", Fiber.join(fiber))
     assert.deepStrictEqual(seen, ["put k=0 new", "put k=1", "put k=2"])
   }),
+
   test("watchWith continues after a delete, as every watch does, unless untilDelete is true", function*(kv) {
     const log = (seen: Array<string>) => (event: Parameters<typeof words>[0]) =>
       Effect.sync(() => void seen.push(words(event)))
@@ -165,6 +175,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(goingOn, ["put k=1 new", "delete k", "put k=2 new"])
     assert.deepStrictEqual(deletesOnly, ["delete k"])
   }),
+
   test("watchWith ends when its scope closes or its callback fails", function*(kv) {
     const scope = yield* Scope.make()
     const fiber = yield* Scope.provide(kv.watchWith(KeyRange.key("k"), () => Effect.void), scope)
@@ -175,6 +186,7 @@ export const cases = chapter("watch streams", [
     const exit = yield* promptly("the failure", Effect.exit(Fiber.join(failing)))
     assert.deepStrictEqual(exit, Exit.fail("no more"))
   }),
+
   test("snapshotAndWatch returns the entries and a stream of every later change, without a gap", function*(kv) {
     const other = yield* newClient
     const state = new Map<string, string>()
@@ -201,6 +213,7 @@ export const cases = chapter("watch streams", [
     const now = yield* kv.range(KeyRange.prefix("k/"))
     assert.deepStrictEqual([...state].toSorted(([a], [b]) => a < b ? -1 : 1), zip(keysOf(now), textsOf(now)))
   }),
+
   test("a subscription can run once: a second run, of either form, fails with InvalidRequest", function*(kv) {
     for (const [first, second] of [["events", "events"], ["events", "revisions"], ["revisions", "events"]] as const) {
       const { revision } = yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, "1")) })
@@ -213,6 +226,7 @@ export const cases = chapter("watch streams", [
       assert.include(reason.message, "subscribe again")
     }
   }),
+
   test("a failed watch is logged once with its range and reason; a closed watch is not logged", function*(kv) {
     const { layer, logged } = capturing()
     yield* Effect.gen(function*() {
@@ -243,6 +257,7 @@ export const cases = chapter("watch streams", [
       ]
     )
   }),
+
   test("watch streams and views work in a namespace", function*(kv) {
     const app = Kv.prefixed(kv, "app/")
     yield* app.put("k", "0")
@@ -256,6 +271,7 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(yield* firstWords(1, snapshot.events), ["put k=1 was 0"])
     yield* viewBecomes(view, { k: "1" })
   }),
+
   test("the watch functions of the Kv module call the store", function*(kv) {
     const program = Effect.gen(function*() {
       const { revision } = yield* Kv.put("k", "1")

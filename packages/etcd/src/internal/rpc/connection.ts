@@ -4,7 +4,6 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import type * as KvError from "@effect-kv/core/KvError"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
@@ -38,7 +37,7 @@ export interface Connection {
   /** Completes when the layer's scope closes, before anything else of the connection is torn down. */
   readonly closed: Effect.Effect<void>
   /** Executes a call on some endpoint. */
-  readonly run: <A>(call: retry.Call<A>) => Effect.Effect<A, KvError.KvError>
+  readonly run: <A, B>(call: retry.Call<A, B>) => Effect.Effect<B, KvError.KvError>
   /** The tokens, for the `etcd3` client. */
   readonly tokens: tokens.Tokens
   /** The store that the endpoints lead to. */
@@ -59,10 +58,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   })
   yield* Scope.addFinalizer(scope, shutdown)
   const cluster = yield* Scope.provide(openCluster(settings), channelScope)
-  const base = { endpoints: cluster, deadline: settings.deadline, closed }
+  const base = { endpoints: cluster, deadline: settings.deadline, closed, now }
   const context: retry.RetryContext = { ...base, tokens: makeTokens(base, settings, scope) }
   const opener = watchStreams.make(context)
-  const now = yield* monotonicMillis
   return {
     closed: closed.await,
     shutdown,
@@ -81,7 +79,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   }
 })
 
-const monotonicMillis = Effect.map(Clock.Clock, (clock) => () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+/** Not Effect's clock: each of its readings makes a bigint. The layer runs on the machine's clock anyway. */
+const now = (): number => performance.now()
 
 const nextTurn = Effect.callback<void>((resume) => {
   setImmediate(() => resume(Effect.void))
@@ -91,7 +90,6 @@ const nextTurn = Effect.callback<void>((resume) => {
 const openCluster = Effect.fnUntraced(
   function*(settings: Settings): Effect.fn.Return<endpoints.Endpoints, never, Scope.Scope> {
     const context = yield* Effect.context<never>()
-    const now = yield* monotonicMillis
     const all: Array<endpoints.Endpoint> = []
     for (const [index, address] of settings.endpoints.entries()) {
       const opened = yield* channels.open(address, settings, {
@@ -124,11 +122,12 @@ const makeTokens = (
   const { auth } = settings
   if (auth === undefined) return tokens.none
   let lastErrors = tokens.noErrors
-  const authenticate = retry.run<tokens.Token>({ ...context, tokens: tokens.none }, {
+  const authenticate = retry.run<tokens.Token, tokens.Token>({ ...context, tokens: tokens.none }, {
     name: "authenticate",
     policy: "read",
     hasLeader: true,
     onBegin: (current) => lastErrors = current,
+    finish: Effect.succeed,
     send: (attempt) =>
       rpc.send<tokens.Token>(attempt, {
         path: "/etcdserverpb.Auth/Authenticate",

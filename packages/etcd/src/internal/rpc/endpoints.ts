@@ -33,7 +33,7 @@ export interface Endpoints {
   /** The endpoint with this address, which must exist. */
   readonly at: (address: string) => Endpoint
   /** The endpoint to use now. It is one of `avoid` only if there is no other. */
-  readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
+  readonly choose: (now: number, avoid?: ReadonlyArray<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
   /** `reconnect`: its address may lead to other members too, so that new connections are opened. */
   readonly failed: (endpoint: Endpoint, now: number, reason: string, reconnect?: boolean) => void
@@ -55,10 +55,10 @@ export const make = (all: ReadonlyArray<Endpoint>, first: number, onChange: OnCh
     at: (address) => all.find((endpoint) => endpoint.address === address)!,
     choose: (now, avoid) => {
       const current = all[preferred]!
-      if (current.suspendedUntil <= now && avoid?.has(current.address) !== true) return current
+      if (current.suspendedUntil <= now && avoid?.includes(current.address) !== true) return current
       const ranked = all.map((endpoint, index) => ({
         endpoint,
-        avoided: avoid?.has(endpoint.address) === true ? 1 : 0,
+        avoided: avoid?.includes(endpoint.address) === true ? 1 : 0,
         until: suspended(endpoint, now),
         distance: (index - preferred + all.length) % all.length
       }))

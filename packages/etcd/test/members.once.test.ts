@@ -77,7 +77,7 @@ const following = Effect.fnUntraced(function*(endpoints: ReadonlyArray<string>, 
 
 /** Any call. */
 const use = (to: connection.Connection) =>
-  to.run({ name: "use", policy: "read", hasLeader: false, send: () => Effect.void })
+  to.run({ name: "use", policy: "read", hasLeader: false, send: () => Effect.void, finish: Effect.succeed })
 
 const untilAddresses = (to: connection.Connection, expected: ReadonlyArray<string>) =>
   eventually(Effect.sync(() => [...to.addresses()].sort().join() === [...expected].sort().join()))

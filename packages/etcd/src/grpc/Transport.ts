@@ -72,6 +72,12 @@ export interface CallOptions {
   readonly endAfterResponse?: boolean | undefined
 }
 
+/** What to make of the outcome of a unary call. The functions must not throw. */
+export interface OnOutcome<out A, out E> {
+  readonly onSuccess: (response: Buffer) => Effect.Effect<A, E>
+  readonly onFailure: (failure: Failure) => Effect.Effect<A, E>
+}
+
 /** The receiver of a stream's messages. Its functions must not throw. */
 export interface StreamListener {
   /** One message. It may share memory with other messages: copy any part that outlives this function. */
@@ -105,6 +111,13 @@ export interface Channel {
   readonly target: Target
   /** Sends one request and returns one response. This also fits a streaming method with one message each way. */
   readonly unary: (path: string, message: Uint8Array, options?: CallOptions) => Effect.Effect<Buffer, Failure>
+  /** As `unary`, with the result that `on` makes of the outcome: it costs no further effect. */
+  readonly unaryMatch: <A, E>(
+    path: string,
+    message: Uint8Array,
+    options: CallOptions,
+    on: OnOutcome<A, E>
+  ) => Effect.Effect<A, E>
   /** Opens a stream as soon as there is a connection with room for it. */
   readonly stream: (
     path: string,

@@ -2,18 +2,18 @@
  * A unary call: one message each way.
  */
 import type * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type { ClientHttp2Stream } from "node:http2"
 import { Call, type Line } from "./call.ts"
 import { frame } from "./messages.ts"
 import { failure, Status } from "./status.ts"
-import type { CallOptions, Failure } from "./Transport.ts"
+import type { CallOptions, Failure, OnOutcome } from "./Transport.ts"
 
-export class UnaryCall extends Call {
+export class UnaryCall<A, E> extends Call {
   protected readonly expectsResponse = true
   protected readonly isDelivered = true
   readonly #message: Uint8Array
-  readonly #resume: (result: Effect.Effect<Buffer, Failure>) => void
+  readonly #on: OnOutcome<A, E>
+  readonly #resume: (result: Effect.Effect<A, E>) => void
   #response: Buffer | undefined
 
   constructor(
@@ -21,10 +21,12 @@ export class UnaryCall extends Call {
     path: string,
     message: Uint8Array,
     options: CallOptions,
-    resume: (result: Effect.Effect<Buffer, Failure>) => void
+    on: OnOutcome<A, E>,
+    resume: (result: Effect.Effect<A, E>) => void
   ) {
     super(line, path, options)
     this.#message = message
+    this.#on = on
     this.#resume = resume
   }
 
@@ -49,16 +51,15 @@ export class UnaryCall extends Call {
   }
 
   protected onEnd(failed: Failure | undefined): void {
+    const on = this.#on
     this.#resume(
-      failed !== undefined
-        ? Exit.fail(failed)
-        : this.#response === undefined
-        ? noMessage
-        : Exit.succeed(this.#response)
+      failed === undefined && this.#response !== undefined
+        ? on.onSuccess(this.#response)
+        : on.onFailure(failed ?? noMessage)
     )
   }
 }
 
 const severalMessages = { code: Status.INTERNAL, details: "the server responded to a unary call with several messages" }
 
-const noMessage = Exit.fail(failure(Status.INTERNAL, "the server responded OK without a message", "Sent"))
+const noMessage = failure(Status.INTERNAL, "the server responded OK without a message", "Sent")

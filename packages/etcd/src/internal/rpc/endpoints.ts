@@ -39,7 +39,7 @@ export interface Endpoints {
   /** Replaces the endpoints. If the preferred one is removed, the one at index `next` takes its place. */
   readonly replace: (all: ReadonlyArray<Endpoint>, next: number) => void
   /** The endpoint to use now. It is one of `avoid` only if there is no other. */
-  readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
+  readonly choose: (now: number, avoid?: ReadonlyArray<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
   /** `reconnect`: its address may lead to other members too, so that new connections are opened. */
   readonly failed: (endpoint: Endpoint, now: number, reason: string, reconnect?: boolean) => void
@@ -66,11 +66,11 @@ export const make = (initial: ReadonlyArray<Endpoint>, first: number, onChange: 
       if (preferred.isRemoved) preferred = all[next]!
     },
     choose: (now, avoid) => {
-      if (preferred.suspendedUntil <= now && avoid?.has(preferred.address) !== true) return preferred
+      if (preferred.suspendedUntil <= now && avoid?.includes(preferred.address) !== true) return preferred
       const index = all.indexOf(preferred)
       const ranked = all.map((endpoint, i) => ({
         endpoint,
-        avoided: avoid?.has(endpoint.address) === true ? 1 : 0,
+        avoided: avoid?.includes(endpoint.address) === true ? 1 : 0,
         until: suspended(endpoint, now),
         distance: (i - index + all.length) % all.length
       }))

@@ -1,7 +1,7 @@
 /**
  * An RPC as a value: its method, its encoded request, and the decoder of its response.
  */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { failure, Status } from "../../grpc/status.ts"
 import type * as Transport from "../../grpc/Transport.ts"
@@ -45,8 +45,10 @@ const nothing = {}
 
 /** Sends an RPC and decodes its response. */
 export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> =>
-  Effect.matchEffect(
-    attempt.channel.unary(rpc.path, rpc.request, {
+  attempt.channel.unaryMatch(
+    rpc.path,
+    rpc.request,
+    {
       metadata: attempt.metadata,
       sensitive: attempt.metadata["token"] === undefined ? undefined : sensitive,
       timeout: attempt.remaining(),
@@ -54,10 +56,10 @@ export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transpo
       isRepeatable: attempt.isRepeatable,
       isCancelled: attempt.isCancelled,
       endAfterResponse: rpc.endAfterResponse
-    }),
+    },
     {
       onSuccess: (message) => decoded(rpc, message),
-      onFailure: (failure) => Effect.fail(withMessageSize(rpc, failure))
+      onFailure: (failure) => Exit.fail(withMessageSize(rpc, failure))
     }
   )
 

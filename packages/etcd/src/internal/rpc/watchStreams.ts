@@ -83,14 +83,15 @@ export const make = (context: retry.RetryContext): Opener => {
       if (options?.refreshToken === true) context.tokens.rejected(context.tokens.current()?.token)
       // A long deadline does not apply: no call waits for this one attempt, and the next may use another endpoint.
       const deadline = Duration.min(context.deadline, Deadline.defaultDeadline)
-      const opening = retry.run<WatchStream>(context, {
+      const opening = retry.run<WatchStream, WatchStream>(context, {
         name: "watch",
         onBegin: (current) => lastErrors = current,
         policy: "read",
         hasLeader: true,
         avoid: options?.avoid,
         channel: options?.whole === true ? "wholeWatches" : "watches",
-        send: (attempt) => openOn(attempt, scope)
+        send: (attempt) => openOn(attempt, scope),
+        finish: Effect.succeed
       })
       return yield* Effect.ensuring(
         Effect.provideService(opening, Deadline.Deadline, deadline),

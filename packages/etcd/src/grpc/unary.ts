@@ -1,7 +1,7 @@
 /**
  * A unary call: one message each way.
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ClientHttp2Stream } from "node:http2"
 import { Call, type Line } from "./call.ts"
@@ -13,7 +13,7 @@ export class UnaryCall extends Call {
   protected readonly expectsAnswer = true
   protected readonly isDelivered = true
   readonly #message: Uint8Array
-  readonly #resume: (result: Effect.Effect<Buffer, Failure>) => void
+  #resume: (result: Effect.Effect<Buffer, Failure>) => void
   #response: Buffer | undefined
 
   constructor(
@@ -46,6 +46,20 @@ export class UnaryCall extends Call {
       if (!this.reader.isEmpty) return this.onData()
     }
     if (this.reader.problem !== undefined) this.endWith(this.reader.problem)
+  }
+
+  protected override onLate(): void {
+    const resume = this.#resume
+    let ended: Effect.Effect<Buffer, Failure> | undefined
+    this.#resume = (result) => void (ended = result)
+    const pending = Effect.callback<Buffer, Failure>((resume) => {
+      if (ended !== undefined) return resume(ended)
+      this.#resume = resume
+      return Effect.sync(() => this.cancel())
+    })
+    const delivery = this.stream === undefined ? "NotSent" : "Sent"
+    const details = `no response within ${this.options.lateAfter} ms`
+    resume(Exit.fail({ ...failure(Status.DEADLINE_EXCEEDED, details, delivery), pending }))
   }
 
   protected onEnd(failed: Failure | undefined): void {

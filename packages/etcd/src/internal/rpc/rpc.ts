@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { failure, Status } from "../../grpc/status.ts"
 import type * as Transport from "../../grpc/Transport.ts"
+import type { Sent } from "../store/storeIdentity.ts"
 import type { Endpoint } from "./endpoints.ts"
 
 /** A request of one message with a response of one message. */
@@ -26,6 +27,12 @@ export interface Attempt {
   readonly metadata: Readonly<Record<string, string>>
   /** Milliseconds left for the attempt. `undefined` means no limit. */
   readonly remaining: () => number | undefined
+  /** Milliseconds until the attempt is late: see `Transport.CallOptions`. */
+  readonly lateAfter: number | undefined
+  /** The response to a late attempt. It is awaited instead of sending the request. */
+  readonly pending?: Effect.Effect<Buffer, Transport.Failure> | undefined
+  /** What was known about the store when the request was sent. */
+  known?: Sent
   readonly isRepeatable: boolean
   readonly isCancelled: (() => boolean) | undefined
   readonly progress: Transport.Progress
@@ -46,10 +53,11 @@ const nothing = {}
 /** Sends an RPC and decodes its response. */
 export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> =>
   Effect.matchEffect(
-    attempt.channel.unary(rpc.path, rpc.request, {
+    attempt.pending ?? attempt.channel.unary(rpc.path, rpc.request, {
       metadata: attempt.metadata,
       sensitive: attempt.metadata["token"] === undefined ? undefined : sensitive,
       timeout: attempt.remaining(),
+      lateAfter: attempt.lateAfter,
       progress: attempt.progress,
       isRepeatable: attempt.isRepeatable,
       isCancelled: attempt.isCancelled,

@@ -47,7 +47,7 @@ export interface Store {
 /** Sends a request, and compares its response with what was known about the store when the request was sent. */
 export const observed =
   <A>(store: Store, order: Order, send: Call<WithHeader<A>>["send"]): Call<A | Replaced>["send"] => (attempt) => {
-    const sent = store.identity.sent()
+    const sent = attempt.known ??= store.identity.sent()
     return Effect.map(send(attempt), ({ header, value }) => {
       const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)
       if (observation === "Behind") store.suspicions.raise()

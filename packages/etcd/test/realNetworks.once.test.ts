@@ -21,7 +21,6 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Dns from "node:dns"
 import * as Net from "node:net"
-import { monitorEventLoopDelay } from "node:perf_hooks"
 import { client, reason, services, timed } from "./support/client.ts"
 
 /** A server for TLS, and one without, with the options to reach each. */
@@ -33,17 +32,29 @@ const cluster = (secure: boolean) =>
     return { cluster: yield* EtcdCluster.make({ tls }), options: { tls: { ca: authority.ca.cert } } }
   })
 
-/** The longest delay of the event loop while the effect runs, in milliseconds, beside its result. */
-const withLag = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => {
-      const lag = monitorEventLoopDelay({ resolution: 5 })
-      lag.enable()
-      return lag
-    }),
-    (lag) => Effect.map(effect, (value) => [lag.max / 1e6, value] as const),
-    (lag) => Effect.sync(() => lag.disable())
+/** An interval of time, in milliseconds of `performance.now()`. */
+interface Interval {
+  readonly from: number
+  readonly to: number
+}
+
+/** Records the event loop's stalls until the scope closes. Returns how long it was stalled within an interval. */
+const recordStalls: Effect.Effect<(within: Interval) => number, never, Scope.Scope> = Effect.gen(function*() {
+  const every = 2
+  const stalls: Array<Interval> = []
+  let last = performance.now()
+  const look = (): void => {
+    const now = performance.now()
+    if (now - last > 3 * every) stalls.push({ from: last + every, to: now })
+    last = now
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => setInterval(look, every)),
+    (timer) => Effect.sync(() => clearInterval(timer))
   )
+  return (within) =>
+    stalls.reduce((sum, { from, to }) => sum + Math.max(Math.min(to, within.to) - Math.max(from, within.from), 0), 0)
+})
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   for (const secure of [false, true]) {
@@ -256,22 +267,24 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
             Effect.scoped(kv.subscribe(KeyRange.key("silent")))
           ]
           yield* begin
-          const [lag, results] = yield* withLag(Effect.forEach(
+          const stalled = yield* recordStalls
+          const results = yield* Effect.forEach(
             deadlines.flatMap((millis) =>
               calls.map((call) => [millis, call as Effect.Effect<unknown, unknown>] as const)
             ),
-            ([millis, call]) =>
-              Effect.map(timed(Effect.result(Deadline.within(call, millis))), ([elapsed, result]) =>
-                [elapsed - millis, result] as const),
+            Effect.fnUntraced(function*([millis, call]) {
+              const deadline = performance.now() + millis
+              const result = yield* Effect.result(Deadline.within(call, millis))
+              return { late: { from: deadline, to: performance.now() }, result }
+            }),
             { concurrency: "unbounded" }
-          )).pipe(Effect.ensuring(Effect.ignore(end)))
+          ).pipe(Effect.ensuring(Effect.ignore(end)))
           const [elapsed] = yield* timed(kv.get("silent"))
           assert.isBelow(elapsed, 2000)
           yield* kv.put("silent", "2")
-          for (const [late, result] of results) {
+          for (const { late, result } of results) {
             assert.isTrue(Result.isFailure(result))
-            // Two turns of the event loop can be late: that of the timer, and that in which the caller resumes.
-            assert.isBelow(late, 50 + 2 * lag, `the event loop was late by ${lag.toFixed(0)} ms`)
+            assert.isBelow(late.to - late.from - stalled(late), 50, `stalled for ${stalled(late).toFixed(0)} ms`)
           }
         }),
       60_000

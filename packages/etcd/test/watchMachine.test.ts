@@ -83,7 +83,7 @@ class World {
   }
 
   connect(): void {
-    const lane = this.pool.neededLane()
+    const [lane] = this.pool.neededLanes()
     if (lane === undefined) return
     this.seen.add(lane)
     const link = this.server.open()
@@ -534,7 +534,7 @@ describe("watches on one stream", () => {
     }
     world.take(watched)
     assert.isDefined(watched.error)
-    assert.isUndefined(world.pool.neededLane())
+    assert.deepStrictEqual(world.pool.neededLanes(), [])
   })
 
   /** A watch of all keys that gets a response of this size, which exceeds the limit of its stream. */
@@ -554,7 +554,7 @@ describe("watches on one stream", () => {
     for (const [bytes, isSplit] of [[30 * mebibyte, false], [100 * mebibyte, true]] as const) {
       const world = plain()
       const watched = overflowing(world, bytes)
-      assert.strictEqual(world.pool.neededLane(), "large")
+      assert.deepStrictEqual(world.pool.neededLanes(), ["large"])
       assert.isTrue(world.pool.streamOptions("large").whole)
       world.connect()
       assert.deepStrictEqual(only(world).fragments, [isSplit])
@@ -591,7 +591,7 @@ describe("watches on one stream", () => {
     link.sync()
     const whole = link.sent.shift()!
     stream.receive({ ...whole, events: whole.events.slice(0, 9000), fragment: true })
-    assert.strictEqual(world.pool.neededLane(), "large")
+    assert.deepStrictEqual(world.pool.neededLanes(), ["large"])
     world.connect()
     assert.deepStrictEqual(only(world).fragments, [false])
     world.settle()

@@ -38,6 +38,8 @@ export interface Failure {
   readonly delivery: Delivery
   /** The size of the response in bytes, if it was larger than `maxMessageSize`. */
   readonly messageSize?: number | undefined
+  /** Waits for the response to a call that is late but continues: see `CallOptions.lateAfter`. */
+  readonly pending?: Effect.Effect<Buffer, Failure> | undefined
 }
 
 export interface CallOptions {
@@ -47,6 +49,11 @@ export interface CallOptions {
   readonly sensitive?: ReadonlyArray<string> | undefined
   /** Milliseconds from now until the call fails with `DEADLINE_EXCEEDED`. Sent to the server as `grpc-timeout`. */
   readonly timeout?: number | undefined
+  /**
+   * Milliseconds from now until a unary call without a response fails with `DEADLINE_EXCEEDED` and `pending`. The call
+   * itself continues until its `timeout`, and interrupting `pending` cancels it. Less than `timeout`.
+   */
+  readonly lateAfter?: number | undefined
   /**
    * Milliseconds from now until a request that still waits for a connection, or for room within the server's limit on
    * streams, fails with `DEADLINE_EXCEEDED`. It does not limit a request that was sent. For streams, instead of

@@ -37,8 +37,10 @@ export abstract class Call implements Expiring {
   readonly #progress: Progress
   /** Milliseconds until the call fails, or until it fails unless it was sent. */
   readonly #limit: number | undefined
-  /** In milliseconds of `performance.now()`. */
-  readonly endsAt: number
+  /** In milliseconds of `performance.now()`: when the call ends, or is late if that comes first. */
+  endsAt: number
+  /** Whether the call was late, or cannot be. */
+  #isLate = false
   #connection: Connection | undefined
   #hasResponse = false
   #isDone = false
@@ -58,6 +60,9 @@ export abstract class Call implements Expiring {
     this.reader = new MessageReader(options.maxMessageSize ?? line.maxMessageSize)
     this.#limit = options.timeout ?? options.sendTimeout
     this.endsAt = this.#limit === undefined ? Number.POSITIVE_INFINITY : performance.now() + this.#limit
+    const { lateAfter } = options
+    if (lateAfter === undefined || this.#limit === undefined) this.#isLate = true
+    else this.endsAt += lateAfter - this.#limit
     if (this.#limit !== undefined) line.deadlines.add(this)
   }
 
@@ -69,6 +74,8 @@ export abstract class Call implements Expiring {
   protected abstract onOpen(stream: ClientHttp2Stream): void
   /** Bytes were added to the reader. */
   protected abstract onData(): void
+  /** The call is late, and continues. */
+  protected onLate(): void {}
   /** The call has ended. `undefined` stands for status `OK`, after all messages have been delivered. */
   protected abstract onEnd(failure: Failure | undefined): void
   /** Whether the messages in the reader have been delivered, so that the status may follow. */
@@ -85,7 +92,7 @@ export abstract class Call implements Expiring {
     if (isCancelled?.() === true) return this.reject(Status.CANCELLED, "the call was cancelled before it was sent")
     const invalid = metadata === undefined ? undefined : headers.problemOf(metadata)
     if (invalid !== undefined) return this.reject(invalid.code, invalid.details)
-    const remaining = timeout === undefined ? undefined : this.endsAt - performance.now()
+    const remaining = timeout === undefined ? undefined : this.#deadline - performance.now()
     let stream: ClientHttp2Stream
     try {
       stream = connection.open(
@@ -228,8 +235,18 @@ export abstract class Call implements Expiring {
     this.settle(failed)
   }
 
+  get #deadline(): number {
+    return this.#isLate ? this.endsAt : this.endsAt + this.#limit! - this.options.lateAfter!
+  }
+
   expire(): void {
     if (this.#isDone) return
+    if (!this.#isLate) {
+      this.endsAt = this.#deadline
+      this.#isLate = true
+      this.#line.deadlines.add(this)
+      return this.onLate()
+    }
     const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
     this.settle(failure(
       Status.DEADLINE_EXCEEDED,

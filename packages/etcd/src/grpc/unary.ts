@@ -1,7 +1,8 @@
 /**
  * A unary call: one message each way.
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { ClientHttp2Stream } from "node:http2"
 import { Call, type Line } from "./call.ts"
 import { frame } from "./messages.ts"
@@ -15,6 +16,8 @@ export class UnaryCall<A, E> extends Call {
   readonly #on: OnOutcome<A, E>
   readonly #resume: (result: Effect.Effect<A, E>) => void
   #response: Buffer | undefined
+  /** Receives the outcome of a call that was reported as late. */
+  #late: ((outcome: Exit.Exit<Buffer, Failure>) => void) | undefined
 
   constructor(
     line: Line,
@@ -50,13 +53,25 @@ export class UnaryCall<A, E> extends Call {
     if (this.reader.problem !== undefined) this.endWith(this.reader.problem)
   }
 
+  protected override onLate(): void {
+    let ended: Exit.Exit<Buffer, Failure> | undefined
+    this.#late = (outcome) => void (ended = outcome)
+    const pending = Effect.callback<Buffer, Failure>((resume) => {
+      if (ended !== undefined) return resume(ended)
+      this.#late = resume
+      return Effect.sync(() => this.cancel())
+    })
+    const delivery = this.stream === undefined ? "NotSent" : "Sent"
+    const details = `no response within ${this.options.lateAfter} ms`
+    this.#resume(this.#on.onFailure({ ...failure(Status.DEADLINE_EXCEEDED, details, delivery), pending }))
+  }
+
   protected onEnd(failed: Failure | undefined): void {
     const on = this.#on
-    this.#resume(
-      failed === undefined && this.#response !== undefined
-        ? on.onSuccess(this.#response)
-        : on.onFailure(failed ?? noMessage)
-    )
+    const response = failed === undefined ? this.#response : undefined
+    if (this.#late === undefined) {
+      this.#resume(response === undefined ? on.onFailure(failed ?? noMessage) : on.onSuccess(response))
+    } else this.#late(response === undefined ? Exit.fail(failed ?? noMessage) : Exit.succeed(response))
   }
 }
 

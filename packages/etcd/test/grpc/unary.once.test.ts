@@ -557,6 +557,37 @@ describe("a unary call", () => {
         assert.isBelow(late.millis, 1500)
       }))
 
+    it.live("a late call fails and continues: its response, its end and its cancellation come through what is pending", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({})
+        const late = { lateAfter: 20, timeout: 20_000 }
+        const pendingOf = Effect.map(failureOf(channel, late), (failure) => {
+          check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no response within 20 ms/)
+          return Option.getOrThrow(Option.fromNullishOr(failure.pending))
+        })
+        yield* channel.settle
+        const response = yield* pendingOf
+        const connection = yield* peer.connection(0)
+        yield* connection.until(({ requests }) => requests.size === 1)
+        connection.respond(1, "late")
+        assert.strictEqual(String(yield* response), "late")
+        const early = yield* pendingOf
+        yield* connection.until(({ requests }) => requests.size === 2)
+        connection.headers(3, { ...Peer.okHeaders, "grpc-status": "5" }, true)
+        // The response of the next call comes after that of this one.
+        const next = yield* start(call(channel))
+        yield* connection.until(({ requests }) => requests.size === 3)
+        connection.respond(5)
+        yield* next.result
+        check(yield* Effect.flip(early), Status.NOT_FOUND, "Sent", /^$/)
+        const cancelled = yield* start(yield* pendingOf)
+        yield* connection.until(({ requests }) => requests.size === 4)
+        yield* Fiber.interrupt(cancelled.fiber)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 7) === 1)
+        const over = yield* failureOf(channel, { lateAfter: 20, timeout: 60 })
+        check(yield* Effect.flip(over.pending!), Status.DEADLINE_EXCEEDED, "Sent", /no response within 60 ms/)
+      }))
+
     it.live("a call fails as not sent at its timeout while there is no connection", () =>
       Effect.gen(function*() {
         const { channel } = yield* pair({ swallow: () => true })

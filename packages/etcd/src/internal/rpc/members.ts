@@ -6,7 +6,7 @@
  * after it has responded as a member of the same cluster.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
-import * as KvError from "@effect-kv/core/KvError"
+import type * as KvError from "@effect-kv/core/KvError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Latch from "effect/Latch"
@@ -14,7 +14,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as addresses from "../addresses.ts"
 import type { Settings } from "../settings.ts"
-import { Replaced } from "../store/storeIdentity.ts"
+import type { Replaced } from "../store/storeIdentity.ts"
 import { decoded, observed, type Store } from "../wire/decoded.ts"
 import { decodeMemberList, encodeMemberList, type Member, type MemberList } from "../wire/memberCodec.ts"
 import * as channels from "./channels.ts"

@@ -283,7 +283,10 @@ const fetchToken = Effect.fnUntraced(
   }
 )
 
-/** Tries one endpoint. A request that may be retried gets half of the time while other endpoints remain. */
+/**
+ * Tries one endpoint. While other endpoints remain, a request that may be retried gets half of the time. Then it is sent
+ * to another one. The first read continues meanwhile, and the first of the two responses counts.
+ */
 const attempt = <A, B>(
   context: RetryContext,
   call: Call<A, B>,
@@ -292,24 +295,64 @@ const attempt = <A, B>(
   token: Token
 ): Effect.Effect<B, KvError.KvError> => {
   const isHalf = call.policy !== "write" && hasOthers(context, state)
-  const endsAt = isHalf ? state.since + (state.endsAt - state.since) / 2 : state.endsAt
+  const half = (state.endsAt - state.since) / 2
+  const isHedged = isHalf && call.policy === "read" && !state.isHedged && Number.isFinite(half)
+  const endsAt = isHalf && !isHedged ? state.since + half : state.endsAt
   const { sendControl } = state
-  const sending = call.send({
+  const sent: Attempt = {
     endpoint,
     channel: endpoint.channels[call.channel ?? "calls"],
     metadata: metadataOf(token, call.hasLeader),
     remaining: () => Number.isFinite(endsAt) ? Math.max(endsAt - state.now(), 1) : undefined,
+    lateAfter: isHedged ? half : undefined,
     isRepeatable: call.policy !== "write",
     isCancelled: sendControl === undefined ? undefined : () => sendControl.isCancelled(),
     progress: state.progress
-  })
-  return Effect.matchEffect(sending, {
-    onFailure: (failure) => follow(context, call, state, conclude(context, call, state, endpoint, token, failure)),
+  }
+  return Effect.matchEffect(call.send(sent), {
+    onFailure: (failure) =>
+      failure.pending === undefined
+        ? follow(context, call, state, conclude(context, call, state, endpoint, token, failure))
+        : hedge(context, call, state, { ...sent, pending: failure.pending }),
     onSuccess: (value) => {
       context.endpoints.succeeded(endpoint, state.now())
       return call.finish(value)
     }
   })
+}
+
+/**
+ * Continues with other endpoints beside a late read. The first response counts. A failure of the late read counts only
+ * if other attempts would fail as well.
+ */
+const hedge = <A, B>(
+  context: RetryContext,
+  call: Call<A, B>,
+  state: RetryState,
+  late: Attempt
+): Effect.Effect<B, KvError.KvError> => {
+  const { endpoint } = late
+  state.isHedged = true
+  state.suspendIfSilent(context.endpoints)
+  state.noteError(`${endpoint.address}: no response yet`)
+  const first = Effect.matchEffect(call.send(late), {
+    onFailure: (failure) => {
+      const classification = classify(failure, endpoint.address)
+      const decision = decide(call.policy, classification)
+      if (decision.action === "Fail") {
+        return Effect.fail(
+          KvError.make(explained(decision.reason, call), { endpoint: endpoint.address, status: failure.code })
+        )
+      }
+      state.noteError(classification.reason.message, endpoint)
+      return Effect.never
+    },
+    onSuccess: (value) => {
+      context.endpoints.succeeded(endpoint, state.now())
+      return call.finish(value)
+    }
+  })
+  return Effect.raceFirst(first, step(context, call, state, state.now()))
 }
 
 /** Decides what follows the failure of an attempt. */

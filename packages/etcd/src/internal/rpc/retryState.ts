@@ -37,6 +37,8 @@ export class RetryState {
   since: number
   /** Whether an earlier attempt may have been applied. */
   isAmbiguous = false
+  /** Whether a second attempt runs beside a late one. There is no third. */
+  isHedged = false
   pauses = 0
   /** How many of the call's tokens were rejected. */
   rejectedTokens = 0
@@ -85,9 +87,9 @@ export class RetryState {
     return [...new Set([...this.#lastErrors?.values() ?? none, ...this.tokenErrors()])]
   }
 
-  noteError(message: string): void {
+  noteError(message: string, endpoint = this.endpoint): void {
     this.#lastErrors ??= new Map()
-    this.#lastErrors.set(this.endpoint?.address ?? "", message)
+    this.#lastErrors.set(endpoint?.address ?? "", message)
   }
 
   /** Runs the effect. Meanwhile the message is the endpoint's last error, and stays so unless the effect succeeds. */

@@ -135,6 +135,7 @@ const statusOf = (attempt: rpc.Attempt): WatchStream["status"] =>
     ...attempt,
     channel: attempt.endpoint.channels.calls,
     remaining: () => 5000,
+    lateAfter: undefined,
     progress: { delivery: "NotSent" }
   }, {
     path: "/etcdserverpb.Maintenance/Status",

@@ -48,7 +48,7 @@ export interface Store {
 /** Sends a request, and compares its response with what was known about the store when the request was sent. */
 export const observed =
   <A>(store: Store, order: Order, request: rpc.Rpc<WithHeader<A>>): Call<A | Replaced>["send"] => (attempt) => {
-    const sent = store.identity.sent()
+    const sent = attempt.known ??= store.identity.sent()
     const decode = (message: Buffer): A | Replaced => {
       const { header, value } = request.decode(message)
       const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)

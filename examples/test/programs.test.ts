@@ -47,6 +47,16 @@ describe("the examples run as programs", { concurrent: true }, () => {
       assert.strictEqual(lines.at(-1), "the limit is 30")
     }))
 
+  it.live("UserRegistry", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("UserRegistry"), ["ada: 2", "unreadable: users/bert", "carl: 1"])
+    }))
+
+  it.live("Transfers", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("Transfers"), ["transfers: 30", "total: 300"])
+    }))
+
   it.live("WorkerCount", () =>
     Effect.gen(function*() {
       const lines = yield* run("WorkerCount")

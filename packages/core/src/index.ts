@@ -4,6 +4,7 @@
  */
 export * as DistLock from "./recipes/DistLock.ts"
 export * as Election from "./recipes/Election.ts"
+export * as KvCollection from "./recipes/KvCollection.ts"
 export * as RangeView from "./recipes/RangeView.ts"
 export * as Session from "./recipes/Session.ts"
 export * as TempKey from "./recipes/TempKey.ts"

@@ -24,7 +24,9 @@ import * as Revisions from "./cases/Revisions.ts"
 import * as Sessions from "./cases/Sessions.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
+import * as Transactions from "./cases/Transactions.ts"
 import * as Txns from "./cases/Txns.ts"
+import * as TypedValues from "./cases/TypedValues.ts"
 import * as Values from "./cases/Values.ts"
 import * as Watches from "./cases/Watches.ts"
 import * as WatchHistory from "./cases/WatchHistory.ts"
@@ -48,6 +50,7 @@ export const cases: ReadonlyArray<Case> = [
   ...Conditions.cases,
   ...Txns.cases,
   ...TestAndSet.cases,
+  ...Transactions.cases,
   ...Errors.cases,
   ...Revisions.cases,
   ...Leases.cases,
@@ -65,7 +68,8 @@ export const cases: ReadonlyArray<Case> = [
   ...FencedFibers.cases,
   ...NestedFences.cases,
   ...Sessions.cases,
-  ...TempKeys.cases
+  ...TempKeys.cases,
+  ...TypedValues.cases
 ]
 
 /**

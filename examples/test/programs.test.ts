@@ -57,6 +57,11 @@ describe("the examples run as programs", { concurrent: true }, () => {
       assert.deepStrictEqual(yield* run("Transfers"), ["transfers: 30", "total: 300"])
     }))
 
+  it.live("ImportCounter", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("ImportCounter"), ["numbers: 35", "imported: 35"])
+    }))
+
   it.live("WorkerCount", () =>
     Effect.gen(function*() {
       const lines = yield* run("WorkerCount")

@@ -442,6 +442,7 @@ const txns: ReadonlyArray<Mutant> = [
       "of many testAndSet calls with the same expected value exactly one writes",
       "concurrent modify calls of several fibers and clients lose no update",
       "64 concurrent updates of one key by four clients lose none",
+      "a dense sequence has every number once, whichever client takes it",
       "concurrent transfers of several fibers and clients keep the total",
       "two transactions that each read what the other writes are not both applied on old reads"
     ],

@@ -21,6 +21,7 @@ import * as NestedFences from "./cases/NestedFences.ts"
 import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
 import * as Revisions from "./cases/Revisions.ts"
+import * as SequencesAndCounters from "./cases/SequencesAndCounters.ts"
 import * as Sessions from "./cases/Sessions.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
@@ -69,7 +70,8 @@ export const cases: ReadonlyArray<Case> = [
   ...NestedFences.cases,
   ...Sessions.cases,
   ...TempKeys.cases,
-  ...TypedValues.cases
+  ...TypedValues.cases,
+  ...SequencesAndCounters.cases
 ]
 
 /**

@@ -47,6 +47,21 @@ describe("the examples run as programs", { concurrent: true }, () => {
       assert.strictEqual(lines.at(-1), "the limit is 30")
     }))
 
+  it.live("UserRegistry", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("UserRegistry"), ["ada: 2", "unreadable: users/bert", "carl: 1"])
+    }))
+
+  it.live("Transfers", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("Transfers"), ["transfers: 30", "total: 300"])
+    }))
+
+  it.live("ImportCounter", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* run("ImportCounter"), ["numbers: 35", "imported: 35"])
+    }))
+
   it.live("WorkerCount", () =>
     Effect.gen(function*() {
       const lines = yield* run("WorkerCount")

@@ -2,11 +2,14 @@
  * Distributed coordination for Effect: one contract, whatever the store. What applications need; authors of backends find
  * more in `@effect-kv/core/backend`.
  */
+export * as Counter from "./recipes/Counter.ts"
 export * as DistLock from "./recipes/DistLock.ts"
 export * as Election from "./recipes/Election.ts"
+export * as KvCollection from "./recipes/KvCollection.ts"
 export * as Members from "./recipes/Members.ts"
 export * as RangeView from "./recipes/RangeView.ts"
 export * as RunOnce from "./recipes/RunOnce.ts"
+export * as Sequence from "./recipes/Sequence.ts"
 export * as Session from "./recipes/Session.ts"
 export * as TempKey from "./recipes/TempKey.ts"
 export * as Fence from "./service/Fence.ts"

@@ -214,7 +214,8 @@ const reads: ReadonlyArray<Mutant> = [
     noticedBy: [
       "a key can be read at a past revision",
       "a read at a future revision fails with FutureRevision",
-      "all pages of a stream are read at one revision, even if every key is overwritten meanwhile"
+      "all pages of a stream are read at one revision, even if every key is overwritten meanwhile",
+      "all reads show one revision, even if every key is overwritten in between"
     ],
     differs: true
   },
@@ -336,7 +337,10 @@ const txns: ReadonlyArray<Mutant> = [
     apply: onExecute((op, execute) =>
       op._tag === "Txn" ? execute(Op.txn({ if: op.if.slice(0, 1), then: op.then, else: op.else })) : execute(op)
     ),
-    noticedBy: ["the then branch runs if all conditions hold; without conditions it always runs"],
+    noticedBy: [
+      "the then branch runs if all conditions hold; without conditions it always runs",
+      "a range that was read is guarded: a key created, changed or deleted in it runs the transaction again"
+    ],
     differs: true
   },
   {
@@ -362,7 +366,8 @@ const txns: ReadonlyArray<Mutant> = [
     ),
     noticedBy: [
       "a condition can require a range to be empty, or to have no key created at or after a revision",
-      "tryAcquire returns at once: with the lock, or with none and nothing left behind"
+      "tryAcquire returns at once: with the lock, or with none and nothing left behind",
+      "a range that was read is guarded: a key created, changed or deleted in it runs the transaction again"
     ],
     differs: true
   },
@@ -379,7 +384,10 @@ const txns: ReadonlyArray<Mutant> = [
         else: op.else
       }))
     ),
-    noticedBy: ["a condition can require a range to be empty, or to have no key created at or after a revision"],
+    noticedBy: [
+      "a condition can require a range to be empty, or to have no key created at or after a revision",
+      "a range that was read is guarded: a key created, changed or deleted in it runs the transaction again"
+    ],
     differs: true
   },
   {
@@ -432,7 +440,11 @@ const txns: ReadonlyArray<Mutant> = [
     noticedBy: [
       "of many concurrent transactions on one condition exactly one succeeds",
       "of many testAndSet calls with the same expected value exactly one writes",
-      "concurrent modify calls of several fibers and clients lose no update"
+      "concurrent modify calls of several fibers and clients lose no update",
+      "64 concurrent updates of one key by four clients lose none",
+      "a dense sequence has every number once, whichever client takes it",
+      "concurrent transfers of several fibers and clients keep the total",
+      "two transactions that each read what the other writes are not both applied on old reads"
     ],
     differs: false
   },
@@ -457,6 +469,9 @@ const leases: ReadonlyArray<Mutant> = [
     apply: onOp((op) => op._tag === "Put" ? Op.put(op.key, op.value, { previous: op.previous }) : op),
     noticedBy: [
       "an entry has the lease it was put with",
+      "a put can keep the lease of its key",
+      "an update keeps the lease of its key, and can decline",
+      "a put in a transaction can attach a lease, or keep the one of its key",
       "every operation with an unknown lease fails with LeaseNotFound"
     ],
     differs: true

@@ -29,17 +29,28 @@ import type * as Op from "../values/Op.ts"
 import type { Event, Revision } from "../values/Watch.ts"
 import {
   Kv,
+  type PutOptions,
   type RangeStreamOptions,
   type ReadOptions,
   type SetOptions,
   type Subscription,
   SubscriptionTypeId,
+  type Transaction,
   type WatchOptions
 } from "./KvService.ts"
 
 export { Kv, SubscriptionTypeId, TypeId }
 
-export type { Internals, RangeStreamOptions, ReadOptions, SetOptions, Subscription, WatchOptions }
+export type {
+  Internals,
+  PutOptions,
+  RangeStreamOptions,
+  ReadOptions,
+  SetOptions,
+  Subscription,
+  Transaction,
+  WatchOptions
+}
 
 /**
  * Makes the service from a backend. Its sessions end at the latest with the scope.
@@ -316,7 +327,7 @@ export const count = (range: KeyRange.KeyRange, options?: ReadOptions): Effect.E
 /**
  * `kv.put` of the `Kv` in the environment: writes a value.
  *
- * Without `lease` the key is attached to no lease afterwards, even if it was before.
+ * Without `lease` the key is attached to no lease afterwards, even if it was before. `lease: "keep"` keeps its lease.
  *
  * @example
  * ```ts
@@ -335,7 +346,7 @@ export const count = (range: KeyRange.KeyRange, options?: ReadOptions): Effect.E
 export const put = (
   key: string,
   value: Value,
-  options?: Op.PutOptions
+  options?: PutOptions
 ): Effect.Effect<Op.PutResponse, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.put(key, value, options))
 
 /**
@@ -483,6 +494,64 @@ export const modify = (
   key: string,
   f: (current: Option.Option<string>) => string
 ): Effect.Effect<string, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.modify(key, f))
+
+/**
+ * `kv.modifySome` of the `Kv` in the environment: replaces a key's text, unless the function declines with `none`.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { Effect, Option } from "effect"
+ *
+ * const takeOne = Kv.modifySome("stock", (current) =>
+ *   Option.map(Option.filter(current, (n) => Number(n) > 0), (n) => `${Number(n) - 1}`))
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("stock", "1")
+ *   yield* takeOne // => Option.some("0")
+ *   yield* takeOne // => Option.none()
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const modifySome = (
+  key: string,
+  f: (current: Option.Option<string>) => Option.Option<string>
+): Effect.Effect<Option.Option<string>, KvError, Kv> => Effect.flatMap(Kv, (kv) => kv.modifySome(key, f))
+
+/**
+ * `kv.atomically` of the `Kv` in the environment: reads and writes several keys as one.
+ *
+ * @example
+ * ```ts
+ * import { Kv } from "@effect-kv/core"
+ * import { Effect, Option } from "effect"
+ *
+ * const balance = Option.match({ onNone: () => 0, onSome: Number })
+ *
+ * const transfer = (from: string, to: string, amount: number) =>
+ *   Kv.atomically(Effect.fnUntraced(function*(t) {
+ *     const available = balance(yield* t.get(from))
+ *     if (available < amount) return false
+ *     yield* t.put(from, `${available - amount}`)
+ *     yield* t.put(to, `${balance(yield* t.get(to)) + amount}`)
+ *     return true
+ *   }))
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Kv.put("ada", "100")
+ *   yield* transfer("ada", "bert", 70) // => true
+ *   yield* transfer("ada", "bert", 70) // => false
+ *   yield* Kv.get("bert") // => Option.some("70")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const atomically = <A, E, R>(
+  f: (transaction: Transaction) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | KvError, R | Kv> => Effect.flatMap(Kv, (kv) => kv.atomically(f))
 
 /**
  * `kv.watch` of the `Kv` in the environment: the changes of the keys of a range, in order, complete and without

@@ -55,6 +55,44 @@ export interface RangeStreamOptions extends Pick<Op.RangeOptions, "revision" | "
 export type SetOptions = Pick<Op.PutOptions, "lease">
 
 /**
+ * Options of {@link Kv.put}.
+ *
+ * @since 0.1.0
+ */
+export interface PutOptions extends Omit<Op.PutOptions, "lease"> {
+  /**
+   * The id of the lease that the key is attached to, another entry's `lease` as it is, or `"keep"` for the lease that
+   * the key has at the moment of the write. Default: none, and a lease the key had before is detached.
+   */
+  readonly lease?: Op.PutOptions["lease"] | "keep"
+}
+
+/**
+ * A transaction in progress: what the function of {@link Kv.atomically} reads and writes with.
+ *
+ * **Gotchas**
+ *
+ * It is valid only while the function runs. Afterwards its methods fail with `InvalidRequest`.
+ *
+ * @since 0.1.0
+ */
+export interface Transaction {
+  /** The value of a key as text; `none` if the key does not exist. What the transaction wrote is visible to it. */
+  readonly get: (key: string) => Effect.Effect<Option.Option<string>, KvError>
+  /** The entry of a key. If the transaction wrote it, its `modRevision` is `0n`. */
+  readonly getEntry: (key: string) => Effect.Effect<Option.Option<Entry>, KvError>
+  /**
+   * The entries of a range in the order of their keys. A key that another client creates, changes or deletes in the
+   * range restarts the transaction. Each entry takes one of the transaction's 128 conditions.
+   */
+  readonly list: (range: KeyRange.KeyRange) => Effect.Effect<ReadonlyArray<Entry>, KvError>
+  /** Writes a value when the transaction commits. The lease is that of {@link PutOptions}. */
+  readonly put: (key: string, value: Value, options?: Pick<PutOptions, "lease">) => Effect.Effect<void, KvError>
+  /** Deletes a key when the transaction commits. */
+  readonly delete: (key: string) => Effect.Effect<void, KvError>
+}
+
+/**
  * Options of a watch.
  *
  * @since 0.1.0
@@ -138,9 +176,10 @@ export interface Kv {
    * Writes a value. Putting the same value again is a write too: a new revision, and an event.
    *
    * Without `lease` the key is attached to no lease afterwards, even if it was before. A temporary key of this client
-   * cannot be detached that way: that is an `InvalidRequest`.
+   * cannot be detached that way: that is an `InvalidRequest`. `lease: "keep"` keeps the key's lease, and
+   * takes two requests.
    */
-  readonly put: (key: string, value: Value, options?: Op.PutOptions) => Effect.Effect<Op.PutResponse, KvError>
+  readonly put: (key: string, value: Value, options?: PutOptions) => Effect.Effect<Op.PutResponse, KvError>
 
   /** Deletes one key. Deleting a missing key is a success with `deleted: 0`. */
   readonly delete: (key: string, options?: Op.DeleteOptions) => Effect.Effect<Op.DeleteResponse, KvError>
@@ -200,6 +239,33 @@ export interface Kv {
    * An `Indeterminate` write is not repeated: the caller must find out whether it was applied.
    */
   readonly modify: (key: string, f: (current: Option.Option<string>) => string) => Effect.Effect<string, KvError>
+
+  /**
+   * As `modify`, but leaves the key as it is if `f` returns `none`. Returns the text that it wrote, if any.
+   */
+  readonly modifySome: (
+    key: string,
+    f: (current: Option.Option<string>) => Option.Option<string>
+  ) => Effect.Effect<Option.Option<string>, KvError>
+
+  /**
+   * Reads and writes several keys as one: runs `f`, then applies all its writes in one transaction, on the condition
+   * that nothing it read has changed. If something has, runs `f` again.
+   *
+   * **Details**
+   *
+   * All reads of a run show the store at one revision. Nothing is written if `f` fails, or if it writes nothing. Runs are
+   * repeated until the `Deadline` (default: 5 seconds) has passed; then the call fails with `DeadlineExceeded`, and has
+   * changed nothing. Transactions of one client that had a conflict run one at a time.
+   *
+   * **Gotchas**
+   *
+   * `f` may run several times, so it must have no effects except through its argument. An `Indeterminate` commit is not
+   * repeated: the caller must find out whether it was applied.
+   */
+  readonly atomically: <A, E, R>(
+    f: (transaction: Transaction) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | KvError, R>
 
   /**
    * The changes of the keys of a range (`KeyRange.key` for one key): in order, complete and without duplicates, across

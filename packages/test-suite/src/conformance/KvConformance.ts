@@ -27,14 +27,17 @@ import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
 import * as Revisions from "./cases/Revisions.ts"
 import * as RunOnce from "./cases/RunOnce.ts"
+import * as SequencesAndCounters from "./cases/SequencesAndCounters.ts"
 import * as Sessions from "./cases/Sessions.ts"
 import * as SharedSessions from "./cases/SharedSessions.ts"
 import * as Singletons from "./cases/Singletons.ts"
 import * as TempKeyConflicts from "./cases/TempKeyConflicts.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
+import * as Transactions from "./cases/Transactions.ts"
 import * as TryAcquire from "./cases/TryAcquire.ts"
 import * as Txns from "./cases/Txns.ts"
+import * as TypedValues from "./cases/TypedValues.ts"
 import * as Values from "./cases/Values.ts"
 import * as Views from "./cases/Views.ts"
 import * as Watches from "./cases/Watches.ts"
@@ -60,6 +63,7 @@ export const cases: ReadonlyArray<Case> = [
   ...Conditions.cases,
   ...Txns.cases,
   ...TestAndSet.cases,
+  ...Transactions.cases,
   ...Errors.cases,
   ...Revisions.cases,
   ...Leases.cases,
@@ -89,7 +93,9 @@ export const cases: ReadonlyArray<Case> = [
   ...SharedSessions.cases,
   ...TempKeys.cases,
   ...TempKeyConflicts.cases,
-  ...Members.cases
+  ...Members.cases,
+  ...TypedValues.cases,
+  ...SequencesAndCounters.cases
 ]
 
 /**

@@ -57,6 +57,12 @@ export const tooMany = (conditions: number): string | undefined =>
     : `a fenced write is one transaction with a condition for each lock; ${conditions} locks are too many, ` +
       `${maxConditions} are allowed`
 
+/** How many of a transaction's elements the fences of the fiber take. */
+export const reserved = (origin: Origin, fiber: Fiber.Fiber<unknown, unknown>): number => {
+  const fences = fencesOf(origin, fiber)
+  return fences.reduce((sum, { conditions }) => sum + conditions.length, 0)
+}
+
 /** The backend of a `Kv`'s methods, with fenced writes. */
 export const guarded = (origin: Origin): KvBackend => {
   const { raw } = origin

@@ -10,8 +10,11 @@ import * as Compare from "../../values/Compare.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
+import * as atomically from "./atomically.ts"
 import { method } from "./describedErrors.ts"
+import type { Origin } from "./guard.ts"
 import * as modifies from "./modify.ts"
+import * as putKeepingLease from "./putKeepingLease.ts"
 
 type Data = Pick<
   Kv,
@@ -27,11 +30,13 @@ type Data = Pick<
   | "testAndSet"
   | "compareAndSet"
   | "modify"
+  | "modifySome"
+  | "atomically"
 >
 
 const defaultPageSize = 512
 
-export const make = (backend: KvBackend, origin: modifies.KeySpace): Data => {
+export const make = (backend: KvBackend, origin: Origin): Data => {
   const modifyKey = modifies.make(backend, origin)
 
   const getEntry: Kv["getEntry"] = (key, options) =>
@@ -65,7 +70,12 @@ export const make = (backend: KvBackend, origin: modifies.KeySpace): Data => {
   const count: Kv["count"] = (range, options) =>
     Effect.map(execute(backend, Op.range(range, { ...options, countOnly: true })), (response) => response.count)
 
-  const put: Kv["put"] = (key, value, options) => execute(backend, Op.put(key, value, options))
+  const put: Kv["put"] = (key, value, options) => {
+    const lease = options?.lease
+    return lease === "keep"
+      ? method("put", key, putKeepingLease.put(backend, key, value, options?.previous))
+      : execute(backend, Op.put(key, value, { lease, previous: options?.previous }))
+  }
 
   const delete_: Kv["delete"] = (key, options) => execute(backend, Op.delete(key, options))
 
@@ -104,7 +114,27 @@ export const make = (backend: KvBackend, origin: modifies.KeySpace): Data => {
       (response) => response.succeeded ? Option.some(response.revision) : Option.none()
     )
 
-  const modify: Kv["modify"] = (key, f) => method("modify", key, modifyKey(key, f))
+  const modify: Kv["modify"] = (key, f) =>
+    method(
+      "modify",
+      key,
+      modifyKey(key, ({ text }) =>
+        Effect.map(text, (current) => {
+          const result = f(current)
+          return { text: Option.some(result), result }
+        }))
+    )
+
+  const modifySome: Kv["modifySome"] = (key, f) =>
+    method(
+      "modifySome",
+      key,
+      modifyKey(key, ({ text }) =>
+        Effect.map(text, (current) => {
+          const result = f(current)
+          return { text: result, result }
+        }))
+    )
 
   return {
     get,
@@ -118,7 +148,9 @@ export const make = (backend: KvBackend, origin: modifies.KeySpace): Data => {
     txn,
     testAndSet,
     compareAndSet,
-    modify
+    modify,
+    modifySome,
+    atomically: atomically.make(backend, origin)
   }
 }
 

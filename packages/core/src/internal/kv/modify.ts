@@ -12,14 +12,22 @@ import * as Compare from "../../values/Compare.ts"
 import type { Entry } from "../../values/Entry.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
+import * as conflicts from "./conflicts.ts"
 import { type Turn, Turns } from "./turns.ts"
 
 /** The entry that a modify replaces. */
-interface Current {
-  readonly text: Option.Option<string>
+export interface Current {
+  /** The text of the key; `none` for a missing key. Fails if the value is not UTF-8. */
+  readonly text: Effect.Effect<Option.Option<string>, KvError.KvError>
   /** `0n` if the key does not exist. */
   readonly modRevision: bigint
   readonly lease: Option.Option<bigint>
+}
+
+/** What a modify does with an entry: the text to write, or `none` to leave it; and the result of the modify. */
+export interface Change<A> {
+  readonly text: Option.Option<string>
+  readonly result: A
 }
 
 /**
@@ -44,45 +52,63 @@ const turnsOf = ({ client }: KeySpace): Turns<Written> => {
   return turns
 }
 
-export const make = (backend: KvBackend, keySpace: KeySpace) => {
+/** Modifies a key by a function of its entry. */
+export interface Modify {
+  <A, E>(
+    key: string,
+    f: (current: Current) => Effect.Effect<Change<A>, E>
+  ): Effect.Effect<A, E | KvError.KvError>
+}
+
+export const make = (backend: KvBackend, keySpace: KeySpace): Modify => {
   const turns = turnsOf(keySpace)
-  const toCurrent = (entry: Entry | undefined): Effect.Effect<Current, KvError.KvError> =>
-    entry === undefined
-      ? Effect.succeed({ text: Option.none(), modRevision: 0n, lease: Option.none() })
-      : Effect.map(entry.text, (text) => ({
-        text: Option.some(text),
-        modRevision: entry.modRevision,
-        lease: entry.lease
-      }))
 
   const read = (key: string): Effect.Effect<Current, KvError.KvError> =>
-    Effect.flatMap(execute(backend, Op.get(key)), (response) => toCurrent(response.entries[0]))
+    Effect.map(execute(backend, Op.get(key)), (response) => currentOf(response.entries[0]))
 
-  const attempt = Effect.fnUntraced(function*(
+  const attempt = Effect.fnUntraced(function*<A, E>(
     turn: Turn<Written>,
     key: string,
-    f: (current: Option.Option<string>) => string
-  ): Effect.fn.Return<string, KvError.KvError> {
+    f: (current: Current) => Effect.Effect<Change<A>, E>
+  ): Effect.fn.Return<A, E | KvError.KvError> {
+    const attempts = yield* conflicts.start
     const note = turn.take()
-    let current = note?.backend === backend ? note.current : yield* read(key)
-    while (true) {
-      const text = f(current.text)
+    let current: Current
+    let change: Change<A>
+    // Another client may have written since the note. A write finds out, but nothing else would.
+    const noted = note?.backend === backend ? yield* Effect.exit(f(note.current)) : undefined
+    if (note !== undefined && noted?._tag === "Success" && Option.isSome(noted.value.text)) {
+      current = note.current
+      change = noted.value
+    } else {
+      current = yield* read(key)
+      change = yield* f(current)
+    }
+    while (Option.isSome(change.text)) {
+      const text = change.text
       const response = yield* execute(
         backend,
         Op.txn({
           if: [Compare.modRevision(key, "=", current.modRevision)],
-          then: [Op.put(key, text, { lease: current.lease })],
+          then: [Op.put(key, text.value, { lease: current.lease })],
           else: [Op.get(key)]
         })
       )
       if (response.succeeded) {
-        turn.leave({ current: { ...current, text: Option.some(text), modRevision: response.revision }, backend })
-        return text
+        turn.leave({ current: { ...current, text: Effect.succeed(text), modRevision: response.revision }, backend })
+        return change.result
       }
-      current = yield* toCurrent(response.responses[0].entries[0])
+      yield* attempts.next
+      current = currentOf(response.responses[0].entries[0])
+      change = yield* f(current)
     }
+    return change.result
   })
 
-  return (key: string, f: (current: Option.Option<string>) => string): Effect.Effect<string, KvError.KvError> =>
-    turns.run(keySpace.prefix + key, (turn) => attempt(turn, key, f))
+  return (key, f) => turns.run(keySpace.prefix + key, (turn) => attempt(turn, key, f))
 }
+
+const currentOf = (entry: Entry | undefined): Current =>
+  entry === undefined
+    ? { text: Effect.succeed(Option.none()), modRevision: 0n, lease: Option.none() }
+    : { text: Effect.map(entry.text, Option.some), modRevision: entry.modRevision, lease: entry.lease }

@@ -53,10 +53,10 @@ export class Turns<Note> {
    * Runs the effect once all earlier effects for the key have ended. Fails with `DeadlineExceeded` if none of them has
    * succeeded for as long as the fiber's deadline. So an unreachable store fails it, but a long queue does not.
    */
-  run<A, E>(
+  run<A, E, R>(
     key: string,
-    f: (turn: Turn<Note>) => Effect.Effect<A, E>
-  ): Effect.Effect<A, E | KvError.KvError> {
+    f: (turn: Turn<Note>) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | KvError.KvError, R> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber((fiber) => {
         const queue = this.#queues.get(key) ?? { tickets: new Set(), successes: 0, note: undefined }

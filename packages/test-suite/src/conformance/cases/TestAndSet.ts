@@ -4,6 +4,7 @@
 import type { Value } from "@effect-kv/core/Entry"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import * as TempKey from "@effect-kv/core/TempKey"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -11,6 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { chapter, newClient, promptly, rejects, revisionOf, test } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
+import { on } from "./locking.ts"
 
 const increment = (current: Option.Option<string>): string => `${Number(Option.getOrElse(current, () => "0")) + 1}`
 
@@ -184,6 +186,64 @@ export const cases = chapter("test-and-set", [
     )
     assert.strictEqual(exits.filter(Exit.hasDies).length, 10)
     assert.strictEqual(yield* textOf(kv, "k"), "20")
+  }),
+
+  test("modifySome leaves the key as it is if its function declines", function*(kv) {
+    const decrement = kv.modifySome(
+      "k",
+      (current) => Option.map(Option.filter(current, (n) => Number(n) > 0), (n) => `${Number(n) - 1}`)
+    )
+    assert.deepStrictEqual(yield* decrement, Option.none())
+    assert.strictEqual(yield* textOf(kv, "k"), undefined)
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
+    yield* kv.put("k", "5", { lease: id })
+    const results = yield* Effect.all(Array.from({ length: 8 }, () => decrement), { concurrency: "unbounded" })
+    assert.deepStrictEqual(results, ["4", "3", "2", "1", "0"].map(Option.some).concat(Array(3).fill(Option.none())))
+    const entry = yield* entryOf(kv, "k")
+    assert.deepStrictEqual([entry.lossyText, entry.version, entry.lease], ["0", 6, Option.some(id)])
+    yield* backendOf(kv).leaseRevoke(id)
+  }),
+
+  test(
+    "modifySome declines only on the present text, not on what the previous call of the client wrote",
+    function*(kv) {
+      const other = yield* newClient
+      const seen: Array<string> = []
+      yield* kv.put("k", "a")
+      // The second call is queued behind the first. Between them another client writes.
+      const meddled = Kv.mapBackend(kv, (backend) => ({
+        ...backend,
+        execute: (op) =>
+          Effect.yieldNow.pipe(
+            Effect.andThen(backend.execute(op)),
+            Effect.tap(() => op._tag === "Txn" ? other.put("k", "c") : Effect.void)
+          )
+      }))
+      const calls = [
+        meddled.modifySome("k", () => Option.some("b")),
+        meddled.modifySome("k", (current) => {
+          seen.push(Option.getOrElse(current, () => "none"))
+          return Option.contains(current, "b") ? Option.none() : Option.some("d")
+        })
+      ]
+      const [, result] = yield* Effect.all(calls, { concurrency: "unbounded" })
+      assert.deepStrictEqual(result, Option.some("d"))
+      assert.deepStrictEqual(seen, ["b", "c"])
+    }
+  ),
+
+  test("a put can keep the lease of its key", function*(kv) {
+    yield* kv.put("k", "1", { lease: "keep" })
+    assert.deepStrictEqual((yield* entryOf(kv, "k")).lease, Option.none())
+    const { id } = yield* backendOf(kv).leaseGrant({ ttl: "1 hour" })
+    yield* kv.put("k", "2", { lease: id })
+    const { previous, revision } = yield* kv.put("k", "3", { lease: "keep", previous: true })
+    assert.deepStrictEqual(Option.map(previous, ({ lossyText }) => lossyText), Option.some("2"))
+    const entry = yield* entryOf(kv, "k")
+    assert.deepStrictEqual([entry.lossyText, entry.modRevision, entry.lease], ["3", revision, Option.some(id)])
+    yield* on(kv)(TempKey.withTempKey(kv.put("t", "mine", { lease: "keep" }), "t"))
+    yield* backendOf(kv).leaseRevoke(id)
+    assert.strictEqual(yield* textOf(kv, "k"), undefined)
   }),
 
   test("concurrent modify calls of several fibers and clients lose no update", function*(kv) {

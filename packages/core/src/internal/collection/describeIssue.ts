@@ -1,0 +1,81 @@
+/**
+ * The problem that a schema found, in words that contain no part of the value.
+ *
+ * Effect's own formatters show custom messages and the keys of records, and both may come from the value.
+ */
+import type * as SchemaAST from "effect/SchemaAST"
+import type * as SchemaIssue from "effect/SchemaIssue"
+
+export const describeIssue = (issue: SchemaIssue.Issue): string => {
+  const all = [...new Set(problems(issue, "", undefined))]
+  const shown = all.slice(0, maxProblems).join("; ")
+  return all.length > maxProblems ? `${shown}; and ${all.length - maxProblems} more` : shown
+}
+
+const maxProblems = 3
+
+/** `parent` is the schema whose fields the next path may name. */
+const problems = (
+  issue: SchemaIssue.Issue,
+  path: string,
+  parent: SchemaAST.AST | undefined
+): ReadonlyArray<string> => {
+  const at = (problem: string): ReadonlyArray<string> => [path === "" ? problem : `${path}: ${problem}`]
+  switch (issue._tag) {
+    case "Pointer":
+      return problems(issue.issue, path + issue.path.map((name) => shown(name, parent)).join(""), undefined)
+    case "Composite":
+      return issue.issues.flatMap((inner) => problems(inner, path, issue.ast))
+    case "AnyOf":
+      return issue.issues.length === 0
+        ? at(`expected ${expectedOf(issue.ast)}`)
+        : issue.issues.flatMap((inner) => problems(inner, path, parent))
+    case "Encoding":
+      // The forms in which JSON represents a type are of no interest.
+      return issue.issue._tag === "Composite" || issue.issue._tag === "Pointer"
+        ? problems(issue.issue, path, parent)
+        : at(`expected ${expectedOf(issue.ast)}`)
+    case "Filter": {
+      const expected = issue.filter.annotations?.expected
+      return at(typeof expected === "string" ? `expected ${expected}` : "a check of the schema failed")
+    }
+    case "MissingKey":
+      return at("missing")
+    case "UnexpectedKey":
+      return at("unexpected")
+    case "InvalidType":
+      return at(`expected ${expectedOf(issue.ast)}`)
+    case "OneOf":
+      return at("more than one member of the union matches")
+    case "Forbidden":
+    case "InvalidValue":
+      return at("not valid")
+  }
+}
+
+/** A step of a path. Only indexes and fields that the schema declares are shown. */
+const shown = (name: PropertyKey, parent: SchemaAST.AST | undefined): string =>
+  typeof name === "number" ||
+    parent?._tag === "Objects" && parent.propertySignatures.some((field) => field.name === name)
+    ? `[${typeof name === "string" ? JSON.stringify(name) : String(name)}]`
+    : "[*]"
+
+const expectedOf = (ast: SchemaAST.AST): string => {
+  const identifier = ast.annotations?.["identifier"]
+  return typeof identifier === "string" ? identifier : names[ast._tag] ?? "another type"
+}
+
+const names: { readonly [Tag in SchemaAST.AST["_tag"]]?: string } = {
+  String: "a string",
+  Number: "a number",
+  Boolean: "a boolean",
+  BigInt: "a bigint",
+  Null: "null",
+  Objects: "an object",
+  Arrays: "an array",
+  Literal: "a literal of the schema",
+  Enum: "a member of the enum",
+  TemplateLiteral: "text that fits the template",
+  Union: "a member of the union",
+  Never: "nothing"
+}

@@ -18,6 +18,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { inspect } from "node:util"
 import { client, reason, services } from "./support/client.ts"
+import { handledRequests } from "./support/handledRequests.ts"
 
 const password = "correct-horse"
 const tokenTtl = 2
@@ -40,17 +41,7 @@ const as = Effect.fnUntraced(function*(username: string, password: string, optio
 })
 
 /** How many tokens clients have requested. */
-const authentications = Effect.flatMap(
-  EtcdCluster.EtcdCluster,
-  (cluster) =>
-    Effect.map(
-      cluster.metrics(),
-      (metrics) =>
-        [...metrics.series].filter(([name]) =>
-          name.startsWith("grpc_server_handled_total") && name.includes("\"Authenticate\"")
-        ).reduce((sum, [, count]) => sum + count, 0)
-    )
-)
+const authentications = handledRequests("\"Authenticate\"")
 
 const untilTokensExpire = Effect.sleep(Duration.seconds(tokenTtl + 1.5))
 

@@ -13,6 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { client, reason, reasonOfExit, timed } from "./support/client.ts"
+import { handledRequests } from "./support/handledRequests.ts"
 
 const many = <A>(count: number, f: (i: number) => A): ReadonlyArray<A> => Array.from({ length: count }, (_, i) => f(i))
 
@@ -20,17 +21,7 @@ const all = <A, E, R>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
   Effect.forEach(effects, Effect.exit, { concurrency: "unbounded" })
 
 /** How many requests the server's KV service has handled. */
-const requests = Effect.flatMap(
-  EtcdCluster.EtcdCluster,
-  (cluster) =>
-    Effect.map(
-      cluster.metrics(),
-      (metrics) =>
-        [...metrics.series].filter(([name]) =>
-          name.startsWith("grpc_server_handled_total") && name.includes("\"etcdserverpb.KV\"")
-        ).reduce((sum, [, count]) => sum + count, 0)
-    )
-)
+const requests = handledRequests("\"etcdserverpb.KV\"")
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   describe("batching on etcd", () => {

@@ -29,20 +29,26 @@ const signing = Effect.map(
   }
 )
 
+/** A cluster that issues JSON web tokens, and a client of it. */
+const withTokens = Effect.gen(function*() {
+  const cluster = yield* EtcdCluster.make({ flags: { "auth-token": yield* signing } })
+  yield* cluster.enableAuth({
+    rootPassword: "root",
+    users: [{ name: "app", password: "app", permissions: [{ permission: "readwrite", prefix: "app/" }] }]
+  })
+  const kv = yield* client({
+    endpoints: cluster.endpoints,
+    auth: { username: "app", password: Redacted.make("app") }
+  })
+  return { cluster, kv }
+})
+
 describe("JSON web tokens", () => {
   it.live(
     "a JSON web token that a change of roles made stale is replaced for reads and writes, and writes are applied once",
     () =>
       Effect.gen(function*() {
-        const cluster = yield* EtcdCluster.make({ flags: { "auth-token": yield* signing } })
-        yield* cluster.enableAuth({
-          rootPassword: "root",
-          users: [{ name: "app", password: "app", permissions: [{ permission: "readwrite", prefix: "app/" }] }]
-        })
-        const kv = yield* client({
-          endpoints: cluster.endpoints,
-          auth: { username: "app", password: Redacted.make("app") }
-        })
+        const { cluster, kv } = yield* withTokens
         yield* kv.put("app/x", "1")
         const { id } = yield* backendOf(kv).leaseGrant({ ttl: "60 seconds" })
         yield* cluster.etcdctl(["role", "add", "first"])
@@ -61,15 +67,7 @@ describe("JSON web tokens", () => {
     "a JSON web token that a change of roles made stale neither prevents opening a watch nor ends an open one",
     () =>
       Effect.gen(function*() {
-        const cluster = yield* EtcdCluster.make({ flags: { "auth-token": yield* signing } })
-        yield* cluster.enableAuth({
-          rootPassword: "root",
-          users: [{ name: "app", password: "app", permissions: [{ permission: "readwrite", prefix: "app/" }] }]
-        })
-        const kv = yield* client({
-          endpoints: cluster.endpoints,
-          auth: { username: "app", password: Redacted.make("app") }
-        })
+        const { cluster, kv } = yield* withTokens
         const old = yield* watch(kv, KeyRange.prefix("app/"))
         yield* cluster.etcdctl(["role", "add", "first"])
         const late = yield* watch(kv, KeyRange.prefix("app/"))

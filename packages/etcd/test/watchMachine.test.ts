@@ -15,7 +15,7 @@ import { defaultLimits, type Limits } from "../src/internal/watch/watchBuffer.ts
 import { WatchPool } from "../src/internal/watch/watchPool.ts"
 import type { WatchState } from "../src/internal/watch/watchState.ts"
 import type { WatchStream } from "../src/internal/watch/watchStream.ts"
-import { type Change, type FakeStream, FakeWatchServer, selected } from "./support/FakeWatchServer.ts"
+import { type Change, emptyResponse, type FakeStream, FakeWatchServer, selected } from "./support/FakeWatchServer.ts"
 
 /** A few events exceed these limits, so that watches are parked all the time. */
 const tinyLimits: Limits = { park: 900, parkWithinResponse: 1500, resume: 300, farBehind: 6n, nearlyThere: 3n }
@@ -526,6 +526,7 @@ describe("watches on one stream", () => {
       link.sent.length = 0
       stream.receive({
         ...emptyResponse,
+        header: { clusterId: 1n, memberId: 1n, revision: 1n },
         watchId: -1,
         created: true,
         canceled: true,
@@ -734,16 +735,3 @@ describe("watches on one stream", () => {
     assert.strictEqual(live.watch.state._tag, "Live")
   })
 })
-
-const emptyResponse = {
-  header: { clusterId: 1n, memberId: 1n, revision: 1n },
-  watchId: 0,
-  created: false,
-  canceled: false,
-  compactRevision: 0,
-  cancelReason: "",
-  fragment: false,
-  hasEvents: false,
-  decodeEvents: () => true,
-  events: []
-}

@@ -195,7 +195,7 @@ export class FakeStream {
   /** Sends a notification for all watches that overtakes events, as old servers do. */
   overtakingProgress(): void {
     if (this.respondsInOrder) return
-    this.sent.unshift({ ...empty, watchId: -1, header: headerAt(this.server.revision) })
+    this.sent.unshift({ ...emptyResponse, watchId: -1, header: headerAt(this.server.revision) })
   }
 
   /** Sends revisions again that a watcher already has, as whole revisions. */
@@ -222,13 +222,14 @@ export class FakeStream {
 
   #send(response: Partial<watchWire.Response>): void {
     const hasEvents = response.events !== undefined
-    this.sent.push({ ...empty, header: headerAt(this.server.revision), ...response, hasEvents })
+    this.sent.push({ ...emptyResponse, header: headerAt(this.server.revision), ...response, hasEvents })
   }
 }
 
 const headerAt = (revision: number): Header => ({ clusterId: 1n, memberId: 1n, revision: BigInt(revision) })
 
-const empty: watchWire.Response = {
+/** A response without events. */
+export const emptyResponse: watchWire.Response = {
   header: noHeader,
   watchId: 0,
   created: false,

@@ -1,5 +1,5 @@
 /**
- * Loss of locks, by holders and by waiters, and what must survive it.
+ * Lost locks: the holder is interrupted in time, and each loss is logged once.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"

@@ -1,5 +1,5 @@
 /**
- * Sessions: leases that are renewed, shared by locks and temporary keys, and whose loss is noticed in time.
+ * Sessions: leases that are renewed, and whose loss is noticed in time.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"

@@ -1,5 +1,5 @@
 /**
- * Streams of watches, waits for a change, callbacks, snapshots with later changes, and views.
+ * Streams of watches, waits for a change, callbacks, and snapshots with the changes that follow.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"

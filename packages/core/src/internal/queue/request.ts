@@ -1,5 +1,5 @@
 /**
- * Checks of a request for a lock, before anything is sent.
+ * Checks of a request to enter queues, before anything is sent.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
@@ -14,19 +14,15 @@ import * as internals from "../kv/internals.ts"
 import { maxTtlSeconds } from "../values/grantSeconds.ts"
 import * as holdings from "./holdings.ts"
 import type { AcquireOptions, LockNames } from "./model.ts"
+import type { Queue } from "./rule.ts"
 
-const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
+export const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.InvalidRequest({ message }))
 
-/** Rejects a fiber that requests a lock whose body it runs: it would wait for itself until the lock is lost. */
-export const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, names: LockNames) {
+/** Rejects a fiber that would wait for what it holds itself: it would wait until that is lost. */
+export const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, queues: ReadonlyArray<Queue<unknown>>) {
   const held = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
-    holdings.heldBy(
-      fiber.getRef(holdings.Holdings),
-      kv,
-      typeof names === "string" ? [names] : names,
-      fiber.id
-    )
+    holdings.heldBy(fiber.getRef(holdings.Holdings), kv, queues, fiber.id)
   )
   if (held !== undefined) {
     yield* invalid(

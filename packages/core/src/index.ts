@@ -3,6 +3,8 @@
  * more in `@effect-kv/core/backend`.
  */
 export * as DistLock from "./recipes/DistLock.ts"
+export * as DistRwLock from "./recipes/DistRwLock.ts"
+export * as DistSemaphore from "./recipes/DistSemaphore.ts"
 export * as Election from "./recipes/Election.ts"
 export * as RangeView from "./recipes/RangeView.ts"
 export * as Session from "./recipes/Session.ts"
@@ -18,4 +20,5 @@ export * as KeyRange from "./values/KeyRange.ts"
 export * as KvError from "./values/KvError.ts"
 export * as LockError from "./values/LockError.ts"
 export * as Op from "./values/Op.ts"
+export * as SemaphoreError from "./values/SemaphoreError.ts"
 export * as Watch from "./values/Watch.ts"

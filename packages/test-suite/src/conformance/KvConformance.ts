@@ -21,6 +21,8 @@ import * as NestedFences from "./cases/NestedFences.ts"
 import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
 import * as Revisions from "./cases/Revisions.ts"
+import * as RwLocks from "./cases/RwLocks.ts"
+import * as Semaphores from "./cases/Semaphores.ts"
 import * as Sessions from "./cases/Sessions.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
@@ -61,6 +63,8 @@ export const cases: ReadonlyArray<Case> = [
   ...LockLoss.cases,
   ...LockInterruption.cases,
   ...Elections.cases,
+  ...Semaphores.cases,
+  ...RwLocks.cases,
   ...Fencing.cases,
   ...FencedFibers.cases,
   ...NestedFences.cases,

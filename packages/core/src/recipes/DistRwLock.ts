@@ -18,7 +18,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as internals from "../internal/kv/internals.ts"
 import * as heldLock from "../internal/queue/heldLock.ts"
-import type { AcquireOptions, Lock } from "../internal/queue/model.ts"
+import type { AcquireOptions, Lock, MultiLock } from "../internal/queue/model.ts"
 import * as request from "../internal/queue/request.ts"
 import * as queues from "../internal/queue/use.ts"
 import * as rwQueue from "../internal/rwLock/rwQueue.ts"
@@ -204,13 +204,45 @@ export const withLocks: {
     effect: Effect.Effect<A, E, R>,
     locks: LockSet,
     options?: Options<Timeout, Hold>
-  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> =>
-    Effect.flatMap(Kv, (kv) =>
-      Effect.flatMap(
-        queuesOf(locks, options),
-        (ordered) => queues.use(kv, ordered, () => effect, options)
-      )) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
+  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> => use(locks, (_lock) => effect, options)
 )
+
+/**
+ * Runs a function of the locks while holding them, as {@link withLocks} runs an effect.
+ *
+ * **When to use**
+ *
+ * If the work needs a `token`, for a resource outside the store, or `isHeld` and `heldFor`.
+ *
+ * @example
+ * ```ts
+ * import { DistRwLock, Kv } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* DistRwLock.use({ write: ["index"] }, ({ parts }) => Kv.put("index/by", `token ${parts[0].token > 0n}`))
+ *   yield* Kv.get("index/by") // => Option.some("token true")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const use = <
+  A,
+  E,
+  R,
+  Timeout extends Duration.Input | undefined = undefined,
+  Hold extends Duration.Input | undefined = undefined
+>(
+  locks: LockSet,
+  f: (lock: MultiLock) => Effect.Effect<A, E, R>,
+  options?: Options<Timeout, Hold>
+): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> =>
+  Effect.flatMap(Kv, (kv) =>
+    Effect.flatMap(
+      queuesOf(locks, options),
+      (ordered) => queues.use(kv, ordered, f, options)
+    )) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
 
 /**
  * Acquires the lock for reading, after waiting for its turn, and holds it until the scope closes.

@@ -86,6 +86,24 @@ export interface DistSemaphore {
     options?: Options<Timeout, Hold>
   ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Failure<Timeout, Hold>, R>
   /**
+   * Runs a function of what is held, as {@link withPermits} runs an effect.
+   *
+   * **When to use**
+   *
+   * If the work needs the `token`, for a resource outside the store, or `isHeld` and `heldFor`.
+   */
+  readonly use: <
+    A,
+    E,
+    R,
+    Timeout extends Duration.Input | undefined = undefined,
+    Hold extends Duration.Input | undefined = undefined
+  >(
+    permits: number,
+    f: (held: Lock) => Effect.Effect<A, E, R>,
+    options?: Options<Timeout, Hold>
+  ) => Effect.Effect<A, E | Failure<Timeout, Hold>, R>
+  /**
    * Runs an effect while holding that many permits, if they are available now; otherwise returns `none`.
    *
    * **Details**
@@ -222,8 +240,14 @@ const of = (semaphore: permitQueue.Semaphore): DistSemaphore => {
           : Effect.succeed(result))
     })
 
+  const use = <A, E, R>(weight: number, f: (held: Lock) => Effect.Effect<A, E, R>, options?: Options) =>
+    Effect.flatMap(
+      queuesFor(weight, options),
+      (entered) => queues.use(kv, entered, (lock) => f(heldLock.single(lock)), options)
+    )
+
   const withPermits = (weight: number, options?: Options) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-    Effect.flatMap(queuesFor(weight, options), (entered) => queues.use(kv, entered, () => effect, options))
+    use(weight, () => effect, options)
 
   const withPermitsIfAvailable = (weight: number, options?: Options) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     ifAvailable(
@@ -243,6 +267,7 @@ const of = (semaphore: permitQueue.Semaphore): DistSemaphore => {
     name,
     // The failures of limits that are not given cannot happen.
     withPermits: withPermits as DistSemaphore["withPermits"],
+    use: use as DistSemaphore["use"],
     withPermitsIfAvailable: withPermitsIfAvailable as DistSemaphore["withPermitsIfAvailable"],
     acquire: (weight, options) =>
       Effect.flatMap(

@@ -56,7 +56,7 @@ const enter = Effect.fnUntraced(function*<A, E>(
   const fiber = yield* Effect.forkScoped(on(kv)(withLock(effect, name, options)))
   yield* soon(
     `${before + 1} contenders for ${name}`,
-    Effect.map(contenders(kv, name), (all) => all.length === before + 1)
+    Effect.map(contenders(kv, name), (all) => all.length === before + 1 || fiber.pollUnsafe() !== undefined)
   )
   return fiber
 })
@@ -113,11 +113,14 @@ export const cases = chapter("read-write locks", [
     const other = yield* newClient
     const first = yield* hold(kv, "Read", "l")
     const second = yield* hold(other, "Read", "l")
-    const writing = yield* enter(other, "Write", "l", Effect.never)
+    let writes = false
+    const writing = yield* enter(other, "Write", "l", Effect.andThen(Effect.sync(() => writes = true), Effect.never))
     yield* stillWaits(kv, writing)
     yield* first.release
     yield* stillWaits(kv, writing)
+    assert.isFalse(writes)
     yield* second.release
+    yield* soon("the writer has the lock", Effect.sync(() => writes))
     const reader = yield* enter(kv, "Read", "l", Effect.void)
     const writer = yield* enter(kv, "Write", "l", Effect.void)
     yield* stillWaits(kv, reader)

@@ -55,7 +55,7 @@ const enter = Effect.fnUntraced(function*<A, E, R>(
   const fiber = yield* Effect.forkScoped(semaphore.withPermits(permits, options)(effect))
   yield* soon(
     `${before + 1} contenders for ${semaphore.name}`,
-    Effect.map(contenders(semaphore), (count) => count === before + 1)
+    Effect.map(contenders(semaphore), (count) => count === before + 1 || fiber.pollUnsafe() !== undefined)
   )
   return fiber
 })
@@ -144,7 +144,7 @@ export const cases = chapter("semaphores", [
         tokens.push(token)
         held += weight
         most = Math.max(most, held)
-        yield* kv.put(`working/${i}`, "1")
+        for (let turn = 0; turn < 5; turn++) yield* Effect.andThen(kv.put(`working/${i}`, "1"), Effect.yieldNow)
         held -= weight
       }))
     }

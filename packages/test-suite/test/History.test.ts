@@ -189,7 +189,13 @@ const holding: Arbitrary.Arbitrary<History.Holding> = tagged(
   "Holding",
   merged(
     merged(who, Arbitrary.all({ lock: text, token: bigint, acquired: moment })),
-    optional("ended", Arbitrary.all({ at: moment, how: oneOf(["Released", "Lost"] as const) }))
+    merged(
+      optional("ended", Arbitrary.all({ at: moment, how: oneOf(["Released", "Lost"] as const) })),
+      optional(
+        "share",
+        oneOf([{ _tag: "Permits", permits: 2 }, { _tag: "Read" }, { _tag: "Write" }] as const)
+      )
+    )
   )
 )
 

@@ -87,4 +87,76 @@ describe("LockChecker", () => {
     const holdings = [holding(5n, 0, 1, "Released"), holding(3n, 2, 3, "Released"), holding(4n, 4, 5, "Released")]
     assert.deepStrictEqual(kinds(LockChecker.check({ effects: [], holdings })), ["TokenOrder", "TokenOrder"])
   })
+
+  describe("what can be shared", () => {
+    const shared = (
+      token: bigint,
+      share: History.Share,
+      [from, to]: Span,
+      how: "Released" | "Lost" = "Released"
+    ): History.Holding => ({ ...holding(token, from, to, how), share })
+    const permits = (permits: number): History.Share => ({ _tag: "Permits", permits })
+    const read: History.Share = { _tag: "Read" }
+    const write: History.Share = { _tag: "Write" }
+
+    it("never more permits are held than the semaphore has", () => {
+      const check = (...holdings: ReadonlyArray<History.Holding>) =>
+        kinds(LockChecker.check({ effects: [], holdings }, { permits: { x: 3 } }))
+      assert.deepStrictEqual(check(shared(1n, permits(2), [0, 5]), shared(2n, permits(1), [1, 4])), [])
+      assert.deepStrictEqual(check(shared(1n, permits(2), [0, 5]), shared(2n, permits(2), [6, 7])), [])
+      assert.deepStrictEqual(check(shared(1n, permits(2), [0, 5]), shared(2n, permits(2), [4, 7])), ["TooManyPermits"])
+      assert.deepStrictEqual(check(shared(1n, permits(4), [0, 5])), ["TooManyPermits"])
+      // The younger of two that are admitted at once may learn of it first.
+      assert.deepStrictEqual(check(shared(2n, permits(1), [0, 5]), shared(1n, permits(1), [1, 4])), [])
+    })
+
+    it("readers overlap, and a writer overlaps nobody", () => {
+      const check = (...holdings: ReadonlyArray<History.Holding>) => kinds(LockChecker.check({ effects: [], holdings }))
+      assert.deepStrictEqual(check(shared(2n, read, [0, 5]), shared(1n, read, [1, 4])), [])
+      assert.deepStrictEqual(check(shared(1n, read, [0, 5]), shared(2n, write, [6, 7])), [])
+      assert.deepStrictEqual(check(shared(1n, read, [0, 5]), shared(2n, write, [4, 7])), ["OverlappingHolders"])
+      assert.deepStrictEqual(check(shared(1n, write, [0, 5]), shared(2n, read, [4, 7])), ["OverlappingHolders"])
+      assert.deepStrictEqual(check(shared(1n, write, [0, 5]), shared(2n, write, [4, 7])), ["OverlappingHolders"])
+      assert.deepStrictEqual(check(shared(2n, write, [0, 3]), shared(1n, read, [4, 7])), ["TokenOrder"])
+      assert.deepStrictEqual(check(shared(2n, read, [0, 3]), shared(1n, write, [4, 7])), ["TokenOrder"])
+    })
+
+    it("an effect is accepted only if the rule of the queue admits its token then", () => {
+      const put = (key: string, value: string, revision: bigint) => written(row(key, value, revision))
+      const check = (
+        share: History.Share,
+        token: bigint,
+        revision: bigint,
+        changes: ReadonlyArray<ReturnType<typeof put>>
+      ) =>
+        kinds(LockChecker.check(
+          { effects: [effect(10, token, "Accepted", [4, 5], revision)], holdings: [shared(token, share, [0, 9])] },
+          { changes, permits: { x: 3 } }
+        ))
+      const queue = [
+        put("x/permits/limit", "3", 1n),
+        put("x/permits/a", "2 somebody", 2n),
+        put("x/permits/b", "1", 3n),
+        put("x/permits/c", "1", 4n),
+        gone("x/permits/a", 6n)
+      ]
+      assert.deepStrictEqual(check(permits(1), 3n, 5n, queue), [])
+      assert.deepStrictEqual(check(permits(1), 4n, 5n, queue), ["EffectWithoutLock"])
+      assert.deepStrictEqual(check(permits(1), 4n, 7n, queue), [])
+      assert.deepStrictEqual(check(permits(2), 2n, 7n, queue), ["EffectWithoutLock"])
+
+      const readersAndWriter = [
+        put("x/read/a", "", 2n),
+        put("x/write/b", "", 3n),
+        put("x/read/c", "", 4n),
+        gone("x/read/a", 6n),
+        gone("x/write/b", 8n)
+      ]
+      assert.deepStrictEqual(check(read, 2n, 5n, readersAndWriter), [])
+      assert.deepStrictEqual(check(read, 4n, 5n, readersAndWriter), ["EffectWithoutLock"])
+      assert.deepStrictEqual(check(write, 3n, 5n, readersAndWriter), ["EffectWithoutLock"])
+      assert.deepStrictEqual(check(write, 3n, 7n, readersAndWriter), [])
+      assert.deepStrictEqual(check(read, 4n, 9n, readersAndWriter), [])
+    })
+  })
 })

@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { every, onExecute } from "./mutating.ts"
+import { recipes } from "./recipeMutants.ts"
 
 /** A backend with one bug. */
 export interface Mutant {
@@ -655,5 +656,6 @@ export const mutants: ReadonlyArray<Mutant> = [
   ...leases,
   ...renewals,
   ...errors,
-  ...watches
+  ...watches,
+  ...recipes
 ]

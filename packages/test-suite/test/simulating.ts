@@ -60,6 +60,6 @@ export const simulate = (
       for (const seed of seedsOf(firstSeed, firstSeed + 200)) {
         assert.strictEqual(make(seed).trace(), make(seed).trace())
       }
-    }, 60_000)
+    }, 180_000)
   })
 }

@@ -40,7 +40,7 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
     }
     const isRejected = ({ outcome }: (typeof all)[number]["effects"][number]) => outcome === "Rejected"
     assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRejected)).length, 0, "the fence rejects writes")
-  }, 60_000)
+  }, 120_000)
 
   it("runs of different seeds differ", () => {
     assert.strictEqual(new Set(seedsOf(0, 30).map((seed) => run(seed).trace())).size, 30)

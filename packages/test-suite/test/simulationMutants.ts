@@ -11,7 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { every, onExecute } from "./mutating.ts"
+import { every, guardedWrite, onEntry, onExecute, unguarded, withValue } from "./mutating.ts"
 
 /** A client with one bug. */
 export interface SimulatedMutant {
@@ -27,22 +27,6 @@ const onTake = (f: (take: Watch.Watcher["take"]) => Watch.Watcher["take"]) => (b
   ...backend,
   watch: (request) => Effect.map(backend.watch(request), (watcher) => ({ ...watcher, take: f(watcher.take) }))
 })
-
-/** Writes on the condition that a key still has its create revision: fenced writes and releases of locks. */
-const guardedWrite = (op: Op.Op): Op.Op | undefined =>
-  op._tag === "Txn" && op.if.length > 0 && op.if.every((compare) => compare.target === "CreateRevision") &&
-    op.else.length === 0 && op.then.length === 1
-    ? op.then[0]
-    : undefined
-
-const unguarded = (isMeant: (op: Op.Op) => boolean) =>
-  onExecute((op, execute) => {
-    const write = guardedWrite(op)
-    return write === undefined || !isMeant(write) ? execute(op) : Effect.map(
-      execute(write),
-      (response): Op.Response => ({ _tag: "Txn", revision: response.revision, succeeded: true, responses: [response] })
-    )
-  })
 
 const isIndeterminate = (error: KvError.KvError): boolean => error.reason._tag === "Indeterminate"
 
@@ -113,6 +97,33 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
             : response
       )
     )
+  },
+  {
+    title: "acquires permits without adding up those ahead",
+    between: onEntry("/permits/", (range) => ({ ...range, entries: [], count: 0, more: false }))
+  },
+  {
+    title: "counts each holder of permits as one",
+    between: onEntry(
+      "/permits/",
+      (range) => ({ ...range, entries: range.entries.map((entry) => withValue(entry, "1")) })
+    )
+  },
+  {
+    title: "reads beside a writer",
+    between: onEntry("/read/", (range) => ({ ...range, entries: [], count: 0, more: false }))
+  },
+  {
+    title: "writes beside readers",
+    between: onEntry("/write/", (range) => ({
+      ...range,
+      entries: range.entries.filter(({ key }) => !key.includes("/read/")),
+      more: false
+    }))
+  },
+  {
+    title: "does not fence the writes of those that share a lock",
+    between: unguarded((op) => op._tag === "Put" && op.key.endsWith(Workload.shared))
   },
   {
     title: "treats an ended lease as alive",

@@ -6,25 +6,25 @@
  * gives the lock to a function. Go's `concurrency.Mutex` and `etcdctl lock` of the same name exclude these locks, and
  * vice versa.
  */
-import * as Context from "effect/Context"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Array from "effect/Array"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
-import { inChildScope } from "../internal/childScope.ts"
+import type * as Scope from "effect/Scope"
 import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
-import * as acquisition from "../internal/lock/acquisition.ts"
-import * as heldLock from "../internal/lock/heldLock.ts"
-import * as holdings from "../internal/lock/holdings.ts"
-import * as lockFence from "../internal/lock/lockFence.ts"
 import * as lockQueue from "../internal/lock/lockQueue.ts"
-import * as lockRequest from "../internal/lock/lockRequest.ts"
-import type { AcquireOptions, Lock, LockNames, LockOf, LockPart, MultiLock } from "../internal/lock/model.ts"
-import * as underLock from "../internal/lock/underLock.ts"
+import * as contendersOf from "../internal/queue/contenders.ts"
+import * as heldLock from "../internal/queue/heldLock.ts"
+import * as lockFence from "../internal/queue/lockFence.ts"
+import type { AcquireOptions, Lock, LockNames, LockOf, LockPart, MultiLock } from "../internal/queue/model.ts"
+import * as request from "../internal/queue/request.ts"
+import type { Queue } from "../internal/queue/rule.ts"
+import * as underLock from "../internal/queue/underLock.ts"
+import * as queues from "../internal/queue/use.ts"
 import * as Fence from "../service/Fence.ts"
 import { Kv } from "../service/Kv.ts"
 import type { Entry } from "../values/Entry.ts"
@@ -112,22 +112,16 @@ export const acquire = Effect.fnUntraced(function*<const Names extends LockNames
   options?: AcquireOptions
 ): Effect.fn.Return<LockOf<Names>, KvError.KvError | LockTimeout | LockLost, Kv | Scope.Scope> {
   const kv = yield* Kv
-  yield* lockRequest.notWaitingForItself(kv, names)
-  const lock = yield* inChildScope((scope) => acquireIn(kv, names, options, scope), Exit.isSuccess)
+  const lock = yield* queues.acquire(kv, yield* queuesOf(names, options), options)
   return lock as MultiLock as LockOf<Names> // one name gives a `HeldSingleLock`
 })
 
-/** Acquires the lock until the scope closes. If this fails, the caller must close the scope. */
-const acquireIn = (
-  kv: Kv,
+/** The queues of the locks, each once, in the same order for every client. */
+const queuesOf = (
   names: LockNames,
-  options: Options | undefined,
-  scope: Scope.Scope
-): Effect.Effect<heldLock.HeldLock, KvError.KvError | LockTimeout | LockLost> =>
-  Effect.flatMap(
-    Effect.andThen(lockRequest.checkDurations(options), lockRequest.inOrder(names)),
-    (ordered) => acquisition.acquire(kv, ordered, options, scope)
-  )
+  options: AcquireOptions | undefined
+): Effect.Effect<NonEmptyReadonlyArray<Queue>, KvError.KvError> =>
+  Effect.map(request.inOrder(names), Array.map((name) => lockQueue.queueOf(name, options?.description)))
 
 /**
  * Acquires the lock if no client holds it or waits for it, and holds it until the scope closes. It never waits for
@@ -160,11 +154,8 @@ export const tryAcquire = Effect.fnUntraced(function*<const Names extends LockNa
   options?: Omit<AcquireOptions, "acquireTimeout">
 ): Effect.fn.Return<Option.Option<LockOf<Names>>, KvError.KvError | LockLost, Kv | Scope.Scope> {
   const kv = yield* Kv
-  const ordered = yield* Effect.andThen(lockRequest.checkDurations(options), lockRequest.inOrder(names))
-  const lock = yield* inChildScope(
-    (scope) => internals.of(kv).sessions.onClock(acquisition.tryAcquire(kv, ordered, options, scope)),
-    (exit) => Exit.isSuccess(exit) && Option.isSome(exit.value)
-  )
+  const ordered = yield* queuesOf(names, options)
+  const lock = yield* queues.tryAcquire(kv, ordered, lockQueue.enterIfFree(options?.description), options)
   return lock as Option.Option<MultiLock> as Option.Option<LockOf<Names>> // one name gives a `HeldSingleLock`
 })
 
@@ -284,39 +275,15 @@ export const use = <
   f: (lock: LockOf<Names>) => Effect.Effect<A, E, R>,
   options?: Options<Timeout, Hold>
 ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const kv = yield* Kv
-      yield* lockRequest.notWaitingForItself(kv, names)
-      if (options?.fenced !== false) yield* lockRequest.roomForFence(kv, (yield* lockRequest.inOrder(names)).length)
-      const scope = yield* Scope.make()
-      const lock = yield* restore(acquireIn(kv, names, options, scope)).pipe(
-        Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
-      )
-      const body = Effect.withFiber<A, E, R>((fiber) =>
-        // Suspended, so that an `f` that throws is a defect of the body, and the lock is released.
-        Effect.updateContext(
-          Effect.suspend(() => f(lock as MultiLock as LockOf<Names>)),
-          (context: Context.Context<R>) =>
-            Context.add(
-              options?.fenced === false ? context : Context.add(context, Fence.Current, [
-                ...Context.get(context, Fence.Current),
-                lockFence.inKv(kv, lock)
-              ]),
-              holdings.Holdings,
-              [
-                ...Context.get(context, holdings.Holdings),
-                holdings.make(kv, lock.parts.map(({ name }) => name), fiber.id)
-              ]
-            )
-        )
-      )
-      const limit = options?.maxHold === undefined
-        ? Effect.never
-        : internals.of(kv).sessions.onClock(underLock.holdExceeded(lock, options.maxHold))
-      return yield* underLock.run(lock, body, { limit, restore, end: (exit) => Scope.close(scope, exit) })
-    })
-  ) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
+  Effect.flatMap(Kv, (kv) =>
+    Effect.flatMap(queuesOf(names, options), (ordered) =>
+      queues.use(
+        kv,
+        ordered,
+        // One name gives a `HeldSingleLock`.
+        (lock) => f(lock as MultiLock as LockOf<Names>),
+        options
+      ))) as Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> // the failures of limits that are not given cannot happen
 
 /**
  * Runs the effect under a lock that {@link acquire} or {@link tryAcquire} acquired, as {@link withDistLock} does:
@@ -353,7 +320,7 @@ export const fenced: {
           const message = "only a lock that acquire or tryAcquire returned can fence an effect"
           return yield* KvError.fail(new KvError.InvalidRequest({ message }))
         }
-        yield* lockRequest.roomForFence(held.kv, held.parts.length)
+        yield* request.roomForFence(held.kv, held.parts.length)
         // The effect has not begun, so the outcome of this loss stays `NotApplied`.
         if (!held.isHeldUnsafe()) return yield* Effect.fail(yield* held.lose(notHeldAtTheStart))
         return yield* underLock.run(held, Fence.provide(effect, lockFence.of(held)), {
@@ -444,8 +411,8 @@ export const waiters = (name: string): Effect.Effect<ReadonlyArray<Contender>, K
 
 const contenders = Effect.fnUntraced(function*(name: string) {
   const kv = yield* Kv
-  const [checked] = yield* lockRequest.inOrder(name)
-  return (yield* lockQueue.contenders(internals.of(kv).unfenced, checked)).map(describe)
+  const [checked] = yield* request.inOrder(name)
+  return (yield* contendersOf.all(internals.of(kv).unfenced, lockQueue.prefixOf(checked))).map(describe)
 })
 
 const describe = (entry: Entry): Contender => new ContenderOf(entry)

@@ -22,9 +22,10 @@ import * as candidatesOf from "../internal/election/candidates.ts"
 import * as leadership from "../internal/election/leadership.ts"
 import type { Candidate, Leadership, ScopedLeadership } from "../internal/election/model.ts"
 import * as internals from "../internal/kv/internals.ts"
-import { asLeadership } from "../internal/lock/lockOptions.ts"
 import * as lockQueue from "../internal/lock/lockQueue.ts"
-import * as lockRequest from "../internal/lock/lockRequest.ts"
+import * as contenders from "../internal/queue/contenders.ts"
+import { asLeadership } from "../internal/queue/lockOptions.ts"
+import * as request from "../internal/queue/request.ts"
 import { Kv } from "../service/Kv.ts"
 import * as KvError from "../values/KvError.ts"
 import type { LockLost, LockTimeout } from "../values/LockError.ts"
@@ -276,7 +277,7 @@ const warnOnceOf = (election: string) => {
 export const observe = (name: string): Stream.Stream<Option.Option<Candidate>, KvError.KvError, Kv> =>
   Stream.unwrap(Effect.gen(function*() {
     const kv = yield* Kv
-    const [checked] = yield* lockRequest.inOrder(name)
+    const [checked] = yield* request.inOrder(name)
     return candidatesOf.leaders(kv, checked)
   }))
 
@@ -302,8 +303,8 @@ export const leader = Effect.fnUntraced(function*(
   name: string
 ): Effect.fn.Return<Option.Option<Candidate>, KvError.KvError, Kv> {
   const kv = yield* Kv
-  const [checked] = yield* lockRequest.inOrder(name)
-  const entry = yield* lockQueue.head(internals.of(kv).unfenced, checked)
+  const [checked] = yield* request.inOrder(name)
+  const entry = yield* contenders.oldest(internals.of(kv).unfenced, lockQueue.prefixOf(checked))
   return Option.map(Option.fromUndefinedOr(entry), candidatesOf.of)
 })
 
@@ -328,8 +329,8 @@ export const candidates = Effect.fnUntraced(function*(
   name: string
 ): Effect.fn.Return<ReadonlyArray<Candidate>, KvError.KvError, Kv> {
   const kv = yield* Kv
-  const [checked] = yield* lockRequest.inOrder(name)
-  return (yield* lockQueue.contenders(internals.of(kv).unfenced, checked)).map(candidatesOf.of)
+  const [checked] = yield* request.inOrder(name)
+  return (yield* contenders.all(internals.of(kv).unfenced, lockQueue.prefixOf(checked))).map(candidatesOf.of)
 })
 
 /** The options of the lock: its description is the candidate's value. */

@@ -16,7 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { execute } from "../backend/KvBackend.ts"
 import * as internals from "../internal/kv/internals.ts"
-import * as lockRequest from "../internal/lock/lockRequest.ts"
+import * as request from "../internal/queue/request.ts"
 import * as attempt from "../internal/runOnce/attempt.ts"
 import * as cronLoop from "../internal/runOnce/cronLoop.ts"
 import * as model from "../internal/runOnce/model.ts"
@@ -242,10 +242,10 @@ export const status = Effect.fnUntraced(function*(
 })
 
 const checked = Effect.fnUntraced(function*(kv: KvService, name: string, options: Options | undefined) {
-  yield* lockRequest.checkDurations(options)
+  yield* request.checkDurations(options)
   const problem = KeyRange.invalidKey(name)
   if (problem !== undefined) {
     yield* KvError.fail(new KvError.InvalidRequest({ message: `the name of a job is a key, and ${problem}` }))
   }
-  yield* lockRequest.roomForFence(kv, 1)
+  yield* request.roomForFence(kv, 1)
 })

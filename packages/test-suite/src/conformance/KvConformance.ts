@@ -27,6 +27,8 @@ import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
 import * as Revisions from "./cases/Revisions.ts"
 import * as RunOnce from "./cases/RunOnce.ts"
+import * as RwLocks from "./cases/RwLocks.ts"
+import * as Semaphores from "./cases/Semaphores.ts"
 import * as SequencesAndCounters from "./cases/SequencesAndCounters.ts"
 import * as Sessions from "./cases/Sessions.ts"
 import * as SharedSessions from "./cases/SharedSessions.ts"
@@ -86,6 +88,8 @@ export const cases: ReadonlyArray<Case> = [
   ...ElectionLoss.cases,
   ...ElectionObservers.cases,
   ...Singletons.cases,
+  ...Semaphores.cases,
+  ...RwLocks.cases,
   ...Fencing.cases,
   ...FencedFibers.cases,
   ...NestedFences.cases,

@@ -15,6 +15,7 @@ import type * as KvError from "../../values/KvError.ts"
 import type * as Watch from "../../values/Watch.ts"
 import * as internals from "../kv/internals.ts"
 import * as lockQueue from "../lock/lockQueue.ts"
+import * as contenders from "../queue/contenders.ts"
 import * as rangeView from "../view/rangeView.ts"
 import * as watchEnd from "../watch/watchEnd.ts"
 import * as watcherTake from "../watch/watcherTake.ts"
@@ -103,13 +104,12 @@ const concerns = ({ events }: Watch.Revision, leader: Entry | undefined): boolea
   leader === undefined || events.some(({ key }) => key === leader.key)
 
 const oldest = (name: string, { entries }: rangeView.MutableView): Entry | undefined => {
+  const prefix = lockQueue.prefixOf(name)
   let found: Entry | undefined
   for (const entry of entries.values()) {
-    if (lockQueue.isContender(name, entry) && (found === undefined || isBefore(entry, found))) found = entry
+    if (contenders.isContender(prefix, entry) && (found === undefined || contenders.isBefore(entry, found))) {
+      found = entry
+    }
   }
   return found
 }
-
-/** In the order of the queue: by create revision, and by key if one transaction created both. */
-const isBefore = (a: Entry, b: Entry): boolean =>
-  a.createRevision === b.createRevision ? KeyRange.compareKeys(a.key, b.key) < 0 : a.createRevision < b.createRevision

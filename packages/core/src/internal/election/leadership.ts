@@ -8,8 +8,8 @@ import * as Compare from "../../values/Compare.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import * as internals from "../kv/internals.ts"
-import * as heldLock from "../lock/heldLock.ts"
-import type { Lock } from "../lock/model.ts"
+import * as heldLock from "../queue/heldLock.ts"
+import type { Lock } from "../queue/model.ts"
 import type { Leadership, ScopedLeadership } from "./model.ts"
 
 /** The leadership of a lock that `DistLock` acquired. */

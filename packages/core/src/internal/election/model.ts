@@ -5,7 +5,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as KvError from "../../values/KvError.ts"
 import type { LockLost } from "../../values/LockError.ts"
-import type { Lock } from "../lock/model.ts"
+import type { Lock } from "../queue/model.ts"
 
 /**
  * A candidate of an election, as every client sees it. The oldest candidate is the leader.

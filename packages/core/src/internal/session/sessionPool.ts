@@ -32,6 +32,11 @@ export interface SessionPool {
   readonly get: (ttl: Duration.Input, scope: Scope.Scope) => Effect.Effect<SharedSession, KvError.KvError>
   /** The holders that are notified when the client closes, and are waited for. */
   readonly holders: clientClose.Holders
+  /**
+   * Forks work that several callers share, until the client closes. It inherits nothing from the caller that happens to
+   * start it.
+   */
+  readonly forkShared: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<Fiber.Fiber<A, E>>
 }
 
 /**
@@ -195,7 +200,8 @@ export const make = Effect.fnUntraced(function*(
   return {
     onClock,
     get: (ttl, user) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, user)),
-    holders
+    holders,
+    forkShared: (effect) => Effect.forkIn(inContextOfPool(context)(effect), scope)
   }
 })
 

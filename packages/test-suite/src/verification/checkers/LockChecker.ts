@@ -1,8 +1,9 @@
 /**
- * A checker of locks: of their holdings and of the fenced effects under them.
+ * A checker of locks, semaphores and read-write locks: of their holdings and of the fenced effects under them.
  *
  * Tokens increase in the order of the holdings. A holder has released the lock, or has noticed the loss, before the next one
- * acquires it. Each accepted effect on a resource happened exactly once, and its token was that of the holder then.
+ * acquires it. Never more permits of a semaphore are held than it has, and no reader holds a lock with a writer. Each
+ * accepted effect on a resource happened exactly once, and its token was that of a holder then.
  */
 import type { Change } from "../history/Changes.ts"
 import type * as History from "../history/History.ts"
@@ -19,6 +20,8 @@ export type Kind =
   | "TokenOrder"
   /** A lock was acquired while another client still held it, as far as that client knew. */
   | "OverlappingHolders"
+  /** Permits were acquired while too many others were held, as far as their holders knew. */
+  | "TooManyPermits"
   /** An effect was accepted with a token with which the lock was not held then. */
   | "EffectWithoutLock"
   /** A resource shows more or fewer effects than were accepted. */
@@ -45,6 +48,8 @@ export interface Options {
    * or a process is stopped: then only the fence protects.
    */
   readonly lateLossNanos?: bigint | undefined
+  /** For each semaphore of the history, how many permits it has. */
+  readonly permits?: Readonly<Record<string, number>> | undefined
   /** For each resource, how many effects it shows at the end: the value of a counter. */
   readonly counts?: Readonly<Record<string, number>> | undefined
   /** All changes of the store, which show the holder at every revision. Locks must have the names of their keys there. */
@@ -78,20 +83,35 @@ export const check = (
 ): ReadonlyArray<Violation> => [
   ...Array.from(
     Map.groupBy(history.holdings, (holding) => holding.lock).values(),
-    (holdings) => checkHoldings(holdings, options.lateLossNanos ?? 0n)
+    (holdings) => checkHoldings(holdings, options.lateLossNanos ?? 0n, options.permits ?? {})
   ).flat(),
-  ...checkTokens(history, options.changes),
-  ...checkOrder(history.effects),
+  ...checkTokens(history, options.changes, options.permits ?? {}),
+  ...checkOrder(history),
   ...checkCounts(history.effects, options.counts ?? {})
 ]
 
+/** Whether two holdings of one lock exclude each other: all but two readers, and two holders of permits. */
+const exclude = (a: History.Share | undefined, b: History.Share | undefined): boolean =>
+  a?._tag !== "Permits" && b?._tag !== "Permits" && (a?._tag !== "Read" || b?._tag !== "Read")
+
 /** Checks the holdings of one lock. */
-const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigint): ReadonlyArray<Violation> => {
+const checkHoldings = (
+  holdings: ReadonlyArray<History.Holding>,
+  lateLoss: bigint,
+  permits: Readonly<Record<string, number>>
+): ReadonlyArray<Violation> => {
   const violations: Array<Violation> = []
   const inOrder = holdings.toSorted((a, b) => a.acquired.order - b.acquired.order)
-  let largest: History.Holding | undefined
+  /** The holdings with the largest token of all, and of all that are not readers. */
+  let largestOfAll: History.Holding | undefined
+  let largestExclusive: History.Holding | undefined
   let open: Array<History.Holding> = []
   for (const holding of inOrder) {
+    const largest = holding.share?._tag === "Permits"
+      ? undefined
+      : holding.share?._tag === "Read"
+      ? largestExclusive
+      : largestOfAll
     if (largest !== undefined && holding.token <= largest.token) {
       violations.push({
         kind: "TokenOrder",
@@ -101,8 +121,10 @@ const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigin
         records: [largest.id, holding.id]
       })
     }
-    for (const other of open) {
-      if (!overlaps(other, holding, lateLoss)) continue
+    const beside = open.filter((other) => overlaps(other, holding, lateLoss))
+    violations.push(...checkPermits(holding, beside, permits))
+    for (const other of beside) {
+      if (!exclude(other.share, holding.share)) continue
       violations.push({
         kind: "OverlappingHolders",
         message: `the lock ${JSON.stringify(holding.lock)} was acquired with token ${holding.token} while ${
@@ -111,10 +133,30 @@ const checkHoldings = (holdings: ReadonlyArray<History.Holding>, lateLoss: bigin
         records: [other.id, holding.id]
       })
     }
-    if (largest === undefined || holding.token > largest.token) largest = holding
+    if (largestOfAll === undefined || holding.token > largestOfAll.token) largestOfAll = holding
+    if (holding.share?._tag !== "Read" && (largestExclusive === undefined || holding.token > largestExclusive.token)) {
+      largestExclusive = holding
+    }
     open = [...open.filter((other) => overlaps(other, holding, 0n)), holding]
   }
   return violations
+}
+
+/** Checks that the permits that were acquired, and those held beside them, are not more than the semaphore has. */
+const checkPermits = (
+  holding: History.Holding,
+  beside: ReadonlyArray<History.Holding>,
+  permits: Readonly<Record<string, number>>
+): ReadonlyArray<Violation> => {
+  const all = permits[holding.lock]
+  if (all === undefined || holding.share?._tag !== "Permits") return []
+  const held = [...beside, holding].reduce((sum, { share }) => sum + (share?._tag === "Permits" ? share.permits : 0), 0)
+  return held <= all ? [] : [{
+    kind: "TooManyPermits",
+    message: `${held} of the ${all} permits of ${JSON.stringify(holding.lock)} were held when token ${holding.token} ` +
+      `acquired ${holding.share.permits} of them`,
+    records: [...beside.map(({ id }) => id), holding.id]
+  }]
 }
 
 /** Whether the earlier holding overlaps the later one for longer than allowed. */
@@ -127,7 +169,8 @@ const overlaps = (first: History.Holding, second: History.Holding, lateLoss: big
 /** Checks that the lock was held with the token of an accepted effect, by the changes of the store if they are known. */
 const checkTokens = (
   history: Pick<History.History, "holdings" | "effects">,
-  changes: ReadonlyArray<Change> | undefined
+  changes: ReadonlyArray<Change> | undefined,
+  permits: Readonly<Record<string, number>>
 ): ReadonlyArray<Violation> => {
   const holders = changes === undefined ? undefined : new Holders(changes, locksOf(history.effects))
   const tokenOf = (of: { readonly lock: string; readonly token: bigint }) => JSON.stringify([of.lock, `${of.token}`])
@@ -147,18 +190,44 @@ const checkTokens = (
     if (holding === undefined) return violation("which no holder had")
     if (effect.invoked.order < holding.acquired.order) return violation("before the lock was acquired with it")
     if (holders === undefined || effect.revision === undefined) return []
-    const holder = holders.at(effect.lock, effect.revision)
-    return holder === effect.token
-      ? []
-      : violation(
-        `at revision ${effect.revision}, when ${holder === undefined ? "no token" : `token ${holder}`} held it`
-      )
+    const queue = holders.at(effect.lock, effect.revision)
+    if (isAdmitted(queue, effect.token, holding.share, permits[effect.lock])) return []
+    const tokens = queue.map(({ token }) => token)
+    return violation(
+      `at revision ${effect.revision}, when its queue was ${tokens.length === 0 ? "empty" : tokens.join(", ")}`
+    )
   })
 }
 
-/** Checks that the tokens of effects on one resource under one lock never decrease, in time and by known revisions. */
-const checkOrder = (effects: ReadonlyArray<History.FencedEffect>): ReadonlyArray<Violation> => {
-  const accepted = effects.filter((effect) => effect.outcome === "Accepted")
+/** Whether the rule of the queue admits the contender with that token. */
+const isAdmitted = (
+  queue: ReadonlyArray<Contender>,
+  token: bigint,
+  share: History.Share | undefined,
+  permits: number | undefined
+): boolean => {
+  const own = queue.find((contender) => contender.token === token)
+  if (own === undefined) return false
+  const ahead = queue.filter((contender) => contender.token < token)
+  switch (share?._tag) {
+    case "Permits":
+      return permits === undefined || ahead.reduce((sum, { weight }) => sum + weight, own.weight) <= permits
+    case "Read":
+      return ahead.every(({ mode }) => mode === "read")
+    default:
+      return ahead.length === 0
+  }
+}
+
+/**
+ * Checks that the tokens of effects on one resource under one lock never decrease, in time and by known revisions. Holders
+ * that share the lock may write in any order.
+ */
+const checkOrder = ({ effects, holdings }: Pick<History.History, "holdings" | "effects">): ReadonlyArray<Violation> => {
+  const shared = new Set(
+    holdings.flatMap(({ lock, share }) => share === undefined || share._tag === "Write" ? [] : [lock])
+  )
+  const accepted = effects.filter((effect) => effect.outcome === "Accepted" && !shared.has(effect.lock))
   const groups = Map.groupBy(accepted, ({ lock, resource }) => JSON.stringify([lock, resource]))
   return Array.from(groups.values()).flatMap((group) => {
     const stale = new Map([...staleInTime(group), ...staleByRevision(group)])
@@ -220,34 +289,46 @@ const checkCounts = (
 const locksOf = (effects: ReadonlyArray<History.FencedEffect>): ReadonlySet<string> =>
   new Set(effects.map((effect) => effect.lock))
 
-/** The holders of locks, from the changes of the store: the oldest key under the name of a lock belongs to the holder. */
+/** A key in the queue of a lock. */
+interface Contender {
+  readonly token: bigint
+  /** How many permits it holds or waits for. */
+  readonly weight: number
+  /** The folder of the key under the name of a read-write lock. */
+  readonly mode: string | undefined
+}
+
+/**
+ * The queues of locks at every revision, from the changes of the store. A contender is a key under the name of a lock:
+ * directly, or under `permits/`, `read/` or `write/`.
+ */
 class Holders {
-  readonly #changes: ReadonlyMap<string, ReadonlyArray<readonly [revision: bigint, holder: bigint | undefined]>>
+  readonly #queues: ReadonlyMap<string, ReadonlyArray<readonly [revision: bigint, queue: ReadonlyArray<Contender>]>>
 
   constructor(changes: ReadonlyArray<Change>, locks: ReadonlySet<string>) {
-    const history = new Map<string, Array<readonly [bigint, bigint | undefined]>>()
-    const contenders = new Map<string, Map<string, bigint>>()
+    const history = new Map<string, Array<readonly [bigint, ReadonlyArray<Contender>]>>()
+    const queues = new Map<string, Map<string, Contender>>()
     for (const change of changes) {
-      const lock = change.key.slice(0, change.key.lastIndexOf("/"))
-      if (!change.key.includes("/") || !locks.has(lock)) continue
-      const queue = contenders.get(lock) ?? new Map<string, bigint>()
-      contenders.set(lock, queue)
+      const [, folder, mode] = /^(.*?)(?:\/(permits|read|write))?\/[^/]*$/s.exec(change.key) ?? []
+      const lock = folder === undefined ? undefined : locks.has(folder) ? folder : undefined
+      if (lock === undefined || mode === "permits" && change.key.endsWith("/limit")) continue
+      const queue = queues.get(lock) ?? new Map<string, Contender>()
+      queues.set(lock, queue)
       if (change.type === "delete") queue.delete(change.key)
-      else queue.set(change.key, change.createRevision)
-      const holder = Array.from(queue.values()).reduce<bigint | undefined>(
-        (least, token) => least === undefined || token < least ? token : least,
-        undefined
-      )
+      else {
+        const weight = mode === "permits" ? Number.parseInt(new TextDecoder().decode(change.valueBytes), 10) : 1
+        queue.set(change.key, { token: change.createRevision, weight, mode })
+      }
       const all = history.get(lock) ?? []
       history.set(lock, all)
-      all.push([change.modRevision, holder])
+      all.push([change.modRevision, [...queue.values()]])
     }
-    this.#changes = history
+    this.#queues = history
   }
 
-  /** The token of the holder when the revision was written. */
-  at(lock: string, revision: bigint): bigint | undefined {
-    const all = this.#changes.get(lock) ?? []
+  /** The queue of the lock when the revision was written. */
+  at(lock: string, revision: bigint): ReadonlyArray<Contender> {
+    const all = this.#queues.get(lock) ?? []
     let low = 0
     let high = all.length
     while (low < high) {
@@ -255,6 +336,6 @@ class Holders {
       if (all[middle]![0] < revision) low = middle + 1
       else high = middle
     }
-    return all[low - 1]?.[1]
+    return all[low - 1]?.[1] ?? []
   }
 }

@@ -5,6 +5,8 @@
  * recorder are totally ordered, even if the clock shows the same time. A recorder belongs to one process.
  */
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as DistRwLock from "@effect-kv/core/DistRwLock"
+import type * as DistSemaphore from "@effect-kv/core/DistSemaphore"
 import * as Election from "@effect-kv/core/Election"
 import type { Kv } from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
@@ -26,6 +28,8 @@ import * as plain from "./plain.ts"
 export interface Held {
   readonly name: string
   readonly token: bigint
+  /** How it is shared with other holders. Default: not at all. */
+  readonly share?: History.Share | undefined
 }
 
 /**
@@ -65,6 +69,21 @@ export interface Recorder {
     name: string,
     use: (leadership: Election.Leadership) => Effect.Effect<A, E, R>,
     options?: Election.Options
+  ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
+  /** `DistSemaphore.use`, with the permits recorded as the holding of a lock of the semaphore's name. */
+  readonly withPermits: <A, E, R>(
+    client: string,
+    semaphore: DistSemaphore.DistSemaphore,
+    permits: number,
+    use: (lock: DistLock.Lock) => Effect.Effect<A, E, R>,
+    options?: DistLock.Options
+  ) => Effect.Effect<A, E | DistSemaphore.Failure, R>
+  /** `DistRwLock.use`, with the holding of each lock recorded. */
+  readonly withRwLocks: <A, E, R>(
+    client: string,
+    locks: DistRwLock.LockSet,
+    use: (lock: DistLock.MultiLock) => Effect.Effect<A, E, R>,
+    options?: DistLock.Options
   ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
   /**
    * Records an effect on a resource that the lock fences. It is accepted if it succeeds, and rejected if it fails with
@@ -114,6 +133,21 @@ export const make: Effect.Effect<Recorder> = Effect.sync(() => {
       Election.withLeadership(
         name,
         (leadership) => whileHolding(records, client, leadership.lock, use(leadership)),
+        options
+      ),
+    withPermits: (client, semaphore, permits, use, options) =>
+      semaphore.use(
+        permits,
+        (lock) => whileHolding(records, client, lock, use(lock), () => ({ _tag: "Permits", permits })),
+        options
+      ),
+    withRwLocks: (client, locks, use, options) =>
+      DistRwLock.use(
+        locks,
+        (lock) =>
+          whileHolding(records, client, lock, use(lock), (name) => ({
+            _tag: locks.write?.includes(name) === true ? "Write" : "Read"
+          })),
         options
       ),
     fenced: (client, lock, resource) => (effect) => fenced(records, client, lock, resource, effect),
@@ -172,6 +206,7 @@ class Records {
       client,
       lock: lock.name,
       token: lock.token,
+      ...(lock.share === undefined ? {} : { share: lock.share }),
       acquired: this.now(clock)
     }
     this.#holdings.push(holding)
@@ -312,11 +347,15 @@ const whileHolding = <A, E, R>(
   records: Records,
   client: string,
   lock: DistLock.MultiLock,
-  effect: Effect.Effect<A, E, R>
+  effect: Effect.Effect<A, E, R>,
+  shareOf: (name: string) => History.Share | undefined = () => undefined
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.scopedWith(Effect.fnUntraced(function*(scope: Scope.Scope) {
-      const holdings = yield* Effect.forEach(lock.parts, (each) => acquired(records, client, each))
+      const holdings = yield* Effect.forEach(
+        lock.parts,
+        ({ name, token }) => acquired(records, client, { name, token, share: shareOf(name) })
+      )
       const each = (which: keyof OpenHolding) =>
         Effect.forEach(holdings, (holding) => holding[which], { discard: true })
       yield* Effect.forkIn(Effect.catch(lock.lost, () => each("lost")), scope, { startImmediately: true })

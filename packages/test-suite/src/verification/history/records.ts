@@ -186,6 +186,16 @@ export interface WatchCall {
 }
 
 /**
+ * How a lock is shared with other holders: some of the permits of a semaphore, or a read-write lock.
+ *
+ * @since 0.1.0
+ */
+export type Share =
+  | { readonly _tag: "Permits"; readonly permits: number }
+  | { readonly _tag: "Read" }
+  | { readonly _tag: "Write" }
+
+/**
  * The time during which a client held a lock, as far as the client knew.
  *
  * @since 0.1.0
@@ -196,6 +206,8 @@ export interface Holding {
   readonly client: string
   readonly lock: string
   readonly token: bigint
+  /** Absent for a lock that excludes every other holder. */
+  readonly share?: Share
   readonly acquired: Moment
   /** When it ended: before the release, or when the client learned of the loss. Absent while the lock is held. */
   readonly ended?: { readonly at: Moment; readonly how: "Released" | "Lost" }

@@ -218,6 +218,11 @@ export const Holding: Schema.Codec<History.Holding, unknown> = Schema.TaggedStru
   client: Schema.String,
   lock: Schema.String,
   token: Schema.BigInt,
+  share: Schema.optionalKey(Schema.Union([
+    Schema.TaggedStruct("Permits", { permits: Schema.Number }),
+    Schema.TaggedStruct("Read", {}),
+    Schema.TaggedStruct("Write", {})
+  ])),
   acquired: Moment,
   ended: Schema.optionalKey(Schema.Struct({ at: Moment, how: Schema.Literals(["Released", "Lost"]) }))
 })

@@ -16,7 +16,8 @@ export const showRecord = (record: History.Record): string => {
       return `#${record.id} ${record.client}: watch ${showRange(record.request.range)} ` +
         `${span(record.invoked, record.ended?.at)}`
     case "Holding":
-      return `#${record.id} ${record.client}: held ${JSON.stringify(record.lock)} by token ${record.token} ` +
+      return `#${record.id} ${record.client}: held ${showShare(record.share)}${JSON.stringify(record.lock)} ` +
+        `by token ${record.token} ` +
         `${span(record.acquired, record.ended?.at)} ${record.ended?.how ?? ""}`
     case "Effect":
       return `#${record.id} ${record.client}: on ${JSON.stringify(record.resource)} under ` +
@@ -24,6 +25,9 @@ export const showRecord = (record: History.Record): string => {
         `${span(record.invoked, record.completed)}`
   }
 }
+
+const showShare = (share: History.Share | undefined): string =>
+  share === undefined ? "" : share._tag === "Permits" ? `${share.permits} of ` : `${share._tag.toLowerCase()} of `
 
 const span = (from: History.Moment, to: History.Moment | undefined): string =>
   `[${from.order}, ${to === undefined ? "..." : to.order}]`

@@ -20,6 +20,7 @@ import * as WatchChecker from "../checkers/WatchChecker.ts"
 import * as Changes from "../history/Changes.ts"
 import * as History from "../history/History.ts"
 import * as Recorder from "../history/Recorder.ts"
+import * as Workload from "../workload/Workload.ts"
 import type { Options } from "./options.ts"
 import * as simulation from "./run.ts"
 import * as scenarios from "./scenario.ts"
@@ -101,7 +102,7 @@ export const run = (options: Options): Run => {
           `${profile}, ${world.turns} turns, ${world.now} ms`,
           ...records.faults,
           ...changes.map((change) => `${change.modRevision} ${change.type} ${change.key} ${change.version}`),
-          History.toText(history)
+          History.toText({ ...history, calls: history.calls.map(inOrderOfCreation) })
         ].join("\n"),
         history
       )
@@ -126,7 +127,11 @@ const violationsOf = (
     compactedAt,
     readUpTo: (watch) => watch.ended === undefined ? revision : undefined
   }),
-  ...LockChecker.check(history, { changes, counts }).filter(({ kind }) => profile !== "brutal" || !isLateLoss(kind))
+  ...LockChecker.check(history, {
+    changes,
+    counts,
+    permits: { [`${simulation.prefix}${Workload.semaphore}`]: Workload.permits }
+  }).filter(({ kind }) => profile !== "brutal" || !isLateLoss(kind))
 ]
 
 /** If nothing is lost and delays are short, no call may fail for lack of a response. */
@@ -148,7 +153,8 @@ const lateCalls = (
 }
 
 /** Violations that a holder cannot avoid if its process was stopped or its lease was revoked. */
-const isLateLoss = (kind: LockChecker.Kind): boolean => kind === "OverlappingHolders" || kind === "TokenOrder"
+const isLateLoss = (kind: LockChecker.Kind): boolean =>
+  ["OverlappingHolders", "TokenOrder", "TooManyPermits"].includes(kind)
 
 const unfinished = (ended: Ended<unknown, unknown>): Violation.Violation => {
   switch (ended._tag) {
@@ -163,6 +169,25 @@ const unfinished = (ended: Ended<unknown, unknown>): Violation.Violation => {
     case "Endless":
       return { kind: "Endless", message: "the run exceeded its limit of turns", records: [] }
   }
+}
+
+/**
+ * The response of a range in the order of creation. Keys are ordered by the ids of leases, which differ from run to run. If
+ * there were more entries than the limit, those returned are different ones, and only their number is kept.
+ */
+const inOrderOfCreation = (call: History.Call): History.Call => {
+  const change = (response: History.OpResponse): History.OpResponse => {
+    if (response._tag === "Txn") return { ...response, responses: response.responses.map(change) }
+    if (response._tag !== "Range") return response
+    return {
+      ...response,
+      entries: response.more ? [] : response.entries.toSorted((a, b) => Number(a.createRevision - b.createRevision))
+    }
+  }
+  const { outcome } = call
+  return outcome._tag === "Responded" && (outcome.response._tag === "Range" || outcome.response._tag === "Txn")
+    ? { ...call, outcome: { ...outcome, response: change(outcome.response) } }
+    : call
 }
 
 /**

@@ -51,7 +51,8 @@ const recoveryTime = "20 seconds"
 /** How long after that nothing may be left: unused leases have expired and clean-up is complete. */
 const cleanUpTime = "3 minutes"
 
-const prefix = "w/"
+/** The prefix of all keys. */
+export const prefix = "w/"
 
 /** Simulates the run of a seed. */
 export const simulate = (
@@ -163,6 +164,7 @@ const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, sce
         name: `${name} client `
       }),
       increments(recorder, `${name} locker`, backend, scenario),
+      sharedWork(recorder, `${name} sharer`, backend, scenario),
       scenario.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
     ], { concurrency: "unbounded" })
   }))
@@ -196,6 +198,37 @@ const increments = (
         )
       }
       return Effect.all([repeatedly(false), repeatedly(true)], { concurrency: "unbounded" })
+    })
+
+/** Two fibers of a client that use permits of the semaphore and the read-write lock. */
+const sharedWork = (
+  recorder: Recorder.Recorder,
+  name: string,
+  backend: KvBackend,
+  { holds, permits, rwLocks }: Scenario
+) =>
+  permits + rwLocks === 0
+    ? Effect.void
+    : Effect.flatMap(Kv.make(recorder.client(name)(backend)), (kv) => {
+      const options = {
+        prefix,
+        ttl: "2 seconds",
+        acquireTimeout: "20 seconds",
+        meanwhile: holds === 0 ? undefined : pause(0, holds)
+      } as const
+      const usePermits = Effect.flatMap(
+        Random.nextIntBetween(1, 3),
+        (weight) => Workload.usePermits(recorder, name, kv, weight, options)
+      )
+      const useRwLock = Effect.flatMap(
+        Random.nextIntBetween(0, 2),
+        (mode) => Workload.useRwLock(recorder, name, kv, mode === 0 ? "Write" : "Read", options)
+      )
+      const repeatedly = Effect.all([
+        Effect.repeat(Effect.andThen(Effect.ignore(usePermits), pause(0, 100)), { times: permits - 1 }),
+        Effect.repeat(Effect.andThen(Effect.ignore(useRwLock), pause(0, 100)), { times: rwLocks - 1 })
+      ].filter((_, i) => (i === 0 ? permits : rwLocks) > 0))
+      return Effect.all([repeatedly, repeatedly], { concurrency: "unbounded" })
     })
 
 const temporaryKeys = (recorder: Recorder.Recorder, name: string, backend: KvBackend) =>
@@ -280,10 +313,14 @@ const countsOf = (kv: Kv.Kv) =>
 const leftBehind = Effect.fnUntraced(function*(kv: Kv.Kv, store: Store) {
   const { leases, watches } = yield* store.statistics
   const temporary = yield* kv.range(KeyRange.prefix(`${prefix}temporary/`), { keysOnly: true })
-  const queue = yield* kv.range(KeyRange.prefix(`${prefix}${Workload.lock}/`), { keysOnly: true })
+  const queues = yield* Effect.forEach(
+    [Workload.lock, Workload.semaphore, Workload.rwLock],
+    (name) => kv.range(KeyRange.prefix(`${prefix}${name}/`), { keysOnly: true })
+  )
   return [
     ...leases === 0 ? [] : [`${leases} leases`],
     ...watches === 2 ? [] : [`${watches} open watches instead of 2`],
-    ...[...temporary.entries, ...queue.entries].map(({ key }) => `the key ${JSON.stringify(key)}`)
+    ...[...temporary.entries, ...queues.flatMap(({ entries }) => entries.filter(({ key }) => !key.endsWith("/limit")))]
+      .map(({ key }) => `the key ${JSON.stringify(key)}`)
   ]
 })

@@ -54,11 +54,24 @@ export interface Scenario {
   /** How often each of two fibers of a process acquires the lock, and for how many milliseconds at most it pauses then. */
   readonly increments: number
   readonly holds: number
+  /** How often each of two fibers of a process uses permits of the semaphore, and the read-write lock. */
+  readonly permits: number
+  readonly rwLocks: number
   readonly temporary: boolean
   readonly impatient: boolean
 }
 
-const nothing = { clients: 0, operations: 0, keys: 0, increments: 0, holds: 0, temporary: false, impatient: false }
+const nothing = {
+  clients: 0,
+  operations: 0,
+  keys: 0,
+  increments: 0,
+  holds: 0,
+  permits: 0,
+  rwLocks: 0,
+  temporary: false,
+  impatient: false
+}
 
 const scenarios: ReadonlyArray<Scenario> = [
   // A few clients of a few processes on few keys.
@@ -78,7 +91,12 @@ const scenarios: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 3, increments: 3, holds: 50 },
   // Locks that are held long enough to be lost.
   { ...nothing, processes: 3, increments: 2, holds: 4000 },
-  { ...nothing, processes: 4, increments: 1, holds: 2000 }
+  { ...nothing, processes: 4, increments: 1, holds: 2000 },
+  // Semaphores and read-write locks, held briefly and long enough to be lost.
+  { ...nothing, processes: 3, permits: 3, holds: 100 },
+  { ...nothing, processes: 3, permits: 2, holds: 4000 },
+  { ...nothing, processes: 3, rwLocks: 3, holds: 100 },
+  { ...nothing, processes: 3, rwLocks: 2, holds: 4000 }
 ]
 
 export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "scenario"), scenarios.length)]!

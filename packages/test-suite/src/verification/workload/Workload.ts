@@ -25,6 +25,8 @@ export { captured, counter, elected, increment, lock } from "./counter.ts"
 export type { IncrementOptions } from "./counter.ts"
 export { watch } from "./reading.ts"
 export type { Reading } from "./reading.ts"
+export { permits, rwLock, semaphore, shared, usePermits, useRwLock } from "./shared.ts"
+export type { SharedOptions } from "./shared.ts"
 
 /**
  * Options of a workload.

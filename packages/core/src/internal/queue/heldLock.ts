@@ -99,6 +99,13 @@ export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim)
       : new HeldLock(contenders, claim, clock)
   })
 
+/** The lock of a single queue as a public value. */
+export const single = (lock: HeldLock): Lock => {
+  // A queue always gives a `HeldSingleLock`: see `make`.
+  if (lock instanceof HeldSingleLock) return lock
+  throw new Error("several locks are not a single one")
+}
+
 /** The lock as this library knows it; `undefined` if the value was not made here. */
 export const from = (lock: MultiLock): HeldLock | undefined => lock instanceof HeldLock ? lock : undefined
 

@@ -1,5 +1,5 @@
 /**
- * Checks of a request for a lock, before anything is sent.
+ * Checks of a request to enter queues, before anything is sent.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
@@ -13,16 +13,20 @@ import * as internals from "../kv/internals.ts"
 import { maxTtlSeconds } from "../values/grantSeconds.ts"
 import * as holdings from "./holdings.ts"
 import type { AcquireOptions, LockNames } from "./model.ts"
+import type { Queue } from "./rule.ts"
 
-const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
+export const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.InvalidRequest({ message }))
 
-/** Rejects a fiber that requests a lock whose body it runs: it would wait for itself until the lock is lost. */
-export const notWaitingForItself = (kv: Kv, names: LockNames): Effect.Effect<void, KvError.KvError> =>
+/** Rejects a fiber that would wait for what it holds itself: it would wait until that is lost. */
+export const notWaitingForItself = (
+  kv: Kv,
+  queues: ReadonlyArray<Queue<unknown>>
+): Effect.Effect<void, KvError.KvError> =>
   Effect.withFiber((fiber) => {
     const current = fiber.getRef(holdings.Holdings)
     if (current.length === 0) return Effect.void
-    const held = holdings.heldBy(current, kv, typeof names === "string" ? [names] : names, fiber.id)
+    const held = holdings.heldBy(current, kv, queues, fiber.id)
     return held === undefined ? Effect.void : invalid(
       `the fiber already runs under the lock ${JSON.stringify(held)} and would wait for itself: locks are not reentrant`
     )

@@ -1,6 +1,6 @@
 /**
- * A contender for one lock: it puts its key into the lock's queue, notices the loss of the key or of its session, and
- * removes the key when its scope closes.
+ * A contender in a queue: it puts its key, notices the loss of the key or of its session, and removes the key when its
+ * scope closes.
  */
 import * as Array from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
@@ -25,10 +25,11 @@ import * as Session from "../session/model.ts"
 import * as renewal from "../session/renewal.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
 import type { LockKind } from "../values/lockKind.ts"
-import * as lockQueue from "./lockQueue.ts"
+import { keyOf } from "./contenders.ts"
 import type { AcquireOptions } from "./model.ts"
+import type { Place, Queue } from "./rule.ts"
 
-/** The shared state of the contenders for locks that are acquired as one. */
+/** The shared state of the contenders in queues that are entered as one. */
 export interface Claim {
   /** Fails with the first loss of one of them. */
   readonly loss: Deferred.Deferred<never, LockLost>
@@ -43,9 +44,10 @@ export interface Claim {
   leave: () => void
 }
 
-/** A contender for one lock. */
+/** A contender in one queue. */
 export interface Contender {
   readonly kv: Kv
+  readonly queue: Queue<unknown>
   readonly name: string
   readonly key: string
   readonly options: AcquireOptions | undefined
@@ -60,6 +62,8 @@ export interface Contender {
   readonly logged: { readonly kind: LockKind; readonly lock: string; token: bigint }
   /** The state of the key; `undefined` until it was put. */
   attachment: leasedKey.Attachment | undefined
+  /** Watches the key, once it was put. A queue that watches its contenders' keys itself needs that only for holders. */
+  watchKey: () => void
   /** Stops watching for a loss. */
   stopGuarding: () => void
 }
@@ -111,7 +115,7 @@ export const fail = (claim: Claim, { kind, lock, token }: LockOfSession, reason:
  */
 export const make = (
   kv: Kv,
-  name: string,
+  queue: Queue<unknown>,
   session: SharedSession,
   options: AcquireOptions | undefined,
   scope: Scope.Scope,
@@ -120,15 +124,17 @@ export const make = (
   const { prefix } = internals.of(kv).origin
   return {
     kv,
-    name,
-    key: session.claim(prefix + lockQueue.keyOf(name, session.lease)).slice(prefix.length),
+    queue,
+    name: queue.name,
+    key: session.claim(prefix + keyOf(queue.prefix, session.lease)).slice(prefix.length),
     options,
     claim,
     scope,
     claimedOn: session,
     session,
-    logged: { kind: claim.latest.kind, lock: name, token: 0n },
+    logged: { kind: claim.latest.kind, lock: queue.name, token: 0n },
     attachment: undefined,
+    watchKey: () => {},
     stopGuarding: () => {}
   }
 }
@@ -138,7 +144,7 @@ export const unclaim = ({ claimedOn, key, kv }: Contender): void =>
   claimedOn.unclaim(internals.of(kv).origin.prefix + key)
 
 /** The contender's place in the queue, once its key was put. */
-export const placeOf = ({ key, logged }: Contender): lockQueue.Place => ({ key, createRevision: logged.token })
+export const placeOf = ({ key, logged }: Contender): Place => ({ key, createRevision: logged.token })
 
 /** The condition that the contender's key is the one it put. */
 const isInPlace = ({ key, logged }: Contender): Compare.Compare => Compare.createRevision(key, "=", logged.token)
@@ -158,6 +164,7 @@ export const put = <A extends { readonly createRevision: bigint }>(
       contender.attachment = attachments[i]!
       // If its scope has closed meanwhile, the key is being removed.
       if (contender.attachment.removal === "None") yield* guard(contender)
+      if (!contender.queue.watchesOwnKey) contender.watchKey()
     }
     return result
   })
@@ -198,9 +205,12 @@ const guard = (contender: Contender): Effect.Effect<void> =>
       )
     )
     const deleted = Effect.suspend(() => lose([contender], `${replaced}${keyDeleted}`))
-    const stopWatch = contender.session.keyWatchTimer(() =>
-      Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
-    )
+    let stopWatch = () => {}
+    contender.watchKey = () => {
+      stopWatch = contender.session.keyWatchTimer(() =>
+        Effect.runForkWith(context)(Effect.forkIn(Effect.andThen(untilDeleted, deleted), scope))
+      )
+    }
     let stopSession = () => {}
     let isMoving = false
     const guardSession = () => {
@@ -208,7 +218,7 @@ const guard = (contender: Contender): Effect.Effect<void> =>
       session.locks.add(logged)
       const stopLoss = session.onLost((reason) => fail(claim, logged, `${replaced}${reason}`))
       const stopDenial = session.onDenied(() => {
-        if (isMoving) return
+        if (isMoving || !contender.queue.isMovable) return
         isMoving = true
         Effect.runForkWith(context)(Effect.forkIn(Effect.ensuring(moved, Effect.sync(() => isMoving = false)), scope))
       })
@@ -227,6 +237,7 @@ const guard = (contender: Contender): Effect.Effect<void> =>
       }))
     guardSession()
     contender.stopGuarding = () => {
+      contender.watchKey = () => {}
       stopWatch()
       stopSession()
     }

@@ -1,5 +1,5 @@
 /**
- * The acquisition of locks: one or several after waiting in their queues, or all at once if all are free.
+ * The acquisition of what queues guard: after waiting in one or several of them, or at once if it is free.
  */
 import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import type { KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
@@ -20,8 +21,8 @@ import type { Claim, Contender } from "./contender.ts"
 import * as contender from "./contender.ts"
 import * as heldLock from "./heldLock.ts"
 import { kindOf } from "./lockOptions.ts"
-import * as lockQueue from "./lockQueue.ts"
 import type { AcquireOptions } from "./model.ts"
+import * as rule from "./rule.ts"
 
 /** How far an attempt has come, for the message of a timeout. */
 interface Progress {
@@ -39,13 +40,16 @@ interface Progress {
 const noResponse = (): Option.Option<KvError.Reason> =>
   Option.some(new KvError.Unavailable({ message: "the store did not respond in time" }))
 
-/** Acquires all the locks, in the order given, within `acquireTimeout`. They are released when the scope closes. */
-export const acquire = (
+/** Queues in the order in which they are entered. */
+type Queues<E> = NonEmptyReadonlyArray<rule.Queue<E>>
+
+/** Waits in all the queues, in the order given, within `acquireTimeout`. They are left when the scope closes. */
+export const acquire = <E>(
   kv: Kv,
-  names: NonEmptyReadonlyArray<string>,
+  queues: Queues<E>,
   options: AcquireOptions | undefined,
   scope: Scope.Scope
-): Effect.Effect<heldLock.HeldLock, KvError.KvError | LockTimeout | LockLost> =>
+): Effect.Effect<heldLock.HeldLock, E | KvError.KvError | LockTimeout | LockLost> =>
   Effect.suspend(() => {
     const progress: Progress = {
       token: Option.none(),
@@ -53,109 +57,134 @@ export const acquire = (
       lastFailure: noResponse,
       blockedBy: Option.none()
     }
-    const attempt = acquireAll(kv, names, options, scope, progress)
+    const attempt = acquireAll(kv, queues, options, scope, progress)
     return internals.of(kv).sessions.onClock(
       options?.acquireTimeout === undefined
         ? attempt
-        : withTimeout(attempt, options.acquireTimeout, { kind: kindOf(options), lock: names.join(", ") }, progress)
+        : withTimeout(
+          attempt,
+          options.acquireTimeout,
+          { kind: kindOf(options), lock: queues.map(({ name }) => name).join(", ") },
+          progress
+        )
     )
   })
 
-const acquireAll = Effect.fnUntraced(function*(
+const acquireAll = Effect.fnUntraced(function*<E>(
   kv: Kv,
-  names: NonEmptyReadonlyArray<string>,
+  queues: Queues<E>,
   options: AcquireOptions | undefined,
   scope: Scope.Scope,
   progress: Progress
 ) {
-  const claim = yield* contender.makeClaim(kv, kindOf(options), names[0], scope)
-  const scopeOfEach = yield* scopes(scope, names.length)
-  const [first, ...others] = names
-  const enterOne = Effect.fnUntraced(function*(name: string, entered: ReadonlyArray<Contender>) {
+  const claim = yield* contender.makeClaim(kv, kindOf(options), queues[0].name, scope)
+  const scopeOfEach = yield* scopes(scope, queues.length)
+  const [first, ...others] = queues
+  const enterOne = Effect.fnUntraced(function*(queue: rule.Queue<E>, entered: ReadonlyArray<Contender>) {
     progress.lastFailure = noResponse
     progress.blockedBy = Option.none()
-    const { own, standing } = yield* enter(kv, name, options, yield* scopeOfEach, claim)
+    const scope = yield* scopeOfEach
+    let attempt = yield* enter(kv, queue, options, scope, claim)
+    while (attempt.standing === undefined) {
+      yield* queue.onRefused
+      attempt = yield* enter(kv, queue, options, scope, claim)
+    }
+    const { own, standing } = attempt
     claim.latest = own.logged
     progress.token = Option.some(own.logged.token)
     progress.lastFailure = () => Option.fromUndefinedOr(own.session.lastFailureUnsafe())
-    if (standing._tag !== "First") {
-      yield* Effect.raceFirst(awaitTurn(own, standing, progress), Deferred.await(claim.lost))
+    if (standing._tag !== "Admitted") {
+      yield* Effect.raceFirst(awaitTurn(own, queue, standing, progress), Deferred.await(claim.lost))
     }
+    if (queue.watchesOwnKey) own.watchKey()
     yield* mustBeHeld([...entered, own], claim)
     return own
   })
   const contenders: NonEmptyArray<Contender> = [yield* enterOne(first, [])]
-  for (const name of others) contenders.push(yield* enterOne(name, contenders))
+  for (const queue of others) contenders.push(yield* enterOne(queue, contenders))
   return yield* heldLock.make(contenders, claim)
 })
 
-/** Acquires all the locks if none of them has a holder or a waiter; otherwise returns `none` and leaves nothing. */
+/** Enters the queues if that needs no wait, in one request; `undefined` if it wrote nothing. */
+export type EnterIfFree = (
+  backend: KvBackend,
+  contenders: NonEmptyReadonlyArray<Contender>,
+  lease: bigint
+) => Effect.Effect<{ readonly createRevision: bigint } | undefined, KvError.KvError>
+
+/** Acquires all at once; otherwise returns `none` and leaves nothing. */
 export const tryAcquire = Effect.fnUntraced(function*(
   kv: Kv,
-  names: NonEmptyReadonlyArray<string>,
+  queues: Queues<unknown>,
+  enterIfFree: EnterIfFree,
   options: AcquireOptions | undefined,
   scope: Scope.Scope
 ) {
-  const claim = yield* contender.makeClaim(kv, kindOf(options), names[0], scope)
-  const entered = yield* enterIfFree(kv, names, options, scope, claim)
+  const claim = yield* contender.makeClaim(kv, kindOf(options), queues[0].name, scope)
+  const entered = yield* enterAll(kv, queues, enterIfFree, options, scope, claim)
   if (entered === undefined) return Option.none<heldLock.HeldLock>()
   claim.latest = entered[0].logged
+  for (const own of entered) if (own.queue.watchesOwnKey) own.watchKey()
   yield* mustBeHeld(entered, claim)
   return Option.some(yield* heldLock.make(entered, claim))
 })
 
 /**
- * A scope for each lock. Several are released in parallel: one after the other would take a round trip for each name.
+ * A scope for each queue. Several are left in parallel: one after the other would take a round trip for each.
  */
 const scopes = (scope: Scope.Scope, count: number): Effect.Effect<Effect.Effect<Scope.Scope>> =>
   count === 1
     ? Effect.succeed(Effect.succeed(scope))
     : Effect.map(Scope.fork(scope, "parallel"), (parallel) => Scope.fork(parallel))
 
+/** An attempt to enter. `standing` is undefined if the rule refused it; then nothing was put. */
+interface Attempt {
+  readonly own: Contender
+  readonly standing: rule.Standing | undefined
+}
+
 /** Enters the queue; leaves it when the scope closes. */
 const enter = (
   kv: Kv,
-  name: string,
+  queue: rule.Queue<unknown>,
   options: AcquireOptions | undefined,
   scope: Scope.Scope,
   claim: Claim
-): Effect.Effect<{ readonly own: Contender; readonly standing: lockQueue.Standing }, KvError.KvError> =>
+): Effect.Effect<Attempt, KvError.KvError> =>
   useSession.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
       while (true) {
-        const own = contender.make(kv, name, session, options, scope, claim)
-        const write = lockQueue.enter(
-          internals.of(kv).unfenced,
-          name,
-          own.key,
-          session.lease,
-          options?.description ?? ""
-        )
+        const own = contender.make(kv, queue, session, options, scope, claim)
+        let isRefused = false
+        const write = Effect.map(queue.enter(internals.of(kv).unfenced, own.key, session.lease), (entry) => {
+          isRefused = entry._tag === "Refused"
+          return entry._tag === "Entered" ? entry : undefined
+        })
         const entered = yield* contender.put([own], write)
-        // The key exists already. Its name stays claimed, so the next attempt uses another.
         if (entered !== undefined) return { own, standing: entered.standing }
+        if (isRefused) {
+          contender.unclaim(own)
+          return { own, standing: undefined }
+        }
+        // The key exists already. Its name stays claimed, so the next attempt uses another.
       }
     }))
 
-/** Enters all queues if they are empty; `undefined` if one is not. All keys are attached to one session. */
-const enterIfFree = (
+/** Enters all queues if none needs a wait; `undefined` if one does. All keys are attached to one session. */
+const enterAll = (
   kv: Kv,
-  names: NonEmptyReadonlyArray<string>,
+  queues: Queues<unknown>,
+  enterIfFree: EnterIfFree,
   options: AcquireOptions | undefined,
   scope: Scope.Scope,
   claim: Claim
 ): Effect.Effect<NonEmptyReadonlyArray<Contender> | undefined, KvError.KvError> =>
   useSession.withLive(internals.of(kv).sessions, options?.ttl, scope, (session) =>
     Effect.gen(function*() {
-      const scopeOfEach = yield* scopes(scope, names.length)
-      const contenders = yield* Effect.forEach(names, (name) =>
-        Effect.map(scopeOfEach, (scope) => contender.make(kv, name, session, options, scope, claim)))
-      const write = lockQueue.enterIfFree(
-        internals.of(kv).unfenced,
-        contenders,
-        session.lease,
-        options?.description ?? ""
-      )
+      const scopeOfEach = yield* scopes(scope, queues.length)
+      const contenders = yield* Effect.forEach(queues, (queue) =>
+        Effect.map(scopeOfEach, (scope) => contender.make(kv, queue, session, options, scope, claim)))
+      const write = enterIfFree(internals.of(kv).unfenced, contenders, session.lease)
       const entered = yield* contender.put(contenders, write)
       if (entered !== undefined) {
         return contenders
@@ -164,14 +193,16 @@ const enterIfFree = (
       return undefined
     }))
 
-const awaitTurn = (
+/** Waits until the rule admits the contender. */
+const awaitTurn = <E>(
   own: Contender,
-  entered: lockQueue.Standing,
+  queue: rule.Queue<E>,
+  entered: rule.Standing,
   progress: Progress
-): Effect.Effect<void, KvError.KvError | LockLost> => {
+): Effect.Effect<void, E | KvError.KvError | LockLost> => {
   let failure: KvError.Reason | undefined
   progress.lastFailure = () => Option.fromUndefinedOr(failure ?? own.session.lastFailureUnsafe())
-  const observer: lockQueue.Observer = {
+  const observer: rule.Observer = {
     onStanding: (standing) =>
       Effect.suspend(() => {
         failure = undefined
@@ -185,13 +216,19 @@ const awaitTurn = (
       failure = reason
     }
   }
-  return Effect.flatMap(
-    lockQueue.awaitTurn(internals.of(own.kv).unfenced, own.name, contender.placeOf(own), entered, observer),
-    (standing) =>
-      standing === "First"
-        ? Effect.void
-        : Effect.andThen(contender.lose([own], contender.keyDeleted), Deferred.await(own.claim.loss))
-  )
+  const wait = (standing: rule.Standing): Effect.Effect<void, E | KvError.KvError | LockLost> =>
+    Effect.flatMap(queue.awaitTurn(own.kv, contender.placeOf(own), standing, observer), ({ _tag }) => {
+      switch (_tag) {
+        case "Admitted":
+          return Effect.void
+        case "Gone":
+          return Effect.andThen(contender.lose([own], contender.keyDeleted), Deferred.await(own.claim.loss))
+        case "Refused":
+          // Usually fails. If the rule has changed since, the contender is still in its place.
+          return Effect.andThen(queue.onRefused, Effect.suspend(() => wait(rule.unclear)))
+      }
+    })
+  return wait(entered)
 }
 
 const warnOfBlocker = ({ kind, lock }: LockOfSession, key: string): Effect.Effect<void> =>

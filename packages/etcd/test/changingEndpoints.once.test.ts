@@ -8,6 +8,7 @@ import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, TcpProxy, TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -237,6 +238,19 @@ describe("endpoints from a stream", () => {
       assert.isFalse(isClosed)
       yield* Scope.close(scope, Exit.void)
       assert.isTrue(isClosed)
+    }))
+
+  it.effect("the stream keeps the clock of the layer's builder", () =>
+    Effect.gen(function*() {
+      const fake = yield* answering
+      const times: Array<number> = []
+      const list = Effect.map(Clock.currentTimeMillis, (now) => {
+        times.push(now)
+        return [fake.endpoint]
+      })
+      const kv = yield* client({ endpoints: Stream.concat(Stream.fromEffect(list), Stream.fromEffect(list)) })
+      yield* Effect.repeat(kv.get("a"), { until: () => times.length === 2 })
+      assert.deepStrictEqual(times, [0, 0])
     }))
 
   it.live("a layer that is closed while a removed endpoint drains ends its calls, and leaves no connection", () =>

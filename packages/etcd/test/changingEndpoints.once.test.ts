@@ -79,6 +79,32 @@ describe("endpoints from a stream", () => {
     60_000
   )
 
+  it.live("while the endpoints change 140 times, no call fails, no event is lost, and the lock is kept", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make({ members: 3 })
+      const [a, b, c] = cluster.endpoints as [string, string, string]
+      const { kv, queue } = yield* changing([a])
+      const held = yield* hold(kv, "12 seconds")
+      const lists = [[b], [b, c], [c], [a, b, c], [a], [c, a], [a, b]]
+      const moving = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 20 }).flatMap(() => lists), (list) =>
+          Effect.andThen(Queue.offer(queue, list), Effect.sleep("20 millis")))
+      )
+      const expected: Array<string> = []
+      while (moving.pollUnsafe() === undefined) {
+        const value = `${expected.length}`
+        expected.push(value)
+        yield* Effect.all([
+          kv.put("seen", value),
+          ...["x", "y", "z"].map((key) => kv.put(key, value)),
+          ...["x", "y", "z"].map((key) => kv.get(key)),
+          Effect.scoped(kv.subscribe(KeyRange.key("x")))
+        ], { concurrency: "unbounded" })
+      }
+      yield* Fiber.join(moving)
+      yield* held.check(expected)
+    }), 60_000)
+
   it.live("calls in flight to a removed endpoint complete, and later calls go to the new one at once", () =>
     Effect.gen(function*() {
       const a = yield* FakeEtcd.make(({ method }) =>

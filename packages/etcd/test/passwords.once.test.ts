@@ -144,6 +144,19 @@ describe("a password from an effect", () => {
     }))
 })
 
+describe("a token request", () => {
+  it.live("batched writes that wait for a token are known not to be applied, because they were not sent", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make()
+      const kv = yield* as(fake.endpoint, Redacted.make("right"), { deadline: "600 millis" })
+      const failures = yield* Effect.forEach(Array.from({ length: 8 }), (_, i) => reason(kv.put(`${i}`, "")), {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(new Set(failures.map(({ _tag }) => _tag)), new Set(["Unavailable"]))
+      assert.deepStrictEqual(new Set(fake.received.map(({ method }) => method)), new Set(["Authenticate"]))
+    }))
+})
+
 describe("a password from an effect under a test clock", () => {
   it.effect("the effect keeps the clock of the layer's builder", () =>
     Effect.gen(function*() {

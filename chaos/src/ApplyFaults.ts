@@ -89,8 +89,8 @@ const execute = (fault: Fault, { history, lock, testbed }: Target): Effect.Effec
       return links.blackhole(testbed, fault)
     case "lose-bytes":
       return links.loseBytes(testbed, fault)
-    case "lose-answers":
-      return links.loseAnswers(testbed, fault)
+    case "lose-responses":
+      return links.loseResponses(testbed, fault)
     case "half-open":
       return links.halfOpen(testbed, fault)
     case "stall":

@@ -7,7 +7,7 @@ import type { AppliedFault } from "./AppliedFault.ts"
 import type { Kind } from "./Fault.ts"
 
 /** The services that return after a fault. */
-export const services = ["answer", "lock", "event", "temporaryKey"] as const
+export const services = ["response", "lock", "event", "temporaryKey"] as const
 
 /** A response, an acquired lock, an event of a watch, or a lost temporary key that is put again. */
 export type Service = typeof services[number]
@@ -30,13 +30,15 @@ export const outages = (
   appliedFaults: ReadonlyArray<AppliedFault>,
   isTemporaryKey: (key: string) => boolean
 ): ReadonlyMap<Kind, Outage> => {
-  const answers = byClient(history.calls.filter(isAnswer).map(({ client, completed }) => [client, completed!.nanos]))
+  const responses = byClient(
+    history.calls.filter(hasResponse).map(({ client, completed }) => [client, completed!.nanos])
+  )
   const signs: Record<Service, ReadonlyArray<ReadonlyArray<bigint>>> = {
-    answer: answers,
+    response: responses,
     lock: [ascending(history.holdings.map((holding) => holding.acquired.nanos))],
     event: byClient(history.watches.flatMap(({ batches, client }) => batches.map(({ at }) => [client, at.nanos]))),
     temporaryKey: byClient(
-      history.calls.filter((call) => isAnswer(call) && isPutOf(call, isTemporaryKey)).map(
+      history.calls.filter((call) => hasResponse(call) && isPutOf(call, isTemporaryKey)).map(
         ({ client, completed }) => [client, completed!.nanos]
       )
     )
@@ -45,7 +47,7 @@ export const outages = (
   for (const one of appliedFaults) {
     const others = appliedFaults.filter((other) => other !== one)
     const before = outages.get(one.fault.kind)
-    const longest = Math.max(before?.longest ?? 0, ...answers.map((times) => longestGap(times, one)))
+    const longest = Math.max(before?.longest ?? 0, ...responses.map((times) => longestGap(times, one)))
     const came = services.flatMap((service) => {
       if (service === "temporaryKey" && !losesSessions(one)) return []
       const seen = signs[service].flatMap((times) => firstAfter(times, one.healed, others))
@@ -61,8 +63,8 @@ export const outages = (
 const losesSessions = ({ fault }: AppliedFault): boolean => fault.kind === "outage" && fault.millis >= 2000
 
 /** Whether the call got a response that required a quorum. */
-export const isAnswer = (call: History.Call): boolean =>
-  call.outcome._tag === "Answered" && History.isOpCall(call) &&
+export const hasResponse = (call: History.Call): boolean =>
+  call.outcome._tag === "Responded" && History.isOpCall(call) &&
   !(call.request.op._tag === "Range" && call.request.op.serializable === true)
 
 /**
@@ -70,11 +72,11 @@ export const isAnswer = (call: History.Call): boolean =>
  * created.
  */
 export const isPutOf = (call: History.Call, isMeant: (key: string) => boolean): boolean => {
-  if (!History.isOpCall(call) || call.outcome._tag !== "Answered") return false
-  const { answer } = call.outcome
+  if (!History.isOpCall(call) || call.outcome._tag !== "Responded") return false
+  const { response } = call.outcome
   const puts = (op: Op.Op): boolean => op._tag === "Put" ? isMeant(op.key) : op._tag === "Txn" && op.then.some(puts)
   const { op } = call.request
-  return op._tag === "Txn" ? answer._tag === "Txn" && answer.succeeded && op.then.some(puts) : puts(op)
+  return op._tag === "Txn" ? response._tag === "Txn" && response.succeeded && op.then.some(puts) : puts(op)
 }
 
 const ascending = (times: Array<bigint>): ReadonlyArray<bigint> => times.sort((a, b) => a < b ? -1 : a > b ? 1 : 0)

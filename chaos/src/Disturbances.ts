@@ -43,12 +43,12 @@ export const silences = (
     const millis = times.slice(1).map((to, i) => undisturbed(disturbances, { from: times[i]!, to }))
     longest.set(`${service} of ${who}`, { service, millis: millis.reduce((a, b) => Math.max(a, b), 0) })
   }
-  const answers = Map.groupBy(history.calls.filter(Availability.isAnswer), ({ client }) => client)
+  const responses = Map.groupBy(history.calls.filter(Availability.hasResponse), ({ client }) => client)
   const watches = Map.groupBy(history.watches.filter(isOfWork), (watch) => `${watch.client}, ${rangeOf(watch)}`)
   const holdings = Map.groupBy(history.holdings, ({ lock }) => lock)
-  for (const [client, calls] of answers) {
+  for (const [client, calls] of responses) {
     listen(
-      "answer",
+      "response",
       client,
       client,
       calls.map(({ completed }) => completed!.nanos)

@@ -27,7 +27,7 @@ export const linkKinds = [
   "throttle",
   "blackhole",
   "lose-bytes",
-  "lose-answers",
+  "lose-responses",
   "half-open",
   "partition"
 ] as const

@@ -15,10 +15,10 @@ export const find = (
 ): ReadonlyArray<string> => {
   const planned = schedule.flatMap((entry) => entry.faults).length
   // Failed calls do not count: calls that fail at once are fast, too.
-  const answered = history.calls.filter((call) => call.outcome._tag === "Answered")
+  const withResponse = history.calls.filter((call) => call.outcome._tag === "Responded")
   const first = appliedFaults.reduce((first, { began }) => began < first ? began : first, ended)
-  const before = answered.filter(({ completed }) => completed !== undefined && completed.nanos < first).length
-  const rate = answered.length / (Number(ended - began) / 1e9)
+  const before = withResponse.filter(({ completed }) => completed !== undefined && completed.nanos < first).length
+  const rate = withResponse.length / (Number(ended - began) / 1e9)
   const idle = Object.entries(done).filter(([, times]) => times === 0)
   return [
     ...(before < least.callsBeforeFaults ? [`only ${before} calls succeeded before the first fault`] : []),

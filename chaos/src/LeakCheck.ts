@@ -1,6 +1,6 @@
 /**
  * Leaks on the servers. Clients must delete the keys of locks and temporary keys when their users are done, while the
- * sessions go on. They must revoke the sessions themselves when they close, long before the leases expire.
+ * sessions continue. They must revoke the sessions themselves when they close, long before the leases expire.
  */
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"

@@ -82,7 +82,7 @@ const table = (rows: ReadonlyArray<readonly [string, string]>): ReadonlyArray<st
 
 /** The column heads of the services. */
 const heads: Record<Availability.Service, string> = {
-  answer: "response",
+  response: "response",
   lock: "lock",
   event: "event",
   temporaryKey: "temporary key"

@@ -54,7 +54,7 @@ export interface Round {
   readonly changes: ReadonlyArray<EtcdCluster.HistoryEvent>
   readonly appliedFaults: ReadonlyArray<AppliedFault>
   /**
-   * When the load started, when it was told to stop, and when everything was closed; by the monotonic clock, in
+   * When the load started, when it was stopped, and when everything was closed; by the monotonic clock, in
    * nanoseconds.
    */
   readonly began: bigint

@@ -115,7 +115,7 @@ const lasts: Record<Kind, readonly [number, number]> = {
   "throttle": [500, 3000],
   "blackhole": [300, 4000],
   "lose-bytes": [300, 2500],
-  "lose-answers": [300, 2500],
+  "lose-responses": [300, 2500],
   "half-open": [300, 2500],
   "partition": [2500, 5000],
   "stall": [500, 4000],

@@ -31,10 +31,10 @@ export type Done = Readonly<Record<string, number>>
 /** The shortest and longest pause between two steps of a worker, in milliseconds. */
 const rest = [2, 20] as const
 
-/** How long a worker may take to end when it is asked to. Each of its calls has a deadline. */
+/** How long a worker may take to end after it is stopped. Each of its calls has a deadline. */
 const endWithin = "40 seconds"
 
-/** Starts all workers. They run until they are asked to stop or the scope closes. */
+/** Starts all workers. They run until they are stopped or the scope closes. */
 export const start = Effect.fnUntraced(function*(
   clients: ReadonlyArray<RecordedClient>,
   seed: number,
@@ -67,7 +67,7 @@ export const start = Effect.fnUntraced(function*(
   const end = Effect.gen(function*() {
     isAtWork = false
     const exits = yield* Effect.timeoutOption(Fiber.awaitAll(workers), endWithin)
-    if (exits._tag === "None") problems.push(`a worker did not end within ${endWithin} after it was told to`)
+    if (exits._tag === "None") problems.push(`a worker did not end within ${endWithin} after it was stopped`)
     else {for (const exit of exits.value) {
         if (Exit.isFailure(exit)) problems.push(`a worker died: ${Cause.pretty(exit.cause)}`)
       }}

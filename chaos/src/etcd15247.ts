@@ -23,14 +23,14 @@ import * as Schema from "effect/Schema"
 const ttl = 2
 const leasesPerRound = 8
 
-const post = <S extends Schema.Top>(endpoint: string, path: string, answer: S, body: object) =>
+const post = <S extends Schema.Top>(endpoint: string, path: string, schema: S, body: object) =>
   Effect.tryPromise((signal) =>
     fetch(`${endpoint}${path}`, { method: "POST", body: JSON.stringify(body), signal }).then((response) =>
       response.text()
     )
   ).pipe(
     Effect.timeout("1500 millis"),
-    Effect.flatMap(Schema.decodeUnknownEffect(Schema.fromJsonString(answer)))
+    Effect.flatMap(Schema.decodeUnknownEffect(Schema.fromJsonString(schema)))
   )
 
 const Granted = Schema.Struct({ ID: Schema.String })
@@ -40,10 +40,10 @@ const Renewed = Schema.Struct({ result: Schema.Struct({ TTL: Schema.optionalKey(
 const keepAlive = Effect.fnUntraced(function*(id: string, endpoint: string) {
   let renewed = yield* Clock.currentTimeMillis
   while (true) {
-    const asked = yield* Clock.currentTimeMillis
-    const answer = yield* Effect.option(post(endpoint, "/v3/lease/keepalive", Renewed, { ID: id }))
-    const alive = Option.map(answer, ({ result }) => result.TTL !== undefined)
-    if (Option.contains(alive, true)) renewed = asked
+    const sentAt = yield* Clock.currentTimeMillis
+    const response = yield* Effect.option(post(endpoint, "/v3/lease/keepalive", Renewed, { ID: id }))
+    const alive = Option.map(response, ({ result }) => result.TTL !== undefined)
+    if (Option.contains(alive, true)) renewed = sentAt
     if (Option.contains(alive, false)) return (yield* Clock.currentTimeMillis) - renewed
     yield* Effect.sleep("250 millis")
   }

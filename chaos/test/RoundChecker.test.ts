@@ -29,7 +29,7 @@ describe("a lease that ended too early", () => {
     request: { _tag: "LeaseGrant", ttlMillis: 2000, id: lease },
     invoked: moment(id, 10n * second),
     completed: moment(id + 10, 10n * second),
-    outcome: { _tag: "Answered", answer: { _tag: "Lease", id: lease, ttlMillis: 2000 } }
+    outcome: { _tag: "Responded", response: { _tag: "Lease", id: lease, ttlMillis: 2000 } }
   })
   const put = (id: number, key: string, lease: bigint, revision: bigint): History.Call => ({
     _tag: "Call",
@@ -38,7 +38,7 @@ describe("a lease that ended too early", () => {
     request: { _tag: "Execute", op: Op.put(key, "1", { lease }) },
     invoked: moment(id + 20, 10n * second),
     completed: moment(id + 30, 10n * second),
-    outcome: { _tag: "Answered", answer: { _tag: "Put", revision } }
+    outcome: { _tag: "Responded", response: { _tag: "Put", revision } }
   })
   const read: History.Call = {
     _tag: "Call",
@@ -47,7 +47,7 @@ describe("a lease that ended too early", () => {
     request: { _tag: "Execute", op: Op.get("r/leased/1") },
     invoked: moment(50, 11n * second),
     completed: moment(51, 11n * second),
-    outcome: { _tag: "Answered", answer: { _tag: "Range", revision: 5n, count: 0, more: false, entries: [] } }
+    outcome: { _tag: "Responded", response: { _tag: "Range", revision: 5n, count: 0, more: false, entries: [] } }
   }
   const fault = {
     kind: "pause-leader",

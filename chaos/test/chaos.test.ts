@@ -21,13 +21,14 @@ import * as Run from "../src/Run.ts"
 import * as SavedRound from "../src/SavedRound.ts"
 import * as Schedule from "../src/Schedule.ts"
 import * as SeededRandom from "../src/SeededRandom.ts"
+import type { Write } from "../src/work/Worker.ts"
 
 const quiet = () => Effect.void
 
 const main = Path.join(import.meta.dirname, "../src/main.ts")
 
 /** Short faults that affect the most: writes without a response, leaders, and holders of locks. */
-const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-answers", "cut-after-forwarding", "move-leader"]
+const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-responses", "cut-after-forwarding", "move-leader"]
 
 const request: Run.Request = {
   seconds: 20,
@@ -72,8 +73,9 @@ describe("the harness", () => {
     "finds a service whose writes are not fenced, because it captured its Kv before the lock was acquired",
     () =>
       Effect.gen(function*() {
-        // Only evictions, which take locks away without notice.
-        const unfenced = { ...request, seed: 3, faults: ["evict"], mutateWrite: Fence.unfenced } as const
+        // Only evictions, which take locks away without notice. A write that nothing interrupts is then late.
+        const late = (write: Write) => Fence.unfenced(Effect.uninterruptible(Effect.delay(write, "30 millis")))
+        const unfenced = { ...request, seed: 3, faults: ["evict"], mutateWrite: late } as const
         const { findings } = yield* Run.run(unfenced, quiet)
         const found = findings.violations.filter((violation) => violation.startsWith("written without the lock"))
         assert.isAbove(found.length, 0, findings.violations.join("\n"))
@@ -179,7 +181,7 @@ describe("the harness", () => {
         request: { _tag: "Execute", op: Op.put("r/register/0", "1") },
         invoked: moment(0),
         completed: moment(1),
-        outcome: { _tag: "Answered", answer: { _tag: "Put", revision: 2n } }
+        outcome: { _tag: "Responded", response: { _tag: "Put", revision: 2n } }
       }
       const round = {
         history: { ...History.empty, calls: [call] },

@@ -25,7 +25,7 @@ const call = (
   client: string,
   from: number,
   to: number,
-  outcome: History.Outcome = { _tag: "Answered", answer: { _tag: "Put", revision: 2n } },
+  outcome: History.Outcome = { _tag: "Responded", response: { _tag: "Put", revision: 2n } },
   request: History.Request = { _tag: "Execute", op: Op.put("r/register/0", "1") }
 ): History.Call => ({ _tag: "Call", id: order++, client, request, invoked: at(from), completed: at(to), outcome })
 
@@ -59,7 +59,7 @@ const round = (changed: Partial<Round> = {}): Round => ({
   ...changed
 })
 
-const answers = (client: string, from: number, to: number) =>
+const responses = (client: string, from: number, to: number) =>
   Array.from({ length: Math.floor((to - from) * 10) }, (_, i) => call(client, from + i / 10, from + i / 10 + 0.01))
 
 const calls = (...calls: ReadonlyArray<History.Call>): History.History => ({ ...History.empty, calls })
@@ -186,10 +186,10 @@ describe("an unexplained error", () => {
 })
 
 describe("the undisturbed time without a service", () => {
-  const silence = (changed: Partial<Round>) => Disturbances.silences(round(changed)).get("answer of c1")?.millis ?? 0
+  const silence = (changed: Partial<Round>) => Disturbances.silences(round(changed)).get("response of c1")?.millis ?? 0
 
   it("is counted across faults without the time that they last, and up to the end of the load", () => {
-    const history = calls(...answers("c1", 0, 10), ...answers("c1", 22, 30))
+    const history = calls(...responses("c1", 0, 10), ...responses("c1", 22, 30))
     assert.approximately(silence({ history }), 12_100, 50)
     const appliedFaults = [fault("cut", 10, 14, [0]), fault("kill-leader", 13, 16), fault("cut", 17, 22, [1])]
     assert.approximately(
@@ -198,7 +198,7 @@ describe("the undisturbed time without a service", () => {
       50,
       "faults of another client's link do not count"
     )
-    assert.approximately(silence({ history: calls(...answers("c1", 0, 20)) }), 10_100, 50)
+    assert.approximately(silence({ history: calls(...responses("c1", 0, 20)) }), 10_100, 50)
   })
 
   it("is a violation if it exceeds five seconds", () => {
@@ -211,16 +211,16 @@ describe("the undisturbed time without a service", () => {
         compactedAt: 0n,
         evicted: []
       })
-        .violations.filter((violation) => violation.startsWith("there was no answer of c1"))
-    assert.lengthOf(violations(calls(...answers("c1", 0, 20))), 1)
-    assert.lengthOf(violations(calls(...answers("c1", 0, 26))), 0)
+        .violations.filter((violation) => violation.startsWith("there was no response of c1"))
+    assert.lengthOf(violations(calls(...responses("c1", 0, 20))), 1)
+    assert.lengthOf(violations(calls(...responses("c1", 0, 26))), 0)
   })
 })
 
 describe("an inconclusive run", () => {
-  const busy = calls(...Array.from({ length: 6 }, (_, i) => answers(`c${i + 1}`, 0, 30)).flat())
-  const find = (changed: Partial<Round>, asked: ReadonlyArray<Kind> = []) =>
-    Inconclusive.find([], asked, round({ history: busy, ...changed }))
+  const busy = calls(...Array.from({ length: 6 }, (_, i) => responses(`c${i + 1}`, 0, 30)).flat())
+  const find = (changed: Partial<Round>, kinds: ReadonlyArray<Kind> = []) =>
+    Inconclusive.find([], kinds, round({ history: busy, ...changed }))
 
   it("has no faults although some were requested, or a kind of work that was never completed", () => {
     assert.deepStrictEqual(find({}), [])
@@ -235,8 +235,8 @@ describe("an inconclusive run", () => {
 })
 
 describe("the round checker", () => {
-  const checked = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], asked: ReadonlyArray<Kind> = []) =>
-    RoundChecker.check({ schedule: [], kinds: asked, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
+  const checked = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], kinds: ReadonlyArray<Kind> = []) =>
+    RoundChecker.check({ schedule: [], kinds, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
       .violations
 
   it("excuses a late notice of a lost lock only if the holder's own lease was revoked, and only for a short time", () => {
@@ -299,11 +299,11 @@ describe("the round checker", () => {
 
   it("reports more than one unknown outcome in twenty if all kinds of faults were requested", () => {
     const unknown = Array.from({ length: 10 }, () => call("c1", 1, 2, failed("Indeterminate", "Unknown")))
-    const isToldOf = (history: History.History, asked: ReadonlyArray<Kind>) =>
-      checked({ history }, [], asked).some((violation) => violation.includes("unknown outcome"))
-    assert.isTrue(isToldOf(calls(...answers("c1", 0, 18), ...unknown), kinds))
-    assert.isFalse(isToldOf(calls(...answers("c1", 0, 20), ...unknown), kinds))
-    assert.isFalse(isToldOf(calls(...answers("c1", 0, 18), ...unknown), ["lose-answers"]))
+    const isReported = (history: History.History, kinds: ReadonlyArray<Kind>) =>
+      checked({ history }, [], kinds).some((violation) => violation.includes("unknown outcome"))
+    assert.isTrue(isReported(calls(...responses("c1", 0, 18), ...unknown), kinds))
+    assert.isFalse(isReported(calls(...responses("c1", 0, 20), ...unknown), kinds))
+    assert.isFalse(isReported(calls(...responses("c1", 0, 18), ...unknown), ["lose-responses"]))
   })
 
   describe("a counter under a lock", () => {

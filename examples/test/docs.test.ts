@@ -78,14 +78,14 @@ const checked = documents.flatMap((document) => [
 const everything = [
   `import * as core from "@effect-kv/core"`,
   `import { Compare, Deadline, DistLock, Election, Entry, Fence, KeyRange, Kv, KvError, KvUrl, Lease, RangeView } from "@effect-kv/core"`,
-  `import { LockError, Op, Session, TempKey, Watch } from "@effect-kv/core"`,
+  `import { LockError, Op, RunOnce, Session, TempKey, Watch } from "@effect-kv/core"`,
   `import { Batching, Check, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
   `import { MemoryLayer, MemoryStore } from "@effect-kv/memory"`,
   `import { KvConformance } from "@effect-kv/test-suite/conformance"`,
   `import { KvFaults } from "@effect-kv/test-suite/testing"`,
   `import { assert, it } from "@effect/vitest"`,
-  `import { Config, Console, Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Queue, Redacted, Ref } from "effect"`,
+  `import { Config, Console, Context, Cron, DateTime, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Queue, Redacted, Ref } from "effect"`,
   `import { Request, RequestResolver, Schedule, Scope, Stream } from "effect"`,
   `import { TestClock } from "effect/testing"`
 ].join("; ")

@@ -61,6 +61,13 @@ describe("the examples run as programs", { concurrent: true }, () => {
       assert.deepStrictEqual(lines.map((line) => line.split(" ")[1]).sort(), ["found", "found", "made"])
     }))
 
+  it.live("NightlyCron", () =>
+    Effect.gen(function*() {
+      const [migrations, ...reports] = yield* run("NightlyCron")
+      assert.strictEqual(migrations, "1 migration was run")
+      assert.strictEqual(new Set(reports).size, 3)
+    }))
+
   it.live("LoginSessions", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* run("LoginSessions"), [

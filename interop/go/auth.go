@@ -16,7 +16,7 @@ type authArgs struct {
 	Permission string `json:"permission"` // "read", "write" or "readwrite"
 }
 
-// authCall is a call that answers nothing.
+// authCall is a call without a result.
 func authCall[R any](args authArgs, run func(*clientv3.Client) (R, error)) (any, error) {
 	client, err := clients.get(args.Client)
 	if err != nil {

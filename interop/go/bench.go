@@ -175,7 +175,7 @@ func callersOf(ctx context.Context, args loopArgs) ([]*caller, error) {
 	return callers, nil
 }
 
-// A closed loop: so many callers, each of which makes its next call when the last is answered.
+// A closed loop: each caller makes its next call when the last one has ended.
 func benchLoop(ctx context.Context, args loopArgs, _ func(any)) (any, error) {
 	callers, err := callersOf(ctx, args)
 	if err != nil {

@@ -55,7 +55,7 @@ type openArgs struct {
 	Password  string   `json:"password"`
 }
 
-// The standard output is for answers.
+// The standard output is for responses.
 func logger() *zap.Logger {
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zap.FatalLevel))

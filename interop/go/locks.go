@@ -38,7 +38,7 @@ func openSession(_ context.Context, args sessionArgs, _ func(any)) (any, error) 
 	return lease{Lease: int64(session.Lease())}, nil
 }
 
-// Answers when the session has ended.
+// Returns when the session has ended.
 func sessionDone(ctx context.Context, args sessionArgs, _ func(any)) (any, error) {
 	session, err := sessions.get(args.Session)
 	if err != nil {

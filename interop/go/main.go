@@ -1,8 +1,8 @@
 // A Go process on etcd's own Go client, driven by another program through its standard input and output.
 //
 // Each line of the input is a call: {"id":1,"call":"put","args":{...}}, or {"id":1,"call":"cancel"} to cancel call 1.
-// Each line of the output answers a call: {"id":1,"result":{...}}, {"id":1,"error":"..."}, and for calls that have
-// several answers {"id":1,"item":{...}} before the result. Calls run at the same time; the process ends with its input.
+// Each line of the output is a response to a call: {"id":1,"result":{...}} or {"id":1,"error":"..."}. Some calls send
+// {"id":1,"item":{...}} before the result, any number of times. Calls run at the same time; the process ends with its input.
 // 64-bit integers are decimal strings, since JavaScript would round them. Bytes are base64.
 package main
 
@@ -23,14 +23,14 @@ type call struct {
 }
 
 // A line of the output.
-type answer struct {
+type response struct {
 	ID     int64  `json:"id"`
 	Item   any    `json:"item,omitempty"`
 	Result any    `json:"result,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
 
-// What a call without a result answers.
+// The result of a call that has none.
 type done struct{}
 
 // How a call is executed. It may send items before it returns.
@@ -57,7 +57,7 @@ type server struct {
 	cancels map[int64]context.CancelFunc
 }
 
-func (s *server) write(line answer) {
+func (s *server) write(line response) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	// The reader is gone: so is the reason to run.
@@ -72,16 +72,16 @@ func (s *server) start(c call, run handler) {
 	s.cancels[c.ID] = cancel
 	s.running.Unlock()
 	go func() {
-		result, err := run(ctx, c.Args, func(item any) { s.write(answer{ID: c.ID, Item: item}) })
+		result, err := run(ctx, c.Args, func(item any) { s.write(response{ID: c.ID, Item: item}) })
 		s.running.Lock()
 		delete(s.cancels, c.ID)
 		s.running.Unlock()
 		cancel()
 		if err != nil {
-			s.write(answer{ID: c.ID, Error: err.Error()})
+			s.write(response{ID: c.ID, Error: err.Error()})
 			return
 		}
-		s.write(answer{ID: c.ID, Result: result})
+		s.write(response{ID: c.ID, Result: result})
 	}()
 }
 
@@ -112,7 +112,7 @@ func main() {
 		}
 		run, ok := handlers[c.Call]
 		if !ok {
-			s.write(answer{ID: c.ID, Error: fmt.Sprintf("there is no call %q", c.Call)})
+			s.write(response{ID: c.ID, Error: fmt.Sprintf("there is no call %q", c.Call)})
 			continue
 		}
 		s.start(c, run)
@@ -133,6 +133,8 @@ func init() {
 		"count":    handle(count),
 		"campaign": handle(campaign), "proclaim": handle(proclaim), "resign": handle(resign), "leader": handle(leader),
 		"observe":    handle(observe),
+		"endpointAdd": handle(endpointAdd), "endpointDelete": handle(endpointDelete),
+		"endpointList": handle(endpointList), "endpointWatch": handle(endpointWatch),
 		"authEnable": handle(authEnable), "authDisable": handle(authDisable), "userAdd": handle(userAdd),
 		"userDelete": handle(userDelete), "userPassword": handle(userPassword), "userList": handle(userList),
 		"userGrantRole": handle(userGrantRole), "roleAdd": handle(roleAdd), "roleGrant": handle(roleGrant),

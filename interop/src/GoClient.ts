@@ -71,6 +71,16 @@ const Held = Schema.Struct({ key: Schema.String, token: Int64 })
 /** The key that a mutex or an election is held by, and its create revision. */
 export type Held = typeof Held.Type
 
+const Endpoint = Schema.Struct({ key: Schema.String, address: Schema.String, metadata: Schema.Json })
+
+/** An endpoint as Go decodes it. */
+export type Endpoint = typeof Endpoint.Type
+
+const EndpointUpdate = Schema.Struct({ add: Schema.Boolean, endpoint: Endpoint })
+
+/** An endpoint that was added or changed, or deleted. */
+export type EndpointUpdate = typeof EndpointUpdate.Type
+
 const Round = Schema.Struct({
   opsPerSecond: Schema.Number,
   p50Ms: Schema.Number,
@@ -130,7 +140,7 @@ export interface Options {
 /** A `concurrency.Session`. Mutexes and elections are named by the session and their name, as their keys are. */
 export interface GoSession {
   readonly lease: bigint
-  /** Waits until the session has ended, as Go's `Done` tells. */
+  /** Waits until the session has ended, as Go's `Done` reports. */
   readonly done: Call<unknown>
   /** Ends the renewals and leaves the lease to expire. */
   readonly orphan: Call<unknown>
@@ -148,6 +158,15 @@ export interface GoSession {
   readonly resign: (name: string) => Call<unknown>
   readonly leader: (name: string) => Call<Entry>
   readonly observe: (name: string) => Effect.Effect<Queue.Dequeue<Entry>, never, Scope.Scope>
+}
+
+/** The endpoints of a service, by `naming/endpoints`. */
+export interface GoEndpoints {
+  readonly add: (id: string, address: string, metadata: Schema.Json, lease?: bigint) => Call<unknown>
+  readonly delete: (id: string) => Call<unknown>
+  readonly list: Call<ReadonlyArray<Endpoint>>
+  /** The updates that Go's gRPC resolver gets, until the scope closes. */
+  readonly watch: Effect.Effect<Queue.Dequeue<EndpointUpdate>, never, Scope.Scope>
 }
 
 /** A `clientv3.Client`. */
@@ -170,6 +189,8 @@ export interface GoClient {
   readonly keepAliveOnce: (lease: bigint) => Call<Lease>
   readonly timeToLive: (lease: bigint) => Call<Lease>
   readonly session: (options: { readonly ttl: number; readonly lease?: bigint }) => Call<GoSession>
+  /** The manager of `naming/endpoints` for a service. */
+  readonly endpoints: (service: string) => GoEndpoints
   readonly auth: {
     readonly enable: Call<unknown>
     readonly disable: Call<unknown>
@@ -228,6 +249,26 @@ const make = (program: GoProgram, client: string): GoClient => {
       const { lease } = yield* call("session", { session, ...options }, Lease)
       return makeSession(program, session, lease)
     }),
+    endpoints: (service) => {
+      const call = <A>(name: string, args: object, result: Schema.Decoder<A>) =>
+        program.call(name, { client, service, ...args }, result)
+      return {
+        add: (id, address, metadata, lease = 0n) => call("endpointAdd", { id, address, metadata, lease }, Nothing),
+        delete: (id) => call("endpointDelete", { id }, Nothing),
+        list: call("endpointList", {}, Schema.Array(Endpoint)),
+        watch: Effect.gen(function*() {
+          const updates = yield* Queue.unbounded<EndpointUpdate>()
+          const decode = Schema.decodeUnknownSync(EndpointUpdate)
+          yield* program.call(
+            "endpointWatch",
+            { client, service },
+            Nothing,
+            (item) => Queue.offerUnsafe(updates, decode(item))
+          ).pipe(Effect.ignore, Effect.forkScoped)
+          return updates
+        })
+      }
+    },
     auth: {
       enable: auth("authEnable"),
       disable: auth("authDisable"),

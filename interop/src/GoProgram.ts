@@ -10,7 +10,7 @@ import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Readline from "node:readline"
 
-/** A call failed in Go, or the process ended before it answered. The message is Go's. */
+/** A call failed in Go, or the process ended before it responded. The message is Go's. */
 export class GoError extends Data.TaggedError("GoError")<{ readonly call: string; readonly message: string }> {}
 
 /** A running Go process. */
@@ -57,7 +57,7 @@ export const start: Effect.Effect<GoProgram, GoError, Scope.Scope> = Effect.acqu
 const encode = (line: object): string =>
   JSON.stringify(line, (_, field: unknown) => typeof field === "bigint" ? `${field}` : field)
 
-interface Answer {
+interface Response {
   readonly id: number
   readonly item?: unknown
   readonly result?: unknown
@@ -66,7 +66,7 @@ interface Answer {
 
 interface Pending {
   readonly onItem: (item: unknown) => void
-  readonly onEnd: (answer: { readonly result?: unknown; readonly error?: string | undefined }) => void
+  readonly onEnd: (response: { readonly result?: unknown; readonly error?: string | undefined }) => void
 }
 
 const spawn = (program: string): GoProgram => {
@@ -78,14 +78,14 @@ const spawn = (program: string): GoProgram => {
   const pending = new Map<number, Pending>()
   let calls = 0
   const write = (line: object): void => void child.stdin.write(`${encode(line)}\n`)
-  // Writing to a process that was killed; the end of the process answers the calls.
+  // Writing to a process that was killed; the calls fail when the process ends.
   child.stdin.on("error", () => {})
   Readline.createInterface({ input: child.stdout }).on("line", (line) => {
-    const answer = JSON.parse(line) as Answer
-    const call = pending.get(answer.id)
-    if (answer.item !== undefined) return call?.onItem(answer.item)
-    pending.delete(answer.id)
-    call?.onEnd(answer)
+    const response = JSON.parse(line) as Response
+    const call = pending.get(response.id)
+    if (response.item !== undefined) return call?.onItem(response.item)
+    pending.delete(response.id)
+    call?.onEnd(response)
   })
   let isGone = false
   const waiting = new Set<() => void>()
@@ -106,17 +106,17 @@ const spawn = (program: string): GoProgram => {
   ): Effect.Effect<A, GoError> =>
     Effect.callback<unknown, GoError>((resume) => {
       const id = ++calls
-      const answered = new Set<() => void>()
+      const cancelled = new Set<() => void>()
       const onEnd: Pending["onEnd"] = ({ error, result }) => {
         resume(error === undefined ? Effect.succeed(result) : Effect.fail(new GoError({ call: name, message: error })))
-        answered.forEach((resume) => resume())
+        cancelled.forEach((resume) => resume())
       }
       if (isGone) return onEnd({ error: "the Go process has ended" })
       pending.set(id, { onItem, onEnd })
       write({ id, call: name, args })
       return Effect.callback<void>((resume) => {
         if (!pending.has(id)) return resume(Effect.void)
-        answered.add(() => resume(Effect.void))
+        cancelled.add(() => resume(Effect.void))
         write({ id, call: "cancel" })
       })
     }).pipe(

@@ -19,7 +19,7 @@ import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { go, on, ours, server, until } from "./support/clients.ts"
 
-/** An event as both clients tell it. */
+/** An event as both clients report it. */
 interface Change {
   readonly revision: bigint
   readonly type: "put" | "delete"
@@ -151,7 +151,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         ])
       }))
 
-    it.effect("Go's watch sees each of our batched writes once, at the revision that its caller was told", () =>
+    it.effect("Go's watch sees each of our batched writes once, at the revision in its response", () =>
       Effect.gen(function*() {
         const kv = yield* ours()
         const client = yield* go()
@@ -167,14 +167,14 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
             `${deleted.revision} delete ${key} `
           ]
         })
-        const told = yield* Effect.forEach(Array.from({ length: 500 }, (_, i) => i), write, {
+        const confirmed = yield* Effect.forEach(Array.from({ length: 500 }, (_, i) => i), write, {
           concurrency: "unbounded"
         })
         const last = yield* kv.put("batched/end", "")
         const changes = (yield* watched(last.revision)).slice(0, -1)
         assert.deepStrictEqual(
           changes.map(({ key, revision, type, value }) => `${revision} ${type} ${key} ${value}`).sort(),
-          told.flat().sort()
+          confirmed.flat().sort()
         )
         const revisions = changes.map(({ revision }) => revision)
         assert.deepStrictEqual(revisions, revisions.toSorted((a, b) => Number(a - b)), "in order")

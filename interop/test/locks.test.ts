@@ -39,7 +39,7 @@ const isGone = (kv: Kv.Kv, lease: bigint) =>
   )
 
 /**
- * Waits until the waiter is admitted after its predecessor died. The store tells how many seconds the predecessor's lease
+ * Waits until the waiter is admitted after its predecessor died. The store reports how many seconds the predecessor's lease
  * has at least: the admission may not come before they have passed, and must come within the time to live and 2 seconds.
  */
 const admittedWithTheLease = Effect.fnUntraced(function*<A, E>(
@@ -440,7 +440,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         yield* admittedWithTheLease(kv, session.lease, last)
       }))
 
-    it.effect("a Go holder that is stopped beyond its time finds its Mutex lost when it goes on", () =>
+    it.effect("a Go holder that is stopped beyond its time finds its Mutex lost when it resumes", () =>
       Effect.gen(function*() {
         const kv = yield* ours()
         const client = yield* go()

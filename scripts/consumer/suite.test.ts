@@ -25,7 +25,7 @@ KvConformance.suite("a third-party backend", {
 it.effect("KvFaults makes a write fail with an unknown outcome", () =>
   Effect.gen(function*() {
     const faults = yield* KvFaults.KvFaults
-    yield* faults.inject(KvFaults.loseAnswer, { when: KvFaults.writes("key") })
+    yield* faults.inject(KvFaults.loseResponse, { when: KvFaults.writes("key") })
     const error = yield* Effect.flip(faults.kv.put("key", "value"))
     expect(error.reason._tag).toBe("Indeterminate")
   }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer)))))

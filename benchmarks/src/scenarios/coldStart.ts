@@ -1,6 +1,6 @@
 /**
- * A cold start on a running server. `cold-start`: from the start of a process to its first answered `get`. `first-get`: of
- * that, the import of the client and the call. An operation is a process.
+ * A cold start on a running server. `cold-start`: from the start of a process to the response to its first
+ * `get`. `first-get`: of that, the import of the client and the call. An operation is a process.
  *
  * The Node programs import what is published: the compiled packages, arranged as an installation would.
  */
@@ -48,12 +48,12 @@ const key = Calls.key("cold-start")
 const ofEtcd3 = `
   const { Etcd3 } = await import("etcd3")
   const client = new Etcd3({ hosts: process.env.ENDPOINTS.split(",") })
-  answered(await client.get(${JSON.stringify(key)}).string())
+  responded(await client.get(${JSON.stringify(key)}).string())
   client.close()`
 
 const getByEffectKv = `
   const layer = EtcdLayer.layer({ endpoints: process.env.ENDPOINTS.split(",") })
-  const get = Effect.map(Kv.get(${JSON.stringify(key)}), (value) => answered(Option.getOrThrow(value)))
+  const get = Effect.map(Kv.get(${JSON.stringify(key)}), (value) => responded(Option.getOrThrow(value)))
   await Effect.runPromise(Effect.provide(get, layer))`
 
 const ofEffectKv = `
@@ -71,7 +71,7 @@ ${getByEffectKv}`
 
 const beginning = `
   const started = performance.now()
-  const answered = (value) => {
+  const responded = (value) => {
     if (value.length !== ${Calls.value.length}) throw new Error("the value is wrong")
     const { user, system } = process.cpuUsage()
     console.log(JSON.stringify([performance.now() - started, user + system]))

@@ -90,7 +90,7 @@ export const blackhole = during((proxy) => proxy.blackhole())
 /** Drops all data, then cuts the connections that lost some. */
 export const loseBytes = during((proxy) => proxy.blackhole({ drop: true }))
 
-export const loseAnswers = during((proxy) => proxy.dropResponses)
+export const loseResponses = during((proxy) => proxy.dropResponses)
 
 /** Closes the server's side without the client noticing. */
 export const halfOpen = during((proxy) => proxy.halfOpen)

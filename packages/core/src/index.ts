@@ -4,7 +4,9 @@
  */
 export * as DistLock from "./recipes/DistLock.ts"
 export * as Election from "./recipes/Election.ts"
+export * as Members from "./recipes/Members.ts"
 export * as RangeView from "./recipes/RangeView.ts"
+export * as RunOnce from "./recipes/RunOnce.ts"
 export * as Session from "./recipes/Session.ts"
 export * as TempKey from "./recipes/TempKey.ts"
 export * as Fence from "./service/Fence.ts"

@@ -278,6 +278,7 @@ describe("JSON", () => {
       assert.deepStrictEqual(JSON.parse(JSON.stringify(lost)), {
         _tag: "LockLost",
         message: lost.message,
+        kind: "lock",
         lock: "l",
         token: "7",
         reason: "its key was deleted",

@@ -132,12 +132,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         const kv = yield* client({ endpoints })
         const fill = Effect.forEach(many(100, (i) => i), (i) => kv.put(`fill/${i}`, new Uint8Array(50_000)))
         assert.strictEqual((yield* reason(fill))._tag, "QuotaExceeded")
-        const isRefused = (exits: ReadonlyArray<Exit.Exit<unknown, unknown>>) =>
+        const isRejected = (exits: ReadonlyArray<Exit.Exit<unknown, unknown>>) =>
           exits.every((exit) => reasonOfExit(exit) === "QuotaExceeded")
         const create = (i: number) => Effect.asVoid(kv.testAndSet(`full/${i}`, Option.none(), "1"))
-        assert.isTrue(isRefused(yield* all(many(50, create))))
+        assert.isTrue(isRejected(yield* all(many(50, create))))
         const either = (i: number) => i % 2 === 0 ? Effect.asVoid(kv.put(`full/${i}`, "1")) : create(i)
-        assert.isTrue(isRefused(yield* all(many(50, either))))
+        assert.isTrue(isRejected(yield* all(many(50, either))))
         assert.strictEqual(yield* kv.count(KeyRange.prefix("full/")), 0)
         const deleted = yield* Effect.forEach(many(20, (i) => i), (i) => kv.delete(`fill/${i}`), {
           concurrency: "unbounded"

@@ -47,7 +47,7 @@ const changing = Effect.fnUntraced(function*(
   return { change, kv, lines, queue }
 })
 
-const answering = FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+const responding = FakeEtcd.make(() => ({ response: { header: FakeEtcd.header } }))
 
 describe("endpoints from a stream", () => {
   it.live(
@@ -79,38 +79,44 @@ describe("endpoints from a stream", () => {
     60_000
   )
 
-  it.live("while the endpoints change 140 times, no call fails, no event is lost, and the lock is kept", () =>
-    Effect.gen(function*() {
-      const cluster = yield* EtcdCluster.make({ members: 3 })
-      const [a, b, c] = cluster.endpoints as [string, string, string]
-      const { kv, queue } = yield* changing([a])
-      const held = yield* hold(kv, "12 seconds")
-      const lists = [[b], [b, c], [c], [a, b, c], [a], [c, a], [a, b]]
-      const moving = yield* Effect.forkChild(
-        Effect.forEach(Array.from({ length: 20 }).flatMap(() => lists), (list) =>
-          Effect.andThen(Queue.offer(queue, list), Effect.sleep("20 millis")))
-      )
-      const expected: Array<string> = []
-      while (moving.pollUnsafe() === undefined) {
-        const value = `${expected.length}`
-        expected.push(value)
-        yield* Effect.all([
-          kv.put("seen", value),
-          ...["x", "y", "z"].map((key) => kv.put(key, value)),
-          ...["x", "y", "z"].map((key) => kv.get(key)),
-          Effect.scoped(kv.subscribe(KeyRange.key("x")))
-        ], { concurrency: "unbounded" })
-      }
-      yield* Fiber.join(moving)
-      yield* held.check(expected)
-    }), 60_000)
+  it.live(
+    "while the endpoints change 140 times, no call fails, no event is lost, and the lock is kept",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.make({ members: 3 })
+        const [a, b, c] = cluster.endpoints as [string, string, string]
+        const { kv, queue } = yield* changing([a])
+        const held = yield* hold(kv, "12 seconds")
+        const lists = [[b], [b, c], [c], [a, b, c], [a], [c, a], [a, b]]
+        const moving = yield* Effect.forkChild(
+          Effect.forEach(
+            Array.from({ length: 20 }).flatMap(() => lists),
+            (list) => Effect.andThen(Queue.offer(queue, list), Effect.sleep("20 millis"))
+          )
+        )
+        const expected: Array<string> = []
+        while (moving.pollUnsafe() === undefined) {
+          const value = `${expected.length}`
+          expected.push(value)
+          yield* Effect.all([
+            kv.put("seen", value),
+            ...["x", "y", "z"].map((key) => kv.put(key, value)),
+            ...["x", "y", "z"].map((key) => kv.get(key)),
+            Effect.scoped(kv.subscribe(KeyRange.key("x")))
+          ], { concurrency: "unbounded" })
+        }
+        yield* Fiber.join(moving)
+        yield* held.check(expected)
+      }),
+    60_000
+  )
 
   it.live("calls in flight to a removed endpoint complete, and later calls go to the new one at once", () =>
     Effect.gen(function*() {
       const a = yield* FakeEtcd.make(({ method }) =>
-        method === "Put" ? "hang" : { answer: { header: FakeEtcd.header } }
+        method === "Put" ? "hang" : { response: { header: FakeEtcd.header } }
       )
-      const b = yield* answering
+      const b = yield* responding
       const { change, kv } = yield* changing([a.endpoint])
       const writing = yield* Effect.forkChild(kv.put("a", "1"))
       yield* a.awaitReceived(1)
@@ -118,14 +124,14 @@ describe("endpoints from a stream", () => {
       yield* kv.put("b", "1")
       yield* kv.get("b")
       assert.strictEqual(b.received.length, 2)
-      yield* a.answer({ header: { ...FakeEtcd.header, revision: "8" } })
+      yield* a.respond({ header: { ...FakeEtcd.header, revision: "8" } })
       assert.strictEqual((yield* Fiber.join(writing)).revision, 8n)
       assert.strictEqual(a.received.length, 1)
     }))
 
   it.live("a call that waits for a removed endpoint goes to the new one, and the removed one is not reported as down", () =>
     Effect.gen(function*() {
-      const b = yield* answering
+      const b = yield* responding
       const a = yield* TcpProxy.make({ target: b.endpoint })
       yield* a.swallow(true)
       const { change, kv, lines } = yield* changing([a.endpoint], { deadline: "20 seconds" })
@@ -140,7 +146,7 @@ describe("endpoints from a stream", () => {
   it.live("a read that a removed endpoint rejects is repeated on the new one", () =>
     Effect.gen(function*() {
       const a = yield* FakeEtcd.make()
-      const b = yield* answering
+      const b = yield* responding
       const { change, kv } = yield* changing([a.endpoint])
       const reading = yield* Effect.forkChild(kv.get("a"))
       yield* a.awaitReceived(1)
@@ -152,7 +158,7 @@ describe("endpoints from a stream", () => {
 
   it.live("an added endpoint is used when the others fail, and an endpoint that stays keeps its connection", () =>
     Effect.gen(function*() {
-      const target = (yield* answering).endpoint
+      const target = (yield* responding).endpoint
       const [a, b, c] = yield* Effect.replicateEffect(TcpProxy.make({ target }), 3)
       const { change, kv } = yield* changing([a!.endpoint])
       yield* kv.get("a")
@@ -172,7 +178,7 @@ describe("endpoints from a stream", () => {
 
   it.live("invalid and empty lists are ignored with a warning that does not repeat them, and later lists count", () =>
     Effect.gen(function*() {
-      const [a, b] = yield* Effect.replicateEffect(answering, 2)
+      const [a, b] = yield* Effect.replicateEffect(responding, 2)
       const { change, kv, lines, queue } = yield* changing([a!.endpoint])
       const wrong: ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]> = [
         [[], /endpoints is empty/],
@@ -197,7 +203,7 @@ describe("endpoints from a stream", () => {
 
   it.live("the last list stays in use when the stream ends, and with a warning when it fails", () =>
     Effect.gen(function*() {
-      const fake = yield* answering
+      const fake = yield* responding
       for (const fails of [false, true]) {
         const { kv, lines, queue } = yield* changing([fake.endpoint])
         yield* fails
@@ -214,7 +220,7 @@ describe("endpoints from a stream", () => {
 
   it.live("the layer waits for the first list, and fails if there is none or if it is invalid", () =>
     Effect.gen(function*() {
-      const fake = yield* answering
+      const fake = yield* responding
       const queue: Lists = yield* Queue.unbounded<ReadonlyArray<string>, DiscoveryError | Cause.Done>()
       const opening = yield* Effect.forkChild(client({ endpoints: Stream.fromQueue(queue) }), {
         startImmediately: true
@@ -244,7 +250,7 @@ describe("endpoints from a stream", () => {
 
   it.live("the stream runs in the context in which the layer is built, and closing the layer ends it", () =>
     Effect.gen(function*() {
-      const fake = yield* answering
+      const fake = yield* responding
       let isClosed = false
       const builders: Array<string> = []
       const list = Effect.map(Builder, (builder) => {
@@ -268,7 +274,7 @@ describe("endpoints from a stream", () => {
 
   it.effect("the stream keeps the clock of the layer's builder", () =>
     Effect.gen(function*() {
-      const fake = yield* answering
+      const fake = yield* responding
       const times: Array<number> = []
       const list = Effect.map(Clock.currentTimeMillis, (now) => {
         times.push(now)
@@ -283,7 +289,7 @@ describe("endpoints from a stream", () => {
     Effect.gen(function*() {
       const hanging = yield* FakeEtcd.make()
       const a = yield* TcpProxy.make({ target: hanging.endpoint })
-      const b = yield* answering
+      const b = yield* responding
       const scope = yield* Scope.make()
       const { change, kv } = yield* Scope.provide(changing([a.endpoint]), scope)
       const writing = yield* Effect.forkChild(reason(Deadline.within(kv.put("a", "1"), "1 hour")))

@@ -72,7 +72,7 @@ describe("elections on etcd", () => {
             )
           )
         }
-        assert.isUndefined(observing.pollUnsafe(), "the stream goes on")
+        assert.isUndefined(observing.pollUnsafe(), "the stream continues")
         const tokens = seen.flatMap((leader) => Option.isSome(leader) ? [leader.value.token] : [])
         assert.deepStrictEqual(tokens, tokens.toSorted((a, b) => Number(a - b)))
       })),

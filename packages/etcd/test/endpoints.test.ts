@@ -14,7 +14,7 @@ const setup = (...names: ReadonlyArray<string>) => {
   return {
     endpoints,
     all,
-    chosen: (now: number, ...avoid: ReadonlyArray<string>) => endpoints.choose(now, new Set(avoid)).address
+    chosen: (now: number, ...avoid: ReadonlyArray<string>) => endpoints.choose(now, avoid).address
   }
 }
 

@@ -33,16 +33,24 @@ describe("the retry rule", () => {
     }
   })
 
-  it("a request that was not sent, or that the server states it did not process, is retried whatever the code", () => {
+  it("a request that was not sent, or that the server states it did not process, is retried", () => {
     for (const policy of policies) {
       for (const delivery of ["NotSent", "NotProcessed"] as const) {
-        for (const code of [Status.UNAVAILABLE, Status.INTERNAL, Status.DEADLINE_EXCEEDED, Status.CANCELLED]) {
+        for (const code of [Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED]) {
           assert.strictEqual(decided(policy, code, "connect ECONNREFUSED 127.0.0.1:1", delivery), "Retry")
         }
       }
+      assert.strictEqual(decided(policy, Status.INTERNAL, "the server reset the stream", "NotProcessed"), "Retry")
     }
     const { notApplied, reason } = classified(Status.UNAVAILABLE, "connect ECONNREFUSED", "NotSent")
     assert.deepStrictEqual([notApplied, reason._tag], [true, "Unavailable"])
+  })
+
+  it("a request that can never be sent fails at once", () => {
+    for (const policy of policies) {
+      assert.strictEqual(decided(policy, Status.INTERNAL, "metadata has an invalid name", "NotSent"), "InvalidRequest")
+      assert.strictEqual(decided(policy, Status.RESOURCE_EXHAUSTED, "too much", "NotSent"), "RequestTooLarge")
+    }
   })
 
   it("a server's message cannot mark a sent request as not sent", () => {

@@ -1,5 +1,6 @@
 /**
- * A client behind `etcd grpc-proxy`, which chooses the ids of watches, shares watches, and answers creates in any order.
+ * A client behind `etcd grpc-proxy`, which chooses the ids of watches, shares watches, and responds to creates
+ * in any order.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import { backendOf } from "@effect-kv/core/KvInternals"
@@ -69,7 +70,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       assert.strictEqual((yield* stays.take)[0].events[0]!.key, "stays")
     }))
 
-  it.effect("Behind etcd grpc-proxy, watches go on without a gap when the proxy is replaced by another", () =>
+  it.effect("Behind etcd grpc-proxy, watches continue without a gap when the proxy is replaced by another", () =>
     Effect.gen(function*() {
       const { cluster, proxy } = yield* setUp
       const another = yield* GrpcProxy.make({ endpoints: cluster.endpoints })

@@ -41,7 +41,7 @@ const record = Effect.fnUntraced(
 
 type Run = Effect.Success<ReturnType<typeof record>>
 
-const judged = ({ changes, count, history, revision }: Run): RevisionChecker.Report => {
+const checked = ({ changes, count, history, revision }: Run): RevisionChecker.Report => {
   const report = RevisionChecker.check(history, changes)
   const violations = [
     ...report.violations,
@@ -62,7 +62,7 @@ describe(`histories on etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
   it.live("histories are correct with and without batching", () =>
     scenario(Effect.scoped(Effect.gen(function*() {
       const run = yield* record({ operations: 40 }, () => Effect.void)
-      assert.isEmpty(judged(run).unknown.applied)
+      assert.isEmpty(checked(run).unknown.applied)
       assert.isAbove(run.history.holdings.length, 10)
     }))), 60_000)
 
@@ -77,7 +77,7 @@ describe(`histories on etcd ${process.env["EFFECT_KV_ETCD"] ?? ""}`, () => {
           yield* member.restart
         })
         const run = yield* record({ operations: 100, locks: false, interrupted: 3 }, restart)
-        const { unknown } = judged(run)
+        const { unknown } = checked(run)
         assert.isAbove(unknown.applied.length + unknown.notApplied.length, 2)
       }))),
     60_000

@@ -176,7 +176,7 @@ describe("grants and revokes without a final response", () => {
       const replies: Array<FakeEtcd.Reply> = [
         { code: status.UNAVAILABLE, details: "etcdserver: request timed out" },
         { code: status.FAILED_PRECONDITION, details: "etcdserver: lease already exists" },
-        { answer: { header: FakeEtcd.header, ID: "1", TTL: "-1", grantedTTL: "0", keys: [] } }
+        { response: { header: FakeEtcd.header, ID: "1", TTL: "-1", grantedTTL: "0", keys: [] } }
       ]
       const fake = yield* FakeEtcd.make(() => replies.shift() ?? "hang")
       const backend = backendOf(yield* client({ endpoints: [fake.endpoint] }))

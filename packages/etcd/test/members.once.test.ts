@@ -77,7 +77,7 @@ const following = Effect.fnUntraced(function*(endpoints: ReadonlyArray<string>, 
 
 /** Any call. */
 const use = (to: connection.Connection) =>
-  to.run({ name: "use", policy: "read", hasLeader: false, send: () => Effect.void })
+  to.run({ name: "use", policy: "read", hasLeader: false, send: () => Effect.void, finish: Effect.succeed })
 
 const untilAddresses = (to: connection.Connection, expected: ReadonlyArray<string>) =>
   eventually(Effect.sync(() => [...to.addresses()].sort().join() === [...expected].sort().join()))
@@ -85,7 +85,7 @@ const untilAddresses = (to: connection.Connection, expected: ReadonlyArray<strin
 /** A member of the cluster with this id, whose member list has these URLs. */
 const listing = (clusterId: string, urls: () => ReadonlyArray<string>) =>
   FakeEtcd.make(({ method }) => ({
-    answer: {
+    response: {
       header: { ...FakeEtcd.header, cluster_id: clusterId },
       ...(method === "MemberList"
         ? { members: urls().map((url, i) => ({ ID: `${i + 1}`, name: `m${i}`, clientURLs: [url] })) }
@@ -137,7 +137,7 @@ describe("following a member list", () => {
         yield* untilAddresses(to, [given.endpoint, before.endpoint])
         const header = { clusterId: 2n, memberId: 1n, revision: 1n }
         given.reply = () => ({
-          answer: {
+          response: {
             header: { ...FakeEtcd.header, cluster_id: "2" },
             members: [{ ID: "1", name: "m", clientURLs: [after.endpoint] }]
           }

@@ -14,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { client, reason, timed } from "./support/client.ts"
+import { eventually } from "./support/watching.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   const connect = Effect.fnUntraced(function*(deadline: "500 millis" | "5 seconds") {
@@ -32,6 +33,20 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     }
     return counts
   })
+
+  /**
+   * Cuts the connections again and again. Each cut waits until a call has succeeded since the last one: on a busy machine
+   * connections would otherwise end before their first response, and the client would wait longer and longer.
+   */
+  const breaking = (proxy: TcpProxy.TcpProxy, succeeded: () => number) =>
+    Effect.gen(function*() {
+      while (true) {
+        const before = succeeded()
+        yield* Effect.sleep("20 millis")
+        yield* eventually(Effect.sync(() => succeeded() > before))
+        yield* proxy.cut
+      }
+    })
 
   describe("writes", () => {
     it.effect("a write whose response is lost is Indeterminate and applied once, and a write that never arrives is not applied", () =>
@@ -56,13 +71,16 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       Effect.gen(function*() {
         const { cluster, proxy, kv } = yield* connect("5 seconds")
         const from = (yield* cluster.revision) + 1n
-        const breaking = yield* Effect.forkChild(Effect.forever(Effect.andThen(Effect.sleep("20 millis"), proxy.cut)))
+        let confirmed = 0
+        const cutting = yield* Effect.forkChild(breaking(proxy, () => confirmed))
+        const put = (i: number) =>
+          Effect.tap(kv.put(`many/${i % 20}`, `v${i}`), () => Effect.sync(() => confirmed += 1))
         const results = yield* Effect.forEach(
           Array.from({ length: 2000 }, (_, i) => i),
-          (i) => Effect.exit(kv.put(`many/${i % 20}`, `v${i}`)),
+          (i) => Effect.exit(put(i)),
           { concurrency: 16 }
         )
-        yield* Fiber.interrupt(breaking)
+        yield* Fiber.interrupt(cutting)
         const counts = yield* writes(from)
         let indeterminate = 0
         results.forEach((exit, i) => {
@@ -100,9 +118,11 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       Effect.gen(function*() {
         const { proxy, kv } = yield* connect("5 seconds")
         yield* kv.put("r", "1")
-        const breaking = yield* Effect.forkChild(Effect.forever(Effect.andThen(Effect.sleep("30 millis"), proxy.cut)))
-        yield* Effect.forEach(Array.from({ length: 1000 }), () => kv.get("r"), { concurrency: 16 })
-        yield* Fiber.interrupt(breaking)
+        let read = 0
+        const cutting = yield* Effect.forkChild(breaking(proxy, () => read))
+        const get = Effect.tap(kv.get("r"), () => Effect.sync(() => read += 1))
+        yield* Effect.forEach(Array.from({ length: 1000 }), () => get, { concurrency: 16 })
+        yield* Fiber.interrupt(cutting)
       }))
 
     it.effect("a read of several megabytes is complete", () =>
@@ -197,7 +217,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
               // The server may still respond for a moment.
               const failure = yield* Effect.flip(Effect.forever(kv.get("paused")))
               assert.strictEqual(failure.reason._tag, "DeadlineExceeded")
-              // Half a second after the first unanswered call, nothing more is sent on the connection.
+              // Half a second after the first call without a response, nothing more is sent on the connection.
               assert.include(["Indeterminate", "Unavailable"], (yield* reason(kv.put("paused", "1")))._tag)
             }),
           () => cluster.member.resume

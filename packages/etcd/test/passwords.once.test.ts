@@ -28,11 +28,11 @@ const server = Effect.fnUntraced(function*(initial: string) {
     if (method === "Authenticate") {
       authentications++
       return request["password"] === password
-        ? { answer: { header: FakeEtcd.header, token: `token of ${password}` } }
+        ? { response: { header: FakeEtcd.header, token: `token of ${password}` } }
         : { code: status.INVALID_ARGUMENT, details: "etcdserver: authentication failed, invalid user ID or password" }
     }
     return metadata.get("token")[0] === `token of ${password}`
-      ? { answer: { header: FakeEtcd.header } }
+      ? { response: { header: FakeEtcd.header } }
       : { code: status.UNAUTHENTICATED, details: "etcdserver: invalid auth token" }
   })
   return {
@@ -148,10 +148,12 @@ describe("a token request", () => {
   it.live("batched writes that wait for a token are known not to be applied, because they were not sent", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
-      const kv = yield* as(fake.endpoint, Redacted.make("right"), { deadline: "600 millis" })
-      const failures = yield* Effect.forEach(Array.from({ length: 8 }), (_, i) => reason(kv.put(`${i}`, "")), {
-        concurrency: "unbounded"
-      })
+      const kv = yield* as(fake.endpoint, Redacted.make("right"), { deadline: "1 second" })
+      const failures = yield* Effect.forEach(
+        Array.from({ length: 8 }),
+        (_, i) => reason(Deadline.within(kv.put(`${i}`, ""), 300 + 100 * i)),
+        { concurrency: "unbounded" }
+      )
       assert.deepStrictEqual(new Set(failures.map(({ _tag }) => _tag)), new Set(["Unavailable"]))
       assert.deepStrictEqual(new Set(fake.received.map(({ method }) => method)), new Set(["Authenticate"]))
     }))

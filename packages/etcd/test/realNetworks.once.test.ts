@@ -1,6 +1,6 @@
 /**
  * What networks do to connections: attempts that are swallowed, SYNs that are lost, names that move, proxies in the
- * environment, peers that never answer. Forgotten flows are in `silence.once.test.ts`, several members behind one address in
+ * environment, peers that never respond. Forgotten flows are in `silence.once.test.ts`, several members behind one address in
  * `balancer.once.test.ts`.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -21,7 +21,6 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Dns from "node:dns"
 import * as Net from "node:net"
-import { monitorEventLoopDelay } from "node:perf_hooks"
 import { client, reason, services, timed } from "./support/client.ts"
 
 /** A server for TLS, and one without, with the options to reach each. */
@@ -33,17 +32,29 @@ const cluster = (secure: boolean) =>
     return { cluster: yield* EtcdCluster.make({ tls }), options: { tls: { ca: authority.ca.cert } } }
   })
 
-/** The longest delay of the event loop while the effect runs, in milliseconds, beside its result. */
-const withLag = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<readonly [number, A], E, R> =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => {
-      const lag = monitorEventLoopDelay({ resolution: 5 })
-      lag.enable()
-      return lag
-    }),
-    (lag) => Effect.map(effect, (value) => [lag.max / 1e6, value] as const),
-    (lag) => Effect.sync(() => lag.disable())
+/** An interval of time, in milliseconds of `performance.now()`. */
+interface Interval {
+  readonly from: number
+  readonly to: number
+}
+
+/** Records the event loop's stalls until the scope closes. Returns how long it was stalled within an interval. */
+const recordStalls: Effect.Effect<(within: Interval) => number, never, Scope.Scope> = Effect.gen(function*() {
+  const every = 2
+  const stalls: Array<Interval> = []
+  let last = performance.now()
+  const look = (): void => {
+    const now = performance.now()
+    if (now - last > 3 * every) stalls.push({ from: last + every, to: now })
+    last = now
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => setInterval(look, every)),
+    (timer) => Effect.sync(() => clearInterval(timer))
   )
+  return (within) =>
+    stalls.reduce((sum, { from, to }) => sum + Math.max(Math.min(to, within.to) - Math.max(from, within.from), 0), 0)
+})
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   for (const secure of [false, true]) {
@@ -143,13 +154,13 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         () => Effect.sync(() => Object.assign(Dns.promises, { lookup }))
       )
       const sockets = new Set<Net.Socket>()
-      let answering = "127.0.0.2"
+      let responding = "127.0.0.2"
       const listen = (host: string, port: number) =>
         Effect.acquireRelease(
           Effect.callback<Net.Server>((resume) => {
             const server = Net.createServer((socket) => {
               sockets.add(socket.on("error", () => {}))
-              if (host !== answering) return void socket.destroy()
+              if (host !== responding) return void socket.destroy()
               const upstream = Net.connect(member.clientPort, "127.0.0.1").on("error", () => {})
               socket.pipe(upstream).pipe(socket)
             })
@@ -167,7 +178,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* kv.put("moved", "1")
       for (const now of [["127.0.0.3"], ["127.0.0.3", "127.0.0.4", "127.0.0.2"]]) {
         addresses = now
-        answering = now[now.length - 1]!
+        responding = now[now.length - 1]!
         for (const socket of sockets) socket.destroy()
         const [elapsed, value] = yield* timed(kv.get("moved"))
         assert.deepStrictEqual(value, Option.some("1"))
@@ -234,7 +245,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     ["a link that loses everything", (proxy) => [proxy.blackhole({ drop: true }), proxy.heal]],
     ["a server that is stopped by SIGSTOP", (_, member) => [member.pause, member.resume]],
     [
-      "a proxy that accepts and never answers",
+      "a proxy that accepts and never responds",
       (proxy) => [Effect.andThen(proxy.swallow(true), proxy.cut), proxy.swallow(false)]
     ]
   ]
@@ -256,22 +267,24 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
             Effect.scoped(kv.subscribe(KeyRange.key("silent")))
           ]
           yield* begin
-          const [lag, results] = yield* withLag(Effect.forEach(
+          const stalled = yield* recordStalls
+          const results = yield* Effect.forEach(
             deadlines.flatMap((millis) =>
               calls.map((call) => [millis, call as Effect.Effect<unknown, unknown>] as const)
             ),
-            ([millis, call]) =>
-              Effect.map(timed(Effect.result(Deadline.within(call, millis))), ([elapsed, result]) =>
-                [elapsed - millis, result] as const),
+            Effect.fnUntraced(function*([millis, call]) {
+              const deadline = performance.now() + millis
+              const result = yield* Effect.result(Deadline.within(call, millis))
+              return { late: { from: deadline, to: performance.now() }, result }
+            }),
             { concurrency: "unbounded" }
-          )).pipe(Effect.ensuring(Effect.ignore(end)))
+          ).pipe(Effect.ensuring(Effect.ignore(end)))
           const [elapsed] = yield* timed(kv.get("silent"))
           assert.isBelow(elapsed, 2000)
           yield* kv.put("silent", "2")
-          for (const [late, result] of results) {
+          for (const { late, result } of results) {
             assert.isTrue(Result.isFailure(result))
-            // Two turns of the event loop can be late: that of the timer, and that in which the caller resumes.
-            assert.isBelow(late, 50 + 2 * lag, `the event loop was late by ${lag.toFixed(0)} ms`)
+            assert.isBelow(late.to - late.from - stalled(late), 50, `stalled for ${stalled(late).toFixed(0)} ms`)
           }
         }),
       60_000

@@ -16,11 +16,12 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Peer from "./grpc/support/Peer.ts"
 import { client, reason, timed } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
-const putAnswer = { answer: { header: FakeEtcd.header } }
-const rangeAnswer = { answer: { header: FakeEtcd.header, kvs: [], more: false, count: "0" } }
+const putResponse = { response: { header: FakeEtcd.header } }
+const rangeResponse = { response: { header: FakeEtcd.header, kvs: [], more: false, count: "0" } }
 
 /** Accepts connections and never responds on them, so gRPC keeps connecting indefinitely. */
 const silentEndpoint = Effect.tap(TcpProxy.make({ target: 1 }), (proxy) => proxy.blackhole())
@@ -62,6 +63,22 @@ describe("deadlines", () => {
       assert.deepStrictEqual(methods(fake), ["Put", "DeleteRange", "Txn"])
     }))
 
+  it.live("a write whose response has headers above the limit is Indeterminate, names the limit, and is sent once", () =>
+    Effect.gen(function*() {
+      let received = 0
+      const peer = yield* Peer.make({
+        onRequest: (connection, stream) => {
+          received += 1
+          connection.largeHeaders(stream, { ...Peer.okHeaders, "x-large": "y".repeat(70_000) })
+        }
+      })
+      const kv = yield* client({ endpoints: [`http://127.0.0.1:${peer.port}`] })
+      const failure = yield* reason(kv.put("a", "1"))
+      assert.strictEqual(failure._tag, "Indeterminate")
+      assert.match(failure.message, /headers above the limit of 64 KiB/)
+      assert.strictEqual(received, 1)
+    }))
+
   it.live("a call's own deadline replaces the layer's", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()
@@ -84,7 +101,7 @@ describe("deadlines", () => {
 
   it.live("each request sends its remaining time to the server", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeEtcd.make(() => rangeAnswer)
+      const fake = yield* FakeEtcd.make(() => rangeResponse)
       const kv = yield* client({ endpoints: [fake.endpoint] })
       yield* kv.get("a")
       assert.isTrue(fake.received[0]!.timeout > 0 && fake.received[0]!.timeout < 7000)
@@ -104,7 +121,7 @@ describe("interruption", () => {
 
   it.live("interrupting a call that was just made leaves no request behind", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeEtcd.make(({ request }) => String(request["key"]) === "a" ? "hang" : rangeAnswer)
+      const fake = yield* FakeEtcd.make(({ request }) => String(request["key"]) === "a" ? "hang" : rangeResponse)
       const kv = yield* client({ endpoints: [fake.endpoint] })
       yield* kv.get("first")
       // Interrupts after 0, 1, 2, ... microtasks, to hit each stage in which a call starts.
@@ -152,7 +169,7 @@ describe("retries", () => {
         assert.strictEqual(failure._tag, "Indeterminate")
         assert.include(failure.message, details)
         assert.strictEqual(fake.received.length, 1)
-        fake.reply = () => fake.received.length < 4 ? { code, details } : rangeAnswer
+        fake.reply = () => fake.received.length < 4 ? { code, details } : rangeResponse
         yield* kv.get("a")
         assert.strictEqual(fake.received.length, 4)
       }))
@@ -169,7 +186,7 @@ describe("retries", () => {
     it.live(`after ${status[code]} "${details}" a write is retried too, because the server rejected it`, () =>
       Effect.gen(function*() {
         const fake = yield* FakeEtcd.make()
-        fake.reply = () => fake.received.length < 3 ? { code, details } : putAnswer
+        fake.reply = () => fake.received.length < 3 ? { code, details } : putResponse
         const kv = yield* client({ endpoints: [fake.endpoint] })
         assert.strictEqual((yield* kv.put("a", "1")).revision, 7n)
         assert.strictEqual(fake.received.length, 3)
@@ -221,7 +238,7 @@ describe("retries", () => {
         assert.strictEqual(failure._tag, tag)
         assert.strictEqual(failure.outcome, outcome)
         assert.strictEqual(fake.received.length, 1)
-        fake.reply = () => rangeAnswer
+        fake.reply = () => rangeResponse
         assert.strictEqual(yield* kv.count(KeyRange.all), 0)
       }))
   }
@@ -288,7 +305,7 @@ describe("an endpoint that goes down and comes back", () => {
           warnings.push({ message, annotations: { ...fiber.getRef(References.CurrentLogAnnotations) } })
         }
       })
-      const fake = yield* FakeEtcd.make(() => rangeAnswer)
+      const fake = yield* FakeEtcd.make(() => rangeResponse)
       const proxy = yield* TcpProxy.make({ target: fake.endpoint })
       const kv = yield* Effect.provide(
         client({ endpoints: [proxy.endpoint], deadline: "400 millis" }),
@@ -318,7 +335,7 @@ describe("several endpoints", () => {
   it.live("a read goes to another endpoint immediately if one rejects it", () =>
     Effect.gen(function*() {
       const bad = yield* FakeEtcd.make(() => ({ code: status.UNAVAILABLE, details: "etcdserver: no leader" }))
-      const good = yield* FakeEtcd.make(() => rangeAnswer)
+      const good = yield* FakeEtcd.make(() => rangeResponse)
       const kv = yield* client({ endpoints: [bad.endpoint, good.endpoint] })
       for (let i = 0; i < 20; i++) {
         const [elapsed] = yield* timed(kv.get("a"))
@@ -329,7 +346,7 @@ describe("several endpoints", () => {
 
   it.live("a read that hangs on one endpoint succeeds on another within its deadline, and later calls go there first", () =>
     Effect.gen(function*() {
-      const good = yield* FakeEtcd.make(() => rangeAnswer)
+      const good = yield* FakeEtcd.make(() => rangeResponse)
       const bad = yield* FakeEtcd.make()
       const kv = yield* client({ endpoints: [bad.endpoint, good.endpoint], deadline: "1 second" })
       yield* kv.get("a")
@@ -342,7 +359,7 @@ describe("several endpoints", () => {
 
   it.live("a write goes to another endpoint only if it was not sent", () =>
     Effect.gen(function*() {
-      const good = yield* FakeEtcd.make(() => putAnswer)
+      const good = yield* FakeEtcd.make(() => putResponse)
       const kv = yield* client({ endpoints: ["http://127.0.0.1:1", good.endpoint], deadline: "2 seconds" })
       for (let i = 0; i < 10; i++) yield* kv.put("a", `${i}`)
       assert.strictEqual(good.received.length, 10)
@@ -359,7 +376,7 @@ describe("several endpoints", () => {
   it.live("an endpoint that cannot be connected to does not use up the time of the others, also for writes", () =>
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
-      const good = yield* FakeEtcd.make(() => putAnswer)
+      const good = yield* FakeEtcd.make(() => putResponse)
       // The first endpoint is random; this many attempts hit both.
       for (let i = 0; i < 8; i++) {
         const kv = yield* client({ endpoints: [silent.endpoint, good.endpoint], deadline: "400 millis" })
@@ -372,7 +389,7 @@ describe("several endpoints", () => {
   it.live("a call fails over within seconds from an endpoint that never finishes connecting, however long the deadline", () =>
     Effect.gen(function*() {
       const silent = yield* silentEndpoint
-      const good = yield* FakeEtcd.make(() => putAnswer)
+      const good = yield* FakeEtcd.make(() => putResponse)
       // The first endpoint is random; this many attempts hit both.
       const puts = Array.from({ length: 8 }, () =>
         Effect.flatMap(
@@ -392,7 +409,7 @@ describe("several endpoints", () => {
           let until: number | undefined = undefined
           const electing = yield* FakeEtcd.make(() => {
             until ??= performance.now() + 100
-            if (performance.now() > until) return rangeAnswer
+            if (performance.now() > until) return rangeResponse
             return { code: status.UNAVAILABLE, details: "etcdserver: no leader" }
           })
           const kv = yield* client({ endpoints: [electing.endpoint, silent.endpoint], deadline: "1 second" })

@@ -45,7 +45,7 @@ describe("options", () => {
 
   it.live("a deadline beyond the limit of Node's timers never expires", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const fake = yield* FakeEtcd.make(() => ({ response: { header: FakeEtcd.header } }))
       for (const deadline of [Duration.infinity, Number.MAX_SAFE_INTEGER, "5000000 days"] as const) {
         for (const batching of [false, {}] as const) {
           const kv = yield* client({ endpoints: [fake.endpoint], deadline, batching })
@@ -121,7 +121,7 @@ describe("options", () => {
 
   it.live("an endpoint may be a Unix socket", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const fake = yield* FakeEtcd.make(() => ({ response: { header: FakeEtcd.header } }))
       const directory = yield* Effect.acquireRelease(
         Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "effect-kv-"))),
         (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
@@ -151,7 +151,7 @@ describe("options", () => {
 
   it.live("a prefix confines the client to its keys", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const fake = yield* FakeEtcd.make(() => ({ response: { header: FakeEtcd.header } }))
       const kv = yield* client({ endpoints: [fake.endpoint], prefix: "app/" })
       yield* kv.put("a", "1")
       assert.strictEqual(String(fake.received[0]!.request["key"]), "app/a")
@@ -162,8 +162,8 @@ describe("options", () => {
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make(({ method }) =>
         method === "Authenticate"
-          ? { answer: { header: FakeEtcd.header, token: "t" } }
-          : { answer: { header: FakeEtcd.header } }
+          ? { response: { header: FakeEtcd.header, token: "t" } }
+          : { response: { header: FakeEtcd.header } }
       )
       const layer = EtcdLayer.layerConfig({
         endpoints: Config.map(Config.String("ETCD_ENDPOINT"), (endpoint) => [endpoint]),
@@ -229,7 +229,7 @@ describe("URLs", () => {
 
   it.live("KvUrl opens a store by its URL", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeEtcd.make(() => ({ answer: { header: FakeEtcd.header } }))
+      const fake = yield* FakeEtcd.make(() => ({ response: { header: FakeEtcd.header } }))
       const schemes = { http: EtcdLayer.fromUrl, https: EtcdLayer.fromUrl }
       for (const url of [fake.endpoint, fake.endpoint.toUpperCase()]) {
         yield* Effect.provide(Kv.put("a", "1"), KvUrl.layer(url, schemes))

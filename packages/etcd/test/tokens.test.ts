@@ -16,11 +16,11 @@ import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
 const auth = { username: "app", password: Redacted.make("secret") }
-const putAnswer = { answer: { header: FakeEtcd.header } }
+const putResponse = { response: { header: FakeEtcd.header } }
 const invalidToken = { code: status.UNAUTHENTICATED, details: "etcdserver: invalid auth token" }
 const oldRevision = { code: status.INVALID_ARGUMENT, details: "etcdserver: revision of auth store is old" }
 
-const token = (text: string): FakeEtcd.Reply => ({ answer: { header: FakeEtcd.header, token: text } })
+const token = (text: string): FakeEtcd.Reply => ({ response: { header: FakeEtcd.header, token: text } })
 
 const count = (fake: FakeEtcd.FakeEtcd, method: string): number =>
   fake.received.filter((received) => received.method === method).length
@@ -28,7 +28,7 @@ const count = (fake: FakeEtcd.FakeEtcd, method: string): number =>
 describe("tokens", () => {
   it.live("the token goes with every request, and the password only with the request for a token", () =>
     Effect.gen(function*() {
-      const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? token("t1") : putAnswer)
+      const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? token("t1") : putResponse)
       const kv = yield* client({ endpoints: [fake.endpoint], auth })
       yield* kv.put("a", "1")
       assert.deepStrictEqual(fake.received.map(({ metadata, method }) => [method, metadata.get("token")]), [
@@ -52,12 +52,26 @@ describe("tokens", () => {
       }
     }))
 
+  it.live("a call whose token is too long for a request's headers fails at once, and says so", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(({ method }) =>
+        method === "Authenticate" ? token("t".repeat(70_000)) : putResponse
+      )
+      const kv = yield* client({ endpoints: [fake.endpoint], auth })
+      for (const call of [kv.put("a", "1"), kv.get("a")]) {
+        const failure = yield* reason<unknown>(call)
+        assert.deepStrictEqual([failure._tag, failure.outcome], ["RequestTooLarge", "NotApplied"])
+        assert.match(failure.message, /the metadata \(hasleader, token\) has 700\d\d bytes; the limit is 64000$/)
+      }
+      assert.strictEqual(count(fake, "Put"), 0)
+    }))
+
   it.live("calls whose token is rejected share one new token, and each write is sent once with a valid one", () =>
     Effect.gen(function*() {
       let issued = 0
       const fake = yield* FakeEtcd.make(({ metadata, method }) => {
         if (method === "Authenticate") return token(`t${++issued}`)
-        return metadata.get("token")[0] === "t1" ? invalidToken : putAnswer
+        return metadata.get("token")[0] === "t1" ? invalidToken : putResponse
       })
       const kv = yield* client({ endpoints: [fake.endpoint], auth, batching: false })
       yield* Effect.forEach(Array.from({ length: 50 }), () => kv.put("a", "1"), { concurrency: "unbounded" })
@@ -79,7 +93,7 @@ describe("tokens", () => {
       assert.include(failure.message, "token")
       assert.strictEqual(count(fake, "Authenticate"), 1)
       // The shared token request continues. It fails once and is retried.
-      fake.reply = ({ method }) => method === "Authenticate" ? token("t") : putAnswer
+      fake.reply = ({ method }) => method === "Authenticate" ? token("t") : putResponse
       yield* fake.drop
       yield* Fiber.join(long)
       assert.strictEqual(count(fake, "Put"), 1)
@@ -117,7 +131,7 @@ describe("tokens", () => {
     Effect.gen(function*() {
       let requests = 0
       const fake = yield* FakeEtcd.make(({ method }) => {
-        if (method !== "Authenticate") return putAnswer
+        if (method !== "Authenticate") return putResponse
         return ++requests < 3 ? { code: status.UNAVAILABLE, details: "etcdserver: no leader" } : token("t")
       })
       const kv = yield* client({ endpoints: [fake.endpoint], auth })
@@ -128,7 +142,7 @@ describe("tokens", () => {
   it.live("no token is needed if authentication is disabled", () =>
     Effect.gen(function*() {
       const disabled = { code: status.FAILED_PRECONDITION, details: "etcdserver: authentication is not enabled" }
-      const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? disabled : putAnswer)
+      const fake = yield* FakeEtcd.make(({ method }) => method === "Authenticate" ? disabled : putResponse)
       const kv = yield* client({ endpoints: [fake.endpoint], auth })
       yield* kv.put("a", "1")
       yield* kv.put("a", "2")

@@ -19,6 +19,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import * as watches from "../src/internal/watch/watch.ts"
+import * as Peer from "./grpc/support/Peer.ts"
 import { client, reason, services, timed } from "./support/client.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 
@@ -37,6 +38,31 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       kv: yield* client({ endpoints: [proxy.endpoint] }),
       direct: yield* client({ endpoints: cluster.endpoints })
     }
+  })
+
+  describe("a server whose limit on streams is reached", () => {
+    it.effect("a watch that finds no room for its stream fails at its deadline with that reason", () =>
+      Effect.gen(function*() {
+        const full = yield* Peer.make({ settings: { 3: 0 } })
+        const kv = yield* client({ endpoints: [`http://127.0.0.1:${full.port}`] })
+        const opening = Effect.scoped(kv.subscribe(KeyRange.key("a")))
+        const failure = yield* reason(Deadline.within(opening, "2 seconds"))
+        assert.strictEqual(failure._tag, "Unavailable")
+        assert.match(failure.message, /the server's limit of 0 streams at a time is reached/)
+      }))
+
+    it.effect("a watch opens its stream on another endpoint", () =>
+      Effect.gen(function*() {
+        const full = yield* Peer.make({ settings: { 3: 0 } })
+        const { cluster } = yield* setUp
+        const endpoints = [`http://127.0.0.1:${full.port}`, ...cluster.endpoints]
+        // The first endpoint is random; this many attempts hit both.
+        const opening = Effect.flatMap(client({ endpoints }), (kv) => watch(kv, KeyRange.key("a")))
+        yield* Effect.all(Array.from({ length: 8 }, () => Deadline.within(opening, "20 seconds")), {
+          concurrency: "unbounded"
+        })
+        assert.isAtLeast(full.connections.length, 1)
+      }))
   })
 
   describe("a link that breaks", () => {

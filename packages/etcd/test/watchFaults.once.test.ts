@@ -43,7 +43,10 @@ const writeBacklog = (kv: Kv.Kv): Effect.Effect<void, KvError> =>
     { concurrency: 16, discard: true }
   )
 
-/** Transactions of 60 operations each. Their results do not matter. */
+/**
+ * Transactions of 60 operations each. Their results do not matter. The pause leaves time to the watches, which otherwise
+ * are always behind.
+ */
 const write = (kv: Kv.Kv, first: number): Effect.Effect<never> =>
   Effect.gen(function*() {
     for (let i = first;; i++) {
@@ -52,7 +55,7 @@ const write = (kv: Kv.Kv, first: number): Effect.Effect<never> =>
         return (i * 7 + k) % 5 === 0 ? Op.delete(key) : Op.put(key, `${i}`)
       })
       yield* Effect.ignore(kv.txn({ then }))
-      yield* Effect.sleep("3 millis")
+      yield* Effect.sleep("15 millis")
     }
   })
 

@@ -83,7 +83,7 @@ class World {
   }
 
   connect(): void {
-    const lane = this.pool.neededLane()
+    const [lane] = this.pool.neededLanes()
     if (lane === undefined) return
     this.seen.add(lane)
     const link = this.server.open()
@@ -371,7 +371,7 @@ describe("watches on one stream", () => {
     const watched = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
     world.connect()
     const link = only(world)
-    // Before the first answer, creates would wait for each other.
+    // Before the first response, creates would wait for each other.
     world.deliver(100)
     link.rejections.push("etcdserver: permission denied")
     const rejected = world.open({ range: KeyRange.key("denied") })
@@ -383,17 +383,17 @@ describe("watches on one stream", () => {
     assert.strictEqual(only(world), link)
   })
 
-  it("a refused watch ends with its reason, also if others wait until it is answered", () => {
+  it("a rejected watch ends with its reason, even if creates of others wait for its response", () => {
     const world = plain()
-    const refused = world.open({ range: KeyRange.key("denied") })
+    const denied = world.open({ range: KeyRange.key("denied") })
     const others = ["a", "b", "c"].map((key) => world.open({ range: KeyRange.key(key) }))
     const link = world.server.open()
     link.rejections.push("etcdserver: permission denied")
     world.links.set(world.pool.opened("key", "endpoint", world.pool.streamOptions("key"), link.receive), link)
     assert.strictEqual(link.sent.length, 1)
     world.deliver(100)
-    world.take(refused)
-    assert.strictEqual(refused.error?.reason._tag, "PermissionDenied")
+    world.take(denied)
+    assert.strictEqual(denied.error?.reason._tag, "PermissionDenied")
     assert.deepStrictEqual(others.map(({ watch }) => watch.state._tag), Array(3).fill("Live"))
   })
 
@@ -534,7 +534,7 @@ describe("watches on one stream", () => {
     }
     world.take(watched)
     assert.isDefined(watched.error)
-    assert.isUndefined(world.pool.neededLane())
+    assert.deepStrictEqual(world.pool.neededLanes(), [])
   })
 
   /** A watch of all keys that gets a response of this size, which exceeds the limit of its stream. */
@@ -554,7 +554,7 @@ describe("watches on one stream", () => {
     for (const [bytes, isSplit] of [[30 * mebibyte, false], [100 * mebibyte, true]] as const) {
       const world = plain()
       const watched = overflowing(world, bytes)
-      assert.strictEqual(world.pool.neededLane(), "large")
+      assert.deepStrictEqual(world.pool.neededLanes(), ["large"])
       assert.isTrue(world.pool.streamOptions("large").whole)
       world.connect()
       assert.deepStrictEqual(only(world).fragments, [isSplit])
@@ -591,7 +591,7 @@ describe("watches on one stream", () => {
     link.sync()
     const whole = link.sent.shift()!
     stream.receive({ ...whole, events: whole.events.slice(0, 9000), fragment: true })
-    assert.strictEqual(world.pool.neededLane(), "large")
+    assert.deepStrictEqual(world.pool.neededLanes(), ["large"])
     world.connect()
     assert.deepStrictEqual(only(world).fragments, [false])
     world.settle()

@@ -46,12 +46,12 @@ export class Model {
     const next: Snapshot = new Map(this.#now())
     const before = this.changes.length
     const paths = this.#path(op, this.#now())
-    const answer = this.#run(op, next, paths)
+    const response = this.#run(op, next, paths)
     if (this.changes.length > before) {
       this.revision++
       this.#snapshots.set(this.revision, next)
     }
-    return this.#stamp(answer)
+    return this.#stamp(response)
   }
 
   compact(revision: bigint): string | undefined {
@@ -129,8 +129,8 @@ export class Model {
   }
 
   /** Adds the revision after the operation to every response. */
-  #stamp(answer: unknown): unknown {
-    const { responses, ...rest } = answer as { readonly responses?: ReadonlyArray<unknown> }
+  #stamp(response: unknown): unknown {
+    const { responses, ...rest } = response as { readonly responses?: ReadonlyArray<unknown> }
     return {
       revision: this.revision,
       ...rest,

@@ -47,7 +47,7 @@ describe("the store and the model agree", () => {
         }
         assert.strictEqual(yield* store.revision, model.revision)
       }
-    }), { arbitrary: { runs: 1500, size: 200 } })
+    }), { arbitrary: { runs: 1500, size: 200 }, timeout: 120_000 })
 
   it.effect.prop(
     "on every response, while history is compacted automatically",
@@ -66,7 +66,7 @@ describe("the store and the model agree", () => {
         assert.strictEqual(compactRevision, model.compacted)
         assert.strictEqual(historyWrites, model.watch(KeyRange.all, model.compacted).length)
       }),
-    { arbitrary: { runs: 600, size: 200 } }
+    { arbitrary: { runs: 600, size: 200 }, timeout: 120_000 }
   )
 
   it.effect.prop(
@@ -94,7 +94,7 @@ describe("the store and the model agree", () => {
           assert.isTrue(batches.every((batch, i) => i === 0 || batches[i - 1]!.revision < batch.revision))
         }
       }),
-    { arbitrary: { runs: 600, size: 200 } }
+    { arbitrary: { runs: 600, size: 200 }, timeout: 120_000 }
   )
 })
 

@@ -116,8 +116,8 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("EtcdCluster with one 
       const gone = yield* Effect.flip(cluster.etcdctl(["get", "c", "--rev=2"]))
       assert.match(gone.message, /compacted/)
       const history = yield* cluster.watchFrom(1n)
-      const refused = yield* Effect.flip(history.upTo(2n))
-      assert.match(refused.message, /compacted/)
+      const rejected = yield* Effect.flip(history.upTo(2n))
+      assert.match(rejected.message, /compacted/)
       yield* cluster.defragment
       yield* cluster.wipe
       assert.strictEqual(yield* cluster.etcdctl(["get", "", "--prefix"]), "")
@@ -195,7 +195,7 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
           yield* first!.kill
           yield* second!.kill
           // The remaining member has no leader, and rejects or ends the watch.
-          const refused = Effect.map(
+          const rejected = Effect.map(
             cluster.metrics(third),
             ({ series }) =>
               [...series].some(([name, count]) =>
@@ -204,9 +204,10 @@ for (const version of await Effect.runPromise(EtcdBinaries.provided)) {
                 name.includes("grpc_method=\"Watch\"")
               )
           )
-          yield* Effect.repeat(refused, { until: (refused) => refused, schedule: Schedule.spaced("20 millis") }).pipe(
-            Effect.timeout("20 seconds")
-          )
+          yield* Effect.repeat(rejected, { until: (rejected) => rejected, schedule: Schedule.spaced("20 millis") })
+            .pipe(
+              Effect.timeout("20 seconds")
+            )
           yield* cluster.startAll
           yield* put(cluster, "leader", "after")
           assert.deepStrictEqual((yield* history.upTo(3n)).map((event) => event.value), ["before", "after"])

@@ -90,13 +90,13 @@ const txnOf = (op: Arbitrary.Arbitrary<Op.Op>): Arbitrary.Arbitrary<Op.Op> =>
 
 const op = weighted([2, single], [1, txnOf(weighted([2, single], [1, txnOf(single)]))])
 
-const singleResponse: Arbitrary.Arbitrary<History.Response> = weighted<History.Response>(
+const singleResponse: Arbitrary.Arbitrary<History.OpResponse> = weighted<History.OpResponse>(
   [1, tagged("Range", Arbitrary.all({ revision: bigint, entries: list(row), count: integer(0, 9), more: boolean }))],
   [1, tagged("Put", merged(Arbitrary.all({ revision: bigint }), optional("previous", row)))],
   [1, tagged("Delete", Arbitrary.all({ revision: bigint, deleted: integer(0, 9), previous: list(row) }))]
 )
 
-const response = weighted<History.Response>(
+const opResponse = weighted<History.OpResponse>(
   [2, singleResponse],
   [1, tagged("Txn", Arbitrary.all({ revision: bigint, succeeded: boolean, responses: list(singleResponse) }))]
 )
@@ -112,8 +112,8 @@ const failure: Arbitrary.Arbitrary<History.Failure> = tagged(
 
 const millis = oneOf([0, 1500, Number.POSITIVE_INFINITY])
 
-const answer: Arbitrary.Arbitrary<History.Answer> = weighted<History.Answer>(
-  [3, response],
+const response: Arbitrary.Arbitrary<History.Response> = weighted<History.Response>(
+  [3, opResponse],
   [1, tagged("Lease", Arbitrary.all({ id: bigint, ttlMillis: millis }))],
   [1, Arbitrary.Constant({ _tag: "LeaseRevoked" })],
   [
@@ -126,7 +126,7 @@ const answer: Arbitrary.Arbitrary<History.Answer> = weighted<History.Answer>(
 )
 
 const outcome: Arbitrary.Arbitrary<History.Outcome> = weighted<History.Outcome>(
-  [3, tagged("Answered", Arbitrary.all({ answer }))],
+  [3, tagged("Responded", Arbitrary.all({ response }))],
   [1, failure],
   [1, oneOf<History.Outcome>([{ _tag: "Interrupted" }, { _tag: "Died", message: "why" }, { _tag: "Pending" }])]
 )

@@ -36,7 +36,7 @@ it.effect("a renewal whose response is lost is retried", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     const { id } = yield* backendOf(kv).leaseGrant({ ttl: "10 seconds" })
-    yield* faults.inject(KvFaults.loseAnswer, { when: (call) => call.kind === "leaseKeepAlive" })
+    yield* faults.inject(KvFaults.loseResponse, { when: (call) => call.kind === "leaseKeepAlive" })
     assert.strictEqual((yield* backendOf(kv).leaseKeepAlive(id)).id, id)
     assert.lengthOf(yield* faults.injected, 1)
   }))
@@ -44,7 +44,7 @@ it.effect("a renewal whose response is lost is retried", () =>
 it.effect("a response does not reach a client that was partitioned meanwhile, and a read is retried after the heal", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
-    yield* faults.inject(KvFaults.delayAnswer("1 second"), { times: 2 })
+    yield* faults.inject(KvFaults.delayResponse("1 second"), { times: 2 })
     const putting = yield* Effect.forkChild(Effect.flip(kv.put("k", "1").pipe(Deadline.within("1 minute"))))
     const reading = yield* Effect.forkChild(kv.get("k").pipe(Deadline.within("1 minute")))
     yield* settle
@@ -62,7 +62,7 @@ it.effect("a response does not reach a client that was partitioned meanwhile, an
 it.effect("a response that is delayed by a partition arrives after the heal if nothing is lost", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
-    yield* faults.inject(KvFaults.delayAnswer("1 second"))
+    yield* faults.inject(KvFaults.delayResponse("1 second"))
     const putting = yield* Effect.forkChild(kv.put("k", "1").pipe(Deadline.within("1 minute")))
     yield* settle
     yield* faults.partition({ requests: "late" })
@@ -72,7 +72,7 @@ it.effect("a response that is delayed by a partition arrives after the heal if n
     yield* Fiber.join(putting)
   }))
 
-it.effect("a call that is cancelled before it is sent is not sent, and its maker can tell", () =>
+it.effect("a call that is cancelled before it is sent is not sent, and its caller can know", () =>
   Effect.gen(function*() {
     const { faults, kv, other } = yield* clients
     yield* faults.partition({ requests: "refused" })
@@ -108,7 +108,7 @@ it.effect("a write in flight is Indeterminate when its client is closed", () =>
     const backend = yield* store.connect
     const scope = yield* Scope.make()
     const faults = yield* Scope.provide(KvFaults.make(backend), scope)
-    yield* faults.inject(KvFaults.delayAnswer("1 hour"), { times: Infinity })
+    yield* faults.inject(KvFaults.delayResponse("1 hour"), { times: Infinity })
     const patient = Deadline.within("2 hours")
     const putting = yield* Effect.forkChild(reasonOf(patient(faults.kv.put("k", "1"))))
     const granting = yield* Effect.forkChild(reasonOf(patient(faults.backend.leaseGrant({ ttl: "10 seconds" }))))
@@ -125,7 +125,7 @@ it.effect("calm ends injections, holds, silence and a partition", () =>
   Effect.gen(function*() {
     const { faults, kv } = yield* clients
     yield* faults.inject(KvFaults.unavailable, { when: KvFaults.writes("a"), times: Infinity })
-    yield* faults.inject(KvFaults.silently(KvFaults.loseAnswer), { when: KvFaults.writes("b") })
+    yield* faults.inject(KvFaults.silently(KvFaults.loseResponse), { when: KvFaults.writes("b") })
     const hold = yield* faults.hold("request", { when: KvFaults.writes("c") })
     const silent = yield* Effect.forkChild(reasonOf(kv.put("b", "1")))
     const held = yield* Effect.forkChild(kv.put("c", "1"))
@@ -137,7 +137,7 @@ it.effect("calm ends injections, holds, silence and a partition", () =>
     yield* Fiber.join(held)
     yield* kv.put("a", "1")
 
-    yield* faults.inject(KvFaults.silently(KvFaults.loseAnswer))
+    yield* faults.inject(KvFaults.silently(KvFaults.loseResponse))
     const alone = yield* Effect.forkChild(reasonOf(kv.put("b", "1")))
     yield* settle
     yield* faults.calm
@@ -162,13 +162,13 @@ it.effect("the oldest due injection strikes, before random faults; the others co
     const { faults, kv } = yield* clients
     const second = yield* faults.inject(KvFaults.unavailable, { nth: 2 })
     const first = yield* faults.inject(KvFaults.loseRequest)
-    const third = yield* faults.inject(KvFaults.loseAnswer)
+    const third = yield* faults.inject(KvFaults.loseResponse)
     yield* faults.randomly({ seed: 1, unavailable: 1 })
     const reasons = yield* Effect.forEach(["a", "b", "c"], (key) => reasonOf(kv.put(key, "1")))
     assert.deepStrictEqual(reasons, ["Indeterminate", "Unavailable", "Indeterminate"])
     assert.deepStrictEqual(
       (yield* faults.injected).map(({ description }) => description),
-      ["request lost", "unavailable", "answer lost"]
+      ["request lost", "unavailable", "response lost"]
     )
     assert.deepStrictEqual([yield* first.count, yield* second.count, yield* third.count], [1, 1, 1])
   }))
@@ -204,7 +204,7 @@ it.effect("random silence loses requests and responses, and random delays of bot
       delays
     )
     assert.isTrue([...descriptions].some((description) => description.startsWith("request lost silently")))
-    assert.isTrue([...descriptions].some((description) => description.startsWith("answer lost silently")))
+    assert.isTrue([...descriptions].some((description) => description.startsWith("response lost silently")))
   }))
 
 it.effect("random faults delay events of watches", () =>

@@ -76,7 +76,7 @@ describe("KvFaults, calls", () => {
 
   for (
     const [title, fault, applied] of [
-      ["was", KvFaults.loseAnswer, true],
+      ["was", KvFaults.loseResponse, true],
       ["was not", KvFaults.loseRequest, false]
     ] as const
   ) {
@@ -129,7 +129,7 @@ describe("KvFaults, calls", () => {
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
       yield* faults.inject(KvFaults.delayRequest("3 seconds"))
-      yield* faults.inject(KvFaults.delayAnswer("3 seconds"))
+      yield* faults.inject(KvFaults.delayResponse("3 seconds"))
       yield* faults.inject(KvFaults.delayRequest("7 seconds"))
       const fibers = yield* Effect.forEach(
         ["1", "2", "3"],
@@ -164,7 +164,7 @@ describe("KvFaults, calls", () => {
   it.effect("the response to a call can be held", () =>
     Effect.gen(function*() {
       const { faults, kv, other } = yield* clients
-      const hold = yield* faults.hold("answer")
+      const hold = yield* faults.hold("response")
       const fiber = yield* Effect.forkChild(kv.put("k", "1"))
       yield* hold.reached
       assert.deepStrictEqual(yield* other.get("k"), Option.some("1"))
@@ -320,7 +320,7 @@ describe("KvFaults, locks and leases", () => {
   it.effect("leases include one whose grant got no response", () =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
-      yield* faults.inject(KvFaults.loseAnswer)
+      yield* faults.inject(KvFaults.loseResponse)
       assert.strictEqual(yield* reasonOf(backendOf(kv).leaseGrant({ ttl: 9, id: 5n })), "Indeterminate")
       assert.deepStrictEqual(yield* faults.leases, [5n])
       yield* Lease.revoke(5n).pipe(Effect.provideService(Kv.Kv, kv))
@@ -336,7 +336,7 @@ describe("KvFaults, injected", () => {
       yield* DistLock.acquire("l").pipe(Effect.provideService(Kv.Kv, kv))
       yield* TestClock.adjust(0)
       const [lease] = yield* faults.leases
-      const hold = yield* faults.hold("answer", { when: KvFaults.writes("k") })
+      const hold = yield* faults.hold("response", { when: KvFaults.writes("k") })
       const putting = yield* Effect.forkChild(kv.put("k", "1"))
       yield* hold.reached
       yield* hold.letGo
@@ -353,7 +353,7 @@ describe("KvFaults, injected", () => {
       assert.deepStrictEqual(
         (yield* faults.injected).map(({ call, description }) => `${call?.kind ?? "-"} ${description}`),
         [
-          "execute answer held",
+          "execute response held",
           "- watches cut for 1000 ms",
           "- lock l lost by its lease",
           "- lease 11 ended",
@@ -567,11 +567,11 @@ describe("KvFaults, watches", () => {
     Effect.gen(function*() {
       const { other, store } = yield* clients
       const backend = yield* store.connect
-      const asked: Array<unknown> = []
+      const received: Array<unknown> = []
       const faults = yield* KvFaults.make({
         ...backend,
         execute: (op) => {
-          asked.push(op._tag === "Range" ? op.range : op)
+          received.push(op._tag === "Range" ? op.range : op)
           return backend.execute(op)
         }
       })
@@ -579,7 +579,7 @@ describe("KvFaults, watches", () => {
       yield* faults.cutWatches()
       yield* other.put("mine/k", "1")
       assert.lengthOf(yield* watcherOf(watch).take, 1)
-      assert.deepStrictEqual(asked, [KeyRange.prefix("mine/")])
+      assert.deepStrictEqual(received, [KeyRange.prefix("mine/")])
     }))
 
   it.effect("a cut watch ends with its scope", () =>
@@ -598,10 +598,10 @@ describe("KvFaults, watches", () => {
   it.effect("a watch whose opening loses the response is opened once", () =>
     Effect.gen(function*() {
       const { faults, kv, store } = yield* clients
-      yield* faults.inject(KvFaults.loseAnswer)
+      yield* faults.inject(KvFaults.loseResponse)
       yield* kv.subscribe(KeyRange.key("k"))
       assert.strictEqual((yield* store.statistics).watches, 1)
-      yield* faults.inject({ ...KvFaults.loseAnswer, isSilent: true })
+      yield* faults.inject({ ...KvFaults.loseResponse, isSilent: true })
       const opening = yield* Effect.forkChild(reasonOf(kv.subscribe(KeyRange.key("k"))))
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual(yield* Fiber.join(opening), "DeadlineExceeded")
@@ -610,13 +610,13 @@ describe("KvFaults, watches", () => {
 })
 
 describe("KvFaults, random faults", () => {
-  const story = (seed: number) =>
+  const run = (seed: number) =>
     Effect.gen(function*() {
       const { faults, kv } = yield* clients
       yield* faults.randomly({
         seed,
         unavailable: 0.1,
-        loseAnswer: 0.1,
+        loseResponse: 0.1,
         loseRequest: 0.1,
         applyLate: 0.1,
         delay: 0.2,
@@ -638,7 +638,7 @@ describe("KvFaults, random faults", () => {
 
   it.effect("random faults are equal for equal seeds, and differ for others", () =>
     Effect.gen(function*() {
-      const [first, second, third] = [yield* story(1), yield* story(1), yield* story(2)]
+      const [first, second, third] = [yield* run(1), yield* run(1), yield* run(2)]
       assert.deepStrictEqual(first, second)
       assert.notDeepEqual(first, third)
       assert.isAbove(new Set(first.injected).size, 10)

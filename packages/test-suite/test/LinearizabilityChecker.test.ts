@@ -6,10 +6,10 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import { type History, LinearizabilityChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { type Asked, history, keptAlive, kinds, put, read, row, txn } from "./smallHistories.ts"
+import { type CallAt, history, keptAlive, kinds, put, read, row, txn } from "./smallHistories.ts"
 
 describe("LinearizabilityChecker", () => {
-  const kindsOf = (...calls: ReadonlyArray<Asked>) => kinds(LinearizabilityChecker.check(history(...calls)))
+  const kindsOf = (...calls: ReadonlyArray<CallAt>) => kinds(LinearizabilityChecker.check(history(...calls)))
 
   it("overlapping calls may take effect in either order, others may not", () => {
     const first = [[0, 3], Op.put("a", "1"), put(2n)] as const
@@ -33,7 +33,7 @@ describe("LinearizabilityChecker", () => {
 
   it("a rejected write has no effect", () => {
     const some = read(2n, row("a", "1", 2n))
-    assert.deepStrictEqual(kindsOf([[0, 1], Op.put("a", "1"), "refused"], [[2, 3], Op.get("a"), some]), [
+    assert.deepStrictEqual(kindsOf([[0, 1], Op.put("a", "1"), "not applied"], [[2, 3], Op.get("a"), some]), [
       "NotLinearizable"
     ])
   })
@@ -109,7 +109,7 @@ describe("LinearizabilityChecker", () => {
     assert.deepStrictEqual(kinds(LinearizabilityChecker.check({ calls })), ["NotLinearizable"])
   })
 
-  it("an observed value does not tell which of two equal writes took effect", () => {
+  it("an observed value does not show which of two equal writes took effect", () => {
     const some = read(2n, row("a", "1", 2n))
     assert.deepStrictEqual(
       kindsOf(
@@ -138,7 +138,7 @@ describe("LinearizabilityChecker", () => {
     const revoked: History.Call = {
       ...keptAlive(lease, 2),
       request: { _tag: "LeaseRevoke", id: lease },
-      outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } }
+      outcome: { _tag: "Responded", response: { _tag: "LeaseRevoked" } }
     }
     const { calls } = history(
       [[0, 1], Op.put("a", "1", { lease }), put(2n)],

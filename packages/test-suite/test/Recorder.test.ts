@@ -60,10 +60,10 @@ describe("Recorder", () => {
       const first = { key: "k", value: Uint8Array.of(0xff), createRevision: 2n, modRevision: 2n, version: 1, lease: 0n }
       const second = { ...first, value: "v", modRevision: 3n, version: 2 }
       assert.deepStrictEqual(calls.map((call) => call.outcome), [
-        { _tag: "Answered", answer: { _tag: "Put", revision: 2n } },
+        { _tag: "Responded", response: { _tag: "Put", revision: 2n } },
         {
-          _tag: "Answered",
-          answer: {
+          _tag: "Responded",
+          response: {
             _tag: "Txn",
             revision: 3n,
             succeeded: true,
@@ -115,7 +115,7 @@ describe("Recorder", () => {
       yield* a.leaseRevoke(7n)
       yield* Effect.exit(a.leaseRevoke(7n))
       const { calls } = yield* recorder.history
-      const lease: History.Answer = { _tag: "Lease", id: 7n, ttlMillis: 3000 }
+      const lease: History.Response = { _tag: "Lease", id: 7n, ttlMillis: 3000 }
       assert.deepStrictEqual(calls.map((call) => call.request), [
         { _tag: "LeaseGrant", ttlMillis: 3000, id: 7n },
         { _tag: "LeaseKeepAlive", id: 7n },
@@ -123,8 +123,8 @@ describe("Recorder", () => {
         { _tag: "LeaseRevoke", id: 7n },
         { _tag: "LeaseRevoke", id: 7n }
       ])
-      const answers = calls.map(({ outcome }) => outcome._tag === "Answered" ? outcome.answer : outcome._tag)
-      assert.deepStrictEqual(answers, [
+      const responses = calls.map(({ outcome }) => outcome._tag === "Responded" ? outcome.response : outcome._tag)
+      assert.deepStrictEqual(responses, [
         lease,
         lease,
         { _tag: "LeaseStatus", id: 7n, grantedTtlMillis: 3000, remainingMillis: 3000, keys: [] },
@@ -218,8 +218,8 @@ describe("Recorder", () => {
       yield* Effect.exit(record(fenced.put("counter", "2")))
       yield* Effect.exit(record(Effect.die("a bug")))
       yield* Effect.exit(record(Effect.fail(new LockLost({ lock: "x", token: 2n, reason: "its key was deleted" }))))
-      const refused = KvError.make(new KvError.Unavailable({ message: "refused" }))
-      const both = Cause.combine(Cause.fail(refused), Cause.die("a bug"))
+      const unavailable = KvError.make(new KvError.Unavailable({ message: "unavailable" }))
+      const both = Cause.combine(Cause.fail(unavailable), Cause.die("a bug"))
       yield* Effect.exit(record(Effect.failCause(both)))
       const { effects } = yield* recorder.history
       assert.deepStrictEqual(effects.map(({ outcome, revision, token }) => [outcome, revision, token]), [

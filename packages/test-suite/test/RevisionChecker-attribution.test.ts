@@ -6,9 +6,9 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import { type Changes, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
-import { type Asked, deleted, gone, history, kinds, put, row, written } from "./smallHistories.ts"
+import { type CallAt, deleted, gone, history, kinds, put, row, written } from "./smallHistories.ts"
 
-const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
+const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<CallAt>) =>
   RevisionChecker.check(history(...calls), changes)
 
 const a = [[0, 1], Op.put("a", "1"), put(2n)] as const
@@ -34,10 +34,10 @@ describe("RevisionChecker, attribution of changes", () => {
     assert.deepStrictEqual(silent.violations, [])
     assert.deepStrictEqual(silent.unknown.applied, [3])
     const all = Op.deleteRange(KeyRange.all, { previous: true })
-    const told = (key: string, revision: bigint) =>
+    const confirmed = (key: string, revision: bigint) =>
       check(changes, a, b, [[4, 9], all, deleted(4n, 1, row(key, "1", revision))], lost)
-    assert.deepStrictEqual(told("b", 3n).violations, [])
-    assert.isNotEmpty(told("a", 2n).violations)
+    assert.deepStrictEqual(confirmed("b", 3n).violations, [])
+    assert.isNotEmpty(confirmed("a", 2n).violations)
   })
 
   it("one call of unknown outcome that explains all changes is preferred to several", () => {
@@ -92,7 +92,7 @@ describe("RevisionChecker, attribution of changes", () => {
   it("deletes at the revision of a call are not the end of a lease", () => {
     const lease = 7n
     const leased = ["a", "b"].map((key, i) => written({ ...row(key, "1", BigInt(i + 2)), lease }))
-    const puts = ["a", "b"].map((key, i): Asked => [
+    const puts = ["a", "b"].map((key, i): CallAt => [
       [2 * i, 2 * i + 1],
       Op.put(key, "1", { lease }),
       put(BigInt(i + 2))

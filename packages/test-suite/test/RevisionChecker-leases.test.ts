@@ -14,7 +14,7 @@ let calls = 100
 const call = (
   order: number,
   request: History.Request,
-  answer: History.Answer | "unknown" = { _tag: "Lease", id, ttlMillis: 5000 }
+  response: History.Response | "unknown" = { _tag: "Lease", id, ttlMillis: 5000 }
 ): History.Call => ({
   _tag: "Call",
   id: calls++,
@@ -22,17 +22,17 @@ const call = (
   request,
   invoked: moment(order),
   completed: moment(order + 1),
-  outcome: answer === "unknown" ? { _tag: "Interrupted" } : { _tag: "Answered", answer }
+  outcome: response === "unknown" ? { _tag: "Interrupted" } : { _tag: "Responded", response }
 })
 
-const granted = (order: number, ttlMillis = 5000, asked = 5000): History.Call =>
-  call(order, { _tag: "LeaseGrant", ttlMillis: asked, id }, { _tag: "Lease", id, ttlMillis })
+const granted = (order: number, ttlMillis = 5000, requested = 5000): History.Call =>
+  call(order, { _tag: "LeaseGrant", ttlMillis: requested, id }, { _tag: "Lease", id, ttlMillis })
 
 const keptAlive = (order: number, ttlMillis = 5000): History.Call =>
   call(order, { _tag: "LeaseKeepAlive", id }, { _tag: "Lease", id, ttlMillis })
 
-const status = (order: number, keys: ReadonlyArray<string>, grantedTtlMillis = 5000, asked = true): History.Call =>
-  call(order, { _tag: "LeaseTimeToLive", id, keys: asked }, {
+const status = (order: number, keys: ReadonlyArray<string>, grantedTtlMillis = 5000, requested = true): History.Call =>
+  call(order, { _tag: "LeaseTimeToLive", id, keys: requested }, {
     _tag: "LeaseStatus",
     id,
     grantedTtlMillis,

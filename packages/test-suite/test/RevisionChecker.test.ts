@@ -7,7 +7,7 @@ import * as Op from "@effect-kv/core/Op"
 import { type Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import {
-  type Asked,
+  type CallAt,
   deleted,
   gone,
   history,
@@ -22,7 +22,7 @@ import {
 } from "./smallHistories.ts"
 
 describe("RevisionChecker", () => {
-  const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<Asked>) =>
+  const check = (changes: ReadonlyArray<Changes.Change>, ...calls: ReadonlyArray<CallAt>) =>
     RevisionChecker.check(history(...calls), changes)
 
   it("overlapping calls may share a revision, in any order that explains their responses", () => {
@@ -40,7 +40,7 @@ describe("RevisionChecker", () => {
     const a = Op.txn({ if: [Compare.missing("b")], then: [Op.put("a", "1")] })
     const b = Op.txn({ if: [Compare.missing("a")], then: [Op.put("b", "1")] })
     const skewed = check(changes, [[0, 3], a, txn(2n, true, put(2n))], [[1, 2], b, txn(2n, true, put(2n))])
-    assert.deepStrictEqual(kinds(skewed.violations), ["WrongAnswer"])
+    assert.deepStrictEqual(kinds(skewed.violations), ["WrongResponse"])
   })
 
   it("deletes are attributed to calls, also to those of unknown outcome", () => {
@@ -67,7 +67,7 @@ describe("RevisionChecker", () => {
     const puts = ["a", "b"].map((
       key,
       i
-    ): Asked => [[2 * i, 2 * i + 1], Op.put(key, "1", { lease }), put(BigInt(i + 2))])
+    ): CallAt => [[2 * i, 2 * i + 1], Op.put(key, "1", { lease }), put(BigInt(i + 2))])
     const { calls } = history(...puts, [[8, 9], Op.range(KeyRange.all), read(4n)])
     const ended = [...attached, gone("a", 4n), gone("b", 4n)]
     const kindsOf = (changes: ReadonlyArray<Changes.Change>, more: ReadonlyArray<History.Call>) =>
@@ -78,7 +78,7 @@ describe("RevisionChecker", () => {
     const revoked: History.Call = {
       ...keptAlive(lease, 10),
       request: { _tag: "LeaseRevoke", id: lease },
-      outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } }
+      outcome: { _tag: "Responded", response: { _tag: "LeaseRevoked" } }
     }
     assert.deepStrictEqual(kindsOf(ended, [revoked]), [])
     assert.include(kindsOf([...attached, gone("a", 4n)], []), "PhantomWrite")
@@ -143,7 +143,7 @@ describe("RevisionChecker", () => {
     const shared = [written(row("a", "1", 2n)), written(row("b", "1", 2n))]
     const middle = read(2n, row("a", "1", 2n))
     assert.deepStrictEqual(kinds(check(shared, a, b, [[1, 2], Op.range(KeyRange.all), middle]).violations), [
-      "WrongAnswer"
+      "WrongResponse"
     ])
     const lease = 7n
     const attached = { ...row("a", "1", 2n), lease }
@@ -152,24 +152,26 @@ describe("RevisionChecker", () => {
       [[0, 1], Op.put("a", "1", { lease }), put(2n)],
       [[2, 3], Op.get("a"), read(3n, attached)]
     )
-    assert.deepStrictEqual(kinds(ended.violations), ["WrongAnswer"])
+    assert.deepStrictEqual(kinds(ended.violations), ["WrongResponse"])
   })
 
   it("a keysOnly read has no values, and a future revision cannot be read", () => {
     const changes = [written(row("a", "1", 2n)), written(row("a", "2", 3n, 2, 2n))]
     const puts = [[[0, 1], Op.put("a", "1"), put(2n)], [[4, 9], Op.put("a", "2"), put(3n)]] as const
-    const kindsOf = (op: Op.Op, answer: History.Response) =>
-      kinds(check(changes, ...puts, [[2, 8], op, answer]).violations)
+    const kindsOf = (op: Op.Op, response: History.OpResponse) =>
+      kinds(check(changes, ...puts, [[2, 8], op, response]).violations)
     assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "", 2n))), [])
-    assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "1", 2n))), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf(Op.get("a", { keysOnly: true }), read(2n, row("a", "1", 2n))), ["WrongResponse"])
     assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 2n }), read(3n, row("a", "1", 2n))), [])
-    assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 3n }), read(2n, row("a", "2", 3n, 2, 2n))), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf(Op.get("a", { revision: 3n }), read(2n, row("a", "2", 3n, 2, 2n))), [
+      "WrongResponse"
+    ])
   })
 
   it("filters, orders and limits determine the entries of a read", () => {
     const [a, b, c] = [row("a", "2", 5n, 2, 2n), row("b", "1", 3n), row("c", "1", 4n)]
     const changes = [written(row("a", "1", 2n)), written(b), written(c), written(a)]
-    const puts: ReadonlyArray<Asked> = changes.map(({ key, modRevision, valueBytes }, i) => [
+    const puts: ReadonlyArray<CallAt> = changes.map(({ key, modRevision, valueBytes }, i) => [
       [2 * i, 2 * i + 1],
       Op.put(key, valueBytes),
       put(modRevision)
@@ -208,11 +210,11 @@ describe("RevisionChecker", () => {
   it("a history of some keys can be checked against the changes of these keys", () => {
     const extent = { from: 10n, upTo: 30n }
     const changes = [written(row("a", "1", 15n)), written(row("a", "2", 20n, 2, 15n))]
-    const puts: ReadonlyArray<Asked> = [[[0, 1], Op.put("a", "1"), put(15n)], [[2, 3], Op.put("a", "2"), put(20n)]]
-    const kindsOf = (...calls: ReadonlyArray<Asked>) =>
+    const puts: ReadonlyArray<CallAt> = [[[0, 1], Op.put("a", "1"), put(15n)], [[2, 3], Op.put("a", "2"), put(20n)]]
+    const kindsOf = (...calls: ReadonlyArray<CallAt>) =>
       kinds(RevisionChecker.check(history(...puts, ...calls), changes, { extent }).violations)
     assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "2", 20n, 2, 15n))]), [])
-    assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "1", 15n))]), ["WrongAnswer"])
+    assert.deepStrictEqual(kindsOf([[4, 5], Op.get("a"), read(29n, row("a", "1", 15n))]), ["WrongResponse"])
     assert.deepStrictEqual(kindsOf([[4, 5], Op.get("b"), read(31n)]), ["UnknownRevision"])
     const whole = RevisionChecker.check(history(...puts), changes)
     assert.deepStrictEqual(kinds(whole.violations), ["BrokenStoreHistory"])
@@ -281,9 +283,9 @@ describe("RevisionChecker", () => {
   })
 
   it("a put with another lease in the store is a violation", () => {
-    const asked = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
-    assert.deepStrictEqual(kinds(check([written({ ...row("a", "1", 2n), lease: 7n })], asked).violations), [])
-    assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], asked).violations), ["WrongAnswer"])
+    const call = [[0, 1], Op.put("a", "1", { lease: 7n }), put(2n)] as const
+    assert.deepStrictEqual(kinds(check([written({ ...row("a", "1", 2n), lease: 7n })], call).violations), [])
+    assert.deepStrictEqual(kinds(check([written(row("a", "1", 2n))], call).violations), ["WrongResponse"])
   })
 
   it("contradictory changes of the store are a violation", () => {

@@ -158,7 +158,7 @@ describe("TcpProxy", () => {
       yield* proxy.dropResponses
       client.socket.write("request")
       yield* until("the request arrives", () => remote.received() === "arequest")
-      remote.socket.write("answer")
+      remote.socket.write("response")
       yield* aMoment
       assert.strictEqual(client.received(), "b")
       assert.isFalse(client.isOver())
@@ -166,7 +166,7 @@ describe("TcpProxy", () => {
       yield* until("the connection is cut", client.isOver)
       assert.strictEqual(client.received(), "b")
       untouched.remote.socket.write("fine")
-      yield* until("a connection that lost nothing goes on", () => untouched.client.received() === "fine")
+      yield* until("a connection that lost nothing continues", () => untouched.client.received() === "fine")
     }))
 
   it.live("cutAfterForwarding cuts one client once its request has reached the server", () =>
@@ -180,7 +180,7 @@ describe("TcpProxy", () => {
       yield* until("the client is cut", client.isOver)
       yield* until("the request arrives all the same", () => remote.received() === "anot yetnow!")
       assert.isFalse(remote.isOver())
-      remote.socket.write("answer")
+      remote.socket.write("response")
       yield* until("the server's side is closed later", remote.isOver)
       assert.strictEqual(client.received(), "b")
       const again = yield* link
@@ -214,12 +214,12 @@ describe("TcpProxy", () => {
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.cutMidFrame()
-      remote.socket.write("answer")
+      remote.socket.write("response")
       yield* until("the client is cut", client.isOver)
       assert.strictEqual(client.received(), "banswe")
       const again = yield* link
       yield* proxy.cutMidFrame({ bytes: 2 })
-      again.remote.socket.write("answer")
+      again.remote.socket.write("response")
       yield* until("the client is cut again", again.client.isOver)
       assert.strictEqual(again.client.received(), "an")
     }))
@@ -252,7 +252,7 @@ describe("TcpProxy", () => {
       assert.isBelow(took, 2000)
     }))
 
-  it.live("halfOpen closes the server side, and the client is not told", () =>
+  it.live("halfOpen closes the server side, and the client is not notified", () =>
     Effect.gen(function*() {
       const { client, link, proxy, remote } = yield* setup
       yield* proxy.halfOpen
@@ -275,7 +275,7 @@ describe("TcpProxy", () => {
       const swallowed = yield* connect(proxy.port)
       swallowed.socket.write("anybody?")
       client.socket.write("x")
-      yield* until("the live connection goes on", () => remote.received() === "ax")
+      yield* until("the live connection continues", () => remote.received() === "ax")
       yield* proxy.swallow(false)
       const other = yield* link
       other.client.socket.write("y")
@@ -285,7 +285,7 @@ describe("TcpProxy", () => {
       assert.strictEqual(swallowed.received(), "")
     }))
 
-  it.live("stats tell whether a fault took effect", () =>
+  it.live("stats show whether a fault took effect", () =>
     Effect.gen(function*() {
       const { client, proxy, remote, server } = yield* setup
       const struck = Effect.map(proxy.stats, ({ struck }) => struck)
@@ -375,13 +375,13 @@ describe("TcpProxy", () => {
       const cluster = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
       yield* cluster.etcdctl(["put", "k", "before"], { endpoint: proxy.endpoint })
-      const armed = yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("cut-answer") })
+      const armed = yield* proxy.cutAfterForwarding({ when: TcpProxy.contains("cut-response") })
       yield* Effect.exit(
-        cluster.etcdctl(["put", "k", "cut-answer", "--command-timeout=500ms"], { endpoint: proxy.endpoint })
+        cluster.etcdctl(["put", "k", "cut-response", "--command-timeout=500ms"], { endpoint: proxy.endpoint })
       )
       yield* armed.struck
       const history = yield* cluster.watchFrom()
       const values = (yield* history.upTo(yield* cluster.revision)).map((event) => event.value)
-      assert.deepStrictEqual(values, ["before", "cut-answer"])
+      assert.deepStrictEqual(values, ["before", "cut-response"])
     }))
 })

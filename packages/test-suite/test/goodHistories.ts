@@ -19,7 +19,7 @@ export interface Run extends Workload.Finished {
 const yields = (most: number) =>
   Effect.flatMap(Random.nextIntBetween(0, most), (times) => Effect.repeat(Effect.yieldNow, { times }))
 
-const lostAnswer = KvError.fail(new KvError.Indeterminate({ message: "a test fault lost the response" }))
+const lostResponse = KvError.fail(new KvError.Indeterminate({ message: "a test fault lost the response" }))
 const unreachable = KvError.fail(new KvError.Unavailable({ message: "a test fault made the store unreachable" }))
 
 /** Delays calls, and loses this percentage of writes and lease calls: the request, the response, or until later. */
@@ -32,7 +32,7 @@ export const lossy = (lost: number) => (backend: KvBackend): KvBackend => {
       if (draw % 4 === 0 || !isWrite) return yield* unreachable
       if (draw % 4 === 1) yield* Effect.ignore(call)
       if (draw % 4 === 2) yield* Effect.forkDetach(Effect.andThen(yields(30), call))
-      return yield* lostAnswer
+      return yield* lostResponse
     })
   return {
     ...backend,

@@ -1,5 +1,5 @@
 /**
- * `LockChecker` judges elections: two leaders never have accepted writes, and a leader without a fence is found.
+ * `LockChecker` checks elections: two leaders never have accepted writes, and a leader without a fence is found.
  */
 import * as Election from "@effect-kv/core/Election"
 import * as Kv from "@effect-kv/core/Kv"

@@ -555,7 +555,7 @@ const errors: ReadonlyArray<Mutant> = [
     title: "writes although it rejects the call",
     apply: onExecute((op, execute) =>
       op._tag === "Put"
-        ? Effect.tapError(execute(op), () => Effect.ignore(execute(Op.put("refused", "v"))))
+        ? Effect.tapError(execute(op), () => Effect.ignore(execute(Op.put("rejected", "v"))))
         : execute(op)
     ),
     noticedBy: ["a lone surrogate in a value is rejected, never replaced"],

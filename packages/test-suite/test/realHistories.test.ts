@@ -55,7 +55,7 @@ describe("histories of real runs in memory", () => {
       const runs = yield* Effect.forEach([0, 1, 2, 3, 4, 5, 6, 7], goodHistories.ofSeed)
       const reports = runs.map((run) => RevisionChecker.check(run.history, run.changes))
       const tags = new Set(runs.flatMap((run) => run.history.calls.map((call) => call.outcome._tag)))
-      assert.includeMembers([...tags], ["Answered", "Failed", "Interrupted"])
+      assert.includeMembers([...tags], ["Responded", "Failed", "Interrupted"])
       assert.isAbove(reports.flatMap((report) => report.unknown.applied).length, 10)
       assert.isAbove(reports.flatMap((report) => report.unknown.notApplied).length, 10)
       assert.isAbove(runs.flatMap((run) => run.history.holdings).length, 20)
@@ -71,8 +71,8 @@ describe("histories of real runs in memory", () => {
 const sharedRevisions = (history: History.History): number => {
   const revisions = new Map<bigint, number>()
   for (const call of history.calls) {
-    if (call.outcome._tag !== "Answered" || call.outcome.answer._tag !== "Put") continue
-    const { revision } = call.outcome.answer
+    if (call.outcome._tag !== "Responded" || call.outcome.response._tag !== "Put") continue
+    const { revision } = call.outcome.response
     revisions.set(revision, (revisions.get(revision) ?? 0) + 1)
   }
   return [...revisions.values()].filter((calls) => calls > 1).length

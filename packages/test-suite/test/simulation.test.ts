@@ -12,18 +12,18 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
     const runs = seedsOf(0, 300).map((seed) => run(seed))
     const all = runs.map(({ history }) => history)
     for (const { changes, history, seed } of runs) {
-      const answered = history.calls.filter(({ outcome }) => outcome._tag === "Answered").length
+      const responses = history.calls.filter(({ outcome }) => outcome._tag === "Responded").length
       assert.isTrue(
-        answered >= 15 && changes.length >= 5,
-        `seed ${seed}: ${answered} answers, ${changes.length} changes`
+        responses >= 15 && changes.length >= 5,
+        `seed ${seed}: ${responses} responses, ${changes.length} changes`
       )
     }
     const reasons = all.flatMap(({ calls, watches }) => [
       ...calls.map(({ outcome }) => outcome._tag === "Failed" ? outcome.reason : outcome._tag),
-      ...watches.map(({ ended }) => ended?.how._tag === "Failed" ? ended.how.reason : "Answered")
+      ...watches.map(({ ended }) => ended?.how._tag === "Failed" ? ended.how.reason : "Responded")
     ])
     assert.includeMembers(reasons, [
-      "Answered",
+      "Responded",
       "Interrupted",
       "Unavailable",
       "Indeterminate",
@@ -38,8 +38,8 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
       )
       assert.isAbove(lost.length, 20, `locks are lost with the fault profile ${profile}`)
     }
-    const isRefused = ({ outcome }: (typeof all)[number]["effects"][number]) => outcome === "Rejected"
-    assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRefused)).length, 0, "the fence rejects writes")
+    const isRejected = ({ outcome }: (typeof all)[number]["effects"][number]) => outcome === "Rejected"
+    assert.isAbove(all.flatMap(({ effects }) => effects.filter(isRejected)).length, 0, "the fence rejects writes")
   }, 60_000)
 
   it("runs of different seeds differ", () => {

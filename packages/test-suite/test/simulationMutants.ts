@@ -211,7 +211,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
       Effect.catchIf(
         execute(op),
         isIndeterminate,
-        () => KvError.fail(new KvError.Unavailable({ message: "no answer" }))
+        () => KvError.fail(new KvError.Unavailable({ message: "no response" }))
       )
     )
   },

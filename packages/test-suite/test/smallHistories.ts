@@ -5,17 +5,17 @@ import type * as Op from "@effect-kv/core/Op"
 import { type Changes, History } from "@effect-kv/test-suite/verification"
 import * as plain from "../src/verification/history/plain.ts"
 
-export type Outcome = History.Response | "unknown" | "refused"
+export type Outcome = History.OpResponse | "unknown" | "not applied"
 
 /** The moments of an invocation and a completion. */
 export type Span = readonly [from: number, to: number]
 
 /** The name of a client that does not matter. */
-export type Asked = readonly [Span, Op.Op, Outcome]
+export type CallAt = readonly [Span, Op.Op, Outcome]
 
 export const moment = (order: number): History.Moment => ({ order, nanos: BigInt(order) * 1_000_000n })
 
-export const history = (...calls: ReadonlyArray<Asked>): History.History => ({
+export const history = (...calls: ReadonlyArray<CallAt>): History.History => ({
   ...History.empty,
   calls: calls.map(([[from, to], op, outcome], id): History.Call => ({
     _tag: "Call",
@@ -26,19 +26,19 @@ export const history = (...calls: ReadonlyArray<Asked>): History.History => ({
     completed: moment(to),
     outcome: outcome === "unknown"
       ? { _tag: "Interrupted" }
-      : outcome === "refused"
+      : outcome === "not applied"
       ? { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
-      : { _tag: "Answered", answer: outcome }
+      : { _tag: "Responded", response: outcome }
   }))
 })
 
-export const put = (revision: bigint): History.Response => ({ _tag: "Put", revision })
+export const put = (revision: bigint): History.OpResponse => ({ _tag: "Put", revision })
 
 export const deleted = (
   revision: bigint,
   count: number,
   ...previous: ReadonlyArray<History.Row>
-): History.Response => ({ _tag: "Delete", revision, deleted: count, previous })
+): History.OpResponse => ({ _tag: "Delete", revision, deleted: count, previous })
 
 export const row = (
   key: string,
@@ -55,7 +55,7 @@ export const row = (
   lease: 0n
 })
 
-export const read = (revision: bigint, ...entries: ReadonlyArray<History.Row>): History.Response => ({
+export const read = (revision: bigint, ...entries: ReadonlyArray<History.Row>): History.OpResponse => ({
   _tag: "Range",
   revision,
   entries,
@@ -66,8 +66,8 @@ export const read = (revision: bigint, ...entries: ReadonlyArray<History.Row>): 
 export const txn = (
   revision: bigint,
   succeeded: boolean,
-  ...responses: ReadonlyArray<History.Response>
-): History.Response => ({
+  ...responses: ReadonlyArray<History.OpResponse>
+): History.OpResponse => ({
   _tag: "Txn",
   revision,
   succeeded,
@@ -101,7 +101,7 @@ export const keptAlive = (id: bigint, order: number): History.Call => ({
   request: { _tag: "LeaseKeepAlive", id },
   invoked: moment(order),
   completed: moment(order + 1),
-  outcome: { _tag: "Answered", answer: { _tag: "Lease", id, ttlMillis: 1000 } }
+  outcome: { _tag: "Responded", response: { _tag: "Lease", id, ttlMillis: 1000 } }
 })
 
 export const kinds = (violations: ReadonlyArray<{ readonly kind: string }>) => violations.map(({ kind }) => kind)

@@ -22,6 +22,7 @@ import * as candidatesOf from "../internal/election/candidates.ts"
 import * as leadership from "../internal/election/leadership.ts"
 import type { Candidate, Leadership, ScopedLeadership } from "../internal/election/model.ts"
 import * as internals from "../internal/kv/internals.ts"
+import { asLeadership } from "../internal/lock/lockOptions.ts"
 import * as lockQueue from "../internal/lock/lockQueue.ts"
 import * as lockRequest from "../internal/lock/lockRequest.ts"
 import { Kv } from "../service/Kv.ts"
@@ -331,7 +332,7 @@ export const candidates = Effect.fnUntraced(function*(
   return (yield* lockQueue.contenders(internals.of(kv).unfenced, checked)).map(candidatesOf.of)
 })
 
-/** The options of the lock, whose description is the candidate's value. */
+/** The options of the lock: its description is the candidate's value. */
 const lockOptions = <Timeout extends Duration.Input | undefined, Hold extends Duration.Input | undefined>(
   options: Options<Timeout, Hold> | undefined
-): DistLock.Options<Timeout, Hold> | undefined => options && { ...options, description: options.value }
+): DistLock.Options<Timeout, Hold> | undefined => asLeadership({ ...options, description: options?.value })

@@ -1,9 +1,9 @@
 /**
  * A lease that is kept alive while a scope is open. Temporary keys and locks are attached to sessions.
  *
- * A session is lost when the store says so, or when its time to live since the last renewal has passed by this
- * machine's clocks, whichever comes first: its owner must know before the store deletes its keys. A lost session stays
- * lost.
+ * A session is lost when the store says so, or when this machine's clocks say that its lease is about to end: a tenth
+ * of the TTL, at most one second, before the TTL since the last renewal has passed. So its owner is interrupted, and its
+ * finalizers start, before the store deletes its keys. A lost session stays lost.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

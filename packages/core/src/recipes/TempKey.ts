@@ -53,7 +53,13 @@ export const make = (
   })
 
 /**
- * Runs the effect while the key exists, and interrupts it when the key is gone permanently: see {@link TempKey.lost}.
+ * Runs the effect while the key exists.
+ *
+ * **Details**
+ *
+ * The key is created before the effect starts, and deleted when it has ended. If the key is gone permanently, the effect
+ * is interrupted, its finalizers run, and the whole fails as {@link TempKey.lost} does. By default a lost key is
+ * re-created, and the effect continues meanwhile.
  *
  * @example
  * ```ts
@@ -70,14 +76,15 @@ export const make = (
  * @since 0.1.0
  */
 export const withTempKey: {
-  (key: string, options?: Options): <A, E, R>(
-    effect: Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E | KvError.KvError | TempKeyLost | TempKeyTaken, R | Kv>
   <A, E, R>(
     effect: Effect.Effect<A, E, R>,
     key: string,
     options?: Options
   ): Effect.Effect<A, E | KvError.KvError | TempKeyLost | TempKeyTaken, R | Kv>
+  // Last, because TypeScript reports the errors of the last overload: they name the option that is wrong.
+  (key: string, options?: Options): <A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | KvError.KvError | TempKeyLost | TempKeyTaken, R | Kv>
 } = dual(
   (args) => Effect.isEffect(args[0]),
   <A, E, R>(effect: Effect.Effect<A, E, R>, key: string, options?: Options) =>

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as json from "../internal/values/json.ts"
+import * as lockKind from "../internal/values/lockKind.ts"
 import { LockLost } from "../internal/values/lockLost.ts"
 import * as KvError from "./KvError.ts"
 
@@ -17,7 +18,9 @@ export { LockLost }
  */
 export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/LockError/LockTimeout")({
   _tag: Schema.tag("LockTimeout"),
-  /** The lock's name; for several locks, all their names. */
+  /** What could not be acquired: a lock, or the leadership of an election. */
+  kind: lockKind.field,
+  /** The name of the lock or election; for several locks, all their names. */
   lock: Schema.String,
   /** The fencing token of the attempt; `none` if it had not entered the queue. */
   token: Schema.Option(Schema.BigInt),
@@ -34,7 +37,7 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
   readonly isRetryable: boolean = true
   readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
   override get message(): string {
-    const message = `the lock ${JSON.stringify(this.lock)} could not be acquired within ${
+    const message = `${lockKind.subjectOf(this.kind, this.lock)} could not be acquired within ${
       Duration.format(Duration.millis(this.waitedMillis))
     }`
     if (Option.isSome(this.storeFailure)) {
@@ -44,7 +47,7 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
       ? message
       : `${message}; the key ${
         JSON.stringify(this.blockedBy.value)
-      } has no lease and blocks the lock until it is deleted`
+      } has no lease and blocks the ${this.kind} until it is deleted`
   }
   override toJSON(): unknown {
     return { ...json.fieldsOf(this), message: this.message }
@@ -58,7 +61,9 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
  */
 export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv/core/LockError/LockHoldExceeded")({
   _tag: Schema.tag("LockHoldExceeded"),
-  /** The lock's name; for several locks, all their names. */
+  /** What was held: a lock, or the leadership of an election. */
+  kind: lockKind.field,
+  /** The name of the lock or election; for several locks, all their names. */
   lock: Schema.String,
   /** The lock's fencing token; for several locks, the largest. */
   token: Schema.BigInt,
@@ -68,7 +73,7 @@ export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv
   readonly isRetryable: boolean = false
   readonly outcome: "NotApplied" | "Unknown" = "Unknown"
   override get message(): string {
-    return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was held for longer than ${
+    return `${lockKind.subjectOf(this.kind, this.lock)} (token ${this.token}) was held for longer than ${
       Duration.format(Duration.millis(this.maxHoldMillis))
     }`
   }

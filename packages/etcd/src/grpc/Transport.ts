@@ -38,6 +38,8 @@ export interface Failure {
   readonly delivery: Delivery
   /** The size of the response in bytes, if it was larger than `maxMessageSize`. */
   readonly messageSize?: number | undefined
+  /** Waits for the response to a call that is late but continues: see `CallOptions.lateAfter`. */
+  readonly pending?: Effect.Effect<Buffer, Failure> | undefined
 }
 
 export interface CallOptions {
@@ -47,6 +49,17 @@ export interface CallOptions {
   readonly sensitive?: ReadonlyArray<string> | undefined
   /** Milliseconds from now until the call fails with `DEADLINE_EXCEEDED`. Sent to the server as `grpc-timeout`. */
   readonly timeout?: number | undefined
+  /**
+   * Milliseconds from now until a unary call without a response fails with `DEADLINE_EXCEEDED` and `pending`. The call
+   * itself continues until its `timeout`, and interrupting `pending` cancels it. Less than `timeout`.
+   */
+  readonly lateAfter?: number | undefined
+  /**
+   * Milliseconds from now until a request that still waits for a connection, or for room within the server's limit on
+   * streams, fails with `DEADLINE_EXCEEDED`. It does not limit a request that was sent. For streams, instead of
+   * `timeout`.
+   */
+  readonly sendTimeout?: number | undefined
   /** The largest message to accept, in bytes. Default: the channel's limit. */
   readonly maxMessageSize?: number | undefined
   readonly progress?: Progress | undefined
@@ -64,6 +77,12 @@ export interface CallOptions {
    * call of a bidirectional method whose server (or proxy) stops when the client has ended its side.
    */
   readonly endAfterResponse?: boolean | undefined
+}
+
+/** What to make of the outcome of a unary call. The functions must not throw. */
+export interface OnOutcome<out A, out E> {
+  readonly onSuccess: (response: Buffer) => Effect.Effect<A, E>
+  readonly onFailure: (failure: Failure) => Effect.Effect<A, E>
 }
 
 /** The receiver of a stream's messages. Its functions must not throw. */
@@ -99,6 +118,13 @@ export interface Channel {
   readonly target: Target
   /** Sends one request and returns one response. This also fits a streaming method with one message each way. */
   readonly unary: (path: string, message: Uint8Array, options?: CallOptions) => Effect.Effect<Buffer, Failure>
+  /** As `unary`, with the result that `on` makes of the outcome: it costs no further effect. */
+  readonly unaryMatch: <A, E>(
+    path: string,
+    message: Uint8Array,
+    options: CallOptions,
+    on: OnOutcome<A, E>
+  ) => Effect.Effect<A, E>
   /** Opens a stream as soon as there is a connection with room for it. */
   readonly stream: (
     path: string,

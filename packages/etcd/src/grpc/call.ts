@@ -24,6 +24,8 @@ export interface Line {
   readonly origin: headers.Origin
   readonly maxMessageSize: number
   readonly deadlines: Deadlines
+  /** Why calls wait, as an addition to a message. Empty if the reason is not known. */
+  readonly obstacle: string
   /** Takes a call out of the queue. */
   readonly forget: (call: Call) => void
 }
@@ -33,8 +35,12 @@ export abstract class Call implements Expiring {
   readonly #path: string
   protected readonly options: CallOptions
   readonly #progress: Progress
-  /** In milliseconds of `performance.now()`. */
-  readonly endsAt: number
+  /** Milliseconds until the call fails, or until it fails unless it was sent. */
+  readonly #limit: number | undefined
+  /** In milliseconds of `performance.now()`: when the call ends, or is late if that comes first. */
+  endsAt: number
+  /** Whether the call was late, or cannot be. */
+  #isLate = false
   #connection: Connection | undefined
   #hasResponse = false
   #isDone = false
@@ -44,7 +50,7 @@ export abstract class Call implements Expiring {
   protected stream: ClientHttp2Stream | undefined
   protected readonly reader: MessageReader
   /** Whether the call expects a response soon, so that silence is suspect. */
-  protected abstract readonly expectsAnswer: boolean
+  protected abstract readonly expectsResponse: boolean
 
   constructor(line: Line, path: string, options: CallOptions) {
     this.#line = line
@@ -52,9 +58,12 @@ export abstract class Call implements Expiring {
     this.options = options
     this.#progress = options.progress ?? { delivery: "NotSent" }
     this.reader = new MessageReader(options.maxMessageSize ?? line.maxMessageSize)
-    const { timeout } = options
-    this.endsAt = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout
-    if (timeout !== undefined) line.deadlines.add(this)
+    this.#limit = options.timeout ?? options.sendTimeout
+    this.endsAt = this.#limit === undefined ? Number.POSITIVE_INFINITY : performance.now() + this.#limit
+    const { lateAfter } = options
+    if (lateAfter === undefined || this.#limit === undefined) this.#isLate = true
+    else this.endsAt += lateAfter - this.#limit
+    if (this.#limit !== undefined) line.deadlines.add(this)
   }
 
   get isDone(): boolean {
@@ -65,6 +74,8 @@ export abstract class Call implements Expiring {
   protected abstract onOpen(stream: ClientHttp2Stream): void
   /** Bytes were added to the reader. */
   protected abstract onData(): void
+  /** The call is late, and continues. */
+  protected onLate(): void {}
   /** The call has ended. `undefined` stands for status `OK`, after all messages have been delivered. */
   protected abstract onEnd(failure: Failure | undefined): void
   /** Whether the messages in the reader have been delivered, so that the status may follow. */
@@ -79,17 +90,15 @@ export abstract class Call implements Expiring {
   begin(connection: Connection): void {
     const { isCancelled, metadata, timeout } = this.options
     if (isCancelled?.() === true) return this.reject(Status.CANCELLED, "the call was cancelled before it was sent")
-    const invalid = metadata === undefined ? undefined : headers.invalidName(metadata)
-    if (invalid !== undefined) {
-      return this.reject(Status.INTERNAL, `metadata "${invalid}" has a name or value that HTTP/2 does not allow`)
-    }
-    const remaining = timeout === undefined ? undefined : this.endsAt - performance.now()
+    const invalid = metadata === undefined ? undefined : headers.problemOf(metadata)
+    if (invalid !== undefined) return this.reject(invalid.code, invalid.details)
+    const remaining = timeout === undefined ? undefined : this.#deadline - performance.now()
     let stream: ClientHttp2Stream
     try {
       stream = connection.open(
         headers.make(this.#line.origin, this.#path, this.options, remaining),
         this,
-        this.expectsAnswer
+        this.expectsResponse
       )
     } catch (error) {
       if (!connection.isUsable) return this.reject(Status.UNAVAILABLE, connection.problem)
@@ -98,6 +107,7 @@ export abstract class Call implements Expiring {
     this.#connection = connection
     this.#progress.delivery = stream.id === undefined ? "NotSent" : "Sent"
     this.stream = stream
+    if (timeout === undefined && this.#limit !== undefined) this.#line.deadlines.delete(this)
     stream.on("response", this.#onResponse)
     stream.on("data", this.#onChunk)
     stream.on("trailers", this.#onTrailers)
@@ -121,8 +131,8 @@ export abstract class Call implements Expiring {
   }
 
   /** Reports that the server has opened a stream. From now on it may be silent. */
-  protected answered(): void {
-    this.#connection?.keepAlive.answered()
+  protected responded(): void {
+    this.#connection?.keepAlive.responded()
   }
 
   /** Ends the call without a callback. */
@@ -159,7 +169,7 @@ export abstract class Call implements Expiring {
 
   #finish(): void {
     this.#isDone = true
-    if (this.options.timeout !== undefined) this.#line.deadlines.delete(this)
+    if (this.#limit !== undefined) this.#line.deadlines.delete(this)
     if (this.stream === undefined) this.#line.forget(this)
   }
 
@@ -210,7 +220,7 @@ export abstract class Call implements Expiring {
   readonly #onClose = (): void => {
     const connection = this.#connection!
     const stream = this.stream!
-    connection.closed(stream, this, this.expectsAnswer)
+    connection.closed(stream, this, this.expectsResponse)
     this.#isClosed = true
     if (this.#isDone) return
     this.endIfComplete()
@@ -225,12 +235,24 @@ export abstract class Call implements Expiring {
     this.settle(failed)
   }
 
+  get #deadline(): number {
+    return this.#isLate ? this.endsAt : this.endsAt + this.#limit! - this.options.lateAfter!
+  }
+
   expire(): void {
     if (this.#isDone) return
+    if (!this.#isLate) {
+      this.endsAt = this.#deadline
+      this.#isLate = true
+      this.#line.deadlines.add(this)
+      return this.onLate()
+    }
     const delivery: Delivery = this.stream === undefined ? "NotSent" : "Sent"
     this.settle(failure(
       Status.DEADLINE_EXCEEDED,
-      `${delivery === "Sent" ? "no response" : "not sent"} within ${this.options.timeout} ms`,
+      `${delivery === "Sent" ? "no response" : "not sent"} within ${this.#limit} ms${
+        delivery === "Sent" ? "" : this.#line.obstacle
+      }`,
       delivery
     ))
     this.#reset()
@@ -241,14 +263,18 @@ const ignore = (): void => {}
 
 const noStatus: Outcome = { code: Status.UNKNOWN, details: "the server ended the response without a grpc-status" }
 
+/** Node itself resets a stream with this code, and reports that like a reset by the server. */
+const hint = (code: number): string =>
+  code === Reset.ENHANCE_YOUR_CALM ? "; it may have sent more than 128 headers, which is the limit" : ""
+
 /** The cause of the end of a stream without a status. */
 const brokenBy = (stream: ClientHttp2Stream, connection: Connection, delivery: Delivery): Failure => {
   const code = stream.rstCode ?? Reset.NO_ERROR
   const isLost = connection.isDestroyed || delivery === "NotSent"
   if (isLost || delivery === "NotProcessed" && !connection.isUsable) {
-    return failure(Status.UNAVAILABLE, connection.problem, delivery)
+    return failure(Status.UNAVAILABLE, connection.problemFor(stream), delivery)
   }
   return code === Reset.NO_ERROR
     ? failure(noStatus.code, noStatus.details, delivery)
-    : failure(fromReset(code), `the server reset the stream (${resetName(code)})`, delivery)
+    : failure(fromReset(code), `the server reset the stream (${resetName(code)})${hint(code)}`, delivery)
 }

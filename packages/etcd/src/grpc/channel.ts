@@ -15,6 +15,8 @@ import type { State } from "./Transport.ts"
 export interface Environment {
   /** Begins to connect, at once or after a wait, unless the channel is connecting already. */
   readonly connect: (afterBackoff: boolean) => void
+  /** How long the wait before an attempt can be, in milliseconds. */
+  readonly longestBackoff: number
   /** Stops connecting. */
   readonly stopConnecting: () => void
   /** Called when the current connection has become suspect. */
@@ -49,6 +51,12 @@ export class ChannelState implements Line, Owner {
     this.origin = origin
     this.maxMessageSize = maxMessageSize
     this.#environment = environment
+  }
+
+  get obstacle(): string {
+    const connection = this.#current
+    if (connection === undefined || !connection.isFull) return ""
+    return `; the server's limit of ${connection.limit} streams at a time is reached`
   }
 
   get state(): State {
@@ -196,7 +204,7 @@ export class ChannelState implements Line, Owner {
 
   onRoom(connection: Connection): void {
     if (connection !== this.#current) return
-    if (connection.hasAnswered) {
+    if (connection.hasResponded) {
       this.failures = 0
       if (connection.address.address !== this.avoid) this.avoid = undefined
     }
@@ -210,7 +218,7 @@ export class ChannelState implements Line, Owner {
     if (connection !== this.#current) return
     this.#current = undefined
     this.#state = "Idle"
-    if (!connection.hasAnswered) return this.#rejected(connection)
+    if (!connection.hasResponded && connection.age < this.#environment.longestBackoff) return this.#rejected(connection)
     if (this.#queue.size > 0 || this.#settling.size > 0) this.#connect()
   }
 
@@ -238,7 +246,10 @@ export class ChannelState implements Line, Owner {
     if (this.#connections.size === 0) this.#emptied()
   }
 
-  /** Delays the next attempt after a connection that ended before its first response. */
+  /**
+   * Delays the next attempt after a connection that ended soon and before its first response. One that lasted longer
+   * than the longest wait has delayed the next attempt itself.
+   */
   #rejected(connection: Connection): void {
     this.failures += 1
     this.problem = connection.problem

@@ -53,12 +53,13 @@ export class Connection {
   #isRefusedAsAWhole = false
   /** Refused streams since anything was received. */
   #refused = 0
+  readonly #openedAt = performance.now()
   #isRetired = false
   #isDraining = false
   #isClosed = false
   #problem: string | undefined
   /** Whether the peer has ever responded. Before its first response it has not proved that it works. */
-  hasAnswered = false
+  hasResponded = false
 
   constructor(
     session: ClientHttp2Session,
@@ -73,11 +74,11 @@ export class Connection {
     this.address = address
     this.#limit = session.remoteSettings.maxConcurrentStreams ?? Number.POSITIVE_INFINITY
     this.keepAlive = new KeepAlive(options, pace, {
-      ping: (onAnswer) => {
+      ping: (onResponse) => {
         if (session.destroyed) return
         session.ping((error: Error | null) => {
           if (error !== null) return
-          onAnswer()
+          onResponse()
           this.#owner?.onRoom(this)
         })
       },
@@ -92,7 +93,7 @@ export class Connection {
     })
     session.on("goaway", this.#onGoaway)
     session.on("error", (error: Error) => {
-      this.#problem ??= error.message
+      this.#problem ??= violation(error)
     })
     session.on("close", () => this.#onClose())
     // A TLS alert destroys the session without an event.
@@ -111,31 +112,51 @@ export class Connection {
     return !this.#isRetired && !this.#session.destroyed && !this.#session.closed
   }
 
+  /** Milliseconds since the connection was opened. */
+  get age(): number {
+    return performance.now() - this.#openedAt
+  }
+
   get isDestroyed(): boolean {
     return this.#session.destroyed
   }
 
   get hasRoom(): boolean {
-    return this.#calls.size < this.#limit && this.isUsable
+    return !this.isFull && this.isUsable
+  }
+
+  /** Whether the peer's limit on streams is reached. */
+  get isFull(): boolean {
+    return this.#calls.size >= this.#limit
+  }
+
+  /** How many streams the peer allows at a time. */
+  get limit(): number {
+    return this.#limit
   }
 
   get problem(): string {
     return this.#problem ?? "the server closed the connection"
   }
 
+  /** The reason for which the connection ended under the stream. The streams learn of a violation before the session. */
+  problemFor({ errored }: ClientHttp2Stream): string {
+    return this.#problem ?? (errored instanceof Error ? violation(errored) : this.problem)
+  }
+
   /** Opens a stream. Its `close` event must be reported with {@link closed}. Throws if a header is invalid. */
-  open(headers: OutgoingHttpHeaders, call: OpenCall, expectsAnswer: boolean): ClientHttp2Stream {
+  open(headers: OutgoingHttpHeaders, call: OpenCall, expectsResponse: boolean): ClientHttp2Stream {
     const stream = this.#session.request(headers, requestOptions)
     this.#calls.add(call)
-    this.keepAlive.opened(expectsAnswer)
+    this.keepAlive.opened(expectsResponse)
     if (stream.id !== undefined && stream.id > lastUsableId) this.#retire("the connection has used up its stream ids")
     return stream
   }
 
   /** Reports that a stream has closed. */
-  closed(stream: ClientHttp2Stream, call: OpenCall, expectsAnswer: boolean): void {
+  closed(stream: ClientHttp2Stream, call: OpenCall, expectsResponse: boolean): void {
     this.#calls.delete(call)
-    this.keepAlive.ended(expectsAnswer)
+    this.keepAlive.ended(expectsResponse)
     if (stream.rstCode === Reset.REFUSED_STREAM && ++this.#refused >= mostRefused) {
       this.#retire(`the server rejected ${mostRefused} streams in a row`)
     }
@@ -145,7 +166,7 @@ export class Connection {
 
   /** Reports that data was received on a stream. */
   received(): void {
-    this.hasAnswered = true
+    this.hasResponded = true
     this.#refused = 0
     this.keepAlive.received()
   }
@@ -222,5 +243,14 @@ export class Connection {
     this.#owner?.onClosed(this, this.problem)
   }
 }
+
+/**
+ * Describes the error with which Node ends a session. It reports a response header that is too large as a protocol
+ * error. The server has executed that request, and perhaps the others on the connection.
+ */
+const violation = ({ message }: Error): string =>
+  /^Protocol error|CONTINUATION/.test(message)
+    ? `${message} (the server sent invalid HTTP/2, or headers above the limit of 64 KiB)`
+    : message
 
 const requestOptions = { endStream: false }

@@ -2,6 +2,7 @@
  * The request headers of a call.
  */
 import { type OutgoingHttpHeaders, sensitiveHeaders } from "node:http2"
+import { type Outcome, Status } from "./status.ts"
 import type { CallOptions } from "./Transport.ts"
 
 /** The headers that all requests of a channel share. */
@@ -33,13 +34,29 @@ export const make = (
 }
 
 /**
- * The first name in the metadata with a name or value that HTTP/2 does not allow. Node sends some of these unchanged.
+ * The largest metadata that is sent, in bytes of names and values. Node refuses a header block above 64 KiB, other
+ * headers included, and would report that as a rejection by the server.
  */
-export const invalidName = (metadata: Readonly<Record<string, string>>): string | undefined => {
+export const maxMetadataSize = 64_000
+
+/** Why the metadata cannot be sent. Node sends some names and values that HTTP/2 does not allow. */
+export const problemOf = (metadata: Readonly<Record<string, string>>): Outcome | undefined => {
+  let size = 0
   for (const name in metadata) {
-    if (!/^[0-9a-z_.-]+$/.test(name) || !/^[\x20-\x7e]*$/.test(metadata[name]!)) return name
+    const value = metadata[name]!
+    if (!/^[0-9a-z_.-]+$/.test(name) || !/^[\x20-\x7e]*$/.test(value)) {
+      return {
+        code: Status.INTERNAL,
+        details: `metadata "${name}" has a name or value that HTTP/2 does not allow`
+      }
+    }
+    size += name.length + value.length
   }
-  return undefined
+  if (size <= maxMetadataSize) return undefined
+  return {
+    code: Status.RESOURCE_EXHAUSTED,
+    details: `the metadata (${Object.keys(metadata).join(", ")}) has ${size} bytes; the limit is ${maxMetadataSize}`
+  }
 }
 
 /** Milliseconds as a `grpc-timeout`: at most eight digits, rounded up, since 0 would have expired already. */

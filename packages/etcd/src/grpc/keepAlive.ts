@@ -38,7 +38,7 @@ export class PingPace {
     return 2 ** this.#falseAlarms
   }
 
-  /** A suspect peer has answered after all. */
+  /** A suspect peer has responded after all. */
   falseAlarm(): void {
     this.#falseAlarms = Math.min(this.patience === 1 ? 1 : this.#falseAlarms + 1, mostFalseAlarms)
     this.#falseAlarmAt = performance.now()
@@ -56,7 +56,7 @@ export class PingPace {
 /** The connection, as its keep-alive sees it. */
 export interface Pinged {
   /** Sends a ping, and calls back when the response arrives. */
-  readonly ping: (onAnswer: () => void) => void
+  readonly ping: (onResponse: () => void) => void
   /** How many bytes have been received so far. */
   readonly bytesRead: () => number
   readonly onSuspect: () => void
@@ -75,7 +75,7 @@ export class KeepAlive {
   #calls = 0
   #streams = 0
   /** The opening time of the oldest call that still expects a response, or ended without one. */
-  #unansweredSince: number | undefined
+  #awaitingSince: number | undefined
   #bytesRead = 0
   /** The time at which another connection replaced this one. */
   #replacedAt: number | undefined
@@ -106,27 +106,27 @@ export class KeepAlive {
   }
 
   /** Reports an opened call, which expects a response, or an opened stream, which does not. */
-  opened(expectsAnswer: boolean): void {
-    if (expectsAnswer) {
+  opened(expectsResponse: boolean): void {
+    if (expectsResponse) {
       this.#calls += 1
       this.#openedSincePing = true
-      this.#unansweredSince ??= performance.now()
+      this.#awaitingSince ??= performance.now()
     } else {
       this.#streams += 1
     }
-    this.#armWithin(expectsAnswer ? this.#options.suspectAfter / 2 : this.#silenceAllowed)
+    this.#armWithin(expectsResponse ? this.#options.suspectAfter / 2 : this.#silenceAllowed)
   }
 
-  ended(expectsAnswer: boolean): void {
-    if (expectsAnswer) this.#calls -= 1
+  ended(expectsResponse: boolean): void {
+    if (expectsResponse) this.#calls -= 1
     else this.#streams -= 1
   }
 
   /** Reports the first response of a stream, which may be silent from now on. */
-  answered(): void {
+  responded(): void {
     this.#calls -= 1
     this.#streams += 1
-    if (this.#calls === 0) this.#unansweredSince = undefined
+    if (this.#calls === 0) this.#awaitingSince = undefined
     this.#armWithin(this.#silenceAllowed)
   }
 
@@ -135,13 +135,13 @@ export class KeepAlive {
     this.#receivedSincePing = true
     this.#earlyPings = 0
     this.#bytesRead = this.#pinged.bytesRead()
-    this.#heard()
+    this.#noteData()
   }
 
-  #heard(): void {
+  #noteData(): void {
     const now = performance.now()
     this.#receivedAt = now
-    this.#unansweredSince = this.#calls > 0 ? now : undefined
+    this.#awaitingSince = this.#calls > 0 ? now : undefined
     this.#recover()
   }
 
@@ -181,7 +181,7 @@ export class KeepAlive {
     this.#bytesRead = this.#pinged.bytesRead()
     this.#pinged.ping(() => {
       this.#pingedAt = undefined
-      this.#heard()
+      this.#noteData()
     })
   }
 
@@ -229,7 +229,7 @@ export class KeepAlive {
     const bytes = this.#pinged.bytesRead()
     if (bytes === this.#bytesRead) return
     this.#bytesRead = bytes
-    this.#heard()
+    this.#noteData()
   }
 
   #look(now: number): void {
@@ -241,21 +241,21 @@ export class KeepAlive {
       return this.#pinged.onDead(replaced)
     }
     if (this.#pingedAt === undefined) {
-      const unanswered = this.#unansweredSince === undefined ? 0 : Math.min(silent, now - this.#unansweredSince)
+      const silentFor = this.#awaitingSince === undefined ? 0 : Math.min(silent, now - this.#awaitingSince)
       // A timer may be early by a fraction of a millisecond.
-      const isDue = unanswered >= half - 2 || this.#isOpen && silent >= this.#silenceAllowed - 2
+      const isDue = silentFor >= half - 2 || this.#isOpen && silent >= this.#silenceAllowed - 2
       if (isDue && this.#mayPing) this.#ping(now)
     } else {
-      const unanswered = Math.min(silent, now - this.#pingedAt)
-      if (unanswered >= timeout - 2 && silent >= time + timeout - 2) {
+      const silentFor = Math.min(silent, now - this.#pingedAt)
+      if (silentFor >= timeout - 2 && silent >= time + timeout - 2) {
         return this.#pinged.onDead(`no response to a ping within ${timeout} ms`)
       }
-      if (!this.#isSuspect && unanswered >= half * this.#pace.patience - 2) {
+      if (!this.#isSuspect && silentFor >= half * this.#pace.patience - 2) {
         this.#isSuspect = true
         this.#pinged.onSuspect()
       }
     }
-    if (this.#pingedAt !== undefined || this.#unansweredSince !== undefined) this.#armWithin(half)
+    if (this.#pingedAt !== undefined || this.#awaitingSince !== undefined) this.#armWithin(half)
     else if (this.#replacedAt !== undefined) this.#armWithin(lastChance)
     else if (this.#isOpen) this.#armWithin(Math.max(this.#receivedAt + this.#silenceAllowed - now, half))
   }

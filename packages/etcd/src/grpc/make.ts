@@ -6,6 +6,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
@@ -15,7 +16,7 @@ import { PingPace } from "./keepAlive.ts"
 import * as resolve from "./resolve.ts"
 import { StreamCall } from "./stream.ts"
 import * as target from "./target.ts"
-import type { Channel, ChannelOptions, DuplexStream, Failure } from "./Transport.ts"
+import type { CallOptions, Channel, ChannelOptions, DuplexStream, Failure, OnOutcome } from "./Transport.ts"
 import { UnaryCall } from "./unary.ts"
 
 /** Opens a channel. It connects when it is first used. Closing the scope ends all calls, and closes all sockets. */
@@ -43,6 +44,7 @@ export const make = Effect.fnUntraced(function*(
           state.afterConnecting()
         })
       },
+      longestBackoff: backoff.longest,
       stopConnecting: () => {
         const stopped = fiber
         fiber = undefined
@@ -85,12 +87,8 @@ export const make = Effect.fnUntraced(function*(
       state.drain()
       return Effect.sync(state.onceEmpty(() => resume(Effect.void)))
     }),
-    unary: (path, message, options = noOptions) =>
-      Effect.callback((resume) => {
-        const call = new UnaryCall(state, path, message, options, resume)
-        state.submit(call)
-        return Effect.sync(() => call.cancel())
-      }),
+    unary: (path, message, options = noOptions) => unary(state, path, message, options, asExit),
+    unaryMatch: (path, message, options, on) => unary(state, path, message, options, on),
     stream: Effect.fnUntraced(function*(path, listener, options = noOptions) {
       const scope = yield* Effect.scope
       const handle: { call: StreamCall | undefined } = { call: undefined }
@@ -105,7 +103,22 @@ export const make = Effect.fnUntraced(function*(
   }
 })
 
+const unary = <A, E>(
+  state: ChannelState,
+  path: string,
+  message: Uint8Array,
+  options: CallOptions,
+  on: OnOutcome<A, E>
+): Effect.Effect<A, E> =>
+  Effect.callback((resume) => {
+    const call = new UnaryCall(state, path, message, options, on, resume)
+    state.submit(call)
+    return Effect.sync(() => call.cancel())
+  })
+
 const noOptions = {}
+
+const asExit: OnOutcome<Buffer, Failure> = { onSuccess: Exit.succeed, onFailure: Exit.fail }
 
 const ignore = (): void => {}
 

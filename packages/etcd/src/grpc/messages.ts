@@ -22,7 +22,7 @@ export const frame = (message: Uint8Array): Buffer => {
  */
 export class MessageReader {
   readonly #limit: number
-  #chunks: Array<Buffer> = []
+  #chunks: Array<Buffer> = noChunks
   /** The current chunk, and the position in it. */
   #index = 0
   #offset = 0
@@ -43,7 +43,8 @@ export class MessageReader {
 
   push(chunk: Buffer): void {
     if (chunk.length === 0 || this.problem !== undefined) return
-    this.#chunks.push(chunk)
+    if (this.#chunks.length === 0) this.#chunks = [chunk]
+    else this.#chunks.push(chunk)
     this.#available += chunk.length
   }
 
@@ -62,14 +63,23 @@ export class MessageReader {
   }
 
   #readPrefix(): void {
-    const prefix = this.#take(prefixSize)
-    const length = prefix.readUInt32BE(1)
-    if (prefix[0] !== 0) {
+    const chunk = this.#chunks[this.#index]!
+    const isWhole = chunk.length - this.#offset >= prefixSize
+    // A prefix within one chunk, as nearly all are, is read in place.
+    const at = isWhole ? this.#offset : 0
+    const prefix = isWhole ? chunk : this.#take(prefixSize)
+    if (isWhole) {
+      this.#available -= prefixSize
+      this.#advance(chunk, prefixSize)
+    }
+    const flag = prefix[at]!
+    const length = prefix.readUInt32BE(at + 1)
+    if (flag !== 0) {
       this.#fail(
         Status.INTERNAL,
-        prefix[0] === 1
+        flag === 1
           ? "the server sent a compressed message; this client did not offer compression"
-          : `the server sent a message with the invalid flag ${prefix[0]}`
+          : `the server sent a message with the invalid flag ${flag}`
       )
     } else if (length > this.#limit) {
       this.#fail(
@@ -84,7 +94,7 @@ export class MessageReader {
 
   #fail(code: number, details: string, messageSize?: number): void {
     this.problem = messageSize === undefined ? { code, details } : { code, details, messageSize }
-    this.#chunks = []
+    this.#chunks = noChunks
     this.#index = 0
     this.#offset = 0
     this.#available = 0
@@ -116,7 +126,7 @@ export class MessageReader {
     this.#offset = 0
     this.#index += 1
     if (this.#index === this.#chunks.length) {
-      this.#chunks = []
+      this.#chunks = noChunks
       this.#index = 0
     } else if (this.#index >= 1024 && this.#index * 2 >= this.#chunks.length) {
       this.#chunks = this.#chunks.slice(this.#index)
@@ -126,3 +136,6 @@ export class MessageReader {
 }
 
 const empty = Buffer.alloc(0)
+
+/** Never written to. */
+const noChunks: Array<Buffer> = []

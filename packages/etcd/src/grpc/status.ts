@@ -106,12 +106,15 @@ export const fromTrailers = (trailers: IncomingHttpHeaders): Outcome | undefined
   const status = trailers["grpc-status"]
   if (status === undefined) return undefined
   const details = trailers["grpc-message"]
+  if (status === "0" && details === undefined) return ok
   const message = typeof details === "string" ? decodeMessage(details) : ""
   if (typeof status !== "string" || !/^\d{1,9}$/.test(status)) {
     return { code: Status.UNKNOWN, details: `the server sent an invalid grpc-status: ${String(status).slice(0, 20)}` }
   }
   return { code: Number(status), details: message }
 }
+
+const ok: Outcome = { code: Status.OK, details: "" }
 
 /** The outcome if the headers of a response already decide it. The rest of the response is then ignored. */
 export const fromHeaders = (headers: IncomingHttpHeaders & IncomingHttpStatusHeader): Outcome | undefined => {

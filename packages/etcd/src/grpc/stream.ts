@@ -8,7 +8,7 @@ import type { CallOptions, DuplexStream, Failure, StreamListener } from "./Trans
 
 export class StreamCall extends Call implements DuplexStream {
   /** True until the first message arrives. */
-  protected expectsAnswer = true
+  protected expectsResponse = true
   readonly #listener: StreamListener
   readonly #onOpened: (result: Effect.Effect<DuplexStream, Failure>) => void
   #isPaused = false
@@ -74,9 +74,9 @@ export class StreamCall extends Call implements DuplexStream {
   }
 
   protected onData(): void {
-    if (this.expectsAnswer) {
-      this.expectsAnswer = false
-      this.answered()
+    if (this.expectsResponse) {
+      this.expectsResponse = false
+      this.responded()
     }
     if (!this.#isPaused) this.#deliver()
   }

@@ -14,9 +14,9 @@ import * as leases from "./leases.ts"
 import * as connection from "./rpc/connection.ts"
 import * as describe from "./rpc/describeCall.ts"
 import type { Call, RetryPolicy } from "./rpc/retry.ts"
-import * as rpc from "./rpc/rpc.ts"
+import type * as rpc from "./rpc/rpc.ts"
 import type { Settings } from "./settings.ts"
-import type { Order } from "./store/storeIdentity.ts"
+import type { Order, Replaced } from "./store/storeIdentity.ts"
 import * as watch from "./watch/watch.ts"
 import * as codec from "./wire/codec.ts"
 import type { NotUtf8 } from "./wire/codec.ts"
@@ -128,10 +128,15 @@ const run = <A>(
   policy: RetryPolicy,
   call: Pick<Call<never>, "name" | "about" | "hasLeader">,
   request: rpc.Rpc<WithHeader<A | NotUtf8>>
-): Effect.Effect<A, KvError.KvError> => {
-  const send = observed(to.store, order, (attempt) => rpc.send(attempt, request))
-  return Effect.flatMap(to.run({ ...call, policy, send }), (result) => decoded(policy, result))
-}
+): Effect.Effect<A, KvError.KvError> =>
+  to.run<A | NotUtf8 | Replaced, A>({
+    name: call.name,
+    about: call.about,
+    hasLeader: call.hasLeader,
+    policy,
+    send: observed(to.store, order, request),
+    finish: (result) => decoded(policy, result)
+  })
 
 /** Checks the store after each suspicion, and logs a replacement once. */
 const superviseStore = Effect.fnUntraced(function*(to: connection.Connection) {

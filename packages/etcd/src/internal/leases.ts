@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import type * as connection from "./rpc/connection.ts"
 import * as errors from "./rpc/errors.ts"
 import type { Call } from "./rpc/retry.ts"
-import * as rpc from "./rpc/rpc.ts"
+import type * as rpc from "./rpc/rpc.ts"
 import { type Order, Replaced } from "./store/storeIdentity.ts"
 import { decodeKey } from "./wire/codec.ts"
 import { decoded, observed, orNotUtf8 } from "./wire/decoded.ts"
@@ -58,25 +58,25 @@ const compared = (
   order: Order,
   request: rpc.Rpc<LeaseResponse>
 ): Call<LeaseResponse | Replaced>["send"] =>
-  observed(
-    to.store,
-    order,
-    (attempt) => Effect.map(rpc.send(attempt, request), (value) => ({ header: value.header, value }))
-  )
+  observed(to.store, order, {
+    ...request,
+    decode: (message) => {
+      const value = request.decode(message)
+      return { header: value.header, value }
+    }
+  })
 
 const granted = (response: LeaseResponse | Replaced): Lease.Lease | Replaced =>
   response instanceof Replaced ? response : lease(response.id, response.ttl)
 
 const grantOnce = (to: connection.Connection, seconds: number, id: bigint) =>
-  Effect.flatMap(
-    to.run({
-      name: "leaseGrant",
-      policy: "write",
-      hasLeader: true,
-      send: compared(to, "Linearizable", rpcTo("LeaseGrant", encodeGrant(seconds, id)))
-    }),
-    (response) => decoded("write", granted(response))
-  )
+  to.run({
+    name: "leaseGrant",
+    policy: "write",
+    hasLeader: true,
+    send: compared(to, "Linearizable", rpcTo("LeaseGrant", encodeGrant(seconds, id))),
+    finish: (response) => decoded("write", granted(response))
+  })
 
 const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint) => {
   const grant = compared(to, "Linearizable", rpcTo("LeaseGrant", encodeGrant(seconds, id)))
@@ -86,7 +86,7 @@ const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint)
     return response.ttl < 0 ? Effect.fail(errors.leaseGone) : Effect.succeed(lease(response.id, response.grantedTtl))
   }
   let attempts = 0
-  const granting = to.run<Lease.Lease | Replaced>({
+  return to.run<Lease.Lease | Replaced, Lease.Lease>({
     name: "leaseGrant",
     policy: "idempotent",
     hasLeader: true,
@@ -100,50 +100,48 @@ const grantRepeatedly = (to: connection.Connection, seconds: number, id: bigint)
         (response): Effect.Effect<Lease.Lease | Replaced, errors.Failure> => regranted(response)
       )
       return Effect.catchIf(attempted, errors.isLeaseExists, () => existing)
-    }
+    },
+    finish: (response) => decoded("idempotent", response)
   })
-  return Effect.flatMap(granting, (response) => decoded("idempotent", response))
 }
 
 /** Renews a lease once on its own stream, so that deadline and interruption work as for other requests. */
 const keepAlive = Effect.fnUntraced(function*(to: connection.Connection, id: bigint) {
-  const result = yield* to.run({
+  const response = yield* to.run({
     name: "leaseKeepAlive",
     about: () => `leaseKeepAlive ${id.toString(16)}`,
     policy: "read",
     hasLeader: true,
     // `etcd grpc-proxy` drops the renewal when the client ends its side of the stream.
-    send: compared(to, "Member", { ...rpcTo("LeaseKeepAlive", encodeId(id)), endAfterResponse: true })
+    send: compared(to, "Member", { ...rpcTo("LeaseKeepAlive", encodeId(id)), endAfterResponse: true }),
+    finish: (response) => decoded("read", response)
   })
-  const response = yield* decoded("read", result)
   // etcd reports a missing lease by a renewal with a TTL of 0.
   return response.ttl > 0 ? lease(response.id, response.ttl) : yield* notFound(id)
 })
 
 /** Revokes a lease. If a retry finds no lease, an earlier attempt has revoked it. */
 const revoke = (to: connection.Connection, id: bigint): Effect.Effect<void, KvError.KvError> =>
-  Effect.flatMap(
-    to.run<LeaseResponse | Replaced | undefined>({
-      name: "leaseRevoke",
-      about: () => `leaseRevoke ${id.toString(16)}`,
-      policy: "idempotent",
-      hasLeader: true,
-      send: compared(to, "Linearizable", rpcTo("LeaseRevoke", encodeId(id))),
-      onRepeated: (reason) => reason._tag === "LeaseNotFound" ? Option.some(undefined) : Option.none()
-    }),
-    (response) => Effect.asVoid(decoded("idempotent", response))
-  )
+  to.run<LeaseResponse | Replaced | undefined, void>({
+    name: "leaseRevoke",
+    about: () => `leaseRevoke ${id.toString(16)}`,
+    policy: "idempotent",
+    hasLeader: true,
+    send: compared(to, "Linearizable", rpcTo("LeaseRevoke", encodeId(id))),
+    onRepeated: (reason) => reason._tag === "LeaseNotFound" ? Option.some(undefined) : Option.none(),
+    finish: (response) => Effect.asVoid(decoded("idempotent", response))
+  })
 
 const timeToLive = Effect.fnUntraced(
   function*(to: connection.Connection, id: bigint, keys: boolean): Effect.fn.Return<Lease.Status, KvError.KvError> {
-    const result = yield* to.run({
+    const response = yield* to.run({
       name: "leaseTimeToLive",
       about: () => `leaseTimeToLive ${id.toString(16)}`,
       policy: "read",
       hasLeader: true,
-      send: compared(to, "Member", rpcTo("LeaseTimeToLive", encodeTimeToLive(id, keys)))
+      send: compared(to, "Member", rpcTo("LeaseTimeToLive", encodeTimeToLive(id, keys))),
+      finish: (response) => decoded("read", response)
     })
-    const response = yield* decoded("read", result)
     // etcd reports -1 for a missing lease.
     if (response.ttl < 0) return yield* notFound(id)
     return Lease.makeStatus({

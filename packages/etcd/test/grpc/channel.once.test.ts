@@ -11,7 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import { replaced, Reset, Status } from "../../src/grpc/status.ts"
 import type * as Transport from "../../src/grpc/Transport.ts"
-import { answering, bytes, call, channelTo, failureOf, pair, path, start, timed } from "./support/client.ts"
+import { bytes, call, channelTo, failureOf, pair, path, responding, start, timed } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
 /** Repeats a call while each failure is certain not to have been processed. */
@@ -27,7 +27,7 @@ const fast = {
 describe("a channel connects", () => {
   it.live("a channel connects when it is first used, and reports its state", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering)
+      const { channel, peer } = yield* pair(responding)
       assert.strictEqual(channel.state(), "Idle")
       const settling = yield* start(channel.settle)
       assert.strictEqual(channel.state(), "Connecting")
@@ -40,7 +40,7 @@ describe("a channel connects", () => {
 
   it.live("a channel fails calls at once, as not sent and with the reason, while it waits for its next attempt to connect", () =>
     Effect.gen(function*() {
-      const peer = yield* Peer.make(answering)
+      const peer = yield* Peer.make(responding)
       yield* peer.stopListening
       const channel = yield* channelTo(peer.port, { connect: { backoff: { first: "1 hour", longest: "1 hour" } } })
       const failure = yield* failureOf(channel)
@@ -54,13 +54,13 @@ describe("a channel connects", () => {
 
   it.live("a channel connects again after the server was down", () =>
     Effect.gen(function*() {
-      const first = yield* Peer.make(answering)
+      const first = yield* Peer.make(responding)
       const channel = yield* channelTo(first.port)
       yield* call(channel)
       yield* first.stopListening
       first.connections[0]!.socket.destroy()
       yield* Effect.flip(Effect.forever(Effect.andThen(call(channel), Effect.sleep("1 millis"))))
-      yield* Effect.retry(Peer.make(answering, { host: "127.0.0.1", port: first.port }), { times: 3 })
+      yield* Effect.retry(Peer.make(responding, { host: "127.0.0.1", port: first.port }), { times: 3 })
       assert.strictEqual(yield* untilProcessed(call(channel)), "re: request")
       assert.strictEqual(channel.problem(), undefined)
     }))
@@ -68,7 +68,7 @@ describe("a channel connects", () => {
   it.live("a channel whose connections are accepted and ignored connects once new connections work", () =>
     Effect.gen(function*() {
       let swallows = true
-      const { channel, peer } = yield* pair({ ...answering, swallow: () => swallows }, fast)
+      const { channel, peer } = yield* pair({ ...responding, swallow: () => swallows }, fast)
       const calling = yield* start(call(channel, "x", { timeout: 10_000 }))
       yield* peer.connection(1)
       swallows = false
@@ -79,7 +79,7 @@ describe("a channel connects", () => {
 
   it.live("a channel connects only to peers that send SETTINGS, and gives up on other peers within the limit", () =>
     Effect.gen(function*() {
-      const { channel } = yield* pair({ ...answering, settings: null }, { connect: { timeout: "300 millis" } })
+      const { channel } = yield* pair({ ...responding, settings: null }, { connect: { timeout: "300 millis" } })
       const failure = yield* failureOf(channel)
       assert.strictEqual(failure.delivery, "NotSent")
       assert.strictEqual(failure.details, "no HTTP/2 connection within 300 ms")
@@ -101,7 +101,7 @@ describe("a channel connects", () => {
   it.live("a channel tries all addresses of a name, and an address that ignores or rejects connections delays the others only briefly", () =>
     Effect.gen(function*() {
       const swallowing = yield* Peer.make({ swallow: () => true }, { host: "127.0.0.2", port: 0 })
-      const good = yield* Peer.make(answering, { host: "127.0.0.4", port: swallowing.port })
+      const good = yield* Peer.make(responding, { host: "127.0.0.4", port: swallowing.port })
       const channel = yield* channelTo(good.port, {
         target: { _tag: "Host", host: "etcd.test", port: good.port, secure: false },
         resolve: () =>
@@ -119,7 +119,7 @@ describe("a channel connects", () => {
 
   it.live("a channel that can connect to no address of a name reports the reason of each", () =>
     Effect.gen(function*() {
-      const closed = yield* Peer.make(answering)
+      const closed = yield* Peer.make(responding)
       yield* closed.stopListening
       const channel = yield* channelTo(closed.port, {
         target: { _tag: "Host", host: "etcd.test", port: closed.port, secure: false },
@@ -147,9 +147,9 @@ describe("a channel connects", () => {
 
   it.live("a channel resolves a name again when it reconnects", () =>
     Effect.gen(function*() {
-      const old = yield* Peer.make(answering, { host: "127.0.0.2", port: 0 })
+      const old = yield* Peer.make(responding, { host: "127.0.0.2", port: 0 })
       const moved = yield* Peer.make(
-        { onRequest: (connection, stream) => connection.answer(stream, "moved") },
+        { onRequest: (connection, stream) => connection.respond(stream, "moved") },
         { host: "127.0.0.3", port: old.port }
       )
       let address: string | undefined = "127.0.0.2"
@@ -213,12 +213,28 @@ describe("a channel connects", () => {
       assert.strictEqual(peer.connections.length, 1)
     }))
 
+  it.live("a channel connects at once after a connection without a response that lasted longer than the longest wait", () =>
+    Effect.gen(function*() {
+      const backoff = { first: "100 millis", longest: "100 millis" } as const
+      const { channel, peer } = yield* pair({
+        onRequest: (connection, stream) => connection.index === 0 || connection.respond(stream)
+      }, { connect: { backoff } })
+      const hanging = yield* start(failureOf(channel))
+      const connection = yield* peer.connection(0)
+      yield* connection.until(({ requests }) => requests.size === 1)
+      yield* Effect.sleep("100 millis")
+      connection.socket.destroy()
+      yield* hanging.result
+      assert.strictEqual(channel.state(), "Idle")
+      assert.strictEqual(yield* call(channel), "response")
+    }))
+
   it.live("a channel ignores the proxy that the environment names", () =>
     Effect.gen(function*() {
       const names = ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
       const before = names.map((name) => process.env[name])
       for (const name of names) process.env[name] = "http://127.0.0.1:1"
-      const { channel } = yield* pair(answering)
+      const { channel } = yield* pair(responding)
       assert.strictEqual(yield* call(channel), "re: request")
       names.forEach((name, i) => before[i] === undefined ? delete process.env[name] : process.env[name] = before[i])
     }))
@@ -233,7 +249,7 @@ describe("a channel respects the server's limit on streams", () => {
         settings: { 3: 1 },
         onRequest: (connection, stream, message) => {
           order.push(message.toString())
-          waiting.push(() => connection.answer(stream))
+          waiting.push(() => connection.respond(stream))
         }
       })
       yield* channel.settle
@@ -287,17 +303,17 @@ describe("a channel detects that its connection is dead", () => {
       const { channel, peer } = yield* pair({
         isDeaf: (connection) => connection.index === 0 && isDeaf,
         onRequest: (connection, stream, message) =>
-          connection.index === 0 && message.toString() === "slow" ? undefined : connection.answer(stream)
+          connection.index === 0 && message.toString() === "slow" ? undefined : connection.respond(stream)
       }, { keepAlive: { ...keepAlive, ...patient } })
       yield* call(channel)
       const first = peer.connections[0]!
       isDeaf = true
       const slow = yield* start(call(channel, "slow"))
       yield* peer.connection(1)
-      assert.strictEqual(yield* call(channel), "answer")
+      assert.strictEqual(yield* call(channel), "response")
       assert.isFalse(first.socket.destroyed)
       isDeaf = false
-      first.answer(3, "late")
+      first.respond(3, "late")
       assert.deepStrictEqual(yield* slow.result, Result.succeed("late"))
       yield* first.until(({ isEnded }) => isEnded)
     }))
@@ -310,7 +326,7 @@ describe("a channel detects that its connection is dead", () => {
         swallow: () => swallows,
         isDeaf: () => isDeaf,
         onRequest: (connection, stream, message) =>
-          message.toString() === "slow" ? undefined : connection.answer(stream, message)
+          message.toString() === "slow" ? undefined : connection.respond(stream, message)
       }, { keepAlive: { ...keepAlive, ...patient }, connect: { timeout: "1 minute" } })
       yield* call(channel)
       swallows = true
@@ -319,7 +335,7 @@ describe("a channel detects that its connection is dead", () => {
       yield* peer.connection(1)
       const next = yield* start(call(channel, "next"))
       isDeaf = false
-      peer.connections[0]!.answer(3, "recovered")
+      peer.connections[0]!.respond(3, "recovered")
       assert.deepStrictEqual(yield* slow.result, Result.succeed("recovered"))
       assert.deepStrictEqual(yield* next.result, Result.succeed("next"))
       yield* peer.connections[1]!.until(({ isEnded }) => isEnded)
@@ -344,8 +360,8 @@ describe("a channel detects that its connection is dead", () => {
       const { millis } = yield* timed(connection.until((connection) => connection.count(Peer.Type.PING) === 2))
       assert.isAtLeast(millis, 390)
       assert.strictEqual(peer.connections.length, 1)
-      connection.answer(1)
-      assert.deepStrictEqual(yield* calling.result, Result.succeed("answer"))
+      connection.respond(1)
+      assert.deepStrictEqual(yield* calling.result, Result.succeed("response"))
     }))
 
   it.live("a call on a connection that was checked a moment ago moves as quickly as any other", () =>
@@ -354,7 +370,7 @@ describe("a channel detects that its connection is dead", () => {
       let isSilent = 0
       let isReplaced = 0
       const { channel, peer } = yield* pair({
-        ...answering,
+        ...responding,
         isDeaf: (connection) => isDeaf && connection.index === 0
       }, {
         keepAlive: { ...keepAlive, suspectAfter: "200 millis", minimumInterval: "1 minute", timeout: "1 minute" },
@@ -377,7 +393,7 @@ describe("a channel detects that its connection is dead", () => {
     Effect.gen(function*() {
       let isDeaf = false
       const { channel } = yield* pair({
-        ...answering,
+        ...responding,
         isDeaf: (connection) => isDeaf && connection.index === 0
       }, { keepAlive: { ...keepAlive, suspectAfter: "400 millis", timeout: "1 minute" } })
       yield* call(channel)
@@ -389,7 +405,7 @@ describe("a channel detects that its connection is dead", () => {
 
   it.live("a connection without streams is not pinged", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering, { keepAlive: { ...keepAlive, suspectAfter: "20 seconds" } })
+      const { channel, peer } = yield* pair(responding, { keepAlive: { ...keepAlive, suspectAfter: "20 seconds" } })
       yield* call(channel)
       yield* Effect.sleep("300 millis")
       yield* call(channel)
@@ -398,7 +414,7 @@ describe("a channel detects that its connection is dead", () => {
 
   it.live("repeated checks of a connection ping no more often than servers tolerate", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering, { keepAlive: { minimumInterval: "300 millis" } })
+      const { channel, peer } = yield* pair(responding, { keepAlive: { minimumInterval: "300 millis" } })
       assert.strictEqual(yield* call(channel), "re: request")
       const connection = yield* peer.connection(0)
       const pings = () => connection.count(Peer.Type.PING)
@@ -416,7 +432,7 @@ describe("a channel detects that its connection is dead", () => {
     Effect.gen(function*() {
       let isDeaf = false
       const { channel, peer } = yield* pair({
-        ...answering,
+        ...responding,
         isDeaf: (connection) => isDeaf && connection.index === 0
       }, {
         keepAlive: { ...keepAlive, suspectAfter: "600 millis", timeout: "5 seconds", checkIdleAfter: "250 millis" }
@@ -441,7 +457,7 @@ describe("a channel detects that its connection is dead", () => {
         onRequest: (connection, stream, message) =>
           message.toString() === "calm"
             ? connection.goaway(stream, Reset.ENHANCE_YOUR_CALM, "too_many_pings")
-            : message.toString() === "slow" || connection.answer(stream)
+            : message.toString() === "slow" || connection.respond(stream)
       }, { keepAlive: { ...keepAlive, minimumInterval: "200 millis", timeout: "5 seconds" } })
       yield* call(channel)
       yield* Effect.exit(call(channel, "calm"))
@@ -460,7 +476,7 @@ describe("a channel that reconnects", () => {
   it.live("a channel that reconnects moves to another address, and calls on the first connection may end", () =>
     Effect.gen(function*() {
       const name = (text: string): Peer.Script => ({
-        onRequest: (connection, stream, message) => message.toString() === "slow" || connection.answer(stream, text)
+        onRequest: (connection, stream, message) => message.toString() === "slow" || connection.respond(stream, text)
       })
       const first = yield* Peer.make(name("first"), { host: "127.0.0.2", port: 0 })
       const second = yield* Peer.make(name("second"), { host: "127.0.0.3", port: first.port })
@@ -473,14 +489,14 @@ describe("a channel that reconnects", () => {
       channel.reconnect()
       assert.strictEqual(channel.state(), "Ready")
       yield* Effect.repeat(call(channel), { until: (text) => text === "second" })
-      first.connections[0]!.answer(3, "done")
+      first.connections[0]!.respond(3, "done")
       assert.deepStrictEqual(yield* slow.result, Result.succeed("done"))
       yield* first.connections[0]!.until(({ isEnded }) => isEnded)
     }))
 
   it.live("a channel that reconnects keeps its connection if it can open no other", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering)
+      const { channel, peer } = yield* pair(responding)
       yield* call(channel)
       yield* peer.stopListening
       channel.reconnect()
@@ -516,7 +532,7 @@ describe("a closed channel", () => {
   it.live("a closed channel leaves no socket and no timer, whether it was idle, in use, connecting or waiting to connect", () =>
     Effect.gen(function*() {
       const before = handles()
-      yield* Effect.scoped(closing(answering, (channel) => call(channel)))
+      yield* Effect.scoped(closing(responding, (channel) => call(channel)))
       yield* Effect.scoped(closing({}, (channel) => start(call(channel, "x", { timeout: 60_000 }))))
       yield* Effect.scoped(
         closing({ swallow: () => true }, (channel, peer) => Effect.andThen(start(call(channel)), peer.connection(0)))

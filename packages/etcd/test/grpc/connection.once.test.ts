@@ -7,12 +7,12 @@ import * as Http2 from "node:http2"
 import * as Net from "node:net"
 import { Connection, type OpenCall } from "../../src/grpc/connection.ts"
 import { PingPace } from "../../src/grpc/keepAlive.ts"
-import { answering } from "./support/client.ts"
+import { responding } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
 it.live("a connection retires before its stream ids are used up, and closes when its streams have ended", () =>
   Effect.gen(function*() {
-    const peer = yield* Peer.make(answering)
+    const peer = yield* Peer.make(responding)
     const socket = Net.connect(peer.port, "127.0.0.1")
     const session = Http2.connect("http://localhost", { createConnection: () => socket })
     yield* Effect.callback<void>((resume) => void session.once("remoteSettings", () => resume(Effect.void))) // Documented, but not in the types.

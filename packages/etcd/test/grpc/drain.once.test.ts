@@ -29,7 +29,7 @@ describe("a draining channel", () => {
       assert.deepStrictEqual([later.code, later.delivery], [Status.CANCELLED, "NotSent"])
       assert.isFalse(connection.isEnded)
       assert.isUndefined(draining.fiber.pollUnsafe())
-      connection.answer(streams[0]!, "complete")
+      connection.respond(streams[0]!, "complete")
       assert.deepStrictEqual(yield* inFlight.result, Result.succeed("complete"))
       yield* draining.result
       yield* connection.until(() => connection.isEnded)
@@ -50,7 +50,7 @@ describe("a draining channel", () => {
       const connection = yield* peer.connection(0)
       yield* connection.until(() => streams.length === 1)
       const draining = yield* start(channel.drain)
-      connection.answer(streams[0]!, "a message")
+      connection.respond(streams[0]!, "a message")
       yield* draining.result
       assert.deepStrictEqual(received, ["a message"])
     }))

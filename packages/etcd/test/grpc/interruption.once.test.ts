@@ -8,7 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { Reset } from "../../src/grpc/status.ts"
-import { answering, call, channelTo, pair, path } from "./support/client.ts"
+import { call, channelTo, pair, path, responding } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
 /** The setting SETTINGS_MAX_CONCURRENT_STREAMS. */
@@ -20,7 +20,7 @@ it.live(
   "Of 1,000 calls on a peer that allows 7 streams, each gets its own response, unless it is interrupted",
   () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair({ settings: { [maxConcurrentStreams]: 7 }, ...answering })
+      const { channel, peer } = yield* pair({ settings: { [maxConcurrentStreams]: 7 }, ...responding })
       const numbers = Array.from({ length: 1000 }, (_, i) => i)
       const fibers = yield* Effect.forEach(numbers, (i) => Effect.forkChild(Effect.exit(call(channel, `${i}`))))
       for (const i of numbers.filter((i) => i % 3 === 0)) {
@@ -41,11 +41,11 @@ const handles = (): number =>
 
 /** What the peer does with a request; with most nothing. */
 const misbehaviours: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
-  (connection, stream) => connection.answer(stream),
+  (connection, stream) => connection.respond(stream),
   (connection, stream) => connection.headers(stream, Peer.okHeaders),
   (connection, stream) => {
     connection.headers(stream, Peer.okHeaders)
-    connection.data(stream, Peer.message("half an answer"))
+    connection.data(stream, Peer.message("half a response"))
   },
   (connection, stream) => connection.goaway(stream),
   (connection, stream) => connection.reset(stream, Reset.REFUSED_STREAM),

@@ -8,7 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Status } from "../../src/grpc/status.ts"
 import type * as Transport from "../../src/grpc/Transport.ts"
-import { answering, bytes, call, pair, path } from "./support/client.ts"
+import { bytes, call, pair, path, responding } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
 /** Collects what a stream receives. */
@@ -158,7 +158,7 @@ describe("a stream", () => {
           allowed += payload.readUInt32BE(0)
           if (sent < total) send(connection)
         },
-        onRequest: (connection, stream, message) => connection.answer(stream, message)
+        onRequest: (connection, stream, message) => connection.respond(stream, message)
       }, { window: { stream: window } })
       yield* connection.until(({ frames }) => frames.some(({ type }) => type === Peer.Type.HEADERS))
       received.onEach = () => stream.pause()
@@ -175,7 +175,7 @@ describe("a stream", () => {
 
   it.live("a stream that ends while it is paused delivers the received messages before the end when it resumes", () =>
     Effect.gen(function*() {
-      const { channel, connection, received, stream } = yield* open({ ...opening, ...answering })
+      const { channel, connection, received, stream } = yield* open({ ...opening, ...responding })
       yield* connection.until(({ frames }) => frames.some(({ type }) => type === Peer.Type.HEADERS))
       received.onEach = () => stream.pause()
       connection.data(1, Buffer.concat(["a", "b", "c"].map((text) => Peer.message(text))))
@@ -246,9 +246,30 @@ describe("a stream", () => {
       assert.deepStrictEqual([received.messages, received.ends], [[], []])
     }))
 
+  it.live("a stream beyond the server's limit fails as not sent after its time to wait, and an open stream is not limited by it", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair({ ...opening, settings: { 3: 1 } })
+      const received = new Received()
+      yield* channel.settle
+      yield* channel.stream(path, received, { sendTimeout: 20 })
+      const { code, delivery, details } = yield* Effect.flip(channel.stream(path, new Received(), { sendTimeout: 60 }))
+      assert.deepStrictEqual([code, delivery], [Status.DEADLINE_EXCEEDED, "NotSent"])
+      assert.strictEqual(details, "not sent within 60 ms; the server's limit of 1 streams at a time is reached")
+      const connection = yield* peer.connection(0)
+      connection.data(1, Peer.message("open"))
+      yield* received.until(() => received.messages.length === 1)
+      assert.deepStrictEqual(received.ends, [])
+      const waiting = yield* Effect.forkChild(channel.stream(path, new Received(), { sendTimeout: 20_000 }), {
+        startImmediately: true
+      })
+      connection.trailers(1, 0)
+      yield* Fiber.join(waiting)
+      yield* connection.until((connection) => connection.count(Peer.Type.HEADERS) === 2)
+    }))
+
   it.live("a stream that is interrupted while it waits for a connection is never opened", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair({ ...answering, settings: { 3: 0 } })
+      const { channel, peer } = yield* pair({ ...responding, settings: { 3: 0 } })
       yield* channel.settle
       const opened = yield* Effect.forkChild(Effect.scoped(channel.stream(path, new Received())), {
         startImmediately: true
@@ -262,18 +283,18 @@ describe("a stream", () => {
 
   it.live("pings keep a quiet stream alive, and its connection is closed if they get no response", () =>
     Effect.gen(function*() {
-      let answers = true
+      let responds = true
       const { connection, received } = yield* open({
         onFrame: (connection, frame) =>
           frame.type === Peer.Type.HEADERS
             ? connection.headers(frame.stream, Peer.okHeaders)
-            : frame.type === Peer.Type.PING && !answers
+            : frame.type === Peer.Type.PING && !responds
       }, {
         keepAlive: { time: "60 millis", minimumInterval: "50 millis", timeout: "200 millis", suspectAfter: "60 millis" }
       })
       yield* connection.until((connection) => connection.count(Peer.Type.PING) === 3)
       assert.deepStrictEqual(received.ends, [])
-      answers = false
+      responds = false
       const failure = yield* received.ended
       assert.match(failure!.details, /no response to a ping within 200 ms/)
     }))

@@ -42,7 +42,7 @@ const serve = Effect.fnUntraced(function*(
     })
     stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true })
     stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }))
-    stream.end(message("answer"))
+    stream.end(message("response"))
   })
   yield* Effect.acquireRelease(
     Effect.callback<void>((resume) => void server.listen(listen, () => resume(Effect.void))),
@@ -72,7 +72,7 @@ describe("channels over TLS", () => {
       const authority = yield* TestCertificates.make()
       const server = yield* serve(yield* authority.server({ names: ["etcd.example"] }))
       const channel = yield* secure("etcd.example", server.port, { material: trusting(authority) })
-      assert.strictEqual(yield* call(channel), "answer")
+      assert.strictEqual(yield* call(channel), "response")
       const [seen] = server.seen
       assert.deepStrictEqual([seen!.servername, seen!.alpn], ["etcd.example", "h2"])
       assert.strictEqual(seen!.headers[":authority"], `etcd.example:${server.port}`)
@@ -88,7 +88,7 @@ describe("channels over TLS", () => {
       const authority = yield* TestCertificates.make()
       const server = yield* serve(yield* authority.server({ names: ["127.0.0.1"] }))
       const channel = yield* secure("127.0.0.1", server.port, { material: trusting(authority) })
-      assert.strictEqual(yield* call(channel), "answer")
+      assert.strictEqual(yield* call(channel), "response")
       assert.strictEqual(server.seen[0]!.servername, false)
       const named = yield* serve(yield* authority.server({ names: ["etcd.example"] }))
       const wrong = yield* secure("127.0.0.1", named.port, { material: trusting(authority) })
@@ -97,7 +97,7 @@ describe("channels over TLS", () => {
         material: trusting(authority),
         serverName: "etcd.example"
       })
-      assert.strictEqual(yield* call(overridden), "answer")
+      assert.strictEqual(yield* call(overridden), "response")
       assert.strictEqual(named.seen[0]!.servername, "etcd.example")
       assert.strictEqual(named.seen[0]!.headers[":authority"], "etcd.example")
     }))
@@ -114,7 +114,7 @@ describe("channels over TLS", () => {
         assert.match(failure.details, /certificate/i)
       }
       const channel = yield* secure("127.0.0.1", server.port, { insecureSkipVerify: true })
-      assert.strictEqual(yield* call(channel), "answer")
+      assert.strictEqual(yield* call(channel), "response")
     }))
 
   it.live("a channel verifies certificates even if NODE_TLS_REJECT_UNAUTHORIZED turns that off for the process", () =>
@@ -196,7 +196,7 @@ describe("channels without TLS", () => {
     Effect.gen(function*() {
       const server = yield* serve(undefined, { host: "::1", port: 0 })
       const channel = yield* Grpc.make({ target: { _tag: "Host", host: "::1", port: server.port, secure: false } })
-      assert.strictEqual(yield* call(channel), "answer")
+      assert.strictEqual(yield* call(channel), "response")
       assert.strictEqual(server.seen[0]!.headers[":authority"], `[::1]:${server.port}`)
     }))
 
@@ -209,7 +209,7 @@ describe("channels without TLS", () => {
       const path = Path.join(directory, "socket")
       const server = yield* serve(undefined, { path })
       const channel = yield* Grpc.make({ target: { _tag: "Unix", path, secure: false } })
-      assert.strictEqual(yield* call(channel), "answer")
+      assert.strictEqual(yield* call(channel), "response")
       assert.strictEqual(server.seen[0]!.headers[":authority"], "localhost")
     }))
 
@@ -219,7 +219,7 @@ describe("channels without TLS", () => {
       const channel = yield* Grpc.make({
         target: { _tag: "Host", host: "localhost", port: server.port, secure: false }
       })
-      assert.strictEqual(yield* call(channel), "answer")
+      assert.strictEqual(yield* call(channel), "response")
     }))
 
   it.live("a request has gRPC's headers and its metadata, and its sensitive metadata is never indexed", () =>

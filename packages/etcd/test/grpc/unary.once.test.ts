@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { Reset, Status } from "../../src/grpc/status.ts"
 import type { Delivery, Failure, Progress } from "../../src/grpc/Transport.ts"
-import { answering, bytes, call, failureOf, pair, path, start, timed } from "./support/client.ts"
+import { bytes, call, failureOf, pair, path, responding, start, timed } from "./support/client.ts"
 import * as Peer from "./support/Peer.ts"
 
 const check = (failure: Failure, code: number, delivery: Delivery, details: RegExp) => {
@@ -31,7 +31,7 @@ const endsBy = Effect.fnUntraced(function*(onRequest: NonNullable<Peer.Script["o
 describe("a unary call", () => {
   it.live("a unary call sends one message and returns the response", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering)
+      const { channel, peer } = yield* pair(responding)
       assert.strictEqual(yield* call(channel, "hello"), "re: hello")
       assert.strictEqual(yield* call(channel, ""), "re: ")
       assert.strictEqual(peer.connections.length, 1)
@@ -57,7 +57,7 @@ describe("a unary call", () => {
 
   it.live("a call that is cancelled before its turn is never sent, and fails as not sent", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering)
+      const { channel, peer } = yield* pair(responding)
       let isCancelled = false
       // The call is waiting for the connection.
       const waiting = yield* start(call(channel, "cancelled", { isCancelled: () => isCancelled }))
@@ -103,7 +103,7 @@ describe("a unary call", () => {
   it.live("unary calls send and receive messages larger than every window, many at a time", () =>
     Effect.gen(function*() {
       const { channel } = yield* pair({
-        ...answering,
+        ...responding,
         onFrame: (connection, frame) => {
           // A peer that reads everything immediately.
           if (frame.type !== Peer.Type.DATA || frame.payload.length === 0) return
@@ -169,7 +169,7 @@ describe("a unary call", () => {
       Effect.gen(function*() {
         const failure = yield* endsBy((connection, stream) => {
           connection.headers(stream, Peer.okHeaders)
-          connection.data(stream, Peer.message("answer"), true)
+          connection.data(stream, Peer.message("response"), true)
         })
         check(failure, Status.UNKNOWN, "Sent", /without a grpc-status/)
       }))
@@ -220,7 +220,7 @@ describe("a unary call", () => {
     it.live("a message beyond the limit of the call or of the channel fails the call, and the error names the limit", () =>
       Effect.gen(function*() {
         const { channel } = yield* pair(
-          { onRequest: (connection, stream) => connection.answer(stream, "x".repeat(101)) },
+          { onRequest: (connection, stream) => connection.respond(stream, "x".repeat(101)) },
           { maxMessageSize: 100 }
         )
         check(
@@ -287,8 +287,39 @@ describe("a unary call", () => {
             ...Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`x-${i}`, "y".repeat(40)]))
           })
         )
-        check(failure, Status.RESOURCE_EXHAUSTED, "Sent", /ENHANCE_YOUR_CALM/)
+        check(failure, Status.RESOURCE_EXHAUSTED, "Sent", /ENHANCE_YOUR_CALM\).*more than 128 headers/)
       }))
+
+    const large: ReadonlyArray<readonly [string, Readonly<Record<string, string>>]> = [
+      ["one header above 64 KiB", { "grpc-message": "y".repeat(70_000) }],
+      ["many large headers", Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`x-${i}`, "y".repeat(30_000)]))]
+    ]
+    for (const [name, more] of large) {
+      for (const part of ["headers", "trailers"] as const) {
+        it.live(`a response whose ${part} have ${name} fails all calls of the connection, and the error names the limit`, () =>
+          Effect.gen(function*() {
+            const { channel, peer } = yield* pair({
+              onRequest: (connection, stream, message) => {
+                if (connection.index > 0) return connection.respond(stream)
+                if (message.toString() !== "last") return
+                if (part === "trailers") {
+                  connection.headers(stream, Peer.okHeaders)
+                  connection.data(stream, Peer.message("response"))
+                }
+                const status = part === "headers" ? Peer.okHeaders : { "grpc-status": "0" }
+                connection.largeHeaders(stream, { ...status, ...more }, part === "trailers")
+              }
+            })
+            const other = yield* start(failureOf(channel))
+            yield* (yield* peer.connection(0)).until(({ requests }) => requests.size === 1)
+            const last = yield* Effect.flip(call(channel, "last"))
+            for (const failure of [last, Result.getOrThrow(yield* other.result)]) {
+              check(failure, Status.UNAVAILABLE, "Sent", /headers above the limit of 64 KiB/)
+            }
+            assert.strictEqual(yield* untilProcessed(call(channel)), "response")
+          }))
+      }
+    }
 
     it.live("a response can end the call before the server has read the request, and the server need not read the rest", () =>
       Effect.gen(function*() {
@@ -358,14 +389,14 @@ describe("a unary call", () => {
           if (message.toString() === "old") {
             connection.goaway(2 ** 31 - 1)
             connection.goaway(stream)
-          } else connection.answer(stream, "new connection")
+          } else connection.respond(stream, "new connection")
         }
       })
       const old = yield* start(call(channel, "old"))
       const connection = yield* peer.connection(0)
       yield* connection.until(({ requests }) => requests.size === 1)
       assert.strictEqual(yield* untilProcessed(call(channel)), "new connection")
-      connection.answer(1, "old connection")
+      connection.respond(1, "old connection")
       assert.deepStrictEqual(yield* old.result, Result.succeed("old connection"))
       yield* connection.until(({ isEnded }) => isEnded)
       assert.strictEqual(peer.connections.length, 2)
@@ -379,7 +410,7 @@ describe("a unary call", () => {
           if (isFirst) connection.goaway(0)
           isFirst = false
         },
-        ...answering
+        ...responding
       })
       assert.strictEqual(yield* untilProcessed(call(channel, "x")), "re: x")
     }))
@@ -387,7 +418,7 @@ describe("a unary call", () => {
   /** A complete exchange, frame by frame. The GOAWAY comes before one of the frames, or after the last. */
   const exchange: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
     (connection, stream) => connection.headers(stream, Peer.okHeaders),
-    (connection, stream) => connection.data(stream, Peer.message("answer")),
+    (connection, stream) => connection.data(stream, Peer.message("response")),
     (connection, stream) => connection.trailers(stream, 0)
   ]
   for (let point = 0; point <= exchange.length; point++) {
@@ -402,9 +433,9 @@ describe("a unary call", () => {
             if (point === exchange.length) connection.goaway(stream)
           }
         })
-        assert.strictEqual(yield* call(channel), "answer")
+        assert.strictEqual(yield* call(channel), "response")
         yield* (yield* peer.connection(0)).until(({ isEnded }) => isEnded)
-        assert.strictEqual(yield* untilProcessed(call(channel)), "answer")
+        assert.strictEqual(yield* untilProcessed(call(channel)), "response")
       }))
 
     it.live(`a call fails as sent if the connection breaks after ${point} of its response's frames, unless the response was complete`, () =>
@@ -416,7 +447,7 @@ describe("a unary call", () => {
           }
         })
         const result = yield* Effect.result(call(channel))
-        if (point === exchange.length) return assert.deepStrictEqual(result, Result.succeed("answer"))
+        if (point === exchange.length) return assert.deepStrictEqual(result, Result.succeed("response"))
         if (Result.isFailure(result)) check(result.failure, Status.UNAVAILABLE, "Sent", /closed|ECONNRESET/)
         else assert.fail("succeeded")
       }))
@@ -432,7 +463,7 @@ describe("a unary call", () => {
             isFirst = false
             connection.goaway(0, 0, "excluded")
           },
-          ...answering
+          ...responding
         })
         check(yield* failureOf(channel), Status.UNAVAILABLE, "NotProcessed", /excluded/)
         assert.strictEqual(yield* untilProcessed(call(channel)), "re: request")
@@ -443,7 +474,7 @@ describe("a unary call", () => {
     Effect.gen(function*() {
       const { channel, peer } = yield* pair({
         onRequest: (connection, stream) => {
-          if (connection.index > 0) return connection.answer(stream, "recovered")
+          if (connection.index > 0) return connection.respond(stream, "recovered")
           const oversized = Buffer.from("adb370448600000001", "hex")
           connection.write(Buffer.concat([
             Peer.encode(Peer.Type.HEADERS, 5, stream, Peer.block({ ":status": "264" })),
@@ -473,8 +504,8 @@ describe("a unary call", () => {
       const junk = (): Buffer => Buffer.from(Array.from({ length: random(40) }, () => random(256)))
       const acts: ReadonlyArray<(connection: Peer.PeerConnection, stream: number) => void> = [
         ...exchange,
-        (connection, stream) => connection.answer(stream),
-        (connection, stream) => connection.answer(stream),
+        (connection, stream) => connection.respond(stream),
+        (connection, stream) => connection.respond(stream),
         (connection, stream) => connection.headers(stream, { ":status": `${100 + random(500)}` }, random(2) === 0),
         (connection, stream) => connection.data(stream, junk(), random(4) === 0),
         (connection, stream) => connection.trailers(stream, random(20), "x"),
@@ -493,13 +524,13 @@ describe("a unary call", () => {
       const ends = new Map<string, number>()
       for (let round = 0; round < 300; round++) {
         const result = yield* Effect.result(call(channel, "fuzz", { timeout: 100 }))
-        const end = Result.isSuccess(result) ? "answer" : result.failure.delivery
+        const end = Result.isSuccess(result) ? "response" : result.failure.delivery
         ends.set(end, (ends.get(end) ?? 0) + 1)
         // A call fails immediately while there is no connection.
         if (end === "NotSent") yield* Effect.sleep("2 millis")
       }
       // Every kind of end has occurred.
-      assert.deepStrictEqual([...ends.keys()].sort(), ["NotProcessed", "NotSent", "Sent", "answer"])
+      assert.deepStrictEqual([...ends.keys()].sort(), ["NotProcessed", "NotSent", "Sent", "response"])
     }))
 
   describe("unary calls with a timeout", () => {
@@ -524,6 +555,37 @@ describe("a unary call", () => {
         assert.deepStrictEqual(ends, [Option.none(), ...[90, 30, 60].map(() => Option.some(true))])
         const late = yield* timed(failureOf(channel, { timeout: 20 }))
         assert.isBelow(late.millis, 1500)
+      }))
+
+    it.live("a late call fails and continues: its response, its end and its cancellation come through what is pending", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({})
+        const late = { lateAfter: 20, timeout: 20_000 }
+        const pendingOf = Effect.map(failureOf(channel, late), (failure) => {
+          check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no response within 20 ms/)
+          return Option.getOrThrow(Option.fromNullishOr(failure.pending))
+        })
+        yield* channel.settle
+        const response = yield* pendingOf
+        const connection = yield* peer.connection(0)
+        yield* connection.until(({ requests }) => requests.size === 1)
+        connection.respond(1, "late")
+        assert.strictEqual(String(yield* response), "late")
+        const early = yield* pendingOf
+        yield* connection.until(({ requests }) => requests.size === 2)
+        connection.headers(3, { ...Peer.okHeaders, "grpc-status": "5" }, true)
+        // The response of the next call comes after that of this one.
+        const next = yield* start(call(channel))
+        yield* connection.until(({ requests }) => requests.size === 3)
+        connection.respond(5)
+        yield* next.result
+        check(yield* Effect.flip(early), Status.NOT_FOUND, "Sent", /^$/)
+        const cancelled = yield* start(yield* pendingOf)
+        yield* connection.until(({ requests }) => requests.size === 4)
+        yield* Fiber.interrupt(cancelled.fiber)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 7) === 1)
+        const over = yield* failureOf(channel, { lateAfter: 20, timeout: 60 })
+        check(yield* Effect.flip(over.pending!), Status.DEADLINE_EXCEEDED, "Sent", /no response within 60 ms/)
       }))
 
     it.live("a call fails as not sent at its timeout while there is no connection", () =>
@@ -564,7 +626,7 @@ describe("a unary call", () => {
 
     it.live("a call that is interrupted before it was sent never reaches the server", () =>
       Effect.gen(function*() {
-        const { channel, peer } = yield* pair(answering)
+        const { channel, peer } = yield* pair(responding)
         const progress: Progress = { delivery: "NotSent" }
         const calling = yield* start(call(channel, "cancelled", { progress }))
         yield* Fiber.interrupt(calling.fiber)
@@ -576,9 +638,26 @@ describe("a unary call", () => {
       }))
   })
 
+  it.live("a call with metadata above the limit fails as not sent, names it, and leaves the connection in use", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair(responding)
+      const within = { metadata: { token: "t".repeat(63_000), hasleader: "true" } }
+      const beyond = { metadata: { token: "t".repeat(64_000), hasleader: "true" } }
+      for (let i = 0; i < 5; i++) {
+        check(
+          yield* failureOf(channel, beyond),
+          Status.RESOURCE_EXHAUSTED,
+          "NotSent",
+          /\(token, hasleader\).* is 64000/
+        )
+      }
+      assert.strictEqual(yield* call(channel, "x", within), "re: x")
+      assert.strictEqual(peer.connections.length, 1)
+    }))
+
   it.live("a call with metadata that HTTP/2 does not allow fails as not sent", () =>
     Effect.gen(function*() {
-      const { channel } = yield* pair(answering)
+      const { channel } = yield* pair(responding)
       for (const metadata of [{ token: "line\nbreak" }, { Upper: "case" }, { ":path": "/other" }, { name: "\u00e9" }]) {
         check(yield* failureOf(channel, { metadata }), Status.INTERNAL, "NotSent", /^metadata "/)
       }

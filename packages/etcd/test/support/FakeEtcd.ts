@@ -19,7 +19,7 @@ export interface Received {
 
 /** The response to a request. `hang` sends none. */
 export type Reply =
-  | { readonly answer: Record<string, unknown> }
+  | { readonly response: Record<string, unknown> }
   | { readonly code: grpc.status; readonly details: string }
   | "hang"
 
@@ -34,7 +34,7 @@ export interface FakeEtcd {
   /** Waits until this many requests were cancelled. */
   readonly awaitCancelled: (count: number) => Effect.Effect<void>
   /** Responds to all hanging requests. */
-  readonly answer: (answer: Record<string, unknown>) => Effect.Effect<void>
+  readonly respond: (response: Record<string, unknown>) => Effect.Effect<void>
   /** Fails all hanging requests, like a server that is about to stop. */
   readonly drop: Effect.Effect<void>
   /** Replaces the script. */
@@ -55,7 +55,7 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
     const received: Array<Received> = []
     let cancelled = 0
     const waiting = new Set<() => void>()
-    const hanging = new Set<(answer?: Record<string, unknown>) => void>()
+    const hanging = new Set<(response?: Record<string, unknown>) => void>()
     const changed = (): void => waiting.forEach((check) => check())
     const until = (condition: () => boolean): Effect.Effect<void> =>
       Effect.suspend(() => {
@@ -71,9 +71,9 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
       received,
       cancelled: () => cancelled,
       awaitReceived: (count: number) => until(() => received.length >= count),
-      answer: (answer: Record<string, unknown>) =>
+      respond: (response: Record<string, unknown>) =>
         Effect.sync(() => {
-          hanging.forEach((end) => end(answer))
+          hanging.forEach((end) => end(response))
           hanging.clear()
         }),
       drop: Effect.sync(() => {
@@ -88,13 +88,13 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
       const timeout = Number(call.getDeadline()) - Date.now()
       const request = { method, request: call.request, metadata: call.metadata, timeout }
       received.push(request)
-      const answer = fake.reply(request)
+      const reply = fake.reply(request)
       changed()
-      if (answer === "hang") {
-        const end = (answer?: Record<string, unknown>): void =>
-          answer === undefined
+      if (reply === "hang") {
+        const end = (response?: Record<string, unknown>): void =>
+          response === undefined
             ? callback({ code: grpc.status.UNAVAILABLE, details: "etcdserver: server stopped" })
-            : callback(null, answer)
+            : callback(null, response)
         hanging.add(end)
         const onCancelled = (): void => {
           hanging.delete(end)
@@ -103,8 +103,8 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
         }
         return call.cancelled ? onCancelled() : void call.on("cancelled", onCancelled)
       }
-      if ("answer" in answer) return callback(null, answer.answer)
-      callback({ code: answer.code, details: answer.details })
+      if ("response" in reply) return callback(null, reply.response)
+      callback({ code: reply.code, details: reply.details })
     }
     for (const service of definitions()) {
       const unary = Object.keys(service).filter((name) =>

@@ -186,7 +186,7 @@ export class FakeStream {
 
   /** Sends a progress response in order with the events if all watches are synced, and otherwise never. */
   #progressOfAll(): void {
-    if (this.server.choosesIds) throw new Error("a proxy was asked for progress")
+    if (this.server.choosesIds) throw new Error("a proxy received a progress request")
     const watchers = [...this.#watchers.values()]
     const isCompacted = watchers.some(({ next }) => next === Number.POSITIVE_INFINITY)
     if (watchers.length > 0 && !isCompacted && watchers.every(({ isSynced }) => isSynced)) this.#send({ watchId: -1 })

@@ -6,6 +6,8 @@ import type * as Layer from "effect/Layer"
 import { type Case, type Environment, newClient, type Store } from "./cases/Case.ts"
 import * as Clients from "./cases/Clients.ts"
 import * as Conditions from "./cases/Conditions.ts"
+import * as ElectionLoss from "./cases/ElectionLoss.ts"
+import * as ElectionObservers from "./cases/ElectionObservers.ts"
 import * as Elections from "./cases/Elections.ts"
 import * as Errors from "./cases/Errors.ts"
 import * as FencedFibers from "./cases/FencedFibers.ts"
@@ -15,19 +17,29 @@ import * as Leases from "./cases/Leases.ts"
 import * as LockInterruption from "./cases/LockInterruption.ts"
 import * as LockLimits from "./cases/LockLimits.ts"
 import * as LockLoss from "./cases/LockLoss.ts"
+import * as LockRelease from "./cases/LockRelease.ts"
 import * as Locks from "./cases/Locks.ts"
+import * as LockWaits from "./cases/LockWaits.ts"
+import * as Members from "./cases/Members.ts"
 import * as Namespaces from "./cases/Namespaces.ts"
 import * as NestedFences from "./cases/NestedFences.ts"
 import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
 import * as Revisions from "./cases/Revisions.ts"
+import * as RunOnce from "./cases/RunOnce.ts"
 import * as Sessions from "./cases/Sessions.ts"
+import * as SharedSessions from "./cases/SharedSessions.ts"
+import * as Singletons from "./cases/Singletons.ts"
+import * as TempKeyConflicts from "./cases/TempKeyConflicts.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
+import * as TryAcquire from "./cases/TryAcquire.ts"
 import * as Txns from "./cases/Txns.ts"
 import * as Values from "./cases/Values.ts"
+import * as Views from "./cases/Views.ts"
 import * as Watches from "./cases/Watches.ts"
 import * as WatchHistory from "./cases/WatchHistory.ts"
+import * as WatchResume from "./cases/WatchResume.ts"
 import * as WatchStreams from "./cases/WatchStreams.ts"
 import * as Writes from "./cases/Writes.ts"
 
@@ -56,16 +68,28 @@ export const cases: ReadonlyArray<Case> = [
   ...Watches.cases,
   ...WatchHistory.cases,
   ...WatchStreams.cases,
+  ...WatchResume.cases,
+  ...Views.cases,
   ...Locks.cases,
+  ...TryAcquire.cases,
   ...LockLimits.cases,
   ...LockLoss.cases,
+  ...LockWaits.cases,
+  ...LockRelease.cases,
   ...LockInterruption.cases,
   ...Elections.cases,
+  ...RunOnce.cases,
+  ...ElectionLoss.cases,
+  ...ElectionObservers.cases,
+  ...Singletons.cases,
   ...Fencing.cases,
   ...FencedFibers.cases,
   ...NestedFences.cases,
   ...Sessions.cases,
-  ...TempKeys.cases
+  ...SharedSessions.cases,
+  ...TempKeys.cases,
+  ...TempKeyConflicts.cases,
+  ...Members.cases
 ]
 
 /**

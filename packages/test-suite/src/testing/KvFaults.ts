@@ -25,7 +25,15 @@ import { FaultyClient } from "./faults/faultyClient.ts"
 
 export { isWrite, reads, writes } from "./BackendCall.ts"
 export type { Call } from "./BackendCall.ts"
-export { applyLate, delayAnswer, delayRequest, loseAnswer, loseRequest, silently, unavailable } from "./faults/fault.ts"
+export {
+  applyLate,
+  delayRequest,
+  delayResponse,
+  loseRequest,
+  loseResponse,
+  silently,
+  unavailable
+} from "./faults/fault.ts"
 export type { Fault, Loss } from "./faults/fault.ts"
 export type { CutOptions, Injected, Injection, RandomOptions, Where } from "./faults/faultOptions.ts"
 
@@ -84,7 +92,7 @@ export interface KvFaults {
    *
    * A held request counts as sent. Even if its caller is interrupted, it arrives once it is let go.
    */
-  readonly hold: (what: "request" | "answer", where?: Where) => Effect.Effect<Hold>
+  readonly hold: (what: "request" | "response", where?: Where) => Effect.Effect<Hold>
 
   /**
    * Makes the holder of the lock lose it, and returns that holder. `by` says how. `lease`: the holder's lease ends, with
@@ -229,7 +237,7 @@ export const make = Effect.fnUntraced(function*(
  *
  * const program = Effect.gen(function*() {
  *   const faults = yield* KvFaults.KvFaults
- *   yield* faults.inject(KvFaults.loseAnswer, { when: KvFaults.writes("a") })
+ *   yield* faults.inject(KvFaults.loseResponse, { when: KvFaults.writes("a") })
  *   const error = yield* Effect.flip(Kv.put("a", "1"))
  *   error.reason._tag // => "Indeterminate"
  *   yield* Kv.get("a") // => Option.some("1")
@@ -246,13 +254,13 @@ export const layer = (options?: Options): Layer.Layer<Kv.Kv | KvFaults, never, K
     )
   )
 
-const hold = (client: FaultyClient, what: "request" | "answer", where: Where | undefined): Hold => {
+const hold = (client: FaultyClient, what: "request" | "response", where: Where | undefined): Hold => {
   const reached = Deferred.makeUnsafe<void>()
   const free = Deferred.makeUnsafe<void>()
   const stop = Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(free))
   const letGo = Effect.asVoid(Deferred.succeed(free, undefined))
   client.inject(
-    { description: `${what} held`, ...(what === "request" ? { onRequest: stop } : { onAnswer: stop }) },
+    { description: `${what} held`, ...(what === "request" ? { onRequest: stop } : { onResponse: stop }) },
     where
   )
   client.holds.add(letGo)

@@ -2,7 +2,7 @@
  * Histories that are not linearizable, which `LinearizabilityChecker` must find without the changes of the store.
  */
 import { History, type LinearizabilityChecker } from "@effect-kv/test-suite/verification"
-import { addCall, after, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+import { addCall, after, callsWithResponse, type Corrupt, puts, replaceCall, withResponse } from "./pick.ts"
 import { staleRead } from "./staleRead.ts"
 
 export interface Corruption {
@@ -14,27 +14,28 @@ export interface Corruption {
 /** A read of a range, with one entry changed. */
 const ofEntry = (change: (row: History.Row) => History.Row | undefined): Corrupt => (run, pick) => {
   const read = pick.one(
-    answered(run).flatMap((call) => {
-      const { outcome: { answer }, request: { op } } = call
-      return answer._tag === "Range" && answer.entries.length > 0 && op._tag === "Range" && op.revision === undefined &&
+    callsWithResponse(run).flatMap((call) => {
+      const { outcome: { response }, request: { op } } = call
+      return response._tag === "Range" && response.entries.length > 0 && op._tag === "Range" &&
+          op.revision === undefined &&
           op.serializable !== true && op.keysOnly !== true
-        ? [{ call, answer }]
+        ? [{ call, response }]
         : []
     })
   )
   if (read === undefined) return undefined
-  const { answer, call } = read
-  const at = pick.index(answer.entries.length)
-  const row = change(answer.entries[at]!)
-  return row && replaceCall(run, call.id, withAnswer(call, { ...answer, entries: answer.entries.with(at, row) }))
+  const { response, call } = read
+  const at = pick.index(response.entries.length)
+  const row = change(response.entries[at]!)
+  return row && replaceCall(run, call.id, withResponse(call, { ...response, entries: response.entries.with(at, row) }))
 }
 
 /** Puts whose value was read. */
 const seen = (run: Parameters<Corrupt>[0]) => {
   const values = new Set(
-    answered(run).flatMap(({ outcome: { answer }, request: { op } }) =>
-      answer._tag === "Range" && op._tag === "Range" && op.serializable !== true && op.revision === undefined
-        ? answer.entries.map((row) => row.value)
+    callsWithResponse(run).flatMap(({ outcome: { response }, request: { op } }) =>
+      response._tag === "Range" && op._tag === "Range" && op.serializable !== true && op.revision === undefined
+        ? response.entries.map((row) => row.value)
         : []
     )
   )
@@ -63,8 +64,8 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: (run, pick) => {
       const put = pick.one(seen(run))
       if (put === undefined) return undefined
-      const { answer } = put.outcome
-      return replaceCall(run, put.id, withAnswer(put, { ...answer, revision: answer.revision + 1000n }))
+      const { response } = put.outcome
+      return replaceCall(run, put.id, withResponse(put, { ...response, revision: response.revision + 1000n }))
     }
   },
   {
@@ -101,8 +102,8 @@ export const corruptions: ReadonlyArray<Corruption> = [
     found: ["NotLinearizable"],
     corrupt: (run, pick) => {
       const winner = pick.one(
-        answered(run).filter(({ outcome: { answer }, request: { op } }) =>
-          answer._tag === "Txn" && answer.succeeded && op._tag === "Txn" && op.then.length === 1 &&
+        callsWithResponse(run).filter(({ outcome: { response }, request: { op } }) =>
+          response._tag === "Txn" && response.succeeded && op._tag === "Txn" && op.then.length === 1 &&
           op.then[0]!._tag === "Put" && op.if.length === 1 && op.if[0]!.target === "ModRevision" &&
           op.then[0]!.lease === undefined
         )

@@ -26,22 +26,26 @@ export class Pick {
 /** Corrupts a good history; `undefined` if the corruption does not apply to it. */
 export type Corrupt = (run: Run, pick: Pick) => Run | undefined
 
-export type Answered = History.OpCall & {
+export type CallWithResponse = History.OpCall & {
   readonly completed: History.Moment
-  readonly outcome: { readonly _tag: "Answered"; readonly answer: History.Response }
+  readonly outcome: { readonly _tag: "Responded"; readonly response: History.OpResponse }
 }
 
 /** The operations with a response. */
-export const answered = (run: Run): ReadonlyArray<Answered> =>
-  run.history.calls.filter((call): call is Answered => History.isOpCall(call) && call.outcome._tag === "Answered")
+export const callsWithResponse = (run: Run): ReadonlyArray<CallWithResponse> =>
+  run.history.calls.filter((call): call is CallWithResponse =>
+    History.isOpCall(call) && call.outcome._tag === "Responded"
+  )
 
-export type AnsweredPut = Answered & {
+export type PutWithResponse = CallWithResponse & {
   readonly request: { readonly op: Extract<History.OpCall["request"]["op"], { readonly _tag: "Put" }> }
-  readonly outcome: { readonly answer: Extract<History.Response, { readonly _tag: "Put" }> }
+  readonly outcome: { readonly response: Extract<History.OpResponse, { readonly _tag: "Put" }> }
 }
 
-export const puts = (run: Run): ReadonlyArray<AnsweredPut> =>
-  answered(run).filter((call): call is AnsweredPut => call.request.op._tag === "Put" && call.client !== "last")
+export const puts = (run: Run): ReadonlyArray<PutWithResponse> =>
+  callsWithResponse(run).filter((call): call is PutWithResponse =>
+    call.request.op._tag === "Put" && call.client !== "last"
+  )
 
 /** The history with a call replaced or removed. */
 export const replaceCall = (run: Run, id: number, call: History.Call | undefined): Run => ({
@@ -58,9 +62,9 @@ export const addCall = (run: Run, call: History.Call): Run => ({
   history: { ...run.history, calls: [...run.history.calls, call] }
 })
 
-export const withAnswer = (call: Answered, answer: History.Response): History.Call => ({
+export const withResponse = (call: CallWithResponse, response: History.OpResponse): History.Call => ({
   ...call,
-  outcome: { _tag: "Answered", answer }
+  outcome: { _tag: "Responded", response }
 })
 
 /** An id and moments after all others. */

@@ -5,30 +5,30 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
-import { type Answered, answered, type Corrupt, replaceCall, withAnswer } from "./pick.ts"
+import { callsWithResponse, type CallWithResponse, type Corrupt, replaceCall, withResponse } from "./pick.ts"
 import type { Corruption } from "./revisions.ts"
 
 type Of<Tag extends Op.Op["_tag"]> = {
-  readonly call: Answered
+  readonly call: CallWithResponse
   readonly op: Extract<Op.Op, { readonly _tag: Tag }>
-  readonly answer: Extract<History.Response, { readonly _tag: Tag }>
+  readonly response: Extract<History.OpResponse, { readonly _tag: Tag }>
 }
 
 /** Changes the response to an operation of a kind, chosen among those to which the change applies. */
-const ofAnswer = <Tag extends Op.Op["_tag"]>(
+const ofResponse = <Tag extends Op.Op["_tag"]>(
   tag: Tag,
-  change: (of: Of<Tag>, run: Parameters<Corrupt>[0]) => History.Response | undefined
+  change: (of: Of<Tag>, run: Parameters<Corrupt>[0]) => History.OpResponse | undefined
 ): Corrupt =>
 (run, pick) => {
   const found = pick.one(
-    answered(run).flatMap((call) => {
-      const { outcome: { answer }, request: { op } } = call
-      if (op._tag !== tag || answer._tag !== tag || call.client === "last") return []
-      const changed = change({ call, op, answer } as Of<Tag>, run)
+    callsWithResponse(run).flatMap((call) => {
+      const { outcome: { response }, request: { op } } = call
+      if (op._tag !== tag || response._tag !== tag || call.client === "last") return []
+      const changed = change({ call, op, response } as Of<Tag>, run)
       return changed === undefined ? [] : [{ call, changed }]
     })
   )
-  return found && replaceCall(run, found.call.id, withAnswer(found.call, found.changed))
+  return found && replaceCall(run, found.call.id, withResponse(found.call, found.changed))
 }
 
 /** Whether an operation, or one inside it, may delete a key. */
@@ -37,9 +37,9 @@ const mayDelete = (op: Op.Op, key: string): boolean =>
     ? KeyRange.contains(op.range, key)
     : op._tag === "Txn" && [...op.then, ...op.else].some((inner) => mayDelete(inner, key))
 
-/** Whether a delete that was not answered, and was sent before the other one ended, explains that one of its keys is gone. */
+/** Whether a delete without a response, sent before the other one ended, explains that one of its keys is gone. */
 const isExplained = ({ call, op }: Of<"Delete">, { changes, history }: Run): boolean => {
-  const { revision } = call.outcome.answer
+  const { revision } = call.outcome.response
   const keys = changes.filter(({ key, modRevision }) => modRevision === revision && KeyRange.contains(op.range, key))
   return history.calls.some((other) =>
     History.isUnknown(other) && other.invoked.order < call.completed.order && other.request._tag === "Execute" &&
@@ -53,19 +53,20 @@ const areOrdered = (op: Op.Range, entries: ReadonlyArray<History.Row>): boolean 
 
 /** Changes the last entry of a read. */
 const ofEntry = (change: (row: History.Row) => History.Row): Corrupt =>
-  ofAnswer("Range", ({ answer }) => {
-    const last = answer.entries.at(-1)
-    return last && { ...answer, entries: [...answer.entries.slice(0, -1), change(last)] }
+  ofResponse("Range", ({ response }) => {
+    const last = response.entries.at(-1)
+    return last && { ...response, entries: [...response.entries.slice(0, -1), change(last)] }
   })
 
 /** Changes the count of a read among those that match. */
 const ofCount = (by: 1 | -1, isMeant: (op: Op.Range) => boolean): Corrupt =>
-  ofAnswer(
+  ofResponse(
     "Range",
-    ({ answer, op }) => isMeant(op) && answer.count + by >= 0 ? { ...answer, count: answer.count + by } : undefined
+    ({ response, op }) =>
+      isMeant(op) && response.count + by >= 0 ? { ...response, count: response.count + by } : undefined
   )
 
-const wrong: Corruption["found"] = ["WrongAnswer"]
+const wrong: Corruption["found"] = ["WrongResponse"]
 
 export const corruptions: ReadonlyArray<Corruption> = [
   { title: "a read counts one key more than there was", found: wrong, corrupt: ofCount(1, () => true) },
@@ -93,23 +94,23 @@ export const corruptions: ReadonlyArray<Corruption> = [
   {
     title: "a limited read is wrong about more entries",
     found: wrong,
-    corrupt: ofAnswer(
+    corrupt: ofResponse(
       "Range",
-      ({ answer, op }) => op.limit === undefined ? undefined : { ...answer, more: !answer.more }
+      ({ response, op }) => op.limit === undefined ? undefined : { ...response, more: !response.more }
     )
   },
   {
     title: "a countOnly read reports more entries",
     found: wrong,
-    corrupt: ofAnswer("Range", ({ answer, op }) => op.countOnly === true ? { ...answer, more: true } : undefined)
+    corrupt: ofResponse("Range", ({ response, op }) => op.countOnly === true ? { ...response, more: true } : undefined)
   },
   {
     title: "a countOnly read returns an entry",
     found: wrong,
-    corrupt: ofAnswer("Range", ({ answer, op }) =>
+    corrupt: ofResponse("Range", ({ response, op }) =>
       op.countOnly === true
         ? {
-          ...answer,
+          ...response,
           entries: [{ key: "w/key/0", value: "", createRevision: 2n, modRevision: 2n, version: 1, lease: 0n }]
         }
         : undefined)
@@ -117,21 +118,23 @@ export const corruptions: ReadonlyArray<Corruption> = [
   {
     title: "the entries of a read are in another order",
     found: wrong,
-    corrupt: ofAnswer(
+    corrupt: ofResponse(
       "Range",
-      ({ answer, op }) =>
-        areOrdered(op, answer.entries)
-          ? { ...answer, entries: answer.entries.toReversed() }
+      ({ response, op }) =>
+        areOrdered(op, response.entries)
+          ? { ...response, entries: response.entries.toReversed() }
           : undefined
     )
   },
   {
     title: "an entry is in a response twice, and another one is missing",
     found: wrong,
-    corrupt: ofAnswer(
+    corrupt: ofResponse(
       "Range",
-      ({ answer }) =>
-        answer.entries.length > 1 ? { ...answer, entries: answer.entries.with(1, answer.entries[0]!) } : undefined
+      ({ response }) =>
+        response.entries.length > 1
+          ? { ...response, entries: response.entries.with(1, response.entries[0]!) }
+          : undefined
     )
   },
   {
@@ -162,47 +165,47 @@ export const corruptions: ReadonlyArray<Corruption> = [
   {
     title: "a delete reports one key less than it deleted",
     // No call is left that deleted the key, except one that was rejected, or the end of the key's lease.
-    found: ["PhantomWrite", "RefusedWriteApplied", "LeaseEndedEarly"],
-    corrupt: ofAnswer("Delete", (of, run) => {
-      const { answer } = of
-      return answer.deleted > 0 && !isExplained(of, run)
-        ? { ...answer, deleted: answer.deleted - 1, previous: answer.previous.slice(0, -1) }
+    found: ["PhantomWrite", "RejectedWriteApplied", "LeaseEndedEarly"],
+    corrupt: ofResponse("Delete", (of, run) => {
+      const { response } = of
+      return response.deleted > 0 && !isExplained(of, run)
+        ? { ...response, deleted: response.deleted - 1, previous: response.previous.slice(0, -1) }
         : undefined
     })
   },
   {
     title: "a delete reports one key more than it deleted",
-    found: ["WrongAnswer", "LostWrite"],
-    corrupt: ofAnswer("Delete", ({ answer }) => ({ ...answer, deleted: answer.deleted + 1 }))
+    found: ["WrongResponse", "LostWrite"],
+    corrupt: ofResponse("Delete", ({ response }) => ({ ...response, deleted: response.deleted + 1 }))
   },
   {
     title: "a delete returns other entries than it deleted",
     found: wrong,
-    corrupt: ofAnswer("Delete", ({ answer, op }) =>
-      op.previous === true && answer.previous.length > 0
-        ? { ...answer, previous: answer.previous.map((row) => ({ ...row, version: row.version + 1 })) }
+    corrupt: ofResponse("Delete", ({ response, op }) =>
+      op.previous === true && response.previous.length > 0
+        ? { ...response, previous: response.previous.map((row) => ({ ...row, version: row.version + 1 })) }
         : undefined)
   },
   {
     title: "a put returns the previous entry without a request",
     found: wrong,
-    corrupt: ofAnswer("Put", ({ answer, op }) =>
+    corrupt: ofResponse("Put", ({ response, op }) =>
       op.previous === true
         ? undefined
         : {
-          ...answer,
+          ...response,
           previous: { key: op.key, value: "", createRevision: 2n, modRevision: 2n, version: 1, lease: 0n }
         })
   },
   {
     title: "a response in a transaction has another revision",
     found: [...wrong, "LostWrite"],
-    corrupt: ofAnswer("Txn", ({ answer }) => {
-      const last = answer.responses.at(-1)
+    corrupt: ofResponse("Txn", ({ response }) => {
+      const last = response.responses.at(-1)
       return last && {
-        ...answer,
+        ...response,
         responses: [
-          ...answer.responses.slice(0, -1),
+          ...response.responses.slice(0, -1),
           { ...last, revision: last.revision - 1n }
         ]
       }
@@ -211,9 +214,10 @@ export const corruptions: ReadonlyArray<Corruption> = [
   {
     title: "a transaction has one response too few",
     found: [...wrong, "PhantomWrite", "DuplicateWrite", "SplitWrite"],
-    corrupt: ofAnswer(
+    corrupt: ofResponse(
       "Txn",
-      ({ answer }) => answer.responses.length > 0 ? { ...answer, responses: answer.responses.slice(0, -1) } : undefined
+      ({ response }) =>
+        response.responses.length > 0 ? { ...response, responses: response.responses.slice(0, -1) } : undefined
     )
   }
 ]

@@ -4,7 +4,16 @@
 import * as Op from "@effect-kv/core/Op"
 import type { Changes, History, RevisionChecker } from "@effect-kv/test-suite/verification"
 import type { Run } from "../goodHistories.ts"
-import { addCall, after, answered, type AnsweredPut, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+import {
+  addCall,
+  after,
+  callsWithResponse,
+  type Corrupt,
+  puts,
+  type PutWithResponse,
+  replaceCall,
+  withResponse
+} from "./pick.ts"
 import { staleRead } from "./staleRead.ts"
 
 export interface Corruption {
@@ -36,13 +45,13 @@ const putChange = (
 }
 
 /** The run in which the put of the call was applied again at the end. */
-const appliedAgain = (run: Run, { request: { op } }: AnsweredPut): Run => ({
+const appliedAgain = (run: Run, { request: { op } }: PutWithResponse): Run => ({
   ...run,
   changes: [...run.changes, putChange(run.changes, op.key, op.value as string, run.revision + 1n)]
 })
 
-const lostAnswer: History.Outcome = { _tag: "Failed", reason: "Indeterminate", outcome: "Unknown", message: "" }
-const refusal: History.Outcome = { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
+const lostResponse: History.Outcome = { _tag: "Failed", reason: "Indeterminate", outcome: "Unknown", message: "" }
+const notApplied: History.Outcome = { _tag: "Failed", reason: "Unavailable", outcome: "NotApplied", message: "" }
 
 export const corruptions: ReadonlyArray<Corruption> = [
   {
@@ -62,7 +71,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
       const call = pick.one(puts(run))
       const other = pick.one(run.changes.filter((change) => change.key !== call?.request.op.key))
       if (call === undefined || other === undefined) return undefined
-      return replaceCall(run, call.id, withAnswer(call, { ...call.outcome.answer, revision: other.modRevision }))
+      return replaceCall(run, call.id, withResponse(call, { ...call.outcome.response, revision: other.modRevision }))
     }
   },
   {
@@ -77,8 +86,8 @@ export const corruptions: ReadonlyArray<Corruption> = [
         client: "a",
         request: { _tag: "Execute", op: Op.delete("w/key/none") },
         outcome: {
-          _tag: "Answered",
-          answer: { _tag: "Delete", revision: change.modRevision, deleted: 1, previous: [] }
+          _tag: "Responded",
+          response: { _tag: "Delete", revision: change.modRevision, deleted: 1, previous: [] }
         }
       })
     }
@@ -99,7 +108,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
       const call = pick.one(puts(run))
       if (call === undefined) return undefined
       const { completed: _, ...rest } = call
-      return replaceCall(appliedAgain(run, call), call.id, { ...rest, outcome: lostAnswer })
+      return replaceCall(appliedAgain(run, call), call.id, { ...rest, outcome: lostResponse })
     }
   },
   {
@@ -120,10 +129,10 @@ export const corruptions: ReadonlyArray<Corruption> = [
   },
   {
     title: "a write that was reported as not applied is in the store",
-    found: ["RefusedWriteApplied"],
+    found: ["RejectedWriteApplied"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
-      return call && replaceCall(run, call.id, { ...call, outcome: refusal })
+      return call && replaceCall(run, call.id, { ...call, outcome: notApplied })
     }
   },
   {
@@ -133,7 +142,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
       const call = pick.one(puts(run))
       if (call === undefined) return undefined
       const op = Op.txn({ then: [call.request.op, Op.put("w/key/other", "the other half")] })
-      return replaceCall(run, call.id, { ...call, request: { _tag: "Execute", op }, outcome: lostAnswer })
+      return replaceCall(run, call.id, { ...call, request: { _tag: "Execute", op }, outcome: lostResponse })
     }
   },
   {
@@ -142,14 +151,14 @@ export const corruptions: ReadonlyArray<Corruption> = [
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
       if (call === undefined) return undefined
-      const { revision } = call.outcome.answer
+      const { revision } = call.outcome.response
       const op = Op.txn({ then: [call.request.op, Op.put("w/key/other", "the other half")] })
       return replaceCall(run, call.id, {
-        ...withAnswer(call, {
+        ...withResponse(call, {
           _tag: "Txn",
           revision,
           succeeded: true,
-          responses: [call.outcome.answer, { _tag: "Put", revision }]
+          responses: [call.outcome.response, { _tag: "Put", revision }]
         }),
         request: { _tag: "Execute", op }
       })
@@ -170,7 +179,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
   },
   {
     title: "a read returns the entries before a completed write, with the new revision",
-    found: ["WrongAnswer"],
+    found: ["WrongResponse"],
     corrupt: staleRead("pretending")
   },
   {
@@ -187,7 +196,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     title: "a write is seen before it was invoked, and nothing later",
     found: ["RealTimeOrder"],
     corrupt: (run) => {
-      const call = answered(run).find((call) => call.client === "last")
+      const call = callsWithResponse(run).find((call) => call.client === "last")
       return call && replaceCall(run, call.id, { ...call, ...after(run), id: call.id })
     }
   },
@@ -196,7 +205,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
     found: ["PhantomWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(puts(run))
-      return call && replaceCall(run, call.id, { ...call, invoked: after(run).invoked, outcome: lostAnswer })
+      return call && replaceCall(run, call.id, { ...call, invoked: after(run).invoked, outcome: lostResponse })
     }
   },
   {
@@ -207,7 +216,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
       const second = pick.one(
         puts(run).filter((call) =>
           first !== undefined && call.invoked.order > first.completed.order &&
-          call.outcome.answer.revision > first.outcome.answer.revision
+          call.outcome.response.revision > first.outcome.response.revision
         )
       )
       if (first === undefined || second === undefined) return undefined
@@ -218,53 +227,60 @@ export const corruptions: ReadonlyArray<Corruption> = [
   },
   {
     title: "an entry is missing in a response",
-    found: ["WrongAnswer"],
+    found: ["WrongResponse"],
     corrupt: (run, pick) => {
-      const call = pick.one(ranges(run).filter(({ outcome: { answer } }) => answer.entries.length > 0))
+      const call = pick.one(ranges(run).filter(({ outcome: { response } }) => response.entries.length > 0))
       if (call === undefined) return undefined
-      const { answer } = call.outcome
-      const left = pick.index(answer.entries.length)
-      return replaceCall(run, call.id, withAnswer(call, { ...answer, entries: answer.entries.toSpliced(left, 1) }))
+      const { response } = call.outcome
+      const left = pick.index(response.entries.length)
+      return replaceCall(
+        run,
+        call.id,
+        withResponse(call, { ...response, entries: response.entries.toSpliced(left, 1) })
+      )
     }
   },
   {
     title: "the previous entry of a write is another",
-    found: ["WrongAnswer"],
+    found: ["WrongResponse"],
     corrupt: (run, pick) => {
-      const call = pick.one(puts(run).filter((call) => call.outcome.answer.previous !== undefined))
+      const call = pick.one(puts(run).filter((call) => call.outcome.response.previous !== undefined))
       if (call === undefined) return undefined
-      const { previous, ...answer } = call.outcome.answer
+      const { previous, ...response } = call.outcome.response
       return replaceCall(
         run,
         call.id,
-        withAnswer(call, pick.index(2) === 0 ? answer : { ...answer, previous: { ...previous!, version: 99 } })
+        withResponse(call, pick.index(2) === 0 ? response : { ...response, previous: { ...previous!, version: 99 } })
       )
     }
   },
   {
     title: "a condition is said to have held that did not",
-    found: ["WrongAnswer", "LostWrite"],
+    found: ["WrongResponse", "LostWrite"],
     corrupt: (run, pick) => {
-      const call = pick.one(txns(run).filter(({ outcome }) => !outcome.answer.succeeded))
+      const call = pick.one(txns(run).filter(({ outcome }) => !outcome.response.succeeded))
       if (call === undefined) return undefined
-      const { answer } = call.outcome
-      const responses = call.request.op.then.map((): History.Response => ({ _tag: "Put", revision: answer.revision }))
-      return replaceCall(run, call.id, withAnswer(call, { ...answer, succeeded: true, responses }))
+      const { response } = call.outcome
+      const responses = call.request.op.then.map((): History.OpResponse => ({
+        _tag: "Put",
+        revision: response.revision
+      }))
+      return replaceCall(run, call.id, withResponse(call, { ...response, succeeded: true, responses }))
     }
   },
   {
     title: "a condition is said not to have held that did",
-    found: ["WrongAnswer", "PhantomWrite", "DuplicateWrite"],
+    found: ["WrongResponse", "PhantomWrite", "DuplicateWrite"],
     corrupt: (run, pick) => {
       const call = pick.one(
-        txns(run).filter(({ outcome: { answer }, request: { op } }) =>
-          answer.succeeded && op.else.length === 0 &&
+        txns(run).filter(({ outcome: { response }, request: { op } }) =>
+          response.succeeded && op.else.length === 0 &&
           op.then.some((inner) => inner._tag === "Put" && inner.value !== "")
         )
       )
       if (call === undefined) return undefined
-      const { answer } = call.outcome
-      return replaceCall(run, call.id, withAnswer(call, { ...answer, succeeded: false, responses: [] }))
+      const { response } = call.outcome
+      return replaceCall(run, call.id, withResponse(call, { ...response, succeeded: false, responses: [] }))
     }
   },
   {
@@ -275,7 +291,7 @@ export const corruptions: ReadonlyArray<Corruption> = [
       return call && replaceCall(
         run,
         call.id,
-        withAnswer(call, { ...call.outcome.answer, revision: run.revision + 1n })
+        withResponse(call, { ...call.outcome.response, revision: run.revision + 1n })
       )
     }
   },
@@ -292,13 +308,13 @@ export const corruptions: ReadonlyArray<Corruption> = [
         ...call,
         id,
         request: { _tag: "LeaseGrant", ttlMillis: 10_000 },
-        outcome: { _tag: "Answered", answer: { _tag: "Lease", id: lease, ttlMillis: 10_000 } }
+        outcome: { _tag: "Responded", response: { _tag: "Lease", id: lease, ttlMillis: 10_000 } }
       })
       const attached = addCall(granted, {
         ...call,
         id: id + 1,
         request: { _tag: "Execute", op: Op.put(key, "", { lease }) },
-        outcome: { _tag: "Answered", answer: { _tag: "Put", revision } }
+        outcome: { _tag: "Responded", response: { _tag: "Put", revision } }
       })
       return addCall(attached, {
         ...call,
@@ -306,8 +322,8 @@ export const corruptions: ReadonlyArray<Corruption> = [
         completed: { order: completed.order + 1, nanos: completed.nanos + 9_000_000_000n },
         request: { _tag: "Execute", op: Op.get(key) },
         outcome: {
-          _tag: "Answered",
-          answer: { _tag: "Range", revision: revision + 1n, entries: [], count: 0, more: false }
+          _tag: "Responded",
+          response: { _tag: "Range", revision: revision + 1n, entries: [], count: 0, more: false }
         }
       })
     }
@@ -324,24 +340,24 @@ export const corruptions: ReadonlyArray<Corruption> = [
 
 const deletion = { type: "delete", createRevision: 0n, version: 0n, lease: 0n } as const
 
-type Answer<Tag> = Extract<History.Response, { readonly _tag: Tag }>
+type ResponseOf<Tag> = Extract<History.OpResponse, { readonly _tag: Tag }>
 
 /** Linearizable reads. */
 const ranges = (run: Parameters<Corrupt>[0]) =>
-  answered(run).flatMap((call) => {
-    const { answer } = call.outcome
-    return answer._tag === "Range" ? [{ ...call, outcome: { _tag: "Answered" as const, answer } }] : []
+  callsWithResponse(run).flatMap((call) => {
+    const { response } = call.outcome
+    return response._tag === "Range" ? [{ ...call, outcome: { _tag: "Responded" as const, response } }] : []
   })
 
 const txns = (run: Parameters<Corrupt>[0]) =>
-  answered(run).flatMap((call) => {
-    const { answer } = call.outcome
+  callsWithResponse(run).flatMap((call) => {
+    const { response } = call.outcome
     const { op } = call.request
-    return answer._tag === "Txn" && op._tag === "Txn"
+    return response._tag === "Txn" && op._tag === "Txn"
       ? [{
         ...call,
         request: { _tag: "Execute" as const, op },
-        outcome: { _tag: "Answered" as const, answer: answer as Answer<"Txn"> }
+        outcome: { _tag: "Responded" as const, response: response as ResponseOf<"Txn"> }
       }]
       : []
   })

@@ -4,34 +4,34 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { History } from "@effect-kv/test-suite/verification"
 import { Timeline } from "../../src/verification/checkers/Timeline.ts"
-import { type Answered, answered, type Corrupt, puts, replaceCall, withAnswer } from "./pick.ts"
+import { callsWithResponse, type CallWithResponse, type Corrupt, puts, replaceCall, withResponse } from "./pick.ts"
 
 /** `honest`: its response has the old revision. `pretending`: its response has the current revision. */
 export const staleRead = (how: "honest" | "pretending"): Corrupt => (run, pick) => {
   const timeline = new Timeline(run.changes)
-  const stale = answered(run).flatMap((call) => {
-    const { outcome: { answer }, request: { op } } = call
-    if (op._tag !== "Range" || answer._tag !== "Range" || !isPlain(op)) return []
+  const stale = callsWithResponse(run).flatMap((call) => {
+    const { outcome: { response }, request: { op } } = call
+    if (op._tag !== "Range" || response._tag !== "Range" || !isPlain(op)) return []
     const write = puts(run).findLast((put) =>
       put.request.op.lease === undefined && KeyRange.contains(op.range, put.request.op.key) &&
       put.completed.order < call.invoked.order
     )
     if (write === undefined) return []
-    const revision = write.outcome.answer.revision - 1n
+    const revision = write.outcome.response.revision - 1n
     const entries = timeline.at(revision).within(op.range) as ReadonlyArray<History.Row>
     // The overwritten entry: a missing new entry could look like a deleted one.
     const isStale = entries.some((row) => row.key === write.request.op.key)
-    return isStale && revisions(entries) !== revisions(answer.entries) ? [{ answer, call, entries, revision }] : []
+    return isStale && revisions(entries) !== revisions(response.entries) ? [{ response, call, entries, revision }] : []
   })
   const chosen = pick.one(stale)
   if (chosen === undefined) return undefined
-  const { answer, call, entries, revision } = chosen
+  const { response, call, entries, revision } = chosen
   return replaceCall(
     run,
     call.id,
-    withAnswer(call, {
+    withResponse(call, {
       _tag: "Range",
-      revision: how === "honest" ? revision : answer.revision,
+      revision: how === "honest" ? revision : response.revision,
       entries,
       count: entries.length,
       more: false
@@ -42,6 +42,6 @@ export const staleRead = (how: "honest" | "pretending"): Corrupt => (run, pick) 
 const revisions = (rows: ReadonlyArray<History.Row>): string => rows.map((row) => row.modRevision).sort().join()
 
 /** Whether a read has no options. */
-const isPlain = (op: Answered["request"]["op"]): boolean => Object.keys(op).every((field) => plain.has(field))
+const isPlain = (op: CallWithResponse["request"]["op"]): boolean => Object.keys(op).every((field) => plain.has(field))
 
 const plain = new Set(["_tag", "range"])

@@ -13,10 +13,13 @@ import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import { type LockLost, LockTimeout } from "../../values/LockError.ts"
 import * as internals from "../kv/internals.ts"
+import type { LockOfSession } from "../session/lossLog.ts"
 import * as useSession from "../session/useSession.ts"
+import { annotationOf } from "../values/lockKind.ts"
 import type { Claim, Contender } from "./contender.ts"
 import * as contender from "./contender.ts"
 import * as heldLock from "./heldLock.ts"
+import { kindOf } from "./lockOptions.ts"
 import * as lockQueue from "./lockQueue.ts"
 import type { AcquireOptions } from "./model.ts"
 
@@ -54,7 +57,7 @@ export const acquire = (
     return internals.of(kv).sessions.onClock(
       options?.acquireTimeout === undefined
         ? attempt
-        : withTimeout(attempt, options.acquireTimeout, names.join(", "), progress)
+        : withTimeout(attempt, options.acquireTimeout, { kind: kindOf(options), lock: names.join(", ") }, progress)
     )
   })
 
@@ -65,7 +68,7 @@ const acquireAll = Effect.fnUntraced(function*(
   scope: Scope.Scope,
   progress: Progress
 ) {
-  const claim = yield* contender.makeClaim(kv, names[0], scope)
+  const claim = yield* contender.makeClaim(kv, kindOf(options), names[0], scope)
   const scopeOfEach = yield* scopes(scope, names.length)
   const [first, ...others] = names
   const enterOne = Effect.fnUntraced(function*(name: string, entered: ReadonlyArray<Contender>) {
@@ -93,7 +96,7 @@ export const tryAcquire = Effect.fnUntraced(function*(
   options: AcquireOptions | undefined,
   scope: Scope.Scope
 ) {
-  const claim = yield* contender.makeClaim(kv, names[0], scope)
+  const claim = yield* contender.makeClaim(kv, kindOf(options), names[0], scope)
   const entered = yield* enterIfFree(kv, names, options, scope, claim)
   if (entered === undefined) return Option.none<heldLock.HeldLock>()
   claim.latest = entered[0].logged
@@ -176,7 +179,7 @@ const awaitTurn = (
         Deferred.doneUnsafe(progress.isBehind, Effect.void)
         const isKnown = Option.contains(progress.blockedBy, standing.predecessor)
         if (!isKnown) progress.blockedBy = standing.isPermanent ? Option.some(standing.predecessor) : Option.none()
-        return standing.isPermanent && !isKnown ? warnOfBlocker(own.name, standing.predecessor) : Effect.void
+        return standing.isPermanent && !isKnown ? warnOfBlocker(own.logged, standing.predecessor) : Effect.void
       }),
     onFailure: (reason) => {
       failure = reason
@@ -191,10 +194,10 @@ const awaitTurn = (
   )
 }
 
-const warnOfBlocker = (lock: string, key: string): Effect.Effect<void> =>
+const warnOfBlocker = ({ kind, lock }: LockOfSession, key: string): Effect.Effect<void> =>
   Effect.annotateLogs(
-    Effect.logWarning("effect-kv: a lock is blocked by a key without a lease; delete the key to unblock it"),
-    { lock, key }
+    Effect.logWarning(`effect-kv: a ${kind} is blocked by a key without a lease; delete the key to unblock it`),
+    { ...annotationOf(kind, lock), key }
   )
 
 /** The last check before a lock is returned: nothing is known to be lost, and the sessions have time left. */
@@ -212,7 +215,7 @@ const firstResponseLimit = Duration.seconds(1)
 const withTimeout = Effect.fnUntraced(function*<A, E, R>(
   attempt: Effect.Effect<A, E, R>,
   limit: Duration.Input,
-  lock: string,
+  named: Pick<LockOfSession, "kind" | "lock">,
   progress: Progress
 ) {
   const began = yield* Clock.monotonicTimeNanos
@@ -235,7 +238,7 @@ const withTimeout = Effect.fnUntraced(function*<A, E, R>(
       Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
         Effect.fail(
           new LockTimeout({
-            lock,
+            ...named,
             token: progress.token,
             waitedMillis: Math.floor(Duration.toMillis(Duration.nanos(now - began))),
             storeFailure: progress.lastFailure(),

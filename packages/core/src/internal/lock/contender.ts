@@ -24,6 +24,7 @@ import * as lossLog from "../session/lossLog.ts"
 import * as Session from "../session/model.ts"
 import * as renewal from "../session/renewal.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
+import type { LockKind } from "../values/lockKind.ts"
 import * as lockQueue from "./lockQueue.ts"
 import type { AcquireOptions } from "./model.ts"
 
@@ -56,7 +57,7 @@ export interface Contender {
   /** The session that the key is attached to. The key may move to another session. */
   session: SharedSession
   /** The lock and the fencing token, as the log names them. The token is 0 until the key was put. */
-  readonly logged: { readonly lock: string; token: bigint }
+  readonly logged: { readonly kind: LockKind; readonly lock: string; token: bigint }
   /** The state of the key; `undefined` until it was put. */
   attachment: leasedKey.Attachment | undefined
   /** Stops watching for a loss. */
@@ -68,20 +69,23 @@ const clientCloses = "its client is being closed"
 export const keyDeleted = "its key was deleted"
 
 /** Makes a claim to locks that lasts until the scope closes. The client's close ends it. */
-export const makeClaim = (kv: Kv, name: string, scope: Scope.Scope): Effect.Effect<Claim> =>
+export const makeClaim = (kv: Kv, kind: LockKind, name: string, scope: Scope.Scope): Effect.Effect<Claim> =>
   Effect.suspend(() => {
     const claim: Claim = {
       loss: Deferred.makeUnsafe(),
       lost: Deferred.makeUnsafe(),
       isLossAwaited: false,
-      latest: { lock: name, token: 0n },
+      latest: { kind, lock: name, token: 0n },
       isHeld: false,
       leave: () => {}
     }
     claim.leave = internals.of(kv).sessions.holders.add({
       onClosing: () => {
-        const { lock, token } = claim.latest
-        Deferred.doneUnsafe(claim.lost, Effect.failSync(() => new LockLost({ lock, token, reason: clientCloses })))
+        const { kind, lock, token } = claim.latest
+        Deferred.doneUnsafe(
+          claim.lost,
+          Effect.failSync(() => new LockLost({ kind, lock, token, reason: clientCloses }))
+        )
       },
       isAwaited: (isClosing) => claim.isHeld && (claim.isLossAwaited || isClosing(scope))
     })
@@ -93,8 +97,8 @@ export const makeClaim = (kv: Kv, name: string, scope: Scope.Scope): Effect.Effe
  * Completes the claim's `loss`; true if this is the first loss. Every release completes it and few await it, so the
  * error, which is expensive, is built lazily.
  */
-export const fail = (claim: Claim, { lock, token }: LockOfSession, reason: string): boolean => {
-  const error = Effect.failSync(() => new LockLost({ lock, token, reason }))
+export const fail = (claim: Claim, { kind, lock, token }: LockOfSession, reason: string): boolean => {
+  const error = Effect.failSync(() => new LockLost({ kind, lock, token, reason }))
   const isFirst = Deferred.doneUnsafe(claim.loss, error)
   Deferred.doneUnsafe(claim.lost, error)
   if (reason !== released) claim.leave()
@@ -123,7 +127,7 @@ export const make = (
     scope,
     claimedOn: session,
     session,
-    logged: { lock: name, token: 0n },
+    logged: { kind: claim.latest.kind, lock: name, token: 0n },
     attachment: undefined,
     stopGuarding: () => {}
   }
@@ -264,6 +268,7 @@ const leaveSession = ({ logged, session }: Contender): void => {
 
 /** The name and token that stand for all contenders in messages: every name, and the largest token. */
 const loggedAs = (contenders: NonEmptyReadonlyArray<Contender>): LockOfSession => ({
+  kind: contenders[0].logged.kind,
   lock: contenders.map(({ name }) => name).join(", "),
   token: contenders.reduce((largest, { logged: { token } }) => token > largest ? token : largest, 0n)
 })

@@ -9,6 +9,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Kv } from "../../service/KvService.ts"
 import { LockLost } from "../../values/LockError.ts"
+import type { LockOfSession } from "../session/lossLog.ts"
+import type { LockKind } from "../values/lockKind.ts"
 import type { Claim, Contender } from "./contender.ts"
 import * as contender from "./contender.ts"
 import type { Lock, MultiLock } from "./model.ts"
@@ -42,6 +44,11 @@ export class HeldLock implements MultiLock {
   /** The `Kv` that the lock was acquired with. */
   get kv(): Kv {
     return this.#contenders[0].kv
+  }
+
+  /** What the lock is to its user. */
+  get kind(): LockKind {
+    return this.#claim.latest.kind
   }
 
   /** The lease that the key of the first lock is attached to. */
@@ -95,12 +102,13 @@ export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim)
 /** The lock as this library knows it; `undefined` if the value was not made here. */
 export const from = (lock: MultiLock): HeldLock | undefined => lock instanceof HeldLock ? lock : undefined
 
-/** The name and token that stand for all parts in errors: every name, and the largest token. */
-export const namesOf = ({ parts }: MultiLock): { readonly lock: string; readonly token: bigint } => ({
-  lock: parts.map(({ name }) => name).join(", "),
-  token: parts.reduce((largest, { token }) => token > largest ? token : largest, 0n)
+/** The kind, name and token that stand for all parts in errors: every name, and the largest token. */
+export const namesOf = (lock: MultiLock): LockOfSession => ({
+  kind: from(lock)?.kind ?? "lock",
+  lock: lock.parts.map(({ name }) => name).join(", "),
+  token: lock.parts.reduce((largest, { token }) => token > largest ? token : largest, 0n)
 })
 
 /** The loss with the outcome `Unknown`, for the failure of work under the lock. */
-export const unknownOutcome = ({ lock, reason, token }: LockLost): LockLost =>
-  new LockLost({ lock, token, reason, outcome: "Unknown" })
+export const unknownOutcome = ({ kind, lock, reason, token }: LockLost): LockLost =>
+  new LockLost({ kind, lock, token, reason, outcome: "Unknown" })

@@ -51,15 +51,20 @@ export const inKv = (kv: Kv, lock: MultiLock): Fence.Fence => {
   })
 }
 
-const rejectedWrite = "a fenced write was rejected because the lock is not held any more"
+const rejectedWrite = "a fenced write was rejected because the key is gone"
 const outOfTime = "its lease could not be renewed in time"
 
 const conditionsOf = (lock: MultiLock): ReadonlyArray<Compare.Compare> =>
   lock.parts.map(({ key, token }) => Compare.createRevision(key, "=", token))
 
-const failNotHeld = ({ lock, reason, token }: LockLost): Effect.Effect<never, KvError.KvError> =>
+const failNotHeld = ({ kind, lock, reason, token }: LockLost): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(
-    new LockLost({ lock, token, reason: `${reason} (start work that must outlive the lock with Fence.unfenced)` })
+    new LockLost({
+      kind,
+      lock,
+      token,
+      reason: `${reason} (start work that must outlive the ${kind} with Fence.unfenced)`
+    })
   )
 
 const loseIfGone = (lock: HeldLock): Effect.Effect<void> =>

@@ -4,7 +4,6 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { Kv } from "../../service/KvService.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
@@ -19,30 +18,24 @@ const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.InvalidRequest({ message }))
 
 /** Rejects a fiber that requests a lock whose body it runs: it would wait for itself until the lock is lost. */
-export const notWaitingForItself = Effect.fnUntraced(function*(kv: Kv, names: LockNames) {
-  const held = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
-    holdings.heldBy(
-      fiber.getRef(holdings.Holdings),
-      kv,
-      typeof names === "string" ? [names] : names,
-      fiber.id
-    )
-  )
-  if (held !== undefined) {
-    yield* invalid(
+export const notWaitingForItself = (kv: Kv, names: LockNames): Effect.Effect<void, KvError.KvError> =>
+  Effect.withFiber((fiber) => {
+    const current = fiber.getRef(holdings.Holdings)
+    if (current.length === 0) return Effect.void
+    const held = holdings.heldBy(current, kv, typeof names === "string" ? [names] : names, fiber.id)
+    return held === undefined ? Effect.void : invalid(
       `the fiber already runs under the lock ${JSON.stringify(held)} and would wait for itself: locks are not reentrant`
     )
-  }
-})
+  })
 
 /** Rejects more locks than fit into the conditions of one fenced write. */
-export const roomForFence = Effect.fnUntraced(function*(kv: Kv, locks: number) {
-  const around = yield* Effect.withFiberSucceed((fiber: Fiber.Fiber<unknown, unknown>) =>
-    guard.fencesOf(internals.of(kv).origin, fiber).reduce((sum, { conditions }) => sum + conditions.length, 0)
-  )
-  const problem = guard.tooMany(around + locks)
-  if (problem !== undefined) yield* invalid(problem)
-})
+export const roomForFence = (kv: Kv, locks: number): Effect.Effect<void, KvError.KvError> =>
+  Effect.withFiber((fiber) => {
+    const around = guard.fencesOf(internals.of(kv).origin, fiber)
+      .reduce((sum, { conditions }) => sum + conditions.length, 0)
+    const problem = guard.tooMany(around + locks)
+    return problem === undefined ? Effect.void : invalid(problem)
+  })
 
 /** Rejects invalid durations. */
 export const checkDurations = (

@@ -18,7 +18,7 @@ export const isPassing = ({ isRetryable, reason }: KvError.KvError): boolean =>
   isRetryable || reason._tag === "Compacted" || reason._tag === "StoreReplaced"
 
 /** Pause before a rejected request is repeated: the token or the permission may be restored. */
-const rejectedInterval = Duration.seconds(2)
+export const rejectedInterval = Duration.seconds(2)
 
 /**
  * Waits for the first deletion of the key after the revision, at which it existed. Never ends once the client is

@@ -16,10 +16,19 @@ export const now = (clock: Clock.Clock): Instant => ({
   wallMillis: clock.currentTimeMillisUnsafe()
 })
 
+/**
+ * How long a lease is relied on after its last renewal: its TTL less a tenth, at most one second. The rest is for the
+ * holder that loses it: it is interrupted, and its finalizers start, while the store still keeps its keys.
+ */
+export const reliableMillis = (ttl: Duration.Duration): number => {
+  const millis = Duration.toMillis(ttl)
+  return millis - Math.min(millis / 10, 1000)
+}
+
 /** Counted from the time the request was sent. The store counts from its arrival, which is later. */
 export const after = (sent: Instant, ttl: Duration.Duration): Instant => ({
-  monotonicMillis: sent.monotonicMillis + Duration.toMillis(ttl),
-  wallMillis: sent.wallMillis + Duration.toMillis(ttl)
+  monotonicMillis: sent.monotonicMillis + reliableMillis(ttl),
+  wallMillis: sent.wallMillis + reliableMillis(ttl)
 })
 
 /**

@@ -35,6 +35,8 @@ export interface Plan<A> {
   readonly write: Effect.Effect<A, KvError.KvError>
   /** A condition that holds as long as the key is the one that was written; `undefined` if nothing was written. */
   readonly identify: (result: A) => Compare.Compare | undefined
+  /** Further writes of the transaction that removes the key, as of that moment. Default: none. */
+  readonly removedWith?: (() => ReadonlyArray<Op.Op>) | undefined
   /** Called when the scope closes, before anything is removed. */
   readonly onRemove: () => void
   /** Called once the key is known not to exist. */
@@ -225,7 +227,7 @@ const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
  * Deletes the key if the condition holds; true if it did. Safe to repeat: it never deletes a later key of that name.
  */
 const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<boolean, KvError.KvError> =>
-  execute(plan.backend, Op.txn({ if: [condition], then: [Op.delete(plan.key)] })).pipe(
+  execute(plan.backend, Op.txn({ if: [condition], then: [Op.delete(plan.key), ...(plan.removedWith?.() ?? [])] })).pipe(
     // Not the caller's deadline: the key must be removed even if that has passed.
     Effect.provideService(Deadline.Deadline, attemptDeadline),
     Effect.map((response) => response.succeeded)

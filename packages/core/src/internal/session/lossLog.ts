@@ -1,11 +1,13 @@
 /**
- * Log messages for the loss of a lock or a session: one warning for each loss, none for an orderly end.
+ * Log messages for the loss of a lock, a leadership or a session: one warning for each loss, none for an orderly end.
  */
 import * as Effect from "effect/Effect"
+import * as lockKind from "../values/lockKind.ts"
 import * as renewal from "./renewal.ts"
 
 /** A lock that is held with a session's lease. */
 export interface LockOfSession {
+  readonly kind: lockKind.LockKind
   readonly lock: string
   readonly token: bigint
 }
@@ -17,8 +19,13 @@ export const sessionLost = (
   locks: ReadonlyArray<LockOfSession>
 ): Effect.Effect<void> => {
   if (renewal.isOrderly(reason)) return Effect.void
+  const ofKind = (kind: lockKind.LockKind) => {
+    const names = locks.filter((lock) => lock.kind === kind).map(({ lock }) => lock)
+    return names.length === 0 ? {} : lockKind.annotationOf(kind, names.join(", "))
+  }
   const which = locks.length === 0 ? {} : {
-    lock: locks.map(({ lock }) => lock).join(", "),
+    ...ofKind("lock"),
+    ...ofKind("leadership"),
     token: locks.map(({ token }) => token).join(", ")
   }
   return Effect.annotateLogs(Effect.logWarning("effect-kv: a session was lost"), {
@@ -28,9 +35,13 @@ export const sessionLost = (
   })
 }
 
-/** Logs the loss of a lock whose session is still alive. */
-export const lockLost = ({ lock, token }: LockOfSession, reason: string): Effect.Effect<void> =>
-  Effect.annotateLogs(Effect.logWarning("effect-kv: a lock was lost"), { lock, token: `${token}`, reason })
+/** Logs the loss of a lock or leadership whose session is still alive. */
+export const lockLost = ({ kind, lock, token }: LockOfSession, reason: string): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning(`effect-kv: a ${kind} was lost`), {
+    ...lockKind.annotationOf(kind, lock),
+    token: `${token}`,
+    reason
+  })
 
 /** Logs that a key could not be removed and stays until its lease ends. */
 export const keyLeft = (key: string, lease: bigint, reason: string): Effect.Effect<void> =>

@@ -94,7 +94,7 @@ export const keep = Effect.fnUntraced(function*(
   })
 
   const untilRenewalIsDue = Effect.gen(function*() {
-    const sinceRenewal = Duration.toMillis(ttl) - remaining()
+    const sinceRenewal = leaseDeadline.reliableMillis(ttl) - remaining()
     if (sinceRenewal >= third) return
     const woken = yield* Effect.timeoutOption(Deferred.await(wake), Duration.millis(third - sinceRenewal))
     if (Option.isSome(woken)) wake = yield* Deferred.make<void>()

@@ -138,11 +138,14 @@ export const make = Effect.fnUntraced(function*(
       pooled.idleSince = now()
       if (pooled.hasIdleTimer) return Effect.void
       pooled.hasIdleTimer = true
-      return inBackground(endWhenIdle(pooled))
+      // Started at once: if the next user came first, each use of the session would start a timer.
+      return inBackground(endWhenIdle(pooled), { startImmediately: true })
     })
 
-  const inBackground = (effect: Effect.Effect<void>): Effect.Effect<void> =>
-    effect.pipe(inContextOfPool(context), Effect.forkIn(scope), Effect.asVoid)
+  const inBackground = (
+    effect: Effect.Effect<void>,
+    options?: { readonly startImmediately: boolean }
+  ): Effect.Effect<void> => effect.pipe(inContextOfPool(context), Effect.forkIn(scope, options), Effect.asVoid)
 
   const endWhenIdle = (pooled: PooledSession): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) =>

@@ -42,6 +42,8 @@ export const make = Effect.fnUntraced(function*(
 
   return (f) => {
     const task: Task = { due: clock.monotonicTimeNanosUnsafe() + nanos, f }
+    // The sleeper ends when no task is left. What is here then was cancelled, and must not wake the next sleeper.
+    if (sleeper === undefined) tasks = []
     tasks.push(task)
     if (scope.state._tag !== "Closed") sleeper ??= Effect.runForkWith(context)(sleep)
     return () => {

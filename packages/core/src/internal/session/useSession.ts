@@ -4,6 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import * as Deadline from "../../values/Deadline.ts"
 import type * as KvError from "../../values/KvError.ts"
@@ -13,12 +14,13 @@ import type { SessionPool } from "./sessionPool.ts"
 import type { SharedSession } from "./sharedSession.ts"
 
 /** A function that gives an effect what is left of the caller's deadline from now on, at least a millisecond. */
-export const fromNow = Effect.gen(function*() {
-  const clock = yield* Clock.Clock
-  const deadline = yield* Deadline.Deadline
+export const fromNow: Effect.Effect<InTime> = Effect.withFiber((fiber) => {
+  const deadline = fiber.getRef(Deadline.Deadline)
+  if (deadline === undefined) return anyTime
+  const clock = fiber.getRef(Clock.Clock)
   const began = monotonicMillis(clock)
-  return <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    deadline === undefined ? effect : Effect.suspend(() => {
+  return Effect.succeed<InTime>((effect) =>
+    Effect.suspend(() => {
       const spent = monotonicMillis(clock) - began
       return Effect.provideService(
         effect,
@@ -26,7 +28,12 @@ export const fromNow = Effect.gen(function*() {
         Duration.millis(Math.max(1, Math.floor(Duration.toMillis(deadline) - spent)))
       )
     })
+  )
 })
+
+type InTime = <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+
+const anyTime = Effect.succeed<InTime>(identity)
 
 /**
  * Uses a session of the pool until the scope closes. If the store has ended the lease unnoticed, nothing was written,
@@ -38,8 +45,7 @@ export const withLive = <A>(
   scope: Scope.Scope,
   use: (session: SharedSession) => Effect.Effect<A, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError> =>
-  Effect.gen(function*() {
-    const inTime = yield* fromNow
+  Effect.flatMap(fromNow, (inTime) => {
     const attempt = Effect.flatMap(
       inTime(pool.get(ttl ?? Session.defaultTtl, scope)),
       (session) =>
@@ -49,5 +55,5 @@ export const withLive = <A>(
             error.reason._tag === "LeaseNotFound" ? Effect.andThen(session.retire, session.verify) : Effect.void
         )
     )
-    return yield* Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
+    return Effect.catchReason(attempt, "KvError", "LeaseNotFound", () => attempt)
   })

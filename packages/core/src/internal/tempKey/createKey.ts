@@ -131,7 +131,7 @@ const put = Effect.fnUntraced(function*(
       backends.make,
       Op.txn({
         if: [condition],
-        then: [Op.put(key, kept.value ?? token, { lease: session.lease })],
+        then: [Op.put(key, kept.persistence?.valueNow() ?? kept.value ?? token, { lease: session.lease })],
         // With its value: `keysOnly` would leave out the lease.
         else: [Op.get(key)]
       })

@@ -5,6 +5,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { KvBackend } from "../../backend/KvBackend.ts"
 import type { Entry, Value } from "../../values/Entry.ts"
+import type * as KvError from "../../values/KvError.ts"
 import type * as heldKeys from "../kv/heldKeys.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
@@ -20,6 +21,14 @@ export interface Backends {
   readonly prefix: string
 }
 
+/** A key that is kept through everything that can pass, with a value that may change while it does not exist. */
+export interface Persistence {
+  /** The value of a key that is made now. Called once for each attempt. */
+  readonly valueNow: () => Value
+  /** Whether to try again after the store has rejected to make the key again with this error. */
+  readonly isRepeated: (error: KvError.KvError) => boolean
+}
+
 /** A temporary key and what this client knows of it. */
 export interface Kept {
   readonly backends: Backends
@@ -30,6 +39,7 @@ export interface Kept {
   readonly options: Options | undefined
   /** The value with which the key is made again; `undefined` for a token. */
   value: Value | undefined
+  readonly persistence: Persistence | undefined
   readonly claim: heldKeys.Claim
   /** The key in the store, while this client has it. */
   held: Held | undefined

@@ -20,17 +20,23 @@ import * as deletion from "../session/awaitDeletion.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
 import { obtain } from "./createKey.ts"
 import { untilLost } from "./followKey.ts"
-import type { Backends, Held, Kept, Loss } from "./keptKey.ts"
+import type { Backends, Held, Kept, Loss, Persistence } from "./keptKey.ts"
 import { deletedReason, hex, isOn, note, takenReason } from "./keptKey.ts"
 import type { Options, Status, TempKey } from "./model.ts"
 import { TempKeyLost, TempKeyTaken, unknownOutcome } from "./tempKeyErrors.ts"
 
-/** Makes a temporary key. It exists when this returns, and until the scope closes. */
+/**
+ * Makes a temporary key. It exists when this returns, and until the scope closes.
+ *
+ * With `persistence`, it waits while the store cannot be reached, and `persistence` decides whether making a lost key
+ * again is repeated after the store has rejected it.
+ */
 export const open = Effect.fnUntraced(function*(
   backends: Backends,
   sessions: SessionPool,
   key: string,
-  options?: Options
+  options?: Options,
+  persistence?: Persistence
 ): Effect.fn.Return<TempKey, KvError.KvError | TempKeyTaken, Scope.Scope> {
   const scope = yield* Effect.scope
   const gone = yield* Deferred.make<never, TempKeyLost | TempKeyTaken>()
@@ -42,6 +48,7 @@ export const open = Effect.fnUntraced(function*(
     rootKey: backends.prefix + key,
     options,
     value: copied(options?.value),
+    persistence,
     claim: heldKeys.claim(),
     held: undefined,
     own: new Set()
@@ -53,8 +60,9 @@ export const open = Effect.fnUntraced(function*(
   const outer = yield* Scope.fork(scope)
   const release = Effect.sync(() => heldKeys.release(kept.claim))
   yield* Effect.addFinalizer(() => release)
+  const obtaining = obtain(kept, outer, (taken) => warn(kept, "taken", taken.lease, takenReason))
   const first = yield* Effect.onError(
-    obtain(kept, outer, (taken) => warn(kept, "taken", taken.lease, takenReason)),
+    persistence === undefined ? obtaining : throughOutage(obtaining, isUnreachable),
     () => release
   )
   const state = yield* SubscriptionRef.make<State>({ status: heldStatus(first), isFinal: false })
@@ -97,12 +105,14 @@ export const open = Effect.fnUntraced(function*(
     }
     // A write of another client to the key was logged already.
     let isLogged = loss._tag === "Taken"
-    const again = yield* throughOutage(obtain(kept, outer, ({ lease }) =>
+    const obtaining = obtain(kept, outer, ({ lease }) =>
       Effect.suspend(() => {
         if (isLogged) return Effect.void
         isLogged = true
         return taken(lease)
-      }))).pipe(
+      }))
+    const again = yield* throughOutage(obtaining, (error) => mayPass(error) || persistence?.isRepeated(error) === true)
+      .pipe(
         Effect.tapError((error) =>
           error._tag === "TempKeyTaken" ? warn(kept, "taken", error.lease, takenReason) : Effect.void
         )
@@ -209,17 +219,27 @@ const setValue = (
     })
   })
 
-/** Repeats the effect while the store cannot be reached. */
-const throughOutage = <A, E>(effect: Effect.Effect<A, KvError.KvError | E>): Effect.Effect<A, KvError.KvError | E> =>
+/** Repeats the effect while it fails with an error that may pass. */
+const throughOutage = <A, E>(
+  effect: Effect.Effect<A, KvError.KvError | E>,
+  mayPass: (error: KvError.KvError) => boolean
+): Effect.Effect<A, KvError.KvError | E> =>
   Effect.catch(effect, (error) =>
     KvError.isKvError(error) && mayPass(error)
-      ? Effect.delay(throughOutage(effect), deletion.retryInterval)
+      ? Effect.delay(
+        throughOutage(effect, mayPass),
+        error.reason._tag === "PermissionDenied" ? deletion.rejectedInterval : deletion.retryInterval
+      )
       : Effect.fail(error))
 
 /**
  * Whether another attempt may succeed: the call changed nothing and can be retried, its outcome is unknown, or only the
  * lease or the token had ended.
  */
-const mayPass = (error: KvError.KvError): boolean =>
+export const mayPass = (error: KvError.KvError): boolean =>
   error.isRetryable || error.outcome === "Unknown" || error.reason._tag === "LeaseNotFound" ||
   error.reason._tag === "StoreReplaced" || error.reason._tag === "Unauthenticated"
+
+/** Whether the store could not be reached, or had just lost a lease. Wrong credentials are an error at the start. */
+const isUnreachable = (error: KvError.KvError): boolean =>
+  error.isRetryable || error.reason._tag === "LeaseNotFound" || error.reason._tag === "StoreReplaced"

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as json from "./json.ts"
+import * as lockKind from "./lockKind.ts"
 
 /**
  * The lock is not, or may not be, held any more: its lease ended, its key was deleted, or its lease could not be
@@ -14,7 +15,9 @@ import * as json from "./json.ts"
  */
 export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/LockLost")({
   _tag: Schema.tag("LockLost"),
-  /** The lock's name. If it is not known which of several locks was lost, all their names. */
+  /** What was lost: a lock, or the leadership of an election. */
+  kind: lockKind.field,
+  /** The name of the lock or election. If it is not known which of several locks was lost, all their names. */
   lock: Schema.String,
   /** The fencing token of the holder or waiter. If it is not known which of several locks was lost, the largest. */
   token: Schema.BigInt,
@@ -33,6 +36,6 @@ export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/
     return { ...json.fieldsOf(this), message: this.message }
   }
   override get message(): string {
-    return `the lock ${JSON.stringify(this.lock)} (token ${this.token}) was lost: ${this.reason}`
+    return `${lockKind.subjectOf(this.kind, this.lock)} (token ${this.token}) was lost: ${this.reason}`
   }
 }

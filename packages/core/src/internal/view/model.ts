@@ -1,6 +1,7 @@
 /**
  * Views of a range as values: the types that the `RangeView` module and its implementation share.
  */
+import type * as DateTime from "effect/DateTime"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
@@ -42,4 +43,14 @@ export interface RangeView {
   readonly changesAfter: (revision: bigint) => Stream.Stream<Snapshot, KvError>
   /** The first snapshot, from the current one on, for which the predicate holds. */
   readonly waitUntil: (predicate: (snapshot: Snapshot) => boolean) => Effect.Effect<Snapshot, KvError>
+  /**
+   * Since when the view may miss changes because it is cut off from the store; `none` while it is current. The present
+   * state, then each change.
+   *
+   * **Details**
+   *
+   * The time is that at which this client noticed the cut, by its clock. The view is current again once it has reached
+   * the state in which it found the store after the cut.
+   */
+  readonly staleSince: Stream.Stream<Option.Option<DateTime.Utc>, KvError>
 }

@@ -2,6 +2,7 @@
  * The implementation of `RangeView`: a watch, then a read, and both again if the watch fails because history was
  * compacted.
  */
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -15,33 +16,99 @@ import { Closed, type KvError, make as makeError } from "../../values/KvError.ts
 import * as Op from "../../values/Op.ts"
 import type * as Watch from "../../values/Watch.ts"
 import * as watchEnd from "../watch/watchEnd.ts"
+import * as catchUp from "./catchUp.ts"
 import type { RangeView, Snapshot } from "./model.ts"
 
+/** A snapshot, and since when it may miss changes. */
+export interface State {
+  readonly snapshot: Snapshot
+  readonly staleSince: Option.Option<DateTime.Utc>
+}
+
+export interface OpenView extends RangeView {
+  /** The state now, then one after each change of the snapshot or of its staleness. A slow reader skips to the newest. */
+  readonly states: Stream.Stream<State, KvError>
+  readonly state: Effect.Effect<State, KvError>
+}
+
 /** Opens a view of the range. It is current when this returns, and is kept current until the scope closes. */
-export const open = Effect.fnUntraced(function*(
+export const open = (
   backend: KvBackend,
   range: KeyRange.KeyRange
-): Effect.fn.Return<RangeView, KvError, Scope.Scope> {
+): Effect.Effect<OpenView, KvError, Scope.Scope> => openWith(load, backend, range)
+
+/** As {@link open}, but waits while the store cannot be reached. */
+export const openPatiently = (
+  backend: KvBackend,
+  range: KeyRange.KeyRange
+): Effect.Effect<OpenView, KvError, Scope.Scope> => openWith(reload, backend, range)
+
+const openWith = Effect.fnUntraced(function*(
+  loadFirst: typeof load,
+  backend: KvBackend,
+  range: KeyRange.KeyRange
+): Effect.fn.Return<OpenView, KvError, Scope.Scope> {
   const outer = yield* Effect.scope
-  const first = yield* load(backend, range, outer)
+  const first = yield* loadFirst(backend, range, outer)
   let view: MutableView = first.view
+  let staleSince = Option.none<DateTime.Utc>()
+  /** The state of the store that the view must reach to be current again. */
+  let target: catchUp.Target | undefined
   // Signals that the view has changed, or why it is no longer kept current. Readers then read `view` itself.
   const signal = yield* SubscriptionRef.make<Exit.Exit<void, KvError>>(Exit.void)
 
+  const changed = SubscriptionRef.set(signal, Exit.void)
+
+  const becomeStale = Effect.flatMap(DateTime.now, (now) => {
+    target = undefined
+    if (Option.isSome(staleSince)) return Effect.void
+    staleSince = Option.some(now)
+    return changed
+  })
+
+  /** Whether this ended the staleness. */
+  const becomeCurrentIfCaughtUp = (): boolean => {
+    if (target === undefined || !catchUp.isReached(view, target)) return false
+    target = undefined
+    staleSince = Option.none()
+    return true
+  }
+
   const follow = (loaded: Loaded): Effect.Effect<never, KvError> =>
-    Effect.forever(Effect.flatMap(
-      loaded.watcher.take,
-      (revisions) => apply(loaded.view, revisions) ? SubscriptionRef.set(signal, Exit.void) : Effect.void
-    ))
+    Effect.forever(Effect.flatMap(loaded.watcher.take, (revisions) => {
+      const isChanged = apply(loaded.view, revisions)
+      return becomeCurrentIfCaughtUp() || isChanged ? changed : Effect.void
+    }))
+
+  /** A reconnected watch delivers what it missed later. So the view is stale until it has reached the store's state. */
+  const followStatus = (loaded: Loaded): Effect.Effect<void> =>
+    loaded.watcher.status.pipe(
+      Stream.switchMap((status) =>
+        Stream.fromEffectDrain(
+          status._tag === "Interrupted" ? becomeStale : Effect.suspend(() => {
+            if (Option.isNone(staleSince)) return Effect.void
+            return Effect.flatMap(catchUp.targetOf(backend, range), (found) => {
+              target = found
+              return becomeCurrentIfCaughtUp() ? changed : Effect.void
+            })
+          })
+        )
+      ),
+      Stream.runDrain
+    )
 
   const keep = Effect.fnUntraced(function*(): Effect.fn.Return<never, KvError> {
     let loaded = first
     while (true) {
-      const error = yield* Effect.flip(follow(loaded)).pipe(Effect.ensuring(Scope.close(loaded.scope, Exit.void)))
+      const error = yield* Effect.flip(
+        Effect.raceFirst(follow(loaded), Effect.andThen(followStatus(loaded), Effect.never))
+      ).pipe(Effect.ensuring(Scope.close(loaded.scope, Exit.void)))
       if (!mustReload(error)) return yield* error
+      yield* becomeStale
       loaded = yield* reload(backend, range, outer)
       view = loaded.view
-      yield* SubscriptionRef.set(signal, Exit.void)
+      staleSince = Option.none()
+      yield* changed
     }
   })
 
@@ -51,12 +118,21 @@ export const open = Effect.fnUntraced(function*(
   // Added before the fiber that keeps the view current is forked, so it runs after that fiber has ended.
   yield* Effect.addFinalizer(() => fail(closed))
   yield* Effect.forkScoped(Effect.catch(keep(), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error))))
+  const stateNow = (): State => ({ snapshot: snapshotOf(view), staleSince })
   const current = Effect.flatMap(SubscriptionRef.get(signal), (exit) => Effect.map(exit, () => view))
-  const changes = SubscriptionRef.changes(signal).pipe(
-    Stream.buffer({ capacity: 1, strategy: "sliding" }),
-    Stream.mapEffect((exit) => Effect.map(exit, () => snapshotOf(view)))
-  )
+  /** What `f` returns now, then after each change. */
+  const following = <A>(f: () => A): Stream.Stream<A, KvError> =>
+    SubscriptionRef.changes(signal).pipe(
+      Stream.buffer({ capacity: 1, strategy: "sliding" }),
+      Stream.mapEffect((exit) => Effect.map(exit, f))
+    )
+  const states = following(stateNow)
+  // Without the signals at which only the staleness changed.
+  const changes = Stream.changesWith(following(() => snapshotOf(view)), (a, b) => a === b)
   return {
+    states,
+    state: Effect.map(current, stateNow),
+    staleSince: Stream.changesWith(following(() => staleSince), (a, b) => a === b),
     get: (key) => Effect.map(current, ({ entries }) => Option.fromUndefinedOr(entries.get(key))),
     snapshot: Effect.map(current, snapshotOf),
     changes,

@@ -4,7 +4,6 @@
  * A removed endpoint takes no more calls. Calls in flight to it end normally, its watches move to another endpoint, and
  * its connections close.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
@@ -13,6 +12,7 @@ import type { Settings } from "../settings.ts"
 import * as channels from "./channels.ts"
 import * as endpoints from "./endpoints.ts"
 import * as errors from "./errors.ts"
+import { now } from "./now.ts"
 
 export interface Cluster {
   readonly endpoints: endpoints.Endpoints
@@ -29,8 +29,6 @@ export const make = Effect.fnUntraced(
   function*(settings: Settings, onFailed: () => void): Effect.fn.Return<Cluster, never, Scope.Scope> {
     const scope = yield* Effect.scope
     const context = yield* Effect.context<never>()
-    const clock = yield* Clock.Clock
-    const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const listeners = new Set<() => void>()
     const scopes = new Map<endpoints.Endpoint, Scope.Closeable>()
 
@@ -38,7 +36,7 @@ export const make = Effect.fnUntraced(
       const own = yield* Scope.fork(scope)
       const opened = yield* Scope.provide(
         channels.open(address, settings, {
-          onSilent: () => cluster.failed(endpoint, now(), errors.unanswered),
+          onSilent: () => cluster.failed(endpoint, now(), errors.unresponsive),
           onReplaced: () => cluster.succeeded(endpoint, now())
         }),
         own

@@ -4,7 +4,6 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -20,6 +19,7 @@ import type { Store } from "../wire/decoded.ts"
 import * as Cluster from "./cluster.ts"
 import * as errors from "./errors.ts"
 import * as members from "./members.ts"
+import { now } from "./now.ts"
 import * as retry from "./retry.ts"
 import * as rpc from "./rpc.ts"
 import * as tokens from "./tokens.ts"
@@ -39,7 +39,7 @@ export interface Connection {
   /** Completes when the layer's scope closes, before anything else of the connection is torn down. */
   readonly closed: Effect.Effect<void>
   /** Executes a call on some endpoint. */
-  readonly run: <A>(call: retry.Call<A>) => Effect.Effect<A, KvError.KvError>
+  readonly run: <A, B>(call: retry.Call<A, B>) => Effect.Effect<B, KvError.KvError>
   /** The tokens, for the `etcd3` client. */
   readonly tokens: tokens.Tokens
   /** The store that the endpoints lead to. */
@@ -67,12 +67,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
   })
   yield* Scope.addFinalizer(scope, shutdown)
   const cluster = yield* Scope.provide(Cluster.make(settings, () => latches.due.openUnsafe()), channelScope)
-  const base = { endpoints: cluster.endpoints, deadline: settings.deadline, closed }
+  const base = { endpoints: cluster.endpoints, deadline: settings.deadline, closed, now }
   const context: retry.RetryContext = { ...base, tokens: yield* makeTokens(base, settings, scope) }
   const store = { identity: new StoreIdentity(), suspicions: new Suspicions() }
   yield* Scope.provide(keepEndpoints(settings, cluster, context, store, latches), channelScope)
   const opener = watchStreams.make(context)
-  const now = yield* monotonicMillis
   const isUsed = (): void => void latches.used.openUnsafe()
   return {
     closed: closed.await,
@@ -103,8 +102,6 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
       watchStreams.streamFailure(errors.fromCancelReason(reason), context.tokens, endpoint)
   }
 })
-
-const monotonicMillis = Effect.map(Clock.Clock, (clock) => () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
 
 const nextTurn = Effect.callback<void>((resume) => {
   setImmediate(() => resume(Effect.void))
@@ -166,11 +163,12 @@ const makeTokens = Effect.fnUntraced(
     if (auth === undefined) return tokens.none
     let lastErrors = tokens.noErrors
     const authenticateWith = (password: Redacted.Redacted): Effect.Effect<tokens.Token, KvError.KvError> =>
-      retry.run<tokens.Token>({ ...context, tokens: tokens.none }, {
+      retry.run<tokens.Token, tokens.Token>({ ...context, tokens: tokens.none }, {
         name: "authenticate",
         policy: "read",
         hasLeader: true,
         onBegin: (current) => lastErrors = current,
+        finish: Effect.succeed,
         send: (attempt) =>
           rpc.send<tokens.Token>(attempt, {
             path: "/etcdserverpb.Auth/Authenticate",

@@ -16,7 +16,7 @@ export interface Endpoint {
   /** How many times it has failed since its last response. */
   failures: number
   /** The time of its last response, in milliseconds of the monotonic clock. */
-  answeredAt: number
+  respondedAt: number
   /** Whether a later list of endpoints does not contain it. Its calls in flight end normally. */
   isRemoved: boolean
 }
@@ -27,7 +27,7 @@ export const endpoint = (address: string, channels: Channels): Endpoint => ({
   channels,
   suspendedUntil: 0,
   failures: 0,
-  answeredAt: Number.NEGATIVE_INFINITY,
+  respondedAt: Number.NEGATIVE_INFINITY,
   isRemoved: false
 })
 
@@ -39,7 +39,7 @@ export interface Endpoints {
   /** Replaces the endpoints. If the preferred one is removed, the one at index `next` takes its place. */
   readonly replace: (all: ReadonlyArray<Endpoint>, next: number) => void
   /** The endpoint to use now. It is one of `avoid` only if there is no other. */
-  readonly choose: (now: number, avoid?: ReadonlySet<string>) => Endpoint
+  readonly choose: (now: number, avoid?: ReadonlyArray<string>) => Endpoint
   readonly succeeded: (endpoint: Endpoint, now: number) => void
   /** `reconnect`: its address may lead to other members too, so that new connections are opened. */
   readonly failed: (endpoint: Endpoint, now: number, reason: string, reconnect?: boolean) => void
@@ -66,11 +66,11 @@ export const make = (initial: ReadonlyArray<Endpoint>, first: number, onChange: 
       if (preferred.isRemoved) preferred = all[next]!
     },
     choose: (now, avoid) => {
-      if (preferred.suspendedUntil <= now && avoid?.has(preferred.address) !== true) return preferred
+      if (preferred.suspendedUntil <= now && avoid?.includes(preferred.address) !== true) return preferred
       const index = all.indexOf(preferred)
       const ranked = all.map((endpoint, i) => ({
         endpoint,
-        avoided: avoid?.has(endpoint.address) === true ? 1 : 0,
+        avoided: avoid?.includes(endpoint.address) === true ? 1 : 0,
         until: suspended(endpoint, now),
         distance: (i - index + all.length) % all.length
       }))
@@ -82,7 +82,7 @@ export const make = (initial: ReadonlyArray<Endpoint>, first: number, onChange: 
       if (endpoint.failures > 0) onChange(endpoint, undefined)
       endpoint.failures = 0
       endpoint.suspendedUntil = 0
-      endpoint.answeredAt = now
+      endpoint.respondedAt = now
       if (preferred.suspendedUntil > now) preferred = endpoint
     },
     failed: (endpoint, now, reason, reconnect = false) => {

@@ -31,6 +31,8 @@ export interface Classification {
 /** Classifies a failure of a request to the endpoint. */
 export const classify = (failure: Failure, endpoint: string): Classification => {
   const message = messageOf(failure, endpoint)
+  const unsendable = failure.delivery === "NotSent" ? unsendables[failure.code] : undefined
+  if (unsendable !== undefined) return { ...unsendable(message), notApplied: true, reconnect: false }
   if (failure.delivery !== "Sent") {
     return { ...unavailable(failure.code !== Code.DEADLINE_EXCEEDED)(message), notApplied: true, reconnect: false }
   }
@@ -72,6 +74,12 @@ const newToken = (message: string): Meaning => ({
   kind: "TokenRejected",
   suspendEndpoint: false
 })
+
+/** The codes with which the transport rejects a request that it can never send, such as one with a token that is too long. */
+const unsendables: Readonly<Record<number, Rule["meaning"]>> = {
+  [Code.INTERNAL]: invalidRequest,
+  [Code.RESOURCE_EXHAUSTED]: (message) => fail(new KvError.RequestTooLarge({ message }))
+}
 
 const anyCode = (): boolean => true
 const code = (...codes: ReadonlyArray<number>) => (code: number): boolean => codes.includes(code)
@@ -150,7 +158,7 @@ const isEndpointAtFault = (failure: Failure): boolean =>
   !failure.details.includes("etcdserver: leader changed")
 
 /** The reason why an endpoint with a silent connection is down. */
-export const unanswered = "it responds neither to calls nor to a ping"
+export const unresponsive = "it responds neither to calls nor to a ping"
 
 /** A write that may have been applied. */
 export const indeterminate = (message: string): KvError.Reason => new KvError.Indeterminate({ message })

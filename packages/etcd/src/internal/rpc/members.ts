@@ -6,7 +6,7 @@
  * after it has responded as a member of the same cluster.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
-import * as KvError from "@effect-kv/core/KvError"
+import type * as KvError from "@effect-kv/core/KvError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Latch from "effect/Latch"
@@ -14,8 +14,8 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as addresses from "../addresses.ts"
 import type { Settings } from "../settings.ts"
-import { Replaced } from "../store/storeIdentity.ts"
-import { observed, type Store, storeReplaced } from "../wire/decoded.ts"
+import type { Replaced } from "../store/storeIdentity.ts"
+import { decoded, observed, type Store } from "../wire/decoded.ts"
 import { decodeMemberList, encodeMemberList, type Member, type MemberList } from "../wire/memberCodec.ts"
 import * as channels from "./channels.ts"
 import * as retry from "./retry.ts"
@@ -96,19 +96,21 @@ export const usableUrls = (
 
 const read = Effect.fnUntraced(
   function*({ context, store }: Members): Effect.fn.Return<MemberList, KvError.KvError> {
-    const reading = retry.run<MemberList | Replaced>(context, {
+    const reading = retry.run<MemberList | Replaced, MemberList>(context, {
       name: "memberList",
       policy: "read",
       hasLeader: true,
-      send: observed(
-        store,
-        "Member",
-        (attempt) => Effect.map(rpc.send(attempt, memberList(true)), (value) => ({ header: value.header, value }))
-      )
+      send: observed(store, "Member", {
+        ...memberList(true),
+        decode: (message) => {
+          const value = decodeMemberList(message)
+          return { header: value.header, value }
+        }
+      }),
+      finish: (result) => decoded("read", result)
     })
     const deadline = Duration.min(context.deadline, Deadline.defaultDeadline)
-    const result = yield* Effect.provideService(reading, Deadline.Deadline, deadline)
-    return result instanceof Replaced ? yield* KvError.fail(storeReplaced(result, "read")) : result
+    return yield* Effect.provideService(reading, Deadline.Deadline, deadline)
   }
 )
 

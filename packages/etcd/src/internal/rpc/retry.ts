@@ -9,7 +9,6 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import * as SendControl from "@effect-kv/core/SendControl"
-import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Latch from "effect/Latch"
@@ -76,8 +75,8 @@ const maxTokens = 2
 // calls
 // -----------------------------------------------------------------------------
 
-/** A call: its request, and how it may be retried. */
-export interface Call<out A> {
+/** A call: its request, how it may be retried, and what becomes of its response. */
+export interface Call<in out A, out B = A> {
   /** The name in messages, such as `put`. */
   readonly name: string
   /** The description in messages, such as `put "a"`. Default: `name`. */
@@ -86,6 +85,8 @@ export interface Call<out A> {
   /** Whether a member without a leader must reject the request at once. */
   readonly hasLeader: boolean
   readonly send: (attempt: Attempt) => Effect.Effect<A, Failure>
+  /** The call's result, from the response. */
+  readonly finish: (response: A) => Effect.Effect<B, KvError.KvError>
   /** The endpoint's channel for the request. Default: `calls`. */
   readonly channel?: ChannelName | undefined
   /** Endpoints to use only if there is no other. */
@@ -103,16 +104,17 @@ export interface RetryContext {
   readonly deadline: Duration.Duration
   /** Opens when the client closes. */
   readonly closed: Latch.Latch
+  /** The machine's monotonic clock, in milliseconds. */
+  readonly now: () => number
 }
 
 /** Executes a call. */
-export const run = <A>(context: RetryContext, call: Call<A>): Effect.Effect<A, KvError.KvError> =>
+export const run = <A, B>(context: RetryContext, call: Call<A, B>): Effect.Effect<B, KvError.KvError> =>
   Effect.withFiber((fiber) => {
-    const clock = fiber.getRef(Clock.Clock)
     const state = new RetryState(
       call,
       fiber.getRef(Deadline.Deadline) ?? context.deadline,
-      () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
+      context.now,
       fiber.getRef(SendControl.Current)
     )
     state.sendControl?.track(() => state.mayHaveBeenSent)
@@ -133,15 +135,15 @@ const done = <A>(value: A): Next<A> => ({ _tag: "Done", value })
 const fail = (error: KvError.KvError): Next<never> => ({ _tag: "Fail", error })
 
 /** Continues after a step. */
-const follow = <A>(
+const follow = <A, B>(
   context: RetryContext,
-  call: Call<A>,
+  call: Call<A, B>,
   state: RetryState,
   next: Next<A>
-): Effect.Effect<A, KvError.KvError> => {
+): Effect.Effect<B, KvError.KvError> => {
   switch (next._tag) {
     case "Done":
-      return Effect.succeed(next.value)
+      return call.finish(next.value)
     case "Fail":
       return Effect.fail(next.error)
     case "TryAgain":
@@ -153,12 +155,12 @@ const follow = <A>(
  * Chooses an endpoint, waits for its connection and for a token if necessary, and sends the request. No generator: a call
  * that waits for nothing is one continuation.
  */
-const step = <A>(
+const step = <A, B>(
   context: RetryContext,
-  call: Call<A>,
+  call: Call<A, B>,
   state: RetryState,
   now: number
-): Effect.Effect<A, KvError.KvError> => {
+): Effect.Effect<B, KvError.KvError> => {
   if (context.closed.isOpen()) return Effect.fail(KvError.make(state.final(clientClosed())))
   if (state.isCancelled) return Effect.fail(KvError.make(state.final(cancelled())))
   if (state.isOverAt(now)) return Effect.fail(state.atDeadline())
@@ -174,12 +176,12 @@ const step = <A>(
   })
 }
 
-const withToken = <A>(
+const withToken = <A, B>(
   context: RetryContext,
-  call: Call<A>,
+  call: Call<A, B>,
   state: RetryState,
   endpoint: Endpoint
-): Effect.Effect<A, KvError.KvError> => {
+): Effect.Effect<B, KvError.KvError> => {
   const current = context.tokens.current()
   if (current !== undefined) return attempt(context, call, state, endpoint, current.token)
   return Effect.flatMap(fetchToken(context, state), (fetched) => {
@@ -199,17 +201,15 @@ const clientClosed = (): KvError.Reason => new KvError.Closed({ message: "the cl
 // -----------------------------------------------------------------------------
 
 /** The endpoint to try now. `undefined` if all have been tried. */
-const chooseEndpoint = <A>(
+const chooseEndpoint = (
   context: RetryContext,
-  call: Call<A>,
+  call: Pick<Call<never>, "avoid">,
   state: RetryState,
   now: number
 ): Endpoint | undefined => {
-  const avoid = state.pauses === 0 && call.avoid !== undefined
-    ? new Set([...state.tried, ...call.avoid])
-    : state.tried
+  const avoid = state.pauses === 0 && call.avoid !== undefined ? [...state.tried, ...call.avoid] : state.tried
   const endpoint = context.endpoints.choose(now, avoid)
-  if (state.tried.has(endpoint.address)) return undefined
+  if (state.tried.includes(endpoint.address)) return undefined
   state.turnTo(endpoint, now)
   return endpoint
 }
@@ -217,7 +217,7 @@ const chooseEndpoint = <A>(
 /** Pauses before all endpoints are tried again. */
 const pause = (context: RetryContext, state: RetryState): Effect.Effect<Next<never>> =>
   Effect.flatMap(Random.next, (random) => {
-    state.tried.clear()
+    state.tried = []
     const longest = Math.min(backoff.first * 2 ** state.pauses++, backoff.longest)
     const millis = Math.min(longest * (0.5 + random / 2), Math.ceil(state.remaining))
     return Effect.as(orClosed(context, Effect.sleep(millis)), tryAgain)
@@ -233,8 +233,8 @@ const within = <A, E>(millis: number, effect: Effect.Effect<A, E>): Effect.Effec
 
 /** Whether other endpoints are untried or have responded, so that this one must not use up the time. */
 const hasOthers = (context: RetryContext, state: RetryState): boolean =>
-  state.tried.size < context.endpoints.all().length ||
-  state.answered.some((endpoint) => endpoint !== state.endpoint)
+  state.tried.length < context.endpoints.all().length ||
+  state.responsive.some((endpoint) => endpoint !== state.endpoint)
 
 /**
  * Waits until the endpoint is connected, known to be unreachable, or known to be alive. If there are other endpoints
@@ -283,39 +283,82 @@ const fetchToken = Effect.fnUntraced(
   }
 )
 
-/** Tries one endpoint. A request that may be retried gets half of the time while other endpoints remain. */
-const attempt = <A>(
+/**
+ * Tries one endpoint. While other endpoints remain, a request that may be retried gets half of the time. Then it is sent
+ * to another one. The first read continues meanwhile, and the first of the two responses counts.
+ */
+const attempt = <A, B>(
   context: RetryContext,
-  call: Call<A>,
+  call: Call<A, B>,
   state: RetryState,
   endpoint: Endpoint,
   token: Token
-): Effect.Effect<A, KvError.KvError> => {
+): Effect.Effect<B, KvError.KvError> => {
   const isHalf = call.policy !== "write" && hasOthers(context, state)
-  const endsAt = isHalf ? state.since + (state.endsAt - state.since) / 2 : state.endsAt
+  const half = (state.endsAt - state.since) / 2
+  const isHedged = isHalf && call.policy === "read" && !state.isHedged && Number.isFinite(half)
+  const endsAt = isHalf && !isHedged ? state.since + half : state.endsAt
   const { sendControl } = state
-  const sending = call.send({
+  const sent: Attempt = {
     endpoint,
     channel: endpoint.channels[call.channel ?? "calls"],
     metadata: metadataOf(token, call.hasLeader),
     remaining: () => Number.isFinite(endsAt) ? Math.max(endsAt - state.now(), 1) : undefined,
+    lateAfter: isHedged ? half : undefined,
     isRepeatable: call.policy !== "write",
     isCancelled: sendControl === undefined ? undefined : () => sendControl.isCancelled(),
     progress: state.progress
-  })
-  return Effect.matchEffect(sending, {
-    onFailure: (failure) => follow(context, call, state, conclude(context, call, state, endpoint, token, failure)),
+  }
+  return Effect.matchEffect(call.send(sent), {
+    onFailure: (failure) =>
+      failure.pending === undefined
+        ? follow(context, call, state, conclude(context, call, state, endpoint, token, failure))
+        : hedge(context, call, state, { ...sent, pending: failure.pending }),
     onSuccess: (value) => {
       context.endpoints.succeeded(endpoint, state.now())
-      return Effect.succeed(value)
+      return call.finish(value)
     }
   })
 }
 
-/** Decides what follows the failure of an attempt. */
-const conclude = <A>(
+/**
+ * Continues with other endpoints beside a late read. The first response counts. A failure of the late read counts only
+ * if other attempts would fail as well.
+ */
+const hedge = <A, B>(
   context: RetryContext,
-  call: Call<A>,
+  call: Call<A, B>,
+  state: RetryState,
+  late: Attempt
+): Effect.Effect<B, KvError.KvError> => {
+  const { endpoint } = late
+  state.isHedged = true
+  state.suspendIfSilent(context.endpoints)
+  state.noteError(`${endpoint.address}: no response yet`)
+  const first = Effect.matchEffect(call.send(late), {
+    onFailure: (failure) => {
+      const classification = classify(failure, endpoint.address)
+      const decision = decide(call.policy, classification)
+      if (decision.action === "Fail") {
+        return Effect.fail(
+          KvError.make(explained(decision.reason, call), { endpoint: endpoint.address, status: failure.code })
+        )
+      }
+      state.noteError(classification.reason.message, endpoint)
+      return Effect.never
+    },
+    onSuccess: (value) => {
+      context.endpoints.succeeded(endpoint, state.now())
+      return call.finish(value)
+    }
+  })
+  return Effect.raceFirst(first, step(context, call, state, state.now()))
+}
+
+/** Decides what follows the failure of an attempt. */
+const conclude = <A, B>(
+  context: RetryContext,
+  call: Call<A, B>,
   state: RetryState,
   endpoint: Endpoint,
   token: Token,
@@ -328,7 +371,7 @@ const conclude = <A>(
     state.suspendIfSilent(context.endpoints)
     if (state.isOver) return fail(state.atDeadline())
   } else if (delivery === "Sent") {
-    state.answered.push(endpoint)
+    state.responsive = [...state.responsive, endpoint]
   }
   const classification = classify(failure, endpoint.address)
   if (classification.suspendEndpoint) {
@@ -348,7 +391,7 @@ const conclude = <A>(
       if (!context.tokens.hasCredentials || state.rejectedTokens >= maxTokens) return failWith(classification.reason)
       state.rejectedTokens += 1
       context.tokens.rejected(token)
-      state.tried.delete(endpoint.address)
+      state.tried = state.tried.filter((address) => address !== endpoint.address)
       return tryAgain
     }
     case "Retry":
@@ -358,7 +401,7 @@ const conclude = <A>(
 }
 
 /** Adds the denied call to the reason, which etcd omits. */
-const explained = (reason: KvError.Reason, call: Call<unknown>): KvError.Reason =>
+const explained = (reason: KvError.Reason, call: Pick<Call<never>, "name" | "about">): KvError.Reason =>
   reason._tag === "PermissionDenied"
     ? new KvError.PermissionDenied({ message: `${reason.message} (${call.about?.() ?? call.name})` })
     : reason

@@ -22,21 +22,23 @@ export class RetryState {
   readonly #name: string
   readonly #policy: RetryPolicy
   readonly #deadline: Duration.Duration
-  /** The last error of each endpoint. */
-  readonly #lastErrors = new Map<string, string>()
+  /** The last error of each endpoint. Like the other collections made on first use: most calls fail nowhere. */
+  #lastErrors: Map<string, string> | undefined
   /** The last errors of the token request that the call waits for. */
   tokenErrors = noErrors
-  /** The endpoints tried since the last pause. */
-  readonly tried = new Set<string>()
+  /** The addresses of the endpoints tried since the last pause. */
+  tried: ReadonlyArray<string> = none
   /** The endpoints that responded with a failure. */
-  readonly answered: Array<Endpoint> = []
+  responsive: ReadonlyArray<Endpoint> = none
   /** The delivery of the current attempt. */
-  progress: Progress = { delivery: "NotSent" }
+  progress: Progress = nothingSent
   endpoint: Endpoint | undefined = undefined
   /** The start of the current attempt. */
   since: number
   /** Whether an earlier attempt may have been applied. */
   isAmbiguous = false
+  /** Whether a second attempt runs beside a late one. There is no third. */
+  isHedged = false
   pauses = 0
   /** How many of the call's tokens were rejected. */
   rejectedTokens = 0
@@ -76,33 +78,34 @@ export class RetryState {
   }
 
   turnTo(endpoint: Endpoint, now: number): void {
-    this.tried.add(endpoint.address)
+    if (!this.tried.includes(endpoint.address)) this.tried = [...this.tried, endpoint.address]
     this.endpoint = endpoint
     this.beginAttempt(now)
   }
 
   get lastErrors(): ReadonlyArray<string> {
-    return [...new Set([...this.#lastErrors.values(), ...this.tokenErrors()])]
+    return [...new Set([...this.#lastErrors?.values() ?? none, ...this.tokenErrors()])]
   }
 
-  noteError(message: string): void {
-    this.#lastErrors.set(this.endpoint?.address ?? "", message)
+  noteError(message: string, endpoint = this.endpoint): void {
+    this.#lastErrors ??= new Map()
+    this.#lastErrors.set(endpoint?.address ?? "", message)
   }
 
   /** Runs the effect. Meanwhile the message is the endpoint's last error, and stays so unless the effect succeeds. */
   waitingFor<A, E>(message: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    const before = this.#lastErrors.get(this.endpoint?.address ?? "")
+    const before = this.#lastErrors?.get(this.endpoint?.address ?? "")
     this.noteError(message)
     return Effect.tap(effect, () =>
       Effect.sync(() => {
-        if (before === undefined) this.#lastErrors.delete(this.endpoint?.address ?? "")
+        if (before === undefined) this.#lastErrors?.delete(this.endpoint?.address ?? "")
         else this.noteError(before)
       }))
   }
 
   /** Suspends an endpoint that did not respond. If it responded to other calls meanwhile, it is only slow. */
   suspendIfSilent(endpoints: Endpoints): void {
-    if (this.endpoint !== undefined && this.endpoint.answeredAt < this.since) {
+    if (this.endpoint !== undefined && this.endpoint.respondedAt < this.since) {
       endpoints.failed(this.endpoint, this.now(), "it did not respond")
     }
   }
@@ -145,3 +148,8 @@ export class RetryState {
     })
   }
 }
+
+const none: ReadonlyArray<never> = []
+
+/** The delivery before the first attempt. */
+const nothingSent: Progress = Object.freeze({ delivery: "NotSent" })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { failure, Status } from "../../grpc/status.ts"
 import type * as Transport from "../../grpc/Transport.ts"
+import type { Sent } from "../store/storeIdentity.ts"
 import type { Endpoint } from "./endpoints.ts"
 
 /** A request of one message with a response of one message. */
@@ -26,6 +27,12 @@ export interface Attempt {
   readonly metadata: Readonly<Record<string, string>>
   /** Milliseconds left for the attempt. `undefined` means no limit. */
   readonly remaining: () => number | undefined
+  /** Milliseconds until the attempt is late: see `Transport.CallOptions`. */
+  readonly lateAfter: number | undefined
+  /** The response to a late attempt. It is awaited instead of sending the request. */
+  readonly pending?: Effect.Effect<Buffer, Transport.Failure> | undefined
+  /** What was known about the store when the request was sent. */
+  known?: Sent
   readonly isRepeatable: boolean
   readonly isCancelled: (() => boolean) | undefined
   readonly progress: Transport.Progress
@@ -43,28 +50,33 @@ export const metadataOf = (token: string | undefined, hasLeader: boolean): Reado
 const leaderOnly = { hasleader: "true" }
 const nothing = {}
 
-/** Sends an RPC and decodes its response. */
-export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> =>
-  Effect.matchEffect(
-    attempt.channel.unary(rpc.path, rpc.request, {
+/** Sends an RPC, or awaits a late response, and decodes the response. */
+export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> => {
+  const on: Transport.OnOutcome<A, Transport.Failure> = {
+    onSuccess: (message) => decoded(rpc, message),
+    onFailure: (failure) => Exit.fail(withMessageSize(rpc, failure))
+  }
+  return attempt.pending !== undefined ? Effect.matchEffect(attempt.pending, on) : attempt.channel.unaryMatch(
+    rpc.path,
+    rpc.request,
+    {
       metadata: attempt.metadata,
       sensitive: attempt.metadata["token"] === undefined ? undefined : sensitive,
       timeout: attempt.remaining(),
+      lateAfter: attempt.lateAfter,
       progress: attempt.progress,
       isRepeatable: attempt.isRepeatable,
       isCancelled: attempt.isCancelled,
       endAfterResponse: rpc.endAfterResponse
-    }),
-    {
-      onSuccess: (message) => decoded(rpc, message),
-      onFailure: (failure) => Effect.fail(withMessageSize(rpc, failure))
-    }
+    },
+    on
   )
+}
 
 /**
  * Notes the size of a message that a proxy did not take from the server: the response to a request that was executed.
  *
- * A Go server rejects a request that is too large with the same words. Only the size tells the two apart.
+ * A Go server rejects a request that is too large with the same words. Only the size distinguishes the two.
  */
 const withMessageSize = ({ request }: Rpc<unknown>, failure: Transport.Failure): Transport.Failure => {
   const size = /grpc: received message larger than max \((\d+) vs/.exec(failure.details)?.[1]

@@ -83,14 +83,15 @@ export const make = (context: retry.RetryContext): Opener => {
       if (options?.refreshToken === true) context.tokens.rejected(context.tokens.current()?.token)
       // A long deadline does not apply: no call waits for this one attempt, and the next may use another endpoint.
       const deadline = Duration.min(context.deadline, Deadline.defaultDeadline)
-      const opening = retry.run<WatchStream>(context, {
+      const opening = retry.run<WatchStream, WatchStream>(context, {
         name: "watch",
         onBegin: (current) => lastErrors = current,
         policy: "read",
         hasLeader: true,
         avoid: options?.avoid,
         channel: options?.whole === true ? "wholeWatches" : "watches",
-        send: (attempt) => openOn(attempt, scope)
+        send: (attempt) => openOn(attempt, scope),
+        finish: Effect.succeed
       })
       return yield* Effect.ensuring(
         Effect.provideService(opening, Deadline.Deadline, deadline),
@@ -101,6 +102,12 @@ export const make = (context: retry.RetryContext): Opener => {
   return { open, lastErrors: () => lastErrors() }
 }
 
+/**
+ * How long to wait for a place within a server's limit on streams, in milliseconds, before another endpoint is tried.
+ * Other streams may keep their places indefinitely.
+ */
+const longestOpening = 1000
+
 const openOn = (attempt: rpc.Attempt, scope: Scope.Scope): Effect.Effect<WatchStream, errors.Failure> => {
   const received = new Received()
   const { channel, endpoint, metadata, progress } = attempt
@@ -108,7 +115,8 @@ const openOn = (attempt: rpc.Attempt, scope: Scope.Scope): Effect.Effect<WatchSt
     metadata,
     sensitive: rpc.sensitive,
     progress,
-    isRepeatable: true
+    isRepeatable: true,
+    sendTimeout: Math.min(attempt.remaining() ?? longestOpening, longestOpening)
   })
   return Effect.map(Effect.provideService(opening, Scope.Scope, scope), (stream): WatchStream => ({
     send: (request) => void stream.send(encodeRequest(request)),
@@ -127,6 +135,7 @@ const statusOf = (attempt: rpc.Attempt): WatchStream["status"] =>
     ...attempt,
     channel: attempt.endpoint.channels.calls,
     remaining: () => 5000,
+    lateAfter: undefined,
     progress: { delivery: "NotSent" }
   }, {
     path: "/etcdserverpb.Maintenance/Status",

@@ -136,13 +136,23 @@ const openStreams = Effect.fnUntraced(
     opened: Latch.Latch,
     attachments: Map<WatchStream, Attachment>
   ) {
+    const clock = yield* Clock.Clock
+    const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const openedAt = new Map<Lane, number>()
+    const age = (lane: Lane): number => now() - (openedAt.get(lane) ?? Number.NEGATIVE_INFINITY)
     while (true) {
       yield* needed.await
-      const delay = pool.delay(yield* Random.next)
+      const [lane] = pool.neededLanes().sort((a, b) => age(b) - age(a))
+      if (lane === undefined) {
+        needed.closeUnsafe()
+        continue
+      }
+      // The wait limits how often streams are opened, so it counts from the opening of the lane's last stream.
+      const delay = pool.delay(yield* Random.next) - age(lane)
       if (delay > 0) yield* Effect.sleep(delay)
-      const lane = pool.neededLane()
-      if (lane === undefined) needed.closeUnsafe()
-      else yield* openStream(connection, pool, lane, attachments)
+      if (!pool.neededLanes().includes(lane)) continue
+      openedAt.set(lane, now())
+      yield* openStream(connection, pool, lane, attachments)
       if (attachments.size > 0) opened.openUnsafe()
     }
   }

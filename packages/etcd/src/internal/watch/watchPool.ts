@@ -22,7 +22,7 @@ export interface Environment {
   readonly cancelFailure: (reason: string, endpoint?: string) => StreamFailure
   /** Ends the stream, which the pool no longer uses. */
   readonly release: (stream: WatchStream) => void
-  /** Called when watches have no stream: see {@link WatchPool.neededLane}. */
+  /** Called when watches have no stream: see {@link WatchPool.neededLanes}. */
   readonly wake: () => void
   /** Called when streams need checks: see {@link WatchPool.tick}. */
   readonly startTicking: () => void
@@ -46,7 +46,10 @@ const wholeBytes = 64 * 1024 * 1024
 /** How many ticks a stream without watches is kept for the next watch. */
 const idleTicksAllowed = 1
 
-/** Milliseconds before a stream is opened: none the first time, then `first`, doubling up to `longest`, with jitter. */
+/**
+ * Milliseconds from the opening of a lane's stream to that of the next: none the first time, then `first`, doubling up
+ * to `longest`, with jitter.
+ */
 const backoff = { first: 25, longest: 1000 }
 
 export class WatchPool implements Owner {
@@ -136,17 +139,18 @@ export class WatchPool implements Owner {
   // opening streams
   // ---------------------------------------------------------------------------
 
-  /** The lane for which a stream must be opened. */
-  neededLane(): Lane | undefined {
-    if (this.#closed !== undefined) return undefined
-    for (const [watch, lane] of this.#waiting) {
-      if (watch.state._tag === "Waiting") return lane
-      this.#waiting.delete(watch)
+  /** The lanes for which a stream must be opened. */
+  neededLanes(): Array<Lane> {
+    if (this.#closed !== undefined) return []
+    const lanes = new Set<Lane>()
+    for (const [watch, lane] of Array.from(this.#waiting)) {
+      if (watch.state._tag === "Waiting") lanes.add(lane)
+      else this.#waiting.delete(watch)
     }
-    return undefined
+    return [...lanes]
   }
 
-  /** Milliseconds to wait before opening it, from a random number between 0 and 1. */
+  /** Milliseconds from the opening of a lane's stream to that of the next, from a random number between 0 and 1. */
   delay(random: number): number {
     if (this.#failures === 0) return 0
     return Math.min(backoff.first * 2 ** (this.#failures - 1), backoff.longest) * (0.5 + random / 2)

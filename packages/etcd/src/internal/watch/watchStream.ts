@@ -5,8 +5,8 @@
  * so only the order identifies the create. An id is never reused on a stream: the server may still send events that it
  * had queued for a cancelled watch, or keep them for the next watch with that id.
  *
- * `etcd grpc-proxy` ignores the requested ids, chooses its own, and answers creates in any order. So the creates of a stream
- * are sent one at a time until an answer shows that the endpoint uses the requested ids.
+ * `etcd grpc-proxy` ignores the requested ids, chooses its own, and responds to creates in any order. So the creates of a
+ * stream are sent one at a time until a response shows that the endpoint uses the requested ids.
  */
 import type { Sent } from "../store/storeIdentity.ts"
 import type { Store } from "../wire/decoded.ts"
@@ -44,7 +44,7 @@ export interface Options {
 /** Who chooses the ids of watches: the client, as with etcd, or the server, as with `etcd grpc-proxy`. */
 export type IdChoice = "Client" | "Server"
 
-/** A create that waits for the answer to the one before it. */
+/** A create that waits for the response to the one before it. */
 interface UnsentCreate {
   readonly id: number
   readonly watch: WatchState
@@ -57,7 +57,7 @@ interface PendingCreate {
   readonly sent: Sent
   /** `undefined` once the watch was cancelled. The response still arrives. */
   watch: WatchState | undefined
-  /** Whether the server is still to be told that it was cancelled. */
+  /** Whether the cancel request is still to be sent. */
   isCancelUnsent: boolean
 }
 
@@ -155,7 +155,7 @@ export class WatchStream implements Carrier {
     this.#send(watchWire.create(watch.request, id, from, this.fragment))
   }
 
-  /** Sends what waited for an answer: one create, or all of them if they need not wait. */
+  /** Sends the creates that waited for a response: the next one, or all of them if they need not wait. */
   #sendUnsent(): void {
     while (this.#unsent.length > 0 && !(this.#isSerial && this.awaitsResponse)) this.#sendCreate(this.#unsent.shift()!)
   }
@@ -184,7 +184,7 @@ export class WatchStream implements Carrier {
     const pending = this.#creating.find((create) => create.id === id)
     if (pending !== undefined) pending.watch = undefined
     if (pending !== undefined && this.#isSerial) {
-      // Under which id it can be cancelled is known once it is answered.
+      // Its id, needed to cancel it, is known once the response has arrived.
       pending.isCancelUnsent = true
       return
     }

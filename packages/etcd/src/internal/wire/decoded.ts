@@ -6,6 +6,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
 import { indeterminate } from "../rpc/errors.ts"
 import type { Call, RetryPolicy } from "../rpc/retry.ts"
+import * as rpc from "../rpc/rpc.ts"
 import { type Order, Replaced, type StoreIdentity } from "../store/storeIdentity.ts"
 import type { Suspicions } from "../store/storeProbe.ts"
 import { NotUtf8 } from "./codec.ts"
@@ -46,13 +47,15 @@ export interface Store {
 
 /** Sends a request, and compares its response with what was known about the store when the request was sent. */
 export const observed =
-  <A>(store: Store, order: Order, send: Call<WithHeader<A>>["send"]): Call<A | Replaced>["send"] => (attempt) => {
-    const sent = store.identity.sent()
-    return Effect.map(send(attempt), ({ header, value }) => {
+  <A>(store: Store, order: Order, request: rpc.Rpc<WithHeader<A>>): Call<A | Replaced>["send"] => (attempt) => {
+    const sent = attempt.known ??= store.identity.sent()
+    const decode = (message: Buffer): A | Replaced => {
+      const { header, value } = request.decode(message)
       const observation = store.identity.observe(header, sent, attempt.endpoint.address, order)
       if (observation === "Behind") store.suspicions.raise()
       return observation instanceof Replaced ? observation : value
-    })
+    }
+    return rpc.send(attempt, { ...request, decode })
   }
 
 /**

@@ -16,7 +16,16 @@ export interface Frame {
   readonly payload: Buffer
 }
 
-export const Type = { DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, PING: 6, GOAWAY: 7, WINDOW_UPDATE: 8 }
+export const Type = {
+  DATA: 0,
+  HEADERS: 1,
+  RST_STREAM: 3,
+  SETTINGS: 4,
+  PING: 6,
+  GOAWAY: 7,
+  WINDOW_UPDATE: 8,
+  CONTINUATION: 9
+}
 
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -137,6 +146,15 @@ export class PeerConnection {
     this.write(encode(Type.HEADERS, end ? 5 : 4, stream, block(headers)))
   }
 
+  /** Headers of any size: one HEADERS frame, and CONTINUATION frames. */
+  largeHeaders(stream: number, headers: Readonly<Record<string, string>>, end = false): void {
+    const whole = block(headers)
+    for (let at = 0; at < whole.length; at += 16384) {
+      const flags = (at === 0 && end ? 1 : 0) | (at + 16384 >= whole.length ? 4 : 0)
+      this.write(encode(at === 0 ? Type.HEADERS : Type.CONTINUATION, flags, stream, whole.subarray(at, at + 16384)))
+    }
+  }
+
   data(stream: number, bytes: Uint8Array, end = false): void {
     for (let at = 0; at === 0 || at < bytes.length; at += 16384) {
       const part = bytes.subarray(at, at + 16384)
@@ -159,7 +177,7 @@ export class PeerConnection {
   }
 
   /** A complete successful response. */
-  answer(stream: number, text: string | Uint8Array = "answer"): void {
+  respond(stream: number, text: string | Uint8Array = "response"): void {
     this.headers(stream, okHeaders)
     this.data(stream, message(text))
     this.trailers(stream, 0)

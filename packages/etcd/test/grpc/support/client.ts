@@ -37,8 +37,8 @@ export const start = <A, E>(effect: Effect.Effect<A, E>) =>
     result: Fiber.join(fiber)
   }))
 
-export const answering: Peer.Script = {
-  onRequest: (connection, stream, message) => connection.answer(stream, `re: ${message.toString()}`)
+export const responding: Peer.Script = {
+  onRequest: (connection, stream, message) => connection.respond(stream, `re: ${message.toString()}`)
 }
 
 /** How many milliseconds an effect takes. */

@@ -138,7 +138,7 @@ export const cases = chapter("conditions", [
     }
   }),
 
-  test("Compare.exists and Compare.missing tell whether a key exists", function*(kv) {
+  test("Compare.exists and Compare.missing check whether a key exists", function*(kv) {
     yield* kv.put("k", "")
     assert.deepStrictEqual(
       [

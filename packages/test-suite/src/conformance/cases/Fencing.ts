@@ -28,7 +28,7 @@ export const cases = chapter("fencing", [
       assert.strictEqual(reason._tag === "LockLost" && reason.token, lock.token)
       assert.strictEqual(yield* revisionOf(kv), before)
       assert.strictEqual(yield* textOf(kv, "k"), "1")
-      assert.isFalse(yield* lock.isHeld, "the rejection tells the lock that it is lost")
+      assert.isFalse(yield* lock.isHeld, "the rejection marks the lock as lost")
     }
   }),
 

@@ -37,8 +37,8 @@ const keepAliveFor = Effect.fnUntraced(function*(kv: Kv.Kv, id: bigint, times: n
 
 export const cases = chapter("leases", [
   test("a lease is granted for at least the requested time, in whole seconds", function*(kv) {
-    const asked = ["1 milli", "1 second", "1500 millis", "5 seconds", "1 minute", "1 day"] as const
-    for (const ttl of asked) {
+    const requested = ["1 milli", "1 second", "1500 millis", "5 seconds", "1 minute", "1 day"] as const
+    for (const ttl of requested) {
       const lease = yield* backendOf(kv).leaseGrant({ ttl })
       assert.isAtLeast(Duration.toMillis(lease.ttl), Duration.toMillis(ttl))
       assert.strictEqual(Duration.toMillis(lease.ttl) % 1000, 0)

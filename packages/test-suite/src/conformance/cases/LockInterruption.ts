@@ -98,7 +98,7 @@ const begin = Effect.fnUntraced(function*(
   let step = 0
   let isStruck = false
   seen[when] = (call) => {
-    // A grant that a slow store has not answered within a second is sent again: that is no step of its own.
+    // A grant is sent again if a slow store does not respond within a second. That is not a step of its own.
     const isHedge = call.kind === "leaseGrant" && call.lease !== seen.leases[0]
     if (!isStep(call) || isHedge || ++step !== n) return Effect.void
     isStruck = true
@@ -186,7 +186,7 @@ export const cases = chapter("interrupting locks", [
             yield* Effect.yieldNow
             yield* barrier.letGo
           }))
-        yield* atEachPoint(kv, `${kind}-lost`, way, () => faults.lostAnswer, () => Effect.void)
+        yield* atEachPoint(kv, `${kind}-lost`, way, () => faults.lostResponse, () => Effect.void)
       }
     )
   ),
@@ -196,7 +196,7 @@ export const cases = chapter("interrupting locks", [
     function*(kv) {
       const barrier = yield* faults.barrier
       const store = yield* Store
-      yield* atEachPoint(kv, "unanswered", withBody(), () => barrier.stop, (attempts) =>
+      yield* atEachPoint(kv, "no-response", withBody(), () => barrier.stop, (attempts) =>
         Effect.gen(function*() {
           for (const { fiber } of attempts) yield* Effect.forkScoped(Fiber.interrupt(fiber))
           yield* store.passTime("1500 millis")
@@ -238,7 +238,7 @@ export const cases = chapter("interrupting locks", [
   waitingTest("an acquisition that loses a response at any step leaves nothing behind", function*(kv) {
     const lost = (call: faults.Call) =>
       faults.isEntry(call) || faults.isRemoval(call) || call.kind === "leaseGrant"
-        ? faults.lostAnswer
+        ? faults.lostResponse
         : faults.unavailable
     yield* atEachPoint(kv, "lost", withBody(), lost, () => Effect.void)
   }),
@@ -253,7 +253,7 @@ export const cases = chapter("interrupting locks", [
       const key = yield* Scope.make()
       yield* Scope.provide(on(client)(TempKey.make("away/key/1", { ttl: "1 hour" })), key)
       // The response to one more release attempt is lost: it was executed, and the client does not know.
-      cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+      cut.after = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
       cut.before = (call) => faults.isEntry(call) ? Effect.void : faults.unavailable
       const unknown = yield* Effect.forkScoped(
         on(client)(DistLock.withDistLock(Effect.void, "away/unknown", { ttl: "1 hour" }))
@@ -283,7 +283,7 @@ export const cases = chapter("interrupting locks", [
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     yield* hold(client, "late.keeps-the-session")
-    seen.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    seen.before = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     const error = yield* Effect.flip(on(client)(DistLock.withDistLock(Effect.void, name)))
     assert.strictEqual(error._tag === "KvError" && error.reason._tag, "Unavailable")
     yield* isFree(kv, name)

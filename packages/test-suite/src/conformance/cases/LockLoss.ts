@@ -4,11 +4,9 @@
 import * as Compare from "@effect-kv/core/Compare"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Fence from "@effect-kv/core/Fence"
-import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
-import * as LockError from "@effect-kv/core/LockError"
 import * as Op from "@effect-kv/core/Op"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -18,10 +16,10 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
-import { chapter, newClient, promptly, Store, test, waitingTest, waitUntil } from "./Case.ts"
-import { entryOf, textOf } from "./entries.ts"
+import { chapter, newClient, promptly, Store, waitingTest, waitUntil } from "./Case.ts"
+import { textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue, soon, untilContenders } from "./locking.ts"
+import { contend, contenders, exitOf, failedWith, hold, isFree, on, queue, soon } from "./locking.ts"
 
 /** Holds the lock until it is interrupted, then writes in a finalizer, without the fence of the lost lock. */
 const holdAndCleanUp = (kv: Kv.Kv, name: string, options?: DistLock.Options) =>
@@ -114,97 +112,6 @@ export const cases = chapter("losing locks", [
     yield* isFree(kv, name)
   }),
 
-  waitingTest(
-    "a waiter whose session is lost fails while the lock is held, and the next waiter acquires it",
-    function*(kv) {
-      const name = "loss/waiter"
-      const other = yield* newClient
-      const held = yield* hold(kv, name)
-      const waiter = yield* queue(other, name)
-      const next = yield* queue(yield* newClient, name)
-      const [first] = yield* on(kv)(DistLock.waiters(name))
-      yield* backendOf(kv).leaseRevoke(Option.getOrThrow(first!.lease))
-      failedWith(yield* exitOf("the waiter's failure, within a second", waiter, 5), "LockLost")
-      assert.isTrue(yield* held.lock.isHeld)
-      assert.strictEqual(yield* contenders(kv, name), 2)
-      assert.strictEqual(next.pollUnsafe(), undefined)
-      yield* held.release
-      assert.isTrue((yield* Fiber.join(next)) > held.lock.token)
-      yield* isFree(kv, name)
-    }
-  ),
-
-  waitingTest(
-    "a waiter whose key is deleted together with the holder's fails, and the next acquires the lock",
-    function*(kv) {
-      const name = "loss/together"
-      const held = yield* hold(kv, name)
-      let letIn = false
-      const waiter = yield* contend(yield* newClient, name, undefined, () => Effect.sync(() => letIn = true))
-      const [first] = yield* on(kv)(DistLock.waiters(name))
-      const next = yield* queue(yield* newClient, name)
-      yield* kv.txn({ then: [Op.delete(held.lock.key), Op.delete(first!.key)] })
-      failedWith(yield* exitOf("the waiter's failure", waiter), "LockLost")
-      assert.isFalse(letIn)
-      assert.isTrue((yield* Fiber.join(next)) > held.lock.token)
-      yield* held.release
-      yield* isFree(kv, name)
-    }
-  ),
-
-  waitingTest("a waiter that leaves the middle of the queue does not let the next one in", function*(kv) {
-    const name = "loss/middle"
-    const held = yield* hold(kv, name)
-    const middle = yield* queue(yield* newClient, name)
-    const last = yield* queue(yield* newClient, name)
-    yield* Fiber.interrupt(middle)
-    yield* untilContenders(kv, name, 2)
-    const second = yield* queue(yield* newClient, name)
-    const [first] = yield* on(kv)(DistLock.waiters(name))
-    yield* kv.delete(first!.key)
-    failedWith(yield* exitOf("the failure of the last waiter", last), "LockLost")
-    assert.strictEqual(second.pollUnsafe(), undefined)
-    yield* held.release
-    yield* Fiber.join(second)
-    yield* isFree(kv, name)
-  }),
-
-  waitingTest("a release between the read of the queue and the watch is not missed", function*(kv) {
-    const name = "loss/between"
-    for (const when of ["before", "after"] as const) {
-      const held = yield* hold(kv, name)
-      const slow = faults.make()
-      const client = yield* faults.newClientWith(slow)
-      const barrier = yield* faults.barrier
-      slow[when] = (call) => call.kind === "watch" ? barrier.stop : Effect.void
-      const waiter = yield* queue(client, name)
-      yield* barrier.reached
-      yield* held.release
-      yield* barrier.letGo
-      yield* soon("the waiter is let in", Effect.sync(() => waiter.pollUnsafe() !== undefined))
-      yield* Fiber.join(waiter)
-    }
-    yield* isFree(kv, name)
-  }),
-
-  waitingTest("a wait survives an outage and a compaction", function*(kv) {
-    const name = "loss/outage"
-    const store = yield* Store
-    const held = yield* hold(kv, name)
-    const cut = faults.make()
-    const client = yield* faults.newClientWith(cut)
-    cut.before = (call) => call.kind === "watch" ? faults.unavailable : Effect.void
-    const waiter = yield* queue(client, name)
-    yield* store.passTime("1 second")
-    const { revision } = yield* kv.put(`${name}.other`, "1")
-    yield* store.compact(revision)
-    cut.before = () => Effect.void
-    yield* store.passTime("1 second")
-    yield* held.release
-    yield* Fiber.join(waiter)
-    yield* isFree(kv, name)
-  }),
-
   waitingTest("a loss is noticed even if the history was compacted and the watch failed", function*(kv) {
     const name = "loss/compacted"
     const store = yield* Store
@@ -251,43 +158,6 @@ export const cases = chapter("losing locks", [
     }
   ),
 
-  waitingTest("a failed release does not change the result, and is retried in the background", function*(kv) {
-    const name = "loss/release"
-    const cut = faults.make()
-    const client = yield* faults.newClientWith(cut)
-    const store = yield* Store
-    for (const outcome of [Exit.succeed(1), Exit.fail("own"), Exit.die("defect")]) {
-      let failures = 3
-      cut.before = (call) => faults.isRemoval(call) && failures-- > 0 ? faults.unavailable : Effect.void
-      const fiber = yield* Effect.forkScoped(on(client)(DistLock.withDistLock(outcome, name)))
-      assert.deepStrictEqual(yield* exitOf("the end", fiber), outcome)
-      yield* store.passTime("2 seconds")
-      yield* isFree(kv, name)
-    }
-  }),
-
-  waitingTest("a release that is repeated after a lost response releases no later hold", function*(kv) {
-    const name = "loss/repeated"
-    const store = yield* Store
-    const cut = faults.make()
-    const client = yield* faults.newClientWith(cut)
-    const keep = yield* hold(client, `${name}.keep`)
-    const first = yield* hold(client, name)
-    let lost = 0
-    cut.after = (call) => faults.isRemoval(call) && lost++ === 0 ? faults.lostAnswer : Effect.void
-    const releasing = yield* Effect.forkScoped(first.release)
-    yield* soon("the release has been applied", Effect.map(contenders(kv, name), (count) => count === 0))
-    const second = yield* hold(client, name)
-    yield* store.passTime("2 seconds")
-    yield* Fiber.join(releasing)
-    assert.isAbove(lost, 1, "the release was repeated")
-    assert.isTrue(yield* second.lock.isHeld)
-    assert.strictEqual((yield* entryOf(kv, second.lock.key)).createRevision, second.lock.token)
-    yield* second.release
-    yield* keep.release
-    yield* isFree(kv, name)
-  }),
-
   waitingTest("a lock is acquired even if the store has ended the session unnoticed", function*(kv) {
     const name = "loss/unnoticed"
     const kept = yield* hold(kv, `${name}.kept`, { ttl: "1 hour" })
@@ -297,94 +167,6 @@ export const cases = chapter("losing locks", [
     assert.isTrue(yield* held.lock.isHeld)
     assert.notStrictEqual(yield* leaseOf(kv, name), lease)
     yield* soon("the second loss", Effect.map(kept.lock.isHeld, (held) => !held))
-  }),
-
-  waitingTest(
-    "a closing client interrupts holders of its locks, waits for their finalizers and accepts their writes",
-    function*(kv) {
-      const name = "loss/closing"
-      const store = yield* Store
-      const barrier = yield* faults.barrier
-      yield* Effect.addFinalizer(() => barrier.letGo)
-      const scope = yield* Scope.make()
-      const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
-      const body = Effect.gen(function*() {
-        const fenced = yield* Kv.Kv
-        yield* Effect.ensuring(
-          Effect.never,
-          Effect.orDie(Effect.andThen(barrier.stop, fenced.put(`${name}.result`, "written by a finalizer")))
-        )
-      })
-      const holder = yield* Effect.forkDetach(
-        on(client)(Effect.exit(DistLock.withDistLock(body, name, { ttl: "2 seconds" })))
-      )
-      yield* untilContenders(kv, name, 1)
-      const waiter = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(Effect.void, name))))
-      yield* untilContenders(kv, name, 2)
-      const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-      yield* promptly("the holder is interrupted", barrier.reached)
-      failedWith(yield* promptly("the waiter's failure", Fiber.join(waiter)), "LockLost")
-      const next = yield* queue(kv, name)
-      yield* store.passTime("3 seconds")
-      assert.isUndefined(closing.pollUnsafe(), "the client waits for the holder")
-      assert.isUndefined(next.pollUnsafe(), "the session of the holder is renewed meanwhile")
-      const late = yield* Effect.flip(on(client)(DistLock.withDistLock(Effect.void, `${name}.late`)))
-      assert.strictEqual(late._tag === "KvError" && late.reason._tag, "Closed")
-      yield* barrier.letGo
-      failedWith(yield* promptly("the holder's end", Fiber.join(holder)), "LockLost")
-      yield* promptly("the client's end", Fiber.join(closing))
-      yield* promptly("the next holder", Fiber.join(next))
-      assert.strictEqual(yield* textOf(kv, `${name}.result`), "written by a finalizer")
-      yield* isFree(kv, name)
-    }
-  ),
-
-  waitingTest("a closing client waits for a holder for at most 5 seconds", function*(kv) {
-    const name = "loss/closing-at-most"
-    const store = yield* Store
-    const barrier = yield* faults.barrier
-    yield* Effect.addFinalizer(() => barrier.letGo)
-    const scope = yield* Scope.make()
-    const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
-    const body = Effect.ensuring(Effect.never, barrier.stop)
-    const holder = yield* Effect.forkDetach(on(client)(Effect.exit(DistLock.withDistLock(body, name))))
-    yield* untilContenders(kv, name, 1)
-    const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-    yield* promptly("the holder is interrupted", barrier.reached)
-    yield* store.passTime("4 seconds")
-    assert.isUndefined(closing.pollUnsafe())
-    yield* store.passTime("1500 millis")
-    yield* promptly("the client's end", Fiber.join(closing))
-    yield* isFree(kv, name)
-    yield* barrier.letGo
-    yield* Fiber.join(holder)
-  }),
-
-  test("a closing client waits for scopes that are closing, and not for holders that ignore the loss", function*(kv) {
-    const name = "loss/closing-scopes"
-    const barrier = yield* faults.barrier
-    yield* Effect.addFinalizer(() => barrier.letGo)
-    const scope = yield* Scope.make()
-    const client = yield* Scope.provide(Kv.make(backendOf(kv)), scope)
-    const kept = yield* Scope.make()
-    yield* on(client)(Scope.provide(DistLock.acquire(`${name}/kept`), kept))
-    const ending = yield* Scope.make()
-    const lock = yield* on(client)(Scope.provide(DistLock.acquire(`${name}/ending`), ending))
-    const fenced = DistLock.fence(client, lock)
-    yield* Scope.addFinalizer(ending, Effect.orDie(Effect.andThen(barrier.stop, fenced.put("written", "1"))))
-    yield* Effect.forkScoped(Scope.close(ending, Exit.void))
-    yield* barrier.reached
-    const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-    yield* soon(
-      "the client is closing",
-      Effect.map(Effect.exit(on(client)(Effect.scoped(DistLock.acquire("x")))), Exit.isFailure)
-    )
-    assert.isUndefined(closing.pollUnsafe())
-    yield* barrier.letGo
-    // `kept` is not waited for: no fiber waits for its `lost`.
-    yield* promptly("the client's end", Fiber.join(closing))
-    assert.strictEqual(yield* textOf(kv, "written"), "1")
-    yield* Scope.close(kept, Exit.void)
   }),
 
   waitingTest("each lost lock is logged as one warning, and a released lock as none", function*(kv) {
@@ -458,55 +240,5 @@ export const cases = chapter("losing locks", [
         assert.sameMembers(warned, lost)
       }).pipe(Effect.provide(Logger.layer([capture])))
     }
-  ),
-
-  waitingTest("LockTimeout reports an unreachable store, and the wait in whole milliseconds", function*(kv) {
-    const name = "loss/away"
-    const held = yield* hold(kv, name)
-    const cut = faults.make()
-    const client = yield* faults.newClientWith(cut)
-    yield* hold(client, `${name}.keeps-the-session`)
-    const attempt = Effect.forkScoped(
-      on(client)(Effect.flip(DistLock.withDistLock(Effect.void, name, { acquireTimeout: "2 seconds" })))
-    )
-    const timeoutOf = Effect.fnUntraced(function*(fiber: Fiber.Fiber<unknown, unknown>) {
-      yield* waitUntil("the timeout", Effect.sync(() => fiber.pollUnsafe() !== undefined))
-      const error = yield* Fiber.join(fiber)
-      assert.isTrue(error instanceof LockError.LockTimeout)
-      const timeout = error as LockError.LockTimeout
-      assert.isTrue(Number.isInteger(timeout.waitedMillis))
-      // Node's timers may fire up to one millisecond early.
-      assert.isAtLeast(timeout.waitedMillis, 1999)
-      return timeout
-    })
-    assert.deepStrictEqual((yield* timeoutOf(yield* attempt)).storeFailure, Option.none())
-    // Unreachable while it waits.
-    cut.before = (call) => call.kind === "watch" ? faults.unavailable : Effect.void
-    const waiting = yield* timeoutOf(yield* attempt)
-    assert.strictEqual(Option.getOrThrow(waiting.storeFailure)._tag, "Unavailable")
-    assert.isTrue(Option.getOrThrow(waiting.token) > 0n)
-    // Unreachable before the first response.
-    cut.before = (call) => faults.isEntry(call) ? Effect.never : Effect.void
-    const silent = yield* timeoutOf(yield* attempt)
-    assert.strictEqual(Option.getOrThrow(silent.storeFailure)._tag, "Unavailable")
-    assert.include(silent.message, "could not be reached")
-    cut.before = () => Effect.void
-    yield* held.release
-  }),
-
-  test("a closing client reports the loss of its locks", function*(kv) {
-    const seen = faults.make()
-    const closing = yield* Effect.scoped(Effect.gen(function*() {
-      const client = yield* faults.newClientWith(seen)
-      const fiber = yield* Effect.forkDetach(
-        on(client)(DistLock.withDistLock(Effect.never, "l"))
-      )
-      yield* untilContenders(kv, "l", 1)
-      return fiber
-    }))
-    assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 0)
-    yield* soon("the loss", Effect.sync(() => closing.pollUnsafe() !== undefined))
-    failedWith(closing.pollUnsafe()!, "LockLost")
-    yield* isFree(kv, "l")
-  })
+  )
 ])

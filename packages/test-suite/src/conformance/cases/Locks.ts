@@ -16,7 +16,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
-import { chapter, newClient, promptly, reasonOf, revisionOf, Store, test, waitingTest } from "./Case.ts"
+import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest } from "./Case.ts"
 import { entryOf, keysOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import {
@@ -28,26 +28,13 @@ import {
   hold,
   isFree,
   on,
-  pauseBetweenPolls,
   queue,
+  signalling,
   soon,
   untilContenders
 } from "./locking.ts"
+import { insideCounter, section } from "./lockSections.ts"
 import * as logging from "./logging.ts"
-
-/** Counts how many bodies run at once, and yields so that others could run meanwhile. */
-const section = Effect.fnUntraced(function*(kv: Kv.Kv, inside: Ref.Ref<{ now: number; most: number; total: number }>) {
-  yield* Ref.update(inside, ({ most, now, total }) => ({
-    now: now + 1,
-    most: Math.max(most, now + 1),
-    total: total + 1
-  }))
-  yield* kv.get("something")
-  yield* Effect.yieldNow
-  yield* Ref.update(inside, (state) => ({ ...state, now: state.now - 1 }))
-})
-
-const insideCounter = Ref.make({ now: 0, most: 0, total: 0 })
 
 export const cases = chapter("locks", [
   test("two fibers of one client, or two clients, never hold a lock at the same time", function*(kv) {
@@ -163,82 +150,6 @@ export const cases = chapter("locks", [
     assert.notStrictEqual(yield* Fiber.join(again), foreign)
   }),
 
-  test("tryAcquire returns at once: with the lock, or with none and nothing left behind", function*(kv) {
-    const other = yield* newClient
-    const first = yield* on(kv)(DistLock.tryAcquire("l"))
-    assert.isTrue(Option.isSome(first))
-    assert.isTrue(Option.isNone(yield* on(other)(DistLock.tryAcquire("l"))))
-    assert.isTrue(Option.isNone(yield* on(kv)(DistLock.tryAcquire("l"))))
-    assert.strictEqual(yield* contenders(kv, "l"), 1)
-    const held = yield* Effect.scoped(on(other)(DistLock.tryAcquire("m")))
-    assert.isTrue(Option.isSome(held))
-    yield* isFree(kv, "m")
-  }),
-
-  test("tryAcquire is one transaction; a failed attempt writes nothing and blocks no other client", function*(kv) {
-    const held = yield* hold(kv, "l")
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    yield* hold(client, "keeps")
-    seen.calls.length = 0
-    const { revision } = yield* kv.put("before", "1")
-    for (let i = 0; i < 3; i++) {
-      assert.isTrue(Option.isNone(yield* Effect.scoped(on(client)(DistLock.tryAcquire("l")))))
-    }
-    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn", "Txn", "Txn"])
-    assert.strictEqual(yield* revisionOf(kv), revision, "nothing was written")
-    yield* held.release
-    const got = yield* on(client)(DistLock.tryAcquire("l"))
-    assert.isTrue(Option.isSome(got))
-  }),
-
-  test("tryAcquire of several locks is one transaction that acquires all or none, and leaves nothing", function*(kv) {
-    const held = yield* hold(kv, "b")
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    yield* hold(client, "keeps")
-    seen.calls.length = 0
-    const { revision } = yield* kv.put("before", "1")
-    const attempt = on(client)(DistLock.tryAcquire(["c", "a", "b", "a"]))
-    assert.isTrue(Option.isNone(yield* Effect.scoped(attempt)))
-    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn"])
-    assert.strictEqual(yield* revisionOf(kv), revision, "nothing was written")
-    yield* held.release
-    for (const name of ["a", "b", "c"]) yield* isFree(kv, name)
-
-    const scope = yield* Scope.make()
-    seen.calls.length = 0
-    const { parts } = Option.getOrThrow(yield* Scope.provide(attempt, scope))
-    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), ["Txn"])
-    assert.deepStrictEqual(parts.map(({ name }) => name), ["a", "b", "c"])
-    for (const { key, name, token } of parts) {
-      const holder = Option.getOrThrow(yield* on(kv)(DistLock.holder(name)))
-      assert.deepStrictEqual([holder.key, holder.token], [key, token])
-      assert.isTrue(Option.isNone(yield* Effect.scoped(on(kv)(DistLock.tryAcquire(["d", name])))))
-    }
-    assert.strictEqual(yield* contenders(kv, "d"), 0)
-    yield* Scope.close(scope, Exit.void)
-    for (const name of ["a", "b", "c", "d"]) yield* isFree(kv, name)
-  }),
-
-  test("several locks from tryAcquire are fenced by all their keys, and lost with the first of them", function*(kv) {
-    const blind = faults.make()
-    const client = yield* faults.newClientWith(blind)
-    blind.before = (call) => call.kind === "watch" ? Effect.never : Effect.void
-    for (const i of [0, 1]) {
-      const scope = yield* Scope.make()
-      const lock = Option.getOrThrow(yield* on(client)(Scope.provide(DistLock.tryAcquire(["a", "b"]), scope)))
-      yield* kv.delete(lock.parts[i]!.key)
-      const rejected = yield* Effect.flip(on(client)(DistLock.fenced(client.put("k", "2"), lock)))
-      assert.strictEqual(rejected._tag, "LockLost")
-      const lost = yield* Effect.flip(lock.lost)
-      assert.deepStrictEqual([lost.lock, lost.token], ["a, b", lock.parts[0].token])
-      assert.strictEqual(lost.token, lock.parts[1]!.token, "both were acquired by one transaction")
-      yield* Scope.close(scope, Exit.void)
-    }
-    assert.strictEqual(yield* kv.count(KeyRange.all), 0)
-  }),
-
   test("a key without a lease under NAME/ blocks the lock: a warning and LockTimeout name it", function*(kv) {
     const store = yield* Store
     const { layer, logged } = logging.capturing()
@@ -254,43 +165,6 @@ export const cases = chapter("locks", [
     yield* kv.delete("l/put-by-hand")
     yield* Fiber.join(next)
     yield* isFree(kv, "l")
-  }),
-
-  test("clients that poll a lock with tryAcquire all acquire it repeatedly", function*(kv) {
-    const inside = yield* insideCounter
-    const poll = Effect.fnUntraced(function*(client: Kv.Kv) {
-      for (let got = 0; got < 2;) {
-        const attempt = Effect.gen(function*() {
-          const lock = yield* DistLock.tryAcquire("l")
-          if (Option.isSome(lock)) yield* section(client, inside)
-          return Option.isSome(lock)
-        })
-        if (yield* Effect.scoped(on(client)(attempt))) got++
-        else yield* pauseBetweenPolls
-      }
-    })
-    const clients = yield* Effect.replicateEffect(newClient, 32)
-    yield* Effect.forEach(clients, poll, { concurrency: "unbounded", discard: true })
-    assert.deepStrictEqual(yield* Ref.get(inside), { now: 0, most: 1, total: 64 })
-    yield* isFree(kv, "l")
-  }),
-
-  test("tryAcquire ignores keys further down, created before or meanwhile", function*(kv) {
-    for (const key of ["l/a/1", "l/a/2", "l/b/1", "l", "l0"]) yield* kv.put(key, "v")
-    const other = yield* newClient
-    const scope = yield* Scope.make()
-    assert.isTrue(Option.isSome(yield* on(kv)(Scope.provide(DistLock.tryAcquire("l"), scope))))
-    yield* kv.put("l/c/1", "v")
-    assert.isTrue(Option.isNone(yield* Effect.scoped(on(other)(DistLock.tryAcquire("l")))))
-    yield* Scope.close(scope, Exit.void)
-    // One key is created between the read of the queue and the transaction.
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    let reads = 0
-    seen.after = (call) =>
-      call.op?._tag === "Range" && reads++ === 0 ? Effect.orDie(Effect.asVoid(kv.put("l/d/1", "v"))) : Effect.void
-    assert.isTrue(Option.isSome(yield* on(client)(DistLock.tryAcquire("l"))))
-    assert.strictEqual(reads, 2)
   }),
 
   test("acquireTimeout 0 acquires a free lock and does not wait for a held one", function*(kv) {
@@ -338,8 +212,9 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
     assert.isTrue(Exit.hasDies(yield* locked(Effect.die("defect"))))
     yield* isFree(kv, "l")
-    const fiber = yield* Effect.forkScoped(locked(Effect.never))
-    yield* untilContenders(kv, "l", 1)
+    const { body, started } = signalling(Effect.never)
+    const fiber = yield* Effect.forkScoped(locked(body))
+    yield* started
     yield* Fiber.interrupt(fiber)
     yield* isFree(kv, "l")
     assert.strictEqual(yield* on(kv)(Effect.succeed(1).pipe(DistLock.withDistLock("l"))), 1)
@@ -348,10 +223,10 @@ export const cases = chapter("locks", [
   test("a released lock reports that it is not held", function*(kv) {
     const { lock, release } = yield* hold(kv, "l")
     assert.isTrue(yield* lock.isHeld)
-    const told = yield* Effect.forkScoped(Effect.flip(lock.lost))
+    const notified = yield* Effect.forkScoped(Effect.flip(lock.lost))
     yield* release
     assert.isFalse(yield* lock.isHeld)
-    const error = yield* Fiber.join(told)
+    const error = yield* Fiber.join(notified)
     assert.deepStrictEqual([error._tag, error.lock, error.token], ["LockLost", "l", lock.token])
     const seen = faults.make()
     const stale = DistLock.fence(yield* Kv.make(faults.wrap(seen)(backendOf(kv))), lock)

@@ -268,7 +268,7 @@ export const cases = chapter("nested fences", [
     for (const fenced of [true, false]) {
       const waiter = yield* DistLock.withDistLock(
         Effect.gen(function*() {
-          for (const ask of again) invalidMessage(yield* Effect.exit(ask))
+          for (const request of again) invalidMessage(yield* Effect.exit(request))
           const waiter = yield* Effect.forkDetach(on(app)(DistLock.withDistLock(Effect.succeed("waited"), "l")))
           yield* soon("the waiter", Effect.map(contenders(app, "l"), (count) => count === 2))
           assert.isTrue(Option.isNone(yield* on(app)(Effect.scoped(DistLock.tryAcquire("l")))))

@@ -15,18 +15,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { chapter, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { hold, on, soon, untilContenders } from "./locking.ts"
-
-const leaseIsGone = (kv: Kv.Kv, lease: bigint) =>
-  Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(lease)), Exit.isFailure)
-
-const countOf = (seen: faults.Faults, kind: faults.Call["kind"]) =>
-  seen.calls.filter((call) => call.kind === kind).length
+import { hold, on, signalling, soon } from "./locking.ts"
+import { countOf, leaseIsGone } from "./sessionChecks.ts"
 
 /** A session whose calls go through faults, until it is closed. */
 const sessionWith = Effect.fnUntraced(function*(kv: Kv.Kv, seen: faults.Faults, ttl: Duration.Input) {
@@ -131,10 +125,9 @@ export const cases = chapter("sessions", [
         const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), scope)
         seen.before = (call) => call.kind === "leaseKeepAlive" ? renewal : Effect.void
         const name = `session/bug/${what}`
-        const held = yield* Effect.forkScoped(
-          on(client)(DistLock.withDistLock(Effect.never, name, { ttl: "2 seconds" }))
-        )
-        yield* untilContenders(kv, name, 1)
+        const { body, started } = signalling(Effect.never)
+        const held = yield* Effect.forkScoped(on(client)(DistLock.withDistLock(body, name, { ttl: "2 seconds" })))
+        yield* started
         yield* store.passTime("2100 millis")
         yield* promptly("the loss", Fiber.await(held))
         const next = yield* hold(client, `${name}/next`, { ttl: "2 seconds" })
@@ -265,108 +258,13 @@ export const cases = chapter("sessions", [
 
   waitingTest("a lease whose grant got no response is revoked", function*(kv) {
     const seen = faults.make()
-    seen.after = (call) => call.kind === "leaseGrant" ? faults.lostAnswer : Effect.void
+    seen.after = (call) => call.kind === "leaseGrant" ? faults.lostResponse : Effect.void
     const exit = yield* Effect.exit(
       Effect.scoped(on(Kv.mapBackend(kv, faults.wrap(seen)))(Session.make({ ttl: "1 hour" })))
     )
     assert.isTrue(Exit.isFailure(exit))
     assert.strictEqual(seen.leases.length, 1)
     assert.isTrue(yield* leaseIsGone(kv, seen.leases[0]!))
-  }),
-
-  test("locks and temporary keys of one client share one session for each time to live", function*(kv) {
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    const first = yield* hold(client, "a")
-    yield* hold(client, "b")
-    yield* on(client)(TempKey.make("t"))
-    yield* hold(Kv.prefixed(client, "p/"), "c")
-    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
-    const other = yield* hold(client, "d", { ttl: "20 seconds" })
-    assert.strictEqual(countOf(seen, "leaseGrant"), 2)
-    const leaseOf = (key: string) => Effect.map(entryOf(kv, key), (entry) => Option.getOrThrow(entry.lease))
-    assert.strictEqual(yield* leaseOf("t"), yield* leaseOf(first.lock.key))
-    assert.notStrictEqual(yield* leaseOf("t"), yield* leaseOf(other.lock.key))
-  }),
-
-  test("concurrent first users of a session wait for one grant", function*() {
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    const barrier = yield* faults.barrier
-    seen.before = (call) => call.kind === "leaseGrant" ? barrier.stop : Effect.void
-    const fibers = yield* Effect.forEach(
-      ["a", "b", "c"],
-      (name) => Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.void, name)))
-    )
-    yield* barrier.reached
-    yield* Fiber.interrupt(fibers[0]!)
-    yield* barrier.letGo
-    yield* Fiber.joinAll(fibers.slice(1))
-    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
-  }),
-
-  test("an acquisition that is interrupted as its response arrives does not end the session of others", function*(kv) {
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    yield* hold(client, "keeps")
-    const barrier = yield* faults.barrier
-    seen.after = (call) => faults.isEntry(call) ? barrier.stop : Effect.void
-    const fiber = yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.void, "l")))
-    yield* barrier.reached
-    const interrupting = yield* Effect.forkScoped(Fiber.interrupt(fiber))
-    yield* Effect.yieldNow
-    yield* barrier.letGo
-    yield* Fiber.join(interrupting)
-    yield* hold(client, "l")
-    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
-    assert.strictEqual(yield* kv.count(KeyRange.prefix("l/")), 1)
-  }),
-
-  waitingTest("a shared session ends some time after its last user, and the next user opens another", function*(kv) {
-    const store = yield* Store
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    const once = on(client)(DistLock.withDistLock(Effect.void, "session/idle"))
-    yield* once
-    yield* once
-    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
-    yield* store.passTime("700 millis")
-    yield* once
-    assert.strictEqual(countOf(seen, "leaseGrant"), 1)
-    yield* store.passTime("700 millis")
-    assert.strictEqual(countOf(seen, "leaseRevoke"), 0, "the delay counts from the last user")
-    yield* waitUntil("the session ends", leaseIsGone(kv, seen.leases[0]!))
-    yield* once
-    assert.strictEqual(countOf(seen, "leaseGrant"), 2)
-  }),
-
-  test("a failed grant is not cached", function*() {
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    seen.before = (call) => call.kind === "leaseGrant" ? faults.unavailable : Effect.void
-    const locked = on(client)(DistLock.withDistLock(Effect.succeed(1), "l"))
-    assert.strictEqual((yield* Effect.flip(locked))._tag, "KvError")
-    seen.before = () => Effect.void
-    assert.strictEqual(yield* locked, 1)
-  }),
-
-  waitingTest("a lost session is replaced for later users", function*() {
-    const store = yield* Store
-    const seen = faults.make()
-    const client = yield* faults.newClientWith(seen)
-    seen.before = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
-    const lost = yield* hold(client, "session/replaced", { ttl: "2 seconds" })
-    yield* store.passTime("2100 millis")
-    assert.isFalse(yield* lost.lock.isHeld)
-    seen.before = () => Effect.void
-    const grants = countOf(seen, "leaseGrant")
-    const names = ["a", "b", "c"].map((name) => `session/replaced/${name}`)
-    const held = yield* Effect.forEach(names, (name) => hold(client, name, { ttl: "2 seconds" }), {
-      concurrency: "unbounded"
-    })
-    for (const { lock } of held) assert.isTrue(yield* lock.isHeld)
-    assert.strictEqual(countOf(seen, "leaseGrant"), grants + 1, "one grant for all users")
-    yield* lost.release
   }),
 
   waitingTest(
@@ -377,8 +275,9 @@ export const cases = chapter("sessions", [
       const scope = yield* Scope.make()
       const client = yield* Scope.provide(Kv.make(faults.wrap(seen)(backendOf(kv))), scope)
       for (const ttl of ["10 seconds", "20 seconds", "30 seconds"] as const) {
-        yield* Effect.forkScoped(on(client)(DistLock.withDistLock(Effect.never, `session/closing/${ttl}`, { ttl })))
-        yield* untilContenders(kv, `session/closing/${ttl}`, 1)
+        const { body, started } = signalling(Effect.never)
+        yield* Effect.forkScoped(on(client)(DistLock.withDistLock(body, `session/closing/${ttl}`, { ttl })))
+        yield* started
       }
       const last = seen.leases.at(-1)!
       seen.before = (call) => call.kind === "leaseRevoke" && call.lease === last ? Effect.never : Effect.void

@@ -14,23 +14,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import { chapter, newClient, promptly, reasonOf, rejects, Store, test, waitingTest, waitUntil } from "./Case.ts"
+import { chapter, newClient, reasonOf, rejects, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { on, soon } from "./locking.ts"
 import { capturing, type Line } from "./logging.ts"
-
-/** A temporary key that can be closed. */
-const open = Effect.fnUntraced(function*(kv: Kv.Kv, key: string, options?: TempKey.Options) {
-  const scope = yield* Scope.fork(yield* Effect.scope)
-  const tempKey = yield* promptly("the key", Scope.provide(on(kv)(TempKey.make(key, options)), scope))
-  return { tempKey, close: Scope.close(scope, Exit.void) }
-})
-
-const isThere = (kv: Kv.Kv, key: string) => Effect.map(kv.getEntry(key), Option.isSome)
-
-const leaseOf = (kv: Kv.Kv, key: string) => Effect.map(entryOf(kv, key), (entry) => Option.getOrThrow(entry.lease))
+import { isThere, leaseOf, open } from "./tempKeyChecks.ts"
 
 const line = (event: string, annotations: Line["annotations"]): Line => ({
   level: "Warn",
@@ -156,30 +145,6 @@ export const cases = chapter("temporary keys", [
     assert.strictEqual((yield* Fiber.join(running))._tag, "TempKeyLost")
   }),
 
-  test("a temporary key that another client has overwritten is not deleted", function*(kv) {
-    const { close } = yield* open(kv, "t", { value: "me" })
-    yield* (yield* newClient).put("t", "another client")
-    yield* close
-    assert.strictEqual(yield* textOf(kv, "t"), "another client")
-  }),
-
-  test("a temporary key does not replace an existing key: it fails with TempKeyTaken and its lease", function*(kv) {
-    const other = yield* newClient
-    const taken = (options?: TempKey.Options) => Effect.flip(Effect.scoped(on(kv)(TempKey.make("t", options))))
-    yield* other.put("t", "permanent")
-    assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.none() }))
-    assert.strictEqual(yield* textOf(kv, "t"), "permanent")
-    yield* other.delete("t")
-    const theirs = yield* open(other, "t", { value: "theirs" })
-    const lease = yield* leaseOf(kv, "t")
-    assert.deepStrictEqual(yield* taken(), new TempKey.TempKeyTaken({ key: "t", lease: Option.some(lease) }))
-    assert.deepStrictEqual(yield* taken({ onLost: "fail" }), yield* taken())
-    assert.strictEqual(yield* textOf(kv, "t"), "theirs")
-    yield* theirs.close
-    yield* open(kv, "t", { value: "ours" })
-    assert.strictEqual(yield* textOf(other, "t"), "ours")
-  }),
-
   test("the errors of a temporary key are encoded as JSON", function*(kv) {
     const lease = (yield* backendOf(kv).leaseGrant({ ttl: "1 minute" })).id
     yield* kv.put("t", "theirs", { lease })
@@ -205,91 +170,6 @@ export const cases = chapter("temporary keys", [
       isRetryable: false,
       message: lost.message
     })
-  }),
-
-  test("two temporary keys of one name exclude each other in one client too", function*(kv) {
-    const first = yield* open(kv, "t", { value: "first" })
-    assert.strictEqual((yield* Effect.flip(Effect.scoped(on(kv)(TempKey.make("t")))))._tag, "TempKeyTaken")
-    assert.strictEqual(yield* textOf(kv, "t"), "first")
-    yield* first.close
-    for (let i = 0; i < 5; i++) yield* (yield* open(kv, "t", { value: `${i}` })).close
-    assert.isFalse(yield* isThere(kv, "t"))
-  }),
-
-  waitingTest("by option the creation of a temporary key waits until another client's key is gone", function*(kv) {
-    const other = yield* newClient
-    const theirs = yield* open(other, "temp/wait", { value: "theirs" })
-    const waiting = yield* Effect.forkScoped(open(kv, "temp/wait", { value: "ours", onTaken: "wait" }))
-    yield* Effect.flatMap(Store, (store) => store.passTime("1 second"))
-    assert.strictEqual(yield* textOf(other, "temp/wait"), "theirs")
-    yield* theirs.close
-    const { tempKey } = yield* promptly("the key", Fiber.join(waiting))
-    assert.strictEqual(yield* textOf(other, "temp/wait"), "ours")
-    assert.deepStrictEqual(yield* tempKey.lease, Option.some(yield* leaseOf(other, "temp/wait")))
-  }),
-
-  waitingTest("by option a restarted process waits for the lease of its crashed predecessor", function*(kv) {
-    const crashed = faults.make()
-    const scope = yield* Scope.make()
-    const client = yield* Scope.provide(faults.newClientWith(crashed), scope)
-    yield* Scope.provide(on(client)(TempKey.make("temp/restart", { value: "1", ttl: "2 seconds" })), scope)
-    crashed.before = () => faults.unavailable
-    yield* Effect.forkScoped(Scope.close(scope, Exit.void))
-    const again = yield* Effect.forkScoped(open(kv, "temp/restart", { value: "2", onTaken: "wait" }))
-    yield* waitUntil("the key is re-created", Effect.map(textOf(kv, "temp/restart"), (text) => text === "2"))
-    yield* promptly("the key", Fiber.join(again))
-  }),
-
-  waitingTest("a temporary key is not re-created over a key that another client has created meanwhile", function*(kv) {
-    const other = yield* newClient
-    for (const how of ["lease", "delete", "put"]) {
-      const key = `temp/taken/${how}`
-      const { close, tempKey } = yield* open(kv, key, { value: "ours" })
-      const theirs = how === "put" ? Op.put(key, "theirs") : Op.txn({ then: [Op.put(key, "theirs")] })
-      if (how === "lease") yield* backendOf(other).leaseRevoke(yield* leaseOf(other, key))
-      if (how === "delete") yield* other.delete(key)
-      yield* backendOf(other).execute(theirs)
-      const lost = yield* Effect.forkScoped(Effect.flip(tempKey.lost))
-      yield* waitUntil("the owner is notified", Effect.sync(() => lost.pollUnsafe() !== undefined))
-      const error = yield* Fiber.join(lost)
-      assert.deepStrictEqual(error, new TempKey.TempKeyTaken({ key, lease: Option.none(), outcome: "Unknown" }))
-      assert.isFalse(error.isRetryable, "the work that relied on the key may have written")
-      assert.deepStrictEqual(yield* tempKey.lease, Option.none())
-      assert.strictEqual((yield* Effect.flip(tempKey.set("ours again")))._tag, "TempKeyTaken")
-      yield* close
-      assert.strictEqual(yield* textOf(other, key), "theirs")
-    }
-  }),
-
-  waitingTest("by option a temporary key that was taken is re-created when the other key is gone", function*(kv) {
-    const other = yield* newClient
-    const { close, tempKey } = yield* open(kv, "temp/back", { value: "ours", onTaken: "wait" })
-    const seen: Array<string> = []
-    yield* Effect.forkScoped(Stream.runForEach(tempKey.status, (now) => Effect.sync(() => seen.push(now._tag))))
-    yield* soon("it is held", Effect.sync(() => seen.length === 1))
-    yield* other.put("temp/back", "theirs")
-    yield* soon("it is taken", Effect.sync(() => seen.length === 2))
-    assert.deepStrictEqual(yield* tempKey.lease, Option.none())
-    assert.strictEqual(yield* textOf(other, "temp/back"), "theirs")
-    yield* other.delete("temp/back")
-    yield* waitUntil("the key is re-created", Effect.sync(() => seen.length === 3))
-    assert.strictEqual(yield* textOf(other, "temp/back"), "ours")
-    assert.deepStrictEqual(seen, ["Held", "Taken", "Held"])
-    yield* close
-    assert.isFalse(yield* isThere(other, "temp/back"))
-  }),
-
-  waitingTest("a create whose response was lost is not applied later over another client's key", function*(other) {
-    const cut = faults.make()
-    const client = yield* faults.newClientWith(cut)
-    yield* open(client, "temp/keeps-its-session")
-    cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
-    assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/late")))))._tag, "Unavailable")
-    cut.before = () => Effect.void
-    yield* other.put("temp/late", "theirs")
-    const late = cut.calls.findLast(faults.isEntry)!
-    yield* backendOf(other).execute(late.op!)
-    assert.strictEqual(yield* textOf(other, "temp/late"), "theirs")
   }),
 
   waitingTest("a temporary key that its client lost but the store still has is re-created at once", function*(kv) {
@@ -355,30 +235,18 @@ export const cases = chapter("temporary keys", [
     const cut = faults.make()
     const client = yield* faults.newClientWith(cut)
     const { tempKey } = yield* open(client, "temp/order", { value: "0" })
-    cut.before = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    cut.before = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(tempKey.set("1")))._tag, "Indeterminate")
     cut.before = () => Effect.void
     const late = cut.calls.findLast(faults.isEntry)!
     yield* tempKey.set("2")
     yield* backendOf(kv).execute(late.op!)
     assert.strictEqual(yield* textOf(kv, "temp/order"), "2")
-    cut.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    cut.after = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(tempKey.set("3")))._tag, "Indeterminate")
     cut.after = () => Effect.void
     yield* tempKey.set("4")
     assert.strictEqual(yield* textOf(kv, "temp/order"), "4")
-  }),
-
-  test("set changes nothing if the key now belongs to another client or is gone", function*(kv) {
-    const other = yield* newClient
-    const taken = yield* open(kv, "t", { value: "ours" })
-    yield* other.put("t", "theirs")
-    assert.strictEqual((yield* Effect.flip(taken.tempKey.set("ours again")))._tag, "TempKeyTaken")
-    assert.strictEqual(yield* textOf(other, "t"), "theirs")
-    const gone = yield* open(kv, "u", { value: "ours", onLost: "fail" })
-    yield* other.delete("u")
-    assert.strictEqual((yield* Effect.flip(gone.tempKey.set("ours again")))._tag, "TempKeyLost")
-    assert.isFalse(yield* isThere(other, "u"))
   }),
 
   test("a client cannot detach its own temporary key from its lease", function*(kv) {
@@ -458,7 +326,7 @@ export const cases = chapter("temporary keys", [
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     const keep = yield* open(client, "temp/keeps-the-session")
-    seen.after = (call) => faults.isEntry(call) ? faults.lostAnswer : Effect.void
+    seen.after = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     assert.strictEqual((yield* reasonOf(Effect.scoped(on(client)(TempKey.make("temp/lost")))))._tag, "Unavailable")
     yield* soon("it is gone", Effect.map(isThere(kv, "temp/lost"), (there) => !there))
     const late = seen.calls.findLast(faults.isEntry)!

@@ -13,32 +13,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as KvFaults from "../../testing/KvFaults.ts"
 import { chapter, newClient, promptly, reasonOf, rejects, Store, test } from "./Case.ts"
-import { keysOf, putAll, textsOf } from "./entries.ts"
-import { soon } from "./locking.ts"
+import { keysOf, textsOf } from "./entries.ts"
 import { capturing } from "./logging.ts"
 import { batchesUpTo, words } from "./watchers.ts"
-
-/** The first `n` events of a stream, as text. */
-const firstWords = (n: number, events: Kv.Subscription["events"]) =>
-  promptly(`${n} events`, Effect.map(Stream.runCollect(Stream.take(events, n)), (taken) => taken.map(words)))
-
-/** Waits until a view has the expected entries. */
-const viewBecomes = (view: RangeView.RangeView, expected: Record<string, string>): Effect.Effect<void, KvError> =>
-  promptly(
-    `a view of ${JSON.stringify(expected)}`,
-    view.changes.pipe(
-      Stream.map((snapshot) => Object.fromEntries([...snapshot.entries].map(([key, entry]) => [key, entry.lossyText]))),
-      Stream.takeUntil((seen) => JSON.stringify(sorted(seen)) === JSON.stringify(sorted(expected))),
-      Stream.runDrain
-    )
-  )
-
-const sorted = (record: Record<string, string>) => Object.entries(record).toSorted(([a], [b]) => a < b ? -1 : 1)
+import { firstWords, viewBecomes, zip } from "./watching.ts"
 
 export const cases = chapter("watch streams", [
   test("subscribe returns once the store has confirmed the watch: no later event is missed", function*(kv) {
@@ -232,103 +214,6 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual([...state].toSorted(([a], [b]) => a < b ? -1 : 1), zip(keysOf(now), textsOf(now)))
   }),
 
-  test("a view always has the current entries", function*(kv) {
-    yield* putAll(kv, ["v/a", "v/b", "w"], () => "1")
-    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
-    assert.deepStrictEqual([...(yield* view.snapshot).entries.keys()].toSorted(), ["v/a", "v/b"])
-    assert.deepStrictEqual(Option.map(yield* view.get("v/a"), (entry) => entry.lossyText), Option.some("1"))
-    assert.deepStrictEqual(yield* view.get("w"), Option.none())
-    yield* kv.txn({ then: [Op.put("v/a", "2"), Op.delete("v/b"), Op.put("v/c", "2")] })
-    yield* viewBecomes(view, { "v/a": "2", "v/c": "2" })
-    assert.deepStrictEqual(yield* view.get("v/b"), Option.none())
-  }),
-
-  test("a view never shows half of a revision", function*(kv) {
-    const write = (n: number) => kv.txn({ then: ["v/a", "v/b", "v/c"].map((key) => Op.put(key, `${n}`)) })
-    yield* write(0)
-    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
-    const writing = yield* Effect.forkChild(Effect.forEach(Array.from({ length: 100 }, (_, i) => i + 1), write))
-    const seen = yield* promptly(
-      "the last of 100",
-      view.changes.pipe(
-        Stream.map((snapshot) => [...snapshot.entries.values()].map((entry) => entry.lossyText)),
-        Stream.takeUntil((texts) => texts[0] === "100"),
-        Stream.runCollect
-      )
-    )
-    yield* Fiber.join(writing)
-    for (const texts of seen) assert.deepStrictEqual(texts, [texts[0]!, texts[0]!, texts[0]!])
-  }),
-
-  test("after all changes a view equals a fresh read", function*(kv) {
-    const other = yield* newClient
-    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
-    yield* Effect.forEach(
-      Array.from({ length: 200 }, (_, i) => i),
-      (i): Effect.Effect<unknown, KvError> =>
-        i % 3 === 2 ? other.delete(`v/${i % 7}`) : other.put(`v/${i % 11}`, `${i}`),
-      { concurrency: 10 }
-    )
-    const now = yield* other.range(KeyRange.prefix("v/"))
-    yield* viewBecomes(view, Object.fromEntries(zip(keysOf(now), textsOf(now))))
-    const snapshot = yield* view.snapshot
-    for (const entry of now.entries) {
-      assert.strictEqual(snapshot.entries.get(entry.key)?.modRevision, entry.modRevision)
-    }
-  }),
-
-  test("a snapshot of a view is encoded as JSON without values", function*(kv) {
-    const { revision } = yield* kv.put("json/a", "s3cr3t-value")
-    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("json/")), Kv.Kv, kv)
-    const snapshot = yield* view.snapshot
-    const text = JSON.stringify(snapshot)
-    assert.notInclude(text, "s3cr3t-value")
-    const entries = JSON.parse(JSON.stringify([...snapshot.entries.values()]))
-    assert.deepStrictEqual(JSON.parse(text), { revision: `${revision}`, entries })
-  }),
-
-  test("changesAfter emits the changes since a snapshot, and not the snapshot itself", function*(kv) {
-    yield* kv.put("v/a", "1")
-    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
-    const first = yield* view.snapshot
-    yield* kv.put("v/a", "2")
-    yield* promptly("the change", view.waitUntil(({ entries }) => entries.get("v/a")?.lossyText === "2"))
-    // The change happened after the snapshot and before the stream started.
-    const next = yield* promptly("the change", Stream.runHead(view.changesAfter(first.revision)))
-    const second = Option.getOrThrow(next)
-    assert.strictEqual(second.entries.get("v/a")?.lossyText, "2")
-    const waiting = yield* Effect.forkChild(Stream.runHead(view.changesAfter(second.revision)))
-    yield* kv.put("v/a", "3")
-    const third = Option.getOrThrow(yield* promptly("the next change", Fiber.join(waiting)))
-    assert.strictEqual(third.entries.get("v/a")?.lossyText, "3")
-  }),
-
-  test("waitUntil returns the first snapshot that satisfies the predicate, at once if one does", function*(kv) {
-    const view = yield* Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv)
-    assert.strictEqual((yield* promptly("now", view.waitUntil(({ entries }) => entries.size === 0))).entries.size, 0)
-    const waiting = yield* Effect.forkChild(view.waitUntil(({ entries }) => entries.size === 2))
-    yield* putAll(kv, ["v/a", "v/b", "w"])
-    const snapshot = yield* promptly("two keys", Fiber.join(waiting))
-    assert.deepStrictEqual([...snapshot.entries.keys()].toSorted(), ["v/a", "v/b"])
-  }),
-
-  test("a view whose scope has closed fails with Closed, also for pending waits", function*(kv) {
-    yield* kv.put("v/a", "1")
-    const scope = yield* Scope.make()
-    const view = yield* Scope.provide(Effect.provideService(RangeView.make(KeyRange.prefix("v/")), Kv.Kv, kv), scope)
-    const waiting = yield* Effect.forkChild(reasonOf(view.waitUntil(() => false)), { startImmediately: true })
-    const following = yield* Effect.forkChild(reasonOf(Stream.runDrain(view.changes)), { startImmediately: true })
-    yield* Scope.close(scope, Exit.void)
-    for (const fiber of [waiting, following]) {
-      assert.strictEqual((yield* promptly("the end", Fiber.join(fiber)))._tag, "Closed")
-    }
-    assert.strictEqual((yield* reasonOf(view.get("v/a")))._tag, "Closed")
-    assert.strictEqual((yield* reasonOf(view.snapshot))._tag, "Closed")
-    for (const stream of [view.changes, view.changesAfter(0n)]) {
-      assert.strictEqual((yield* promptly("the end", reasonOf(Stream.runDrain(stream))))._tag, "Closed")
-    }
-  }),
-
   test("a subscription can run once: a second run, of either form, fails with InvalidRequest", function*(kv) {
     for (const [first, second] of [["events", "events"], ["events", "revisions"], ["revisions", "events"]] as const) {
       const { revision } = yield* kv.txn({ then: ["a", "b", "c"].map((key) => Op.put(key, "1")) })
@@ -340,90 +225,6 @@ export const cases = chapter("watch streams", [
       assert.strictEqual(reason._tag, "InvalidRequest")
       assert.include(reason.message, "subscribe again")
     }
-  }),
-
-  test("a watch with resume loses and repeats no event, in each run of its stream", function*(kv) {
-    const faults = yield* KvFaults.make(backendOf(kv))
-    const failures = [
-      new Errors.PermissionDenied({ message: "a test fault" }),
-      new Errors.Unauthenticated({ message: "a test fault" }),
-      new Errors.Unavailable({ message: "a test fault" })
-    ]
-    const { revision } = yield* kv.put("k/0", "v")
-    const events = faults.kv.watch(KeyRange.prefix("k/"), { startRevision: revision, resume: Schedule.recurs(50) })
-    const seen: ReadonlyArray<Array<string>> = [[], []]
-    const readers = yield* Effect.forEach(seen, (keys) =>
-      Effect.forkChild(Stream.runForEach(
-        Stream.takeUntil(events, (event) => event.key === "k/30"),
-        (event) => Effect.sync(() => keys.push(event.key))
-      )))
-    const caughtUp = (n: number) => soon("both have seen it", Effect.sync(() => seen.every((keys) => keys.length > n)))
-    yield* caughtUp(0)
-    for (let i = 1; i <= 30; i++) {
-      if (i % 4 === 1) yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch", times: 2 })
-      if (i % 4 === 2) yield* kv.put(`elsewhere`, "v")
-      if (i % 2 === 1) yield* faults.cutWatches({ failure: failures[i % 3]! })
-      yield* kv.put(`k/${i}`, "v")
-      if (i % 5 === 0) yield* caughtUp(i)
-    }
-    yield* promptly("the end", Effect.forEach(readers, Fiber.join))
-    const expected = Array.from({ length: 31 }, (_, i) => `k/${i}`)
-    assert.deepStrictEqual(seen, [expected, expected])
-    assert.isAtLeast((yield* faults.injected).length, 20)
-  }),
-
-  test("every form of a watch can resume", function*(kv) {
-    const faults = yield* KvFaults.make(backendOf(kv))
-    const failure = new Errors.PermissionDenied({ message: "a test fault" })
-    const resume = Schedule.recurs(1)
-    const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume })
-    const snapshot = yield* faults.kv.snapshotAndWatch(KeyRange.key("k"), { resume })
-    const called: Array<string> = []
-    yield* faults.kv.watchWith(KeyRange.key("k"), (event) => Effect.sync(() => void called.push(words(event))), {
-      resume
-    })
-    assert.strictEqual(yield* faults.cutWatches({ failure }), 3)
-    yield* kv.put("k", "1")
-    assert.deepStrictEqual(yield* firstWords(1, subscription.events), ["put k=1 new"])
-    assert.deepStrictEqual(yield* firstWords(1, snapshot.events), ["put k=1 new"])
-    yield* soon("the callback is called", Effect.sync(() => called.length === 1))
-    const statuses: Array<string> = []
-    yield* Effect.forkScoped(
-      Stream.runForEach(snapshot.status, (now) => Effect.sync(() => void statuses.push(now._tag)))
-    )
-    yield* soon("it is live", Effect.sync(() => statuses.at(-1) === "Live"))
-  }),
-
-  test("a watch with resume fails with Compacted if its next revision is compacted", function*(kv) {
-    const store = yield* Store
-    const faults = yield* KvFaults.make(backendOf(kv))
-    const subscription = yield* faults.kv.subscribe(KeyRange.key("k"), { resume: Schedule.recurs(3) })
-    const held = yield* faults.hold("request", { when: (call) => call.kind === "watch" })
-    yield* faults.cutWatches({ failure: new Errors.Unavailable({ message: "a test fault" }) })
-    const failing = yield* Effect.forkChild(reasonOf(Stream.runDrain(subscription.events)))
-    yield* held.reached
-    yield* kv.put("k", "1")
-    const { revision } = yield* kv.put("k", "2")
-    yield* store.compact(revision)
-    yield* held.letGo
-    const reason = yield* promptly("Compacted", Fiber.join(failing))
-    assert.isTrue(reason._tag === "Compacted" && Option.contains(reason.compactRevision, revision))
-    const next = kv.watch(KeyRange.key("k"), { startRevision: revision + 1n })
-    yield* kv.put("k", "3")
-    assert.deepStrictEqual(yield* firstWords(1, next), ["put k=3"])
-  }),
-
-  test("a watch with resume fails with the last failure when its schedule ends", function*(kv) {
-    const faults = yield* KvFaults.make(backendOf(kv))
-    const opened = yield* faults.inject(KvFaults.unavailable, {
-      when: (call) => call.kind === "watch",
-      times: Infinity
-    })
-    const reason = yield* reasonOf(Stream.runDrain(faults.kv.watch(KeyRange.key("k"), { resume: Schedule.recurs(4) })))
-    assert.strictEqual(reason._tag, "Unavailable")
-    assert.strictEqual(yield* opened.count, 5)
-    const bad = yield* reasonOf(Stream.runDrain(kv.watch(KeyRange.key(""), { resume: Schedule.recurs(4) })))
-    assert.strictEqual(bad._tag, "InvalidRequest")
   }),
 
   test("a failed watch is logged once with its range and reason; a closed watch is not logged", function*(kv) {
@@ -482,6 +283,3 @@ export const cases = chapter("watch streams", [
     assert.deepStrictEqual(seen, ["put k=1 new", "put k=1 new"])
   })
 ])
-
-const zip = (keys: ReadonlyArray<string>, texts: ReadonlyArray<string>): ReadonlyArray<[string, string]> =>
-  keys.map((key, i) => [key, texts[i]!])

@@ -99,7 +99,7 @@ export const barrier: Effect.Effect<Barrier> = Effect.sync(() => {
 })
 
 /** The failure of a call whose response was lost. */
-export const lostAnswer: Effect.Effect<never, KvError.KvError> = KvError.fail(
+export const lostResponse: Effect.Effect<never, KvError.KvError> = KvError.fail(
   new KvError.Indeterminate({ message: "a test fault lost the response" })
 )
 

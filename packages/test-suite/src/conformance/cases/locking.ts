@@ -62,7 +62,19 @@ export const contenders = (kv: Kv.Kv, name: string): Effect.Effect<number, KvErr
 export const untilContenders = (kv: Kv.Kv, name: string, count: number): Effect.Effect<void, KvError> =>
   soon(`${count} contenders for ${name}`, Effect.map(contenders(kv, name), (found) => found === count))
 
-/** Starts a contender in the background, and returns once it has entered the queue. */
+/** A body that signals that it has started. A contender's key is visible before the contender knows that it holds. */
+export const signalling = <A, E, R>(body: Effect.Effect<A, E, R>) => {
+  let hasStarted = false
+  return {
+    body: Effect.suspend(() => {
+      hasStarted = true
+      return body
+    }),
+    started: soon("the body has started", Effect.sync(() => hasStarted))
+  }
+}
+
+/** Starts a contender in the background, and returns once it waits in the queue or, if nobody is ahead, holds. */
 export const contend = Effect.fnUntraced(function*<A, E>(
   kv: Kv.Kv,
   name: string,
@@ -70,8 +82,19 @@ export const contend = Effect.fnUntraced(function*<A, E>(
   use: (lock: DistLock.Lock) => Effect.Effect<A, E, Kv.Kv>
 ): Effect.fn.Return<Fiber.Fiber<A, E | DistLock.LockFailure>, KvError, Scope.Scope> {
   const before = yield* contenders(kv, name)
-  const fiber = yield* Effect.forkScoped(on(kv)(DistLock.use(name, use, options)))
-  yield* untilContenders(kv, name, before + 1)
+  let hasStarted = false
+  const fiber = yield* Effect.forkScoped(
+    on(kv)(DistLock.use(
+      name,
+      (lock) => {
+        hasStarted = true
+        return use(lock)
+      },
+      options
+    ))
+  )
+  if (before > 0) yield* untilContenders(kv, name, before + 1)
+  else yield* soon("it holds", Effect.sync(() => hasStarted || fiber.pollUnsafe() !== undefined))
   return fiber
 })
 

@@ -11,13 +11,13 @@ export interface Fault {
   /** The name of the fault in the list of injected faults. */
   readonly description: string
   /** The request never leaves: `Unavailable`. */
-  readonly isRefused?: boolean
+  readonly isUnsent?: boolean
   /** Runs while the request is on its way to the store. */
   readonly onRequest?: Effect.Effect<void>
   /** Runs while the response is on its way back. */
-  readonly onAnswer?: Effect.Effect<void>
+  readonly onResponse?: Effect.Effect<void>
   /** What does not arrive. The connection breaks when it is lost: a write is `Indeterminate`, a read is repeated. */
-  readonly lose?: "request" | "answer"
+  readonly lose?: "request" | "response"
   /** The caller does not notice a loss: it waits until its deadline. A read then fails with `DeadlineExceeded`. */
   readonly isSilent?: boolean
   /** The connection breaks as soon as the request has left. The request still arrives. */
@@ -30,7 +30,7 @@ export interface Fault {
  * @since 0.1.0
  */
 export interface Loss extends Fault {
-  readonly lose: "request" | "answer"
+  readonly lose: "request" | "response"
 }
 
 /**
@@ -38,7 +38,7 @@ export interface Loss extends Fault {
  *
  * @since 0.1.0
  */
-export const unavailable: Fault = { description: "unavailable", isRefused: true }
+export const unavailable: Fault = { description: "unavailable", isUnsent: true }
 
 /**
  * Delays the request on its way to the store. If the deadline passes meanwhile, the request still arrives.
@@ -77,7 +77,7 @@ export const delayRequest = (duration: Duration.Input): Fault => ({
  *
  * const program = Effect.gen(function*() {
  *   const faults = yield* KvFaults.KvFaults
- *   yield* faults.inject(KvFaults.delayAnswer("100 millis"))
+ *   yield* faults.inject(KvFaults.delayResponse("100 millis"))
  *   const error = yield* Kv.get("a").pipe(Deadline.within("10 millis"), Effect.flip)
  *   error.reason._tag // => "DeadlineExceeded"
  * }).pipe(Effect.provide(KvFaults.layer().pipe(Layer.provide(MemoryLayer.layer))))
@@ -85,9 +85,9 @@ export const delayRequest = (duration: Duration.Input): Fault => ({
  *
  * @since 0.1.0
  */
-export const delayAnswer = (duration: Duration.Input): Fault => ({
-  description: `answer delayed by ${Duration.format(Duration.fromInputUnsafe(duration))}`,
-  onAnswer: Effect.sleep(duration)
+export const delayResponse = (duration: Duration.Input): Fault => ({
+  description: `response delayed by ${Duration.format(Duration.fromInputUnsafe(duration))}`,
+  onResponse: Effect.sleep(duration)
 })
 
 /**
@@ -102,7 +102,7 @@ export const loseRequest: Loss = { description: "request lost", lose: "request" 
  *
  * @since 0.1.0
  */
-export const loseAnswer: Loss = { description: "answer lost", lose: "answer" }
+export const loseResponse: Loss = { description: "response lost", lose: "response" }
 
 /**
  * The connection breaks at once, and the request arrives after the duration. A write is `Indeterminate`, and **will
@@ -146,7 +146,7 @@ export const applyLate = (duration: Duration.Input): Fault => ({
  *
  * const program = Effect.gen(function*() {
  *   const faults = yield* KvFaults.KvFaults
- *   yield* faults.inject(KvFaults.silently(KvFaults.loseAnswer))
+ *   yield* faults.inject(KvFaults.silently(KvFaults.loseResponse))
  *   const error = yield* Kv.put("a", "1").pipe(Deadline.within("10 millis"), Effect.flip)
  *   error.reason._tag // => "Indeterminate"
  *   yield* Kv.get("a") // => Option.some("1")

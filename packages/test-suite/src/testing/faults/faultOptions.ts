@@ -74,7 +74,7 @@ export interface RandomOptions {
   /** The request is lost, and the connection breaks. */
   readonly loseRequest?: number | undefined
   /** The response is lost, and the connection breaks. */
-  readonly loseAnswer?: number | undefined
+  readonly loseResponse?: number | undefined
   /** The connection breaks at once, and the request arrives later. */
   readonly applyLate?: number | undefined
   /** The request or the response is lost silently. */

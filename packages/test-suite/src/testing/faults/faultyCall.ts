@@ -44,7 +44,7 @@ export const make = <A, R>(
     (markSent) =>
       isWrite(call) || call.kind === "leaseKeepAlive"
         ? sendAndAwait(call, effect, fault, link, markSent)
-        : readUntilAnswered(effect, fault, link, markSent),
+        : readUntilResponse(effect, fault, link, markSent),
     (wasSent) =>
       wasSent && isWrite(call) ? indeterminate("there was no response before the deadline") : noResponse(wasSent)
   )
@@ -55,7 +55,7 @@ export const open = <A, R>(
   fault: Fault,
   link: Link
 ): Effect.Effect<A, KvError.KvError, R> =>
-  withDeadline(link, (markSent) => readUntilAnswered(effect, fault, link, markSent), noResponse)
+  withDeadline(link, (markSent) => readUntilResponse(effect, fault, link, markSent), noResponse)
 
 const withDeadline = <A, R>(
   link: Link,
@@ -88,9 +88,9 @@ const roundTrip = <A, R>(
     if ((yield* link.cross) === "lost") return "Silence"
     if (fault.lose === "request") return lost(fault)
     const exit = yield* Effect.exit(effect)
-    if (fault.onAnswer !== undefined) yield* fault.onAnswer
+    if (fault.onResponse !== undefined) yield* fault.onResponse
     if ((yield* link.cross) === "lost") return "Silence"
-    return fault.lose === "answer" ? lost(fault) : exit
+    return fault.lose === "response" ? lost(fault) : exit
   })
 
 const lost = (fault: Fault): "Broken" | "Silence" => fault.isSilent === true ? "Silence" : "Broken"
@@ -104,7 +104,7 @@ const sendAndAwait = <A, R>(
   markSent: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
-    if (fault.isRefused === true) return yield* Effect.fail(refused)
+    if (fault.isUnsent === true) return yield* Effect.fail(refused)
     if (link.scope.state._tag === "Closed") return yield* effect
     yield* markSent
     const request = yield* Effect.forkIn(roundTrip(effect, fault, link), link.scope, { startImmediately: true })
@@ -125,19 +125,19 @@ const arrivalOf = <A>(call: Call, request: Fiber.Fiber<Arrival<A>>): Effect.Effe
   })
 
 /** A read: retried if its connection breaks, and cancelled with its caller. */
-const readUntilAnswered = <A, R>(
+const readUntilResponse = <A, R>(
   effect: Effect.Effect<A, KvError.KvError, R>,
   fault: Fault,
   link: Link,
   markSent: Effect.Effect<void, KvError.KvError>
 ): Effect.Effect<A, KvError.KvError, R> =>
   Effect.gen(function*() {
-    if (fault.isRefused === true) return yield* Effect.fail(refused)
+    if (fault.isUnsent === true) return yield* Effect.fail(refused)
     yield* markSent
     const arrival = fault.isBrokenAtOnce === true ? "Broken" : yield* roundTrip(effect, fault, link)
     if (arrival === "Silence") yield* link.silence
     else if (arrival !== "Broken") return yield* arrival
-    return yield* readUntilAnswered(effect, none, link, markSent)
+    return yield* readUntilResponse(effect, none, link, markSent)
   })
 
 const none: Fault = { description: "none" }

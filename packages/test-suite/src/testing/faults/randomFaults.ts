@@ -46,7 +46,7 @@ export class RandomFaults {
 
   #fault(): fault.Fault | undefined {
     const failure = this.#failure()
-    if (failure?.isRefused === true || !this.#happens(this.#options.delay)) return failure
+    if (failure?.isUnsent === true || !this.#happens(this.#options.delay)) return failure
     const parts = below(this.#draw, 3)
     const delays = [parts > 0 ? this.#delay() : undefined, parts < 2 ? this.#delay() : undefined] as const
     return {
@@ -55,17 +55,17 @@ export class RandomFaults {
         delays.map((delay) => Duration.toMillis(delay ?? Duration.zero)).join(" + ")
       } ms`,
       ...(delays[0] === undefined ? {} : { onRequest: Effect.sleep(delays[0]) }),
-      ...(delays[1] === undefined ? {} : { onAnswer: Effect.sleep(delays[1]) })
+      ...(delays[1] === undefined ? {} : { onResponse: Effect.sleep(delays[1]) })
     }
   }
 
   #failure(): fault.Fault | undefined {
     if (this.#happens(this.#options.unavailable)) return fault.unavailable
     if (this.#happens(this.#options.loseRequest)) return fault.loseRequest
-    if (this.#happens(this.#options.loseAnswer)) return fault.loseAnswer
+    if (this.#happens(this.#options.loseResponse)) return fault.loseResponse
     if (this.#happens(this.#options.applyLate)) return fault.applyLate(this.#delay())
     if (this.#happens(this.#options.silence)) {
-      return fault.silently(below(this.#draw, 2) === 0 ? fault.loseRequest : fault.loseAnswer)
+      return fault.silently(below(this.#draw, 2) === 0 ? fault.loseRequest : fault.loseResponse)
     }
     return undefined
   }

@@ -22,7 +22,7 @@ export class LeaseKeys {
       const { invoked, outcome, request } = call
       const id = request._tag === "LeaseGrant" ? grantedId(call) : undefined
       if (id !== undefined) this.#grants.set(id, (this.#grants.get(id) ?? 0) + 1)
-      if (outcome._tag !== "Answered" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
+      if (outcome._tag !== "Responded" || request._tag === "Execute" || request._tag === "LeaseGrant") continue
       // A retried revocation whose first response was lost finds that the lease has ended, whatever ended it.
       if (request._tag === "LeaseRevoke") continue
       this.#lastAlive.set(request.id, Math.max(this.#lastAlive.get(request.id) ?? -1, invoked.order))
@@ -57,6 +57,6 @@ export class LeaseKeys {
 /** The id of the lease that was granted or may have been granted. */
 const grantedId = (call: History.Call): bigint | undefined => {
   const { outcome, request } = call
-  if (outcome._tag === "Answered") return outcome.answer._tag === "Lease" ? outcome.answer.id : undefined
+  if (outcome._tag === "Responded") return outcome.response._tag === "Lease" ? outcome.response.id : undefined
   return request._tag === "LeaseGrant" && History.isUnknown(call) ? request.id : undefined
 }

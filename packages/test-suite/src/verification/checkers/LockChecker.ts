@@ -47,7 +47,7 @@ export interface Options {
   readonly lateLossNanos?: bigint | undefined
   /** For each resource, how many effects it shows at the end: the value of a counter. */
   readonly counts?: Readonly<Record<string, number>> | undefined
-  /** All changes of the store, which tell the holder at every revision. Locks must have the names of their keys there. */
+  /** All changes of the store, which show the holder at every revision. Locks must have the names of their keys there. */
   readonly changes?: ReadonlyArray<Change> | undefined
 }
 

@@ -35,7 +35,7 @@ export interface Store {
  * Executes an operation. With a response it returns the execution that agrees with it. Without one it returns all possible
  * executions, which are several only if a condition is on an unknown revision.
  */
-export const execute = (store: Store, op: Op.Op, response: History.Response | undefined): ReadonlyArray<Effect> =>
+export const execute = (store: Store, op: Op.Op, response: History.OpResponse | undefined): ReadonlyArray<Effect> =>
   choices(store.view, op, response).map((taken): Effect => {
     if (typeof taken === "string") return { _tag: "Mismatch", message: taken }
     const execution = new Execution(store)
@@ -59,7 +59,7 @@ class Execution {
     this.#view = withWrites(store.view, this.#written)
   }
 
-  run(op: Single | Taken, response: History.Response | undefined): string | undefined {
+  run(op: Single | Taken, response: History.OpResponse | undefined): string | undefined {
     switch (op._tag) {
       case "Range":
         return response?._tag === "Range" ? this.#range(op, response) : undefined
@@ -70,11 +70,11 @@ class Execution {
       case "Taken": {
         const responses = response?._tag === "Txn" ? response.responses : []
         for (const [i, inner] of op.ops.entries()) {
-          const answer = responses[i]
-          if (answer !== undefined && answer.revision !== response?.revision) {
-            return `a response in it has revision ${answer.revision}, and the transaction has ${response?.revision}`
+          const innerResponse = responses[i]
+          if (innerResponse !== undefined && innerResponse.revision !== response?.revision) {
+            return `a response in it has revision ${innerResponse.revision}, and the transaction has ${response?.revision}`
           }
-          const problem = this.run(inner, answer)
+          const problem = this.run(inner, innerResponse)
           if (problem !== undefined) return problem
         }
         return undefined
@@ -82,7 +82,7 @@ class Execution {
     }
   }
 
-  #put(op: Op.Put, response: Extract<History.Response, { _tag: "Put" }> | undefined): string | undefined {
+  #put(op: Op.Put, response: Extract<History.OpResponse, { _tag: "Put" }> | undefined): string | undefined {
     if (op.lease !== undefined && this.#view.isEnded?.(op.lease) === true) {
       return `its lease ${op.lease.toString(16)} has ended`
     }
@@ -100,7 +100,7 @@ class Execution {
       : wrongPrevious(op.previous === true ? before : undefined, response.previous)
   }
 
-  #delete(op: Op.Delete, response: Extract<History.Response, { _tag: "Delete" }> | undefined): string | undefined {
+  #delete(op: Op.Delete, response: Extract<History.OpResponse, { _tag: "Delete" }> | undefined): string | undefined {
     const rows = this.#view.within(op.range)
     for (const row of rows) this.#write(row.key, undefined)
     if (response === undefined) return undefined
@@ -115,7 +115,7 @@ class Execution {
     this.writes.push({ key, row })
   }
 
-  #range(op: Op.Range, response: Extract<History.Response, { _tag: "Range" }>): string | undefined {
+  #range(op: Op.Range, response: Extract<History.OpResponse, { _tag: "Range" }>): string | undefined {
     if (op.revision !== undefined && op.revision > response.revision) {
       return `it read at revision ${op.revision}, and the store was at ${response.revision}`
     }
@@ -168,9 +168,9 @@ const wrongOrder = (
   const by = op.order?.by ?? "key"
   const sign = op.order?.direction === "descending" ? -1 : 1
   const ordered = wanted.toSorted((a, b) => sign * order(by, a, b))
-  const answered = entries.map((entry) => wanted.find((row) => row.key === entry.key))
+  const found = entries.map((entry) => wanted.find((row) => row.key === entry.key))
   const ranked = ordered.slice(0, limit).map((expected, i) => {
-    const actual = answered[i]
+    const actual = found[i]
     return actual !== undefined && order(by, expected, actual) === 0 ? actual : expected
   })
   const keys = new Set(entries.map((entry) => entry.key))

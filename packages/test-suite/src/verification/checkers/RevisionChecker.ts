@@ -10,11 +10,11 @@ import * as Op from "@effect-kv/core/Op"
 import type { Change, Extent } from "../history/Changes.ts"
 import * as History from "../history/History.ts"
 import { showCall } from "../history/show.ts"
-import { isLinearizableRead, responseOf, SeenRevisions, wrote } from "./answers.ts"
 import * as attribution from "./attribution.ts"
-import { wrongLeases } from "./leaseAnswers.ts"
 import { earlyEnds } from "./leaseEnds.ts"
+import { wrongLeases } from "./leaseResponses.ts"
 import { execute } from "./Model.ts"
+import { isLinearizableRead, responseOf, SeenRevisions, wrote } from "./responses.ts"
 import { explain } from "./revision.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import { Timeline } from "./Timeline.ts"
@@ -102,7 +102,7 @@ export const check = (
   const calls = history.calls.filter(History.isOpCall)
   const seenRevisions = new SeenRevisions(history)
   /** For each revision, the calls whose responses claim it. */
-  const writers = new Map<bigint, Array<attribution.Answered>>()
+  const writers = new Map<bigint, Array<attribution.CallWithResponse>>()
 
   for (const call of calls) {
     const response = responseOf(call)
@@ -144,7 +144,7 @@ export const check = (
     const [effect] = execute(store, call.request.op, response)
     if (effect?._tag !== "Mismatch") continue
     report({
-      kind: "WrongAnswer",
+      kind: "WrongResponse",
       message: `${showCall(call)} has a response at revision ${revision}: ${effect.message}`,
       records: [call.id],
       revision
@@ -152,21 +152,21 @@ export const check = (
   }
 
   const unknown = calls.filter((call) => History.isUnknown(call) && Op.isWrite(call.request.op))
-  const refused = calls.filter((call) =>
+  const notApplied = calls.filter((call) =>
     call.outcome._tag === "Failed" && !History.isUnknown(call) && Op.isWrite(call.request.op)
   )
   const attributions = new attribution.ChangeAttribution(
     timeline,
-    { all: history.calls, calls, unknown, refused },
+    { all: history.calls, calls, unknown, notApplied },
     seenRevisions,
     options.foreign
   )
   for (let revision = timeline.first; revision <= timeline.last; revision++) {
-    const answered = writers.get(revision) ?? []
-    const found = attributions.attribute(revision, answered)
+    const withResponse = writers.get(revision) ?? []
+    const found = attributions.attribute(revision, withResponse)
     found.violations.forEach(report)
     if (found.violations.length > 0) continue
-    explain(timeline, revision, answered, found, options.budget ?? 100_000).forEach(report)
+    explain(timeline, revision, withResponse, found, options.budget ?? 100_000).forEach(report)
   }
   const isForeignLease = options.foreignLease ?? (() => false)
   earlyEnds(history.calls, attributions.leaseEnds.filter(({ lease }) => !isForeignLease(lease)), seenRevisions).forEach(

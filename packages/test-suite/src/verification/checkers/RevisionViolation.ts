@@ -18,11 +18,11 @@ export type Kind =
   /** A write was applied more than once. */
   | "DuplicateWrite"
   /** A write was applied although it was reported as not applied. */
-  | "RefusedWriteApplied"
+  | "RejectedWriteApplied"
   /** A transaction was applied in part. */
   | "SplitWrite"
   /** A response is wrong for the store at its revision. */
-  | "WrongAnswer"
+  | "WrongResponse"
   /** A response has a revision that the store never had. */
   | "UnknownRevision"
   /** An operation took effect before an operation that was complete when it was invoked. */

@@ -13,17 +13,17 @@ import type * as History from "../history/History.ts"
 import { sameRow } from "../history/rows.ts"
 import { showCall } from "../history/show.ts"
 import { sameValue, showValue } from "../history/values.ts"
-import { responseOf, type SeenRevisions } from "./answers.ts"
 import { CallIndex, putKey, rangesOf } from "./callIndex.ts"
 import { LeaseKeys } from "./LeaseKeys.ts"
 import { execute, type Write } from "./Model.ts"
+import { responseOf, type SeenRevisions } from "./responses.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import type { Step, Timeline } from "./Timeline.ts"
 
 /** A call with its response. */
-export interface Answered {
+export interface CallWithResponse {
   readonly call: History.OpCall
-  readonly response: History.Response
+  readonly response: History.OpResponse
 }
 
 /** The end of a lease at a revision. */
@@ -37,7 +37,7 @@ export interface Calls {
   readonly all: ReadonlyArray<History.Call>
   readonly calls: ReadonlyArray<History.OpCall>
   readonly unknown: ReadonlyArray<History.OpCall>
-  readonly refused: ReadonlyArray<History.OpCall>
+  readonly notApplied: ReadonlyArray<History.OpCall>
 }
 
 /** The makers of the changes of a revision. */
@@ -56,7 +56,7 @@ export class ChangeAttribution {
   readonly leaseEnds: Array<LeaseEnd> = []
   readonly #timeline: Timeline
   readonly #unknown: ReadonlySet<History.OpCall>
-  readonly #refused: ReadonlySet<History.OpCall>
+  readonly #notApplied: ReadonlySet<History.OpCall>
   readonly #index: CallIndex
   /** The first revision of each value of each key. Computed at the first lost write. */
   #written: ReadonlyMap<string, bigint> | undefined
@@ -74,19 +74,19 @@ export class ChangeAttribution {
   ) {
     this.#timeline = timeline
     this.#unknown = new Set(calls.unknown)
-    this.#refused = new Set(calls.refused)
-    this.#index = new CallIndex(calls.calls, [...calls.unknown, ...calls.refused])
+    this.#notApplied = new Set(calls.notApplied)
+    this.#index = new CallIndex(calls.calls, [...calls.unknown, ...calls.notApplied])
     this.#seenRevisions = seenRevisions
     this.#isForeign = isForeign ?? (() => false)
     this.#leases = new LeaseKeys(timeline, calls.all)
   }
 
   /** Attributes the changes of a revision. Call it for each revision in order. */
-  attribute(revision: bigint, answered: ReadonlyArray<Answered>): Attribution {
+  attribute(revision: bigint, withResponse: ReadonlyArray<CallWithResponse>): Attribution {
     const steps = this.#timeline.stepsAt(revision)
     const claims = new Map<string, History.OpCall>()
     // Calls that delete ranges come last: the keys left for them depend on the other calls.
-    const writers = answered.toSorted((a, b) => rangesOf(a.call).length - rangesOf(b.call).length)
+    const writers = withResponse.toSorted((a, b) => rangesOf(a.call).length - rangesOf(b.call).length)
     const violations = writers.flatMap(({ call, response }) =>
       this.#claim(steps, call, call.request.op, response, claims)
     )
@@ -111,7 +111,7 @@ export class ChangeAttribution {
     steps: ReadonlyArray<Step>,
     call: History.OpCall,
     op: Op.Op,
-    response: History.Response,
+    response: History.OpResponse,
     claims: Map<string, History.OpCall>
   ): Array<Violation> {
     const { revision } = response
@@ -160,12 +160,12 @@ export class ChangeAttribution {
   /** If more keys were deleted than claimed, leaves those to other calls that other calls may have deleted. */
   #claimDeletes(
     deleted: ReadonlyArray<Step>,
-    response: Extract<History.Response, { readonly _tag: "Delete" }>,
+    response: Extract<History.OpResponse, { readonly _tag: "Delete" }>,
     claims: Map<string, History.OpCall>,
     call: History.OpCall
   ): void {
-    const told = new Set(response.previous.map((row) => row.key))
-    const rank = (step: Step) => told.has(step.key) ? 0 : this.#mayBeUnknown(step) ? 2 : 1
+    const reported = new Set(response.previous.map((row) => row.key))
+    const rank = (step: Step) => reported.has(step.key) ? 0 : this.#mayBeUnknown(step) ? 2 : 1
     const free = deleted.filter((step) => !claims.has(step.key))
     const claimed = free.length === response.deleted ? free : free.toSorted((a, b) => rank(a) - rank(b))
     for (const step of claimed.slice(0, response.deleted)) claims.set(step.key, call)
@@ -257,8 +257,8 @@ export class ChangeAttribution {
       revision: step.revision
     })
     const candidates = this.#index.of(step)
-    const refused = candidates.filter((call) => this.#refused.has(call))
-    const answered = candidates.filter((call) => responseOf(call) !== undefined)
+    const notApplied = candidates.filter((call) => this.#notApplied.has(call))
+    const withResponse = candidates.filter((call) => responseOf(call) !== undefined)
     const used = candidates.filter((call) => this.applied.has(call.id))
     const open = candidates.filter((call) => this.#unknown.has(call) && !this.applied.has(call.id))
     const early = open.filter((call) => this.#isTooEarly(call, step.revision))
@@ -266,10 +266,10 @@ export class ChangeAttribution {
     if (partial.length > 0) {
       return violation("SplitWrite", `but not all writes of ${names(partial)} were applied`, partial)
     }
-    if (refused.length > 0) {
-      return violation("RefusedWriteApplied", `and ${names(refused)} was reported as not applied`, refused)
+    if (notApplied.length > 0) {
+      return violation("RejectedWriteApplied", `and ${names(notApplied)} was reported as not applied`, notApplied)
     }
-    const known = [...answered, ...used]
+    const known = [...withResponse, ...used]
     if (known.length > 0 && step.after !== undefined) {
       return violation("DuplicateWrite", `and ${names(known)} was applied at another revision`, known)
     }

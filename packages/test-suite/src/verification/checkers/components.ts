@@ -5,7 +5,7 @@ import type * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Op from "@effect-kv/core/Op"
 import * as History from "../history/History.ts"
-import { isLinearizableRead } from "./answers.ts"
+import { isLinearizableRead } from "./responses.ts"
 
 /** A participant of a search: a call or the end of a lease. */
 export type Participant =
@@ -65,7 +65,7 @@ const leaseName = (lease: bigint): string => `lease ${lease}`
 const isJudged = (call: History.OpCall): boolean => {
   const { op } = call.request
   if (History.isUnknown(call)) return Op.isWrite(op)
-  return call.outcome._tag === "Answered" && isLinearizableRead(op)
+  return call.outcome._tag === "Responded" && isLinearizableRead(op)
 }
 
 // -----------------------------------------------------------------------------
@@ -153,8 +153,8 @@ const leasesOf = (
   for (const call of calls) {
     const { request } = call
     if (request._tag === "Execute" || request._tag === "LeaseGrant") continue
-    const isAnswered = call.outcome._tag === "Answered"
-    if (isAnswered || request._tag === "LeaseRevoke" && History.isUnknown(call)) {
+    const hasResponse = call.outcome._tag === "Responded"
+    if (hasResponse || request._tag === "LeaseRevoke" && History.isUnknown(call)) {
       leases.get(request.id)?.calls.push(call)
     }
   }

@@ -26,21 +26,21 @@ export interface Taken {
 export const choices = (
   view: View,
   op: Op.Op,
-  response: History.Response | undefined
+  response: History.OpResponse | undefined
 ): ReadonlyArray<Single | Taken | string> => {
   if (response !== undefined && response._tag !== op._tag) return [`the response to a ${op._tag} is a ${response._tag}`]
   if (op._tag !== "Txn") return [op]
-  const answer = response as Extract<History.Response, { _tag: "Txn" }> | undefined
+  const txn = response as Extract<History.OpResponse, { _tag: "Txn" }> | undefined
   const holding = op.if.map((compare) => holds(view, compare))
   const possible = holding.includes(false) ? [false] : holding.includes(undefined) ? [true, false] : [true]
-  if (answer !== undefined && !possible.includes(answer.succeeded)) return [disagreement(view, op.if, holding)]
-  const branches = answer === undefined ? possible : [answer.succeeded]
+  if (txn !== undefined && !possible.includes(txn.succeeded)) return [disagreement(view, op.if, holding)]
+  const branches = txn === undefined ? possible : [txn.succeeded]
   return branches.flatMap((succeeded) => {
     const ops = succeeded ? op.then : op.else
-    if (answer !== undefined && answer.responses.length !== ops.length) {
-      return [`there are ${answer.responses.length} responses to ${ops.length} operations`]
+    if (txn !== undefined && txn.responses.length !== ops.length) {
+      return [`there are ${txn.responses.length} responses to ${ops.length} operations`]
     }
-    return combinations(ops.map((inner, i) => choices(view, inner, answer?.responses[i]))).map((taken) =>
+    return combinations(ops.map((inner, i) => choices(view, inner, txn?.responses[i]))).map((taken) =>
       taken.find((each) => typeof each === "string") ??
         { _tag: "Taken" as const, succeeded, ops: taken as ReadonlyArray<Single | Taken> }
     )

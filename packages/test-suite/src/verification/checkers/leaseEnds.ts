@@ -2,9 +2,9 @@
  * Checks of the ends of leases: none may end before its time to live has passed.
  */
 import type * as History from "../history/History.ts"
-import type { SeenRevisions } from "./answers.ts"
 import type { LeaseEnd } from "./attribution.ts"
-import { clockTolerance } from "./leaseAnswers.ts"
+import { clockTolerance } from "./leaseResponses.ts"
+import type { SeenRevisions } from "./responses.ts"
 import type { Violation } from "./RevisionViolation.ts"
 
 /**
@@ -43,7 +43,7 @@ export const earlyEnds = (
 const leaseOf = ({ outcome, request }: History.Call): bigint | undefined => {
   switch (request._tag) {
     case "LeaseGrant":
-      return outcome._tag === "Answered" && outcome.answer._tag === "Lease" ? outcome.answer.id : undefined
+      return outcome._tag === "Responded" && outcome.response._tag === "Lease" ? outcome.response.id : undefined
     case "LeaseKeepAlive":
     case "LeaseRevoke":
     case "LeaseTimeToLive":
@@ -58,4 +58,4 @@ const mayHaveRevoked = ({ outcome, request }: History.Call): boolean =>
 
 /** The time for which this call guarantees the lease, counted from its invocation. */
 const grantedMillis = ({ outcome }: History.Call): number | undefined =>
-  outcome._tag === "Answered" && outcome.answer._tag === "Lease" ? outcome.answer.ttlMillis : undefined
+  outcome._tag === "Responded" && outcome.response._tag === "Lease" ? outcome.response.ttlMillis : undefined

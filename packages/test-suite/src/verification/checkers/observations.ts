@@ -4,7 +4,7 @@
 import type * as Op from "@effect-kv/core/Op"
 import * as History from "../history/History.ts"
 import { valueKey } from "../history/values.ts"
-import { responseOf } from "./answers.ts"
+import { responseOf } from "./responses.ts"
 
 /** When a response first had the value of a call, and the mod revision it had there. */
 export interface Observation {
@@ -48,7 +48,7 @@ const puts = (op: Op.Op): ReadonlyArray<Op.Put> =>
   op._tag === "Put" ? [op] : op._tag === "Txn" ? [...op.then, ...op.else].flatMap(puts) : []
 
 /** The entries of a response that include values. */
-const rows = (op: Op.Op, response: History.Response): ReadonlyArray<History.Row> => {
+const rows = (op: Op.Op, response: History.OpResponse): ReadonlyArray<History.Row> => {
   switch (response._tag) {
     case "Range":
       return op._tag === "Range" && op.keysOnly !== true ? response.entries : []

@@ -7,7 +7,7 @@
 import type * as History from "../history/History.ts"
 import type { ModelRow } from "../history/rows.ts"
 import { showCall } from "../history/show.ts"
-import { type Answered, type Attribution, isWrite } from "./attribution.ts"
+import { type Attribution, type CallWithResponse, isWrite } from "./attribution.ts"
 import { type Effect, execute } from "./Model.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import { type Operation, search } from "./search.ts"
@@ -19,33 +19,33 @@ type State = ReadonlyMap<string, ModelRow | undefined>
 
 interface Participant {
   readonly call: History.OpCall
-  readonly response: History.Response | undefined
+  readonly response: History.OpResponse | undefined
 }
 
 /** The violations of the calls of a revision. */
 export const explain = (
   timeline: Timeline,
   revision: bigint,
-  answered: ReadonlyArray<Answered>,
+  withResponse: ReadonlyArray<CallWithResponse>,
   { made, unknown }: Attribution,
   budget: number
 ): ReadonlyArray<Violation> => {
   const participants: ReadonlyArray<Participant> = [
-    ...answered,
+    ...withResponse,
     ...unknown.map((call) => ({ call, response: undefined }))
   ]
   if (participants.length === 0) return []
   const steps = new Map(timeline.stepsAt(revision).map((step) => [step.key, step]))
   const before = timeline.at(revision - 1n)
 
-  const carriedOut = ({ call, response }: Participant, state: State): ReadonlyArray<Effect> =>
+  const effectsOf = ({ call, response }: Participant, state: State): ReadonlyArray<Effect> =>
     execute(
       { view: withWrites(before, state), at: (past) => timeline.at(past), writeRevision: revision },
       call.request.op,
       response
     )
   const next = (participant: Participant, state: State): ReadonlyArray<State> =>
-    carriedOut(participant, state).flatMap((effect) => {
+    effectsOf(participant, state).flatMap((effect) => {
       if (effect._tag === "Mismatch") return []
       const writes = new Map(state)
       for (const write of effect.writes) {
@@ -79,10 +79,10 @@ export const explain = (
   // The calls that could not be put in order; or all of them, if together they write less than the store did.
   const stuck = participants.filter((_, i) => !result.order.includes(i))
   return (stuck.length > 0 ? stuck : participants).map(({ call, response }): Violation => {
-    const [effect] = carriedOut({ call, response }, result.state)
+    const [effect] = effectsOf({ call, response }, result.state)
     const problem = effect?._tag === "Mismatch" ? effect.message : "its writes are not the changes of the store"
     return {
-      kind: "WrongAnswer",
+      kind: "WrongResponse",
       message: `${showCall(call)} has a response at revision ${revision}: ${problem}`,
       records: [call.id],
       revision

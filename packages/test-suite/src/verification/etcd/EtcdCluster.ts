@@ -313,9 +313,9 @@ const assemble = (
         ? Effect.fail(failure("metrics", `${member.name} is not a member`))
         : httpGet(`${internal.metricsUrl}/metrics`, 5000)
     }).pipe(
-      Effect.flatMap((answer) =>
-        answer?.status === 200
-          ? Effect.succeed(parseMetrics(answer.body))
+      Effect.flatMap((response) =>
+        response?.status === 200
+          ? Effect.succeed(parseMetrics(response.body))
           : Effect.fail(failure("metrics", `${member.name} did not respond`))
       ),
       realTime

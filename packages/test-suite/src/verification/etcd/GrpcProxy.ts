@@ -1,7 +1,7 @@
 /**
  * An `etcd grpc-proxy` process between clients and a cluster, for tests.
  *
- * It answers for the cluster on one address, shares watches among clients, and chooses the ids of watches itself.
+ * It stands in for the cluster at one address, shares watches among clients, and chooses the ids of watches itself.
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"

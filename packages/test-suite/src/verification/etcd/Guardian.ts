@@ -128,7 +128,7 @@ const start = (prefix: string): Effect.Effect<Running, GuardianError> =>
     child.stdout.once("data", () => {
       child.stdout.destroy()
       child.unref()
-      // The pipe is a socket, which the types do not tell. It must not keep this process alive.
+      // The pipe is a socket, which the types do not show. It must not keep this process alive.
       if ("unref" in child.stdin && typeof child.stdin.unref === "function") child.stdin.unref()
       const live = new Set<Guarded>()
       resume(Effect.succeed({ directory, live, child, spawn: spawnIn(directory, live) }))

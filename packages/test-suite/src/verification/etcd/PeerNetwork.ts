@@ -2,7 +2,7 @@
  * The network between the members of a cluster, which can isolate a member from its peers while clients still reach it.
  *
  * Members advertise a proxy in place of their peer port. Each connection between members names its sender in the header
- * `X-Server-From` of its first request, which tells the proxy whether an isolated member opened it. Requests without that
+ * `X-Server-From` of its first request, which shows the proxy whether an isolated member opened it. Requests without that
  * header (probes, versions) carry no raft messages.
  */
 import * as Effect from "effect/Effect"

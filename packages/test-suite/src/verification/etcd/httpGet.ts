@@ -5,13 +5,13 @@
 import * as Effect from "effect/Effect"
 import * as Http from "node:http"
 
-export interface HttpAnswer {
+export interface HttpResponse {
   readonly status: number
   readonly body: string
 }
 
 /** The response, or `undefined` if there is none within `timeoutMillis`. */
-export const httpGet = (url: string, timeoutMillis: number): Effect.Effect<HttpAnswer | undefined> =>
+export const httpGet = (url: string, timeoutMillis: number): Effect.Effect<HttpResponse | undefined> =>
   Effect.callback((resume) => {
     const request = Http.get(
       url,

@@ -96,11 +96,11 @@ export const makeMember = (
   let knownId: string | undefined
 
   const running = () => process !== undefined && process.ended() === undefined ? process : undefined
-  const isUp = Effect.map(httpGet(`${metricsUrl}/health`, 1000), (answer) => answer !== undefined)
+  const isUp = Effect.map(httpGet(`${metricsUrl}/health`, 1000), (response) => response !== undefined)
   const isHealthy = realTime(
     Effect.map(
       httpGet(`${metricsUrl}/health`, 2000),
-      (answer) => answer?.status === 200 && answer.body.includes(`"health":"true"`)
+      (response) => response?.status === 200 && response.body.includes(`"health":"true"`)
     )
   )
   const log = Effect.sync(() => excerptOf(logFile))

@@ -65,14 +65,14 @@ export const isOpCall = (call: Call): call is OpCall => call.request._tag === "E
  *   outcome: { _tag: "Pending" }
  * }
  * History.isUnknown(call) // => true
- * History.isUnknown({ ...call, outcome: { _tag: "Answered", answer: { _tag: "LeaseRevoked" } } }) // => false
+ * History.isUnknown({ ...call, outcome: { _tag: "Responded", response: { _tag: "LeaseRevoked" } } }) // => false
  * ```
  *
  * @since 0.1.0
  */
 export const isUnknown = (call: Call): boolean => {
   switch (call.outcome._tag) {
-    case "Answered":
+    case "Responded":
       return false
     case "Failed":
       return call.outcome.outcome === "Unknown"

@@ -211,7 +211,7 @@ const recording = (records: Records, client: string, backend: KvBackend): KvBack
   const through = <A>(
     request: History.Request,
     effect: Effect.Effect<A, KvError.KvError>,
-    toAnswer: (value: A) => History.Answer
+    toResponse: (value: A) => History.Response
   ): Effect.Effect<A, KvError.KvError> =>
     Clock.clockWith((clock) => {
       // Recorded inside the effect: after an interruption before the start there was no call.
@@ -225,7 +225,7 @@ const recording = (records: Records, client: string, backend: KvBackend): KvBack
           if (call === undefined) return
           call.completed = records.now(clock)
           call.outcome = Exit.isSuccess(exit)
-            ? { _tag: "Answered", answer: toAnswer(exit.value) }
+            ? { _tag: "Responded", response: toResponse(exit.value) }
             : plain.failed(exit.cause)
         }))
     })

@@ -60,7 +60,7 @@ export const row = (entry: Entry): History.Row => ({
 const previous = (entry: Option.Option<Entry>): { readonly previous?: History.Row } =>
   Option.isSome(entry) ? { previous: row(entry.value) } : {}
 
-export const response = (response: Op.Response<Op.Op>): History.Response => {
+export const response = (response: Op.Response<Op.Op>): History.OpResponse => {
   switch (response._tag) {
     case "Range":
       return { ...response, entries: response.entries.map(row) }
@@ -75,13 +75,13 @@ export const response = (response: Op.Response<Op.Op>): History.Response => {
 
 const plainResponse = response
 
-export const lease = (lease: Lease.Lease): History.Answer => ({
+export const lease = (lease: Lease.Lease): History.Response => ({
   _tag: "Lease",
   id: lease.id,
   ttlMillis: Duration.toMillis(lease.ttl)
 })
 
-export const leaseStatus = (status: Lease.Status): History.Answer => ({
+export const leaseStatus = (status: Lease.Status): History.Response => ({
   _tag: "LeaseStatus",
   id: status.id,
   grantedTtlMillis: Duration.toMillis(status.grantedTtl),
@@ -112,7 +112,7 @@ const event = (event: Watch.Event): History.Event =>
 /** How a call failed, was interrupted or died. */
 export const failed = (
   cause: Cause.Cause<KvError.KvError>
-): Exclude<History.Outcome, { readonly _tag: "Answered" | "Pending" }> => {
+): Exclude<History.Outcome, { readonly _tag: "Responded" | "Pending" }> => {
   const error = Cause.findErrorOption(cause)
   if (Option.isSome(error)) return failure(error.value)
   return Cause.hasInterruptsOnly(cause) ? { _tag: "Interrupted" } : { _tag: "Died", message: Cause.pretty(cause) }

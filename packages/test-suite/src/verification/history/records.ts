@@ -50,7 +50,7 @@ export type Request =
  *
  * @since 0.1.0
  */
-export type Response =
+export type OpResponse =
   | {
     readonly _tag: "Range"
     readonly revision: bigint
@@ -69,7 +69,7 @@ export type Response =
     readonly _tag: "Txn"
     readonly revision: bigint
     readonly succeeded: boolean
-    readonly responses: ReadonlyArray<Response>
+    readonly responses: ReadonlyArray<OpResponse>
   }
 
 /**
@@ -77,8 +77,8 @@ export type Response =
  *
  * @since 0.1.0
  */
-export type Answer =
-  | Response
+export type Response =
+  | OpResponse
   | { readonly _tag: "Lease"; readonly id: bigint; readonly ttlMillis: number }
   | { readonly _tag: "LeaseRevoked" }
   | {
@@ -108,7 +108,7 @@ export interface Failure {
  * @since 0.1.0
  */
 export type Outcome =
-  | { readonly _tag: "Answered"; readonly answer: Answer }
+  | { readonly _tag: "Responded"; readonly response: Response }
   | Failure
   | { readonly _tag: "Interrupted" }
   | { readonly _tag: "Died"; readonly message: string }

@@ -112,17 +112,17 @@ const deleteResponse = Schema.TaggedStruct("Delete", {
 const txnResponse = Schema.TaggedStruct("Txn", {
   revision: Schema.BigInt,
   succeeded: Schema.Boolean,
-  responses: Schema.Array(Schema.suspend((): Schema.Codec<History.Response, unknown> => Response))
+  responses: Schema.Array(Schema.suspend((): Schema.Codec<History.OpResponse, unknown> => OpResponse))
 })
 
-const Response: Schema.Codec<History.Response, unknown> = Schema.Union([
+const OpResponse: Schema.Codec<History.OpResponse, unknown> = Schema.Union([
   rangeResponse,
   putResponse,
   deleteResponse,
   txnResponse
 ])
 
-const Answer: Schema.Codec<History.Answer, unknown> = Schema.Union([
+const Response: Schema.Codec<History.Response, unknown> = Schema.Union([
   rangeResponse,
   putResponse,
   deleteResponse,
@@ -149,7 +149,7 @@ const Interrupted = Schema.TaggedStruct("Interrupted", {})
 const Died = Schema.TaggedStruct("Died", { message: Schema.String })
 
 const Outcome: Schema.Codec<History.Outcome, unknown> = Schema.Union([
-  Schema.TaggedStruct("Answered", { answer: Answer }),
+  Schema.TaggedStruct("Responded", { response: Response }),
   Schema.TaggedStruct("Failed", failure),
   Interrupted,
   Died,

@@ -80,8 +80,8 @@ const showRange = (range: KeyRange.KeyRange): string => {
 
 const showOutcome = (outcome: History.Outcome): string => {
   switch (outcome._tag) {
-    case "Answered":
-      return showAnswer(outcome.answer)
+    case "Responded":
+      return showResponse(outcome.response)
     case "Failed":
       return `${outcome.reason} (${outcome.outcome})`
     case "Interrupted":
@@ -92,22 +92,24 @@ const showOutcome = (outcome: History.Outcome): string => {
   }
 }
 
-const showAnswer = (answer: History.Answer): string => {
-  switch (answer._tag) {
+const showResponse = (response: History.Response): string => {
+  switch (response._tag) {
     case "Range":
-      return `revision ${answer.revision}, ${answer.count} keys: [${answer.entries.map(showRow).join(", ")}]`
+      return `revision ${response.revision}, ${response.count} keys: [${response.entries.map(showRow).join(", ")}]`
     case "Put":
-      return `revision ${answer.revision}${answer.previous === undefined ? "" : `, was ${showRow(answer.previous)}`}`
+      return `revision ${response.revision}${
+        response.previous === undefined ? "" : `, was ${showRow(response.previous)}`
+      }`
     case "Delete":
-      return `revision ${answer.revision}, ${answer.deleted} deleted`
+      return `revision ${response.revision}, ${response.deleted} deleted`
     case "Txn":
-      return `revision ${answer.revision}, ${answer.succeeded ? "then" : "else"} ` +
-        `[${answer.responses.map(showAnswer).join("; ")}]`
+      return `revision ${response.revision}, ${response.succeeded ? "then" : "else"} ` +
+        `[${response.responses.map(showResponse).join("; ")}]`
     case "Lease":
-      return `lease ${answer.id.toString(16)} of ${answer.ttlMillis} ms`
+      return `lease ${response.id.toString(16)} of ${response.ttlMillis} ms`
     case "LeaseRevoked":
       return "revoked"
     case "LeaseStatus":
-      return `lease ${answer.id.toString(16)}, ${answer.remainingMillis} ms left`
+      return `lease ${response.id.toString(16)}, ${response.remainingMillis} ms left`
   }
 }

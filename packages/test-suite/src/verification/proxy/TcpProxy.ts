@@ -111,7 +111,7 @@ export interface TcpProxy {
   readonly delay: (duration: Duration.Input, direction?: Direction | "both") => Effect.Effect<void>
   /** Limits the rate of each direction of each connection. */
   readonly throttle: (bytesPerSecond: number) => Effect.Effect<void>
-  /** Closes the server side of all live connections. The client side stays open, and the client is not told. */
+  /** Closes the server side of all live connections. The client side stays open, and the client is not notified. */
   readonly halfOpen: Effect.Effect<void>
   /**
    * Whether connections that are accepted from now on are swallowed: they stay open, what is sent on them is lost, and no

@@ -88,7 +88,7 @@ export class Connection implements PumpConnection {
     this.server.destroy()
   }
 
-  /** One side ended and the other is not told. When both have ended, no more bytes can come. */
+  /** One side ended and the other is not notified. When both have ended, no more bytes can come. */
   onUndeliveredEnd() {
     this.isTainted = true
     if (this.toServer.hasEnded && this.toClient.hasEnded) this.destroy()

@@ -11,7 +11,7 @@ const maxQueued = 256 * 1024
 export interface PumpConnection extends FaultTarget {
   /** Set when bytes were lost. */
   isTainted: boolean
-  /** Called when the source has ended and the target is not told. */
+  /** Called when the source has ended and the target is not notified. */
   readonly onUndeliveredEnd: () => void
 }
 

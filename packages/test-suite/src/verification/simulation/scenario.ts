@@ -17,7 +17,7 @@ const rates: Readonly<Record<FaultProfile, Omit<RandomOptions, "seed">>> = {
     delay: 0.3,
     unavailable: 0.03,
     loseRequest: 0.02,
-    loseAnswer: 0.03,
+    loseResponse: 0.03,
     applyLate: 0.02,
     silence: 0.005,
     cutWatches: 0.03
@@ -26,7 +26,7 @@ const rates: Readonly<Record<FaultProfile, Omit<RandomOptions, "seed">>> = {
     delay: 0.3,
     unavailable: 0.02,
     loseRequest: 0.01,
-    loseAnswer: 0.02,
+    loseResponse: 0.02,
     applyLate: 0.03,
     silence: 0.005,
     cutWatches: 0.03,
@@ -81,7 +81,7 @@ const scenarios: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 4, increments: 1, holds: 2000 }
 ]
 
-export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "story"), scenarios.length)]!
+export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "scenario"), scenarios.length)]!
 
 /** Whether few enough calls are concurrent to search their orders. Reads of all keys connect all keys. */
 export const isOrderable = (seed: number): boolean => {

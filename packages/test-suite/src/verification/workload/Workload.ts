@@ -121,12 +121,12 @@ export const finish = Effect.fnUntraced(function*(
   prefix: string = defaultPrefix
 ): Effect.fn.Return<Finished, KvError> {
   const value = yield* recorder.value("last")
-  const answer = yield* execute(
+  const response = yield* execute(
     recorder.client("last")(backend),
     Op.txn({ then: [Op.get(`${prefix}${counter}`), Op.put(`${prefix}last`, value)] })
   )
-  const { revision } = answer
-  const count = answer.succeeded ? answer.responses[0].entries[0]?.lossyText : undefined
+  const { revision } = response
+  const count = response.succeeded ? response.responses[0].entries[0]?.lossyText : undefined
   // Background work from here on, such as releases of locks, is not part of the history.
   const { calls, effects, holdings } = yield* recorder.history
   yield* Effect.forEach(watches, (watch) => watch.upTo(revision), { concurrency: "unbounded", discard: true })

@@ -4,24 +4,24 @@
  */
 import * as History from "../history/History.ts"
 import { showCall } from "../history/show.ts"
-import { isLinearizableRead, responseOf } from "./answers.ts"
+import { isLinearizableRead, responseOf } from "./responses.ts"
 import type { Violation } from "./RevisionViolation.ts"
 import type { Timeline } from "./Timeline.ts"
 
-type Answer<Tag> = Extract<History.Answer, { readonly _tag: Tag }>
+type ResponseOf<Tag> = Extract<History.Response, { readonly _tag: Tag }>
 
 /** A call about a lease that got a response. */
-interface Answered<Tag> {
+interface CallWithResponse<Tag> {
   readonly call: History.Call
-  readonly answer: Answer<Tag>
+  readonly response: ResponseOf<Tag>
 }
 
 /** The calls about a lease. */
 interface Lease {
   readonly id: bigint
-  readonly grants: Array<Answered<"Lease">>
-  readonly renewals: Array<Answered<"Lease">>
-  readonly statuses: Array<Answered<"LeaseStatus">>
+  readonly grants: Array<CallWithResponse<"Lease">>
+  readonly renewals: Array<CallWithResponse<"Lease">>
+  readonly statuses: Array<CallWithResponse<"LeaseStatus">>
   readonly revocations: Array<History.Call>
   /** Whether there is a grant of unknown outcome that may have had this id. */
   mayBeGrantedAgain: boolean
@@ -58,20 +58,20 @@ const leasesOf = (calls: ReadonlyArray<History.Call>): ReadonlyMap<bigint, Lease
   }
   for (const call of calls) {
     const { outcome, request } = call
-    const answer = outcome._tag === "Answered" ? outcome.answer : undefined
+    const response = outcome._tag === "Responded" ? outcome.response : undefined
     switch (request._tag) {
       case "LeaseGrant":
-        if (answer?._tag === "Lease") leaseOf(answer.id).grants.push({ call, answer })
+        if (response?._tag === "Lease") leaseOf(response.id).grants.push({ call, response })
         else if (request.id !== undefined && History.isUnknown(call)) leaseOf(request.id).mayBeGrantedAgain = true
         break
       case "LeaseKeepAlive":
-        if (answer?._tag === "Lease") leaseOf(request.id).renewals.push({ call, answer })
+        if (response?._tag === "Lease") leaseOf(request.id).renewals.push({ call, response })
         break
       case "LeaseTimeToLive":
-        if (answer?._tag === "LeaseStatus") leaseOf(request.id).statuses.push({ call, answer })
+        if (response?._tag === "LeaseStatus") leaseOf(request.id).statuses.push({ call, response })
         break
       case "LeaseRevoke":
-        if (answer !== undefined || History.isUnknown(call)) leaseOf(request.id).revocations.push(call)
+        if (response !== undefined || History.isUnknown(call)) leaseOf(request.id).revocations.push(call)
         break
       case "Execute":
     }
@@ -87,8 +87,8 @@ const violation = (message: string, ...calls: ReadonlyArray<History.Call>): Viol
 
 const ofAnotherLease = (call: History.Call): ReadonlyArray<Violation> => {
   const { outcome, request } = call
-  if (request._tag === "Execute" || outcome._tag !== "Answered" || !("id" in outcome.answer)) return []
-  const { id } = outcome.answer
+  if (request._tag === "Execute" || outcome._tag !== "Responded" || !("id" in outcome.response)) return []
+  const { id } = outcome.response
   return request.id === undefined || request.id === id
     ? []
     : [violation(`the response to ${showCall(call)} is about the lease ${id.toString(16)}`, call)]
@@ -96,25 +96,25 @@ const ofAnotherLease = (call: History.Call): ReadonlyArray<Violation> => {
 
 /** A lease is granted for at least the requested time, and its granted time does not change. */
 const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): ReadonlyArray<Violation> => {
-  const short = grants.flatMap(({ answer, call }) =>
-    call.request._tag === "LeaseGrant" && answer.ttlMillis < call.request.ttlMillis
-      ? [violation(`${showCall(call)} was granted ${answer.ttlMillis} ms`, call)]
+  const short = grants.flatMap(({ response, call }) =>
+    call.request._tag === "LeaseGrant" && response.ttlMillis < call.request.ttlMillis
+      ? [violation(`${showCall(call)} was granted ${response.ttlMillis} ms`, call)]
       : []
   )
   const [grant, ...others] = grants
   if (grant === undefined || others.length > 0 || mayBeGrantedAgain) return short
   const reported = [
-    ...renewals.map(({ answer, call }) => [call, answer.ttlMillis] as const),
-    ...statuses.map(({ answer, call }) => [call, answer.grantedTtlMillis] as const)
+    ...renewals.map(({ response, call }) => [call, response.ttlMillis] as const),
+    ...statuses.map(({ response, call }) => [call, response.grantedTtlMillis] as const)
   ]
   return [
     ...short,
     ...reported.flatMap(([call, ttl]) =>
-      ttl === grant.answer.ttlMillis
+      ttl === grant.response.ttlMillis
         ? []
         : [
           violation(
-            `${showCall(call)} has a time to live of ${ttl} ms, and ${grant.answer.ttlMillis} ms were granted`,
+            `${showCall(call)} has a time to live of ${ttl} ms, and ${grant.response.ttlMillis} ms were granted`,
             grant.call,
             call
           )
@@ -123,12 +123,12 @@ const wrongTimes = ({ grants, mayBeGrantedAgain, renewals, statuses }: Lease): R
   ]
 }
 
-/** The reported keys of a lease are those of some revision. The response does not tell which one. */
+/** The reported keys of a lease are those of some revision. The response does not say which one. */
 const wrongKeys = ({ id, statuses }: Lease, attachments: Attachments): ReadonlyArray<Violation> =>
-  statuses.flatMap(({ answer, call }) => {
+  statuses.flatMap(({ response, call }) => {
     const areRequested = call.request._tag === "LeaseTimeToLive" && call.request.keys
-    if (areRequested ? attachments.had(id, answer.keys) : answer.keys.length === 0) return []
-    const keys = JSON.stringify(answer.keys)
+    if (areRequested ? attachments.had(id, response.keys) : response.keys.length === 0) return []
+    const keys = JSON.stringify(response.keys)
     return [violation(`${showCall(call)} reports the keys ${keys}, which the lease never had`, call)]
   })
 
@@ -142,7 +142,7 @@ const grantedTwice = ({ grants, id, renewals, revocations }: Lease): ReadonlyArr
     const { completed = call.invoked } = call
     if (revocations.some((revocation) => revocation.invoked.order < completed.order)) return []
     const mayHaveEnded = [first, ...renewals].every((alive) =>
-      alive.call.invoked.nanos + BigInt(Math.round(alive.answer.ttlMillis)) * 1_000_000n - clockTolerance <
+      alive.call.invoked.nanos + BigInt(Math.round(alive.response.ttlMillis)) * 1_000_000n - clockTolerance <
         completed.nanos
     )
     return mayHaveEnded
@@ -157,7 +157,7 @@ const outlived = (
   later: Later
 ): ReadonlyArray<Violation> => {
   const [revoked] = revocations
-    .filter((call) => call.outcome._tag === "Answered")
+    .filter((call) => call.outcome._tag === "Responded")
     .toSorted((a, b) => (a.completed?.order ?? 0) - (b.completed?.order ?? 0))
   if (revoked?.completed === undefined || grants.length > 1 || mayBeGrantedAgain) return []
   const { order } = revoked.completed
@@ -220,17 +220,17 @@ const setKey = (keys: ReadonlyArray<string>): string => JSON.stringify(keys.toSo
 /** The least revision of the store at or after a moment. */
 class Later {
   /** By invocation, each with the least revision from then on. */
-  readonly #answers: ReadonlyArray<readonly [order: number, revision: bigint]>
+  readonly #responses: ReadonlyArray<readonly [order: number, revision: bigint]>
 
   constructor(calls: ReadonlyArray<History.Call>) {
-    const answers = calls.filter(History.isOpCall).flatMap((call) => {
+    const responses = calls.filter(History.isOpCall).flatMap((call) => {
       const response = responseOf(call)
       return response !== undefined && isLinearizableRead(call.request.op)
         ? [[call.invoked.order, response.revision] as const]
         : []
     }).sort(([a], [b]) => b - a)
     let least: bigint | undefined
-    this.#answers = answers.map(([order, revision]) => {
+    this.#responses = responses.map(([order, revision]) => {
       least = least === undefined || revision < least ? revision : least
       return [order, least] as const
     }).reverse()
@@ -238,12 +238,12 @@ class Later {
 
   revisionAfter(order: number): bigint | undefined {
     let low = 0
-    let high = this.#answers.length
+    let high = this.#responses.length
     while (low < high) {
       const middle = (low + high) >> 1
-      if (this.#answers[middle]![0] > order) high = middle
+      if (this.#responses[middle]![0] > order) high = middle
       else low = middle + 1
     }
-    return this.#answers[low]?.[1]
+    return this.#responses[low]?.[1]
   }
 }

@@ -5,16 +5,16 @@ import type * as Op from "@effect-kv/core/Op"
 import type * as History from "../history/History.ts"
 
 /** The response to an operation, if there was one. */
-export const responseOf = (call: History.Call): History.Response | undefined => {
-  if (call.outcome._tag !== "Answered") return undefined
-  const { answer } = call.outcome
-  return answer._tag === "Lease" || answer._tag === "LeaseRevoked" || answer._tag === "LeaseStatus"
+export const responseOf = (call: History.Call): History.OpResponse | undefined => {
+  if (call.outcome._tag !== "Responded") return undefined
+  const { response } = call.outcome
+  return response._tag === "Lease" || response._tag === "LeaseRevoked" || response._tag === "LeaseStatus"
     ? undefined
-    : answer
+    : response
 }
 
 /** Whether an operation changed the store, according to its response. */
-export const wrote = (op: Op.Op, response: History.Response): boolean => {
+export const wrote = (op: Op.Op, response: History.OpResponse): boolean => {
   if (op._tag === "Put") return true
   if (op._tag === "Delete") return response._tag === "Delete" && response.deleted > 0
   if (op._tag === "Range" || response._tag !== "Txn") return false

@@ -1,0 +1,155 @@
+/**
+ * Singletons: a program of which one instance runs at a time, among all processes.
+ */
+import * as Election from "@effect-kv/core/Election"
+import type * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as References from "effect/References"
+import * as Schedule from "effect/Schedule"
+import { chapter, newClient, Store, waitingTest, waitUntil } from "./Case.ts"
+import { isVacant, token } from "./electing.ts"
+import * as faults from "./faults.ts"
+import { exitOf, failedWith, on, signalling, untilContenders } from "./locking.ts"
+
+const leaseOfLeader = (kv: Kv.Kv, name: string) =>
+  Effect.map(on(kv)(Election.leader(name)), (leader) => Option.getOrThrow(Option.getOrThrow(leader).lease))
+
+export const cases = chapter("elections", [
+  waitingTest("a singleton that ends gives the next instance its turn, and campaigns again", function*(kv) {
+    const name = "singleton/turns"
+    const runs: Array<string> = []
+    const instance = (id: string, client: Kv.Kv) =>
+      Effect.forkScoped(
+        on(client)(Election.singleton(
+          name,
+          () => Effect.andThen(Effect.sync(() => runs.push(id)), Effect.sleep("2 seconds")),
+          { value: id }
+        ))
+      )
+    yield* instance("a", kv)
+    yield* waitUntil("a runs", Effect.sync(() => runs.length === 1))
+    yield* instance("b", yield* newClient)
+    yield* untilContenders(kv, name, 2)
+    yield* waitUntil("four runs", Effect.sync(() => runs.length >= 4))
+    assert.deepStrictEqual(runs.slice(0, 4), ["a", "b", "a", "b"])
+  }),
+
+  waitingTest(
+    "a singleton that fails or dies at once is tried again after a pause, and others get their turn",
+    function*(kv) {
+      const name = "singleton/fails"
+      const store = yield* Store
+      const warnings: Array<unknown> = []
+      const logger = Logger.make<unknown, void>(({ fiber, logLevel }) => {
+        if (logLevel === "Warn") warnings.push(fiber.getRef(References.CurrentLogAnnotations)["election"])
+      })
+      let failures = 0
+      yield* Election.singleton(name, () => ++failures % 2 === 0 ? Effect.die("defect") : Effect.fail("own")).pipe(
+        on(kv),
+        Effect.provide(Logger.layer([logger])),
+        Effect.forkScoped
+      )
+      yield* waitUntil("the first failure", Effect.sync(() => failures > 0))
+      yield* store.passTime("4 seconds")
+      assert.isAtLeast(failures, 3)
+      assert.isAtMost(failures, 7, "there is a pause between the runs")
+      yield* waitUntil("each is logged", Effect.sync(() => warnings.length >= 3))
+      assert.deepStrictEqual([...new Set(warnings)], [name])
+      const other = yield* Effect.forkScoped(on(yield* newClient)(Election.withLeadership(name, token)))
+      assert.isTrue(Exit.isSuccess(yield* exitOf("the other leads", other)))
+    }
+  ),
+
+  waitingTest("singletons all contend again after every loss, however often", function*(kv) {
+    const name = "singleton/losses"
+    const clients = [kv, yield* newClient, yield* newClient]
+    let running = 0
+    for (const [i, client] of clients.entries()) {
+      yield* Election.singleton(
+        name,
+        () =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => running++),
+            () => Effect.never,
+            () => Effect.sync(() => running--)
+          ),
+        { value: `${i}` }
+      ).pipe(on(client), Effect.forkScoped)
+    }
+    const tokens: Array<bigint> = []
+    for (let round = 0; round < 6; round++) {
+      yield* waitUntil(
+        "all contend and one runs",
+        Effect.map(on(kv)(Election.candidates(name)), (all) => all.length === 3 && running === 1)
+      )
+      const leader = Option.getOrThrow(yield* on(kv)(Election.leader(name)))
+      tokens.push(leader.token)
+      if (round % 2 === 0) yield* backendOf(kv).leaseRevoke(yield* leaseOfLeader(kv, name))
+      else yield* kv.delete(leader.key)
+    }
+    assert.deepStrictEqual(tokens, tokens.toSorted((a, b) => Number(a - b)))
+    assert.strictEqual(new Set(tokens).size, 6)
+    yield* waitUntil(
+      "all contend again",
+      Effect.map(on(kv)(Election.candidates(name)), (all) => all.length === 3 && running === 1)
+    )
+  }),
+
+  waitingTest("singletons all contend again after outages that are longer than their time to live", function*(kv) {
+    const name = "singleton/outages"
+    const store = yield* Store
+    const running = new Set<number>()
+    const cuts: Array<faults.Faults> = []
+    for (let i = 0; i < 3; i++) {
+      const cut = faults.make()
+      cuts.push(cut)
+      yield* Election.singleton(
+        name,
+        () =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => running.add(i)),
+            () => Effect.never,
+            () => Effect.sync(() => running.delete(i))
+          ),
+        { value: `${i}`, ttl: "2 seconds" }
+      ).pipe(on(yield* faults.newClientWith(cut)), Effect.forkScoped)
+    }
+    const oneRuns = waitUntil(
+      "all contend and one runs",
+      Effect.map(
+        on(kv)(Election.candidates(name)),
+        (all) => all.length === 3 && running.size === 1 && running.has(Number(all[0]!.value))
+      )
+    )
+    for (let round = 0; round < 4; round++) {
+      yield* oneRuns
+      for (const cut of cuts) cut.before = () => Effect.andThen(Effect.sleep("50 millis"), faults.unavailable)
+      yield* store.passTime("3500 millis")
+      assert.strictEqual(running.size, 0, "no run outlives its lease")
+      for (const cut of cuts) cut.before = () => Effect.void
+    }
+    yield* oneRuns
+  }),
+
+  waitingTest("a singleton ends with its schedule, and fails when its client is closed", function*(kv) {
+    const name = "singleton/ends"
+    let runs = 0
+    yield* on(kv)(Election.singleton(name, () => Effect.sync(() => runs++), { schedule: Schedule.recurs(2) }))
+    assert.strictEqual(runs, 3)
+    yield* isVacant(kv, name)
+    const closed = yield* Effect.scoped(Effect.gen(function*() {
+      const client = yield* newClient
+      const { body, started } = signalling(Effect.never)
+      const fiber = yield* Effect.forkDetach(on(client)(Election.singleton(name, () => body)))
+      yield* started
+      return fiber
+    }))
+    assert.strictEqual(failedWith(yield* exitOf("the end", closed), "KvError").reason._tag, "Closed")
+    yield* isVacant(kv, name)
+  })
+])

@@ -8,6 +8,7 @@ import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, TcpProxy, TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -74,6 +75,38 @@ describe("endpoints from a stream", () => {
         yield* Effect.scoped(kv.subscribe(KeyRange.key("a")))
         yield* held.check(expected)
         assert.deepStrictEqual((({ live, opened }) => ({ live, opened }))(yield* a!.stats), { live: 0, opened })
+      }),
+    60_000
+  )
+
+  it.live(
+    "while the endpoints change 140 times, no call fails, no event is lost, and the lock is kept",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.make({ members: 3 })
+        const [a, b, c] = cluster.endpoints as [string, string, string]
+        const { kv, queue } = yield* changing([a])
+        const held = yield* hold(kv, "12 seconds")
+        const lists = [[b], [b, c], [c], [a, b, c], [a], [c, a], [a, b]]
+        const moving = yield* Effect.forkChild(
+          Effect.forEach(
+            Array.from({ length: 20 }).flatMap(() => lists),
+            (list) => Effect.andThen(Queue.offer(queue, list), Effect.sleep("20 millis"))
+          )
+        )
+        const expected: Array<string> = []
+        while (moving.pollUnsafe() === undefined) {
+          const value = `${expected.length}`
+          expected.push(value)
+          yield* Effect.all([
+            kv.put("seen", value),
+            ...["x", "y", "z"].map((key) => kv.put(key, value)),
+            ...["x", "y", "z"].map((key) => kv.get(key)),
+            Effect.scoped(kv.subscribe(KeyRange.key("x")))
+          ], { concurrency: "unbounded" })
+        }
+        yield* Fiber.join(moving)
+        yield* held.check(expected)
       }),
     60_000
   )
@@ -237,6 +270,19 @@ describe("endpoints from a stream", () => {
       assert.isFalse(isClosed)
       yield* Scope.close(scope, Exit.void)
       assert.isTrue(isClosed)
+    }))
+
+  it.effect("the stream keeps the clock of the layer's builder", () =>
+    Effect.gen(function*() {
+      const fake = yield* responding
+      const times: Array<number> = []
+      const list = Effect.map(Clock.currentTimeMillis, (now) => {
+        times.push(now)
+        return [fake.endpoint]
+      })
+      const kv = yield* client({ endpoints: Stream.concat(Stream.fromEffect(list), Stream.fromEffect(list)) })
+      yield* Effect.repeat(kv.get("a"), { until: () => times.length === 2 })
+      assert.deepStrictEqual(times, [0, 0])
     }))
 
   it.live("a layer that is closed while a removed endpoint drains ends its calls, and leaves no connection", () =>

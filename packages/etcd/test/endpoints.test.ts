@@ -68,4 +68,34 @@ describe("endpoints", () => {
     endpoints.failed(all[0]!, 0, "down")
     assert.strictEqual(chosen(1, "a"), "a")
   })
+
+  it("the preferred endpoint stays preferred while it is in the list, and the given one takes its place", () => {
+    const { all, chosen, endpoints } = setup("a", "b")
+    const c = Endpoints.endpoint("c", channels)
+    endpoints.replace([all[1]!, c, all[0]!], 1)
+    assert.strictEqual(chosen(0), "a")
+    endpoints.replace([all[1]!, c], 1)
+    assert.strictEqual(chosen(0), "c")
+    assert.strictEqual(chosen(0, "c"), "b")
+    assert.deepStrictEqual(endpoints.all().map(({ address }) => address), ["b", "c"])
+    assert.strictEqual(endpoints.at("c"), c)
+    assert.isUndefined(endpoints.at("a"))
+  })
+
+  it("responses and failures of a removed endpoint change nothing", () => {
+    const changes: Array<string> = []
+    const [a, b, c] = ["a", "b", "c"].map((name) => Endpoints.endpoint(name, channels))
+    const endpoints = Endpoints.make([a!, b!], 0, ({ address }) => changes.push(address))
+    endpoints.failed(a!, 0, "down")
+    endpoints.replace([b!, c!], 0)
+    endpoints.failed(b!, 1, "down")
+    endpoints.failed(a!, 2000, "down")
+    endpoints.succeeded(a!, 2)
+    assert.deepStrictEqual(changes, ["a", "b"])
+    assert.strictEqual(endpoints.choose(3).address, "c")
+    // An endpoint that comes back has no failures.
+    const again = Endpoints.endpoint("a", channels)
+    endpoints.replace([again], 0)
+    assert.strictEqual(endpoints.choose(4), again)
+  })
 })

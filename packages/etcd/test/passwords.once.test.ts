@@ -4,9 +4,10 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
-import { EtcdCluster } from "@effect-kv/test-suite/verification"
+import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -17,6 +18,7 @@ import { inspect } from "node:util"
 import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 import { hold } from "./support/holdings.ts"
+import { eventually } from "./support/watching.ts"
 
 /** A server that accepts one password, and tokens that were made since the password was last changed. */
 const server = Effect.fnUntraced(function*(initial: string) {
@@ -142,35 +144,70 @@ describe("a password from an effect", () => {
     }))
 })
 
-describe("a password that is changed on the server", () => {
-  it.live("a lock, a temporary key and watches survive a changed password", () =>
+describe("a token request", () => {
+  it.live("batched writes that wait for a token are known not to be applied, because they were not sent", () =>
     Effect.gen(function*() {
-      const cluster = yield* EtcdCluster.make({ flags: { "auth-token-ttl": 3 } })
-      yield* cluster.enableAuth({
-        rootPassword: "root",
-        users: [{ name: "app", password: "first", permissions: [{ permission: "readwrite", prefix: "" }] }]
+      const fake = yield* FakeEtcd.make()
+      const kv = yield* as(fake.endpoint, Redacted.make("right"), { deadline: "1 second" })
+      const failures = yield* Effect.forEach(
+        Array.from({ length: 8 }),
+        (_, i) => reason(Deadline.within(kv.put(`${i}`, ""), 300 + 100 * i)),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(new Set(failures.map(({ _tag }) => _tag)), new Set(["Unavailable"]))
+      assert.deepStrictEqual(new Set(fake.received.map(({ method }) => method)), new Set(["Authenticate"]))
+    }))
+})
+
+describe("a password from an effect under a test clock", () => {
+  it.effect("the effect keeps the clock of the layer's builder", () =>
+    Effect.gen(function*() {
+      const fake = yield* server("right")
+      const times: Array<number> = []
+      const password = Effect.map(Clock.currentTimeMillis, (now) => {
+        times.push(now)
+        return Redacted.make("right")
       })
-      let current = "first"
-      const runs: Array<string> = []
-      const kv = yield* as(
-        cluster.endpoints[0]!,
-        Effect.sync(() => {
+      const kv = yield* as(fake.endpoint, password)
+      yield* kv.put("a", "1")
+      assert.deepStrictEqual(times, [0])
+    }))
+})
+
+describe("a password that is changed on the server", () => {
+  it.live(
+    "a lock, a temporary key and watches survive a changed password, even if they must reconnect before the effect returns it",
+    () =>
+      Effect.gen(function*() {
+        const cluster = yield* EtcdCluster.make({ flags: { "auth-token-ttl": 3 } })
+        yield* cluster.enableAuth({
+          rootPassword: "root",
+          users: [{ name: "app", password: "first", permissions: [{ permission: "readwrite", prefix: "" }] }]
+        })
+        const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
+        let current = "first"
+        const runs: Array<string> = []
+        const password = Effect.sync(() => {
           runs.push(current)
           return Redacted.make(current)
         })
-      )
-      const held = yield* hold(kv, "6 seconds")
-      yield* kv.put("seen", "before")
-      yield* cluster.etcdctl(["user", "passwd", "app", "--interactive=false"], { stdin: "second\n" })
-      current = "second"
-      // The renewal gets the new token by itself.
-      yield* Effect.repeat(Effect.sleep("20 millis"), { until: () => runs.includes("second") })
-      yield* held.renewed
-      yield* kv.put("seen", "after")
-      // A new watch needs a valid token, too.
-      yield* Effect.scoped(kv.subscribe(KeyRange.key("other")))
-      yield* held.check(["before", "after"])
-      const old = yield* as(cluster.endpoints[0]!, Redacted.make("first"))
-      assert.strictEqual((yield* reason(old.get("seen")))._tag, "Unauthenticated")
-    }), 60_000)
+        const kv = yield* as(proxy.endpoint, password)
+        const held = yield* hold(kv, "12 seconds")
+        yield* kv.put("seen", "before")
+        yield* cluster.etcdctl(["user", "passwd", "app", "--interactive=false"], { stdin: "second\n" })
+        const before = runs.length
+        yield* proxy.cut
+        yield* eventually(Effect.sync(() => runs.length >= before + 4))
+        const old = yield* as(proxy.endpoint, Redacted.make("first"))
+        assert.strictEqual((yield* reason(old.get("seen")))._tag, "Unauthenticated")
+        assert.strictEqual((yield* reason(Effect.scoped(kv.subscribe(KeyRange.key("seen")))))._tag, "Unauthenticated")
+        current = "second"
+        yield* held.renewed
+        yield* kv.put("seen", "after")
+        // A new watch needs a valid token, too.
+        yield* Effect.scoped(kv.subscribe(KeyRange.key("other")))
+        yield* held.check(["before", "after"])
+      }),
+    60_000
+  )
 })

@@ -28,14 +28,19 @@ export interface Settings {
   readonly prefix: string
   /** `undefined` for endpoints without TLS. */
   readonly tls: tls.Tls | undefined
-  readonly auth: { readonly username: string; readonly password: Password } | undefined
+  readonly auth: Auth | undefined
   readonly deadline: Duration.Duration
   /** In milliseconds. */
   readonly keepAlive: { readonly time: number; readonly timeout: number }
 }
 
-/** Runs in the context in which the layer was built, not in that of a caller. */
-export type Password = Effect.Effect<Redacted.Redacted, KvError.KvError>
+/** The user of a layer. */
+export interface Auth {
+  readonly username: string
+  /** Runs in the context in which the layer was built, not in that of a caller. */
+  readonly password: Effect.Effect<Redacted.Redacted, KvError.KvError>
+  readonly mayChange: boolean
+}
 
 /** Checks the options of a layer. The scope is that of a stream of endpoints. */
 export const make = Effect.fnUntraced(
@@ -58,9 +63,7 @@ export const make = Effect.fnUntraced(
       membersInterval: options.followMembers === true ? Duration.minutes(1) : undefined,
       prefix,
       tls: yield* tlsOf(first, options),
-      auth: options.auth === undefined
-        ? undefined
-        : { username: options.auth.username, password: yield* passwordOf(options.auth) },
+      auth: options.auth === undefined ? undefined : yield* authOf(options.auth),
       deadline,
       keepAlive
     }
@@ -86,15 +89,20 @@ const tlsOf = (
     : invalid("tls is given, but the endpoints are http; use https endpoints")
 }
 
-const passwordOf = ({ password }: AuthOptions): Effect.Effect<Password> => {
-  if (Redacted.isRedacted(password)) return Effect.succeed(Effect.succeed(password))
-  return Effect.map(Effect.context<never>(), (context) =>
-    password.pipe(
+const authOf = ({ password, username }: AuthOptions): Effect.Effect<Auth> => {
+  if (Redacted.isRedacted(password)) {
+    return Effect.succeed({ username, password: Effect.succeed(password), mayChange: false })
+  }
+  return Effect.map(Effect.context<never>(), (context) => ({
+    username,
+    password: password.pipe(
       Effect.setContext(context),
       Effect.catchCause((cause) =>
         KvError.fail(new KvError.Unavailable({ message: `the effect of auth.password failed: ${nameOf(cause)}` }))
       )
-    ))
+    ),
+    mayChange: true
+  }))
 }
 
 /** The options in a URL. */

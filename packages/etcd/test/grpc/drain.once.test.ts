@@ -57,7 +57,9 @@ describe("a draining channel", () => {
 
   it.live("calls that wait for a connection fail as not sent, and connecting stops", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair({ swallow: () => true }, { connect: { sameAddressAfter: "1 hour" } })
+      const { channel, peer } = yield* pair({ swallow: () => true }, {
+        connect: { sameAddressAfter: "1 hour", timeout: "1 hour" }
+      })
       const waiting = yield* start(call(channel))
       const connection = yield* peer.connection(0)
       const settling = yield* start(channel.settle)

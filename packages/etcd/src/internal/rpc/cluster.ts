@@ -82,7 +82,7 @@ export const make = Effect.fnUntraced(
           if (removed.length === 0 && all.length === before.length) return
           cluster.replace(all, yield* Random.nextIntBetween(0, all.length - 1))
           yield* logEndpoints(addresses)
-          for (const listener of Array.from(listeners)) listener()
+          if (removed.length > 0) { for (const listener of Array.from(listeners)) listener() }
           yield* Effect.forEach(removed, (endpoint) => Effect.forkIn(close(endpoint), scope), { discard: true })
         }))
     }

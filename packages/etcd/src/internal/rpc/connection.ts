@@ -44,6 +44,8 @@ export interface Connection {
   readonly tokens: tokens.Tokens
   /** The store that the endpoints lead to. */
   readonly store: Store
+  /** Whether a rejected password may be replaced by a valid one. */
+  readonly passwordMayChange: boolean
   /** The addresses of the current endpoints. */
   readonly addresses: () => ReadonlyArray<string>
   /** Calls the listener after endpoints were removed. Returns a function that removes the listener. */
@@ -76,6 +78,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     shutdown,
     tokens: context.tokens,
     store,
+    passwordMayChange: settings.auth?.mayChange === true,
     addresses: cluster.addresses,
     onEndpointRemoved: cluster.onRemoved,
     run: (call) => {

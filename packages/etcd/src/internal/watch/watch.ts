@@ -173,7 +173,8 @@ const openStream = (
     )
     if (Result.isFailure(result)) {
       yield* Scope.close(scope, Exit.void)
-      pool.notOpened(result.failure)
+      const { reason } = result.failure
+      pool.notOpened(result.failure, reason._tag === "Unauthenticated" && connection.passwordMayChange)
       yield* Effect.logDebug("no watch stream could be opened", { reason: result.failure.reason._tag })
       return
     }

@@ -186,12 +186,12 @@ export class WatchPool implements Owner {
     return stream
   }
 
-  /** Reports that no stream could be opened. */
-  notOpened(error: KvError.KvError): void {
+  /** Reports that no stream could be opened. `mayPass`: watches that the store has confirmed wait until it can be. */
+  notOpened(error: KvError.KvError, mayPass = false): void {
     this.#failures++
     this.lastFailure = error.reason.message
     for (const watch of Array.from(this.#waiting.keys())) {
-      if (error.isRetryable) {
+      if (error.isRetryable || mayPass && watch.revision !== undefined) {
         watch.stillWaiting(error.reason.message)
       } else {
         this.#waiting.delete(watch)

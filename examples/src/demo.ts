@@ -3,7 +3,7 @@
  *
  * `npm run demo` runs it in memory, each worker in a fiber with its own client. `KV_URL=http://127.0.0.1:2379 npm run
  * demo` runs it on etcd. `-- --processes 4` runs each worker in an operating system process. `-- election` shows an
- * election instead. Both end with a check, and with exit code 1 if that fails.
+ * election instead, and `-- semaphore` a semaphore. All end with a check, and with exit code 1 if that fails.
  */
 import { KeyRange, Kv, Op } from "@effect-kv/core"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -22,6 +22,7 @@ import type { Fleet } from "./demo/Fleet.ts"
 import * as Printer from "./demo/Printer.ts"
 import * as Processes from "./demo/Processes.ts"
 import * as Report from "./demo/Report.ts"
+import * as SemaphoreDemo from "./demo/SemaphoreDemo.ts"
 import * as Store from "./demo/Store.ts"
 import * as Worker from "./demo/Worker.ts"
 
@@ -115,7 +116,10 @@ const main = Effect.gen(function*() {
   const namespace = Store.freshNamespace()
   const [what] = positionals
   if (what === "election") return yield* ElectionDemo.run(names.slice(0, 3), namespace)
-  if (what !== undefined) return yield* Effect.fail(new Error(`there is no demo ${what}, only "election"`))
+  if (what === "semaphore") return yield* SemaphoreDemo.run(names.slice(0, 5), namespace)
+  if (what !== undefined) {
+    return yield* Effect.fail(new Error(`there is no demo ${what}, only "election" and "semaphore"`))
+  }
   const fleet = args.processes === undefined
     ? yield* Fibers.make(names.slice(0, 5), namespace)
     : yield* Processes.make(yield* fleetNames(args.processes), namespace)

@@ -56,6 +56,17 @@ it.live(
 )
 
 it.live(
+  "the demo of a semaphore succeeds in memory",
+  () =>
+    Effect.map(demo(["semaphore"], undefined), ({ code, output }) => {
+      assert.strictEqual(code, 0, output)
+      assert.match(output, /KILLED while it holds 2/)
+      assert.match(output, /returned \d+ ms after the kill/)
+    }),
+  30_000
+)
+
+it.live(
   "the demo rejects processes without a shared store",
   () =>
     Effect.map(demo(["--processes", "2"], undefined), ({ code, output }) => {

@@ -23,6 +23,7 @@ import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
 import * as Revisions from "./cases/Revisions.ts"
 import * as Sessions from "./cases/Sessions.ts"
+import * as Slots from "./cases/Slots.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
 import * as Txns from "./cases/Txns.ts"
@@ -67,7 +68,8 @@ export const cases: ReadonlyArray<Case> = [
   ...NestedFences.cases,
   ...Sessions.cases,
   ...TempKeys.cases,
-  ...Members.cases
+  ...Members.cases,
+  ...Slots.cases
 ]
 
 /**

@@ -35,6 +35,8 @@ export interface Plan<A> {
   readonly write: Effect.Effect<A, KvError.KvError>
   /** A condition that holds as long as the key is the one that was written; `undefined` if nothing was written. */
   readonly identify: (result: A) => Compare.Compare | undefined
+  /** Operations that are executed with the removal, in its transaction. Called once for each attempt. */
+  readonly withRemoval?: Effect.Effect<ReadonlyArray<Op.Op>, KvError.KvError> | undefined
   /** Called when the scope closes, before anything is removed. */
   readonly onRemove: () => void
   /** Called once the key is known not to exist. */
@@ -221,11 +223,16 @@ const isRejected = (error: KvError.KvError): boolean => !error.isRetryable && er
 const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
   exit.cause.reasons.every((reason) => reason._tag === "Fail" && reason.error.outcome === "NotApplied")
 
+const nothing: Effect.Effect<ReadonlyArray<Op.Op>> = Effect.succeed([])
+
 /**
  * Deletes the key if the condition holds; true if it did. Safe to repeat: it never deletes a later key of that name.
  */
 const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<boolean, KvError.KvError> =>
-  execute(plan.backend, Op.txn({ if: [condition], then: [Op.delete(plan.key)] })).pipe(
+  Effect.flatMap(
+    plan.withRemoval ?? nothing,
+    (others) => execute(plan.backend, Op.txn({ if: [condition], then: [Op.delete(plan.key), ...others] }))
+  ).pipe(
     // Not the caller's deadline: the key must be removed even if that has passed.
     Effect.provideService(Deadline.Deadline, attemptDeadline),
     Effect.map((response) => response.succeeded)

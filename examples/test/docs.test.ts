@@ -77,8 +77,8 @@ const checked = documents.flatMap((document) => [
 
 const everything = [
   `import * as core from "@effect-kv/core"`,
-  `import { Compare, Deadline, DistLock, Election, Entry, Fence, KeyRange, Kv, KvError, KvUrl, Lease, RangeView } from "@effect-kv/core"`,
-  `import { LockError, Op, Session, TempKey, Watch } from "@effect-kv/core"`,
+  `import { Compare, Deadline, DistLock, Election, Entry, Fence, KeyRange, Kv, KvError, KvUrl, Lease, Members, RangeView } from "@effect-kv/core"`,
+  `import { LockError, Op, Session, Slot, TempKey, Watch } from "@effect-kv/core"`,
   `import { Batching, Check, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
   `import { MemoryLayer, MemoryStore } from "@effect-kv/memory"`,
@@ -86,7 +86,7 @@ const everything = [
   `import { KvFaults } from "@effect-kv/test-suite/testing"`,
   `import { assert, it } from "@effect/vitest"`,
   `import { Config, Console, Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Queue, Redacted, Ref } from "effect"`,
-  `import { Request, RequestResolver, Schedule, Scope, Stream } from "effect"`,
+  `import { Request, RequestResolver, Result, Schedule, Schema, Scope, Stream } from "effect"`,
   `import { TestClock } from "effect/testing"`
 ].join("; ")
 

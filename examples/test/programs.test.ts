@@ -62,6 +62,19 @@ describe("the examples run as programs", { concurrent: true }, () => {
       assert.deepStrictEqual(yield* run("ImportCounter"), ["numbers: 35", "imported: 35"])
     }))
 
+  it.live("ServiceRegistry", () =>
+    Effect.gen(function*() {
+      const lines = yield* run("ServiceRegistry")
+      assert.strictEqual(lines[0], "none")
+      assert.deepStrictEqual(lines.slice(-2), ["b", "request for ada: 10.0.0.2:80"])
+    }))
+
+  it.live("IdGenerator", () =>
+    Effect.gen(function*() {
+      const [line] = yield* run("IdGenerator")
+      assert.include(line, "6 ids, 6 different")
+    }))
+
   it.live("WorkerCount", () =>
     Effect.gen(function*() {
       const lines = yield* run("WorkerCount")

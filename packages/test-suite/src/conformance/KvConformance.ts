@@ -33,6 +33,7 @@ import * as SequencesAndCounters from "./cases/SequencesAndCounters.ts"
 import * as Sessions from "./cases/Sessions.ts"
 import * as SharedSessions from "./cases/SharedSessions.ts"
 import * as Singletons from "./cases/Singletons.ts"
+import * as Slots from "./cases/Slots.ts"
 import * as TempKeyConflicts from "./cases/TempKeyConflicts.ts"
 import * as TempKeys from "./cases/TempKeys.ts"
 import * as TestAndSet from "./cases/TestAndSet.ts"
@@ -99,7 +100,8 @@ export const cases: ReadonlyArray<Case> = [
   ...TempKeyConflicts.cases,
   ...Members.cases,
   ...TypedValues.cases,
-  ...SequencesAndCounters.cases
+  ...SequencesAndCounters.cases,
+  ...Slots.cases
 ]
 
 /**

@@ -37,6 +37,8 @@ export interface Plan<A> {
   readonly identify: (result: A) => Compare.Compare | undefined
   /** Further writes of the transaction that removes the key, as of that moment. Default: none. */
   readonly removedWith?: (() => ReadonlyArray<Op.Op>) | undefined
+  /** Operations that are executed with the removal, in its transaction. Called once for each attempt. */
+  readonly withRemoval?: Effect.Effect<ReadonlyArray<Op.Op>, KvError.KvError> | undefined
   /** Called when the scope closes, before anything is removed. */
   readonly onRemove: () => void
   /** Called once the key is known not to exist. */
@@ -223,11 +225,20 @@ const isRejected = (error: KvError.KvError): boolean => !error.isRetryable && er
 const isNotApplied = (exit: Exit.Failure<unknown, KvError.KvError>): boolean =>
   exit.cause.reasons.every((reason) => reason._tag === "Fail" && reason.error.outcome === "NotApplied")
 
+const nothing: Effect.Effect<ReadonlyArray<Op.Op>> = Effect.succeed([])
+
 /**
  * Deletes the key if the condition holds; true if it did. Safe to repeat: it never deletes a later key of that name.
  */
 const deleteIf = <A>(plan: Plan<A>, condition: Compare.Compare): Effect.Effect<boolean, KvError.KvError> =>
-  execute(plan.backend, Op.txn({ if: [condition], then: [Op.delete(plan.key), ...(plan.removedWith?.() ?? [])] })).pipe(
+  Effect.flatMap(
+    plan.withRemoval ?? nothing,
+    (others) =>
+      execute(
+        plan.backend,
+        Op.txn({ if: [condition], then: [Op.delete(plan.key), ...(plan.removedWith?.() ?? []), ...others] })
+      )
+  ).pipe(
     // Not the caller's deadline: the key must be removed even if that has passed.
     Effect.provideService(Deadline.Deadline, attemptDeadline),
     Effect.map((response) => response.succeeded)

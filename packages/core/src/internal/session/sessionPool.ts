@@ -17,6 +17,7 @@ import { grantSeconds } from "../values/grantSeconds.ts"
 import { monotonicMillis } from "../values/monotonic.ts"
 import * as clientClose from "./clientClose.ts"
 import * as leaseGrant from "./leaseGrant.ts"
+import * as marginLease from "./marginLease.ts"
 import * as releaseWaits from "./releaseWait.ts"
 import * as renewal from "./renewal.ts"
 import { claims, type SharedSession, withListeners } from "./sharedSession.ts"
@@ -28,8 +29,17 @@ export interface SessionPool {
    * caller's clock may be a test clock that stands still while leases expire in real time.
    */
   readonly onClock: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** A session with that time to live. The caller uses it until the scope closes. */
-  readonly get: (ttl: Duration.Input, scope: Scope.Scope) => Effect.Effect<SharedSession, KvError.KvError>
+  /**
+   * A session with that time to live. The caller uses it until the scope closes.
+   *
+   * With a margin, in whole seconds, the store keeps the lease that much longer than the client relies on it: see
+   * `marginLease.ts`.
+   */
+  readonly get: (
+    ttl: Duration.Input,
+    scope: Scope.Scope,
+    margin?: number
+  ) => Effect.Effect<SharedSession, KvError.KvError>
   /** The holders that are notified when the client closes, and are waited for. */
   readonly holders: clientClose.Holders
   /**
@@ -47,7 +57,8 @@ const idleMillis = 1000
 
 /** A session from its opening to its end, with the number of its users. */
 interface PooledSession {
-  readonly seconds: number
+  /** Its time to live and its margin. */
+  readonly kind: string
   readonly scope: Scope.Closeable
   readonly session: Deferred.Deferred<SharedSession, KvError.KvError>
   users: number
@@ -67,23 +78,28 @@ export const make = Effect.fnUntraced(function*(
   const releaseWait = releaseWaits.make(releaseTimer)
   // Its finalizer is added after that of the sessions' scope, so it runs before they end.
   const holders = yield* clientClose.make
-  const sessions = new Map<number, PooledSession>()
+  const sessions = new Map<string, PooledSession>()
   const now = () => monotonicMillis(clock)
   const onClock: SessionPool["onClock"] = Effect.provideService(Clock.Clock, clock)
 
-  const open = Effect.fnUntraced(function*(seconds: number): Effect.fn.Return<PooledSession> {
+  const open = Effect.fnUntraced(function*(
+    kind: string,
+    seconds: number,
+    margin: number
+  ): Effect.fn.Return<PooledSession> {
+    const leases = margin === 0 ? backend : marginLease.longer(backend, margin)
     const pooled: PooledSession = {
-      seconds,
+      kind,
       scope: yield* Scope.fork(scope),
       session: Deferred.makeUnsafe(),
       users: 0,
       idleSince: 0,
       hasIdleTimer: false
     }
-    sessions.set(seconds, pooled)
+    sessions.set(kind, pooled)
     yield* Scope.addFinalizer(pooled.scope, Deferred.fail(pooled.session, clientClose.closed))
-    yield* leaseGrant.grant(backend, Duration.seconds(seconds), waitForRevocation).pipe(
-      Effect.flatMap((granted) => renewal.keep(backend, granted)),
+    yield* leaseGrant.grant(leases, Duration.seconds(seconds), waitForRevocation).pipe(
+      Effect.flatMap((granted) => renewal.keep(leases, granted)),
       Scope.provide(pooled.scope),
       Effect.flatMap(withListeners),
       Effect.map((session): SharedSession => ({
@@ -122,11 +138,11 @@ export const make = Effect.fnUntraced(function*(
     )
   }
 
-  const isRetired = (pooled: PooledSession): boolean => sessions.get(pooled.seconds) !== pooled
+  const isRetired = (pooled: PooledSession): boolean => sessions.get(pooled.kind) !== pooled
 
   const retire = (pooled: PooledSession): Effect.Effect<void> =>
     Effect.sync(() => {
-      if (!isRetired(pooled)) sessions.delete(pooled.seconds)
+      if (!isRetired(pooled)) sessions.delete(pooled.kind)
     })
 
   const finish = (pooled: PooledSession, effect: Effect.Effect<unknown>): Effect.Effect<Fiber.Fiber<unknown>> =>
@@ -181,11 +197,16 @@ export const make = Effect.fnUntraced(function*(
       return Effect.as(Scope.addFinalizer(user, leaveOnce), leaveOnce)
     })
 
-  const join = (seconds: number, user: Scope.Scope): Effect.Effect<SharedSession, KvError.KvError> =>
+  const join = (
+    seconds: number,
+    margin: number,
+    user: Scope.Scope
+  ): Effect.Effect<SharedSession, KvError.KvError> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
+        const kind = `${seconds} + ${margin}`
         while (scope.state._tag !== "Closed" && !holders.isClosing()) {
-          const pooled = sessions.get(seconds) ?? (yield* open(seconds))
+          const pooled = sessions.get(kind) ?? (yield* open(kind, seconds, margin))
           const leaveNow = yield* use(pooled, user)
           const session = yield* restore(withinDeadline(pooled.session))
           if (session.isAliveUnsafe()) return session
@@ -199,7 +220,7 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     onClock,
-    get: (ttl, user) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, user)),
+    get: (ttl, user, margin = 0) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, margin, user)),
     holders,
     forkShared: (effect) => Effect.forkIn(inContextOfPool(context)(effect), scope)
   }

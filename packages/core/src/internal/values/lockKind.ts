@@ -4,18 +4,19 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
-/** A lock, or the leadership of an election, which is a lock whose key has a value. */
-export type LockKind = "lock" | "leadership"
+/** A lock, the leadership of an election, or a slot: all are keys that one holder has at a time. */
+export type LockKind = "lock" | "leadership" | "slot"
 
 /** The field of errors. */
-export const field = Schema.Literals(["lock", "leadership"]).pipe(
+export const field = Schema.Literals(["lock", "leadership", "slot"]).pipe(
   Schema.withConstructorDefault(Effect.succeed<LockKind>("lock"))
 )
 
 /** The subject of a message about the lock. */
 export const subjectOf = (kind: LockKind, name: string): string =>
-  kind === "lock" ? `the lock ${JSON.stringify(name)}` : `the leadership of ${JSON.stringify(name)}`
+  kind === "leadership" ? `the leadership of ${JSON.stringify(name)}` : `the ${kind} ${JSON.stringify(name)}`
 
-/** The name as a log annotation: of the lock, or of the election. */
-export const annotationOf = (kind: LockKind, name: string): Readonly<Record<string, string>> =>
-  kind === "lock" ? { lock: name } : { election: name }
+/** The name as a log annotation: of the lock, the election or the slot. */
+export const annotationOf = (kind: LockKind, name: string): Readonly<Record<string, string>> => ({
+  [kind === "leadership" ? "election" : kind]: name
+})

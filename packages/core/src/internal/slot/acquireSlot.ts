@@ -1,0 +1,163 @@
+/**
+ * The acquisition of a slot: reads which are taken, and takes the lowest that is free.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import { execute } from "../../backend/KvBackend.ts"
+import type { Kv } from "../../service/KvService.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
+import * as KvError from "../../values/KvError.ts"
+import * as Op from "../../values/Op.ts"
+import * as internals from "../kv/internals.ts"
+import { Turns } from "../kv/turns.ts"
+import * as deletion from "../session/awaitDeletion.ts"
+import type { SessionPool } from "../session/sessionPool.ts"
+import * as useSession from "../session/useSession.ts"
+import { type HeldSlot, take } from "./heldSlot.ts"
+import { type Options, SlotsTaken } from "./model.ts"
+import * as slotKey from "./slotKey.ts"
+
+/** Acquires a slot. It is released when the scope closes. */
+export const acquire = Effect.fnUntraced(function*(
+  kv: Kv,
+  name: string,
+  options: Options
+): Effect.fn.Return<HeldSlot, KvError.KvError | SlotsTaken, Scope.Scope> {
+  const coolDown = yield* check(name, options)
+  const attempt = attemptOf(kv, name, options, coolDown)
+  // A free slot is acquired with any timeout.
+  const first = yield* attempt
+  if (first._tag === "Acquired") return first.slot
+  const taken = new SlotsTaken({ name, size: options.size })
+  if (options.acquireTimeout === undefined) return yield* taken
+
+  const wait = Effect.fnUntraced(function*(revision: bigint): Effect.fn.Return<HeldSlot, KvError.KvError, Scope.Scope> {
+    let seen = revision
+    while (true) {
+      yield* throughOutage(untilFreed(kv, name, seen))
+      const next = yield* throughOutage(attempt)
+      if (next?._tag === "Acquired") return next.slot
+      seen = next?.revision ?? seen
+    }
+  })
+  return yield* Effect.timeoutOrElse(wait(first.revision), {
+    duration: options.acquireTimeout,
+    orElse: () => Effect.fail(taken)
+  })
+})
+
+type Attempt =
+  | { readonly _tag: "Acquired"; readonly slot: HeldSlot }
+  | { readonly _tag: "None"; readonly revision: bigint }
+
+/**
+ * Takes a slot, or finds at a revision that none is free.
+ *
+ * If another client takes the slot in between, the next choice is among more of the lowest that are free: of many
+ * clients that start together, each would otherwise lose against every other.
+ */
+const attemptOf = Effect.fnUntraced(function*(
+  kv: Kv,
+  name: string,
+  options: Options,
+  coolDown: number
+): Effect.fn.Return<Attempt, KvError.KvError, Scope.Scope> {
+  const { origin, sessions, unfenced } = internals.of(kv)
+  const pool = { ...sessions, get: (ttl: Duration.Input, scope: Scope.Scope) => sessions.get(ttl, scope, coolDown) }
+  const scope = yield* Effect.scope
+  const inTime = yield* useSession.fromNow
+  const tryOne = Effect.fnUntraced(function*(choices: number): Effect.fn.Return<Attempt | undefined, KvError.KvError> {
+    const { entries, revision } = yield* execute(unfenced, Op.range(slotKey.rangeOf(name), { keysOnly: true }))
+    const free = freeOf(name, options.size, entries)
+    if (free.length === 0) return { _tag: "None", revision }
+    const index = free[yield* Random.nextIntBetween(0, Math.min(choices, free.length) - 1)]!
+    const request = { kv, name, index, description: options.description ?? "", coolDown }
+    const slot = yield* useSession.withLive(
+      pool,
+      options.ttl,
+      scope,
+      (session) => Scope.provide(take(request, session), scope)
+    )
+    return slot && { _tag: "Acquired", slot }
+  })
+  for (let choices = 1;; choices *= 2) {
+    // The fibers of a client try one at a time. Together they would only get in each other's way.
+    const tried = yield* turnsOf(sessions).run(origin.prefix + name, () => inTime(tryOne(choices)))
+    if (tried !== undefined) return tried
+  }
+})
+
+const turns = new WeakMap<SessionPool, Turns<never>>()
+
+const turnsOf = (sessions: SessionPool): Turns<never> => {
+  const known = turns.get(sessions) ?? new Turns<never>()
+  turns.set(sessions, known)
+  return known
+}
+
+const freeOf = (
+  name: string,
+  size: number,
+  entries: ReadonlyArray<{ readonly key: string }>
+): ReadonlyArray<number> => {
+  const taken = new Set(entries.map(({ key }) => slotKey.indexOf(name, key)))
+  return Array.from({ length: size }, (_, index) => index).filter((index) => !taken.has(index))
+}
+
+/** Waits until a slot is released or has cooled down. */
+const untilFreed = (kv: Kv, name: string, revision: bigint): Effect.Effect<void, KvError.KvError> =>
+  Effect.scopedWith((scope) =>
+    Effect.flatMap(
+      Scope.provide(
+        internals.of(kv).unfenced.watch({
+          range: slotKey.rangeOf(name),
+          only: "Delete",
+          startRevision: revision + 1n
+        }),
+        scope
+      ),
+      (watcher) => Effect.asVoid(watcher.take)
+    )
+  )
+
+/** Waits and returns `undefined` if the error may pass. */
+const throughOutage = <A, R>(
+  effect: Effect.Effect<A, KvError.KvError, R>
+): Effect.Effect<A | undefined, KvError.KvError, R> =>
+  Effect.catch(effect, (error) =>
+    deletion.isPassing(error)
+      ? Effect.delay(Effect.succeed(undefined), deletion.retryInterval)
+      : Effect.fail(error))
+
+const maxSize = 100_000
+
+/** Checks the request before anything is sent. Returns the cool-down in seconds. */
+const check = (
+  name: string,
+  { acquireTimeout, coolDown, size }: Options
+): Effect.Effect<number, KvError.KvError> => {
+  const problem = KeyRange.invalidKey(name)
+  if (problem !== undefined) return invalid(`the name of slots is a key, and ${problem}`)
+  if (!Number.isInteger(size) || size < 1 || size > maxSize) {
+    return invalid(`the size of slots must be a whole number from 1 to ${maxSize}, not ${size}`)
+  }
+  if (Number.isNaN(secondsOf(acquireTimeout))) return invalid("acquireTimeout must be a duration of 0 or more")
+  const seconds = Math.ceil(secondsOf(coolDown))
+  return Number.isFinite(seconds)
+    ? Effect.succeed(seconds)
+    : invalid("coolDown must be a finite duration of 0 or more")
+}
+
+/** NaN for what is no duration of 0 or more. `Duration` reads NaN as zero. */
+const secondsOf = (input: Duration.Input | undefined): number => {
+  const duration = Duration.fromInput(input ?? 0)
+  return Number.isNaN(input) || Option.isNone(duration) || Duration.isNegative(duration.value)
+    ? Number.NaN
+    : Duration.toSeconds(duration.value)
+}
+
+const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(new KvError.InvalidRequest({ message }))

@@ -1,0 +1,201 @@
+/**
+ * A held slot: its key in the store, the notice of its loss, and the fence of writes under it.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { execute } from "../../backend/KvBackend.ts"
+import * as Fence from "../../service/Fence.ts"
+import type { Kv } from "../../service/KvService.ts"
+import * as Compare from "../../values/Compare.ts"
+import * as KvError from "../../values/KvError.ts"
+import { LockLost } from "../../values/LockError.ts"
+import * as Op from "../../values/Op.ts"
+import { inChildScope } from "../childScope.ts"
+import * as internals from "../kv/internals.ts"
+import * as deletion from "../session/awaitDeletion.ts"
+import * as leasedKey from "../session/leasedKey.ts"
+import * as lossLog from "../session/lossLog.ts"
+import type { SharedSession } from "../session/sharedSession.ts"
+import type { Slot } from "./model.ts"
+import * as slotKey from "./slotKey.ts"
+
+/** A slot to take: which one, and for how long it cools down afterwards, in seconds. */
+export interface Request {
+  readonly kv: Kv
+  readonly name: string
+  readonly index: number
+  readonly description: string
+  readonly coolDown: number
+}
+
+/** A slot as this library knows it. */
+export class HeldSlot implements Slot {
+  readonly name: string
+  readonly index: number
+  readonly key: string
+  readonly token: bigint
+  readonly isHeld: Slot["isHeld"]
+  readonly isHeldUnsafe: Slot["isHeldUnsafe"]
+  readonly lost: Slot["lost"]
+  readonly #request: Request
+  readonly #loss: Loss
+
+  constructor(request: Request, key: string, token: bigint, session: SharedSession, loss: Loss) {
+    this.name = request.name
+    this.index = request.index
+    this.key = key
+    this.token = token
+    this.isHeldUnsafe = () => !Deferred.isDoneUnsafe(loss.deferred) && session.isAliveUnsafe()
+    this.isHeld = Effect.sync(this.isHeldUnsafe)
+    // `Unknown`, because work under the slot may have written before the loss.
+    this.lost = Effect.suspend(() => {
+      loss.isAwaited = true
+      return Effect.mapError(
+        Deferred.await(loss.deferred),
+        ({ lock, reason, token }) => new LockLost({ kind: "slot", lock, token, reason, outcome: "Unknown" })
+      )
+    })
+    this.#request = request
+    this.#loss = loss
+  }
+
+  /** The fence of writes in the client that the slot was acquired with. */
+  get fence(): Fence.Fence {
+    const { kv } = this.#request
+    return Fence.make(kv, {
+      conditions: [Compare.createRevision(this.key, "=", this.token)],
+      isHeldUnsafe: this.isHeldUnsafe,
+      notHeld: Effect.flatMap(this.lose(outOfTime), KvError.fail),
+      rejected: Effect.flatMap(this.lose(rejectedWrite), KvError.fail)
+    })
+  }
+
+  /** Records a loss. Returns it, or an earlier one. */
+  lose(reason: string): Effect.Effect<LockLost> {
+    return Effect.andThen(this.#loss.lose(this.token, reason), Effect.flip(Deferred.await(this.#loss.deferred)))
+  }
+
+  toJSON(): unknown {
+    return {
+      name: this.name,
+      index: this.index,
+      key: this.key,
+      token: `${this.token}`,
+      isHeld: this.isHeldUnsafe()
+    }
+  }
+}
+
+const outOfTime = "its lease could not be renewed in time"
+const rejectedWrite = "a fenced write was rejected because the slot is not held any more"
+
+interface Loss {
+  readonly deferred: Deferred.Deferred<never, LockLost>
+  isAwaited: boolean
+  readonly lose: (token: bigint, reason: string) => Effect.Effect<void>
+}
+
+const makeLoss = (key: string): Loss => {
+  const deferred = Deferred.makeUnsafe<never, LockLost>()
+  return {
+    deferred,
+    isAwaited: false,
+    lose: (token, reason) =>
+      Effect.suspend(() =>
+        Deferred.doneUnsafe(deferred, Effect.failSync(() => new LockLost({ kind: "slot", lock: key, token, reason })))
+          ? lossLog.lockLost({ kind: "slot", lock: key, token }, reason)
+          : Effect.void
+      )
+  }
+}
+
+/** Takes the slot if it is free; `undefined` if it is not. It is released when the scope closes. */
+export const take = (
+  request: Request,
+  session: SharedSession
+): Effect.Effect<HeldSlot | undefined, KvError.KvError, Scope.Scope> =>
+  inChildScope(
+    (scope) => takeIn(request, session, scope),
+    (exit) => Exit.isSuccess(exit) && exit.value !== undefined
+  )
+
+const takeIn = Effect.fnUntraced(function*(
+  request: Request,
+  session: SharedSession,
+  scope: Scope.Closeable
+): Effect.fn.Return<HeldSlot | undefined, KvError.KvError> {
+  const { coolDown, description, index, kv, name } = request
+  const { origin, sessions, unfenced } = internals.of(kv)
+  const key = slotKey.of(name, index)
+  // The removal of a write without a response recognises the key by its lease. So a session puts a slot once at a time.
+  const claimed = `slot ${origin.prefix}${key}`
+  if (!session.tryClaim(claimed)) {
+    yield* session.retire
+    return yield* KvError.fail(new KvError.LeaseNotFound({ message: `the lease has a slot ${key} already` }))
+  }
+  const loss = makeLoss(key)
+  const logged = { kind: "slot" as const, lock: key, token: 0n }
+  const doneWith = (reason: string) =>
+    Deferred.doneUnsafe(
+      loss.deferred,
+      Effect.failSync(() => new LockLost({ ...logged, reason }))
+    )
+  let isHeld = false
+  // The first finalizer to be added, so it runs after the key was removed.
+  yield* Scope.addFinalizer(
+    scope,
+    Effect.sync(sessions.holders.add({
+      onClosing: () => doneWith("its client is being closed"),
+      isAwaited: (isClosing) => isHeld && (loss.isAwaited || isClosing(scope))
+    }))
+  )
+  const { result: token } = yield* leasedKey.write({
+    backend: unfenced,
+    session,
+    key,
+    write: Effect.map(
+      execute(
+        unfenced,
+        Op.txn({
+          if: [Compare.missing(key), Compare.missing(slotKey.coolingOf(key))],
+          then: [Op.put(key, description, { lease: session.lease })]
+        })
+      ),
+      (response): bigint | undefined => response.succeeded ? response.revision : undefined
+    ),
+    identify: (token: bigint | undefined) => token === undefined ? undefined : Compare.createRevision(key, "=", token),
+    withRemoval: coolDown === 0 ? undefined : Effect.map(
+      unfenced.leaseGrant({ ttl: coolDown * 1000 }),
+      ({ id }) => [Op.put(slotKey.coolingOf(key), "", { lease: id })]
+    ),
+    onRemove: () => {
+      isHeld = false
+      doneWith("it was released")
+    },
+    onGone: () => session.unclaim(claimed)
+  }, scope)
+  if (token === undefined) {
+    session.unclaim(claimed)
+    return undefined
+  }
+  logged.token = token
+  isHeld = true
+  session.locks.add(logged)
+  const stopLoss = session.onLost(doneWith)
+  yield* Scope.addFinalizer(
+    scope,
+    Effect.sync(() => {
+      stopLoss()
+      if (session.isAliveUnsafe()) session.locks.delete(logged)
+    })
+  )
+  yield* deletion.await(unfenced, key, token, ({ createRevision }) => createRevision === token).pipe(
+    Effect.andThen(
+      Effect.suspend(() => session.isAliveUnsafe() ? loss.lose(token, "its key was deleted") : Effect.void)
+    ),
+    Effect.forkIn(scope)
+  )
+  return new HeldSlot(request, key, token, session, loss)
+})

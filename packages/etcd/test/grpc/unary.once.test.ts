@@ -557,6 +557,16 @@ describe("a unary call", () => {
         assert.isBelow(late.millis, 1500)
       }))
 
+    it.live("a call whose request a slow server does not read fails on time as sent, and resets its stream", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({})
+        yield* channel.settle
+        const failure = yield* Effect.flip(call(channel, "x".repeat(200_000), { timeout: 50 }))
+        check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no response within 50 ms/)
+        const connection = yield* peer.connection(0)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
+      }))
+
     it.live("a late call fails and continues: its response, its end and its cancellation come through what is pending", () =>
       Effect.gen(function*() {
         const { channel, peer } = yield* pair({})

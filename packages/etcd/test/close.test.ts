@@ -50,7 +50,7 @@ describe("closing a client", () => {
       const renewing = yield* Effect.forkChild(reason(backendOf(kv).leaseKeepAlive(1n)))
       yield* fake.awaitReceived(3)
       const [elapsed] = yield* timed(Scope.close(scope, Exit.void))
-      assert.isBelow(elapsed, 500)
+      assert.isBelow(elapsed, 3000)
       assert.strictEqual((yield* Fiber.join(reading))._tag, "Closed")
       assert.strictEqual((yield* Fiber.join(writing))._tag, "Indeterminate")
       assert.strictEqual((yield* Fiber.join(granting))._tag, "Indeterminate")
@@ -88,7 +88,7 @@ describe("closing a client", () => {
       const [elapsed] = yield* timed(
         Effect.void.pipe(Effect.provide(EtcdLayer.layer({ endpoints: ["http://127.0.0.1:1"] })))
       )
-      assert.isBelow(elapsed, 500)
+      assert.isBelow(elapsed, 3000)
     }))
 })
 
@@ -98,13 +98,13 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const { endpoints } = yield* EtcdCluster.EtcdCluster
       const { lingered, output } = yield* run("closes.ts", endpoints[0]!)
       assert.include(output, "closed")
-      assert.isBelow(lingered, 1000)
+      assert.isBelow(lingered, 3000)
     }))
 
   it.effect("a closed client does not keep the process alive if no server was reachable", () =>
     Effect.gen(function*() {
       const { lingered } = yield* run("closes-unreachable.ts", "http://127.0.0.1:1")
-      assert.isBelow(lingered, 1000)
+      assert.isBelow(lingered, 3000)
     }))
 
   it.effect("the layer loads none of etcd3's packages before EtcdClient is used", () =>

@@ -149,6 +149,31 @@ describe("responses", () => {
     assert.strictEqual(lease.decodeLease(gone).ttl, -1)
   })
 
+  it.prop(
+    "decoding terminates with a value or an error, whatever the bytes are",
+    [int64, text, Schema.Uint8Array, integer(0, 1000)],
+    ([id, text, junk, at]) => {
+      const messages = [
+        method("Lease", "LeaseTimeToLive").encoded({ header, ID: `${id}`, TTL: "5", keys: [Buffer.from(text)] }),
+        method("Auth", "Authenticate").encoded({ header, token: text }),
+        method("Maintenance", "Status").encoded({ header, version: text, dbSize: "7" })
+      ]
+      for (const message of messages) {
+        const cut = message.subarray(0, at % (message.length + 1))
+        for (const broken of [cut, Buffer.concat([cut, junk])]) {
+          for (const decode of [lease.decodeLease, decodeToken, decodeStatus]) {
+            try {
+              decode(broken)
+            } catch (error) {
+              assert.instanceOf(error, Error)
+            }
+          }
+        }
+      }
+    },
+    { arbitrary: { runs: 500 } }
+  )
+
   it.prop("authentication and status responses decode to the values that etcd3 encoded", [text], ([text]) => {
     assert.strictEqual(decodeToken(method("Auth", "Authenticate").encoded({ header, token: text })), text)
     const status = method("Maintenance", "Status").encoded({ header, version: text, dbSize: "7", leader: "9" })

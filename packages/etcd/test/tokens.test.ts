@@ -12,6 +12,7 @@ import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as tokens from "../src/internal/rpc/tokens.ts"
+import * as Peer from "./grpc/support/Peer.ts"
 import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 
@@ -64,6 +65,28 @@ describe("tokens", () => {
         assert.match(failure.message, /the metadata \(hasleader, token\) has 700\d\d bytes; the limit is 64000$/)
       }
       assert.strictEqual(count(fake, "Put"), 0)
+    }))
+
+  it.live("the token is sent as a header that no table of HTTP/2 stores, unlike other headers", () =>
+    Effect.gen(function*() {
+      const secret = "t".repeat(600)
+      // A header in the message's field 1, and the token in its field 2.
+      const response = Buffer.concat([Buffer.from("0a08080110011807200112d804", "hex"), Buffer.from(secret)])
+      const sizes: Array<number> = []
+      const peer = yield* Peer.make({
+        onFrame: (_, { payload, type }) => {
+          if (type === Peer.Type.HEADERS) sizes.push(payload.length)
+        },
+        onRequest: (connection, stream) =>
+          connection.answer(stream, stream === 1 ? response : Buffer.from("0a080801100118072001", "hex"))
+      })
+      const kv = yield* client({ endpoints: [`http://127.0.0.1:${peer.port}`], auth })
+      for (let i = 0; i < 3; i++) yield* kv.get("a")
+      const [authenticate, ...gets] = sizes
+      assert.isBelow(authenticate!, 300)
+      // A stored header would take one or two bytes from its second use on.
+      for (const size of gets) assert.isAtLeast(size, 600 * 5 / 8)
+      assert.isBelow(gets[1]!, gets[0]!)
     }))
 
   it.live("calls whose token is rejected share one new token, and each write is sent once with a valid one", () =>

@@ -229,6 +229,18 @@ describe("a channel connects", () => {
       assert.strictEqual(yield* call(channel), "response")
     }))
 
+  it.live("a channel whose idle connection the server half-closes connects again for the next call", () =>
+    Effect.gen(function*() {
+      const { channel, peer } = yield* pair(answering)
+      yield* call(channel)
+      const connection = yield* peer.connection(0)
+      connection.socket.end()
+      yield* connection.until(({ isEnded }) => isEnded)
+      yield* Effect.repeat(Effect.sleep("1 millis"), { until: () => channel.state() === "Idle" })
+      assert.strictEqual(yield* call(channel), "re: request")
+      assert.strictEqual(peer.connections.length, 2)
+    }))
+
   it.live("a channel ignores the proxy that the environment names", () =>
     Effect.gen(function*() {
       const names = ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]

@@ -66,6 +66,15 @@ const secure = (host: string, port: number, tls: TlsOptions, addresses: Readonly
 const trusting = (authority: TestCertificates.Authority, more: TlsMaterial = {}) =>
   Effect.succeed({ ca: authority.ca.cert, ...more })
 
+/** The path of a Unix socket in a directory that is removed with the scope. */
+const socketPath = Effect.map(
+  Effect.acquireRelease(
+    Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "grpc-"))),
+    (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
+  ),
+  (directory) => Path.join(directory, "socket")
+)
+
 describe("channels over TLS", () => {
   it.live("a channel over TLS negotiates h2, sends the name as SNI, and verifies the certificate for it", () =>
     Effect.gen(function*() {
@@ -100,6 +109,30 @@ describe("channels over TLS", () => {
       assert.strictEqual(yield* call(overridden), "response")
       assert.strictEqual(named.seen[0]!.servername, "etcd.example")
       assert.strictEqual(named.seen[0]!.headers[":authority"], "etcd.example")
+    }))
+
+  it.live("a channel over TLS connects to an IPv6 address without SNI, and to a Unix socket as localhost", () =>
+    Effect.gen(function*() {
+      const authority = yield* TestCertificates.make()
+      const material = trusting(authority)
+      const six = yield* serve(yield* authority.server({ names: ["::1"] }), { host: "::1", port: 0 })
+      const toSix = { _tag: "Host", host: "::1", port: six.port, secure: true } as const
+      assert.strictEqual(yield* call(yield* Grpc.make({ target: toSix, tls: { material } })), "answer")
+      assert.deepStrictEqual([six.seen[0]!.servername, six.seen[0]!.alpn], [false, "h2"])
+      assert.strictEqual(six.seen[0]!.headers[":authority"], `[::1]:${six.port}`)
+      const four = yield* serve(yield* authority.server({ names: ["127.0.0.1"] }), { host: "::1", port: 0 })
+      const wrong = yield* Grpc.make({ target: { ...toSix, port: four.port }, tls: { material } })
+      assert.match((yield* failureOf(wrong)).details, /::1/)
+      const path = yield* socketPath
+      const unix = yield* serve(yield* authority.server({ names: ["localhost"] }), { path })
+      const toUnix = { _tag: "Unix", path, secure: true } as const
+      assert.strictEqual(yield* call(yield* Grpc.make({ target: toUnix, tls: { material } })), "answer")
+      const { headers, servername } = unix.seen[0]!
+      assert.deepStrictEqual([servername, headers[":authority"], headers[":scheme"]], [
+        "localhost",
+        "localhost",
+        "https"
+      ])
     }))
 
   it.live("a channel trusts only the given certificates, unless verification is off", () =>
@@ -202,11 +235,7 @@ describe("channels without TLS", () => {
 
   it.live("a channel connects to a Unix socket", () =>
     Effect.gen(function*() {
-      const directory = yield* Effect.acquireRelease(
-        Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "grpc-"))),
-        (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
-      )
-      const path = Path.join(directory, "socket")
+      const path = yield* socketPath
       const server = yield* serve(undefined, { path })
       const channel = yield* Grpc.make({ target: { _tag: "Unix", path, secure: false } })
       assert.strictEqual(yield* call(channel), "response")

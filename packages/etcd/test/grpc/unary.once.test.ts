@@ -290,35 +290,31 @@ describe("a unary call", () => {
         check(failure, Status.RESOURCE_EXHAUSTED, "Sent", /ENHANCE_YOUR_CALM\).*more than 128 headers/)
       }))
 
-    const large: ReadonlyArray<readonly [string, Readonly<Record<string, string>>]> = [
-      ["one header above 64 KiB", { "grpc-message": "y".repeat(70_000) }],
-      ["many large headers", Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`x-${i}`, "y".repeat(30_000)]))]
-    ]
-    for (const [name, more] of large) {
-      for (const part of ["headers", "trailers"] as const) {
-        it.live(`a response whose ${part} have ${name} fails all calls of the connection, and the error names the limit`, () =>
-          Effect.gen(function*() {
-            const { channel, peer } = yield* pair({
-              onRequest: (connection, stream, message) => {
-                if (connection.index > 0) return connection.respond(stream)
-                if (message.toString() !== "last") return
-                if (part === "trailers") {
-                  connection.headers(stream, Peer.okHeaders)
-                  connection.data(stream, Peer.message("response"))
-                }
-                const status = part === "headers" ? Peer.okHeaders : { "grpc-status": "0" }
-                connection.largeHeaders(stream, { ...status, ...more }, part === "trailers")
+    // Not several large headers in more than eight CONTINUATION frames: Node itself then aborts now and then when it
+    // collects the session ("Assertion failed: (current_nghttp2_memory_) == (0)").
+    for (const part of ["headers", "trailers"] as const) {
+      it.live(`a response whose ${part} include one above 64 KiB fails all calls of the connection, and the error names the limit`, () =>
+        Effect.gen(function*() {
+          const { channel, peer } = yield* pair({
+            onRequest: (connection, stream, message) => {
+              if (connection.index > 0) return connection.respond(stream)
+              if (message.toString() !== "last") return
+              if (part === "trailers") {
+                connection.headers(stream, Peer.okHeaders)
+                connection.data(stream, Peer.message("response"))
               }
-            })
-            const other = yield* start(failureOf(channel))
-            yield* (yield* peer.connection(0)).until(({ requests }) => requests.size === 1)
-            const last = yield* Effect.flip(call(channel, "last"))
-            for (const failure of [last, Result.getOrThrow(yield* other.result)]) {
-              check(failure, Status.UNAVAILABLE, "Sent", /headers above the limit of 64 KiB/)
+              const status = part === "headers" ? Peer.okHeaders : { "grpc-status": "0" }
+              connection.largeHeaders(stream, { ...status, "x-large": "y".repeat(70_000) }, part === "trailers")
             }
-            assert.strictEqual(yield* untilProcessed(call(channel)), "response")
-          }))
-      }
+          })
+          const other = yield* start(failureOf(channel))
+          yield* (yield* peer.connection(0)).until(({ requests }) => requests.size === 1)
+          const last = yield* Effect.flip(call(channel, "last"))
+          for (const failure of [last, Result.getOrThrow(yield* other.result)]) {
+            check(failure, Status.UNAVAILABLE, "Sent", /headers above the limit of 64 KiB/)
+          }
+          assert.strictEqual(yield* untilProcessed(call(channel)), "response")
+        }))
     }
 
     it.live("a response can end the call before the server has read the request, and the server need not read the rest", () =>
@@ -555,6 +551,16 @@ describe("a unary call", () => {
         assert.deepStrictEqual(ends, [Option.none(), ...[90, 30, 60].map(() => Option.some(true))])
         const late = yield* timed(failureOf(channel, { timeout: 20 }))
         assert.isBelow(late.millis, 1500)
+      }))
+
+    it.live("a call whose request a slow server does not read fails on time as sent, and resets its stream", () =>
+      Effect.gen(function*() {
+        const { channel, peer } = yield* pair({})
+        yield* channel.settle
+        const failure = yield* Effect.flip(call(channel, "x".repeat(200_000), { timeout: 50 }))
+        check(failure, Status.DEADLINE_EXCEEDED, "Sent", /no response within 50 ms/)
+        const connection = yield* peer.connection(0)
+        yield* connection.until((connection) => connection.count(Peer.Type.RST_STREAM, 1) === 1)
       }))
 
     it.live("a late call fails and continues: its response, its end and its cancellation come through what is pending", () =>

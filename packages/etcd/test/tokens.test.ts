@@ -78,7 +78,7 @@ describe("tokens", () => {
           if (type === Peer.Type.HEADERS) sizes.push(payload.length)
         },
         onRequest: (connection, stream) =>
-          connection.answer(stream, stream === 1 ? response : Buffer.from("0a080801100118072001", "hex"))
+          connection.respond(stream, stream === 1 ? response : Buffer.from("0a080801100118072001", "hex"))
       })
       const kv = yield* client({ endpoints: [`http://127.0.0.1:${peer.port}`], auth })
       for (let i = 0; i < 3; i++) yield* kv.get("a")

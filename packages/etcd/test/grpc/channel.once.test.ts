@@ -231,7 +231,7 @@ describe("a channel connects", () => {
 
   it.live("a channel whose idle connection the server half-closes connects again for the next call", () =>
     Effect.gen(function*() {
-      const { channel, peer } = yield* pair(answering)
+      const { channel, peer } = yield* pair(responding)
       yield* call(channel)
       const connection = yield* peer.connection(0)
       connection.socket.end()

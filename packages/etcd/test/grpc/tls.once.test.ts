@@ -117,7 +117,7 @@ describe("channels over TLS", () => {
       const material = trusting(authority)
       const six = yield* serve(yield* authority.server({ names: ["::1"] }), { host: "::1", port: 0 })
       const toSix = { _tag: "Host", host: "::1", port: six.port, secure: true } as const
-      assert.strictEqual(yield* call(yield* Grpc.make({ target: toSix, tls: { material } })), "answer")
+      assert.strictEqual(yield* call(yield* Grpc.make({ target: toSix, tls: { material } })), "response")
       assert.deepStrictEqual([six.seen[0]!.servername, six.seen[0]!.alpn], [false, "h2"])
       assert.strictEqual(six.seen[0]!.headers[":authority"], `[::1]:${six.port}`)
       const four = yield* serve(yield* authority.server({ names: ["127.0.0.1"] }), { host: "::1", port: 0 })
@@ -126,7 +126,7 @@ describe("channels over TLS", () => {
       const path = yield* socketPath
       const unix = yield* serve(yield* authority.server({ names: ["localhost"] }), { path })
       const toUnix = { _tag: "Unix", path, secure: true } as const
-      assert.strictEqual(yield* call(yield* Grpc.make({ target: toUnix, tls: { material } })), "answer")
+      assert.strictEqual(yield* call(yield* Grpc.make({ target: toUnix, tls: { material } })), "response")
       const { headers, servername } = unix.seen[0]!
       assert.deepStrictEqual([servername, headers[":authority"], headers[":scheme"]], [
         "localhost",

@@ -245,8 +245,10 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const kv = yield* ours()
         const client = yield* go()
         const session = yield* client.session({ ttl: 60 })
-        const holding = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(Effect.never, "our-loss")))
-        yield* until("we hold it", Effect.map(on(kv)(DistLock.holder("our-loss")), Option.isSome))
+        let holds = false
+        const body = Effect.andThen(Effect.sync(() => holds = true), Effect.never)
+        const holding = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(body, "our-loss")))
+        yield* until("we hold it", Effect.sync(() => holds))
         const theirs = yield* Effect.forkScoped(session.lock("our-loss"))
         yield* waiting(kv, "our-loss", 1)
         yield* client.revoke(yield* leaseOf(kv, "our-loss"))
@@ -337,11 +339,14 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const proxy = yield* TcpProxy.make({ target: endpoint! })
         const cutOff = yield* ours({ endpoints: [proxy.endpoint] })
         const stopped: { at?: number } = {}
-        const body = Effect.ensuring(Effect.never, Effect.sync(() => stopped.at = performance.now()))
+        let holds = false
+        const body = Effect.andThen(Effect.sync(() => holds = true), Effect.never).pipe(
+          Effect.ensuring(Effect.sync(() => stopped.at = performance.now()))
+        )
         const holding = yield* Effect.forkScoped(
           on(cutOff)(DistLock.withDistLock(body, "cut-off", { ttl: "4 seconds" }))
         )
-        yield* until("we hold it", Effect.map(on(kv)(DistLock.holder("cut-off")), Option.isSome))
+        yield* until("we hold it", Effect.sync(() => holds))
         const theirs = yield* Effect.forkScoped(
           Effect.andThen(session.lock("cut-off"), Effect.sync(() => performance.now()))
         )

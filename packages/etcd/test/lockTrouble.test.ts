@@ -84,8 +84,10 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
       Effect.gen(function*() {
         const kv = yield* newClient
         const names = Array.makeBy(10, (i) => `interrupted/${i}`)
-        const fiber = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(Effect.never, names)))
-        yield* until("it holds", Effect.map(kv.count(KeyRange.prefix("interrupted/")), (count) => count === 10))
+        let holds = false
+        const body = Effect.andThen(Effect.sync(() => holds = true), Effect.never)
+        const fiber = yield* Effect.forkScoped(on(kv)(DistLock.withDistLock(body, names)))
+        yield* until("it holds", Effect.sync(() => holds))
         const [took] = yield* whileStopped(timed(Fiber.interrupt(fiber)))
         assert.isAtMost(took, 1000 + slack)
         yield* until("all are removed", Effect.map(kv.count(KeyRange.prefix("interrupted/")), (count) => count === 0))

@@ -128,15 +128,17 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "2 minutes" })(
           const name = `cut-${i}`
           const proxy = yield* TcpProxy.make({ target: cluster.endpoints[0]! })
           const kv = yield* client({ endpoints: [proxy.endpoint] })
+          let holds = false
           let finalized = false
+          const body = Effect.andThen(Effect.sync(() => holds = true), Effect.never)
           const held = yield* Effect.forkScoped(
             on(kv)(DistLock.withDistLock(
-              Effect.ensuring(Effect.never, Effect.sync(() => finalized = true)),
+              Effect.ensuring(body, Effect.sync(() => finalized = true)),
               name,
               { ttl: "3 seconds" }
             ))
           )
-          yield* until("it holds", isHeld(observer, name))
+          yield* until("it holds", Effect.sync(() => holds))
           const next = yield* Effect.forkScoped(
             on(observer)(
               DistLock.use(name, (lock) => Effect.succeed([lock.token, Date.now()] as const))

@@ -56,6 +56,11 @@ export const layer = (options: Options): Layer.Layer<Kv.Kv | EtcdClient, KvError
 /**
  * {@link layer} with options from Effect's `Config`.
  *
+ * **When to use**
+ *
+ * For options from the environment, such as the names of certificates' files:
+ * `tls: { files: { ca: Config.String("ETCD_CA_FILE") } }`.
+ *
  * @example
  * ```ts
  * import { Kv } from "@effect-kv/core"

@@ -8,6 +8,7 @@ import { coldStart, firstGet } from "./coldStart.ts"
 import { heap } from "./heap.ts"
 import * as layers from "./layers.ts"
 import * as locks from "./locks.ts"
+import * as members from "./members.ts"
 import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
 import { packages } from "./packages.ts"
@@ -30,6 +31,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   locks.handOver,
   watches.replay,
   watches.latency,
+  members.view,
   heap,
   coldStart,
   firstGet,

@@ -90,7 +90,7 @@ const collectGarbage: () => void = (() => {
 })()
 
 /** What is closed is gone a moment later. */
-const memoryUsed = Effect.delay(
+export const memoryUsed = Effect.delay(
   Effect.sync(() => {
     collectGarbage()
     const { external, heapUsed } = process.memoryUsage()

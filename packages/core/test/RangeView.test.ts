@@ -13,6 +13,7 @@ import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import { TestClock } from "effect/testing"
 
 /** A client whose watches deliver nothing until the gate is open, and whose next `reads.failing` reads fail. */
@@ -102,6 +103,57 @@ describe("snapshotAndWatch", () => {
 })
 
 describe("RangeView", () => {
+  it.effect("is stale from a cut until it has delivered what it missed, not only until it is connected again", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const kv = yield* Kv.make(yield* store.connect)
+      yield* kv.put("a", "1")
+      const status = yield* SubscriptionRef.make<Watch.Status>({ _tag: "Live", revision: 0n })
+      const gate = yield* Latch.make(true)
+      const watching = Kv.mapBackend(kv, (backend) => ({
+        ...backend,
+        watch: (request) =>
+          Effect.map(backend.watch(request), (watcher) => ({
+            ...watcher,
+            take: Effect.andThen(gate.await, watcher.take),
+            status: SubscriptionRef.changes(status)
+          }))
+      }))
+      const view = yield* Effect.provideService(RangeView.make(KeyRange.all), Kv.Kv, watching)
+      const seen: Array<boolean> = []
+      // All that can happen without time passing.
+      const settled = Effect.andThen(Effect.replicateEffect(Effect.yieldNow, 200), TestClock.adjust("1 second"))
+      yield* view.staleSince.pipe(
+        Stream.runForEach((since) => Effect.sync(() => seen.push(Option.isSome(since)))),
+        Effect.forkScoped
+      )
+      yield* settled
+      assert.deepStrictEqual(seen, [false])
+      for (const change of [kv.put("b", "2"), kv.delete("a"), kv.put("c", "3")]) {
+        seen.length = 0
+        yield* gate.close
+        // The pending take delivers one more.
+        yield* kv.put("pending", "")
+        yield* settled
+        yield* SubscriptionRef.set(status, { _tag: "Interrupted", message: "says the test" })
+        yield* settled
+        yield* change
+        yield* SubscriptionRef.set(status, { _tag: "Live", revision: 0n })
+        yield* settled
+        assert.deepStrictEqual(seen, [true])
+        yield* gate.open
+        yield* settled
+        assert.deepStrictEqual(seen, [true, false])
+      }
+      // A cut in which nothing changed ends with the connection.
+      seen.length = 0
+      yield* SubscriptionRef.set(status, { _tag: "Interrupted", message: "says the test" })
+      yield* settled
+      yield* SubscriptionRef.set(status, { _tag: "Live", revision: 0n })
+      yield* settled
+      assert.deepStrictEqual(seen, [true, false])
+    }))
+
   it.effect("never goes back to a state before its read", () =>
     Effect.gen(function*() {
       const { kv, overlapping: overlapped } = yield* overlapping

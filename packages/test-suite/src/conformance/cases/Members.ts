@@ -381,17 +381,22 @@ export const cases = chapter("members", [
   }),
 
   waitingTest("a value that the store rejects fails its update, and keeps no lost member out", function*(kv) {
-    const { limits } = yield* Store
-    const { member } = yield* join(kv, "members-large", { id: "a", value: "small" })
-    const tooLarge = "x".repeat(limits.maxRequestBytes + 1)
-    for (const before of [Effect.void, kv.delete(member.key)]) {
-      yield* before
-      const update = yield* Effect.forkScoped(reasonOf(member.update(tooLarge)))
-      yield* waitUntil("the update fails", Effect.sync(() => update.pollUnsafe() !== undefined))
-      assert.strictEqual((yield* Fiber.join(update))._tag, "RequestTooLarge")
-      yield* waitUntil("the member is listed", isListed(kv, member.key))
-      assert.strictEqual(yield* textOf(kv, member.key), JSON.stringify("small"))
-    }
+    const { limits, passTime } = yield* Store
+    const client = yield* cuttable
+    const { member } = yield* join(client.kv, "members-large", { id: "a", value: "small", ttl: "1 second" })
+    const update = yield* Effect.forkScoped(reasonOf(member.update("x".repeat(limits.maxRequestBytes + 1))))
+    yield* waitUntil("the update fails", Effect.sync(() => update.pollUnsafe() !== undefined))
+    assert.strictEqual((yield* Fiber.join(update))._tag, "RequestTooLarge")
+    yield* client.partition({ requests: "refused" })
+    yield* waitUntil("the store has deleted it", Effect.map(isListed(kv, member.key), (there) => !there))
+    yield* waitUntil("it has noticed", Effect.map(member.lease, Option.isNone))
+    const later = yield* Effect.forkScoped(reasonOf(member.update("y".repeat(limits.maxRequestBytes + 1))))
+    yield* passTime("500 millis")
+    yield* client.heal
+    yield* waitUntil("the member is back", isListed(kv, member.key))
+    yield* waitUntil("the update fails", Effect.sync(() => later.pollUnsafe() !== undefined))
+    assert.strictEqual((yield* Fiber.join(later))._tag, "RequestTooLarge")
+    assert.strictEqual(yield* textOf(kv, member.key), JSON.stringify("small"))
   }),
 
   waitingTest("an own member that another client has deleted is not shown, until it is back", function*(kv) {

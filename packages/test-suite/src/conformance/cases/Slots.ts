@@ -185,6 +185,20 @@ export const cases = chapter("slots", [
     assert.strictEqual((yield* take(client, "ids", { size: 1 })).index, 0)
   }),
 
+  test("an index that cools down is not taken by a client that read before that it is free", function*(kv) {
+    const slow = faults.make()
+    const client = yield* faults.newClientWith(slow)
+    const { letGo, reached, stop } = yield* faults.barrier
+    slow.before = (call) => faults.isEntry(call) ? stop : Effect.void
+    const second = yield* Effect.forkScoped(take(client, "ids", { size: 2 }))
+    yield* promptly("it has read that all are free", reached)
+    const first = yield* take(kv, "ids", { size: 2, coolDown: "1 minute" })
+    assert.strictEqual(first.index, 0)
+    yield* first.release
+    yield* letGo
+    assert.strictEqual((yield* promptly("the other", Fiber.join(second))).index, 1)
+  }),
+
   waitingTest("a released index is not used again before its cool-down has passed", function*(kv) {
     const store = yield* Store
     const options: Slot.Options = { size: 1, coolDown: "2 seconds" }

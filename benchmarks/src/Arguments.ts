@@ -17,14 +17,14 @@ export interface Arguments {
   readonly json: string | undefined
   /** The file to draw the chart to. */
   readonly svg: string | undefined
-  /** The document whose tables to replace. */
+  /** The document whose tables to replace, or `-` to print the table of goals. */
   readonly markdown: string | undefined
 }
 
 export class ArgumentError extends Data.TaggedError("ArgumentError")<{ readonly message: string }> {}
 
 export const usage =
-  `npm run bench -- [--quick] [--goals] [--only NAME]... [--json FILE] [--svg FILE] [--markdown FILE]`
+  `npm run bench -- [--quick] [--goals] [--only NAME]... [--json FILE] [--svg FILE] [--markdown FILE | --markdown -]`
 
 export const parse = (
   args: ReadonlyArray<string>,

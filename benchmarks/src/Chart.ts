@@ -61,7 +61,7 @@ export const draw = (rows: ReadonlyArray<Row>): string | undefined => {
     text(
       page.padding,
       54,
-      "One Node process, one etcd 3.5 server, clients take turns. Median of the rounds; bars from the slowest to the " +
+      "One Node process, one etcd server, clients take turns. Median of the rounds; bars from the slowest to the " +
         "fastest. Logarithmic.",
       { size: 12, fill: ink.faint }
     ),

@@ -12,17 +12,26 @@ import type { Options } from "./Measure.ts"
 import type { Row } from "./Row.ts"
 import * as Table from "./Table.ts"
 
+/** What a run has measured. */
+export interface Results {
+  /** The rows of complete scenarios. */
+  readonly rows: ReadonlyArray<Row>
+  readonly goalResults: ReadonlyArray<GoalResult>
+  readonly options: Options
+  /** The version of the server. */
+  readonly etcd: string
+}
+
+/** The machine and the goals, as they stand in the document. */
+export const print = (results: Results): string =>
+  ["machine", "goals"].flatMap((name) => contentOf(name, results) ?? []).join("\n\n")
+
 /** The document with the results of this run. Parts that were not measured stay as they are. */
-export const update = (
-  file: string,
-  rows: ReadonlyArray<Row>,
-  goalResults: ReadonlyArray<GoalResult>,
-  options: Options
-): Effect.Effect<string, unknown> =>
+export const update = (file: string, results: Results): Effect.Effect<string, unknown> =>
   Effect.try({
     try: () =>
       readFileSync(file, "utf8").replace(parts, (part, begin: string, name: string, end: string) => {
-        const content = contentOf(name, rows, goalResults, options)
+        const content = contentOf(name, results)
         return content === undefined ? part : `${begin}\n\n${content}\n\n${end}`
       }),
     catch: (cause) => cause
@@ -30,20 +39,16 @@ export const update = (
 
 const parts = /(<!-- measured: ([\w-]+) -->)[\s\S]*?(<!-- \/measured -->)/g
 
-const contentOf = (
-  name: string,
-  rows: ReadonlyArray<Row>,
-  goalResults: ReadonlyArray<GoalResult>,
-  options: Options
-): string | undefined => {
-  if (name === "machine") return machine(options)
+const contentOf = (name: string, results: Results): string | undefined => {
+  const { goalResults, rows } = results
+  if (name === "machine") return machine(results)
   if (name === "goals") return goalResults.length === 0 ? undefined : Table.markdown(Table.ofGoals(goalResults))
   const found = rows.filter((row) => row.scenario === name)
   return found.length === 0 ? undefined : Table.markdown(Table.ofRows(found))
 }
 
-const machine = ({ millis, rounds }: Options): string => {
+const machine = ({ etcd, options: { millis, rounds } }: Results): string => {
   const all = cpus()
-  return `Measured with Node ${process.versions.node} and etcd 3.5 together on ${all.length} cores ` +
+  return `Measured with Node ${process.versions.node} and etcd ${etcd} together on ${all.length} cores ` +
     `(${all[0]?.model.trim() ?? "unknown"}), in ${rounds} rounds of ${millis} ms for each subject.`
 }

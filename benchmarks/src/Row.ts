@@ -26,7 +26,8 @@ export interface Row extends Round {
   readonly ratio: number
   readonly ratioMin: number
   readonly ratioMax: number
-  readonly rounds: number
+  /** The rounds, in the order in which the subjects took turns. */
+  readonly rounds: ReadonlyArray<Round>
   /** For packages: the size of the minified JavaScript, plain and compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number
@@ -64,7 +65,7 @@ export const rowsOf = (
       ratio: median(ratios),
       ratioMin: Math.min(...ratios),
       ratioMax: Math.max(...ratios),
-      rounds: rounds.length
+      rounds
     }
   })
 }

@@ -17,6 +17,11 @@ export interface Environment {
   readonly quick: boolean
   /** Whether to measure only what the goals need. */
   readonly goals: boolean
+  /** The subjects to measure with so many calls in flight: all, or those that the goals need. */
+  readonly needed: <Subject extends { readonly name: string }>(
+    inFlight: number,
+    subjects: ReadonlyArray<Subject>
+  ) => ReadonlyArray<Subject>
 }
 
 export interface Scenario {

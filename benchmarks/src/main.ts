@@ -41,7 +41,11 @@ const main = Effect.gen(function*() {
       stores: Effect.provideService(stores, Scope.Scope, scope),
       options,
       quick: args.quick,
-      goals: args.goals
+      goals: args.goals,
+      needed: (inFlight, subjects) =>
+        args.goals
+          ? subjects.filter(({ name }) => Goals.need(scenario.name, { subject: name, inFlight }))
+          : subjects
     }))
     rows.push(...found)
     const seconds = ((performance.now() - began) / 1000).toFixed(1)
@@ -53,7 +57,9 @@ const main = Effect.gen(function*() {
   const chart = Chart.draw(rows)
   if (chart !== undefined) yield* write(args.svg ?? join(results, "chart.svg"), chart)
   if (args.markdown !== undefined) {
-    yield* write(args.markdown, yield* Report.update(args.markdown, rows, goalResults, options))
+    const report = { rows: args.goals ? [] : rows, goalResults, options, etcd: (yield* etcd).version }
+    if (args.markdown === "-") yield* Console.log(Report.print(report))
+    else yield* write(args.markdown, yield* Report.update(args.markdown, report))
   }
 })
 

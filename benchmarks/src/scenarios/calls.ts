@@ -19,7 +19,7 @@ const fewInFlights = [1, 64, 256]
 
 const scenario = (name: Calls.Name): Scenario => ({
   name,
-  run: Effect.fnUntraced(function*({ etcd, goals, options, quick }) {
+  run: Effect.fnUntraced(function*({ etcd, goals, needed, options, quick }) {
     const server = yield* etcd
     const { endpoints } = server
     const kv = yield* effectKv.open(endpoints)
@@ -28,20 +28,22 @@ const scenario = (name: Calls.Name): Scenario => ({
     const grpc = yield* grpcJs.open(endpoints)
     const subjects: ReadonlyArray<Measure.Subject> = [
       { name: "etcd3", ...etcd3.calls(client)[name] },
-      ...(goals ? [] : [
-        { name: "etcd3 raw", ...etcd3.rawCalls(client)[name] },
-        { name: "grpc-js", ...grpcJs.calls(grpc)[name] }
-      ]),
+      { name: "etcd3 raw", ...etcd3.rawCalls(client)[name] },
+      { name: "grpc-js", ...grpcJs.calls(grpc)[name] },
       { name: "effect-kv unbatched", ...effectKv.calls("effect-kv unbatched", unbatched)[name] },
       { name: "effect-kv", ...effectKv.calls("effect-kv", kv)[name] },
       ...yield* go.calls(endpoints, name)
     ]
     yield* prepare(kv)
-    yield* Measure.warmUp(64, subjects, 400)
+    const all = quick || goals ? fewInFlights : inFlights
+    const isMeasured = (subject: Measure.Subject) => all.some((inFlight) => needed(inFlight, [subject]).length > 0)
+    yield* Measure.warmUp(64, subjects.filter(isMeasured), 400)
     const rows: Array<Row> = []
     let compacted = 0n
-    for (const inFlight of quick || goals ? fewInFlights : inFlights) {
-      rows.push(...yield* Measure.alternate(name, inFlight, subjects, options))
+    for (const inFlight of all) {
+      const chosen = needed(inFlight, subjects)
+      if (chosen.length === 0) continue
+      rows.push(...yield* Measure.alternate(name, inFlight, chosen, options))
       // The writes are history now, which must not slow down the next scenario.
       const revision = yield* server.revision
       if (revision > compacted) yield* server.compact(revision)

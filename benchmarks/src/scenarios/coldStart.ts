@@ -12,7 +12,7 @@ import * as Measure from "../Measure.ts"
 import type { Round } from "../Row.ts"
 import type { Scenario } from "../Scenario.ts"
 import * as Calls from "../subjects/Calls.ts"
-import { installation, installed } from "./packages.ts"
+import { bundled, installation, installed } from "./packages.ts"
 
 /** What one process took, in milliseconds. */
 interface Start {
@@ -23,17 +23,19 @@ interface Start {
 
 const scenario = (name: string, from: "sinceSpawn" | "sinceImport"): Scenario => ({
   name,
-  run: Effect.fnUntraced(function*({ etcd, options }) {
+  run: Effect.fnUntraced(function*({ etcd, needed, options }) {
     const { endpoints, etcdctl } = yield* etcd
     yield* etcdctl(["put", key, Calls.value])
     yield* installed
+    yield* bundled("get.mjs", getModules)
     const isGoMeasured = from === "sinceSpawn" && GoProgram.file() !== undefined
-    const starts = [
+    const starts = needed(1, [
       { name: "etcd3", round: startNode(ofEtcd3, endpoints) },
       { name: "effect-kv", round: startNode(ofEffectKv, endpoints) },
       { name: "effect-kv by module", round: startNode(ofEffectKvByModule, endpoints) },
+      { name: "effect-kv bundled", round: startNode(ofEffectKvBundled, endpoints) },
       ...(isGoMeasured ? [{ name: "Go", round: startGo(endpoints) }] : [])
-    ].map(({ name, round }) => ({ name, round: Effect.map(round, (start) => roundOf(start[from], start.cpuMicros)) }))
+    ]).map(({ name, round }) => ({ name, round: Effect.map(round, (start) => roundOf(start[from], start.cpuMicros)) }))
     // The first start of each reads its files from the disk.
     yield* Effect.forEach(starts, ({ round }) => round, { discard: true })
     return yield* Measure.takeTurns(name, 1, options.rounds + 2, starts)
@@ -67,6 +69,17 @@ const ofEffectKvByModule = `
   const [Kv, EtcdLayer, Effect, Option] = await Promise.all([
     import("@effect-kv/core/Kv"), import("@effect-kv/etcd/EtcdLayer"), import("effect/Effect"), import("effect/Option")
   ])
+${getByEffectKv}`
+
+/** The same in one file, with `effect` and without what a `get` does not use. */
+const getModules = `
+  export * as Kv from "@effect-kv/core/Kv"
+  export * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+  export * as Effect from "effect/Effect"
+  export * as Option from "effect/Option"`
+
+const ofEffectKvBundled = `
+  const { Kv, EtcdLayer, Effect, Option } = await import("./get.mjs")
 ${getByEffectKv}`
 
 const beginning = `

@@ -15,29 +15,30 @@ import * as go from "../subjects/go.ts"
 
 export const lock: Scenario = {
   name: "lock",
-  run: Effect.fnUntraced(function*({ etcd, options }) {
+  run: Effect.fnUntraced(function*({ etcd, needed, options }) {
     const { endpoints } = yield* etcd
     const kv = yield* effectKv.open(endpoints)
     const client = yield* etcd3.open(endpoints)
-    return yield* Measure.alternate("lock", 1, [
+    const subjects: ReadonlyArray<Measure.Subject> = [
       { name: "effect-kv put", effect: () => kv.put("bench/lock-put", Calls.value) },
       { name: "etcd3", promise: async () => (await client.lock("bench/lock-etcd3").acquire()).release() },
       { name: "two transactions", effect: yield* byHand(yield* effectKv.openUnbatched(endpoints)) },
       { name: "effect-kv", effect: () => takeAndRelease(kv, "bench/lock") },
       ...yield* go.mutexes(endpoints, "bench/lock-go", 1)
-    ], options)
+    ]
+    return yield* Measure.alternate("lock", 1, needed(1, subjects), options)
   })
 }
 
 export const handOver: Scenario = {
   name: "lock-handover",
-  run: Effect.fnUntraced(function*({ etcd, options }) {
+  run: Effect.fnUntraced(function*({ etcd, needed, options }) {
     const { endpoints } = yield* etcd
     const rows = yield* Effect.forEach([2, 8, 64], (waiters) =>
       Effect.scoped(Effect.gen(function*() {
         const clients = yield* Effect.forEach(Array.from({ length: waiters }), () => effectKv.open(endpoints))
         const peers = yield* Effect.forEach(Array.from({ length: waiters }), () => etcd3.open(endpoints))
-        return yield* Measure.alternate("lock-handover", waiters, [
+        const subjects: ReadonlyArray<Measure.Subject> = [
           {
             name: "etcd3",
             promise: async (caller) => (await takeAtLast(peers[caller]!, `bench/handover-etcd3/${waiters}`)).release()
@@ -47,7 +48,8 @@ export const handOver: Scenario = {
             effect: (caller) => takeAndRelease(clients[caller]!, `bench/handover/${waiters}`)
           },
           ...yield* go.mutexes(endpoints, `bench/handover-go/${waiters}`, waiters)
-        ], options)
+        ]
+        return yield* Measure.alternate("lock-handover", waiters, needed(waiters, subjects), options)
       })))
     return rows.flat()
   })

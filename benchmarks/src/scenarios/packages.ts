@@ -31,18 +31,19 @@ const subjects: ReadonlyArray<{ readonly name: string; readonly modules: Readonl
 
 export const packages: Scenario = {
   name: "packages",
-  run: Effect.fnUntraced(function*({ options }) {
+  run: Effect.fnUntraced(function*({ needed, options }) {
     yield* installed
-    yield* Effect.forEach(subjects, ({ modules }) => timedImport(modules), { discard: true })
+    const chosen = needed(1, subjects)
+    yield* Effect.forEach(chosen, ({ modules }) => timedImport(modules), { discard: true })
     const rows = yield* Measure.takeTurns(
       "packages",
       1,
       options.rounds,
-      subjects.map(({ modules, name }) => ({ name, round: timedImport(modules) }))
+      chosen.map(({ modules, name }) => ({ name, round: timedImport(modules) }))
     )
     return yield* Effect.forEach(rows, (row, i) => {
-      const own = subjects[i]!.modules.filter((name) => name.startsWith("@effect-kv/"))
-      return own.length === 0 ? Effect.succeed(row) : Effect.map(bundled(own), (sizes) => ({ ...row, ...sizes }))
+      const own = chosen[i]!.modules.filter((name) => name.startsWith("@effect-kv/"))
+      return own.length === 0 ? Effect.succeed(row) : Effect.map(sizesOf(own), (sizes) => ({ ...row, ...sizes }))
     })
   })
 }
@@ -93,19 +94,29 @@ const timedImport = (modules: ReadonlyArray<string>): Effect.Effect<Round, unkno
     return { opsPerSecond: 1000 / millis, p50Ms: millis, p99Ms: millis, cpuMicrosPerOp }
   })
 
-/** One file that imports all exports of the packages. */
-const bundled = (names: ReadonlyArray<string>) =>
+/** The sizes of one file that imports all exports of the packages. */
+const sizesOf = (names: ReadonlyArray<string>) => {
+  const isOwn = (id: string) => names.some((name) => id === name || id.startsWith(`${name}/`))
+  const modules = names.map((name) => `export * from ${JSON.stringify(name)}\n`).join("")
+  return Effect.map(bundled("all.mjs", modules, (id) => /^[@a-z]/.test(id) && !isOwn(id)), (code) => ({
+    minifiedBytes: Buffer.byteLength(code),
+    gzippedBytes: gzipSync(code, { level: 9 }).length
+  }))
+}
+
+/** Bundles modules and what they import, except `etcd3`, to one file in `installation`. Returns its code. */
+export const bundled = (
+  file: string,
+  modules: string,
+  external: (id: string) => boolean = (id) => id === "etcd3"
+): Effect.Effect<string, unknown> =>
   Effect.tryPromise(async () => {
-    const entry = join(installation, "entry.js")
-    writeFileSync(entry, names.map((name) => `export * from ${JSON.stringify(name)}\n`).join(""))
-    const isOwn = (id: string) => names.some((name) => id === name || id.startsWith(`${name}/`))
-    const bundle = await rolldown({
-      input: entry,
-      platform: "node",
-      external: (id) => /^[@a-z]/.test(id) && !isOwn(id)
-    })
+    const entry = join(installation, `entry-of-${file}`)
+    writeFileSync(entry, modules)
+    const bundle = await rolldown({ input: entry, platform: "node", external })
     const { output } = await bundle.generate({ format: "esm", minify: true, codeSplitting: false })
     await bundle.close()
     const code = output.map((chunk) => chunk.type === "chunk" ? chunk.code : "").join("")
-    return { minifiedBytes: Buffer.byteLength(code), gzippedBytes: gzipSync(code, { level: 9 }).length }
+    writeFileSync(join(installation, file), code)
+    return code
   })

@@ -21,7 +21,7 @@ const perTxn = 100
 
 export const replay: Scenario = {
   name: "watch",
-  run: Effect.fnUntraced(function*({ etcd, options }) {
+  run: Effect.fnUntraced(function*({ etcd, goals, needed, options }) {
     const { endpoints } = yield* etcd
     const kv = yield* effectKv.open(endpoints)
     const client = yield* etcd3.open(endpoints, { anySize: true })
@@ -29,11 +29,16 @@ export const replay: Scenario = {
     for (const watches of [1, 64]) {
       const history = yield* load(kv, watches)
       rows.push(
-        ...yield* Measure.takeTurns("watch", watches, options.rounds, [
-          { name: "etcd3 raw", round: replayRaw(client, history) },
-          { name: "effect-kv", round: replayOurs(kv, history) },
-          ...yield* go.replay(endpoints, history)
-        ])
+        ...yield* Measure.takeTurns(
+          "watch",
+          watches,
+          goals ? Math.min(options.rounds, 3) : options.rounds,
+          needed(watches, [
+            { name: "etcd3 raw", round: replayRaw(client, history) },
+            { name: "effect-kv", round: replayOurs(kv, history) },
+            ...yield* go.replay(endpoints, history)
+          ])
+        )
       )
     }
     return rows

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -39,6 +40,27 @@ describe("sharedTimer", () => {
       cancel()
       yield* TestClock.adjust("200 millis")
       assert.deepStrictEqual(called, ["b"])
+    }))
+
+  it.effect("wakes up once for each delay, however many calls were cancelled meanwhile", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let sleeps = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: Duration.Duration) => {
+          sleeps += 1
+          return clock.sleep(duration)
+        }
+      })
+      const { add, called } = yield* Effect.provideService(open, Clock.Clock, counting)
+      for (let i = 0; i < 100; i++) {
+        const cancel = add("a")
+        yield* TestClock.adjust("5 millis")
+        cancel()
+        yield* TestClock.adjust("5 millis")
+      }
+      assert.isAtMost(sleeps, 1000 / 200 + 1)
+      assert.deepStrictEqual(called, [])
     }))
 
   it.effect("calls every function, whatever fractions of a millisecond the clock shows", () =>

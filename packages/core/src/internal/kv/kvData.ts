@@ -158,5 +158,5 @@ const succeedNone: Effect.Effect<Option.Option<string>> = Effect.succeed(Option.
 
 const textOfFirst = (response: Op.RangeResponse): Effect.Effect<Option.Option<string>, KvError.KvError> => {
   const entry = response.entries[0]
-  return entry === undefined ? succeedNone : Effect.map(entry.text, Option.some)
+  return entry === undefined ? succeedNone : Effect.mapEager(entry.text, Option.some)
 }

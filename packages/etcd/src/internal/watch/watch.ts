@@ -14,6 +14,7 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -25,7 +26,7 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as Tracer from "effect/Tracer"
+import * as Tracer from "effect/Tracer"
 import type { Connection } from "../rpc/connection.ts"
 import type { Failure } from "../rpc/errors.ts"
 import type { StreamFailure, WatchStream as RawStream } from "../rpc/watchStreams.ts"
@@ -392,12 +393,12 @@ const statusOf = (watch: WatchState): Stream.Stream<Watch.Status> =>
 
 /** Records interruptions on the span in which the watch was opened, or on its parent once that has ended. */
 const traceReconnects = (watch: WatchState): Effect.Effect<void> =>
-  Effect.withFiber((fiber) =>
-    Effect.matchEffect(Effect.currentSpan, {
-      onFailure: () => Effect.void,
-      onSuccess: (span) => Effect.sync(() => watch.statusListeners.add(spanEvents(span, fiber.getRef(Clock.Clock))))
-    })
-  )
+  Effect.withFiber((fiber) => {
+    // Not `Effect.currentSpan`: where there is none, it makes an error, with a stack trace, for each watch.
+    const span = Option.getOrUndefined(Context.getOption(fiber.context, Tracer.ParentSpan))
+    if (span?._tag === "Span") watch.statusListeners.add(spanEvents(span, fiber.getRef(Clock.Clock)))
+    return Effect.void
+  })
 
 const spanEvents = (openedIn: Tracer.Span, clock: Clock.Clock) => (status: Watch.Status | undefined): void => {
   if (status === undefined) return

@@ -6,8 +6,10 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as RunOnce from "@effect-kv/core/RunOnce"
 import * as TempKey from "@effect-kv/core/TempKey"
 import type { WatchRequest } from "@effect-kv/core/Watch"
+import * as Cron from "effect/Cron"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -43,6 +45,8 @@ export interface End {
   readonly leftBehind: ReadonlyArray<string>
   /** Broken invariants. */
   readonly brokenInvariants: ReadonlyArray<string>
+  /** The tokens of the runs of the cron whose function has begun. */
+  readonly begun: ReadonlySet<bigint>
 }
 
 /** How long after the last fault the invariants must hold. */
@@ -68,6 +72,7 @@ export const simulate = (
     const store = yield* options.store
     const direct = yield* store.connect
     const compact = yield* observe(store, direct, records)
+    const begun = new Set<bigint>()
     const all = yield* Effect.forEach(Array.from({ length: scenario.processes }, (_, i) => `p${i}`), (name, i) => {
       const process = world.process(seed, name)
       return Effect.gen(function*() {
@@ -91,7 +96,7 @@ export const simulate = (
             )
           ]
           : []
-        const working = yield* Effect.forkChild(work(records.clients, name, backend, scenario))
+        const working = yield* Effect.forkChild(work(records.clients, name, backend, scenario, begun))
         const cutOff = yield* Effect.forkChild(profile === "slow" ? Effect.never : partitions(faults))
         return { process, faults, kept, working, cutOff }
       }).pipe(process.within)
@@ -126,7 +131,8 @@ export const simulate = (
       counts: yield* countsOf(kv),
       compactedAt: compact.last(),
       leftBehind: yield* leftBehind(kv, store),
-      brokenInvariants
+      brokenInvariants,
+      begun
     }
   })
   return Effect.orDie(root.within(Effect.scoped(body)))
@@ -150,7 +156,13 @@ const observe = Effect.fnUntraced(function*(store: Store, direct: KvBackend, rec
 })
 
 /** The work of a process, which releases everything at its end. */
-const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, scenario: Scenario) =>
+const work = (
+  recorder: Recorder.Recorder,
+  name: string,
+  backend: KvBackend,
+  scenario: Scenario,
+  begun: Set<bigint>
+) =>
   Effect.scoped(Effect.gen(function*() {
     if (scenario.impatient) yield* Effect.forkScoped(impatientWatch(recorder.client(`${name} impatient`)(backend)))
     yield* Effect.all([
@@ -163,6 +175,7 @@ const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, sce
         name: `${name} client `
       }),
       increments(recorder, `${name} locker`, backend, scenario),
+      ticks(recorder, `${name} cron`, backend, scenario, begun),
       scenario.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
     ], { concurrency: "unbounded" })
   }))
@@ -196,6 +209,38 @@ const increments = (
         )
       }
       return Effect.all([repeatedly(false), repeatedly(true)], { concurrency: "unbounded" })
+    })
+
+/** The name of the job that the processes run once a second. */
+export const job = `${prefix}job`
+
+const everySecond = Cron.parseUnsafe("* * * * * *", "UTC")
+
+/** An instance of a cron whose ticks are not repeated. Each writes before and after a pause. */
+const ticks = (
+  recorder: Recorder.Recorder,
+  name: string,
+  backend: KvBackend,
+  { holds, ticks }: Scenario,
+  begun: Set<bigint>
+) =>
+  ticks === 0
+    ? Effect.void
+    : Effect.flatMap(Kv.make(recorder.client(name)(backend)), (kv) => {
+      const write = Effect.flatMap(recorder.value(name), (value) => kv.put(`${prefix}report`, value))
+      return RunOnce.cron(
+        job,
+        everySecond,
+        ({ token }) => {
+          begun.add(token)
+          return write.pipe(Effect.andThen(pause(0, holds)), Effect.andThen(write))
+        },
+        { onCrash: "skip", missed: "all", ttl: "2 seconds" }
+      ).pipe(
+        Effect.provideService(Kv.Kv, kv),
+        Effect.timeoutOption(Duration.seconds(ticks)),
+        Effect.ignore
+      )
     })
 
 const temporaryKeys = (recorder: Recorder.Recorder, name: string, backend: KvBackend) =>

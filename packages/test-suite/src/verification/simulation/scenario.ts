@@ -54,11 +54,22 @@ export interface Scenario {
   /** How often each of two fibers of a process acquires the lock, and for how many milliseconds at most it pauses then. */
   readonly increments: number
   readonly holds: number
+  /** For how many seconds each process is an instance of a cron that is due every second. */
+  readonly ticks: number
   readonly temporary: boolean
   readonly impatient: boolean
 }
 
-const nothing = { clients: 0, operations: 0, keys: 0, increments: 0, holds: 0, temporary: false, impatient: false }
+const nothing = {
+  clients: 0,
+  operations: 0,
+  keys: 0,
+  increments: 0,
+  holds: 0,
+  ticks: 0,
+  temporary: false,
+  impatient: false
+}
 
 const scenarios: ReadonlyArray<Scenario> = [
   // A few clients of a few processes on few keys.
@@ -81,7 +92,16 @@ const scenarios: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 4, increments: 1, holds: 2000 }
 ]
 
-export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "story"), scenarios.length)]!
+const cron: ReadonlyArray<Scenario> = [
+  // Ticks that last longer than the next one takes to come due, now and then.
+  { ...nothing, processes: 3, clients: 2, operations: 5, keys: 3, ticks: 6, holds: 1500 },
+  { ...nothing, processes: 2, clients: 3, operations: 5, keys: 2, ticks: 4, holds: 50 }
+]
+
+export const scenarioOf = (seed: number): Scenario => {
+  const all = below(seeded(seed, "cron"), 8) === 0 ? cron : scenarios
+  return all[below(seeded(seed, "story"), all.length)]!
+}
 
 /** Whether few enough calls are concurrent to search their orders. Reads of all keys connect all keys. */
 export const isOrderable = (seed: number): boolean => {

@@ -2,8 +2,10 @@
  * Distributed coordination for Effect: one contract, whatever the store. What applications need; authors of backends find
  * more in `@effect-kv/core/backend`.
  */
+export * as Barrier from "./recipes/Barrier.ts"
 export * as DistLock from "./recipes/DistLock.ts"
 export * as Election from "./recipes/Election.ts"
+export * as Latch from "./recipes/Latch.ts"
 export * as RangeView from "./recipes/RangeView.ts"
 export * as RunOnce from "./recipes/RunOnce.ts"
 export * as Session from "./recipes/Session.ts"

@@ -12,8 +12,6 @@ import * as internals from "../internal/kv/internals.ts"
 import * as rounds from "../internal/rendezvous/rounds.ts"
 import * as rangeView from "../internal/view/rangeView.ts"
 import { Kv } from "../service/Kv.ts"
-import type { Kv as KvService } from "../service/KvService.ts"
-import * as Compare from "../values/Compare.ts"
 import * as KeyRange from "../values/KeyRange.ts"
 import type * as KvError from "../values/KvError.ts"
 import * as Op from "../values/Op.ts"
@@ -41,7 +39,7 @@ export const countDown = Effect.fnUntraced(function*(
 ): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
   yield* rounds.checkNames(name, options.by)
-  yield* change(kv, name, ({ round }) => [Op.put(`${rounds.prefixOf(name, round)}${options.by}`, "")])
+  yield* rounds.change(kv, name, ({ round }) => [Op.put(`${rounds.prefixOf(name, round)}${options.by}`, "")])
 })
 
 /**
@@ -138,7 +136,7 @@ export const arrived = Effect.fnUntraced(function*(
 export const open = Effect.fnUntraced(function*(name: string): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
   yield* rounds.checkNames(name, undefined)
-  yield* change(kv, name, ({ round }) => [Op.put(name, rounds.encode({ round, open: true }))])
+  yield* rounds.change(kv, name, ({ round }) => [Op.put(name, rounds.encode({ round, open: true }))])
 })
 
 /**
@@ -161,29 +159,8 @@ export const open = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
 export const reset = Effect.fnUntraced(function*(name: string): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
   yield* rounds.checkNames(name, undefined)
-  yield* change(kv, name, ({ round }) => [
+  yield* rounds.change(kv, name, ({ round }) => [
     Op.deleteRange(KeyRange.prefix(rounds.prefixOf(name, round))),
     Op.put(name, rounds.encode({ round: round + 1 }))
   ])
-})
-
-/** Writes in the current round. The first attempt assumes that there was no other. */
-const change = Effect.fnUntraced(function*(
-  kv: KvService,
-  name: string,
-  write: (current: rounds.Rounds) => ReadonlyArray<Op.Op>
-): Effect.fn.Return<void, KvError.KvError> {
-  let current: rounds.Rounds = { round: 0, revision: 0n }
-  while (true) {
-    const response = yield* execute(
-      internals.of(kv).backend,
-      Op.txn({
-        if: [Compare.modRevision(name, "=", current.revision)],
-        then: write(current),
-        else: [Op.get(name)]
-      })
-    )
-    if (response.succeeded) return
-    current = yield* rounds.of(response.responses[0].entries[0])
-  }
 })

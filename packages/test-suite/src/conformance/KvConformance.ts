@@ -20,6 +20,7 @@ import * as Namespaces from "./cases/Namespaces.ts"
 import * as NestedFences from "./cases/NestedFences.ts"
 import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
+import * as Rendezvous from "./cases/Rendezvous.ts"
 import * as Revisions from "./cases/Revisions.ts"
 import * as RunOnce from "./cases/RunOnce.ts"
 import * as Sessions from "./cases/Sessions.ts"
@@ -63,6 +64,7 @@ export const cases: ReadonlyArray<Case> = [
   ...LockInterruption.cases,
   ...Elections.cases,
   ...RunOnce.cases,
+  ...Rendezvous.cases,
   ...Fencing.cases,
   ...FencedFibers.cases,
   ...NestedFences.cases,

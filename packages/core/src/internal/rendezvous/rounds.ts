@@ -5,9 +5,14 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { execute } from "../../backend/KvBackend.ts"
+import type { Kv } from "../../service/KvService.ts"
+import * as Compare from "../../values/Compare.ts"
 import type { Entry } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
+import * as Op from "../../values/Op.ts"
+import * as internals from "../kv/internals.ts"
 
 /** The record of the rounds. Without one, the first round is the current one. */
 const Record = Schema.Struct({
@@ -48,11 +53,14 @@ export const participantOf = (name: string, round: number, key: string): string 
 
 /** Rejects names that are no keys. */
 export const checkNames = (name: string, participant: string | undefined): Effect.Effect<void, KvError.KvError> => {
-  const problem = KeyRange.invalidKey(name) ?? (participant === undefined ? undefined : KeyRange.invalidKey(participant))
+  const problem = KeyRange.invalidKey(name) ??
+    (participant === undefined ? undefined : KeyRange.invalidKey(participant))
   return problem === undefined
     ? Effect.void
     : KvError.fail(
-      new KvError.InvalidRequest({ message: `the names of a latch or barrier and its participants are keys, and ${problem}` })
+      new KvError.InvalidRequest({
+        message: `the names of a latch or barrier and its participants are keys, and ${problem}`
+      })
     )
 }
 
@@ -61,3 +69,24 @@ export const checkCount = (what: string, count: number): Effect.Effect<void, KvE
   Number.isSafeInteger(count) && count > 0
     ? Effect.void
     : KvError.fail(new KvError.InvalidRequest({ message: `${what} must be a whole number of 1 or more, not ${count}` }))
+
+/** Writes in the current round. The first attempt assumes that there was no other. */
+export const change = Effect.fnUntraced(function*(
+  kv: Kv,
+  name: string,
+  write: (current: Rounds) => ReadonlyArray<Op.Op>
+): Effect.fn.Return<void, KvError.KvError> {
+  let current: Rounds = { round: 0, revision: 0n }
+  while (true) {
+    const response = yield* execute(
+      internals.of(kv).backend,
+      Op.txn({
+        if: [Compare.modRevision(name, "=", current.revision)],
+        then: write(current),
+        else: [Op.get(name)]
+      })
+    )
+    if (response.succeeded) return
+    current = yield* of(response.responses[0].entries[0])
+  }
+})

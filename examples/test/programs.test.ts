@@ -96,6 +96,16 @@ describe("the examples run as programs", { concurrent: true }, () => {
       assert.strictEqual(new Set(reports).size, 3)
     }))
 
+  it.live("EpochBarrier", () =>
+    Effect.gen(function*() {
+      const [gate, ...lines] = yield* run("EpochBarrier")
+      assert.strictEqual(gate, "the gate opens")
+      assert.deepStrictEqual(lines.map((line) => line.split(":")[0]), [
+        ...Array.from({ length: 3 }, () => "epoch 0"),
+        ...Array.from({ length: 3 }, () => "epoch 1")
+      ])
+    }))
+
   it.live("LoginSessions", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* run("LoginSessions"), [

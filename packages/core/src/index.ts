@@ -2,12 +2,14 @@
  * Distributed coordination for Effect: one contract, whatever the store. What applications need; authors of backends find
  * more in `@effect-kv/core/backend`.
  */
+export * as Barrier from "./recipes/Barrier.ts"
 export * as Counter from "./recipes/Counter.ts"
 export * as DistLock from "./recipes/DistLock.ts"
 export * as DistRwLock from "./recipes/DistRwLock.ts"
 export * as DistSemaphore from "./recipes/DistSemaphore.ts"
 export * as Election from "./recipes/Election.ts"
 export * as KvCollection from "./recipes/KvCollection.ts"
+export * as Latch from "./recipes/Latch.ts"
 export * as Members from "./recipes/Members.ts"
 export * as RangeView from "./recipes/RangeView.ts"
 export * as RunOnce from "./recipes/RunOnce.ts"

@@ -37,6 +37,17 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     between: unguarded((op) => op._tag !== "Delete")
   },
   {
+    title: "starts a tick without comparing what it has seen",
+    as: "TickTwice",
+    between: onExecute((op, execute) =>
+      op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key.endsWith("/run"))
+        ? execute(
+          Op.txn({ if: op.if.filter(({ target }) => target === "CreateRevision"), then: op.then, else: op.else })
+        )
+        : execute(op)
+    )
+  },
+  {
     title: "does not fence a service that captured Kv before the lock was acquired",
     between: unguarded((op) =>
       op._tag === "Put" && typeof op.value === "string" && op.value.endsWith(Workload.captured)

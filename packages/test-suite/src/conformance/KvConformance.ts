@@ -25,6 +25,7 @@ import * as Namespaces from "./cases/Namespaces.ts"
 import * as NestedFences from "./cases/NestedFences.ts"
 import * as Ranges from "./cases/Ranges.ts"
 import * as RangeStreams from "./cases/RangeStreams.ts"
+import * as Rendezvous from "./cases/Rendezvous.ts"
 import * as Revisions from "./cases/Revisions.ts"
 import * as RunOnce from "./cases/RunOnce.ts"
 import * as RwLocks from "./cases/RwLocks.ts"
@@ -91,6 +92,7 @@ export const cases: ReadonlyArray<Case> = [
   ...Singletons.cases,
   ...Semaphores.cases,
   ...RwLocks.cases,
+  ...Rendezvous.cases,
   ...Fencing.cases,
   ...FencedFibers.cases,
   ...NestedFences.cases,

@@ -15,6 +15,7 @@ import * as Exit from "effect/Exit"
 import * as LinearizabilityChecker from "../checkers/LinearizabilityChecker.ts"
 import * as LockChecker from "../checkers/LockChecker.ts"
 import * as RevisionChecker from "../checkers/RevisionChecker.ts"
+import * as TickChecker from "../checkers/TickChecker.ts"
 import type * as Violation from "../checkers/Violation.ts"
 import * as WatchChecker from "../checkers/WatchChecker.ts"
 import * as Changes from "../history/Changes.ts"
@@ -114,7 +115,7 @@ const violationsOf = (
   history: History.History,
   changes: ReadonlyArray<Changes.Change>,
   profile: FaultProfile,
-  { compactedAt, counts, leftBehind, brokenInvariants, revision }: simulation.End
+  { begun, compactedAt, counts, leftBehind, brokenInvariants, revision }: simulation.End
 ): ReadonlyArray<Violation.Violation> => [
   ...leftBehind.map((what): Violation.Violation => ({ kind: "LeftBehind", message: what, records: [] })),
   ...brokenInvariants.map((what): Violation.Violation => ({ kind: "BrokenInvariant", message: what, records: [] })),
@@ -131,7 +132,8 @@ const violationsOf = (
     changes,
     counts,
     permits: { [`${simulation.prefix}${Workload.semaphore}`]: Workload.permits }
-  }).filter(({ kind }) => profile !== "brutal" || !isLateLoss(kind))
+  }).filter(({ kind }) => profile !== "brutal" || !isLateLoss(kind)),
+  ...TickChecker.check(changes, { jobs: [simulation.job], onCrash: "skip", begun })
 ]
 
 /** If nothing is lost and delays are short, no call may fail for lack of a response. */

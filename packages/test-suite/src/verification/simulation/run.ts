@@ -6,8 +6,10 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as RunOnce from "@effect-kv/core/RunOnce"
 import * as TempKey from "@effect-kv/core/TempKey"
 import type { WatchRequest } from "@effect-kv/core/Watch"
+import * as Cron from "effect/Cron"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -43,6 +45,8 @@ export interface End {
   readonly leftBehind: ReadonlyArray<string>
   /** Broken invariants. */
   readonly brokenInvariants: ReadonlyArray<string>
+  /** The tokens of the runs of the cron whose function has begun. */
+  readonly begun: ReadonlySet<bigint>
 }
 
 /** How long after the last fault the invariants must hold. */
@@ -69,6 +73,7 @@ export const simulate = (
     const store = yield* options.store
     const direct = yield* store.connect
     const compact = yield* observe(store, direct, records)
+    const begun = new Set<bigint>()
     const all = yield* Effect.forEach(Array.from({ length: scenario.processes }, (_, i) => `p${i}`), (name, i) => {
       const process = world.process(seed, name)
       return Effect.gen(function*() {
@@ -92,7 +97,7 @@ export const simulate = (
             )
           ]
           : []
-        const working = yield* Effect.forkChild(work(records.clients, name, backend, scenario))
+        const working = yield* Effect.forkChild(work(records.clients, name, backend, scenario, begun))
         const cutOff = yield* Effect.forkChild(profile === "slow" ? Effect.never : partitions(faults))
         return { process, faults, kept, working, cutOff }
       }).pipe(process.within)
@@ -127,7 +132,8 @@ export const simulate = (
       counts: yield* countsOf(kv),
       compactedAt: compact.last(),
       leftBehind: yield* leftBehind(kv, store),
-      brokenInvariants
+      brokenInvariants,
+      begun
     }
   })
   return Effect.orDie(root.within(Effect.scoped(body)))
@@ -151,7 +157,13 @@ const observe = Effect.fnUntraced(function*(store: Store, direct: KvBackend, rec
 })
 
 /** The work of a process, which releases everything at its end. */
-const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, scenario: Scenario) =>
+const work = (
+  recorder: Recorder.Recorder,
+  name: string,
+  backend: KvBackend,
+  scenario: Scenario,
+  begun: Set<bigint>
+) =>
   Effect.scoped(Effect.gen(function*() {
     if (scenario.impatient) yield* Effect.forkScoped(impatientWatch(recorder.client(`${name} impatient`)(backend)))
     yield* Effect.all([
@@ -165,6 +177,7 @@ const work = (recorder: Recorder.Recorder, name: string, backend: KvBackend, sce
       }),
       increments(recorder, `${name} locker`, backend, scenario),
       sharedWork(recorder, `${name} sharer`, backend, scenario),
+      ticks(recorder, `${name} cron`, backend, scenario, begun),
       scenario.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
     ], { concurrency: "unbounded" })
   }))
@@ -229,6 +242,38 @@ const sharedWork = (
         Effect.repeat(Effect.andThen(Effect.ignore(useRwLock), pause(0, 100)), { times: rwLocks - 1 })
       ].filter((_, i) => (i === 0 ? permits : rwLocks) > 0))
       return Effect.all([repeatedly, repeatedly], { concurrency: "unbounded" })
+    })
+
+/** The name of the job that the processes run once a second. */
+export const job = `${prefix}job`
+
+const everySecond = Cron.parseUnsafe("* * * * * *", "UTC")
+
+/** An instance of a cron whose ticks are not repeated. Each writes before and after a pause. */
+const ticks = (
+  recorder: Recorder.Recorder,
+  name: string,
+  backend: KvBackend,
+  { holds, ticks }: Scenario,
+  begun: Set<bigint>
+) =>
+  ticks === 0
+    ? Effect.void
+    : Effect.flatMap(Kv.make(recorder.client(name)(backend)), (kv) => {
+      const write = Effect.flatMap(recorder.value(name), (value) => kv.put(`${prefix}report`, value))
+      return RunOnce.cron(
+        job,
+        everySecond,
+        ({ token }) => {
+          begun.add(token)
+          return write.pipe(Effect.andThen(pause(0, holds)), Effect.andThen(write))
+        },
+        { onCrash: "skip", missed: "all", ttl: "2 seconds" }
+      ).pipe(
+        Effect.provideService(Kv.Kv, kv),
+        Effect.timeoutOption(Duration.seconds(ticks)),
+        Effect.ignore
+      )
     })
 
 const temporaryKeys = (recorder: Recorder.Recorder, name: string, backend: KvBackend) =>

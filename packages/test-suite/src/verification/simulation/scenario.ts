@@ -57,6 +57,8 @@ export interface Scenario {
   /** How often each of two fibers of a process uses permits of the semaphore, and the read-write lock. */
   readonly permits: number
   readonly rwLocks: number
+  /** For how many seconds each process is an instance of a cron that is due every second. */
+  readonly ticks: number
   readonly temporary: boolean
   readonly impatient: boolean
 }
@@ -67,8 +69,10 @@ const nothing = {
   keys: 0,
   increments: 0,
   holds: 0,
-  permits: 0,
+  permits:
+  ticks: 0,
   rwLocks: 0,
+  0,
   temporary: false,
   impatient: false
 }
@@ -99,7 +103,16 @@ const scenarios: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 3, rwLocks: 2, holds: 4000 }
 ]
 
-export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "scenario"), scenarios.length)]!
+const cron: ReadonlyArray<Scenario> = [
+  // Ticks that last longer than the next one takes to come due, now and then.
+  { ...nothing, processes: 3, clients: 2, operations: 5, keys: 3, ticks: 6, holds: 1500 },
+  { ...nothing, processes: 2, clients: 3, operations: 5, keys: 2, ticks: 4, holds: 50 }
+]
+
+export const scenarioOf = (seed: number): Scenario => {
+  const all = below(seeded(seed, "cron"), 8) === 0 ? cron : scenarios
+  return all[below(seeded(seed, "scenario"), all.length)]!
+}
 
 /** Whether few enough calls are concurrent to search their orders. Reads of all keys connect all keys. */
 export const isOrderable = (seed: number): boolean => {

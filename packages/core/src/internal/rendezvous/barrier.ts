@@ -1,0 +1,257 @@
+/**
+ * The entry into a barrier, and the wait for the others.
+ *
+ * The end of a round is a fact of the store: the record `NAME` moves to the next round, and says whether the last one
+ * opened or who broke it. Whoever sees that the round is complete, or that a participant died, puts that record if it is
+ * still the one of the round. So all participants agree, and no one depends on another that dies.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import { execute } from "../../backend/KvBackend.ts"
+import type { Kv } from "../../service/KvService.ts"
+import * as Compare from "../../values/Compare.ts"
+import * as Deadline from "../../values/Deadline.ts"
+import type { Entry } from "../../values/Entry.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
+import type * as KvError from "../../values/KvError.ts"
+import * as Op from "../../values/Op.ts"
+import type * as Watch from "../../values/Watch.ts"
+import { inChildScope } from "../childScope.ts"
+import * as internals from "../kv/internals.ts"
+import * as leasedKey from "../session/leasedKey.ts"
+import type { SharedSession } from "../session/sharedSession.ts"
+import * as useSession from "../session/useSession.ts"
+import { BarrierBroken, BarrierRefused } from "./barrierErrors.ts"
+import * as rounds from "./rounds.ts"
+
+export interface Options {
+  readonly parties: number
+  readonly by: string
+  readonly onDeath?: "fail" | "ignore" | undefined
+  readonly late?: "refuse" | "next" | undefined
+  readonly ttl?: Duration.Input | undefined
+}
+
+type Failure = KvError.KvError | BarrierBroken | BarrierRefused
+
+/** Enters and waits until the barrier opens; returns the round. The participant leaves when the scope closes. */
+export const enter = Effect.fnUntraced(function*(
+  kv: Kv,
+  name: string,
+  options: Options
+): Effect.fn.Return<number, Failure, Scope.Scope> {
+  const { unfenced } = internals.of(kv)
+  while (true) {
+    const [entry] = (yield* execute(unfenced, Op.get(name))).entries
+    const current = yield* rounds.of(entry)
+    if (options.late !== "next" && current.broken === "") {
+      return yield* new BarrierRefused({ barrier: name, participant: options.by, reason: "Closed" })
+    }
+    const passed = yield* inChildScope(
+      (scope) => attempt(kv, name, options, current, scope),
+      (exit) => Exit.isSuccess(exit) && exit.value
+    )
+    if (passed) return current.round
+  }
+})
+
+/** A participant in a round. */
+interface Participant {
+  readonly kv: Kv
+  readonly name: string
+  readonly options: Options
+  readonly current: rounds.Rounds
+  readonly key: string
+  readonly token: bigint
+  readonly session: SharedSession
+  /** The keys of those who were present when it entered, itself included. */
+  readonly present: ReadonlyArray<string>
+  /** Whether the round is over, so that leaving does not disturb it. */
+  isOver: boolean
+}
+
+/** True when the round has opened; false if another round must be tried. */
+const attempt = (
+  kv: Kv,
+  name: string,
+  options: Options,
+  current: rounds.Rounds,
+  scope: Scope.Scope
+): Effect.Effect<boolean, Failure> =>
+  Effect.scopedWith((watching) =>
+    Effect.gen(function*() {
+      const { unfenced } = internals.of(kv)
+      const watch = (range: KeyRange.KeyRange) => Scope.provide(unfenced.watch({ range }), watching)
+      // From before the entry, so that no event after it is missed.
+      const arrivals = yield* watch(KeyRange.prefix(rounds.prefixOf(name, current.round)))
+      const record = yield* watch(KeyRange.key(name))
+      const participant = yield* arrive(kv, name, options, current, scope)
+      if (participant === undefined) return false
+      const outcome = yield* Effect.raceAllFirst([
+        ended(record),
+        Effect.andThen(follow(participant, arrivals), Effect.never),
+        lost(participant)
+      ])
+      participant.isOver = true
+      if (outcome === undefined) return false
+      if (outcome !== "") return yield* broken(participant, outcome)
+      // One participant too many: it waited only for the round to be over.
+      return participant.present.length <= options.parties
+    })
+  )
+
+/** Puts the participant's key, if the round is still the current one. */
+const arrive = (
+  kv: Kv,
+  name: string,
+  options: Options,
+  current: rounds.Rounds,
+  scope: Scope.Scope
+): Effect.Effect<Participant | undefined, KvError.KvError | BarrierRefused> => {
+  const { origin, sessions, unfenced } = internals.of(kv)
+  const prefix = rounds.prefixOf(name, current.round)
+  const key = `${prefix}${options.by}`
+  const put = (session: SharedSession) =>
+    Effect.gen(function*() {
+      // A key whose write had an unknown outcome is recognised by its lease: one participant of a name for each lease.
+      const claimed = `barrier ${origin.prefix}${key}`
+      if (!session.tryClaim(claimed)) return "Taken" as const
+      const onGone = () => session.unclaim(claimed)
+      const { result } = yield* leasedKey.write({
+        backend: unfenced,
+        session,
+        key,
+        write: Effect.map(
+          execute(
+            unfenced,
+            Op.txn({
+              if: [Compare.modRevision(name, "=", current.revision), Compare.missing(key)],
+              then: [Op.put(key, "", { lease: session.lease }), Op.range(KeyRange.prefix(prefix))],
+              else: [Op.get(key, { countOnly: true })]
+            })
+          ),
+          (response): Arrival =>
+            response.succeeded
+              ? { token: response.revision, present: presentOf(response.responses[1].entries) }
+              : { token: undefined, isTaken: response.responses[0].count > 0 }
+        ),
+        identify: ({ token }: Arrival) => token === undefined ? undefined : Compare.createRevision(key, "=", token),
+        onRemove: () => {},
+        onGone
+      }, scope)
+      if (result.token !== undefined) {
+        const participant: Participant = { kv, name, options, current, key, session, isOver: false, ...result }
+        yield* Scope.addFinalizer(scope, sayGoodbye(participant))
+        return participant
+      }
+      onGone()
+      return result.isTaken ? "Taken" as const : undefined
+    })
+  return Effect.flatMap(
+    useSession.withLive(sessions, options.ttl, scope, put),
+    (arrived) =>
+      arrived === "Taken"
+        ? Effect.fail(new BarrierRefused({ barrier: name, participant: options.by, reason: "Taken" }))
+        : Effect.succeed(arrived)
+  )
+}
+
+type Arrival =
+  | { readonly token: bigint; readonly present: ReadonlyArray<string> }
+  | { readonly token: undefined; readonly isTaken: boolean }
+
+/** The value of the key of a participant that leaves before the round is over: its end is not a death. */
+const goodbye = "left"
+
+const presentOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> =>
+  entries.filter(({ lossyText }) => lossyText !== goodbye).map(({ key }) => key)
+
+const sayGoodbye = (participant: Participant): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { key, kv, session, token } = participant
+    return participant.isOver || !session.isAliveUnsafe()
+      ? Effect.void
+      : execute(
+        internals.of(kv).unfenced,
+        Op.txn({
+          if: [Compare.createRevision(key, "=", token)],
+          then: [Op.put(key, goodbye, { lease: session.lease })]
+        })
+      ).pipe(Effect.provideService(Deadline.Deadline, Duration.seconds(1)), Effect.ignore)
+  })
+
+/** How the round ended: `""` if it opened, otherwise who broke it; `undefined` if it was reset. */
+const ended = ({ take }: Watch.Watcher): Effect.Effect<string | undefined, KvError.KvError> =>
+  Effect.flatMap(
+    take,
+    ([{ events: [event] }]) =>
+      event._tag === "Delete" ? Effect.undefined : Effect.map(rounds.of(event.entry), ({ broken }) => broken)
+  )
+
+/** Follows the arrivals, and proposes the end of the round that they imply. */
+const follow = (
+  participant: Participant,
+  { take }: Watch.Watcher
+): Effect.Effect<void, KvError.KvError | BarrierBroken> =>
+  Effect.gen(function*() {
+    const { current, name, options, token } = participant
+    const present = new Set(participant.present)
+    // The last to arrive opens at once, the others only if it does not.
+    if (present.size >= options.parties) return yield* propose(participant, "")
+    while (true) {
+      for (const { events, revision } of yield* take) {
+        for (const event of events) {
+          if (revision <= token) continue
+          if (event._tag === "Delete" && event.key === participant.key) yield* broken(participant, options.by)
+          if (event._tag === "Put" && event.entry.lossyText !== goodbye) present.add(event.key)
+          else if (present.delete(event.key) && event._tag === "Delete" && options.onDeath !== "ignore") {
+            yield* awhile
+            return yield* propose(participant, rounds.participantOf(name, current.round, event.key))
+          }
+          if (present.size >= options.parties) {
+            yield* awhile
+            return yield* propose(participant, "")
+          }
+        }
+      }
+    }
+  })
+
+/** All who wait see the same. The first of them proposes what follows, and the others notice before they do. */
+const awhile = Effect.flatMap(Random.next, (random) => Effect.sleep(50 + Math.ceil(random * 200)))
+
+/** Ends the round, unless it has ended. Repeated until the store responds. */
+const propose = (participant: Participant, broken: string): Effect.Effect<void, KvError.KvError> => {
+  const { current, kv, name } = participant
+  return execute(
+    internals.of(kv).unfenced,
+    Op.txn({
+      if: [Compare.modRevision(name, "=", current.revision)],
+      then: [Op.put(name, rounds.encode({ round: current.round + 1, broken }))]
+    })
+  ).pipe(
+    Effect.asVoid,
+    Effect.catch((error) =>
+      error.isRetryable || error.outcome === "Unknown"
+        ? Effect.delay(propose(participant, broken), "500 millis")
+        : Effect.fail(error)
+    )
+  )
+}
+
+/** Fails when this participant's own lease is lost. */
+const lost = (participant: Participant): Effect.Effect<never, BarrierBroken> =>
+  Effect.suspend(() => {
+    const deferred = Deferred.makeUnsafe<never, BarrierBroken>()
+    const stop = participant.session.onLost(() =>
+      Deferred.doneUnsafe(deferred, broken(participant, participant.options.by))
+    )
+    return Effect.ensuring(Deferred.await(deferred), Effect.sync(stop))
+  })
+
+const broken = ({ current, name }: Participant, participant: string): Effect.Effect<never, BarrierBroken> =>
+  Effect.suspend(() => Effect.fail(new BarrierBroken({ barrier: name, round: current.round, participant })))

@@ -1,0 +1,52 @@
+/**
+ * The failures of a barrier, other than those of the store.
+ */
+import * as Schema from "effect/Schema"
+import * as json from "../values/json.ts"
+
+/**
+ * A participant died, or lost its lease, before the barrier opened. All who waited fail with it.
+ *
+ * @since 0.1.0
+ */
+export class BarrierBroken extends Schema.Error<BarrierBroken>("@effect-kv/core/Barrier/BarrierBroken")({
+  _tag: Schema.tag("BarrierBroken"),
+  /** The barrier's name. */
+  barrier: Schema.String,
+  /** The round that was broken. */
+  round: Schema.Int,
+  /** The participant that died. */
+  participant: Schema.String
+}) {
+  readonly isRetryable: boolean = true
+  override get message(): string {
+    return `the barrier ${JSON.stringify(this.barrier)} was broken by the death of ${JSON.stringify(this.participant)}`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
+  }
+}
+
+/**
+ * The participant cannot enter: the barrier has opened (`Closed`), or a participant of that name is in it (`Taken`).
+ *
+ * @since 0.1.0
+ */
+export class BarrierRefused extends Schema.Error<BarrierRefused>("@effect-kv/core/Barrier/BarrierRefused")({
+  _tag: Schema.tag("BarrierRefused"),
+  /** The barrier's name. */
+  barrier: Schema.String,
+  /** The participant that wanted to enter. */
+  participant: Schema.String,
+  reason: Schema.Literals(["Closed", "Taken"])
+}) {
+  readonly isRetryable: boolean = false
+  override get message(): string {
+    return `${JSON.stringify(this.participant)} cannot enter the barrier ${JSON.stringify(this.barrier)}: ${
+      this.reason === "Closed" ? "it has opened already" : "a participant of that name is in it"
+    }`
+  }
+  override toJSON(): unknown {
+    return { ...json.fieldsOf(this), message: this.message }
+  }
+}

@@ -1,0 +1,328 @@
+/**
+ * Latches and barriers: idempotent arrivals, rounds, and an end that all see and a death that all are told of.
+ */
+import * as Barrier from "@effect-kv/core/Barrier"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as Latch from "@effect-kv/core/Latch"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest } from "./Case.ts"
+import { entryOf } from "./entries.ts"
+import * as faults from "./faults.ts"
+import { exitOf, failedWith, on, soon } from "./locking.ts"
+
+const awaiting = (kv: Kv.Kv, name: string, count: number) =>
+  Effect.forkScoped(Effect.as(on(kv)(Latch.await(name, { count })), "open"), { startImmediately: true })
+
+const arrive = (kv: Kv.Kv, name: string, by: string) => on(kv)(Latch.countDown(name, { by }))
+
+const isWaiting = (fiber: Fiber.Fiber<unknown, unknown>) => fiber.pollUnsafe() === undefined
+
+/** Enters a barrier in the background. The participant stays until it is told to leave. */
+const enter = Effect.fnUntraced(function*(kv: Kv.Kv, name: string, options: Barrier.Options) {
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const fiber = yield* Effect.forkScoped(on(kv)(Scope.provide(Barrier.enter(name, options), scope)), {
+    startImmediately: true
+  })
+  return { fiber, leave: Scope.close(scope, Exit.void) }
+})
+
+const keyOf = (name: string, by: string, round = 0) => `${name}/${round}/p:${by}`
+
+/** Waits until that participant is in the barrier. */
+const untilEntered = (kv: Kv.Kv, name: string, by: string, round = 0) =>
+  soon(`${by} is in ${name}`, Effect.map(kv.getEntry(keyOf(name, by, round)), Option.isSome))
+
+const participants = (kv: Kv.Kv, name: string) => kv.count(KeyRange.prefix(`${name}/`))
+
+export const cases = chapter("latches and barriers", [
+  test("a latch opens for all who wait when enough participants have arrived, each counted once", function*(kv) {
+    const waiting = [
+      yield* awaiting(kv, "l", 3),
+      yield* awaiting(kv, "l", 3),
+      yield* awaiting(yield* newClient, "l", 3)
+    ]
+    for (const by of ["a", "a", "b", "a"]) yield* arrive(kv, "l", by)
+    assert.deepStrictEqual(yield* on(kv)(Latch.arrived("l")), ["a", "b"])
+    assert.isTrue(waiting.every(isWaiting))
+    yield* arrive(yield* newClient, "l", "c")
+    assert.deepStrictEqual(yield* promptly("all wake", Effect.forEach(waiting, Fiber.join)), ["open", "open", "open"])
+    assert.strictEqual(yield* on(kv)(Effect.as(Latch.await("l", { count: 3 }), "late")), "late")
+  }),
+
+  test("an arrival whose response was lost counts once when it is repeated", function*(kv) {
+    const lossy = faults.make()
+    const client = yield* faults.newClientWith(lossy)
+    lossy.after = (call) => call.kind === "execute" ? faults.lostResponse : Effect.void
+    assert.strictEqual((yield* reasonOf(arrive(client, "l", "a")))._tag, "Indeterminate")
+    lossy.after = () => Effect.void
+    yield* arrive(client, "l", "a")
+    assert.deepStrictEqual(yield* on(kv)(Latch.arrived("l")), ["a"])
+  }),
+
+  test("latches and barriers whose names extend each other do not interfere", function*(kv) {
+    const names = ["a", "a0", "a/0", "a/0/0"]
+    const waiting = []
+    for (const name of names) waiting.push(yield* awaiting(kv, name, 1))
+    for (const [i, name] of names.entries()) {
+      assert.deepStrictEqual(yield* on(kv)(Latch.arrived(name)), [])
+      yield* arrive(kv, name, "0")
+      yield* promptly(`${name} opens`, Fiber.join(waiting[i]!))
+      assert.isTrue(waiting.slice(i + 1).every(isWaiting))
+    }
+    yield* on(kv)(Latch.reset("a"))
+    for (const name of names.slice(1)) assert.deepStrictEqual(yield* on(kv)(Latch.arrived(name)), ["0"])
+    yield* arrive(Kv.prefixed(kv, "app/"), "a", "1")
+    assert.deepStrictEqual(yield* on(kv)(Latch.arrived("a")), [])
+  }),
+
+  test("a change elsewhere lets nobody pass a latch or a barrier", function*(kv) {
+    const latch = yield* awaiting(kv, "l", 2)
+    yield* arrive(kv, "l", "a")
+    const { fiber: barrier } = yield* enter(kv, "b", { parties: 2, by: "a" })
+    yield* untilEntered(kv, "b", "a")
+    for (const key of ["l.x", "l/x", "l/0", "l/0/x", "l/1/p:x", "b.x", "b/x", "b/0", "b/0/x", "b/1/p:x"]) {
+      yield* kv.put(key, "1")
+    }
+    yield* arrive(kv, "l", "a")
+    assert.isTrue(isWaiting(latch))
+    assert.isTrue(isWaiting(barrier))
+  }),
+
+  test("a reset latch is closed and begins again without arrivals, and who waits goes on", function*(kv) {
+    const waiting = yield* awaiting(kv, "l", 2)
+    yield* arrive(kv, "l", "a")
+    yield* on(kv)(Latch.reset("l"))
+    assert.deepStrictEqual(yield* on(kv)(Latch.arrived("l")), [])
+    yield* arrive(kv, "l", "b")
+    assert.isTrue(isWaiting(waiting))
+    yield* arrive(kv, "l", "a")
+    assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting)), "open")
+    for (let i = 0; i < 20; i++) {
+      yield* arrive(kv, "l", "a")
+      yield* on(kv)(Latch.reset("l"))
+    }
+    assert.strictEqual(yield* kv.count(KeyRange.prefix("l")), 1, "rounds leave nothing behind")
+  }),
+
+  test("an opened latch stays open until it is reset", function*(kv) {
+    const waiting = yield* awaiting(kv, "l", 5)
+    yield* on(kv)(Latch.open("l"))
+    assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting)), "open")
+    assert.strictEqual(yield* on(kv)(Effect.as(Latch.await("l", { count: 5 }), "open")), "open")
+    yield* on(kv)(Latch.reset("l"))
+    assert.isTrue(isWaiting(yield* awaiting(kv, "l", 1)))
+  }),
+
+  test("names and numbers that are wrong, and a foreign value, are rejected", function*(kv) {
+    yield* kv.put("foreign", "text")
+    const calls: ReadonlyArray<Effect.Effect<unknown, unknown, Kv.Kv>> = [
+      Latch.countDown("", { by: "a" }),
+      Latch.countDown("l", { by: "" }),
+      Latch.countDown("foreign", { by: "a" }),
+      Latch.await("l", { count: 0 }),
+      Latch.await("foreign", { count: 1 }),
+      Latch.arrived(""),
+      Latch.open("foreign"),
+      Latch.reset("foreign"),
+      Effect.scoped(Barrier.enter("", { parties: 1, by: "a" })),
+      Effect.scoped(Barrier.enter("b", { parties: 1, by: "" })),
+      Effect.scoped(Barrier.enter("b", { parties: 1.5, by: "a" })),
+      Effect.scoped(Barrier.enter("b", { parties: 1, by: "a", ttl: -1 })),
+      Effect.scoped(Barrier.enter("foreign", { parties: 1, by: "a" })),
+      Barrier.reset("foreign")
+    ]
+    for (const call of calls) assert.strictEqual((yield* reasonOf(on(kv)(call)))._tag, "InvalidRequest")
+    assert.strictEqual(yield* kv.count(KeyRange.all), 1)
+  }),
+
+  test(
+    "a barrier opens when all have entered, and a late comer is refused or takes part in the next round",
+    function*(kv) {
+      const clients = [kv, yield* newClient, yield* newClient]
+      const entered = []
+      for (const [i, client] of clients.entries()) {
+        entered.push(yield* enter(client, "b", { parties: 3, by: `${i}` }))
+        if (i < 2) yield* untilEntered(kv, "b", `${i}`)
+      }
+      for (const { fiber } of entered) assert.strictEqual(yield* promptly("it opens", Fiber.join(fiber)), 0)
+      assert.strictEqual(yield* participants(kv, "b"), 3)
+      const late = yield* enter(kv, "b", { parties: 3, by: "late" })
+      const refused = failedWith(yield* promptly("the refusal", Fiber.await(late.fiber)), "BarrierRefused")
+      assert.deepStrictEqual([refused.barrier, refused.participant, refused.reason], ["b", "late", "Closed"])
+      const next = yield* enter(kv, "b", { parties: 3, by: "late", late: "next" })
+      yield* untilEntered(kv, "b", "late", 1)
+      assert.isTrue(isWaiting(next.fiber))
+      for (const { leave } of [...entered, next]) yield* leave
+      yield* soon("all have left", Effect.map(participants(kv, "b"), (count) => count === 0))
+    }
+  ),
+
+  test("one participant too many is refused, or waits for the next round", function*(kv) {
+    const others = ["a", "b", "c", "d"].map((by) => enter(kv, "b", { parties: 3, by }))
+    const fibers = (yield* Effect.all(others, { concurrency: "unbounded" })).map(({ fiber }) => fiber)
+    const exits = yield* promptly("all end", Effect.forEach(fibers, Fiber.await))
+    assert.strictEqual(exits.filter(Exit.isSuccess).length, 3)
+    failedWith(exits.find(Exit.isFailure)!, "BarrierRefused")
+    assert.strictEqual(yield* participants(kv, "b"), 3)
+  }),
+
+  test("two participants of one name exclude each other, also in one client", function*(kv) {
+    yield* enter(kv, "b", { parties: 3, by: "a" })
+    yield* untilEntered(kv, "b", "a")
+    for (const client of [kv, yield* newClient]) {
+      const { fiber } = yield* enter(client, "b", { parties: 3, by: "a" })
+      const { reason } = failedWith(yield* promptly("the refusal", Fiber.await(fiber)), "BarrierRefused")
+      assert.strictEqual(reason, "Taken")
+    }
+    assert.strictEqual(yield* participants(kv, "b"), 1)
+  }),
+
+  test("many rounds of one name leave one key", function*(kv) {
+    const other = yield* newClient
+    const rounds = (client: Kv.Kv, by: string) =>
+      Effect.forEach(
+        Array.from({ length: 20 }),
+        () => Effect.scoped(on(client)(Barrier.enter("b", { parties: 2, by, late: "next" })))
+      )
+    const [a, b] = yield* promptly("all rounds", Effect.all([rounds(kv, "a"), rounds(other, "b")], { concurrency: 2 }))
+    assert.deepStrictEqual(a, Array.from({ length: 20 }, (_, i) => i))
+    assert.deepStrictEqual(b, a)
+    yield* soon("one key", Effect.map(kv.count(KeyRange.prefix("b")), (count) => count === 1))
+  }),
+
+  test("a reset barrier can be entered again, and who waits goes on", function*(kv) {
+    yield* Effect.scoped(on(kv)(Barrier.enter("b", { parties: 1, by: "a" })))
+    yield* on(kv)(Barrier.reset("b"))
+    const waiting = yield* enter(kv, "b", { parties: 2, by: "a" })
+    yield* untilEntered(kv, "b", "a", 2)
+    yield* on(kv)(Barrier.reset("b"))
+    yield* untilEntered(kv, "b", "a", 3)
+    yield* enter(kv, "b", { parties: 2, by: "b" })
+    assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting.fiber)), 3)
+  }),
+
+  test("an entry whose response is lost fails and leaves no key", function*(kv) {
+    const lossy = faults.make()
+    const client = yield* faults.newClientWith(lossy)
+    lossy.after = (call) => faults.isEntry(call) && !faults.isRemoval(call) ? faults.lostResponse : Effect.void
+    const { fiber } = yield* enter(client, "b", { parties: 2, by: "a" })
+    failedWith(yield* promptly("the failure", Fiber.await(fiber)), "KvError")
+    yield* soon("no key is left", Effect.map(kv.count(KeyRange.prefix("b")), (count) => count === 0))
+  }),
+
+  waitingTest("waiting for a latch sends no requests, however many arrive", function*(kv) {
+    const name = "latch/requests"
+    const store = yield* Store
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const waiting = yield* awaiting(client, name, 10)
+    yield* soon("it watches", Effect.sync(() => seen.watches === 2 && seen.pending === 0))
+    seen.calls.length = 0
+    for (let i = 0; i < 10; i++) yield* arrive(kv, name, `${i}`)
+    yield* store.passTime("100 millis")
+    assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting)), "open")
+    assert.deepStrictEqual(seen.calls, [])
+    assert.strictEqual(seen.watches, 0)
+  }),
+
+  waitingTest("the death of a participant breaks the barrier for all who wait, and names it", function*(kv) {
+    const name = "barrier/death"
+    const dying = yield* enter(yield* newClient, name, { parties: 4, by: "dying", onDeath: "ignore" })
+    yield* untilEntered(kv, name, "dying")
+    const waiting = []
+    for (const by of ["a", "b"]) {
+      waiting.push(yield* enter(yield* newClient, name, { parties: 4, by }))
+      yield* untilEntered(kv, name, by)
+    }
+    yield* backendOf(kv).leaseRevoke(Option.getOrThrow((yield* entryOf(kv, keyOf(name, "dying"))).lease))
+    for (const { fiber } of waiting) {
+      const { barrier, participant, round } = failedWith(yield* exitOf("it breaks", fiber), "BarrierBroken")
+      assert.deepStrictEqual([barrier, participant, round], [name, "dying", 0])
+    }
+    failedWith(yield* exitOf("the dead one fails too", dying.fiber), "BarrierBroken")
+    yield* soon("nothing is left", Effect.map(participants(kv, name), (count) => count === 0))
+    // A broken barrier has not opened, so it can be entered again.
+    for (const by of ["a", "b"]) waiting.push(yield* enter(kv, name, { parties: 2, by }))
+    for (const { fiber } of waiting.slice(2)) assert.isTrue(Exit.isSuccess(yield* exitOf("it opens", fiber)))
+  }),
+
+  waitingTest("by option a death is ignored, and another participant takes the place", function*(kv) {
+    const name = "barrier/ignored"
+    const options = { parties: 3, onDeath: "ignore" } as const
+    const dying = yield* enter(yield* newClient, name, { ...options, by: "dying" })
+    yield* untilEntered(kv, name, "dying")
+    const waiting = yield* enter(kv, name, { ...options, by: "a" })
+    yield* untilEntered(kv, name, "a")
+    yield* backendOf(kv).leaseRevoke(Option.getOrThrow((yield* entryOf(kv, keyOf(name, "dying"))).lease))
+    failedWith(yield* exitOf("the dead one fails", dying.fiber), "BarrierBroken")
+    const store = yield* Store
+    yield* store.passTime("500 millis")
+    assert.isTrue(isWaiting(waiting.fiber))
+    for (const by of ["b", "c"]) yield* enter(kv, name, { ...options, by })
+    assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
+  }),
+
+  waitingTest("a participant that is interrupted or times out leaves no key, and the others wait on", function*(kv) {
+    const name = "barrier/leaves"
+    const waiting = yield* enter(yield* newClient, name, { parties: 3, by: "a" })
+    yield* untilEntered(kv, name, "a")
+    const hasLeft = soon("only one is left", Effect.map(participants(kv, name), (count) => count === 1))
+    const limited = yield* Effect.forkScoped(
+      Effect.scoped(on(kv)(Effect.timeoutOption(Barrier.enter(name, { parties: 3, by: "b" }), "1 second")))
+    )
+    assert.deepStrictEqual(yield* exitOf("the time runs out", limited), Exit.succeed(Option.none()))
+    yield* hasLeft
+    const interrupted = yield* enter(kv, name, { parties: 3, by: "c" })
+    yield* untilEntered(kv, name, "c")
+    yield* Fiber.interrupt(interrupted.fiber)
+    yield* hasLeft
+    const store = yield* Store
+    yield* store.passTime("500 millis")
+    assert.isTrue(isWaiting(waiting.fiber), "who leaves does not break the barrier")
+    for (const by of ["b", "c"]) yield* enter(kv, name, { parties: 3, by })
+    assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
+  }),
+
+  waitingTest("the others go on if the last to enter dies right after it", function*(kv) {
+    const name = "barrier/last"
+    const waiting = yield* enter(yield* newClient, name, { parties: 2, by: "a" })
+    yield* untilEntered(kv, name, "a")
+    // The last one enters, and never sends that the barrier is open.
+    const cut = faults.make()
+    const client = yield* faults.newClientWith(cut)
+    let hasEntered = false
+    cut.before = (call) => {
+      if (call.kind !== "execute" || call.op?._tag !== "Txn") return Effect.void
+      if (hasEntered) return faults.unavailable
+      hasEntered = true
+      return Effect.void
+    }
+    const last = yield* enter(client, name, { parties: 2, by: "last" })
+    yield* untilEntered(kv, name, "last")
+    yield* kv.delete(keyOf(name, "last"))
+    assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
+    cut.before = () => Effect.void
+    yield* exitOf("the last one ends", last.fiber)
+  }),
+
+  waitingTest("a time limit ends the wait although a participant hangs", function*(kv) {
+    const name = "barrier/limit"
+    const limited = yield* Effect.forkScoped(
+      on(kv)(Effect.timeoutOption(Effect.as(Latch.await(`${name}-latch`, { count: 1 }), 0), "1 second"))
+    )
+    const entering = yield* Effect.forkScoped(
+      Effect.scoped(on(kv)(Effect.timeoutOption(Barrier.enter(name, { parties: 2, by: "a" }), "1 second")))
+    )
+    for (const fiber of [limited, entering]) {
+      assert.deepStrictEqual(yield* exitOf("the limit", fiber), Exit.succeed(Option.none()))
+    }
+    yield* soon("nothing is left", Effect.map(kv.count(KeyRange.prefix(name)), (count) => count === 0))
+  })
+])

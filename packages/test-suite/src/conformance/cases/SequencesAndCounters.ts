@@ -228,6 +228,22 @@ export const cases = chapter("sequences and counters", [
     assert.lengthOf(yield* keysUnder(kv, "c/counter/total/"), 2)
   }),
 
+  test("a total that is folded while another one is being folded is not lost", function*(kv) {
+    const hooks = faults.make()
+    const client = yield* faults.newClientWith(hooks)
+    yield* kv.put("c/counter/total/1", "7")
+    yield* kv.put("c/counter/folded", "1")
+    let isFirst = true
+    hooks.before = (call) => {
+      if (!faults.isRemoval(call) || !isFirst) return Effect.void
+      isFirst = false
+      return Effect.orDie(kv.put("c/counter/folded", "6"))
+    }
+    yield* participate(client, "c")
+    assert.isFalse(isFirst, "a total was folded")
+    assert.strictEqual(yield* sumOf(kv, "c"), 13n)
+  }),
+
   test("a participant that was taken for dead goes on, and nothing counts twice", function*(kv) {
     const hooks = faults.make()
     const paused = yield* participate(yield* faults.newClientWith(hooks), "c")

@@ -8,7 +8,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as internals from "../internal/kv/internals.ts"
-import * as lockRequest from "../internal/lock/lockRequest.ts"
+import * as request from "../internal/queue/request.ts"
 import * as barrier from "../internal/rendezvous/barrier.ts"
 import { BarrierBroken, BarrierRefused } from "../internal/rendezvous/barrierErrors.ts"
 import * as rounds from "../internal/rendezvous/rounds.ts"
@@ -77,7 +77,7 @@ export const enter = (
     const kv = yield* Kv
     yield* rounds.checkNames(name, options.by)
     yield* rounds.checkCount("the parties of a barrier", options.parties)
-    yield* lockRequest.checkDurations(options)
+    yield* request.checkDurations(options)
     return yield* internals.of(kv).sessions.onClock(barrier.enter(kv, name, options))
   })
 

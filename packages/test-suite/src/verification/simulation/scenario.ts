@@ -69,10 +69,9 @@ const nothing = {
   keys: 0,
   increments: 0,
   holds: 0,
-  permits:
-  ticks: 0,
+  permits: 0,
   rwLocks: 0,
-  0,
+  ticks: 0,
   temporary: false,
   impatient: false
 }

@@ -648,6 +648,39 @@ const watches: ReadonlyArray<Mutant> = [
 ]
 
 /** All mutants. */
+/** A store that loses some operations of transactions that have others. */
+const losing = (isLost: (op: Op.Op) => boolean) =>
+  onExecute((op, execute) =>
+    op._tag === "Txn" && op.then.length > 1
+      ? execute(Op.txn({ if: op.if, then: op.then.filter((each) => !isLost(each)), else: op.else }))
+      : execute(op)
+  )
+
+const runs: ReadonlyArray<Mutant> = [
+  {
+    title: "loses the end of a run",
+    apply: losing((op) => op._tag === "Put" && typeof op.value === "string" && op.value.includes("\"Done\"")),
+    noticedBy: ["a run is one transaction that starts it and one that ends it, and leaves its record"],
+    differs: false
+  },
+  {
+    title: "keeps the runner's key after its run",
+    apply: losing((op) => op._tag === "Delete"),
+    noticedBy: ["a run is one transaction that starts it and one that ends it, and leaves its record"],
+    differs: false
+  },
+  {
+    title: "forgets that the rounds of a barrier have changed",
+    apply: onExecute((op, execute) =>
+      op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key.includes("/p:"))
+        ? execute(Op.txn({ if: op.if.filter(({ target }) => target !== "ModRevision"), then: op.then, else: op.else }))
+        : execute(op)
+    ),
+    noticedBy: ["a reset latch is closed and begins again without arrivals, and who waits goes on"],
+    differs: false
+  }
+]
+
 export const mutants: ReadonlyArray<Mutant> = [
   ...keys,
   ...reads,
@@ -657,5 +690,6 @@ export const mutants: ReadonlyArray<Mutant> = [
   ...renewals,
   ...errors,
   ...watches,
-  ...recipes
+  ...recipes,
+  ...runs
 ]

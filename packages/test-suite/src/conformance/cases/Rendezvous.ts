@@ -15,14 +15,19 @@ import * as Scope from "effect/Scope"
 import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest } from "./Case.ts"
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { exitOf, failedWith, on, soon } from "./locking.ts"
+import { exitOf, failedWith, on, pauseBetweenPolls, soon } from "./locking.ts"
 
 const awaiting = (kv: Kv.Kv, name: string, count: number) =>
   Effect.forkScoped(Effect.as(on(kv)(Latch.await(name, { count })), "open"), { startImmediately: true })
 
 const arrive = (kv: Kv.Kv, name: string, by: string) => on(kv)(Latch.countDown(name, { by }))
 
-const isWaiting = (fiber: Fiber.Fiber<unknown, unknown>) => fiber.pollUnsafe() === undefined
+/** Asserts that the fibers have not ended, after they had time to do what they can. */
+const stillWait = (...fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>) =>
+  Effect.map(
+    pauseBetweenPolls,
+    () => assert.isTrue(fibers.every((fiber) => fiber.pollUnsafe() === undefined), "it is still waiting")
+  )
 
 /** Enters a barrier in the background. The participant stays until it is told to leave. */
 const enter = Effect.fnUntraced(function*(kv: Kv.Kv, name: string, options: Barrier.Options) {
@@ -50,7 +55,7 @@ export const cases = chapter("latches and barriers", [
     ]
     for (const by of ["a", "a", "b", "a"]) yield* arrive(kv, "l", by)
     assert.deepStrictEqual(yield* on(kv)(Latch.arrived("l")), ["a", "b"])
-    assert.isTrue(waiting.every(isWaiting))
+    yield* stillWait(...waiting)
     yield* arrive(yield* newClient, "l", "c")
     assert.deepStrictEqual(yield* promptly("all wake", Effect.forEach(waiting, Fiber.join)), ["open", "open", "open"])
     assert.strictEqual(yield* on(kv)(Effect.as(Latch.await("l", { count: 3 }), "late")), "late")
@@ -74,7 +79,7 @@ export const cases = chapter("latches and barriers", [
       assert.deepStrictEqual(yield* on(kv)(Latch.arrived(name)), [])
       yield* arrive(kv, name, "0")
       yield* promptly(`${name} opens`, Fiber.join(waiting[i]!))
-      assert.isTrue(waiting.slice(i + 1).every(isWaiting))
+      yield* stillWait(...waiting.slice(i + 1))
     }
     yield* on(kv)(Latch.reset("a"))
     for (const name of names.slice(1)) assert.deepStrictEqual(yield* on(kv)(Latch.arrived(name)), ["0"])
@@ -91,8 +96,7 @@ export const cases = chapter("latches and barriers", [
       yield* kv.put(key, "1")
     }
     yield* arrive(kv, "l", "a")
-    assert.isTrue(isWaiting(latch))
-    assert.isTrue(isWaiting(barrier))
+    yield* stillWait(latch, barrier)
   }),
 
   test("a reset latch is closed and begins again without arrivals, and who waits goes on", function*(kv) {
@@ -101,7 +105,7 @@ export const cases = chapter("latches and barriers", [
     yield* on(kv)(Latch.reset("l"))
     assert.deepStrictEqual(yield* on(kv)(Latch.arrived("l")), [])
     yield* arrive(kv, "l", "b")
-    assert.isTrue(isWaiting(waiting))
+    yield* stillWait(waiting)
     yield* arrive(kv, "l", "a")
     assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting)), "open")
     for (let i = 0; i < 20; i++) {
@@ -117,7 +121,7 @@ export const cases = chapter("latches and barriers", [
     assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting)), "open")
     assert.strictEqual(yield* on(kv)(Effect.as(Latch.await("l", { count: 5 }), "open")), "open")
     yield* on(kv)(Latch.reset("l"))
-    assert.isTrue(isWaiting(yield* awaiting(kv, "l", 1)))
+    yield* stillWait(yield* awaiting(kv, "l", 1))
   }),
 
   test("names and numbers that are wrong, and a foreign value, are rejected", function*(kv) {
@@ -158,7 +162,7 @@ export const cases = chapter("latches and barriers", [
       assert.deepStrictEqual([refused.barrier, refused.participant, refused.reason], ["b", "late", "Closed"])
       const next = yield* enter(kv, "b", { parties: 3, by: "late", late: "next" })
       yield* untilEntered(kv, "b", "late", 1)
-      assert.isTrue(isWaiting(next.fiber))
+      yield* stillWait(next.fiber)
       for (const { leave } of [...entered, next]) yield* leave
       yield* soon("all have left", Effect.map(participants(kv, "b"), (count) => count === 0))
     }
@@ -264,7 +268,7 @@ export const cases = chapter("latches and barriers", [
     failedWith(yield* exitOf("the dead one fails", dying.fiber), "BarrierBroken")
     const store = yield* Store
     yield* store.passTime("500 millis")
-    assert.isTrue(isWaiting(waiting.fiber))
+    yield* stillWait(waiting.fiber)
     for (const by of ["b", "c"]) yield* enter(kv, name, { ...options, by })
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),
@@ -285,7 +289,7 @@ export const cases = chapter("latches and barriers", [
     yield* hasLeft
     const store = yield* Store
     yield* store.passTime("500 millis")
-    assert.isTrue(isWaiting(waiting.fiber), "who leaves does not break the barrier")
+    yield* stillWait(waiting.fiber)
     for (const by of ["b", "c"]) yield* enter(kv, name, { parties: 3, by })
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),

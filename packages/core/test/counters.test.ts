@@ -28,7 +28,7 @@ describe("under lost requests and responses", () => {
         const direct = yield* clientOf(store)
         const seen = { writes: 0 }
         const clients = yield* Effect.forEach(count(8), (i) => Effect.map(clientOf(store), (kv) => lossy(kv, i, seen)))
-          const counters = yield* Effect.forEach(
+        const counters = yield* Effect.forEach(
           count(64),
           (i) => on(clients[i % 8]!)(Counter.make("c")).pipe(Effect.retry({ times: 5 }))
         )

@@ -54,11 +54,22 @@ export interface Scenario {
   /** How often each of two fibers of a process acquires the lock, and for how many milliseconds at most it pauses then. */
   readonly increments: number
   readonly holds: number
+  /** How many transfers between accounts each of two fibers of a process makes. */
+  readonly transfers: number
   readonly temporary: boolean
   readonly impatient: boolean
 }
 
-const nothing = { clients: 0, operations: 0, keys: 0, increments: 0, holds: 0, temporary: false, impatient: false }
+const nothing = {
+  clients: 0,
+  operations: 0,
+  keys: 0,
+  increments: 0,
+  holds: 0,
+  transfers: 0,
+  temporary: false,
+  impatient: false
+}
 
 const scenarios: ReadonlyArray<Scenario> = [
   // A few clients of a few processes on few keys.
@@ -78,7 +89,9 @@ const scenarios: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 3, increments: 3, holds: 50 },
   // Locks that are held long enough to be lost.
   { ...nothing, processes: 3, increments: 2, holds: 4000 },
-  { ...nothing, processes: 4, increments: 1, holds: 2000 }
+  { ...nothing, processes: 4, increments: 1, holds: 2000 },
+  // Transactions of several keys that conflict.
+  { ...nothing, processes: 3, transfers: 3 }
 ]
 
 export const scenarioOf = (seed: number): Scenario => scenarios[below(seeded(seed, "story"), scenarios.length)]!

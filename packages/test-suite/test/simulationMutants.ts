@@ -304,6 +304,17 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     )
   },
   {
+    title: "transfers without comparing what it has read",
+    as: "BrokenInvariant",
+    between: onExecute((op, execute) =>
+      execute(
+        op._tag === "Txn" && op.then.some((inner) => inner._tag === "Put" && inner.key.includes("/account/"))
+          ? Op.txn({ then: op.then, else: op.else })
+          : op
+      )
+    )
+  },
+  {
     title: "loses the events of an interrupted take",
     between: onTake((take) => Effect.flatMap(take, (batches) => Effect.as(Effect.sleep("20 millis"), batches)))
   },

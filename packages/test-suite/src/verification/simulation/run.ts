@@ -23,6 +23,7 @@ import * as invariants from "./invariants.ts"
 import type { Options, Store } from "./options.ts"
 import { pause } from "./pause.ts"
 import { type FaultProfile, ratesOf, type Scenario, scenarioOf } from "./scenario.ts"
+import * as transfers from "./transfers.ts"
 import type { Process, World } from "./World.ts"
 
 /** The records of a run, which exist even if it does not finish. */
@@ -116,7 +117,10 @@ export const simulate = (
     yield* Effect.sleep(recoveryTime)
     const kv = yield* Kv.make(direct)
     const kept = all.flatMap(({ kept }) => kept)
-    const brokenInvariants = (yield* Effect.forEach(kept, (each) => each.check(kv))).flat()
+    const brokenInvariants = [
+      ...(yield* Effect.forEach(kept, (each) => each.check(kv))).flat(),
+      ...(yield* transfers.check(kv, prefix))
+    ]
     yield* Effect.forEach(kept, (each) => each.close)
     yield* Effect.sleep(cleanUpTime)
     for (const [i, { faults }] of all.entries()) {
@@ -178,6 +182,9 @@ const work = (
       increments(recorder, `${name} locker`, backend, scenario),
       sharedWork(recorder, `${name} sharer`, backend, scenario),
       ticks(recorder, `${name} cron`, backend, scenario, begun),
+      scenario.transfers > 0
+        ? transfers.work(recorder, `${name} payer`, backend, prefix, scenario.transfers)
+        : Effect.void,
       scenario.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
     ], { concurrency: "unbounded" })
   }))

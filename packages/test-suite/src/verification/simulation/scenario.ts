@@ -59,6 +59,8 @@ export interface Scenario {
   readonly rwLocks: number
   /** For how many seconds each process is an instance of a cron that is due every second. */
   readonly ticks: number
+  /** How many transfers between accounts each of two fibers of a process makes. */
+  readonly transfers: number
   readonly temporary: boolean
   readonly impatient: boolean
 }
@@ -70,8 +72,10 @@ const nothing = {
   increments: 0,
   holds: 0,
   permits: 0,
-  rwLocks: 0,
+  rwLocks:
+  transfers: 0,
   ticks: 0,
+  0,
   temporary: false,
   impatient: false
 }
@@ -99,7 +103,9 @@ const scenarios: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 3, permits: 3, holds: 100 },
   { ...nothing, processes: 3, permits: 2, holds: 4000 },
   { ...nothing, processes: 3, rwLocks: 3, holds: 100 },
-  { ...nothing, processes: 3, rwLocks: 2, holds: 4000 }
+  { ...nothing, processes: 3, rwLocks: 2, holds: 4000 },
+  // Transactions of several keys that conflict.
+  { ...nothing, processes: 3, transfers: 3 }
 ]
 
 const cron: ReadonlyArray<Scenario> = [

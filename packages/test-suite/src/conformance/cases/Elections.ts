@@ -34,7 +34,7 @@ const candidate = Effect.fnUntraced(function*<A, E>(
   name: string,
   f: (leadership: Election.Leadership) => Effect.Effect<A, E, Kv.Kv>,
   options?: Election.Options
-): Effect.fn.Return<Fiber.Fiber<A, E | DistLock.LockFailure>, KvError.KvError, Scope.Scope> {
+): Effect.fn.Return<Fiber.Fiber<A, E | Election.Failure>, KvError.KvError, Scope.Scope> {
   const before = (yield* on(kv)(Election.candidates(name))).length
   const fiber = yield* Effect.forkScoped(on(kv)(Election.withLeadership(name, f, options)))
   yield* untilContenders(kv, name, before + 1)
@@ -501,6 +501,38 @@ export const cases = chapter("elections", [
     failedWith(yield* exitOf("the end of the hold", leader), "LockHoldExceeded")
     assert.isTrue(Exit.isSuccess(yield* exitOf("the next leads", next)))
   }),
+
+  waitingTest(
+    "a leader whose health check fails or hangs gives its leadership up, and finalizers run while it leads",
+    function*(kv) {
+      const name = "election/health"
+      const [isHealthy, hangs] = [
+        Effect.suspend(() => healthy ? Effect.void : Effect.fail("sick")),
+        Effect.suspend(() => healthy ? Effect.void : Effect.uninterruptible(Effect.never))
+      ]
+      let healthy = true
+      for (const [check, how] of [[isHealthy, "Failed"], [hangs, "TimedOut"]] as const) {
+        healthy = true
+        let checks = 0
+        const store = yield* Store
+        const leader = yield* candidate(
+          kv,
+          name,
+          () => Effect.ensuring(Effect.never, Effect.orDie(kv.put(`${name}.ended`, how))),
+          { health: { check: Effect.andThen(Effect.sync(() => checks++), check), interval: "1 second" } }
+        )
+        yield* waitUntil("several checks", Effect.sync(() => checks >= 3))
+        yield* store.passTime("1 second")
+        assert.isUndefined(leader.pollUnsafe())
+        const next = yield* candidate(yield* newClient, name, token)
+        healthy = false
+        const error = failedWith(yield* exitOf("it gives up", leader), "UnhealthyLeader")
+        assert.deepStrictEqual([error.election, error.how], [name, how])
+        assert.strictEqual(yield* textOf(kv, `${name}.ended`), how, "the fenced write of its finalizer was accepted")
+        assert.isTrue(Exit.isSuccess(yield* exitOf("the next leads", next)))
+      }
+    }
+  ),
 
   waitingTest("a campaign that times out fails and leaves no key", function*(kv) {
     const name = "election/timeout"

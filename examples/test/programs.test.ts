@@ -83,6 +83,17 @@ describe("the examples run as programs", { concurrent: true }, () => {
       assert.include(lines.join("\n"), "bert")
     }))
 
+  it.live("BoundedImports, SearchIndex and OneWay", () =>
+    Effect.gen(function*() {
+      const [imports, index, road] = yield* Effect.all(
+        [run("BoundedImports"), run("SearchIndex"), run("OneWay")],
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(imports.at(-1), "at most 3 of 3 permits were used")
+      assert.strictEqual(index.length, 3)
+      assert.match(road[0]!, /no two of them met/)
+    }))
+
   it.live("NightlyReport", () =>
     Effect.gen(function*() {
       const lines = yield* run("NightlyReport")

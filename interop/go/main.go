@@ -131,6 +131,7 @@ func init() {
 		"sessionClose": handle(sessionClose),
 		"lock":         handle(lock), "tryLock": handle(tryLock), "unlock": handle(unlock), "putIfOwner": handle(putIfOwner),
 		"count":    handle(count),
+		"rwLock":   handle(rwLock), "rwUnlock": handle(rwUnlock),
 		"campaign": handle(campaign), "proclaim": handle(proclaim), "resign": handle(resign), "leader": handle(leader),
 		"observe":    handle(observe),
 		"endpointAdd": handle(endpointAdd), "endpointDelete": handle(endpointDelete),

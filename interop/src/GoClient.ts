@@ -153,6 +153,9 @@ export interface GoSession {
   readonly putIfOwner: (name: string, key: string, value: string) => Call<Result>
   /** Increments a counter under the mutex so many times, by a read and an unconditional write. */
   readonly count: (name: string, key: string, times: number) => Call<unknown>
+  /** A `recipe.RWMutex`. The holder is a name for this hold, because Go has one contender for each `RWMutex`. */
+  readonly rwLock: (mode: "Read" | "Write", name: string, holder: string) => Call<unknown>
+  readonly rwUnlock: (mode: "Read" | "Write", name: string, holder: string) => Call<unknown>
   readonly campaign: (name: string, value: string) => Call<Held>
   readonly proclaim: (name: string, value: string) => Call<unknown>
   readonly resign: (name: string) => Call<unknown>
@@ -296,6 +299,8 @@ const makeSession = (program: GoProgram, session: string, lease: bigint): GoSess
     unlock: (name) => call("unlock", { name }, Nothing),
     putIfOwner: (name, key, value) => call("putIfOwner", { name, key: bytes(key), value: bytes(value) }, Result),
     count: (name, key, times) => call("count", { name, key: bytes(key), times }, Nothing),
+    rwLock: (mode, name, holder) => call("rwLock", { name, holder, write: mode === "Write" }, Nothing),
+    rwUnlock: (mode, name, holder) => call("rwUnlock", { name, holder, write: mode === "Write" }, Nothing),
     campaign: (name, value) => call("campaign", { name, value }, Held),
     proclaim: (name, value) => call("proclaim", { name, value }, Nothing),
     resign: (name) => call("resign", { name }, Nothing),

@@ -19,19 +19,23 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { inChildScope } from "../internal/childScope.ts"
 import * as candidatesOf from "../internal/election/candidates.ts"
+import * as health from "../internal/election/health.ts"
 import * as leadership from "../internal/election/leadership.ts"
-import type { Candidate, Leadership, ScopedLeadership } from "../internal/election/model.ts"
+import type { Candidate, Health, Leadership, ScopedLeadership } from "../internal/election/model.ts"
 import * as internals from "../internal/kv/internals.ts"
 import * as lockQueue from "../internal/lock/lockQueue.ts"
 import * as contenders from "../internal/queue/contenders.ts"
+import * as heldLock from "../internal/queue/heldLock.ts"
 import { asLeadership } from "../internal/queue/lockOptions.ts"
 import * as request from "../internal/queue/request.ts"
+import * as queues from "../internal/queue/use.ts"
 import { Kv } from "../service/Kv.ts"
+import type { UnhealthyLeader } from "../values/ElectionError.ts"
 import * as KvError from "../values/KvError.ts"
 import type { LockLost, LockTimeout } from "../values/LockError.ts"
 import * as DistLock from "./DistLock.ts"
 
-export type { Candidate, Leadership, ScopedLeadership }
+export type { Candidate, Health, Leadership, ScopedLeadership }
 
 /**
  * Options of {@link campaign}.
@@ -58,14 +62,15 @@ export interface CampaignOptions {
  *
  * **Details**
  *
- * `Timeout` and `Hold` are the types of `acquireTimeout` and `maxHold`. If an option is not given, its type is
+ * `Timeout`, `Hold` and `Check` are the types of `acquireTimeout`, `maxHold` and `health`. If an option is not given, its type is
  * `undefined` and the failure it brings is not in the error type.
  *
  * @since 0.1.0
  */
 export interface Options<
   out Timeout extends Duration.Input | undefined = Duration.Input | undefined,
-  out Hold extends Duration.Input | undefined = Duration.Input | undefined
+  out Hold extends Duration.Input | undefined = Duration.Input | undefined,
+  out Check extends Health | undefined = Health | undefined
 > extends Omit<CampaignOptions, "acquireTimeout"> {
   /** How long to wait for the leadership; then fails with `LockTimeout` and leaves nothing. Default: indefinitely. */
   readonly acquireTimeout?: Timeout | undefined
@@ -74,6 +79,11 @@ export interface Options<
    * The leadership ends when the effect's finalizers have run. Default: indefinitely.
    */
   readonly maxHold?: Hold | undefined
+  /**
+   * A check that is repeated while it leads. If it fails, dies or does not end in time, the effect is interrupted and
+   * fails with `UnhealthyLeader`. The leadership ends when the effect's finalizers have run. Default: none.
+   */
+  readonly health?: Check | undefined
   /** Whether the effect's writes are conditional on the leadership. Default: true. */
   readonly fenced?: boolean | undefined
 }
@@ -84,14 +94,26 @@ export interface Options<
  * @since 0.1.0
  */
 export interface SingletonOptions<in A = unknown, in E = unknown, out R = never>
-  extends Pick<Options, "value" | "ttl" | "maxHold" | "fenced">
+  extends Pick<Options, "value" | "ttl" | "maxHold" | "health" | "fenced">
 {
   /**
    * When to campaign again after a run has ended. Its input is the exit of the run. If the schedule ends, so does the
    * singleton. Default: after about a second, indefinitely.
    */
-  readonly schedule?: Schedule.Schedule<unknown, Exit.Exit<A, E | DistLock.LockFailure>, never, R> | undefined
+  readonly schedule?: Schedule.Schedule<unknown, Exit.Exit<A, E | Failure>, never, R> | undefined
 }
+
+/**
+ * The failures that campaigning and leading add to an effect's own. `LockTimeout` only with `acquireTimeout`,
+ * `LockHoldExceeded` only with `maxHold`, and `UnhealthyLeader` only with `health`.
+ *
+ * @since 0.1.0
+ */
+export type Failure<
+  Timeout extends Duration.Input | undefined = Duration.Input | undefined,
+  Hold extends Duration.Input | undefined = Duration.Input | undefined,
+  Check extends Health | undefined = Health | undefined
+> = DistLock.LockFailure<Timeout, Hold> | ([Check] extends [undefined] ? never : UnhealthyLeader)
 
 /**
  * Campaigns, waiting for its turn, and leads until the scope closes or the leadership is resigned.
@@ -165,13 +187,25 @@ export const withLeadership = <
   E,
   R,
   Timeout extends Duration.Input | undefined = undefined,
-  Hold extends Duration.Input | undefined = undefined
+  Hold extends Duration.Input | undefined = undefined,
+  Check extends Health | undefined = undefined
 >(
   name: string,
   f: (leadership: Leadership) => Effect.Effect<A, E, R>,
-  options?: Options<Timeout, Hold>
-): Effect.Effect<A, E | DistLock.LockFailure<Timeout, Hold>, R | Kv> =>
-  DistLock.use(name, (lock) => f(leadership.of(lock)), lockOptions(options))
+  options?: Options<Timeout, Hold, Check>
+): Effect.Effect<A, E | Failure<Timeout, Hold, Check>, R | Kv> =>
+  Effect.flatMap(Kv, (kv) =>
+    Effect.flatMap(request.inOrder(name), ([checked]) =>
+      queues.use(
+        kv,
+        [lockQueue.queueOf(checked, options?.value)],
+        (lock) => f(leadership.of(heldLock.single(lock))),
+        options,
+        healthOf(options?.health)
+      ))) as Effect.Effect<A, E | Failure<Timeout, Hold, Check>, R | Kv> // as in `DistLock.use`
+
+const healthOf = (check: Health | undefined): queues.Limit<UnhealthyLeader> | undefined =>
+  check && ((lock) => health.untilUnhealthy(lock, check))
 
 /**
  * Keeps one run of a service alive among all instances that call this.
@@ -213,7 +247,7 @@ export const singleton = <A, E, R, R2 = never>(
     ).pipe(
       Effect.matchCauseEffect({
         onSuccess: (exit) => Effect.as(warn(exit), exit),
-        onFailure: (cause): Effect.Effect<Exit.Exit<A, E | DistLock.LockFailure>, KvError.KvError> => {
+        onFailure: (cause): Effect.Effect<Exit.Exit<A, E | Failure>, KvError.KvError> => {
           const failure = Option.getOrUndefined(Cause.findErrorOption(cause))
           if (KvError.isKvError(failure) && isFinal(failure)) return Effect.fail(failure)
           const exit = Exit.failCause(cause)
@@ -233,7 +267,7 @@ const isFinal = ({ reason: { _tag } }: KvError.KvError): boolean =>
 /** Logs failed runs, and the first of several campaigns in a row that failed: an outage is one warning. */
 const warnOnceOf = (election: string) => {
   let isOut = false
-  return (exit: Exit.Exit<unknown, unknown>, failure?: DistLock.LockFailure): Effect.Effect<void> => {
+  return (exit: Exit.Exit<unknown, unknown>, failure?: Failure): Effect.Effect<void> => {
     const wasOut = isOut
     isOut = KvError.isKvError(failure)
     // The engine logs the loss of a lock when it notices it.

@@ -1,6 +1,7 @@
 /**
  * Elections as values: the types that the `Election` module and its engine share.
  */
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as KvError from "../../values/KvError.ts"
@@ -23,6 +24,20 @@ export interface Candidate {
   readonly value: string
   /** The revision at which it wrote the value. */
   readonly revision: bigint
+}
+
+/**
+ * The health check of a leader. If it fails, dies or does not end in time, the leadership is given up.
+ *
+ * @since 0.1.0
+ */
+export interface Health {
+  /** Succeeds if the leader can do its work. */
+  readonly check: Effect.Effect<unknown, unknown>
+  /** The pause between two checks. Default: 5 seconds. */
+  readonly interval?: Duration.Input | undefined
+  /** How long a check may take. Default: the interval. */
+  readonly timeout?: Duration.Input | undefined
 }
 
 /**

@@ -13,7 +13,11 @@ import type { KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import type * as KvError from "../../values/KvError.ts"
 
-/** A contender's place in a queue: its key, and its fencing token, which is the key's create revision. */
+/**
+ * A contender's place in a queue: its key, and its fencing token, which is the key's create revision.
+ *
+ * @since 0.1.0
+ */
 export interface Place {
   readonly key: string
   readonly createRevision: bigint
@@ -22,13 +26,23 @@ export interface Place {
 /**
  * Where a contender stands in its queue. `Unclear`: the queue must be read. `Gone`: its key does not exist any more.
  * `Refused`: the rule can never admit it.
+ *
+ * @since 0.1.0
  */
 export type Standing = Ended | Behind | { readonly _tag: "Unclear" }
 
-/** A standing that ends the wait. */
+/**
+ * A standing that ends the wait.
+ *
+ * @since 0.1.0
+ */
 export type Ended = { readonly _tag: "Admitted" } | { readonly _tag: "Gone" } | { readonly _tag: "Refused" }
 
-/** `isPermanent`: the key ahead is known to have no lease, so it does not expire. */
+/**
+ * `isPermanent`: the key ahead is known to have no lease, so it does not expire.
+ *
+ * @since 0.1.0
+ */
 export interface Behind {
   readonly _tag: "Behind"
   readonly predecessor: string
@@ -43,23 +57,41 @@ export const unclear: Standing = { _tag: "Unclear" }
 export const isEnded = (standing: Standing): standing is Ended =>
   standing._tag !== "Behind" && standing._tag !== "Unclear"
 
-/** The result of an attempt to enter a queue. `KeyExists` and `Refused` wrote nothing. */
+/**
+ * The result of an attempt to enter a queue. `KeyExists` and `Refused` wrote nothing.
+ *
+ * @since 0.1.0
+ */
 export type Entry = Entered | { readonly _tag: "KeyExists" } | { readonly _tag: "Refused" }
 
+/**
+ * A key that was put at the end of a queue.
+ *
+ * @since 0.1.0
+ */
 export interface Entered {
   readonly _tag: "Entered"
   readonly createRevision: bigint
   readonly standing: Standing
 }
 
-/** Callbacks for each step of a wait. */
+/**
+ * Callbacks for each step of a wait.
+ *
+ * @since 0.1.0
+ */
 export interface Observer {
+  /** Called with each standing that is found out. */
   readonly onStanding: (standing: Standing) => Effect.Effect<void>
   /** The store could not be reached. The request is repeated. */
   readonly onFailure: (reason: KvError.Reason) => void
 }
 
-/** A queue to enter, and the rule by which it admits this contender. */
+/**
+ * A queue to enter, and the rule by which it admits this contender.
+ *
+ * @since 0.1.0
+ */
 export interface Queue<out E = never> {
   /** The name in messages. */
   readonly name: string
@@ -89,7 +121,11 @@ export interface Queue<out E = never> {
   ) => Effect.Effect<Ended, KvError.KvError>
 }
 
-/** A fiber that holds `weight` of `limit`, and requests more than the rest, would wait for itself. */
+/**
+ * A fiber that holds `weight` of `limit`, and requests more than the rest, would wait for itself.
+ *
+ * @since 0.1.0
+ */
 export interface SelfClaim {
   /** Identifies the resource within the `Kv`'s namespace. */
   readonly id: string

@@ -62,21 +62,32 @@ export const tryAcquire = (
     )
   )
 
+/** Ends the function by failing, beside `maxHold`. What was acquired stays held until its finalizers have run. */
+export type Limit<E> = (lock: heldLock.HeldLock) => Effect.Effect<never, E>
+
 /** Runs the function under what it acquires, after waiting. */
-export const use = <A, E, R, E2>(
+export const use = <A, E, R, E2, E3 = never>(
   kv: Kv,
   queues: Queues<E2>,
   f: (lock: heldLock.HeldLock) => Effect.Effect<A, E, R>,
-  options: Options | undefined
-): Effect.Effect<A, E | LockHoldExceeded | Failure<E2>, R> =>
+  options: Options | undefined,
+  limit?: Limit<E3>
+): Effect.Effect<A, E | E3 | LockHoldExceeded | Failure<E2>, R> =>
   Effect.map(
-    run(kv, queues, f, options, (scope) =>
-      Effect.asSome(
-        Effect.andThen(
-          request.notWaitingForItself(kv, queues),
-          acquisition.acquire(kv, queues, options, scope)
-        )
-      )),
+    run(
+      kv,
+      queues,
+      f,
+      options,
+      (scope) =>
+        Effect.asSome(
+          Effect.andThen(
+            request.notWaitingForItself(kv, queues),
+            acquisition.acquire(kv, queues, options, scope)
+          )
+        ),
+      limit
+    ),
     Option.getOrThrow
   )
 
@@ -96,13 +107,14 @@ export const useIfFree = <A, E, R>(
     (scope) => internals.of(kv).sessions.onClock(acquisition.tryAcquire(kv, queues, enterIfFree, options, scope))
   )
 
-const run = <A, E, R, E2>(
+const run = <A, E, R, E2, E3 = never>(
   kv: Kv,
   queues: Queues<unknown>,
   f: (lock: heldLock.HeldLock) => Effect.Effect<A, E, R>,
   options: Options | undefined,
-  acquire: (scope: Scope.Scope) => Effect.Effect<Option.Option<heldLock.HeldLock>, E2>
-): Effect.Effect<Option.Option<A>, E | E2 | LockHoldExceeded | KvError.KvError | LockLost, R> =>
+  acquire: (scope: Scope.Scope) => Effect.Effect<Option.Option<heldLock.HeldLock>, E2>,
+  otherLimit?: Limit<E3>
+): Effect.Effect<Option.Option<A>, E | E2 | E3 | LockHoldExceeded | KvError.KvError | LockLost, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       yield* request.checkDurations(options)
@@ -130,9 +142,13 @@ const run = <A, E, R, E2>(
             )
         )
       )
-      const limit = options?.maxHold === undefined
+      const { onClock } = internals.of(kv).sessions
+      const maxHold = options?.maxHold === undefined
         ? Effect.never
-        : internals.of(kv).sessions.onClock(underLock.holdExceeded(lock, options.maxHold))
+        : onClock(underLock.holdExceeded(lock, options.maxHold))
+      const limit: Effect.Effect<never, E3 | LockHoldExceeded> = otherLimit === undefined
+        ? maxHold
+        : Effect.raceFirst(maxHold, onClock(otherLimit(lock)))
       return Option.some(
         yield* underLock.run(lock, body, { limit, restore, end: (exit) => Scope.close(scope, exit) })
       )

@@ -216,6 +216,38 @@ export const cases = chapter("elections", [
     assert.deepStrictEqual(order, ["ended", "next"])
   }),
 
+  waitingTest(
+    "a leader whose health check fails or hangs gives its leadership up, and finalizers run while it leads",
+    function*(kv) {
+      const name = "election/health"
+      const [isHealthy, hangs] = [
+        Effect.suspend(() => healthy ? Effect.void : Effect.fail("sick")),
+        Effect.suspend(() => healthy ? Effect.void : Effect.uninterruptible(Effect.never))
+      ]
+      let healthy = true
+      for (const [check, how] of [[isHealthy, "Failed"], [hangs, "TimedOut"]] as const) {
+        healthy = true
+        let checks = 0
+        const store = yield* Store
+        const leader = yield* candidate(
+          kv,
+          name,
+          () => Effect.ensuring(Effect.never, Effect.orDie(kv.put(`${name}.ended`, how))),
+          { health: { check: Effect.andThen(Effect.sync(() => checks++), check), interval: "1 second" } }
+        )
+        yield* waitUntil("several checks", Effect.sync(() => checks >= 3))
+        yield* store.passTime("1 second")
+        assert.isUndefined(leader.pollUnsafe())
+        const next = yield* candidate(yield* newClient, name, token)
+        healthy = false
+        const error = failedWith(yield* exitOf("it gives up", leader), "UnhealthyLeader")
+        assert.deepStrictEqual([error.election, error.how], [name, how])
+        assert.strictEqual(yield* textOf(kv, `${name}.ended`), how, "the fenced write of its finalizer was accepted")
+        assert.isTrue(Exit.isSuccess(yield* exitOf("the next leads", next)))
+      }
+    }
+  ),
+
   waitingTest("a body that hangs while renewals succeed gives its leadership up after maxHold", function*(kv) {
     const name = "election/hangs"
     const leader = yield* candidate(kv, name, () => Effect.never, { maxHold: "2 seconds" })

@@ -1,7 +1,6 @@
 /**
  * Candidates, leaders and observers for cases about elections.
  */
-import type * as DistLock from "@effect-kv/core/DistLock"
 import * as Election from "@effect-kv/core/Election"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
@@ -25,7 +24,7 @@ export const candidate = Effect.fnUntraced(function*<A, E>(
   name: string,
   f: (leadership: Election.Leadership) => Effect.Effect<A, E, Kv.Kv>,
   options?: Election.Options
-): Effect.fn.Return<Fiber.Fiber<A, E | DistLock.LockFailure>, KvError.KvError, Scope.Scope> {
+): Effect.fn.Return<Fiber.Fiber<A, E | Election.Failure>, KvError.KvError, Scope.Scope> {
   const before = (yield* on(kv)(Election.candidates(name))).length
   let hasStarted = false
   const fiber = yield* Effect.forkScoped(

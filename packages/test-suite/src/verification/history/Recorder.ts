@@ -69,7 +69,7 @@ export interface Recorder {
     name: string,
     use: (leadership: Election.Leadership) => Effect.Effect<A, E, R>,
     options?: Election.Options
-  ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
+  ) => Effect.Effect<A, E | Election.Failure, R | Kv>
   /** `DistSemaphore.use`, with the permits recorded as the holding of a lock of the semaphore's name. */
   readonly withPermits: <A, E, R>(
     client: string,

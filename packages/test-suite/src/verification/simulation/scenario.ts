@@ -72,10 +72,9 @@ const nothing = {
   increments: 0,
   holds: 0,
   permits: 0,
-  rwLocks:
-  transfers: 0,
+  rwLocks: 0,
   ticks: 0,
-  0,
+  transfers: 0,
   temporary: false,
   impatient: false
 }

@@ -37,9 +37,12 @@ export const permitsOf = ({ lossyText }: Entry): Permits => {
   return isCount(weight) ? { weight, description: description ?? "" } : { weight: 1, description: lossyText }
 }
 
-/** The number of permits in a value; `undefined` if the value is something else. */
+/**
+ * The number of permits in a value; `undefined` if the value is something else. Written in one way only, because
+ * transactions compare it as text.
+ */
 export const countOf = ({ lossyText }: Entry): number | undefined => {
-  const count = /^\d+$/.test(lossyText) ? Number(lossyText) : NaN
+  const count = /^[1-9]\d*$/.test(lossyText) ? Number(lossyText) : NaN
   return isCount(count) ? count : undefined
 }
 

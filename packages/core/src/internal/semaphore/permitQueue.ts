@@ -103,6 +103,8 @@ export const queueOf = (
     claim: { id: permitKeys.prefixOf(name), weight, limit: semaphore.permits },
     enter: (backend, key, lease) => {
       const permits = permitsAtEntry = semaphore.permits
+      // Another fiber has noted a resize since the request was checked.
+      if (weight > permits) return Effect.succeed({ _tag: "Refused" })
       return Effect.map(
         execute(
           backend,
@@ -146,8 +148,12 @@ const standingBehind = (
   const contenders = response.entries.filter((entry) => permitKeys.isContender(name, entry))
   if (weightOf(contenders) + weight > permits) {
     const permanent = contenders.find(({ lease }) => lease._tag === "None")
-    const { key } = permanent ?? contenders[0]!
-    return { _tag: "Behind", predecessor: key, isPermanent: permanent !== undefined }
+    const predecessor = permanent ?? contenders[0]
+    return {
+      _tag: "Behind",
+      predecessor: predecessor?.key ?? permitKeys.prefixOf(name),
+      isPermanent: permanent !== undefined
+    }
   }
   return response.more ? rule.unclear : rule.admitted
 }

@@ -227,9 +227,11 @@ export const cases = chapter("semaphores", [
     assert.strictEqual(yield* textOf(kv, limitOf("s")), "5", "the number in use stays")
     assert.strictEqual(yield* revisionOf(kv), before)
     yield* hold(semaphore, 5)
-    yield* kv.put(limitOf("foreign"), "not a number")
-    assert.strictEqual((yield* reasonOf(make(kv, "foreign", 5)))._tag, "InvalidRequest")
-    assert.strictEqual(yield* textOf(kv, limitOf("foreign")), "not a number")
+    for (const value of ["not a number", "05", "5 ", ""]) {
+      yield* kv.put(limitOf("foreign"), value)
+      assert.strictEqual((yield* reasonOf(make(kv, "foreign", 5)))._tag, "InvalidRequest")
+      assert.strictEqual(yield* textOf(kv, limitOf("foreign")), value)
+    }
   }),
 
   test("more permits than there are fail with TooManyPermits at once, and invalid numbers are rejected", function*(kv) {

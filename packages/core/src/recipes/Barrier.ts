@@ -49,7 +49,7 @@ export interface Options {
  * **Details**
  *
  * A participant that fails, times out or is interrupted while it waits leaves no key, and does not break the barrier:
- * the others wait for somebody to take its place. If it cannot tell the store, it counts as dead.
+ * the others wait for somebody to take its place. If its lease ends before it could leave, it counts as dead.
  *
  * All participants of a round agree on its end, because that is one write in the store. Whoever sees that it is due
  * makes it, so the barrier opens even if the last to enter dies right after that.

@@ -6,7 +6,7 @@
  * still the one of the round. So all participants agree, and no one depends on another that dies.
  */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
@@ -14,8 +14,6 @@ import * as Scope from "effect/Scope"
 import { execute } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
-import * as Deadline from "../../values/Deadline.ts"
-import type { Entry } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
@@ -87,7 +85,7 @@ const attempt = (
       const { unfenced } = internals.of(kv)
       const watch = (range: KeyRange.KeyRange) => Scope.provide(unfenced.watch({ range }), watching)
       // From before the entry, so that no event after it is missed.
-      const arrivals = yield* watch(KeyRange.prefix(rounds.prefixOf(name, current.round)))
+      const arrivals = yield* watch(KeyRange.prefix(`${name}/${current.round}/`))
       const record = yield* watch(KeyRange.key(name))
       const participant = yield* arrive(kv, name, options, current, scope)
       if (participant === undefined) return false
@@ -121,6 +119,7 @@ const arrive = (
       const claimed = `barrier ${origin.prefix}${key}`
       if (!session.tryClaim(claimed)) return "Taken" as const
       const onGone = () => session.unclaim(claimed)
+      let participant: Participant | undefined
       const { result } = yield* leasedKey.write({
         backend: unfenced,
         session,
@@ -136,17 +135,16 @@ const arrive = (
           ),
           (response): Arrival =>
             response.succeeded
-              ? { token: response.revision, present: presentOf(response.responses[1].entries) }
+              ? { token: response.revision, present: response.responses[1].entries.map(({ key }) => key) }
               : { token: undefined, isTaken: response.responses[0].count > 0 }
         ),
         identify: ({ token }: Arrival) => token === undefined ? undefined : Compare.createRevision(key, "=", token),
+        removedWith: () => participant?.isOver === true ? [] : [goodbye(name, current, key, session.lease)],
         onRemove: () => {},
         onGone
       }, scope)
       if (result.token !== undefined) {
-        const participant: Participant = { kv, name, options, current, key, session, isOver: false, ...result }
-        yield* Scope.addFinalizer(scope, sayGoodbye(participant))
-        return participant
+        return participant = { kv, name, options, current, key, session, isOver: false, ...result }
       }
       onGone()
       return result.isTaken ? "Taken" as const : undefined
@@ -164,24 +162,14 @@ type Arrival =
   | { readonly token: bigint; readonly present: ReadonlyArray<string> }
   | { readonly token: undefined; readonly isTaken: boolean }
 
-/** The value of the key of a participant that leaves before the round is over: its end is not a death. */
-const goodbye = "left"
+/** The key whose value is the key of the last participant that left a round before it was over. */
+const leftKeyOf = (name: string, round: number): string => `${name}/${round}/left`
 
-const presentOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> =>
-  entries.filter(({ lossyText }) => lossyText !== goodbye).map(({ key }) => key)
-
-const sayGoodbye = (participant: Participant): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const { key, kv, session, token } = participant
-    return participant.isOver || !session.isAliveUnsafe()
-      ? Effect.void
-      : execute(
-        internals.of(kv).unfenced,
-        Op.txn({
-          if: [Compare.createRevision(key, "=", token)],
-          then: [Op.put(key, goodbye, { lease: session.lease })]
-        })
-      ).pipe(Effect.provideService(Deadline.Deadline, Duration.seconds(1)), Effect.ignore)
+/** Put together with the removal of a participant's key, so that this is not taken for a death. */
+const goodbye = (name: string, { revision, round }: rounds.Rounds, key: string, lease: bigint): Op.Op =>
+  Op.txn({
+    if: [Compare.modRevision(name, "=", revision)],
+    then: [Op.put(leftKeyOf(name, round), key, { lease })]
   })
 
 /** How the round ended: `""` if it opened, otherwise who broke it; `undefined` if it was reset. */
@@ -202,13 +190,16 @@ const follow = (
     const present = new Set(participant.present)
     // The last to arrive opens at once, the others only if it does not.
     if (present.size >= options.parties) return yield* propose(participant, "")
+    const prefix = rounds.prefixOf(name, current.round)
     while (true) {
       for (const { events, revision } of yield* take) {
+        if (revision <= token) continue
+        const left = events.find(({ key }) => key === leftKeyOf(name, current.round))
         for (const event of events) {
-          if (revision <= token) continue
-          if (event._tag === "Delete" && event.key === participant.key) yield* broken(participant, options.by)
-          if (event._tag === "Put" && event.entry.lossyText !== goodbye) present.add(event.key)
-          else if (present.delete(event.key) && event._tag === "Delete" && options.onDeath !== "ignore") {
+          if (!event.key.startsWith(prefix)) continue
+          if (event._tag === "Put") present.add(event.key)
+          else if (event.key === participant.key) return yield* broken(participant, options.by)
+          else if (present.delete(event.key) && options.onDeath !== "ignore" && !isGoodbye(left, event.key)) {
             yield* awhile
             return yield* propose(participant, rounds.participantOf(name, current.round, event.key))
           }
@@ -221,6 +212,9 @@ const follow = (
     }
   })
 
+const isGoodbye = (left: Watch.Event | undefined, key: string): boolean =>
+  left?._tag === "Put" && left.entry.lossyText === key
+
 /** All who wait see the same. The first of them proposes what follows, and the others notice before they do. */
 const awhile = Effect.flatMap(Random.next, (random) => Effect.sleep(50 + Math.ceil(random * 200)))
 
@@ -231,7 +225,10 @@ const propose = (participant: Participant, broken: string): Effect.Effect<void, 
     internals.of(kv).unfenced,
     Op.txn({
       if: [Compare.modRevision(name, "=", current.revision)],
-      then: [Op.put(name, rounds.encode({ round: current.round + 1, broken }))]
+      then: [
+        Op.put(name, rounds.encode({ round: current.round + 1, broken })),
+        Op.delete(leftKeyOf(name, current.round))
+      ]
     })
   ).pipe(
     Effect.asVoid,

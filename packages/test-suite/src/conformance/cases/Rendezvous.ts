@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest } from "./Case.ts"
+import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import { exitOf, failedWith, on, pauseBetweenPolls, soon } from "./locking.ts"
@@ -44,7 +44,11 @@ const keyOf = (name: string, by: string, round = 0) => `${name}/${round}/p:${by}
 const untilEntered = (kv: Kv.Kv, name: string, by: string, round = 0) =>
   soon(`${by} is in ${name}`, Effect.map(kv.getEntry(keyOf(name, by, round)), Option.isSome))
 
-const participants = (kv: Kv.Kv, name: string) => kv.count(KeyRange.prefix(`${name}/`))
+const participants = (kv: Kv.Kv, name: string) =>
+  Effect.map(
+    kv.range(KeyRange.prefix(`${name}/`), { keysOnly: true }),
+    ({ entries }) => entries.filter(({ key }) => key.includes("/p:")).length
+  )
 
 export const cases = chapter("latches and barriers", [
   test("a latch opens for all who wait when enough participants have arrived, each counted once", function*(kv) {
@@ -327,6 +331,6 @@ export const cases = chapter("latches and barriers", [
     for (const fiber of [limited, entering]) {
       assert.deepStrictEqual(yield* exitOf("the limit", fiber), Exit.succeed(Option.none()))
     }
-    yield* soon("nothing is left", Effect.map(kv.count(KeyRange.prefix(name)), (count) => count === 0))
+    yield* waitUntil("nothing is left", Effect.map(kv.count(KeyRange.prefix(name)), (count) => count === 0))
   })
 ])

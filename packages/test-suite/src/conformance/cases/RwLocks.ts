@@ -105,7 +105,9 @@ export const cases = chapter("read-write locks", [
     for (const mode of ["Read", "Write"] as const) yield* (yield* hold(client, mode, "l")).release
     const readers = [yield* hold(client, "Read", "l"), yield* hold(client, "Read", "l")]
     for (const { release } of readers) yield* release
-    assert.deepStrictEqual(seen.calls.map((call) => call.op?._tag ?? call.kind), Array.from({ length: 8 }, () => "Txn"))
+    // Without renewals, and the watch of its own key that a holder opens after 200 ms.
+    const operations = seen.calls.flatMap(({ op }) => op === undefined ? [] : [op._tag])
+    assert.deepStrictEqual(operations, Array.from({ length: 8 }, () => "Txn"))
     yield* isFree(kv, "l")
   }),
 
@@ -313,16 +315,14 @@ export const cases = chapter("read-write locks", [
   waitingTest(
     "an acquisition of a read-write lock that is interrupted at any step leaves nothing behind",
     function*(kv) {
-      for (const mode of ["Read", "Write"] as const) {
-        assert.isAtLeast(yield* atEachStep(kv, `rw-interrupted/${mode}`, recipe(mode), "interrupted"), 16)
-      }
+      assert.isAtLeast(yield* atEachStep(kv, "rw-interrupted", recipe("Write"), "interrupted"), 16)
     }
   ),
 
   waitingTest(
     "an acquisition of a read-write lock that loses a response at any step leaves nothing behind",
     function*(kv) {
-      yield* atEachStep(kv, "rw-lost", recipe("Write"), "without a response")
+      yield* atEachStep(kv, "rw-lost", recipe("Read"), "without a response")
     }
   ),
 

@@ -36,6 +36,15 @@ interface Point {
   readonly n: number
 }
 
+/** More calls than any attempt makes. */
+const manySteps = 8
+
+const points = [false, true].flatMap((isBlocked) =>
+  (["before", "after"] as const).flatMap((when) =>
+    Array.from({ length: manySteps }, (_, i): Point => ({ isBlocked, when, n: i + 1 }))
+  )
+)
+
 /**
  * Strikes an attempt before the n-th call is sent, or after the response to it, for all n that are reached. Then nothing
  * is left: no key, lease, watch or call. Returns how many steps were struck.
@@ -46,18 +55,21 @@ export const atEachStep = Effect.fnUntraced(function*(
   recipe: Recipe,
   how: "interrupted" | "without a response"
 ): Effect.fn.Return<number, unknown, Environment> {
-  let struck = 0
-  for (const isBlocked of [false, true]) {
-    for (const when of ["before", "after"] as const) {
-      for (let n = 1;; n++) {
-        const wasStruck = yield* strike(kv, `${prefix}/${isBlocked}/${when}/${n}`, recipe, { isBlocked, when, n }, how)
-        if (!wasStruck) break
-        struck++
-      }
-    }
-  }
-  return struck
+  const attempts = yield* Effect.forEach(
+    points,
+    (point) => strike(kv, `${prefix}/${point.isBlocked}/${point.when}/${point.n}`, recipe, point, how),
+    { concurrency: 4 }
+  )
+  for (const attempt of attempts) yield* nothingIsLeft(kv, attempt, recipe)
+  return attempts.filter(({ isStruck }) => isStruck).length
 })
+
+interface Attempt {
+  readonly name: string
+  readonly seen: faults.Faults
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly isStruck: boolean
+}
 
 const strike = Effect.fnUntraced(function*(
   kv: Kv.Kv,
@@ -65,7 +77,7 @@ const strike = Effect.fnUntraced(function*(
   recipe: Recipe,
   { isBlocked, n, when }: Point,
   how: "interrupted" | "without a response"
-) {
+): Effect.fn.Return<Attempt, unknown, Environment> {
   const seen = faults.make()
   const client = yield* faults.newClientWith(seen)
   yield* recipe.prepare(kv, name)
@@ -83,14 +95,14 @@ const strike = Effect.fnUntraced(function*(
   }
   const fiber = yield* Effect.forkScoped(recipe.attempt(client, name))
   const isOver = () => isStruck || fiber.pollUnsafe() !== undefined
-  let steps = -1
-  const isIdle = Effect.sync(() => {
-    const wasIdle = steps === step && seen.pending === 0
-    steps = step
-    return wasIdle
-  })
   if (isBlocked) {
-    yield* soon(`${name} waits`, Effect.map(isIdle, (idle) => isOver() || idle && step > 1))
+    let before = -1
+    const waits = Effect.sync(() => {
+      const isIdle = before === step && seen.pending === 0 && seen.watches > 0
+      before = step
+      return isOver() || isIdle
+    })
+    yield* soon(`${name} waits`, waits)
     if (!isOver()) yield* proceed
   }
   yield* soon(`${name} is struck or ends`, Effect.sync(isOver))
@@ -100,6 +112,11 @@ const strike = Effect.fnUntraced(function*(
     yield* barrier.letGo
   }
   yield* proceed
+  return { name, seen, fiber, isStruck }
+})
+
+/** Fails unless the attempt has left nothing behind, in the store and in its client. */
+const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { fiber, name, seen }: Attempt, recipe: Recipe) {
   yield* waitUntil(`${name} has ended`, Effect.sync(() => fiber.pollUnsafe() !== undefined))
   const exit = fiber.pollUnsafe()!
   assert.isFalse(Exit.isFailure(exit) && Exit.hasDies(exit), String(exit))
@@ -113,6 +130,6 @@ const strike = Effect.fnUntraced(function*(
       Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(lease)), Exit.isFailure)
     )
   }
-  assert.strictEqual(yield* kv.count(KeyRange.prefix(name)), recipe.keysLeft, `${name} leaves no key`)
-  return isStruck
+  const found = yield* kv.range(KeyRange.prefix(`${name}/`), { keysOnly: true })
+  assert.strictEqual(found.count, recipe.keysLeft, `${name} leaves no key`)
 })

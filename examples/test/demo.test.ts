@@ -34,7 +34,7 @@ const succeeded = ({ code, output }: { readonly code: number | null; readonly ou
   assert.match(output, /Nothing was lost, and no two workers held the lock at once/)
 }
 
-it.live("the demo succeeds in memory", () => Effect.map(demo([], undefined), succeeded), 30_000)
+it.live("the demo succeeds in memory", () => Effect.map(demo([], undefined), succeeded), 120_000)
 
 it.live("the demo succeeds on etcd in three processes and leaves nothing behind", () =>
   Effect.gen(function*() {
@@ -52,7 +52,7 @@ it.live(
       assert.match(output, /took over \d+ ms after the kill/)
       assert.match(output, /vacant/)
     }),
-  30_000
+  120_000
 )
 
 it.live(
@@ -63,7 +63,7 @@ it.live(
       assert.match(output, /KILLED while it holds 2/)
       assert.match(output, /returned \d+ ms after the kill/)
     }),
-  30_000
+  120_000
 )
 
 it.live(
@@ -73,7 +73,7 @@ it.live(
       assert.strictEqual(code, 1)
       assert.match(output, /name an etcd server/)
     }),
-  30_000
+  120_000
 )
 
 const entry = (i: number) =>

@@ -24,7 +24,7 @@ const run = (name: string, environment: Record<string, string> = {}): Effect.Eff
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
-describe("the examples run as programs", { concurrent: true }, () => {
+describe("the examples run as programs", { concurrent: true, timeout: 120_000 }, () => {
   it.live("StoreByUrl", () =>
     Effect.gen(function*() {
       const runs = [run("StoreByUrl"), run("StoreByUrl", { KV_URL: "mem:shared" })]

@@ -213,6 +213,22 @@ describe("the programs of the documentation", () => {
   }
 })
 
+/** The modules and functions that code without imports uses, other than in comments. */
+const namesUsed = (code: string): ReadonlyArray<string> => {
+  const names = [...everything.matchAll(/import \{ (.+?) \}/g)].flatMap(([, list = ""]) => list.split(", "))
+  const withoutComments = code.replaceAll(/\/\/.*$/gm, "")
+  return names.filter((name) => new RegExp(`(?<![.\\w])${name}\\.\\w`).test(withoutComments))
+}
+
+for (const document of documents.filter((document) => document.startsWith("docs/"))) {
+  const [first, ...others] = blocksOf(document)
+  if (first === undefined || !/^(import \{[^}]*\} from .*\n)+$/.test(first.code)) continue
+  it(`the imports at the beginning of ${document} are those that its code needs`, () => {
+    const code = others.filter(({ code }) => !/^import /m.test(code)).map(({ code }) => code).join("\n")
+    for (const name of namesUsed(code)) assert.match(first.code, new RegExp(`\\b${name}\\b`))
+  })
+}
+
 it("the README is short enough to read in one go", () => {
   assert.isAtMost(read("README.md").trimEnd().split("\n").length, 120)
 })

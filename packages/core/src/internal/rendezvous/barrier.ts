@@ -6,15 +6,14 @@
  * still the one of the round. So all participants agree, and no one depends on another that dies.
  */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
-import { execute } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
-import * as Deadline from "../../values/Deadline.ts"
 import type { Entry } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
@@ -121,6 +120,7 @@ const arrive = (
       const claimed = `barrier ${origin.prefix}${key}`
       if (!session.tryClaim(claimed)) return "Taken" as const
       const onGone = () => session.unclaim(claimed)
+      let participant: Participant | undefined
       const { result } = yield* leasedKey.write({
         backend: unfenced,
         session,
@@ -140,13 +140,13 @@ const arrive = (
               : { token: undefined, isTaken: response.responses[0].count > 0 }
         ),
         identify: ({ token }: Arrival) => token === undefined ? undefined : Compare.createRevision(key, "=", token),
+        // Also if the entry was interrupted in flight, or its response was lost: others may have seen the key.
+        withRemoval: Effect.suspend(() => participant?.isOver === true ? nothing : sayGoodbye(unfenced, key, session)),
         onRemove: () => {},
         onGone
       }, scope)
       if (result.token !== undefined) {
-        const participant: Participant = { kv, name, options, current, key, session, isOver: false, ...result }
-        yield* Scope.addFinalizer(scope, sayGoodbye(participant))
-        return participant
+        return participant = { kv, name, options, current, key, session, isOver: false, ...result }
       }
       onGone()
       return result.isTaken ? "Taken" as const : undefined
@@ -170,19 +170,26 @@ const goodbye = "left"
 const presentOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> =>
   entries.filter(({ lossyText }) => lossyText !== goodbye).map(({ key }) => key)
 
-const sayGoodbye = (participant: Participant): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const { key, kv, session, token } = participant
-    return participant.isOver || !session.isAliveUnsafe()
-      ? Effect.void
-      : execute(
-        internals.of(kv).unfenced,
-        Op.txn({
-          if: [Compare.createRevision(key, "=", token)],
-          then: [Op.put(key, goodbye, { lease: session.lease })]
-        })
-      ).pipe(Effect.provideService(Deadline.Deadline, Duration.seconds(1)), Effect.ignore)
-  })
+const nothing: Effect.Effect<ReadonlyArray<Op.Op>> = Effect.succeed([])
+
+/**
+ * Says goodbye before the key is removed, and adds nothing to the removal. One transaction cannot put a key and delete
+ * it. A goodbye that the store rejects does not keep the key.
+ */
+const sayGoodbye = (
+  backend: KvBackend,
+  key: string,
+  { isAliveUnsafe, lease }: SharedSession
+): Effect.Effect<ReadonlyArray<Op.Op>, KvError.KvError> =>
+  isAliveUnsafe()
+    ? execute(
+      backend,
+      Op.txn({ if: [Compare.lease(key, "=", lease)], then: [Op.put(key, goodbye, { lease })] })
+    ).pipe(
+      Effect.andThen(nothing),
+      Effect.catch((error) => error.isRetryable ? Effect.fail(error) : nothing)
+    )
+    : nothing
 
 /** How the round ended: `""` if it opened, otherwise who broke it; `undefined` if it was reset. */
 const ended = ({ take }: Watch.Watcher): Effect.Effect<string | undefined, KvError.KvError> =>

@@ -37,10 +37,13 @@ export const permitsOf = ({ lossyText }: Entry): Permits => {
   return isCount(weight) ? { weight, description: description ?? "" } : { weight: 1, description: lossyText }
 }
 
-/** The number of permits in a value; `undefined` if the value is something else. */
+/**
+ * The number of permits in a value; `undefined` if the value is something else. Each number has one text, because
+ * conditions compare texts.
+ */
 export const countOf = ({ lossyText }: Entry): number | undefined => {
-  const count = /^\d+$/.test(lossyText) ? Number(lossyText) : NaN
-  return isCount(count) ? count : undefined
+  const count = Number(lossyText)
+  return isCount(count) && `${count}` === lossyText ? count : undefined
 }
 
 /** Whether it is a number of permits: a whole number of at least 1. */

@@ -4,6 +4,8 @@
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import * as RunOnce from "@effect-kv/core/RunOnce"
+import * as Slot from "@effect-kv/core/Slot"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -48,6 +50,65 @@ const hold = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
 })
 
 const isFree = (kv: Kv.Kv, name: string) => Effect.scoped(on(kv)(Effect.map(DistLock.tryAcquire(name), Option.isSome)))
+
+/** A client of a store that is full until `seen.isFull` is false: it accepts neither puts nor leases. */
+const openFull = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const backend = yield* store.connect
+  const seen = { isFull: false }
+  const full = KvError.fail(new KvError.QuotaExceeded({ message: "database space exceeded" }))
+  const kv = yield* Kv.make({
+    ...backend,
+    execute: (op) =>
+      Effect.suspend(() =>
+        seen.isFull && (op._tag === "Put" || op._tag === "Txn" && op.then.some((inner) => inner._tag === "Put"))
+          ? full
+          : backend.execute(op)
+      ),
+    leaseGrant: (options) => Effect.suspend(() => seen.isFull ? full : backend.leaseGrant(options))
+  })
+  return { kv, other: yield* Kv.make(yield* store.connect), seen }
+})
+
+describe("a release that writes, in a store that is full", () => {
+  it.effect("of a run records the outcome once there is room, also if its session has other users", () =>
+    Effect.gen(function*() {
+      const { kv, other, seen } = yield* openFull
+      yield* hold(kv, "kept")
+      const run = yield* Effect.forkChild(
+        on(kv)(RunOnce.forKey("job", () =>
+          Effect.sync(() => {
+            seen.isFull = true
+            return "result"
+          })))
+      )
+      yield* TestClock.adjust("1 minute")
+      assert.isUndefined(run.pollUnsafe(), "it waits until its outcome is recorded")
+      seen.isFull = false
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(run.pollUnsafe(), Exit.succeed(Option.some("result")))
+      assert.strictEqual(Option.getOrThrow(yield* on(other)(RunOnce.status("job"))).state, "Done")
+    }))
+
+  it.effect("of a slot begins its cool-down once there is room", () =>
+    Effect.gen(function*() {
+      const { kv, other, seen } = yield* openFull
+      const options = { size: 2, coolDown: "5 seconds" } as const
+      yield* on(kv)(Slot.acquire("ids", options))
+      const scope = yield* Scope.make()
+      yield* on(kv)(Scope.provide(Slot.acquire("ids", options), scope))
+      seen.isFull = true
+      yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("1 minute")
+      assert.isTrue(Option.isSome(yield* other.getEntry("ids/1")))
+      seen.isFull = false
+      yield* TestClock.adjust("1 second")
+      assert.isTrue(Option.isNone(yield* other.getEntry("ids/1")))
+      assert.isTrue(Option.isSome(yield* other.getEntry("ids/1/cooling")))
+      yield* TestClock.adjust("6 seconds")
+      assert.isTrue(Option.isNone(yield* other.getEntry("ids/1/cooling")))
+    }))
+})
 
 describe("a release that the store rejects", () => {
   it.effect("is repeated a few times, then logged once, and the other locks of its session stay held until they are released", () =>

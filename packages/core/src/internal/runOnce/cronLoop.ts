@@ -44,12 +44,12 @@ const longestSleepMillis = 30_000
 const skewMillis = 60_000
 
 export const run = <A, E, R>(job: Job<A, E, R>): Effect.Effect<never, KvError.KvError, R> =>
-  Effect.scoped(Effect.gen(function*() {
+  Effect.gen(function*() {
     const { f, kv, name, options, policy, ticks } = job
     // Until the name is registered, ticks count from the start of this instance, also those of an outage since.
     let since = yield* Clock.currentTimeMillis
     let isSkewLogged = false
-    const throughOutage = throughOutageOf(job)
+    const outages = outagesOf(job)
 
     const start = Effect.fnUntraced(function*(opened: place.Place, seen: place.Seen, tick: number, attempts: number) {
       if (yield* place.changesSoon(opened, seen)) return
@@ -63,8 +63,7 @@ export const run = <A, E, R>(job: Job<A, E, R>): Effect.Effect<never, KvError.Kv
       yield* place.untilChanged(opened, seen)
     })
 
-    const step = Effect.fnUntraced(function*(opened: place.Place) {
-      const seen = yield* place.seen(opened)
+    const step = Effect.fnUntraced(function*(opened: place.Place, seen: place.Seen) {
       const now = yield* Clock.currentTimeMillis
       if (seen.record?.tick !== undefined) {
         since = now
@@ -87,9 +86,17 @@ export const run = <A, E, R>(job: Job<A, E, R>): Effect.Effect<never, KvError.Kv
       }
     })
 
-    const opened = yield* throughOutage(place.open(kv, name))
-    return yield* Effect.forever(throughOutage(step(opened)))
-  }))
+    // Views that have failed stay failed. So the place is opened again when it cannot be seen any more.
+    return yield* Effect.forever(outages.pausing(Effect.scoped(
+      Effect.flatMap(
+        place.open(kv, name),
+        (opened) =>
+          Effect.forever(
+            Effect.flatMap(place.seen(opened), (seen) => outages.pausing(outages.endedBy(step(opened, seen))))
+          )
+      )
+    )))
+  })
 
 const isoOf = (millis: number): string => new Date(millis).toISOString()
 
@@ -103,26 +110,28 @@ const register = <A, E, R>({ kv, name }: Job<A, E, R>, since: number): Effect.Ef
     })
   )
 
-/** Repeats the effect until it succeeds, after a pause, and logs the first of several failures in a row. */
-const throughOutageOf = <A, E, R>({ kv, name }: Job<A, E, R>) => {
+/** What the loop does when the store cannot be reached: a warning for each outage, and a pause after each failure. */
+const outagesOf = <A, E, R>({ kv, name }: Job<A, E, R>) => {
   let isOut = false
-  const through = <B, R2>(effect: Effect.Effect<B, KvError.KvError, R2>): Effect.Effect<B, KvError.KvError, R2> =>
-    Effect.matchEffect(effect, {
-      onSuccess: (value) => {
-        isOut = false
-        return Effect.succeed(value)
-      },
-      onFailure: (error) => {
-        if (isFinal(error)) return Effect.fail(error)
-        const warning = isOut ? Effect.void : warnOfOutage(name, error)
-        isOut = true
-        return warning.pipe(
-          Effect.andThen(internals.of(kv).sessions.onClock(Effect.sleep("1 second"))),
-          Effect.andThen(through(effect))
-        )
-      }
-    })
-  return through
+  return {
+    /** Turns a failure into a pause, unless it is final. */
+    pausing: <B, R2>(effect: Effect.Effect<B, KvError.KvError, R2>): Effect.Effect<void, KvError.KvError, R2> =>
+      Effect.matchEffect(effect, {
+        onSuccess: () => Effect.void,
+        onFailure: (error) => {
+          if (isFinal(error)) return Effect.fail(error)
+          const warning = isOut ? Effect.void : warnOfOutage(name, error)
+          isOut = true
+          return Effect.andThen(warning, internals.of(kv).sessions.onClock(Effect.sleep("1 second")))
+        }
+      }),
+    /** The outage has ended if the effect succeeds. */
+    endedBy: <B, R2>(effect: Effect.Effect<B, KvError.KvError, R2>): Effect.Effect<B, KvError.KvError, R2> =>
+      Effect.tap(effect, () =>
+        Effect.sync(() => {
+          isOut = false
+        }))
+  }
 }
 
 const isFinal = ({ reason: { _tag } }: KvError.KvError): boolean =>

@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
@@ -11,6 +12,7 @@ import type { Kv } from "../../service/KvService.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
+import { inChildScope } from "../childScope.ts"
 import * as internals from "../kv/internals.ts"
 import { Turns } from "../kv/turns.ts"
 import * as deletion from "../session/awaitDeletion.ts"
@@ -75,12 +77,12 @@ const attemptOf = Effect.fnUntraced(function*(
     if (free.length === 0) return { _tag: "None", revision }
     const index = free[yield* Random.nextIntBetween(0, Math.min(choices, free.length) - 1)]!
     const request = { kv, name, index, description: options.description ?? "", coolDown }
-    const slot = yield* useSession.withLive(
-      pool,
-      options.ttl,
-      scope,
-      (session) => Scope.provide(take(request, session), scope)
-    )
+    // An attempt that took nothing does not keep the session.
+    const slot = yield* inChildScope(
+      (scope) =>
+        useSession.withLive(pool, options.ttl, scope, (session) => Scope.provide(take(request, session), scope)),
+      (exit) => Exit.isSuccess(exit) && exit.value !== undefined
+    ).pipe(Scope.provide(scope))
     return slot && { _tag: "Acquired", slot }
   })
   for (let choices = 1;; choices *= 2) {

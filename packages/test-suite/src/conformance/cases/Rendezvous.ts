@@ -4,6 +4,7 @@
 import * as Barrier from "@effect-kv/core/Barrier"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Latch from "@effect-kv/core/Latch"
 import { assert } from "@effect/vitest"
@@ -292,6 +293,39 @@ export const cases = chapter("latches and barriers", [
     yield* Fiber.interrupt(interrupted.fiber)
     yield* hasLeft
     const store = yield* Store
+    yield* store.passTime("500 millis")
+    yield* stillWait(waiting.fiber)
+    for (const by of ["b", "c"]) yield* enter(kv, name, { parties: 3, by })
+    assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
+  }),
+
+  waitingTest("an entry that is interrupted in flight, or whose response is lost, breaks no barrier", function*(kv) {
+    const name = "barrier/in-flight"
+    const waiting = yield* enter(yield* newClient, name, { parties: 3, by: "a" })
+    yield* untilEntered(kv, name, "a")
+    const hasLeft = soon("only one is left", Effect.map(participants(kv, name), (count) => count === 1))
+    const store = yield* Store
+    const faulty = faults.make()
+    const client = yield* faults.newClientWith(faulty)
+    const written = yield* faults.barrier
+    let isFirst = true
+    const once = (effect: Effect.Effect<void, KvError.KvError>) => (call: faults.Call) => {
+      if (!faults.isEntry(call) || !isFirst) return Effect.void
+      isFirst = false
+      return effect
+    }
+    faulty.after = once(written.stop)
+    const interrupted = yield* enter(client, name, { parties: 3, by: "b" })
+    yield* promptly("the entry is written", written.reached)
+    const interruption = yield* Effect.forkScoped(Fiber.interrupt(interrupted.fiber), { startImmediately: true })
+    yield* written.letGo
+    yield* exitOf("it leaves", interruption)
+    yield* hasLeft
+    isFirst = true
+    faulty.after = once(faults.lostResponse)
+    const lost = yield* enter(client, name, { parties: 3, by: "c" })
+    failedWith(yield* exitOf("it fails", lost.fiber), "KvError")
+    yield* hasLeft
     yield* store.passTime("500 millis")
     yield* stillWait(waiting.fiber)
     for (const by of ["b", "c"]) yield* enter(kv, name, { parties: 3, by })

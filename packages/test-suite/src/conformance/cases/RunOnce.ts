@@ -4,11 +4,13 @@
 import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as RunOnce from "@effect-kv/core/RunOnce"
 import { assert } from "@effect/vitest"
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -327,6 +329,45 @@ export const cases = chapter("run once", [
       )
     })
   ),
+
+  waitingTest("a cron goes on after its watches have failed and could not be opened again", function*(kv) {
+    const name = "run-once/watches-fail"
+    const faulty = faults.make()
+    const compacted = yield* Deferred.make<never, KvError.KvError>()
+    const backend = faults.wrap(faulty)(backendOf(yield* newClient))
+    let isCompacted = false
+    const client = yield* Kv.make({
+      ...backend,
+      watch: (request) =>
+        Effect.map(backend.watch(request), (watcher) => ({
+          ...watcher,
+          take: isCompacted ? watcher.take : Effect.raceFirst(watcher.take, Deferred.await(compacted))
+        }))
+    })
+    const { run, ticks } = recorder()
+    const { clock } = yield* instance(client, name, run)
+    let rejected = 0
+    faulty.before = (call) => {
+      if (call.op?._tag !== "Range") return Effect.void
+      rejected++
+      return KvError.fail(new KvError.Unauthenticated({ message: "the password is being changed" }))
+    }
+    isCompacted = true
+    yield* Deferred.fail(
+      compacted,
+      KvError.make(new KvError.Compacted({ compactRevision: Option.none() }))
+    )
+    yield* until("reads are rejected", Effect.sync(() => rejected >= 2))
+    faulty.before = () => Effect.void
+    yield* until(
+      "it runs the next tick",
+      Effect.gen(function*() {
+        yield* clock.advance("1 minute")
+        return ticks.length > 0
+      })
+    )
+    assert.deepStrictEqual((yield* statusOf(kv, name))?.attempts, 1)
+  }),
 
   waitingTest("a restart after a tick was done does not run it again", function*(kv) {
     const name = "run-once/restart"

@@ -216,6 +216,25 @@ export const cases = chapter("semaphores", [
     )
   }),
 
+  test(
+    "a stored number of permits that is no plain decimal number is rejected, and not read again and again",
+    function*(kv) {
+      const semaphore = yield* make(kv, "s", 5)
+      for (const stored of ["05", "five", "0", "+5", ""]) {
+        yield* kv.put(limitOf("s"), stored)
+        const calls: ReadonlyArray<Effect.Effect<unknown, unknown, Scope.Scope>> = [
+          semaphore.acquire(1),
+          semaphore.tryAcquire(1),
+          semaphore.resize(6),
+          make(kv, "s", 5)
+        ]
+        for (const call of calls) {
+          assert.strictEqual((yield* promptly(stored, reasonOf(Effect.scoped(call))))._tag, "InvalidRequest")
+        }
+      }
+    }
+  ),
+
   test("another number of permits is a PermitsMismatch that names both numbers", function*(kv) {
     const semaphore = yield* make(kv, "s", 5)
     yield* make(yield* newClient, "s", 5)

@@ -199,6 +199,23 @@ export const cases = chapter("slots", [
     assert.strictEqual((yield* promptly("the other", Fiber.join(second))).index, 1)
   }),
 
+  waitingTest("an attempt that another client beat to the last slot leaves no lease", function*(kv) {
+    const name = "slots/beaten"
+    const store = yield* Store
+    const held = faults.make()
+    const client = yield* faults.newClientWith(held)
+    const taking = yield* faults.barrier
+    held.before = (call) => faults.isEntry(call) ? taking.stop : Effect.void
+    // In the scope of the case, which stays open.
+    const beaten = yield* Effect.forkScoped(on(client)(Slot.acquire(name, { size: 1 })))
+    yield* promptly("it read that the slot is free", taking.reached)
+    yield* take(kv, name, { size: 1 })
+    yield* taking.letGo
+    failedWith(yield* exitOf("it finds the slot taken", beaten), "SlotsTaken")
+    yield* store.passTime("2 seconds")
+    yield* soon("its lease is revoked", Effect.sync(() => held.calls.some(({ kind }) => kind === "leaseRevoke")))
+  }),
+
   waitingTest("a released index is not used again before its cool-down has passed", function*(kv) {
     const store = yield* Store
     const options: Slot.Options = { size: 1, coolDown: "2 seconds" }

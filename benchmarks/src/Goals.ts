@@ -67,13 +67,24 @@ const rate = (what: string, scenario: string, inFlight: number, baseline: string
 })
 
 /** The median latency of `effect-kv` is at most so many times that of another subject. */
-const latency = (what: string, scenario: string, inFlight: number, than: string, most: number): Goal => ({
+const latency = (what: string, scenario: string, inFlight: number, than: string, most: number): Goal =>
+  latencyTo(what, scenario, inFlight, "effect-kv", than, most)
+
+/** The median latency of one subject is at most so many times that of another. */
+const latencyTo = (
+  what: string,
+  scenario: string,
+  inFlight: number,
+  subject: string,
+  than: string,
+  most: number
+): Goal => ({
   what,
   scenario,
-  rows: rowsOf(inFlight, than, "effect-kv"),
+  rows: rowsOf(inFlight, than, subject),
   wanted: `at most ${most}x`,
   measure: (rows) => {
-    const row = find(rows, scenario, "effect-kv", inFlight)
+    const row = find(rows, scenario, subject, inFlight)
     const other = find(rows, scenario, than, inFlight)
     if (row === undefined || other === undefined) return undefined
     const ratios = ratiosOf(row, other, ({ p50Ms }) => p50Ms)
@@ -126,13 +137,13 @@ const share = (
   }
 })
 
-const handOver = (waiters: number, least: number): Goal => ({
-  what: `lock, handed over among ${waiters} waiters of as many clients`,
-  scenario: "lock-handover",
-  rows: rowsOf(waiters, "effect-kv"),
+const handOver = (what: string, scenario: string, waiters: number, subject: string, least: number): Goal => ({
+  what,
+  scenario,
+  rows: rowsOf(waiters, subject),
   wanted: `at least ${least} a second`,
   measure: (rows) => {
-    const row = find(rows, "lock-handover", "effect-kv", waiters)
+    const row = find(rows, scenario, subject, waiters)
     return row && {
       text: `${Math.round(row.opsPerSecond)} (${Math.round(row.opsPerSecondMin)} to ${
         Math.round(row.opsPerSecondMax)
@@ -142,7 +153,10 @@ const handOver = (waiters: number, least: number): Goal => ({
   }
 })
 
-/** Memory does not grow as things are opened and closed: by less than garbage collection varies. */
+/** Less than garbage collection varies. */
+const growthBytes = 2_000_000
+
+/** Memory does not grow as things are opened and closed. */
 const flat = (subject: string): Goal => ({
   what: `${subject}: memory while it is opened and closed`,
   scenario: "heap",
@@ -154,7 +168,24 @@ const flat = (subject: string): Goal => ({
       text: `${(memory.growthBytes / 1000).toFixed(0)} kB in ${memory.cycles} cycles, ${
         (memory.eachBytes / 1000).toFixed(1)
       } kB each`,
-      reached: memory.growthBytes < 2_000_000
+      reached: memory.growthBytes < growthBytes
+    }
+  }
+})
+
+/** A view shows the changes as fast as they are made, and its memory does not grow. */
+const currentView = (subject: string, changesPerSecond: number): Goal => ({
+  what: `members, ${subject}: stays current at ${changesPerSecond} changes a second`,
+  scenario: "members",
+  rows: rowsOf(1, subject),
+  wanted: `at least 98 %, memory flat`,
+  measure: (rows) => {
+    const row = find(rows, "members", subject, 1)
+    return row?.memory && {
+      text: `${Math.round(row.opsPerSecond)} a second, p99 ${row.p99Ms.toFixed(1)} ms, ${
+        (row.memory.growthBytes / 1000).toFixed(0)
+      } kB in ${row.memory.cycles} changes`,
+      reached: row.opsPerSecond >= changesPerSecond * 0.98 && row.memory.growthBytes < growthBytes
     }
   }
 })
@@ -167,6 +198,21 @@ const size = (what: string, subject: string, most: number): Goal => ({
   measure: (rows) => {
     const bytes = find(rows, "packages", subject, 1)?.gzippedBytes
     return bytes === undefined ? undefined : { text: `${(bytes / 1000).toFixed(1)} kB`, reached: bytes <= most * 1000 }
+  }
+})
+
+/** The code of a program is as large as that of another, except for what a bundler adds. */
+const sameSize = (what: string, subject: string, than: string): Goal => ({
+  what,
+  scenario: "packages",
+  rows: rowsOf(1, than, subject),
+  wanted: "at most 1.02x",
+  measure: (rows) => {
+    const bytes = find(rows, "packages", subject, 1)?.minifiedBytes
+    const other = find(rows, "packages", than, 1)?.minifiedBytes
+    return bytes === undefined || other === undefined
+      ? undefined
+      : { text: times(bytes / other), reached: bytes <= other * 1.02 }
   }
 })
 
@@ -202,9 +248,22 @@ const goals: ReadonlyArray<Goal> = [
   ),
   latency("lock, acquired and released by itself: p50 against Go's Mutex", "lock", 1, "Go", 1.6),
   ...[2, 8, 64].flatMap((waiters) => [
-    handOver(waiters, 400),
+    handOver(
+      `lock, handed over among ${waiters} waiters of as many clients`,
+      "lock-handover",
+      waiters,
+      "effect-kv",
+      400
+    ),
     rateTo(`the same against Go's Mutex, ${waiters} clients`, "lock-handover", waiters, "effect-kv", "Go", 1)
   ]),
+  latencyTo("election, campaign and resign: p50 against a lock", "recipes", 1, "campaign, resign", "acquire", 1.05),
+  latencyTo("election, withLeadership: p50 against withDistLock", "recipes", 1, "withLeadership", "withDistLock", 1.05),
+  latencyTo("semaphore, withPermits: p50 against withDistLock", "recipes", 1, "withPermits", "withDistLock", 1.2),
+  ...["1 permit", "8 permits"].map((permits) =>
+    handOver(`semaphore, ${permits}, handed over among 64 waiters of 8 clients`, "semaphore-handover", 64, permits, 400)
+  ),
+  currentView("view of 1000", 2000),
   rate("watch, replay of 100,000 events: against etcd3's raw stream", "watch", 1, "etcd3 raw", 1.5),
   rateTo("watch, replay of 100,000 events: against Go", "watch", 1, "effect-kv", "Go", 0.8),
   rate("the same by 64 watches: against etcd3's raw stream", "watch", 64, "etcd3 raw", 0.9),
@@ -226,7 +285,9 @@ const goals: ReadonlyArray<Goal> = [
     1 / 4,
     "at least a quarter"
   ),
-  size("@effect-kv/core + memory: minified and gzipped, without effect", "core + memory", 25)
+  size("@effect-kv/core + memory: minified and gzipped, without effect", "core + memory", 25),
+  size("DistLock on memory alone: minified and gzipped, without effect", "DistLock on memory", 25),
+  sameSize("the same imported from the indexes of the packages", "DistLock on memory, by index", "DistLock on memory")
 ]
 
 /** The scenarios that measure a goal. */

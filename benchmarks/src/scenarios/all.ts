@@ -12,6 +12,7 @@ import * as members from "./members.ts"
 import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
 import { packages } from "./packages.ts"
+import * as recipes from "./recipes.ts"
 import * as watches from "./watches.ts"
 
 /** Memory first: its calls are so short that they are affected by what else the runtime compiled the same code for. */
@@ -29,6 +30,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   batches.put,
   locks.lock,
   locks.handOver,
+  recipes.uncontended,
+  recipes.permitsHandOver,
   watches.replay,
   watches.latency,
   members.view,

@@ -21,12 +21,29 @@ const root = fileURLToPath(new URL("../../..", import.meta.url))
 /** Where the packages are installed, see {@link installed}. */
 export const installation = join(root, "benchmarks/build/installation")
 
-const subjects: ReadonlyArray<{ readonly name: string; readonly modules: ReadonlyArray<string> }> = [
+interface Subject {
+  readonly name: string
+  /** What a fresh process imports. */
+  readonly modules: ReadonlyArray<string>
+  /** What a program uses of them. Default: everything. */
+  readonly uses?: string
+}
+
+const subjects: ReadonlyArray<Subject> = [
   { name: "etcd3", modules: ["etcd3"] },
   { name: "@effect-kv/core", modules: ["@effect-kv/core"] },
   { name: "@effect-kv/memory", modules: ["@effect-kv/memory"] },
   { name: "core + memory", modules: ["@effect-kv/core", "@effect-kv/memory"] },
-  { name: "@effect-kv/etcd", modules: ["@effect-kv/etcd"] }
+  { name: "@effect-kv/etcd", modules: ["@effect-kv/etcd"] },
+  {
+    name: "DistLock on memory",
+    modules: ["@effect-kv/core/DistLock", "@effect-kv/core/Kv", "@effect-kv/memory/MemoryLayer"]
+  },
+  {
+    name: "DistLock on memory, by index",
+    modules: ["@effect-kv/core", "@effect-kv/memory"],
+    uses: `export { DistLock, Kv } from "@effect-kv/core"; export { MemoryLayer } from "@effect-kv/memory"`
+  }
 ]
 
 export const packages: Scenario = {
@@ -42,8 +59,9 @@ export const packages: Scenario = {
       chosen.map(({ modules, name }) => ({ name, round: timedImport(modules) }))
     )
     return yield* Effect.forEach(rows, (row, i) => {
-      const own = chosen[i]!.modules.filter((name) => name.startsWith("@effect-kv/"))
-      return own.length === 0 ? Effect.succeed(row) : Effect.map(sizesOf(own), (sizes) => ({ ...row, ...sizes }))
+      const { modules, uses } = chosen[i]!
+      const own = modules.filter((name) => name.startsWith("@effect-kv/"))
+      return own.length === 0 ? Effect.succeed(row) : Effect.map(sizesOf(own, uses), (sizes) => ({ ...row, ...sizes }))
     })
   })
 }
@@ -94,15 +112,19 @@ const timedImport = (modules: ReadonlyArray<string>): Effect.Effect<Round, unkno
     return { opsPerSecond: 1000 / millis, p50Ms: millis, p99Ms: millis, cpuMicrosPerOp }
   })
 
-/** The sizes of one file that imports all exports of the packages. */
-const sizesOf = (names: ReadonlyArray<string>) => {
-  const isOwn = (id: string) => names.some((name) => id === name || id.startsWith(`${name}/`))
-  const modules = names.map((name) => `export * from ${JSON.stringify(name)}\n`).join("")
-  return Effect.map(bundled("all.mjs", modules, (id) => /^[@a-z]/.test(id) && !isOwn(id)), (code) => ({
+/** The sizes of one file that exports what a program uses of the modules, with all that it needs of their packages. */
+const sizesOf = (modules: ReadonlyArray<string>, uses = exportsOf(modules)) => {
+  const packages = modules.map((name) => name.split("/").slice(0, 2).join("/"))
+  const isOwn = (id: string) => packages.some((name) => id === name || id.startsWith(`${name}/`))
+  return Effect.map(bundled("all.mjs", uses, (id) => /^[@a-z]/.test(id) && !isOwn(id)), (code) => ({
     minifiedBytes: Buffer.byteLength(code),
     gzippedBytes: gzipSync(code, { level: 9 }).length
   }))
 }
+
+/** All exports, each module's under a name of its own. */
+const exportsOf = (modules: ReadonlyArray<string>): string =>
+  modules.map((name, i) => `export * as m${i} from ${JSON.stringify(name)}\n`).join("")
 
 /** Bundles modules and what they import, except `etcd3`, to one file in `installation`. Returns its code. */
 export const bundled = (

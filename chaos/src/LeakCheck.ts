@@ -28,10 +28,10 @@ export const keysLeft = Effect.fnUntraced(function*(cluster: Cluster, prefix: st
 })
 
 /**
- * The long-lived watches of a client: its watch plans, its view, and that of its long-lived temporary key, with some
- * margin.
+ * The long-lived watches of a client: its watch plans, its view, its observer of the election, and that of its long-lived
+ * temporary key, with some margin.
  */
-const watchesOfClient = 10
+const watchesOfClient = 12
 
 /** Watches that no client needs any more once all workers have ended. The recording of the history is one watch. */
 export const watchesLeft = Effect.fnUntraced(function*(cluster: Cluster, clients: number) {

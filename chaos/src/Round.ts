@@ -21,11 +21,13 @@ import * as ApplyFaults from "./ApplyFaults.ts"
 import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry } from "./Fault.ts"
 import * as LeakCheck from "./LeakCheck.ts"
+import * as Notes from "./Notes.ts"
 import * as SeededRandom from "./SeededRandom.ts"
 import * as ServerStalls from "./ServerStalls.ts"
 import type { Span } from "./Span.ts"
 import type { Client, Testbed } from "./Testbed.ts"
 import * as Views from "./Views.ts"
+import * as elections from "./work/elections.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 import * as watches from "./work/watches.ts"
@@ -64,6 +66,7 @@ export interface Round {
   readonly done: Workers.Done
   /** Problems that the history does not show: a call that hung, a watch without events, an unexpected error. */
   readonly problems: ReadonlyArray<string>
+  readonly notes: Notes.Notes
   /** When this process could not run, and when servers did not respond, both measured without the library. */
   readonly eventLoopStalls: ReadonlyArray<Span>
   readonly serverStalls: ReadonlyArray<Span>
@@ -84,6 +87,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   let stopped = 0n
   let done: Workers.Done = {}
   const seen = clients.map((): Array<RangeView.Snapshot> => [])
+  const notes = Notes.make(clients.map(({ name }) => name))
   /** A check that cannot be completed is a problem of the run. The rest of the run is checked all the same. */
   const attempt = <E>(what: string, effect: Effect.Effect<void, E>) =>
     Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
@@ -107,6 +111,18 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     )
     const positions = yield* openWatches(recorded, seed, problems)
     yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
+    yield* Effect.forEach(
+      recorded,
+      (client) =>
+        Effect.forkScoped(
+          Effect.onError(elections.observing(client, notes.leaders[client.name]!), (cause) =>
+            Effect.sync(() => Workers.noteUnexpected(cause, `the observer of ${client.name}`, problems, true)))
+        )
+    )
+    // From here on they see every leader.
+    yield* Effect.repeat(Effect.sleep("5 millis"), {
+      until: () => Object.values(notes.leaders).every((seen) => seen.length > 0)
+    })
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
     const [appliedFaults] = yield* Effect.all([
@@ -117,6 +133,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     yield* attempt("looking for temporary keys", residentsAreThere(cluster, recorded, problems))
     stopped = yield* Clock.monotonicTimeNanos
     yield* workers.end
+    yield* attempt("waiting for the observers", observersCatchUp(recorded[0]!, notes))
     yield* attempt(
       "looking for keys that are left",
       Effect.map(LeakCheck.keysLeft(cluster, prefix), (left) => void problems.push(...left))
@@ -158,13 +175,19 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     ended,
     done,
     problems,
+    notes,
     eventLoopStalls,
     serverStalls
   } satisfies Round
 })
 
-const record = Effect.fnUntraced(
-  function*(client: Client, recorder: Recorder.Recorder, { mutateBackend, mutateWrite, prefix }: Options) {
+/** A client whose calls are recorded, and which is mutated if the options say so. */
+export const record = Effect.fnUntraced(
+  function*(
+    client: Client,
+    recorder: Recorder.Recorder,
+    { mutateBackend, mutateWrite, prefix }: Pick<Options, "mutateBackend" | "mutateWrite" | "prefix">
+  ) {
     const { name } = client
     const recorded = (kv: Kv.Kv) =>
       Kv.make(recorder.client(name)(mutateBackend === undefined ? backendOf(kv) : mutateBackend(name, backendOf(kv))))
@@ -203,6 +226,15 @@ const residentsAreThere = Effect.fnUntraced(function*(
     Effect.andThen(missing)
   )
   problems.push(...left.map((key) => `the temporary key ${key} is missing, more than 5 seconds after the last fault`))
+})
+
+/** Leads once more, and waits until every observer has seen that and the end of it. Whether it did is checked later. */
+const observersCatchUp = Effect.fnUntraced(function*(client: RecordedClient, { leaders }: Notes.Notes) {
+  const value = yield* client.recorder.value(client.name)
+  yield* Effect.retry(elections.leadLast(client, value), { schedule: Schedule.spaced("200 millis"), times: 50 })
+  const haveSeen = () =>
+    Object.values(leaders).every((seen) => seen.at(-1)?.revision === 0n && seen.at(-2)?.value === value)
+  yield* Effect.timeoutOption(Effect.repeat(Effect.sleep("20 millis"), { until: haveSeen }), catchUp)
 })
 
 // -----------------------------------------------------------------------------

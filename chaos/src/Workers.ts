@@ -8,8 +8,10 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as SeededRandom from "./SeededRandom.ts"
 import * as data from "./work/data.ts"
+import * as elections from "./work/elections.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
+import * as shared from "./work/shared.ts"
 import * as shortLivedClients from "./work/shortLivedClients.ts"
 import type { RecordedClient, Step } from "./work/Worker.ts"
 
@@ -22,6 +24,9 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["lease", 1, leases.lease],
   ["temporaryKey", 1, leases.temporaryKey],
   ["increment", 3, locks.increment],
+  ["lead", 1, elections.lead],
+  ["usePermits", 2, shared.usePermits],
+  ["readOrWrite", 2, shared.readOrWrite],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 

@@ -1,7 +1,7 @@
 /**
  * What all workers share: their client, and the services of its application.
  */
-import type * as DistLock from "@effect-kv/core/DistLock"
+import type * as DistSemaphore from "@effect-kv/core/DistSemaphore"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
@@ -43,7 +43,7 @@ export type Write = Effect.Effect<Op.PutResponse, KvError>
 export type Step = (
   client: RecordedClient,
   random: SeededRandom.SeededRandom
-) => Effect.Effect<unknown, DistLock.LockFailure>
+) => Effect.Effect<unknown, DistSemaphore.Failure>
 
 /** A value that no other write has. */
 export const unique = ({ name, recorder }: RecordedClient): Effect.Effect<string> => recorder.value(name)

@@ -1,6 +1,6 @@
 /**
- * Counters that locks protect, checked by the store's own history, whatever responses the writers got. A leadership and a
- * read-write lock protect them like a lock.
+ * Counters that locks protect, checked by the store's own history, whatever responses the writers got. A leadership, a
+ * read-write lock and the run of a tick protect them like a lock.
  *
  * A writer reads and writes while it holds the lock. So each write adds one, and carries the token of the client that
  * held the lock at its revision. An unfenced write that arrives late breaks the second rule even if no other client
@@ -13,6 +13,7 @@ import { type EtcdCluster, type History, LockChecker } from "@effect-kv/test-sui
 import * as elections from "./work/elections.ts"
 import * as locks from "./work/locks.ts"
 import * as shared from "./work/shared.ts"
+import * as ticks from "./work/ticks.ts"
 
 type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
 
@@ -20,7 +21,8 @@ type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
 export const namesOf = (prefix: string): ReadonlyArray<string> => [
   ...locks.lockNames(prefix),
   elections.electionName(prefix),
-  shared.rwLockName(prefix)
+  shared.rwLockName(prefix),
+  ticks.jobName(prefix)
 ]
 
 /** How many permits the semaphores of a round have. */

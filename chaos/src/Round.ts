@@ -22,13 +22,12 @@ import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry } from "./Fault.ts"
 import * as LeakCheck from "./LeakCheck.ts"
 import * as Notes from "./Notes.ts"
+import * as Residents from "./Residents.ts"
 import * as SeededRandom from "./SeededRandom.ts"
 import * as ServerStalls from "./ServerStalls.ts"
 import type { Span } from "./Span.ts"
 import type { Client, Testbed } from "./Testbed.ts"
 import * as Views from "./Views.ts"
-import * as elections from "./work/elections.ts"
-import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 import * as watches from "./work/watches.ts"
 import { Counters, type RecordedClient, type Write } from "./work/Worker.ts"
@@ -86,6 +85,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   const serverStalls: Array<Span> = []
   let stopped = 0n
   let done: Workers.Done = {}
+  let wrongMembers: Residents.Residents["wrongMembers"] = () => []
   const seen = clients.map((): Array<RangeView.Snapshot> => [])
   const notes = Notes.make(clients.map(({ name }) => name))
   /** A check that cannot be completed is a problem of the run. The rest of the run is checked all the same. */
@@ -94,7 +94,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   const began = yield* Clock.monotonicTimeNanos
 
   const appliedFaults = yield* Effect.scoped(Effect.gen(function*() {
-    const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
+    const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, notes, options))
     yield* Effect.forkScoped(EventLoopStalls.record(eventLoopStalls))
     yield* Effect.forkScoped(ServerStalls.record(testbed, serverStalls))
     const views = yield* Effect.forEach(
@@ -110,19 +110,8 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
         )
     )
     const positions = yield* openWatches(recorded, seed, problems)
-    yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
-    yield* Effect.forEach(
-      recorded,
-      (client) =>
-        Effect.forkScoped(
-          Effect.onError(elections.observing(client, notes.leaders[client.name]!), (cause) =>
-            Effect.sync(() => Workers.noteUnexpected(cause, `the observer of ${client.name}`, problems, true)))
-        )
-    )
-    // From here on they see every leader.
-    yield* Effect.repeat(Effect.sleep("5 millis"), {
-      until: () => Object.values(notes.leaders).every((seen) => seen.length > 0)
-    })
+    const residents = yield* Residents.start(recorded, notes, problems)
+    wrongMembers = residents.wrongMembers
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
     const [appliedFaults] = yield* Effect.all([
@@ -130,10 +119,10 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
     yield* Effect.sleep("2 seconds")
-    yield* attempt("looking for temporary keys", residentsAreThere(cluster, recorded, problems))
+    yield* attempt("looking for temporary keys", residents.areThere(cluster, [eventLoopStalls, serverStalls]))
     stopped = yield* Clock.monotonicTimeNanos
     yield* workers.end
-    yield* attempt("waiting for the observers", observersCatchUp(recorded[0]!, notes))
+    yield* attempt("waiting for the observers", residents.leadersAreSeen(catchUp))
     yield* attempt(
       "looking for keys that are left",
       Effect.map(LeakCheck.keysLeft(cluster, prefix), (left) => void problems.push(...left))
@@ -142,6 +131,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
       "looking for watches that are left",
       Effect.map(LeakCheck.watchesLeft(cluster, clients.length), (left) => void problems.push(...left))
     )
+    yield* attempt("waiting for the views of members", residents.membersAreSeen(catchUp))
     yield* attempt(
       "reading watches and views to their end",
       Effect.flatMap(
@@ -165,6 +155,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   clients.forEach(({ name }, i) => {
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
+  problems.push(...wrongMembers(changes))
   problems.push(...LeakCheck.sessionsLeft(left, changes))
   return {
     history,
@@ -186,6 +177,7 @@ export const record = Effect.fnUntraced(
   function*(
     client: Client,
     recorder: Recorder.Recorder,
+    notes: Notes.Notes,
     { mutateBackend, mutateWrite, prefix }: Pick<Options, "mutateBackend" | "mutateWrite" | "prefix">
   ) {
     const { name } = client
@@ -200,42 +192,9 @@ export const record = Effect.fnUntraced(
       return { kv, counters }
     })
     const open = Effect.flatMap(client.open, withCounters)
-    return { name, ...(yield* withCounters(client.kv)), open, recorder, prefix } satisfies RecordedClient
+    return { name, ...(yield* withCounters(client.kv)), open, recorder, notes, prefix } satisfies RecordedClient
   }
 )
-
-/**
- * How long a temporary key may be missing after the last fault, which was 2 seconds ago: until its old lease has expired, whose
- * time to live a new leader starts again.
- */
-const residentsReturn = { schedule: Schedule.spaced("200 millis"), times: 15 }
-
-/** Waits until the clients have their long-lived temporary keys again. */
-const residentsAreThere = Effect.fnUntraced(function*(
-  cluster: Testbed["cluster"],
-  clients: ReadonlyArray<RecordedClient>,
-  problems: Array<string>
-) {
-  const keys = clients.map(({ name, prefix }) => leases.residentKey(prefix, name))
-  const all = leases.residentKey(clients[0]!.prefix, "")
-  const missing = Effect.map(cluster.etcdctl(["get", all, "--prefix", "--keys-only"]), (text) => {
-    const there = new Set(text.split("\n"))
-    return keys.filter((key) => !there.has(key))
-  })
-  const left = yield* Effect.repeat(missing, { until: (keys) => keys.length === 0, ...residentsReturn }).pipe(
-    Effect.andThen(missing)
-  )
-  problems.push(...left.map((key) => `the temporary key ${key} is missing, more than 5 seconds after the last fault`))
-})
-
-/** Leads once more, and waits until every observer has seen that and the end of it. Whether it did is checked later. */
-const observersCatchUp = Effect.fnUntraced(function*(client: RecordedClient, { leaders }: Notes.Notes) {
-  const value = yield* client.recorder.value(client.name)
-  yield* Effect.retry(elections.leadLast(client, value), { schedule: Schedule.spaced("200 millis"), times: 50 })
-  const haveSeen = () =>
-    Object.values(leaders).every((seen) => seen.at(-1)?.revision === 0n && seen.at(-2)?.value === value)
-  yield* Effect.timeoutOption(Effect.repeat(Effect.sleep("20 millis"), { until: haveSeen }), catchUp)
-})
 
 // -----------------------------------------------------------------------------
 // watches

@@ -8,6 +8,7 @@ import { linkKinds } from "./Fault.ts"
 import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
 import { isOfShortLivedClient } from "./work/shortLivedClients.ts"
+import * as watches from "./work/watches.ts"
 
 /** When faults concerned a client, or any client. */
 export const faultsOf = ({ appliedFaults }: Round, client?: string): ReadonlyArray<Span.Span> => {
@@ -44,7 +45,7 @@ export const silences = (
     longest.set(`${service} of ${who}`, { service, millis: millis.reduce((a, b) => Math.max(a, b), 0) })
   }
   const responses = Map.groupBy(history.calls.filter(Availability.hasResponse), ({ client }) => client)
-  const watches = Map.groupBy(history.watches.filter(isOfWork), (watch) => `${watch.client}, ${rangeOf(watch)}`)
+  const watched = Map.groupBy(history.watches.filter(isOfWork), (watch) => `${watch.client}, ${rangeOf(watch)}`)
   const holdings = Map.groupBy(history.holdings, ({ lock }) => lock)
   for (const [client, calls] of responses) {
     listen(
@@ -54,7 +55,7 @@ export const silences = (
       calls.map(({ completed }) => completed!.nanos)
     )
   }
-  for (const [who, all] of watches) {
+  for (const [who, all] of watched) {
     listen("event", who, all[0]!.client, all.flatMap(({ batches }) => batches.map(({ at }) => at.nanos)))
   }
   for (const [lock, all] of holdings) listen("lock", lock, undefined, all.map(({ acquired }) => acquired.nanos))
@@ -70,9 +71,9 @@ export const longestSilences = (round: Round): ReadonlyMap<Availability.Service,
   return longest
 }
 
-/** The workers' own long watches are of ranges. Those of locks and temporary keys are of single keys. */
+/** The workers' own long watches are of keys that change all the time. Those of recipes may wait for long. */
 const isOfWork = ({ request }: History.WatchCall): boolean =>
-  request.range._tag !== "Key" && !isOfShortLivedClient(request)
+  watches.isOfBusyKeys(request.range) && !isOfShortLivedClient(request)
 
 const rangeOf = ({ request: { only, range } }: History.WatchCall): string =>
   JSON.stringify(only === undefined ? range : { ...range, only })

@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import * as Resources from "./Resources.ts"
 import type { Cluster } from "./Testbed.ts"
 import { isResidentKey } from "./work/leases.ts"
+import { isMemberKey } from "./work/members.ts"
 
 /**
  * How long keys may remain whose client could not delete them: until their leases expire, whose time to live a new
@@ -19,7 +20,7 @@ const runOut = { schedule: Schedule.spaced("200 millis"), times: 50 }
 export const keysLeft = Effect.fnUntraced(function*(cluster: Cluster, prefix: string) {
   const keys = Effect.map(
     cluster.etcdctl(["get", prefix, "--prefix", "--keys-only"]),
-    (text) => text.split("\n").filter((key) => Resources.isOwned(key) && !isResidentKey(key))
+    (text) => text.split("\n").filter((key) => Resources.isOwned(key) && !isResidentKey(key) && !isMemberKey(key))
   )
   const left = yield* Effect.repeat(keys, { until: (keys) => keys.length === 0, ...runOut }).pipe(Effect.andThen(keys))
   return left.length === 0
@@ -28,10 +29,10 @@ export const keysLeft = Effect.fnUntraced(function*(cluster: Cluster, prefix: st
 })
 
 /**
- * The long-lived watches of a client: its watch plans, its view, and that of its long-lived temporary key, with some
- * margin.
+ * The long-lived watches of a client: its watch plans, its views, its observer of the election, and those of its long-lived
+ * temporary key and its member, with some margin.
  */
-const watchesOfClient = 10
+const watchesOfClient = 14
 
 /** Watches that no client needs any more once all workers have ended. The recording of the history is one watch. */
 export const watchesLeft = Effect.fnUntraced(function*(cluster: Cluster, clients: number) {

@@ -48,7 +48,9 @@ export const countFibers = (): FiberCount => {
 const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
 
 /** Whether a key belongs to a lock or a lease, or is a temporary key, and so must not outlive its owner. */
-export const isOwned = (key: string): boolean => /(?:lock\/[^/]+\/|temporary\/|leased\/)/.test(key)
+export const isOwned = (key: string): boolean =>
+  /(?:(?:lock|election|semaphore|slot|tick)\/[^/]+\/|temporary\/|members\/|leased\/)/.test(key) &&
+  !key.endsWith("/permits/limit")
 
 /** The server metric for the number of watches. */
 export const watchMetric = "etcd_debugging_mvcc_watcher_total"

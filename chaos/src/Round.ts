@@ -21,12 +21,13 @@ import * as ApplyFaults from "./ApplyFaults.ts"
 import * as EventLoopStalls from "./EventLoopStalls.ts"
 import type { Entry } from "./Fault.ts"
 import * as LeakCheck from "./LeakCheck.ts"
+import * as Notes from "./Notes.ts"
+import * as Residents from "./Residents.ts"
 import * as SeededRandom from "./SeededRandom.ts"
 import * as ServerStalls from "./ServerStalls.ts"
 import type { Span } from "./Span.ts"
 import type { Client, Testbed } from "./Testbed.ts"
 import * as Views from "./Views.ts"
-import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 import * as watches from "./work/watches.ts"
 import { Counters, type RecordedClient, type Write } from "./work/Worker.ts"
@@ -64,6 +65,7 @@ export interface Round {
   readonly done: Workers.Done
   /** Problems that the history does not show: a call that hung, a watch without events, an unexpected error. */
   readonly problems: ReadonlyArray<string>
+  readonly notes: Notes.Notes
   /** When this process could not run, and when servers did not respond, both measured without the library. */
   readonly eventLoopStalls: ReadonlyArray<Span>
   readonly serverStalls: ReadonlyArray<Span>
@@ -83,14 +85,16 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   const serverStalls: Array<Span> = []
   let stopped = 0n
   let done: Workers.Done = {}
+  let wrongMembers: Residents.Residents["wrongMembers"] = () => []
   const seen = clients.map((): Array<RangeView.Snapshot> => [])
+  const notes = Notes.make(clients.map(({ name }) => name))
   /** A check that cannot be completed is a problem of the run. The rest of the run is checked all the same. */
   const attempt = <E>(what: string, effect: Effect.Effect<void, E>) =>
     Effect.catchCause(effect, (cause) => Effect.sync(() => void problems.push(`${what}: ${Cause.pretty(cause)}`)))
   const began = yield* Clock.monotonicTimeNanos
 
   const appliedFaults = yield* Effect.scoped(Effect.gen(function*() {
-    const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, options))
+    const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, notes, options))
     yield* Effect.forkScoped(EventLoopStalls.record(eventLoopStalls))
     yield* Effect.forkScoped(ServerStalls.record(testbed, serverStalls))
     const views = yield* Effect.forEach(
@@ -106,7 +110,8 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
         )
     )
     const positions = yield* openWatches(recorded, seed, problems)
-    yield* Effect.forEach(recorded, (client) => Effect.forkScoped(leases.resident(client)))
+    const residents = yield* Residents.start(recorded, notes, problems)
+    wrongMembers = residents.wrongMembers
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
     const [appliedFaults] = yield* Effect.all([
@@ -114,9 +119,10 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
     yield* Effect.sleep("2 seconds")
-    yield* attempt("looking for temporary keys", residentsAreThere(cluster, recorded, problems))
+    yield* attempt("looking for temporary keys", residents.areThere(cluster, [eventLoopStalls, serverStalls]))
     stopped = yield* Clock.monotonicTimeNanos
     yield* workers.end
+    yield* attempt("waiting for the observers", residents.leadersAreSeen(catchUp))
     yield* attempt(
       "looking for keys that are left",
       Effect.map(LeakCheck.keysLeft(cluster, prefix), (left) => void problems.push(...left))
@@ -125,6 +131,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
       "looking for watches that are left",
       Effect.map(LeakCheck.watchesLeft(cluster, clients.length), (left) => void problems.push(...left))
     )
+    yield* attempt("waiting for the views of members", residents.membersAreSeen(catchUp))
     yield* attempt(
       "reading watches and views to their end",
       Effect.flatMap(
@@ -148,6 +155,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   clients.forEach(({ name }, i) => {
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
+  problems.push(...wrongMembers(changes))
   problems.push(...LeakCheck.sessionsLeft(left, changes))
   return {
     history,
@@ -158,13 +166,20 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     ended,
     done,
     problems,
+    notes,
     eventLoopStalls,
     serverStalls
   } satisfies Round
 })
 
-const record = Effect.fnUntraced(
-  function*(client: Client, recorder: Recorder.Recorder, { mutateBackend, mutateWrite, prefix }: Options) {
+/** A client whose calls are recorded, and which is mutated if the options say so. */
+export const record = Effect.fnUntraced(
+  function*(
+    client: Client,
+    recorder: Recorder.Recorder,
+    notes: Notes.Notes,
+    { mutateBackend, mutateWrite, prefix }: Pick<Options, "mutateBackend" | "mutateWrite" | "prefix">
+  ) {
     const { name } = client
     const recorded = (kv: Kv.Kv) =>
       Kv.make(recorder.client(name)(mutateBackend === undefined ? backendOf(kv) : mutateBackend(name, backendOf(kv))))
@@ -177,33 +192,9 @@ const record = Effect.fnUntraced(
       return { kv, counters }
     })
     const open = Effect.flatMap(client.open, withCounters)
-    return { name, ...(yield* withCounters(client.kv)), open, recorder, prefix } satisfies RecordedClient
+    return { name, ...(yield* withCounters(client.kv)), open, recorder, notes, prefix } satisfies RecordedClient
   }
 )
-
-/**
- * How long a temporary key may be missing after the last fault, which was 2 seconds ago: until its old lease has expired, whose
- * time to live a new leader starts again.
- */
-const residentsReturn = { schedule: Schedule.spaced("200 millis"), times: 15 }
-
-/** Waits until the clients have their long-lived temporary keys again. */
-const residentsAreThere = Effect.fnUntraced(function*(
-  cluster: Testbed["cluster"],
-  clients: ReadonlyArray<RecordedClient>,
-  problems: Array<string>
-) {
-  const keys = clients.map(({ name, prefix }) => leases.residentKey(prefix, name))
-  const all = leases.residentKey(clients[0]!.prefix, "")
-  const missing = Effect.map(cluster.etcdctl(["get", all, "--prefix", "--keys-only"]), (text) => {
-    const there = new Set(text.split("\n"))
-    return keys.filter((key) => !there.has(key))
-  })
-  const left = yield* Effect.repeat(missing, { until: (keys) => keys.length === 0, ...residentsReturn }).pipe(
-    Effect.andThen(missing)
-  )
-  problems.push(...left.map((key) => `the temporary key ${key} is missing, more than 5 seconds after the last fault`))
-})
 
 // -----------------------------------------------------------------------------
 // watches

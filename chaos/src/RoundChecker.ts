@@ -9,11 +9,14 @@ import * as DeposedLeader from "./DeposedLeader.ts"
 import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
+import * as Observers from "./Observers.ts"
+import * as Recipes from "./Recipes.ts"
 import * as Recovery from "./Recovery.ts"
 import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
 import type { Testbed } from "./Testbed.ts"
 import * as UnexplainedErrors from "./UnexplainedErrors.ts"
+import * as elections from "./work/elections.ts"
 import * as locks from "./work/locks.ts"
 
 /** The result of the check. */
@@ -68,10 +71,12 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
   const found = [
     ...revisions.violations.filter((violation) => !isRevoked(violation)),
     ...WatchChecker.check(history, changes, { compactedAt }),
-    ...LockChecker.check(history, { changes, counts }).filter((violation) => !isExcused(violation, round, ended))
+    ...LockChecker.check(history, { changes, counts, permits: Counters.permitsOf(prefix) }).filter((violation) =>
+      !isExcused(violation, round, ended)
+    )
   ]
   const effects = (outcome: History.FencedEffect["outcome"]) =>
-    history.effects.filter((effect) => effect.outcome === outcome).length
+    history.effects.filter((effect) => effect.resource in counts && effect.outcome === outcome).length
   return {
     violations: [
       ...Inconclusive.find(schedule, kinds, round),
@@ -79,8 +84,12 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ...CallDeadlines.find(round),
       ...Recovery.find(round),
       ...Counters.find(changes, prefix, history.holdings),
+      ...Object.entries(round.notes.leaders).flatMap(([client, seen]) =>
+        Observers.find(client, seen, changes, history, elections.electionName(prefix))
+      ),
+      ...Recipes.find(changes, prefix, history, round.notes),
       ...UnexplainedErrors.find(round, compactedAt),
-      ...(kinds.length === Faults.kinds.length ? tooManyUnknown(history) : []),
+      ...(kinds.length === Faults.kinds.length ? tooManyUnknown(round) : []),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
     stalls: {
@@ -109,7 +118,7 @@ const millisOf = (stalls: ReadonlyArray<Span.Span>): number =>
 /** The final values of the counters. */
 const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
   Object.fromEntries(
-    locks.lockNames(prefix).map((lock) => {
+    Counters.namesOf(prefix).map((lock) => {
       const counter = locks.counterOf(lock)
       const last = changes.findLast((change) => change.key === counter)
       return [counter, last === undefined ? 0 : locks.countOf(last.value)]
@@ -123,7 +132,7 @@ const countsOf = ({ changes }: Round, prefix: string): Record<string, number> =>
 const maxNoticeDelay = 3_000_000_000n
 
 /**
- * Whether the first holder's lease was revoked by the harness or by a deposed leader. Its client notices a moment after
+ * Whether an earlier holder's lease was revoked by the harness or by a deposed leader. Its client notices a moment after
  * the store has given the lock to the next. In between only the fence protects, and that is checked all the same.
  */
 const isExcused = (
@@ -131,14 +140,21 @@ const isExcused = (
   { changes, history }: Round,
   ended: ReadonlySet<bigint>
 ): boolean => {
-  if (violation.kind !== "OverlappingHolders" && violation.kind !== "TokenOrder") return false
-  const [first, next] = history.holdings.filter((holding) => violation.records.includes(holding.id))
+  if (!(excusable as ReadonlyArray<string>).includes(violation.kind)) return false
+  const holders = history.holdings.filter((holding) => violation.records.includes(holding.id))
     .toSorted((a, b) => a.token < b.token ? -1 : 1)
-  if (first?.ended === undefined || next === undefined) return false
-  // A holder's token is the revision of its key, and the key is attached to its lease.
-  const own = changes.find((change) => change.modRevision === first.token && change.key.startsWith(`${first.lock}/`))
-  return own !== undefined && ended.has(own.lease) && first.ended.at.nanos < next.acquired.nanos + maxNoticeDelay
+  const next = holders.at(-1)
+  return next !== undefined &&
+    holders.slice(0, -1).some((holder) =>
+      holder.ended !== undefined && holder.ended.at.nanos < next.acquired.nanos + maxNoticeDelay &&
+      // A holder's token is the create revision of its key, and the key is attached to its lease. The lease may change.
+      changes.some(({ createRevision, key, lease }) =>
+        createRevision === holder.token && key.startsWith(`${holder.lock}/`) && ended.has(lease)
+      )
+    )
 }
+
+const excusable = ["OverlappingHolders", "TokenOrder", "TooManyPermits"] as const
 
 /**
  * The largest share of calls whose outcome may be unknown, if all kinds of faults were requested. Some kinds alone
@@ -146,9 +162,12 @@ const isExcused = (
  */
 const maxUnknownShare = 0.05
 
-const tooManyUnknown = ({ calls }: History.History): ReadonlyArray<string> => {
+/** How many writes a fault may interrupt, however few calls a slow machine makes: those in flight, and some that are repeated. */
+const maxUnknownOfFault = 60
+
+const tooManyUnknown = ({ appliedFaults, history: { calls } }: Round): ReadonlyArray<string> => {
   const unknown = calls.filter(Availability.isUnknownWrite).length
-  return unknown <= calls.length * maxUnknownShare
+  return unknown <= Math.max(calls.length * maxUnknownShare, appliedFaults.length * maxUnknownOfFault)
     ? []
     : [`of ${calls.length} calls ${unknown} have an unknown outcome, more than ${maxUnknownShare * 100} %`]
 }

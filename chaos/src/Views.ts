@@ -2,18 +2,26 @@
  * The views of a round's clients: sampled during the round and compared with the store's history afterwards.
  */
 import type * as KvError from "@effect-kv/core/KvError"
+import type * as Members from "@effect-kv/core/Members"
 import type * as RangeView from "@effect-kv/core/RangeView"
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as members from "./work/members.ts"
+
+/** A view, of keys or of members. */
+interface View<out Snapshot> {
+  readonly snapshot: Effect.Effect<Snapshot, KvError.KvError>
+}
 
 /** The snapshot of a view once it has reached the revision, or its last one if it does not reach it in time. */
-export const snapshotAt = (
-  view: RangeView.RangeView,
+export const snapshotAt = <Snapshot extends { readonly revision: bigint }>(
+  view: View<Snapshot>,
   revision: bigint,
   within: Duration.Input
-): Effect.Effect<RangeView.Snapshot, KvError.KvError> =>
+): Effect.Effect<Snapshot, KvError.KvError> =>
   Effect.timeoutOrElse(
     Effect.repeat(view.snapshot, {
       until: (snapshot) => snapshot.revision >= revision,
@@ -23,10 +31,7 @@ export const snapshotAt = (
   )
 
 /** Samples a view until it is interrupted or its client closes. */
-export const look = (
-  view: RangeView.RangeView,
-  seen: Array<RangeView.Snapshot>
-): Effect.Effect<never, KvError.KvError> =>
+export const look = <Snapshot>(view: View<Snapshot>, seen: Array<Snapshot>): Effect.Effect<never, KvError.KvError> =>
   Effect.forever(
     Effect.flatMap(view.snapshot, (snapshot) => {
       if (seen.at(-1) !== snapshot) seen.push(snapshot)
@@ -42,23 +47,51 @@ export const wrongView = (
   seen: ReadonlyArray<RangeView.Snapshot>,
   changes: ReadonlyArray<EtcdCluster.HistoryEvent>
 ): ReadonlyArray<string> => {
+  const snapshots = seen.map(({ entries, revision }) => ({
+    revision,
+    shown: new Map(Array.from(entries, ([key, entry]) => [key, `${entry.lossyText} at ${entry.modRevision}`]))
+  }))
   const ofView = changes.filter(({ key }) => /^[^/]*\/txn\//.test(key))
-  const held = new Map<string, EtcdCluster.HistoryEvent>()
+  return wrong(`the view of ${client}`, snapshots, ofView, ({ modRevision, value }) => `${value} at ${modRevision}`)
+}
+
+/** The same for the members of a group. */
+export const wrongMembers = (
+  client: string,
+  seen: ReadonlyArray<Members.Snapshot<string>>,
+  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
+  group: string
+): ReadonlyArray<string> => {
+  const snapshots = seen.map(({ members, revision }) => ({
+    revision,
+    shown: new Map(
+      Array.from(members, ([id, value]) => [`${group}/${id}`, Result.getOrElse(value, ({ message }) => message)])
+    )
+  }))
+  const ofGroup = changes.filter(({ key }) => key.startsWith(`${group}/`))
+  return wrong(`the view of members of ${client}`, snapshots, ofGroup, ({ value }) => members.valueOf(value))
+}
+
+/** Compares what a view has shown at some revisions with what the store held. */
+const wrong = (
+  what: string,
+  seen: ReadonlyArray<{ readonly revision: bigint; readonly shown: ReadonlyMap<string, string> }>,
+  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
+  show: (change: EtcdCluster.HistoryEvent) => string
+): ReadonlyArray<string> => {
+  const held = new Map<string, string>()
   let next = 0
   let last = 0n
-  for (const { entries, revision } of seen) {
-    if (revision < last) return [`the view of ${client} went back from revision ${last} to ${revision}`]
+  for (const { revision, shown } of seen) {
+    if (revision < last) return [`${what} went back from revision ${last} to ${revision}`]
     last = revision
-    for (; next < ofView.length && ofView[next]!.modRevision <= revision; next++) {
-      const change = ofView[next]!
-      if (change.type === "put") held.set(change.key, change)
+    for (; next < changes.length && changes[next]!.modRevision <= revision; next++) {
+      const change = changes[next]!
+      if (change.type === "put") held.set(change.key, show(change))
       else held.delete(change.key)
     }
-    const differs = [...new Set([...held.keys(), ...entries.keys()])].filter((key) =>
-      held.get(key)?.value !== entries.get(key)?.lossyText ||
-      held.get(key)?.modRevision !== entries.get(key)?.modRevision
-    )
-    if (differs.length > 0) return [`the view of ${client} at revision ${revision} is wrong in ${differs.join(", ")}`]
+    const differs = [...new Set([...held.keys(), ...shown.keys()])].filter((key) => held.get(key) !== shown.get(key))
+    if (differs.length > 0) return [`${what} at revision ${revision} is wrong in ${differs.join(", ")}`]
   }
   return []
 }

@@ -7,10 +7,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as SeededRandom from "./SeededRandom.ts"
+import * as accounts from "./work/accounts.ts"
 import * as data from "./work/data.ts"
+import * as elections from "./work/elections.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
+import * as shared from "./work/shared.ts"
 import * as shortLivedClients from "./work/shortLivedClients.ts"
+import * as slots from "./work/slots.ts"
+import * as sums from "./work/sums.ts"
+import * as ticks from "./work/ticks.ts"
 import type { RecordedClient, Step } from "./work/Worker.ts"
 
 /** The workers of each client. */
@@ -22,6 +28,13 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["lease", 1, leases.lease],
   ["temporaryKey", 1, leases.temporaryKey],
   ["increment", 3, locks.increment],
+  ["lead", 1, elections.lead],
+  ["usePermits", 1, shared.usePermits],
+  ["readOrWrite", 1, shared.readOrWrite],
+  ["tick", 1, ticks.tick],
+  ["transfer", 1, accounts.transfer],
+  ["add", 1, sums.add],
+  ["useSlot", 1, slots.use],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 

@@ -6,6 +6,7 @@ import * as Op from "@effect-kv/core/Op"
 import { History } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import type { DeposedLeader } from "../src/AppliedFault.ts"
+import * as Notes from "../src/Notes.ts"
 import * as RoundChecker from "../src/RoundChecker.ts"
 
 const second = 1_000_000_000n
@@ -82,6 +83,7 @@ describe("a lease that ended too early", () => {
         began: 0n,
         ended: second / 100n,
         problems: [],
+        notes: Notes.make([]),
         eventLoopStalls: [],
         serverStalls: []
       }
@@ -133,6 +135,7 @@ describe("a lock that two clients held at once", () => {
         began: 0n,
         ended: second / 100n,
         problems: [],
+        notes: Notes.make([]),
         eventLoopStalls: [],
         serverStalls: []
       }

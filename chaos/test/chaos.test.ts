@@ -14,6 +14,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { Kind } from "../src/Fault.ts"
 import { kinds } from "../src/Fault.ts"
+import * as Notes from "../src/Notes.ts"
 import * as Options from "../src/Options.ts"
 import * as Report from "../src/Report.ts"
 import * as RoundChecker from "../src/RoundChecker.ts"
@@ -153,6 +154,7 @@ describe("the harness", () => {
       ended: 20_000_000_000n,
       done: { register: 0 },
       problems: [],
+      notes: Notes.make([]),
       eventLoopStalls: [],
       serverStalls: []
     }
@@ -192,6 +194,7 @@ describe("the harness", () => {
         ended: 10_000_000_000n,
         done: {},
         problems: ["something"],
+        notes: Notes.make(["c1"]),
         eventLoopStalls: [],
         serverStalls: []
       }

@@ -13,6 +13,7 @@ import { kinds } from "../src/Fault.ts"
 import * as Growth from "../src/Growth.ts"
 import * as Inconclusive from "../src/Inconclusive.ts"
 import * as LeakCheck from "../src/LeakCheck.ts"
+import * as Notes from "../src/Notes.ts"
 import type { Round } from "../src/Round.ts"
 import * as RoundChecker from "../src/RoundChecker.ts"
 import * as UnexplainedErrors from "../src/UnexplainedErrors.ts"
@@ -54,6 +55,7 @@ const round = (changed: Partial<Round> = {}): Round => ({
   ended: nanos(32),
   done: { register: 1 },
   problems: [],
+  notes: Notes.make([]),
   eventLoopStalls: [],
   serverStalls: [],
   ...changed

@@ -1,7 +1,7 @@
 /**
  * What all workers share: their client, and the services of its application.
  */
-import type * as DistLock from "@effect-kv/core/DistLock"
+import type * as DistSemaphore from "@effect-kv/core/DistSemaphore"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { Notes } from "../Notes.ts"
 import type * as SeededRandom from "../SeededRandom.ts"
 
 /** A client of one round whose calls are recorded. */
@@ -20,6 +21,8 @@ export interface RecordedClient {
   readonly recorder: Recorder.Recorder
   /** Opens another client on the same links, with a service of its own. It is recorded under the same name. */
   readonly open: Effect.Effect<Pick<RecordedClient, "kv" | "counters">, KvError, Scope.Scope>
+  /** The notes of the round, which all its clients make. */
+  readonly notes: Notes
   /** The prefix of all keys of the round. */
   readonly prefix: string
   /** The service of the application that writes counters. It was built before any lock was acquired. */
@@ -43,7 +46,7 @@ export type Write = Effect.Effect<Op.PutResponse, KvError>
 export type Step = (
   client: RecordedClient,
   random: SeededRandom.SeededRandom
-) => Effect.Effect<unknown, DistLock.LockFailure>
+) => Effect.Effect<unknown, DistSemaphore.Failure>
 
 /** A value that no other write has. */
 export const unique = ({ name, recorder }: RecordedClient): Effect.Effect<string> => recorder.value(name)

@@ -4,6 +4,7 @@
  */
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
+import type { Recorder } from "@effect-kv/test-suite/verification"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -25,7 +26,8 @@ export const countOf = (value: string): number => Number(value.split(" ")[0])
 /** The token in a counter's value. */
 export const tokenOf = (value: string): bigint => BigInt(value.split(" ")[1]!)
 
-const ttl = "2 seconds"
+/** The time to live of all sessions of a round, so that its locks share them. */
+export const ttl = "2 seconds"
 
 /** How much longer than allowed a lock may be held, because two timers are compared, in milliseconds. */
 const timerTolerance = 50
@@ -67,11 +69,17 @@ export const increment: Step = (client, random) => {
 
 const onKv = (client: RecordedClient) => Effect.provideService(Kv.Kv, client.kv)
 
-const incrementing = Effect.fnUntraced(function*(
-  client: RecordedClient,
-  lock: DistLock.LockPart,
-  options: { readonly hold: number; readonly increments: number; readonly byService: boolean }
-) {
+/** What a holder does. */
+export interface Work {
+  /** How long it works between its read and its write, in milliseconds. */
+  readonly hold: number
+  readonly increments: number
+  /** Whether a service writes, which captured its `Kv` before. */
+  readonly byService: boolean
+}
+
+/** Increments the counter of what is held, under its fence. */
+export const incrementing = Effect.fnUntraced(function*(client: RecordedClient, lock: Recorder.Held, options: Work) {
   const kv = yield* Kv.Kv
   const save: typeof client.counters.save = options.byService
     ? client.counters.save

@@ -30,6 +30,11 @@ export const plans = (prefix: string): ReadonlyArray<WatchPlan> => [
   { range: KeyRange.halfOpen(`${prefix}a`, `${prefix}m`), only: "Delete", restless: true, slow: false }
 ]
 
+/** Whether a watched range is one of these plans, or that of the view of `txn/`. */
+export const isOfBusyKeys = (range: KeyRange.KeyRange): boolean =>
+  range._tag !== "Key" &&
+  /^(?:[^/]*\/(?:register\/|txn\/|a)?)?$/.test(range._tag === "Prefix" ? range.from : range.start)
+
 /** How far a watch has come, for the final wait. */
 export interface Position {
   revision: bigint

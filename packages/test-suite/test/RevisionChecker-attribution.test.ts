@@ -75,6 +75,38 @@ describe("RevisionChecker, attribution of changes", () => {
     }
   })
 
+  it("a call that was used earlier is replaced there if only it can explain a later change", () => {
+    const narrow = [[4, 9], Op.delete("a"), "unknown"] as const
+    const wide = [[4, 9], Op.deleteRange(KeyRange.all), "unknown"] as const
+    for (const deletes of [[narrow, wide], [wide, narrow]]) {
+      const { unknown, violations } = check(
+        [
+          written(row("a", "1", 2n)),
+          gone("a", 3n),
+          written(row("b", "1", 4n)),
+          written(row("a", "2", 5n)),
+          gone("a", 6n)
+        ],
+        a,
+        ...deletes,
+        [[4, 5], Op.put("b", "1"), put(4n)],
+        [[6, 7], Op.put("a", "2"), put(5n)]
+      )
+      assert.deepStrictEqual(violations, [])
+      assert.deepStrictEqual(unknown, { applied: [1, 2], notApplied: [] })
+    }
+  })
+
+  it("one call of unknown outcome explains one of two changes, not both", () => {
+    const { violations } = check(
+      [written(row("a", "1", 2n)), gone("a", 3n), written(row("a", "2", 4n)), gone("a", 5n)],
+      a,
+      [[4, 9], Op.delete("a"), "unknown"],
+      [[6, 7], Op.put("a", "2"), put(4n)]
+    )
+    assert.deepStrictEqual(kinds(violations), ["PhantomWrite"])
+  })
+
   it("a call with conditions is used while they hold, and the one without when they do not", () => {
     const { unknown, violations } = check(
       [...both, gone("a", 4n), gone("b", 5n), written(row("a", "2", 6n)), gone("a", 7n)],

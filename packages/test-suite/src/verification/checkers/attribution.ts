@@ -49,9 +49,24 @@ export interface Attribution {
   readonly made: ReadonlySet<string>
 }
 
+/** The calls of unknown outcome that explain changes of a revision. */
+interface Explanation {
+  readonly revision: bigint
+  readonly left: ReadonlyArray<Step>
+  readonly calls: ReadonlyArray<History.OpCall>
+}
+
+/** The same, with the changes that remain unexplained. */
+interface Explained {
+  readonly calls: ReadonlyArray<History.OpCall>
+  readonly unexplained: ReadonlyArray<Step>
+}
+
 export class ChangeAttribution {
   /** The ids of the calls of unknown outcome that were applied. */
   readonly applied = new Set<number>()
+  /** By the ids of these calls: what each was applied for. */
+  readonly #explanations = new Map<number, Explanation>()
   /** The ends of leases. */
   readonly leaseEnds: Array<LeaseEnd> = []
   readonly #timeline: Timeline
@@ -97,9 +112,13 @@ export class ChangeAttribution {
     const lease = claims.size > 0 ? undefined : this.#leases.endedBy(steps, this.#seenRevisions.of(revision)?.at.order)
     const explained = this.#explain(revision, left, { tries: maxTries })
     // If both explain the changes, prefer the end of the lease, which does not use up a call.
-    const { calls: unknown, unexplained } = lease === undefined ? explained : { calls: [], unexplained: [] }
+    const { calls: unknown, unexplained } = lease !== undefined
+      ? { calls: [], unexplained: [] }
+      : explained.unexplained.length === 0
+      ? explained
+      : this.#exchange(revision, left, explained)
     if (lease !== undefined && explained.unexplained.length > 0) this.leaseEnds.push({ lease, revision })
-    for (const call of unknown) this.applied.add(call.id)
+    this.#use({ revision, left, calls: unknown })
     violations.push(...unexplained.map((step) => this.#violationOf(step)))
     this.#leases.after(steps)
     const made = new Set([...claims.keys(), ...unknown.length === 0 ? [] : left.map((step) => step.key)])
@@ -185,7 +204,7 @@ export class ChangeAttribution {
     revision: bigint,
     left: ReadonlyArray<Step>,
     budget: { tries: number }
-  ): { readonly calls: ReadonlyArray<History.OpCall>; readonly unexplained: ReadonlyArray<Step> } {
+  ): Explained {
     const [first] = left
     const steps = new Map(left.map((step) => [step.key, step]))
     let best = { calls: [] as ReadonlyArray<History.OpCall>, unexplained: left }
@@ -217,6 +236,45 @@ export class ChangeAttribution {
     return others.unexplained.length + 1 < best.unexplained.length
       ? { calls: others.calls, unexplained: [first, ...others.unexplained] }
       : best
+  }
+
+  /** Notes that the calls explain the changes. */
+  #use(explanation: Explanation): void {
+    for (const { id } of explanation.calls) {
+      this.applied.add(id)
+      this.#explanations.set(id, explanation)
+    }
+  }
+
+  #release({ calls }: Explanation): void {
+    for (const { id } of calls) {
+      this.applied.delete(id)
+      this.#explanations.delete(id)
+    }
+  }
+
+  /**
+   * Explains changes with a call that explains an earlier revision, if others can explain that one. Which of several calls
+   * was applied first may show only later.
+   */
+  #exchange(revision: bigint, left: ReadonlyArray<Step>, found: Explained): Explained {
+    for (const { id } of new Set(found.unexplained.flatMap((step) => this.#index.of(step)))) {
+      const earlier = this.#explanations.get(id)
+      if (earlier === undefined) continue
+      this.#release(earlier)
+      // Used for the present revision, so the earlier one must do without it.
+      this.applied.add(id)
+      const others = this.#explain(earlier.revision, earlier.left, { tries: maxTries })
+      this.applied.delete(id)
+      if (others.unexplained.length === 0) {
+        this.#use({ ...earlier, calls: others.calls })
+        const better = this.#explain(revision, left, { tries: maxTries })
+        if (better.unexplained.length === 0) return better
+        this.#release({ ...earlier, calls: others.calls })
+      }
+      this.#use(earlier)
+    }
+    return found
   }
 
   /** How many changes of the history the call could explain. */

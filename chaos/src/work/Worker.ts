@@ -2,6 +2,7 @@
  * What all workers share: their client, and the services of its application.
  */
 import type * as DistSemaphore from "@effect-kv/core/DistSemaphore"
+import type * as Election from "@effect-kv/core/Election"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
@@ -46,7 +47,7 @@ export type Write = Effect.Effect<Op.PutResponse, KvError>
 export type Step = (
   client: RecordedClient,
   random: SeededRandom.SeededRandom
-) => Effect.Effect<unknown, DistSemaphore.Failure>
+) => Effect.Effect<unknown, DistSemaphore.Failure | Election.Failure>
 
 /** A value that no other write has. */
 export const unique = ({ name, recorder }: RecordedClient): Effect.Effect<string> => recorder.value(name)

@@ -21,6 +21,7 @@ import * as heldKeys from "../internal/kv/heldKeys.ts"
 import { type Internals, TypeId } from "../internal/kv/internals.ts"
 import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
+import * as reservations from "../internal/kv/reservations.ts"
 import * as sessionPool from "../internal/session/sessionPool.ts"
 import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
@@ -77,10 +78,11 @@ export type {
  * @since 0.1.0
  */
 export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> => {
-  const raw = guard.root(heldKeys.guarded(backend))
+  const client = {}
+  const raw = guard.root(heldKeys.guarded(reservations.gated(backend, client)))
   return Effect.map(
     sessionPool.make(guard.unfenced(raw)),
-    (sessions) => kvService.make({ client: {}, prefix: "", fences: [], raw }, sessions)
+    (sessions) => kvService.make({ client, prefix: "", fences: [], raw }, sessions)
   )
 }
 

@@ -232,7 +232,8 @@ export interface Kv {
    *
    * Concurrent modifies of one key through one client run one at a time, in order, each in its own fiber. A queued
    * modify fails with `DeadlineExceeded` if no earlier one succeeds for as long as its `Deadline` (default: 5 seconds).
-   * Then it has changed nothing.
+   * Then it has changed nothing. After two conflicts, other writes of the client to the key wait for two more attempts, at
+   * most for a second.
    *
    * **Gotchas**
    *
@@ -257,6 +258,7 @@ export interface Kv {
    * All reads of a run show the store at one revision. Nothing is written if `f` fails, or if it writes nothing. Runs are
    * repeated until the `Deadline` (default: 5 seconds) has passed; then the call fails with `DeadlineExceeded`, and has
    * changed nothing. Transactions of one client that had a conflict run one at a time.
+   * After two conflicts, other writes of the client to what was read wait for two more runs, at most for a second.
    *
    * **Gotchas**
    *

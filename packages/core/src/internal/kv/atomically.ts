@@ -2,12 +2,15 @@
  * `Kv.atomically`: runs a function of a transaction, and commits what it wrote if nothing it read has changed.
  *
  * A commit that was rejected reads everything again in the same request, so each further run costs one request. Runs
- * that follow a conflict take turns within a client: n concurrent ones would need n * n / 2 commits.
+ * that follow a conflict take turns within a client: n concurrent ones would need n * n / 2 commits. After two conflicts,
+ * other writes of the client to what was read wait.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv, Transaction } from "../../service/KvService.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import * as conflicts from "./conflicts.ts"
@@ -64,15 +67,17 @@ export const make = (backend: KvBackend, origin: guard.Origin): Kv["atomically"]
       Effect.gen(function*() {
         // What was read before the wait is old by now.
         let snapshot = turn.take() === true ? undefined : first.snapshot
-        while (true) {
-          yield* attempts.next
+        const attempt = Effect.gen(function*() {
           const outcome = yield* run(f, snapshot)
-          if (outcome._tag === "Committed") {
-            turn.leave(true)
-            return outcome.result
-          }
+          if (outcome._tag === "Committed") return Option.some(outcome.result)
           snapshot = outcome.snapshot
-        }
+          return Option.none()
+        })
+        const ranges = (): ReadonlyArray<KeyRange.KeyRange> =>
+          [...snapshot?.reads.values() ?? []].map(({ range }) => KeyRange.addPrefix(range, origin.prefix))
+        const result = yield* conflicts.untilSuccess(attempts, { client: origin.client, ranges }, attempt)
+        turn.leave(true)
+        return result
       }))
   })
 }

@@ -3,13 +3,15 @@
  * again.
  *
  * A client runs one modify of a key at a time, because n concurrent ones would need n * n / 2 transactions. Modifies of
- * different clients still race. The next modify starts from what the previous one wrote, which saves the read.
+ * different clients still race. The next modify starts from what the previous one wrote, which saves the read. Other
+ * writes of the client wait if they have come in between twice.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as Compare from "../../values/Compare.ts"
 import type { Entry } from "../../values/Entry.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import * as conflicts from "./conflicts.ts"
@@ -84,7 +86,8 @@ export const make = (backend: KvBackend, keySpace: KeySpace): Modify => {
       current = yield* read(key)
       change = yield* f(current)
     }
-    while (Option.isSome(change.text)) {
+    const write = Effect.gen(function*(): Effect.fn.Return<Option.Option<A>, E | KvError.KvError> {
+      if (Option.isNone(change.text)) return Option.some(change.result)
       const text = change.text
       const response = yield* execute(
         backend,
@@ -96,13 +99,16 @@ export const make = (backend: KvBackend, keySpace: KeySpace): Modify => {
       )
       if (response.succeeded) {
         turn.leave({ current: { ...current, text: Effect.succeed(text), modRevision: response.revision }, backend })
-        return change.result
+        return Option.some(change.result)
       }
-      yield* attempts.next
       current = currentOf(response.responses[0].entries[0])
       change = yield* f(current)
-    }
-    return change.result
+      return Option.none()
+    })
+    const first = yield* write
+    if (Option.isSome(first)) return first.value
+    const ranges = (): ReadonlyArray<KeyRange.KeyRange> => [KeyRange.key(keySpace.prefix + key)]
+    return yield* conflicts.untilSuccess(attempts, { client: keySpace.client, ranges }, write)
   })
 
   return (key, f) => turns.run(keySpace.prefix + key, (turn) => attempt(turn, key, f))

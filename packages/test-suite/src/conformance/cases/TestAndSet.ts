@@ -11,7 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { chapter, newClient, promptly, rejects, revisionOf, test } from "./Case.ts"
-import { entryOf, textOf } from "./entries.ts"
+import { entryOf, putInLoops, textOf } from "./entries.ts"
 import { on } from "./locking.ts"
 
 const increment = (current: Option.Option<string>): string => `${Number(Option.getOrElse(current, () => "0")) + 1}`
@@ -244,6 +244,16 @@ export const cases = chapter("test-and-set", [
     yield* on(kv)(TempKey.withTempKey(kv.put("t", "mine", { lease: "keep" }), "t"))
     yield* backendOf(kv).leaseRevoke(id)
     assert.strictEqual(yield* textOf(kv, "k"), undefined)
+  }),
+
+  test("modify succeeds while other fibers of its client put the key in a loop, and they continue", function*(kv) {
+    const allHavePut = yield* putInLoops(kv, "k")
+    for (let i = 0; i < 3; i++) {
+      yield* allHavePut
+      const text = yield* promptly("modify", kv.modify("k", (current) => `modified ${Option.getOrThrow(current)}`))
+      assert.match(text, /^modified \d$/)
+    }
+    yield* allHavePut
   }),
 
   test("concurrent modify calls of several fibers and clients lose no update", function*(kv) {

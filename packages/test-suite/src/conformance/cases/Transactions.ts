@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { chapter, newClient, promptly, reasonOf, rejects, revisionOf, Store, test, waitingTest } from "./Case.ts"
-import { entryOf, putAll, textOf } from "./entries.ts"
+import { entryOf, putAll, putInLoops, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import * as fences from "./fences.ts"
 import { on } from "./locking.ts"
@@ -173,6 +173,25 @@ export const cases = chapter("atomically", [
     const { entries } = yield* kv.range(KeyRange.closed("a", "d"))
     assert.strictEqual(entries.reduce((sum, { lossyText }) => sum + Number(lossyText), 0), 400)
   }),
+
+  test(
+    "a transaction succeeds while other fibers of its client put what it reads in a loop, and they continue",
+    function*(kv) {
+      const allHavePut = yield* putInLoops(kv, "l/k")
+      const app = Kv.prefixed(kv, "l/")
+      const copy = app.atomically((t) => Effect.flatMap(t.get("k"), (text) => t.put("copy", Option.getOrThrow(text))))
+      const count = kv.atomically((t) =>
+        Effect.flatMap(t.list(KeyRange.prefix("l/")), (entries) => t.put("count", `${entries.length}`))
+      )
+      for (const transaction of [copy, count]) {
+        yield* allHavePut
+        yield* promptly("the transaction", transaction)
+      }
+      yield* allHavePut
+      assert.match(`${yield* textOf(kv, "l/copy")}`, /^\d$/)
+      assert.strictEqual(yield* textOf(kv, "count"), "2")
+    }
+  ),
 
   test("two transactions that each read what the other writes are not both applied on old reads", function*(kv) {
     const clients = [kv, yield* newClient]

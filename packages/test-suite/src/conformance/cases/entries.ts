@@ -7,6 +7,7 @@ import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { promptly } from "./Case.ts"
 
 /** Puts the keys in transactions of a hundred. Default value: `value of <key>`. */
 export const putAll = Effect.fnUntraced(function*(
@@ -17,6 +18,20 @@ export const putAll = Effect.fnUntraced(function*(
   for (let i = 0; i < keys.length; i += 100) {
     yield* kv.txn({ then: keys.slice(i, i + 100).map((key) => Op.put(key, value(key))) })
   }
+})
+
+/** Starts four fibers that put the key until the scope closes. The effect waits until each of them has put again. */
+export const putInLoops = Effect.fnUntraced(function*(kv: Kv.Kv, key: string) {
+  const counts = [0, 0, 0, 0]
+  for (const fiber of counts.keys()) {
+    const put = Effect.map(kv.put(key, `${fiber}`), () => counts[fiber]!++)
+    yield* Effect.forkScoped(Effect.forever(put))
+  }
+  return Effect.suspend(() => {
+    const before = [...counts]
+    const haveAllPut = (): boolean => counts.every((count, fiber) => count > before[fiber]!)
+    return promptly("every fiber has put again", Effect.repeat(kv.get(key), { until: haveAllPut }))
+  })
 })
 
 /** The entry of a key that must exist. */

@@ -155,6 +155,14 @@ const begin = (
             }
             return [seen.record === undefined ? Op.delete(name) : Op.put(name, model.encode(seen.record))]
           },
+          // Or the key is gone for another reason, and no outcome was recorded.
+          wasRemoved: () =>
+            Effect.map(
+              execute(unfenced, Op.get(name)),
+              ({ entries: [entry] }) =>
+                started?.ending.state !== undefined && entry !== undefined && entry.modRevision > started.token &&
+                entry.lossyText === model.encode(record(started.ending.state))
+            ),
           onRemove: () => stopLoss(),
           onGone
         }, scope)

@@ -486,6 +486,35 @@ export const cases = chapter("run once", [
     assert.strictEqual((yield* statusOf(kv, name))?.state, "Done")
   }),
 
+  waitingTest("a run whose key was deleted before its outcome was recorded does not count as done", function*(kv) {
+    const name = "run-once/not-recorded"
+    const lossy = faults.make()
+    const client = yield* faults.newClientWith(lossy)
+    let isFirst = true
+    // The outcome is not applied, but its runner cannot know that.
+    lossy.before = (call) => {
+      if (!faults.isRemoval(call) || !isFirst) return Effect.void
+      isFirst = false
+      return Effect.andThen(Effect.orDie(kv.delete(`${name}/run`)), faults.lostResponse)
+    }
+    const run = yield* Effect.forkScoped(on(client)(RunOnce.forKey(name, () => Effect.succeed("result"))))
+    failedWith(yield* exitOf("it ends", run), "LockLost")
+    assert.strictEqual((yield* statusOf(kv, name))?.state, "Crashed")
+    const next = yield* Effect.forkScoped(on(kv)(RunOnce.forKey(name, () => Effect.succeed("again"))))
+    assert.deepStrictEqual(yield* exitOf("the next call runs it", next), Exit.succeed(Option.some("again")))
+    // The same with an outcome that is applied.
+    isFirst = true
+    lossy.before = () => Effect.void
+    lossy.after = (call) => {
+      if (!faults.isRemoval(call) || !isFirst) return Effect.void
+      isFirst = false
+      return faults.lostResponse
+    }
+    const done = yield* Effect.forkScoped(on(client)(RunOnce.forKey(`${name}/2`, () => Effect.succeed("result"))))
+    assert.deepStrictEqual(yield* exitOf("it ends", done), Exit.succeed(Option.some("result")))
+    assert.strictEqual((yield* statusOf(kv, `${name}/2`))?.state, "Done")
+  }),
+
   waitingTest("an instance that starts while the store is down runs the tick that came due since", function*() {
     const name = "run-once/started-down"
     const store = yield* Store

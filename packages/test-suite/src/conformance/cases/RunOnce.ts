@@ -130,6 +130,21 @@ export const cases = chapter("run once", [
     assert.strictEqual(runs, 1)
   }),
 
+  test("a fiber that would wait for its own run is rejected, and a fiber that it started waits", function*(kv) {
+    const job = RunOnce.forKey("job", () => Effect.void)
+    const runs = yield* Effect.forkScoped(
+      on(kv)(RunOnce.forKey("job", () =>
+        Effect.gen(function*() {
+          const reason = yield* reasonOf(job)
+          assert.strictEqual(reason._tag, "InvalidRequest")
+          assert.deepStrictEqual(yield* RunOnce.forKey("other", () => Effect.succeed(1)), Option.some(1))
+          return yield* Effect.forkDetach(job)
+        })))
+    )
+    const child = Option.getOrThrow(yield* promptly("the run", Fiber.join(runs)))
+    assert.deepStrictEqual(yield* promptly("the child's wait", Fiber.join(child)), Option.none())
+  }),
+
   test("a function that fails fails its call, and the next call runs it again", function*(kv) {
     const exit = yield* Effect.exit(on(kv)(RunOnce.forKey("job", () => Effect.fail({ _tag: "Own" as const }))))
     failedWith(exit, "Own")

@@ -149,7 +149,8 @@ export const cron = <A, E, R>(
  *
  * **Gotchas**
  *
- * To run it once more, delete the key.
+ * To run it once more, delete the key. A fiber that is in the run of a key and requests it again fails with
+ * `InvalidRequest`: it would wait for itself.
  *
  * @example
  * ```ts
@@ -175,6 +176,7 @@ export const forKey = <A, E, R, Hold extends Duration.Input | undefined = undefi
     yield* checked(kv, key, options)
     const [entry] = (yield* execute(internals.of(kv).unfenced, Op.get(key))).entries
     if (entry !== undefined && (yield* place.recordOf(entry)).state === "Done") return Option.none<A>()
+    yield* request.notWaitingForItself(kv, [attempt.claimOf(key)], "run")
     const opened = yield* place.open(kv, key)
     while (true) {
       const seen = yield* place.seen(opened)

@@ -19,7 +19,10 @@ export const Holdings: Context.Reference<ReadonlyArray<Holding>> = Context.Refer
   defaultValue: (): ReadonlyArray<Holding> => []
 })
 
-export const make = (kv: Kv, queues: ReadonlyArray<Queue<unknown>>, fiber: number): Holding => ({
+/** What a fiber holds or requests. */
+export type Claimed = Pick<Queue<unknown>, "claim" | "name">
+
+export const make = (kv: Kv, queues: ReadonlyArray<Claimed>, fiber: number): Holding => ({
   client: internals.of(kv).origin.client,
   claims: new Map(queues.map(({ claim }) => [internals.of(kv).origin.prefix + claim.id, claim])),
   fiber
@@ -32,7 +35,7 @@ export const make = (kv: Kv, queues: ReadonlyArray<Queue<unknown>>, fiber: numbe
 export const heldBy = (
   holdings: ReadonlyArray<Holding>,
   kv: Kv,
-  queues: ReadonlyArray<Queue<unknown>>,
+  queues: ReadonlyArray<Claimed>,
   fiber: number
 ): string | undefined => {
   const own = holdings.filter((holding) => holding.client === internals.of(kv).origin.client && holding.fiber === fiber)

@@ -13,7 +13,6 @@ import * as internals from "../kv/internals.ts"
 import { maxTtlSeconds } from "../values/grantSeconds.ts"
 import * as holdings from "./holdings.ts"
 import type { AcquireOptions, LockNames } from "./model.ts"
-import type { Queue } from "./rule.ts"
 
 export const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.InvalidRequest({ message }))
@@ -21,14 +20,19 @@ export const invalid = (message: string): Effect.Effect<never, KvError.KvError> 
 /** Rejects a fiber that would wait for what it holds itself: it would wait until that is lost. */
 export const notWaitingForItself = (
   kv: Kv,
-  queues: ReadonlyArray<Queue<unknown>>
+  queues: ReadonlyArray<holdings.Claimed>,
+  kind: "lock" | "run" = "lock"
 ): Effect.Effect<void, KvError.KvError> =>
   Effect.withFiber((fiber) => {
     const current = fiber.getRef(holdings.Holdings)
     if (current.length === 0) return Effect.void
     const held = holdings.heldBy(current, kv, queues, fiber.id)
     return held === undefined ? Effect.void : invalid(
-      `the fiber already runs under the lock ${JSON.stringify(held)} and would wait for itself: locks are not reentrant`
+      kind === "run"
+        ? `the fiber is in the run ${JSON.stringify(held)} and would wait for its end`
+        : `the fiber already runs under the lock ${
+          JSON.stringify(held)
+        } and would wait for itself: locks are not reentrant`
     )
   })
 

@@ -20,6 +20,7 @@ import * as KvError from "../../values/KvError.ts"
 import { LockHoldExceeded, LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
 import * as internals from "../kv/internals.ts"
+import * as holdings from "../queue/holdings.ts"
 import * as leasedKey from "../session/leasedKey.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
 import * as useSession from "../session/useSession.ts"
@@ -63,6 +64,13 @@ export const make = <A, E, R>(
       const ended: { exit?: Exit.Exit<A, E> } = {}
       const body = Effect.suspend(() => f({ name: place.name, token: started.token, attempt: start.attempt })).pipe(
         Fence.provide(fenceOf(place, started)),
+        (body) =>
+          Effect.withFiber<A, E, R>((fiber) =>
+            Effect.provideService(body, holdings.Holdings, [
+              ...fiber.getRef(holdings.Holdings),
+              holdings.make(place.kv, [claimOf(place.name)], fiber.id)
+            ])
+          ),
         Effect.onExit((exit) => Effect.sync(() => (ended.exit = exit)))
       )
       started.ending = { ...started.ending, state: "Interrupted" }
@@ -77,6 +85,12 @@ export const make = <A, E, R>(
       return Option.some(yield* Effect.exit(outcomeOf(started, exit, ended.exit)))
     })
   )
+
+/** What a run holds, to detect a fiber that would wait for its own run. */
+export const claimOf = (name: string): holdings.Claimed => ({
+  name,
+  claim: { id: `${model.runKeyOf(name)}|once`, weight: 1, limit: 1 }
+})
 
 /** A run that was started. */
 interface Started {
@@ -155,6 +169,14 @@ const begin = (
             }
             return [seen.record === undefined ? Op.delete(name) : Op.put(name, model.encode(seen.record))]
           },
+          // Or the key is gone for another reason, and no outcome was recorded.
+          wasRemoved: () =>
+            Effect.map(
+              execute(unfenced, Op.get(name)),
+              ({ entries: [entry] }) =>
+                started?.ending.state !== undefined && entry !== undefined && entry.modRevision > started.token &&
+                entry.lossyText === model.encode(record(started.ending.state))
+            ),
           onRemove: () => stopLoss(),
           onGone
         }, scope)

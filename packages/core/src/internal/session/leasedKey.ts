@@ -39,6 +39,11 @@ export interface Plan<A> {
   readonly removedWith?: (() => ReadonlyArray<Op.Op>) | undefined
   /** Operations that are executed with the removal, in its transaction. Called once for each attempt. */
   readonly withRemoval?: Effect.Effect<ReadonlyArray<Op.Op>, KvError.KvError> | undefined
+  /**
+   * Whether an earlier attempt to remove the key was applied, although its outcome was unknown. Read if a later attempt
+   * does not find the key. Default: it was.
+   */
+  readonly wasRemoved?: (() => Effect.Effect<boolean, KvError.KvError>) | undefined
   /** Called when the scope closes, before anything is removed. */
   readonly onRemove: () => void
   /** Called once the key is known not to exist. */
@@ -176,13 +181,19 @@ const removeWritten = <A>(
   if (condition === undefined) return Effect.void
   // An earlier delete that timed out may have succeeded, so "not found" now does not mean that the key was lost.
   let mayBeRemoved = false
-  const removal = Effect.tapError(deleteIf(plan, condition), (error) =>
-    Effect.sync(() => {
-      mayBeRemoved ||= error.outcome === "Unknown"
-    }))
+  const removal = Effect.tapError(
+    Effect.flatMap(deleteIf(plan, condition), (found) =>
+      found || !mayBeRemoved || plan.wasRemoved === undefined
+        ? Effect.succeed(found || mayBeRemoved)
+        : Effect.provideService(plan.wasRemoved(), Deadline.Deadline, attemptDeadline)),
+    (error) =>
+      Effect.sync(() => {
+        mayBeRemoved ||= error.outcome === "Unknown"
+      })
+  )
   return Effect.map(persistently(plan, removal, onResponse), (found) => {
     if (found === undefined) return
-    attachment.removal = found || mayBeRemoved ? "Found" : "Missing"
+    attachment.removal = found ? "Found" : "Missing"
     plan.onGone()
   })
 }

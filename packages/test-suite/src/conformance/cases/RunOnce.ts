@@ -130,6 +130,21 @@ export const cases = chapter("run once", [
     assert.strictEqual(runs, 1)
   }),
 
+  test("a fiber that would wait for its own run is rejected, and a fiber that it started waits", function*(kv) {
+    const job = RunOnce.forKey("job", () => Effect.void)
+    const runs = yield* Effect.forkScoped(
+      on(kv)(RunOnce.forKey("job", () =>
+        Effect.gen(function*() {
+          const reason = yield* reasonOf(job)
+          assert.strictEqual(reason._tag, "InvalidRequest")
+          assert.deepStrictEqual(yield* RunOnce.forKey("other", () => Effect.succeed(1)), Option.some(1))
+          return yield* Effect.forkDetach(job)
+        })))
+    )
+    const child = Option.getOrThrow(yield* promptly("the run", Fiber.join(runs)))
+    assert.deepStrictEqual(yield* promptly("the child's wait", Fiber.join(child)), Option.none())
+  }),
+
   test("a function that fails fails its call, and the next call runs it again", function*(kv) {
     const exit = yield* Effect.exit(on(kv)(RunOnce.forKey("job", () => Effect.fail({ _tag: "Own" as const }))))
     failedWith(exit, "Own")
@@ -484,6 +499,35 @@ export const cases = chapter("run once", [
     cut.before = () => Effect.void
     assert.isTrue(Exit.isSuccess(yield* exitOf("the end", runner)))
     assert.strictEqual((yield* statusOf(kv, name))?.state, "Done")
+  }),
+
+  waitingTest("a run whose key was deleted before its outcome was recorded does not count as done", function*(kv) {
+    const name = "run-once/not-recorded"
+    const lossy = faults.make()
+    const client = yield* faults.newClientWith(lossy)
+    let isFirst = true
+    // The outcome is not applied, but its runner cannot know that.
+    lossy.before = (call) => {
+      if (!faults.isRemoval(call) || !isFirst) return Effect.void
+      isFirst = false
+      return Effect.andThen(Effect.orDie(kv.delete(`${name}/run`)), faults.lostResponse)
+    }
+    const run = yield* Effect.forkScoped(on(client)(RunOnce.forKey(name, () => Effect.succeed("result"))))
+    failedWith(yield* exitOf("it ends", run), "LockLost")
+    assert.strictEqual((yield* statusOf(kv, name))?.state, "Crashed")
+    const next = yield* Effect.forkScoped(on(kv)(RunOnce.forKey(name, () => Effect.succeed("again"))))
+    assert.deepStrictEqual(yield* exitOf("the next call runs it", next), Exit.succeed(Option.some("again")))
+    // The same with an outcome that is applied.
+    isFirst = true
+    lossy.before = () => Effect.void
+    lossy.after = (call) => {
+      if (!faults.isRemoval(call) || !isFirst) return Effect.void
+      isFirst = false
+      return faults.lostResponse
+    }
+    const done = yield* Effect.forkScoped(on(client)(RunOnce.forKey(`${name}/2`, () => Effect.succeed("result"))))
+    assert.deepStrictEqual(yield* exitOf("it ends", done), Exit.succeed(Option.some("result")))
+    assert.strictEqual((yield* statusOf(kv, `${name}/2`))?.state, "Done")
   }),
 
   waitingTest("an instance that starts while the store is down runs the tick that came due since", function*() {

@@ -3,6 +3,7 @@
  *
  * It tracks how many streams the peer allows, and which streams the peer has not processed.
  */
+import { executionAsyncResource } from "node:async_hooks"
 import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2"
 import type { Socket } from "node:net"
 import { KeepAlive, type KeepAliveOptions, type PingPace } from "./keepAlive.ts"
@@ -58,9 +59,18 @@ export class Connection {
   #isDraining = false
   #isClosed = false
   #problem: string | undefined
+  /**
+   * The native half of the session, which must not be collected before its streams are freed.
+   *
+   * A session that ends in the middle of a header block leaves headers in its native streams. Node frees these in the
+   * check phase of the event loop. If the session is collected before that, Node aborts the process with "Assertion
+   * failed: (current_nghttp2_memory_) == (0)". So a peer could abort it.
+   */
+  readonly #native = executionAsyncResource()
   /** Whether the peer has ever responded. Before its first response it has not proved that it works. */
   hasResponded = false
 
+  /** Must be called in a callback of the session, whose async resource is then its native half. */
   constructor(
     session: ClientHttp2Session,
     socket: Socket,
@@ -240,6 +250,8 @@ export class Connection {
     this.#isRetired = true
     this.keepAlive.stop()
     this.#socket.destroy()
+    // Node frees native streams before it runs immediates.
+    setImmediate(release, this.#native)
     this.#owner?.onClosed(this, this.problem)
   }
 }
@@ -252,5 +264,8 @@ const violation = ({ message }: Error): string =>
   /^Protocol error|CONTINUATION/.test(message)
     ? `${message} (the server sent invalid HTTP/2, or headers above the limit of 64 KiB)`
     : message
+
+/** Its argument was kept until now. */
+const release = (_: object): void => {}
 
 const requestOptions = { endStream: false }

@@ -83,6 +83,28 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         yield* until("nothing is left", Effect.map(kv.count(KeyRange.prefix("we-wait/")), (count) => count === 0))
       }))
 
+    it.effect("a candidate of ours that proclaims while it waits keeps its place between two of Go", () =>
+      Effect.gen(function*() {
+        const name = "proclaims-in-between"
+        const kv = yield* ours()
+        const ahead = yield* (yield* go()).session({ ttl: 60 })
+        yield* ahead.campaign(name, "ahead")
+        const candidacy = yield* on(kv)(Election.enter(name, { value: "ours" }))
+        const behind = yield* (yield* go()).session({ ttl: 60 })
+        const theirs = yield* Effect.forkScoped(behind.campaign(name, "behind"))
+        yield* untilCandidates(kv, name, "ahead", "ours", "behind")
+        yield* candidacy.proclaim("ours, again")
+        assert.strictEqual(textOf(yield* behind.leader(name)), "ahead")
+        yield* ahead.resign(name)
+        const leadership = yield* candidacy.elected
+        assert.strictEqual(leadership.token, candidacy.token)
+        const seen = yield* behind.leader(name)
+        assert.deepStrictEqual([seen.key, textOf(seen)], [candidacy.key, "ours, again"])
+        assert.isTrue(yield* stillRuns(kv, theirs))
+        yield* candidacy.leave
+        assert.isTrue((yield* Fiber.join(theirs)).token > leadership.token)
+      }))
+
     it.effect(
       "candidates of both sides lead in the order they came, and an observer of ours sees each",
       () =>

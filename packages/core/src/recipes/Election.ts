@@ -18,10 +18,11 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { inChildScope } from "../internal/childScope.ts"
+import * as candidacy from "../internal/election/candidacy.ts"
 import * as candidatesOf from "../internal/election/candidates.ts"
 import * as health from "../internal/election/health.ts"
 import * as leadership from "../internal/election/leadership.ts"
-import type { Candidate, Health, Leadership, ScopedLeadership } from "../internal/election/model.ts"
+import type { Candidacy, Candidate, Health, Leadership, ScopedLeadership } from "../internal/election/model.ts"
 import * as internals from "../internal/kv/internals.ts"
 import * as lockQueue from "../internal/lock/lockQueue.ts"
 import * as contenders from "../internal/queue/contenders.ts"
@@ -35,7 +36,7 @@ import * as KvError from "../values/KvError.ts"
 import type { LockLost, LockTimeout } from "../values/LockError.ts"
 import * as DistLock from "./DistLock.ts"
 
-export type { Candidate, Health, Leadership, ScopedLeadership }
+export type { Candidacy, Candidate, Health, Leadership, ScopedLeadership }
 
 /**
  * Options of {@link campaign}.
@@ -152,6 +153,49 @@ export const campaign = (
       ),
     Exit.isSuccess
   )
+
+/**
+ * Enters the election, and returns once it is in the queue. The candidate waits for its turn in the background, leads
+ * when it comes, and leaves when the scope closes.
+ *
+ * **When to use**
+ *
+ * If the candidate's value changes while it waits, or to do something else meanwhile. Otherwise {@link campaign}.
+ *
+ * **Gotchas**
+ *
+ * Once it is its turn it leads, whether `elected` is awaited or not.
+ *
+ * @example
+ * ```ts
+ * import { Election } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const leader = yield* Election.campaign("billing", { value: "worker a" })
+ *   const candidacy = yield* Election.enter("billing", { value: "worker b, starting" })
+ *   yield* candidacy.proclaim("worker b, ready")
+ *   const candidates = yield* Election.candidates("billing")
+ *   candidates.map(({ value }) => value) // => ["worker a", "worker b, ready"]
+ *   yield* leader.resign
+ *   const leadership = yield* candidacy.elected
+ *   yield* leadership.isLeader // => true
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const enter = (
+  name: string,
+  options?: Omit<CampaignOptions, "acquireTimeout">
+): Effect.Effect<Candidacy, KvError.KvError | LockLost, Kv | Scope.Scope> =>
+  Effect.flatMap(Kv, (kv) =>
+    Effect.flatMap(request.inOrder(name), ([checked]) =>
+      inChildScope(
+        (scope) =>
+          candidacy.enter(kv, lockQueue.queueOf(checked, options?.value), asLeadership({ ttl: options?.ttl }), scope),
+        Exit.isSuccess
+      )))
 
 /**
  * Runs a function of the leadership while leading.

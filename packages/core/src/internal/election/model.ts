@@ -82,3 +82,40 @@ export interface ScopedLeadership extends Leadership {
    */
   readonly resign: Effect.Effect<void>
 }
+
+/**
+ * A candidate of this client, which waits for its turn in the background, or leads.
+ *
+ * @since 0.1.0
+ */
+export interface Candidacy {
+  /** The election's name. */
+  readonly name: string
+  /** The key by which it waits or leads. */
+  readonly key: string
+  /** The fencing token that it leads with. */
+  readonly token: bigint
+  /**
+   * Waits until it leads. May be awaited any number of times, and interrupting it gives nothing up.
+   *
+   * **Details**
+   *
+   * Fails with `LockLost` if the candidate lost its place while it waited, or has left.
+   */
+  readonly elected: Effect.Effect<ScopedLeadership, KvError.KvError | LockLost>
+  /**
+   * Replaces the value that other clients see, while it waits as well as while it leads, and returns the revision of the
+   * write. The candidate keeps its place in the queue.
+   *
+   * **Details**
+   *
+   * The write is conditional on the place. Otherwise it changes nothing and fails with the reason `LockLost`. If the
+   * outcome is unknown, the value may be proclaimed, but never after a value that was proclaimed later.
+   */
+  readonly proclaim: (value: string) => Effect.Effect<bigint, KvError.KvError>
+  /**
+   * Leaves the queue, or gives the leadership up, before the scope closes. It never fails. If the store is unreachable,
+   * the removal of the key is repeated in the background.
+   */
+  readonly leave: Effect.Effect<void>
+}

@@ -43,12 +43,16 @@ const noResponse = (): Option.Option<KvError.Reason> =>
 /** Queues in the order in which they are entered. */
 type Queues<E> = NonEmptyReadonlyArray<rule.Queue<E>>
 
+/** Called with each contender that has entered its queue, before it waits. */
+export type OnEntered = (contender: Contender) => void
+
 /** Waits in all the queues, in the order given, within `acquireTimeout`. They are left when the scope closes. */
 export const acquire = <E>(
   kv: Kv,
   queues: Queues<E>,
   options: AcquireOptions | undefined,
-  scope: Scope.Scope
+  scope: Scope.Scope,
+  onEntered?: OnEntered
 ): Effect.Effect<heldLock.HeldLock, E | KvError.KvError | LockTimeout | LockLost> =>
   Effect.suspend(() => {
     const progress: Progress = {
@@ -57,7 +61,7 @@ export const acquire = <E>(
       lastFailure: noResponse,
       blockedBy: Option.none()
     }
-    const attempt = acquireAll(kv, queues, options, scope, progress)
+    const attempt = acquireAll(kv, queues, options, scope, progress, onEntered)
     return internals.of(kv).sessions.onClock(
       options?.acquireTimeout === undefined
         ? attempt
@@ -75,7 +79,8 @@ const acquireAll = Effect.fnUntraced(function*<E>(
   queues: Queues<E>,
   options: AcquireOptions | undefined,
   scope: Scope.Scope,
-  progress: Progress
+  progress: Progress,
+  onEntered: OnEntered | undefined
 ) {
   const claim = yield* contender.makeClaim(kv, kindOf(options), queues[0].name, scope)
   const scopeOfEach = yield* scopes(scope, queues.length)
@@ -93,6 +98,7 @@ const acquireAll = Effect.fnUntraced(function*<E>(
     claim.latest = own.logged
     progress.token = Option.some(own.logged.token)
     progress.lastFailure = () => Option.fromUndefinedOr(own.session.lastFailureUnsafe())
+    onEntered?.(own)
     if (standing._tag !== "Admitted") {
       yield* Effect.raceFirst(awaitTurn(own, queue, standing, progress), Deferred.await(claim.lost))
     }

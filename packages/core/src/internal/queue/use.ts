@@ -40,11 +40,12 @@ type Failure<E> = E | KvError.KvError | LockTimeout | LockLost
 export const acquire = <E>(
   kv: Kv,
   queues: Queues<E>,
-  options: AcquireOptions | undefined
+  options: AcquireOptions | undefined,
+  onEntered?: acquisition.OnEntered
 ): Effect.Effect<heldLock.HeldLock, Failure<E>, Scope.Scope> =>
   request.checkDurations(options).pipe(
     Effect.andThen(request.notWaitingForItself(kv, queues)),
-    Effect.andThen(inChildScope((scope) => acquisition.acquire(kv, queues, options, scope), Exit.isSuccess))
+    Effect.andThen(inChildScope((scope) => acquisition.acquire(kv, queues, options, scope, onEntered), Exit.isSuccess))
   )
 
 /** Acquires if that needs no wait; until the scope closes. A failed attempt leaves nothing. */

@@ -18,6 +18,10 @@ import { on, soon, untilContenders } from "./locking.ts"
 export const lead = (kv: Kv.Kv, name: string, options?: Election.CampaignOptions) =>
   promptly(`the leadership of ${name}`, on(kv)(Election.campaign(name, options)))
 
+/** Enters the election, and returns once the candidate is in the queue. */
+export const enter = (kv: Kv.Kv, name: string, options?: Parameters<typeof Election.enter>[1]) =>
+  promptly(`the queue of ${name}`, on(kv)(Election.enter(name, options)))
+
 /** Starts a candidate in the background, and returns once it waits in the queue or, if nobody is ahead, leads. */
 export const candidate = Effect.fnUntraced(function*<A, E>(
   kv: Kv.Kv,

@@ -7,6 +7,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import { assert } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -17,7 +18,7 @@ import { chapter, newClient, promptly, reasonOf, revisionOf, test, waitingTest }
 import { candidate, enter, follow, isVacant, lead, token, values } from "./electing.ts"
 import { entryOf, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
-import { exitOf, failedWith, on } from "./locking.ts"
+import { exitOf, failedWith, on, soon } from "./locking.ts"
 
 export const cases = chapter("elections", [
   test(
@@ -197,6 +198,91 @@ export const cases = chapter("elections", [
     assert.isTrue(yield* leadership.isLeader)
     yield* Scope.close(scope, Exit.void)
     assert.isFalse(yield* leadership.isLeader)
+    yield* isVacant(kv, "e")
+  }),
+
+  test("a leader that awaits its own next turn is rejected, and enters the queue all the same", function*(kv) {
+    const rejoin = Effect.gen(function*() {
+      const next = yield* Election.enter("e", { value: "next" })
+      assert.strictEqual((yield* reasonOf(next.elected))._tag, "InvalidRequest")
+      return next
+    })
+    const next = yield* on(kv)(Election.withLeadership("e", () => rejoin, { value: "leader" }))
+    assert.strictEqual((yield* promptly("it leads again", next.elected)).token, next.token)
+  }),
+
+  test("a waiting candidate may proclaim, and keeps its key, its token, its lease and its place", function*(kv) {
+    const leader = yield* lead(kv, "e", { value: "leader" })
+    const observer = yield* follow(kv, "e")
+    const first = yield* enter(yield* newClient, "e", { value: "a" })
+    const second = yield* enter(kv, "e", { value: "b" })
+    const before = yield* entryOf(kv, first.key)
+    assert.strictEqual(first.token, before.createRevision)
+    const revision = yield* first.proclaim("a2")
+    yield* second.proclaim("b2")
+    const after = yield* entryOf(kv, first.key)
+    assert.deepStrictEqual(
+      [after.lossyText, after.createRevision, after.modRevision, after.lease],
+      ["a2", before.createRevision, revision, before.lease]
+    )
+    yield* first.proclaim("a3")
+    assert.deepStrictEqual(yield* values(kv, "e"), ["leader", "a3", "b2"])
+    yield* leader.resign
+    const leadership = yield* promptly("the first is elected", first.elected)
+    assert.deepStrictEqual([leadership.key, leadership.token], [first.key, first.token])
+    yield* leadership.proclaim("a4")
+    yield* first.proclaim("a5")
+    yield* first.leave
+    yield* observer.until("leader", "a3", "a4", "a5", "b2")
+    assert.isFalse(yield* leadership.isLeader)
+    yield* (yield* promptly("the second is elected", second.elected)).resign
+    yield* isVacant(kv, "e")
+  }),
+
+  test("a candidate that left or lost its place is not elected, and its proclamations change nothing", function*(kv) {
+    const leader = yield* lead(kv, "e", { value: "leader" })
+    const left = yield* enter(kv, "e")
+    const lost = yield* enter(kv, "e")
+    const waiting = yield* Effect.forkScoped(left.elected, { startImmediately: true })
+    yield* left.leave
+    yield* kv.delete(lost.key)
+    failedWith(yield* exitOf("the candidate that left", waiting), "LockLost")
+    const { revision } = yield* kv.put("something", "1")
+    for (const { elected, proclaim } of [left, lost]) {
+      assert.strictEqual((yield* reasonOf(proclaim("late")))._tag, "LockLost")
+      failedWith(yield* Effect.exit(promptly("the loss", elected)), "LockLost")
+    }
+    assert.strictEqual(yield* revisionOf(kv), revision)
+    assert.deepStrictEqual(yield* values(kv, "e"), ["leader"])
+    yield* leader.resign
+    yield* isVacant(kv, "e")
+  }),
+
+  test("a candidate keeps its place when its waiter is interrupted, and leaves when its scope closes", function*(kv) {
+    const leader = yield* lead(kv, "e", { value: "leader" })
+    const scope = yield* Scope.make()
+    const candidacy = yield* Scope.provide(enter(kv, "e", { value: "next" }), scope)
+    yield* Fiber.interrupt(yield* Effect.forkChild(candidacy.elected, { startImmediately: true }))
+    assert.deepStrictEqual(yield* values(kv, "e"), ["leader", "next"])
+    yield* leader.resign
+    const leadership = yield* promptly("it is elected", candidacy.elected)
+    assert.isTrue(yield* leadership.isLeader)
+    yield* Scope.close(scope, Exit.void)
+    assert.isFalse(yield* leadership.isLeader)
+    yield* isVacant(kv, "e")
+  }),
+
+  test("an entry that is interrupted before the response leaves no key", function*(kv) {
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const gate = yield* Deferred.make<void>()
+    seen.before = (call) => faults.isEntry(call) ? Deferred.await(gate) : Effect.void
+    const entering = yield* Effect.forkScoped(enter(client, "e"))
+    yield* soon("the request was sent", Effect.sync(() => seen.calls.some(faults.isEntry)))
+    const interrupted = yield* Effect.forkScoped(Fiber.interrupt(entering), { startImmediately: true })
+    yield* Deferred.succeed(gate, undefined)
+    yield* promptly("the interruption", Fiber.join(interrupted))
+    assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(entering)))
     yield* isVacant(kv, "e")
   }),
 

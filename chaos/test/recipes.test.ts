@@ -7,15 +7,11 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import { backendOf } from "@effect-kv/core/KvInternals"
-import type * as Op from "@effect-kv/core/Op"
-import type * as Watch from "@effect-kv/core/Watch"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, LockChecker, Recorder } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
-import * as Array from "effect/Array"
 import * as Context from "effect/Context"
 import * as Cron from "effect/Cron"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -35,6 +31,16 @@ import * as slots from "../src/work/slots.ts"
 import * as sums from "../src/work/sums.ts"
 import * as ticks from "../src/work/ticks.ts"
 import type { RecordedClient } from "../src/work/Worker.ts"
+import {
+  blind,
+  elsewhere,
+  gate,
+  unconditional,
+  withoutDeletes,
+  withoutEntries,
+  withoutValue,
+  withoutWatch
+} from "./mutants.ts"
 
 const prefix = "r/"
 const acquireTimeout = 30_000
@@ -76,102 +82,8 @@ const begin = Effect.fnUntraced(function*(mutants: Pick<Rounds.Options, "mutateB
   }
 })
 
-/** An effect that announces that it has begun, and ends when it is released. */
-const gate = Effect.gen(function*() {
-  const begun = yield* Deferred.make<void>()
-  const released = yield* Deferred.make<void>()
-  return {
-    begun: Deferred.await(begun),
-    release: Deferred.succeed(released, undefined),
-    pass: Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(released))
-  }
-})
-
-/** A backend that shows a contender nobody ahead of it when it enters a queue. */
-const blind = (backend: KvBackend, queue: string): KvBackend => {
-  const enters = (op: Op.Op): boolean =>
-    op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key.startsWith(queue))
-  return {
-    ...backend,
-    execute: (op) =>
-      Effect.map(
-        backend.execute(op),
-        (response) =>
-          !enters(op) || response._tag !== "Txn" || !response.succeeded ? response : {
-            ...response,
-            responses: response.responses.map((each) =>
-              each._tag === "Range" ? { ...each, count: 0, more: false, entries: [] } : each
-            )
-          }
-      )
-  }
-}
-
 const blindClient = (queue: string) => (client: string, backend: KvBackend): KvBackend =>
   client === "c2" ? blind(backend, queue) : backend
-
-/** A backend whose watches do not deliver the revisions in which a value is put. */
-const withoutValue = (backend: KvBackend, value: string): KvBackend => ({
-  ...backend,
-  watch: (request) =>
-    Effect.map(backend.watch(request), (watcher): Watch.Watcher => {
-      const take: Watch.Watcher["take"] = Effect.flatMap(watcher.take, (revisions) => {
-        const shown = revisions.filter(({ events }) =>
-          !events.some((event) => event._tag === "Put" && event.entry.lossyText === value)
-        )
-        return Array.isReadonlyArrayNonEmpty(shown) ? Effect.succeed(shown) : take
-      })
-      return { ...watcher, take }
-    })
-})
-
-/** Whether an operation puts a key that begins with that. */
-const putsTo = (op: Op.Op, key: string): boolean =>
-  op._tag === "Put" ? op.key.startsWith(key) : op._tag === "Txn" && op.then.some((each) => putsTo(each, key))
-
-/** A backend that changes the transactions that put such a key. */
-const mutated = (backend: KvBackend, key: string, mutate: (op: Op.Txn) => Op.Op): KvBackend => ({
-  ...backend,
-  execute: (op) => backend.execute((op._tag === "Txn" && putsTo(op, key) ? mutate(op) : op) as typeof op)
-})
-
-/** Without their conditions. */
-const unconditional = (backend: KvBackend, key: string): KvBackend => mutated(backend, key, (op) => ({ ...op, if: [] }))
-
-/** Without what they delete. */
-const withoutDeletes = (backend: KvBackend, key: string): KvBackend =>
-  mutated(backend, key, (op) => ({ ...op, then: op.then.filter(({ _tag }) => _tag !== "Delete") }))
-
-/** With another key in place of this one. */
-const elsewhere = (backend: KvBackend, key: string): KvBackend =>
-  mutated(backend, key, (op) => ({
-    ...op,
-    then: op.then.map((each) => each._tag === "Put" && putsTo(each, key) ? { ...each, key: "elsewhere" } : each)
-  }))
-
-/** A backend whose reads of such a prefix find nothing. */
-const withoutEntries = (backend: KvBackend, prefix: string): KvBackend => ({
-  ...backend,
-  execute: (op) =>
-    Effect.map(
-      backend.execute(op),
-      (response) =>
-        op._tag === "Range" && op.range._tag === "Prefix" && op.range.prefix === prefix && response._tag === "Range"
-          ? { ...response, count: 0, more: false, entries: [] }
-          : response
-    )
-})
-
-/** A backend whose watches of such keys deliver nothing. */
-const withoutWatch = (backend: KvBackend, key: string): KvBackend => ({
-  ...backend,
-  watch: (request) =>
-    Effect.map(
-      backend.watch(request),
-      (watcher): Watch.Watcher =>
-        request.range._tag === "Key" && request.range.key.startsWith(key) ? { ...watcher, take: Effect.never } : watcher
-    )
-})
 
 /** Revokes the lease of the only key of a queue, as the harness does behind its holder's back. */
 const evict = Effect.fnUntraced(function*({ kv }: RecordedClient, queue: string) {

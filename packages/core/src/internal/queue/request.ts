@@ -28,7 +28,9 @@ export const notWaitingForItself = (
     if (current.length === 0) return Effect.void
     const held = holdings.heldBy(current, kv, queues, fiber.id)
     return held === undefined ? Effect.void : invalid(
-      `the fiber already runs under the lock ${JSON.stringify(held)} and would wait for itself: locks are not reentrant`
+      `the fiber already holds ${
+        JSON.stringify(held)
+      } and would wait for itself: release it first, or do both under one acquisition`
     )
   })
 

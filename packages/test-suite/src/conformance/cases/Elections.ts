@@ -189,7 +189,7 @@ export const cases = chapter("elections", [
     assert.strictEqual(entry.lossyText, ["a", "b", "c", "d"][revisions.indexOf(last)])
   }),
 
-  test("withLeadership fences the writes of its effect, and rejects its proclamations after a loss", function*(kv) {
+  test("an election fences the writes of its effect, and rejects its proclamations after a loss", function*(kv) {
     const deaf = faults.make()
     const client = yield* faults.newClientWith(deaf)
     deaf.before = (call) => call.kind === "watch" ? faults.unavailable : Effect.void
@@ -216,7 +216,7 @@ export const cases = chapter("elections", [
   test("a name that is no key is rejected by every function", function*(kv) {
     const calls = [
       Effect.scoped(Election.campaign("")),
-      Election.withLeadership("", () => Effect.void),
+      Election.use("", () => Effect.void),
       Election.singleton("", () => Effect.void),
       Stream.runDrain(Election.observe("")),
       Election.leader(""),

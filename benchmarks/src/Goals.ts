@@ -258,7 +258,7 @@ const goals: ReadonlyArray<Goal> = [
     rateTo(`the same against Go's Mutex, ${waiters} clients`, "lock-handover", waiters, "effect-kv", "Go", 1)
   ]),
   latencyTo("election, campaign and resign: p50 against a lock", "recipes", 1, "campaign, resign", "acquire", 1.05),
-  latencyTo("election, withLeadership: p50 against withDistLock", "recipes", 1, "withLeadership", "withDistLock", 1.05),
+  latencyTo("election, Election.use: p50 against withDistLock", "recipes", 1, "Election.use", "withDistLock", 1.05),
   latencyTo("semaphore, withPermits: p50 against withDistLock", "recipes", 1, "withPermits", "withDistLock", 1.2),
   ...["1 permit", "8 permits"].map((permits) =>
     handOver(`semaphore, ${permits}, handed over among 64 waiters of 8 clients`, "semaphore-handover", 64, permits, 400)

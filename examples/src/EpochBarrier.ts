@@ -14,7 +14,7 @@ import * as StoreByUrl from "./StoreByUrl.ts"
 
 /** Waits at the gate, then runs the work of each epoch when all workers have reached it. */
 export const worker = <E, R>(
-  by: string,
+  id: string,
   { epochs, workers }: { readonly epochs: number; readonly workers: number },
   work: (epoch: number) => Effect.Effect<void, E, R>
 ) =>
@@ -22,7 +22,7 @@ export const worker = <E, R>(
     yield* Latch.await("gate", { count: 1 })
     for (let epoch = 0; epoch < epochs; epoch++) {
       // If a worker dies, the others fail with BarrierBroken instead of waiting for it.
-      yield* Effect.scoped(Barrier.enter("epochs", { parties: workers, by, late: "next" }))
+      yield* Effect.scoped(Barrier.enter("epochs", { parties: workers, id, onLate: "next" }))
       yield* work(epoch)
     }
   })
@@ -39,7 +39,7 @@ export const program = Effect.gen(function*() {
         Effect.andThen(Effect.sleep(i * 50), print(`epoch ${epoch}: ${name}`)))
     ))
   yield* print("the gate opens")
-  yield* Latch.countDown("gate", { by: "operator" })
+  yield* Latch.countDown("gate", { id: "operator" })
   yield* Effect.forEach(workers, Fiber.join)
   return lines
 })

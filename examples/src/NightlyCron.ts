@@ -25,7 +25,7 @@ export const reports = (instance: string, schedule: Cron.Cron) =>
     ({ attempt, scheduled }) =>
       Kv.put(`reports/${DateTime.formatIso(scheduled)}`, `by ${instance}, attempt ${attempt}`),
     {
-      by: instance, // for operators: RunOnce.status("report")
+      description: instance, // for operators: RunOnce.status("report")
       missed: "latest", // after an outage, the latest report is made late and the others are not
       onCrash: "retry", // a report whose maker crashed is made by another instance
       maxHold: "1 hour" // then it is interrupted, and recorded as failed

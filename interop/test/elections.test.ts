@@ -72,7 +72,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const session = yield* (yield* go()).session({ ttl: 60 })
         const held = yield* session.campaign("we-wait", "theirs")
         const waiting = yield* Effect.forkScoped(
-          on(kv)(Election.withLeadership("we-wait", ({ token }) => Effect.succeed(token), { value: "ours" }))
+          on(kv)(Election.use("we-wait", ({ token }) => Effect.succeed(token), { value: "ours" }))
         )
         yield* untilCandidates(kv, "we-wait", "theirs", "ours")
         yield* session.proclaim("we-wait", "theirs, again")
@@ -117,7 +117,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
             const proceed = yield* Deferred.make<void>()
             const work = Effect.andThen(Effect.sync(() => led.push(value)), Deferred.await(proceed))
             if (side === "ours") {
-              yield* Effect.forkScoped(on(yield* ours())(Election.withLeadership(name, () => work, { value })))
+              yield* Effect.forkScoped(on(yield* ours())(Election.use(name, () => work, { value })))
             } else {
               const session = yield* (yield* go()).session({ ttl: 60 })
               yield* Effect.forkScoped(
@@ -170,7 +170,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         const client = yield* go()
         const session = yield* client.session({ ttl: 60 })
         const leading = yield* Effect.forkScoped(
-          Effect.flip(on(kv)(Election.withLeadership("loss", () => Effect.never, { value: "ours" })))
+          Effect.flip(on(kv)(Election.use("loss", () => Effect.never, { value: "ours" })))
         )
         yield* untilCandidates(kv, "loss", "ours")
         const theirs = yield* Effect.forkScoped(session.campaign("loss", "theirs"))
@@ -195,7 +195,7 @@ layer(server, { excludeTestServices: true, timeout: "2 minutes" })((it) => {
         yield* leadership.resign
         yield* until("etcdctl leads", Effect.sync(() => seen.length === 3))
         assert.deepStrictEqual(seen, ["none", "ours", "etcdctl"])
-        const waiting = yield* Effect.forkScoped(on(kv)(Election.withLeadership("ctl", () => Effect.void)))
+        const waiting = yield* Effect.forkScoped(on(kv)(Election.use("ctl", () => Effect.void)))
         yield* untilCandidates(kv, "ctl", "etcdctl", "")
         assert.isTrue(yield* stillRuns(kv, waiting))
       }))

@@ -21,7 +21,7 @@ export const uncontended: Scenario = {
     }
     const subjects = [
       subject("withDistLock", DistLock.withDistLock(Effect.void, "bench/recipes-lock")),
-      subject("withLeadership", Election.withLeadership("bench/recipes-election", () => Effect.void, { value })),
+      subject("Election.use", Election.use("bench/recipes-election", () => Effect.void, { value })),
       subject("withPermits", semaphore.withPermits(1)(Effect.void)),
       subject("acquire", DistLock.acquire("bench/recipes-lock")),
       subject(

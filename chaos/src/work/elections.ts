@@ -63,6 +63,6 @@ export const observing = ({ kv, prefix }: RecordedClient, seen: Array<SeenLeader
 
 /** Leads for a moment with this value, for observers that wait for it. */
 export const leadLast = ({ kv, prefix }: RecordedClient, value: string) =>
-  Election.withLeadership(electionName(prefix), () => Effect.void, { value, ttl: locks.ttl }).pipe(
+  Election.use(electionName(prefix), () => Effect.void, { value, ttl: locks.ttl }).pipe(
     Effect.provideService(Kv.Kv, kv)
   )

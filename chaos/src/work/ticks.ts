@@ -36,5 +36,5 @@ export const cron = (
         () => locks.incrementing(client, run, work),
         ({ released }) => released
       ),
-    { by: client.name, ttl: locks.ttl, onCrash: "skip" }
+    { description: client.name, ttl: locks.ttl, onCrash: "skip" }
   ).pipe(Effect.provideService(Kv.Kv, client.kv))

@@ -95,7 +95,7 @@ describe("elections on etcd", () => {
         const leadership = yield* on(yield* as)(Election.campaign("app/e", { value: "first" }))
         const waiter = yield* as
         const waiting = yield* Effect.forkScoped(
-          on(waiter)(Election.withLeadership("app/e", ({ token }) => Effect.succeed(token), { value: "second" }))
+          on(waiter)(Election.use("app/e", ({ token }) => Effect.succeed(token), { value: "second" }))
         )
         yield* until(
           "both are candidates",

@@ -10,13 +10,13 @@ import type * as Scope from "effect/Scope"
 import * as internals from "../internal/kv/internals.ts"
 import * as request from "../internal/queue/request.ts"
 import * as barrier from "../internal/rendezvous/barrier.ts"
-import { BarrierBroken, BarrierRefused } from "../internal/rendezvous/barrierErrors.ts"
+import { BarrierBroken, BarrierRejected } from "../internal/rendezvous/barrierErrors.ts"
 import * as rounds from "../internal/rendezvous/rounds.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
 import * as Op from "../values/Op.ts"
 
-export { BarrierBroken, BarrierRefused }
+export { BarrierBroken, BarrierRejected }
 
 /**
  * Options of {@link enter}.
@@ -26,18 +26,18 @@ export { BarrierBroken, BarrierRefused }
 export interface Options {
   /** How many participants open the barrier: the same number for all of them. */
   readonly parties: number
-  /** The participant's name, which no other present participant has. */
-  readonly by: string
+  /** Identifies the participant in the barrier: no other present participant has it. */
+  readonly id: string
   /**
    * What happens if another participant dies before the barrier opens. `fail`: all fail with `BarrierBroken`. `ignore`:
    * this one goes on waiting for somebody to take its place. Default: `fail`.
    */
   readonly onDeath?: "fail" | "ignore" | undefined
   /**
-   * What happens to a participant that comes after the barrier has opened. `refuse`: it fails with `BarrierRefused`, so
-   * the name is good for one round. `next`: it takes part in the next round. Default: `refuse`.
+   * What happens to a participant that comes after the barrier has opened. `fail`: it fails with `BarrierRejected`, so
+   * the name is good for one round. `next`: it takes part in the next round. Default: `fail`.
    */
-  readonly late?: "refuse" | "next" | undefined
+  readonly onLate?: "fail" | "next" | undefined
   /** Time to live of the participant's lease: how long its death goes unnoticed. Default: 10 seconds. */
   readonly ttl?: Duration.Input | undefined
 }
@@ -59,11 +59,11 @@ export interface Options {
  * import { Barrier } from "@effect-kv/core"
  * import { Effect } from "effect"
  *
- * const enter = (by: string) => Effect.scoped(Barrier.enter("epoch-7", { parties: 2, by }))
+ * const enter = (id: string) => Effect.scoped(Barrier.enter("epoch-7", { parties: 2, id }))
  * const program = Effect.gen(function*() {
  *   yield* Effect.all([enter("a"), enter("b")], { concurrency: "unbounded" }) // => [0, 0]
  *   const error = yield* Effect.flip(enter("c"))
- *   error._tag // => "BarrierRefused"
+ *   error._tag // => "BarrierRejected"
  * })
  * ```
  *
@@ -72,10 +72,10 @@ export interface Options {
 export const enter = (
   name: string,
   options: Options
-): Effect.Effect<number, KvError.KvError | BarrierBroken | BarrierRefused, Kv | Scope.Scope> =>
+): Effect.Effect<number, KvError.KvError | BarrierBroken | BarrierRejected, Kv | Scope.Scope> =>
   Effect.gen(function*() {
     const kv = yield* Kv
-    yield* rounds.checkNames(name, options.by)
+    yield* rounds.checkNames(name, options.id)
     yield* rounds.checkCount("the parties of a barrier", options.parties)
     yield* request.checkDurations(options)
     return yield* internals.of(kv).sessions.onClock(barrier.enter(kv, name, options))
@@ -90,7 +90,7 @@ export const enter = (
  * import { Barrier } from "@effect-kv/core"
  * import { Effect } from "effect"
  *
- * const enter = Effect.scoped(Barrier.enter("epoch-7", { parties: 1, by: "a" }))
+ * const enter = Effect.scoped(Barrier.enter("epoch-7", { parties: 1, id: "a" }))
  * const program = Effect.gen(function*() {
  *   yield* enter // => 0
  *   yield* Barrier.reset("epoch-7")

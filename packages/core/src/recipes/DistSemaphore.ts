@@ -14,6 +14,7 @@ import { NodeInspectSymbol } from "effect/Inspectable"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as heldLock from "../internal/queue/heldLock.ts"
+import { asPermits } from "../internal/queue/lockOptions.ts"
 import type { AcquireOptions, Lock } from "../internal/queue/model.ts"
 import * as request from "../internal/queue/request.ts"
 import * as queues from "../internal/queue/use.ts"
@@ -27,7 +28,7 @@ import type { LockFailure, Options } from "./DistLock.ts"
 
 /**
  * The failures that acquiring and holding permits add to an effect's own. `LockTimeout`, `LockLost` and
- * `LockHoldExceeded` carry the semaphore's name as `lock`.
+ * `LockHoldExceeded` have the kind `semaphore`, and the semaphore's name as `lock`.
  *
  * @since 0.1.0
  */
@@ -243,7 +244,7 @@ const of = (semaphore: permitQueue.Semaphore): DistSemaphore => {
   const use = <A, E, R>(weight: number, f: (held: Lock) => Effect.Effect<A, E, R>, options?: Options) =>
     Effect.flatMap(
       queuesFor(weight, options),
-      (entered) => queues.use(kv, entered, (lock) => f(heldLock.single(lock)), options)
+      (entered) => queues.use(kv, entered, (lock) => f(heldLock.single(lock)), asPermits(options))
     )
 
   const withPermits = (weight: number, options?: Options) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -253,7 +254,7 @@ const of = (semaphore: permitQueue.Semaphore): DistSemaphore => {
     ifAvailable(
       weight,
       options,
-      (entered, enterIfFree) => queues.useIfFree(kv, entered, enterIfFree, () => effect, options)
+      (entered, enterIfFree) => queues.useIfFree(kv, entered, enterIfFree, () => effect, asPermits(options))
     )
 
   const contenders = Effect.map(permitQueue.read(semaphore), ({ contenders, permits }) => {
@@ -272,11 +273,12 @@ const of = (semaphore: permitQueue.Semaphore): DistSemaphore => {
     acquire: (weight, options) =>
       Effect.flatMap(
         queuesFor(weight, options),
-        (entered) => Effect.map(queues.acquire(kv, entered, options), heldLock.single)
+        (entered) => Effect.map(queues.acquire(kv, entered, asPermits(options)), heldLock.single)
       ),
     tryAcquire: (weight, options) =>
       Effect.map(
-        ifAvailable(weight, options, (entered, enterIfFree) => queues.tryAcquire(kv, entered, enterIfFree, options)),
+        ifAvailable(weight, options, (entered, enterIfFree) =>
+          queues.tryAcquire(kv, entered, enterIfFree, asPermits(options))),
         Option.map(heldLock.single)
       ),
     permits: permitQueue.stored(semaphore),

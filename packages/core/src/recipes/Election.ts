@@ -1,7 +1,7 @@
 /**
  * Elections: one leader at a time among the candidates of all processes, and everyone can see who it is.
  *
- * `withLeadership` is what most programs need. It waits until it leads, runs the effect, interrupts it when the
+ * `use` is what most programs need. It waits until it leads, runs the effect, interrupts it when the
  * leadership is lost, and fences its writes. `singleton` keeps one instance of a service running in a fleet. `observe`
  * follows the leaders.
  *
@@ -59,7 +59,7 @@ export interface CampaignOptions {
 }
 
 /**
- * Options of {@link withLeadership}.
+ * Options of {@link use}.
  *
  * **Details**
  *
@@ -122,7 +122,7 @@ export type Failure<
  * **Gotchas**
  *
  * The scope's owner is not interrupted when the leadership is lost, and its writes are not fenced: await `lost`, run
- * work with `DistLock.fenced(leadership.lock)`, or use {@link withLeadership}.
+ * work with `DistLock.fenced(leadership.lock)`, or use {@link use}.
  *
  * @example
  * ```ts
@@ -217,7 +217,7 @@ export const enter = (
  * import { Effect } from "effect"
  *
  * const program = Effect.gen(function*() {
- *   yield* Election.withLeadership("billing", (leadership) => Kv.put("last-run", `token ${leadership.token > 0n}`), {
+ *   yield* Election.use("billing", (leadership) => Kv.put("last-run", `token ${leadership.token > 0n}`), {
  *     value: "worker a"
  *   })
  *   yield* Kv.get("last-run") // => Option.some("token true")
@@ -226,7 +226,7 @@ export const enter = (
  *
  * @since 0.1.0
  */
-export const withLeadership = <
+export const use = <
   A,
   E,
   R,
@@ -244,7 +244,7 @@ export const withLeadership = <
         kv,
         [lockQueue.queueOf(checked, options?.value)],
         (lock) => f(leadership.of(heldLock.single(lock))),
-        options,
+        asLeadership<Options>(options),
         healthOf(options?.health)
       ))) as Effect.Effect<A, E | Failure<Timeout, Hold, Check>, R | Kv> // as in `DistLock.use`
 
@@ -256,7 +256,7 @@ const healthOf = (check: Health | undefined): queues.Limit<UnhealthyLeader> | un
  *
  * **Details**
  *
- * It campaigns, runs the function of the leadership as {@link withLeadership} does, and campaigns again by the schedule:
+ * It campaigns, runs the function of the leadership as {@link use} does, and campaigns again by the schedule:
  * after the run ended or failed, after the leadership was lost, and after an outage of the store. Each campaign begins at
  * the end of the queue, so other instances get their turn. A run that failed is logged as a warning, an outage as one.
  *
@@ -283,7 +283,7 @@ export const singleton = <A, E, R, R2 = never>(
 ): Effect.Effect<void, KvError.KvError, R | R2 | Kv> =>
   Effect.suspend(() => {
     const warn = warnOnceOf(name)
-    const turn = withLeadership(
+    const turn = use(
       name,
       // The run's own failure is kept apart from those of the election.
       (leading) => Effect.exit(Effect.suspend(() => f(leading))),

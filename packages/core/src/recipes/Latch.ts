@@ -25,8 +25,8 @@ import * as Op from "../values/Op.ts"
  * import { Effect } from "effect"
  *
  * const program = Effect.gen(function*() {
- *   yield* Latch.countDown("loaded", { by: "shard 1" })
- *   yield* Latch.countDown("loaded", { by: "shard 1" })
+ *   yield* Latch.countDown("loaded", { id: "shard 1" })
+ *   yield* Latch.countDown("loaded", { id: "shard 1" })
  *   yield* Latch.arrived("loaded") // => ["shard 1"]
  * })
  * ```
@@ -35,11 +35,11 @@ import * as Op from "../values/Op.ts"
  */
 export const countDown = Effect.fnUntraced(function*(
   name: string,
-  options: { readonly by: string }
+  options: { readonly id: string }
 ): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
-  yield* rounds.checkNames(name, options.by)
-  yield* rounds.change(kv, name, ({ round }) => [Op.put(`${rounds.prefixOf(name, round)}${options.by}`, "")])
+  yield* rounds.checkNames(name, options.id)
+  yield* rounds.change(kv, name, ({ round }) => [Op.put(`${rounds.prefixOf(name, round)}${options.id}`, "")])
 })
 
 /**
@@ -58,8 +58,8 @@ export const countDown = Effect.fnUntraced(function*(
  *
  * const program = Effect.gen(function*() {
  *   const waiting = yield* Effect.forkChild(Effect.as(Latch.await("loaded", { count: 2 }), "go"))
- *   yield* Latch.countDown("loaded", { by: "shard 1" })
- *   yield* Latch.countDown("loaded", { by: "shard 2" })
+ *   yield* Latch.countDown("loaded", { id: "shard 1" })
+ *   yield* Latch.countDown("loaded", { id: "shard 2" })
  *   yield* Fiber.join(waiting) // => "go"
  * })
  * ```
@@ -148,7 +148,7 @@ export const open = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
  * import { Effect } from "effect"
  *
  * const program = Effect.gen(function*() {
- *   yield* Latch.countDown("loaded", { by: "shard 1" })
+ *   yield* Latch.countDown("loaded", { id: "shard 1" })
  *   yield* Latch.reset("loaded")
  *   yield* Latch.arrived("loaded") // => []
  * })

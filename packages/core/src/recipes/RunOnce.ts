@@ -39,7 +39,7 @@ export type { Run, Status, Tick }
  */
 export interface Options<out Hold extends Duration.Input | undefined = Duration.Input | undefined> {
   /** Who runs it, such as a host name, for {@link status}. Not a secret. Default: empty. */
-  readonly by?: string | undefined
+  readonly description?: string | undefined
   /**
    * Time to live of the runner's lease: how long it takes the others to notice that a runner has crashed. The lease is
    * renewed as long as the run lasts. Default: 10 seconds.
@@ -213,10 +213,10 @@ export type Failure<Hold extends Duration.Input | undefined = Duration.Input | u
  *
  * const program = Effect.gen(function*() {
  *   yield* RunOnce.status("migrate/42") // => Option.none()
- *   yield* RunOnce.forKey("migrate/42", () => Effect.void, { by: "host a" })
+ *   yield* RunOnce.forKey("migrate/42", () => Effect.void, { description: "host a" })
  *   const status = Option.getOrThrow(yield* RunOnce.status("migrate/42"))
  *   status.state // => "Done"
- *   status.by // => "host a"
+ *   status.description // => "host a"
  * })
  * ```
  *
@@ -238,7 +238,7 @@ export const status = Effect.fnUntraced(function*(
   return Option.some({
     state: state === "Running" && running === undefined ? "Crashed" : state,
     scheduled: Option.map(Option.fromUndefinedOr(tick), (tick) => DateTime.makeUnsafe(tick)),
-    by,
+    description: by,
     attempts
   })
 })

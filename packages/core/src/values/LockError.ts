@@ -18,9 +18,9 @@ export { LockLost }
  */
 export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/LockError/LockTimeout")({
   _tag: Schema.tag("LockTimeout"),
-  /** What could not be acquired: a lock, or the leadership of an election. */
+  /** What could not be acquired: a lock, the leadership of an election, or permits of a semaphore. */
   kind: lockKind.field,
-  /** The name of the lock or election; for several locks, all their names. */
+  /** The name of the lock, election or semaphore; for several locks, all their names. */
   lock: Schema.String,
   /** The fencing token of the attempt; `none` if it had not entered the queue. */
   token: Schema.Option(Schema.BigInt),
@@ -61,9 +61,9 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
  */
 export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv/core/LockError/LockHoldExceeded")({
   _tag: Schema.tag("LockHoldExceeded"),
-  /** What was held: a lock, or the leadership of an election. */
+  /** What was held: a lock, the leadership of an election, or permits of a semaphore. */
   kind: lockKind.field,
-  /** The name of the lock or election; for several locks, all their names. */
+  /** The name of the lock, election or semaphore; for several locks, all their names. */
   lock: Schema.String,
   /** The lock's fencing token; for several locks, the largest. */
   token: Schema.BigInt,

@@ -97,7 +97,7 @@ export const make = <K, V>(kv: Kv, prefix: string, codec: Codec<K, V>): KvCollec
       )
       : Effect.map(
         Effect.result(codec.decodeKey(event.key, event.revision)),
-        (key) => ({ _tag: "Remove", revision: event.revision, key })
+        (key) => ({ _tag: "Delete", revision: event.revision, key })
       )
 
   return {
@@ -112,7 +112,7 @@ export const make = <K, V>(kv: Kv, prefix: string, codec: Codec<K, V>): KvCollec
       }),
     update: (key, f) => Effect.map(updateSome(key, (current) => Option.some(f(current))), Option.getOrThrow),
     updateSome,
-    remove: (key) =>
+    delete: (key) =>
       Effect.flatMap(codec.encodeKey(key), (encoded) => Effect.map(kv.delete(encoded), ({ deleted }) => deleted > 0)),
     list: Effect.flatMap(Stream.runCollect(kv.rangeStream(range)), (entries) => resultsOf(entries)),
     watch: (options) =>

@@ -42,7 +42,7 @@ export type Change<K, V> =
     readonly item: Result.Result<Item<K, V>, DecodeError>
   }
   | {
-    readonly _tag: "Remove"
+    readonly _tag: "Delete"
     readonly revision: bigint
     readonly key: Result.Result<K, DecodeError>
   }
@@ -115,7 +115,7 @@ export interface KvCollection<K, V> {
   ) => Effect.Effect<Option.Option<V>, KvError | DecodeError | EncodeError>
 
   /** Deletes a key. Returns whether it existed. */
-  readonly remove: (key: K) => Effect.Effect<boolean, KvError | EncodeError>
+  readonly delete: (key: K) => Effect.Effect<boolean, KvError | EncodeError>
 
   /** All items at one revision, in the order of their keys in the store. What does not decode is a failed `Result`. */
   readonly list: Effect.Effect<ReadonlyArray<Result.Result<Item<K, V>, DecodeError>>, KvError>

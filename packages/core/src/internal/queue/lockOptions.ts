@@ -10,9 +10,15 @@ interface WithKind {
 }
 
 /** The same options for the leadership of an election. */
-export const asLeadership = <Options extends object>(options: Options): Options & WithKind => ({
-  ...options,
+export const asLeadership = <Options extends object>(options: Options | undefined): Options & WithKind => ({
+  ...options as Options,
   [kind]: "leadership"
+})
+
+/** The same options for permits of a semaphore. */
+export const asPermits = <Options extends object>(options: Options | undefined): Options & WithKind => ({
+  ...options as Options,
+  [kind]: "semaphore"
 })
 
 /** What the lock is to its user. */

@@ -30,9 +30,9 @@ export const notWaitingForItself = (
     return held === undefined ? Effect.void : invalid(
       kind === "run"
         ? `the fiber is in the run ${JSON.stringify(held)} and would wait for its end`
-        : `the fiber already runs under the lock ${
+        : `the fiber already holds ${
           JSON.stringify(held)
-        } and would wait for itself: locks are not reentrant`
+        } and would wait for itself: release it first, or do both under one acquisition`
     )
   })
 

@@ -23,18 +23,18 @@ import * as internals from "../kv/internals.ts"
 import * as leasedKey from "../session/leasedKey.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
 import * as useSession from "../session/useSession.ts"
-import { BarrierBroken, BarrierRefused } from "./barrierErrors.ts"
+import { BarrierBroken, BarrierRejected } from "./barrierErrors.ts"
 import * as rounds from "./rounds.ts"
 
 export interface Options {
   readonly parties: number
-  readonly by: string
+  readonly id: string
   readonly onDeath?: "fail" | "ignore" | undefined
-  readonly late?: "refuse" | "next" | undefined
+  readonly onLate?: "fail" | "next" | undefined
   readonly ttl?: Duration.Input | undefined
 }
 
-type Failure = KvError.KvError | BarrierBroken | BarrierRefused
+type Failure = KvError.KvError | BarrierBroken | BarrierRejected
 
 /** Enters and waits until the barrier opens; returns the round. The participant leaves when the scope closes. */
 export const enter = Effect.fnUntraced(function*(
@@ -46,8 +46,8 @@ export const enter = Effect.fnUntraced(function*(
   while (true) {
     const [entry] = (yield* execute(unfenced, Op.get(name))).entries
     const current = yield* rounds.of(entry)
-    if (options.late !== "next" && current.broken === "") {
-      return yield* new BarrierRefused({ barrier: name, participant: options.by, reason: "Closed" })
+    if (options.onLate !== "next" && current.broken === "") {
+      return yield* new BarrierRejected({ barrier: name, participant: options.id, reason: "Closed" })
     }
     const passed = yield* inChildScope(
       (scope) => attempt(kv, name, options, current, scope),
@@ -109,10 +109,10 @@ const arrive = (
   options: Options,
   current: rounds.Rounds,
   scope: Scope.Scope
-): Effect.Effect<Participant | undefined, KvError.KvError | BarrierRefused> => {
+): Effect.Effect<Participant | undefined, KvError.KvError | BarrierRejected> => {
   const { origin, sessions, unfenced } = internals.of(kv)
   const prefix = rounds.prefixOf(name, current.round)
-  const key = `${prefix}${options.by}`
+  const key = `${prefix}${options.id}`
   const put = (session: SharedSession) =>
     Effect.gen(function*() {
       // A key whose write had an unknown outcome is recognised by its lease: one participant of a name for each lease.
@@ -153,7 +153,7 @@ const arrive = (
     useSession.withLive(sessions, options.ttl, scope, put),
     (arrived) =>
       arrived === "Taken"
-        ? Effect.fail(new BarrierRefused({ barrier: name, participant: options.by, reason: "Taken" }))
+        ? Effect.fail(new BarrierRejected({ barrier: name, participant: options.id, reason: "Taken" }))
         : Effect.succeed(arrived)
   )
 }
@@ -198,7 +198,7 @@ const follow = (
         for (const event of events) {
           if (!event.key.startsWith(prefix)) continue
           if (event._tag === "Put") present.add(event.key)
-          else if (event.key === participant.key) return yield* broken(participant, options.by)
+          else if (event.key === participant.key) return yield* broken(participant, options.id)
           else if (present.delete(event.key) && options.onDeath !== "ignore" && !isGoodbye(left, event.key)) {
             yield* awhile
             return yield* propose(participant, rounds.participantOf(name, current.round, event.key))
@@ -245,7 +245,7 @@ const lost = (participant: Participant): Effect.Effect<never, BarrierBroken> =>
   Effect.suspend(() => {
     const deferred = Deferred.makeUnsafe<never, BarrierBroken>()
     const stop = participant.session.onLost(() =>
-      Deferred.doneUnsafe(deferred, broken(participant, participant.options.by))
+      Deferred.doneUnsafe(deferred, broken(participant, participant.options.id))
     )
     return Effect.ensuring(Deferred.await(deferred), Effect.sync(stop))
   })

@@ -32,8 +32,8 @@ export class BarrierBroken extends Schema.Error<BarrierBroken>("@effect-kv/core/
  *
  * @since 0.1.0
  */
-export class BarrierRefused extends Schema.Error<BarrierRefused>("@effect-kv/core/Barrier/BarrierRefused")({
-  _tag: Schema.tag("BarrierRefused"),
+export class BarrierRejected extends Schema.Error<BarrierRejected>("@effect-kv/core/Barrier/BarrierRejected")({
+  _tag: Schema.tag("BarrierRejected"),
   /** The barrier's name. */
   barrier: Schema.String,
   /** The participant that wanted to enter. */
@@ -43,7 +43,9 @@ export class BarrierRefused extends Schema.Error<BarrierRefused>("@effect-kv/cor
   readonly isRetryable: boolean = false
   override get message(): string {
     return `${JSON.stringify(this.participant)} cannot enter the barrier ${JSON.stringify(this.barrier)}: ${
-      this.reason === "Closed" ? "it has opened already" : "a participant of that name is in it"
+      this.reason === "Closed"
+        ? "it has opened already; enter the next round with onLate: \"next\", or reset the barrier"
+        : "a participant with that id is in it; give each participant an id of its own"
     }`
   }
   override toJSON(): unknown {

@@ -28,7 +28,7 @@ import * as model from "./model.ts"
 import type { Place } from "./place.ts"
 
 export interface Options {
-  readonly by?: string | undefined
+  readonly description?: string | undefined
   readonly ttl?: Duration.Input | undefined
   readonly maxHold?: Duration.Input | undefined
 }
@@ -115,7 +115,7 @@ const begin = (
   Effect.gen(function*() {
     const { origin, sessions, unfenced } = internals.of(kv)
     const runKey = model.runKeyOf(name)
-    const by = options?.by ?? ""
+    const by = options?.description ?? ""
     const record = (state: model.Record["state"]): model.Record => ({
       ...(tick === undefined ? {} : { tick }),
       state,

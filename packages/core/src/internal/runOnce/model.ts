@@ -47,8 +47,8 @@ export interface Status {
   readonly state: "Waiting" | "Running" | "Done" | "Failed" | "Interrupted" | "Crashed"
   /** The tick; `none` for `forKey`, which has none. */
   readonly scheduled: Option.Option<DateTime.Utc>
-  /** The `by` option of its runner. */
-  readonly by: string
+  /** The `description` option of its runner. */
+  readonly description: string
   /** How often it was started. */
   readonly attempts: number
 }

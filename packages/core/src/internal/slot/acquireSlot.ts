@@ -33,7 +33,7 @@ export const acquire = Effect.fnUntraced(function*(
   // A free slot is acquired with any timeout.
   const first = yield* attempt
   if (first._tag === "Acquired") return first.slot
-  const taken = new SlotsTaken({ name, size: options.size })
+  const taken = new SlotsTaken({ slots: name, size: options.size })
   if (options.acquireTimeout === undefined) return yield* taken
 
   const wait = Effect.fnUntraced(function*(revision: bigint): Effect.fn.Return<HeldSlot, KvError.KvError, Scope.Scope> {

@@ -14,15 +14,17 @@ import * as json from "../values/json.ts"
  */
 export class SlotsTaken extends Schema.Error<SlotsTaken>("@effect-kv/core/Slot/SlotsTaken")({
   _tag: Schema.tag("SlotsTaken"),
-  /** The name of the slots. */
-  name: Schema.String,
+  /** The name of the slots. Not called `name`, which is the name of the error. */
+  slots: Schema.String,
   /** How many there are. */
   size: Schema.Int
 }) {
   readonly isRetryable: boolean = true
   readonly outcome: "NotApplied" | "Unknown" = "NotApplied"
   override get message(): string {
-    return `all ${this.size} slots of ${JSON.stringify(this.name)} are taken or cooling down`
+    return `${this.size === 1 ? "the only slot" : `all ${this.size} slots`} of ${JSON.stringify(this.slots)} ${
+      this.size === 1 ? "is" : "are"
+    } taken or cooling down; wait longer with acquireTimeout, or configure a larger size for every client`
   }
   override toJSON(): unknown {
     return { ...json.fieldsOf(this), isRetryable: this.isRetryable, message: this.message }

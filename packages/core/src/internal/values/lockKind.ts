@@ -4,11 +4,11 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
-/** A lock, the leadership of an election, or a slot: all are keys that one holder has at a time. */
-export type LockKind = "lock" | "leadership" | "slot"
+/** A lock, the leadership of an election, the permits of a semaphore, or a slot. */
+export type LockKind = "lock" | "leadership" | "semaphore" | "slot"
 
 /** The field of errors. */
-export const field = Schema.Literals(["lock", "leadership", "slot"]).pipe(
+export const field = Schema.Literals(["lock", "leadership", "semaphore", "slot"]).pipe(
   Schema.withConstructorDefault(Effect.succeed<LockKind>("lock"))
 )
 
@@ -16,7 +16,7 @@ export const field = Schema.Literals(["lock", "leadership", "slot"]).pipe(
 export const subjectOf = (kind: LockKind, name: string): string =>
   kind === "leadership" ? `the leadership of ${JSON.stringify(name)}` : `the ${kind} ${JSON.stringify(name)}`
 
-/** The name as a log annotation: of the lock, the election or the slot. */
+/** The name as a log annotation: of the lock, the election, the semaphore or the slot. */
 export const annotationOf = (kind: LockKind, name: string): Readonly<Record<string, string>> => ({
   [kind === "leadership" ? "election" : kind]: name
 })

@@ -58,6 +58,8 @@ export const cases = chapter("elections", [
       const leadership = yield* lead(client, `${name}/a`)
       const late = yield* Effect.flip(Effect.scoped(on(kv)(Election.campaign(`${name}/a`, { acquireTimeout: 0 }))))
       assert.match(late.message, /^the leadership of "election\/wording\/a" could not be acquired within /)
+      const alsoLate = yield* Effect.flip(on(kv)(Election.use(`${name}/a`, () => Effect.void, { acquireTimeout: 0 })))
+      assert.match(alsoLate.message, /^the leadership of "election\/wording\/a" could not be acquired within /)
       yield* store.passTime("500 millis")
       yield* kv.delete(leadership.key)
       const lost = yield* promptly("the loss", Effect.flip(leadership.lost))

@@ -201,77 +201,6 @@ export const cases = chapter("elections", [
     yield* isVacant(kv, "e")
   }),
 
-  test("a leader that awaits its own next turn is rejected, and enters the queue all the same", function*(kv) {
-    const rejoin = Effect.gen(function*() {
-      const next = yield* Election.enter("e", { value: "next" })
-      assert.strictEqual((yield* reasonOf(next.elected))._tag, "InvalidRequest")
-      return next
-    })
-    const next = yield* on(kv)(Election.withLeadership("e", () => rejoin, { value: "leader" }))
-    assert.strictEqual((yield* promptly("it leads again", next.elected)).token, next.token)
-  }),
-
-  test("a waiting candidate may proclaim, and keeps its key, its token, its lease and its place", function*(kv) {
-    const leader = yield* lead(kv, "e", { value: "leader" })
-    const observer = yield* follow(kv, "e")
-    const first = yield* enter(yield* newClient, "e", { value: "a" })
-    const second = yield* enter(kv, "e", { value: "b" })
-    const before = yield* entryOf(kv, first.key)
-    assert.strictEqual(first.token, before.createRevision)
-    const revision = yield* first.proclaim("a2")
-    yield* second.proclaim("b2")
-    const after = yield* entryOf(kv, first.key)
-    assert.deepStrictEqual(
-      [after.lossyText, after.createRevision, after.modRevision, after.lease],
-      ["a2", before.createRevision, revision, before.lease]
-    )
-    yield* first.proclaim("a3")
-    assert.deepStrictEqual(yield* values(kv, "e"), ["leader", "a3", "b2"])
-    yield* leader.resign
-    const leadership = yield* promptly("the first is elected", first.elected)
-    assert.deepStrictEqual([leadership.key, leadership.token], [first.key, first.token])
-    yield* leadership.proclaim("a4")
-    yield* first.proclaim("a5")
-    yield* first.leave
-    yield* observer.until("leader", "a3", "a4", "a5", "b2")
-    assert.isFalse(yield* leadership.isLeader)
-    yield* (yield* promptly("the second is elected", second.elected)).resign
-    yield* isVacant(kv, "e")
-  }),
-
-  test("a candidate that left or lost its place is not elected, and its proclamations change nothing", function*(kv) {
-    const leader = yield* lead(kv, "e", { value: "leader" })
-    const left = yield* enter(kv, "e")
-    const lost = yield* enter(kv, "e")
-    const waiting = yield* Effect.forkScoped(left.elected, { startImmediately: true })
-    yield* left.leave
-    yield* kv.delete(lost.key)
-    failedWith(yield* exitOf("the candidate that left", waiting), "LockLost")
-    const { revision } = yield* kv.put("something", "1")
-    for (const { elected, proclaim } of [left, lost]) {
-      assert.strictEqual((yield* reasonOf(proclaim("late")))._tag, "LockLost")
-      failedWith(yield* Effect.exit(promptly("the loss", elected)), "LockLost")
-    }
-    assert.strictEqual(yield* revisionOf(kv), revision)
-    assert.deepStrictEqual(yield* values(kv, "e"), ["leader"])
-    yield* leader.resign
-    yield* isVacant(kv, "e")
-  }),
-
-  test("a candidate keeps its place when its waiter is interrupted, and leaves when its scope closes", function*(kv) {
-    const leader = yield* lead(kv, "e", { value: "leader" })
-    const scope = yield* Scope.make()
-    const candidacy = yield* Scope.provide(enter(kv, "e", { value: "next" }), scope)
-    yield* Fiber.interrupt(yield* Effect.forkChild(candidacy.elected, { startImmediately: true }))
-    assert.deepStrictEqual(yield* values(kv, "e"), ["leader", "next"])
-    yield* leader.resign
-    const leadership = yield* promptly("it is elected", candidacy.elected)
-    assert.isTrue(yield* leadership.isLeader)
-    yield* Scope.close(scope, Exit.void)
-    assert.isFalse(yield* leadership.isLeader)
-    yield* isVacant(kv, "e")
-  }),
-
   test("an entry that is interrupted before the response leaves no key", function*(kv) {
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
@@ -292,7 +221,7 @@ export const cases = chapter("elections", [
       assert.strictEqual((yield* reasonOf(next.elected))._tag, "InvalidRequest")
       return next
     })
-    const next = yield* on(kv)(Election.withLeadership("e", () => rejoin, { value: "leader" }))
+    const next = yield* on(kv)(Election.use("e", () => rejoin, { value: "leader" }))
     assert.strictEqual((yield* promptly("it leads again", next.elected)).token, next.token)
   }),
 
@@ -348,7 +277,7 @@ export const cases = chapter("elections", [
     assert.strictEqual(entry.lossyText, ["a", "b", "c", "d"][revisions.indexOf(last)])
   }),
 
-  test("withLeadership fences the writes of its effect, and rejects its proclamations after a loss", function*(kv) {
+  test("an election fences the writes of its effect, and rejects its proclamations after a loss", function*(kv) {
     const deaf = faults.make()
     const client = yield* faults.newClientWith(deaf)
     deaf.before = (call) => call.kind === "watch" ? faults.unavailable : Effect.void
@@ -376,7 +305,7 @@ export const cases = chapter("elections", [
     const calls = [
       Effect.scoped(Election.campaign("")),
       Effect.scoped(Election.enter("")),
-      Election.withLeadership("", () => Effect.void),
+      Election.use("", () => Effect.void),
       Election.singleton("", () => Effect.void),
       Stream.runDrain(Election.observe("")),
       Election.leader(""),

@@ -21,7 +21,7 @@ import { exitOf, failedWith, on, pauseBetweenPolls, soon } from "./locking.ts"
 const awaiting = (kv: Kv.Kv, name: string, count: number) =>
   Effect.forkScoped(Effect.as(on(kv)(Latch.await(name, { count })), "open"), { startImmediately: true })
 
-const arrive = (kv: Kv.Kv, name: string, by: string) => on(kv)(Latch.countDown(name, { by }))
+const arrive = (kv: Kv.Kv, name: string, id: string) => on(kv)(Latch.countDown(name, { id }))
 
 /** Asserts that the fibers have not ended, after they had time to do what they can. */
 const stillWait = (...fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>) =>
@@ -39,11 +39,11 @@ const enter = Effect.fnUntraced(function*(kv: Kv.Kv, name: string, options: Barr
   return { fiber, leave: Scope.close(scope, Exit.void) }
 })
 
-const keyOf = (name: string, by: string, round = 0) => `${name}/${round}/p:${by}`
+const keyOf = (name: string, id: string, round = 0) => `${name}/${round}/p:${id}`
 
 /** Waits until that participant is in the barrier. */
-const untilEntered = (kv: Kv.Kv, name: string, by: string, round = 0) =>
-  soon(`${by} is in ${name}`, Effect.map(kv.getEntry(keyOf(name, by, round)), Option.isSome))
+const untilEntered = (kv: Kv.Kv, name: string, id: string, round = 0) =>
+  soon(`${id} is in ${name}`, Effect.map(kv.getEntry(keyOf(name, id, round)), Option.isSome))
 
 const participants = (kv: Kv.Kv, name: string) =>
   Effect.map(
@@ -58,7 +58,7 @@ export const cases = chapter("latches and barriers", [
       yield* awaiting(kv, "l", 3),
       yield* awaiting(yield* newClient, "l", 3)
     ]
-    for (const by of ["a", "a", "b", "a"]) yield* arrive(kv, "l", by)
+    for (const id of ["a", "a", "b", "a"]) yield* arrive(kv, "l", id)
     assert.deepStrictEqual(yield* on(kv)(Latch.arrived("l")), ["a", "b"])
     yield* stillWait(...waiting)
     yield* arrive(yield* newClient, "l", "c")
@@ -95,7 +95,7 @@ export const cases = chapter("latches and barriers", [
   test("a change elsewhere lets nobody pass a latch or a barrier", function*(kv) {
     const latch = yield* awaiting(kv, "l", 2)
     yield* arrive(kv, "l", "a")
-    const { fiber: barrier } = yield* enter(kv, "b", { parties: 2, by: "a" })
+    const { fiber: barrier } = yield* enter(kv, "b", { parties: 2, id: "a" })
     yield* untilEntered(kv, "b", "a")
     for (const key of ["l.x", "l/x", "l/0", "l/0/x", "l/1/p:x", "b.x", "b/x", "b/0", "b/0/x", "b/1/p:x"]) {
       yield* kv.put(key, "1")
@@ -132,19 +132,19 @@ export const cases = chapter("latches and barriers", [
   test("names and numbers that are wrong, and a foreign value, are rejected", function*(kv) {
     yield* kv.put("foreign", "text")
     const calls: ReadonlyArray<Effect.Effect<unknown, unknown, Kv.Kv>> = [
-      Latch.countDown("", { by: "a" }),
-      Latch.countDown("l", { by: "" }),
-      Latch.countDown("foreign", { by: "a" }),
+      Latch.countDown("", { id: "a" }),
+      Latch.countDown("l", { id: "" }),
+      Latch.countDown("foreign", { id: "a" }),
       Latch.await("l", { count: 0 }),
       Latch.await("foreign", { count: 1 }),
       Latch.arrived(""),
       Latch.open("foreign"),
       Latch.reset("foreign"),
-      Effect.scoped(Barrier.enter("", { parties: 1, by: "a" })),
-      Effect.scoped(Barrier.enter("b", { parties: 1, by: "" })),
-      Effect.scoped(Barrier.enter("b", { parties: 1.5, by: "a" })),
-      Effect.scoped(Barrier.enter("b", { parties: 1, by: "a", ttl: -1 })),
-      Effect.scoped(Barrier.enter("foreign", { parties: 1, by: "a" })),
+      Effect.scoped(Barrier.enter("", { parties: 1, id: "a" })),
+      Effect.scoped(Barrier.enter("b", { parties: 1, id: "" })),
+      Effect.scoped(Barrier.enter("b", { parties: 1.5, id: "a" })),
+      Effect.scoped(Barrier.enter("b", { parties: 1, id: "a", ttl: -1 })),
+      Effect.scoped(Barrier.enter("foreign", { parties: 1, id: "a" })),
       Barrier.reset("foreign")
     ]
     for (const call of calls) assert.strictEqual((yield* reasonOf(on(kv)(call)))._tag, "InvalidRequest")
@@ -157,15 +157,15 @@ export const cases = chapter("latches and barriers", [
       const clients = [kv, yield* newClient, yield* newClient]
       const entered = []
       for (const [i, client] of clients.entries()) {
-        entered.push(yield* enter(client, "b", { parties: 3, by: `${i}` }))
+        entered.push(yield* enter(client, "b", { parties: 3, id: `${i}` }))
         if (i < 2) yield* untilEntered(kv, "b", `${i}`)
       }
       for (const { fiber } of entered) assert.strictEqual(yield* promptly("it opens", Fiber.join(fiber)), 0)
       assert.strictEqual(yield* participants(kv, "b"), 3)
-      const late = yield* enter(kv, "b", { parties: 3, by: "late" })
-      const refused = failedWith(yield* promptly("the refusal", Fiber.await(late.fiber)), "BarrierRefused")
+      const late = yield* enter(kv, "b", { parties: 3, id: "late" })
+      const refused = failedWith(yield* promptly("the refusal", Fiber.await(late.fiber)), "BarrierRejected")
       assert.deepStrictEqual([refused.barrier, refused.participant, refused.reason], ["b", "late", "Closed"])
-      const next = yield* enter(kv, "b", { parties: 3, by: "late", late: "next" })
+      const next = yield* enter(kv, "b", { parties: 3, id: "late", onLate: "next" })
       yield* untilEntered(kv, "b", "late", 1)
       yield* stillWait(next.fiber)
       for (const { leave } of [...entered, next]) yield* leave
@@ -174,20 +174,20 @@ export const cases = chapter("latches and barriers", [
   ),
 
   test("one participant too many is refused, or waits for the next round", function*(kv) {
-    const others = ["a", "b", "c", "d"].map((by) => enter(kv, "b", { parties: 3, by }))
+    const others = ["a", "b", "c", "d"].map((id) => enter(kv, "b", { parties: 3, id }))
     const fibers = (yield* Effect.all(others, { concurrency: "unbounded" })).map(({ fiber }) => fiber)
     const exits = yield* promptly("all end", Effect.forEach(fibers, Fiber.await))
     assert.strictEqual(exits.filter(Exit.isSuccess).length, 3)
-    failedWith(exits.find(Exit.isFailure)!, "BarrierRefused")
+    failedWith(exits.find(Exit.isFailure)!, "BarrierRejected")
     assert.strictEqual(yield* participants(kv, "b"), 3)
   }),
 
   test("two participants of one name exclude each other, also in one client", function*(kv) {
-    yield* enter(kv, "b", { parties: 3, by: "a" })
+    yield* enter(kv, "b", { parties: 3, id: "a" })
     yield* untilEntered(kv, "b", "a")
     for (const client of [kv, yield* newClient]) {
-      const { fiber } = yield* enter(client, "b", { parties: 3, by: "a" })
-      const { reason } = failedWith(yield* promptly("the refusal", Fiber.await(fiber)), "BarrierRefused")
+      const { fiber } = yield* enter(client, "b", { parties: 3, id: "a" })
+      const { reason } = failedWith(yield* promptly("the refusal", Fiber.await(fiber)), "BarrierRejected")
       assert.strictEqual(reason, "Taken")
     }
     assert.strictEqual(yield* participants(kv, "b"), 1)
@@ -195,10 +195,10 @@ export const cases = chapter("latches and barriers", [
 
   test("many rounds of one name leave one key", function*(kv) {
     const other = yield* newClient
-    const rounds = (client: Kv.Kv, by: string) =>
+    const rounds = (client: Kv.Kv, id: string) =>
       Effect.forEach(
         Array.from({ length: 20 }),
-        () => Effect.scoped(on(client)(Barrier.enter("b", { parties: 2, by, late: "next" })))
+        () => Effect.scoped(on(client)(Barrier.enter("b", { parties: 2, id, onLate: "next" })))
       )
     const [a, b] = yield* promptly("all rounds", Effect.all([rounds(kv, "a"), rounds(other, "b")], { concurrency: 2 }))
     assert.deepStrictEqual(a, Array.from({ length: 20 }, (_, i) => i))
@@ -207,13 +207,13 @@ export const cases = chapter("latches and barriers", [
   }),
 
   test("a reset barrier can be entered again, and who waits goes on", function*(kv) {
-    yield* Effect.scoped(on(kv)(Barrier.enter("b", { parties: 1, by: "a" })))
+    yield* Effect.scoped(on(kv)(Barrier.enter("b", { parties: 1, id: "a" })))
     yield* on(kv)(Barrier.reset("b"))
-    const waiting = yield* enter(kv, "b", { parties: 2, by: "a" })
+    const waiting = yield* enter(kv, "b", { parties: 2, id: "a" })
     yield* untilEntered(kv, "b", "a", 2)
     yield* on(kv)(Barrier.reset("b"))
     yield* untilEntered(kv, "b", "a", 3)
-    yield* enter(kv, "b", { parties: 2, by: "b" })
+    yield* enter(kv, "b", { parties: 2, id: "b" })
     assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting.fiber)), 3)
   }),
 
@@ -221,7 +221,7 @@ export const cases = chapter("latches and barriers", [
     const lossy = faults.make()
     const client = yield* faults.newClientWith(lossy)
     lossy.after = (call) => faults.isEntry(call) && !faults.isRemoval(call) ? faults.lostResponse : Effect.void
-    const { fiber } = yield* enter(client, "b", { parties: 2, by: "a" })
+    const { fiber } = yield* enter(client, "b", { parties: 2, id: "a" })
     failedWith(yield* promptly("the failure", Fiber.await(fiber)), "KvError")
     yield* soon("no key is left", Effect.map(kv.count(KeyRange.prefix("b")), (count) => count === 0))
   }),
@@ -243,12 +243,12 @@ export const cases = chapter("latches and barriers", [
 
   waitingTest("the death of a participant breaks the barrier for all who wait, and names it", function*(kv) {
     const name = "barrier/death"
-    const dying = yield* enter(yield* newClient, name, { parties: 4, by: "dying", onDeath: "ignore" })
+    const dying = yield* enter(yield* newClient, name, { parties: 4, id: "dying", onDeath: "ignore" })
     yield* untilEntered(kv, name, "dying")
     const waiting = []
-    for (const by of ["a", "b"]) {
-      waiting.push(yield* enter(yield* newClient, name, { parties: 4, by }))
-      yield* untilEntered(kv, name, by)
+    for (const id of ["a", "b"]) {
+      waiting.push(yield* enter(yield* newClient, name, { parties: 4, id }))
+      yield* untilEntered(kv, name, id)
     }
     yield* backendOf(kv).leaseRevoke(Option.getOrThrow((yield* entryOf(kv, keyOf(name, "dying"))).lease))
     for (const { fiber } of waiting) {
@@ -258,50 +258,50 @@ export const cases = chapter("latches and barriers", [
     failedWith(yield* exitOf("the dead one fails too", dying.fiber), "BarrierBroken")
     yield* soon("nothing is left", Effect.map(participants(kv, name), (count) => count === 0))
     // A broken barrier has not opened, so it can be entered again.
-    for (const by of ["a", "b"]) waiting.push(yield* enter(kv, name, { parties: 2, by }))
+    for (const id of ["a", "b"]) waiting.push(yield* enter(kv, name, { parties: 2, id }))
     for (const { fiber } of waiting.slice(2)) assert.isTrue(Exit.isSuccess(yield* exitOf("it opens", fiber)))
   }),
 
   waitingTest("by option a death is ignored, and another participant takes the place", function*(kv) {
     const name = "barrier/ignored"
     const options = { parties: 3, onDeath: "ignore" } as const
-    const dying = yield* enter(yield* newClient, name, { ...options, by: "dying" })
+    const dying = yield* enter(yield* newClient, name, { ...options, id: "dying" })
     yield* untilEntered(kv, name, "dying")
-    const waiting = yield* enter(kv, name, { ...options, by: "a" })
+    const waiting = yield* enter(kv, name, { ...options, id: "a" })
     yield* untilEntered(kv, name, "a")
     yield* backendOf(kv).leaseRevoke(Option.getOrThrow((yield* entryOf(kv, keyOf(name, "dying"))).lease))
     failedWith(yield* exitOf("the dead one fails", dying.fiber), "BarrierBroken")
     const store = yield* Store
     yield* store.passTime("500 millis")
     yield* stillWait(waiting.fiber)
-    for (const by of ["b", "c"]) yield* enter(kv, name, { ...options, by })
+    for (const id of ["b", "c"]) yield* enter(kv, name, { ...options, id })
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),
 
   waitingTest("a participant that is interrupted or times out leaves no key, and the others wait on", function*(kv) {
     const name = "barrier/leaves"
-    const waiting = yield* enter(yield* newClient, name, { parties: 3, by: "a" })
+    const waiting = yield* enter(yield* newClient, name, { parties: 3, id: "a" })
     yield* untilEntered(kv, name, "a")
     const hasLeft = soon("only one is left", Effect.map(participants(kv, name), (count) => count === 1))
     const limited = yield* Effect.forkScoped(
-      Effect.scoped(on(kv)(Effect.timeoutOption(Barrier.enter(name, { parties: 3, by: "b" }), "1 second")))
+      Effect.scoped(on(kv)(Effect.timeoutOption(Barrier.enter(name, { parties: 3, id: "b" }), "1 second")))
     )
     assert.deepStrictEqual(yield* exitOf("the time runs out", limited), Exit.succeed(Option.none()))
     yield* hasLeft
-    const interrupted = yield* enter(kv, name, { parties: 3, by: "c" })
+    const interrupted = yield* enter(kv, name, { parties: 3, id: "c" })
     yield* untilEntered(kv, name, "c")
     yield* Fiber.interrupt(interrupted.fiber)
     yield* hasLeft
     const store = yield* Store
     yield* store.passTime("500 millis")
     yield* stillWait(waiting.fiber)
-    for (const by of ["b", "c"]) yield* enter(kv, name, { parties: 3, by })
+    for (const id of ["b", "c"]) yield* enter(kv, name, { parties: 3, id })
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),
 
   waitingTest("an entry that is interrupted in flight, or whose response is lost, breaks no barrier", function*(kv) {
     const name = "barrier/in-flight"
-    const waiting = yield* enter(yield* newClient, name, { parties: 3, by: "a" })
+    const waiting = yield* enter(yield* newClient, name, { parties: 3, id: "a" })
     yield* untilEntered(kv, name, "a")
     const hasLeft = soon("only one is left", Effect.map(participants(kv, name), (count) => count === 1))
     const store = yield* Store
@@ -315,7 +315,7 @@ export const cases = chapter("latches and barriers", [
       return effect
     }
     faulty.after = once(written.stop)
-    const interrupted = yield* enter(client, name, { parties: 3, by: "b" })
+    const interrupted = yield* enter(client, name, { parties: 3, id: "b" })
     yield* promptly("the entry is written", written.reached)
     const interruption = yield* Effect.forkScoped(Fiber.interrupt(interrupted.fiber), { startImmediately: true })
     yield* written.letGo
@@ -323,18 +323,18 @@ export const cases = chapter("latches and barriers", [
     yield* hasLeft
     isFirst = true
     faulty.after = once(faults.lostResponse)
-    const lost = yield* enter(client, name, { parties: 3, by: "c" })
+    const lost = yield* enter(client, name, { parties: 3, id: "c" })
     failedWith(yield* exitOf("it fails", lost.fiber), "KvError")
     yield* hasLeft
     yield* store.passTime("500 millis")
     yield* stillWait(waiting.fiber)
-    for (const by of ["b", "c"]) yield* enter(kv, name, { parties: 3, by })
+    for (const id of ["b", "c"]) yield* enter(kv, name, { parties: 3, id })
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),
 
   waitingTest("the others go on if the last to enter dies right after it", function*(kv) {
     const name = "barrier/last"
-    const waiting = yield* enter(yield* newClient, name, { parties: 2, by: "a" })
+    const waiting = yield* enter(yield* newClient, name, { parties: 2, id: "a" })
     yield* untilEntered(kv, name, "a")
     // The last one enters, and never sends that the barrier is open.
     const cut = faults.make()
@@ -346,7 +346,7 @@ export const cases = chapter("latches and barriers", [
       hasEntered = true
       return Effect.void
     }
-    const last = yield* enter(client, name, { parties: 2, by: "last" })
+    const last = yield* enter(client, name, { parties: 2, id: "last" })
     yield* untilEntered(kv, name, "last")
     yield* kv.delete(keyOf(name, "last"))
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
@@ -360,7 +360,7 @@ export const cases = chapter("latches and barriers", [
       on(kv)(Effect.timeoutOption(Effect.as(Latch.await(`${name}-latch`, { count: 1 }), 0), "1 second"))
     )
     const entering = yield* Effect.forkScoped(
-      Effect.scoped(on(kv)(Effect.timeoutOption(Barrier.enter(name, { parties: 2, by: "a" }), "1 second")))
+      Effect.scoped(on(kv)(Effect.timeoutOption(Barrier.enter(name, { parties: 2, id: "a" }), "1 second")))
     )
     for (const fiber of [limited, entering]) {
       assert.deepStrictEqual(yield* exitOf("the limit", fiber), Exit.succeed(Option.none()))

@@ -81,7 +81,7 @@ export const cases = chapter("run once", [
         assert.deepStrictEqual(record.lease, Option.none())
         assert.deepStrictEqual(JSON.parse(record.lossyText), { state: "Running", by: "host a", attempts: 1 })
         return "result"
-      }), { by: "host a" }))
+      }), { description: "host a" }))
     assert.deepStrictEqual(result, Option.some("result"))
     assert.deepStrictEqual(
       seen.calls.filter(({ kind }) => kind === "execute").map(({ op }) => op?._tag),
@@ -91,7 +91,7 @@ export const cases = chapter("run once", [
     assert.deepStrictEqual(yield* statusOf(kv, "job"), {
       state: "Done",
       scheduled: Option.none(),
-      by: "host a",
+      description: "host a",
       attempts: 1
     })
     assert.deepStrictEqual(yield* kv.getEntry("job/run"), Option.none())

@@ -60,7 +60,7 @@ export const cases = chapter("elections", [
       assert.isAtMost(failures, 7, "there is a pause between the runs")
       yield* waitUntil("each is logged", Effect.sync(() => warnings.length >= 3))
       assert.deepStrictEqual([...new Set(warnings)], [name])
-      const other = yield* Effect.forkScoped(on(yield* newClient)(Election.withLeadership(name, token)))
+      const other = yield* Effect.forkScoped(on(yield* newClient)(Election.use(name, token)))
       assert.isTrue(Exit.isSuccess(yield* exitOf("the other leads", other)))
     }
   ),

@@ -68,8 +68,8 @@ export const cases = chapter("typed values", [
     const item = Option.getOrThrow(yield* jobs.getItem("1"))
     assert.deepStrictEqual([item.key, item.revision, item.createRevision], ["1", revision, revision])
     assert.deepStrictEqual(yield* jobs.get("2"), Option.none())
-    assert.isTrue(yield* jobs.remove("1"))
-    assert.isFalse(yield* jobs.remove("1"))
+    assert.isTrue(yield* jobs.delete("1"))
+    assert.isFalse(yield* jobs.delete("1"))
     assert.deepStrictEqual(yield* jobs.list, [])
   }),
 
@@ -138,7 +138,7 @@ export const cases = chapter("typed values", [
         users.get(key),
         users.put(key, ada),
         users.update(key, login),
-        users.remove(key),
+        users.delete(key),
         view.get(key)
       ]
       for (const call of calls) {
@@ -177,12 +177,12 @@ export const cases = chapter("typed values", [
     const view = yield* jobs.view
     const start = yield* revisionOf(kv)
     for (const collection of [jobs2, nested, jobs]) yield* collection.put("a", ada)
-    yield* nested.remove("a")
-    yield* jobs.remove("a")
+    yield* nested.delete("a")
+    yield* jobs.delete("a")
     assert.deepStrictEqual(keysOf(yield* jobs2.list), ["a"])
     assert.deepStrictEqual(keysOf(yield* jobs.list), [])
     const changes = yield* jobs.watch({ startRevision: start + 1n }).pipe(Stream.take(2), Stream.runCollect)
-    assert.deepStrictEqual(changes.map(({ _tag }) => _tag), ["Put", "Remove"])
+    assert.deepStrictEqual(changes.map(({ _tag }) => _tag), ["Put", "Delete"])
     const snapshot = yield* promptly("the view", view.waitUntil(({ revision }) => revision >= start + 5n))
     assert.deepStrictEqual(snapshot.items, [])
     yield* rejects(kv, "InvalidRequest", usersOf(kv, "jobs"))
@@ -260,7 +260,7 @@ export const cases = chapter("typed values", [
     yield* kv.put("users/b", "?")
     yield* users.put("c", ada)
     yield* kv.txn({ then: [Op.delete("users/a"), Op.put("users/b", JSON.stringify(ada))] })
-    yield* users.remove("b")
+    yield* users.delete("b")
     const changes = yield* users.watch({ startRevision: start }).pipe(Stream.take(6), Stream.runCollect)
     assert.deepStrictEqual(
       changes.map((change) =>
@@ -299,7 +299,7 @@ export const cases = chapter("typed values", [
       kv,
       client,
       "l",
-      (value) => value === "held" ? Effect.void : Effect.andThen(kv.delete("k"), all.remove("k")),
+      (value) => value === "held" ? Effect.void : Effect.andThen(kv.delete("k"), all.delete("k")),
       "remove"
     )
   })

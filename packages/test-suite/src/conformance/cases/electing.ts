@@ -32,7 +32,7 @@ export const candidate = Effect.fnUntraced(function*<A, E>(
   const before = (yield* on(kv)(Election.candidates(name))).length
   let hasStarted = false
   const fiber = yield* Effect.forkScoped(
-    on(kv)(Election.withLeadership(
+    on(kv)(Election.use(
       name,
       (leadership) => {
         hasStarted = true

@@ -63,7 +63,7 @@ export interface Recorder {
     use: (lock: DistLock.LockOf<Names>) => Effect.Effect<A, E, R>,
     options?: DistLock.Options
   ) => Effect.Effect<A, E | DistLock.LockFailure, R | Kv>
-  /** `Election.withLeadership`, with the leadership recorded as the holding of a lock of that name. */
+  /** `Election.use`, with the leadership recorded as the holding of a lock of that name. */
   readonly withLeadership: <A, E, R>(
     client: string,
     name: string,
@@ -130,7 +130,7 @@ export const make: Effect.Effect<Recorder> = Effect.sync(() => {
     withLock: (client, names, use, options) =>
       DistLock.use(names, (lock) => whileHolding(records, client, lock, use(lock)), options),
     withLeadership: (client, name, use, options) =>
-      Election.withLeadership(
+      Election.use(
         name,
         (leadership) => whileHolding(records, client, leadership.lock, use(leadership)),
         options

@@ -13,6 +13,9 @@ export const timeTolerance = 1500
 /** The deadline of cleanup by locks and sessions, whatever the client's deadline, in milliseconds. */
 const ownDeadline = 3000
 
+/** The deadline of a renewal, whatever the client's: a third of the longest time to live of a session, 10 seconds. */
+const renewalDeadline = 10_000 / 3
+
 /** Whether a call may be such a cleanup: it revokes a lease or deletes a key in a transaction. */
 const isCleanup = ({ request }: History.Call): boolean =>
   request._tag === "LeaseRevoke" ||
@@ -33,7 +36,8 @@ export const find = ({ eventLoopStalls, history }: Round): ReadonlyArray<string>
       if (completed === undefined) {
         return [`a call of ${client} had not ended when everything was closed: ${request._tag}`]
       }
-      const limit = Math.max(Duration.toMillis(deadlineOf(client)), isCleanup(call) ? ownDeadline : 0)
+      const own = isCleanup(call) ? ownDeadline : request._tag === "LeaseKeepAlive" ? renewalDeadline : 0
+      const limit = Math.max(Duration.toMillis(deadlineOf(client)), own)
       if (!isLate(invoked, completed, limit)) return []
       return [`a call of ${client} took ${seconds(invoked, completed)} s: ${request._tag} ${outcome._tag}`]
     }),

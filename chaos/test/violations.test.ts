@@ -285,6 +285,10 @@ describe("the round checker", () => {
       0,
       "cleanup has three seconds"
     )
+    const renewal = (seconds: number) =>
+      late(calls(call("c3", 0, seconds, { _tag: "Interrupted" }, { _tag: "LeaseKeepAlive", id: 1n })))
+    assert.lengthOf(renewal(4.8), 0, "a renewal has a third of the time to live")
+    assert.lengthOf(renewal(4.9), 1)
     const { completed: _, ...pending } = call("c1", 0, 0)
     assert.lengthOf(late(calls({ ...pending, outcome: { _tag: "Pending" } })), 1)
     const opening: History.WatchCall = {

@@ -1,6 +1,6 @@
 /**
  * Tests of the documentation: its TypeScript is type-checked, blocks marked `run` or `main` run, links and the source files
- * it names exist, and the table of errors agrees with the errors.
+ * it names exist, the tests that `docs/recipe-scenarios.md` names exist, and the table of errors agrees with the errors.
  *
  * - A block marked `ts` is a module. Without imports of its own it is given those of every module of the project.
  * - `ts run` defines `program`, which must succeed on memory; `const x = ... // => value` in it is an assertion.
@@ -303,4 +303,15 @@ describe("source files", () => {
       assert.deepStrictEqual(paths.filter((path) => !existsSync(join(root, path))), [])
     })
   }
+})
+
+describe("tests", () => {
+  it("that docs/recipe-scenarios.md names exist, with these titles", () => {
+    const text = read("docs/recipe-scenarios.md")
+    const files = new Map([...text.matchAll(/^\[([^\]]+)\]: (\S+)$/gm)].map(([, name, path]) => [name, path!]))
+    const named = [...text.matchAll(/"([^"]+)" \(\[([^\]]+)\]\)/g)]
+    assert.isAbove(named.length, 70)
+    const isMissing = (title: string, file: string) => !read(join("docs", files.get(file) ?? file)).includes(title)
+    assert.deepStrictEqual(named.filter(([, title, file]) => isMissing(title!, file!)).map(([test]) => test), [])
+  })
 })

@@ -1,5 +1,5 @@
 /**
- * What a singleton logs.
+ * Singletons in outages: what they log, and that all of them contend again.
  */
 import * as Election from "@effect-kv/core/Election"
 import * as Kv from "@effect-kv/core/Kv"
@@ -10,20 +10,24 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import { TestClock } from "effect/testing"
 
+/** A client without a connection to its store while `link.isCut`. */
+const cuttable = Effect.fnUntraced(function*(store: MemoryStore.MemoryStore, link: { isCut: boolean }) {
+  const backend = yield* store.connect
+  const unlessCut = <A>(effect: Effect.Effect<A, KvError.KvError>) =>
+    Effect.suspend(() => link.isCut ? KvError.fail(new KvError.Unavailable({ message: "says the test" })) : effect)
+  return yield* Kv.make({
+    ...backend,
+    execute: (op) => unlessCut(backend.execute(op)),
+    leaseGrant: (options) => unlessCut(backend.leaseGrant(options)),
+    leaseKeepAlive: (id) => unlessCut(backend.leaseKeepAlive(id))
+  })
+})
+
 describe("a singleton", () => {
   it.effect("logs an outage as one warning, and each failed run as one", () =>
     Effect.gen(function*() {
-      const store = yield* MemoryStore.make()
-      const backend = yield* store.connect
-      let isCut = false
-      const unlessCut = <A>(effect: Effect.Effect<A, KvError.KvError>) =>
-        Effect.suspend(() => isCut ? KvError.fail(new KvError.Unavailable({ message: "says the test" })) : effect)
-      const kv = yield* Kv.make({
-        ...backend,
-        execute: (op) => unlessCut(backend.execute(op)),
-        leaseGrant: (options) => unlessCut(backend.leaseGrant(options)),
-        leaseKeepAlive: (id) => unlessCut(backend.leaseKeepAlive(id))
-      })
+      const link = { isCut: false }
+      const kv = yield* cuttable(yield* MemoryStore.make(), link)
       const warnings: Array<string> = []
       const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
         if (logLevel === "Warn") warnings.push(String(Array.isArray(message) ? message[0] : message))
@@ -39,14 +43,49 @@ describe("a singleton", () => {
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(runs, 1)
       for (let outage = 1; outage <= 2; outage++) {
-        isCut = true
+        link.isCut = true
         yield* TestClock.adjust("1 minute")
-        isCut = false
+        link.isCut = false
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(runs, 1 + outage)
         assert.strictEqual(warnings.filter((message) => message.includes("a campaign failed")).length, outage)
       }
       yield* TestClock.adjust("1 hour")
       assert.strictEqual(warnings.filter((message) => message.includes("a singleton's run failed")).length, 1)
+    }))
+
+  it.effect("in each of three processes contends again after each of 20 outages that are longer than its lease", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const link = { isCut: false }
+      const running = new Map<string, bigint>()
+      for (const id of ["a", "b", "c"]) {
+        yield* Election.singleton(
+          "e",
+          ({ token }) =>
+            Effect.acquireUseRelease(
+              Effect.sync(() => running.set(id, token)),
+              () => Effect.never,
+              () => Effect.sync(() => running.delete(id))
+            ),
+          { value: id, ttl: "2 seconds" }
+        ).pipe(Effect.provideService(Kv.Kv, yield* cuttable(store, link)), Effect.forkScoped)
+      }
+      const observer = yield* Effect.flatMap(store.connect, Kv.make)
+      const candidates = Effect.provideService(Election.candidates("e"), Kv.Kv, observer)
+      let last = 0n
+      for (let outage = 0; outage <= 20; outage++) {
+        yield* TestClock.adjust("10 seconds")
+        const all = yield* candidates
+        assert.strictEqual(all.length, 3, `after outage ${outage}`)
+        assert.deepStrictEqual([...running], [[all[0]!.value, all[0]!.token]], `after outage ${outage}`)
+        assert.isTrue(all[0]!.token > last)
+        last = all[0]!.token
+        link.isCut = true
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(running.size, 0, "no run outlives its lease")
+        assert.strictEqual((yield* candidates).length, 0)
+        link.isCut = false
+      }
     }))
 })

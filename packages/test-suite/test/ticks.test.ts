@@ -9,6 +9,7 @@ import * as RunOnce from "@effect-kv/core/RunOnce"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { Changes, Recorder, TickChecker } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Cron from "effect/Cron"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -17,8 +18,30 @@ import { kinds } from "./smallHistories.ts"
 
 const everyMinute = Cron.parseUnsafe("* * * * *", "UTC")
 
-/** The changes of a store during the work of several instances, and how often each tick was run. */
-const recorded = (between: (backend: KvBackend) => KvBackend, options?: RunOnce.CronOptions) =>
+/** A wall clock that is fast. */
+const fastBy = (millis: number, clock: Clock.Clock): Clock.Clock => {
+  const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() + millis
+  const currentTimeNanosUnsafe = () => clock.currentTimeNanosUnsafe() + BigInt(millis) * 1_000_000n
+  return {
+    currentTimeMillisUnsafe,
+    currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
+    currentTimeNanosUnsafe,
+    currentTimeNanos: Effect.sync(currentTimeNanosUnsafe),
+    monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+    monotonicTimeNanos: clock.monotonicTimeNanos,
+    sleep: (duration) => clock.sleep(duration)
+  }
+}
+
+/**
+ * The changes of a store during the work of several instances, and how often each tick was run. There is an instance for
+ * each number of seconds by which its clock is fast.
+ */
+const recorded = (
+  between: (backend: KvBackend) => KvBackend,
+  options?: RunOnce.CronOptions,
+  { fastBySeconds = [0, 0, 0], minutes = 10 } = {}
+) =>
   Effect.scoped(Effect.gen(function*() {
     const store = yield* MemoryStore.make()
     const recorder = yield* Recorder.make
@@ -26,7 +49,7 @@ const recorded = (between: (backend: KvBackend) => KvBackend, options?: RunOnce.
     yield* Effect.forkScoped(Effect.ignore(Effect.forever(watcher.take)))
     const runs: Array<number> = []
     const begun = new Set<bigint>()
-    const instance = Effect.gen(function*() {
+    const instance = Effect.fnUntraced(function*(seconds: number) {
       const kv = yield* Effect.flatMap(store.connect, (backend) => Kv.make(between(backend)))
       return yield* Effect.forkScoped(
         RunOnce.cron("job", everyMinute, ({ scheduled, token }) =>
@@ -35,11 +58,14 @@ const recorded = (between: (backend: KvBackend) => KvBackend, options?: RunOnce.
             runs.push(scheduled.epochMilliseconds)
           }), {
           ...options
-        }).pipe(Effect.provideService(Kv.Kv, kv))
+        }).pipe(
+          Effect.provideService(Kv.Kv, kv),
+          Effect.provideService(Clock.Clock, fastBy(seconds * 1000, yield* Clock.Clock))
+        )
       )
     })
-    const fibers = [yield* instance, yield* instance, yield* instance]
-    for (let i = 0; i < 20; i++) yield* TestClock.adjust("30 seconds")
+    const fibers = yield* Effect.forEach(fastBySeconds, instance)
+    for (let i = 0; i < 2 * minutes; i++) yield* TestClock.adjust("30 seconds")
     yield* TestClock.adjust("10 seconds")
     yield* Fiber.interruptAll(fibers)
     yield* TestClock.adjust("10 seconds")
@@ -89,6 +115,16 @@ describe("the ticks of several instances", () => {
         assert.deepStrictEqual(TickChecker.check(changes, { jobs: ["job"], onCrash, begun }), [])
       }))
   }
+
+  it.effect("run once each in 100 minutes although the clocks are seconds apart and a run is over at once", () =>
+    Effect.gen(function*() {
+      const { begun, changes, runs } = yield* recorded((backend) => backend, undefined, {
+        fastBySeconds: [10, 7, 5, 2, 0],
+        minutes: 100
+      })
+      assert.deepStrictEqual(runs, Array.from({ length: 100 }, (_, i) => (i + 1) * 60_000))
+      assert.deepStrictEqual(TickChecker.check(changes, { jobs: ["job"], begun }), [])
+    }))
 
   it.effect("of a store that ignores conditions are found to overlap or to run twice", () =>
     Effect.gen(function*() {

@@ -108,9 +108,15 @@ export const cases = chapter("elections", [
     const name = "election/middle"
     const leader = yield* lead(kv, name)
     let hasLed = false
-    const middle = yield* candidate(yield* newClient, name, () => Effect.sync(() => hasLed = true))
+    const body = () => Effect.sync(() => hasLed = true)
+    const leaving = yield* candidate(yield* newClient, name, body)
+    const dying = yield* candidate(yield* newClient, name, body)
     const last = yield* candidate(yield* newClient, name, token)
-    yield* Fiber.interrupt(middle)
+    yield* Fiber.interrupt(leaving)
+    yield* untilContenders(kv, name, 3)
+    const lease = (yield* on(kv)(Election.candidates(name)))[1]!.lease
+    yield* backendOf(kv).leaseRevoke(Option.getOrThrow(lease))
+    failedWith(yield* exitOf("the loss", dying), "LockLost")
     yield* untilContenders(kv, name, 2)
     const store = yield* Store
     yield* store.passTime("1 second")
@@ -175,13 +181,37 @@ export const cases = chapter("elections", [
       { ttl: "3 seconds" }
     )
     const next = yield* candidate(kv, name, token)
-    // Renewals reach the store, and their responses never arrive.
-    cut.after = (call) => call.kind === "leaseKeepAlive" ? Effect.never : Effect.void
     cut.before = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
     failedWith(yield* exitOf("the loss", leader), "LockLost")
     assert.strictEqual(yield* textOf(kv, `${name}.at-loss`), "exists", "the key at the moment of the loss")
     assert.isTrue(Exit.isSuccess(yield* exitOf("the next leads", next)))
   }),
+
+  waitingTest(
+    "a leader is interrupted if the store renews its lease and the responses never arrive, before the next one leads",
+    function*(kv) {
+      const name = "election/no-response"
+      const silent = faults.make()
+      let hasNextLed = false
+      let hadNextLed: boolean | undefined
+      const leader = yield* candidate(
+        yield* faults.newClientWith(silent),
+        name,
+        () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => hadNextLed = hasNextLed)),
+        { ttl: "3 seconds" }
+      )
+      const next = yield* candidate(kv, name, () => Effect.sync(() => hasNextLed = true))
+      let renewals = 0
+      silent.after = (call) =>
+        call.kind === "leaseKeepAlive"
+          ? Effect.andThen(Effect.sync(() => renewals++), Effect.never)
+          : Effect.void
+      failedWith(yield* exitOf("the loss", leader), "LockLost")
+      assert.isAtLeast(renewals, 1, "the store has renewed the lease")
+      assert.strictEqual(hadNextLed, false)
+      assert.isTrue(Exit.isSuccess(yield* exitOf("the next leads", next)))
+    }
+  ),
 
   waitingTest("a leader whose lease ended during an outage does not lead when the store is back", function*(kv) {
     const name = "election/expired"

@@ -2,11 +2,13 @@
  * Singletons: a program of which one instance runs at a time, among all processes.
  */
 import * as Election from "@effect-kv/core/Election"
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
@@ -134,6 +136,61 @@ export const cases = chapter("elections", [
       for (const cut of cuts) cut.before = () => Effect.void
     }
     yield* oneRuns
+  }),
+
+  waitingTest("a singleton that is lost several times in quick succession campaigns again", function*(kv) {
+    const name = "singleton/quick-losses"
+    const slow = faults.make()
+    let running: bigint | undefined
+    yield* Election.singleton(
+      name,
+      (leadership) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => running = leadership.token),
+          () => Effect.never,
+          () => Effect.sync(() => running = undefined)
+        )
+    ).pipe(on(yield* faults.newClientWith(slow)), Effect.forkScoped)
+    const isLeading = Effect.map(
+      on(kv)(Election.candidates(name)),
+      (all) => all.length === 1 && all[0]!.token === running
+    )
+    for (let round = 0; round < 2; round++) {
+      yield* waitUntil("it leads", isLeading)
+      const entry = yield* faults.barrier
+      slow.after = (call) => faults.isEntry(call) ? entry.stop : Effect.void
+      const leader = Option.getOrThrow(yield* on(kv)(Election.leader(name)))
+      yield* kv.delete(leader.key)
+      // The client may have revoked the lease by then.
+      yield* Effect.ignore(backendOf(kv).leaseRevoke(Option.getOrThrow(leader.lease)))
+      yield* exitOf("it enters again", yield* Effect.forkScoped(entry.reached))
+      // Its next key is gone before it knows that it leads.
+      yield* kv.deleteRange(KeyRange.prefix(`${name}/`))
+      slow.after = () => Effect.void
+      yield* entry.letGo
+    }
+    yield* waitUntil("it leads again", isLeading)
+  }),
+
+  waitingTest("a singleton that is interrupted while it enters again leaves no key, and runs no more", function*(kv) {
+    const name = "singleton/interrupted"
+    const slow = faults.make()
+    let runs = 0
+    const singleton = yield* Election.singleton(name, () => Effect.andThen(Effect.sync(() => runs++), Effect.never))
+      .pipe(
+        on(yield* faults.newClientWith(slow)),
+        Effect.forkScoped
+      )
+    yield* waitUntil("it runs", Effect.sync(() => runs === 1))
+    const entry = yield* faults.barrier
+    slow.after = (call) => faults.isEntry(call) ? entry.stop : Effect.void
+    yield* kv.delete(Option.getOrThrow(yield* on(kv)(Election.leader(name))).key)
+    yield* exitOf("it enters again", yield* Effect.forkScoped(entry.reached))
+    const interruption = yield* Effect.forkScoped(Fiber.interrupt(singleton), { startImmediately: true })
+    yield* entry.letGo
+    yield* exitOf("it ends", interruption)
+    yield* isVacant(kv, name)
+    assert.strictEqual(runs, 1)
   }),
 
   waitingTest("a singleton ends with its schedule, and fails when its client is closed", function*(kv) {

@@ -1,0 +1,1 @@
+/** Effect's persistence modules on effect-kv: KeyValueStore, Persistence, PersistedQueue, RateLimiter, CircuitBreaker. */

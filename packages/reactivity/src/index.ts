@@ -1,0 +1,1 @@
+/** Invalidates Effect's Reactivity from effect-kv watches, so that queries of all replicas refresh. */

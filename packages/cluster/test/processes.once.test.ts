@@ -19,6 +19,12 @@ import { type Done, type RunnerProcess, start, type TimedLine } from "./support/
 
 const shards = 300
 
+/**
+ * The longest time, in milliseconds, for what does not wait for a lease to expire. On a quiet machine it takes less than a
+ * second. Waiting for the lease takes 4 seconds or more.
+ */
+const atOnce = 3000
+
 const all = (owned: number) => owned === shards
 
 const ids = Array.from({ length: 20 }, (_, index) => `id-${index}`)
@@ -50,7 +56,10 @@ const violations = (changes: ReadonlyArray<Changes.Change>, prefix: string, coun
   })
 
 const historyOf = (cluster: EtcdCluster.EtcdCluster["Service"]) =>
-  Effect.scoped(Effect.flatMap(cluster.watchFrom(), ({ upTo }) => Effect.flatMap(cluster.revision, upTo)))
+  Effect.scoped(Effect.gen(function*() {
+    const recording = yield* cluster.watchFrom()
+    return yield* recording.upTo(yield* cluster.revision)
+  }))
 
 const clientOf = (cluster: EtcdCluster.EtcdCluster["Service"]) =>
   Effect.map(Layer.build(EtcdLayer.layer({ endpoints: cluster.endpoints })), Context.get(Kv.Kv))
@@ -93,10 +102,10 @@ describe("runners in processes of their own", { concurrent: true }, () => {
       assert.isTrue((yield* incrementAll(a, "x-2")).every((line) => line.how === "1"))
 
       assert.deepStrictEqual(violations(yield* historyOf(cluster), "x", fenced), [])
-      assert.isBelow(measured["first runner owns all"], 1000)
-      assert.isBelow(measured["after SIGTERM"], 1000)
-      assert.isBelow(measured["after a restart at the same address"], 1000)
-      assert.isBelow(measured["after SIGKILL"], 6500)
+      assert.isBelow(measured["first runner owns all"], atOnce)
+      assert.isBelow(measured["after SIGTERM"], atOnce)
+      assert.isBelow(measured["after a restart at the same address"], atOnce)
+      assert.isBelow(measured["after SIGKILL"], 7500)
     }), 60_000)
 
   it.live("a runner that is frozen for longer than the expiration writes nothing more for the shards it lost", () =>
@@ -150,6 +159,6 @@ describe("runners in processes of their own", { concurrent: true }, () => {
       )
       assert.isTrue((yield* incrementAll(b, "x-")).every((line) => line.how === "1"))
       assert.deepStrictEqual(violations(yield* historyOf(cluster), "x", fenced), [])
-      assert.isBelow(Math.max(...after), 1000)
+      assert.isBelow(Math.max(...after), atOnce)
     }), 60_000)
 })

@@ -1,18 +1,33 @@
 /**
  * Clusters in virtual time: two or three runners on one store in memory.
  */
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as Op from "@effect-kv/core/Op"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { fenced, unfenced } from "./support/counters.ts"
-import { make, shards } from "./support/virtualCluster.ts"
+import { make, shards, violationsOf } from "./support/virtualCluster.ts"
 
 const ids = Array.from({ length: 10 }, (_, index) => `id-${index}`)
 
 /** Increments each counter once, through the runner. */
 const incrementAll = (runner: Effect.Success<ReturnType<Effect.Success<typeof make>["start"]>>) =>
   Effect.forEach(ids, (id) => runner.run(fenced.increment(id)), { concurrency: "unbounded" })
+
+/** A mutant: acquires a lock whether it is held or not. */
+const acquiringWhatIsHeld = (backend: KvBackend): KvBackend => {
+  const mutate = (op: Op.Op): Op.Op =>
+    op._tag !== "Txn"
+      ? op
+      : Op.txn({
+        if: op.then.some((each) => each._tag === "Put" && each.key.startsWith("cluster/locks/")) ? [] : op.if,
+        then: op.then.map(mutate),
+        else: op.else.map(mutate)
+      })
+  return { ...backend, execute: (op) => backend.execute(mutate(op)) }
+}
 
 describe("a cluster in virtual time", () => {
   it.effect("the first runner owns all shards within a second, and a second one gets its part", () =>
@@ -98,7 +113,7 @@ describe("a cluster in virtual time", () => {
     const what = isFenced ? "the store rejects what a thawed runner writes" : "without the fence it accepts it"
     it.effect(`a frozen runner loses its shards: ${what}`, () =>
       Effect.gen(function*() {
-        const { ignore, kv, pass, start } = yield* make
+        const { changes, ignore, kv, pass, start } = yield* make
         const counters = isFenced ? fenced : unfenced
         const a = yield* start("a")
         yield* pass(500)
@@ -130,13 +145,26 @@ describe("a cluster in virtual time", () => {
         yield* pass(5000)
         assert.strictEqual((yield* a.shards) + (yield* b.shards), shards)
         assert.isAbove(yield* a.shards, 0)
+        const kinds = violationsOf(changes, counters).map(({ kind }) => kind)
+        assert.deepStrictEqual([...new Set(kinds)], isFenced ? [] : ["WriteWithoutLock"])
       }))
   }
+
+  it.effect("a runner that takes locks which others hold is found by the store's history", () =>
+    Effect.gen(function*() {
+      const { changes, ignore, pass, start } = yield* make
+      yield* start("a")
+      yield* pass(500)
+      yield* ignore(yield* start("b", acquiringWhatIsHeld))
+      yield* pass(3000)
+      const kinds = violationsOf(changes, fenced).map(({ kind }) => kind)
+      assert.deepStrictEqual([...new Set(kinds)], ["LockOverwritten"])
+    }))
 
   it.effect("leaves nothing in the store but the last machine id, and does the same each time", () =>
     Effect.gen(function*() {
       const scenario = Effect.gen(function*() {
-        const { kv, pass, start, store, trace } = yield* make
+        const { changes, kv, pass, start, store } = yield* make
         const a = yield* start("a")
         yield* pass(500)
         const b = yield* start("b")
@@ -153,7 +181,9 @@ describe("a cluster in virtual time", () => {
         yield* kv.delete("ticker")
         const { keys, leases } = yield* store.statistics
         assert.deepStrictEqual({ keys, leases }, { keys: 1, leases: 0 })
-        return trace
+        assert.deepStrictEqual(violationsOf(changes, fenced), [])
+        // All but what is random: the ids of leases.
+        return changes.map(({ key, modRevision, type }) => `${modRevision} ${type} ${key}`)
       })
       const first = yield* Effect.scoped(scenario)
       const second = yield* Effect.scoped(scenario)

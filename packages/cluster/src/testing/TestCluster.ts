@@ -120,7 +120,7 @@ export const make = (
         const scope = yield* Scope.make()
         const process = yield* Scope.provide(testProcess.make(kv), scope)
         const config = { ...options?.sharding, ...sharding, runnerAddress: Option.some(address) }
-        const end = Effect.provideService(Scope.close(scope, Exit.void), Clock.Clock, process.clock)
+        const end = process.run(Scope.close(scope, Exit.void))
         yield* Scope.addFinalizer(outer, Effect.andThen(process.thaw, end))
         const runner: Layer.Layer<
           RunnerServices,
@@ -129,10 +129,8 @@ export const make = (
           Layer.provideMerge(Layer.succeed(Kv.Kv, process.kv))
         )
         const served: Layer.Layer<never, E, R> = layer ?? Layer.empty
-        const context: Context.Context<RunnerServices> = yield* Effect.provideService(
-          Layer.buildWithScope(Layer.provideMerge(served, runner), scope),
-          Clock.Clock,
-          process.clock
+        const context: Context.Context<RunnerServices> = yield* process.run(
+          Layer.buildWithScope(Layer.provideMerge(served, runner), scope)
         )
         const services = Context.add(context, Clock.Clock, process.clock)
         const own = Context.get(context, Sharding)

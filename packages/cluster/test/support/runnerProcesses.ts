@@ -2,6 +2,7 @@
  * The processes of `programs/runner.ts`: starting, stopping and reading them.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Net from "node:net"
@@ -32,6 +33,8 @@ export interface RunnerProcess {
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<number>
   /** Waits until it has exited. */
   readonly gone: Effect.Effect<void>
+  /** What it has logged. */
+  readonly log: () => string
 }
 
 const program = fileURLToPath(new URL("../programs/runner.ts", import.meta.url))
@@ -55,11 +58,17 @@ export const start = (options: {
   Effect.flatMap(options.port === undefined ? freePort : Effect.succeed(options.port), (port) =>
     Effect.acquireRelease(
       Effect.sync(() => spawn(port, [options.endpoint, options.prefix, `${port}`, `${options.shards}`])),
-      (runner) => Effect.andThen(runner.signal("SIGKILL"), runner.gone)
+      (runner, exit) =>
+        runner.signal("SIGKILL").pipe(
+          Effect.andThen(runner.gone),
+          Effect.andThen(Exit.isFailure(exit) ? Effect.sync(() => process.stderr.write(runner.log())) : Effect.void)
+        )
     ))
 
 const spawn = (port: number, args: ReadonlyArray<string>): RunnerProcess => {
-  const child = ChildProcess.spawn(process.execPath, [program, ...args], { stdio: ["pipe", "pipe", "inherit"] })
+  const child = ChildProcess.spawn(process.execPath, [program, ...args], { stdio: "pipe" })
+  const logged: Array<string> = []
+  child.stderr.setEncoding("utf8").on("data", (text: string) => logged.push(text))
   const lines: Array<TimedLine> = []
   const waiting = new Set<() => void>()
   const changed = () => waiting.forEach((check) => check())
@@ -101,6 +110,7 @@ const spawn = (port: number, args: ReadonlyArray<string>): RunnerProcess => {
         child.kill(signal)
         return Date.now()
       }),
-    gone: Effect.asVoid(until(() => child.exitCode ?? child.signalCode ?? undefined))
+    gone: Effect.asVoid(until(() => child.exitCode ?? child.signalCode ?? undefined)),
+    log: () => logged.join("")
   }
 }

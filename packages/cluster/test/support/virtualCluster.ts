@@ -5,15 +5,21 @@ import { KvSingleton } from "@effect-kv/cluster"
 import { TestCluster } from "@effect-kv/cluster/testing"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import type * as Watch from "@effect-kv/core/Watch"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { KvFaults } from "@effect-kv/test-suite/testing"
+import { type Changes, ShardChecker } from "@effect-kv/test-suite/verification"
 import { assert } from "@effect/vitest"
 import { ShardId } from "effect/cluster"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
-import { fenced, unfenced } from "./counters.ts"
+import { fenced, State, unfenced } from "./counters.ts"
 
 export const shards = 30
 
@@ -30,15 +36,47 @@ const sharding = {
 const ticker = (host: string) =>
   KvSingleton.make("ticker", Effect.forever(Effect.andThen(Kv.put("ticker", host), Effect.sleep("500 millis"))))
 
-/** Makes the cluster. The trace is every change of the store, without what is random: the ids of leases. */
+const changeOf = (event: Watch.Event): Changes.Change =>
+  event._tag === "Put"
+    ? {
+      type: "put",
+      key: event.key,
+      valueBytes: event.entry.value,
+      modRevision: event.revision,
+      createRevision: event.entry.createRevision,
+      version: BigInt(event.entry.version),
+      lease: Option.getOrElse(event.entry.lease, () => 0n)
+    }
+    : {
+      type: "delete",
+      key: event.key,
+      valueBytes: new Uint8Array(0),
+      modRevision: event.revision,
+      createRevision: 0n,
+      version: 0n,
+      lease: 0n
+    }
+
+/** What the store's history says of its locks, and of the writes of these counters. */
+export const violationsOf = (changes: ReadonlyArray<Changes.Change>, counters: typeof fenced | typeof unfenced) =>
+  ShardChecker.check(changes, {
+    shardOf: (key) => key.startsWith("cluster/locks/") ? key.slice("cluster/locks/".length) : undefined,
+    writtenUnder: ({ key, type, valueBytes }) => {
+      if (type === "delete" || !key.startsWith(counters.keyOf(""))) return undefined
+      const { shard, token } = Schema.decodeSync(State)(new TextDecoder().decode(valueBytes))
+      return { shard, token: BigInt(token) }
+    }
+  })
+
+/** Makes the cluster. */
 export const make = Effect.gen(function*() {
   const store = yield* MemoryStore.make()
   const kv = yield* Effect.flatMap(store.connect, Kv.make)
-  const trace: Array<string> = []
+  const changes: Array<Changes.Change> = []
   yield* kv.watch(KeyRange.all).pipe(
     Stream.runForEach((event) =>
       Effect.sync(() => {
-        trace.push(`${event.revision} ${event._tag} ${event.key}`)
+        changes.push(changeOf(event))
       })
     ),
     Effect.forkScoped({ startImmediately: true })
@@ -46,8 +84,8 @@ export const make = Effect.gen(function*() {
   const cluster = yield* TestCluster.make({ sharding })
   const runners = new Set<TestCluster.TestRunner>()
 
-  const start = Effect.fnUntraced(function*(host: string) {
-    const faults = yield* Effect.flatMap(store.connect, KvFaults.make)
+  const start = Effect.fnUntraced(function*(host: string, mutate: (backend: KvBackend) => KvBackend = identity) {
+    const faults = yield* Effect.flatMap(Effect.map(store.connect, mutate), KvFaults.make)
     const runner = yield* cluster.start(host, {
       kv: faults.kv,
       layer: Layer.mergeAll(fenced.layer, unfenced.layer, ticker(host))
@@ -63,7 +101,8 @@ export const make = Effect.gen(function*() {
   return {
     store,
     kv,
-    trace,
+    /** Every change of the store so far. */
+    changes,
     start,
     /** Does not look at what the runner says from now on. */
     ignore: (runner: { readonly address: TestCluster.TestRunner["address"] }) =>

@@ -9,16 +9,18 @@ import type * as Watch from "@effect-kv/core/Watch"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
 
 export interface TestProcess {
   readonly clock: Clock.Clock
   readonly kv: Kv.Kv
+  /** Runs an effect, and all fibers it starts, in the process. */
+  readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   readonly freeze: Effect.Effect<void>
   readonly thaw: Effect.Effect<void>
   /** From now on it reaches nothing, and all its waiting ends at once, so that its fibers can be ended. */
   readonly kill: Effect.Effect<void>
-  readonly isDead: () => boolean
 }
 
 /** Makes a process that uses the store of this `Kv`, as a client of its own. */
@@ -36,14 +38,22 @@ export const make = Effect.fnUntraced(function*(store: Kv.Kv): Effect.fn.Return<
     // What was due in a frozen process happens when it is thawed.
     sleep: (duration) => Effect.raceFirst(Effect.andThen(base.sleep(duration), running.await), dead.await)
   }
+  const run: TestProcess["run"] = (effect) =>
+    effect.pipe(
+      Effect.provideService(Clock.Clock, clock),
+      // A dead process does not log that it cannot release what it held.
+      Effect.updateService(Logger.CurrentLoggers, (loggers) =>
+        new Set(Array.from(loggers, (logger) =>
+          Logger.make((options) => dead.isOpen() ? undefined : logger.log(options)))))
+    )
   const backend = linked(KvInternals.backendOf(store), running.await, dead)
   return {
     clock,
-    kv: yield* Effect.provideService(Kv.make(backend), Clock.Clock, clock),
+    kv: yield* run(Kv.make(backend)),
+    run,
     freeze: Effect.asVoid(running.close),
     thaw: Effect.asVoid(running.open),
-    kill: Effect.andThen(dead.open, Effect.asVoid(running.open)),
-    isDead: () => dead.isOpen()
+    kill: Effect.andThen(dead.open, Effect.asVoid(running.open))
   }
 })
 

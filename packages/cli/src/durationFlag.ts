@@ -25,6 +25,6 @@ export const parse = (text: string): Option.Option<Duration.Duration> => {
 /** A flag with a duration. */
 export const make = (name: string): Flag.Flag<Duration.Duration> =>
   Flag.String(name).pipe(
-    Flag.filterMap(parse, (text) => `Expected a duration such as 500ms, 10s, 5m or 2h, not ${JSON.stringify(text)}`),
+    Flag.filterMap(parse, () => "Expected a duration such as 500ms, 10s, 5m or 2h"),
     Flag.withMetavar("DURATION")
   )

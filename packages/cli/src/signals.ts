@@ -9,7 +9,7 @@ import { constants } from "node:os"
 import { signalled } from "./exitCodes.ts"
 
 /** The signals with which a program is asked to end. */
-const ending = ["SIGINT", "SIGTERM", "SIGHUP"] as const
+const ending = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const
 
 /** A signal with which a program is asked to end. */
 export type Ending = typeof ending[number]

@@ -48,7 +48,8 @@ export const run = (
     return code
   }))
 
-const isKey = (signal: Ending): boolean => signal === "SIGINT"
+/** Whether a key of the terminal sends the signal. */
+const isKey = (signal: Ending): boolean => signal === "SIGINT" || signal === "SIGQUIT"
 
 interface Child {
   readonly family: processes.Processes
@@ -88,13 +89,14 @@ const ended = (code: number, message: string): Effect.Effect<never, exitCodes.Ex
   Effect.andThen(output.progress(message), Effect.fail(new exitCodes.Exit({ code })))
 
 const terminate = Effect.fnUntraced(function*(family: processes.Processes, grace: Effect.Effect<void>) {
+  yield* output.progress("SIGTERM to the command")
   family.signal("SIGTERM")
   const isGone = yield* Effect.raceFirst(
     Effect.interruptible(Effect.as(untilGone(family), true)),
     Effect.interruptible(Effect.as(grace, false))
   )
   if (isGone) return
-  yield* output.progress("the command did not end on SIGTERM, and is killed")
+  yield* output.progress("the command has not ended: SIGKILL")
   yield* Effect.repeat(
     Effect.sync(() => {
       family.signal("SIGKILL")

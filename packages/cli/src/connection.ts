@@ -4,7 +4,7 @@
  * `EtcdClient` is not provided: the etcd3 package reads files of its own, which a bundled program does not have.
  */
 import * as Kv from "@effect-kv/core/Kv"
-import * as KvError from "@effect-kv/core/KvError"
+import type * as KvError from "@effect-kv/core/KvError"
 import * as KvUrl from "@effect-kv/core/KvUrl"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
@@ -13,7 +13,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as durationFlag from "./durationFlag.ts"
 import { ConfigurationError } from "./exitCodes.ts"
 import { type Root, root } from "./root.ts"

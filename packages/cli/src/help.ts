@@ -3,7 +3,7 @@
  * lines.
  */
 import type { CliError } from "effect/cli/CliError"
-import * as CliOutput from "effect/cli/CliOutput"
+import type * as CliOutput from "effect/cli/CliOutput"
 import type { FlagDoc, HelpDoc, SubcommandGroupDoc } from "effect/cli/HelpDoc"
 import * as Console from "effect/Console"
 import * as Option from "effect/Option"

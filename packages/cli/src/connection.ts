@@ -98,8 +98,8 @@ const memory = ({ prefix }: Settings): KvUrl.Open => (url) =>
   prefix === "" ? MemoryLayer.fromUrl(url) : Layer.provide(Kv.layerPrefixed(prefix), MemoryLayer.fromUrl(url))
 
 /** A layer is built without a request, so its errors are about what was given. */
-const asConfiguration = ({ reason: { message } }: KvError.KvError): Layer.Layer<never, ConfigurationError> =>
-  Layer.effectDiscard(Effect.fail(new ConfigurationError({ message })))
+const asConfiguration = ({ reason: { message } }: KvError.KvError): Layer.Layer<Kv.Kv, ConfigurationError> =>
+  Layer.effect(Kv.Kv, Effect.fail(new ConfigurationError({ message })))
 
 /** `Kv` on the store that the flags and the environment name. */
 export const layer: Layer.Layer<Kv.Kv, ConfigurationError | Config.ConfigError, Root> = Layer.unwrap(

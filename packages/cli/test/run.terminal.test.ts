@@ -17,8 +17,8 @@ import {
 /** Says which process it is, ignores SIGTERM, and runs until it is killed. */
 const stubborn = `sh -c 'trap "" TERM; echo "pid $$"; exec tail -f /dev/null'`
 
-/** Runs until a line is typed. */
-const untilTyped = (name: string) => `sh -c 'echo ${name} holds; read line; echo ${name} ends'`
+/** Runs until a line is typed. `etcdctl lock` gives its command no standard input. */
+const untilTyped = (name: string) => `sh -c 'echo ${name} holds; read line </dev/tty; echo ${name} ends'`
 
 layer(server, { excludeTestServices: true, timeout: "60 seconds" })("in a terminal", (it) => {
   it.effect("A command that ignores SIGTERM is killed when its lock is lost", () =>
@@ -36,7 +36,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("in a termin
     Effect.gen(function*() {
       const first = yield* effectKvInTerminal(`lock contended -- ${untilTyped("first")}`)
       yield* first.until(/first holds/)
-      const second = yield* etcdctlInTerminal(`lock contended ${untilTyped("second")}`)
+      const second = yield* etcdctlInTerminal(`lock contended -- ${untilTyped("second")}`)
       yield* untilKeys("contended/", 2)
       const third = yield* effectKvInTerminal(`lock contended -- ${untilTyped("third")}`)
       yield* third.until(/waiting for the lock "contended", held by sh on \S+, pid \d+ \(token \d+\)/)

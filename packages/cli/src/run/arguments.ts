@@ -17,7 +17,7 @@ import { UsageError } from "../exitCodes.ts"
 export const common = {
   command: Argument.String("command").pipe(
     Argument.withDescription("The command to run, and its arguments"),
-    Argument.variadic
+    Argument.variadic()
   ),
   ttl: durationFlag.make("ttl").pipe(
     Flag.withDescription("How soon others notice that this process crashed; default: 10s"),

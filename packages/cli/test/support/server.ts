@@ -1,4 +1,7 @@
 /** An etcd server for a file of tests, the bundled command line, and what the tests look up in the store. */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdBinaries, EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -6,7 +9,11 @@ import * as Schedule from "effect/Schedule"
 import { type Running, start } from "./program.ts"
 import * as program from "./program.ts"
 
-export const layer = Layer.merge(EtcdCluster.layer(), program.layer)
+const client = Layer.unwrap(
+  Effect.map(EtcdCluster.EtcdCluster, ({ endpoints }) => EtcdLayer.layer({ endpoints }))
+)
+
+export const layer = Layer.merge(Layer.provideMerge(client, EtcdCluster.layer()), program.layer)
 
 /** The variables that name the server, for effect-kv and for etcdctl. */
 export const variables = Effect.map(EtcdCluster.EtcdCluster, ({ endpoints }) => ({
@@ -41,9 +48,8 @@ export const finished = Effect.fnUntraced(function*(args: ReadonlyArray<string>,
 
 /** The keys under a prefix. */
 export const keys = Effect.fnUntraced(function*(prefix: string) {
-  const { etcdctl } = yield* EtcdCluster.EtcdCluster
-  const output = yield* etcdctl(["get", "--prefix", "--keys-only", prefix])
-  return output.split("\n").filter((line) => line !== "")
+  const kv = yield* Kv.Kv
+  return (yield* kv.range(KeyRange.prefix(prefix), { keysOnly: true })).entries.map(({ key }) => key)
 })
 
 /** Waits until there are as many keys under a prefix. */
@@ -51,10 +57,7 @@ export const untilKeys = (prefix: string, count: number) =>
   Effect.repeat(keys(prefix), { until: (keys) => keys.length === count, schedule: Schedule.spaced("20 millis") })
 
 /** Deletes all keys under a prefix, as a person on call might. */
-export const remove = Effect.fnUntraced(function*(prefix: string) {
-  const { etcdctl } = yield* EtcdCluster.EtcdCluster
-  yield* etcdctl(["del", "--prefix", prefix])
-})
+export const remove = (prefix: string) => Effect.flatMap(Kv.Kv, (kv) => kv.deleteRange(KeyRange.prefix(prefix)))
 
 /** Whether a process exists. */
 export const isAlive = (pid: number): boolean => {

@@ -6,6 +6,7 @@ import type * as Layer from "effect/Layer"
 import { type Case, type Environment, newClient, type Store } from "./cases/Case.ts"
 import * as Clients from "./cases/Clients.ts"
 import * as Conditions from "./cases/Conditions.ts"
+import * as Configuration from "./cases/Configuration.ts"
 import * as ElectionLoss from "./cases/ElectionLoss.ts"
 import * as ElectionObservers from "./cases/ElectionObservers.ts"
 import * as Elections from "./cases/Elections.ts"
@@ -14,6 +15,7 @@ import * as FencedFibers from "./cases/FencedFibers.ts"
 import * as Fencing from "./cases/Fencing.ts"
 import * as Keys from "./cases/Keys.ts"
 import * as Leases from "./cases/Leases.ts"
+import * as LiveConfiguration from "./cases/LiveConfiguration.ts"
 import * as LockInterruption from "./cases/LockInterruption.ts"
 import * as LockLimits from "./cases/LockLimits.ts"
 import * as LockLoss from "./cases/LockLoss.ts"
@@ -78,6 +80,8 @@ export const cases: ReadonlyArray<Case> = [
   ...WatchStreams.cases,
   ...WatchResume.cases,
   ...Views.cases,
+  ...Configuration.cases,
+  ...LiveConfiguration.cases,
   ...Locks.cases,
   ...TryAcquire.cases,
   ...LockLimits.cases,

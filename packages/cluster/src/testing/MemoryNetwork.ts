@@ -118,9 +118,9 @@ export const make: Effect.Effect<MemoryNetwork> = Effect.sync(() => {
         yield* Queue.offer(listener, made.server)
         return made.clientReader
       }),
-      writer: Effect.succeed(connection.writer((chunk) =>
-        Effect.andThen(isConnected.await, Effect.suspend(() => current!.send(chunk)))
-      ))
+      writer: Effect.succeed(
+        connection.writer((chunk) => Effect.andThen(isConnected.await, Effect.suspend(() => current!.send(chunk))))
+      )
     })
   }
 

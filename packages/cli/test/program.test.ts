@@ -2,7 +2,6 @@
  * What needs no store: help, completions, exit codes, wrong arguments, and the time to start.
  */
 import { assert, layer } from "@effect/vitest"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
@@ -70,15 +69,16 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
       }))
   }
 
-  it.effect("It starts within 0.4 seconds", () =>
+  it.effect("It starts within 0.4 seconds of CPU time", () =>
     Effect.gen(function*() {
-      const times: Array<number> = []
-      for (let i = 0; i < 3; i++) {
-        const [duration] = yield* Effect.timed(run(["--help"]))
-        times.push(Duration.toMillis(duration))
-      }
-      // Twice the time, and the best of three: other tests run at the same time.
-      assert.isBelow(Math.min(...times), 800)
+      const command = `'${process.execPath}' '${yield* program.Program}' --help >/dev/null`
+      const seconds = Array.from({ length: 3 }, () => {
+        const output = execFileSync("sh", ["-c", `${command}; times`], { encoding: "utf8" })
+        // The second line is of the children. On a free machine the clock shows about the same; here other tests run.
+        const [, user, system] = /\n0m([\d.]+)s 0m([\d.]+)s/.exec(output) ?? []
+        return Number(user) + Number(system)
+      })
+      assert.isBelow(Math.min(...seconds), 0.4)
     }))
 
   const wrong: ReadonlyArray<readonly [string, ReadonlyArray<string>, number, RegExp]> = [

@@ -13,6 +13,7 @@ import * as Elections from "./cases/Elections.ts"
 import * as Errors from "./cases/Errors.ts"
 import * as FencedFibers from "./cases/FencedFibers.ts"
 import * as Fencing from "./cases/Fencing.ts"
+import * as Inventories from "./cases/Inventories.ts"
 import * as Keys from "./cases/Keys.ts"
 import * as Leases from "./cases/Leases.ts"
 import * as LiveConfiguration from "./cases/LiveConfiguration.ts"
@@ -107,7 +108,8 @@ export const cases: ReadonlyArray<Case> = [
   ...Members.cases,
   ...TypedValues.cases,
   ...SequencesAndCounters.cases,
-  ...Slots.cases
+  ...Slots.cases,
+  ...Inventories.cases
 ]
 
 /**

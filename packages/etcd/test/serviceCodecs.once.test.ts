@@ -176,8 +176,9 @@ describe("responses", () => {
 
   it.prop("authentication and status responses decode to the values that etcd3 encoded", [text], ([text]) => {
     assert.strictEqual(decodeToken(method("Auth", "Authenticate").encoded({ header, token: text })), text)
-    const status = method("Maintenance", "Status").encoded({ header, version: text, dbSize: "7", leader: "9" })
-    assert.deepStrictEqual(decodeStatus(status), { header: ourHeader, version: text })
+    const fields = { header, version: text, dbSize: "7", leader: "9", errors: [text, "alarm"] }
+    const status = method("Maintenance", "Status").encoded(fields)
+    assert.deepStrictEqual(decodeStatus(status), { header: ourHeader, version: text, errors: [text, "alarm"] })
   })
 
   it.prop(

@@ -9,6 +9,8 @@ export interface MemberStatus {
   readonly header: Header
   /** For example `3.7.0`. */
   readonly version: string
+  /** What the member reports: its alarms, and that it has no leader. */
+  readonly errors: ReadonlyArray<string>
 }
 
 /** Decodes a `StatusResponse`. */
@@ -16,6 +18,7 @@ export const decodeStatus = (message: Buffer): MemberStatus => {
   const reader = new Reader(message)
   let header = noHeader
   let version = ""
+  const errors: Array<string> = []
   while (reader.position < message.length) {
     const tag = reader.varint()
     switch (tag) {
@@ -28,9 +31,15 @@ export const decodeStatus = (message: Buffer): MemberStatus => {
         reader.position = end
         break
       }
+      case 0x42: {
+        const end = reader.end()
+        errors.push(message.toString("utf8", reader.position, end))
+        reader.position = end
+        break
+      }
       default:
         reader.skip(tag)
     }
   }
-  return { header, version }
+  return { header, version, errors }
 }

@@ -2,12 +2,14 @@
  * Distributed coordination for Effect: one contract, whatever the store. What applications need; authors of backends find
  * more in `@effect-kv/core/backend`.
  */
+export * as KvMetrics from "./backend/KvMetrics.ts"
 export * as Barrier from "./recipes/Barrier.ts"
 export * as Counter from "./recipes/Counter.ts"
 export * as DistLock from "./recipes/DistLock.ts"
 export * as DistRwLock from "./recipes/DistRwLock.ts"
 export * as DistSemaphore from "./recipes/DistSemaphore.ts"
 export * as Election from "./recipes/Election.ts"
+export * as Inventory from "./recipes/Inventory.ts"
 export * as KvCollection from "./recipes/KvCollection.ts"
 export * as KvConfig from "./recipes/KvConfig.ts"
 export * as Latch from "./recipes/Latch.ts"
@@ -20,6 +22,7 @@ export * as Slot from "./recipes/Slot.ts"
 export * as TempKey from "./recipes/TempKey.ts"
 export * as Fence from "./service/Fence.ts"
 export * as Kv from "./service/Kv.ts"
+export * as KvHealth from "./service/KvHealth.ts"
 export * as KvUrl from "./service/KvUrl.ts"
 export * as Lease from "./service/Lease.ts"
 export * as Compare from "./values/Compare.ts"

@@ -20,6 +20,7 @@ import { once } from "./commands/once.ts"
 import { semaphore } from "./commands/semaphore.ts"
 import * as exitCodes from "./exitCodes.ts"
 import * as help from "./help.ts"
+import { forPeople } from "./logger.ts"
 import * as output from "./output.ts"
 import { root } from "./root.ts"
 import { Signals } from "./signals.ts"
@@ -43,8 +44,7 @@ export const run = (signals: Signals): Effect.Effect<number> =>
 
 const layer = Layer.mergeAll(
   NodeServices.layer,
-  // Standard output is for results.
-  Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]),
+  Logger.layer([forPeople]),
   Layer.succeed(CliOutput.Presenter, help.presenter),
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel] })
 )

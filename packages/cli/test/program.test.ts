@@ -124,6 +124,18 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     ],
     ["a command is unknown", ["lokc"], exitCodes.usage, /Unknown subcommand "lokc"[^]*lock/],
     [
+      "the store does not respond",
+      ["--url", "http://127.0.0.1:1", "--timeout", "300ms", "lock", "n", "--", "true"],
+      exitCodes.unavailable,
+      /effect-kv: an endpoint is down \(endpoint: http:\/\/127\.0\.0\.1:1, reason: .*ECONNREFUSED[^]*effect-kv: Unavailable/
+    ],
+    [
+      "the store does not respond while it waits",
+      ["--url", "http://127.0.0.1:1", "lock", "n", "--acquire-timeout", "300ms", "--", "true"],
+      exitCodes.unavailable,
+      /could not be acquired within .+; the store could not be reached/
+    ],
+    [
       "the command does not exist",
       ["--url", "mem:", "lock", "n", "--", "no-such-command"],
       exitCodes.notFound,

@@ -1,8 +1,9 @@
 /**
  * Commands that run another one, on etcd and without a terminal, as cron and systemd start them.
  */
-import { EtcdBinaries } from "@effect-kv/test-suite/verification"
+import { EtcdBinaries, EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { effectKv, finished, isAlive, keys, layer as server, remove, untilKeys } from "./support/server.ts"
@@ -51,6 +52,22 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("without a t
       assert.strictEqual(yield* running.end, 76)
       yield* untilGone(Number(pid))
       assert.match(running.output(), /effect-kv: the lock "tree" \(token \d+\) was lost/)
+    }))
+
+  it.effect("A command that ignores SIGTERM is gone when the store has been away for the TTL", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make()
+      const stubborn = `trap "" TERM; echo "pid $$"; exec tail -f /dev/null`
+      const env = { KV_URL: cluster.endpoints[0]! }
+      const running = yield* effectKv(["lock", "away", "--ttl", "2s", ...shell(stubborn)], env)
+      const [, pid] = yield* running.until(/pid (\d+)/)
+      yield* cluster.killAll
+      const [duration, code] = yield* Effect.timed(running.end)
+      assert.strictEqual(code, 76)
+      assert.isFalse(isAlive(Number(pid)))
+      assert.match(running.output(), /the command has not ended: SIGKILL[^]*the lock "away" \(token \d+\) was lost/)
+      // The last renewal was before the store went away, so its lease ends within 2 seconds. The rest is for a busy machine.
+      assert.isBelow(Duration.toMillis(duration), 2_000 + 1_500)
     }))
 
   it.effect("SIGTERM is forwarded, and the lock is held until all that the command started has ended", () =>

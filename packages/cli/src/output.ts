@@ -5,6 +5,7 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
 import * as exitCodes from "./exitCodes.ts"
 import { type Root, root } from "./root.ts"
 
@@ -37,3 +38,14 @@ const ownArguments = Effect.map(Stdio.Stdio.use(({ args }) => args), (args) => {
 /** One line of JSON. Bigints become decimal strings. */
 export const toJson = (value: unknown): string =>
   JSON.stringify(value, (_, part: unknown) => typeof part === "bigint" ? `${part}` : part)
+
+/** Writes bytes to standard output as they are. A terminal gets a line end as well, so that its prompt is on a new line. */
+export const bytes = (value: Uint8Array): Effect.Effect<void, never, Stdio.Stdio> =>
+  Effect.gen(function*() {
+    const stdio = yield* Stdio.Stdio
+    const end = (yield* stdio.stdoutIsTerminal) ? ["\n"] : []
+    // The process ends when standard output is closed.
+    yield* Effect.ignore(
+      Stream.run(Stream.make<ReadonlyArray<string | Uint8Array>>(value, ...end), stdio.stdout({ endOnDone: false }))
+    )
+  })

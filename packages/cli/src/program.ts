@@ -14,10 +14,19 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import type { Stdio } from "effect/Stdio"
+import { delete_ } from "./commands/delete.ts"
+import { doctor } from "./commands/doctor.ts"
 import { elect } from "./commands/elect.ts"
+import { get } from "./commands/get.ts"
+import { elections, locks, members, sessions } from "./commands/listings.ts"
 import { lock } from "./commands/lock.ts"
+import { ls } from "./commands/ls.ts"
 import { once } from "./commands/once.ts"
+import { put } from "./commands/put.ts"
+import { release } from "./commands/release.ts"
 import { semaphore } from "./commands/semaphore.ts"
+import { txn } from "./commands/txn.ts"
+import { watch } from "./commands/watch.ts"
 import * as exitCodes from "./exitCodes.ts"
 import * as help from "./help.ts"
 import { forPeople } from "./logger.ts"
@@ -29,21 +38,22 @@ import { version } from "./version.ts"
 /** The command `effect-kv` with its subcommands. */
 export const command = root.pipe(
   Command.withSubcommands([
-    { group: "Run", commands: [lock, elect, semaphore, once] }
+    { group: "Run", commands: [lock, elect, semaphore, once] },
+    { group: "See", commands: [locks, elections, members, sessions, doctor] },
+    { group: "Free", commands: [release] },
+    { group: "Keys", commands: [get, put, delete_, ls, watch, txn] }
   ])
 )
 
 /** Runs the command with the arguments of the process, and returns the exit code. */
 export const run = (signals: Signals): Effect.Effect<number> =>
-  Command.run(command, { version }).pipe(
-    Effect.as(exitCodes.ok),
-    Effect.catchCause(reported),
-    Effect.provide(layer),
+  Effect.suspend(() => exitCode).pipe(
+    Effect.provide(Layer.merge(NodeServices.layer, layer)),
     Effect.provideService(Signals, signals)
   )
 
-const layer = Layer.mergeAll(
-  NodeServices.layer,
+/** How commands log, show help and parse. */
+export const layer = Layer.mergeAll(
   Logger.layer([forPeople]),
   Layer.succeed(CliOutput.Presenter, help.presenter),
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel] })
@@ -62,3 +72,9 @@ const reported = (cause: Cause.Cause<exitCodes.Failure | CliError.CliError>): Ef
     }
   })
 }
+
+/** Runs the command with the arguments and streams of `Stdio`, and returns the exit code. */
+export const exitCode = Command.run(command, { version }).pipe(
+  Effect.as(exitCodes.ok),
+  Effect.catchCause(reported)
+)

@@ -87,14 +87,17 @@ export const make = Effect.fnUntraced(function*(
     clusters.operation(cluster, name, Effect.suspend(effect))
 
   const storage = RunnerStorage.makeEncoded({
-    getRunners: operation("getRunners", () =>
-      Effect.map(registrations, (entries) =>
-        entries.flatMap((entry) =>
-          Option.match(registration.of(entry), {
-            onNone: () => [],
-            onSome: ({ healthy, runner }) => [[runner, healthy] as const]
-          })
-        ))),
+    getRunners: operation(
+      "getRunners",
+      () =>
+        Effect.map(registrations, (entries) =>
+          entries.flatMap((entry) =>
+            Option.match(registration.of(entry), {
+              onNone: () => [],
+              onSome: ({ healthy, runner }) => [[runner, healthy] as const]
+            })
+          ))
+    ),
     register: (address, runner, healthy) =>
       operation("register", () => registration.register(cluster, runnerAt(address), runner, healthy)),
     unregister: (address) => operation("unregister", () => registration.unregister(cluster, runnerAt(address))),

@@ -19,7 +19,13 @@ const deleted = (key: string, modRevision: bigint): Changes.Change =>
   change({ key, modRevision, type: "delete", createRevision: 0n, version: 0n, lease: 0n })
 
 const written = (modRevision: bigint, token: bigint): Changes.Change =>
-  change({ key: "state/a", modRevision, createRevision: 1n, lease: 0n, valueBytes: new TextEncoder().encode(`${token}`) })
+  change({
+    key: "state/a",
+    modRevision,
+    createRevision: 1n,
+    lease: 0n,
+    valueBytes: new TextEncoder().encode(`${token}`)
+  })
 
 const kinds = (changes: ReadonlyArray<Changes.Change>): ReadonlyArray<string> =>
   ShardChecker.check(changes, {

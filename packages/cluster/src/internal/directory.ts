@@ -6,8 +6,8 @@
  * So while the view is stale, or does not yet contain a registration of this process, the store is read instead.
  */
 import type { Entry } from "@effect-kv/core/Entry"
-import { execute } from "@effect-kv/core/KvBackend"
 import * as Kv from "@effect-kv/core/Kv"
+import { execute } from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as RangeView from "@effect-kv/core/RangeView"
@@ -56,12 +56,14 @@ export const make = Effect.fnUntraced(function*(
     )
   })
 
-  const opened = opening.withPermits(1)(Effect.suspend(() =>
-    current !== undefined ? Effect.succeed(current) : Effect.tap(open, (view) =>
-      Effect.sync(() => {
-        current = view
-      }))
-  ))
+  const opened = opening.withPermits(1)(
+    Effect.suspend(() =>
+      current !== undefined ? Effect.succeed(current) : Effect.tap(open, (view) =>
+        Effect.sync(() => {
+          current = view
+        }))
+    )
+  )
 
   /** Drops a view that is no longer kept current, for example because a permission was revoked. */
   const drop = (view: OpenView) =>

@@ -21,7 +21,9 @@ export const make = (cluster: Cluster, runner: Runner, shardId: string): Fence.F
     isHeldUnsafe: () =>
       token !== 0n && lease !== undefined && runner.shards === lease && runner.locks.get(shardId) === token &&
       !heldLease.mayHaveEnded(cluster, lease),
-    notHeld: lost(token === 0n ? "this runner did not hold it when its fence was made" : "this runner does not hold it any more"),
+    notHeld: lost(
+      token === 0n ? "this runner did not hold it when its fence was made" : "this runner does not hold it any more"
+    ),
     rejected: lost("a fenced write was rejected because the lock is not held any more")
   })
 }

@@ -120,7 +120,9 @@ export const refresh = (
       ], { concurrency: "unbounded" })
       // Without the lease there are no locks, whatever was read before it ended.
       if (shards === undefined || runner.shards !== shards) return []
-      const held = new Map(entries.flatMap((entry) => isUnder(shards, entry) ? [[entry.key, entry.createRevision]] : []))
+      const held = new Map(
+        entries.flatMap((entry) => isUnder(shards, entry) ? [[entry.key, entry.createRevision]] : [])
+      )
       const still = wanted.filter((shardId) => {
         const acquiredAt = runner.locks.get(shardId)
         // It may have been acquired again since the read.
@@ -141,8 +143,7 @@ interface Read {
   readonly entries: ReadonlyArray<Entry>
 }
 
-const readAll = ({ keys, store }: Cluster): Effect.Effect<Read, KvError.KvError> =>
-  execute(store, Op.range(keys.locks))
+const readAll = ({ keys, store }: Cluster): Effect.Effect<Read, KvError.KvError> => execute(store, Op.range(keys.locks))
 
 /** Reads the locks, or any key if none is asked for, so that the store is reached. */
 const readSome = (

@@ -7,11 +7,11 @@
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
+import * as Clock from "effect/Clock"
 import { RunnerAddress } from "effect/cluster/RunnerAddress"
 import { make as makeShardId } from "effect/cluster/ShardId"
 import { Sharding } from "effect/cluster/Sharding"
 import { ShardingConfig } from "effect/cluster/ShardingConfig"
-import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -24,10 +24,13 @@ const report = (line: Line): Effect.Effect<void> =>
 
 const singleton = KvSingleton.make(
   "ticker",
-  Effect.ensuring(Effect.andThen(report({ _tag: "Singleton", runs: true }), Effect.never), report({
-    _tag: "Singleton",
-    runs: false
-  }))
+  Effect.ensuring(
+    Effect.andThen(report({ _tag: "Singleton", runs: true }), Effect.never),
+    report({
+      _tag: "Singleton",
+      runs: false
+    })
+  )
 )
 
 /** Reports the number of owned shards when it changes. */
@@ -49,8 +52,11 @@ const commands = Layer.effectDiscard(
     Stream.runForEach((line) => {
       const [command, id = "", millis] = line.split(" ")
       const done = (type: "fenced" | "unfenced", call: Effect.Effect<unknown, unknown, Sharding.Sharding>) =>
-        Effect.flatMap(Effect.exit(call), (exit) =>
-          report({ _tag: "Done", type, id, how: exit._tag === "Success" ? `${exit.value}` : String(exit.cause) }))
+        Effect.flatMap(
+          Effect.exit(call),
+          (exit) =>
+            report({ _tag: "Done", type, id, how: exit._tag === "Success" ? `${exit.value}` : String(exit.cause) })
+        )
       return Effect.forkChild(
         command === "later"
           ? Effect.all([

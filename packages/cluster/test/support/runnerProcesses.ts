@@ -99,9 +99,7 @@ const spawn = (port: number, args: ReadonlyArray<string>): RunnerProcess => {
     owns: (count, since) =>
       reported((lines) => {
         const owned = lines.filter((line) => line._tag === "Shards")
-        const found = owned.find((line, index) =>
-          count(line.count) && (line.at >= since || index === owned.length - 1)
-        )
+        const found = owned.find((line, index) => count(line.count) && (line.at >= since || index === owned.length - 1))
         return found === undefined ? undefined : Math.max(0, found.at - since)
       }),
     command: (line) => Effect.sync(() => void child.stdin.write(`${line}\n`)),

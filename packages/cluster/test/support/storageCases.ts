@@ -2,6 +2,7 @@
  * What runner storage promises, as cases for every store. Each has keys of its own.
  */
 import { KvRunnerHealth } from "@effect-kv/cluster"
+import * as Fence from "@effect-kv/core/Fence"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import { assert } from "@effect/vitest"
@@ -10,18 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import {
-  address,
-  endLeases,
-  ids,
-  keys,
-  process,
-  registered,
-  runner,
-  shard,
-  shardsUpTo
-} from "./storages.ts"
-import * as Fence from "@effect-kv/core/Fence"
+import { address, endLeases, ids, keys, process, registered, runner, shard, shardsUpTo } from "./storages.ts"
 
 export interface StorageCase {
   readonly title: string
@@ -83,10 +73,13 @@ export const cases: ReadonlyArray<StorageCase> = [
   }),
 
   test("runners that register at the same time get different machine ids", function*(kv, prefix) {
-    const machines = yield* Effect.forEach(shardsUpTo(20), ({ id }) =>
-      Effect.flatMap(process(kv, prefix), (each) => each.register(runner(`r${id}`), true)), {
-      concurrency: "unbounded"
-    })
+    const machines = yield* Effect.forEach(
+      shardsUpTo(20),
+      ({ id }) => Effect.flatMap(process(kv, prefix), (each) => each.register(runner(`r${id}`), true)),
+      {
+        concurrency: "unbounded"
+      }
+    )
     assert.strictEqual(new Set(machines).size, 20)
     assert.isAtMost(Math.max(...machines), 60)
   }),
@@ -108,19 +101,22 @@ export const cases: ReadonlyArray<StorageCase> = [
     )
   }),
 
-  test("a registration that is lost with its lease is missing, and is made again with the same machine id", function*(kv, prefix) {
-    const one = yield* process(kv, prefix)
-    const two = yield* process(kv, prefix)
-    yield* two.register(runner("b"), true)
-    const machineId = yield* one.register(runner("a"), true)
-    yield* endLeases(kv, `${prefix}/runners/a`)
-    assert.deepStrictEqual(
-      yield* Effect.repeat(registered(one.getRunners), { until: (all) => all.length === 1 }),
-      ["b healthy"]
-    )
-    assert.strictEqual(yield* one.register(runner("a"), true), machineId)
-    assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy", "b healthy"])
-  }),
+  test(
+    "a registration that is lost with its lease is missing, and is made again with the same machine id",
+    function*(kv, prefix) {
+      const one = yield* process(kv, prefix)
+      const two = yield* process(kv, prefix)
+      yield* two.register(runner("b"), true)
+      const machineId = yield* one.register(runner("a"), true)
+      yield* endLeases(kv, `${prefix}/runners/a`)
+      assert.deepStrictEqual(
+        yield* Effect.repeat(registered(one.getRunners), { until: (all) => all.length === 1 }),
+        ["b healthy"]
+      )
+      assert.strictEqual(yield* one.register(runner("a"), true), machineId)
+      assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy", "b healthy"])
+    }
+  ),
 
   test("a registration that cannot be decoded is left out", function*(kv, prefix) {
     const one = yield* process(kv, prefix)
@@ -129,16 +125,19 @@ export const cases: ReadonlyArray<StorageCase> = [
     assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy"])
   }),
 
-  test("acquire returns the free shards and those it holds, each once, and none that others hold", function*(kv, prefix) {
-    const one = yield* process(kv, prefix)
-    const two = yield* process(kv, prefix)
-    assert.deepStrictEqual(yield* ids(one.acquire(a, [])), [])
-    assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(1), shard(2), shard(1)])), [1, 2])
-    assert.deepStrictEqual(yield* ids(two.acquire(b, [shard(1), shard(2), shard(3)])), [3])
-    assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(2), shard(3), shard(4)])), [2, 4])
-    assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(1)])), [1], "not those it did not ask for")
-    assert.deepStrictEqual(yield* ids(two.acquire(b, [shard(1), shard(2), shard(4)])), [])
-  }),
+  test(
+    "acquire returns the free shards and those it holds, each once, and none that others hold",
+    function*(kv, prefix) {
+      const one = yield* process(kv, prefix)
+      const two = yield* process(kv, prefix)
+      assert.deepStrictEqual(yield* ids(one.acquire(a, [])), [])
+      assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(1), shard(2), shard(1)])), [1, 2])
+      assert.deepStrictEqual(yield* ids(two.acquire(b, [shard(1), shard(2), shard(3)])), [3])
+      assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(2), shard(3), shard(4)])), [2, 4])
+      assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(1)])), [1], "not those it did not ask for")
+      assert.deepStrictEqual(yield* ids(two.acquire(b, [shard(1), shard(2), shard(4)])), [])
+    }
+  ),
 
   test("two runners of one storage exclude each other as those of two do", function*(kv, prefix) {
     const one = yield* process(kv, prefix)

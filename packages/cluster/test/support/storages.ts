@@ -40,8 +40,10 @@ export const ids = <E, R>(shards: Effect.Effect<ReadonlyArray<ShardId.ShardId>, 
 export const registered = <E, R>(
   runners: Effect.Effect<ReadonlyArray<readonly [Runner.Runner, boolean]>, E, R>
 ) =>
-  Effect.map(runners, (all) =>
-    all.map(([{ address }, healthy]) => `${address.host} ${healthy ? "healthy" : "unhealthy"}`).toSorted())
+  Effect.map(
+    runners,
+    (all) => all.map(([{ address }, healthy]) => `${address.host} ${healthy ? "healthy" : "unhealthy"}`).toSorted()
+  )
 
 /** Ends the leases of all keys that begin with the prefix, as if they had expired. */
 export const endLeases = (kv: Kv.Kv, prefix: string) =>

@@ -44,7 +44,9 @@ export const make = Effect.fnUntraced(function*(store: Kv.Kv): Effect.fn.Return<
       // A dead process does not log that it cannot release what it held.
       Effect.updateService(Logger.CurrentLoggers, (loggers) =>
         new Set(Array.from(loggers, (logger) =>
-          Logger.make((options) => dead.isOpen() ? undefined : logger.log(options)))))
+          Logger.make((options) =>
+            dead.isOpen() ? undefined : logger.log(options)
+          ))))
     )
   const backend = linked(KvInternals.backendOf(store), running.await, dead)
   return {

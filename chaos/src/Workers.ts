@@ -12,6 +12,7 @@ import * as data from "./work/data.ts"
 import * as elections from "./work/elections.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
+import * as shards from "./work/shards.ts"
 import * as shared from "./work/shared.ts"
 import * as shortLivedClients from "./work/shortLivedClients.ts"
 import * as slots from "./work/slots.ts"
@@ -35,6 +36,7 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["transfer", 1, accounts.transfer],
   ["add", 1, sums.add],
   ["useSlot", 1, slots.use],
+  ["ownShards", 1, shards.live],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 

@@ -78,7 +78,7 @@ const claimWhatComes = Effect.fnUntraced(function*(
   const changed = Latch.makeUnsafe(false)
   const watcher = watcherOf(yield* kv.subscribe(keysOf.headOf(keys)))
   const view = yield* Effect.provideService(RangeView.make(keysOf.workersOf(keys)), KvTag, kv)
-  let gone: ReadonlySet<string> = new Set()
+  let gone = workers.gone(keys, yield* view.snapshot)
   /** Where in the head to claim: at the front, or anywhere after other processes have claimed the same items. */
   let where = 0
 

@@ -119,11 +119,12 @@ const claimWhatComes = Effect.fnUntraced(function*(
     return found.slice(0, count)
   })
 
+  /** Not longer than a minute: a wall clock may be set while a timer runs. */
   const untilSomethingChanges = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
     yield* Option.match(head.nextDue, {
       onNone: () => changed.await,
-      onSome: (time) => Effect.raceFirst(changed.await, Effect.sleep(Math.max(1, time - now)))
+      onSome: (time) => Effect.raceFirst(changed.await, Effect.sleep(Math.min(60_000, Math.max(1, time - now))))
     })
   })
 

@@ -87,8 +87,8 @@ export const layerConfig = (
   Layer.effectContext(Effect.flatMap(Config.unwrap(options), make))
 
 /**
- * {@link layer} with the options in a URL: `http(s)://[user:password@]host:port[,host:port...]`. User name and password
- * are percent-encoded.
+ * {@link layer} with the endpoints, and maybe the user, in a URL: `http(s)://[user:password@]host:port[,host:port...]`.
+ * User name and password are percent-encoded. A user in `options` replaces the one in the URL.
  *
  * Fails with `InvalidRequest` if the URL is malformed. The message never repeats the URL, which may hold a password.
  *
@@ -106,8 +106,11 @@ export const layerConfig = (
  *
  * @since 0.1.0
  */
-export const fromUrl = (url: string): Layer.Layer<Kv.Kv | EtcdClient, KvError> =>
-  Layer.effectContext(Effect.flatMap(settings.fromUrl(url), make))
+export const fromUrl = (
+  url: string,
+  options?: Omit<Options, "endpoints">
+): Layer.Layer<Kv.Kv | EtcdClient, KvError> =>
+  Layer.effectContext(Effect.flatMap(settings.fromUrl(url), (fromUrl) => make({ ...fromUrl, ...options })))
 
 /** The options are checked in the context of the builder, to which the effects and streams in them belong. */
 const make = (options: Options): Effect.Effect<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> =>

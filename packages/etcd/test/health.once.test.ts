@@ -18,7 +18,7 @@ const problems = (kv: Kv.Kv, options?: KvHealth.Options) =>
   Effect.map(Effect.flip(check(kv, options)), (error) => error.problems.map(({ problem }) => problem))
 
 describe("the health of a cluster", { concurrent: true, timeout: 60_000 }, () => {
-  it.live("is good, with the margin of the client's sessions, and bad once it cannot be reached", () =>
+  it.live("a cluster is healthy, with the margin of the client's sessions, until it cannot be reached", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const proxy = yield* TcpProxy.make({ target: cluster.member.endpoint })
@@ -35,7 +35,7 @@ describe("the health of a cluster", { concurrent: true, timeout: 60_000 }, () =>
       assert.isBelow(millis, 1500)
     }))
 
-  it.live("names the missing quorum while a member responds", () =>
+  it.live("a cluster without a quorum is named so while a member responds", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make({ members: 3 })
       const kv = yield* client({ endpoints: cluster.endpoints })
@@ -46,7 +46,7 @@ describe("the health of a cluster", { concurrent: true, timeout: 60_000 }, () =>
       assert.deepStrictEqual(yield* problems(kv, { deadline: "3 seconds" }), ["NoQuorum"])
     }))
 
-  it.live("names an alarm of a store without space, which still serves reads", () =>
+  it.live("the alarm of a cluster without space is named, although reads succeed", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.make({ flags: { "quota-backend-bytes": 2_000_000 } })
       const kv = yield* client({ endpoints })
@@ -63,7 +63,7 @@ describe("the health of a cluster", { concurrent: true, timeout: 60_000 }, () =>
       assert.include(error.message, "NOSPACE")
     }))
 
-  it.live("is good for a user without permission for the key that is read, and names rejected credentials", () =>
+  it.live("a user without permission for the key that is read is healthy, and rejected credentials are named", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       yield* cluster.enableAuth({

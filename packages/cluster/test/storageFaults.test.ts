@@ -94,10 +94,10 @@ describe("runner storage under faults", () => {
         const operations: Record<string, Effect.Effect<unknown, unknown>> = {
           getRunners: one.getRunners,
           register: one.register(runner("a"), true),
-          setRunnerHealth: one.setRunnerHealth(b, true),
+          release: one.release(a, shard(1)),
           acquire: one.acquire(a, shardsUpTo(3)),
           refresh: one.refresh(a, shardsUpTo(2)),
-          release: one.release(a, shard(1)),
+          setRunnerHealth: one.setRunnerHealth(b, true),
           unregister: one.unregister(a),
           releaseAll: one.releaseAll(a)
         }
@@ -252,7 +252,7 @@ describe("runner storage under faults", () => {
         ...clock,
         monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + frozenFor
       }
-      const { faults, kv } = yield* setUp
+      const { faults } = yield* setUp
       const one = yield* Effect.provideService(process(faults.kv, prefix), Clock.Clock, frozen)
       /** Freezes the process while the response is on its way. */
       const overFreeze = Effect.fnUntraced(function*<A, E>(operation: Effect.Effect<A, E>, when: typeof acquires) {
@@ -266,7 +266,7 @@ describe("runner storage under faults", () => {
       yield* one.acquire(a, [shard(1)])
       assert.deepStrictEqual(yield* overFreeze(one.acquire(a, [shard(2)]), acquires), [])
       assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(2))), [], "the lease was given up, and still exists")
-      yield* endLeases(kv, prefix)
+      yield* one.releaseAll(a)
       assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(2))), [1, 2])
       const refreshed = overFreeze(one.refresh(a, shardsUpTo(2)), (call) => call.kind === "execute")
       assert.deepStrictEqual(yield* ids(refreshed), [])

@@ -61,10 +61,10 @@ export const acquire = (
 
 /**
  * Whether locks under the lease count as held. After a freeze, responses arrive that are older than the lease. A lease that
- * can have ended is forgotten.
+ * can have ended is given up.
  */
 const isAlive = (cluster: Cluster, runner: Runner, lease: HeldLease): boolean => {
-  if (heldLease.mayHaveEnded(cluster, lease)) runner.forgetShards(lease)
+  if (heldLease.mayHaveEnded(cluster, lease)) runner.condemnShards(lease)
   return runner.shards === lease
 }
 
@@ -217,10 +217,7 @@ export const release = (cluster: Cluster, runner: Runner, shardId: string): Effe
  */
 export const releaseAll = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> =>
   Effect.suspend(() => {
-    if (runner.shards !== undefined) {
-      runner.condemned.add(runner.shards.id)
-      runner.forgetShards(runner.shards)
-    }
+    if (runner.shards !== undefined) runner.condemnShards(runner.shards)
     return Effect.forEach(
       [...runner.condemned],
       (id) => Effect.map(heldLease.revoke(cluster, id), () => runner.condemned.delete(id)),

@@ -46,6 +46,12 @@ const onEtcd = (version: string) =>
     { env: { EFFECT_KV_ETCD: version }, exclude: version === newest ? [] : [...withoutServer, withoutBatching] }
   )
 
+/** The command line, in a terminal only if this machine can give one to tests: see `scripts/lib/terminal.mjs`. */
+const cli = project("cli", "packages/cli/test/**/*.test.ts", {
+  env: { EFFECT_KV_ETCD: newest },
+  exclude: (process.env["EFFECT_KV_SCRIPT"] ?? "") === "" ? ["**/*.terminal.test.ts"] : []
+})
+
 /** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */
 const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""
   ? []
@@ -58,6 +64,8 @@ export default defineConfig({
     sequence: { concurrent: false },
     // Most of the time of most files is waiting for servers and leases.
     maxWorkers: 3,
+    // The conformance cases that wait run concurrently.
+    maxConcurrency: 10,
     projects: [
       project("core", "packages/core/test/**/*.test.ts"),
       project("memory", "packages/memory/test/**/*.test.ts"),
@@ -66,7 +74,7 @@ export default defineConfig({
       project("cluster", "packages/cluster/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("persistence", "packages/persistence/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("reactivity", "packages/reactivity/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
-      project("cli", "packages/cli/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      cli,
       project("chaos", "chaos/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       ...interop,

@@ -12,6 +12,7 @@ import { checkImportDirection } from "./lib/importDirection.mjs"
 import { watchLeftovers } from "./lib/leftovers.mjs"
 import { report, step } from "./lib/progress.mjs"
 import { cleanBuild, format, lint, types } from "./lib/static.mjs"
+import { absentTerminal } from "./lib/terminal.mjs"
 
 const began = performance.now()
 const counts = { passed: 0, failed: 0, projects: {} }
@@ -48,6 +49,7 @@ process.stdout.write(
     })`,
     ...etcd.absent,
     ...absentGoProgram(process.env),
+    ...absentTerminal(process.env),
     ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),
     `took ${((performance.now() - began) / 1000).toFixed(0)} s`,
     ...(process.env.EFFECT_KV_TOTAL ? [] : [total]), // .ci/run prints it, after everything npm has to say

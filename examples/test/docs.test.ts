@@ -27,7 +27,14 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Inside the workspace so that packages resolve; ignored by git, and deleted at the end. */
 const folder = join(root, "examples", "build", `docs-${process.pid}`)
 
-const documents = ["*.md", "docs/*.md", "docs/decisions/*.md", "packages/*/README.md", ".github/**/*.md"]
+const documents = [
+  "*.md",
+  "docs/*.md",
+  "docs/decisions/*.md",
+  "packages/*/README.md",
+  "examples/src/*/README.md",
+  ".github/**/*.md"
+]
   .flatMap((pattern) => globSync(pattern, { cwd: root }))
   .filter((document) => existsSync(join(root, document)))
   .sort()
@@ -77,7 +84,7 @@ const checked = documents.flatMap((document) => [
 
 const everything = [
   `import * as core from "@effect-kv/core"`,
-  `import { Barrier, Compare, Counter, Deadline, DistLock, DistRwLock, DistSemaphore, Election, Entry, Fence, KeyRange, Kv, KvCollection, KvError, KvUrl, Lease, Members, RangeView } from "@effect-kv/core"`,
+  `import { Barrier, Compare, Counter, Deadline, DistLock, DistRwLock, DistSemaphore, Election, Entry, Fence, KeyRange, Kv, KvCollection, KvConfig, KvError, KvHealth, KvMetrics, KvUrl, Lease, Members, RangeView } from "@effect-kv/core"`,
   `import { Latch, LockError, Op, RunOnce, Sequence, SemaphoreError, Session, Slot, TempKey, Watch } from "@effect-kv/core"`,
   `import { Batching, Check, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
@@ -85,7 +92,7 @@ const everything = [
   `import { KvConformance } from "@effect-kv/test-suite/conformance"`,
   `import { KvFaults } from "@effect-kv/test-suite/testing"`,
   `import { assert, it } from "@effect/vitest"`,
-  `import { Config, Console, Context, Cron, DateTime, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Queue, Redacted, Ref } from "effect"`,
+  `import { Config, ConfigProvider, Console, Context, Cron, DateTime, Deferred, Duration, Effect, Exit, Fiber, Layer, LayerRef, Option, Queue, Redacted, Ref } from "effect"`,
   `import { Request, RequestResolver, Result, Schedule, Schema, Scope, Stream } from "effect"`,
   `import { TestClock } from "effect/testing"`
 ].join("; ")

@@ -40,10 +40,18 @@ describe("the examples run as programs", { concurrent: true, timeout: 120_000 },
       assert.notInclude(message, "secret")
     }))
 
+  it.live("Observed", () =>
+    Effect.gen(function*() {
+      const lines = yield* run("Observed")
+      assert.strictEqual(lines[0], "ready")
+      assert.include(lines.join("\n"), `effect_kv_lock_hold_seconds_count{kind="lock"} 3`)
+    }))
+
   it.live("ConfigReload", () =>
     Effect.gen(function*() {
       const lines = yield* run("ConfigReload")
       assert.strictEqual(lines[0], "the limit is 10")
+      assert.match(lines.join("\n"), /^the limit is 20 \(limit: expected .*\)$/m)
       assert.strictEqual(lines.at(-1), "the limit is 30")
     }))
 

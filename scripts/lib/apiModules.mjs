@@ -291,4 +291,7 @@ const modulesOf = (manifest) => {
 }
 
 /** The packages with their public modules. */
-export const readApi = () => Object.values(manifests).map((manifest) => ({ ...manifest, modules: modulesOf(manifest) }))
+export const readApi = () =>
+  Object.values(manifests)
+    .map((manifest) => ({ ...manifest, modules: modulesOf(manifest) }))
+    .filter(({ modules }) => modules.length > 0) // the command line is a program, without modules for others

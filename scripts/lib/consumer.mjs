@@ -1,6 +1,6 @@
 /**
  * The consumer step: the packed packages in an empty project, with types checked in both module resolutions, programs
- * run, and the suite run.
+ * run, the command line run, and the suite run.
  */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -42,6 +42,8 @@ export const checkConsumer = async (temporary) => {
   for (const program of ["memory.js", "etcd.js"]) {
     await capture("node", [join("out-NodeNext", program)], { cwd: project })
   }
+  await capture(binary("effect-kv"), ["--version"], { cwd: project })
+  await capture(binary("effect-kv"), ["--url", "mem:", "lock", "installed", "--", "true"], { cwd: project })
   await capture(binary("vitest"), ["run", "--root", "out-NodeNext"], { cwd: project })
   rmSync(project, { recursive: true })
 }

@@ -3,3 +3,4 @@
  */
 export * as EtcdClient from "./EtcdClient.ts"
 export * as EtcdLayer from "./EtcdLayer.ts"
+export * as EtcdStatus from "./EtcdStatus.ts"

@@ -4,6 +4,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
@@ -18,9 +19,9 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
-import * as watches from "../src/internal/watch/watch.ts"
 import * as Peer from "./grpc/support/Peer.ts"
 import { client, reason, services, timed } from "./support/client.ts"
+import { total } from "./support/metrics.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
@@ -69,7 +70,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     it.effect("a broken link costs no event, and the status shows the interruption", () =>
       Effect.gen(function*() {
         const { direct, kv, prefix, proxy, range } = yield* setUp
-        const before = yield* Metric.value(watches.reconnects)
+        const before = yield* total(KvMetrics.watchReconnects)
         const watcher = yield* watch(kv, range)
         const statuses: Array<string> = []
         yield* Effect.forkScoped(
@@ -89,8 +90,31 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         ])
         yield* eventually(Effect.sync(() => statuses.length > 2 && statuses.at(-1) === "Live"))
         assert.deepStrictEqual(statuses.slice(0, 2), ["Live", "Interrupted"])
-        assert.isAbove((yield* Metric.value(watches.reconnects)).count, before.count)
+        assert.isAbove(yield* total(KvMetrics.watchReconnects), before)
       }))
+
+    it.effect("the metrics of watches are their states, and the events that nobody has taken", () =>
+      Effect.gen(function*() {
+        const { direct, prefix, proxy, range } = yield* setUp
+        const kv = yield* client({ endpoints: [proxy.endpoint] })
+        const states = Effect.all(["live", "waiting", "parked"].map((state) => total(KvMetrics.watches, { state })))
+        const watcher = yield* watch(kv, range)
+        assert.deepStrictEqual(yield* states, [1, 0, 0])
+        yield* direct.put(`${prefix}a`, "x".repeat(10_000))
+        yield* eventually(Effect.map(total(KvMetrics.watchBuffered), (bytes) => bytes >= 10_000))
+        yield* watcher.take
+        assert.strictEqual(yield* total(KvMetrics.watchBuffered), 0)
+        yield* proxy.down
+        yield* untilStatus(watcher, "Interrupted")
+        assert.deepStrictEqual(yield* states, [0, 1, 0])
+        const elsewhere = yield* direct.put("elsewhere", "1")
+        yield* proxy.up
+        yield* untilStatus(watcher, "Live")
+        assert.deepStrictEqual(yield* states, [1, 0, 0])
+        yield* kv.get("elsewhere")
+        const lag = yield* total(KvMetrics.watchLag)
+        assert.isAtMost(lag, Number(elsewhere.revision))
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 
     it.effect("a broken link is recorded on the span that opened the watch, or on its parent span if that has ended", () =>
       Effect.gen(function*() {

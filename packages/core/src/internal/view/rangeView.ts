@@ -11,7 +11,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Entry } from "../../values/Entry.ts"
-import type * as KeyRange from "../../values/KeyRange.ts"
+import * as KeyRange from "../../values/KeyRange.ts"
 import { Closed, type KvError, make as makeError } from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import type * as Watch from "../../values/Watch.ts"
@@ -31,25 +31,33 @@ export interface OpenView extends RangeView {
   readonly state: Effect.Effect<State, KvError>
 }
 
+/** What a view keeps of an entry. */
+export type Keep = (entry: Entry) => Entry
+
 /** Opens a view of the range. It is current when this returns, and is kept current until the scope closes. */
 export const open = (
   backend: KvBackend,
   range: KeyRange.KeyRange
 ): Effect.Effect<OpenView, KvError, Scope.Scope> => openWith(load, backend, range)
 
-/** As {@link open}, but waits while the store cannot be reached. */
+/**
+ * As {@link open}, but waits while the store cannot be reached. With `keep`, the range is read page by page, and may be
+ * large.
+ */
 export const openPatiently = (
   backend: KvBackend,
-  range: KeyRange.KeyRange
-): Effect.Effect<OpenView, KvError, Scope.Scope> => openWith(reload, backend, range)
+  range: KeyRange.KeyRange,
+  keep?: Keep
+): Effect.Effect<OpenView, KvError, Scope.Scope> => openWith(reload, backend, range, keep)
 
 const openWith = Effect.fnUntraced(function*(
   loadFirst: typeof load,
   backend: KvBackend,
-  range: KeyRange.KeyRange
+  range: KeyRange.KeyRange,
+  keep?: Keep
 ): Effect.fn.Return<OpenView, KvError, Scope.Scope> {
   const outer = yield* Effect.scope
-  const first = yield* loadFirst(backend, range, outer)
+  const first = yield* loadFirst(backend, range, outer, keep)
   let view: MutableView = first.view
   let staleSince = Option.none<DateTime.Utc>()
   /** The state of the store that the view must reach to be current again. */
@@ -76,7 +84,7 @@ const openWith = Effect.fnUntraced(function*(
 
   const follow = (loaded: Loaded): Effect.Effect<never, KvError> =>
     Effect.forever(Effect.flatMap(loaded.watcher.take, (revisions) => {
-      const isChanged = apply(loaded.view, revisions)
+      const isChanged = apply(loaded.view, revisions, keep)
       return becomeCurrentIfCaughtUp() || isChanged ? changed : Effect.void
     }))
 
@@ -97,7 +105,7 @@ const openWith = Effect.fnUntraced(function*(
       Stream.runDrain
     )
 
-  const keep = Effect.fnUntraced(function*(): Effect.fn.Return<never, KvError> {
+  const keepCurrent = Effect.fnUntraced(function*(): Effect.fn.Return<never, KvError> {
     let loaded = first
     while (true) {
       const error = yield* Effect.flip(
@@ -105,7 +113,7 @@ const openWith = Effect.fnUntraced(function*(
       ).pipe(Effect.ensuring(Scope.close(loaded.scope, Exit.void)))
       if (!mustReload(error)) return yield* error
       yield* becomeStale
-      loaded = yield* reload(backend, range, outer)
+      loaded = yield* reload(backend, range, outer, keep)
       view = loaded.view
       staleSince = Option.none()
       yield* changed
@@ -117,7 +125,9 @@ const openWith = Effect.fnUntraced(function*(
 
   // Added before the fiber that keeps the view current is forked, so it runs after that fiber has ended.
   yield* Effect.addFinalizer(() => fail(closed))
-  yield* Effect.forkScoped(Effect.catch(keep(), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error))))
+  yield* Effect.forkScoped(
+    Effect.catch(keepCurrent(), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error)))
+  )
   const stateNow = (): State => ({ snapshot: snapshotOf(view), staleSince })
   const current = Effect.flatMap(SubscriptionRef.get(signal), (exit) => Effect.map(exit, () => view))
   /** What `f` returns now, then after each change. */
@@ -174,12 +184,12 @@ class SnapshotOf implements Snapshot {
 }
 
 /** Applies the revisions that are newer than the view; true if there were any. */
-export const apply = (view: MutableView, revisions: ReadonlyArray<Watch.Revision>): boolean => {
+export const apply = (view: MutableView, revisions: ReadonlyArray<Watch.Revision>, keep?: Keep): boolean => {
   const before = view.revision
   for (const { events, revision } of revisions) {
     if (revision <= view.revision) continue
     for (const event of events) {
-      if (event._tag === "Put") view.entries.set(event.key, event.entry)
+      if (event._tag === "Put") view.entries.set(event.key, keep === undefined ? event.entry : keep(event.entry))
       else view.entries.delete(event.key)
     }
     view.revision = revision
@@ -198,26 +208,64 @@ export interface Loaded {
 export const load = Effect.fnUntraced(function*(
   backend: KvBackend,
   range: KeyRange.KeyRange,
-  outer: Scope.Scope
+  outer: Scope.Scope,
+  keep?: Keep
 ): Effect.fn.Return<Loaded, KvError> {
   const scope = yield* Scope.fork(outer)
   return yield* Effect.gen(function*() {
     const watcher = yield* Scope.provide(backend.watch({ range }), scope)
-    const response = yield* execute(backend, Op.range(range))
-    const entries = new Map(response.entries.map((entry) => [entry.key, entry]))
-    return { scope, watcher, view: { revision: response.revision, entries, copy: undefined } }
+    const { entries, revision } = yield* keep === undefined ? read(backend, range) : readPages(backend, range, keep)
+    return { scope, watcher, view: { revision, entries, copy: undefined } }
   }).pipe(Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
 })
+
+interface Contents {
+  readonly revision: bigint
+  readonly entries: Map<string, Entry>
+}
+
+const read = (backend: KvBackend, range: KeyRange.KeyRange): Effect.Effect<Contents, KvError> =>
+  Effect.map(execute(backend, Op.range(range)), ({ entries, revision }) => ({
+    revision,
+    entries: new Map(entries.map((entry) => [entry.key, entry]))
+  }))
+
+/** Entries of one page. Their values are in memory at the same time. */
+const pageSize = 256
+
+/** Reads the range page by page, all at one revision. Starts again if that revision is compacted meanwhile. */
+export const readPages = (
+  backend: KvBackend,
+  range: KeyRange.KeyRange,
+  keep: Keep
+): Effect.Effect<Contents, KvError> =>
+  Effect.retry(
+    Effect.gen(function*() {
+      const entries = new Map<string, Entry>()
+      let revision: bigint | undefined
+      let next: KeyRange.KeyRange | undefined = range
+      while (next !== undefined) {
+        const page: Op.RangeResponse = yield* execute(backend, Op.range(next, { limit: pageSize, revision }))
+        revision ??= page.revision
+        for (const entry of page.entries) entries.set(entry.key, keep(entry))
+        const last = page.entries.at(-1)
+        next = page.more && last !== undefined ? KeyRange.after(next, last.key) : undefined
+      }
+      return { revision: revision ?? 0n, entries }
+    }),
+    { while: mustReload, times: 10 }
+  )
 
 /** Loads again, and repeats that while the store cannot be reached. */
 export const reload = (
   backend: KvBackend,
   range: KeyRange.KeyRange,
-  outer: Scope.Scope
+  outer: Scope.Scope,
+  keep?: Keep
 ): Effect.Effect<Loaded, KvError> =>
-  Effect.catch(load(backend, range, outer), (error) =>
+  Effect.catch(load(backend, range, outer, keep), (error) =>
     error.isRetryable || mustReload(error)
-      ? Effect.delay(reload(backend, range, outer), "200 millis")
+      ? Effect.delay(reload(backend, range, outer, keep), "200 millis")
       : Effect.fail(error))
 
 /** Whether the watch cannot resume from its position, but the range can be read again. */

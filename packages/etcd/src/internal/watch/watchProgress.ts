@@ -13,7 +13,7 @@
 import type { MemberStatus } from "../wire/statusCodec.ts"
 
 /** Whether the member sends its progress response only after all events up to the revision in it. */
-export const isTrusted = (status: MemberStatus, streamMember: bigint): boolean =>
+export const isTrusted = (status: Pick<MemberStatus, "header" | "version">, streamMember: bigint): boolean =>
   streamMember !== 0n && status.header.memberId === streamMember && respondsInOrder(status.version)
 
 const respondsInOrder = (version: string): boolean => {

@@ -1,0 +1,107 @@
+/**
+ * The store that a command works on, from its flags and the environment. A flag comes before its variable.
+ *
+ * `EtcdClient` is not provided: the etcd3 package reads files of its own, which a bundled program does not have.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
+import * as KvUrl from "@effect-kv/core/KvUrl"
+import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as durationFlag from "./durationFlag.ts"
+import { ConfigurationError } from "./exitCodes.ts"
+import { type Root, root } from "./root.ts"
+
+/** What was given, by flags or variables, before anything is opened. */
+export interface Settings {
+  /** The URL of the store, which may hold a password: print `shown` instead. */
+  readonly url: string
+  /** The URL without user and password. */
+  readonly shown: string
+  readonly prefix: string
+  readonly options: Omit<EtcdLayer.Options, "endpoints" | "prefix">
+}
+
+/** How long one request may take unless `--timeout` says otherwise. */
+export const defaultTimeout: Duration.Duration = Duration.seconds(5)
+
+/** The settings of the command. Fails with `ConfigurationError` if one is missing or wrong. */
+export const settings: Effect.Effect<Settings, ConfigurationError | Config.ConfigError, Root> = Effect.gen(function*() {
+  const flags = yield* root
+  const url = yield* given(flags.url, "KV_URL")
+  if (url === undefined) return yield* new ConfigurationError({ message: noStore })
+  const username = yield* given(flags.user, "ETCD_USER")
+  const password = yield* Config.option(Config.Redacted("ETCD_PASSWORD"))
+  if (username !== undefined && Option.isNone(password)) {
+    return yield* new ConfigurationError({
+      message: `the user ${JSON.stringify(username)} is given without a password: set ETCD_PASSWORD`
+    })
+  }
+  const files = {
+    ca: yield* given(flags.ca, "ETCD_CA_FILE"),
+    certificate: yield* given(flags.cert, "ETCD_CERT_FILE"),
+    key: yield* given(flags.key, "ETCD_KEY_FILE")
+  }
+  const tls = {
+    files,
+    serverName: yield* given(flags.serverName, "ETCD_SERVER_NAME"),
+    insecureSkipVerify: flags.insecure
+  }
+  const hasTls = flags.insecure || tls.serverName !== undefined ||
+    Object.values(files).some((file) => file !== undefined)
+  return {
+    url,
+    shown: url.replace(/^([a-z+.-]+:\/\/)[^/]*@/i, "$1"),
+    prefix: (yield* given(flags.prefix, "KV_PREFIX")) ?? "",
+    options: {
+      deadline: yield* timeoutOf(flags.timeout),
+      ...(hasTls ? { tls } : {}),
+      ...(username === undefined || Option.isNone(password) ? {} : { auth: { username, password: password.value } })
+    }
+  }
+})
+
+const noStore = "no store is named: give --url or set KV_URL, for example KV_URL=http://127.0.0.1:2379"
+
+/** The flag, or else its variable. An empty variable counts as none. */
+const given = (flag: Option.Option<string>, variable: string) =>
+  Option.isSome(flag) ? Effect.succeed(flag.value) : Effect.map(
+    Config.option(Config.String(variable)),
+    (value) => Option.getOrUndefined(Option.filter(value, (text) => text !== ""))
+  )
+
+const timeoutOf = Effect.fnUntraced(function*(flag: Option.Option<Duration.Duration>) {
+  if (Option.isSome(flag)) return flag.value
+  const text = yield* given(Option.none(), "KV_TIMEOUT")
+  if (text === undefined) return defaultTimeout
+  return yield* Effect.fromOption(durationFlag.parse(text)).pipe(
+    Effect.mapError(() =>
+      new ConfigurationError({
+        message: `KV_TIMEOUT must be a duration such as 500ms or 10s, not ${JSON.stringify(text)}`
+      })
+    )
+  )
+})
+
+/** Opens the store of given settings. */
+export const open = (given: Settings): Layer.Layer<Kv.Kv, ConfigurationError> => {
+  const etcd: KvUrl.Open = (url) => EtcdLayer.fromUrl(url, { ...given.options, prefix: given.prefix })
+  return KvUrl.layer(given.url, { mem: memory(given), http: etcd, https: etcd }).pipe(Layer.catch(asConfiguration))
+}
+
+const memory = ({ prefix }: Settings): KvUrl.Open => (url) =>
+  prefix === "" ? MemoryLayer.fromUrl(url) : Layer.provide(Kv.layerPrefixed(prefix), MemoryLayer.fromUrl(url))
+
+/** A layer is built without a request, so its errors are about what was given. */
+const asConfiguration = ({ reason: { message } }: KvError.KvError): Layer.Layer<Kv.Kv, ConfigurationError> =>
+  Layer.effect(Kv.Kv, Effect.fail(new ConfigurationError({ message })))
+
+/** `Kv` on the store that the flags and the environment name. */
+export const layer: Layer.Layer<Kv.Kv, ConfigurationError | Config.ConfigError, Root> = Layer.unwrap(
+  Effect.map(settings, open)
+)

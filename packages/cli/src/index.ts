@@ -1,1 +1,0 @@
-/** The effect-kv command line: locks, elections, members, watches and diagnosis on a terminal. */

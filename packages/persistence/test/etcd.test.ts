@@ -1,14 +1,19 @@
 /**
  * The cases of all modules on a real etcd: one server for all, a namespace for each.
  */
+import * as KvInternals from "@effect-kv/core/KvInternals"
+import { KvFaults } from "@effect-kv/test-suite/testing"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
-import { layer } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as keyValueStore from "./cases/keyValueStore.ts"
 import * as persistedCache from "./cases/persistedCache.ts"
+import { cacheOn, Name } from "./cases/persistedCache.ts"
 import * as persistence from "./cases/persistence.ts"
 import * as rateLimiter from "./cases/rateLimiter.ts"
-import { type Case, onEtcd } from "./support/store.ts"
+import { type Case, client, clients, onEtcd } from "./support/store.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true })("on etcd", (it) => {
   const suite = (name: string, cases: ReadonlyArray<Case>) => {
@@ -16,6 +21,25 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("on etcd", (it) => {
       it.effect(`${name}: ${title}`, () => Effect.provide(Effect.scoped(run), onEtcd))
     }
   }
+  it.effect("PersistedCache: the death of the client that looks a key up hands it to the next one after the lock's TTL", () =>
+    Effect.gen(function*() {
+      const faults = yield* Effect.flatMap(client, (kv) => KvFaults.make(KvInternals.backendOf(kv)))
+      const began = yield* Deferred.make<void>()
+      const dying = yield* cacheOn(
+        faults.kv,
+        () => Effect.andThen(Deferred.succeed(began, undefined), Effect.never),
+        { lockTtl: "2 seconds" }
+      )
+      const others = yield* Effect.forEach(yield* clients(5), (kv) => cacheOn(kv, () => Effect.succeed("second")))
+      const key = new Name({ id: 1 })
+      const dead = yield* Effect.forkChild(dying.get(key))
+      yield* Deferred.await(began)
+      yield* faults.partition()
+      const names = yield* Effect.forEach(others, (cache) => cache.get(key), { concurrency: "unbounded" })
+      assert.deepStrictEqual(new Set(names), new Set(["second"]))
+      yield* Fiber.interrupt(dead)
+    }).pipe(Effect.scoped, Effect.provide(onEtcd)))
+
   suite("KeyValueStore", keyValueStore.cases)
   suite("Persistence", persistence.cases)
   suite("PersistedCache", persistedCache.cases(10))

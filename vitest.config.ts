@@ -64,6 +64,8 @@ export default defineConfig({
     sequence: { concurrent: false },
     // Most of the time of most files is waiting for servers and leases.
     maxWorkers: 3,
+    // The conformance cases that wait run concurrently.
+    maxConcurrency: 10,
     projects: [
       project("core", "packages/core/test/**/*.test.ts"),
       project("memory", "packages/memory/test/**/*.test.ts"),

@@ -9,8 +9,8 @@ import { root } from "./lib/paths.mjs"
 import { report, step, Stop } from "./lib/progress.mjs"
 import { format, lint, types } from "./lib/static.mjs"
 
-const vitest = async (...args) => {
-  const { code } = await spawned("vitest", ["run", "--reporter=dot", ...args], { cwd: root })
+const cases = async (...args) => {
+  const { code } = await spawned("vitest", ["run", "--reporter=dot", "--silent=passed-only", ...args], { cwd: root })
   if (code !== 0) throw new Stop("Cases failed, see above.")
 }
 
@@ -21,8 +21,13 @@ const steps = {
   lint,
   types,
   "API reference": checkApiReference,
-  "cases of core and memory": () => vitest("--project", "core", "--project", "memory"),
-  [`conformance on etcd ${minor}`]: () => vitest("--project", `etcd-${minor}`, "packages/etcd/test/conformance.test.ts")
+  [`cases of core, of memory, and of conformance on etcd ${minor}`]: () =>
+    cases(
+      ...["core", "memory", `etcd-${minor}`].flatMap((project) => ["--project", project]),
+      "packages/core/test",
+      "packages/memory/test",
+      "packages/etcd/test/conformance.test.ts"
+    )
 }
 
 for (const [title, check] of Object.entries(steps)) {

@@ -1,38 +1,43 @@
 /**
  * Settings follow the store, and an operator's mistake does not stop the program.
  */
-import { Kv, Op } from "@effect-kv/core"
+import { Kv, KvConfig, Op } from "@effect-kv/core"
 import { MemoryLayer } from "@effect-kv/memory"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import * as ConfigReload from "../src/ConfigReload.ts"
+import { settings } from "../src/ConfigReload.ts"
 
-const until = (settings: ConfigReload.LiveSettings, is: (settings: ConfigReload.Settings) => boolean) =>
-  settings.changes.pipe(Stream.filter(is), Stream.take(1), Stream.runDrain)
+const until = <A>({ states }: KvConfig.Live<A>, is: (state: KvConfig.State<A>) => boolean) =>
+  states.pipe(Stream.filter(is), Stream.runHead, Effect.map(Option.getOrThrow))
 
 it.effect("settings are the defaults, then what is written, and the defaults again when that is deleted", () =>
   Effect.gen(function*() {
     const kv = yield* Kv.Kv
-    const settings = yield* ConfigReload.follow
-    assert.deepStrictEqual(yield* settings.current, { limit: 10, banner: "" })
+    const live = yield* Effect.flatMap(KvConfig.make("config/"), (config) => config.ref(settings))
+    assert.deepStrictEqual(yield* live.get, { limit: 10, banner: "" })
 
     yield* kv.txn({ then: [Op.put("config/limit", "20"), Op.put("config/banner", "hello")] })
-    yield* until(settings, ({ limit }) => limit === 20)
-    assert.deepStrictEqual(yield* settings.current, { limit: 20, banner: "hello" })
+    yield* until(live, ({ value }) => value.limit === 20)
+    assert.deepStrictEqual(yield* live.get, { limit: 20, banner: "hello" })
 
     yield* kv.delete("config/limit")
-    yield* until(settings, ({ limit }) => limit === 10)
-    assert.deepStrictEqual(yield* settings.current, { limit: 10, banner: "hello" })
+    yield* until(live, ({ value }) => value.limit === 10)
+    assert.deepStrictEqual(yield* live.get, { limit: 10, banner: "hello" })
   }).pipe(Effect.provide(MemoryLayer.layer)))
 
-it.effect("a limit that is not a positive number leaves the default", () =>
+it.effect("a limit that is not a positive number leaves the last good settings", () =>
   Effect.gen(function*() {
     const kv = yield* Kv.Kv
-    const settings = yield* ConfigReload.follow
-    for (const [index, limit] of ["many", "-1", "0", "1.5", ""].entries()) {
-      yield* kv.txn({ then: [Op.put("config/limit", limit), Op.put("config/banner", `${index}`)] })
-      yield* until(settings, ({ banner }) => banner === `${index}`)
-      assert.strictEqual((yield* settings.current).limit, 10)
+    yield* kv.put("config/limit", "20")
+    const live = yield* Effect.flatMap(KvConfig.make("config/"), (config) => config.ref(settings))
+    for (const limit of ["many", "-1", "0", "1.5"]) {
+      const { revision } = yield* kv.put("config/limit", limit)
+      const state = yield* until(
+        live,
+        ({ rejected }) => Option.exists(rejected, (found) => found.revision === revision)
+      )
+      assert.deepStrictEqual(state.value, { limit: 20, banner: "" })
     }
   }).pipe(Effect.provide(MemoryLayer.layer)))

@@ -77,7 +77,7 @@ const checked = documents.flatMap((document) => [
 
 const everything = [
   `import * as core from "@effect-kv/core"`,
-  `import { Barrier, Compare, Counter, Deadline, DistLock, DistRwLock, DistSemaphore, Election, Entry, Fence, KeyRange, Kv, KvCollection, KvError, KvUrl, Lease, Members, RangeView } from "@effect-kv/core"`,
+  `import { Barrier, Compare, Counter, Deadline, DistLock, DistRwLock, DistSemaphore, Election, Entry, Fence, KeyRange, Kv, KvCollection, KvConfig, KvError, KvUrl, Lease, Members, RangeView } from "@effect-kv/core"`,
   `import { Latch, LockError, Op, RunOnce, Sequence, SemaphoreError, Session, Slot, TempKey, Watch } from "@effect-kv/core"`,
   `import { Batching, Check, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,
@@ -85,7 +85,7 @@ const everything = [
   `import { KvConformance } from "@effect-kv/test-suite/conformance"`,
   `import { KvFaults } from "@effect-kv/test-suite/testing"`,
   `import { assert, it } from "@effect/vitest"`,
-  `import { Config, Console, Context, Cron, DateTime, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Queue, Redacted, Ref } from "effect"`,
+  `import { Config, ConfigProvider, Console, Context, Cron, DateTime, Deferred, Duration, Effect, Exit, Fiber, Layer, LayerRef, Option, Queue, Redacted, Ref } from "effect"`,
   `import { Request, RequestResolver, Result, Schedule, Schema, Scope, Stream } from "effect"`,
   `import { TestClock } from "effect/testing"`
 ].join("; ")

@@ -44,6 +44,7 @@ describe("the examples run as programs", { concurrent: true, timeout: 120_000 },
     Effect.gen(function*() {
       const lines = yield* run("ConfigReload")
       assert.strictEqual(lines[0], "the limit is 10")
+      assert.match(lines.join("\n"), /^the limit is 20 \(limit: expected .*\)$/m)
       assert.strictEqual(lines.at(-1), "the limit is 30")
     }))
 

@@ -11,6 +11,7 @@ import * as locks from "./locks.ts"
 import * as members from "./members.ts"
 import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
+import * as metrics from "./metrics.ts"
 import { packages } from "./packages.ts"
 import * as recipes from "./recipes.ts"
 import * as watches from "./watches.ts"
@@ -26,6 +27,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   ...calls.all,
   layers.get,
   layers.put,
+  metrics.get,
+  metrics.put,
   batches.get,
   batches.put,
   locks.lock,

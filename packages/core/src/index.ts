@@ -2,6 +2,7 @@
  * Distributed coordination for Effect: one contract, whatever the store. What applications need; authors of backends find
  * more in `@effect-kv/core/backend`.
  */
+export * as KvMetrics from "./backend/KvMetrics.ts"
 export * as Barrier from "./recipes/Barrier.ts"
 export * as Counter from "./recipes/Counter.ts"
 export * as DistLock from "./recipes/DistLock.ts"
@@ -10,6 +11,7 @@ export * as DistSemaphore from "./recipes/DistSemaphore.ts"
 export * as Election from "./recipes/Election.ts"
 export * as Inventory from "./recipes/Inventory.ts"
 export * as KvCollection from "./recipes/KvCollection.ts"
+export * as KvConfig from "./recipes/KvConfig.ts"
 export * as Latch from "./recipes/Latch.ts"
 export * as Members from "./recipes/Members.ts"
 export * as RangeView from "./recipes/RangeView.ts"
@@ -20,6 +22,7 @@ export * as Slot from "./recipes/Slot.ts"
 export * as TempKey from "./recipes/TempKey.ts"
 export * as Fence from "./service/Fence.ts"
 export * as Kv from "./service/Kv.ts"
+export * as KvHealth from "./service/KvHealth.ts"
 export * as KvUrl from "./service/KvUrl.ts"
 export * as Lease from "./service/Lease.ts"
 export * as Compare from "./values/Compare.ts"

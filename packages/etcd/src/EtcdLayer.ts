@@ -11,6 +11,7 @@
 import * as Batching from "@effect-kv/core/Batching"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
+import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import * as Tracing from "@effect-kv/core/Tracing"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -120,16 +121,26 @@ const build = Effect.fnUntraced(
     options: Options,
     checked: settings.Settings
   ): Effect.fn.Return<Context.Context<Kv.Kv | EtcdClient>, KvError, Scope.Scope> {
-    const { client, kv } = yield* backend.make(checked)
-    const batched = options.batching === false ? kv : Batching.batched({
+    const { alarms, client, kv } = yield* backend.make(checked)
+    const metrics = checked.meter === undefined ? undefined : yield* KvMetrics.calls(labelsOf(checked))
+    const measured = metrics === undefined ? kv : KvMetrics.measured(metrics)(kv)
+    const batched = options.batching === false ? measured : Batching.batched({
       ...options.batching,
+      metrics,
       deadline: checked.deadline,
       // Older versions of etcd (such as 3.4.23) do not check the permissions of nested transactions. Nor do they check
       // whether a put in a transaction may read the previous entry.
       transactions: options.auth === undefined && options.tls?.certificate === undefined &&
         options.tls?.files?.certificate === undefined
     })(kv)
-    const traced = options.tracing === false ? batched : Tracing.traced({ "db.system.name": "etcd" })(batched)
-    return Context.make(Kv.Kv, yield* Kv.make(realTime.backend(traced))).pipe(Context.add(EtcdClient, client))
+    const traced = options.tracing === false
+      ? batched
+      : Tracing.traced(labelsOf(checked), typeof options.tracing === "object" ? options.tracing : {})(batched)
+    return Context.make(Kv.Kv, yield* Kv.make(realTime.backend(traced), { alarms: realTime.provide(alarms) })).pipe(
+      Context.add(EtcdClient, client)
+    )
   }
 )
+
+const labelsOf = ({ prefix }: settings.Settings): Readonly<Record<string, string>> =>
+  prefix === "" ? { "db.system.name": "etcd" } : { "db.system.name": "etcd", "db.namespace": prefix }

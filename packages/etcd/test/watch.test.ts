@@ -4,6 +4,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as EtcdClient from "@effect-kv/etcd/EtcdClient"
@@ -13,14 +14,13 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
-import * as watches from "../src/internal/watch/watch.ts"
 import * as Peer from "./grpc/support/Peer.ts"
 import { client, reason, services, timed } from "./support/client.ts"
+import { total } from "./support/metrics.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
@@ -69,7 +69,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     it.effect("a broken link costs no event, and the status shows the interruption", () =>
       Effect.gen(function*() {
         const { direct, kv, prefix, proxy, range } = yield* setUp
-        const before = yield* Metric.value(watches.reconnects)
+        const before = yield* total(KvMetrics.watchReconnects)
         const watcher = yield* watch(kv, range)
         const statuses: Array<string> = []
         yield* Effect.forkScoped(
@@ -89,7 +89,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         ])
         yield* eventually(Effect.sync(() => statuses.length > 2 && statuses.at(-1) === "Live"))
         assert.deepStrictEqual(statuses.slice(0, 2), ["Live", "Interrupted"])
-        assert.isAbove((yield* Metric.value(watches.reconnects)).count, before.count)
+        assert.isAbove(yield* total(KvMetrics.watchReconnects), before)
       }))
 
     it.effect("a broken link is recorded on the span that opened the watch, or on its parent span if that has ended", () =>

@@ -13,18 +13,22 @@ import * as watchProgress from "../src/internal/watch/watchProgress.ts"
 import { client } from "./support/client.ts"
 import { eventually } from "./support/watching.ts"
 
-const header = (memberId: bigint) => ({ clusterId: 1n, memberId, revision: 1n })
+const status = (version: string, memberId: bigint) => ({
+  version,
+  header: { clusterId: 1n, memberId, revision: 1n },
+  errors: []
+})
 
 describe("requesting the progress of watches", () => {
   it("the client requests progress only from servers whose response follows all events, and only if they serve the stream", () => {
     const trusted = ["3.4.25", "3.4.40", "3.5.8", "3.5.30", "3.6.0", "3.7.1", "4.0.0"]
     const others = ["3.3.27", "3.4.24", "3.5.7", "3.6.0-rc.1", ""]
     for (const version of [...trusted, ...others]) {
-      const isTrusted = watchProgress.isTrusted({ version, header: header(7n) }, 7n)
+      const isTrusted = watchProgress.isTrusted(status(version, 7n), 7n)
       assert.strictEqual(isTrusted, trusted.includes(version), version)
     }
-    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header(7n) }, 8n))
-    assert.isFalse(watchProgress.isTrusted({ version: "3.5.30", header: header(0n) }, 0n))
+    assert.isFalse(watchProgress.isTrusted(status("3.5.30", 7n), 8n))
+    assert.isFalse(watchProgress.isTrusted(status("3.5.30", 0n), 0n))
   })
 
   it.live("a quiet watch survives a compaction and a cut if the server's progress responses can be trusted", () =>

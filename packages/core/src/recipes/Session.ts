@@ -9,11 +9,13 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { KvBackend } from "../backend/KvBackend.ts"
 import * as internals from "../internal/kv/internals.ts"
+import type { ClientMetrics } from "../internal/metrics/client.ts"
 import * as leaseGrant from "../internal/session/leaseGrant.ts"
 import * as lossLog from "../internal/session/lossLog.ts"
 import { defaultTtl, type Options, type Session } from "../internal/session/model.ts"
 import * as renewal from "../internal/session/renewal.ts"
 import { SessionLost } from "../internal/session/sessionLost.ts"
+import * as sessionSpan from "../internal/tracing/sessionSpan.ts"
 import { Kv } from "../service/Kv.ts"
 import type * as KvError from "../values/KvError.ts"
 
@@ -51,16 +53,19 @@ export type { Options, Session }
 export const make = (options?: Options): Effect.Effect<Session, KvError.KvError, Kv | Scope.Scope> =>
   Effect.flatMap(Kv, (kv) => {
     const { backend, sessions } = internals.of(kv)
-    return sessions.onClock(open(backend, options))
+    return sessions.onClock(open(backend, sessions.metrics, options))
   })
 
 const open = (
   backend: KvBackend,
+  metrics: ClientMetrics,
   options: Options | undefined
 ): Effect.Effect<Session, KvError.KvError, Scope.Scope> =>
   Effect.gen(function*() {
-    const granted = yield* leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForRelease)
-    const session = yield* renewal.keep(backend, granted)
+    const { granted, onEnd } = yield* sessionSpan.around(
+      leaseGrant.grant(backend, options?.ttl ?? defaultTtl, leaseGrant.waitForRelease)
+    )
+    const session = yield* renewal.keep(backend, granted, metrics, onEnd)
     // Detached, because the owner often closes the session on a loss. It ends by itself: closing a session loses it.
     yield* Effect.forkDetach(
       Effect.flatMap(session.lostReason, (reason) => lossLog.sessionLost(session.lease, reason, []))

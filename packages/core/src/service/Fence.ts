@@ -13,7 +13,7 @@
  * Reads are not fenced. `Lease.revoke` cannot be conditional: it fails if the lock is known to be lost.
  */
 import type * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import { constTrue, dual } from "effect/Function"
 import * as internal from "../internal/fence/currentFences.ts"
 import type { Fence } from "../internal/fence/currentFences.ts"
@@ -21,7 +21,7 @@ import * as rootCompare from "../internal/fence/rootCompare.ts"
 import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
 import type * as Compare from "../values/Compare.ts"
-import type * as KvError from "../values/KvError.ts"
+import * as KvError from "../values/KvError.ts"
 import type { Kv } from "./Kv.ts"
 
 export type { Fence }
@@ -182,3 +182,51 @@ export const guarded: {
   (kv: Kv, conditions: ReadonlyArray<Compare.Compare>, rejected: Effect.Effect<never, KvError.KvError>): Kv =>
     kvService.withFence(kv, make(kv, { conditions, rejected }))
 )
+
+/**
+ * The `Kv` with a fence on each of its writes, whichever fiber makes it.
+ *
+ * **When to use**
+ *
+ * To hand a `Kv` to code that runs in fibers of its own, such as the handlers of an entity, while the fence's condition
+ * is on a key of another namespace. {@link guarded} is shorter for conditions on keys of the same `Kv`.
+ *
+ * **Details**
+ *
+ * Fails with `InvalidRequest` if the fence was made with another client: its condition could not be part of the writes
+ * of this one, and they would be applied without it.
+ *
+ * @example
+ * ```ts
+ * import { Compare, Fence, Kv, KvError } from "@effect-kv/core"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Kv.Kv
+ *   const whileOpen = Fence.make(kv, {
+ *     conditions: [Compare.value("state", "=", "open")],
+ *     rejected: KvError.fail(new KvError.InvalidRequest({ message: "the state is not open" }))
+ *   })
+ *   const orders = yield* Fence.attach(Kv.prefixed(kv, "orders/"), whileOpen)
+ *   const error = yield* Effect.flip(orders.put("1", "book"))
+ *   error.reason.message // => "the state is not open"
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const attach: {
+  (fence: Fence): (kv: Kv) => Effect.Effect<Kv, KvError.KvError>
+  (kv: Kv, fence: Fence): Effect.Effect<Kv, KvError.KvError>
+} = dual(
+  2,
+  (kv: Kv, fence: Fence): Effect.Effect<Kv, KvError.KvError> =>
+    Effect.suspend(() =>
+      internals.of(kv).origin.client === fence.client
+        ? Effect.succeed(kvService.withFence(kv, fence))
+        : KvError.fail(new KvError.InvalidRequest({ message: ofAnotherClient }))
+    )
+)
+
+const ofAnotherClient = "the fence was made with another client than this Kv, so the store cannot check it together " +
+  "with this Kv's writes; make both from one layer of the backend, or from namespaces of one Kv"

@@ -23,6 +23,7 @@ import * as internals from "../internal/kv/internals.ts"
 import * as kvService from "../internal/kv/makeKv.ts"
 import * as reservations from "../internal/kv/reservations.ts"
 import * as sessionPool from "../internal/session/sessionPool.ts"
+import * as namespace from "../internal/tracing/namespace.ts"
 import type { Entry, Value } from "../values/Entry.ts"
 import type * as KeyRange from "../values/KeyRange.ts"
 import type { KvError } from "../values/KvError.ts"
@@ -54,6 +55,19 @@ export type {
 }
 
 /**
+ * Options of a `Kv` that is made from a backend.
+ *
+ * @since 0.1.0
+ */
+export interface MakeOptions {
+  /**
+   * The names of the store's active alarms, such as `NOSPACE`, for `KvHealth.check`. It should respond if any member of
+   * the store is reachable, even without a quorum. Default: the store has no alarms.
+   */
+  readonly alarms?: Effect.Effect<ReadonlyArray<string>, KvError> | undefined
+}
+
+/**
  * Makes the service from a backend. Its sessions end at the latest with the scope.
  *
  * **Details**
@@ -77,12 +91,12 @@ export type {
  *
  * @since 0.1.0
  */
-export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> => {
+export const make = (backend: KvBackend, options?: MakeOptions): Effect.Effect<Kv, never, Scope.Scope> => {
   const client = {}
   const raw = guard.root(heldKeys.guarded(reservations.gated(backend, client)))
   return Effect.map(
     sessionPool.make(guard.unfenced(raw)),
-    (sessions) => kvService.make({ client, prefix: "", fences: [], raw }, sessions)
+    (sessions) => kvService.make({ client, prefix: "", fences: [], raw, alarms: options?.alarms }, sessions)
   )
 }
 
@@ -107,7 +121,7 @@ export const make = (backend: KvBackend): Effect.Effect<Kv, never, Scope.Scope> 
  */
 export const layer = <E, R>(
   backend: Effect.Effect<KvBackend, E, R>
-): Layer.Layer<Kv, E, Exclude<R, Scope.Scope>> => Layer.effect(Kv, Effect.flatMap(backend, make))
+): Layer.Layer<Kv, E, Exclude<R, Scope.Scope>> => Layer.effect(Kv, Effect.flatMap(backend, (backend) => make(backend)))
 
 /**
  * Applies a wrapper of backends to a `Kv`, such as one of your own.
@@ -188,7 +202,11 @@ export const prefixed: {
   (self: Kv, prefix: string): Kv => {
     const { origin, sessions } = internals.of(self)
     return kvService.make(
-      { ...origin, prefix: origin.prefix + prefix, raw: Namespace.prefixed(prefix)(origin.raw) },
+      {
+        ...origin,
+        prefix: origin.prefix + prefix,
+        raw: namespace.named(prefix)(Namespace.prefixed(prefix)(origin.raw))
+      },
       sessions
     )
   }

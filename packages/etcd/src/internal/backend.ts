@@ -10,6 +10,7 @@ import * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../EtcdClient.ts"
+import * as alarms from "./alarms.ts"
 import * as leases from "./leases.ts"
 import * as connection from "./rpc/connection.ts"
 import * as describe from "./rpc/describeCall.ts"
@@ -24,14 +25,20 @@ import { decoded, observed, type WithHeader, withHeader } from "./wire/decoded.t
 import * as keysOnly from "./wire/keysOnly.ts"
 import * as responses from "./wire/responses.ts"
 
+interface Made {
+  readonly kv: KvBackend
+  readonly client: EtcdClient.EtcdClient
+  readonly alarms: Effect.Effect<ReadonlyArray<string>, KvError.KvError>
+}
+
 export const make = Effect.fnUntraced(
   function*(
     settings: Settings
-  ): Effect.fn.Return<{ readonly kv: KvBackend; readonly client: EtcdClient.EtcdClient }, never, Scope.Scope> {
+  ): Effect.fn.Return<Made, never, Scope.Scope> {
     const to = yield* connection.make(settings)
     yield* superviseStore(to)
     const client = yield* EtcdClient.make(settings, to.addresses, to.tokens)
-    const watches = yield* watch.make(to, { deadline: settings.deadline })
+    const watches = yield* watch.make(to, { deadline: settings.deadline, meter: settings.meter })
     // Added last, so it runs first: calls in flight fail because the client is closed.
     yield* Effect.addFinalizer(() => to.shutdown)
     const kv: KvBackend = {
@@ -43,7 +50,11 @@ export const make = Effect.fnUntraced(
             : error),
       ...leases.make(to)
     }
-    return { kv: settings.prefix === "" ? kv : Namespace.prefixed(settings.prefix)(kv), client }
+    return {
+      alarms: alarms.read(to),
+      kv: settings.prefix === "" ? kv : Namespace.prefixed(settings.prefix)(kv),
+      client
+    }
   }
 )
 

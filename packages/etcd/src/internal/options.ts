@@ -1,5 +1,6 @@
 /** The options of `EtcdLayer`: types that the layer and the check of its options share. */
 import type * as Batching from "@effect-kv/core/Batching"
+import type * as Tracing from "@effect-kv/core/Tracing"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
@@ -47,8 +48,16 @@ export interface Options {
   readonly deadline?: Duration.Input | undefined
   /** When a connection that died silently is closed if no new connection could replace it. */
   readonly keepAlive?: KeepAliveOptions | undefined
-  /** Whether each call has a span, without values: see `Tracing`. Default: true. */
-  readonly tracing?: boolean | undefined
+  /**
+   * Whether calls have spans if a tracer is installed: see `Tracing`. `{ keys: true }` adds their keys to them. Default:
+   * true, without keys.
+   */
+  readonly tracing?: boolean | Tracing.Options | undefined
+  /**
+   * Whether calls, requests and watches are measured: see `KvMetrics`. Sessions, locks and temporary keys always are.
+   * Default: true.
+   */
+  readonly metrics?: boolean | undefined
   /**
    * How concurrent operations are batched into transactions (see `Batching`); `false` disables batching. Default:
    * batched, within etcd's default limits. With a user or a client certificate, transactions are sent alone, and so are

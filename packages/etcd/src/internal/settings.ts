@@ -6,6 +6,7 @@
 import * as Batching from "@effect-kv/core/Batching"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
+import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -32,6 +33,8 @@ export interface Settings {
   readonly deadline: Duration.Duration
   /** In milliseconds. */
   readonly keepAlive: { readonly time: number; readonly timeout: number }
+  /** `undefined`: calls, requests and watches are not measured. */
+  readonly meter: KvMetrics.Meter | undefined
 }
 
 /** The user of a layer. */
@@ -65,7 +68,8 @@ export const make = Effect.fnUntraced(
       tls: yield* tlsOf(first, options),
       auth: options.auth === undefined ? undefined : yield* authOf(options.auth),
       deadline,
-      keepAlive
+      keepAlive,
+      meter: options.metrics === false ? undefined : new KvMetrics.Meter(yield* Effect.context<never>())
     }
   }
 )

@@ -11,17 +11,21 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type LeaseState, sortedKeys } from "./leases.ts"
 import type { Store } from "./store.ts"
+import * as storeMetrics from "./storeMetrics.ts"
 import type { StoreWatch } from "./storeWatch.ts"
 import * as Watcher from "./watcher.ts"
 
 /** Opens a client. When the scope closes, its calls and its watches fail with `Closed`. */
 export const connect = (store: Store): Effect.Effect<KvBackend, never, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => new Client(store)),
-      (client) => Effect.sync(() => client.close())
-    ),
-    toBackend
+  Effect.andThen(
+    storeMetrics.observe(store),
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => new Client(store)),
+        (client) => Effect.sync(() => client.close())
+      ),
+      toBackend
+    )
   )
 
 class Client {

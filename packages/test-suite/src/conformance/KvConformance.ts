@@ -6,6 +6,7 @@ import type * as Layer from "effect/Layer"
 import { type Case, type Environment, newClient, type Store } from "./cases/Case.ts"
 import * as Clients from "./cases/Clients.ts"
 import * as Conditions from "./cases/Conditions.ts"
+import * as Configuration from "./cases/Configuration.ts"
 import * as ElectionLoss from "./cases/ElectionLoss.ts"
 import * as ElectionObservers from "./cases/ElectionObservers.ts"
 import * as Elections from "./cases/Elections.ts"
@@ -15,6 +16,7 @@ import * as Fencing from "./cases/Fencing.ts"
 import * as Inventories from "./cases/Inventories.ts"
 import * as Keys from "./cases/Keys.ts"
 import * as Leases from "./cases/Leases.ts"
+import * as LiveConfiguration from "./cases/LiveConfiguration.ts"
 import * as LockInterruption from "./cases/LockInterruption.ts"
 import * as LockLimits from "./cases/LockLimits.ts"
 import * as LockLoss from "./cases/LockLoss.ts"
@@ -79,6 +81,8 @@ export const cases: ReadonlyArray<Case> = [
   ...WatchStreams.cases,
   ...WatchResume.cases,
   ...Views.cases,
+  ...Configuration.cases,
+  ...LiveConfiguration.cases,
   ...Locks.cases,
   ...TryAcquire.cases,
   ...LockLimits.cases,
@@ -172,14 +176,20 @@ export const suite = <E>(name: string, options: Options<E>): void => {
   }
 }
 
-/** Registers one `describe` for each chapter. Cases that mostly wait run concurrently. */
+/**
+ * Registers one `describe` for each chapter, and a second one for its cases that mostly wait. Those stand at the end and
+ * run concurrently, also across chapters.
+ */
 const register = (test: (each: Case) => void): void => {
-  for (const chapter of new Set(cases.map((each) => each.chapter))) {
-    const ofChapter = cases.filter((each) => each.chapter === chapter)
-    describe(chapter, () => {
-      ofChapter.filter((each) => !each.waits).forEach(test)
-    })
-    const waiting = ofChapter.filter((each) => each.waits)
+  const chapters = [...new Set(cases.map(({ chapter }) => chapter))].map((chapter) => ({
+    chapter,
+    ofChapter: cases.filter((each) => each.chapter === chapter)
+  }))
+  for (const { chapter, ofChapter } of chapters) {
+    describe(chapter, () => ofChapter.filter(({ waits }) => !waits).forEach(test))
+  }
+  for (const { chapter, ofChapter } of chapters) {
+    const waiting = ofChapter.filter(({ waits }) => waits)
     if (waiting.length > 0) {
       describe(`${chapter}, as time passes`, { concurrent: true }, () => waiting.forEach(test))
     }

@@ -5,6 +5,7 @@
 export * as LinearizabilityChecker from "./checkers/LinearizabilityChecker.ts"
 export * as LockChecker from "./checkers/LockChecker.ts"
 export * as RevisionChecker from "./checkers/RevisionChecker.ts"
+export * as ShardChecker from "./checkers/ShardChecker.ts"
 export * as TickChecker from "./checkers/TickChecker.ts"
 export * as Violation from "./checkers/Violation.ts"
 export * as WatchChecker from "./checkers/WatchChecker.ts"

@@ -15,6 +15,8 @@ import { SendControl } from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Op from "../../values/Op.ts"
+import { type Calls, operationOf } from "../metrics/calls.ts"
+import { errorTypeOf } from "../metrics/errorType.ts"
 import { monotonicMillis } from "../values/monotonic.ts"
 import { type BatchMember, type CallResult, now } from "./batchMember.ts"
 import * as batchRequest from "./batchRequest.ts"
@@ -27,20 +29,22 @@ export interface BatchQueueOptions extends Omit<BatchBounds, "maxResponses"> {
   readonly maxInFlight: number
   /** The deadline of calls that have none of their own. */
   readonly deadline: Duration.Duration
+  /** Where the calls are measured; `undefined` if they are not. */
+  readonly metrics: Calls | undefined
 }
 
 /** Batches concurrent calls to the backend. */
 export const make = (backend: KvBackend, options: BatchQueueOptions) => {
-  const newQueues = (): Record<BatchKind, BatchQueue> => ({
-    read: new BatchQueue(backend, options),
-    put: new BatchQueue(backend, options),
-    delete: new BatchQueue(backend, options)
+  const newQueues = (clock: Clock.Clock): Record<BatchKind, BatchQueue> => ({
+    read: new BatchQueue(backend, options, "read", clock),
+    put: new BatchQueue(backend, options, "put", clock),
+    delete: new BatchQueue(backend, options, "delete", clock)
   })
   // Calls made under different clocks (as in some tests) are never batched together: their timestamps are not
   // comparable.
   const known = new WeakMap<Clock.Clock, Record<BatchKind, BatchQueue>>()
   const queuesOf = (clock: Clock.Clock): Record<BatchKind, BatchQueue> => {
-    const queues = known.get(clock) ?? newQueues()
+    const queues = known.get(clock) ?? newQueues(clock)
     known.set(clock, queues)
     return queues
   }
@@ -80,6 +84,9 @@ interface BatchInFlight {
 class BatchQueue {
   readonly #backend: KvBackend
   readonly #options: BatchQueueOptions
+  readonly #kind: BatchKind
+  readonly #clock: Clock.Clock
+  readonly #metrics: Calls | undefined
   readonly #responseSize = new ResponseSize()
   /** The calls to be sent, in the order they arrived. Some of them may be gone. */
   #queue: Array<BatchMember> = []
@@ -98,9 +105,12 @@ class BatchQueue {
   readonly #arrived: Array<BatchMember> = []
   #alarm: { readonly at: number; readonly fiber: Fiber.Fiber<unknown, unknown> } | undefined = undefined
 
-  constructor(backend: KvBackend, options: BatchQueueOptions) {
+  constructor(backend: KvBackend, options: BatchQueueOptions, kind: BatchKind, clock: Clock.Clock) {
     this.#backend = backend
     this.#options = options
+    this.#kind = kind
+    this.#clock = clock
+    this.#metrics = options.metrics
   }
 
   /** Whether no call is in flight or queued. */
@@ -121,16 +131,28 @@ class BatchQueue {
 
   /** Sends a call that finds the queue idle in its caller's own fiber, and counts it as in flight. */
   direct(op: Op.Op): CallResult {
+    const metrics = this.#metrics
     let hasBegun = false
+    let began = 0
     const execute = Effect.suspend(() => {
       hasBegun = true
       this.#direct++
+      if (metrics !== undefined) {
+        metrics.inFlight++
+        metrics.sent(this.#kind, 1)
+        began = monotonicMillis(this.#clock)
+      }
       return this.#backend.execute(op)
     })
     return Effect.onExitPrimitive(execute, (exit) => {
       if (!hasBegun) return undefined
       if (exit._tag === "Success") this.#responseSize.observe([exit.value])
       this.#direct--
+      if (metrics !== undefined) {
+        metrics.inFlight--
+        const errorType = exit._tag === "Success" ? undefined : errorTypeOf(exit.cause)
+        metrics.ended(operationOf[op._tag], monotonicMillis(this.#clock) - began, errorType)
+      }
       this.#flush()
       this.#disarm()
       return undefined
@@ -138,7 +160,7 @@ class BatchQueue {
   }
 
   enter(member: BatchMember): void {
-    this.#queued++
+    this.#count(1)
     this.#queue.push(member)
     if (!this.#isResuming && !this.#hasRoom) {
       return this.#setAlarm(member, dueAt(member))
@@ -156,6 +178,7 @@ class BatchQueue {
   /** Removes the call of an interrupted caller. Cancels the batch if it has no callers left. */
   leave(member: BatchMember): Effect.Effect<void> {
     return Effect.suspend(() => {
+      this.#measure(member, monotonicMillis(this.#clock), "Interrupted")
       this.#forget(member)
       this.#disarm()
       const batch = [...this.#batches].find((batch) => batch.members.includes(member))
@@ -167,15 +190,28 @@ class BatchQueue {
     const wasQueued = member.state === "Queued"
     member.state = "Gone"
     if (!wasQueued) return
-    this.#queued--
+    this.#count(-1)
     // While the store does not respond, no batch is taken from the queue, so it must not keep every call that has gone.
     if (this.#queue.length > 2 * this.#queued + 64) this.#queue = this.#queue.filter((member) => !isGone(member))
   }
 
-  #resume(member: BatchMember, result: CallResult): void {
+  /** `time` is now. The calls of a batch end together, so the clock is read once for all of them. */
+  #resume(member: BatchMember, result: CallResult, time: number, errorType?: string): void {
     if (member.state === "Gone") return
+    this.#measure(member, time, errorType)
     this.#forget(member)
     member.resume(result)
+  }
+
+  #measure(member: BatchMember, time: number, errorType: string | undefined): void {
+    if (member.state === "Gone") return
+    this.#metrics?.ended(operationOf[member.op._tag], time - member.since, errorType)
+  }
+
+  /** Counts calls that enter or leave the queue. */
+  #count(change: number): void {
+    this.#queued += change
+    if (this.#metrics !== undefined) this.#metrics.queued += change
   }
 
   /** Sends queued calls until `maxInFlight` is reached. */
@@ -192,7 +228,7 @@ class BatchQueue {
 
   #sendNext(): void {
     const members = takeBatch(this.#queue, { ...this.#options, maxResponses: this.#responseSize.maxResponses })
-    this.#queued -= members.length
+    this.#count(-members.length)
     this.#blocked = members.length < this.#options.maxOps / 2 ? this.#queued : 0
     this.#send(members)
   }
@@ -204,6 +240,10 @@ class BatchQueue {
     const mustNotBeSent = (): boolean => first.footprint.kind !== "read" && members.some(isGone)
     const batch: BatchInFlight = { members, sendControl: new SendControl(mustNotBeSent), fiber: undefined }
     this.#batches.add(batch)
+    if (this.#metrics !== undefined) {
+      this.#metrics.inFlight++
+      this.#metrics.sent(this.#kind, members.length)
+    }
     const { context, effect } = members.length === 1
       ? batchRequest.ofOne(this.#backend, first)
       : batchRequest.ofSeveral(this.#backend, members, batch.sendControl)
@@ -221,18 +261,23 @@ class BatchQueue {
    */
   #ended(batch: BatchInFlight, exit: Exit.Exit<ReadonlyArray<Op.Response>, KvError.KvError>): void {
     this.#isResuming = true
+    const time = monotonicMillis(this.#clock)
     if (exit._tag === "Success") {
       this.#responseSize.observe(exit.value)
-      batch.members.forEach((member, i) => this.#resume(member, Effect.succeed(exit.value[i]!)))
+      batch.members.forEach((member, i) => this.#resume(member, Effect.succeed(exit.value[i]!), time))
     } else if (batchRequest.wasCancelled(batch.sendControl, exit)) {
       this.#send(batch.members.filter((member) => !isGone(member)))
     } else if (batch.members.length > 1 && batchRequest.isSplittable(exit)) {
       this.#sendHalves(batch.members.filter((member) => !isGone(member)))
     } else {
-      for (const member of batch.members) this.#resume(member, exit as Exit.Failure<never, KvError.KvError>)
+      const errorType = errorTypeOf(exit.cause)
+      for (const member of batch.members) {
+        this.#resume(member, exit as Exit.Failure<never, KvError.KvError>, time, errorType)
+      }
     }
     this.#isResuming = false
     this.#batches.delete(batch)
+    if (this.#metrics !== undefined) this.#metrics.inFlight--
     this.#flush()
     this.#disarm()
   }
@@ -268,10 +313,12 @@ class BatchQueue {
   #ring(time: number): void {
     this.#alarm = undefined
     const isTooLate = (member: BatchMember): boolean => !isGone(member) && member.endsAt <= time
-    for (const member of this.#queue.filter(isTooLate)) this.#resume(member, KvError.fail(batchRequest.notSent(member)))
+    const fail = (member: BatchMember, reason: KvError.Reason): void =>
+      this.#resume(member, KvError.fail(reason), time, reason._tag)
+    for (const member of this.#queue.filter(isTooLate)) fail(member, batchRequest.notSent(member))
     for (const { sendControl, fiber, members } of this.#shared()) {
       for (const member of members.filter(isTooLate)) {
-        this.#resume(member, KvError.fail(batchRequest.noResponse(member, sendControl.mayHaveBeenSent)))
+        fail(member, batchRequest.noResponse(member, sendControl.mayHaveBeenSent))
       }
       if (members.every(isGone)) fiber?.interruptUnsafe()
     }

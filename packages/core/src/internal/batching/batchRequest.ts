@@ -12,6 +12,7 @@ import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import { type BatchMember, now } from "./batchMember.ts"
+import * as batchSpan from "./batchSpan.ts"
 
 /**
  * A request and the context it runs in. The backend is called inside the effect only, so that anything it throws
@@ -34,9 +35,12 @@ export const ofSeveral = (
   members: ReadonlyArray<BatchMember>,
   sendControl: SendControl.SendControl
 ): BatchRequest => ({
-  effect: Effect.map(
-    Effect.suspend(() => execute(backend, transaction(members))),
-    (response) => response.responses
+  effect: batchSpan.around(
+    members,
+    Effect.map(
+      Effect.suspend(() => execute(backend, transaction(members))),
+      (response) => response.responses
+    )
   ),
   context: Context.add(
     withDeadline(Context.omit(Tracer.ParentSpan)(members[0]!.fiber.context), remaining(members)),

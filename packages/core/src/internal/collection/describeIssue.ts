@@ -6,34 +6,42 @@
 import type * as SchemaAST from "effect/SchemaAST"
 import type * as SchemaIssue from "effect/SchemaIssue"
 
-export const describeIssue = (issue: SchemaIssue.Issue): string => {
-  const all = [...new Set(problems(issue, "", undefined))]
+/** How a path goes on with the next name. `parent` is the schema whose fields the name may be one of. */
+export type Step = (path: string, name: PropertyKey, parent: SchemaAST.AST | undefined) => string
+
+export const describeIssue = (issue: SchemaIssue.Issue, step: Step = bracketed): string => {
+  const all = [...new Set(problems(issue, step, "", undefined))]
   const shown = all.slice(0, maxProblems).join("; ")
   return all.length > maxProblems ? `${shown}; and ${all.length - maxProblems} more` : shown
 }
 
 const maxProblems = 3
 
-/** `parent` is the schema whose fields the next path may name. */
 const problems = (
   issue: SchemaIssue.Issue,
+  step: Step,
   path: string,
   parent: SchemaAST.AST | undefined
 ): ReadonlyArray<string> => {
   const at = (problem: string): ReadonlyArray<string> => [path === "" ? problem : `${path}: ${problem}`]
   switch (issue._tag) {
     case "Pointer":
-      return problems(issue.issue, path + issue.path.map((name) => shown(name, parent)).join(""), undefined)
+      return problems(
+        issue.issue,
+        step,
+        issue.path.reduce<string>((path, name, index) => step(path, name, index === 0 ? parent : undefined), path),
+        undefined
+      )
     case "Composite":
-      return issue.issues.flatMap((inner) => problems(inner, path, issue.ast))
+      return issue.issues.flatMap((inner) => problems(inner, step, path, issue.ast))
     case "AnyOf":
       return issue.issues.length === 0
         ? at(`expected ${expectedOf(issue.ast)}`)
-        : issue.issues.flatMap((inner) => problems(inner, path, parent))
+        : issue.issues.flatMap((inner) => problems(inner, step, path, parent))
     case "Encoding":
       // The forms in which JSON represents a type are of no interest.
       return issue.issue._tag === "Composite" || issue.issue._tag === "Pointer"
-        ? problems(issue.issue, path, parent)
+        ? problems(issue.issue, step, path, parent)
         : at(`expected ${expectedOf(issue.ast)}`)
     case "Filter": {
       const expected = issue.filter.annotations?.expected
@@ -53,12 +61,14 @@ const problems = (
   }
 }
 
-/** A step of a path. Only indexes and fields that the schema declares are shown. */
-const shown = (name: PropertyKey, parent: SchemaAST.AST | undefined): string =>
+/** Only indexes and fields that the schema declares are shown: any other name may come from the value. */
+const bracketed: Step = (path, name, parent) =>
+  path + (isFromSchema(name, parent) ? `[${typeof name === "string" ? JSON.stringify(name) : String(name)}]` : "[*]")
+
+/** Whether the name is an index, or a field that the schema declares. */
+export const isFromSchema = (name: PropertyKey, parent: SchemaAST.AST | undefined): boolean =>
   typeof name === "number" ||
-    parent?._tag === "Objects" && parent.propertySignatures.some((field) => field.name === name)
-    ? `[${typeof name === "string" ? JSON.stringify(name) : String(name)}]`
-    : "[*]"
+  parent?._tag === "Objects" && parent.propertySignatures.some((field) => field.name === name)
 
 const expectedOf = (ast: SchemaAST.AST): string => {
   const identifier = ast.annotations?.["identifier"]

@@ -22,6 +22,8 @@ export interface Origin {
   readonly fences: ReadonlyArray<Fence>
   /** The backend below the guard. */
   readonly raw: KvBackend
+  /** The alarms of the store, for its health; `undefined` for a store that has none. */
+  readonly alarms: Effect.Effect<ReadonlyArray<string>, KvError.KvError> | undefined
 }
 
 /** The backend of a client without namespaces, below the guard. */

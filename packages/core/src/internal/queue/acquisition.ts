@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { KvBackend } from "../../backend/KvBackend.ts"
@@ -21,6 +22,7 @@ import type { Claim, Contender } from "./contender.ts"
 import * as contender from "./contender.ts"
 import * as heldLock from "./heldLock.ts"
 import { kindOf } from "./lockOptions.ts"
+import * as lockSpans from "./lockSpans.ts"
 import type { AcquireOptions } from "./model.ts"
 import * as rule from "./rule.ts"
 
@@ -62,17 +64,15 @@ export const acquire = <E>(
       blockedBy: Option.none()
     }
     const attempt = acquireAll(kv, queues, options, scope, progress, onEntered)
-    return internals.of(kv).sessions.onClock(
-      options?.acquireTimeout === undefined
-        ? attempt
-        : withTimeout(
-          attempt,
-          options.acquireTimeout,
-          { kind: kindOf(options), lock: queues.map(({ name }) => name).join(", ") },
-          progress
-        )
-    )
+    const kind = kindOf(options)
+    const lock = namesOf(queues)
+    const inTime = options?.acquireTimeout === undefined
+      ? attempt
+      : withTimeout(attempt, options.acquireTimeout, { kind, lock }, progress)
+    return internals.of(kv).sessions.onClock(lockSpans.around(kind, lock, inTime, Option.some))
   })
+
+const namesOf = (queues: Queues<unknown>): string => queues.map(({ name }) => name).join(", ")
 
 const acquireAll = Effect.fnUntraced(function*<E>(
   kv: Kv,
@@ -119,7 +119,21 @@ export type EnterIfFree = (
 ) => Effect.Effect<{ readonly createRevision: bigint } | undefined, KvError.KvError>
 
 /** Acquires all at once; otherwise returns `none` and leaves nothing. */
-export const tryAcquire = Effect.fnUntraced(function*(
+export const tryAcquire = (
+  kv: Kv,
+  queues: Queues<unknown>,
+  enterIfFree: EnterIfFree,
+  options: AcquireOptions | undefined,
+  scope: Scope.Scope
+): Effect.Effect<Option.Option<heldLock.HeldLock>, KvError.KvError | LockLost> =>
+  lockSpans.around(
+    kindOf(options),
+    namesOf(queues),
+    acquireAtOnce(kv, queues, enterIfFree, options, scope),
+    identity
+  )
+
+const acquireAtOnce = Effect.fnUntraced(function*(
   kv: Kv,
   queues: Queues<unknown>,
   enterIfFree: EnterIfFree,

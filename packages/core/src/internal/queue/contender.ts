@@ -8,6 +8,7 @@ import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { execute } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
@@ -17,6 +18,7 @@ import type * as KvError from "../../values/KvError.ts"
 import { LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
 import * as internals from "../kv/internals.ts"
+import type { LockMetrics, LossCause } from "../metrics/client.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import * as leasedKey from "../session/leasedKey.ts"
 import type { LockOfSession } from "../session/lossLog.ts"
@@ -24,8 +26,10 @@ import * as lossLog from "../session/lossLog.ts"
 import * as Session from "../session/model.ts"
 import * as renewal from "../session/renewal.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
+import * as spans from "../tracing/spans.ts"
 import type { LockKind } from "../values/lockKind.ts"
 import { keyOf } from "./contenders.ts"
+import type { HoldSpan } from "./holdSpan.ts"
 import type { AcquireOptions } from "./model.ts"
 import type { Place, Queue } from "./rule.ts"
 
@@ -40,6 +44,9 @@ export interface Claim {
   /** The contender that entered last, for messages. */
   latest: LockOfSession
   isHeld: boolean
+  readonly metrics: LockMetrics
+  /** The span of the hold; `undefined` while it is not held, and without a tracer. */
+  span: HoldSpan | undefined
   /** To be called when the locks are lost or have been released. */
   leave: () => void
 }
@@ -75,15 +82,19 @@ export const keyDeleted = "its key was deleted"
 /** Makes a claim to locks that lasts until the scope closes. The client's close ends it. */
 export const makeClaim = (kv: Kv, kind: LockKind, name: string, scope: Scope.Scope): Effect.Effect<Claim> =>
   Effect.suspend(() => {
+    const { sessions } = internals.of(kv)
+    const metrics = sessions.metrics.lock(kind)
     const claim: Claim = {
       loss: Deferred.makeUnsafe(),
       lost: Deferred.makeUnsafe(),
       isLossAwaited: false,
       latest: { kind, lock: name, token: 0n },
       isHeld: false,
+      metrics,
+      span: undefined,
       leave: () => {}
     }
-    claim.leave = internals.of(kv).sessions.holders.add({
+    const removeHolder = sessions.holders.add({
       onClosing: () => {
         const { kind, lock, token } = claim.latest
         Deferred.doneUnsafe(
@@ -93,6 +104,11 @@ export const makeClaim = (kv: Kv, kind: LockKind, name: string, scope: Scope.Sco
       },
       isAwaited: (isClosing) => claim.isHeld && (claim.isLossAwaited || isClosing(scope))
     })
+    claim.leave = () => {
+      removeHolder()
+      metrics.ended()
+      claim.span?.released()
+    }
     // The first finalizer to be added, so it runs after the keys were removed.
     return Effect.as(Scope.addFinalizer(scope, Effect.sync(() => claim.leave())), claim)
   })
@@ -101,12 +117,29 @@ export const makeClaim = (kv: Kv, kind: LockKind, name: string, scope: Scope.Sco
  * Completes the claim's `loss`; true if this is the first loss. Every release completes it and few await it, so the
  * error, which is expensive, is built lazily.
  */
-export const fail = (claim: Claim, { kind, lock, token }: LockOfSession, reason: string): boolean => {
+export const fail = (
+  claim: Claim,
+  { kind, lock, token }: LockOfSession,
+  reason: string,
+  cause = lossCause(reason)
+): boolean => {
   const error = Effect.failSync(() => new LockLost({ kind, lock, token, reason }))
+  // Recorded before the loss completes: whoever awaits it resumes at once, and may release the lock.
+  if (reason !== released && cause !== undefined && !Deferred.isDoneUnsafe(claim.loss)) {
+    claim.metrics.lost(cause)
+    claim.span?.lost(Exit.fail(new LockLost({ kind, lock, token, reason })))
+  }
   const isFirst = Deferred.doneUnsafe(claim.loss, error)
   Deferred.doneUnsafe(claim.lost, error)
   if (reason !== released) claim.leave()
   return isFirst
+}
+
+/** The cause for metrics. A reason may begin with that of a replaced store. */
+const lossCause = (reason: string): LossCause | undefined => {
+  if (reason.endsWith(keyDeleted)) return "KeyDeleted"
+  const known = renewal.causes.find(({ text }) => reason.endsWith(text))
+  return known === undefined ? "Rejected" : known.cause
 }
 
 /**
@@ -192,7 +225,8 @@ const plan = <A extends { readonly createRevision: bigint }>(
  * close.
  */
 const guard = (contender: Contender): Effect.Effect<void> =>
-  Effect.contextWith((context: Context.Context<never>) => {
+  Effect.contextWith((ofCaller: Context.Context<never>) => {
+    const context = spans.contextWithout(ofCaller)
     const { claim, key, kv, logged, scope } = contender
     let replaced = ""
     const untilDeleted = Effect.suspend(() =>
@@ -294,7 +328,8 @@ const verifyMillis = 1000
 export const lose = (contenders: NonEmptyReadonlyArray<Contender>, reason: string): Effect.Effect<void> =>
   Effect.suspend(() => {
     const lock = loggedAs(contenders)
-    if (!fail(contenders[0].claim, lock, reason)) return Effect.void
+    const isOutOfTime = contenders.some(({ session }) => !session.isAliveUnsafe())
+    if (!fail(contenders[0].claim, lock, reason, isOutOfTime ? "NotRenewed" : lossCause(reason))) return Effect.void
     for (const { logged, session } of contenders) session.locks.add(logged)
     const sessions = [...new Set(contenders.map(({ session }) => session))]
     const sessionIsLost = Effect.raceAllFirst([

@@ -7,12 +7,14 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Tracer from "effect/Tracer"
 import type { Kv } from "../../service/KvService.ts"
 import { LockLost } from "../../values/LockError.ts"
 import type { LockOfSession } from "../session/lossLog.ts"
 import type { LockKind } from "../values/lockKind.ts"
 import type { Claim, Contender } from "./contender.ts"
 import * as contender from "./contender.ts"
+import type { HoldSpan } from "./holdSpan.ts"
 import type { Lock, MultiLock } from "./model.ts"
 
 /** Locks that are held as one. */
@@ -56,6 +58,22 @@ export class HeldLock implements MultiLock {
     return this.#contenders[0].session.lease
   }
 
+  /** The token of the part that was acquired last. */
+  get largestToken(): bigint {
+    return this.parts.reduce((largest, { token }) => token > largest ? token : largest, 0n)
+  }
+
+  /** The span of the hold; `undefined` if no tracer is installed. */
+  get span(): Tracer.Span | undefined {
+    return this.#claim.span?.span
+  }
+
+  /** Records the hold in a span. A lock that was lost or released meanwhile ends it at once. */
+  trace(span: HoldSpan): void {
+    this.#claim.span = span
+    if (Deferred.isDoneUnsafe(this.#claim.loss)) span.released()
+  }
+
   /** Whether a release did not find the key of a lock that was thought to be held. */
   get wasMissing(): boolean {
     return this.#contenders.some(({ attachment }) => attachment?.removal === "Missing")
@@ -94,6 +112,7 @@ const printed = ({ key, name, token }: MultiLock["parts"][number]) => ({ name, k
 export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim): Effect.Effect<HeldLock> =>
   Effect.map(Clock.Clock, (clock) => {
     claim.isHeld = true
+    claim.metrics.acquired()
     return contenders.length === 1
       ? new HeldSingleLock(contenders, claim, clock)
       : new HeldLock(contenders, claim, clock)

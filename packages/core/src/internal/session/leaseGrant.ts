@@ -18,6 +18,7 @@ import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Lease from "../../values/LeaseModel.ts"
 import * as currentFences from "../fence/currentFences.ts"
+import * as spans from "../tracing/spans.ts"
 import * as leaseId from "../values/leaseId.ts"
 import * as leaseDeadline from "./leaseDeadline.ts"
 import { maxReleaseWaitMillis } from "./releaseWait.ts"
@@ -128,7 +129,7 @@ const revoke = (backend: KvBackend, request: GrantRequest, waitFor: WaitFor): Ef
 
 const revokeInBackground = (backend: KvBackend, request: GrantRequest, context: Context.Context<never>) =>
   Effect.sync(() => {
-    const run = Effect.runForkWith(context)
+    const run = Effect.runForkWith(spans.contextWithout(context))
     const grant = request.fiber?.pollUnsafe() === undefined ? request.fiber : undefined
     const revocation = run(revokeLease(backend, request.id))
     // A revocation sent while its grant is in flight can be executed first, find no lease, and leave the lease to expire. The

@@ -15,6 +15,8 @@ import type { KvBackend } from "../../backend/KvBackend.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
 import type * as Lease from "../../values/LeaseModel.ts"
+import type { ClientMetrics, LossCause } from "../metrics/client.ts"
+import * as spans from "../tracing/spans.ts"
 import * as clientClose from "./clientClose.ts"
 import * as leaseDeadline from "./leaseDeadline.ts"
 import type { Granted } from "./leaseGrant.ts"
@@ -35,6 +37,15 @@ export interface Renewed extends Session {
 export const closed = "it was closed"
 
 const outOfTime = "its lease could not be renewed in time"
+const leaseEnded = "the store has ended its lease"
+
+/** The causes of a session's end, for metrics. An orderly end has none. */
+export const causes: ReadonlyArray<{ readonly text: string; readonly cause: LossCause | undefined }> = [
+  { text: outOfTime, cause: "NotRenewed" },
+  { text: leaseEnded, cause: "LeaseEnded" },
+  { text: closed, cause: undefined },
+  { text: clientClose.closedMessage, cause: undefined }
+]
 
 /** Whether the reason is an orderly end: its owner or the client closed the session. */
 export const isOrderly = (reason: string): boolean => reason === closed || reason === clientClose.closedMessage
@@ -44,7 +55,9 @@ const maxStepMillis = 500
 /** Renews the lease until the scope closes or it is lost. */
 export const keep = Effect.fnUntraced(function*(
   backend: KvBackend,
-  { expires: granted, lease, ttl }: Granted
+  { expires: granted, lease, ttl }: Granted,
+  metrics: ClientMetrics,
+  onEnd: (reason: string, isOrderly: boolean) => void
 ): Effect.fn.Return<Renewed, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const third = Duration.toMillis(ttl) / 3
@@ -55,13 +68,21 @@ export const keep = Effect.fnUntraced(function*(
   let wake = yield* Deferred.make<void>()
 
   const remaining = () => leaseDeadline.remainingMillis(clock, expires)
-  const lose = (reason: string) => Deferred.succeed(lost, reason)
+  const ended = metrics.sessionBegan({ margin: () => Math.max(0, remaining()) / Duration.toMillis(ttl) })
+  const loseUnsafe = (reason: string): void => {
+    if (!Deferred.doneUnsafe(lost, Effect.succeed(reason))) return
+    onEnd(reason, isOrderly(reason))
+    ended(causes.find(({ text }) => text === reason)?.cause)
+  }
+  const lose = (reason: string) => Effect.sync(() => loseUnsafe(reason))
 
   /** A response after the deadline is too late: the session was lost when the deadline passed. */
   const renewed = (sent: leaseDeadline.Instant, ttl: Duration.Duration) =>
     Effect.suspend(() => {
       lastFailure = undefined
-      if (remaining() <= 0) return lose(outOfTime)
+      const left = remaining()
+      if (left <= 0) return lose(outOfTime)
+      metrics.renewed(left)
       expires = leaseDeadline.after(sent, ttl)
       return Effect.void
     })
@@ -69,12 +90,13 @@ export const keep = Effect.fnUntraced(function*(
   const notRenewed = (reason: KvError.Reason) => {
     switch (reason._tag) {
       case "LeaseNotFound":
-        return lose("the store has ended its lease")
+        return lose(leaseEnded)
       case "Closed":
         return lose(clientClose.closedMessage)
       default:
         // Any other failure may pass, so the renewal is repeated until the deadline.
         lastFailure = reason
+        metrics.notRenewed(reason)
         if (reason._tag === "PermissionDenied") { for (const f of Array.from(onDenied)) f() }
         return Effect.sleep(Duration.millis(Math.min(third / 10, 500)))
     }
@@ -119,7 +141,7 @@ export const keep = Effect.fnUntraced(function*(
     if (Deferred.isDoneUnsafe(lost)) return false
     if (remaining() > 0) return true
     // Once the session is found lost it stays lost, even if a clock is set back.
-    Deferred.doneUnsafe(lost, Effect.succeed(outOfTime))
+    loseUnsafe(outOfTime)
     return false
   }
 
@@ -152,7 +174,7 @@ const attempt = (
 ): Effect.Effect<Exit.Exit<Lease.Lease, KvError.KvError>> =>
   Effect.contextWith((context) =>
     Effect.callback<Exit.Exit<Lease.Lease, KvError.KvError>>((resume) => {
-      const fiber = Effect.runForkWith(context)(
+      const fiber = Effect.runForkWith(spans.contextWithout(context))(
         Effect.provideService(Effect.suspend(() => backend.leaseKeepAlive(lease)), Deadline.Deadline, limit)
       )
       fiber.addObserver((exit) => resume(Effect.succeed(exit)))

@@ -13,6 +13,9 @@ import * as Scope from "effect/Scope"
 import type { KvBackend } from "../../backend/KvBackend.ts"
 import * as Deadline from "../../values/Deadline.ts"
 import * as KvError from "../../values/KvError.ts"
+import * as clientMetrics from "../metrics/client.ts"
+import * as sessionSpan from "../tracing/sessionSpan.ts"
+import * as spans from "../tracing/spans.ts"
 import { grantSeconds } from "../values/grantSeconds.ts"
 import { monotonicMillis } from "../values/monotonic.ts"
 import * as clientClose from "./clientClose.ts"
@@ -47,6 +50,8 @@ export interface SessionPool {
    * start it.
    */
   readonly forkShared: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<Fiber.Fiber<A, E>>
+  /** The metrics of the client's sessions, locks and temporary keys. */
+  readonly metrics: clientMetrics.ClientMetrics
 }
 
 /**
@@ -72,6 +77,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<SessionPool, never, Scope.Scope> {
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
+  const metrics = yield* clientMetrics.make
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const keyWatchTimer = yield* Scope.provide(sharedTimer.make(Duration.millis(200)), scope)
   const releaseTimer = yield* Scope.provide(sharedTimer.make(Duration.millis(releaseWaits.maxReleaseWaitMillis)), scope)
@@ -98,8 +104,8 @@ export const make = Effect.fnUntraced(function*(
     }
     sessions.set(kind, pooled)
     yield* Scope.addFinalizer(pooled.scope, Deferred.fail(pooled.session, clientClose.closed))
-    yield* leaseGrant.grant(leases, Duration.seconds(seconds), waitForRevocation).pipe(
-      Effect.flatMap((granted) => renewal.keep(leases, granted)),
+    yield* sessionSpan.around(leaseGrant.grant(leases, Duration.seconds(seconds), waitForRevocation)).pipe(
+      Effect.flatMap(({ granted, onEnd }) => renewal.keep(leases, granted, metrics, onEnd)),
       Scope.provide(pooled.scope),
       Effect.flatMap(withListeners),
       Effect.map((session): SharedSession => ({
@@ -222,7 +228,8 @@ export const make = Effect.fnUntraced(function*(
     onClock,
     get: (ttl, user, margin = 0) => Effect.flatMap(grantSeconds({ ttl }), (seconds) => join(seconds, margin, user)),
     holders,
-    forkShared: (effect) => Effect.forkIn(inContextOfPool(context)(effect), scope)
+    forkShared: (effect) => Effect.forkIn(inContextOfPool(spans.contextWithout(context))(effect), scope),
+    metrics
   }
 })
 

@@ -18,6 +18,7 @@ import * as Op from "../../values/Op.ts"
 import * as heldKeys from "../kv/heldKeys.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
+import * as spans from "../tracing/spans.ts"
 import { obtain } from "./createKey.ts"
 import { untilLost } from "./followKey.ts"
 import type { Backends, Held, Kept, Loss, Persistence } from "./keptKey.ts"
@@ -65,6 +66,8 @@ export const open = Effect.fnUntraced(function*(
     persistence === undefined ? obtaining : throughOutage(obtaining, isUnreachable),
     () => release
   )
+  const metrics = sessions.metrics.tempKey()
+  yield* Effect.addFinalizer(() => Effect.sync(() => metrics.ended()))
   const state = yield* SubscriptionRef.make<State>({ status: heldStatus(first), isFinal: false })
   const become = (status: Status, isFinal = false) => SubscriptionRef.set(state, { status, isFinal })
   const end = (error: TempKeyLost | TempKeyTaken) =>
@@ -88,6 +91,7 @@ export const open = Effect.fnUntraced(function*(
     loss: Loss
   ): Effect.fn.Return<Held, KvError.KvError | TempKeyLost | TempKeyTaken> {
     kept.held = undefined
+    metrics.lost(loss._tag)
     const taken = (lease: Option.Option<bigint>) =>
       Effect.andThen(warn(kept, "taken", lease, takenReason), become({ _tag: "Taken", lease }))
     if (loss._tag === "Taken") yield* taken(loss.lease)
@@ -118,6 +122,7 @@ export const open = Effect.fnUntraced(function*(
         )
       )
     yield* warn(kept, "made again", Option.some(again.session.lease), loss._tag === "Taken" ? takenReason : loss.reason)
+    metrics.recreated()
     yield* become(heldStatus(again))
     return again
   })
@@ -131,7 +136,8 @@ export const open = Effect.fnUntraced(function*(
     }
   })
 
-  yield* keep.pipe(
+  // The key is kept in the background, long after the span in which it was made has ended.
+  yield* spans.without(keep).pipe(
     Effect.catch((error) => {
       if (error._tag !== "KvError") return end(error)
       if (error.reason._tag === "Closed") return end(clientClosed(key))

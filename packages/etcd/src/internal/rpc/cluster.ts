@@ -13,6 +13,7 @@ import * as channels from "./channels.ts"
 import * as endpoints from "./endpoints.ts"
 import * as errors from "./errors.ts"
 import { now } from "./now.ts"
+import type { RequestMetrics } from "./requestMetrics.ts"
 
 export interface Cluster {
   readonly endpoints: endpoints.Endpoints
@@ -26,7 +27,11 @@ export interface Cluster {
 
 /** Opens the channels to the first endpoints. They connect on first use. `onFailed` is called when one goes down. */
 export const make = Effect.fnUntraced(
-  function*(settings: Settings, onFailed: () => void): Effect.fn.Return<Cluster, never, Scope.Scope> {
+  function*(
+    settings: Settings,
+    onFailed: () => void,
+    metrics?: RequestMetrics
+  ): Effect.fn.Return<Cluster, never, Scope.Scope> {
     const scope = yield* Effect.scope
     const context = yield* Effect.context<never>()
     const listeners = new Set<() => void>()
@@ -43,6 +48,8 @@ export const make = Effect.fnUntraced(
       )
       const endpoint = endpoints.endpoint(address, opened)
       scopes.set(endpoint, own)
+      const remove = metrics?.endpoint(address, () => endpoint.failures === 0)
+      if (remove !== undefined) yield* Scope.addFinalizer(own, Effect.sync(() => remove(endpoint.isRemoved)))
       return endpoint
     })
 

@@ -20,6 +20,7 @@ import * as Cluster from "./cluster.ts"
 import * as errors from "./errors.ts"
 import * as members from "./members.ts"
 import { now } from "./now.ts"
+import { RequestMetrics } from "./requestMetrics.ts"
 import * as retry from "./retry.ts"
 import * as rpc from "./rpc.ts"
 import * as tokens from "./tokens.ts"
@@ -66,8 +67,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings): Effect.fn.R
     return Effect.andThen(nextTurn, Scope.close(channelScope, Exit.void))
   })
   yield* Scope.addFinalizer(scope, shutdown)
-  const cluster = yield* Scope.provide(Cluster.make(settings, () => latches.due.openUnsafe()), channelScope)
-  const base = { endpoints: cluster.endpoints, deadline: settings.deadline, closed, now }
+  const metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter)
+  const cluster = yield* Scope.provide(Cluster.make(settings, () => latches.due.openUnsafe(), metrics), channelScope)
+  const base = { endpoints: cluster.endpoints, deadline: settings.deadline, closed, now, metrics }
   const context: retry.RetryContext = { ...base, tokens: yield* makeTokens(base, settings, scope) }
   const store = { identity: new StoreIdentity(), suspicions: new Suspicions() }
   yield* Scope.provide(keepEndpoints(settings, cluster, context, store, latches), channelScope)
@@ -197,6 +199,10 @@ const makeTokens = Effect.fnUntraced(
       ))
     // The request serves all callers, so it must inherit neither deadline nor cancellation of the first one.
     const layerContext = Context.add(yield* Effect.context<never>(), Deadline.Deadline, undefined)
-    return tokens.make(Effect.setContext(authenticate, layerContext), scope, () => lastErrors())
+    const counted = Effect.onExit(
+      authenticate,
+      (exit) => Effect.sync(() => context.metrics?.tokenRequested(Exit.isSuccess(exit) ? "renewed" : "failed"))
+    )
+    return tokens.make(Effect.setContext(counted, layerContext), scope, () => lastErrors())
   }
 )

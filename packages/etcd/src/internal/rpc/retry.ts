@@ -9,6 +9,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import * as SendControl from "@effect-kv/core/SendControl"
+import * as Tracing from "@effect-kv/core/Tracing"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Latch from "effect/Latch"
@@ -16,9 +17,11 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import { Status } from "../../grpc/status.ts"
+import * as attemptSpan from "./attemptSpan.ts"
 import type { ChannelName } from "./channels.ts"
 import type { Endpoint, Endpoints } from "./endpoints.ts"
 import { type Classification, classify, type Failure, indeterminate } from "./errors.ts"
+import type { RequestMetrics } from "./requestMetrics.ts"
 import { type RetryPolicy, RetryState } from "./retryState.ts"
 import { type Attempt, metadataOf } from "./rpc.ts"
 import { type LastErrors, noErrors, type Token, type Tokens } from "./tokens.ts"
@@ -106,6 +109,8 @@ export interface RetryContext {
   readonly closed: Latch.Latch
   /** The machine's monotonic clock, in milliseconds. */
   readonly now: () => number
+  /** Default: nothing is measured. */
+  readonly metrics?: RequestMetrics | undefined
 }
 
 /** Executes a call. */
@@ -115,7 +120,8 @@ export const run = <A, B>(context: RetryContext, call: Call<A, B>): Effect.Effec
       call,
       fiber.getRef(Deadline.Deadline) ?? context.deadline,
       context.now,
-      fiber.getRef(SendControl.Current)
+      fiber.getRef(SendControl.Current),
+      Tracing.spanOf(fiber)
     )
     state.sendControl?.track(() => state.mayHaveBeenSent)
     call.onBegin?.(() => state.lastErrors)
@@ -184,7 +190,9 @@ const withToken = <A, B>(
 ): Effect.Effect<B, KvError.KvError> => {
   const current = context.tokens.current()
   if (current !== undefined) return attempt(context, call, state, endpoint, current.token)
-  return Effect.flatMap(fetchToken(context, state), (fetched) => {
+  const fetching = fetchToken(context, state)
+  const traced = state.span === undefined ? fetching : Effect.withSpan(fetching, "token", { parent: state.span })
+  return Effect.flatMap(traced, (fetched) => {
     if (fetched._tag !== "Done") return follow(context, call, state, fetched)
     state.beginAttempt(state.now())
     return attempt(context, call, state, endpoint, fetched.value.token)
@@ -307,8 +315,10 @@ const attempt = <A, B>(
     lateAfter: isHedged ? half : undefined,
     isRepeatable: call.policy !== "write",
     isCancelled: sendControl === undefined ? undefined : () => sendControl.isCancelled(),
-    progress: state.progress
+    progress: state.progress,
+    span: state.span
   }
+  attemptSpan.name(state.span, endpoint.address)
   return Effect.matchEffect(call.send(sent), {
     onFailure: (failure) =>
       failure.pending === undefined
@@ -339,6 +349,7 @@ const hedge = <A, B>(
     onFailure: (failure) => {
       const classification = classify(failure, endpoint.address)
       const decision = decide(call.policy, classification)
+      context.metrics?.failed(endpoint.address, classification.reason._tag)
       if (decision.action === "Fail") {
         return Effect.fail(
           KvError.make(explained(decision.reason, call), { endpoint: endpoint.address, status: failure.code })
@@ -369,11 +380,15 @@ const conclude = <A, B>(
   if (context.closed.isOpen() || delivery !== "Sent" && state.isCancelled) return tryAgain
   if (code === Status.DEADLINE_EXCEEDED) {
     state.suspendIfSilent(context.endpoints)
-    if (state.isOver) return fail(state.atDeadline())
+    if (state.isOver) {
+      context.metrics?.failed(endpoint.address, "DeadlineExceeded")
+      return fail(state.atDeadline())
+    }
   } else if (delivery === "Sent") {
     state.responsive = [...state.responsive, endpoint]
   }
   const classification = classify(failure, endpoint.address)
+  context.metrics?.failed(endpoint.address, classification.reason._tag)
   if (classification.suspendEndpoint) {
     context.endpoints.failed(endpoint, state.now(), classification.reason.message, classification.reconnect)
   }
@@ -391,10 +406,12 @@ const conclude = <A, B>(
       if (!context.tokens.hasCredentials || state.rejectedTokens >= maxTokens) return failWith(classification.reason)
       state.rejectedTokens += 1
       context.tokens.rejected(token)
+      context.metrics?.retried(endpoint.address, classification.reason._tag)
       state.tried = state.tried.filter((address) => address !== endpoint.address)
       return tryAgain
     }
     case "Retry":
+      context.metrics?.retried(endpoint.address, classification.reason._tag)
       state.noteError(classification.reason.message)
       return tryAgain
   }

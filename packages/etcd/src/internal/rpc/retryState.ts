@@ -5,6 +5,7 @@ import * as KvError from "@effect-kv/core/KvError"
 import type * as SendControl from "@effect-kv/core/SendControl"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Tracer from "effect/Tracer"
 import { Status } from "../../grpc/status.ts"
 import type { Progress } from "../../grpc/Transport.ts"
 import type { Endpoint, Endpoints } from "./endpoints.ts"
@@ -19,6 +20,8 @@ export class RetryState {
   /** In milliseconds of the monotonic clock. */
   readonly endsAt: number
   readonly sendControl: SendControl.SendControl | undefined
+  /** The span of the call; `undefined` without a tracer. */
+  readonly span: Tracer.Span | undefined
   readonly #name: string
   readonly #policy: RetryPolicy
   readonly #deadline: Duration.Duration
@@ -47,13 +50,15 @@ export class RetryState {
     call: { readonly name: string; readonly policy: RetryPolicy },
     deadline: Duration.Duration,
     now: () => number,
-    sendControl: SendControl.SendControl | undefined
+    sendControl: SendControl.SendControl | undefined,
+    span?: Tracer.Span
   ) {
     this.#name = call.name
     this.#policy = call.policy
     this.#deadline = deadline
     this.now = now
     this.sendControl = sendControl
+    this.span = span
     this.since = now()
     this.endsAt = this.since + Duration.toMillis(deadline)
   }

@@ -3,9 +3,11 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Tracer from "effect/Tracer"
 import { failure, Status } from "../../grpc/status.ts"
 import type * as Transport from "../../grpc/Transport.ts"
 import type { Sent } from "../store/storeIdentity.ts"
+import * as attemptSpan from "./attemptSpan.ts"
 import type { Endpoint } from "./endpoints.ts"
 
 /** A request of one message with a response of one message. */
@@ -36,10 +38,12 @@ export interface Attempt {
   readonly isRepeatable: boolean
   readonly isCancelled: (() => boolean) | undefined
   readonly progress: Transport.Progress
+  /** The span of the call, of which the attempt becomes a child; `undefined` without a tracer. */
+  readonly span?: Tracer.Span | undefined
 }
 
 /** Names of metadata that HTTP/2 must never index. */
-export const sensitive = ["token"]
+export const sensitive = ["token", "traceparent"]
 
 /** The metadata of a request. `hasleader` makes a member without a leader reject it at once. */
 export const metadataOf = (token: string | undefined, hasLeader: boolean): Readonly<Record<string, string>> => {
@@ -51,7 +55,17 @@ const leaderOnly = { hasleader: "true" }
 const nothing = {}
 
 /** Sends an RPC, or awaits a late response, and decodes the response. */
-export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> => {
+export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> =>
+  attempt.span === undefined || attempt.pending !== undefined
+    ? sendNow(attempt, rpc)
+    : attemptSpan.around(
+      attempt.span,
+      attempt.endpoint.address,
+      rpc.path,
+      (traceparent) => sendNow({ ...attempt, metadata: { ...attempt.metadata, traceparent } }, rpc)
+    )
+
+const sendNow = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transport.Failure> => {
   const on: Transport.OnOutcome<A, Transport.Failure> = {
     onSuccess: (message) => decoded(rpc, message),
     onFailure: (failure) => Exit.fail(withMessageSize(rpc, failure))
@@ -61,7 +75,7 @@ export const send = <A>(attempt: Attempt, rpc: Rpc<A>): Effect.Effect<A, Transpo
     rpc.request,
     {
       metadata: attempt.metadata,
-      sensitive: attempt.metadata["token"] === undefined ? undefined : sensitive,
+      sensitive: attempt.metadata["token"] === undefined && attempt.span === undefined ? undefined : sensitive,
       timeout: attempt.remaining(),
       lateAfter: attempt.lateAfter,
       progress: attempt.progress,

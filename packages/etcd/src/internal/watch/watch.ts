@@ -12,6 +12,8 @@
 import * as Check from "@effect-kv/core/Check"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
+import * as KvMetrics from "@effect-kv/core/KvMetrics"
+import * as Tracing from "@effect-kv/core/Tracing"
 import type * as Watch from "@effect-kv/core/Watch"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -19,7 +21,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
@@ -27,11 +28,13 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
+import * as attemptSpan from "../rpc/attemptSpan.ts"
 import type { Connection } from "../rpc/connection.ts"
 import type { Failure } from "../rpc/errors.ts"
 import type { StreamFailure, WatchStream as RawStream } from "../rpc/watchStreams.ts"
 import { type Store, storeReplaced } from "../wire/decoded.ts"
 import { defaultLimits, type Limits } from "./watchBuffer.ts"
+import * as watchMetrics from "./watchMetrics.ts"
 import { WatchPool } from "./watchPool.ts"
 import * as watchProgress from "./watchProgress.ts"
 import type { Lane, WatchState } from "./watchState.ts"
@@ -52,13 +55,9 @@ export interface Options {
   readonly limits?: Limits | undefined
   /** The interval between progress requests. Default: one minute. */
   readonly progressInterval?: Duration.Input | undefined
+  /** Default: nothing is measured. */
+  readonly meter?: KvMetrics.Meter | undefined
 }
-
-/** A metric that counts the streams on which watches were resumed. */
-export const reconnects: Metric.Counter<number> = Metric.counter("kv_etcd_watch_reconnects", {
-  description: "How many times the watches of a client resumed on a new stream",
-  incremental: true
-})
 
 export const make = Effect.fnUntraced(
   function*(connection: Connection, options?: Options): Effect.fn.Return<Watches, never, Scope.Scope> {
@@ -80,6 +79,8 @@ export const make = Effect.fnUntraced(
       startTicking: () => ticking.openUnsafe()
     })
 
+    if (options?.meter !== undefined) yield* watchMetrics.observe(options.meter, pool)
+    const reconnects = options?.meter?.counter(KvMetrics.watchReconnects)
     const { identity, suspicions } = connection.store
     const stopListening = [
       identity.onReplaced((replaced) => pool.storeReplaced(KvError.make(storeReplaced(replaced, "read")))),
@@ -99,7 +100,7 @@ export const make = Effect.fnUntraced(
       return Effect.forEach(scopes, (scope) => scope === undefined ? Effect.void : Scope.close(scope, Exit.void))
     })
     yield* Effect.forkScoped(Effect.andThen(connection.closed, Effect.sync(() => pool.closeAll(closed))))
-    yield* Effect.forkScoped(openStreams(connection, pool, needed, opened, attachments))
+    yield* Effect.forkScoped(openStreams(connection, pool, needed, opened, attachments, reconnects))
     yield* Effect.forkScoped(keepTicking(pool, ticking))
     yield* Effect.forkScoped(keepRequestingProgress(attachments, opened, options?.progressInterval ?? "1 minute"))
 
@@ -135,7 +136,8 @@ const openStreams = Effect.fnUntraced(
     pool: WatchPool,
     needed: Latch.Latch,
     opened: Latch.Latch,
-    attachments: Map<WatchStream, Attachment>
+    attachments: Map<WatchStream, Attachment>,
+    reconnects: KvMetrics.Counter | undefined
   ) {
     const clock = yield* Clock.Clock
     const now = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
@@ -153,7 +155,7 @@ const openStreams = Effect.fnUntraced(
       if (delay > 0) yield* Effect.sleep(delay)
       if (!pool.neededLanes().includes(lane)) continue
       openedAt.set(lane, now())
-      yield* openStream(connection, pool, lane, attachments)
+      yield* openStream(connection, pool, lane, attachments, reconnects)
       if (attachments.size > 0) opened.openUnsafe()
     }
   }
@@ -163,7 +165,8 @@ const openStream = (
   connection: Connection,
   pool: WatchPool,
   lane: Lane,
-  attachments: Map<WatchStream, Attachment>
+  attachments: Map<WatchStream, Attachment>,
+  reconnects: KvMetrics.Counter | undefined
 ): Effect.Effect<void> =>
   Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
     const scope = yield* Scope.make()
@@ -190,7 +193,7 @@ const openStream = (
     })
     if (raw.isEndpointRemoved()) pool.endpointRemoved(stream)
     if (afterFailure === undefined) return
-    yield* Metric.update(reconnects, 1)
+    reconnects?.add()
     yield* Effect.logDebug("watches resumed on a new stream", { endpoint: raw.endpoint, after: afterFailure })
   }))
 
@@ -397,6 +400,7 @@ const traceReconnects = (watch: WatchState): Effect.Effect<void> =>
     // Not `Effect.currentSpan`: where there is none, it makes an error, with a stack trace, for each watch.
     const span = Option.getOrUndefined(Context.getOption(fiber.context, Tracer.ParentSpan))
     if (span?._tag === "Span") watch.statusListeners.add(spanEvents(span, fiber.getRef(Clock.Clock)))
+    if (watch.state._tag === "Live") attemptSpan.name(Tracing.spanOf(fiber), watch.state.carrier.endpoint)
     return Effect.void
   })
 

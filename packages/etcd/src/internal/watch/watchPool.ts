@@ -80,6 +80,35 @@ export class WatchPool implements Owner {
   }
 
   // ---------------------------------------------------------------------------
+  // metrics
+  // ---------------------------------------------------------------------------
+
+  /** How many open watches satisfy the condition. */
+  count(condition: (watch: WatchState) => boolean): number {
+    let count = 0
+    for (const watch of this.#watches) if (condition(watch)) count++
+    return count
+  }
+
+  /** How many revisions the watch that is furthest behind has not received completely. */
+  lag(): bigint {
+    let lag = 0n
+    for (const { next } of this.#watches) {
+      if (next === undefined) continue
+      const behind = this.#known.revision - next + 1n
+      if (behind > lag) lag = behind
+    }
+    return lag
+  }
+
+  /** The size of the events that no consumer has taken. */
+  bufferedBytes(): number {
+    let bytes = 0
+    for (const watch of this.#watches) bytes += watch.bufferedBytes
+    return bytes
+  }
+
+  // ---------------------------------------------------------------------------
   // watches
   // ---------------------------------------------------------------------------
 

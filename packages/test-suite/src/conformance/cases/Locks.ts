@@ -16,7 +16,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Scope from "effect/Scope"
-import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest } from "./Case.ts"
+import { chapter, newClient, promptly, reasonOf, Store, test } from "./Case.ts"
 import { entryOf, keysOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import {
@@ -312,7 +312,7 @@ export const cases = chapter("locks", [
     yield* isFree(kv, "l")
   }),
 
-  waitingTest("each release wakes one waiter, and a waiter costs a few requests", function*(kv) {
+  test("each release wakes one waiter, and a waiter costs a few requests", function*(kv) {
     const name = "wakes-one"
     const held = yield* hold(kv, name)
     const count = 12

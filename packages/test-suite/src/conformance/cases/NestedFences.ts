@@ -362,6 +362,28 @@ export const cases = chapter("nested fences", [
     yield* kv.put("app/over", "")
     assert.strictEqual((yield* reasonOf(Fence.provide(kv.put("k", "2"), fence)))._tag, "InvalidRequest")
     assert.strictEqual(yield* textOf(kv, "k"), "1")
+  }),
+
+  test("a fence that is attached to a Kv applies to its writes in every fiber and namespace", function*(kv) {
+    const over = KvError.fail(new KvError.InvalidRequest({ message: "the epoch is over" }))
+    const fence = Fence.make(Kv.prefixed(kv, "locks/"), { conditions: [Compare.missing("over")], rejected: over })
+    const app = yield* Fence.attach(Kv.prefixed(kv, "app/"), fence)
+    yield* Fiber.join(yield* Effect.forkDetach(app.put("k", "1")))
+    yield* kv.put("locks/over", "")
+    for (const view of [app, Kv.prefixed(app, "deep/")]) {
+      assert.strictEqual((yield* reasonOf(view.put("k", "2"))).message, "the epoch is over")
+    }
+    yield* kv.put("k", "3")
+    assert.strictEqual(yield* textOf(kv, "app/k"), "1")
+    assert.strictEqual(yield* textOf(kv, "app/deep/k"), undefined)
+  }),
+
+  test("a fence cannot be attached to a Kv of another client, whose writes it would not reach", function*(kv) {
+    const over = KvError.fail(new KvError.InvalidRequest({ message: "the epoch is over" }))
+    const fence = Fence.make(kv, { conditions: [Compare.missing("over")], rejected: over })
+    const other = yield* newClient
+    const reason = yield* rejects(kv, "InvalidRequest", Fence.attach(other, fence))
+    assert.include(reason.message, "another client")
   })
 ])
 

@@ -1,0 +1,177 @@
+/**
+ * The registration of runners: who takes part in the cluster, and the machine id of each.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import type { Entry } from "@effect-kv/core/Entry"
+import * as Fence from "@effect-kv/core/Fence"
+import { execute } from "@effect-kv/core/KvBackend"
+import type * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
+import type { Cluster } from "./cluster.ts"
+import * as heldLease from "./heldLease.ts"
+import type { HeldLease } from "./heldLease.ts"
+import type { Runner } from "./runner.ts"
+
+/** The value of a registration. */
+const Registration = Schema.fromJsonString(Schema.Struct({
+  /** The runner as Effect Cluster encodes it. */
+  runner: Schema.String,
+  healthy: Schema.Boolean,
+  machineId: Schema.Int
+}))
+
+type Registration = typeof Registration.Type
+
+const encode = Schema.encodeSync(Registration)
+const decode = Schema.decodeOption(Registration)
+
+/** The registration in an entry; `none` if the value is not one. */
+export const of = (entry: Entry): Option.Option<Registration> => decode(entry.lossyText)
+
+/** Only the lowest ten bits of a machine id are part of a Snowflake, and 0 is never given out. */
+export const machineIds = 1023
+
+/**
+ * Every machine id is taken.
+ */
+export class MachineIdsTaken extends Schema.Error<MachineIdsTaken>("@effect-kv/cluster/MachineIdsTaken")({
+  _tag: Schema.tag("MachineIdsTaken")
+}) {
+  override get message(): string {
+    return `all ${machineIds} machine ids are taken: a cluster has at most ${machineIds} runners`
+  }
+}
+
+/** Registers the runner, or writes its registration again. Returns its machine id. */
+export const register = (
+  cluster: Cluster,
+  runner: Runner,
+  encoded: string,
+  healthy: boolean
+): Effect.Effect<number, KvError.KvError | MachineIdsTaken> =>
+  Effect.gen(function*() {
+    for (let choices = 1;; choices *= 2) {
+      const lease = yield* runner.presenceLease(cluster)
+      if (runner.succeededWith !== lease) {
+        yield* endPredecessors(cluster, runner)
+        runner.succeededWith = lease
+      }
+      const machineId = yield* attempt(cluster, runner, lease, { encoded, healthy, choices }).pipe(
+        Effect.catchIf(heldLease.isGone, () =>
+          Effect.sync((): undefined => {
+            runner.forgetPresence(lease)
+          }))
+      )
+      if (machineId !== undefined) return machineId
+    }
+  })
+
+/** One attempt; `undefined` if another client has written in between. */
+const attempt = Effect.fnUntraced(function*(
+  { keys, store }: Cluster,
+  runner: Runner,
+  lease: HeldLease,
+  { choices, encoded, healthy }: { readonly encoded: string; readonly healthy: boolean; readonly choices: number }
+): Effect.fn.Return<number | undefined, KvError.KvError | MachineIdsTaken> {
+  const key = keys.runner(runner.address)
+  const read = yield* execute(
+    store,
+    Op.txn({ then: [Op.get(key), Op.range(keys.machines, { keysOnly: true }), Op.get(keys.lastMachine)] })
+  )
+  if (!read.succeeded) return undefined
+  const [{ entries: [current] }, { entries: machines }, { entries: [last] }] = read.responses
+  const taken = new Map(machines.map((entry) => [keys.machineOf(entry.key), entry.modRevision]))
+  const registered = current === undefined ? undefined : Option.getOrUndefined(of(current))
+  const previous = registered?.machineId ??
+    (runner.machineId !== undefined && !taken.has(runner.machineId) ? runner.machineId : undefined)
+  const machineId = previous ?? (yield* freeMachine(taken, last === undefined ? 0 : Number(last.lossyText), choices))
+  const machine = keys.machine(machineId)
+  const value = encode({ runner: encoded, healthy, machineId })
+  const written = yield* execute(
+    store,
+    Op.txn({
+      if: [
+        Compare.modRevision(key, "=", current?.modRevision ?? 0n),
+        Compare.modRevision(machine, "=", taken.get(machineId) ?? 0n)
+      ],
+      then: [
+        Op.put(key, value, { lease: lease.id }),
+        Op.put(machine, runner.address, { lease: lease.id }),
+        ...(previous === undefined ? [Op.put(keys.lastMachine, `${machineId}`)] : [])
+      ]
+    })
+  )
+  if (!written.succeeded) return undefined
+  runner.machineId = machineId
+  if (runner.presence === lease) runner.registeredAt = written.revision
+  return machineId
+})
+
+/**
+ * The next free id after the one that was given out last: an id is used again as late as possible, because its last
+ * holder may be a runner that was frozen and still generates ids with it.
+ *
+ * After a conflict the choice is among more of the next: of many runners that start together, each would otherwise lose
+ * against every other.
+ */
+const freeMachine = Effect.fnUntraced(function*(
+  taken: ReadonlyMap<number, unknown>,
+  last: number,
+  choices: number
+): Effect.fn.Return<number, MachineIdsTaken> {
+  const free = Array.from({ length: machineIds }, (_, index) => (last + index) % machineIds + 1)
+    .filter((id) => !taken.has(id))
+  if (free.length === 0) return yield* new MachineIdsTaken()
+  return free[choices === 1 ? 0 : yield* Random.nextIntBetween(0, Math.min(choices, free.length) - 1)]!
+})
+
+/**
+ * Ends the shard leases of an earlier process at this address. A process that is restarted would otherwise wait until
+ * they expire, with every crash.
+ */
+const endPredecessors = Effect.fnUntraced(function*(
+  cluster: Cluster,
+  runner: Runner
+): Effect.fn.Return<void, KvError.KvError> {
+  const { entries } = yield* execute(cluster.store, Op.range(cluster.keys.locks))
+  const leases = new Set(
+    entries.flatMap(({ lease, lossyText }) => lossyText === runner.address ? Option.toArray(lease) : [])
+  )
+  if (runner.shards !== undefined) leases.delete(runner.shards.id)
+  yield* Effect.forEach(leases, (id) => heldLease.revoke(cluster, id), { concurrency: "unbounded", discard: true })
+})
+
+/**
+ * Ends the registration: that of this process, or, if this process has none, the key, whichever process wrote it.
+ */
+export const unregister = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> =>
+  Effect.suspend(() => {
+    const lease = runner.presence
+    if (lease === undefined) {
+      return Effect.asVoid(execute(cluster.store, Op.delete(cluster.keys.runner(runner.address))))
+    }
+    runner.registeredAt = 0n
+    return Effect.andThen(
+      heldLease.revoke(cluster, lease.id),
+      Effect.sync(() => runner.forgetPresence(lease))
+    )
+  })
+
+/**
+ * Another runner calls this, so the registration keeps its lease, and is not written if it is gone: it would then have no
+ * lease, and stay.
+ */
+export const setHealth = (
+  { keys, kv }: Cluster,
+  address: string,
+  healthy: boolean
+): Effect.Effect<void, KvError.KvError> =>
+  kv.modifySome(keys.runner(address), (text) =>
+    Option.flatMap(text, decode).pipe(
+      Option.filter((registration) => registration.healthy !== healthy),
+      Option.map((registration) => encode({ ...registration, healthy }))
+    )).pipe(Fence.unfenced, Effect.asVoid)

@@ -1,0 +1,219 @@
+/**
+ * The locks of shards. Each is one key on the shard lease of the runner that holds it.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import type { Entry } from "@effect-kv/core/Entry"
+import { execute } from "@effect-kv/core/KvBackend"
+import type * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { Cluster } from "./cluster.ts"
+import * as heldLease from "./heldLease.ts"
+import type { HeldLease } from "./heldLease.ts"
+import type { Runner } from "./runner.ts"
+
+/**
+ * Acquires the locks that are free, and returns those that the runner now holds.
+ *
+ * One transaction holds a conditional put for each of up to 100 locks. So 300 shards take three requests, with every
+ * kind of authentication.
+ */
+export const acquire = (
+  cluster: Cluster,
+  runner: Runner,
+  shardIds: ReadonlyArray<string>
+): Effect.Effect<Array<string>, KvError.KvError> =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      runner.acquiring++
+    }),
+    () =>
+      Effect.gen(function*() {
+        const wanted = [...new Set(shardIds)]
+        while (true) {
+          const lease = yield* runner.shardLease(cluster)
+          const held = yield* Effect.forEach(
+            Arr.chunksOf(wanted, locksPerRequest),
+            (chunk) => acquireSome(cluster, runner, lease, chunk),
+            { concurrency: "unbounded" }
+          ).pipe(
+            Effect.map(Arr.flatten),
+            Effect.catchIf(heldLease.isGone, () => {
+              runner.forgetShards(lease)
+              return Effect.succeed(undefined)
+            })
+          )
+          if (held === undefined) continue
+          // The lease was lost or given up meanwhile, and its locks with it.
+          if (runner.shards !== lease) return []
+          for (const [shardId, createRevision] of held) runner.locks.set(shardId, createRevision)
+          return held.map(([shardId]) => shardId)
+        }
+      }),
+    () =>
+      Effect.sync(() => {
+        runner.acquiring--
+      })
+  )
+
+/** Each list of a nested transaction may be as long as etcd's limit, 128, minus the longest list around it. */
+const locksPerRequest = 100
+
+const acquireSome = (
+  { keys, store }: Cluster,
+  runner: Runner,
+  lease: HeldLease,
+  shardIds: ReadonlyArray<string>
+): Effect.Effect<ReadonlyArray<readonly [shardId: string, createRevision: bigint]>, KvError.KvError> =>
+  Effect.map(
+    execute(
+      store,
+      Op.txn({
+        then: shardIds.map((shardId) => {
+          const key = keys.lock(shardId)
+          return Op.txn({
+            if: [Compare.missing(key)],
+            then: [Op.put(key, runner.address, { lease: lease.id })],
+            else: [Op.get(key)]
+          })
+        })
+      })
+    ),
+    ({ responses }) =>
+      shardIds.flatMap((shardId, index) => {
+        const response = responses[index]!
+        if (response.succeeded) return [[shardId, response.revision] as const]
+        const [entry] = response.responses[0].entries
+        return entry !== undefined && isUnder(lease, entry) && runner.orphans.get(shardId) !== entry.createRevision
+          ? [[shardId, entry.createRevision] as const]
+          : []
+      })
+  )
+
+const isUnder = (lease: HeldLease, entry: Entry): boolean => Option.contains(entry.lease, lease.id)
+
+/**
+ * Renews both leases, and returns which of the locks the runner still holds.
+ *
+ * It succeeds whenever the store responds, even if the leases are lost: `Sharding` probes the store with it.
+ */
+export const refresh = (
+  cluster: Cluster,
+  runner: Runner,
+  shardIds: ReadonlyArray<string>
+): Effect.Effect<Array<string>, KvError.KvError> =>
+  Effect.suspend(() => {
+    const { presence, shards } = runner
+    const isPeriodic = [presence, shards].some((lease) => lease !== undefined && heldLease.isDue(cluster, lease))
+    const renewed = (lease: HeldLease | undefined, forget: (lease: HeldLease) => void) =>
+      lease === undefined || !heldLease.isDue(cluster, lease)
+        ? Effect.void
+        : Effect.map(heldLease.renew(cluster, lease), (isAlive) => isAlive ? undefined : forget(lease))
+    const wanted = [...new Set(shardIds)]
+    return Effect.gen(function*() {
+      const [{ entries, revision }] = yield* Effect.all([
+        isPeriodic || wanted.length > fewLocks ? readAll(cluster) : readSome(cluster, wanted),
+        renewed(presence, (lease) => runner.forgetPresence(lease)),
+        renewed(shards, (lease) => runner.forgetShards(lease))
+      ], { concurrency: "unbounded" })
+      // Without the lease there are no locks, whatever was read before it ended.
+      if (shards === undefined || runner.shards !== shards) return []
+      const held = new Map(
+        entries.flatMap((entry) => isUnder(shards, entry) ? [[entry.key, entry.createRevision]] : [])
+      )
+      const still = wanted.filter((shardId) => {
+        const acquiredAt = runner.locks.get(shardId)
+        // It may have been acquired again since the read.
+        return acquiredAt !== undefined &&
+          (acquiredAt > revision || acquiredAt === held.get(cluster.keys.lock(shardId)))
+      })
+      for (const shardId of wanted) if (!still.includes(shardId)) runner.locks.delete(shardId)
+      if (isPeriodic) yield* deleteOrphans(cluster, runner, shards, held)
+      return still
+    })
+  })
+
+/** So many are read one by one; if there are more, or a lease is renewed anyway, all locks of the cluster are read. */
+const fewLocks = 16
+
+interface Read {
+  readonly revision: bigint
+  readonly entries: ReadonlyArray<Entry>
+}
+
+const readAll = ({ keys, store }: Cluster): Effect.Effect<Read, KvError.KvError> => execute(store, Op.range(keys.locks))
+
+/** Reads the locks, or any key if none is asked for, so that the store is reached. */
+const readSome = (
+  { keys, store }: Cluster,
+  shardIds: ReadonlyArray<string>
+): Effect.Effect<Read, KvError.KvError> => {
+  const reads = shardIds.length === 0 ? [keys.lastMachine] : shardIds.map(keys.lock)
+  return Effect.map(
+    execute(store, Op.txn({ then: reads.map((key) => Op.get(key)) })),
+    ({ responses, revision }) => ({ revision, entries: responses.flatMap(({ entries }) => entries) })
+  )
+}
+
+/**
+ * Deletes the locks that this process holds without knowing: their `acquire` was interrupted, and `Sharding` may have
+ * reassigned the shard since. Its lease is renewed with the others, so no other runner could ever acquire it.
+ */
+const deleteOrphans = Effect.fnUntraced(function*(
+  cluster: Cluster,
+  runner: Runner,
+  lease: HeldLease,
+  held: ReadonlyMap<string, bigint>
+): Effect.fn.Return<void, KvError.KvError> {
+  // An `acquire` in flight may just be creating them.
+  if (runner.acquiring > 0) return
+  const known = new Map([...runner.locks].map(([shardId, revision]) => [cluster.keys.lock(shardId), revision]))
+  const unknown = [...held].filter(([key, revision]) => known.get(key) !== revision)
+  yield* Effect.forEach(unknown, ([key, revision]) => {
+    const shardId = key.slice(cluster.keys.lock("").length)
+    runner.orphans.set(shardId, revision)
+    return Effect.map(deleteLock(cluster, key, revision), () => {
+      if (runner.shards === lease && runner.orphans.get(shardId) === revision) runner.orphans.delete(shardId)
+    })
+  }, { concurrency: "unbounded", discard: true })
+})
+
+/**
+ * Deletes the lock that was created at the revision. The condition must not be on the lease: a delete whose response is
+ * lost may be applied late, when the same runner has acquired the lock again with the same lease.
+ */
+const deleteLock = ({ store }: Cluster, key: string, createRevision: bigint): Effect.Effect<void, KvError.KvError> =>
+  Effect.asVoid(execute(
+    store,
+    Op.txn({ if: [Compare.createRevision(key, "=", createRevision)], then: [Op.delete(key)] })
+  ))
+
+/** Releases the lock. If the runner does not hold it, nothing happens. */
+export const release = (cluster: Cluster, runner: Runner, shardId: string): Effect.Effect<void, KvError.KvError> =>
+  Effect.suspend(() => {
+    const createRevision = runner.locks.get(shardId)
+    if (createRevision === undefined) return Effect.void
+    return Effect.map(deleteLock(cluster, cluster.keys.lock(shardId), createRevision), () => {
+      if (runner.locks.get(shardId) === createRevision) runner.locks.delete(shardId)
+    })
+  })
+
+/**
+ * Releases all locks by ending the shard lease. That also ends every `acquire` in flight: the store rejects it.
+ *
+ * The lease is given up first. If its end fails with an unknown outcome, no lock under it may count as held afterwards.
+ */
+export const releaseAll = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> =>
+  Effect.suspend(() => {
+    if (runner.shards !== undefined) {
+      runner.condemned.add(runner.shards.id)
+      runner.forgetShards(runner.shards)
+    }
+    return Effect.forEach(
+      [...runner.condemned],
+      (id) => Effect.map(heldLease.revoke(cluster, id), () => runner.condemned.delete(id)),
+      { concurrency: "unbounded", discard: true }
+    )
+  })

@@ -1,0 +1,283 @@
+/**
+ * Runner storage when the store, or the link to it, fails. In virtual time.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
+import * as Tracing from "@effect-kv/core/Tracing"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
+import { BackendCall, KvFaults } from "@effect-kv/test-suite/testing"
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { TestClock } from "effect/testing"
+import * as Tracer from "effect/Tracer"
+import { address, config, ids, keys, process, registered, runner, shard, shardsUpTo } from "./support/storages.ts"
+
+const a = address("a")
+const b = address("b")
+const prefix = "cluster"
+
+/** A store, a healthy client of it, and a process behind faults. */
+const setUp = Effect.gen(function*() {
+  const store = yield* MemoryStore.make()
+  const kv = yield* Effect.flatMap(store.connect, Kv.make)
+  const faults = yield* Effect.flatMap(store.connect, KvFaults.make)
+  return { store, kv, faults, one: yield* process(faults.kv, prefix), two: yield* process(kv, prefix) }
+})
+
+const acquires = (call: BackendCall.Call): boolean =>
+  BackendCall.operations(call).some((op) => op._tag === "Put" && op.key.startsWith(`${prefix}/locks/`))
+
+const interval = Duration.fromInputUnsafe(config.shardLockRefreshInterval)
+
+describe("runner storage under faults", () => {
+  it.effect("a runner that is not refreshed loses its registration and its locks; one that is keeps them", () =>
+    Effect.gen(function*() {
+      const { kv, one, two } = yield* setUp
+      yield* one.register(runner("a"), true)
+      yield* one.acquire(a, shardsUpTo(3))
+      yield* two.register(runner("b"), true)
+      yield* two.acquire(b, [shard(4)])
+      for (let i = 0; i < 4; i++) {
+        yield* TestClock.adjust(interval)
+        assert.deepStrictEqual(yield* ids(two.refresh(b, shardsUpTo(4))), [4])
+      }
+      assert.deepStrictEqual(yield* registered(two.getRunners), ["b healthy"])
+      assert.deepStrictEqual(yield* ids(two.acquire(b, shardsUpTo(4))), [1, 2, 3, 4])
+      assert.deepStrictEqual(yield* ids(one.refresh(a, shardsUpTo(3))), [])
+      assert.notInclude(yield* keys(kv, prefix), "/machines/1")
+    }))
+
+  it.effect("refresh renews nothing twice within half an interval, and still reads the store", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.register(runner("a"), true)
+      yield* one.acquire(a, shardsUpTo(20))
+      yield* TestClock.adjust(interval)
+      const renewals = yield* faults.inject(KvFaults.delayRequest(0), {
+        when: (call) => call.kind === "leaseKeepAlive",
+        times: Infinity
+      })
+      yield* one.refresh(a, shardsUpTo(20))
+      assert.strictEqual(yield* renewals.count, 2)
+      const reads = yield* faults.inject(KvFaults.delayRequest(0), {
+        when: (call) => call.kind === "execute",
+        times: Infinity
+      })
+      yield* one.refresh(a, [shard(1)])
+      yield* one.refresh(a, [])
+      assert.strictEqual(yield* renewals.count, 2)
+      assert.strictEqual(yield* reads.count, 2)
+    }))
+
+  it.effect("every operation ends within the refresh interval when the store does not respond", () =>
+    Effect.gen(function*() {
+      for (const requests of ["lost", "refused"] as const) {
+        const { faults, one } = yield* setUp
+        yield* one.register(runner("a"), true)
+        yield* one.acquire(a, shardsUpTo(2))
+        yield* faults.partition({ requests })
+        const operations: Record<string, Effect.Effect<unknown, unknown>> = {
+          getRunners: one.getRunners,
+          register: one.register(runner("a"), true),
+          setRunnerHealth: one.setRunnerHealth(b, true),
+          acquire: one.acquire(a, shardsUpTo(3)),
+          refresh: one.refresh(a, shardsUpTo(2)),
+          release: one.release(a, shard(1)),
+          unregister: one.unregister(a),
+          releaseAll: one.releaseAll(a)
+        }
+        for (const [name, operation] of Object.entries(operations)) {
+          const fiber = yield* Effect.forkChild(Effect.exit(operation))
+          yield* TestClock.adjust(interval)
+          const exit = fiber.pollUnsafe()
+          assert.isDefined(exit, `${name} has ended`)
+          if (name !== "getRunners") assert.include(String(yield* Fiber.join(fiber)), "PersistenceError", name)
+        }
+      }
+    }))
+
+  it.effect("a lost response is followed by another attempt, which finds what the first has done", () =>
+    Effect.gen(function*() {
+      const { faults, kv, one } = yield* setUp
+      const during = Effect.fnUntraced(function*<A, E>(operation: Effect.Effect<A, E>) {
+        yield* faults.inject(KvFaults.loseResponse, { when: BackendCall.isWrite, nth: 1 })
+        const fiber = yield* Effect.forkChild(operation)
+        yield* TestClock.adjust("100 millis")
+        return yield* Fiber.join(fiber)
+      })
+      yield* one.acquire(a, [])
+      assert.strictEqual(yield* during(one.register(runner("a"), true)), 1)
+      yield* one.acquire(a, [shard(9)])
+      assert.deepStrictEqual(yield* ids(during(one.acquire(a, shardsUpTo(3)))), [1, 2, 3])
+      yield* during(one.release(a, shard(1)))
+      assert.deepStrictEqual(yield* ids(one.refresh(a, shardsUpTo(3))), [2, 3])
+      yield* during(one.releaseAll(a))
+      yield* during(one.unregister(a))
+      assert.deepStrictEqual(yield* keys(kv, prefix), ["/machine"])
+    }))
+
+  it.effect("a registration is listed at once while the watch of registrations is cut", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      assert.deepStrictEqual(yield* registered(one.getRunners), [])
+      yield* faults.cutWatches({ duration: "1 hour" })
+      yield* one.register(runner("a"), true)
+      assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy"])
+      yield* one.unregister(a)
+      assert.deepStrictEqual(yield* registered(one.getRunners), [])
+    }))
+
+  it.effect("a watch that may not continue is opened again at the next read", () =>
+    Effect.gen(function*() {
+      const { faults, kv, one } = yield* setUp
+      yield* one.register(runner("a"), true)
+      assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy"])
+      yield* faults.cutWatches({ compacted: true })
+      yield* kv.put("other", "1")
+      yield* TestClock.adjust("1 second")
+      yield* one.register(runner("a"), false)
+      assert.deepStrictEqual(yield* registered(one.getRunners), ["a unhealthy"])
+    }))
+
+  it.effect("polling the registered runners takes no request", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.register(runner("a"), true)
+      yield* one.getRunners
+      yield* TestClock.adjust("1 second")
+      const calls = yield* faults.inject(KvFaults.delayRequest(0), { times: Infinity })
+      yield* Effect.repeat(one.getRunners, { times: 100 })
+      assert.strictEqual(yield* calls.count, 0)
+    }))
+
+  it.effect("300 shards are acquired with three requests", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      const calls = yield* faults.inject(KvFaults.delayRequest(0), { when: acquires, times: Infinity })
+      assert.strictEqual((yield* one.acquire(a, shardsUpTo(300))).length, 300)
+      assert.strictEqual(yield* calls.count, 3)
+    }))
+
+  it.effect("a lock whose acquire was interrupted is deleted at a later refresh, and not reported meanwhile", () =>
+    Effect.gen(function*() {
+      const { faults, one, two } = yield* setUp
+      yield* one.acquire(a, [shard(1)])
+      yield* faults.inject(KvFaults.delayResponse("1 hour"), { when: acquires })
+      const fiber = yield* Effect.forkChild(one.acquire(a, [shard(2)]))
+      yield* TestClock.adjust("10 millis")
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* ids(two.acquire(b, shardsUpTo(2))), [], "it was acquired")
+      yield* TestClock.adjust(interval)
+      assert.deepStrictEqual(yield* ids(one.refresh(a, [shard(1)])), [1])
+      assert.deepStrictEqual(yield* ids(two.acquire(b, shardsUpTo(2))), [2])
+      assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(2))), [1])
+    }))
+
+  it.effect("an interrupted acquire can be repeated: the lock is then held", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.acquire(a, [shard(1)])
+      yield* faults.inject(KvFaults.delayResponse("1 hour"), { when: acquires })
+      const fiber = yield* Effect.forkChild(one.acquire(a, [shard(2)]))
+      yield* TestClock.adjust("10 millis")
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(2))), [1, 2])
+      yield* TestClock.adjust(interval)
+      assert.deepStrictEqual(yield* ids(one.refresh(a, shardsUpTo(2))), [1, 2])
+    }))
+
+  it.effect("a release that is applied late does not delete the lock that was acquired again", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.acquire(a, [shard(1)])
+      yield* faults.inject(KvFaults.applyLate("1 second"), { when: KvFaults.writes(`${prefix}/locks/default:1`) })
+      const fiber = yield* Effect.forkChild(one.release(a, shard(1)))
+      yield* TestClock.adjust("100 millis")
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(1)])), [1])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* ids(one.refresh(a, [shard(1)])), [1])
+    }))
+
+  it.effect("after a releaseAll with an unknown outcome, no lock of the old lease counts as held", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.acquire(a, shardsUpTo(2))
+      yield* faults.inject(KvFaults.silently(KvFaults.loseRequest), {
+        when: (call) => call.kind === "leaseRevoke",
+        times: 2
+      })
+      const fiber = yield* Effect.forkChild(Effect.exit(one.releaseAll(a)))
+      yield* TestClock.adjust(interval)
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(yield* ids(one.refresh(a, shardsUpTo(2))), [])
+      assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(3))), [3])
+      yield* one.releaseAll(a)
+      assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(3))), [1, 2, 3])
+    }))
+
+  it.effect("a runner that was frozen knows by its own clock that its fence is lost", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.acquire(a, [shard(1)])
+      const fence = yield* one.locks.fence(a, shard(1))
+      assert.isTrue(fence.isHeldUnsafe())
+      yield* faults.partition()
+      yield* TestClock.adjust(config.shardLockExpiration)
+      assert.isFalse(fence.isHeldUnsafe())
+      const error = yield* Effect.flip(fence.notHeld)
+      assert.strictEqual(error.reason._tag, "LockLost")
+    }))
+
+  it.effect("nothing of it is traced", () =>
+    Effect.gen(function*() {
+      const spans: Array<string> = []
+      const tracer = Tracer.make({
+        span(options) {
+          spans.push(options.name)
+          return new Tracer.NativeSpan(options)
+        }
+      })
+      const store = yield* MemoryStore.make()
+      const kv = yield* Effect.map(
+        Effect.flatMap(store.connect, Kv.make),
+        Kv.mapBackend(Tracing.traced({ "db.system.name": "test" }))
+      )
+      yield* Effect.gen(function*() {
+        const one = yield* process(kv, prefix)
+        yield* kv.put("traced", "yes")
+        yield* one.register(runner("a"), true)
+        yield* one.acquire(a, shardsUpTo(3))
+        yield* TestClock.adjust(interval)
+        yield* one.refresh(a, shardsUpTo(3))
+        yield* one.getRunners
+        yield* one.setRunnerHealth(a, false)
+        yield* one.release(a, shard(1))
+        yield* one.releaseAll(a)
+        yield* one.unregister(a)
+      }).pipe(Effect.withTracer(tracer))
+      assert.deepStrictEqual(spans, ["kv.put"])
+    }))
+
+  it.effect("all machine ids taken is an error that says so", () =>
+    Effect.gen(function*() {
+      const { kv, one } = yield* setUp
+      const machines = Array.from({ length: 1023 }, (_, index) => Op.put(`${prefix}/machines/${index + 1}`, "x:1"))
+      for (let i = 0; i < machines.length; i += 100) yield* kv.txn({ then: machines.slice(i, i + 100) })
+      const error = yield* Effect.flip(one.register(runner("a"), true))
+      assert.include(String(error.cause), "all 1023 machine ids are taken")
+      yield* kv.delete(`${prefix}/machines/700`)
+      assert.strictEqual(yield* one.register(runner("a"), true), 700)
+    }))
+
+  it.effect("times and prefixes that are invalid are rejected, and the error says which", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* setUp
+      const error = yield* Effect.flip(process(kv, ""))
+      assert.include(error.message, "prefix of a cluster")
+      assert.isTrue(Option.isNone(yield* kv.get("x")))
+    }))
+})

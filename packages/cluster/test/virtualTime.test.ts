@@ -1,0 +1,193 @@
+/**
+ * Clusters in virtual time: two or three runners on one store in memory.
+ */
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as Op from "@effect-kv/core/Op"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import { fenced, unfenced } from "./support/counters.ts"
+import { make, shards, violationsOf } from "./support/virtualCluster.ts"
+
+const ids = Array.from({ length: 10 }, (_, index) => `id-${index}`)
+
+/** Increments each counter once, through the runner. */
+const incrementAll = (runner: Effect.Success<ReturnType<Effect.Success<typeof make>["start"]>>) =>
+  Effect.forEach(ids, (id) => runner.run(fenced.increment(id)), { concurrency: "unbounded" })
+
+/** A mutant: acquires a lock whether it is held or not. */
+const acquiringWhatIsHeld = (backend: KvBackend): KvBackend => {
+  const mutate = (op: Op.Op): Op.Op =>
+    op._tag !== "Txn"
+      ? op
+      : Op.txn({
+        if: op.then.some((each) => each._tag === "Put" && each.key.startsWith("cluster/locks/")) ? [] : op.if,
+        then: op.then.map(mutate),
+        else: op.else.map(mutate)
+      })
+  return { ...backend, execute: (op) => backend.execute(mutate(op)) }
+}
+
+describe("a cluster in virtual time", () => {
+  it.effect("the first runner owns all shards within a second, and a second one gets its part", () =>
+    Effect.gen(function*() {
+      const { pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      assert.strictEqual(yield* a.shards, shards)
+      const b = yield* start("b")
+      yield* pass(3000)
+      const [ofA, ofB] = [yield* a.shards, yield* b.shards]
+      assert.strictEqual(ofA + ofB, shards)
+      assert.isTrue(ofA > 0 && ofB > 0, `${ofA} and ${ofB}`)
+      const counts = yield* Effect.forkChild(incrementAll(b))
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
+    }))
+
+  it.effect("when a runner dies silently, the others own its shards and its singletons after the expiration", () =>
+    Effect.gen(function*() {
+      const { kv, pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      yield* a.kill
+      yield* pass(6500)
+      assert.strictEqual(yield* b.shards, shards)
+      const counts = yield* Effect.forkChild(incrementAll(b))
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
+      assert.deepStrictEqual(yield* kv.get("ticker"), Option.some("b"))
+    }))
+
+  it.effect("a runner that ends gracefully hands its shards over within a second", () =>
+    Effect.gen(function*() {
+      const { pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      const leaving = yield* Effect.forkChild(a.leave)
+      yield* pass(1000)
+      assert.strictEqual(yield* b.shards, shards)
+      yield* Fiber.join(leaving)
+    }))
+
+  it.effect("a runner that is restarted at its address has its shards again within a second", () =>
+    Effect.gen(function*() {
+      const { ignore, pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      const before = yield* a.shards
+      yield* a.kill
+      yield* ignore(a)
+      const again = yield* start("a")
+      yield* pass(1000)
+      assert.strictEqual(yield* again.shards, before)
+      assert.strictEqual(yield* b.shards, shards - before)
+    }))
+
+  it.effect("while the store is away for longer than the leases nothing runs, and all is back within a second", () =>
+    Effect.gen(function*() {
+      const { pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      yield* Effect.forEach([a, b], ({ faults }) => faults.partition({ requests: "refused" }))
+      yield* pass(9000)
+      assert.strictEqual((yield* a.shards) + (yield* b.shards), 0)
+      yield* Effect.forEach([a, b], ({ faults }) => faults.heal)
+      yield* pass(3000)
+      assert.strictEqual((yield* a.shards) + (yield* b.shards), shards)
+      const counts = yield* Effect.forkChild(incrementAll(a))
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
+    }))
+
+  for (const isFenced of [true, false]) {
+    const what = isFenced ? "the store rejects what a thawed runner writes" : "without the fence it accepts it"
+    it.effect(`a frozen runner loses its shards: ${what}`, () =>
+      Effect.gen(function*() {
+        const { changes, ignore, kv, pass, start } = yield* make
+        const counters = isFenced ? fenced : unfenced
+        const a = yield* start("a")
+        yield* pass(500)
+        // All work of `a`, which writes half a second after it begins.
+        const late = yield* Effect.forkChild(
+          Effect.forEach(ids, (id) => a.run(counters.incrementLater(id, 500)), { concurrency: "unbounded" })
+        )
+        yield* pass(250)
+        yield* a.freeze
+        yield* ignore(a)
+        const b = yield* start("b")
+        yield* pass(12_000)
+        assert.strictEqual(yield* b.shards, shards)
+        const counts = yield* Effect.forkChild(
+          Effect.forEach(ids, (id) => b.run(counters.increment(id)), { concurrency: "unbounded" })
+        )
+        yield* pass(1000)
+        yield* Fiber.join(counts)
+        yield* a.thaw
+        yield* pass(250)
+        const states = yield* Effect.forEach(ids, (id) => Effect.map(counters.stateOf(kv, id), Option.getOrThrow))
+        if (isFenced) {
+          assert.isTrue(states.every(({ count, runner }) => count === 1 && runner === "b:1"))
+          assert.deepStrictEqual(yield* Fiber.join(late), ids.map(() => "LockLost"))
+        } else {
+          assert.isTrue(states.some(({ count, runner }) => count === 2 && runner === "a:1"), JSON.stringify(states))
+          yield* Fiber.interrupt(late)
+        }
+        yield* pass(5000)
+        assert.strictEqual((yield* a.shards) + (yield* b.shards), shards)
+        assert.isAbove(yield* a.shards, 0)
+        const kinds = violationsOf(changes, counters).map(({ kind }) => kind)
+        assert.deepStrictEqual([...new Set(kinds)], isFenced ? [] : ["WriteWithoutLock"])
+      }))
+  }
+
+  it.effect("a runner that takes locks which others hold is found by the store's history", () =>
+    Effect.gen(function*() {
+      const { changes, ignore, pass, start } = yield* make
+      yield* start("a")
+      yield* pass(500)
+      yield* ignore(yield* start("b", acquiringWhatIsHeld))
+      yield* pass(3000)
+      const kinds = violationsOf(changes, fenced).map(({ kind }) => kind)
+      assert.deepStrictEqual([...new Set(kinds)], ["LockOverwritten"])
+    }))
+
+  it.effect("leaves nothing in the store but the last machine id, and does the same each time", () =>
+    Effect.gen(function*() {
+      const scenario = Effect.gen(function*() {
+        const { changes, kv, pass, start, store } = yield* make
+        const a = yield* start("a")
+        yield* pass(500)
+        const b = yield* start("b")
+        yield* pass(3000)
+        yield* a.kill
+        yield* pass(6500)
+        const c = yield* start("c")
+        yield* pass(3000)
+        for (const runner of [b, c]) {
+          const leaving = yield* Effect.forkChild(runner.leave)
+          yield* pass(1000)
+          yield* Fiber.join(leaving)
+        }
+        yield* kv.delete("ticker")
+        const { keys, leases } = yield* store.statistics
+        assert.deepStrictEqual({ keys, leases }, { keys: 1, leases: 0 })
+        assert.deepStrictEqual(violationsOf(changes, fenced), [])
+        // All but what is random: the ids of leases.
+        return changes.map(({ key, modRevision, type }) => `${modRevision} ${type} ${key}`)
+      })
+      const first = yield* Effect.scoped(scenario)
+      const second = yield* Effect.scoped(scenario)
+      assert.isAbove(first.length, 100)
+      assert.deepStrictEqual(second, first)
+    }))
+})

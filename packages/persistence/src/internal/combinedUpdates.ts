@@ -1,0 +1,316 @@
+/**
+ * Updates of states in the store, combined: the callers of one process that update the same key share one write.
+ *
+ * An update is a function of the state, and each key has one batch in flight. Meanwhile callers queue. The next batch
+ * applies all their functions in the order of arrival, and writes the result if no other client wrote in between. Otherwise
+ * it applies them to the newer state. So each caller costs a share of a request, and no queue is longer than one batch.
+ *
+ * If the response of a write is lost, the next state that is read says whether it was applied, unless another client has
+ * written since. Then the batch is applied again: its updates may count twice, and never too little.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import * as Deadline from "@effect-kv/core/Deadline"
+import type { Entry } from "@effect-kv/core/Entry"
+import * as Fence from "@effect-kv/core/Fence"
+import type { Kv } from "@effect-kv/core/Kv"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Lease from "@effect-kv/core/Lease"
+import * as Op from "@effect-kv/core/Op"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { LeasePool } from "./leasePool.ts"
+
+/** What an update makes of a state. */
+export interface Step<S, A> {
+  readonly result: A
+  /** The next state; `none` leaves the state as it is. */
+  readonly next: Option.Option<S>
+  /**
+   * Whether the result holds for every later state too, as a rejection does. Then a state that was known a moment ago is
+   * good enough, and the update needs no request.
+   */
+  readonly isFinal: boolean
+}
+
+export interface Options<S> {
+  readonly kv: Kv
+  readonly leases: LeasePool
+  readonly schema: Schema.Codec<S, unknown>
+  /** How long a state must be kept, in milliseconds from now. */
+  readonly ttlMillis: (state: S) => number
+}
+
+export type Failure = KvError.KvError | Schema.SchemaError
+
+export interface CombinedUpdates<S> {
+  /**
+   * Updates the state of a key. The function may be called several times.
+   *
+   * A caller that is interrupted, or whose `Deadline` passes, takes no part in a batch that has not begun.
+   */
+  readonly update: <A>(key: string, f: (state: Option.Option<S>) => Step<S, A>) => Effect.Effect<A, Failure>
+}
+
+/** A state as it is in the store. */
+interface Known<S> {
+  readonly state: Option.Option<S>
+  /** `0n` if the key does not exist. */
+  readonly modRevision: bigint
+  /** The attempt that wrote it. */
+  readonly writer: string
+  /** When it was read or written, by the monotonic clock. */
+  readonly since: number
+}
+
+/** A caller's update. */
+interface Member<S> {
+  /** Applies the update. `complete` ends the caller with the result. */
+  readonly apply: (state: Option.Option<S>) => Step<S, unknown> & { readonly complete: () => void }
+  readonly fail: (error: Failure) => void
+  isSent: boolean
+}
+
+/** The updates of a batch, applied to a state. */
+interface Attempt<S> {
+  /** The state to write; `none` if the updates change nothing. */
+  readonly next: Option.Option<S>
+  readonly isFinal: boolean
+  readonly complete: () => void
+}
+
+interface Slot<S> {
+  pending: Array<Member<S>>
+  isRunning: boolean
+  known: Known<S> | undefined
+}
+
+/** For how long a known state is good enough for final results. */
+const trustMillis = 1000
+
+/** How many attempts follow at once. Pauses need time to pass, which a test clock does not do by itself. */
+const immediate = 8
+
+const longestPauseMillis = 64
+
+/** How many idle keys are remembered. */
+const maxSlots = 1024
+
+const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
+
+const closed = KvError.make(new KvError.Closed({ message: "the layer of the rate limiter was closed" }))
+
+/** Updates of the keys of a `Kv`, until the scope closes. Work for several callers runs in the context of the scope. */
+export const make = Effect.fnUntraced(function*<S>(
+  options: Options<S>
+): Effect.fn.Return<CombinedUpdates<S>, never, Scope.Scope> {
+  const { kv, leases, ttlMillis } = options
+  const codec = Schema.fromJsonString(Schema.Struct({ writer: Schema.String, state: options.schema }))
+  const decode = Schema.decodeEffect(codec)
+  const encode = Schema.encodeEffect(codec)
+  const client = (yield* Lease.randomId).toString(36)
+  const slots = new Map<string, Slot<S>>()
+  let attempts = 0
+  let isClosed = false
+  const run = yield* FiberSet.makeRuntime<never, void, never>()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+    })
+  )
+
+  const knownOf = Effect.fnUntraced(function*(entry: Entry | undefined): Effect.fn.Return<Known<S>, Failure> {
+    const since = yield* monotonicMillis
+    if (entry === undefined) return { state: Option.none(), modRevision: 0n, writer: "", since }
+    const { state, writer } = yield* decode(yield* entry.text)
+    return { state: Option.some(state), modRevision: entry.modRevision, writer, since }
+  })
+
+  const read = (key: string): Effect.Effect<Known<S>, Failure> =>
+    Effect.flatMap(kv.getEntry(key), (entry) => knownOf(Option.getOrUndefined(entry)))
+
+  /** Writes a state if the key has not changed. Returns what is known of the key then, and whether it wrote. */
+  const write = Effect.fnUntraced(function*(
+    key: string,
+    known: Known<S>,
+    state: S,
+    writer: string
+  ): Effect.fn.Return<readonly [isWritten: boolean, known: Known<S>], Failure> {
+    const text = yield* encode({ writer, state })
+    const response = yield* leases.write(
+      Effect.flatMap(leases.lease(ttlMillis(state)), (lease) =>
+        kv.txn({
+          if: [Compare.modRevision(key, "=", known.modRevision)],
+          then: [Op.put(key, text, { lease })],
+          else: [Op.get(key)]
+        }))
+    )
+    return response.succeeded
+      ? [true, { state: Option.some(state), modRevision: response.revision, writer, since: yield* monotonicMillis }]
+      : [false, yield* knownOf(response.responses[0].entries[0])]
+  })
+
+  const batch = Effect.fnUntraced(function*(
+    key: string,
+    slot: Slot<S>,
+    members: ReadonlyArray<Member<S>>
+  ): Effect.fn.Return<void, Failure> {
+    const endsAt = (yield* monotonicMillis) + Duration.toMillis(Deadline.defaultDeadline)
+    /** Attempts whose response was lost, by their writer. */
+    const lost = new Map<string, Attempt<S>>()
+    let lostWith: KvError.KvError | undefined
+    let conflicts = 0
+    let isFresh = false
+    while (true) {
+      if (slot.known === undefined) {
+        slot.known = yield* Effect.mapError(read(key), (error) => lostWith ?? error)
+        isFresh = true
+      }
+      const before = slot.known
+      const applied = lost.get(before.writer)
+      if (applied !== undefined) return applied.complete()
+      const attempt = applyAll(members, before.state)
+      if (Option.isNone(attempt.next)) {
+        const isKnown = isFresh || attempt.isFinal && (yield* monotonicMillis) - before.since <= trustMillis
+        if (isKnown) return attempt.complete()
+        slot.known = undefined
+        continue
+      }
+      const writer = `${client}-${++attempts}`
+      // Forgotten before the request is sent: however the batch ends, nothing is known of the key then.
+      slot.known = undefined
+      const exit = yield* Effect.exit(write(key, before, attempt.next.value, writer))
+      if (Exit.isSuccess(exit)) {
+        const [isWritten, known] = exit.value
+        slot.known = known
+        if (isWritten) return attempt.complete()
+        isFresh = true
+      } else {
+        const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+        if (!KvError.isKvError(error)) return yield* Effect.failCause(exit.cause)
+        if (error.outcome === "NotApplied") return yield* lostWith ?? error
+        lost.set(writer, attempt)
+        lostWith = error
+      }
+      conflicts++
+      if ((yield* monotonicMillis) >= endsAt) return yield* lostWith ?? tooLate(conflicts)
+      yield* pauseAfter(conflicts)
+    }
+  })
+
+  const drain = (key: string, slot: Slot<S>): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      while (slot.pending.length > 0) {
+        // So that callers of the same turn share the batch.
+        yield* Effect.yieldNow
+        const members = slot.pending
+        slot.pending = []
+        for (const member of members) member.isSent = true
+        const failed = (error: Failure): void => members.forEach(({ fail }) => fail(error))
+        yield* batch(key, slot, members).pipe(
+          Effect.catch((error) => Effect.sync(() => failed(error))),
+          // Callers that have their result take no other.
+          Effect.onExit(() => Effect.sync(() => failed(closed)))
+        )
+      }
+    }).pipe(
+      Effect.ensuring(Effect.sync(() => {
+        slot.isRunning = false
+        for (const { fail } of slot.pending.splice(0)) fail(closed)
+      })),
+      Fence.unfenced,
+      Effect.provideService(Deadline.Deadline, undefined)
+    )
+
+  const slotOf = (key: string): Slot<S> => {
+    const slot = slots.get(key) ?? { pending: [], isRunning: false, known: undefined }
+    slots.delete(key)
+    slots.set(key, slot)
+    if (slots.size > maxSlots) {
+      for (const [oldest, { isRunning }] of slots) {
+        if (isRunning || oldest === key) continue
+        slots.delete(oldest)
+        break
+      }
+    }
+    return slot
+  }
+
+  const update: CombinedUpdates<S>["update"] = <A>(key: string, f: (state: Option.Option<S>) => Step<S, A>) =>
+    Effect.withFiber((fiber) => {
+      let member: Member<S> | undefined
+      const result = Effect.callback<A, Failure>((resume) => {
+        if (isClosed) return resume(Effect.fail(closed))
+        const slot = slotOf(key)
+        const joined: Member<S> = {
+          apply: (state) => {
+            const step = f(state)
+            return { ...step, complete: () => resume(Effect.succeed(step.result)) }
+          },
+          fail: (error) => resume(Effect.fail(error)),
+          isSent: false
+        }
+        member = joined
+        slot.pending.push(joined)
+        if (!slot.isRunning) {
+          slot.isRunning = true
+          run(drain(key, slot))
+        }
+        return Effect.sync(() => {
+          slot.pending = slot.pending.filter((other) => other !== joined)
+        })
+      })
+      const deadline = fiber.getRef(Deadline.Deadline)
+      return deadline === undefined || !Duration.isFinite(deadline)
+        ? result
+        : Effect.timeoutOrElse(result, {
+          duration: deadline,
+          orElse: () => KvError.fail(deadlinePassed(deadline, member?.isSent === true))
+        })
+    })
+
+  return { update }
+})
+
+const applyAll = <S>(members: ReadonlyArray<Member<S>>, before: Option.Option<S>): Attempt<S> => {
+  let state = before
+  let next = Option.none<S>()
+  let isFinal = true
+  const steps = members.map((member) => {
+    const step = member.apply(state)
+    if (Option.isSome(step.next)) next = state = step.next
+    isFinal &&= step.isFinal
+    return step
+  })
+  return { next, isFinal, complete: () => steps.forEach(({ complete }) => complete()) }
+}
+
+const pauseAfter = (conflicts: number): Effect.Effect<void> =>
+  conflicts < immediate
+    ? Effect.void
+    : Effect.flatMap(
+      Random.next,
+      (random) => Effect.sleep(random * Math.min(2 ** (conflicts - immediate), longestPauseMillis))
+    )
+
+const tooLate = (conflicts: number): KvError.KvError =>
+  KvError.make(
+    new KvError.DeadlineExceeded({
+      message: `not applied: other clients wrote in between in each of ${conflicts} attempts within ${
+        Duration.format(Deadline.defaultDeadline)
+      }`
+    })
+  )
+
+const deadlinePassed = (deadline: Duration.Duration, isSent: boolean): KvError.Reason => {
+  const message = `the update did not end within ${Duration.format(deadline)}`
+  return isSent
+    ? new KvError.Indeterminate({ message: `${message}; it may still be applied` })
+    : new KvError.DeadlineExceeded({ message: `not applied: ${message}` })
+}

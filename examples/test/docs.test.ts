@@ -27,7 +27,14 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Inside the workspace so that packages resolve; ignored by git, and deleted at the end. */
 const folder = join(root, "examples", "build", `docs-${process.pid}`)
 
-const documents = ["*.md", "docs/*.md", "docs/decisions/*.md", "packages/*/README.md", ".github/**/*.md"]
+const documents = [
+  "*.md",
+  "docs/*.md",
+  "docs/decisions/*.md",
+  "packages/*/README.md",
+  "examples/src/*/README.md",
+  ".github/**/*.md"
+]
   .flatMap((pattern) => globSync(pattern, { cwd: root }))
   .filter((document) => existsSync(join(root, document)))
   .sort()

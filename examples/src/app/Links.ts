@@ -1,7 +1,7 @@
 /**
  * The repository of links: a typed collection, captured in a layer. Who uses it knows nothing of the store.
  */
-import { KvCollection, KvError } from "@effect-kv/core"
+import { KvCollection, type KvError } from "@effect-kv/core"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

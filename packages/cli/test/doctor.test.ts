@@ -119,7 +119,7 @@ describe.concurrent("doctor", () => {
       assert.deepStrictEqual(noFile.codes, ["configuration"])
     }))
 
-  it.live("A wrong password, missing credentials and a missing permission are named, and no password is shown", () =>
+  it.live("A wrong password, missing credentials and a missing permission are named, no password is shown, and locks says how to ask for less", () =>
     Effect.gen(function*() {
       const cluster = yield* plain
       yield* cluster.enableAuth({
@@ -143,6 +143,11 @@ describe.concurrent("doctor", () => {
       assert.deepStrictEqual(missing.codes, ["credentials-missing"])
       assert.deepStrictEqual(denied.codes, ["permission-denied"])
       assert.include(denied.wrong[0]!.message, `may not read the keys under "other/effect-kv-doctor/"`)
+      const { KV_PREFIX: _, ...whole } = env
+      const all = yield* inProcess.run(["locks"], { env: whole })
+      assert.strictEqual(all.code, 77)
+      assert.include(all.err, "give a PREFIX of names that it may read")
+      assert.strictEqual((yield* inProcess.run(["locks", "app/"], { env: whole })).out, "no locks under app/\n")
       yield* cluster.etcdctl(["role", "grant-permission", "role-of-app", "read", "--prefix=true", "other/"])
       const readOnly = yield* examined({ ...env, KV_PREFIX: "other/" })
       assert.deepStrictEqual(readOnly.codes, ["permission-denied"])

@@ -4,6 +4,7 @@
 import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcessSpawner"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
+import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -101,6 +102,7 @@ export const run = Effect.fnUntraced(function*(
       ConfigProvider.layer(ConfigProvider.fromUnknown(env))
     )),
     Effect.provideService(Console.Console, console),
+    Effect.provideService(TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false }),
     Effect.provideService(Signals, makeSignals().signals)
   )
   return { code, out: output.out, bytes: output.bytes, err: output.err }

@@ -18,7 +18,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("without a t
     ["lock", [], /^app\/held-by-lock\/[0-9a-f]+$/],
     ["elect", [], /^app\/held-by-elect\/[0-9a-f]+$/],
     ["semaphore", ["--permits", "2"], /^app\/held-by-semaphore\/permits\/[0-9a-f]+$/],
-    ["once", [], /^app\/held-by-once\/run$/]
+    ["once", [], /^app\/held-by-once\/once\/run$/]
   ]
   for (const [command, args, key] of commands) {
     it.effect(`The command of ${command} gets the name, key and token, and its exit code is passed on`, () =>

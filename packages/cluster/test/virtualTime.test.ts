@@ -138,6 +138,7 @@ describe("a cluster in virtual time", () => {
         if (isFenced) {
           assert.isTrue(states.every(({ count, runner }) => count === 1 && runner === "b:1"))
           assert.deepStrictEqual(yield* Fiber.join(late), ids.map(() => "LockLost"))
+          assert.deepStrictEqual(yield* kv.get("ticker"), Option.some("b"), "the same holds for its singletons")
         } else {
           assert.isTrue(states.some(({ count, runner }) => count === 2 && runner === "a:1"), JSON.stringify(states))
           yield* Fiber.interrupt(late)

@@ -33,8 +33,9 @@ export interface Options {
  *
  * **Details**
  *
- * - Callers of one process share a write, in the order of their calls. Between processes, compare-and-set decides: one that
- *   lost tries again at once, and after eight conflicts with random pauses of up to 64 ms, for at most 5 seconds.
+ * - Callers of one process share a write, in the order of their calls. Between processes, compare-and-set decides. A process
+ *   that has written lets the others go first, so all get a share; how long it waits depends on how many it has seen within
+ *   the last second, and is at most 500 ms. A call fails after 5 seconds of conflicts, and has taken nothing.
  * - A call that is rejected, or that changes nothing, writes nothing. If the process knew the state within the last second, a
  *   rejection needs no request either.
  * - A state that is no longer needed is deleted by its lease, a little later.

@@ -300,4 +300,30 @@ describe("clients whose clocks differ", () => {
       assert.strictEqual(warnings.length, 1)
       assert.match(warnings[0]!, /50s in the future of this clock/)
     }).pipe(Effect.scoped))
+
+  it.live("feedback of one that is behind neither shortens a cooldown nor a learned window", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const limits = yield* Effect.flatMap(connect(store), storeOn)
+      const { clock, move } = yield* SetClock.make(1_000_000_000_000)
+      const consume = Effect.map(
+        limits.adaptiveConsume({ key: "a", tokens: 1, fallbackLimit: 5, fallbackWindow: Duration.minutes(1) }),
+        ({ delay, phase }) => [phase, Duration.toMillis(delay)]
+      )
+      const reject = (epoch: number) =>
+        limits.adaptiveFeedback({ key: "a", epoch, tokens: 1, status: 429, retryAfter: Duration.seconds(6) })
+      yield* Effect.gen(function*() {
+        yield* reject(0)
+        yield* move(-4000)
+        yield* reject(0)
+        yield* move(4000)
+        assert.deepStrictEqual(yield* consume, ["cooldown", 6000])
+        yield* move(6000)
+        for (const _ of count(3)) assert.deepStrictEqual(yield* consume, ["learning", 0])
+        yield* move(-4000)
+        yield* reject(1)
+        yield* move(4000)
+        assert.deepStrictEqual(yield* consume, ["learned", 6000])
+      }).pipe(Effect.provideService(Clock.Clock, clock))
+    }).pipe(Effect.scoped))
 })

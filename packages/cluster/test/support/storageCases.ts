@@ -12,7 +12,20 @@ import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { address, endLeases, ids, keys, process, registered, runner, shard, shardsUpTo } from "./storages.ts"
+import {
+  address,
+  endLeases,
+  ids,
+  keys,
+  patient,
+  processWith,
+  registered,
+  runner,
+  shard,
+  shardsUpTo
+} from "./storages.ts"
+
+const process = processWith(patient)
 
 export interface StorageCase {
   readonly title: string

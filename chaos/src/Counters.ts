@@ -13,6 +13,7 @@ import { type EtcdCluster, type History, LockChecker } from "@effect-kv/test-sui
 import * as elections from "./work/elections.ts"
 import * as locks from "./work/locks.ts"
 import * as shared from "./work/shared.ts"
+import * as singletons from "./work/singletons.ts"
 import * as ticks from "./work/ticks.ts"
 
 type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
@@ -21,6 +22,7 @@ type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
 export const namesOf = (prefix: string): ReadonlyArray<string> => [
   ...locks.lockNames(prefix),
   elections.electionName(prefix),
+  singletons.singletonName(prefix),
   shared.rwLockName(prefix),
   ticks.jobName(prefix)
 ]

@@ -1,10 +1,14 @@
 /**
  * Invariants of recipes, checked by the store's own history: ticks that run once, transfers that keep the total, additions
- * that count once, slots with one owner, and members that keep their values.
+ * that count once, slots with one owner, members that keep their values, and counts that no update is lost of.
  */
 import { type EtcdCluster, type History, TickChecker } from "@effect-kv/test-suite/verification"
 import type { Addition, MemberValues, Notes } from "./Notes.ts"
+import * as Numbers from "./Numbers.ts"
+import * as Rendezvous from "./Rendezvous.ts"
+import * as Steps from "./Steps.ts"
 import * as accounts from "./work/accounts.ts"
+import * as collections from "./work/collections.ts"
 import * as members from "./work/members.ts"
 import * as slots from "./work/slots.ts"
 import * as sums from "./work/sums.ts"
@@ -25,7 +29,11 @@ export const find = (
   ...slots.slotNames(prefix).flatMap((name) => wrongSlots(changes, name)),
   ...Object.entries(notes.members).flatMap(([client, values]) =>
     wrongMember(changes, members.memberKey(prefix, client), values)
-  )
+  ),
+  ...wrongUsers(changes, collections.collectionPrefix(prefix)),
+  ...Rendezvous.find(changes, prefix, notes),
+  ...Numbers.find(changes, prefix, notes),
+  ...Steps.find(changes, prefix, notes)
 ]
 
 /** No tick is started twice, also not if its runner crashed, and no two runs overlap. */
@@ -81,14 +89,15 @@ const wrongSums = (changes: Changes, name: string, additions: ReadonlyArray<Addi
 
 /** An index has one owner, which took it when it was free and cool, and only its owner uses it. */
 const wrongSlots = (changes: Changes, name: string): ReadonlyArray<string> => {
+  const base = `${name}/slots/`
   const owners = new Map<string, bigint>()
   const cooling = new Set<string>()
   const wrong: Array<string> = []
   // All that an index is about is changed by a transaction of its own, in which a release comes with the cool-down.
   for (const { createRevision, key, modRevision, type, value, version } of changes) {
-    const isUse = key.startsWith(slots.usedOf(`${name}/`))
-    const slot = isUse ? `${name}/${key.split("/").at(-1)!}` : key.replace("/cooling", "")
-    if (!slot.startsWith(`${name}/`)) continue
+    const isUse = key.startsWith(slots.usedOf(base))
+    const slot = isUse ? base + key.split("/").at(-1)! : key.replace("/cooling", "")
+    if (!slot.startsWith(base) || slot.startsWith(`${base}queue/`)) continue
     if (key !== slot && !isUse) {
       if (type === "put") cooling.add(slot)
       else cooling.delete(slot)
@@ -126,6 +135,18 @@ const wrongMember = (changes: Changes, key: string, { known, values }: MemberVal
   return last >= known
     ? []
     : [`the last value of ${key} is ${show(values[last])}, although ${show(values[known])} was set`]
+}
+
+/** Each update adds one to the count that it read, so none is lost. What is no user counts for nothing. */
+const wrongUsers = (changes: Changes, prefix: string): ReadonlyArray<string> => {
+  const counts = new Map<string, number>()
+  return changes.flatMap(({ key, modRevision, type, value }) => {
+    const count = key.startsWith(prefix) && type === "put" ? collections.countOf(value) : undefined
+    if (count === undefined) return []
+    const before = counts.get(key) ?? 0
+    counts.set(key, count)
+    return count === before + 1 ? [] : [`the user ${key} went from ${before} to ${count} at revision ${modRevision}`]
+  })
 }
 
 const show = (value: string | undefined): string => value === undefined ? "an unknown value" : JSON.stringify(value)

@@ -1,19 +1,25 @@
 /**
  * Residents of a round: what each client keeps from its start to its end. A temporary key, a member of a group, a view of
- * the members, and an observer of the election.
+ * the members, a view of typed values, and an observer of the election.
  */
+import type * as KvCollection from "@effect-kv/core/KvCollection"
 import type * as Members from "@effect-kv/core/Members"
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import type { Notes } from "./Notes.ts"
 import * as Span from "./Span.ts"
 import type { Cluster } from "./Testbed.ts"
 import * as Views from "./Views.ts"
+import * as collections from "./work/collections.ts"
 import * as elections from "./work/elections.ts"
+import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as members from "./work/members.ts"
 import type { RecordedClient } from "./work/Worker.ts"
@@ -30,8 +36,12 @@ export interface Residents {
   readonly leadersAreSeen: (within: Duration.Input) => Effect.Effect<void, unknown>
   /** Waits until every client sees every member with a value that it was known to have before. */
   readonly membersAreSeen: (within: Duration.Input) => Effect.Effect<void, unknown>
-  /** What the views of members showed wrong, as messages. */
-  readonly wrongMembers: (changes: ReadonlyArray<EtcdCluster.HistoryEvent>) => ReadonlyArray<string>
+  /** Waits until the view of typed values of every client shows what the store holds. */
+  readonly usersAreSeen: (within: Duration.Input) => Effect.Effect<void, unknown>
+  /** Lets all clients wait for a latch that is opened and reset at once. Whether all have passed is checked later. */
+  readonly latchIsSeen: (within: Duration.Input) => Effect.Effect<void, unknown, Scope.Scope>
+  /** What the views of members and of typed values showed wrong, as messages. */
+  readonly wrongViews: (changes: ReadonlyArray<EtcdCluster.HistoryEvent>) => ReadonlyArray<string>
 }
 
 /** How long a member keeps a value. */
@@ -52,11 +62,14 @@ export const start = Effect.fnUntraced(function*(
     )
   const memberViews = yield* Effect.forEach(clients, members.view)
   const seenMembers = clients.map((): Array<Members.Snapshot<string>> => [])
+  const userViews = yield* Effect.forEach(clients, collections.view)
+  const seenUsers = clients.map((): Array<KvCollection.Snapshot<string, collections.User>> => [])
   yield* Effect.forEach(clients, (client, i) =>
     Effect.all([
       staying("temporary key", client, leases.resident(client)),
       staying("member", client, members.resident(client, Effect.sleep(memberRests))),
       staying("view of members", client, Views.look(memberViews[i]!, seenMembers[i]!)),
+      staying("view of users", client, Views.look(userViews[i]!, seenUsers[i]!)),
       staying("observer", client, elections.observing(client, notes.leaders[client.name]!))
     ]))
   // From here on the observers see every leader.
@@ -93,14 +106,46 @@ export const start = Effect.fnUntraced(function*(
     yield* Effect.timeoutOption(Effect.repeat(Effect.sleep("20 millis"), { until: haveSeen }), within)
   })
 
+  const usersAreSeen = Effect.fnUntraced(function*(within: Duration.Input) {
+    const stored = Effect.map(collections.stored(clients[0]!), (entries) => entries.map(String).toSorted().join())
+    for (const [i, view] of userViews.entries()) {
+      const isCurrent = Effect.zipWith(
+        stored,
+        view.snapshot,
+        (there, { items }) => there === items.map((item) => collections.revisionOf(item)).map(String).toSorted().join()
+      )
+      const current = yield* Effect.timeoutOption(
+        Effect.repeat(isCurrent, { until: (is) => is, schedule: Schedule.spaced("20 millis") }),
+        within
+      )
+      if (Option.isNone(current)) problems.push(`${clients[i]!.name} does not see the latest users`)
+      seenUsers[i]!.push(yield* view.snapshot)
+    }
+  })
+
+  const latchIsSeen = Effect.fnUntraced(function*(within: Duration.Input) {
+    const waits = yield* Effect.forEach(clients, (client) => Effect.forkScoped(latches.lastWait(client)))
+    const areWaiting = Effect.map(
+      clients[0]!.recorder.history,
+      (history) => clients.every((client) => latches.isLastWaiting(history, client))
+    )
+    const yes = { until: (are: boolean) => are, schedule: Schedule.spaced("200 millis") }
+    yield* Effect.timeout(Effect.repeat(areWaiting, yes), within)
+    yield* latches.openLast(clients[0]!)
+    yield* Effect.timeoutOption(Fiber.awaitAll(waits), within)
+  })
+
   return {
     areThere: (cluster, stalls) => areThere(cluster, clients, stalls, problems),
     leadersAreSeen,
     membersAreSeen,
-    wrongMembers: (changes) =>
-      clients.flatMap(({ name, prefix }, i) =>
-        Views.wrongMembers(name, seenMembers[i]!, changes, members.groupName(prefix))
-      )
+    latchIsSeen,
+    usersAreSeen,
+    wrongViews: (changes) =>
+      clients.flatMap(({ name, prefix }, i) => [
+        ...Views.wrongMembers(name, seenMembers[i]!, changes, members.groupName(prefix)),
+        ...Views.wrongUsers(name, seenUsers[i]!, changes, collections.collectionPrefix(prefix))
+      ])
   } satisfies Residents
 })
 

@@ -49,7 +49,8 @@ const timers = (): number => process.getActiveResourcesInfo().filter((name) => n
 
 /** Whether a key belongs to a lock or a lease, or is a temporary key, and so must not outlive its owner. */
 export const isOwned = (key: string): boolean =>
-  /(?:(?:lock|election|semaphore|slot|tick)\/[^/]+\/|temporary\/|members\/|leased\/)/.test(key) &&
+  /(?:(?:lock|election|singleton|semaphore|slot)\/[^/]+\/|temporary\/|members\/|leased\/|\/counter\/live\/|\/barrier\/\d+\/(?:p:|left)|\/once\/run$)/
+    .test(key) &&
   !key.endsWith("/permits/limit")
 
 /** The server metric for the number of watches. */

@@ -85,7 +85,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   const serverStalls: Array<Span> = []
   let stopped = 0n
   let done: Workers.Done = {}
-  let wrongMembers: Residents.Residents["wrongMembers"] = () => []
+  let wrongViews: Residents.Residents["wrongViews"] = () => []
   const seen = clients.map((): Array<RangeView.Snapshot> => [])
   const notes = Notes.make(clients.map(({ name }) => name))
   /** A check that cannot be completed is a problem of the run. The rest of the run is checked all the same. */
@@ -111,7 +111,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     )
     const positions = yield* openWatches(recorded, seed, problems)
     const residents = yield* Residents.start(recorded, notes, problems)
-    wrongMembers = residents.wrongMembers
+    wrongViews = residents.wrongViews
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
     const [appliedFaults] = yield* Effect.all([
@@ -123,6 +123,8 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     stopped = yield* Clock.monotonicTimeNanos
     yield* workers.end
     yield* attempt("waiting for the observers", residents.leadersAreSeen(catchUp))
+    yield* attempt("waiting for the views of users", residents.usersAreSeen(catchUp))
+    yield* attempt("waiting for the last latch", Effect.scoped(residents.latchIsSeen(catchUp)))
     yield* attempt(
       "looking for keys that are left",
       Effect.map(LeakCheck.keysLeft(cluster, prefix), (left) => void problems.push(...left))
@@ -155,7 +157,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   clients.forEach(({ name }, i) => {
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
-  problems.push(...wrongMembers(changes))
+  problems.push(...wrongViews(changes))
   problems.push(...LeakCheck.sessionsLeft(left, changes))
   return {
     history,

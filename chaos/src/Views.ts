@@ -1,6 +1,7 @@
 /**
  * The views of a round's clients: sampled during the round and compared with the store's history afterwards.
  */
+import type * as KvCollection from "@effect-kv/core/KvCollection"
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as Members from "@effect-kv/core/Members"
 import type * as RangeView from "@effect-kv/core/RangeView"
@@ -9,6 +10,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as collections from "./work/collections.ts"
 import * as members from "./work/members.ts"
 
 /** A view, of keys or of members. */
@@ -70,6 +72,32 @@ export const wrongMembers = (
   }))
   const ofGroup = changes.filter(({ key }) => key.startsWith(`${group}/`))
   return wrong(`the view of members of ${client}`, snapshots, ofGroup, ({ value }) => members.valueOf(value))
+}
+
+/** The same for typed values. A value that does not decode is shown as such, and hides no other. */
+export const wrongUsers = (
+  client: string,
+  seen: ReadonlyArray<KvCollection.Snapshot<string, collections.User>>,
+  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
+  prefix: string
+): ReadonlyArray<string> => {
+  const snapshots = seen.map(({ items, revision }) => ({
+    revision,
+    shown: new Map(
+      items.map((item) =>
+        Result.isSuccess(item)
+          ? [prefix + item.success.key, collections.shownOf(item.success.value)]
+          : [item.failure.key, collections.undecodable]
+      )
+    )
+  }))
+  const ofCollection = changes.filter(({ key }) => key.startsWith(prefix))
+  return wrong(
+    `the view of users of ${client}`,
+    snapshots,
+    ofCollection,
+    ({ value }) => collections.shownOfValue(value)
+  )
 }
 
 /** Compares what a view has shown at some revisions with what the store held. */

@@ -8,14 +8,20 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as SeededRandom from "./SeededRandom.ts"
 import * as accounts from "./work/accounts.ts"
+import * as barriers from "./work/barriers.ts"
+import * as collections from "./work/collections.ts"
 import * as data from "./work/data.ts"
 import * as elections from "./work/elections.ts"
+import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
+import * as sequences from "./work/sequences.ts"
 import * as shards from "./work/shards.ts"
 import * as shared from "./work/shared.ts"
 import * as shortLivedClients from "./work/shortLivedClients.ts"
+import * as singletons from "./work/singletons.ts"
 import * as slots from "./work/slots.ts"
+import * as steps from "./work/steps.ts"
 import * as sums from "./work/sums.ts"
 import * as ticks from "./work/ticks.ts"
 import type { RecordedClient, Step } from "./work/Worker.ts"
@@ -36,6 +42,12 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["transfer", 1, accounts.transfer],
   ["add", 1, sums.add],
   ["useSlot", 1, slots.use],
+  ["useLatch", 2, latches.useLatch],
+  ["meet", 1, barriers.meet],
+  ["takeNumber", 1, sequences.take],
+  ["doStep", 1, steps.doStep],
+  ["singleton", 1, singletons.instance],
+  ["updateUser", 1, collections.update],
   ["ownShards", 1, shards.live],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]

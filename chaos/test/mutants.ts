@@ -1,6 +1,8 @@
 /**
  * Mutants of a client's backend, and a gate to make their faults certain.
  */
+import type { Entry } from "@effect-kv/core/Entry"
+import type * as KeyRange from "@effect-kv/core/KeyRange"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import type * as Op from "@effect-kv/core/Op"
 import type * as Watch from "@effect-kv/core/Watch"
@@ -39,14 +41,14 @@ export const blind = (backend: KvBackend, queue: string): KvBackend => {
   }
 }
 
-/** A backend whose watches do not deliver the revisions in which a value is put. */
+/** A backend whose watches do not deliver the revisions in which a value with such a part is put. */
 export const withoutValue = (backend: KvBackend, value: string): KvBackend => ({
   ...backend,
   watch: (request) =>
     Effect.map(backend.watch(request), (watcher): Watch.Watcher => {
       const take: Watch.Watcher["take"] = Effect.flatMap(watcher.take, (revisions) => {
         const shown = revisions.filter(({ events }) =>
-          !events.some((event) => event._tag === "Put" && event.entry.lossyText === value)
+          !events.some((event) => event._tag === "Put" && event.entry.lossyText.includes(value))
         )
         return Array.isReadonlyArrayNonEmpty(shown) ? Effect.succeed(shown) : take
       })
@@ -86,11 +88,46 @@ export const withoutEntries = (backend: KvBackend, prefix: string): KvBackend =>
     Effect.map(
       backend.execute(op),
       (response) =>
-        op._tag === "Range" && op.range._tag === "Prefix" && op.range.prefix === prefix && response._tag === "Range"
+        op._tag === "Range" && response._tag === "Range" && startOf(op.range).startsWith(prefix)
           ? { ...response, count: 0, more: false, entries: [] }
           : response
     )
 })
+
+/** A backend that finds three keys for each under such a prefix, also for a key that it puts there. */
+export const tripled = (backend: KvBackend, prefix: string): KvBackend => {
+  const triple = (entries: ReadonlyArray<Entry>) =>
+    entries.flatMap((entry) =>
+      entry.key.startsWith(prefix)
+        ? ["", "x", "y"].map((suffix) => entry.withKey(entry.key + suffix))
+        : [entry]
+    )
+  return {
+    ...backend,
+    execute: (op) =>
+      Effect.map(backend.execute(op), (response) => {
+        if (response._tag === "Range") return { ...response, entries: triple(response.entries) }
+        if (response._tag !== "Txn" || !response.succeeded) return response
+        const responses = response.responses.map((each) =>
+          each._tag === "Range" ? { ...each, entries: triple(each.entries) } : each
+        )
+        return { ...response, responses }
+      })
+  }
+}
+
+/** A backend that reports for puts of such a key the revision before. */
+export const oneBehind = (backend: KvBackend, key: string): KvBackend => ({
+  ...backend,
+  execute: (op) =>
+    Effect.map(
+      backend.execute(op),
+      (response) => putsTo(op, key) ? { ...response, revision: response.revision - 1n } : response
+    )
+})
+
+const startOf = (range: KeyRange.KeyRange): string =>
+  range._tag === "Key" ? range.key : range._tag === "Prefix" ? range.from : range.start
 
 /** A backend whose watches of such keys deliver nothing. */
 export const withoutWatch = (backend: KvBackend, key: string): KvBackend => ({
@@ -98,7 +135,6 @@ export const withoutWatch = (backend: KvBackend, key: string): KvBackend => ({
   watch: (request) =>
     Effect.map(
       backend.watch(request),
-      (watcher): Watch.Watcher =>
-        request.range._tag === "Key" && request.range.key.startsWith(key) ? { ...watcher, take: Effect.never } : watcher
+      (watcher): Watch.Watcher => startOf(request.range).startsWith(key) ? { ...watcher, take: Effect.never } : watcher
     )
 })

@@ -7,6 +7,7 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import * as Latch from "@effect-kv/core/Latch"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import { EtcdCluster, LockChecker, Recorder } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
@@ -22,12 +23,19 @@ import * as Notes from "../src/Notes.ts"
 import * as Observers from "../src/Observers.ts"
 import * as Recipes from "../src/Recipes.ts"
 import * as Rounds from "../src/Round.ts"
+import * as Views from "../src/Views.ts"
 import * as accounts from "../src/work/accounts.ts"
+import * as barriers from "../src/work/barriers.ts"
+import * as collections from "../src/work/collections.ts"
 import * as elections from "../src/work/elections.ts"
+import * as latches from "../src/work/latches.ts"
 import * as locks from "../src/work/locks.ts"
 import * as members from "../src/work/members.ts"
+import * as sequences from "../src/work/sequences.ts"
 import * as shared from "../src/work/shared.ts"
+import * as singletons from "../src/work/singletons.ts"
 import * as slots from "../src/work/slots.ts"
+import * as steps from "../src/work/steps.ts"
 import * as sums from "../src/work/sums.ts"
 import * as ticks from "../src/work/ticks.ts"
 import type { RecordedClient } from "../src/work/Worker.ts"
@@ -35,6 +43,8 @@ import {
   blind,
   elsewhere,
   gate,
+  oneBehind,
+  tripled,
   unconditional,
   withoutDeletes,
   withoutEntries,
@@ -210,9 +220,12 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
     Effect.gen(function*() {
       const job = ticks.jobName(prefix)
       const { c2, found } = yield* begin({
-        mutateBackend: (_, backend) => withoutWatch(unconditional(backend, `${job}/run`), job)
+        mutateBackend: (_, backend) => withoutWatch(unconditional(backend, `${job}/once/run`), `${job}/once/last`)
       })
-      yield* c2.kv.put(job, JSON.stringify({ tick: "2000-01-01T00:00:00.000Z", state: "Waiting", by: "", attempts: 0 }))
+      yield* c2.kv.put(
+        `${job}/once/last`,
+        JSON.stringify({ tick: "2000-01-01T00:00:00.000Z", state: "Waiting", by: "", attempts: 0 })
+      )
       const yearly = Cron.parseUnsafe("0 0 0 1 1 *", "UTC")
       const cron = yield* Effect.forkScoped(ticks.cron(c2, yearly, work))
       yield* Effect.repeat(c2.kv.get(locks.counterOf(ticks.jobName(prefix))), {
@@ -267,11 +280,14 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         Effect.exit(slots.using(c1, name, { ...use, byService: true }, acquireTimeout))
       )
       yield* begun
-      yield* evict(c2, `${name}/`)
+      yield* evict(c2, `${name}/slots/`)
       yield* slots.using(c2, name, { ...use, byService: false }, acquireTimeout)
       yield* release
       yield* Fiber.join(first)
-      assert.match(yield* found, /the slot r\/slot\/0\/0 was used with token \d+ at revision \d+, when it was free/)
+      assert.match(
+        yield* found,
+        /the slot r\/slot\/0\/slots\/0 was used with token \d+ at revision \d+, when it was free/
+      )
     }))
 
   it.effect("two owners of a slot, because a client takes it without looking", () =>
@@ -280,7 +296,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const [name] = slots.slotNames(prefix)
       const { c1, c2, found } = yield* begin({
         mutateBackend: (client, backend) =>
-          client === "c1" ? backend : unconditional(withoutEntries(backend, `${name}/`), `${name}/`),
+          client === "c1" ? backend : unconditional(withoutEntries(backend, `${name}/slots/`), `${name}/slots/`),
         mutateWrite: (write) => Effect.andThen(pass, write)
       })
       const use = { hold: 0, times: 1 }
@@ -292,7 +308,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* Effect.exit(slots.using(c2, name, { ...use, byService: false }, acquireTimeout))
       yield* release
       yield* Fiber.join(first)
-      assert.match(yield* found, /the slot r\/slot\/0\/0 was taken at revision \d+, when it had an owner/)
+      assert.match(yield* found, /the slot r\/slot\/0\/slots\/0 was taken at revision \d+, when it had an owner/)
     }))
 
   it.effect("a member that goes back to an earlier value, and one whose value was lost", () =>
@@ -319,5 +335,133 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const violations = yield* found
       assert.match(violations, /the member r\/members\/c1 went from "c1#\d+" to "c1#\d+"/)
       assert.match(violations, /the last value of r\/members\/c2 is an unknown value, although/)
+    }))
+
+  it.effect("a waiter that passes a latch before enough have arrived", () =>
+    Effect.gen(function*() {
+      const name = latches.latchName(prefix)
+      const { c1, c2, found } = yield* begin({
+        mutateBackend: (client, backend) => client === "c1" ? backend : tripled(backend, `${name}/latch/0/p:`)
+      })
+      yield* Effect.provideService(Latch.countDown(name, { id: "a" }), Kv.Kv, c1.kv)
+      yield* latches.waiting(c2, acquireTimeout)
+      assert.match(yield* found, /c2 passed the latch r\/latch\/0 between .*, when it was not open/)
+    }))
+
+  it.effect("a waiter that misses that a latch opened", () =>
+    Effect.gen(function*() {
+      const { c1, c2, found, recorder } = yield* begin({
+        mutateBackend: (client, backend) =>
+          client === "c1" ? backend : withoutWatch(backend, latches.lastLatchName(prefix))
+      })
+      const released = yield* Effect.forkScoped(latches.lastWait(c1))
+      yield* Effect.forkScoped(latches.lastWait(c2))
+      yield* Effect.repeat(recorder.history, {
+        until: (history) => [c1, c2].every((client) => latches.isLastWaiting(history, client)),
+        schedule: Schedule.spaced("20 millis")
+      })
+      yield* latches.openLast(c1)
+      yield* Fiber.join(released)
+      assert.strictEqual(yield* found, "c2 was waiting for the latch r/latch/last when it opened, and was not released")
+    }))
+
+  it.effect("a barrier that opens before all have entered", () =>
+    Effect.gen(function*() {
+      const { c2, found } = yield* begin({
+        mutateBackend: (_, backend) => tripled(backend, `${barriers.barrierName(prefix)}/barrier/0/p:`)
+      })
+      yield* barriers.entering(c2, Effect.void)
+      assert.match(yield* found, /the round 0 of .* opened at revision \d+ with 1 of 3 participants/)
+    }))
+
+  it.effect("numbers that are given out twice", () =>
+    Effect.gen(function*() {
+      const name = sequences.sequenceName(prefix)
+      const reserved = sequences.reservedOf(name)
+      const { c1, c2, found } = yield* begin({
+        mutateBackend: (client, backend) =>
+          client === "c1"
+            ? backend
+            : withoutEntries(unconditional(oneBehind(backend, sequences.lastOf(name)), reserved), reserved)
+      })
+      for (const client of [c1, c2]) yield* sequences.number(client)
+      for (const client of [c1, c2]) yield* sequences.dense(client, 1, 1)
+      const violations = yield* found
+      assert.match(violations, /the number \d+ was given out 2 times/)
+      assert.match(violations, /the dense number 1 was given out 2 times/)
+    }))
+
+  it.effect("a step that is done again, by a client that does not see that it was", () =>
+    Effect.gen(function*() {
+      const key = steps.stepKey(prefix, 0)
+      const { c1, c2, found } = yield* begin({
+        mutateBackend: (client, backend) =>
+          client === "c1"
+            ? backend
+            : withoutWatch(withoutEntries(unconditional(backend, steps.runOf(key)), steps.recordOf(key)), key)
+      })
+      for (const client of [c1, c2]) yield* steps.doingStep(client, { hold: 0, byService: false, fails: false }, 0)
+      const violations = yield* found
+      assert.match(violations, /TickTwice/)
+      assert.match(violations, /2 calls have done r\/step\/0/)
+    }))
+
+  it.effect("a step whose writes are not fenced", () =>
+    Effect.gen(function*() {
+      const { begun, pass, release } = yield* gate
+      const { c1, c2, found } = yield* begin({
+        mutateWrite: (write) => Fence.unfenced(Effect.uninterruptible(Effect.andThen(pass, write)))
+      })
+      const once = { hold: 0, fails: false }
+      const first = yield* Effect.forkScoped(Effect.exit(steps.doingStep(c1, { ...once, byService: true })))
+      yield* begun
+      yield* evict(c2, steps.runOf(steps.stepKey(prefix, 0)))
+      yield* steps.doingStep(c2, { ...once, byService: false })
+      yield* release
+      yield* Fiber.join(first)
+      assert.match(
+        yield* found,
+        /step-result\/0 was written with token \d+ at revision \d+, when no run was in progress/
+      )
+    }))
+
+  it.effect("a second instance of a singleton, which does not see the first", () =>
+    Effect.gen(function*() {
+      const { begun, pass, release } = yield* gate
+      const name = singletons.singletonName(prefix)
+      const { c1, c2, found } = yield* begin({
+        mutateBackend: blindClient(`${name}/`),
+        mutateWrite: (write) => Effect.andThen(pass, write)
+      })
+      const first = yield* Effect.forkScoped(singletons.singleton(c1, { ...work, byService: true }))
+      yield* begun
+      const second = yield* Effect.forkScoped(singletons.singleton(c2, work))
+      yield* Effect.repeat(c2.kv.get(locks.counterOf(name)), {
+        until: Option.isSome,
+        schedule: Schedule.spaced("20 millis")
+      })
+      yield* release
+      yield* Fiber.interruptAll([first, second])
+      assert.match(yield* found, /written without the lock: .*singleton\/0-counter/)
+    }))
+
+  it.effect("an update of a typed value that overwrites another, and a view that misses one", () =>
+    Effect.gen(function*() {
+      const users = collections.collectionPrefix(prefix)
+      const { c1, c2, changes, found } = yield* begin({
+        mutateBackend: (client, backend) =>
+          client === "c1"
+            ? backend
+            : withoutValue(withoutEntries(unconditional(backend, `${users}0`), `${users}0`), "c2#")
+      })
+      const view = yield* collections.view(c2)
+      for (const client of [c1, c2]) yield* collections.increment(client, "0")
+      yield* collections.increment(c1, "1")
+      const seen = yield* view.waitUntil(({ items }) => items.length === 2)
+      assert.match(yield* found, /the user r\/users\/0 went from 1 to 1/)
+      assert.match(
+        Views.wrongUsers("c2", [seen], yield* changes, users).join(),
+        /the view of users of c2 at revision \d+ is wrong in r\/users\/0/
+      )
     }))
 })

@@ -100,13 +100,13 @@ describe("a release that writes, in a store that is full", () => {
       seen.isFull = true
       yield* Effect.forkChild(Scope.close(scope, Exit.void))
       yield* TestClock.adjust("1 minute")
-      assert.isTrue(Option.isSome(yield* other.getEntry("ids/1")))
+      assert.isTrue(Option.isSome(yield* other.getEntry("ids/slots/1")))
       seen.isFull = false
       yield* TestClock.adjust("1 second")
-      assert.isTrue(Option.isNone(yield* other.getEntry("ids/1")))
-      assert.isTrue(Option.isSome(yield* other.getEntry("ids/1/cooling")))
+      assert.isTrue(Option.isNone(yield* other.getEntry("ids/slots/1")))
+      assert.isTrue(Option.isSome(yield* other.getEntry("ids/slots/1/cooling")))
       yield* TestClock.adjust("6 seconds")
-      assert.isTrue(Option.isNone(yield* other.getEntry("ids/1/cooling")))
+      assert.isTrue(Option.isNone(yield* other.getEntry("ids/slots/1/cooling")))
     }))
 })
 

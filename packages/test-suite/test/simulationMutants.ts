@@ -30,6 +30,14 @@ const onTake = (f: (take: Watch.Watcher["take"]) => Watch.Watcher["take"]) => (b
 
 const isIndeterminate = (error: KvError.KvError): boolean => error.reason._tag === "Indeterminate"
 
+/** Executes the transactions that put such a key without their conditions. */
+const unconditional = (key: RegExp) =>
+  onExecute((op, execute) =>
+    op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && key.test(each.key))
+      ? execute(Op.txn({ then: op.then, else: op.else }))
+      : execute(op)
+  )
+
 /** All mutants. */
 export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
   {
@@ -40,12 +48,27 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
     title: "starts a tick without comparing what it has seen",
     as: "TickTwice",
     between: onExecute((op, execute) =>
-      op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key.endsWith("/run"))
+      op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key.endsWith("/once/run"))
         ? execute(
           Op.txn({ if: op.if.filter(({ target }) => target === "CreateRevision"), then: op.then, else: op.else })
         )
         : execute(op)
     )
+  },
+  {
+    title: "does not fence the writes of a slot's holder",
+    as: "BrokenInvariant",
+    between: unguarded((op) => op._tag === "Put" && op.key.endsWith("/slot-count"))
+  },
+  {
+    title: "reserves numbers without comparing what it has read",
+    as: "BrokenInvariant",
+    between: unconditional(/\/sequence\/next$/)
+  },
+  {
+    title: "updates a typed value without comparing what it has read",
+    as: "BrokenInvariant",
+    between: unconditional(/\/users\//)
   },
   {
     title: "does not fence a service that captured Kv before the lock was acquired",

@@ -78,7 +78,7 @@ const unconditional = (backend: KvBackend): KvBackend => ({
   ...backend,
   execute: (op) =>
     backend.execute(
-      op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key === "job/run")
+      op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key === "job/once/run")
         ? Op.txn({ then: op.then, else: op.else })
         : op
     ),
@@ -100,7 +100,7 @@ const forgetful = () => {
       }
       hasForgotten = true
       const waiting = JSON.stringify({ tick: new Date(0).toISOString(), state: "Waiting", by: "", attempts: 0 })
-      return backend.execute(Op.txn({ if: op.if, then: [Op.delete("job/run"), Op.put("job", waiting)] }))
+      return backend.execute(Op.txn({ if: op.if, then: [Op.delete("job/once/run"), Op.put("job/once/last", waiting)] }))
     }
   })
 }
@@ -157,11 +157,14 @@ describe("TickChecker", () => {
     version: 0n
   })
   const record = (revision: number, tick: string | undefined, state: string) =>
-    put(revision, "job", JSON.stringify({ tick, state, by: "", attempts: 1 }))
-  const start = (revision: number, tick?: string) => [record(revision, tick, "Running"), put(revision, "job/run", "")]
+    put(revision, "job/once/last", JSON.stringify({ tick, state, by: "", attempts: 1 }))
+  const start = (
+    revision: number,
+    tick?: string
+  ) => [record(revision, tick, "Running"), put(revision, "job/once/run", "")]
   const end = (revision: number, tick: string | undefined, state: string) => [
     record(revision, tick, state),
-    deleted(revision, "job/run")
+    deleted(revision, "job/once/run")
   ]
   const found = (onCrash: "retry" | "skip", ...changes: ReadonlyArray<ReadonlyArray<Changes.Change>>) =>
     kinds(TickChecker.check(changes.flat(), { jobs: ["job"], onCrash }))
@@ -180,7 +183,14 @@ describe("TickChecker", () => {
       []
     )
     assert.deepStrictEqual(
-      found("retry", start(3, "t1"), [deleted(4, "job/run")], start(5, "t1"), end(6, "t1", "Running"), start(7, "t1")),
+      found(
+        "retry",
+        start(3, "t1"),
+        [deleted(4, "job/once/run")],
+        start(5, "t1"),
+        end(6, "t1", "Running"),
+        start(7, "t1")
+      ),
       []
     )
     assert.deepStrictEqual(
@@ -194,11 +204,11 @@ describe("TickChecker", () => {
       assert.deepStrictEqual(found("retry", start(3, "t1"), end(4, "t1", state), start(5, "t1")), ["TickTwice"])
     }
     assert.deepStrictEqual(found("retry", start(3), end(4, undefined, "Done"), start(5)), ["TickTwice"])
-    assert.deepStrictEqual(found("skip", start(3, "t1"), [deleted(4, "job/run")], start(5, "t1")), ["TickTwice"])
+    assert.deepStrictEqual(found("skip", start(3, "t1"), [deleted(4, "job/once/run")], start(5, "t1")), ["TickTwice"])
     assert.deepStrictEqual(found("retry", start(3, "t2"), end(4, "t2", "Done"), start(5, "t1")), ["TickOrder"])
     assert.deepStrictEqual(found("retry", start(3, "t1"), start(4, "t2")), ["OverlappingRuns"])
     assert.deepStrictEqual(found("retry", [record(3, "t1", "Running")]), ["OverlappingRuns"])
-    assert.deepStrictEqual(found("retry", start(3, "t1"), [deleted(4, "job/run")], [record(5, "t1", "Done")]), [
+    assert.deepStrictEqual(found("retry", start(3, "t1"), [deleted(4, "job/once/run")], [record(5, "t1", "Done")]), [
       "StaleEnd"
     ])
   })

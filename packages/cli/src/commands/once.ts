@@ -28,7 +28,7 @@ export const once = Command.make(
           RunOnce.forKey(
             options.key,
             ({ name, token }) =>
-              body({ name, key: `${name}/run`, token, lost: Effect.void }),
+              body({ name, key: `${name}/once/run`, token, lost: Effect.void }),
             {
               ttl: Option.getOrUndefined(options.ttl),
               maxHold: Option.getOrUndefined(options.maxHold),

@@ -103,5 +103,6 @@ export const enter = (
 export const reset = Effect.fnUntraced(function*(name: string): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
   yield* rounds.checkNames(name, undefined)
-  yield* rounds.change(kv, name, ({ round }) => [Op.put(name, rounds.encode({ round: round + 1 }))])
+  const base = barrier.baseOf(name)
+  yield* rounds.change(kv, base, ({ round }) => [Op.put(rounds.recordOf(base), rounds.encode({ round: round + 1 }))])
 })

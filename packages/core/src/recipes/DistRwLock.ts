@@ -59,6 +59,40 @@ export interface Contender {
 }
 
 /**
+ * The two forms of a function that runs an effect under locks, which `Locks` names: the effect first, or piped.
+ *
+ * @since 0.1.0
+ */
+export interface WithLocks<in Locks> {
+  <
+    A,
+    E,
+    R,
+    Timeout extends Duration.Input | undefined = undefined,
+    Hold extends Duration.Input | undefined = undefined
+  >(
+    effect: Effect.Effect<A, E, R>,
+    locks: Locks,
+    options?: Options<Timeout, Hold>
+  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
+  // Last, because TypeScript reports the errors of the last overload: they name the option that is wrong.
+  <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
+    locks: Locks,
+    options?: Options<Timeout, Hold>
+  ): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
+}
+
+const withLocksOf = <Locks>(lockSetOf: (locks: Locks) => LockSet): WithLocks<Locks> =>
+  dual(
+    (args) => Effect.isEffect(args[0]),
+    <A, E, R, Timeout extends Duration.Input | undefined, Hold extends Duration.Input | undefined>(
+      effect: Effect.Effect<A, E, R>,
+      locks: Locks,
+      options?: Options<Timeout, Hold>
+    ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> => use(lockSetOf(locks), (_lock) => effect, options)
+  )
+
+/**
  * Runs the effect while holding the lock for reading. Other readers may hold it too, and no writer does.
  *
  * **Details**
@@ -87,31 +121,7 @@ export interface Contender {
  *
  * @since 0.1.0
  */
-export const withReadLock: {
-  <
-    A,
-    E,
-    R,
-    Timeout extends Duration.Input | undefined = undefined,
-    Hold extends Duration.Input | undefined = undefined
-  >(
-    effect: Effect.Effect<A, E, R>,
-    name: string,
-    options?: Options<Timeout, Hold>
-  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
-  // Last, because TypeScript reports the errors of the last overload: they name the option that is wrong.
-  <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
-    name: string,
-    options?: Options<Timeout, Hold>
-  ): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
-} = dual(
-  (args) => Effect.isEffect(args[0]),
-  <A, E, R, Timeout extends Duration.Input | undefined, Hold extends Duration.Input | undefined>(
-    effect: Effect.Effect<A, E, R>,
-    name: string,
-    options?: Options<Timeout, Hold>
-  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> => withLocks(effect, { read: [name] }, options)
-)
+export const withReadLock: WithLocks<string> = withLocksOf((name) => ({ read: [name] }))
 
 /**
  * Runs the effect while holding the lock for writing. Nobody else holds it, neither for reading nor for writing.
@@ -133,30 +143,7 @@ export const withReadLock: {
  *
  * @since 0.1.0
  */
-export const withWriteLock: {
-  <
-    A,
-    E,
-    R,
-    Timeout extends Duration.Input | undefined = undefined,
-    Hold extends Duration.Input | undefined = undefined
-  >(
-    effect: Effect.Effect<A, E, R>,
-    name: string,
-    options?: Options<Timeout, Hold>
-  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
-  <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
-    name: string,
-    options?: Options<Timeout, Hold>
-  ): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
-} = dual(
-  (args) => Effect.isEffect(args[0]),
-  <A, E, R, Timeout extends Duration.Input | undefined, Hold extends Duration.Input | undefined>(
-    effect: Effect.Effect<A, E, R>,
-    name: string,
-    options?: Options<Timeout, Hold>
-  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> => withLocks(effect, { write: [name] }, options)
-)
+export const withWriteLock: WithLocks<string> = withLocksOf((name) => ({ write: [name] }))
 
 /**
  * Runs the effect while holding several locks, each for reading or for writing: all or none.
@@ -182,30 +169,7 @@ export const withWriteLock: {
  *
  * @since 0.1.0
  */
-export const withLocks: {
-  <
-    A,
-    E,
-    R,
-    Timeout extends Duration.Input | undefined = undefined,
-    Hold extends Duration.Input | undefined = undefined
-  >(
-    effect: Effect.Effect<A, E, R>,
-    locks: LockSet,
-    options?: Options<Timeout, Hold>
-  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
-  <Timeout extends Duration.Input | undefined = undefined, Hold extends Duration.Input | undefined = undefined>(
-    locks: LockSet,
-    options?: Options<Timeout, Hold>
-  ): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv>
-} = dual(
-  (args) => Effect.isEffect(args[0]),
-  <A, E, R, Timeout extends Duration.Input | undefined, Hold extends Duration.Input | undefined>(
-    effect: Effect.Effect<A, E, R>,
-    locks: LockSet,
-    options?: Options<Timeout, Hold>
-  ): Effect.Effect<A, E | LockFailure<Timeout, Hold>, R | Kv> => use(locks, (_lock) => effect, options)
-)
+export const withLocks: WithLocks<LockSet> = withLocksOf((locks) => locks)
 
 /**
  * Runs a function of the locks while holding them, as {@link withLocks} runs an effect.

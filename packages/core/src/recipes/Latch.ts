@@ -6,11 +6,10 @@
  * who has arrived may leave, or crash.
  */
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
 import { execute } from "../backend/KvBackend.ts"
 import * as internals from "../internal/kv/internals.ts"
+import * as latchWait from "../internal/rendezvous/latchWait.ts"
 import * as rounds from "../internal/rendezvous/rounds.ts"
-import * as rangeView from "../internal/view/rangeView.ts"
 import { Kv } from "../service/Kv.ts"
 import * as KeyRange from "../values/KeyRange.ts"
 import type * as KvError from "../values/KvError.ts"
@@ -39,12 +38,13 @@ export const countDown = Effect.fnUntraced(function*(
 ): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
   yield* rounds.checkNames(name, options.id)
-  yield* rounds.change(kv, name, ({ round }) => [Op.put(`${rounds.prefixOf(name, round)}${options.id}`, "")])
+  const base = baseOf(name)
+  yield* rounds.change(kv, base, ({ round }) => [Op.put(rounds.participantKeyOf(base, round, options.id), "")])
 })
 
 /**
  * Waits until as many participants have arrived, or the latch was opened. The arrivals of a round that was reset do not
- * count.
+ * count. A call that was waiting when the latch opened returns, even if the latch is reset at once.
  *
  * **Details**
  *
@@ -67,24 +67,12 @@ export const countDown = Effect.fnUntraced(function*(
  * @since 0.1.0
  */
 const await_ = (name: string, options: { readonly count: number }): Effect.Effect<void, KvError.KvError, Kv> =>
-  Effect.scoped(Effect.gen(function*() {
-    const kv = yield* Kv
+  Effect.gen(function*() {
+    const { sessions, unfenced } = internals.of(yield* Kv)
     yield* rounds.checkNames(name, undefined)
     yield* rounds.checkCount("the count of a latch", options.count)
-    const { unfenced } = internals.of(kv)
-    const record = yield* rangeView.open(unfenced, KeyRange.key(name))
-    while (true) {
-      const snapshot = yield* record.snapshot
-      const { open, round } = yield* rounds.of(snapshot.entries.get(name))
-      if (open === true) return
-      const changed = Effect.as(Stream.runHead(record.changesAfter(snapshot.revision)), false)
-      const hasCounted = Effect.scoped(Effect.flatMap(
-        rangeView.open(unfenced, KeyRange.prefix(rounds.prefixOf(name, round))),
-        (arrivals) => Effect.as(arrivals.waitUntil(({ entries }) => entries.size >= options.count), true)
-      ))
-      if (yield* Effect.raceFirst(changed, hasCounted)) return
-    }
-  }))
+    yield* sessions.onClock(Effect.scoped(latchWait.untilOpen(unfenced, baseOf(name), options.count)))
+  })
 
 export {
   /** @see await_ */
@@ -111,10 +99,11 @@ export const arrived = Effect.fnUntraced(function*(
 ): Effect.fn.Return<ReadonlyArray<string>, KvError.KvError, Kv> {
   const { unfenced } = internals.of(yield* Kv)
   yield* rounds.checkNames(name, undefined)
-  const { round } = yield* rounds.of((yield* execute(unfenced, Op.get(name))).entries[0])
-  const range = KeyRange.prefix(rounds.prefixOf(name, round))
+  const base = baseOf(name)
+  const { round } = yield* rounds.of((yield* execute(unfenced, Op.get(rounds.recordOf(base)))).entries[0])
+  const range = KeyRange.prefix(rounds.prefixOf(base, round))
   const { entries } = yield* execute(unfenced, Op.range(range, { keysOnly: true }))
-  return entries.map(({ key }) => rounds.participantOf(name, round, key))
+  return entries.flatMap(({ key }) => rounds.participantOf(base, round, key) ?? [])
 })
 
 /**
@@ -136,7 +125,10 @@ export const arrived = Effect.fnUntraced(function*(
 export const open = Effect.fnUntraced(function*(name: string): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
   yield* rounds.checkNames(name, undefined)
-  yield* rounds.change(kv, name, ({ round }) => [Op.put(name, rounds.encode({ round, open: true }))])
+  const base = baseOf(name)
+  yield* rounds.change(kv, base, ({ opened, round }) => [
+    Op.put(rounds.recordOf(base), rounds.encode({ round, open: true, ...(opened === undefined ? {} : { opened }) }))
+  ])
 })
 
 /**
@@ -159,8 +151,17 @@ export const open = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
 export const reset = Effect.fnUntraced(function*(name: string): Effect.fn.Return<void, KvError.KvError, Kv> {
   const kv = yield* Kv
   yield* rounds.checkNames(name, undefined)
-  yield* rounds.change(kv, name, ({ round }) => [
-    Op.deleteRange(KeyRange.prefix(rounds.prefixOf(name, round))),
-    Op.put(name, rounds.encode({ round: round + 1 }))
-  ])
+  const base = baseOf(name)
+  yield* rounds.change(kv, base, ({ open, opened, round }) => {
+    const last = open === true ? round : opened
+    return [
+      Op.deleteRange(KeyRange.prefix(rounds.prefixOf(base, round))),
+      Op.put(
+        rounds.recordOf(base),
+        rounds.encode({ round: round + 1, ...(last === undefined ? {} : { opened: last }) })
+      )
+    ]
+  })
 })
+
+const baseOf = (name: string): rounds.Base => `${name}/latch`

@@ -5,8 +5,8 @@
  * is its identity, so clocks that differ cannot run it twice, however short the job is. `forKey` runs an effect once for
  * a key: what is done stays done.
  *
- * The key `NAME` holds the record of the last run, and `NAME/run` exists while one is in progress, with the runner's
- * lease. One transaction starts a run and one ends it. All other instances follow the two keys by watches, and read
+ * The key `NAME/once/last` holds the record of the last run, and `NAME/once/run` exists while one is in progress, with the
+ * runner's lease. One transaction starts a run and one ends it. All other instances follow the two keys by watches, and read
  * nothing.
  */
 import type * as Cron from "effect/Cron"
@@ -149,7 +149,7 @@ export const cron = <A, E, R>(
  *
  * **Gotchas**
  *
- * To run it once more, delete the key. A fiber that is in the run of a key and requests it again fails with
+ * To run it once more, delete the key `KEY/once/last`. A fiber that is in the run of a key and requests it again fails with
  * `InvalidRequest`: it would wait for itself.
  *
  * @example
@@ -174,7 +174,7 @@ export const forKey = <A, E, R, Hold extends Duration.Input | undefined = undefi
   Effect.scoped(Effect.gen(function*() {
     const kv = yield* Kv
     yield* checked(kv, key, options)
-    const [entry] = (yield* execute(internals.of(kv).unfenced, Op.get(key))).entries
+    const [entry] = (yield* execute(internals.of(kv).unfenced, Op.get(model.recordKeyOf(key)))).entries
     if (entry !== undefined && (yield* place.recordOf(entry)).state === "Done") return Option.none<A>()
     yield* request.notWaitingForItself(kv, [attempt.claimOf(key)], "run")
     const opened = yield* place.open(kv, key)
@@ -229,7 +229,7 @@ export const status = Effect.fnUntraced(function*(
   yield* checked(kv, name, undefined)
   const response = yield* execute(
     internals.of(kv).unfenced,
-    Op.txn({ then: [Op.get(name), Op.get(model.runKeyOf(name))] })
+    Op.txn({ then: [Op.get(model.recordKeyOf(name)), Op.get(model.runKeyOf(name))] })
   )
   if (!response.succeeded) return Option.none()
   const [{ entries: [entry] }, { entries: [running] }] = response.responses

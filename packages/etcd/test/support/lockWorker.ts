@@ -1,17 +1,26 @@
 /**
- * A process that uses locks and temporary keys, for tests that pause and kill it. It reports its progress as lines of
+ * A process that uses locks, temporary keys and recipes, for tests that pause and kill it. It reports its progress as lines of
  * JSON, and exits when its standard input ends.
  */
+import * as Barrier from "@effect-kv/core/Barrier"
+import * as Counter from "@effect-kv/core/Counter"
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as DistRwLock from "@effect-kv/core/DistRwLock"
+import * as DistSemaphore from "@effect-kv/core/DistSemaphore"
+import * as Election from "@effect-kv/core/Election"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import * as Members from "@effect-kv/core/Members"
 import * as Op from "@effect-kv/core/Op"
+import * as RunOnce from "@effect-kv/core/RunOnce"
+import * as Slot from "@effect-kv/core/Slot"
 import * as TempKey from "@effect-kv/core/TempKey"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
 import type { Line, Work } from "./lockWorkers.ts"
 
 const report = (line: Line): Effect.Effect<void> => Effect.sync(() => process.stdout.write(`${JSON.stringify(line)}\n`))
@@ -64,10 +73,31 @@ const temporaryKey = (key: string, ttl: number) =>
     return yield* Effect.never
   })
 
+/** Holds something of each recipe, and enters a barrier that does not open. */
+const recipes = (prefix: string, ttl: number) =>
+  Effect.gen(function*() {
+    const options = { ttl } as const
+    const leadership = yield* Election.campaign(`${prefix}election`, { ...options, value: "killed" })
+    const semaphore = yield* DistSemaphore.make(`${prefix}semaphore`, { permits: 2 })
+    yield* semaphore.acquire(2, options)
+    yield* DistRwLock.acquireRead(`${prefix}rwlock`, options)
+    yield* Slot.acquire(`${prefix}slot`, { ...options, size: 1 })
+    yield* Members.join(`${prefix}members`, { ...options, id: "killed", value: "here", schema: Schema.String })
+    const counter = yield* Counter.make(`${prefix}counter`)
+    yield* counter.add(5)
+    yield* Effect.forkScoped(Barrier.enter(`${prefix}barrier`, { ...options, parties: 3, id: "killed" }))
+    yield* RunOnce.forKey(
+      `${prefix}step`,
+      () => Effect.andThen(report({ _tag: "Held", token: `${leadership.token}` }), Effect.never),
+      options
+    )
+  })
+
 const works: Record<Work, (name: string, ttl: number) => Effect.Effect<unknown, KvError.KvError, Kv.Kv>> = {
   hold,
   block,
   count,
+  recipes: (prefix, ttl) => Effect.orDie(Effect.scoped(recipes(prefix, ttl))),
   temporaryKey: (key, ttl) => Effect.orDie(Effect.scoped(temporaryKey(key, ttl)))
 }
 

@@ -8,7 +8,7 @@ import * as Readline from "node:readline"
 import { fileURLToPath } from "node:url"
 
 /** What a process does. */
-export type Work = "hold" | "block" | "count" | "temporaryKey"
+export type Work = "hold" | "block" | "count" | "temporaryKey" | "recipes"
 
 /** A line of a process's report. */
 export type Line =

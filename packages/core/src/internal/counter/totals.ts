@@ -62,7 +62,7 @@ export const foldDead = Effect.fnUntraced(function*(
   const ended = childrenOf(names.totals, totals).flatMap((entry): ReadonlyArray<Ended> => {
     const live = names.lives + entry.key.slice(names.totals.length)
     return living.has(live) ? [] : [{ entry, live }]
-  })
+  }).sort((a, b) => a.entry.createRevision < b.entry.createRevision ? -1 : 1)
   for (let i = 0; i < ended.length; i += foldedAtOnce) {
     yield* fold(backend, names, ended.slice(i, i + foldedAtOnce))
   }

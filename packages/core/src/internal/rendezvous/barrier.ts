@@ -1,7 +1,7 @@
 /**
  * The entry into a barrier, and the wait for the others.
  *
- * The end of a round is a fact of the store: the record `NAME` moves to the next round, and says whether the last one
+ * The end of a round is a fact of the store: the record `NAME/barrier/current` moves to the next round, and says whether the last one
  * opened or who broke it. Whoever sees that the round is complete, or that a participant died, puts that record if it is
  * still the one of the round. So all participants agree, and no one depends on another that dies.
  */
@@ -26,6 +26,8 @@ import * as useSession from "../session/useSession.ts"
 import { BarrierBroken, BarrierRejected } from "./barrierErrors.ts"
 import * as rounds from "./rounds.ts"
 
+export const baseOf = (name: string): rounds.Base => `${name}/barrier`
+
 export interface Options {
   readonly parties: number
   readonly id: string
@@ -44,7 +46,7 @@ export const enter = Effect.fnUntraced(function*(
 ): Effect.fn.Return<number, Failure, Scope.Scope> {
   const { unfenced } = internals.of(kv)
   while (true) {
-    const [entry] = (yield* execute(unfenced, Op.get(name))).entries
+    const [entry] = (yield* execute(unfenced, Op.get(rounds.recordOf(baseOf(name))))).entries
     const current = yield* rounds.of(entry)
     if (options.onLate !== "next" && current.broken === "") {
       return yield* new BarrierRejected({ barrier: name, participant: options.id, reason: "Closed" })
@@ -61,6 +63,7 @@ export const enter = Effect.fnUntraced(function*(
 interface Participant {
   readonly kv: Kv
   readonly name: string
+  readonly base: rounds.Base
   readonly options: Options
   readonly current: rounds.Rounds
   readonly key: string
@@ -83,10 +86,11 @@ const attempt = (
   Effect.scopedWith((watching) =>
     Effect.gen(function*() {
       const { unfenced } = internals.of(kv)
+      const base = baseOf(name)
       const watch = (range: KeyRange.KeyRange) => Scope.provide(unfenced.watch({ range }), watching)
       // From before the entry, so that no event after it is missed.
-      const arrivals = yield* watch(KeyRange.prefix(`${name}/${current.round}/`))
-      const record = yield* watch(KeyRange.key(name))
+      const arrivals = yield* watch(KeyRange.prefix(rounds.rangeOf(base, current.round)))
+      const record = yield* watch(KeyRange.key(rounds.recordOf(base)))
       const participant = yield* arrive(kv, name, options, current, scope)
       if (participant === undefined) return false
       const outcome = yield* Effect.raceAllFirst([
@@ -111,8 +115,9 @@ const arrive = (
   scope: Scope.Scope
 ): Effect.Effect<Participant | undefined, KvError.KvError | BarrierRejected> => {
   const { origin, sessions, unfenced } = internals.of(kv)
-  const prefix = rounds.prefixOf(name, current.round)
-  const key = `${prefix}${options.id}`
+  const base = baseOf(name)
+  const record = rounds.recordOf(base)
+  const key = rounds.participantKeyOf(base, current.round, options.id)
   const put = (session: SharedSession) =>
     Effect.gen(function*() {
       // A key whose write had an unknown outcome is recognised by its lease: one participant of a name for each lease.
@@ -128,23 +133,31 @@ const arrive = (
           execute(
             unfenced,
             Op.txn({
-              if: [Compare.modRevision(name, "=", current.revision), Compare.missing(key)],
-              then: [Op.put(key, "", { lease: session.lease }), Op.range(KeyRange.prefix(prefix))],
+              if: [Compare.modRevision(record, "=", current.revision), Compare.missing(key)],
+              then: [
+                Op.put(key, "", { lease: session.lease }),
+                Op.range(KeyRange.prefix(rounds.prefixOf(base, current.round)), { keysOnly: true })
+              ],
               else: [Op.get(key, { countOnly: true })]
             })
           ),
           (response): Arrival =>
             response.succeeded
-              ? { token: response.revision, present: response.responses[1].entries.map(({ key }) => key) }
+              ? {
+                token: response.revision,
+                present: response.responses[1].entries.map(({ key }) => key).filter((key) =>
+                  isParticipant(base, current, key)
+                )
+              }
               : { token: undefined, isTaken: response.responses[0].count > 0 }
         ),
         identify: ({ token }: Arrival) => token === undefined ? undefined : Compare.createRevision(key, "=", token),
-        removedWith: () => participant?.isOver === true ? [] : [goodbye(name, current, key, session.lease)],
+        removedWith: () => participant?.isOver === true ? [] : [goodbye(base, current, key, session.lease)],
         onRemove: () => {},
         onGone
       }, scope)
       if (result.token !== undefined) {
-        return participant = { kv, name, options, current, key, session, isOver: false, ...result }
+        return participant = { kv, name, base, options, current, key, session, isOver: false, ...result }
       }
       onGone()
       return result.isTaken ? "Taken" as const : undefined
@@ -163,13 +176,16 @@ type Arrival =
   | { readonly token: undefined; readonly isTaken: boolean }
 
 /** The key whose value is the key of the last participant that left a round before it was over. */
-const leftKeyOf = (name: string, round: number): string => `${name}/${round}/left`
+const leftKeyOf = (base: rounds.Base, round: number): string => `${rounds.rangeOf(base, round)}left`
+
+const isParticipant = (base: rounds.Base, { round }: rounds.Rounds, key: string): boolean =>
+  rounds.participantOf(base, round, key) !== undefined
 
 /** Put together with the removal of a participant's key, so that this is not taken for a death. */
-const goodbye = (name: string, { revision, round }: rounds.Rounds, key: string, lease: bigint): Op.Op =>
+const goodbye = (base: rounds.Base, { revision, round }: rounds.Rounds, key: string, lease: bigint): Op.Op =>
   Op.txn({
-    if: [Compare.modRevision(name, "=", revision)],
-    then: [Op.put(leftKeyOf(name, round), key, { lease })]
+    if: [Compare.modRevision(rounds.recordOf(base), "=", revision)],
+    then: [Op.put(leftKeyOf(base, round), key, { lease })]
   })
 
 /** How the round ended: `""` if it opened, otherwise who broke it; `undefined` if it was reset. */
@@ -186,22 +202,22 @@ const follow = (
   { take }: Watch.Watcher
 ): Effect.Effect<void, KvError.KvError | BarrierBroken> =>
   Effect.gen(function*() {
-    const { current, name, options, token } = participant
+    const { base, current, options, token } = participant
     const present = new Set(participant.present)
     // The last to arrive opens at once, the others only if it does not.
     if (present.size >= options.parties) return yield* propose(participant, "")
-    const prefix = rounds.prefixOf(name, current.round)
     while (true) {
       for (const { events, revision } of yield* take) {
         if (revision <= token) continue
-        const left = events.find(({ key }) => key === leftKeyOf(name, current.round))
+        const left = events.find(({ key }) => key === leftKeyOf(base, current.round))
         for (const event of events) {
-          if (!event.key.startsWith(prefix)) continue
+          const who = rounds.participantOf(base, current.round, event.key)
+          if (who === undefined) continue
           if (event._tag === "Put") present.add(event.key)
-          else if (event.key === participant.key) return yield* broken(participant, options.id)
+          else if (event.key === participant.key) return yield* broken(participant, options.id, "Unknown")
           else if (present.delete(event.key) && options.onDeath !== "ignore" && !isGoodbye(left, event.key)) {
             yield* awhile
-            return yield* propose(participant, rounds.participantOf(name, current.round, event.key))
+            return yield* propose(participant, who)
           }
           if (present.size >= options.parties) {
             yield* awhile
@@ -220,14 +236,14 @@ const awhile = Effect.flatMap(Random.next, (random) => Effect.sleep(50 + Math.ce
 
 /** Ends the round, unless it has ended. Repeated until the store responds. */
 const propose = (participant: Participant, broken: string): Effect.Effect<void, KvError.KvError> => {
-  const { current, kv, name } = participant
+  const { base, current, kv } = participant
   return execute(
     internals.of(kv).unfenced,
     Op.txn({
-      if: [Compare.modRevision(name, "=", current.revision)],
+      if: [Compare.modRevision(rounds.recordOf(base), "=", current.revision)],
       then: [
-        Op.put(name, rounds.encode({ round: current.round + 1, broken })),
-        Op.delete(leftKeyOf(name, current.round))
+        Op.put(rounds.recordOf(base), rounds.encode({ round: current.round + 1, broken })),
+        Op.delete(leftKeyOf(base, current.round))
       ]
     })
   ).pipe(
@@ -245,10 +261,14 @@ const lost = (participant: Participant): Effect.Effect<never, BarrierBroken> =>
   Effect.suspend(() => {
     const deferred = Deferred.makeUnsafe<never, BarrierBroken>()
     const stop = participant.session.onLost(() =>
-      Deferred.doneUnsafe(deferred, broken(participant, participant.options.id))
+      Deferred.doneUnsafe(deferred, broken(participant, participant.options.id, "Unknown"))
     )
     return Effect.ensuring(Deferred.await(deferred), Effect.sync(stop))
   })
 
-const broken = ({ current, name }: Participant, participant: string): Effect.Effect<never, BarrierBroken> =>
-  Effect.suspend(() => Effect.fail(new BarrierBroken({ barrier: name, round: current.round, participant })))
+const broken = (
+  { current, name }: Participant,
+  participant: string,
+  outcome: "NotApplied" | "Unknown" = "NotApplied"
+): Effect.Effect<never, BarrierBroken> =>
+  Effect.failSync(() => new BarrierBroken({ barrier: name, round: current.round, participant, outcome }))

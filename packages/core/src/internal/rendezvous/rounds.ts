@@ -1,6 +1,9 @@
 /**
- * The rounds of a latch or barrier in the store: `NAME` holds the record of the current round, and
- * `NAME/<round>/p:<participant>` exists for each participant of a round.
+ * The rounds of a latch or barrier in the store: `NAME/latch/current` or `NAME/barrier/current` holds the record of the
+ * current round, and `NAME/latch/<round>/p:<participant>` exists for each participant of a round.
+ *
+ * Nothing is directly under `NAME/`: a lock of that name takes all keys there for contenders. And the record is not
+ * `NAME`: a latch `a/b` would then block the lock `a`.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -19,6 +22,8 @@ const Record = Schema.Struct({
   round: Schema.Int,
   /** Whether the current round of a latch was opened by hand. */
   open: Schema.optionalKey(Schema.Boolean),
+  /** The last round before the current one that was opened by hand. Only of a latch. */
+  opened: Schema.optionalKey(Schema.Int),
   /** How the round before ended: `""` if it opened, otherwise the participant that broke it. Only of a barrier. */
   broken: Schema.optionalKey(Schema.String)
 })
@@ -35,7 +40,9 @@ export const of = (entry: Entry | undefined): Effect.Effect<Rounds, KvError.KvEr
     onNone: () =>
       KvError.fail(
         new KvError.InvalidRequest({
-          message: `the key ${JSON.stringify(entry.key)} holds something else than rounds: use another name`
+          message: `the key ${
+            JSON.stringify(entry.key)
+          } holds something else than rounds: use another name, or delete the key`
         })
       ),
     onSome: (record) => Effect.succeed({ ...record, revision: entry.modRevision })
@@ -44,12 +51,28 @@ export const of = (entry: Entry | undefined): Effect.Effect<Rounds, KvError.KvEr
 
 export const encode = (record: typeof Record.Type): string => JSON.stringify(record)
 
-/** The prefix of the keys of a round's participants. */
-export const prefixOf = (name: string, round: number): string => `${name}/${round}/p:`
+/** The prefix of all keys of a latch or a barrier, without its last slash. */
+export type Base = `${string}/latch` | `${string}/barrier`
 
-/** The name of the participant of a key. */
-export const participantOf = (name: string, round: number, key: string): string =>
-  key.slice(prefixOf(name, round).length)
+/** The key of the record. */
+export const recordOf = (base: Base): string => `${base}/current`
+
+/** The prefix of the keys of a round. */
+export const rangeOf = (base: Base, round: number): string => `${base}/${round}/`
+
+/** The prefix of the keys of a round's participants. */
+export const prefixOf = (base: Base, round: number): string => `${rangeOf(base, round)}p:`
+
+/** The key of a participant. It has no slash after the prefix: deeper keys are those of other names. */
+export const participantKeyOf = (base: Base, round: number, participant: string): string =>
+  prefixOf(base, round) + participant.replaceAll("%", "%25").replaceAll("/", "%2F")
+
+/** The participant of a key; `undefined` if it is none of that round. */
+export const participantOf = (base: Base, round: number, key: string): string | undefined => {
+  const prefix = prefixOf(base, round)
+  const rest = key.startsWith(prefix) ? key.slice(prefix.length) : ""
+  return rest === "" || rest.includes("/") ? undefined : rest.replaceAll("%2F", "/").replaceAll("%25", "%")
+}
 
 /** Rejects names that are no keys. */
 export const checkNames = (name: string, participant: string | undefined): Effect.Effect<void, KvError.KvError> => {
@@ -73,7 +96,7 @@ export const checkCount = (what: string, count: number): Effect.Effect<void, KvE
 /** Writes in the current round. The first attempt assumes that there was no other. */
 export const change = Effect.fnUntraced(function*(
   kv: Kv,
-  name: string,
+  base: Base,
   write: (current: Rounds) => ReadonlyArray<Op.Op>
 ): Effect.fn.Return<void, KvError.KvError> {
   let current: Rounds = { round: 0, revision: 0n }
@@ -81,9 +104,9 @@ export const change = Effect.fnUntraced(function*(
     const response = yield* execute(
       internals.of(kv).backend,
       Op.txn({
-        if: [Compare.modRevision(name, "=", current.revision)],
+        if: [Compare.modRevision(recordOf(base), "=", current.revision)],
         then: write(current),
-        else: [Op.get(name)]
+        else: [Op.get(recordOf(base))]
       })
     )
     if (response.succeeded) return

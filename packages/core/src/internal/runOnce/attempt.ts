@@ -114,6 +114,7 @@ const begin = (
 ): Effect.Effect<Started | undefined, KvError.KvError> =>
   Effect.gen(function*() {
     const { origin, sessions, unfenced } = internals.of(kv)
+    const recordKey = model.recordKeyOf(name)
     const runKey = model.runKeyOf(name)
     const by = options?.description ?? ""
     const record = (state: model.Record["state"]): model.Record => ({
@@ -152,9 +153,9 @@ const begin = (
             execute(
               unfenced,
               Op.txn({
-                if: [Compare.modRevision(name, "=", seen.revision), Compare.missing(runKey)],
+                if: [Compare.modRevision(recordKey, "=", seen.revision), Compare.missing(runKey)],
                 then: [
-                  Op.put(name, model.encode(record("Running"))),
+                  Op.put(recordKey, model.encode(record("Running"))),
                   Op.put(runKey, by, { lease: session.lease })
                 ]
               })
@@ -165,14 +166,14 @@ const begin = (
             token === undefined ? undefined : Compare.createRevision(runKey, "=", token),
           removedWith: () => {
             if (started?.ending.state !== undefined) {
-              return [Op.put(name, model.encode(record(started.ending.state)))]
+              return [Op.put(recordKey, model.encode(record(started.ending.state)))]
             }
-            return [seen.record === undefined ? Op.delete(name) : Op.put(name, model.encode(seen.record))]
+            return [seen.record === undefined ? Op.delete(recordKey) : Op.put(recordKey, model.encode(seen.record))]
           },
           // Or the key is gone for another reason, and no outcome was recorded.
           wasRemoved: () =>
             Effect.map(
-              execute(unfenced, Op.get(name)),
+              execute(unfenced, Op.get(recordKey)),
               ({ entries: [entry] }) =>
                 started?.ending.state !== undefined && entry !== undefined && entry.modRevision > started.token &&
                 entry.lossyText === model.encode(record(started.ending.state))

@@ -105,8 +105,10 @@ const register = <A, E, R>({ kv, name }: Job<A, E, R>, since: number): Effect.Ef
   execute(
     internals.of(kv).unfenced,
     Op.txn({
-      if: [Compare.missing(name)],
-      then: [Op.put(name, model.encode({ tick: isoOf(since), state: "Waiting", by: "", attempts: 0 }))]
+      if: [Compare.missing(model.recordKeyOf(name))],
+      then: [
+        Op.put(model.recordKeyOf(name), model.encode({ tick: isoOf(since), state: "Waiting", by: "", attempts: 0 }))
+      ]
     })
   )
 

@@ -61,7 +61,7 @@ const Record = Schema.Struct({
   attempts: Schema.Int
 })
 
-/** The value of the key that is named like the job. */
+/** The value of the key of the record. */
 export type Record = typeof Record.Type
 
 const decodeRecord = Schema.decodeUnknownOption(Schema.fromJsonString(Record))
@@ -72,5 +72,11 @@ export const decode = (entry: Entry): Option.Option<Record> =>
 
 export const encode = (record: Record): string => JSON.stringify(record)
 
+/**
+ * The key of the record. It is not `NAME`: a job `a/b` would then block the lock `a`, whose contenders are all keys
+ * directly under `a/`. And both keys end with words of their own, so no key of a job is one of another job.
+ */
+export const recordKeyOf = (name: string): string => `${name}/once/last`
+
 /** The key that exists, with the runner's lease, while a run is in progress. */
-export const runKeyOf = (name: string): string => `${name}/run`
+export const runKeyOf = (name: string): string => `${name}/once/run`

@@ -28,7 +28,7 @@ export const open = (kv: Kv, name: string): Effect.Effect<Place, KvError.KvError
   inChildScope(
     Effect.fnUntraced(function*(scope) {
       const view = (key: string) => Scope.provide(rangeView.open(internals.of(kv).unfenced, KeyRange.key(key)), scope)
-      return { kv, name, record: yield* view(name), run: yield* view(model.runKeyOf(name)) }
+      return { kv, name, record: yield* view(model.recordKeyOf(name)), run: yield* view(model.runKeyOf(name)) }
     }),
     Exit.isSuccess
   )
@@ -48,7 +48,7 @@ export const seen = Effect.fnUntraced(function*(place: Place): Effect.fn.Return<
   const { name } = place
   const record = yield* place.record.snapshot
   const run = yield* place.run.snapshot
-  const entry = record.entries.get(name)
+  const entry = record.entries.get(model.recordKeyOf(name))
   const decoded = entry === undefined ? undefined : yield* recordOf(entry)
   return {
     record: decoded,
@@ -70,7 +70,7 @@ export const recordOf = (entry: Entry): Effect.Effect<model.Record, KvError.KvEr
         new KvError.InvalidRequest({
           message: `the key ${
             JSON.stringify(entry.key)
-          } holds something else than the record of a run: use another name`
+          } holds something else than the record of a run: use another name, or delete the key`
         })
       ),
     onSome: Effect.succeed

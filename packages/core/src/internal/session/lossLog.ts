@@ -26,6 +26,8 @@ export const sessionLost = (
   const which = locks.length === 0 ? {} : {
     ...ofKind("lock"),
     ...ofKind("leadership"),
+    ...ofKind("semaphore"),
+    ...ofKind("slot"),
     token: locks.map(({ token }) => token).join(", ")
   }
   return Effect.annotateLogs(Effect.logWarning("effect-kv: a session was lost"), {

@@ -1,5 +1,8 @@
 /**
  * The acquisition of a slot: reads which are taken, and takes the lowest that is free.
+ *
+ * If none is free, the client queues for one. Only the first in the queue watches the slots, so a slot that becomes free
+ * wakes one waiter, not all.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,6 +18,8 @@ import * as Op from "../../values/Op.ts"
 import { inChildScope } from "../childScope.ts"
 import * as internals from "../kv/internals.ts"
 import { Turns } from "../kv/turns.ts"
+import * as lockQueue from "../lock/lockQueue.ts"
+import * as queues from "../queue/use.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
 import * as useSession from "../session/useSession.ts"
@@ -36,19 +41,55 @@ export const acquire = Effect.fnUntraced(function*(
   const taken = new SlotsTaken({ slots: name, size: options.size })
   if (options.acquireTimeout === undefined) return yield* taken
 
-  const wait = Effect.fnUntraced(function*(revision: bigint): Effect.fn.Return<HeldSlot, KvError.KvError, Scope.Scope> {
-    let seen = revision
+  return yield* inChildScope(
+    (scope) =>
+      Effect.timeoutOrElse(awaitTurn(kv, name, options, attempt, scope), {
+        duration: options.acquireTimeout!,
+        orElse: () => Effect.fail(taken)
+      }),
+    Exit.isSuccess
+  )
+})
+
+/** Queues, and takes a slot when it is first in the queue and one is free. */
+const awaitTurn = Effect.fnUntraced(function*(
+  kv: Kv,
+  name: string,
+  options: Options,
+  attempt: Effect.Effect<Attempt, KvError.KvError, Scope.Scope>,
+  scope: Scope.Scope
+): Effect.fn.Return<HeldSlot, KvError.KvError> {
+  const queue = lockQueue.queueOf(slotKey.queueOf(name), options.description)
+  const whenFree = Effect.gen(function*() {
     while (true) {
-      yield* throughOutage(untilFreed(kv, name, seen))
       const next = yield* throughOutage(attempt)
       if (next?._tag === "Acquired") return next.slot
-      seen = next?.revision ?? seen
+      if (next !== undefined) yield* throughOutage(untilFreed(kv, name, next.revision))
     }
   })
-  return yield* Effect.timeoutOrElse(wait(first.revision), {
-    duration: options.acquireTimeout,
-    orElse: () => Effect.fail(taken)
-  })
+  const inTurn = (slotScope: Scope.Scope) =>
+    Effect.acquireUseRelease(
+      Scope.fork(scope),
+      (place) =>
+        Effect.flatMap(
+          Scope.provide(queues.acquire(kv, [queue], { ttl: options.ttl }), place),
+          (first) => Effect.raceFirst(Scope.provide(whenFree, slotScope), first.lost)
+        ),
+      (place, exit) => {
+        const leave = Scope.close(place, exit)
+        // The slot is not delayed until the store has responded.
+        return Exit.isSuccess(exit) ? Effect.forkIn(leave, scope, { startImmediately: true }) : leave
+      }
+    )
+  while (true) {
+    const slot = yield* inChildScope(inTurn, Exit.isSuccess).pipe(
+      Scope.provide(scope),
+      // A place that is lost is taken again, at the end of the queue. Without `acquireTimeout` nothing else fails.
+      Effect.catchTags({ LockLost: () => Effect.undefined, LockTimeout: Effect.die }),
+      throughOutage
+    )
+    if (slot !== undefined) return slot
+  }
 })
 
 type Attempt =

@@ -65,7 +65,7 @@ export interface Slot {
   readonly name: string
   /** The index that no other client has: 0 to `size - 1`. */
   readonly index: number
-  /** The key in the store that holds the slot: `NAME/INDEX`. */
+  /** The key in the store that holds the slot: `NAME/slots/INDEX`. */
   readonly key: string
   /** The fencing token: the key's create revision. Each holder's is larger than those of all holders before it. */
   readonly token: bigint

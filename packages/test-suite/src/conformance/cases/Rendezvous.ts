@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as KvFaults from "../../testing/KvFaults.ts"
 import { chapter, newClient, promptly, reasonOf, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { entryOf } from "./entries.ts"
 import * as faults from "./faults.ts"
@@ -30,6 +31,10 @@ const stillWait = (...fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>) =>
     () => assert.isTrue(fibers.every((fiber) => fiber.pollUnsafe() === undefined), "it is still waiting")
   )
 
+/** Whether so many waiters have read the latch, which they do once they watch it. */
+const haveLooked = (seen: faults.Faults, waiters: number) =>
+  Effect.sync(() => seen.pending === 0 && seen.calls.filter(({ op }) => op?._tag === "Range").length >= waiters)
+
 /** Enters a barrier in the background. The participant stays until it is told to leave. */
 const enter = Effect.fnUntraced(function*(kv: Kv.Kv, name: string, options: Barrier.Options) {
   const scope = yield* Scope.fork(yield* Effect.scope)
@@ -39,7 +44,7 @@ const enter = Effect.fnUntraced(function*(kv: Kv.Kv, name: string, options: Barr
   return { fiber, leave: Scope.close(scope, Exit.void) }
 })
 
-const keyOf = (name: string, id: string, round = 0) => `${name}/${round}/p:${id}`
+const keyOf = (name: string, id: string, round = 0) => `${name}/barrier/${round}/p:${id}`
 
 /** Waits until that participant is in the barrier. */
 const untilEntered = (kv: Kv.Kv, name: string, id: string, round = 0) =>
@@ -77,7 +82,7 @@ export const cases = chapter("latches and barriers", [
   }),
 
   test("latches and barriers whose names extend each other do not interfere", function*(kv) {
-    const names = ["a", "a0", "a/0", "a/0/0"]
+    const names = ["a", "a0", "a/0", "a/latch", "a/latch/0"]
     const waiting = []
     for (const name of names) waiting.push(yield* awaiting(kv, name, 1))
     for (const [i, name] of names.entries()) {
@@ -97,8 +102,10 @@ export const cases = chapter("latches and barriers", [
     yield* arrive(kv, "l", "a")
     const { fiber: barrier } = yield* enter(kv, "b", { parties: 2, id: "a" })
     yield* untilEntered(kv, "b", "a")
-    for (const key of ["l.x", "l/x", "l/0", "l/0/x", "l/1/p:x", "b.x", "b/x", "b/0", "b/0/x", "b/1/p:x"]) {
-      yield* kv.put(key, "1")
+    for (const base of ["l", "l/latch", "b", "b/barrier"]) {
+      for (const suffix of [".x", "/x", "/0", "/0/x", "/0/x/p:x", "/0/p:x/y", "/1/p:x"]) {
+        yield* kv.put(base + suffix, "1")
+      }
     }
     yield* arrive(kv, "l", "a")
     yield* stillWait(latch, barrier)
@@ -130,7 +137,7 @@ export const cases = chapter("latches and barriers", [
   }),
 
   test("names and numbers that are wrong, and a foreign value, are rejected", function*(kv) {
-    yield* kv.put("foreign", "text")
+    for (const kind of ["latch", "barrier"]) yield* kv.put(`foreign/${kind}/current`, "text")
     const calls: ReadonlyArray<Effect.Effect<unknown, unknown, Kv.Kv>> = [
       Latch.countDown("", { id: "a" }),
       Latch.countDown("l", { id: "" }),
@@ -148,7 +155,7 @@ export const cases = chapter("latches and barriers", [
       Barrier.reset("foreign")
     ]
     for (const call of calls) assert.strictEqual((yield* reasonOf(on(kv)(call)))._tag, "InvalidRequest")
-    assert.strictEqual(yield* kv.count(KeyRange.all), 1)
+    assert.strictEqual(yield* kv.count(KeyRange.all), 2)
   }),
 
   test(
@@ -232,13 +239,49 @@ export const cases = chapter("latches and barriers", [
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)
     const waiting = yield* awaiting(client, name, 10)
-    yield* soon("it watches", Effect.sync(() => seen.watches === 2 && seen.pending === 0))
+    yield* soon("it watches", Effect.sync(() => seen.watches === 1 && seen.pending === 0))
     seen.calls.length = 0
     for (let i = 0; i < 10; i++) yield* arrive(kv, name, `${i}`)
     yield* store.passTime("100 millis")
     assert.strictEqual(yield* promptly("it opens", Fiber.join(waiting)), "open")
     assert.deepStrictEqual(seen.calls, [])
     assert.strictEqual(seen.watches, 0)
+  }),
+
+  waitingTest("who was waiting when a latch opened goes on, although it was reset at once", function*(kv) {
+    const names = ["latch/reset/by-hand", "latch/reset/by-arrivals"]
+    for (const name of names) {
+      const seen = faults.make()
+      const client = yield* KvFaults.make(backendOf(yield* faults.newClientWith(seen)))
+      const waiting = [
+        yield* awaiting(client.kv, name, 2),
+        yield* awaiting(yield* faults.newClientWith(seen), name, 2)
+      ]
+      yield* soon("both have looked and wait", haveLooked(seen, 2))
+      // The first waiter learns of the opening and of the reset at once.
+      yield* client.partition()
+      if (name.endsWith("hand")) yield* on(kv)(Latch.open(name))
+      else for (const id of ["a", "b"]) yield* arrive(kv, name, id)
+      yield* on(kv)(Latch.reset(name))
+      yield* client.heal
+      for (const fiber of waiting) assert.deepStrictEqual(yield* exitOf("it wakes", fiber), Exit.succeed("open"))
+      yield* stillWait(yield* awaiting(kv, name, 2))
+    }
+  }),
+
+  test("a waiter that missed an opening by hand because of a compaction goes on", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const client = yield* KvFaults.make(backendOf(yield* faults.newClientWith(seen)))
+    const waiting = yield* awaiting(client.kv, "l", 2)
+    yield* soon("it has looked and waits", haveLooked(seen, 1))
+    yield* client.partition()
+    for (const change of [Latch.open("l"), Latch.reset("l"), Latch.reset("l")]) yield* on(kv)(change)
+    const { revision } = yield* kv.put("other", "1")
+    yield* store.compact(revision)
+    yield* client.heal
+    assert.deepStrictEqual(yield* exitOf("it wakes", waiting), Exit.succeed("open"))
+    yield* stillWait(yield* awaiting(kv, "l", 2))
   }),
 
   waitingTest("the death of a participant breaks the barrier for all who wait, and names it", function*(kv) {

@@ -56,7 +56,7 @@ const statusOf = (kv: Kv.Kv, name: string) => Effect.map(on(kv)(RunOnce.status(n
 const untilState = (kv: Kv.Kv, name: string, state: RunOnce.Status["state"]) =>
   until(`${name} is ${state}`, Effect.map(statusOf(kv, name), (status) => status?.state === state))
 
-const isRunning = (kv: Kv.Kv, name: string) => Effect.map(kv.getEntry(`${name}/run`), Option.isSome)
+const isRunning = (kv: Kv.Kv, name: string) => Effect.map(kv.getEntry(`${name}/once/run`), Option.isSome)
 
 /** A function that records its ticks. */
 const recorder = () => {
@@ -72,11 +72,11 @@ export const cases = chapter("run once", [
     seen.calls.length = 0
     const result = yield* on(client)(RunOnce.forKey("job", ({ token }) =>
       Effect.gen(function*() {
-        const run = yield* entryOf(kv, "job/run")
+        const run = yield* entryOf(kv, "job/once/run")
         assert.strictEqual(run.createRevision, token)
         assert.isTrue(Option.isSome(run.lease))
         assert.strictEqual(run.lossyText, "host a")
-        const record = yield* entryOf(kv, "job")
+        const record = yield* entryOf(kv, "job/once/last")
         assert.strictEqual(record.modRevision, token)
         assert.deepStrictEqual(record.lease, Option.none())
         assert.deepStrictEqual(JSON.parse(record.lossyText), { state: "Running", by: "host a", attempts: 1 })
@@ -94,7 +94,7 @@ export const cases = chapter("run once", [
       description: "host a",
       attempts: 1
     })
-    assert.deepStrictEqual(yield* kv.getEntry("job/run"), Option.none())
+    assert.deepStrictEqual(yield* kv.getEntry("job/once/run"), Option.none())
   }),
 
   test("what is done stays done, and to learn that is one read", function*(kv) {
@@ -103,7 +103,7 @@ export const cases = chapter("run once", [
     const client = yield* faults.newClientWith(seen)
     assert.deepStrictEqual(yield* on(client)(RunOnce.forKey("job", () => Effect.die("again"))), Option.none())
     assert.deepStrictEqual(seen.calls.map(({ op }) => op?._tag), ["Range"])
-    yield* kv.delete("job")
+    yield* kv.delete("job/once/last")
     assert.deepStrictEqual(yield* on(client)(RunOnce.forKey("job", () => Effect.succeed(1))), Option.some(1))
   }),
 
@@ -179,7 +179,7 @@ export const cases = chapter("run once", [
         }))))
     )
     yield* promptly("it runs", barrier.reached)
-    yield* kv.delete("job/run")
+    yield* kv.delete("job/once/run")
     yield* barrier.letGo
     failedWith(yield* promptly("the loss", Fiber.await(runner)), "LockLost")
     assert.deepStrictEqual(reasons, ["LockLost"])
@@ -193,7 +193,7 @@ export const cases = chapter("run once", [
     lossy.after = (call) => faults.isEntry(call) && !faults.isRemoval(call) ? faults.lostResponse : Effect.void
     const reason = yield* reasonOf(on(client)(RunOnce.forKey("job", () => Effect.die("not to be run"))))
     assert.strictEqual(reason._tag, "Unavailable")
-    yield* soon("the start is undone", Effect.map(kv.getEntry("job"), Option.isNone))
+    yield* soon("the start is undone", Effect.map(kv.getEntry("job/once/last"), Option.isNone))
     assert.isFalse(yield* isRunning(kv, "job"))
     lossy.after = () => Effect.void
     const attempt = yield* on(client)(RunOnce.forKey("job", ({ attempt }) => Effect.succeed(attempt)))
@@ -202,17 +202,17 @@ export const cases = chapter("run once", [
 
   test("jobs whose names extend each other do not interfere", function*(kv) {
     const ran: Array<string> = []
-    for (const name of ["jobs/2", "jobs2", "jobs", "jobs/run/x"]) {
+    for (const name of ["jobs/2", "jobs2", "jobs", "jobs/run", "jobs/once/run"]) {
       yield* on(kv)(RunOnce.forKey(name, () => Effect.sync(() => ran.push(name))))
     }
-    assert.deepStrictEqual(ran, ["jobs/2", "jobs2", "jobs", "jobs/run/x"])
+    assert.deepStrictEqual(ran, ["jobs/2", "jobs2", "jobs", "jobs/run", "jobs/once/run"])
     yield* on(Kv.prefixed(kv, "app/"))(RunOnce.forKey("jobs", () => Effect.sync(() => ran.push("app"))))
     assert.strictEqual(ran.at(-1), "app")
-    assert.isTrue(Option.isSome(yield* kv.getEntry("app/jobs")))
+    assert.isTrue(Option.isSome(yield* kv.getEntry("app/jobs/once/last")))
   }),
 
   test("a name that is no key, options that are wrong and a foreign value are rejected", function*(kv) {
-    yield* kv.put("foreign", "text")
+    yield* kv.put("foreign/once/last", "text")
     const run = () => Effect.void
     const calls: ReadonlyArray<Effect.Effect<unknown, unknown, Kv.Kv>> = [
       RunOnce.forKey("", run),
@@ -322,7 +322,7 @@ export const cases = chapter("run once", [
       const first = yield* instance(crashing, name, (tick) =>
         Effect.gen(function*() {
           attempts.push(`${minuteOf(tick)} ${tick.attempt}`)
-          lease = Option.getOrThrow((yield* Effect.orDie(entryOf(kv, `${name}/run`))).lease)
+          lease = Option.getOrThrow((yield* Effect.orDie(entryOf(kv, `${name}/once/run`))).lease)
           return yield* Effect.never
         }), { onCrash })
       const second = yield* instance(
@@ -434,7 +434,7 @@ export const cases = chapter("run once", [
           })), { ttl: "2 seconds" }))
       )
       yield* promptly("it runs", barrier.reached)
-      const token = (yield* entryOf(kv, `${name}/run`)).createRevision
+      const token = (yield* entryOf(kv, `${name}/once/run`)).createRevision
       cut.before = (call) => call.kind === "leaseKeepAlive" ? Effect.never : Effect.void
       const second = yield* Effect.forkScoped(
         on(kv)(RunOnce.forKey(name, (run) => Effect.as(kv.put(`${name}.by`, "second"), run)))
@@ -466,11 +466,11 @@ export const cases = chapter("run once", [
       ))
     )
     yield* until("it runs", isRunning(kv, name))
-    const { createRevision } = yield* entryOf(kv, `${name}/run`)
+    const { createRevision } = yield* entryOf(kv, `${name}/once/run`)
     cut.before = (call) => call.kind === "leaseKeepAlive" ? faults.unavailable : Effect.void
     failedWith(yield* exitOf("the loss", runner), "LockLost")
     const ended = yield* entryOf(kv, `${name}.ended`)
-    const then = yield* kv.getEntry(`${name}/run`, { revision: ended.modRevision })
+    const then = yield* kv.getEntry(`${name}/once/run`, { revision: ended.modRevision })
     assert.strictEqual(Option.getOrThrow(then).createRevision, createRevision)
   }),
 
@@ -510,7 +510,7 @@ export const cases = chapter("run once", [
     lossy.before = (call) => {
       if (!faults.isRemoval(call) || !isFirst) return Effect.void
       isFirst = false
-      return Effect.andThen(Effect.orDie(kv.delete(`${name}/run`)), faults.lostResponse)
+      return Effect.andThen(Effect.orDie(kv.delete(`${name}/once/run`)), faults.lostResponse)
     }
     const run = yield* Effect.forkScoped(on(client)(RunOnce.forKey(name, () => Effect.succeed("result"))))
     failedWith(yield* exitOf("it ends", run), "LockLost")

@@ -48,10 +48,10 @@ export const cases = chapter("slots", [
     ]
     assert.deepStrictEqual(slots.map(({ index }) => index), [0, 1, 2])
     const { slot } = slots[0]!
-    const entry = yield* entryOf(kv, "ids/0")
+    const entry = yield* entryOf(kv, "ids/slots/0")
     assert.deepStrictEqual(
       [slot.name, slot.key, slot.token, entry.lossyText],
-      ["ids", "ids/0", entry.createRevision, "first"]
+      ["ids", "ids/slots/0", entry.createRevision, "first"]
     )
     assert.isTrue(Option.isSome(entry.lease))
     assert.isTrue(slot.isHeldUnsafe() && (yield* slot.isHeld))
@@ -89,6 +89,62 @@ export const cases = chapter("slots", [
     assert.strictEqual((yield* promptly("the slot", Fiber.join(waiting))).index, 0)
   }),
 
+  test(
+    "a slot that is released wakes one waiter, so that all waiters together cost requests in their number",
+    function*(kv) {
+      const seen = faults.make()
+      const clients = [
+        yield* faults.newClientWith(seen),
+        yield* faults.newClientWith(seen),
+        yield* faults.newClientWith(seen)
+      ]
+      const drain = Effect.fnUntraced(function*(name: string, waiters: number) {
+        const holder = yield* take(kv, name, { size: 1 })
+        seen.calls.length = 0
+        const waiting = yield* Effect.forEach(
+          Array.from({ length: waiters }, (_, i) => clients[i % 3]!),
+          (client) =>
+            Effect.forkScoped(
+              on(client)(Slot.use(name, ({ token }) => Effect.succeed(token), { size: 1, acquireTimeout: "1 minute" }))
+            )
+        )
+        yield* soon(
+          "all wait",
+          Effect.map(kv.count(KeyRange.prefix(`${name}/slots/queue/`)), (count) => count === waiters)
+        )
+        yield* soon("nothing is in flight", Effect.sync(() => seen.pending === 0))
+        const before = seen.calls.length
+        yield* holder.release
+        const tokens = yield* promptly("all slots", Effect.forEach(waiting, Fiber.join))
+        assert.strictEqual(new Set(tokens).size, waiters)
+        return { all: seen.calls.length, ofReleases: seen.calls.length - before }
+      })
+      const many = yield* drain("many", 16)
+      // Of an admission: the waiter looks whether it is first, and reads, takes and releases the slot.
+      assert.isAtMost(many.ofReleases, 7 * 16, `${many.ofReleases} requests`)
+      assert.isAtMost(many.all, 12 * 16, `${many.all} requests`)
+      yield* soon("nobody is in the queue", Effect.map(kv.count(KeyRange.all), (count) => count === 0))
+    }
+  ),
+
+  test("those who wait for a slot get it in the order in which they came", function*(kv) {
+    const holder = yield* take(kv, "ids", { size: 1 })
+    const order: Array<number> = []
+    const waiting = []
+    for (const i of [0, 1, 2, 3]) {
+      const client = i % 2 === 0 ? kv : yield* newClient
+      waiting.push(
+        yield* Effect.forkScoped(
+          on(client)(Slot.use("ids", () => Effect.sync(() => order.push(i)), { size: 1, acquireTimeout: "1 minute" }))
+        )
+      )
+      yield* soon("it waits", Effect.map(kv.count(KeyRange.prefix("ids/slots/queue/")), (count) => count === i + 1))
+    }
+    yield* holder.release
+    yield* promptly("all slots", Effect.forEach(waiting, Fiber.join))
+    assert.deepStrictEqual(order, [0, 1, 2, 3])
+  }),
+
   test("concurrent fibers and clients get different indices, and one each", function*(kv) {
     const clients = [kv, yield* newClient, yield* newClient]
     const slots = yield* Effect.forEach(
@@ -108,7 +164,7 @@ export const cases = chapter("slots", [
     assert.strictEqual((yield* take(kv, "ids2", { size: 1 })).index, 0)
     assert.strictEqual((yield* take(kv, "ids/2", { size: 1 })).index, 0)
     assert.strictEqual((yield* take(Kv.prefixed(kv, "tenant/"), "ids", { size: 1 })).index, 0)
-    yield* kv.put("ids/01", "not an index")
+    yield* kv.put("ids/slots/01", "not an index")
     assert.strictEqual((yield* take(kv, "ids", { size: 3 })).index, 1)
     assert.strictEqual((yield* take(kv, "ids", { size: 3 })).index, 2)
   }),
@@ -155,8 +211,8 @@ export const cases = chapter("slots", [
         { size: 1 }
       ))
     )
-    yield* soon("it runs", isThere(kv, "ids/0"))
-    yield* kv.delete("ids/0")
+    yield* soon("it runs", isThere(kv, "ids/slots/0"))
+    yield* kv.delete("ids/slots/0")
     failedWith(yield* promptly("it is interrupted", Fiber.await(running)), "LockLost")
     assert.isTrue(finalized)
     const own = yield* Effect.flip(on(kv)(Slot.use("ids", () => Effect.fail("own"), { size: 1 })))
@@ -170,7 +226,7 @@ export const cases = chapter("slots", [
     lossy.after = (call) => faults.isEntry(call) ? faults.lostResponse : Effect.void
     const lost = yield* Effect.exit(Effect.scoped(on(client)(Slot.acquire("ids", { size: 1 }))))
     assert.isTrue(KvError.isKvError(failedWith(lost, "KvError")))
-    yield* soon("no key is left", Effect.map(isThere(kv, "ids/0"), (there) => !there))
+    yield* soon("no key is left", Effect.map(isThere(kv, "ids/slots/0"), (there) => !there))
     const { letGo, reached, stop } = yield* faults.barrier
     lossy.after = (call) => faults.isEntry(call) ? stop : Effect.void
     const interrupted = yield* Effect.forkScoped(Effect.scoped(on(client)(Slot.acquire("ids", { size: 1 }))))
@@ -179,7 +235,7 @@ export const cases = chapter("slots", [
     yield* letGo
     yield* promptly("the interruption", Fiber.join(interruption))
     lossy.after = () => Effect.void
-    yield* soon("no key is left", Effect.map(isThere(kv, "ids/0"), (there) => !there))
+    yield* soon("no key is left", Effect.map(isThere(kv, "ids/slots/0"), (there) => !there))
     assert.strictEqual((yield* take(client, "ids", { size: 1 })).index, 0)
   }),
 
@@ -196,6 +252,40 @@ export const cases = chapter("slots", [
     yield* letGo
     assert.strictEqual((yield* promptly("the other", Fiber.join(second))).index, 1)
   }),
+
+  waitingTest(
+    "a waiter for a slot whose place in the queue is deleted, or who gives up, delays no other",
+    function*(kv) {
+      const name = "slots/queue"
+      const holder = yield* take(kv, name, { size: 1 })
+      const queued = Effect.map(
+        kv.range(KeyRange.prefix(`${name}/slots/queue/`), { order: { by: "createRevision" } }),
+        ({ entries }) => entries
+      )
+      const wait = Effect.fnUntraced(function*() {
+        const before = (yield* queued).length
+        const client = yield* newClient
+        const fiber = yield* Effect.forkScoped(
+          on(client)(Slot.use(name, () => Effect.succeed("used"), { size: 1, acquireTimeout: "1 minute" }))
+        )
+        yield* soon("it waits", Effect.map(queued, (places) => places.length > before))
+        return fiber
+      })
+      const first = yield* wait()
+      const second = yield* wait()
+      const third = yield* wait()
+      yield* Fiber.interrupt(second)
+      const [place] = yield* queued
+      yield* kv.delete(place!.key)
+      yield* waitUntil(
+        "it queues again",
+        Effect.map(queued, (places) => places.length === 2 && places[0]!.createRevision > place!.createRevision)
+      )
+      yield* holder.release
+      for (const fiber of [first, third]) assert.deepStrictEqual(yield* exitOf("the slot", fiber), Exit.succeed("used"))
+      yield* soon("nothing is left", Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === 0))
+    }
+  ),
 
   waitingTest("an attempt that another client beat to the last slot leaves no lease", function*(kv) {
     const name = "slots/beaten"
@@ -219,7 +309,7 @@ export const cases = chapter("slots", [
     const options: Slot.Options = { size: 1, coolDown: "2 seconds" }
     const holder = yield* take(kv, "slots-cooling", options)
     yield* holder.release
-    assert.isFalse(yield* isThere(kv, "slots-cooling/0"), "it is not held any more")
+    assert.isFalse(yield* isThere(kv, "slots-cooling/slots/0"), "it is not held any more")
     assert.isTrue(yield* isTaken(kv, "slots-cooling", 1))
     const waiting = yield* Effect.forkScoped(take(kv, "slots-cooling", { ...options, acquireTimeout: "1 minute" }))
     yield* store.passTime("1 second")

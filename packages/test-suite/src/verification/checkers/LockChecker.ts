@@ -298,9 +298,13 @@ interface Contender {
   readonly mode: string | undefined
 }
 
+/** The key in a folder that is not a contender's. */
+const recordOf = (folder: string | undefined): string | undefined =>
+  folder === "permits" ? "limit" : folder === "once" ? "last" : undefined
+
 /**
  * The queues of locks at every revision, from the changes of the store. A contender is a key under the name of a lock:
- * directly, or under `permits/`, `read/` or `write/`.
+ * directly, or under `permits/`, `read/`, `write/` or, for a run of `RunOnce`, `once/`.
  */
 class Holders {
   readonly #queues: ReadonlyMap<string, ReadonlyArray<readonly [revision: bigint, queue: ReadonlyArray<Contender>]>>
@@ -309,9 +313,9 @@ class Holders {
     const history = new Map<string, Array<readonly [bigint, ReadonlyArray<Contender>]>>()
     const queues = new Map<string, Map<string, Contender>>()
     for (const change of changes) {
-      const [, folder, mode] = /^(.*?)(?:\/(permits|read|write))?\/[^/]*$/s.exec(change.key) ?? []
+      const [, folder, mode] = /^(.*?)(?:\/(permits|read|write|once))?\/[^/]*$/s.exec(change.key) ?? []
       const lock = folder === undefined ? undefined : locks.has(folder) ? folder : undefined
-      if (lock === undefined || mode === "permits" && change.key.endsWith("/limit")) continue
+      if (lock === undefined || recordOf(mode) === change.key.slice(change.key.lastIndexOf("/") + 1)) continue
       const queue = queues.get(lock) ?? new Map<string, Contender>()
       queues.set(lock, queue)
       if (change.type === "delete") queue.delete(change.key)

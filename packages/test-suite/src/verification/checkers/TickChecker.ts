@@ -35,7 +35,7 @@ export type Violation = Violation_.Violation<Kind>
  * @since 0.1.0
  */
 export interface Options {
-  /** The names of the jobs, as keys of the store. */
+  /** The names of the jobs, at the root of the store. */
   readonly jobs: ReadonlyArray<string>
   /** The policy of the jobs: with `skip` no tick may be started twice. Default: `retry`. */
   readonly onCrash?: "retry" | "skip" | undefined
@@ -85,7 +85,8 @@ const checkJob = (
   job: string,
   { begun, onCrash = "retry" }: Options
 ): ReadonlyArray<Violation> => {
-  const runKey = `${job}/run`
+  const recordKey = `${job}/once/last`
+  const runKey = `${job}/once/run`
   const violations: Array<Violation> = []
   /** The state of each tick that was started, and of the one before an undone start. */
   const states = new Map<string | undefined, string | undefined>()
@@ -93,13 +94,13 @@ const checkJob = (
   let before: Before | undefined
   let hasRunner = false
   const revisions = Map.groupBy(
-    changes.filter(({ key }) => key === job || key === runKey),
+    changes.filter(({ key }) => key === recordKey || key === runKey),
     ({ modRevision }) => modRevision
   )
   for (const [revision, group] of revisions) {
     const report = (kind: Kind, message: string) =>
       violations.push({ kind, message: `${JSON.stringify(job)} ${message}`, records: [], revision })
-    const recordChange = group.find(({ key }) => key === job)
+    const recordChange = group.find(({ key }) => key === recordKey)
     const runChange = group.find(({ key }) => key === runKey)
     const isStart = runChange?.type === "put"
     const isEnd = runChange?.type === "delete" && hasRunner

@@ -23,6 +23,7 @@ import * as History from "../history/History.ts"
 import * as Recorder from "../history/Recorder.ts"
 import * as Workload from "../workload/Workload.ts"
 import type { Options } from "./options.ts"
+import * as Recipes from "./recipes.ts"
 import * as simulation from "./run.ts"
 import * as scenarios from "./scenario.ts"
 import { type Ended, World } from "./World.ts"
@@ -115,10 +116,16 @@ const violationsOf = (
   history: History.History,
   changes: ReadonlyArray<Changes.Change>,
   profile: FaultProfile,
-  { begun, compactedAt, counts, leftBehind, brokenInvariants, revision }: simulation.End
+  { begun, compactedAt, counts, leftBehind, brokenInvariants, recipes, revision }: simulation.End
 ): ReadonlyArray<Violation.Violation> => [
   ...leftBehind.map((what): Violation.Violation => ({ kind: "LeftBehind", message: what, records: [] })),
-  ...brokenInvariants.map((what): Violation.Violation => ({ kind: "BrokenInvariant", message: what, records: [] })),
+  ...[
+    ...brokenInvariants,
+    ...Recipes.wrongRounds(changes, simulation.prefix, recipes.processes),
+    ...Recipes.staleWrites(changes, simulation.prefix)
+  ].map((
+    what
+  ): Violation.Violation => ({ kind: "BrokenInvariant", message: what, records: [] })),
   ...history.calls.flatMap((call) => lateCalls(call, profile)),
   ...profile === "slow" ? history.calls.flatMap(needlessFailures) : [],
   ...RevisionChecker.check(history, changes, { foreignLease: () => profile === "brutal" }).violations,
@@ -133,7 +140,8 @@ const violationsOf = (
     counts,
     permits: { [`${simulation.prefix}${Workload.semaphore}`]: Workload.permits }
   }).filter(({ kind }) => profile !== "brutal" || !isLateLoss(kind)),
-  ...TickChecker.check(changes, { jobs: [simulation.job], onCrash: "skip", begun })
+  ...TickChecker.check(changes, { jobs: [simulation.job], onCrash: "skip", begun }),
+  ...TickChecker.check(changes, { jobs: Recipes.jobsOf(simulation.prefix), begun: recipes.begun })
 ]
 
 /** If nothing is lost and delays are short, no call may fail for lack of a response. */
@@ -198,10 +206,15 @@ const inOrderOfCreation = (call: History.Call): History.Call => {
  */
 const stable = (trace: string, history: History.History): string => {
   const names = new Map<string, string>()
+  // The ids of a counter's participants are not drawn from the seed either.
+  for (const [, id] of trace.matchAll(/\/counter\/live\/([0-9a-f]+)/g)) {
+    if (!names.has(id!)) names.set(id!, `<participant ${names.size}>`)
+  }
+  const participants = names.size
   for (const { request } of history.calls) {
     if (request._tag === "Execute" || request.id === undefined) continue
     for (const name of [request.id.toString(), request.id.toString(16)]) {
-      if (!names.has(name)) names.set(name, `<lease ${names.size >> 1}>`)
+      if (!names.has(name)) names.set(name, `<lease ${(names.size - participants) >> 1}>`)
     }
   }
   return names.size === 0

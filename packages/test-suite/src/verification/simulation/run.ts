@@ -22,6 +22,7 @@ import * as Workload from "../workload/Workload.ts"
 import * as invariants from "./invariants.ts"
 import type { Options, Store } from "./options.ts"
 import { pause } from "./pause.ts"
+import * as recipes from "./recipes.ts"
 import { type FaultProfile, ratesOf, type Scenario, scenarioOf } from "./scenario.ts"
 import * as transfers from "./transfers.ts"
 import type { Process, World } from "./World.ts"
@@ -48,6 +49,8 @@ export interface End {
   readonly brokenInvariants: ReadonlyArray<string>
   /** The tokens of the runs of the cron whose function has begun. */
   readonly begun: ReadonlySet<bigint>
+  /** What the processes know of their work with recipes. */
+  readonly recipes: recipes.Notes
 }
 
 /** How long after the last fault the invariants must hold. */
@@ -75,6 +78,7 @@ export const simulate = (
     const direct = yield* store.connect
     const compact = yield* observe(store, direct, records)
     const begun = new Set<bigint>()
+    const recipeNotes = recipes.notesOf(scenario.processes)
     const all = yield* Effect.forEach(Array.from({ length: scenario.processes }, (_, i) => `p${i}`), (name, i) => {
       const process = world.process(seed, name)
       return Effect.gen(function*() {
@@ -98,7 +102,7 @@ export const simulate = (
             )
           ]
           : []
-        const working = yield* Effect.forkChild(work(records.clients, name, backend, scenario, begun))
+        const working = yield* Effect.forkChild(work(records.clients, name, backend, scenario, begun, recipeNotes))
         const cutOff = yield* Effect.forkChild(profile === "slow" ? Effect.never : partitions(faults))
         return { process, faults, kept, working, cutOff }
       }).pipe(process.within)
@@ -119,7 +123,8 @@ export const simulate = (
     const kept = all.flatMap(({ kept }) => kept)
     const brokenInvariants = [
       ...(yield* Effect.forEach(kept, (each) => each.check(kv))).flat(),
-      ...(yield* transfers.check(kv, prefix))
+      ...(yield* transfers.check(kv, prefix)),
+      ...(yield* recipes.check(kv, prefix, recipeNotes))
     ]
     yield* Effect.forEach(kept, (each) => each.close)
     yield* Effect.sleep(cleanUpTime)
@@ -137,7 +142,8 @@ export const simulate = (
       compactedAt: compact.last(),
       leftBehind: yield* leftBehind(kv, store),
       brokenInvariants,
-      begun
+      begun,
+      recipes: recipeNotes
     }
   })
   return Effect.orDie(root.within(Effect.scoped(body)))
@@ -166,7 +172,8 @@ const work = (
   name: string,
   backend: KvBackend,
   scenario: Scenario,
-  begun: Set<bigint>
+  begun: Set<bigint>,
+  recipeNotes: recipes.Notes
 ) =>
   Effect.scoped(Effect.gen(function*() {
     if (scenario.impatient) yield* Effect.forkScoped(impatientWatch(recorder.client(`${name} impatient`)(backend)))
@@ -184,6 +191,9 @@ const work = (
       ticks(recorder, `${name} cron`, backend, scenario, begun),
       scenario.transfers > 0
         ? transfers.work(recorder, `${name} payer`, backend, prefix, scenario.transfers)
+        : Effect.void,
+      scenario.recipes > 0
+        ? recipes.work(recorder, `${name} recipes`, backend, prefix, recipeNotes, scenario)
         : Effect.void,
       scenario.temporary ? temporaryKeys(recorder, `${name} temporary`, backend) : Effect.void
     ], { concurrency: "unbounded" })

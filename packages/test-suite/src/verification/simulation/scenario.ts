@@ -59,6 +59,8 @@ export interface Scenario {
   readonly rwLocks: number
   /** For how many seconds each process is an instance of a cron that is due every second. */
   readonly ticks: number
+  /** How often each process uses the recipes that have no scenario of their own. */
+  readonly recipes: number
   /** How many transfers between accounts each of two fibers of a process makes. */
   readonly transfers: number
   readonly temporary: boolean
@@ -74,6 +76,7 @@ const nothing = {
   permits: 0,
   rwLocks: 0,
   ticks: 0,
+  recipes: 0,
   transfers: 0,
   temporary: false,
   impatient: false
@@ -113,13 +116,21 @@ const cron: ReadonlyArray<Scenario> = [
   { ...nothing, processes: 2, clients: 3, operations: 5, keys: 2, ticks: 4, holds: 50 }
 ]
 
+const recipes: ReadonlyArray<Scenario> = [
+  { ...nothing, processes: 2, recipes: 3, holds: 50 },
+  { ...nothing, processes: 3, recipes: 2, holds: 200 },
+  // Held long enough to be lost.
+  { ...nothing, processes: 3, recipes: 1, holds: 4000 }
+]
+
 export const scenarioOf = (seed: number): Scenario => {
+  if (below(seeded(seed, "recipes"), 8) === 0) return recipes[below(seeded(seed, "scenario"), recipes.length)]!
   const all = below(seeded(seed, "cron"), 8) === 0 ? cron : scenarios
   return all[below(seeded(seed, "scenario"), all.length)]!
 }
 
 /** Whether few enough calls are concurrent to search their orders. Reads of all keys connect all keys. */
 export const isOrderable = (seed: number): boolean => {
-  const { clients, temporary } = scenarioOf(seed)
-  return clients <= 3 && !temporary
+  const { clients, recipes, temporary } = scenarioOf(seed)
+  return clients <= 3 && !temporary && recipes === 0
 }

@@ -15,6 +15,7 @@ import * as elections from "./work/elections.ts"
 import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
+import * as queues from "./work/queues.ts"
 import * as sequences from "./work/sequences.ts"
 import * as shards from "./work/shards.ts"
 import * as shared from "./work/shared.ts"
@@ -49,6 +50,7 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["singleton", 1, singletons.instance],
   ["updateUser", 1, collections.update],
   ["ownShards", 1, shards.live],
+  ["workOnQueue", 1, queues.work],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 

@@ -15,6 +15,7 @@ import * as elections from "./work/elections.ts"
 import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
+import * as queues from "./work/queues.ts"
 import * as sequences from "./work/sequences.ts"
 import * as settings from "./work/settings.ts"
 import * as shards from "./work/shards.ts"
@@ -51,6 +52,7 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["updateUser", 1, collections.update],
   ["changeSettings", 1, settings.change],
   ["ownShards", 1, shards.live],
+  ["workOnQueue", 1, queues.work],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 

@@ -13,6 +13,7 @@ import * as Observers from "./Observers.ts"
 import * as Recipes from "./Recipes.ts"
 import * as Recovery from "./Recovery.ts"
 import type { Round } from "./Round.ts"
+import * as Shards from "./Shards.ts"
 import * as Span from "./Span.ts"
 import type { Testbed } from "./Testbed.ts"
 import * as UnexplainedErrors from "./UnexplainedErrors.ts"
@@ -88,6 +89,7 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
         Observers.find(client, seen, changes, history, elections.electionName(prefix))
       ),
       ...Recipes.find(changes, prefix, history, round.notes),
+      ...Shards.find(changes, prefix),
       ...UnexplainedErrors.find(round, compactedAt),
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(round) : []),
       ...found.map((violation) => Violation.print(history, [violation]))

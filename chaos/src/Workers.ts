@@ -16,6 +16,7 @@ import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
 import * as sequences from "./work/sequences.ts"
+import * as shards from "./work/shards.ts"
 import * as shared from "./work/shared.ts"
 import * as shortLivedClients from "./work/shortLivedClients.ts"
 import * as singletons from "./work/singletons.ts"
@@ -47,6 +48,7 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["doStep", 1, steps.doStep],
   ["singleton", 1, singletons.instance],
   ["updateUser", 1, collections.update],
+  ["ownShards", 1, shards.live],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 

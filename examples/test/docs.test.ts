@@ -84,7 +84,7 @@ const checked = documents.flatMap((document) => [
 
 const everything = [
   `import * as core from "@effect-kv/core"`,
-  `import { Barrier, Compare, Counter, Deadline, DistLock, DistRwLock, DistSemaphore, Election, Entry, Fence, KeyRange, Kv, KvCollection, KvConfig, KvError, KvUrl, Lease, Members, RangeView } from "@effect-kv/core"`,
+  `import { Barrier, Compare, Counter, Deadline, DistLock, DistRwLock, DistSemaphore, Election, Entry, Fence, KeyRange, Kv, KvCollection, KvConfig, KvError, KvHealth, KvMetrics, KvUrl, Lease, Members, RangeView } from "@effect-kv/core"`,
   `import { Latch, LockError, Op, RunOnce, Sequence, SemaphoreError, Session, Slot, TempKey, Watch } from "@effect-kv/core"`,
   `import { Batching, Check, KvBackend, KvInternals, Namespace, SendControl, Tracing } from "@effect-kv/core/backend"`,
   `import { EtcdClient, EtcdLayer } from "@effect-kv/etcd"`,

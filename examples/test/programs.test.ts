@@ -40,6 +40,13 @@ describe("the examples run as programs", { concurrent: true, timeout: 120_000 },
       assert.notInclude(message, "secret")
     }))
 
+  it.live("Observed", () =>
+    Effect.gen(function*() {
+      const lines = yield* run("Observed")
+      assert.strictEqual(lines[0], "ready")
+      assert.include(lines.join("\n"), `effect_kv_lock_hold_seconds_count{kind="lock"} 3`)
+    }))
+
   it.live("ConfigReload", () =>
     Effect.gen(function*() {
       const lines = yield* run("ConfigReload")

@@ -9,6 +9,7 @@ import type * as KvError from "@effect-kv/core/KvError"
 import type * as LockError from "@effect-kv/core/LockError"
 import type * as SemaphoreError from "@effect-kv/core/SemaphoreError"
 import type * as Config from "effect/Config"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /** Success. */
@@ -97,7 +98,7 @@ export const of = (failure: Failure): number => {
     case "PermitsMismatch":
       return configuration
     case "LockTimeout":
-      return notAcquired
+      return Option.isSome(failure.storeFailure) ? unavailable : notAcquired
     case "LockLost":
     case "UnhealthyLeader":
       return lost

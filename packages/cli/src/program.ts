@@ -29,6 +29,7 @@ import { txn } from "./commands/txn.ts"
 import { watch } from "./commands/watch.ts"
 import * as exitCodes from "./exitCodes.ts"
 import * as help from "./help.ts"
+import { forPeople } from "./logger.ts"
 import * as output from "./output.ts"
 import { root } from "./root.ts"
 import { Signals } from "./signals.ts"
@@ -53,8 +54,7 @@ export const run = (signals: Signals): Effect.Effect<number> =>
 
 /** How commands log, show help and parse. */
 export const layer = Layer.mergeAll(
-  // Standard output is for results.
-  Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)]),
+  Logger.layer([forPeople]),
   Layer.succeed(CliOutput.Presenter, help.presenter),
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel] })
 )

@@ -7,6 +7,7 @@ import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import * as exitCodes from "../src/exitCodes.ts"
 import { version } from "../src/version.ts"
+import * as inProcess from "./support/inProcess.ts"
 import * as program from "./support/program.ts"
 
 const run = Effect.fnUntraced(function*(args: ReadonlyArray<string>, env: Record<string, string> = {}) {
@@ -124,6 +125,18 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     ],
     ["a command is unknown", ["lokc"], exitCodes.usage, /Unknown subcommand "lokc"[^]*lock/],
     [
+      "the store does not respond",
+      ["--url", "http://127.0.0.1:1", "--timeout", "300ms", "lock", "n", "--", "true"],
+      exitCodes.unavailable,
+      /effect-kv: an endpoint is down \(endpoint: http:\/\/127\.0\.0\.1:1, reason: .*ECONNREFUSED[^]*effect-kv: Unavailable/
+    ],
+    [
+      "the store does not respond while it waits",
+      ["--url", "http://127.0.0.1:1", "lock", "n", "--acquire-timeout", "300ms", "--", "true"],
+      exitCodes.unavailable,
+      /could not be acquired within .+; the store could not be reached/
+    ],
+    [
       "the command does not exist",
       ["--url", "mem:", "lock", "n", "--", "no-such-command"],
       exitCodes.notFound,
@@ -139,10 +152,11 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
   for (const [what, args, code, message] of wrong) {
     it.effect(`When ${what}, the message says so and the exit code is ${code}`, () =>
       Effect.gen(function*() {
-        const result = yield* run(args)
-        assert.match(result.output, message)
+        const result = yield* inProcess.run(args)
+        assert.match(result.err, message)
         assert.strictEqual(result.code, code)
-        assert.notInclude(result.output, "fault of effect-kv")
+        assert.notInclude(result.err, "fault of effect-kv")
+        assert.strictEqual(result.out, "")
       }))
   }
 

@@ -21,18 +21,31 @@ import { ShardLocks } from "./ShardLocks.ts"
  * @example
  * ```ts
  * import { KvEntity } from "@effect-kv/cluster"
+ * import { TestCluster } from "@effect-kv/cluster/testing"
  * import { Fence, Kv } from "@effect-kv/core"
- * import { Effect, Schema } from "effect"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Effect, Option } from "effect"
  * import { Entity } from "effect/cluster"
  * import { Rpc } from "effect/rpc"
+ * import { TestClock } from "effect/testing"
  *
- * const Account = Entity.make("Account", [Rpc.make("Close", { success: Schema.Void })])
+ * const Account = Entity.make("Account", [Rpc.make("Close")])
  *
- * const layer = Account.toLayer(Effect.gen(function*() {
+ * const AccountLive = Account.toLayer(Effect.gen(function*() {
  *   const fence = yield* KvEntity.fence
  *   const kv = yield* Kv.Kv
- *   return { Close: () => Effect.orDie(Effect.asVoid(Fence.provide(kv.put("closed", "yes"), fence))) }
+ *   const close = Fence.provide(kv.put("account", "closed"), fence)
+ *   return { Close: () => Effect.orDie(Effect.asVoid(close)) }
  * }))
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Effect.flatMap(Effect.flatMap(MemoryStore.make(), (store) => store.connect), Kv.make)
+ *   const cluster = yield* TestCluster.make({ sharding: { shardsPerGroup: 10 } })
+ *   const runner = yield* cluster.start("a", { kv, layer: AccountLive })
+ *   yield* TestClock.adjust("1 second")
+ *   yield* runner.run(Effect.flatMap(Account.client, (client) => client("1").Close()))
+ *   yield* kv.get("account") // => Option.some("closed")
+ * }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
  * ```
  *
  * @since 0.1.0
@@ -64,13 +77,17 @@ export const fence: Effect.Effect<
  * @example
  * ```ts
  * import { KvEntity } from "@effect-kv/cluster"
+ * import { TestCluster } from "@effect-kv/cluster/testing"
+ * import { Kv } from "@effect-kv/core"
+ * import { MemoryStore } from "@effect-kv/memory"
  * import { Effect, Option, Schema } from "effect"
  * import { Entity } from "effect/cluster"
  * import { Rpc } from "effect/rpc"
+ * import { TestClock } from "effect/testing"
  *
  * const Counter = Entity.make("Counter", [Rpc.make("Increment", { success: Schema.Int })])
  *
- * const layer = Counter.toLayer(Effect.gen(function*() {
+ * const CounterLive = Counter.toLayer(Effect.gen(function*() {
  *   const kv = yield* KvEntity.kv
  *   const { entityId } = yield* Entity.CurrentAddress
  *   const increment = kv.modify(
@@ -79,6 +96,14 @@ export const fence: Effect.Effect<
  *   )
  *   return { Increment: () => Effect.orDie(Effect.map(increment, Number)) }
  * }))
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Effect.flatMap(Effect.flatMap(MemoryStore.make(), (store) => store.connect), Kv.make)
+ *   const cluster = yield* TestCluster.make({ sharding: { shardsPerGroup: 10 } })
+ *   const runner = yield* cluster.start("a", { kv, layer: CounterLive })
+ *   yield* TestClock.adjust("1 second")
+ *   yield* runner.run(Effect.flatMap(Counter.client, (client) => client("visits").Increment())) // => 1
+ * }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
  * ```
  *
  * @since 0.1.0

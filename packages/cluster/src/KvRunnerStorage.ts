@@ -13,7 +13,6 @@ import * as ShardingConfig from "effect/cluster/ShardingConfig"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as clusters from "./internal/cluster.ts"
 import * as directory from "./internal/directory.ts"
@@ -83,21 +82,16 @@ export const make = Effect.fnUntraced(function*(
     return runner
   }
   const registrations = yield* directory.make(cluster, runners)
+  const read = registration.reader()
   const operation = <A, E, R>(name: string, effect: () => Effect.Effect<A, E, R>) =>
     clusters.operation(cluster, name, Effect.suspend(effect))
 
   const storage = RunnerStorage.makeEncoded({
-    getRunners: operation(
-      "getRunners",
-      () =>
-        Effect.map(registrations, (entries) =>
-          entries.flatMap((entry) =>
-            Option.match(registration.of(entry), {
-              onNone: () => [],
-              onSome: ({ healthy, runner }) => [[runner, healthy] as const]
-            })
-          ))
-    ),
+    getRunners: operation("getRunners", () =>
+      Effect.map(
+        Effect.flatMap(registrations, read),
+        (all) => all.map(({ healthy, runner }) => [runner, healthy] as const)
+      )),
     register: (address, runner, healthy) =>
       operation("register", () => registration.register(cluster, runnerAt(address), runner, healthy)),
     unregister: (address) => operation("unregister", () => registration.unregister(cluster, runnerAt(address))),

@@ -23,13 +23,21 @@ import { ShardLocks } from "./ShardLocks.ts"
  * @example
  * ```ts
  * import { KvSingleton } from "@effect-kv/cluster"
+ * import { TestCluster } from "@effect-kv/cluster/testing"
  * import { Kv } from "@effect-kv/core"
- * import { Effect, Schedule } from "effect"
+ * import { MemoryStore } from "@effect-kv/memory"
+ * import { Effect, Option } from "effect"
+ * import { TestClock } from "effect/testing"
  *
- * const layer = KvSingleton.make(
- *   "heartbeat",
- *   Kv.put("heartbeat", "alive").pipe(Effect.repeat(Schedule.spaced("10 seconds")), Effect.asVoid)
- * )
+ * const leader = (host: string) => KvSingleton.make("leader", Effect.asVoid(Kv.put("leader", host)))
+ *
+ * const program = Effect.gen(function*() {
+ *   const kv = yield* Effect.flatMap(Effect.flatMap(MemoryStore.make(), (store) => store.connect), Kv.make)
+ *   const cluster = yield* TestCluster.make({ sharding: { shardsPerGroup: 10 } })
+ *   yield* cluster.start("a", { kv, layer: leader("a") })
+ *   yield* TestClock.adjust("1 second")
+ *   yield* kv.get("leader") // => Option.some("a")
+ * }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
  * ```
  *
  * @since 0.1.0

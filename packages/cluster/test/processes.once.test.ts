@@ -31,7 +31,7 @@ const ids = Array.from({ length: 20 }, (_, index) => `id-${index}`)
 
 /** How often a process said that it runs the singleton. */
 const runsSingleton = (lines: ReadonlyArray<TimedLine>) => {
-  const last = lines.filter((line) => line._tag === "Singleton").at(-1)
+  const last = lines.findLast((line) => line._tag === "Singleton")
   return last?.runs === true ? true : undefined
 }
 

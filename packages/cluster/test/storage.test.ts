@@ -8,15 +8,26 @@ import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import { cases } from "./support/storageCases.ts"
+
+const onEtcd = (options: Omit<EtcdLayer.Options, "endpoints">, users: ReadonlyArray<EtcdCluster.User> = []) =>
+  Layer.unwrap(Effect.gen(function*() {
+    const cluster = yield* EtcdCluster.make()
+    if (users.length > 0) yield* cluster.enableAuth({ rootPassword: "root", users })
+    return EtcdLayer.layer({ endpoints: cluster.endpoints, ...options })
+  }))
+
+const password = "correct-horse"
 
 const stores: ReadonlyArray<readonly [string, Layer.Layer<Kv.Kv, unknown>]> = [
   ["memory", MemoryLayer.layer],
+  ["etcd", onEtcd({})],
   [
-    "etcd",
-    Layer.unwrap(
-      Effect.map(EtcdCluster.EtcdCluster, ({ endpoints }) => EtcdLayer.layer({ endpoints }))
-    ).pipe(Layer.provide(EtcdCluster.layer()))
+    "etcd, as a user who may read and write the keys of the cluster only",
+    onEtcd({ auth: { username: "app", password: Redacted.make(password) } }, [
+      { name: "app", password, permissions: [{ permission: "readwrite", prefix: "c" }] }
+    ])
   ]
 ]
 

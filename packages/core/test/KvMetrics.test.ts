@@ -11,6 +11,7 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import * as Session from "@effect-kv/core/Session"
+import * as Slot from "@effect-kv/core/Slot"
 import * as TempKey from "@effect-kv/core/TempKey"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -69,7 +70,7 @@ const open = Effect.gen(function*() {
 const unavailable = new KvError.Unavailable({ message: "cut off" })
 
 describe("metrics of calls", () => {
-  it.effect("are durations by operation, with the reason of a failure and without keys or values", () =>
+  it.effect("metrics of calls are durations by operation, with the reason of a failure and without keys or values", () =>
     Effect.gen(function*() {
       const { gate, link, linked } = yield* open
       const calls = yield* KvMetrics.calls({ "db.system.name": "test" })
@@ -101,7 +102,7 @@ describe("metrics of calls", () => {
       assert.notMatch(JSON.stringify(yield* Metric.snapshot), /secret/)
     }).pipe(isolated))
 
-  it.effect("of batches are the size of each request, the queue, and the time of each caller", () =>
+  it.effect("metrics of batches are the size of each request, the queue, and the time of each caller", () =>
     Effect.gen(function*() {
       const { gate, linked } = yield* open
       const metrics = yield* KvMetrics.calls({ "db.system.name": "test" })
@@ -135,7 +136,7 @@ describe("metrics of calls", () => {
       assert.property(yield* series(KvMetrics.operationDuration), "db.system.name=test db.operation.name=range")
     }).pipe(isolated))
 
-  it.effect("of a batch that fails count each caller once with the reason", () =>
+  it.effect("a batch that fails counts each of its callers once with the reason", () =>
     Effect.gen(function*() {
       const { gate, link, linked } = yield* open
       const metrics = yield* KvMetrics.calls({ "db.system.name": "test" })
@@ -154,7 +155,7 @@ describe("metrics of calls", () => {
       assert.deepStrictEqual(yield* series(KvMetrics.requestsInFlight), { "db.system.name=test": 0 })
     }).pipe(isolated))
 
-  it.effect("of several clients share counters, add up gauges, and outlive a client only as counters", () =>
+  it.effect("clients share counters and add up gauges, and only counters outlive a client", () =>
     Effect.gen(function*() {
       const first = Effect.scoped(Effect.gen(function*() {
         const calls = yield* KvMetrics.calls({ "db.system.name": "test" })
@@ -172,7 +173,7 @@ describe("metrics of calls", () => {
       })
     }).pipe(isolated))
 
-  it.effect("have the attributes of the context in which the client was made", () =>
+  it.effect("metrics have the attributes of the context in which the client was made", () =>
     Effect.gen(function*() {
       yield* KvMetrics.calls({ "db.system.name": "test" }).pipe(
         Effect.provideService(Metric.CurrentMetricAttributes, { cluster: "a" })
@@ -183,7 +184,7 @@ describe("metrics of calls", () => {
 })
 
 describe("metrics of locks and sessions", () => {
-  it.effect("count holders and waiters, and measure how long they wait and hold", () =>
+  it.effect("metrics of locks count holders and waiters, and measure how long they wait and hold", () =>
     Effect.gen(function*() {
       const { kv } = yield* open
       const held = DistLock.withDistLock(Effect.sleep("2 seconds"), "l").pipe(on(kv))
@@ -211,19 +212,31 @@ describe("metrics of locks and sessions", () => {
       assert.deepStrictEqual(yield* series(KvMetrics.locksLost), {})
     }).pipe(isolated))
 
-  it.effect("count leaderships and permits by their kind", () =>
+  it.effect("metrics of locks count leaderships, permits and slots by their kind", () =>
     Effect.gen(function*() {
       const { kv } = yield* open
       yield* Effect.scoped(Effect.gen(function*() {
         yield* Election.campaign("e")
         const semaphore = yield* DistSemaphore.make("s", { permits: 2 })
         yield* semaphore.acquire(2)
-        assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=leadership": 1, "kind=semaphore": 1 })
+        yield* Slot.acquire("numbers", { size: 2 })
+        assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), {
+          "kind=leadership": 1,
+          "kind=semaphore": 1,
+          "kind=slot": 1
+        })
+        yield* kv.deleteRange(KeyRange.prefix("numbers/"))
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(yield* series(KvMetrics.locksLost), { "kind=slot cause=KeyDeleted": 1 })
       })).pipe(on(kv))
-      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=leadership": 0, "kind=semaphore": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), {
+        "kind=leadership": 0,
+        "kind=semaphore": 0,
+        "kind=slot": 0
+      })
     }).pipe(isolated))
 
-  it.effect("count a lock whose key was deleted once, with that cause", () =>
+  it.effect("a lock whose key was deleted is counted once, with that cause", () =>
     Effect.gen(function*() {
       const { kv } = yield* open
       const held = yield* Effect.forkChild(
@@ -238,7 +251,21 @@ describe("metrics of locks and sessions", () => {
       assert.deepStrictEqual(yield* series(KvMetrics.sessionsLost), {})
     }).pipe(isolated))
 
-  it.effect("count a lock that is lost with its session, and the session", () =>
+  it.effect("a loss that a fenced write finds is counted as rejected", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open
+      const error = yield* Effect.flip(
+        Effect.andThen(
+          kv.deleteRange(KeyRange.prefix("l/")),
+          Effect.andThen(kv.put("k", secret), Effect.never)
+        ).pipe(DistLock.withDistLock("l"), on(kv))
+      )
+      assert.strictEqual(error._tag, "LockLost")
+      assert.deepStrictEqual(yield* series(KvMetrics.locksLost), { "kind=lock cause=Rejected": 1 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=lock": 0 })
+    }).pipe(isolated))
+
+  it.effect("a session that is lost and its lock are counted", () =>
     Effect.gen(function*() {
       const { kv, link } = yield* open
       const held = yield* Effect.forkChild(
@@ -263,7 +290,7 @@ describe("metrics of locks and sessions", () => {
       assert.isAbove(failures["error.type=Unavailable"] as number, 1)
     }).pipe(isolated))
 
-  it.effect("count a session whose lease the store has ended by that cause, and none that its owner closes", () =>
+  it.effect("a session whose lease the store has ended is counted by that cause, and one that its owner closes is not", () =>
     Effect.gen(function*() {
       const { kv, linked } = yield* open
       const session = yield* Session.make().pipe(on(kv))
@@ -274,7 +301,7 @@ describe("metrics of locks and sessions", () => {
       assert.deepStrictEqual(yield* series(KvMetrics.sessionsLost), { "cause=LeaseEnded": 1 })
     }).pipe(isolated))
 
-  it.effect("count temporary keys that are lost and made again", () =>
+  it.effect("temporary keys that are lost and made again are counted", () =>
     Effect.gen(function*() {
       const { kv } = yield* open
       yield* Effect.scoped(Effect.gen(function*() {
@@ -293,7 +320,7 @@ describe("metrics of locks and sessions", () => {
       assert.deepStrictEqual(yield* series(KvMetrics.tempKeys), { "": 0 })
     }).pipe(isolated))
 
-  it.effect("lose their gauges when the client closes", () =>
+  it.effect("a client's gauges are gone when it has closed", () =>
     Effect.gen(function*() {
       yield* Effect.scoped(Effect.gen(function*() {
         const { kv } = yield* open
@@ -305,7 +332,7 @@ describe("metrics of locks and sessions", () => {
 })
 
 describe("the list of metrics", () => {
-  it("has each name once, and names that Prometheus and OpenTelemetry accept", () => {
+  it("the list of metrics has each name once, and names that Prometheus and OpenTelemetry accept", () => {
     const names = KvMetrics.all.map(({ name }) => name)
     assert.strictEqual(new Set(names).size, names.length)
     for (const { description, labels, name, type } of KvMetrics.all) {
@@ -318,7 +345,7 @@ describe("the list of metrics", () => {
 })
 
 describe("metrics of stores in memory", () => {
-  it.effect("are the sizes of each store once, however many clients it has, while it has one", () =>
+  it.effect("metrics of a store in memory are its sizes once, however many clients it has, while it has one", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       yield* Effect.scoped(Effect.gen(function*() {

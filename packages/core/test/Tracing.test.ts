@@ -76,7 +76,7 @@ const open = Effect.gen(function*() {
 })
 
 describe("spans of calls", () => {
-  it.effect("are client spans named by the operation, without keys", () =>
+  it.effect("spans of calls are client spans named by the operation, without keys", () =>
     Effect.gen(function*() {
       const spans = yield* spansOf(Effect.gen(function*() {
         yield* Kv.put("a-key", "1")
@@ -95,14 +95,14 @@ describe("spans of calls", () => {
       for (const { attributes, name } of spans) assert.notMatch(inspect([name, attributes]), /-key/)
     }))
 
-  it.effect("have keys if that is requested", () =>
+  it.effect("spans of calls have keys if that is requested", () =>
     Effect.gen(function*() {
       const program = Effect.andThen(Kv.put("a", secret), Kv.count(KeyRange.prefix("p/")))
       const spans = yield* spansOf(program, { keys: true })
       assert.deepStrictEqual(spans.map(({ attributes }) => attributes.get("db.operation.parameter.key")), ["a", "p/*"])
     }))
 
-  it.effect("name every prefix around the call as its namespace", () =>
+  it.effect("spans of calls name every prefix around the call as its namespace", () =>
     Effect.gen(function*() {
       const { make, spans, tracer } = yield* open
       const kv = Kv.prefixed(yield* make(), "app/")
@@ -118,14 +118,14 @@ describe("spans of calls", () => {
       )
     }))
 
-  it.effect("name the reason and the outcome of a failure", () =>
+  it.effect("spans of calls name the reason and the outcome of a failure", () =>
     Effect.gen(function*() {
       const [span] = yield* spansOf(Kv.put("a", secret, { lease: 7n }))
       assert.strictEqual(span?.attributes.get("error.type"), "LeaseNotFound")
       assert.strictEqual(span?.attributes.get("effect_kv.outcome"), "NotApplied")
     }))
 
-  it.effect("are not made if no tracer is installed", () =>
+  it.effect("no spans are made if no tracer is installed", () =>
     Effect.gen(function*() {
       const seen: Array<string> = []
       const recording = (backend: KvBackend): KvBackend => ({
@@ -141,7 +141,7 @@ describe("spans of calls", () => {
       assert.deepStrictEqual(seen, ["caller"])
     }).pipe(Effect.provide(MemoryLayer.layer)))
 
-  it.effect("never contain a value, even if the call fails", () =>
+  it.effect("spans never contain a value, even if the call fails", () =>
     Effect.gen(function*() {
       const spans = yield* spansOf(
         Effect.gen(function*() {
@@ -159,7 +159,7 @@ describe("spans of calls", () => {
 })
 
 describe("spans of batches", () => {
-  it.effect("are traces of their own, linked to the span of each caller and back", () =>
+  it.effect("batches are traces of their own, linked to the span of each caller and back", () =>
     Effect.gen(function*() {
       const { gate, make, spans, tracer } = yield* open
       const kv = yield* make(Batching.batched({ maxInFlight: 1 }))
@@ -188,7 +188,7 @@ describe("spans of batches", () => {
 })
 
 describe("spans of locks", () => {
-  it.effect("show the wait and the hold, with the work under the lock inside the hold", () =>
+  it.effect("spans show the wait and the hold of a lock, with the work under it inside the hold", () =>
     Effect.gen(function*() {
       const { make, spans, tracer } = yield* open
       const kv = yield* make()
@@ -222,7 +222,7 @@ describe("spans of locks", () => {
       for (const span of spans) assert.notInclude(inspect(span, { depth: 10 }), secret)
     }))
 
-  it.effect("show a lost lock as the failure of its hold", () =>
+  it.effect("spans show a lost lock as the failure of its hold", () =>
     Effect.gen(function*() {
       const { make, spans, tracer } = yield* open
       const kv = yield* make()
@@ -238,7 +238,7 @@ describe("spans of locks", () => {
       assert.strictEqual(hold!.status._tag === "Ended" && hold!.status.exit._tag, "Failure")
     }))
 
-  it.effect("show an acquisition that does not succeed", () =>
+  it.effect("spans show an acquisition that does not succeed", () =>
     Effect.gen(function*() {
       const { make, spans, tracer } = yield* open
       const kv = yield* make()
@@ -254,7 +254,7 @@ describe("spans of locks", () => {
       assert.deepStrictEqual(namesOf(spans).filter((name) => name === "lock.hold"), ["lock.hold"])
     }))
 
-  it.effect("exist for leaderships and permits", () =>
+  it.effect("leaderships and permits have spans of their own names", () =>
     Effect.gen(function*() {
       const { make, spans, tracer } = yield* open
       const kv = yield* make()
@@ -272,7 +272,7 @@ describe("spans of locks", () => {
 })
 
 describe("spans of sessions", () => {
-  it.effect("cover a session's life, and renewals and watches of what it keeps make none", () =>
+  it.effect("a span covers a session's life, and renewals and background watches make none", () =>
     Effect.gen(function*() {
       const { make, spans, tracer } = yield* open
       const kv = yield* make()
@@ -295,7 +295,7 @@ describe("spans of sessions", () => {
       assert.deepStrictEqual(namesOf(spans.filter((span) => parentOf(span)?.spanId === own!.spanId)), ["leaseGrant"])
     }))
 
-  it.effect("show a lost session as a failure", () =>
+  it.effect("a lost session is the failure of its span", () =>
     Effect.gen(function*() {
       const { make, spans, store, tracer } = yield* open
       const kv = yield* make()

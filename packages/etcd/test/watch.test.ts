@@ -14,6 +14,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -91,6 +92,29 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.deepStrictEqual(statuses.slice(0, 2), ["Live", "Interrupted"])
         assert.isAbove(yield* total(KvMetrics.watchReconnects), before)
       }))
+
+    it.effect("the metrics of watches are their states, and the events that nobody has taken", () =>
+      Effect.gen(function*() {
+        const { direct, prefix, proxy, range } = yield* setUp
+        const kv = yield* client({ endpoints: [proxy.endpoint] })
+        const states = Effect.all(["live", "waiting", "parked"].map((state) => total(KvMetrics.watches, { state })))
+        const watcher = yield* watch(kv, range)
+        assert.deepStrictEqual(yield* states, [1, 0, 0])
+        yield* direct.put(`${prefix}a`, "x".repeat(10_000))
+        yield* eventually(Effect.map(total(KvMetrics.watchBuffered), (bytes) => bytes >= 10_000))
+        yield* watcher.take
+        assert.strictEqual(yield* total(KvMetrics.watchBuffered), 0)
+        yield* proxy.down
+        yield* untilStatus(watcher, "Interrupted")
+        assert.deepStrictEqual(yield* states, [0, 1, 0])
+        const elsewhere = yield* direct.put("elsewhere", "1")
+        yield* proxy.up
+        yield* untilStatus(watcher, "Live")
+        assert.deepStrictEqual(yield* states, [1, 0, 0])
+        yield* kv.get("elsewhere")
+        const lag = yield* total(KvMetrics.watchLag)
+        assert.isAtMost(lag, Number(elsewhere.revision))
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 
     it.effect("a broken link is recorded on the span that opened the watch, or on its parent span if that has ended", () =>
       Effect.gen(function*() {

@@ -9,6 +9,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Persistence from "effect/persistence/Persistence"
 import { TestClock } from "effect/testing"
@@ -80,6 +81,29 @@ describe("a cache with single flight", () => {
       assert.strictEqual(yield* (yield* cacheOn(healthy, () => Effect.succeed("third"))).get(key), "lookup 2")
     }).pipe(Effect.scoped))
 
+  it.effect("a client that does not notice that it lost the lock cannot overwrite the next client's result", () =>
+    Effect.gen(function*() {
+      const { faults, healthy } = yield* two
+      const lookups: Array<string> = []
+      const gate = yield* Deferred.make<void>()
+      const stale = yield* cacheOn(
+        faults.kv,
+        () => Effect.sync(() => lookups.push("stale")).pipe(Effect.andThen(Deferred.await(gate)), Effect.as("stale"))
+      )
+      const next = yield* cacheOn(healthy, () => Effect.sync(() => `lookup ${lookups.push("next")}`))
+      const losing = yield* Effect.forkChild(stale.get(key))
+      yield* until(() => lookups.length === 1)
+      yield* settled
+      yield* faults.cutWatches({ duration: "1 minute" })
+      yield* faults.loseLock("persisted-cache/names/name%2F1", "key")
+      assert.strictEqual(yield* next.get(key), "lookup 2")
+      yield* settled
+      yield* Deferred.succeed(gate, undefined)
+      assert.strictEqual(yield* Fiber.join(losing), "lookup 2")
+      assert.deepStrictEqual(lookups, ["stale", "next"])
+      assert.strictEqual(yield* (yield* cacheOn(healthy, () => Effect.succeed("third"))).get(key), "lookup 2")
+    }).pipe(Effect.scoped))
+
   it.effect("a client waits for other lookups until its time-out, and remembers no such failure", () =>
     Effect.gen(function*() {
       const { faults, healthy } = yield* two
@@ -104,6 +128,29 @@ describe("a cache with single flight", () => {
       assert.match(`${error}`, /looked up "name\/1" for longer than 15s/)
       yield* Fiber.interrupt(leader)
       assert.strictEqual(yield* cache.get(key), "found")
+    }).pipe(Effect.scoped))
+
+  it.effect("a client that acquires the lock after the result was written does not look the key up again", () =>
+    Effect.gen(function*() {
+      const { faults, healthy } = yield* two
+      let lookups = 0
+      const lookup = () => Effect.sync(() => `lookup ${++lookups}`)
+      const late = yield* cacheOn(faults.kv, lookup)
+      const held = yield* faults.hold("request", { when: ({ op }) => op?._tag === "Txn" })
+      const getting = yield* Effect.forkChild(late.get(key))
+      yield* held.reached
+      assert.strictEqual(yield* (yield* cacheOn(healthy, lookup)).get(key), "lookup 1")
+      yield* held.letGo
+      assert.strictEqual(yield* Fiber.join(getting), "lookup 1")
+      assert.strictEqual(lookups, 1)
+    }).pipe(Effect.scoped))
+
+  it.effect("a lookup that interrupts itself is not stored", () =>
+    Effect.gen(function*() {
+      const { faults, healthy } = yield* two
+      const first = yield* cacheOn(faults.kv, () => Effect.interrupt)
+      assert.isTrue(Exit.hasInterrupts(yield* Effect.exit(first.get(key))))
+      assert.strictEqual(yield* (yield* cacheOn(healthy, () => Effect.succeed("found"))).get(key), "found")
     }).pipe(Effect.scoped))
 
   it.effect("a failure of the store fails the get, and is not remembered", () =>

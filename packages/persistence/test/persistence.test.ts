@@ -7,9 +7,11 @@ import * as KvError from "@effect-kv/core/KvError"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { KvFaults } from "@effect-kv/test-suite/testing"
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import { classOf, sliceOf } from "../src/internal/leasePool.ts"
 import { storeOn } from "./cases/persistence.ts"
@@ -80,6 +82,25 @@ describe("entries that expire", () => {
     const classes = new Set(count(3600).map((i) => classOf((i + 1) * 1000)))
     assert.isAtMost(classes.size, 80)
   })
+
+  it.effect("do not share a lease for longer because the time of day stands still or is set back", () =>
+    Effect.gen(function*() {
+      const { kv, users } = yield* connected
+      const clock = yield* Clock.Clock
+      let backMillis = 0
+      const behind = Effect.provideService(Clock.Clock, {
+        ...clock,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() - backMillis,
+        currentTimeMillis: Effect.map(clock.currentTimeMillis, (millis) => millis - backMillis)
+      })
+      for (const i of count(4)) {
+        yield* behind(users.set(`${i}`, { i }, Duration.minutes(1)))
+        yield* TestClock.adjust("6 seconds")
+        backMillis += 6000
+      }
+      const { entries } = yield* kv.range(KeyRange.all)
+      assert.strictEqual(new Set(entries.map(({ lease }) => Option.getOrThrow(lease))).size, 2)
+    }).pipe(Effect.scoped))
 
   it.effect("share a grant that is in flight, which no caller's deadline or interruption ends for the others", () =>
     Effect.gen(function*() {

@@ -14,6 +14,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as RateLimiter from "effect/persistence/RateLimiter"
@@ -168,7 +170,7 @@ const key = "rate-limiter/window/a"
 const take = (store: Store, limit?: number) =>
   store.fixedWindow({ key: "a", tokens: 1, refillRate: Duration.seconds(10), limit })
 
-const settled = Effect.forEach(count(100), () => Effect.yieldNow, { discard: true })
+const settled = Effect.forEach(count(300), () => Effect.yieldNow, { discard: true })
 
 describe("a rate limiter with faults", () => {
   it.effect("counts a call once if its response or its request was lost", () =>
@@ -272,6 +274,34 @@ describe("a rate limiter with faults", () => {
     }).pipe(Effect.scoped))
 })
 
+describe("HttpClient.withRateLimiter", () => {
+  it.effect("limits the requests of all replicas together, and makes the rest later", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      let requests = 0
+      const server = HttpClient.make((request) =>
+        Effect.sync(() => {
+          requests++
+          return HttpClientResponse.fromWeb(request, new Response("ok"))
+        })
+      )
+      const replicas = yield* Effect.forEach(count(2), () =>
+        Effect.map(Effect.flatMap(connect(store), limiterOn), (limiter) =>
+          HttpClient.withRateLimiter(server, { limiter, key: "api", limit: 3, window: "1 minute" })))
+      const all = yield* Effect.forEach(
+        [...replicas, ...replicas, ...replicas],
+        (replica) =>
+          replica.get("http://api.example"),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.forkChild)
+      yield* settled
+      assert.strictEqual(requests, 3)
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(all)
+      assert.strictEqual(requests, 6)
+    }).pipe(Effect.scoped))
+})
+
 describe("clients whose clocks differ", () => {
   it.live("one that is behind gets no more than the limit, and is warned", () =>
     Effect.gen(function*() {
@@ -299,5 +329,31 @@ describe("clients whose clocks differ", () => {
       }
       assert.strictEqual(warnings.length, 1)
       assert.match(warnings[0]!, /50s in the future of this clock/)
+    }).pipe(Effect.scoped))
+
+  it.live("feedback of one that is behind neither shortens a cooldown nor a learned window", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const limits = yield* Effect.flatMap(connect(store), storeOn)
+      const { clock, move } = yield* SetClock.make(1_000_000_000_000)
+      const consume = Effect.map(
+        limits.adaptiveConsume({ key: "a", tokens: 1, fallbackLimit: 5, fallbackWindow: Duration.minutes(1) }),
+        ({ delay, phase }) => [phase, Duration.toMillis(delay)]
+      )
+      const reject = (epoch: number) =>
+        limits.adaptiveFeedback({ key: "a", epoch, tokens: 1, status: 429, retryAfter: Duration.seconds(6) })
+      yield* Effect.gen(function*() {
+        yield* reject(0)
+        yield* move(-4000)
+        yield* reject(0)
+        yield* move(4000)
+        assert.deepStrictEqual(yield* consume, ["cooldown", 6000])
+        yield* move(6000)
+        for (const _ of count(3)) assert.deepStrictEqual(yield* consume, ["learning", 0])
+        yield* move(-4000)
+        yield* reject(1)
+        yield* move(4000)
+        assert.deepStrictEqual(yield* consume, ["learned", 6000])
+      }).pipe(Effect.provideService(Clock.Clock, clock))
     }).pipe(Effect.scoped))
 })

@@ -3,13 +3,15 @@
  * makes its exit code this program's.
  */
 import type { Kv } from "@effect-kv/core/Kv"
+import { LockTimeout } from "@effect-kv/core/LockError"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as connection from "../connection.ts"
-import { Exit } from "../exitCodes.ts"
+import * as exitCodes from "../exitCodes.ts"
 import * as output from "../output.ts"
 import type { Signals } from "../signals.ts"
 import * as args from "./arguments.ts"
@@ -44,42 +46,57 @@ const graceAfterMaxHold = Duration.seconds(10)
 export const run = Effect.fnUntraced(function*<E, E2>(
   subject: Subject<E>,
   options: args.Common,
-  use: (body: (held: Held) => Effect.Effect<void, Exit, Signals>) => Effect.Effect<unknown, E2, Kv | Signals>
+  use: (body: (held: Held) => Effect.Effect<void, exitCodes.Exit, Signals>) => Effect.Effect<unknown, E2, Kv | Signals>
 ) {
+  if (process.platform === "win32") {
+    const message = "effect-kv cannot end a command and all it has started on Windows: run it in WSL"
+    return yield* new exitCodes.UsageError({ message })
+  }
   // Before anything is connected.
   const command = yield* args.commandOf(options)
   const { prefix } = yield* connection.settings
   const say = options.quiet ? () => Effect.void : output.progress
   yield* Effect.gen(function*() {
-    const waiting = yield* Effect.forkScoped(announce(subject, say))
     const began = yield* Clock.currentTimeMillis
+    const announcing = yield* Effect.forkScoped(announce(subject, say))
     const body = (held: Held) =>
       Effect.gen(function*() {
-        yield* Fiber.interrupt(waiting)
-        const waited = Duration.millis((yield* Clock.currentTimeMillis) - began)
-        if (Duration.isGreaterThanOrEqualTo(waited, patience)) {
+        if (Exit.isSuccess(yield* cancelled(announcing))) {
+          const waited = Duration.millis((yield* Clock.currentTimeMillis) - began)
           yield* say(`acquired ${subject.title} after ${Duration.format(waited)}`)
         }
         const code = yield* child.run(command, { env: environment(held, prefix), grace: graceOf(held, options) })
-        if (code !== 0) return yield* new Exit({ code })
+        if (code !== 0) return yield* new exitCodes.Exit({ code })
       })
-    yield* use(body)
+    yield* use(body).pipe(
+      Effect.tapError((error) =>
+        error instanceof LockTimeout && Option.isNone(error.storeFailure)
+          ? Effect.flatMap(heldBy(subject), (holders) => output.progress(`gave up ${subject.title}${holders}`))
+          : Effect.void
+      )
+    )
   }).pipe(Effect.scoped, Effect.provide(connection.layer))
 })
+
+/** Interrupts a fiber, and returns how it ended: it may have done its work before. */
+const cancelled = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<Exit.Exit<A, E>> =>
+  Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber))
 
 /** How long to wait before a person is told. */
 const patience = Duration.millis(500)
 
-const announce = <E>(
-  { holders, title }: Subject<E>,
-  say: (message: string) => Effect.Effect<void>
-): Effect.Effect<void, never, Kv> =>
+const announce = <E>(subject: Subject<E>, say: (message: string) => Effect.Effect<void>) =>
   Effect.gen(function*() {
     yield* Effect.sleep(patience)
-    // What cannot be read now is reported by the attempt to acquire it.
-    const names = yield* Effect.orElseSucceed(holders, () => [])
-    yield* say(`waiting for ${title}${names.length === 0 ? "" : `, held by ${names.join("; ")}`}`)
+    yield* say(`waiting for ${subject.title}${yield* heldBy(subject)}`)
   })
+
+/** Who holds it, as the end of a sentence. What cannot be read now is reported by the attempt to acquire it. */
+const heldBy = <E>({ holders }: Subject<E>): Effect.Effect<string, never, Kv> =>
+  Effect.map(
+    Effect.orElseSucceed(holders, () => []),
+    (names) => names.length === 0 ? "" : `, held by ${names.join("; ")}`
+  )
 
 /** The variables of the command. Those of `etcdctl lock` are set, too: scripts written for it run unchanged. */
 const environment = ({ key, name, token }: Held, prefix: string): Readonly<Record<string, string>> => ({

@@ -36,6 +36,8 @@ export const layer: Layer.Layer<string> = Layer.effect(
 export interface Running {
   readonly pid: number
   readonly output: () => string
+  /** What it has written to standard output alone. */
+  readonly results: () => string
   /** Waits until the output matches, and returns the match. Dies with the output if that does not happen. */
   readonly until: (pattern: RegExp) => Effect.Effect<RegExpExecArray>
   /** Waits for the end, and returns the exit code: 128 and more if a signal ended it. */
@@ -63,6 +65,7 @@ export const start = (
           env: { PATH, SHELL: "/bin/sh", ...(EFFECT_KV_RUN === undefined ? {} : { EFFECT_KV_RUN }), ...env }
         })
         let output = ""
+        let results = ""
         let code: number | undefined
         const waiting = new Set<() => void>()
         const wake = () => {
@@ -74,6 +77,7 @@ export const start = (
             wake()
           })
         }
+        child.stdout.on("data", (chunk: string) => results += chunk)
         child.on("close", (ended, signal) => {
           code = signal === null ? ended ?? 0 : 128 + Os.constants.signals[signal]
           wake()
@@ -94,16 +98,17 @@ export const start = (
             duration: patience,
             orElse: () => Effect.die(new Error(`waited ${patience} for ${what}:\n${output}`))
           }))
-        return { child, output: () => output, code: () => code, until }
+        return { child, output: () => output, results: () => results, code: () => code, until }
       }),
       ({ child, code }) =>
         Effect.sync(() => {
           if (code() === undefined) process.kill(-child.pid!, "SIGKILL")
         })
     ),
-    ({ child, code, output, until }): Running => ({
+    ({ child, code, output, results, until }): Running => ({
       pid: child.pid!,
       output,
+      results,
       until: (pattern) => until(`${pattern}`, () => pattern.exec(output()) ?? undefined),
       end: until("its end", code),
       type: (text) => Effect.sync(() => child.stdin.write(text)),

@@ -40,10 +40,10 @@ export const etcdctlInTerminal = Effect.fnUntraced(function*(args: string) {
   return yield* program.inTerminal(`'${etcdctl}' ${args}`, yield* variables)
 })
 
-/** Runs effect-kv to its end, and returns its exit code and output. */
+/** Runs effect-kv to its end, and returns its exit code, and what it has written: all, and to standard output. */
 export const finished = Effect.fnUntraced(function*(args: ReadonlyArray<string>, env: Record<string, string> = {}) {
   const running: Running = yield* effectKv(args, env)
-  return { code: yield* running.end, output: running.output() }
+  return { code: yield* running.end, output: running.output(), results: running.results() }
 })
 
 /** The keys under a prefix. */

@@ -7,6 +7,7 @@ import * as Fence from "@effect-kv/core/Fence"
 import { execute } from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -30,7 +31,32 @@ const encode = Schema.encodeSync(Registration)
 const decode = Schema.decodeOption(Registration)
 
 /** The registration in an entry; `none` if the value is not one. */
-export const of = (entry: Entry): Option.Option<Registration> => decode(entry.lossyText)
+const of = (entry: Entry): Option.Option<Registration> => decode(entry.lossyText)
+
+/**
+ * Reads registrations. One that cannot be decoded is left out, with a warning for each time it was written: a key that
+ * something else has put there must not stop the whole cluster.
+ */
+export const reader = (): (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Registration>> => {
+  const warned = new Map<string, bigint>()
+  return (entries) =>
+    Effect.map(
+      Effect.forEach(entries, (entry) => {
+        const registration = of(entry)
+        if (Option.isSome(registration) || warned.get(entry.key) === entry.modRevision) {
+          return Effect.succeed(Option.toArray(registration))
+        }
+        warned.set(entry.key, entry.modRevision)
+        return Effect.as(
+          Effect.logWarning("effect-kv: a registration of a runner cannot be decoded and is left out").pipe(
+            Effect.annotateLogs({ key: entry.key })
+          ),
+          []
+        )
+      }),
+      Arr.flatten
+    )
+}
 
 /** Only the lowest ten bits of a machine id are part of a Snowflake, and 0 is never given out. */
 export const machineIds = 1023

@@ -16,7 +16,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as RpcClient from "effect/rpc/RpcClient"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import * as connection from "./internal/connection.ts"
@@ -47,15 +47,21 @@ export interface MemoryNetwork {
  *
  * @example
  * ```ts
+ * import { KvCluster } from "@effect-kv/cluster"
  * import { MemoryNetwork } from "@effect-kv/cluster/testing"
- * import { Effect } from "effect"
+ * import { Effect, Layer, Option } from "effect"
  * import { RunnerAddress } from "effect/cluster"
  *
  * const program = Effect.gen(function*() {
  *   const network = yield* MemoryNetwork.make
- *   yield* network.hold(RunnerAddress.make("a", 1))
- *   yield* network.release(RunnerAddress.make("a", 1))
- * })
+ *   const runner = () => {
+ *     const sharding = { runnerAddress: Option.some(RunnerAddress.make("a", 1)), shardsPerGroup: 10 }
+ *     return Layer.build(Layer.fresh(KvCluster.layerSocket(network.layer, { sharding })))
+ *   }
+ *   yield* runner()
+ *   const error = yield* Effect.flip(runner())
+ *   error._tag // => "SocketServerError"
+ * }).pipe(Effect.scoped)
  * ```
  *
  * @since 0.1.0

@@ -9,6 +9,7 @@ import { assert } from "@effect/vitest"
 import { RunnerAddress } from "effect/cluster"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { address, endLeases, ids, keys, process, registered, runner, shard, shardsUpTo } from "./storages.ts"
@@ -118,11 +119,17 @@ export const cases: ReadonlyArray<StorageCase> = [
     }
   ),
 
-  test("a registration that cannot be decoded is left out", function*(kv, prefix) {
+  test("a registration that cannot be decoded is left out, with one warning", function*(kv, prefix) {
+    const logged: Array<unknown> = []
+    const logger = Logger.make(({ message }) => void logged.push(message))
     const one = yield* process(kv, prefix)
     yield* kv.put(`${prefix}/runners/x:1`, "not a registration")
     yield* one.register(runner("a"), true)
-    assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy"])
+    const runners = Effect.provideService(registered(one.getRunners), Logger.CurrentLoggers, new Set([logger]))
+    assert.deepStrictEqual(yield* runners, ["a healthy"])
+    assert.deepStrictEqual(yield* runners, ["a healthy"])
+    assert.strictEqual(logged.length, 1)
+    assert.include(String(logged[0]), "cannot be decoded")
   }),
 
   test(

@@ -28,6 +28,16 @@ export const around = <A>(
       return undefined
     }))
 
+/** Waits for a token in a span that does not contain it: a span keeps the result of its effect. */
+export const aroundToken = <A>(call: Tracer.Span, fetch: Effect.Effect<A>): Effect.Effect<A> =>
+  Effect.suspend(() => {
+    let fetched: A
+    const withoutResult = Effect.map(fetch, (result) => {
+      fetched = result
+    })
+    return Effect.map(Effect.withSpan(withoutResult, "token", { parent: call }), () => fetched)
+  })
+
 /** Not by Effect's `HttpTraceContext`: it imports what the layer does not need, and every program would load that. */
 const traceparentOf = ({ sampled, spanId, traceId }: Tracer.Span): string =>
   `00-${traceId.padStart(32, "0")}-${spanId}-${sampled ? "01" : "00"}`

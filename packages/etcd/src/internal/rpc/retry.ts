@@ -191,12 +191,14 @@ const withToken = <A, B>(
   const current = context.tokens.current()
   if (current !== undefined) return attempt(context, call, state, endpoint, current.token)
   const fetching = fetchToken(context, state)
-  const traced = state.span === undefined ? fetching : Effect.withSpan(fetching, "token", { parent: state.span })
-  return Effect.flatMap(traced, (fetched) => {
-    if (fetched._tag !== "Done") return follow(context, call, state, fetched)
-    state.beginAttempt(state.now())
-    return attempt(context, call, state, endpoint, fetched.value.token)
-  })
+  return Effect.flatMap(
+    state.span === undefined ? fetching : attemptSpan.aroundToken(state.span, fetching),
+    (fetched) => {
+      if (fetched._tag !== "Done") return follow(context, call, state, fetched)
+      state.beginAttempt(state.now())
+      return attempt(context, call, state, endpoint, fetched.value.token)
+    }
+  )
 }
 
 const cancelled = (): KvError.Reason =>

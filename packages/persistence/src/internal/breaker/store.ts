@@ -8,7 +8,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as Fence from "@effect-kv/core/Fence"
 import * as Kv from "@effect-kv/core/Kv"
-import type { KvError } from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as Session from "@effect-kv/core/Session"
 import * as Clock from "effect/Clock"
@@ -16,9 +16,11 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Random from "effect/Random"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as shared from "../shared.ts"
 import * as circuit from "./circuit.ts"
 import * as circuits from "./circuits.ts"
@@ -38,7 +40,7 @@ const maxConflicts = 64
 
 interface Pending extends circuit.Outcome {
   readonly at: number
-  readonly result: Deferred.Deferred<CircuitBreaker.Transition | undefined, KvError>
+  readonly result: Deferred.Deferred<CircuitBreaker.Transition | undefined, KvError.KvError>
 }
 
 export const make = Effect.fnUntraced(function*(
@@ -53,9 +55,13 @@ export const make = Effect.fnUntraced(function*(
   const instance = (yield* Random.nextInt).toString(36)
   let writes = 0
   const pending = new Map<string, Array<Pending>>()
-  yield* Effect.forkIn(run(circuits.follow(kv, prefix, known)), scope, { startImmediately: true })
+  /** Runs until the layer closes, whatever becomes of the caller. */
+  const inBackground = <A, E>(effect: Effect.Effect<A, E>) =>
+    Effect.forkIn(run(effect), scope, { startImmediately: true })
 
-  const read = Effect.fnUntraced(function*(keys: circuits.Keys): Effect.fn.Return<circuits.Known, KvError> {
+  yield* inBackground(circuits.follow(kv, prefix, known))
+
+  const read = Effect.fnUntraced(function*(keys: circuits.Keys): Effect.fn.Return<circuits.Known, KvError.KvError> {
     const response = yield* kv.txn({ then: [Op.get(keys.circuit), Op.get(keys.probe)] })
     return yield* learned(keys, response.revision, response.responses)
   })
@@ -73,7 +79,7 @@ export const make = Effect.fnUntraced(function*(
       return current?.revision === found.revision ? { ...found, seenAt: current.seenAt } : found
     })
 
-  const seen = (keys: circuits.Keys): Effect.Effect<circuits.Known, KvError> =>
+  const seen = (keys: circuits.Keys): Effect.Effect<circuits.Known, KvError.KvError> =>
     Effect.suspend(() => {
       const current = known.get(keys)
       return current === undefined ? read(keys) : Effect.succeed(current)
@@ -86,7 +92,10 @@ export const make = Effect.fnUntraced(function*(
     idleMillis + (state === "Open" ? Math.max(0, openUntil - now) : 0)
 
   /** Writes with a lease; once more with another one if the store does not have it any more. */
-  const leased = <A>(millis: number, write: (lease: bigint) => Effect.Effect<A, KvError>): Effect.Effect<A, KvError> =>
+  const leased = <A>(
+    millis: number,
+    write: (lease: bigint) => Effect.Effect<A, KvError.KvError>
+  ): Effect.Effect<A, KvError.KvError> =>
     Effect.retry(
       Effect.flatMap(
         leases.get(millis),
@@ -99,12 +108,26 @@ export const make = Effect.fnUntraced(function*(
       { while: ({ reason }) => reason._tag === "LeaseNotFound", times: 1 }
     )
 
+  /** The lease of a session that lasts until the call's scope closes. The call waits neither for its end nor for long. */
+  const openSession = Effect.gen(function*() {
+    const sessionScope = yield* Scope.make()
+    yield* Effect.addFinalizer((exit) => inBackground(Scope.close(sessionScope, exit)))
+    const opening = yield* inBackground(
+      Effect.provideService(Scope.provide(Session.make({ ttl: probeLease }), sessionScope), Kv.Kv, kv)
+    )
+    const session = yield* Effect.interruptible(Effect.timeoutOption(Fiber.join(opening), deadline))
+    if (Option.isSome(session)) return session.value.lease
+    return yield* KvError.fail(
+      new KvError.Unavailable({ message: `no lease was granted within ${Duration.format(deadline)}` })
+    )
+  })
+
   /** Admits a call as the probe; `undefined` if the circuit has changed. */
   const probe = Effect.fnUntraced(function*(
     keys: circuits.Keys,
     { circuit: before, revision }: circuits.Known
-  ): Effect.fn.Return<CircuitBreaker.Admission | undefined, KvError, Scope.Scope> {
-    const { lease } = yield* Effect.provideService(Session.make({ ttl: probeLease }), Kv.Kv, kv)
+  ): Effect.fn.Return<CircuitBreaker.Admission | undefined, KvError.KvError, Scope.Scope> {
+    const lease = yield* openSession
     const writer = nextWriter()
     const after = { ...circuit.probing(before, Number(revision)), writer }
     const response = yield* leased(idleMillis, (idle) =>
@@ -143,7 +166,7 @@ export const make = Effect.fnUntraced(function*(
   const applyAll = Effect.fnUntraced(function*(
     key: string,
     outcomes: ReadonlyArray<Pending>
-  ): Effect.fn.Return<ReadonlyArray<CircuitBreaker.Transition | undefined>, KvError> {
+  ): Effect.fn.Return<ReadonlyArray<CircuitBreaker.Transition | undefined>, KvError.KvError> {
     const keys = circuits.keysOf(prefix, key)
     let current = yield* seen(keys)
     for (let conflicts = 0; conflicts < maxConflicts; conflicts++) {
@@ -269,17 +292,17 @@ export const make = Effect.fnUntraced(function*(
         const current = known.get(keys)
         // Nothing to write: most calls of a healthy circuit end here.
         if (current !== undefined && !pending.has(key) && isIrrelevant(key, current, outcome, at)) return undefined
-        const result = Deferred.makeUnsafe<CircuitBreaker.Transition | undefined, KvError>()
+        const result = Deferred.makeUnsafe<CircuitBreaker.Transition | undefined, KvError.KvError>()
         const waiting = pending.get(key)
         if (waiting === undefined) {
           pending.set(key, [{ ...outcome, at, result }])
-          yield* Effect.forkIn(run(flush(key)), scope, { startImmediately: true })
+          yield* inBackground(flush(key))
         } else waiting.push({ ...outcome, at, result })
         return yield* Deferred.await(result)
       }).pipe(Effect.catchTag("KvError", storeError(`The outcome was not recorded in the circuit ${key}`))),
 
     state: (key) =>
-      bookkeeping(Effect.gen(function*(): Effect.fn.Return<CircuitBreaker.State, KvError> {
+      bookkeeping(Effect.gen(function*(): Effect.fn.Return<CircuitBreaker.State, KvError.KvError> {
         const { circuit: state, isProbing, seenAt } = yield* read(circuits.keysOf(prefix, key))
         const now = yield* Clock.currentTimeMillis
         switch (state.state) {
@@ -303,7 +326,7 @@ export const make = Effect.fnUntraced(function*(
 const bookkeeping = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Deadline.within(Fence.unfenced(effect), deadline)
 
-const isUnknown = { while: ({ reason }: KvError) => reason._tag === "Indeterminate", times: 3 }
+const isUnknown = { while: ({ reason }: KvError.KvError) => reason._tag === "Indeterminate", times: 3 }
 
 /** Whether the outcome changes nothing, as far as this process knows. */
 const isIrrelevant = (
@@ -315,7 +338,7 @@ const isIrrelevant = (
   outcome.generation !== state.generation ||
   state.state === "Closed" && circuit.step(key, state, Number(revision), outcome, at).circuit === state
 
-const storeError = (message: string) => (error: KvError) =>
+const storeError = (message: string) => (error: KvError.KvError) =>
   Effect.fail(
     new CircuitBreaker.CircuitBreakerError({
       reason: new CircuitBreaker.CircuitBreakerStoreError({ message: `${message}: ${error.message}`, cause: error })

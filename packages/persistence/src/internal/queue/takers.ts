@@ -53,7 +53,7 @@ export class Takers {
 
   /** Fails all takers. */
   fail(error: PersistedQueueError): void {
-    for (const taker of [...this.#waiting]) {
+    for (const taker of this.#waiting) {
       this.remove(taker)
       Deferred.doneUnsafe(taker.item, Effect.fail(error))
     }

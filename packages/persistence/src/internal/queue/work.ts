@@ -78,7 +78,7 @@ const claimWhatComes = Effect.fnUntraced(function*(
   const changed = Latch.makeUnsafe(false)
   const watcher = watcherOf(yield* kv.subscribe(keysOf.headOf(keys)))
   const view = yield* Effect.provideService(RangeView.make(keysOf.workersOf(keys)), KvTag, kv)
-  let gone: ReadonlySet<string> = new Set()
+  let gone = workers.gone(keys, yield* view.snapshot)
   /** Where in the head to claim: at the front, or anywhere after other processes have claimed the same items. */
   let where = 0
 
@@ -119,11 +119,12 @@ const claimWhatComes = Effect.fnUntraced(function*(
     return found.slice(0, count)
   })
 
+  /** Not longer than a minute: a wall clock may be set while a timer runs. */
   const untilSomethingChanges = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
     yield* Option.match(head.nextDue, {
       onNone: () => changed.await,
-      onSome: (time) => Effect.raceFirst(changed.await, Effect.sleep(Math.max(1, time - now)))
+      onSome: (time) => Effect.raceFirst(changed.await, Effect.sleep(Math.min(60_000, Math.max(1, time - now))))
     })
   })
 

@@ -1,12 +1,14 @@
 /**
  * Live configuration: values that follow the store, and that no mistake in it and no failure of it can end.
  */
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as KvConfig from "@effect-kv/core/KvConfig"
 import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import { assert } from "@effect/vitest"
 import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -67,12 +69,13 @@ export const cases = chapter("configuration", [
     assert.include(messageOf(bad), "limit: expected")
     assert.isTrue(bad.revision < revision)
 
-    yield* kv.delete("config/limit")
+    const deleted = yield* kv.deleteRange(KeyRange.key("config/limit"))
     const missing = yield* stateWhen(
       live,
       "the missing limit",
-      (state) => isRejected(state) && /missing|string/.test(messageOf(state))
+      ({ rejected }) => Option.exists(rejected, ({ revision }) => revision === deleted.revision)
     )
+    assert.strictEqual(messageOf(missing), "limit: missing")
     assert.strictEqual(missing.value, good)
 
     const { revision: last } = yield* write(kv, { "config/limit": "20" })
@@ -129,13 +132,29 @@ export const cases = chapter("configuration", [
     yield* stateWhen(url, "the revision", (state) => state.revision === revision)
     assert.strictEqual(yield* url.get, first)
     yield* write(kv, { "config/url": "nowhere" })
-    yield* stateWhen(url, "the bad url", isRejected)
+    assert.strictEqual(messageOf(yield* stateWhen(url, "the bad url", isRejected)), "url: expected URL")
     yield* write(kv, { "config/url": "http://a.example/" })
     yield* stateWhen(url, "the good url", (state) => !isRejected(state))
     assert.strictEqual(yield* url.get, first)
     yield* write(kv, { "config/url": "http://c.example/" })
     const seen = yield* promptly("the other url", Fiber.join(following))
     assert.deepStrictEqual(seen.map(({ host }) => host), ["a.example", "c.example"])
+  }),
+
+  test("a message names the place, also in what another provider has", function*(kv) {
+    yield* write(kv, { "config/limits/0": "1", "config/limits/1": "2", "config/ok": "true" })
+    const config = yield* on(kv)(KvConfig.make("config/", {
+      transform: (store) =>
+        ConfigProvider.orElse(store, ConfigProvider.fromUnknown({ limits: ["1", "many"], ok: "perhaps" }))
+    }))
+    const limits = yield* config.ref(Config.Array(Schema.Int, "limits"))
+    const ok = yield* config.ref(Config.Boolean("ok"))
+    const alone = yield* Effect.flatMap(configOf(kv), (config) => config.ref(Config.Array(Schema.Int, "limits")))
+    yield* kv.delete("config/limits/0")
+    assert.include(messageOf(yield* stateWhen(alone, "the gap", isRejected)), "limits/0: missing")
+    yield* kv.deleteRange(KeyRange.prefix("config/"))
+    assert.match(messageOf(yield* stateWhen(limits, "the bad limits", isRejected)), /limits\/1: expected a string/)
+    assert.match(messageOf(yield* stateWhen(ok, "the bad ok", isRejected)), /^ok: expected /)
   }),
 
   test("neither logs nor states nor their JSON contain a value that was rejected", function*(kv) {

@@ -1,0 +1,80 @@
+/**
+ * The health of real clusters: what a readiness probe learns of each problem.
+ */
+import * as Kv from "@effect-kv/core/Kv"
+import * as KvHealth from "@effect-kv/core/KvHealth"
+import * as Session from "@effect-kv/core/Session"
+import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { client, reason, timed } from "./support/client.ts"
+
+const check = (kv: Kv.Kv, options?: KvHealth.Options) => Effect.provideService(KvHealth.check(options), Kv.Kv, kv)
+
+const problems = (kv: Kv.Kv, options?: KvHealth.Options) =>
+  Effect.map(Effect.flip(check(kv, options)), (error) => error.problems.map(({ problem }) => problem))
+
+describe("the health of a cluster", { concurrent: true, timeout: 60_000 }, () => {
+  it.live("a cluster is healthy, with the margin of the client's sessions, until it cannot be reached", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make()
+      const proxy = yield* TcpProxy.make({ target: cluster.member.endpoint })
+      const kv = yield* client({ endpoints: [proxy.endpoint] })
+      const first = yield* check(kv)
+      assert.isTrue(Option.isNone(first.margin))
+      assert.isBelow(Duration.toMillis(first.latency), 2000)
+      yield* Effect.provideService(Session.make(), Kv.Kv, kv)
+      assert.isAbove(Option.getOrThrow((yield* check(kv)).margin), 0.8)
+      assert.deepStrictEqual(yield* problems(kv, { minMargin: 0.95 }), ["LowMargin"])
+      yield* proxy.blackhole()
+      const [millis, found] = yield* timed(problems(kv, { deadline: "500 millis" }))
+      assert.deepStrictEqual(found, ["Unreachable"])
+      assert.isBelow(millis, 1500)
+    }))
+
+  it.live("a cluster without a quorum is named so while a member responds", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make({ members: 3 })
+      const kv = yield* client({ endpoints: cluster.endpoints })
+      yield* check(kv)
+      const [, second, third] = cluster.members
+      yield* second!.kill
+      yield* third!.kill
+      assert.deepStrictEqual(yield* problems(kv, { deadline: "3 seconds" }), ["NoQuorum"])
+    }))
+
+  it.live("the alarm of a cluster without space is named, although reads succeed", () =>
+    Effect.gen(function*() {
+      const { endpoints } = yield* EtcdCluster.make({ flags: { "quota-backend-bytes": 2_000_000 } })
+      const kv = yield* client({ endpoints })
+      const fill = Effect.forEach(Array.from({ length: 100 }, (_, i) => i), (i) =>
+        kv.put(`fill/${i}`, new Uint8Array(50_000)))
+      assert.strictEqual((yield* reason(fill))._tag, "QuotaExceeded")
+      const error = yield* Effect.flip(check(kv))
+      assert.deepStrictEqual(
+        error.problems.map(({ problem }) =>
+          problem
+        ),
+        ["Alarm"]
+      )
+      assert.include(error.message, "NOSPACE")
+    }))
+
+  it.live("a user without permission for the key that is read is healthy, and rejected credentials are named", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make()
+      yield* cluster.enableAuth({
+        rootPassword: "root",
+        users: [{ name: "app", password: "app", permissions: [{ permission: "readwrite", prefix: "app/" }] }]
+      })
+      const as = (password: string) =>
+        client({ endpoints: cluster.endpoints, auth: { username: "app", password: Redacted.make(password) } })
+      yield* check(yield* as("app"))
+      const error = yield* Effect.flip(check(yield* as("wrong-password")))
+      assert.deepStrictEqual(error.problems.map(({ problem }) => problem), ["Unauthenticated"])
+      assert.notInclude(JSON.stringify(error), "wrong-password")
+    }))
+})

@@ -14,18 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
-import {
-  address,
-  config,
-  endLeases,
-  ids,
-  keys,
-  process,
-  registered,
-  runner,
-  shard,
-  shardsUpTo
-} from "./support/storages.ts"
+import { address, config, ids, keys, process, registered, runner, shard, shardsUpTo } from "./support/storages.ts"
 
 const a = address("a")
 const b = address("b")

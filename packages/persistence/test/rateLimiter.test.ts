@@ -14,6 +14,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as RateLimiter from "effect/persistence/RateLimiter"
@@ -168,7 +170,7 @@ const key = "rate-limiter/window/a"
 const take = (store: Store, limit?: number) =>
   store.fixedWindow({ key: "a", tokens: 1, refillRate: Duration.seconds(10), limit })
 
-const settled = Effect.forEach(count(100), () => Effect.yieldNow, { discard: true })
+const settled = Effect.forEach(count(300), () => Effect.yieldNow, { discard: true })
 
 describe("a rate limiter with faults", () => {
   it.effect("counts a call once if its response or its request was lost", () =>
@@ -269,6 +271,34 @@ describe("a rate limiter with faults", () => {
       yield* TestClock.adjust("2 minutes")
       const { keys, leases } = yield* store.statistics
       assert.deepStrictEqual({ keys, leases }, { keys: 0, leases: 0 })
+    }).pipe(Effect.scoped))
+})
+
+describe("HttpClient.withRateLimiter", () => {
+  it.effect("limits the requests of all replicas together, and makes the rest later", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      let requests = 0
+      const server = HttpClient.make((request) =>
+        Effect.sync(() => {
+          requests++
+          return HttpClientResponse.fromWeb(request, new Response("ok"))
+        })
+      )
+      const replicas = yield* Effect.forEach(count(2), () =>
+        Effect.map(Effect.flatMap(connect(store), limiterOn), (limiter) =>
+          HttpClient.withRateLimiter(server, { limiter, key: "api", limit: 3, window: "1 minute" })))
+      const all = yield* Effect.forEach(
+        [...replicas, ...replicas, ...replicas],
+        (replica) =>
+          replica.get("http://api.example"),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.forkChild)
+      yield* settled
+      assert.strictEqual(requests, 3)
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(all)
+      assert.strictEqual(requests, 6)
     }).pipe(Effect.scoped))
 })
 

@@ -95,7 +95,9 @@ export const cases: ReadonlyArray<StorageCase> = [
       }
     )
     assert.strictEqual(new Set(machines).size, 20)
-    assert.isAtMost(Math.max(...machines), 60)
+    // How far apart they are depends on how many conflicts there were.
+    assert.isAtLeast(Math.min(...machines), 1)
+    assert.isAtMost(Math.max(...machines), 1023)
   }),
 
   test("setRunnerHealth of another process keeps the registration's lease, and creates none", function*(kv, prefix) {

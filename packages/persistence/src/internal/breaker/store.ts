@@ -236,12 +236,15 @@ export const make = Effect.fnUntraced(function*(
       }
       pending.set(key, [])
       return Effect.andThen(
-        Effect.onExit(Effect.timeoutOrElse(applyAll(key, outcomes), { duration: deadline, orElse: () => noResponse }), (exit) =>
-          Effect.sync(() => {
-            for (const [i, { result }] of outcomes.entries()) {
-              Deferred.doneUnsafe(result, Exit.map(exit, (transitions) => transitions[i]))
-            }
-          })).pipe(Effect.ignore),
+        Effect.onExit(
+          Effect.timeoutOrElse(applyAll(key, outcomes), { duration: deadline, orElse: () => noResponse }),
+          (exit) =>
+            Effect.sync(() => {
+              for (const [i, { result }] of outcomes.entries()) {
+                Deferred.doneUnsafe(result, Exit.map(exit, (transitions) => transitions[i]))
+              }
+            })
+        ).pipe(Effect.ignore),
         flush(key)
       )
     })

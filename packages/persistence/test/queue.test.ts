@@ -457,11 +457,11 @@ describe("cost", () => {
       assert.isTrue(takers.every((fiber) => fiber.pollUnsafe() === undefined))
     }))
 
-  it.effect("a hundred takers claim a hundred of 10,000 items by few requests, which return few entries", () =>
+  it.effect("a hundred takers claim a hundred of 3,000 items by few requests, which return few entries", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const producer = yield* start()
-      for (let i = 0; i < 10_000; i++) {
+      for (let i = 0; i < 3_000; i++) {
         yield* producer.store.offer({ name: "a", id: `${i}`, element: `${i}`, isCustomId: true })
       }
       const { change, counts } = counting()

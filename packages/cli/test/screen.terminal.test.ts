@@ -15,6 +15,9 @@ import * as program from "./support/program.ts"
 
 const server = Layer.merge(EtcdCluster.layer(), program.layer)
 
+/** What the key End sends. */
+const end = "\x1b[F"
+
 const leave = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 /** What the last whole drawing shows. */
@@ -136,8 +139,8 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
         Scope.provide(scope)
       )
       yield* screen.until("the first locks", (lines) =>
-        has(/^many\/00 /)(lines) && has(/^1-20 of 40, arrows scroll. q quits$/)(lines))
-      yield* screen.type("\x1b[6~")
+        has(/^many\/00 /)(lines) && has(/^1-\d+ of 40, arrows scroll. q quits$/)(lines))
+      yield* screen.type(end)
       yield* screen.until("the last locks", (lines) =>
         has(/^many\/39 /)(lines) && !has(/^many\/00 /)(lines))
       yield* screen.type("q")

@@ -51,17 +51,20 @@ describe("runner storage under faults", () => {
       assert.notInclude(yield* keys(kv, prefix), "/machines/1")
     }))
 
-  it.effect("refresh renews nothing twice within half an interval, and still reads the store", () =>
+  it.effect("refresh renews the locks and then the registration, not twice within half an interval, and reads the store", () =>
     Effect.gen(function*() {
-      const { faults, one } = yield* setUp
+      const { faults, kv, one } = yield* setUp
       yield* one.register(runner("a"), true)
       yield* one.acquire(a, shardsUpTo(20))
       yield* TestClock.adjust(interval)
+      const renewed: Array<Option.Option<bigint>> = []
       const renewals = yield* faults.inject(KvFaults.delayRequest(0), {
-        when: (call) => call.kind === "leaseKeepAlive",
+        when: (call) => call.kind === "leaseKeepAlive" && renewed.push(Option.fromUndefinedOr(call.lease)) > 0,
         times: Infinity
       })
       yield* one.refresh(a, shardsUpTo(20))
+      const leaseOf = (key: string) => Effect.map(kv.getEntry(`${prefix}/${key}`), Option.flatMap(({ lease }) => lease))
+      assert.deepStrictEqual(renewed, [yield* leaseOf("locks/default:1"), yield* leaseOf("runners/a:1")])
       assert.strictEqual(yield* renewals.count, 2)
       const reads = yield* faults.inject(KvFaults.delayRequest(0), {
         when: (call) => call.kind === "execute",

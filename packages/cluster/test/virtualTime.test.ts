@@ -57,6 +57,30 @@ describe("a cluster in virtual time", () => {
       assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
     }))
 
+  it.effect("a client calls entities of all runners, before and after one of them ends, and owns no shard", () =>
+    Effect.gen(function*() {
+      const { client, kv, pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      const run = yield* client
+      yield* pass(500)
+      const call = Effect.forEach(ids, (id) => run(fenced.increment(id)), { concurrency: "unbounded" })
+      const first = yield* Effect.forkChild(call)
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(first), ids.map(() => 1))
+      const owners = yield* Effect.forEach(ids, (id) => Effect.map(fenced.stateOf(kv, id), Option.getOrThrow))
+      assert.deepStrictEqual([...new Set(owners.map(({ runner }) => runner))].toSorted(), ["a:1", "b:1"])
+      const leaving = yield* Effect.forkChild(a.leave)
+      yield* pass(2000)
+      yield* Fiber.join(leaving)
+      const second = yield* Effect.forkChild(call)
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(second), ids.map(() => 2))
+      assert.strictEqual(yield* b.shards, shards)
+    }))
+
   it.effect("when a runner dies silently, the others own its shards and its singletons after the expiration", () =>
     Effect.gen(function*() {
       const { kv, pass, start } = yield* make
@@ -113,7 +137,7 @@ describe("a cluster in virtual time", () => {
       yield* pass(9000)
       assert.strictEqual((yield* a.shards) + (yield* b.shards), 0)
       yield* Effect.forEach([a, b], ({ faults }) => faults.heal)
-      yield* pass(3000)
+      yield* pass(1000)
       assert.strictEqual((yield* a.shards) + (yield* b.shards), shards)
       const counts = yield* Effect.forkChild(incrementAll(a))
       yield* pass(1000)

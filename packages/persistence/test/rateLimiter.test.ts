@@ -18,8 +18,10 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import { TestClock } from "effect/testing"
+import * as Tracer from "effect/Tracer"
 import { type Algorithm, algorithms, limiterOn, permitted, storeOn } from "./cases/rateLimiter.ts"
 import * as SetClock from "./support/clock.ts"
 import { contended, type Options, randomOf } from "./support/contended.ts"
@@ -271,6 +273,35 @@ describe("a rate limiter with faults", () => {
       yield* TestClock.adjust("2 minutes")
       const { keys, leases } = yield* store.statistics
       assert.deepStrictEqual({ keys, leases }, { keys: 0, leases: 0 })
+    }).pipe(Effect.scoped))
+})
+
+describe("the traces of a rate limiter", () => {
+  it.effect("a batch has a span of its own, linked to those of its callers, and none without a traced caller", () =>
+    Effect.gen(function*() {
+      const { limits } = yield* faulty
+      const spans: Array<Tracer.Span> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      const call = Effect.withSpan(take(limits), "call")
+      yield* Effect.all([call, call], { concurrency: "unbounded" }).pipe(Effect.provideService(Tracer.Tracer, tracer))
+      yield* settled
+      const batches = spans.filter(({ name }) => name === "BATCH rate limit")
+      const calls = spans.filter(({ name }) => name === "call")
+      assert.deepStrictEqual([batches.length, calls.length], [1, 2])
+      const [batch] = batches
+      assert.deepStrictEqual(batch!.links.map(({ span }) => span.spanId), calls.map(({ spanId }) => spanId))
+      for (const call of calls) assert.deepStrictEqual(call.links.map(({ span }) => span.spanId), [batch!.spanId])
+      assert.isTrue(Option.isNone(batch!.parent))
+      assert.strictEqual(batch!.attributes.get("batch.size"), 2)
+      const before = spans.length
+      yield* take(limits).pipe(Effect.provideService(Tracer.Tracer, tracer))
+      assert.strictEqual(spans.length, before)
     }).pipe(Effect.scoped))
 })
 

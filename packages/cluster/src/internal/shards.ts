@@ -125,8 +125,10 @@ export const refresh = (
     return Effect.gen(function*() {
       const [{ entries, revision }] = yield* Effect.all([
         isPeriodic || wanted.length > fewLocks ? readAll(cluster) : readSome(cluster, wanted),
-        renewed(presence, (lease) => runner.forgetPresence(lease)),
-        renewed(shards, (lease) => runner.forgetShards(lease))
+        // In this order, so that a runner's locks expire before its registration. If its peers see it missing while its
+        // locks are still there, `Sharding` tries to acquire them in vain, and then waits for a second.
+        renewed(shards, (lease) => runner.forgetShards(lease)),
+        renewed(presence, (lease) => runner.forgetPresence(lease))
       ], { concurrency: "unbounded" })
       // Without the lease there are no locks, whatever was read before it ended.
       if (shards === undefined || !isAlive(cluster, runner, shards)) return []

@@ -24,6 +24,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as batchSpan from "./batchSpan.ts"
 import type { LeasePool } from "./leasePool.ts"
 import { Turns } from "./turns.ts"
 
@@ -74,6 +75,7 @@ interface Member<S> {
   /** Applies the update. `complete` ends the caller with the result. */
   readonly apply: (state: Option.Option<S>) => Step<S, unknown> & { readonly complete: () => void }
   readonly fail: (error: Failure) => void
+  readonly caller: batchSpan.Caller | undefined
   isSent: boolean
 }
 
@@ -235,7 +237,7 @@ export const make = Effect.fnUntraced(function*<S>(
         slot.pending = []
         for (const member of members) member.isSent = true
         const failed = (error: Failure): void => members.forEach(({ fail }) => fail(error))
-        yield* batch(key, slot, members).pipe(
+        yield* batchSpan.around(batch(key, slot, members), members.map(({ caller }) => caller)).pipe(
           Effect.catch((error) => Effect.sync(() => failed(error))),
           // Callers that have their result take no other.
           Effect.onExit(() => Effect.sync(() => failed(closed)))
@@ -278,6 +280,7 @@ export const make = Effect.fnUntraced(function*<S>(
             return { ...step, complete: () => resume(Effect.succeed(step.result)) }
           },
           fail: (error) => resume(Effect.fail(error)),
+          caller: batchSpan.callerOf(fiber),
           isSent: false
         }
         member = joined

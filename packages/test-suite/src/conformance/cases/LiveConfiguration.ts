@@ -19,12 +19,12 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as KvFaults from "../../testing/KvFaults.ts"
-import { chapter, promptly, Store, test, waitUntil } from "./Case.ts"
+import { chapter, promptly, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { write } from "./Configuration.ts"
 import { on } from "./locking.ts"
 import * as logging from "./logging.ts"
 
-const configOf = (kv: Kv.Kv) => on(kv)(KvConfig.make("config/"))
+const configOf = (kv: Kv.Kv, prefix = "config/") => on(kv)(KvConfig.make(prefix))
 
 /** The first state for which the predicate holds. */
 const stateWhen = <A>(live: KvConfig.Live<A>, what: string, is: (state: KvConfig.State<A>) => boolean) =>
@@ -280,18 +280,18 @@ export const cases = chapter("configuration", [
     assert.deepStrictEqual(state.value, [2, Option.none()])
   }),
 
-  test("a revoked permission ends no live value: it is followed again once it is granted", function*(kv) {
+  waitingTest("a revoked permission ends no live value: it is followed again once it is granted", function*(kv) {
     const { layer, logged } = logging.capturing()
     yield* Effect.gen(function*() {
-      yield* write(kv, { "config/limit": "1" })
+      yield* write(kv, { "config-revoked/limit": "1" })
       const faults = yield* KvFaults.make(backendOf(kv))
-      const config = yield* configOf(faults.kv)
+      const config = yield* configOf(faults.kv, "config-revoked/")
       const live = yield* config.ref(Config.Int("limit"))
       const denied = new KvError.PermissionDenied({ message: "a test fault" })
       yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch", times: 1 })
       yield* faults.cutWatches({ failure: denied })
       yield* stateWhen(live, "the loss", (state) => !isCurrent(state))
-      yield* write(kv, { "config/limit": "2" })
+      yield* write(kv, { "config-revoked/limit": "2" })
       assert.strictEqual(yield* live.get, 1)
       yield* waitUntil("it is followed again", Effect.map(live.get, (limit) => limit === 2))
       yield* stateWhen(live, "no longer stale", isCurrent)

@@ -73,9 +73,9 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
       // a take-over
       const [first, second] = [yield* client("live/nightly", "worker a"), yield* client("live/nightly", "worker b")]
       yield* first.acquire
-      yield* screen.until("the holder", has(/^live\/nightly +lock +holds +\ds +\S+ of 1m 0s +\d+ +worker a$/))
+      yield* screen.until("the holder", has(/^live\/nightly +lock +holds +\d+s +.+ of 1m 0s +\d+ +worker a$/))
       yield* Effect.forkScoped(second.acquire)
-      yield* screen.until("the waiter", has(/^ +waits 1 +\ds +\S+ of 1m 0s +\d+ +worker b$/))
+      yield* screen.until("the waiter", has(/^ +waits 1 +\d+s +.+ of 1m 0s +\d+ +worker b$/))
       yield* first.release
       const lines = yield* screen.until("the take-over", has(/^live\/nightly +lock +holds .* worker b$/))
       assert.isFalse(has(/worker a/)(lines))
@@ -121,7 +121,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
         { KV_URL: "http://127.0.0.1:1" }
       )
       const [, pid] = yield* terminal.until(/pid (\d+)/)
-      yield* terminal.until(/NO DATA YET: connecting for \ds[^]*connect E/)
+      yield* terminal.until(/NO DATA YET: connecting for \d+s[^]*connect E/)
       yield* Effect.sync(() => process.kill(Number(pid), "SIGTERM"))
       assert.strictEqual(yield* terminal.end, 143)
       assert.isTrue(terminal.output().endsWith(leave))

@@ -19,6 +19,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
@@ -184,6 +185,59 @@ describe("spans of batches", () => {
       }
       assert.deepStrictEqual(alone!.links, [])
       assert.strictEqual(batch!.status._tag, "Ended")
+    }))
+})
+
+describe("the context of a batch", () => {
+  it.effect("a batch is traced if any of its callers is, even if its first caller is background work", () =>
+    Effect.gen(function*() {
+      const { gate, make, spans, tracer } = yield* open
+      const kv = yield* make(Batching.batched({ maxInFlight: 1 }))
+      gate.closeUnsafe()
+      const put = (key: string, isTraced: boolean) =>
+        Effect.forkChild(
+          kv.put(key, secret).pipe(
+            Effect.provideService(References.TracerEnabled, isTraced),
+            Effect.withTracer(tracer)
+          ),
+          { startImmediately: true }
+        )
+      const fibers = [yield* put("alone", true), yield* put("background", false), yield* put("a", true)]
+      yield* gate.open
+      yield* Fiber.joinAll(fibers)
+      const [, a] = named(spans, "put")
+      const [batch] = named(spans, "BATCH put")
+      assert.isDefined(batch)
+      assert.deepStrictEqual(batch!.links.map(({ span }) => span.spanId), [a!.spanId])
+      assert.deepStrictEqual(a!.links.map(({ span }) => span.spanId), [batch!.spanId])
+      assert.strictEqual(batch!.attributes.get("db.operation.batch.size"), 2)
+    }))
+
+  it.effect("a batch does not inherit what the spans of its first caller are annotated with", () =>
+    Effect.gen(function*() {
+      const { gate, make, spans, tracer } = yield* open
+      const kv = yield* make(Batching.batched({ maxInFlight: 1 }))
+      gate.closeUnsafe()
+      const put = (key: string) =>
+        Effect.forkChild(
+          kv.put(key, secret).pipe(
+            Effect.annotateSpans("user", key),
+            Effect.linkSpans(Tracer.externalSpan({ spanId: "1".repeat(16), traceId: "2".repeat(32) })),
+            Effect.withTracer(tracer)
+          ),
+          { startImmediately: true }
+        )
+      const fibers = yield* Effect.forEach(["alone", "ada", "bert"], put)
+      yield* gate.open
+      yield* Fiber.joinAll(fibers)
+      const [batch] = named(spans, "BATCH put")
+      assert.deepStrictEqual(named(spans, "put").map(({ attributes }) => attributes.get("user")), [
+        "alone",
+        "ada",
+        "bert"
+      ])
+      assert.isFalse(batch!.attributes.has("user"))
+      assert.strictEqual(batch!.links.length, 2)
     }))
 })
 

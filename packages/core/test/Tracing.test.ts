@@ -8,7 +8,9 @@ import * as Election from "@effect-kv/core/Election"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as RangeView from "@effect-kv/core/RangeView"
 import * as Session from "@effect-kv/core/Session"
 import * as TempKey from "@effect-kv/core/TempKey"
 import * as Tracing from "@effect-kv/core/Tracing"
@@ -347,6 +349,32 @@ describe("spans of sessions", () => {
       assert.strictEqual(own!.attributes.get("effect_kv.outcome"), "closed")
       assert.isTrue(sessions.every(({ parent, status }) => Option.isNone(parent) && status._tag === "Ended"))
       assert.deepStrictEqual(namesOf(spans.filter((span) => parentOf(span)?.spanId === own!.spanId)), ["leaseGrant"])
+    }))
+
+  it.effect("a view that is read again in the background makes no spans in the trace that opened it", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      const compacted = Latch.makeUnsafe()
+      let opened = 0
+      const kv = yield* make((backend) => ({
+        ...backend,
+        watch: (request) =>
+          Effect.map(backend.watch(request), (watcher) =>
+            ++opened > 1 ? watcher : {
+              ...watcher,
+              take: Effect.andThen(
+                compacted.await,
+                KvError.fail(new KvError.Compacted({ compactRevision: Option.none() }))
+              )
+            })
+      }))
+      const view = yield* RangeView.make(KeyRange.all).pipe(on(kv), Effect.withSpan("opens"), Effect.withTracer(tracer))
+      assert.sameMembers(namesOf(spans), ["opens", "watch", "range"])
+      yield* compacted.open
+      yield* kv.put("a", "1")
+      yield* view.waitUntil(({ entries }) => entries.has("a"))
+      assert.strictEqual(opened, 2)
+      assert.strictEqual(spans.length, 3)
     }))
 
   it.effect("a lost session is the failure of its span", () =>

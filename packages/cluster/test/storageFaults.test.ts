@@ -426,7 +426,7 @@ describe("runner storage under faults", () => {
       const changed = Runner.make({ address: a, groups: ["default", "gpu"], weight: 1 })
       yield* (yield* process(kv, prefix)).register(changed, true)
       yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 1 })
-      const [found] = (yield* one.getRunners).filter(([{ address }]) => address.host === "a")
+      const found = (yield* one.getRunners).find(([{ address }]) => address.host === "a")
       assert.deepStrictEqual(found?.[0].groups, ["default", "gpu"])
       assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy", "b healthy"])
       yield* two.setRunnerHealth(a, false)

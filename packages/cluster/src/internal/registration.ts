@@ -145,7 +145,8 @@ const attempt = Effect.fnUntraced(function*(
   const taken = new Map(machines.map((entry) => [keys.machineOf(entry.key), entry.modRevision]))
   const registered = current === undefined ? undefined : Option.getOrUndefined(of(current))
   yield* failIfTaken(runner, lease, current)
-  const previous = registered?.machineId ??
+  // Not the id of an earlier process at this address: that process may be frozen, and still generate ids with it.
+  const previous = (isOwn(runner, lease, current) ? registered?.machineId : undefined) ??
     (runner.machineId !== undefined && !taken.has(runner.machineId) ? runner.machineId : undefined)
   const machineId = previous ?? (yield* freeMachine(taken, lastMachine(last), choices))
   const machine = keys.machine(machineId)
@@ -180,9 +181,14 @@ const failIfTaken = (
   registered: Entry | undefined
 ): Effect.Effect<void, AddressTaken> =>
   runner.machineId !== undefined && registered !== undefined && Option.isSome(of(registered)) &&
-    Option.exists(registered.lease, (id) => id !== lease.id && !runner.condemnedPresences.has(id))
+    Option.isSome(registered.lease) && !isOwn(runner, lease, registered)
     ? Effect.fail(new AddressTaken({ address: runner.address }))
     : Effect.void
+
+/** Whether this process wrote the registration. */
+const isOwn = (runner: Runner, lease: HeldLease, registered: Entry | undefined): boolean =>
+  registered !== undefined &&
+  Option.exists(registered.lease, (id) => id === lease.id || runner.condemnedPresences.has(id))
 
 /** The id that was given out last; 0 if there is none, or if something else has written the key. */
 const lastMachine = (entry: Entry | undefined): number => {

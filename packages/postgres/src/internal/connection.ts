@@ -1,0 +1,239 @@
+/**
+ * The application's `PgClient`, as this package uses it: one statement at a time, outside of any transaction of the
+ * caller, on the machine's clock, and ended with the layer.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KvError from "@effect-kv/core/KvError"
+import * as SendControl from "@effect-kv/core/SendControl"
+import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import * as migration from "./migration.ts"
+import type { Settings } from "./options.ts"
+import * as realTime from "./realTime.ts"
+import { identifier } from "./schema/script.ts"
+import * as sqlErrors from "./sqlErrors.ts"
+
+/** A row, by the position of its columns. */
+export type Row = ReadonlyArray<unknown>
+
+/** A statement with its parameters. */
+export interface Statement {
+  readonly sql: string
+  readonly params: ReadonlyArray<unknown>
+}
+
+/** What a write does when its response was lost. */
+export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvError.KvError>
+
+export class Connection {
+  readonly pg: PgClient.PgClient
+  readonly settings: Settings
+  /** The schema, as an identifier. */
+  readonly schema: string
+  readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  readonly #closing = new Set<() => void>()
+  #isOpen = true
+  #revision = 0n
+  #isReady = false
+
+  constructor(
+    pg: PgClient.PgClient,
+    settings: Settings,
+    run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  ) {
+    this.pg = pg
+    this.settings = settings
+    this.schema = identifier(settings.schema)
+    this.#run = run
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  /** The greatest revision that this client has seen. */
+  get revision(): bigint {
+    return this.#revision
+  }
+
+  observe(revision: bigint): void {
+    if (revision > this.#revision) this.#revision = revision
+  }
+
+  /** Ends the calls in flight. Later ones fail at once. */
+  close(): void {
+    this.#isOpen = false
+    for (const end of [...this.#closing]) end()
+  }
+
+  /** Calls `f` when the layer closes. Returns the function that cancels that. */
+  onClose(f: () => void): () => void {
+    if (!this.#isOpen) {
+      f()
+      return () => {}
+    }
+    this.#closing.add(f)
+    return () => this.#closing.delete(f)
+  }
+
+  /** Executes a statement that changes nothing, or that can be repeated. Repeats it until the deadline. */
+  read(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts(statement, remaining, undefined))
+  }
+
+  /**
+   * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
+   * executed. If the response was lost, `resolve` finds out.
+   */
+  write<A>(
+    statement: Statement,
+    resolve: Resolve<A>
+  ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts(statement, remaining, resolve))
+  }
+
+  #within<A>(
+    f: (remaining: () => number) => Effect.Effect<A, KvError.KvError>
+  ): Effect.Effect<A, KvError.KvError> {
+    return realTime.provide(Effect.withFiber((fiber) => {
+      const deadline = fiber.getRef(Deadline.Deadline) ?? this.settings.deadline
+      const clock = fiber.getRef(Clock.Clock)
+      const end = millisOf(clock) + Duration.toMillis(deadline)
+      return f(() => end - millisOf(clock))
+    }))
+  }
+
+  #attempts<A>(
+    statement: Statement,
+    remaining: () => number,
+    resolve: Resolve<A> | undefined
+  ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
+    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
+      Effect.flatMap(this.#once(statement, remaining), (outcome) => {
+        switch (outcome._tag) {
+          case "Rows":
+            return Effect.succeed(outcome.rows)
+          case "Closed":
+            return outcome.sent && resolve !== undefined ? KvError.fail(unknown("the client was closed")) : closed
+          case "Cancelled":
+            return KvError.fail(new KvError.Unavailable({ message: "the request was cancelled before it was sent" }))
+          case "Late":
+            return outcome.sent && resolve !== undefined
+              ? KvError.fail(unknown("no response arrived before the deadline"))
+              : KvError.fail(
+                new KvError.DeadlineExceeded({
+                  message: outcome.last ?? "no response arrived before the deadline"
+                })
+              )
+          case "Failed": {
+            const { error, sent } = outcome
+            if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
+              return resolve(Duration.millis(Math.max(0, remaining())))
+            }
+            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return KvError.fail(sqlErrors.reasonOf(error))
+            return Effect.andThen(
+              Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
+              attempt(Math.min(backoff * 2, 500))
+            )
+          }
+        }
+      })
+    return Effect.suspend(() => attempt(20))
+  }
+
+  /** One attempt. The caller never waits for the end of a statement that it gave up. */
+  #once(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+    return Effect.withFiber((caller) => {
+      const control = caller.getRef(SendControl.Current)
+      return Effect.callback<Outcome>((resume) => {
+        if (!this.#isOpen) return resume(Effect.succeed({ _tag: "Closed", sent: false }))
+        let sent = false
+        control?.track(() => sent)
+        const query = Effect.scoped(Effect.flatMap(this.#ready(), () =>
+          Effect.flatMap(this.pg.reserve, (connection) =>
+            Effect.suspend((): Effect.Effect<Outcome, SqlError> => {
+              if (control?.isCancelled() === true) return Effect.succeed({ _tag: "Cancelled" })
+              sent = true
+              return Effect.map(
+                connection.executeValues(statement.sql, statement.params),
+                (rows): Outcome => ({ _tag: "Rows", rows })
+              )
+            }))))
+        const fiber = this.#run(query)
+        const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
+        const settle = (outcome: Outcome): void => {
+          stop()
+          resume(Effect.succeed(outcome))
+        }
+        const cancelClose = this.onClose(() => settle({ _tag: "Closed", sent }))
+        const cancelTimer = timer.addObserver((exit) => {
+          if (Exit.isSuccess(exit)) settle({ _tag: "Late", sent, last: undefined })
+        })
+        const cancelQuery = fiber.addObserver((exit) => {
+          if (Exit.isSuccess(exit)) return settle(exit.value)
+          const failure = exit.cause.reasons.find((reason) => reason._tag === "Fail")
+          if (failure !== undefined) return settle({ _tag: "Failed", error: failure.error, sent })
+          stop()
+          resume(this.#isOpen ? Effect.failCause(exit.cause as never) : Effect.succeed({ _tag: "Closed", sent }))
+        })
+        const stop = (): void => {
+          cancelClose()
+          cancelTimer()
+          cancelQuery()
+          timer.interruptUnsafe()
+          fiber.interruptUnsafe()
+        }
+        return Effect.sync(stop)
+      })
+    })
+  }
+
+  /** Creates the schema before the first statement. */
+  #ready(): Effect.Effect<void, SqlError> {
+    return this.#isReady ? Effect.void : Effect.tap(
+      migration.ensure(this.pg, this.settings),
+      () =>
+        Effect.sync(() => {
+          this.#isReady = true
+        })
+    )
+  }
+}
+
+type Outcome =
+  | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }
+  | { readonly _tag: "Failed"; readonly error: SqlError; readonly sent: boolean }
+  | { readonly _tag: "Late"; readonly sent: boolean; readonly last: string | undefined }
+  | { readonly _tag: "Closed"; readonly sent: boolean }
+  | { readonly _tag: "Cancelled" }
+
+const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+
+const unknown = (why: string): KvError.Reason =>
+  new KvError.Indeterminate({ message: `${why}, so it is not known whether the store applied the write` })
+
+const closedReason = (what: string): KvError.KvError =>
+  KvError.make(new KvError.Closed({ message: `${what} was closed: the scope it was opened in has ended` }))
+
+const closed = Effect.fail(closedReason("the client"))
+
+/** Made once, because every watch ends with it and errors are expensive. */
+export const watchClosed = closedReason("the watch")
+
+/** Opens the connection until the scope closes. */
+export const make = Effect.fnUntraced(function*(
+  pg: PgClient.PgClient,
+  settings: Settings
+): Effect.fn.Return<Connection, never, Scope.Scope> {
+  const run = Effect.runForkWith(yield* realTime.context)
+  const connection = new Connection(pg, settings, run)
+  yield* Effect.addFinalizer(() => Effect.sync(() => connection.close()))
+  return connection
+})

@@ -1,0 +1,93 @@
+/**
+ * The execution of an operation: one call of a function, and if the response of a write is lost, the search for its
+ * outcome.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as calls from "./calls.ts"
+import type { Connection } from "./connection.ts"
+import { decode } from "./decode.ts"
+import { encode, type Encoded } from "./encode.ts"
+import { type Item, kind, nOf, rejection } from "./items.ts"
+import { responseFrom, writtenBy } from "./lostResponse.ts"
+
+type AnyResponse = Op.Response<Op.Op>
+
+export const execute = (to: Connection, op: Op.Op): Effect.Effect<AnyResponse, KvError.KvError> =>
+  Effect.suspend(() => {
+    const encoded = encode(op)
+    if (encoded instanceof KvError.KvError) return Effect.fail(encoded)
+    return Op.isWrite(op) ? write(to, op, encoded) : Effect.flatMap(
+      to.read(calls.read(to, encoded)),
+      (rows) => decoded(to, op, calls.itemsOf(rows))
+    )
+  })
+
+const decoded = (
+  to: Connection,
+  op: Op.Op,
+  items: ReadonlyArray<Item>
+): Effect.Effect<AnyResponse, KvError.KvError> => {
+  const rejected = rejection(items)
+  if (rejected !== undefined) return Effect.fail(rejected)
+  const response = decode(op, items)
+  to.observe(response.revision)
+  return Effect.succeed(response)
+}
+
+const write = (to: Connection, op: Op.Op, encoded: Encoded): Effect.Effect<AnyResponse, KvError.KvError> =>
+  Effect.suspend(() => {
+    const request = crypto.randomUUID()
+    const since = to.revision
+    const resolve = (remaining: Duration.Duration) =>
+      Deadline.within(outcome(to, op, encoded, { request, since, remaining }), remaining)
+    return Effect.flatMap(
+      to.write(calls.write(to, encoded, request), resolve),
+      (result) => "_tag" in result ? Effect.succeed(result) : decoded(to, op, calls.itemsOf(result))
+    )
+  })
+
+interface Lost {
+  readonly request: string
+  /** The write is not older than this revision. */
+  readonly since: bigint
+  readonly remaining: Duration.Duration
+}
+
+/** The outcome of a write whose response was lost. A write that was not applied is made again. */
+const outcome = (
+  to: Connection,
+  op: Op.Op,
+  encoded: Encoded,
+  { request, since }: Lost
+): Effect.Effect<AnyResponse, KvError.KvError> =>
+  Effect.flatMap(
+    Effect.mapError(to.read(calls.resolve(to, request, since)), (error) =>
+      error.reason._tag === "Closed" ? indeterminate("the client was closed") : indeterminate(
+        "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
+          error.reason.message
+      )),
+    (rows) => {
+      const items = calls.itemsOf(rows)
+      const last = items[items.length - 1]!
+      switch (last[0]) {
+        case kind.void:
+          return write(to, op, encoded)
+        case kind.revision: {
+          const revision = nOf(last)
+          to.observe(revision)
+          const response = responseFrom(op, writtenBy(items, revision))
+          return response === undefined
+            ? Effect.fail(indeterminate(`the write was applied at revision ${revision}, but its response was lost`))
+            : Effect.succeed(response)
+        }
+        default:
+          return Effect.fail(indeterminate("the response was lost, and the history that would show the outcome is compacted"))
+      }
+    }
+  )
+
+const indeterminate = (message: string): KvError.KvError => KvError.make(new KvError.Indeterminate({ message }))

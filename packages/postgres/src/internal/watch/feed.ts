@@ -1,0 +1,132 @@
+/**
+ * The feed of a client: reads each change of the store once and passes it to the client's watches.
+ *
+ * Between reads it waits for a notification of the database. A notification only wakes it: the changes are what the log
+ * holds after the last revision it delivered, so a notification that is lost or doubled loses and doubles nothing. Without
+ * notifications it reads at an interval.
+ */
+import type * as KvError from "@effect-kv/core/KvError"
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
+import type { SqlError } from "effect/sql/SqlError"
+import { everything } from "../bytes.ts"
+import * as calls from "../calls.ts"
+import type { Connection } from "../connection.ts"
+import { kind, nOf } from "../items.ts"
+import * as sqlErrors from "../sqlErrors.ts"
+import { changesOf } from "./events.ts"
+import type { WatchState } from "./watchState.ts"
+
+/** How often the feed reads although nothing woke it: a lost listener must not silence a watch. */
+const idleInterval = "5 seconds"
+
+export class Feed {
+  readonly watches = new Set<WatchState>()
+  readonly #to: Connection
+  readonly #onLease: () => void
+  #delivered: bigint | undefined = undefined
+  #fiber: Fiber.Fiber<void> | undefined = undefined
+
+  constructor(to: Connection, onLease: () => void) {
+    this.#to = to
+    this.#onLease = onLease
+  }
+
+  /** The last revision whose changes were delivered; `undefined` if the feed does not run. */
+  get delivered(): bigint | undefined {
+    return this.#delivered
+  }
+
+  add(watch: WatchState, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>): void {
+    this.watches.add(watch)
+    this.#fiber ??= run(this.#listening)
+  }
+
+  remove(watch: WatchState): void {
+    this.watches.delete(watch)
+    if (this.watches.size > 0) return
+    this.#fiber?.interruptUnsafe()
+    this.#fiber = undefined
+    this.#delivered = undefined
+  }
+
+  /** Listens until the last watch ends, on a new connection whenever the last one broke. */
+  get #listening(): Effect.Effect<void> {
+    const listen: Effect.Effect<never, SqlError | KvError.KvError> = Effect.scoped(
+      Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
+    )
+    const again = (backoff: number): Effect.Effect<never> =>
+      Effect.catchCause(listen, (cause) => {
+        this.#interrupted(
+          cause.reasons.map((reason) =>
+            reason._tag === "Fail" && "reason" in reason.error && reason.error._tag === "SqlError"
+              ? sqlErrors.describe(reason.error)
+              : "the connection broke"
+          )[0] ?? "the connection broke"
+        )
+        // Watches go on without notifications, if only the listener failed.
+        return Effect.ignore(this.#drain).pipe(
+          Effect.andThen(Effect.sleep(backoff)),
+          Effect.andThen(Effect.suspend(() => again(Math.min(backoff * 2, 1000))))
+        )
+      })
+    return again(50)
+  }
+
+  #follow(
+    notifications: Queue.Dequeue<PgConnection.Notification, SqlError>
+  ): Effect.Effect<never, SqlError | KvError.KvError> {
+    const wait = Effect.map(
+      Effect.timeoutOption(Queue.takeAll(notifications), idleInterval),
+      (batch) => {
+        if (batch._tag === "Some" && batch.value.some(({ payload }) => payload === "lease")) this.#onLease()
+      }
+    )
+    return Effect.forever(Effect.andThen(this.#drain, wait))
+  }
+
+  /** Delivers all changes up to now. */
+  get #drain(): Effect.Effect<void, KvError.KvError> {
+    return Effect.suspend(() => {
+      const delivered = this.#delivered
+      if (delivered === undefined) {
+        return Effect.map(calls.readState(this.#to), ({ revision }) => this.#start(revision))
+      }
+      return Effect.flatMap(
+        this.#to.read(
+          calls.changes(this.#to, { since: delivered + 1n, interval: everything, only: undefined, previous: false })
+        ),
+        (rows) => {
+          const items = calls.itemsOf(rows)
+          const last = items[items.length - 1]!
+          if (last[0] === kind.compacted) {
+            this.#delivered = undefined
+            for (const watch of this.watches) watch.lost()
+            return this.#drain
+          }
+          const through = nOf(last)
+          const changes = changesOf(items)
+          for (const watch of this.watches) {
+            for (const change of changes) watch.offer(change)
+            watch.delivered(through)
+          }
+          this.#delivered = through
+          this.#interrupted(undefined)
+          return changes.length === 0 ? Effect.void : this.#drain
+        }
+      )
+    })
+  }
+
+  #start(revision: bigint): void {
+    this.#delivered = revision
+    this.#interrupted(undefined)
+    for (const watch of this.watches) watch.lost()
+  }
+
+  #interrupted(message: string | undefined): void {
+    for (const watch of this.watches) watch.interrupted(message)
+  }
+}

@@ -1,0 +1,6 @@
+/**
+ * The published suite on Postgres without batching.
+ */
+import { suite } from "./support/store.ts"
+
+suite("postgres, unbatched", { batching: false })

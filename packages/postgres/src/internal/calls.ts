@@ -91,6 +91,8 @@ export const compact = (to: Connection, revision: bigint): Statement => ({
   params: [PgTypes.int8(revision)]
 })
 
+export const rotate = (to: Connection): Statement => ({ sql: `select ${to.schema}.rotate()`, params: [] })
+
 export const clean = (to: Connection, most: bigint): Statement => ({
   sql: `select ${to.schema}.clean($1)`,
   params: [PgTypes.int8(most)]
@@ -98,7 +100,7 @@ export const clean = (to: Connection, most: bigint): Statement => ({
 
 /** The state of the store: its revision, its compacted revision, and how long until the next lease ends. */
 export const state = (to: Connection): Statement => ({
-  sql: `select revision, compacted, cleaned,
+  sql: `select revision, compacted, cleanable, cleaned,
       (select greatest(0, least(extract(epoch from min(expires_at) - clock_timestamp()) * 1000, 3600000))::bigint
        from ${to.schema}.lease)
     from ${to.schema}.store`,
@@ -108,6 +110,7 @@ export const state = (to: Connection): Statement => ({
 export interface State {
   readonly revision: bigint
   readonly compacted: bigint
+  readonly cleanable: bigint
   readonly cleaned: bigint
   /** Milliseconds; `undefined` without a lease. */
   readonly nextExpiry: number | undefined
@@ -115,6 +118,12 @@ export interface State {
 
 export const readState = (to: Connection): Effect.Effect<State, KvError.KvError> =>
   Effect.map(to.read(state(to)), (rows) => {
-    const [revision, compacted, cleaned, nextExpiry] = rows[0] as readonly [bigint, bigint, bigint, bigint | null]
-    return { revision, compacted, cleaned, nextExpiry: nextExpiry === null ? undefined : Number(nextExpiry) }
+    const [revision, compacted, cleanable, cleaned, nextExpiry] = rows[0] as readonly [
+      bigint,
+      bigint,
+      bigint,
+      bigint,
+      bigint | null
+    ]
+    return { revision, compacted, cleanable, cleaned, nextExpiry: nextExpiry === null ? undefined : Number(nextExpiry) }
   })

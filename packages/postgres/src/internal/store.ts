@@ -8,7 +8,6 @@ import * as calls from "./calls.ts"
 import type { Connection } from "./connection.ts"
 import * as fence from "./fence.ts"
 import { rejection } from "./items.ts"
-import { clean } from "./sweeper.ts"
 
 export const make = (to: Connection, kv: Kv.Kv): typeof PostgresStore.Service => ({
   schema: to.settings.schema,
@@ -16,6 +15,6 @@ export const make = (to: Connection, kv: Kv.Kv): typeof PostgresStore.Service =>
   compact: (revision) =>
     Effect.flatMap(to.read(calls.compact(to, revision)), (rows) => {
       const rejected = rejection(calls.itemsOf(rows))
-      return rejected === undefined ? clean(to) : Effect.fail(rejected)
+      return rejected === undefined ? Effect.void : Effect.fail(rejected)
     })
 })

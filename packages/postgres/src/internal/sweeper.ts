@@ -45,15 +45,17 @@ export const make = (to: Connection): Effect.Effect<Sweeper> =>
     }
   })
 
-const compact = (to: Connection, { cleaned, compacted, revision }: calls.State): Effect.Effect<void, KvError.KvError> => {
+const compact = Effect.fnUntraced(function*(
+  to: Connection,
+  { cleanable, cleaned, compacted, revision }: calls.State
+): Effect.fn.Return<void, KvError.KvError> {
   const history = to.settings.history
-  const isFull = revision - compacted > history + history / 10n
-  return isFull || cleaned < compacted
-    ? Effect.andThen(isFull ? to.read(calls.compact(to, revision - history)) : Effect.void, clean(to))
-    : Effect.void
-}
+  if (revision - compacted > history + history / 10n) yield* to.read(calls.compact(to, revision - history))
+  if (cleanable < compacted) yield* to.read(calls.rotate(to))
+  if (cleaned < cleanable) yield* clean(to)
+})
 
-export const clean = (to: Connection): Effect.Effect<void, KvError.KvError> =>
+const clean = (to: Connection): Effect.Effect<void, KvError.KvError> =>
   Effect.flatMap(
     to.read(calls.clean(to, cleanedAtOnce)),
     (rows) => rows[0]![0] === true ? clean(to) : Effect.void

@@ -416,7 +416,7 @@ declare
   gone bigint;
   applied bigint;
 begin
-  select s.compacted into gone from ${schema}.store s for update;
+  select s.cleanable into gone from ${schema}.store s for update;
   select x.revision into applied from ${schema}.log x where x.revision > since and x.request = sender limit 1;
   if applied is not null then
     return query
@@ -477,14 +477,15 @@ language plpgsql stable ${settings} as $fn$
 declare
   now bigint;
   gone bigint;
+  lost bigint;
   r record;
   p record;
   reached bigint;
   emitted integer := 0;
   bytes bigint := 0;
 begin
-  select s.revision, s.compacted into now, gone from ${schema}.store s;
-  if since <= gone then
+  select s.revision, s.compacted, s.cleanable into now, gone, lost from ${schema}.store s;
+  if since <= lost then
     o_kind := ${kind.compacted}; o_n := gone; return next; return;
   end if;
   for r in
@@ -518,6 +519,13 @@ begin
   o_kind := ${kind.revision}; o_n := greatest(now, since - 1); o_key := null; o_value := null; return next;
 end $fn$;
 
+create or replace function ${schema}.rotate() returns void
+language plpgsql as $fn$
+begin
+  update ${schema}.store set cleanable = pending, pending = compacted, rotated_at = clock_timestamp()
+  where rotated_at < clock_timestamp() - interval '10 seconds' and cleanable < compacted;
+end $fn$;
+
 create or replace function ${schema}.compact(wanted bigint) returns table (${columns})
 language plpgsql ${settings} as $fn$
 declare
@@ -532,6 +540,7 @@ begin
     o_kind := ${kind.compacted}; o_n := gone; return next; return;
   end if;
   update ${schema}.store set compacted = wanted;
+  perform ${schema}.rotate();
   o_kind := ${kind.revision}; o_n := now; return next;
 end $fn$;
 
@@ -545,7 +554,7 @@ declare
   upto bigint;
 begin
   if not pg_try_advisory_xact_lock(hashtextextended(${channel}, 0)) then return false; end if;
-  select compacted, cleaned into gone, done from ${schema}.store;
+  select cleanable, cleaned into gone, done from ${schema}.store;
   if done >= gone then return false; end if;
   upto := least(gone, done + most);
   delete from ${schema}.log o using ${schema}.log n

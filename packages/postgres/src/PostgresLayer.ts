@@ -2,8 +2,9 @@
  * Layers that provide `Kv` from a Postgres database, through the `PgClient` that the application already has.
  */
 import * as Batching from "@effect-kv/core/Batching"
+import * as Check from "@effect-kv/core/Check"
 import * as Kv from "@effect-kv/core/Kv"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import * as Tracing from "@effect-kv/core/Tracing"
 import * as PgClient from "@effect/sql-pg/PgClient"
@@ -11,13 +12,16 @@ import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
 import * as backend from "./internal/backend.ts"
 import * as connection from "./internal/connection.ts"
 import type { BatchingOptions, HistoryOptions, Options } from "./internal/options.ts"
 import * as settings from "./internal/options.ts"
 import * as realTime from "./internal/realTime.ts"
 import * as store from "./internal/store.ts"
+import * as urls from "./internal/urls.ts"
 import { PostgresStore } from "./PostgresStore.ts"
 
 export type { BatchingOptions, HistoryOptions, Options }
@@ -66,6 +70,47 @@ export const layerConfig = (
   options: Config.Wrap<Options>
 ): Layer.Layer<Kv.Kv | PostgresStore, KvError.KvError | Config.ConfigError, PgClient.PgClient> =>
   Layer.effectContext(Effect.flatMap(Config.unwrap(options), make))
+
+/**
+ * Provides `Kv` from the database that a URL names, with a `PgClient` of its own.
+ *
+ * **When to use**
+ *
+ * With `KvUrl`, for the schemes `postgres:` and `postgresql:`. An application that has a `PgClient` uses {@link layer}.
+ *
+ * **Details**
+ *
+ * The URL is that of libpq: `postgres://user:password@host:port/database?sslmode=require`. The client has at most 10
+ * connections; it is provided, too. An invalid URL fails with `InvalidRequest`, whose message does not repeat it.
+ *
+ * @example
+ * ```ts norun
+ * import { KvUrl } from "@effect-kv/core"
+ * import { MemoryLayer } from "@effect-kv/memory"
+ * import { PostgresLayer } from "@effect-kv/postgres"
+ * import { Config } from "effect"
+ *
+ * const Live = KvUrl.layerConfig(Config.String("KV_URL"), {
+ *   mem: MemoryLayer.fromUrl,
+ *   postgres: PostgresLayer.fromUrl,
+ *   postgresql: PostgresLayer.fromUrl
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const fromUrl = (
+  url: string,
+  options?: Options
+): Layer.Layer<Kv.Kv | PostgresStore | PgClient.PgClient | SqlClient.SqlClient, KvError.KvError> => {
+  const problem = urls.invalid(url)
+  if (problem !== undefined) return Layer.effectContext(Check.orFail(problem).pipe(Effect.andThen(Effect.never)))
+  const database = Layer.catchCause(
+    PgClient.layer({ url: Redacted.make(url) }),
+    (cause) => Layer.effectContext(KvError.fail(urls.reasonOf(cause)))
+  )
+  return Layer.provideMerge(layer(options), database)
+}
 
 const make = (
   options: Options

@@ -18,7 +18,7 @@ import { connect } from "./support/store.ts"
 /** A client behind a proxy, after its first write, so that the next chunk that it sends is one operation. */
 const behindProxy = Effect.gen(function*() {
   const server = yield* PostgresServer.PostgresServer
-  const proxy = yield* TcpProxy.make(server.port)
+  const proxy = yield* TcpProxy.make({ target: server.port })
   const pg = yield* PgClient.make({
     url: Redacted.make(`postgres://postgres@127.0.0.1:${proxy.port}/postgres`),
     maxConnections: 1

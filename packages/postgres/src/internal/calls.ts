@@ -1,7 +1,7 @@
 /**
  * The calls of the schema's functions.
  */
-import * as KvError from "@effect-kv/core/KvError"
+import type * as KvError from "@effect-kv/core/KvError"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"

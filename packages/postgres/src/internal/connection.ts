@@ -70,7 +70,7 @@ export class Connection {
   /** Ends the calls in flight. Later ones fail at once. */
   close(): void {
     this.#isOpen = false
-    for (const end of [...this.#closing]) end()
+    for (const end of this.#closing) end()
   }
 
   /** Calls `f` when the layer closes. Returns the function that cancels that. */

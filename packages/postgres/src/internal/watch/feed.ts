@@ -8,7 +8,7 @@
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import type { SqlError } from "effect/sql/SqlError"
 import { everything } from "../bytes.ts"
@@ -41,7 +41,7 @@ export class Feed {
 
   add(watch: WatchState, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>): void {
     this.watches.add(watch)
-    this.#fiber ??= run(this.#listening)
+    this.#fiber ??= run(this.#listening())
   }
 
   remove(watch: WatchState): void {
@@ -53,7 +53,7 @@ export class Feed {
   }
 
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
-  get #listening(): Effect.Effect<void> {
+  #listening(): Effect.Effect<void> {
     const listen: Effect.Effect<never, SqlError | KvError.KvError> = Effect.scoped(
       Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
     )
@@ -67,7 +67,7 @@ export class Feed {
           )[0] ?? "the connection broke"
         )
         // Watches go on without notifications, if only the listener failed.
-        return Effect.ignore(this.#drain).pipe(
+        return Effect.ignore(this.#drain()).pipe(
           Effect.andThen(Effect.sleep(backoff)),
           Effect.andThen(Effect.suspend(() => again(Math.min(backoff * 2, 1000))))
         )
@@ -84,11 +84,11 @@ export class Feed {
         if (batch._tag === "Some" && batch.value.some(({ payload }) => payload === "lease")) this.#onLease()
       }
     )
-    return Effect.forever(Effect.andThen(this.#drain, wait))
+    return Effect.forever(Effect.andThen(this.#drain(), wait))
   }
 
   /** Delivers all changes up to now. */
-  get #drain(): Effect.Effect<void, KvError.KvError> {
+  #drain(): Effect.Effect<void, KvError.KvError> {
     return Effect.suspend(() => {
       const delivered = this.#delivered
       if (delivered === undefined) {
@@ -104,7 +104,7 @@ export class Feed {
           if (last[0] === kind.compacted) {
             this.#delivered = undefined
             for (const watch of this.watches) watch.lost()
-            return this.#drain
+            return this.#drain()
           }
           const through = nOf(last)
           const changes = changesOf(items)
@@ -114,7 +114,7 @@ export class Feed {
           }
           this.#delivered = through
           this.#interrupted(undefined)
-          return changes.length === 0 ? Effect.void : this.#drain
+          return changes.length === 0 ? Effect.void : this.#drain()
         }
       )
     })

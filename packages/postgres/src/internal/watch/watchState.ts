@@ -5,7 +5,7 @@
  * the log itself, when its consumer takes: because it starts in the past, because its buffer overflowed, or because it
  * needs the entries before its events, which the feed does not read.
  */
-import * as KvError from "@effect-kv/core/KvError"
+import type * as KvError from "@effect-kv/core/KvError"
 import type * as Watch from "@effect-kv/core/Watch"
 import { isReadonlyArrayNonEmpty, type NonEmptyReadonlyArray } from "effect/Array"
 import { type Interval, intervalOf, isWithin } from "../bytes.ts"
@@ -59,16 +59,17 @@ export class WatchState {
     this.#ended = error
     this.#buffer = []
     this.#signal()
-    for (const f of [...this.#onStatus]) f()
+    this.#notifyStatus()
   }
 
   /** Sets why no events arrive at present. */
   interrupted(message: string | undefined): void {
     if (this.#interruption === message) return
     this.#interruption = message
-    for (const f of [...this.#onStatus]) f()
+    this.#notifyStatus()
   }
 
+  /** Calls `f` once, when the status may have changed. Returns the function that cancels that. */
   onStatus(f: () => void): () => void {
     this.#onStatus.add(f)
     return () => this.#onStatus.delete(f)
@@ -142,6 +143,12 @@ export class WatchState {
   #matches(change: Change): boolean {
     return isWithin(this.interval, change.key) &&
       (this.request.only === undefined || this.request.only === change.event._tag)
+  }
+
+  #notifyStatus(): void {
+    const waiting = Array.from(this.#onStatus)
+    this.#onStatus.clear()
+    for (const f of waiting) f()
   }
 
   #signal(): void {

@@ -30,7 +30,7 @@ export const make = (
 ): Watches => {
   const feed = new Feed(to, onLease)
   to.onClose(() => {
-    for (const watch of [...feed.watches]) {
+    for (const watch of feed.watches) {
       feed.remove(watch)
       watch.end(watchClosed)
     }

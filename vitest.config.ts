@@ -5,6 +5,7 @@
  * `npm test` and `npm run vitest` provide the binaries and name their folders in `EFFECT_KV_ETCD_37`, ..., `_34`.
  */
 import { defineConfig } from "vitest/config"
+import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const project = (
   name: string,
@@ -62,11 +63,23 @@ const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""
   ? []
   : [project("interop", "interop/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } })]
 
+/** Files of half a minute and more. Of the last files to start, one of them would run alone for most of its time. */
+const longFiles =
+  /(chaos|EtcdCluster|conformance\w*|silence\.once|failover\.once|realNetworks\.once|balancer\.once)\.test\.ts$/
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
+    const isLong = ({ moduleId }: TestSpecification) => longFiles.test(moduleId)
+    const sorted = await super.sort(files)
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))]
+  }
+}
+
 export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    sequence: { concurrent: false },
+    sequence: { concurrent: false, sequencer: LongestFirst },
     // Most of the time of most files is waiting for servers and leases.
     maxWorkers: 3,
     // The conformance cases that wait run concurrently.

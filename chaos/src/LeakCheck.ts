@@ -32,7 +32,7 @@ export const keysLeft = Effect.fnUntraced(function*(cluster: Cluster, prefix: st
  * The long-lived watches of a client: its watch plans, its views, its observer of the election, its wait for the last latch,
  * and those of its long-lived temporary key and its member, with some margin.
  */
-const watchesOfClient = 16
+const watchesOfClient = 17
 
 /** Watches that no client needs any more once all workers have ended. The recording of the history is one watch. */
 export const watchesLeft = Effect.fnUntraced(function*(cluster: Cluster, clients: number) {

@@ -1,8 +1,9 @@
 /**
  * Residents of a round: what each client keeps from its start to its end. A temporary key, a member of a group, a view of
- * the members, a view of typed values, and an observer of the election.
+ * the members, a view of typed values, live settings, and an observer of the election.
  */
 import type * as KvCollection from "@effect-kv/core/KvCollection"
+import type * as KvConfig from "@effect-kv/core/KvConfig"
 import type * as Members from "@effect-kv/core/Members"
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
@@ -22,6 +23,7 @@ import * as elections from "./work/elections.ts"
 import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as members from "./work/members.ts"
+import * as settings from "./work/settings.ts"
 import type { RecordedClient } from "./work/Worker.ts"
 import * as Workers from "./Workers.ts"
 
@@ -38,9 +40,11 @@ export interface Residents {
   readonly membersAreSeen: (within: Duration.Input) => Effect.Effect<void, unknown>
   /** Waits until the view of typed values of every client shows what the store holds. */
   readonly usersAreSeen: (within: Duration.Input) => Effect.Effect<void, unknown>
+  /** Writes good settings once more, and waits until every client uses them. */
+  readonly settingsAreSeen: (within: Duration.Input) => Effect.Effect<void, unknown>
   /** Lets all clients wait for a latch that is opened and reset at once. Whether all have passed is checked later. */
   readonly latchIsSeen: (within: Duration.Input) => Effect.Effect<void, unknown, Scope.Scope>
-  /** What the views of members and of typed values showed wrong, as messages. */
+  /** What the views of members and of typed values and the live settings showed wrong, as messages. */
   readonly wrongViews: (changes: ReadonlyArray<EtcdCluster.HistoryEvent>) => ReadonlyArray<string>
 }
 
@@ -64,12 +68,16 @@ export const start = Effect.fnUntraced(function*(
   const seenMembers = clients.map((): Array<Members.Snapshot<string>> => [])
   const userViews = yield* Effect.forEach(clients, collections.view)
   const seenUsers = clients.map((): Array<KvCollection.Snapshot<string, collections.User>> => [])
+  yield* settings.writeGood(clients[0]!)
+  const liveSettings = yield* Effect.forEach(clients, settings.live)
+  const seenSettings = clients.map((): Array<KvConfig.State<settings.Settings>> => [])
   yield* Effect.forEach(clients, (client, i) =>
     Effect.all([
       staying("temporary key", client, leases.resident(client)),
       staying("member", client, members.resident(client, Effect.sleep(memberRests))),
       staying("view of members", client, Views.look(memberViews[i]!, seenMembers[i]!)),
       staying("view of users", client, Views.look(userViews[i]!, seenUsers[i]!)),
+      staying("live settings", client, Views.lookAtSettings(liveSettings[i]!, seenSettings[i]!)),
       staying("observer", client, elections.observing(client, notes.leaders[client.name]!))
     ]))
   // From here on the observers see every leader.
@@ -123,6 +131,25 @@ export const start = Effect.fnUntraced(function*(
     }
   })
 
+  const settingsAreSeen = Effect.fnUntraced(function*(within: Duration.Input) {
+    const { revision } = yield* Effect.retry(settings.writeGood(clients[0]!), {
+      schedule: Schedule.spaced("200 millis"),
+      times: 50
+    })
+    for (const [i, live] of liveSettings.entries()) {
+      const seen = yield* Effect.timeoutOption(
+        Effect.repeat(live.state, {
+          until: (state) =>
+            state.revision >= revision && Option.isNone(state.rejected) && Option.isNone(state.staleSince),
+          schedule: Schedule.spaced("20 millis")
+        }),
+        within
+      )
+      if (Option.isNone(seen)) problems.push(`${clients[i]!.name} does not use the latest settings`)
+      seenSettings[i]!.push(yield* live.state)
+    }
+  })
+
   const latchIsSeen = Effect.fnUntraced(function*(within: Duration.Input) {
     const waits = yield* Effect.forEach(clients, (client) => Effect.forkScoped(latches.lastWait(client)))
     const areWaiting = Effect.map(
@@ -141,10 +168,12 @@ export const start = Effect.fnUntraced(function*(
     membersAreSeen,
     latchIsSeen,
     usersAreSeen,
+    settingsAreSeen,
     wrongViews: (changes) =>
       clients.flatMap(({ name, prefix }, i) => [
         ...Views.wrongMembers(name, seenMembers[i]!, changes, members.groupName(prefix)),
-        ...Views.wrongUsers(name, seenUsers[i]!, changes, collections.collectionPrefix(prefix))
+        ...Views.wrongUsers(name, seenUsers[i]!, changes, collections.collectionPrefix(prefix)),
+        ...Views.wrongSettings(name, seenSettings[i]!, changes, settings.settingsPrefix(prefix))
       ])
   } satisfies Residents
 })

@@ -124,6 +124,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     yield* workers.end
     yield* attempt("waiting for the observers", residents.leadersAreSeen(catchUp))
     yield* attempt("waiting for the views of users", residents.usersAreSeen(catchUp))
+    yield* attempt("waiting for the live settings", residents.settingsAreSeen(catchUp))
     yield* attempt("waiting for the last latch", Effect.scoped(residents.latchIsSeen(catchUp)))
     yield* attempt(
       "looking for keys that are left",

@@ -10,6 +10,7 @@ import type { Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
 import * as Observers from "./Observers.ts"
+import * as Queues from "./Queues.ts"
 import * as Recipes from "./Recipes.ts"
 import * as Recovery from "./Recovery.ts"
 import type { Round } from "./Round.ts"
@@ -90,6 +91,7 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ),
       ...Recipes.find(changes, prefix, history, round.notes),
       ...Shards.find(changes, prefix),
+      ...Queues.find(changes, prefix),
       ...UnexplainedErrors.find(round, compactedAt),
       ...(kinds.length === Faults.kinds.length ? tooManyUnknown(round) : []),
       ...found.map((violation) => Violation.print(history, [violation]))

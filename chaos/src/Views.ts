@@ -2,16 +2,19 @@
  * The views of a round's clients: sampled during the round and compared with the store's history afterwards.
  */
 import type * as KvCollection from "@effect-kv/core/KvCollection"
+import type * as KvConfig from "@effect-kv/core/KvConfig"
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as Members from "@effect-kv/core/Members"
 import type * as RangeView from "@effect-kv/core/RangeView"
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as collections from "./work/collections.ts"
 import * as members from "./work/members.ts"
+import * as settings from "./work/settings.ts"
 
 /** A view, of keys or of members. */
 interface View<out Snapshot> {
@@ -40,6 +43,18 @@ export const look = <Snapshot>(view: View<Snapshot>, seen: Array<Snapshot>): Eff
       return Effect.sleep("250 millis")
     })
   ).pipe(Effect.catchReason("KvError", "Closed", () => Effect.never))
+
+/** The same for live settings. */
+export const lookAtSettings = (
+  { state }: KvConfig.Live<settings.Settings>,
+  seen: Array<KvConfig.State<settings.Settings>>
+): Effect.Effect<never> =>
+  Effect.forever(
+    Effect.flatMap(state, (state) => {
+      if (seen.at(-1) !== state) seen.push(state)
+      return Effect.sleep("250 millis")
+    })
+  )
 
 /**
  * A view shows what the store held at its revision and never goes back. Reports the first snapshot that violates this.
@@ -98,6 +113,47 @@ export const wrongUsers = (
     ofCollection,
     ({ value }) => collections.shownOfValue(value)
   )
+}
+
+/**
+ * Live settings are those that the store held at their revision, which were good, and never go back. If newer ones were
+ * rejected, the store held bad ones.
+ */
+export const wrongSettings = (
+  client: string,
+  seen: ReadonlyArray<KvConfig.State<settings.Settings>>,
+  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
+  prefix: string
+): ReadonlyArray<string> => {
+  const shown = (values: ReadonlyMap<string, string>): string => {
+    const [a, b] = ["a", "b"].map((name) => values.get(prefix + name))
+    return a !== undefined && b !== undefined && settings.isGood(a) && settings.isGood(b) ? `${a}, ${b}` : "rejected"
+  }
+  const ofSettings = changes.filter(({ key }) => key.startsWith(prefix))
+  const heldAt = (revision: bigint): string => {
+    const held = new Map<string, string>()
+    for (const { key, modRevision, type, value } of ofSettings) {
+      if (modRevision > revision) break
+      if (type === "put") held.set(key, value)
+      else held.delete(key)
+    }
+    return shown(held)
+  }
+  let last = 0n
+  for (const { rejected, revision, value } of seen) {
+    const newest = Option.match(rejected, { onNone: () => revision, onSome: ({ revision }) => revision })
+    if (newest < last) return [`the settings of ${client} went back from revision ${last} to ${newest}`]
+    last = newest
+    const expected = heldAt(revision)
+    if (value.join(", ") !== expected) {
+      return [`the settings of ${client} at revision ${revision} are ${value.join(", ")} instead of ${expected}`]
+    }
+    const held = heldAt(newest)
+    if (Option.isSome(rejected) && held !== "rejected") {
+      return [`the settings of ${client} at revision ${newest} are rejected, although they are ${held}`]
+    }
+  }
+  return []
 }
 
 /** Compares what a view has shown at some revisions with what the store held. */

@@ -15,7 +15,9 @@ import * as elections from "./work/elections.ts"
 import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
+import * as queues from "./work/queues.ts"
 import * as sequences from "./work/sequences.ts"
+import * as settings from "./work/settings.ts"
 import * as shards from "./work/shards.ts"
 import * as shared from "./work/shared.ts"
 import * as shortLivedClients from "./work/shortLivedClients.ts"
@@ -48,7 +50,9 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["doStep", 1, steps.doStep],
   ["singleton", 1, singletons.instance],
   ["updateUser", 1, collections.update],
+  ["changeSettings", 1, settings.change],
   ["ownShards", 1, shards.live],
+  ["workOnQueue", 1, queues.work],
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 

@@ -18,6 +18,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import * as Counters from "../src/Counters.ts"
 import * as Notes from "../src/Notes.ts"
 import * as Observers from "../src/Observers.ts"
@@ -32,6 +33,7 @@ import * as latches from "../src/work/latches.ts"
 import * as locks from "../src/work/locks.ts"
 import * as members from "../src/work/members.ts"
 import * as sequences from "../src/work/sequences.ts"
+import * as settings from "../src/work/settings.ts"
 import * as shared from "../src/work/shared.ts"
 import * as singletons from "../src/work/singletons.ts"
 import * as slots from "../src/work/slots.ts"
@@ -463,5 +465,28 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         Views.wrongUsers("c2", [seen], yield* changes, users).join(),
         /the view of users of c2 at revision \d+ is wrong in r\/users\/0/
       )
+    }))
+
+  /** The client `c2` has live settings while both clients change one. What is wrong with them. */
+  const settingsOf = Effect.fnUntraced(function*(mutateBackend: NonNullable<Rounds.Options["mutateBackend"]>) {
+    const ofSettings = settings.settingsPrefix(prefix)
+    const { c1, c2, changes } = yield* begin({ mutateBackend })
+    yield* settings.writeGood(c1)
+    const live = yield* settings.live(c2)
+    yield* c1.kv.put(`${ofSettings}a`, yield* c1.recorder.value("c1"))
+    const { revision } = yield* c1.kv.put(`${ofSettings}b`, yield* c2.recorder.value("c2"))
+    const seen = yield* live.states.pipe(Stream.filter((state) => state.revision >= revision), Stream.runHead)
+    return Views.wrongSettings("c2", [Option.getOrThrow(seen)], yield* changes, ofSettings).join()
+  })
+
+  it.effect("live settings that mix two revisions", () =>
+    Effect.gen(function*() {
+      const wrong = yield* settingsOf((client, backend) => client === "c2" ? withoutValue(backend, "c1#") : backend)
+      assert.match(wrong, /the settings of c2 at revision \d+ are c1#\d+, c2#\d+ instead of c1#\d+, c2#\d+/)
+    }))
+
+  it.effect("nothing wrong with live settings that follow", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* settingsOf((_, backend) => backend), "")
     }))
 })

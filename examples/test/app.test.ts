@@ -29,8 +29,9 @@ const namesOf = (status: Status) => Object.keys(status.instances).toSorted()
 
 const link = (code: string) => ({ payload: { code, url: `https://example.com/${code}` } })
 
+/** The tag of the failure, or `"ok"`. */
 const tagOf = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
-  Effect.match(effect, { onFailure: ({ _tag }) => _tag, onSuccess: () => "created" })
+  Effect.match(effect, { onFailure: ({ _tag }) => _tag, onSuccess: () => "ok" })
 
 describe("the example application", { concurrent: true, timeout: 60_000 }, () => {
   it.live("serves alone, on memory, and ends at SIGTERM", () =>
@@ -44,7 +45,7 @@ describe("the example application", { concurrent: true, timeout: 60_000 }, () =>
       assert.deepStrictEqual(yield* only.api.links.list(), { docs: created })
       assert.strictEqual(yield* tagOf(only.api.links.find({ params: { code: "none" } })), "LinkNotFound")
       assert.strictEqual(yield* tagOf(only.api.links.create(link("docs"))), "LinkTaken")
-      assert.strictEqual(yield* tagOf(only.api.links.create(link("more"))), "created")
+      assert.strictEqual(yield* tagOf(only.api.links.create(link("more"))), "ok")
       const tooMany = yield* Effect.flip(only.api.links.create(link("most")))
       assert.isTrue(tooMany._tag === "TooManyLinks" && tooMany.retryAfterSeconds <= 60)
       const [status] = yield* all("the leader has counted", [only], ({ statistics }) => statistics?.links === 2)
@@ -91,7 +92,7 @@ describe("the example application", { concurrent: true, timeout: 60_000 }, () =>
         (i) => tagOf(replicas[i % 3]!.api.links.create(link(`link-${i}`))),
         { concurrency: "unbounded" }
       )
-      assert.strictEqual(outcomes.filter((tag) => tag === "created").length, 5)
+      assert.strictEqual(outcomes.filter((tag) => tag === "ok").length, 5)
       assert.strictEqual(outcomes.filter((tag) => tag === "TooManyLinks").length, 10)
       yield* setting("linksPerMinute", "many")
       const rejected = yield* all("the bad limit", replicas, ({ rejectedSettings }) => rejectedSettings !== null)
@@ -131,5 +132,13 @@ describe("the example application", { concurrent: true, timeout: 60_000 }, () =>
       yield* first.child.kill({ killSignal: "SIGTERM" })
       const [alone] = yield* all("the last one leads", [last], (status) => status.leader === last.name)
       assert.deepStrictEqual(namesOf(alone!), [last.name])
+
+      // Without the store it is alive and not ready.
+      yield* cluster.members[0]!.kill
+      assert.strictEqual(yield* tagOf(last.api.ready()), "NotReady")
+      yield* last.api.live()
+      yield* cluster.members[0]!.start
+      yield* until("it is ready again", tagOf(last.api.ready()), (tag) => tag === "ok")
+      assert.deepStrictEqual(yield* last.api.links.find({ params: { code: "docs" } }), created)
     }).pipe(Effect.provide(NodeServices.layer)))
 })

@@ -51,6 +51,13 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()(
   { httpApiStatus: 503 }
 ) {}
 
+/** What keeps the instance from serving: see `KvHealth`. */
+export class NotReady extends Schema.TaggedError<NotReady>()(
+  "NotReady",
+  { problems: Schema.Array(Schema.String) },
+  { httpApiStatus: 503 }
+) {}
+
 class LinksGroup extends HttpApiGroup.make("links")
   .add(
     HttpApiEndpoint.get("list", "/", {
@@ -75,8 +82,8 @@ class OperationsGroup extends HttpApiGroup.make("operations", { topLevel: true }
   HttpApiEndpoint.get("status", "/status", { success: Status, error: StoreUnavailable }),
   /** Liveness: the process answers. It says nothing of the store, so an outage there restarts nothing. */
   HttpApiEndpoint.get("live", "/health/live", { success: HttpApiSchema.NoContent }),
-  /** Readiness: the store answers, too. A load balancer sends requests to instances that are ready. */
-  HttpApiEndpoint.get("ready", "/health/ready", { success: HttpApiSchema.NoContent, error: StoreUnavailable })
+  /** Readiness: the store is healthy, too. A load balancer sends requests to instances that are ready. */
+  HttpApiEndpoint.get("ready", "/health/ready", { success: HttpApiSchema.NoContent, error: NotReady })
 ) {}
 
 export class Api extends HttpApi.make("short-links").add(LinksGroup, OperationsGroup) {}

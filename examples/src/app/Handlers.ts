@@ -1,7 +1,7 @@
 /**
  * What the service does for each request of its API.
  */
-import { Kv } from "@effect-kv/core"
+import { Kv, KvHealth } from "@effect-kv/core"
 import * as Effect from "effect/Effect"
 import { HttpApiBuilder } from "effect/http-api"
 import * as Layer from "effect/Layer"
@@ -47,11 +47,13 @@ const operations = HttpApiBuilder.group(
     return handlers.handleAll({
       live: () => Effect.void,
       ready: () =>
-        Effect.timeoutOrElse(Effect.asVoid(orUnavailable(kv.get("ready"))), {
-          duration: "2 seconds",
-          orElse: () =>
-            Effect.fail(new Api.StoreUnavailable({ message: "no response within 2 seconds", outcome: "NotApplied" }))
-        }),
+        KvHealth.check().pipe(
+          Effect.asVoid,
+          Effect.provideService(Kv.Kv, kv),
+          Effect.mapError(({ problems }) =>
+            new Api.NotReady({ problems: problems.map(({ message, problem }) => `${problem}: ${message}`) })
+          )
+        ),
       status: Effect.fnUntraced(function*() {
         const { rejected, value } = yield* settings.state
         return {

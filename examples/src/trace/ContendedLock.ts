@@ -5,6 +5,7 @@
  */
 import { DistLock, Kv } from "@effect-kv/core"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -26,16 +27,19 @@ export const recorder = (): { readonly tracer: Tracer.Tracer; readonly spans: Re
   return { tracer, spans }
 }
 
-const request = (name: string) =>
-  Effect.andThen(Effect.sleep("40 millis"), Kv.put("report", name)).pipe(
+const request = (name: string, onAcquired: Effect.Effect<unknown> = Effect.void) =>
+  Effect.andThen(onAcquired, Effect.andThen(Effect.sleep("40 millis"), Kv.put("report", name))).pipe(
     DistLock.withDistLock("nightly"),
     Effect.withSpan(name)
   )
 
 /** The second request finds the lock held, and waits for the first. */
 export const program = Effect.gen(function*() {
-  const first = yield* Effect.forkChild(request("first request"), { startImmediately: true })
-  yield* Effect.sleep("15 millis")
+  const isHeld = yield* Deferred.make<void>()
+  const first = yield* Effect.forkChild(request("first request", Deferred.succeed(isHeld, undefined)), {
+    startImmediately: true
+  })
+  yield* Deferred.await(isHeld)
   yield* request("second request")
   yield* Fiber.join(first)
 })

@@ -6,8 +6,8 @@ import type * as Tracer from "effect/Tracer"
 
 const width = 960
 const rowHeight = 22
-const labelWidth = 330
-const chartWidth = width - labelWidth - 90
+const labelWidth = 210
+const chartWidth = width - labelWidth - 130
 const top = 34
 
 interface Row {

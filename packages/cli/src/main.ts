@@ -8,6 +8,13 @@ import * as exitCodes from "./exitCodes.ts"
 import * as program from "./program.ts"
 import * as signals from "./signals.ts"
 
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
+// npm and npx only warn about it. Without this, an old Node fails somewhere later, with a stack trace.
+if (major < 22 || major === 22 && minor < 19) {
+  process.stderr.write(`effect-kv: this is Node ${process.versions.node}; 22.19 or later is needed\n`)
+  process.exit(exitCodes.software)
+}
+
 const ofProcess = signals.make()
 
 const runMain = Runtime.makeRunMain(({ fiber }) => {

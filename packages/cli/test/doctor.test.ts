@@ -4,12 +4,17 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import type * as EtcdStatus from "@effect-kv/etcd/EtcdStatus"
 import { EtcdBinaries, EtcdCluster, TestCertificates } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as members from "../src/doctor/members.ts"
+import * as reaching from "../src/doctor/reaching.ts"
 import * as inProcess from "./support/inProcess.ts"
 
 interface Finding {
@@ -119,7 +124,7 @@ describe.concurrent("doctor", () => {
       assert.deepStrictEqual(noFile.codes, ["configuration"])
     }))
 
-  it.live("A wrong password, missing credentials and a missing permission are named, and no password is shown", () =>
+  it.live("A wrong password, missing credentials and a missing permission are named, no password is shown, and locks says how to ask for less", () =>
     Effect.gen(function*() {
       const cluster = yield* plain
       yield* cluster.enableAuth({
@@ -143,6 +148,11 @@ describe.concurrent("doctor", () => {
       assert.deepStrictEqual(missing.codes, ["credentials-missing"])
       assert.deepStrictEqual(denied.codes, ["permission-denied"])
       assert.include(denied.wrong[0]!.message, `may not read the keys under "other/effect-kv-doctor/"`)
+      const { KV_PREFIX: _, ...whole } = env
+      const all = yield* inProcess.run(["locks"], { env: whole })
+      assert.strictEqual(all.code, 77)
+      assert.include(all.err, "give a PREFIX of names that it may read")
+      assert.strictEqual((yield* inProcess.run(["locks", "app/"], { env: whole })).out, "no locks under app/\n")
       yield* cluster.etcdctl(["role", "grant-permission", "role-of-app", "read", "--prefix=true", "other/"])
       const readOnly = yield* examined({ ...env, KV_PREFIX: "other/" })
       assert.deepStrictEqual(readOnly.codes, ["permission-denied"])
@@ -203,4 +213,50 @@ it("Versions that are unsupported, corrupt data or get no fixes are named, other
   assert.deepStrictEqual(codes("3.4.38"), ["old-version"])
   assert.deepStrictEqual(codes("3.5.2"), ["corrupting-version"])
   assert.deepStrictEqual(codes("3.5.7"), ["old-version"])
+})
+
+describe("what members say", () => {
+  const status: EtcdStatus.Status = {
+    version: "3.7.0",
+    clusterId: 1n,
+    memberId: 0xan,
+    leader: Option.some(0xan),
+    isLearner: false,
+    revision: 7n,
+    dbSize: 100,
+    dbSizeInUse: 50,
+    dbSizeQuota: Option.some(1000),
+    alarms: []
+  }
+  const codes = (...statuses: ReadonlyArray<Partial<EtcdStatus.Status>>) =>
+    members.findings(
+      statuses.map((each, i) => ({
+        endpoint: `http://m${i}:2379`,
+        status: Result.succeed({ ...status, ...each }),
+        took: Duration.millis(1)
+      })),
+      { certificate: undefined, hasAuthority: false },
+      0
+    ).flatMap(({ code, severity }) => severity === "Ok" ? [] : [code])
+
+  it("A database that is nearly full, a learner, and alarms are named, each alarm once", () => {
+    assert.deepStrictEqual(codes({}, {}), [])
+    assert.deepStrictEqual(codes({ dbSize: 800 }), ["nearly-full"])
+    assert.deepStrictEqual(codes({ dbSize: 800, dbSizeQuota: Option.none() }), [])
+    assert.deepStrictEqual(codes({}, { isLearner: true }), ["learner"])
+    const alarms = [{ memberId: 0xan, kind: "CORRUPT" }, { memberId: 0xbn, kind: "NEWER" }]
+    assert.deepStrictEqual(codes({ alarms }, { alarms }), ["alarm-corrupt", "alarm"])
+  })
+
+  it("A member that cannot check credentials without a quorum is not taken for one that does not respond", () => {
+    const { code } = reaching.finding("http://a:2379", "Unavailable: http://a:2379: etcdserver: no leader", {
+      certificate: undefined,
+      hasAuthority: false
+    }, 0)
+    assert.strictEqual(code, "no-leader")
+  })
+
+  it("Endpoints of several clusters are named", () => {
+    assert.deepStrictEqual(codes({}, { clusterId: 2n }), ["several-clusters"])
+  })
 })

@@ -14,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import { remove } from "../src/inspect/remove.ts"
 import { Output } from "./support/inProcess.ts"
 import { effectKv, json, layer as server, otherClient, untilKeys } from "./support/store.ts"
 
@@ -235,6 +236,19 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("listings", 
       assert.include(again.out, `nothing was changed: no contender for "free/nightly" has the token ${token}`)
       assert.include(again.out, `held by token ${next.token}, worker b`)
       assert.isTrue(yield* next.isHeld)
+    }))
+
+  it.effect("A contender that has gone is not removed, even if its client has made the key again", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const gone = yield* DistLock.acquire("free/again").pipe(Scope.provide(scope))
+      yield* Scope.close(scope, Exit.void)
+      const lock = yield* DistLock.acquire("free/again")
+      assert.strictEqual(lock.key, gone.key)
+      assert.isFalse(yield* remove(gone))
+      assert.isTrue(Option.contains(Option.map(yield* DistLock.holder("free/again"), ({ token }) => token), lock.token))
+      assert.isTrue(yield* remove(lock))
+      assert.deepStrictEqual(yield* DistLock.holder("free/again"), Option.none())
     }))
 
   it.effect("release removes a waiter, or a semaphore's holder, and says what the client keeps", () =>

@@ -39,7 +39,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("in a termin
       const second = yield* etcdctlInTerminal(`lock contended -- ${untilTyped("second")}`)
       yield* untilKeys("contended/", 2)
       const third = yield* effectKvInTerminal(`lock contended -- ${untilTyped("third")}`)
-      yield* third.until(/waiting for the lock "contended", held by sh on \S+, pid \d+ \(token \d+\)/)
+      yield* third.until(/waiting for the lock "contended", held by sh on \S+, pid \d+, since \S+Z \(token \d+\)/)
       assert.lengthOf(yield* keys("contended/"), 3)
       yield* first.type("\n")
       assert.strictEqual(yield* first.end, 0)

@@ -143,4 +143,24 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
       yield* screen.type("q")
       yield* screen.printed(/code 0/)
     }))
+
+  it.effect("A person is asked before a range is deleted, and no means that nothing happens", () =>
+    Effect.gen(function*() {
+      const file = yield* program.Program
+      const { endpoints, etcdctl } = yield* EtcdCluster.EtcdCluster
+      for (const key of ["ask/a", "ask/b"]) yield* etcdctl(["put", key, "1"])
+      const answered = Effect.fnUntraced(function*(answer: string) {
+        const terminal = yield* program.inTerminal(`'${process.execPath}' '${file}' delete ask/ --under`, {
+          KV_URL: endpoints[0]!
+        })
+        yield* terminal.until(/Delete 2 keys under "ask\/"\?/)
+        yield* terminal.type(answer)
+        return { code: yield* terminal.end, output: terminal.output() }
+      })
+      assert.strictEqual((yield* answered("n")).code, 1)
+      assert.strictEqual((yield* answered(program.ctrlC)).code, 1)
+      const { code, output } = yield* answered("y")
+      assert.strictEqual(code, 0)
+      assert.include(output, "deleted 2 keys")
+    }))
 })

@@ -11,6 +11,7 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import * as Session from "@effect-kv/core/Session"
+import * as Slot from "@effect-kv/core/Slot"
 import * as TempKey from "@effect-kv/core/TempKey"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
@@ -211,16 +212,28 @@ describe("metrics of locks and sessions", () => {
       assert.deepStrictEqual(yield* series(KvMetrics.locksLost), {})
     }).pipe(isolated))
 
-  it.effect("metrics of locks count leaderships and permits by their kind", () =>
+  it.effect("metrics of locks count leaderships, permits and slots by their kind", () =>
     Effect.gen(function*() {
       const { kv } = yield* open
       yield* Effect.scoped(Effect.gen(function*() {
         yield* Election.campaign("e")
         const semaphore = yield* DistSemaphore.make("s", { permits: 2 })
         yield* semaphore.acquire(2)
-        assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=leadership": 1, "kind=semaphore": 1 })
+        yield* Slot.acquire("numbers", { size: 2 })
+        assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), {
+          "kind=leadership": 1,
+          "kind=semaphore": 1,
+          "kind=slot": 1
+        })
+        yield* kv.deleteRange(KeyRange.prefix("numbers/"))
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(yield* series(KvMetrics.locksLost), { "kind=slot cause=KeyDeleted": 1 })
       })).pipe(on(kv))
-      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=leadership": 0, "kind=semaphore": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), {
+        "kind=leadership": 0,
+        "kind=semaphore": 0,
+        "kind=slot": 0
+      })
     }).pipe(isolated))
 
   it.effect("a lock whose key was deleted is counted once, with that cause", () =>

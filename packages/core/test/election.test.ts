@@ -1,13 +1,18 @@
 /**
- * Singletons in outages: what they log, and that all of them contend again.
+ * Singletons in outages: what they log, and that all of them contend again. Observers that begin in an outage, or whose
+ * reads are interrupted.
  */
 import * as Election from "@effect-kv/core/Election"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 
 /** A client without a connection to its store while `link.isCut`. */
@@ -87,5 +92,68 @@ describe("a singleton", () => {
         assert.strictEqual((yield* candidates).length, 0)
         link.isCut = false
       }
+    }))
+})
+
+describe("an observer", () => {
+  const next = (pull: Effect.Effect<ReadonlyArray<Option.Option<Election.Candidate>>, unknown>) =>
+    Effect.map(pull, (leaders) => leaders.map(Option.map(({ value }) => value)))
+
+  it.effect("that begins while the store cannot be reached sees the leader once it can be", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const link = { isCut: true }
+      const kv = yield* Effect.flatMap(store.connect, Kv.make)
+      yield* Effect.provideService(Election.campaign("e", { value: "a" }), Kv.Kv, kv)
+      const pull = yield* Stream.toPull(
+        Stream.provideService(Election.observe("e"), Kv.Kv, yield* cuttable(store, link))
+      )
+      const seen = yield* Effect.forkChild(next(pull))
+      yield* TestClock.adjust("10 seconds")
+      assert.isUndefined(seen.pollUnsafe())
+      link.isCut = false
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.join(seen), [Option.some("a")])
+    }))
+
+  it.effect("whose read is interrupted while it reads the candidates again, after a compaction, goes on with the next", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const link = { isCut: false }
+      const backend = backendOf(yield* cuttable(store, link))
+      let isCompacted = false
+      const compacted = KvError.make(new KvError.Compacted({ compactRevision: Option.none() }))
+      const observer = yield* Kv.make({
+        ...backend,
+        watch: (request) => {
+          if (isCompacted) return backend.watch(request)
+          let isClosed = false
+          return Effect.map(
+            Effect.andThen(Effect.addFinalizer(() => Effect.sync(() => isClosed = true)), backend.watch(request)),
+            (watcher) => ({
+              ...watcher,
+              take: Effect.suspend(() => isCompacted && !isClosed ? Effect.fail(compacted) : watcher.take)
+            })
+          )
+        }
+      })
+      const kv = yield* Effect.flatMap(store.connect, Kv.make)
+      const lead = (value: string) => Effect.provideService(Election.campaign("e", { value }), Kv.Kv, kv)
+      const pull = yield* Stream.toPull(Stream.provideService(Election.observe("e"), Kv.Kv, observer))
+      assert.deepStrictEqual(yield* next(pull), [Option.none()])
+      isCompacted = true
+      link.isCut = true
+      const first = yield* lead("a")
+      const interrupted = yield* Effect.forkChild(next(pull))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.interrupt(interrupted)
+      link.isCut = false
+      const seen = yield* Effect.forkChild(next(pull))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.join(seen), [Option.some("a")])
+      yield* first.resign
+      assert.deepStrictEqual(yield* next(pull), [Option.none()])
+      yield* lead("b")
+      assert.deepStrictEqual(yield* next(pull), [Option.some("b")])
     }))
 })

@@ -74,9 +74,9 @@ export interface EndpointStatus {
  * **Details**
  *
  * All endpoints are tried at the same time, each for as long as the `deadline` of the options. An endpoint that does not
- * respond is no failure of the call: `status` has the reason. Credentials are used only if a member demands them, so the
- * status of members without a leader, which cannot authenticate, is known as well. A stream of endpoints contributes its
- * first list. `prefix`, `followMembers`, `batching` and `tracing` have no effect.
+ * respond is no failure of the call: `status` has the reason. Credentials are used only if a member demands them, as
+ * members with authentication enabled do. Without a quorum these cannot check credentials, and `status` is a failure. A
+ * stream of endpoints contributes its first list. `prefix`, `followMembers`, `batching` and `tracing` have no effect.
  *
  * Fails with `InvalidRequest` if the options are invalid.
  *

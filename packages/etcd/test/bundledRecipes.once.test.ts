@@ -35,9 +35,9 @@ const modulesOf = (program: string): Effect.Effect<ReadonlyArray<string>> =>
 
 const recipesIn = (modules: ReadonlyArray<string>) => modules.filter((path) => path.startsWith("recipes/")).sort()
 
-/** The folders of `internal` that only recipes use, each the engine of some. */
+/** The folders of `internal` that only recipes use, each the engine of some. Metrics and traces are part of every program. */
 const enginesIn = (modules: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const shared = new Set(["batching", "fence", "kv", "session", "values", "watch"])
+  const shared = new Set(["batching", "fence", "kv", "metrics", "session", "tracing", "values", "watch"])
   const folders = modules.flatMap((path) => /^internal\/(\w+)\//.exec(path)?.[1] ?? [])
   return [...new Set(folders)].filter((folder) => !shared.has(folder)).sort()
 }

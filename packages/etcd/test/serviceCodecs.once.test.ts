@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import { noop } from "cockatiel"
 import * as Arbitrary from "effect/Arbitrary"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { Host } from "etcd3/lib/connection-pool.js"
 import { encodeRequest } from "../src/internal/watch/watchEncode.ts"
@@ -142,6 +143,26 @@ describe("responses", () => {
     const { keys: found, ...rest } = lease.decodeLease(living)
     assert.deepStrictEqual(rest, { header: ourHeader, id, ttl, grantedTtl: granted })
     assert.deepStrictEqual(found.map((key) => key.toString()), keys)
+  })
+
+  it("a response that was cut off at any byte is rejected or has no header, and later headers are read as before", () => {
+    // Every seven bits of this id are set, so its encoding has long prefixes in common with others.
+    const others = { ...header, cluster_id: "18446744073709551614", member_id: "18446744073709551615" }
+    for (const fields of [header, others]) {
+      const whole = method("Maintenance", "Status").encoded({ header: fields, version: "3.7.0" })
+      const read = decodeStatus(whole).header
+      for (let length = 1; length < whole.length; length++) {
+        // What it returns for a part of a message does not matter.
+        Result.try(() => decodeStatus(Buffer.from(whole.subarray(0, length))))
+        // A header whose length fits, around an id that is cut off.
+        Result.try(() => decodeStatus(Buffer.from([0x0a, length, ...whole.subarray(2, 2 + length)])))
+        assert.deepStrictEqual(decodeStatus(whole).header, read)
+        assert.deepStrictEqual(
+          decodeStatus(method("Maintenance", "Status").encoded({ header, version: "3.7.0" })).header,
+          ourHeader
+        )
+      }
+    }
   })
 
   it("the response for a lease that does not exist has a negative time to live", () => {

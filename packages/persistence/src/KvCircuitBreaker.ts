@@ -72,7 +72,8 @@ export interface Options {
  *     openDuration: "30 seconds"
  *   }).pipe(Effect.provideService(CircuitBreaker.CircuitBreakerStore, store))
  *   yield* Effect.flip(breaker.execute(Effect.fail("unavailable"), { key: "payments" }))
- *   const { _tag: state } = yield* breaker.state("payments") // => "Open"
+ *   const circuit = yield* breaker.state("payments")
+ *   circuit._tag // => "Open"
  * }).pipe(Effect.scoped)
  * ```
  *

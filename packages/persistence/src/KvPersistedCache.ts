@@ -24,7 +24,8 @@ import * as PrimaryKey from "effect/PrimaryKey"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as keyPart from "./internal/keyPart.ts"
+import * as checked from "./internal/checked.ts"
+import * as segment from "./internal/segment.ts"
 
 /**
  * Options of a cache: those of Effect's `PersistedCache.make`, and those of its locks.
@@ -42,7 +43,7 @@ export interface Options<K extends Persistable.Any, ServiceMode extends "lookup"
   readonly inMemoryTTL?: Persistable.TimeToLiveFn<K> | undefined
   /** When the services of the lookup are required: see `PersistedCache.make`. Default: when the cache is made. */
   readonly requireServicesAt?: ServiceMode | undefined
-  /** The prefix of the locks' names. Default: `"persisted-cache/"`. */
+  /** The prefix of the locks' names. A slash is added if it does not end with one. Default: `"persisted-cache/"`. */
   readonly lockPrefix?: string | undefined
   /** How long another client's lookup blocks a key after that client crashed. Default: 10 seconds. */
   readonly lockTtl?: Duration.Input | undefined
@@ -57,7 +58,8 @@ export interface Options<K extends Persistable.Any, ServiceMode extends "lookup"
 type Failure = Persistence.PersistenceError | Schema.SchemaError
 
 /**
- * Makes a cache whose keys are looked up by one client at a time.
+ * Makes a cache whose keys are looked up by one client at a time. Fails with `InvalidRequest` if the locks' prefix is no
+ * part of a key.
  *
  * **Details**
  *
@@ -72,9 +74,8 @@ type Failure = Persistence.PersistenceError | Schema.SchemaError
  *
  * **Gotchas**
  *
- * A lookup that hangs blocks its key for the whole fleet: give it a timeout. The lookup's own writes are not fenced by the
- * cache's lock. Since `PersistedCache` has no other place for it, a lookup that depends on itself waits until
- * `waitTimeout`.
+ * A lookup that hangs blocks its key for the whole fleet: give it a timeout. One that gets its own key waits for itself.
+ * The lookup's own writes are not fenced by the cache's lock.
  *
  * @example
  * ```ts
@@ -107,7 +108,7 @@ export const make: <
   options: Options<K, ServiceMode>
 ) => Effect.Effect<
   PersistedCache.PersistedCache<K, "lookup" extends ServiceMode ? R : never>,
-  never,
+  KvError.KvError,
   ("lookup" extends ServiceMode ? never : R) | Persistence.Persistence | Kv.Kv | Scope.Scope
 > = Effect.fnUntraced(function*<
   K extends Persistable.Any,
@@ -125,8 +126,8 @@ export const make: <
     // `Persistence` has one function for all kinds of keys; the store has those of one kind.
     timeToLive: options.timeToLive as (exit: Exit.Exit<unknown, unknown>, key: Persistable.Any) => Duration.Input
   })
-  const locks = `${options.lockPrefix ?? "persisted-cache/"}${keyPart.encode(options.storeId)}/`
-  const nameOf = (key: K): string => locks + keyPart.encode(PrimaryKey.value(key))
+  const locks = `${yield* checked.prefix(options.lockPrefix ?? "persisted-cache/")}${segment.of(options.storeId)}/`
+  const nameOf = (key: K): string => locks + segment.of(PrimaryKey.value(key))
   const waitMillis = Duration.toMillis(options.waitTimeout ?? Duration.seconds(30))
 
   // `PersistedCache` provides the services of the schemas to its lookup, but its type does not say so.

@@ -153,7 +153,7 @@ export const layer = (
  *
  * const program = Effect.gen(function*() {
  *   const queue = yield* PersistedQueue.make({ name: "mails", schema: Schema.String })
- *   yield* queue.offer("hello") // => the generated id
+ *   yield* queue.offer("hello", { id: "mail-1" }) // => "mail-1"
  * }).pipe(Effect.provide(Queues))
  * ```
  *

@@ -16,8 +16,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Persistence from "effect/persistence/Persistence"
 import * as Schema from "effect/Schema"
-import * as keyPart from "./internal/keyPart.ts"
+import * as checked from "./internal/checked.ts"
 import * as leasePool from "./internal/leasePool.ts"
+import * as segment from "./internal/segment.ts"
 
 /**
  * Options of a persistence.
@@ -25,7 +26,10 @@ import * as leasePool from "./internal/leasePool.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** The prefix of its keys; the key of an entry is `PREFIX STORE_ID/KEY`. Default: `"persistence/"`. */
+  /**
+   * The prefix of its keys. A slash is added if it does not end with one. The key of an entry is `PREFIX/STORE_ID/KEY`.
+   * Default: `"persistence/"`.
+   */
   readonly prefix?: string | undefined
 }
 
@@ -47,7 +51,7 @@ const decode = Schema.decodeEffect(Stored)
 const encode = Schema.encodeEffect(Stored)
 
 /**
- * Makes Effect's `BackingPersistence` on `Kv`.
+ * Makes Effect's `BackingPersistence` on `Kv`. Fails with `InvalidRequest` if the prefix is no part of a key.
  *
  * **Details**
  *
@@ -79,12 +83,12 @@ const encode = Schema.encodeEffect(Stored)
  */
 export const makeBacking = Effect.fnUntraced(function*(
   options?: Options
-): Effect.fn.Return<Persistence.BackingPersistence["Service"], never, Kv.Kv> {
+): Effect.fn.Return<Persistence.BackingPersistence["Service"], KvError.KvError, Kv.Kv> {
   const kv = yield* Kv.Kv
+  const prefix = yield* checked.prefix(options?.prefix ?? "persistence/")
   const leases = yield* leasePool.make(kv)
-  const prefix = options?.prefix ?? "persistence/"
   return Persistence.BackingPersistence.of({
-    make: (storeId) => Effect.succeed(storeOf(kv, leases, `${prefix}${keyPart.encode(storeId)}/`))
+    make: (storeId) => Effect.succeed(storeOf(kv, leases, `${prefix}${segment.of(storeId)}/`))
   })
 })
 
@@ -107,7 +111,7 @@ export const makeBacking = Effect.fnUntraced(function*(
  *
  * @since 0.1.0
  */
-export const layerBacking = (options?: Options): Layer.Layer<Persistence.BackingPersistence, never, Kv.Kv> =>
+export const layerBacking = (options?: Options): Layer.Layer<Persistence.BackingPersistence, KvError.KvError, Kv.Kv> =>
   Layer.effect(Persistence.BackingPersistence, makeBacking(options))
 
 /**
@@ -134,7 +138,7 @@ export const layerBacking = (options?: Options): Layer.Layer<Persistence.Backing
  *
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<Persistence.Persistence, never, Kv.Kv> =>
+export const layer = (options?: Options): Layer.Layer<Persistence.Persistence, KvError.KvError, Kv.Kv> =>
   Layer.provide(Persistence.layer, layerBacking(options))
 
 /** An entry as it is written. */

@@ -5,6 +5,7 @@
  * key at the same time share one write.
  */
 import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import type * as Scope from "effect/Scope"
+import * as checked from "./internal/checked.ts"
 import * as combinedUpdates from "./internal/combinedUpdates.ts"
 import * as leasePool from "./internal/leasePool.ts"
 import * as adaptive from "./internal/rateLimiter/adaptive.ts"
@@ -24,17 +26,18 @@ import * as tokenBucket from "./internal/rateLimiter/tokenBucket.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** The prefix of its keys. Default: `"rate-limiter/"`. */
+  /** The prefix of its keys. A slash is added if it does not end with one. Default: `"rate-limiter/"`. */
   readonly prefix?: string | undefined
 }
 
 /**
- * Makes Effect's `RateLimiterStore` on `Kv`.
+ * Makes Effect's `RateLimiterStore` on `Kv`. Fails with `InvalidRequest` if the prefix is no part of a key.
  *
  * **Details**
  *
- * - Callers of one process share a write, in the order of their calls. Between processes, compare-and-set decides: one that
- *   lost tries again at once, and after eight conflicts with random pauses of up to 64 ms, for at most 5 seconds.
+ * - Callers of one process share a write, in the order of their calls. Between processes, compare-and-set decides. A process
+ *   that has written lets the others go first, so all get a share; how long it waits depends on how many it has seen within
+ *   the last second, and is at most 500 ms. A call fails after 5 seconds of conflicts, and has taken nothing.
  * - A call that is rejected, or that changes nothing, writes nothing. If the process knew the state within the last second, a
  *   rejection needs no request either.
  * - A state that is no longer needed is deleted by its lease, a little later.
@@ -68,10 +71,10 @@ export interface Options {
  */
 export const makeStore = Effect.fnUntraced(function*(
   options?: Options
-): Effect.fn.Return<RateLimiter.RateLimiterStore["Service"], never, Kv.Kv | Scope.Scope> {
+): Effect.fn.Return<RateLimiter.RateLimiterStore["Service"], KvError.KvError, Kv.Kv | Scope.Scope> {
   const kv = yield* Kv.Kv
+  const prefix = yield* checked.prefix(options?.prefix ?? "rate-limiter/")
   const leases = yield* leasePool.make(kv)
-  const prefix = options?.prefix ?? "rate-limiter/"
   const shared = { kv, leases }
   const windows = yield* combinedUpdates.make({
     ...shared,
@@ -111,12 +114,12 @@ export const makeStore = Effect.fnUntraced(function*(
   return RateLimiter.RateLimiterStore.of({
     fixedWindow: ({ key, limit, refillRate, tokens }) => {
       const refillMillis = Duration.toMillis(refillRate)
-      return checked(key, { tokens, refillMillis, limit }) ??
+      return invalid(key, { tokens, refillMillis, limit }) ??
         update(windows, "window", key, (now) => fixedWindow.consume({ now, tokens, refillMillis, limit }))
     },
     tokenBucket: ({ allowOverflow, key, limit, refillRate, tokens }) => {
       const refillMillis = Duration.toMillis(refillRate)
-      return checked(key, { tokens, refillMillis, limit }) ??
+      return invalid(key, { tokens, refillMillis, limit }) ??
         update(
           buckets,
           "bucket",
@@ -126,13 +129,13 @@ export const makeStore = Effect.fnUntraced(function*(
     },
     adaptiveConsume: ({ fallbackWindow, key, tokens }) => {
       const fallbackWindowMillis = Duration.toMillis(fallbackWindow)
-      return checked(key, { tokens, refillMillis: fallbackWindowMillis, limit: undefined }) ??
+      return invalid(key, { tokens, refillMillis: fallbackWindowMillis, limit: undefined }) ??
         update(adaptives, "adaptive", key, (now) => adaptive.consume({ now, tokens, fallbackWindowMillis }))
     },
     adaptiveFeedback: ({ epoch, key, retryAfter, status, tokens }) => {
       if (status !== 429 || retryAfter === undefined) return Effect.void
       const retryAfterMillis = Duration.toMillis(retryAfter)
-      return checked(key, { tokens, refillMillis: 1, limit: undefined }) ??
+      return invalid(key, { tokens, refillMillis: 1, limit: undefined }) ??
         update(adaptives, "adaptive", key, (now) => adaptive.rejected({ now, epoch, tokens, retryAfterMillis }))
     }
   })
@@ -158,7 +161,7 @@ export const makeStore = Effect.fnUntraced(function*(
  *
  * @since 0.1.0
  */
-export const layerStore = (options?: Options): Layer.Layer<RateLimiter.RateLimiterStore, never, Kv.Kv> =>
+export const layerStore = (options?: Options): Layer.Layer<RateLimiter.RateLimiterStore, KvError.KvError, Kv.Kv> =>
   Layer.effect(RateLimiter.RateLimiterStore, makeStore(options))
 
 /**
@@ -180,7 +183,7 @@ export const layerStore = (options?: Options): Layer.Layer<RateLimiter.RateLimit
  *
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<RateLimiter.RateLimiter, never, Kv.Kv> =>
+export const layer = (options?: Options): Layer.Layer<RateLimiter.RateLimiter, KvError.KvError, Kv.Kv> =>
   Layer.provide(RateLimiter.layer, layerStore(options))
 
 const storeError = (message: string, cause?: unknown): RateLimiter.RateLimiterError =>
@@ -189,7 +192,7 @@ const storeError = (message: string, cause?: unknown): RateLimiter.RateLimiterEr
   })
 
 /** The failure of a request whose numbers cannot be stored; `undefined` if they can. */
-const checked = (
+const invalid = (
   key: string,
   { limit, refillMillis, tokens }: {
     readonly tokens: number

@@ -1,11 +1,13 @@
 /**
  * The cases of all modules on a real etcd: one server for all, a namespace for each.
  */
+import * as Kv from "@effect-kv/core/Kv"
 import * as KvInternals from "@effect-kv/core/KvInternals"
 import { KvFaults } from "@effect-kv/test-suite/testing"
 import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as keyValueStore from "./cases/keyValueStore.ts"
@@ -13,7 +15,8 @@ import * as persistedCache from "./cases/persistedCache.ts"
 import { cacheOn, Name } from "./cases/persistedCache.ts"
 import * as persistence from "./cases/persistence.ts"
 import * as rateLimiter from "./cases/rateLimiter.ts"
-import { type Case, client, clients, onEtcd } from "./support/store.ts"
+import { storeOn } from "./cases/rateLimiter.ts"
+import { type Case, client, clients, count, onEtcd } from "./support/store.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true })("on etcd", (it) => {
   const suite = (name: string, cases: ReadonlyArray<Case>) => {
@@ -38,6 +41,31 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("on etcd", (it) => {
       const names = yield* Effect.forEach(others, (cache) => cache.get(key), { concurrency: "unbounded" })
       assert.deepStrictEqual(new Set(names), new Set(["second"]))
       yield* Fiber.interrupt(dead)
+    }).pipe(Effect.scoped, Effect.provide(onEtcd)))
+
+  it.effect("RateLimiter: clients that contend for a key without a pause all get a share, and few of their writes conflict", () =>
+    Effect.gen(function*() {
+      let writes = 0
+      const counted = (kv: Kv.Kv) =>
+        Kv.mapBackend(kv, (backend) => ({
+          ...backend,
+          execute: (op) => {
+            if (op._tag === "Txn") writes++
+            return backend.execute(op)
+          }
+        }))
+      const limits = yield* Effect.forEach(yield* clients(8), (kv) => storeOn(counted(kv)))
+      const take = (limit: typeof limits[number]) =>
+        limit.fixedWindow({ key: "a", tokens: 1, refillRate: Duration.hours(1), limit: undefined })
+      // Connected, and with a lease.
+      yield* Effect.forEach(limits, take, { concurrency: "unbounded" })
+      writes = 0
+      const taken = limits.map(() => 0)
+      const loop = (limit: typeof limits[number], index: number) =>
+        Effect.forEach(count(30), () => Effect.map(take(limit), () => taken[index]!++))
+      yield* Effect.raceAllFirst(limits.map(loop))
+      assert.isAtLeast(Math.min(...taken), 8, `${taken}`)
+      assert.isAtMost(writes, 4 * taken.reduce((sum, n) => sum + n))
     }).pipe(Effect.scoped, Effect.provide(onEtcd)))
 
   suite("KeyValueStore", keyValueStore.cases)

@@ -20,7 +20,7 @@ import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as KvCircuitBreaker from "../src/KvCircuitBreaker.ts"
 import * as KvPersistedQueue from "../src/KvPersistedQueue.ts"
-import * as queueChecker from "./support/queueChecker.ts"
+import { checked } from "./support/history.ts"
 
 /** A client of its own, as another process has. */
 const connect = Effect.gen(function*() {
@@ -36,12 +36,6 @@ const queueOf = Effect.fnUntraced(function*(
   const store = yield* Effect.provideService(KvPersistedQueue.makeStore(options), Kv.Kv, kv)
   const factory = yield* Effect.provideService(PersistedQueue.makeFactory, PersistedQueue.PersistedQueueStore, store)
   return { kv, store, queue: yield* factory.make({ name: "jobs", schema: Schema.String, ...policy }) }
-})
-
-const checked = Effect.fnUntraced(function*(kv: Kv.Kv, prefix: string) {
-  const summary = queueChecker.check(prefix, yield* queueChecker.historyOf(kv, prefix))
-  assert.deepStrictEqual(summary.violations, [])
-  return summary
 })
 
 const worker = fileURLToPath(new URL("./support/queueWorker.ts", import.meta.url))

@@ -14,10 +14,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import { TestClock } from "effect/testing"
+import * as Tracer from "effect/Tracer"
 import { type Algorithm, algorithms, limiterOn, permitted, storeOn } from "./cases/rateLimiter.ts"
 import * as SetClock from "./support/clock.ts"
 import { contended, type Options, randomOf } from "./support/contended.ts"
@@ -168,7 +172,7 @@ const key = "rate-limiter/window/a"
 const take = (store: Store, limit?: number) =>
   store.fixedWindow({ key: "a", tokens: 1, refillRate: Duration.seconds(10), limit })
 
-const settled = Effect.forEach(count(100), () => Effect.yieldNow, { discard: true })
+const settled = Effect.forEach(count(300), () => Effect.yieldNow, { discard: true })
 
 describe("a rate limiter with faults", () => {
   it.effect("counts a call once if its response or its request was lost", () =>
@@ -269,6 +273,63 @@ describe("a rate limiter with faults", () => {
       yield* TestClock.adjust("2 minutes")
       const { keys, leases } = yield* store.statistics
       assert.deepStrictEqual({ keys, leases }, { keys: 0, leases: 0 })
+    }).pipe(Effect.scoped))
+})
+
+describe("the traces of a rate limiter", () => {
+  it.effect("a batch has a span of its own, linked to those of its callers, and none without a traced caller", () =>
+    Effect.gen(function*() {
+      const { limits } = yield* faulty
+      const spans: Array<Tracer.Span> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      const call = Effect.withSpan(take(limits), "call")
+      yield* Effect.all([call, call], { concurrency: "unbounded" }).pipe(Effect.provideService(Tracer.Tracer, tracer))
+      yield* settled
+      const batches = spans.filter(({ name }) => name === "BATCH rate limit")
+      const calls = spans.filter(({ name }) => name === "call")
+      assert.deepStrictEqual([batches.length, calls.length], [1, 2])
+      const [batch] = batches
+      assert.deepStrictEqual(batch!.links.map(({ span }) => span.spanId), calls.map(({ spanId }) => spanId))
+      for (const call of calls) assert.deepStrictEqual(call.links.map(({ span }) => span.spanId), [batch!.spanId])
+      assert.isTrue(Option.isNone(batch!.parent))
+      assert.strictEqual(batch!.attributes.get("batch.size"), 2)
+      const before = spans.length
+      yield* take(limits).pipe(Effect.provideService(Tracer.Tracer, tracer))
+      assert.strictEqual(spans.length, before)
+    }).pipe(Effect.scoped))
+})
+
+describe("HttpClient.withRateLimiter", () => {
+  it.effect("limits the requests of all replicas together, and makes the rest later", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      let requests = 0
+      const server = HttpClient.make((request) =>
+        Effect.sync(() => {
+          requests++
+          return HttpClientResponse.fromWeb(request, new Response("ok"))
+        })
+      )
+      const replicas = yield* Effect.forEach(count(2), () =>
+        Effect.map(Effect.flatMap(connect(store), limiterOn), (limiter) =>
+          HttpClient.withRateLimiter(server, { limiter, key: "api", limit: 3, window: "1 minute" })))
+      const all = yield* Effect.forEach(
+        [...replicas, ...replicas, ...replicas],
+        (replica) =>
+          replica.get("http://api.example"),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.forkChild)
+      yield* settled
+      assert.strictEqual(requests, 3)
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(all)
+      assert.strictEqual(requests, 6)
     }).pipe(Effect.scoped))
 })
 

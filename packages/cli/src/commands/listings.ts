@@ -1,9 +1,11 @@
 /** `effect-kv locks`, `elections`, `members` and `sessions`: who holds what, who waits, and whose lease ends when. */
 import * as Inventory from "@effect-kv/core/Inventory"
 import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -41,8 +43,15 @@ const listingCommand = <const Name extends string>(name: Name, listing: Listing,
         Flag.withDefault(false)
       )
     },
-    ({ prefix, watch }) => watch ? watched(listing, prefix) : Effect.provide(once(listing, prefix), connection.layer)
+    ({ prefix, watch }) =>
+      (watch ? watched(listing, prefix) : Effect.provide(once(listing, prefix), connection.layer)).pipe(
+        Effect.tapError((error) => prefix === "" && isDenied(error) ? output.progress(narrower) : Effect.void)
+      )
   ).pipe(Command.withShortDescription(short), Command.withDescription(description))
+
+const isDenied = (error: unknown): boolean => KvError.isKvError(error) && error.reason._tag === "PermissionDenied"
+
+const narrower = "the user may not read all keys: give a PREFIX of names that it may read"
 
 const once = Effect.fnUntraced(function*(listing: Listing, prefix: string) {
   const snapshot = yield* Inventory.snapshot(KeyRange.prefix(prefix))
@@ -74,8 +83,8 @@ const jsonOf = (listing: Listing, snapshot: Inventory.Snapshot, context: Context
 
 const watched = Effect.fnUntraced(function*(listing: Listing, prefix: string) {
   const { json } = yield* root
-  const { stdoutIsTerminal } = yield* Stdio.Stdio
-  if (json || !(yield* stdoutIsTerminal)) return yield* Effect.provide(printed(listing, prefix), connection.layer)
+  const { canAnimate } = yield* TerminalCapabilities
+  if (json || !canAnimate) return yield* Effect.provide(printed(listing, prefix), connection.layer)
   const settings = yield* connection.settings
   const isOwnStore = settings.prefix === ""
   yield* live.run(

@@ -1,12 +1,9 @@
 /**
  * `effect-kv release`: removes one contender from the queue of a lock, exactly: the one with this token, or none.
  */
-import * as Compare from "@effect-kv/core/Compare"
 import * as Inventory from "@effect-kv/core/Inventory"
 import * as KeyRange from "@effect-kv/core/KeyRange"
-import { Kv } from "@effect-kv/core/Kv"
 import * as Lease from "@effect-kv/core/Lease"
-import * as Op from "@effect-kv/core/Op"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Clock from "effect/Clock"
@@ -17,6 +14,7 @@ import * as exitCodes from "../exitCodes.ts"
 import { printable } from "../inspect/cells.ts"
 import * as leaseTimes from "../inspect/leaseTimes.ts"
 import * as listing from "../inspect/listing.ts"
+import { remove } from "../inspect/remove.ts"
 import { timeIn } from "../inspect/times.ts"
 import * as output from "../output.ts"
 import * as flags from "./flags.ts"
@@ -41,13 +39,9 @@ export const release = Command.make(
     const { contender, queue } = found
     const leases = yield* leaseTimes.read(Option.toArray(contender.lease))
     const others = yield* otherKeys(contender)
-    const kv = yield* Kv
-    const { succeeded } = yield* kv.txn({
-      if: [Compare.createRevision(contender.key, "=", contender.token)],
-      then: [Op.delete(contender.key)]
-    })
+    const isRemoved = yield* remove(contender)
     const after = yield* queuesOf(name)
-    if (!succeeded) return yield* isGone(name, contender.token, after)
+    if (!isRemoved) return yield* isGone(name, contender.token, after)
     const now = yield* Clock.currentTimeMillis
     const context = { now, leases, since: (each: Inventory.Contender) => timeIn(each.description) }
     const next = after.queues.filter(({ kind }) => kind === queue.kind).flatMap(({ contenders }) =>

@@ -91,6 +91,12 @@ const rules: ReadonlyArray<Rule> = [
     })
   },
   rule(
+    /etcdserver: (no leader|request timed out)/,
+    "no-leader",
+    "responds, but knows no leader, and so cannot check credentials: the cluster has no quorum",
+    "Start the members that are down until a majority runs, and check the network between the members (port 2380)."
+  ),
+  rule(
     /ECONNREFUSED/,
     "connection-refused",
     "refuses connections: nothing listens there",

@@ -33,6 +33,9 @@ export interface Following {
   readonly run: Effect.Effect<never, KvError>
 }
 
+/** The least time between two looks at the inventory, which is made anew for each: a busy store has many changes. */
+const pause = "100 millis"
+
 /** How often the times of leases are asked for. In between they are counted down. */
 const leaseInterval = "2 seconds"
 
@@ -70,6 +73,7 @@ export const make = Effect.fnUntraced(function*(
         observed.note(next.queues, yield* Clock.currentTimeMillis)
         yield* Queue.offer(changed, undefined)
         if (!isComplete()) yield* readLeases(leasesOf(next))
+        yield* Effect.sleep(pause)
       })
     )
   })

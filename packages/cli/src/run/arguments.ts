@@ -4,6 +4,7 @@
 import * as Array from "effect/Array"
 import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
+import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -50,7 +51,7 @@ export const acquireTimeout = durationFlag.make("acquire-timeout").pipe(
 /** What others see of this process. */
 export const description = Flag.String("description").pipe(
   Flag.withMetavar("TEXT"),
-  Flag.withDescription("What others see of this process; default: its command, host and pid"),
+  Flag.withDescription("What others see of this process; default: its command, host, pid and the time"),
   Flag.optional
 )
 
@@ -85,6 +86,15 @@ export const commandOf = Effect.fnUntraced(function*({ command }: Common) {
   return given
 })
 
-/** The description that was given or that identifies this process. Arguments may be secret, so they are left out. */
+/**
+ * The description that was given or that identifies this process, with the time: the store has none, and `locks` shows
+ * it. Arguments of the command may be secret, so they are left out.
+ */
 export const descriptionOf = (given: Option.Option<string>, { command }: Common): string =>
-  Option.getOrElse(given, () => `${basename(command[0] ?? "")} on ${hostname()}, pid ${process.pid}`)
+  Option.getOrElse(
+    given,
+    () =>
+      `${basename(command[0] ?? "")} on ${hostname()}, pid ${process.pid}, since ${
+        DateTime.formatIso(DateTime.nowUnsafe()).replace(/\.\d+/, "")
+      }`
+  )

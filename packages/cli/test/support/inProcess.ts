@@ -1,7 +1,10 @@
 /**
  * The command line in the process of the test, without a terminal: much faster than a process of its own.
  */
-import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcessSpawner"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
+import { TerminalCapabilities } from "effect/cli/TerminalCapabilities"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -9,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Sink from "effect/Sink"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
 import * as program from "../../src/program.ts"
 import { make as makeSignals, Signals } from "../../src/signals.ts"
 
@@ -56,6 +60,23 @@ export class Output {
   }
 }
 
+/** No terminal: nothing of it is used. */
+const terminal = Terminal.make({
+  columns: Effect.succeed(0),
+  rows: Effect.succeed(0),
+  size: Effect.die("no terminal"),
+  readInput: Effect.die("no terminal"),
+  readLine: Effect.die("no terminal"),
+  display: () => Effect.die("no terminal")
+})
+
+const files = Layer.merge(NodeFileSystem.layer, NodePath.layer)
+const platform = Layer.mergeAll(
+  files,
+  Layer.provide(NodeChildProcessSpawner.layer, files),
+  Layer.succeed(Terminal.Terminal, terminal)
+)
+
 /** Runs the command line to its end. */
 export const run = Effect.fnUntraced(function*(
   args: ReadonlyArray<string>,
@@ -76,10 +97,12 @@ export const run = Effect.fnUntraced(function*(
   const code = yield* program.exitCode.pipe(
     Effect.provide(Layer.mergeAll(
       program.layer,
-      NodeServices.layer.pipe(Layer.merge(Layer.succeed(Stdio.Stdio, stdio))),
+      platform,
+      Layer.succeed(Stdio.Stdio, stdio),
       ConfigProvider.layer(ConfigProvider.fromUnknown(env))
     )),
     Effect.provideService(Console.Console, console),
+    Effect.provideService(TerminalCapabilities, { canColor: false, canAnimate: false, canPrompt: false }),
     Effect.provideService(Signals, makeSignals().signals)
   )
   return { code, out: output.out, bytes: output.bytes, err: output.err }

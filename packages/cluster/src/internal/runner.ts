@@ -16,7 +16,7 @@ export class Runner {
   readonly address: string
   presence: HeldLease | undefined
   shards: HeldLease | undefined
-  /** Shard leases whose end was requested but not confirmed. Nothing under them counts as held. */
+  /** Shard leases that were given up, and may not have ended yet. Nothing under them counts as held. */
   readonly condemned = new Set<bigint>()
   /** The create revision of each lock that `acquire` has reported, by its shard. All are under `shards`. */
   readonly locks = new Map<string, bigint>()
@@ -69,7 +69,14 @@ export class Runner {
     this.registeredAt = 0n
   }
 
-  /** Forgets a shard lease that has ended or is about to, with all its locks. A later one stays. */
+  /** Gives up a shard lease, with all its locks, whether it has ended or not. A later one stays. */
+  condemnShards(lease: HeldLease): void {
+    if (this.shards !== lease) return
+    this.condemned.add(lease.id)
+    this.forgetShards(lease)
+  }
+
+  /** Forgets a shard lease that has ended, with all its locks. A later one stays. */
   forgetShards(lease: HeldLease): void {
     if (this.shards !== lease) return
     this.shards = undefined

@@ -33,6 +33,7 @@ export const acquire = (
       Effect.gen(function*() {
         const wanted = [...new Set(shardIds)]
         while (true) {
+          if (runner.shards !== undefined) isAlive(cluster, runner, runner.shards)
           const lease = yield* runner.shardLease(cluster)
           const held = yield* Effect.forEach(
             Arr.chunksOf(wanted, locksPerRequest),
@@ -47,7 +48,7 @@ export const acquire = (
           )
           if (held === undefined) continue
           // The lease was lost or given up meanwhile, and its locks with it.
-          if (runner.shards !== lease) return []
+          if (!isAlive(cluster, runner, lease)) return []
           for (const [shardId, createRevision] of held) runner.locks.set(shardId, createRevision)
           return held.map(([shardId]) => shardId)
         }
@@ -57,6 +58,15 @@ export const acquire = (
         runner.acquiring--
       })
   )
+
+/**
+ * Whether locks under the lease count as held. After a freeze, responses arrive that are older than the lease. A lease that
+ * can have ended is given up.
+ */
+const isAlive = (cluster: Cluster, runner: Runner, lease: HeldLease): boolean => {
+  if (heldLease.mayHaveEnded(cluster, lease)) runner.condemnShards(lease)
+  return runner.shards === lease
+}
 
 /** Each list of a nested transaction may be as long as etcd's limit, 128, minus the longest list around it. */
 const locksPerRequest = 100
@@ -115,11 +125,13 @@ export const refresh = (
     return Effect.gen(function*() {
       const [{ entries, revision }] = yield* Effect.all([
         isPeriodic || wanted.length > fewLocks ? readAll(cluster) : readSome(cluster, wanted),
-        renewed(presence, (lease) => runner.forgetPresence(lease)),
-        renewed(shards, (lease) => runner.forgetShards(lease))
+        // In this order, so that a runner's locks expire before its registration. If its peers see it missing while its
+        // locks are still there, `Sharding` tries to acquire them in vain, and then waits for a second.
+        renewed(shards, (lease) => runner.forgetShards(lease)),
+        renewed(presence, (lease) => runner.forgetPresence(lease))
       ], { concurrency: "unbounded" })
       // Without the lease there are no locks, whatever was read before it ended.
-      if (shards === undefined || runner.shards !== shards) return []
+      if (shards === undefined || !isAlive(cluster, runner, shards)) return []
       const held = new Map(
         entries.flatMap((entry) => isUnder(shards, entry) ? [[entry.key, entry.createRevision]] : [])
       )
@@ -207,10 +219,7 @@ export const release = (cluster: Cluster, runner: Runner, shardId: string): Effe
  */
 export const releaseAll = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> =>
   Effect.suspend(() => {
-    if (runner.shards !== undefined) {
-      runner.condemned.add(runner.shards.id)
-      runner.forgetShards(runner.shards)
-    }
+    if (runner.shards !== undefined) runner.condemnShards(runner.shards)
     return Effect.forEach(
       [...runner.condemned],
       (id) => Effect.map(heldLease.revoke(cluster, id), () => runner.condemned.delete(id)),

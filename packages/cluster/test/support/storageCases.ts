@@ -12,7 +12,20 @@ import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { address, endLeases, ids, keys, process, registered, runner, shard, shardsUpTo } from "./storages.ts"
+import {
+  address,
+  endLeases,
+  ids,
+  keys,
+  patient,
+  processWith,
+  registered,
+  runner,
+  shard,
+  shardsUpTo
+} from "./storages.ts"
+
+const process = processWith(patient)
 
 export interface StorageCase {
   readonly title: string
@@ -82,7 +95,9 @@ export const cases: ReadonlyArray<StorageCase> = [
       }
     )
     assert.strictEqual(new Set(machines).size, 20)
-    assert.isAtMost(Math.max(...machines), 60)
+    // How far apart they are depends on how many conflicts there were.
+    assert.isAtLeast(Math.min(...machines), 1)
+    assert.isAtMost(Math.max(...machines), 1023)
   }),
 
   test("setRunnerHealth of another process keeps the registration's lease, and creates none", function*(kv, prefix) {
@@ -215,6 +230,45 @@ export const cases: ReadonlyArray<StorageCase> = [
     yield* one.release(a, shard(1))
     assert.deepStrictEqual(yield* ids(two.refresh(b, shardsUpTo(3))), [1, 3])
   }),
+
+  test(
+    "locks that a call does not name stay, and a lock that was acquired many times is released once",
+    function*(kv, prefix) {
+      const one = yield* process(kv, prefix)
+      const two = yield* process(kv, prefix)
+      yield* one.acquire(a, [shard(1)])
+      yield* one.acquire(a, [shard(2)])
+      yield* one.acquire(a, [])
+      yield* one.refresh(a, [shard(2)])
+      assert.deepStrictEqual(yield* ids(two.acquire(b, shardsUpTo(2))), [])
+      yield* Effect.repeat(one.acquire(a, [shard(1)]), { times: 5 })
+      yield* one.release(a, shard(1))
+      assert.deepStrictEqual(yield* ids(two.acquire(b, shardsUpTo(2))), [1])
+      yield* one.release(a, shard(2))
+      assert.deepStrictEqual(yield* ids(two.acquire(b, shardsUpTo(2))), [1, 2])
+    }
+  ),
+
+  test(
+    "while one runner ends all its locks and another acquires them, each has what it was told",
+    function*(kv, prefix) {
+      const one = yield* process(kv, prefix)
+      const two = yield* process(kv, prefix)
+      const holders = [{ storage: one, at: a }, { storage: two, at: b }] as const
+      for (let round = 0; round < 6; round++) {
+        const [from, to] = round % 2 === 0 ? holders : [holders[1], holders[0]]
+        yield* from.storage.acquire(from.at, shardsUpTo(12))
+        const [, got] = yield* Effect.all([
+          from.storage.releaseAll(from.at),
+          ids(to.storage.acquire(to.at, shardsUpTo(12)))
+        ], { concurrency: "unbounded" })
+        assert.deepStrictEqual(yield* ids(to.storage.refresh(to.at, shardsUpTo(12))), got)
+        assert.deepStrictEqual(yield* ids(from.storage.refresh(from.at, shardsUpTo(12))), [])
+        assert.strictEqual((yield* to.storage.acquire(to.at, shardsUpTo(12))).length, 12)
+        yield* to.storage.releaseAll(to.at)
+      }
+    }
+  ),
 
   test("releaseAll ends the locks of the runner, and not its registration", function*(kv, prefix) {
     const one = yield* process(kv, prefix)

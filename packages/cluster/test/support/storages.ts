@@ -15,8 +15,15 @@ export const config: ShardingConfig.ShardingConfig["Service"] = {
   shardLockRefreshInterval: "2 seconds"
 }
 
+/** For a real store on a busy machine. */
+export const patient: typeof config = {
+  ...config,
+  shardLockExpiration: "90 seconds",
+  shardLockRefreshInterval: "30 seconds"
+}
+
 /** The storage of a new process. */
-export const process = (kv: Kv.Kv, prefix: string) =>
+export const processWith = (config: ShardingConfig.ShardingConfig["Service"]) => (kv: Kv.Kv, prefix: string) =>
   Effect.map(
     KvRunnerStorage.make({ prefix }).pipe(
       Effect.provideService(Kv.Kv, kv),
@@ -55,3 +62,5 @@ export const endLeases = (kv: Kv.Kv, prefix: string) =>
 
 export const keys = (kv: Kv.Kv, prefix: string) =>
   Effect.map(kv.range(KeyRange.prefix(prefix)), ({ entries }) => entries.map(({ key }) => key.slice(prefix.length)))
+
+export const process = processWith(config)

@@ -1,7 +1,7 @@
 /**
  * A cluster in virtual time, with faults between each runner and the store, and what the store has seen.
  */
-import { KvSingleton } from "@effect-kv/cluster"
+import { KvCluster, KvSingleton } from "@effect-kv/cluster"
 import { TestCluster } from "@effect-kv/cluster/testing"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -101,6 +101,13 @@ export const make = Effect.gen(function*() {
   return {
     store,
     kv,
+    /** A client of the cluster: runs an effect that calls entities. */
+    client: Effect.map(
+      Layer.build(
+        Layer.provide(KvCluster.layerSocketClient(cluster.network.layer, { sharding }), Layer.succeed(Kv.Kv, kv))
+      ),
+      (context) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provideContext(effect, context)
+    ),
     /** Every change of the store so far. */
     changes,
     start,

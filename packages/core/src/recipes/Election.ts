@@ -260,7 +260,8 @@ const healthOf = (check: Health | undefined): queues.Limit<UnhealthyLeader> | un
  * after the run ended or failed, after the leadership was lost, and after an outage of the store. Each campaign begins at
  * the end of the queue, so other instances get their turn. A run that failed is logged as a warning, an outage as one.
  *
- * It fails only if another attempt cannot help: with `Closed`, `InvalidRequest` or `PermissionDenied`.
+ * It fails only if another attempt cannot help: with `Closed`, `InvalidRequest`, `PermissionDenied`, or with
+ * `RequestTooLarge` because of its value.
  *
  * @example
  * ```ts
@@ -306,7 +307,7 @@ export const singleton = <A, E, R, R2 = never>(
 const defaultSchedule = Schedule.jittered(Schedule.spaced("1 second"))
 
 const isFinal = ({ reason: { _tag } }: KvError.KvError): boolean =>
-  _tag === "Closed" || _tag === "InvalidRequest" || _tag === "PermissionDenied"
+  _tag === "Closed" || _tag === "InvalidRequest" || _tag === "PermissionDenied" || _tag === "RequestTooLarge"
 
 /** Logs failed runs, and the first of several campaigns in a row that failed: an outage is one warning. */
 const warnOnceOf = (election: string) => {
@@ -331,7 +332,7 @@ const warnOnceOf = (election: string) => {
  * **Details**
  *
  * Every leader and every value is delivered once, in order, also those that had ended when the stream was read. The
- * stream survives reconnects and restarts of the store. If the history it missed was compacted, it continues with the
+ * stream survives reconnects and restarts of the store, and waits for it if it cannot be reached at first. If the history it missed was compacted, it continues with the
  * leader of then. It fails with `Closed` when the client is closed, and with `PermissionDenied`.
  *
  * **Gotchas**

@@ -90,7 +90,8 @@ export interface CronOptions extends Options {
  * A run that fails is logged as a warning and recorded as failed. It is not repeated: the next tick is. Ticks of one
  * name never overlap. An outage of the store is one warning; a tick that comes due in it is treated by `missed`.
  *
- * It fails only if another attempt cannot help: with `Closed`, `InvalidRequest` or `PermissionDenied`.
+ * It fails only if another attempt cannot help: with `Closed`, `InvalidRequest`, `PermissionDenied`, or with
+ * `RequestTooLarge` because of its description.
  *
  * **Gotchas**
  *

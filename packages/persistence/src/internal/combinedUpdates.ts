@@ -22,10 +22,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as batchSpan from "./batchSpan.ts"
 import type { LeasePool } from "./leasePool.ts"
+import { Turns } from "./turns.ts"
 
 /** What an update makes of a state. */
 export interface Step<S, A> {
@@ -74,6 +75,7 @@ interface Member<S> {
   /** Applies the update. `complete` ends the caller with the result. */
   readonly apply: (state: Option.Option<S>) => Step<S, unknown> & { readonly complete: () => void }
   readonly fail: (error: Failure) => void
+  readonly caller: batchSpan.Caller | undefined
   isSent: boolean
 }
 
@@ -89,15 +91,11 @@ interface Slot<S> {
   pending: Array<Member<S>>
   isRunning: boolean
   known: Known<S> | undefined
+  readonly turns: Turns
 }
 
 /** For how long a known state is good enough for final results. */
 const trustMillis = 1000
-
-/** How many attempts follow at once. Pauses need time to pass, which a test clock does not do by itself. */
-const immediate = 8
-
-const longestPauseMillis = 64
 
 /** How many idle keys are remembered. */
 const maxSlots = 1024
@@ -171,6 +169,7 @@ export const make = Effect.fnUntraced(function*<S>(
       if (slot.known === undefined) {
         slot.known = yield* Effect.mapError(read(key), (error) => lostWith ?? error)
         isFresh = true
+        noteOther(slot, slot.known)
       }
       const before = slot.known
       const applied = lost.get(before.writer)
@@ -182,15 +181,26 @@ export const make = Effect.fnUntraced(function*<S>(
         slot.known = undefined
         continue
       }
+      const sentAt = yield* monotonicMillis
+      // A read costs less than a write that has a conflict.
+      if (!isFresh && slot.turns.isContended(sentAt)) {
+        slot.known = undefined
+        continue
+      }
       const writer = `${client}-${++attempts}`
       // Forgotten before the request is sent: however the batch ends, nothing is known of the key then.
       slot.known = undefined
       const exit = yield* Effect.exit(write(key, before, attempt.next.value, writer))
+      slot.turns.wrote((yield* monotonicMillis) - sentAt)
       if (Exit.isSuccess(exit)) {
         const [isWritten, known] = exit.value
         slot.known = known
-        if (isWritten) return attempt.complete()
+        if (isWritten) {
+          attempt.complete()
+          return yield* slot.turns.end(known.since)
+        }
         isFresh = true
+        noteOther(slot, known)
       } else {
         const error = Option.getOrUndefined(Exit.findErrorOption(exit))
         if (!KvError.isKvError(error)) return yield* Effect.failCause(exit.cause)
@@ -200,20 +210,34 @@ export const make = Effect.fnUntraced(function*<S>(
       }
       conflicts++
       if ((yield* monotonicMillis) >= endsAt) return yield* lostWith ?? tooLate(conflicts)
-      yield* pauseAfter(conflicts)
+      yield* slot.turns.afterConflict(conflicts)
     }
   })
 
-  const drain = (key: string, slot: Slot<S>): Effect.Effect<void> =>
-    Effect.gen(function*() {
-      while (slot.pending.length > 0) {
-        // So that callers of the same turn share the batch.
+  /** Remembers who has written a state, if it was another client. */
+  const noteOther = (slot: Slot<S>, { since, writer }: Known<S>): void => {
+    const other = writer.slice(0, writer.indexOf("-"))
+    if (other !== "" && other !== client) slot.turns.saw(other, since)
+  }
+
+  const drain = (key: string, slot: Slot<S>): Effect.Effect<void> => {
+    let hasEnded = false
+    return Effect.gen(function*() {
+      while (true) {
+        yield* slot.turns.next(yield* monotonicMillis)
+        // So that callers of the same turn of the event loop share the batch.
         yield* Effect.yieldNow
         const members = slot.pending
+        if (members.length === 0) {
+          // In one step with the check: who comes later starts the next fiber.
+          slot.isRunning = false
+          hasEnded = true
+          return
+        }
         slot.pending = []
         for (const member of members) member.isSent = true
         const failed = (error: Failure): void => members.forEach(({ fail }) => fail(error))
-        yield* batch(key, slot, members).pipe(
+        yield* batchSpan.around(batch(key, slot, members), members.map(({ caller }) => caller)).pipe(
           Effect.catch((error) => Effect.sync(() => failed(error))),
           // Callers that have their result take no other.
           Effect.onExit(() => Effect.sync(() => failed(closed)))
@@ -221,15 +245,17 @@ export const make = Effect.fnUntraced(function*<S>(
       }
     }).pipe(
       Effect.ensuring(Effect.sync(() => {
+        if (hasEnded) return
         slot.isRunning = false
         for (const { fail } of slot.pending.splice(0)) fail(closed)
       })),
       Fence.unfenced,
       Effect.provideService(Deadline.Deadline, undefined)
     )
+  }
 
   const slotOf = (key: string): Slot<S> => {
-    const slot = slots.get(key) ?? { pending: [], isRunning: false, known: undefined }
+    const slot = slots.get(key) ?? { pending: [], isRunning: false, known: undefined, turns: new Turns() }
     slots.delete(key)
     slots.set(key, slot)
     if (slots.size > maxSlots) {
@@ -254,6 +280,7 @@ export const make = Effect.fnUntraced(function*<S>(
             return { ...step, complete: () => resume(Effect.succeed(step.result)) }
           },
           fail: (error) => resume(Effect.fail(error)),
+          caller: batchSpan.callerOf(fiber),
           isSent: false
         }
         member = joined
@@ -290,14 +317,6 @@ const applyAll = <S>(members: ReadonlyArray<Member<S>>, before: Option.Option<S>
   })
   return { next, isFinal, complete: () => steps.forEach(({ complete }) => complete()) }
 }
-
-const pauseAfter = (conflicts: number): Effect.Effect<void> =>
-  conflicts < immediate
-    ? Effect.void
-    : Effect.flatMap(
-      Random.next,
-      (random) => Effect.sleep(random * Math.min(2 ** (conflicts - immediate), longestPauseMillis))
-    )
 
 const tooLate = (conflicts: number): KvError.KvError =>
   KvError.make(

@@ -266,6 +266,22 @@ export const cases = (fleet: number): ReadonlyArray<Case> => [
     )
   },
   {
+    title: "a prefix that is no part of a key is refused, and one without a slash gets one",
+    run: still(() =>
+      Effect.gen(function*() {
+        const kv = yield* client
+        for (const prefix of ["", "\ud800"]) {
+          const error = yield* Effect.flip(on(kv)(KvRateLimiter.makeStore({ prefix })))
+          assert.strictEqual(error.reason._tag, "InvalidRequest")
+        }
+        const limits = yield* on(kv)(KvRateLimiter.makeStore({ prefix: "app" }))
+        yield* limits.fixedWindow({ key: "a", tokens: 1, refillRate: Duration.seconds(10), limit: 5 })
+        const { entries } = yield* kv.range(KeyRange.all)
+        assert.deepStrictEqual(entries.map(({ key }) => key), ["app/window/a"])
+      })
+    )
+  },
+  {
     title: "after its layer was closed, a call fails with the store's reason",
     run: still(() =>
       Effect.gen(function*() {

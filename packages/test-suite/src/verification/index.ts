@@ -4,6 +4,7 @@
  */
 export * as LinearizabilityChecker from "./checkers/LinearizabilityChecker.ts"
 export * as LockChecker from "./checkers/LockChecker.ts"
+export * as QueueChecker from "./checkers/QueueChecker.ts"
 export * as RevisionChecker from "./checkers/RevisionChecker.ts"
 export * as ShardChecker from "./checkers/ShardChecker.ts"
 export * as TickChecker from "./checkers/TickChecker.ts"

@@ -6,8 +6,8 @@ import * as Schema from "effect/Schema"
 import * as SchemaParser from "effect/SchemaParser"
 import type { Entry } from "../../values/Entry.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
+import { describeIssue } from "../values/describeIssue.ts"
 import { DecodeError, EncodeError } from "./collectionErrors.ts"
-import { describeIssue } from "./describeIssue.ts"
 
 /**
  * The schemas of a collection, and the services that they need.

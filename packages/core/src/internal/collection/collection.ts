@@ -114,7 +114,11 @@ export const make = <K, V>(kv: Kv, prefix: string, codec: Codec<K, V>): KvCollec
     updateSome,
     delete: (key) =>
       Effect.flatMap(codec.encodeKey(key), (encoded) => Effect.map(kv.delete(encoded), ({ deleted }) => deleted > 0)),
-    list: Effect.flatMap(Stream.runCollect(kv.rangeStream(range)), (entries) => resultsOf(entries)),
+    list: Stream.runCollect(kv.rangeStream(range)).pipe(
+      // The revision of the first page may be compacted before the last page is read. Any later revision is as good.
+      Effect.retry({ while: ({ reason }) => reason._tag === "Compacted", times: 3 }),
+      Effect.flatMap((entries) => resultsOf(entries))
+    ),
     watch: (options) =>
       kv.watch(range, options).pipe(
         Stream.filter(({ key }) => codec.isMember(key)),

@@ -6,7 +6,7 @@ import type * as Config from "effect/Config"
 import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import type * as SchemaIssue from "effect/SchemaIssue"
-import { describeIssue, isFromSchema } from "../collection/describeIssue.ts"
+import { describeProblems, isFromSchema, problemsOf } from "../values/describeIssue.ts"
 
 /** The provider is the one that the config was parsed with. */
 export const describe = (
@@ -28,27 +28,37 @@ const describeSchemaIssue = Effect.fnUntraced(function*(
   issue: SchemaIssue.Issue,
   provider: ConfigProvider.ConfigProvider
 ) {
-  const paths = new Set<string>()
-  describeIssue(issue, (path, name) => {
+  const begin = issue._tag === "Pointer" ? issue.path.map((_, i) => issue.path.slice(0, i + 1).reduce(join, "")) : []
+  const paths = new Set<string>(begin)
+  problemsOf(issue, (path, name) => {
     const next = join(path, name)
     paths.add(next)
     return next
   })
-  const shown = new Set(yield* Effect.filter(paths, (path) => isFound(provider, path)))
-  // The path at which the config begins. It may be missing.
-  if (issue._tag === "Pointer") issue.path.reduce<string>((path, name) => add(shown, join(path, name)), "")
-  return describeIssue(issue, (path, name, parent) => {
+  const found = new Set(yield* Effect.filter(paths, (path) => isFound(provider, path)))
+  // The path at which the config begins is the program's. It may be missing.
+  const shown = new Set([...begin, ...found])
+  const problems = problemsOf(issue, (path, name, parent) => {
     const next = join(path, name)
     return shown.has(next) || isFromSchema(name, parent) ? next : join(path, "*")
   })
+  return describeProblems(
+    problems.map(({ path, problem }) =>
+      path === "" || found.has(path) || path.endsWith("*") ? { path, problem } : { path, problem: "missing" }
+    )
+  )
 })
 
 const join = (path: string, name: PropertyKey): string => path === "" ? String(name) : `${path}/${String(name)}`
 
-const add = <A>(set: Set<A>, element: A): A => {
-  set.add(element)
-  return element
+/** Providers of arrays want their indexes as numbers, those of records their names as strings. */
+const isFound = (provider: ConfigProvider.ConfigProvider, path: string): Effect.Effect<boolean> => {
+  const names = path.split("/")
+  const load = (path: ConfigProvider.Path) =>
+    // A source that fails has something there.
+    Effect.match(provider.load(path), { onFailure: () => true, onSuccess: (node) => node !== undefined })
+  return Effect.flatMap(
+    load(names),
+    (found) => found ? Effect.succeed(true) : load(names.map((name) => /^\d+$/.test(name) ? Number(name) : name))
+  )
 }
-
-const isFound = (provider: ConfigProvider.ConfigProvider, path: string): Effect.Effect<boolean> =>
-  Effect.match(provider.load(path.split("/")), { onFailure: () => false, onSuccess: (node) => node !== undefined })

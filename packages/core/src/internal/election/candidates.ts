@@ -67,17 +67,27 @@ export const leaders = (kv: Kv, name: string): Stream.Stream<Option.Option<Candi
     const scope = yield* Effect.scope
     const onClock = <A>(effect: Effect.Effect<A, KvError.KvError>) =>
       sessions.onClock(Effect.tapError(effect, (error) => watchEnd.warn(range, error)))
-    let loaded = yield* onClock(rangeView.load(backend, range, scope))
+    let loaded = yield* onClock(rangeView.reload(backend, range, scope))
     let leader = oldest(name, loaded.view)
+    /** Whether the candidates were read again, and the leader may be another than that. */
+    let mustLook = false
     const first = published(leader)
 
-    const reloaded = Effect.suspend(() => Scope.close(loaded.scope, Exit.void)).pipe(
-      Effect.andThen(rangeView.reload(backend, range, scope))
+    // A reader that is interrupted in here finds the old candidates, whose watch fails again, or the new ones.
+    const readAgain = Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(rangeView.reload(backend, range, scope)), (next) => {
+        const before = loaded
+        loaded = next
+        mustLook = true
+        return Effect.as(Scope.close(before.scope, Exit.void), noRevisions)
+      })
     )
-    /** New revisions; after a compaction, the candidates as they are now. */
-    const take: Effect.Effect<ReadonlyArray<Watch.Revision> | rangeView.Loaded, KvError.KvError> = Effect.catch(
-      Effect.suspend(() => loaded.watcher.take),
-      (error) => rangeView.mustReload(error) ? reloaded : Effect.fail(error)
+    /** New revisions; none after the candidates were read again because of a compaction. */
+    const take = Effect.catch(
+      Effect.suspend((): Effect.Effect<ReadonlyArray<Watch.Revision>, KvError.KvError> =>
+        mustLook ? Effect.succeed(noRevisions) : loaded.watcher.take
+      ),
+      (error) => rangeView.mustReload(error) ? readAgain : Effect.fail(error)
     )
     const become = (next: Entry | undefined): ReadonlyArray<Option.Option<Candidate>> => {
       if (next?.modRevision === leader?.modRevision && next?.key === leader?.key) return []
@@ -85,17 +95,19 @@ export const leaders = (kv: Kv, name: string): Stream.Stream<Option.Option<Candi
       return [published(next)]
     }
     const changes = watcherTake.filterMap(take, (taken) => {
-      if ("watcher" in taken) loaded = taken
       const { view } = loaded
-      const seen = "watcher" in taken
+      const seen = mustLook
         ? become(oldest(name, view))
         : taken.flatMap((revision) =>
           rangeView.apply(view, [revision]) && concerns(revision, leader) ? become(oldest(name, view)) : []
         )
+      mustLook = false
       return Array.isReadonlyArrayNonEmpty(seen) ? seen : undefined
     })
     return Stream.concat(Stream.succeed(first), Stream.fromPull(Effect.succeed(onClock(changes))))
   }))
+
+const noRevisions: ReadonlyArray<Watch.Revision> = []
 
 const published = (entry: Entry | undefined): Option.Option<Candidate> => Option.map(Option.fromUndefinedOr(entry), of)
 

@@ -137,7 +137,7 @@ const outagesOf = <A, E, R>({ kv, name }: Job<A, E, R>) => {
 }
 
 const isFinal = ({ reason: { _tag } }: KvError.KvError): boolean =>
-  _tag === "Closed" || _tag === "InvalidRequest" || _tag === "PermissionDenied"
+  _tag === "Closed" || _tag === "InvalidRequest" || _tag === "PermissionDenied" || _tag === "RequestTooLarge"
 
 const warnOfOutage = (job: string, error: KvError.KvError): Effect.Effect<void> =>
   Effect.annotateLogs(

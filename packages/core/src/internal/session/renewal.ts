@@ -50,6 +50,9 @@ export const causes: ReadonlyArray<{ readonly text: string; readonly cause: Loss
 /** Whether the reason is an orderly end: its owner or the client closed the session. */
 export const isOrderly = (reason: string): boolean => reason === closed || reason === clientClose.closedMessage
 
+/** The cause of a session's end for metrics; `undefined` if it was orderly. */
+export const causeOf = (reason: string): LossCause | undefined => causes.find(({ text }) => text === reason)?.cause
+
 const maxStepMillis = 500
 
 /** Renews the lease until the scope closes or it is lost. */
@@ -72,7 +75,7 @@ export const keep = Effect.fnUntraced(function*(
   const loseUnsafe = (reason: string): void => {
     if (!Deferred.doneUnsafe(lost, Effect.succeed(reason))) return
     onEnd(reason, isOrderly(reason))
-    ended(causes.find(({ text }) => text === reason)?.cause)
+    ended(causeOf(reason))
   }
   const lose = (reason: string) => Effect.sync(() => loseUnsafe(reason))
 

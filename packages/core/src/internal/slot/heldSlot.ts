@@ -14,10 +14,13 @@ import { LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
 import { inChildScope } from "../childScope.ts"
 import * as internals from "../kv/internals.ts"
+import type { LockMetrics } from "../metrics/client.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import * as leasedKey from "../session/leasedKey.ts"
 import * as lossLog from "../session/lossLog.ts"
+import * as renewal from "../session/renewal.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
+import * as spans from "../tracing/spans.ts"
 import type { Slot } from "./model.ts"
 import * as slotKey from "./slotKey.ts"
 
@@ -97,17 +100,21 @@ interface Loss {
   readonly lose: (token: bigint, reason: string) => Effect.Effect<void>
 }
 
-const makeLoss = (key: string): Loss => {
+const keyDeleted = "its key was deleted"
+
+const makeLoss = (key: string, metrics: LockMetrics): Loss => {
   const deferred = Deferred.makeUnsafe<never, LockLost>()
   return {
     deferred,
     isAwaited: false,
     lose: (token, reason) =>
-      Effect.suspend(() =>
-        Deferred.doneUnsafe(deferred, Effect.failSync(() => new LockLost({ kind: "slot", lock: key, token, reason })))
+      Effect.suspend(() => {
+        metrics.lost(renewal.causeOf(reason) ?? (reason === keyDeleted ? "KeyDeleted" : "Rejected"))
+        const error = Effect.failSync(() => new LockLost({ kind: "slot", lock: key, token, reason }))
+        return Deferred.doneUnsafe(deferred, error)
           ? lossLog.lockLost({ kind: "slot", lock: key, token }, reason)
           : Effect.void
-      )
+      })
   }
 }
 
@@ -135,7 +142,8 @@ const takeIn = Effect.fnUntraced(function*(
     yield* session.retire
     return yield* KvError.fail(new KvError.LeaseNotFound({ message: `the lease has a slot ${key} already` }))
   }
-  const loss = makeLoss(key)
+  const metrics = sessions.metrics.lock("slot")
+  const loss = makeLoss(key, metrics)
   const logged = { kind: "slot" as const, lock: key, token: 0n }
   const doneWith = (reason: string) =>
     Deferred.doneUnsafe(
@@ -144,12 +152,16 @@ const takeIn = Effect.fnUntraced(function*(
     )
   let isHeld = false
   // The first finalizer to be added, so it runs after the key was removed.
+  const removeHolder = sessions.holders.add({
+    onClosing: () => doneWith("its client is being closed"),
+    isAwaited: (isClosing) => isHeld && (loss.isAwaited || isClosing(scope))
+  })
   yield* Scope.addFinalizer(
     scope,
-    Effect.sync(sessions.holders.add({
-      onClosing: () => doneWith("its client is being closed"),
-      isAwaited: (isClosing) => isHeld && (loss.isAwaited || isClosing(scope))
-    }))
+    Effect.sync(() => {
+      removeHolder()
+      metrics.ended()
+    })
   )
   const { result: token } = yield* leasedKey.write({
     backend: unfenced,
@@ -182,8 +194,13 @@ const takeIn = Effect.fnUntraced(function*(
   }
   logged.token = token
   isHeld = true
+  metrics.acquired()
   session.locks.add(logged)
-  const stopLoss = session.onLost(doneWith)
+  const stopLoss = session.onLost((reason) => {
+    const cause = renewal.causeOf(reason)
+    if (cause !== undefined) metrics.lost(cause)
+    doneWith(reason)
+  })
   yield* Scope.addFinalizer(
     scope,
     Effect.sync(() => {
@@ -191,9 +208,9 @@ const takeIn = Effect.fnUntraced(function*(
       if (session.isAliveUnsafe()) session.locks.delete(logged)
     })
   )
-  yield* deletion.await(unfenced, key, token, ({ createRevision }) => createRevision === token).pipe(
+  yield* spans.without(deletion.await(unfenced, key, token, ({ createRevision }) => createRevision === token)).pipe(
     Effect.andThen(
-      Effect.suspend(() => session.isAliveUnsafe() ? loss.lose(token, "its key was deleted") : Effect.void)
+      Effect.suspend(() => session.isAliveUnsafe() ? loss.lose(token, keyDeleted) : Effect.void)
     ),
     Effect.forkIn(scope)
   )

@@ -21,6 +21,7 @@ export class Reader {
       value += (byte & 0x7f) * factor
       factor *= 0x80
     } while (byte >= 0x80)
+    this.#checkEnd()
     if (!(value <= Number.MAX_SAFE_INTEGER)) throw new Error("a number has more than 53 bits")
     return value
   }
@@ -60,7 +61,12 @@ export class Reader {
       value |= BigInt(byte & 0x7f) << shift
       shift += 7n
     } while (byte >= 0x80)
+    this.#checkEnd()
     return BigInt.asIntN(64, value)
+  }
+
+  #checkEnd(): void {
+    if (this.position > this.bytes.length) throw new Error("a number extends beyond its message")
   }
 
   /** Reads a length, and returns the position at which the data of this length ends. */

@@ -29,11 +29,14 @@ export interface Known {
 }
 
 export interface Keys {
+  /** The key of the circuit, as the application names it. */
+  readonly key: string
   readonly circuit: string
   readonly probe: string
 }
 
 export const keysOf = (prefix: string, key: string): Keys => ({
+  key,
   circuit: `${prefix}circuit/${segment.of(key)}`,
   probe: `${prefix}probe/${segment.of(key)}`
 })

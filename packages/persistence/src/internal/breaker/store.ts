@@ -108,26 +108,29 @@ export const make = Effect.fnUntraced(function*(
       { while: ({ reason }) => reason._tag === "LeaseNotFound", times: 1 }
     )
 
-  /** The lease of a session that lasts until the call's scope closes. The call waits neither for its end nor for long. */
-  const openSession = Effect.gen(function*() {
+  /**
+   * Admits a call as the probe; `undefined` if the circuit has changed. The session ends with the call's scope, and with it
+   * the probe, also if it was admitted after the call has stopped to wait.
+   */
+  const probe = Effect.fnUntraced(function*(
+    keys: circuits.Keys,
+    before: circuits.Known
+  ): Effect.fn.Return<CircuitBreaker.Admission | undefined, KvError.KvError, Scope.Scope> {
     const sessionScope = yield* Scope.make()
-    yield* Effect.addFinalizer((exit) => inBackground(Scope.close(sessionScope, exit)))
-    const opening = yield* inBackground(
-      Effect.provideService(Scope.provide(Session.make({ ttl: probeLease }), sessionScope), Kv.Kv, kv)
+    const attempt = yield* inBackground(Scope.provide(admitProbe(keys, before), sessionScope))
+    // In the background: the call does not wait for the end of its lease.
+    yield* Effect.addFinalizer((exit) =>
+      inBackground(Effect.andThen(Fiber.interrupt(attempt), Scope.close(sessionScope, exit)))
     )
-    const session = yield* Effect.interruptible(Effect.timeoutOption(Fiber.join(opening), deadline))
-    if (Option.isSome(session)) return session.value.lease
-    return yield* KvError.fail(
-      new KvError.Unavailable({ message: `no lease was granted within ${Duration.format(deadline)}` })
-    )
+    const admitted = yield* Effect.interruptible(Effect.timeoutOption(Fiber.join(attempt), deadline))
+    return Option.isSome(admitted) ? admitted.value : yield* noResponse
   })
 
-  /** Admits a call as the probe; `undefined` if the circuit has changed. */
-  const probe = Effect.fnUntraced(function*(
+  const admitProbe = Effect.fnUntraced(function*(
     keys: circuits.Keys,
     { circuit: before, revision }: circuits.Known
   ): Effect.fn.Return<CircuitBreaker.Admission | undefined, KvError.KvError, Scope.Scope> {
-    const lease = yield* openSession
+    const { lease } = yield* Effect.provideService(Session.make({ ttl: probeLease }), Kv.Kv, kv)
     const writer = nextWriter()
     const after = { ...circuit.probing(before, Number(revision)), writer }
     const response = yield* leased(idleMillis, (idle) =>
@@ -144,11 +147,8 @@ export const make = Effect.fnUntraced(function*(
       ))
     const now = yield* Clock.currentTimeMillis
     if (response.succeeded) {
-      known.learn(
-        keys,
-        { circuit: after, revision: response.revision, seenAt: now, isProbing: true },
-        response.revision
-      )
+      const admitted = { circuit: after, revision: response.revision, seenAt: now, isProbing: true }
+      known.learn(keys, admitted, response.revision)
     } else {
       // An attempt whose response was lost may have admitted this call.
       const found = yield* learned(keys, response.revision, response.responses)
@@ -158,7 +158,7 @@ export const make = Effect.fnUntraced(function*(
       generation: after.generation,
       probe: true,
       consecutiveOpenings: after.openings,
-      transition: undefined
+      transition: before.state === "Open" ? { key: keys.key, from: "Open", to: "HalfOpen" } : undefined
     }
   })
 
@@ -236,12 +236,15 @@ export const make = Effect.fnUntraced(function*(
       }
       pending.set(key, [])
       return Effect.andThen(
-        Effect.onExit(bookkeeping(applyAll(key, outcomes)), (exit) =>
-          Effect.sync(() => {
-            for (const [i, { result }] of outcomes.entries()) {
-              Deferred.doneUnsafe(result, Exit.map(exit, (transitions) => transitions[i]))
-            }
-          })).pipe(Effect.ignore),
+        Effect.onExit(
+          Effect.timeoutOrElse(applyAll(key, outcomes), { duration: deadline, orElse: () => noResponse }),
+          (exit) =>
+            Effect.sync(() => {
+              for (const [i, { result }] of outcomes.entries()) {
+                Deferred.doneUnsafe(result, Exit.map(exit, (transitions) => transitions[i]))
+              }
+            })
+        ).pipe(Effect.ignore),
         flush(key)
       )
     })
@@ -274,11 +277,7 @@ export const make = Effect.fnUntraced(function*(
             })
           }
           const admission = yield* probe(keys, current)
-          if (admission !== undefined) {
-            return state.state === "Open"
-              ? { ...admission, transition: { key, from: "Open" as const, to: "HalfOpen" as const } }
-              : admission
-          }
+          if (admission !== undefined) return admission
           current = yield* read(keys)
         }
         return yield* circuits.tooManyConflicts(key)
@@ -321,6 +320,10 @@ export const make = Effect.fnUntraced(function*(
       })).pipe(Effect.catchTag("KvError", storeError(`The state of the circuit ${key} was not read`)))
   })
 })
+
+const noResponse = KvError.fail(
+  new KvError.Unavailable({ message: `the store has not responded within ${Duration.format(deadline)}` })
+)
 
 /** The state of circuits is written whatever lock the call runs under, and the call must not wait for long. */
 const bookkeeping = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -23,7 +23,7 @@ export interface Claimed {
   /** The number of this attempt, from 1 on. */
   readonly attempts: number
   readonly size: number
-  /** The create revision of the item: its place in the order of the queue. */
+  /** The place in the order of the queue. */
   readonly place: bigint
   readonly isCustomId: boolean
   readonly element: unknown
@@ -88,13 +88,13 @@ const isThere = (keys: keysOf.Keys, { createRevision, key, orphanOf }: Candidate
 ]
 
 const claimOne = (keys: keysOf.Keys, worker: Worker, candidate: Candidate) => {
-  const { attempts, id, key, size } = candidate
+  const { attempts, id, key, place, size } = candidate
   const ours = keysOf.claim(keys, worker.id, id)
   return Op.txn({
     if: isThere(keys, candidate),
     then: [
       Op.delete(key),
-      Op.put(ours, keysOf.encodeMarker({ attempts: attempts + 1, size })),
+      Op.put(ours, keysOf.encodeMarker({ attempts: attempts + 1, size, place })),
       Op.get(ours),
       Op.get(keysOf.item(keys, id))
     ],
@@ -127,6 +127,6 @@ const claimedOf = (candidate: Candidate, claimed: Entry, item: Entry | undefined
   token: claimed.createRevision,
   attempts: candidate.attempts + 1,
   size: candidate.size,
-  place: item?.createRevision ?? 0n,
+  place: candidate.place,
   ...keysOf.decodeItem(item?.lossyText ?? "")
 })

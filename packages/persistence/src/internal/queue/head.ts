@@ -134,6 +134,7 @@ const fill = (part: Part, response: RangeResponse): void => {
 export const candidateOf = (entry: Entry, orphanOf?: string): Option.Option<Candidate> =>
   Option.map(keysOf.decodeMarker(entry.lossyText), (marker) => ({
     ...marker,
+    place: marker.place === 0n ? entry.createRevision : marker.place,
     id: keysOf.idOf(entry.key),
     key: entry.key,
     createRevision: entry.createRevision,

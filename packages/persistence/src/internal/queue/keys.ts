@@ -80,18 +80,24 @@ export const workerOf = ({ root }: Keys, key: string): { readonly worker: string
   return { worker, isOwner: kind === "owner" }
 }
 
-/** What the key of a place says: the attempts so far, and the bytes of the item, so that batches can be limited. */
+/** What the key of a place says. */
 export interface Marker {
+  /** The attempts so far. In a claim, the current one counts. */
   readonly attempts: number
+  /** The size of the item, so that batches can be limited. */
   readonly size: number
+  /** The place in the order of the queue: the create revision of the first place. `0n` in that place itself. */
+  readonly place: bigint
 }
 
-export const encodeMarker = ({ attempts, size }: Marker): string => `${attempts} ${size}`
+export const encodeMarker = ({ attempts, place, size }: Marker): string => `${attempts} ${size} ${place}`
 
 /** `none` if another program has written the value. */
 export const decodeMarker = (text: string): Option.Option<Marker> => {
-  const match = /^(\d+) (\d+)$/.exec(text)
-  return match === null ? Option.none() : Option.some({ attempts: Number(match[1]), size: Number(match[2]) })
+  const match = /^(\d+) (\d+) (\d+)$/.exec(text)
+  return match === null
+    ? Option.none()
+    : Option.some({ attempts: Number(match[1]), size: Number(match[2]), place: BigInt(match[3]!) })
 }
 
 /** The value of an item that was not completed. */

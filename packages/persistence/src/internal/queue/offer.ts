@@ -33,7 +33,7 @@ export const offer = (
   return Effect.retry(
     kv.txn({
       if: [Compare.missing(item)],
-      then: [Op.put(item, value), Op.put(place, keysOf.encodeMarker({ attempts: 0, size: value.length }))]
+      then: [Op.put(item, value), Op.put(place, keysOf.encodeMarker({ attempts: 0, size: value.length, place: 0n }))]
     }),
     // Each attempt already repeats what has not left this process, until its deadline.
     { while: ({ reason }) => reason._tag === "Indeterminate", times: 3 }

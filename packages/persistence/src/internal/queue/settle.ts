@@ -100,12 +100,12 @@ const writesOf = (keys: keysOf.Keys, claimed: Claimed, end: End, now: number): R
         Op.put(keysOf.ended(keys, isCustomId ? "done" : "spent", end.at, id), "")
       ]
     case "Released":
-      return [Op.put(keysOf.due(keys, 0, place, id), keysOf.encodeMarker({ attempts: attempts - 1, size }))]
+      return [Op.put(keysOf.due(keys, 0, place, id), keysOf.encodeMarker({ attempts: attempts - 1, size, place }))]
     case "Retried":
       return [
         Op.put(
           end.from > now ? keysOf.due(keys, end.from, place, id) : keysOf.ready(keys, id),
-          keysOf.encodeMarker({ attempts, size })
+          keysOf.encodeMarker({ attempts, size, place })
         )
       ]
     case "Failed":

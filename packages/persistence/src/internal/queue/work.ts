@@ -108,7 +108,10 @@ const claimWhatComes = Effect.fnUntraced(function*(
   const orphans = Effect.fnUntraced(function*(count: number): Effect.fn.Return<Array<heads.Candidate>, KvError> {
     const found: Array<heads.Candidate> = []
     for (const id of gone) {
-      const { entries } = yield* kv.range(keysOf.claimsOf(keys, id), { limit: count, order: { by: "createRevision" } })
+      const { entries } = yield* kv.range(keysOf.claimsOf(keys, id), {
+        limit: claims.maxBatch,
+        order: { by: "createRevision" }
+      })
       if (entries.length === 0) {
         yield* workers.forget(kv, keys, id)
         gone = new Set([...gone].filter((other) => other !== id))
@@ -116,7 +119,7 @@ const claimWhatComes = Effect.fnUntraced(function*(
       for (const entry of entries) found.push(...Option.toArray(heads.candidateOf(entry, id)))
       if (found.length >= count) break
     }
-    return found.slice(0, count)
+    return found.toSorted((a, b) => a.place < b.place ? -1 : 1).slice(0, count)
   })
 
   /** Not longer than a minute: a wall clock may be set while a timer runs. */

@@ -1,12 +1,14 @@
 /**
  * Live configuration: values that follow the store, and that no mistake in it and no failure of it can end.
  */
+import * as KeyRange from "@effect-kv/core/KeyRange"
 import type * as Kv from "@effect-kv/core/Kv"
 import * as KvConfig from "@effect-kv/core/KvConfig"
 import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import { assert } from "@effect/vitest"
 import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -17,12 +19,12 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as KvFaults from "../../testing/KvFaults.ts"
-import { chapter, promptly, Store, test, waitUntil } from "./Case.ts"
+import { chapter, promptly, Store, test, waitingTest, waitUntil } from "./Case.ts"
 import { write } from "./Configuration.ts"
 import { on } from "./locking.ts"
 import * as logging from "./logging.ts"
 
-const configOf = (kv: Kv.Kv) => on(kv)(KvConfig.make("config/"))
+const configOf = (kv: Kv.Kv, prefix = "config/") => on(kv)(KvConfig.make(prefix))
 
 /** The first state for which the predicate holds. */
 const stateWhen = <A>(live: KvConfig.Live<A>, what: string, is: (state: KvConfig.State<A>) => boolean) =>
@@ -67,12 +69,13 @@ export const cases = chapter("configuration", [
     assert.include(messageOf(bad), "limit: expected")
     assert.isTrue(bad.revision < revision)
 
-    yield* kv.delete("config/limit")
+    const deleted = yield* kv.deleteRange(KeyRange.key("config/limit"))
     const missing = yield* stateWhen(
       live,
       "the missing limit",
-      (state) => isRejected(state) && /missing|string/.test(messageOf(state))
+      ({ rejected }) => Option.exists(rejected, ({ revision }) => revision === deleted.revision)
     )
+    assert.strictEqual(messageOf(missing), "limit: missing")
     assert.strictEqual(missing.value, good)
 
     const { revision: last } = yield* write(kv, { "config/limit": "20" })
@@ -129,13 +132,29 @@ export const cases = chapter("configuration", [
     yield* stateWhen(url, "the revision", (state) => state.revision === revision)
     assert.strictEqual(yield* url.get, first)
     yield* write(kv, { "config/url": "nowhere" })
-    yield* stateWhen(url, "the bad url", isRejected)
+    assert.strictEqual(messageOf(yield* stateWhen(url, "the bad url", isRejected)), "url: expected URL")
     yield* write(kv, { "config/url": "http://a.example/" })
     yield* stateWhen(url, "the good url", (state) => !isRejected(state))
     assert.strictEqual(yield* url.get, first)
     yield* write(kv, { "config/url": "http://c.example/" })
     const seen = yield* promptly("the other url", Fiber.join(following))
     assert.deepStrictEqual(seen.map(({ host }) => host), ["a.example", "c.example"])
+  }),
+
+  test("a message names the place, also in what another provider has", function*(kv) {
+    yield* write(kv, { "config/limits/0": "1", "config/limits/1": "2", "config/ok": "true" })
+    const config = yield* on(kv)(KvConfig.make("config/", {
+      transform: (store) =>
+        ConfigProvider.orElse(store, ConfigProvider.fromUnknown({ limits: ["1", "many"], ok: "perhaps" }))
+    }))
+    const limits = yield* config.ref(Config.Array(Schema.Int, "limits"))
+    const ok = yield* config.ref(Config.Boolean("ok"))
+    const alone = yield* Effect.flatMap(configOf(kv), (config) => config.ref(Config.Array(Schema.Int, "limits")))
+    yield* kv.delete("config/limits/0")
+    assert.include(messageOf(yield* stateWhen(alone, "the gap", isRejected)), "limits/0: missing")
+    yield* kv.deleteRange(KeyRange.prefix("config/"))
+    assert.match(messageOf(yield* stateWhen(limits, "the bad limits", isRejected)), /limits\/1: expected a string/)
+    assert.match(messageOf(yield* stateWhen(ok, "the bad ok", isRejected)), /^ok: expected /)
   }),
 
   test("neither logs nor states nor their JSON contain a value that was rejected", function*(kv) {
@@ -261,18 +280,18 @@ export const cases = chapter("configuration", [
     assert.deepStrictEqual(state.value, [2, Option.none()])
   }),
 
-  test("a revoked permission ends no live value: it is followed again once it is granted", function*(kv) {
+  waitingTest("a revoked permission ends no live value: it is followed again once it is granted", function*(kv) {
     const { layer, logged } = logging.capturing()
     yield* Effect.gen(function*() {
-      yield* write(kv, { "config/limit": "1" })
+      yield* write(kv, { "config-revoked/limit": "1" })
       const faults = yield* KvFaults.make(backendOf(kv))
-      const config = yield* configOf(faults.kv)
+      const config = yield* configOf(faults.kv, "config-revoked/")
       const live = yield* config.ref(Config.Int("limit"))
       const denied = new KvError.PermissionDenied({ message: "a test fault" })
       yield* faults.inject(KvFaults.unavailable, { when: (call) => call.kind === "watch", times: 1 })
       yield* faults.cutWatches({ failure: denied })
       yield* stateWhen(live, "the loss", (state) => !isCurrent(state))
-      yield* write(kv, { "config/limit": "2" })
+      yield* write(kv, { "config-revoked/limit": "2" })
       assert.strictEqual(yield* live.get, 1)
       yield* waitUntil("it is followed again", Effect.map(live.get, (limit) => limit === 2))
       yield* stateWhen(live, "no longer stale", isCurrent)

@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { chapter, newClient, promptly, reasonOf, rejects, revisionOf, test } from "./Case.ts"
+import { chapter, newClient, promptly, reasonOf, rejects, revisionOf, Store, test } from "./Case.ts"
 import { entryOf, putAll, textOf } from "./entries.ts"
 import * as faults from "./faults.ts"
 import * as fences from "./fences.ts"
@@ -288,6 +288,27 @@ export const cases = chapter("typed values", [
     yield* soon("b", Effect.map(Effect.result(view.get("b")), Result.isSuccess))
     yield* kv.deleteRange(KeyRange.prefix("users/"))
     yield* promptly("empty", view.waitUntil(({ items }) => items.length === 0))
+  }),
+
+  test("a list that is longer than a page is complete although history is compacted between two pages", function*(kv) {
+    const store = yield* Store
+    const seen = faults.make()
+    const client = yield* faults.newClientWith(seen)
+    const all = yield* on(client)(KvCollection.make("many/", { key: Schema.String, value: Schema.Int }))
+    const items = Array.from({ length: 600 }, (_, i) => Op.put(`many/${String(i).padStart(3, "0")}`, `${i}`))
+    for (let i = 0; i < items.length; i += 100) yield* kv.txn({ then: items.slice(i, i + 100) })
+    let isCompacted = false
+    seen.before = ({ op }) => {
+      if (isCompacted || op?._tag !== "Range" || op.revision === undefined) return Effect.void
+      isCompacted = true
+      return Effect.orDie(Effect.flatMap(kv.put("many/600", "600"), ({ revision }) => store.compact(revision)))
+    }
+    const list = yield* all.list
+    assert.isTrue(isCompacted)
+    assert.deepStrictEqual(
+      list.map(Result.getOrThrow).map(({ value }) => value),
+      Array.from({ length: 601 }, (_, i) => i)
+    )
   }),
 
   test("a collection that was made before a lock writes under the lock's fence", function*(kv) {

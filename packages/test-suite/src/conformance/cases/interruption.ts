@@ -130,6 +130,8 @@ const nothingIsLeft = Effect.fnUntraced(function*(kv: Kv.Kv, { fiber, name, seen
       Effect.map(Effect.exit(backendOf(kv).leaseTimeToLive(lease)), Exit.isFailure)
     )
   }
-  const found = yield* kv.range(KeyRange.prefix(`${name}/`), { keysOnly: true })
-  assert.strictEqual(found.count, recipe.keysLeft, `${name} leaves no key`)
+  yield* waitUntil(
+    `${name}: its keys are gone`,
+    Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === recipe.keysLeft)
+  )
 })

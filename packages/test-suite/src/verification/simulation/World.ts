@@ -156,8 +156,11 @@ export class World {
     }
     return {
       executionMode: "async",
-      shouldYield: () => {
+      shouldYield: ({ currentOpCount }) => {
         if (--this.#untilYield > 0) return false
+        // Effect's own schedulers never yield before the first step. A fiber that is interrupted before it has started would
+        // start all the same, and forget the interruption.
+        if (currentOpCount <= 1) return false
         this.#untilYield = 1 + below(this.#draw, this.#longestRun)
         return true
       },

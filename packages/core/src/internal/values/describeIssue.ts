@@ -9,21 +9,32 @@ import type * as SchemaIssue from "effect/SchemaIssue"
 /** How a path goes on with the next name. `parent` is the schema whose fields the name may be one of. */
 export type Step = (path: string, name: PropertyKey, parent: SchemaAST.AST | undefined) => string
 
-export const describeIssue = (issue: SchemaIssue.Issue, step: Step = bracketed): string => {
-  const all = [...new Set(problems(issue, step, "", undefined))]
+export interface Problem {
+  /** Where it is, as the steps made it; empty for the whole. */
+  readonly path: string
+  readonly problem: string
+}
+
+export const describeIssue = (issue: SchemaIssue.Issue): string => describeProblems(problemsOf(issue, bracketed))
+
+export const describeProblems = (problems: ReadonlyArray<Problem>): string => {
+  const all = [...new Set(problems.map(({ path, problem }) => path === "" ? problem : `${path}: ${problem}`))]
   const shown = all.slice(0, maxProblems).join("; ")
   return all.length > maxProblems ? `${shown}; and ${all.length - maxProblems} more` : shown
 }
 
 const maxProblems = 3
 
+export const problemsOf = (issue: SchemaIssue.Issue, step: Step): ReadonlyArray<Problem> =>
+  problems(issue, step, "", undefined)
+
 const problems = (
   issue: SchemaIssue.Issue,
   step: Step,
   path: string,
   parent: SchemaAST.AST | undefined
-): ReadonlyArray<string> => {
-  const at = (problem: string): ReadonlyArray<string> => [path === "" ? problem : `${path}: ${problem}`]
+): ReadonlyArray<Problem> => {
+  const at = (problem: string): ReadonlyArray<Problem> => [{ path, problem }]
   switch (issue._tag) {
     case "Pointer":
       return problems(
@@ -71,8 +82,9 @@ export const isFromSchema = (name: PropertyKey, parent: SchemaAST.AST | undefine
   parent?._tag === "Objects" && parent.propertySignatures.some((field) => field.name === name)
 
 const expectedOf = (ast: SchemaAST.AST): string => {
-  const identifier = ast.annotations?.["identifier"]
-  return typeof identifier === "string" ? identifier : names[ast._tag] ?? "another type"
+  const { expected, identifier } = ast.annotations ?? {}
+  if (typeof identifier === "string") return identifier
+  return names[ast._tag] ?? (typeof expected === "string" ? expected : "another type")
 }
 
 const names: { readonly [Tag in SchemaAST.AST["_tag"]]?: string } = {

@@ -115,6 +115,7 @@ export class Connection {
     remaining: () => number,
     resolve: Resolve<A> | undefined
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
+    let last: SqlError | undefined
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
       Effect.flatMap(this.#once(statement, remaining), (outcome) => {
         switch (outcome._tag) {
@@ -125,15 +126,13 @@ export class Connection {
           case "Cancelled":
             return KvError.fail(new KvError.Unavailable({ message: "the request was cancelled before it was sent" }))
           case "Late":
-            return outcome.sent && resolve !== undefined
-              ? KvError.fail(unknown("no response arrived before the deadline"))
-              : KvError.fail(
-                new KvError.DeadlineExceeded({
-                  message: outcome.last ?? "no response arrived before the deadline"
-                })
-              )
+            if (outcome.sent && resolve !== undefined) {
+              return KvError.fail(unknown("no response arrived before the deadline"))
+            }
+            return KvError.fail(last === undefined ? late(outcome.sent) : sqlErrors.reasonOf(last))
           case "Failed": {
             const { error, sent } = outcome
+            last = error
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
@@ -174,7 +173,7 @@ export class Connection {
         }
         const cancelClose = this.onClose(() => settle({ _tag: "Closed", sent }))
         const cancelTimer = timer.addObserver((exit) => {
-          if (Exit.isSuccess(exit)) settle({ _tag: "Late", sent, last: undefined })
+          if (Exit.isSuccess(exit)) settle({ _tag: "Late", sent })
         })
         const cancelQuery = fiber.addObserver((exit) => {
           if (Exit.isSuccess(exit)) return settle(exit.value)
@@ -210,7 +209,7 @@ export class Connection {
 type Outcome =
   | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }
   | { readonly _tag: "Failed"; readonly error: SqlError; readonly sent: boolean }
-  | { readonly _tag: "Late"; readonly sent: boolean; readonly last: string | undefined }
+  | { readonly _tag: "Late"; readonly sent: boolean }
   | { readonly _tag: "Closed"; readonly sent: boolean }
   | { readonly _tag: "Cancelled" }
 
@@ -218,6 +217,13 @@ const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanos
 
 const unknown = (why: string): KvError.Reason =>
   new KvError.Indeterminate({ message: `${why}, so it is not known whether the store applied the write` })
+
+const late = (wasSent: boolean): KvError.Reason =>
+  new KvError.DeadlineExceeded({
+    message: wasSent
+      ? "no response arrived before the deadline"
+      : "no connection of the PgClient was available before the deadline; its pool may be in use or the server unreachable"
+  })
 
 const closedReason = (what: string): KvError.KvError =>
   KvError.make(new KvError.Closed({ message: `${what} was closed: the scope it was opened in has ended` }))

@@ -34,9 +34,11 @@ export const isTransient = (error: SqlError): boolean => {
 /** Whether the schema or one of its functions is missing. */
 export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")
 
+const howToCreate = "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
+
 /** The reason of a call that was not applied. */
 export const reasonOf = (error: SqlError): KvError.Reason => {
-  const message = describe(error)
+  const message = isSchemaMissing(error) ? `${describe(error)}; ${howToCreate}` : describe(error)
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
     return new KvError.Unauthenticated({ message })

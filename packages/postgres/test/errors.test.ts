@@ -22,7 +22,8 @@ import * as Redacted from "effect/Redacted"
 const open = (url: string, options?: PostgresLayer.Options) =>
   Effect.map(Layer.build(PostgresLayer.fromUrl(url, options)), Context.get(Kv.Kv))
 
-const failureOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) => Effect.map(Effect.flip(effect), ({ reason }) => reason)
+const failureOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
+  Effect.map(Effect.flip(effect), ({ reason }) => reason)
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("errors on Postgres", (it) => {
   it.effect("a server that cannot be reached is Unavailable once the deadline has passed", () =>

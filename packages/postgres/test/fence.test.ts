@@ -29,38 +29,46 @@ const invoices = Effect.map(
   (rows) => rows.map((row) => row.name)
 )
 
-const table = Effect.flatMap(PgClient.PgClient, (sql) =>
-  Effect.andThen(sql`drop table if exists invoice`, sql`create table invoice (name text not null)`))
+const table = Effect.flatMap(
+  PgClient.PgClient,
+  (sql) => Effect.andThen(sql`drop table if exists invoice`, sql`create table invoice (name text not null)`)
+)
 
 /** Bills under a lock that is taken over while the holder does not run, and returns how the transaction ended. */
-const billAfterTakeover = Effect.fnUntraced(function*(fence: Effect.Effect<void, KvError.KvError, PostgresStore.PostgresStore>) {
-  yield* table
-  const sql = yield* PgClient.PgClient
-  const [stale, next] = [yield* newProcess, yield* newProcess]
-  const ended = yield* Deferred.make<Option.Option<unknown>>()
-  const takeover = Effect.gen(function*() {
-    const kv = Context.get(next, Kv.Kv)
-    const { entries } = yield* kv.range(lockKeys)
-    yield* backendOf(kv).leaseRevoke(Option.getOrThrow(entries[0]!.lease))
-    yield* sql.withTransaction(Effect.andThen(PostgresStore.fence, invoice("next"))).pipe(
-      DistLock.withDistLock("billing"),
-      Effect.provide(next)
+const billAfterTakeover = Effect.fnUntraced(
+  function*(fence: Effect.Effect<void, KvError.KvError, PostgresStore.PostgresStore>) {
+    yield* table
+    const sql = yield* PgClient.PgClient
+    const [stale, next] = [yield* newProcess, yield* newProcess]
+    const ended = yield* Deferred.make<Option.Option<unknown>>()
+    const takeover = Effect.gen(function*() {
+      const kv = Context.get(next, Kv.Kv)
+      const { entries } = yield* kv.range(lockKeys)
+      yield* backendOf(kv).leaseRevoke(Option.getOrThrow(entries[0]!.lease))
+      yield* sql.withTransaction(Effect.andThen(PostgresStore.fence, invoice("next"))).pipe(
+        DistLock.withDistLock("billing"),
+        Effect.provide(next)
+      )
+    })
+    const bill = Effect.andThen(
+      takeover,
+      Effect.exit(sql.withTransaction(Effect.andThen(fence, invoice("stale"))))
     )
-  })
-  const bill = Effect.andThen(
-    takeover,
-    Effect.exit(sql.withTransaction(Effect.andThen(fence, invoice("stale"))))
-  )
-  // Uninterruptible, as a process that was stopped is: it does not learn of the loss before it goes on.
-  const body = Effect.uninterruptible(Effect.flatMap(bill, (exit) =>
-    Deferred.succeed(ended, exit._tag === "Success" ? Option.none() : Option.some(exit.cause.reasons[0]))))
-  const holder = yield* Effect.forkChild(
-    Effect.exit(body.pipe(DistLock.withDistLock("billing"), Effect.provide(stale)))
-  )
-  const result = yield* Deferred.await(ended)
-  yield* Fiber.join(holder)
-  return result
-})
+    // Uninterruptible, as a process that was stopped is: it does not learn of the loss before it goes on.
+    const body = Effect.uninterruptible(
+      Effect.flatMap(
+        bill,
+        (exit) => Deferred.succeed(ended, exit._tag === "Success" ? Option.none() : Option.some(exit.cause.reasons[0]))
+      )
+    )
+    const holder = yield* Effect.forkChild(
+      Effect.exit(body.pipe(DistLock.withDistLock("billing"), Effect.provide(stale)))
+    )
+    const result = yield* Deferred.await(ended)
+    yield* Fiber.join(holder)
+    return result
+  }
+)
 
 const lockKeys = KeyRange.prefix("billing/")
 

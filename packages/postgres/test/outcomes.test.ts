@@ -11,8 +11,8 @@ import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Redacted from "effect/Redacted"
 import { connect } from "./support/store.ts"
 
 /** A client behind a proxy, after its first write, so that the next chunk that it sends is one operation. */

@@ -41,7 +41,6 @@ export class Connection {
   readonly #closing = new Set<() => void>()
   #isOpen = true
   #revision = 0n
-  #isReady = false
 
   constructor(
     pg: PgClient.PgClient,
@@ -116,6 +115,7 @@ export class Connection {
     resolve: Resolve<A> | undefined
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
+    let mayCreate = this.settings.migrate
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
       Effect.flatMap(this.#once(statement, remaining), (outcome) => {
         switch (outcome._tag) {
@@ -133,6 +133,10 @@ export class Connection {
           case "Failed": {
             const { error, sent } = outcome
             last = error
+            if (mayCreate && sqlErrors.isSchemaMissing(error)) {
+              mayCreate = false
+              return Effect.andThen(this.#create, attempt(backoff))
+            }
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
@@ -147,6 +151,13 @@ export class Connection {
     return Effect.suspend(() => attempt(20))
   }
 
+  get #create(): Effect.Effect<void, KvError.KvError> {
+    return Effect.mapError(
+      migration.create(this.pg, this.settings.schema),
+      (error) => KvError.make(sqlErrors.reasonOf(error))
+    )
+  }
+
   /** One attempt. The caller never waits for the end of a statement that it gave up. */
   #once(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
     return Effect.withFiber((caller) => {
@@ -155,7 +166,7 @@ export class Connection {
         if (!this.#isOpen) return resume(Effect.succeed({ _tag: "Closed", sent: false }))
         let sent = false
         control?.track(() => sent)
-        const query = Effect.scoped(Effect.flatMap(this.#ready(), () =>
+        const query = Effect.scoped(
           Effect.flatMap(this.pg.reserve, (connection) =>
             Effect.suspend((): Effect.Effect<Outcome, SqlError> => {
               if (control?.isCancelled() === true) return Effect.succeed({ _tag: "Cancelled" })
@@ -164,7 +175,8 @@ export class Connection {
                 connection.executeValues(statement.sql, statement.params),
                 (rows): Outcome => ({ _tag: "Rows", rows })
               )
-            }))))
+            }))
+        )
         const fiber = this.#run(query)
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
         const settle = (outcome: Outcome): void => {
@@ -192,17 +204,6 @@ export class Connection {
         return Effect.sync(stop)
       })
     })
-  }
-
-  /** Creates the schema before the first statement. */
-  #ready(): Effect.Effect<void, SqlError> {
-    return this.#isReady ? Effect.void : Effect.tap(
-      migration.ensure(this.pg, this.settings),
-      () =>
-        Effect.sync(() => {
-          this.#isReady = true
-        })
-    )
   }
 }
 

@@ -85,7 +85,9 @@ const outcome = (
             : Effect.succeed(response)
         }
         default:
-          return Effect.fail(indeterminate("the response was lost, and the history that would show the outcome is compacted"))
+          return Effect.fail(
+            indeterminate("the response was lost, and the history that would show the outcome is compacted")
+          )
       }
     }
   )

@@ -21,9 +21,13 @@ export const make = (to: Connection, kv: Kv.Kv): Effect.Effect<void, KvError.KvE
   const { client } = Fence.make(kv, { conditions: [], rejected: invalid("") })
   return Effect.gen(function*() {
     const fences = (yield* Fence.Current).filter((fence) => fence.client === client)
-    if (fences.length === 0) return yield* invalid("the fiber holds no lock of this store; call it inside the lock's body")
+    if (fences.length === 0) {
+      return yield* invalid("the fiber holds no lock of this store; call it inside the lock's body")
+    }
     if (Option.isNone(yield* Effect.serviceOption(to.pg.transactionService))) {
-      return yield* invalid("there is no transaction; call it inside sql.withTransaction of the client that the layer uses")
+      return yield* invalid(
+        "there is no transaction; call it inside sql.withTransaction of the client that the layer uses"
+      )
     }
     const lost = fences.find((fence) => !fence.isHeldUnsafe())
     if (lost !== undefined) return yield* lost.notHeld

@@ -51,7 +51,9 @@ export const make = (to: Connection): Leases => ({
               id,
               grantedTtl: Duration.seconds(Number(rows[0]![0])),
               remaining: Duration.seconds(Number(rows[0]![1])),
-              keys: keys.map(([key]) => keyOf(key as Uint8Array))
+              keys: keys.map(([key]) =>
+                keyOf(key as Uint8Array)
+              )
             })
         ))
     )
@@ -70,4 +72,6 @@ const leaseExists = (id: bigint | undefined): Effect.Effect<never, KvError.KvErr
   )
 
 const lost = (what: string): KvError.Reason =>
-  new KvError.Indeterminate({ message: `the connection broke before the response arrived: it is not known whether ${what}` })
+  new KvError.Indeterminate({
+    message: `the connection broke before the response arrived: it is not known whether ${what}`
+  })

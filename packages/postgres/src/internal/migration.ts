@@ -1,24 +1,17 @@
 /**
- * The creation of the schema, by the first statement of a layer.
+ * The creation of the schema, by the first statement that does not find it.
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Settings } from "./options.ts"
-import { identifier, script } from "./schema/script.ts"
-import { isSchemaMissing } from "./sqlErrors.ts"
+import { script } from "./schema/script.ts"
 
-/** Creates the schema unless it exists. Of several clients that create it at once, one does and the others wait. */
-export const ensure = (pg: PgClient.PgClient, settings: Settings): Effect.Effect<void, SqlError> => {
-  const version = Effect.scoped(Effect.flatMap(pg.reserve, (connection) =>
-    connection.executeValuesUnprepared(`select ${identifier(settings.schema)}.schema_version()`, [])))
-  return Effect.asVoid(
-    settings.migrate ? Effect.catchIf(version, isSchemaMissing, () => create(pg, settings.schema)) : version
-  )
-}
-
-/** The script is the body of a block, which is one statement and so one transaction. */
-const create = (pg: PgClient.PgClient, schema: string): Effect.Effect<void, SqlError> =>
+/**
+ * Creates the schema. Of several clients that create it at once, one does and the others wait.
+ *
+ * The script is the body of a block, which is one statement and so one transaction.
+ */
+export const create = (pg: PgClient.PgClient, schema: string): Effect.Effect<void, SqlError> =>
   Effect.scoped(Effect.flatMap(pg.reserve, (connection) =>
     Effect.asVoid(
       connection.executeUnprepared(

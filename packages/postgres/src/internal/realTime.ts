@@ -17,7 +17,9 @@ export const provide = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<
   Effect.clockWith((current) => current === clock ? effect : Effect.provideService(effect, Clock.Clock, clock))
 
 /** The context for background work: the clock of the machine and nothing of the caller. */
-export const context: Effect.Effect<Context.Context<never>> = Effect.succeed(Context.make(Clock.Clock, clock) as Context.Context<never>)
+export const context: Effect.Effect<Context.Context<never>> = Effect.succeed(
+  Context.make(Clock.Clock, clock) as Context.Context<never>
+)
 
 /** Runs every call of the backend on the machine's clock. */
 export const backend = (self: KvBackend): KvBackend => ({

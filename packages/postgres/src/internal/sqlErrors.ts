@@ -34,7 +34,8 @@ export const isTransient = (error: SqlError): boolean => {
 /** Whether the schema or one of its functions is missing. */
 export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")
 
-const howToCreate = "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
+const howToCreate =
+  "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
 
 /** The reason of a call that was not applied. */
 export const reasonOf = (error: SqlError): KvError.Reason => {

@@ -12,6 +12,8 @@ import { realTimeSleep } from "./realTime.ts"
 
 /** How long a client may not know of a lease that another one was granted. */
 const longest = 5000
+/** A new client does not sweep at once: it may be gone before there is anything to do. */
+const first = 500
 /** How many revisions are cleaned in one statement. */
 const cleanedAtOnce = 10_000n
 
@@ -36,9 +38,7 @@ export const make = (to: Connection): Effect.Effect<Sweeper> =>
     })
     const rest = (millis: number) => Effect.raceFirst(Queue.take(wakes), realTimeSleep(millis))
     return {
-      run: Effect.forever(
-        Effect.flatMap(Effect.orElseSucceed(once, () => 500), rest)
-      ),
+      run: Effect.andThen(rest(first), Effect.forever(Effect.flatMap(Effect.orElseSucceed(once, () => 500), rest))),
       wake: () => {
         Queue.offerUnsafe(wakes, undefined)
       }

@@ -12,10 +12,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 
-/** The client that an application has, of the server in the environment. */
+/**
+ * The client that an application has, of the server in the environment. A case may have dozens of clients, each of which
+ * keeps a connection while it watches.
+ */
 export const database = Layer.unwrap(
-  Effect.map(PostgresServer.PostgresServer, ({ url }) =>
-    PgClient.layer({ url: Redacted.make(url), maxConnections: 60 }))
+  Effect.map(
+    PostgresServer.PostgresServer,
+    ({ url }) => PgClient.layer({ url: Redacted.make(url), maxConnections: 150 })
+  )
 )
 
 /** A client of its own, as if it were in another process, on the pool of the environment. */

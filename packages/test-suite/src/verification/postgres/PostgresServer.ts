@@ -115,7 +115,7 @@ const settings: Readonly<Record<string, string>> = {
   unix_socket_directories: "",
   fsync: "off",
   full_page_writes: "off",
-  max_connections: "200",
+  max_connections: "300",
   shared_buffers: "32MB",
   max_wal_size: "256MB",
   log_min_messages: "warning"
@@ -131,7 +131,9 @@ const binaries = Effect.suspend(() => {
   const [initdb, postgres] = [Path.resolve(directory, "bin/initdb"), Path.resolve(directory, "bin/postgres")]
   return directory !== "" && Fs.existsSync(initdb) && Fs.existsSync(postgres)
     ? Effect.succeed({ initdb, postgres })
-    : Effect.fail(failure("EFFECT_KV_POSTGRES must name a directory with bin/initdb and bin/postgres; npm test sets it"))
+    : Effect.fail(
+      failure("EFFECT_KV_POSTGRES must name a directory with bin/initdb and bin/postgres; npm test sets it")
+    )
 })
 
 const makeServer = Effect.fnUntraced(function*(options: Options) {
@@ -174,13 +176,17 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
   const launch = Effect.gen(function*() {
     const given = { ...settings, port: `${port}`, ...options.settings }
     server = yield* spawn(postgres, ["-D", data, ...Object.entries(given).flatMap(([k, v]) => ["-c", `${k}=${v}`])])
-    const ended = Effect.flatMap(server.end, ({ code, signal }) =>
-      Effect.flatMap(log, (log) => Effect.fail(failure(`postgres exited (${signal ?? code}):\n${log}`))))
+    const ended = Effect.flatMap(
+      server.end,
+      ({ code, signal }) =>
+        Effect.flatMap(log, (log) => Effect.fail(failure(`postgres exited (${signal ?? code}):\n${log}`)))
+    )
     const accepting = Effect.repeat(accepts(port), { until: (yes) => yes, schedule: Schedule.spaced("15 millis") })
     yield* Effect.raceFirst(Effect.asVoid(accepting), ended).pipe(
       Effect.timeoutOrElse({
         duration: "30 seconds",
-        orElse: () => Effect.flatMap(log, (log) => Effect.fail(failure(`postgres does not accept connections:\n${log}`)))
+        orElse: () =>
+          Effect.flatMap(log, (log) => Effect.fail(failure(`postgres does not accept connections:\n${log}`)))
       })
     )
   })

@@ -1,6 +1,0 @@
-/**
- * The published suite on Postgres without batching.
- */
-import { suite } from "./support/store.ts"
-
-suite("postgres, unbatched", { batching: false })

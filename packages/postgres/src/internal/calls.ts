@@ -59,8 +59,10 @@ export const leaseKeys = (to: Connection, id: bigint): Statement => ({
 })
 
 export interface ChangesOptions {
-  /** The first revision. */
-  readonly since: bigint
+  /** The first revision; `undefined` for the next one. */
+  readonly since: bigint | undefined
+  /** Whether a watch is opened: a watch that is open already may read what was compacted seconds ago. */
+  readonly isOpening: boolean
   readonly interval: Interval
   /** A kind of item; `undefined` for both. */
   readonly only: number | undefined
@@ -71,10 +73,11 @@ export interface ChangesOptions {
 const maxEvents = 1024
 const maxBytes = 4 * 1024 * 1024
 
-export const changes = (to: Connection, { interval, only, previous, since }: ChangesOptions): Statement => ({
-  sql: `select * from ${to.schema}.changes($1, $2, $3, $4, $5, $6, $7)`,
+export const changes = (to: Connection, { interval, isOpening, only, previous, since }: ChangesOptions): Statement => ({
+  sql: `select * from ${to.schema}.changes($1, $2, $3, $4, $5, $6, $7, $8)`,
   params: [
-    PgTypes.int8(since),
+    PgTypes.int8(since ?? null),
+    PgTypes.bool(isOpening),
     PgTypes.bytea(interval.start),
     PgTypes.bytea(interval.end),
     PgTypes.int2(only ?? null),

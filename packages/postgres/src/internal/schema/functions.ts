@@ -470,7 +470,8 @@ begin
 end $fn$;
 
 create or replace function ${schema}.changes(
-  since bigint, first bytea, last bytea, only_kind smallint, with_previous boolean, max_rows integer, max_bytes bigint
+  since bigint, opening boolean, first bytea, last bytea, only_kind smallint, with_previous boolean, max_rows integer,
+  max_bytes bigint
 ) returns table (${columns})
 language plpgsql stable ${settings} as $fn$
 #variable_conflict use_column
@@ -485,7 +486,8 @@ declare
   bytes bigint := 0;
 begin
   select s.revision, s.compacted, s.cleanable into now, gone, lost from ${schema}.store s;
-  if since <= lost then
+  since := coalesce(since, now + 1);
+  if since <= (case when opening then gone else lost end) then
     o_kind := ${kind.compacted}; o_n := gone; return next; return;
   end if;
   for r in

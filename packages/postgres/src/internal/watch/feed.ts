@@ -22,15 +22,21 @@ import type { WatchState } from "./watchState.ts"
 /** How often the feed reads although nothing woke it: a lost listener must not silence a watch. */
 const idleInterval = "5 seconds"
 
+/** How long the feed runs on without watches: a client that waits for locks opens one watch after the other. */
+const linger = "2 seconds"
+
 export class Feed {
   readonly watches = new Set<WatchState>()
   readonly #to: Connection
   readonly #onLease: () => void
   #delivered: bigint | undefined = undefined
+  readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
+  #ending: Fiber.Fiber<void> | undefined = undefined
 
-  constructor(to: Connection, onLease: () => void) {
+  constructor(to: Connection, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>, onLease: () => void) {
     this.#to = to
+    this.#run = run
     this.#onLease = onLease
   }
 
@@ -39,14 +45,21 @@ export class Feed {
     return this.#delivered
   }
 
-  add(watch: WatchState, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>): void {
+  add(watch: WatchState): void {
+    this.#ending?.interruptUnsafe()
+    this.#ending = undefined
     this.watches.add(watch)
-    this.#fiber ??= run(this.#listening())
+    this.#fiber ??= this.#run(this.#listening())
   }
 
   remove(watch: WatchState): void {
-    this.watches.delete(watch)
-    if (this.watches.size > 0) return
+    if (!this.watches.delete(watch) || this.watches.size > 0) return
+    this.#ending = this.#run(Effect.andThen(Effect.sleep(linger), Effect.sync(() => this.stop())))
+  }
+
+  stop(): void {
+    this.#ending?.interruptUnsafe()
+    this.#ending = undefined
     this.#fiber?.interruptUnsafe()
     this.#fiber = undefined
     this.#delivered = undefined
@@ -96,7 +109,13 @@ export class Feed {
       }
       return Effect.flatMap(
         this.#to.read(
-          calls.changes(this.#to, { since: delivered + 1n, interval: everything, only: undefined, previous: false })
+          calls.changes(this.#to, {
+            since: delivered + 1n,
+            isOpening: false,
+            interval: everything,
+            only: undefined,
+            previous: false
+          })
         ),
         (rows) => {
           const items = calls.itemsOf(rows)

@@ -110,6 +110,16 @@ export class WatchState {
     return isReadonlyArrayNonEmpty(changes) ? revisionsOf(changes) : undefined
   }
 
+  /** Buffers the first page of the log. */
+  prime(items: ReadonlyArray<Item>, feed: bigint | undefined): void {
+    const last = items[items.length - 1]!
+    if (last[0] === kind.compacted) return this.end(compactedAt(nOf(last)))
+    this.#buffer = [...changesOf(items)]
+    this.#bytes = this.#buffer.reduce((sum, { bytes }) => sum + bytes, 0)
+    if (nOf(last) >= this.#next) this.#next = nOf(last) + 1n
+    this.#hasCaughtUp = feed === undefined || nOf(last) >= feed
+  }
+
   /** Delivers a change of the feed. */
   offer(change: Change): void {
     if (!this.#hasCaughtUp || change.revision < this.#next || !this.#matches(change)) return

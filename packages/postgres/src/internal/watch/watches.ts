@@ -10,10 +10,11 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { intervalOf } from "../bytes.ts"
 import * as calls from "../calls.ts"
 import { type Connection, watchClosed } from "../connection.ts"
 import { encode } from "../encode.ts"
-import { compactedAt, kind } from "../items.ts"
+import { kind, nOf } from "../items.ts"
 import { realTimeSleep } from "../realTime.ts"
 import { Feed } from "./feed.ts"
 import { WatchState } from "./watchState.ts"
@@ -28,12 +29,13 @@ export const make = (
   run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
   onLease: () => void
 ): Watches => {
-  const feed = new Feed(to, onLease)
+  const feed = new Feed(to, run, onLease)
   to.onClose(() => {
     for (const watch of feed.watches) {
       feed.remove(watch)
       watch.end(watchClosed)
     }
+    feed.stop()
   })
   const close = (watch: WatchState) =>
     Effect.sync(() => {
@@ -50,14 +52,14 @@ export const make = (
       }).pipe(
         Effect.andThen(
           Effect.acquireRelease(
-            Effect.map(calls.readState(to), ({ compacted, revision }) => {
-              const watch = new WatchState(
-                request,
-                request.startRevision === undefined ? revision : request.startRevision - 1n
-              )
+            Effect.map(page(to, request, request.startRevision, true), (items) => {
+              const revision = request.startRevision === undefined
+                ? nOf(items[items.length - 1]!)
+                : request.startRevision - 1n
+              const watch = new WatchState(request, revision)
+              watch.prime(items, feed.delivered)
               if (!to.isOpen) watch.end(watchClosed)
-              else if (watch.revision < compacted) watch.end(compactedAt(compacted))
-              else feed.add(watch, run)
+              else if (watch.ended === undefined) feed.add(watch)
               return watch
             }),
             close,
@@ -85,7 +87,7 @@ const take = (
     if (buffered !== undefined) return Effect.succeed(buffered)
     const since = watch.unread
     if (since === undefined) return Effect.andThen(untilUnread, self)
-    return Effect.flatMap(page(to, watch, since), (items) => {
+    return Effect.flatMap(laterPage(to, watch, since), (items) => {
       if (items === undefined) return Effect.andThen(realTimeSleep(200), self)
       const revisions = watch.ended === undefined ? watch.read(items, feed.delivered) : undefined
       return revisions === undefined ? self : Effect.succeed(revisions)
@@ -94,21 +96,24 @@ const take = (
   return self
 }
 
-/** A page of the log; `undefined` if it could not be read. A watch outlives any failure of a read. */
-const page = (to: Connection, watch: WatchState, since: bigint) =>
+const page = (to: Connection, request: Watch.WatchRequest, since: bigint | undefined, isOpening: boolean) =>
   Effect.map(
     to.read(calls.changes(to, {
       since,
-      interval: watch.interval,
-      only: watch.request.only === undefined ? undefined : watch.request.only === "Put" ? kind.put : kind.delete,
-      previous: watch.request.previous === true
+      isOpening,
+      interval: intervalOf(request.range),
+      only: request.only === undefined ? undefined : request.only === "Put" ? kind.put : kind.delete,
+      previous: request.previous === true
     })),
     calls.itemsOf
-  ).pipe(
-    Effect.catchIf(
-      (error) => ["Unavailable", "DeadlineExceeded", "Closed"].includes(error.reason._tag),
-      () => Effect.undefined
-    )
+  )
+
+/** A page of the log; `undefined` if it could not be read. A watch outlives any failure of a read that may pass. */
+const laterPage = (to: Connection, watch: WatchState, since: bigint) =>
+  Effect.catchIf(
+    page(to, watch.request, since, false),
+    (error) => ["Unavailable", "DeadlineExceeded", "Closed"].includes(error.reason._tag),
+    () => Effect.undefined
   )
 
 const status = (watch: WatchState): Stream.Stream<Watch.Status> => {

@@ -21,6 +21,11 @@ export const read = (to: Connection, { data, json }: Encoded): Statement => ({
   params: [PgTypes.jsonb(json), bytesArray(data)]
 })
 
+export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
+  sql: `select * from ${to.schema}.get_entry($1)`,
+  params: [PgTypes.bytea(key)]
+})
+
 export const write = (to: Connection, { data, json }: Encoded, request: string): Statement => ({
   sql: `select * from ${to.schema}.write($1, $2, $3)`,
   params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)]

@@ -28,7 +28,11 @@ export const encode = (op: Op.Op): Encoded | KvError.KvError => {
   const problem = Check.op(op, { maxTxnOps })
   if (problem !== undefined) return KvError.make(new KvError.InvalidRequest({ message: problem }))
   const data = new Data()
-  const json = encodeOp(op, data)
+  const json = {
+    ...encodeOp(op, data),
+    ...flag("leases", data.hasLeases),
+    ...flag("past", data.hasPastReads)
+  }
   const allowed = Op.isWrite(op) ? maxRequestBytes : maxRequestBytes + readAllowance
   return data.size <= allowed ? { json, data: data.parts } : KvError.make(
     new KvError.RequestTooLarge({ message: `the request has ${data.size} bytes, but ${allowed} are allowed` })
@@ -44,6 +48,8 @@ export const encodeConditions = (conditions: ReadonlyArray<Compare>): Encoded =>
 class Data {
   readonly parts: Array<Uint8Array> = []
   size = 0
+  hasLeases = false
+  hasPastReads = false
 
   add(value: Value): number {
     const bytes = bytesOf(value)
@@ -60,8 +66,10 @@ class Data {
 const encodeOp = (op: Op.Op, data: Data): Json => {
   switch (op._tag) {
     case "Range":
+      data.hasPastReads ||= op.revision !== undefined
       return { t: "r", ...data.addRange(op.range), ...rangeOptions(op) }
     case "Put":
+      data.hasLeases ||= op.lease !== undefined
       return {
         t: "p",
         k: data.add(op.key),

@@ -3,6 +3,7 @@
  * outcome.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
+import * as Entry from "@effect-kv/core/Entry"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type * as Duration from "effect/Duration"
@@ -20,10 +21,36 @@ export const execute = (to: Connection, op: Op.Op): Effect.Effect<AnyResponse, K
   Effect.suspend(() => {
     const encoded = encode(op)
     if (encoded instanceof KvError.KvError) return Effect.fail(encoded)
-    return Op.isWrite(op) ? write(to, op, encoded) : Effect.flatMap(
+    if (Op.isWrite(op)) return write(to, op, encoded)
+    return isGet(op) ? get(to, op.range.key, encoded.data[0]!) : Effect.flatMap(
       to.read(calls.read(to, encoded)),
       (rows) => decoded(to, op, calls.itemsOf(rows))
     )
+  })
+
+/** A read of one key as it is now: the most frequent operation, with a function of its own. */
+const isGet = (op: Op.Op): op is Op.Range & { readonly range: { readonly _tag: "Key" } } =>
+  op._tag === "Range" && op.range._tag === "Key" && op.revision === undefined && op.keysOnly !== true &&
+  op.countOnly !== true && op.minModRevision === undefined && op.maxModRevision === undefined &&
+  op.minCreateRevision === undefined && op.maxCreateRevision === undefined
+
+type EntryRow = readonly [
+  revision: bigint,
+  value: Uint8Array | null,
+  createRevision: bigint,
+  modRevision: bigint,
+  version: bigint,
+  lease: bigint
+]
+
+const get = (to: Connection, key: string, bytes: Uint8Array): Effect.Effect<AnyResponse, KvError.KvError> =>
+  Effect.map(to.read(calls.getEntry(to, bytes)), (rows) => {
+    const [revision, value, createRevision, modRevision, version, lease] = rows[0] as unknown as EntryRow
+    to.observe(revision)
+    const entries = value === null
+      ? []
+      : [Entry.make({ key, value, createRevision, modRevision, version: Number(version), lease: Entry.leaseOf(lease) })]
+    return Op.rangeResponse({ revision, entries, count: entries.length, more: false })
   })
 
 const decoded = (

@@ -222,9 +222,11 @@ declare
   steps jsonb[];
 begin
   select revision, compacted into now, gone from ${schema}.store;
-  steps := ${schema}.chosen(op, data);
-  return query select * from ${schema}.unreadable(steps, now, gone);
-  if found then return; end if;
+  steps := case when op->>'t' = 't' then ${schema}.chosen(op, data) else array[op] end;
+  if op ? 'past' then
+    return query select * from ${schema}.unreadable(steps, now, gone);
+    if found then return; end if;
+  end if;
   foreach step in array steps loop
     if step->>'t' = 'r' then
       return query select * from ${schema}.range_op(
@@ -237,13 +239,31 @@ begin
   o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
 end $fn$;
 
+-- The most frequent read: one key as it is now.
+create or replace function ${schema}.get_entry(k bytea) returns table (
+  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint
+)
+language plpgsql stable ${settings} as $fn$
+begin
+  return query
+    select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease
+    from ${schema}.store s left join ${schema}.entry x
+      on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
+end $fn$;
+
+-- A notification names the keys of its revision, if they are few: a client whose watches have none of them reads nothing.
 create or replace function ${schema}.commit_revision(before bigint, after bigint) returns void
 language plpgsql as $fn$
+declare
+  keys text;
 begin
-  if after > before then
-    update ${schema}.store set revision = after;
-    perform pg_notify(${channel}, after::text);
+  if after = before then return; end if;
+  update ${schema}.store set revision = after;
+  if after = before + 1 then
+    select string_agg(encode(x.key, 'hex'), ',') into keys from ${schema}.log x where x.revision = after
+    having count(*) <= 32 and sum(length(x.key)) <= 3000;
   end if;
+  perform pg_notify(${channel}, after || coalesce(' ' || keys, ''));
 end $fn$;
 
 create or replace function ${schema}.end_lease(ended bigint, now bigint, forced boolean) returns bigint
@@ -319,25 +339,30 @@ declare
   created bigint;
   versions bigint;
   hits bigint;
+  moment timestamptz;
 begin
   select s.revision, s.compacted into before, gone from ${schema}.store s for update;
+  moment := clock_timestamp();
   if exists (select from ${schema}.void x where x.request = sender) then
     o_kind := ${kind.void}; return next; return;
   end if;
-  now := ${schema}.expire(before);
+  now := before;
+  if exists (select from ${schema}.lease x where x.expires_at <= moment) then now := ${schema}.expire(before); end if;
   upcoming := now + 1;
-  steps := ${schema}.chosen(op, data);
-  foreach step in array steps loop
+  steps := case when op->>'t' = 't' then ${schema}.chosen(op, data) else array[op] end;
+  if op ? 'leases' then foreach step in array steps loop
     continue when not step ? 'lease';
     if not exists (select from ${schema}.lease x where x.id = (step->>'lease')::bigint and x.expires_at > clock_timestamp()) then
       perform ${schema}.commit_revision(before, now);
       o_kind := ${kind.leaseNotFound}; o_n := (step->>'lease')::bigint; return next; return;
     end if;
-  end loop;
-  return query select * from ${schema}.unreadable(steps, now, gone);
-  if found then
-    perform ${schema}.commit_revision(before, now);
-    return;
+  end loop; end if;
+  if op ? 'past' then
+    return query select * from ${schema}.unreadable(steps, now, gone);
+    if found then
+      perform ${schema}.commit_revision(before, now);
+      return;
+    end if;
   end if;
   foreach step in array steps loop
     case step->>'t'

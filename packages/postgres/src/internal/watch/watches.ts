@@ -57,7 +57,7 @@ export const make = (
                 ? nOf(items[items.length - 1]!)
                 : request.startRevision - 1n
               const watch = new WatchState(request, revision)
-              watch.prime(items, feed.delivered)
+              watch.prime(items, feed.position)
               if (!to.isOpen) watch.end(watchClosed)
               else if (watch.ended === undefined) feed.add(watch)
               return watch
@@ -89,7 +89,7 @@ const take = (
     if (since === undefined) return Effect.andThen(untilUnread, self)
     return Effect.flatMap(laterPage(to, watch, since), (items) => {
       if (items === undefined) return Effect.andThen(realTimeSleep(200), self)
-      const revisions = watch.ended === undefined ? watch.read(items, feed.delivered) : undefined
+      const revisions = watch.ended === undefined ? watch.read(items, feed.position) : undefined
       return revisions === undefined ? self : Effect.succeed(revisions)
     })
   })

@@ -65,7 +65,7 @@ const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""
 
 /** Files of half a minute and more. Of the last files to start, one of them would run alone for most of its time. */
 const longFiles =
-  /(chaos|EtcdCluster|conformance\w*|silence\.once|failover\.once|realNetworks\.once|balancer\.once)\.test\.ts$/
+  /(chaos|EtcdCluster|simulation(-batched)?|conformance\w*|silence\.once|failover\.once|realNetworks\.once|balancer\.once)\.test\.ts$/
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {

@@ -167,7 +167,7 @@ const excusable = ["OverlappingHolders", "TokenOrder", "TooManyPermits"] as cons
 const maxUnknownShare = 0.05
 
 /** How many writes a fault may interrupt, however few calls a slow machine makes: those in flight, and some that are repeated. */
-const maxUnknownOfFault = 60
+const maxUnknownOfFault = 75
 
 const tooManyUnknown = ({ appliedFaults, history: { calls } }: Round): ReadonlyArray<string> => {
   const unknown = calls.filter(Availability.isUnknownWrite).length

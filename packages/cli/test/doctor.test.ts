@@ -26,7 +26,7 @@ interface Finding {
 
 /** The result of one run. */
 const examinedOnce = Effect.fnUntraced(function*(env: Record<string, string>, args: ReadonlyArray<string>) {
-  const result = yield* inProcess.run(["doctor", "--json", "--timeout", "2s", ...args], { env })
+  const result = yield* inProcess.run(["doctor", "--json", ...args], { env })
   const found: { readonly findings: ReadonlyArray<Finding>; readonly isHealthy: boolean } = inProcess.json(result)
   const wrong = found.findings.filter(({ severity }) => severity !== "Ok")
   assert.strictEqual(result.code, found.isHealthy ? 0 : 1)
@@ -39,9 +39,19 @@ const examinedOnce = Effect.fnUntraced(function*(env: Record<string, string>, ar
   }
 })
 
-/** What is wrong, by the codes of the findings. On a busy machine an endpoint may have no result by the deadline. */
+/** What is wrong, by the codes of the findings. Only renewals are judged by their time, which a busy machine prolongs. */
 const examined = (env: Record<string, string>, args: ReadonlyArray<string> = []) =>
-  Effect.repeat(examinedOnce(env, args), { until: ({ codes }) => !codes.includes("endpoint-unreachable"), times: 9 })
+  Effect.repeat(examinedOnce(env, ["--timeout", "20s", ...args]), {
+    until: ({ codes }) => !codes.includes("slow-renewals"),
+    times: 9
+  })
+
+/** The same for an endpoint that cannot be used, which takes the whole time-out. There may be no result by then. */
+const unreached = (env: Record<string, string>, timeout = "2s") =>
+  Effect.repeat(examinedOnce(env, ["--timeout", timeout]), {
+    until: ({ codes }) => !codes.includes("endpoint-unreachable"),
+    times: 9
+  })
 
 /** Examinations that do not change the server run at the same time: most of them wait for a deadline. */
 const together = { concurrency: "unbounded" } as const
@@ -74,8 +84,8 @@ describe.concurrent("doctor", () => {
     Effect.gen(function*() {
       const { endpoints } = yield* plain
       const [wrongPort, wrongScheme, contradiction] = yield* Effect.all([
-        examined({ KV_URL: "http://127.0.0.1:1" }),
-        examined({ KV_URL: endpoints[0]!.replace("http:", "https:") }),
+        unreached({ KV_URL: "http://127.0.0.1:1" }),
+        unreached({ KV_URL: endpoints[0]!.replace("http:", "https:") }),
         examined({ KV_URL: endpoints[0]!, ETCD_CA_FILE: "ca.pem" })
       ], together)
       assert.deepStrictEqual(wrongPort.codes, ["connection-refused"])
@@ -90,10 +100,10 @@ describe.concurrent("doctor", () => {
       const other = yield* TestCertificates.make("another authority")
       const [right, plainText, unknown, wrong, otherName, unverified] = yield* Effect.all([
         examined(env),
-        examined({ KV_URL: env.KV_URL.replace("https:", "http:") }),
-        examined({ KV_URL: env.KV_URL }),
-        examined({ ...env, ETCD_CA_FILE: other.ca.certFile }),
-        examined({ ...env, ETCD_SERVER_NAME: "etcd.example" }),
+        unreached({ KV_URL: env.KV_URL.replace("https:", "http:") }),
+        unreached({ KV_URL: env.KV_URL }),
+        unreached({ ...env, ETCD_CA_FILE: other.ca.certFile }),
+        unreached({ ...env, ETCD_SERVER_NAME: "etcd.example" }),
         examined({ KV_URL: env.KV_URL }, ["--insecure-skip-verify"])
       ], together)
       assert.deepStrictEqual(right.codes, [])
@@ -108,14 +118,17 @@ describe.concurrent("doctor", () => {
     Effect.gen(function*() {
       const { authority, ...env } = yield* secure(true)
       const other = yield* TestCertificates.make("another authority")
-      const presenting = ({ certFile, keyFile }: { readonly certFile: string; readonly keyFile: string }) =>
-        examined({ ...env, ETCD_CERT_FILE: certFile, ETCD_KEY_FILE: keyFile })
+      const certified = ({ certFile, keyFile }: Pick<TestCertificates.Certificate, "certFile" | "keyFile">) => ({
+        ...env,
+        ETCD_CERT_FILE: certFile,
+        ETCD_KEY_FILE: keyFile
+      })
       const [right, missing, expired, foreign, noFile] = yield* Effect.all([
-        presenting(yield* authority.client()),
-        examined(env),
-        presenting(yield* authority.client({ validFrom: { hours: -2 }, validUntil: { hours: -1 } })),
-        presenting(yield* other.client()),
-        presenting({ certFile: "/nowhere.pem", keyFile: "/nowhere.key" })
+        examined(certified(yield* authority.client())),
+        unreached(env),
+        unreached(certified(yield* authority.client({ validFrom: { hours: -2 }, validUntil: { hours: -1 } }))),
+        unreached(certified(yield* other.client())),
+        unreached(certified({ certFile: "/nowhere.pem", keyFile: "/nowhere.key" }))
       ], together)
       assert.deepStrictEqual(right.codes, [])
       assert.deepStrictEqual(missing.codes, ["client-certificate-missing"])
@@ -180,12 +193,12 @@ describe.concurrent("doctor", () => {
       const [first, second, third] = cluster.members
       yield* first!.kill
       yield* second!.awaitHealthy
-      const oneDown = yield* examined({ KV_URL })
+      const oneDown = yield* unreached({ KV_URL }, "5s")
       assert.deepStrictEqual(oneDown.codes, ["connection-refused"])
       assert.include(oneDown.wrong[0]!.message, first!.endpoint)
       assert.include(oneDown.ok.map(({ code }) => code), "lock")
       yield* second!.kill
-      const lost = yield* Effect.repeat(examined({ KV_URL: third!.endpoint }), {
+      const lost = yield* Effect.repeat(unreached({ KV_URL: third!.endpoint }), {
         until: ({ codes }) => codes.includes("no-leader"),
         times: 5
       })

@@ -15,6 +15,9 @@ import * as program from "./support/program.ts"
 
 const server = Layer.merge(EtcdCluster.layer(), program.layer)
 
+/** What the key End sends. */
+const end = "\x1b[F"
+
 const leave = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 /** What the last whole drawing shows. */
@@ -70,9 +73,9 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
       // a take-over
       const [first, second] = [yield* client("live/nightly", "worker a"), yield* client("live/nightly", "worker b")]
       yield* first.acquire
-      yield* screen.until("the holder", has(/^live\/nightly +lock +holds +\ds +\S+ of 1m 0s +\d+ +worker a$/))
+      yield* screen.until("the holder", has(/^live\/nightly +lock +holds +\d+s +.+ of 1m 0s +\d+ +worker a$/))
       yield* Effect.forkScoped(second.acquire)
-      yield* screen.until("the waiter", has(/^ +waits 1 +\ds +\S+ of 1m 0s +\d+ +worker b$/))
+      yield* screen.until("the waiter", has(/^ +waits 1 +\d+s +.+ of 1m 0s +\d+ +worker b$/))
       yield* first.release
       const lines = yield* screen.until("the take-over", has(/^live\/nightly +lock +holds .* worker b$/))
       assert.isFalse(has(/worker a/)(lines))
@@ -118,7 +121,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
         { KV_URL: "http://127.0.0.1:1" }
       )
       const [, pid] = yield* terminal.until(/pid (\d+)/)
-      yield* terminal.until(/NO DATA YET: connecting for \ds[^]*connect E/)
+      yield* terminal.until(/NO DATA YET: connecting for \d+s[^]*connect E/)
       yield* Effect.sync(() => process.kill(Number(pid), "SIGTERM"))
       assert.strictEqual(yield* terminal.end, 143)
       assert.isTrue(terminal.output().endsWith(leave))
@@ -136,8 +139,8 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
         Scope.provide(scope)
       )
       yield* screen.until("the first locks", (lines) =>
-        has(/^many\/00 /)(lines) && has(/^1-20 of 40, arrows scroll. q quits$/)(lines))
-      yield* screen.type("\x1b[6~")
+        has(/^many\/00 /)(lines) && has(/^1-\d+ of 40, arrows scroll. q quits$/)(lines))
+      yield* screen.type(end)
       yield* screen.until("the last locks", (lines) =>
         has(/^many\/39 /)(lines) && !has(/^many\/00 /)(lines))
       yield* screen.type("q")

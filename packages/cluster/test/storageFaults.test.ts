@@ -134,6 +134,19 @@ describe("runner storage under faults", () => {
       assert.deepStrictEqual(yield* registered(one.getRunners), [])
     }))
 
+  it.effect("runners that come and go are seen while the watch of registrations is cut", () =>
+    Effect.gen(function*() {
+      const { faults, one, two } = yield* setUp
+      yield* one.register(runner("a"), true)
+      yield* one.getRunners
+      yield* faults.cutWatches({ duration: "1 hour" })
+      yield* two.register(runner("b"), true)
+      // The view notices the cut in a fiber of its own.
+      yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 2 })
+      yield* two.unregister(b)
+      assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy"])
+    }))
+
   it.effect("a watch that may not continue is opened again at the next read", () =>
     Effect.gen(function*() {
       const { faults, kv, one } = yield* setUp

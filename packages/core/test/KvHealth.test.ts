@@ -75,6 +75,14 @@ describe("KvHealth", () => {
       assert.deepStrictEqual(problems.map(({ problem }) => problem), ["Unreachable"])
     }))
 
+  it.effect("an option that makes no sense is a defect that says what would", () =>
+    Effect.gen(function*() {
+      const defectOf = (options: KvHealth.Options) =>
+        Effect.map(Effect.exit(KvHealth.check(options)), (exit) => String(exit._tag === "Failure" && exit.cause))
+      assert.include(yield* defectOf({ minMargin: 20 }), "minMargin must be a number from 0 to 1, not 20")
+      assert.include(yield* defectOf({ deadline: 0 }), "the deadline of a health check must be a positive duration")
+    }).pipe(Effect.provide(MemoryLayer.layer)))
+
   it.effect("a session that could not be renewed is a problem before it is lost", () =>
     Effect.gen(function*() {
       const backend = yield* Effect.flatMap(MemoryStore.make(), (store) => store.connect)

@@ -463,6 +463,30 @@ describe("watches on one stream", () => {
     assert.strictEqual(slow.watch.state._tag, "Live")
   })
 
+  it("the gauges of watches are their states, how far the last one lags, and what is buffered", () => {
+    const world = new World(() => 0)
+    const slow = world.open({ range: KeyRange.all })
+    const quick = world.open({ range: KeyRange.all })
+    const counts = () => ["Waiting", "Live", "Parked"].map((tag) => world.pool.count(({ state }) => state._tag === tag))
+    assert.deepStrictEqual(counts(), [2, 0, 0])
+    world.connect()
+    world.deliver(100)
+    assert.deepStrictEqual(counts(), [0, 2, 0])
+    for (let i = 0; i < 20; i++) {
+      world.server.write(put(`k${i}`))
+      world.deliver(100)
+      world.take(quick)
+    }
+    assert.deepStrictEqual(counts(), [0, 1, 1])
+    assert.strictEqual(world.pool.lag(), quick.watch.next! - slow.watch.next!)
+    assert.isTrue(world.pool.lag() > 0n)
+    assert.strictEqual(world.pool.bufferedBytes(), slow.watch.bufferedBytes)
+    world.settle()
+    assert.deepStrictEqual(counts(), [0, 2, 0])
+    assert.strictEqual(world.pool.lag(), 0n)
+    assert.strictEqual(world.pool.bufferedBytes(), 0)
+  })
+
   it("a waiting consumer gets events before the watch can count as full", () => {
     const world = new World(() => 0)
     const watched = world.open({ range: KeyRange.all })

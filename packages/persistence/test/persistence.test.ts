@@ -102,6 +102,17 @@ describe("entries that expire", () => {
       assert.strictEqual(new Set(entries.map(({ lease }) => Option.getOrThrow(lease))).size, 2)
     }).pipe(Effect.scoped))
 
+  it.effect("share a lease only with a limited number of others, because the store deletes them in one step", () =>
+    Effect.gen(function*() {
+      const { store, users } = yield* connected
+      yield* Effect.forEach(count(15), (chunk) => {
+        const [head, ...tail] = count(100).map((i) => [`${chunk}/${i}`, { i }, Duration.minutes(1)] as const)
+        return users.setMany([head!, ...tail])
+      })
+      const { keys, leases } = yield* store.statistics
+      assert.deepStrictEqual({ keys, leases }, { keys: 1500, leases: 2 })
+    }).pipe(Effect.scoped))
+
   it.effect("share a grant that is in flight, which no caller's deadline or interruption ends for the others", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()

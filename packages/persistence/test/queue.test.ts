@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
@@ -12,7 +13,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as Layer from "effect/Layer"
+import * as PersistedQueue from "effect/persistence/PersistedQueue"
 import * as Schedule from "effect/Schedule"
 import * as KvPersistedQueue from "../src/KvPersistedQueue.ts"
 import * as history from "./support/history.ts"
@@ -324,6 +326,22 @@ describe("cleanup", () => {
       assert.strictEqual(yield* Fiber.join(fiber), "3")
     }))
 
+  it.effect("the layer cleans up on its schedule", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const process = yield* start({ ttl: "1 hour" })
+      const queue = yield* process.queue("a")
+      yield* queue.offer("1", { id: "same" })
+      yield* queue.take(Effect.succeed)
+      yield* Layer.build(KvPersistedQueue.layerCleanup({ interval: "10 minutes", timeToLive: "1 hour" })).pipe(
+        Effect.provideService(PersistedQueue.PersistedQueueStore, process.store)
+      )
+      yield* advance("50 minutes")
+      assert.strictEqual((yield* on(kv)(KvPersistedQueue.counts("a"))).completed, 1)
+      yield* advance("10 minutes")
+      assert.strictEqual((yield* on(kv)(KvPersistedQueue.counts("a"))).completed, 0)
+    }))
+
   it.effect("what is left of items with generated ids is removed while others are completed, without a cleanup", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
@@ -336,6 +354,50 @@ describe("cleanup", () => {
       yield* settled
       const { count } = yield* kv.range(KeyRange.prefix("persisted-queue/a/item/"), { countOnly: true })
       assert.isBelow(count, 160)
+    }))
+})
+
+describe("errors", () => {
+  it.effect("wrong options are rejected when the store is made, and wrong limits when they are used", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* fleet
+      for (const options of [{ prefix: "" }, { prefix: "\ud800" }, { ttl: 0 }, { ttl: Duration.infinity }]) {
+        const error = yield* Effect.flip(on(kv)(KvPersistedQueue.makeStore(options)))
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+      }
+      for (const limit of [0, 65, 1.5]) {
+        const error = yield* Effect.flip(on(kv)(KvPersistedQueue.failed("a", { limit })))
+        assert.include(error.message, `not ${limit}`)
+      }
+    }))
+
+  it.effect("a take fails if the store rejects its client, and a later one succeeds once it does not", () =>
+    Effect.gen(function*() {
+      const { start } = yield* fleet
+      let isRejected = true
+      const change = (backend: KvBackend): KvBackend => ({
+        ...backend,
+        leaseGrant: (options) =>
+          isRejected
+            ? KvError.fail(new KvError.PermissionDenied({ message: "permission denied" }))
+            : backend.leaseGrant(options)
+      })
+      const queue = yield* (yield* start({ change })).queue("a")
+      const error = yield* Effect.flip(queue.take(Effect.succeed))
+      assert.strictEqual(error._tag, "PersistedQueueError")
+      assert.include(error.message, "PermissionDenied")
+      isRejected = false
+      yield* queue.offer("one")
+      assert.strictEqual(yield* queue.take(Effect.succeed), "one")
+    }))
+
+  it.effect("an offer that does not fit into a request fails, and nothing is stored", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const queue = yield* (yield* start()).queue("a")
+      const error = yield* Effect.flip(queue.offer("x".repeat(2_000_000)))
+      assert.include(error.message, "RequestTooLarge")
+      assert.strictEqual(yield* kv.count(KeyRange.all), 0)
     }))
 })
 
@@ -395,11 +457,11 @@ describe("cost", () => {
       assert.isTrue(takers.every((fiber) => fiber.pollUnsafe() === undefined))
     }))
 
-  it.effect("a hundred takers claim a hundred of 10,000 items by few requests, which return few entries", () =>
+  it.effect("a hundred takers claim a hundred of 3,000 items by few requests, which return few entries", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const producer = yield* start()
-      for (let i = 0; i < 10_000; i++) {
+      for (let i = 0; i < 3_000; i++) {
         yield* producer.store.offer({ name: "a", id: `${i}`, element: `${i}`, isCustomId: true })
       }
       const { change, counts } = counting()

@@ -182,6 +182,28 @@ describe("workers that are gone", () => {
     }))
 })
 
+describe("outages", () => {
+  it.effect("a take waits through an outage that its session does not survive, and an end is recorded after it", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const [cut, other] = [yield* start(), yield* start()]
+      const queue = yield* cut.queue("a")
+      yield* (yield* other.queue("a")).offer("one")
+      const first = yield* holding(queue)
+      yield* first.taken
+      const second = yield* Effect.forkScoped(queue.take(Effect.succeed))
+      yield* whileCutOff(cut)(Effect.gen(function*() {
+        yield* Deferred.succeed(first.end, "done")
+        yield* advance("1 minute")
+        assert.strictEqual(yield* Fiber.join(first.fiber), "done", "the take does not wait for the store for ever")
+        yield* (yield* other.queue("a")).offer("two")
+      }))
+      yield* advance("20 seconds")
+      assert.strictEqual(yield* Fiber.join(second), "two")
+      assert.deepInclude(yield* checked(kv), { completed: 2, claims: 2 })
+    }))
+})
+
 describe("lost responses", () => {
   it.effect("an offer whose response was lost is stored once, even if the item was completed before the repetition", () =>
     Effect.gen(function*() {

@@ -64,7 +64,7 @@ const callOf = (random: () => number) => {
 
 describe("a rate limiter and Effect's own in memory", () => {
   it.effect("give equal results for random calls at random times", () =>
-    Effect.forEach(count(25), (seed) =>
+    Effect.forEach(count(16), (seed) =>
       Effect.scoped(Effect.gen(function*() {
         const random = randomOf(seed)
         const ours = yield* limits
@@ -118,13 +118,13 @@ const rounds = (algorithm: Algorithm, options: Options) =>
 describe("clients that contend for a limit", () => {
   for (const algorithm of algorithms) {
     it.live(`${algorithm}: are permitted exactly as much as one process alone`, () =>
-      Effect.forEach(count(20), (seed) =>
+      Effect.forEach(count(12), (seed) =>
         Effect.map(rounds(algorithm, { seed }), (seen) => {
           for (const { alone, fleet } of seen) assert.strictEqual(fleet, alone, `seed ${seed}`)
         }), { discard: true }))
 
     it.live(`${algorithm}: are never permitted more than the limit when requests and responses are lost`, () =>
-      Effect.forEach(count(20), (seed) =>
+      Effect.forEach(count(12), (seed) =>
         Effect.map(rounds(algorithm, { seed, lossRate: 0.2 }), (seen) => {
           let permitted = 0
           for (const { alone, elapsedSeconds, fleet } of seen) {
@@ -138,7 +138,7 @@ describe("clients that contend for a limit", () => {
 
     it.live(`${algorithm}: are permitted more on a store that ignores conditions, and the comparison finds it`, () =>
       Effect.gen(function*() {
-        const all = yield* Effect.forEach(count(20), (seed) => rounds(algorithm, { seed, ignoresConditions: true }))
+        const all = yield* Effect.forEach(count(12), (seed) => rounds(algorithm, { seed, ignoresConditions: true }))
         assert.isTrue(all.some((seen) => seen.some(({ alone, fleet }) => fleet > alone)))
       }))
   }

@@ -34,8 +34,8 @@ const clearBelow = "\x1b[J"
 const styles = { Title: "\x1b[1m", Alarm: "\x1b[7m" }
 const plain = "\x1b[0m"
 
-/** Terminals that do not say how large they are. */
-const unknownSize = { columns: 80, rows: 24 }
+/** Not every terminal says how large it is. */
+const orUnknown = ({ columns, rows }: Terminal.Size): Terminal.Size => ({ columns: columns || 80, rows: rows || 24 })
 
 /** The least time between two drawings, so that a busy store does not keep the terminal busy. */
 const pause = "50 millis"
@@ -137,7 +137,7 @@ const draw = Effect.fnUntraced(function*(
   frame: (columns: number) => Effect.Effect<Frame>,
   events: Queue.Queue<Event>
 ) {
-  let size = unknownSize
+  let size = orUnknown({ columns: yield* terminal.columns, rows: yield* terminal.rows })
   let offset = 0
   while (true) {
     const { body, foot, head } = yield* frame(size.columns)
@@ -155,7 +155,7 @@ const draw = Effect.fnUntraced(function*(
         case "Quit":
           return
         case "Size":
-          if (event.columns > 0 && event.rows > 0) size = event
+          size = orUnknown(event)
           break
         case "Scroll":
           offset = Math.max(0, Math.min(offset + event.by(page), body.length - page))

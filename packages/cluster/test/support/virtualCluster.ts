@@ -32,9 +32,12 @@ const sharding = {
   entityMessagePollInterval: "1 second"
 } as const
 
-/** A singleton that writes which runner it runs on, again and again. */
+/** A singleton that writes which runner it runs on, again and again, and once more when it is stopped. */
 const ticker = (host: string) =>
-  KvSingleton.make("ticker", Effect.forever(Effect.andThen(Kv.put("ticker", host), Effect.sleep("500 millis"))))
+  KvSingleton.make(
+    "ticker",
+    Effect.forever(Effect.ensuring(Effect.sleep("500 millis"), Effect.ignore(Kv.put("ticker", host))))
+  )
 
 const changeOf = (event: Watch.Event): Changes.Change =>
   event._tag === "Put"

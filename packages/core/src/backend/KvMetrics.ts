@@ -2,8 +2,8 @@
  * The metrics of a program's stores, locks and sessions, in Effect's `Metric` registry.
  *
  * They are recorded by default and cost almost nothing until an exporter reads them, such as Effect's
- * `PrometheusMetrics` or `Otlp`. The [operating guide](../../../../docs/operating.md) says which to alert on. No label
- * has a key, a value or any other unlimited set of values.
+ * `PrometheusMetrics` or `Otlp`. The operating guide, `docs/operating.md`, says which to alert on. No label has a key, a
+ * value or any other unlimited set of values.
  *
  * `EtcdLayer` records all of them. `MemoryLayer` records all except those of calls: a call to it takes less time than
  * measuring it. Metrics are recorded in the registry, and with the `CurrentMetricAttributes`, of the layer's builder.

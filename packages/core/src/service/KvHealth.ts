@@ -97,7 +97,8 @@ export class Unhealthy extends Schema.Error<Unhealthy>("@effect-kv/core/KvHealth
  *
  * **Gotchas**
  *
- * Check at most every few seconds: each check of each replica is a request to the store.
+ * Check at most every few seconds: each check of each replica is a request to the store. An invalid option is a defect:
+ * options are part of the program.
  *
  * @example
  * ```ts
@@ -115,7 +116,7 @@ export class Unhealthy extends Schema.Error<Unhealthy>("@effect-kv/core/KvHealth
 export const check = (options?: Options): Effect.Effect<Healthy, Unhealthy, Kv> =>
   Effect.flatMap(Kv, (kv) => {
     const { origin, sessions, unfenced } = internals.of(kv)
-    const deadline = Duration.fromInputUnsafe(options?.deadline ?? defaultDeadline)
+    const { deadline, minMargin } = resolved(options)
     return Effect.gen(function*() {
       const clock = yield* Clock.Clock
       const began = monotonicMillis(clock)
@@ -137,15 +138,23 @@ export const check = (options?: Options): Effect.Effect<Healthy, Unhealthy, Kv> 
       const [first, ...others] = [
         ...problemsOfRead(read.result, alarms !== undefined && Result.isSuccess(alarms)),
         ...problemsOfAlarms(alarms),
-        ...problemsOfMargin(margin, options?.minMargin ?? defaultMinMargin)
+        ...problemsOfMargin(margin, minMargin)
       ]
       if (first !== undefined) return yield* new Unhealthy({ problems: [first, ...others] })
       return { latency: Duration.millis(read.latency), margin: Option.fromUndefinedOr(margin) }
     }).pipe(sessions.onClock)
   })
 
-const defaultDeadline = Duration.seconds(2)
-const defaultMinMargin = 0.2
+const resolved = ({ deadline: input = "2 seconds", minMargin = 0.2 }: Options = {}) => {
+  const deadline = Duration.fromInput(input)
+  if (Option.isNone(deadline) || !Duration.isPositive(deadline.value)) {
+    throw new RangeError("the deadline of a health check must be a positive duration")
+  }
+  if (!(minMargin >= 0 && minMargin <= 1)) {
+    throw new RangeError(`minMargin must be a number from 0 to 1, not ${minMargin}`)
+  }
+  return { deadline: deadline.value, minMargin }
+}
 
 /** The store enforces the deadline itself. This is for one that does not. */
 const grace = Duration.millis(200)

@@ -34,8 +34,8 @@ export interface Step<S, A> {
   /** The next state; `none` leaves the state as it is. */
   readonly next: Option.Option<S>
   /**
-   * Whether the result holds for every later state too, as a rejection does. Then a state that was known a moment ago is
-   * good enough, and the update needs no request.
+   * Whether the result holds for every later state too, as a rejection does; then there is no next state. A state that was
+   * known a moment ago is good enough for it, so the update needs no request.
    */
   readonly isFinal: boolean
 }
@@ -83,7 +83,6 @@ interface Member<S> {
 interface Attempt<S> {
   /** The state to write; `none` if the updates change nothing. */
   readonly next: Option.Option<S>
-  readonly isFinal: boolean
   readonly complete: () => void
 }
 
@@ -100,7 +99,9 @@ const trustMillis = 1000
 /** How many idle keys are remembered. */
 const maxSlots = 1024
 
-const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
+const millisOf = (nanos: bigint): number => Number(nanos) / 1_000_000
+
+const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, millisOf)
 
 const closed = KvError.make(new KvError.Closed({ message: "the layer of the rate limiter was closed" }))
 
@@ -176,8 +177,7 @@ export const make = Effect.fnUntraced(function*<S>(
       if (applied !== undefined) return applied.complete()
       const attempt = applyAll(members, before.state)
       if (Option.isNone(attempt.next)) {
-        const isKnown = isFresh || attempt.isFinal && (yield* monotonicMillis) - before.since <= trustMillis
-        if (isKnown) return attempt.complete()
+        if (isFresh) return attempt.complete()
         slot.known = undefined
         continue
       }
@@ -224,7 +224,9 @@ export const make = Effect.fnUntraced(function*<S>(
     let hasEnded = false
     return Effect.gen(function*() {
       while (true) {
-        yield* slot.turns.next(yield* monotonicMillis)
+        const now = yield* monotonicMillis
+        slot.pending = slot.pending.filter((member) => !isSettled(slot, member, now))
+        if (slot.pending.length > 0) yield* slot.turns.next(now)
         // So that callers of the same turn of the event loop share the batch.
         yield* Effect.yieldNow
         const members = slot.pending
@@ -284,6 +286,7 @@ export const make = Effect.fnUntraced(function*<S>(
           isSent: false
         }
         member = joined
+        if (isSettled(slot, joined, millisOf(fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()))) return
         slot.pending.push(joined)
         if (!slot.isRunning) {
           slot.isRunning = true
@@ -305,17 +308,23 @@ export const make = Effect.fnUntraced(function*<S>(
   return { update }
 })
 
+/** Ends a caller whose result is final by what was known a moment ago. It needs no request, and no turn. */
+const isSettled = <S>({ known }: Slot<S>, member: Member<S>, now: number): boolean => {
+  if (known === undefined || now - known.since > trustMillis) return false
+  const step = member.apply(known.state)
+  if (step.isFinal) step.complete()
+  return step.isFinal
+}
+
 const applyAll = <S>(members: ReadonlyArray<Member<S>>, before: Option.Option<S>): Attempt<S> => {
   let state = before
   let next = Option.none<S>()
-  let isFinal = true
   const steps = members.map((member) => {
     const step = member.apply(state)
     if (Option.isSome(step.next)) next = state = step.next
-    isFinal &&= step.isFinal
     return step
   })
-  return { next, isFinal, complete: () => steps.forEach(({ complete }) => complete()) }
+  return { next, complete: () => steps.forEach(({ complete }) => complete()) }
 }
 
 const tooLate = (conflicts: number): KvError.KvError =>

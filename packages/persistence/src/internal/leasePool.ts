@@ -6,6 +6,8 @@
  * so that a key put at the end of the slice still lives long enough. No key stays for more than a quarter, or three
  * seconds, longer than it was meant to.
  *
+ * A lease is used for at most 1,000 keys, because the store deletes the keys of a lease in one step.
+ *
  * Leases are neither renewed nor revoked: their keys must outlive the process that put them.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
@@ -20,7 +22,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
 export interface LeasePool {
-  /** The id of a lease that lives for at least that many milliseconds from now. */
+  /** The id of a lease for one key, which lives for at least that many milliseconds from now. */
   readonly lease: (ttlMillis: number) => Effect.Effect<bigint, KvError.KvError>
   /**
    * Runs a write that puts keys with leases of the pool. If one of them has ended early, because an operator revoked it or
@@ -33,6 +35,8 @@ export interface LeasePool {
 const capacity = 128
 
 const minSliceSeconds = 2
+
+const maxKeys = 1000
 
 /** How often a lease is requested if the store takes longer than a slice to grant one. */
 const maxGrants = 3
@@ -52,6 +56,8 @@ interface Granted {
   /** When the grant was sent, by both clocks: either may stand still or jump. */
   readonly monotonicMillis: number
   readonly wallMillis: number
+  /** How many keys can still be attached to it. */
+  keysLeft: number
 }
 
 const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
@@ -59,7 +65,8 @@ const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTi
 const isUsable = (granted: Granted, seconds: number, clock: Clock.Clock): boolean => {
   const sliceMillis = sliceOf(seconds) * 1000
   const wall = clock.currentTimeMillisUnsafe() - granted.wallMillis
-  return monotonicMillis(clock) - granted.monotonicMillis < sliceMillis && wall >= 0 && wall < sliceMillis
+  return granted.keysLeft > 0 && monotonicMillis(clock) - granted.monotonicMillis < sliceMillis &&
+    wall >= 0 && wall < sliceMillis
 }
 
 export const make = (kv: Kv): Effect.Effect<LeasePool> =>
@@ -71,7 +78,7 @@ export const make = (kv: Kv): Effect.Effect<LeasePool> =>
         const sent = { monotonicMillis: monotonicMillis(clock), wallMillis: clock.currentTimeMillisUnsafe() }
         const ttl = Duration.seconds(Math.min(seconds + sliceOf(seconds), Lease.maxTtlSeconds))
         const { id } = yield* Lease.grant({ ttl })
-        return { id, ...sent }
+        return { id, keysLeft: maxKeys, ...sent }
       }).pipe(
         Effect.provideService(KvModule.Kv, kv),
         Effect.provideService(Deadline.Deadline, undefined)
@@ -87,7 +94,10 @@ export const make = (kv: Kv): Effect.Effect<LeasePool> =>
       const clock = yield* Clock.Clock
       for (let grants = 0; grants <= maxGrants; grants++) {
         const granted = yield* Cache.get(leases, seconds)
-        if (isUsable(granted, seconds, clock)) return granted.id
+        if (isUsable(granted, seconds, clock)) {
+          granted.keysLeft--
+          return granted.id
+        }
         yield* Cache.invalidateWhen(leases, seconds, (current) => current === granted)
       }
       return yield* KvError.fail(

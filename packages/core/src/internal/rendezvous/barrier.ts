@@ -11,9 +11,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
-import { execute } from "../../backend/KvBackend.ts"
+import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import type { Kv } from "../../service/KvService.ts"
 import * as Compare from "../../values/Compare.ts"
+import * as Deadline from "../../values/Deadline.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import type * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
@@ -125,6 +126,14 @@ const arrive = (
       if (!session.tryClaim(claimed)) return "Taken" as const
       const onGone = () => session.unclaim(claimed)
       let participant: Participant | undefined
+      let hasSaidGoodbye = false
+      // The first finalizer to be added, so it runs after the key was removed.
+      yield* Scope.addFinalizer(
+        scope,
+        Effect.suspend(() =>
+          hasSaidGoodbye ? sessions.onClock(removeGoodbye(unfenced, base, current.round, key)) : Effect.void
+        )
+      )
       const { result } = yield* leasedKey.write({
         backend: unfenced,
         session,
@@ -152,7 +161,10 @@ const arrive = (
               : { token: undefined, isTaken: response.responses[0].count > 0 }
         ),
         identify: ({ token }: Arrival) => token === undefined ? undefined : Compare.createRevision(key, "=", token),
-        removedWith: () => participant?.isOver === true ? [] : [goodbye(base, current, key, session.lease)],
+        removedWith: () => {
+          hasSaidGoodbye = participant?.isOver !== true
+          return hasSaidGoodbye ? [goodbye(base, current, key, session.lease)] : []
+        },
         onRemove: () => {},
         onGone
       }, scope)
@@ -187,6 +199,20 @@ const goodbye = (base: rounds.Base, { revision, round }: rounds.Rounds, key: str
     if: [Compare.modRevision(rounds.recordOf(base), "=", revision)],
     then: [Op.put(leftKeyOf(base, round), key, { lease })]
   })
+
+/** The others have the event, or will. If this fails, the key goes with the round or with its lease. */
+const removeGoodbye = (
+  backend: KvBackend,
+  base: rounds.Base,
+  round: number,
+  key: string
+): Effect.Effect<void> => {
+  const left = leftKeyOf(base, round)
+  return execute(backend, Op.txn({ if: [Compare.value(left, "=", key)], then: [Op.delete(left)] })).pipe(
+    Deadline.within("1 second"),
+    Effect.ignore
+  )
+}
 
 /** How the round ended: `""` if it opened, otherwise who broke it; `undefined` if it was reset. */
 const ended = ({ take }: Watch.Watcher): Effect.Effect<string | undefined, KvError.KvError> =>

@@ -92,13 +92,17 @@ export class WatchPool implements Owner {
 
   /** How many revisions the watch that is furthest behind has not received completely. */
   lag(): bigint {
-    let lag = 0n
+    // The client's calls and other watches may have seen more than the streams' headers.
+    let highest = this.#environment.store.identity.sent().revision
+    if (this.#known.revision > highest) highest = this.#known.revision
+    let lowest: bigint | undefined
     for (const { next } of this.#watches) {
       if (next === undefined) continue
-      const behind = this.#known.revision - next + 1n
-      if (behind > lag) lag = behind
+      const received = next - 1n
+      if (received > highest) highest = received
+      if (lowest === undefined || received < lowest) lowest = received
     }
-    return lag
+    return lowest === undefined ? 0n : highest - lowest
   }
 
   /** The size of the events that no consumer has taken. */

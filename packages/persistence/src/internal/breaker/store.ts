@@ -21,10 +21,10 @@ import * as Option from "effect/Option"
 import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import * as leasePool from "../leasePool.ts"
 import * as shared from "../shared.ts"
 import * as circuit from "./circuit.ts"
 import * as circuits from "./circuits.ts"
-import * as idleLeases from "./idleLease.ts"
 
 export interface Options {
   readonly prefix: string
@@ -50,7 +50,7 @@ export const make = Effect.fnUntraced(function*(
   const scope = yield* Effect.scope
   const run = yield* shared.make
   const known = new circuits.Circuits()
-  const leases = idleLeases.make(kv)
+  const leases = yield* leasePool.make(kv)
   const idleMillis = Duration.toMillis(Duration.fromInputUnsafe(idleTimeToLive))
   const instance = (yield* Random.nextInt).toString(36)
   let writes = 0
@@ -91,22 +91,11 @@ export const make = Effect.fnUntraced(function*(
   const lifetime = ({ openUntil, state }: circuit.Circuit, now: number): number =>
     idleMillis + (state === "Open" ? Math.max(0, openUntil - now) : 0)
 
-  /** Writes with a lease; once more with another one if the store does not have it any more. */
+  /** Writes with a lease that lives for so many milliseconds. */
   const leased = <A>(
     millis: number,
     write: (lease: bigint) => Effect.Effect<A, KvError.KvError>
-  ): Effect.Effect<A, KvError.KvError> =>
-    Effect.retry(
-      Effect.flatMap(
-        leases.get(millis),
-        (lease) =>
-          Effect.tapError(
-            write(lease),
-            ({ reason }) => Effect.sync(() => reason._tag === "LeaseNotFound" && leases.forget(lease))
-          )
-      ),
-      { while: ({ reason }) => reason._tag === "LeaseNotFound", times: 1 }
-    )
+  ): Effect.Effect<A, KvError.KvError> => leases.write(Effect.flatMap(leases.lease(millis), write))
 
   /**
    * Admits a call as the probe; `undefined` if the circuit has changed. The session ends with the call's scope, and with it

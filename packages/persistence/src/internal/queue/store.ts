@@ -40,6 +40,8 @@ export const make = Effect.fnUntraced(function*(
   const run = yield* shared.make
   const now = run(Clock.currentTimeMillis)
   let completed = 0
+  /** The keys of the claims that this process has not ended yet, those of its former workers included. */
+  const unended = new Set<string>()
 
   /** Runs in the background until the layer closes. */
   const inBackground = <A, E>(effect: Effect.Effect<A, E>) =>
@@ -51,7 +53,7 @@ export const make = Effect.fnUntraced(function*(
       const takers = new Takers()
       const release = (claimed: Claimed) => Effect.asVoid(inBackground(ending(keys, claimed, { _tag: "Released" })))
       yield* Effect.addFinalizer(() => Effect.sync(() => takers.fail(closed(name))))
-      yield* Effect.forkScoped(Effect.interruptible(run(work.run({ kv, keys, takers, ttl, release }))))
+      yield* Effect.forkScoped(Effect.interruptible(run(work.run({ kv, keys, takers, ttl, release, unended }))))
       return { keys, takers, release }
     }),
     idleTimeToLive
@@ -60,6 +62,8 @@ export const make = Effect.fnUntraced(function*(
   /** Ends a claim, and keeps the worker registered until that is done. */
   const ending = (keys: keysOf.Keys, claimed: Claimed, end: settles.End): Effect.Effect<void> =>
     Effect.scoped(Effect.gen(function*() {
+      unended.add(claimed.key)
+      yield* Effect.addFinalizer(() => Effect.sync(() => unended.delete(claimed.key)))
       yield* RcMap.get(queues, keys.name)
       const isSettled = yield* settles.settle(kv, keys, claimed, end, yield* Clock.currentTimeMillis)
       if (!isSettled) yield* logLost(keys, claimed, end)
@@ -90,6 +94,7 @@ export const make = Effect.fnUntraced(function*(
               takers.remove(taker)
               return taker.given === undefined ? Effect.void : release(taker.given)
             }))
+          unended.add(claimed.key)
           yield* Effect.addFinalizer((exit) =>
             Effect.gen(function*() {
               const end = yield* settles.endOf(claimed, exit, options, yield* now)

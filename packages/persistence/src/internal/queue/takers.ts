@@ -51,11 +51,11 @@ export class Takers {
     return true
   }
 
-  /** Fails all takers. */
+  /** Fails all takers. Those that arrive meanwhile, because a caller tries again at once, are not affected. */
   fail(error: PersistedQueueError): void {
-    for (const taker of this.#waiting) {
-      this.remove(taker)
-      Deferred.doneUnsafe(taker.item, Effect.fail(error))
-    }
+    const failed = [...this.#waiting]
+    this.#waiting.clear()
+    this.arrived.closeUnsafe()
+    for (const { item } of failed) Deferred.doneUnsafe(item, Effect.fail(error))
   }
 }

@@ -4,8 +4,7 @@
  * A watch keeps the head of the queue current, and a view the workers, so an idle process makes no request. A change wakes
  * one fiber in each process that has takers. It claims as many items as there are takers.
  */
-import type * as Kv from "@effect-kv/core/Kv"
-import { Kv as KvTag } from "@effect-kv/core/Kv"
+import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import { watcherOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
@@ -30,6 +29,11 @@ export interface Place {
   readonly keys: keysOf.Keys
   readonly takers: Takers
   readonly ttl: Duration.Input
+  /**
+   * The keys of claims that this process has not ended yet. If they are those of a former worker, whose session was lost,
+   * their handlers still run here: other processes may take them over, this one does not run them twice at a time.
+   */
+  readonly unended: ReadonlySet<string>
   /** Gives an item back for which no taker is left, in the background. */
   readonly release: (claimed: claims.Claimed) => Effect.Effect<void>
 }
@@ -71,13 +75,13 @@ const asWorker = Effect.fnUntraced(function*(place: Place): Effect.fn.Return<voi
 
 /** Ends when the store says that the worker is not alive. */
 const claimWhatComes = Effect.fnUntraced(function*(
-  { keys, kv, release, takers }: Place,
+  { keys, kv, release, takers, unended }: Place,
   worker: Working
 ): Effect.fn.Return<void, KvError, Scope.Scope> {
   const head = new heads.Head(keys)
   const changed = Latch.makeUnsafe(false)
   const watcher = watcherOf(yield* kv.subscribe(keysOf.headOf(keys)))
-  const view = yield* Effect.provideService(RangeView.make(keysOf.workersOf(keys)), KvTag, kv)
+  const view = yield* Effect.provideService(RangeView.make(keysOf.workersOf(keys)), Kv.Kv, kv)
   let gone = workers.gone(keys, yield* view.snapshot)
   /** Where in the head to claim: at the front, or anywhere after other processes have claimed the same items. */
   let where = 0
@@ -116,7 +120,9 @@ const claimWhatComes = Effect.fnUntraced(function*(
         yield* workers.forget(kv, keys, id)
         gone = new Set([...gone].filter((other) => other !== id))
       }
-      for (const entry of entries) found.push(...Option.toArray(heads.candidateOf(entry, id)))
+      for (const entry of entries) {
+        if (!unended.has(entry.key)) found.push(...Option.toArray(heads.candidateOf(entry, id)))
+      }
       if (found.length >= count) break
     }
     return found.toSorted((a, b) => a.place < b.place ? -1 : 1).slice(0, count)

@@ -5,8 +5,7 @@
  * lease. Once that key is gone, every other worker may take the claims over, and this one can make no new ones.
  */
 import * as Compare from "@effect-kv/core/Compare"
-import type * as Kv from "@effect-kv/core/Kv"
-import { Kv as KvTag } from "@effect-kv/core/Kv"
+import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type { Snapshot } from "@effect-kv/core/RangeView"
@@ -32,7 +31,7 @@ export const register = Effect.fnUntraced(function*(
   keys: keysOf.Keys,
   ttl: Duration.Input
 ): Effect.fn.Return<Worker, KvError, Scope.Scope> {
-  const session = yield* Effect.provideService(Session.make({ ttl }), KvTag, kv)
+  const session = yield* Effect.provideService(Session.make({ ttl }), Kv.Kv, kv)
   const id = session.lease.toString(16)
   const alive = keysOf.alive(keys, id)
   // The lease belongs to this worker alone, so a key that exists already is that of an attempt whose response was lost.

@@ -338,6 +338,10 @@ export const cases = chapter("latches and barriers", [
     const store = yield* Store
     yield* store.passTime("500 millis")
     yield* stillWait(waiting.fiber)
+    yield* soon(
+      "nothing but the participant is left",
+      Effect.map(kv.count(KeyRange.prefix(`${name}/`)), (count) => count === 1)
+    )
     for (const id of ["b", "c"]) yield* enter(kv, name, { parties: 3, id })
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),

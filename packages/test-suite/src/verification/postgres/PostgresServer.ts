@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
@@ -118,6 +119,8 @@ const settings: Readonly<Record<string, string>> = {
   max_connections: "300",
   shared_buffers: "32MB",
   max_wal_size: "256MB",
+  // Files in the data directory, so that a server that is killed leaves no shared memory of the system behind.
+  dynamic_shared_memory_type: "mmap",
   log_min_messages: "warning"
 }
 
@@ -126,18 +129,28 @@ const unprivileged = 65534
 
 const isRoot = (): boolean => process.getuid?.() === 0
 
+const programsIn = (directory: string) => ({
+  directory,
+  initdb: Path.resolve(directory, "bin/initdb"),
+  postgres: Path.resolve(directory, "bin/postgres")
+})
+
 const binaries = Effect.suspend(() => {
   const directory = process.env["EFFECT_KV_POSTGRES"] ?? ""
-  const [initdb, postgres] = [Path.resolve(directory, "bin/initdb"), Path.resolve(directory, "bin/postgres")]
-  return directory !== "" && Fs.existsSync(initdb) && Fs.existsSync(postgres)
-    ? Effect.succeed({ initdb, postgres })
+  const programs = programsIn(Path.resolve(directory))
+  return directory !== "" && Fs.existsSync(programs.initdb) && Fs.existsSync(programs.postgres)
+    ? Effect.succeed(programs)
     : Effect.fail(
       failure("EFFECT_KV_POSTGRES must name a directory with bin/initdb and bin/postgres; npm test sets it")
     )
 })
 
+/** Whether any user may pass through all folders above. */
+const isReachable = (path: string): boolean =>
+  path === Path.dirname(path) || (Fs.statSync(path).mode & 0o001) !== 0 && isReachable(Path.dirname(path))
+
 const makeServer = Effect.fnUntraced(function*(options: Options) {
-  const { initdb, postgres } = yield* binaries
+  const given = yield* binaries
   const guardian = yield* Effect.mapError(
     Guardian.make("effect-kv-postgres"),
     ({ cause, message }) => failure(message, cause)
@@ -152,7 +165,23 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     Fs.chmodSync(guardian.directory, 0o711)
     Fs.chownSync(home, unprivileged, unprivileged)
   })
+  // The clone may be in a folder that only root may enter.
+  const copy = Path.join(home, "postgres")
+  const { initdb, postgres } = !isRoot() || isReachable(given.directory) ? given : yield* Effect.sync(() => {
+    Fs.cpSync(given.directory, copy, { recursive: true, verbatimSymlinks: true })
+    return programsIn(copy)
+  })
   let server: Guardian.Guarded | undefined
+  const running = () => server !== undefined && server.ended() === undefined ? server : undefined
+
+  yield* Effect.addFinalizer(() =>
+    realTime(Effect.suspend(() => {
+      const guarded = running()
+      if (guarded === undefined) return Effect.sync(() => removeSegment(data))
+      // An immediate shutdown, so that the server removes its shared memory.
+      return Effect.andThen(guarded.signal("SIGQUIT"), Effect.timeoutOption(guarded.end, "5 seconds"))
+    }))
+  )
 
   const log = Effect.sync(() => Fs.existsSync(logFile) ? Fs.readFileSync(logFile, "utf8").slice(-4000) : "")
 
@@ -171,11 +200,9 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
       )
     })
 
-  const running = () => server !== undefined && server.ended() === undefined ? server : undefined
-
   const launch = Effect.gen(function*() {
-    const given = { ...settings, port: `${port}`, ...options.settings }
-    server = yield* spawn(postgres, ["-D", data, ...Object.entries(given).flatMap(([k, v]) => ["-c", `${k}=${v}`])])
+    const flags = { ...settings, port: `${port}`, ...options.settings }
+    server = yield* spawn(postgres, ["-D", data, ...Object.entries(flags).flatMap(([k, v]) => ["-c", `${k}=${v}`])])
     const ended = Effect.flatMap(
       server.end,
       ({ code, signal }) =>
@@ -249,6 +276,14 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     log
   })
 })
+
+/** Removes the shared memory of a server that was killed. Its id is in the seventh line of the server's lock file. */
+const removeSegment = (data: string): void => {
+  const file = Path.join(data, "postmaster.pid")
+  if (!Fs.existsSync(file)) return
+  const id = Fs.readFileSync(file, "utf8").split("\n")[6]?.trim().split(/\s+/)[1]
+  if (id !== undefined) ChildProcess.spawnSync("ipcrm", ["-m", id], { stdio: "ignore" })
+}
 
 /** Whether a server answers. It answers the request for TLS with one byte, also while it starts: then it closes. */
 const accepts = (port: number): Effect.Effect<boolean> =>

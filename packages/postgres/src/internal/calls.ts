@@ -125,13 +125,25 @@ export interface State {
 }
 
 export const readState = (to: Connection): Effect.Effect<State, KvError.KvError> =>
-  Effect.map(to.read(state(to)), (rows) => {
-    const [revision, compacted, cleanable, cleaned, nextExpiry] = rows[0] as readonly [
-      bigint,
-      bigint,
-      bigint,
-      bigint,
-      bigint | null
-    ]
-    return { revision, compacted, cleanable, cleaned, nextExpiry: nextExpiry === null ? undefined : Number(nextExpiry) }
+  Effect.suspend(() => {
+    const { sent } = to.identity
+    return Effect.flatMap(to.read(state(to)), (rows) => {
+      const [revision, compacted, cleanable, cleaned, nextExpiry] = rows[0] as readonly [
+        bigint,
+        bigint,
+        bigint,
+        bigint,
+        bigint | null
+      ]
+      const replaced = to.identity.observe(revision, sent, "read")
+      return replaced === undefined
+        ? Effect.succeed({
+          revision,
+          compacted,
+          cleanable,
+          cleaned,
+          nextExpiry: nextExpiry === null ? undefined : Number(nextExpiry)
+        })
+        : Effect.fail(replaced)
+    })
   })

@@ -14,6 +14,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
+import { Identity } from "./identity.ts"
 import * as migration from "./migration.ts"
 import type { Settings } from "./options.ts"
 import * as realTime from "./realTime.ts"
@@ -34,13 +35,13 @@ export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvEr
 
 export class Connection {
   readonly pg: PgClient.PgClient
+  readonly identity = new Identity()
   readonly settings: Settings
   /** The schema, as an identifier. */
   readonly schema: string
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
   #isOpen = true
-  #revision = 0n
 
   constructor(
     pg: PgClient.PgClient,
@@ -55,15 +56,6 @@ export class Connection {
 
   get isOpen(): boolean {
     return this.#isOpen
-  }
-
-  /** The greatest revision that this client has seen. */
-  get revision(): bigint {
-    return this.#revision
-  }
-
-  observe(revision: bigint): void {
-    if (revision > this.#revision) this.#revision = revision
   }
 
   /** Ends the calls in flight. Later ones fail at once. */
@@ -242,5 +234,6 @@ export const make = Effect.fnUntraced(function*(
   const run = Effect.runForkWith(yield* realTime.context)
   const connection = new Connection(pg, settings, run)
   yield* Effect.addFinalizer(() => Effect.sync(() => connection.close()))
+  connection.identity.onReplaced((message) => run(Effect.logWarning(`effect-kv: ${message}`)))
   return connection
 })

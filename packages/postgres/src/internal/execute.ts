@@ -12,6 +12,7 @@ import * as calls from "./calls.ts"
 import type { Connection } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
+import type { Sent } from "./identity.ts"
 import { type Item, kind, nOf, rejection } from "./items.ts"
 import { responseFrom, writtenBy } from "./lostResponse.ts"
 
@@ -22,9 +23,11 @@ export const execute = (to: Connection, op: Op.Op): Effect.Effect<AnyResponse, K
     const encoded = encode(op)
     if (encoded instanceof KvError.KvError) return Effect.fail(encoded)
     if (Op.isWrite(op)) return write(to, op, encoded)
-    return isGet(op) ? get(to, op.range.key, encoded.data[0]!) : Effect.flatMap(
+    if (isGet(op)) return get(to, op.range.key, encoded.data[0]!)
+    const { sent } = to.identity
+    return Effect.flatMap(
       to.read(calls.read(to, encoded)),
-      (rows) => decoded(to, op, calls.itemsOf(rows))
+      (rows) => decoded(to, op, calls.itemsOf(rows), sent, "read")
     )
   })
 
@@ -44,44 +47,57 @@ type EntryRow = readonly [
 ]
 
 const get = (to: Connection, key: string, bytes: Uint8Array): Effect.Effect<AnyResponse, KvError.KvError> =>
-  Effect.map(to.read(calls.getEntry(to, bytes)), (rows) => {
-    const [revision, value, createRevision, modRevision, version, lease] = rows[0] as unknown as EntryRow
-    to.observe(revision)
-    const entries = value === null
-      ? []
-      : [Entry.make({ key, value, createRevision, modRevision, version: Number(version), lease: Entry.leaseOf(lease) })]
-    return Op.rangeResponse({ revision, entries, count: entries.length, more: false })
+  Effect.suspend(() => {
+    const { sent } = to.identity
+    return Effect.flatMap(
+      to.read(calls.getEntry(to, bytes)),
+      (rows) => got(to, key, rows[0] as unknown as EntryRow, sent)
+    )
   })
+
+const got = (
+  to: Connection,
+  key: string,
+  [revision, value, createRevision, modRevision, version, lease]: EntryRow,
+  sent: Sent
+): Effect.Effect<AnyResponse, KvError.KvError> => {
+  const replaced = to.identity.observe(revision, sent, "read")
+  if (replaced !== undefined) return Effect.fail(replaced)
+  const entries = value === null
+    ? []
+    : [Entry.make({ key, value, createRevision, modRevision, version: Number(version), lease: Entry.leaseOf(lease) })]
+  return Effect.succeed(Op.rangeResponse({ revision, entries, count: entries.length, more: false }))
+}
 
 const decoded = (
   to: Connection,
   op: Op.Op,
-  items: ReadonlyArray<Item>
+  items: ReadonlyArray<Item>,
+  sent: Sent,
+  kind: "read" | "write"
 ): Effect.Effect<AnyResponse, KvError.KvError> => {
   const rejected = rejection(items)
   if (rejected !== undefined) return Effect.fail(rejected)
   const response = decode(op, items)
-  to.observe(response.revision)
-  return Effect.succeed(response)
+  const replaced = to.identity.observe(response.revision, sent, kind)
+  return replaced === undefined ? Effect.succeed(response) : Effect.fail(replaced)
 }
 
 const write = (to: Connection, op: Op.Op, encoded: Encoded): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
     const request = crypto.randomUUID()
-    const since = to.revision
+    const { sent } = to.identity
     const resolve = (remaining: Duration.Duration) =>
-      Deadline.within(outcome(to, op, encoded, { request, since, remaining }), remaining)
+      Deadline.within(outcome(to, op, encoded, { request, sent }), remaining)
     return Effect.flatMap(
       to.write(calls.write(to, encoded, request), resolve),
-      (result) => "_tag" in result ? Effect.succeed(result) : decoded(to, op, calls.itemsOf(result))
+      (result) => "_tag" in result ? Effect.succeed(result) : decoded(to, op, calls.itemsOf(result), sent, "write")
     )
   })
 
 interface Lost {
   readonly request: string
-  /** The write is not older than this revision. */
-  readonly since: bigint
-  readonly remaining: Duration.Duration
+  readonly sent: Sent
 }
 
 /** The outcome of a write whose response was lost. A write that was not applied is made again. */
@@ -89,10 +105,10 @@ const outcome = (
   to: Connection,
   op: Op.Op,
   encoded: Encoded,
-  { request, since }: Lost
+  { request, sent }: Lost
 ): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.flatMap(
-    Effect.mapError(to.read(calls.resolve(to, request, since)), (error) =>
+    Effect.mapError(to.read(calls.resolve(to, request, sent.revision)), (error) =>
       error.reason._tag === "Closed" ? indeterminate("the client was closed") : indeterminate(
         "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
           error.reason.message
@@ -105,7 +121,10 @@ const outcome = (
           return write(to, op, encoded)
         case kind.revision: {
           const revision = nOf(last)
-          to.observe(revision)
+          const replaced = to.identity.observe(revision, sent, "write")
+          if (replaced !== undefined) {
+            return Effect.fail(replaced)
+          }
           const response = responseFrom(op, writtenBy(items, revision))
           return response === undefined
             ? Effect.fail(indeterminate(`the write was applied at revision ${revision}, but its response was lost`))

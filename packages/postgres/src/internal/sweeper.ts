@@ -25,17 +25,17 @@ export interface Sweeper {
 
 export const make = (to: Connection): Effect.Effect<Sweeper> =>
   Effect.map(Queue.sliding<void>(1), (wakes) => {
-    const once = Effect.flatMap(calls.readState(to), (state) => {
-      to.observe(state.revision)
-      return Effect.flatMap(compact(to, state), () =>
+    const once = Effect.flatMap(calls.readState(to), (state) =>
+      Effect.andThen(
+        compact(to, state),
         state.nextExpiry === 0
           ? Effect.as(to.read(calls.sweep(to)), 20)
           : Effect.map(
             Random.next,
             // Clients that wake at the same time would only wait for each other.
             (random) => Math.min(longest, (state.nextExpiry ?? longest) + 10 + random * 40)
-          ))
-    })
+          )
+      ))
     const rest = (millis: number) => Effect.raceFirst(Queue.take(wakes), realTimeSleep(millis))
     return {
       run: Effect.andThen(rest(first), Effect.forever(Effect.flatMap(Effect.orElseSucceed(once, () => 500), rest))),

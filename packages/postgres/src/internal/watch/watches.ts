@@ -14,6 +14,7 @@ import { intervalOf } from "../bytes.ts"
 import * as calls from "../calls.ts"
 import { type Connection, watchClosed } from "../connection.ts"
 import { encode } from "../encode.ts"
+import { replaced } from "../identity.ts"
 import { kind, nOf } from "../items.ts"
 import { realTimeSleep } from "../realTime.ts"
 import { Feed } from "./feed.ts"
@@ -34,6 +35,13 @@ export const make = (
     for (const watch of feed.watches) {
       feed.remove(watch)
       watch.end(watchClosed)
+    }
+    feed.stop()
+  })
+  to.identity.onReplaced((message) => {
+    for (const watch of feed.watches) {
+      feed.remove(watch)
+      watch.end(replaced(message, "NotApplied"))
     }
     feed.stop()
   })

@@ -80,7 +80,8 @@ describe("histories on Postgres", () => {
         })
         const run = yield* record({ operations: 100, locks: false, interrupted: 3 }, restart)
         const { unknown } = checked(run)
-        assert.isAbove(unknown.applied.length + unknown.notApplied.length, 2)
+        // The outcomes of most are looked up, so hardly any but those of interrupted writes remain unknown.
+        assert.isAbove(unknown.applied.length + unknown.notApplied.length, 0)
       })).pipe(
         Random.withSeed("histories"),
         Effect.provide(database),

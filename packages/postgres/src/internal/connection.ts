@@ -10,7 +10,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
@@ -41,6 +41,8 @@ export class Connection {
   readonly schema: string
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
+  /** The statements in flight, also those that nobody waits for any more. */
+  readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
   #isOpen = true
 
   constructor(
@@ -62,6 +64,14 @@ export class Connection {
   close(): void {
     this.#isOpen = false
     for (const end of this.#closing) end()
+  }
+
+  /**
+   * Waits for the ends of the statements that were given up, for at most a second: after a client has closed, none of its
+   * writes should arrive.
+   */
+  get drained(): Effect.Effect<void> {
+    return Effect.suspend(() => Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll([...this.#running]), "1 second")))
   }
 
   /** Calls `f` when the layer closes. Returns the function that cancels that. */
@@ -170,6 +180,8 @@ export class Connection {
             }))
         )
         const fiber = this.#run(query)
+        this.#running.add(fiber)
+        fiber.addObserver(() => this.#running.delete(fiber))
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
         const settle = (outcome: Outcome): void => {
           stop()
@@ -233,7 +245,9 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Connection, never, Scope.Scope> {
   const run = Effect.runForkWith(yield* realTime.context)
   const connection = new Connection(pg, settings, run)
-  yield* Effect.addFinalizer(() => Effect.sync(() => connection.close()))
+  yield* Effect.addFinalizer(() =>
+    realTime.provide(Effect.andThen(Effect.sync(() => connection.close()), connection.drained))
+  )
   connection.identity.onReplaced((message) => run(Effect.logWarning(`effect-kv: ${message}`)))
   return connection
 })

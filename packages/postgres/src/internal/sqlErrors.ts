@@ -17,10 +17,13 @@ export const stateOf = (error: SqlError): string | undefined => {
     : undefined
 }
 
-/** Whether the server may have executed a statement that failed like this. It rolls back what it reports an error of. */
+/**
+ * Whether the server may have executed a statement that failed like this. It rolls back what it reports an error of. But
+ * a shutdown or a cancellation may also arrive after the commit and before the response.
+ */
 export const mayBeApplied = (error: SqlError): boolean => {
   const state = stateOf(error)
-  return state === undefined || state.startsWith("08") || state.startsWith("57P")
+  return state === undefined || state.startsWith("08") || state.startsWith("57")
 }
 
 /** Whether the same statement may succeed soon, if it was not applied. */

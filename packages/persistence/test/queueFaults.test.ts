@@ -126,6 +126,31 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { completed: 2, claims: 2 })
     }))
 
+  it.effect("handlers that still run for a lost worker do not hide an item that it had claimed for none of them", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const process = yield* start()
+      const queue = yield* process.queue("a")
+      const running = 33
+      for (let i = 0; i < running; i++) yield* queue.offer(`${i}`)
+      const takes = yield* Effect.forEach(Array.from({ length: running + 1 }), () => holding(queue))
+      yield* settled
+      const response = yield* process.faults.hold("response", { when: writesTo("/claim/") })
+      yield* queue.offer("last")
+      yield* response.reached
+      yield* endLeases(process)
+      yield* advance("15 seconds")
+      yield* response.letGo
+      yield* settled
+      assert.deepStrictEqual(yield* takes[running]!.taken, ["last", 2])
+      for (const { end, fiber } of takes) {
+        yield* Deferred.succeed(end, "done")
+        yield* advance("1 second")
+        yield* Fiber.join(fiber)
+      }
+      assert.deepInclude(yield* checked(kv), { completed: running + 1 })
+    }))
+
   it.effect("an item whose worker died in the last attempt has failed", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet

@@ -36,6 +36,11 @@ for (const [file, text] of [["alerting rules", expressions], ["dashboard", dashb
   })
 }
 
+it("no alert takes it for a fault that candidates of an election stand by", () => {
+  const [, expression = ""] = /alert: EffectKvLockWaitLong[^]*?expr: (.*)/.exec(rules) ?? []
+  assert.match(expression, /effect_kv_locks_waiting\{kind!~"leadership\|slot"\}/)
+})
+
 it("the dashboard is JSON whose panels each have a query", () => {
   const { panels } = JSON.parse(dashboard) as {
     readonly panels: ReadonlyArray<{ readonly targets: ReadonlyArray<unknown> }>

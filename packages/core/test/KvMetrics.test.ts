@@ -42,6 +42,10 @@ const series = ({ name }: KvMetrics.Definition): Effect.Effect<Readonly<Record<s
       ])
     ))
 
+/** The series of a counter that have counted something. */
+const counted = (counter: KvMetrics.Definition) =>
+  Effect.map(series(counter), (all) => Object.fromEntries(Object.entries(all).filter(([, count]) => count !== 0)))
+
 /** Runs a test with a registry of its own. */
 const isolated = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.suspend(() => Effect.provideService(effect, Metric.MetricRegistry, new Map()))
@@ -209,7 +213,7 @@ describe("metrics of locks and sessions", () => {
         "kind=lock outcome=not acquired": { count: 1, sum: 1 }
       })
       assert.deepStrictEqual(yield* series(KvMetrics.lockHold), { "kind=lock": { count: 2, sum: 4 } })
-      assert.deepStrictEqual(yield* series(KvMetrics.locksLost), {})
+      assert.deepStrictEqual(yield* counted(KvMetrics.locksLost), {})
     }).pipe(isolated))
 
   it.effect("metrics of locks count leaderships, permits and slots by their kind", () =>
@@ -227,7 +231,7 @@ describe("metrics of locks and sessions", () => {
         })
         yield* kv.deleteRange(KeyRange.prefix("numbers/"))
         yield* TestClock.adjust("1 second")
-        assert.deepStrictEqual(yield* series(KvMetrics.locksLost), { "kind=slot cause=KeyDeleted": 1 })
+        assert.deepStrictEqual(yield* counted(KvMetrics.locksLost), { "kind=slot cause=KeyDeleted": 1 })
       })).pipe(on(kv))
       assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), {
         "kind=leadership": 0,
@@ -246,9 +250,9 @@ describe("metrics of locks and sessions", () => {
       yield* TestClock.adjust("1 second")
       yield* kv.deleteRange(KeyRange.prefix("l/"))
       assert.strictEqual((yield* Fiber.join(held))._tag, "LockLost")
-      assert.deepStrictEqual(yield* series(KvMetrics.locksLost), { "kind=lock cause=KeyDeleted": 1 })
+      assert.deepStrictEqual(yield* counted(KvMetrics.locksLost), { "kind=lock cause=KeyDeleted": 1 })
       assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=lock": 0 })
-      assert.deepStrictEqual(yield* series(KvMetrics.sessionsLost), {})
+      assert.deepStrictEqual(yield* counted(KvMetrics.sessionsLost), {})
     }).pipe(isolated))
 
   it.effect("a loss that a fenced write finds is counted as rejected", () =>
@@ -261,7 +265,7 @@ describe("metrics of locks and sessions", () => {
         ).pipe(DistLock.withDistLock("l"), on(kv))
       )
       assert.strictEqual(error._tag, "LockLost")
-      assert.deepStrictEqual(yield* series(KvMetrics.locksLost), { "kind=lock cause=Rejected": 1 })
+      assert.deepStrictEqual(yield* counted(KvMetrics.locksLost), { "kind=lock cause=Rejected": 1 })
       assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=lock": 0 })
     }).pipe(isolated))
 
@@ -282,8 +286,8 @@ describe("metrics of locks and sessions", () => {
       assert.isBelow(margin, 0.4)
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual((yield* Fiber.join(held))._tag, "LockLost")
-      assert.deepStrictEqual(yield* series(KvMetrics.locksLost), { "kind=lock cause=NotRenewed": 1 })
-      assert.deepStrictEqual(yield* series(KvMetrics.sessionsLost), { "cause=NotRenewed": 1 })
+      assert.deepStrictEqual(yield* counted(KvMetrics.locksLost), { "kind=lock cause=NotRenewed": 1 })
+      assert.deepStrictEqual(yield* counted(KvMetrics.sessionsLost), { "cause=NotRenewed": 1 })
       assert.deepStrictEqual(yield* series(KvMetrics.sessions), { "": 0 })
       assert.deepStrictEqual(yield* series(KvMetrics.sessionMargin), { "": 1 })
       const failures = yield* series(KvMetrics.renewalFailures)
@@ -298,7 +302,7 @@ describe("metrics of locks and sessions", () => {
       yield* linked.leaseRevoke(session.lease)
       yield* TestClock.adjust("4 seconds")
       assert.isFalse(yield* session.isAlive)
-      assert.deepStrictEqual(yield* series(KvMetrics.sessionsLost), { "cause=LeaseEnded": 1 })
+      assert.deepStrictEqual(yield* counted(KvMetrics.sessionsLost), { "cause=LeaseEnded": 1 })
     }).pipe(isolated))
 
   it.effect("temporary keys that are lost and made again are counted", () =>
@@ -313,11 +317,26 @@ describe("metrics of locks and sessions", () => {
         yield* TestClock.adjust("1 second")
         assert.isTrue(Option.isSome(yield* key.revision))
         assert.notDeepEqual(yield* key.revision, first)
-        assert.deepStrictEqual(yield* series(KvMetrics.tempKeysLost), { "cause=Lost": 1 })
+        assert.deepStrictEqual(yield* counted(KvMetrics.tempKeysLost), { "cause=Lost": 1 })
         assert.deepStrictEqual(yield* series(KvMetrics.tempKeysRecreated), { "": 1 })
         assert.deepStrictEqual(yield* series(KvMetrics.tempKeys), { "": 1 })
       }))
       assert.deepStrictEqual(yield* series(KvMetrics.tempKeys), { "": 0 })
+    }).pipe(isolated))
+
+  it.effect("counters of losses begin at 0, because an alert on their increase does not see a series that begins at 1", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open
+      yield* DistLock.withDistLock(Effect.void, "l").pipe(on(kv))
+      yield* Effect.scoped(TempKey.make("k")).pipe(on(kv))
+      assert.deepStrictEqual(yield* series(KvMetrics.sessionsLost), { "cause=NotRenewed": 0, "cause=LeaseEnded": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksLost), {
+        "kind=lock cause=NotRenewed": 0,
+        "kind=lock cause=LeaseEnded": 0,
+        "kind=lock cause=KeyDeleted": 0,
+        "kind=lock cause=Rejected": 0
+      })
+      assert.deepStrictEqual(yield* series(KvMetrics.tempKeysLost), { "cause=Lost": 0, "cause=Taken": 0 })
     }).pipe(isolated))
 
   it.effect("a client's gauges are gone when it has closed", () =>

@@ -8,7 +8,9 @@ import * as Election from "@effect-kv/core/Election"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
+import * as RangeView from "@effect-kv/core/RangeView"
 import * as Session from "@effect-kv/core/Session"
 import * as TempKey from "@effect-kv/core/TempKey"
 import * as Tracing from "@effect-kv/core/Tracing"
@@ -19,6 +21,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
@@ -187,6 +190,59 @@ describe("spans of batches", () => {
     }))
 })
 
+describe("the context of a batch", () => {
+  it.effect("a batch is traced if any of its callers is, even if its first caller is background work", () =>
+    Effect.gen(function*() {
+      const { gate, make, spans, tracer } = yield* open
+      const kv = yield* make(Batching.batched({ maxInFlight: 1 }))
+      gate.closeUnsafe()
+      const put = (key: string, isTraced: boolean) =>
+        Effect.forkChild(
+          kv.put(key, secret).pipe(
+            Effect.provideService(References.TracerEnabled, isTraced),
+            Effect.withTracer(tracer)
+          ),
+          { startImmediately: true }
+        )
+      const fibers = [yield* put("alone", true), yield* put("background", false), yield* put("a", true)]
+      yield* gate.open
+      yield* Fiber.joinAll(fibers)
+      const [, a] = named(spans, "put")
+      const [batch] = named(spans, "BATCH put")
+      assert.isDefined(batch)
+      assert.deepStrictEqual(batch!.links.map(({ span }) => span.spanId), [a!.spanId])
+      assert.deepStrictEqual(a!.links.map(({ span }) => span.spanId), [batch!.spanId])
+      assert.strictEqual(batch!.attributes.get("db.operation.batch.size"), 2)
+    }))
+
+  it.effect("a batch does not inherit what the spans of its first caller are annotated with", () =>
+    Effect.gen(function*() {
+      const { gate, make, spans, tracer } = yield* open
+      const kv = yield* make(Batching.batched({ maxInFlight: 1 }))
+      gate.closeUnsafe()
+      const put = (key: string) =>
+        Effect.forkChild(
+          kv.put(key, secret).pipe(
+            Effect.annotateSpans("user", key),
+            Effect.linkSpans(Tracer.externalSpan({ spanId: "1".repeat(16), traceId: "2".repeat(32) })),
+            Effect.withTracer(tracer)
+          ),
+          { startImmediately: true }
+        )
+      const fibers = yield* Effect.forEach(["alone", "ada", "bert"], put)
+      yield* gate.open
+      yield* Fiber.joinAll(fibers)
+      const [batch] = named(spans, "BATCH put")
+      assert.deepStrictEqual(named(spans, "put").map(({ attributes }) => attributes.get("user")), [
+        "alone",
+        "ada",
+        "bert"
+      ])
+      assert.isFalse(batch!.attributes.has("user"))
+      assert.strictEqual(batch!.links.length, 2)
+    }))
+})
+
 describe("spans of locks", () => {
   it.effect("spans show the wait and the hold of a lock, with the work under it inside the hold", () =>
     Effect.gen(function*() {
@@ -293,6 +349,32 @@ describe("spans of sessions", () => {
       assert.strictEqual(own!.attributes.get("effect_kv.outcome"), "closed")
       assert.isTrue(sessions.every(({ parent, status }) => Option.isNone(parent) && status._tag === "Ended"))
       assert.deepStrictEqual(namesOf(spans.filter((span) => parentOf(span)?.spanId === own!.spanId)), ["leaseGrant"])
+    }))
+
+  it.effect("a view that is read again in the background makes no spans in the trace that opened it", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      const compacted = Latch.makeUnsafe()
+      let opened = 0
+      const kv = yield* make((backend) => ({
+        ...backend,
+        watch: (request) =>
+          Effect.map(backend.watch(request), (watcher) =>
+            ++opened > 1 ? watcher : {
+              ...watcher,
+              take: Effect.andThen(
+                compacted.await,
+                KvError.fail(new KvError.Compacted({ compactRevision: Option.none() }))
+              )
+            })
+      }))
+      const view = yield* RangeView.make(KeyRange.all).pipe(on(kv), Effect.withSpan("opens"), Effect.withTracer(tracer))
+      assert.sameMembers(namesOf(spans), ["opens", "watch", "range"])
+      yield* compacted.open
+      yield* kv.put("a", "1")
+      yield* view.waitUntil(({ entries }) => entries.has("a"))
+      assert.strictEqual(opened, 2)
+      assert.strictEqual(spans.length, 3)
     }))
 
   it.effect("a lost session is the failure of its span", () =>

@@ -11,12 +11,12 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import type * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import * as memberStatus from "./internal/memberStatus.ts"
 import type { Options } from "./internal/options.ts"
 import * as realTime from "./internal/realTime.ts"
 import * as connection from "./internal/rpc/connection.ts"
-import * as rpc from "./internal/rpc/rpc.ts"
 import * as checked from "./internal/settings.ts"
-import { decodeStatus, type MemberStatus } from "./internal/wire/statusCodec.ts"
+import type { MemberStatus } from "./internal/wire/statusCodec.ts"
 
 /**
  * What a member says about itself and its cluster.
@@ -52,7 +52,7 @@ export interface Status {
 export interface Alarm {
   /** The member that raised it. */
   readonly memberId: bigint
-  /** `NOSPACE`, `CORRUPT`, or what a newer version of etcd calls it. */
+  /** `NOSPACE`, `CORRUPT`, or what a newer version of etcd reports. */
   readonly kind: string
 }
 
@@ -147,18 +147,7 @@ const demandsCredentials = ({ reason: { _tag } }: KvError.KvError): boolean =>
 const request = (settings: checked.Settings): Effect.Effect<Status, KvError.KvError> =>
   Effect.scoped(Effect.gen(function*(): Effect.fn.Return<Status, KvError.KvError, Scope.Scope> {
     const to = yield* connection.make(settings)
-    return yield* to.run<MemberStatus, Status>({
-      name: "status",
-      policy: "read",
-      hasLeader: false,
-      send: (attempt) =>
-        rpc.send(attempt, {
-          path: "/etcdserverpb.Maintenance/Status",
-          request: Buffer.alloc(0),
-          decode: decodeStatus
-        }),
-      finish: (response) => Effect.succeed(statusOf(response))
-    })
+    return statusOf(yield* memberStatus.request(to))
   }))
 
 const statusOf = (response: MemberStatus): Status => ({
@@ -171,8 +160,5 @@ const statusOf = (response: MemberStatus): Status => ({
   dbSize: response.dbSize,
   dbSizeInUse: response.dbSizeInUse,
   dbSizeQuota: response.dbSizeQuota === 0 ? Option.none() : Option.some(response.dbSizeQuota),
-  alarms: response.errors.flatMap((text) => {
-    const [, memberId, kind] = /memberID:(\d+)\s+alarm:(\w+)/.exec(text) ?? []
-    return memberId === undefined || kind === undefined ? [] : [{ memberId: BigInt(memberId), kind }]
-  })
+  alarms: memberStatus.alarmsOf(response)
 })

@@ -4,6 +4,7 @@
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import { TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as grpc from "@grpc/grpc-js"
 import * as Effect from "effect/Effect"
@@ -15,6 +16,7 @@ import { inspect } from "node:util"
 import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
 import { total } from "./support/metrics.ts"
+import { eventually } from "./support/watching.ts"
 
 const secrets = { value: "a-value-that-is-a-secret", password: "a-password", token: "a-token" }
 
@@ -108,6 +110,26 @@ describe("what an operator sees of requests", () => {
       assert.strictEqual(put.attributes.get("server.port"), ports[1])
       const up = (port: unknown) => total(KvMetrics.endpointUp, { "server.port": `${port}` })
       assert.deepStrictEqual([yield* up(ports[0]), yield* up(ports[1])], [0, 1])
+    }).pipe(isolated))
+
+  it.live("an endpoint that is reachable again is up, even if no call uses it any more", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => accepted)
+      const proxies = [
+        yield* TcpProxy.make({ target: fake.endpoint }),
+        yield* TcpProxy.make({ target: fake.endpoint })
+      ] as const
+      const down = () => Effect.map(total(KvMetrics.endpointUp), (up) => proxies.length - up)
+      const kv = yield* client({ endpoints: proxies.map(({ endpoint }) => endpoint) })
+      yield* kv.get("a")
+      const stats = yield* Effect.forEach(proxies, ({ stats }) => stats)
+      const used = stats[0]!.live > 0 ? proxies[0] : proxies[1]
+      assert.strictEqual(yield* down(), 0)
+      yield* used.down
+      yield* kv.get("a")
+      assert.strictEqual(yield* down(), 1)
+      yield* used.up
+      yield* eventually(Effect.map(down(), (count) => count === 0))
     }).pipe(isolated))
 
   it.live("the renewal of a token is a part of the call that waits for it, and is counted", () =>

@@ -9,6 +9,7 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { Host } from "etcd3/lib/connection-pool.js"
+import { alarmsOf } from "../src/internal/memberStatus.ts"
 import { encodeRequest } from "../src/internal/watch/watchEncode.ts"
 import * as watchWire from "../src/internal/watch/watchWire.ts"
 import { decodeToken, encodeAuthenticate } from "../src/internal/wire/authCodec.ts"
@@ -194,6 +195,16 @@ describe("responses", () => {
     },
     { arbitrary: { runs: 500 } }
   )
+
+  it("the alarms of a status are named with their members, and an error of another kind is not hidden", () => {
+    const alarms = (...errors: ReadonlyArray<string>) =>
+      alarmsOf({ errors, header: { ...ourHeader, memberId: 7n } }).map(({ kind, memberId }) => [memberId, kind])
+    assert.deepStrictEqual(
+      alarms("etcdserver: no leader", "memberID:9372538179322589801 alarm:NOSPACE ", "memberID:5  alarm:CORRUPT"),
+      [[9372538179322589801n, "NOSPACE"], [5n, "CORRUPT"]]
+    )
+    assert.deepStrictEqual(alarms("the disk is on fire"), [[7n, "the disk is on fire"]])
+  })
 
   it.prop("authentication and status responses decode to the values that etcd3 encoded", [text], ([text]) => {
     assert.strictEqual(decodeToken(method("Auth", "Authenticate").encoded({ header, token: text })), text)

@@ -487,6 +487,24 @@ describe("watches on one stream", () => {
     assert.strictEqual(world.pool.bufferedBytes(), 0)
   })
 
+  it("neither a watch that has ended nor one that waits for a future revision counts as a lag", () => {
+    const world = plain()
+    const quick = world.open({ range: KeyRange.key("k") })
+    world.connect()
+    world.deliver(100)
+    const future = BigInt(world.server.revision) + 1000n
+    const patient = world.open({ range: KeyRange.key("k"), startRevision: future })
+    const ended = world.open({ range: KeyRange.key("k") })
+    world.deliver(100)
+    assert.strictEqual(world.pool.lag(), 0n)
+    ended.watch.end(KvError.make(new KvError.Compacted({ compactRevision: Option.none() })))
+    for (let i = 0; i < 3; i++) world.server.write(put("k"))
+    world.deliver(100)
+    assert.strictEqual(quick.watch.next, BigInt(world.server.revision) + 1n)
+    assert.strictEqual(patient.watch.next, future)
+    assert.strictEqual(world.pool.lag(), 0n)
+  })
+
   it("a waiting consumer gets events before the watch can count as full", () => {
     const world = new World(() => 0)
     const watched = world.open({ range: KeyRange.all })

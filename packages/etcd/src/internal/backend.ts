@@ -10,8 +10,8 @@ import * as Op from "@effect-kv/core/Op"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../EtcdClient.ts"
-import * as alarms from "./alarms.ts"
 import * as leases from "./leases.ts"
+import * as memberStatus from "./memberStatus.ts"
 import * as connection from "./rpc/connection.ts"
 import * as describe from "./rpc/describeCall.ts"
 import type { Call, RetryPolicy } from "./rpc/retry.ts"
@@ -51,7 +51,7 @@ export const make = Effect.fnUntraced(
       ...leases.make(to)
     }
     return {
-      alarms: alarms.read(to),
+      alarms: memberStatus.alarmNames(to),
       kv: settings.prefix === "" ? kv : Namespace.prefixed(settings.prefix)(kv),
       client
     }

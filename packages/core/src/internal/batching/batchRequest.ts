@@ -5,7 +5,6 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Tracer from "effect/Tracer"
 import { execute, type KvBackend } from "../../backend/KvBackend.ts"
 import * as SendControl from "../../backend/SendControl.ts"
 import * as Deadline from "../../values/Deadline.ts"
@@ -43,7 +42,7 @@ export const ofSeveral = (
     )
   ),
   context: Context.add(
-    withDeadline(Context.omit(Tracer.ParentSpan)(members[0]!.fiber.context), remaining(members)),
+    withDeadline(batchSpan.contextOf(members), remaining(members)),
     SendControl.Current,
     sendControl
   )

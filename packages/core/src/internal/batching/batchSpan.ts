@@ -5,18 +5,34 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import { operationOf } from "../metrics/calls.ts"
 import * as spans from "../tracing/spans.ts"
 import type { BatchMember } from "./batchMember.ts"
+
+/**
+ * The context in which a batch is sent: that of the first caller with a recorded span, so that background work which
+ * happens to be first does not hide the batch. Nothing that this caller's spans contain becomes a part of the batch's.
+ */
+export const contextOf = (members: ReadonlyArray<BatchMember>): Context.Context<never> => {
+  const first = members[0]!
+  const sender = isUntraced(first) ? first : members.find(({ fiber }) => spans.isTraced(fiber)) ?? first
+  return withoutSpan(sender.fiber.context)
+}
+
+const withoutSpan = Context.omit(Tracer.ParentSpan, References.TracerSpanAnnotations, References.TracerSpanLinks)
+
+/** The callers of a program have one tracer. Without one, a batch must not look at each of them. */
+const isUntraced = ({ fiber }: BatchMember): boolean =>
+  Context.get(fiber.context, Tracer.Tracer) === Tracer.nativeTracer
 
 /** Runs the request of the batch in its span, if a tracer is installed. */
 export const around = <A, E>(
   members: ReadonlyArray<BatchMember>,
   request: Effect.Effect<A, E>
 ): Effect.Effect<A, E> => {
-  // The callers of a program have one tracer. Without one, a batch must not look at each of them.
-  if (Context.get(members[0]!.fiber.context, Tracer.Tracer) === Tracer.nativeTracer) return request
+  if (isUntraced(members[0]!)) return request
   // Found now: a caller that is interrupted before the request begins has no context any more.
   const callers = members.flatMap(({ fiber }) => Option.toArray(Option.fromUndefinedOr(spans.ofCall(fiber))))
   return callers.length === 0 ? request : Effect.useSpan(nameOf(members), {

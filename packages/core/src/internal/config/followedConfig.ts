@@ -16,6 +16,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { KvBackend } from "../../backend/KvBackend.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
+import * as spans from "../tracing/spans.ts"
 import type { Snapshot } from "../view/model.ts"
 import * as rangeView from "../view/rangeView.ts"
 import * as configTree from "./configTree.ts"
@@ -120,7 +121,8 @@ export const open = Effect.fnUntraced(function*(
       if (isClosed(error)) return
       yield* staleFromNow(false)
       yield* Effect.sleep(firstPause)
-      opened = yield* Effect.retry(openView(rangeView.openPatiently), {
+      // In the background, long after the span in which the configuration was first read has ended.
+      opened = yield* Effect.retry(spans.without(openView(rangeView.openPatiently)), {
         schedule: reopenSchedule,
         while: (error) => !isClosed(error)
       })

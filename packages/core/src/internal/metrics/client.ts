@@ -1,7 +1,8 @@
 /**
  * The metrics of what a client keeps with leases: its sessions, locks and temporary keys.
  *
- * A series is made on its first use. Gauges are removed when the client closes.
+ * A series is made on its first use, except counters of losses: they begin at 0 with what can be lost, because a series
+ * that begins at 1 is no increase to Prometheus. Gauges are removed when the client closes.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -16,6 +17,11 @@ import { Meter } from "./meter.ts"
 
 /** Why a lock or a session was lost: a bounded set. */
 export type LossCause = "NotRenewed" | "LeaseEnded" | "KeyDeleted" | "Rejected"
+
+/** The causes for which a session, a lock or a temporary key can be lost. */
+const sessionCauses = ["NotRenewed", "LeaseEnded"] as const
+const lockCauses = [...sessionCauses, "KeyDeleted", "Rejected"] as const
+const tempKeyCauses = ["Lost", "Taken"] as const
 
 /** A live session, as the metrics see it. */
 export interface LiveSession {
@@ -73,6 +79,7 @@ export class ClientMetrics {
       this.#hasSessionGauges = true
       this.#gauge(definitions.sessions, {}, () => this.#sessions.size)
       this.#gauge(definitions.sessionMargin, {}, () => this.margin ?? 1)
+      for (const cause of sessionCauses) this.#meter.counter(definitions.sessionsLost, { cause })
     }
     this.#sessions.add(session)
     return (cause) => {
@@ -102,6 +109,7 @@ export class ClientMetrics {
       this.#locks.set(kind, made)
       this.#gauge(definitions.locksHeld, { kind }, () => made.held)
       this.#gauge(definitions.locksWaiting, { kind }, () => made.waiting)
+      for (const cause of lockCauses) this.#meter.counter(definitions.locksLost, { kind, cause })
     }
     return new LockMetrics(this.#meter, this.#clock, locks)
   }
@@ -116,6 +124,7 @@ export class ClientMetrics {
     if (tempKeys === undefined) {
       const made = tempKeys = this.#tempKeys = { held: 0 }
       this.#gauge(definitions.tempKeys, {}, () => made.held)
+      for (const cause of tempKeyCauses) this.#meter.counter(definitions.tempKeysLost, { cause })
     }
     return new TempKeyMetrics(this.#meter, tempKeys)
   }

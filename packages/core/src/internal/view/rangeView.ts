@@ -15,6 +15,7 @@ import * as KeyRange from "../../values/KeyRange.ts"
 import { Closed, type KvError, make as makeError } from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
 import type * as Watch from "../../values/Watch.ts"
+import * as spans from "../tracing/spans.ts"
 import * as watchEnd from "../watch/watchEnd.ts"
 import * as catchUp from "./catchUp.ts"
 import type { RangeView, Snapshot } from "./model.ts"
@@ -125,8 +126,9 @@ const openWith = Effect.fnUntraced(function*(
 
   // Added before the fiber that keeps the view current is forked, so it runs after that fiber has ended.
   yield* Effect.addFinalizer(() => fail(closed))
+  // The view is kept current in the background, long after the span in which it was opened has ended.
   yield* Effect.forkScoped(
-    Effect.catch(keepCurrent(), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error)))
+    Effect.catch(spans.without(keepCurrent()), (error) => Effect.andThen(watchEnd.warn(range, error), fail(error)))
   )
   const stateNow = (): State => ({ snapshot: snapshotOf(view), staleSince })
   const current = Effect.flatMap(SubscriptionRef.get(signal), (exit) => Effect.map(exit, () => view))

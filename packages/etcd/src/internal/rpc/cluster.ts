@@ -48,7 +48,7 @@ export const make = Effect.fnUntraced(
       )
       const endpoint = endpoints.endpoint(address, opened)
       scopes.set(endpoint, own)
-      const remove = metrics?.endpoint(address, () => endpoint.failures === 0)
+      const remove = metrics?.endpoint(address, () => isUp(endpoint))
       if (remove !== undefined) yield* Scope.addFinalizer(own, Effect.sync(() => remove(endpoint.isRemoved)))
       return endpoint
     })
@@ -95,6 +95,16 @@ export const make = Effect.fnUntraced(
     }
   }
 )
+
+/**
+ * Whether an endpoint has responded since its last failure, or is connected again after its suspension. An endpoint that
+ * another one has replaced may get no more calls, so the question itself connects to it, and the next answer is right.
+ */
+const isUp = ({ channels: { calls }, failures, suspendedUntil }: endpoints.Endpoint): boolean => {
+  if (failures === 0) return true
+  if (suspendedUntil > now()) return false
+  return calls.isSettled() && calls.state() === "Ready"
+}
 
 const logChange = ({ address }: endpoints.Endpoint, reason: string | undefined): Effect.Effect<void> =>
   reason === undefined

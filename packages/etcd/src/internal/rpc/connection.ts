@@ -163,6 +163,7 @@ const makeTokens = Effect.fnUntraced(
     scope: Scope.Scope
   ): Effect.fn.Return<tokens.Tokens> {
     if (auth === undefined) return tokens.none
+    context.metrics?.usesTokens()
     let lastErrors = tokens.noErrors
     const authenticateWith = (password: Redacted.Redacted): Effect.Effect<tokens.Token, KvError.KvError> =>
       retry.run<tokens.Token, tokens.Token>({ ...context, tokens: tokens.none }, {

@@ -36,6 +36,11 @@ export class RequestMetrics {
     }
   }
 
+  /** Tokens will be requested. Their counters begin at 0: to Prometheus, a series that begins at 1 is no increase. */
+  usesTokens(): void {
+    for (const outcome of ["renewed", "failed"]) this.#meter.counter(KvMetrics.tokenRenewals, { outcome })
+  }
+
   tokenRequested(outcome: "renewed" | "failed"): void {
     this.#meter.counter(KvMetrics.tokenRenewals, { outcome }).add()
   }

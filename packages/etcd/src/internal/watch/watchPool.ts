@@ -90,19 +90,19 @@ export class WatchPool implements Owner {
     return count
   }
 
-  /** How many revisions the watch that is furthest behind has not received completely. */
+  /** How many revisions the open watch that is furthest behind has not received completely. */
   lag(): bigint {
-    // The client's calls and other watches may have seen more than the streams' headers.
-    let highest = this.#environment.store.identity.sent().revision
-    if (this.#known.revision > highest) highest = this.#known.revision
-    let lowest: bigint | undefined
-    for (const { next } of this.#watches) {
-      if (next === undefined) continue
-      const received = next - 1n
-      if (received > highest) highest = received
-      if (lowest === undefined || received < lowest) lowest = received
+    // The client's calls and other watches may have seen more than the streams' headers. A watch may wait for a future
+    // revision, which says nothing about the store.
+    const called = this.#environment.store.identity.sent().revision
+    const highest = this.#known.revision > called ? this.#known.revision : called
+    let largest = 0n
+    for (const { next, state } of this.#watches) {
+      if (next === undefined || state._tag === "Ended") continue
+      const lag = highest - (next - 1n)
+      if (lag > largest) largest = lag
     }
-    return lowest === undefined ? 0n : highest - lowest
+    return largest
   }
 
   /** The size of the events that no consumer has taken. */

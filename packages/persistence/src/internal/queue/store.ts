@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { PersistedQueueError, PersistedQueueStore } from "effect/persistence/PersistedQueue"
 import * as RcMap from "effect/RcMap"
@@ -97,9 +98,13 @@ export const make = Effect.fnUntraced(function*(
           unended.add(claimed.key)
           yield* Effect.addFinalizer((exit) =>
             Effect.gen(function*() {
-              const end = yield* settles.endOf(claimed, exit, options, yield* now)
-              const fiber = yield* inBackground(ending(keys, claimed, end))
+              const time = yield* now
+              const end = yield* Effect.exit(settles.endOf(claimed, exit, options, time))
+              const recorded: settles.End = Exit.isSuccess(end) ? end.value : { _tag: "Retried", from: time }
+              const fiber = yield* inBackground(ending(keys, claimed, recorded))
               yield* run(Effect.timeoutOption(Fiber.await(fiber), ttl))
+              // A retry schedule that throws is the caller's defect, but the claim of a live worker must end.
+              yield* end
             })
           )
           return { id: claimed.id, attempts: claimed.attempts, element: claimed.element }

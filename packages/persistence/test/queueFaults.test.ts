@@ -12,7 +12,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as PersistedQueue from "effect/persistence/PersistedQueue"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as history from "./support/history.ts"
@@ -204,6 +204,20 @@ describe("workers that are gone", () => {
       assert.deepStrictEqual(yield* second.taken, ["one", 1])
       yield* Fiber.interrupt(second.fiber)
       assert.deepInclude(yield* checked(kv), { takenOver: 0 })
+    }))
+
+  it.effect("takes that wait when the layer closes, and later ones, fail", () =>
+    Effect.gen(function*() {
+      const { start } = yield* fleet
+      const closing = yield* start()
+      const queue = yield* closing.queue("a")
+      const waiting = yield* Effect.forkScoped(Effect.flip(queue.take(Effect.succeed)))
+      yield* settled
+      yield* closing.close
+      for (const error of [yield* Fiber.join(waiting), yield* Effect.flip(queue.take(Effect.succeed))]) {
+        assert.instanceOf(error, PersistedQueue.PersistedQueueError)
+        assert.match(error.message, /its layer was closed/)
+      }
     }))
 })
 

@@ -59,6 +59,12 @@ export const make = Effect.fnUntraced(function*(
     }),
     idleTimeToLive
   })
+  let isClosed = false
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+    })
+  )
 
   /** Ends a claim, and keeps the worker registered until that is done. */
   const ending = (keys: keysOf.Keys, claimed: Claimed, end: settles.End): Effect.Effect<void> =>
@@ -88,6 +94,8 @@ export const make = Effect.fnUntraced(function*(
     take: (options) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function*() {
+          // Otherwise the take would end as if it had been interrupted.
+          if (isClosed) return yield* closed(options.name)
           const { keys, release, takers } = yield* RcMap.get(queues, options.name)
           const taker = takers.add(options.maxAttempts)
           const claimed = yield* Effect.onInterrupt(restore(Deferred.await(taker.item)), () =>

@@ -269,6 +269,15 @@ describe("what members say", () => {
     assert.strictEqual(code, "no-leader")
   })
 
+  for (const url of ["127.0.0.1:2379", "etcd://127.0.0.1:2379", "http://bob:s3c/r3t@h:1"]) {
+    it.effect(`The URL ${url} is named as wrong, without its password`, () =>
+      Effect.gen(function*() {
+        const { codes, text } = yield* examinedOnce({ KV_URL: url }, [])
+        assert.deepStrictEqual(codes, ["configuration"])
+        assert.notMatch(text, /s3c|r3t|bob/)
+      }))
+  }
+
   it("Endpoints of several clusters are named", () => {
     assert.deepStrictEqual(codes({}, { clusterId: 2n }), ["several-clusters"])
   })

@@ -19,7 +19,8 @@ export const finding = (endpoint: string, message: string, configured: Configure
     return problem(
       "endpoint-unreachable",
       `${endpoint} does not respond: ${message}`,
-      "Is the address right? Does a firewall or a network policy drop the packets?"
+      "Is the address right? Does a firewall or a network policy drop the packets? A member that has just started " +
+        "responds only when a majority of the members runs."
     )
   }
   const { advice, code, says } = rule.meaning(configured, now)

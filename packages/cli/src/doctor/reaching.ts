@@ -46,6 +46,12 @@ const rule = (matches: RegExp, code: string, says: string, advice: string): Rule
 /** In this order: messages about certificates contain words of others. */
 const rules: ReadonlyArray<Rule> = [
   rule(
+    /Protocol error; does the server want https\?/,
+    "not-etcd",
+    "responds with something other than HTTP/2, as etcd's peer port does",
+    "Correct the port: etcd's clients use 2379, its peers 2380. If the server has TLS, write https:// in the URL."
+  ),
+  rule(
     /does the server want https\?/,
     "server-wants-tls",
     "closes plain connections: it speaks TLS",

@@ -16,6 +16,7 @@ import * as TempKey from "@effect-kv/core/TempKey"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
@@ -238,6 +239,29 @@ describe("metrics of locks and sessions", () => {
         "kind=semaphore": 0,
         "kind=slot": 0
       })
+    }).pipe(isolated))
+
+  it.effect("a client that waits for a slot is counted as that, not as a lock in the queue for it", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open
+      const slot = Effect.scoped(Effect.andThen(
+        Slot.acquire("numbers", { size: 1, acquireTimeout: "5 seconds" }),
+        Effect.sleep("4 seconds")
+      )).pipe(on(kv))
+      const fibers = yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(slot, { startImmediately: true }))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=slot": 1 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksWaiting), { "kind=slot": 2 })
+      yield* TestClock.adjust("10 seconds")
+      const exits = yield* Effect.forEach(fibers, Fiber.await)
+      assert.strictEqual(exits.filter(Exit.isSuccess).length, 2)
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=slot": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksWaiting), { "kind=slot": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.lockWait), {
+        "kind=slot outcome=acquired": { count: 2, sum: 4 },
+        "kind=slot outcome=not acquired": { count: 1, sum: 5 }
+      })
+      assert.deepStrictEqual(yield* series(KvMetrics.lockHold), { "kind=slot": { count: 2, sum: 8 } })
     }).pipe(isolated))
 
   it.effect("a lock whose key was deleted is counted once, with that cause", () =>

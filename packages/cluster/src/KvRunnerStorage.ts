@@ -83,8 +83,9 @@ export const make = Effect.fnUntraced(function*(
   }
   const registrations = yield* directory.make(cluster, runners)
   const read = registration.reader()
-  const operation = <A, E, R>(name: string, effect: () => Effect.Effect<A, E, R>) =>
-    clusters.operation(cluster, name, Effect.suspend(effect))
+  /** What an operation means is settled when it begins: its attempts repeat the effect that `begin` returns. */
+  const operation = <A, E, R>(name: string, begin: () => Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => clusters.operation(cluster, name, begin()))
 
   const storage = RunnerStorage.makeEncoded({
     getRunners: operation("getRunners", () =>

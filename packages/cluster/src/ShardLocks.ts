@@ -17,7 +17,7 @@ import type * as Effect from "effect/Effect"
  */
 export class ShardLocks extends Context.Service<ShardLocks, {
   /**
-   * The fence of the lock that the runner holds now: a condition on the create revision of the lock's key.
+   * The fence of the lock that the runner holds now: conditions on the create revision and the lease of the lock's key.
    *
    * **Details**
    *

@@ -1,6 +1,7 @@
 /**
  * Runner storage when the store, or the link to it, fails. In virtual time.
  */
+import * as Fence from "@effect-kv/core/Fence"
 import * as Kv from "@effect-kv/core/Kv"
 import * as Op from "@effect-kv/core/Op"
 import * as Tracing from "@effect-kv/core/Tracing"
@@ -234,6 +235,94 @@ describe("runner storage under faults", () => {
       assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(3))), [3])
       yield* one.releaseAll(a)
       assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(3))), [1, 2, 3])
+    }))
+
+  it.effect("a release that is repeated does not delete a lock that was acquired meanwhile", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.acquire(a, [shard(1)])
+      const refused = yield* faults.inject(KvFaults.loseRequest, { when: KvFaults.writes(`${prefix}/locks/default:1`) })
+      const fiber = yield* Effect.forkChild(one.release(a, shard(1)))
+      yield* TestClock.adjust("20 millis")
+      assert.strictEqual(yield* refused.count, 1)
+      yield* one.releaseAll(a)
+      assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(1)])), [1])
+      yield* TestClock.adjust("100 millis")
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(yield* ids(one.refresh(a, [shard(1)])), [1])
+    }))
+
+  it.effect("a releaseAll that is repeated does not end locks that were acquired meanwhile", () =>
+    Effect.gen(function*() {
+      const { faults, one } = yield* setUp
+      yield* one.acquire(a, [shard(1)])
+      const refused = yield* faults.inject(KvFaults.loseRequest, { when: (call) => call.kind === "leaseRevoke" })
+      const fiber = yield* Effect.forkChild(one.releaseAll(a))
+      yield* TestClock.adjust("20 millis")
+      assert.strictEqual(yield* refused.count, 1)
+      assert.deepStrictEqual(yield* ids(one.acquire(a, [shard(2)])), [2])
+      yield* TestClock.adjust("100 millis")
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(yield* ids(one.refresh(a, [shard(2)])), [2])
+    }))
+
+  it.effect("after an unregister with an unknown outcome, a refresh does not renew the registration", () =>
+    Effect.gen(function*() {
+      const { faults, kv, one } = yield* setUp
+      yield* one.register(runner("a"), true)
+      yield* one.acquire(a, [shard(1)])
+      yield* faults.inject(KvFaults.silently(KvFaults.loseRequest), {
+        when: (call) => call.kind === "leaseRevoke",
+        times: Infinity
+      })
+      const fiber = yield* Effect.forkChild(Effect.exit(one.unregister(a)))
+      for (let i = 0; i < 4; i++) {
+        yield* TestClock.adjust(interval)
+        assert.deepStrictEqual(yield* ids(one.refresh(a, [shard(1)])), [1])
+      }
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(yield* keys(kv, `${prefix}/runners`), [])
+    }))
+
+  it.effect("a machine id that something else has written does not keep runners from registering", () =>
+    Effect.gen(function*() {
+      const { kv, one, two } = yield* setUp
+      yield* kv.put(`${prefix}/machine`, "not a number")
+      assert.strictEqual(yield* one.register(runner("a"), true), 1)
+      yield* kv.put(`${prefix}/machine`, "-7")
+      assert.strictEqual(yield* two.register(runner("b"), true), 2)
+    }))
+
+  it.effect("a store that was restored with older revisions confirms no lock, and no fence, of before", () =>
+    Effect.gen(function*() {
+      const before = yield* (yield* MemoryStore.make()).connect
+      const restored = yield* (yield* MemoryStore.make()).connect
+      let store = before
+      const client = yield* Kv.make({
+        execute: (op) => store.execute(op),
+        watch: (request) => store.watch(request),
+        leaseGrant: (options) => store.leaseGrant(options),
+        leaseKeepAlive: (id) => store.leaseKeepAlive(id),
+        leaseRevoke: (id) => store.leaseRevoke(id),
+        leaseTimeToLive: (id, options) => store.leaseTimeToLive(id, options)
+      })
+      const one = yield* process(client, prefix)
+      // The snapshot had the lease, and not the lock.
+      yield* one.acquire(a, [shard(1)])
+      yield* one.acquire(a, [shard(2)])
+      const fence = yield* one.locks.fence(a, shard(1))
+      const lock = Option.getOrThrow(yield* client.getEntry(`${prefix}/locks/default:1`))
+      const id = Option.getOrThrow(lock.lease)
+      yield* restored.leaseGrant({ ttl: config.shardLockExpiration, id })
+      const two = yield* process(yield* Kv.make(restored), prefix)
+      assert.deepStrictEqual(yield* ids(two.acquire(b, [shard(1)])), [1])
+      store = restored
+      const again = Option.getOrThrow(yield* client.getEntry(`${prefix}/locks/default:1`))
+      assert.strictEqual(again.createRevision, lock.createRevision)
+      assert.isTrue(fence.isHeldUnsafe())
+      const error = yield* Effect.flip(Fence.provide(client.put("state", "stale"), fence))
+      assert.strictEqual(error.reason._tag, "LockLost")
+      assert.deepStrictEqual(yield* ids(one.refresh(a, shardsUpTo(2))), [])
     }))
 
   it.effect("a runner that was frozen knows by its own clock that its fence is lost", () =>

@@ -47,14 +47,14 @@ export interface Options {
  * each call reads its own.
  *
  * A request of a call waits at most one second. If it fails, the call fails with `CircuitBreakerStoreError`, or runs
- * without being recorded: that is the breaker's `onStoreError`. While the store is away, a circuit stays as it was seen
- * last: a closed one admits calls without a request.
+ * without being recorded: that is the breaker's `onStoreError`. An outcome may also wait for the write before it. While the
+ * store is away, a circuit stays as it was seen last: a closed one admits calls without a request.
  *
  * **Gotchas**
  *
  * The time at which a circuit opened is that of the process that opened it. A clock that is ahead by some seconds admits
- * the probe that much earlier. A clock that is behind never makes it later than the open time after this process has seen
- * the opening.
+ * the probe that much earlier. A clock that is behind, or is set back, never makes it later than the open time after this
+ * process has seen the opening.
  *
  * A `Rate` policy writes each outcome of each call to one key: choose `CircuitBreaker.consecutive` for calls that are
  * frequent. Outcomes of one process that wait for the store are written together.

@@ -387,6 +387,70 @@ describe("faults", () => {
       assert.deepInclude(state, { _tag: "Open", retryAfter: Duration.seconds(30) })
     }))
 
+  it.effect("a clock that is set back does not prolong the time that a circuit is open", () =>
+    Effect.gen(function*() {
+      const { start } = yield* fleet
+      const { breaker: of, store } = yield* start()
+      const breaker = yield* of({ tripPolicy: CircuitBreaker.consecutive(1) })
+      yield* outcome(breaker.execute(fails, { key: "a" }))
+      yield* advance("10 seconds")
+      assert.deepInclude(yield* ahead("-1 hour")(store.state("a")), { retryAfter: Duration.seconds(20) })
+      yield* advance("20 seconds")
+      assert.strictEqual(yield* outcome(ahead("-1 hour")(breaker.execute(Effect.void, { key: "a" }))), "ran")
+    }))
+
+  it.effect("a store that closes during a call ends the waits for it, and frees the place of a probe", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const scope = yield* Scope.make()
+      const closing = yield* Scope.provide(Effect.provideService(KvCircuitBreaker.makeStore(), Kv.Kv, kv), scope)
+      const policy = { tripPolicy: CircuitBreaker.consecutive(1), openDuration: "30 seconds" } as const
+      const breaker = yield* Effect.provideService(
+        CircuitBreaker.make(policy),
+        CircuitBreaker.CircuitBreakerStore,
+        closing
+      )
+      const other = yield* (yield* start()).breaker(policy)
+      yield* settled
+      yield* outcome(other.execute(fails, { key: "a" }))
+      const call = yield* inFlight(breaker, "b")
+      yield* advance("30 seconds")
+      const probe = yield* inFlight(breaker, "a")
+      yield* Scope.close(scope, Exit.void)
+      yield* settled
+      assert.deepInclude(yield* other.state("a"), { _tag: "HalfOpen", probing: false })
+      yield* Deferred.succeed(probe.end, undefined)
+      yield* Deferred.fail(call.end, "unavailable")
+      yield* settled
+      assert.deepStrictEqual(probe.fiber.pollUnsafe(), Exit.void)
+      assert.deepStrictEqual(call.fiber.pollUnsafe(), Exit.fail("unavailable"))
+      assert.deepStrictEqual(yield* other.state("b"), { _tag: "Closed", key: "b" })
+    }))
+
+  it.effect("outcomes that wait when the store closes are not recorded, and do not change how their calls end", () =>
+    Effect.gen(function*() {
+      const { memory } = yield* fleet
+      const faults = yield* Effect.flatMap(memory.connect, KvFaults.make)
+      const scope = yield* Scope.make()
+      const store = yield* Scope.provide(Effect.provideService(KvCircuitBreaker.makeStore(), Kv.Kv, faults.kv), scope)
+      const breaker = yield* Effect.provideService(
+        CircuitBreaker.make({ tripPolicy: CircuitBreaker.consecutive(5), openDuration: "30 seconds" }),
+        CircuitBreaker.CircuitBreakerStore,
+        store
+      )
+      yield* settled
+      const held = yield* faults.hold("request", { when: KvFaults.writes("circuit-breaker/circuit/a") })
+      const first = yield* Effect.forkScoped(breaker.execute(fails, { key: "a" }))
+      yield* held.reached
+      const second = yield* Effect.forkScoped(breaker.execute(fails, { key: "a" }))
+      yield* settled
+      yield* Scope.close(scope, Exit.void)
+      yield* settled
+      assert.deepStrictEqual(first.pollUnsafe(), Exit.fail("unavailable"))
+      assert.deepStrictEqual(second.pollUnsafe(), Exit.fail("unavailable"))
+      yield* faults.calm
+    }))
+
   it.effect("wrong options are rejected when the store is made", () =>
     Effect.gen(function*() {
       const { kv } = yield* fleet

@@ -47,12 +47,12 @@ describe.skipIf(replayed !== undefined)("the simulation", () => {
   })
 })
 
-describe.skipIf(replayed !== undefined)("within 300 runs the simulation finds a client that", () => {
+describe.skipIf(replayed !== undefined)("within 600 runs the simulation finds a client that", () => {
   for (const { as, between, title } of simulatedMutants) {
     it(as === undefined ? title : `${title}, as ${as}`, () => {
       const isFound = (seed: number) =>
         run(seed, between).violations.some(({ kind }) => as === undefined || kind === as)
-      assert.isTrue(seedsOf(0, 300).some(isFound), "no violation was found")
+      assert.isTrue(seedsOf(0, 600).some(isFound), "no violation was found")
     }, 60_000)
   }
 })

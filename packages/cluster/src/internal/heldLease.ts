@@ -39,6 +39,16 @@ export const renew = (cluster: Cluster, lease: HeldLease): Effect.Effect<boolean
 export const revoke = (cluster: Cluster, id: bigint): Effect.Effect<void, KvError.KvError> =>
   whenGone<void>(undefined)(cluster.store.leaseRevoke(id))
 
+/** Ends leases that were given up. Each is removed from the set once it has ended. */
+export const revokeAll = (cluster: Cluster, condemned: Set<bigint>): Effect.Effect<void, KvError.KvError> =>
+  Effect.suspend(() =>
+    Effect.forEach(
+      [...condemned],
+      (id) => Effect.map(revoke(cluster, id), () => condemned.delete(id)),
+      { concurrency: "unbounded", discard: true }
+    )
+  )
+
 /** Whether the lease can have ended by now, as far as this process knows. */
 export const mayHaveEnded = (cluster: Cluster, lease: HeldLease): boolean =>
   cluster.now() - lease.renewedAt >= lease.ttlMillis

@@ -114,7 +114,7 @@ const attempt = Effect.fnUntraced(function*(
   const registered = current === undefined ? undefined : Option.getOrUndefined(of(current))
   const previous = registered?.machineId ??
     (runner.machineId !== undefined && !taken.has(runner.machineId) ? runner.machineId : undefined)
-  const machineId = previous ?? (yield* freeMachine(taken, last === undefined ? 0 : Number(last.lossyText), choices))
+  const machineId = previous ?? (yield* freeMachine(taken, lastMachine(last), choices))
   const machine = keys.machine(machineId)
   const value = encode({ runner: encoded, healthy, machineId })
   const written = yield* execute(
@@ -136,6 +136,12 @@ const attempt = Effect.fnUntraced(function*(
   if (runner.presence === lease) runner.registeredAt = written.revision
   return machineId
 })
+
+/** The id that was given out last; 0 if there is none, or if something else has written the key. */
+const lastMachine = (entry: Entry | undefined): number => {
+  const id = Number(entry?.lossyText ?? "0")
+  return Number.isSafeInteger(id) && id > 0 ? id : 0
+}
 
 /**
  * The next free id after the one that was given out last: an id is used again as late as possible, because its last
@@ -172,20 +178,18 @@ const endPredecessors = Effect.fnUntraced(function*(
 })
 
 /**
- * Ends the registration: that of this process, or, if this process has none, the key, whichever process wrote it.
+ * Ends the registration of this process, or, if this process never registered, the key, whichever process wrote it.
+ *
+ * The lease is given up now, before the effect runs: if its end fails, nothing renews it, and it ends by itself.
  */
-export const unregister = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> =>
-  Effect.suspend(() => {
-    const lease = runner.presence
-    if (lease === undefined) {
-      return Effect.asVoid(execute(cluster.store, Op.delete(cluster.keys.runner(runner.address))))
-    }
-    runner.registeredAt = 0n
-    return Effect.andThen(
-      heldLease.revoke(cluster, lease.id),
-      Effect.sync(() => runner.forgetPresence(lease))
-    )
-  })
+export const unregister = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> => {
+  if (runner.presence !== undefined) runner.condemnPresence(runner.presence)
+  if (runner.machineId === undefined && runner.condemnedPresences.size === 0) {
+    return Effect.asVoid(execute(cluster.store, Op.delete(cluster.keys.runner(runner.address))))
+  }
+  // If it has lost its registration, what is there now is that of a later process at the same address.
+  return heldLease.revokeAll(cluster, runner.condemnedPresences)
+}
 
 /**
  * Another runner calls this, so the registration keeps its lease, and is not written if it is gone: it would then have no

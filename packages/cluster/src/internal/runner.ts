@@ -16,6 +16,8 @@ export class Runner {
   readonly address: string
   presence: HeldLease | undefined
   shards: HeldLease | undefined
+  /** Presence leases that were given up, and may not have ended yet. Nothing renews them. */
+  readonly condemnedPresences = new Set<bigint>()
   /** Shard leases that were given up, and may not have ended yet. Nothing under them counts as held. */
   readonly condemned = new Set<bigint>()
   /** The create revision of each lock that `acquire` has reported, by its shard. All are under `shards`. */
@@ -67,6 +69,13 @@ export class Runner {
     if (this.presence !== lease) return
     this.presence = undefined
     this.registeredAt = 0n
+  }
+
+  /** Gives up a presence lease, whether it has ended or not. A later one stays. */
+  condemnPresence(lease: HeldLease): void {
+    if (this.presence !== lease) return
+    this.condemnedPresences.add(lease.id)
+    this.forgetPresence(lease)
   }
 
   /** Gives up a shard lease, with all its locks, whether it has ended or not. A later one stays. */

@@ -5,6 +5,7 @@ import * as Compare from "@effect-kv/core/Compare"
 import * as Fence from "@effect-kv/core/Fence"
 import * as KvError from "@effect-kv/core/KvError"
 import * as LockError from "@effect-kv/core/LockError"
+import * as Option from "effect/Option"
 import type { Cluster } from "./cluster.ts"
 import * as heldLease from "./heldLease.ts"
 import type { Runner } from "./runner.ts"
@@ -16,7 +17,11 @@ export const make = (cluster: Cluster, runner: Runner, shardId: string): Fence.F
   const token = runner.locks.get(shardId) ?? 0n
   const lost = (reason: string) => KvError.fail(new LockError.LockLost({ lock, token, reason }))
   return Fence.make(cluster.kv, {
-    conditions: [Compare.createRevision(lock, "=", token)],
+    // The lease as well: a store restored from a backup may give another runner's lock the same create revision.
+    conditions: [
+      Compare.createRevision(lock, "=", token),
+      Compare.lease(lock, "=", Option.fromUndefinedOr(lease?.id))
+    ],
     // A runner that was frozen may learn here of the loss, before the store has told it.
     isHeldUnsafe: () =>
       token !== 0n && lease !== undefined && runner.shards === lease && runner.locks.get(shardId) === token &&

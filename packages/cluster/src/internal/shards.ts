@@ -122,8 +122,9 @@ export const refresh = (
         ? Effect.void
         : Effect.map(heldLease.renew(cluster, lease), (isAlive) => isAlive ? undefined : forget(lease))
     const wanted = [...new Set(shardIds)]
+    const before = new Map(runner.locks)
     return Effect.gen(function*() {
-      const [{ entries, revision }] = yield* Effect.all([
+      const [entries] = yield* Effect.all([
         isPeriodic || wanted.length > fewLocks ? readAll(cluster) : readSome(cluster, wanted),
         // In this order, so that a runner's locks expire before its registration. If its peers see it missing while its
         // locks are still there, `Sharding` tries to acquire them in vain, and then waits for a second.
@@ -137,9 +138,9 @@ export const refresh = (
       )
       const still = wanted.filter((shardId) => {
         const acquiredAt = runner.locks.get(shardId)
-        // It may have been acquired again since the read.
+        // It may have been acquired again since the read. Revisions do not tell: a restored store begins with old ones.
         return acquiredAt !== undefined &&
-          (acquiredAt > revision || acquiredAt === held.get(cluster.keys.lock(shardId)))
+          (acquiredAt !== before.get(shardId) || acquiredAt === held.get(cluster.keys.lock(shardId)))
       })
       for (const shardId of wanted) if (!still.includes(shardId)) runner.locks.delete(shardId)
       if (isPeriodic) yield* deleteOrphans(cluster, runner, shards, held)
@@ -150,22 +151,18 @@ export const refresh = (
 /** So many are read one by one; if there are more, or a lease is renewed anyway, all locks of the cluster are read. */
 const fewLocks = 16
 
-interface Read {
-  readonly revision: bigint
-  readonly entries: ReadonlyArray<Entry>
-}
-
-const readAll = ({ keys, store }: Cluster): Effect.Effect<Read, KvError.KvError> => execute(store, Op.range(keys.locks))
+const readAll = ({ keys, store }: Cluster): Effect.Effect<ReadonlyArray<Entry>, KvError.KvError> =>
+  Effect.map(execute(store, Op.range(keys.locks)), ({ entries }) => entries)
 
 /** Reads the locks, or any key if none is asked for, so that the store is reached. */
 const readSome = (
   { keys, store }: Cluster,
   shardIds: ReadonlyArray<string>
-): Effect.Effect<Read, KvError.KvError> => {
+): Effect.Effect<ReadonlyArray<Entry>, KvError.KvError> => {
   const reads = shardIds.length === 0 ? [keys.lastMachine] : shardIds.map(keys.lock)
   return Effect.map(
     execute(store, Op.txn({ then: reads.map((key) => Op.get(key)) })),
-    ({ responses, revision }) => ({ revision, entries: responses.flatMap(({ entries }) => entries) })
+    ({ responses }) => responses.flatMap(({ entries }) => entries)
   )
 }
 
@@ -202,27 +199,24 @@ const deleteLock = ({ store }: Cluster, key: string, createRevision: bigint): Ef
     Op.txn({ if: [Compare.createRevision(key, "=", createRevision)], then: [Op.delete(key)] })
   ))
 
-/** Releases the lock. If the runner does not hold it, nothing happens. */
-export const release = (cluster: Cluster, runner: Runner, shardId: string): Effect.Effect<void, KvError.KvError> =>
-  Effect.suspend(() => {
-    const createRevision = runner.locks.get(shardId)
-    if (createRevision === undefined) return Effect.void
-    return Effect.map(deleteLock(cluster, cluster.keys.lock(shardId), createRevision), () => {
-      if (runner.locks.get(shardId) === createRevision) runner.locks.delete(shardId)
-    })
+/**
+ * Releases the lock that the runner holds now, however often the effect is repeated. If it holds none, nothing happens.
+ */
+export const release = (cluster: Cluster, runner: Runner, shardId: string): Effect.Effect<void, KvError.KvError> => {
+  const createRevision = runner.locks.get(shardId)
+  if (createRevision === undefined) return Effect.void
+  return Effect.map(deleteLock(cluster, cluster.keys.lock(shardId), createRevision), () => {
+    if (runner.locks.get(shardId) === createRevision) runner.locks.delete(shardId)
   })
+}
 
 /**
  * Releases all locks by ending the shard lease. That also ends every `acquire` in flight: the store rejects it.
  *
- * The lease is given up first. If its end fails with an unknown outcome, no lock under it may count as held afterwards.
+ * The lease is given up now, before the effect runs. If its end fails with an unknown outcome, no lock under it may count
+ * as held afterwards. And when the effect is repeated, it leaves alone what was acquired meanwhile.
  */
-export const releaseAll = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> =>
-  Effect.suspend(() => {
-    if (runner.shards !== undefined) runner.condemnShards(runner.shards)
-    return Effect.forEach(
-      [...runner.condemned],
-      (id) => Effect.map(heldLease.revoke(cluster, id), () => runner.condemned.delete(id)),
-      { concurrency: "unbounded", discard: true }
-    )
-  })
+export const releaseAll = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> => {
+  if (runner.shards !== undefined) runner.condemnShards(runner.shards)
+  return heldLease.revokeAll(cluster, runner.condemned)
+}

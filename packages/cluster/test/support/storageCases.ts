@@ -301,6 +301,18 @@ export const cases: ReadonlyArray<StorageCase> = [
     assert.deepStrictEqual(yield* registered(restarted.getRunners), ["a healthy"])
   }),
 
+  test("a process that has lost its registration does not end that of its successor", function*(kv, prefix) {
+    const frozen = yield* process(kv, prefix)
+    yield* frozen.register(runner("a"), true)
+    yield* endLeases(kv, `${prefix}/runners`)
+    const successor = yield* process(kv, prefix)
+    yield* successor.register(runner("a"), true)
+    yield* frozen.unregister(a)
+    assert.deepStrictEqual(yield* keys(kv, `${prefix}/runners`), ["/a:1"])
+    yield* frozen.unregister(a)
+    assert.deepStrictEqual(yield* keys(kv, `${prefix}/runners`), ["/a:1"])
+  }),
+
   test("clusters with different prefixes know nothing of each other", function*(kv, prefix) {
     const one = yield* process(kv, `${prefix}-1`)
     const two = yield* process(kv, `${prefix}-2`)

@@ -44,9 +44,14 @@ export const initial: Circuit = {
   writer: ""
 }
 
-/** The time that an open circuit stays open. Never longer than its open time, so a clock that is behind cannot prolong it. */
-export const remaining = ({ openFor, openUntil }: Circuit, seenAt: number, now: number): number =>
-  Math.max(0, Math.min(openUntil, seenAt + openFor) - now)
+/**
+ * The time that an open circuit stays open. The process that opened it set `openUntil`, by its clock. The open time since
+ * the circuit was seen is measured by the monotonic clock, so a clock that is behind, or is set back, cannot prolong it.
+ */
+export const remaining = (
+  { openFor, openUntil }: Circuit,
+  now: { readonly wallMillis: number; readonly sinceSeenMillis: number }
+): number => Math.max(0, Math.min(openUntil - now.wallMillis, openFor - now.sinceSeenMillis))
 
 /** The openings that count for the backoff of the next one. */
 export const openingsAt = ({ openings, resetAt, state }: Circuit, now: number): number =>

@@ -22,7 +22,7 @@ export interface Known {
   readonly circuit: circuits.Circuit
   /** The mod revision of its key, `0n` if there is none. */
   readonly revision: bigint
-  /** When this process learned of it, in milliseconds. */
+  /** When this process learned of it, in milliseconds of the monotonic clock. */
   readonly seenAt: number
   /** Whether a call is the probe. */
   readonly isProbing: boolean
@@ -140,16 +140,19 @@ export class Circuits {
   }
 }
 
+/** The time of {@link Known.seenAt}: not that of the day, which can be set. */
+export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
+
 /** Keeps the circuits current until it is interrupted. While the store is away they stay as they are. */
 export const follow = (kv: Kv.Kv, prefix: string, known: Circuits): Effect.Effect<never> => {
   const isCircuit = (key: string) => key.startsWith(`${prefix}circuit/`)
   const once: Effect.Effect<never, KvError> = Effect.scoped(Effect.gen(function*() {
     const followed = yield* kv.snapshotAndWatch(KeyRange.prefix(prefix))
-    known.load(followed.entries, followed.revision, isCircuit, yield* Clock.currentTimeMillis)
+    known.load(followed.entries, followed.revision, isCircuit, yield* monotonicMillis)
     return yield* Effect.forever(
       Effect.flatMap(
         watcherOf(followed).take,
-        (revisions) => Effect.map(Clock.currentTimeMillis, (now) => known.apply(revisions, isCircuit, now))
+        (revisions) => Effect.map(monotonicMillis, (now) => known.apply(revisions, isCircuit, now))
       )
     )
   }))

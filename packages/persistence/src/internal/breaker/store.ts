@@ -55,6 +55,18 @@ export const make = Effect.fnUntraced(function*(
   const instance = (yield* Random.nextInt).toString(36)
   let writes = 0
   const pending = new Map<string, Array<Pending>>()
+  let isClosed = false
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+      for (const key of pending.keys()) endPending(key)
+    })
+  )
+  /** Ends the waits for outcomes that will not be recorded, because the layer closes. */
+  const endPending = (key: string): void => {
+    for (const { result } of pending.get(key) ?? []) Deferred.doneUnsafe(result, Exit.fail(closed))
+    pending.delete(key)
+  }
   /** Runs until the layer closes, whatever becomes of the caller. */
   const inBackground = <A, E>(effect: Effect.Effect<A, E>) =>
     Effect.forkIn(run(effect), scope, { startImmediately: true })
@@ -71,8 +83,8 @@ export const make = Effect.fnUntraced(function*(
     revision: bigint,
     [circuit, probe]: ReadonlyArray<Op.RangeResponse>
   ): Effect.Effect<circuits.Known> =>
-    Effect.map(Clock.currentTimeMillis, (now) => {
-      const found = circuits.knownOf(circuit?.entries[0], probe?.entries[0], now)
+    Effect.map(circuits.monotonicMillis, (seenAt) => {
+      const found = circuits.knownOf(circuit?.entries[0], probe?.entries[0], seenAt)
       known.learn(keys, found, revision)
       // Keeps the time at which this process first saw that state.
       const current = known.get(keys)
@@ -99,13 +111,15 @@ export const make = Effect.fnUntraced(function*(
 
   /**
    * Admits a call as the probe; `undefined` if the circuit has changed. The session ends with the call's scope, and with it
-   * the probe, also if it was admitted after the call has stopped to wait.
+   * the probe, also if it was admitted after the call has stopped to wait. It ends with the layer, too, which may close
+   * while the call runs.
    */
   const probe = Effect.fnUntraced(function*(
     keys: circuits.Keys,
     before: circuits.Known
   ): Effect.fn.Return<CircuitBreaker.Admission | undefined, KvError.KvError, Scope.Scope> {
-    const sessionScope = yield* Scope.make()
+    if (isClosed) return yield* closed
+    const sessionScope = yield* Scope.fork(scope)
     const attempt = yield* inBackground(Scope.provide(admitProbe(keys, before), sessionScope))
     // In the background: the call does not wait for the end of its lease.
     yield* Effect.addFinalizer((exit) =>
@@ -134,9 +148,9 @@ export const make = Effect.fnUntraced(function*(
         }),
         isUnknown
       ))
-    const now = yield* Clock.currentTimeMillis
     if (response.succeeded) {
-      const admitted = { circuit: after, revision: response.revision, seenAt: now, isProbing: true }
+      const seenAt = yield* circuits.monotonicMillis
+      const admitted = { circuit: after, revision: response.revision, seenAt, isProbing: true }
       known.learn(keys, admitted, response.revision)
     } else {
       // An attempt whose response was lost may have admitted this call.
@@ -199,7 +213,7 @@ export const make = Effect.fnUntraced(function*(
         ? write(undefined)
         : leased(lifetime(after, now), write)
       if (response.succeeded) {
-        const seenAt = yield* Clock.currentTimeMillis
+        const seenAt = yield* circuits.monotonicMillis
         known.learn(keys, {
           circuit: isInitial ? circuit.initial : after === before ? before : written,
           revision: after === before ? revision : isInitial ? 0n : response.revision,
@@ -229,11 +243,16 @@ export const make = Effect.fnUntraced(function*(
           Effect.timeoutOrElse(applyAll(key, outcomes), { duration: deadline, orElse: () => noResponse }),
           (exit) =>
             Effect.sync(() => {
+              const isInterrupted = Exit.hasInterrupts(exit)
               for (const [i, { result }] of outcomes.entries()) {
-                Deferred.doneUnsafe(result, Exit.map(exit, (transitions) => transitions[i]))
+                Deferred.doneUnsafe(
+                  result,
+                  isInterrupted ? Exit.fail(closed) : Exit.map(exit, (transitions) => transitions[i])
+                )
               }
+              if (isInterrupted) endPending(key)
             })
-        ).pipe(Effect.ignore),
+        ).pipe(Effect.exit),
         flush(key)
       )
     })
@@ -245,7 +264,7 @@ export const make = Effect.fnUntraced(function*(
         let current = yield* seen(keys)
         for (let conflicts = 0; conflicts < maxConflicts; conflicts++) {
           const now = yield* Clock.currentTimeMillis
-          const { circuit: state, isProbing, seenAt } = current
+          const { circuit: state, isProbing } = current
           if (state.state === "Closed") {
             return {
               generation: state.generation,
@@ -254,7 +273,7 @@ export const make = Effect.fnUntraced(function*(
               transition: undefined
             } satisfies CircuitBreaker.Admission
           }
-          const remaining = state.state === "Open" ? circuit.remaining(state, seenAt, now) : 0
+          const remaining = state.state === "Open" ? yield* remainingOf(current, now) : 0
           if (remaining > 0) {
             return yield* new CircuitBreaker.CircuitBreakerError({
               reason: new CircuitBreaker.CircuitOpen({ key, retryAfter: Duration.millis(remaining) })
@@ -280,6 +299,7 @@ export const make = Effect.fnUntraced(function*(
         const current = known.get(keys)
         // Nothing to write: most calls of a healthy circuit end here.
         if (current !== undefined && !pending.has(key) && isIrrelevant(key, current, outcome, at)) return undefined
+        if (isClosed) return yield* closed
         const result = Deferred.makeUnsafe<CircuitBreaker.Transition | undefined, KvError.KvError>()
         const waiting = pending.get(key)
         if (waiting === undefined) {
@@ -291,8 +311,8 @@ export const make = Effect.fnUntraced(function*(
 
     state: (key) =>
       bookkeeping(Effect.gen(function*(): Effect.fn.Return<CircuitBreaker.State, KvError.KvError> {
-        const { circuit: state, isProbing, seenAt } = yield* read(circuits.keysOf(prefix, key))
-        const now = yield* Clock.currentTimeMillis
+        const found = yield* read(circuits.keysOf(prefix, key))
+        const { circuit: state, isProbing } = found
         switch (state.state) {
           case "Closed":
             return { _tag: "Closed", key }
@@ -300,7 +320,7 @@ export const make = Effect.fnUntraced(function*(
             return {
               _tag: "Open",
               key,
-              retryAfter: Duration.millis(circuit.remaining(state, seenAt, now)),
+              retryAfter: Duration.millis(yield* remainingOf(found, yield* Clock.currentTimeMillis)),
               consecutiveOpenings: state.openings
             }
           case "HalfOpen":
@@ -309,6 +329,11 @@ export const make = Effect.fnUntraced(function*(
       })).pipe(Effect.catchTag("KvError", storeError(`The state of the circuit ${key} was not read`)))
   })
 })
+
+const remainingOf = ({ circuit: state, seenAt }: circuits.Known, wallMillis: number): Effect.Effect<number> =>
+  Effect.map(circuits.monotonicMillis, (now) => circuit.remaining(state, { wallMillis, sinceSeenMillis: now - seenAt }))
+
+const closed = KvError.make(new KvError.Closed({ message: "the layer of the circuit breaker's store was closed" }))
 
 const noResponse = KvError.fail(
   new KvError.Unavailable({ message: `the store has not responded within ${Duration.format(deadline)}` })

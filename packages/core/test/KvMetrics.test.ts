@@ -378,9 +378,10 @@ describe("the list of metrics", () => {
   it("the list of metrics has each name once, and names that Prometheus and OpenTelemetry accept", () => {
     const names = KvMetrics.all.map(({ name }) => name)
     assert.strictEqual(new Set(names).size, names.length)
-    for (const { description, labels, name, type } of KvMetrics.all) {
+    for (const { description, labels, name, type, unit } of KvMetrics.all) {
       assert.match(name, /^(effect_kv_[a-z_]+|db\.client\.operation\.duration)$/)
       assert.strictEqual(name.endsWith("_total"), type === "Counter", name)
+      assert.strictEqual(name.endsWith("_ratio"), unit === "1", name)
       assert.isNotEmpty(description)
       for (const label of labels) assert.notMatch(label, /key|value|prefix/)
     }

@@ -53,6 +53,11 @@ const cli = project("cli", "packages/cli/test/**/*.test.ts", {
   exclude: (process.env["EFFECT_KV_SCRIPT"] ?? "") === "" ? ["**/*.terminal.test.ts"] : []
 })
 
+/** On a Postgres server: if its binaries exist for this platform, see `scripts/lib/postgres.mjs`. */
+const postgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") === ""
+  ? []
+  : [project("postgres", "packages/postgres/test/**/*.test.ts")]
+
 /** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */
 const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""
   ? []
@@ -83,6 +88,7 @@ export default defineConfig({
       project("core", "packages/core/test/**/*.test.ts"),
       project("memory", "packages/memory/test/**/*.test.ts"),
       ...versions.map(onEtcd),
+      ...postgres,
       project("test-suite", "packages/test-suite/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("cluster", "packages/cluster/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("persistence", "packages/persistence/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),

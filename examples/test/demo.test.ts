@@ -71,7 +71,7 @@ it.live(
   () =>
     Effect.map(demo(["--processes", "2"], undefined), ({ code, output }) => {
       assert.strictEqual(code, 1)
-      assert.match(output, /name an etcd server/)
+      assert.match(output, /name an etcd or Postgres server/)
     }),
   120_000
 )

@@ -39,7 +39,7 @@ export const checkConsumer = async (temporary) => {
     const options = ["--module", module, "--moduleResolution", moduleResolution, "--outDir", `out-${module}`]
     await capture(binary("tsc"), ["-p", ".", ...options], { cwd: project })
   }
-  for (const program of ["memory.js", "etcd.js"]) {
+  for (const program of ["memory.js", "etcd.js", "postgres.js"]) {
     await capture("node", [join("out-NodeNext", program)], { cwd: project })
   }
   await capture(binary("effect-kv"), ["--version"], { cwd: project })

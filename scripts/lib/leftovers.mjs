@@ -1,6 +1,6 @@
 /** The leftovers step: files in the clone, temporary files and processes that a test run left behind. */
 import { randomUUID } from "node:crypto"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout } from "node:timers/promises"
@@ -40,6 +40,7 @@ export const watchLeftovers = async () => {
   const temporary = mkdtempSync(join(tmpdir(), "effect-kv-test-"))
   const inner = mkdtempSync(join(temporary, "tmp-"))
   const scratch = mkdtempSync(join(fastFolder(), "effect-kv-test-"))
+  chmodSync(scratch, 0o711) // Postgres refuses to run as root: then it runs as another user
   Object.assign(process.env, {
     EFFECT_KV_RUN: mark,
     EFFECT_KV_SCRATCH: scratch,

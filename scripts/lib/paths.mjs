@@ -4,4 +4,14 @@ import { fileURLToPath } from "node:url"
 
 export const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/[\\/]$/, "")
 export const cache = join(root, ".cache")
-export const packages = ["core", "memory", "etcd", "test-suite", "cluster", "persistence", "reactivity", "cli"]
+export const packages = [
+  "core",
+  "memory",
+  "etcd",
+  "postgres",
+  "test-suite",
+  "cluster",
+  "persistence",
+  "reactivity",
+  "cli"
+]

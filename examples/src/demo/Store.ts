@@ -4,6 +4,7 @@
 import { Kv, KvError, KvUrl } from "@effect-kv/core"
 import { EtcdLayer } from "@effect-kv/etcd"
 import { MemoryLayer } from "@effect-kv/memory"
+import { PostgresLayer } from "@effect-kv/postgres"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { randomUUID } from "node:crypto"
@@ -14,7 +15,9 @@ export const url = process.env["KV_URL"] ?? "mem:demo"
 const isMemory = url.startsWith("mem:")
 
 /** The kind of store and its address, without the password that the URL may contain. */
-export const describe = isMemory ? "memory" : `etcd at ${url.replace(/^(https?:\/\/)[^@/]*@/, "$1")}`
+export const describe = isMemory
+  ? "memory"
+  : `${url.startsWith("postgres") ? "Postgres" : "etcd"} at ${url.replace(/^([a-z]+:\/\/)[^@/]*@/, "$1")}`
 
 export const freshNamespace = (): string => `effect-kv-demo/${randomUUID().slice(0, 8)}/`
 
@@ -25,7 +28,9 @@ export const layer = (namespace: string): Layer.Layer<Kv.Kv, KvError.KvError> =>
     Layer.provide(KvUrl.layer(url, {
       mem: MemoryLayer.fromUrl,
       http: EtcdLayer.fromUrl,
-      https: EtcdLayer.fromUrl
+      https: EtcdLayer.fromUrl,
+      postgres: PostgresLayer.fromUrl,
+      postgresql: PostgresLayer.fromUrl
     }))
   )
 
@@ -33,7 +38,7 @@ export const layer = (namespace: string): Layer.Layer<Kv.Kv, KvError.KvError> =>
 export const mustBeShared: Effect.Effect<void, KvError.KvError> = isMemory
   ? KvError.fail(
     new KvError.InvalidRequest({
-      message: "processes cannot share a store in memory; name an etcd server: KV_URL=http://127.0.0.1:2379"
+      message: "processes cannot share a store in memory; name an etcd or Postgres server: KV_URL=http://127.0.0.1:2379"
     })
   )
   : Effect.void

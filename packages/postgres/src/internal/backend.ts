@@ -1,0 +1,32 @@
+/**
+ * The six functions of the Postgres backend.
+ */
+import type { KvBackend } from "@effect-kv/core/KvBackend"
+import * as Namespace from "@effect-kv/core/Namespace"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Connection } from "./connection.ts"
+import { execute } from "./execute.ts"
+import * as leases from "./leases.ts"
+import * as realTime from "./realTime.ts"
+import * as sweeper from "./sweeper.ts"
+import * as watches from "./watch/watches.ts"
+
+export const make = Effect.fnUntraced(function*(to: Connection): Effect.fn.Return<KvBackend, never, Scope.Scope> {
+  const sweeping = yield* sweeper.make(to)
+  const run = Effect.runForkWith(yield* realTime.context)
+  const watching = watches.make(to, run, sweeping.wake)
+  const { leaseGrant, ...others } = leases.make(to)
+  const fiber = yield* Effect.acquireRelease(
+    Effect.sync(() => run(sweeping.run)),
+    (fiber) => Effect.sync(() => fiber.interruptUnsafe())
+  )
+  void fiber
+  const backend: KvBackend = {
+    execute: (op) => execute(to, op),
+    watch: watching.open,
+    leaseGrant: (options) => Effect.tap(leaseGrant(options), () => Effect.sync(sweeping.wake)),
+    ...others
+  }
+  return to.settings.prefix === "" ? backend : Namespace.prefixed(to.settings.prefix)(backend)
+})

@@ -1,0 +1,149 @@
+/**
+ * The calls of the schema's functions.
+ */
+import type * as KvError from "@effect-kv/core/KvError"
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import type { Interval } from "./bytes.ts"
+import type { Connection, Row, Statement } from "./connection.ts"
+import type { Encoded } from "./encode.ts"
+import type { Item } from "./items.ts"
+
+/** The edge to SQL: rows of the schema's functions have the columns of an item. */
+export const itemsOf = (rows: ReadonlyArray<Row>): ReadonlyArray<Item> => rows as unknown as ReadonlyArray<Item>
+
+export const bytesArray = (values: ReadonlyArray<Uint8Array>): PgTypes.Parameter =>
+  Result.getOrThrow(PgTypes.array(values, PgTypes.OID.bytea))
+
+export const read = (to: Connection, { data, json }: Encoded): Statement => ({
+  sql: `select * from ${to.schema}.read($1, $2)`,
+  params: [PgTypes.jsonb(json), bytesArray(data)]
+})
+
+export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
+  sql: `select * from ${to.schema}.get_entry($1)`,
+  params: [PgTypes.bytea(key)]
+})
+
+export const write = (to: Connection, { data, json }: Encoded, request: string): Statement => ({
+  sql: `select * from ${to.schema}.write($1, $2, $3)`,
+  params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)]
+})
+
+export const resolve = (to: Connection, request: string, since: bigint): Statement => ({
+  sql: `select * from ${to.schema}.resolve($1, $2)`,
+  params: [PgTypes.uuid(request), PgTypes.int8(since)]
+})
+
+export const grantLease = (to: Connection, id: bigint | undefined, seconds: number): Statement => ({
+  sql: `select * from ${to.schema}.grant_lease($1, $2)`,
+  params: [PgTypes.int8(id ?? null), PgTypes.int8(BigInt(seconds))]
+})
+
+export const keepLeaseAlive = (to: Connection, id: bigint): Statement => ({
+  sql: `update ${to.schema}.lease set expires_at = clock_timestamp() + ttl * interval '1 second'
+    where id = $1 and expires_at > clock_timestamp() returning ttl`,
+  params: [PgTypes.int8(id)]
+})
+
+export const revokeLease = (to: Connection, id: bigint): Statement => ({
+  sql: `select ${to.schema}.revoke_lease($1)`,
+  params: [PgTypes.int8(id)]
+})
+
+export const leaseTimeToLive = (to: Connection, id: bigint): Statement => ({
+  sql: `select ttl, floor(extract(epoch from expires_at - clock_timestamp()))::bigint from ${to.schema}.lease
+    where id = $1 and expires_at > clock_timestamp()`,
+  params: [PgTypes.int8(id)]
+})
+
+export const leaseKeys = (to: Connection, id: bigint): Statement => ({
+  sql: `select key from ${to.schema}.entry where lease = $1 and lease <> 0 order by key`,
+  params: [PgTypes.int8(id)]
+})
+
+export interface ChangesOptions {
+  /** The first revision; `undefined` for the next one. */
+  readonly since: bigint | undefined
+  /** Whether a watch is opened: a watch that is open already may read what was compacted seconds ago. */
+  readonly isOpening: boolean
+  readonly interval: Interval
+  /** A kind of item; `undefined` for both. */
+  readonly only: number | undefined
+  readonly previous: boolean
+}
+
+/** At most so many events and bytes are read at once. A revision is never split. */
+const maxEvents = 1024
+const maxBytes = 4 * 1024 * 1024
+
+export const changes = (to: Connection, { interval, isOpening, only, previous, since }: ChangesOptions): Statement => ({
+  sql: `select * from ${to.schema}.changes($1, $2, $3, $4, $5, $6, $7, $8)`,
+  params: [
+    PgTypes.int8(since ?? null),
+    PgTypes.bool(isOpening),
+    PgTypes.bytea(interval.start),
+    PgTypes.bytea(interval.end),
+    PgTypes.int2(only ?? null),
+    PgTypes.bool(previous),
+    PgTypes.int4(maxEvents),
+    PgTypes.int8(BigInt(maxBytes))
+  ]
+})
+
+export const sweep = (to: Connection): Statement => ({ sql: `select ${to.schema}.sweep()`, params: [] })
+
+export const compact = (to: Connection, revision: bigint): Statement => ({
+  sql: `select * from ${to.schema}.compact($1)`,
+  params: [PgTypes.int8(revision)]
+})
+
+export const rotate = (to: Connection): Statement => ({ sql: `select ${to.schema}.rotate()`, params: [] })
+
+export const clean = (to: Connection, most: bigint): Statement => ({
+  sql: `select ${to.schema}.clean($1)`,
+  params: [PgTypes.int8(most)]
+})
+
+/** The state of the store: its revision, its compacted revision, and how long until the next lease ends. */
+export const state = (to: Connection): Statement => ({
+  sql: `select revision, compacted, cleanable, cleaned,
+      (select greatest(0, least(extract(epoch from min(expires_at) - clock_timestamp()) * 1000, 3600000))::bigint
+       from ${to.schema}.lease)
+    from ${to.schema}.store`,
+  params: []
+})
+
+export interface State {
+  readonly revision: bigint
+  readonly compacted: bigint
+  readonly cleanable: bigint
+  readonly cleaned: bigint
+  /** Milliseconds; `undefined` without a lease. */
+  readonly nextExpiry: number | undefined
+}
+
+export const readState = (to: Connection): Effect.Effect<State, KvError.KvError> =>
+  Effect.suspend(() => {
+    const { sent } = to.identity
+    return Effect.flatMap(to.read(state(to)), (rows) => {
+      const [revision, compacted, cleanable, cleaned, nextExpiry] = rows[0] as readonly [
+        bigint,
+        bigint,
+        bigint,
+        bigint,
+        bigint | null
+      ]
+      const replaced = to.identity.observe(revision, sent, "read")
+      return replaced === undefined
+        ? Effect.succeed({
+          revision,
+          compacted,
+          cleanable,
+          cleaned,
+          nextExpiry: nextExpiry === null ? undefined : Number(nextExpiry)
+        })
+        : Effect.fail(replaced)
+    })
+  })

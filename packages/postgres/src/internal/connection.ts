@@ -1,0 +1,253 @@
+/**
+ * The application's `PgClient`, as this package uses it: one statement at a time, outside of any transaction of the
+ * caller, on the machine's clock, and ended with the layer.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as KvError from "@effect-kv/core/KvError"
+import * as SendControl from "@effect-kv/core/SendControl"
+import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import { Identity } from "./identity.ts"
+import * as migration from "./migration.ts"
+import type { Settings } from "./options.ts"
+import * as realTime from "./realTime.ts"
+import { identifier } from "./schema/script.ts"
+import * as sqlErrors from "./sqlErrors.ts"
+
+/** A row, by the position of its columns. */
+export type Row = ReadonlyArray<unknown>
+
+/** A statement with its parameters. */
+export interface Statement {
+  readonly sql: string
+  readonly params: ReadonlyArray<unknown>
+}
+
+/** What a write does when its response was lost. */
+export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvError.KvError>
+
+export class Connection {
+  readonly pg: PgClient.PgClient
+  readonly identity = new Identity()
+  readonly settings: Settings
+  /** The schema, as an identifier. */
+  readonly schema: string
+  readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  readonly #closing = new Set<() => void>()
+  /** The statements in flight, also those that nobody waits for any more. */
+  readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
+  #isOpen = true
+
+  constructor(
+    pg: PgClient.PgClient,
+    settings: Settings,
+    run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  ) {
+    this.pg = pg
+    this.settings = settings
+    this.schema = identifier(settings.schema)
+    this.#run = run
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  /** Ends the calls in flight. Later ones fail at once. */
+  close(): void {
+    this.#isOpen = false
+    for (const end of this.#closing) end()
+  }
+
+  /**
+   * Waits for the ends of the statements that were given up, for at most a second: after a client has closed, none of its
+   * writes should arrive.
+   */
+  get drained(): Effect.Effect<void> {
+    return Effect.suspend(() => Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll([...this.#running]), "1 second")))
+  }
+
+  /** Calls `f` when the layer closes. Returns the function that cancels that. */
+  onClose(f: () => void): () => void {
+    if (!this.#isOpen) {
+      f()
+      return () => {}
+    }
+    this.#closing.add(f)
+    return () => this.#closing.delete(f)
+  }
+
+  /** Executes a statement that changes nothing, or that can be repeated. Repeats it until the deadline. */
+  read(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts(statement, remaining, undefined))
+  }
+
+  /**
+   * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
+   * executed. If the response was lost, `resolve` finds out.
+   */
+  write<A>(
+    statement: Statement,
+    resolve: Resolve<A>
+  ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts(statement, remaining, resolve))
+  }
+
+  #within<A>(
+    f: (remaining: () => number) => Effect.Effect<A, KvError.KvError>
+  ): Effect.Effect<A, KvError.KvError> {
+    return realTime.provide(Effect.withFiber((fiber) => {
+      const deadline = fiber.getRef(Deadline.Deadline) ?? this.settings.deadline
+      const clock = fiber.getRef(Clock.Clock)
+      const end = millisOf(clock) + Duration.toMillis(deadline)
+      return f(() => end - millisOf(clock))
+    }))
+  }
+
+  #attempts<A>(
+    statement: Statement,
+    remaining: () => number,
+    resolve: Resolve<A> | undefined
+  ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
+    let last: SqlError | undefined
+    let mayCreate = this.settings.migrate
+    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
+      Effect.flatMap(this.#once(statement, remaining), (outcome) => {
+        switch (outcome._tag) {
+          case "Rows":
+            return Effect.succeed(outcome.rows)
+          case "Closed":
+            return outcome.sent && resolve !== undefined ? KvError.fail(unknown("the client was closed")) : closed
+          case "Cancelled":
+            return KvError.fail(new KvError.Unavailable({ message: "the request was cancelled before it was sent" }))
+          case "Late":
+            if (outcome.sent && resolve !== undefined) {
+              return KvError.fail(unknown("no response arrived before the deadline"))
+            }
+            return KvError.fail(last === undefined ? late(outcome.sent) : sqlErrors.reasonOf(last))
+          case "Failed": {
+            const { error, sent } = outcome
+            last = error
+            if (mayCreate && sqlErrors.isSchemaMissing(error)) {
+              mayCreate = false
+              return Effect.andThen(this.#create, attempt(backoff))
+            }
+            if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
+              return resolve(Duration.millis(Math.max(0, remaining())))
+            }
+            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return KvError.fail(sqlErrors.reasonOf(error))
+            return Effect.andThen(
+              Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
+              attempt(Math.min(backoff * 2, 500))
+            )
+          }
+        }
+      })
+    return Effect.suspend(() => attempt(20))
+  }
+
+  get #create(): Effect.Effect<void, KvError.KvError> {
+    return Effect.mapError(
+      migration.create(this.pg, this.settings.schema),
+      (error) => KvError.make(sqlErrors.reasonOf(error))
+    )
+  }
+
+  /** One attempt. The caller never waits for the end of a statement that it gave up. */
+  #once(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+    return Effect.withFiber((caller) => {
+      const control = caller.getRef(SendControl.Current)
+      return Effect.callback<Outcome>((resume) => {
+        if (!this.#isOpen) return resume(Effect.succeed({ _tag: "Closed", sent: false }))
+        let sent = false
+        control?.track(() => sent)
+        const query = Effect.scoped(
+          Effect.flatMap(this.pg.reserve, (connection) =>
+            Effect.suspend((): Effect.Effect<Outcome, SqlError> => {
+              if (control?.isCancelled() === true) return Effect.succeed({ _tag: "Cancelled" })
+              sent = true
+              return Effect.map(
+                connection.executeValues(statement.sql, statement.params),
+                (rows): Outcome => ({ _tag: "Rows", rows })
+              )
+            }))
+        )
+        const fiber = this.#run(query)
+        this.#running.add(fiber)
+        fiber.addObserver(() => this.#running.delete(fiber))
+        const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
+        const settle = (outcome: Outcome): void => {
+          stop()
+          resume(Effect.succeed(outcome))
+        }
+        const cancelClose = this.onClose(() => settle({ _tag: "Closed", sent }))
+        const cancelTimer = timer.addObserver((exit) => {
+          if (Exit.isSuccess(exit)) settle({ _tag: "Late", sent })
+        })
+        const cancelQuery = fiber.addObserver((exit) => {
+          if (Exit.isSuccess(exit)) return settle(exit.value)
+          const failure = exit.cause.reasons.find((reason) => reason._tag === "Fail")
+          if (failure !== undefined) return settle({ _tag: "Failed", error: failure.error, sent })
+          stop()
+          resume(this.#isOpen ? Effect.failCause(exit.cause as never) : Effect.succeed({ _tag: "Closed", sent }))
+        })
+        const stop = (): void => {
+          cancelClose()
+          cancelTimer()
+          cancelQuery()
+          timer.interruptUnsafe()
+          fiber.interruptUnsafe()
+        }
+        return Effect.sync(stop)
+      })
+    })
+  }
+}
+
+type Outcome =
+  | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }
+  | { readonly _tag: "Failed"; readonly error: SqlError; readonly sent: boolean }
+  | { readonly _tag: "Late"; readonly sent: boolean }
+  | { readonly _tag: "Closed"; readonly sent: boolean }
+  | { readonly _tag: "Cancelled" }
+
+const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+
+const unknown = (why: string): KvError.Reason =>
+  new KvError.Indeterminate({ message: `${why}, so it is not known whether the store applied the write` })
+
+const late = (wasSent: boolean): KvError.Reason =>
+  new KvError.DeadlineExceeded({
+    message: wasSent
+      ? "no response arrived before the deadline"
+      : "no connection of the PgClient was available before the deadline; its pool may be in use or the server unreachable"
+  })
+
+const closedReason = (what: string): KvError.KvError =>
+  KvError.make(new KvError.Closed({ message: `${what} was closed: the scope it was opened in has ended` }))
+
+const closed = Effect.fail(closedReason("the client"))
+
+/** Made once, because every watch ends with it and errors are expensive. */
+export const watchClosed = closedReason("the watch")
+
+/** Opens the connection until the scope closes. */
+export const make = Effect.fnUntraced(function*(
+  pg: PgClient.PgClient,
+  settings: Settings
+): Effect.fn.Return<Connection, never, Scope.Scope> {
+  const run = Effect.runForkWith(yield* realTime.context)
+  const connection = new Connection(pg, settings, run)
+  yield* Effect.addFinalizer(() =>
+    realTime.provide(Effect.andThen(Effect.sync(() => connection.close()), connection.drained))
+  )
+  connection.identity.onReplaced((message) => run(Effect.logWarning(`effect-kv: ${message}`)))
+  return connection
+})

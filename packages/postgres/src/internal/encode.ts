@@ -1,0 +1,127 @@
+/**
+ * The encoding of an operation for the functions of the schema: JSON that refers to keys and values by their position,
+ * from 1, in an array of bytes.
+ */
+import * as Check from "@effect-kv/core/Check"
+import type { Compare } from "@effect-kv/core/Compare"
+import type { Value } from "@effect-kv/core/Entry"
+import type * as KeyRange from "@effect-kv/core/KeyRange"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Op from "@effect-kv/core/Op"
+import { bytesOf, intervalOf } from "./bytes.ts"
+
+/** An operation as parameters of a statement. */
+export interface Encoded {
+  readonly json: unknown
+  readonly data: ReadonlyArray<Uint8Array>
+}
+
+type Json = Record<string, unknown>
+
+/** etcd's defaults, which the memory backend has too. */
+const maxTxnOps = 128
+const maxRequestBytes = 1.5 * 1024 * 1024
+const readAllowance = 512 * 1024
+
+/** Encodes an operation, or returns why it is rejected. */
+export const encode = (op: Op.Op): Encoded | KvError.KvError => {
+  const problem = Check.op(op, { maxTxnOps })
+  if (problem !== undefined) return KvError.make(new KvError.InvalidRequest({ message: problem }))
+  const data = new Data()
+  const json = {
+    ...encodeOp(op, data),
+    ...flag("leases", data.hasLeases),
+    ...flag("past", data.hasPastReads)
+  }
+  const allowed = Op.isWrite(op) ? maxRequestBytes : maxRequestBytes + readAllowance
+  return data.size <= allowed ? { json, data: data.parts } : KvError.make(
+    new KvError.RequestTooLarge({ message: `the request has ${data.size} bytes, but ${allowed} are allowed` })
+  )
+}
+
+/** Encodes the conditions of a transaction, which must be valid. */
+export const encodeConditions = (conditions: ReadonlyArray<Compare>): Encoded => {
+  const data = new Data()
+  return { json: conditions.map((condition) => encodeCompare(condition, data)), data: data.parts }
+}
+
+class Data {
+  readonly parts: Array<Uint8Array> = []
+  size = 0
+  hasLeases = false
+  hasPastReads = false
+
+  add(value: Value): number {
+    const bytes = bytesOf(value)
+    this.size += bytes.length
+    return this.parts.push(bytes)
+  }
+
+  addRange(range: KeyRange.KeyRange): Json {
+    const { end, start } = intervalOf(range)
+    return { k: this.add(start), e: range._tag === "Key" ? this.parts.push(end) : this.add(end) }
+  }
+}
+
+const encodeOp = (op: Op.Op, data: Data): Json => {
+  switch (op._tag) {
+    case "Range":
+      data.hasPastReads ||= op.revision !== undefined
+      return { t: "r", ...data.addRange(op.range), ...rangeOptions(op) }
+    case "Put":
+      data.hasLeases ||= op.lease !== undefined
+      return {
+        t: "p",
+        k: data.add(op.key),
+        v: data.add(op.value),
+        ...(op.lease === undefined ? {} : { lease: op.lease.toString() }),
+        ...flag("pv", op.previous)
+      }
+    case "Delete":
+      return { t: "d", ...data.addRange(op.range), ...flag("pv", op.previous) }
+    case "Txn":
+      return {
+        t: "t",
+        if: op.if.map((compare) => encodeCompare(compare, data)),
+        then: op.then.map((inner) => encodeOp(inner, data)),
+        else: op.else.map((inner) => encodeOp(inner, data))
+      }
+  }
+}
+
+const orders = { key: "k", version: "v", modRevision: "m", createRevision: "c" } as const
+
+const rangeOptions = (op: Op.Range): Json => ({
+  ...(op.limit === undefined ? {} : { l: op.limit }),
+  ...(op.order === undefined ? {} : { by: orders[op.order.by] }),
+  ...flag("desc", op.order?.direction === "descending"),
+  ...flag("ko", op.keysOnly),
+  ...flag("co", op.countOnly),
+  ...(op.revision === undefined ? {} : { rev: op.revision.toString() }),
+  ...filters(op)
+})
+
+const filters = (op: Op.Range): Json => {
+  const given = Object.entries({
+    mm: op.minModRevision,
+    xm: op.maxModRevision,
+    mc: op.minCreateRevision,
+    xc: op.maxCreateRevision
+  }).flatMap(([name, value]) => value === undefined ? [] : [[name, value.toString()]])
+  return given.length === 0 ? {} : { f: 1, ...Object.fromEntries(given) }
+}
+
+const flag = (name: string, value: boolean | undefined): Json => value === true ? { [name]: 1 } : {}
+
+const targets = { Value: "v", Version: "n", CreateRevision: "c", ModRevision: "m", Lease: "l" } as const
+
+const encodeCompare = (compare: Compare, data: Data): Json => {
+  if (compare.target === "CreatedBefore") {
+    return { c: "b", ...data.addRange(compare.range), n: compare.revision.toString() }
+  }
+  const { key, operator, target } = compare
+  const subject = { c: targets[target], k: data.add(key), o: operator }
+  return compare.target === "Value"
+    ? { ...subject, v: data.add(compare.value) }
+    : { ...subject, n: compare.value.toString() }
+}

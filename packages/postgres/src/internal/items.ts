@@ -1,0 +1,64 @@
+/**
+ * The rows that the functions of the schema return.
+ */
+import * as Entry from "@effect-kv/core/Entry"
+import * as KvError from "@effect-kv/core/KvError"
+import * as Option from "effect/Option"
+import { keyOf } from "./bytes.ts"
+import { kind } from "./schema/items.ts"
+
+export { kind }
+
+/** A row, by the position of its columns. */
+export type Item = readonly [
+  kind: number,
+  flag: boolean | null,
+  n: bigint | null,
+  key: Uint8Array | null,
+  value: Uint8Array | null,
+  createRevision: bigint | null,
+  modRevision: bigint | null,
+  version: bigint | null,
+  lease: bigint | null
+]
+
+export const nOf = (item: Item): bigint => item[2] ?? 0n
+
+export const entryOf = ([, , , key, value, createRevision, modRevision, version, lease]: Item): Entry.Entry =>
+  Entry.make({
+    key: keyOf(key!),
+    value: value!,
+    createRevision: createRevision!,
+    modRevision: modRevision!,
+    version: Number(version),
+    lease: Entry.leaseOf(lease!)
+  })
+
+export const leaseNotFound = (id: bigint): KvError.KvError =>
+  KvError.make(
+    new KvError.LeaseNotFound({
+      message: `the lease ${id.toString(16)} does not exist: it expired, was revoked or was never granted`
+    })
+  )
+
+export const compactedAt = (revision: bigint): KvError.KvError =>
+  KvError.make(new KvError.Compacted({ compactRevision: Option.some(revision) }))
+
+/** Why the store rejected the request; `undefined` if it did not. */
+export const rejection = (items: ReadonlyArray<Item>): KvError.KvError | undefined => {
+  const [item] = items
+  switch (item?.[0]) {
+    case kind.leaseNotFound:
+      return leaseNotFound(nOf(item))
+    case kind.compacted:
+      return compactedAt(nOf(item))
+    case kind.future:
+      return KvError.make(
+        new KvError.FutureRevision({
+          message: `revision ${item[6]} has not happened yet; the store is at ${nOf(item)}`
+        })
+      )
+    default:
+      return undefined
+  }
+}

@@ -1,0 +1,598 @@
+/**
+ * The functions that execute an operation: one round trip, whatever it holds.
+ *
+ * An operation arrives as JSON, and its keys and values as an array of bytes that the JSON refers to by position. The
+ * rules are those of a transaction of etcd: all conditions, including nested ones, see the store as it was before the
+ * transaction. Then the operations of the chosen branches are checked, and only then does the first one run.
+ *
+ * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
+ */
+import { columns, kind } from "./items.ts"
+
+/**
+ * The plans of these functions are made while the tables are small, and must not scan them when they have grown. A lock
+ * is waited for at most this long, so the statement of a client that died cannot queue indefinitely.
+ */
+const settings = `set enable_seqscan = off set jit = off set lock_timeout = '10s'`
+
+export const functions = (schema: string, channel: string): string => `
+create or replace function ${schema}.holds(c jsonb, data bytea[]) returns boolean
+language plpgsql stable as $fn$
+#variable_conflict use_column
+declare
+  target text := c->>'c';
+  k bytea := data[(c->>'k')::int];
+  e bytea;
+  v bytea;
+  n bigint;
+  created bigint;
+  modified bigint;
+  versions bigint;
+  leased bigint;
+  sign int;
+begin
+  if target = 'b' then
+    e := data[(c->>'e')::int];
+    n := (c->>'n')::bigint;
+    return not exists (
+      select from ${schema}.entry x
+      where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
+        and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024)
+        and x.key >= k and x.key < e and x.create_revision >= n
+    );
+  end if;
+  select x.value, x.create_revision, x.mod_revision, x.version, x.lease
+  into v, created, modified, versions, leased
+  from ${schema}.entry x
+  where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
+  if target = 'v' then
+    if not found then return false; end if;
+    e := data[(c->>'v')::int];
+    sign := case when v = e then 0 when v < e then -1 else 1 end;
+  else
+    if not found then
+      created := 0; modified := 0; versions := 0; leased := 0;
+    end if;
+    n := (c->>'n')::bigint;
+    sign := sign((case target when 'n' then versions when 'c' then created when 'm' then modified else leased end)::numeric - n);
+  end if;
+  return case c->>'o' when '=' then sign = 0 when '!=' then sign <> 0 when '<' then sign < 0 else sign > 0 end;
+end $fn$;
+
+create or replace function ${schema}.chosen(op jsonb, data bytea[]) returns jsonb[]
+language plpgsql stable as $fn$
+declare
+  c jsonb;
+  o jsonb;
+  holds boolean := true;
+  steps jsonb[];
+begin
+  if op->>'t' <> 't' then return array[op]; end if;
+  for c in select value from jsonb_array_elements(op->'if') loop
+    if not ${schema}.holds(c, data) then
+      holds := false;
+      exit;
+    end if;
+  end loop;
+  steps := array[jsonb_build_object('t', 't', 's', holds)];
+  for o in select value from jsonb_array_elements(op->(case when holds then 'then' else 'else' end)) loop
+    if o->>'t' = 't' then
+      steps := steps || ${schema}.chosen(o, data);
+    else
+      steps := array_append(steps, o);
+    end if;
+  end loop;
+  return steps;
+end $fn$;
+
+create or replace function ${schema}.range_op(op jsonb, data bytea[], past bigint) returns table (${columns})
+language plpgsql stable as $fn$
+#variable_conflict use_column
+declare
+  first bytea := data[(op->>'k')::int];
+  last bytea := data[(op->>'e')::int];
+  head1 bytea := substring(first from 1 for 1024);
+  head2 bytea := substring(last from 1 for 1024);
+  lim bigint := (op->>'l')::bigint;
+  sorted text := coalesce(op->>'by', 'k');
+  dir int := case when op ? 'desc' then -1 else 1 end;
+  keys_only boolean := op ? 'ko';
+  filtered boolean := op ? 'f';
+  min_mod bigint := coalesce((op->>'mm')::bigint, 0);
+  max_mod bigint := coalesce((op->>'xm')::bigint, 9223372036854775807);
+  min_create bigint := coalesce((op->>'mc')::bigint, 0);
+  max_create bigint := coalesce((op->>'xc')::bigint, 9223372036854775807);
+  got bigint := 0;
+  passed bigint;
+  total bigint;
+begin
+  if past is null then
+    if not op ? 'co' then
+      if sorted = 'k' and dir = 1 then
+        return query
+          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
+            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
+            case when keys_only then 0 else x.lease end
+          from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
+            and x.key >= first and x.key < last
+            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          order by substring(x.key from 1 for 1024), x.key limit lim;
+      elsif sorted = 'k' then
+        return query
+          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
+            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
+            case when keys_only then 0 else x.lease end
+          from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
+            and x.key >= first and x.key < last
+            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          order by substring(x.key from 1 for 1024) desc, x.key desc limit lim;
+      else
+        return query
+          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
+            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
+            case when keys_only then 0 else x.lease end
+          from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
+            and x.key >= first and x.key < last
+            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          order by dir * case sorted when 'v' then x.version when 'm' then x.mod_revision else x.create_revision end, x.key
+          limit lim;
+      end if;
+      get diagnostics got = row_count;
+    end if;
+    if op ? 'co' or filtered or lim is not null and got >= lim then
+      select count(*), count(*) filter (
+        where x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+      )
+      into total, passed
+      from ${schema}.entry x
+      where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
+        and x.key >= first and x.key < last;
+    else
+      total := got;
+      passed := got;
+    end if;
+  else
+    if not op ? 'co' then
+      return query
+        select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
+          case when keys_only then ''::bytea else x.value end, x.create_revision, x.revision, x.version,
+          case when keys_only then 0 else x.lease end
+        from ${schema}.at_revision(past, first, last) x
+        where x.revision between min_mod and max_mod and x.create_revision between min_create and max_create
+        order by
+          case when sorted = 'k' and dir = -1 then x.key end desc,
+          case when sorted = 'k' then 0
+            else dir * case sorted when 'v' then x.version when 'm' then x.revision else x.create_revision end end,
+          x.key
+        limit lim;
+    end if;
+    select count(*), count(*) filter (
+      where x.revision between min_mod and max_mod and x.create_revision between min_create and max_create
+    )
+    into total, passed
+    from ${schema}.at_revision(past, first, last) x;
+  end if;
+  return query select ${kind.end}::smallint, coalesce(not op ? 'co' and passed > lim, false), total, null::bytea, null::bytea,
+    null::bigint, null::bigint, null::bigint, null::bigint;
+end $fn$;
+
+create or replace function ${schema}.at_revision(past bigint, first bytea, last bytea)
+returns table (key bytea, value bytea, revision bigint, create_revision bigint, version bigint, lease bigint)
+language sql stable as $fn$
+  select l.key, l.value, l.revision, l.create_revision, l.version, l.lease
+  from (
+    select distinct on (substring(x.key from 1 for 1024), x.key) x.*
+    from ${schema}.log x
+    where substring(x.key from 1 for 1024) >= substring(first from 1 for 1024)
+      and substring(x.key from 1 for 1024) <= substring(last from 1 for 1024)
+      and x.key >= first and x.key < last and x.revision <= past
+    order by substring(x.key from 1 for 1024), x.key, x.revision desc, x.sub desc
+  ) l
+  where l.version <> 0
+$fn$;
+
+create or replace function ${schema}.unreadable(steps jsonb[], now bigint, gone bigint) returns table (${columns})
+language plpgsql immutable as $fn$
+declare
+  step jsonb;
+  wanted bigint;
+begin
+  foreach step in array steps loop
+    continue when not step ? 'rev';
+    wanted := (step->>'rev')::bigint;
+    if wanted > now or wanted < gone then
+      o_kind := case when wanted > now then ${kind.future} else ${kind.compacted} end;
+      o_n := case when wanted > now then now else gone end;
+      o_modified := wanted;
+      return next;
+      return;
+    end if;
+  end loop;
+end $fn$;
+
+create or replace function ${schema}.read(op jsonb, data bytea[]) returns table (${columns})
+language plpgsql stable ${settings} as $fn$
+declare
+  now bigint;
+  gone bigint;
+  step jsonb;
+  steps jsonb[];
+begin
+  select revision, compacted into now, gone from ${schema}.store;
+  steps := case when op->>'t' = 't' then ${schema}.chosen(op, data) else array[op] end;
+  if op ? 'past' then
+    return query select * from ${schema}.unreadable(steps, now, gone);
+    if found then return; end if;
+  end if;
+  foreach step in array steps loop
+    if step->>'t' = 'r' then
+      return query select * from ${schema}.range_op(
+        step, data, case when (step->>'rev')::bigint < now then (step->>'rev')::bigint end
+      );
+    else
+      o_kind := ${kind.txn}; o_flag := (step->>'s')::boolean; return next;
+    end if;
+  end loop;
+  o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
+end $fn$;
+
+-- The most frequent read: one key as it is now.
+create or replace function ${schema}.get_entry(k bytea) returns table (
+  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint
+)
+language plpgsql stable ${settings} as $fn$
+begin
+  return query
+    select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease
+    from ${schema}.store s left join ${schema}.entry x
+      on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
+end $fn$;
+
+-- A notification names the keys of its revision, if they are few: a client whose watches have none of them reads nothing.
+create or replace function ${schema}.commit_revision(before bigint, after bigint) returns void
+language plpgsql as $fn$
+declare
+  keys text;
+begin
+  if after = before then return; end if;
+  update ${schema}.store set revision = after;
+  if after = before + 1 then
+    select string_agg(encode(x.key, 'hex'), ',') into keys from ${schema}.log x where x.revision = after
+    having count(*) <= 32 and sum(length(x.key)) <= 3000;
+  end if;
+  perform pg_notify(${channel}, after || coalesce(' ' || keys, ''));
+end $fn$;
+
+create or replace function ${schema}.end_lease(ended bigint, now bigint, forced boolean) returns bigint
+language plpgsql as $fn$
+declare
+  attached bigint;
+  free bigint;
+begin
+  select count(*) into attached from ${schema}.entry x where x.lease = ended and x.lease <> 0;
+  if attached = 0 then
+    delete from ${schema}.lease x where x.id = ended;
+    return now;
+  end if;
+  if not forced then
+    -- A transaction of the application that holds the fence of a key delays the end of the key's lease, not the writers.
+    select count(*) into free from (
+      select from ${schema}.entry x where x.lease = ended and x.lease <> 0 for update skip locked
+    ) y;
+    if free < attached then return now; end if;
+  else
+    perform from ${schema}.entry x where x.lease = ended and x.lease <> 0 for update nowait;
+  end if;
+  delete from ${schema}.lease x where x.id = ended;
+  with gone as (
+    delete from ${schema}.entry x where x.lease = ended and x.lease <> 0 returning x.key
+  )
+  insert into ${schema}.log (revision, sub, key, value, create_revision, version, lease)
+  select now + 1, row_number() over (order by key) - 1, key, '', 0, 0, 0 from gone;
+  return now + 1;
+end $fn$;
+
+create or replace function ${schema}.expire(now bigint) returns bigint
+language plpgsql as $fn$
+declare
+  moment timestamptz := clock_timestamp();
+  ended bigint;
+begin
+  for ended in
+    select x.id from ${schema}.lease x where x.expires_at <= moment order by x.expires_at, x.id for update skip locked
+  loop
+    now := ${schema}.end_lease(ended, now, false);
+  end loop;
+  return now;
+end $fn$;
+
+create or replace function ${schema}.sweep() returns bigint
+language plpgsql ${settings} as $fn$
+declare
+  before bigint;
+  now bigint;
+begin
+  select revision into before from ${schema}.store for update;
+  now := ${schema}.expire(before);
+  perform ${schema}.commit_revision(before, now);
+  return now;
+end $fn$;
+
+create or replace function ${schema}.write(op jsonb, data bytea[], sender uuid) returns table (${columns})
+language plpgsql ${settings} as $fn$
+#variable_conflict use_column
+declare
+  before bigint;
+  now bigint;
+  upcoming bigint;
+  gone bigint;
+  n integer := 0;
+  step jsonb;
+  steps jsonb[];
+  k bytea;
+  e bytea;
+  v bytea;
+  leased bigint;
+  created bigint;
+  versions bigint;
+  hits bigint;
+  moment timestamptz;
+begin
+  select s.revision, s.compacted into before, gone from ${schema}.store s for update;
+  moment := clock_timestamp();
+  if exists (select from ${schema}.void x where x.request = sender) then
+    o_kind := ${kind.void}; return next; return;
+  end if;
+  now := before;
+  if exists (select from ${schema}.lease x where x.expires_at <= moment) then now := ${schema}.expire(before); end if;
+  upcoming := now + 1;
+  steps := case when op->>'t' = 't' then ${schema}.chosen(op, data) else array[op] end;
+  if op ? 'leases' then foreach step in array steps loop
+    continue when not step ? 'lease';
+    if not exists (select from ${schema}.lease x where x.id = (step->>'lease')::bigint and x.expires_at > clock_timestamp()) then
+      perform ${schema}.commit_revision(before, now);
+      o_kind := ${kind.leaseNotFound}; o_n := (step->>'lease')::bigint; return next; return;
+    end if;
+  end loop; end if;
+  if op ? 'past' then
+    return query select * from ${schema}.unreadable(steps, now, gone);
+    if found then
+      perform ${schema}.commit_revision(before, now);
+      return;
+    end if;
+  end if;
+  foreach step in array steps loop
+    case step->>'t'
+    when 'p' then
+      k := data[(step->>'k')::int];
+      v := data[(step->>'v')::int];
+      leased := coalesce((step->>'lease')::bigint, 0);
+      if step ? 'pv' then
+        return query
+          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key, x.value, x.create_revision, x.mod_revision,
+            x.version, x.lease
+          from ${schema}.entry x
+          where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
+      end if;
+      update ${schema}.entry x set value = v, mod_revision = upcoming, version = x.version + 1, lease = leased
+      where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k
+      returning x.create_revision, x.version into created, versions;
+      if not found then
+        created := upcoming;
+        versions := 1;
+        insert into ${schema}.entry (key, value, create_revision, mod_revision, version, lease)
+        values (k, v, upcoming, upcoming, 1, leased);
+      end if;
+      insert into ${schema}.log (revision, sub, key, value, create_revision, version, lease, request)
+      values (upcoming, n, k, v, created, versions, leased, case when n = 0 then sender end);
+      n := n + 1;
+      o_kind := ${kind.end}; o_flag := null; o_n := 0; return next;
+    when 'd' then
+      k := data[(step->>'k')::int];
+      e := data[(step->>'e')::int];
+      if step ? 'pv' then
+        return query
+          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key, x.value, x.create_revision, x.mod_revision,
+            x.version, x.lease
+          from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
+            and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
+          order by x.key;
+      end if;
+      -- A transaction of the application may hold the fence of a key. The writers behind this one must not wait for it.
+      perform from ${schema}.entry x
+      where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
+        and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
+      for update nowait;
+      with deleted as (
+        delete from ${schema}.entry x
+        where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
+          and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
+        returning x.key
+      ), numbered as (select d.key, n + (row_number() over (order by d.key))::int - 1 as sub from deleted d)
+      insert into ${schema}.log (revision, sub, key, value, create_revision, version, lease, request)
+      select upcoming, y.sub, y.key, '', 0, 0, 0, case when y.sub = 0 then sender end from numbered y;
+      get diagnostics hits = row_count;
+      n := n + hits::int;
+      o_kind := ${kind.end}; o_flag := null; o_n := hits; return next;
+    when 'r' then
+      return query select * from ${schema}.range_op(
+        step, data,
+        case when (step->>'rev')::bigint < now or n > 0 then (step->>'rev')::bigint end
+      );
+    else
+      o_kind := ${kind.txn}; o_flag := (step->>'s')::boolean; o_n := null; return next;
+    end case;
+  end loop;
+  if n > 0 then now := upcoming; end if;
+  perform ${schema}.commit_revision(before, now);
+  o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
+end $fn$;
+
+-- Whether a request whose response was lost was applied: returns what it wrote, or declares it void, so that it will not be
+-- applied when it arrives later.
+create or replace function ${schema}.resolve(sender uuid, since bigint) returns table (${columns})
+language plpgsql ${settings} as $fn$
+#variable_conflict use_column
+declare
+  gone bigint;
+  applied bigint;
+begin
+  select s.cleanable into gone from ${schema}.store s for update;
+  select x.revision into applied from ${schema}.log x where x.revision > since and x.request = sender limit 1;
+  if applied is not null then
+    return query
+      select case when x.version = 0 then ${kind.delete} else ${kind.put} end::smallint, null::boolean, null::bigint, x.key,
+        ''::bytea, x.create_revision, x.revision, x.version, x.lease
+      from ${schema}.log x where x.revision = applied order by x.sub;
+    o_kind := ${kind.revision}; o_n := applied; return next;
+  elsif since < gone then
+    o_kind := ${kind.compacted}; o_n := gone; return next;
+  else
+    insert into ${schema}.void (request) values (sender) on conflict do nothing;
+    o_kind := ${kind.void}; return next;
+  end if;
+end $fn$;
+
+create or replace function ${schema}.grant_lease(wanted bigint, seconds bigint) returns table (o_id bigint, o_ttl bigint)
+language plpgsql ${settings} as $fn$
+declare
+  granted bigint;
+  now bigint;
+begin
+  for attempt in 1..2 loop
+    granted := coalesce(
+      wanted,
+      ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint & 9223372036854775807
+    );
+    insert into ${schema}.lease (id, ttl, expires_at)
+    values (granted, seconds, clock_timestamp() + seconds * interval '1 second') on conflict do nothing;
+    if found then
+      o_id := granted; o_ttl := seconds; return next;
+      perform pg_notify(${channel}, 'lease');
+      return;
+    end if;
+    perform ${schema}.sweep();
+  end loop;
+end $fn$;
+
+create or replace function ${schema}.revoke_lease(revoked bigint) returns boolean
+language plpgsql ${settings} as $fn$
+declare
+  before bigint;
+  now bigint;
+  alive boolean;
+begin
+  select revision into before from ${schema}.store for update;
+  now := ${schema}.expire(before);
+  select true into alive from ${schema}.lease x where x.id = revoked and x.expires_at > clock_timestamp() for update;
+  if alive then now := ${schema}.end_lease(revoked, now, true); end if;
+  perform ${schema}.commit_revision(before, now);
+  return coalesce(alive, false);
+end $fn$;
+
+create or replace function ${schema}.changes(
+  since bigint, opening boolean, first bytea, last bytea, only_kind smallint, with_previous boolean, max_rows integer,
+  max_bytes bigint
+) returns table (${columns})
+language plpgsql stable ${settings} as $fn$
+#variable_conflict use_column
+declare
+  now bigint;
+  gone bigint;
+  lost bigint;
+  r record;
+  p record;
+  reached bigint;
+  emitted integer := 0;
+  bytes bigint := 0;
+begin
+  select s.revision, s.compacted, s.cleanable into now, gone, lost from ${schema}.store s;
+  since := coalesce(since, now + 1);
+  if since <= (case when opening then gone else lost end) then
+    o_kind := ${kind.compacted}; o_n := gone; return next; return;
+  end if;
+  for r in
+    select x.revision, x.sub, x.key, x.value, x.create_revision, x.version, x.lease from ${schema}.log x
+    where x.revision >= since and x.key >= first and x.key < last
+      and (only_kind is null or (x.version = 0) = (only_kind = ${kind.delete}))
+    order by x.revision, x.sub
+  loop
+    if r.revision is distinct from reached then
+      if emitted >= max_rows or bytes >= max_bytes then
+        o_kind := ${kind.revision}; o_n := reached; o_key := null; o_value := null; return next; return;
+      end if;
+      reached := r.revision;
+    end if;
+    if with_previous then
+      select x.key, x.value, x.revision, x.create_revision, x.version, x.lease into p from ${schema}.log x
+      where substring(x.key from 1 for 1024) = substring(r.key from 1 for 1024) and x.key = r.key
+        and x.revision < r.revision
+      order by x.revision desc, x.sub desc limit 1;
+      if found and p.version <> 0 then
+        o_kind := ${kind.previous}; o_n := null; o_key := p.key; o_value := p.value; o_created := p.create_revision;
+        o_modified := p.revision; o_version := p.version; o_lease := p.lease; return next;
+      end if;
+    end if;
+    o_kind := case when r.version = 0 then ${kind.delete} else ${kind.put} end;
+    o_n := null; o_key := r.key; o_value := r.value; o_created := r.create_revision;
+    o_modified := r.revision; o_version := r.version; o_lease := r.lease; return next;
+    emitted := emitted + 1;
+    bytes := bytes + length(r.key) + length(r.value);
+  end loop;
+  o_kind := ${kind.revision}; o_n := greatest(now, since - 1); o_key := null; o_value := null; return next;
+end $fn$;
+
+create or replace function ${schema}.rotate() returns void
+language plpgsql as $fn$
+begin
+  update ${schema}.store set cleanable = pending, pending = compacted, rotated_at = clock_timestamp()
+  where rotated_at < clock_timestamp() - interval '10 seconds' and cleanable < compacted;
+end $fn$;
+
+create or replace function ${schema}.compact(wanted bigint) returns table (${columns})
+language plpgsql ${settings} as $fn$
+declare
+  now bigint;
+  gone bigint;
+begin
+  select revision, compacted into now, gone from ${schema}.store for update;
+  o_modified := wanted;
+  if wanted > now then
+    o_kind := ${kind.future}; o_n := now; return next; return;
+  elsif wanted <= gone then
+    o_kind := ${kind.compacted}; o_n := gone; return next; return;
+  end if;
+  update ${schema}.store set compacted = wanted;
+  perform ${schema}.rotate();
+  o_kind := ${kind.revision}; o_n := now; return next;
+end $fn$;
+
+-- Deletes what no read at the compacted revision or later can see: of each key, the writes before its last one up to
+-- that revision, and that one too if it is a delete. Works through at most so many revisions, and returns whether any are left.
+create or replace function ${schema}.clean(most bigint) returns boolean
+language plpgsql ${settings} as $fn$
+declare
+  gone bigint;
+  done bigint;
+  upto bigint;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended(${channel}, 0)) then return false; end if;
+  select cleanable, cleaned into gone, done from ${schema}.store;
+  if done >= gone then return false; end if;
+  upto := least(gone, done + most);
+  delete from ${schema}.log o using ${schema}.log n
+  where n.revision > done and n.revision <= upto
+    and substring(o.key from 1 for 1024) = substring(n.key from 1 for 1024) and o.key = n.key
+    and (o.revision, o.sub) < (n.revision, n.sub);
+  delete from ${schema}.log o where o.revision > done and o.revision <= upto and o.version = 0;
+  delete from ${schema}.void x where x.created_at < clock_timestamp() - interval '1 hour';
+  update ${schema}.store set cleaned = upto;
+  return upto < gone;
+end $fn$;
+
+create or replace function ${schema}.schema_version() returns integer language sql immutable as $fn$ select 1 $fn$;
+`

@@ -1,0 +1,61 @@
+/**
+ * What a failure of a statement means: whether it may have been applied, and the reason that a caller gets.
+ *
+ * No message repeats a parameter of the statement, because parameters are values.
+ */
+import * as KvError from "@effect-kv/core/KvError"
+import type { SqlError } from "effect/sql/SqlError"
+
+/**
+ * The server's own code of the error (SQLSTATE); `undefined` if no response arrived.
+ */
+export const stateOf = (error: SqlError): string | undefined => {
+  const cause = error.reason.cause
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" &&
+      /^[0-9A-Z]{5}$/.test(cause.code) && "severity" in cause
+    ? cause.code
+    : undefined
+}
+
+/**
+ * Whether the server may have executed a statement that failed like this. It rolls back what it reports an error of. But
+ * a shutdown or a cancellation may also arrive after the commit and before the response.
+ */
+export const mayBeApplied = (error: SqlError): boolean => {
+  const state = stateOf(error)
+  return state === undefined || state.startsWith("08") || state.startsWith("57")
+}
+
+/** Whether the same statement may succeed soon, if it was not applied. */
+export const isTransient = (error: SqlError): boolean => {
+  const state = stateOf(error)
+  return state === undefined
+    ? error.reason._tag === "ConnectionError"
+    : /^(08|53|57P)/.test(state) || ["40001", "40P01", "55P03", "25006", "57014"].includes(state)
+}
+
+/** Whether the schema or one of its functions is missing. */
+export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")
+
+const howToCreate =
+  "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
+
+/** The reason of a call that was not applied. */
+export const reasonOf = (error: SqlError): KvError.Reason => {
+  const message = isSchemaMissing(error) ? `${describe(error)}; ${howToCreate}` : describe(error)
+  const state = stateOf(error)
+  if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
+    return new KvError.Unauthenticated({ message })
+  }
+  if (state === "42501") return new KvError.PermissionDenied({ message })
+  if (state === "53100") return new KvError.QuotaExceeded({ message })
+  if (isTransient(error)) return new KvError.Unavailable({ message })
+  return new KvError.InvalidRequest({ message })
+}
+
+export const describe = (error: SqlError): string => {
+  const state = stateOf(error)
+  const cause = error.reason.cause
+  const text = cause instanceof Error ? cause.message : error.reason.message ?? error.message
+  return state === undefined ? `Postgres: ${text}` : `Postgres: ${text} (SQLSTATE ${state})`
+}

@@ -1,0 +1,124 @@
+/**
+ * Typed errors for what is wrong with a database, its permissions or the options, on a real server.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as Kv from "@effect-kv/core/Kv"
+import type * as KvError from "@effect-kv/core/KvError"
+import * as KvUrl from "@effect-kv/core/KvUrl"
+import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
+import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
+import { PostgresServer } from "@effect-kv/test-suite/verification"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, layer } from "@effect/vitest"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+
+const open = (url: string, options?: PostgresLayer.Options) =>
+  Effect.map(Layer.build(PostgresLayer.fromUrl(url, options)), Context.get(Kv.Kv))
+
+const failureOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
+  Effect.map(Effect.flip(effect), ({ reason }) => reason)
+
+layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("errors on Postgres", (it) => {
+  it.effect("a server that cannot be reached is Unavailable once the deadline has passed", () =>
+    Effect.gen(function*() {
+      const kv = yield* open("postgres://postgres@127.0.0.1:1/postgres")
+      const reason = yield* failureOf(Deadline.within(kv.get("a"), "300 millis"))
+      assert.strictEqual(reason._tag, "Unavailable", reason.message)
+      assert.strictEqual((yield* failureOf(Deadline.within(kv.put("a", "1"), "300 millis")))._tag, "Unavailable")
+    }))
+
+  it.effect("a role that does not exist is Unauthenticated", () =>
+    Effect.gen(function*() {
+      const { port } = yield* PostgresServer.PostgresServer
+      const kv = yield* open(`postgres://stranger:secret@127.0.0.1:${port}/postgres`)
+      const reason = yield* failureOf(kv.get("a"))
+      assert.strictEqual(reason._tag, "Unauthenticated", reason.message)
+      assert.notInclude(reason.message, "secret")
+    }))
+
+  it.effect("a role without permissions is PermissionDenied, and a schema made by the script needs no more", () =>
+    Effect.gen(function*() {
+      const { port, url } = yield* PostgresServer.PostgresServer
+      const admin = Context.get(
+        yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })),
+        PgClient.PgClient
+      )
+      yield* admin`create role app login`
+      const asApp = `postgres://app@127.0.0.1:${port}/postgres`
+      const options = { schema: "by script", migrate: false }
+      const missing = yield* failureOf(Effect.flatMap(open(asApp, options), (kv) => kv.get("a")))
+      assert.strictEqual(missing._tag, "InvalidRequest")
+      assert.include(missing.message, "PostgresSchema.script()")
+      assert.strictEqual(
+        (yield* failureOf(Effect.flatMap(open(asApp, { schema: "its own" }), (kv) => kv.get("a"))))._tag,
+        "PermissionDenied"
+      )
+      yield* admin.unsafe(`do $do$ begin ${PostgresSchema.script("by script")} end $do$`)
+      assert.strictEqual(
+        (yield* failureOf(Effect.flatMap(open(asApp, options), (kv) => kv.put("a", "1"))))._tag,
+        "PermissionDenied"
+      )
+      yield* admin`grant usage on schema "by script" to app`
+      yield* admin`grant select, insert, update, delete on all tables in schema "by script" to app`
+      const kv = yield* open(asApp, options)
+      yield* kv.put("a", "1")
+      assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
+    }))
+
+  it.effect("invalid options and URLs are InvalidRequest, and no message repeats a password", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const wrong: ReadonlyArray<readonly [string, PostgresLayer.Options]> = [
+        [url, { schema: "" }],
+        [url, { schema: "s".repeat(64) }],
+        [url, { prefix: "\ud800" }],
+        [url, { history: { revisions: 0 } }],
+        [url, { deadline: 0 }],
+        [url, { batching: { maxOps: 0 } }],
+        ["http://user:secret@localhost", {}],
+        ["postgres://user:secret@:::", {}]
+      ]
+      for (const [url, options] of wrong) {
+        const reason = yield* failureOf(open(url, options))
+        assert.strictEqual(reason._tag, "InvalidRequest")
+        assert.notInclude(reason.message, "secret")
+      }
+    }))
+
+  it.effect("a store is opened by a configured URL, and two schemas are two stores", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const configured = KvUrl.layerConfig(Config.String("KV_URL"), { postgres: PostgresLayer.fromUrl }).pipe(
+        Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ KV_URL: url })))
+      )
+      const kv = Context.get(yield* Layer.build(configured), Kv.Kv)
+      yield* kv.put("which", "default")
+      const other = PostgresLayer.layerConfig({ schema: Config.String("KV_SCHEMA") }).pipe(
+        Layer.provide(PgClient.layer({ url: Redacted.make(url) })),
+        Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ KV_SCHEMA: "other" })))
+      )
+      const second = Context.get(yield* Layer.build(other), Kv.Kv)
+      assert.deepStrictEqual(yield* second.get("which"), Option.none())
+    }))
+
+  it.effect("calls made while the server restarts succeed within their deadline", () =>
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const kv = yield* open(server.url)
+      yield* kv.put("restarted", "0")
+      yield* server.kill
+      const calls = yield* Effect.forkChild(
+        Deadline.within(Effect.all([kv.get("restarted"), kv.put("restarted", "1")], { concurrency: 2 }), "20 seconds")
+      )
+      yield* server.start
+      yield* Fiber.join(calls)
+      assert.strictEqual(Option.getOrThrow(yield* kv.getEntry("restarted")).version, 2)
+    }))
+})

@@ -1,0 +1,86 @@
+/**
+ * The outcome of writes whose response is lost: the store knows it, so the client finds out.
+ */
+import * as Compare from "@effect-kv/core/Compare"
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import * as Op from "@effect-kv/core/Op"
+import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Redacted from "effect/Redacted"
+import { connect } from "./support/store.ts"
+
+/** A client behind a proxy, after its first write, so that the next chunk that it sends is one operation. */
+const behindProxy = Effect.gen(function*() {
+  const server = yield* PostgresServer.PostgresServer
+  const proxy = yield* TcpProxy.make({ target: server.port })
+  const pg = yield* PgClient.make({
+    url: Redacted.make(`postgres://postgres@127.0.0.1:${proxy.port}/postgres`),
+    maxConnections: 1
+  })
+  const context = yield* Effect.provideService(connect({ batching: false }), PgClient.PgClient, pg)
+  const kv = Context.get(context, Kv.Kv)
+  yield* kv.put("warm", "up")
+  yield* kv.txn({ then: [Op.put("warm", "up")] })
+  return { kv, proxy }
+}).pipe(Effect.provide(Reactivity.layer))
+
+const entryOf = (kv: Kv.Kv, key: string) => Effect.map(kv.getEntry(key), Option.getOrThrow)
+
+layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("lost responses", (it) => {
+  it.effect("a put that was applied before the connection broke succeeds, once", () =>
+    Effect.gen(function*() {
+      const { kv, proxy } = yield* behindProxy
+      yield* proxy.cutAfterForwarding({ linger: "200 millis" })
+      const { revision } = yield* kv.put("applied", "1")
+      const entry = yield* entryOf(kv, "applied")
+      assert.deepStrictEqual([entry.modRevision, entry.version], [revision, 1])
+    }))
+
+  it.effect("a put that did not reach the server is made again, once", () =>
+    Effect.gen(function*() {
+      const { kv, proxy } = yield* behindProxy
+      yield* proxy.cutBeforeForwarding()
+      const { revision } = yield* kv.put("resent", "1")
+      const entry = yield* entryOf(kv, "resent")
+      assert.deepStrictEqual([entry.modRevision, entry.version], [revision, 1])
+    }))
+
+  it.effect("a conditional transaction that was applied before the connection broke succeeds", () =>
+    Effect.gen(function*() {
+      const { kv, proxy } = yield* behindProxy
+      yield* proxy.cutAfterForwarding({ linger: "200 millis" })
+      const result = yield* kv.txn({ if: [Compare.missing("txn")], then: [Op.put("txn", "1")] })
+      assert.isTrue(result.succeeded)
+      assert.strictEqual((yield* entryOf(kv, "txn")).version, 1)
+    }))
+
+  it.effect("a transaction whose response cannot be found out is Indeterminate, and says that it was applied", () =>
+    Effect.gen(function*() {
+      const { kv, proxy } = yield* behindProxy
+      yield* proxy.cutAfterForwarding({ linger: "200 millis" })
+      const error = yield* Effect.flip(kv.txn({ then: [Op.put("read", "1"), Op.range(KeyRange.all)] }))
+      assert.strictEqual(error.reason._tag, "Indeterminate")
+      assert.include(error.message, "was applied at revision")
+      assert.strictEqual((yield* entryOf(kv, "read")).version, 1)
+    }))
+
+  it.effect("a write that was declared void is rejected when it arrives later", () =>
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const sql = yield* PgClient.make({ url: Redacted.make(server.url) })
+      const { kv } = yield* behindProxy
+      const request = "00000000-0000-4000-8000-000000000001"
+      const put = { t: "p", k: 1, v: 1 }
+      yield* sql`select * from effect_kv.resolve(${request}::uuid, 0)`
+      const rows = yield* sql<{ readonly o_kind: number }>`
+        select o_kind from effect_kv.write(${JSON.stringify(put)}::jsonb, array['\\x6c'::bytea], ${request}::uuid)`
+      assert.deepStrictEqual(rows.map((row) => row.o_kind), [10])
+      assert.isTrue(Option.isNone(yield* kv.get("l")))
+    }).pipe(Effect.provide(Reactivity.layer)))
+})

@@ -1,0 +1,96 @@
+/**
+ * Watches on a real server, when notifications are wrong, the listener's connection breaks, or the server crashes.
+ */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import type { Event, Watcher } from "@effect-kv/core/Watch"
+import { PostgresServer } from "@effect-kv/test-suite/verification"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { connect, database } from "./support/store.ts"
+
+const client = Effect.map(connect(), Context.get(Kv.Kv))
+
+const watch = (kv: Kv.Kv, prefix: string) => backendOf(kv).watch({ range: KeyRange.prefix(prefix) })
+
+/** Takes until there are so many events. */
+const take = Effect.fnUntraced(function*(watcher: Watcher, count: number) {
+  const events: Array<Event> = []
+  while (events.length < count) {
+    for (const revision of yield* watcher.take) events.push(...revision.events)
+  }
+  return events.map(({ _tag, key }) => `${_tag} ${key}`)
+}, Effect.timeout("20 seconds"))
+
+/** Waits until the client's listener is there, and returns its process. */
+const listener = Effect.gen(function*() {
+  const sql = yield* PgClient.PgClient
+  while (true) {
+    const rows = yield* sql<{ readonly pid: number }>`
+      select pid from pg_stat_activity where query ilike 'listen%effect_kv%' and pid <> pg_backend_pid()`
+    if (rows.length > 0) return rows[0]!.pid
+    yield* Effect.sleep("10 millis")
+  }
+})
+
+layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestServices: true, timeout: "1 minute" })(
+  "watches on Postgres",
+  (it) => {
+    it.effect("a notification that another program made up does not lose an event", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const kv = yield* client
+        const watcher = yield* watch(kv, "made-up/")
+        yield* listener
+        yield* kv.put("made-up/1", "v")
+        assert.deepStrictEqual(yield* take(watcher, 1), ["Put made-up/1"])
+        yield* sql`select pg_notify('effect_kv', (revision + 1) || ' 7a') from effect_kv.store`
+        yield* kv.put("made-up/2", "v")
+        assert.deepStrictEqual(yield* take(watcher, 1), ["Put made-up/2"])
+      }))
+
+    it.effect("a watch goes on when the connection of its listener is ended, and says so", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const kv = yield* client
+        const watcher = yield* watch(kv, "ended/")
+        const statuses = yield* Effect.forkChild(
+          watcher.status.pipe(Stream.map(({ _tag }) => _tag), Stream.take(3), Stream.runCollect)
+        )
+        yield* kv.put("ended/1", "v")
+        assert.deepStrictEqual(yield* take(watcher, 1), ["Put ended/1"])
+        yield* sql`select pg_terminate_backend(${yield* listener})`
+        yield* kv.put("ended/2", "v")
+        yield* kv.delete("ended/1")
+        assert.deepStrictEqual(yield* take(watcher, 2), ["Put ended/2", "Delete ended/1"])
+        assert.deepStrictEqual([...yield* Fiber.join(statuses)], ["Live", "Interrupted", "Live"])
+      }))
+
+    it.effect("a watch delivers every event once across kill -9 of the server", () =>
+      Effect.gen(function*() {
+        const server = yield* PostgresServer.PostgresServer
+        const kv = yield* client
+        const watcher = yield* watch(kv, "crash/")
+        yield* kv.put("crash/1", "v")
+        yield* server.restart
+        yield* kv.put("crash/2", "v")
+        assert.deepStrictEqual(yield* take(watcher, 2), ["Put crash/1", "Put crash/2"])
+      }))
+
+    it.effect("a watch that is not read keeps no more than its bound, and delivers everything when it is", () =>
+      Effect.gen(function*() {
+        const kv = yield* client
+        const watcher = yield* watch(kv, "many/")
+        const keys = Array.from({ length: 3000 }, (_, i) => `many/${`${i}`.padStart(4, "0")}`)
+        yield* Effect.forEach(keys, (key) => kv.put(key, "v"), { concurrency: 256, discard: true })
+        const events = yield* take(watcher, keys.length)
+        assert.deepStrictEqual(events.toSorted(), keys.map((key) => `Put ${key}`))
+      }))
+  }
+)

@@ -1,0 +1,338 @@
+/**
+ * A real Postgres server for tests, on a free loopback port, with its own data.
+ *
+ * It can be killed, paused and started again. Its processes and files belong to a scope: they are removed when it closes,
+ * and also if the process that owns it is killed. All waiting is in real time, whichever clock the test uses.
+ */
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Path from "node:path"
+import * as Guardian from "../etcd/Guardian.ts"
+import { freePort, releasePort } from "../internal/ports.ts"
+import { realTime } from "../internal/realTime.ts"
+
+/**
+ * The server could not be started.
+ *
+ * @since 0.1.0
+ */
+export class PostgresServerError extends Data.TaggedError("PostgresServerError")<{
+  readonly message: string
+  readonly cause?: unknown
+}> {}
+
+/**
+ * Options of a server.
+ *
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Further settings of the server, such as `{ "max_connections": "20" }`. */
+  readonly settings?: Readonly<Record<string, string>> | undefined
+}
+
+/**
+ * A running server. Its superuser is `postgres`, without a password, and so is its database.
+ *
+ * @since 0.1.0
+ */
+export class PostgresServer extends Context.Service<PostgresServer, {
+  readonly host: string
+  readonly port: number
+  /** `postgres://postgres@127.0.0.1:PORT/postgres` */
+  readonly url: string
+  /** The process id of the server; `undefined` if it is not running. */
+  readonly pid: Effect.Effect<number | undefined>
+  /** Sends SIGKILL to the server and waits until it and its processes have ended. */
+  readonly kill: Effect.Effect<void, PostgresServerError>
+  /** Starts the server if it is not running, and waits until it accepts connections. */
+  readonly start: Effect.Effect<void, PostgresServerError>
+  /** `kill`, then `start`. */
+  readonly restart: Effect.Effect<void, PostgresServerError>
+  /** Sends SIGSTOP to the server and all its processes. */
+  readonly pause: Effect.Effect<void>
+  /** Sends SIGCONT to all that `pause` has stopped. */
+  readonly resume: Effect.Effect<void>
+  /** The log of the server. */
+  readonly log: Effect.Effect<string>
+}>()("@effect-kv/test-suite/PostgresServer") {}
+
+/**
+ * Starts a server that runs until the scope closes.
+ *
+ * **Details**
+ *
+ * The environment variable `EFFECT_KV_POSTGRES` names the directory of the binaries; `npm test` sets it. Postgres refuses
+ * to run as root, so then it runs as the user `nobody`, by `setpriv` of util-linux.
+ *
+ * @example
+ * ```ts norun
+ * import { PostgresServer } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const server = yield* PostgresServer.make()
+ *   yield* Effect.log(server.url)
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options = {}
+): Effect.Effect<typeof PostgresServer.Service, PostgresServerError, Scope.Scope> => realTime(makeServer(options))
+
+/**
+ * A server shared by the tests of a file: `layer(PostgresServer.layer())("...", (it) => ...)`.
+ *
+ * @example
+ * ```ts norun
+ * import { PostgresServer } from "@effect-kv/test-suite/verification"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const server = yield* PostgresServer.PostgresServer
+ *   yield* server.restart
+ * }).pipe(Effect.provide(PostgresServer.layer()))
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<PostgresServer, PostgresServerError> =>
+  Layer.effect(PostgresServer, make(options))
+
+const failure = (message: string, cause?: unknown): PostgresServerError => new PostgresServerError({ message, cause })
+
+/** Data that is lost with the machine is fine: tests kill processes. */
+const settings: Readonly<Record<string, string>> = {
+  listen_addresses: "127.0.0.1",
+  unix_socket_directories: "",
+  fsync: "off",
+  full_page_writes: "off",
+  max_connections: "300",
+  shared_buffers: "32MB",
+  max_wal_size: "256MB",
+  // Files in the data directory, so that a server that is killed leaves no shared memory of the system behind.
+  dynamic_shared_memory_type: "mmap",
+  log_min_messages: "warning"
+}
+
+/** `nobody` on Linux. */
+const unprivileged = 65534
+
+const isRoot = (): boolean => process.getuid?.() === 0
+
+const programsIn = (directory: string) => ({
+  directory,
+  initdb: Path.resolve(directory, "bin/initdb"),
+  postgres: Path.resolve(directory, "bin/postgres")
+})
+
+const binaries = Effect.suspend(() => {
+  const directory = process.env["EFFECT_KV_POSTGRES"] ?? ""
+  const programs = programsIn(Path.resolve(directory))
+  return directory !== "" && Fs.existsSync(programs.initdb) && Fs.existsSync(programs.postgres)
+    ? Effect.succeed(programs)
+    : Effect.fail(
+      failure("EFFECT_KV_POSTGRES must name a directory with bin/initdb and bin/postgres; npm test sets it")
+    )
+})
+
+/** Whether any user may pass through all folders above. */
+const isReachable = (path: string): boolean =>
+  path === Path.dirname(path) || (Fs.statSync(path).mode & 0o001) !== 0 && isReachable(Path.dirname(path))
+
+const makeServer = Effect.fnUntraced(function*(options: Options) {
+  const given = yield* binaries
+  const guardian = yield* Effect.mapError(
+    Guardian.make("effect-kv-postgres"),
+    ({ cause, message }) => failure(message, cause)
+  )
+  const port = yield* Effect.acquireRelease(freePort, releasePort)
+  const home = Path.join(guardian.directory, "server")
+  const data = Path.join(home, "data")
+  const logFile = Path.join(guardian.directory, "postgres.log")
+  yield* Effect.sync(() => {
+    Fs.mkdirSync(home, { mode: 0o700 })
+    if (!isRoot()) return
+    Fs.chmodSync(guardian.directory, 0o711)
+    Fs.chownSync(home, unprivileged, unprivileged)
+  })
+  // The clone may be in a folder that only root may enter.
+  const copy = Path.join(home, "postgres")
+  const { initdb, postgres } = !isRoot() || isReachable(given.directory) ? given : yield* Effect.sync(() => {
+    Fs.cpSync(given.directory, copy, { recursive: true, verbatimSymlinks: true })
+    return programsIn(copy)
+  })
+  let server: Guardian.Guarded | undefined
+  const running = () => server !== undefined && server.ended() === undefined ? server : undefined
+
+  yield* Effect.addFinalizer(() =>
+    realTime(Effect.suspend(() => {
+      const guarded = running()
+      if (guarded === undefined) return Effect.sync(() => removeSegment(data))
+      // An immediate shutdown, so that the server removes its shared memory.
+      return Effect.andThen(guarded.signal("SIGQUIT"), Effect.timeoutOption(guarded.end, "5 seconds"))
+    }))
+  )
+
+  const log = Effect.sync(() => Fs.existsSync(logFile) ? Fs.readFileSync(logFile, "utf8").slice(-4000) : "")
+
+  const spawn = (command: string, args: ReadonlyArray<string>) =>
+    Effect.suspend(() => {
+      const file = Fs.openSync(logFile, "a")
+      const user = [`--reuid=${unprivileged}`, `--regid=${unprivileged}`, "--clear-groups"]
+      return guardian.spawn({
+        command: isRoot() ? "setpriv" : command,
+        args: isRoot() ? [...user, command, ...args] : args,
+        env: { LC_ALL: "C", TZ: "UTC" },
+        stdio: ["ignore", file, file]
+      }).pipe(
+        Effect.mapError(({ cause, message }) => failure(message, cause)),
+        Effect.ensuring(Effect.sync(() => Fs.closeSync(file)))
+      )
+    })
+
+  const launch = Effect.gen(function*() {
+    const flags = { ...settings, port: `${port}`, ...options.settings }
+    server = yield* spawn(postgres, ["-D", data, ...Object.entries(flags).flatMap(([k, v]) => ["-c", `${k}=${v}`])])
+    const ended = Effect.flatMap(
+      server.end,
+      ({ code, signal }) =>
+        Effect.flatMap(log, (log) => Effect.fail(failure(`postgres exited (${signal ?? code}):\n${log}`)))
+    )
+    const accepting = Effect.repeat(accepts(port), { until: (yes) => yes, schedule: Schedule.spaced("15 millis") })
+    yield* Effect.raceFirst(Effect.asVoid(accepting), ended).pipe(
+      Effect.timeoutOrElse({
+        duration: "30 seconds",
+        orElse: () =>
+          Effect.flatMap(log, (log) => Effect.fail(failure(`postgres does not accept connections:\n${log}`)))
+      })
+    )
+  })
+
+  /** A server that was killed leaves processes that end by themselves, and hold its shared memory until then. */
+  const start = Effect.suspend(() =>
+    running() !== undefined ? Effect.void : Effect.retry(launch, {
+      while: ({ message }) => message.includes("is still in use") || message.includes("Address already in use"),
+      schedule: Schedule.spaced("50 millis"),
+      times: 200
+    })
+  ).pipe(realTime)
+
+  const kill = Effect.suspend(() => {
+    const guarded = running()
+    if (guarded === undefined) return Effect.void
+    const descendants = childrenOf(guarded.pid)
+    const gone = Effect.repeat(
+      Effect.sync(() => descendants.every((pid) => !isAlive(pid))),
+      { until: (yes) => yes, schedule: Schedule.spaced("5 millis") }
+    )
+    return guarded.signal("SIGKILL").pipe(
+      Effect.andThen(guarded.end),
+      Effect.andThen(Effect.sync(() => descendants.forEach((pid) => send(pid, "SIGKILL")))),
+      Effect.andThen(Effect.timeoutOption(gone, "10 seconds")),
+      Effect.asVoid
+    )
+  }).pipe(realTime)
+
+  const signalAll = (signal: NodeJS.Signals) =>
+    Effect.sync(() => {
+      const guarded = running()
+      if (guarded === undefined) return
+      for (const pid of [guarded.pid, ...childrenOf(guarded.pid)]) send(pid, signal)
+    })
+
+  const created = yield* spawn(initdb, [
+    "-D",
+    data,
+    "--username=postgres",
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--no-locale",
+    "--no-sync",
+    "--no-instructions"
+  ])
+  const { code } = yield* created.end
+  if (code !== 0) return yield* Effect.fail(failure(`initdb failed:\n${yield* log}`))
+  yield* start
+  return PostgresServer.of({
+    host: "127.0.0.1",
+    port,
+    url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+    pid: Effect.sync(() => running()?.pid),
+    kill,
+    start,
+    restart: Effect.andThen(kill, start),
+    pause: signalAll("SIGSTOP"),
+    resume: signalAll("SIGCONT"),
+    log
+  })
+})
+
+/** Removes the shared memory of a server that was killed. Its id is in the seventh line of the server's lock file. */
+const removeSegment = (data: string): void => {
+  const file = Path.join(data, "postmaster.pid")
+  if (!Fs.existsSync(file)) return
+  const id = Fs.readFileSync(file, "utf8").split("\n")[6]?.trim().split(/\s+/)[1]
+  if (id !== undefined) ChildProcess.spawnSync("ipcrm", ["-m", id], { stdio: "ignore" })
+}
+
+/** Whether a server answers. It answers the request for TLS with one byte, also while it starts: then it closes. */
+const accepts = (port: number): Effect.Effect<boolean> =>
+  Effect.callback<boolean>((resume) => {
+    const socket = Net.connect({ port, host: "127.0.0.1" })
+    socket.once("error", () => resume(Effect.succeed(false)))
+    socket.once("close", () => resume(Effect.succeed(false)))
+    socket.once("connect", () => socket.write(startup))
+    socket.once("data", (data) => {
+      socket.destroy()
+      // R: the server authenticates. E: it is starting.
+      resume(Effect.succeed(data[0] === 0x52))
+    })
+    return Effect.sync(() => socket.destroy())
+  }).pipe(Effect.timeoutOrElse({ duration: "1 second", orElse: () => Effect.succeed(false) }))
+
+const startup = (() => {
+  const body = new TextEncoder().encode("user\0postgres\0database\0postgres\0\0")
+  const message = new Uint8Array(8 + body.length)
+  new DataView(message.buffer).setUint32(0, message.length)
+  new DataView(message.buffer).setUint32(4, 196608)
+  message.set(body, 8)
+  return message
+})()
+
+/** The processes that a process has started: Linux tells. */
+const childrenOf = (pid: number): ReadonlyArray<number> => {
+  try {
+    return Fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter((id) => id !== "").map(
+      Number
+    )
+  } catch {
+    return []
+  }
+}
+
+const send = (pid: number, signal: NodeJS.Signals): void => {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // It has ended.
+  }
+}
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

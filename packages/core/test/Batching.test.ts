@@ -549,7 +549,7 @@ describe("batched calls", () => {
       const { kv, requests } = yield* make({ maxInFlight: 1, deadline: "5 seconds" })
       // These run under the test clock, which stands still.
       const fibers = yield* forkAll(puts(kv, 3))
-      const live = puts(kv, 3).map((put) => Effect.flip(Deadline.within(put, "100 millis")))
+      const live = puts(kv, 3).map((put) => Effect.flip(Deadline.within(put, "400 millis")))
       const errors = yield* TestClock.withLive(
         Effect.forkChild(Effect.ignore(kv.put("stuck", "1")), { startImmediately: true }).pipe(
           Effect.andThen(Effect.forEach(live, Function.identity, { concurrency: "unbounded" }))

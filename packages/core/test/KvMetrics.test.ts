@@ -16,6 +16,7 @@ import * as TempKey from "@effect-kv/core/TempKey"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
@@ -240,6 +241,29 @@ describe("metrics of locks and sessions", () => {
       })
     }).pipe(isolated))
 
+  it.effect("a client that waits for a slot is counted as that, not as a lock in the queue for it", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open
+      const slot = Effect.scoped(Effect.andThen(
+        Slot.acquire("numbers", { size: 1, acquireTimeout: "5 seconds" }),
+        Effect.sleep("4 seconds")
+      )).pipe(on(kv))
+      const fibers = yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(slot, { startImmediately: true }))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=slot": 1 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksWaiting), { "kind=slot": 2 })
+      yield* TestClock.adjust("10 seconds")
+      const exits = yield* Effect.forEach(fibers, Fiber.await)
+      assert.strictEqual(exits.filter(Exit.isSuccess).length, 2)
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=slot": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksWaiting), { "kind=slot": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.lockWait), {
+        "kind=slot outcome=acquired": { count: 2, sum: 4 },
+        "kind=slot outcome=not acquired": { count: 1, sum: 5 }
+      })
+      assert.deepStrictEqual(yield* series(KvMetrics.lockHold), { "kind=slot": { count: 2, sum: 8 } })
+    }).pipe(isolated))
+
   it.effect("a lock whose key was deleted is counted once, with that cause", () =>
     Effect.gen(function*() {
       const { kv } = yield* open
@@ -354,9 +378,10 @@ describe("the list of metrics", () => {
   it("the list of metrics has each name once, and names that Prometheus and OpenTelemetry accept", () => {
     const names = KvMetrics.all.map(({ name }) => name)
     assert.strictEqual(new Set(names).size, names.length)
-    for (const { description, labels, name, type } of KvMetrics.all) {
+    for (const { description, labels, name, type, unit } of KvMetrics.all) {
       assert.match(name, /^(effect_kv_[a-z_]+|db\.client\.operation\.duration)$/)
       assert.strictEqual(name.endsWith("_total"), type === "Counter", name)
+      assert.strictEqual(name.endsWith("_ratio"), unit === "1", name)
       assert.isNotEmpty(description)
       for (const label of labels) assert.notMatch(label, /key|value|prefix/)
     }

@@ -310,6 +310,32 @@ describe("spans of locks", () => {
       assert.deepStrictEqual(namesOf(spans).filter((name) => name === "lock.hold"), ["lock.hold"])
     }))
 
+  it.effect("a key whose write may still be executed is removed in the background without spans", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      let isFirst = true
+      const kv = yield* make((backend) => ({
+        ...backend,
+        execute: (op) => {
+          if (op._tag !== "Txn" || !isFirst) return backend.execute(op)
+          isFirst = false
+          return Effect.andThen(
+            backend.execute(op),
+            KvError.fail(new KvError.Indeterminate({ message: "no response" }))
+          )
+        }
+      }))
+      const acquired = yield* Effect.exit(DistLock.withDistLock(Effect.void, "l")).pipe(
+        on(kv),
+        Effect.withSpan("caller"),
+        Effect.withTracer(tracer)
+      )
+      assert.isFalse(isFirst)
+      assert.strictEqual(acquired._tag, "Failure")
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual(named(spans, "watch"), [])
+    }))
+
   it.effect("leaderships and permits have spans of their own names", () =>
     Effect.gen(function*() {
       const { make, spans, tracer } = yield* open

@@ -1,6 +1,7 @@
 /**
  * The definitions of all metrics. Names that end in `_total`, `_seconds` and `_bytes` follow Prometheus, so that they
- * are the same whether Prometheus reads the process or an OpenTelemetry collector.
+ * are the same whether Prometheus reads the process or an OpenTelemetry collector. For the same reason, only ratios have
+ * the unit `1`: a collector adds `_ratio` to the name of such a gauge.
  */
 import type { Definition } from "./definition.ts"
 
@@ -111,14 +112,14 @@ export const retries: Definition = counter(
 )
 
 /**
- * Whether an endpoint is in use (1), or suspended because it has failed (0). 0 if any client of the process has
- * suspended it.
+ * Whether an endpoint is in use (1), or suspended because it has failed (0): then until it responds or can be connected
+ * to. 0 if any client of the process has suspended it.
  *
  * @since 0.1.0
  */
 export const endpointUp: Definition = gauge(
   "effect_kv_endpoint_up",
-  "1",
+  "{endpoint}",
   ["server.address", "server.port"],
   "Whether an endpoint is in use (1) or suspended because it has failed (0)",
   "Smallest"

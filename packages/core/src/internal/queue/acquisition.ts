@@ -82,7 +82,7 @@ const acquireAll = Effect.fnUntraced(function*<E>(
   progress: Progress,
   onEntered: OnEntered | undefined
 ) {
-  const claim = yield* contender.makeClaim(kv, kindOf(options), queues[0].name, scope)
+  const claim = yield* contender.makeClaim(kv, options, queues[0].name, scope)
   const scopeOfEach = yield* scopes(scope, queues.length)
   const [first, ...others] = queues
   const enterOne = Effect.fnUntraced(function*(queue: rule.Queue<E>, entered: ReadonlyArray<Contender>) {
@@ -140,7 +140,7 @@ const acquireAtOnce = Effect.fnUntraced(function*(
   options: AcquireOptions | undefined,
   scope: Scope.Scope
 ) {
-  const claim = yield* contender.makeClaim(kv, kindOf(options), queues[0].name, scope)
+  const claim = yield* contender.makeClaim(kv, options, queues[0].name, scope)
   const entered = yield* enterAll(kv, queues, enterIfFree, options, scope, claim)
   if (entered === undefined) return Option.none<heldLock.HeldLock>()
   claim.latest = entered[0].logged

@@ -30,6 +30,7 @@ import * as spans from "../tracing/spans.ts"
 import type { LockKind } from "../values/lockKind.ts"
 import { keyOf } from "./contenders.ts"
 import type { HoldSpan } from "./holdSpan.ts"
+import { isPlace, kindOf } from "./lockOptions.ts"
 import type { AcquireOptions } from "./model.ts"
 import type { Place, Queue } from "./rule.ts"
 
@@ -44,7 +45,8 @@ export interface Claim {
   /** The contender that entered last, for messages. */
   latest: LockOfSession
   isHeld: boolean
-  readonly metrics: LockMetrics
+  /** `undefined` for a place in a queue that is not a lock to its user. */
+  readonly metrics: LockMetrics | undefined
   /** The span of the hold; `undefined` while it is not held, and without a tracer. */
   span: HoldSpan | undefined
   /** To be called when the locks are lost or have been released. */
@@ -80,10 +82,16 @@ const clientCloses = "its client is being closed"
 export const keyDeleted = "its key was deleted"
 
 /** Makes a claim to locks that lasts until the scope closes. The client's close ends it. */
-export const makeClaim = (kv: Kv, kind: LockKind, name: string, scope: Scope.Scope): Effect.Effect<Claim> =>
+export const makeClaim = (
+  kv: Kv,
+  options: AcquireOptions | undefined,
+  name: string,
+  scope: Scope.Scope
+): Effect.Effect<Claim> =>
   Effect.suspend(() => {
     const { sessions } = internals.of(kv)
-    const metrics = sessions.metrics.lock(kind)
+    const kind = kindOf(options)
+    const metrics = isPlace(options) ? undefined : sessions.metrics.lock(kind)
     const claim: Claim = {
       loss: Deferred.makeUnsafe(),
       lost: Deferred.makeUnsafe(),
@@ -106,7 +114,7 @@ export const makeClaim = (kv: Kv, kind: LockKind, name: string, scope: Scope.Sco
     })
     claim.leave = () => {
       removeHolder()
-      metrics.ended()
+      metrics?.ended()
       claim.span?.released()
     }
     // The first finalizer to be added, so it runs after the keys were removed.
@@ -126,7 +134,7 @@ export const fail = (
   const error = Effect.failSync(() => new LockLost({ kind, lock, token, reason }))
   // Recorded before the loss completes: whoever awaits it resumes at once, and may release the lock.
   if (reason !== released && cause !== undefined && !Deferred.isDoneUnsafe(claim.loss)) {
-    claim.metrics.lost(cause)
+    claim.metrics?.lost(cause)
     claim.span?.lost(Exit.fail(new LockLost({ kind, lock, token, reason })))
   }
   const isFirst = Deferred.doneUnsafe(claim.loss, error)

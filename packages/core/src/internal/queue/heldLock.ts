@@ -112,7 +112,7 @@ const printed = ({ key, name, token }: MultiLock["parts"][number]) => ({ name, k
 export const make = (contenders: NonEmptyReadonlyArray<Contender>, claim: Claim): Effect.Effect<HeldLock> =>
   Effect.map(Clock.Clock, (clock) => {
     claim.isHeld = true
-    claim.metrics.acquired()
+    claim.metrics?.acquired()
     return contenders.length === 1
       ? new HeldSingleLock(contenders, claim, clock)
       : new HeldLock(contenders, claim, clock)

@@ -4,9 +4,11 @@
 import type { LockKind } from "../values/lockKind.ts"
 
 const kind = Symbol("effect-kv/LockKind")
+const place = Symbol("effect-kv/LockIsPlace")
 
 interface WithKind {
   readonly [kind]?: LockKind
+  readonly [place]?: boolean
 }
 
 /** The same options for the leadership of an election. */
@@ -20,6 +22,12 @@ export const asPermits = <Options extends object>(options: Options | undefined):
   ...options as Options,
   [kind]: "semaphore"
 })
+
+/** The same options for a place in a queue, which is not a lock to its user: what it waits for counts, not the place. */
+export const asPlace = <Options extends object>(options: Options): Options & WithKind => ({ ...options, [place]: true })
+
+/** Whether the lock is only a place in a queue. */
+export const isPlace = (options: object | undefined): boolean => (options as WithKind | undefined)?.[place] === true
 
 /** What the lock is to its user. */
 export const kindOf = (options: object | undefined): LockKind => (options as WithKind | undefined)?.[kind] ?? "lock"

@@ -20,6 +20,7 @@ import * as Deadline from "../../values/Deadline.ts"
 import * as KeyRange from "../../values/KeyRange.ts"
 import * as KvError from "../../values/KvError.ts"
 import * as Op from "../../values/Op.ts"
+import * as spans from "../tracing/spans.ts"
 import { monotonicMillis } from "../values/monotonic.ts"
 import * as clientClose from "./clientClose.ts"
 import * as lossLog from "./lossLog.ts"
@@ -276,7 +277,7 @@ const removeUncertain = <A>(plan: Plan<A>, onResponse: () => void): Effect.Effec
         : Effect.delay(untilRejected, retryInterval)
   )
   return plan.session.retire.pipe(
-    Effect.andThen(Effect.forkIn(untilRejected, plan.session.scope, { startImmediately: true })),
+    Effect.andThen(Effect.forkIn(spans.without(untilRejected), plan.session.scope, { startImmediately: true })),
     Effect.andThen(persistently(plan, remove, onResponse))
   )
 }

@@ -19,6 +19,8 @@ import { inChildScope } from "../childScope.ts"
 import * as internals from "../kv/internals.ts"
 import { Turns } from "../kv/turns.ts"
 import * as lockQueue from "../lock/lockQueue.ts"
+import type { LockMetrics } from "../metrics/client.ts"
+import { asPlace } from "../queue/lockOptions.ts"
 import * as queues from "../queue/use.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
@@ -28,13 +30,30 @@ import { type Options, SlotsTaken } from "./model.ts"
 import * as slotKey from "./slotKey.ts"
 
 /** Acquires a slot. It is released when the scope closes. */
-export const acquire = Effect.fnUntraced(function*(
+export const acquire = (
   kv: Kv,
   name: string,
   options: Options
+): Effect.Effect<HeldSlot, KvError.KvError | SlotsTaken, Scope.Scope> =>
+  Effect.flatMap(check(name, options), (coolDown) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const metrics = internals.of(kv).sessions.metrics.lock("slot")
+        return Effect.onError(
+          restore(acquireMeasured(kv, name, options, coolDown, metrics)),
+          () => Effect.sync(() => metrics.ended())
+        )
+      })
+    ))
+
+const acquireMeasured = Effect.fnUntraced(function*(
+  kv: Kv,
+  name: string,
+  options: Options,
+  coolDown: number,
+  metrics: LockMetrics
 ): Effect.fn.Return<HeldSlot, KvError.KvError | SlotsTaken, Scope.Scope> {
-  const coolDown = yield* check(name, options)
-  const attempt = attemptOf(kv, name, options, coolDown)
+  const attempt = attemptOf(kv, name, options, coolDown, metrics)
   // A free slot is acquired with any timeout.
   const first = yield* attempt
   if (first._tag === "Acquired") return first.slot
@@ -72,7 +91,7 @@ const awaitTurn = Effect.fnUntraced(function*(
       Scope.fork(scope),
       (place) =>
         Effect.flatMap(
-          Scope.provide(queues.acquire(kv, [queue], { ttl: options.ttl }), place),
+          Scope.provide(queues.acquire(kv, [queue], asPlace({ ttl: options.ttl })), place),
           (first) => Effect.raceFirst(Scope.provide(whenFree, slotScope), first.lost)
         ),
       (place, exit) => {
@@ -106,7 +125,8 @@ const attemptOf = Effect.fnUntraced(function*(
   kv: Kv,
   name: string,
   options: Options,
-  coolDown: number
+  coolDown: number,
+  metrics: LockMetrics
 ): Effect.fn.Return<Attempt, KvError.KvError, Scope.Scope> {
   const { origin, sessions, unfenced } = internals.of(kv)
   const pool = { ...sessions, get: (ttl: Duration.Input, scope: Scope.Scope) => sessions.get(ttl, scope, coolDown) }
@@ -117,7 +137,7 @@ const attemptOf = Effect.fnUntraced(function*(
     const free = freeOf(name, options.size, entries)
     if (free.length === 0) return { _tag: "None", revision }
     const index = free[yield* Random.nextIntBetween(0, Math.min(choices, free.length) - 1)]!
-    const request = { kv, name, index, description: options.description ?? "", coolDown }
+    const request = { kv, name, index, description: options.description ?? "", coolDown, metrics }
     // An attempt that took nothing does not keep the session.
     const slot = yield* inChildScope(
       (scope) =>

@@ -31,6 +31,8 @@ export interface Request {
   readonly index: number
   readonly description: string
   readonly coolDown: number
+  /** The metrics of the whole acquisition, of which this may be one of several attempts. */
+  readonly metrics: LockMetrics
 }
 
 /** A slot as this library knows it. */
@@ -133,7 +135,7 @@ const takeIn = Effect.fnUntraced(function*(
   session: SharedSession,
   scope: Scope.Closeable
 ): Effect.fn.Return<HeldSlot | undefined, KvError.KvError> {
-  const { coolDown, description, index, kv, name } = request
+  const { coolDown, description, index, kv, metrics, name } = request
   const { origin, sessions, unfenced } = internals.of(kv)
   const key = slotKey.of(name, index)
   // The removal of a write without a response recognises the key by its lease. So a session puts a slot once at a time.
@@ -142,7 +144,6 @@ const takeIn = Effect.fnUntraced(function*(
     yield* session.retire
     return yield* KvError.fail(new KvError.LeaseNotFound({ message: `the lease has a slot ${key} already` }))
   }
-  const metrics = sessions.metrics.lock("slot")
   const loss = makeLoss(key, metrics)
   const logged = { kind: "slot" as const, lock: key, token: 0n }
   const doneWith = (reason: string) =>
@@ -151,6 +152,7 @@ const takeIn = Effect.fnUntraced(function*(
       Effect.failSync(() => new LockLost({ ...logged, reason }))
     )
   let isHeld = false
+  let isTaken = false
   // The first finalizer to be added, so it runs after the key was removed.
   const removeHolder = sessions.holders.add({
     onClosing: () => doneWith("its client is being closed"),
@@ -160,7 +162,7 @@ const takeIn = Effect.fnUntraced(function*(
     scope,
     Effect.sync(() => {
       removeHolder()
-      metrics.ended()
+      if (isTaken) metrics.ended()
     })
   )
   const { result: token } = yield* leasedKey.write({
@@ -193,7 +195,7 @@ const takeIn = Effect.fnUntraced(function*(
     return undefined
   }
   logged.token = token
-  isHeld = true
+  isHeld = isTaken = true
   metrics.acquired()
   session.locks.add(logged)
   const stopLoss = session.onLost((reason) => {

@@ -15,6 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as durationFlag from "./durationFlag.ts"
 import { ConfigurationError } from "./exitCodes.ts"
+import * as output from "./output.ts"
 import { type Root, root } from "./root.ts"
 
 /** What was given, by flags or variables, before anything is opened. */
@@ -56,7 +57,7 @@ export const settings: Effect.Effect<Settings, ConfigurationError | Config.Confi
     Object.values(files).some((file) => file !== undefined)
   return {
     url,
-    shown: url.replace(/^([a-z+.-]+:\/\/)[^/]*@/i, "$1"),
+    shown: withoutUser(url),
     prefix: (yield* given(flags.prefix, "KV_PREFIX")) ?? "",
     options: {
       deadline: yield* timeoutOf(flags.timeout),
@@ -65,6 +66,19 @@ export const settings: Effect.Effect<Settings, ConfigurationError | Config.Confi
     }
   }
 })
+
+/** A URL without user and password. It may be malformed, for example by a `/` in the password. */
+export const withoutUser = (url: string): string => url.replace(/^([a-z][a-z\d+.-]*:\/\/)?.*@/is, "$1")
+
+/** Arguments without the user and the password in `--url`. */
+export const withoutPassword = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const own = output.withoutCommand(args)
+  return args.map((argument, index) => {
+    if (index >= own.length) return argument
+    if (argument.startsWith("--url=")) return `--url=${withoutUser(argument.slice("--url=".length))}`
+    return args[index - 1] === "--url" ? withoutUser(argument) : argument
+  })
+}
 
 const noStore = "no store is named: give --url or set KV_URL, for example KV_URL=http://127.0.0.1:2379"
 

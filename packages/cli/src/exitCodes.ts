@@ -26,7 +26,7 @@ export const unavailable = 69
 export const software = 70
 /** A write was sent, and whether it was applied is unknown: `EX_IOERR`. */
 export const indeterminate = 74
-/** The lock was not acquired within `--acquire-timeout`: `EX_TEMPFAIL`. */
+/** The lock was not acquired within `--acquire-timeout`, or the place in its queue was lost: `EX_TEMPFAIL`. */
 export const notAcquired = 75
 /** The lock was lost while the command ran: `EX_PROTOCOL`. */
 export const lost = 76
@@ -61,6 +61,12 @@ export class ConfigurationError extends Schema.Error<ConfigurationError>("@effec
   message: Schema.String
 }) {}
 
+/** The place in the queue was lost before the command began. */
+export class PlaceLost extends Schema.Error<PlaceLost>("@effect-kv/cli/PlaceLost")({
+  _tag: Schema.tag("PlaceLost"),
+  message: Schema.String
+}) {}
+
 /** Ends the program with a code. Everything there is to say has been written already. */
 export class Exit extends Schema.Error<Exit>("@effect-kv/cli/Exit")({
   _tag: Schema.tag("Exit"),
@@ -76,6 +82,7 @@ export type Failure =
   | UsageError
   | DataError
   | ConfigurationError
+  | PlaceLost
   | Exit
   | Config.ConfigError
   | KvError.KvError
@@ -97,6 +104,8 @@ export const of = (failure: Failure): number => {
     case "ConfigError":
     case "PermitsMismatch":
       return configuration
+    case "PlaceLost":
+      return notAcquired
     case "LockTimeout":
       return Option.isSome(failure.storeFailure) ? unavailable : notAcquired
     case "LockLost":

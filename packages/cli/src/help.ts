@@ -7,6 +7,7 @@ import type * as CliOutput from "effect/cli/CliOutput"
 import type { FlagDoc, HelpDoc, SubcommandGroupDoc } from "effect/cli/HelpDoc"
 import * as Console from "effect/Console"
 import * as Option from "effect/Option"
+import * as output from "./output.ts"
 
 const width = 80
 
@@ -19,7 +20,10 @@ export const presenter: CliOutput.Presenter = {
       case "Help":
         return event.reason === "Requested" ? Console.log(format(event.helpDoc)) : Console.error(format(event.helpDoc))
       case "InvalidInvocation":
-        return Console.error(wrong(event.commandPath, event.errors))
+        return output.wrongArguments(
+          wrong(event.commandPath, event.errors),
+          event.errors.map(({ message }) => message)
+        )
     }
   }
 }

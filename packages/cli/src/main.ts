@@ -4,6 +4,7 @@
  */
 import * as Exit from "effect/Exit"
 import * as Runtime from "effect/Runtime"
+import * as connection from "./connection.ts"
 import * as exitCodes from "./exitCodes.ts"
 import * as program from "./program.ts"
 import * as signals from "./signals.ts"
@@ -14,6 +15,10 @@ if (major < 22 || major === 22 && minor < 19) {
   process.stderr.write(`effect-kv: this is Node ${process.versions.node}; 22.19 or later is needed\n`)
   process.exit(exitCodes.software)
 }
+
+// Other users of the machine can see the arguments of a process.
+const shown = connection.withoutPassword(process.argv)
+if (shown.some((argument, index) => argument !== process.argv[index])) process.title = shown.join(" ")
 
 const ofProcess = signals.make()
 

@@ -4,6 +4,7 @@
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as exitCodes from "./exitCodes.ts"
@@ -16,24 +17,41 @@ export const result = (text: string, value: unknown): Effect.Effect<void, never,
 /** Writes what happens meanwhile, for people. */
 export const progress = (message: string): Effect.Effect<void> => Console.error(`effect-kv: ${message}`)
 
-/** Writes a failure: as JSON if `--json` is among the arguments, which may be what could not be parsed. */
-export const failure = (
-  failure: Exclude<exitCodes.Failure, exitCodes.Exit>
-): Effect.Effect<void, never, Stdio.Stdio> =>
-  Effect.flatMap(ownArguments, (args) =>
+/** Writes a failure. */
+export const failure = (failure: Exclude<exitCodes.Failure, exitCodes.Exit>): Effect.Effect<void> =>
+  Effect.flatMap(isJson, (json) =>
     Console.error(
-      args.includes("--json")
+      json
         ? toJson({ error: tagOf(failure), message: failure.message, exitCode: exitCodes.of(failure) })
         : `effect-kv: ${failure.message}`
     ))
 
+/** Writes what is wrong with the arguments: the text for people, or the messages as JSON. */
+export const wrongArguments = (text: string, messages: ReadonlyArray<string>): Effect.Effect<void> =>
+  Effect.flatMap(isJson, (json) =>
+    Console.error(
+      json ? toJson({ error: "UsageError", message: messages.join("\n"), exitCode: exitCodes.usage }) : text
+    ))
+
 const tagOf = (failure: exitCodes.Failure): string => failure._tag === "KvError" ? failure.reason._tag : failure._tag
 
+/**
+ * Whether `--json` is among the arguments, which may be what could not be parsed. Those of a command that this process
+ * runs do not count.
+ */
+const isJson: Effect.Effect<boolean> = Effect.flatMap(
+  Effect.serviceOption(Stdio.Stdio),
+  Option.match({
+    onNone: () => Effect.succeed(false),
+    onSome: (stdio) => Effect.map(stdio.args, (args) => withoutCommand(args).includes("--json"))
+  })
+)
+
 /** The arguments of this process, without those of a command that it runs. */
-const ownArguments = Effect.map(Stdio.Stdio.use(({ args }) => args), (args) => {
+export const withoutCommand = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
   const end = args.indexOf("--")
   return end < 0 ? args : args.slice(0, end)
-})
+}
 
 /** One line of JSON. Bigints become decimal strings. */
 export const toJson = (value: unknown): string =>

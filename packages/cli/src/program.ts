@@ -13,7 +13,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
-import type { Stdio } from "effect/Stdio"
 import { delete_ } from "./commands/delete.ts"
 import { doctor } from "./commands/doctor.ts"
 import { elect } from "./commands/elect.ts"
@@ -59,7 +58,7 @@ export const layer = Layer.mergeAll(
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel] })
 )
 
-const reported = (cause: Cause.Cause<exitCodes.Failure | CliError.CliError>): Effect.Effect<number, never, Stdio> => {
+const reported = (cause: Cause.Cause<exitCodes.Failure | CliError.CliError>): Effect.Effect<number> => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
   return Option.match(Cause.findErrorOption(cause), {
     onNone: () =>

@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import { createServer, type Server } from "node:http"
 import * as members from "../src/doctor/members.ts"
 import * as reaching from "../src/doctor/reaching.ts"
 import * as inProcess from "./support/inProcess.ts"
@@ -268,6 +269,29 @@ describe("what members say", () => {
     }, 0)
     assert.strictEqual(code, "no-leader")
   })
+
+  for (const url of ["127.0.0.1:2379", "etcd://127.0.0.1:2379", "http://bob:s3c/r3t@h:1"]) {
+    it.effect(`The URL ${url} is named as wrong, without its password`, () =>
+      Effect.gen(function*() {
+        const { codes, text } = yield* examinedOnce({ KV_URL: url }, [])
+        assert.deepStrictEqual(codes, ["configuration"])
+        assert.notMatch(text, /s3c|r3t|bob/)
+      }))
+  }
+
+  it.live("The port of the peers, which speaks HTTP/1, is not taken for one with TLS", () =>
+    Effect.gen(function*() {
+      const peers = yield* Effect.acquireRelease(
+        Effect.callback<Server>((resume) => {
+          const server = createServer().listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.sync(() => server.close())
+      )
+      const address = peers.address()
+      assert.isObject(address)
+      const { codes } = yield* unreached({ KV_URL: `http://127.0.0.1:${Object(address).port}` }, "500ms")
+      assert.deepStrictEqual(codes, ["not-etcd"])
+    }))
 
   it("Endpoints of several clusters are named", () => {
     assert.deepStrictEqual(codes({}, { clusterId: 2n }), ["several-clusters"])

@@ -160,6 +160,30 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
       }))
   }
 
+  it.effect("With --json, wrong arguments are an error in JSON, except those of the command that is run", () =>
+    Effect.gen(function*() {
+      for (const args of [["get", "--json"], ["nope", "--json"], ["get", "k", "--revision", "x", "--json"]]) {
+        const { code, err, out } = yield* inProcess.run(args)
+        assert.deepInclude(JSON.parse(err), { error: "UsageError", exitCode: exitCodes.usage })
+        assert.deepStrictEqual({ code, out }, { code: exitCodes.usage, out: "" })
+      }
+      const ofCommand = yield* inProcess.run(["lock", "n", "--ttl", "x", "--", "true", "--json"])
+      assert.match(ofCommand.err, /^effect-kv: Invalid value for flag --ttl/)
+    }))
+
+  it.effect("A password in --url is not among the arguments that other users see", () =>
+    Effect.gen(function*() {
+      for (const url of [["--url", "http://bob:s3c/r3t@h:1"], ["--url=http://bob:s3c@r3t@h:1"]]) {
+        const args = [yield* program.Program, ...url, "lock", "n", "--", "true"]
+        const running = yield* program.start(process.execPath, args)
+        const seen = Effect.sync(() =>
+          execFileSync("ps", ["-o", "args=", "-p", `${running.pid}`], { encoding: "utf8" })
+        )
+        const title = yield* Effect.repeat(seen, { until: (title) => !title.includes("bob") })
+        assert.match(title, /--url[ =]http:\/\/h:1 lock n -- true/)
+      }
+    }))
+
   it.effect("An exit code of the command line is documented", () =>
     Effect.sync(() => {
       const documented = [...file("../../../docs/command-line.md").matchAll(/^\| (\d+)\b/gm)].map(([, code]) =>

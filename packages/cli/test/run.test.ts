@@ -1,6 +1,8 @@
 /**
  * Commands that run another one, on etcd and without a terminal, as cron and systemd start them.
  */
+import * as KeyRange from "@effect-kv/core/KeyRange"
+import * as Kv from "@effect-kv/core/Kv"
 import { EtcdBinaries, EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
@@ -106,6 +108,21 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("without a t
       yield* holder.type("\n")
       assert.strictEqual(yield* holder.end, 0)
       assert.strictEqual((yield* finished(["lock", "busy", "--acquire-timeout", "0", "--", "true"])).code, 0)
+    }))
+
+  it.effect("A waiter that is removed from the queue says that the command did not run, and exits as if not acquired", () =>
+    Effect.gen(function*() {
+      const holder = yield* effectKv(["lock", "left", "--", "sh", "-c", "echo holds; read line"])
+      yield* holder.until(/holds/)
+      const waiter = yield* effectKv(["lock", "left", "--", "echo", "ran"])
+      yield* waiter.until(/waiting for the lock "left"/)
+      const kv = yield* Kv.Kv
+      const { entries } = yield* kv.range(KeyRange.prefix("left/"))
+      const last = entries.reduce((a, b) => a.createRevision > b.createRevision ? a : b)
+      yield* kv.delete(last.key)
+      assert.strictEqual(yield* waiter.end, 75)
+      assert.match(waiter.output(), /place in the queue was lost, and the command did not run: the lock "left"/)
+      assert.strictEqual(waiter.results(), "")
     }))
 
   it.effect("A command runs once for a key: a failure is repeated, a success is not", () =>

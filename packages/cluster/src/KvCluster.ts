@@ -81,6 +81,11 @@ export interface Options<E2 = never, R2 = never> extends KvRunnerStorage.Options
  * The first argument is the transport: with Node's sockets, the merge of `NodeClusterSocket.layerSocketServer` and
  * `NodeClusterSocket.layerClientProtocol`.
  *
+ * **Gotchas**
+ *
+ * Two runners in one program need `Layer.fresh` around each. Without it both are the same one, because Effect builds its
+ * own `SocketRunner.layer` once.
+ *
  * @example
  * ```ts
  * import { KvCluster } from "@effect-kv/cluster"

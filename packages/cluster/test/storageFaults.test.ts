@@ -9,6 +9,7 @@ import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { BackendCall, KvFaults } from "@effect-kv/test-suite/testing"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import { Runner } from "effect/cluster"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -394,6 +395,42 @@ describe("runner storage under faults", () => {
         yield* one.unregister(a)
       }).pipe(Effect.withTracer(tracer))
       assert.strictEqual(spans.length, 1, "the put of this test")
+    }))
+
+  it.effect("a process whose address another has taken over does not take it back, until the other is gone", () =>
+    Effect.gen(function*() {
+      const { one, two } = yield* setUp
+      yield* one.register(runner("a"), true)
+      yield* two.register(Runner.make({ address: a, groups: ["default"], weight: 2 }), true)
+      yield* two.acquire(a, shardsUpTo(2))
+      for (const adjusted of ["0 seconds", config.shardLockExpiration] as const) {
+        yield* two.refresh(a, [])
+        yield* TestClock.adjust(Duration.divideUnsafe(Duration.fromInputUnsafe(adjusted), 2))
+        yield* two.refresh(a, [])
+        yield* TestClock.adjust(Duration.divideUnsafe(Duration.fromInputUnsafe(adjusted), 2))
+        yield* one.refresh(a, [])
+        const error = yield* Effect.flip(one.register(runner("a"), true))
+        assert.include(String(error.cause), "another process has registered at a:1")
+        assert.deepStrictEqual(yield* ids(two.refresh(a, shardsUpTo(2))), [1, 2])
+      }
+      yield* two.unregister(a)
+      assert.strictEqual(yield* one.register(runner("a"), true), 1)
+    }))
+
+  it.effect("a runner that registers with another weight or other groups is left out of one read", () =>
+    Effect.gen(function*() {
+      const { kv, one, two } = yield* setUp
+      yield* one.register(runner("b"), true)
+      yield* two.register(runner("a"), true)
+      yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 2 })
+      const changed = Runner.make({ address: a, groups: ["default", "gpu"], weight: 1 })
+      yield* (yield* process(kv, prefix)).register(changed, true)
+      yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 1 })
+      const found = (yield* one.getRunners).find(([{ address }]) => address.host === "a")
+      assert.deepStrictEqual(found?.[0].groups, ["default", "gpu"])
+      assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy", "b healthy"])
+      yield* two.setRunnerHealth(a, false)
+      yield* Effect.repeat(registered(one.getRunners), { until: ([first]) => first === "a unhealthy" })
     }))
 
   it.effect("all machine ids taken is an error that says so", () =>

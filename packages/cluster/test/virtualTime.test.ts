@@ -1,12 +1,23 @@
 /**
  * Clusters in virtual time: two or three runners on one store in memory.
  */
+import { KvSingleton } from "@effect-kv/cluster"
+import { TestCluster } from "@effect-kv/cluster/testing"
+import * as Fence from "@effect-kv/core/Fence"
+import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
+import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { assert, describe, it } from "@effect/vitest"
+import { Entity } from "effect/cluster"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { Rpc } from "effect/rpc"
+import * as Schema from "effect/Schema"
+import { TestClock } from "effect/testing"
 import { fenced, unfenced } from "./support/counters.ts"
 import { make, shards, violationsOf } from "./support/virtualCluster.ts"
 
@@ -124,6 +135,41 @@ describe("a cluster in virtual time", () => {
       yield* pass(1000)
       assert.strictEqual(yield* again.shards, before)
       assert.strictEqual(yield* b.shards, shards - before)
+    }))
+
+  it.effect("a runner that is restarted at its address with another weight gets another part", () =>
+    Effect.gen(function*() {
+      const { ignore, pass, start } = yield* make
+      const a = yield* start("a")
+      const b = yield* start("b")
+      yield* pass(3000)
+      const before = yield* a.shards
+      yield* a.kill
+      yield* ignore(a)
+      const again = yield* start("a", identity, { runnerShardWeight: 3 })
+      yield* pass(3000)
+      assert.isAbove(yield* again.shards, before)
+      assert.strictEqual((yield* again.shards) + (yield* b.shards), shards)
+    }))
+
+  it.effect("a call of a singleton carries its fence to an entity of the same runner, unless it is made without", () =>
+    Effect.gen(function*() {
+      const store = yield* MemoryStore.make()
+      const kv = yield* Effect.flatMap(store.connect, Kv.make)
+      const probe = Entity.make("Probe", [Rpc.make("CountFences", { success: Schema.Int })])
+      const counts: Array<number> = []
+      const served = probe.toLayer({ CountFences: () => Effect.map(Fence.Current, (fences) => fences.length) })
+      const caller = KvSingleton.make(
+        "caller",
+        Effect.gen(function*() {
+          const client = yield* probe.client
+          counts.push(yield* client("x").CountFences(), yield* Fence.unfenced(client("x").CountFences()))
+        }).pipe(Effect.orDie)
+      )
+      const cluster = yield* TestCluster.make({ sharding: { shardsPerGroup: 10 } })
+      yield* cluster.start("a", { kv, layer: Layer.merge(caller, served) })
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(counts, [1, 0])
     }))
 
   it.effect("while the store is away for longer than the leases nothing runs, and all is back within a second", () =>

@@ -89,6 +89,27 @@ it.effect("while the permission is revoked it tries every 30 seconds at most, an
     assert.strictEqual(value, 2)
   }).pipe(Effect.provide(Logger.layer([]))))
 
+it.effect("a transformation that throws at a revision rejects that revision, and does not end the live values", () =>
+  Effect.gen(function*() {
+    const { kv } = yield* counted
+    yield* kv.put("config/limit", "1")
+    let isBad = false
+    const transform: KvConfig.Options["transform"] = (store) => {
+      if (isBad) throw new Error("it may quote a secret")
+      return store
+    }
+    const config = yield* Effect.provideService(KvConfig.make("config/", { transform }), Kv.Kv, kv)
+    const live = yield* config.ref(limit)
+    isBad = true
+    yield* kv.put("config/limit", "2")
+    const { rejected, value } = yield* until(live, ({ rejected }) => Option.isSome(rejected))
+    assert.strictEqual(value, 1)
+    assert.deepInclude(Option.getOrThrow(rejected), { message: "a function of the config threw an exception" })
+    isBad = false
+    yield* kv.put("config/limit", "3")
+    assert.strictEqual((yield* until(live, ({ value }) => value === 3)).value, 3)
+  }).pipe(Effect.provide(Logger.layer([]))))
+
 class Pool extends Context.Service<Pool, { readonly size: number }>()("Pool") {}
 
 it.effect("a pool that is borrowed when its settings change stays until it is returned, and the next one is new", () =>

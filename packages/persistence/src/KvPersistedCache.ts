@@ -5,6 +5,7 @@
  * Effect's own shares lookups within a process. After a deployment, or when a popular entry expires, each process of a
  * fleet looks it up once. Here one does, under a lock.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
 import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -39,7 +40,10 @@ export interface Options<K extends Persistable.Any, ServiceMode extends "lookup"
   readonly timeToLive: Persistable.TimeToLiveFn<K>
   /** How many results are kept in memory. Default: 1024. */
   readonly inMemoryCapacity?: number | undefined
-  /** How long a result is kept in memory. Default: as in the store, and at most 10 seconds. */
+  /**
+   * How long a result is kept in memory after this client has got it, by its lookup or from the store. Default:
+   * `timeToLive`, and at most 10 seconds. Zero keeps none: then no result is returned after it has expired in the store.
+   */
   readonly inMemoryTTL?: Persistable.TimeToLiveFn<K> | undefined
   /** When the services of the lookup are required: see `PersistedCache.make`. Default: when the cache is made. */
   readonly requireServicesAt?: ServiceMode | undefined
@@ -71,6 +75,8 @@ type Failure = Persistence.PersistenceError | Schema.SchemaError
  *   interrupted and it waits like the others. Its result is rejected by the lock's fence if `Persistence` is on the
  *   same `Kv`.
  * - A failure of the store or of a lock is a `PersistenceError`, and is not kept in memory.
+ * - Callers of one client share a lookup, so it runs without their `Deadline`. `Effect.timeout` bounds the wait of one caller;
+ *   the lookup ends with the last one.
  *
  * **Gotchas**
  *
@@ -206,7 +212,11 @@ export const make: <
   return yield* PersistedCache.make<K, R, ServiceMode>(
     // `PersistedCache` fails with these errors itself, but its type allows a lookup only those of the key.
     (key) =>
-      Effect.provideService(flight(key), Kv.Kv, kv) as Effect.Effect<Persistable.Success<K>, Persistable.Error<K>, R>,
+      forAllCallers(Effect.provideService(flight(key), Kv.Kv, kv)) as Effect.Effect<
+        Persistable.Success<K>,
+        Persistable.Error<K>,
+        R
+      >,
     {
       storeId: options.storeId,
       timeToLive: options.timeToLive,
@@ -217,10 +227,14 @@ export const make: <
   ).pipe(
     // The result is written under the lock, so the cache must not write it again.
     Effect.provideService(Persistence.Persistence, {
-      make: () => Effect.succeed({ ...store, set: () => Effect.void })
+      make: () => Effect.succeed({ ...store, get: (key) => forAllCallers(store.get(key)), set: () => Effect.void })
     })
   )
 })
+
+/** The callers of one client share the work, so it must not inherit the deadline of the one that started it. */
+const forAllCallers = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.provideService(work, Deadline.Deadline, undefined)
 
 const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 

@@ -1,6 +1,7 @@
 /**
  * The cache with single flight when clients crash, hang, lose locks or cannot reach the store.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
@@ -14,6 +15,7 @@ import * as Fiber from "effect/Fiber"
 import * as Persistence from "effect/persistence/Persistence"
 import { TestClock } from "effect/testing"
 import { cacheOn, Name } from "./cases/persistedCache.ts"
+import { on } from "./support/store.ts"
 
 const key = new Name({ id: 1 })
 
@@ -162,6 +164,44 @@ describe("a cache with single flight", () => {
       assert.instanceOf(error, Persistence.PersistenceError)
       assert.isTrue(KvError.isKvError((error as Persistence.PersistenceError).cause))
       assert.strictEqual(yield* cache.get(key), "found")
+    }).pipe(Effect.scoped))
+
+  it.effect("the deadline of the caller that starts a lookup does not end it for the others", () =>
+    Effect.gen(function*() {
+      const { faults } = yield* two
+      const cache = yield* cacheOn(
+        faults.kv,
+        () => Kv.get("slow").pipe(Effect.as("found"), Effect.orDie, on(faults.kv))
+      )
+      yield* faults.inject(KvFaults.delayRequest("2 seconds"), { times: 2 })
+      yield* faults.inject(KvFaults.delayRequest("2 seconds"), { when: KvFaults.reads("slow") })
+      const first = yield* Effect.forkChild(Deadline.within(cache.get(key), "1 second"))
+      yield* settled
+      const second = yield* Effect.forkChild(cache.get(key))
+      for (let step = 0; step < 8; step++) {
+        yield* settled
+        yield* TestClock.adjust("1 second")
+      }
+      assert.strictEqual(yield* Fiber.join(second), "found")
+      assert.strictEqual(yield* Fiber.join(first), "found")
+    }).pipe(Effect.scoped))
+
+  it.effect("a result that was read from the store just before it expired is returned no longer than its time in memory", () =>
+    Effect.gen(function*() {
+      const { faults, healthy } = yield* two
+      let lookups = 0
+      const lookup = () => Effect.sync(() => `lookup ${++lookups}`)
+      const settings = { timeToLive: () => Duration.seconds(3) }
+      yield* (yield* cacheOn(healthy, lookup, settings)).get(key)
+      const late = yield* cacheOn(faults.kv, lookup, settings)
+      const exact = yield* cacheOn(faults.kv, lookup, { ...settings, inMemoryTTL: () => Duration.zero })
+      yield* TestClock.adjust(2999)
+      assert.strictEqual(yield* late.get(key), "lookup 1")
+      assert.strictEqual(yield* exact.get(key), "lookup 1")
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* exact.get(key), "lookup 2")
+      yield* TestClock.adjust(2999)
+      assert.strictEqual(yield* late.get(key), "lookup 2")
     }).pipe(Effect.scoped))
 
   it.effect("a result is kept in memory no longer than in the store", () =>

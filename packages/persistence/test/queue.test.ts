@@ -187,6 +187,18 @@ describe("retries and failures", () => {
       assert.deepStrictEqual(yield* Fiber.join(fiber), ["one", 2])
     }))
 
+  it.effect("a retry schedule that throws is a defect of the take, and the item is delivered again at once", () =>
+    Effect.gen(function*() {
+      const { start } = yield* fleet
+      const process = yield* start()
+      const queue = yield* process.queue("a")
+      yield* queue.offer("one")
+      const take = process.store.take({ name: "a", maxAttempts: 3, retryDelay: () => Effect.die("a test fault") })
+      const exit = yield* Effect.exit(Effect.scoped(Effect.andThen(take, Effect.fail("handler"))))
+      assert.isTrue(Exit.hasDies(exit))
+      assert.strictEqual(yield* queue.take((_, { attempts }) => Effect.succeed(attempts)), 2)
+    }))
+
   it.effect("an item whose attempts are used up has failed: it is not delivered again, and can be looked at", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet

@@ -12,7 +12,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as PersistedQueue from "effect/persistence/PersistedQueue"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as history from "./support/history.ts"
@@ -126,6 +126,31 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { completed: 2, claims: 2 })
     }))
 
+  it.effect("handlers that still run for a lost worker do not hide an item that it had claimed for none of them", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const process = yield* start()
+      const queue = yield* process.queue("a")
+      const running = 33
+      for (let i = 0; i < running; i++) yield* queue.offer(`${i}`)
+      const takes = yield* Effect.forEach(Array.from({ length: running + 1 }), () => holding(queue))
+      yield* settled
+      const response = yield* process.faults.hold("response", { when: writesTo("/claim/") })
+      yield* queue.offer("last")
+      yield* response.reached
+      yield* endLeases(process)
+      yield* advance("15 seconds")
+      yield* response.letGo
+      yield* settled
+      assert.deepStrictEqual(yield* takes[running]!.taken, ["last", 2])
+      for (const { end, fiber } of takes) {
+        yield* Deferred.succeed(end, "done")
+        yield* advance("1 second")
+        yield* Fiber.join(fiber)
+      }
+      assert.deepInclude(yield* checked(kv), { completed: running + 1 })
+    }))
+
   it.effect("an item whose worker died in the last attempt has failed", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
@@ -179,6 +204,20 @@ describe("workers that are gone", () => {
       assert.deepStrictEqual(yield* second.taken, ["one", 1])
       yield* Fiber.interrupt(second.fiber)
       assert.deepInclude(yield* checked(kv), { takenOver: 0 })
+    }))
+
+  it.effect("takes that wait when the layer closes, and later ones, fail", () =>
+    Effect.gen(function*() {
+      const { start } = yield* fleet
+      const closing = yield* start()
+      const queue = yield* closing.queue("a")
+      const waiting = yield* Effect.forkScoped(Effect.flip(queue.take(Effect.succeed)))
+      yield* settled
+      yield* closing.close
+      for (const error of [yield* Fiber.join(waiting), yield* Effect.flip(queue.take(Effect.succeed))]) {
+        assert.instanceOf(error, PersistedQueue.PersistedQueueError)
+        assert.match(error.message, /its layer was closed/)
+      }
     }))
 })
 

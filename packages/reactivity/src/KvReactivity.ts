@@ -107,7 +107,7 @@ export const follow = Effect.fnUntraced(function*(
     )
   })
 
-  const invalidate = (keys: Iterable<string>): Effect.Effect<void> =>
+  const inOneBatch = (keys: Iterable<string>): Effect.Effect<void> =>
     reactivity.withBatch(
       Effect.forEach(keys, (key) =>
         Effect.catchDefect(
@@ -115,6 +115,15 @@ export const follow = Effect.fnUntraced(function*(
           (defect) => logMapping(key, defect)
         ), { discard: true })
     )
+
+  /** A handler that throws ends its batch. So each key gets one of its own then. */
+  const invalidate = (keys: ReadonlySet<string>): Effect.Effect<void> =>
+    Effect.catchDefect(inOneBatch(keys), () =>
+      Effect.forEach(
+        keys,
+        (key) => Effect.catchDefect(inOneBatch([key]), (defect) => logHandler(key, defect)),
+        { discard: true }
+      ))
 
   const apply = (revisions: ReadonlyArray<Revision>): Effect.Effect<void> =>
     Effect.suspend(() => {
@@ -165,6 +174,9 @@ const reopenSchedule = Schedule.min([Schedule.exponential(firstPause), Schedule.
 
 const logMapping = (key: string, defect: unknown): Effect.Effect<void> =>
   Effect.annotateLogs(Effect.logError("effect-kv: the function of the option `keys` threw", defect), { key })
+
+const logHandler = (key: string, defect: unknown): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logError("effect-kv: a handler of Reactivity threw", defect), { key })
 
 /**
  * A layer that runs {@link follow} as long as it lives.

@@ -43,7 +43,7 @@ const patience = Effect.sleep("1 second").pipe(
 
 const examine = Effect.fnUntraced(function*(settings: connection.Settings) {
   const { options, prefix, url } = settings
-  if (!/^https?:/i.test(url)) return [ok("memory", "a store in memory has no endpoints")]
+  if (/^mem:/i.test(url)) return [ok("memory", "a store in memory has no endpoints")]
   const now = yield* Clock.currentTimeMillis
   const configured = {
     certificate: options.tls?.files?.certificate,

@@ -19,7 +19,7 @@ export const revision = (name: string, description: string): Flag.Flag<Option.Op
     Flag.withDescription(description),
     Flag.filterMap(
       (text) => /^\d{1,19}$/.test(text) ? Option.some(BigInt(text)) : Option.none(),
-      (text) => `--${name} must be a whole number such as 1042, not ${JSON.stringify(text)}`
+      () => "a whole number such as 1042"
     ),
     Flag.optional
   )
@@ -30,7 +30,7 @@ export const lease: Flag.Flag<Option.Option<bigint>> = Flag.String("lease").pipe
   Flag.withDescription("The lease to attach the key to, in hexadecimal as 'sessions' shows it"),
   Flag.filterMap(
     (text) => /^[0-9a-f]{1,16}$/i.test(text) ? Option.some(BigInt(`0x${text}`)) : Option.none(),
-    (text) => `--lease must be a hexadecimal number such as 694d8a3f2b1c, not ${JSON.stringify(text)}`
+    () => "a hexadecimal number such as 694d8a3f2b1c"
   ),
   Flag.optional
 )

@@ -19,7 +19,8 @@ export const finding = (endpoint: string, message: string, configured: Configure
     return problem(
       "endpoint-unreachable",
       `${endpoint} does not respond: ${message}`,
-      "Is the address right? Does a firewall or a network policy drop the packets?"
+      "Is the address right? Does a firewall or a network policy drop the packets? A member that has just started " +
+        "responds only when a majority of the members runs."
     )
   }
   const { advice, code, says } = rule.meaning(configured, now)
@@ -44,6 +45,12 @@ const rule = (matches: RegExp, code: string, says: string, advice: string): Rule
 
 /** In this order: messages about certificates contain words of others. */
 const rules: ReadonlyArray<Rule> = [
+  rule(
+    /Protocol error; does the server want https\?/,
+    "not-etcd",
+    "responds with something other than HTTP/2, as etcd's peer port does",
+    "Correct the port: etcd's clients use 2379, its peers 2380. If the server has TLS, write https:// in the URL."
+  ),
   rule(
     /does the server want https\?/,
     "server-wants-tls",

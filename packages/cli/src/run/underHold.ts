@@ -3,7 +3,7 @@
  * makes its exit code this program's.
  */
 import type { Kv } from "@effect-kv/core/Kv"
-import { LockTimeout } from "@effect-kv/core/LockError"
+import { LockLost, LockTimeout } from "@effect-kv/core/LockError"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -59,8 +59,10 @@ export const run = Effect.fnUntraced(function*<E, E2>(
   yield* Effect.gen(function*() {
     const began = yield* Clock.currentTimeMillis
     const announcing = yield* Effect.forkScoped(announce(subject, say))
+    let hasBegun = false
     const body = (held: Held) =>
       Effect.gen(function*() {
+        hasBegun = true
         if (Exit.isSuccess(yield* cancelled(announcing))) {
           const waited = Duration.millis((yield* Clock.currentTimeMillis) - began)
           yield* say(`acquired ${subject.title} after ${Duration.format(waited)}`)
@@ -73,10 +75,16 @@ export const run = Effect.fnUntraced(function*<E, E2>(
         error instanceof LockTimeout && Option.isNone(error.storeFailure)
           ? Effect.flatMap(heldBy(subject), (holders) => output.progress(`gave up ${subject.title}${holders}`))
           : Effect.void
+      ),
+      Effect.mapError((error) =>
+        error instanceof LockLost && !hasBegun ? new exitCodes.PlaceLost({ message: placeLost(error) }) : error
       )
     )
   }).pipe(Effect.scoped, Effect.provide(connection.layer))
 })
+
+const placeLost = ({ message }: LockLost): string =>
+  `the place in the queue was lost, and the command did not run: ${message}`
 
 /** Interrupts a fiber, and returns how it ended: it may have done its work before. */
 const cancelled = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<Exit.Exit<A, E>> =>

@@ -36,15 +36,24 @@ const of = (entry: Entry): Option.Option<Registration> => decode(entry.lossyText
 /**
  * Reads registrations. One that cannot be decoded is left out, with a warning for each time it was written: a key that
  * something else has put there must not stop the whole cluster.
+ *
+ * A runner that has another weight or other groups than at the last read is left out once. `Sharding` adds the new runner
+ * to its ring before it removes the old one, by its address, which would remove both. It does not compare groups at all.
  */
 export const reader = (): (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Registration>> => {
   const warned = new Map<string, bigint>()
+  let last = new Map<string, string>()
+  const unchanged = (registrations: ReadonlyArray<readonly [key: string, Registration]>) => {
+    const listed = registrations.filter(([key, { runner }]) => (last.get(key) ?? runner) === runner)
+    last = new Map(listed.map(([key, { runner }]) => [key, runner]))
+    return listed.map(([, registration]) => registration)
+  }
   return (entries) =>
     Effect.map(
       Effect.forEach(entries, (entry) => {
         const registration = of(entry)
         if (Option.isSome(registration) || warned.get(entry.key) === entry.modRevision) {
-          return Effect.succeed(Option.toArray(registration))
+          return Effect.succeed(Option.toArray(Option.map(registration, (each) => [entry.key, each] as const)))
         }
         warned.set(entry.key, entry.modRevision)
         return Effect.as(
@@ -54,7 +63,7 @@ export const reader = (): (entries: ReadonlyArray<Entry>) => Effect.Effect<Reado
           []
         )
       }),
-      Arr.flatten
+      (registrations) => unchanged(Arr.flatten(registrations))
     )
 }
 
@@ -72,18 +81,31 @@ export class MachineIdsTaken extends Schema.Error<MachineIdsTaken>("@effect-kv/c
   }
 }
 
+/**
+ * A later process has registered at the address of this one.
+ */
+export class AddressTaken extends Schema.Error<AddressTaken>("@effect-kv/cluster/AddressTaken")({
+  _tag: Schema.tag("AddressTaken"),
+  address: Schema.String
+}) {
+  override get message(): string {
+    return `another process has registered at ${this.address} after this one: end this process, ` +
+      "or give each runner an address of its own"
+  }
+}
+
 /** Registers the runner, or writes its registration again. Returns its machine id. */
 export const register = (
   cluster: Cluster,
   runner: Runner,
   encoded: string,
   healthy: boolean
-): Effect.Effect<number, KvError.KvError | MachineIdsTaken> =>
+): Effect.Effect<number, KvError.KvError | MachineIdsTaken | AddressTaken> =>
   Effect.gen(function*() {
     for (let choices = 1;; choices *= 2) {
       const lease = yield* runner.presenceLease(cluster)
       if (runner.succeededWith !== lease) {
-        yield* endPredecessors(cluster, runner)
+        yield* endPredecessors(cluster, runner, lease)
         runner.succeededWith = lease
       }
       const machineId = yield* attempt(cluster, runner, lease, { encoded, healthy, choices }).pipe(
@@ -92,8 +114,18 @@ export const register = (
             runner.forgetPresence(lease)
           }))
       )
-      if (machineId !== undefined) return machineId
+      if (machineId === undefined) continue
+      runner.isTaken = false
+      return machineId
     }
+  }).pipe(Effect.tapErrorTag("AddressTaken", (error) => warnOnce(runner, error)))
+
+/** `Sharding` logs why it could not register at the level of debugging only, and tries again each second. */
+const warnOnce = (runner: Runner, { message }: AddressTaken): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (runner.isTaken) return Effect.void
+    runner.isTaken = true
+    return Effect.logWarning(`effect-kv: ${message}`)
   })
 
 /** One attempt; `undefined` if another client has written in between. */
@@ -102,7 +134,7 @@ const attempt = Effect.fnUntraced(function*(
   runner: Runner,
   lease: HeldLease,
   { choices, encoded, healthy }: { readonly encoded: string; readonly healthy: boolean; readonly choices: number }
-): Effect.fn.Return<number | undefined, KvError.KvError | MachineIdsTaken> {
+): Effect.fn.Return<number | undefined, KvError.KvError | MachineIdsTaken | AddressTaken> {
   const key = keys.runner(runner.address)
   const read = yield* execute(
     store,
@@ -112,7 +144,9 @@ const attempt = Effect.fnUntraced(function*(
   const [{ entries: [current] }, { entries: machines }, { entries: [last] }] = read.responses
   const taken = new Map(machines.map((entry) => [keys.machineOf(entry.key), entry.modRevision]))
   const registered = current === undefined ? undefined : Option.getOrUndefined(of(current))
-  const previous = registered?.machineId ??
+  yield* failIfTaken(runner, lease, current)
+  // Not the id of an earlier process at this address: that process may be frozen, and still generate ids with it.
+  const previous = (isOwn(runner, lease, current) ? registered?.machineId : undefined) ??
     (runner.machineId !== undefined && !taken.has(runner.machineId) ? runner.machineId : undefined)
   const machineId = previous ?? (yield* freeMachine(taken, lastMachine(last), choices))
   const machine = keys.machine(machineId)
@@ -136,6 +170,25 @@ const attempt = Effect.fnUntraced(function*(
   if (runner.presence === lease) runner.registeredAt = written.revision
   return machineId
 })
+
+/**
+ * Fails if another process has registered after this one: it has the address. If the earlier process took it back, they
+ * would take it from each other forever.
+ */
+const failIfTaken = (
+  runner: Runner,
+  lease: HeldLease,
+  registered: Entry | undefined
+): Effect.Effect<void, AddressTaken> =>
+  runner.machineId !== undefined && registered !== undefined && Option.isSome(of(registered)) &&
+    Option.isSome(registered.lease) && !isOwn(runner, lease, registered)
+    ? Effect.fail(new AddressTaken({ address: runner.address }))
+    : Effect.void
+
+/** Whether this process wrote the registration. */
+const isOwn = (runner: Runner, lease: HeldLease, registered: Entry | undefined): boolean =>
+  registered !== undefined &&
+  Option.exists(registered.lease, (id) => id === lease.id || runner.condemnedPresences.has(id))
 
 /** The id that was given out last; 0 if there is none, or if something else has written the key. */
 const lastMachine = (entry: Entry | undefined): number => {
@@ -167,9 +220,14 @@ const freeMachine = Effect.fnUntraced(function*(
  */
 const endPredecessors = Effect.fnUntraced(function*(
   cluster: Cluster,
-  runner: Runner
-): Effect.fn.Return<void, KvError.KvError> {
-  const { entries } = yield* execute(cluster.store, Op.range(cluster.keys.locks))
+  runner: Runner,
+  lease: HeldLease
+): Effect.fn.Return<void, KvError.KvError | AddressTaken> {
+  const { keys, store } = cluster
+  const read = yield* execute(store, Op.txn({ then: [Op.get(keys.runner(runner.address)), Op.range(keys.locks)] }))
+  if (!read.succeeded) return
+  const [{ entries: [registered] }, { entries }] = read.responses
+  yield* failIfTaken(runner, lease, registered)
   const leases = new Set(
     entries.flatMap(({ lease, lossyText }) => lossyText === runner.address ? Option.toArray(lease) : [])
   )

@@ -33,6 +33,8 @@ export class Runner {
   machineId: number | undefined
   /** The revision at which it was registered; 0 if it is not. */
   registeredAt = 0n
+  /** Whether another process was last seen to have its address. */
+  isTaken = false
   /** The presence lease under which the leases of an earlier process at this address were ended. */
   succeededWith: HeldLease | undefined
   readonly #granting = Semaphore.makeUnsafe(1)

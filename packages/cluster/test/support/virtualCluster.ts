@@ -87,10 +87,15 @@ export const make = Effect.gen(function*() {
   const cluster = yield* TestCluster.make({ sharding })
   const runners = new Set<TestCluster.TestRunner>()
 
-  const start = Effect.fnUntraced(function*(host: string, mutate: (backend: KvBackend) => KvBackend = identity) {
+  const start = Effect.fnUntraced(function*(
+    host: string,
+    mutate: (backend: KvBackend) => KvBackend = identity,
+    sharding?: TestCluster.StartOptions<never, never>["sharding"]
+  ) {
     const faults = yield* Effect.flatMap(Effect.map(store.connect, mutate), KvFaults.make)
     const runner = yield* cluster.start(host, {
       kv: faults.kv,
+      sharding,
       layer: Layer.mergeAll(fenced.layer, unfenced.layer, ticker(host))
     })
     runners.add(runner)

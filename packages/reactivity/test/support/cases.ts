@@ -160,6 +160,24 @@ export const suite = (test: (title: string, effect: Effect.Effect<void, unknown,
   )
 
   test(
+    "a handler that throws does not end the bridge",
+    Effect.gen(function*() {
+      const logged: Array<string> = []
+      const logger = Logger.make(({ logLevel }) => void logged.push(logLevel))
+      const one = yield* Effect.provide(replica(users), Logger.layer([logger]))
+      one.reactivity.registerUnsafe(["users/bad"], () => {
+        throw new Error("a test fault")
+      })
+      const results = yield* one.query(["users/ada"], one.kv.get("users/ada"))
+      assert.deepStrictEqual(yield* next(results), Option.none())
+      yield* one.kv.put("users/bad", "")
+      yield* one.kv.put("users/ada", "1")
+      assert.deepStrictEqual(yield* nextThat(results, Option.isSome), Option.some("1"))
+      assert.deepStrictEqual(logged, ["Error"])
+    })
+  )
+
+  test(
     "what changed in an outage is invalidated after it",
     Effect.gen(function*() {
       const [one, two] = [yield* replica(users), yield* replica(users)]

@@ -4,7 +4,7 @@
  * A view of the range does the work: it survives outages, compactions and restored stores. What ends a view, such as a
  * revoked permission, does not end this: the last snapshot stays in use, and the view is opened again.
  */
-import type * as ConfigProvider from "effect/ConfigProvider"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -83,16 +83,26 @@ export const open = Effect.fnUntraced(function*(
     isEnded: false
   })
 
-  const apply = (state: rangeView.State) =>
-    SubscriptionRef.update(following, ({ newest }): Following => {
-      const isNew = state.snapshot !== snapshot
-      snapshot = state.snapshot
-      return {
-        newest: isNew ? configurationOf(prefix, snapshot, options) : newest,
-        staleSince: state.staleSince,
-        isEnded: false
-      }
+  /** If `transform` throws, every parse of that revision does, so live values keep their last good ones. */
+  const configurationNow = Effect.suspend(() => {
+    const { revision } = snapshot
+    return Effect.catchDefect(
+      Effect.sync(() => configurationOf(prefix, snapshot, options)),
+      (defect): Effect.Effect<Configuration> =>
+        Effect.succeed({ revision, provider: ConfigProvider.make(() => Effect.die(defect)) })
+    )
+  })
+
+  const apply = Effect.fnUntraced(function*(state: rangeView.State) {
+    const { newest } = yield* SubscriptionRef.get(following)
+    const isNew = state.snapshot !== snapshot
+    snapshot = state.snapshot
+    yield* SubscriptionRef.set(following, {
+      newest: isNew ? yield* configurationNow : newest,
+      staleSince: state.staleSince,
+      isEnded: false
     })
+  })
 
   const staleFromNow = (isEnded: boolean) =>
     Effect.flatMap(DateTime.now, (now) =>

@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { PersistedQueueError, PersistedQueueStore } from "effect/persistence/PersistedQueue"
 import * as RcMap from "effect/RcMap"
@@ -58,6 +59,12 @@ export const make = Effect.fnUntraced(function*(
     }),
     idleTimeToLive
   })
+  let isClosed = false
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+    })
+  )
 
   /** Ends a claim, and keeps the worker registered until that is done. */
   const ending = (keys: keysOf.Keys, claimed: Claimed, end: settles.End): Effect.Effect<void> =>
@@ -87,6 +94,8 @@ export const make = Effect.fnUntraced(function*(
     take: (options) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function*() {
+          // Otherwise the take would end as if it had been interrupted.
+          if (isClosed) return yield* closed(options.name)
           const { keys, release, takers } = yield* RcMap.get(queues, options.name)
           const taker = takers.add(options.maxAttempts)
           const claimed = yield* Effect.onInterrupt(restore(Deferred.await(taker.item)), () =>
@@ -97,9 +106,13 @@ export const make = Effect.fnUntraced(function*(
           unended.add(claimed.key)
           yield* Effect.addFinalizer((exit) =>
             Effect.gen(function*() {
-              const end = yield* settles.endOf(claimed, exit, options, yield* now)
-              const fiber = yield* inBackground(ending(keys, claimed, end))
+              const time = yield* now
+              const end = yield* Effect.exit(settles.endOf(claimed, exit, options, time))
+              const recorded: settles.End = Exit.isSuccess(end) ? end.value : { _tag: "Retried", from: time }
+              const fiber = yield* inBackground(ending(keys, claimed, recorded))
               yield* run(Effect.timeoutOption(Fiber.await(fiber), ttl))
+              // A retry schedule that throws is the caller's defect, but the claim of a live worker must end.
+              yield* end
             })
           )
           return { id: claimed.id, attempts: claimed.attempts, element: claimed.element }

@@ -113,7 +113,8 @@ const claimWhatComes = Effect.fnUntraced(function*(
     const found: Array<heads.Candidate> = []
     for (const id of gone) {
       const { entries } = yield* kv.range(keysOf.claimsOf(keys, id), {
-        limit: claims.maxBatch,
+        // Those that are left out below must not hide the others.
+        limit: claims.maxBatch + unended.size,
         order: { by: "createRevision" }
       })
       if (entries.length === 0) {

@@ -17,8 +17,10 @@ if (major < 22 || major === 22 && minor < 19) {
 }
 
 // Other users of the machine can see the arguments of a process.
-const shown = connection.withoutPassword(process.argv)
-if (shown.some((argument, index) => argument !== process.argv[index])) process.title = shown.join(" ")
+const given = process.argv.slice(2)
+const shown = connection.withoutPassword(given)
+// A title cannot be longer than the arguments were, so it does not begin with two paths.
+if (shown.some((argument, index) => argument !== given[index])) process.title = ["effect-kv", ...shown].join(" ")
 
 const ofProcess = signals.make()
 

@@ -208,6 +208,31 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("listings", 
       assert.isTrue(yield* lock.isHeld)
     }))
 
+  it.effect("A key that blocks a lock which nobody waits for is named, and its value is not shown", () =>
+    Effect.gen(function*() {
+      const kv = yield* Kv.Kv
+      yield* kv.put("blocked/config", "s3cr3t")
+      const withToken = yield* effectKv(["release", "blocked", "--token", "1"])
+      const without = yield* effectKv(["release", "blocked"])
+      const waiting = yield* effectKv(["lock", "blocked", "--acquire-timeout", "0", "--", "true"])
+      assert.include(
+        withToken.out,
+        "the key blocked/config blocks it as a lock. To remove that: effect-kv delete blocked/config"
+      )
+      assert.include(without.err, "has no holder to release: the key blocked/config blocks it as a lock")
+      assert.include(waiting.err, "held by (the key blocked/config has no lease)")
+      for (const { err, out } of [withToken, without, waiting]) assert.notInclude(`${out}${err}`, "s3cr3t")
+      yield* kv.delete("blocked/config")
+    }))
+
+  it.effect("Whom a command waits for cannot send escape sequences to the terminal", () =>
+    Effect.gen(function*() {
+      yield* DistLock.acquire("escape/busy", { description: "\x1b[2Jgone" })
+      const { err } = yield* effectKv(["lock", "escape/busy", "--acquire-timeout", "0", "--", "true"])
+      assert.include(err, "gone")
+      assert.notInclude(err, "\x1b")
+    }))
+
   it.effect("release removes the holder with the token: it is interrupted, and the next waiter holds", () =>
     Effect.gen(function*() {
       const running = yield* enter(

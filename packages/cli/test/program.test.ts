@@ -180,7 +180,7 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
           execFileSync("ps", ["-o", "args=", "-p", `${running.pid}`], { encoding: "utf8" })
         )
         const title = yield* Effect.repeat(seen, { until: (title) => !title.includes("bob") })
-        assert.match(title, /--url[ =]http:\/\/h:1 lock n -- true/)
+        assert.match(title, /^effect-kv --url[ =]http:\/\/h:1 lock n -- true\n/)
       }
     }))
 

@@ -100,7 +100,10 @@ describe("runner storage under faults", () => {
           yield* TestClock.adjust(interval)
           const exit = fiber.pollUnsafe()
           assert.isDefined(exit, `${name} has ended`)
-          if (name !== "getRunners") assert.include(String(yield* Fiber.join(fiber)), "PersistenceError", name)
+          if (name === "getRunners") continue
+          const failure = String(yield* Fiber.join(fiber))
+          assert.include(failure, "PersistenceError", name)
+          if (requests === "refused") assert.include(failure, "Unavailable", `${name} says why`)
         }
       }
     }))

@@ -21,8 +21,9 @@ export const delete_ = Command.make(
     const range = under ? KeyRange.prefix(key) : KeyRange.key(key)
     if (under && !yes) {
       const count = yield* kv.count(range)
+      const whole = `${(yield* connection.settings).prefix}${key}`
       const what = `${count} ${count === 1 ? "key" : "keys"} ${
-        key === "" ? "of the whole store" : `under ${JSON.stringify(key)}`
+        whole === "" ? "of the whole store" : `under ${JSON.stringify(whole)}`
       }`
       yield* input.consent(yes, `Delete ${what}?`, `deleting ${what}`)
     }

@@ -5,6 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { printable } from "../inspect/cells.ts"
 import * as args from "../run/arguments.ts"
 import * as underHold from "../run/underHold.ts"
 
@@ -44,4 +45,4 @@ export const elect = Command.make(
 )
 
 const described = ({ key, token, value }: Election.Candidate): string =>
-  `${value === "" ? key : value} (token ${token})`
+  `${printable(value === "" ? key : value)} (token ${token})`

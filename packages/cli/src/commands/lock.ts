@@ -4,6 +4,8 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { printable } from "../inspect/cells.ts"
+import * as listing from "../inspect/listing.ts"
 import * as args from "../run/arguments.ts"
 import * as underHold from "../run/underHold.ts"
 
@@ -42,5 +44,5 @@ export const lock = Command.make(
   ])
 )
 
-const described = ({ description, key, token }: DistLock.Contender): string =>
-  `${description === "" ? key : description} (token ${token})`
+const described = (contender: DistLock.Contender): string =>
+  `${listing.describe(contender) || printable(contender.key)} (token ${contender.token})`

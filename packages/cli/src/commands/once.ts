@@ -4,6 +4,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { printable } from "../inspect/cells.ts"
 import * as output from "../output.ts"
 import * as args from "../run/arguments.ts"
 import * as underHold from "../run/underHold.ts"
@@ -20,7 +21,7 @@ export const once = Command.make(
       {
         title: `the run of ${JSON.stringify(options.key)}`,
         holders: Effect.map(RunOnce.status(options.key), (status) =>
-          Option.toArray(Option.map(status, ({ description }) => description)))
+          Option.toArray(Option.map(status, ({ description }) => printable(description))))
       },
       options,
       (body) =>

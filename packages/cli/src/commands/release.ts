@@ -1,6 +1,7 @@
 /**
  * `effect-kv release`: removes one contender from the queue of a lock, exactly: the one with this token, or none.
  */
+import * as DistLock from "@effect-kv/core/DistLock"
 import * as Inventory from "@effect-kv/core/Inventory"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Lease from "@effect-kv/core/Lease"
@@ -29,7 +30,7 @@ export const release = Command.make(
   },
   Effect.fnUntraced(function*({ name, token }) {
     const before = yield* queuesOf(name)
-    if (Option.isNone(token)) return yield* new exitCodes.UsageError({ message: needsToken(name, before) })
+    if (Option.isNone(token)) return yield* new exitCodes.UsageError({ message: yield* needsToken(name, before) })
     const found = before.queues.flatMap((queue) =>
       queue.contenders.filter((each) =>
         each.token === token.value
@@ -86,20 +87,31 @@ const named = (contender: Inventory.Contender): string =>
 const holdersOf = ({ queues }: Queues): ReadonlyArray<Inventory.Contender> =>
   queues.flatMap(({ contenders }) => contenders.filter(({ isHolder }) => isHolder))
 
-const needsToken = (name: string, found: Queues): string => {
+/** A name without contenders may still be blocked: a lock waits for every key directly under its name. */
+const unheld = (name: string) =>
+  Effect.map(
+    DistLock.holder(name),
+    Option.match({
+      onNone: () => "it is free",
+      onSome: ({ key }) =>
+        `the key ${printable(key)} blocks it as a lock. To remove that: effect-kv delete ${quoted(key)}`
+    })
+  )
+
+const needsToken = Effect.fnUntraced(function*(name: string, found: Queues) {
   const [first, ...others] = holdersOf(found)
   return first === undefined
-    ? `${JSON.stringify(name)} is not held by anyone, so there is nothing to release`
+    ? `${JSON.stringify(name)} has no holder to release: ${yield* unheld(name)}`
     : `--token is missing; ${JSON.stringify(name)} is held by ${[first, ...others].map(named).join(" and ")}. ` +
       `To free it: effect-kv release ${quoted(name)} --token ${first.token}`
-}
+})
 
 /** Nothing was changed. */
 const isGone = Effect.fnUntraced(function*(name: string, token: bigint, found: Queues) {
   const holders = holdersOf(found)
   yield* output.result(
     `nothing was changed: no contender for ${JSON.stringify(name)} has the token ${token}; ` +
-      (holders.length === 0 ? "it is free" : `it is held by ${holders.map(named).join(" and ")}`),
+      (holders.length === 0 ? yield* unheld(name) : `it is held by ${holders.map(named).join(" and ")}`),
     { name, released: null, holders: holders.map((each) => ({ token: each.token, description: each.description })) }
   )
   return yield* new exitCodes.Exit({ code: exitCodes.no })

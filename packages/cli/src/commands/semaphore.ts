@@ -5,6 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { printable } from "../inspect/cells.ts"
 import * as args from "../run/arguments.ts"
 import * as underHold from "../run/underHold.ts"
 
@@ -53,4 +54,4 @@ export const semaphore = Command.make(
 )
 
 const described = ({ description, key, token }: DistSemaphore.Contender): string =>
-  `${description === "" ? key : description} (token ${token})`
+  `${printable(description === "" ? key : description)} (token ${token})`

@@ -32,7 +32,8 @@ export const txn = Command.make(
     })
     const deleted = [...ranges(transaction)]
     if (deleted.length > 0) {
-      const what = deleted.map((range) => JSON.stringify(range)).join(", ")
+      const { prefix } = yield* connection.settings
+      const what = deleted.map((range) => JSON.stringify(`${prefix}${range}`)).join(", ")
       yield* input.consent(yes, `Delete all keys under ${what}?`, `deleting all keys under ${what}`)
     }
     const kv = yield* Kv

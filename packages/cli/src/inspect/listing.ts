@@ -45,8 +45,9 @@ export const ttlOf = ({ lease }: Pick<Inventory.Contender, "lease">, { leases, n
 export const sinceOf = (contender: Inventory.Contender, { now, since }: Context): string => ago(since(contender), now)
 
 /** What contenders say about themselves. A key without a lease says nothing, so it is named. */
-export const describe = ({ description, key, lease }: Inventory.Contender): string =>
-  Option.isNone(lease) ? `(the key ${printable(key)} has no lease)` : printable(description)
+export const describe = (
+  { description, key, lease }: Pick<Inventory.Contender, "description" | "key" | "lease">
+): string => Option.isNone(lease) ? `(the key ${printable(key)} has no lease)` : printable(description)
 
 /** A contender for scripts. */
 export const contenderToJson = (contender: Inventory.Contender, { leases, now, since }: Context) => {

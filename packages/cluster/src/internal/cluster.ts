@@ -68,20 +68,28 @@ export const operation = <A, E, R>(
   name: string,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, PersistenceError, R> =>
-  effect.pipe(
-    Effect.retry({ while: mayBeRepeated, schedule: Schedule.spaced("50 millis") }),
-    // A little less than the whole: the failure of the call says more than that of the operation.
-    Deadline.within(Duration.times(interval, 0.9)),
-    Effect.timeoutOrElse({
-      duration: interval,
-      orElse: () =>
-        KvError.fail(
-          new KvError.DeadlineExceeded({ message: `${name} did not end within ${Duration.format(interval)}` })
-        )
-    }),
-    Effect.withTracerEnabled(false),
-    PersistenceError.refail
-  )
+  Effect.suspend(() => {
+    let last: E | undefined
+    return effect.pipe(
+      Effect.tapError((error) =>
+        Effect.sync(() => {
+          last = error
+        })
+      ),
+      Effect.retry({ while: mayBeRepeated, schedule: Schedule.spaced("50 millis") }),
+      // A little less than the whole: the failure of the call says more than that of the operation.
+      Deadline.within(Duration.times(interval, 0.9)),
+      Effect.timeoutOrElse({
+        duration: interval,
+        orElse: (): Effect.Effect<never, E | KvError.KvError> =>
+          last !== undefined ? Effect.fail(last) : KvError.fail(
+            new KvError.DeadlineExceeded({ message: `${name} did not end within ${Duration.format(interval)}` })
+          )
+      }),
+      Effect.withTracerEnabled(false),
+      PersistenceError.refail
+    )
+  })
 
 const mayBeRepeated = (error: unknown): boolean =>
   KvError.isKvError(error) && (error.isRetryable || error.reason._tag === "Indeterminate")

@@ -43,7 +43,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("on etcd", (it) => {
       yield* Fiber.interrupt(dead)
     }).pipe(Effect.scoped, Effect.provide(onEtcd)))
 
-  it.effect("RateLimiter: clients that contend for a key without a pause all get a share, and few of their writes conflict", () =>
+  it.effect("RateLimiter: clients that contend for a key without a pause all succeed, and few of their writes conflict", () =>
     Effect.gen(function*() {
       let writes = 0
       const counted = (kv: Kv.Kv) =>
@@ -60,12 +60,11 @@ layer(EtcdCluster.layer(), { excludeTestServices: true })("on etcd", (it) => {
       // Connected, and with a lease.
       yield* Effect.forEach(limits, take, { concurrency: "unbounded" })
       writes = 0
-      const taken = limits.map(() => 0)
-      const loop = (limit: typeof limits[number], index: number) =>
-        Effect.forEach(count(10), () => Effect.map(take(limit), () => taken[index]!++))
-      yield* Effect.raceAllFirst(limits.map(loop))
-      assert.isAtLeast(Math.min(...taken), 3, `${taken}`)
-      assert.isAtMost(writes, 4 * taken.reduce((sum, n) => sum + n))
+      const calls = 10
+      const loop = (limit: typeof limits[number]) => Effect.forEach(count(calls), () => take(limit), { discard: true })
+      yield* Effect.forEach(limits, loop, { concurrency: "unbounded", discard: true })
+      // With turns fewer than two for each call, without them more than four.
+      assert.isAtMost(writes, 3 * calls * limits.length)
     }).pipe(Effect.scoped, Effect.provide(onEtcd)))
 
   suite("KeyValueStore", keyValueStore.cases)

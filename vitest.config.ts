@@ -81,7 +81,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     sequence: { concurrent: false, sequencer: LongestFirst },
     // Most of the time of most files is waiting for servers and leases.
-    maxWorkers: 3,
+    maxWorkers: 4,
     // The conformance cases that wait run concurrently.
     maxConcurrency: 10,
     projects: [

@@ -102,7 +102,13 @@ export const start = (
       }),
       ({ child, code }) =>
         Effect.sync(() => {
-          if (code() === undefined) process.kill(-child.pid!, "SIGKILL")
+          if (code() !== undefined) return
+          try {
+            process.kill(-child.pid!, "SIGKILL")
+          } catch (error) {
+            // It has ended, and its exit has not been reported yet.
+            if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error
+          }
         })
     ),
     ({ child, code, output, results, until }): Running => ({

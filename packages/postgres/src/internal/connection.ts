@@ -183,28 +183,28 @@ export class Connection {
         this.#running.add(fiber)
         fiber.addObserver(() => this.#running.delete(fiber))
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
+        // A fiber that has ended already calls its observer at once.
+        const observed: Array<() => void> = []
+        const stop = (): void => {
+          for (const cancel of observed) cancel()
+          timer.interruptUnsafe()
+          fiber.interruptUnsafe()
+        }
         const settle = (outcome: Outcome): void => {
           stop()
           resume(Effect.succeed(outcome))
         }
-        const cancelClose = this.onClose(() => settle({ _tag: "Closed", sent }))
-        const cancelTimer = timer.addObserver((exit) => {
+        observed.push(this.onClose(() => settle({ _tag: "Closed", sent })))
+        observed.push(timer.addObserver((exit) => {
           if (Exit.isSuccess(exit)) settle({ _tag: "Late", sent })
-        })
-        const cancelQuery = fiber.addObserver((exit) => {
+        }))
+        observed.push(fiber.addObserver((exit) => {
           if (Exit.isSuccess(exit)) return settle(exit.value)
           const failure = exit.cause.reasons.find((reason) => reason._tag === "Fail")
           if (failure !== undefined) return settle({ _tag: "Failed", error: failure.error, sent })
           stop()
           resume(this.#isOpen ? Effect.failCause(exit.cause as never) : Effect.succeed({ _tag: "Closed", sent }))
-        })
-        const stop = (): void => {
-          cancelClose()
-          cancelTimer()
-          cancelQuery()
-          timer.interruptUnsafe()
-          fiber.interruptUnsafe()
-        }
+        }))
         return Effect.sync(stop)
       })
     })

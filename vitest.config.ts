@@ -83,7 +83,7 @@ export default defineConfig({
     // Most of the time of most files is waiting for servers and leases.
     maxWorkers: 4,
     // The conformance cases that wait run concurrently.
-    maxConcurrency: 10,
+    maxConcurrency: 16,
     projects: [
       project("core", "packages/core/test/**/*.test.ts"),
       project("memory", "packages/memory/test/**/*.test.ts"),

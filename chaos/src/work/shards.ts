@@ -1,6 +1,6 @@
 /**
  * Runners of an Effect Cluster: short lives in which they register, acquire shards, write under their locks, refresh and
- * release. Some end without a word, and the next at the same address takes over.
+ * release. Some crash, and the next at the same address takes over.
  */
 import { KvRunnerStorage } from "@effect-kv/cluster"
 import * as Fence from "@effect-kv/core/Fence"
@@ -37,7 +37,7 @@ export interface Life {
   /** The time between the two, in milliseconds. */
   readonly rest: number
   readonly wanted: ReadonlyArray<ShardId.ShardId>
-  /** Whether it ends without a word. */
+  /** Whether it crashes. */
   readonly crashes: boolean
 }
 

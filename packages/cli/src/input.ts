@@ -11,7 +11,7 @@ import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as exitCodes from "./exitCodes.ts"
 
-/** All bytes of standard input. Fails if that is a terminal: nobody knows that something is waited for. */
+/** All bytes of standard input. Fails if that is a terminal: the user would not know that input is expected. */
 export const stdin = (
   what: string
 ): Effect.Effect<Uint8Array, exitCodes.UsageError | exitCodes.DataError, Stdio.Stdio> =>

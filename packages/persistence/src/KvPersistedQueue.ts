@@ -6,7 +6,7 @@
  * rejects it, and the end that the other worker records stands.
  *
  * Delivery is at least once, as in every store of this queue. Items are delivered in the order in which they were offered;
- * those that were given back or left behind come first.
+ * those that were returned or left behind come first.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"

@@ -143,7 +143,7 @@ const report = (
     `(lease: ${ttl})`,
     ...contender.isHolder
       ? [
-        next.length === 0 ? "nobody holds it now" : `now held by: ${next.map(named).join(" and ")}`,
+        next.length === 0 ? "no client holds it now" : `now held by: ${next.map(named).join(" and ")}`,
         "the former holder, if it still runs: a client of effect-kv is interrupted with LockLost within a moment, and the " +
         "store already rejects its fenced writes; etcdctl and Go's clients do not notice and go on without the lock"
       ]

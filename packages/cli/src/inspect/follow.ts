@@ -33,7 +33,7 @@ export interface Following {
   readonly run: Effect.Effect<never, KvError>
 }
 
-/** The least time between two looks at the inventory, which is made anew for each: a busy store has many changes. */
+/** The least time between two looks at the inventory, which is rebuilt for each: a busy store has many changes. */
 const pause = "100 millis"
 
 /** How often the times of leases are asked for. In between they are counted down. */

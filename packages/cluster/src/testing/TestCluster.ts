@@ -48,7 +48,7 @@ export interface TestRunner {
   readonly freeze: Effect.Effect<void>
   /** Ends a freeze: what was due meanwhile happens now. */
   readonly thaw: Effect.Effect<void>
-  /** Ends it without a word: nothing it does from now on reaches the store or another runner. */
+  /** Crashes it: nothing it does afterwards reaches the store or another runner. */
   readonly kill: Effect.Effect<void>
   /** Ends it gracefully: it hands its shards over. */
   readonly stop: Effect.Effect<void>

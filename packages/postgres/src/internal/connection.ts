@@ -41,7 +41,7 @@ export class Connection {
   readonly schema: string
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
-  /** The statements in flight, also those that nobody waits for any more. */
+  /** The statements in flight, also those that no caller waits for any more. */
   readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
   #isOpen = true
 

@@ -19,7 +19,7 @@ import * as keysOf from "./keys.ts"
 export interface Counts {
   /** Can be taken now. */
   readonly ready: number
-  /** Can be taken at a later time, or were given back just now. */
+  /** Can be taken at a later time, or were returned just now. */
   readonly delayed: number
   /** Are being processed, or were left behind by a worker that is gone. */
   readonly claimed: number

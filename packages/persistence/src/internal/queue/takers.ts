@@ -10,7 +10,7 @@ import type { Claimed } from "./claims.ts"
 export interface Taker {
   readonly maxAttempts: number
   readonly item: Deferred.Deferred<Claimed, PersistedQueueError>
-  /** What it was given. It must be given back if the taker was interrupted meanwhile. */
+  /** What it was given. It must be returned if the taker was interrupted meanwhile. */
   given: Claimed | undefined
 }
 

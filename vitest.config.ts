@@ -81,7 +81,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     sequence: { concurrent: false, sequencer: LongestFirst },
     // Most of the time of most files is waiting for servers and leases.
-    maxWorkers: 4,
+    maxWorkers: 3,
     // The conformance cases that wait run concurrently.
     maxConcurrency: 16,
     projects: [

@@ -30,14 +30,9 @@ interface Report {
 const slowConsumer = (args: ReadonlyArray<string>): Effect.Effect<Report> =>
   Effect.callback((resume) => {
     const file = fileURLToPath(new URL("./programs/slowConsumer.ts", import.meta.url))
-    // A small young generation: how far V8 lets its own grow is not the memory that the watch keeps.
-    const child = execFile(
-      process.execPath,
-      ["--expose-gc", "--max-semi-space-size=4", file, ...args],
-      (error, output) => {
-        resume(error === null ? Effect.succeed(JSON.parse(output)) : Effect.die(error))
-      }
-    )
+    const child = execFile(process.execPath, ["--expose-gc", file, ...args], (error, output) => {
+      resume(error === null ? Effect.succeed(JSON.parse(output)) : Effect.die(error))
+    })
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 

@@ -65,10 +65,7 @@ describe("a consumer of 100 events a second with a backlog of 50,000 of 10 kB", 
           Effect.suspend(() => kv.put("p/live", `${Date.now()}`)),
           Effect.sleep("20 millis")
         )))
-        // What the allocator keeps on a busy machine only adds, so the least of three measurements counts.
-        const consumer = slowConsumer([cluster.endpoints[0]!, "p/", `${first}`, `${last}`, `${slowSeconds}`])
-        let report = yield* consumer
-        for (let again = 0; again < 2 && report.grownMiB >= 95; again++) report = yield* consumer
+        const report = yield* slowConsumer([cluster.endpoints[0]!, "p/", `${first}`, `${last}`, `${slowSeconds}`])
         yield* Fiber.interrupt(writing)
         assert.strictEqual(report.events, backlog)
         assert.strictEqual(report.wrong, 0)

@@ -23,6 +23,8 @@ export interface Cluster {
   readonly ttl: Duration.Duration
   /** How often `Sharding` refreshes its locks. No operation takes longer. */
   readonly interval: Duration.Duration
+  /** How often `Sharding` reads the registered runners. */
+  readonly assignmentsInterval: Duration.Duration
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
 }
@@ -42,6 +44,7 @@ export const make = Effect.fnUntraced(function*(
     ttl,
     // The interval of `Sharding` itself, whatever is configured.
     interval: Duration.min(refreshed, Duration.divideUnsafe(ttl, 3)),
+    assignmentsInterval: Duration.fromInputUnsafe(config.refreshAssignmentsInterval),
     now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
   }
 })

@@ -23,11 +23,13 @@ export class ChangedRunners {
   readonly #listed = new Map<string, Listed>()
   readonly #intervalMillis: number
   readonly #now: () => number
+  readonly #leaving: Set<string>
   #readAt: number
 
-  constructor({ assignmentsInterval, now }: Pick<Cluster, "assignmentsInterval" | "now">) {
+  constructor({ assignmentsInterval, leaving, now }: Cluster) {
     this.#intervalMillis = Duration.toMillis(assignmentsInterval)
     this.#now = now
+    this.#leaving = leaving
     this.#readAt = now()
   }
 
@@ -43,6 +45,8 @@ export class ChangedRunners {
       if (listed.left === undefined) listed.left = 2 * this.#intervalMillis
       else if (listed.left <= 0) this.#listed.delete(key)
     }
+    this.#leaving.clear()
+    for (const key of this.#listed.keys()) if (!runners.has(key)) this.#leaving.add(key)
     return read.flatMap(([key, registration]) => {
       const { runner } = registration
       if ((this.#listed.get(key)?.runner ?? runner) !== runner) return []

@@ -25,6 +25,8 @@ export interface Cluster {
   readonly interval: Duration.Duration
   /** How often `Sharding` reads the registered runners. */
   readonly assignmentsInterval: Duration.Duration
+  /** The keys of registrations that were there a moment ago. */
+  readonly leaving: Set<string>
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
 }
@@ -44,6 +46,7 @@ export const make = Effect.fnUntraced(function*(
     ttl,
     // The interval of `Sharding` itself, whatever is configured.
     interval: Duration.min(refreshed, Duration.divideUnsafe(ttl, 3)),
+    leaving: new Set(),
     assignmentsInterval: Duration.fromInputUnsafe(config.refreshAssignmentsInterval),
     now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
   }

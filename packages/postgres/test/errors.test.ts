@@ -26,7 +26,7 @@ const failureOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
   Effect.map(Effect.flip(effect), ({ reason }) => reason)
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("errors on Postgres", (it) => {
-  it.effect("a server that cannot be reached is Unavailable once the deadline has passed", () =>
+  it.effect("an unreachable server fails a call with Unavailable at its deadline", () =>
     Effect.gen(function*() {
       const kv = yield* open("postgres://postgres@127.0.0.1:1/postgres")
       const reason = yield* failureOf(Deadline.within(kv.get("a"), "300 millis"))

@@ -31,7 +31,7 @@ const withoutServer = [
   "**/*.once.test.ts",
   "**/grpc/**",
   "**/{codec,endpoints,errors,requests,responses,settings,storeIdentity,tokens}.test.ts",
-  "**/{watchDecode,watchMachine,watchTake}.test.ts"
+  "**/{watchBuffer,watchDecode,watchMachine,watchTake}.test.ts"
 ]
 
 /** Batching is the client's: that the contract holds without it, memory and the newest version show. */

@@ -116,7 +116,7 @@ const page = (to: Connection, request: Watch.WatchRequest, since: bigint | undef
     calls.itemsOf
   )
 
-/** A page of the log; `undefined` if it could not be read. A watch outlives any failure of a read that may pass. */
+/** A page of the log; `undefined` if it could not be read. A watch survives every transient failure of a read. */
 const laterPage = (to: Connection, watch: WatchState, since: bigint) =>
   Effect.catchIf(
     page(to, watch.request, since, false),

@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import { Identity } from "./identity.ts"
 import * as migration from "./migration.ts"
@@ -41,6 +42,7 @@ export class Connection {
   readonly schema: string
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
+  readonly #ordinary: Semaphore.Semaphore
   /** The statements in flight, also those that no caller waits for any more. */
   readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
   #isOpen = true
@@ -54,6 +56,7 @@ export class Connection {
     this.settings = settings
     this.schema = identifier(settings.schema)
     this.#run = run
+    this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
   }
 
   get isOpen(): boolean {
@@ -89,6 +92,11 @@ export class Connection {
     return this.#within((remaining) => this.#attempts(statement, remaining, undefined))
   }
 
+  /** `read`, not delayed by other statements of this client: for renewals, whose delay loses a session and its locks. */
+  readUrgently(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts(statement, remaining, undefined, true))
+  }
+
   /**
    * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
    * executed. If the response was lost, `resolve` finds out.
@@ -114,12 +122,13 @@ export class Connection {
   #attempts<A>(
     statement: Statement,
     remaining: () => number,
-    resolve: Resolve<A> | undefined
+    resolve: Resolve<A> | undefined,
+    isUrgent = false
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayCreate = this.settings.migrate
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
-      Effect.flatMap(this.#once(statement, remaining), (outcome) => {
+      Effect.flatMap(this.#once(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
           case "Rows":
             return Effect.succeed(outcome.rows)
@@ -161,7 +170,7 @@ export class Connection {
   }
 
   /** One attempt. The caller never waits for the end of a statement that it gave up. */
-  #once(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+  #once(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
     return Effect.withFiber((caller) => {
       const control = caller.getRef(SendControl.Current)
       return Effect.callback<Outcome>((resume) => {
@@ -179,7 +188,7 @@ export class Connection {
               )
             }))
         )
-        const fiber = this.#run(query)
+        const fiber = this.#run(isUrgent ? query : this.#ordinary.withPermit(query))
         this.#running.add(fiber)
         fiber.addObserver(() => this.#running.delete(fiber))
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
@@ -209,6 +218,18 @@ export class Connection {
       })
     })
   }
+}
+
+/** What `PgClient` and its pool use if nothing else is set. */
+const defaultConnections = 10
+
+/**
+ * How many statements are in flight at once: so many that connections of the pool are left for the listener of the
+ * watches, and for renewals of leases, which must not wait in a queue of other calls.
+ */
+const ordinaryStatements = ({ config }: PgClient.PgClient): number => {
+  const { maxConnections = defaultConnections }: PgClient.PgPoolConfig = config
+  return Math.max(1, maxConnections - Math.min(3, Math.floor(maxConnections / 2)))
 }
 
 type Outcome =

@@ -6,34 +6,33 @@ import * as Availability from "./Availability.ts"
 import { timeTolerance } from "./CallDeadlines.ts"
 import { deadlines } from "./deadlines.ts"
 import * as Disturbances from "./Disturbances.ts"
-import type { Backend, Kind } from "./Fault.ts"
+import type { Kind } from "./Fault.ts"
 import type { Round } from "./Round.ts"
 import { isResidentKey } from "./work/leases.ts"
 
 /** The recoveries that took too long or did not happen, as messages. */
-export const find = (round: Round, backend: Backend): ReadonlyArray<string> => [
-  ...slowRecoveries(round, backend),
+export const find = (round: Round): ReadonlyArray<string> => [
+  ...slowRecoveries(round),
   ...missingRecoveries(round),
-  ...longSilences(round, backend)
+  ...longSilences(round)
 ]
 
 /** How soon after a fault every service must be back, in milliseconds. */
 const recoversWithin = 5000
 
 /**
- * The same for a lock. etcd silently drops requests in flight to a leader that crashes, so a waiter repeats its request
- * only after its deadline. After an outage of all members there was none in flight.
+ * The same for a lock. etcd silently drops requests in flight to a leader that crashes, and a statement on a connection to
+ * Postgres that went silent is not repeated elsewhere. So a waiter repeats its request only after its deadline. After an
+ * outage of all servers there was none in flight.
  */
-const lockRecoversWithin = (backend: Backend, kind: Kind): number =>
-  backend === "postgres" || kind === "outage"
-    ? recoversWithin
-    : Duration.toMillis(deadlines[0]!) + timeTolerance + recoversWithin
+const lockRecoversWithin = (kind: Kind): number =>
+  kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + timeTolerance + recoversWithin
 
-const slowRecoveries = ({ history, appliedFaults }: Round, backend: Backend): ReadonlyArray<string> =>
+const slowRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<string> =>
   [...Availability.outages(history, appliedFaults, isResidentKey)].flatMap(([kind, outage]) =>
     Availability.services.flatMap((service) => {
       const after = outage[service] ?? 0
-      const limit = service === "lock" ? lockRecoversWithin(backend, kind) : recoversWithin
+      const limit = service === "lock" ? lockRecoversWithin(kind) : recoversWithin
       return after <= limit ? [] : [`the first ${service} came ${(after / 1000).toFixed(1)} s after ${kind}`]
     })
   )
@@ -50,9 +49,9 @@ const missingRecoveries = ({ history, appliedFaults }: Round): ReadonlyArray<str
 }
 
 /** The same if the next fault started before the service was back: only the undisturbed time counts. */
-const longSilences = (round: Round, backend: Backend): ReadonlyArray<string> =>
+const longSilences = (round: Round): ReadonlyArray<string> =>
   [...Disturbances.silences(round)].flatMap(([what, { millis, service }]) =>
-    millis <= (service === "lock" ? lockRecoversWithin(backend, "kill-leader") : recoversWithin)
+    millis <= (service === "lock" ? lockRecoversWithin("kill-leader") : recoversWithin)
       ? []
       : [`there was no ${what} for ${(millis / 1000).toFixed(1)} undisturbed seconds`]
   )

@@ -90,7 +90,7 @@ export const check = ({ backend, compactedAt, evicted, kinds, prefix, round, sch
       ...Inconclusive.find(schedule, kinds, round),
       ...problems,
       ...CallDeadlines.find(round),
-      ...Recovery.find(round, backend),
+      ...Recovery.find(round),
       ...Counters.find(changes, prefix, history.holdings),
       ...Object.entries(round.notes.leaders).flatMap(([client, seen]) =>
         Observers.find(client, seen, changes, history, elections.electionName(prefix))

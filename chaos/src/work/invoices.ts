@@ -65,8 +65,10 @@ export const billing = Effect.fnUntraced(function*(
     })).pipe(
       isStubborn ? Effect.uninterruptible : (billing) => billing,
       Effect.onExit((exit) => Effect.sync(() => void notes.invoices.push({ mark, outcome: outcomeOf(exit) }))),
-      // What the driver reports is none of the library's errors.
-      Effect.catchTag("SqlError", () => Effect.void)
+      // What the driver reports is none of the library's errors. A rollback may fail as well.
+      Effect.catchCause((cause) =>
+        Cause.hasFails(cause) ? Effect.void : Cause.hasDies(cause) ? Effect.die(Cause.squash(cause)) : Effect.interrupt
+      )
     )
   yield* DistLock.use(billingLock(prefix), body, { ttl: locks.ttl, description: client.name, acquireTimeout }).pipe(
     Effect.provideService(Kv.Kv, kv)

@@ -6,7 +6,6 @@ import { Recorder } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Schedule from "effect/Schedule"
 import type { Kind } from "../src/Fault.ts"
 import { kindsOf } from "../src/Fault.ts"
 import * as Notes from "../src/Notes.ts"
@@ -16,6 +15,7 @@ import * as Run from "../src/Run.ts"
 import * as Schedules from "../src/Schedule.ts"
 import * as Testbeds from "../src/Testbed.ts"
 import * as invoices from "../src/work/invoices.ts"
+import { gate } from "./mutants.ts"
 
 const quiet = () => Effect.void
 
@@ -109,24 +109,26 @@ describe("the harness on Postgres", () => {
 
 /** Bills as a holder that does not notice that its lock was taken over. Returns what the check says of the invoices. */
 const billAfterTakeover = Effect.fnUntraced(function*(mutateScript: (script: string) => string) {
-  const { links: _, openClients, store } = yield* Testbeds.make({ ...request, clients: 2, mutateScript })
+  const { links, openClients, store } = yield* Testbeds.make({ ...request, clients: 2, mutateScript })
   const recorder = yield* Recorder.make
   const notes = Notes.make(["c1", "c2"])
   const [stale, next] = yield* Effect.forEach(
     yield* openClients,
     (client) => Rounds.record(client, recorder, notes, { prefix: "r/" })
   )
-  const how = { hold: 0, fencesFirst: false, isStubborn: true, acquireTimeout: 10_000 }
+  const how = { fencesFirst: false, isStubborn: true, acquireTimeout: 10_000, ttl: "30 seconds" } as const
+  const { begun, pass, release } = yield* gate
   const late = yield* Effect.forkChild(
-    Effect.exit(invoices.billing(stale!, stale!.application!, { ...how, hold: 1500 }))
+    Effect.exit(invoices.billing(stale!, stale!.application!, { ...how, meanwhile: pass }))
   )
-  const held = store.oldest(`${invoices.billingLock("r/")}/`)
-  const holder = yield* Effect.repeat(held, {
-    until: (holder) => holder !== undefined,
-    schedule: Schedule.spaced("5 millis")
-  })
-  yield* store.revoke(holder!.lease)
-  yield* invoices.billing(next!, next!.application!, how)
+  yield* begun
+  // It cannot notice the loss until its own statement has arrived.
+  yield* Effect.forEach(links[0]!, (link) => link.blackhole())
+  yield* store.revoke((yield* store.oldest(`${invoices.billingLock("r/")}/`))!.lease)
+  yield* invoices.billing(next!, next!.application!, { ...how, meanwhile: Effect.void })
+  yield* release
+  yield* Effect.sleep("50 millis")
+  yield* Effect.forEach(links[0]!, (link) => link.heal)
   yield* Fiber.join(late)
   return yield* store.broken("r/", notes)
 }, Effect.scoped)

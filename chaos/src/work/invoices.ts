@@ -6,8 +6,10 @@ import * as DistLock from "@effect-kv/core/DistLock"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { isSqlError } from "effect/sql/SqlError"
 import type { Invoice, Notes } from "../Notes.ts"
 import * as locks from "./locks.ts"
 import type { Application, RecordedClient, Step } from "./Worker.ts"
@@ -28,52 +30,60 @@ export const createTable = `
 /** Bills. */
 export const bill: Step = (client, random) =>
   client.application === undefined ? Effect.void : billing(client, client.application, {
-    hold: random.chance(0.2) ? random.int(100, 1500) : random.int(0, 20),
+    meanwhile: Effect.sleep(random.chance(0.2) ? random.int(100, 1500) : random.int(0, 20)),
     fencesFirst: random.chance(0.5),
     isStubborn: random.chance(0.5),
-    acquireTimeout: random.int(2000, 8000)
+    acquireTimeout: random.int(2000, 8000),
+    ttl: locks.ttl
   })
 
 /** How a holder bills. */
 export interface Billing {
-  /** How long its transaction takes, in milliseconds. */
-  readonly hold: number
+  /** What it does in the middle of its transaction. */
+  readonly meanwhile: Effect.Effect<void>
   /** Whether the fence is the first statement of the transaction, or comes after what it reads. */
   readonly fencesFirst: boolean
   /** Whether the loss of the lock does not interrupt it. */
   readonly isStubborn: boolean
   readonly acquireTimeout: number
+  readonly ttl: Duration.Input
 }
 
 export const billing = Effect.fnUntraced(function*(
   client: RecordedClient,
   { kv, sql, store }: Application,
-  { acquireTimeout, fencesFirst, hold, isStubborn }: Billing
+  { acquireTimeout, fencesFirst, isStubborn, meanwhile, ttl }: Billing
 ) {
   const { notes, prefix } = client
   const mark = yield* unique(client)
-  const body = ({ token }: DistLock.Lock) =>
+  const transaction = ({ token }: DistLock.Lock) =>
     sql.withTransaction(Effect.gen(function*() {
       if (fencesFirst) yield* store.fence
       const rows = yield* sql<{ readonly last: bigint }>`
         select coalesce(max(number), 0)::bigint as last from invoice where prefix = ${prefix}`
-      yield* Effect.sleep(hold)
+      yield* meanwhile
       if (!fencesFirst) yield* store.fence
       yield* sql`
         insert into invoice (prefix, number, token, mark)
         values (${prefix}, ${rows[0]!.last + 1n}, ${token}, ${mark})`
-    })).pipe(
-      isStubborn ? Effect.uninterruptible : (billing) => billing,
-      Effect.onExit((exit) => Effect.sync(() => void notes.invoices.push({ mark, outcome: outcomeOf(exit) }))),
-      // What the driver reports is none of the library's errors. A rollback may fail as well.
-      Effect.catchCause((cause) =>
-        Cause.hasFails(cause) ? Effect.void : Cause.hasDies(cause) ? Effect.die(Cause.squash(cause)) : Effect.interrupt
+    }))
+  const body = (lock: DistLock.Lock) =>
+    Effect.uninterruptibleMask((restore) =>
+      (isStubborn ? transaction(lock) : restore(transaction(lock))).pipe(
+        Effect.onExit((exit) => Effect.sync(() => void notes.invoices.push({ mark, outcome: outcomeOf(exit) }))),
+        Effect.catchCause(expected)
       )
     )
-  yield* DistLock.use(billingLock(prefix), body, { ttl: locks.ttl, description: client.name, acquireTimeout }).pipe(
+  yield* DistLock.use(billingLock(prefix), body, { ttl, description: client.name, acquireTimeout }).pipe(
     Effect.provideService(Kv.Kv, kv)
   )
 })
+
+/** What the driver reports is none of the library's errors. It dies of a rollback that fails on a broken connection. */
+const expected = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+  const defect = cause.reasons.find((reason) => reason._tag === "Die" && !isSqlError(reason.defect))
+  return defect === undefined ? Effect.void : Effect.die(Cause.squash(cause))
+}
 
 /** What is known of a transaction. One that the fence rejected was rolled back. */
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): Invoice["outcome"] => {

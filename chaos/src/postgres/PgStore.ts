@@ -35,7 +35,7 @@ export const make = Effect.fnUntraced(function*(
   const server = yield* PostgresServer.make()
   const sql = yield* sqlOf.make(server.url)
   const to: faults.Server = { server, sql }
-  yield* sql.query(`do $do$ begin ${mutateScript(PostgresSchema.script())} end $do$`)
+  yield* sql.query(mutateScript(PostgresSchema.script()))
   yield* sql.query(invoices.createTable)
   yield* sql.query("create table probe (the_only boolean primary key, times bigint not null)")
   const version = yield* sql.query<{ readonly version: string }>("select current_setting('server_version') as version")

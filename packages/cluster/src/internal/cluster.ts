@@ -66,7 +66,7 @@ const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.D
 /**
  * An operation of the storage: it ends within the refresh interval, is not traced, and fails as `Sharding` expects.
  *
- * All its writes can be repeated, so an unknown outcome and a passing failure are followed by another attempt while
+ * All its writes can be repeated, so an unknown outcome and a transient failure are followed by another attempt while
  * there is time.
  */
 export const operation = <A, E, R>(

@@ -277,7 +277,7 @@ export const unregister = (cluster: Cluster, runner: Runner): Effect.Effect<void
   if (runner.machineId === undefined && runner.condemnedPresences.size === 0) {
     return Effect.asVoid(execute(cluster.store, Op.delete(cluster.keys.runner(runner.address))))
   }
-  // If it has lost its registration, what is there now is that of a later process at the same address.
+  // If it has lost its registration, the key belongs to a later process at the same address.
   return heldLease.revokeAll(cluster, runner.condemnedPresences)
 }
 

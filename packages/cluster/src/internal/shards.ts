@@ -175,7 +175,7 @@ export const refresh = (
       )
       const still = wanted.filter((shardId) => {
         const acquiredAt = runner.locks.get(shardId)
-        // It may have been acquired again since the read. Revisions do not tell: a restored store begins with old ones.
+        // It may have been acquired again since the read. Revisions do not show it: a restored store begins with old ones.
         return acquiredAt !== undefined &&
           (acquiredAt !== before.get(shardId) || acquiredAt === held.get(cluster.keys.lock(shardId)))
       })
@@ -191,7 +191,7 @@ const fewLocks = 16
 const readAll = ({ keys, store }: Cluster): Effect.Effect<ReadonlyArray<Entry>, KvError.KvError> =>
   Effect.map(execute(store, Op.range(keys.locks)), ({ entries }) => entries)
 
-/** Reads the locks, or any key if none is asked for, so that the store is reached. */
+/** Reads the locks, or any key if none is requested, so that the store is reached. */
 const readSome = (
   { keys, store }: Cluster,
   shardIds: ReadonlyArray<string>
@@ -251,7 +251,7 @@ export const release = (cluster: Cluster, runner: Runner, shardId: string): Effe
  * Releases all locks by ending the shard lease. That also ends every `acquire` in flight: the store rejects it.
  *
  * The lease is given up now, before the effect runs. If its end fails with an unknown outcome, no lock under it may count
- * as held afterwards. And when the effect is repeated, it leaves alone what was acquired meanwhile.
+ * as held afterwards. And when the effect is repeated, it does not release locks that were acquired meanwhile.
  */
 export const releaseAll = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> => {
   if (runner.shards !== undefined) runner.condemnShards(runner.shards)

@@ -43,7 +43,7 @@ export class Head {
     this.#keys = keys
   }
 
-  /** Whether a part is used up although the store may hold more. */
+  /** Whether a part is used up while the store may hold more. */
   get mustLoad(): boolean {
     return isUsedUp(this.#ready) || isUsedUp(this.#due)
   }
@@ -91,7 +91,7 @@ export class Head {
       part.known.set(event.key, candidate)
       sortByKey(part)
     } else {
-      // A new one is the youngest: it is behind what is not known.
+      // A new one is the youngest: it is behind the items that are not known.
       if (part.hasMore) return
       part.known.set(event.key, candidate)
     }

@@ -78,7 +78,7 @@ describe("a cluster in virtual time", () => {
   beforeEach(() => {
     before = process.cpuUsage()
   })
-  afterEach(({ task }) => {
+  afterEach(() => {
     const { system, user } = process.cpuUsage(before)
     assert.isBelow((system + user) / 1_000_000, mostCpuSeconds, "seconds of CPU time")
   })

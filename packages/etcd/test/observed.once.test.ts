@@ -1,6 +1,7 @@
 /**
  * What an operator sees of a client's requests: the metrics and spans of retries, failovers, tokens and batches.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
@@ -95,6 +96,20 @@ describe("what an operator sees of requests", () => {
       assert.strictEqual(yield* total(KvMetrics.retries, labels), 1)
       assert.strictEqual(yield* total(KvMetrics.operationDuration, { "db.operation.name": "put" }), 1)
       assert.strictEqual(yield* total(KvMetrics.operationDuration, { "db.namespace": "app/" }), 1)
+    }).pipe(isolated))
+
+  it.live("the last failure of a call that its deadline ends is no retry", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => accepted)
+      yield* observed({ endpoints: [fake.endpoint] }, (kv) =>
+        Effect.gen(function*() {
+          yield* kv.get("a")
+          fake.reply = () => noLeader
+          yield* reason(Deadline.within(kv.put("a", secrets.value), "200 millis"))
+        }))
+      const requests = fake.received.length - 1
+      assert.strictEqual(yield* total(KvMetrics.requestFailures), requests)
+      assert.strictEqual(yield* total(KvMetrics.retries), requests - 1)
     }).pipe(isolated))
 
   it.live("a failover shows both members, and the endpoint that failed is down", () =>

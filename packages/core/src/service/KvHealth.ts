@@ -55,7 +55,7 @@ const Problem = Schema.Struct({
 })
 
 /**
- * A problem of a store. `Unreachable`: no member responds, or none can issue a token. `Unauthenticated`: the store rejects the credentials.
+ * A problem of a store. `Unreachable`: no member responds. `Unauthenticated`: the store rejects the credentials.
  * `NoQuorum`: a member responds, but a linearizable read does not succeed. `Alarm`: the store has an active alarm.
  * `LowMargin`: a session is about to be lost. `Failed`: the read has failed for another reason.
  *

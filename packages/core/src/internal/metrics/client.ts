@@ -152,12 +152,18 @@ export class LockMetrics {
 
   acquired(): void {
     if (this.#state !== "Waiting") return
-    this.#state = "Held"
     const locks = this.#locks
-    locks.waiting--
-    locks.held++
+    this.held()
     locks.acquired ??= this.#meter.histogram(definitions.lockWait, { kind: locks.kind, outcome: "acquired" })
     this.#record(locks.acquired)
+  }
+
+  /** It is held, and was not waited for, as a run is not. */
+  held(): void {
+    if (this.#state !== "Waiting") return
+    this.#state = "Held"
+    this.#locks.waiting--
+    this.#locks.held++
   }
 
   /** The lock was lost. Counts once, and only while it was held. */

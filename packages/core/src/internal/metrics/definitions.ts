@@ -259,8 +259,8 @@ export const renewalFailures: Definition = counter(
 // -----------------------------------------------------------------------------
 
 /**
- * How many locks are held, by `kind`: lock, leadership, slot, or semaphore for an acquisition of permits. Read locks and
- * write locks are locks.
+ * How many locks are held, by `kind`: lock, leadership, slot, run (of `RunOnce`), or semaphore for an acquisition of
+ * permits. Read locks and write locks are locks.
  *
  * @since 0.1.0
  */

@@ -5,6 +5,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import * as SendControl from "@effect-kv/core/SendControl"
+import * as Tracing from "@effect-kv/core/Tracing"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -18,8 +19,11 @@ import { Identity } from "./identity.ts"
 import * as migration from "./migration.ts"
 import type { Settings } from "./options.ts"
 import * as realTime from "./realTime.ts"
+import { RequestMetrics } from "./requestMetrics.ts"
 import { identifier } from "./schema/script.ts"
+import * as serverAddress from "./serverAddress.ts"
 import * as sqlErrors from "./sqlErrors.ts"
+import * as statementSpan from "./statementSpan.ts"
 
 /** A row, by the position of its columns. */
 export type Row = ReadonlyArray<unknown>
@@ -39,6 +43,9 @@ export class Connection {
   readonly settings: Settings
   /** The schema, as an identifier. */
   readonly schema: string
+  readonly server: serverAddress.ServerAddress
+  /** `undefined`: nothing is measured. */
+  readonly metrics: RequestMetrics | undefined
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
   /** The statements in flight, also those that no caller waits for any more. */
@@ -53,6 +60,8 @@ export class Connection {
     this.pg = pg
     this.settings = settings
     this.schema = identifier(settings.schema)
+    this.server = serverAddress.of(pg.config)
+    this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)
     this.#run = run
   }
 
@@ -118,8 +127,9 @@ export class Connection {
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayCreate = this.settings.migrate
-    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
-      Effect.flatMap(this.#once(statement, remaining), (outcome) => {
+    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
+      if (last !== undefined) this.metrics?.retried(last)
+      return Effect.flatMap(this.#observed(statement, remaining), (outcome) => {
         switch (outcome._tag) {
           case "Rows":
             return Effect.succeed(outcome.rows)
@@ -131,33 +141,66 @@ export class Connection {
             if (outcome.sent && resolve !== undefined) {
               return KvError.fail(unknown("no response arrived before the deadline"))
             }
-            return KvError.fail(last === undefined ? late(outcome.sent) : sqlErrors.reasonOf(last))
+            return last === undefined ? KvError.fail(late(outcome.sent)) : sqlErrors.fail(last)
           case "Failed": {
             const { error, sent } = outcome
             last = error
             if (mayCreate && sqlErrors.isSchemaMissing(error)) {
               mayCreate = false
-              return Effect.andThen(this.#create, attempt(backoff))
+              return Effect.andThen(this.#create, Effect.suspend(() => attempt(backoff)))
             }
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
-            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return KvError.fail(sqlErrors.reasonOf(error))
+            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return sqlErrors.fail(error)
             return Effect.andThen(
               Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
-              attempt(Math.min(backoff * 2, 500))
+              Effect.suspend(() => attempt(Math.min(backoff * 2, 500)))
             )
           }
         }
       })
+    }
     return Effect.suspend(() => attempt(20))
   }
 
   get #create(): Effect.Effect<void, KvError.KvError> {
     return Effect.mapError(
       migration.create(this.pg, this.settings.schema),
-      (error) => KvError.make(sqlErrors.reasonOf(error))
+      sqlErrors.errorOf
     )
+  }
+
+  /** One attempt, counted, and in a span if the call has one. */
+  #observed(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+    const { metrics } = this
+    const sent = metrics === undefined ? this.#once(statement, remaining) : Effect.map(
+      this.#once(statement, remaining),
+      (outcome) => {
+        if (outcome._tag === "Failed") metrics.failed(outcome.error)
+        else if (outcome._tag === "Late") metrics.late()
+        return outcome
+      }
+    )
+    return Effect.withFiber((fiber) => {
+      const call = Tracing.spanOf(fiber)
+      return call === undefined ? sent : statementSpan.around(call, statement.sql, this.server, sent, (outcome) => ({
+        error: outcome._tag === "Failed" ? outcome.error : undefined,
+        isLate: outcome._tag === "Late"
+      }))
+    })
+  }
+
+  /** A connection of the pool. The wait for it is measured, also if there is none in time. */
+  get #reserved(): PgClient.PgClient["reserve"] {
+    const { metrics } = this
+    return metrics === undefined ? this.pg.reserve : Effect.suspend(() => {
+      const began = performance.now()
+      return Effect.onExitPrimitive(this.pg.reserve, () => {
+        metrics.waited(performance.now() - began)
+        return undefined
+      })
+    })
   }
 
   /** One attempt. The caller never waits for the end of a statement that it gave up. */
@@ -169,7 +212,7 @@ export class Connection {
         let sent = false
         control?.track(() => sent)
         const query = Effect.scoped(
-          Effect.flatMap(this.pg.reserve, (connection) =>
+          Effect.flatMap(this.#reserved, (connection) =>
             Effect.suspend((): Effect.Effect<Outcome, SqlError> => {
               if (control?.isCancelled() === true) return Effect.succeed({ _tag: "Cancelled" })
               sent = true

@@ -4,6 +4,7 @@
  * No message repeats a parameter of the statement, because parameters are values.
  */
 import * as KvError from "@effect-kv/core/KvError"
+import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 
 /**
@@ -52,6 +53,12 @@ export const reasonOf = (error: SqlError): KvError.Reason => {
   if (isTransient(error)) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })
 }
+
+/** The error of a call that was not applied, with the server's code. */
+export const errorOf = (error: SqlError): KvError.KvError => KvError.make(reasonOf(error), { status: stateOf(error) })
+
+export const fail = (error: SqlError): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(reasonOf(error), { status: stateOf(error) })
 
 export const describe = (error: SqlError): string => {
   const state = stateOf(error)

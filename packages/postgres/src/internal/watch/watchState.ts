@@ -49,6 +49,11 @@ export class WatchState {
     return this.#hasCaughtUp ? undefined : this.#next
   }
 
+  /** The size of the events that were not taken yet. */
+  get bufferedBytes(): number {
+    return this.#bytes
+  }
+
   /** Why no events arrive at present; `undefined` if they do. */
   get interruption(): string | undefined {
     return this.#interruption
@@ -58,6 +63,7 @@ export class WatchState {
     if (this.#ended !== undefined) return
     this.#ended = error
     this.#buffer = []
+    this.#bytes = 0
     this.#signal()
     this.#notifyStatus()
   }

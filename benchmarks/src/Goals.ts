@@ -265,6 +265,7 @@ const goals: ReadonlyArray<Goal> = [
   ...(["get", "put"] as const).map((name) =>
     costs(`${name}, 256 in flight: cost of metrics`, `metrics-${name}`, 256, "with metrics", 0.03)
   ),
+  costs("client alone, 256 puts in flight: cost of metrics", "metrics-client", 256, "with metrics", 0.03),
   latency(
     "lock, acquired and released by itself: p50 against its two transactions",
     "lock",

@@ -29,6 +29,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   layers.put,
   metrics.get,
   metrics.put,
+  metrics.client,
   batches.get,
   batches.put,
   locks.lock,

@@ -421,6 +421,11 @@ describe("metrics of stores in memory", () => {
         assert.deepStrictEqual(yield* series(KvMetrics.memoryKeys), { "": 2 })
         assert.deepStrictEqual(yield* series(KvMetrics.memoryRevision), { "": 3 })
         assert.deepStrictEqual(yield* series(KvMetrics.memoryWatches), { "": 1 })
+        assert.deepStrictEqual(yield* series(KvMetrics.memoryLeases), { "": 0 })
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* Session.make().pipe(on(kv))
+          assert.deepStrictEqual(yield* series(KvMetrics.memoryLeases), { "": 1 })
+        }))
         assert.deepStrictEqual(yield* series(KvMetrics.memoryHistory), { "": historyBytes })
         const other = yield* MemoryStore.make()
         yield* (yield* Effect.flatMap(other.connect, Kv.make)).put("c", secret)

@@ -355,6 +355,32 @@ describe("spans of locks", () => {
     }))
 })
 
+describe("spans of what is lost", () => {
+  it.effect("spans show a lost leadership and lost permits as the failure of their hold", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      const kv = yield* make()
+      const program = Effect.gen(function*() {
+        const semaphore = yield* DistSemaphore.make("s", { permits: 2 })
+        const lost = [Election.use("e", () => Effect.never), semaphore.withPermits(1)(Effect.never)]
+        const fibers = yield* Effect.forEach(lost, (held) =>
+          Effect.forkChild(Effect.flip(held), { startImmediately: true }))
+        yield* TestClock.adjust("1 second")
+        yield* kv.deleteRange(KeyRange.prefix("e/"))
+        yield* kv.deleteRange(KeyRange.prefix("s/permits/"))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.joinAll(fibers)
+      })
+      yield* program.pipe(Effect.scoped, on(kv), Effect.withTracer(tracer))
+      for (const name of ["leadership.hold", "semaphore.hold"]) {
+        const [hold, ...others] = named(spans, name)
+        assert.deepStrictEqual(others, [])
+        assert.strictEqual(hold!.attributes.get("effect_kv.outcome"), "lost", name)
+        assert.strictEqual(hold!.status._tag === "Ended" && hold!.status.exit._tag, "Failure", name)
+      }
+    }))
+})
+
 describe("spans of slots and runs", () => {
   it.effect("spans show the wait and the hold of a slot, and none of the queue for it", () =>
     Effect.gen(function*() {

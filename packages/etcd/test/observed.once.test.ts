@@ -166,6 +166,21 @@ describe("what an operator sees of requests", () => {
       assert.strictEqual(yield* total(KvMetrics.retries, { "error.type": "Unauthenticated" }), 1)
     }).pipe(isolated))
 
+  it.live("a password that is rejected is a failed token, and no span or metric contains it", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({
+        code: grpc.status.INVALID_ARGUMENT,
+        details: "etcdserver: authentication failed, invalid user ID or password"
+      }))
+      const auth = { username: "app", password: Redacted.make(secrets.password) }
+      const spans = yield* observed({ endpoints: [fake.endpoint], auth }, (kv) => reason(kv.put("a", secrets.value)))
+      assert.strictEqual(find(spans, "put").attributes.get("error.type"), "Unauthenticated")
+      assert.deepStrictEqual(children(spans, find(spans, "put")).map(({ name }) => name), ["token"])
+      assert.strictEqual(yield* total(KvMetrics.tokenRenewals, { outcome: "failed" }), 1)
+      assert.strictEqual(yield* total(KvMetrics.tokenRenewals, { outcome: "renewed" }), 0)
+      assert.strictEqual(yield* total(KvMetrics.operationDuration, { "error.type": "Unauthenticated" }), 1)
+    }).pipe(isolated))
+
   it.live("a write without a response is a failure with an unknown outcome", () =>
     Effect.gen(function*() {
       const fake = yield* FakeEtcd.make()

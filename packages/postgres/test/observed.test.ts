@@ -4,6 +4,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import type * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
@@ -176,20 +177,24 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const { port } = yield* PostgresServer.PostgresServer
       const pg = yield* clientOf(port)
       const kv = yield* open(pg, { schema: "watched" })
-      yield* kv.put("a", "1")
       const watches = (state: string) => total(KvMetrics.watches, { state })
       yield* Effect.scoped(Effect.gen(function*() {
-        yield* kv.subscribe(KeyRange.key("slow"))
-        const ready = yield* kv.subscribe(KeyRange.key("a"))
-        assert.isDefined(ready)
+        const watched = yield* Effect.forEach(
+          ["slow", "ready"],
+          (key) => backendOf(kv).watch({ range: KeyRange.key(key) })
+        )
         yield* eventually(Effect.map(watches("live"), (count) => count === 2))
+        yield* Effect.forEach(["slow", "ready"], (key) => kv.put(key, "1"))
+        yield* Effect.forEach(watched, ({ take }) => take)
         // More than a watch buffers.
         const large = "x".repeat(600_000)
         yield* Effect.forEach([1, 2, 3], () => kv.put("slow", large))
         yield* eventually(Effect.map(watches("parked"), (count) => count === 1))
         assert.isAbove(yield* total(KvMetrics.watchLag), 0)
-        yield* kv.put("a", "2")
+        yield* kv.put("ready", "2")
         yield* eventually(Effect.map(total(KvMetrics.watchBuffered), (bytes) => bytes > 0))
+        yield* watched[0]!.take
+        yield* eventually(Effect.map(watches("parked"), (count) => count === 0))
         yield* pg`select pg_terminate_backend(pid) from pg_stat_activity
           where query like 'LISTEN%' and pid <> pg_backend_pid()`
         yield* eventually(Effect.map(total(KvMetrics.watchReconnects), (count) => count === 1))

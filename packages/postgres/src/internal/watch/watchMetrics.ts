@@ -25,9 +25,8 @@ export const observe = (meter: KvMetrics.Meter, feed: Feed): Effect.Effect<void,
 
 type State = "live" | "waiting" | "parked"
 
-/** Parked: the buffer was dropped, and the log is read again once the consumer takes. */
-const stateOf = ({ interruption, unread }: WatchState): State =>
-  interruption !== undefined ? "waiting" : unread !== undefined ? "parked" : "live"
+const stateOf = ({ interruption, isParked }: WatchState): State =>
+  interruption !== undefined ? "waiting" : isParked ? "parked" : "live"
 
 const lagOf = ({ position }: Feed, { unread }: WatchState): number =>
   position === undefined || unread === undefined ? 0 : Math.max(0, Number(position - unread) + 1)

@@ -28,6 +28,7 @@ export class WatchState {
   #buffer: Array<Change> = []
   #bytes = 0
   #hasCaughtUp = false
+  #isParked = false
   #ended: KvError.KvError | undefined = undefined
   #wake: (() => void) | undefined = undefined
   readonly #onStatus = new Set<() => void>()
@@ -47,6 +48,11 @@ export class WatchState {
   /** The revision to read the log from; `undefined` if there is nothing to read. */
   get unread(): bigint | undefined {
     return this.#hasCaughtUp ? undefined : this.#next
+  }
+
+  /** Whether there are events that are not buffered: they are read from the log once the consumer takes. */
+  get isParked(): boolean {
+    return this.#isParked
   }
 
   /** The size of the events that were not taken yet. */
@@ -113,6 +119,7 @@ export class WatchState {
     const changes = changesOf(items).filter((change) => change.revision >= this.#next)
     if (through >= this.#next) this.#next = through + 1n
     this.#hasCaughtUp = feed === undefined || through >= feed
+    if (this.#hasCaughtUp) this.#isParked = false
     return isReadonlyArrayNonEmpty(changes) ? revisionsOf(changes) : undefined
   }
 
@@ -128,9 +135,14 @@ export class WatchState {
 
   /** Delivers a change of the feed. */
   offer(change: Change): void {
-    if (!this.#hasCaughtUp || change.revision < this.#next || !this.#matches(change)) return
+    if (change.revision < this.#next || !this.#matches(change)) return
+    if (!this.#hasCaughtUp) {
+      this.#isParked = true
+      return
+    }
     if (this.request.previous === true) {
       this.#hasCaughtUp = false
+      this.#isParked = true
       return this.#signal()
     }
     this.#buffer.push(change)
@@ -140,6 +152,7 @@ export class WatchState {
     this.#buffer = []
     this.#bytes = 0
     this.#hasCaughtUp = false
+    this.#isParked = true
     this.#signal()
   }
 

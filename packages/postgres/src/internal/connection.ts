@@ -16,11 +16,12 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { Identity } from "./identity.ts"
-import * as migration from "./migration.ts"
 import type { Settings } from "./options.ts"
+import * as permissions from "./permissions.ts"
 import * as realTime from "./realTime.ts"
 import { RequestMetrics } from "./requestMetrics.ts"
-import { identifier } from "./schema/script.ts"
+import { identifier } from "./schema/names.ts"
+import { SchemaUse } from "./schemaUse.ts"
 import * as serverAddress from "./serverAddress.ts"
 import * as sqlErrors from "./sqlErrors.ts"
 import * as statementSpan from "./statementSpan.ts"
@@ -46,6 +47,7 @@ export class Connection {
   readonly server: serverAddress.ServerAddress
   /** `undefined`: nothing is measured. */
   readonly metrics: RequestMetrics | undefined
+  readonly #schemaUse: SchemaUse
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
   /** The statements in flight, also those that no caller waits for any more. */
@@ -62,6 +64,7 @@ export class Connection {
     this.schema = identifier(settings.schema)
     this.server = serverAddress.of(pg.config)
     this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)
+    this.#schemaUse = new SchemaUse(pg, settings, run)
     this.#run = run
   }
 
@@ -72,6 +75,7 @@ export class Connection {
   /** Ends the calls in flight. Later ones fail at once. */
   close(): void {
     this.#isOpen = false
+    this.#schemaUse.close()
     for (const end of this.#closing) end()
   }
 
@@ -126,13 +130,15 @@ export class Connection {
     resolve: Resolve<A> | undefined
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
-    let mayCreate = this.settings.migrate
+    let mayDoubt = true
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
       if (last !== undefined) this.metrics?.retried(last)
-      return Effect.flatMap(this.#observed(statement, remaining), (outcome) => {
+      return Effect.flatMap(this.#attempt(statement, remaining), (outcome) => {
         switch (outcome._tag) {
           case "Rows":
             return Effect.succeed(outcome.rows)
+          case "Rejected":
+            return Effect.fail(outcome.error)
           case "Closed":
             return outcome.sent && resolve !== undefined ? KvError.fail(unknown("the client was closed")) : closed
           case "Cancelled":
@@ -141,14 +147,18 @@ export class Connection {
             if (outcome.sent && resolve !== undefined) {
               return KvError.fail(unknown("no response arrived before the deadline"))
             }
-            return last === undefined ? KvError.fail(late(outcome.sent)) : sqlErrors.fail(last)
+            return last === undefined
+              ? KvError.fail(late(outcome.sent, this.#schemaUse.isReady))
+              : sqlErrors.fail(last)
           case "Failed": {
             const { error, sent } = outcome
             last = error
-            if (mayCreate && sqlErrors.isSchemaMissing(error)) {
-              mayCreate = false
-              return Effect.andThen(this.#create, Effect.suspend(() => attempt(backoff)))
+            if (mayDoubt && sent && sqlErrors.isSchemaMissing(error)) {
+              mayDoubt = false
+              this.#schemaUse.doubt()
+              return attempt(backoff)
             }
+            if (sqlErrors.isDenied(error)) return this.#denied(error, remaining)
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
@@ -164,65 +174,56 @@ export class Connection {
     return Effect.suspend(() => attempt(20))
   }
 
-  get #create(): Effect.Effect<void, KvError.KvError> {
-    return Effect.mapError(
-      migration.create(this.pg, this.settings.schema),
-      sqlErrors.errorOf
+  /** Fails with what the role lacks. */
+  #denied(error: SqlError, remaining: () => number): Effect.Effect<never, KvError.KvError> {
+    const { schema } = this.settings
+    return Effect.flatMap(
+      this.#send(permissions.statement(schema), remaining),
+      (outcome) =>
+        sqlErrors.fail(error, outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined)
     )
   }
 
-  /** One attempt, counted, and in a span if the call has one. */
-  #observed(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
-    const { metrics } = this
-    const sent = metrics === undefined ? this.#once(statement, remaining) : Effect.map(
-      this.#once(statement, remaining),
-      (outcome) => {
-        if (outcome._tag === "Failed") metrics.failed(outcome.error)
-        else if (outcome._tag === "Late") metrics.late()
-        return outcome
-      }
+  /** One attempt, after the check of the schema. */
+  #attempt(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+    if (this.#schemaUse.isReady) return this.#send(statement, remaining)
+    return Effect.flatMap(
+      this.#once(() => ready(this.#schemaUse), remaining),
+      (outcome) => outcome._tag === "Rows" ? this.#send(statement, remaining) : Effect.succeed(outcome)
     )
+  }
+
+  /** Sends a statement once, counted, and in a span if the call has one. */
+  #send(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+    const { metrics } = this
+    const once = this.#once(executing(statement, metrics), remaining)
+    const counted = metrics === undefined ? once : Effect.map(once, (outcome) => {
+      if (outcome._tag === "Failed") metrics.failed(outcome.error)
+      else if (outcome._tag === "Late") metrics.late()
+      return outcome
+    })
     return Effect.withFiber((fiber) => {
       const call = Tracing.spanOf(fiber)
-      return call === undefined ? sent : statementSpan.around(call, statement.sql, this.server, sent, (outcome) => ({
+      return call === undefined ? counted : statementSpan.around(call, statement.sql, this.server, counted, (outcome) => ({
         error: outcome._tag === "Failed" ? outcome.error : undefined,
         isLate: outcome._tag === "Late"
       }))
     })
   }
 
-  /** A connection of the pool. The wait for it is measured, also if there is none in time. */
-  get #reserved(): PgClient.PgClient["reserve"] {
-    const { metrics } = this
-    return metrics === undefined ? this.pg.reserve : Effect.suspend(() => {
-      const began = performance.now()
-      return Effect.onExitPrimitive(this.pg.reserve, () => {
-        metrics.waited(performance.now() - began)
-        return undefined
-      })
-    })
-  }
-
-  /** One attempt. The caller never waits for the end of a statement that it gave up. */
-  #once(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+  /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
+  #once(query: Query, remaining: () => number): Effect.Effect<Outcome> {
     return Effect.withFiber((caller) => {
       const control = caller.getRef(SendControl.Current)
       return Effect.callback<Outcome>((resume) => {
         if (!this.#isOpen) return resume(Effect.succeed({ _tag: "Closed", sent: false }))
         let sent = false
         control?.track(() => sent)
-        const query = Effect.scoped(
-          Effect.flatMap(this.#reserved, (connection) =>
-            Effect.suspend((): Effect.Effect<Outcome, SqlError> => {
-              if (control?.isCancelled() === true) return Effect.succeed({ _tag: "Cancelled" })
-              sent = true
-              return Effect.map(
-                connection.executeValues(statement.sql, statement.params),
-                (rows): Outcome => ({ _tag: "Rows", rows })
-              )
-            }))
-        )
-        const fiber = this.#run(query)
+        const fiber = this.#run(query(this.pg, () => {
+          if (control?.isCancelled() === true) return false
+          sent = true
+          return true
+        }))
         this.#running.add(fiber)
         fiber.addObserver(() => this.#running.delete(fiber))
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
@@ -254,8 +255,41 @@ export class Connection {
   }
 }
 
+/** Executes something. `send` is called when it is sent, and returns whether it may be. */
+type Query = (pg: PgClient.PgClient, send: () => boolean) => Effect.Effect<Outcome, SqlError>
+
+const executing = (statement: Statement, metrics: RequestMetrics | undefined): Query => (pg, send) =>
+  Effect.scoped(Effect.flatMap(metrics === undefined ? pg.reserve : reserved(pg, metrics), (connection) =>
+    Effect.suspend((): Effect.Effect<Outcome, SqlError> =>
+      send()
+        ? Effect.map(
+          connection.executeValues(statement.sql, statement.params),
+          (rows): Outcome => ({ _tag: "Rows", rows })
+        )
+        : Effect.succeed({ _tag: "Cancelled" })
+    )))
+
+/** A connection of the pool. The wait for it is measured, also if there is none in time. */
+const reserved = (pg: PgClient.PgClient, metrics: RequestMetrics): PgClient.PgClient["reserve"] =>
+  Effect.suspend(() => {
+    const began = performance.now()
+    return Effect.onExitPrimitive(pg.reserve, () => {
+      metrics.waited(performance.now() - began)
+      return undefined
+    })
+  })
+
+/** Waits until the schema can be used. */
+const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>
+  Effect.matchEffect(schemaUse.ready, {
+    onFailure: (error): Effect.Effect<Outcome, SqlError> =>
+      KvError.isKvError(error) ? Effect.succeed({ _tag: "Rejected", error }) : Effect.fail(error),
+    onSuccess: () => Effect.succeed<Outcome>({ _tag: "Rows", rows: [] })
+  })
+
 type Outcome =
   | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }
+  | { readonly _tag: "Rejected"; readonly error: KvError.KvError }
   | { readonly _tag: "Failed"; readonly error: SqlError; readonly sent: boolean }
   | { readonly _tag: "Late"; readonly sent: boolean }
   | { readonly _tag: "Closed"; readonly sent: boolean }
@@ -266,10 +300,13 @@ const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanos
 const unknown = (why: string): KvError.Reason =>
   new KvError.Indeterminate({ message: `${why}, so it is not known whether the store applied the write` })
 
-const late = (wasSent: boolean): KvError.Reason =>
+const late = (wasSent: boolean, isSchemaReady: boolean): KvError.Reason =>
   new KvError.DeadlineExceeded({
     message: wasSent
       ? "no response arrived before the deadline"
+      : !isSchemaReady
+      ? "the schema of the store was not checked before the deadline: all connections of the PgClient's pool are in use, " +
+        "the server is unreachable, or the schema is being upgraded"
       : "no connection of the PgClient was available before the deadline; its pool may be in use or the server unreachable"
   })
 

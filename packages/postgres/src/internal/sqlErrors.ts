@@ -38,27 +38,29 @@ export const isTransient = (error: SqlError): boolean => {
 /** Whether the schema or one of its functions is missing. */
 export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")
 
-const howToCreate =
+export const howToCreate =
   "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
 
+/** Whether the role lacks a permission. */
+export const isDenied = (error: SqlError): boolean => stateOf(error) === "42501"
+
 /** The reason of a call that was not applied. */
-export const reasonOf = (error: SqlError): KvError.Reason => {
-  const message = isSchemaMissing(error) ? `${describe(error)}; ${howToCreate}` : describe(error)
+export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
+  const more = advice ?? (isSchemaMissing(error) ? howToCreate : undefined)
+  const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
     return new KvError.Unauthenticated({ message })
   }
-  if (state === "42501") return new KvError.PermissionDenied({ message })
+  if (isDenied(error)) return new KvError.PermissionDenied({ message })
   if (state === "53100") return new KvError.QuotaExceeded({ message })
   if (isTransient(error)) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })
 }
 
-/** The error of a call that was not applied, with the server's code. */
-export const errorOf = (error: SqlError): KvError.KvError => KvError.make(reasonOf(error), { status: stateOf(error) })
-
-export const fail = (error: SqlError): Effect.Effect<never, KvError.KvError> =>
-  KvError.fail(reasonOf(error), { status: stateOf(error) })
+/** Fails with the reason of a call that was not applied, and the server's code. */
+export const fail = (error: SqlError, advice?: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(reasonOf(error, advice), { status: stateOf(error) })
 
 export const describe = (error: SqlError): string => {
   const state = stateOf(error)

@@ -593,6 +593,4 @@ begin
   update ${schema}.store set cleaned = upto;
   return upto < gone;
 end $fn$;
-
-create or replace function ${schema}.schema_version() returns integer language sql immutable as $fn$ select 1 $fn$;
 `

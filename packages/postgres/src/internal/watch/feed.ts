@@ -93,7 +93,7 @@ export class Feed {
           )[0] ?? "the connection broke"
         )
         this.#hasFailed = true
-        // Watches go on without notifications, if only the listener failed.
+        // If only the listener failed, watches continue without notifications.
         return Effect.ignore(this.#drain()).pipe(
           Effect.andThen(Effect.sleep(backoff)),
           Effect.andThen(Effect.suspend(() => again(Math.min(backoff * 2, 1000))))
@@ -114,7 +114,7 @@ export class Feed {
     return Effect.andThen(this.#drain(), Effect.forever(step))
   }
 
-  /** Whether the notifications tell of nothing that a watch requests. */
+  /** Whether no notification concerns a range that is watched. */
   #isIrrelevant(notifications: ReadonlyArray<PgConnection.Notification>): boolean {
     let isIrrelevant = true
     for (const { payload } of notifications) {

@@ -14,7 +14,7 @@ export interface Interval {
   readonly high: number
 }
 
-/** A subject against the first one of its scenario. */
+/** A subject against its baseline: the geometric mean of one or several others that do the same. */
 export interface Paired {
   readonly blocks: number
   /** Of the throughputs. */
@@ -23,24 +23,25 @@ export interface Paired {
   readonly cpu: Interval
 }
 
-/** Adds the comparison with the first row to all others. The rounds are those of `Measure.takeTurns`. */
-export const compared = ([first, ...others]: ReadonlyArray<Row>): ReadonlyArray<Row> =>
-  first === undefined ? [] : [
-    first,
-    ...others.map((row): Row => ({
-      ...row,
-      paired: {
-        blocks: Math.floor(row.rounds.length / 2),
-        throughput: intervalOf(blocksOf(row, first, ({ opsPerSecond }) => opsPerSecond)),
-        cpu: intervalOf(blocksOf(row, first, ({ cpuMicrosPerOp }) => cpuMicrosPerOp))
-      }
-    }))
-  ]
+/** Compares the rounds of a row with those of the baseline. They are as `Measure.takeTurns` makes them. */
+export const compare = (row: Row, baseline: ReadonlyArray<Row>): Paired => ({
+  blocks: Math.floor(row.rounds.length / 2),
+  throughput: intervalOf(blocksOf(row, baseline, ({ opsPerSecond }) => opsPerSecond)),
+  cpu: intervalOf(blocksOf(row, baseline, ({ cpuMicrosPerOp }) => cpuMicrosPerOp))
+})
 
-const blocksOf = (row: Row, first: Row, valueOf: (round: Round) => number): ReadonlyArray<number> => {
-  const ratios = row.rounds.map((round, i) => valueOf(round) / valueOf(first.rounds[i]!))
-  return Array.from({ length: Math.floor(ratios.length / 2) }, (_, i) => Math.sqrt(ratios[2 * i]! * ratios[2 * i + 1]!))
+const blocksOf = (
+  row: Row,
+  baseline: ReadonlyArray<Row>,
+  valueOf: (round: Round) => number
+): ReadonlyArray<number> => {
+  const ofBlock = ({ rounds }: Row, block: number): number =>
+    Math.sqrt(valueOf(rounds[2 * block]!) * valueOf(rounds[2 * block + 1]!))
+  return Array.from({ length: Math.floor(row.rounds.length / 2) }, (_, block) =>
+    ofBlock(row, block) / Math.exp(mean(baseline.map((other) => Math.log(ofBlock(other, block))))))
 }
+
+const mean = (values: ReadonlyArray<number>): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
 const resamples = 2000
 

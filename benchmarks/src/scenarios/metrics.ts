@@ -57,7 +57,12 @@ const compare = Effect.fnUntraced(function*(
       found.get(subject.name)!.push(yield* Measure.closedLoop(subject, inFlight, millis.round))
     }
   }
-  return Paired.compared(rowsOf(scenario, inFlight, found))
+  const [without_, with_, again_] = rowsOf(scenario, inFlight, found) as readonly [Row, Row, Row]
+  return [
+    without_,
+    { ...with_, paired: Paired.compare(with_, [without_, again_]) },
+    { ...again_, paired: Paired.compare(again_, [without_]) }
+  ]
 })
 
 const onEtcd = (name: "get" | "put"): Scenario => ({
@@ -72,7 +77,7 @@ const onEtcd = (name: "get" | "put"): Scenario => ({
     const rows: Array<Row> = []
     for (const inFlight of goals ? [256] : [1, 256]) {
       for (let caller = 0; caller < inFlight; caller++) yield* clients.measured.put(Calls.key(caller), Calls.value)
-      const times = quick ? { blocks: 3, warmUps: 1 } : { blocks: 100, warmUps: 10 }
+      const times = quick ? { blocks: 3, warmUps: 1 } : { blocks: 65, warmUps: 10 }
       rows.push(...yield* compare(`metrics-${name}`, inFlight, name, clients, times))
     }
     return rows
@@ -95,7 +100,7 @@ export const client: Scenario = {
       measured: yield* Kv.make(Batching.batched({ metrics })(backend)),
       again: yield* Kv.make(Batching.batched()(backend))
     }
-    const times = quick ? { blocks: 3, warmUps: 1 } : { blocks: 60, warmUps: 10 }
+    const times = quick ? { blocks: 3, warmUps: 1 } : { blocks: 65, warmUps: 10 }
     return yield* compare("metrics-client", 256, "put", clients, times)
   })
 }

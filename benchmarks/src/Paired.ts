@@ -37,8 +37,10 @@ const blocksOf = (
 ): ReadonlyArray<number> => {
   const ofBlock = ({ rounds }: Row, block: number): number =>
     Math.sqrt(valueOf(rounds[2 * block]!) * valueOf(rounds[2 * block + 1]!))
-  return Array.from({ length: Math.floor(row.rounds.length / 2) }, (_, block) =>
-    ofBlock(row, block) / Math.exp(mean(baseline.map((other) => Math.log(ofBlock(other, block))))))
+  return Array.from(
+    { length: Math.floor(row.rounds.length / 2) },
+    (_, block) => ofBlock(row, block) / Math.exp(mean(baseline.map((other) => Math.log(ofBlock(other, block)))))
+  )
 }
 
 const mean = (values: ReadonlyArray<number>): number => values.reduce((sum, value) => sum + value, 0) / values.length

@@ -10,7 +10,10 @@ const promtool = process.env["EFFECT_KV_PROMTOOL"] ?? "promtool"
 const file = (name: string): string => fileURLToPath(new URL(`../../docs/operating/${name}`, import.meta.url))
 
 it("the alerting rules are valid, and fire for the series of their unit tests as expected", () => {
-  assert.include(execFileSync(promtool, ["check", "rules", file("prometheus-rules.yaml")], { encoding: "utf8" }), "SUCCESS")
+  assert.include(
+    execFileSync(promtool, ["check", "rules", file("prometheus-rules.yaml")], { encoding: "utf8" }),
+    "SUCCESS"
+  )
   assert.include(
     execFileSync(promtool, ["test", "rules", file("prometheus-rules.test.yaml")], { encoding: "utf8" }),
     "SUCCESS"

@@ -83,8 +83,10 @@ export const use = <A, E, R>(
   options: Options
 ): Effect.Effect<A, E | KvError.KvError | SlotsTaken | LockLost, R | Kv> =>
   Effect.scopedWith((scope) =>
-    Effect.flatMap(Scope.provide(acquire(name, options), scope), (slot) =>
-      fenced(inHoldOf(slot, Effect.suspend(() => f(slot))), slot))
+    Effect.flatMap(
+      Scope.provide(acquire(name, options), scope),
+      (slot) => fenced(inHoldOf(slot, Effect.suspend(() => f(slot))), slot)
+    )
   )
 
 /** The work under a slot is a child of its hold. */

@@ -14,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import { Identity } from "./identity.ts"
 import type { Settings } from "./options.ts"
@@ -50,6 +51,7 @@ export class Connection {
   readonly #schemaUse: SchemaUse
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
+  readonly #ordinary: Semaphore.Semaphore
   /** The statements in flight, also those that no caller waits for any more. */
   readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
   #isOpen = true
@@ -66,6 +68,7 @@ export class Connection {
     this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)
     this.#schemaUse = new SchemaUse(pg, settings, run)
     this.#run = run
+    this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
   }
 
   get isOpen(): boolean {
@@ -102,6 +105,11 @@ export class Connection {
     return this.#within((remaining) => this.#attempts(statement, remaining, undefined))
   }
 
+  /** `read`, not delayed by other statements of this client: for renewals, whose delay loses a session and its locks. */
+  readUrgently(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts(statement, remaining, undefined, true))
+  }
+
   /**
    * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
    * executed. If the response was lost, `resolve` finds out.
@@ -127,13 +135,14 @@ export class Connection {
   #attempts<A>(
     statement: Statement,
     remaining: () => number,
-    resolve: Resolve<A> | undefined
+    resolve: Resolve<A> | undefined,
+    isUrgent = false
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayDoubt = true
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
       if (last !== undefined) this.metrics?.retried(last)
-      return Effect.flatMap(this.#attempt(statement, remaining), (outcome) => {
+      return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
           case "Rows":
             return Effect.succeed(outcome.rows)
@@ -178,30 +187,34 @@ export class Connection {
   #denied(error: SqlError, remaining: () => number): Effect.Effect<never, KvError.KvError> {
     const { schema } = this.settings
     return Effect.flatMap(
-      this.#send(permissions.statement(schema), remaining),
+      this.#send(permissions.statement(schema), remaining, true),
       (outcome) =>
         sqlErrors.fail(error, outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined)
     )
   }
 
   /** One attempt, after the check of the schema. */
-  #attempt(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
-    if (this.#schemaUse.isReady) return this.#send(statement, remaining)
+  #attempt(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
+    const sent = this.#send(statement, remaining, isUrgent)
+    if (this.#schemaUse.isReady) return sent
     return Effect.flatMap(
       this.#once(() => ready(this.#schemaUse), remaining),
-      (outcome) => outcome._tag === "Rows" ? this.#send(statement, remaining) : Effect.succeed(outcome)
+      (outcome) => outcome._tag === "Rows" ? sent : Effect.succeed(outcome)
     )
   }
 
   /** Sends a statement once, counted, and in a span if the call has one. */
-  #send(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+  #send(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
     const { metrics } = this
-    const once = this.#once(executing(statement, metrics), remaining)
-    const counted = metrics === undefined ? once : Effect.map(once, (outcome) => {
-      if (outcome._tag === "Failed") metrics.failed(outcome.error)
-      else if (outcome._tag === "Late") metrics.late()
-      return outcome
-    })
+    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
+    const counted = metrics === undefined ? this.#once(query, remaining) : Effect.map(
+      this.#once(waiting(query, metrics), remaining),
+      (outcome) => {
+        if (outcome._tag === "Failed") metrics.failed(outcome.error)
+        else if (outcome._tag === "Late") metrics.late()
+        return outcome
+      }
+    )
     return Effect.withFiber((fiber) => {
       const call = Tracing.spanOf(fiber)
       return call === undefined ? counted : statementSpan.around(call, statement.sql, this.server, counted, (outcome) => ({
@@ -209,6 +222,11 @@ export class Connection {
         isLate: outcome._tag === "Late"
       }))
     })
+  }
+
+  /** A query that waits for its turn before it takes a connection. */
+  #inTurn(query: Query): Query {
+    return (pg, send) => this.#ordinary.withPermit(query(pg, send))
   }
 
   /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
@@ -255,11 +273,23 @@ export class Connection {
   }
 }
 
+/** What `PgClient` and its pool use if nothing else is set. */
+const defaultConnections = 10
+
+/**
+ * How many statements are in flight at once: so many that connections of the pool are left for the listener of the
+ * watches, and for renewals of leases, which must not wait in a queue of other calls.
+ */
+const ordinaryStatements = ({ config }: PgClient.PgClient): number => {
+  const { maxConnections = defaultConnections }: PgClient.PgPoolConfig = config
+  return Math.max(1, maxConnections - Math.min(3, Math.floor(maxConnections / 2)))
+}
+
 /** Executes something. `send` is called when it is sent, and returns whether it may be. */
 type Query = (pg: PgClient.PgClient, send: () => boolean) => Effect.Effect<Outcome, SqlError>
 
-const executing = (statement: Statement, metrics: RequestMetrics | undefined): Query => (pg, send) =>
-  Effect.scoped(Effect.flatMap(metrics === undefined ? pg.reserve : reserved(pg, metrics), (connection) =>
+const executing = (statement: Statement): Query => (pg, send) =>
+  Effect.scoped(Effect.flatMap(pg.reserve, (connection) =>
     Effect.suspend((): Effect.Effect<Outcome, SqlError> =>
       send()
         ? Effect.map(
@@ -269,14 +299,20 @@ const executing = (statement: Statement, metrics: RequestMetrics | undefined): Q
         : Effect.succeed({ _tag: "Cancelled" })
     )))
 
-/** A connection of the pool. The wait for it is measured, also if there is none in time. */
-const reserved = (pg: PgClient.PgClient, metrics: RequestMetrics): PgClient.PgClient["reserve"] =>
+/** Measures how long the query waits for a connection, even if it gets none. */
+const waiting = (query: Query, metrics: RequestMetrics): Query => (pg, send) =>
   Effect.suspend(() => {
     const began = performance.now()
-    return Effect.onExitPrimitive(pg.reserve, () => {
-      metrics.waited(performance.now() - began)
-      return undefined
-    })
+    let isWaiting = true
+    const ended = (): undefined => {
+      if (isWaiting) metrics.waited(performance.now() - began)
+      isWaiting = false
+    }
+    const sending = (): boolean => {
+      ended()
+      return send()
+    }
+    return Effect.onExitPrimitive(query(pg, sending), ended)
   })
 
 /** Waits until the schema can be used. */

@@ -55,4 +55,6 @@ const makeHold = (kind: LockKind, name: string, token: bigint, clock: Clock.Cloc
     (span) => new HoldSpan(span, clock)
   )
 
-const nameOf = (kind: LockKind, name: string): Readonly<Record<string, string>> => ({ [`effect_kv.${kind}.name`]: name })
+const nameOf = (kind: LockKind, name: string): Readonly<Record<string, string>> => ({
+  [`effect_kv.${kind}.name`]: name
+})

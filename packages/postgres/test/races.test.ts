@@ -202,18 +202,25 @@ layer(PostgresServer.layer({ settings }), { excludeTestServices: true, timeout: 
         const reader = yield* behindProxy()
         const scope = yield* Scope.make()
         const session = { application_name: "closes" }
-        const { kv, proxy } = yield* Scope.provide(behindProxy({ connections: 3, session }), scope)
-        const processes = yield* sql<{ readonly pid: number }>`
-          select pid from pg_stat_activity where application_name = 'closes'`
-        const lasts = yield* Effect.forEach(processes, ({ pid }) => lastStatement(sql, pid))
-        const thaws = yield* Effect.forEach(processes, ({ pid }) => freeze(pid))
+        const { kv, pg, proxy } = yield* Scope.provide(behindProxy({ connections: 2, session }), scope)
+        // One of its connections is in use until the write is given up. Then it can be used to close.
+        const sleeps = yield* Effect.forkChild(Effect.ignore(pg`select pg_sleep(60)`))
+        yield* untilProcess(sql, sql`application_name = 'closes' and query like 'select pg_sleep%'`)
+        yield* kv.put("warm", "up")
+        const [row] = yield* sql<{ readonly pid: number }>`
+          select pid from pg_stat_activity where application_name = 'closes' and query not like 'select pg_sleep%'`
+        const last = yield* lastStatement(sql, row!.pid)
+        const thaw = yield* freeze(row!.pid)
         const { bytesToServer } = yield* proxy.stats
         const write = yield* put(kv, "closed")
         yield* Effect.repeat(proxy.stats, { until: (stats) => stats.bytesToServer > bytesToServer })
         yield* Fiber.interrupt(write)
+        yield* sql`select pg_cancel_backend(pid) from pg_stat_activity
+          where application_name = 'closes' and query like 'select pg_sleep%'`
+        yield* Fiber.join(sleeps)
         yield* Scope.close(scope, Exit.void)
-        yield* Effect.forEach(thaws, (thaw) => thaw)
-        yield* Effect.forEach(processes, ({ pid }, i) => untilExecuted(sql, pid, lasts[i]!))
+        yield* thaw
+        yield* untilExecuted(sql, row!.pid, last)
         assert.deepStrictEqual(yield* reader.kv.get("closed"), Option.none())
       }))
 

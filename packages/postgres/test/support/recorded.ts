@@ -30,8 +30,6 @@ export interface Run extends Workload.Options {
 export interface Progress {
   /** Waits until the clients have made so many calls. */
   readonly calls: (count: number) => Effect.Effect<void>
-  /** The calls in flight. */
-  readonly inFlight: Effect.Effect<ReadonlySet<number>>
 }
 
 /** Runs clients while `meanwhile` acts on the server. Returns their history and the server's own. */
@@ -52,12 +50,8 @@ export const record = Effect.fnUntraced(
         until: (made) => made >= count,
         schedule: Schedule.spaced("5 millis")
       })).pipe(Effect.raceFirst(Effect.andThen(Deferred.await(ended), Effect.die(new Error("the clients have ended")))))
-    const inFlight = Effect.map(
-      recorder.history,
-      (history) => new Set(history.calls.filter(({ outcome }) => outcome._tag === "Pending").map(({ id }) => id))
-    )
     const run = Effect.ensuring(Workload.run(recorder, clients, options), Deferred.succeed(ended, undefined))
-    yield* Effect.all([run, meanwhile({ calls, inFlight })], { concurrency: 2 })
+    yield* Effect.all([run, meanwhile({ calls })], { concurrency: 2 })
     const finished = yield* Workload.finish(recorder, batched, [watch])
     return { ...finished, changes: yield* changesUpTo(finished.revision) }
   }

@@ -2,7 +2,7 @@
  * Histories of real clients on a real server, checked against the store's own history as read by plain SQL.
  */
 import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
-import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -2,7 +2,8 @@
  * The metrics of what a client keeps with leases: its sessions, locks and temporary keys.
  *
  * A series is made on its first use, except those that alerts look at for an increase, such as counters of losses: they
- * begin at 0 with what can be lost, because a series that begins at 1 is no increase to Prometheus. Gauges are removed when the client closes.
+ * begin at 0 with what can be lost, because a series that begins at 1 is not an increase to Prometheus. Gauges are
+ * removed when the client closes.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

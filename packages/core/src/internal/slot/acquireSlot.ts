@@ -217,7 +217,7 @@ const check = (
     : invalid("coolDown must be a finite duration of 0 or more")
 }
 
-/** NaN for what is no duration of 0 or more. `Duration` reads NaN as zero. */
+/** NaN for anything but a duration of 0 or more. `Duration` reads NaN as zero. */
 const secondsOf = (input: Duration.Input | undefined): number => {
   const duration = Duration.fromInput(input ?? 0)
   return Number.isNaN(input) || Option.isNone(duration) || Duration.isNegative(duration.value)

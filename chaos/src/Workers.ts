@@ -141,7 +141,10 @@ export const noteUnexpected = (
   const isExpected = cause.reasons.every((reason) =>
     reason._tag === "Interrupt" ? mayBeInterrupted : reason._tag === "Fail" && expected.has(tagOf(reason.error))
   )
-  if (!isExpected) problems.push(`${what} failed unexpectedly: ${Cause.pretty(cause)}`)
+  if (isExpected) return
+  // `Cause.pretty` leaves interruptions out.
+  const reasons = cause.reasons.map(({ _tag }) => _tag).join(", ")
+  problems.push(`${what} failed unexpectedly (${reasons}): ${Cause.pretty(cause)}`)
 }
 
 const tagOf = (error: unknown): string => {

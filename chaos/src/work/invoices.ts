@@ -79,11 +79,14 @@ export const billing = Effect.fnUntraced(function*(
   )
 })
 
-/** What the driver reports is none of the library's errors. It dies of a rollback that fails on a broken connection. */
-const expected = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
-  const defect = cause.reasons.find((reason) => reason._tag === "Die" && !isSqlError(reason.defect))
-  return defect === undefined ? Effect.void : Effect.die(Cause.squash(cause))
-}
+/**
+ * How a transaction failed is checked by its rows. The driver dies of a rollback that fails on a broken connection, which
+ * may come with the failure of the transaction itself.
+ */
+const expected = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  cause.reasons.every((reason) => reason._tag === "Die" && !isSqlError(reason.defect))
+    ? Effect.die(Cause.squash(cause))
+    : Effect.void
 
 /** What is known of a transaction. One that the fence rejected was rolled back. */
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): Invoice["outcome"] => {

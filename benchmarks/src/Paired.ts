@@ -5,23 +5,7 @@
  * ratio of a block is the geometric mean of its two ratios. The interval contains the true median with a probability of
  * 95 %: it is that of the medians of 2000 random samples of the blocks (a bootstrap).
  */
-import { median, type Round, type Row } from "./Row.ts"
-
-/** The median of the blocks, and the interval that contains the true one with a probability of 95 %. */
-export interface Interval {
-  readonly median: number
-  readonly low: number
-  readonly high: number
-}
-
-/** A subject against its baseline: the geometric mean of one or several others that do the same. */
-export interface Paired {
-  readonly blocks: number
-  /** Of the throughputs. */
-  readonly throughput: Interval
-  /** Of the CPU times of one operation. */
-  readonly cpu: Interval
-}
+import { type Interval, median, type Paired, type Round, type Row } from "./Row.ts"
 
 /** Compares the rounds of a row with those of the baseline. They are as `Measure.takeTurns` makes them. */
 export const compare = (row: Row, baseline: ReadonlyArray<Row>): Paired => ({

@@ -1,7 +1,6 @@
 /**
  * Rows of the result.
  */
-import type { Paired } from "./Paired.ts"
 
 /** The result of one round of one subject. */
 export interface Round {
@@ -11,6 +10,22 @@ export interface Round {
   readonly p99Ms: number
   /** Of this process, in microseconds. */
   readonly cpuMicrosPerOp: number
+}
+
+/** The median of the blocks, and the interval that contains the true one with a probability of 95 %. */
+export interface Interval {
+  readonly median: number
+  readonly low: number
+  readonly high: number
+}
+
+/** A subject against its baseline: the geometric mean of one or several others that do the same. */
+export interface Paired {
+  readonly blocks: number
+  /** Of the throughputs. */
+  readonly throughput: Interval
+  /** Of the CPU times of one operation. */
+  readonly cpu: Interval
 }
 
 /** A subject in a scenario: the medians of its rounds. */

@@ -2,8 +2,7 @@
  * Tables of the result: plain text for a terminal, or Markdown.
  */
 import type { GoalResult } from "./Goals.ts"
-import type { Interval } from "./Paired.ts"
-import type { Row } from "./Row.ts"
+import type { Interval, Row } from "./Row.ts"
 
 /** A table with a title for each column. The first `left` columns are text, the others numbers. */
 interface Table {

@@ -13,6 +13,7 @@ import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
 import * as metrics from "./metrics.ts"
 import { packages } from "./packages.ts"
+import * as postgres from "./postgres.ts"
 import * as recipes from "./recipes.ts"
 import * as watches from "./watches.ts"
 
@@ -38,6 +39,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   watches.replay,
   watches.latency,
   members.view,
+  ...postgres.all,
   heap,
   coldStart,
   firstGet,

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Interval } from "./bytes.ts"
 import type { Connection, Row, Statement } from "./connection.ts"
-import type { Encoded } from "./encode.ts"
+import type { Encoded, Puts } from "./encode.ts"
 import type { Item } from "./items.ts"
 
 /** The edge to SQL: rows of the schema's functions have the columns of an item. */
@@ -29,6 +29,11 @@ export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
 export const write = (to: Connection, { data, json }: Encoded, request: string): Statement => ({
   sql: `select * from ${to.schema}.write($1, $2, $3)`,
   params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)]
+})
+
+export const putEntries = (to: Connection, { keys, values }: Puts, request: string): Statement => ({
+  sql: `select ${to.schema}.put_entries($1, $2, $3)`,
+  params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request)]
 })
 
 export const resolve = (to: Connection, request: string, since: bigint): Statement => ({

@@ -44,7 +44,7 @@ export const encode = (op: Op.Op): Encoded | KvError.KvError => {
   const json = {
     ...encodeOp(op, data),
     ...data.leases(),
-    ...flag("deep", op._tag === "Txn" && [...op.then, ...op.else].some(isTxn)),
+    ...flag("flat", op._tag === "Txn" && ![...op.then, ...op.else].some(isTxn)),
     ...flag("past", data.hasPastReads)
   }
   const allowed = Op.isWrite(op) ? maxRequestBytes : maxRequestBytes + readAllowance

@@ -37,17 +37,21 @@ export const isTransient = (error: SqlError): boolean => {
 /** Whether the schema or one of its functions is missing. */
 export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")
 
-const howToCreate =
+export const howToCreate =
   "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
 
+/** Whether the role lacks a permission. */
+export const isDenied = (error: SqlError): boolean => stateOf(error) === "42501"
+
 /** The reason of a call that was not applied. */
-export const reasonOf = (error: SqlError): KvError.Reason => {
-  const message = isSchemaMissing(error) ? `${describe(error)}; ${howToCreate}` : describe(error)
+export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
+  const more = advice ?? (isSchemaMissing(error) ? howToCreate : undefined)
+  const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
     return new KvError.Unauthenticated({ message })
   }
-  if (state === "42501") return new KvError.PermissionDenied({ message })
+  if (isDenied(error)) return new KvError.PermissionDenied({ message })
   if (state === "53100") return new KvError.QuotaExceeded({ message })
   if (isTransient(error)) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })

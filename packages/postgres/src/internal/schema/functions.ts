@@ -18,7 +18,7 @@ import { settings } from "./settings.ts"
 const chooseSteps = (schema: string, evaluate = `holds := ${schema}.holds(op->'if'->i, data);`): string => `
   if op->>'t' <> 't' then
     steps := jsonb_build_array(op);
-  elsif op ? 'deep' then
+  elsif not op ? 'flat' then
     steps := to_jsonb(${schema}.chosen(op, data));
   else
     holds := true;
@@ -747,6 +747,4 @@ begin
   update ${schema}.store set cleaned = upto;
   return upto < gone;
 end $fn$;
-
-create or replace function ${schema}.schema_version() returns integer language sql immutable as $fn$ select 1 $fn$;
 ${puts(schema, channel)}`

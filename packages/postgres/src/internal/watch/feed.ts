@@ -90,7 +90,7 @@ export class Feed {
               : "the connection broke"
           )[0] ?? "the connection broke"
         )
-        // Watches go on without notifications, if only the listener failed.
+        // If only the listener failed, watches continue without notifications.
         return Effect.ignore(this.#drain()).pipe(
           Effect.andThen(Effect.sleep(backoff)),
           Effect.andThen(Effect.suspend(() => again(Math.min(backoff * 2, 1000))))
@@ -109,7 +109,7 @@ export class Feed {
     return Effect.andThen(this.#drain(), Effect.forever(step))
   }
 
-  /** Whether the notifications tell of nothing that a watch requests. */
+  /** Whether no notification concerns a range that is watched. */
   #isIrrelevant(notifications: ReadonlyArray<PgConnection.Notification>): boolean {
     let isIrrelevant = true
     for (const { payload } of notifications) {

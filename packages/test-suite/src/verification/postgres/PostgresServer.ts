@@ -285,7 +285,7 @@ const removeSegment = (data: string): void => {
   if (id !== undefined) ChildProcess.spawnSync("ipcrm", ["-m", id], { stdio: "ignore" })
 }
 
-/** Whether a server answers. It answers the request for TLS with one byte, also while it starts: then it closes. */
+/** Whether a server responds. Its response to the request for TLS is one byte, even while it starts; then it closes. */
 const accepts = (port: number): Effect.Effect<boolean> =>
   Effect.callback<boolean>((resume) => {
     const socket = Net.connect({ port, host: "127.0.0.1" })
@@ -309,7 +309,7 @@ const startup = (() => {
   return message
 })()
 
-/** The processes that a process has started: Linux tells. */
+/** The processes that a process has started, from Linux's `/proc`. */
 const childrenOf = (pid: number): ReadonlyArray<number> => {
   try {
     return Fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter((id) => id !== "").map(

@@ -31,6 +31,15 @@ export interface Row extends Round {
   /** For packages: the size of the minified JavaScript, plain and compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number
+  /** For the growth of a store on Postgres: the sizes at the end of the row. */
+  readonly storage?: {
+    readonly entryBytes: number
+    readonly logBytes: number
+    /** Of all indexes of both tables. */
+    readonly indexBytes: number
+    /** The rows of the log. */
+    readonly rows: number
+  }
   /** Of what is opened and closed. */
   readonly memory?: {
     /** What one keeps while it is open. */

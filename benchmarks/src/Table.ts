@@ -38,6 +38,7 @@ const padded = ({ left }: Table, widths: ReadonlyArray<number>, line: ReadonlyAr
 export const ofRows = (rows: ReadonlyArray<Row>): Table => {
   const [{ ratioTo }] = rows as [Row]
   const hasMemory = rows.some((row) => row.memory !== undefined)
+  const hasStorage = rows.some((row) => row.storage !== undefined)
   const hasSizes = rows.some((row) => row.gzippedBytes !== undefined)
   return {
     titles: [
@@ -51,6 +52,7 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
       "p99 ms",
       "CPU us/op",
       ...(hasSizes ? ["minified kB", "gzipped kB"] : []),
+      ...(hasStorage ? ["entry MB", "log MB", "indexes MB", "log rows"] : []),
       ...(hasMemory ? ["kB each", "cycles", "growth kB"] : [])
     ],
     lines: rows.map((row) => [
@@ -65,6 +67,12 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
       millis(row.p99Ms),
       rate(row.cpuMicrosPerOp),
       ...(hasSizes ? [kilobytes(row.minifiedBytes), kilobytes(row.gzippedBytes)] : []),
+      ...(hasStorage
+        ? [
+          ...[row.storage?.entryBytes, row.storage?.logBytes, row.storage?.indexBytes].map(megabytes),
+          row.storage === undefined ? "" : rate(row.storage.rows)
+        ]
+        : []),
       ...(hasMemory
         ? [kilobytes(row.memory?.eachBytes), `${row.memory?.cycles ?? ""}`, kilobytes(row.memory?.growthBytes)]
         : [])
@@ -86,5 +94,7 @@ const rate = (value: number): string =>
 const times = (value: number): string => `${value >= 100 ? Math.round(value) : value.toPrecision(value < 1 ? 2 : 3)}x`
 
 const millis = (value: number): string => value.toFixed(value < 0.1 ? 5 : value < 10 ? 3 : 1)
+
+const megabytes = (bytes: number | undefined): string => bytes === undefined ? "" : (bytes / 1_000_000).toFixed(1)
 
 const kilobytes = (bytes: number | undefined): string => bytes === undefined ? "" : (bytes / 1000).toFixed(1)

@@ -14,6 +14,7 @@ import * as memoryWatches from "./memoryWatches.ts"
 import * as metrics from "./metrics.ts"
 import { packages } from "./packages.ts"
 import * as postgres from "./postgres.ts"
+import * as postgresStore from "./postgresStore.ts"
 import * as recipes from "./recipes.ts"
 import * as watches from "./watches.ts"
 
@@ -40,6 +41,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
   watches.latency,
   members.view,
   ...postgres.all,
+  postgresStore.idleWatches,
+  postgresStore.growth,
   heap,
   coldStart,
   firstGet,

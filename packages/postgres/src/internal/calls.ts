@@ -83,6 +83,10 @@ export interface ChangesOptions {
 const maxEvents = 1024
 const maxBytes = 4 * 1024 * 1024
 
+/** Whether there may be more changes than were read: the functions stop after the revision that reaches a limit. */
+export const isFullPage = (changes: ReadonlyArray<{ readonly bytes: number }>): boolean =>
+  changes.length >= maxEvents || changes.reduce((sum, { bytes }) => sum + bytes, 0) >= maxBytes
+
 export const changes = (to: Connection, { interval, isOpening, only, previous, since }: ChangesOptions): Statement => ({
   sql: `select * from ${to.schema}.changes($1, $2, $3, $4, $5, $6, $7, $8)`,
   params: [

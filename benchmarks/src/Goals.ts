@@ -265,7 +265,7 @@ const onPostgres: ReadonlyArray<Goal> = [
     handOver(`lock, handed over among ${waiters} clients`, "postgres-handover", waiters, "effect-kv", 200)
   ),
   quiet("1,000 idle watches: statements", "postgres-idle-watches", 1000, "1,000 watches", "no watch"),
-  bounded("a day's overwrites, five a second: size of tables and indexes", "postgres-growth", 8, "after 50 %", "after 100 %")
+  bounded("a day's overwrites, two a second: size of tables and indexes", "postgres-growth", 8, "after 50 %", "after 100 %")
 ]
 
 const goals: ReadonlyArray<Goal> = [

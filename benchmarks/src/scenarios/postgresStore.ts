@@ -60,22 +60,22 @@ const statements = (pg: Effect.Success<ReturnType<typeof postgres.pool>>) =>
   })
 
 const keys = 1000
-const perSecond = 5
+const perSecond = 2
 /** A day's worth. */
 const overwrites = 24 * 3600 * perSecond
 const samples = 10
 
 /**
- * Overwrites of 1,000 keys with values of 100 bytes, as many as a day has at five a second, each in a revision of its own,
- * as fast as the server allows. History is compacted and vacuumed as it is by default. So there is less time for both than
- * in a day.
+ * Overwrites of 1,000 keys with values of 100 bytes, as many as a day has at two a second, each in a revision of its own,
+ * as fast as the server allows. It keeps the last 20,000 revisions, a fifth of the default, so that the history is replaced
+ * several times. Compaction and autovacuum run as they do by default, and have less time than in a day.
  */
 export const growth: Scenario = {
   name: "postgres-growth",
   run: Effect.fnUntraced(function*({ postgres: server, quick }) {
     const { url } = yield* server("volatile")
     const pg = yield* postgres.pool(url)
-    const kv = yield* postgres.open(pg, { batching: false, schema: "growth" })
+    const kv = yield* postgres.open(pg, { batching: false, schema: "growth", history: { revisions: 20_000 } })
     const rows: Array<Row> = []
     const total = quick ? overwrites / 100 : overwrites
     for (let sample = 1; sample <= samples; sample++) {
@@ -89,7 +89,9 @@ export const growth: Scenario = {
         }
       })
       yield* Effect.all(Array.from({ length: 8 }, () => writer), { concurrency: "unbounded", discard: true })
-      const [row] = rowsOf("postgres-growth", 8, new Map([[`after ${sample * 100 / samples} %`, [watch.stop()]]])) as [Row]
+      const [row] = rowsOf("postgres-growth", 8, new Map([[`after ${sample * 100 / samples} %`, [watch.stop()]]])) as [
+        Row
+      ]
       rows.push({ ...row, storage: yield* sizes(pg) })
     }
     return rows

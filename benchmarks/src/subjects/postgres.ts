@@ -61,5 +61,6 @@ export const bareOnOne = (pg: PgClient.PgClient, name: "get" | "put") =>
   )
 
 /** The same statement as an application makes it, on any connection of the pool. */
-export const bareOnPool = (pg: PgClient.PgClient, name: "get" | "put") =>
-(caller: number): Effect.Effect<unknown, unknown> => pg.unsafe(...statements[name](caller)).values
+export const bareOnPool =
+  (pg: PgClient.PgClient, name: "get" | "put") => (caller: number): Effect.Effect<unknown, unknown> =>
+    pg.unsafe(...statements[name](caller)).values

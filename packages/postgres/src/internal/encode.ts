@@ -133,7 +133,8 @@ const encodeOp = (op: Op.Op, data: Data): Json => {
 
 /** Whether an operation puts a key that a condition requires not to exist. */
 const isOfMissing = (op: Op.Op, conditions: ReadonlyArray<Compare>): boolean =>
-  op._tag === "Put" && conditions.some((compare) =>
+  op._tag === "Put" &&
+  conditions.some((compare) =>
     compare.target === "CreateRevision" && compare.operator === "=" && compare.value === 0n && compare.key === op.key
   )
 

@@ -58,7 +58,8 @@ const calls = (name: "get" | "put") =>
           { name: "effect-kv unbatched", effect: call(unbatched) },
           { name: "effect-kv", effect: call(kv) }
         ]
-        rows.push(...yield* Measure.alternate(scenario, inFlight, needed(inFlight, subjects), options))
+        const chosen = needed(inFlight, subjects)
+        if (chosen.length > 0) rows.push(...yield* Measure.alternate(scenario, inFlight, chosen, options))
       }
       return rows
     })

@@ -25,7 +25,7 @@ export const idleWatches: Scenario = {
     const observer = yield* postgres.pool(url)
     const kv = yield* postgres.openAlone(url)
     yield* kv.put("bench/idle", Calls.value)
-    const found = new Map<string, ReturnType<Measure.Stopwatch["stop"]>[]>()
+    const found = new Map<string, Array<ReturnType<Measure.Stopwatch["stop"]>>>()
     for (const [name, count] of [["no watch", 0], ["1,000 watches", watches]] as const) {
       const round = yield* Effect.scoped(Effect.gen(function*() {
         yield* Effect.forEach(

@@ -41,7 +41,7 @@ const statementsUntil = Effect.fnUntraced(
   function*(server: PostgresServer.PostgresServer["Service"], parts: ReadonlyArray<string>) {
     while (true) {
       const log = yield* server.log
-      const statements = log.split("\n").filter((line) => line.includes("LOG:  execute ") && line.includes("effect_kv"))
+      const statements = log.split("\n").filter((line) => line.includes("LOG:  execute "))
       const isDone = parts.every((part) => statements.filter((line) => line.includes(part)).length >= 2)
       if (isDone || statements.length > 20) return statements
       yield* Effect.sleep("50 millis")

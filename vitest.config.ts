@@ -31,7 +31,7 @@ const withoutServer = [
   "**/*.once.test.ts",
   "**/grpc/**",
   "**/{codec,endpoints,errors,requests,responses,settings,storeIdentity,tokens}.test.ts",
-  "**/{watchDecode,watchMachine,watchTake}.test.ts"
+  "**/{watchBuffer,watchDecode,watchMachine,watchTake}.test.ts"
 ]
 
 /** Batching is the client's: that the contract holds without it, memory and the newest version show. */
@@ -53,10 +53,21 @@ const cli = project("cli", "packages/cli/test/**/*.test.ts", {
   exclude: (process.env["EFFECT_KV_SCRIPT"] ?? "") === "" ? ["**/*.terminal.test.ts"] : []
 })
 
+/** The examples and documents. The alerting rules only if this machine has promtool: see `scripts/lib/promtool.mjs`. */
+const examples = project("examples", "examples/test/**/*.test.ts", {
+  env: { EFFECT_KV_ETCD: newest },
+  exclude: (process.env["EFFECT_KV_PROMTOOL"] ?? "") === "" ? ["**/*.promtool.test.ts"] : []
+})
+
 /** On a Postgres server: if its binaries exist for this platform, see `scripts/lib/postgres.mjs`. */
-const postgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") === ""
-  ? []
-  : [project("postgres", "packages/postgres/test/**/*.test.ts")]
+const hasPostgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") !== ""
+const postgres = hasPostgres ? [project("postgres", "packages/postgres/test/**/*.test.ts")] : []
+
+/** Random faults, on Postgres only if there is a server of it. */
+const chaos = project("chaos", "chaos/test/**/*.test.ts", {
+  env: { EFFECT_KV_ETCD: newest },
+  exclude: hasPostgres ? [] : ["**/postgres-chaos.test.ts"]
+})
 
 /** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */
 const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""
@@ -94,8 +105,8 @@ export default defineConfig({
       project("persistence", "packages/persistence/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("reactivity", "packages/reactivity/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       cli,
-      project("chaos", "chaos/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
-      project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      chaos,
+      examples,
       ...interop,
       project("benchmarks", "benchmarks/test/**/*.test.ts")
     ]

@@ -1,11 +1,11 @@
 /**
  * Numbers of sequences, checked by the store's own history: each is given out once, and grows in real time.
  */
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type { Notes, TakenNumber } from "./Notes.ts"
+import type { Change } from "./Store.ts"
 import * as sequences from "./work/sequences.ts"
 
-type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+type Changes = ReadonlyArray<Change>
 
 /** What was wrong, as messages. */
 export const find = (changes: Changes, prefix: string, notes: Notes): ReadonlyArray<string> => {
@@ -30,7 +30,7 @@ const invented = (changes: Changes, name: string, numbers: ReadonlyArray<TakenNu
     changes.filter(({ key }) => key === sequences.lastOf(name)).map(({ modRevision }) => modRevision)
   )
   return numbers.filter(({ value }) => !written.has(value)).map(({ value }) =>
-    `the number ${value} is no revision of the sequence`
+    `the number ${value} is not a revision of the sequence`
   )
 }
 

@@ -4,6 +4,7 @@
 import type { Scenario } from "../Scenario.ts"
 import * as batches from "./batches.ts"
 import * as calls from "./calls.ts"
+import { cluster } from "./cluster.ts"
 import { coldStart, firstGet } from "./coldStart.ts"
 import { heap } from "./heap.ts"
 import * as layers from "./layers.ts"
@@ -31,6 +32,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   layers.put,
   metrics.get,
   metrics.put,
+  metrics.client,
   batches.get,
   batches.put,
   locks.lock,
@@ -43,6 +45,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   ...postgres.all,
   postgresStore.idleWatches,
   postgresStore.growth,
+  cluster,
   heap,
   coldStart,
   firstGet,

@@ -8,7 +8,9 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import { assert, describe, it } from "@effect/vitest"
+import { BackendCall, KvFaults } from "@effect-kv/test-suite/testing"
+import type { Changes } from "@effect-kv/test-suite/verification"
+import { afterEach, assert, beforeAll, beforeEach, describe, it } from "@effect/vitest"
 import { Entity } from "effect/cluster"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -51,7 +53,36 @@ const acquiringWhatIsHeld = (backend: KvBackend): KvBackend => {
   return { ...backend, execute: (op) => backend.execute(mutate(op)) }
 }
 
+/** A change in a trace: all but what is random, the ids of leases. */
+const traced = ({ key, modRevision, type }: Changes.Change): string => `${modRevision} ${type} ${key}`
+
+/** A runner with entities that joins another one. */
+const warmUp = Effect.gen(function*() {
+  const { pass, start } = yield* make
+  yield* start("a")
+  const b = yield* start("b")
+  yield* pass(2000)
+  const calls = yield* Effect.forkChild(incrementAll(b))
+  yield* pass(1000)
+  yield* Fiber.join(calls)
+})
+
+/** The most CPU time of a test, in seconds. The wall clock would measure what else the machine does. */
+const mostCpuSeconds = 0.5
+
 describe("a cluster in virtual time", () => {
+  // What a process does once only, such as compiling the code, is no part of a test.
+  beforeAll(() => Effect.runPromise(Effect.provide(Effect.scoped(warmUp), TestClock.layer())))
+
+  let before = process.cpuUsage()
+  beforeEach(() => {
+    before = process.cpuUsage()
+  })
+  afterEach(() => {
+    const { system, user } = process.cpuUsage(before)
+    assert.isBelow((system + user) / 1_000_000, mostCpuSeconds, "seconds of CPU time")
+  })
+
   it.effect("the first runner owns all shards within a second, and a second one gets its part", () =>
     Effect.gen(function*() {
       const { pass, start } = yield* make
@@ -115,6 +146,27 @@ describe("a cluster in virtual time", () => {
       yield* pass(500)
       const b = yield* start("b")
       yield* pass(3000)
+      const leaving = yield* Effect.forkChild(a.leave)
+      yield* pass(1000)
+      assert.strictEqual(yield* b.shards, shards)
+      yield* Fiber.join(leaving)
+    }))
+
+  it.effect("a runner that ends hands its shards over within a second, also if its peers try before it has released them", () =>
+    Effect.gen(function*() {
+      const { pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      yield* a.faults.inject(KvFaults.delayRequest("400 millis"), {
+        when: (call) =>
+          BackendCall.operations(call).some(({ _tag, ...op }) =>
+            _tag === "Delete" && JSON.stringify(op, (_, value) => typeof value === "bigint" ? `${value}` : value)
+              .includes("cluster/locks/")
+          ),
+        times: Infinity
+      })
       const leaving = yield* Effect.forkChild(a.leave)
       yield* pass(1000)
       assert.strictEqual(yield* b.shards, shards)
@@ -235,6 +287,37 @@ describe("a cluster in virtual time", () => {
         assert.deepStrictEqual([...new Set(kinds)], isFenced ? [] : ["WriteWithoutLock"])
       }))
   }
+})
+
+describe("the store after a run, and random faults", () => {
+  it.effect("leaves nothing in the store but the last machine id, and does the same each time", () =>
+    Effect.gen(function*() {
+      const scenario = Effect.gen(function*() {
+        const { changes, kv, pass, start, store } = yield* make
+        const a = yield* start("a")
+        yield* pass(500)
+        const b = yield* start("b")
+        yield* pass(3000)
+        yield* a.kill
+        yield* pass(6500)
+        const c = yield* start("c")
+        yield* pass(3000)
+        for (const runner of [b, c]) {
+          const leaving = yield* Effect.forkChild(runner.leave)
+          yield* pass(1000)
+          yield* Fiber.join(leaving)
+        }
+        yield* kv.delete("ticker")
+        const { keys, leases } = yield* store.statistics
+        assert.deepStrictEqual({ keys, leases }, { keys: 1, leases: 0 })
+        assert.deepStrictEqual(violationsOf(changes, fenced), [])
+        return changes.map(traced)
+      })
+      const first = yield* Effect.scoped(scenario)
+      const second = yield* Effect.scoped(scenario)
+      assert.isAbove(first.length, 100)
+      assert.deepStrictEqual(second, first)
+    }))
 
   it.effect("the store's history reveals a runner that acquires locks that others hold", () =>
     Effect.gen(function*() {
@@ -274,33 +357,23 @@ describe("a cluster in virtual time", () => {
       }))
   }
 
-  it.effect("leaves nothing in the store but the last machine id, and does the same each time", () =>
+  it.effect("random faults with the same seed give the same trace, and with another seed another one", () =>
     Effect.gen(function*() {
-      const scenario = Effect.gen(function*() {
-        const { changes, kv, pass, start, store } = yield* make
-        const a = yield* start("a")
-        yield* pass(500)
-        const b = yield* start("b")
-        yield* pass(3000)
-        yield* a.kill
-        yield* pass(6500)
-        const c = yield* start("c")
-        yield* pass(3000)
-        for (const runner of [b, c]) {
-          const leaving = yield* Effect.forkChild(runner.leave)
-          yield* pass(1000)
-          yield* Fiber.join(leaving)
-        }
-        yield* kv.delete("ticker")
-        const { keys, leases } = yield* store.statistics
-        assert.deepStrictEqual({ keys, leases }, { keys: 1, leases: 0 })
-        assert.deepStrictEqual(violationsOf(changes, fenced), [])
-        // All but what is random: the ids of leases.
-        return changes.map(({ key, modRevision, type }) => `${modRevision} ${type} ${key}`)
-      })
-      const first = yield* Effect.scoped(scenario)
-      const second = yield* Effect.scoped(scenario)
-      assert.isAbove(first.length, 100)
-      assert.deepStrictEqual(second, first)
+      const traceOf = (seed: number) =>
+        Effect.scoped(Effect.gen(function*() {
+          const { changes, ignore, pass, start } = yield* make
+          const runners = yield* Effect.forEach(["a", "b"], (host) => start(host))
+          yield* Effect.forEach(runners, ignore)
+          yield* pass(1500)
+          yield* Effect.forEach(runners, ({ faults }, index) => faults.randomly({ seed: seed * 10 + index, ...rates }))
+          yield* pass(5000)
+          yield* Effect.forEach(runners, ({ faults }) => faults.calm)
+          yield* pass(1500)
+          return changes.map(traced)
+        }))
+      const first = yield* traceOf(1)
+      assert.isAbove(first.length, 50)
+      assert.deepStrictEqual(yield* traceOf(1), first)
+      assert.notDeepEqual(yield* traceOf(2), first)
     }))
 })

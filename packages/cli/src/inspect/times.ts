@@ -2,7 +2,7 @@
  * Times as people read them, and since when a contender is in its queue.
  *
  * A store has revisions and no times. So a time is known if the contender's description contains one, as that of
- * `effect-kv lock` does, or if it was seen to come.
+ * `effect-kv lock` does, or if its arrival was observed.
  */
 import type * as Inventory from "@effect-kv/core/Inventory"
 
@@ -38,7 +38,7 @@ export const timeIn = (text: string): Since | undefined => {
   return Number.isNaN(millis) ? undefined : { millis, isAtLeast: false }
 }
 
-/** Since when contenders hold or wait, for one who keeps looking. */
+/** Since when contenders hold or wait, as far as a watching command has observed it. */
 export class Observed {
   readonly #seen = new Map<string, { readonly isHolder: boolean; readonly since: Since }>()
   #isFirst = true

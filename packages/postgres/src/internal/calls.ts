@@ -26,14 +26,17 @@ export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
   params: [PgTypes.bytea(key)]
 })
 
-export const write = (to: Connection, { data, json }: Encoded, request: string): Statement => ({
+/** `since` is the greatest known revision. */
+export const write = (to: Connection, { data, json }: Encoded, request: string, since: bigint): Statement => ({
   sql: `select * from ${to.schema}.write($1, $2, $3)`,
-  params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)]
+  params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)],
+  declareVoid: resolve(to, request, since)
 })
 
-export const putEntries = (to: Connection, { keys, values }: Puts, request: string): Statement => ({
+export const putEntries = (to: Connection, { keys, values }: Puts, request: string, since: bigint): Statement => ({
   sql: `select ${to.schema}.put_entries($1, $2, $3)`,
-  params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request)]
+  params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request)],
+  declareVoid: resolve(to, request, since)
 })
 
 export const resolve = (to: Connection, request: string, since: bigint): Statement => ({

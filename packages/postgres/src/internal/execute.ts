@@ -86,7 +86,8 @@ const decoded = (
 
 /** A write as a statement, and what its rows mean. */
 interface WriteRequest {
-  readonly statement: (request: string) => Statement
+  /** `since` is the greatest known revision. */
+  readonly statement: (request: string, since: bigint) => Statement
   readonly response: (rows: ReadonlyArray<Row>, sent: Sent) => Effect.Effect<AnyResponse, KvError.KvError>
 }
 
@@ -94,11 +95,11 @@ const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest =>
   const { puts } = encoded
   return puts === undefined
     ? {
-      statement: (request) => calls.write(to, encoded, request),
+      statement: (request, since) => calls.write(to, encoded, request, since),
       response: (rows, sent) => decoded(to, op, calls.itemsOf(rows), sent, "write")
     }
     : {
-      statement: (request) => calls.putEntries(to, puts, request),
+      statement: (request, since) => calls.putEntries(to, puts, request, since),
       response: (rows, sent) => putAt(to, op, rows[0]![0] as bigint, sent)
     }
 }
@@ -127,7 +128,7 @@ const write = (to: Connection, op: Op.Op, write: WriteRequest): Effect.Effect<An
     const resolve = (remaining: Duration.Duration) =>
       Deadline.within(outcome(to, op, write, { request, sent }), remaining)
     return Effect.flatMap(
-      to.write(write.statement(request), resolve),
+      to.write(write.statement(request, sent.revision), resolve),
       (result) => "_tag" in result ? Effect.succeed(result) : write.response(result, sent)
     )
   })
@@ -153,6 +154,9 @@ const outcome = (
     (rows) => {
       const items = calls.itemsOf(rows)
       const last = items[items.length - 1]!
+      to.metrics?.resolved(
+        last[0] === kind.void ? "not applied" : last[0] === kind.revision ? "applied" : "unknown"
+      )
       switch (last[0]) {
         case kind.void:
           return write(to, op, again)
@@ -167,6 +171,10 @@ const outcome = (
             ? Effect.fail(indeterminate(`the write was applied at revision ${revision}, but its response was lost`))
             : Effect.succeed(response)
         }
+        case kind.future:
+          return Effect.fail(
+            to.identity.observe(nOf(last), sent, "write") ?? indeterminate("the response was lost")
+          )
         default:
           return Effect.fail(
             indeterminate("the response was lost, and the history that would show the outcome is compacted")

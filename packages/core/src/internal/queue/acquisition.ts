@@ -21,7 +21,7 @@ import { annotationOf } from "../values/lockKind.ts"
 import type { Claim, Contender } from "./contender.ts"
 import * as contender from "./contender.ts"
 import * as heldLock from "./heldLock.ts"
-import { kindOf } from "./lockOptions.ts"
+import { isPlace, kindOf } from "./lockOptions.ts"
 import * as lockSpans from "./lockSpans.ts"
 import type { AcquireOptions } from "./model.ts"
 import * as rule from "./rule.ts"
@@ -69,7 +69,9 @@ export const acquire = <E>(
     const inTime = options?.acquireTimeout === undefined
       ? attempt
       : withTimeout(attempt, options.acquireTimeout, { kind, lock }, progress)
-    return internals.of(kv).sessions.onClock(lockSpans.around(kind, lock, inTime, Option.some))
+    return internals.of(kv).sessions.onClock(
+      isPlace(options) ? inTime : lockSpans.around(kind, lock, inTime, Option.some)
+    )
   })
 
 const namesOf = (queues: Queues<unknown>): string => queues.map(({ name }) => name).join(", ")
@@ -157,7 +159,7 @@ const scopes = (scope: Scope.Scope, count: number): Effect.Effect<Effect.Effect<
     ? Effect.succeed(Effect.succeed(scope))
     : Effect.map(Scope.fork(scope, "parallel"), (parallel) => Scope.fork(parallel))
 
-/** An attempt to enter. `standing` is undefined if the rule refused it; then nothing was put. */
+/** An attempt to enter. `standing` is undefined if the rule rejected it; then nothing was put. */
 interface Attempt {
   readonly own: Contender
   readonly standing: rule.Standing | undefined

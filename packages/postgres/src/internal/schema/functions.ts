@@ -69,6 +69,16 @@ const readStep = (schema: string, past: string): string => `
         return query select * from ${schema}.range_op(step, data, ${past});
       end if;`
 
+/** The entries that `range_op` selects. Each order has a statement of its own, because it needs a plan of its own. */
+const entriesOf = (schema: string): string =>
+  `select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
+            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
+            case when keys_only then 0 else x.lease end
+          from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
+            and x.key >= first and x.key < last
+            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create`
+
 export const functions = (schema: string, channel: string): string => `
 create or replace function ${schema}.holds(c jsonb, data bytea[]) returns boolean
 language plpgsql stable as $fn$
@@ -174,33 +184,15 @@ begin
     if not op ? 'co' then
       if sorted = 'k' and dir = 1 then
         return query
-          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
-            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
-            case when keys_only then 0 else x.lease end
-          from ${schema}.entry x
-          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
-            and x.key >= first and x.key < last
-            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          ${entriesOf(schema)}
           order by substring(x.key from 1 for 1024), x.key limit lim;
       elsif sorted = 'k' then
         return query
-          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
-            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
-            case when keys_only then 0 else x.lease end
-          from ${schema}.entry x
-          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
-            and x.key >= first and x.key < last
-            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          ${entriesOf(schema)}
           order by substring(x.key from 1 for 1024) desc, x.key desc limit lim;
       else
         return query
-          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
-            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
-            case when keys_only then 0 else x.lease end
-          from ${schema}.entry x
-          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
-            and x.key >= first and x.key < last
-            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          ${entriesOf(schema)}
           order by dir * case sorted when 'v' then x.version when 'm' then x.mod_revision else x.create_revision end, x.key
           limit lim;
       end if;
@@ -430,6 +422,7 @@ declare
   modified bigint;
   keys text := '';
   deleted text;
+  is_bounded boolean := false;
 begin
   -- In most cases the revision is the next one, so that its update is the lock, too. In the others it is set again.
   update ${schema}.store set revision = revision + 1 returning revision, compacted into upcoming, gone;
@@ -488,6 +481,11 @@ begin
   if holds is not null then o_kind := ${kind.txn}; o_flag := holds; return next; end if;
   for i in 0..jsonb_array_length(steps) - 1 loop
     step := steps->i;
+    if not is_bounded and (step->>'t' = 'r' and not step ? 'young' or step ? 'pv') then
+      -- The response may be large, and the lock of the store is held until it is sent: not to a client that stopped.
+      perform set_config('tcp_user_timeout', '5000', true);
+      is_bounded := true;
+    end if;
     case step->>'t'
     when 'p' then
       k := data[(step->>'k')::int];
@@ -587,15 +585,17 @@ begin
 end $fn$;
 
 -- Whether a request whose response was lost was applied: returns what it wrote, or declares it void, so that it will not be
--- applied when it arrives later.
+-- applied when it arrives later. Under repeatable read, a write that has its snapshot already does not see that; it fails
+-- because the row of the store was updated.
 create or replace function ${schema}.resolve(sender uuid, since bigint) returns table (${columns})
 language plpgsql ${settings} as $fn$
 #variable_conflict use_column
 declare
+  now bigint;
   gone bigint;
   applied bigint;
 begin
-  select s.cleanable into gone from ${schema}.store s for update;
+  select s.revision, s.cleanable into now, gone from ${schema}.store s for update;
   select x.revision into applied from ${schema}.log x where x.revision > since and x.request = sender limit 1;
   if applied is not null then
     return query
@@ -605,8 +605,12 @@ begin
     o_kind := ${kind.revision}; o_n := applied; return next;
   elsif since < gone then
     o_kind := ${kind.compacted}; o_n := gone; return next;
+  elsif since > now then
+    -- The store went back, so the write may be at an earlier revision.
+    o_kind := ${kind.future}; o_n := now; return next;
   else
     insert into ${schema}.void (request) values (sender) on conflict do nothing;
+    update ${schema}.store set revision = revision;
     o_kind := ${kind.void}; return next;
   end if;
 end $fn$;
@@ -643,7 +647,11 @@ begin
   select revision into before from ${schema}.store for update;
   now := ${schema}.expire(before);
   select true into alive from ${schema}.lease x where x.id = revoked and x.expires_at > clock_timestamp() for update;
-  if alive then now := ${schema}.end_lease(revoked, now, true); end if;
+  if alive then
+    now := ${schema}.end_lease(revoked, now, true);
+    -- As in resolve: the lease of a write that has its snapshot already may be this one.
+    if now = before then update ${schema}.store set revision = before; end if;
+  end if;
   perform ${schema}.commit_revision(before, now);
   return coalesce(alive, false);
 end $fn$;

@@ -2,7 +2,7 @@
  * The feed of a client: reads each change of the store once and passes it to the client's watches.
  *
  * Between reads it waits for a notification of the database. The changes are what the log holds after the last revision
- * it delivered, so a notification that is lost, doubled or wrong loses and doubles nothing. The read can wait if the
+ * it delivered, so a lost, duplicate or wrong notification loses and repeats no event. The read can wait if the
  * notification is that of the next revision and names its keys, and no watch requests one of them. Without notifications
  * the feed reads at an interval.
  */
@@ -23,10 +23,10 @@ import { changesOf } from "./events.ts"
 import * as notification from "./notification.ts"
 import type { WatchState } from "./watchState.ts"
 
-/** How often the feed reads although nothing woke it: a lost listener must not silence a watch. */
+/** How often the feed reads without a notification: a lost listener must not silence a watch. */
 const idleInterval = Duration.seconds(5)
 
-/** How long the feed runs on without watches: a client that waits for locks opens one watch after the other. */
+/** How long the feed keeps running without watches: a client that waits for locks opens one watch after the other. */
 const linger = "2 seconds"
 
 export class Feed {
@@ -40,6 +40,8 @@ export class Feed {
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
+  /** Whether the last listener has failed. */
+  #hasFailed = false
 
   constructor(to: Connection, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>, onLease: () => void) {
     this.#to = to
@@ -90,6 +92,7 @@ export class Feed {
               : "the connection broke"
           )[0] ?? "the connection broke"
         )
+        this.#hasFailed = true
         // If only the listener failed, watches continue without notifications.
         return Effect.ignore(this.#drain()).pipe(
           Effect.andThen(Effect.sleep(backoff)),
@@ -106,6 +109,8 @@ export class Feed {
       Effect.timeoutOption(Queue.takeAll(notifications), idleInterval),
       (batch) => batch._tag === "Some" && this.#isIrrelevant(batch.value) ? this.#drainIfDue() : this.#drain()
     )
+    if (this.#hasFailed) this.#to.metrics?.reconnected()
+    this.#hasFailed = false
     return Effect.andThen(this.#drain(), Effect.forever(step))
   }
 
@@ -130,7 +135,7 @@ export class Feed {
     return true
   }
 
-  /** Any role of the database can notify, so what a notification says is believed for a few seconds only. */
+  /** Any role of the database can notify, so a notification is trusted for a few seconds only. */
   #drainIfDue(): Effect.Effect<void, KvError.KvError> {
     return Effect.flatMap(
       Clock.currentTimeMillis,

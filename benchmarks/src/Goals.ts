@@ -303,7 +303,9 @@ const bounded = (what: string, scenario: string, inFlight: number, settled: stri
   measure: (rows) => {
     const [before, after] = [settled, last].map((subject) => find(rows, scenario, subject, inFlight)?.storage)
     if (before === undefined || after === undefined) return undefined
-    const [x, y] = [before, after].map(({ entryBytes, indexBytes, logBytes }) => entryBytes + indexBytes + logBytes) as [
+    const [x, y] = [before, after].map(({ entryBytes, indexBytes, logBytes }) =>
+      entryBytes + indexBytes + logBytes
+    ) as [
       number,
       number
     ]
@@ -321,7 +323,13 @@ const onPostgres: ReadonlyArray<Goal> = [
     handOver(`lock, handed over among ${waiters} clients`, "postgres-handover", waiters, "effect-kv", 200)
   ),
   quiet("1,000 idle watches: statements", "postgres-idle-watches", 1000, "1,000 watches", "no watch"),
-  bounded("a day's overwrites, two a second: size of tables and indexes", "postgres-growth", 8, "after 50 %", "after 100 %")
+  bounded(
+    "a day's overwrites, two a second: size of tables and indexes",
+    "postgres-growth",
+    8,
+    "after 50 %",
+    "after 100 %"
+  )
 ]
 
 const goals: ReadonlyArray<Goal> = [

@@ -566,9 +566,7 @@ begin
       end if;
       o_kind := ${kind.end}; o_flag := null; o_n := hits; return next;
     when 'r' then
-      ${
-  readStep(schema, "case when (step->>'rev')::bigint < now or n > 0 then (step->>'rev')::bigint end")
-}
+      ${readStep(schema, "case when (step->>'rev')::bigint < now or n > 0 then (step->>'rev')::bigint end")}
     else
       o_kind := ${kind.txn}; o_flag := (step->>'s')::boolean; o_n := null; return next;
     end case;

@@ -95,9 +95,7 @@ const started = (runner: RunnerProcess) =>
 const betweenRenewals = (runner: RunnerProcess) =>
   Effect.gen(function*() {
     const seen = runner.lines.length
-    const { at } = yield* runner.reported((lines) =>
-      lines.slice(seen).find((line) => line._tag === "Renewed")
-    )
+    const { at } = yield* runner.reported((lines) => lines.slice(seen).find((line) => line._tag === "Renewed"))
     yield* Effect.sleep(at + 500 - Date.now())
   })
 

@@ -53,10 +53,20 @@ const cli = project("cli", "packages/cli/test/**/*.test.ts", {
   exclude: (process.env["EFFECT_KV_SCRIPT"] ?? "") === "" ? ["**/*.terminal.test.ts"] : []
 })
 
-/** On a Postgres server: if its binaries exist for this platform, see `scripts/lib/postgres.mjs`. */
-const postgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") === ""
-  ? []
-  : [project("postgres", "packages/postgres/test/**/*.test.ts")]
+/**
+ * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
+ * see `scripts/lib/postgres.mjs`.
+ */
+const newestPostgres = process.env["EFFECT_KV_POSTGRES"] ?? ""
+const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
+const postgres = [
+  ...(newestPostgres === "" ? [] : [project("postgres", "packages/postgres/test/**/*.test.ts")]),
+  ...(oldestPostgres === "" ? [] : [
+    project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
+      env: { EFFECT_KV_POSTGRES: oldestPostgres }
+    })
+  ])
+]
 
 /** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */
 const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""

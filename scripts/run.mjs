@@ -12,7 +12,7 @@ import { spawned } from "./lib/exec.mjs"
 import { goProgramVariable } from "./lib/goProgram.mjs"
 import { install } from "./lib/install.mjs"
 import { cache, root } from "./lib/paths.mjs"
-import { postgresVariable } from "./lib/postgres.mjs"
+import { postgresVariables } from "./lib/postgres.mjs"
 import { report, Stop } from "./lib/progress.mjs"
 import { terminalVariable } from "./lib/terminal.mjs"
 import { toolchain } from "./lib/toolchain.mjs"
@@ -29,7 +29,7 @@ const main = async () => {
   if (flags.has("--etcd")) Object.assign(env, await etcdVariables())
   if (flags.has("--one-etcd")) Object.assign(env, await etcdVariables({ isOneEnough: true }))
   if (flags.has("--go")) Object.assign(env, await goProgramVariable())
-  if (flags.has("--postgres")) Object.assign(env, await postgresVariable())
+  if (flags.has("--postgres")) Object.assign(env, await postgresVariables())
   if (flags.has("--terminal")) Object.assign(env, await terminalVariable())
   env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`
   env.DPRINT_CACHE_DIR = join(cache, "dprint")

@@ -20,6 +20,8 @@ import * as connection from "./internal/connection.ts"
 import type { BatchingOptions, HistoryOptions, Options } from "./internal/options.ts"
 import * as settings from "./internal/options.ts"
 import * as realTime from "./internal/realTime.ts"
+import * as replicas from "./internal/replica.ts"
+import * as sqlErrors from "./internal/sqlErrors.ts"
 import * as store from "./internal/store.ts"
 import * as urls from "./internal/urls.ts"
 import { PostgresStore } from "./PostgresStore.ts"
@@ -121,7 +123,7 @@ const build = Effect.fnUntraced(function*(
   checked: settings.Settings
 ): Effect.fn.Return<Context.Context<Kv.Kv | PostgresStore>, KvError.KvError, Scope.Scope | PgClient.PgClient> {
   const to = yield* connection.make(yield* PgClient.PgClient, checked)
-  const kv = yield* backend.make(to)
+  const kv = yield* backend.make(to, yield* replicaOf(to, checked))
   const labels = labelsOf(checked)
   const metrics = checked.meter === undefined ? undefined : yield* KvMetrics.calls(labels)
   const measured = metrics === undefined ? kv : KvMetrics.measured(metrics)(kv)
@@ -131,6 +133,15 @@ const build = Effect.fnUntraced(function*(
   const traced = checked.tracing === false ? batched : Tracing.traced(labels, checked.tracing)(batched)
   const service = yield* Kv.make(realTime.backend(traced))
   return Context.make(Kv.Kv, service).pipe(Context.add(PostgresStore, store.make(to, service)))
+})
+
+const replicaOf = Effect.fnUntraced(function*(
+  to: connection.Connection,
+  { replica }: settings.Settings
+): Effect.fn.Return<replicas.Replica | undefined, KvError.KvError, Scope.Scope> {
+  if (replica === undefined) return undefined
+  const context = yield* Effect.mapError(Layer.build(replica), (error) => KvError.make(sqlErrors.reasonOf(error)))
+  return yield* replicas.make(to, Context.get(context, PgClient.PgClient))
 })
 
 const labelsOf = ({ prefix, schema }: settings.Settings): Readonly<Record<string, string>> => ({

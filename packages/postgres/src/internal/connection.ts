@@ -13,8 +13,10 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import type { Connection as SqlConnection } from "effect/sql/SqlConnection"
 import type { SqlError } from "effect/sql/SqlError"
-import { Identity } from "./identity.ts"
+import * as calls from "./calls.ts"
+import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
 import * as migration from "./migration.ts"
 import type { Settings } from "./options.ts"
 import * as realTime from "./realTime.ts"
@@ -29,6 +31,9 @@ export interface Statement {
   readonly sql: string
   readonly params: ReadonlyArray<unknown>
 }
+
+/** Where the rows of a statement show the position of the store; `undefined` if they do not. */
+export type PositionIn = (rows: ReadonlyArray<Row>) => Position | undefined
 
 /** What a write does when its response was lost. */
 export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvError.KvError>
@@ -84,9 +89,12 @@ export class Connection {
     return () => this.#closing.delete(f)
   }
 
-  /** Executes a statement that changes nothing, or that can be repeated. Repeats it until the deadline. */
-  read(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts(statement, remaining, undefined))
+  /**
+   * Executes a statement that changes nothing, or that can be repeated. Repeats it until the deadline. Fails with
+   * `StoreReplaced` if the rows show that the store was replaced.
+   */
+  read(statement: Statement, positionIn?: PositionIn): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve: undefined }))
   }
 
   /**
@@ -95,9 +103,10 @@ export class Connection {
    */
   write<A>(
     statement: Statement,
-    resolve: Resolve<A>
+    resolve: Resolve<A>,
+    positionIn?: PositionIn
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts(statement, remaining, resolve))
+    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve }))
   }
 
   #within<A>(
@@ -112,17 +121,34 @@ export class Connection {
   }
 
   #attempts<A>(
-    statement: Statement,
-    remaining: () => number,
-    resolve: Resolve<A> | undefined
+    { positionIn, remaining, resolve, statement }: {
+      readonly statement: Statement
+      readonly remaining: () => number
+      readonly positionIn: PositionIn | undefined
+      readonly resolve: Resolve<A> | undefined
+    }
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayCreate = this.settings.migrate
-    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
-      Effect.flatMap(this.#once(statement, remaining), (outcome) => {
+    const again = (error: SqlError, backoff: number) =>
+      !sqlErrors.isTransient(error) || remaining() <= backoff ?
+        KvError.fail(sqlErrors.reasonOf(error)) :
+        Effect.andThen(
+          Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
+          attempt(Math.min(backoff * 2, 500))
+        )
+    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
+      const { sent } = this.identity
+      return Effect.flatMap(this.#once(statement, remaining), (outcome) => {
         switch (outcome._tag) {
-          case "Rows":
-            return Effect.succeed(outcome.rows)
+          case "Rows": {
+            const { rows } = outcome
+            const seen = positionIn?.(rows)
+            const problem = seen === undefined
+              ? undefined
+              : this.#problemWith({ seen, sent, kind: resolve === undefined ? "read" : "write", remaining })
+            return problem === undefined ? Effect.succeed(rows) : Effect.as(problem, rows)
+          }
           case "Closed":
             return outcome.sent && resolve !== undefined ? KvError.fail(unknown("the client was closed")) : closed
           case "Cancelled":
@@ -137,27 +163,65 @@ export class Connection {
             last = error
             if (mayCreate && sqlErrors.isSchemaMissing(error)) {
               mayCreate = false
-              return Effect.andThen(this.#create, attempt(backoff))
+              return Effect.matchEffect(migration.create(this.pg, this.settings.schema), {
+                onFailure: (error) => again(error, backoff),
+                onSuccess: () => attempt(backoff)
+              })
             }
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
-            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return KvError.fail(sqlErrors.reasonOf(error))
-            return Effect.andThen(
-              Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
-              attempt(Math.min(backoff * 2, 500))
-            )
+            return again(error, backoff)
           }
         }
       })
+    }
     return Effect.suspend(() => attempt(20))
   }
 
-  get #create(): Effect.Effect<void, KvError.KvError> {
-    return Effect.mapError(
-      migration.create(this.pg, this.settings.schema),
-      (error) => KvError.make(sqlErrors.reasonOf(error))
+  /** Fails if the store was replaced; `undefined` if it is known at once that it was not. */
+  #problemWith(
+    call: { readonly seen: Position; readonly sent: Sent; readonly kind: Kind; readonly remaining: () => number }
+  ): Effect.Effect<void, KvError.KvError> | undefined {
+    const { kind, remaining, seen, sent } = call
+    const found = this.identity.observe(seen, sent, kind)
+    if (found === undefined) return undefined
+    if (found !== "Unknown") return Effect.fail(found)
+    const asked = this.identity.sent
+    return this.lineage(seen, remaining).pipe(
+      Effect.mapError((error) =>
+        kind === "read" ? error : KvError.make(unknown(
+          `the write was executed by a server that may have lost earlier writes, and the store did not respond: ${error.reason.message}`
+        ))
+      ),
+      Effect.flatMap((lineage) => {
+        const problem = this.identity.settle(lineage, { seen, sent, asked, kind })
+        return problem === undefined ? Effect.void : Effect.fail(problem)
+      })
     )
+  }
+
+  /** One attempt, of at most that many milliseconds; `undefined` if it failed. */
+  once(statement: Statement, millis: number): Effect.Effect<ReadonlyArray<Row> | undefined> {
+    return Effect.map(
+      realTime.provide(this.#once(statement, () => millis)),
+      (outcome) => outcome._tag === "Rows" ? outcome.rows : undefined
+    )
+  }
+
+  /** What the store reports of a position, and of the one that the client knows. */
+  lineage(seen: Position, remaining?: () => number): Effect.Effect<Lineage, KvError.KvError> {
+    return Effect.suspend(() => {
+      const { epoch, revision } = this.identity.sent
+      const known = epoch === undefined ? seen : { epoch, revision }
+      const statement = calls.lineage(this, known, seen)
+      return Effect.map(
+        remaining === undefined
+          ? this.read(statement)
+          : this.#attempts<never>({ statement, remaining, positionIn: undefined, resolve: undefined }),
+        calls.lineageOf
+      )
+    })
   }
 
   /** One attempt. The caller never waits for the end of a statement that it gave up. */
@@ -173,9 +237,9 @@ export class Connection {
             Effect.suspend((): Effect.Effect<Outcome, SqlError> => {
               if (control?.isCancelled() === true) return Effect.succeed({ _tag: "Cancelled" })
               sent = true
-              return Effect.map(
-                connection.executeValues(statement.sql, statement.params),
-                (rows): Outcome => ({ _tag: "Rows", rows })
+              return connection.executeValues(statement.sql, statement.params).pipe(
+                Effect.map((rows): Outcome => ({ _tag: "Rows", rows })),
+                Effect.tapError((error) => sqlErrors.isReadOnly(error) ? leave(connection) : Effect.void)
               )
             }))
         )
@@ -217,6 +281,13 @@ type Outcome =
   | { readonly _tag: "Late"; readonly sent: boolean }
   | { readonly _tag: "Closed"; readonly sent: boolean }
   | { readonly _tag: "Cancelled" }
+
+/**
+ * Ends the connection to a server that only reads, so that the pool opens another: behind a proxy or a name, the next one
+ * leads to the primary.
+ */
+const leave = (connection: SqlConnection): Effect.Effect<void> =>
+  Effect.ignore(connection.executeValuesUnprepared("select pg_terminate_backend(pg_backend_pid())", []))
 
 const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 

@@ -10,13 +10,13 @@ import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import { bytesOf, intervalOf } from "./bytes.ts"
 
+type Json = Readonly<Record<string, unknown>>
+
 /** An operation as parameters of a statement. */
 export interface Encoded {
-  readonly json: unknown
+  readonly json: Json
   readonly data: ReadonlyArray<Uint8Array>
 }
-
-type Json = Record<string, unknown>
 
 /** etcd's defaults, which the memory backend has too. */
 const maxTxnOps = 128
@@ -40,7 +40,9 @@ export const encode = (op: Op.Op): Encoded | KvError.KvError => {
 }
 
 /** Encodes the conditions of a transaction, which must be valid. */
-export const encodeConditions = (conditions: ReadonlyArray<Compare>): Encoded => {
+export const encodeConditions = (
+  conditions: ReadonlyArray<Compare>
+): { readonly json: ReadonlyArray<Json>; readonly data: ReadonlyArray<Uint8Array> } => {
   const data = new Data()
   return { json: conditions.map((condition) => encodeCompare(condition, data)), data: data.parts }
 }

@@ -9,26 +9,29 @@ import * as Op from "@effect-kv/core/Op"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as calls from "./calls.ts"
-import type { Connection } from "./connection.ts"
+import type { Connection, Row } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
-import type { Sent } from "./identity.ts"
+import { type Position, replaced } from "./identity.ts"
 import { type Item, kind, nOf, rejection } from "./items.ts"
 import { responseFrom, writtenBy } from "./lostResponse.ts"
+import { isSerializable, type Replica } from "./replica.ts"
 
 type AnyResponse = Op.Response<Op.Op>
 
-export const execute = (to: Connection, op: Op.Op): Effect.Effect<AnyResponse, KvError.KvError> =>
+export const execute = (
+  to: Connection,
+  replica: Replica | undefined,
+  op: Op.Op
+): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
     const encoded = encode(op)
     if (encoded instanceof KvError.KvError) return Effect.fail(encoded)
     if (Op.isWrite(op)) return write(to, op, encoded)
-    if (isGet(op)) return get(to, op.range.key, encoded.data[0]!)
-    const { sent } = to.identity
-    return Effect.flatMap(
-      to.read(calls.read(to, encoded)),
-      (rows) => decoded(to, op, calls.itemsOf(rows), sent, "read")
-    )
+    const isFromReplica = replica !== undefined && isSerializable(op)
+    if (!isFromReplica && isGet(op)) return get(to, op.range.key, encoded.data[0]!)
+    const read = Effect.map(to.read(calls.read(to, encoded), calls.positionIn), calls.itemsOf)
+    return Effect.flatMap(isFromReplica ? replica.read(encoded, read) : read, (items) => decoded(op, items))
   })
 
 /** A read of one key as it is now: the most frequent operation, with a function of its own. */
@@ -43,61 +46,52 @@ type EntryRow = readonly [
   createRevision: bigint,
   modRevision: bigint,
   version: bigint,
-  lease: bigint
+  lease: bigint,
+  epoch: bigint
 ]
 
+/** The edge to SQL. */
+const entryRowOf = (rows: ReadonlyArray<Row>): EntryRow => rows[0] as unknown as EntryRow
+
+const positionInEntry = (rows: ReadonlyArray<Row>): Position => {
+  const row = entryRowOf(rows)
+  return { revision: row[0], epoch: row[6] }
+}
+
 const get = (to: Connection, key: string, bytes: Uint8Array): Effect.Effect<AnyResponse, KvError.KvError> =>
-  Effect.suspend(() => {
-    const { sent } = to.identity
-    return Effect.flatMap(
-      to.read(calls.getEntry(to, bytes)),
-      (rows) => got(to, key, rows[0] as unknown as EntryRow, sent)
-    )
-  })
+  Effect.map(to.read(calls.getEntry(to, bytes), positionInEntry), (rows) => got(key, entryRowOf(rows)))
 
 const got = (
-  to: Connection,
   key: string,
-  [revision, value, createRevision, modRevision, version, lease]: EntryRow,
-  sent: Sent
-): Effect.Effect<AnyResponse, KvError.KvError> => {
-  const replaced = to.identity.observe(revision, sent, "read")
-  if (replaced !== undefined) return Effect.fail(replaced)
+  [revision, value, createRevision, modRevision, version, lease]: EntryRow
+): AnyResponse => {
   const entries = value === null
     ? []
     : [Entry.make({ key, value, createRevision, modRevision, version: Number(version), lease: Entry.leaseOf(lease) })]
-  return Effect.succeed(Op.rangeResponse({ revision, entries, count: entries.length, more: false }))
+  return Op.rangeResponse({ revision, entries, count: entries.length, more: false })
 }
 
-const decoded = (
-  to: Connection,
-  op: Op.Op,
-  items: ReadonlyArray<Item>,
-  sent: Sent,
-  kind: "read" | "write"
-): Effect.Effect<AnyResponse, KvError.KvError> => {
+const decoded = (op: Op.Op, items: ReadonlyArray<Item>): Effect.Effect<AnyResponse, KvError.KvError> => {
   const rejected = rejection(items)
-  if (rejected !== undefined) return Effect.fail(rejected)
-  const response = decode(op, items)
-  const replaced = to.identity.observe(response.revision, sent, kind)
-  return replaced === undefined ? Effect.succeed(response) : Effect.fail(replaced)
+  return rejected === undefined ? Effect.succeed(decode(op, items)) : Effect.fail(rejected)
 }
 
 const write = (to: Connection, op: Op.Op, encoded: Encoded): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
     const request = crypto.randomUUID()
-    const { sent } = to.identity
+    const since = to.identity.sent.revision
     const resolve = (remaining: Duration.Duration) =>
-      Deadline.within(outcome(to, op, encoded, { request, sent }), remaining)
+      Deadline.within(outcome(to, op, encoded, { request, since }), remaining)
     return Effect.flatMap(
-      to.write(calls.write(to, encoded, request), resolve),
-      (result) => "_tag" in result ? Effect.succeed(result) : decoded(to, op, calls.itemsOf(result), sent, "write")
+      to.write(calls.write(to, encoded, request), resolve, calls.positionIn),
+      (result) => "_tag" in result ? Effect.succeed(result) : decoded(op, calls.itemsOf(result))
     )
   })
 
 interface Lost {
   readonly request: string
-  readonly sent: Sent
+  /** The greatest revision that was known when it was sent. */
+  readonly since: bigint
 }
 
 /** The outcome of a write whose response was lost. A write that was not applied is made again. */
@@ -105,14 +99,18 @@ const outcome = (
   to: Connection,
   op: Op.Op,
   encoded: Encoded,
-  { request, sent }: Lost
+  { request, since }: Lost
 ): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.flatMap(
-    Effect.mapError(to.read(calls.resolve(to, request, sent.revision)), (error) =>
-      error.reason._tag === "Closed" ? indeterminate("the client was closed") : indeterminate(
-        "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
-          error.reason.message
-      )),
+    Effect.mapError(to.read(calls.resolve(to, request, since), calls.positionIn), (error) =>
+      error.reason._tag === "StoreReplaced"
+        ? replaced(error.reason.message, "Unknown")
+        : error.reason._tag === "Closed" ?
+        indeterminate("the client was closed") :
+        indeterminate(
+          "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
+            error.reason.message
+        )),
     (rows) => {
       const items = calls.itemsOf(rows)
       const last = items[items.length - 1]!
@@ -121,10 +119,6 @@ const outcome = (
           return write(to, op, encoded)
         case kind.revision: {
           const revision = nOf(last)
-          const replaced = to.identity.observe(revision, sent, "write")
-          if (replaced !== undefined) {
-            return Effect.fail(replaced)
-          }
           const response = responseFrom(op, writtenBy(items, revision))
           return response === undefined
             ? Effect.fail(indeterminate(`the write was applied at revision ${revision}, but its response was lost`))

@@ -5,6 +5,7 @@ import * as Entry from "@effect-kv/core/Entry"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Option from "effect/Option"
 import { keyOf } from "./bytes.ts"
+import type { Position } from "./identity.ts"
 import { kind } from "./schema/items.ts"
 
 export { kind }
@@ -33,6 +34,14 @@ export const entryOf = ([, , , key, value, createRevision, modRevision, version,
     version: Number(version),
     lease: Entry.leaseOf(lease!)
   })
+
+/** The position of the store, which the last item shows; `undefined` for a rejected request. */
+export const positionOf = (items: ReadonlyArray<Item>): Position | undefined => {
+  const last = items[items.length - 1]
+  return last !== undefined && (last[0] === kind.revision || last[0] === kind.void) && last[8] !== null
+    ? { revision: last[6]!, epoch: last[8] }
+    : undefined
+}
 
 export const leaseNotFound = (id: bigint): KvError.KvError =>
   KvError.make(

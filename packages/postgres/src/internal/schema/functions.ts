@@ -7,6 +7,7 @@
  *
  * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
  */
+import { randomId } from "./epochs.ts"
 import { columns, kind } from "./items.ts"
 
 /**
@@ -218,10 +219,12 @@ language plpgsql stable ${settings} as $fn$
 declare
   now bigint;
   gone bigint;
+  era bigint;
   step jsonb;
   steps jsonb[];
 begin
-  select revision, compacted into now, gone from ${schema}.store;
+  if not op ? 'any' and pg_is_in_recovery() then perform ${schema}.primary_only(); end if;
+  select revision, compacted, epoch into now, gone, era from ${schema}.store;
   steps := case when op->>'t' = 't' then ${schema}.chosen(op, data) else array[op] end;
   if op ? 'past' then
     return query select * from ${schema}.unreadable(steps, now, gone);
@@ -236,34 +239,37 @@ begin
       o_kind := ${kind.txn}; o_flag := (step->>'s')::boolean; return next;
     end if;
   end loop;
-  o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
+  o_kind := ${kind.revision}; o_flag := null; o_n := now; o_modified := now; o_lease := era; return next;
 end $fn$;
 
 -- The most frequent read: one key as it is now.
-create or replace function ${schema}.get_entry(k bytea) returns table (
-  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint
+create or replace function ${schema}.entry_now(k bytea) returns table (
+  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint, o_epoch bigint
 )
 language plpgsql stable ${settings} as $fn$
 begin
+  if pg_is_in_recovery() then perform ${schema}.primary_only(); end if;
   return query
-    select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease
+    select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease, s.epoch
     from ${schema}.store s left join ${schema}.entry x
       on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
 end $fn$;
 
 -- A notification names the keys of its revision, if they are few: a client whose watches have none of them reads nothing.
-create or replace function ${schema}.commit_revision(before bigint, after bigint) returns void
+-- Returns the epoch of the store: the known one, unless this write begins another.
+create or replace function ${schema}.commit_writes(before bigint, after bigint, known bigint) returns bigint
 language plpgsql as $fn$
 declare
   keys text;
 begin
-  if after = before then return; end if;
-  update ${schema}.store set revision = after;
+  if after = before then return known; end if;
+  known := ${schema}.advance(before, after, known);
   if after = before + 1 then
     select string_agg(encode(x.key, 'hex'), ',') into keys from ${schema}.log x where x.revision = after
     having count(*) <= 32 and sum(length(x.key)) <= 3000;
   end if;
   perform pg_notify(${channel}, after || coalesce(' ' || keys, ''));
+  return known;
 end $fn$;
 
 create or replace function ${schema}.end_lease(ended bigint, now bigint, forced boolean) returns bigint
@@ -314,10 +320,11 @@ language plpgsql ${settings} as $fn$
 declare
   before bigint;
   now bigint;
+  era bigint;
 begin
-  select revision into before from ${schema}.store for update;
+  select revision, epoch into before, era from ${schema}.store for update;
   now := ${schema}.expire(before);
-  perform ${schema}.commit_revision(before, now);
+  perform ${schema}.commit_writes(before, now, era);
   return now;
 end $fn$;
 
@@ -339,9 +346,10 @@ declare
   created bigint;
   versions bigint;
   hits bigint;
+  era bigint;
   moment timestamptz;
 begin
-  select s.revision, s.compacted into before, gone from ${schema}.store s for update;
+  select s.revision, s.compacted, s.epoch into before, gone, era from ${schema}.store s for update;
   moment := clock_timestamp();
   if exists (select from ${schema}.void x where x.request = sender) then
     o_kind := ${kind.void}; return next; return;
@@ -353,14 +361,14 @@ begin
   if op ? 'leases' then foreach step in array steps loop
     continue when not step ? 'lease';
     if not exists (select from ${schema}.lease x where x.id = (step->>'lease')::bigint and x.expires_at > clock_timestamp()) then
-      perform ${schema}.commit_revision(before, now);
+      perform ${schema}.commit_writes(before, now, era);
       o_kind := ${kind.leaseNotFound}; o_n := (step->>'lease')::bigint; return next; return;
     end if;
   end loop; end if;
   if op ? 'past' then
     return query select * from ${schema}.unreadable(steps, now, gone);
     if found then
-      perform ${schema}.commit_revision(before, now);
+      perform ${schema}.commit_writes(before, now, era);
       return;
     end if;
   end if;
@@ -428,8 +436,8 @@ begin
     end case;
   end loop;
   if n > 0 then now := upcoming; end if;
-  perform ${schema}.commit_revision(before, now);
-  o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
+  o_lease := ${schema}.commit_writes(before, now, era);
+  o_kind := ${kind.revision}; o_flag := null; o_n := now; o_modified := now; return next;
 end $fn$;
 
 -- Whether a request whose response was lost was applied: returns what it wrote, or declares it void, so that it will not be
@@ -440,20 +448,22 @@ language plpgsql ${settings} as $fn$
 declare
   gone bigint;
   applied bigint;
+  now bigint;
+  era bigint;
 begin
-  select s.cleanable into gone from ${schema}.store s for update;
+  select s.cleanable, s.revision, s.epoch into gone, now, era from ${schema}.store s for update;
   select x.revision into applied from ${schema}.log x where x.revision > since and x.request = sender limit 1;
   if applied is not null then
     return query
       select case when x.version = 0 then ${kind.delete} else ${kind.put} end::smallint, null::boolean, null::bigint, x.key,
         ''::bytea, x.create_revision, x.revision, x.version, x.lease
       from ${schema}.log x where x.revision = applied order by x.sub;
-    o_kind := ${kind.revision}; o_n := applied; return next;
+    o_kind := ${kind.revision}; o_n := applied; o_modified := now; o_lease := era; return next;
   elsif since < gone then
     o_kind := ${kind.compacted}; o_n := gone; return next;
   else
     insert into ${schema}.void (request) values (sender) on conflict do nothing;
-    o_kind := ${kind.void}; return next;
+    o_kind := ${kind.void}; o_modified := now; o_lease := era; return next;
   end if;
 end $fn$;
 
@@ -464,10 +474,7 @@ declare
   now bigint;
 begin
   for attempt in 1..2 loop
-    granted := coalesce(
-      wanted,
-      ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint & 9223372036854775807
-    );
+    granted := coalesce(wanted, ${randomId});
     insert into ${schema}.lease (id, ttl, expires_at)
     values (granted, seconds, clock_timestamp() + seconds * interval '1 second') on conflict do nothing;
     if found then
@@ -484,13 +491,14 @@ language plpgsql ${settings} as $fn$
 declare
   before bigint;
   now bigint;
+  era bigint;
   alive boolean;
 begin
-  select revision into before from ${schema}.store for update;
+  select revision, epoch into before, era from ${schema}.store for update;
   now := ${schema}.expire(before);
   select true into alive from ${schema}.lease x where x.id = revoked and x.expires_at > clock_timestamp() for update;
   if alive then now := ${schema}.end_lease(revoked, now, true); end if;
-  perform ${schema}.commit_revision(before, now);
+  perform ${schema}.commit_writes(before, now, era);
   return coalesce(alive, false);
 end $fn$;
 
@@ -504,13 +512,15 @@ declare
   now bigint;
   gone bigint;
   lost bigint;
+  era bigint;
   r record;
   p record;
   reached bigint;
   emitted integer := 0;
   bytes bigint := 0;
 begin
-  select s.revision, s.compacted, s.cleanable into now, gone, lost from ${schema}.store s;
+  if pg_is_in_recovery() then perform ${schema}.primary_only(); end if;
+  select s.revision, s.compacted, s.cleanable, s.epoch into now, gone, lost, era from ${schema}.store s;
   since := coalesce(since, now + 1);
   if since <= (case when opening then gone else lost end) then
     o_kind := ${kind.compacted}; o_n := gone; return next; return;
@@ -523,7 +533,8 @@ begin
   loop
     if r.revision is distinct from reached then
       if emitted >= max_rows or bytes >= max_bytes then
-        o_kind := ${kind.revision}; o_n := reached; o_key := null; o_value := null; return next; return;
+        o_kind := ${kind.revision}; o_n := reached; o_key := null; o_value := null; o_modified := now; o_lease := era;
+        return next; return;
       end if;
       reached := r.revision;
     end if;
@@ -543,7 +554,8 @@ begin
     emitted := emitted + 1;
     bytes := bytes + length(r.key) + length(r.value);
   end loop;
-  o_kind := ${kind.revision}; o_n := greatest(now, since - 1); o_key := null; o_value := null; return next;
+  o_kind := ${kind.revision}; o_n := greatest(now, since - 1); o_key := null; o_value := null; o_modified := now;
+  o_lease := era; return next;
 end $fn$;
 
 create or replace function ${schema}.rotate() returns void

@@ -154,7 +154,8 @@ export class Feed {
             interval: everything,
             only: undefined,
             previous: false
-          })
+          }),
+          calls.positionIn
         ),
         (rows) => {
           const items = calls.itemsOf(rows)

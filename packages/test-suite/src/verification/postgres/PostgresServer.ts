@@ -36,6 +36,13 @@ export class PostgresServerError extends Data.TaggedError("PostgresServerError")
 export interface Options {
   /** Further settings of the server, such as `{ "max_connections": "20" }`. */
   readonly settings?: Readonly<Record<string, string>> | undefined
+  /**
+   * Makes the server a streaming replica of another one, which is restarted for it. `port` is the port that it streams
+   * from, such as that of a proxy. Default: that of the other server. `select pg_promote()` makes it a primary.
+   */
+  readonly standbyOf?:
+    | { readonly server: typeof PostgresServer.Service; readonly port?: number | undefined }
+    | undefined
 }
 
 /**
@@ -50,6 +57,10 @@ export class PostgresServer extends Context.Service<PostgresServer, {
   readonly url: string
   /** The process id of the server; `undefined` if it is not running. */
   readonly pid: Effect.Effect<number | undefined>
+  /** The directory of its data. */
+  readonly data: string
+  /** Ends all sessions and stops the server in order, with nothing lost. */
+  readonly stop: Effect.Effect<void>
   /** Sends SIGKILL to the server and waits until it and its processes have ended. */
   readonly kill: Effect.Effect<void, PostgresServerError>
   /** Starts the server if it is not running, and waits until it accepts connections. */
@@ -201,7 +212,7 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     })
 
   const launch = Effect.gen(function*() {
-    const flags = { ...settings, port: `${port}`, ...options.settings }
+    const flags = { ...settings, port: `${port}`, ...replication(options), ...options.settings }
     server = yield* spawn(postgres, ["-D", data, ...Object.entries(flags).flatMap(([k, v]) => ["-c", `${k}=${v}`])])
     const ended = Effect.flatMap(
       server.end,
@@ -250,24 +261,32 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
       for (const pid of [guarded.pid, ...childrenOf(guarded.pid)]) send(pid, signal)
     })
 
-  const created = yield* spawn(initdb, [
-    "-D",
-    data,
-    "--username=postgres",
-    "--auth=trust",
-    "--encoding=UTF8",
-    "--no-locale",
-    "--no-sync",
-    "--no-instructions"
-  ])
-  const { code } = yield* created.end
-  if (code !== 0) return yield* Effect.fail(failure(`initdb failed:\n${yield* log}`))
+  const stop = Effect.suspend(() => {
+    const guarded = running()
+    return guarded === undefined ? Effect.void : Effect.andThen(guarded.signal("SIGINT"), Effect.asVoid(guarded.end))
+  }).pipe(realTime)
+
+  const succeed = Effect.fnUntraced(function*(command: string, args: ReadonlyArray<string>) {
+    const { code } = yield* (yield* spawn(command, args)).end
+    if (code !== 0) return yield* Effect.fail(failure(`${Path.basename(command)} failed:\n${yield* log}`))
+  })
+
+  if (options.standbyOf === undefined) yield* succeed(initdb, ["-D", data, ...cluster])
+  else {
+    const { server: primary } = options.standbyOf
+    yield* primary.stop
+    yield* succeed("cp", ["-a", primary.data, data])
+    yield* succeed("touch", [Path.join(data, "standby.signal")])
+    yield* primary.start
+  }
   yield* start
   return PostgresServer.of({
     host: "127.0.0.1",
     port,
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,
     pid: Effect.sync(() => running()?.pid),
+    data,
+    stop,
     kill,
     start,
     restart: Effect.andThen(kill, start),
@@ -276,6 +295,22 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     log
   })
 })
+
+/** How data is created: for the superuser `postgres`, without passwords. */
+const cluster = [
+  "--username=postgres",
+  "--auth=trust",
+  "--encoding=UTF8",
+  "--no-locale",
+  "--no-sync",
+  "--no-instructions"
+]
+
+const replication = ({ standbyOf }: Options): Readonly<Record<string, string>> =>
+  standbyOf === undefined ? {} : {
+    primary_conninfo: `host=127.0.0.1 port=${standbyOf.port ?? standbyOf.server.port} user=postgres`,
+    wal_retrieve_retry_interval: "100ms"
+  }
 
 /** Removes the shared memory of a server that was killed. Its id is in the seventh line of the server's lock file. */
 const removeSegment = (data: string): void => {

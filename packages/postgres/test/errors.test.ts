@@ -18,6 +18,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { oldestServer } from "../src/internal/schema/script.ts"
+import * as sqlErrors from "../src/internal/sqlErrors.ts"
 
 const open = (url: string, options?: PostgresLayer.Options) =>
   Effect.map(Layer.build(PostgresLayer.fromUrl(url, options)), Context.get(Kv.Kv))
@@ -70,6 +72,18 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const kv = yield* open(asApp, options)
       yield* kv.put("a", "1")
       assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
+    }))
+
+  it.effect("a server that is too old is told apart by the script, and the error names the oldest version", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const sql = Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
+      // As if this server's version were below the oldest one.
+      const script = PostgresSchema.script("old").replace(`< ${oldestServer}`, "< 990000")
+      const error = yield* Effect.flip(sql.unsafe(`do $do$ begin ${script} end $do$`))
+      const reason = sqlErrors.reasonOf(error)
+      assert.strictEqual(reason._tag, "InvalidRequest")
+      assert.match(reason.message, /needs PostgreSQL 15 or later, and this server is PostgreSQL \d+/)
     }))
 
   it.effect("invalid options and URLs are InvalidRequest, and no message repeats a password", () =>

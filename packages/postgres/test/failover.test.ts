@@ -1,5 +1,6 @@
 /**
- * A real failover: a streaming replica is promoted, with and without the last writes of the old primary.
+ * A primary and its streaming replica: reads that may lag, and a real failover, with and without the last writes of the old
+ * primary.
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
@@ -7,24 +8,30 @@ import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
-import { assert, describe, it } from "@effect/vitest"
+import type * as Watch from "@effect-kv/core/Watch"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { connectTo, pair } from "./support/replication.ts"
+import * as Redacted from "effect/Redacted"
+import { connectTo, Pair, pairLayer } from "./support/replication.ts"
+
+const kvOn = (port: number, options?: Parameters<typeof connectTo>[1]) =>
+  Effect.map(connectTo(port, options), Context.get(Kv.Kv))
+
+const valueOf = (kv: Kv.Kv, options?: Kv.ReadOptions) => Effect.map(kv.get("a", options), Option.getOrUndefined)
 
 /** Takes the keys of the next events of a watch. */
-const take = Effect.fnUntraced(
-  function*(watcher: Effect.Success<ReturnType<ReturnType<typeof backendOf>["watch"]>>, n: number) {
-    const keys: Array<string> = []
-    while (keys.length < n) {
-      for (const { events } of yield* watcher.take) keys.push(...events.map(({ key }) => key))
-    }
-    return keys
+const take = Effect.fnUntraced(function*(watcher: Watch.Watcher, n: number) {
+  const keys: Array<string> = []
+  while (keys.length < n) {
+    for (const { events } of yield* watcher.take) keys.push(...events.map(({ key }) => key))
   }
-)
+  return keys
+})
 
 /** Holds a lock until `release`, and then writes under it. */
 const hold = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
@@ -39,91 +46,104 @@ const hold = Effect.fnUntraced(function*(kv: Kv.Kv, name: string) {
   return { fiber, release: Deferred.succeed(release, undefined) }
 })
 
-describe("failover of Postgres", () => {
-  it.live(
-    "a replica with all writes takes over: locks are kept, and watches resume without a gap",
-    () =>
-      Effect.gen(function*() {
-        const { address, caughtUp, move, promote } = yield* pair
-        const kv = Context.get(yield* connectTo(address.port), Kv.Kv)
-        const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix("k/") })
-        const lock = yield* hold(kv, "lock")
-        yield* kv.put("k/1", "1")
-        yield* caughtUp
-        yield* promote
-        const put = yield* Effect.forkChild(Deadline.within(kv.put("k/2", "1"), "20 seconds"))
-        yield* move
-        yield* Fiber.join(put)
-        yield* kv.put("k/3", "1")
-        assert.deepStrictEqual(yield* take(watcher, 3), ["k/1", "k/2", "k/3"])
-        yield* lock.release
-        yield* Fiber.join(lock.fiber)
-      }),
-    60_000
-  )
+const options = { excludeTestServices: true, timeout: "1 minute" } as const
 
-  it.live(
-    "a replica that lacks writes takes over, and passes the revision that the client has seen: it is noticed",
-    () =>
-      Effect.gen(function*() {
-        const { address, caughtUp, link, move, promote, standby } = yield* pair
-        const kv = Context.get(yield* connectTo(address.port), Kv.Kv)
-        yield* kv.put("kept", "1")
-        yield* caughtUp
-        yield* link.down
-        const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix("none/") })
-        const lock = yield* hold(kv, "lock")
-        const { revision } = yield* kv.put("lost", "1")
-        yield* promote
-        const other = Context.get(yield* connectTo(standby.port), Kv.Kv)
-        for (let i = 0; i < 10; i++) yield* other.put("passing", `${i}`)
-        assert.isAbove(
-          Number((yield* other.get("kept").pipe(Effect.andThen(other.put("passed", "1")))).revision),
-          Number(revision)
-        )
-        yield* move
-        assert.strictEqual((yield* Effect.flip(watcher.take)).reason._tag, "StoreReplaced")
-        yield* lock.release
-        assert.strictEqual((yield* Effect.flip(Fiber.join(lock.fiber)))._tag, "LockLost")
-        assert.deepStrictEqual(yield* kv.get("lost"), Option.none())
-        assert.deepStrictEqual(yield* kv.get("kept"), Option.some("1"))
-      }),
-    60_000
-  )
+layer(pairLayer, options)("a replica with all writes", (it) => {
+  it.effect("answers serializable reads, also when it lags; what it cannot answer, the primary does", () =>
+    Effect.gen(function*() {
+      const { caughtUp, onStandby, primary, standby } = yield* Pair
+      const kv = yield* kvOn(primary.port, { replica: PgClient.layer({ url: Redacted.make(standby.url) }) })
+      const first = yield* kv.put("a", "1")
+      yield* caughtUp
+      yield* onStandby`select pg_wal_replay_pause()`
+      const second = yield* kv.put("a", "2")
+      const range = yield* kv.range(KeyRange.key("a"), { serializable: true })
+      assert.deepStrictEqual([range.entries[0]?.lossyText, range.revision], ["1", first.revision])
+      assert.strictEqual(yield* valueOf(kv, { serializable: true }), "1")
+      assert.strictEqual(yield* valueOf(kv), "2")
+      const past = { serializable: true, revision: second.revision }
+      assert.strictEqual(yield* valueOf(kv, past), "2", "the replica does not have this revision yet")
+      yield* standby.pause
+      assert.strictEqual(yield* Deadline.within(valueOf(kv, { serializable: true }), "3 seconds"), "2")
+      yield* standby.resume
+      yield* onStandby`select pg_wal_replay_resume()`
+    }))
 
-  it.live(
-    "a call that reaches a standby waits for its promotion, and then for the address to move",
-    () =>
-      Effect.gen(function*() {
-        const { address, caughtUp, onStandby, primary, standby } = yield* pair
-        const first = Context.get(yield* connectTo(address.port), Kv.Kv)
-        yield* first.put("a", "1")
-        yield* caughtUp
-        yield* address.retarget(standby.port)
-        const kv = Context.get(yield* connectTo(address.port), Kv.Kv)
-        const reads = [kv.get("a"), kv.range(KeyRange.all), backendOf(kv).leaseTimeToLive(1n, { keys: true })]
-        for (
-          const call of [kv.put("a", "2"), ...reads].map((call) => Effect.asVoid<unknown, KvError.KvError, never>(call))
-        ) {
-          const error = yield* Effect.flip(Deadline.within(call, "300 millis"))
-          assert.strictEqual(error.reason._tag, "Unavailable")
-          assert.include(error.message, "standby")
-        }
-        const calls = yield* Effect.forkChild(
-          Deadline.within(Effect.all([kv.get("a"), kv.put("b", "1")], { concurrency: 2 }), "20 seconds")
-        )
-        // The connections to the standby stay as they are: the client leaves them.
-        yield* address.retarget(primary.port)
-        yield* Fiber.join(calls)
-        yield* address.retarget(standby.port)
-        yield* address.cut
-        const later = yield* Effect.forkChild(Deadline.within(kv.put("c", "1"), "20 seconds"))
-        yield* caughtUp
-        yield* primary.kill
-        yield* onStandby`select pg_promote()`
-        yield* Fiber.join(later)
-        assert.deepStrictEqual(yield* kv.get("b"), Option.some("1"))
-      }),
-    60_000
-  )
+  it.effect("rejects other calls, which wait until the address leads to the primary", () =>
+    Effect.gen(function*() {
+      const { address, caughtUp, primary, standby } = yield* Pair
+      yield* caughtUp
+      yield* address.retarget(standby.port)
+      const kv = yield* kvOn(address.port)
+      const reads = [kv.get("a"), kv.range(KeyRange.all), backendOf(kv).leaseTimeToLive(1n, { keys: true })]
+      for (
+        const call of [kv.put("a", "3"), ...reads].map((call) => Effect.asVoid<unknown, KvError.KvError, never>(call))
+      ) {
+        const error = yield* Effect.flip(Deadline.within(call, "300 millis"))
+        assert.strictEqual(error.reason._tag, "Unavailable")
+        assert.include(error.message, "standby")
+      }
+      // The connections to the standby stay as they are: the client leaves them.
+      const calls = Deadline.within(Effect.all([kv.get("a"), kv.put("b", "1")], { concurrency: 2 }), "20 seconds")
+      const fiber = yield* Effect.forkChild(calls)
+      yield* address.retarget(primary.port)
+      yield* Fiber.join(fiber)
+    }))
+
+  it.effect("takes over: calls wait for it, locks are kept, and watches resume without a gap", () =>
+    Effect.gen(function*() {
+      const { address, caughtUp, onStandby, primary, standby } = yield* Pair
+      const kv = yield* kvOn(address.port)
+      const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix("k/") })
+      const lock = yield* hold(kv, "lock")
+      yield* kv.put("k/1", "1")
+      yield* caughtUp
+      yield* address.retarget(standby.port)
+      yield* primary.kill
+      const put = yield* Effect.forkChild(Deadline.within(kv.put("k/2", "1"), "20 seconds"))
+      yield* onStandby`select pg_promote()`
+      yield* Fiber.join(put)
+      yield* kv.put("k/3", "1")
+      assert.deepStrictEqual(yield* take(watcher, 3), ["k/1", "k/2", "k/3"])
+      yield* lock.release
+      yield* Fiber.join(lock.fiber)
+    }))
+
+  it.effect("is not believed once it belongs to another history than the primary", () =>
+    Effect.gen(function*() {
+      const { primary, standby } = yield* Pair
+      // The old primary returns, and does not know that it is none any more.
+      yield* primary.start
+      const kv = yield* kvOn(standby.port, { replica: PgClient.layer({ url: Redacted.make(primary.url) }) })
+      yield* kv.put("a", "1")
+      yield* (yield* kvOn(primary.port)).put("a", "stray")
+      assert.strictEqual(yield* valueOf(kv, { serializable: true }), "1")
+    }))
+})
+
+layer(pairLayer, options)("a replica that lacks writes", (it) => {
+  it.effect("takes over, and passes the revision that a client has seen: the client notices it", () =>
+    Effect.gen(function*() {
+      const { address, caughtUp, link, onStandby, primary, standby } = yield* Pair
+      const kv = yield* kvOn(address.port)
+      yield* kv.put("kept", "1")
+      yield* caughtUp
+      yield* link.down
+      const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix("none/") })
+      const lock = yield* hold(kv, "lock")
+      const { revision } = yield* kv.put("lost", "1")
+      yield* address.down
+      yield* primary.kill
+      yield* onStandby`select pg_promote()`
+      const other = yield* kvOn(standby.port)
+      for (let i = 0; i < 10; i++) yield* other.put("passing", `${i}`)
+      assert.isTrue((yield* other.put("passed", "1")).revision > revision)
+      yield* address.retarget(standby.port)
+      yield* address.up
+      assert.strictEqual((yield* Effect.flip(watcher.take)).reason._tag, "StoreReplaced")
+      yield* lock.release
+      assert.strictEqual((yield* Effect.flip(Fiber.join(lock.fiber)))._tag, "LockLost")
+      assert.deepStrictEqual(yield* kv.get("lost"), Option.none())
+      assert.deepStrictEqual(yield* kv.get("kept"), Option.some("1"))
+    }))
 })

@@ -1,9 +1,11 @@
 /**
- * A primary with a streaming replica, and the address by which clients reach whichever is the primary.
+ * A primary with a streaming replica, and the address by which clients reach one of them.
  */
 import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -28,33 +30,28 @@ interface Lsn {
   readonly lsn: string
 }
 
-/** Starts both. */
-export const pair = Effect.gen(function*() {
+const make = Effect.gen(function*() {
   const primary = yield* PostgresServer.make()
   const link = yield* TcpProxy.make({ target: primary.port })
   const standby = yield* PostgresServer.make({ standbyOf: { server: primary, port: link.port } })
   const address = yield* TcpProxy.make({ target: primary.port })
   const onPrimary = yield* pool(primary.port)
   const onStandby = yield* pool(standby.port)
-
   const caughtUp = Effect.gen(function*() {
-    const [{ lsn }] = (yield* onPrimary<Lsn>`select pg_current_wal_insert_lsn()::text as lsn`) as [Lsn]
+    const [row] = yield* onPrimary<Lsn>`select pg_current_wal_insert_lsn()::text as lsn`
     yield* Effect.repeat(
       onStandby<{ readonly done: boolean }>`
-        select coalesce(pg_last_wal_replay_lsn() >= ${lsn}::pg_lsn, false) as done`,
+        select coalesce(pg_last_wal_replay_lsn() >= ${row?.lsn}::pg_lsn, false) as done`,
       { until: ([row]) => row?.done === true, schedule: Schedule.spaced("20 millis") }
     )
   }).pipe(Effect.orDie)
-
-  /** The primary dies, and the standby takes over. Clients reach nothing until `move`. */
-  const promote = Effect.gen(function*() {
-    yield* address.down
-    yield* primary.kill
-    yield* onStandby`select pg_promote()`
-  }).pipe(Effect.orDie)
-
-  /** The address leads to the standby from now on. */
-  const move = Effect.orDie(Effect.andThen(address.retarget(standby.port), address.up))
-
-  return { primary, standby, onPrimary, onStandby, link, address, caughtUp, promote, move }
+  return { primary, standby, onPrimary, onStandby, link, address, caughtUp }
 })
+
+/**
+ * The two servers. The standby streams through `link`. `address` leads clients to the primary at first. `caughtUp` waits
+ * until the standby has replayed what the primary has written.
+ */
+export class Pair extends Context.Service<Pair, Effect.Success<typeof make>>()("@effect-kv/postgres/test/Pair") {}
+
+export const pairLayer = Layer.effect(Pair, make)

@@ -58,9 +58,13 @@ const cli = project("cli", "packages/cli/test/**/*.test.ts", {
  * see `scripts/lib/postgres.mjs`.
  */
 const newestPostgres = process.env["EFFECT_KV_POSTGRES"] ?? ""
+/** Behind PgBouncer, if it could be provided: see `scripts/lib/pgbouncer.mjs`. */
+const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["**/pgbouncer.test.ts"] : []
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
 const postgres = [
-  ...(newestPostgres === "" ? [] : [project("postgres", "packages/postgres/test/**/*.test.ts")]),
+  ...(newestPostgres === "" ? [] : [
+    project("postgres", "packages/postgres/test/**/*.test.ts", { exclude: withoutPgBouncer })
+  ]),
   ...(oldestPostgres === "" ? [] : [
     project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
       env: { EFFECT_KV_POSTGRES: oldestPostgres }

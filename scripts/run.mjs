@@ -1,7 +1,7 @@
 /**
  * Runs a command of this project with everything it needs: the right Node and pnpm, the dependencies, with `--etcd`
  * the etcd binaries (`--one-etcd`: only the newest version available), with `--go` the Go program for interop, with
- * `--postgres` a Postgres server, and with `--terminal` what gives tests a terminal. It is plain JavaScript for Node 20, because nothing else is available before it
+ * `--postgres` Postgres servers and PgBouncer, and with `--terminal` what gives tests a terminal. It is plain JavaScript for Node 20, because nothing else is available before it
  * has run.
  *
  *     node scripts/run.mjs [--etcd | --one-etcd] [--go] [--postgres] [--terminal] [--no-install] <command> [...arguments]
@@ -12,6 +12,7 @@ import { spawned } from "./lib/exec.mjs"
 import { goProgramVariable } from "./lib/goProgram.mjs"
 import { install } from "./lib/install.mjs"
 import { cache, root } from "./lib/paths.mjs"
+import { pgBouncerVariable } from "./lib/pgbouncer.mjs"
 import { postgresVariables } from "./lib/postgres.mjs"
 import { report, Stop } from "./lib/progress.mjs"
 import { terminalVariable } from "./lib/terminal.mjs"
@@ -29,7 +30,7 @@ const main = async () => {
   if (flags.has("--etcd")) Object.assign(env, await etcdVariables())
   if (flags.has("--one-etcd")) Object.assign(env, await etcdVariables({ isOneEnough: true }))
   if (flags.has("--go")) Object.assign(env, await goProgramVariable())
-  if (flags.has("--postgres")) Object.assign(env, await postgresVariables())
+  if (flags.has("--postgres")) Object.assign(env, await postgresVariables(), await pgBouncerVariable())
   if (flags.has("--terminal")) Object.assign(env, await terminalVariable())
   env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`
   env.DPRINT_CACHE_DIR = join(cache, "dprint")

@@ -10,6 +10,7 @@ import { etcdVersions } from "./lib/etcd.mjs"
 import { absentGoProgram } from "./lib/goProgram.mjs"
 import { checkImportDirection } from "./lib/importDirection.mjs"
 import { watchLeftovers } from "./lib/leftovers.mjs"
+import { absentPgBouncer } from "./lib/pgbouncer.mjs"
 import { absentPostgres } from "./lib/postgres.mjs"
 import { report, step } from "./lib/progress.mjs"
 import { cleanBuild, format, lint, types } from "./lib/static.mjs"
@@ -51,6 +52,7 @@ process.stdout.write(
     ...etcd.absent,
     ...absentGoProgram(process.env),
     ...absentPostgres(process.env),
+    ...absentPgBouncer(process.env),
     ...absentTerminal(process.env),
     ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),
     `took ${((performance.now() - began) / 1000).toFixed(0)} s`,

@@ -101,6 +101,12 @@ export const changes = (to: Connection, { interval, isOpening, only, previous, s
   ]
 })
 
+/** A notification that only shows that notifications arrive. */
+export const notifySelf = (to: Connection): Statement => ({
+  sql: "select pg_notify($1, 'listening')",
+  params: [PgTypes.text(to.settings.schema)]
+})
+
 export const sweep = (to: Connection): Statement => ({ sql: `select ${to.schema}.sweep()`, params: [] })
 
 export const compact = (to: Connection, revision: bigint): Statement => ({

@@ -12,11 +12,11 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
-import * as Net from "node:net"
 import * as Path from "node:path"
 import * as Guardian from "../etcd/Guardian.ts"
 import { freePort, releasePort } from "../internal/ports.ts"
 import { realTime } from "../internal/realTime.ts"
+import { accepts, asUnprivileged, isReachable, isRoot, unprivileged } from "./processes.ts"
 
 /**
  * The server could not be started.
@@ -135,11 +135,6 @@ const settings: Readonly<Record<string, string>> = {
   log_min_messages: "warning"
 }
 
-/** `nobody` on Linux. */
-const unprivileged = 65534
-
-const isRoot = (): boolean => process.getuid?.() === 0
-
 const programsIn = (directory: string) => ({
   directory,
   initdb: Path.resolve(directory, "bin/initdb"),
@@ -155,10 +150,6 @@ const binaries = Effect.suspend(() => {
       failure("EFFECT_KV_POSTGRES must name a directory with bin/initdb and bin/postgres; npm test sets it")
     )
 })
-
-/** Whether any user may pass through all folders above. */
-const isReachable = (path: string): boolean =>
-  path === Path.dirname(path) || (Fs.statSync(path).mode & 0o001) !== 0 && isReachable(Path.dirname(path))
 
 const makeServer = Effect.fnUntraced(function*(options: Options) {
   const given = yield* binaries
@@ -199,10 +190,8 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
   const spawn = (command: string, args: ReadonlyArray<string>) =>
     Effect.suspend(() => {
       const file = Fs.openSync(logFile, "a")
-      const user = [`--reuid=${unprivileged}`, `--regid=${unprivileged}`, "--clear-groups"]
       return guardian.spawn({
-        command: isRoot() ? "setpriv" : command,
-        args: isRoot() ? [...user, command, ...args] : args,
+        ...asUnprivileged(command, args),
         env: { LC_ALL: "C", TZ: "UTC" },
         stdio: ["ignore", file, file]
       }).pipe(
@@ -319,30 +308,6 @@ const removeSegment = (data: string): void => {
   const id = Fs.readFileSync(file, "utf8").split("\n")[6]?.trim().split(/\s+/)[1]
   if (id !== undefined) ChildProcess.spawnSync("ipcrm", ["-m", id], { stdio: "ignore" })
 }
-
-/** Whether a server answers. It answers the request for TLS with one byte, also while it starts: then it closes. */
-const accepts = (port: number): Effect.Effect<boolean> =>
-  Effect.callback<boolean>((resume) => {
-    const socket = Net.connect({ port, host: "127.0.0.1" })
-    socket.once("error", () => resume(Effect.succeed(false)))
-    socket.once("close", () => resume(Effect.succeed(false)))
-    socket.once("connect", () => socket.write(startup))
-    socket.once("data", (data) => {
-      socket.destroy()
-      // R: the server authenticates. E: it is starting.
-      resume(Effect.succeed(data[0] === 0x52))
-    })
-    return Effect.sync(() => socket.destroy())
-  }).pipe(Effect.timeoutOrElse({ duration: "1 second", orElse: () => Effect.succeed(false) }))
-
-const startup = (() => {
-  const body = new TextEncoder().encode("user\0postgres\0database\0postgres\0\0")
-  const message = new Uint8Array(8 + body.length)
-  new DataView(message.buffer).setUint32(0, message.length)
-  new DataView(message.buffer).setUint32(4, 196608)
-  message.set(body, 8)
-  return message
-})()
 
 /** The processes that a process has started: Linux tells. */
 const childrenOf = (pid: number): ReadonlyArray<number> => {

@@ -30,21 +30,35 @@ export const print = (results: Results): string =>
 export const update = (file: string, results: Results): Effect.Effect<string, unknown> =>
   Effect.try({
     try: () =>
-      readFileSync(file, "utf8").replace(parts, (part, begin: string, name: string, end: string) => {
-        const content = contentOf(name, results)
+      readFileSync(file, "utf8").replace(parts, (part, begin: string, name: string, earlier: string, end: string) => {
+        const content = name === "goals" ? goals(results, earlier) : contentOf(name, results)
         return content === undefined ? part : `${begin}\n\n${content}\n\n${end}`
       }),
     catch: (cause) => cause
   })
 
-const parts = /(<!-- measured: ([\w-]+) -->)[\s\S]*?(<!-- \/measured -->)/g
+const parts = /(<!-- measured: ([\w-]+) -->)([\s\S]*?)(<!-- \/measured -->)/g
 
 const contentOf = (name: string, results: Results): string | undefined => {
-  const { goalResults, rows } = results
+  const { rows } = results
   if (name === "machine") return machine(results)
-  if (name === "goals") return goalResults.length === 0 ? undefined : Table.markdown(Table.ofGoals(goalResults))
+  if (name === "goals") return goals(results, "")
   const found = rows.filter((row) => row.scenario === name)
   return found.length === 0 ? undefined : Table.markdown(Table.ofRows(found))
+}
+
+/** The goals of an earlier table, each with the result of this run if it was measured. */
+const goals = ({ goalResults }: Results, earlier: string): string | undefined => {
+  if (goalResults.length === 0) return undefined
+  const lines = new Map(
+    earlier.split("\n").filter((line) => line.startsWith("| ")).slice(1).map((line) => {
+      const cells = line.slice(2, -2).split(" | ").map((cell) => cell.trim())
+      return [cells[0]!, cells]
+    })
+  )
+  const table = Table.ofGoals(goalResults)
+  for (const line of table.lines) lines.set(line[0]!, [...line])
+  return Table.markdown({ ...table, lines: [...lines.values()].filter((cells) => !/^-+$/.test(cells[0]!)) })
 }
 
 const machine = ({ etcd, options: { millis, rounds } }: Results): string => {

@@ -1,6 +1,6 @@
 /**
- * Latches and barriers, checked by the store's own history: nobody passes one that was not open, all who were waiting pass
- * one that opened, and a round of a barrier opens with all its participants.
+ * Latches and barriers, checked by the store's own history: no client passes one that is closed, all waiters pass one that
+ * opens, and a round of a barrier opens with all its participants.
  */
 import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type { BarrierPass, LatchPass, Notes } from "./Notes.ts"

@@ -21,7 +21,7 @@ export const gate = Effect.gen(function*() {
   }
 })
 
-/** A backend that shows a contender nobody ahead of it when it enters a queue. */
+/** A backend that hides the contenders ahead of one that enters a queue. */
 export const blind = (backend: KvBackend, queue: string): KvBackend => {
   const enters = (op: Op.Op): boolean =>
     op._tag === "Txn" && op.then.some((each) => each._tag === "Put" && each.key.startsWith(queue))

@@ -1,6 +1,6 @@
 /**
- * A recipe of one's own: a road with a single lane. Any number may use it in one direction, nobody in the other one at
- * the same time, in the order in which they came.
+ * A custom recipe: a road with a single lane. At any time all traffic goes in one direction, and drivers are admitted in
+ * the order in which they came.
  *
  *     node examples/src/OneWay.ts
  *     KV_URL=http://127.0.0.1:2379 node examples/src/OneWay.ts
@@ -14,7 +14,7 @@ import * as StoreByUrl from "./StoreByUrl.ts"
 
 export type Direction = "east" | "west"
 
-/** The rule: one that goes east waits until nobody who goes west is ahead, and the other way round. */
+/** The rule: a driver who goes east waits until no driver who goes west is ahead, and vice versa. */
 const queueOf = (name: string, direction: Direction): Queue.Queue =>
   Queue.behind({
     name,

@@ -12,7 +12,7 @@ import * as StoreByUrl from "./StoreByUrl.ts"
 
 export const lockName = "index"
 
-/** Reads the whole index, page by page, while nobody replaces it. Others may read it at the same time. */
+/** Reads the whole index, page by page, while it is not being replaced. Others may read it at the same time. */
 export const load = Effect.map(
   Kv.range(KeyRange.prefix("pages/")),
   ({ entries }) => entries.map(({ lossyText }) => lossyText)

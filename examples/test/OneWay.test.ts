@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { program, withDirection } from "../src/OneWay.ts"
 
-it.live("nobody meets another on the road, and those of one direction share it", () =>
+it.live("drivers never meet on the road, and those of one direction share it", () =>
   Effect.gen(function*() {
     const { haveMet, most } = yield* program
     assert.isFalse(haveMet)

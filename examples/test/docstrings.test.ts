@@ -97,7 +97,7 @@ const withAssertions = (code: string): string => {
 const preamble = ({ code }: Example): string =>
   [
     `import { deepStrictEqual } from "node:assert"`,
-    // Not an assertion of types: that would narrow what the block goes on with.
+    // Not an assertion of types: that would narrow the type for the rest of the block.
     "const $equal = (actual: unknown, expected: unknown): void => deepStrictEqual(actual, expected)",
     ...(/^import .*\bOption\b/m.test(code) ? [] : [`import { Option } from "effect"`])
   ].join("; ")

@@ -1,5 +1,5 @@
 /**
- * Work under slots: whoever has an index writes a key of that index, fenced.
+ * Work under slots: the holder of an index writes a key of that index, fenced.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as Slot from "@effect-kv/core/Slot"

@@ -15,7 +15,7 @@ export const Statistics = Schema.Struct({ links: Schema.Int, countedBy: Schema.S
 export const Settings = Schema.Struct({ linksPerMinute: Schema.Int, banner: Schema.String })
 
 export const Status = Schema.Struct({
-  /** The instance that answers. */
+  /** The instance that responds. */
   instance: Schema.String,
   leader: Schema.NullOr(Schema.String),
   /** The addresses of all instances, by their names. */
@@ -80,7 +80,7 @@ class LinksGroup extends HttpApiGroup.make("links")
 
 class OperationsGroup extends HttpApiGroup.make("operations", { topLevel: true }).add(
   HttpApiEndpoint.get("status", "/status", { success: Status, error: StoreUnavailable }),
-  /** Liveness: the process answers. It says nothing of the store, so an outage there restarts nothing. */
+  /** Liveness: the process responds. It says nothing of the store, so an outage there restarts nothing. */
   HttpApiEndpoint.get("live", "/health/live", { success: HttpApiSchema.NoContent }),
   /** Readiness: the store is healthy, too. A load balancer sends requests to instances that are ready. */
   HttpApiEndpoint.get("ready", "/health/ready", { success: HttpApiSchema.NoContent, error: NotReady })

@@ -5,7 +5,7 @@ import { type KvCollection, KvError } from "@effect-kv/core"
 import * as Effect from "effect/Effect"
 import * as Api from "./Api.ts"
 
-/** Bad data is a bug and not the caller's: it becomes a defect, which is logged and answered with status 500. */
+/** Bad data is a bug and not the caller's: it becomes a defect, which is logged and becomes status 500. */
 export const orUnavailable = <A, R>(
   effect: Effect.Effect<A, KvError.KvError | KvCollection.DecodeError | KvCollection.EncodeError, R>
 ): Effect.Effect<A, Api.StoreUnavailable, R> =>

@@ -14,7 +14,7 @@ import * as Schema from "effect/Schema"
 
 /** Success. */
 export const ok = 0
-/** The answer is no: the key does not exist, a condition did not hold, `doctor` found a problem. */
+/** A negative result: the key does not exist, a condition did not hold, `doctor` found a problem. */
 export const no = 1
 /** The arguments are wrong: `EX_USAGE`. */
 export const usage = 64

@@ -89,7 +89,7 @@ describe("times", () => {
     { kind: "Lock", name: "nightly", permits: Option.none(), contenders }
   ]
 
-  it("Those who watch know since when a contender holds or waits, and of earlier ones only at least how long", () => {
+  it("With --watch it is known when a contender began to hold or wait, and of earlier ones for how long at least", () => {
     const observed = new Observed()
     observed.note(queue(contender(1n, true)), 1000)
     observed.note(queue(contender(1n, true), contender(2n, false)), 5000)

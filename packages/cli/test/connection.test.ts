@@ -45,7 +45,7 @@ const lock = Effect.fnUntraced(function*(flags: ReadonlyArray<string>, env: Reco
 })
 
 layer(Layer.merge(server, program.layer), { excludeTestServices: true, timeout: "60 seconds" })("connection", (it) => {
-  it.effect("Certificates, user and prefix are given as flags", () =>
+  it.effect("Certificates, user and prefix can be given as flags", () =>
     Effect.gen(function*() {
       const { ca, client, url } = yield* Server
       const certificates = ["--ca", ca, "--cert", client.certFile, "--key", client.keyFile]
@@ -53,7 +53,7 @@ layer(Layer.merge(server, program.layer), { excludeTestServices: true, timeout: 
       assert.deepInclude(yield* lock(flags, { ETCD_PASSWORD: password }), { code: 0, results: "held\n" })
     }))
 
-  it.effect("The same is given as variables, and the user in the URL", () =>
+  it.effect("Certificates and prefix can be given as variables, and the user in the URL", () =>
     Effect.gen(function*() {
       const { ca, client, url } = yield* Server
       const withUser = (password: string) => url.replace("://", `://app:${encodeURIComponent(password)}@`)

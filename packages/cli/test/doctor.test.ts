@@ -81,7 +81,7 @@ describe.concurrent("doctor", () => {
       assert.match(text.out, /^http:\/\/127\.0\.0\.1:\d+\nok {7}http/)
     }))
 
-  it.live("A wrong port, TLS to a server without, and flags that contradict the URL are named", () =>
+  it.live("doctor reports a wrong port, TLS to a server without it, and flags that contradict the URL", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* plain
       const [wrongPort, wrongScheme, contradiction] = yield* Effect.all([
@@ -95,7 +95,7 @@ describe.concurrent("doctor", () => {
       assert.include(contradiction.wrong[0]!.message, "https")
     }))
 
-  it.live("Plain text to a server with TLS, an unknown authority and another name are named", () =>
+  it.live("doctor reports plain text to a server with TLS, an unknown authority and a wrong server name", () =>
     Effect.gen(function*() {
       const { authority: _, ...env } = yield* secure(false)
       const other = yield* TestCertificates.make("another authority")
@@ -115,7 +115,7 @@ describe.concurrent("doctor", () => {
       assert.deepStrictEqual(unverified.codes, ["unverified"])
     }))
 
-  it.live("A client certificate that is missing, has expired or is of another authority is named", () =>
+  it.live("doctor reports a client certificate that is missing, expired or of another authority", () =>
     Effect.gen(function*() {
       const { authority, ...env } = yield* secure(true)
       const other = yield* TestCertificates.make("another authority")
@@ -138,7 +138,7 @@ describe.concurrent("doctor", () => {
       assert.deepStrictEqual(noFile.codes, ["configuration"])
     }))
 
-  it.live("A wrong password, missing credentials and a missing permission are named, no password is shown, and locks says how to ask for less", () =>
+  it.live("doctor reports a wrong password, missing credentials and a missing permission, and shows no password; locks suggests a prefix", () =>
     Effect.gen(function*() {
       const cluster = yield* plain
       yield* cluster.enableAuth({
@@ -173,7 +173,7 @@ describe.concurrent("doctor", () => {
       assert.include(readOnly.wrong[0]!.message, "may not write")
     }))
 
-  it.live("The alarm of a full database is named", () =>
+  it.live("doctor reports the alarm of a full database", () =>
     Effect.gen(function*() {
       const { endpoints } = yield* EtcdCluster.make({ flags: { "quota-backend-bytes": 2 * 1024 * 1024 } })
       const kv = Context.get(yield* Layer.build(EtcdLayer.layer({ endpoints })), Kv.Kv)
@@ -186,7 +186,7 @@ describe.concurrent("doctor", () => {
       assert.strictEqual(yield* kv.count(KeyRange.prefix("effect-kv-doctor/")), 0)
     }))
 
-  it.live("An endpoint that is down, and the loss of the quorum, are named", () =>
+  it.live("doctor reports an endpoint that is down, and the loss of the quorum", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make({ members: 3 })
       const KV_URL = `http://${cluster.endpoints.map((endpoint) => endpoint.slice("http://".length)).join(",")}`
@@ -206,7 +206,7 @@ describe.concurrent("doctor", () => {
       assert.deepStrictEqual(lost.codes, ["no-leader", "no-quorum"])
     }), 60_000)
 
-  it.live("An old version is named", () =>
+  it.live("doctor reports an old version", () =>
     Effect.gen(function*() {
       const version = (yield* EtcdBinaries.provided).at(-1)!
       const { endpoints } = yield* EtcdCluster.make({ version })
@@ -218,7 +218,7 @@ describe.concurrent("doctor", () => {
     }))
 })
 
-it("Versions that are unsupported, corrupt data or get no fixes are named, others are not", () => {
+it("doctor reports versions that are unsupported, corrupt data or get no fixes, and no others", () => {
   const codes = (version: string) => members.version("http://a:2379", version).map(({ code }) => code)
   for (const version of ["3.5.8", "3.5.30", "3.6.0", "3.7.1", "4.0.0", "", "3.8.0-rc.1"]) {
     assert.deepStrictEqual(codes(version), [], version)
@@ -229,7 +229,7 @@ it("Versions that are unsupported, corrupt data or get no fixes are named, other
   assert.deepStrictEqual(codes("3.5.7"), ["old-version"])
 })
 
-describe("what members say", () => {
+describe("the statuses of members", () => {
   const status: EtcdStatus.Status = {
     version: "3.7.0",
     clusterId: 1n,
@@ -253,7 +253,7 @@ describe("what members say", () => {
       0
     ).flatMap(({ code, severity }) => severity === "Ok" ? [] : [code])
 
-  it("A database that is nearly full, a learner, and alarms are named, each alarm once", () => {
+  it("doctor reports a database that is nearly full, a learner, and each alarm once", () => {
     assert.deepStrictEqual(codes({}, {}), [])
     assert.deepStrictEqual(codes({ dbSize: 800 }), ["nearly-full"])
     assert.deepStrictEqual(codes({ dbSize: 800, dbSizeQuota: Option.none() }), [])
@@ -262,7 +262,7 @@ describe("what members say", () => {
     assert.deepStrictEqual(codes({ alarms }, { alarms }), ["alarm-corrupt", "alarm"])
   })
 
-  it("A member that cannot check credentials without a quorum is not taken for one that does not respond", () => {
+  it("A member that cannot check credentials without a quorum is not mistaken for one that does not respond", () => {
     const { code } = reaching.finding("http://a:2379", "Unavailable: http://a:2379: etcdserver: no leader", {
       certificate: undefined,
       hasAuthority: false
@@ -271,7 +271,7 @@ describe("what members say", () => {
   })
 
   for (const url of ["127.0.0.1:2379", "etcd://127.0.0.1:2379", "http://bob:s3c/r3t@h:1"]) {
-    it.effect(`The URL ${url} is named as wrong, without its password`, () =>
+    it.effect(`The URL ${url} is reported as wrong, without its password`, () =>
       Effect.gen(function*() {
         const { codes, text } = yield* examinedOnce({ KV_URL: url }, [])
         assert.deepStrictEqual(codes, ["configuration"])
@@ -279,7 +279,7 @@ describe("what members say", () => {
       }))
   }
 
-  it.live("The port of the peers, which speaks HTTP/1, is not taken for one with TLS", () =>
+  it.live("The peers' port, which speaks HTTP/1, is not mistaken for one with TLS", () =>
     Effect.gen(function*() {
       const peers = yield* Effect.acquireRelease(
         Effect.callback<Server>((resume) => {
@@ -293,7 +293,7 @@ describe("what members say", () => {
       assert.deepStrictEqual(codes, ["not-etcd"])
     }))
 
-  it("Endpoints of several clusters are named", () => {
+  it("doctor reports endpoints of several clusters", () => {
     assert.deepStrictEqual(codes({}, { clusterId: 2n }), ["several-clusters"])
   })
 })

@@ -28,7 +28,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("keys", (it)
       assert.deepStrictEqual([empty.code, empty.out], [0, ""])
     }))
 
-  it.effect("With --base64 the value is base64, on both ways", () =>
+  it.effect("With --base64 put and get use base64 values", () =>
     Effect.gen(function*() {
       const base64 = Buffer.from(binary).toString("base64")
       assert.strictEqual((yield* effectKv(["put", "kv/base64", base64, "--base64"])).code, 0)
@@ -100,7 +100,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("keys", (it)
       assert.strictEqual(yield* kv.count(KeyRange.prefix("del/")), 0)
     }))
 
-  it.effect("ls lists keys in their order, escapes what would disturb a terminal, and stops at the limit", () =>
+  it.effect("ls lists keys in order, escapes control characters, and stops at the limit", () =>
     Effect.gen(function*() {
       const kv = yield* Kv.Kv
       const { id } = yield* Lease.grant({ ttl: "60 seconds" })
@@ -131,7 +131,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("keys", (it)
       assert.deepInclude(one, { type: "put", revision: `${revision}`, isCreate: true, key: "watch/a", value: "1" })
     }))
 
-  it.effect("watch waits for changes to come", () =>
+  it.effect("watch waits for future changes", () =>
     Effect.gen(function*() {
       const kv = yield* Kv.Kv
       const output = new Output()
@@ -201,7 +201,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("keys", (it)
     [`{"if":[{"key":"a","modRevision":1.5}]}`, "if[0].modRevision: must be a whole number"],
     [`{"else":[{"txn":{"then":[{"get":{}}]}}]}`, "else[0].txn.then[0].get.prefix: must be a text"]
   ]
-  it.effect("What is wrong with a transaction is said with its place, and no value is repeated", () =>
+  it.effect("An error in a transaction has its position, and repeats no value", () =>
     Effect.gen(function*() {
       for (const [text, message] of wrong) {
         const { code, err } = yield* effectKv(["txn"], { stdin: text })
@@ -211,7 +211,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("keys", (it)
       }
     }))
 
-  it.effect("A revision that is no number is a wrong argument", () =>
+  it.effect("A revision that is not a number is a usage error", () =>
     Effect.gen(function*() {
       const { code, err } = yield* effectKv(["get", "kv/text", "--revision", "x"])
       assert.strictEqual(code, 64)

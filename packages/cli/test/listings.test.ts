@@ -155,7 +155,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("listings", 
       assert.includeMembers(cells(out).map((row) => row[2]), ["who/a", "who/b"])
     }))
 
-  it.effect("What is not there is said, and is no failure", () =>
+  it.effect("An empty listing says so, and is not a failure", () =>
     Effect.gen(function*() {
       const { code, out } = yield* effectKv(["locks", "nothing/"])
       assert.deepStrictEqual([code, out], [0, "no locks under nothing/\n"])
@@ -208,7 +208,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("listings", 
       assert.isTrue(yield* lock.isHeld)
     }))
 
-  it.effect("A key that blocks a lock which nobody waits for is named, and its value is not shown", () =>
+  it.effect("A key that blocks a lock without waiters is named, and its value is not shown", () =>
     Effect.gen(function*() {
       const kv = yield* Kv.Kv
       yield* kv.put("blocked/config", "s3cr3t")
@@ -225,7 +225,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("listings", 
       yield* kv.delete("blocked/config")
     }))
 
-  it.effect("Whom a command waits for cannot send escape sequences to the terminal", () =>
+  it.effect("The description of the holder cannot send escape sequences to the terminal of a waiting command", () =>
     Effect.gen(function*() {
       yield* DistLock.acquire("escape/busy", { description: "\x1b[2Jgone" })
       const { err } = yield* effectKv(["lock", "escape/busy", "--acquire-timeout", "0", "--", "true"])
@@ -263,7 +263,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("listings", 
       assert.isTrue(yield* next.isHeld)
     }))
 
-  it.effect("A contender that has gone is not removed, even if its client has made the key again", () =>
+  it.effect("A contender that has left is not removed, even if its client has created the key again", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const gone = yield* DistLock.acquire("free/again").pipe(Scope.provide(scope))

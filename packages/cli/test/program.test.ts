@@ -70,7 +70,7 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
       }))
   }
 
-  it.effect("It starts within 0.4 seconds of CPU time", () =>
+  it.effect("The program starts within 0.4 seconds of CPU time", () =>
     Effect.gen(function*() {
       const command = `'${process.execPath}' '${yield* program.Program}' --help >/dev/null`
       const seconds = Array.from({ length: 3 }, () => {

@@ -32,7 +32,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("in a termin
       assert.isFalse(isAlive(Number(pid)))
     }))
 
-  it.effect("Two terminals and etcdctl lock compete for a lock, and get it one after the other", () =>
+  it.effect("Two terminals and etcdctl lock contend for a lock, and acquire it one after the other", () =>
     Effect.gen(function*() {
       const first = yield* effectKvInTerminal(`lock contended -- ${untilTyped("first")}`)
       yield* first.until(/first holds/)
@@ -69,7 +69,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("in a termin
       assert.deepStrictEqual(yield* keys("interrupted/"), [])
     }))
 
-  it.effect("Ctrl-C at one that waits leaves the queue", () =>
+  it.effect("Ctrl-C removes a waiting command from the queue", () =>
     Effect.gen(function*() {
       const holder = yield* effectKvInTerminal(`lock left -- ${untilTyped("holder")}`)
       yield* holder.until(/holder holds/)

@@ -46,7 +46,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("without a t
       assert.deepStrictEqual(yield* keys("fenced/"), ["fenced/value"])
     }))
 
-  it.effect("What the command started is ended with it when the lock is lost", () =>
+  it.effect("When the lock is lost, the command ends with all that it started", () =>
     Effect.gen(function*() {
       const running = yield* effectKv(["lock", "tree", ...shell(`tail -f /dev/null & echo "pid $!"; wait; exit 0`)])
       const [, pid] = yield* running.until(/pid (\d+)/)
@@ -94,7 +94,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("without a t
       assert.deepStrictEqual(yield* keys("long/"), [])
     }))
 
-  it.effect("A lock that is not acquired within --acquire-timeout is given up, with an exit code of its own", () =>
+  it.effect("A wait for a lock ends after --acquire-timeout, with an exit code of its own", () =>
     Effect.gen(function*() {
       const holder = yield* effectKv(["lock", "busy", "--", "sh", "-c", "echo holds; read line"])
       yield* holder.until(/holds/)

@@ -127,7 +127,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
       assert.isTrue(terminal.output().endsWith(leave))
     }))
 
-  it.effect("q ends it, arrows scroll what is longer than the screen", () =>
+  it.effect("q quits, and the arrow keys scroll a list that is longer than the screen", () =>
     Effect.gen(function*() {
       const screen = yield* open("locks many/ --watch")
       const scope = yield* Scope.fork(yield* Effect.scope)
@@ -147,7 +147,7 @@ layer(server, { excludeTestServices: true, timeout: "60 seconds" })("the live sc
       yield* screen.printed(/code 0/)
     }))
 
-  it.effect("A person is asked before a range is deleted, and no means that nothing happens", () =>
+  it.effect("In a terminal, a range is deleted only after confirmation", () =>
     Effect.gen(function*() {
       const file = yield* program.Program
       const { endpoints, etcdctl } = yield* EtcdCluster.EtcdCluster

@@ -36,7 +36,7 @@ const acquires = (call: BackendCall.Call): boolean =>
 const interval = Duration.fromInputUnsafe(config.shardLockRefreshInterval)
 
 describe("runner storage under faults", () => {
-  it.effect("a runner that is not refreshed loses its registration and its locks; one that is keeps them", () =>
+  it.effect("a runner keeps its registration and its locks only while it is refreshed", () =>
     Effect.gen(function*() {
       const { kv, one, two } = yield* setUp
       yield* one.register(runner("a"), true)
@@ -108,7 +108,7 @@ describe("runner storage under faults", () => {
       }
     }))
 
-  it.effect("a lost response is followed by another attempt, which finds what the first has done", () =>
+  it.effect("after a lost response a second attempt finds what the first has done", () =>
     Effect.gen(function*() {
       const { faults, kv, one } = yield* setUp
       const during = Effect.fnUntraced(function*<A, E>(operation: Effect.Effect<A, E>) {
@@ -139,7 +139,7 @@ describe("runner storage under faults", () => {
       assert.deepStrictEqual(yield* registered(one.getRunners), [])
     }))
 
-  it.effect("runners that come and go are seen while the watch of registrations is cut", () =>
+  it.effect("runners that join and leave are seen while the watch of registrations is cut", () =>
     Effect.gen(function*() {
       const { faults, one, two } = yield* setUp
       yield* one.register(runner("a"), true)
@@ -152,7 +152,7 @@ describe("runner storage under faults", () => {
       assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy"])
     }))
 
-  it.effect("a watch that may not continue is opened again at the next read", () =>
+  it.effect("a watch that cannot continue is opened again at the next read", () =>
     Effect.gen(function*() {
       const { faults, kv, one } = yield* setUp
       yield* one.register(runner("a"), true)
@@ -288,7 +288,7 @@ describe("runner storage under faults", () => {
       assert.deepStrictEqual(yield* keys(kv, `${prefix}/runners`), [])
     }))
 
-  it.effect("a machine id that something else has written does not keep runners from registering", () =>
+  it.effect("a machine id written by another program does not prevent runners from registering", () =>
     Effect.gen(function*() {
       const { kv, one, two } = yield* setUp
       yield* kv.put(`${prefix}/machine`, "not a number")
@@ -297,7 +297,7 @@ describe("runner storage under faults", () => {
       assert.strictEqual(yield* two.register(runner("b"), true), 2)
     }))
 
-  it.effect("a store that was restored with older revisions confirms no lock, and no fence, of before", () =>
+  it.effect("a store that was restored with older revisions confirms no earlier lock or fence", () =>
     Effect.gen(function*() {
       const before = yield* (yield* MemoryStore.make()).connect
       const restored = yield* (yield* MemoryStore.make()).connect
@@ -370,7 +370,7 @@ describe("runner storage under faults", () => {
       assert.deepStrictEqual(yield* ids(refreshed), [])
     }))
 
-  it.effect("nothing of it is traced", () =>
+  it.effect("no operation of the storage is traced", () =>
     Effect.gen(function*() {
       const spans: Array<string> = []
       const tracer = Tracer.make({
@@ -400,7 +400,7 @@ describe("runner storage under faults", () => {
       assert.strictEqual(spans.length, 1, "the put of this test")
     }))
 
-  it.effect("a process whose address another has taken over does not take it back, until the other is gone", () =>
+  it.effect("a process whose address another has taken over does not reclaim it until the other is gone", () =>
     Effect.gen(function*() {
       const { one, two } = yield* setUp
       yield* one.register(runner("a"), true)
@@ -420,7 +420,7 @@ describe("runner storage under faults", () => {
       assert.strictEqual(yield* one.register(runner("a"), true), 1)
     }))
 
-  it.effect("a runner that registers with another weight or other groups is left out of one read", () =>
+  it.effect("a runner that registers with another weight or other groups is omitted from one read", () =>
     Effect.gen(function*() {
       const { kv, one, two } = yield* setUp
       yield* one.register(runner("b"), true)
@@ -436,7 +436,7 @@ describe("runner storage under faults", () => {
       yield* Effect.repeat(registered(one.getRunners), { until: ([first]) => first === "a unhealthy" })
     }))
 
-  it.effect("all machine ids taken is an error that says so", () =>
+  it.effect("when all machine ids are taken, the error says so", () =>
     Effect.gen(function*() {
       const { kv, one } = yield* setUp
       const machines = Array.from({ length: 1023 }, (_, index) => Op.put(`${prefix}/machines/${index + 1}`, "x:1"))
@@ -447,7 +447,7 @@ describe("runner storage under faults", () => {
       assert.strictEqual(yield* one.register(runner("a"), true), 700)
     }))
 
-  it.effect("times and prefixes that are invalid are rejected, and the error says which", () =>
+  it.effect("invalid times and prefixes are rejected, and the error names them", () =>
     Effect.gen(function*() {
       const { kv } = yield* setUp
       const error = yield* Effect.flip(process(kv, ""))

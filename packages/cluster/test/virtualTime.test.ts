@@ -68,7 +68,7 @@ describe("a cluster in virtual time", () => {
       assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
     }))
 
-  it.effect("a client calls entities of all runners, before and after one of them ends, and owns no shard", () =>
+  it.effect("a client without shards calls entities of all runners, before and after one of them ends", () =>
     Effect.gen(function*() {
       const { client, kv, pass, start } = yield* make
       const a = yield* start("a")
@@ -172,7 +172,7 @@ describe("a cluster in virtual time", () => {
       assert.deepStrictEqual(counts, [1, 0])
     }))
 
-  it.effect("while the store is away for longer than the leases nothing runs, and all is back within a second", () =>
+  it.effect("during an outage longer than the leases nothing runs, and everything is back within a second after it", () =>
     Effect.gen(function*() {
       const { pass, start } = yield* make
       const a = yield* start("a")
@@ -236,7 +236,7 @@ describe("a cluster in virtual time", () => {
       }))
   }
 
-  it.effect("a runner that takes locks which others hold is found by the store's history", () =>
+  it.effect("the store's history reveals a runner that acquires locks that others hold", () =>
     Effect.gen(function*() {
       const { changes, ignore, pass, start } = yield* make
       yield* start("a")

@@ -116,7 +116,7 @@ describe("an observer", () => {
       assert.deepStrictEqual(yield* Fiber.join(seen), [Option.some("a")])
     }))
 
-  it.effect("whose read is interrupted while it reads the candidates again, after a compaction, goes on with the next", () =>
+  it.effect("whose read is interrupted while it reads the candidates again, after a compaction, continues with the next", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       const link = { isCut: false }

@@ -1,7 +1,7 @@
 /**
  * The status of each endpoint of a cluster, asked one by one: for diagnosis and health checks.
  *
- * `Kv` uses one endpoint at a time and hides the others' faults. Here each endpoint answers for itself, even while the
+ * `Kv` uses one endpoint at a time and hides the others' faults. Here each endpoint reports its own status, even while the
  * cluster has no leader.
  */
 import type * as KvError from "@effect-kv/core/KvError"

@@ -110,7 +110,7 @@ describe("certificates in files", () => {
         ]
         for (const [file, contents, message] of faults) {
           yield* Effect.sync(() => contents === undefined ? Fs.rmSync(file) : Fs.writeFileSync(file, contents))
-          assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"), "the open connection goes on")
+          assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"), "the open connection is still used")
           yield* proxy.cut
           yield* untilTried(reason(kv.get("a")))
           const failure = yield* untilTried(reason(kv.put("a", "2")))

@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 
 describe("the status of endpoints", () => {
-  it.live("each endpoint answers for itself: one is the leader, one is down, and one demands credentials", () =>
+  it.live("each endpoint has a status of its own: one is the leader, one is down, and one requires credentials", () =>
     Effect.gen(function*() {
       const cluster = yield* EtcdCluster.make()
       const [endpoint] = cluster.endpoints

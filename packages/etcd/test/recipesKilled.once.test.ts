@@ -1,6 +1,6 @@
 /**
- * Recipes whose process is killed (kill -9) on a real server: what it held is free within its time to live, and whoever
- * waits for it goes on, or is told.
+ * Recipes whose process is killed (kill -9) on a real server. What it held is free within its time to live; its waiters
+ * continue, or fail with the reason.
  */
 import * as Barrier from "@effect-kv/core/Barrier"
 import * as Counter from "@effect-kv/core/Counter"

@@ -25,7 +25,7 @@ const join = Effect.fnUntraced(function*(endpoint: string) {
 
 describe("semaphores on etcd", () => {
   it.live(
-    "after a restart of the server a holder and a waiter go on, and the permits of a holder that is cut off return",
+    "after a restart of the server a holder and a waiter continue, and the permits of a holder that is cut off return",
     () =>
       Effect.scoped(Effect.gen(function*() {
         const cluster = yield* EtcdCluster.make()

@@ -93,7 +93,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         assert.isAbove(yield* total(KvMetrics.watchReconnects), before)
       }))
 
-    it.effect("the metrics of watches are their states, and the events that nobody has taken", () =>
+    it.effect("watch metrics count watches by state, and the events that have not been taken", () =>
       Effect.gen(function*() {
         const { direct, prefix, proxy, range } = yield* setUp
         const kv = yield* client({ endpoints: [proxy.endpoint] })

@@ -58,7 +58,7 @@ describe("takes", () => {
       assert.strictEqual(yield* Fiber.join(fiber), "later")
     }))
 
-  it.effect("an item that is being processed is not delivered again, however long that takes, nor after it was completed", () =>
+  it.effect("an item is not delivered again while it is processed, however long that takes, nor after it is completed", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const [here, there] = [yield* (yield* start()).queue("a"), yield* (yield* start()).queue("a")]
@@ -74,7 +74,7 @@ describe("takes", () => {
       assert.isUndefined(other.pollUnsafe())
     }))
 
-  it.effect("an interrupted take gives the item back at once, first in line, without counting the attempt", () =>
+  it.effect("an interrupted take returns the item at once to the head of the queue, and the attempt does not count", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const queue = yield* (yield* start()).queue("a")
@@ -99,7 +99,7 @@ describe("takes", () => {
       assert.strictEqual(yield* Fiber.join(second), "one")
     }))
 
-  it.effect("a take that is interrupted in the moment at which it gets an item loses nothing", () =>
+  it.effect("a take that is interrupted just as it gets an item loses nothing", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const process = yield* start()
@@ -121,7 +121,7 @@ describe("takes", () => {
       })
     }))
 
-  it.effect("of many takers and items, each item is processed once, and those that fail once more", () =>
+  it.effect("many takers process each of many items once, and each failed item once more", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const processes = [yield* start(), yield* start(), yield* start()]
@@ -171,7 +171,7 @@ describe("retries and failures", () => {
       assert.deepStrictEqual(attempts, [1, 2, 3])
     }))
 
-  it.effect("another process waits for a retry that is due earlier than what it knows", () =>
+  it.effect("another process wakes for a retry that is due earlier than any item it knows of", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const here = yield* (yield* start()).queue("a", { retrySchedule: Schedule.spaced("1 second") })
@@ -199,7 +199,7 @@ describe("retries and failures", () => {
       assert.strictEqual(yield* queue.take((_, { attempts }) => Effect.succeed(attempts)), 2)
     }))
 
-  it.effect("an item whose attempts are used up has failed: it is not delivered again, and can be looked at", () =>
+  it.effect("an item without attempts left has failed: it is not delivered again, and can be inspected", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const queue = yield* (yield* start()).queue("a", { maxAttempts: 2, retrySchedule: Schedule.spaced(0) })
@@ -213,7 +213,7 @@ describe("retries and failures", () => {
       assert.include(failed!.error, "boom")
     }))
 
-  it.effect("an element that cannot be decoded has failed at once, and the next one is taken", () =>
+  it.effect("an element that does not decode fails at once, and the next one is taken", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const process = yield* start()
@@ -238,7 +238,7 @@ describe("retries and failures", () => {
 })
 
 describe("delays and ids", () => {
-  it.effect("a delayed item is not delivered before its time, and items without a delay are not held up", () =>
+  it.effect("a delayed item is not delivered before its time, and does not delay the others", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const queue = yield* (yield* start()).queue("a")
@@ -269,7 +269,7 @@ describe("delays and ids", () => {
       assert.isUndefined(fiber.pollUnsafe())
     }))
 
-  it.effect("names and ids may be any text: queues whose names extend each other never share an item", () =>
+  it.effect("names and ids may be any text: a queue whose name extends that of another shares no item with it", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const process = yield* start()
@@ -320,7 +320,7 @@ describe("cleanup", () => {
       assert.strictEqual(yield* b.take(Effect.succeed), "unprocessed")
     }))
 
-  it.effect("removes failed items only if it is told to", () =>
+  it.effect("removes failed items only if the options say so", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const process = yield* start()
@@ -354,7 +354,7 @@ describe("cleanup", () => {
       assert.strictEqual((yield* on(kv)(KvPersistedQueue.counts("a"))).completed, 0)
     }))
 
-  it.effect("what is left of items with generated ids is removed while others are completed, without a cleanup", () =>
+  it.effect("the records of items with generated ids are removed while others are completed, without a cleanup", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const queue = yield* (yield* start({ ttl: "1 hour" })).queue("a")

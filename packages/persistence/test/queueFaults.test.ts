@@ -67,7 +67,7 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { completed: 1, takenOver: 1, claims: 2 })
     }))
 
-  it.effect("a worker that has lost its claim cannot complete the item: the end that the other worker records stands", () =>
+  it.effect("a worker that has lost its claim cannot complete the item: the outcome that the other worker records stands", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const [stale, other] = [yield* start(), yield* start()]
@@ -86,7 +86,7 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { completed: 0, failed: 1 })
     }))
 
-  it.effect("nor can it fail the item, or give it back", () =>
+  it.effect("a worker that has lost its claim can neither fail the item nor return it", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const [stale, other] = [yield* start(), yield* start()]
@@ -109,7 +109,7 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { completed: 2, claims: 4, failed: 0 })
     }))
 
-  it.effect("a worker whose lease ended completes its item if nobody has taken it over, and goes on with a new lease", () =>
+  it.effect("a worker whose lease ended completes its item unless another has taken it over, and continues with a new lease", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const process = yield* start()
@@ -126,7 +126,7 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { completed: 2, claims: 2 })
     }))
 
-  it.effect("handlers that still run for a lost worker do not hide an item that it had claimed for none of them", () =>
+  it.effect("handlers that still run for a lost worker do not hide an item that it had claimed for no handler yet", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const process = yield* start()
@@ -190,7 +190,7 @@ describe("workers that are gone", () => {
       }))
     }))
 
-  it.effect("a process that ends in an orderly way gives its items back at once, without counting", () =>
+  it.effect("a process that shuts down gracefully returns its items at once, and the attempts do not count", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const [closing, other] = [yield* start(), yield* start()]
@@ -206,7 +206,7 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { takenOver: 0 })
     }))
 
-  it.effect("takes that wait when the layer closes, and later ones, fail", () =>
+  it.effect("takes fail if they wait when the layer closes, or begin later", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet
       const closing = yield* start()
@@ -222,7 +222,7 @@ describe("workers that are gone", () => {
 })
 
 describe("outages", () => {
-  it.effect("a take waits through an outage that its session does not survive, and an end is recorded after it", () =>
+  it.effect("a take waits through an outage in which its session ends, and the outcome of an item is recorded after the outage", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const [cut, other] = [yield* start(), yield* start()]
@@ -234,7 +234,7 @@ describe("outages", () => {
       yield* whileCutOff(cut)(Effect.gen(function*() {
         yield* Deferred.succeed(first.end, "done")
         yield* advance("1 minute")
-        assert.strictEqual(yield* Fiber.join(first.fiber), "done", "the take does not wait for the store for ever")
+        assert.strictEqual(yield* Fiber.join(first.fiber), "done", "the take does not wait for the store indefinitely")
         yield* (yield* other.queue("a")).offer("two")
       }))
       yield* advance("20 seconds")
@@ -244,7 +244,7 @@ describe("outages", () => {
 })
 
 describe("lost responses", () => {
-  it.effect("an offer whose response was lost is stored once, even if the item was completed before the repetition", () =>
+  it.effect("an offer whose response was lost is stored once, even if the item was completed before the retry", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet
       const [producer, consumer] = [yield* start(), yield* start()]

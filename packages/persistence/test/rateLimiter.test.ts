@@ -184,7 +184,7 @@ describe("a rate limiter with faults", () => {
       assert.strictEqual((yield* take(limits))[0], 2)
     }).pipe(Effect.scoped))
 
-  it.effect("counts a call twice, and not too little, if another client wrote before the loss was noticed", () =>
+  it.effect("counts a call twice rather than not at all if another client wrote before the loss was noticed", () =>
     Effect.gen(function*() {
       const { faults, limits, other } = yield* faulty
       yield* faults.inject(KvFaults.loseResponse, { when: KvFaults.writes(key) })
@@ -210,7 +210,7 @@ describe("a rate limiter with faults", () => {
       assert.strictEqual((yield* take(limits))[0], 1)
     }).pipe(Effect.scoped))
 
-  it.effect("a caller that is interrupted while it queues takes no token, and delays nobody", () =>
+  it.effect("a caller that is interrupted in the queue takes no token, and delays no other caller", () =>
     Effect.gen(function*() {
       const { faults, limits } = yield* faulty
       const held = yield* faults.hold("request", { when: KvFaults.writes(key) })
@@ -224,7 +224,7 @@ describe("a rate limiter with faults", () => {
       assert.deepStrictEqual([(yield* Fiber.join(first))[0], (yield* Fiber.join(third))[0]], [1, 2])
     }).pipe(Effect.scoped))
 
-  it.effect("a caller waits no longer than its deadline, and learns whether tokens may be taken", () =>
+  it.effect("a caller waits no longer than its deadline, and the error says whether tokens may have been taken", () =>
     Effect.gen(function*() {
       const { faults, limits } = yield* faulty
       const held = yield* faults.hold("request", { when: KvFaults.writes(key) })
@@ -243,7 +243,7 @@ describe("a rate limiter with faults", () => {
       assert.strictEqual((yield* take(limits))[0], 2)
     }).pipe(Effect.scoped))
 
-  it.effect("a rejection that the client can know costs no request", () =>
+  it.effect("a rejection that the client can decide by itself costs no request", () =>
     Effect.gen(function*() {
       const { faults, limits } = yield* faulty
       for (const _ of count(3)) yield* take(limits, 3)
@@ -257,7 +257,7 @@ describe("a rate limiter with faults", () => {
       assert.strictEqual((yield* take(limits, 3))[0], 1)
     }).pipe(Effect.scoped))
 
-  it.effect("idle states leave the store by themselves", () =>
+  it.effect("idle states expire from the store", () =>
     Effect.gen(function*() {
       const { faults, limits, store } = yield* faulty
       yield* take(limits)
@@ -306,7 +306,7 @@ describe("the traces of a rate limiter", () => {
 })
 
 describe("HttpClient.withRateLimiter", () => {
-  it.effect("limits the requests of all replicas together, and makes the rest later", () =>
+  it.effect("limits the requests of all replicas together, and delays the excess", () =>
     Effect.gen(function*() {
       const store = yield* MemoryStore.make()
       let requests = 0

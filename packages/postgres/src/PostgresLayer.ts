@@ -33,7 +33,8 @@ export type { BatchingOptions, HistoryOptions, Options }
  *
  * **Details**
  *
- * The layer does not connect. The first call creates the schema. Calls use connections of the client's pool, each for
+ * The layer does not connect. The first call creates or upgrades the schema. If the schema is too new for this version of
+ * the package, or another program's, calls fail with `InvalidRequest`. Calls use connections of the client's pool, each for
  * one statement, never the transaction of the caller; watches share one more connection, which listens. An invalid
  * option fails with `InvalidRequest`.
  *

@@ -20,6 +20,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { oldestServer } from "../src/internal/schema/script.ts"
 import * as sqlErrors from "../src/internal/sqlErrors.ts"
+import { createVersion1 } from "./support/schemas.ts"
 
 const open = (url: string, options?: PostgresLayer.Options) =>
   Effect.map(Layer.build(PostgresLayer.fromUrl(url, options)), Context.get(Kv.Kv))
@@ -28,7 +29,7 @@ const failureOf = <A, R>(effect: Effect.Effect<A, KvError.KvError, R>) =>
   Effect.map(Effect.flip(effect), ({ reason }) => reason)
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("errors on Postgres", (it) => {
-  it.effect("a server that cannot be reached is Unavailable once the deadline has passed", () =>
+  it.effect("an unreachable server fails a call with Unavailable at its deadline", () =>
     Effect.gen(function*() {
       const kv = yield* open("postgres://postgres@127.0.0.1:1/postgres")
       const reason = yield* failureOf(Deadline.within(kv.get("a"), "300 millis"))
@@ -45,7 +46,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.notInclude(reason.message, "secret")
     }))
 
-  it.effect("a role without permissions is PermissionDenied, and a schema made by the script needs no more", () =>
+  it.effect("a role without permissions is PermissionDenied with the grants that it lacks, until it has them", () =>
     Effect.gen(function*() {
       const { port, url } = yield* PostgresServer.PostgresServer
       const admin = Context.get(
@@ -55,20 +56,37 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       yield* admin`create role app login`
       const asApp = `postgres://app@127.0.0.1:${port}/postgres`
       const options = { schema: "by script", migrate: false }
-      const missing = yield* failureOf(Effect.flatMap(open(asApp, options), (kv) => kv.get("a")))
+      const put = (options: PostgresLayer.Options) => Effect.flatMap(open(asApp, options), (kv) => kv.put("a", "1"))
+      const missing = yield* failureOf(put(options))
       assert.strictEqual(missing._tag, "InvalidRequest")
       assert.include(missing.message, "PostgresSchema.script()")
-      assert.strictEqual(
-        (yield* failureOf(Effect.flatMap(open(asApp, { schema: "its own" }), (kv) => kv.get("a"))))._tag,
-        "PermissionDenied"
-      )
-      yield* admin.unsafe(`do $do$ begin ${PostgresSchema.script("by script")} end $do$`)
-      assert.strictEqual(
-        (yield* failureOf(Effect.flatMap(open(asApp, options), (kv) => kv.put("a", "1"))))._tag,
-        "PermissionDenied"
+      const lacks = Effect.fnUntraced(function*(grants: string, options: PostgresLayer.Options) {
+        const denied = yield* failureOf(put(options))
+        assert.strictEqual(denied._tag, "PermissionDenied")
+        assert.match(denied.message, new RegExp(`; ${grants}$`))
+      })
+      yield* lacks("the role \"app\" lacks: create on database \"postgres\"", { schema: "its own" })
+      yield* admin`create schema empty`
+      yield* admin`grant usage on schema empty to app`
+      yield* lacks("the role \"app\" lacks: create on schema \"empty\"", { schema: "empty" })
+      yield* admin`grant create on schema empty to app`
+      yield* put({ schema: "empty" })
+
+      yield* admin.unsafe(PostgresSchema.script("by script"))
+      yield* lacks(
+        "the role \"app\" lacks: usage on schema \"by script\"; " +
+          "select, insert, update, delete on all tables in schema \"by script\"",
+        options
       )
       yield* admin`grant usage on schema "by script" to app`
+      yield* lacks(".* lacks: select, insert, update, delete on all tables in schema \"by script\"", options)
       yield* admin`grant select, insert, update, delete on all tables in schema "by script" to app`
+      yield* admin`revoke insert on "by script".log from app`
+      yield* lacks(".* lacks: insert on \"by script\".\"log\"", options)
+      yield* admin`grant insert on "by script".log to app`
+      yield* admin`revoke execute on all functions in schema "by script" from public`
+      yield* lacks(".* lacks: execute on all functions in schema \"by script\"", options)
+      yield* admin`grant execute on all functions in schema "by script" to app`
       const kv = yield* open(asApp, options)
       yield* kv.put("a", "1")
       assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
@@ -80,10 +98,28 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const sql = Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
       // As if this server's version were below the oldest one.
       const script = PostgresSchema.script("old").replace(`< ${oldestServer}`, "< 990000")
-      const error = yield* Effect.flip(sql.unsafe(`do $do$ begin ${script} end $do$`))
+      const error = yield* Effect.flip(sql.unsafe(script))
       const reason = sqlErrors.reasonOf(error)
       assert.strictEqual(reason._tag, "InvalidRequest")
       assert.match(reason.message, /needs PostgreSQL 15 or later, and this server is PostgreSQL \d+/)
+    }))
+
+  it.effect("a role that does not own an old schema is PermissionDenied, and is told who can upgrade it", () =>
+    Effect.gen(function*() {
+      const { port, url } = yield* PostgresServer.PostgresServer
+      const admin = yield* Layer.build(PgClient.layer({ url: Redacted.make(url) }))
+      yield* Effect.provideContext(createVersion1("owned"), admin)
+      const sql = Context.get(admin, PgClient.PgClient)
+      yield* sql`create role reader login`
+      yield* sql`grant usage on schema owned to reader`
+      yield* sql`grant select, insert, update, delete on all tables in schema owned to reader`
+      const kv = yield* open(`postgres://reader@127.0.0.1:${port}/postgres`, { schema: "owned" })
+      const denied = yield* failureOf(kv.get("a"))
+      assert.strictEqual(denied._tag, "PermissionDenied")
+      assert.include(denied.message, "only their owner can upgrade")
+      assert.include(denied.message, "PostgresSchema.script()")
+      yield* sql.unsafe(PostgresSchema.script("owned"))
+      assert.deepStrictEqual(yield* kv.get("a"), Option.none())
     }))
 
   it.effect("invalid options and URLs are InvalidRequest, and no message repeats a password", () =>

@@ -55,7 +55,7 @@ const billAfterTakeover = Effect.fnUntraced(
       takeover,
       Effect.exit(sql.withTransaction(Effect.andThen(fence, invoice("stale"))))
     )
-    // Uninterruptible, as a process that was stopped is: it does not learn of the loss before it goes on.
+    // Uninterruptible, as a process that was stopped is: it does not notice the loss before it continues.
     const body = Effect.uninterruptible(
       Effect.flatMap(
         bill,

@@ -35,7 +35,7 @@ const behindProxy = Effect.gen(function*() {
 const entryOf = (kv: Kv.Kv, key: string) => Effect.map(kv.getEntry(key), Option.getOrThrow)
 
 layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" })("lost responses", (it) => {
-  it.effect("a put that was applied before the connection broke succeeds, once", () =>
+  it.effect("a put that was applied before the connection broke succeeds, and is applied once", () =>
     Effect.gen(function*() {
       const { kv, proxy } = yield* behindProxy
       yield* proxy.cutAfterForwarding({ linger: "200 millis" })
@@ -44,7 +44,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.deepStrictEqual([entry.modRevision, entry.version], [revision, 1])
     }))
 
-  it.effect("a put that did not reach the server is made again, once", () =>
+  it.effect("a put that did not reach the server is retried, and applied once", () =>
     Effect.gen(function*() {
       const { kv, proxy } = yield* behindProxy
       yield* proxy.cutBeforeForwarding()
@@ -62,7 +62,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.strictEqual((yield* entryOf(kv, "txn")).version, 1)
     }))
 
-  it.effect("a transaction whose response cannot be found out is Indeterminate, and says that it was applied", () =>
+  it.effect("a transaction whose results are lost is Indeterminate, and the error says that it was applied", () =>
     Effect.gen(function*() {
       const { kv, proxy } = yield* behindProxy
       const other = (yield* behindProxy).kv
@@ -77,7 +77,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.strictEqual((yield* entryOf(kv, "read")).version, 1)
     }))
 
-  it.effect("a write that was declared void is rejected when it arrives later", () =>
+  it.effect("a write that was voided is rejected when it arrives later", () =>
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer
       const sql = yield* PgClient.make({ url: Redacted.make(server.url) })

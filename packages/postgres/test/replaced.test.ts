@@ -13,7 +13,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { identifier } from "../src/internal/schema/script.ts"
+import { identifier } from "../src/internal/schema/names.ts"
 import { connect, database } from "./support/store.ts"
 
 const tables = ["store", "epoch", "entry", "log", "lease", "void"]
@@ -36,7 +36,7 @@ const copyRows = (schema: string) =>
 const restoreAll = Effect.fnUntraced(function*(schema: string) {
   const sql = yield* PgClient.PgClient
   yield* sql.unsafe(`drop schema ${identifier(schema)} cascade`)
-  yield* sql.unsafe(`do $do$ begin ${PostgresSchema.script(schema)} end $do$`)
+  yield* sql.unsafe(PostgresSchema.script(schema))
   yield* onEach((table) => `truncate ${identifier(schema)}.${table}`)
   yield* sql.unsafe(`alter table ${identifier(schema)}.store disable trigger user`)
   yield* copyRows(schema)

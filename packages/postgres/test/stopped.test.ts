@@ -1,5 +1,5 @@
 /**
- * Processes that hold a lock, are stopped (SIGSTOP) for longer than its time to live, and go on to write their own rows.
+ * Processes that hold a lock, are stopped (SIGSTOP) for longer than its time to live, and then continue to write their own rows.
  */
 import { PostgresServer } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"

@@ -42,7 +42,7 @@ const listener = Effect.gen(function*() {
 layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestServices: true, timeout: "1 minute" })(
   "watches on Postgres",
   (it) => {
-    it.effect("a notification that another program made up does not lose an event", () =>
+    it.effect("a forged notification does not lose an event", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
         const kv = yield* client
@@ -55,7 +55,7 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* take(watcher, 1), ["Put made-up/2"])
       }))
 
-    it.effect("a watch goes on when the connection of its listener is ended, and says so", () =>
+    it.effect("a watch continues when the connection of its listener is ended, and its status says so", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
         const kv = yield* client
@@ -83,7 +83,7 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* take(watcher, 2), ["Put crash/1", "Put crash/2"])
       }))
 
-    it.effect("a watch that is not read keeps no more than its bound, and delivers everything when it is", () =>
+    it.effect("a watch that is not read buffers no more than its bound, and delivers everything once it is read", () =>
       Effect.gen(function*() {
         const kv = yield* client
         const watcher = yield* watch(kv, "many/")

@@ -188,7 +188,7 @@ const logHandler = (key: string, defect: unknown): Effect.Effect<void> =>
  * import { Effect, Layer, Queue } from "effect"
  * import { Reactivity } from "effect/reactivity"
  *
- * // Whoever changes the table `users` of a database writes `changed/users`.
+ * // Every program that changes the table `users` of a database also writes `changed/users`.
  * const Changes = KvReactivity.layer(KeyRange.prefix("changed/"), {
  *   keys: (key) => [key.slice("changed/".length)]
  * }).pipe(Layer.provideMerge(Reactivity.layer))

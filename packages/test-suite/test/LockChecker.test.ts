@@ -110,7 +110,7 @@ describe("LockChecker", () => {
       assert.deepStrictEqual(check(shared(2n, permits(1), [0, 5]), shared(1n, permits(1), [1, 4])), [])
     })
 
-    it("readers overlap, and a writer overlaps nobody", () => {
+    it("readers overlap, and a writer overlaps no other holder", () => {
       const check = (...holdings: ReadonlyArray<History.Holding>) => kinds(LockChecker.check({ effects: [], holdings }))
       assert.deepStrictEqual(check(shared(2n, read, [0, 5]), shared(1n, read, [1, 4])), [])
       assert.deepStrictEqual(check(shared(1n, read, [0, 5]), shared(2n, write, [6, 7])), [])

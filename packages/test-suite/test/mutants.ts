@@ -676,7 +676,7 @@ const runs: ReadonlyArray<Mutant> = [
         ? execute(Op.txn({ if: op.if.filter(({ target }) => target !== "ModRevision"), then: op.then, else: op.else }))
         : execute(op)
     ),
-    noticedBy: ["a reset latch is closed and begins again without arrivals, and who waits goes on"],
+    noticedBy: ["a reset latch is closed and begins again without arrivals, and its waiters keep waiting"],
     differs: false
   }
 ]

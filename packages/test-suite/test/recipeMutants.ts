@@ -84,9 +84,9 @@ const semaphores: ReadonlyArray<Omit<Mutant, "differs">> = [
     noticedBy: ["another number of permits is a PermitsMismatch that names both numbers"]
   },
   {
-    title: "does not hear of a resize",
+    title: "does not notice a resize",
     apply: onlyEvents(({ key }) => !key.endsWith("/permits/limit")),
-    noticedBy: ["a resize to fewer permits leaves the holders alone, and admits nobody until there is room"]
+    noticedBy: ["a resize to fewer permits does not affect the holders, and admits no waiter until there is room"]
   },
   {
     title: "waits in the queue when it only tries to acquire permits",
@@ -101,7 +101,7 @@ const semaphores: ReadonlyArray<Omit<Mutant, "differs">> = [
     noticedBy: ["permits that are not available now leave no key and delay no other client"]
   },
   {
-    title: "acquires permits at once although others have just entered",
+    title: "acquires permits at once even if others have just entered",
     apply: onExecute((op, execute) =>
       execute(
         op._tag === "Txn" && op.then.some((inner) => isPut(inner, "/permits/"))
@@ -117,7 +117,7 @@ const semaphores: ReadonlyArray<Omit<Mutant, "differs">> = [
     noticedBy: ["the writes of an effect under permits are fenced"]
   },
   {
-    title: "does not hear that its own key is gone",
+    title: "does not notice that its own key is gone",
     apply: onlyEvents((event) => event._tag === "Put" || !event.key.includes("/permits/")),
     noticedBy: ["a waiter whose key or lease is gone fails with LockLost and is not admitted"]
   }

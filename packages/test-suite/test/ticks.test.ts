@@ -116,7 +116,7 @@ describe("the ticks of several instances", () => {
       }))
   }
 
-  it.effect("run once each in 100 minutes although the clocks are seconds apart and a run is over at once", () =>
+  it.effect("run once each in 100 minutes even if the clocks are seconds apart and a run is over at once", () =>
     Effect.gen(function*() {
       const { begun, changes, runs } = yield* recorded((backend) => backend, undefined, {
         fastBySeconds: [10, 7, 5, 2, 0],

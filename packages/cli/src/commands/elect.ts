@@ -30,9 +30,7 @@ export const elect = Command.make(
       options,
       (body) =>
         Election.use(options.name, body, {
-          ttl: Option.getOrUndefined(options.ttl),
-          acquireTimeout: Option.getOrUndefined(options.acquireTimeout),
-          maxHold: Option.getOrUndefined(options.maxHold),
+          ...args.timesOf(options),
           value: args.descriptionOf(options.value, options)
         })
     )

@@ -26,9 +26,7 @@ export const lock = Command.make(
       options,
       (body) =>
         DistLock.use(options.name, body, {
-          ttl: Option.getOrUndefined(options.ttl),
-          acquireTimeout: Option.getOrUndefined(options.acquireTimeout),
-          maxHold: Option.getOrUndefined(options.maxHold),
+          ...args.timesOf(options),
           description: args.descriptionOf(options.description, options)
         })
     )

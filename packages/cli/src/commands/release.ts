@@ -145,7 +145,7 @@ const report = (
       ? [
         next.length === 0 ? "no client holds it now" : `now held by: ${next.map(named).join(" and ")}`,
         "the former holder, if it still runs: a client of effect-kv is interrupted with LockLost within a moment, and the " +
-        "store already rejects its fenced writes; etcdctl and Go's clients do not notice and go on without the lock"
+        "store already rejects its fenced writes; etcdctl and Go's clients do not notice and continue without the lock"
       ]
       : ["that client, if it still runs, stops waiting with LockLost"],
     ...others.length === 0 ? [] : [`its client keeps: ${others.map(printable).join(", ")}`]

@@ -38,9 +38,7 @@ export const semaphore = Command.make(
       (body) =>
         Effect.flatMap(semaphore, (semaphore) =>
           semaphore.use(weight, body, {
-            ttl: Option.getOrUndefined(options.ttl),
-            acquireTimeout: Option.getOrUndefined(options.acquireTimeout),
-            maxHold: Option.getOrUndefined(options.maxHold),
+            ...args.timesOf(options),
             description: args.descriptionOf(options.description, options)
           }))
     )

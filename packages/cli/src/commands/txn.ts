@@ -49,7 +49,7 @@ export const txn = Command.make(
   ),
   Command.withExamples([
     {
-      command: `echo '{"if":[{"missing":"owner"}],"then":[{"put":"owner","value":"me"}]}' | effect-kv txn`
+      command: `echo '{"if":[{"missing":"owner"}],\n    "then":[{"put":"owner","value":"me"}]}' | effect-kv txn`
     }
   ])
 )

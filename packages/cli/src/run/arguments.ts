@@ -64,6 +64,15 @@ export interface Common {
   readonly quiet: boolean
 }
 
+/** The times that were given, as options of a recipe that waits for its turn. */
+export const timesOf = (
+  { acquireTimeout, maxHold, ttl }: Common & { readonly acquireTimeout: Option.Option<Duration.Duration> }
+) => ({
+  ttl: Option.getOrUndefined(ttl),
+  acquireTimeout: Option.getOrUndefined(acquireTimeout),
+  maxHold: Option.getOrUndefined(maxHold)
+})
+
 /**
  * The command. Fails with `UsageError` if it is not clear what the command is: a wrong guess would run it under a wrong
  * name.

@@ -161,7 +161,7 @@ export const cases: ReadonlyArray<StorageCase> = [
     }
   ),
 
-  test("two runners of one storage exclude each other as those of two do", function*(kv, prefix) {
+  test("two runners of one storage exclude each other like those of two", function*(kv, prefix) {
     const one = yield* process(kv, prefix)
     assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(3))), [1, 2, 3])
     assert.deepStrictEqual(yield* ids(one.acquire(b, shardsUpTo(5))), [4, 5])
@@ -171,7 +171,7 @@ export const cases: ReadonlyArray<StorageCase> = [
     assert.deepStrictEqual(yield* ids(one.refresh(a, shardsUpTo(5))), [1, 2, 3])
   }),
 
-  test("of two runners that acquire the same shards at the same time, each shard has one", function*(kv, prefix) {
+  test("two runners that acquire the same shards at the same time get each shard once", function*(kv, prefix) {
     const one = yield* process(kv, prefix)
     const two = yield* process(kv, prefix)
     const [first, second] = yield* Effect.all([
@@ -214,7 +214,7 @@ export const cases: ReadonlyArray<StorageCase> = [
     assert.deepStrictEqual(yield* ids(one.acquire(a, shardsUpTo(3))), [1, 2, 3])
   }),
 
-  test("release frees a shard for others, and that of a stranger does nothing", function*(kv, prefix) {
+  test("release frees a shard for others, and does nothing for a runner that does not hold it", function*(kv, prefix) {
     const one = yield* process(kv, prefix)
     const two = yield* process(kv, prefix)
     yield* one.acquire(a, shardsUpTo(2))
@@ -313,7 +313,7 @@ export const cases: ReadonlyArray<StorageCase> = [
     assert.deepStrictEqual(yield* keys(kv, `${prefix}/runners`), ["/a:1"])
   }),
 
-  test("clusters with different prefixes know nothing of each other", function*(kv, prefix) {
+  test("clusters with different prefixes are independent", function*(kv, prefix) {
     const one = yield* process(kv, `${prefix}-1`)
     const two = yield* process(kv, `${prefix}-2`)
     assert.strictEqual(yield* one.register(runner("a"), true), 1)

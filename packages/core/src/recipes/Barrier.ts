@@ -1,5 +1,5 @@
 /**
- * Barriers: a fixed number of participants wait for each other, and then all go on.
+ * Barriers: a fixed number of participants wait for each other, and then all continue.
  *
  * A participant is present as long as its lease. If one dies before all have arrived, the others do not wait indefinitely:
  * they fail with `BarrierBroken`, which names it.
@@ -30,7 +30,7 @@ export interface Options {
   readonly id: string
   /**
    * What happens if another participant dies before the barrier opens. `fail`: all fail with `BarrierBroken`. `ignore`:
-   * this one goes on waiting for somebody to take its place. Default: `fail`.
+   * this one keeps waiting for another to take its place. Default: `fail`.
    */
   readonly onDeath?: "fail" | "ignore" | undefined
   /**
@@ -49,10 +49,10 @@ export interface Options {
  * **Details**
  *
  * A participant that fails, times out or is interrupted while it waits leaves no key, and does not break the barrier:
- * the others wait for somebody to take its place. If its lease ends before it could leave, it counts as dead.
+ * the others wait for another to take its place. If its lease ends before it could leave, it counts as dead.
  *
- * All participants of a round agree on its end, because that is one write in the store. Whoever sees that it is due
- * makes it, so the barrier opens even if the last to enter dies right after that.
+ * All participants of a round agree on its end, because that is one write in the store. Any participant that sees
+ * that it is due makes it, so the barrier opens even if the last to enter dies right after that.
  *
  * @example
  * ```ts
@@ -82,8 +82,8 @@ export const enter = (
   })
 
 /**
- * Begins the next round, so that a barrier that has opened can be entered again. Participants that wait go on waiting in
- * it.
+ * Begins the next round, so that a barrier that has opened can be entered again. Waiting participants keep waiting
+ * in it.
  *
  * @example
  * ```ts

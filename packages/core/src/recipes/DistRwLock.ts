@@ -124,11 +124,11 @@ const withLocksOf = <Locks>(lockSetOf: (locks: Locks) => LockSet): WithLocks<Loc
 export const withReadLock: WithLocks<string> = withLocksOf((name) => ({ read: [name] }))
 
 /**
- * Runs the effect while holding the lock for writing. Nobody else holds it, neither for reading nor for writing.
+ * Runs the effect while holding the lock for writing. There is no other holder meanwhile, neither reader nor writer.
  *
  * **Details**
  *
- * As {@link withReadLock}, but it waits for everybody who came before it.
+ * As {@link withReadLock}, but it waits for all contenders that came before it.
  *
  * @example
  * ```ts

@@ -68,7 +68,7 @@ export interface DistSemaphore {
    *
    * **Details**
    *
-   * Waits for its turn, indefinitely unless `acquireTimeout` is given. Nobody overtakes: a waiter for many permits is not
+   * Waits for its turn, indefinitely unless `acquireTimeout` is given. Waiters do not overtake: one for many permits is not
    * starved by waiters for few. When the permits are lost, the effect is interrupted, its finalizers run, and the whole
    * fails with `LockLost`. The effect's writes are fenced, as `DistLock.withDistLock` describes. The permits are released
    * when the effect's finalizers have run, and the failure of a release never replaces the effect's own.
@@ -175,7 +175,7 @@ export interface DistSemaphore {
  *
  * **Details**
  *
- * The number stays in the store when nobody uses the semaphore. For a name that is used once, see `remove`.
+ * The number stays in the store when the semaphore is not used any more. For a name that is used once, see `remove`.
  *
  * @example
  * ```ts

@@ -107,7 +107,7 @@ export const arrived = Effect.fnUntraced(function*(
 })
 
 /**
- * Opens the latch, whoever has arrived. It stays open until it is reset.
+ * Opens the latch, whether or not all have arrived. It stays open until it is reset.
  *
  * @example
  * ```ts
@@ -132,7 +132,7 @@ export const open = Effect.fnUntraced(function*(name: string): Effect.fn.Return<
 })
 
 /**
- * Closes the latch and begins the next round, in which nobody has arrived.
+ * Closes the latch and begins the next round, without arrivals.
  *
  * @example
  * ```ts

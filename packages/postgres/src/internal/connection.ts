@@ -13,15 +13,16 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import type { Connection as SqlConnection } from "effect/sql/SqlConnection"
 import type { SqlError } from "effect/sql/SqlError"
 import * as calls from "./calls.ts"
 import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
-import * as migration from "./migration.ts"
 import type { Settings } from "./options.ts"
+import * as permissions from "./permissions.ts"
 import * as realTime from "./realTime.ts"
-import { identifier } from "./schema/script.ts"
+import { identifier } from "./schema/names.ts"
+import { SchemaUse } from "./schemaUse.ts"
 import * as sqlErrors from "./sqlErrors.ts"
+import { leavingStandby } from "./standby.ts"
 
 /** A row, by the position of its columns. */
 export type Row = ReadonlyArray<unknown>
@@ -44,6 +45,7 @@ export class Connection {
   readonly settings: Settings
   /** The schema, as an identifier. */
   readonly schema: string
+  readonly #schemaUse: SchemaUse
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
   /** The statements in flight, also those that no caller waits for any more. */
@@ -58,6 +60,7 @@ export class Connection {
     this.pg = pg
     this.settings = settings
     this.schema = identifier(settings.schema)
+    this.#schemaUse = new SchemaUse(pg, settings, run)
     this.#run = run
   }
 
@@ -68,6 +71,7 @@ export class Connection {
   /** Ends the calls in flight. Later ones fail at once. */
   close(): void {
     this.#isOpen = false
+    this.#schemaUse.close()
     for (const end of this.#closing) end()
   }
 
@@ -129,17 +133,10 @@ export class Connection {
     }
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
-    let mayCreate = this.settings.migrate
-    const again = (error: SqlError, backoff: number) =>
-      !sqlErrors.isTransient(error) || remaining() <= backoff ?
-        KvError.fail(sqlErrors.reasonOf(error)) :
-        Effect.andThen(
-          Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
-          attempt(Math.min(backoff * 2, 500))
-        )
+    let mayDoubt = true
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
       const { sent } = this.identity
-      return Effect.flatMap(this.#once(statement, remaining), (outcome) => {
+      return Effect.flatMap(this.#attempt(statement, remaining), (outcome) => {
         switch (outcome._tag) {
           case "Rows": {
             const { rows } = outcome
@@ -149,6 +146,8 @@ export class Connection {
               : this.#problemWith({ seen, sent, kind: resolve === undefined ? "read" : "write", remaining })
             return problem === undefined ? Effect.succeed(rows) : Effect.as(problem, rows)
           }
+          case "Rejected":
+            return Effect.fail(outcome.error)
           case "Closed":
             return outcome.sent && resolve !== undefined ? KvError.fail(unknown("the client was closed")) : closed
           case "Cancelled":
@@ -157,21 +156,26 @@ export class Connection {
             if (outcome.sent && resolve !== undefined) {
               return KvError.fail(unknown("no response arrived before the deadline"))
             }
-            return KvError.fail(last === undefined ? late(outcome.sent) : sqlErrors.reasonOf(last))
+            return KvError.fail(
+              last === undefined ? late(outcome.sent, this.#schemaUse.isReady) : sqlErrors.reasonOf(last)
+            )
           case "Failed": {
             const { error, sent } = outcome
             last = error
-            if (mayCreate && sqlErrors.isSchemaMissing(error)) {
-              mayCreate = false
-              return Effect.matchEffect(migration.create(this.pg, this.settings.schema), {
-                onFailure: (error) => again(error, backoff),
-                onSuccess: () => attempt(backoff)
-              })
+            if (mayDoubt && sent && sqlErrors.isSchemaMissing(error)) {
+              mayDoubt = false
+              this.#schemaUse.doubt()
+              return attempt(backoff)
             }
+            if (sqlErrors.isDenied(error)) return this.#denied(error, remaining)
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
-            return again(error, backoff)
+            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return KvError.fail(sqlErrors.reasonOf(error))
+            return Effect.andThen(
+              Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
+              attempt(Math.min(backoff * 2, 500))
+            )
           }
         }
       })
@@ -201,10 +205,23 @@ export class Connection {
     )
   }
 
-  /** One attempt, of at most that many milliseconds; `undefined` if it failed. */
+  /** Fails with what the role lacks. */
+  #denied(error: SqlError, remaining: () => number): Effect.Effect<never, KvError.KvError> {
+    const { schema } = this.settings
+    return Effect.flatMap(
+      this.#once(executing(permissions.statement(schema)), remaining),
+      (outcome) =>
+        KvError.fail(sqlErrors.reasonOf(
+          error,
+          outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined
+        ))
+    )
+  }
+
+  /** One attempt, of at most that many milliseconds; `undefined` if it failed. It does not check the schema. */
   once(statement: Statement, millis: number): Effect.Effect<ReadonlyArray<Row> | undefined> {
     return Effect.map(
-      realTime.provide(this.#once(statement, () => millis)),
+      realTime.provide(this.#once(executing(statement), () => millis)),
       (outcome) => outcome._tag === "Rows" ? outcome.rows : undefined
     )
   }
@@ -224,26 +241,28 @@ export class Connection {
     })
   }
 
-  /** One attempt. The caller never waits for the end of a statement that it gave up. */
-  #once(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+  /** One attempt, after the check of the schema. */
+  #attempt(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
+    if (this.#schemaUse.isReady) return this.#once(executing(statement), remaining)
+    return Effect.flatMap(
+      this.#once(() => ready(this.#schemaUse), remaining),
+      (outcome) => outcome._tag === "Rows" ? this.#once(executing(statement), remaining) : Effect.succeed(outcome)
+    )
+  }
+
+  /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
+  #once(query: Query, remaining: () => number): Effect.Effect<Outcome> {
     return Effect.withFiber((caller) => {
       const control = caller.getRef(SendControl.Current)
       return Effect.callback<Outcome>((resume) => {
         if (!this.#isOpen) return resume(Effect.succeed({ _tag: "Closed", sent: false }))
         let sent = false
         control?.track(() => sent)
-        const query = Effect.scoped(
-          Effect.flatMap(this.pg.reserve, (connection) =>
-            Effect.suspend((): Effect.Effect<Outcome, SqlError> => {
-              if (control?.isCancelled() === true) return Effect.succeed({ _tag: "Cancelled" })
-              sent = true
-              return connection.executeValues(statement.sql, statement.params).pipe(
-                Effect.map((rows): Outcome => ({ _tag: "Rows", rows })),
-                Effect.tapError((error) => sqlErrors.isReadOnly(error) ? leave(connection) : Effect.void)
-              )
-            }))
-        )
-        const fiber = this.#run(query)
+        const fiber = this.#run(query(this.pg, () => {
+          if (control?.isCancelled() === true) return false
+          sent = true
+          return true
+        }))
         this.#running.add(fiber)
         fiber.addObserver(() => this.#running.delete(fiber))
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
@@ -275,29 +294,48 @@ export class Connection {
   }
 }
 
+/** Executes something. `send` is called when it is sent, and returns whether it may be. */
+type Query = (pg: PgClient.PgClient, send: () => boolean) => Effect.Effect<Outcome, SqlError>
+
+const executing = (statement: Statement): Query => (pg, send) =>
+  Effect.scoped(Effect.flatMap(pg.reserve, (connection) =>
+    Effect.suspend((): Effect.Effect<Outcome, SqlError> =>
+      send()
+        ? connection.executeValues(statement.sql, statement.params).pipe(
+          Effect.map((rows): Outcome => ({ _tag: "Rows", rows })),
+          leavingStandby(connection)
+        )
+        : Effect.succeed({ _tag: "Cancelled" })
+    )))
+
+/** Waits until the schema can be used. */
+const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>
+  Effect.matchEffect(schemaUse.ready, {
+    onFailure: (error): Effect.Effect<Outcome, SqlError> =>
+      KvError.isKvError(error) ? Effect.succeed({ _tag: "Rejected", error }) : Effect.fail(error),
+    onSuccess: () => Effect.succeed<Outcome>({ _tag: "Rows", rows: [] })
+  })
+
 type Outcome =
   | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }
+  | { readonly _tag: "Rejected"; readonly error: KvError.KvError }
   | { readonly _tag: "Failed"; readonly error: SqlError; readonly sent: boolean }
   | { readonly _tag: "Late"; readonly sent: boolean }
   | { readonly _tag: "Closed"; readonly sent: boolean }
   | { readonly _tag: "Cancelled" }
-
-/**
- * Ends the connection to a server that only reads, so that the pool opens another: behind a proxy or a name, the next one
- * leads to the primary.
- */
-const leave = (connection: SqlConnection): Effect.Effect<void> =>
-  Effect.ignore(connection.executeValuesUnprepared("select pg_terminate_backend(pg_backend_pid())", []))
 
 const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 
 const unknown = (why: string): KvError.Reason =>
   new KvError.Indeterminate({ message: `${why}, so it is not known whether the store applied the write` })
 
-const late = (wasSent: boolean): KvError.Reason =>
+const late = (wasSent: boolean, isSchemaReady: boolean): KvError.Reason =>
   new KvError.DeadlineExceeded({
     message: wasSent
       ? "no response arrived before the deadline"
+      : !isSchemaReady
+      ? "the schema of the store was not checked before the deadline: all connections of the PgClient's pool are in use, " +
+        "the server is unreachable, or the schema is being upgraded"
       : "no connection of the PgClient was available before the deadline; its pool may be in use or the server unreachable"
   })
 

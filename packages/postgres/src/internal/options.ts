@@ -45,8 +45,8 @@ export interface Options {
    */
   readonly schema?: string | undefined
   /**
-   * Whether the first call creates the schema if it is missing. If `false`, run `PostgresSchema.script` yourself.
-   * Default: `true`.
+   * Whether the first call creates the schema if it is missing, and upgrades it if it is of an older version. If `false`,
+   * such a call fails with `InvalidRequest`: run `PostgresSchema.script` yourself. Default: `true`.
    */
   readonly migrate?: boolean | undefined
   /** Restricts the store to the keys with this prefix, as `Kv.prefixed` does. Default: the whole store. */

@@ -50,21 +50,22 @@ export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", 
 const howToConnect =
   "the server is read-only: it is a standby, or default_transaction_read_only is set; connect to the primary"
 
-const howToCreate =
+export const howToCreate =
   "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
 
+/** Whether the role lacks a permission. */
+export const isDenied = (error: SqlError): boolean => stateOf(error) === "42501"
+
 /** The reason of a call that was not applied. */
-export const reasonOf = (error: SqlError): KvError.Reason => {
-  const message = isSchemaMissing(error)
-    ? `${describe(error)}; ${howToCreate}`
-    : isReadOnly(error)
-    ? `${describe(error)}; ${howToConnect}`
-    : describe(error)
+export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
+  const more = advice ??
+    (isSchemaMissing(error) ? howToCreate : isReadOnly(error) ? howToConnect : undefined)
+  const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {
     return new KvError.Unauthenticated({ message })
   }
-  if (state === "42501") return new KvError.PermissionDenied({ message })
+  if (isDenied(error)) return new KvError.PermissionDenied({ message })
   if (state === "53100") return new KvError.QuotaExceeded({ message })
   if (isTransient(error)) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })

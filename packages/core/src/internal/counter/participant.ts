@@ -1,5 +1,5 @@
 /**
- * A participant of a counter: it writes its own total, and nobody else does.
+ * A participant of a counter: it alone writes its own total.
  *
  * Each write is conditional on the revision of the previous one, and has the whole total. So it can be repeated when its
  * response was lost: of all attempts at one revision, at most one is applied. The key is created with the total 0, before

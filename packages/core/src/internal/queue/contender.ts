@@ -132,7 +132,7 @@ export const fail = (
   cause = lossCause(reason)
 ): boolean => {
   const error = Effect.failSync(() => new LockLost({ kind, lock, token, reason }))
-  // Recorded before the loss completes: whoever awaits it resumes at once, and may release the lock.
+  // Recorded before the loss completes: a fiber that awaits it resumes at once, and may release the lock.
   if (reason !== released && cause !== undefined && !Deferred.isDoneUnsafe(claim.loss)) {
     claim.metrics?.lost(cause)
     claim.span?.lost(Exit.fail(new LockLost({ kind, lock, token, reason })))

@@ -2,8 +2,8 @@
  * The entry into a barrier, and the wait for the others.
  *
  * The end of a round is a fact of the store: the record `NAME/barrier/current` moves to the next round, and says whether the last one
- * opened or who broke it. Whoever sees that the round is complete, or that a participant died, puts that record if it is
- * still the one of the round. So all participants agree, and no one depends on another that dies.
+ * opened or who broke it. Any participant that sees that the round is complete, or that one died, puts that record
+ * if it is still the one of the round. So all participants agree, and none depends on another that dies.
  */
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"

@@ -2,8 +2,8 @@
  * One run: it starts with a transaction that puts the record and the runner's key, and ends with one that puts the
  * outcome and deletes that key.
  *
- * The runner's key is attached to a session's lease. While it exists nobody else can start, and every write of the run
- * is conditional on it. A run whose key is lost is interrupted, and the record keeps saying `Running`: without the key
+ * The runner's key is attached to a session's lease. While it exists no other run can start, and every write of the
+ * run is conditional on it. A run whose key is lost is interrupted, and the record keeps saying `Running`: without the key
  * that means that the runner crashed.
  */
 import * as Cause from "effect/Cause"

@@ -1,5 +1,5 @@
 /**
- * The queue of a read-write lock: a reader is admitted when no writer is ahead of it, a writer when nobody is. The key
+ * The queue of a read-write lock: a reader is admitted when no writer is ahead of it, a writer when no one is. The key
  * layout is that of Go's `recipe.RWMutex`: `NAME/read/...` and `NAME/write/...`.
  *
  * Go orders the queue by mod revision, so a contender's key is never put again: it would go to the end. And Go looks at

@@ -2,7 +2,7 @@
  * The view of a semaphore's contenders that all waiters of a client share. It admits each of them when the weights ahead
  * leave room, from one watch and without reads.
  *
- * It exists while somebody waits. A release costs one event for each client with waiters, and wakes only the waiters that
+ * It exists while there are waiters. A release costs one event for each client with waiters, and wakes only the waiters that
  * it admits.
  */
 import * as Effect from "effect/Effect"

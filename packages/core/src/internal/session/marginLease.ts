@@ -2,8 +2,7 @@
  * Leases that the store keeps longer than the client relies on them.
  *
  * By its own clock the client loses such a lease when its time to live has passed since the last renewal. The store ends
- * it a margin later. In between its keys exist, and nobody uses them: a cool-down that holds whatever happens to the
- * client, even if it crashes.
+ * it a margin later. In between its keys exist and are not used: a cool-down that holds even if the client crashes.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -6,7 +6,7 @@
 import type * as SchemaAST from "effect/SchemaAST"
 import type * as SchemaIssue from "effect/SchemaIssue"
 
-/** How a path goes on with the next name. `parent` is the schema whose fields the name may be one of. */
+/** How a path continues with the next name. `parent` is the schema whose fields the name may be one of. */
 export type Step = (path: string, name: PropertyKey, parent: SchemaAST.AST | undefined) => string
 
 export interface Problem {

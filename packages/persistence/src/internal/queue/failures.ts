@@ -13,7 +13,7 @@ import * as Schedule from "effect/Schedule"
 export const isRepeatable = ({ isRetryable, reason }: KvError): boolean =>
   isRetryable || reason._tag === "Indeterminate"
 
-/** Whether the work can go on after a pause: the store will respond again, or the position of a watch is gone. */
+/** Whether the work can continue after a pause: the store will respond again, or the position of a watch is gone. */
 export const isPassing = (error: KvError): boolean =>
   isRepeatable(error) || error.reason._tag === "Compacted" || error.reason._tag === "StoreReplaced"
 

@@ -49,7 +49,7 @@ export const register = Effect.fnUntraced(function*(
   }
 })
 
-/** Removes the traces of a worker that has no claims. If it still has some, whoever takes the last one over does. */
+/** Removes the keys of a worker that has no claims. If it still has some, the worker that takes over the last one does. */
 const leave = (kv: Kv.Kv, keys: keysOf.Keys, id: string): Effect.Effect<void> =>
   kv.txn({
     if: [Compare.empty(keysOf.claimsOf(keys, id))],

@@ -30,6 +30,23 @@ create table if not exists ${schema}.epoch (
   began_after bigint not null
 );
 insert into ${schema}.epoch (number, id, began_after) select 0, s.epoch, 0 from ${schema}.store s on conflict do nothing;
+
+-- Roles that may use the store of version 1 may go on.
+do $grants$
+declare
+  g record;
+begin
+  for g in
+    select a.privilege_type as privilege, a.grantee from pg_catalog.pg_class c, aclexplode(c.relacl) a
+    where c.oid = (select s.tableoid from ${schema}.store s) and a.grantee <> c.relowner
+      and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+  loop
+    execute format(
+      'grant %s on %s to %s', g.privilege, (select x.tableoid::regclass from ${schema}.epoch x limit 1),
+      case when g.grantee = 0 then 'public' else g.grantee::regrole::text end
+    );
+  end loop;
+end $grants$;
 `
 
 export const epochFunctions = (schema: string): string => `

@@ -255,6 +255,21 @@ begin
       on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
 end $fn$;
 
+-- For clients of version 1.
+create or replace function ${schema}.get_entry(k bytea) returns table (
+  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint
+)
+language sql stable as $fn$
+  select x.o_revision, x.o_value, x.o_created, x.o_modified, x.o_version, x.o_lease from ${schema}.entry_now(k) x
+$fn$;
+
+-- For calls of version 1 in flight.
+create or replace function ${schema}.commit_revision(before bigint, after bigint) returns void
+language plpgsql as $fn$
+begin
+  perform ${schema}.commit_writes(before, after, 0);
+end $fn$;
+
 -- A notification names the keys of its revision, if they are few: a client whose watches have none of them reads nothing.
 -- Returns the epoch of the store: the known one, unless this write begins another.
 create or replace function ${schema}.commit_writes(before bigint, after bigint, known bigint) returns bigint
@@ -605,6 +620,4 @@ begin
   update ${schema}.store set cleaned = upto;
   return upto < gone;
 end $fn$;
-
-create or replace function ${schema}.schema_version() returns integer language sql immutable as $fn$ select 1 $fn$;
 `

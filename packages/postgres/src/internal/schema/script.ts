@@ -1,28 +1,66 @@
 /**
- * The script that creates the schema of a store. It can be run again, also beside programs that use the store.
+ * The script that creates the schema of a store, or upgrades it. It is one statement, so it is done as a whole or not at
+ * all. It can be run again, also beside programs that use the store.
+ *
+ * A schema is a store's if it has the function `schema_version` and the table `store`. What else is in a schema is another
+ * program's, and stays as it is.
  */
-import { epochFunctions, epochTables } from "./epochs.ts"
+import { epochFunctions } from "./epochs.ts"
 import { fence } from "./fence.ts"
 import { functions } from "./functions.ts"
+import { identifier, literal } from "./names.ts"
 import { tables } from "./tables.ts"
+import { upgrades, version, versions } from "./version.ts"
 
-export const identifier = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
-
-const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
+/** The error of a schema that another program uses: `duplicate_schema`. */
+export const foreignState = "42P06"
 
 /** The oldest version that Postgres itself supports, and the tests run on, as `server_version_num` has it. */
 export const oldestServer = 150000
 
-/** Rejects a server that is too old, before it fails at some function that it lacks. */
-const requireServer = `
-do $version$ begin
+export const script = (name: string): string => {
+  const schema = identifier(name)
+  const found = `pg_catalog.pg_namespace n where n.nspname = ${literal(name)}`
+  return `do $effect_kv$
+declare
+  present integer := 0;
+  strange text;
+begin
   if current_setting('server_version_num')::integer < ${oldestServer} then
-    raise exception 'effect-kv needs PostgreSQL ${oldestServer / 10000} or later, and this server is PostgreSQL %',
-      current_setting('server_version') using errcode = '0A000';
+    raise exception using errcode = '0A000',
+      message = 'effect-kv needs PostgreSQL ${oldestServer / 10000} or later, and this server is PostgreSQL '
+        || current_setting('server_version');
   end if;
-end $version$;
-`
+  -- Of several that run at once, one creates or upgrades, and the others wait and find it done.
+  perform pg_advisory_xact_lock(hashtextextended('effect-kv schema', 0));
+  if exists (
+    select from ${found}
+      and exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'store')
+      and exists (
+        select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'schema_version'
+          and p.pronargs = 0 and p.prorettype = 'integer'::regtype
+      )
+  ) then
+    present := ${schema}.schema_version();
+  else
+    select coalesce(
+      (select c.relname from pg_catalog.pg_class c where c.relnamespace = n.oid limit 1),
+      (select p.proname from pg_catalog.pg_proc p where p.pronamespace = n.oid limit 1)
+    ) into strange from ${found};
+    if strange is not null then
+      raise exception using errcode = '${foreignState}',
+        message = 'the schema ' || quote_ident(${literal(name)}) || ' belongs to another program: it holds '
+          || quote_ident(strange) || ' and no store';
+    end if;
+  end if;
+  if present >= ${version} then return; end if;
 
-export const script = (schema: string): string =>
-  requireServer + tables(identifier(schema)) + epochTables(identifier(schema)) + epochFunctions(identifier(schema)) +
-  functions(identifier(schema), literal(schema)) + fence(identifier(schema))
+  if not exists (select from ${found}) then create schema ${schema}; end if;
+  if present = 0 then
+${tables(schema)}
+  end if;
+${upgrades.map(({ statements, to }) => `  if present < ${to} then\n${statements(schema)}\n  end if;\n`).join("")}
+${epochFunctions(schema)}${functions(schema, literal(name))}${fence(schema)}${versions(schema)}
+end $effect_kv$;
+`
+}

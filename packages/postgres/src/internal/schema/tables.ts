@@ -7,10 +7,10 @@
  *
  * Compaction has two steps. Reads and new watches before `compacted` are rejected at once. The log is cleaned up to
  * `cleanable`, which follows at least ten seconds later: open watches that are about to read it lose nothing.
+ *
+ * These are the tables of version 1: later versions change them by `upgrades`.
  */
 export const tables = (schema: string): string => `
-create schema if not exists ${schema};
-
 create table if not exists ${schema}.store (
   the_only boolean primary key default true check (the_only),
   revision bigint not null,

@@ -102,7 +102,7 @@ export class Feed {
               : "the connection broke"
           )[0] ?? "the connection broke"
         )
-        // Watches go on without notifications, if only the listener failed.
+        // If only the listener failed, watches continue without notifications.
         return Effect.ignore(this.#drain()).pipe(
           Effect.andThen(Effect.sleep(backoff)),
           Effect.andThen(Effect.suspend(() => again(Math.min(backoff * 2, 1000))))
@@ -155,7 +155,7 @@ export class Feed {
     })
   }
 
-  /** Whether the notifications tell of nothing that a watch requests. */
+  /** Whether no notification concerns a range that is watched. */
   #isIrrelevant(notifications: ReadonlyArray<PgConnection.Notification>): boolean {
     let isIrrelevant = true
     for (const { payload } of notifications) {

@@ -1,5 +1,5 @@
 /**
- * Latches and barriers: idempotent arrivals, rounds, and an end that all see and a death that all are told of.
+ * Latches and barriers: idempotent arrivals, rounds, an end that all see, and a death that all are notified of.
  */
 import * as Barrier from "@effect-kv/core/Barrier"
 import * as KeyRange from "@effect-kv/core/KeyRange"
@@ -97,7 +97,7 @@ export const cases = chapter("latches and barriers", [
     assert.deepStrictEqual(yield* on(kv)(Latch.arrived("a")), [])
   }),
 
-  test("a change elsewhere lets nobody pass a latch or a barrier", function*(kv) {
+  test("a change elsewhere lets no waiter pass a latch or a barrier", function*(kv) {
     const latch = yield* awaiting(kv, "l", 2)
     yield* arrive(kv, "l", "a")
     const { fiber: barrier } = yield* enter(kv, "b", { parties: 2, id: "a" })
@@ -111,7 +111,7 @@ export const cases = chapter("latches and barriers", [
     yield* stillWait(latch, barrier)
   }),
 
-  test("a reset latch is closed and begins again without arrivals, and who waits goes on", function*(kv) {
+  test("a reset latch is closed and begins again without arrivals, and its waiters keep waiting", function*(kv) {
     const waiting = yield* awaiting(kv, "l", 2)
     yield* arrive(kv, "l", "a")
     yield* on(kv)(Latch.reset("l"))
@@ -159,7 +159,7 @@ export const cases = chapter("latches and barriers", [
   }),
 
   test(
-    "a barrier opens when all have entered, and a late comer is refused or takes part in the next round",
+    "a barrier opens when all have entered, and a latecomer is rejected or takes part in the next round",
     function*(kv) {
       const clients = [kv, yield* newClient, yield* newClient]
       const entered = []
@@ -180,7 +180,7 @@ export const cases = chapter("latches and barriers", [
     }
   ),
 
-  test("one participant too many is refused, or waits for the next round", function*(kv) {
+  test("one participant too many is rejected, or waits for the next round", function*(kv) {
     const others = ["a", "b", "c", "d"].map((id) => enter(kv, "b", { parties: 3, id }))
     const fibers = (yield* Effect.all(others, { concurrency: "unbounded" })).map(({ fiber }) => fiber)
     const exits = yield* promptly("all end", Effect.forEach(fibers, Fiber.await))
@@ -213,7 +213,7 @@ export const cases = chapter("latches and barriers", [
     yield* soon("one key", Effect.map(kv.count(KeyRange.prefix("b")), (count) => count === 1))
   }),
 
-  test("a reset barrier can be entered again, and who waits goes on", function*(kv) {
+  test("a reset barrier can be entered again, and its waiters keep waiting", function*(kv) {
     yield* Effect.scoped(on(kv)(Barrier.enter("b", { parties: 1, id: "a" })))
     yield* on(kv)(Barrier.reset("b"))
     const waiting = yield* enter(kv, "b", { parties: 2, id: "a" })
@@ -248,7 +248,7 @@ export const cases = chapter("latches and barriers", [
     assert.strictEqual(seen.watches, 0)
   }),
 
-  waitingTest("who was waiting when a latch opened goes on, although it was reset at once", function*(kv) {
+  waitingTest("waiters of a latch that opened pass, even if it was reset at once", function*(kv) {
     const names = ["latch/reset/by-hand", "latch/reset/by-arrivals"]
     for (const name of names) {
       const seen = faults.make()
@@ -269,7 +269,7 @@ export const cases = chapter("latches and barriers", [
     }
   }),
 
-  test("a waiter that missed an opening by hand because of a compaction goes on", function*(kv) {
+  test("a waiter that missed a manual opening because of a compaction passes", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
     const client = yield* KvFaults.make(backendOf(yield* faults.newClientWith(seen)))
@@ -379,7 +379,7 @@ export const cases = chapter("latches and barriers", [
     assert.deepStrictEqual(yield* exitOf("it opens", waiting.fiber), Exit.succeed(0))
   }),
 
-  waitingTest("the others go on if the last to enter dies right after it", function*(kv) {
+  waitingTest("the barrier opens even if the last to enter dies right after that", function*(kv) {
     const name = "barrier/last"
     const waiting = yield* enter(yield* newClient, name, { parties: 2, id: "a" })
     yield* untilEntered(kv, name, "a")
@@ -401,7 +401,7 @@ export const cases = chapter("latches and barriers", [
     yield* exitOf("the last one ends", last.fiber)
   }),
 
-  waitingTest("a time limit ends the wait although a participant hangs", function*(kv) {
+  waitingTest("a time limit ends the wait even if a participant hangs", function*(kv) {
     const name = "barrier/limit"
     const limited = yield* Effect.forkScoped(
       on(kv)(Effect.timeoutOption(Effect.as(Latch.await(`${name}-latch`, { count: 1 }), 0), "1 second"))

@@ -345,7 +345,7 @@ export const cases = chapter("run once", [
     })
   ),
 
-  waitingTest("a cron goes on after its watches have failed and could not be opened again", function*(kv) {
+  waitingTest("a cron continues after its watches have failed and could not be opened again", function*(kv) {
     const name = "run-once/watches-fail"
     const faulty = faults.make()
     const compacted = yield* Deferred.make<never, KvError.KvError>()

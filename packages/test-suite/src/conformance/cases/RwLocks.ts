@@ -216,7 +216,7 @@ export const cases = chapter("read-write locks", [
     }
   }),
 
-  test("a fiber that reads or writes under the same lock again is rejected: nobody is upgraded", function*(kv) {
+  test("a fiber that reads or writes under the same lock again is rejected: there is no upgrade", function*(kv) {
     const barrier = yield* faults.barrier
     const upgrade = DistRwLock.withWriteLock("l")(Effect.void)
     for (const inner of [DistRwLock.withReadLock("l"), DistRwLock.withWriteLock("l")]) {
@@ -224,7 +224,7 @@ export const cases = chapter("read-write locks", [
         assert.strictEqual((yield* reasonOf(on(kv)(outer(inner(Effect.void)))))._tag, "InvalidRequest")
       }
     }
-    // Two readers ask to upgrade: both are told no at once, and neither waits for the other.
+    // Two readers try to upgrade: both are rejected at once, and neither waits for the other.
     const both = [kv, yield* newClient].map((client) =>
       on(client)(DistRwLock.withReadLock("l")(Effect.andThen(barrier.stop, reasonOf(upgrade))))
     )
@@ -366,7 +366,7 @@ export const cases = chapter("read-write locks", [
   }),
 
   waitingTest(
-    "a waiter for a read-write lock that times out or is lost leaves no key, and others go on",
+    "a waiter for a read-write lock that times out or is lost leaves no key, and the others keep their places",
     function*(kv) {
       const name = "rw/timeout"
       const holder = yield* hold(kv, "Write", name)

@@ -353,7 +353,7 @@ export const cases = chapter("semaphores", [
     failedWith(yield* Effect.exit(make(yield* newClient, "s", 1)), "PermitsMismatch")
   }),
 
-  test("a resize to fewer permits leaves the holders alone, and admits nobody until there is room", function*(kv) {
+  test("a resize to fewer permits does not affect the holders, and admits no waiter until there is room", function*(kv) {
     const semaphore = yield* make(kv, "s", 4)
     const other = yield* make(yield* newClient, "s", 4)
     const holders = []
@@ -523,7 +523,7 @@ export const cases = chapter("semaphores", [
     assert.isTrue(Exit.isSuccess(yield* exitOf("the last runs", last)))
   }),
 
-  waitingTest("a waiter for permits goes on waiting through a compaction and an outage", function*(kv) {
+  waitingTest("a waiter for permits keeps waiting through a compaction and an outage", function*(kv) {
     const name = "semaphore/compacted"
     const store = yield* Store
     const holder = yield* hold(yield* make(kv, name, 1), 1)

@@ -62,7 +62,7 @@ export const cases = chapter("sequences and counters", [
     yield* rejects(kv, "InvalidRequest", next(kv, ""))
   }),
 
-  test("a number whose response is lost is given to nobody", function*(kv) {
+  test("a number whose response is lost is given to no other call", function*(kv) {
     const lossy = faults.make()
     const client = yield* faults.newClientWith(lossy)
     let losses = 2
@@ -244,7 +244,7 @@ export const cases = chapter("sequences and counters", [
     assert.strictEqual(yield* sumOf(kv, "c"), 13n)
   }),
 
-  test("a participant that was taken for dead goes on, and nothing counts twice", function*(kv) {
+  test("a participant that was mistaken for dead continues, and nothing counts twice", function*(kv) {
     const hooks = faults.make()
     const paused = yield* participate(yield* faults.newClientWith(hooks), "c")
     yield* paused.add(10)
@@ -260,7 +260,7 @@ export const cases = chapter("sequences and counters", [
     yield* paused.add(1)
     assert.strictEqual(yield* sumOf(kv, "c"), 11n)
 
-    // The response is lost, and the total is folded before it could be looked at: nobody knows.
+    // The response is lost, and the total is folded before it could be read: the outcome is unknown.
     let lost: Op.Op | undefined
     hooks.after = (call) => {
       if (!isAddition(call) || lost !== undefined) return Effect.void

@@ -123,7 +123,7 @@ export const cases = chapter("slots", [
       // Of an admission: the waiter looks whether it is first, and reads, takes and releases the slot.
       assert.isAtMost(many.ofReleases, 7 * 16, `${many.ofReleases} requests`)
       assert.isAtMost(many.all, 12 * 16, `${many.all} requests`)
-      yield* soon("nobody is in the queue", Effect.map(kv.count(KeyRange.all), (count) => count === 0))
+      yield* soon("the queue is empty", Effect.map(kv.count(KeyRange.all), (count) => count === 0))
     }
   ),
 

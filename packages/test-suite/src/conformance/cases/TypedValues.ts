@@ -254,7 +254,7 @@ export const cases = chapter("typed values", [
     assert.deepStrictEqual(yield* users.get("ada"), Option.some({ name: "Ada", logins: 2 }))
   }),
 
-  test("a watch delivers every change in order, and goes on after one that does not decode", function*(kv) {
+  test("a watch delivers every change in order, and continues after one that does not decode", function*(kv) {
     const users = yield* usersOf(kv)
     const start = yield* users.put("a", ada)
     yield* kv.put("users/b", "?")
@@ -290,7 +290,7 @@ export const cases = chapter("typed values", [
     yield* promptly("empty", view.waitUntil(({ items }) => items.length === 0))
   }),
 
-  test("a list that is longer than a page is complete although history is compacted between two pages", function*(kv) {
+  test("a list that is longer than a page is complete even if history is compacted between two pages", function*(kv) {
     const store = yield* Store
     const seen = faults.make()
     const client = yield* faults.newClientWith(seen)

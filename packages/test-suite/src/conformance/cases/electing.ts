@@ -22,7 +22,7 @@ export const lead = (kv: Kv.Kv, name: string, options?: Election.CampaignOptions
 export const enter = (kv: Kv.Kv, name: string, options?: Parameters<typeof Election.enter>[1]) =>
   promptly(`the queue of ${name}`, on(kv)(Election.enter(name, options)))
 
-/** Starts a candidate in the background, and returns once it waits in the queue or, if nobody is ahead, leads. */
+/** Starts a candidate in the background, and returns once it waits in the queue or, if it is the first, leads. */
 export const candidate = Effect.fnUntraced(function*<A, E>(
   kv: Kv.Kv,
   name: string,

@@ -21,7 +21,7 @@ export interface Recipe {
   readonly attempt: (kv: Kv.Kv, name: string) => Effect.Effect<unknown, unknown>
   /** Makes an attempt wait. Returns the effect that lets it proceed. */
   readonly block: (kv: Kv.Kv, name: string) => Effect.Effect<Effect.Effect<void>, unknown, Environment>
-  /** How many keys are left of a name that nobody uses. */
+  /** How many keys are left of a name that is not used any more. */
   readonly keysLeft: number
 }
 

@@ -74,7 +74,7 @@ export const signalling = <A, E, R>(body: Effect.Effect<A, E, R>) => {
   }
 }
 
-/** Starts a contender in the background, and returns once it waits in the queue or, if nobody is ahead, holds. */
+/** Starts a contender in the background, and returns once it waits in the queue or, if it is the first, holds. */
 export const contend = Effect.fnUntraced(function*<A, E>(
   kv: Kv.Kv,
   name: string,

@@ -309,7 +309,7 @@ const removeSegment = (data: string): void => {
   if (id !== undefined) ChildProcess.spawnSync("ipcrm", ["-m", id], { stdio: "ignore" })
 }
 
-/** The processes that a process has started: Linux tells. */
+/** The processes that a process has started, from Linux's `/proc`. */
 const childrenOf = (pid: number): ReadonlyArray<number> => {
   try {
     return Fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter((id) => id !== "").map(

@@ -27,7 +27,7 @@ export const asUnprivileged = (
 export const isReachable = (path: string): boolean =>
   path === Path.dirname(path) || (Fs.statSync(path).mode & 0o001) !== 0 && isReachable(Path.dirname(path))
 
-/** Whether a server answers. It answers the request for TLS with one byte, also while it starts: then it closes. */
+/** Whether a server responds. Its response to the request for TLS is one byte, even while it starts; then it closes. */
 export const accepts = (port: number): Effect.Effect<boolean> =>
   Effect.callback<boolean>((resume) => {
     const socket = Net.connect({ port, host: "127.0.0.1" })

@@ -1,0 +1,129 @@
+/**
+ * The schema as a client uses it: at first use the client compares the version in the database with its own, and creates
+ * or upgrades the schema.
+ */
+import * as KvError from "@effect-kv/core/KvError"
+import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Settings } from "./options.ts"
+import { identifier } from "./schema/names.ts"
+import { foreignState, script } from "./schema/script.ts"
+import { version } from "./schema/version.ts"
+import * as sqlErrors from "./sqlErrors.ts"
+import { leavingStandby } from "./standby.ts"
+
+type Failure = SqlError | KvError.KvError
+
+export class SchemaUse {
+  readonly #check: Effect.Effect<void, Failure>
+  readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  #isReady = false
+  #checking: Fiber.Fiber<void, Failure> | undefined = undefined
+
+  constructor(
+    pg: PgClient.PgClient,
+    settings: Settings,
+    run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  ) {
+    this.#check = check(pg, settings)
+    this.#run = run
+  }
+
+  /** Whether the schema was found in a version that this client can use. */
+  get isReady(): boolean {
+    return this.#isReady
+  }
+
+  /** A statement did not find what it needs: the schema was dropped, or a later version dropped what this one calls. */
+  doubt(): void {
+    this.#isReady = false
+  }
+
+  /**
+   * Waits for the check. All callers share one, which goes on when they have given up: an upgrade may take longer than a
+   * call may. A check that failed is repeated by the next caller.
+   */
+  get ready(): Effect.Effect<void, Failure> {
+    return Effect.suspend(() => Fiber.join(this.#checking ??= this.#start()))
+  }
+
+  /** Ends a check in flight. */
+  close(): void {
+    this.#checking?.interruptUnsafe()
+  }
+
+  #start(): Fiber.Fiber<void, Failure> {
+    const fiber = this.#run(Effect.tap(this.#check, () =>
+      Effect.sync(() => {
+        this.#isReady = true
+      })))
+    fiber.addObserver(() => {
+      this.#checking = undefined
+    })
+    return fiber
+  }
+}
+
+const check = (pg: PgClient.PgClient, { migrate, schema }: Settings): Effect.Effect<void, Failure> => {
+  const name = identifier(schema)
+  const integer = (call: string): Effect.Effect<unknown, SqlError> =>
+    Effect.map(
+      Effect.scoped(
+        Effect.flatMap(pg.reserve, (connection) => connection.executeValuesUnprepared(`select ${name}.${call}()`, []))
+      ),
+      (rows) => rows[0]?.[0]
+    )
+  const present = Effect.catchIf(integer("schema_version"), sqlErrors.isSchemaMissing, () => Effect.succeed(0))
+  const oldestClient = Effect.catchIf(integer("oldest_client"), sqlErrors.isSchemaMissing, () => Effect.undefined)
+
+  const decide = (mayMigrate: boolean): Effect.Effect<void, Failure> =>
+    Effect.flatMap(present, (found) => {
+      if (found === version) return Effect.void
+      if (typeof found !== "number") return refuse(foreign(name))
+      if (found > version) {
+        return Effect.flatMap(oldestClient, (oldest) =>
+          typeof oldest !== "number"
+            ? refuse(foreign(name))
+            : oldest <= version
+            ? Effect.void
+            : refuse(tooNew(name, found, oldest)))
+      }
+      if (!mayMigrate) return refuse(found === 0 ? sqlErrors.howToCreate : tooOld(name, found))
+      return Effect.andThen(
+        Effect.catchIf(
+          runScript(pg, schema),
+          (error) => sqlErrors.stateOf(error) === foreignState,
+          (error) => refuse(`${sqlErrors.describe(error)}; ${itsOwn}`)
+        ),
+        decide(false)
+      )
+    })
+  return decide(migrate)
+}
+
+/** The script is one statement, and so one transaction. */
+const runScript = (pg: PgClient.PgClient, schema: string): Effect.Effect<void, SqlError> =>
+  Effect.scoped(
+    Effect.flatMap(
+      pg.reserve,
+      (connection) =>
+        leavingStandby(connection)(Effect.asVoid(connection.executeUnprepared(script(schema), [], undefined)))
+    )
+  )
+
+const itsOwn = "give the store a schema of its own by the option schema"
+
+const foreign = (name: string): string => `the schema ${name} belongs to another program; ${itsOwn}`
+
+const tooOld = (name: string, found: number): string =>
+  `the schema ${name} has version ${found}, but this client needs version ${version}: run the text of ` +
+  "PostgresSchema.script(), or leave out migrate: false"
+
+const tooNew = (name: string, found: number, oldest: number): string =>
+  `the schema ${name} has version ${found}, which clients of version ${oldest} or later can use, but this client is of ` +
+  `version ${version}: update @effect-kv/postgres in this program`
+
+const refuse = (message: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(new KvError.InvalidRequest({ message }))

@@ -25,7 +25,9 @@ const runs = async (program) => {
 
 /** Debian keeps it in a folder that is not on every PATH. */
 const installed = () =>
-  [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"].map((folder) => join(folder, "pgbouncer")).find(existsSync)
+  [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"].map((folder) => join(folder, "pgbouncer")).find(
+    existsSync
+  )
 
 const provide = async (directory) => {
   const packages = ["pgbouncer", "libc-ares2", "libevent-2.1-7"]

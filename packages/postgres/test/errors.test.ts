@@ -133,7 +133,8 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         [url, { deadline: 0 }],
         [url, { batching: { maxOps: 0 } }],
         ["http://user:secret@localhost", {}],
-        ["postgres://user:secret@:::", {}]
+        ["postgres://user:secret@:::", {}],
+        ["postgres://user:secret@one:5432,two:5432/app?target_session_attrs=read-write", {}]
       ]
       for (const [url, options] of wrong) {
         const reason = yield* failureOf(open(url, options))

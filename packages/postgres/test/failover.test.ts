@@ -19,8 +19,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { connectTo, Pair, pairLayer } from "./support/replication.ts"
 
-const kvOn = (port: number, options?: Parameters<typeof connectTo>[1]) =>
-  Effect.map(connectTo(port, options), Context.get(Kv.Kv))
+const kvOn = (...options: Parameters<typeof connectTo>) => Effect.map(connectTo(...options), Context.get(Kv.Kv))
 
 const valueOf = (kv: Kv.Kv, options?: Kv.ReadOptions) => Effect.map(kv.get("a", options), Option.getOrUndefined)
 
@@ -74,7 +73,7 @@ layer(pairLayer, options)("a replica with all writes", (it) => {
       const { address, caughtUp, primary, standby } = yield* Pair
       yield* caughtUp
       yield* address.retarget(standby.port)
-      const kv = yield* kvOn(address.port)
+      const kv = yield* kvOn(address.port, {}, { maxConnections: 1 })
       const reads = [kv.get("a"), kv.range(KeyRange.all), backendOf(kv).leaseTimeToLive(1n, { keys: true })]
       for (
         const call of [kv.put("a", "3"), ...reads].map((call) => Effect.asVoid<unknown, KvError.KvError, never>(call))
@@ -83,7 +82,7 @@ layer(pairLayer, options)("a replica with all writes", (it) => {
         assert.strictEqual(error.reason._tag, "Unavailable")
         assert.include(error.message, "standby")
       }
-      // The connections to the standby stay as they are: the client leaves them.
+      // The proxy keeps the connection to the standby: the client must leave it.
       const calls = Deadline.within(Effect.all([kv.get("a"), kv.put("b", "1")], { concurrency: 2 }), "20 seconds")
       const fiber = yield* Effect.forkChild(calls)
       yield* address.retarget(primary.port)

@@ -27,18 +27,12 @@ export const mayBeApplied = (error: SqlError): boolean => {
   return state === undefined || state.startsWith("08") || state.startsWith("57")
 }
 
-/**
- * A pooler in transaction mode may execute a prepared statement on another connection than the one that prepared it
- * (26000): the client prepares it again.
- */
-const transientStates = ["26000", "40001", "40P01", "55P03", readOnly, "57014"]
-
 /** Whether the same statement may succeed soon, if it was not applied. */
 export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
     ? error.reason._tag === "ConnectionError"
-    : /^(08|53|57P)/.test(state) || transientStates.includes(state)
+    : /^(08|53|57P)/.test(state) || ["40001", "40P01", "55P03", readOnly, "57014"].includes(state)
 }
 
 /** Whether the server only reads: it is a standby, or in maintenance. */

@@ -23,8 +23,11 @@ export const pool = (
   )
 
 /** A client of the store on a pool of its own. */
-export const connectTo = (port: number, options?: Parameters<typeof connect>[0]) =>
-  Effect.flatMap(pool(port), (pg) => Effect.provideService(connect(options), PgClient.PgClient, pg))
+export const connectTo = (
+  port: number,
+  options?: Parameters<typeof connect>[0],
+  poolOptions?: Parameters<typeof pool>[1]
+) => Effect.flatMap(pool(port, poolOptions), (pg) => Effect.provideService(connect(options), PgClient.PgClient, pg))
 
 interface Lsn {
   readonly lsn: string

@@ -353,24 +353,27 @@ export const cases = chapter("semaphores", [
     failedWith(yield* Effect.exit(make(yield* newClient, "s", 1)), "PermitsMismatch")
   }),
 
-  test("a resize to fewer permits does not affect the holders, and admits no waiter until there is room", function*(kv) {
-    const semaphore = yield* make(kv, "s", 4)
-    const other = yield* make(yield* newClient, "s", 4)
-    const holders = []
-    for (let i = 0; i < 4; i++) holders.push(yield* hold(semaphore, 1))
-    const large = yield* enter(other, 3, Effect.void)
-    const small = yield* enter(other, 1, Effect.void)
-    yield* semaphore.resize(2)
-    const error = failedWith(yield* exitOf("it is too large now", large), "TooManyPermits")
-    assert.deepStrictEqual([error.requested, error.permits], [3, 2])
-    for (const { lock } of holders) assert.isTrue(yield* lock.isHeld)
-    yield* holders[0]!.release
-    yield* holders[1]!.release
-    yield* stillWaits(kv, small)
-    yield* holders[2]!.release
-    yield* promptly("the small one has run", Fiber.join(small))
-    failedWith(yield* Effect.exit(other.withPermits(3)(Effect.void)), "TooManyPermits")
-  }),
+  test(
+    "a resize to fewer permits does not affect the holders, and admits no waiter until there is room",
+    function*(kv) {
+      const semaphore = yield* make(kv, "s", 4)
+      const other = yield* make(yield* newClient, "s", 4)
+      const holders = []
+      for (let i = 0; i < 4; i++) holders.push(yield* hold(semaphore, 1))
+      const large = yield* enter(other, 3, Effect.void)
+      const small = yield* enter(other, 1, Effect.void)
+      yield* semaphore.resize(2)
+      const error = failedWith(yield* exitOf("it is too large now", large), "TooManyPermits")
+      assert.deepStrictEqual([error.requested, error.permits], [3, 2])
+      for (const { lock } of holders) assert.isTrue(yield* lock.isHeld)
+      yield* holders[0]!.release
+      yield* holders[1]!.release
+      yield* stillWaits(kv, small)
+      yield* holders[2]!.release
+      yield* promptly("the small one has run", Fiber.join(small))
+      failedWith(yield* Effect.exit(other.withPermits(3)(Effect.void)), "TooManyPermits")
+    }
+  ),
 
   test("the writes of an effect under permits are fenced", function*(kv) {
     const deaf = faults.make()

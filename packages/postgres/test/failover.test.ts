@@ -73,18 +73,21 @@ layer(pairLayer, options)("a replica with all writes", (it) => {
       const { address, caughtUp, primary, standby } = yield* Pair
       yield* caughtUp
       yield* address.retarget(standby.port)
-      const kv = yield* kvOn(address.port, {}, { maxConnections: 1 })
+      const kv = yield* kvOn(address.port)
       const reads = [kv.get("a"), kv.range(KeyRange.all), backendOf(kv).leaseTimeToLive(1n, { keys: true })]
-      for (
-        const call of [kv.put("a", "3"), ...reads].map((call) => Effect.asVoid<unknown, KvError.KvError, never>(call))
-      ) {
-        const error = yield* Effect.flip(Deadline.within(call, "300 millis"))
+      const calls = [kv.put("a", "3"), ...reads].map((call) => Effect.flip<unknown, KvError.KvError, never>(call))
+      for (const error of yield* Deadline.within(Effect.all(calls, { concurrency: "unbounded" }), "1 second")) {
         assert.strictEqual(error.reason._tag, "Unavailable")
         assert.include(error.message, "standby")
       }
+      const single = yield* kvOn(address.port, {}, { maxConnections: 1 })
+      yield* Effect.flip(Deadline.within(single.get("a"), "1 second"))
+      const waiting = Deadline.within(
+        Effect.all([single.get("a"), single.put("b", "1")], { concurrency: 2 }),
+        "20 seconds"
+      )
+      const fiber = yield* Effect.forkChild(waiting)
       // The proxy keeps the connection to the standby: the client must leave it.
-      const calls = Deadline.within(Effect.all([kv.get("a"), kv.put("b", "1")], { concurrency: 2 }), "20 seconds")
-      const fiber = yield* Effect.forkChild(calls)
       yield* address.retarget(primary.port)
       yield* Fiber.join(fiber)
     }))

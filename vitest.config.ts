@@ -31,7 +31,7 @@ const withoutServer = [
   "**/*.once.test.ts",
   "**/grpc/**",
   "**/{codec,endpoints,errors,requests,responses,settings,storeIdentity,tokens}.test.ts",
-  "**/{watchDecode,watchMachine,watchTake}.test.ts"
+  "**/{watchBuffer,watchDecode,watchMachine,watchTake}.test.ts"
 ]
 
 /** Batching is the client's: that the contract holds without it, memory and the newest version show. */
@@ -72,6 +72,12 @@ const postgres = [
   ])
 ]
 
+/** Random faults, on Postgres only if there is a server of it. */
+const chaos = project("chaos", "chaos/test/**/*.test.ts", {
+  env: { EFFECT_KV_ETCD: newest },
+  exclude: newestPostgres !== "" ? [] : ["**/postgres-chaos.test.ts"]
+})
+
 /** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */
 const interop = (process.env["EFFECT_KV_GO_PROGRAM"] ?? "") === ""
   ? []
@@ -108,7 +114,7 @@ export default defineConfig({
       project("persistence", "packages/persistence/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("reactivity", "packages/reactivity/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       cli,
-      project("chaos", "chaos/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      chaos,
       project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       ...interop,
       project("benchmarks", "benchmarks/test/**/*.test.ts")

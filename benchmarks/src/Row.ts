@@ -31,6 +31,8 @@ export interface Row extends Round {
   /** For packages: the size of the minified JavaScript, plain and compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number
+  /** For how long, at most, the machine let nothing run during a round. `p50Ms` is without it. */
+  readonly stallMillis?: number
   /** Of what is opened and closed. */
   readonly memory?: {
     /** What one keeps while it is open. */

@@ -53,6 +53,8 @@ const main = Effect.gen(function*() {
   }
   const goalResults = Goals.evaluate(rows)
   if (goalResults.length > 0) yield* Console.log(`${Table.plain(Table.ofGoals(goalResults))}\n`)
+  // Only now: the results of a run that misses a goal are written too.
+  if (goalResults.some(({ isRequired, reached }) => isRequired && !reached)) process.exitCode = 1
   yield* write(args.json ?? join(results, "results.json"), `${JSON.stringify(rows, null, 2)}\n`)
   const chart = Chart.draw(rows)
   if (chart !== undefined) yield* write(args.svg ?? join(results, "chart.svg"), chart)

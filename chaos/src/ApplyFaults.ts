@@ -1,7 +1,6 @@
 /**
  * Applies the faults of a schedule and records what was done and when.
  */
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -10,16 +9,17 @@ import type { AppliedFault, Outcome } from "./AppliedFault.ts"
 import type { Entry, Fault } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as clients from "./faults/clients.ts"
+import * as compaction from "./faults/compaction.ts"
 import * as links from "./faults/links.ts"
-import * as servers from "./faults/servers.ts"
+import type { Recording } from "./Store.ts"
 import type { Testbed } from "./Testbed.ts"
 
 /** What faults need to know about the round they happen in. */
 export interface Target {
   readonly testbed: Testbed
-  readonly history: EtcdCluster.Recording
-  /** A lock that the workers use. */
-  readonly lock: string
+  readonly history: Recording
+  /** Locks that the workers use. */
+  readonly locks: ReadonlyArray<string>
 }
 
 /** Applies the entries in order. Each starts at its time, but not before the previous one has ended. */
@@ -48,30 +48,10 @@ const apply = Effect.fnUntraced(function*(fault: Fault, target: Target): Effect.
     : { fault, began, ...exit.value, ended: exit.value?.ended ?? ended, healed: exit.value?.healed ?? ended }
 })
 
-const execute = (fault: Fault, { history, lock, testbed }: Target): Effect.Effect<Outcome | void, Error> => {
+const execute = (fault: Fault, { history, locks, testbed }: Target): Effect.Effect<Outcome | void, Error> => {
   switch (fault.kind) {
-    case "kill-member":
-      return servers.killMember(testbed, fault)
-    case "kill-leader":
-      return servers.killLeader(testbed, fault)
-    case "kill-majority":
-      return servers.killMajority(testbed, fault)
-    case "outage":
-      return servers.outage(testbed, fault)
-    case "stop-member":
-      return servers.stopMember(testbed, fault)
-    case "pause-member":
-      return servers.pauseMember(testbed, fault)
-    case "pause-leader":
-      return servers.pauseLeader(testbed, fault)
-    case "move-leader":
-      return servers.moveLeader(testbed)
     case "compact":
-      return servers.compact(testbed, fault, history)
-    case "defragment":
-      return servers.defragment(testbed)
-    case "replace-member":
-      return servers.replaceMember(testbed, fault)
+      return compaction.compact(testbed, fault, history)
     case "cut":
       return links.cut(testbed, fault)
     case "cut-before-forwarding":
@@ -96,6 +76,8 @@ const execute = (fault: Fault, { history, lock, testbed }: Target): Effect.Effec
     case "stall":
       return clients.stall(fault)
     case "evict":
-      return clients.evict(testbed, lock)
+      return clients.evict(testbed, locks)
+    default:
+      return testbed.store.breakServers(fault, testbed, history)
   }
 }

@@ -3,9 +3,9 @@
  */
 import type { History } from "@effect-kv/test-suite/verification"
 import * as Duration from "effect/Duration"
+import { deadlineOf } from "./deadlines.ts"
 import type { Round } from "./Round.ts"
 import * as Span from "./Span.ts"
-import { deadlineOf } from "./Testbed.ts"
 
 /** How much later than its deadline a call may end on a busy machine, in milliseconds. */
 export const timeTolerance = 1500

@@ -9,14 +9,15 @@
  * Holders of permits and readers write a log instead. Each of its writes carries the token of a holder as well, and that
  * of a reader the count that it saw: no writer changed it meanwhile.
  */
-import { type EtcdCluster, type History, LockChecker } from "@effect-kv/test-suite/verification"
+import { type History, LockChecker } from "@effect-kv/test-suite/verification"
+import type { Change } from "./Store.ts"
 import * as elections from "./work/elections.ts"
 import * as locks from "./work/locks.ts"
 import * as shared from "./work/shared.ts"
 import * as singletons from "./work/singletons.ts"
 import * as ticks from "./work/ticks.ts"
 
-type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+type Changes = ReadonlyArray<Change>
 
 /** The names of everything that protects a counter. */
 export const namesOf = (prefix: string): ReadonlyArray<string> => [
@@ -56,13 +57,13 @@ interface Write {
   readonly token: bigint
 }
 
-const tokenOfCount = ({ key, modRevision, value }: EtcdCluster.HistoryEvent): Write => ({
+const tokenOfCount = ({ key, modRevision, value }: Change): Write => ({
   key,
   revision: modRevision,
   token: locks.tokenOf(value)
 })
 
-const tokenOfLog = ({ key, modRevision, value }: EtcdCluster.HistoryEvent): Write => ({
+const tokenOfLog = ({ key, modRevision, value }: Change): Write => ({
   key,
   revision: modRevision,
   token: shared.tokenOf(value)

@@ -15,7 +15,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { AppliedFault } from "./AppliedFault.ts"
-import type { Cluster } from "./Testbed.ts"
+import type { Cluster } from "./etcd/Servers.ts"
 
 /** How many leases a member revoked because it considered them expired. */
 const revocationsOf = (cluster: Cluster, member: EtcdCluster.Member) =>

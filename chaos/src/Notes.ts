@@ -50,6 +50,12 @@ export interface Steps {
   readonly returned: Array<{ readonly step: number; readonly isOwn: boolean }>
 }
 
+/** A row of the application's own table, and what its client knows of the transaction that wrote it. */
+export interface Invoice {
+  readonly mark: string
+  readonly outcome: "Accepted" | "Rejected" | "Unknown"
+}
+
 /** The notes of a round. */
 export interface Notes {
   /** For each client, the leaders that its observer saw, in their order. */
@@ -64,6 +70,7 @@ export interface Notes {
   readonly numbers: Array<TakenNumber>
   readonly denseNumbers: Array<bigint>
   readonly steps: Steps
+  readonly invoices: Array<Invoice>
 }
 
 /** Makes the notes of a round that begins. */
@@ -76,5 +83,6 @@ export const make = (clients: ReadonlyArray<string>): Notes => ({
   barrierPasses: [],
   numbers: [],
   denseNumbers: [],
-  steps: { current: 0, begun: [], returned: [] }
+  steps: { current: 0, begun: [], returned: [] },
+  invoices: []
 })

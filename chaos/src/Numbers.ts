@@ -1,11 +1,11 @@
 /**
  * Numbers of sequences, checked by the store's own history: each is given out once, and grows in real time.
  */
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type { Notes, TakenNumber } from "./Notes.ts"
+import type { Change } from "./Store.ts"
 import * as sequences from "./work/sequences.ts"
 
-type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+type Changes = ReadonlyArray<Change>
 
 /** What was wrong, as messages. */
 export const find = (changes: Changes, prefix: string, notes: Notes): ReadonlyArray<string> => {

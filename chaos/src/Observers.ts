@@ -2,23 +2,24 @@
  * Observers of elections, compared with the store's history. Each began before the first campaign, and saw every leader and
  * every value, once and in order, except those that it missed because of a compaction.
  */
-import type { EtcdCluster, History } from "@effect-kv/test-suite/verification"
+import type { History } from "@effect-kv/test-suite/verification"
 import type { SeenLeader } from "./Notes.ts"
+import type { Change } from "./Store.ts"
 
-type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+type Changes = ReadonlyArray<Change>
 
 /** The leader after each change of the leader or of its value, by the history of the store. None at first. */
 export const leadersOf = (changes: Changes, election: string): ReadonlyArray<SeenLeader> => {
   const leaders: Array<SeenLeader> = [none]
-  const candidates = new Map<string, EtcdCluster.HistoryEvent>()
-  const isCandidate = ({ key }: EtcdCluster.HistoryEvent) =>
+  const candidates = new Map<string, Change>()
+  const isCandidate = ({ key }: Change) =>
     key.startsWith(`${election}/`) && !key.slice(election.length + 1).includes("/")
   for (const group of Map.groupBy(changes.filter(isCandidate), ({ modRevision }) => modRevision).values()) {
     for (const change of group) {
       if (change.type === "put") candidates.set(change.key, change)
       else candidates.delete(change.key)
     }
-    let oldest: EtcdCluster.HistoryEvent | undefined
+    let oldest: Change | undefined
     for (const each of candidates.values()) {
       if (
         oldest === undefined || each.createRevision < oldest.createRevision ||

@@ -3,17 +3,19 @@
  */
 import { EtcdBinaries } from "@effect-kv/test-suite/verification"
 import { parseArgs } from "node:util"
-import type { Kind } from "./Fault.ts"
-import { kinds } from "./Fault.ts"
+import type { Backend, Kind } from "./Fault.ts"
+import { kindsOf } from "./Fault.ts"
 import { fewest } from "./Growth.ts"
 
 export interface Options {
+  readonly backend: Backend
   readonly seconds: number
   readonly seed: number
+  /** Of etcd. */
   readonly version: EtcdBinaries.Version
   readonly batching: boolean
   readonly faults: ReadonlyArray<Kind>
-  /** Outages of all members instead of other faults, in seconds. */
+  /** Outages of all servers instead of other faults, in seconds. */
   readonly outages: ReadonlyArray<number>
   readonly soak: boolean
   /** The folder of a saved round to check again. */
@@ -21,14 +23,17 @@ export interface Options {
 }
 
 export const usage = `npm run chaos -- [options]
+  --backend etcd|postgres
+                       three servers of etcd, or one of Postgres; etcd
   --seconds N          how long the load lasts; 120, with --soak 900
   --seed N             which faults there are and what clients do; 1
   --version ${EtcdBinaries.versions.join("|")}
                        of etcd; ${EtcdBinaries.versions[0]}
   --batching on|off     whether concurrent operations are batched into transactions; on
   --faults all|none|KIND,...
-                       ${kinds.join(", ")}
-  --outage N,...       outages of all members of so many seconds, instead of other faults
+                       on etcd ${kindsOf.etcd.join(", ")};
+                       on Postgres ${kindsOf.postgres.join(", ")}
+  --outage N,...       outages of all servers of so many seconds, instead of other faults
   --soak               a fault every 20 seconds, and memory measurements in between
   --check FOLDER       check a saved round again, instead of running a new one`
 
@@ -45,7 +50,10 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
   const version = EtcdBinaries.versions.find((version) => version === (parsed.version ?? EtcdBinaries.versions[0]))
   const batching = parsed.batching ?? "on"
   const outages = parsed.outage === undefined ? [] : parsed.outage.split(",").map(Number)
-  const faults = kindsOf(parsed.faults ?? "all")
+  const backend = backends.find((backend) => backend === (parsed.backend ?? "etcd"))
+  if (backend === undefined) return `--backend must be ${backends.join(" or ")}`
+  if (backend !== "etcd" && parsed.version !== undefined) return "--version is that of etcd"
+  const faults = chosenOf(backend, parsed.faults ?? "all")
   if (!(seconds >= 10 && seconds <= longest)) return `--seconds must be from 10 to ${longest}`
   if (parsed.soak === true && seconds < shortestSoak) {
     return `--soak takes --seconds ${shortestSoak} or more: growth is measured over several rounds of a minute`
@@ -62,6 +70,7 @@ export const parse = (args: ReadonlyArray<string>): Options | string => {
     return "--outage must be a list of seconds, such as 5 or 5,30"
   }
   return {
+    backend,
     seconds,
     seed,
     version,
@@ -78,6 +87,7 @@ const parseOrProblem = (args: ReadonlyArray<string>) => {
     return parseArgs({
       args: [...args],
       options: {
+        backend: { type: "string" },
         seconds: { type: "string" },
         seed: { type: "string" },
         version: { type: "string" },
@@ -93,14 +103,16 @@ const parseOrProblem = (args: ReadonlyArray<string>) => {
   }
 }
 
-const isKind = (name: string): name is Kind => (kinds as ReadonlyArray<string>).includes(name)
+const backends = ["etcd", "postgres"] as const
 
-const kindsOf = (names: string): ReadonlyArray<Kind> | string => {
+const chosenOf = (backend: Backend, names: string): ReadonlyArray<Kind> | string => {
+  const kinds = kindsOf[backend]
   if (names === "all") return kinds
   if (names === "none") return []
   const chosen = names.split(",")
+  const isKind = (name: string): name is Kind => (kinds as ReadonlyArray<string>).includes(name)
   const wrong = chosen.find((name) => !isKind(name))
   return wrong === undefined
     ? chosen.filter(isKind)
-    : `--faults must be all, none, or a list of the kinds below: there is no "${wrong}"`
+    : `--faults must be all, none, or a list of the kinds of the backend below: there is no "${wrong}"`
 }

@@ -2,11 +2,12 @@
  * Invariants of recipes, checked by the store's own history: ticks that run once, transfers that keep the total, additions
  * that count once, slots with one owner, members that keep their values, and counts that no update is lost of.
  */
-import { type EtcdCluster, type History, TickChecker } from "@effect-kv/test-suite/verification"
+import { type History, TickChecker } from "@effect-kv/test-suite/verification"
 import type { Addition, MemberValues, Notes } from "./Notes.ts"
 import * as Numbers from "./Numbers.ts"
 import * as Rendezvous from "./Rendezvous.ts"
 import * as Steps from "./Steps.ts"
+import type { Change } from "./Store.ts"
 import * as accounts from "./work/accounts.ts"
 import * as collections from "./work/collections.ts"
 import * as members from "./work/members.ts"
@@ -14,7 +15,7 @@ import * as slots from "./work/slots.ts"
 import * as sums from "./work/sums.ts"
 import * as ticks from "./work/ticks.ts"
 
-type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+type Changes = ReadonlyArray<Change>
 
 /** What the recipes broke, as messages. */
 export const find = (

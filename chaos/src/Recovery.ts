@@ -4,10 +4,10 @@
 import * as Duration from "effect/Duration"
 import * as Availability from "./Availability.ts"
 import { timeTolerance } from "./CallDeadlines.ts"
+import { deadlines } from "./deadlines.ts"
 import * as Disturbances from "./Disturbances.ts"
 import type { Kind } from "./Fault.ts"
 import type { Round } from "./Round.ts"
-import { deadlines } from "./Testbed.ts"
 import { isResidentKey } from "./work/leases.ts"
 
 /** The recoveries that took too long or did not happen, as messages. */
@@ -21,8 +21,9 @@ export const find = (round: Round): ReadonlyArray<string> => [
 const recoversWithin = 5000
 
 /**
- * The same for a lock. etcd silently drops requests in flight to a leader that crashes, so a waiter repeats its request
- * only after its deadline. After an outage of all members there was none in flight.
+ * The same for a lock. etcd silently drops requests in flight to a leader that crashes, and a statement on a connection to
+ * Postgres that went silent is not repeated elsewhere. So a waiter repeats its request only after its deadline. After an
+ * outage of all servers there was none in flight.
  */
 const lockRecoversWithin = (kind: Kind): number =>
   kind === "outage" ? recoversWithin : Duration.toMillis(deadlines[0]!) + timeTolerance + recoversWithin

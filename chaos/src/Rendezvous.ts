@@ -2,12 +2,12 @@
  * Latches and barriers, checked by the store's own history: no client passes one that is closed, all waiters pass one that
  * opens, and a round of a barrier opens with all its participants.
  */
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type { BarrierPass, LatchPass, Notes } from "./Notes.ts"
+import type { Change } from "./Store.ts"
 import * as barriers from "./work/barriers.ts"
 import * as latches from "./work/latches.ts"
 
-type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+type Changes = ReadonlyArray<Change>
 
 /** What was wrong, as messages. */
 export const find = (changes: Changes, prefix: string, notes: Notes): ReadonlyArray<string> => [
@@ -22,8 +22,7 @@ interface Record {
   readonly broken?: string
 }
 
-const recordOf = ({ type, value }: EtcdCluster.HistoryEvent): Record =>
-  type === "put" ? JSON.parse(value) as Record : { round: 0 }
+const recordOf = ({ type, value }: Change): Record => type === "put" ? JSON.parse(value) as Record : { round: 0 }
 
 /** From which revision on the latch was open or closed, by the arrivals in the store and by hand. */
 const opennessOf = (changes: Changes, name: string): ReadonlyArray<readonly [revision: bigint, isOpen: boolean]> => {

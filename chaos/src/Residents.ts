@@ -5,7 +5,6 @@
 import type * as KvCollection from "@effect-kv/core/KvCollection"
 import type * as KvConfig from "@effect-kv/core/KvConfig"
 import type * as Members from "@effect-kv/core/Members"
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,7 +15,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Notes } from "./Notes.ts"
 import * as Span from "./Span.ts"
-import type { Cluster } from "./Testbed.ts"
+import type { Change, Store } from "./Store.ts"
 import * as Views from "./Views.ts"
 import * as collections from "./work/collections.ts"
 import * as elections from "./work/elections.ts"
@@ -31,9 +30,9 @@ import * as Workers from "./Workers.ts"
 export interface Residents {
   /** Waits until the clients have their temporary keys and their members again. Stalls do not count. */
   readonly areThere: (
-    cluster: Cluster,
+    store: Store,
     stalls: ReadonlyArray<ReadonlyArray<Span.Span>>
-  ) => Effect.Effect<void, EtcdCluster.EtcdClusterError>
+  ) => Effect.Effect<void, Error>
   /** Leads once more, and waits until every observer has seen that and the end of it. Whether it did is checked later. */
   readonly leadersAreSeen: (within: Duration.Input) => Effect.Effect<void, unknown>
   /** Waits until every client sees every member with a value that it was known to have before. */
@@ -45,7 +44,7 @@ export interface Residents {
   /** Lets all clients wait for a latch that is opened and reset at once. Whether all have passed is checked later. */
   readonly latchIsSeen: (within: Duration.Input) => Effect.Effect<void, unknown, Scope.Scope>
   /** What the views of members and of typed values and the live settings showed wrong, as messages. */
-  readonly wrongViews: (changes: ReadonlyArray<EtcdCluster.HistoryEvent>) => ReadonlyArray<string>
+  readonly wrongViews: (changes: ReadonlyArray<Change>) => ReadonlyArray<string>
 }
 
 /** How long a member keeps a value. */
@@ -163,7 +162,7 @@ export const start = Effect.fnUntraced(function*(
   })
 
   return {
-    areThere: (cluster, stalls) => areThere(cluster, clients, stalls, problems),
+    areThere: (store, stalls) => areThere(store, clients, stalls, problems),
     leadersAreSeen,
     membersAreSeen,
     latchIsSeen,
@@ -188,7 +187,7 @@ const returnWithin = 3000
 const returnAtLast = 30_000
 
 const areThere = Effect.fnUntraced(function*(
-  cluster: Cluster,
+  store: Store,
   clients: ReadonlyArray<RecordedClient>,
   stalls: ReadonlyArray<ReadonlyArray<Span.Span>>,
   problems: Array<string>
@@ -197,8 +196,8 @@ const areThere = Effect.fnUntraced(function*(
     leases.residentKey(prefix, name),
     members.memberKey(prefix, name)
   ])
-  const missing = Effect.map(cluster.etcdctl(["get", clients[0]!.prefix, "--prefix", "--keys-only"]), (text) => {
-    const there = new Set(text.split("\n"))
+  const missing = Effect.map(store.keys(clients[0]!.prefix), (found) => {
+    const there = new Set(found)
     return keys.filter((key) => !there.has(key))
   })
   const from = yield* Clock.monotonicTimeNanos

@@ -11,10 +11,12 @@ import type { Testbed } from "./Testbed.ts"
 /** Counted at one moment. */
 export interface Resources {
   readonly leases: number
-  /** Watches on the servers, by the metrics of all members. */
+  /** What serves the watches on the servers: see `Store.watches`. */
   readonly watches: number
   /** Keys that should not have outlived their owners: of locks, of leases, and temporary keys. */
   readonly keys: ReadonlyArray<string>
+  /** What else the clients have left on the servers: see `Store.left`. */
+  readonly onServers: ReadonlyArray<string>
   /** Client connections that the proxies have open. */
   readonly sockets: number
   /** The connections that are left, with what is known of each. */
@@ -53,21 +55,20 @@ export const isOwned = (key: string): boolean =>
     .test(key) &&
   !key.endsWith("/permits/limit")
 
-/** The server metric for the number of watches. */
-export const watchMetric = "etcd_debugging_mvcc_watcher_total"
-
-/** Counts everything now. Fails if a member does not respond. */
+/** Counts everything now. Fails if a server does not respond. */
 export const count = Effect.fnUntraced(function*(testbed: Testbed, fibers: FiberCount) {
-  const { cluster } = testbed
-  const leases = (yield* cluster.etcdctl(["lease", "list"])).split("\n").filter((line) => /^[0-9a-f]+$/.test(line))
-  const keys = (yield* cluster.etcdctl(["get", "", "--prefix", "--keys-only"])).split("\n").filter(isOwned)
-  const metrics = yield* Effect.forEach(yield* cluster.currentMembers, (member) => cluster.metrics(member))
+  const { store } = testbed
+  const leases = yield* store.leases
+  const keys = (yield* store.keys("")).filter(isOwned)
+  const watches = yield* store.watches
+  const onServers = yield* store.left
   const connections = yield* connectionsLeft(testbed)
   const stats = yield* Effect.forEach(testbed.links.flat(), (link) => link.stats)
   return {
     leases: leases.length,
-    watches: sum(metrics.map((metrics) => metrics.get(watchMetric))),
+    watches,
     keys,
+    onServers,
     sockets: sum(stats.map((stats) => stats.live)),
     ...connections,
     fibers: fibers.running(),
@@ -78,7 +79,7 @@ export const count = Effect.fnUntraced(function*(testbed: Testbed, fibers: Fiber
 const connectionsLeft = Effect.fnUntraced(function*({ links, sockets }: Testbed) {
   const now = yield* Clock.monotonicTimeNanos
   const names = new Map(
-    links.flatMap((ofClient, c) => ofClient.map(({ port }, m) => [port, `c${c + 1} to m${m + 1}`] as const))
+    links.flatMap((ofClient, c) => ofClient.map(({ port }, m) => [port, `c${c + 1} to server ${m + 1}`] as const))
   )
   const left = sockets.left(new Set(names.keys()))
   return {
@@ -93,7 +94,7 @@ const sum = (numbers: ReadonlyArray<number>): number => numbers.reduce((a, b) =>
 export type Limits = Pick<Resources, "watches" | "timers">
 
 /** The kinds of resources. */
-export const parts = ["leases", "watches", "keys", "sockets", "fibers", "timers"] as const
+export const parts = ["leases", "watches", "keys", "onServers", "sockets", "fibers", "timers"] as const
 
 type Part = typeof parts[number]
 
@@ -107,20 +108,23 @@ export const excess = (
     const count = countOf(resources, part)
     const limit = part === "watches" || part === "timers" ? limits[part] : 0
     if (count <= limit) return []
-    return [`${count} ${part}${details(resources, part)}${limit > 0 ? `, ${limit} before the run` : ""}`]
+    return [`${count} ${names[part] ?? part}${details(resources, part)}${limit > 0 ? `, ${limit} before the run` : ""}`]
   })
 
 /** The first few of what is left, if they are known. */
-const details = ({ connections, keys }: Resources, part: Part): string => {
-  const which = part === "keys" ? keys : part === "sockets" ? connections : []
+const details = ({ connections, keys, onServers }: Resources, part: Part): string => {
+  const which = part === "keys" ? keys : part === "onServers" ? onServers : part === "sockets" ? connections : []
   return which.length === 0 ? "" : ` (${which.slice(0, 3).join("; ")})`
 }
 
-const countOf = (resources: Resources, part: Part): number => part === "keys" ? resources.keys.length : resources[part]
+const names: Partial<Record<Part, string>> = { onServers: "others on the servers" }
+
+const countOf = (resources: Resources, part: Part): number =>
+  part === "keys" || part === "onServers" ? resources[part].length : resources[part]
 
 /** All counts in one line. */
 export const format = (resources: Resources): string =>
-  parts.map((part) => `${part} ${countOf(resources, part)}`).join(", ")
+  parts.map((part) => `${names[part] ?? part} ${countOf(resources, part)}`).join(", ")
 
 /** How often resources are counted until they are within the limits, a quarter of a second apart. */
 const counts = 60

@@ -10,7 +10,7 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Op from "@effect-kv/core/Op"
 import * as RangeView from "@effect-kv/core/RangeView"
-import { type EtcdCluster, type History, Recorder } from "@effect-kv/test-suite/verification"
+import { type History, Recorder } from "@effect-kv/test-suite/verification"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -26,9 +26,9 @@ import * as Residents from "./Residents.ts"
 import * as SeededRandom from "./SeededRandom.ts"
 import * as ServerStalls from "./ServerStalls.ts"
 import type { Span } from "./Span.ts"
+import type { Change } from "./Store.ts"
 import type { Client, Testbed } from "./Testbed.ts"
 import * as Views from "./Views.ts"
-import * as locks from "./work/locks.ts"
 import * as watches from "./work/watches.ts"
 import { Counters, type RecordedClient, type Write } from "./work/Worker.ts"
 import * as Workers from "./Workers.ts"
@@ -52,7 +52,7 @@ export interface Options {
 export interface Round {
   readonly history: History.History
   /** The store's own history, complete from the start of the round to its end. */
-  readonly changes: ReadonlyArray<EtcdCluster.HistoryEvent>
+  readonly changes: ReadonlyArray<Change>
   readonly appliedFaults: ReadonlyArray<AppliedFault>
   /**
    * When the load started, when it was stopped, and when everything was closed; by the monotonic clock, in
@@ -76,9 +76,9 @@ const catchUp = "30 seconds"
 
 export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: ReadonlyArray<Client>, options: Options) {
   const { prefix, schedule, seed } = options
-  const { cluster } = testbed
-  const first = (yield* cluster.revision) + 1n
-  const server = yield* cluster.watchFrom(first)
+  const { store } = testbed
+  const first = (yield* store.revision) + 1n
+  const server = yield* store.record(first)
   const recorder = yield* Recorder.make
   const problems: Array<string> = []
   const eventLoopStalls: Array<Span> = []
@@ -96,7 +96,7 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   const appliedFaults = yield* Effect.scoped(Effect.gen(function*() {
     const recorded = yield* Effect.forEach(clients, (client) => record(client, recorder, notes, options))
     yield* Effect.forkScoped(EventLoopStalls.record(eventLoopStalls))
-    yield* Effect.forkScoped(ServerStalls.record(testbed, serverStalls))
+    yield* Effect.forkScoped(ServerStalls.record(store, serverStalls))
     const views = yield* Effect.forEach(
       recorded,
       ({ kv }) => Effect.provideService(RangeView.make(KeyRange.prefix(`${prefix}txn/`)), Kv.Kv, kv)
@@ -115,11 +115,11 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     const workers = yield* Workers.start(recorded, seed, problems)
     done = workers.done
     const [appliedFaults] = yield* Effect.all([
-      ApplyFaults.run(schedule, { testbed, history: server, lock: locks.lockNames(prefix)[0] }, options.progress),
+      ApplyFaults.run(schedule, { testbed, history: server, locks: store.evictable(prefix) }, options.progress),
       Effect.sleep(options.millis)
     ], { concurrency: "unbounded" })
     yield* Effect.sleep("2 seconds")
-    yield* attempt("looking for temporary keys", residents.areThere(cluster, [eventLoopStalls, serverStalls]))
+    yield* attempt("looking for temporary keys", residents.areThere(store, [eventLoopStalls, serverStalls]))
     stopped = yield* Clock.monotonicTimeNanos
     yield* workers.end
     yield* attempt("waiting for the observers", residents.leadersAreSeen(catchUp))
@@ -128,11 +128,11 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
     yield* attempt("waiting for the last latch", Effect.scoped(residents.latchIsSeen(catchUp)))
     yield* attempt(
       "looking for keys that are left",
-      Effect.map(LeakCheck.keysLeft(cluster, prefix), (left) => void problems.push(...left))
+      Effect.map(LeakCheck.keysLeft(store, prefix), (left) => void problems.push(...left))
     )
     yield* attempt(
       "looking for watches that are left",
-      Effect.map(LeakCheck.watchesLeft(cluster, clients.length), (left) => void problems.push(...left))
+      Effect.map(LeakCheck.watchesLeft(store, clients.length), (left) => void problems.push(...left))
     )
     yield* attempt("waiting for the views of members", residents.membersAreSeen(catchUp))
     yield* attempt(
@@ -151,14 +151,16 @@ export const run = Effect.fnUntraced(function*(testbed: Testbed, clients: Readon
   }))
 
   const ended = yield* Clock.monotonicTimeNanos
-  const left = yield* LeakCheck.leases(cluster)
+  const left = yield* store.leases
   const history = yield* recorder.history
-  const last = yield* cluster.revision
+  const last = yield* store.revision
   const changes = yield* server.upTo(last)
   clients.forEach(({ name }, i) => {
     problems.push(...Views.wrongView(name, seen[i]!, changes), ...Views.isBehind(name, seen[i]!, changes))
   })
-  problems.push(...wrongViews(changes))
+  problems.push(...wrongViews(changes), ...yield* store.broken(prefix, notes))
+  const compacted = yield* store.compacted
+  if (compacted > testbed.compactedAt) testbed.compactedAt = compacted
   problems.push(...LeakCheck.sessionsLeft(left, changes))
   return {
     history,
@@ -195,7 +197,16 @@ export const record = Effect.fnUntraced(
       return { kv, counters }
     })
     const open = Effect.flatMap(client.open, withCounters)
-    return { name, ...(yield* withCounters(client.kv)), open, recorder, notes, prefix } satisfies RecordedClient
+    const { application } = client
+    return {
+      name,
+      ...(yield* withCounters(client.kv)),
+      open,
+      recorder,
+      notes,
+      prefix,
+      ...(application === undefined ? {} : { application })
+    } satisfies RecordedClient
   }
 )
 

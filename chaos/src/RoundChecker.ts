@@ -6,7 +6,7 @@ import * as Availability from "./Availability.ts"
 import * as CallDeadlines from "./CallDeadlines.ts"
 import * as Counters from "./Counters.ts"
 import * as DeposedLeader from "./DeposedLeader.ts"
-import type { Entry, Kind } from "./Fault.ts"
+import type { Backend, Entry, Kind } from "./Fault.ts"
 import * as Faults from "./Fault.ts"
 import * as Inconclusive from "./Inconclusive.ts"
 import * as Observers from "./Observers.ts"
@@ -19,6 +19,7 @@ import * as Span from "./Span.ts"
 import type { Testbed } from "./Testbed.ts"
 import * as UnexplainedErrors from "./UnexplainedErrors.ts"
 import * as elections from "./work/elections.ts"
+import * as invoices from "./work/invoices.ts"
 import * as locks from "./work/locks.ts"
 
 /** The result of the check. */
@@ -42,6 +43,7 @@ export interface Findings {
 
 /** Everything that is checked. */
 export interface Case {
+  readonly backend: Backend
   readonly schedule: ReadonlyArray<Entry>
   /** The kinds of faults that were requested. */
   readonly kinds: ReadonlyArray<Kind>
@@ -57,14 +59,18 @@ export interface Case {
 /** A round for the check, with what only the testbed knows. */
 export const caseOf = (testbed: Testbed, rest: Pick<Case, "schedule" | "kinds" | "round" | "prefix">): Case => ({
   ...rest,
+  backend: testbed.store.backend,
   compactedAt: testbed.compactedAt,
   evicted: [...testbed.evicted]
 })
 
 /** Checks a round. */
-export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: Case): Findings => {
+export const check = ({ backend, compactedAt, evicted, kinds, prefix, round, schedule }: Case): Findings => {
   const { changes, history, problems } = round
-  const revisions = RevisionChecker.check(history, changes, { foreignLease: (lease) => evicted.includes(lease) })
+  const revisions = RevisionChecker.check(history, changes, {
+    foreign: (key) => invoices.isOfBilling(prefix, key),
+    foreignLease: (lease) => evicted.includes(lease)
+  })
   const counts = countsOf(round, prefix)
   const revoked = DeposedLeader.revokedLeases(revisions.violations, history, round.appliedFaults)
   const isRevoked = (violation: RevisionChecker.Violation) =>
@@ -93,7 +99,7 @@ export const check = ({ compactedAt, evicted, kinds, prefix, round, schedule }: 
       ...Shards.find(changes, prefix),
       ...Queues.find(changes, prefix),
       ...UnexplainedErrors.find(round, compactedAt),
-      ...(kinds.length === Faults.kinds.length ? tooManyUnknown(round) : []),
+      ...(kinds.length === Faults.kindsOf[backend].length ? tooManyUnknown(round) : []),
       ...found.map((violation) => Violation.print(history, [violation]))
     ],
     stalls: {

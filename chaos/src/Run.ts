@@ -26,8 +26,9 @@ const prefix = "r/"
 /** The options of a run. */
 export interface Request
   extends
-    Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults" | "outages">,
-    Pick<Rounds.Options, "mutateWrite" | "mutateBackend">
+    Pick<Options, "backend" | "seconds" | "seed" | "version" | "batching" | "faults" | "outages">,
+    Pick<Rounds.Options, "mutateWrite" | "mutateBackend">,
+    Pick<Testbeds.Options, "mutateScript">
 {}
 
 const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
@@ -39,7 +40,7 @@ const scheduleOf = ({ faults, outages, seconds, seed }: Request) => {
 
 export const run = Effect.fnUntraced(function*(options: Request, print: (line: string) => Effect.Effect<void>) {
   const { millis, schedule } = scheduleOf(options)
-  const testbed = yield* Testbeds.make({ version: options.version, clients, batching: options.batching })
+  const testbed = yield* Testbeds.make({ ...options, clients })
   const fibers = Resources.countFibers()
   const limits = yield* Resources.count(testbed, fibers)
   const began = yield* Clock.monotonicTimeNanos
@@ -48,7 +49,7 @@ export const run = Effect.fnUntraced(function*(options: Request, print: (line: s
       Clock.monotonicTimeNanos,
       (now) => print(`${(Number(now - began) / 1e9).toFixed(1).padStart(7)} s  ${text}`)
     )
-  yield* progress(`${schedule.flatMap(({ faults }) => faults).length} faults planned, etcd ${options.version}`)
+  yield* progress(`${schedule.flatMap(({ faults }) => faults).length} faults planned, ${testbed.store.title}`)
 
   const round = yield* Effect.flatMap(
     testbed.openClients,
@@ -64,7 +65,7 @@ export const run = Effect.fnUntraced(function*(options: Request, print: (line: s
       })
   ).pipe(Effect.scoped, fibers.within)
   const subject = RoundChecker.caseOf(testbed, { schedule, kinds: options.faults, round, prefix })
-  const save = SavedRound.save(subject, `${options.version}-seed-${options.seed}`)
+  const save = SavedRound.save(subject, `${testbed.store.title.replace(" ", "-")}-seed-${options.seed}`)
   // If anything fails from here on, the round is saved for inspection.
   return yield* summing(testbed, subject, { fibers, limits, progress }).pipe(
     Effect.onError(() => Effect.flatMap(save, (saved) => progress(`the run failed; the history is in ${saved}`))),
@@ -75,7 +76,7 @@ export const run = Effect.fnUntraced(function*(options: Request, print: (line: s
     ),
     Effect.map((summary): Report.Summary => ({
       ...summary,
-      title: `etcd ${options.version}, batching ${options.batching ? "on" : "off"}, seed ${options.seed}`
+      title: `${testbed.store.title}, batching ${options.batching ? "on" : "off"}, seed ${options.seed}`
     }))
   )
 })

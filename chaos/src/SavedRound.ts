@@ -2,12 +2,13 @@
  * Rounds saved to files, for inspection and to be checked again: the clients' histories, the server's history, and the
  * faults.
  */
-import { type EtcdCluster, History } from "@effect-kv/test-suite/verification"
+import { History } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { AppliedFault } from "./AppliedFault.ts"
 import type { Case } from "./RoundChecker.ts"
+import type { Change } from "./Store.ts"
 
 /** The folder for rounds with violations; git ignores it. */
 export const folder = ".cache/chaos"
@@ -39,19 +40,19 @@ export const load = Effect.fnUntraced(function*(path: string) {
       catch: (cause) => new Error(`there is no saved round at ${path}`, { cause })
     })
   const history = yield* loadParts(path)
-  const changes = parsed<Omit<EtcdCluster.HistoryEvent, "valueBytes">>(yield* read("server.jsonl"))
+  const changes = parsed<Omit<Change, "valueBytes">>(yield* read("server.jsonl"))
   const appliedFaults = parsed<AppliedFault>(yield* read("faults.jsonl"))
   const [rest] = parsed<Omit<Case, "round"> & Omit<Case["round"], "history" | "changes" | "appliedFaults">>(
     yield* read("round.jsonl")
   )
-  const { compactedAt, evicted, kinds, prefix, schedule, ...times } = rest!
+  const { backend, compactedAt, evicted, kinds, prefix, schedule, ...times } = rest!
   const round = {
     ...times,
     history,
     appliedFaults,
     changes: changes.map((change) => ({ ...change, valueBytes: new TextEncoder().encode(change.value) }))
   }
-  return { compactedAt, evicted, kinds, prefix, schedule, round } satisfies Case
+  return { backend, compactedAt, evicted, kinds, prefix, schedule, round } satisfies Case
 })
 
 /** A long history does not fit into one string. */

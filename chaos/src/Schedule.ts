@@ -119,7 +119,17 @@ const lasts: Record<Kind, readonly [number, number]> = {
   "half-open": [300, 2500],
   "partition": [2500, 5000],
   "stall": [500, 4000],
-  "evict": [0, 0]
+  "evict": [0, 0],
+  "kill-postmaster": [200, 2500],
+  "kill-backend": [0, 0],
+  "stop-fast": [200, 1500],
+  "stop-immediate": [200, 1500],
+  "pause-server": [500, 4000],
+  "pause-backends": [500, 4000],
+  "terminate-backends": [200, 2000],
+  "cancel-statements": [200, 2000],
+  "lock-store": [500, 4000],
+  "vacuum": [0, 0]
 }
 
 /** About how much longer a kind takes until the cluster has recovered, for planning, in milliseconds. */
@@ -135,7 +145,14 @@ const recovery: Partial<Record<Kind, number>> = {
   "defragment": 600,
   "replace-member": 12_000,
   "evict": 2500,
-  "stall": 500
+  "stall": 500,
+  "kill-postmaster": 1500,
+  "kill-backend": 1500,
+  "stop-fast": 1200,
+  "stop-immediate": 1500,
+  "pause-server": 500,
+  "pause-backends": 500,
+  "vacuum": 600
 }
 
 const duration = ({ kind, millis }: Fault): number => millis + (recovery[kind] ?? 300)

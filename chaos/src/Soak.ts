@@ -41,10 +41,10 @@ export interface Soak {
 }
 
 export const run = Effect.fnUntraced(function*(
-  options: Pick<Options, "seconds" | "seed" | "version" | "batching" | "faults">,
+  options: Pick<Options, "backend" | "seconds" | "seed" | "version" | "batching" | "faults">,
   print: (line: string) => Effect.Effect<void>
 ) {
-  const testbed = yield* Testbeds.make({ version: options.version, clients: Run.clients, batching: options.batching })
+  const testbed = yield* Testbeds.make({ ...options, clients: Run.clients })
   const fibers = Resources.countFibers()
   const limits = yield* Resources.count(testbed, fibers)
   const began = yield* Clock.monotonicTimeNanos
@@ -95,7 +95,7 @@ export const run = Effect.fnUntraced(function*(
     ...Growth.excess(laps)
   )
   return {
-    title: `soak, etcd ${options.version}, batching ${options.batching ? "on" : "off"}, seed ${options.seed}`,
+    title: `soak, ${testbed.store.title}, batching ${options.batching ? "on" : "off"}, seed ${options.seed}`,
     seconds,
     laps,
     left,

@@ -2,11 +2,12 @@
  * Steps that are done once, checked by the store's own history: what is done is not started again, no two runs overlap, and
  * only the run in progress writes.
  */
-import { type EtcdCluster, TickChecker } from "@effect-kv/test-suite/verification"
+import { TickChecker } from "@effect-kv/test-suite/verification"
 import type { Notes } from "./Notes.ts"
+import type { Change } from "./Store.ts"
 import * as steps from "./work/steps.ts"
 
-type Changes = ReadonlyArray<EtcdCluster.HistoryEvent>
+type Changes = ReadonlyArray<Change>
 
 /** What was wrong, as messages. */
 export const find = (changes: Changes, prefix: string, { steps: notes }: Notes): ReadonlyArray<string> => {

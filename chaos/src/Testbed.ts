@@ -1,44 +1,30 @@
 /**
- * The testbed of a run: a cluster of three members, some clients, and a proxy on each link between a client and a
- * member.
+ * The testbed of a run: the store, some clients, and a proxy on each link between a client and a server.
  *
- * A client reaches the members only through its proxies, whose addresses stay the same when a member is replaced.
+ * A client reaches the servers only through its proxies, whose addresses stay the same when a server is replaced.
  */
-import * as Kv from "@effect-kv/core/Kv"
+import type * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
-import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
-import { type EtcdBinaries, EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import { type EtcdBinaries, TcpProxy } from "@effect-kv/test-suite/verification"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as EtcdStore from "./etcd/EtcdStore.ts"
+import type { Backend } from "./Fault.ts"
+import * as PgStore from "./postgres/PgStore.ts"
 import * as Sockets from "./Sockets.ts"
-
-/** A running cluster. */
-export type Cluster = EtcdCluster.EtcdCluster["Service"]
+import type { Field, Links, Opened, Store } from "./Store.ts"
 
 /** A client as opened, before its calls are recorded. */
-export interface Client {
+export interface Client extends Opened {
   readonly name: string
-  readonly kv: Kv.Kv
   /** Opens another client on the same links. */
   readonly open: Effect.Effect<Kv.Kv, KvError, Scope.Scope>
 }
 
-/** A client's links, one to each member. */
-export type Links = ReadonlyArray<TcpProxy.TcpProxy>
-
-export interface Testbed {
-  readonly cluster: Cluster
-  /** The members by index. Replacing a member puts another one in its place. */
-  readonly slots: Array<EtcdCluster.Member>
-  /** The links by the index of the client. */
-  readonly links: ReadonlyArray<Links>
+export interface Testbed extends Field {
+  readonly store: Store
   /** The connections over all links. */
   readonly sockets: Sockets.Sockets
-  /** The revision of the last compaction, `0n` if there was none. */
-  compactedAt: bigint
   /** Leases that the harness revoked. */
   readonly evicted: Set<bigint>
   /** Opens one client for each row of links. */
@@ -47,59 +33,35 @@ export interface Testbed {
 
 /** The options of a testbed. */
 export interface Options {
+  readonly backend: Backend
+  /** Of etcd. */
   readonly version: EtcdBinaries.Version
   readonly clients: number
   readonly batching: boolean
+  /** Changes the script of the schema in Postgres. For tests of the harness. Default: none. */
+  readonly mutateScript?: ((script: string) => string) | undefined
 }
 
-/**
- * The deadline of each client's calls: the default, and shorter ones, so that calls often end at their deadline.
- */
-export const deadlines: ReadonlyArray<Duration.Duration> = [
-  Duration.seconds(5),
-  Duration.seconds(3),
-  Duration.millis(1500)
-]
-
-/** The deadline of a client, by its name. */
-export const deadlineOf = (name: string): Duration.Duration =>
-  deadlines[(Number(name.slice(1)) - 1) % deadlines.length]!
-
-export const make = Effect.fnUntraced(function*(
-  options: Options
-): Effect.fn.Return<
-  Testbed,
-  EtcdCluster.EtcdClusterError | EtcdBinaries.EtcdBinariesMissing | TcpProxy.TcpProxyError,
-  Scope.Scope
-> {
+export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Testbed, Error, Scope.Scope> {
   const sockets = yield* Sockets.track
-  const cluster = yield* EtcdCluster.make({ version: options.version, members: 3 })
+  const store: Store = options.backend === "etcd"
+    ? yield* EtcdStore.make(options.version)
+    : yield* PgStore.make({ mutateScript: options.mutateScript })
   const links = yield* Effect.forEach(
     Array.from({ length: options.clients }),
-    () => Effect.forEach(cluster.members, (member) => TcpProxy.make({ target: member.endpoint }))
+    () => Effect.forEach(store.endpoints, (target) => TcpProxy.make({ target }))
   )
   return {
-    cluster,
-    slots: [...cluster.members],
+    store,
     links,
     sockets,
     compactedAt: 0n,
     evicted: new Set(),
-    openClients: Effect.forEach(links, (proxies, i) => openClient(`c${i + 1}`, proxies, options))
+    openClients: Effect.forEach(links, (proxies, i) => openClient(store, `c${i + 1}`, proxies, options))
   }
 })
 
-const openClient = Effect.fnUntraced(function*(
-  name: string,
-  proxies: Links,
-  options: Options
-): Effect.fn.Return<Client, KvError, Scope.Scope> {
-  const layer = EtcdLayer.layer({
-    endpoints: proxies.map((proxy) => proxy.endpoint),
-    deadline: deadlineOf(name),
-    ...(options.batching ? {} : { batching: false })
-  })
-  // A fresh layer, because a layer that is built twice in one scope is shared.
-  const open = Effect.map(Effect.suspend(() => Layer.build(Layer.fresh(layer))), Context.get(Kv.Kv))
-  return { name, kv: yield* open, open }
+const openClient = Effect.fnUntraced(function*(store: Store, name: string, links: Links, { batching }: Options) {
+  const open = store.openClient({ name, links, batching })
+  return { name, ...(yield* open), open: Effect.map(open, ({ kv }) => kv) } satisfies Client
 })

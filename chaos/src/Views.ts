@@ -6,12 +6,12 @@ import type * as KvConfig from "@effect-kv/core/KvConfig"
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as Members from "@effect-kv/core/Members"
 import type * as RangeView from "@effect-kv/core/RangeView"
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import type { Change } from "./Store.ts"
 import * as collections from "./work/collections.ts"
 import * as members from "./work/members.ts"
 import * as settings from "./work/settings.ts"
@@ -62,7 +62,7 @@ export const lookAtSettings = (
 export const wrongView = (
   client: string,
   seen: ReadonlyArray<RangeView.Snapshot>,
-  changes: ReadonlyArray<EtcdCluster.HistoryEvent>
+  changes: ReadonlyArray<Change>
 ): ReadonlyArray<string> => {
   const snapshots = seen.map(({ entries, revision }) => ({
     revision,
@@ -76,7 +76,7 @@ export const wrongView = (
 export const wrongMembers = (
   client: string,
   seen: ReadonlyArray<Members.Snapshot<string>>,
-  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
+  changes: ReadonlyArray<Change>,
   group: string
 ): ReadonlyArray<string> => {
   const snapshots = seen.map(({ members, revision }) => ({
@@ -93,7 +93,7 @@ export const wrongMembers = (
 export const wrongUsers = (
   client: string,
   seen: ReadonlyArray<KvCollection.Snapshot<string, collections.User>>,
-  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
+  changes: ReadonlyArray<Change>,
   prefix: string
 ): ReadonlyArray<string> => {
   const snapshots = seen.map(({ items, revision }) => ({
@@ -122,7 +122,7 @@ export const wrongUsers = (
 export const wrongSettings = (
   client: string,
   seen: ReadonlyArray<KvConfig.State<settings.Settings>>,
-  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
+  changes: ReadonlyArray<Change>,
   prefix: string
 ): ReadonlyArray<string> => {
   const shown = (values: ReadonlyMap<string, string>): string => {
@@ -160,8 +160,8 @@ export const wrongSettings = (
 const wrong = (
   what: string,
   seen: ReadonlyArray<{ readonly revision: bigint; readonly shown: ReadonlyMap<string, string> }>,
-  changes: ReadonlyArray<EtcdCluster.HistoryEvent>,
-  show: (change: EtcdCluster.HistoryEvent) => string
+  changes: ReadonlyArray<Change>,
+  show: (change: Change) => string
 ): ReadonlyArray<string> => {
   const held = new Map<string, string>()
   let next = 0
@@ -184,7 +184,7 @@ const wrong = (
 export const isBehind = (
   client: string,
   seen: ReadonlyArray<RangeView.Snapshot>,
-  changes: ReadonlyArray<EtcdCluster.HistoryEvent>
+  changes: ReadonlyArray<Change>
 ): ReadonlyArray<string> => {
   const end = changes.findLast(({ key }) => /^[^/]*\/txn\//.test(key))?.modRevision ?? 0n
   const last = seen.at(-1)?.revision ?? 0n

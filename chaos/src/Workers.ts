@@ -12,6 +12,7 @@ import * as barriers from "./work/barriers.ts"
 import * as collections from "./work/collections.ts"
 import * as data from "./work/data.ts"
 import * as elections from "./work/elections.ts"
+import * as invoices from "./work/invoices.ts"
 import * as latches from "./work/latches.ts"
 import * as leases from "./work/leases.ts"
 import * as locks from "./work/locks.ts"
@@ -28,8 +29,10 @@ import * as sums from "./work/sums.ts"
 import * as ticks from "./work/ticks.ts"
 import type { RecordedClient, Step } from "./work/Worker.ts"
 
+type WorkerKind = readonly [kind: string, count: number, step: Step]
+
 /** The workers of each client. */
-const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: Step]> = [
+const workerKinds: ReadonlyArray<WorkerKind> = [
   ["register", 12, data.register],
   ["compareAndSet", 4, data.compareAndSet],
   ["txn", 6, data.txn],
@@ -56,6 +59,12 @@ const workerKinds: ReadonlyArray<readonly [kind: string, count: number, step: St
   ["shortLivedClient", 1, shortLivedClients.shortLivedClient]
 ]
 
+/** Those of a client whose application has tables in the database of the store. */
+const applicationKinds: ReadonlyArray<WorkerKind> = [["bill", 2, invoices.bill]]
+
+const kindsOf = ({ application }: RecordedClient): ReadonlyArray<WorkerKind> =>
+  application === undefined ? workerKinds : [...workerKinds, ...applicationKinds]
+
 /** How often each kind of work was completed. */
 export type Done = Readonly<Record<string, number>>
 
@@ -71,7 +80,9 @@ export const start = Effect.fnUntraced(function*(
   seed: number,
   problems: Array<string>
 ) {
-  const done: Record<string, number> = Object.fromEntries(workerKinds.map(([kind]) => [kind, 0]))
+  const done: Record<string, number> = Object.fromEntries(
+    clients.flatMap(kindsOf).map(([kind]) => [kind, 0])
+  )
   let isAtWork = true
   const working = Effect.fnUntraced(function*(client: RecordedClient, kind: string, name: string, step: Step) {
     // oxlint-disable-next-line no-unmodified-loop-condition -- by `end`, in another fiber
@@ -91,7 +102,9 @@ export const start = Effect.fnUntraced(function*(
   })
   const workers = yield* Effect.forEach(
     clients.flatMap((client) =>
-      workerKinds.flatMap(([kind, count, step]) => Array.from({ length: count }, (_, i) => ({ client, kind, i, step })))
+      kindsOf(client).flatMap(([kind, count, step]) =>
+        Array.from({ length: count }, (_, i) => ({ client, kind, i, step }))
+      )
     ),
     ({ client, i, kind, step }) => Effect.forkScoped(working(client, kind, `${kind}/${i}`, step))
   )

@@ -1,6 +1,6 @@
 /**
- * The `npm run chaos` command: clients of a real cluster of three etcd servers under random faults, and a check of all
- * they did.
+ * The `npm run chaos` command: clients of a real cluster of three etcd servers, or of a real Postgres server, under
+ * random faults, and a check of all they did.
  *
  * The last line is `violations: N`; the exit status is 1 unless N is 0. See `Options.ts`, or `--help`.
  */

@@ -61,6 +61,7 @@ describe("a lease that ended too early", () => {
   const check = (deposed: DeposedLeader | undefined) => {
     const ended = 11n * second
     const { revokedByDeposed, violations } = RoundChecker.check({
+      backend: "etcd",
       schedule: [],
       kinds: [],
       prefix: "r/",
@@ -121,6 +122,7 @@ describe("a lock that two clients held at once", () => {
   })
   const check = (evicted: ReadonlyArray<bigint>) =>
     RoundChecker.check({
+      backend: "etcd",
       schedule: [],
       kinds: [],
       prefix: "r/",

@@ -13,7 +13,7 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { Kind } from "../src/Fault.ts"
-import { kinds } from "../src/Fault.ts"
+import { kindsOf } from "../src/Fault.ts"
 import * as Notes from "../src/Notes.ts"
 import * as Options from "../src/Options.ts"
 import * as Report from "../src/Report.ts"
@@ -32,6 +32,7 @@ const main = Path.join(import.meta.dirname, "../src/main.ts")
 const brief: ReadonlyArray<Kind> = ["kill-leader", "evict", "lose-responses", "cut-after-forwarding", "move-leader"]
 
 const request: Run.Request = {
+  backend: "etcd",
   seconds: 20,
   seed: 12,
   version: Effect.runSync(EtcdBinaries.currentVersion),
@@ -116,6 +117,7 @@ describe("the harness", () => {
     120_000
   )
 
+  const kinds = kindsOf.etcd
   const options = { millis: 300_000, kinds, clients: 3 }
 
   it("plans the same faults for the same seed, and different faults for another seed", () => {
@@ -159,6 +161,7 @@ describe("the harness", () => {
       serverStalls: []
     }
     const { violations } = RoundChecker.check({
+      backend: "etcd",
       schedule,
       kinds,
       round: idle,
@@ -199,6 +202,7 @@ describe("the harness", () => {
         serverStalls: []
       }
       const subject: RoundChecker.Case = {
+        backend: "etcd",
         schedule: [],
         kinds: [],
         round,

@@ -72,6 +72,7 @@ describe("connections that are left", () => {
     leases: 0,
     watches: 0,
     keys: [],
+    onServers: [],
     sockets: 1,
     connections: ["c1 to m2 from port 4711"],
     areClosing: true,

@@ -9,7 +9,7 @@ import type { AppliedFault } from "../src/AppliedFault.ts"
 import * as Counters from "../src/Counters.ts"
 import * as Disturbances from "../src/Disturbances.ts"
 import type { Fault, Kind } from "../src/Fault.ts"
-import { kinds } from "../src/Fault.ts"
+import { kindsOf } from "../src/Fault.ts"
 import * as Growth from "../src/Growth.ts"
 import * as Inconclusive from "../src/Inconclusive.ts"
 import * as LeakCheck from "../src/LeakCheck.ts"
@@ -206,6 +206,7 @@ describe("the undisturbed time without a service", () => {
   it("is a violation if it exceeds five seconds", () => {
     const violations = (history: History.History) =>
       RoundChecker.check({
+        backend: "etcd",
         schedule: [],
         kinds: [],
         round: round({ history }),
@@ -226,7 +227,7 @@ describe("an inconclusive run", () => {
 
   it("has no faults although some were requested, or a kind of work that was never completed", () => {
     assert.deepStrictEqual(find({}), [])
-    assert.lengthOf(find({}, kinds), 1)
+    assert.lengthOf(find({}, kindsOf.etcd), 1)
     assert.lengthOf(find({ done: { register: 5, shortLivedClient: 0 } }), 1)
   })
 
@@ -238,7 +239,15 @@ describe("an inconclusive run", () => {
 
 describe("the round checker", () => {
   const checked = (changed: Partial<Round>, evicted: ReadonlyArray<bigint> = [], kinds: ReadonlyArray<Kind> = []) =>
-    RoundChecker.check({ schedule: [], kinds, round: round(changed), prefix: "r/", compactedAt: 0n, evicted })
+    RoundChecker.check({
+      backend: "etcd",
+      schedule: [],
+      kinds,
+      round: round(changed),
+      prefix: "r/",
+      compactedAt: 0n,
+      evicted
+    })
       .violations
 
   it("excuses a late notice of a lost lock only if the holder's own lease was revoked, and only for a short time", () => {
@@ -307,8 +316,8 @@ describe("the round checker", () => {
     const unknown = Array.from({ length: 10 }, () => call("c1", 1, 2, failed("Indeterminate", "Unknown")))
     const isReported = (history: History.History, kinds: ReadonlyArray<Kind>) =>
       checked({ history }, [], kinds).some((violation) => violation.includes("unknown outcome"))
-    assert.isTrue(isReported(calls(...responses("c1", 0, 18), ...unknown), kinds))
-    assert.isFalse(isReported(calls(...responses("c1", 0, 20), ...unknown), kinds))
+    assert.isTrue(isReported(calls(...responses("c1", 0, 18), ...unknown), kindsOf.etcd))
+    assert.isFalse(isReported(calls(...responses("c1", 0, 20), ...unknown), kindsOf.etcd))
     assert.isFalse(isReported(calls(...responses("c1", 0, 18), ...unknown), ["lose-responses"]))
   })
 

@@ -1,6 +1,6 @@
 /**
  * A service that can be operated: Prometheus reads its metrics, an OpenTelemetry collector receives its traces, and
- * probes ask whether it is alive and ready.
+ * probes check whether it is alive and ready.
  *
  *     node examples/src/Observed.ts
  *     export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_TRACES_EXPORTER=otlp OTEL_METRICS_EXPORTER=otlp

@@ -119,7 +119,7 @@ export const debianBinaries = async ({ directory, packages, suite }) => {
       for (const name of readdirSync(programs)) copyFileSync(join(programs, name), join(directory, name))
     }
     const libraries = join(unpacked, "usr/lib")
-    for (const path of existsSync(libraries) ? readdirSync(libraries, { recursive: true }) : []) {
+    for (const path of existsSync(libraries) ? readdirSync(libraries, { recursive: true, encoding: "utf8" }) : []) {
       if (!/\.so[.\d]*$/.test(path)) continue
       mkdirSync(join(directory, "lib"), { recursive: true })
       copyFileSync(join(libraries, path), join(directory, "lib", basename(path)))

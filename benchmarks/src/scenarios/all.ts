@@ -4,6 +4,7 @@
 import type { Scenario } from "../Scenario.ts"
 import * as batches from "./batches.ts"
 import * as calls from "./calls.ts"
+import { cluster } from "./cluster.ts"
 import { coldStart, firstGet } from "./coldStart.ts"
 import { heap } from "./heap.ts"
 import * as layers from "./layers.ts"
@@ -38,6 +39,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   watches.replay,
   watches.latency,
   members.view,
+  cluster,
   heap,
   coldStart,
   firstGet,

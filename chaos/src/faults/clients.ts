@@ -14,11 +14,12 @@ export const stall = ({ millis }: Fault): Effect.Effect<void> =>
 class LockNotHeld extends Data.TaggedError("LockNotHeld")<{ readonly message: string }> {}
 
 /**
- * Revokes the lease of a lock's holder several times. Every other time the holder's links are down meanwhile: it cannot
- * notice, and its writes arrive after other clients have had the lock.
+ * Revokes the leases of the holders of locks several times. Every other time the holder's links are down meanwhile: it
+ * cannot notice, and its writes arrive after other clients have had the lock.
  */
-export const evict = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
+export const evict = Effect.fnUntraced(function*(testbed: Testbed, names: ReadonlyArray<string>) {
   for (let i = 0; i < 6; i++) {
+    const lock = names[Math.floor(i / 2) % names.length]!
     // The lock may be free at this moment, or its holder may have released it in between.
     const attempt = i % 2 === 0 ? evictOnce(testbed, lock) : evictUnheard(testbed, lock)
     yield* Effect.retry(attempt, { schedule: Schedule.spaced("50 millis"), times: 100 })
@@ -30,10 +31,10 @@ const evictOnce = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
   yield* revoke(testbed, lease)
 })
 
-const revoke = (testbed: Testbed, lease: string) =>
+const revoke = (testbed: Testbed, lease: bigint) =>
   Effect.suspend(() => {
-    testbed.evicted.add(BigInt(`0x${lease}`))
-    return testbed.cluster.etcdctl(["lease", "revoke", lease])
+    testbed.evicted.add(lease)
+    return testbed.store.revoke(lease)
   })
 
 /** A holder that is found twice holds the lock for long, so it is about to write. */
@@ -51,11 +52,10 @@ const evictUnheard = Effect.fnUntraced(function*(testbed: Testbed, lock: string)
 
 /** The token and lease of a lock's holder, and the index of its client, by the client's name in the key's value. */
 const holderOf = Effect.fnUntraced(function*(testbed: Testbed, lock: string) {
-  const oldest = ["get", `${lock}/`, "--prefix", "--sort-by=CREATE", "--order=ASCEND", "--limit=1", "-w=fields"]
-  const fields = yield* testbed.cluster.etcdctl(oldest)
-  const [, token] = /"CreateRevision" : (\d+)/.exec(fields) ?? []
-  const [, lease] = /"Lease" : (\d+)/.exec(fields) ?? []
-  const [, name] = /"Value" : "c(\d+)"/.exec(fields) ?? []
-  if (lease === undefined || name === undefined) return yield* new LockNotHeld({ message: `no client holds ${lock}` })
-  return { token, lease: BigInt(lease).toString(16), place: Number(name) - 1 }
+  const oldest = yield* testbed.store.oldest(`${lock}/`)
+  const [, name] = /^c(\d+)$/.exec(oldest?.value ?? "") ?? []
+  if (oldest === undefined || name === undefined) {
+    return yield* new LockNotHeld({ message: `no client holds ${lock}` })
+  }
+  return { token: oldest.createRevision, lease: oldest.lease, place: Number(name) - 1 }
 })

@@ -1,7 +1,7 @@
 /**
- * Faults of the links between clients and members. Each returns when the links are healed.
+ * Faults of the links between clients and servers. Each returns when the links are healed.
  */
-import { TcpProxy } from "@effect-kv/test-suite/verification"
+import type { TcpProxy } from "@effect-kv/test-suite/verification"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -98,13 +98,14 @@ export const halfOpen = during((proxy) => proxy.halfOpen)
 /**
  * Armed faults on every link, armed again when they strike, for as long as the fault lasts and until one has struck.
  */
-const striking = (arm: (proxy: Proxy) => Effect.Effect<TcpProxy.Armed>) =>
+const striking = (arm: (proxy: Proxy, when: TcpProxy.When) => Effect.Effect<TcpProxy.Armed>) =>
   Effect.fnUntraced(function*(testbed: Testbed, fault: Fault) {
+    const when = { when: testbed.store.isRequest }
     const proxies = yield* links(testbed, fault)
     const before = yield* struck(proxies)
     const again = (proxy: Proxy) =>
       Effect.forever(
-        Effect.flatMap(arm(proxy), ({ struck }) => struck).pipe(Effect.andThen(Effect.sleep("30 millis")))
+        Effect.flatMap(arm(proxy, when), ({ struck }) => struck).pipe(Effect.andThen(Effect.sleep("30 millis")))
       )
     yield* Effect.raceFirst(
       all(proxies, again),
@@ -112,20 +113,8 @@ const striking = (arm: (proxy: Proxy) => Effect.Effect<TcpProxy.Armed>) =>
     ).pipe(Effect.ensuring(Effect.orDie(heal(proxies))))
   })
 
-/**
- * Whether data from a client contains a request: neither only a connection preface, whose loss would prevent any use of
- * the connection, nor only HTTP/2 control frames such as pings and window updates.
- */
-const isRequest = (chunk: Uint8Array): boolean => chunk.length > longestControlFrames && !beginsConnection(chunk)
+export const cutBeforeForwarding = striking((proxy, when) => proxy.cutBeforeForwarding(when))
 
-/** The size of two pings, or of a ping and two window updates. */
-const longestControlFrames = 43
-
-const beginsConnection = (chunk: Uint8Array): boolean =>
-  chunk.length < 100 && TcpProxy.contains("PRI * HTTP/2.0")(chunk)
-
-export const cutBeforeForwarding = striking((proxy) => proxy.cutBeforeForwarding({ when: isRequest }))
-
-export const cutAfterForwarding = striking((proxy) => proxy.cutAfterForwarding({ when: isRequest }))
+export const cutAfterForwarding = striking((proxy, when) => proxy.cutAfterForwarding(when))
 
 export const cutMidFrame = striking((proxy) => proxy.cutMidFrame())

@@ -6,7 +6,9 @@ import type * as Election from "@effect-kv/core/Election"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
+import type * as PostgresStore from "@effect-kv/postgres/PostgresStore"
 import type { Recorder } from "@effect-kv/test-suite/verification"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -28,6 +30,17 @@ export interface RecordedClient {
   readonly prefix: string
   /** The service of the application that writes counters. It was built before any lock was acquired. */
   readonly counters: Counters["Service"]
+  readonly application?: Application | undefined
+}
+
+/**
+ * An application that has tables in the database of the store, and fences its own transactions. Its `Kv` is that of the
+ * layer, because the fence of a SQL transaction takes no other. So its calls are not recorded.
+ */
+export interface Application {
+  readonly kv: Kv.Kv
+  readonly sql: PgClient.PgClient
+  readonly store: typeof PostgresStore.PostgresStore.Service
 }
 
 /** Writes counters through the `Kv` that it captured when its layer was built, as services do. */

@@ -1,5 +1,5 @@
 /**
- * The store that a command works on, from its flags and the environment. A flag comes before its variable.
+ * The store that a command works on, from its flags and the environment. A flag takes precedence over its variable.
  *
  * `EtcdClient` is not provided: the etcd3 package reads files of its own, which a bundled program does not have.
  */

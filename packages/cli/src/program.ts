@@ -1,5 +1,5 @@
 /**
- * All commands as one, and what becomes of their failures: a message on standard error and an exit code.
+ * All commands as one program. A failure becomes a message on standard error and an exit code.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"

@@ -1,5 +1,5 @@
 /**
- * Signals to this process. They interrupt the program, unless something has asked to receive them, as the commands do
+ * Signals to this process. They interrupt the program, unless something has registered to receive them, as the commands do
  * that run another one.
  */
 import * as Context from "effect/Context"
@@ -8,10 +8,10 @@ import type * as Scope from "effect/Scope"
 import { constants } from "node:os"
 import { signalled } from "./exitCodes.ts"
 
-/** The signals with which a program is asked to end. */
+/** The signals that request a program to end. */
 const ending = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const
 
-/** A signal with which a program is asked to end. */
+/** A signal that requests a program to end. */
 export type Ending = typeof ending[number]
 
 /** Receives a signal. */

@@ -2,7 +2,7 @@
  * Entities whose writes are fenced by the lock of their shard.
  *
  * A runner that was frozen, or cut off from the store, for longer than `shardLockExpiration` has lost its shards to other
- * runners. When it comes back, it serves a few more requests before it notices. The store rejects what those write.
+ * runners. When it resumes, it serves a few more requests before it notices. The store rejects their writes.
  */
 import * as Fence from "@effect-kv/core/Fence"
 import * as Kv from "@effect-kv/core/Kv"

@@ -82,16 +82,17 @@ export const make = Effect.fnUntraced(function*(
     return runner
   }
   const registrations = yield* directory.make(cluster, runners)
-  const read = registration.reader()
+  const reader = registration.reader(cluster)
   /** What an operation means is settled when it begins: its attempts repeat the effect that `begin` returns. */
   const operation = <A, E, R>(name: string, begin: () => Effect.Effect<A, E, R>) =>
     Effect.suspend(() => clusters.operation(cluster, name, begin()))
 
   const storage = RunnerStorage.makeEncoded({
     getRunners: operation("getRunners", () =>
-      Effect.map(
-        Effect.flatMap(registrations, read),
-        (all) => all.map(({ healthy, runner }) => [runner, healthy] as const)
+      registrations.pipe(
+        Effect.tapError(() => reader.failed),
+        Effect.flatMap(reader.read),
+        Effect.map((all) => all.map(({ healthy, runner }) => [runner, healthy] as const))
       )),
     register: (address, runner, healthy) =>
       operation("register", () => registration.register(cluster, runnerAt(address), runner, healthy)),

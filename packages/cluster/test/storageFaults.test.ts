@@ -420,7 +420,7 @@ describe("runner storage under faults", () => {
       assert.strictEqual(yield* one.register(runner("a"), true), 1)
     }))
 
-  it.effect("a runner that registers with another weight or other groups is omitted from one read", () =>
+  it.effect("a runner that registers with another weight or other groups is omitted for two intervals of Sharding", () =>
     Effect.gen(function*() {
       const { kv, one, two } = yield* setUp
       yield* one.register(runner("b"), true)
@@ -428,13 +428,56 @@ describe("runner storage under faults", () => {
       yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 2 })
       const changed = Runner.make({ address: a, groups: ["default", "gpu"], weight: 1 })
       yield* (yield* process(kv, prefix)).register(changed, true)
-      yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 1 })
+      for (let reads = 0; reads < 2; reads++) {
+        yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 1 })
+        yield* TestClock.adjust(config.refreshAssignmentsInterval)
+      }
       const found = (yield* one.getRunners).find(([{ address }]) => address.host === "a")
       assert.deepStrictEqual(found?.[0].groups, ["default", "gpu"])
       assert.deepStrictEqual(yield* registered(one.getRunners), ["a healthy", "b healthy"])
       yield* two.setRunnerHealth(a, false)
       yield* Effect.repeat(registered(one.getRunners), { until: ([first]) => first === "a unhealthy" })
     }))
+
+  // `Sharding` must see the changed runner missing once. Others read ten times as often, and one reads first.
+  const step = Duration.divideUnsafe(Duration.fromInputUnsafe(config.refreshAssignmentsInterval), 10)
+  for (const way of ["again at once", "again after it was unregistered", "again while reads fail"] as const) {
+    it.effect(`whoever else reads the list, Sharding sees that a changed runner was away: it registers ${way}`, () =>
+      Effect.gen(function*() {
+        const { faults, kv, one, two } = yield* setUp
+        yield* two.register(runner("a"), true)
+        yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 1 })
+        const changed = yield* process(kv, prefix)
+        for (let weight = 2; weight <= 11; weight++) {
+          /** The weight of the runner as `Sharding` has seen it, if it was listed. */
+          const seen: Array<number | undefined> = [weight - 1]
+          if (way === "again after it was unregistered") {
+            yield* changed.unregister(a)
+            yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 0 })
+          }
+          const again = yield* process(kv, prefix)
+          yield* again.register(Runner.make({ address: a, groups: ["default"], weight }), true)
+          yield* Effect.repeat(one.getRunners, { until: (all) => all.length === 0 })
+          if (way === "again while reads fail") {
+            yield* faults.cutWatches({ duration: "1 millis" })
+            yield* faults.partition({ requests: "refused" })
+            const failing = yield* Effect.forkChild(Effect.exit(one.getRunners))
+            yield* TestClock.adjust(interval)
+            yield* Fiber.join(failing)
+            yield* faults.heal
+            // `Sharding` pauses for a second after a failure.
+            yield* TestClock.adjust("900 millis")
+          }
+          for (let steps = weight % 10; steps <= 60; steps++) {
+            const runners = yield* one.getRunners
+            if (steps % 10 === 9) seen.push(runners[0]?.[0].weight)
+            yield* TestClock.adjust(step)
+          }
+          assert.deepStrictEqual([...new Set(seen)], [weight - 1, undefined, weight])
+          yield* Effect.forEach([again, changed], (each) => each.refresh(a, []))
+        }
+      }))
+  }
 
   it.effect("when all machine ids are taken, the error says so", () =>
     Effect.gen(function*() {

@@ -1,5 +1,5 @@
 /**
- * The status of each endpoint of a cluster, asked one by one: for diagnosis and health checks.
+ * The status of each endpoint of a cluster, requested one by one: for diagnosis and health checks.
  *
  * `Kv` uses one endpoint at a time and hides the others' faults. Here each endpoint reports its own status, even while the
  * cluster has no leader.

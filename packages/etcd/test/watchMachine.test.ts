@@ -18,7 +18,14 @@ import type { WatchStream } from "../src/internal/watch/watchStream.ts"
 import { type Change, emptyResponse, type FakeStream, FakeWatchServer, selected } from "./support/FakeWatchServer.ts"
 
 /** A few events exceed these limits, so that watches are parked all the time. */
-const tinyLimits: Limits = { park: 900, parkWithinResponse: 1500, resume: 300, farBehind: 6n, nearlyThere: 3n }
+const tinyLimits: Limits = {
+  park: 900,
+  parkWithinResponse: 1500,
+  resume: 300,
+  take: 600,
+  farBehind: 6n,
+  nearlyThere: 3n
+}
 
 const transient = (message: string, refreshToken = false) => ({
   error: KvError.make(new KvError.Unavailable({ message })),
@@ -461,6 +468,30 @@ describe("watches on one stream", () => {
     world.settle()
     world.check(slow)
     assert.strictEqual(slow.watch.state._tag, "Live")
+  })
+
+  it("a consumer takes a full buffer in parts, and the parked watch resumes only when little is left", () => {
+    const world = new World(() => 0)
+    for (let i = 0; i < 12; i++) world.server.write(put(`k${i}`))
+    const slow = world.open({ range: KeyRange.all, startRevision: 1n })
+    world.connect()
+    for (let i = 0; i < 20 && slow.watch.state._tag !== "Parked"; i++) {
+      world.connect()
+      for (const link of world.links.values()) link.sync()
+      world.deliver(100)
+    }
+    assert.strictEqual(slow.watch.state._tag, "Parked")
+    const parts: Array<number> = []
+    while (slow.watch.state._tag === "Parked") {
+      assert.isAbove(slow.watch.bufferedBytes, tinyLimits.resume)
+      const before = slow.taken.length
+      world.take(slow)
+      parts.push(slow.taken.length - before)
+    }
+    assert.isAbove(parts.length, 1)
+    for (const events of parts) assert.isAtMost(events, 2)
+    world.settle()
+    world.check(slow)
   })
 
   it("the gauges of watches are their states, how far the last one lags, and what is buffered", () => {

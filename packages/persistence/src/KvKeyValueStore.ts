@@ -35,7 +35,7 @@ export interface Options {
  *
  * - A value is bytes. `set` stores a string as UTF-8. `get` returns the text of bytes that are UTF-8, however they were
  *   written, and the base64 of other bytes. `getUint8Array` returns the bytes.
- * - `modify` is atomic, and leaves a missing key alone. If other clients write in between, it calls the function again, after a
+ * - `modify` is atomic, and does not create a missing key. If other clients write in between, it calls the function again, after a
  *   random pause from the eighth conflict on, until the `Deadline` (default: 5 seconds). The key keeps its lease.
  * - `clear` and `clearPrefix` are one delete of a range. `size` is one count. `keys` shows one revision, in the order of the
  *   keys, and is read page by page.

@@ -52,7 +52,8 @@ export interface Options<K extends Persistable.Any, ServiceMode extends "lookup"
   /** How long another client's lookup blocks a key after that client crashed. Default: 10 seconds. */
   readonly lockTtl?: Duration.Input | undefined
   /**
-   * How long to wait for lookups of other clients. Then `get` fails with `PersistenceError`. Default: 30 seconds.
+   * How long to wait for lookups of other clients. Then `get` fails with `PersistenceError`. Zero does not wait.
+   * Default: 30 seconds.
    *
    * The client's own lookup does not count.
    */
@@ -63,7 +64,7 @@ type Failure = Persistence.PersistenceError | Schema.SchemaError
 
 /**
  * Makes a cache whose keys are looked up by one client at a time. Fails with `InvalidRequest` if the locks' prefix is no
- * part of a key.
+ * part of a key, or if `lockTtl` or `waitTimeout` is no time that can be used.
  *
  * **Details**
  *
@@ -134,7 +135,8 @@ export const make: <
   })
   const locks = `${yield* checked.prefix(options.lockPrefix ?? "persisted-cache/")}${segment.of(options.storeId)}/`
   const nameOf = (key: K): string => locks + segment.of(PrimaryKey.value(key))
-  const waitMillis = Duration.toMillis(options.waitTimeout ?? Duration.seconds(30))
+  const lockTtl = yield* checked.positive("lockTtl", options.lockTtl ?? "10 seconds")
+  const waitMillis = Duration.toMillis(yield* checked.notNegative("waitTimeout", options.waitTimeout ?? "30 seconds"))
 
   // `PersistedCache` provides the services of the schemas to its lookup, but its type does not say so.
   const find = (key: K): Effect.Effect<Result | undefined, Persistence.PersistenceError> =>
@@ -167,7 +169,7 @@ export const make: <
   /** Looks the key up if no client does; `none` if one does, or if the lock was lost. */
   const attempt = Effect.fnUntraced(function*(key: K, name: string) {
     const lock = yield* Effect.catchTag(
-      DistLock.tryAcquire(name, { ttl: options.lockTtl }),
+      DistLock.tryAcquire(name, { ttl: lockTtl }),
       "LockLost",
       () => Effect.succeedNone
     )

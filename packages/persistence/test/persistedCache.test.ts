@@ -217,4 +217,23 @@ describe("a cache with single flight", () => {
       yield* TestClock.adjust(1)
       assert.strictEqual(yield* cache.get(key), "lookup 2")
     }).pipe(Effect.scoped))
+
+  it.effect("times that cannot be used are rejected when the cache is made", () =>
+    Effect.gen(function*() {
+      const { healthy } = yield* two
+      const made = (settings: Parameters<typeof cacheOn>[2]) =>
+        Effect.flip(cacheOn(healthy, () => Effect.succeed("found"), settings))
+      for (const waitTimeout of ["soon", "-1 seconds", Number.NEGATIVE_INFINITY] as ReadonlyArray<Duration.Input>) {
+        const error = yield* made({ waitTimeout })
+        assert.strictEqual(error.reason._tag, "InvalidRequest")
+        assert.include(error.message, "waitTimeout")
+      }
+      for (const lockTtl of ["soon", 0, "Infinity"] as ReadonlyArray<Duration.Input>) {
+        assert.include((yield* made({ lockTtl })).message, "lockTtl")
+      }
+      for (const waitTimeout of [0, "Infinity"] as ReadonlyArray<Duration.Input>) {
+        const cache = yield* cacheOn(healthy, () => Effect.succeed("found"), { waitTimeout })
+        assert.strictEqual(yield* cache.get(key), "found")
+      }
+    }).pipe(Effect.scoped))
 })

@@ -469,6 +469,29 @@ describe("cost", () => {
       assert.isTrue(takers.every((fiber) => fiber.pollUnsafe() === undefined))
     }))
 
+  it.effect("keys that another program has put at the front hide no item, and are read a few times only", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const places = [
+        (i: number) => `persisted-queue/a/head/ready/foreign-${i}`,
+        (i: number) => `persisted-queue/a/head/due/000000000000/0000000000000000/foreign-${i}`
+      ]
+      for (const place of places) {
+        for (let i = 0; i < 300; i++) yield* kv.put(place(i), "foreign")
+      }
+      const { change, counts } = counting()
+      const queue = yield* (yield* start({ change })).queue("a")
+      yield* queue.offer("one")
+      yield* queue.offer("two", { delay: "1 second" })
+      assert.strictEqual(yield* queue.take(Effect.succeed), "one")
+      const second = yield* Effect.forkScoped(queue.take(Effect.succeed))
+      yield* advance("1 second")
+      assert.strictEqual(yield* Fiber.join(second), "two")
+      yield* Effect.forkScoped(queue.take(Effect.succeed))
+      yield* advance("1 minute")
+      assert.isAtMost(counts.requests, 25)
+    }))
+
   it.effect("a hundred takers claim a hundred of 3,000 items by few requests, which return few entries", () =>
     Effect.gen(function*() {
       const { start } = yield* fleet

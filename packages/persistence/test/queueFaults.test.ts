@@ -67,6 +67,24 @@ describe("workers that are gone", () => {
       assert.deepInclude(yield* checked(kv), { completed: 1, takenOver: 1, claims: 2 })
     }))
 
+  it.effect("keys that another program has put among the claims of a worker that dies do not hide its item", () =>
+    Effect.gen(function*() {
+      const { kv, start } = yield* fleet
+      const [dying, other] = [yield* start(), yield* start()]
+      const first = yield* holding(yield* dying.queue("a"))
+      yield* settled
+      const { entries } = yield* kv.range(KeyRange.prefix("persisted-queue/a/worker/"))
+      const worker = entries[0]!.key.split("/")[3]!
+      for (let i = 0; i < 100; i++) yield* kv.put(`persisted-queue/a/claim/${worker}/foreign-${i}`, "foreign")
+      yield* (yield* other.queue("a")).offer("one")
+      yield* first.taken
+      const second = yield* holding(yield* other.queue("a"))
+      yield* whileCutOff(dying)(Effect.gen(function*() {
+        yield* advance("12 seconds")
+        assert.deepStrictEqual(yield* second.taken, ["one", 2])
+      }))
+    }))
+
   it.effect("a worker that has lost its claim cannot complete the item: the outcome that the other worker records stands", () =>
     Effect.gen(function*() {
       const { kv, start } = yield* fleet

@@ -22,9 +22,9 @@ export const version: number = versions.version
  *
  * **Details**
  *
- * The script is one statement: it is done as a whole or not at all. It does nothing if the schema has this version or a
- * later one, and fails if the schema belongs to another program. It can be run while programs use the store, also those
- * with the version of the schema before.
+ * The script is one statement: it is applied as a whole or not at all. It does nothing if the schema has this version or a
+ * later one, and fails if the schema belongs to another program. It can be run while programs use the store, even those
+ * of the previous version of the schema.
  *
  * `schema` is the layer's option of that name. Default: `effect_kv`. The role of the application needs `usage` on the
  * schema, `select`, `insert`, `update` and `delete` on its tables, and `execute` on its functions.

@@ -568,7 +568,7 @@ const errors: ReadonlyArray<Mutant> = [
     differs: true
   },
   {
-    title: "writes although it rejects the call",
+    title: "writes even if it rejects the call",
     apply: onExecute((op, execute) =>
       op._tag === "Put"
         ? Effect.tapError(execute(op), () => Effect.ignore(execute(Op.put("rejected", "v"))))

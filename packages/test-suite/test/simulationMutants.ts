@@ -82,6 +82,7 @@ export const simulatedMutants: ReadonlyArray<SimulatedMutant> = [
   },
   {
     title: "proclaims without checking that it leads",
+    as: "BrokenInvariant",
     between: onExecute((op, execute) => {
       const proclamation = guardedWrite(op)
       const write = proclamation?._tag === "Txn" && proclamation.if[0]?.target === "ModRevision"

@@ -1,5 +1,5 @@
 /**
- * A finding of `doctor`: what is well or wrong, and what to do.
+ * A finding of `doctor`: what works or is wrong, and what to do about it.
  */
 
 /** `Ok`: checked, and well. `Warning`: works, but will not always. `Problem`: something does not work. */

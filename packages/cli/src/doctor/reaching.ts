@@ -1,5 +1,5 @@
 /**
- * Why an endpoint could not be reached: what errors of the network and of TLS mean for the person who has set it up.
+ * Why an endpoint could not be reached: what errors of the network and of TLS mean to the operator.
  */
 import { X509Certificate } from "node:crypto"
 import { readFileSync } from "node:fs"

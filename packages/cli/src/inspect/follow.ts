@@ -21,7 +21,7 @@ export interface State {
   readonly snapshot: Inventory.Snapshot | undefined
   readonly leases: leaseTimes.LeaseTimes
   readonly observed: Observed
-  /** Whether the leases of the snapshot have been asked for. In an outage they cannot be. */
+  /** Whether the leases of the snapshot have been requested. In an outage they cannot be. */
   readonly isComplete: boolean
 }
 
@@ -36,10 +36,10 @@ export interface Following {
 /** The least time between two looks at the inventory, which is rebuilt for each: a busy store has many changes. */
 const pause = "100 millis"
 
-/** How often the times of leases are asked for. In between they are counted down. */
+/** How often the times of leases are requested. In between they are counted down. */
 const leaseInterval = "2 seconds"
 
-/** The most leases that are asked for: more do not fit a screen. */
+/** The most leases that are requested: more do not fit a screen. */
 const maxLeases = 200
 
 export const make = Effect.fnUntraced(function*(
@@ -59,7 +59,7 @@ export const make = Effect.fnUntraced(function*(
 
   const readLeases = Effect.fnUntraced(function*(ids: ReadonlyArray<bigint>) {
     const times = yield* leaseTimes.read(ids)
-    // What cannot be asked now is counted down from what was known.
+    // Times that cannot be requested now are counted down from the last known ones.
     leases = new Map([...times].map(([id, time]) => [id, time._tag === "Unknown" ? leases.get(id) ?? time : time]))
     yield* Queue.offer(changed, undefined)
   })

@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { duration } from "./times.ts"
 
-/** `Ended`: the store does not have the lease any more. `Unknown`: it could not be asked. */
+/** `Ended`: the store does not have the lease any more. `Unknown`: the request failed. */
 export type LeaseTime =
   | {
     readonly _tag: "Alive"
@@ -23,7 +23,7 @@ export type LeaseTime =
 /** The times of leases by their ids. */
 export type LeaseTimes = ReadonlyMap<bigint, LeaseTime>
 
-/** Asks for each lease once. It never fails: what could not be asked is `Unknown`. */
+/** Requests each lease once. It never fails: a lease whose request failed is `Unknown`. */
 export const read = (ids: Iterable<bigint>): Effect.Effect<LeaseTimes, never, Kv> =>
   Effect.map(
     Effect.forEach(new Set(ids), (id) => Effect.map(readOne(id), (time) => [id, time] as const), { concurrency: 16 }),

@@ -1,7 +1,7 @@
 /**
  * A live screen: it fills the terminal, is drawn again after each change, and leaves the terminal as it was.
  *
- * It uses the terminal's alternate screen, so what was there before comes back afterwards. q, Esc and Ctrl-C end it.
+ * It uses the terminal's alternate screen, so the previous content is restored afterwards. q, Esc and Ctrl-C end it.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

@@ -2,7 +2,7 @@
  * Times as people read them, and since when a contender is in its queue.
  *
  * A store has revisions and no times. So a time is known if the contender's description contains one, as that of
- * `effect-kv lock` does, or if it was seen to come.
+ * `effect-kv lock` does, or if its arrival was observed.
  */
 import type * as Inventory from "@effect-kv/core/Inventory"
 

@@ -1,5 +1,5 @@
 /**
- * Runs a command while something is held: tells a person whom it waits for, gives the command what it needs to know, and
+ * Runs a command while something is held: shows a person what it waits for, gives the command what it needs to know, and
  * makes its exit code this program's.
  */
 import type { Kv } from "@effect-kv/core/Kv"
@@ -90,7 +90,7 @@ const placeLost = ({ message }: LockLost): string =>
 const cancelled = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<Exit.Exit<A, E>> =>
   Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber))
 
-/** How long to wait before a person is told. */
+/** How long to wait before a person is notified. */
 const patience = Duration.millis(500)
 
 const announce = <E>(subject: Subject<E>, say: (message: string) => Effect.Effect<void>) =>

@@ -23,6 +23,10 @@ export interface Cluster {
   readonly ttl: Duration.Duration
   /** How often `Sharding` refreshes its locks. No operation takes longer. */
   readonly interval: Duration.Duration
+  /** How often `Sharding` reads the registered runners. */
+  readonly assignmentsInterval: Duration.Duration
+  /** The keys of registrations that were there a moment ago. */
+  readonly leaving: Set<string>
   /** Milliseconds of the monotonic clock. */
   readonly now: () => number
 }
@@ -42,6 +46,8 @@ export const make = Effect.fnUntraced(function*(
     ttl,
     // The interval of `Sharding` itself, whatever is configured.
     interval: Duration.min(refreshed, Duration.divideUnsafe(ttl, 3)),
+    leaving: new Set(),
+    assignmentsInterval: Duration.fromInputUnsafe(config.refreshAssignmentsInterval),
     now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
   }
 })
@@ -60,7 +66,7 @@ const positive = (name: string, input: Duration.Input): Effect.Effect<Duration.D
 /**
  * An operation of the storage: it ends within the refresh interval, is not traced, and fails as `Sharding` expects.
  *
- * All its writes can be repeated, so an unknown outcome and a passing failure are followed by another attempt while
+ * All its writes can be repeated, so an unknown outcome and a transient failure are followed by another attempt while
  * there is time.
  */
 export const operation = <A, E, R>(

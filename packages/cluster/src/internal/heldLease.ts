@@ -1,5 +1,5 @@
 /**
- * A lease of a runner, and when it was renewed. Nothing renews it but `refresh`: a runner whose `Sharding` hangs must
+ * A lease of a runner, and when it was renewed. Only `refresh` renews it: a runner whose `Sharding` hangs must
  * lose its shards.
  */
 import * as KvError from "@effect-kv/core/KvError"

@@ -10,8 +10,8 @@ import * as Op from "@effect-kv/core/Op"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
+import { ChangedRunners } from "./changedRunners.ts"
 import type { Cluster } from "./cluster.ts"
 import * as heldLease from "./heldLease.ts"
 import type { HeldLease } from "./heldLease.ts"
@@ -33,38 +33,41 @@ const decode = Schema.decodeOption(Registration)
 /** The registration in an entry; `none` if the value is not one. */
 const of = (entry: Entry): Option.Option<Registration> => decode(entry.lossyText)
 
+/** The registrations in entries, and how a read that failed is noted. */
+export interface Reader {
+  readonly read: (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Registration>>
+  readonly failed: Effect.Effect<void>
+}
+
 /**
  * Reads registrations. One that cannot be decoded is left out, with a warning for each time it was written: a key that
  * something else has put there must not stop the whole cluster.
  *
- * A runner that has another weight or other groups than at the last read is left out once. `Sharding` adds the new runner
- * to its ring before it removes the old one, by its address, which would remove both. It does not compare groups at all.
+ * A runner that has another weight or other groups than before is left out for a while, for the sake of `Sharding`.
  */
-export const reader = (): (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Registration>> => {
+export const reader = (cluster: Cluster): Reader => {
   const warned = new Map<string, bigint>()
-  let last = new Map<string, string>()
-  const unchanged = (registrations: ReadonlyArray<readonly [key: string, Registration]>) => {
-    const listed = registrations.filter(([key, { runner }]) => (last.get(key) ?? runner) === runner)
-    last = new Map(listed.map(([key, { runner }]) => [key, runner]))
-    return listed.map(([, registration]) => registration)
+  const changed = new ChangedRunners(cluster)
+  return {
+    read: (entries) =>
+      Effect.map(
+        Effect.forEach(entries, (entry) => {
+          const registration = of(entry)
+          if (Option.isSome(registration) || warned.get(entry.key) === entry.modRevision) {
+            return Effect.succeed(Option.toArray(Option.map(registration, (each) => [entry.key, each] as const)))
+          }
+          warned.set(entry.key, entry.modRevision)
+          return Effect.as(
+            Effect.logWarning("effect-kv: a registration of a runner cannot be decoded and is left out").pipe(
+              Effect.annotateLogs({ key: entry.key })
+            ),
+            []
+          )
+        }),
+        (registrations) => changed.withoutThem(Arr.flatten(registrations))
+      ),
+    failed: Effect.sync(() => changed.readFailed())
   }
-  return (entries) =>
-    Effect.map(
-      Effect.forEach(entries, (entry) => {
-        const registration = of(entry)
-        if (Option.isSome(registration) || warned.get(entry.key) === entry.modRevision) {
-          return Effect.succeed(Option.toArray(Option.map(registration, (each) => [entry.key, each] as const)))
-        }
-        warned.set(entry.key, entry.modRevision)
-        return Effect.as(
-          Effect.logWarning("effect-kv: a registration of a runner cannot be decoded and is left out").pipe(
-            Effect.annotateLogs({ key: entry.key })
-          ),
-          []
-        )
-      }),
-      (registrations) => unchanged(Arr.flatten(registrations))
-    )
 }
 
 /** Only the lowest ten bits of a machine id are part of a Snowflake, and 0 is never given out. */
@@ -102,7 +105,7 @@ export const register = (
   healthy: boolean
 ): Effect.Effect<number, KvError.KvError | MachineIdsTaken | AddressTaken> =>
   Effect.gen(function*() {
-    for (let choices = 1;; choices *= 2) {
+    for (let choices = 1;; choices = mostChoices) {
       const lease = yield* runner.presenceLease(cluster)
       if (runner.succeededWith !== lease) {
         yield* endPredecessors(cluster, runner, lease)
@@ -148,24 +151,26 @@ const attempt = Effect.fnUntraced(function*(
   // Not the id of an earlier process at this address: that process may be frozen, and still generate ids with it.
   const previous = (isOwn(runner, lease, current) ? registered?.machineId : undefined) ??
     (runner.machineId !== undefined && !taken.has(runner.machineId) ? runner.machineId : undefined)
-  const machineId = previous ?? (yield* freeMachine(taken, lastMachine(last), choices))
-  const machine = keys.machine(machineId)
-  const value = encode({ runner: encoded, healthy, machineId })
+  const candidates = previous === undefined ? yield* freeMachines(taken, lastMachine(last), choices) : [previous]
+  const registerAs = (machineId: number): ReadonlyArray<Op.Op> => [
+    Op.put(key, encode({ runner: encoded, healthy, machineId }), { lease: lease.id }),
+    Op.put(keys.machine(machineId), runner.address, { lease: lease.id }),
+    ...(previous === undefined ? [Op.put(keys.lastMachine, `${machineId}`)] : [])
+  ]
   const written = yield* execute(
     store,
     Op.txn({
-      if: [
-        Compare.modRevision(key, "=", current?.modRevision ?? 0n),
-        Compare.modRevision(machine, "=", taken.get(machineId) ?? 0n)
-      ],
-      then: [
-        Op.put(key, value, { lease: lease.id }),
-        Op.put(machine, runner.address, { lease: lease.id }),
-        ...(previous === undefined ? [Op.put(keys.lastMachine, `${machineId}`)] : [])
-      ]
+      if: [Compare.modRevision(key, "=", current?.modRevision ?? 0n)],
+      then: firstUnchanged(
+        candidates.map((id) => ({
+          condition: Compare.modRevision(keys.machine(id), "=", taken.get(id) ?? 0n),
+          then: registerAs(id)
+        }))
+      )
     })
   )
-  if (!written.succeeded) return undefined
+  const machineId = candidates[chosen(written)]
+  if (machineId === undefined) return undefined
   runner.machineId = machineId
   if (runner.presence === lease) runner.registeredAt = written.revision
   return machineId
@@ -196,22 +201,49 @@ const lastMachine = (entry: Entry | undefined): number => {
   return Number.isSafeInteger(id) && id > 0 ? id : 0
 }
 
+/** One of several choices of a transaction. */
+interface Choice {
+  readonly condition: Compare.Compare
+  readonly then: ReadonlyArray<Op.Op>
+}
+
+/** Executes the first choice whose condition holds: each of the others is in the `else` of the one before. */
+const firstUnchanged = ([first, ...others]: ReadonlyArray<Choice>): ReadonlyArray<Op.Op> =>
+  first === undefined ? [] : [Op.txn({ if: [first.condition], then: first.then, else: firstUnchanged(others) })]
+
+/** The index of the choice that was executed; -1 if none was. */
+const chosen = (written: Op.TxnResponse): number => {
+  if (!written.succeeded) return -1
+  let index = 0
+  for (let [choice] = written.responses; choice?._tag === "Txn"; [choice] = choice.responses) {
+    if (choice.succeeded) return index
+    index++
+  }
+  return -1
+}
+
 /**
- * The next free id after the one that was given out last: an id is used again as late as possible, because its last
+ * How many ids a transaction chooses among after a conflict. Each takes three operations of etcd's limit, which counts
+ * the longest list at each depth: 128.
+ */
+const mostChoices = 32
+
+/**
+ * The next free ids after the one that was given out last: an id is used again as late as possible, because its last
  * holder may be a runner that was frozen and still generates ids with it.
  *
- * After a conflict the choice is among more of the next: of many runners that start together, each would otherwise lose
- * against every other.
+ * Of many runners that start together, each would lose the first free id to every other. So after a conflict the store
+ * gives it the first that is free then: all of them have one after two attempts, and no id is left out.
  */
-const freeMachine = Effect.fnUntraced(function*(
+const freeMachines = Effect.fnUntraced(function*(
   taken: ReadonlyMap<number, unknown>,
   last: number,
   choices: number
-): Effect.fn.Return<number, MachineIdsTaken> {
+): Effect.fn.Return<ReadonlyArray<number>, MachineIdsTaken> {
   const free = Array.from({ length: machineIds }, (_, index) => (last + index) % machineIds + 1)
     .filter((id) => !taken.has(id))
   if (free.length === 0) return yield* new MachineIdsTaken()
-  return free[choices === 1 ? 0 : yield* Random.nextIntBetween(0, Math.min(choices, free.length) - 1)]!
+  return free.slice(0, choices)
 })
 
 /**
@@ -245,7 +277,7 @@ export const unregister = (cluster: Cluster, runner: Runner): Effect.Effect<void
   if (runner.machineId === undefined && runner.condemnedPresences.size === 0) {
     return Effect.asVoid(execute(cluster.store, Op.delete(cluster.keys.runner(runner.address))))
   }
-  // If it has lost its registration, what is there now is that of a later process at the same address.
+  // If it has lost its registration, the key belongs to a later process at the same address.
   return heldLease.revokeAll(cluster, runner.condemnedPresences)
 }
 

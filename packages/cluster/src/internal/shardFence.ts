@@ -22,7 +22,7 @@ export const make = (cluster: Cluster, runner: Runner, shardId: string): Fence.F
       Compare.createRevision(lock, "=", token),
       Compare.lease(lock, "=", Option.fromUndefinedOr(lease?.id))
     ],
-    // A runner that was frozen may learn here of the loss, before the store has told it.
+    // A runner that was frozen may notice the loss here, before the store reports it.
     isHeldUnsafe: () =>
       token !== 0n && lease !== undefined && runner.shards === lease && runner.locks.get(shardId) === token &&
       !heldLease.mayHaveEnded(cluster, lease),

@@ -7,6 +7,7 @@ import { execute } from "@effect-kv/core/KvBackend"
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as Arr from "effect/Array"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Cluster } from "./cluster.ts"
@@ -19,6 +20,9 @@ import type { Runner } from "./runner.ts"
  *
  * One transaction holds a conditional put for each of up to 100 locks. So 300 shards take three requests, with every
  * kind of authentication.
+ *
+ * Locks of a runner that has just left are being released, one after the other. They are waited for, because `Sharding`
+ * pauses for a second after each call.
  */
 export const acquire = (
   cluster: Cluster,
@@ -35,22 +39,15 @@ export const acquire = (
         while (true) {
           if (runner.shards !== undefined) isAlive(cluster, runner, runner.shards)
           const lease = yield* runner.shardLease(cluster)
-          const held = yield* Effect.forEach(
-            Arr.chunksOf(wanted, locksPerRequest),
-            (chunk) => acquireSome(cluster, runner, lease, chunk),
-            { concurrency: "unbounded" }
-          ).pipe(
-            Effect.map(Arr.flatten),
-            Effect.catchIf(heldLease.isGone, () => {
-              runner.forgetShards(lease)
-              return Effect.succeed(undefined)
-            })
-          )
+          const held = yield* Effect.catchIf(acquireUnder(cluster, runner, lease, wanted), heldLease.isGone, () => {
+            runner.forgetShards(lease)
+            return Effect.succeed(undefined)
+          })
           if (held === undefined) continue
           // The lease was lost or given up meanwhile, and its locks with it.
           if (!isAlive(cluster, runner, lease)) return []
           for (const [shardId, createRevision] of held) runner.locks.set(shardId, createRevision)
-          return held.map(([shardId]) => shardId)
+          return [...held.keys()]
         }
       }),
     () =>
@@ -58,6 +55,32 @@ export const acquire = (
         runner.acquiring--
       })
   )
+
+const acquireUnder = Effect.fnUntraced(function*(
+  cluster: Cluster,
+  runner: Runner,
+  lease: HeldLease,
+  shardIds: ReadonlyArray<string>
+): Effect.fn.Return<ReadonlyMap<string, bigint>, KvError.KvError> {
+  const held = new Map<string, bigint>()
+  const startedAt = cluster.now()
+  const longestMillis = Math.min(longestHandOverMillis, Duration.toMillis(cluster.interval) / 3)
+  for (let open = shardIds;;) {
+    const found = yield* Effect.forEach(
+      Arr.chunksOf(open, locksPerRequest),
+      (chunk) => acquireSome(cluster, runner, lease, chunk),
+      { concurrency: "unbounded" }
+    )
+    for (const [shardId, createRevision] of found.flatMap((each) => each.held)) held.set(shardId, createRevision)
+    open = found.flatMap((each) => each.leaving)
+    if (open.length === 0 || cluster.now() - startedAt >= longestMillis || !isAlive(cluster, runner, lease)) return held
+    yield* Effect.sleep(handOverPause)
+  }
+})
+
+/** How long `acquire` waits for the locks of runners that have left, and how often it tries. */
+const longestHandOverMillis = 1000
+const handOverPause = "25 millis"
 
 /**
  * Whether locks under the lease count as held. After a freeze, responses arrive that are older than the lease. A lease that
@@ -71,12 +94,18 @@ const isAlive = (cluster: Cluster, runner: Runner, lease: HeldLease): boolean =>
 /** Each list of a nested transaction may be as long as etcd's limit, 128, minus the longest list around it. */
 const locksPerRequest = 100
 
+interface Found {
+  readonly held: ReadonlyArray<readonly [shardId: string, createRevision: bigint]>
+  /** Those that a runner still holds which is no longer registered. */
+  readonly leaving: ReadonlyArray<string>
+}
+
 const acquireSome = (
-  { keys, store }: Cluster,
+  { keys, leaving, store }: Cluster,
   runner: Runner,
   lease: HeldLease,
   shardIds: ReadonlyArray<string>
-): Effect.Effect<ReadonlyArray<readonly [shardId: string, createRevision: bigint]>, KvError.KvError> =>
+): Effect.Effect<Found, KvError.KvError> =>
   Effect.map(
     execute(
       store,
@@ -91,15 +120,23 @@ const acquireSome = (
         })
       })
     ),
-    ({ responses }) =>
-      shardIds.flatMap((shardId, index) => {
+    ({ responses }) => {
+      const held: Array<readonly [string, bigint]> = []
+      const others: Array<string> = []
+      for (const [index, shardId] of shardIds.entries()) {
         const response = responses[index]!
-        if (response.succeeded) return [[shardId, response.revision] as const]
+        if (response.succeeded) {
+          held.push([shardId, response.revision])
+          continue
+        }
         const [entry] = response.responses[0].entries
-        return entry !== undefined && isUnder(lease, entry) && runner.orphans.get(shardId) !== entry.createRevision
-          ? [[shardId, entry.createRevision] as const]
-          : []
-      })
+        if (entry === undefined) continue
+        if (!isUnder(lease, entry)) {
+          if (leaving.has(keys.runner(entry.lossyText))) others.push(shardId)
+        } else if (runner.orphans.get(shardId) !== entry.createRevision) held.push([shardId, entry.createRevision])
+      }
+      return { held, leaving: others }
+    }
   )
 
 const isUnder = (lease: HeldLease, entry: Entry): boolean => Option.contains(entry.lease, lease.id)
@@ -138,7 +175,7 @@ export const refresh = (
       )
       const still = wanted.filter((shardId) => {
         const acquiredAt = runner.locks.get(shardId)
-        // It may have been acquired again since the read. Revisions do not tell: a restored store begins with old ones.
+        // It may have been acquired again since the read. Revisions do not show it: a restored store begins with old ones.
         return acquiredAt !== undefined &&
           (acquiredAt !== before.get(shardId) || acquiredAt === held.get(cluster.keys.lock(shardId)))
       })
@@ -154,7 +191,7 @@ const fewLocks = 16
 const readAll = ({ keys, store }: Cluster): Effect.Effect<ReadonlyArray<Entry>, KvError.KvError> =>
   Effect.map(execute(store, Op.range(keys.locks)), ({ entries }) => entries)
 
-/** Reads the locks, or any key if none is asked for, so that the store is reached. */
+/** Reads the locks, or any key if none is requested, so that the store is reached. */
 const readSome = (
   { keys, store }: Cluster,
   shardIds: ReadonlyArray<string>
@@ -214,7 +251,7 @@ export const release = (cluster: Cluster, runner: Runner, shardId: string): Effe
  * Releases all locks by ending the shard lease. That also ends every `acquire` in flight: the store rejects it.
  *
  * The lease is given up now, before the effect runs. If its end fails with an unknown outcome, no lock under it may count
- * as held afterwards. And when the effect is repeated, it leaves alone what was acquired meanwhile.
+ * as held afterwards. And when the effect is repeated, it does not release locks that were acquired meanwhile.
  */
 export const releaseAll = (cluster: Cluster, runner: Runner): Effect.Effect<void, KvError.KvError> => {
   if (runner.shards !== undefined) runner.condemnShards(runner.shards)

@@ -3,6 +3,7 @@
  * the lines of its standard input say: `increment ID`, or `later ID MILLIS`.
  */
 import { KvCluster, KvSingleton } from "@effect-kv/cluster"
+import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as NodeClusterSocket from "@effect/platform-node/NodeClusterSocket"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -17,7 +18,7 @@ import * as Readline from "node:readline"
 import { fenced, unfenced } from "../support/counters.ts"
 import type { Line } from "../support/runnerProcesses.ts"
 
-const [, , endpoint, prefix, port, shardCount] = process.argv
+const [, , endpoint, prefix, port, shardCount, intervals] = process.argv
 
 const report = (line: Line): Effect.Effect<void> =>
   Effect.sync(() => process.stdout.write(`${JSON.stringify({ ...line, at: Date.now() })}\n`))
@@ -45,6 +46,19 @@ const owned = Layer.effectDiscard(Effect.gen(function*() {
     return report({ _tag: "Shards", count })
   }).pipe(Effect.repeat(Schedule.spaced("10 millis")), Effect.forkScoped)
 }))
+
+/** Reports when a lease was granted or renewed. */
+const reporting = Layer.effect(
+  Kv.Kv,
+  Effect.map(
+    Kv.Kv,
+    Kv.mapBackend((backend) => ({
+      ...backend,
+      leaseGrant: (options) => Effect.tap(backend.leaseGrant(options), report({ _tag: "Renewed" })),
+      leaseKeepAlive: (id) => Effect.tap(backend.leaseKeepAlive(id), report({ _tag: "Renewed" }))
+    }))
+  )
+)
 
 /** Carries out the commands, each in a fiber of its own. */
 const commands = Layer.effectDiscard(
@@ -82,15 +96,17 @@ const runner = Layer.mergeAll(fenced.layer, unfenced.layer, singleton, owned, co
         sharding: {
           runnerAddress: Option.some(RunnerAddress.make("127.0.0.1", Number(port))),
           shardsPerGroup: Number(shardCount),
-          shardLockExpiration: "6 seconds",
-          shardLockRefreshInterval: "2 seconds",
-          refreshAssignmentsInterval: "200 millis",
-          entityMessagePollInterval: "1 second"
+          ...(intervals === "default" ? {} : {
+            shardLockExpiration: "6 seconds",
+            shardLockRefreshInterval: "2 seconds",
+            refreshAssignmentsInterval: "200 millis",
+            entityMessagePollInterval: "1 second"
+          })
         }
       }
     )
   ),
-  Layer.provideMerge(EtcdLayer.layer({ endpoints: [endpoint!] })),
+  Layer.provideMerge(Layer.provide(reporting, EtcdLayer.layer({ endpoints: [endpoint!] }))),
   Layer.provide(Layer.succeed(Logger.LogToStderr, true))
 )
 

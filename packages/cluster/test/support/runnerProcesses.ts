@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url"
 /** A line of a process's report. */
 export type Line =
   | { readonly _tag: "Started" }
+  | { readonly _tag: "Renewed" }
   | { readonly _tag: "Shards"; readonly count: number }
   | { readonly _tag: "Singleton"; readonly runs: boolean }
   | { readonly _tag: "Done"; readonly type: "fenced" | "unfenced"; readonly id: string; readonly how: string }
@@ -54,10 +55,14 @@ export const start = (options: {
   readonly prefix: string
   readonly shards: number
   readonly port?: number
+  /** Default: `short`, for a failover within 6 seconds. */
+  readonly intervals?: "short" | "default"
 }): Effect.Effect<RunnerProcess, never, Scope.Scope> =>
   Effect.flatMap(options.port === undefined ? freePort : Effect.succeed(options.port), (port) =>
     Effect.acquireRelease(
-      Effect.sync(() => spawn(port, [options.endpoint, options.prefix, `${port}`, `${options.shards}`])),
+      Effect.sync(() =>
+        spawn(port, [options.endpoint, options.prefix, `${port}`, `${options.shards}`, options.intervals ?? "short"])
+      ),
       (runner, exit) =>
         runner.signal("SIGKILL").pipe(
           Effect.andThen(runner.gone),

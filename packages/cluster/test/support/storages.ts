@@ -12,7 +12,8 @@ import * as Option from "effect/Option"
 export const config: ShardingConfig.ShardingConfig["Service"] = {
   ...ShardingConfig.defaults,
   shardLockExpiration: "6 seconds",
-  shardLockRefreshInterval: "2 seconds"
+  shardLockRefreshInterval: "2 seconds",
+  refreshAssignmentsInterval: "250 millis"
 }
 
 /** For a real store on a busy machine. */

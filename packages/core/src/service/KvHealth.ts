@@ -4,7 +4,7 @@
  * **When to use**
  *
  * For readiness: a replica that cannot use its store should receive no requests. Not for liveness: restarting a process
- * does not repair its store, and when the store returns, a fleet that was restarted all at once asks for everything at
+ * does not repair its store, and when the store returns, a fleet that was restarted all at once requests everything at
  * once. A liveness probe should only show that the process runs.
  */
 import * as Clock from "effect/Clock"

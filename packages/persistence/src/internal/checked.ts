@@ -22,5 +22,13 @@ export const positive = (name: string, input: Duration.Input): Effect.Effect<Dur
     : invalid(`${name} must be a positive and finite time`)
 }
 
+/** A time of zero or more, which may be infinite. */
+export const notNegative = (name: string, input: Duration.Input): Effect.Effect<Duration.Duration, KvError.KvError> => {
+  const time = Duration.fromInput(input)
+  return Option.isSome(time) && !Duration.isNegative(time.value)
+    ? Effect.succeed(time.value)
+    : invalid(`${name} must be a time of zero or more`)
+}
+
 const invalid = (message: string): Effect.Effect<never, KvError.KvError> =>
   KvError.fail(new KvError.InvalidRequest({ message }))

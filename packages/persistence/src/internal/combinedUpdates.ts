@@ -231,7 +231,7 @@ export const make = Effect.fnUntraced(function*<S>(
         yield* Effect.yieldNow
         const members = slot.pending
         if (members.length === 0) {
-          // In one step with the check: who comes later starts the next fiber.
+          // In one step with the check: a later caller starts the next fiber.
           slot.isRunning = false
           hasEnded = true
           return

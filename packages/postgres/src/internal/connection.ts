@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import * as calls from "./calls.ts"
 import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
@@ -48,6 +49,7 @@ export class Connection {
   readonly #schemaUse: SchemaUse
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
+  readonly #ordinary: Semaphore.Semaphore
   /** The statements in flight, also those that no caller waits for any more. */
   readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
   #isOpen = true
@@ -62,6 +64,7 @@ export class Connection {
     this.schema = identifier(settings.schema)
     this.#schemaUse = new SchemaUse(pg, settings, run)
     this.#run = run
+    this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
   }
 
   get isOpen(): boolean {
@@ -101,6 +104,13 @@ export class Connection {
     return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve: undefined }))
   }
 
+  /** `read`, not delayed by other statements of this client: for renewals, whose delay loses a session and its locks. */
+  readUrgently(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) =>
+      this.#attempts({ statement, remaining, positionIn: undefined, resolve: undefined, isUrgent: true })
+    )
+  }
+
   /**
    * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
    * executed. If the response was lost, `resolve` finds out.
@@ -125,18 +135,19 @@ export class Connection {
   }
 
   #attempts<A>(
-    { positionIn, remaining, resolve, statement }: {
+    { isUrgent = false, positionIn, remaining, resolve, statement }: {
       readonly statement: Statement
       readonly remaining: () => number
       readonly positionIn: PositionIn | undefined
       readonly resolve: Resolve<A> | undefined
+      readonly isUrgent?: boolean
     }
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayDoubt = true
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
       const { sent } = this.identity
-      return Effect.flatMap(this.#attempt(statement, remaining), (outcome) => {
+      return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
           case "Rows": {
             const { rows } = outcome
@@ -242,12 +253,18 @@ export class Connection {
   }
 
   /** One attempt, after the check of the schema. */
-  #attempt(statement: Statement, remaining: () => number): Effect.Effect<Outcome> {
-    if (this.#schemaUse.isReady) return this.#once(executing(statement), remaining)
+  #attempt(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
+    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
+    if (this.#schemaUse.isReady) return this.#once(query, remaining)
     return Effect.flatMap(
       this.#once(() => ready(this.#schemaUse), remaining),
-      (outcome) => outcome._tag === "Rows" ? this.#once(executing(statement), remaining) : Effect.succeed(outcome)
+      (outcome) => outcome._tag === "Rows" ? this.#once(query, remaining) : Effect.succeed(outcome)
     )
+  }
+
+  /** A query that waits for its turn before it takes a connection. */
+  #inTurn(query: Query): Query {
+    return (pg, send) => this.#ordinary.withPermit(query(pg, send))
   }
 
   /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
@@ -292,6 +309,18 @@ export class Connection {
       })
     })
   }
+}
+
+/** What `PgClient` and its pool use if nothing else is set. */
+const defaultConnections = 10
+
+/**
+ * How many statements are in flight at once: so many that connections of the pool are left for the listener of the
+ * watches, and for renewals of leases, which must not wait in a queue of other calls.
+ */
+const ordinaryStatements = ({ config }: PgClient.PgClient): number => {
+  const { maxConnections = defaultConnections }: PgClient.PgPoolConfig = config
+  return Math.max(1, maxConnections - Math.min(3, Math.floor(maxConnections / 2)))
 }
 
 /** Executes something. `send` is called when it is sent, and returns whether it may be. */

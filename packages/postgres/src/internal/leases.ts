@@ -29,7 +29,7 @@ export const make = (to: Connection): Leases => ({
   leaseKeepAlive: (id) =>
     checked(
       id,
-      Effect.flatMap(to.read(calls.keepLeaseAlive(to, id)), (rows) =>
+      Effect.flatMap(to.readUrgently(calls.keepLeaseAlive(to, id)), (rows) =>
         rows.length === 0 ? Effect.fail(leaseNotFound(id)) : Effect.succeed(leaseOf(id, Number(rows[0]![0]))))
     ),
   leaseRevoke: (id) =>

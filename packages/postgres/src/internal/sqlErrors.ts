@@ -19,7 +19,7 @@ export const stateOf = (error: SqlError): string | undefined => {
 }
 
 /**
- * Whether the server may have executed a statement that failed like this. It rolls back what it reports an error of. But
+ * Whether the server may have executed a statement that failed like this. It rolls back a statement if it reports an error. But
  * a shutdown or a cancellation may also arrive after the commit and before the response.
  */
 export const mayBeApplied = (error: SqlError): boolean => {

@@ -35,13 +35,13 @@ export const make = Effect.fnUntraced(function*(store: Kv.Kv): Effect.fn.Return<
     currentTimeNanos: base.currentTimeNanos,
     monotonicTimeNanosUnsafe: () => base.monotonicTimeNanosUnsafe(),
     monotonicTimeNanos: base.monotonicTimeNanos,
-    // What was due in a frozen process happens when it is thawed.
+    // Timers that were due while the process was frozen fire when it is thawed.
     sleep: (duration) => Effect.raceFirst(Effect.andThen(base.sleep(duration), running.await), dead.await)
   }
   const run: TestProcess["run"] = (effect) =>
     effect.pipe(
       Effect.provideService(Clock.Clock, clock),
-      // A dead process does not log that it cannot release what it held.
+      // A dead process does not log that it cannot release its locks.
       Effect.updateService(Logger.CurrentLoggers, (loggers) =>
         new Set(Array.from(loggers, (logger) =>
           Logger.make((options) =>

@@ -157,7 +157,7 @@ const scopes = (scope: Scope.Scope, count: number): Effect.Effect<Effect.Effect<
     ? Effect.succeed(Effect.succeed(scope))
     : Effect.map(Scope.fork(scope, "parallel"), (parallel) => Scope.fork(parallel))
 
-/** An attempt to enter. `standing` is undefined if the rule refused it; then nothing was put. */
+/** An attempt to enter. `standing` is undefined if the rule rejected it; then nothing was put. */
 interface Attempt {
   readonly own: Contender
   readonly standing: rule.Standing | undefined

@@ -11,7 +11,7 @@ export const keyOf = (prefix: string, lease: bigint): string => `${prefix}${leas
 
 /**
  * Whether the key is a contender's. Deeper keys, such as those of a lock `a/b` under the lock `a`, are not. They are
- * rare, so a read asks for one key first and for all keys only if that one is deeper.
+ * rare, so a read requests one key first, and all keys only if that one is deeper.
  */
 export const isContender = (prefix: string, { key }: Pick<Entry, "key">): boolean => !key.includes("/", prefix.length)
 

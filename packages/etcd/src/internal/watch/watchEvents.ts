@@ -86,16 +86,3 @@ export const indexOfRevision = (events: ReadonlyArray<WireEvent>, revision: bigi
   while (index < events.length && events[index]!.kv.modRevision < revision) index++
   return index
 }
-
-/** The approximate bytes that an event occupies in memory besides its key and values. */
-const eventOverhead = 256
-
-/** The approximate bytes that the events occupy in memory. */
-export const sizeOf = (events: ReadonlyArray<WireEvent>): number => {
-  let bytes = events.length * eventOverhead
-  for (const { kv, previous } of events) {
-    bytes += kv.keyEnd - kv.keyStart + kv.valueEnd - kv.valueStart
-    if (previous !== undefined) bytes += previous.valueEnd - previous.valueStart + eventOverhead
-  }
-  return bytes
-}

@@ -99,7 +99,7 @@ export class WatchState {
   onReady: (() => void) | undefined
   readonly statusListeners: Set<(status: Status | undefined) => void> = new Set()
 
-  readonly #buffer = new WatchBuffer()
+  readonly #buffer: WatchBuffer
   /** The decoding of the segments that were taken from the buffer. */
   #decoding: watchEvents.Decoding | undefined
   /** Events of the revision that continues in the next fragment. */
@@ -108,6 +108,7 @@ export class WatchState {
   constructor(request: WatchRequest, limits: Limits, wantCarrier: (watch: WatchState) => void) {
     this.request = request
     this.limits = limits
+    this.#buffer = new WatchBuffer(limits)
     this.wantCarrier = wantCarrier
     this.next = request.startRevision
   }
@@ -320,7 +321,7 @@ export class WatchState {
   #receiveWhole(events: ReadonlyArray<WireEvent>): void {
     const all = this.#held.length === 0 ? events : [...this.#held, ...events]
     this.#held = []
-    this.#push(all)
+    this.#buffer.push(all)
     this.next = events[events.length - 1]!.kv.modRevision + 1n
   }
 
@@ -329,12 +330,8 @@ export class WatchState {
     const complete = watchEvents.lastRevisionStart(all)
     this.#held = complete === 0 ? all : all.slice(complete)
     if (complete === 0) return
-    this.#push(all.slice(0, complete))
+    this.#buffer.push(all.slice(0, complete))
     this.next = this.#held[0]!.kv.modRevision
-  }
-
-  #push(events: ReadonlyArray<WireEvent>): void {
-    this.#buffer.push(events, watchEvents.sizeOf(events))
   }
 
   /** A full buffer removes the watch from the stream. It does not stop the stream, because other watches share it. */

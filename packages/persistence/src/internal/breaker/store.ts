@@ -223,7 +223,7 @@ export const make = Effect.fnUntraced(function*(
         return transitions
       }
       current = yield* learned(keys, response.revision, response.responses)
-      // Applied, although the response was lost. If others have written since, it is not counted a second time.
+      // Applied, but the response was lost. If others have written since, it is not counted a second time.
       if (current.circuit.writer === writer) return transitions
       if (isUncertain) return outcomes.map(() => undefined)
     }

@@ -1,5 +1,5 @@
 /**
- * Failures of the store, as a queue sees them: what is tried again, and what a caller gets.
+ * Failures of the store in a queue: which are retried, and which error a caller gets.
  */
 import type { KvError } from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"

@@ -20,19 +20,21 @@ export interface Candidate extends keysOf.Marker {
   readonly orphanOf: string | undefined
 }
 
-/** How many keys of each kind are read at a time, and kept. */
-export const limit = 128
+/** How many items of each kind are kept. */
+const limit = 128
 
 interface Part {
   readonly known: Map<string, Candidate>
   /** Whether the store may hold more than what is known, behind it. */
   hasMore: boolean
+  /** How many keys are read at a time. */
+  readLimit: number
 }
 
 export class Head {
   readonly #keys: keysOf.Keys
-  readonly #ready: Part = { known: new Map(), hasMore: true }
-  readonly #due: Part = { known: new Map(), hasMore: true }
+  readonly #ready: Part = { known: new Map(), hasMore: true, readLimit: limit }
+  readonly #due: Part = { known: new Map(), hasMore: true, readLimit: limit }
   #revision = 0n
   /** Revisions that arrived while the head is read. */
   #arrived: Array<Watch.Revision> | undefined
@@ -41,13 +43,15 @@ export class Head {
     this.#keys = keys
   }
 
-  /** Whether a part is used up although the store may hold more. */
+  /** Whether a part is used up while the store may hold more. */
   get mustLoad(): boolean {
     return isUsedUp(this.#ready) || isUsedUp(this.#due)
   }
 
-  startLoading(): void {
+  /** Begins a read; how many keys of each kind to read. */
+  startLoading(): { readonly due: number; readonly ready: number } {
     this.#arrived = []
+    return { due: this.#due.readLimit, ready: this.#ready.readLimit }
   }
 
   /** Replaces the head by what was read at one revision, and applies what arrived meanwhile. */
@@ -87,7 +91,7 @@ export class Head {
       part.known.set(event.key, candidate)
       sortByKey(part)
     } else {
-      // A new one is the youngest: it is behind what is not known.
+      // A new one is the youngest: it is behind the items that are not known.
       if (part.hasMore) return
       part.known.set(event.key, candidate)
     }
@@ -122,12 +126,17 @@ export class Head {
 
 const isUsedUp = ({ hasMore, known }: Part): boolean => hasMore && known.size === 0
 
+/**
+ * Keys that another program has written stay at the front. If a read has found nothing else, the next one reads twice as
+ * many: it must not read the same keys again and again.
+ */
 const fill = (part: Part, response: RangeResponse): void => {
   part.known.clear()
   part.hasMore = response.more
   for (const entry of response.entries) {
     Option.map(candidateOf(entry), (candidate) => part.known.set(entry.key, candidate))
   }
+  if (isUsedUp(part)) part.readLimit *= 2
 }
 
 /** `none` if another program has written the key. */

@@ -6,7 +6,7 @@
  * was not touched.
  *
  * ```text
- * NAME/item/ID                     the element; what is left of it once it is completed. Its existence is the de-duplication
+ * NAME/item/ID                     the element, or the record of a completed one. Its existence is the de-duplication
  * NAME/head/due/TIME/PLACE/ID      an item that may be taken from a time on, with its attempts so far and its size
  * NAME/head/ready/ID               an item that may be taken now, in the order of create revisions
  * NAME/claim/WORKER/ID             an item that a worker processes; the create revision is the fencing token

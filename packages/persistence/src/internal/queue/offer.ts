@@ -2,7 +2,7 @@
  * Offers: one transaction puts the item and its place, if the id is new.
  *
  * The item stays when it is completed, as the record that de-duplicates. So an offer whose response was lost can be sent
- * again: it finds the item, or what is left of it.
+ * again: it finds the item, or the record of a completed one.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import type * as Kv from "@effect-kv/core/Kv"

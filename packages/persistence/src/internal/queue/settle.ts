@@ -1,5 +1,5 @@
 /**
- * The end of a claim: the item is completed, goes back, is retried later, or has failed.
+ * The end of a claim: the item is completed, returned, retried later, or has failed.
  *
  * One transaction deletes the claim and writes what follows, if the claim still has the worker's token. A worker that has
  * lost its claim changes nothing.

@@ -1,5 +1,5 @@
 /**
- * The takers of a queue in this process: who waits for an item, in the order of arrival.
+ * The takers of a queue in this process that wait for an item, in the order of arrival.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

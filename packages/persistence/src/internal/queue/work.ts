@@ -98,11 +98,11 @@ const claimWhatComes = Effect.fnUntraced(function*(
     }))
 
   const load = Effect.gen(function*() {
-    head.startLoading()
+    const limits = head.startLoading()
     const response = yield* kv.txn({
       then: [
-        Op.range(keysOf.dueOf(keys), { limit: heads.limit }),
-        Op.range(keysOf.readyOf(keys), { limit: heads.limit, order: { by: "createRevision" } })
+        Op.range(keysOf.dueOf(keys), { limit: limits.due }),
+        Op.range(keysOf.readyOf(keys), { limit: limits.ready, order: { by: "createRevision" } })
       ]
     })
     if (response.succeeded) head.load(response.revision, ...response.responses)
@@ -112,17 +112,17 @@ const claimWhatComes = Effect.fnUntraced(function*(
   const orphans = Effect.fnUntraced(function*(count: number): Effect.fn.Return<Array<heads.Candidate>, KvError> {
     const found: Array<heads.Candidate> = []
     for (const id of gone) {
-      const { entries } = yield* kv.range(keysOf.claimsOf(keys, id), {
-        // Those that are left out below must not hide the others.
-        limit: claims.maxBatch + unended.size,
-        order: { by: "createRevision" }
-      })
-      if (entries.length === 0) {
-        yield* workers.forget(kv, keys, id)
-        gone = new Set([...gone].filter((other) => other !== id))
-      }
-      for (const entry of entries) {
-        if (!unended.has(entry.key)) found.push(...Option.toArray(heads.candidateOf(entry, id)))
+      // Those that are left out must not hide the others.
+      for (let limit = claims.maxBatch + unended.size;; limit *= 2) {
+        const { entries, more } = yield* kv.range(keysOf.claimsOf(keys, id), { limit, order: { by: "createRevision" } })
+        if (entries.length === 0) {
+          yield* workers.forget(kv, keys, id)
+          gone = new Set([...gone].filter((other) => other !== id))
+        }
+        const left = entries.filter(({ key }) => !unended.has(key))
+          .flatMap((entry) => Option.toArray(heads.candidateOf(entry, id)))
+        found.push(...left)
+        if (left.length > 0 || !more) break
       }
       if (found.length >= count) break
     }

@@ -52,7 +52,7 @@ const graceMillis = 60_000
 /** No cooldown and no learned window is longer. */
 const maxMillis = 3_600_000
 
-/** A time that a server asked for, within bounds. */
+/** A time that a server requested, within bounds. */
 export const bounded = (millis: number): number => millis > 0 ? Math.min(millis, maxMillis) : 1
 
 export interface Consume {

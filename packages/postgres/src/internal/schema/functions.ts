@@ -16,6 +16,16 @@ import { columns, kind } from "./items.ts"
  */
 const settings = `set enable_seqscan = off set jit = off set lock_timeout = '10s'`
 
+/** The entries that `range_op` selects. Each order has a statement of its own, because it needs a plan of its own. */
+const entriesOf = (schema: string): string =>
+  `select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
+            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
+            case when keys_only then 0 else x.lease end
+          from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
+            and x.key >= first and x.key < last
+            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create`
+
 export const functions = (schema: string, channel: string): string => `
 create or replace function ${schema}.holds(c jsonb, data bytea[]) returns boolean
 language plpgsql stable as $fn$
@@ -111,33 +121,15 @@ begin
     if not op ? 'co' then
       if sorted = 'k' and dir = 1 then
         return query
-          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
-            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
-            case when keys_only then 0 else x.lease end
-          from ${schema}.entry x
-          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
-            and x.key >= first and x.key < last
-            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          ${entriesOf(schema)}
           order by substring(x.key from 1 for 1024), x.key limit lim;
       elsif sorted = 'k' then
         return query
-          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
-            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
-            case when keys_only then 0 else x.lease end
-          from ${schema}.entry x
-          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
-            and x.key >= first and x.key < last
-            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          ${entriesOf(schema)}
           order by substring(x.key from 1 for 1024) desc, x.key desc limit lim;
       else
         return query
-          select ${kind.entry}::smallint, null::boolean, null::bigint, x.key,
-            case when keys_only then ''::bytea else x.value end, x.create_revision, x.mod_revision, x.version,
-            case when keys_only then 0 else x.lease end
-          from ${schema}.entry x
-          where substring(x.key from 1 for 1024) >= head1 and substring(x.key from 1 for 1024) <= head2
-            and x.key >= first and x.key < last
-            and x.mod_revision between min_mod and max_mod and x.create_revision between min_create and max_create
+          ${entriesOf(schema)}
           order by dir * case sorted when 'v' then x.version when 'm' then x.mod_revision else x.create_revision end, x.key
           limit lim;
       end if;

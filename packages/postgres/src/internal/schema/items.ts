@@ -26,7 +26,7 @@ export const kind = {
   compacted: 8,
   /** The only item of a rejected request: `n` is the store's revision, `modRevision` the requested one. */
   future: 9,
-  /** The only item of a rejected request: it was declared void before it arrived. */
+  /** The only item of a rejected request: it was voided before it arrived. */
   void: 10
 } as const
 

@@ -1,9 +1,9 @@
 /**
- * The script that creates the schema of a store, or upgrades it. It is one statement, so it is done as a whole or not at
- * all. It can be run again, also beside programs that use the store.
+ * The script that creates the schema of a store, or upgrades it. It is one statement, so it is applied as a whole or not
+ * at all. It can be run again, even while programs use the store.
  *
- * A schema is a store's if it has the function `schema_version` and the table `store`. What else is in a schema is another
- * program's, and stays as it is.
+ * A schema belongs to a store if it has the function `schema_version` and the table `store`. Everything else in it belongs
+ * to other programs, and is not changed.
  */
 import { epochFunctions } from "./epochs.ts"
 import { fence } from "./fence.ts"

@@ -2,7 +2,7 @@
  * The feed of a client: reads each change of the store once and passes it to the client's watches.
  *
  * Between reads it waits for a notification of the database. The changes are what the log holds after the last revision
- * it delivered, so a notification that is lost, doubled or wrong loses and doubles nothing. The read can wait if the
+ * it delivered, so a lost, duplicate or wrong notification loses and repeats no event. The read can wait if the
  * notification is that of the next revision and names its keys, and no watch requests one of them.
  *
  * A pooler in transaction mode accepts a listener and passes no notification on. So the feed notifies itself first. Until
@@ -25,7 +25,7 @@ import { changesOf } from "./events.ts"
 import * as notification from "./notification.ts"
 import type { WatchState } from "./watchState.ts"
 
-/** How often the feed reads although nothing woke it: a lost listener must not silence a watch. */
+/** How often the feed reads without a notification: a lost listener must not silence a watch. */
 const idleInterval = Duration.seconds(5)
 
 /** How often the feed reads while no notification has arrived. */
@@ -34,7 +34,7 @@ const pollInterval = Duration.millis(500)
 /** How long the first notification may take until a warning is logged, in milliseconds. */
 const patience = 2000
 
-/** How long the feed runs on without watches: a client that waits for locks opens one watch after the other. */
+/** How long the feed keeps running without watches: a client that waits for locks opens one watch after the other. */
 const linger = "2 seconds"
 
 export class Feed {
@@ -176,7 +176,7 @@ export class Feed {
     return true
   }
 
-  /** Any role of the database can notify, so what a notification says is believed for a few seconds only. */
+  /** Any role of the database can notify, so a notification is trusted for a few seconds only. */
   #drainIfDue(): Effect.Effect<void, KvError.KvError> {
     return Effect.flatMap(
       Clock.currentTimeMillis,

@@ -89,16 +89,24 @@ const take = (
   watch: WatchState
 ): Effect.Effect<NonEmptyReadonlyArray<Watch.Revision>, KvError.KvError> => {
   const untilUnread = waitFor((signal) => watch.onUnread(signal))
+  // A fiber can be interrupted between a step that takes revisions and the one that returns them. They are held until
+  // the step that does both.
+  let held: NonEmptyReadonlyArray<Watch.Revision> | undefined
+  const handOver = Effect.sync(() => {
+    const taken = held!
+    held = undefined
+    return taken
+  })
   const self: Effect.Effect<NonEmptyReadonlyArray<Watch.Revision>, KvError.KvError> = Effect.suspend(() => {
     if (watch.ended !== undefined) return Effect.fail(watch.ended)
-    const buffered = watch.takeBuffered()
-    if (buffered !== undefined) return Effect.succeed(buffered)
+    held ??= watch.takeBuffered()
+    if (held !== undefined) return handOver
     const since = watch.unread
     if (since === undefined) return Effect.andThen(untilUnread, self)
     return Effect.flatMap(laterPage(to, watch, since), (items) => {
       if (items === undefined) return Effect.andThen(realTimeSleep(200), self)
-      const revisions = watch.ended === undefined ? watch.read(items, feed.position) : undefined
-      return revisions === undefined ? self : Effect.succeed(revisions)
+      if (watch.ended === undefined) held = watch.read(items, feed.position)
+      return self
     })
   })
   return self
@@ -119,7 +127,7 @@ const page = (to: Connection, request: Watch.WatchRequest, since: bigint | undef
     calls.itemsOf
   )
 
-/** A page of the log; `undefined` if it could not be read. A watch outlives any failure of a read that may pass. */
+/** A page of the log; `undefined` if it could not be read. A watch survives every transient failure of a read. */
 const laterPage = (to: Connection, watch: WatchState, since: bigint) =>
   Effect.catchIf(
     page(to, watch.request, since, false),

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { chapter, newClient, promptly, reasonOf, revisionOf, Store, test, waitingTest } from "./Case.ts"
@@ -244,6 +245,29 @@ export const cases = chapter("watches", [
     }
     for (let i = 0; i < 5; i++) yield* kv.put("k", `${i}`)
     assert.strictEqual((yield* eventsUpTo(watcher, start + 5n)).length, 5)
+  }),
+
+  test("a take that is interrupted at any of its steps loses no event", function*(kv) {
+    const watcher = yield* watch(kv, KeyRange.all)
+    const ahead = yield* watch(kv, KeyRange.all)
+    const seen: Array<string> = []
+    for (let round = 0; round < 60; round++) {
+      const { revision } = yield* kv.put("k", `${round}`)
+      // From here on the event is there to be taken.
+      yield* eventsUpTo(ahead, revision)
+      const stepwise = Effect.provideService(watcher.take, References.MaxOpsBeforeYield, 4 + round % 4)
+      const fiber = yield* Effect.forkChild(stepwise, { startImmediately: true })
+      for (let i = 0; i < round / 4; i++) yield* Effect.yieldNow
+      yield* Fiber.interrupt(fiber)
+      const exit = yield* Fiber.await(fiber)
+      if (Exit.isSuccess(exit)) seen.push(...exit.value.flatMap(({ events }) => events.map(words)))
+    }
+    const { revision } = yield* kv.put("k", "end")
+    seen.push(...(yield* wordsUpTo(watcher, revision)))
+    assert.deepStrictEqual(
+      seen,
+      [...Array.from({ length: 60 }, (_, i) => `put k=${i}${i === 0 ? " new" : ""}`), "put k=end"]
+    )
   }),
 
   test("a watch fails with Closed when its client is closed", function*(kv) {

@@ -25,7 +25,8 @@ export const putInLoops = Effect.fnUntraced(function*(kv: Kv.Kv, key: string) {
   const counts = [0, 0, 0, 0]
   for (const fiber of counts.keys()) {
     const put = Effect.map(kv.put(key, `${fiber}`), () => counts[fiber]!++)
-    yield* Effect.forkScoped(Effect.forever(put))
+    // Each put is waited for: the next case must not find one that is still in flight.
+    yield* Effect.forkScoped(Effect.forever(Effect.uninterruptible(put)))
   }
   return Effect.suspend(() => {
     const before = [...counts]

@@ -23,6 +23,7 @@ import * as History from "../history/History.ts"
 import * as Recorder from "../history/Recorder.ts"
 import * as Workload from "../workload/Workload.ts"
 import type { Options } from "./options.ts"
+import * as Proclamations from "./proclamations.ts"
 import * as Recipes from "./recipes.ts"
 import * as simulation from "./run.ts"
 import * as scenarios from "./scenario.ts"
@@ -122,7 +123,8 @@ const violationsOf = (
   ...[
     ...brokenInvariants,
     ...Recipes.wrongRounds(changes, simulation.prefix, recipes.processes),
-    ...Recipes.staleWrites(changes, simulation.prefix)
+    ...Recipes.staleWrites(changes, simulation.prefix),
+    ...Proclamations.late(changes, simulation.prefix)
   ].map((
     what
   ): Violation.Violation => ({ kind: "BrokenInvariant", message: what, records: [] })),

@@ -2,6 +2,7 @@
  * A counter that is incremented under a lock, as a fenced effect.
  */
 import type * as DistLock from "@effect-kv/core/DistLock"
+import type * as Election from "@effect-kv/core/Election"
 import * as Kv from "@effect-kv/core/Kv"
 import type { KvError } from "@effect-kv/core/KvError"
 import type * as Op from "@effect-kv/core/Op"
@@ -44,8 +45,8 @@ export interface IncrementOptions extends DistLock.Options {
    */
   readonly captured?: boolean | undefined
   /**
-   * Whether the lock is acquired as an election of its name, whose leader proclaims before it writes. Locks and elections
-   * of one name exclude each other. Default: false.
+   * Whether the lock is acquired as an election of its name, whose leader proclaims before and after it writes. Locks and
+   * elections of one name exclude each other. Default: false.
    */
   readonly elected?: boolean | undefined
 }
@@ -73,6 +74,27 @@ export const captured = "captured"
  * @since 0.1.0
  */
 export const elected = "elected"
+
+/** The first word of proclaimed values. The token and the number of the proclamation follow. */
+export const proclamation = "proclamation"
+
+/** After how long a leader gives up waiting for a proclamation that it will replace. */
+const patience = "10 millis"
+
+/**
+ * Proclaims before and after the effect. The first and the last proclamation are interrupted early, so that they may still
+ * be in flight when another one is made, and when the leader resigns.
+ */
+const proclaiming =
+  ({ proclaim, token }: Election.Leadership) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | KvError, R> => {
+    const nth = (n: number) => proclaim(`${proclamation} ${token} ${n}`)
+    return Effect.timeoutOption(nth(1), patience).pipe(
+      Effect.andThen(effect),
+      Effect.tap(nth(2)),
+      Effect.tap(Effect.timeoutOption(nth(3), patience))
+    )
+  }
 
 const resourceOf = (options: IncrementOptions | undefined): string => `${options?.prefix ?? defaultPrefix}${counter}`
 
@@ -119,7 +141,7 @@ export const increment = (recorder: Recorder.Recorder, client: string, kv: Kv.Kv
       ? recorder.withLeadership(
         client,
         name,
-        ({ lock, proclaim, token }) => Effect.andThen(proclaim(`${client} ${token}`), fenced(lock)),
+        (leadership) => proclaiming(leadership)(fenced(leadership.lock)),
         options
       )
       : recorder.withLock(client, name, fenced, options)

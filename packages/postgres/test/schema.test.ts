@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { kind } from "../src/internal/schema/items.ts"
 import { catalog, createVersion1, released, statementsOfVersion1 } from "./support/schemas.ts"
@@ -104,7 +105,10 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         const kvs = yield* Effect.forEach(eight, () => processOf({ schema: "upgraded" }))
         yield* Effect.forEach(kvs, put, { concurrency: "unbounded" })
         const before = rounds
-        while (rounds < before + 10 && working.pollUnsafe() === undefined) yield* Effect.sleep("5 millis")
+        yield* Effect.repeat(Effect.sync(() => rounds >= before + 10 || working.pollUnsafe() !== undefined), {
+          until: (done) => done,
+          schedule: Schedule.spaced("5 millis")
+        })
         assert.isUndefined(working.pollUnsafe(), "a client of version 1 failed")
         yield* Fiber.interrupt(working)
         assert.strictEqual(yield* versionOf("upgraded"), PostgresSchema.version)

@@ -6,10 +6,11 @@ import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Interval } from "./bytes.ts"
-import type { Connection, Row, Statement } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import type { Encoded } from "./encode.ts"
-import type { Lineage, Position } from "./identity.ts"
+import type { Position } from "./identity.ts"
 import { type Item, positionOf } from "./items.ts"
+import type { Row, Statement } from "./statement.ts"
 
 /** The edge to SQL: rows of the schema's functions have the columns of an item. */
 export const itemsOf = (rows: ReadonlyArray<Row>): ReadonlyArray<Item> => rows as unknown as ReadonlyArray<Item>
@@ -129,18 +130,6 @@ export const state = (to: Connection): Statement => ({
     from ${to.schema}.store where ${to.schema}.primary_only()`,
   params: []
 })
-
-/** Whether the history of the store holds two positions. */
-export const lineage = (to: Connection, known: Position, seen: Position): Statement => ({
-  sql: `select s.epoch, s.revision, ${to.schema}.holds_revision($1, $2), ${to.schema}.holds_revision($3, $4)
-    from ${to.schema}.store s where ${to.schema}.primary_only()`,
-  params: [known.epoch, known.revision, seen.epoch, seen.revision].map(PgTypes.int8)
-})
-
-export const lineageOf = (rows: ReadonlyArray<Row>): Lineage => {
-  const [epoch, revision, holdsKnown, holdsSeen] = rows[0] as readonly [bigint, bigint, boolean, boolean]
-  return { now: { epoch, revision }, holdsKnown, holdsSeen }
-}
 
 export interface State {
   readonly revision: bigint

@@ -15,8 +15,8 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
-import * as calls from "./calls.ts"
 import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
+import * as lineage from "./lineage.ts"
 import type { Settings } from "./options.ts"
 import * as permissions from "./permissions.ts"
 import * as realTime from "./realTime.ts"
@@ -24,15 +24,7 @@ import { identifier } from "./schema/names.ts"
 import { SchemaUse } from "./schemaUse.ts"
 import * as sqlErrors from "./sqlErrors.ts"
 import { leavingStandby } from "./standby.ts"
-
-/** A row, by the position of its columns. */
-export type Row = ReadonlyArray<unknown>
-
-/** A statement with its parameters. */
-export interface Statement {
-  readonly sql: string
-  readonly params: ReadonlyArray<unknown>
-}
+import type { Row, Statement } from "./statement.ts"
 
 /** Where the rows of a statement show the position of the store; `undefined` if they do not. */
 export type PositionIn = (rows: ReadonlyArray<Row>) => Position | undefined
@@ -242,12 +234,12 @@ export class Connection {
     return Effect.suspend(() => {
       const { epoch, revision } = this.identity.sent
       const known = epoch === undefined ? seen : { epoch, revision }
-      const statement = calls.lineage(this, known, seen)
+      const statement = lineage.statement(this.schema, known, seen)
       return Effect.map(
         remaining === undefined
           ? this.read(statement)
           : this.#attempts<never>({ statement, remaining, positionIn: undefined, resolve: undefined }),
-        calls.lineageOf
+        lineage.decode
       )
     })
   }

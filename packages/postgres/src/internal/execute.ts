@@ -9,13 +9,14 @@ import * as Op from "@effect-kv/core/Op"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as calls from "./calls.ts"
-import type { Connection, Row } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
 import { type Position, replaced } from "./identity.ts"
 import { type Item, kind, nOf, rejection } from "./items.ts"
 import { responseFrom, writtenBy } from "./lostResponse.ts"
 import { isSerializable, type Replica } from "./replica.ts"
+import type { Row } from "./statement.ts"
 
 type AnyResponse = Op.Response<Op.Op>
 

@@ -90,4 +90,26 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.deepStrictEqual(rows.map((row) => row.o_kind), [10])
       assert.isTrue(Option.isNone(yield* kv.get("l")))
     }).pipe(Effect.provide(Reactivity.layer)))
+
+  it.effect("a confirmed write is on the disk, even if the role has synchronous_commit off", () =>
+    Effect.gen(function*() {
+      const { port } = yield* PostgresServer.PostgresServer
+      const { kv: other } = yield* behindProxy
+      yield* other.put("before", "1")
+      const admin = yield* PgClient.make({ url: Redacted.make(`postgres://postgres@127.0.0.1:${port}/postgres`) })
+      yield* admin`create role lazy login superuser`
+      yield* admin`alter role lazy set synchronous_commit = off`
+      const pg = yield* PgClient.make({ url: Redacted.make(`postgres://lazy@127.0.0.1:${port}/postgres`) })
+      const kv = Context.get(yield* Effect.provideService(connect(), PgClient.PgClient, pg), Kv.Kv)
+      yield* kv.put("before", "2")
+      let flushed = 0
+      for (let i = 0; i < 5; i++) {
+        yield* kv.put("lazy", `${i}`)
+        const [row] = yield* admin<{ readonly flushed: boolean }>`
+          select pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn() as flushed`
+        if (row?.flushed === true) flushed++
+      }
+      // The server itself may write to its log between a put and the query.
+      assert.isAtLeast(flushed, 4)
+    }).pipe(Effect.provide(Reactivity.layer)))
 })

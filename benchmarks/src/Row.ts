@@ -1,6 +1,7 @@
 /**
  * Rows of the result.
  */
+import type { Paired } from "./Paired.ts"
 
 /** The result of one round of one subject. */
 export interface Round {
@@ -28,6 +29,8 @@ export interface Row extends Round {
   readonly ratioMax: number
   /** The rounds, in the order in which the subjects took turns. */
   readonly rounds: ReadonlyArray<Round>
+  /** For small differences. */
+  readonly paired?: Paired
   /** For packages: the size of the minified JavaScript, plain and compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number

@@ -7,12 +7,11 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Struct from "effect/Struct"
 import * as machineStalls from "./support/machineStalls.ts"
 import { freeze, goals, joinAndEnd, outage, type Step, type Steps } from "./support/processScenarios.ts"
 
 const assertReached = Effect.fnUntraced(function*(stalls: machineStalls.MachineStalls, steps: Steps) {
-  for (const [name, interval] of Struct.entries(steps) as ReadonlyArray<[Step, machineStalls.Interval]>) {
+  for (const [name, interval] of Object.entries(steps) as ReadonlyArray<[Step, machineStalls.Interval]>) {
     const stall = yield* stalls.during(interval)
     const elapsed = interval.to - interval.from
     assert.isAtMost(

@@ -9,7 +9,8 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Op from "@effect-kv/core/Op"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { BackendCall, KvFaults } from "@effect-kv/test-suite/testing"
-import { assert, describe, it } from "@effect/vitest"
+import type { Changes } from "@effect-kv/test-suite/verification"
+import { afterEach, assert, beforeAll, beforeEach, describe, it } from "@effect/vitest"
 import { Entity } from "effect/cluster"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -18,7 +19,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { Rpc } from "effect/rpc"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { fenced, unfenced } from "./support/counters.ts"
 import { make, shards, violationsOf } from "./support/virtualCluster.ts"
@@ -53,86 +53,93 @@ const acquiringWhatIsHeld = (backend: KvBackend): KvBackend => {
   return { ...backend, execute: (op) => backend.execute(mutate(op)) }
 }
 
-/** The most CPU time of a story, in seconds. The wall clock would measure what else the machine does. */
+/** A change in a trace: all but what is random, the ids of leases. */
+const traced = ({ key, modRevision, type }: Changes.Change): string => `${modRevision} ${type} ${key}`
+
+/** A runner with entities that joins another one. */
+const warmUp = Effect.gen(function*() {
+  const { pass, start } = yield* make
+  yield* start("a")
+  const b = yield* start("b")
+  yield* pass(2000)
+  const calls = yield* Effect.forkChild(incrementAll(b))
+  yield* pass(1000)
+  yield* Fiber.join(calls)
+})
+
+/** The most CPU time of a test, in seconds. The wall clock would measure what else the machine does. */
 const mostCpuSeconds = 0.5
 
-/** A story, with what its runners do when they end. It takes little CPU time, once the code has run before. */
-const story = <E>(title: string, run: () => Effect.Effect<void, E, Scope.Scope>) =>
-  it.effect(title, () =>
+describe("a cluster in virtual time", () => {
+  // What a process does once only, such as compiling the code, is no part of a test.
+  beforeAll(() => Effect.runPromise(Effect.provide(Effect.scoped(warmUp), TestClock.layer())))
+
+  let before = process.cpuUsage()
+  beforeEach(() => {
+    before = process.cpuUsage()
+  })
+  afterEach(() => {
+    const { system, user } = process.cpuUsage(before)
+    assert.isBelow((system + user) / 1_000_000, mostCpuSeconds, "seconds of CPU time")
+  })
+
+  it.effect("the first runner owns all shards within a second, and a second one gets its part", () =>
     Effect.gen(function*() {
-      const before = process.cpuUsage()
-      yield* Effect.scoped(run())
-      const { system, user } = process.cpuUsage(before)
-      assert.isBelow((system + user) / 1_000_000, mostCpuSeconds, "seconds of CPU time")
+      const { pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      assert.strictEqual(yield* a.shards, shards)
+      const b = yield* start("b")
+      yield* pass(3000)
+      const [ofA, ofB] = [yield* a.shards, yield* b.shards]
+      assert.strictEqual(ofA + ofB, shards)
+      assert.isTrue(ofA > 0 && ofB > 0, `${ofA} and ${ofB}`)
+      const counts = yield* Effect.forkChild(incrementAll(b))
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
     }))
 
-describe("a cluster in virtual time", () => {
-  story(
-    "the first runner owns all shards within a second, and a second one gets its part",
-    () =>
-      Effect.gen(function*() {
-        const { pass, start } = yield* make
-        const a = yield* start("a")
-        yield* pass(500)
-        assert.strictEqual(yield* a.shards, shards)
-        const b = yield* start("b")
-        yield* pass(3000)
-        const [ofA, ofB] = [yield* a.shards, yield* b.shards]
-        assert.strictEqual(ofA + ofB, shards)
-        assert.isTrue(ofA > 0 && ofB > 0, `${ofA} and ${ofB}`)
-        const counts = yield* Effect.forkChild(incrementAll(b))
-        yield* pass(1000)
-        assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
-      })
-  )
+  it.effect("a client without shards calls entities of all runners, before and after one of them ends", () =>
+    Effect.gen(function*() {
+      const { client, kv, pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      const run = yield* client
+      yield* pass(500)
+      const call = Effect.forEach(ids, (id) => run(fenced.increment(id)), { concurrency: "unbounded" })
+      const first = yield* Effect.forkChild(call)
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(first), ids.map(() => 1))
+      const owners = yield* Effect.forEach(ids, (id) => Effect.map(fenced.stateOf(kv, id), Option.getOrThrow))
+      assert.deepStrictEqual([...new Set(owners.map(({ runner }) => runner))].toSorted(), ["a:1", "b:1"])
+      const leaving = yield* Effect.forkChild(a.leave)
+      yield* pass(2000)
+      yield* Fiber.join(leaving)
+      const second = yield* Effect.forkChild(call)
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(second), ids.map(() => 2))
+      assert.strictEqual(yield* b.shards, shards)
+    }))
 
-  story(
-    "a client without shards calls entities of all runners, before and after one of them ends",
-    () =>
-      Effect.gen(function*() {
-        const { client, kv, pass, start } = yield* make
-        const a = yield* start("a")
-        yield* pass(500)
-        const b = yield* start("b")
-        yield* pass(3000)
-        const run = yield* client
-        yield* pass(500)
-        const call = Effect.forEach(ids, (id) => run(fenced.increment(id)), { concurrency: "unbounded" })
-        const first = yield* Effect.forkChild(call)
-        yield* pass(1000)
-        assert.deepStrictEqual(yield* Fiber.join(first), ids.map(() => 1))
-        const owners = yield* Effect.forEach(ids, (id) => Effect.map(fenced.stateOf(kv, id), Option.getOrThrow))
-        assert.deepStrictEqual([...new Set(owners.map(({ runner }) => runner))].toSorted(), ["a:1", "b:1"])
-        const leaving = yield* Effect.forkChild(a.leave)
-        yield* pass(2000)
-        yield* Fiber.join(leaving)
-        const second = yield* Effect.forkChild(call)
-        yield* pass(1000)
-        assert.deepStrictEqual(yield* Fiber.join(second), ids.map(() => 2))
-        assert.strictEqual(yield* b.shards, shards)
-      })
-  )
+  it.effect("when a runner dies silently, the others own its shards and its singletons after the expiration", () =>
+    Effect.gen(function*() {
+      const { kv, pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      yield* a.kill
+      yield* pass(6500)
+      assert.strictEqual(yield* b.shards, shards)
+      const counts = yield* Effect.forkChild(incrementAll(b))
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
+      assert.deepStrictEqual(yield* kv.get("ticker"), Option.some("b"))
+    }))
 
-  story(
-    "when a runner dies silently, the others own its shards and its singletons after the expiration",
-    () =>
-      Effect.gen(function*() {
-        const { kv, pass, start } = yield* make
-        const a = yield* start("a")
-        yield* pass(500)
-        const b = yield* start("b")
-        yield* pass(3000)
-        yield* a.kill
-        yield* pass(6500)
-        assert.strictEqual(yield* b.shards, shards)
-        const counts = yield* Effect.forkChild(incrementAll(b))
-        yield* pass(1000)
-        assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
-        assert.deepStrictEqual(yield* kv.get("ticker"), Option.some("b"))
-      })
-  )
-
-  story("a runner that ends gracefully hands its shards over within a second", () =>
+  it.effect("a runner that ends gracefully hands its shards over within a second", () =>
     Effect.gen(function*() {
       const { pass, start } = yield* make
       const a = yield* start("a")
@@ -145,31 +152,28 @@ describe("a cluster in virtual time", () => {
       yield* Fiber.join(leaving)
     }))
 
-  story(
-    "a runner that ends hands its shards over within a second, also if its peers try before it has released them",
-    () =>
-      Effect.gen(function*() {
-        const { pass, start } = yield* make
-        const a = yield* start("a")
-        yield* pass(500)
-        const b = yield* start("b")
-        yield* pass(3000)
-        yield* a.faults.inject(KvFaults.delayRequest("400 millis"), {
-          when: (call) =>
-            BackendCall.operations(call).some(({ _tag, ...op }) =>
-              _tag === "Delete" && JSON.stringify(op, (_, value) => typeof value === "bigint" ? `${value}` : value)
-                .includes("cluster/locks/")
-            ),
-          times: Infinity
-        })
-        const leaving = yield* Effect.forkChild(a.leave)
-        yield* pass(1000)
-        assert.strictEqual(yield* b.shards, shards)
-        yield* Fiber.join(leaving)
+  it.effect("a runner that ends hands its shards over within a second, also if its peers try before it has released them", () =>
+    Effect.gen(function*() {
+      const { pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      yield* a.faults.inject(KvFaults.delayRequest("400 millis"), {
+        when: (call) =>
+          BackendCall.operations(call).some(({ _tag, ...op }) =>
+            _tag === "Delete" && JSON.stringify(op, (_, value) => typeof value === "bigint" ? `${value}` : value)
+              .includes("cluster/locks/")
+          ),
+        times: Infinity
       })
-  )
+      const leaving = yield* Effect.forkChild(a.leave)
+      yield* pass(1000)
+      assert.strictEqual(yield* b.shards, shards)
+      yield* Fiber.join(leaving)
+    }))
 
-  story("a runner that is restarted at its address has its shards again within a second", () =>
+  it.effect("a runner that is restarted at its address has its shards again within a second", () =>
     Effect.gen(function*() {
       const { ignore, pass, start } = yield* make
       const a = yield* start("a")
@@ -185,23 +189,20 @@ describe("a cluster in virtual time", () => {
       assert.strictEqual(yield* b.shards, shards - before)
     }))
 
-  story(
-    "a runner that is restarted at its address with another weight gets another part",
-    () =>
-      Effect.gen(function*() {
-        const { ignore, pass, start } = yield* make
-        const a = yield* start("a")
-        const b = yield* start("b")
-        yield* pass(3000)
-        const before = yield* a.shards
-        yield* a.kill
-        yield* ignore(a)
-        const again = yield* start("a", identity, { runnerShardWeight: 3 })
-        yield* pass(3000)
-        assert.isAbove(yield* again.shards, before)
-        assert.strictEqual((yield* again.shards) + (yield* b.shards), shards)
-      })
-  )
+  it.effect("a runner that is restarted at its address with another weight gets another part", () =>
+    Effect.gen(function*() {
+      const { ignore, pass, start } = yield* make
+      const a = yield* start("a")
+      const b = yield* start("b")
+      yield* pass(3000)
+      const before = yield* a.shards
+      yield* a.kill
+      yield* ignore(a)
+      const again = yield* start("a", identity, { runnerShardWeight: 3 })
+      yield* pass(3000)
+      assert.isAbove(yield* again.shards, before)
+      assert.strictEqual((yield* again.shards) + (yield* b.shards), shards)
+    }))
 
   it.effect("a call of a singleton carries its fence to an entity of the same runner, unless it is made without", () =>
     Effect.gen(function*() {
@@ -223,30 +224,27 @@ describe("a cluster in virtual time", () => {
       assert.deepStrictEqual(counts, [1, 0])
     }))
 
-  story(
-    "during an outage longer than the leases nothing runs, and everything is back within a second after it",
-    () =>
-      Effect.gen(function*() {
-        const { pass, start } = yield* make
-        const a = yield* start("a")
-        yield* pass(500)
-        const b = yield* start("b")
-        yield* pass(3000)
-        yield* Effect.forEach([a, b], ({ faults }) => faults.partition({ requests: "refused" }))
-        yield* pass(9000)
-        assert.strictEqual((yield* a.shards) + (yield* b.shards), 0)
-        yield* Effect.forEach([a, b], ({ faults }) => faults.heal)
-        yield* pass(1000)
-        assert.strictEqual((yield* a.shards) + (yield* b.shards), shards)
-        const counts = yield* Effect.forkChild(incrementAll(a))
-        yield* pass(1000)
-        assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
-      })
-  )
+  it.effect("during an outage longer than the leases nothing runs, and everything is back within a second after it", () =>
+    Effect.gen(function*() {
+      const { pass, start } = yield* make
+      const a = yield* start("a")
+      yield* pass(500)
+      const b = yield* start("b")
+      yield* pass(3000)
+      yield* Effect.forEach([a, b], ({ faults }) => faults.partition({ requests: "refused" }))
+      yield* pass(9000)
+      assert.strictEqual((yield* a.shards) + (yield* b.shards), 0)
+      yield* Effect.forEach([a, b], ({ faults }) => faults.heal)
+      yield* pass(1000)
+      assert.strictEqual((yield* a.shards) + (yield* b.shards), shards)
+      const counts = yield* Effect.forkChild(incrementAll(a))
+      yield* pass(1000)
+      assert.deepStrictEqual(yield* Fiber.join(counts), ids.map(() => 1))
+    }))
 
   for (const isFenced of [true, false]) {
     const what = isFenced ? "the store rejects what a thawed runner writes" : "without the fence it accepts it"
-    story(`a frozen runner loses its shards: ${what}`, () =>
+    it.effect(`a frozen runner loses its shards: ${what}`, () =>
       Effect.gen(function*() {
         const { changes, ignore, kv, pass, start } = yield* make
         const counters = isFenced ? fenced : unfenced
@@ -289,6 +287,37 @@ describe("a cluster in virtual time", () => {
         assert.deepStrictEqual([...new Set(kinds)], isFenced ? [] : ["WriteWithoutLock"])
       }))
   }
+})
+
+describe("the store after a run, and random faults", () => {
+  it.effect("leaves nothing in the store but the last machine id, and does the same each time", () =>
+    Effect.gen(function*() {
+      const scenario = Effect.gen(function*() {
+        const { changes, kv, pass, start, store } = yield* make
+        const a = yield* start("a")
+        yield* pass(500)
+        const b = yield* start("b")
+        yield* pass(3000)
+        yield* a.kill
+        yield* pass(6500)
+        const c = yield* start("c")
+        yield* pass(3000)
+        for (const runner of [b, c]) {
+          const leaving = yield* Effect.forkChild(runner.leave)
+          yield* pass(1000)
+          yield* Fiber.join(leaving)
+        }
+        yield* kv.delete("ticker")
+        const { keys, leases } = yield* store.statistics
+        assert.deepStrictEqual({ keys, leases }, { keys: 1, leases: 0 })
+        assert.deepStrictEqual(violationsOf(changes, fenced), [])
+        return changes.map(traced)
+      })
+      const first = yield* Effect.scoped(scenario)
+      const second = yield* Effect.scoped(scenario)
+      assert.isAbove(first.length, 100)
+      assert.deepStrictEqual(second, first)
+    }))
 
   it.effect("the store's history reveals a runner that acquires locks that others hold", () =>
     Effect.gen(function*() {
@@ -328,36 +357,23 @@ describe("a cluster in virtual time", () => {
       }))
   }
 
-  story(
-    "leaves nothing in the store but the last machine id, and does the same each time",
-    () =>
-      Effect.gen(function*() {
-        const scenario = Effect.gen(function*() {
-          const { changes, kv, pass, start, store } = yield* make
-          const a = yield* start("a")
-          yield* pass(500)
-          const b = yield* start("b")
-          yield* pass(3000)
-          yield* a.kill
-          yield* pass(6500)
-          const c = yield* start("c")
-          yield* pass(3000)
-          for (const runner of [b, c]) {
-            const leaving = yield* Effect.forkChild(runner.leave)
-            yield* pass(1000)
-            yield* Fiber.join(leaving)
-          }
-          yield* kv.delete("ticker")
-          const { keys, leases } = yield* store.statistics
-          assert.deepStrictEqual({ keys, leases }, { keys: 1, leases: 0 })
-          assert.deepStrictEqual(violationsOf(changes, fenced), [])
-          // All but what is random: the ids of leases.
-          return changes.map(({ key, modRevision, type }) => `${modRevision} ${type} ${key}`)
-        })
-        const first = yield* Effect.scoped(scenario)
-        const second = yield* Effect.scoped(scenario)
-        assert.isAbove(first.length, 100)
-        assert.deepStrictEqual(second, first)
-      })
-  )
+  it.effect("random faults with the same seed give the same trace, and with another seed another one", () =>
+    Effect.gen(function*() {
+      const traceOf = (seed: number) =>
+        Effect.scoped(Effect.gen(function*() {
+          const { changes, ignore, pass, start } = yield* make
+          const runners = yield* Effect.forEach(["a", "b"], (host) => start(host))
+          yield* Effect.forEach(runners, ignore)
+          yield* pass(1500)
+          yield* Effect.forEach(runners, ({ faults }, index) => faults.randomly({ seed: seed * 10 + index, ...rates }))
+          yield* pass(5000)
+          yield* Effect.forEach(runners, ({ faults }) => faults.calm)
+          yield* pass(1500)
+          return changes.map(traced)
+        }))
+      const first = yield* traceOf(1)
+      assert.isAbove(first.length, 50)
+      assert.deepStrictEqual(yield* traceOf(1), first)
+      assert.notDeepEqual(yield* traceOf(2), first)
+    }))
 })

@@ -14,6 +14,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import { flushCompileCache } from "node:module"
 import * as Readline from "node:readline"
 import { fenced, unfenced } from "../support/counters.ts"
 import type { Line } from "../support/runnerProcesses.ts"
@@ -109,5 +110,8 @@ const runner = Layer.mergeAll(fenced.layer, unfenced.layer, singleton, owned, co
   Layer.provideMerge(Layer.provide(reporting, EtcdLayer.layer({ endpoints: [endpoint!] }))),
   Layer.provide(Layer.succeed(Logger.LogToStderr, true))
 )
+
+// For the next process: this one may be killed.
+flushCompileCache()
 
 NodeRuntime.runMain(Effect.andThen(report({ _tag: "Started" }), Layer.launch(runner)))

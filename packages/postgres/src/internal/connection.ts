@@ -5,6 +5,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import * as SendControl from "@effect-kv/core/SendControl"
+import * as Tracing from "@effect-kv/core/Tracing"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -20,11 +21,14 @@ import * as lineage from "./lineage.ts"
 import type { Settings } from "./options.ts"
 import * as permissions from "./permissions.ts"
 import * as realTime from "./realTime.ts"
+import { RequestMetrics } from "./requestMetrics.ts"
 import { identifier } from "./schema/names.ts"
 import { SchemaUse } from "./schemaUse.ts"
+import * as serverAddress from "./serverAddress.ts"
 import * as sqlErrors from "./sqlErrors.ts"
 import { leavingStandby } from "./standby.ts"
 import type { Row, Statement } from "./statement.ts"
+import * as statementSpan from "./statementSpan.ts"
 
 /** Where the rows of a statement show the position of the store; `undefined` if they do not. */
 export type PositionIn = (rows: ReadonlyArray<Row>) => Position | undefined
@@ -38,6 +42,9 @@ export class Connection {
   readonly settings: Settings
   /** The schema, as an identifier. */
   readonly schema: string
+  readonly server: serverAddress.ServerAddress
+  /** `undefined`: nothing is measured. */
+  readonly metrics: RequestMetrics | undefined
   readonly #schemaUse: SchemaUse
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
@@ -54,6 +61,8 @@ export class Connection {
     this.pg = pg
     this.settings = settings
     this.schema = identifier(settings.schema)
+    this.server = serverAddress.of(pg.config)
+    this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)
     this.#schemaUse = new SchemaUse(pg, settings, run)
     this.#run = run
     this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
@@ -138,6 +147,7 @@ export class Connection {
     let last: SqlError | undefined
     let mayDoubt = true
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
+      if (last !== undefined) this.metrics?.retried(last)
       const { sent } = this.identity
       return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
@@ -159,9 +169,9 @@ export class Connection {
             if (outcome.sent && resolve !== undefined) {
               return KvError.fail(unknown("no response arrived before the deadline"))
             }
-            return KvError.fail(
-              last === undefined ? late(outcome.sent, this.#schemaUse.isReady) : sqlErrors.reasonOf(last)
-            )
+            return last === undefined
+              ? KvError.fail(late(outcome.sent, this.#schemaUse.isReady))
+              : sqlErrors.fail(last)
           case "Failed": {
             const { error, sent } = outcome
             last = error
@@ -174,10 +184,10 @@ export class Connection {
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
-            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return KvError.fail(sqlErrors.reasonOf(error))
+            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return sqlErrors.fail(error)
             return Effect.andThen(
               Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
-              attempt(Math.min(backoff * 2, 500))
+              Effect.suspend(() => attempt(Math.min(backoff * 2, 500)))
             )
           }
         }
@@ -212,12 +222,9 @@ export class Connection {
   #denied(error: SqlError, remaining: () => number): Effect.Effect<never, KvError.KvError> {
     const { schema } = this.settings
     return Effect.flatMap(
-      this.#once(executing(permissions.statement(schema)), remaining),
+      this.#send(permissions.statement(schema), remaining, true),
       (outcome) =>
-        KvError.fail(sqlErrors.reasonOf(
-          error,
-          outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined
-        ))
+        sqlErrors.fail(error, outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined)
     )
   }
 
@@ -246,12 +253,35 @@ export class Connection {
 
   /** One attempt, after the check of the schema. */
   #attempt(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
-    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
-    if (this.#schemaUse.isReady) return this.#once(query, remaining)
+    const sent = this.#send(statement, remaining, isUrgent)
+    if (this.#schemaUse.isReady) return sent
     return Effect.flatMap(
       this.#once(() => ready(this.#schemaUse), remaining),
-      (outcome) => outcome._tag === "Rows" ? this.#once(query, remaining) : Effect.succeed(outcome)
+      (outcome) => outcome._tag === "Rows" ? sent : Effect.succeed(outcome)
     )
+  }
+
+  /** Sends a statement once, counted, and in a span if the call has one. */
+  #send(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
+    const { metrics } = this
+    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
+    const counted = metrics === undefined ? this.#once(query, remaining) : Effect.map(
+      this.#once(waiting(query, metrics), remaining),
+      (outcome) => {
+        if (outcome._tag === "Failed") metrics.failed(outcome.error)
+        else if (outcome._tag === "Late") metrics.late()
+        return outcome
+      }
+    )
+    return Effect.withFiber((fiber) => {
+      const call = Tracing.spanOf(fiber)
+      return call === undefined ?
+        counted :
+        statementSpan.around(call, statement.sql, this.server, counted, (outcome) => ({
+          error: outcome._tag === "Failed" ? outcome.error : undefined,
+          isLate: outcome._tag === "Late"
+        }))
+    })
   }
 
   /** A query that waits for its turn before it takes a connection. */
@@ -328,6 +358,22 @@ const executing = (statement: Statement): Query => (pg, send) =>
         )
         : Effect.succeed({ _tag: "Cancelled" })
     )))
+
+/** Measures how long the query waits for a connection, even if it gets none. */
+const waiting = (query: Query, metrics: RequestMetrics): Query => (pg, send) =>
+  Effect.suspend(() => {
+    const began = performance.now()
+    let isWaiting = true
+    const ended = (): undefined => {
+      if (isWaiting) metrics.waited(performance.now() - began)
+      isWaiting = false
+    }
+    const sending = (): boolean => {
+      ended()
+      return send()
+    }
+    return Effect.onExitPrimitive(query(pg, sending), ended)
+  })
 
 /** Waits until the schema can be used. */
 const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>

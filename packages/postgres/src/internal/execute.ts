@@ -115,6 +115,9 @@ const outcome = (
     (rows) => {
       const items = calls.itemsOf(rows)
       const last = items[items.length - 1]!
+      to.metrics?.resolved(
+        last[0] === kind.void ? "not applied" : last[0] === kind.revision ? "applied" : "unknown"
+      )
       switch (last[0]) {
         case kind.void:
           return write(to, op, encoded)

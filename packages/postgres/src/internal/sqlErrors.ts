@@ -4,6 +4,7 @@
  * No message repeats a parameter of the statement, because parameters are values.
  */
 import * as KvError from "@effect-kv/core/KvError"
+import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { readOnly } from "./schema/epochs.ts"
 
@@ -64,6 +65,10 @@ export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
   if (isTransient(error)) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })
 }
+
+/** Fails with the reason of a call that was not applied, and the server's code. */
+export const fail = (error: SqlError, advice?: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(reasonOf(error, advice), { status: stateOf(error) })
 
 export const describe = (error: SqlError): string => {
   const state = stateOf(error)

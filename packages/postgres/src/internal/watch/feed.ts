@@ -52,6 +52,8 @@ export class Feed {
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
+  /** Whether the last listener has failed. */
+  #hasFailed = false
 
   constructor(to: Connection, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>, onLease: () => void) {
     this.#to = to
@@ -102,6 +104,7 @@ export class Feed {
               : "the connection broke"
           )[0] ?? "the connection broke"
         )
+        this.#hasFailed = true
         // If only the listener failed, watches continue without notifications.
         return Effect.ignore(this.#drain()).pipe(
           Effect.andThen(Effect.sleep(backoff)),
@@ -128,6 +131,8 @@ export class Feed {
       this.#listeningSince = now
       return this.#to.read(calls.notifySelf(this.#to))
     })
+    if (this.#hasFailed) this.#to.metrics?.reconnected()
+    this.#hasFailed = false
     return Effect.andThen(Effect.andThen(begin, this.#drain()), Effect.forever(step))
   }
 

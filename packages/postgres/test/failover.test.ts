@@ -75,11 +75,23 @@ layer(pairLayer, options)("a replica with all writes", (it) => {
       yield* address.retarget(standby.port)
       const kv = yield* kvOn(address.port)
       const reads = [kv.get("a"), kv.range(KeyRange.all), backendOf(kv).leaseTimeToLive(1n, { keys: true })]
-      const calls = [kv.put("a", "3"), ...reads].map((call) => Effect.flip<unknown, KvError.KvError, never>(call))
-      for (const error of yield* Deadline.within(Effect.all(calls, { concurrency: "unbounded" }), "1 second")) {
+      for (
+        const error of yield* Deadline.within(
+          Effect.all(reads.map((call) => Effect.flip<unknown, KvError.KvError, never>(call)), {
+            concurrency: "unbounded"
+          }),
+          "1 second"
+        )
+      ) {
         assert.strictEqual(error.reason._tag, "Unavailable")
         assert.include(error.message, "standby")
       }
+      // A write whose deadline passes while an attempt is in flight is Indeterminate.
+      const rejected = yield* Effect.repeat(Deadline.within(Effect.flip(kv.put("a", "3")), "300 millis"), {
+        until: ({ reason }) => reason._tag !== "Indeterminate"
+      })
+      assert.strictEqual(rejected.reason._tag, "Unavailable")
+      assert.include(rejected.message, "standby")
       const single = yield* kvOn(address.port, {}, { maxConnections: 1 })
       yield* Effect.flip(Deadline.within(single.get("a"), "1 second"))
       const waiting = Deadline.within(

@@ -16,6 +16,7 @@ export interface Requests {
 export const measure = Effect.gen(function*() {
   const cluster = yield* EtcdCluster.make()
   const runner = yield* start({ endpoint: cluster.endpoints[0]!, prefix: "x", shards: 300, intervals: "default" })
+  yield* runner.begin
   yield* runner.owns((owned) => owned === 300, 0)
   const read = Effect.map(cluster.metrics(), ({ get, series }) => ({
     renewals: get("etcd_debugging_lease_renewed_total"),

@@ -30,6 +30,8 @@ export interface RunnerProcess {
   /** Waits until it owns so many shards; how many milliseconds after `since` that was. */
   readonly owns: (count: (owned: number) => boolean, since: number) => Effect.Effect<number>
   readonly command: (line: string) => Effect.Effect<void>
+  /** Lets the runner begin. Its process has imported its modules meanwhile, and waits. */
+  readonly begin: Effect.Effect<void>
   /** Sends the signal, and returns the time. */
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<number>
   /** Waits until it has exited. */
@@ -52,7 +54,7 @@ export const freePort: Effect.Effect<number> = Effect.callback((resume) => {
   })
 })
 
-/** Starts a process, which is killed when the scope closes. */
+/** Starts a process, whose runner waits until it may begin. It is killed when the scope closes. */
 export const start = (options: {
   readonly endpoint: string
   readonly prefix: string
@@ -114,6 +116,7 @@ const spawn = (port: number, args: ReadonlyArray<string>): RunnerProcess => {
         return found === undefined ? undefined : Math.max(0, found.at - since)
       }),
     command: (line) => Effect.sync(() => void child.stdin.write(`${line}\n`)),
+    begin: Effect.sync(() => void child.stdin.write("begin\n")),
     signal: (signal) =>
       Effect.sync(() => {
         child.kill(signal)

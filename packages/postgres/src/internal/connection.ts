@@ -49,8 +49,8 @@ export class Connection {
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
   readonly #ordinary: Semaphore.Semaphore
-  /** The statements in flight, also those that no caller waits for any more. */
-  readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
+  /** The statements in flight, also those that no caller waits for any more, and the statements that declare them void. */
+  readonly #running = new Map<Fiber.Fiber<unknown, unknown>, Statement | undefined>()
   #isOpen = true
 
   constructor(
@@ -81,10 +81,20 @@ export class Connection {
 
   /**
    * Waits for the ends of the statements that were given up, for at most a second: after a client has closed, none of its
-   * writes should arrive.
+   * writes should be applied. A cancellation may arrive before the statement that it is meant for, so the writes that
+   * have not ended are declared void, within another second.
    */
   get drained(): Effect.Effect<void> {
-    return Effect.suspend(() => Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll([...this.#running]), "1 second")))
+    return Effect.suspend(() => endOf([...this.#running.keys()])).pipe(
+      Effect.andThen(Effect.suspend(() => {
+        const voids = [...this.#running.values()].filter((statement) => statement !== undefined)
+        const fibers = voids.map((statement) => this.#run(executing(statement)(this.pg, () => true)))
+        return Effect.andThen(
+          endOf(fibers),
+          Effect.sync(() => fibers.forEach((fiber) => fiber.interruptUnsafe()))
+        )
+      }))
+    )
   }
 
   /** Calls `f` when the layer closes. Returns the function that cancels that. */
@@ -185,10 +195,11 @@ export class Connection {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
             if (!sqlErrors.isTransient(error) || remaining() <= backoff) return sqlErrors.fail(error)
-            return Effect.andThen(
-              Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
-              Effect.suspend(() => attempt(Math.min(backoff * 2, 500)))
-            )
+            const pause = Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2)))
+            const before = sqlErrors.isQueueFull(error)
+              ? Effect.andThen(this.#once(executing(removeNotifications), remaining), pause)
+              : pause
+            return Effect.andThen(before, Effect.suspend(() => attempt(Math.min(backoff * 2, 500))))
           }
         }
       })
@@ -265,8 +276,8 @@ export class Connection {
   #send(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
     const { metrics } = this
     const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
-    const counted = metrics === undefined ? this.#once(query, remaining) : Effect.map(
-      this.#once(waiting(query, metrics), remaining),
+    const counted = metrics === undefined ? this.#once(query, remaining, statement.declareVoid) : Effect.map(
+      this.#once(waiting(query, metrics), remaining, statement.declareVoid),
       (outcome) => {
         if (outcome._tag === "Failed") metrics.failed(outcome.error)
         else if (outcome._tag === "Late") metrics.late()
@@ -290,7 +301,7 @@ export class Connection {
   }
 
   /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
-  #once(query: Query, remaining: () => number): Effect.Effect<Outcome> {
+  #once(query: Query, remaining: () => number, declareVoid?: Statement): Effect.Effect<Outcome> {
     return Effect.withFiber((caller) => {
       const control = caller.getRef(SendControl.Current)
       return Effect.callback<Outcome>((resume) => {
@@ -302,7 +313,7 @@ export class Connection {
           sent = true
           return true
         }))
-        this.#running.add(fiber)
+        this.#running.set(fiber, declareVoid)
         fiber.addObserver(() => this.#running.delete(fiber))
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
         // A fiber that has ended already calls its observer at once.
@@ -375,6 +386,12 @@ const waiting = (query: Query, metrics: RequestMetrics): Query => (pg, send) =>
     return Effect.onExitPrimitive(query(pg, sending), ended)
   })
 
+/**
+ * Removes the notifications that all listeners have read. Postgres does that itself only after a commit that notifies,
+ * which a full queue prevents.
+ */
+const removeNotifications: Statement = { sql: "select pg_notification_queue_usage()", params: [] }
+
 /** Waits until the schema can be used. */
 const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>
   Effect.matchEffect(schemaUse.ready, {
@@ -390,6 +407,9 @@ type Outcome =
   | { readonly _tag: "Late"; readonly sent: boolean }
   | { readonly _tag: "Closed"; readonly sent: boolean }
   | { readonly _tag: "Cancelled" }
+
+const endOf = (fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>): Effect.Effect<void> =>
+  Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll(fibers), "1 second"))
 
 const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 

@@ -84,7 +84,7 @@ const write = (to: Connection, op: Op.Op, encoded: Encoded): Effect.Effect<AnyRe
     const resolve = (remaining: Duration.Duration) =>
       Deadline.within(outcome(to, op, encoded, { request, since }), remaining)
     return Effect.flatMap(
-      to.write(calls.write(to, encoded, request), resolve, calls.positionIn),
+      to.write(calls.write(to, encoded, request, since), resolve, calls.positionIn),
       (result) => "_tag" in result ? Effect.succeed(result) : decoded(op, calls.itemsOf(result))
     )
   })
@@ -128,6 +128,8 @@ const outcome = (
             ? Effect.fail(indeterminate(`the write was applied at revision ${revision}, but its response was lost`))
             : Effect.succeed(response)
         }
+        case kind.future:
+          return Effect.fail(indeterminate("the response was lost, and the store has gone back"))
         default:
           return Effect.fail(
             indeterminate("the response was lost, and the history that would show the outcome is compacted")

@@ -35,10 +35,13 @@ export const entryOf = ([, , , key, value, createRevision, modRevision, version,
     lease: Entry.leaseOf(lease!)
   })
 
+/** The last items that show the position of the store. A rejection may have one of these kinds, without an epoch. */
+const positioned: ReadonlySet<number> = new Set([kind.revision, kind.void, kind.future])
+
 /** The position of the store, which the last item shows; `undefined` for a rejected request. */
 export const positionOf = (items: ReadonlyArray<Item>): Position | undefined => {
   const last = items[items.length - 1]
-  return last !== undefined && (last[0] === kind.revision || last[0] === kind.void) && last[8] !== null
+  return last !== undefined && positioned.has(last[0]) && last[8] !== null
     ? { revision: last[6]!, epoch: last[8] }
     : undefined
 }

@@ -28,16 +28,22 @@ export const mayBeApplied = (error: SqlError): boolean => {
   return state === undefined || state.startsWith("08") || state.startsWith("57")
 }
 
-/** Whether the same statement may succeed soon, if it was not applied. */
+/**
+ * Whether the same statement may succeed soon, if it was not applied: if the server, its resources or its disk are the
+ * problem (08, 53, 54, 57P, 58, XX), or other transactions. A full queue of notifications is one of class 54.
+ */
 export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
     ? error.reason._tag === "ConnectionError"
-    : /^(08|53|57P)/.test(state) || ["40001", "40P01", "55P03", readOnly, "57014"].includes(state)
+    : /^(08|53|54|57P|58|XX)/.test(state) || ["40001", "40P01", "55P03", readOnly, "57014"].includes(state)
 }
 
 /** Whether the server only reads: it is a standby, or in maintenance. */
 export const isReadOnly = (error: SqlError): boolean => stateOf(error) === readOnly
+
+/** Whether the server's queue of notifications is full. */
+export const isQueueFull = (error: SqlError): boolean => stateOf(error) === "54000"
 
 /** Whether the schema or one of its functions is missing. */
 export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")

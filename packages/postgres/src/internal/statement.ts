@@ -9,4 +9,6 @@ export type Row = ReadonlyArray<unknown>
 export interface Statement {
   readonly sql: string
   readonly params: ReadonlyArray<unknown>
+  /** The statement after which this one, if it is a write, is not applied any more. */
+  readonly declareVoid?: Statement
 }

@@ -9,6 +9,7 @@ import * as calls from "./calls.ts"
 import type { Connection } from "./connection.ts"
 import * as fence from "./fence.ts"
 import { kind, nOf, rejection } from "./items.ts"
+import type { Row } from "./statement.ts"
 
 export const make = (to: Connection, kv: Kv.Kv): typeof PostgresStore.Service => ({
   schema: to.settings.schema,

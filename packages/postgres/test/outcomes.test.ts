@@ -91,6 +91,26 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.isTrue(Option.isNone(yield* kv.get("l")))
     }).pipe(Effect.provide(Reactivity.layer)))
 
+  it.effect("a write is found that a new primary applied at a revision below those that the client knew", () =>
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const sql = yield* PgClient.make({ url: Redacted.make(server.url) })
+      yield* Effect.flatMap(behindProxy, ({ kv }) => kv.put("before", "1"))
+      const request = "00000000-0000-4000-8000-000000000002"
+      const write = (id: string) =>
+        sql`
+        select * from effect_kv.write('{"t": "p", "k": 1, "v": 1}'::jsonb, array['\\x6d'::bytea], ${id}::uuid)`
+      // As if the store had gone back to this revision.
+      yield* sql`
+        insert into effect_kv.epoch select max(e.number) + 1, 1, (select s.revision from effect_kv.store s)
+        from effect_kv.epoch e`
+      yield* write(request)
+      for (let i = 0; i < 5; i++) yield* write(crypto.randomUUID())
+      const rows = yield* sql<{ readonly o_kind: number }>`
+        select o_kind from effect_kv.resolve(${request}::uuid, (select s.revision - 1 from effect_kv.store s))`
+      assert.deepStrictEqual(rows.map((row) => row.o_kind), [3, 6])
+    }).pipe(Effect.provide(Reactivity.layer)))
+
   it.effect("a confirmed write is on the disk, even if the role has synchronous_commit off", () =>
     Effect.gen(function*() {
       const { port } = yield* PostgresServer.PostgresServer

@@ -463,10 +463,14 @@ declare
   now bigint;
   gone bigint;
   applied bigint;
+  earliest bigint;
   era bigint;
 begin
   select s.revision, s.cleanable, s.epoch into now, gone, era from ${schema}.store s for update;
-  select x.revision into applied from ${schema}.log x where x.revision > since and x.request = sender limit 1;
+  -- If an epoch began after the request was sent, its revisions may be lower than those that the sender knew.
+  select greatest(gone, least(since, max(e.began_after))) into earliest from ${schema}.epoch e;
+  select x.revision into applied from ${schema}.log x
+  where x.revision > earliest and x.request = sender order by x.revision desc limit 1;
   if applied is not null then
     return query
       select case when x.version = 0 then ${kind.delete} else ${kind.put} end::smallint, null::boolean, null::bigint, x.key,

@@ -59,14 +59,29 @@ const examples = project("examples", "examples/test/**/*.test.ts", {
   exclude: (process.env["EFFECT_KV_PROMTOOL"] ?? "") === "" ? ["**/*.promtool.test.ts"] : []
 })
 
-/** On a Postgres server: if its binaries exist for this platform, see `scripts/lib/postgres.mjs`. */
-const hasPostgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") !== ""
-const postgres = hasPostgres ? [project("postgres", "packages/postgres/test/**/*.test.ts")] : []
+/**
+ * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
+ * see `scripts/lib/postgres.mjs`.
+ */
+const newestPostgres = process.env["EFFECT_KV_POSTGRES"] ?? ""
+/** Behind PgBouncer, if it could be provided: see `scripts/lib/pgbouncer.mjs`. */
+const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["**/pgbouncer.test.ts"] : []
+const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
+const postgres = [
+  ...(newestPostgres === "" ? [] : [
+    project("postgres", "packages/postgres/test/**/*.test.ts", { exclude: withoutPgBouncer })
+  ]),
+  ...(oldestPostgres === "" ? [] : [
+    project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
+      env: { EFFECT_KV_POSTGRES: oldestPostgres }
+    })
+  ])
+]
 
 /** Random faults, on Postgres only if there is a server of it. */
 const chaos = project("chaos", "chaos/test/**/*.test.ts", {
   env: { EFFECT_KV_ETCD: newest },
-  exclude: hasPostgres ? [] : ["**/postgres-chaos.test.ts"]
+  exclude: newestPostgres !== "" ? [] : ["**/postgres-chaos.test.ts"]
 })
 
 /** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */

@@ -1,7 +1,7 @@
 /**
  * Runs a command of this project with everything it needs: the right Node and pnpm, the dependencies, with `--etcd`
  * the etcd binaries (`--one-etcd`: only the newest version available), with `--go` the Go program for interop, with
- * `--postgres` a Postgres server, with `--terminal` what gives tests a terminal, and with `--promtool` what tests the
+ * `--postgres` Postgres servers and PgBouncer, with `--terminal` what gives tests a terminal, and with `--promtool` what tests the
  * alerting rules if this machine has it. It is plain JavaScript for Node 20, because nothing else is available before it
  * has run.
  *
@@ -14,7 +14,8 @@ import { spawned } from "./lib/exec.mjs"
 import { goProgramVariable } from "./lib/goProgram.mjs"
 import { install } from "./lib/install.mjs"
 import { cache, root } from "./lib/paths.mjs"
-import { postgresVariable } from "./lib/postgres.mjs"
+import { pgBouncerVariable } from "./lib/pgbouncer.mjs"
+import { postgresVariables } from "./lib/postgres.mjs"
 import { report, Stop } from "./lib/progress.mjs"
 import { promtoolVariable } from "./lib/promtool.mjs"
 import { terminalVariable } from "./lib/terminal.mjs"
@@ -32,7 +33,7 @@ const main = async () => {
   if (flags.has("--etcd")) Object.assign(env, await etcdVariables())
   if (flags.has("--one-etcd")) Object.assign(env, await etcdVariables({ isOneEnough: true }))
   if (flags.has("--go")) Object.assign(env, await goProgramVariable())
-  if (flags.has("--postgres")) Object.assign(env, await postgresVariable())
+  if (flags.has("--postgres")) Object.assign(env, await postgresVariables(), await pgBouncerVariable())
   if (flags.has("--terminal")) Object.assign(env, await terminalVariable())
   if (flags.has("--promtool")) Object.assign(env, await promtoolVariable())
   env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`

@@ -10,6 +10,7 @@ import { etcdVersions } from "./lib/etcd.mjs"
 import { absentGoProgram } from "./lib/goProgram.mjs"
 import { checkImportDirection } from "./lib/importDirection.mjs"
 import { watchLeftovers } from "./lib/leftovers.mjs"
+import { absentPgBouncer } from "./lib/pgbouncer.mjs"
 import { absentPostgres } from "./lib/postgres.mjs"
 import { report, step } from "./lib/progress.mjs"
 import { absentPromtool } from "./lib/promtool.mjs"
@@ -52,6 +53,7 @@ process.stdout.write(
     ...etcd.absent,
     ...absentGoProgram(process.env),
     ...absentPostgres(process.env),
+    ...absentPgBouncer(process.env),
     ...absentTerminal(process.env),
     ...absentPromtool(process.env),
     ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),

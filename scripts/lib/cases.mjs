@@ -5,7 +5,7 @@ import { providedMinors } from "./etcd.mjs"
 import { spawned } from "./exec.mjs"
 import { hasGoProgram } from "./goProgram.mjs"
 import { root } from "./paths.mjs"
-import { hasPostgres } from "./postgres.mjs"
+import { postgresProjects } from "./postgres.mjs"
 import { Stop } from "./progress.mjs"
 
 /** A backend without cases is a failure: an empty run proves nothing. */
@@ -13,7 +13,7 @@ const required = [
   "core",
   "memory",
   ...providedMinors(process.env).map((minor) => `etcd-${minor}`),
-  ...(hasPostgres(process.env) ? ["postgres"] : []),
+  ...postgresProjects(process.env),
   ...(hasGoProgram(process.env) ? ["interop"] : [])
 ]
 

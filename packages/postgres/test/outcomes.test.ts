@@ -10,9 +10,11 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import { connect } from "./support/store.ts"
 
 /** A client behind a proxy, after its first write, so that the next chunk that it sends is one operation. */
@@ -63,8 +65,13 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
   it.effect("a transaction whose results are lost is Indeterminate, and the error says that it was applied", () =>
     Effect.gen(function*() {
       const { kv, proxy } = yield* behindProxy
-      yield* proxy.cutAfterForwarding({ linger: "200 millis" })
-      const error = yield* Effect.flip(kv.txn({ then: [Op.put("read", "1"), Op.range(KeyRange.all)] }))
+      const other = (yield* behindProxy).kv
+      yield* proxy.dropResponses
+      const call = yield* Effect.forkChild(Effect.flip(kv.txn({ then: [Op.put("read", "1"), Op.range(KeyRange.all)] })))
+      // If the search for the outcome came first, the write would be void, and made again.
+      yield* Effect.repeat(other.get("read"), { until: Option.isSome, schedule: Schedule.spaced("10 millis") })
+      yield* proxy.heal
+      const error = yield* Fiber.join(call)
       assert.strictEqual(error.reason._tag, "Indeterminate")
       assert.include(error.message, "was applied at revision")
       assert.strictEqual((yield* entryOf(kv, "read")).version, 1)
@@ -82,5 +89,47 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         select o_kind from effect_kv.write(${JSON.stringify(put)}::jsonb, array['\\x6c'::bytea], ${request}::uuid)`
       assert.deepStrictEqual(rows.map((row) => row.o_kind), [10])
       assert.isTrue(Option.isNone(yield* kv.get("l")))
+    }).pipe(Effect.provide(Reactivity.layer)))
+
+  it.effect("a write is found that a new primary applied at a revision below those that the client knew", () =>
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const sql = yield* PgClient.make({ url: Redacted.make(server.url) })
+      yield* Effect.flatMap(behindProxy, ({ kv }) => kv.put("before", "1"))
+      const request = "00000000-0000-4000-8000-000000000002"
+      const write = (id: string) =>
+        sql`
+        select * from effect_kv.write('{"t": "p", "k": 1, "v": 1}'::jsonb, array['\\x6d'::bytea], ${id}::uuid)`
+      // As if the store had gone back to this revision.
+      yield* sql`
+        insert into effect_kv.epoch select max(e.number) + 1, 1, (select s.revision from effect_kv.store s)
+        from effect_kv.epoch e`
+      yield* write(request)
+      for (let i = 0; i < 5; i++) yield* write(crypto.randomUUID())
+      const rows = yield* sql<{ readonly o_kind: number }>`
+        select o_kind from effect_kv.resolve(${request}::uuid, (select s.revision - 1 from effect_kv.store s))`
+      assert.deepStrictEqual(rows.map((row) => row.o_kind), [3, 6])
+    }).pipe(Effect.provide(Reactivity.layer)))
+
+  it.effect("a confirmed write is on the disk, even if the role has synchronous_commit off", () =>
+    Effect.gen(function*() {
+      const { port } = yield* PostgresServer.PostgresServer
+      const { kv: other } = yield* behindProxy
+      yield* other.put("before", "1")
+      const admin = yield* PgClient.make({ url: Redacted.make(`postgres://postgres@127.0.0.1:${port}/postgres`) })
+      yield* admin`create role lazy login superuser`
+      yield* admin`alter role lazy set synchronous_commit = off`
+      const pg = yield* PgClient.make({ url: Redacted.make(`postgres://lazy@127.0.0.1:${port}/postgres`) })
+      const kv = Context.get(yield* Effect.provideService(connect(), PgClient.PgClient, pg), Kv.Kv)
+      yield* kv.put("before", "2")
+      let flushed = 0
+      for (let i = 0; i < 5; i++) {
+        yield* kv.put("lazy", `${i}`)
+        const [row] = yield* admin<{ readonly flushed: boolean }>`
+          select pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn() as flushed`
+        if (row?.flushed === true) flushed++
+      }
+      // The server itself may write to its log between a put and the query.
+      assert.isAtLeast(flushed, 4)
     }).pipe(Effect.provide(Reactivity.layer)))
 })

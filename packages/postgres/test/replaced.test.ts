@@ -1,18 +1,52 @@
 /**
- * A store that went back, as after a failover to a replica that lacks the last writes.
+ * A store that went back, because a backup was restored.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
 import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
+import * as Array from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { identifier } from "../src/internal/schema/names.ts"
 import { behindProxy } from "./support/backends.ts"
 import { connect, database } from "./support/store.ts"
+
+const tables = ["store", "epoch", "entry", "log", "lease", "void"]
+
+const onEach = (f: (table: string) => string) =>
+  Effect.flatMap(PgClient.PgClient, (sql) => Effect.forEach(tables, (table) => sql.unsafe(f(table))))
+
+const dump = (schema: string) =>
+  Effect.andThen(
+    Effect.flatMap(PgClient.PgClient, (sql) => sql.unsafe(`create schema ${identifier(`dump of ${schema}`)}`)),
+    onEach((table) =>
+      `create table ${identifier(`dump of ${schema}`)}.${table} as table ${identifier(schema)}.${table}`
+    )
+  )
+
+const copyRows = (schema: string) =>
+  onEach((table) => `insert into ${identifier(schema)}.${table} table ${identifier(`dump of ${schema}`)}.${table}`)
+
+/** Like `pg_restore --clean`: new tables, and triggers after the rows. */
+const restoreAll = Effect.fnUntraced(function*(schema: string) {
+  const sql = yield* PgClient.PgClient
+  yield* sql.unsafe(`drop schema ${identifier(schema)} cascade`)
+  yield* sql.unsafe(PostgresSchema.script(schema))
+  yield* onEach((table) => `truncate ${identifier(schema)}.${table}`)
+  yield* sql.unsafe(`alter table ${identifier(schema)}.store disable trigger user`)
+  yield* copyRows(schema)
+  yield* sql.unsafe(`alter table ${identifier(schema)}.store enable trigger user`)
+})
+
+/** Like `pg_restore --data-only` into tables that were emptied. */
+const restoreRows = (schema: string) =>
+  Effect.andThen(onEach((table) => `truncate ${identifier(schema)}.${table}`), copyRows(schema))
 
 /** Takes the store back to a revision. */
 const goBack = (revision: bigint) =>
@@ -45,6 +79,31 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* kv.get("lost"), Option.none())
         assert.strictEqual((yield* kv.put("after", "1")).revision, revision + 1n)
       }))
+
+    for (const [what, restore] of [["whole", restoreAll], ["without its schema", restoreRows]] as const) {
+      it.effect(`is noticed if a dump was restored ${what}, and has passed the revision that the client has seen`, () =>
+        Effect.gen(function*() {
+          const schema = `restored ${what}`
+          const sql = yield* PgClient.PgClient
+          const kv = Context.get(yield* connect({ schema }), Kv.Kv)
+          yield* kv.put("kept", "1")
+          yield* sql.withTransaction(dump(schema))
+          const watcher = yield* backendOf(kv).watch({ range: KeyRange.prefix("none/") })
+          const { revision } = yield* kv.put("lost", "1")
+          yield* sql.withTransaction(Effect.andThen(
+            restore(schema),
+            // Another client writes before the first one looks again.
+            Effect.forEach(Array.range(1, 10), () =>
+              sql.unsafe(`
+              select * from ${
+                identifier(schema)
+              }.write('{"t": "p", "k": 1, "v": 1}', array['\\x61'::bytea], gen_random_uuid())`))
+          ))
+          assert.strictEqual((yield* Effect.flip(watcher.take)).reason._tag, "StoreReplaced")
+          assert.deepStrictEqual(yield* kv.get("lost"), Option.none())
+          assert.isTrue((yield* kv.put("after", "1")).revision > revision)
+        }))
+    }
 
     it.effect("does not apply a write twice whose response is lost before the client knows", () =>
       Effect.gen(function*() {

@@ -17,6 +17,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { kind } from "../src/internal/schema/items.ts"
 import { catalog, createVersion1, released, statementsOfVersion1 } from "./support/schemas.ts"
 import { connect, database } from "./support/store.ts"
 
@@ -63,6 +64,12 @@ const transactions = (schema: string) =>
 const put = (kv: Kv.Kv, i: number) => kv.put(`key/${i}`, `${i}`)
 
 const eight = Array.from({ length: 8 }, (_, i) => i)
+
+/** Columns of the last item of a response that are new in version 2. They were empty, and clients did not read them. */
+const withoutPosition = (row: ReadonlyArray<unknown>): ReadonlyArray<unknown> =>
+  row.length === 9 && (row[0] === kind.revision || row[0] === kind.void)
+    ? row.map((column, i) => i === 6 || i === 8 ? null : column)
+    : row
 
 const reports = (schema: string, name: string, version: number) =>
   `create or replace function ${schema}.${name}() returns integer language sql as $$ select ${version} $$`
@@ -117,7 +124,7 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
             Effect.map(
               sql.unsafe(statement).values,
               // The id of a lease is random.
-              (rows) => statement.includes("grant_lease(null") ? rows.length : rows
+              (rows) => statement.includes("grant_lease(null") ? rows.length : rows.map(withoutPosition)
             ))
         assert.deepStrictEqual(yield* results("after"), yield* results("before"))
       }))
@@ -214,14 +221,15 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         }
       }))
 
-    it.effect("a schema that is dropped while a client runs is created again", () =>
+    it.effect("a schema that is dropped while a client runs is created again, and is another store", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
         const kv = yield* clientOf({ schema: "dropped" })
         yield* kv.get("a")
         yield* sql`drop schema dropped cascade`
-        yield* kv.put("a", "1")
-        assert.deepStrictEqual(yield* kv.get("a"), Option.some("1"))
+        assert.strictEqual((yield* failureOf(kv.put("a", "1")))._tag, "StoreReplaced")
+        yield* kv.put("a", "2")
+        assert.deepStrictEqual(yield* kv.get("a"), Option.some("2"))
       }))
 
     it.effect("a change of the script after a release raises the version", () =>

@@ -9,11 +9,15 @@ import type { Connection } from "./connection.ts"
 import { execute } from "./execute.ts"
 import * as leases from "./leases.ts"
 import * as realTime from "./realTime.ts"
+import type { Replica } from "./replica.ts"
 import * as sweeper from "./sweeper.ts"
 import * as watches from "./watch/watches.ts"
 import * as watchMetrics from "./watch/watchMetrics.ts"
 
-export const make = Effect.fnUntraced(function*(to: Connection): Effect.fn.Return<KvBackend, never, Scope.Scope> {
+export const make = Effect.fnUntraced(function*(
+  to: Connection,
+  replica: Replica | undefined
+): Effect.fn.Return<KvBackend, never, Scope.Scope> {
   const sweeping = yield* sweeper.make(to)
   const run = Effect.runForkWith(yield* realTime.context)
   const watching = watches.make(to, run, sweeping.wake)
@@ -25,7 +29,7 @@ export const make = Effect.fnUntraced(function*(to: Connection): Effect.fn.Retur
   )
   void fiber
   const backend: KvBackend = {
-    execute: (op) => execute(to, op),
+    execute: (op) => execute(to, replica, op),
     watch: watching.open,
     leaseGrant: (options) => Effect.tap(leaseGrant(options), () => Effect.sync(sweeping.wake)),
     ...others

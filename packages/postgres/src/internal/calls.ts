@@ -6,12 +6,17 @@ import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Interval } from "./bytes.ts"
-import type { Connection, Row, Statement } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import type { Encoded, Puts } from "./encode.ts"
-import type { Item } from "./items.ts"
+import type { Position } from "./identity.ts"
+import { type Item, positionOf } from "./items.ts"
+import type { Row, Statement } from "./statement.ts"
 
 /** The edge to SQL: rows of the schema's functions have the columns of an item. */
 export const itemsOf = (rows: ReadonlyArray<Row>): ReadonlyArray<Item> => rows as unknown as ReadonlyArray<Item>
+
+/** The position of the store in the items of a response. */
+export const positionIn = (rows: ReadonlyArray<Row>): Position | undefined => positionOf(itemsOf(rows))
 
 export const bytesArray = (values: ReadonlyArray<Uint8Array>): PgTypes.Parameter =>
   Result.getOrThrow(PgTypes.array(values, PgTypes.OID.bytea))
@@ -21,8 +26,12 @@ export const read = (to: Connection, { data, json }: Encoded): Statement => ({
   params: [PgTypes.jsonb(json), bytesArray(data)]
 })
 
+/** A read that a standby may answer, too. */
+export const readAny = (to: Connection, { data, json }: Encoded): Statement =>
+  read(to, { data, json: { ...json, any: true } })
+
 export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
-  sql: `select * from ${to.schema}.get_entry($1)`,
+  sql: `select * from ${to.schema}.entry_now($1)`,
   params: [PgTypes.bytea(key)]
 })
 
@@ -34,7 +43,7 @@ export const write = (to: Connection, { data, json }: Encoded, request: string, 
 })
 
 export const putEntries = (to: Connection, { keys, values }: Puts, request: string, since: bigint): Statement => ({
-  sql: `select ${to.schema}.put_entries($1, $2, $3)`,
+  sql: `select * from ${to.schema}.put_entries($1, $2, $3)`,
   params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request)],
   declareVoid: resolve(to, request, since)
 })
@@ -62,12 +71,13 @@ export const revokeLease = (to: Connection, id: bigint): Statement => ({
 
 export const leaseTimeToLive = (to: Connection, id: bigint): Statement => ({
   sql: `select ttl, floor(extract(epoch from expires_at - clock_timestamp()))::bigint from ${to.schema}.lease
-    where id = $1 and expires_at > clock_timestamp()`,
+    where id = $1 and expires_at > clock_timestamp() and ${to.schema}.primary_only()`,
   params: [PgTypes.int8(id)]
 })
 
 export const leaseKeys = (to: Connection, id: bigint): Statement => ({
-  sql: `select key from ${to.schema}.entry where lease = $1 and lease <> 0 order by key`,
+  sql:
+    `select key from ${to.schema}.entry where lease = $1 and lease <> 0 and ${to.schema}.primary_only() order by key`,
   params: [PgTypes.int8(id)]
 })
 
@@ -104,6 +114,12 @@ export const changes = (to: Connection, { interval, isOpening, only, previous, s
   ]
 })
 
+/** A notification that only shows that notifications arrive. */
+export const notifySelf = (to: Connection): Statement => ({
+  sql: "select pg_notify($1, 'listening')",
+  params: [PgTypes.text(to.settings.schema)]
+})
+
 export const sweep = (to: Connection): Statement => ({ sql: `select ${to.schema}.sweep()`, params: [] })
 
 export const compact = (to: Connection, revision: bigint): Statement => ({
@@ -120,10 +136,10 @@ export const clean = (to: Connection, most: bigint): Statement => ({
 
 /** The state of the store: its revision, its compacted revision, and how long until the next lease ends. */
 export const state = (to: Connection): Statement => ({
-  sql: `select revision, compacted, cleanable, cleaned,
+  sql: `select revision, epoch, compacted, cleanable, cleaned,
       (select greatest(0, least(extract(epoch from min(expires_at) - clock_timestamp()) * 1000, 3600000))::bigint
        from ${to.schema}.lease)
-    from ${to.schema}.store`,
+    from ${to.schema}.store where ${to.schema}.primary_only()`,
   params: []
 })
 
@@ -136,26 +152,26 @@ export interface State {
   readonly nextExpiry: number | undefined
 }
 
+const positionInState = ([row]: ReadonlyArray<Row>): Position => ({
+  revision: row![0] as bigint,
+  epoch: row![1] as bigint
+})
+
 export const readState = (to: Connection): Effect.Effect<State, KvError.KvError> =>
-  Effect.suspend(() => {
-    const { sent } = to.identity
-    return Effect.flatMap(to.read(state(to)), (rows) => {
-      const [revision, compacted, cleanable, cleaned, nextExpiry] = rows[0] as readonly [
-        bigint,
-        bigint,
-        bigint,
-        bigint,
-        bigint | null
-      ]
-      const replaced = to.identity.observe(revision, sent, "read")
-      return replaced === undefined
-        ? Effect.succeed({
-          revision,
-          compacted,
-          cleanable,
-          cleaned,
-          nextExpiry: nextExpiry === null ? undefined : Number(nextExpiry)
-        })
-        : Effect.fail(replaced)
-    })
+  Effect.map(to.read(state(to), positionInState), (rows) => {
+    const [revision, , compacted, cleanable, cleaned, nextExpiry] = rows[0] as readonly [
+      bigint,
+      bigint,
+      bigint,
+      bigint,
+      bigint,
+      bigint | null
+    ]
+    return {
+      revision,
+      compacted,
+      cleanable,
+      cleaned,
+      nextExpiry: nextExpiry === null ? undefined : Number(nextExpiry)
+    }
   })

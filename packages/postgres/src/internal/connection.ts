@@ -16,7 +16,8 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
-import { Identity } from "./identity.ts"
+import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
+import * as lineage from "./lineage.ts"
 import type { Settings } from "./options.ts"
 import * as permissions from "./permissions.ts"
 import * as realTime from "./realTime.ts"
@@ -25,18 +26,12 @@ import { identifier } from "./schema/names.ts"
 import { SchemaUse } from "./schemaUse.ts"
 import * as serverAddress from "./serverAddress.ts"
 import * as sqlErrors from "./sqlErrors.ts"
+import { leavingStandby } from "./standby.ts"
+import type { Row, Statement } from "./statement.ts"
 import * as statementSpan from "./statementSpan.ts"
 
-/** A row, by the position of its columns. */
-export type Row = ReadonlyArray<unknown>
-
-/** A statement with its parameters. */
-export interface Statement {
-  readonly sql: string
-  readonly params: ReadonlyArray<unknown>
-  /** The statement after which this one, if it is a write, is not applied any more. */
-  readonly declareVoid?: Statement
-}
+/** Where the rows of a statement show the position of the store; `undefined` if they do not. */
+export type PositionIn = (rows: ReadonlyArray<Row>) => Position | undefined
 
 /** What a write does when its response was lost. */
 export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvError.KvError>
@@ -112,14 +107,19 @@ export class Connection {
     return () => this.#closing.delete(f)
   }
 
-  /** Executes a statement that changes nothing, or that can be repeated. Repeats it until the deadline. */
-  read(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts(statement, remaining, undefined))
+  /**
+   * Executes a statement that changes nothing, or that can be repeated. Repeats it until the deadline. Fails with
+   * `StoreReplaced` if the rows show that the store was replaced.
+   */
+  read(statement: Statement, positionIn?: PositionIn): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve: undefined }))
   }
 
   /** `read`, not delayed by other statements of this client: for renewals, whose delay loses a session and its locks. */
   readUrgently(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts(statement, remaining, undefined, true))
+    return this.#within((remaining) =>
+      this.#attempts({ statement, remaining, positionIn: undefined, resolve: undefined, isUrgent: true })
+    )
   }
 
   /**
@@ -128,9 +128,10 @@ export class Connection {
    */
   write<A>(
     statement: Statement,
-    resolve: Resolve<A>
+    resolve: Resolve<A>,
+    positionIn?: PositionIn
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts(statement, remaining, resolve))
+    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve }))
   }
 
   #within<A>(
@@ -145,19 +146,29 @@ export class Connection {
   }
 
   #attempts<A>(
-    statement: Statement,
-    remaining: () => number,
-    resolve: Resolve<A> | undefined,
-    isUrgent = false
+    { isUrgent = false, positionIn, remaining, resolve, statement }: {
+      readonly statement: Statement
+      readonly remaining: () => number
+      readonly positionIn: PositionIn | undefined
+      readonly resolve: Resolve<A> | undefined
+      readonly isUrgent?: boolean
+    }
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayDoubt = true
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
       if (last !== undefined) this.metrics?.retried(last)
+      const { sent } = this.identity
       return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
-          case "Rows":
-            return Effect.succeed(outcome.rows)
+          case "Rows": {
+            const { rows } = outcome
+            const seen = positionIn?.(rows)
+            const problem = seen === undefined
+              ? undefined
+              : this.#problemWith({ seen, sent, kind: resolve === undefined ? "read" : "write", remaining })
+            return problem === undefined ? Effect.succeed(rows) : Effect.as(problem, rows)
+          }
           case "Rejected":
             return Effect.fail(outcome.error)
           case "Closed":
@@ -196,6 +207,28 @@ export class Connection {
     return Effect.suspend(() => attempt(20))
   }
 
+  /** Fails if the store was replaced; `undefined` if it is known at once that it was not. */
+  #problemWith(
+    call: { readonly seen: Position; readonly sent: Sent; readonly kind: Kind; readonly remaining: () => number }
+  ): Effect.Effect<void, KvError.KvError> | undefined {
+    const { kind, remaining, seen, sent } = call
+    const found = this.identity.observe(seen, sent, kind)
+    if (found === undefined) return undefined
+    if (found !== "Unknown") return Effect.fail(found)
+    const asked = this.identity.sent
+    return this.lineage(seen, remaining).pipe(
+      Effect.mapError((error) =>
+        kind === "read" ? error : KvError.make(unknown(
+          `the write was executed by a server that may have lost earlier writes, and the store did not respond: ${error.reason.message}`
+        ))
+      ),
+      Effect.flatMap((lineage) => {
+        const problem = this.identity.settle(lineage, { seen, sent, asked, kind })
+        return problem === undefined ? Effect.void : Effect.fail(problem)
+      })
+    )
+  }
+
   /** Fails with what the role lacks. */
   #denied(error: SqlError, remaining: () => number): Effect.Effect<never, KvError.KvError> {
     const { schema } = this.settings
@@ -204,6 +237,29 @@ export class Connection {
       (outcome) =>
         sqlErrors.fail(error, outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined)
     )
+  }
+
+  /** One attempt, of at most that many milliseconds; `undefined` if it failed. It does not check the schema. */
+  once(statement: Statement, millis: number): Effect.Effect<ReadonlyArray<Row> | undefined> {
+    return Effect.map(
+      realTime.provide(this.#once(executing(statement), () => millis)),
+      (outcome) => outcome._tag === "Rows" ? outcome.rows : undefined
+    )
+  }
+
+  /** What the store reports of a position, and of the one that the client knows. */
+  lineage(seen: Position, remaining?: () => number): Effect.Effect<Lineage, KvError.KvError> {
+    return Effect.suspend(() => {
+      const { epoch, revision } = this.identity.sent
+      const known = epoch === undefined ? seen : { epoch, revision }
+      const statement = lineage.statement(this.schema, known, seen)
+      return Effect.map(
+        remaining === undefined
+          ? this.read(statement)
+          : this.#attempts<never>({ statement, remaining, positionIn: undefined, resolve: undefined }),
+        lineage.decode
+      )
+    })
   }
 
   /** One attempt, after the check of the schema. */
@@ -308,9 +364,9 @@ const executing = (statement: Statement): Query => (pg, send) =>
   Effect.scoped(Effect.flatMap(pg.reserve, (connection) =>
     Effect.suspend((): Effect.Effect<Outcome, SqlError> =>
       send()
-        ? Effect.map(
-          connection.executeValues(statement.sql, statement.params),
-          (rows): Outcome => ({ _tag: "Rows", rows })
+        ? connection.executeValues(statement.sql, statement.params).pipe(
+          Effect.map((rows): Outcome => ({ _tag: "Rows", rows })),
+          leavingStandby(connection)
         )
         : Effect.succeed({ _tag: "Cancelled" })
     )))

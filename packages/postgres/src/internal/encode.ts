@@ -10,9 +10,11 @@ import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import { bytesOf, intervalOf } from "./bytes.ts"
 
+type Json = Readonly<Record<string, unknown>>
+
 /** An operation as parameters of a statement. */
 export interface Encoded {
-  readonly json: unknown
+  readonly json: Json
   readonly data: ReadonlyArray<Uint8Array>
   /** Instead of both, if the operation only puts keys, without conditions: each with its value. */
   readonly puts?: Puts | undefined
@@ -22,8 +24,6 @@ export interface Puts {
   readonly keys: ReadonlyArray<Uint8Array>
   readonly values: ReadonlyArray<Uint8Array>
 }
-
-type Json = Record<string, unknown>
 
 /** etcd's defaults, which the memory backend has too. */
 const maxTxnOps = 128
@@ -39,7 +39,7 @@ export const encode = (op: Op.Op): Encoded | KvError.KvError => {
   if (puts !== undefined) {
     const keys = puts.map(({ key }) => data.parts[data.add(key) - 1]!)
     const values = puts.map(({ value }) => data.parts[data.add(value) - 1]!)
-    return data.size <= maxRequestBytes ? { json: undefined, data: [], puts: { keys, values } } : tooLarge(data.size)
+    return data.size <= maxRequestBytes ? { json: {}, data: [], puts: { keys, values } } : tooLarge(data.size)
   }
   const json = {
     ...encodeOp(op, data),
@@ -67,7 +67,9 @@ const isPlainPut = (op: Op.Op): op is Op.Put => op._tag === "Put" && op.lease ==
 const isTxn = (op: Op.Op): boolean => op._tag === "Txn"
 
 /** Encodes the conditions of a transaction, which must be valid. */
-export const encodeConditions = (conditions: ReadonlyArray<Compare>): Encoded => {
+export const encodeConditions = (
+  conditions: ReadonlyArray<Compare>
+): { readonly json: ReadonlyArray<Json>; readonly data: ReadonlyArray<Uint8Array> } => {
   const data = new Data()
   return { json: conditions.map((condition) => encodeCompare(condition, data)), data: data.parts }
 }

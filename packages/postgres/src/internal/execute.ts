@@ -10,26 +10,30 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as calls from "./calls.ts"
-import type { Connection, Row, Statement } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
-import type { Sent } from "./identity.ts"
+import { type Position, replaced } from "./identity.ts"
 import { type Item, kind, nOf, rejection } from "./items.ts"
 import { responseFrom, writtenBy } from "./lostResponse.ts"
+import { isSerializable, type Replica } from "./replica.ts"
+import type { Row, Statement } from "./statement.ts"
 
 type AnyResponse = Op.Response<Op.Op>
 
-export const execute = (to: Connection, op: Op.Op): Effect.Effect<AnyResponse, KvError.KvError> =>
+export const execute = (
+  to: Connection,
+  replica: Replica | undefined,
+  op: Op.Op
+): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
     const encoded = encode(op)
     if (encoded instanceof KvError.KvError) return Effect.fail(encoded)
     if (Op.isWrite(op)) return write(to, op, requestOf(to, op, encoded))
-    if (isGet(op)) return get(to, op.range.key, encoded.data[0]!)
-    const { sent } = to.identity
-    return Effect.flatMap(
-      to.read(calls.read(to, encoded)),
-      (rows) => decoded(to, op, calls.itemsOf(rows), sent, "read")
-    )
+    const isFromReplica = replica !== undefined && isSerializable(op)
+    if (!isFromReplica && isGet(op)) return get(to, op.range.key, encoded.data[0]!)
+    const read = Effect.map(to.read(calls.read(to, encoded), calls.positionIn), calls.itemsOf)
+    return Effect.flatMap(isFromReplica ? replica.read(encoded, read) : read, (items) => decoded(op, items))
   })
 
 /** A read of one key as it is now: the most frequent operation, with a function of its own. */
@@ -44,51 +48,42 @@ type EntryRow = readonly [
   createRevision: bigint,
   modRevision: bigint,
   version: bigint,
-  lease: bigint
+  lease: bigint,
+  epoch: bigint
 ]
 
+/** The edge to SQL. */
+const entryRowOf = (rows: ReadonlyArray<Row>): EntryRow => rows[0] as unknown as EntryRow
+
+const positionInEntry = (rows: ReadonlyArray<Row>): Position => {
+  const row = entryRowOf(rows)
+  return { revision: row[0], epoch: row[6] }
+}
+
 const get = (to: Connection, key: string, bytes: Uint8Array): Effect.Effect<AnyResponse, KvError.KvError> =>
-  Effect.suspend(() => {
-    const { sent } = to.identity
-    return Effect.flatMap(
-      to.read(calls.getEntry(to, bytes)),
-      (rows) => got(to, key, rows[0] as unknown as EntryRow, sent)
-    )
-  })
+  Effect.map(to.read(calls.getEntry(to, bytes), positionInEntry), (rows) => got(key, entryRowOf(rows)))
 
 const got = (
-  to: Connection,
   key: string,
-  [revision, value, createRevision, modRevision, version, lease]: EntryRow,
-  sent: Sent
-): Effect.Effect<AnyResponse, KvError.KvError> => {
-  const replaced = to.identity.observe(revision, sent, "read")
-  if (replaced !== undefined) return Effect.fail(replaced)
+  [revision, value, createRevision, modRevision, version, lease]: EntryRow
+): AnyResponse => {
   const entries = value === null
     ? []
     : [Entry.make({ key, value, createRevision, modRevision, version: Number(version), lease: Entry.leaseOf(lease) })]
-  return Effect.succeed(Op.rangeResponse({ revision, entries, count: entries.length, more: false }))
+  return Op.rangeResponse({ revision, entries, count: entries.length, more: false })
 }
 
-const decoded = (
-  to: Connection,
-  op: Op.Op,
-  items: ReadonlyArray<Item>,
-  sent: Sent,
-  kind: "read" | "write"
-): Effect.Effect<AnyResponse, KvError.KvError> => {
+const decoded = (op: Op.Op, items: ReadonlyArray<Item>): Effect.Effect<AnyResponse, KvError.KvError> => {
   const rejected = rejection(items)
-  if (rejected !== undefined) return Effect.fail(rejected)
-  const response = decode(op, items)
-  const replaced = to.identity.observe(response.revision, sent, kind)
-  return replaced === undefined ? Effect.succeed(response) : Effect.fail(replaced)
+  return rejected === undefined ? Effect.succeed(decode(op, items)) : Effect.fail(rejected)
 }
 
 /** A write as a statement, and what its rows mean. */
 interface WriteRequest {
   /** `since` is the greatest known revision. */
   readonly statement: (request: string, since: bigint) => Statement
-  readonly response: (rows: ReadonlyArray<Row>, sent: Sent) => Effect.Effect<AnyResponse, KvError.KvError>
+  readonly positionIn: (rows: ReadonlyArray<Row>) => Position | undefined
+  readonly response: (rows: ReadonlyArray<Row>) => Effect.Effect<AnyResponse, KvError.KvError>
 }
 
 const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest => {
@@ -96,23 +91,21 @@ const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest =>
   return puts === undefined
     ? {
       statement: (request, since) => calls.write(to, encoded, request, since),
-      response: (rows, sent) => decoded(to, op, calls.itemsOf(rows), sent, "write")
+      positionIn: calls.positionIn,
+      response: (rows) => decoded(op, calls.itemsOf(rows))
     }
     : {
       statement: (request, since) => calls.putEntries(to, puts, request, since),
-      response: (rows, sent) => putAt(to, op, rows[0]![0] as bigint, sent)
+      positionIn: positionOfPuts,
+      response: (rows) => Effect.succeed(putResponse(op, positionOfPuts(rows).revision))
     }
 }
 
-const putAt = (
-  to: Connection,
-  op: Op.Op,
-  revision: bigint,
-  sent: Sent
-): Effect.Effect<AnyResponse, KvError.KvError> => {
-  const replaced = to.identity.observe(revision, sent, "write")
-  return replaced === undefined ? Effect.succeed(putResponse(op, revision)) : Effect.fail(replaced)
-}
+/** The edge to SQL. */
+const positionOfPuts = ([row]: ReadonlyArray<Row>): Position => ({
+  revision: row![0] as bigint,
+  epoch: row![1] as bigint
+})
 
 const putResponse = (op: Op.Op, revision: bigint): AnyResponse => {
   const response = Op.putResponse({ revision, previous: Option.none() })
@@ -124,18 +117,19 @@ const putResponse = (op: Op.Op, revision: bigint): AnyResponse => {
 const write = (to: Connection, op: Op.Op, write: WriteRequest): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
     const request = crypto.randomUUID()
-    const { sent } = to.identity
+    const since = to.identity.sent.revision
     const resolve = (remaining: Duration.Duration) =>
-      Deadline.within(outcome(to, op, write, { request, sent }), remaining)
+      Deadline.within(outcome(to, op, write, { request, since }), remaining)
     return Effect.flatMap(
-      to.write(write.statement(request, sent.revision), resolve),
-      (result) => "_tag" in result ? Effect.succeed(result) : write.response(result, sent)
+      to.write(write.statement(request, since), resolve, write.positionIn),
+      (result) => "_tag" in result ? Effect.succeed(result) : write.response(result)
     )
   })
 
 interface Lost {
   readonly request: string
-  readonly sent: Sent
+  /** The greatest revision that was known when it was sent. */
+  readonly since: bigint
 }
 
 /** The outcome of a write whose response was lost. A write that was not applied is made again. */
@@ -143,14 +137,18 @@ const outcome = (
   to: Connection,
   op: Op.Op,
   again: WriteRequest,
-  { request, sent }: Lost
+  { request, since }: Lost
 ): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.flatMap(
-    Effect.mapError(to.read(calls.resolve(to, request, sent.revision)), (error) =>
-      error.reason._tag === "Closed" ? indeterminate("the client was closed") : indeterminate(
-        "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
-          error.reason.message
-      )),
+    Effect.mapError(to.read(calls.resolve(to, request, since), calls.positionIn), (error) =>
+      error.reason._tag === "StoreReplaced"
+        ? replaced(error.reason.message, "Unknown")
+        : error.reason._tag === "Closed" ?
+        indeterminate("the client was closed") :
+        indeterminate(
+          "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
+            error.reason.message
+        )),
     (rows) => {
       const items = calls.itemsOf(rows)
       const last = items[items.length - 1]!
@@ -162,19 +160,13 @@ const outcome = (
           return write(to, op, again)
         case kind.revision: {
           const revision = nOf(last)
-          const replaced = to.identity.observe(revision, sent, "write")
-          if (replaced !== undefined) {
-            return Effect.fail(replaced)
-          }
           const response = responseFrom(op, writtenBy(items, revision))
           return response === undefined
             ? Effect.fail(indeterminate(`the write was applied at revision ${revision}, but its response was lost`))
             : Effect.succeed(response)
         }
         case kind.future:
-          return Effect.fail(
-            to.identity.observe(nOf(last), sent, "write") ?? indeterminate("the response was lost")
-          )
+          return Effect.fail(indeterminate("the response was lost, and the store has gone back"))
         default:
           return Effect.fail(
             indeterminate("the response was lost, and the history that would show the outcome is compacted")

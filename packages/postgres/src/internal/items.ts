@@ -5,6 +5,7 @@ import * as Entry from "@effect-kv/core/Entry"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Option from "effect/Option"
 import { keyOf } from "./bytes.ts"
+import type { Position } from "./identity.ts"
 import { kind } from "./schema/items.ts"
 
 export { kind }
@@ -33,6 +34,17 @@ export const entryOf = ([, , , key, value, createRevision, modRevision, version,
     version: Number(version),
     lease: Entry.leaseOf(lease!)
   })
+
+/** The last items that show the position of the store. A rejection may have one of these kinds, without an epoch. */
+const positioned: ReadonlySet<number> = new Set([kind.revision, kind.void, kind.future])
+
+/** The position of the store, which the last item shows; `undefined` for a rejected request. */
+export const positionOf = (items: ReadonlyArray<Item>): Position | undefined => {
+  const last = items[items.length - 1]
+  return last !== undefined && positioned.has(last[0]) && last[8] !== null
+    ? { revision: last[6]!, epoch: last[8] }
+    : undefined
+}
 
 export const leaseNotFound = (id: bigint): KvError.KvError =>
   KvError.make(

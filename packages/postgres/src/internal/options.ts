@@ -6,9 +6,12 @@ import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import type * as Tracing from "@effect-kv/core/Tracing"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { SqlError } from "effect/sql/SqlError"
 
 /**
  * How concurrent operations are batched: see `Batching.Options`.
@@ -48,6 +51,11 @@ export interface Options {
   readonly migrate?: boolean | undefined
   /** Restricts the store to the keys with this prefix, as `Kv.prefixed` does. Default: the whole store. */
   readonly prefix?: string | undefined
+  /**
+   * A client of a streaming replica, such as `PgClient.layer({ url })`. It answers the reads that are `serializable`, which
+   * may lag; the primary does if the replica cannot. Default: the primary answers all reads.
+   */
+  readonly replica?: Layer.Layer<PgClient.PgClient, SqlError> | undefined
   /** How much history is kept. Default: 100,000 revisions. */
   readonly history?: HistoryOptions | undefined
   /** How concurrent operations are batched into transactions; `false` disables it. Default: batched. */
@@ -65,6 +73,7 @@ export interface Settings {
   readonly schema: string
   readonly migrate: boolean
   readonly prefix: string
+  readonly replica: Options["replica"]
   readonly history: bigint
   readonly batching: false | BatchingOptions
   readonly tracing: false | Tracing.Options
@@ -95,6 +104,7 @@ export const check = Effect.fnUntraced(function*(options: Options): Effect.fn.Re
     schema,
     migrate: options.migrate ?? true,
     prefix,
+    replica: options.replica,
     history: BigInt(revisions),
     batching: options.batching ?? {},
     tracing: options.tracing === false ? false : typeof options.tracing === "object" ? options.tracing : {},

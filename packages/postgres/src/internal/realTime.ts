@@ -8,6 +8,8 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 
 /** Effect's default clock. */
 const clock = Context.get(Context.empty(), Clock.Clock)
@@ -16,9 +18,14 @@ const clock = Context.get(Context.empty(), Clock.Clock)
 export const provide = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.clockWith((current) => current === clock ? effect : Effect.provideService(effect, Clock.Clock, clock))
 
-/** The context for background work: the clock of the machine and nothing of the caller. */
-export const context: Effect.Effect<Context.Context<never>> = Effect.succeed(
-  Context.make(Clock.Clock, clock) as Context.Context<never>
+/** The context for background work: the clock of the machine, and of the caller only where and what it logs. */
+export const context: Effect.Effect<Context.Context<never>> = Effect.withFiber((fiber) =>
+  Effect.succeed(
+    Context.make(Clock.Clock, clock).pipe(
+      Context.add(Logger.CurrentLoggers, fiber.getRef(Logger.CurrentLoggers)),
+      Context.add(References.MinimumLogLevel, fiber.getRef(References.MinimumLogLevel))
+    ) as Context.Context<never>
+  )
 )
 
 /** Runs every call of the backend on the machine's clock. */

@@ -12,6 +12,7 @@ import { identifier } from "./schema/names.ts"
 import { foreignState, script } from "./schema/script.ts"
 import { version } from "./schema/version.ts"
 import * as sqlErrors from "./sqlErrors.ts"
+import { leavingStandby } from "./standby.ts"
 
 type Failure = SqlError | KvError.KvError
 
@@ -107,7 +108,8 @@ const runScript = (pg: PgClient.PgClient, schema: string): Effect.Effect<void, S
   Effect.scoped(
     Effect.flatMap(
       pg.reserve,
-      (connection) => Effect.asVoid(connection.executeUnprepared(script(schema), [], undefined))
+      (connection) =>
+        leavingStandby(connection)(Effect.asVoid(connection.executeUnprepared(script(schema), [], undefined)))
     )
   )
 

@@ -6,6 +6,7 @@
 import * as KvError from "@effect-kv/core/KvError"
 import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { readOnly } from "./schema/epochs.ts"
 
 /**
  * The server's own code of the error (SQLSTATE); `undefined` if no response arrived.
@@ -35,14 +36,20 @@ export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
     ? error.reason._tag === "ConnectionError"
-    : /^(08|53|54|57P|58|XX)/.test(state) || ["40001", "40P01", "55P03", "25006", "57014"].includes(state)
+    : /^(08|53|54|57P|58|XX)/.test(state) || ["40001", "40P01", "55P03", readOnly, "57014"].includes(state)
 }
+
+/** Whether the server only reads: it is a standby, or in maintenance. */
+export const isReadOnly = (error: SqlError): boolean => stateOf(error) === readOnly
 
 /** Whether the server's queue of notifications is full. */
 export const isQueueFull = (error: SqlError): boolean => stateOf(error) === "54000"
 
 /** Whether the schema or one of its functions is missing. */
 export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")
+
+const howToConnect =
+  "the server is read-only: it is a standby, or default_transaction_read_only is set; connect to the primary"
 
 export const howToCreate =
   "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
@@ -52,7 +59,8 @@ export const isDenied = (error: SqlError): boolean => stateOf(error) === "42501"
 
 /** The reason of a call that was not applied. */
 export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
-  const more = advice ?? (isSchemaMissing(error) ? howToCreate : undefined)
+  const more = advice ??
+    (isSchemaMissing(error) ? howToCreate : isReadOnly(error) ? howToConnect : undefined)
   const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {

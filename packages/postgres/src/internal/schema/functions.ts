@@ -7,6 +7,7 @@
  *
  * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
  */
+import { lockForWrite, randomId } from "./epochs.ts"
 import { columns, kind } from "./items.ts"
 import { puts } from "./puts.ts"
 import { settings } from "./settings.ts"
@@ -275,6 +276,7 @@ language plpgsql stable ${settings} as $fn$
 declare
   now bigint;
   gone bigint;
+  era bigint;
   step jsonb;
   steps jsonb;
   holds boolean;
@@ -284,7 +286,8 @@ declare
   hits bigint;
   total bigint;
 begin
-  select s.revision, s.compacted into now, gone from ${schema}.store s;
+  if not op ? 'any' and pg_is_in_recovery() then perform ${schema}.primary_only(); end if;
+  select s.revision, s.compacted, s.epoch into now, gone, era from ${schema}.store s;
   ${chooseSteps(schema)}
   if op ? 'past' then
     return query select * from ${schema}.unreadable(array(select jsonb_array_elements(steps)), now, gone);
@@ -299,34 +302,52 @@ begin
       o_kind := ${kind.txn}; o_flag := (step->>'s')::boolean; return next;
     end if;
   end loop;
-  o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
+  o_kind := ${kind.revision}; o_flag := null; o_n := now; o_modified := now; o_lease := era; return next;
 end $fn$;
 
 -- The most frequent read: one key as it is now.
-create or replace function ${schema}.get_entry(k bytea) returns table (
-  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint
+create or replace function ${schema}.entry_now(k bytea) returns table (
+  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint, o_epoch bigint
 )
 language plpgsql stable ${settings} as $fn$
 begin
+  if pg_is_in_recovery() then perform ${schema}.primary_only(); end if;
   return query
-    select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease
+    select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease, s.epoch
     from ${schema}.store s left join ${schema}.entry x
       on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
 end $fn$;
 
--- A notification names the keys of its revision, if they are few: a client whose watches have none of them reads nothing.
+-- For clients of version 1.
+create or replace function ${schema}.get_entry(k bytea) returns table (
+  o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint
+)
+language sql stable as $fn$
+  select x.o_revision, x.o_value, x.o_created, x.o_modified, x.o_version, x.o_lease from ${schema}.entry_now(k) x
+$fn$;
+
+-- For calls of version 1 in flight.
 create or replace function ${schema}.commit_revision(before bigint, after bigint) returns void
+language plpgsql as $fn$
+begin
+  perform ${schema}.commit_writes(before, after, 0);
+end $fn$;
+
+-- A notification names the keys of its revision, if they are few: a client whose watches have none of them reads nothing.
+-- Returns the epoch of the store: the known one, unless this write begins another.
+create or replace function ${schema}.commit_writes(before bigint, after bigint, known bigint) returns bigint
 language plpgsql as $fn$
 declare
   keys text;
 begin
-  if after = before then return; end if;
-  update ${schema}.store set revision = after;
+  if after = before then return known; end if;
+  known := ${schema}.advance(before, after, known);
   if after = before + 1 then
     select string_agg(encode(x.key, 'hex'), ',') into keys from ${schema}.log x where x.revision = after
     having count(*) <= 32 and sum(length(x.key)) <= 3000;
   end if;
   perform pg_notify(${channel}, after || coalesce(' ' || keys, ''));
+  return known;
 end $fn$;
 
 create or replace function ${schema}.end_lease(ended bigint, now bigint, forced boolean) returns bigint
@@ -377,10 +398,11 @@ language plpgsql ${settings} as $fn$
 declare
   before bigint;
   now bigint;
+  era bigint;
 begin
-  select revision into before from ${schema}.store for update;
+  select revision, epoch into before, era from ${schema}.store for update;
   now := ${schema}.expire(before);
-  perform ${schema}.commit_revision(before, now);
+  perform ${schema}.commit_writes(before, now, era);
   return now;
 end $fn$;
 
@@ -413,6 +435,8 @@ declare
   newest bigint;
   hits bigint;
   total bigint;
+  era bigint;
+  is_new_server boolean;
   moment timestamptz;
   is_void boolean;
   is_due boolean;
@@ -425,9 +449,10 @@ declare
   is_bounded boolean := false;
 begin
   -- In most cases the revision is the next one, so that its update is the lock, too. In the others it is set again.
-  update ${schema}.store set revision = revision + 1 returning revision, compacted into upcoming, gone;
+  ${lockForWrite(schema, "s.revision, s.compacted, s.epoch", "upcoming, gone, era")}
   before := upcoming - 1;
   now := before;
+  if is_new_server then era := ${schema}.begin_epoch(before); end if;
   moment := clock_timestamp();
   -- Each statement costs more than what it does, so this one reads all that most requests need: also the lease, if it is
   -- one, and the key of the first condition, unless that is not of a key.
@@ -579,7 +604,7 @@ begin
   then
     raise exception 'pg_notify returned null';
   end if;
-  o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
+  o_kind := ${kind.revision}; o_flag := null; o_n := now; o_modified := now; o_lease := era; return next;
 end $fn$;
 
 -- Whether a request whose response was lost was applied: returns what it wrote, or declares it void, so that it will not be
@@ -592,24 +617,29 @@ declare
   now bigint;
   gone bigint;
   applied bigint;
+  earliest bigint;
+  era bigint;
 begin
-  select s.revision, s.cleanable into now, gone from ${schema}.store s for update;
-  select x.revision into applied from ${schema}.log x where x.revision > since and x.request = sender limit 1;
+  select s.revision, s.cleanable, s.epoch into now, gone, era from ${schema}.store s for update;
+  -- If an epoch began after the request was sent, its revisions may be lower than those that the sender knew.
+  select greatest(gone, least(since, max(e.began_after))) into earliest from ${schema}.epoch e;
+  select x.revision into applied from ${schema}.log x
+  where x.revision > earliest and x.request = sender order by x.revision desc limit 1;
   if applied is not null then
     return query
       select case when x.version = 0 then ${kind.delete} else ${kind.put} end::smallint, null::boolean, null::bigint, x.key,
         ''::bytea, x.create_revision, x.revision, x.version, x.lease
       from ${schema}.log x where x.revision = applied order by x.sub;
-    o_kind := ${kind.revision}; o_n := applied; return next;
+    o_kind := ${kind.revision}; o_n := applied; o_modified := now; o_lease := era; return next;
   elsif since < gone then
     o_kind := ${kind.compacted}; o_n := gone; return next;
   elsif since > now then
     -- The store went back, so the write may be at an earlier revision.
-    o_kind := ${kind.future}; o_n := now; return next;
+    o_kind := ${kind.future}; o_n := now; o_modified := now; o_lease := era; return next;
   else
     insert into ${schema}.void (request) values (sender) on conflict do nothing;
     update ${schema}.store set revision = revision;
-    o_kind := ${kind.void}; return next;
+    o_kind := ${kind.void}; o_modified := now; o_lease := era; return next;
   end if;
 end $fn$;
 
@@ -620,10 +650,7 @@ declare
   now bigint;
 begin
   for attempt in 1..2 loop
-    granted := coalesce(
-      wanted,
-      ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint & 9223372036854775807
-    );
+    granted := coalesce(wanted, ${randomId});
     insert into ${schema}.lease (id, ttl, expires_at)
     values (granted, seconds, clock_timestamp() + seconds * interval '1 second') on conflict do nothing;
     if found then
@@ -640,9 +667,10 @@ language plpgsql ${settings} as $fn$
 declare
   before bigint;
   now bigint;
+  era bigint;
   alive boolean;
 begin
-  select revision into before from ${schema}.store for update;
+  select revision, epoch into before, era from ${schema}.store for update;
   now := ${schema}.expire(before);
   select true into alive from ${schema}.lease x where x.id = revoked and x.expires_at > clock_timestamp() for update;
   if alive then
@@ -650,7 +678,7 @@ begin
     -- As in resolve: the lease of a write that has its snapshot already may be this one.
     if now = before then update ${schema}.store set revision = before; end if;
   end if;
-  perform ${schema}.commit_revision(before, now);
+  perform ${schema}.commit_writes(before, now, era);
   return coalesce(alive, false);
 end $fn$;
 
@@ -664,13 +692,15 @@ declare
   now bigint;
   gone bigint;
   lost bigint;
+  era bigint;
   r record;
   p record;
   reached bigint;
   emitted integer := 0;
   bytes bigint := 0;
 begin
-  select s.revision, s.compacted, s.cleanable into now, gone, lost from ${schema}.store s;
+  if pg_is_in_recovery() then perform ${schema}.primary_only(); end if;
+  select s.revision, s.compacted, s.cleanable, s.epoch into now, gone, lost, era from ${schema}.store s;
   since := coalesce(since, now + 1);
   if since <= (case when opening then gone else lost end) then
     o_kind := ${kind.compacted}; o_n := gone; return next; return;
@@ -683,7 +713,8 @@ begin
   loop
     if r.revision is distinct from reached then
       if emitted >= max_rows or bytes >= max_bytes then
-        o_kind := ${kind.revision}; o_n := reached; o_key := null; o_value := null; return next; return;
+        o_kind := ${kind.revision}; o_n := reached; o_key := null; o_value := null; o_modified := now; o_lease := era;
+        return next; return;
       end if;
       reached := r.revision;
     end if;
@@ -703,7 +734,8 @@ begin
     emitted := emitted + 1;
     bytes := bytes + length(r.key) + length(r.value);
   end loop;
-  o_kind := ${kind.revision}; o_n := greatest(now, since - 1); o_key := null; o_value := null; return next;
+  o_kind := ${kind.revision}; o_n := greatest(now, since - 1); o_key := null; o_value := null; o_modified := now;
+  o_lease := era; return next;
 end $fn$;
 
 create or replace function ${schema}.rotate() returns void

@@ -15,7 +15,10 @@ export const kind = {
   delete: 4,
   /** The entry before the next event. */
   previous: 5,
-  /** The last item: `n` is the revision of the store, or the last one that was searched for events. */
+  /**
+   * The last item: `n` is the revision of the store, or the last one that was searched for events. `modRevision` is the
+   * revision of the store, and `lease` its epoch.
+   */
   revision: 6,
   /** The only item of a rejected request: `n` is the lease. */
   leaseNotFound: 7,

@@ -2,12 +2,14 @@
  * The function for the most frequent write: puts without conditions, of one key or of a batch of distinct keys.
  *
  * The same as `write` does for a transaction of such puts, in as few statements as possible: each costs more than what it
- * does. It returns the revision; null if the request was declared void before it arrived.
+ * does. It returns the revision and the epoch; no row if the request was declared void before it arrived.
  */
+import { lockForWrite } from "./epochs.ts"
 import { joinSettings } from "./settings.ts"
 
 export const puts = (schema: string, channel: string): string => `
-create or replace function ${schema}.put_entries(ks bytea[], vs bytea[], sender uuid) returns bigint
+create or replace function ${schema}.put_entries(ks bytea[], vs bytea[], sender uuid)
+returns table (o_revision bigint, o_epoch bigint)
 language plpgsql ${joinSettings} as $fn$
 #variable_conflict use_column
 declare
@@ -15,6 +17,7 @@ declare
   v bytea := vs[1];
   size integer := cardinality(ks);
   upcoming bigint;
+  is_new_server boolean;
   moment timestamptz;
   is_void boolean;
   is_due boolean := false;
@@ -22,7 +25,8 @@ declare
   versions bigint;
   keys text;
 begin
-  update ${schema}.store set revision = revision + 1 returning revision into upcoming;
+  ${lockForWrite(schema, "s.revision, s.epoch", "upcoming, o_epoch")}
+  if is_new_server then o_epoch := ${schema}.begin_epoch(upcoming - 1); end if;
   moment := clock_timestamp();
   if size = 1 then
     -- A key that exists, when nothing else is due, is overwritten by the same statement that finds this out.
@@ -38,7 +42,7 @@ begin
     into is_void, is_due;
     if is_void then
       update ${schema}.store set revision = upcoming - 1;
-      return null;
+      return;
     end if;
     if is_due then
       upcoming := ${schema}.expire(upcoming - 1) + 1;
@@ -86,6 +90,7 @@ begin
   if pg_notify(${channel}, upcoming || coalesce(' ' || case when not is_due then keys end, '')) is null then
     raise exception 'pg_notify returned null';
   end if;
-  return upcoming;
+  o_revision := upcoming;
+  return next;
 end $fn$;
 `

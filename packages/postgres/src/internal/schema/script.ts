@@ -5,6 +5,7 @@
  * A schema belongs to a store if it has the function `schema_version` and the table `store`. Everything else in it belongs
  * to other programs, and is not changed.
  */
+import { epochFunctions } from "./epochs.ts"
 import { fence } from "./fence.ts"
 import { functions } from "./functions.ts"
 import { identifier, literal } from "./names.ts"
@@ -14,6 +15,9 @@ import { upgrades, version, versions } from "./version.ts"
 /** The error of a schema that another program uses: `duplicate_schema`. */
 export const foreignState = "42P06"
 
+/** The oldest version that Postgres itself supports, and the tests run on, as `server_version_num` has it. */
+export const oldestServer = 150000
+
 export const script = (name: string): string => {
   const schema = identifier(name)
   const found = `pg_catalog.pg_namespace n where n.nspname = ${literal(name)}`
@@ -22,6 +26,11 @@ declare
   present integer := 0;
   strange text;
 begin
+  if current_setting('server_version_num')::integer < ${oldestServer} then
+    raise exception using errcode = '0A000',
+      message = 'effect-kv needs PostgreSQL ${oldestServer / 10000} or later, and this server is PostgreSQL '
+        || current_setting('server_version');
+  end if;
   -- Of several that run at once, one creates or upgrades, and the others wait and find it done.
   perform pg_advisory_xact_lock(hashtextextended('effect-kv schema', 0));
   if exists (
@@ -51,7 +60,7 @@ begin
 ${tables(schema)}
   end if;
 ${upgrades.map(({ statements, to }) => `  if present < ${to} then\n${statements(schema)}\n  end if;\n`).join("")}
-${functions(schema, literal(name))}${fence(schema)}${versions(schema)}
+${epochFunctions(schema)}${functions(schema, literal(name))}${fence(schema)}${versions(schema)}
 end $effect_kv$;
 `
 }

@@ -1,4 +1,9 @@
 /**
+ * The versions of the schema, and what each changed.
+ */
+import { epochTables } from "./epochs.ts"
+
+/**
  * The version of the schema, which is that of the clients that need it.
  *
  * Raise it with the first change after a release; the test of the schema says when. Clients of the version before run on
@@ -21,7 +26,7 @@ export interface Upgrade {
 }
 
 /** What an upgrade changes in tables, in order. It replaces the functions in any case. */
-export const upgrades: ReadonlyArray<Upgrade> = []
+export const upgrades: ReadonlyArray<Upgrade> = [{ to: 2, statements: epochTables }]
 
 /** The functions that report the versions. */
 export const versions = (schema: string): string => `

@@ -3,8 +3,10 @@
  *
  * Between reads it waits for a notification of the database. The changes are what the log holds after the last revision
  * it delivered, so a lost, duplicate or wrong notification loses and repeats no event. The read can wait if the
- * notification is that of the next revision and names its keys, and no watch requests one of them. Without notifications
- * the feed reads at an interval.
+ * notification is that of the next revision and names its keys, and no watch requests one of them.
+ *
+ * A pooler in transaction mode accepts a listener and passes no notification on. So the feed notifies itself first. Until
+ * that arrives it reads at a short interval.
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -26,6 +28,12 @@ import type { WatchState } from "./watchState.ts"
 /** How often the feed reads without a notification: a lost listener must not silence a watch. */
 const idleInterval = Duration.seconds(5)
 
+/** How often the feed reads while no notification has arrived. */
+const pollInterval = Duration.millis(500)
+
+/** How long the first notification may take until a warning is logged, in milliseconds. */
+const patience = 2000
+
 /** How long the feed keeps running without watches: a client that waits for locks opens one watch after the other. */
 const linger = "2 seconds"
 
@@ -37,6 +45,10 @@ export class Feed {
   /** The last revision of which it is known that no watch requests it or one of those after `delivered`. */
   #passed: bigint | undefined = undefined
   #drainedAt = 0
+  /** Whether notifications arrive; if not, since when, and whether it has been logged. */
+  #hears = false
+  #listeningSince = 0
+  #hasWarned = false
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
@@ -105,13 +117,47 @@ export class Feed {
   #follow(
     notifications: Queue.Dequeue<PgConnection.Notification, SqlError>
   ): Effect.Effect<never, SqlError | KvError.KvError> {
-    const step = Effect.flatMap(
-      Effect.timeoutOption(Queue.takeAll(notifications), idleInterval),
-      (batch) => batch._tag === "Some" && this.#isIrrelevant(batch.value) ? this.#drainIfDue() : this.#drain()
+    const step = Effect.suspend(() =>
+      Effect.flatMap(
+        Effect.timeoutOption(Queue.takeAll(notifications), this.#hears ? idleInterval : pollInterval),
+        (batch) =>
+          batch._tag === "Some"
+            ? Effect.andThen(this.#heard, this.#isIrrelevant(batch.value) ? this.#drainIfDue() : this.#drain())
+            : Effect.andThen(this.#notHeard, this.#drain())
+      )
     )
+    const begin = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      this.#hears = false
+      this.#listeningSince = now
+      return this.#to.read(calls.notifySelf(this.#to))
+    })
     if (this.#hasFailed) this.#to.metrics?.reconnected()
     this.#hasFailed = false
-    return Effect.andThen(this.#drain(), Effect.forever(step))
+    return Effect.andThen(Effect.andThen(begin, this.#drain()), Effect.forever(step))
+  }
+
+  /** A notification has arrived. */
+  get #heard(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#hears = true
+      if (!this.#hasWarned) return Effect.void
+      this.#hasWarned = false
+      return Effect.logInfo("effect-kv: notifications of Postgres arrive again")
+    })
+  }
+
+  /** No notification has arrived for an interval. */
+  get #notHeard(): Effect.Effect<void> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (this.#hears || this.#hasWarned || now - this.#listeningSince < patience) return Effect.void
+      this.#hasWarned = true
+      return Effect.logWarning(
+        `effect-kv: no notifications of Postgres arrive, so watches read every ${
+          Duration.toMillis(pollInterval)
+        } ms; ` +
+          "a pooler in transaction mode does not pass them on"
+      )
+    })
   }
 
   /** Whether no notification concerns a range that is watched. */
@@ -159,7 +205,8 @@ export class Feed {
             interval: everything,
             only: undefined,
             previous: false
-          })
+          }),
+          calls.positionIn
         ),
         (rows) => {
           const items = calls.itemsOf(rows)

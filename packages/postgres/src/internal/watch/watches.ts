@@ -117,13 +117,16 @@ const take = (
 
 const page = (to: Connection, request: Watch.WatchRequest, since: bigint | undefined, isOpening: boolean) =>
   Effect.map(
-    to.read(calls.changes(to, {
-      since,
-      isOpening,
-      interval: intervalOf(request.range),
-      only: request.only === undefined ? undefined : request.only === "Put" ? kind.put : kind.delete,
-      previous: request.previous === true
-    })),
+    to.read(
+      calls.changes(to, {
+        since,
+        isOpening,
+        interval: intervalOf(request.range),
+        only: request.only === undefined ? undefined : request.only === "Put" ? kind.put : kind.delete,
+        previous: request.previous === true
+      }),
+      calls.positionIn
+    ),
     calls.itemsOf
   )
 

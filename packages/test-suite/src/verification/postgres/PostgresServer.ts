@@ -12,11 +12,11 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
-import * as Net from "node:net"
 import * as Path from "node:path"
 import * as Guardian from "../etcd/Guardian.ts"
 import { freePort, releasePort } from "../internal/ports.ts"
 import { realTime } from "../internal/realTime.ts"
+import { accepts, asUnprivileged, isReachable, isRoot, unprivileged } from "./processes.ts"
 
 /**
  * The server could not be started.
@@ -36,6 +36,13 @@ export class PostgresServerError extends Data.TaggedError("PostgresServerError")
 export interface Options {
   /** Further settings of the server, such as `{ "max_connections": "20" }`. */
   readonly settings?: Readonly<Record<string, string>> | undefined
+  /**
+   * Makes the server a streaming replica of another one, which is restarted for it. `port` is the port that it streams
+   * from, such as that of a proxy. Default: that of the other server. `select pg_promote()` makes it a primary.
+   */
+  readonly standbyOf?:
+    | { readonly server: typeof PostgresServer.Service; readonly port?: number | undefined }
+    | undefined
 }
 
 /**
@@ -50,6 +57,10 @@ export class PostgresServer extends Context.Service<PostgresServer, {
   readonly url: string
   /** The process id of the server; `undefined` if it is not running. */
   readonly pid: Effect.Effect<number | undefined>
+  /** The directory of its data. */
+  readonly data: string
+  /** Ends all sessions and stops the server in order, with nothing lost. */
+  readonly stop: Effect.Effect<void>
   /** Sends SIGKILL to the server and waits until it and its processes have ended. */
   readonly kill: Effect.Effect<void, PostgresServerError>
   /** Starts the server if it is not running, and waits until it accepts connections. */
@@ -124,11 +135,6 @@ const settings: Readonly<Record<string, string>> = {
   log_min_messages: "warning"
 }
 
-/** `nobody` on Linux. */
-const unprivileged = 65534
-
-const isRoot = (): boolean => process.getuid?.() === 0
-
 const programsIn = (directory: string) => ({
   directory,
   initdb: Path.resolve(directory, "bin/initdb"),
@@ -144,10 +150,6 @@ const binaries = Effect.suspend(() => {
       failure("EFFECT_KV_POSTGRES must name a directory with bin/initdb and bin/postgres; npm test sets it")
     )
 })
-
-/** Whether any user may pass through all folders above. */
-const isReachable = (path: string): boolean =>
-  path === Path.dirname(path) || (Fs.statSync(path).mode & 0o001) !== 0 && isReachable(Path.dirname(path))
 
 const makeServer = Effect.fnUntraced(function*(options: Options) {
   const given = yield* binaries
@@ -188,10 +190,8 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
   const spawn = (command: string, args: ReadonlyArray<string>) =>
     Effect.suspend(() => {
       const file = Fs.openSync(logFile, "a")
-      const user = [`--reuid=${unprivileged}`, `--regid=${unprivileged}`, "--clear-groups"]
       return guardian.spawn({
-        command: isRoot() ? "setpriv" : command,
-        args: isRoot() ? [...user, command, ...args] : args,
+        ...asUnprivileged(command, args),
         env: { LC_ALL: "C", TZ: "UTC" },
         stdio: ["ignore", file, file]
       }).pipe(
@@ -201,7 +201,7 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     })
 
   const launch = Effect.gen(function*() {
-    const flags = { ...settings, port: `${port}`, ...options.settings }
+    const flags = { ...settings, port: `${port}`, ...replication(options), ...options.settings }
     server = yield* spawn(postgres, ["-D", data, ...Object.entries(flags).flatMap(([k, v]) => ["-c", `${k}=${v}`])])
     const ended = Effect.flatMap(
       server.end,
@@ -250,24 +250,32 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
       for (const pid of [guarded.pid, ...childrenOf(guarded.pid)]) send(pid, signal)
     })
 
-  const created = yield* spawn(initdb, [
-    "-D",
-    data,
-    "--username=postgres",
-    "--auth=trust",
-    "--encoding=UTF8",
-    "--no-locale",
-    "--no-sync",
-    "--no-instructions"
-  ])
-  const { code } = yield* created.end
-  if (code !== 0) return yield* Effect.fail(failure(`initdb failed:\n${yield* log}`))
+  const stop = Effect.suspend(() => {
+    const guarded = running()
+    return guarded === undefined ? Effect.void : Effect.andThen(guarded.signal("SIGINT"), Effect.asVoid(guarded.end))
+  }).pipe(realTime)
+
+  const succeed = Effect.fnUntraced(function*(command: string, args: ReadonlyArray<string>) {
+    const { code } = yield* (yield* spawn(command, args)).end
+    if (code !== 0) return yield* Effect.fail(failure(`${Path.basename(command)} failed:\n${yield* log}`))
+  })
+
+  if (options.standbyOf === undefined) yield* succeed(initdb, ["-D", data, ...cluster])
+  else {
+    const { server: primary } = options.standbyOf
+    yield* primary.stop
+    yield* succeed("cp", ["-a", primary.data, data])
+    yield* succeed("touch", [Path.join(data, "standby.signal")])
+    yield* primary.start
+  }
   yield* start
   return PostgresServer.of({
     host: "127.0.0.1",
     port,
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,
     pid: Effect.sync(() => running()?.pid),
+    data,
+    stop,
     kill,
     start,
     restart: Effect.andThen(kill, start),
@@ -277,6 +285,22 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
   })
 })
 
+/** How data is created: for the superuser `postgres`, without passwords. */
+const cluster = [
+  "--username=postgres",
+  "--auth=trust",
+  "--encoding=UTF8",
+  "--no-locale",
+  "--no-sync",
+  "--no-instructions"
+]
+
+const replication = ({ standbyOf }: Options): Readonly<Record<string, string>> =>
+  standbyOf === undefined ? {} : {
+    primary_conninfo: `host=127.0.0.1 port=${standbyOf.port ?? standbyOf.server.port} user=postgres`,
+    wal_retrieve_retry_interval: "100ms"
+  }
+
 /** Removes the shared memory of a server that was killed. Its id is in the seventh line of the server's lock file. */
 const removeSegment = (data: string): void => {
   const file = Path.join(data, "postmaster.pid")
@@ -284,30 +308,6 @@ const removeSegment = (data: string): void => {
   const id = Fs.readFileSync(file, "utf8").split("\n")[6]?.trim().split(/\s+/)[1]
   if (id !== undefined) ChildProcess.spawnSync("ipcrm", ["-m", id], { stdio: "ignore" })
 }
-
-/** Whether a server responds. Its response to the request for TLS is one byte, even while it starts; then it closes. */
-const accepts = (port: number): Effect.Effect<boolean> =>
-  Effect.callback<boolean>((resume) => {
-    const socket = Net.connect({ port, host: "127.0.0.1" })
-    socket.once("error", () => resume(Effect.succeed(false)))
-    socket.once("close", () => resume(Effect.succeed(false)))
-    socket.once("connect", () => socket.write(startup))
-    socket.once("data", (data) => {
-      socket.destroy()
-      // R: the server authenticates. E: it is starting.
-      resume(Effect.succeed(data[0] === 0x52))
-    })
-    return Effect.sync(() => socket.destroy())
-  }).pipe(Effect.timeoutOrElse({ duration: "1 second", orElse: () => Effect.succeed(false) }))
-
-const startup = (() => {
-  const body = new TextEncoder().encode("user\0postgres\0database\0postgres\0\0")
-  const message = new Uint8Array(8 + body.length)
-  new DataView(message.buffer).setUint32(0, message.length)
-  new DataView(message.buffer).setUint32(4, 196608)
-  message.set(body, 8)
-  return message
-})()
 
 /** The processes that a process has started, from Linux's `/proc`. */
 const childrenOf = (pid: number): ReadonlyArray<number> => {

@@ -62,11 +62,15 @@ export const holding = Effect.fnUntraced(function*(sql: PgClient.PgClient, locks
 export const untilRows = (rows: Effect.Effect<ReadonlyArray<unknown>, unknown>) =>
   Effect.asVoid(Effect.repeat(rows, { until: (found) => found.length > 0, schedule: Schedule.spaced("5 millis") }))
 
+/** A put has a function of its own. */
+const likes = (name: string) =>
+  `{${(name === "write" ? ["write", "put_entries"] : [name]).map((each) => `%.${each}(%`).join(",")}}`
+
 /** Waits until so many calls of a function of the schema wait for a lock. */
 export const untilBlocked = (sql: PgClient.PgClient, name: "write" | "resolve" | "revoke_lease", count = 1) =>
   untilRows(sql`
     select count(*) from pg_stat_activity
-    where wait_event_type = 'Lock' and query like ${`%"effect_kv".${name}(%`} having count(*) >= ${count}`)
+    where wait_event_type = 'Lock' and query like any(${likes(name)}::text[]) having count(*) >= ${count}`)
 
 /** Waits until a process of the server is as described by a condition on `pg_stat_activity`. */
 export const untilProcess = (sql: PgClient.PgClient, condition: Fragment) =>

@@ -7,6 +7,11 @@
 import { defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
+/** Whether there is a Postgres server, which no package has for some platforms: see `scripts/lib/postgres.mjs`. */
+const hasPostgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") !== ""
+
+const postgresFiles = ["**/postgres.test.ts", "**/*.postgres.test.ts"]
+
 const project = (
   name: string,
   files: string,
@@ -16,7 +21,7 @@ const project = (
   test: {
     name,
     include: [files],
-    exclude: options.exclude ?? [],
+    exclude: [...(hasPostgres ? [] : postgresFiles), ...(options.exclude ?? [])],
     env: options.env ?? {}
   }
 })
@@ -59,8 +64,6 @@ const examples = project("examples", "examples/test/**/*.test.ts", {
   exclude: (process.env["EFFECT_KV_PROMTOOL"] ?? "") === "" ? ["**/*.promtool.test.ts"] : []
 })
 
-/** On a Postgres server: if its binaries exist for this platform, see `scripts/lib/postgres.mjs`. */
-const hasPostgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") !== ""
 const postgres = hasPostgres ? [project("postgres", "packages/postgres/test/**/*.test.ts")] : []
 
 /** Random faults, on Postgres only if there is a server of it. */

@@ -6,9 +6,10 @@ import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Interval } from "./bytes.ts"
-import type { Connection, Row, Statement } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import type { Encoded } from "./encode.ts"
 import type { Item } from "./items.ts"
+import type { Row, Statement } from "./statement.ts"
 
 /** The edge to SQL: rows of the schema's functions have the columns of an item. */
 export const itemsOf = (rows: ReadonlyArray<Row>): ReadonlyArray<Item> => rows as unknown as ReadonlyArray<Item>

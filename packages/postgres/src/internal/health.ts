@@ -4,7 +4,8 @@
 import type * as KvError from "@effect-kv/core/KvError"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
-import type { Connection, Statement } from "./connection.ts"
+import type { Connection } from "./connection.ts"
+import type { Statement } from "./statement.ts"
 
 /**
  * `READ_ONLY`: the server is a standby, or transactions are read-only by its configuration. `NO_PRIVILEGES`: the role may

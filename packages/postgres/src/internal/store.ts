@@ -6,9 +6,10 @@ import type * as Kv from "@effect-kv/core/Kv"
 import * as Effect from "effect/Effect"
 import type { PostgresStore } from "../PostgresStore.ts"
 import * as calls from "./calls.ts"
-import type { Connection, Row } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import * as fence from "./fence.ts"
 import { kind, nOf, rejection } from "./items.ts"
+import type { Row } from "./statement.ts"
 
 export const make = (to: Connection, kv: Kv.Kv): typeof PostgresStore.Service => ({
   schema: to.settings.schema,

@@ -4,7 +4,7 @@
  * Between reads it waits for a notification of the database. The changes are what the log holds after the last revision
  * it delivered, so a lost, duplicate or wrong notification loses and repeats no event. The read can wait if the
  * notification is that of the next revision and names its keys, and no watch requests one of them. Without notifications
- * the feed reads at an interval.
+ * the feed reads at an interval. A pool of one connection has none to listen with: the feed polls.
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -25,6 +25,9 @@ import type { WatchState } from "./watchState.ts"
 
 /** How often the feed reads without a notification: a lost listener must not silence a watch. */
 const idleInterval = Duration.seconds(5)
+
+/** How often the feed reads if it cannot listen. */
+const pollInterval = Duration.millis(200)
 
 /** How long the feed keeps running without watches: a client that waits for locks opens one watch after the other. */
 const linger = "2 seconds"
@@ -80,9 +83,11 @@ export class Feed {
 
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
   #listening(): Effect.Effect<void> {
-    const listen: Effect.Effect<never, SqlError | KvError.KvError> = Effect.scoped(
-      Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
-    )
+    const listen: Effect.Effect<never, SqlError | KvError.KvError> = this.#to.canListen
+      ? Effect.scoped(
+        Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
+      )
+      : Effect.forever(Effect.andThen(this.#drain(), Effect.sleep(pollInterval)))
     const again = (backoff: number): Effect.Effect<never> =>
       Effect.catchCause(listen, (cause) => {
         this.#interrupted(

@@ -10,12 +10,13 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as calls from "./calls.ts"
-import type { Connection, Row, Statement } from "./connection.ts"
+import type { Connection } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
 import type { Sent } from "./identity.ts"
 import { type Item, kind, nOf, rejection } from "./items.ts"
 import { responseFrom, writtenBy } from "./lostResponse.ts"
+import type { Row, Statement } from "./statement.ts"
 
 type AnyResponse = Op.Response<Op.Op>
 

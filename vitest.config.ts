@@ -7,6 +7,11 @@
 import { defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
+/** Whether there is a Postgres server, which no package has for some platforms: see `scripts/lib/postgres.mjs`. */
+const hasPostgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") !== ""
+
+const postgresFiles = ["**/postgres.test.ts", "**/*.postgres.test.ts"]
+
 const project = (
   name: string,
   files: string,
@@ -16,7 +21,7 @@ const project = (
   test: {
     name,
     include: [files],
-    exclude: options.exclude ?? [],
+    exclude: [...(hasPostgres ? [] : postgresFiles), ...(options.exclude ?? [])],
     env: options.env ?? {}
   }
 })
@@ -63,12 +68,11 @@ const examples = project("examples", "examples/test/**/*.test.ts", {
  * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
  * see `scripts/lib/postgres.mjs`.
  */
-const newestPostgres = process.env["EFFECT_KV_POSTGRES"] ?? ""
 /** Behind PgBouncer, if it could be provided: see `scripts/lib/pgbouncer.mjs`. */
 const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["**/pgbouncer.test.ts"] : []
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
 const postgres = [
-  ...(newestPostgres === "" ? [] : [
+  ...(!hasPostgres ? [] : [
     project("postgres", "packages/postgres/test/**/*.test.ts", { exclude: withoutPgBouncer })
   ]),
   ...(oldestPostgres === "" ? [] : [
@@ -81,7 +85,7 @@ const postgres = [
 /** Random faults, on Postgres only if there is a server of it. */
 const chaos = project("chaos", "chaos/test/**/*.test.ts", {
   env: { EFFECT_KV_ETCD: newest },
-  exclude: newestPostgres !== "" ? [] : ["**/postgres-chaos.test.ts"]
+  exclude: hasPostgres ? [] : ["**/postgres-chaos.test.ts"]
 })
 
 /** Against Go's client: if its program was built, see `scripts/lib/goProgram.mjs`. */

@@ -2,7 +2,7 @@
  * The demo: workers that start and stop, one of them killed while it holds the lock, without a lost increment.
  *
  * `npm run demo` runs it in memory, each worker in a fiber with its own client. `KV_URL=http://127.0.0.1:2379 npm run
- * demo` runs it on etcd. `-- --processes 4` runs each worker in an operating system process. `-- election` shows an
+ * demo` runs it on etcd, and `KV_URL=postgres://localhost/app npm run demo` on Postgres. `-- --processes 4` runs each worker in an operating system process. `-- election` shows an
  * election instead, and `-- semaphore` a semaphore. All end with a check, and with exit code 1 if that fails.
  */
 import { KeyRange, Kv, Op } from "@effect-kv/core"

@@ -6,33 +6,9 @@ import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as ChildProcess from "node:child_process"
-import { fileURLToPath } from "node:url"
 import type { Printer } from "../src/demo/Printer.ts"
 import * as Report from "../src/demo/Report.ts"
-
-const program = fileURLToPath(new URL("../src/demo.ts", import.meta.url))
-
-/** Runs the demo. It is killed when the test ends. */
-const demo = (args: ReadonlyArray<string>, url: string | undefined) =>
-  Effect.callback<{ readonly code: number | null; readonly output: string }>((resume) => {
-    const { KV_URL: _, ...env } = process.env
-    const child = ChildProcess.spawn(process.execPath, [program, ...args], {
-      env: url === undefined ? env : { ...env, KV_URL: url }
-    })
-    let output = ""
-    child.stdout.on("data", (chunk) => output += String(chunk))
-    child.stderr.on("data", (chunk) => output += String(chunk))
-    child.on("close", (code) => resume(Effect.succeed({ code, output })))
-    return Effect.sync(() => child.kill("SIGKILL"))
-  })
-
-const succeeded = ({ code, output }: { readonly code: number | null; readonly output: string }) => {
-  assert.strictEqual(code, 0, output)
-  assert.match(output, /KILLED while it holds the lock/)
-  assert.match(output, /took over \d+ ms after the kill/)
-  assert.match(output, /Nothing was lost, and no two workers held the lock at once/)
-}
+import { demo, succeeded } from "./support/demo.ts"
 
 it.live("the demo succeeds in memory", () => Effect.map(demo([], undefined), succeeded), 120_000)
 

@@ -7,7 +7,8 @@ import { join } from "node:path"
 import { capture } from "./exec.mjs"
 import { packages, root } from "./paths.mjs"
 
-const pinned = (name) => JSON.parse(readFileSync(join(root, "package.json"), "utf8")).devDependencies[name]
+const pinned = (name, folder = ".") =>
+  JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8")).devDependencies[name]
 
 const resolutions = [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]]
 
@@ -17,7 +18,8 @@ const dependencies = (tarballs) => ({
   ),
   ...Object.fromEntries(
     ["@effect/vitest", "@types/node", "effect", "typescript", "vitest"].map((name) => [name, pinned(name)])
-  )
+  ),
+  "@effect/sql-pg": pinned("@effect/sql-pg", "packages/postgres")
 })
 
 export const checkConsumer = async (temporary) => {

@@ -2,7 +2,7 @@
  * The demo of a semaphore: five workers with clients of their own share three permits, and one is killed while it holds
  * two.
  */
-import { type DistLock, DistSemaphore, Kv } from "@effect-kv/core"
+import { type DistLock, DistSemaphore, KeyRange, Kv } from "@effect-kv/core"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -55,6 +55,8 @@ export const run = Effect.fnUntraced(function*(names: ReadonlyArray<string>, nam
   yield* print.event(first, "KILLED while it holds 2; the others wait for its lease to expire")
   yield* Effect.forkDetach(Fiber.interrupt(killed))
   yield* Effect.forEach(workers, Fiber.join)
+  // The number of permits stays in the store.
+  yield* Kv.deleteRange(KeyRange.all).pipe(Effect.provide(Store.layer(namespace), { local: true }))
 
   yield* print.heading("Check")
   const after = (tally.afterKill ?? 0) - killedAt

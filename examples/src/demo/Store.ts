@@ -17,7 +17,9 @@ const isMemory = url.startsWith("mem:")
 /** The kind of store and its address, without the password that the URL may contain. */
 export const describe = isMemory
   ? "memory"
-  : `${url.startsWith("postgres") ? "Postgres" : "etcd"} at ${url.replace(/^([a-z]+:\/\/)[^@/]*@/, "$1")}`
+  : `${url.startsWith("postgres") ? "Postgres" : "etcd"} at ${
+    url.replace(/^([a-z]+:\/\/)[^@/]*@/, "$1").replace(/([?&]password=)[^&#]*/g, "$1...")
+  }`
 
 export const freshNamespace = (): string => `effect-kv-demo/${randomUUID().slice(0, 8)}/`
 

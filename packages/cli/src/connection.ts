@@ -25,6 +25,9 @@ export interface Settings {
   /** The URL without user and password. */
   readonly shown: string
   readonly prefix: string
+  /** The schema of a store in Postgres; `undefined`: the default. */
+  readonly schema: string | undefined
+  /** The options for etcd. Of these, Postgres uses the deadline only: the rest is in its URL. */
   readonly options: Omit<EtcdLayer.Options, "endpoints" | "prefix">
 }
 
@@ -36,6 +39,10 @@ export const settings: Effect.Effect<Settings, ConfigurationError | Config.Confi
   const flags = yield* root
   const url = yield* given(flags.url, "KV_URL")
   if (url === undefined) return yield* new ConfigurationError({ message: noStore })
+  if (isPostgres(url)) return yield* ofPostgres(url, flags)
+  if (Option.isSome(flags.schema)) {
+    return yield* new ConfigurationError({ message: "--schema is for Postgres; other stores are divided by --prefix" })
+  }
   const username = yield* given(flags.user, "ETCD_USER")
   const password = yield* Config.option(Config.Redacted("ETCD_PASSWORD"))
   if (username !== undefined && Option.isNone(password)) {
@@ -59,6 +66,7 @@ export const settings: Effect.Effect<Settings, ConfigurationError | Config.Confi
     url,
     shown: withoutUser(url),
     prefix: (yield* given(flags.prefix, "KV_PREFIX")) ?? "",
+    schema: undefined,
     options: {
       deadline: yield* timeoutOf(flags.timeout),
       ...(hasTls ? { tls } : {}),
@@ -67,8 +75,36 @@ export const settings: Effect.Effect<Settings, ConfigurationError | Config.Confi
   }
 })
 
-/** A URL without user and password. It may be malformed, for example by a `/` in the password. */
-export const withoutUser = (url: string): string => url.replace(/^([a-z][a-z\d+.-]*:\/\/)?.*@/is, "$1")
+export const isPostgres = (url: string): boolean => /^postgres(ql)?:/i.test(url)
+
+const ofPostgres = Effect.fnUntraced(function*(url: string, flags: Effect.Success<typeof root>) {
+  const { ca, cert, key, serverName, user } = flags
+  const etcd = { user, ca, cert, key, "server-name": serverName }
+  const [name] = [
+    ...Object.entries(etcd).flatMap(([name, flag]) => Option.isSome(flag) ? [name] : []),
+    ...(flags.insecure ? ["insecure-skip-verify"] : [])
+  ]
+  if (name !== undefined) {
+    return yield* new ConfigurationError({
+      message: `--${name} is for etcd. For Postgres, give user and TLS in the URL: ` +
+        "postgres://user:password@host:port/database?sslmode=require; name authorities in NODE_EXTRA_CA_CERTS"
+    })
+  }
+  return {
+    url,
+    shown: withoutUser(url),
+    prefix: (yield* given(flags.prefix, "KV_PREFIX")) ?? "",
+    schema: yield* given(flags.schema, "KV_SCHEMA"),
+    options: { deadline: yield* timeoutOf(flags.timeout) }
+  }
+})
+
+/**
+ * A URL without user and password. It may be malformed, for example by a `/` in the password. One of Postgres may have
+ * them as parameters.
+ */
+export const withoutUser = (url: string): string =>
+  url.replace(/^([a-z][a-z\d+.-]*:\/\/)?.*@/is, "$1").replace(/([?&](?:user|password)=)[^&#]*/gi, "$1...")
 
 /** Arguments without the user and the password in `--url`. */
 export const withoutPassword = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
@@ -105,8 +141,18 @@ const timeoutOf = Effect.fnUntraced(function*(flag: Option.Option<Duration.Durat
 /** Opens the store of given settings. */
 export const open = (given: Settings): Layer.Layer<Kv.Kv, ConfigurationError> => {
   const etcd: KvUrl.Open = (url) => EtcdLayer.fromUrl(url, { ...given.options, prefix: given.prefix })
-  return KvUrl.layer(given.url, { mem: memory(given), http: etcd, https: etcd }).pipe(Layer.catch(asConfiguration))
+  const postgres: KvUrl.Open = (url) => onPostgres(given, url)
+  return KvUrl.layer(given.url, { mem: memory(given), http: etcd, https: etcd, postgres, postgresql: postgres }).pipe(
+    Layer.catch(asConfiguration)
+  )
 }
+
+/** The code for Postgres is loaded only if it is needed: other commands start without it. */
+const onPostgres = ({ options: { deadline }, prefix, schema }: Settings, url: string) =>
+  Layer.unwrap(Effect.map(
+    Effect.promise(() => import("@effect-kv/postgres/PostgresLayer")),
+    (PostgresLayer) => PostgresLayer.fromUrl(url, { deadline, prefix, schema })
+  ))
 
 const memory = ({ prefix }: Settings): KvUrl.Open => (url) =>
   prefix === "" ? MemoryLayer.fromUrl(url) : Layer.provide(Kv.layerPrefixed(prefix), MemoryLayer.fromUrl(url))

@@ -18,10 +18,11 @@ const setting = (name: string, metavar: string, variable: string, description: s
 export type Root = Command.CommandContext<"effect-kv">
 
 export const root = Command.make("effect-kv").pipe(
-  Command.withDescription("Locks, elections, members and keys of an etcd cluster"),
+  Command.withDescription("Locks, elections, members and keys in etcd or Postgres"),
   Command.withSharedFlags({
-    url: setting("url", "URL", "KV_URL", "The store: http(s)://[user:password@]host:port[,host:port...]"),
+    url: setting("url", "URL", "KV_URL", "The store: http(s)://[user:password@]host:port[,host:port...], or postgres:"),
     prefix: setting("prefix", "PREFIX", "KV_PREFIX", "Confines the command to the keys with this prefix"),
+    schema: setting("schema", "NAME", "KV_SCHEMA", "The schema of the store in Postgres; default: effect_kv"),
     user: setting("user", "NAME", "ETCD_USER", "The user; the password is in ETCD_PASSWORD"),
     ca: setting("ca", "FILE", "ETCD_CA_FILE", "PEM file of the authorities that verify servers"),
     cert: setting("cert", "FILE", "ETCD_CERT_FILE", "PEM file of the client's certificate"),

@@ -93,7 +93,7 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
       "the URL is none",
       ["--url", "etcd.local", "lock", "n", "--", "true"],
       exitCodes.configuration,
-      /must begin with a scheme, one of http:, https:, mem:/
+      /must begin with a scheme, one of http:, https:, mem:, postgres:, postgresql:/
     ],
     ["the URL has no port", ["--url", "http://etcd.local", "lock", "n", "--", "true"], exitCodes.configuration, /port/],
     [

@@ -1,10 +1,11 @@
 /**
- * Runner storage on memory and on etcd.
+ * Runner storage on memory, on etcd and on Postgres.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
-import { EtcdCluster } from "@effect-kv/test-suite/verification"
+import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
+import { EtcdCluster, PostgresServer } from "@effect-kv/test-suite/verification"
 import { describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,11 +19,14 @@ const onEtcd = (options: Omit<EtcdLayer.Options, "endpoints">, users: ReadonlyAr
     return EtcdLayer.layer({ endpoints: cluster.endpoints, ...options })
   }))
 
+const onPostgres = Layer.unwrap(Effect.map(PostgresServer.make(), ({ url }) => PostgresLayer.fromUrl(url)))
+
 const password = "correct-horse"
 
 const stores: ReadonlyArray<readonly [string, Layer.Layer<Kv.Kv, unknown>]> = [
   ["memory", MemoryLayer.layer],
   ["etcd", onEtcd({})],
+  ...(process.env["EFFECT_KV_POSTGRES"] ? [["Postgres", onPostgres] as const] : []),
   [
     "etcd, as a user who may read and write the keys of the cluster only",
     onEtcd({ auth: { username: "app", password: Redacted.make(password) } }, [

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as connection from "../connection.ts"
+import * as etcdLocks from "../doctor/etcdLocks.ts"
 import { type Finding, ok, problem, text, warning } from "../doctor/finding.ts"
 import * as locking from "../doctor/locking.ts"
 import * as members from "../doctor/members.ts"
@@ -29,8 +30,8 @@ export const doctor = Command.make(
 ).pipe(
   Command.withShortDescription("Names what is wrong, and what to do"),
   Command.withDescription(
-    "Connects to each endpoint, and names what is wrong with TLS, authentication, permissions, versions, alarms and " +
-      "renewals, and what to do. It acquires a lock under effect-kv-doctor/ and leaves nothing. The exit code is 1 if there " +
+    "Connects to each endpoint, and names what is wrong with TLS, authentication, permissions, versions, alarms, the " +
+      "schema and renewals, and what to do. It acquires a lock under effect-kv-doctor/ and leaves nothing. The exit code is 1 if there " +
       "is a problem."
   )
 )
@@ -44,6 +45,11 @@ const patience = Effect.sleep("1 second").pipe(
 const examine = Effect.fnUntraced(function*(settings: connection.Settings) {
   const { options, prefix, url } = settings
   if (/^mem:/i.test(url)) return [ok("memory", "a store in memory has no endpoints")]
+  if (connection.isPostgres(url)) {
+    // Loaded with the code for Postgres.
+    const postgres = yield* Effect.promise(() => import("../doctor/postgres.ts"))
+    return yield* postgres.findings(settings)
+  }
   const now = yield* Clock.currentTimeMillis
   const configured = {
     certificate: options.tls?.files?.certificate,
@@ -56,7 +62,7 @@ const examine = Effect.fnUntraced(function*(settings: connection.Settings) {
   // If none can be reached, there is nothing else to learn.
   if (endpoints.every(({ status }) => Result.isFailure(status) && status.failure.isRetryable)) return found
   const locks = yield* locking.findings({
-    username: options.auth?.username ?? userIn(url),
+    ...etcdLocks.terms({ username: options.auth?.username ?? userIn(url), prefix }),
     prefix,
     isFull: found.some(({ code }) => code === "alarm-nospace" || code === "alarm-corrupt")
   }).pipe(Effect.provide(connection.open(settings)))

@@ -11,19 +11,29 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { type Finding, ok, problem, warning } from "./finding.ts"
+import { type Finding, ok, warning } from "./finding.ts"
 
-/** What was configured, as far as advice depends on it. */
-export interface Configured {
-  /** The user of a password; `undefined` for none. */
-  readonly username: string | undefined
+/** What findings say of one kind of store. */
+export interface Terms {
+  /** The finding that the store can be read. */
+  readonly readable: Finding
+  /** The finding of a step that failed. `where` is what it was about. */
+  readonly failed: (step: Step, error: Failure, where: string) => Finding
+  /** What makes renewals slow. */
+  readonly slowness: string
+}
+
+/** What was configured, as far as findings depend on it. */
+export interface Configured extends Terms {
   readonly prefix: string
   /** Whether a finding already says why writes fail. */
   readonly isFull: boolean
 }
 
+export type Failure = KvError.KvError | LockLost | LockTimeout
+
 /** The folder of the keys that are written. */
-const folder = "effect-kv-doctor"
+export const folder = "effect-kv-doctor"
 
 /** The time to live of recipes unless a program says otherwise. */
 const ttl = Duration.seconds(10)
@@ -35,11 +45,12 @@ export const findings = (configured: Configured): Effect.Effect<ReadonlyArray<Fi
     const key = `${name}/key`
     const kv = yield* Kv
     const found: Array<Finding> = []
-    const step = <A, R>(what: Step, effect: Effect.Effect<A, KvError.KvError | LockLost | LockTimeout, R>) =>
-      Effect.mapError(effect, (error) => failed(what, error, configured))
+    const where = `the keys under ${JSON.stringify(`${configured.prefix}${folder}/`)}`
+    const step = <A, R>(what: Step, effect: Effect.Effect<A, Failure, R>) =>
+      Effect.mapError(effect, (error) => configured.failed(what, error, where))
     const steps = Effect.gen(function*() {
       yield* step("read", kv.range(KeyRange.prefix(`${folder}/`), { limit: 1 }))
-      found.push(ok("quorum", "the cluster has a quorum: a linearizable read succeeds"))
+      found.push(configured.readable)
       if (configured.isFull) return
       const lease = yield* step("grant a lease", Lease.grant({ ttl }))
       yield* Effect.gen(function*() {
@@ -49,7 +60,7 @@ export const findings = (configured: Configured): Effect.Effect<ReadonlyArray<Fi
           yield* step("watch", Effect.asVoid(Effect.timeoutOption(takeOne(subscription), "5 seconds")))
           yield* step("write", kv.delete(key))
         }))
-        found.push(...yield* step("renew a lease", renewals(lease.id)))
+        found.push(...yield* step("renew a lease", renewals(lease.id, configured.slowness)))
       }).pipe(Effect.ensuring(Effect.ignore(Lease.revoke(lease.id))))
       const [took] = yield* step("lock", Effect.timed(DistLock.withDistLock(Effect.void, name)))
       found.push(
@@ -64,54 +75,12 @@ export const findings = (configured: Configured): Effect.Effect<ReadonlyArray<Fi
 
 const takeOne = (subscription: Effect.Success<ReturnType<Kv["subscribe"]>>) => Stream.runHead(subscription.events)
 
-type Step = "read" | "write" | "watch" | "grant a lease" | "renew a lease" | "lock"
-
-const failed = (
-  step: Step,
-  error: KvError.KvError | LockLost | LockTimeout,
-  { prefix, username }: Configured
-): Finding => {
-  const user = username === undefined ? "the client's certificate" : `the user ${JSON.stringify(username)}`
-  const where = `the keys under ${JSON.stringify(`${prefix}${folder}/`)}`
-  switch (error._tag === "KvError" ? error.reason._tag : error._tag) {
-    case "Unauthenticated":
-      return username === undefined
-        ? problem(
-          "credentials-missing",
-          "the cluster demands authentication, and no user is given",
-          "Give --user NAME (ETCD_USER) and set ETCD_PASSWORD."
-        )
-        : problem(
-          "credentials-wrong",
-          `the cluster rejects ${user} or its password`,
-          "Correct ETCD_USER and ETCD_PASSWORD. An administrator sees the users with 'etcdctl user list'."
-        )
-    case "PermissionDenied":
-      return problem(
-        "permission-denied",
-        `${user} may not ${step} ${where}, which locks need`,
-        `Confine the command to keys that the user may use with --prefix, or grant the role the permission: ` +
-          `etcdctl role grant-permission ROLE readwrite ${JSON.stringify(`${prefix}${folder}/`)} --prefix=true`
-      )
-    case "QuotaExceeded":
-      return problem("quota-exceeded", "the cluster rejects writes: its database is full", "See the alarm NOSPACE.")
-    case "Unavailable":
-    case "DeadlineExceeded":
-    case "Indeterminate":
-      return problem(
-        "no-quorum",
-        `a member responds, but the cluster does not: to ${step} failed with: ${error.message}`,
-        "A majority of the members must run and reach each other. Start those that are down."
-      )
-    default:
-      return problem("failed", `to ${step} ${where} failed: ${error.message}`, "The message is the store's.")
-  }
-}
+export type Step = "read" | "write" | "watch" | "grant a lease" | "renew a lease" | "lock"
 
 const rounds = 5
 
 /** How long renewals take. A session renews at a third of its time to live, so it survives as long as two thirds. */
-const renewals = Effect.fnUntraced(function*(lease: bigint) {
+const renewals = Effect.fnUntraced(function*(lease: bigint, slowness: string) {
   const clock = yield* Clock.Clock
   const wallBefore = clock.currentTimeMillisUnsafe()
   const monotonicBefore = clock.monotonicTimeNanosUnsafe()
@@ -127,7 +96,7 @@ const renewals = Effect.fnUntraced(function*(lease: bigint) {
         `the slowest of ${rounds} renewals took ${
           millis(slowest)
         }; a lock with a TTL of 10 s is lost if one takes more than about 6 s`,
-        "Use a longer TTL, and look for slow disks of the members (etcd's wal_fsync_duration) and for a slow network."
+        `Use a longer TTL, and look for ${slowness}.`
       )
       : ok("renewals", `${rounds} renewals of a lease took at most ${millis(slowest)}`)
   ]

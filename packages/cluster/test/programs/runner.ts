@@ -1,10 +1,12 @@
 /**
- * A runner in a process of its own, on etcd and Node's sockets. It begins when the first line of its standard input says
- * so, reports what it owns as lines of JSON, and does what the next lines say: `increment ID`, or `later ID MILLIS`.
+ * A runner in a process of its own, on the store of a URL and Node's sockets. It begins when the first line of its standard
+ * input says so, reports what it owns as lines of JSON, and does what the next lines say: `increment ID`, or `later ID MILLIS`.
  */
 import { KvCluster, KvSingleton } from "@effect-kv/cluster"
 import * as Kv from "@effect-kv/core/Kv"
+import * as KvUrl from "@effect-kv/core/KvUrl"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import * as NodeClusterSocket from "@effect/platform-node/NodeClusterSocket"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { RunnerAddress, ShardId, Sharding } from "effect/cluster"
@@ -111,7 +113,9 @@ const runner = Layer.mergeAll(fenced.layer, unfenced.layer, singleton, owned, co
       }
     )
   ),
-  Layer.provideMerge(Layer.provide(reporting, EtcdLayer.layer({ endpoints: [endpoint!] }))),
+  Layer.provideMerge(
+    Layer.provide(reporting, KvUrl.layer(endpoint!, { http: EtcdLayer.fromUrl, postgres: PostgresLayer.fromUrl }))
+  ),
   Layer.provide(Layer.succeed(Logger.LogToStderr, true))
 )
 

@@ -45,7 +45,7 @@ const runsSingleton = (lines: ReadonlyArray<TimedLine>) => {
 }
 
 /** Increments all counters through the process, and waits for the responses: how the fenced ones ended. */
-const incrementAll = Effect.fnUntraced(function*(runner: RunnerProcess, prefix: string) {
+export const incrementAll = Effect.fnUntraced(function*(runner: RunnerProcess, prefix: string) {
   yield* Effect.forEach(ids, (id) => runner.command(`increment ${prefix}${id}`))
   const done = yield* runner.reported((lines) => {
     const done = lines.filter((line): line is Done => line._tag === "Done" && line.id.startsWith(prefix))
@@ -55,7 +55,7 @@ const incrementAll = Effect.fnUntraced(function*(runner: RunnerProcess, prefix: 
 })
 
 /** What the store's history says of the cluster with that prefix. */
-const violationsOf = (
+export const violationsOf = (
   changes: ReadonlyArray<Changes.Change>,
   prefix: string,
   counters: typeof fenced | typeof unfenced

@@ -56,6 +56,7 @@ export const freePort: Effect.Effect<number> = Effect.callback((resume) => {
 
 /** Starts a process, whose runner waits until it may begin. It is killed when the scope closes. */
 export const start = (options: {
+  /** The URL of the store. */
   readonly endpoint: string
   readonly prefix: string
   readonly shards: number

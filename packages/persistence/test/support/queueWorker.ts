@@ -2,7 +2,9 @@
  * A process that takes one item of the queue "jobs", reports it on its standard output, and never ends: for a test that
  * kills it.
  */
+import * as KvUrl from "@effect-kv/core/KvUrl"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
+import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -10,7 +12,7 @@ import * as PersistedQueue from "effect/persistence/PersistedQueue"
 import * as Schema from "effect/Schema"
 import * as KvPersistedQueue from "../../src/KvPersistedQueue.ts"
 
-const [, , endpoint, prefix, ttl] = process.argv
+const [, , url, prefix, ttl] = process.argv
 
 const main = Effect.gen(function*() {
   const queue = yield* PersistedQueue.make({ name: "jobs", schema: Schema.String })
@@ -18,7 +20,7 @@ const main = Effect.gen(function*() {
 }).pipe(
   Effect.provide(
     KvPersistedQueue.layer({ prefix: prefix!, ttl: Number(ttl) }).pipe(
-      Layer.provide(EtcdLayer.layer({ endpoints: [endpoint!] }))
+      Layer.provide(KvUrl.layer(url!, { http: EtcdLayer.fromUrl, postgres: PostgresLayer.fromUrl }))
     )
   ),
   Effect.provideService(Logger.LogToStderr, true)

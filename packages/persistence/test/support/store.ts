@@ -1,15 +1,14 @@
 /**
- * The store of a case: a new one in memory, or a namespace of its own on a real etcd.
+ * The store of a case: a new one in memory, or a namespace of its own on a real server.
  */
 import * as Kv from "@effect-kv/core/Kv"
 import type * as KvError from "@effect-kv/core/KvError"
-import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
-import { EtcdCluster } from "@effect-kv/test-suite/verification"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { Server } from "./servers.ts"
 
 export class Store extends Context.Service<Store, {
   /** A new client, as one process of a fleet. */
@@ -29,16 +28,11 @@ export const inMemory: Layer.Layer<Store> = Layer.effect(
 
 let namespaces = 0
 
-export const onEtcd: Layer.Layer<Store, never, EtcdCluster.EtcdCluster> = Layer.effect(
+export const onServer: Layer.Layer<Store, never, Server> = Layer.effect(
   Store,
-  Effect.map(EtcdCluster.EtcdCluster, ({ endpoints }) => {
+  Effect.map(Server, ({ connect }) => {
     const prefix = `case-${++namespaces}/`
-    return {
-      client: Effect.map(
-        Layer.build(EtcdLayer.layer({ endpoints })),
-        (context) => Kv.prefixed(Context.get(context, Kv.Kv), prefix)
-      )
-    }
+    return { client: Effect.map(connect, (kv) => Kv.prefixed(kv, prefix)) }
   })
 )
 

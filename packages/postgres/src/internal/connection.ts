@@ -68,6 +68,11 @@ export class Connection {
     this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
   }
 
+  /** Whether the pool has a connection to listen with: the only one would not be free for calls any more. */
+  get canListen(): boolean {
+    return maxConnectionsOf(this.pg) !== 1
+  }
+
   get isOpen(): boolean {
     return this.#isOpen
   }
@@ -409,6 +414,10 @@ type Outcome =
   | { readonly _tag: "Closed"; readonly sent: boolean }
   | { readonly _tag: "Cancelled" }
 
+/** `undefined`: the default of the pool, or a client without one. */
+const maxConnectionsOf = ({ config }: PgClient.PgClient): number | undefined =>
+  (config as PgClient.PgPoolConfig).maxConnections
+
 const endOf = (fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>): Effect.Effect<void> =>
   Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll(fibers), "1 second"))
 
@@ -435,6 +444,10 @@ const closed = Effect.fail(closedReason("the client"))
 /** Made once, because every watch ends with it and errors are expensive. */
 export const watchClosed = closedReason("the watch")
 
+const onlyOne =
+  "the PgClient has one connection (maxConnections: 1), so watches and waits for locks poll, and no call can " +
+  "be made inside of a SQL transaction; give it 3 or more"
+
 /** Opens the connection until the scope closes. */
 export const make = Effect.fnUntraced(function*(
   pg: PgClient.PgClient,
@@ -445,6 +458,7 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.addFinalizer(() =>
     realTime.provide(Effect.andThen(Effect.sync(() => connection.close()), connection.drained))
   )
+  if (!connection.canListen) yield* Effect.logWarning(`effect-kv: ${onlyOne}`)
   connection.identity.onReplaced((message) => run(Effect.logWarning(`effect-kv: ${message}`)))
   return connection
 })

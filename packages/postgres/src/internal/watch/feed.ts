@@ -6,7 +6,7 @@
  * notification is that of the next revision and names its keys, and no watch requests one of them.
  *
  * A pooler in transaction mode accepts a listener and passes no notification on. So the feed notifies itself first. Until
- * that arrives it reads at a short interval.
+ * that arrives it reads at a short interval, and always if the pool has only one connection, which cannot listen.
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -28,8 +28,8 @@ import type { WatchState } from "./watchState.ts"
 /** How often the feed reads without a notification: a lost listener must not silence a watch. */
 const idleInterval = Duration.seconds(5)
 
-/** How often the feed reads while no notification has arrived. */
-const pollInterval = Duration.millis(500)
+/** How often the feed reads while no notification has arrived, or if it cannot listen. */
+const pollInterval = Duration.millis(200)
 
 /** How long the first notification may take until a warning is logged, in milliseconds. */
 const patience = 2000
@@ -92,9 +92,11 @@ export class Feed {
 
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
   #listening(): Effect.Effect<void> {
-    const listen: Effect.Effect<never, SqlError | KvError.KvError> = Effect.scoped(
-      Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
-    )
+    const listen: Effect.Effect<never, SqlError | KvError.KvError> = this.#to.canListen
+      ? Effect.scoped(
+        Effect.flatMap(this.#to.pg.listen(this.#to.settings.schema), (notifications) => this.#follow(notifications))
+      )
+      : Effect.forever(Effect.andThen(this.#drain(), Effect.sleep(pollInterval)))
     const again = (backoff: number): Effect.Effect<never> =>
       Effect.catchCause(listen, (cause) => {
         this.#interrupted(

@@ -53,6 +53,12 @@ const cli = project("cli", "packages/cli/test/**/*.test.ts", {
   exclude: (process.env["EFFECT_KV_SCRIPT"] ?? "") === "" ? ["**/*.terminal.test.ts"] : []
 })
 
+/** The examples and documents. The alerting rules only if this machine has promtool: see `scripts/lib/promtool.mjs`. */
+const examples = project("examples", "examples/test/**/*.test.ts", {
+  env: { EFFECT_KV_ETCD: newest },
+  exclude: (process.env["EFFECT_KV_PROMTOOL"] ?? "") === "" ? ["**/*.promtool.test.ts"] : []
+})
+
 /** On a Postgres server: if its binaries exist for this platform, see `scripts/lib/postgres.mjs`. */
 const hasPostgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") !== ""
 const postgres = hasPostgres ? [project("postgres", "packages/postgres/test/**/*.test.ts")] : []
@@ -100,7 +106,7 @@ export default defineConfig({
       project("reactivity", "packages/reactivity/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       cli,
       chaos,
-      project("examples", "examples/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      examples,
       ...interop,
       project("benchmarks", "benchmarks/test/**/*.test.ts")
     ]

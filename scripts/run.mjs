@@ -1,10 +1,12 @@
 /**
  * Runs a command of this project with everything it needs: the right Node and pnpm, the dependencies, with `--etcd`
  * the etcd binaries (`--one-etcd`: only the newest version available), with `--go` the Go program for interop, with
- * `--postgres` a Postgres server, and with `--terminal` what gives tests a terminal. It is plain JavaScript for Node 20, because nothing else is available before it
+ * `--postgres` a Postgres server, with `--terminal` what gives tests a terminal, and with `--promtool` what tests the
+ * alerting rules if this machine has it. It is plain JavaScript for Node 20, because nothing else is available before it
  * has run.
  *
- *     node scripts/run.mjs [--etcd | --one-etcd] [--go] [--postgres] [--terminal] [--no-install] <command> [...arguments]
+ *     node scripts/run.mjs [--etcd | --one-etcd] [--go] [--postgres] [--terminal] [--promtool] [--no-install] <command>
+ *         [...arguments]
  */
 import { delimiter, join } from "node:path"
 import { etcdVariables } from "./lib/etcd.mjs"
@@ -14,6 +16,7 @@ import { install } from "./lib/install.mjs"
 import { cache, root } from "./lib/paths.mjs"
 import { postgresVariable } from "./lib/postgres.mjs"
 import { report, Stop } from "./lib/progress.mjs"
+import { promtoolVariable } from "./lib/promtool.mjs"
 import { terminalVariable } from "./lib/terminal.mjs"
 import { toolchain } from "./lib/toolchain.mjs"
 
@@ -31,6 +34,7 @@ const main = async () => {
   if (flags.has("--go")) Object.assign(env, await goProgramVariable())
   if (flags.has("--postgres")) Object.assign(env, await postgresVariable())
   if (flags.has("--terminal")) Object.assign(env, await terminalVariable())
+  if (flags.has("--promtool")) Object.assign(env, await promtoolVariable())
   env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`
   env.DPRINT_CACHE_DIR = join(cache, "dprint")
   const { code } = await spawned(command, args, { cwd: root, env })

@@ -12,6 +12,7 @@ import { checkImportDirection } from "./lib/importDirection.mjs"
 import { watchLeftovers } from "./lib/leftovers.mjs"
 import { absentPostgres } from "./lib/postgres.mjs"
 import { report, step } from "./lib/progress.mjs"
+import { absentPromtool } from "./lib/promtool.mjs"
 import { cleanBuild, format, lint, types } from "./lib/static.mjs"
 import { absentTerminal } from "./lib/terminal.mjs"
 
@@ -52,6 +53,7 @@ process.stdout.write(
     ...absentGoProgram(process.env),
     ...absentPostgres(process.env),
     ...absentTerminal(process.env),
+    ...absentPromtool(process.env),
     ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),
     `took ${((performance.now() - began) / 1000).toFixed(0)} s`,
     ...(process.env.EFFECT_KV_TOTAL ? [] : [total]), // .ci/run prints it, after everything npm has to say

@@ -140,6 +140,26 @@ const share = (
   }
 })
 
+/** A subject costs at most so much more than the scenario's baseline, by the median and with its interval. */
+const costs = (what: string, scenario: string, inFlight: number, subject: string, most: number): Goal => ({
+  what,
+  scenario,
+  rows: rowsOf(inFlight, subject),
+  wanted: `at most ${most * 100} %`,
+  measure: (rows) => {
+    const paired = find(rows, scenario, subject, inFlight)?.paired
+    if (paired === undefined) return undefined
+    const percent = (share: number): string => (share * 100).toFixed(1)
+    const { cpu, throughput } = paired
+    return {
+      text: `throughput ${percent(1 - throughput.median)} % (${percent(1 - throughput.high)} to ${
+        percent(1 - throughput.low)
+      }), CPU ${percent(cpu.median - 1)} % (${percent(cpu.low - 1)} to ${percent(cpu.high - 1)})`,
+      reached: throughput.median >= 1 - most && cpu.median <= 1 + most
+    }
+  }
+})
+
 const handOver = (what: string, scenario: string, waiters: number, subject: string, least: number): Goal => ({
   what,
   scenario,
@@ -275,6 +295,10 @@ const goals: ReadonlyArray<Goal> = [
       )
     )
   ),
+  ...(["get", "put"] as const).map((name) =>
+    costs(`${name}, 256 in flight: cost of metrics`, `metrics-${name}`, 256, "with metrics", 0.03)
+  ),
+  costs("client alone, 256 puts in flight: cost of metrics", "metrics-client", 256, "with metrics", 0.03),
   latency(
     "lock, acquired and released by itself: p50 against its two transactions",
     "lock",

@@ -170,7 +170,7 @@ export class Stopwatch {
  * Collects garbage before each round, so that no subject pays for another one's. Only young garbage: a full collection
  * takes longer than a round, and would drop compiled code that has not been used since.
  */
-const collectGarbage: () => void = (() => {
+export const collectGarbage: () => void = (() => {
   setFlagsFromString("--expose-gc")
   setFlagsFromString("--no-flush-bytecode")
   const gc = runInNewContext("gc") as (options: { readonly type: "minor" }) => void

@@ -12,6 +12,22 @@ export interface Round {
   readonly cpuMicrosPerOp: number
 }
 
+/** The median of the blocks, and the interval that contains the true one with a probability of 95 %. */
+export interface Interval {
+  readonly median: number
+  readonly low: number
+  readonly high: number
+}
+
+/** A subject against its baseline: the geometric mean of one or several others that do the same. */
+export interface Paired {
+  readonly blocks: number
+  /** Of the throughputs. */
+  readonly throughput: Interval
+  /** Of the CPU times of one operation. */
+  readonly cpu: Interval
+}
+
 /** A subject in a scenario: the medians of its rounds. */
 export interface Row extends Round {
   readonly scenario: string
@@ -28,6 +44,8 @@ export interface Row extends Round {
   readonly ratioMax: number
   /** The rounds, in the order in which the subjects took turns. */
   readonly rounds: ReadonlyArray<Round>
+  /** For small differences. */
+  readonly paired?: Paired
   /** For packages: the size of the minified JavaScript, plain and compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number

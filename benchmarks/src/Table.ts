@@ -2,7 +2,7 @@
  * Tables of the result: plain text for a terminal, or Markdown.
  */
 import type { GoalResult } from "./Goals.ts"
-import type { Row } from "./Row.ts"
+import type { Interval, Row } from "./Row.ts"
 
 /** A table with a title for each column. The first `left` columns are text, the others numbers. */
 interface Table {
@@ -38,6 +38,7 @@ const padded = ({ left }: Table, widths: ReadonlyArray<number>, line: ReadonlyAr
 export const ofRows = (rows: ReadonlyArray<Row>): Table => {
   const [{ ratioTo }] = rows as [Row]
   const hasMemory = rows.some((row) => row.memory !== undefined)
+  const isPaired = rows.some((row) => row.paired !== undefined)
   const hasSizes = rows.some((row) => row.gzippedBytes !== undefined)
   return {
     titles: [
@@ -50,6 +51,7 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
       "p50 ms",
       "p99 ms",
       "CPU us/op",
+      ...(isPaired ? ["throughput (95 %)", "CPU (95 %)"] : []),
       ...(hasSizes ? ["minified kB", "gzipped kB"] : []),
       ...(hasMemory ? ["kB each", "cycles", "growth kB"] : [])
     ],
@@ -64,6 +66,7 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
       millis(row.p50Ms),
       millis(row.p99Ms),
       rate(row.cpuMicrosPerOp),
+      ...(isPaired ? [interval(row.paired?.throughput), interval(row.paired?.cpu)] : []),
       ...(hasSizes ? [kilobytes(row.minifiedBytes), kilobytes(row.gzippedBytes)] : []),
       ...(hasMemory
         ? [kilobytes(row.memory?.eachBytes), `${row.memory?.cycles ?? ""}`, kilobytes(row.memory?.growthBytes)]
@@ -84,6 +87,12 @@ const rate = (value: number): string =>
   value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(value < 1 ? 2 : 3)
 
 const times = (value: number): string => `${value >= 100 ? Math.round(value) : value.toPrecision(value < 1 ? 2 : 3)}x`
+
+/** A difference in percent, with the interval of its median. */
+const interval = (found: Interval | undefined): string =>
+  found === undefined ? "" : `${percent(found.median)} (${percent(found.low)} to ${percent(found.high)})`
+
+const percent = (ratio: number): string => `${ratio < 1 ? "-" : "+"}${Math.abs((ratio - 1) * 100).toFixed(1)} %`
 
 const millis = (value: number): string => value.toFixed(value < 0.1 ? 5 : value < 10 ? 3 : 1)
 

@@ -30,7 +30,7 @@ const invented = (changes: Changes, name: string, numbers: ReadonlyArray<TakenNu
     changes.filter(({ key }) => key === sequences.lastOf(name)).map(({ modRevision }) => modRevision)
   )
   return numbers.filter(({ value }) => !written.has(value)).map(({ value }) =>
-    `the number ${value} is no revision of the sequence`
+    `the number ${value} is not a revision of the sequence`
   )
 }
 

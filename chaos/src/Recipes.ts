@@ -138,7 +138,7 @@ const wrongMember = (changes: Changes, key: string, { known, values }: MemberVal
     : [`the last value of ${key} is ${show(values[last])}, although ${show(values[known])} was set`]
 }
 
-/** Each update adds one to the count that it read, so none is lost. What is no user counts for nothing. */
+/** Each update adds one to the count that it read, so none is lost. A value that is not a user counts for nothing. */
 const wrongUsers = (changes: Changes, prefix: string): ReadonlyArray<string> => {
   const counts = new Map<string, number>()
   return changes.flatMap(({ key, modRevision, type, value }) => {

@@ -64,7 +64,7 @@ const notReleased = (changes: Changes, name: string, notes: Notes): ReadonlyArra
     )
     : []
 
-/** A round opens once all parties were there at a time, and is broken only by the death of one who was. */
+/** A round opens once all parties were there at a time, and is broken only by the death of one of them. */
 const wrongRounds = (changes: Changes, name: string, passes: ReadonlyArray<BarrierPass>): ReadonlyArray<string> => {
   const wrong: Array<string> = []
   const opened = new Set<number>()

@@ -23,7 +23,7 @@ export const record = ({ probes }: Store, stalls: Array<Span>): Effect.Effect<vo
 
 const measure = Effect.fnUntraced(function*(probe: Effect.Effect<void>, stalls: Array<Span>) {
   const from = yield* Clock.monotonicTimeNanos
-  // A server that does not run refuses the connection at once: that is no stall.
+  // A server that does not run refuses the connection at once: that is not a stall.
   yield* Effect.timeoutOption(probe, limit)
   const to = yield* Clock.monotonicTimeNanos
   if (Number(to - from) / 1e6 > negligible) stalls.push({ from, to })

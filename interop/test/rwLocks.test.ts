@@ -1,6 +1,6 @@
 /**
  * Our read-write lock and Go's `recipe.RWMutex` of the same name are one lock: readers of both share it, and writers of
- * both exclude everybody, in order of arrival.
+ * both exclude all others, in order of arrival.
  */
 import * as DistRwLock from "@effect-kv/core/DistRwLock"
 import * as KeyRange from "@effect-kv/core/KeyRange"

@@ -30,6 +30,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   layers.put,
   metrics.get,
   metrics.put,
+  metrics.client,
   batches.get,
   batches.put,
   locks.lock,

@@ -50,6 +50,12 @@ export const cluster: Scenario = {
   })
 }
 
-const rowOf = (subject: string, rounds: ReadonlyArray<Round>): Row => rowsOf("cluster", 1, new Map([[subject, rounds]]))[0]!
+const rowOf = (subject: string, rounds: ReadonlyArray<Round>): Row =>
+  rowsOf("cluster", 1, new Map([[subject, rounds]]))[0]!
 
-const roundOf = (millis: number): Round => ({ opsPerSecond: 1000 / millis, p50Ms: millis, p99Ms: millis, cpuMicrosPerOp: 0 })
+const roundOf = (millis: number): Round => ({
+  opsPerSecond: 1000 / millis,
+  p50Ms: millis,
+  p99Ms: millis,
+  cpuMicrosPerOp: 0
+})

@@ -20,7 +20,7 @@ export type User = typeof User.Type
 
 const decode = Schema.decodeUnknownOption(Schema.fromJsonString(User))
 
-/** The count in a value of the store; `undefined` if it is no user. */
+/** The count in a value of the store; `undefined` if it is not a user. */
 export const countOf = (value: string): number | undefined =>
   Option.getOrUndefined(Option.map(decode(value), ({ count }) => count))
 
@@ -41,7 +41,7 @@ const open = (client: RecordedClient) =>
     client.kv
   )
 
-/** Updates a user; now and then something else writes what is no user, or deletes it. */
+/** Updates a user; now and then something else writes a value that is not a user, or deletes it. */
 export const update: Step = (client, random) => {
   const id = `${random.int(0, 3)}`
   const choice = random.next()

@@ -10,6 +10,7 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
+import * as RunOnce from "@effect-kv/core/RunOnce"
 import * as Session from "@effect-kv/core/Session"
 import * as Slot from "@effect-kv/core/Slot"
 import * as TempKey from "@effect-kv/core/TempKey"
@@ -264,6 +265,24 @@ describe("metrics of locks and sessions", () => {
       assert.deepStrictEqual(yield* series(KvMetrics.lockHold), { "kind=slot": { count: 2, sum: 8 } })
     }).pipe(isolated))
 
+  it.effect("a run is held while it lasts, and is not waited for", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* open
+      const run = (name: string, work: Effect.Effect<unknown>) => RunOnce.forKey(name, () => work).pipe(on(kv))
+      const done = yield* Effect.forkChild(run("done", Effect.sleep("2 seconds")), { startImmediately: true })
+      const lost = yield* Effect.forkChild(Effect.flip(run("lost", Effect.never)), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=run": 2 })
+      yield* kv.deleteRange(KeyRange.key("lost/once/run"))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.joinAll([done, lost])
+      assert.deepStrictEqual(yield* series(KvMetrics.locksHeld), { "kind=run": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.locksWaiting), { "kind=run": 0 })
+      assert.deepStrictEqual(yield* series(KvMetrics.lockWait), {})
+      assert.deepStrictEqual(yield* series(KvMetrics.lockHold), { "kind=run": { count: 2, sum: 3 } })
+      assert.deepStrictEqual(yield* counted(KvMetrics.locksLost), { "kind=run cause=KeyDeleted": 1 })
+    }).pipe(isolated))
+
   it.effect("a lock whose key was deleted is counted once, with that cause", () =>
     Effect.gen(function*() {
       const { kv } = yield* open
@@ -402,6 +421,11 @@ describe("metrics of stores in memory", () => {
         assert.deepStrictEqual(yield* series(KvMetrics.memoryKeys), { "": 2 })
         assert.deepStrictEqual(yield* series(KvMetrics.memoryRevision), { "": 3 })
         assert.deepStrictEqual(yield* series(KvMetrics.memoryWatches), { "": 1 })
+        assert.deepStrictEqual(yield* series(KvMetrics.memoryLeases), { "": 0 })
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* Session.make().pipe(on(kv))
+          assert.deepStrictEqual(yield* series(KvMetrics.memoryLeases), { "": 1 })
+        }))
         assert.deepStrictEqual(yield* series(KvMetrics.memoryHistory), { "": historyBytes })
         const other = yield* MemoryStore.make()
         yield* (yield* Effect.flatMap(other.connect, Kv.make)).put("c", secret)

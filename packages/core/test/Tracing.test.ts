@@ -11,7 +11,9 @@ import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import * as RangeView from "@effect-kv/core/RangeView"
+import * as RunOnce from "@effect-kv/core/RunOnce"
 import * as Session from "@effect-kv/core/Session"
+import * as Slot from "@effect-kv/core/Slot"
 import * as TempKey from "@effect-kv/core/TempKey"
 import * as Tracing from "@effect-kv/core/Tracing"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
@@ -350,6 +352,104 @@ describe("spans of locks", () => {
         assert.include(names, name)
       }
       assert.strictEqual(named(spans, "semaphore.hold")[0]!.attributes.get("effect_kv.semaphore.name"), "s")
+    }))
+})
+
+describe("spans of what is lost", () => {
+  it.effect("spans show a lost leadership and lost permits as the failure of their hold", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      const kv = yield* make()
+      const program = Effect.gen(function*() {
+        const semaphore = yield* DistSemaphore.make("s", { permits: 2 })
+        const lost = [Election.use("e", () => Effect.never), semaphore.withPermits(1)(Effect.never)]
+        const fibers = yield* Effect.forEach(lost, (held) =>
+          Effect.forkChild(Effect.flip(held), { startImmediately: true }))
+        yield* TestClock.adjust("1 second")
+        yield* kv.deleteRange(KeyRange.prefix("e/"))
+        yield* kv.deleteRange(KeyRange.prefix("s/permits/"))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.joinAll(fibers)
+      })
+      yield* program.pipe(Effect.scoped, on(kv), Effect.withTracer(tracer))
+      for (const name of ["leadership.hold", "semaphore.hold"]) {
+        const [hold, ...others] = named(spans, name)
+        assert.deepStrictEqual(others, [])
+        assert.strictEqual(hold!.attributes.get("effect_kv.outcome"), "lost", name)
+        assert.strictEqual(hold!.status._tag === "Ended" && hold!.status.exit._tag, "Failure", name)
+      }
+    }))
+})
+
+describe("spans of slots and runs", () => {
+  it.effect("spans show the wait and the hold of a slot, and none of the queue for it", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      const kv = yield* make()
+      const work = Effect.andThen(Effect.sleep("2 seconds"), kv.put("k", secret))
+      const fibers = yield* Effect.forEach(["first", "second"], (name) =>
+        Effect.forkChild(
+          Slot.use("numbers", () => work, { size: 1, acquireTimeout: "1 minute" }).pipe(
+            on(kv),
+            Effect.withSpan(name),
+            Effect.withTracer(tracer)
+          ),
+          { startImmediately: true }
+        ))
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.joinAll(fibers)
+      const [second] = named(spans, "second")
+      const [wait, hold] = spans.filter((span) => parentOf(span)?.spanId === second!.spanId)
+      assert.deepStrictEqual([wait!.name, hold!.name], ["slot.wait", "slot.hold"])
+      assert.deepStrictEqual([millisOf(wait!), millisOf(hold!)], [2000, 2000])
+      assert.strictEqual(wait!.attributes.get("effect_kv.outcome"), "acquired")
+      assert.strictEqual(hold!.attributes.get("effect_kv.outcome"), "released")
+      assert.strictEqual(hold!.attributes.get("effect_kv.slot.name"), "numbers")
+      assert.match(String(hold!.attributes.get("effect_kv.token")), /^\d+$/)
+      const inHold = spans.filter((span) => parentOf(span)?.spanId === hold!.spanId)
+      assert.deepStrictEqual(namesOf(inHold), ["txn"])
+      assert.deepStrictEqual(namesOf(spans).filter((name) => name.startsWith("lock.")), [])
+      for (const span of spans) assert.notInclude(inspect(span, { depth: 10 }), secret)
+    }))
+
+  it.effect("spans show a slot that is lost, and one that is not acquired", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      const kv = yield* make()
+      const use = Slot.use("numbers", () => Effect.never, { size: 1 }).pipe(on(kv), Effect.withTracer(tracer))
+      const held = yield* Effect.forkChild(Effect.flip(use), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Effect.flip(use))._tag, "SlotsTaken")
+      yield* kv.deleteRange(KeyRange.prefix("numbers/"))
+      yield* Fiber.join(held)
+      const outcomes = named(spans, "slot.wait").map(({ attributes }) => attributes.get("effect_kv.outcome"))
+      assert.deepStrictEqual(outcomes, ["acquired", "not acquired"])
+      const [hold, ...others] = named(spans, "slot.hold")
+      assert.deepStrictEqual(others, [])
+      assert.strictEqual(hold!.attributes.get("effect_kv.outcome"), "lost")
+      assert.strictEqual(hold!.status._tag === "Ended" && hold!.status.exit._tag, "Failure")
+    }))
+
+  it.effect("spans show a run with the work inside, and its loss", () =>
+    Effect.gen(function*() {
+      const { make, spans, tracer } = yield* open
+      const kv = yield* make()
+      const traced = <A, E>(effect: Effect.Effect<A, E, Kv.Kv>) => effect.pipe(on(kv), Effect.withTracer(tracer))
+      yield* traced(RunOnce.forKey("done", () => kv.put("k", secret)))
+      const lost = yield* Effect.forkChild(traced(Effect.flip(RunOnce.forKey("lost", () => Effect.never))), {
+        startImmediately: true
+      })
+      yield* TestClock.adjust("1 second")
+      yield* kv.deleteRange(KeyRange.key("lost/once/run"))
+      assert.strictEqual((yield* Fiber.join(lost))._tag, "LockLost")
+      const holds = named(spans, "run.hold")
+      assert.deepStrictEqual(
+        holds.map(({ attributes }) => [attributes.get("effect_kv.run.name"), attributes.get("effect_kv.outcome")]),
+        [["done", "released"], ["lost", "lost"]]
+      )
+      const inHold = spans.filter((span) => parentOf(span)?.spanId === holds[0]!.spanId)
+      assert.deepStrictEqual(namesOf(inHold), ["txn"])
+      assert.isTrue(holds.every(({ status }) => status._tag === "Ended"))
     }))
 })
 

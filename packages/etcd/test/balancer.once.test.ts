@@ -11,7 +11,8 @@ import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { client, timed } from "./support/client.ts"
+import { client } from "./support/client.ts"
+import { timedWithoutStalls, unlessStalled } from "./support/stalls.ts"
 
 layer(EtcdCluster.layer({ members: 3, isolatable: true }), { excludeTestServices: true, timeout: "60 seconds" })(
   (it) => {
@@ -58,11 +59,11 @@ layer(EtcdCluster.layer({ members: 3, isolatable: true }), { excludeTestServices
               Effect.gen(function*() {
                 // A leader takes writes until it notices, which then end as Indeterminate.
                 const read = kv.get("moved")
-                const [elapsed, value] = yield* timed(Effect.retry(read, { times: 3 }))
+                const [elapsed, value] = yield* timedWithoutStalls(Effect.retry(read, { times: 3 }))
                 assert.deepStrictEqual(value, Option.some("1"))
                 assert.isBelow(elapsed, 10_000)
                 yield* kv.put("moved", "2")
-                const [next] = yield* timed(kv.put("moved", "3"))
+                const [next] = yield* timedWithoutStalls(kv.put("moved", "3"))
                 assert.isBelow(next, 2000)
               })
             )
@@ -97,7 +98,7 @@ layer(EtcdCluster.layer({ members: 3, isolatable: true }), { excludeTestServices
                 yield* Fiber.join(held)
               })
             )
-          }),
+          }).pipe(Effect.scoped, unlessStalled(10_000)),
         60_000
       )
     }

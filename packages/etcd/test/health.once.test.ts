@@ -6,11 +6,13 @@ import * as KvHealth from "@effect-kv/core/KvHealth"
 import * as Session from "@effect-kv/core/Session"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, it } from "@effect/vitest"
+import * as grpc from "@grpc/grpc-js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { client, reason, timed } from "./support/client.ts"
+import * as FakeEtcd from "./support/FakeEtcd.ts"
 
 const check = (kv: Kv.Kv, options?: KvHealth.Options) => Effect.provideService(KvHealth.check(options), Kv.Kv, kv)
 
@@ -44,6 +46,39 @@ describe("the health of a cluster", { concurrent: true, timeout: 60_000 }, () =>
       yield* second!.kill
       yield* third!.kill
       assert.deepStrictEqual(yield* problems(kv, { deadline: "3 seconds" }), ["NoQuorum"])
+    }))
+
+  it.live("a cluster without a quorum that cannot issue tokens is named so, to a new client and to one with a token", () =>
+    Effect.gen(function*() {
+      const cluster = yield* EtcdCluster.make({ members: 3 })
+      yield* cluster.enableAuth({ rootPassword: "root", users: [] })
+      const auth = { username: "root", password: Redacted.make("root") }
+      const known = yield* client({ endpoints: cluster.endpoints, auth })
+      yield* check(known)
+      const [first, second, third] = cluster.members
+      yield* Effect.forEach([second!, third!], ({ kill }) => kill, { concurrency: 2 })
+      const fresh = yield* client({ endpoints: cluster.endpoints, auth })
+      const both = Effect.all([problems(fresh), problems(known)], { concurrency: 2 })
+      assert.deepStrictEqual(yield* both, [["NoQuorum"], ["NoQuorum"]])
+      yield* first!.kill
+      assert.deepStrictEqual(yield* both, [["Unreachable"], ["Unreachable"]])
+    }))
+
+  it.live("a member that rejects a token, and cannot issue another one, has no quorum", () =>
+    Effect.gen(function*() {
+      let hasLeader = true
+      const fake = yield* FakeEtcd.make(({ method }) => {
+        if (method === "Authenticate" && hasLeader) return { response: { header: FakeEtcd.header, token: "a" } }
+        if (hasLeader) return { response: { header: FakeEtcd.header } }
+        return method === "Status"
+          ? { code: grpc.status.UNAUTHENTICATED, details: "etcdserver: invalid auth token" }
+          : { code: grpc.status.UNAVAILABLE, details: "etcdserver: no leader" }
+      })
+      const auth = { username: "app", password: Redacted.make("app") }
+      const kv = yield* client({ endpoints: [fake.endpoint], auth })
+      yield* check(kv)
+      hasLeader = false
+      assert.deepStrictEqual(yield* problems(kv, { deadline: "300 millis" }), ["NoQuorum"])
     }))
 
   it.live("the alarm of a cluster without space is named, although reads succeed", () =>

@@ -1,6 +1,7 @@
 /**
  * What an operator sees of a client's requests: the metrics and spans of retries, failovers, tokens and batches.
  */
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as Kv from "@effect-kv/core/Kv"
 import * as KvMetrics from "@effect-kv/core/KvMetrics"
 import type * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
@@ -97,6 +98,20 @@ describe("what an operator sees of requests", () => {
       assert.strictEqual(yield* total(KvMetrics.operationDuration, { "db.namespace": "app/" }), 1)
     }).pipe(isolated))
 
+  it.live("the last failure of a call that its deadline ends is no retry", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => accepted)
+      yield* observed({ endpoints: [fake.endpoint] }, (kv) =>
+        Effect.gen(function*() {
+          yield* kv.get("a")
+          fake.reply = () => noLeader
+          yield* reason(Deadline.within(kv.put("a", secrets.value), "200 millis"))
+        }))
+      const requests = fake.received.length - 1
+      assert.strictEqual(yield* total(KvMetrics.requestFailures), requests)
+      assert.strictEqual(yield* total(KvMetrics.retries), requests - 1)
+    }).pipe(isolated))
+
   it.live("a failover shows both members, and the endpoint that failed is down", () =>
     Effect.gen(function*() {
       let requests = 0
@@ -149,6 +164,21 @@ describe("what an operator sees of requests", () => {
       )
       assert.strictEqual(yield* total(KvMetrics.tokenRenewals, { outcome: "renewed" }), 2)
       assert.strictEqual(yield* total(KvMetrics.retries, { "error.type": "Unauthenticated" }), 1)
+    }).pipe(isolated))
+
+  it.live("a password that is rejected is a failed token, and no span or metric contains it", () =>
+    Effect.gen(function*() {
+      const fake = yield* FakeEtcd.make(() => ({
+        code: grpc.status.INVALID_ARGUMENT,
+        details: "etcdserver: authentication failed, invalid user ID or password"
+      }))
+      const auth = { username: "app", password: Redacted.make(secrets.password) }
+      const spans = yield* observed({ endpoints: [fake.endpoint], auth }, (kv) => reason(kv.put("a", secrets.value)))
+      assert.strictEqual(find(spans, "put").attributes.get("error.type"), "Unauthenticated")
+      assert.deepStrictEqual(children(spans, find(spans, "put")).map(({ name }) => name), ["token"])
+      assert.strictEqual(yield* total(KvMetrics.tokenRenewals, { outcome: "failed" }), 1)
+      assert.strictEqual(yield* total(KvMetrics.tokenRenewals, { outcome: "renewed" }), 0)
+      assert.strictEqual(yield* total(KvMetrics.operationDuration, { "error.type": "Unauthenticated" }), 1)
     }).pipe(isolated))
 
   it.live("a write without a response is a failure with an unknown outcome", () =>

@@ -22,6 +22,7 @@ import * as Scope from "effect/Scope"
 import * as Dns from "node:dns"
 import * as Net from "node:net"
 import { client, reason, services, timed } from "./support/client.ts"
+import { recordStalls } from "./support/stalls.ts"
 
 /** A server for TLS, and one without, with the options to reach each. */
 const cluster = (secure: boolean) =>
@@ -31,30 +32,6 @@ const cluster = (secure: boolean) =>
     const tls = { server: yield* authority.server(), ca: authority.ca }
     return { cluster: yield* EtcdCluster.make({ tls }), options: { tls: { ca: authority.ca.cert } } }
   })
-
-/** An interval of time, in milliseconds of `performance.now()`. */
-interface Interval {
-  readonly from: number
-  readonly to: number
-}
-
-/** Records the event loop's stalls until the scope closes. Returns how long it was stalled within an interval. */
-const recordStalls: Effect.Effect<(within: Interval) => number, never, Scope.Scope> = Effect.gen(function*() {
-  const every = 2
-  const stalls: Array<Interval> = []
-  let last = performance.now()
-  const look = (): void => {
-    const now = performance.now()
-    if (now - last > 3 * every) stalls.push({ from: last + every, to: now })
-    last = now
-  }
-  yield* Effect.acquireRelease(
-    Effect.sync(() => setInterval(look, every)),
-    (timer) => Effect.sync(() => clearInterval(timer))
-  )
-  return (within) =>
-    stalls.reduce((sum, { from, to }) => sum + Math.max(Math.min(to, within.to) - Math.max(from, within.from), 0), 0)
-})
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   for (const secure of [false, true]) {

@@ -13,8 +13,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { client, reason, timed } from "./support/client.ts"
+import { client, reason } from "./support/client.ts"
 import * as FakeEtcd from "./support/FakeEtcd.ts"
+import { timedWithoutStalls, unlessStalled } from "./support/stalls.ts"
 
 layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
   /** A client with one proxy per endpoint. All proxies lead to the same server. */
@@ -50,7 +51,9 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       "a lock survives a forgotten flow with one, two or three endpoints and a TTL of 3, 5, 10 or 20 s",
       () =>
         Effect.forEach(
-          [1, 2, 3].flatMap((endpoints) => [3, 5, 10, 20].map((ttl) => Effect.scoped(held(ttl, endpoints)))),
+          [1, 2, 3].flatMap((endpoints) =>
+            [3, 5, 10, 20].map((ttl) => unlessStalled(ttl * 1000)(Effect.scoped(held(ttl, endpoints))))
+          ),
           (test) => test,
           { concurrency: "unbounded", discard: true }
         ),
@@ -65,7 +68,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
           () => Effect.andThen(forget, Effect.sleep("2500 millis"))
         )
         yield* Effect.provideService(DistLock.withDistLock(body, "again", { ttl: "3 seconds" }), Kv.Kv, kv)
-      }), 60_000)
+      }).pipe(Effect.scoped, unlessStalled(3000)), 60_000)
   })
 
   it.effect("a read on a forgotten flow succeeds on a new connection, long before its deadline", () =>
@@ -74,7 +77,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* kv.put("read", "1")
       for (let i = 0; i < 3; i++) {
         yield* forget
-        const [elapsed, value] = yield* timed(kv.get("read"))
+        const [elapsed, value] = yield* timedWithoutStalls(kv.get("read"))
         assert.deepStrictEqual(value, Option.some("1"))
         assert.isBelow(elapsed, 2500)
       }
@@ -86,7 +89,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* kv.put("short", "1")
       yield* forget
       const short = Effect.exit(Deadline.within(kv.get("short"), "150 millis"))
-      const [elapsed] = yield* timed(Effect.repeat(short, { until: Exit.isSuccess }))
+      const [elapsed] = yield* timedWithoutStalls(Effect.repeat(short, { until: Exit.isSuccess }))
       assert.isBelow(elapsed, 2500)
     }))
 
@@ -96,9 +99,11 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* kv.put("write", "before")
       const from = (yield* cluster.revision) + 1n
       yield* forget
-      const fiber = yield* Effect.forkChild(timed(reason(Deadline.within(kv.put("write", "lost"), "20 seconds"))))
+      const fiber = yield* Effect.forkChild(
+        timedWithoutStalls(reason(Deadline.within(kv.put("write", "lost"), "20 seconds")))
+      )
       yield* Effect.sleep("1 second")
-      const [next] = yield* timed(kv.put("write", "next"))
+      const [next] = yield* timedWithoutStalls(kv.put("write", "next"))
       assert.isBelow(next, 2000)
       const [elapsed, failure] = yield* Fiber.join(fiber)
       assert.strictEqual(failure._tag, "Indeterminate")
@@ -116,7 +121,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
         yield* kv.put("pause", "1")
         yield* Effect.sleep("21 seconds")
         yield* forget
-        const [elapsed] = yield* timed(kv.put("pause", "2"))
+        const [elapsed] = yield* timedWithoutStalls(kv.put("pause", "2"))
         assert.isBelow(elapsed, 2500)
       }),
     60_000
@@ -128,7 +133,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       const watcher = yield* backendOf(kv).watch({ range: KeyRange.key("idle") })
       yield* forget
       yield* cluster.etcdctl(["put", "idle", "1"])
-      const [elapsed, batches] = yield* timed(watcher.take)
+      const [elapsed, batches] = yield* timedWithoutStalls(watcher.take)
       assert.strictEqual(batches[0]?.events[0]?.key, "idle")
       assert.isBelow(elapsed, 10_000)
     }))
@@ -141,7 +146,7 @@ layer(EtcdCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })
       yield* forget
       yield* cluster.etcdctl(["put", "both", "1"])
       yield* kv.get("both")
-      const [elapsed] = yield* timed(watcher.take)
+      const [elapsed] = yield* timedWithoutStalls(watcher.take)
       assert.isBelow(elapsed, 2500)
     }))
 
@@ -179,5 +184,5 @@ describe("a slow server", () => {
       const kv = yield* client({ endpoints: [proxy.endpoint], deadline: "3 seconds" })
       assert.strictEqual((yield* reason(kv.put("a", "1")))._tag, "Indeterminate")
       assert.strictEqual((yield* proxy.stats).opened, 1)
-    }))
+    }).pipe(Effect.scoped, unlessStalled(3000)))
 })

@@ -41,7 +41,9 @@ const takeAll = (buffer: WatchBuffer): ReadonlyArray<ReadonlyArray<Segment>> => 
 
 /** Responses, each with its revisions, each with the sizes of its events. */
 const responses = Arbitrary.schema(
-  Schema.Array(Schema.NonEmptyArray(Schema.NonEmptyArray(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 900 })))))
+  Schema.Array(
+    Schema.NonEmptyArray(Schema.NonEmptyArray(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 900 }))))
+  )
 )
 
 it.prop(

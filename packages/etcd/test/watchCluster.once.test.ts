@@ -6,7 +6,8 @@ import type * as Kv from "@effect-kv/core/Kv"
 import { EtcdCluster, TcpProxy } from "@effect-kv/test-suite/verification"
 import { assert, describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { client, timed } from "./support/client.ts"
+import { client } from "./support/client.ts"
+import { timedWithoutStalls } from "./support/stalls.ts"
 import { batchesUpTo, eventually, linesOf, untilStatus, watch, watcherCount } from "./support/watching.ts"
 
 layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "120 seconds" })((it) => {
@@ -33,7 +34,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
         const member = yield* holder
         yield* member.kill
         const revision = yield* put(kv, "one/a", "1")
-        const [elapsed, batches] = yield* timed(batchesUpTo(watcher, revision))
+        const [elapsed, batches] = yield* timedWithoutStalls(batchesUpTo(watcher, revision))
         assert.strictEqual(linesOf(batches).at(-1), `${revision} put one/a=1`)
         assert.isBelow(elapsed, 2000)
       }), 60_000)
@@ -50,7 +51,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
           const member = yield* holder
           const others = cluster.members.filter((other) => other !== member)
           yield* Effect.forEach(others, (other) => other.kill, { concurrency: 2 })
-          const [elapsed] = yield* timed(untilStatus(watcher, "Interrupted"))
+          const [elapsed] = yield* timedWithoutStalls(untilStatus(watcher, "Interrupted"))
           assert.isBelow(elapsed, 8000)
           yield* cluster.startAll
           const revision = yield* put(kv, "two/a", "2")
@@ -76,10 +77,10 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
           const member = yield* holder
           const proxy = proxies.find((_, i) => cluster.members[i] === member)
           yield* proxy!.blackhole()
-          const [silence] = yield* timed(untilStatus(watcher, "Interrupted"))
+          const [silence] = yield* timedWithoutStalls(untilStatus(watcher, "Interrupted"))
           assert.isBelow(silence, 10_000)
           const revision = yield* put(kv, "three/a", "1")
-          const [elapsed, batches] = yield* timed(batchesUpTo(watcher, revision))
+          const [elapsed, batches] = yield* timedWithoutStalls(batchesUpTo(watcher, revision))
           assert.strictEqual(linesOf(batches).at(-1), `${revision} put three/a=1`)
           assert.isBelow(elapsed, 5000)
         }),
@@ -97,7 +98,7 @@ layer(EtcdCluster.layer({ members: 3 }), { excludeTestServices: true, timeout: "
           const member = yield* holder
           const proxy = proxies.find((_, i) => cluster.members[i] === member)
           yield* proxy!.blackhole({ direction: "toClient" })
-          const [elapsed] = yield* timed(watch(kv, KeyRange.prefix("four/")))
+          const [elapsed] = yield* timedWithoutStalls(watch(kv, KeyRange.prefix("four/")))
           assert.isBelow(elapsed, 8000)
         }),
       60_000

@@ -18,7 +18,14 @@ import type { WatchStream } from "../src/internal/watch/watchStream.ts"
 import { type Change, emptyResponse, type FakeStream, FakeWatchServer, selected } from "./support/FakeWatchServer.ts"
 
 /** A few events exceed these limits, so that watches are parked all the time. */
-const tinyLimits: Limits = { park: 900, parkWithinResponse: 1500, resume: 300, take: 600, farBehind: 6n, nearlyThere: 3n }
+const tinyLimits: Limits = {
+  park: 900,
+  parkWithinResponse: 1500,
+  resume: 300,
+  take: 600,
+  farBehind: 6n,
+  nearlyThere: 3n
+}
 
 const transient = (message: string, refreshToken = false) => ({
   error: KvError.make(new KvError.Unavailable({ message })),

@@ -17,9 +17,11 @@ import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as backend from "./internal/backend.ts"
 import * as connection from "./internal/connection.ts"
+import * as health from "./internal/health.ts"
 import type { BatchingOptions, HistoryOptions, Options } from "./internal/options.ts"
 import * as settings from "./internal/options.ts"
 import * as realTime from "./internal/realTime.ts"
+import * as serverAddress from "./internal/serverAddress.ts"
 import * as store from "./internal/store.ts"
 import * as urls from "./internal/urls.ts"
 import { PostgresStore } from "./PostgresStore.ts"
@@ -121,20 +123,27 @@ const make = (
 const build = Effect.fnUntraced(function*(
   checked: settings.Settings
 ): Effect.fn.Return<Context.Context<Kv.Kv | PostgresStore>, KvError.KvError, Scope.Scope | PgClient.PgClient> {
-  const to = yield* connection.make(yield* PgClient.PgClient, checked)
+  const pg = yield* PgClient.PgClient
+  const to = yield* connection.make(pg, checked)
   const kv = yield* backend.make(to)
-  const labels = labelsOf(checked)
+  const labels = labelsOf(checked, serverAddress.database(pg.config))
   const metrics = checked.meter === undefined ? undefined : yield* KvMetrics.calls(labels)
   const measured = metrics === undefined ? kv : KvMetrics.measured(metrics)(kv)
   const batched = checked.batching === false
     ? measured
     : Batching.batched({ ...checked.batching, metrics, deadline: checked.deadline })(kv)
-  const traced = checked.tracing === false ? batched : Tracing.traced(labels, checked.tracing)(batched)
-  const service = yield* Kv.make(realTime.backend(traced))
+  const traced = checked.tracing === false ? batched : Tracing.traced(labels, {
+    ...checked.tracing,
+    separator: checked.prefix === "" ? "|" : undefined
+  })(batched)
+  const service = yield* Kv.make(realTime.backend(traced), { alarms: realTime.provide(health.alarms(to)) })
   return Context.make(Kv.Kv, service).pipe(Context.add(PostgresStore, store.make(to, service)))
 })
 
-const labelsOf = ({ prefix, schema }: settings.Settings): Readonly<Record<string, string>> => ({
+const labelsOf = (
+  { prefix, schema }: settings.Settings,
+  database: string
+): Readonly<Record<string, string>> => ({
   "db.system.name": "postgresql",
-  "db.namespace": prefix === "" ? schema : `${schema}|${prefix}`
+  "db.namespace": [database, schema, ...prefix === "" ? [] : [prefix]].join("|")
 })

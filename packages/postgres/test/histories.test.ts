@@ -1,92 +1,124 @@
 /**
  * Histories of real clients on a real server, checked against the store's own history as read by plain SQL.
  */
-import * as Kv from "@effect-kv/core/Kv"
-import { backendOf } from "@effect-kv/core/KvInternals"
-import {
-  LinearizabilityChecker,
-  LockChecker,
-  PostgresServer,
-  Recorder,
-  RevisionChecker,
-  Violation,
-  WatchChecker,
-  Workload
-} from "@effect-kv/test-suite/verification"
+import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
-import { changesUpTo } from "./support/history.ts"
-import { connect, database } from "./support/store.ts"
+import type * as Scope from "effect/Scope"
+import { administrator, freeze } from "./support/backends.ts"
+import { checked, type Progress, record, type Run } from "./support/recorded.ts"
+import { database, databaseAt } from "./support/store.ts"
 
-/** Runs clients while `meanwhile` acts on the server. Returns their history and the server's own. */
-const record = Effect.fnUntraced(
-  function*(
-    options: Workload.Options,
-    meanwhile: (recorder: Recorder.Recorder) => Effect.Effect<unknown, unknown, PostgresServer.PostgresServer>
-  ) {
-    const client = Effect.map(connect(), (context) => backendOf(Context.get(context, Kv.Kv)))
-    const unbatched = Effect.map(connect({ batching: false }), (context) => backendOf(Context.get(context, Kv.Kv)))
-    const [batched, alone] = [yield* client, yield* unbatched]
-    const recorder = yield* Recorder.make
-    const watch = yield* Workload.watch(recorder.client("watcher")(yield* client))
-    yield* Effect.all([
-      Workload.run(recorder, [batched, batched, batched, batched, batched, batched, alone, alone], options),
-      meanwhile(recorder)
-    ], { concurrency: 2 })
-    const finished = yield* Workload.finish(recorder, batched, [watch])
-    return { ...finished, changes: yield* changesUpTo(finished.revision) }
-  }
-)
+type Environment = PgClient.PgClient | PostgresServer.PostgresServer | Scope.Scope
 
-type Run = Effect.Success<ReturnType<typeof record>>
-
-const checked = ({ changes, count, history, revision }: Run): RevisionChecker.Report => {
-  const report = RevisionChecker.check(history, changes)
-  const violations = [
-    ...report.violations,
-    ...WatchChecker.check(history, changes, {
-      readUpTo: (watch) => watch.client === "watcher" ? revision : undefined
-    }),
-    ...LinearizabilityChecker.check(history),
-    ...LockChecker.check(history, { changes, counts: { [`w/${Workload.counter}`]: count } })
-  ]
-  assert.deepStrictEqual(violations, [], Violation.print(history, violations))
-  return report
-}
-
-describe("histories on Postgres", () => {
-  it.live("histories are correct with and without batching", () =>
-    Effect.scoped(Effect.gen(function*() {
-      const run = yield* record({ operations: 40 }, () => Effect.void)
-      assert.isEmpty(checked(run).unknown.applied)
-      assert.isAbove(run.history.holdings.length, 10)
-    })).pipe(
-      Random.withSeed("histories"),
-      Effect.provide(database),
-      Effect.provide(PostgresServer.layer())
-    ), 60_000)
-
+const test = (title: string, body: Effect.Effect<void, unknown, Environment>) =>
   it.live(
-    "histories are correct across kill -9 of the server, and the outcome of every write without a response is found",
+    title,
     () =>
-      Effect.scoped(Effect.gen(function*() {
-        const restart = Effect.fnUntraced(function*(recorder: Recorder.Recorder) {
-          const server = yield* PostgresServer.PostgresServer
-          const isBusy = Effect.map(recorder.history, ({ calls }) => calls.length > 200)
-          yield* Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), isBusy), { until: (yes) => yes })
-          yield* server.restart
-        })
-        const run = yield* record({ operations: 100, locks: false, interrupted: 3 }, restart)
-        const { unknown } = checked(run)
-        // The outcomes of most are looked up, so hardly any but those of interrupted writes remain unknown.
-        assert.isAbove(unknown.applied.length + unknown.notApplied.length, 0)
-      })).pipe(
+      Effect.scoped(body).pipe(
         Random.withSeed("histories"),
         Effect.provide(database),
         Effect.provide(PostgresServer.layer())
       ),
     60_000
+  )
+
+/** Calls that a fault lasts longer than. */
+const impatient: Run = { operations: 60, locks: false, client: { deadline: "1 second" } }
+
+/** Longer than the deadline of the calls, and than what is left of it after the search for an outcome. */
+const longer = Effect.sleep("1500 millis")
+
+describe("histories on Postgres", () => {
+  test(
+    "histories are correct with and without batching",
+    Effect.gen(function*() {
+      const run = yield* record({ operations: 40 }, () => Effect.void)
+      assert.isEmpty(checked(run).unknown.applied)
+      assert.isAbove(run.history.holdings.length, 10)
+    })
+  )
+
+  test(
+    "histories are correct across kill -9 of the server, and the outcomes of writes without a response are found",
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const run = yield* record(
+        { operations: 100, locks: false, interrupted: 10 },
+        ({ calls }) => Effect.andThen(calls(200), server.restart)
+      )
+      const { unknown } = checked(run)
+      // Those of interrupted writes, and of transactions whose response the log does not determine.
+      assert.isAbove(unknown.applied.length + unknown.notApplied.length, 2)
+    })
+  )
+
+  test(
+    "histories are correct across a stop of the whole server (SIGSTOP) beyond the deadline of all calls",
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const run = yield* record(impatient, ({ calls }) =>
+        Effect.gen(function*() {
+          yield* calls(150)
+          yield* server.pause
+          yield* Effect.ensuring(longer, server.resume)
+        }))
+      const { unknown } = checked(run)
+      assert.isAbove(unknown.applied.length + unknown.notApplied.length, 0)
+    })
+  )
+
+  test(
+    "histories are correct across a stop of the process that holds the lock of the store",
+    Effect.gen(function*() {
+      const sql = yield* administrator
+      const blocking = sql<{ readonly pid: number }>`
+        select distinct unnest(pg_blocking_pids(pid)) as pid from pg_stat_activity
+        where wait_event_type = 'Lock' and query like ${"%\"effect_kv\".write(%"}`
+      /** Stops a process that others wait for. If it has released the lock before it stopped, another one. */
+      const freezeHolder: Effect.Effect<Effect.Effect<void>, unknown, Scope.Scope> = Effect.gen(function*() {
+        const [row] = yield* Effect.repeat(blocking, { until: (rows) => rows.length > 0 })
+        const thaw = yield* freeze(row!.pid)
+        if ((yield* blocking).some(({ pid }) => pid === row!.pid)) return thaw
+        yield* thaw
+        return yield* freezeHolder
+      })
+      const run = yield* record(impatient, ({ calls }) =>
+        Effect.gen(function*() {
+          yield* calls(150)
+          const thaw = yield* freezeHolder
+          yield* longer
+          yield* thaw
+        }))
+      const { unknown } = checked(run)
+      assert.isAbove(unknown.applied.length + unknown.notApplied.length, 0)
+    })
+  )
+
+  test(
+    "histories are correct on a link that is slow, is cut, and loses responses",
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const proxy = yield* TcpProxy.make({ target: server.port })
+      const faults = Effect.fnUntraced(function*({ calls }: Progress) {
+        yield* calls(30)
+        yield* proxy.delay("10 millis")
+        yield* calls(50)
+        yield* proxy.heal
+        for (const count of [60, 75, 90]) yield* Effect.andThen(calls(count), proxy.cut)
+        yield* calls(105)
+        yield* proxy.dropResponses
+        yield* longer
+        yield* proxy.heal
+      })
+      const run = yield* record({ ...impatient, operations: 20 }, faults).pipe(
+        Effect.provide(Layer.fresh(databaseAt(proxy.port)))
+      )
+      const { unknown } = checked(run)
+      assert.isAbove(unknown.applied.length + unknown.notApplied.length, 0)
+    })
   )
 })

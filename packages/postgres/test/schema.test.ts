@@ -90,20 +90,20 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
           sql`select * from upgraded.get_entry('old')`
         )
         yield* old
-        let rounds = 0
+        const done = { rounds: 0 }
         const working = yield* Effect.forkChild(
-          Effect.forever(Effect.tap(old, () => Effect.sync(() => rounds++)))
+          Effect.forever(Effect.tap(old, () => Effect.sync(() => done.rounds++)))
         )
         const kvs = yield* Effect.forEach(eight, () => processOf({ schema: "upgraded" }))
         yield* Effect.forEach(kvs, put, { concurrency: "unbounded" })
-        const before = rounds
-        while (rounds < before + 10 && working.pollUnsafe() === undefined) yield* Effect.sleep("5 millis")
+        const enough = done.rounds + 10
+        while (done.rounds < enough && working.pollUnsafe() === undefined) yield* Effect.sleep("5 millis")
         assert.isUndefined(working.pollUnsafe(), "a client of version 1 failed")
         yield* Fiber.interrupt(working)
         assert.strictEqual(yield* versionOf("upgraded"), PostgresSchema.version)
         assert.strictEqual(yield* transactions("upgraded"), 2, "one by version 1, and one")
         assert.strictEqual(yield* kvs[0]!.count(KeyRange.prefix("key/")), 8)
-        assert.isAtLeast(Option.getOrThrow(yield* kvs[0]!.getEntry("old")).version, rounds)
+        assert.isAtLeast(Option.getOrThrow(yield* kvs[0]!.getEntry("old")).version, done.rounds)
       }))
 
     it.effect("what clients of version 1 send works after the upgrade", () =>

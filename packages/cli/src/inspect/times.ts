@@ -38,7 +38,7 @@ export const timeIn = (text: string): Since | undefined => {
   return Number.isNaN(millis) ? undefined : { millis, isAtLeast: false }
 }
 
-/** Since when contenders hold or wait, for one who keeps looking. */
+/** Since when contenders hold or wait, as far as a watching command has observed it. */
 export class Observed {
   readonly #seen = new Map<string, { readonly isHolder: boolean; readonly since: Since }>()
   #isFirst = true

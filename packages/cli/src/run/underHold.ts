@@ -26,7 +26,7 @@ export interface Held {
   readonly lost: Effect.Effect<unknown, unknown>
 }
 
-/** What is held, and for whom it waits. */
+/** What is held, and what it waits for. */
 export interface Subject<E> {
   /** For people, such as `the lock "nightly"`. */
   readonly title: string

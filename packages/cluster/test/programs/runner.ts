@@ -1,6 +1,6 @@
 /**
- * A runner in a process of its own, on etcd and Node's sockets. It reports what it owns as lines of JSON, and does what
- * the lines of its standard input say: `increment ID`, or `later ID MILLIS`.
+ * A runner in a process of its own, on etcd and Node's sockets. It begins when the first line of its standard input says
+ * so, reports what it owns as lines of JSON, and does what the next lines say: `increment ID`, or `later ID MILLIS`.
  */
 import { KvCluster, KvSingleton } from "@effect-kv/cluster"
 import * as Kv from "@effect-kv/core/Kv"
@@ -14,11 +14,16 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import { flushCompileCache } from "node:module"
 import * as Readline from "node:readline"
 import { fenced, unfenced } from "../support/counters.ts"
 import type { Line } from "../support/runnerProcesses.ts"
 
 const [, , endpoint, prefix, port, shardCount, intervals] = process.argv
+
+const input = Readline.createInterface({ input: process.stdin })
+
+const begun = Effect.callback<void>((resume) => void input.once("line", () => resume(Effect.void)))
 
 const report = (line: Line): Effect.Effect<void> =>
   Effect.sync(() => process.stdout.write(`${JSON.stringify({ ...line, at: Date.now() })}\n`))
@@ -62,7 +67,7 @@ const reporting = Layer.effect(
 
 /** Carries out the commands, each in a fiber of its own. */
 const commands = Layer.effectDiscard(
-  Stream.fromAsyncIterable(Readline.createInterface({ input: process.stdin }), (error) => error).pipe(
+  Stream.fromAsyncIterable(input, (error) => error).pipe(
     Stream.runForEach((line) => {
       const [command, id = "", millis] = line.split(" ")
       const done = (type: "fenced" | "unfenced", call: Effect.Effect<unknown, unknown, Sharding.Sharding>) =>
@@ -110,4 +115,12 @@ const runner = Layer.mergeAll(fenced.layer, unfenced.layer, singleton, owned, co
   Layer.provide(Layer.succeed(Logger.LogToStderr, true))
 )
 
-NodeRuntime.runMain(Effect.andThen(report({ _tag: "Started" }), Layer.launch(runner)))
+// For the next process: this one may be killed.
+flushCompileCache()
+
+NodeRuntime.runMain(
+  begun.pipe(
+    Effect.andThen(report({ _tag: "Started" })),
+    Effect.andThen(Layer.launch(runner))
+  )
+)

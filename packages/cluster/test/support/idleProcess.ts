@@ -12,25 +12,19 @@ export interface Requests {
   readonly reads: number
 }
 
-/** The requests that etcd has received from one runner, in ten seconds of twenty. */
+/** The requests that etcd has served from one runner, in ten seconds of twenty. */
 export const measure = Effect.gen(function*() {
   const cluster = yield* EtcdCluster.make()
   const runner = yield* start({ endpoint: cluster.endpoints[0]!, prefix: "x", shards: 300, intervals: "default" })
+  yield* runner.begin
   yield* runner.owns((owned) => owned === 300, 0)
-  const read = Effect.map(cluster.metrics(), ({ series }) => {
-    const sum = (name: string, ...methods: ReadonlyArray<string>) =>
-      [...series].reduce(
-        (sum, [key, value]) =>
-          key.startsWith(`${name}{`) && methods.some((method) => key.includes(`grpc_method="${method}"`))
-            ? sum + value
-            : sum,
-        0
-      )
-    return {
-      renewals: sum("grpc_server_msg_received_total", "LeaseKeepAlive"),
-      reads: sum("grpc_server_started_total", "Range", "Txn")
-    }
-  })
+  const read = Effect.map(cluster.metrics(), ({ get, series }) => ({
+    renewals: get("etcd_debugging_lease_renewed_total"),
+    reads: [...series].reduce(
+      (sum, [name, count]) => /^grpc_server_started_total\{.*grpc_method="(Range|Txn)"/.test(name) ? sum + count : sum,
+      0
+    )
+  }))
   yield* Effect.sleep("5 seconds")
   const before = yield* read
   yield* Effect.sleep("20 seconds")

@@ -17,6 +17,8 @@ export interface Interval {
 export interface MachineStalls {
   /** For how many milliseconds of the interval the control process was not let run, once it has reported on all of it. */
   readonly during: (interval: Interval) => Effect.Effect<number>
+  /** The part of the interval for which a process that computes all the time was not let run: from 0 to 1. */
+  readonly share: (interval: Interval) => Effect.Effect<number>
 }
 
 interface Beat {
@@ -24,6 +26,9 @@ interface Beat {
   readonly elapsed: number
   readonly stall: number
 }
+
+/** For how long the control process computes in each beat. */
+const workMillis = 1
 
 const program = fileURLToPath(new URL("../programs/machineStalls.ts", import.meta.url))
 
@@ -40,17 +45,24 @@ export const measure: Effect.Effect<MachineStalls, never, Scope.Scope> = Effect.
       beats.push(JSON.parse(line) as Beat)
       waiting.forEach((check) => check())
     })
+    const reportedUpTo = (time: number) =>
+      Effect.callback<void>((resume) => {
+        const check = () => {
+          if ((beats.at(-1)?.at ?? 0) < time) return
+          waiting.delete(check)
+          resume(Effect.void)
+        }
+        waiting.add(check)
+        check()
+        return Effect.sync(() => waiting.delete(check))
+      })
     return {
-      during: ({ from, to }) =>
-        Effect.callback((resume) => {
-          const check = () => {
-            if ((beats.at(-1)?.at ?? 0) < to) return
-            waiting.delete(check)
-            resume(Effect.succeed(stallOf(beats, { from, to })))
-          }
-          waiting.add(check)
-          check()
-          return Effect.sync(() => waiting.delete(check))
+      during: (interval) => Effect.map(reportedUpTo(interval.to), () => stallOf(beats, interval)),
+      share: (interval) =>
+        Effect.map(reportedUpTo(interval.to), () => {
+          const stall = stallOf(beats, interval)
+          const worked = beats.filter(({ at }) => at >= interval.from && at <= interval.to).length * workMillis
+          return stall === 0 ? 0 : stall / (stall + worked)
         })
     }
   }

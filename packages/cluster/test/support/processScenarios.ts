@@ -95,9 +95,7 @@ const started = (runner: RunnerProcess) =>
 const betweenRenewals = (runner: RunnerProcess) =>
   Effect.gen(function*() {
     const seen = runner.lines.length
-    const { at } = yield* runner.reported((lines) =>
-      lines.slice(seen).find((line) => line._tag === "Renewed")
-    )
+    const { at } = yield* runner.reported((lines) => lines.slice(seen).find((line) => line._tag === "Renewed"))
     yield* Effect.sleep(at + 500 - Date.now())
   })
 
@@ -107,11 +105,16 @@ export const joinAndEnd = Effect.gen(function*() {
   const launch = (port?: number) =>
     start({ endpoint: cluster.endpoints[0]!, prefix: "x", shards, ...(port === undefined ? {} : { port }) })
 
-  const a = yield* launch()
+  // All processes start at once, and each runner begins when it is its turn: starting takes the most time of all.
+  const [a, b, c] = yield* Effect.all([launch(), launch(), launch()])
+  const again = yield* launch(b.port)
+
+  yield* a.begin
   const first = yield* until([a], all, yield* started(a))
   yield* a.reported(runsSingleton)
 
-  const [b, c] = yield* Effect.all([launch(), launch()], { concurrency: "unbounded" })
+  yield* b.begin
+  yield* c.begin
   yield* Effect.forEach([b, c], (runner) => runner.owns((owned) => owned > 0, 0))
   yield* Effect.forEach([a, b, c], (runner) => runner.owns(third, 0))
   const before = yield* incrementAll(b, "x-1")
@@ -121,7 +124,7 @@ export const joinAndEnd = Effect.gen(function*() {
 
   yield* b.signal("SIGKILL")
   yield* b.gone
-  const again = yield* launch(b.port)
+  yield* again.begin
   const restarted = yield* until([again], half, yield* started(again))
 
   yield* betweenRenewals(again)
@@ -148,7 +151,8 @@ export const freeze = Effect.gen(function*() {
   const cluster = yield* EtcdCluster.make()
   const kv = yield* clientOf(cluster)
   const launch = start({ endpoint: cluster.endpoints[0]!, prefix: "x", shards })
-  const a = yield* launch
+  const [a, b] = yield* Effect.all([launch, launch])
+  yield* a.begin
   yield* a.owns(all, 0)
   // Work that is to write while the process is frozen.
   yield* Effect.forEach(ids, (id) => a.command(`later x-${id} 4000`))
@@ -156,7 +160,7 @@ export const freeze = Effect.gen(function*() {
   yield* a.command("increment x-begun")
   yield* a.reported((lines) => lines.find((line) => line._tag === "Done" && line.id === "x-begun"))
   const frozen = yield* a.signal("SIGSTOP")
-  const b = yield* launch
+  yield* b.begin
   const taken = yield* b.owns(all, frozen)
   const calls = yield* incrementAll(b, "x-")
   yield* a.signal("SIGCONT")
@@ -180,9 +184,10 @@ export const freeze = Effect.gen(function*() {
 export const outage = Effect.gen(function*() {
   const cluster = yield* EtcdCluster.make()
   const launch = start({ endpoint: cluster.endpoints[0]!, prefix: "x", shards })
-  const a = yield* launch
+  const [a, b] = yield* Effect.all([launch, launch])
+  yield* a.begin
   yield* a.owns(all, 0)
-  const b = yield* launch
+  yield* b.begin
   yield* Effect.forEach([a, b], (runner) => runner.owns(half, 0))
   yield* cluster.member.kill
   const away = Date.now()

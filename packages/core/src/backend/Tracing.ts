@@ -33,6 +33,11 @@ export type Attributes = Readonly<Record<string, string>>
 export interface Options {
   /** Whether spans contain the keys of calls, as `db.operation.parameter.key`. Default: false. */
   readonly keys?: boolean | undefined
+  /**
+   * What separates the `db.namespace` of the attributes from the prefixes of `Kv.prefixed`, if it is the name of a
+   * database rather than a prefix of keys. Default: nothing.
+   */
+  readonly separator?: string | undefined
 }
 
 /**
@@ -79,7 +84,7 @@ export const traced = (attributes: Attributes, options?: Options) => (backend: K
           kind: "client",
           attributes: {
             ...attributes,
-            ...namespaceOf(attributes, fiber),
+            ...namespaceOf(attributes, options?.separator, fiber),
             [spans.operation]: operation,
             ...more?.()
           }
@@ -118,8 +123,13 @@ export const traced = (attributes: Attributes, options?: Options) => (backend: K
  */
 export const spanOf = (fiber: Fiber.Fiber<unknown, unknown>): Tracer.Span | undefined => spans.ofCall(fiber)
 
-const namespaceOf = (attributes: Attributes, fiber: Fiber.Fiber<unknown, unknown>): Attributes => {
-  const name = (attributes["db.namespace"] ?? "") + fiber.getRef(namespace.Current)
+const namespaceOf = (
+  attributes: Attributes,
+  separator: string | undefined,
+  fiber: Fiber.Fiber<unknown, unknown>
+): Attributes => {
+  const prefix = fiber.getRef(namespace.Current)
+  const name = `${attributes["db.namespace"] ?? ""}${prefix === "" ? "" : separator ?? ""}${prefix}`
   return name === "" ? {} : { "db.namespace": name }
 }
 

@@ -56,7 +56,7 @@ export type Options = queues.Options
  * import { Queue } from "@effect-kv/core/recipe"
  * import { Effect, Option } from "effect"
  *
- * // Any number of imports or one export: imports wait for exports, exports for everybody.
+ * // Any number of imports or one export: imports wait for exports, exports for all others.
  * const importing = Queue.behind({ name: "data", prefix: "data/import/", ahead: ["data/export/"] })
  *
  * const program = Effect.gen(function*() {

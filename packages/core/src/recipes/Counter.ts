@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function*(
   const { backend, unfenced } = internals.of(kv)
   const names = yield* checked(name)
   const id = (yield* leaseId.random).toString(16)
-  // Ended in the reverse order: the total is folded before the participant is taken for dead.
+  // Ended in the reverse order: the total is folded before the participant is considered dead.
   yield* Effect.catchTag(TempKey.make(names.lives + id), "TempKeyTaken", Effect.die)
   const participant = yield* Effect.acquireRelease(
     Effect.sync(() => participants.make(backend, unfenced, names, id)),

@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Scope from "effect/Scope"
 import * as internals from "../internal/kv/internals.ts"
+import * as holdSpan from "../internal/queue/holdSpan.ts"
 import * as acquireSlot from "../internal/slot/acquireSlot.ts"
 import { HeldSlot } from "../internal/slot/heldSlot.ts"
 import { type Options, type Slot, SlotsTaken } from "../internal/slot/model.ts"
@@ -82,8 +83,15 @@ export const use = <A, E, R>(
   options: Options
 ): Effect.Effect<A, E | KvError.KvError | SlotsTaken | LockLost, R | Kv> =>
   Effect.scopedWith((scope) =>
-    Effect.flatMap(Scope.provide(acquire(name, options), scope), (slot) => fenced(Effect.suspend(() => f(slot)), slot))
+    Effect.flatMap(
+      Scope.provide(acquire(name, options), scope),
+      (slot) => fenced(inHoldOf(slot, Effect.suspend(() => f(slot))), slot)
+    )
   )
+
+/** The work under a slot is a child of its hold. */
+const inHoldOf = <A, E, R>(slot: Slot, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  slot instanceof HeldSlot ? holdSpan.inside(slot.span, effect) : effect
 
 /**
  * Runs the effect under a slot that {@link acquire} returned, as {@link use} does: fenced, and interrupted when the slot

@@ -61,8 +61,9 @@ export type {
  */
 export interface MakeOptions {
   /**
-   * The names of the store's active alarms, such as `NOSPACE`, for `KvHealth.check`. It should respond if any member of
-   * the store is reachable, even without a quorum. Default: the store has no alarms.
+   * The names of the store's active alarms, such as `NOSPACE`, for `KvHealth.check`. If any member of the
+   * store responds, it should succeed even without a quorum, and if need be with the alarms that are known. Default: the
+   * store has no alarms.
    */
   readonly alarms?: Effect.Effect<ReadonlyArray<string>, KvError> | undefined
 }

@@ -55,7 +55,7 @@ const Problem = Schema.Struct({
 })
 
 /**
- * A problem of a store. `Unreachable`: no member responds, or none can issue a token. `Unauthenticated`: the store rejects the credentials.
+ * A problem of a store. `Unreachable`: no member responds. `Unauthenticated`: the store rejects the credentials.
  * `NoQuorum`: a member responds, but a linearizable read does not succeed. `Alarm`: the store has an active alarm.
  * `LowMargin`: a session is about to be lost. `Failed`: the read has failed for another reason.
  *
@@ -93,7 +93,8 @@ export class Unhealthy extends Schema.Error<Unhealthy>("@effect-kv/core/KvHealth
  * **Details**
  *
  * It makes one linearizable read of a key that need not exist. A user that may not read it is healthy: the store has
- * then identified the user. On etcd it also requests the status of a member. A store in memory is always healthy.
+ * then identified the user. On etcd it also requests the status of a member, and on Postgres whether the server and the
+ * role can write. A store in memory is always healthy.
  *
  * **Gotchas**
  *

@@ -302,8 +302,8 @@ export interface Details {
   readonly key?: string | undefined
   /** The address of the server that was tried last. */
   readonly endpoint?: string | undefined
-  /** The gRPC status code of its response. */
-  readonly status?: number | undefined
+  /** The code of its response: a gRPC status, or the SQLSTATE of a database. */
+  readonly status?: number | string | undefined
 }
 
 /**
@@ -334,8 +334,8 @@ export class KvError extends Schema.Error<KvError>("@effect-kv/core/KvError")({
   key: Schema.optionalKey(Schema.String),
   /** The address of the server that was tried last. */
   endpoint: Schema.optionalKey(Schema.String),
-  /** The gRPC status code of its response. */
-  status: Schema.optionalKey(Schema.Finite)
+  /** The code of its response: a gRPC status, or the SQLSTATE of a database. */
+  status: Schema.optionalKey(Schema.Union([Schema.Finite, Schema.String]))
 }) {
   override get message(): string {
     return `${this.reason._tag}: ${callOf(this)}${this.reason.message}`

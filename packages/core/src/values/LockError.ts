@@ -61,9 +61,9 @@ export class LockTimeout extends Schema.Error<LockTimeout>("@effect-kv/core/Lock
  */
 export class LockHoldExceeded extends Schema.Error<LockHoldExceeded>("@effect-kv/core/LockError/LockHoldExceeded")({
   _tag: Schema.tag("LockHoldExceeded"),
-  /** What was held: a lock, the leadership of an election, or permits of a semaphore. */
+  /** What was held: a lock, the leadership of an election, permits of a semaphore, or a run of what runs once. */
   kind: lockKind.field,
-  /** The name of the lock, election or semaphore; for several locks, all their names. */
+  /** The name of the lock, election, semaphore or run; for several locks, all their names. */
   lock: Schema.String,
   /** The lock's fencing token; for several locks, the largest. */
   token: Schema.BigInt,

@@ -4,12 +4,17 @@
 import type * as KvError from "@effect-kv/core/KvError"
 import * as Effect from "effect/Effect"
 import type * as connection from "./rpc/connection.ts"
+import type * as retry from "./rpc/retry.ts"
 import * as rpc from "./rpc/rpc.ts"
 import { decodeStatus, type MemberStatus } from "./wire/statusCodec.ts"
 
 /** Requests the status of a member. It responds even without a quorum, so a response shows that it is reachable. */
-export const request = (to: connection.Connection): Effect.Effect<MemberStatus, KvError.KvError> =>
+export const request = (
+  to: connection.Connection,
+  options?: Pick<retry.Call<never>, "isTokenOptional" | "onResponse">
+): Effect.Effect<MemberStatus, KvError.KvError> =>
   to.run<MemberStatus, MemberStatus>({
+    ...options,
     name: "status",
     policy: "read",
     hasLeader: false,
@@ -40,6 +45,23 @@ export const alarmsOf = ({ errors, header }: Pick<MemberStatus, "errors" | "head
       : { memberId: BigInt(memberId), kind }
   })
 
-/** The names of the alarms of a cluster, each once. */
+/**
+ * The names of the alarms of a cluster, each once. Fails with `Unavailable` only if no member responds.
+ *
+ * Newer versions of etcd with authentication demand a token, and to issue one they need a quorum. Without a quorum such a
+ * member responds that it demands one, and its alarms are not known.
+ */
 export const alarmNames = (to: connection.Connection): Effect.Effect<ReadonlyArray<string>, KvError.KvError> =>
-  Effect.map(request(to), (status) => [...new Set(alarmsOf(status).map(({ kind }) => kind))])
+  Effect.suspend(() => {
+    let hasResponded = false
+    const onResponse = (): void => {
+      hasResponded = true
+    }
+    return request(to, { isTokenOptional: true, onResponse }).pipe(
+      Effect.map((status) => [...new Set(alarmsOf(status).map(({ kind }) => kind))]),
+      Effect.catchIf(
+        ({ reason: { _tag } }) => hasResponded && (_tag === "Unavailable" || _tag === "DeadlineExceeded"),
+        () => Effect.succeed([])
+      )
+    )
+  })

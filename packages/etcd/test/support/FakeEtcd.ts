@@ -121,7 +121,7 @@ const start = (reply: FakeEtcd["reply"]): Effect.Effect<FakeEtcd & { readonly se
 /** etcd3 exposes its service definitions only through the clients it creates. */
 const definitions = (): ReadonlyArray<grpc.ServiceDefinition> => {
   const host = new Host("127.0.0.1:1", grpc.credentials.createInsecure(), {}, noop)
-  const names = ["KV", "Lease", "Auth", "Cluster"] as const
+  const names = ["KV", "Lease", "Auth", "Cluster", "Maintenance"] as const
   const found = names.map((name) => (host.getServiceClient(name).constructor as grpc.ServiceClientConstructor).service)
   host.close()
   return found

@@ -11,11 +11,13 @@ import * as leases from "./leases.ts"
 import * as realTime from "./realTime.ts"
 import * as sweeper from "./sweeper.ts"
 import * as watches from "./watch/watches.ts"
+import * as watchMetrics from "./watch/watchMetrics.ts"
 
 export const make = Effect.fnUntraced(function*(to: Connection): Effect.fn.Return<KvBackend, never, Scope.Scope> {
   const sweeping = yield* sweeper.make(to)
   const run = Effect.runForkWith(yield* realTime.context)
   const watching = watches.make(to, run, sweeping.wake)
+  if (to.settings.meter !== undefined) yield* watchMetrics.observe(to.settings.meter, watching.feed)
   const { leaseGrant, ...others } = leases.make(to)
   const fiber = yield* Effect.acquireRelease(
     Effect.sync(() => run(sweeping.run)),

@@ -26,9 +26,11 @@ export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
   params: [PgTypes.bytea(key)]
 })
 
-export const write = (to: Connection, { data, json }: Encoded, request: string): Statement => ({
+/** `since` is the greatest known revision. */
+export const write = (to: Connection, { data, json }: Encoded, request: string, since: bigint): Statement => ({
   sql: `select * from ${to.schema}.write($1, $2, $3)`,
-  params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)]
+  params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)],
+  declareVoid: resolve(to, request, since)
 })
 
 export const resolve = (to: Connection, request: string, since: bigint): Statement => ({

@@ -5,6 +5,7 @@
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
 import * as SendControl from "@effect-kv/core/SendControl"
+import * as Tracing from "@effect-kv/core/Tracing"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -19,9 +20,12 @@ import { Identity } from "./identity.ts"
 import type { Settings } from "./options.ts"
 import * as permissions from "./permissions.ts"
 import * as realTime from "./realTime.ts"
+import { RequestMetrics } from "./requestMetrics.ts"
 import { identifier } from "./schema/names.ts"
 import { SchemaUse } from "./schemaUse.ts"
+import * as serverAddress from "./serverAddress.ts"
 import * as sqlErrors from "./sqlErrors.ts"
+import * as statementSpan from "./statementSpan.ts"
 
 /** A row, by the position of its columns. */
 export type Row = ReadonlyArray<unknown>
@@ -30,6 +34,8 @@ export type Row = ReadonlyArray<unknown>
 export interface Statement {
   readonly sql: string
   readonly params: ReadonlyArray<unknown>
+  /** The statement after which this one, if it is a write, is not applied any more. */
+  readonly declareVoid?: Statement
 }
 
 /** What a write does when its response was lost. */
@@ -41,12 +47,15 @@ export class Connection {
   readonly settings: Settings
   /** The schema, as an identifier. */
   readonly schema: string
+  readonly server: serverAddress.ServerAddress
+  /** `undefined`: nothing is measured. */
+  readonly metrics: RequestMetrics | undefined
   readonly #schemaUse: SchemaUse
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
   readonly #ordinary: Semaphore.Semaphore
-  /** The statements in flight, also those that no caller waits for any more. */
-  readonly #running = new Set<Fiber.Fiber<unknown, unknown>>()
+  /** The statements in flight, also those that no caller waits for any more, and the statements that declare them void. */
+  readonly #running = new Map<Fiber.Fiber<unknown, unknown>, Statement | undefined>()
   #isOpen = true
 
   constructor(
@@ -57,6 +66,8 @@ export class Connection {
     this.pg = pg
     this.settings = settings
     this.schema = identifier(settings.schema)
+    this.server = serverAddress.of(pg.config)
+    this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)
     this.#schemaUse = new SchemaUse(pg, settings, run)
     this.#run = run
     this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
@@ -75,10 +86,20 @@ export class Connection {
 
   /**
    * Waits for the ends of the statements that were given up, for at most a second: after a client has closed, none of its
-   * writes should arrive.
+   * writes should be applied. A cancellation may arrive before the statement that it is meant for, so the writes that
+   * have not ended are declared void, within another second.
    */
   get drained(): Effect.Effect<void> {
-    return Effect.suspend(() => Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll([...this.#running]), "1 second")))
+    return Effect.suspend(() => endOf([...this.#running.keys()])).pipe(
+      Effect.andThen(Effect.suspend(() => {
+        const voids = [...this.#running.values()].filter((statement) => statement !== undefined)
+        const fibers = voids.map((statement) => this.#run(executing(statement)(this.pg, () => true)))
+        return Effect.andThen(
+          endOf(fibers),
+          Effect.sync(() => fibers.forEach((fiber) => fiber.interruptUnsafe()))
+        )
+      }))
+    )
   }
 
   /** Calls `f` when the layer closes. Returns the function that cancels that. */
@@ -131,8 +152,9 @@ export class Connection {
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayDoubt = true
-    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
-      Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
+    const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
+      if (last !== undefined) this.metrics?.retried(last)
+      return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
           case "Rows":
             return Effect.succeed(outcome.rows)
@@ -146,9 +168,9 @@ export class Connection {
             if (outcome.sent && resolve !== undefined) {
               return KvError.fail(unknown("no response arrived before the deadline"))
             }
-            return KvError.fail(
-              last === undefined ? late(outcome.sent, this.#schemaUse.isReady) : sqlErrors.reasonOf(last)
-            )
+            return last === undefined
+              ? KvError.fail(late(outcome.sent, this.#schemaUse.isReady))
+              : sqlErrors.fail(last)
           case "Failed": {
             const { error, sent } = outcome
             last = error
@@ -161,14 +183,16 @@ export class Connection {
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
-            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return KvError.fail(sqlErrors.reasonOf(error))
-            return Effect.andThen(
-              Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2))),
-              attempt(Math.min(backoff * 2, 500))
-            )
+            if (!sqlErrors.isTransient(error) || remaining() <= backoff) return sqlErrors.fail(error)
+            const pause = Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2)))
+            const before = sqlErrors.isQueueFull(error)
+              ? Effect.andThen(this.#once(executing(removeNotifications), remaining), pause)
+              : pause
+            return Effect.andThen(before, Effect.suspend(() => attempt(Math.min(backoff * 2, 500))))
           }
         }
       })
+    }
     return Effect.suspend(() => attempt(20))
   }
 
@@ -176,23 +200,43 @@ export class Connection {
   #denied(error: SqlError, remaining: () => number): Effect.Effect<never, KvError.KvError> {
     const { schema } = this.settings
     return Effect.flatMap(
-      this.#once(executing(permissions.statement(schema)), remaining),
+      this.#send(permissions.statement(schema), remaining, true),
       (outcome) =>
-        KvError.fail(sqlErrors.reasonOf(
-          error,
-          outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined
-        ))
+        sqlErrors.fail(error, outcome._tag === "Rows" ? permissions.missing(schema, outcome.rows[0]!) : undefined)
     )
   }
 
   /** One attempt, after the check of the schema. */
   #attempt(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
-    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
-    if (this.#schemaUse.isReady) return this.#once(query, remaining)
+    const sent = this.#send(statement, remaining, isUrgent)
+    if (this.#schemaUse.isReady) return sent
     return Effect.flatMap(
       this.#once(() => ready(this.#schemaUse), remaining),
-      (outcome) => outcome._tag === "Rows" ? this.#once(query, remaining) : Effect.succeed(outcome)
+      (outcome) => outcome._tag === "Rows" ? sent : Effect.succeed(outcome)
     )
+  }
+
+  /** Sends a statement once, counted, and in a span if the call has one. */
+  #send(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
+    const { metrics } = this
+    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
+    const counted = metrics === undefined ? this.#once(query, remaining, statement.declareVoid) : Effect.map(
+      this.#once(waiting(query, metrics), remaining, statement.declareVoid),
+      (outcome) => {
+        if (outcome._tag === "Failed") metrics.failed(outcome.error)
+        else if (outcome._tag === "Late") metrics.late()
+        return outcome
+      }
+    )
+    return Effect.withFiber((fiber) => {
+      const call = Tracing.spanOf(fiber)
+      return call === undefined ?
+        counted :
+        statementSpan.around(call, statement.sql, this.server, counted, (outcome) => ({
+          error: outcome._tag === "Failed" ? outcome.error : undefined,
+          isLate: outcome._tag === "Late"
+        }))
+    })
   }
 
   /** A query that waits for its turn before it takes a connection. */
@@ -201,7 +245,7 @@ export class Connection {
   }
 
   /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
-  #once(query: Query, remaining: () => number): Effect.Effect<Outcome> {
+  #once(query: Query, remaining: () => number, declareVoid?: Statement): Effect.Effect<Outcome> {
     return Effect.withFiber((caller) => {
       const control = caller.getRef(SendControl.Current)
       return Effect.callback<Outcome>((resume) => {
@@ -213,7 +257,7 @@ export class Connection {
           sent = true
           return true
         }))
-        this.#running.add(fiber)
+        this.#running.set(fiber, declareVoid)
         fiber.addObserver(() => this.#running.delete(fiber))
         const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
         // A fiber that has ended already calls its observer at once.
@@ -270,6 +314,28 @@ const executing = (statement: Statement): Query => (pg, send) =>
         : Effect.succeed({ _tag: "Cancelled" })
     )))
 
+/** Measures how long the query waits for a connection, even if it gets none. */
+const waiting = (query: Query, metrics: RequestMetrics): Query => (pg, send) =>
+  Effect.suspend(() => {
+    const began = performance.now()
+    let isWaiting = true
+    const ended = (): undefined => {
+      if (isWaiting) metrics.waited(performance.now() - began)
+      isWaiting = false
+    }
+    const sending = (): boolean => {
+      ended()
+      return send()
+    }
+    return Effect.onExitPrimitive(query(pg, sending), ended)
+  })
+
+/**
+ * Removes the notifications that all listeners have read. Postgres does that itself only after a commit that notifies,
+ * which a full queue prevents.
+ */
+const removeNotifications: Statement = { sql: "select pg_notification_queue_usage()", params: [] }
+
 /** Waits until the schema can be used. */
 const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>
   Effect.matchEffect(schemaUse.ready, {
@@ -285,6 +351,9 @@ type Outcome =
   | { readonly _tag: "Late"; readonly sent: boolean }
   | { readonly _tag: "Closed"; readonly sent: boolean }
   | { readonly _tag: "Cancelled" }
+
+const endOf = (fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>): Effect.Effect<void> =>
+  Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll(fibers), "1 second"))
 
 const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 

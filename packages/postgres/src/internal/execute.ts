@@ -90,7 +90,7 @@ const write = (to: Connection, op: Op.Op, encoded: Encoded): Effect.Effect<AnyRe
     const resolve = (remaining: Duration.Duration) =>
       Deadline.within(outcome(to, op, encoded, { request, sent }), remaining)
     return Effect.flatMap(
-      to.write(calls.write(to, encoded, request), resolve),
+      to.write(calls.write(to, encoded, request, sent.revision), resolve),
       (result) => "_tag" in result ? Effect.succeed(result) : decoded(to, op, calls.itemsOf(result), sent, "write")
     )
   })
@@ -116,6 +116,9 @@ const outcome = (
     (rows) => {
       const items = calls.itemsOf(rows)
       const last = items[items.length - 1]!
+      to.metrics?.resolved(
+        last[0] === kind.void ? "not applied" : last[0] === kind.revision ? "applied" : "unknown"
+      )
       switch (last[0]) {
         case kind.void:
           return write(to, op, encoded)
@@ -130,6 +133,10 @@ const outcome = (
             ? Effect.fail(indeterminate(`the write was applied at revision ${revision}, but its response was lost`))
             : Effect.succeed(response)
         }
+        case kind.future:
+          return Effect.fail(
+            to.identity.observe(nOf(last), sent, "write") ?? indeterminate("the response was lost")
+          )
         default:
           return Effect.fail(
             indeterminate("the response was lost, and the history that would show the outcome is compacted")

@@ -4,6 +4,7 @@
  * No message repeats a parameter of the statement, because parameters are values.
  */
 import * as KvError from "@effect-kv/core/KvError"
+import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 
 /**
@@ -26,13 +27,19 @@ export const mayBeApplied = (error: SqlError): boolean => {
   return state === undefined || state.startsWith("08") || state.startsWith("57")
 }
 
-/** Whether the same statement may succeed soon, if it was not applied. */
+/**
+ * Whether the same statement may succeed soon, if it was not applied: if the server, its resources or its disk are the
+ * problem (08, 53, 54, 57P, 58, XX), or other transactions. A full queue of notifications is one of class 54.
+ */
 export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
     ? error.reason._tag === "ConnectionError"
-    : /^(08|53|57P)/.test(state) || ["40001", "40P01", "55P03", "25006", "57014"].includes(state)
+    : /^(08|53|54|57P|58|XX)/.test(state) || ["40001", "40P01", "55P03", "25006", "57014"].includes(state)
 }
+
+/** Whether the server's queue of notifications is full. */
+export const isQueueFull = (error: SqlError): boolean => stateOf(error) === "54000"
 
 /** Whether the schema or one of its functions is missing. */
 export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", "42883"].includes(stateOf(error) ?? "")
@@ -56,6 +63,10 @@ export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
   if (isTransient(error)) return new KvError.Unavailable({ message })
   return new KvError.InvalidRequest({ message })
 }
+
+/** Fails with the reason of a call that was not applied, and the server's code. */
+export const fail = (error: SqlError, advice?: string): Effect.Effect<never, KvError.KvError> =>
+  KvError.fail(reasonOf(error, advice), { status: stateOf(error) })
 
 export const describe = (error: SqlError): string => {
   const state = stateOf(error)

@@ -16,12 +16,11 @@ import * as Redacted from "effect/Redacted"
  * The client that an application has, of the server in the environment. A case may have dozens of clients, each of which
  * keeps a connection while it watches.
  */
-export const database = Layer.unwrap(
-  Effect.map(
-    PostgresServer.PostgresServer,
-    ({ url }) => PgClient.layer({ url: Redacted.make(url), maxConnections: 150 })
-  )
-)
+export const database = Layer.unwrap(Effect.map(PostgresServer.PostgresServer, ({ port }) => databaseAt(port)))
+
+/** The same behind a proxy at this port. */
+export const databaseAt = (port: number) =>
+  PgClient.layer({ url: Redacted.make(`postgres://postgres@127.0.0.1:${port}/postgres`), maxConnections: 150 })
 
 /** A client of its own, as if it were in another process, on the pool of the environment. */
 export const connect = (options?: PostgresLayer.Options) =>

@@ -1,8 +1,9 @@
 /**
  * The metrics of what a client keeps with leases: its sessions, locks and temporary keys.
  *
- * A series is made on its first use, except counters of losses: they begin at 0 with what can be lost, because a series
- * that begins at 1 is no increase to Prometheus. Gauges are removed when the client closes.
+ * A series is made on its first use, except those that alerts look at for an increase, such as counters of losses: they
+ * begin at 0 with what can be lost, because a series that begins at 1 is not an increase to Prometheus. Gauges are
+ * removed when the client closes.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -34,8 +35,9 @@ interface Locks {
   readonly kind: LockKind
   held: number
   waiting: number
+  /** The waits that ended with the lock; `undefined` if none is waited for. */
+  readonly acquired: Histogram | undefined
   /** Made on first use. */
-  acquired: Histogram | undefined
   hold: Histogram | undefined
 }
 
@@ -105,13 +107,19 @@ export class ClientMetrics {
   lock(kind: LockKind): LockMetrics {
     let locks = this.#locks.get(kind)
     if (locks === undefined) {
-      const made: Locks = locks = { kind, held: 0, waiting: 0, acquired: undefined, hold: undefined }
+      // Begins at 0, because an alert asks whether any lock was acquired. A run is not waited for.
+      const acquired = kind === "run" ? undefined : this.#acquired(kind)
+      const made: Locks = locks = { kind, held: 0, waiting: 0, acquired, hold: undefined }
       this.#locks.set(kind, made)
       this.#gauge(definitions.locksHeld, { kind }, () => made.held)
       this.#gauge(definitions.locksWaiting, { kind }, () => made.waiting)
       for (const cause of lockCauses) this.#meter.counter(definitions.locksLost, { kind, cause })
     }
     return new LockMetrics(this.#meter, this.#clock, locks)
+  }
+
+  #acquired(kind: LockKind): Histogram {
+    return this.#meter.histogram(definitions.lockWait, { kind, outcome: "acquired" })
   }
 
   // ---------------------------------------------------------------------------
@@ -152,12 +160,17 @@ export class LockMetrics {
 
   acquired(): void {
     if (this.#state !== "Waiting") return
+    const { acquired } = this.#locks
+    this.held()
+    if (acquired !== undefined) this.#record(acquired)
+  }
+
+  /** It is held, and was not waited for, as a run is not. */
+  held(): void {
+    if (this.#state !== "Waiting") return
     this.#state = "Held"
-    const locks = this.#locks
-    locks.waiting--
-    locks.held++
-    locks.acquired ??= this.#meter.histogram(definitions.lockWait, { kind: locks.kind, outcome: "acquired" })
-    this.#record(locks.acquired)
+    this.#locks.waiting--
+    this.#locks.held++
   }
 
   /** The lock was lost. Counts once, and only while it was held. */

@@ -137,6 +137,32 @@ export const tokenRenewals: Definition = counter(
   "How many authentication tokens were requested"
 )
 
+/**
+ * How long statements waited for a connection of the database client's pool, also those that got none.
+ *
+ * @since 0.1.0
+ */
+export const poolWait: Definition = histogram(
+  "effect_kv_pool_wait_seconds",
+  "s",
+  ["server.address", "server.port"],
+  "How long statements waited for a connection of the pool",
+  [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
+)
+
+/**
+ * How many writes lost their response, and had their outcome read from the store, by `outcome`: applied, not applied
+ * (then the write was made again), or unknown.
+ *
+ * @since 0.1.0
+ */
+export const lostResponses: Definition = counter(
+  "effect_kv_lost_responses_total",
+  "{write}",
+  ["outcome"],
+  "How many writes lost their response, and had their outcome read from the store"
+)
+
 // -----------------------------------------------------------------------------
 // watches
 // -----------------------------------------------------------------------------
@@ -259,8 +285,8 @@ export const renewalFailures: Definition = counter(
 // -----------------------------------------------------------------------------
 
 /**
- * How many locks are held, by `kind`: lock, leadership, slot, or semaphore for an acquisition of permits. Read locks and
- * write locks are locks.
+ * How many locks are held, by `kind`: lock, leadership, slot, run (of `RunOnce`), or semaphore for an acquisition of
+ * permits. Read locks and write locks are locks.
  *
  * @since 0.1.0
  */
@@ -431,6 +457,8 @@ export const all: ReadonlyArray<Definition> = [
   retries,
   endpointUp,
   tokenRenewals,
+  poolWait,
+  lostResponses,
   watches,
   watchLag,
   watchBuffered,

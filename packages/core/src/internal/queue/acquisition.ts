@@ -21,7 +21,7 @@ import { annotationOf } from "../values/lockKind.ts"
 import type { Claim, Contender } from "./contender.ts"
 import * as contender from "./contender.ts"
 import * as heldLock from "./heldLock.ts"
-import { kindOf } from "./lockOptions.ts"
+import { isPlace, kindOf } from "./lockOptions.ts"
 import * as lockSpans from "./lockSpans.ts"
 import type { AcquireOptions } from "./model.ts"
 import * as rule from "./rule.ts"
@@ -69,7 +69,9 @@ export const acquire = <E>(
     const inTime = options?.acquireTimeout === undefined
       ? attempt
       : withTimeout(attempt, options.acquireTimeout, { kind, lock }, progress)
-    return internals.of(kv).sessions.onClock(lockSpans.around(kind, lock, inTime, Option.some))
+    return internals.of(kv).sessions.onClock(
+      isPlace(options) ? inTime : lockSpans.around(kind, lock, inTime, Option.some)
+    )
   })
 
 const namesOf = (queues: Queues<unknown>): string => queues.map(({ name }) => name).join(", ")

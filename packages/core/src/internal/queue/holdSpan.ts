@@ -2,8 +2,9 @@
  * The span of a lock's hold, from its acquisition to its release or loss.
  */
 import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Tracer from "effect/Tracer"
+import * as Tracer from "effect/Tracer"
 import type { LockLost } from "../../values/LockError.ts"
 
 export class HoldSpan {
@@ -29,3 +30,10 @@ export class HoldSpan {
     this.span.end(this.#clock.currentTimeNanosUnsafe(), exit)
   }
 }
+
+/** Runs the work under a lock as a child of its hold. */
+export const inside = <A, E, R>(
+  span: Tracer.Span | undefined,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span) as Effect.Effect<A, E, R>

@@ -23,8 +23,15 @@ export const asPermits = <Options extends object>(options: Options | undefined):
   [kind]: "semaphore"
 })
 
-/** The same options for a place in a queue, which is not a lock to its user: what it waits for counts, not the place. */
-export const asPlace = <Options extends object>(options: Options): Options & WithKind => ({ ...options, [place]: true })
+/**
+ * The same options for a place in the queue for a slot. To its user it is not a lock: the metrics and spans are those of
+ * the slot, and messages name a slot.
+ */
+export const asPlaceForSlot = <Options extends object>(options: Options): Options & WithKind => ({
+  ...options,
+  [kind]: "slot",
+  [place]: true
+})
 
 /** Whether the lock is only a place in a queue. */
 export const isPlace = (options: object | undefined): boolean => (options as WithKind | undefined)?.[place] === true

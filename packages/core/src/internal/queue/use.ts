@@ -8,7 +8,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import * as Fence from "../../service/Fence.ts"
 import type { Kv } from "../../service/KvService.ts"
 import type * as KvError from "../../values/KvError.ts"
@@ -18,6 +17,7 @@ import * as internals from "../kv/internals.ts"
 import * as acquisition from "./acquisition.ts"
 import type * as heldLock from "./heldLock.ts"
 import * as holdings from "./holdings.ts"
+import * as holdSpan from "./holdSpan.ts"
 import * as lockFence from "./lockFence.ts"
 import type { AcquireOptions } from "./model.ts"
 import * as request from "./request.ts"
@@ -109,10 +109,6 @@ export const useIfFree = <A, E, R>(
     (scope) => internals.of(kv).sessions.onClock(acquisition.tryAcquire(kv, queues, enterIfFree, options, scope))
   )
 
-/** The work under a lock is a child of its hold. */
-const inSpanOf = <A, E, R>({ span }: heldLock.HeldLock, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  span === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, span) as Effect.Effect<A, E, R>
-
 const run = <A, E, R, E2, E3 = never>(
   kv: Kv,
   queues: Queues<unknown>,
@@ -136,7 +132,7 @@ const run = <A, E, R, E2, E3 = never>(
       const body = Effect.withFiber<A, E, R>((fiber) =>
         // Suspended, so that an `f` that throws is a defect of the body, and the lock is released.
         Effect.updateContext(
-          inSpanOf(lock, Effect.suspend(() => f(lock))),
+          holdSpan.inside(lock.span, Effect.suspend(() => f(lock))),
           (context: Context.Context<R>) =>
             Context.add(
               options?.fenced === false ? context : Context.add(context, Fence.Current, [

@@ -70,7 +70,7 @@ interface Participant {
   readonly key: string
   readonly token: bigint
   readonly session: SharedSession
-  /** The keys of those who were present when it entered, itself included. */
+  /** The keys of the participants that were present when it entered, itself included. */
   readonly present: ReadonlyArray<string>
   /** Whether the round is over, so that leaving does not disturb it. */
   isOver: boolean
@@ -193,7 +193,7 @@ const leftKeyOf = (base: rounds.Base, round: number): string => `${rounds.rangeO
 const isParticipant = (base: rounds.Base, { round }: rounds.Rounds, key: string): boolean =>
   rounds.participantOf(base, round, key) !== undefined
 
-/** Put together with the removal of a participant's key, so that this is not taken for a death. */
+/** Put together with the removal of a participant's key, so that this is not mistaken for a death. */
 const goodbye = (base: rounds.Base, { revision, round }: rounds.Rounds, key: string, lease: bigint): Op.Op =>
   Op.txn({
     if: [Compare.modRevision(rounds.recordOf(base), "=", revision)],
@@ -257,7 +257,7 @@ const follow = (
 const isGoodbye = (left: Watch.Event | undefined, key: string): boolean =>
   left?._tag === "Put" && left.entry.lossyText === key
 
-/** All who wait see the same. The first of them proposes what follows, and the others notice before they do. */
+/** All waiters see the same. The first of them proposes the next record, and the others notice that before they do. */
 const awhile = Effect.flatMap(Random.next, (random) => Effect.sleep(50 + Math.ceil(random * 200)))
 
 /** Ends the round, unless it has ended. Repeated until the store responds. */

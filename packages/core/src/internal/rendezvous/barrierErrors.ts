@@ -6,7 +6,7 @@ import * as Schema from "effect/Schema"
 import * as json from "../values/json.ts"
 
 /**
- * A participant died, or lost its lease, before the barrier opened. All who waited fail with it.
+ * A participant died, or lost its lease, before the barrier opened. All waiters fail with it.
  *
  * A participant that lost its own lease, or whose key was deleted, may not know whether the barrier had opened before.
  * Then the outcome is `Unknown`, and the others may have gone on.

@@ -74,7 +74,7 @@ export const participantOf = (base: Base, round: number, key: string): string | 
   return rest === "" || rest.includes("/") ? undefined : rest.replaceAll("%2F", "/").replaceAll("%25", "%")
 }
 
-/** Rejects names that are no keys. */
+/** Rejects names that are not keys. */
 export const checkNames = (name: string, participant: string | undefined): Effect.Effect<void, KvError.KvError> => {
   const problem = KeyRange.invalidKey(name) ??
     (participant === undefined ? undefined : KeyRange.invalidKey(participant))

@@ -20,8 +20,13 @@ import * as KvError from "../../values/KvError.ts"
 import { LockHoldExceeded, LockLost } from "../../values/LockError.ts"
 import * as Op from "../../values/Op.ts"
 import * as internals from "../kv/internals.ts"
+import type { LockMetrics } from "../metrics/client.ts"
 import * as holdings from "../queue/holdings.ts"
+import type { HoldSpan } from "../queue/holdSpan.ts"
+import * as holdSpan from "../queue/holdSpan.ts"
+import * as lockSpans from "../queue/lockSpans.ts"
 import * as leasedKey from "../session/leasedKey.ts"
+import * as renewal from "../session/renewal.ts"
 import type { SharedSession } from "../session/sharedSession.ts"
 import * as useSession from "../session/useSession.ts"
 import * as model from "./model.ts"
@@ -62,7 +67,8 @@ export const make = <A, E, R>(
       )
       if (started === undefined) return Option.none()
       const ended: { exit?: Exit.Exit<A, E> } = {}
-      const body = Effect.suspend(() => f({ name: place.name, token: started.token, attempt: start.attempt })).pipe(
+      const work = Effect.suspend(() => f({ name: place.name, token: started.token, attempt: start.attempt }))
+      const body = holdSpan.inside(started.span?.span, work).pipe(
         Fence.provide(fenceOf(place, started)),
         (body) =>
           Effect.withFiber<A, E, R>((fiber) =>
@@ -102,6 +108,9 @@ interface Started {
   /** Completes when the runner's key is known not to exist. */
   readonly gone: Deferred.Deferred<void>
   readonly name: string
+  readonly metrics: LockMetrics
+  /** The span of the run; `undefined` if no tracer is installed. */
+  span: HoldSpan | undefined
   /** The record that the end of the run puts; as long as the run has not begun, the end restores the record before. */
   ending: Partial<model.Record>
 }
@@ -126,12 +135,19 @@ const begin = (
     const lost = Deferred.makeUnsafe<never, LockLost>()
     let started: Started | undefined
     const leave = sessions.holders.add({
-      onClosing: () => started === undefined ? undefined : lose(started, "its client is being closed"),
+      onClosing: () => started === undefined ? undefined : lose(started, clientCloses),
       // The run is interrupted by the loss, and then ends.
       isAwaited: () => started !== undefined
     })
     // The first finalizer to be added, so it runs after the key was removed.
-    yield* Scope.addFinalizer(scope, Effect.sync(leave))
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.sync(() => {
+        leave()
+        started?.metrics.ended()
+        started?.span?.released()
+      })
+    )
 
     return yield* useSession.withLive(sessions, options?.ttl, scope, (session) =>
       Effect.gen(function*() {
@@ -145,6 +161,7 @@ const begin = (
           Deferred.doneUnsafe(gone, Effect.void)
         }
         let stopLoss = () => {}
+        const logged = { kind, lock: name, token: 0n }
         const { attachment, result } = yield* leasedKey.write({
           backend: unfenced,
           session,
@@ -178,15 +195,33 @@ const begin = (
                 started?.ending.state !== undefined && entry !== undefined && entry.modRevision > started.token &&
                 entry.lossyText === model.encode(record(started.ending.state))
             ),
-          onRemove: () => stopLoss(),
+          onRemove: () => {
+            stopLoss()
+            if (session.isAliveUnsafe()) session.locks.delete(logged)
+          },
           onGone
         }, scope)
         if (result === undefined) {
           onGone()
           return undefined
         }
-        const held: Started = { token: result, session, attachment, lost, gone, name, ending: {} }
+        const metrics = sessions.metrics.lock(kind)
+        metrics.held()
+        const held: Started = {
+          token: result,
+          session,
+          attachment,
+          lost,
+          gone,
+          name,
+          metrics,
+          span: undefined,
+          ending: {}
+        }
         started = held
+        logged.token = result
+        session.locks.add(logged)
+        held.span = yield* lockSpans.hold(kind, name, result)
         stopLoss = session.onLost((reason) => lose(held, reason))
         return held
       }))
@@ -194,9 +229,19 @@ const begin = (
 
 const isHeld = ({ lost, session }: Started): boolean => !Deferred.isDoneUnsafe(lost) && session.isAliveUnsafe()
 
-const lose = ({ lost, name, token }: Started, reason: string): void => {
-  Deferred.doneUnsafe(lost, Effect.failSync(() => new LockLost({ lock: name, token, reason })))
+const lose = ({ lost, metrics, name, span, token }: Started, reason: string): void => {
+  const error = new LockLost({ kind, lock: name, token, reason })
+  if (!Deferred.doneUnsafe(lost, Effect.fail(error))) return
+  if (reason === clientCloses || renewal.isOrderly(reason)) return
+  metrics.lost(renewal.causeOf(reason) ?? (reason === keyDeleted ? "KeyDeleted" : "Rejected"))
+  span?.lost(Exit.fail(error))
 }
+
+/** What a run is in messages, metrics and spans. */
+const kind = "run" as const
+
+const keyDeleted = "its key was deleted"
+const clientCloses = "its client is being closed"
 
 const fenceOf = ({ kv, name }: Place, started: Started): Fence.Fence => {
   const rejected = (reason: string) =>
@@ -221,7 +266,7 @@ const lossOf = ({ name, run }: Place, started: Started): Effect.Effect<never, Lo
   const deleted = Effect.matchEffect(isGone, {
     // The view ends with its client, which is a loss of its own.
     onFailure: () => Effect.never,
-    onSuccess: () => Effect.sync(() => lose(started, "its key was deleted"))
+    onSuccess: () => Effect.sync(() => lose(started, keyDeleted))
   })
   return Effect.mapError(
     Effect.andThen(Effect.raceFirst(deleted, Effect.exit(Deferred.await(lost))), Deferred.await(lost)),
@@ -230,7 +275,7 @@ const lossOf = ({ name, run }: Place, started: Started): Effect.Effect<never, Lo
 }
 
 const unknownOutcome = ({ lock, reason, token }: LockLost): LockLost =>
-  new LockLost({ lock, token, reason, outcome: "Unknown" })
+  new LockLost({ kind, lock, token, reason, outcome: "Unknown" })
 
 const holdExceeded = (
   { name }: Place,
@@ -241,6 +286,7 @@ const holdExceeded = (
     Effect.sleep(maxHold),
     Effect.failSync(() =>
       new LockHoldExceeded({
+        kind,
         lock: name,
         token,
         maxHoldMillis: Duration.toMillis(Duration.fromInputUnsafe(maxHold))

@@ -28,6 +28,7 @@ export const sessionLost = (
     ...ofKind("leadership"),
     ...ofKind("semaphore"),
     ...ofKind("slot"),
+    ...ofKind("run"),
     token: locks.map(({ token }) => token).join(", ")
   }
   return Effect.annotateLogs(Effect.logWarning("effect-kv: a session was lost"), {

@@ -20,7 +20,8 @@ import * as internals from "../kv/internals.ts"
 import { Turns } from "../kv/turns.ts"
 import * as lockQueue from "../lock/lockQueue.ts"
 import type { LockMetrics } from "../metrics/client.ts"
-import { asPlace } from "../queue/lockOptions.ts"
+import { asPlaceForSlot } from "../queue/lockOptions.ts"
+import * as lockSpans from "../queue/lockSpans.ts"
 import * as queues from "../queue/use.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import type { SessionPool } from "../session/sessionPool.ts"
@@ -40,7 +41,9 @@ export const acquire = (
       Effect.suspend(() => {
         const metrics = internals.of(kv).sessions.metrics.lock("slot")
         return Effect.onError(
-          restore(acquireMeasured(kv, name, options, coolDown, metrics)),
+          restore(
+            lockSpans.around("slot", name, acquireMeasured(kv, name, options, coolDown, metrics), Option.some)
+          ),
           () => Effect.sync(() => metrics.ended())
         )
       })
@@ -91,7 +94,7 @@ const awaitTurn = Effect.fnUntraced(function*(
       Scope.fork(scope),
       (place) =>
         Effect.flatMap(
-          Scope.provide(queues.acquire(kv, [queue], asPlace({ ttl: options.ttl })), place),
+          Scope.provide(queues.acquire(kv, [queue], asPlaceForSlot({ ttl: options.ttl })), place),
           (first) => Effect.raceFirst(Scope.provide(whenFree, slotScope), first.lost)
         ),
       (place, exit) => {
@@ -214,7 +217,7 @@ const check = (
     : invalid("coolDown must be a finite duration of 0 or more")
 }
 
-/** NaN for what is no duration of 0 or more. `Duration` reads NaN as zero. */
+/** NaN for anything but a duration of 0 or more. `Duration` reads NaN as zero. */
 const secondsOf = (input: Duration.Input | undefined): number => {
   const duration = Duration.fromInput(input ?? 0)
   return Number.isNaN(input) || Option.isNone(duration) || Duration.isNegative(duration.value)

@@ -5,6 +5,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
 import { execute } from "../../backend/KvBackend.ts"
 import * as Fence from "../../service/Fence.ts"
 import type { Kv } from "../../service/KvService.ts"
@@ -15,6 +16,7 @@ import * as Op from "../../values/Op.ts"
 import { inChildScope } from "../childScope.ts"
 import * as internals from "../kv/internals.ts"
 import type { LockMetrics } from "../metrics/client.ts"
+import type { HoldSpan } from "../queue/holdSpan.ts"
 import * as deletion from "../session/awaitDeletion.ts"
 import * as leasedKey from "../session/leasedKey.ts"
 import * as lossLog from "../session/lossLog.ts"
@@ -77,6 +79,22 @@ export class HeldSlot implements Slot {
     })
   }
 
+  /** The only token, by the name that it has for several locks that are held as one. */
+  get largestToken(): bigint {
+    return this.token
+  }
+
+  /** The span of the hold; `undefined` if no tracer is installed. */
+  get span(): Tracer.Span | undefined {
+    return this.#loss.span?.span
+  }
+
+  /** Records the hold in a span. A slot that was lost or released meanwhile ends it at once. */
+  trace(span: HoldSpan): void {
+    this.#loss.span = span
+    if (Deferred.isDoneUnsafe(this.#loss.deferred)) span.released()
+  }
+
   /** Records a loss. Returns it, or an earlier one. */
   lose(reason: string): Effect.Effect<LockLost> {
     return Effect.andThen(this.#loss.lose(this.token, reason), Effect.flip(Deferred.await(this.#loss.deferred)))
@@ -99,6 +117,8 @@ const rejectedWrite = "a fenced write was rejected because the slot is not held 
 interface Loss {
   readonly deferred: Deferred.Deferred<never, LockLost>
   isAwaited: boolean
+  /** The span of the hold; `undefined` while it is not held, and without a tracer. */
+  span: HoldSpan | undefined
   readonly lose: (token: bigint, reason: string) => Effect.Effect<void>
 }
 
@@ -106,18 +126,21 @@ const keyDeleted = "its key was deleted"
 
 const makeLoss = (key: string, metrics: LockMetrics): Loss => {
   const deferred = Deferred.makeUnsafe<never, LockLost>()
-  return {
+  const loss: Loss = {
     deferred,
     isAwaited: false,
+    span: undefined,
     lose: (token, reason) =>
       Effect.suspend(() => {
         metrics.lost(renewal.causeOf(reason) ?? (reason === keyDeleted ? "KeyDeleted" : "Rejected"))
-        const error = Effect.failSync(() => new LockLost({ kind: "slot", lock: key, token, reason }))
-        return Deferred.doneUnsafe(deferred, error)
+        const error = new LockLost({ kind: "slot", lock: key, token, reason })
+        loss.span?.lost(Exit.fail(error))
+        return Deferred.doneUnsafe(deferred, Effect.fail(error))
           ? lossLog.lockLost({ kind: "slot", lock: key, token }, reason)
           : Effect.void
       })
   }
+  return loss
 }
 
 /** Takes the slot if it is free; `undefined` if it is not. It is released when the scope closes. */
@@ -163,6 +186,7 @@ const takeIn = Effect.fnUntraced(function*(
     Effect.sync(() => {
       removeHolder()
       if (isTaken) metrics.ended()
+      loss.span?.released()
     })
   )
   const { result: token } = yield* leasedKey.write({
@@ -200,7 +224,10 @@ const takeIn = Effect.fnUntraced(function*(
   session.locks.add(logged)
   const stopLoss = session.onLost((reason) => {
     const cause = renewal.causeOf(reason)
-    if (cause !== undefined) metrics.lost(cause)
+    if (cause !== undefined) {
+      metrics.lost(cause)
+      loss.span?.lost(Exit.fail(new LockLost({ ...logged, reason })))
+    }
     doneWith(reason)
   })
   yield* Scope.addFinalizer(

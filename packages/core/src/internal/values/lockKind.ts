@@ -4,11 +4,11 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
-/** A lock, the leadership of an election, the permits of a semaphore, or a slot. */
-export type LockKind = "lock" | "leadership" | "semaphore" | "slot"
+/** A lock, the leadership of an election, the permits of a semaphore, a slot, or a run of what runs once. */
+export type LockKind = "lock" | "leadership" | "semaphore" | "slot" | "run"
 
 /** The field of errors. */
-export const field = Schema.Literals(["lock", "leadership", "semaphore", "slot"]).pipe(
+export const field = Schema.Literals(["lock", "leadership", "semaphore", "slot", "run"]).pipe(
   Schema.withConstructorDefault(Effect.succeed<LockKind>("lock"))
 )
 
@@ -16,7 +16,7 @@ export const field = Schema.Literals(["lock", "leadership", "semaphore", "slot"]
 export const subjectOf = (kind: LockKind, name: string): string =>
   kind === "leadership" ? `the leadership of ${JSON.stringify(name)}` : `the ${kind} ${JSON.stringify(name)}`
 
-/** The name as a log annotation: of the lock, the election, the semaphore or the slot. */
+/** The name as a log annotation: of the lock, the election, the semaphore, the slot or the run. */
 export const annotationOf = (kind: LockKind, name: string): Readonly<Record<string, string>> => ({
   [kind === "leadership" ? "election" : kind]: name
 })

@@ -15,9 +15,12 @@ import * as lockKind from "./lockKind.ts"
  */
 export class LockLost extends Schema.Error<LockLost>("@effect-kv/core/LockError/LockLost")({
   _tag: Schema.tag("LockLost"),
-  /** What was lost: a lock, the leadership of an election, permits of a semaphore, or a slot. */
+  /** What was lost: a lock, the leadership of an election, permits of a semaphore, a slot, or a run of what runs once. */
   kind: lockKind.field,
-  /** The name of the lock, election or semaphore, or the key of the slot. If it is not known which of several locks was lost, all their names. */
+  /**
+   * The name of the lock, election, semaphore or run, or the key of the slot. If it is not known which of several locks
+   * was lost, all their names.
+   */
   lock: Schema.String,
   /** The fencing token of the holder or waiter. If it is not known which of several locks was lost, the largest. */
   token: Schema.BigInt,

@@ -26,15 +26,18 @@ export interface Classification {
   readonly suspendEndpoint: boolean
   /** Whether the member said that it cannot serve. Another connection to the same address may lead to another member. */
   readonly reconnect: boolean
+  /** Whether a member has responded: not a proxy, nor this client about a broken connection. */
+  readonly isFromMember: boolean
 }
 
 /** Classifies a failure of a request to the endpoint. */
 export const classify = (failure: Failure, endpoint: string): Classification => {
   const message = messageOf(failure, endpoint)
   const unsendable = failure.delivery === "NotSent" ? unsendables[failure.code] : undefined
-  if (unsendable !== undefined) return { ...unsendable(message), notApplied: true, reconnect: false }
+  const notFromMember = { notApplied: true, reconnect: false, isFromMember: false }
+  if (unsendable !== undefined) return { ...unsendable(message), ...notFromMember }
   if (failure.delivery !== "Sent") {
-    return { ...unavailable(failure.code !== Code.DEADLINE_EXCEEDED)(message), notApplied: true, reconnect: false }
+    return { ...unavailable(failure.code !== Code.DEADLINE_EXCEEDED)(message), ...notFromMember }
   }
   const known = rules.find((rule) => rule.code(failure.code) && failure.details.includes(rule.text))
   const { notApplied, meaning } = known ?? { notApplied: false, meaning: unknown(failure) }
@@ -45,11 +48,12 @@ export const classify = (failure: Failure, endpoint: string): Classification => 
     ...meant,
     // If it was the response that was too large, the request was executed.
     notApplied: notApplied && failure.messageSize === undefined,
-    reconnect: meant.suspendEndpoint && isFromMember
+    reconnect: meant.suspendEndpoint && isFromMember,
+    isFromMember
   }
 }
 
-type Meaning = Omit<Classification, "notApplied" | "reconnect">
+type Meaning = Omit<Classification, "notApplied" | "reconnect" | "isFromMember">
 
 interface Rule {
   readonly code: (code: number) => boolean

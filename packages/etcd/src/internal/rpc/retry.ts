@@ -92,6 +92,13 @@ export interface Call<in out A, out B = A> {
   readonly finish: (response: A) => Effect.Effect<B, KvError.KvError>
   /** The endpoint's channel for the request. Default: `calls`. */
   readonly channel?: ChannelName | undefined
+  /**
+   * Whether a token is fetched only once a member has demanded it: to fetch one needs a quorum, and some requests do not.
+   * Default: false.
+   */
+  readonly isTokenOptional?: boolean | undefined
+  /** Called when a member has responded to a request of the call, also with an error. */
+  readonly onResponse?: (() => void) | undefined
   /** Endpoints to use only if there is no other. */
   readonly avoid?: ReadonlySet<string> | undefined
   /** The result of a failure after an attempt that may have been applied: a response, or `none` to fail. */
@@ -190,6 +197,9 @@ const withToken = <A, B>(
 ): Effect.Effect<B, KvError.KvError> => {
   const current = context.tokens.current()
   if (current !== undefined) return attempt(context, call, state, endpoint, current.token)
+  if (call.isTokenOptional === true && !state.isTokenDemanded) {
+    return attempt(context, call, state, endpoint, undefined)
+  }
   const fetching = fetchToken(context, state)
   return Effect.flatMap(
     state.span === undefined ? fetching : attemptSpan.aroundToken(state.span, fetching),
@@ -321,12 +331,17 @@ const attempt = <A, B>(
     span: state.span
   }
   attemptSpan.name(state.span, endpoint.address)
+  if (state.failure !== undefined) {
+    context.metrics?.retried(state.failure.endpoint, state.failure.reason)
+    state.failure = undefined
+  }
   return Effect.matchEffect(call.send(sent), {
     onFailure: (failure) =>
       failure.pending === undefined
         ? follow(context, call, state, conclude(context, call, state, endpoint, token, failure))
         : hedge(context, call, state, { ...sent, pending: failure.pending }),
     onSuccess: (value) => {
+      call.onResponse?.()
       context.endpoints.succeeded(endpoint, state.now())
       return call.finish(value)
     }
@@ -350,6 +365,7 @@ const hedge = <A, B>(
   const first = Effect.matchEffect(call.send(late), {
     onFailure: (failure) => {
       const classification = classify(failure, endpoint.address)
+      if (classification.isFromMember) call.onResponse?.()
       const decision = decide(call.policy, classification)
       context.metrics?.failed(endpoint.address, classification.reason._tag)
       if (decision.action === "Fail") {
@@ -361,6 +377,7 @@ const hedge = <A, B>(
       return Effect.never
     },
     onSuccess: (value) => {
+      call.onResponse?.()
       context.endpoints.succeeded(endpoint, state.now())
       return call.finish(value)
     }
@@ -390,6 +407,13 @@ const conclude = <A, B>(
     state.responsive = [...state.responsive, endpoint]
   }
   const classification = classify(failure, endpoint.address)
+  if (classification.isFromMember) call.onResponse?.()
+  if (token === undefined && canSucceedWithNewToken(classification) && isFirstDemand(context, call, state)) {
+    state.beginAttempt(state.now())
+    state.isTokenDemanded = true
+    state.tried = state.tried.filter((address) => address !== endpoint.address)
+    return tryAgain
+  }
   context.metrics?.failed(endpoint.address, classification.reason._tag)
   if (classification.suspendEndpoint) {
     context.endpoints.failed(endpoint, state.now(), classification.reason.message, classification.reconnect)
@@ -408,16 +432,20 @@ const conclude = <A, B>(
       if (!context.tokens.hasCredentials || state.rejectedTokens >= maxTokens) return failWith(classification.reason)
       state.rejectedTokens += 1
       context.tokens.rejected(token)
-      context.metrics?.retried(endpoint.address, classification.reason._tag)
+      state.failure = { endpoint: endpoint.address, reason: classification.reason._tag }
       state.tried = state.tried.filter((address) => address !== endpoint.address)
       return tryAgain
     }
     case "Retry":
-      context.metrics?.retried(endpoint.address, classification.reason._tag)
+      state.failure = { endpoint: endpoint.address, reason: classification.reason._tag }
       state.noteError(classification.reason.message)
       return tryAgain
   }
 }
+
+/** Whether the call was sent without a token because it may not need one. */
+const isFirstDemand = (context: RetryContext, call: Pick<Call<never>, "isTokenOptional">, state: RetryState): boolean =>
+  call.isTokenOptional === true && !state.isTokenDemanded && context.tokens.hasCredentials
 
 /** Adds the denied call to the reason, which etcd omits. */
 const explained = (reason: KvError.Reason, call: Pick<Call<never>, "name" | "about">): KvError.Reason =>

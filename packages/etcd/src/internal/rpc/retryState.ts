@@ -45,6 +45,10 @@ export class RetryState {
   pauses = 0
   /** How many of the call's tokens were rejected. */
   rejectedTokens = 0
+  /** Whether a member has demanded a token of a call that may not need one. */
+  isTokenDemanded = false
+  /** The failure after which the request is to be sent again. It is a retry only once the request is sent. */
+  failure: { readonly endpoint: string; readonly reason: string } | undefined = undefined
 
   constructor(
     call: { readonly name: string; readonly policy: RetryPolicy },

@@ -332,6 +332,7 @@ declare
   versions bigint;
   hits bigint;
   moment timestamptz;
+  is_bounded boolean := false;
 begin
   select s.revision, s.compacted into before, gone from ${schema}.store s for update;
   moment := clock_timestamp();
@@ -357,6 +358,11 @@ begin
     end if;
   end if;
   foreach step in array steps loop
+    if not is_bounded and (step->>'t' = 'r' or step ? 'pv') then
+      -- The response may be large, and the lock of the store is held until it is sent: not to a client that stopped.
+      perform set_config('tcp_user_timeout', '5000', true);
+      is_bounded := true;
+    end if;
     case step->>'t'
     when 'p' then
       k := data[(step->>'k')::int];
@@ -425,15 +431,17 @@ begin
 end $fn$;
 
 -- Whether a request whose response was lost was applied: returns what it wrote, or declares it void, so that it will not be
--- applied when it arrives later.
+-- applied when it arrives later. Under repeatable read, a write that has its snapshot already does not see that; it fails
+-- because the row of the store was updated.
 create or replace function ${schema}.resolve(sender uuid, since bigint) returns table (${columns})
 language plpgsql ${settings} as $fn$
 #variable_conflict use_column
 declare
+  now bigint;
   gone bigint;
   applied bigint;
 begin
-  select s.cleanable into gone from ${schema}.store s for update;
+  select s.revision, s.cleanable into now, gone from ${schema}.store s for update;
   select x.revision into applied from ${schema}.log x where x.revision > since and x.request = sender limit 1;
   if applied is not null then
     return query
@@ -443,8 +451,12 @@ begin
     o_kind := ${kind.revision}; o_n := applied; return next;
   elsif since < gone then
     o_kind := ${kind.compacted}; o_n := gone; return next;
+  elsif since > now then
+    -- The store went back, so the write may be at an earlier revision.
+    o_kind := ${kind.future}; o_n := now; return next;
   else
     insert into ${schema}.void (request) values (sender) on conflict do nothing;
+    update ${schema}.store set revision = revision;
     o_kind := ${kind.void}; return next;
   end if;
 end $fn$;
@@ -481,7 +493,11 @@ begin
   select revision into before from ${schema}.store for update;
   now := ${schema}.expire(before);
   select true into alive from ${schema}.lease x where x.id = revoked and x.expires_at > clock_timestamp() for update;
-  if alive then now := ${schema}.end_lease(revoked, now, true); end if;
+  if alive then
+    now := ${schema}.end_lease(revoked, now, true);
+    -- As in resolve: the lease of a write that has its snapshot already may be this one.
+    if now = before then update ${schema}.store set revision = before; end if;
+  end if;
   perform ${schema}.commit_revision(before, now);
   return coalesce(alive, false);
 end $fn$;

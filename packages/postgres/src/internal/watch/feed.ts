@@ -40,6 +40,8 @@ export class Feed {
   readonly #run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   #fiber: Fiber.Fiber<void> | undefined = undefined
   #ending: Fiber.Fiber<void> | undefined = undefined
+  /** Whether the last listener has failed. */
+  #hasFailed = false
 
   constructor(to: Connection, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>, onLease: () => void) {
     this.#to = to
@@ -90,6 +92,7 @@ export class Feed {
               : "the connection broke"
           )[0] ?? "the connection broke"
         )
+        this.#hasFailed = true
         // If only the listener failed, watches continue without notifications.
         return Effect.ignore(this.#drain()).pipe(
           Effect.andThen(Effect.sleep(backoff)),
@@ -106,6 +109,8 @@ export class Feed {
       Effect.timeoutOption(Queue.takeAll(notifications), idleInterval),
       (batch) => batch._tag === "Some" && this.#isIrrelevant(batch.value) ? this.#drainIfDue() : this.#drain()
     )
+    if (this.#hasFailed) this.#to.metrics?.reconnected()
+    this.#hasFailed = false
     return Effect.andThen(this.#drain(), Effect.forever(step))
   }
 

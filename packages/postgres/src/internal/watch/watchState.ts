@@ -28,6 +28,7 @@ export class WatchState {
   #buffer: Array<Change> = []
   #bytes = 0
   #hasCaughtUp = false
+  #isParked = false
   #ended: KvError.KvError | undefined = undefined
   #wake: (() => void) | undefined = undefined
   readonly #onStatus = new Set<() => void>()
@@ -49,6 +50,16 @@ export class WatchState {
     return this.#hasCaughtUp ? undefined : this.#next
   }
 
+  /** Whether there are events that are not buffered: they are read from the log once the consumer takes. */
+  get isParked(): boolean {
+    return this.#isParked
+  }
+
+  /** The size of the events that were not taken yet. */
+  get bufferedBytes(): number {
+    return this.#bytes
+  }
+
   /** Why no events arrive at present; `undefined` if they do. */
   get interruption(): string | undefined {
     return this.#interruption
@@ -58,6 +69,7 @@ export class WatchState {
     if (this.#ended !== undefined) return
     this.#ended = error
     this.#buffer = []
+    this.#bytes = 0
     this.#signal()
     this.#notifyStatus()
   }
@@ -107,6 +119,7 @@ export class WatchState {
     const changes = changesOf(items).filter((change) => change.revision >= this.#next)
     if (through >= this.#next) this.#next = through + 1n
     this.#hasCaughtUp = feed === undefined || through >= feed
+    if (this.#hasCaughtUp) this.#isParked = false
     return isReadonlyArrayNonEmpty(changes) ? revisionsOf(changes) : undefined
   }
 
@@ -122,9 +135,14 @@ export class WatchState {
 
   /** Delivers a change of the feed. */
   offer(change: Change): void {
-    if (!this.#hasCaughtUp || change.revision < this.#next || !this.#matches(change)) return
+    if (change.revision < this.#next || !this.#matches(change)) return
+    if (!this.#hasCaughtUp) {
+      this.#isParked = true
+      return
+    }
     if (this.request.previous === true) {
       this.#hasCaughtUp = false
+      this.#isParked = true
       return this.#signal()
     }
     this.#buffer.push(change)
@@ -134,6 +152,7 @@ export class WatchState {
     this.#buffer = []
     this.#bytes = 0
     this.#hasCaughtUp = false
+    this.#isParked = true
     this.#signal()
   }
 

@@ -21,6 +21,8 @@ import { Feed } from "./feed.ts"
 import { WatchState } from "./watchState.ts"
 
 export interface Watches {
+  /** Delivers changes to the watches. */
+  readonly feed: Feed
   readonly open: (request: Watch.WatchRequest) => Effect.Effect<Watch.Watcher, KvError.KvError, Scope.Scope>
 }
 
@@ -51,6 +53,7 @@ export const make = (
       watch.end(watchClosed)
     })
   return {
+    feed,
     open: (request) =>
       Effect.suspend(() => {
         const problem = Check.watch(request)

@@ -57,7 +57,7 @@ const participants = (kv: Kv.Kv, name: string) =>
   )
 
 export const cases = chapter("latches and barriers", [
-  test("a latch opens for all who wait when enough participants have arrived, each counted once", function*(kv) {
+  test("a latch opens for all waiters when enough participants have arrived, each counted once", function*(kv) {
     const waiting = [
       yield* awaiting(kv, "l", 3),
       yield* awaiting(kv, "l", 3),

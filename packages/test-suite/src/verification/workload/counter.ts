@@ -86,7 +86,8 @@ const patience = "10 millis"
  * be in flight when another one is made, and when the leader resigns.
  */
 const proclaiming =
-  ({ proclaim, token }: Election.Leadership) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | KvError, R> => {
+  ({ proclaim, token }: Election.Leadership) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | KvError, R> => {
     const nth = (n: number) => proclaim(`${proclamation} ${token} ${n}`)
     return Effect.timeoutOption(nth(1), patience).pipe(
       Effect.andThen(effect),

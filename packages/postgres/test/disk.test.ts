@@ -1,0 +1,132 @@
+/**
+ * A server that cannot write its files, as on a full disk: the kernel limits the size of its files (RLIMIT_FSIZE), which
+ * needs no rights, and can be raised again.
+ */
+import * as Deadline from "@effect-kv/core/Deadline"
+import * as Kv from "@effect-kv/core/Kv"
+import { backendOf } from "@effect-kv/core/KvInternals"
+import * as Op from "@effect-kv/core/Op"
+import { PostgresServer, Recorder, RevisionChecker, Violation } from "@effect-kv/test-suite/verification"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
+import * as Crypto from "node:crypto"
+import * as Fs from "node:fs"
+import { holding } from "./support/backends.ts"
+import { changesUpTo } from "./support/history.ts"
+import { checked, record } from "./support/recorded.ts"
+import { connect, database } from "./support/store.ts"
+
+/** Limits the size of all files that the server writes. */
+const limitFiles = Effect.fnUntraced(function*(bytes: number | "unlimited") {
+  const server = yield* PostgresServer.PostgresServer
+  const pid = yield* server.pid
+  const children = Fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ")
+  for (const each of [`${pid}`, ...children]) {
+    const command = ["prlimit", "--pid", each, `--fsize=${bytes}:`]
+    // The kernel lets a process limit those of its own user.
+    const asOwner = process.getuid?.() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : []
+    const [program, ...args] = [...asOwner, ...command]
+    const { status, stderr } = ChildProcess.spawnSync(program!, args, { encoding: "utf8" })
+    assert.strictEqual(status, 0, stderr)
+  }
+})
+
+const test = (
+  title: string,
+  body: Effect.Effect<void, unknown, PgClient.PgClient | PostgresServer.PostgresServer | Scope.Scope>
+) =>
+  it.live(
+    title,
+    () =>
+      Effect.scoped(body).pipe(
+        Random.withSeed("disk"),
+        Effect.provide(database),
+        Effect.provide(PostgresServer.layer())
+      ),
+    60_000
+  )
+
+const value = (): Uint8Array => Crypto.randomBytes(700_000)
+
+describe("a Postgres server that cannot write", () => {
+  test(
+    "rejects the writes that have no space with a typed error, applies none by half, and the client recovers",
+    Effect.gen(function*() {
+      const recorder = yield* Recorder.make
+      const kv = Context.get(yield* connect(), Kv.Kv)
+      const backend = recorder.client("a")(backendOf(kv))
+      // A file of the log of the server has 16 MiB. No table has, so far.
+      yield* limitFiles(17 * 1024 * 1024)
+      const pair = (i: number) =>
+        backend.execute(Op.txn({ then: [Op.put(`a/${i}`, value()), Op.put(`b/${i}`, value())] })).pipe(
+          Deadline.within("500 millis"),
+          Effect.result
+        )
+      let failed = 0
+      for (let i = 0; failed < 3 && i < 60; i++) {
+        const result = yield* pair(i)
+        if (Result.isSuccess(result)) continue
+        failed++
+        assert.include(["Unavailable", "QuotaExceeded"], result.failure.reason._tag, result.failure.message)
+      }
+      assert.strictEqual(failed, 3)
+      yield* backend.execute(Op.put("small", "1"))
+      yield* limitFiles("unlimited")
+      assert.isTrue(Result.isSuccess(yield* pair(1000)))
+      const { revision } = yield* backend.execute(Op.put("last", "1"))
+      const history = yield* recorder.history
+      const { violations } = RevisionChecker.check(history, yield* changesUpTo(revision))
+      assert.deepStrictEqual(violations, [], Violation.print(history, violations))
+    })
+  )
+
+  test(
+    "histories are correct when the server crashes because it cannot write its log",
+    Effect.gen(function*() {
+      const server = yield* PostgresServer.PostgresServer
+      const hasCrashed = Effect.map(server.log, (log) => log.includes("PANIC"))
+      const run = yield* record({ operations: 50, locks: false }, ({ calls }) =>
+        Effect.gen(function*() {
+          yield* calls(150)
+          yield* limitFiles(4096)
+          yield* Effect.repeat(hasCrashed, { until: (yes) => yes, schedule: Schedule.spaced("5 millis") })
+          yield* server.restart
+        }))
+      checked(run)
+    })
+  )
+
+  it.live(
+    "fails writes with Unavailable while the queue of notifications is full, until it has space again",
+    () =>
+      Effect.gen(function*() {
+        const kv = Context.get(yield* connect(), Kv.Kv)
+        const { url } = yield* PostgresServer.PostgresServer
+        const listener = yield* PgClient.make({ url: Redacted.make(url), maxConnections: 1 })
+        // It listens, and then is in a transaction for so long that the server keeps all notifications for it.
+        yield* listener`listen anything`
+        const end = yield* holding(listener, "select 1")
+        const put = (i: number) => Deadline.within(kv.put(`${"k".repeat(2900)}${i}`, "v"), "300 millis")
+        const failure = yield* Effect.flip(Effect.forEach(Array.from({ length: 200 }, (_, i) => i), put))
+        assert.strictEqual(failure.reason._tag, "Unavailable", failure.message)
+        assert.include(failure.message, "NOTIFY")
+        yield* end
+        yield* Deadline.within(kv.put("after", "1"), "20 seconds")
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(Reactivity.layer),
+        Effect.provide(database),
+        Effect.provide(PostgresServer.layer({ settings: { max_notify_queue_pages: "64" } }))
+      ),
+    60_000
+  )
+})

@@ -272,6 +272,66 @@ const sameSize = (what: string, subject: string, than: string): Goal => ({
   }
 })
 
+/** So many calls a second. */
+const throughput = (what: string, scenario: string, inFlight: number, subject: string, least: number): Goal => ({
+  ...handOver(what, scenario, inFlight, subject, least),
+  wanted: `at least ${least.toLocaleString("en")} a second`
+})
+
+/** What a client asks of the server while nothing happens, whatever the number of its watches. */
+const quiet = (what: string, scenario: string, inFlight: number, subject: string, than: string): Goal => ({
+  what,
+  scenario,
+  rows: rowsOf(inFlight, subject, than),
+  wanted: "less than 1 a second",
+  measure: (rows) => {
+    const row = find(rows, scenario, subject, inFlight)
+    const other = find(rows, scenario, than, inFlight)
+    return row && other && {
+      text: `${row.opsPerSecond.toFixed(1)} a second (${other.opsPerSecond.toFixed(1)} with ${than})`,
+      reached: row.opsPerSecond < 1
+    }
+  }
+})
+
+/** The tables have reached their size after so much of the run, and keep it. */
+const bounded = (what: string, scenario: string, inFlight: number, settled: string, last: string): Goal => ({
+  what,
+  scenario,
+  rows: rowsOf(inFlight, settled, last),
+  wanted: "at most 1.2x in the second half",
+  measure: (rows) => {
+    const [before, after] = [settled, last].map((subject) => find(rows, scenario, subject, inFlight)?.storage)
+    if (before === undefined || after === undefined) return undefined
+    const [x, y] = [before, after].map(({ entryBytes, indexBytes, logBytes }) =>
+      entryBytes + indexBytes + logBytes
+    ) as [
+      number,
+      number
+    ]
+    return { text: `${(x / 1e6).toFixed(0)} MB, then ${(y / 1e6).toFixed(0)} MB`, reached: y <= x * 1.2 }
+  }
+})
+
+const onPostgres: ReadonlyArray<Goal> = [
+  latencyTo("put, one in flight: p50 against a bare update", "postgres-put", 1, "effect-kv", "bare", 3),
+  latencyTo("get, one in flight: p50 against a bare select", "postgres-get", 1, "effect-kv", "bare", 2),
+  throughput("put, 256 in flight", "postgres-put", 256, "effect-kv", 10_000),
+  rateTo("the same against unbatched", "postgres-put", 256, "effect-kv", "effect-kv unbatched", 5),
+  latencyTo("lock, acquired and released: p50 against a put", "postgres-lock", 1, "effect-kv", "effect-kv put", 2.5),
+  ...[2, 8].map((waiters) =>
+    handOver(`lock, handed over among ${waiters} clients`, "postgres-handover", waiters, "effect-kv", 200)
+  ),
+  quiet("1,000 idle watches: statements", "postgres-idle-watches", 1000, "1,000 watches", "no watch"),
+  bounded(
+    "a day's overwrites, two a second: size of tables and indexes",
+    "postgres-growth",
+    8,
+    "after 50 %",
+    "after 100 %"
+  )
+]
+
 const goals: ReadonlyArray<Goal> = [
   ...(["get", "put"] as const).flatMap((name) => [
     latency(`${name}, one in flight: p50 against etcd3`, name, 1, "etcd3", 0.6),
@@ -354,7 +414,8 @@ const goals: ReadonlyArray<Goal> = [
   ),
   size("@effect-kv/core + memory: minified and gzipped, without effect", "core + memory", 25),
   size("DistLock on memory alone: minified and gzipped, without effect", "DistLock on memory", 25),
-  sameSize("the same imported from the indexes of the packages", "DistLock on memory, by index", "DistLock on memory")
+  sameSize("the same imported from the indexes of the packages", "DistLock on memory, by index", "DistLock on memory"),
+  ...onPostgres.map((goal) => ({ ...goal, what: `Postgres: ${goal.what}` }))
 ]
 
 /** The scenarios that measure a goal. */

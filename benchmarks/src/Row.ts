@@ -49,6 +49,15 @@ export interface Row extends Round {
   /** For packages: the size of the minified JavaScript, plain and compressed. */
   readonly minifiedBytes?: number
   readonly gzippedBytes?: number
+  /** For the growth of a store on Postgres: the sizes at the end of the row. */
+  readonly storage?: {
+    readonly entryBytes: number
+    readonly logBytes: number
+    /** Of all indexes of both tables. */
+    readonly indexBytes: number
+    /** The rows of the log. */
+    readonly rows: number
+  }
   /** For how long, at most, the machine let nothing run during a round. `p50Ms` is without it. */
   readonly stallMillis?: number
   /** Of what is opened and closed. */

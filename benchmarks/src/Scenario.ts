@@ -1,16 +1,21 @@
 /**
  * A scenario and what it runs against.
  */
-import type { EtcdCluster } from "@effect-kv/test-suite/verification"
+import type { EtcdCluster, PostgresServer } from "@effect-kv/test-suite/verification"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Options } from "./Measure.ts"
 import type { Row } from "./Row.ts"
 import type { Stores } from "./subjects/stores.ts"
 
+/** A Postgres server that waits for its disk at each commit, as it does by default, or one that does not. */
+export type PostgresKind = "durable" | "volatile"
+
 export interface Environment {
   /** The server. It starts on first use, because memory scenarios need none. */
   readonly etcd: Effect.Effect<EtcdCluster.EtcdCluster["Service"], unknown>
+  /** The Postgres server of that kind. It starts on first use. */
+  readonly postgres: (kind: PostgresKind) => Effect.Effect<PostgresServer.PostgresServer["Service"], unknown>
   /** The memory stores. They are filled on first use. */
   readonly stores: Effect.Effect<Stores, unknown>
   readonly options: Options

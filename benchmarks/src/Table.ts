@@ -38,6 +38,7 @@ const padded = ({ left }: Table, widths: ReadonlyArray<number>, line: ReadonlyAr
 export const ofRows = (rows: ReadonlyArray<Row>): Table => {
   const [{ ratioTo }] = rows as [Row]
   const hasMemory = rows.some((row) => row.memory !== undefined)
+  const hasStorage = rows.some((row) => row.storage !== undefined)
   const isPaired = rows.some((row) => row.paired !== undefined)
   const hasSizes = rows.some((row) => row.gzippedBytes !== undefined)
   return {
@@ -53,6 +54,7 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
       "CPU us/op",
       ...(isPaired ? ["throughput (95 %)", "CPU (95 %)"] : []),
       ...(hasSizes ? ["minified kB", "gzipped kB"] : []),
+      ...(hasStorage ? ["entry MB", "log MB", "indexes MB", "log rows"] : []),
       ...(hasMemory ? ["kB each", "cycles", "growth kB"] : [])
     ],
     lines: rows.map((row) => [
@@ -68,6 +70,12 @@ export const ofRows = (rows: ReadonlyArray<Row>): Table => {
       rate(row.cpuMicrosPerOp),
       ...(isPaired ? [interval(row.paired?.throughput), interval(row.paired?.cpu)] : []),
       ...(hasSizes ? [kilobytes(row.minifiedBytes), kilobytes(row.gzippedBytes)] : []),
+      ...(hasStorage
+        ? [
+          ...[row.storage?.entryBytes, row.storage?.logBytes, row.storage?.indexBytes].map(megabytes),
+          row.storage === undefined ? "" : rate(row.storage.rows)
+        ]
+        : []),
       ...(hasMemory
         ? [kilobytes(row.memory?.eachBytes), `${row.memory?.cycles ?? ""}`, kilobytes(row.memory?.growthBytes)]
         : [])
@@ -95,5 +103,7 @@ const interval = (found: Interval | undefined): string =>
 const percent = (ratio: number): string => `${ratio < 1 ? "-" : "+"}${Math.abs((ratio - 1) * 100).toFixed(1)} %`
 
 const millis = (value: number): string => value.toFixed(value < 0.1 ? 5 : value < 10 ? 3 : 1)
+
+const megabytes = (bytes: number | undefined): string => bytes === undefined ? "" : (bytes / 1_000_000).toFixed(1)
 
 const kilobytes = (bytes: number | undefined): string => bytes === undefined ? "" : (bytes / 1000).toFixed(1)

@@ -5,7 +5,7 @@
  * All subjects run in this process and take turns against the same server. docs/performance.md explains what is
  * measured and how to read it. `Arguments.ts` has the options.
  */
-import { EtcdCluster } from "@effect-kv/test-suite/verification"
+import { EtcdCluster, PostgresServer } from "@effect-kv/test-suite/verification"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -25,12 +25,19 @@ import * as Table from "./Table.ts"
 /** Without waiting for the disk, because clients are measured, and with room for their data. */
 const flags = { "unsafe-no-fsync": true, "quota-backend-bytes": 8 * 1024 ** 3 }
 
+/** Postgres's own defaults, instead of the settings that suit tests. */
+const durable = { fsync: "on", full_page_writes: "on", shared_buffers: "128MB", max_wal_size: "1GB" }
+
 const results = fileURLToPath(new URL("../build/", import.meta.url))
 
 const main = Effect.gen(function*() {
   const args = yield* Arguments.parse(process.argv.slice(2), scenarios)
   const options = args.quick ? { rounds: 3, millis: 100 } : { rounds: 5, millis: args.goals ? 400 : 700 }
   const etcd = yield* Effect.cached(EtcdCluster.make({ flags }))
+  const postgres = {
+    durable: yield* Effect.cached(PostgresServer.make({ settings: durable })),
+    volatile: yield* Effect.cached(PostgresServer.make({ settings: { ...durable, fsync: "off" } }))
+  }
   const stores = yield* Effect.cached(Stores.open)
   const scope = yield* Effect.scope
   const rows: Array<Row> = []
@@ -38,6 +45,7 @@ const main = Effect.gen(function*() {
     const began = performance.now()
     const found = yield* Effect.scoped(scenario.run({
       etcd: Effect.provideService(etcd, Scope.Scope, scope),
+      postgres: (kind) => Effect.provideService(postgres[kind], Scope.Scope, scope),
       stores: Effect.provideService(stores, Scope.Scope, scope),
       options,
       quick: args.quick,

@@ -14,6 +14,8 @@ import * as memory from "./memory.ts"
 import * as memoryWatches from "./memoryWatches.ts"
 import * as metrics from "./metrics.ts"
 import { packages } from "./packages.ts"
+import * as postgres from "./postgres.ts"
+import * as postgresStore from "./postgresStore.ts"
 import * as recipes from "./recipes.ts"
 import * as watches from "./watches.ts"
 
@@ -40,6 +42,9 @@ export const scenarios: ReadonlyArray<Scenario> = [
   watches.replay,
   watches.latency,
   members.view,
+  ...postgres.all,
+  postgresStore.idleWatches,
+  postgresStore.growth,
   cluster,
   heap,
   coldStart,

@@ -117,7 +117,7 @@ describe("histories on Postgres", () => {
       const run = yield* record({ ...impatient, operations: 20 }, faults).pipe(
         Effect.provide(Layer.fresh(databaseAt(proxy.port)))
       )
-      const { unknown } = checked(run)
+      const { unknown } = checked(run, "revisions")
       assert.isAbove(unknown.applied.length + unknown.notApplied.length, 0)
     })
   )

@@ -162,7 +162,7 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.include(refused.message, `has version ${next}`)
         assert.include(refused.message, "update @effect-kv/postgres")
         // The newer version has dropped what the running client calls.
-        yield* sql`drop function newer.write`
+        yield* sql`drop function newer.put_entries`
         assert.include((yield* failureOf(running.put("a", "2"))).message, "update @effect-kv/postgres")
         assert.strictEqual(yield* versionOf("newer"), next)
       }))

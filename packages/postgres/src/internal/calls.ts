@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Interval } from "./bytes.ts"
 import type { Connection, Row, Statement } from "./connection.ts"
-import type { Encoded } from "./encode.ts"
+import type { Encoded, Puts } from "./encode.ts"
 import type { Item } from "./items.ts"
 
 /** The edge to SQL: rows of the schema's functions have the columns of an item. */
@@ -30,6 +30,12 @@ export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
 export const write = (to: Connection, { data, json }: Encoded, request: string, since: bigint): Statement => ({
   sql: `select * from ${to.schema}.write($1, $2, $3)`,
   params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)],
+  declareVoid: resolve(to, request, since)
+})
+
+export const putEntries = (to: Connection, { keys, values }: Puts, request: string, since: bigint): Statement => ({
+  sql: `select ${to.schema}.put_entries($1, $2, $3)`,
+  params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request)],
   declareVoid: resolve(to, request, since)
 })
 
@@ -79,6 +85,10 @@ export interface ChangesOptions {
 /** At most so many events and bytes are read at once. A revision is never split. */
 const maxEvents = 1024
 const maxBytes = 4 * 1024 * 1024
+
+/** Whether there may be more changes than were read: the functions stop after the revision that reaches a limit. */
+export const isFullPage = (changes: ReadonlyArray<{ readonly bytes: number }>): boolean =>
+  changes.length >= maxEvents || changes.reduce((sum, { bytes }) => sum + bytes, 0) >= maxBytes
 
 export const changes = (to: Connection, { interval, isOpening, only, previous, since }: ChangesOptions): Statement => ({
   sql: `select * from ${to.schema}.changes($1, $2, $3, $4, $5, $6, $7, $8)`,

@@ -219,9 +219,10 @@ export class Connection {
   /** Sends a statement once, counted, and in a span if the call has one. */
   #send(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
     const { metrics } = this
+    const { declareVoid } = statement
     const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
-    const counted = metrics === undefined ? this.#once(query, remaining, statement.declareVoid) : Effect.map(
-      this.#once(waiting(query, metrics), remaining, statement.declareVoid),
+    const counted = metrics === undefined ? this.#once(query, remaining, declareVoid) : Effect.map(
+      this.#once(waiting(query, metrics), remaining, declareVoid),
       (outcome) => {
         if (outcome._tag === "Failed") metrics.failed(outcome.error)
         else if (outcome._tag === "Late") metrics.late()
@@ -314,6 +315,12 @@ const executing = (statement: Statement): Query => (pg, send) =>
         : Effect.succeed({ _tag: "Cancelled" })
     )))
 
+/**
+ * Removes the notifications that all listeners have read. Postgres does that itself only after a commit that notifies,
+ * which a full queue prevents.
+ */
+const removeNotifications: Statement = { sql: "select pg_notification_queue_usage()", params: [] }
+
 /** Measures how long the query waits for a connection, even if it gets none. */
 const waiting = (query: Query, metrics: RequestMetrics): Query => (pg, send) =>
   Effect.suspend(() => {
@@ -329,12 +336,6 @@ const waiting = (query: Query, metrics: RequestMetrics): Query => (pg, send) =>
     }
     return Effect.onExitPrimitive(query(pg, sending), ended)
   })
-
-/**
- * Removes the notifications that all listeners have read. Postgres does that itself only after a commit that notifies,
- * which a full queue prevents.
- */
-const removeNotifications: Statement = { sql: "select pg_notification_queue_usage()", params: [] }
 
 /** Waits until the schema can be used. */
 const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>

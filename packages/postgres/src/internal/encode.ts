@@ -14,6 +14,13 @@ import { bytesOf, intervalOf } from "./bytes.ts"
 export interface Encoded {
   readonly json: unknown
   readonly data: ReadonlyArray<Uint8Array>
+  /** Instead of both, if the operation only puts keys, without conditions: each with its value. */
+  readonly puts?: Puts | undefined
+}
+
+export interface Puts {
+  readonly keys: ReadonlyArray<Uint8Array>
+  readonly values: ReadonlyArray<Uint8Array>
 }
 
 type Json = Record<string, unknown>
@@ -28,16 +35,36 @@ export const encode = (op: Op.Op): Encoded | KvError.KvError => {
   const problem = Check.op(op, { maxTxnOps })
   if (problem !== undefined) return KvError.make(new KvError.InvalidRequest({ message: problem }))
   const data = new Data()
+  const puts = putsOf(op)
+  if (puts !== undefined) {
+    const keys = puts.map(({ key }) => data.parts[data.add(key) - 1]!)
+    const values = puts.map(({ value }) => data.parts[data.add(value) - 1]!)
+    return data.size <= maxRequestBytes ? { json: undefined, data: [], puts: { keys, values } } : tooLarge(data.size)
+  }
   const json = {
     ...encodeOp(op, data),
-    ...flag("leases", data.hasLeases),
+    ...data.leases(),
+    ...flag("flat", op._tag === "Txn" && ![...op.then, ...op.else].some(isTxn)),
     ...flag("past", data.hasPastReads)
   }
   const allowed = Op.isWrite(op) ? maxRequestBytes : maxRequestBytes + readAllowance
-  return data.size <= allowed ? { json, data: data.parts } : KvError.make(
-    new KvError.RequestTooLarge({ message: `the request has ${data.size} bytes, but ${allowed} are allowed` })
-  )
+  return data.size <= allowed ? { json, data: data.parts } : tooLarge(data.size, allowed)
 }
+
+const tooLarge = (size: number, allowed = maxRequestBytes): KvError.KvError =>
+  KvError.make(new KvError.RequestTooLarge({ message: `the request has ${size} bytes, but ${allowed} are allowed` }))
+
+/** The puts of an operation that does nothing else, under no condition; `undefined` for any other operation. */
+const putsOf = (op: Op.Op): ReadonlyArray<Op.Put> | undefined =>
+  isPlainPut(op)
+    ? [op]
+    : op._tag === "Txn" && op.if.length === 0 && op.then.length > 0 && op.then.every(isPlainPut)
+    ? op.then
+    : undefined
+
+const isPlainPut = (op: Op.Op): op is Op.Put => op._tag === "Put" && op.lease === undefined && op.previous !== true
+
+const isTxn = (op: Op.Op): boolean => op._tag === "Txn"
 
 /** Encodes the conditions of a transaction, which must be valid. */
 export const encodeConditions = (conditions: ReadonlyArray<Compare>): Encoded => {
@@ -48,13 +75,23 @@ export const encodeConditions = (conditions: ReadonlyArray<Compare>): Encoded =>
 class Data {
   readonly parts: Array<Uint8Array> = []
   size = 0
-  hasLeases = false
+  readonly #leases = new Set<bigint>()
   hasPastReads = false
 
   add(value: Value): number {
     const bytes = bytesOf(value)
     this.size += bytes.length
     return this.parts.push(bytes)
+  }
+
+  addLease(id: bigint): void {
+    this.#leases.add(id)
+  }
+
+  /** That there are leases, and the lease if it is one. */
+  leases(): Json {
+    const [first] = this.#leases
+    return first === undefined ? {} : { leases: 1, ...(this.#leases.size === 1 ? { lease: first.toString() } : {}) }
   }
 
   addRange(range: KeyRange.KeyRange): Json {
@@ -67,9 +104,9 @@ const encodeOp = (op: Op.Op, data: Data): Json => {
   switch (op._tag) {
     case "Range":
       data.hasPastReads ||= op.revision !== undefined
-      return { t: "r", ...data.addRange(op.range), ...rangeOptions(op) }
+      return { t: "r", ...data.addRange(op.range), ...rangeOptions(op), ...shapeOf(op) }
     case "Put":
-      data.hasLeases ||= op.lease !== undefined
+      if (op.lease !== undefined) data.addLease(op.lease)
       return {
         t: "p",
         k: data.add(op.key),
@@ -78,16 +115,28 @@ const encodeOp = (op: Op.Op, data: Data): Json => {
         ...flag("pv", op.previous)
       }
     case "Delete":
-      return { t: "d", ...data.addRange(op.range), ...flag("pv", op.previous) }
+      return {
+        t: "d",
+        ...data.addRange(op.range),
+        ...flag("pv", op.previous),
+        ...flag("one", op.range._tag === "Key" && op.previous !== true)
+      }
     case "Txn":
       return {
         t: "t",
         if: op.if.map((compare) => encodeCompare(compare, data)),
-        then: op.then.map((inner) => encodeOp(inner, data)),
+        then: op.then.map((inner) => ({ ...encodeOp(inner, data), ...flag("new", isOfMissing(inner, op.if)) })),
         else: op.else.map((inner) => encodeOp(inner, data))
       }
   }
 }
+
+/** Whether an operation puts a key that a condition requires not to exist. */
+const isOfMissing = (op: Op.Op, conditions: ReadonlyArray<Compare>): boolean =>
+  op._tag === "Put" &&
+  conditions.some((compare) =>
+    compare.target === "CreateRevision" && compare.operator === "=" && compare.value === 0n && compare.key === op.key
+  )
 
 const orders = { key: "k", version: "v", modRevision: "m", createRevision: "c" } as const
 
@@ -100,6 +149,18 @@ const rangeOptions = (op: Op.Range): Json => ({
   ...(op.revision === undefined ? {} : { rev: op.revision.toString() }),
   ...filters(op)
 })
+
+/** The reads for which the functions have a statement of their own: of one key, and of the key created last. */
+const shapeOf = (op: Op.Range): Json =>
+  op.revision !== undefined || op.countOnly === true || op.minModRevision !== undefined ||
+    op.maxModRevision !== undefined || op.minCreateRevision !== undefined
+    ? {}
+    : op.range._tag === "Key"
+    ? flag("one", op.limit === undefined && op.maxCreateRevision === undefined)
+    : flag(
+      "young",
+      op.limit === 1 && op.keysOnly === true && op.order?.by === "createRevision" && op.order.direction === "descending"
+    )
 
 const filters = (op: Op.Range): Json => {
   const given = Object.entries({

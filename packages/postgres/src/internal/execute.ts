@@ -8,8 +8,9 @@ import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as calls from "./calls.ts"
-import type { Connection } from "./connection.ts"
+import type { Connection, Row, Statement } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
 import type { Sent } from "./identity.ts"
@@ -22,7 +23,7 @@ export const execute = (to: Connection, op: Op.Op): Effect.Effect<AnyResponse, K
   Effect.suspend(() => {
     const encoded = encode(op)
     if (encoded instanceof KvError.KvError) return Effect.fail(encoded)
-    if (Op.isWrite(op)) return write(to, op, encoded)
+    if (Op.isWrite(op)) return write(to, op, requestOf(to, op, encoded))
     if (isGet(op)) return get(to, op.range.key, encoded.data[0]!)
     const { sent } = to.identity
     return Effect.flatMap(
@@ -83,15 +84,52 @@ const decoded = (
   return replaced === undefined ? Effect.succeed(response) : Effect.fail(replaced)
 }
 
-const write = (to: Connection, op: Op.Op, encoded: Encoded): Effect.Effect<AnyResponse, KvError.KvError> =>
+/** A write as a statement, and what its rows mean. */
+interface WriteRequest {
+  /** `since` is the greatest known revision. */
+  readonly statement: (request: string, since: bigint) => Statement
+  readonly response: (rows: ReadonlyArray<Row>, sent: Sent) => Effect.Effect<AnyResponse, KvError.KvError>
+}
+
+const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest => {
+  const { puts } = encoded
+  return puts === undefined
+    ? {
+      statement: (request, since) => calls.write(to, encoded, request, since),
+      response: (rows, sent) => decoded(to, op, calls.itemsOf(rows), sent, "write")
+    }
+    : {
+      statement: (request, since) => calls.putEntries(to, puts, request, since),
+      response: (rows, sent) => putAt(to, op, rows[0]![0] as bigint, sent)
+    }
+}
+
+const putAt = (
+  to: Connection,
+  op: Op.Op,
+  revision: bigint,
+  sent: Sent
+): Effect.Effect<AnyResponse, KvError.KvError> => {
+  const replaced = to.identity.observe(revision, sent, "write")
+  return replaced === undefined ? Effect.succeed(putResponse(op, revision)) : Effect.fail(replaced)
+}
+
+const putResponse = (op: Op.Op, revision: bigint): AnyResponse => {
+  const response = Op.putResponse({ revision, previous: Option.none() })
+  return op._tag === "Txn"
+    ? Op.txnResponse({ revision, succeeded: true, responses: op.then.map(() => response) })
+    : response
+}
+
+const write = (to: Connection, op: Op.Op, write: WriteRequest): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
     const request = crypto.randomUUID()
     const { sent } = to.identity
     const resolve = (remaining: Duration.Duration) =>
-      Deadline.within(outcome(to, op, encoded, { request, sent }), remaining)
+      Deadline.within(outcome(to, op, write, { request, sent }), remaining)
     return Effect.flatMap(
-      to.write(calls.write(to, encoded, request, sent.revision), resolve),
-      (result) => "_tag" in result ? Effect.succeed(result) : decoded(to, op, calls.itemsOf(result), sent, "write")
+      to.write(write.statement(request, sent.revision), resolve),
+      (result) => "_tag" in result ? Effect.succeed(result) : write.response(result, sent)
     )
   })
 
@@ -104,7 +142,7 @@ interface Lost {
 const outcome = (
   to: Connection,
   op: Op.Op,
-  encoded: Encoded,
+  again: WriteRequest,
   { request, sent }: Lost
 ): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.flatMap(
@@ -121,7 +159,7 @@ const outcome = (
       )
       switch (last[0]) {
         case kind.void:
-          return write(to, op, encoded)
+          return write(to, op, again)
         case kind.revision: {
           const revision = nOf(last)
           const replaced = to.identity.observe(revision, sent, "write")

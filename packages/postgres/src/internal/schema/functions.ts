@@ -8,12 +8,66 @@
  * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
  */
 import { columns, kind } from "./items.ts"
+import { puts } from "./puts.ts"
+import { settings } from "./settings.ts"
 
 /**
- * The plans of these functions are made while the tables are small, and must not scan them when they have grown. A lock
- * is waited for at most this long, so the statement of a client that died cannot queue indefinitely.
+ * Sets `steps` to the operations to execute, and `holds` to the branch of a transaction: null for another operation, and
+ * for a transaction with nested ones, whose steps name the branches.
  */
-const settings = `set enable_seqscan = off set jit = off set lock_timeout = '10s'`
+const chooseSteps = (schema: string, evaluate = `holds := ${schema}.holds(op->'if'->i, data);`): string => `
+  if op->>'t' <> 't' then
+    steps := jsonb_build_array(op);
+  elsif not op ? 'flat' then
+    steps := to_jsonb(${schema}.chosen(op, data));
+  else
+    holds := true;
+    for i in 0..jsonb_array_length(op->'if') - 1 loop
+      ${evaluate}
+      exit when not holds;
+    end loop;
+    steps := op->(case when holds then 'then' else 'else' end);
+  end if;`
+
+/** Executes the read in `step`. What recipes read most has a statement of its own. */
+const readStep = (schema: string, past: string): string => `
+      if step ? 'one' then
+        k := data[(step->>'k')::int];
+        total := 0;
+        select x.key, x.value, x.create_revision, x.mod_revision, x.version, x.lease
+        into o_key, o_value, o_created, o_modified, o_version, o_lease
+        from ${schema}.entry x
+        where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
+        if found then
+          if step ? 'ko' then o_value := ''; o_lease := 0; end if;
+          o_kind := ${kind.entry}; o_flag := null; o_n := null; return next;
+          total := 1;
+        end if;
+        o_kind := ${kind.end}; o_flag := false; o_n := total; o_key := null; o_value := null; return next;
+      elsif step ? 'young' then
+        k := data[(step->>'k')::int];
+        e := data[(step->>'e')::int];
+        newest := coalesce((step->>'xc')::bigint, 9223372036854775807);
+        total := 0;
+        hits := 0;
+        select x.key, x.create_revision, x.mod_revision, x.version into o_key, o_created, o_modified, o_version
+        from ${schema}.entry x
+        where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
+          and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
+          and x.create_revision <= newest
+        order by x.create_revision desc, x.key limit 1;
+        if found then
+          o_kind := ${kind.entry}; o_flag := null; o_n := null; o_value := ''; o_lease := 0; return next;
+        end if;
+        if o_key is not null or step ? 'xc' then
+          select count(*), count(*) filter (where x.create_revision <= newest) into total, hits from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
+            and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e;
+        end if;
+        o_kind := ${kind.end}; o_flag := hits > 1; o_n := total; o_key := null; o_value := null; return next;
+      else
+        return query select * from ${schema}.range_op(step, data, ${past});
+      end if;`
 
 /** The entries that `range_op` selects. Each order has a statement of its own, because it needs a plan of its own. */
 const entriesOf = (schema: string): string =>
@@ -39,7 +93,6 @@ declare
   modified bigint;
   versions bigint;
   leased bigint;
-  sign int;
 begin
   if target = 'b' then
     e := data[(c->>'e')::int];
@@ -55,18 +108,29 @@ begin
   into v, created, modified, versions, leased
   from ${schema}.entry x
   where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
+  return ${schema}.compares(c, data, v, created, modified, versions, leased);
+end $fn$;
+
+-- Whether a condition holds of an entry; of a missing one if the version is null.
+create or replace function ${schema}.compares(
+  c jsonb, data bytea[], value bytea, created bigint, modified bigint, version bigint, lease bigint
+) returns boolean
+language plpgsql immutable as $fn$
+declare
+  target text := c->>'c';
+  operator text := c->>'o';
+  a bigint;
+  b bigint;
+  v bytea;
+begin
   if target = 'v' then
-    if not found then return false; end if;
-    e := data[(c->>'v')::int];
-    sign := case when v = e then 0 when v < e then -1 else 1 end;
-  else
-    if not found then
-      created := 0; modified := 0; versions := 0; leased := 0;
-    end if;
-    n := (c->>'n')::bigint;
-    sign := sign((case target when 'n' then versions when 'c' then created when 'm' then modified else leased end)::numeric - n);
+    if version is null then return false; end if;
+    v := data[(c->>'v')::int];
+    return case operator when '=' then value = v when '!=' then value <> v when '<' then value < v else value > v end;
   end if;
-  return case c->>'o' when '=' then sign = 0 when '!=' then sign <> 0 when '<' then sign < 0 else sign > 0 end;
+  a := coalesce(case target when 'n' then version when 'c' then created when 'm' then modified else lease end, 0);
+  b := (c->>'n')::bigint;
+  return case operator when '=' then a = b when '!=' then a <> b when '<' then a < b else a > b end;
 end $fn$;
 
 create or replace function ${schema}.chosen(op jsonb, data bytea[]) returns jsonb[]
@@ -207,23 +271,30 @@ end $fn$;
 
 create or replace function ${schema}.read(op jsonb, data bytea[]) returns table (${columns})
 language plpgsql stable ${settings} as $fn$
+#variable_conflict use_column
 declare
   now bigint;
   gone bigint;
   step jsonb;
-  steps jsonb[];
+  steps jsonb;
+  holds boolean;
+  k bytea;
+  e bytea;
+  newest bigint;
+  hits bigint;
+  total bigint;
 begin
-  select revision, compacted into now, gone from ${schema}.store;
-  steps := case when op->>'t' = 't' then ${schema}.chosen(op, data) else array[op] end;
+  select s.revision, s.compacted into now, gone from ${schema}.store s;
+  ${chooseSteps(schema)}
   if op ? 'past' then
-    return query select * from ${schema}.unreadable(steps, now, gone);
+    return query select * from ${schema}.unreadable(array(select jsonb_array_elements(steps)), now, gone);
     if found then return; end if;
   end if;
-  foreach step in array steps loop
+  if holds is not null then o_kind := ${kind.txn}; o_flag := holds; return next; end if;
+  for i in 0..jsonb_array_length(steps) - 1 loop
+    step := steps->i;
     if step->>'t' = 'r' then
-      return query select * from ${schema}.range_op(
-        step, data, case when (step->>'rev')::bigint < now then (step->>'rev')::bigint end
-      );
+      ${readStep(schema, "case when (step->>'rev')::bigint < now then (step->>'rev')::bigint end")}
     else
       o_kind := ${kind.txn}; o_flag := (step->>'s')::boolean; return next;
     end if;
@@ -313,6 +384,14 @@ begin
   return now;
 end $fn$;
 
+-- The store has the revision, after a write that may have moved it further.
+create or replace function ${schema}.settle(before bigint, after bigint) returns void
+language plpgsql as $fn$
+begin
+  update ${schema}.store set revision = after;
+  if after > before then perform pg_notify(${channel}, after::text); end if;
+end $fn$;
+
 create or replace function ${schema}.write(op jsonb, data bytea[], sender uuid) returns table (${columns})
 language plpgsql ${settings} as $fn$
 #variable_conflict use_column
@@ -323,42 +402,86 @@ declare
   gone bigint;
   n integer := 0;
   step jsonb;
-  steps jsonb[];
+  steps jsonb;
+  holds boolean;
   k bytea;
   e bytea;
   v bytea;
   leased bigint;
   created bigint;
   versions bigint;
+  newest bigint;
   hits bigint;
+  total bigint;
   moment timestamptz;
+  is_void boolean;
+  is_due boolean;
+  is_alive boolean;
+  only_lease bigint;
+  first_condition jsonb;
+  modified bigint;
+  keys text := '';
+  deleted text;
   is_bounded boolean := false;
 begin
-  select s.revision, s.compacted into before, gone from ${schema}.store s for update;
+  -- In most cases the revision is the next one, so that its update is the lock, too. In the others it is set again.
+  update ${schema}.store set revision = revision + 1 returning revision, compacted into upcoming, gone;
+  before := upcoming - 1;
+  now := before;
   moment := clock_timestamp();
-  if exists (select from ${schema}.void x where x.request = sender) then
+  -- Each statement costs more than what it does, so this one reads all that most requests need: also the lease, if it is
+  -- one, and the key of the first condition, unless that is not of a key.
+  only_lease := (op->>'lease')::bigint;
+  first_condition := op->'if'->0;
+  k := case when first_condition->>'c' <> 'b' then data[(first_condition->>'k')::int] end;
+  select
+    exists (select from ${schema}.void y where y.request = sender),
+    exists (select from ${schema}.lease y where y.expires_at <= moment),
+    exists (select from ${schema}.lease y where y.id = only_lease and y.expires_at > moment),
+    x.value, x.create_revision, x.mod_revision, x.version, x.lease
+  into is_void, is_due, is_alive, v, created, modified, versions, leased
+  from (select) one
+  left join ${schema}.entry x on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
+  if is_void then
+    perform ${schema}.settle(before, before);
     o_kind := ${kind.void}; return next; return;
   end if;
-  now := before;
-  if exists (select from ${schema}.lease x where x.expires_at <= moment) then now := ${schema}.expire(before); end if;
-  upcoming := now + 1;
-  steps := case when op->>'t' = 't' then ${schema}.chosen(op, data) else array[op] end;
-  if op ? 'leases' then foreach step in array steps loop
-    continue when not step ? 'lease';
-    if not exists (select from ${schema}.lease x where x.id = (step->>'lease')::bigint and x.expires_at > clock_timestamp()) then
-      perform ${schema}.commit_revision(before, now);
-      o_kind := ${kind.leaseNotFound}; o_n := (step->>'lease')::bigint; return next; return;
+  if is_due then
+    now := ${schema}.expire(before);
+    upcoming := now + 1;
+    is_alive := false;
+    k := null;
+  end if;
+  ${
+  chooseSteps(
+    schema,
+    `
+      if i = 0 and k is not null then
+        holds := ${schema}.compares(first_condition, data, v, created, modified, versions, leased);
+      else
+        holds := ${schema}.holds(op->'if'->i, data);
+      end if;`
+  )
+}
+  if op ? 'leases' then for i in 0..jsonb_array_length(steps) - 1 loop
+    leased := (steps->i->>'lease')::bigint;
+    continue when leased is null or is_alive and leased = only_lease;
+    if not exists (select from ${schema}.lease x where x.id = leased and x.expires_at > clock_timestamp()) then
+      perform ${schema}.settle(before, now);
+      o_kind := ${kind.leaseNotFound}; o_n := leased; return next; return;
     end if;
   end loop; end if;
   if op ? 'past' then
-    return query select * from ${schema}.unreadable(steps, now, gone);
+    return query select * from ${schema}.unreadable(array(select jsonb_array_elements(steps)), now, gone);
     if found then
-      perform ${schema}.commit_revision(before, now);
+      perform ${schema}.settle(before, now);
       return;
     end if;
   end if;
-  foreach step in array steps loop
-    if not is_bounded and (step->>'t' = 'r' or step ? 'pv') then
+  if holds is not null then o_kind := ${kind.txn}; o_flag := holds; return next; end if;
+  for i in 0..jsonb_array_length(steps) - 1 loop
+    step := steps->i;
+    if not is_bounded and (step->>'t' = 'r' and not step ? 'young' or step ? 'pv') then
       -- The response may be large, and the lock of the store is held until it is sent: not to a client that stopped.
       perform set_config('tcp_user_timeout', '5000', true);
       is_bounded := true;
@@ -375,10 +498,13 @@ begin
           from ${schema}.entry x
           where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
       end if;
-      update ${schema}.entry x set value = v, mod_revision = upcoming, version = x.version + 1, lease = leased
-      where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k
-      returning x.create_revision, x.version into created, versions;
-      if not found then
+      versions := null;
+      if not step ? 'new' then
+        update ${schema}.entry x set value = v, mod_revision = upcoming, version = x.version + 1, lease = leased
+        where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k
+        returning x.create_revision, x.version into created, versions;
+      end if;
+      if versions is null then
         created := upcoming;
         versions := 1;
         insert into ${schema}.entry (key, value, create_revision, mod_revision, version, lease)
@@ -387,6 +513,7 @@ begin
       insert into ${schema}.log (revision, sub, key, value, create_revision, version, lease, request)
       values (upcoming, n, k, v, created, versions, leased, case when n = 0 then sender end);
       n := n + 1;
+      if n <= 32 then keys := keys || ',' || encode(k, 'hex'); end if;
       o_kind := ${kind.end}; o_flag := null; o_n := 0; return next;
     when 'd' then
       k := data[(step->>'k')::int];
@@ -401,32 +528,57 @@ begin
           order by x.key;
       end if;
       -- A transaction of the application may hold the fence of a key. The writers behind this one must not wait for it.
-      perform from ${schema}.entry x
-      where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
-        and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
-      for update nowait;
-      with deleted as (
-        delete from ${schema}.entry x
+      if step ? 'one' then
+        delete from ${schema}.entry x using (
+          select y.ctid from ${schema}.entry y
+          where substring(y.key from 1 for 1024) = substring(k from 1 for 1024) and y.key = k
+          for update nowait
+        ) locked
+        where x.ctid = locked.ctid;
+        if found then
+          insert into ${schema}.log (revision, sub, key, value, create_revision, version, lease, request)
+          values (upcoming, n, k, '', 0, 0, 0, case when n = 0 then sender end);
+          n := n + 1;
+          if n <= 32 then keys := keys || ',' || encode(k, 'hex'); end if;
+          hits := 1;
+        else
+          hits := 0;
+        end if;
+      else
+        perform from ${schema}.entry x
         where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
           and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
-        returning x.key
-      ), numbered as (select d.key, n + (row_number() over (order by d.key))::int - 1 as sub from deleted d)
-      insert into ${schema}.log (revision, sub, key, value, create_revision, version, lease, request)
-      select upcoming, y.sub, y.key, '', 0, 0, 0, case when y.sub = 0 then sender end from numbered y;
-      get diagnostics hits = row_count;
-      n := n + hits::int;
+        for update nowait;
+        with deleted as (
+          delete from ${schema}.entry x
+          where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
+            and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
+          returning x.key
+        ), logged as (
+          insert into ${schema}.log (revision, sub, key, value, create_revision, version, lease, request)
+          select upcoming, y.sub, y.key, '', 0, 0, 0, case when y.sub = 0 then sender end
+          from (select d.key, n + (row_number() over (order by d.key))::int - 1 as sub from deleted d) y
+        )
+        select count(*), string_agg(',' || encode(d.key, 'hex'), '') filter (where length(d.key) <= 3000) into hits, deleted
+        from deleted d;
+        n := n + hits::int;
+        if n <= 32 then keys := keys || coalesce(deleted, ''); end if;
+      end if;
       o_kind := ${kind.end}; o_flag := null; o_n := hits; return next;
     when 'r' then
-      return query select * from ${schema}.range_op(
-        step, data,
-        case when (step->>'rev')::bigint < now or n > 0 then (step->>'rev')::bigint end
-      );
+      ${readStep(schema, "case when (step->>'rev')::bigint < now or n > 0 then (step->>'rev')::bigint end")}
     else
       o_kind := ${kind.txn}; o_flag := (step->>'s')::boolean; o_n := null; return next;
     end case;
   end loop;
   if n > 0 then now := upcoming; end if;
-  perform ${schema}.commit_revision(before, now);
+  if is_due or n = 0 then
+    perform ${schema}.settle(before, now);
+  elsif pg_notify(${channel}, now || case when n <= 32 and length(keys) <= 6000 then ' ' || substr(keys, 2) else '' end)
+    is null
+  then
+    raise exception 'pg_notify returned null';
+  end if;
   o_kind := ${kind.revision}; o_flag := null; o_n := now; return next;
 end $fn$;
 
@@ -601,4 +753,4 @@ begin
   update ${schema}.store set cleaned = upto;
   return upto < gone;
 end $fn$;
-`
+${puts(schema, channel)}`

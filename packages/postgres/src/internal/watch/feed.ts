@@ -179,7 +179,7 @@ export class Feed {
           this.#delivered = through
           this.#passed = through
           this.#interrupted(undefined)
-          return changes.length === 0 ? Effect.void : this.#drain()
+          return calls.isFullPage(changes) ? this.#drain() : Effect.void
         }
       )
     })

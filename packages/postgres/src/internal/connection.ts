@@ -25,18 +25,10 @@ import { identifier } from "./schema/names.ts"
 import { SchemaUse } from "./schemaUse.ts"
 import * as serverAddress from "./serverAddress.ts"
 import * as sqlErrors from "./sqlErrors.ts"
+import type { Row, Statement } from "./statement.ts"
 import * as statementSpan from "./statementSpan.ts"
 
-/** A row, by the position of its columns. */
-export type Row = ReadonlyArray<unknown>
-
-/** A statement with its parameters. */
-export interface Statement {
-  readonly sql: string
-  readonly params: ReadonlyArray<unknown>
-  /** The statement after which this one, if it is a write, is not applied any more. */
-  readonly declareVoid?: Statement
-}
+export type { Row, Statement }
 
 /** What a write does when its response was lost. */
 export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvError.KvError>

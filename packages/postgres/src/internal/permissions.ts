@@ -1,8 +1,8 @@
 /**
  * What a role may not do that the store needs: the grants to make.
  */
-import type { Row, Statement } from "./connection.ts"
 import { identifier, literal } from "./schema/names.ts"
+import type { Row, Statement } from "./statement.ts"
 
 /**
  * One row: the role, the database, whether the schema exists, then what is missing on the database, the schema, each

@@ -43,13 +43,14 @@ export const createBare = (pg: PgClient.PgClient, callers: number) =>
     yield* pg`vacuum analyze bare`
   })
 
-const statements = {
-  get: (caller: number) => ["select value, version from bare where key = $1", [keyOf(caller)]] as const,
-  put: (caller: number) =>
-    [
-      "update bare set value = $1, version = version + 1 where key = $2 returning version",
-      [value, keyOf(caller)]
-    ] as const
+type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
+
+const statements: Readonly<Record<"get" | "put", (caller: number) => Statement>> = {
+  get: (caller) => ["select value, version from bare where key = $1", [keyOf(caller)]],
+  put: (caller) => [
+    "update bare set value = $1, version = version + 1 where key = $2 returning version",
+    [value, keyOf(caller)]
+  ]
 }
 
 /** One statement on a connection that is held: as little as can be between the caller and the server. */

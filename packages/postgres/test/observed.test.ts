@@ -87,10 +87,10 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       })
       const statements = childrenOf(spans, put)
       const [statement] = statements.slice(-1)
-      assert.strictEqual(statement!.name, "SELECT effect_kv.write")
+      assert.strictEqual(statement!.name, "SELECT effect_kv.put_entries")
       assert.deepStrictEqual(attributesOf(statement!), {
         "db.system.name": "postgresql",
-        "db.query.summary": "SELECT effect_kv.write",
+        "db.query.summary": "SELECT effect_kv.put_entries",
         ...server
       })
       const namespaces = spans.filter(({ name }) => name === "range").map(({ attributes }) =>
@@ -114,7 +114,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         Effect.forEach(["alone", "a", "b"], (key) => kv.put(key, secrets.value), { concurrency: "unbounded" })
       )
       const batch = find(spans, "BATCH put")
-      assert.deepStrictEqual(childrenOf(spans, batch).map(({ name }) => name), ["SELECT effect_kv.write"])
+      assert.deepStrictEqual(childrenOf(spans, batch).map(({ name }) => name), ["SELECT effect_kv.put_entries"])
       const callers = spans.filter(({ name }) => name === "put")
       assert.deepStrictEqual(callers.map(({ attributes }) => attributes.get("server.port")), [port, port, port])
       assert.strictEqual(yield* total(KvMetrics.batchSize, { kind: "put" }), 3)
@@ -143,7 +143,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       yield* proxy.cutAfterForwarding({ linger: "200 millis" })
       const spans = yield* spansOf(kv.put("applied", secrets.value))
       const statements = childrenOf(spans, find(spans, "put"))
-      assert.strictEqual(statements[0]!.name, "SELECT effect_kv.write")
+      assert.strictEqual(statements[0]!.name, "SELECT effect_kv.put_entries")
       assert.strictEqual(statements[0]!.attributes.get("error.type"), "ConnectionError")
       assert.strictEqual(statements.at(-1)!.name, "SELECT effect_kv.resolve")
       assert.isFalse(statements.at(-1)!.attributes.has("error.type"))

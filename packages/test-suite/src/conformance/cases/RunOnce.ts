@@ -263,6 +263,13 @@ export const cases = chapter("run once", [
       yield* first.clock.advance("1 minute")
       yield* until("the tick has run", Effect.sync(() => ticks.length === i))
       yield* untilState(kv, name, "Done")
+      const { modRevision } = yield* entryOf(kv, `${name}/once/last`)
+      yield* until(
+        "the other instance has seen it",
+        Effect.sync(() =>
+          ["last", "run"].every((key) => seen.delivered.get(`${name}/once/${key}`) === modRevision)
+        )
+      )
       yield* second.clock.advance("1 minute")
       yield* until("it waits for the next tick", Effect.sync(() => second.clock.sleepers > 0))
     }

@@ -370,8 +370,10 @@ export const cases = chapter("read-write locks", [
     function*(kv) {
       const name = "rw/timeout"
       const holder = yield* hold(kv, "Write", name)
-      const timesOut = yield* enter(yield* newClient, "Write", name, Effect.void, { acquireTimeout: "1 second" })
-      const lost = yield* enter(yield* newClient, "Read", name, Effect.die("must not run"))
+      const [first, second] = [yield* newClient, yield* newClient]
+      // Long enough for the others to queue behind it.
+      const timesOut = yield* enter(first, "Write", name, Effect.void, { acquireTimeout: "5 seconds" })
+      const lost = yield* enter(second, "Read", name, Effect.die("must not run"))
       const last = yield* enter(kv, "Read", name, Effect.void)
       failedWith(yield* exitOf("the timeout", timesOut), "LockTimeout")
       const waiter = (yield* contenders(kv, name))[1]!

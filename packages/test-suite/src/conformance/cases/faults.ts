@@ -5,6 +5,7 @@ import * as Kv from "@effect-kv/core/Kv"
 import type { KvBackend } from "@effect-kv/core/KvBackend"
 import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import type * as Watch from "@effect-kv/core/Watch"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { around, type Call } from "../../testing/BackendCall.ts"
@@ -26,11 +27,21 @@ export interface Faults {
   pending: number
   /** How many watches are open. */
   watches: number
+  /** The last revision of each key that a watch has delivered. */
+  readonly delivered: Map<string, bigint>
 }
 
 const nothing = (): Effect.Effect<void> => Effect.void
 
-export const make = (): Faults => ({ before: nothing, after: nothing, calls: [], leases: [], pending: 0, watches: 0 })
+export const make = (): Faults => ({
+  before: nothing,
+  after: nothing,
+  calls: [],
+  leases: [],
+  pending: 0,
+  watches: 0,
+  delivered: new Map()
+})
 
 export const wrap = (faults: Faults) => (backend: KvBackend): KvBackend => {
   const change = (what: "pending" | "watches", by: 1 | -1) =>
@@ -54,7 +65,15 @@ export const wrap = (faults: Faults) => (backend: KvBackend): KvBackend => {
     watch: (request) =>
       Effect.andThen(
         Effect.acquireRelease(change("watches", 1), () => change("watches", -1)),
-        wrapped.watch(request)
+        Effect.map(wrapped.watch(request), (watcher): Watch.Watcher => ({
+          ...watcher,
+          take: Effect.tap(watcher.take, (revisions) =>
+            Effect.sync(() => {
+              for (const { events } of revisions) {
+                for (const { key, revision } of events) faults.delivered.set(key, revision)
+              }
+            }))
+        }))
       )
   }
 }

@@ -68,7 +68,8 @@ describe("the harness on Postgres", () => {
       Effect.gen(function*() {
         const mutateScript = replacing(
           [
-            `select x.revision into applied from "effect_kv".log x where x.revision > since and x.request = sender limit 1;`,
+            `select x.revision into applied from "effect_kv".log x
+  where x.revision > earliest and x.request = sender order by x.revision desc limit 1;`,
             ""
           ],
           ["o_n := greatest(now, since - 1);", "o_n := greatest(now + (now % 50 = 0)::int, since - 1);"]

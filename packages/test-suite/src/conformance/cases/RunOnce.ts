@@ -266,9 +266,7 @@ export const cases = chapter("run once", [
       const { modRevision } = yield* entryOf(kv, `${name}/once/last`)
       yield* until(
         "the other instance has seen it",
-        Effect.sync(() =>
-          ["last", "run"].every((key) => seen.delivered.get(`${name}/once/${key}`) === modRevision)
-        )
+        Effect.sync(() => ["last", "run"].every((key) => seen.delivered.get(`${name}/once/${key}`) === modRevision))
       )
       yield* second.clock.advance("1 minute")
       yield* until("it waits for the next tick", Effect.sync(() => second.clock.sleepers > 0))

@@ -15,14 +15,15 @@ const postgresFiles = ["**/postgres.test.ts", "**/*.postgres.test.ts"]
 const project = (
   name: string,
   files: string,
-  options: { env?: Record<string, string>; exclude?: Array<string> } = {}
+  options: { env?: Record<string, string>; exclude?: Array<string>; maxConcurrency?: number } = {}
 ) => ({
   extends: true as const,
   test: {
     name,
     include: [files],
     exclude: [...(hasPostgres ? [] : postgresFiles), ...(options.exclude ?? [])],
-    env: options.env ?? {}
+    env: options.env ?? {},
+    ...(options.maxConcurrency === undefined ? {} : { maxConcurrency: options.maxConcurrency })
   }
 })
 
@@ -68,16 +69,19 @@ const examples = project("examples", "examples/test/**/*.test.ts", {
  * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
  * see `scripts/lib/postgres.mjs`.
  */
+/** A statement on Postgres uses a core for longer than one on etcd, and cases have deadlines of seconds. */
+const maxConcurrency = 8
 /** Behind PgBouncer, if it could be provided: see `scripts/lib/pgbouncer.mjs`. */
 const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["**/pgbouncer.test.ts"] : []
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
 const postgres = [
   ...(!hasPostgres ? [] : [
-    project("postgres", "packages/postgres/test/**/*.test.ts", { exclude: withoutPgBouncer })
+    project("postgres", "packages/postgres/test/**/*.test.ts", { exclude: withoutPgBouncer, maxConcurrency })
   ]),
   ...(oldestPostgres === "" ? [] : [
     project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
-      env: { EFFECT_KV_POSTGRES: oldestPostgres }
+      env: { EFFECT_KV_POSTGRES: oldestPostgres },
+      maxConcurrency
     })
   ])
 ]

@@ -91,24 +91,27 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.isTrue(Option.isNone(yield* kv.get("l")))
     }).pipe(Effect.provide(Reactivity.layer)))
 
-  it.effect("a write is found that a new primary applied at a revision below those that the client knew", () =>
+  it.effect("a write in flight is not made again in a store that has gone back since, whatever has happened there", () =>
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer
       const sql = yield* PgClient.make({ url: Redacted.make(server.url) })
-      yield* Effect.flatMap(behindProxy, ({ kv }) => kv.put("before", "1"))
-      const request = "00000000-0000-4000-8000-000000000002"
-      const write = (id: string) =>
-        sql`
-        select * from effect_kv.write('{"t": "p", "k": 1, "v": 1}'::jsonb, array['\\x6d'::bytea], ${id}::uuid)`
-      // As if the store had gone back to this revision.
-      yield* sql`
-        insert into effect_kv.epoch select max(e.number) + 1, 1, (select s.revision from effect_kv.store s)
-        from effect_kv.epoch e`
-      yield* write(request)
-      for (let i = 0; i < 5; i++) yield* write(crypto.randomUUID())
-      const rows = yield* sql<{ readonly o_kind: number }>`
-        select o_kind from effect_kv.resolve(${request}::uuid, (select s.revision - 1 from effect_kv.store s))`
-      assert.deepStrictEqual(rows.map((row) => row.o_kind), [3, 6])
+      const { kv, proxy } = yield* behindProxy
+      yield* kv.put("before", "1")
+      const other = (yield* behindProxy).kv
+      yield* proxy.dropResponses
+      const call = yield* Effect.forkChild(Effect.flip(kv.put("back", "1")))
+      yield* Effect.repeat(other.get("back"), { until: Option.isSome, schedule: Schedule.spaced("10 millis") })
+      // As if a primary without the last writes had applied this one, and restarted since: the store has two new epochs.
+      const beginEpoch = (id: number) =>
+        sql`insert into effect_kv.epoch select max(e.number) + 1, ${id}, 1 from effect_kv.epoch e`
+      yield* beginEpoch(1)
+      yield* beginEpoch(2)
+      yield* sql`update effect_kv.store set epoch = 2`
+      yield* proxy.heal
+      const error = yield* Fiber.join(call)
+      assert.strictEqual(error.reason._tag, "StoreReplaced")
+      assert.strictEqual(error.outcome, "Unknown")
+      assert.strictEqual((yield* entryOf(kv, "back")).version, 1)
     }).pipe(Effect.provide(Reactivity.layer)))
 
   it.effect("a confirmed write is on the disk, even if the role has synchronous_commit off", () =>

@@ -1,9 +1,11 @@
 /**
  * A store that went back, because a backup was restored.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
+import * as Op from "@effect-kv/core/Op"
 import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
 import { PostgresServer, TcpProxy } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
@@ -78,6 +80,28 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.strictEqual((yield* Effect.flip(takes)).reason._tag, "StoreReplaced")
         assert.deepStrictEqual(yield* kv.get("lost"), Option.none())
         assert.strictEqual((yield* kv.put("after", "1")).revision, revision + 1n)
+      }))
+
+    it.effect("a condition that holds by chance in a store that lost writes applies nothing", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const [stale, next] = [
+          Context.get(yield* connect(), Kv.Kv),
+          Context.get(yield* connect({ schema: "effect_kv" }), Kv.Kv)
+        ]
+        const { revision } = yield* stale.put("chance/before", "1")
+        const mine = yield* stale.put("chance/place", "stale")
+        yield* goBack(revision)
+        // As after a failover, whose first write begins an epoch.
+        yield* sql`update effect_kv.store set server_started = null`
+        const theirs = yield* next.put("chance/place", "next")
+        assert.strictEqual(theirs.revision, mine.revision)
+        const error = yield* Effect.flip(stale.txn({
+          if: [Compare.createRevision("chance/place", "=", mine.revision)],
+          then: [Op.put("chance/place", "stale again")]
+        }))
+        assert.strictEqual(error.reason._tag, "StoreReplaced")
+        assert.deepStrictEqual(yield* next.get("chance/place"), Option.some("next"))
       }))
 
     for (const [what, restore] of [["whole", restoreAll], ["without its schema", restoreRows]] as const) {

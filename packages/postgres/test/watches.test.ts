@@ -55,6 +55,21 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* take(watcher, 1), ["Put made-up/2"])
       }))
 
+    it.effect("the deletion of a key that is too long for a notification is not delayed by one that fits", () =>
+      Effect.gen(function*() {
+        const kv = yield* client
+        const long = `long/${"x".repeat(3500)}`
+        yield* kv.put(long, "v")
+        yield* kv.put("long/a", "v")
+        const watcher = yield* backendOf(kv).watch({ range: KeyRange.key(long) })
+        yield* listener
+        yield* kv.put(long, "v")
+        yield* take(watcher, 1)
+        yield* kv.deleteRange(KeyRange.prefix("long/"))
+        // Without a notification the feed reads after five seconds.
+        assert.deepStrictEqual(yield* Effect.timeout(take(watcher, 1), "3 seconds"), [`Delete ${long}`])
+      }))
+
     it.effect("a watch continues when the connection of its listener is ended, and its status says so", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient

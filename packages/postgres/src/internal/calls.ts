@@ -35,10 +35,14 @@ export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
   params: [PgTypes.bytea(key)]
 })
 
+/** What the client knows. Without it, the store does not compare. */
+const knownTo = ({ identity: { sent: { epoch, revision } } }: Connection): Record<string, string> =>
+  epoch === undefined ? {} : { ke: `${epoch}`, kr: `${revision}` }
+
 /** `since` is the greatest known revision. */
 export const write = (to: Connection, { data, json }: Encoded, request: string, since: bigint): Statement => ({
   sql: `select * from ${to.schema}.write($1, $2, $3)`,
-  params: [PgTypes.jsonb(json), bytesArray(data), PgTypes.uuid(request)],
+  params: [PgTypes.jsonb({ ...json, ...knownTo(to) }), bytesArray(data), PgTypes.uuid(request)],
   declareVoid: resolve(to, request, since)
 })
 
@@ -60,7 +64,9 @@ export const grantLease = (to: Connection, id: bigint | undefined, seconds: numb
 
 export const keepLeaseAlive = (to: Connection, id: bigint): Statement => ({
   sql: `update ${to.schema}.lease set expires_at = clock_timestamp() + ttl * interval '1 second'
-    where id = $1 and expires_at > clock_timestamp() returning ttl`,
+    where id = $1 and expires_at > clock_timestamp()
+    returning ttl, case when current_setting('synchronous_commit') = 'off'
+      then set_config('synchronous_commit', 'local', true) end`,
   params: [PgTypes.int8(id)]
 })
 

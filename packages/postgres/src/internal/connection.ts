@@ -161,9 +161,14 @@ export class Connection {
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayDoubt = true
+    const { generation } = this.identity.sent
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
+      const replaced = this.identity.replacedSince(generation, "NotApplied")
+      if (replaced !== undefined) return Effect.fail(replaced)
       if (last !== undefined) this.metrics?.retried(last)
       const { sent } = this.identity
+      const pause = Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2)))
+      const again = Effect.suspend(() => attempt(Math.min(backoff * 2, 500)))
       return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
           case "Rows": {
@@ -172,7 +177,13 @@ export class Connection {
             const problem = seen === undefined
               ? undefined
               : this.#problemWith({ seen, sent, kind: resolve === undefined ? "read" : "write", remaining })
-            return problem === undefined ? Effect.succeed(rows) : Effect.as(problem, rows)
+            return problem === undefined ? Effect.succeed(rows) : Effect.matchEffect(problem, {
+              onSuccess: () => Effect.succeed(rows),
+              onFailure: (error) =>
+                resolve === undefined && error.reason._tag === "Unavailable" && remaining() > backoff
+                  ? Effect.andThen(pause, again)
+                  : Effect.fail(error)
+            })
           }
           case "Rejected":
             return Effect.fail(outcome.error)
@@ -200,11 +211,10 @@ export class Connection {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
             if (!sqlErrors.isTransient(error) || remaining() <= backoff) return sqlErrors.fail(error)
-            const pause = Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2)))
             const before = sqlErrors.isQueueFull(error)
               ? Effect.andThen(this.#once(executing(removeNotifications), remaining), pause)
               : pause
-            return Effect.andThen(before, Effect.suspend(() => attempt(Math.min(backoff * 2, 500))))
+            return Effect.andThen(before, again)
           }
         }
       })
@@ -213,13 +223,15 @@ export class Connection {
   }
 
   /** Fails if the store was replaced; `undefined` if it is known at once that it was not. */
-  #problemWith(
-    call: { readonly seen: Position; readonly sent: Sent; readonly kind: Kind; readonly remaining: () => number }
-  ): Effect.Effect<void, KvError.KvError> | undefined {
-    const { kind, remaining, seen, sent } = call
+  #problemWith(call: Received): Effect.Effect<void, KvError.KvError> | undefined {
+    const { kind, seen, sent } = call
     const found = this.identity.observe(seen, sent, kind)
-    if (found === undefined) return undefined
-    if (found !== "Unknown") return Effect.fail(found)
+    return found === undefined ? undefined : found === "Unknown" ? this.#compared(call) : Effect.fail(found)
+  }
+
+  /** Has the store compare a position with what the client knows. */
+  #compared(call: Received): Effect.Effect<void, KvError.KvError> {
+    const { kind, remaining, seen, sent } = call
     const asked = this.identity.sent
     return this.lineage(seen, remaining).pipe(
       Effect.mapError((error) =>
@@ -229,7 +241,7 @@ export class Connection {
       ),
       Effect.flatMap((lineage) => {
         const problem = this.identity.settle(lineage, { seen, sent, asked, kind })
-        return problem === undefined ? Effect.void : Effect.fail(problem)
+        return problem === undefined ? Effect.void : problem === "Unknown" ? this.#compared(call) : Effect.fail(problem)
       })
     )
   }
@@ -405,6 +417,15 @@ const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>
       KvError.isKvError(error) ? Effect.succeed({ _tag: "Rejected", error }) : Effect.fail(error),
     onSuccess: () => Effect.succeed<Outcome>({ _tag: "Rows", rows: [] })
   })
+
+/** The position that a response showed. */
+interface Received {
+  readonly seen: Position
+  /** What was known when the request was sent. */
+  readonly sent: Sent
+  readonly kind: Kind
+  readonly remaining: () => number
+}
 
 type Outcome =
   | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }

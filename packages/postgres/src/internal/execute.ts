@@ -117,9 +117,9 @@ const putResponse = (op: Op.Op, revision: bigint): AnyResponse => {
 const write = (to: Connection, op: Op.Op, write: WriteRequest): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
     const request = crypto.randomUUID()
-    const since = to.identity.sent.revision
+    const { generation, revision: since } = to.identity.sent
     const resolve = (remaining: Duration.Duration) =>
-      Deadline.within(outcome(to, op, write, { request, since }), remaining)
+      Deadline.within(outcome(to, op, write, { request, since, generation }), remaining)
     return Effect.flatMap(
       to.write(write.statement(request, since), resolve, write.positionIn),
       (result) => "_tag" in result ? Effect.succeed(result) : write.response(result)
@@ -130,6 +130,8 @@ interface Lost {
   readonly request: string
   /** The greatest revision that was known when it was sent. */
   readonly since: bigint
+  /** The store has been replaced so many times when it was sent. */
+  readonly generation: number
 }
 
 /** The outcome of a write whose response was lost. A write that was not applied is made again. */
@@ -137,18 +139,30 @@ const outcome = (
   to: Connection,
   op: Op.Op,
   again: WriteRequest,
-  { request, since }: Lost
-): Effect.Effect<AnyResponse, KvError.KvError> =>
-  Effect.flatMap(
-    Effect.mapError(to.read(calls.resolve(to, request, since), calls.positionIn), (error) =>
-      error.reason._tag === "StoreReplaced"
-        ? replaced(error.reason.message, "Unknown")
-        : error.reason._tag === "Closed" ?
-        indeterminate("the client was closed") :
-        indeterminate(
-          "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
-            error.reason.message
-        )),
+  { generation, request, since }: Lost
+): Effect.Effect<AnyResponse, KvError.KvError> => {
+  // A search in another store would find nothing, and the write would be made again.
+  const unlessReplaced = Effect.suspend(() => {
+    const error = to.identity.replacedSince(generation, "Unknown")
+    return error === undefined ? Effect.void : Effect.fail(error)
+  })
+  const search = Effect.andThen(
+    unlessReplaced,
+    Effect.mapError(
+      to.read(calls.resolve(to, request, since), calls.positionIn),
+      (error) =>
+        error.reason._tag === "StoreReplaced"
+          ? replaced(error.reason.message, "Unknown")
+          : error.reason._tag === "Closed" ?
+          indeterminate("the client was closed") :
+          indeterminate(
+            "the connection to Postgres broke before the response arrived, and the outcome could not be read: " +
+              error.reason.message
+          )
+    )
+  )
+  return Effect.flatMap(
+    Effect.tap(search, () => unlessReplaced),
     (rows) => {
       const items = calls.itemsOf(rows)
       const last = items[items.length - 1]!
@@ -174,5 +188,6 @@ const outcome = (
       }
     }
   )
+}
 
 const indeterminate = (message: string): KvError.KvError => KvError.make(new KvError.Indeterminate({ message }))

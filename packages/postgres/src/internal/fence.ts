@@ -37,6 +37,7 @@ export const make = (to: Connection, kv: Kv.Kv): Effect.Effect<void, KvError.KvE
       return yield* invalid("a condition on a range cannot fence a SQL transaction; only conditions on keys can")
     }
     const failed = yield* check(to, keyed)
+    if (failed < 0) return yield* fences[0]!.rejected
     if (failed > 0) return yield* conditions[failed - 1]!.fence.rejected
   })
 }
@@ -46,12 +47,21 @@ const ofKey = (prefix: string, condition: Compare): ReadonlyArray<Compare> =>
 
 const withKey = <C extends Compare>(condition: C, key: string): C => ({ ...condition, key })
 
-/** The number of the first condition that does not hold, from 1; 0 if all hold. */
+/**
+ * The number of the first condition that does not hold, from 1; 0 if all hold. -1 if the store does not have all that the
+ * client has seen: then conditions may hold by chance.
+ */
 const check = (to: Connection, conditions: ReadonlyArray<Compare>): Effect.Effect<number, KvError.KvError> => {
   const { data, json } = encodeConditions(conditions)
-  const params = [PgTypes.jsonb(json), calls.bytesArray(data), PgTypes.int4(idleMillis)]
+  const { epoch, revision } = to.identity.sent
+  const known = [epoch ?? null, revision].map(PgTypes.int8)
+  const params = [PgTypes.jsonb(json), calls.bytesArray(data), PgTypes.int4(idleMillis), ...known]
   return Effect.mapBoth(
-    to.pg.unsafe<{ readonly failed: number }>(`select ${to.schema}.fenced($1, $2, $3) as failed`, params)
+    to.pg.unsafe<{ readonly failed: number }>(
+      `select case when $4::bigint is null or ${to.schema}.holds_revision($4, $5)
+        then ${to.schema}.fenced($1, $2, $3) else -1 end as failed`,
+      params
+    )
       .withoutTransform,
     {
       onFailure: (error) => KvError.make(sqlErrors.reasonOf(error)),

@@ -51,6 +51,11 @@ export class Identity {
     this.#listeners.add(listener)
   }
 
+  /** Why a call fails that is still in flight, if the store was replaced since this generation. */
+  replacedSince(generation: number, outcome: KvError.Outcome): KvError.KvError | undefined {
+    return generation === this.#sent.generation ? undefined : replaced(this.#message, outcome)
+  }
+
   /**
    * Compares the position of a response. Returns why the call fails if the store was replaced, and `Unknown` if only the
    * store can tell: then pass its lineage to `settle`.
@@ -67,22 +72,32 @@ export class Identity {
     return undefined
   }
 
-  /** Why the call fails, whose response had another epoch; `undefined` if it does not. `asked` is what the store compared. */
+  /**
+   * Why the call fails, whose response had another epoch; `undefined` if it does not. `asked` is what the store compared.
+   * `Unknown` if the client has seen more since it asked: then ask again.
+   */
   settle(
     { holdsKnown, holdsSeen, now }: Lineage,
     call: { readonly seen: Position; readonly sent: Sent; readonly asked: Sent; readonly kind: Kind }
-  ): KvError.KvError | undefined {
+  ): KvError.KvError | "Unknown" | undefined {
     const current = this.#sent
     if (call.sent.generation !== current.generation) return this.#failed(call.kind)
     if (!holdsKnown) {
       this.#replace(now)
       return this.#failed(call.kind)
     }
-    if (current.epoch === call.asked.epoch) this.#know(now)
+    if (now.epoch === current.epoch) {
+      if (now.revision > current.revision) this.#know(now)
+    } else if (current.epoch === call.asked.epoch) {
+      if (current.revision > call.asked.revision) return "Unknown"
+      this.#know(now)
+    }
     if (!holdsSeen) {
       return replaced(`${anotherServer}, which no longer has what the response showed`, outcomeOf(call.kind))
     }
-    return call.kind === "read" && call.seen.epoch !== now.epoch
+    const { seen, sent } = call
+    return call.kind === "read" && seen.epoch !== now.epoch &&
+        (seen.epoch !== sent.epoch || seen.revision < sent.revision)
       ? KvError.make(new KvError.Unavailable({ message: anotherServer }))
       : undefined
   }

@@ -43,7 +43,7 @@ export const responseFrom = (op: Op.Op, written: Written): Op.Response<Op.Op> | 
 
 const txnResponse = (op: Op.Txn, written: Written): Op.Response<Op.Op> | undefined => {
   const isThen = op.then.length > 0 && op.then.every((inner) => inner._tag === "Put" && written.puts.has(inner.key))
-  if (!isThen || op.else.some(Op.isWrite)) return undefined
+  if (!isThen || op.if.length > 0 && op.else.some(Op.isWrite)) return undefined
   const responses = op.then.map((inner) => responseFrom(inner, written))
   return responses.includes(undefined) ? undefined : Op.txnResponse({
     revision: written.revision,

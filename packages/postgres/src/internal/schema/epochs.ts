@@ -20,7 +20,7 @@ const isNewServer = `s.server_started is distinct from pg_postmaster_start_time(
     or s.timeline is distinct from ${timeline} or s.home is distinct from s.tableoid`
 
 /** An acknowledged write must survive a crash, whatever the database's own default. */
-const durable =
+export const durable =
   `if current_setting('synchronous_commit') = 'off' then perform set_config('synchronous_commit', 'local', true); end if;`
 
 /**

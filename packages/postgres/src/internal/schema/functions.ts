@@ -7,7 +7,7 @@
  *
  * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
  */
-import { lockForWrite, randomId } from "./epochs.ts"
+import { durable, lockForWrite, randomId } from "./epochs.ts"
 import { columns, kind } from "./items.ts"
 import { puts } from "./puts.ts"
 import { settings } from "./settings.ts"
@@ -467,9 +467,13 @@ begin
   into is_void, is_due, is_alive, v, created, modified, versions, leased
   from (select) one
   left join ${schema}.entry x on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
-  if is_void then
+  -- A request of a client that knows of lost writes means nothing any more: its conditions may hold by chance.
+  if is_void or op ? 'ke' and (
+    (op->>'ke')::bigint = era and (op->>'kr')::bigint > before
+    or (op->>'ke')::bigint <> era and not ${schema}.holds_revision((op->>'ke')::bigint, (op->>'kr')::bigint)
+  ) then
     perform ${schema}.settle(before, before);
-    o_kind := ${kind.void}; return next; return;
+    o_kind := ${kind.void}; o_modified := before; o_lease := era; return next; return;
   end if;
   if is_due then
     now := ${schema}.expire(before);
@@ -584,10 +588,13 @@ begin
           select upcoming, y.sub, y.key, '', 0, 0, 0, case when y.sub = 0 then sender end
           from (select d.key, n + (row_number() over (order by d.key))::int - 1 as sub from deleted d) y
         )
-        select count(*), string_agg(',' || encode(d.key, 'hex'), '') filter (where length(d.key) <= 3000) into hits, deleted
+        -- Keys that are too long for a notification make it name none.
+        select count(*), case when sum(length(d.key)) <= 3000
+          then string_agg(',' || encode(d.key, 'hex'), '') else repeat('0', 6001) end
+        into hits, deleted
         from deleted d;
         n := n + hits::int;
-        if n <= 32 then keys := keys || coalesce(deleted, ''); end if;
+        if n <= 32 and hits > 0 then keys := keys || deleted; end if;
       end if;
       o_kind := ${kind.end}; o_flag := null; o_n := hits; return next;
     when 'r' then
@@ -610,6 +617,7 @@ end $fn$;
 -- Whether a request whose response was lost was applied: returns what it wrote, or declares it void, so that it will not be
 -- applied when it arrives later. Under repeatable read, a write that has its snapshot already does not see that; it fails
 -- because the row of the store was updated.
+-- A client that knew a revision that the store lacks learns from the epoch that its question means nothing.
 create or replace function ${schema}.resolve(sender uuid, since bigint) returns table (${columns})
 language plpgsql ${settings} as $fn$
 #variable_conflict use_column
@@ -617,14 +625,12 @@ declare
   now bigint;
   gone bigint;
   applied bigint;
-  earliest bigint;
   era bigint;
 begin
+  ${durable}
   select s.revision, s.cleanable, s.epoch into now, gone, era from ${schema}.store s for update;
-  -- If an epoch began after the request was sent, its revisions may be lower than those that the sender knew.
-  select greatest(gone, least(since, max(e.began_after))) into earliest from ${schema}.epoch e;
   select x.revision into applied from ${schema}.log x
-  where x.revision > earliest and x.request = sender order by x.revision desc limit 1;
+  where x.revision > greatest(gone, since) and x.request = sender limit 1;
   if applied is not null then
     return query
       select case when x.version = 0 then ${kind.delete} else ${kind.put} end::smallint, null::boolean, null::bigint, x.key,
@@ -649,6 +655,7 @@ declare
   granted bigint;
   now bigint;
 begin
+  ${durable}
   for attempt in 1..2 loop
     granted := coalesce(wanted, ${randomId});
     insert into ${schema}.lease (id, ttl, expires_at)
@@ -670,6 +677,7 @@ declare
   era bigint;
   alive boolean;
 begin
+  ${durable}
   select revision, epoch into before, era from ${schema}.store for update;
   now := ${schema}.expire(before);
   select true into alive from ${schema}.lease x where x.id = revoked and x.expires_at > clock_timestamp() for update;

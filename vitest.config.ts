@@ -65,14 +65,14 @@ const examples = project("examples", "examples/test/**/*.test.ts", {
   exclude: (process.env["EFFECT_KV_PROMTOOL"] ?? "") === "" ? ["**/*.promtool.test.ts"] : []
 })
 
-/**
- * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
- * see `scripts/lib/postgres.mjs`.
- */
 /** A statement on Postgres uses a core for longer than one on etcd, and cases have deadlines of seconds. */
 const maxConcurrency = 8
 /** Behind PgBouncer, if it could be provided: see `scripts/lib/pgbouncer.mjs`. */
 const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["**/pgbouncer.test.ts"] : []
+/**
+ * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
+ * see `scripts/lib/postgres.mjs`. The cases that wait test the client more than the server.
+ */
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
 const postgres = [
   ...(!hasPostgres ? [] : [
@@ -80,7 +80,7 @@ const postgres = [
   ]),
   ...(oldestPostgres === "" ? [] : [
     project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
-      env: { EFFECT_KV_POSTGRES: oldestPostgres },
+      env: { EFFECT_KV_POSTGRES: oldestPostgres, EFFECT_KV_WAITING: "no" },
       maxConcurrency
     })
   ])

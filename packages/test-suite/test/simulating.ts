@@ -2,7 +2,7 @@
  * Thousands of simulated runs on memory, each with its own interleaving and faults, and each checked by the checkers.
  *
  * `EFFECT_KV_SIMULATION_SEED` repeats one run and prints its trace. A failure prints the command.
- * `EFFECT_KV_SIMULATION_RUNS` is how many runs a file makes.
+ * `EFFECT_KV_SIMULATION_RUNS` is how many runs a file makes; `npm run simulate` makes any number.
  */
 import * as MemoryStore from "@effect-kv/memory/MemoryStore"
 import { Simulation, Violation } from "@effect-kv/test-suite/verification"
@@ -11,7 +11,7 @@ import { assert, describe, it } from "@effect/vitest"
 /** The seed to repeat, if any. */
 export const replayed = process.env["EFFECT_KV_SIMULATION_SEED"]
 
-const runs = Number(process.env["EFFECT_KV_SIMULATION_RUNS"] ?? 5000)
+const runs = Number(process.env["EFFECT_KV_SIMULATION_RUNS"] ?? 1500)
 
 const chunk = 500
 

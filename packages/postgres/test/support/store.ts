@@ -38,12 +38,13 @@ const store = (options: PostgresLayer.Options) =>
     })
   })
 
-/** Runs the suite on one server for all cases. */
+/** Runs the suite on one server for all cases: on the oldest version, those that do not wait. */
 export const suite = (name: string, options: PostgresLayer.Options): void =>
   KvConformance.suite(name, {
     layer: Layer.effect(KvConformance.Store, store(options)).pipe(
       Layer.provide(database),
       Layer.provide(PostgresServer.layer())
     ),
-    shared: true
+    shared: true,
+    waiting: process.env["EFFECT_KV_WAITING"] !== "no"
   })

@@ -127,6 +127,11 @@ export interface Options<out E> {
   readonly shared?: boolean | undefined
   /** Milliseconds that a case may take. Default: 60,000. */
   readonly timeout?: number | undefined
+  /**
+   * False to leave out the cases that mostly wait, for leases and deadlines: they take a minute or two of real time. For
+   * further versions of a server whose newest version runs them. Default: true.
+   */
+  readonly waiting?: boolean | undefined
 }
 
 /**
@@ -165,13 +170,17 @@ export const suite = <E>(name: string, options: Options<E>): void => {
   const timeout = options.timeout ?? 60_000
   if (options.shared === true) {
     sharedLayer(options.layer, { excludeTestServices: true, timeout: "2 minutes" })(name, (it) => {
-      register((each) =>
-        it.effect(each.title, () => Effect.andThen(each.waits ? Effect.void : empty, each.run), timeout)
+      register(
+        (each) => it.effect(each.title, () => Effect.andThen(each.waits ? Effect.void : empty, each.run), timeout),
+        options.waiting
       )
     })
   } else {
     describe(name, () => {
-      register((each) => it.live(each.title, () => Effect.provide(Effect.scoped(each.run), options.layer), timeout))
+      register(
+        (each) => it.live(each.title, () => Effect.provide(Effect.scoped(each.run), options.layer), timeout),
+        options.waiting
+      )
     })
   }
 }
@@ -180,7 +189,7 @@ export const suite = <E>(name: string, options: Options<E>): void => {
  * Registers one `describe` for each chapter, and a second one for its cases that mostly wait. Those stand at the end and
  * run concurrently, also across chapters.
  */
-const register = (test: (each: Case) => void): void => {
+const register = (test: (each: Case) => void, withWaiting = true): void => {
   const chapters = [...new Set(cases.map(({ chapter }) => chapter))].map((chapter) => ({
     chapter,
     ofChapter: cases.filter((each) => each.chapter === chapter)
@@ -190,7 +199,7 @@ const register = (test: (each: Case) => void): void => {
   }
   for (const { chapter, ofChapter } of chapters) {
     const waiting = ofChapter.filter(({ waits }) => waits)
-    if (waiting.length > 0) {
+    if (withWaiting && waiting.length > 0) {
       describe(`${chapter}, as time passes`, { concurrent: true }, () => waiting.forEach(test))
     }
   }

@@ -12,15 +12,19 @@ export interface Line {
   readonly annotations: Readonly<Record<string, unknown>>
 }
 
-/** A layer that replaces all loggers, and the entries logged through it so far. */
+/** What a backend reports of its endpoints, which a stall of the machine may cause in any case. */
+const isOfEndpoint = ({ annotations }: Line): boolean => "endpoint" in annotations
+
+/** A layer that replaces all loggers, and the entries logged through it so far, except those of endpoints. */
 export const capturing = (): { readonly layer: Layer.Layer<never>; readonly logged: Array<Line> } => {
   const logged: Array<Line> = []
   const logger = Logger.make(({ fiber, logLevel, message }) => {
-    logged.push({
+    const line = {
       level: logLevel,
       message: Array.isArray(message) ? message.join(" ") : String(message),
       annotations: { ...fiber.getRef(References.CurrentLogAnnotations) }
-    })
+    }
+    if (!isOfEndpoint(line)) logged.push(line)
   })
   return { layer: Logger.layer([logger]), logged }
 }

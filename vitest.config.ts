@@ -27,6 +27,12 @@ const project = (
   }
 })
 
+/**
+ * `EFFECT_KV_EVERYTHING=yes npm test` also runs what would take more than CI's 25 minutes: the suite's cases that wait, on
+ * the versions of etcd between the newest and the oldest and without batching, and the suite on the oldest Postgres.
+ */
+const everything = process.env["EFFECT_KV_EVERYTHING"] === "yes"
+
 const versions = ["3.7", "3.6", "3.5", "3.4"].filter((version) =>
   (process.env[`EFFECT_KV_ETCD_${version.replace(".", "")}`] ?? "") !== ""
 )
@@ -50,7 +56,13 @@ const onEtcd = (version: string) =>
     version === "3.4"
       ? "packages/etcd/test/{conformance,differential,auth,leases,locks}.test.ts"
       : "packages/etcd/test/**/*.test.ts",
-    { env: { EFFECT_KV_ETCD: version }, exclude: version === newest ? [] : [...withoutServer, withoutBatching] }
+    {
+      env: {
+        EFFECT_KV_ETCD: version,
+        EFFECT_KV_WAITING: everything || version === newest || version === versions.at(-1) ? "yes" : "no"
+      },
+      exclude: version === newest ? [] : [...withoutServer, withoutBatching]
+    }
   )
 
 /** The command line, in a terminal only if this machine can give one to tests: see `scripts/lib/terminal.mjs`. */
@@ -70,8 +82,8 @@ const maxConcurrency = 8
 /** Behind PgBouncer, if it could be provided: see `scripts/lib/pgbouncer.mjs`. */
 const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["**/pgbouncer.test.ts"] : []
 /**
- * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
- * see `scripts/lib/postgres.mjs`. The cases that wait test the client more than the server.
+ * On the newest Postgres everything, on the oldest what depends most on the server: if their binaries exist for this
+ * platform, see `scripts/lib/postgres.mjs`.
  */
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
 const postgres = [
@@ -79,8 +91,8 @@ const postgres = [
     project("postgres", "packages/postgres/test/**/*.test.ts", { exclude: withoutPgBouncer, maxConcurrency })
   ]),
   ...(oldestPostgres === "" ? [] : [
-    project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
-      env: { EFFECT_KV_POSTGRES: oldestPostgres, EFFECT_KV_WAITING: "no" },
+    project("postgres-15", `packages/postgres/test/{${everything ? "conformance," : ""}failover,fence}.test.ts`, {
+      env: { EFFECT_KV_POSTGRES: oldestPostgres },
       maxConcurrency
     })
   ])

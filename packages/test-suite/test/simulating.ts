@@ -11,7 +11,7 @@ import { assert, describe, it } from "@effect/vitest"
 /** The seed to repeat, if any. */
 export const replayed = process.env["EFFECT_KV_SIMULATION_SEED"]
 
-const runs = Number(process.env["EFFECT_KV_SIMULATION_RUNS"] ?? 1500)
+const runs = Number(process.env["EFFECT_KV_SIMULATION_RUNS"] ?? 500)
 
 const chunk = 500
 

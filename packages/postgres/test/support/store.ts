@@ -38,13 +38,12 @@ const store = (options: PostgresLayer.Options) =>
     })
   })
 
-/** Runs the suite on one server for all cases: on the oldest version, those that do not wait. */
+/** Runs the suite on one server for all cases. */
 export const suite = (name: string, options: PostgresLayer.Options): void =>
   KvConformance.suite(name, {
     layer: Layer.effect(KvConformance.Store, store(options)).pipe(
       Layer.provide(database),
       Layer.provide(PostgresServer.layer())
     ),
-    shared: true,
-    waiting: process.env["EFFECT_KV_WAITING"] !== "no"
+    shared: true
   })

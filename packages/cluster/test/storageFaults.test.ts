@@ -442,7 +442,7 @@ describe("runner storage under faults", () => {
   // `Sharding` must see the changed runner missing once. Others read ten times as often, and one reads first.
   const step = Duration.divideUnsafe(Duration.fromInputUnsafe(config.refreshAssignmentsInterval), 10)
   for (const way of ["again at once", "again after it was unregistered", "again while reads fail"] as const) {
-    it.effect(`whoever else reads the list, Sharding sees that a changed runner was away: it registers ${way}`, () =>
+    it.effect(`however often others read the list, Sharding sees that a changed runner was away: it registers ${way}`, () =>
       Effect.gen(function*() {
         const { faults, kv, one, two } = yield* setUp
         yield* two.register(runner("a"), true)

@@ -232,6 +232,22 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* kv.get("a"), Option.some("2"))
       }))
 
+    it.effect("a check that failed at once is repeated by the next call", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const failure = yield* Effect.flip(sql`no statement`)
+        let fails = true
+        // As a pool that fails before it does anything.
+        const reserve = Effect.suspend(() => fails ? Effect.fail(failure) : sql.reserve)
+        const failing = new Proxy(sql, {
+          get: (target, name) => name === "reserve" ? reserve : Reflect.get(target, name)
+        })
+        const kv = yield* Effect.provideService(clientOf({ schema: "repeated" }), PgClient.PgClient, failing)
+        assert.strictEqual((yield* failureOf(kv.get("a")))._tag, "InvalidRequest")
+        fails = false
+        assert.deepStrictEqual(yield* kv.get("a"), Option.none())
+      }))
+
     it.effect("a change of the script after a release raises the version", () =>
       Effect.sync(() => {
         const newest = released.at(-1)!

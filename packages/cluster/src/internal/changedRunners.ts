@@ -1,9 +1,9 @@
 /**
- * Runners that have come back with another weight or other groups: they are left out of the list of runners for a while.
+ * Runners that registered again with another weight or other groups: the list of runners omits them for a while.
  *
  * `Sharding` adds the new runner to its ring before it removes the old one, by its address, which would remove both. It does
  * not compare groups at all. So it must read the list once without the runner in between. It reads after each
- * `refreshAssignmentsInterval`, but others may read too: tools, and whoever has the `RunnerStorage`. The runner is left
+ * `refreshAssignmentsInterval`, but tools and other users of the `RunnerStorage` may read too. The runner is left
  * out of all reads until so much time has passed that one of them was `Sharding`'s.
  */
 import * as Duration from "effect/Duration"

@@ -42,11 +42,11 @@ export class SchemaUse {
   }
 
   /**
-   * Waits for the check. All callers share one, which goes on when they have given up: an upgrade may take longer than a
+   * Waits for the check. All callers share one, which continues when they have given up: an upgrade may take longer than a
    * call may. A check that failed is repeated by the next caller.
    */
   get ready(): Effect.Effect<void, Failure> {
-    return Effect.suspend(() => Fiber.join(this.#checking ??= this.#start()))
+    return Effect.suspend(() => Fiber.join(this.#checking ?? this.#start()))
   }
 
   /** Ends a check in flight. */
@@ -59,6 +59,8 @@ export class SchemaUse {
       Effect.sync(() => {
         this.#isReady = true
       })))
+    this.#checking = fiber
+    // Calls the observer at once if the check has ended already.
     fiber.addObserver(() => {
       this.#checking = undefined
     })

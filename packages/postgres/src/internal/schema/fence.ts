@@ -4,9 +4,11 @@
  * It locks the rows of the keys until the transaction commits, so that no key can be deleted between the check and the
  * commit. A client that stops in between must not keep them: the transaction ends if it is idle too long.
  */
+import { indexScans } from "./settings.ts"
+
 export const fence = (schema: string): string => `
 create or replace function ${schema}.fenced(conditions jsonb, data bytea[], idle_millis integer) returns integer
-language plpgsql set enable_seqscan = off as $fn$
+language plpgsql ${indexScans} as $fn$
 declare
   c jsonb;
   k bytea;

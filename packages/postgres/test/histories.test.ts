@@ -77,7 +77,7 @@ describe("histories on Postgres", () => {
       const sql = yield* administrator
       const blocking = sql<{ readonly pid: number }>`
         select distinct unnest(pg_blocking_pids(pid)) as pid from pg_stat_activity
-        where wait_event_type = 'Lock' and query like any(array['%.write(%', '%.put_entries(%'])`
+        where wait_event_type = 'Lock' and query like any(array['%.write(%', '%.write_entry(%', '%.put_entries(%'])`
       /** Stops a process that others wait for. If it has released the lock before it stopped, another one. */
       const freezeHolder: Effect.Effect<Effect.Effect<void>, unknown, Scope.Scope> = Effect.gen(function*() {
         const [row] = yield* Effect.repeat(blocking, { until: (rows) => rows.length > 0 })

@@ -8,6 +8,7 @@ import * as Result from "effect/Result"
 import type { Interval } from "./bytes.ts"
 import type { Connection } from "./connection.ts"
 import type { Encoded, Puts } from "./encode.ts"
+import type { EntryWrite } from "./entryWrite.ts"
 import type { Position } from "./identity.ts"
 import { type Item, positionOf } from "./items.ts"
 import type { Row, Statement } from "./statement.ts"
@@ -51,6 +52,32 @@ export const putEntries = (to: Connection, { keys, values }: Puts, request: stri
   params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request)],
   declareVoid: resolve(to, request, since)
 })
+
+export const writeEntry = (
+  to: Connection,
+  { condition, key, lease, newestIn, value }: EntryWrite,
+  request: string,
+  since: bigint
+): Statement => {
+  const { epoch, revision } = to.identity.sent
+  return {
+    sql: `select * from ${to.schema}.write_entry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+    params: [
+      PgTypes.bytea(condition?.key ?? null),
+      PgTypes.bool(condition?.target === "ModRevision"),
+      PgTypes.int8(condition?.revision ?? null),
+      PgTypes.bytea(key),
+      PgTypes.bytea(value ?? null),
+      PgTypes.int8(lease),
+      PgTypes.bytea(newestIn?.start ?? null),
+      PgTypes.bytea(newestIn?.end ?? null),
+      PgTypes.uuid(request),
+      PgTypes.int8(epoch ?? null),
+      PgTypes.int8(epoch === undefined ? null : revision)
+    ],
+    declareVoid: resolve(to, request, since)
+  }
+}
 
 export const resolve = (to: Connection, request: string, since: bigint): Statement => ({
   sql: `select * from ${to.schema}.resolve($1, $2)`,

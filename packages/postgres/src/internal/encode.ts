@@ -9,6 +9,7 @@ import type * as KeyRange from "@effect-kv/core/KeyRange"
 import * as KvError from "@effect-kv/core/KvError"
 import * as Op from "@effect-kv/core/Op"
 import { bytesOf, intervalOf } from "./bytes.ts"
+import * as EntryWrite from "./entryWrite.ts"
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -18,6 +19,8 @@ export interface Encoded {
   readonly data: ReadonlyArray<Uint8Array>
   /** Instead of both, if the operation only puts keys, without conditions: each with its value. */
   readonly puts?: Puts | undefined
+  /** Instead of both, if the operation writes one key. */
+  readonly entryWrite?: EntryWrite.EntryWrite | undefined
 }
 
 export interface Puts {
@@ -40,6 +43,11 @@ export const encode = (op: Op.Op): Encoded | KvError.KvError => {
     const keys = puts.map(({ key }) => data.parts[data.add(key) - 1]!)
     const values = puts.map(({ value }) => data.parts[data.add(value) - 1]!)
     return data.size <= maxRequestBytes ? { json: {}, data: [], puts: { keys, values } } : tooLarge(data.size)
+  }
+  const entryWrite = EntryWrite.of(op)
+  if (entryWrite !== undefined) {
+    const size = EntryWrite.sizeOf(entryWrite)
+    return size <= maxRequestBytes ? { json: {}, data: [], entryWrite } : tooLarge(size)
   }
   const json = {
     ...encodeOp(op, data),

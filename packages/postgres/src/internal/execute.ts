@@ -13,6 +13,7 @@ import * as calls from "./calls.ts"
 import type { Connection } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
+import * as EntryWrite from "./entryWrite.ts"
 import { type Position, replaced } from "./identity.ts"
 import { type Item, kind, nOf, rejection } from "./items.ts"
 import { responseFrom, writtenBy } from "./lostResponse.ts"
@@ -87,7 +88,17 @@ interface WriteRequest {
 }
 
 const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest => {
-  const { puts } = encoded
+  const { entryWrite, puts } = encoded
+  if (entryWrite !== undefined) {
+    return {
+      statement: (request, since) => calls.writeEntry(to, entryWrite, request, since),
+      positionIn: EntryWrite.positionIn,
+      response: (rows) => {
+        const response = EntryWrite.responseOf(op, rows)
+        return response instanceof KvError.KvError ? Effect.fail(response) : Effect.succeed(response)
+      }
+    }
+  }
   return puts === undefined
     ? {
       statement: (request, since) => calls.write(to, encoded, request, since),

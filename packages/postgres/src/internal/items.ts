@@ -53,6 +53,10 @@ export const leaseNotFound = (id: bigint): KvError.KvError =>
     })
   )
 
+/** Only a request that no caller waits for any more is declared void, and one of a client that fails with `StoreReplaced`. */
+export const declaredVoid = (): KvError.KvError =>
+  KvError.make(new KvError.Unavailable({ message: "the request was declared void before it arrived" }))
+
 export const compactedAt = (revision: bigint): KvError.KvError =>
   KvError.make(new KvError.Compacted({ compactRevision: Option.some(revision) }))
 
@@ -62,6 +66,8 @@ export const rejection = (items: ReadonlyArray<Item>): KvError.KvError | undefin
   switch (item?.[0]) {
     case kind.leaseNotFound:
       return leaseNotFound(nOf(item))
+    case kind.void:
+      return declaredVoid()
     case kind.compacted:
       return compactedAt(nOf(item))
     case kind.future:

@@ -62,9 +62,9 @@ export const holding = Effect.fnUntraced(function*(sql: PgClient.PgClient, locks
 export const untilRows = (rows: Effect.Effect<ReadonlyArray<unknown>, unknown>) =>
   Effect.asVoid(Effect.repeat(rows, { until: (found) => found.length > 0, schedule: Schedule.spaced("5 millis") }))
 
-/** A put has a function of its own. */
+/** A put and a write of one key have functions of their own. */
 const likes = (name: string) =>
-  `{${(name === "write" ? ["write", "put_entries"] : [name]).map((each) => `%.${each}(%`).join(",")}}`
+  `{${(name === "write" ? ["write", "write_entry", "put_entries"] : [name]).map((each) => `%.${each}(%`).join(",")}}`
 
 /** Waits until so many calls of a function of the schema wait for a lock. */
 export const untilBlocked = (sql: PgClient.PgClient, name: "write" | "resolve" | "revoke_lease", count = 1) =>

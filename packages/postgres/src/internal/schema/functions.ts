@@ -7,8 +7,10 @@
  *
  * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
  */
+import { entryWrites } from "./entryWrites.ts"
 import { durable, lockForWrite, randomId } from "./epochs.ts"
 import { columns, kind } from "./items.ts"
+import { countsIn, newestIn } from "./newest.ts"
 import { puts } from "./puts.ts"
 import { settings } from "./settings.ts"
 
@@ -51,19 +53,12 @@ const readStep = (schema: string, past: string): string => `
         newest := coalesce((step->>'xc')::bigint, 9223372036854775807);
         total := 0;
         hits := 0;
-        select x.key, x.create_revision, x.mod_revision, x.version into o_key, o_created, o_modified, o_version
-        from ${schema}.entry x
-        where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
-          and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e
-          and x.create_revision <= newest
-        order by x.create_revision desc, x.key limit 1;
+        ${newestIn(schema, "k", "e", "newest")}
         if found then
           o_kind := ${kind.entry}; o_flag := null; o_n := null; o_value := ''; o_lease := 0; return next;
         end if;
         if o_key is not null or step ? 'xc' then
-          select count(*), count(*) filter (where x.create_revision <= newest) into total, hits from ${schema}.entry x
-          where substring(x.key from 1 for 1024) >= substring(k from 1 for 1024)
-            and substring(x.key from 1 for 1024) <= substring(e from 1 for 1024) and x.key >= k and x.key < e;
+          ${countsIn(schema, "k", "e", "newest", "total, hits")}
         end if;
         o_kind := ${kind.end}; o_flag := hits > 1; o_n := total; o_key := null; o_value := null; return next;
       else
@@ -793,4 +788,4 @@ begin
   update ${schema}.store set cleaned = upto;
   return upto < gone;
 end $fn$;
-${puts(schema, channel)}`
+${puts(schema, channel)}${entryWrites(schema, channel)}`

@@ -240,6 +240,36 @@ const txnOf = (operation: Arbitrary.Arbitrary<Operation>): Arbitrary.Arbitrary<O
 
 const txn = txnOf(weighted<Operation>([6, single], [1, txnOf(weighted([6, single], [1, txnOf(single)]))]))
 
+/** A transaction as recipes make it: on the revision of a key it reads the newest key of a queue and writes one key. */
+const recipeTxn: Arbitrary.Arbitrary<Operation> = Arbitrary.map(
+  Arbitrary.all({
+    on: oneOf(["createRevision", "modRevision"] as const),
+    key,
+    value: weighted<Revision>([3, Arbitrary.Constant("zero")], [4, revision]),
+    queue: sometimes(2, range),
+    write: weighted([2, put], [1, deletion]),
+    isOfAnotherKey: sometimes(4, Arbitrary.Constant(true))
+  }),
+  ({ isOfAnotherKey, key, on, queue, value, write }): Operation => ({
+    do: "txn",
+    if: [{ on, key, operator: "=", value }],
+    then: [
+      ...(queue === undefined ? [] : [newestOf(queue)]),
+      isOfAnotherKey === true ? write : writeOf(key, write)
+    ],
+    else: []
+  })
+)
+
+const newestOf = (range: KeyRange.KeyRange): Operation => ({
+  do: "range",
+  range,
+  read: { limit: 1, keysOnly: true, by: "createRevision", descending: true }
+})
+
+const writeOf = (key: string, write: Operation): Operation =>
+  write.do === "put" ? { ...write, key } : write.do === "delete" ? { ...write, range: KeyRange.key(key) } : write
+
 // -----------------------------------------------------------------------------
 // commands
 // -----------------------------------------------------------------------------
@@ -249,6 +279,7 @@ const command: Arbitrary.Arbitrary<Command> = weighted<Command>(
   [10, rangeOperation],
   [6, deletion],
   [14, txn],
+  [8, recipeTxn],
   [3, Arbitrary.all({ do: Arbitrary.Constant("testAndSet"), key, expected: sometimes(2, value), value })],
   [3, Arbitrary.all({ do: Arbitrary.Constant("compareAndSet"), key, revision, value })],
   [2, Arbitrary.all({ do: Arbitrary.Constant("modify"), key })],

@@ -300,18 +300,17 @@ begin
   o_kind := ${kind.revision}; o_flag := null; o_n := now; o_modified := now; o_lease := era; return next;
 end $fn$;
 
--- The most frequent read: one key as it is now.
+-- The most frequent read: one key as it is now. It has no settings and is one select, so Postgres makes it part of the
+-- statement that calls it, which costs a third less than a function that is called. See entryPages.ts for its plan.
 create or replace function ${schema}.entry_now(k bytea) returns table (
   o_revision bigint, o_value bytea, o_created bigint, o_modified bigint, o_version bigint, o_lease bigint, o_epoch bigint
 )
-language plpgsql stable ${settings} as $fn$
-begin
-  if pg_is_in_recovery() then perform ${schema}.primary_only(); end if;
-  return query
-    select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease, s.epoch
-    from ${schema}.store s left join ${schema}.entry x
-      on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
-end $fn$;
+language sql stable as $fn$
+  select s.revision, x.value, x.create_revision, x.mod_revision, x.version, x.lease, s.epoch
+  from ${schema}.store s left join ${schema}.entry x
+    on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k
+  where not pg_is_in_recovery() or ${schema}.primary_only()
+$fn$;
 
 -- For clients of version 1.
 create or replace function ${schema}.get_entry(k bytea) returns table (

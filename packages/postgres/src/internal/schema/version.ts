@@ -1,6 +1,7 @@
 /**
  * The versions of the schema, and what each changed.
  */
+import { entryPages } from "./entryPages.ts"
 import { epochTables } from "./epochs.ts"
 
 /**
@@ -26,7 +27,9 @@ export interface Upgrade {
 }
 
 /** What an upgrade changes in tables, in order. It replaces the functions in any case. */
-export const upgrades: ReadonlyArray<Upgrade> = [{ to: 2, statements: epochTables }]
+export const upgrades: ReadonlyArray<Upgrade> = [
+  { to: 2, statements: (schema) => epochTables(schema) + entryPages(schema) }
+]
 
 /** The functions that report the versions. */
 export const versions = (schema: string): string => `

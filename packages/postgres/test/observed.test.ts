@@ -162,14 +162,16 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const pg = yield* clientOf(port, { maxConnections: 1 })
       const kv = yield* open(pg)
       yield* kv.put("a", "1")
-      const before = yield* total(KvMetrics.poolWait)
-      const spans = yield* spansOf(Effect.scoped(
-        Effect.andThen(pg.reserve, Effect.flip(Deadline.within(kv.get("a"), "50 millis")))
-      ))
+      // While the only connection is reserved, no other statement of the client can have been measured.
+      const spans = yield* spansOf(Effect.scoped(Effect.gen(function*() {
+        yield* pg.reserve
+        const before = yield* total(KvMetrics.poolWait)
+        yield* Effect.flip(Deadline.within(kv.get("a"), "50 millis"))
+        assert.strictEqual(yield* total(KvMetrics.poolWait), before + 1)
+      })))
       const [statement] = childrenOf(spans, find(spans, "range"))
       assert.strictEqual(statement!.attributes.get("error.type"), "DeadlineExceeded")
       assert.strictEqual(yield* total(KvMetrics.requestFailures, { "error.type": "DeadlineExceeded" }), 1)
-      yield* eventually(Effect.map(total(KvMetrics.poolWait), (count) => count === before + 1))
     }).pipe(isolated))
 
   it.effect("watches are counted by their state, and when they resume", () =>

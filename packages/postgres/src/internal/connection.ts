@@ -4,18 +4,15 @@
  */
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as KvError from "@effect-kv/core/KvError"
-import * as SendControl from "@effect-kv/core/SendControl"
 import * as Tracing from "@effect-kv/core/Tracing"
 import type * as PgClient from "@effect/sql-pg/PgClient"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
+import { Attempts, type Outcome, type Request } from "./attempts.ts"
 import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
 import * as lineage from "./lineage.ts"
 import type { Settings } from "./options.ts"
@@ -26,7 +23,6 @@ import { identifier } from "./schema/names.ts"
 import { SchemaUse } from "./schemaUse.ts"
 import * as serverAddress from "./serverAddress.ts"
 import * as sqlErrors from "./sqlErrors.ts"
-import { leavingStandby } from "./standby.ts"
 import type { Row, Statement } from "./statement.ts"
 import * as statementSpan from "./statementSpan.ts"
 
@@ -46,12 +42,8 @@ export class Connection {
   /** `undefined`: nothing is measured. */
   readonly metrics: RequestMetrics | undefined
   readonly #schemaUse: SchemaUse
-  readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #closing = new Set<() => void>()
-  readonly #ordinary: Semaphore.Semaphore
-  /** The statements in flight, also those that no caller waits for any more, and the statements that declare them void. */
-  readonly #running = new Map<Fiber.Fiber<unknown, unknown>, Statement | undefined>()
-  #isOpen = true
+  readonly #inFlight: Attempts
 
   constructor(
     pg: PgClient.PgClient,
@@ -64,8 +56,7 @@ export class Connection {
     this.server = serverAddress.of(pg.config)
     this.metrics = settings.meter === undefined ? undefined : new RequestMetrics(settings.meter, this.server)
     this.#schemaUse = new SchemaUse(pg, settings, run)
-    this.#run = run
-    this.#ordinary = Semaphore.makeUnsafe(ordinaryStatements(pg))
+    this.#inFlight = new Attempts(pg, run)
   }
 
   /** Whether the pool has a connection to listen with: the only one would not be free for calls any more. */
@@ -74,37 +65,24 @@ export class Connection {
   }
 
   get isOpen(): boolean {
-    return this.#isOpen
+    return this.#inFlight.isOpen
   }
 
   /** Ends the calls in flight. Later ones fail at once. */
   close(): void {
-    this.#isOpen = false
+    this.#inFlight.close()
     this.#schemaUse.close()
     for (const end of this.#closing) end()
   }
 
-  /**
-   * Waits for the ends of the statements that were given up, for at most a second: after a client has closed, none of its
-   * writes should be applied. A cancellation may arrive before the statement that it is meant for, so the writes that
-   * have not ended are declared void, within another second.
-   */
+  /** Waits for the ends of the statements that were given up, or declares them void. */
   get drained(): Effect.Effect<void> {
-    return Effect.suspend(() => endOf([...this.#running.keys()])).pipe(
-      Effect.andThen(Effect.suspend(() => {
-        const voids = [...this.#running.values()].filter((statement) => statement !== undefined)
-        const fibers = voids.map((statement) => this.#run(executing(statement)(this.pg, () => true)))
-        return Effect.andThen(
-          endOf(fibers),
-          Effect.sync(() => fibers.forEach((fiber) => fiber.interruptUnsafe()))
-        )
-      }))
-    )
+    return this.#inFlight.drained
   }
 
   /** Calls `f` when the layer closes. Returns the function that cancels that. */
   onClose(f: () => void): () => void {
-    if (!this.#isOpen) {
+    if (!this.isOpen) {
       f()
       return () => {}
     }
@@ -144,12 +122,12 @@ export class Connection {
   ): Effect.Effect<A, KvError.KvError> {
     return realTime.provide(Effect.withFiber((fiber) => {
       const deadline = fiber.getRef(Deadline.Deadline) ?? this.settings.deadline
-      const clock = fiber.getRef(Clock.Clock)
-      const end = millisOf(clock) + Duration.toMillis(deadline)
-      return f(() => end - millisOf(clock))
+      const end = performance.now() + Duration.toMillis(deadline)
+      return f(() => end - performance.now())
     }))
   }
 
+  /** Call it when the effect that it returns is executed. */
   #attempts<A>(
     { isUrgent = false, positionIn, remaining, resolve, statement }: {
       readonly statement: Statement
@@ -162,13 +140,17 @@ export class Connection {
     let last: SqlError | undefined
     let mayDoubt = true
     const { generation } = this.identity.sent
+    /** Attempts it again after a pause of at most so many milliseconds. */
+    const again = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
+      Random.next.pipe(
+        Effect.flatMap((random) => Effect.sleep(backoff * (0.5 + random / 2))),
+        Effect.andThen(Effect.suspend(() => attempt(Math.min(backoff * 2, 500))))
+      )
     const attempt = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> => {
       const replaced = this.identity.replacedSince(generation, "NotApplied")
       if (replaced !== undefined) return Effect.fail(replaced)
       if (last !== undefined) this.metrics?.retried(last)
       const { sent } = this.identity
-      const pause = Effect.flatMap(Random.next, (random) => Effect.sleep(backoff * (0.5 + random / 2)))
-      const again = Effect.suspend(() => attempt(Math.min(backoff * 2, 500)))
       return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
         switch (outcome._tag) {
           case "Rows": {
@@ -181,7 +163,7 @@ export class Connection {
               onSuccess: () => Effect.succeed(rows),
               onFailure: (error) =>
                 resolve === undefined && error.reason._tag === "Unavailable" && remaining() > backoff
-                  ? Effect.andThen(pause, again)
+                  ? again(backoff)
                   : Effect.fail(error)
             })
           }
@@ -211,15 +193,14 @@ export class Connection {
               return resolve(Duration.millis(Math.max(0, remaining())))
             }
             if (!sqlErrors.isTransient(error) || remaining() <= backoff) return sqlErrors.fail(error)
-            const before = sqlErrors.isQueueFull(error)
-              ? Effect.andThen(this.#once(executing(removeNotifications), remaining), pause)
-              : pause
-            return Effect.andThen(before, again)
+            return sqlErrors.isQueueFull(error)
+              ? Effect.andThen(this.#inFlight.once(unmeasured(removeNotifications, remaining)), again(backoff))
+              : again(backoff)
           }
         }
       })
     }
-    return Effect.suspend(() => attempt(20))
+    return attempt(20)
   }
 
   /** Fails if the store was replaced; `undefined` if it is known at once that it was not. */
@@ -259,7 +240,7 @@ export class Connection {
   /** One attempt, of at most that many milliseconds; `undefined` if it failed. It does not check the schema. */
   once(statement: Statement, millis: number): Effect.Effect<ReadonlyArray<Row> | undefined> {
     return Effect.map(
-      realTime.provide(this.#once(executing(statement), () => millis)),
+      realTime.provide(this.#inFlight.once(unmeasured(statement, () => millis))),
       (outcome) => outcome._tag === "Rows" ? outcome.rows : undefined
     )
   }
@@ -284,131 +265,40 @@ export class Connection {
     const sent = this.#send(statement, remaining, isUrgent)
     if (this.#schemaUse.isReady) return sent
     return Effect.flatMap(
-      this.#once(() => ready(this.#schemaUse), remaining),
+      this.#inFlight.once(unmeasured(ready(this.#schemaUse), remaining)),
       (outcome) => outcome._tag === "Rows" ? sent : Effect.succeed(outcome)
     )
   }
 
   /** Sends a statement once, counted, and in a span if the call has one. */
   #send(statement: Statement, remaining: () => number, isUrgent: boolean): Effect.Effect<Outcome> {
-    const { metrics } = this
-    const { declareVoid } = statement
-    const query = isUrgent ? executing(statement) : this.#inTurn(executing(statement))
-    const counted = metrics === undefined ? this.#once(query, remaining, declareVoid) : Effect.map(
-      this.#once(waiting(query, metrics), remaining, declareVoid),
-      (outcome) => {
-        if (outcome._tag === "Failed") metrics.failed(outcome.error)
-        else if (outcome._tag === "Late") metrics.late()
-        return outcome
-      }
-    )
+    const request = { query: statement, remaining, isInTurn: !isUrgent, metrics: this.metrics }
+    const attempted = this.#inFlight.once(request)
     return Effect.withFiber((fiber) => {
       const call = Tracing.spanOf(fiber)
       return call === undefined ?
-        counted :
-        statementSpan.around(call, statement.sql, this.server, counted, (outcome) => ({
+        attempted :
+        statementSpan.around(call, statement.sql, this.server, attempted, (outcome) => ({
           error: outcome._tag === "Failed" ? outcome.error : undefined,
           isLate: outcome._tag === "Late"
         }))
     })
   }
-
-  /** A query that waits for its turn before it takes a connection. */
-  #inTurn(query: Query): Query {
-    return (pg, send) => this.#ordinary.withPermit(query(pg, send))
-  }
-
-  /** Runs a query once. The caller never waits for the end of a statement that it gave up. */
-  #once(query: Query, remaining: () => number, declareVoid?: Statement): Effect.Effect<Outcome> {
-    return Effect.withFiber((caller) => {
-      const control = caller.getRef(SendControl.Current)
-      return Effect.callback<Outcome>((resume) => {
-        if (!this.#isOpen) return resume(Effect.succeed({ _tag: "Closed", sent: false }))
-        let sent = false
-        control?.track(() => sent)
-        const fiber = this.#run(query(this.pg, () => {
-          if (control?.isCancelled() === true) return false
-          sent = true
-          return true
-        }))
-        this.#running.set(fiber, declareVoid)
-        fiber.addObserver(() => this.#running.delete(fiber))
-        const timer = this.#run(Effect.sleep(Math.max(1, remaining())))
-        // A fiber that has ended already calls its observer at once.
-        const observed: Array<() => void> = []
-        const stop = (): void => {
-          for (const cancel of observed) cancel()
-          timer.interruptUnsafe()
-          fiber.interruptUnsafe()
-        }
-        const settle = (outcome: Outcome): void => {
-          stop()
-          resume(Effect.succeed(outcome))
-        }
-        observed.push(this.onClose(() => settle({ _tag: "Closed", sent })))
-        observed.push(timer.addObserver((exit) => {
-          if (Exit.isSuccess(exit)) settle({ _tag: "Late", sent })
-        }))
-        observed.push(fiber.addObserver((exit) => {
-          if (Exit.isSuccess(exit)) return settle(exit.value)
-          const failure = exit.cause.reasons.find((reason) => reason._tag === "Fail")
-          if (failure !== undefined) return settle({ _tag: "Failed", error: failure.error, sent })
-          stop()
-          resume(this.#isOpen ? Effect.failCause(exit.cause as never) : Effect.succeed({ _tag: "Closed", sent }))
-        }))
-        return Effect.sync(stop)
-      })
-    })
-  }
 }
 
-/** What `PgClient` and its pool use if nothing else is set. */
-const defaultConnections = 10
-
-/**
- * How many statements are in flight at once: so many that connections of the pool are left for the listener of the
- * watches, and for renewals of leases, which must not wait in a queue of other calls.
- */
-const ordinaryStatements = ({ config }: PgClient.PgClient): number => {
-  const { maxConnections = defaultConnections }: PgClient.PgPoolConfig = config
-  return Math.max(1, maxConnections - Math.min(3, Math.floor(maxConnections / 2)))
-}
-
-/** Executes something. `send` is called when it is sent, and returns whether it may be. */
-type Query = (pg: PgClient.PgClient, send: () => boolean) => Effect.Effect<Outcome, SqlError>
-
-const executing = (statement: Statement): Query => (pg, send) =>
-  Effect.scoped(Effect.flatMap(pg.reserve, (connection) =>
-    Effect.suspend((): Effect.Effect<Outcome, SqlError> =>
-      send()
-        ? connection.executeValues(statement.sql, statement.params).pipe(
-          Effect.map((rows): Outcome => ({ _tag: "Rows", rows })),
-          leavingStandby(connection)
-        )
-        : Effect.succeed({ _tag: "Cancelled" })
-    )))
+/** An attempt that neither waits for its turn nor is measured. */
+const unmeasured = (query: Request["query"], remaining: () => number): Request => ({
+  query,
+  remaining,
+  isInTurn: false,
+  metrics: undefined
+})
 
 /**
  * Removes the notifications that all listeners have read. Postgres does that itself only after a commit that notifies,
  * which a full queue prevents.
  */
 const removeNotifications: Statement = { sql: "select pg_notification_queue_usage()", params: [] }
-
-/** Measures how long the query waits for a connection, even if it gets none. */
-const waiting = (query: Query, metrics: RequestMetrics): Query => (pg, send) =>
-  Effect.suspend(() => {
-    const began = performance.now()
-    let isWaiting = true
-    const ended = (): undefined => {
-      if (isWaiting) metrics.waited(performance.now() - began)
-      isWaiting = false
-    }
-    const sending = (): boolean => {
-      ended()
-      return send()
-    }
-    return Effect.onExitPrimitive(query(pg, sending), ended)
-  })
 
 /** Waits until the schema can be used. */
 const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>
@@ -427,22 +317,9 @@ interface Received {
   readonly remaining: () => number
 }
 
-type Outcome =
-  | { readonly _tag: "Rows"; readonly rows: ReadonlyArray<Row> }
-  | { readonly _tag: "Rejected"; readonly error: KvError.KvError }
-  | { readonly _tag: "Failed"; readonly error: SqlError; readonly sent: boolean }
-  | { readonly _tag: "Late"; readonly sent: boolean }
-  | { readonly _tag: "Closed"; readonly sent: boolean }
-  | { readonly _tag: "Cancelled" }
-
 /** `undefined`: the default of the pool, or a client without one. */
 const maxConnectionsOf = ({ config }: PgClient.PgClient): number | undefined =>
   (config as PgClient.PgPoolConfig).maxConnections
-
-const endOf = (fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>): Effect.Effect<void> =>
-  Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll(fibers), "1 second"))
-
-const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 
 const unknown = (why: string): KvError.Reason =>
   new KvError.Indeterminate({ message: `${why}, so it is not known whether the store applied the write` })

@@ -50,6 +50,11 @@ export class WatchState {
     return this.#hasCaughtUp ? undefined : this.#next
   }
 
+  /** Whether an event at this revision, if it is one of the watch, has yet to be delivered. */
+  isAt(revision: bigint): boolean {
+    return revision >= this.#next
+  }
+
   /** Whether there are events that are not buffered: they are read from the log once the consumer takes. */
   get isParked(): boolean {
     return this.#isParked
@@ -131,6 +136,11 @@ export class WatchState {
     this.#bytes = this.#buffer.reduce((sum, { bytes }) => sum + bytes, 0)
     if (nOf(last) >= this.#next) this.#next = nOf(last) + 1n
     this.#hasCaughtUp = feed === undefined || nOf(last) >= feed
+  }
+
+  /** Begins with the feed, which delivers every event. */
+  follow(): void {
+    this.#hasCaughtUp = true
   }
 
   /** Delivers a change of the feed. */

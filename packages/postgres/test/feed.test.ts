@@ -137,6 +137,63 @@ describe("the feed of a client, when notifications are wrong", () => {
     }))
 })
 
+describe("a read of the feed", () => {
+  it.effect("is of the keys between those of the watches, in whatever order they were opened", () =>
+    Effect.gen(function*() {
+      const { eventsRead, notify, open, statements, write } = yield* running
+      for (const keys of [["m", "n"], ["n", "m"], ["x", "y", "z"], ["z", "y", "x"]]) {
+        const scope = yield* Scope.make()
+        const fibers = yield* Effect.forEach(keys, (key) =>
+          Effect.flatMap(
+            Effect.flatMap(Scope.provide(open(KeyRange.key(key)), scope), ({ take }) => Effect.forkChild(take)),
+            (fiber) => Effect.as(settled, fiber)
+          ))
+        eventsRead()
+        statements()
+        const revision = write("a", ...keys, "zz")
+        yield* notify(revision, ...keys)
+        for (const [i, key] of keys.entries()) {
+          assert.deepStrictEqual(yield* eventsOf(fibers[i]!), [`${revision} ${key}`])
+        }
+        assert.strictEqual(eventsRead(), keys.length)
+        assert.deepStrictEqual(statements(), ["changes"])
+        yield* Scope.close(scope, Exit.void)
+      }
+    }))
+
+  it.effect("that is in flight when a watch of other keys is opened costs it a read only if it passed its start", () =>
+    Effect.gen(function*() {
+      const { notify, open, responses, statements, write } = yield* running
+      yield* responses.close
+      const read = write("watched/a")
+      yield* notify(read, "watched/a")
+      const watcher = yield* open(KeyRange.key("k"), { startRevision: read + 1n })
+      yield* responses.open
+      const taken = yield* taking(watcher)
+      assert.deepStrictEqual(statements(), ["changes"])
+      yield* notify(write("k"), "k")
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${read + 1n} k`])
+    }))
+
+  it.effect("that was sent without watches costs a watch that is opened then no event", () =>
+    Effect.gen(function*() {
+      const { notify, open, responses, statements, write } = yield* scriptedStore.make()
+      const scope = yield* Scope.make()
+      yield* Scope.provide(open(KeyRange.key("a")), scope)
+      yield* settled
+      yield* Scope.close(scope, Exit.void)
+      statements()
+      yield* responses.close
+      write("b")
+      // The notification of a revision after the next one.
+      yield* notify(write("k"), "k")
+      const watcher = yield* open(KeyRange.key("k"), { startRevision: 11n })
+      assert.deepStrictEqual(statements(), ["changes"])
+      yield* responses.open
+      assert.deepStrictEqual(yield* eventsOf(yield* taking(watcher)), ["12 k"])
+    }))
+})
+
 describe("a watch that starts after what the client has seen", () => {
   it.effect("is opened without a statement, and delivers every event from its start, once and in order", () =>
     Effect.gen(function*() {

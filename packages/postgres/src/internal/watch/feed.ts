@@ -1,5 +1,5 @@
 /**
- * The feed of a client: reads each change of the store once and passes it to the client's watches.
+ * The feed of a client: reads each change of the watched keys once and passes it to the client's watches.
  *
  * Between reads it waits for a notification of the database. The changes are what the log holds after the last revision
  * it delivered, so a lost, duplicate or wrong notification loses and repeats no event. The read can wait if the
@@ -19,12 +19,13 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import type { SqlError } from "effect/sql/SqlError"
-import { everything, isWithin } from "../bytes.ts"
+import { isWithin } from "../bytes.ts"
 import * as calls from "../calls.ts"
 import type { Connection } from "../connection.ts"
 import { kind, nOf } from "../items.ts"
 import * as sqlErrors from "../sqlErrors.ts"
 import { changesOf } from "./events.ts"
+import { covers, hullOf } from "./hull.ts"
 import * as notification from "./notification.ts"
 import type { WatchState } from "./watchState.ts"
 
@@ -270,12 +271,13 @@ export class Feed {
       if (delivered === undefined) {
         return Effect.map(calls.readState(this.#to), ({ revision }) => this.#start(revision))
       }
+      const interval = hullOf(this.watches)
       return Effect.flatMap(
         this.#to.read(
           calls.changes(this.#to, {
             since: delivered + 1n,
             isOpening: false,
-            interval: everything,
+            interval,
             only: undefined,
             previous: false
           }),
@@ -292,8 +294,12 @@ export class Feed {
           const through = nOf(last)
           const changes = changesOf(items)
           for (const watch of this.watches) {
-            for (const change of changes) watch.offer(change)
-            watch.delivered(through)
+            // A watch of other keys was opened after the read was sent.
+            if (!covers(interval, watch.interval)) watch.notRead(through)
+            else {
+              for (const change of changes) watch.offer(change)
+              watch.delivered(through)
+            }
           }
           this.#delivered = through
           this.#passed = through

@@ -173,6 +173,11 @@ export class WatchState {
     if (revision >= this.#next) this.#next = revision + 1n
   }
 
+  /** The feed has passed a revision without reading the keys of this watch. */
+  notRead(revision: bigint): void {
+    if (this.#hasCaughtUp && this.#next <= revision) this.lost()
+  }
+
   /** The feed has lost its place: what it did not deliver must be read from the log. */
   lost(): void {
     this.#hasCaughtUp = false

@@ -6,7 +6,8 @@ import type { Watcher } from "@effect-kv/core/Watch"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { WatchState } from "../src/internal/watch/watchState.ts"
@@ -444,6 +445,24 @@ const randomRun = Effect.fnUntraced(function*(seed: number) {
 })
 
 describe("watches of a client", () => {
+  it.effect("leave the feed if their opening is interrupted, whenever that is", () =>
+    Effect.gen(function*() {
+      const { feed, open } = yield* running
+      for (const startRevision of [undefined, 11n]) {
+        for (let steps = 0; steps < 120; steps++) {
+          const opening = yield* Effect.forkChild(
+            Effect.scoped(open(KeyRange.key("k"), { startRevision })).pipe(
+              // The fiber yields after every few steps.
+              Effect.provideService(Scheduler.MaxOpsBeforeYield, 3 + steps % 4)
+            )
+          )
+          yield* Effect.replicateEffect(Effect.yieldNow, steps >> 2, { discard: true })
+          yield* Fiber.interrupt(opening)
+          assert.strictEqual(feed.watches.size, 1, `${steps}`)
+        }
+      }
+    }))
+
   it.effect("deliver every event once and in order, whatever happens to notifications and responses", () =>
     Effect.forEach(Array.from({ length: seeds }, (_, i) => i), (seed) => Effect.scoped(randomRun(seed)), {
       discard: true

@@ -1,5 +1,5 @@
 /**
- * A client with a thousand watches that nothing happens to makes no more statements than one without.
+ * A client with a thousand watches that nothing happens to makes exactly the statements of one without.
  */
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
@@ -21,29 +21,43 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
       Effect.gen(function*() {
         const server = yield* PostgresServer.PostgresServer
         const sql = yield* PgClient.PgClient
-        const kv = Context.get(yield* connect(), Kv.Kv)
-        yield* kv.put("a", "b")
+        const [watching, other] = yield* Effect.forEach(
+          ["watching", "other"],
+          (schema) => Effect.map(connect({ schema }), Context.get(Kv.Kv))
+        )
+        yield* watching!.put("a", "b")
+        yield* other!.put("a", "b")
         const keys = Array.from({ length: watches }, (_, i) => KeyRange.key(`watched/${i}`))
-        yield* Effect.forEach(keys, (range) => backendOf(kv).watch({ range }), { concurrency: 16 })
+        yield* Effect.forEach(keys, (range) => backendOf(watching!).watch({ range }), { concurrency: 16 })
         // From here on the log of the server has each statement.
         yield* sql`alter system set log_statement = 'all'`
         yield* sql`select pg_reload_conf()`
-        // The feed and the sweeper each read every five seconds. In the time in which both have done so twice, there is
-        // nothing else.
-        const statements = yield* statementsUntil(server, [".changes(", "cleanable"])
-        assert.isAtMost(statements.length, 7, statements.join("\n"))
+        // The sweeper of each client reads the state of the store every five seconds.
+        const made = yield* statementsUntil(server, ["watching", "other"], 3)
+        assert.deepStrictEqual(made["watching"], made["other"])
+        assert.strictEqual(made["watching"]!.length, 3, made["watching"]!.join("\n"))
       }))
   }
 )
 
-/** The statements of the client, once each of those has been made twice. */
+/** The statements in each schema, up to the one that reads the state of its store for the nth time. */
 const statementsUntil = Effect.fnUntraced(
-  function*(server: PostgresServer.PostgresServer["Service"], parts: ReadonlyArray<string>) {
+  function*(server: PostgresServer.PostgresServer["Service"], schemas: ReadonlyArray<string>, readings: number) {
     while (true) {
-      const log = yield* server.log
-      const statements = log.split("\n").filter((line) => line.includes("LOG:  execute "))
-      const isDone = parts.every((part) => statements.filter((line) => line.includes(part)).length >= 2)
-      if (isDone || statements.length > 20) return statements
+      // The lines of one statement after the first begin with a tab.
+      const statements = (yield* server.log).split(/\n(?!\t)/).flatMap((entry) => {
+        const [, statement] = entry.split(/LOG:\s+execute [^:]*: /)
+        return statement === undefined ? [] : [statement]
+      })
+      const made: Record<string, ReadonlyArray<string>> = {}
+      let isDone = true
+      for (const schema of schemas) {
+        const own = statements.filter((statement) => statement.includes(`"${schema}".`))
+        const ends = own.flatMap((statement, i) => statement.includes("cleanable") ? [i + 1] : [])
+        isDone &&= ends.length >= readings || own.length > 20
+        made[schema] = own.slice(0, ends[readings - 1]).map((statement) => statement.replaceAll(schema, "schema"))
+      }
+      if (isDone) return made
       yield* Effect.sleep("50 millis")
     }
   }

@@ -98,6 +98,26 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* take(watcher, 2), ["Put crash/1", "Put crash/2"])
       }))
 
+    it.effect("watches that are opened at the next revision while others write lose and repeat no event", () =>
+      Effect.gen(function*() {
+        const [kv, other] = [yield* client, yield* client]
+        const noise = yield* Effect.forkChild(Effect.forever(other.put("noise", "v")))
+        const follow = Effect.fnUntraced(function*(key: string) {
+          for (let i = 0; i < 20; i++) {
+            const { revision } = yield* kv.put(key, "own")
+            const watcher = yield* backendOf(kv).watch({ range: KeyRange.key(key), startRevision: revision + 1n })
+            const [deleted, put] = [yield* other.delete(key), yield* other.put(key, "other")]
+            const seen: Array<bigint> = []
+            while (seen.length < 2) {
+              for (const next of yield* Effect.timeout(watcher.take, "4 seconds")) seen.push(next.revision)
+            }
+            assert.deepStrictEqual(seen, [deleted.revision, put.revision])
+          }
+        }, Effect.scoped)
+        yield* Effect.forEach(["next/1", "next/2", "next/3", "next/4"], follow, { concurrency: "unbounded" })
+        yield* Fiber.interrupt(noise)
+      }))
+
     it.effect("a watch that is not read buffers no more than its bound, and delivers everything once it is read", () =>
       Effect.gen(function*() {
         const kv = yield* client

@@ -18,9 +18,9 @@ export const make = Effect.fnUntraced(function*(
   to: Connection,
   replica: Replica | undefined
 ): Effect.fn.Return<KvBackend, never, Scope.Scope> {
-  const sweeping = yield* sweeper.make(to)
+  const sweeping = yield* sweeper.make(to, ({ revision }) => watching.feed.noticed(revision))
   const run = Effect.runForkWith(yield* realTime.context)
-  const watching = watches.make(to, run, sweeping.wake)
+  const watching: watches.Watches = watches.make(to, run, sweeping.wake)
   if (to.settings.meter !== undefined) yield* watchMetrics.observe(to.settings.meter, watching.feed)
   const { leaseGrant, ...others } = leases.make(to)
   const fiber = yield* Effect.acquireRelease(

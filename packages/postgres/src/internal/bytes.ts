@@ -53,5 +53,3 @@ export const compareBytes = (a: Uint8Array, b: Uint8Array): number => {
   }
   return a.length - b.length
 }
-
-export const everything: Interval = { start: new Uint8Array(0), end: afterAll }

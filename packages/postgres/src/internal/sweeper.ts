@@ -23,9 +23,10 @@ export interface Sweeper {
   readonly wake: () => void
 }
 
-export const make = (to: Connection): Effect.Effect<Sweeper> =>
+/** `onState` runs each time the state of the store was read: after at most five seconds, unless the history is cleaned. */
+export const make = (to: Connection, onState: (state: calls.State) => Effect.Effect<void>): Effect.Effect<Sweeper> =>
   Effect.map(Queue.sliding<void>(1), (wakes) => {
-    const once = Effect.flatMap(calls.readState(to), (state) =>
+    const once = Effect.flatMap(Effect.tap(calls.readState(to), onState), (state) =>
       Effect.andThen(
         compact(to, state),
         state.nextExpiry === 0

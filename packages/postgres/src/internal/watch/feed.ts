@@ -1,9 +1,13 @@
 /**
- * The feed of a client: reads each change of the store once and passes it to the client's watches.
+ * The feed of a client: reads each change of the watched keys once and passes it to the client's watches.
  *
  * Between reads it waits for a notification of the database. The changes are what the log holds after the last revision
  * it delivered, so a lost, duplicate or wrong notification loses and repeats no event. The read can wait if the
  * notification is that of the next revision and names its keys, and no watch requests one of them.
+ *
+ * A notification can be lost, and any role of the database can make one up. The sweeper, which reads the state of the
+ * store every few seconds anyway, reports its revision: the feed reads if that is after what it delivered. So a client
+ * whose watches are idle makes no statement for them.
  *
  * A pooler in transaction mode accepts a listener and passes no notification on. So the feed notifies itself first. Until
  * that arrives it reads at a short interval, and always if the pool has only one connection, which cannot listen.
@@ -11,31 +15,43 @@
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import type { SqlError } from "effect/sql/SqlError"
-import { everything, isWithin } from "../bytes.ts"
+import { isWithin } from "../bytes.ts"
 import * as calls from "../calls.ts"
 import type { Connection } from "../connection.ts"
 import { kind, nOf } from "../items.ts"
 import * as sqlErrors from "../sqlErrors.ts"
 import { changesOf } from "./events.ts"
+import { covers, hullOf } from "./hull.ts"
 import * as notification from "./notification.ts"
 import type { WatchState } from "./watchState.ts"
 
-/** How often the feed reads without a notification: a lost listener must not silence a watch. */
-const idleInterval = Duration.seconds(5)
+/**
+ * How long the feed may leave a revision undelivered that no notification made it read, in milliseconds: a lost or forged
+ * notification must not silence a watch.
+ */
+const longestBehind = 5000
 
-/** How often the feed reads while no notification has arrived, or if it cannot listen. */
-const pollInterval = Duration.millis(200)
+/**
+ * How long the feed waits for the revision of the store before it reads by itself, in milliseconds. The sweeper reads every
+ * five seconds, but may be cleaning the history, or fail.
+ */
+const longestUnchecked = 7500
+
+/** How often the feed reads while no notification has arrived, or if it cannot listen, in milliseconds. */
+const pollInterval = 200
 
 /** How long the first notification may take until a warning is logged, in milliseconds. */
 const patience = 2000
 
 /** How long the feed keeps running without watches: a client that waits for locks opens one watch after the other. */
 const linger = "2 seconds"
+
+/** How many irrelevant revisions the feed remembers. */
+const mostPassed = 256
 
 export class Feed {
   readonly watches = new Set<WatchState>()
@@ -44,7 +60,14 @@ export class Feed {
   #delivered: bigint | undefined = undefined
   /** The last revision of which it is known that no watch requests it or one of those after `delivered`. */
   #passed: bigint | undefined = undefined
+  /** The last ones of the revisions between `delivered` and `passed`, one after the other. */
+  #passedOver: Array<notification.Named> = []
+  /** The last revision of the store that was reported. */
+  #noticed = 0n
+  /** When the log was read last, and when the revision of the store was known last. */
   #drainedAt = 0
+  #checkedAt = 0
+  #onNoticed: (() => void) | undefined = undefined
   /** Whether notifications arrive; if not, since when, and whether it has been logged. */
   #hears = false
   #listeningSince = 0
@@ -54,6 +77,8 @@ export class Feed {
   #ending: Fiber.Fiber<void> | undefined = undefined
   /** Whether the last listener has failed. */
   #hasFailed = false
+  /** Whether the last read or listener succeeded. */
+  #isLive = false
 
   constructor(to: Connection, run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>, onLease: () => void) {
     this.#to = to
@@ -67,6 +92,28 @@ export class Feed {
    */
   get position(): bigint | undefined {
     return this.#passed
+  }
+
+  /**
+   * Whether the feed will deliver every event of the watch: then it can be added without reading the log. Nothing that it
+   * requests has been delivered, and no notification of it was found irrelevant when the watch was not there.
+   */
+  isBefore(watch: WatchState): boolean {
+    const passed = this.#passed
+    if (!this.#isLive || passed === undefined) return false
+    if (watch.revision >= passed) return true
+    const [oldest] = this.#passedOver
+    return oldest !== undefined && oldest.revision <= watch.revision + 1n &&
+      !this.#passedOver.some((revision) => isRequested(watch, revision))
+  }
+
+  /** The store was at this revision just now. */
+  noticed(revision: bigint): Effect.Effect<void> {
+    return Effect.map(Clock.currentTimeMillis, (now) => {
+      this.#checkedAt = now
+      if (revision > this.#noticed) this.#noticed = revision
+      this.#onNoticed?.()
+    })
   }
 
   add(watch: WatchState): void {
@@ -86,8 +133,9 @@ export class Feed {
     this.#ending = undefined
     this.#fiber?.interruptUnsafe()
     this.#fiber = undefined
-    this.#delivered = undefined
-    this.#passed = undefined
+    this.#isLive = false
+    this.#noticed = 0n
+    this.#lost()
   }
 
   /** Listens until the last watch ends, on a new connection whenever the last one broke. */
@@ -119,14 +167,13 @@ export class Feed {
   #follow(
     notifications: Queue.Dequeue<PgConnection.Notification, SqlError>
   ): Effect.Effect<never, SqlError | KvError.KvError> {
-    const step = Effect.suspend(() =>
-      Effect.flatMap(
-        Effect.timeoutOption(Queue.takeAll(notifications), this.#hears ? idleInterval : pollInterval),
-        (batch) =>
-          batch._tag === "Some"
-            ? Effect.andThen(this.#heard, this.#isIrrelevant(batch.value) ? this.#drainIfDue() : this.#drain())
-            : Effect.andThen(this.#notHeard, this.#drain())
-      )
+    // A batch that arrives when a read becomes due may be dropped, because the read follows.
+    const step = Effect.flatMap(
+      Effect.raceFirst(this.#untilDue(), Queue.takeAll(notifications)),
+      (batch) =>
+        batch === undefined
+          ? Effect.andThen(this.#notHeard, this.#drain())
+          : Effect.andThen(this.#heard, this.#isIrrelevant(batch) ? Effect.void : this.#drain())
     )
     const begin = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       this.#hears = false
@@ -154,9 +201,7 @@ export class Feed {
       if (this.#hears || this.#hasWarned || now - this.#listeningSince < patience) return Effect.void
       this.#hasWarned = true
       return Effect.logWarning(
-        `effect-kv: no notifications of Postgres arrive, so watches read every ${
-          Duration.toMillis(pollInterval)
-        } ms; ` +
+        `effect-kv: no notifications of Postgres arrive, so watches read every ${pollInterval} ms; ` +
           "a pooler in transaction mode does not pass them on"
       )
     })
@@ -178,33 +223,61 @@ export class Feed {
     if (passed === undefined) return false
     if (revision <= passed) return true
     if (revision !== passed + 1n || keys === undefined) return false
-    for (const { interval } of this.watches) if (keys.some((key) => isWithin(interval, key))) return false
+    for (const watch of this.watches) if (isRequested(watch, { keys, revision })) return false
     this.#passed = revision
+    this.#passedOver.push({ keys, revision })
+    if (this.#passedOver.length > mostPassed) this.#passedOver.shift()
     return true
   }
 
-  /** Any role of the database can notify, so a notification is trusted for a few seconds only. */
-  #drainIfDue(): Effect.Effect<void, KvError.KvError> {
-    return Effect.flatMap(
-      Clock.currentTimeMillis,
-      (now) => now - this.#drainedAt >= Duration.toMillis(idleInterval) ? this.#drain() : Effect.void
-    )
+  /** When the feed reads without a notification. */
+  get #dueAt(): number {
+    if (!this.#hears) return this.#drainedAt + pollInterval
+    const isBehind = this.#delivered !== undefined && this.#noticed > this.#delivered
+    return isBehind ? this.#drainedAt + longestBehind : this.#checkedAt + longestUnchecked
+  }
+
+  #untilDue(): Effect.Effect<undefined> {
+    const untilNoticed = Effect.callback<void>((resume) => {
+      this.#onNoticed = () => resume(Effect.void)
+      return Effect.sync(() => {
+        this.#onNoticed = undefined
+      })
+    })
+    const check: Effect.Effect<undefined> = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const rest = this.#dueAt - now
+      return rest <= 0
+        ? Effect.undefined
+        : Effect.andThen(Effect.raceFirst(Effect.sleep(rest), untilNoticed), check)
+    })
+    return check
   }
 
   /** Delivers all changes up to now. */
   #drain(): Effect.Effect<void, KvError.KvError> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    return Effect.tap(this.#read(), () => this.#checked)
+  }
+
+  get #checked(): Effect.Effect<void> {
+    return Effect.map(Clock.currentTimeMillis, (now) => {
       this.#drainedAt = now
+      this.#checkedAt = now
+    })
+  }
+
+  #read(): Effect.Effect<void, KvError.KvError> {
+    return Effect.suspend(() => {
       const delivered = this.#delivered
       if (delivered === undefined) {
         return Effect.map(calls.readState(this.#to), ({ revision }) => this.#start(revision))
       }
+      const interval = hullOf(this.watches)
       return Effect.flatMap(
         this.#to.read(
           calls.changes(this.#to, {
             since: delivered + 1n,
             isOpening: false,
-            interval: everything,
+            interval,
             only: undefined,
             previous: false
           }),
@@ -214,21 +287,25 @@ export class Feed {
           const items = calls.itemsOf(rows)
           const last = items[items.length - 1]!
           if (last[0] === kind.compacted) {
-            this.#delivered = undefined
-            this.#passed = undefined
+            this.#lost()
             for (const watch of this.watches) watch.lost()
-            return this.#drain()
+            return this.#read()
           }
           const through = nOf(last)
           const changes = changesOf(items)
           for (const watch of this.watches) {
-            for (const change of changes) watch.offer(change)
-            watch.delivered(through)
+            // A watch of other keys was opened after the read was sent.
+            if (!covers(interval, watch.interval)) watch.notRead(through)
+            else {
+              for (const change of changes) watch.offer(change)
+              watch.delivered(through)
+            }
           }
           this.#delivered = through
           this.#passed = through
+          this.#passedOver = []
           this.#interrupted(undefined)
-          return calls.isFullPage(changes) ? this.#drain() : Effect.void
+          return calls.isFullPage(changes) ? this.#read() : Effect.void
         }
       )
     })
@@ -241,7 +318,18 @@ export class Feed {
     for (const watch of this.watches) watch.lost()
   }
 
+  #lost(): void {
+    this.#delivered = undefined
+    this.#passed = undefined
+    this.#passedOver = []
+  }
+
   #interrupted(message: string | undefined): void {
+    this.#isLive = message === undefined
     for (const watch of this.watches) watch.interrupted(message)
   }
 }
+
+/** Whether the watch requests one of the keys. */
+const isRequested = (watch: WatchState, { keys, revision }: notification.Named): boolean =>
+  watch.isAt(revision) && keys.some((key) => isWithin(watch.interval, key))

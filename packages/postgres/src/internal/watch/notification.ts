@@ -7,10 +7,15 @@ export interface Revision {
   readonly keys: ReadonlyArray<Uint8Array> | undefined
 }
 
+/** A revision with its keys. */
+export interface Named extends Revision {
+  readonly keys: ReadonlyArray<Uint8Array>
+}
+
 export const parse = (payload: string): Revision => {
   const [revision = "", keys] = payload.split(" ")
   return {
-    // Another program may notify the same channel: then the log is read.
+    // Another program may notify the same channel: then nothing is read.
     revision: /^\d+$/.test(revision) ? BigInt(revision) : -1n,
     keys: keys === undefined ? undefined : keys.split(",").map(bytesOf)
   }

@@ -50,6 +50,11 @@ export class WatchState {
     return this.#hasCaughtUp ? undefined : this.#next
   }
 
+  /** Whether an event at this revision, if it is one of the watch, has yet to be delivered. */
+  isAt(revision: bigint): boolean {
+    return revision >= this.#next
+  }
+
   /** Whether there are events that are not buffered: they are read from the log once the consumer takes. */
   get isParked(): boolean {
     return this.#isParked
@@ -133,6 +138,11 @@ export class WatchState {
     this.#hasCaughtUp = feed === undefined || nOf(last) >= feed
   }
 
+  /** Begins with the feed, which delivers every event. */
+  follow(): void {
+    this.#hasCaughtUp = true
+  }
+
   /** Delivers a change of the feed. */
   offer(change: Change): void {
     if (change.revision < this.#next || !this.#matches(change)) return
@@ -161,6 +171,11 @@ export class WatchState {
     if (!this.#hasCaughtUp) return
     if (this.#buffer.length > 0) this.#signal()
     if (revision >= this.#next) this.#next = revision + 1n
+  }
+
+  /** The feed has passed a revision without reading the keys of this watch. */
+  notRead(revision: bigint): void {
+    if (this.#hasCaughtUp && this.#next <= revision) this.lost()
   }
 
   /** The feed has lost its place: what it did not deliver must be read from the log. */

@@ -15,7 +15,7 @@ import * as calls from "../calls.ts"
 import { type Connection, watchClosed } from "../connection.ts"
 import { encode } from "../encode.ts"
 import { replaced } from "../identity.ts"
-import { kind, nOf } from "../items.ts"
+import { type Item, kind, nOf } from "../items.ts"
 import { realTimeSleep } from "../realTime.ts"
 import { Feed } from "./feed.ts"
 import { WatchState } from "./watchState.ts"
@@ -62,19 +62,18 @@ export const make = (
         return "reason" in tooLarge ? Effect.fail(tooLarge) : Effect.void
       }).pipe(
         Effect.andThen(
-          Effect.acquireRelease(
-            Effect.map(page(to, request, request.startRevision, true), (items) => {
-              const revision = request.startRevision === undefined
-                ? nOf(items[items.length - 1]!)
-                : request.startRevision - 1n
-              const watch = new WatchState(request, revision)
-              watch.prime(items, feed.position)
-              if (!to.isOpen) watch.end(watchClosed)
-              else if (watch.ended === undefined) feed.add(watch)
-              return watch
-            }),
-            close,
-            { interruptible: true }
+          // Only the read can be interrupted: a watch that was added to the feed must be closed.
+          Effect.uninterruptibleMask((restore) =>
+            Effect.acquireRelease(
+              Effect.suspend(() => {
+                const watch = following(to, feed, request)
+                return watch !== undefined ? Effect.succeed(watch) : Effect.map(
+                  restore(page(to, request, request.startRevision, true)),
+                  (items) => reading(to, feed, request, items)
+                )
+              }),
+              close
+            )
           )
         ),
         Effect.map((watch): Watch.Watcher => ({
@@ -84,6 +83,38 @@ export const make = (
         }))
       )
   }
+}
+
+/**
+ * Opens a watch without a statement, like one from the revision after a write of this client: its start is after all that
+ * the client has seen, and the feed delivers every event from there on. If the client has seen the start, the history may be
+ * compacted up to there, which the store reports.
+ */
+const following = (to: Connection, feed: Feed, request: Watch.WatchRequest): WatchState | undefined => {
+  const { startRevision } = request
+  if (startRevision === undefined || startRevision <= to.identity.sent.revision || !to.isOpen) return undefined
+  const watch = new WatchState(request, startRevision - 1n)
+  if (!feed.isBefore(watch)) return undefined
+  watch.follow()
+  feed.add(watch)
+  return watch
+}
+
+/** Opens a watch with the first page of the log. */
+const reading = (
+  to: Connection,
+  feed: Feed,
+  request: Watch.WatchRequest,
+  items: ReadonlyArray<Item>
+): WatchState => {
+  const revision = request.startRevision === undefined
+    ? nOf(items[items.length - 1]!)
+    : request.startRevision - 1n
+  const watch = new WatchState(request, revision)
+  watch.prime(items, feed.position)
+  if (!to.isOpen) watch.end(watchClosed)
+  else if (watch.ended === undefined) feed.add(watch)
+  return watch
 }
 
 const take = (

@@ -82,6 +82,8 @@ const examples = project("examples", "examples/test/**/*.test.ts", {
 const maxConcurrency = 8
 /** Behind PgBouncer, if it could be provided: see `scripts/lib/pgbouncer.mjs`. */
 const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["**/pgbouncer.test.ts"] : []
+/** With a small disk, if this machine can give one to a server: see `scripts/lib/smallDisk.mjs`. */
+const withoutSmallDisk = (process.env["EFFECT_KV_SMALL_DISK"] ?? "") === "" ? ["**/*.smallDisk.test.ts"] : []
 /**
  * On the newest Postgres everything, on the oldest what depends most on the server: if their binaries exist for this
  * platform, see `scripts/lib/postgres.mjs`.
@@ -89,7 +91,10 @@ const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["*
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
 const postgres = [
   ...(!hasPostgres ? [] : [
-    project("postgres", "packages/postgres/test/**/*.test.ts", { exclude: withoutPgBouncer, maxConcurrency })
+    project("postgres", "packages/postgres/test/**/*.test.ts", {
+      exclude: [...withoutPgBouncer, ...withoutSmallDisk],
+      maxConcurrency
+    })
   ]),
   ...(oldestPostgres === "" ? [] : [
     project("postgres-15", `packages/postgres/test/{${everything ? "conformance," : ""}failover,fence}.test.ts`, {

@@ -1,9 +1,9 @@
 /**
  * Runs a command of this project with everything it needs: the right Node and pnpm, the dependencies, with `--etcd`
  * the etcd binaries (`--one-etcd`: only the newest version available), with `--go` the Go program for interop, with
- * `--postgres` Postgres servers and PgBouncer, with `--terminal` what gives tests a terminal, and with `--promtool` what tests the
- * alerting rules if this machine has it. It is plain JavaScript for Node 20, because nothing else is available before it
- * has run.
+ * `--postgres` Postgres servers, PgBouncer and whether servers can have small disks, with `--terminal` what gives tests a
+ * terminal, and with `--promtool` what tests the alerting rules if this machine has it. It is plain JavaScript for Node 20,
+ * because nothing else is available before it has run.
  *
  *     node scripts/run.mjs [--etcd | --one-etcd] [--go] [--postgres] [--terminal] [--promtool] [--no-install] <command>
  *         [...arguments]
@@ -18,6 +18,7 @@ import { pgBouncerVariable } from "./lib/pgbouncer.mjs"
 import { postgresVariables } from "./lib/postgres.mjs"
 import { report, Stop } from "./lib/progress.mjs"
 import { promtoolVariable } from "./lib/promtool.mjs"
+import { smallDiskVariable } from "./lib/smallDisk.mjs"
 import { terminalVariable } from "./lib/terminal.mjs"
 import { toolchain } from "./lib/toolchain.mjs"
 
@@ -33,7 +34,9 @@ const main = async () => {
   if (flags.has("--etcd")) Object.assign(env, await etcdVariables())
   if (flags.has("--one-etcd")) Object.assign(env, await etcdVariables({ isOneEnough: true }))
   if (flags.has("--go")) Object.assign(env, await goProgramVariable())
-  if (flags.has("--postgres")) Object.assign(env, await postgresVariables(), await pgBouncerVariable())
+  if (flags.has("--postgres")) {
+    Object.assign(env, await postgresVariables(), await pgBouncerVariable(), await smallDiskVariable())
+  }
   if (flags.has("--terminal")) Object.assign(env, await terminalVariable())
   if (flags.has("--promtool")) Object.assign(env, await promtoolVariable())
   env.PATH = `${join(root, "node_modules", ".bin")}${delimiter}${env.PATH}`

@@ -14,6 +14,7 @@ import { absentPgBouncer } from "./lib/pgbouncer.mjs"
 import { absentPostgres } from "./lib/postgres.mjs"
 import { report, step } from "./lib/progress.mjs"
 import { absentPromtool } from "./lib/promtool.mjs"
+import { absentSmallDisk } from "./lib/smallDisk.mjs"
 import { cleanBuild, format, lint, types } from "./lib/static.mjs"
 import { absentTerminal } from "./lib/terminal.mjs"
 
@@ -54,6 +55,7 @@ process.stdout.write(
     ...absentGoProgram(process.env),
     ...absentPostgres(process.env),
     ...absentPgBouncer(process.env),
+    ...absentSmallDisk(process.env),
     ...absentTerminal(process.env),
     ...absentPromtool(process.env),
     ...(failedSteps.length === 0 ? [] : [`failed: ${failedSteps.join(", ")}`]),

@@ -36,7 +36,7 @@ import { ShardLocks } from "./ShardLocks.ts"
  *   const kv = yield* Kv.Kv
  *   const close = Fence.provide(kv.put("account", "closed"), fence)
  *   return { Close: () => Effect.orDie(Effect.asVoid(close)) }
- * }))
+ * }), { disableFatalDefects: true })
  *
  * const program = Effect.gen(function*() {
  *   const kv = yield* Effect.flatMap(Effect.flatMap(MemoryStore.make(), (store) => store.connect), Kv.make)
@@ -74,6 +74,11 @@ export const fence: Effect.Effect<
  * fenced. It is a defect if this `Kv` belongs to another client than the cluster's storage: the store could not check the
  * lock together with the write.
  *
+ * **Gotchas**
+ *
+ * A handler that dies because its write was rejected needs the option `disableFatalDefects: true` of `toLayer`. Otherwise
+ * its caller may get no response, because the entity is about to end.
+ *
  * @example
  * ```ts
  * import { KvEntity } from "@effect-kv/cluster"
@@ -95,7 +100,7 @@ export const fence: Effect.Effect<
  *     (count) => `${Number(Option.getOrElse(count, () => "0")) + 1}`
  *   )
  *   return { Increment: () => Effect.orDie(Effect.map(increment, Number)) }
- * }))
+ * }), { disableFatalDefects: true })
  *
  * const program = Effect.gen(function*() {
  *   const kv = yield* Effect.flatMap(Effect.flatMap(MemoryStore.make(), (store) => store.connect), Kv.make)

@@ -1,15 +1,17 @@
 /**
- * Runners in processes of their own on a real Postgres server: one is killed.
+ * Runners in processes of their own on a real Postgres server: one is killed, one is stopped (SIGSTOP).
  */
+import * as Kv from "@effect-kv/core/Kv"
 import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
 import { type Changes, PostgresServer } from "@effect-kv/test-suite/verification"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { fenced } from "./support/counters.ts"
 import * as machineStalls from "./support/machineStalls.ts"
-import { goals, incrementAll, violationsOf } from "./support/processScenarios.ts"
+import { freezeOn, goals, incrementAll, violationsOf } from "./support/processScenarios.ts"
 import { start } from "./support/runnerProcesses.ts"
 
 const shards = 60
@@ -52,6 +54,28 @@ it.live(
 
       const changes = yield* Effect.provideContext(history, store)
       assert.deepStrictEqual(violationsOf(changes, "x", fenced), [])
+    }),
+  60_000
+)
+
+it.live(
+  "on Postgres, a runner that is stopped for longer than the expiration writes nothing more for the shards it lost",
+  () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.make()
+      const store = yield* Layer.build(PostgresLayer.fromUrl(url))
+      const { calls, late, received, violations, withoutFence } = yield* freezeOn({
+        url,
+        kv: Context.get(store, Kv.Kv),
+        history: Effect.orDie(Effect.provideContext(history, store))
+      })
+      assert.isTrue(calls.every((how) => how === "1"))
+      assert.deepStrictEqual(violations, [])
+      // The runner that took over handles them, or the thawed one, whose writes are rejected.
+      assert.isTrue(received.every((how) => how === "1" || how.includes("LockLost")), `${received.join("\n")}`)
+      assert.isTrue(late.every((line) => line.type === "unfenced" || line.how !== "written"))
+      assert.isAbove(withoutFence.length, 0, "without the fence the store accepts such writes")
+      assert.isTrue(withoutFence.every(({ kind }) => kind === "WriteWithoutLock"))
     }),
   60_000
 )

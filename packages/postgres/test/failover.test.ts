@@ -2,13 +2,16 @@
  * A primary and its streaming replica: reads that may lag, and a real failover, with and without the last writes of the old
  * primary.
  */
+import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"
 import * as DistLock from "@effect-kv/core/DistLock"
+import * as Fence from "@effect-kv/core/Fence"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import { backendOf } from "@effect-kv/core/KvInternals"
 import type * as Watch from "@effect-kv/core/Watch"
+import * as PostgresStore from "@effect-kv/postgres/PostgresStore"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -17,7 +20,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { connectTo, Pair, pairLayer } from "./support/replication.ts"
+import * as Result from "effect/Result"
+import { connectTo, Pair, pairLayer, pool } from "./support/replication.ts"
+import { connect } from "./support/store.ts"
 
 const kvOn = (...options: Parameters<typeof connectTo>) => Effect.map(connectTo(...options), Context.get(Kv.Kv))
 
@@ -159,5 +164,44 @@ layer(pairLayer, options)("a replica that lacks writes", (it) => {
       assert.strictEqual((yield* Effect.flip(Fiber.join(lock.fiber)))._tag, "LockLost")
       assert.deepStrictEqual(yield* kv.get("lost"), Option.none())
       assert.deepStrictEqual(yield* kv.get("kept"), Option.some("1"))
+    }))
+})
+
+layer(pairLayer, options)("a replica that lacks a lock, and has given its revision to another client's", (it) => {
+  it.effect("takes over: the fence rejects the SQL transaction of the holder that was lost, whose condition holds by chance", () =>
+    Effect.gen(function*() {
+      const { address, caughtUp, link, onStandby, primary, standby } = yield* Pair
+      const sql = yield* pool(address.port)
+      const context = yield* Effect.provideService(connect(), PgClient.PgClient, sql)
+      const kv = Context.get(context, Kv.Kv)
+      yield* sql`create table invoice (name text not null)`
+      yield* kv.put("kept", "1")
+      yield* caughtUp
+      yield* link.down
+      // A lock without a watch, which would notice the loss, perhaps before the transaction.
+      const acquire = (kv: Kv.Kv, name: string) => Effect.map(kv.put("place", name), ({ revision }) => revision)
+      const mine = yield* acquire(kv, "lost")
+      const fence = Fence.make(kv, {
+        conditions: [Compare.createRevision("place", "=", mine)],
+        rejected: KvError.fail(new KvError.InvalidRequest({ message: "the place is lost" }))
+      })
+      const bill = (name: string) =>
+        sql.withTransaction(Effect.andThen(
+          Effect.provide(Fence.provide(PostgresStore.fence, fence), context),
+          sql`insert into invoice (name) values (${name})`
+        ))
+      yield* address.down
+      yield* primary.kill
+      yield* onStandby`select pg_promote()`
+      const other = yield* kvOn(standby.port)
+      assert.strictEqual(yield* Deadline.within(acquire(other, "next"), "20 seconds"), mine)
+      yield* address.retarget(standby.port)
+      yield* address.up
+      // Its old connections are broken.
+      yield* Effect.repeat(Effect.result(sql`select 1`), { until: Result.isSuccess })
+      assert.include((yield* Effect.flip(bill("lost"))).message, "the place is lost")
+      assert.deepStrictEqual(yield* onStandby`select name from invoice`, [])
+      // The condition itself holds.
+      assert.strictEqual(Option.getOrThrow(yield* other.getEntry("place")).createRevision, mine)
     }))
 })

@@ -91,6 +91,27 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.isTrue(Option.isNone(yield* kv.get("l")))
     }).pipe(Effect.provide(Reactivity.layer)))
 
+  it.effect("a voided write is rejected for an hour, also after its history was cleaned", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const sql = yield* PgClient.make({ url: Redacted.make(url) })
+      const context = yield* Effect.provideService(connect({ schema: "voids" }), PgClient.PgClient, sql)
+      const kv = Context.get(context, Kv.Kv)
+      yield* Effect.forEach(["1", "2", "3"], (value) => kv.put("k", value))
+      yield* sql`
+        insert into voids.void (request, created_at)
+        select gen_random_uuid(), clock_timestamp() - minutes * interval '1 minute' from unnest(array[1, 59, 61]) minutes`
+      yield* sql`update voids.store set cleanable = revision`
+      yield* sql`select voids.clean(100)`
+      const kept = yield* sql<{ readonly minutes: number }>`
+        select round(extract(epoch from clock_timestamp() - created_at) / 60)::int as minutes from voids.void order by 1`
+      assert.deepStrictEqual(kept.map(({ minutes }) => minutes), [1, 59])
+      const [late] = yield* sql<{ readonly o_revision: bigint }>`
+        select x.* from voids.void v, voids.put_entries(array['late'::bytea], array['1'::bytea], v.request) x`
+      assert.isUndefined(late)
+      assert.isTrue(Option.isNone(yield* kv.get("late")))
+    }).pipe(Effect.provide(Reactivity.layer)))
+
   it.effect("a write in flight is not made again in a store that has gone back since, whatever has happened there", () =>
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer

@@ -152,6 +152,18 @@ layer(PostgresServer.layer({ settings }), { excludeTestServices: true, timeout: 
         yield* isAppliedOnce(kv, "timeout", write)
       }))
 
+    it.effect("a put that transaction_timeout ends is made again, once", () =>
+      Effect.gen(function*() {
+        const sql = yield* administrator
+        const { kv } = yield* behindProxy({ session: { transaction_timeout: "300ms" } })
+        const release = yield* holding(sql, row)
+        const write = yield* put(kv, "timeout of the transaction")
+        yield* untilBlocked(sql, "write")
+        yield* untilBlocked(sql, "resolve")
+        yield* release
+        yield* isAppliedOnce(kv, "timeout of the transaction", write)
+      }))
+
     it.effect("a put is applied once if the response is lost, and then the response to the search for its outcome", () =>
       Effect.gen(function*() {
         const { kv, proxy } = yield* behindProxy()

@@ -54,7 +54,9 @@ export const make = <const Type extends string>(type: Type, { isFenced }: { read
           )
       })
     }),
-    { maxIdleTime: "1 hour", concurrency: "unbounded" }
+    // A rejected write is a defect of its call alone. Otherwise it would restart the entity, and the calls of an entity that
+    // has lost its shard already would get no response.
+    { maxIdleTime: "1 hour", concurrency: "unbounded", disableFatalDefects: true }
   )
   return {
     layer,

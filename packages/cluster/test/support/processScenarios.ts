@@ -146,11 +146,20 @@ export const joinAndEnd = Effect.gen(function*() {
   }
 })
 
-/** A runner is frozen for longer than the expiration, with work that writes when it is thawed. */
-export const freeze = Effect.gen(function*() {
-  const cluster = yield* EtcdCluster.make()
-  const kv = yield* clientOf(cluster)
-  const launch = start({ endpoint: cluster.endpoints[0]!, prefix: "x", shards })
+/** The store of a scenario. */
+export interface Store {
+  readonly url: string
+  readonly kv: Kv.Kv
+  /** All that was written. */
+  readonly history: Effect.Effect<ReadonlyArray<Changes.Change>>
+}
+
+/**
+ * A runner is frozen for longer than the expiration, with work that writes when it is thawed, and with calls that arrive
+ * meanwhile.
+ */
+export const freezeOn = Effect.fnUntraced(function*({ history, kv, url }: Store) {
+  const launch = start({ endpoint: url, prefix: "x", shards })
   const [a, b] = yield* Effect.all([launch, launch])
   yield* a.begin
   yield* a.owns(all, 0)
@@ -163,21 +172,37 @@ export const freeze = Effect.gen(function*() {
   yield* b.begin
   const taken = yield* b.owns(all, frozen)
   const calls = yield* incrementAll(b, "x-")
+  yield* Effect.forEach(ids, (id) => a.command(`increment asleep-${id}`))
   yield* a.signal("SIGCONT")
-  const late = yield* a.reported((lines) => {
-    const done = lines.filter((line): line is Done => line._tag === "Done" && line.id !== "x-begun")
-    return done.length >= 2 * ids.length ? done : undefined
-  })
+  const doneWith = (prefix: string) =>
+    a.reported((lines) => {
+      const done = lines.filter((line): line is Done => line._tag === "Done" && line.id.startsWith(prefix))
+      return done.length >= 2 * ids.length ? done : undefined
+    })
+  const late = yield* doneWith("x-id")
+  const received = yield* doneWith("asleep-")
   yield* Effect.forEach([a, b], (runner) => runner.owns(half, frozen + taken))
-  const history = yield* historyOf(cluster)
+  const changes = yield* history
   return {
     calls,
     /** How the writes of the thawed runner ended. */
     late,
-    violations: violationsOf(history, "x", fenced),
+    /** How the calls ended that it received while it was frozen. Each is the first increment of its counter. */
+    received: received.filter(({ type }) => type === "fenced").map(({ how }) => how),
+    violations: violationsOf(changes, "x", fenced),
     /** What the store accepted of the writes without a fence. */
-    withoutFence: violationsOf(history, "x", unfenced)
+    withoutFence: violationsOf(changes, "x", unfenced)
   }
+})
+
+/** The same on etcd. */
+export const freeze = Effect.gen(function*() {
+  const cluster = yield* EtcdCluster.make()
+  return yield* freezeOn({
+    url: cluster.endpoints[0]!,
+    kv: yield* clientOf(cluster),
+    history: Effect.orDie(historyOf(cluster))
+  })
 })
 
 /** etcd is away for longer than the leases. */

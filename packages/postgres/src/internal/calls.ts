@@ -93,7 +93,9 @@ export const keepLeaseAlive = (to: Connection, id: bigint): Statement => ({
   sql: `update ${to.schema}.lease set expires_at = clock_timestamp() + ttl * interval '1 second'
     where id = $1 and expires_at > clock_timestamp()
     returning ttl, case when current_setting('synchronous_commit') = 'off'
-      then set_config('synchronous_commit', 'local', true) end`,
+      then set_config('synchronous_commit', 'local', true) end,
+    case when current_setting('transaction_timeout', true) = '0'
+      then set_config('transaction_timeout', '15s', true) end`,
   params: [PgTypes.int8(id)]
 })
 

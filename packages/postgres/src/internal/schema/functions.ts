@@ -8,7 +8,7 @@
  * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
  */
 import { entryWrites } from "./entryWrites.ts"
-import { durable, lockForWrite, randomId } from "./epochs.ts"
+import { bounded, durable, lockForWrite, randomId } from "./epochs.ts"
 import { columns, kind } from "./items.ts"
 import { countsIn, newestIn } from "./newest.ts"
 import { puts } from "./puts.ts"
@@ -394,6 +394,7 @@ declare
   now bigint;
   era bigint;
 begin
+  ${bounded}
   select revision, epoch into before, era from ${schema}.store for update;
   now := ${schema}.expire(before);
   perform ${schema}.commit_writes(before, now, era);
@@ -743,6 +744,7 @@ end $fn$;
 create or replace function ${schema}.rotate() returns void
 language plpgsql as $fn$
 begin
+  ${bounded}
   update ${schema}.store set cleanable = pending, pending = compacted, rotated_at = clock_timestamp()
   where rotated_at < clock_timestamp() - interval '10 seconds' and cleanable < compacted;
 end $fn$;
@@ -753,6 +755,7 @@ declare
   now bigint;
   gone bigint;
 begin
+  ${bounded}
   select revision, compacted into now, gone from ${schema}.store for update;
   o_modified := wanted;
   if wanted > now then
@@ -784,6 +787,7 @@ begin
     and (o.revision, o.sub) < (n.revision, n.sub);
   delete from ${schema}.log o where o.revision > done and o.revision <= upto and o.version = 0;
   delete from ${schema}.void x where x.created_at < clock_timestamp() - interval '1 hour';
+  ${bounded}
   update ${schema}.store set cleaned = upto;
   return upto < gone;
 end $fn$;

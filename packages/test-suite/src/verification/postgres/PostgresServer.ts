@@ -17,6 +17,7 @@ import * as Guardian from "../etcd/Guardian.ts"
 import { freePort, releasePort } from "../internal/ports.ts"
 import { realTime } from "../internal/realTime.ts"
 import { accepts, asUnprivileged, isReachable, isRoot, unprivileged } from "./processes.ts"
+import * as smallDisk from "./smallDisk.ts"
 
 /**
  * The server could not be started.
@@ -43,6 +44,11 @@ export interface Options {
   readonly standbyOf?:
     | { readonly server: typeof PostgresServer.Service; readonly port?: number | undefined }
     | undefined
+  /**
+   * Keeps the server's data, or its log of writes (WAL), on a file system of this size in memory, which only its
+   * processes see. It needs Linux, util-linux, and a kernel that lets users create namespaces.
+   */
+  readonly disk?: { readonly of: "data" | "log"; readonly megabytes: number } | undefined
 }
 
 /**
@@ -71,6 +77,10 @@ export class PostgresServer extends Context.Service<PostgresServer, {
   readonly pause: Effect.Effect<void>
   /** Sends SIGCONT to all that `pause` has stopped. */
   readonly resume: Effect.Effect<void>
+  /** Fills the file system of the option `disk` until nothing more can be written. */
+  readonly fillDisk: Effect.Effect<void, PostgresServerError>
+  /** Frees what `fillDisk` has taken. */
+  readonly freeDisk: Effect.Effect<void, PostgresServerError>
   /** The log of the server. */
   readonly log: Effect.Effect<string>
 }>()("@effect-kv/test-suite/PostgresServer") {}
@@ -160,13 +170,23 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
   const port = yield* Effect.acquireRelease(freePort, releasePort)
   const home = Path.join(guardian.directory, "server")
   const data = Path.join(home, "data")
+  const wal = Path.join(home, "wal")
   const logFile = Path.join(guardian.directory, "postgres.log")
   yield* Effect.sync(() => {
-    Fs.mkdirSync(home, { mode: 0o700 })
+    const directories = options.disk === undefined ? [home] : [home, data, wal]
+    for (const directory of directories) Fs.mkdirSync(directory, { mode: 0o700 })
     if (!isRoot()) return
     Fs.chmodSync(guardian.directory, 0o711)
-    Fs.chownSync(home, unprivileged, unprivileged)
+    for (const directory of directories) Fs.chownSync(directory, unprivileged, unprivileged)
   })
+  const mountPoint = options.disk?.of === "data" ? data : wal
+  const disk = options.disk === undefined ? undefined : yield* Effect.mapError(
+    smallDisk.make(guardian, { directory: mountPoint, megabytes: options.disk.megabytes }),
+    ({ cause, message }) => failure(message, cause)
+  )
+  if (options.disk !== undefined && disk === undefined) {
+    return yield* Effect.fail(failure("the kernel does not let this user create namespaces, or there is no util-linux"))
+  }
   // The clone may be in a folder that only root may enter.
   const copy = Path.join(home, "postgres")
   const { initdb, postgres } = !isRoot() || isReachable(given.directory) ? given : yield* Effect.sync(() => {
@@ -179,7 +199,7 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
   yield* Effect.addFinalizer(() =>
     realTime(Effect.suspend(() => {
       const guarded = running()
-      if (guarded === undefined) return Effect.sync(() => removeSegment(data))
+      if (guarded === undefined) return Effect.sync(() => removeSegment(disk?.outside(data) ?? data))
       // An immediate shutdown, so that the server removes its shared memory.
       return Effect.andThen(guarded.signal("SIGQUIT"), Effect.timeoutOption(guarded.end, "5 seconds"))
     }))
@@ -191,7 +211,7 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     Effect.suspend(() => {
       const file = Fs.openSync(logFile, "a")
       return guardian.spawn({
-        ...asUnprivileged(command, args),
+        ...(disk?.inside ?? asUnprivileged)(command, args),
         env: { LC_ALL: "C", TZ: "UTC" },
         stdio: ["ignore", file, file]
       }).pipe(
@@ -260,8 +280,15 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     if (code !== 0) return yield* Effect.fail(failure(`${Path.basename(command)} failed:\n${yield* log}`))
   })
 
-  if (options.standbyOf === undefined) yield* succeed(initdb, ["-D", data, ...cluster])
-  else {
+  const ballast = Path.join(mountPoint, "ballast")
+  const onDisk = (script: string) =>
+    disk === undefined
+      ? Effect.fail(failure("the server has no disk of its own: set the option disk"))
+      : succeed("sh", ["-c", script, "sh", ballast])
+
+  if (options.standbyOf === undefined) {
+    yield* succeed(initdb, ["-D", data, ...disk === undefined ? [] : ["--waldir", wal], ...cluster])
+  } else {
     const { server: primary } = options.standbyOf
     yield* primary.stop
     yield* succeed("cp", ["-a", primary.data, data])
@@ -281,6 +308,9 @@ const makeServer = Effect.fnUntraced(function*(options: Options) {
     restart: Effect.andThen(kill, start),
     pause: signalAll("SIGSTOP"),
     resume: signalAll("SIGCONT"),
+    // It ends with an error, as it is to.
+    fillDisk: realTime(onDisk("dd if=/dev/zero of=\"$1\" bs=4096 2> /dev/null; test -s \"$1\"")),
+    freeDisk: realTime(onDisk("rm -f \"$1\"")),
     log
   })
 })

@@ -12,6 +12,14 @@ const hasPostgres = (process.env["EFFECT_KV_POSTGRES"] ?? "") !== ""
 
 const postgresFiles = ["**/postgres.test.ts", "**/*.postgres.test.ts"]
 
+/** Tests that measure their own process: its memory, its CPU time, or the sockets and timers that it has open. */
+const measuring = [
+  "packages/cluster/test/virtualTime.test.ts",
+  "packages/etcd/test/grpc/{channel,interruption,values}.once.test.ts",
+  "packages/etcd/test/watchMemory.once.test.ts",
+  "packages/memory/test/layers.test.ts"
+]
+
 const project = (
   name: string,
   files: string,
@@ -21,18 +29,11 @@ const project = (
   test: {
     name,
     include: [files],
-    exclude: [...(hasPostgres ? [] : postgresFiles), ...(options.exclude ?? [])],
+    exclude: [...(hasPostgres ? [] : postgresFiles), ...measuring, ...(options.exclude ?? [])],
     env: options.env ?? {},
     ...(options.maxConcurrency === undefined ? {} : { maxConcurrency: options.maxConcurrency })
   }
 })
-
-/**
- * `EFFECT_KV_EVERYTHING=yes npm test` also runs what would take more than CI's 25 minutes: the suite's cases that wait, on
- * older versions of etcd and without batching; all tests on 3.5 and 3.4, which etcd no longer supports; and the suite on
- * the oldest Postgres.
- */
-const everything = process.env["EFFECT_KV_EVERYTHING"] === "yes"
 
 const versions = ["3.7", "3.6", "3.5", "3.4"].filter((version) =>
   (process.env[`EFFECT_KV_ETCD_${version.replace(".", "")}`] ?? "") !== ""
@@ -50,27 +51,24 @@ const withoutServer = [
 /** Batching is the client's: that the contract holds without it, memory and the newest version show. */
 const withoutBatching = "**/conformanceUnbatched.test.ts"
 
-/** Everything runs on the newest version, what depends on the server on 3.6, and the contract and what it needs on older ones. */
+/** Everything runs on the newest version, and what depends on the server on all others. */
 const onEtcd = (version: string) =>
-  project(
-    `etcd-${version}`,
-    ["3.5", "3.4"].includes(version) && !everything
-      ? "packages/etcd/test/{conformance,differential,auth,leases,locks}.test.ts"
-      : "packages/etcd/test/**/*.test.ts",
-    {
-      env: {
-        EFFECT_KV_ETCD: version,
-        EFFECT_KV_WAITING: everything || version === newest ? "yes" : "no"
-      },
-      exclude: version === newest ? [] : [...withoutServer, withoutBatching]
-    }
-  )
+  project(`etcd-${version}`, "packages/etcd/test/**/*.test.ts", {
+    env: { EFFECT_KV_ETCD: version },
+    exclude: version === newest ? [] : [...withoutServer, withoutBatching]
+  })
 
 /** The command line, in a terminal only if this machine can give one to tests: see `scripts/lib/terminal.mjs`. */
 const cli = project("cli", "packages/cli/test/**/*.test.ts", {
   env: { EFFECT_KV_ETCD: newest },
   exclude: (process.env["EFFECT_KV_SCRIPT"] ?? "") === "" ? ["**/*.terminal.test.ts"] : []
 })
+
+/** A file that measures its process has one of its own. */
+const ownProcess = {
+  extends: true as const,
+  test: { name: "own-process", include: measuring, isolate: true, env: { EFFECT_KV_ETCD: newest } }
+}
 
 /** The examples and documents. The alerting rules only if this machine has promtool: see `scripts/lib/promtool.mjs`. */
 const examples = project("examples", "examples/test/**/*.test.ts", {
@@ -85,8 +83,8 @@ const withoutPgBouncer = (process.env["EFFECT_KV_PGBOUNCER"] ?? "") === "" ? ["*
 /** With a small disk, if this machine can give one to a server: see `scripts/lib/smallDisk.mjs`. */
 const withoutSmallDisk = (process.env["EFFECT_KV_SMALL_DISK"] ?? "") === "" ? ["**/*.smallDisk.test.ts"] : []
 /**
- * On the newest Postgres everything, on the oldest what depends most on the server: if their binaries exist for this
- * platform, see `scripts/lib/postgres.mjs`.
+ * On the newest Postgres everything, on the oldest what depends on the server: if their binaries exist for this platform,
+ * see `scripts/lib/postgres.mjs`.
  */
 const oldestPostgres = process.env["EFFECT_KV_POSTGRES_15"] ?? ""
 const postgres = [
@@ -97,7 +95,7 @@ const postgres = [
     })
   ]),
   ...(oldestPostgres === "" ? [] : [
-    project("postgres-15", `packages/postgres/test/{${everything ? "conformance," : ""}failover,fence}.test.ts`, {
+    project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
       env: { EFFECT_KV_POSTGRES: oldestPostgres },
       maxConcurrency
     })
@@ -132,8 +130,13 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     sequence: { concurrent: false, sequencer: LongestFirst },
+    // The files of a project run one after the other in the processes of a few workers: a process for each file would load
+    // Effect and compile the library 260 times, which is more than half of the CPU time of a run. So a file must restore
+    // what it changes in its process (variables of the environment, listeners, globals), provide its own `MetricRegistry`
+    // when it reads metrics, and leave no server, timer or fiber behind. Projects share no process.
+    isolate: false,
     // Most of the time of most files is waiting for servers and leases.
-    maxWorkers: 3,
+    maxWorkers: 4,
     // The conformance cases that wait run concurrently.
     maxConcurrency: 16,
     projects: [
@@ -145,6 +148,7 @@ export default defineConfig({
       project("cluster", "packages/cluster/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("persistence", "packages/persistence/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
       project("reactivity", "packages/reactivity/test/**/*.test.ts", { env: { EFFECT_KV_ETCD: newest } }),
+      ownProcess,
       cli,
       chaos,
       examples,

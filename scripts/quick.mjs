@@ -23,7 +23,7 @@ const steps = {
   "API reference": checkApiReference,
   [`cases of core, of memory, and of conformance on etcd ${minor}`]: () =>
     cases(
-      ...["core", "memory", `etcd-${minor}`].flatMap((project) => ["--project", project]),
+      ...["core", "memory", "own-process", `etcd-${minor}`].flatMap((project) => ["--project", project]),
       "packages/core/test",
       "packages/memory/test",
       "packages/etcd/test/conformance.test.ts"

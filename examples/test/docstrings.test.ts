@@ -122,7 +122,10 @@ beforeAll(() => {
   complaints = typeCheck(folder)
 })
 
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true })
+  delete process.env[serverVariable]
+})
 
 const isProgram = (u: unknown): u is Effect.Effect<unknown, unknown, Kv.Kv | Scope.Scope> => Effect.isEffect(u)
 

@@ -15,6 +15,9 @@ const run = Effect.fnUntraced(function*(args: ReadonlyArray<string>, env: Record
   return { code: yield* running.end, output: running.output() }
 })
 
+/** A process of Node with this environment stays when its program has ended, until it is killed. */
+const staying = { NODE_OPTIONS: "--import=data:text/javascript,process.exit=()=>setInterval(()=>{},1e6)" }
+
 const file = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8")
 
 layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the program", (it) => {
@@ -175,7 +178,7 @@ layer(program.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     Effect.gen(function*() {
       for (const url of [["--url", "http://bob:s3c/r3t@h:1"], ["--url=http://bob:s3c@r3t@h:1"]]) {
         const args = [yield* program.Program, ...url, "lock", "n", "--", "true"]
-        const running = yield* program.start(process.execPath, args)
+        const running = yield* program.start(process.execPath, args, staying)
         const seen = Effect.sync(() =>
           execFileSync("ps", ["-o", "args=", "-p", `${running.pid}`], { encoding: "utf8" })
         )

@@ -24,7 +24,7 @@ const postgres = Effect.map(connect(), (context) => ({
   compact: Context.get(context, PostgresStore.PostgresStore).compact
 }))
 
-const runs = Number(process.env["EFFECT_KV_DIFFERENTIAL_RUNS"] ?? 150)
+const runs = Number(process.env["EFFECT_KV_DIFFERENTIAL_RUNS"] ?? 300)
 
 describe("memory and Postgres", () => {
   it.live(`${runs} random programs have the same results on memory and Postgres`, () =>

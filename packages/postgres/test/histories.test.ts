@@ -7,8 +7,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { administrator, freeze } from "./support/backends.ts"
+import { administrator, freeze, holding } from "./support/backends.ts"
 import { checked, type Progress, record, type Run } from "./support/recorded.ts"
 import { database, databaseAt } from "./support/store.ts"
 
@@ -75,21 +76,28 @@ describe("histories on Postgres", () => {
     "histories are correct across a stop of the process that holds the lock of the store",
     Effect.gen(function*() {
       const sql = yield* administrator
-      const blocking = sql<{ readonly pid: number }>`
-        select distinct unnest(pg_blocking_pids(pid)) as pid from pg_stat_activity
-        where wait_event_type = 'Lock' and query like any(array['%.write(%', '%.write_entry(%', '%.put_entries(%'])`
-      /** Stops a process that others wait for. If it has released the lock before it stopped, another one. */
+      /** A writer locks the row of the store, for which the others wait, and then writes to the log. */
+      const blocked = sql<{ readonly pid: number }>`
+        select pid from pg_stat_activity where wait_event_type = 'Lock' and wait_event = 'relation' and pid = any(
+          select unnest(pg_blocking_pids(others.pid)) from pg_stat_activity others where wait_event_type = 'Lock'
+        )`
+      /** Stops the writer that waits for the log. If it has reached its deadline before it stopped, the next one. */
       const freezeHolder: Effect.Effect<Effect.Effect<void>, unknown, Scope.Scope> = Effect.gen(function*() {
-        const [row] = yield* Effect.repeat(blocking, { until: (rows) => rows.length > 0 })
+        const [row] = yield* Effect.repeat(blocked, {
+          until: (rows) => rows.length > 0,
+          schedule: Schedule.spaced("5 millis")
+        })
         const thaw = yield* freeze(row!.pid)
-        if ((yield* blocking).some(({ pid }) => pid === row!.pid)) return thaw
+        if ((yield* blocked).some(({ pid }) => pid === row!.pid)) return thaw
         yield* thaw
         return yield* freezeHolder
       })
-      const run = yield* record(impatient, ({ calls }) =>
+      const run = yield* record(impatient, ({ calls, whileRunning }) =>
         Effect.gen(function*() {
           yield* calls(150)
-          const thaw = yield* freezeHolder
+          const release = yield* holding(sql, "lock table effect_kv.log in share mode")
+          const thaw = yield* whileRunning(freezeHolder)
+          yield* release
           yield* longer
           yield* thaw
         }))
@@ -117,7 +125,7 @@ describe("histories on Postgres", () => {
       const run = yield* record({ ...impatient, operations: 20 }, faults).pipe(
         Effect.provide(Layer.fresh(databaseAt(proxy.port)))
       )
-      const { unknown } = checked(run, "revisions")
+      const { unknown } = checked(run)
       assert.isAbove(unknown.applied.length + unknown.notApplied.length, 0)
     })
   )

@@ -11,7 +11,7 @@ import { assert, describe, it } from "@effect/vitest"
 /** The seed to repeat, if any. */
 export const replayed = process.env["EFFECT_KV_SIMULATION_SEED"]
 
-const runs = Number(process.env["EFFECT_KV_SIMULATION_RUNS"] ?? 500)
+const runs = Number(process.env["EFFECT_KV_SIMULATION_RUNS"] ?? 2500)
 
 const chunk = 500
 
@@ -57,7 +57,7 @@ export const simulate = (
     }
 
     it("two runs of one seed are equal to the last step", () => {
-      for (const seed of seedsOf(firstSeed, firstSeed + 60)) {
+      for (const seed of seedsOf(firstSeed, firstSeed + 200)) {
         assert.strictEqual(make(seed).trace(), make(seed).trace())
       }
     }, 180_000)

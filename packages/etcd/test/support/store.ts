@@ -20,14 +20,9 @@ const store = (options: Omit<EtcdLayer.Options, "endpoints">) =>
     limits: KvConformance.defaultLimits
   }))
 
-/** Runs the suite on one server for all cases. `vitest.config.ts` says where those that wait are left out. */
-export const suite = (
-  name: string,
-  options: Omit<EtcdLayer.Options, "endpoints">,
-  waiting = process.env["EFFECT_KV_WAITING"] !== "no"
-): void =>
+/** Runs the suite on one server for all cases. */
+export const suite = (name: string, options: Omit<EtcdLayer.Options, "endpoints">): void =>
   KvConformance.suite(name, {
     layer: Layer.provide(Layer.effect(KvConformance.Store, store(options)), EtcdCluster.layer()),
-    shared: true,
-    waiting
+    shared: true
   })

@@ -127,11 +127,6 @@ export interface Options<out E> {
   readonly shared?: boolean | undefined
   /** Milliseconds that a case may take. Default: 60,000. */
   readonly timeout?: number | undefined
-  /**
-   * False to leave out the cases that mostly wait, for leases and deadlines: they take a minute or two of real time. For
-   * further versions of a server whose newest version runs them. Default: true.
-   */
-  readonly waiting?: boolean | undefined
 }
 
 /**
@@ -170,17 +165,13 @@ export const suite = <E>(name: string, options: Options<E>): void => {
   const timeout = options.timeout ?? 60_000
   if (options.shared === true) {
     sharedLayer(options.layer, { excludeTestServices: true, timeout: "2 minutes" })(name, (it) => {
-      register(
-        (each) => it.effect(each.title, () => Effect.andThen(each.waits ? Effect.void : empty, each.run), timeout),
-        options.waiting
+      register((each) =>
+        it.effect(each.title, () => Effect.andThen(each.waits ? Effect.void : empty, each.run), timeout)
       )
     })
   } else {
     describe(name, () => {
-      register(
-        (each) => it.live(each.title, () => Effect.provide(Effect.scoped(each.run), options.layer), timeout),
-        options.waiting
-      )
+      register((each) => it.live(each.title, () => Effect.provide(Effect.scoped(each.run), options.layer), timeout))
     })
   }
 }
@@ -189,7 +180,7 @@ export const suite = <E>(name: string, options: Options<E>): void => {
  * Registers one `describe` for each chapter, and a second one for its cases that mostly wait. Those stand at the end and
  * run concurrently, also across chapters.
  */
-const register = (test: (each: Case) => void, withWaiting = true): void => {
+const register = (test: (each: Case) => void): void => {
   const chapters = [...new Set(cases.map(({ chapter }) => chapter))].map((chapter) => ({
     chapter,
     ofChapter: cases.filter((each) => each.chapter === chapter)
@@ -199,7 +190,7 @@ const register = (test: (each: Case) => void, withWaiting = true): void => {
   }
   for (const { chapter, ofChapter } of chapters) {
     const waiting = ofChapter.filter(({ waits }) => waits)
-    if (withWaiting && waiting.length > 0) {
+    if (waiting.length > 0) {
       describe(`${chapter}, as time passes`, { concurrent: true }, () => waiting.forEach(test))
     }
   }

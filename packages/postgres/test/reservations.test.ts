@@ -150,6 +150,15 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.deepStrictEqual(entries.map(({ key }) => key), ["batch/alone", "batch/stays"])
     }))
 
+  it.effect("are waited for with a timer, which ends with the call", () =>
+    Effect.gen(function*() {
+      const { kv } = yield* client(1)
+      const timers = () => process.getActiveResourcesInfo().filter((type) => type === "Timeout").length
+      const before = timers()
+      yield* Effect.forEach(Array.from({ length: 100 }), () => kv.get("warm"), { discard: true })
+      assert.isBelow(timers(), before + 50)
+    }))
+
   it.effect("are waited for until a deadline that is longer than any timer of Node", () =>
     Effect.gen(function*() {
       const { kv } = yield* client(1)

@@ -62,6 +62,16 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.strictEqual(count.now, 0)
     }))
 
+  it.effect("are taken over by the calls that wait for their turn", () =>
+    Effect.gen(function*() {
+      const { count, kv } = yield* client(1)
+      const before = count.ever
+      yield* Effect.forEach(Array.from({ length: 200 }), () => kv.get("warm"), { concurrency: "unbounded" })
+      assert.isBelow(count.ever - before, 150)
+      yield* Effect.yieldNow
+      assert.strictEqual(count.now, 0)
+    }))
+
   it.effect("are released after failures and interruptions", () =>
     Effect.gen(function*() {
       const { count, kv } = yield* client(4)

@@ -2,7 +2,8 @@
  * Reserved connections of the application's pool. A connection executes one statement at a time.
  *
  * To reserve a connection costs about as much of the client's CPU as to execute a statement on it. So a statement that
- * is sent while the caller of the last one resumes takes over its connection, which is released otherwise.
+ * is sent while the caller of the last one resumes, or that waits for its turn, takes over its connection, which is
+ * released otherwise.
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -30,7 +31,7 @@ const longest = 5
 export class Reservations {
   readonly #pg: PgClient.PgClient
   readonly #run: (effect: Effect.Effect<void>) => void
-  /** The connections whose statement has ended, and whose caller resumes. */
+  /** The connections whose statement has ended in this turn of the event loop. */
   readonly #spare: Array<Reservation> = []
 
   constructor(pg: PgClient.PgClient, run: (effect: Effect.Effect<void>) => void) {
@@ -60,7 +61,10 @@ export class Reservations {
     })
   }
 
-  /** Resumes a caller. A statement that is sent meanwhile takes the connection over; otherwise it is released. */
+  /**
+   * Resumes a caller. A statement that is sent meanwhile, or that had waited for its turn, takes the connection over;
+   * otherwise it is released.
+   */
   passOn(reservation: Reservation, resume: () => void): void {
     if (performance.now() - reservation.since >= longest) {
       this.#release(reservation)
@@ -70,12 +74,16 @@ export class Reservations {
     try {
       resume()
     } finally {
-      const at = this.#spare.indexOf(reservation)
-      if (at >= 0) {
-        this.#spare.splice(at, 1)
-        this.#release(reservation)
-      }
+      // In a microtask, because the next statement that waits for its turn starts in one, queued before.
+      if (this.#spare.includes(reservation)) queueMicrotask(() => this.#releaseSpare(reservation))
     }
+  }
+
+  #releaseSpare(reservation: Reservation): void {
+    const at = this.#spare.indexOf(reservation)
+    if (at < 0) return
+    this.#spare.splice(at, 1)
+    this.#release(reservation)
   }
 
   #release({ scope }: Reservation): void {

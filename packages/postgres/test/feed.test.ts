@@ -4,6 +4,7 @@
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import type { Watcher } from "@effect-kv/core/Watch"
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -136,6 +137,68 @@ describe("the feed of a client, when notifications are wrong", () => {
       }
       assert.deepStrictEqual(statements(), ["changes", "changes", "changes", "changes"])
     }))
+})
+
+describe("a notification of a revision that the store does not have", () => {
+  it.effect("costs a watch that is opened then a few statements, not one after the other", () =>
+    Effect.gen(function*() {
+      const { notify, open, statements, write } = yield* running
+      yield* notify(11n, "made/up")
+      yield* notify(12n, "made/up")
+      const watcher = yield* open(KeyRange.key("k"))
+      const taken = yield* taking(watcher)
+      yield* settled
+      assert.isAtMost(statements().length, 2)
+      yield* settled
+      assert.deepStrictEqual(statements(), [])
+      const revision = write("k")
+      yield* notify(revision, "k")
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${revision} k`])
+    }))
+})
+
+describe("a clock of the machine that is set back", () => {
+  /** Runs a test with a clock that it can set, as opposed to the time that passes. */
+  const settable = <A, E, R>(f: (setBack: (millis: number) => void) => Effect.Effect<A, E, R>) =>
+    Effect.clockWith((clock) => {
+      let back = 0
+      const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() - back
+      const set: Clock.Clock = {
+        ...clock,
+        currentTimeMillisUnsafe,
+        currentTimeMillis: Effect.sync(currentTimeMillisUnsafe)
+      }
+      return Effect.provideService(
+        f((millis) => {
+          back = millis
+        }),
+        Clock.Clock,
+        set
+      )
+    })
+
+  it.effect("does not delay an event whose notification was lost", () =>
+    settable(Effect.fnUntraced(function*(setBack) {
+      const { feed, taken, write } = yield* running
+      yield* adjust(1000)
+      setBack(3_600_000)
+      const revision = write("watched/a")
+      yield* feed.noticed(revision)
+      yield* adjust(5000)
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${revision} watched/a`])
+    })))
+
+  it.effect("does not delay the reads of a feed that hears no notifications", () =>
+    settable(Effect.fnUntraced(function*(setBack) {
+      const { open, statements } = yield* scriptedStore.make({ canListen: true, isHeard: false })
+      yield* open(KeyRange.key("k"))
+      yield* adjust(1000)
+      setBack(3_600_000)
+      yield* adjust(200)
+      statements()
+      yield* adjust(1000)
+      assert.deepStrictEqual(statements(), Array.from({ length: 5 }, () => "changes"))
+    })))
 })
 
 describe("a read of the feed", () => {

@@ -40,3 +40,11 @@ export const backend = (self: KvBackend): KvBackend => ({
 
 /** Sleeps for that many milliseconds of the machine's clock. */
 export const realTimeSleep = (millis: number): Effect.Effect<void> => provide(Effect.sleep(millis))
+
+/** Milliseconds of the clock that is never set: for lengths of time. */
+export const monotonicMillisOf = (self: Clock.Clock): number => Number(self.monotonicTimeNanosUnsafe()) / 1_000_000
+
+/** `monotonicMillisOf` the clock of the fiber. */
+export const monotonicMillis: Effect.Effect<number> = Effect.clockWith((self) =>
+  Effect.sync(() => monotonicMillisOf(self))
+)

@@ -14,6 +14,7 @@ import * as calls from "./calls.ts"
 import { type Connection, make as connect } from "./connection.ts"
 import type { Encoded } from "./encode.ts"
 import { type Item, positionOf, rejection } from "./items.ts"
+import { monotonicMillisOf } from "./realTime.ts"
 
 /** How long a response may take, in milliseconds, and at most half of the call's deadline. */
 const longest = 1000
@@ -68,17 +69,17 @@ export const make = Effect.fnUntraced(function*(
       Effect.withFiber((fiber) => {
         const deadline = Duration.toMillis(fiber.getRef(Deadline.Deadline) ?? primary.settings.deadline)
         const clock = fiber.getRef(Clock.Clock)
-        const start = clock.currentTimeMillisUnsafe()
+        const start = monotonicMillisOf(clock)
         if (start < suspendedUntil) return fromPrimary
         return Effect.gen(function*() {
           const rows = yield* to.once(calls.readAny(to, encoded), Math.min(longest, deadline / 2))
-          if (rows === undefined) yield* fails(clock.currentTimeMillisUnsafe())
+          if (rows === undefined) yield* fails(monotonicMillisOf(clock))
           else {
             yield* responds
             const items = calls.itemsOf(rows)
             if (rejection(items) === undefined && (yield* belongs(items))) return items
           }
-          const left = Math.max(1, deadline - (clock.currentTimeMillisUnsafe() - start))
+          const left = Math.max(1, deadline - (monotonicMillisOf(clock) - start))
           return yield* Deadline.within(fromPrimary, Duration.millis(left))
         })
       })

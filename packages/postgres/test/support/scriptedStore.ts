@@ -48,7 +48,13 @@ export interface ScriptedStore {
   readonly setDown: (isDown: boolean) => void
 }
 
-export const make = (options: { readonly canListen: boolean } = { canListen: true }): Effect.Effect<
+export interface Options {
+  readonly canListen: boolean
+  /** Whether the notification arrives by which the feed learns that notifications do. Default: true. */
+  readonly isHeard?: boolean
+}
+
+export const make = (options: Options = { canListen: true }): Effect.Effect<
   ScriptedStore,
   never,
   Scope.Scope
@@ -91,7 +97,7 @@ export const make = (options: { readonly canListen: boolean } = { canListen: tru
       }
       if (sql.includes("pg_notify")) {
         made.push("notify")
-        send("listening")
+        if (options.isHeard !== false) send("listening")
         return []
       }
       made.push("state")

@@ -14,7 +14,6 @@
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
@@ -23,6 +22,7 @@ import { isWithin } from "../bytes.ts"
 import * as calls from "../calls.ts"
 import type { Connection } from "../connection.ts"
 import { kind, nOf } from "../items.ts"
+import { monotonicMillis } from "../realTime.ts"
 import * as sqlErrors from "../sqlErrors.ts"
 import { changesOf } from "./events.ts"
 import { covers, hullOf } from "./hull.ts"
@@ -109,11 +109,22 @@ export class Feed {
 
   /** The store was at this revision just now. */
   noticed(revision: bigint): Effect.Effect<void> {
-    return Effect.map(Clock.currentTimeMillis, (now) => {
+    return Effect.map(monotonicMillis, (now) => {
       this.#checkedAt = now
       if (revision > this.#noticed) this.#noticed = revision
       this.#onNoticed?.()
     })
+  }
+
+  /**
+   * A read that was sent when the feed was at this position showed the revision of the store. If that is less, a
+   * notification was made up, because the database notifies of a revision when all can read it. Then the feed reads again
+   * what it has passed over, and no watch waits for a revision that does not exist.
+   */
+  compare(position: bigint | undefined, revision: bigint): void {
+    if (position === undefined || revision >= position) return
+    this.#passed = this.#delivered
+    this.#passedOver = []
   }
 
   add(watch: WatchState): void {
@@ -175,7 +186,7 @@ export class Feed {
           ? Effect.andThen(this.#notHeard, this.#drain())
           : Effect.andThen(this.#heard, this.#isIrrelevant(batch) ? Effect.void : this.#drain())
     )
-    const begin = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const begin = Effect.flatMap(monotonicMillis, (now) => {
       this.#hears = false
       this.#listeningSince = now
       return this.#to.read(calls.notifySelf(this.#to))
@@ -197,7 +208,7 @@ export class Feed {
 
   /** No notification has arrived for an interval. */
   get #notHeard(): Effect.Effect<void> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    return Effect.flatMap(monotonicMillis, (now) => {
       if (this.#hears || this.#hasWarned || now - this.#listeningSince < patience) return Effect.void
       this.#hasWarned = true
       return Effect.logWarning(
@@ -244,7 +255,7 @@ export class Feed {
         this.#onNoticed = undefined
       })
     })
-    const check: Effect.Effect<undefined> = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const check: Effect.Effect<undefined> = Effect.flatMap(monotonicMillis, (now) => {
       const rest = this.#dueAt - now
       return rest <= 0
         ? Effect.undefined
@@ -259,7 +270,7 @@ export class Feed {
   }
 
   get #checked(): Effect.Effect<void> {
-    return Effect.map(Clock.currentTimeMillis, (now) => {
+    return Effect.map(monotonicMillis, (now) => {
       this.#drainedAt = now
       this.#checkedAt = now
     })

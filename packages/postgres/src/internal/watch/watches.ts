@@ -15,7 +15,7 @@ import * as calls from "../calls.ts"
 import { type Connection, watchClosed } from "../connection.ts"
 import { encode } from "../encode.ts"
 import { replaced } from "../identity.ts"
-import { type Item, kind, nOf } from "../items.ts"
+import { type Item, kind, nOf, positionOf } from "../items.ts"
 import { realTimeSleep } from "../realTime.ts"
 import { Feed } from "./feed.ts"
 import { WatchState } from "./watchState.ts"
@@ -137,8 +137,11 @@ const take = (
     if (held !== undefined) return handOver
     const since = watch.unread
     if (since === undefined) return Effect.andThen(untilUnread, self)
+    const { position } = feed
     return Effect.flatMap(laterPage(to, watch, since), (items) => {
       if (items === undefined) return Effect.andThen(realTimeSleep(200), self)
+      const shown = positionOf(items)
+      if (shown !== undefined) feed.compare(position, shown.revision)
       if (watch.ended === undefined) held = watch.read(items, feed.position)
       return self
     })

@@ -96,7 +96,33 @@ describe("the feed of a client, when notifications are wrong", () => {
       assert.deepStrictEqual(statements(), [])
       yield* adjust(100)
       assert.deepStrictEqual(yield* eventsOf(taken), [`${revision} watched/a`])
-      assert.deepStrictEqual(statements(), ["changes"])
+      // It notifies itself, to know whether the next ones arrive.
+      assert.deepStrictEqual(statements(), ["changes", "notify"])
+      yield* adjust(2000)
+      assert.deepStrictEqual(statements(), [])
+    }))
+
+  it.effect("delivers events within 200 ms after the first whose notification did not arrive, until they arrive again", () =>
+    Effect.gen(function*() {
+      const { feed, notify, open, setDeaf, statements, taken, write } = yield* running
+      setDeaf(true)
+      yield* adjust(6000)
+      const first = write("watched/a")
+      yield* feed.noticed(first)
+      yield* settled
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${first} watched/a`])
+      const watcher = yield* open(KeyRange.key("k"))
+      for (let i = 0; i < 20; i++) {
+        const next = yield* taking(watcher)
+        const revision = write("k")
+        yield* adjust(200)
+        assert.deepStrictEqual(yield* eventsOf(next), [`${revision} k`])
+      }
+      setDeaf(false)
+      yield* notify(write("other"), "other")
+      statements()
+      yield* adjust(4000)
+      assert.deepStrictEqual(statements(), [])
     }))
 
   it.effect("delivers an event at once when it is reported, if it did not read in the 5 s before", () =>

@@ -49,6 +49,8 @@ export interface ScriptedStore {
   readonly sweep: Effect.Effect<void>
   /** Ends the connection of the listener. The notifications that it has not read are lost. */
   readonly breakListener: Effect.Effect<void>
+  /** No notification arrives any more, as on a connection that a load balancer has forgotten; or they arrive again. */
+  readonly setDeaf: (isDeaf: boolean) => void
   /** The store goes back to a revision. The client does not know it yet. */
   readonly restore: (revision: bigint) => void
   /** Compacts the history up to a revision, of which nothing is left. */
@@ -81,8 +83,9 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
     let queue = yield* Queue.unbounded<PgConnection.Notification, SqlError>()
     const identity = new Identity()
     const closing = new Set<() => void>()
+    let isDeaf = false
     const send = (payload: string): void => {
-      Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
+      if (!isDeaf) Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
     }
 
     const changes = (params: ReadonlyArray<unknown>): ReadonlyArray<Item> => {
@@ -181,6 +184,9 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
           return settled
         })
       }),
+      setDeaf: (now) => {
+        isDeaf = now
+      },
       restore: (to) => {
         revision = to
         log = log.filter((written) => written.revision <= to)

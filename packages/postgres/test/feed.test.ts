@@ -96,7 +96,33 @@ describe("the feed of a client, when notifications are wrong", () => {
       assert.deepStrictEqual(statements(), [])
       yield* adjust(100)
       assert.deepStrictEqual(yield* eventsOf(taken), [`${revision} watched/a`])
-      assert.deepStrictEqual(statements(), ["changes"])
+      // It notifies itself, to know whether the next ones arrive.
+      assert.deepStrictEqual(statements(), ["changes", "notify"])
+      yield* adjust(2000)
+      assert.deepStrictEqual(statements(), [])
+    }))
+
+  it.effect("delivers events within 200 ms after the first whose notification did not arrive, until they arrive again", () =>
+    Effect.gen(function*() {
+      const { feed, notify, open, setDeaf, statements, taken, write } = yield* running
+      setDeaf(true)
+      yield* adjust(6000)
+      const first = write("watched/a")
+      yield* feed.noticed(first)
+      yield* settled
+      assert.deepStrictEqual(yield* eventsOf(taken), [`${first} watched/a`])
+      const watcher = yield* open(KeyRange.key("k"))
+      for (let i = 0; i < 20; i++) {
+        const next = yield* taking(watcher)
+        const revision = write("k")
+        yield* adjust(200)
+        assert.deepStrictEqual(yield* eventsOf(next), [`${revision} k`])
+      }
+      setDeaf(false)
+      yield* notify(write("other"), "other")
+      statements()
+      yield* adjust(4000)
+      assert.deepStrictEqual(statements(), [])
     }))
 
   it.effect("delivers an event at once when it is reported, if it did not read in the 5 s before", () =>
@@ -425,37 +451,91 @@ describe("a watch that starts after what the client has seen", () => {
     }))
 })
 
-/** What the run of a seed does, step by step. */
-const randomRun = Effect.fnUntraced(function*(seed: number) {
-  // A linear congruential generator, by its upper bits.
+/** A linear congruential generator, by its upper bits. */
+const generator = (seed: number) => {
   let state = seed
   const below = (n: number) => {
     state = (state * 1103515245 + 12345) % 2147483648
     return Math.floor(state / 65536) % n
   }
-  const pick = <A>(values: ReadonlyArray<A>): A => values[below(values.length)]!
-  const { feed, notify, open, responses, see, write } = yield* scriptedStore.make()
+  return { below, pick: <A>(values: ReadonlyArray<A>): A => values[below(values.length)]! }
+}
+
+interface Written {
+  readonly revision: bigint
+  readonly keys: ReadonlyArray<string>
+  readonly isDelete: boolean
+}
+
+/** A watch of a random run, and what its consumer has seen. */
+interface Observed {
+  readonly requests: (written: Written, key: string) => boolean
+  readonly from: bigint
+  readonly seen: Array<string>
+  /** The store that it watches: later ones are restored backups. */
+  readonly store: number
+  /** Why it ended. */
+  end: string | undefined
+}
+
+const steps = "write write write write delete notify notify lose forge open open open close time time gate".split(" ")
+const faults = ["many", "pause", "down", "break", "compact", "restore"]
+
+/**
+ * `prompt`: notifications arrive in order, and each event must arrive with them. `wrong`: notifications are late, lost and
+ * made up. `faults`: the store fails and is replaced, too.
+ */
+type Mode = "prompt" | "wrong" | "faults"
+
+/** What the run of a seed does, step by step. */
+const randomRun = Effect.fnUntraced(function*(seed: number, mode: Mode) {
+  const { below, pick } = generator(seed)
+  const hasFaults = mode === "faults"
+  // With a watch of all keys, or many watches, the feed reads everything.
+  const mostWatches = 1 + below(6)
+  const ranges = [
+    ...["a", "b/1", "b/2", "c", "watched/a"].map((name) => KeyRange.key(name)),
+    KeyRange.prefix("b/"),
+    ...(below(2) === 0 ? [KeyRange.all] : [])
+  ]
+  const store = yield* scriptedStore.make()
+  const { notify, open, responses, see, sweep } = store
   const names = ["a", "b/1", "b/2", "c", "watched/a"]
-  const written: Array<{ readonly revision: bigint; readonly keys: ReadonlyArray<string> }> = []
+  /** What was written to each store. */
+  const stores: Array<Array<Written>> = [[]]
   const unsent: Array<Effect.Effect<void>> = []
-  const watches: Array<
-    { readonly isWithin: (key: string) => boolean; readonly from: bigint; readonly seen: Array<string> }
-  > = []
+  const watches: Array<Observed> = []
+  const scopes: Array<Scope.Closeable> = []
   let last = 10n
-  for (let step = 0; step < 60; step++) {
-    switch (pick(["write", "write", "write", "notify", "notify", "lose", "forge", "open", "open", "time", "gate"])) {
-      case "write": {
-        const keys = names.filter(() => below(3) === 0)
-        if (keys.length === 0) break
-        last = write(...keys)
-        written.push({ revision: last, keys })
-        const send = notify(last, ...keys)
-        // Most arrive soon, and in order.
-        if (below(3) > 0) yield* send
-        else unsent.push(send)
-        if (below(3) === 0) see(last)
+  let compacted = 0n
+  /** Whether responses arrive. */
+  let isOpen = true
+  const write = Effect.fnUntraced(function*(keys: ReadonlyArray<string>, isDelete: boolean) {
+    if (keys.length === 0) return
+    last = isDelete ? store.remove(...keys) : store.write(...keys)
+    stores[stores.length - 1]!.push({ revision: last, keys, isDelete })
+    const send = notify(last, ...keys)
+    // Most arrive soon, and in order.
+    if (mode === "prompt" || below(3) > 0) yield* send
+    else unsent.push(send)
+    if (below(3) === 0) see(last)
+  })
+  const wantedBy = ({ from, requests, store }: Observed) =>
+    stores[store]!.flatMap((written) =>
+      written.revision < from ?
+        [] :
+        written.keys.filter((key) => requests(written, key)).map((key) =>
+          `${written.revision} ${key} ${written.isDelete ? "Delete" : "Put"}`
+        )
+    )
+  for (let step = 0; step < (hasFaults ? 120 : 60); step++) {
+    switch (hasFaults && below(5) === 0 ? pick(faults) : pick(steps)) {
+      case "write":
+        yield* write(names.filter(() => below(3) === 0), false)
         break
-      }
+      case "delete":
+        yield* write(names.filter(() => below(3) === 0), true)
+        break
       case "notify": {
         const send = unsent.shift()
         if (send !== undefined) yield* send
@@ -465,46 +545,118 @@ const randomRun = Effect.fnUntraced(function*(seed: number) {
         unsent.shift()
         break
       case "forge":
+        if (mode === "prompt") break
         yield* notify(last + BigInt(below(3)), pick(names))
         break
       case "open": {
         const start = last + BigInt(below(6) - 2)
         const startRevision = below(4) === 0 ? undefined : start < 1n ? 1n : start
-        const range = pick([KeyRange.key(pick(names)), KeyRange.prefix("b/"), KeyRange.all])
-        const isWithin = (key: string) => KeyRange.contains(range, key)
-        const seen: Array<string> = []
-        yield* Effect.forkScoped(Effect.gen(function*() {
-          const watcher = yield* open(range, { startRevision, previous: below(4) === 0 })
-          watches.push({ isWithin, from: watcher.revision + 1n, seen })
-          while (true) {
-            for (const { events } of yield* watcher.take) {
-              for (const { key, revision } of events) seen.push(`${revision} ${key}`)
-            }
+        const range = pick(ranges)
+        const only = pick(["Put", "Delete", undefined, undefined] as const)
+        const scope = yield* Scope.make()
+        scopes.push(scope)
+        if (scopes.length > mostWatches) yield* Scope.close(scopes.shift()!, Exit.void)
+        yield* Effect.gen(function*() {
+          const watcher = yield* Scope.provide(open(range, { startRevision, only, previous: below(4) === 0 }), scope)
+          const observed: Observed = {
+            requests: ({ isDelete }, key) =>
+              KeyRange.contains(range, key) && (only === undefined || isDelete === (only === "Delete")),
+            from: watcher.revision + 1n,
+            seen: [],
+            store: stores.length - 1,
+            end: undefined
           }
-        }))
+          watches.push(observed)
+          return yield* Effect.forever(Effect.map(watcher.take, (revisions) => {
+            for (const { events } of revisions) {
+              for (const { _tag, key, revision } of events) observed.seen.push(`${revision} ${key} ${_tag}`)
+            }
+          })).pipe(
+            Effect.catch((error) =>
+              Effect.sync(() => {
+                observed.end = error.reason._tag
+              })
+            )
+          )
+        }).pipe(Effect.ignore, Effect.forkScoped)
         yield* settled
         break
       }
+      case "close": {
+        const [scope] = scopes.splice(below(Math.max(1, scopes.length)), 1)
+        if (scope !== undefined) yield* Scope.close(scope, Exit.void)
+        break
+      }
       case "time":
-        yield* feed.noticed(last)
+        yield* sweep.pipe(Effect.forkScoped)
         yield* adjust(below(3000))
         break
       case "gate":
-        yield* pick([responses.open, responses.close])
+        isOpen = below(2) === 0
+        yield* isOpen ? responses.open : responses.close
         yield* settled
         break
+      case "many":
+        for (let i = 0; i < 3; i++) yield* write(Array.from({ length: 600 }, (_, i) => `b/many/${i}`), false)
+        break
+      case "pause":
+        for (const scope of scopes.splice(0)) yield* Scope.close(scope, Exit.void)
+        yield* adjust(below(4000))
+        break
+      case "down":
+        store.setDown(below(2) === 0)
+        break
+      case "break":
+        unsent.length = 0
+        yield* store.breakListener
+        break
+      case "compact":
+        compacted = last - BigInt(below(4))
+        store.compact(compacted)
+        break
+      case "restore":
+        if (last < 15n) break
+        yield* responses.open
+        isOpen = true
+        store.setDown(false)
+        yield* settled
+        unsent.length = 0
+        see(last)
+        last -= BigInt(1 + below(4))
+        store.restore(last)
+        stores.push(stores[stores.length - 1]!.filter(({ revision }) => revision <= last))
+        yield* store.breakListener
+        yield* sweep
+        compacted = compacted > last ? last : compacted
+        store.compact(compacted)
+        break
+    }
+    if (mode !== "prompt" || !isOpen) continue
+    for (const watch of watches) {
+      if (watch.end === undefined) assert.deepStrictEqual(watch.seen, wantedBy(watch), `seed ${seed}, step ${step}`)
     }
   }
   yield* responses.open
-  yield* adjust(5000)
-  yield* feed.noticed(last)
-  yield* adjust(5000)
-  for (const { from, isWithin, seen } of watches) {
-    const wanted = written.flatMap(({ keys, revision }) =>
-      revision < from ? [] : keys.filter(isWithin).map((key) => `${revision} ${key}`)
-    )
-    assert.deepStrictEqual(seen, wanted, `seed ${seed}, from ${from}`)
+  store.setDown(false)
+  store.statements()
+  const isUpToDate = Effect.as(Effect.andThen(adjust(2500), sweep), undefined).pipe(
+    Effect.map(() => watches.every((watch) => watch.end !== undefined || watch.seen.length >= wantedBy(watch).length))
+  )
+  for (let i = 0; i < 4; i++) yield* isUpToDate
+  // A watch whose read failed reads again after 200 milliseconds of the real time.
+  for (let i = 0; i < 100 && !(yield* isUpToDate); i++) yield* TestClock.withLive(Effect.sleep(10))
+  yield* settled
+  for (const watch of watches) {
+    const wanted = wantedBy(watch)
+    const what = `seed ${seed}, from ${watch.from}, ended: ${watch.end}`
+    if (watch.end === undefined) assert.deepStrictEqual(watch.seen, wanted, what)
+    else {
+      assert.include(hasFaults ? ["Closed", "Compacted", "StoreReplaced"] : ["Closed"], watch.end, what)
+      assert.deepStrictEqual(watch.seen, wanted.slice(0, watch.seen.length), what)
+    }
   }
+  // No watch reads without a pause.
+  assert.isAtMost(store.statements().length, 200)
 })
 
 describe("watches of a client", () => {
@@ -526,8 +678,14 @@ describe("watches of a client", () => {
       }
     }))
 
-  it.effect("deliver every event once and in order, whatever happens to notifications and responses", () =>
-    Effect.forEach(Array.from({ length: seeds }, (_, i) => i), (seed) => Effect.scoped(randomRun(seed)), {
+  const run = (mode: Mode) =>
+    Effect.forEach(Array.from({ length: seeds }, (_, i) => i), (seed) => Effect.scoped(randomRun(seed, mode)), {
       discard: true
-    }))
+    })
+
+  it.effect("deliver every event once and in order, as soon as its notification arrives", () => run("prompt"))
+
+  it.effect("do so later if notifications are lost, late or made up", () => run("wrong"))
+
+  it.effect("do so across failures, compactions and restored backups, or end", () => run("faults"))
 })

@@ -28,12 +28,20 @@ const take = Effect.fnUntraced(function*(watcher: Watcher, count: number) {
   return events.map(({ _tag, key }) => `${_tag} ${key}`)
 }, Effect.timeout("20 seconds"))
 
-/** Waits until the client's listener is there, and returns its process. */
-const listener = Effect.gen(function*() {
+/** The time of the server. */
+const now = Effect.gen(function*() {
+  const sql = yield* PgClient.PgClient
+  const rows = yield* sql<{ readonly now: string }>`select clock_timestamp()::text as now`
+  return rows[0]!.now
+})
+
+/** Waits until the client's listener is there, and returns its process. That of a client before may still be there, too. */
+const listenerSince = Effect.fnUntraced(function*(began: string) {
   const sql = yield* PgClient.PgClient
   while (true) {
     const rows = yield* sql<{ readonly pid: number }>`
-      select pid from pg_stat_activity where query ilike 'listen%effect_kv%' and pid <> pg_backend_pid()`
+      select pid from pg_stat_activity
+      where query ilike 'listen%effect_kv%' and pid <> pg_backend_pid() and query_start >= ${began}::timestamptz`
     if (rows.length > 0) return rows[0]!.pid
     yield* Effect.sleep("10 millis")
   }
@@ -45,9 +53,10 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
     it.effect("a forged notification does not lose an event", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
+        const began = yield* now
         const kv = yield* client
         const watcher = yield* watch(kv, "made-up/")
-        yield* listener
+        yield* listenerSince(began)
         yield* kv.put("made-up/1", "v")
         assert.deepStrictEqual(yield* take(watcher, 1), ["Put made-up/1"])
         yield* sql`select pg_notify('effect_kv', (revision + 1) || ' 7a') from effect_kv.store`
@@ -57,12 +66,13 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
 
     it.effect("the deletion of a key that is too long for a notification is not delayed by one that fits", () =>
       Effect.gen(function*() {
+        const began = yield* now
         const kv = yield* client
         const long = `long/${"x".repeat(3500)}`
         yield* kv.put(long, "v")
         yield* kv.put("long/a", "v")
         const watcher = yield* backendOf(kv).watch({ range: KeyRange.key(long) })
-        yield* listener
+        yield* listenerSince(began)
         yield* kv.put(long, "v")
         yield* take(watcher, 1)
         yield* kv.deleteRange(KeyRange.prefix("long/"))
@@ -73,6 +83,7 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
     it.effect("a watch continues when the connection of its listener is ended, and its status says so", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
+        const began = yield* now
         const kv = yield* client
         const watcher = yield* watch(kv, "ended/")
         const statuses = yield* Effect.forkChild(
@@ -80,7 +91,7 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         )
         yield* kv.put("ended/1", "v")
         assert.deepStrictEqual(yield* take(watcher, 1), ["Put ended/1"])
-        yield* sql`select pg_terminate_backend(${yield* listener})`
+        yield* sql`select pg_terminate_backend(${yield* listenerSince(began)})`
         yield* kv.put("ended/2", "v")
         yield* kv.delete("ended/1")
         assert.deepStrictEqual(yield* take(watcher, 2), ["Put ended/2", "Delete ended/1"])

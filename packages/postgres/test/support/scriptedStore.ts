@@ -6,12 +6,14 @@ import * as KvError from "@effect-kv/core/KvError"
 import type { Watcher, WatchRequest } from "@effect-kv/core/Watch"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import type * as PgTypes from "@effect/sql-pg/PgTypes"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import { bytesOf, compareBytes } from "../../src/internal/bytes.ts"
+import * as calls from "../../src/internal/calls.ts"
 import type { Connection, PositionIn } from "../../src/internal/connection.ts"
 import { Identity } from "../../src/internal/identity.ts"
 import { type Item, kind } from "../../src/internal/items.ts"
@@ -21,6 +23,7 @@ import * as watches from "../../src/internal/watch/watches.ts"
 
 interface Written {
   readonly revision: bigint
+  readonly isDelete: boolean
   readonly key: Uint8Array
 }
 
@@ -36,10 +39,20 @@ export interface ScriptedStore {
   readonly eventsRead: () => number
   /** Writes the keys in one revision, and returns it. No notification is sent. */
   readonly write: (...keys: ReadonlyArray<string>) => bigint
+  /** Deletes the keys in one revision, and returns it. No notification is sent. */
+  readonly remove: (...keys: ReadonlyArray<string>) => bigint
   /** Sends the notification of a revision that writes the keys, and waits until it was processed. */
   readonly notify: (revision: bigint, ...keys: ReadonlyArray<string>) => Effect.Effect<void>
   /** The client sees a revision in the response to a call. */
   readonly see: (revision: bigint) => void
+  /** The client reads the state of the store and reports its revision to the feed, as its sweeper does. */
+  readonly sweep: Effect.Effect<void>
+  /** Ends the connection of the listener. The notifications that it has not read are lost. */
+  readonly breakListener: Effect.Effect<void>
+  /** No notification arrives any more, as on a connection that a load balancer has forgotten; or they arrive again. */
+  readonly setDeaf: (isDeaf: boolean) => void
+  /** The store goes back to a revision. The client does not know it yet. */
+  readonly restore: (revision: bigint) => void
   /** Compacts the history up to a revision, of which nothing is left. */
   readonly compact: (revision: bigint) => void
   /** Closed: the responses to statements are delayed. They are those of the time at which the statement was executed. */
@@ -60,32 +73,40 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
   Scope.Scope
 > =>
   Effect.gen(function*() {
-    const log: Array<Written> = []
+    let log: Array<Written> = []
     let revision = 10n
     let compacted = 0n
     let isDown = false
     let made: Array<string> = []
     let eventsRead = 0
     const responses = yield* Latch.make(true)
-    const queue = yield* Queue.unbounded<PgConnection.Notification, SqlError>()
+    let queue = yield* Queue.unbounded<PgConnection.Notification, SqlError>()
     const identity = new Identity()
     const closing = new Set<() => void>()
+    let isDeaf = false
     const send = (payload: string): void => {
-      Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
+      if (!isDeaf) Queue.offerUnsafe(queue, { processId: 1, channel: "s", payload })
     }
 
     const changes = (params: ReadonlyArray<unknown>): ReadonlyArray<Item> => {
-      const [since, , start, end, only] = params.map((parameter) => (parameter as PgTypes.Parameter).value)
+      const [since, , start, end, only, , most] = params.map((parameter) => (parameter as PgTypes.Parameter).value)
       const from = (since ?? revision + 1n) as bigint
       if (from <= compacted) return [item(kind.compacted, { n: compacted })]
-      const found = log.filter((written) =>
+      const all = log.filter((written) =>
         written.revision >= from && compareBytes(start as Uint8Array, written.key) <= 0 &&
-        compareBytes(written.key, end as Uint8Array) < 0 && only !== kind.delete
+        compareBytes(written.key, end as Uint8Array) < 0 &&
+        (only === null || written.isDelete === (only === kind.delete))
       )
+      // A page ends with the revision that reaches the limit.
+      const last = all[Number(most) - 1]?.revision
+      const found = last === undefined ? all : all.filter((written) => written.revision <= last)
       eventsRead += found.length
-      const n = revision > from - 1n ? revision : from - 1n
+      const through = found.length < all.length ? last! : revision
+      const n = through > from - 1n ? through : from - 1n
       return [
-        ...found.map((written) => item(kind.put, { key: written.key, modified: written.revision })),
+        ...found.map((written) =>
+          item(written.isDelete ? kind.delete : kind.put, { key: written.key, modified: written.revision })
+        ),
         item(kind.revision, { n, modified: revision, epoch: 1n })
       ]
     }
@@ -111,7 +132,7 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       metrics: undefined,
       isOpen: true,
       canListen: options.canListen,
-      pg: { listen: () => Effect.succeed(queue) },
+      pg: { listen: () => Effect.sync(() => queue) },
       onClose: (f: () => void) => {
         closing.add(f)
         return () => closing.delete(f)
@@ -121,10 +142,10 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
           if (isDown) return KvError.fail(new KvError.Unavailable({ message: "down" }))
           const { sent } = identity
           const rows = execute(statement)
-          return Effect.map(responses.await, () => {
+          return Effect.flatMap(responses.await, () => {
             const seen = positionIn?.(rows)
-            if (seen !== undefined) identity.observe(seen, sent, "read")
-            return rows
+            const problem = seen === undefined ? undefined : identity.observe(seen, sent, "read")
+            return KvError.isKvError(problem) ? Effect.fail(problem) : Effect.succeed(rows)
           })
         })
     } as unknown as Connection
@@ -147,8 +168,28 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       },
       write: (...keys) => {
         revision++
-        for (const key of keys) log.push({ revision, key: bytesOf(key) })
+        for (const key of keys) log.push({ revision, key: bytesOf(key), isDelete: false })
         return revision
+      },
+      remove: (...keys) => {
+        revision++
+        for (const key of keys) log.push({ revision, key: bytesOf(key), isDelete: true })
+        return revision
+      },
+      sweep: Effect.ignore(Effect.flatMap(calls.readState(to), (state) => feed.noticed(state.revision))),
+      breakListener: Effect.suspend(() => {
+        Queue.failCauseUnsafe(queue, Cause.fail(broken))
+        return Effect.flatMap(Queue.unbounded<PgConnection.Notification, SqlError>(), (next) => {
+          queue = next
+          return settled
+        })
+      }),
+      setDeaf: (now) => {
+        isDeaf = now
+      },
+      restore: (to) => {
+        revision = to
+        log = log.filter((written) => written.revision <= to)
       },
       notify: (of, ...keys) =>
         Effect.suspend(() => {
@@ -167,6 +208,10 @@ export const make = (options: Options = { canListen: true }): Effect.Effect<
       }
     }
   })
+
+const broken = new SqlError({
+  reason: new ConnectionError({ cause: new Error("broken"), message: "broken", operation: "query" })
+})
 
 /** Lets all other fibers run until they wait for something. */
 export const settled: Effect.Effect<void> = Effect.replicateEffect(Effect.yieldNow, 100, { discard: true })

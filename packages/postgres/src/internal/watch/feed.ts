@@ -9,8 +9,9 @@
  * store every few seconds anyway, reports its revision: the feed reads if that is after what it delivered. So a client
  * whose watches are idle makes no statement for them.
  *
- * A pooler in transaction mode accepts a listener and passes no notification on. So the feed notifies itself first. Until
- * that arrives it reads at a short interval, and always if the pool has only one connection, which cannot listen.
+ * A pooler in transaction mode accepts a listener and passes no notification on, and a connection that a load balancer has
+ * forgotten looks alive. So the feed notifies itself first, and again after a notification was lost. Until that arrives it
+ * reads at a short interval, and always if the pool has only one connection, which cannot listen.
  */
 import type * as KvError from "@effect-kv/core/KvError"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -183,17 +184,29 @@ export class Feed {
       Effect.raceFirst(this.#untilDue(), Queue.takeAll(notifications)),
       (batch) =>
         batch === undefined
-          ? Effect.andThen(this.#notHeard, this.#drain())
+          ? Effect.andThen(this.#notHeard, this.#drainUnnotified())
           : Effect.andThen(this.#heard, this.#isIrrelevant(batch) ? Effect.void : this.#drain())
     )
-    const begin = Effect.flatMap(monotonicMillis, (now) => {
+    if (this.#hasFailed) this.#to.metrics?.reconnected()
+    this.#hasFailed = false
+    return Effect.andThen(Effect.andThen(this.#begin, this.#drain()), Effect.forever(step))
+  }
+
+  /** Has the database notify the feed. Until that arrives it reads at a short interval. */
+  get #begin(): Effect.Effect<unknown, KvError.KvError> {
+    return Effect.flatMap(monotonicMillis, (now) => {
       this.#hears = false
       this.#listeningSince = now
       return this.#to.read(calls.notifySelf(this.#to))
     })
-    if (this.#hasFailed) this.#to.metrics?.reconnected()
-    this.#hasFailed = false
-    return Effect.andThen(Effect.andThen(begin, this.#drain()), Effect.forever(step))
+  }
+
+  /** Drains when no notification asked for it. If one was lost, the next ones may not arrive either. */
+  #drainUnnotified(): Effect.Effect<void, KvError.KvError> {
+    return Effect.suspend(() => {
+      const wasLost = this.#hears && this.#passed !== undefined && this.#noticed > this.#passed
+      return wasLost ? Effect.andThen(this.#drain(), Effect.ignore(this.#begin)) : this.#drain()
+    })
   }
 
   /** A notification has arrived. */
@@ -213,7 +226,7 @@ export class Feed {
       this.#hasWarned = true
       return Effect.logWarning(
         `effect-kv: no notifications of Postgres arrive, so watches read every ${pollInterval} ms; ` +
-          "a pooler in transaction mode does not pass them on"
+          "a pooler in transaction mode does not pass them on, and a load balancer may have dropped the listener's connection"
       )
     })
   }

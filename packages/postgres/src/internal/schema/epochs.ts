@@ -46,7 +46,11 @@ export const lockForWrite = (schema: string, columns: string, variables: string)
 export const readOnly = "25006"
 
 export const epochTables = (schema: string): string => `
-alter table ${schema}.store add column if not exists epoch bigint not null default ${randomId};
+-- With a default that is not constant, the column would rewrite the table, and reads that wait for the upgrade would find
+-- it empty.
+alter table ${schema}.store add column if not exists epoch bigint;
+update ${schema}.store set epoch = ${randomId} where epoch is null;
+alter table ${schema}.store alter column epoch set default ${randomId}, alter column epoch set not null;
 alter table ${schema}.store add column if not exists server_started timestamptz;
 alter table ${schema}.store add column if not exists timeline text;
 alter table ${schema}.store add column if not exists home oid;

@@ -13,6 +13,8 @@ import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Redacted from "effect/Redacted"
 import { connect, database } from "./support/store.ts"
 
 /** A key whose lease has become due, in a store where no client ends it. */
@@ -87,6 +89,26 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         const read = yield* backend.execute(Op.range(KeyRange.all))
         assert(read._tag === "Range")
         assert.deepStrictEqual([read.count, read.revision], [0, created + 1n])
+      }))
+
+    it.effect("reads the newest key of a range of several, also where plpgsql checks assignments strictly", () =>
+      Effect.gen(function*() {
+        const { url } = yield* PostgresServer.PostgresServer
+        const pg = yield* PgClient.make({
+          url: Redacted.make(url),
+          startupParameters: { "plpgsql.extra_errors": "all" }
+        }).pipe(Effect.provide(Reactivity.layer))
+        const context = yield* Effect.provideService(
+          connect({ batching: false, schema: "strict" }),
+          PgClient.PgClient,
+          pg
+        )
+        const backend = backendOf(Context.get(context, Kv.Kv))
+        for (const [i, key] of ["q/1", "q/2", "q/3"].entries()) {
+          const response = yield* backend.execute(ifCreated(key, 0n, newest, Op.put(key, "v")))
+          assert(response._tag === "Txn" && response.succeeded && response.responses[0]?._tag === "Range")
+          assert.strictEqual(response.responses[0].count, i)
+        }
       }))
   }
 )

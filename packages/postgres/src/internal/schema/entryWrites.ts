@@ -7,7 +7,7 @@
  */
 import { lockForWrite } from "./epochs.ts"
 import { kind } from "./items.ts"
-import { countsIn, newestIn } from "./newest.ts"
+import { countIn, newestIn } from "./newest.ts"
 import { settings } from "./settings.ts"
 
 /** A condition that every revision fulfils. */
@@ -59,7 +59,7 @@ export const entryWrites = (schema: string, channel: string): string => {
       ${newestIn(schema, "first", "last", any)}
       o_count := 0;
       if o_key is not null then
-        ${countsIn(schema, "first", "last", any, "o_count")}
+        ${countIn(schema, "first", "last", "o_count")}
       end if;
     end if;`
   return `

@@ -3,6 +3,7 @@
  * it finds is the store without the keys of that lease.
  */
 import * as Compare from "@effect-kv/core/Compare"
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
@@ -15,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import { connect, database } from "./support/store.ts"
 
 /** A key whose lease has become due, in a store where no client ends it. */
@@ -109,6 +111,37 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
           assert(response._tag === "Txn" && response.succeeded && response.responses[0]?._tag === "Range")
           assert.strictEqual(response.responses[0].count, i)
         }
+      }))
+
+    it.effect("succeeds while more leases are due than end in its time", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const { backend, created } = yield* dueKey
+        const due = 100
+        yield* sql.unsafe(`
+          insert into effect_kv.lease
+          select 1000000 + i, 60, clock_timestamp() - interval '1 second' from generate_series(1, ${due}) i`)
+        // Each lease takes 100 milliseconds to end, so all of them would take ten seconds.
+        yield* sql.unsafe(`
+          create function effect_kv.slow() returns trigger language plpgsql
+          as 'begin perform pg_sleep(0.1); return old; end'`)
+        yield* sql.unsafe(
+          "create trigger slow before delete on effect_kv.lease for each row execute function effect_kv.slow()"
+        )
+        for (
+          const write of [
+            Op.put("a", "v"),
+            ifCreated("b", 0n, Op.put("b", "v")),
+            Op.deleteRange(KeyRange.prefix("none/"))
+          ]
+        ) {
+          const { revision } = yield* Deadline.within(backend.execute(write), "5 seconds")
+          assert.isAbove(Number(revision), Number(created))
+        }
+        // The rest ends later.
+        yield* sql.unsafe("alter table effect_kv.lease disable trigger slow")
+        const count = sql<{ readonly left: number }>`select count(*)::int as left from effect_kv.lease`
+        yield* Effect.repeat(count, { until: ([row]) => row!.left === 0, schedule: Schedule.spaced("20 millis") })
       }))
   }
 )

@@ -373,6 +373,8 @@ begin
   return now + 1;
 end $fn$;
 
+-- Ends the leases that are due, for about a second. The statement is rolled back if its caller does not wait for it, so if
+-- many are due it must leave some to the next one, as those that a fence holds.
 create or replace function ${schema}.expire(now bigint) returns bigint
 language plpgsql as $fn$
 declare
@@ -383,6 +385,7 @@ begin
     select x.id from ${schema}.lease x where x.expires_at <= moment order by x.expires_at, x.id for update skip locked
   loop
     now := ${schema}.end_lease(ended, now, false);
+    exit when clock_timestamp() > moment + interval '1 second';
   end loop;
   return now;
 end $fn$;

@@ -5,7 +5,7 @@
  * The same as `write` does for such an operation, without JSON: its parameters are those of the write, and it returns one
  * row.
  */
-import { lockForWrite } from "./epochs.ts"
+import { bounded, lockForWrite } from "./epochs.ts"
 import { kind } from "./items.ts"
 import { countIn, newestIn } from "./newest.ts"
 import { settings } from "./settings.ts"
@@ -175,6 +175,7 @@ begin
   elsif pg_notify(${channel}, upcoming || case when length(k) <= 3000 then ' ' || encode(k, 'hex') else '' end) is null then
     raise exception 'pg_notify returned null';
   end if;
+  ${bounded}
   o_revision := upcoming;
   return next;
 end $fn$;

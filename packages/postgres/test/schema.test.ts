@@ -145,6 +145,27 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         }
       }))
 
+    it.effect("roles that may use version 1 may go on after the upgrade, also if functions are not public", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const { port } = yield* PostgresServer.PostgresServer
+        yield* sql`create role hardened login`
+        yield* sql`alter default privileges revoke execute on functions from public`
+        yield* createVersion1("hardened")
+        yield* sql`grant usage on schema hardened to hardened`
+        yield* sql`grant select, insert, update, delete on all tables in schema hardened to hardened`
+        yield* sql`grant execute on all functions in schema hardened to hardened`
+        yield* sql.unsafe(PostgresSchema.script("hardened"))
+        yield* sql`alter default privileges grant execute on functions to public`
+        const pg = yield* PgClient.make({
+          url: Redacted.make(`postgres://hardened@127.0.0.1:${port}/postgres`)
+        }).pipe(Effect.provide(Reactivity.layer))
+        for (const statement of statementsOfVersion1("hardened")) yield* pg.unsafe(statement)
+        const kv = yield* Effect.provideService(clientOf({ schema: "hardened" }), PgClient.PgClient, pg)
+        yield* kv.put("a", "1")
+        yield* kv.get("a").pipe(DistLock.withDistLock("lock"), Effect.provideService(Kv.Kv, kv))
+      }))
+
     it.effect("what clients of version 1 send works after the upgrade", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient

@@ -3,6 +3,7 @@
  * it finds is the store without the keys of that lease.
  */
 import * as Compare from "@effect-kv/core/Compare"
+import * as Deadline from "@effect-kv/core/Deadline"
 import * as KeyRange from "@effect-kv/core/KeyRange"
 import * as Kv from "@effect-kv/core/Kv"
 import { backendOf } from "@effect-kv/core/KvInternals"
@@ -13,6 +14,9 @@ import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import { connect, database } from "./support/store.ts"
 
 /** A key whose lease has become due, in a store where no client ends it. */
@@ -87,6 +91,57 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         const read = yield* backend.execute(Op.range(KeyRange.all))
         assert(read._tag === "Range")
         assert.deepStrictEqual([read.count, read.revision], [0, created + 1n])
+      }))
+
+    it.effect("reads the newest key of a range of several, also where plpgsql checks assignments strictly", () =>
+      Effect.gen(function*() {
+        const { url } = yield* PostgresServer.PostgresServer
+        const pg = yield* PgClient.make({
+          url: Redacted.make(url),
+          startupParameters: { "plpgsql.extra_errors": "all" }
+        }).pipe(Effect.provide(Reactivity.layer))
+        const context = yield* Effect.provideService(
+          connect({ batching: false, schema: "strict" }),
+          PgClient.PgClient,
+          pg
+        )
+        const backend = backendOf(Context.get(context, Kv.Kv))
+        for (const [i, key] of ["q/1", "q/2", "q/3"].entries()) {
+          const response = yield* backend.execute(ifCreated(key, 0n, newest, Op.put(key, "v")))
+          assert(response._tag === "Txn" && response.succeeded && response.responses[0]?._tag === "Range")
+          assert.strictEqual(response.responses[0].count, i)
+        }
+      }))
+
+    it.effect("succeeds while more leases are due than end in its time", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const { backend, created } = yield* dueKey
+        const due = 100
+        yield* sql.unsafe(`
+          insert into effect_kv.lease
+          select 1000000 + i, 60, clock_timestamp() - interval '1 second' from generate_series(1, ${due}) i`)
+        // Each lease takes 100 milliseconds to end, so all of them would take ten seconds.
+        yield* sql.unsafe(`
+          create function effect_kv.slow() returns trigger language plpgsql
+          as 'begin perform pg_sleep(0.1); return old; end'`)
+        yield* sql.unsafe(
+          "create trigger slow before delete on effect_kv.lease for each row execute function effect_kv.slow()"
+        )
+        for (
+          const write of [
+            Op.put("a", "v"),
+            ifCreated("b", 0n, Op.put("b", "v")),
+            Op.deleteRange(KeyRange.prefix("none/"))
+          ]
+        ) {
+          const { revision } = yield* Deadline.within(backend.execute(write), "5 seconds")
+          assert.isAbove(Number(revision), Number(created))
+        }
+        // The rest ends later.
+        yield* sql.unsafe("alter table effect_kv.lease disable trigger slow")
+        const count = sql<{ readonly left: number }>`select count(*)::int as left from effect_kv.lease`
+        yield* Effect.repeat(count, { until: ([row]) => row!.left === 0, schedule: Schedule.spaced("20 millis") })
       }))
   }
 )

@@ -18,6 +18,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { SqlError, UnknownError } from "effect/sql/SqlError"
 import { oldestServer } from "../src/internal/schema/script.ts"
 import * as sqlErrors from "../src/internal/sqlErrors.ts"
 import { createVersion1 } from "./support/schemas.ts"
@@ -102,6 +103,17 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const reason = sqlErrors.reasonOf(error)
       assert.strictEqual(reason._tag, "InvalidRequest")
       assert.match(reason.message, /needs PostgreSQL 15 or later, and this server is PostgreSQL \d+/)
+    }))
+
+  it.effect("a connection that the server ended, also for transaction_timeout, leaves open whether a write was applied", () =>
+    Effect.sync(() => {
+      for (const [code, mayBeApplied] of [["25P04", true], ["57P01", true], ["40001", false]] as const) {
+        const error = new SqlError({
+          reason: new UnknownError({ cause: Object.assign(new Error("ended"), { code, severity: "FATAL" }) })
+        })
+        assert.strictEqual(sqlErrors.mayBeApplied(error), mayBeApplied, code)
+        assert.strictEqual(sqlErrors.reasonOf(error)._tag, "Unavailable", code)
+      }
     }))
 
   it.effect("a role that does not own an old schema is PermissionDenied, and is told who can upgrade it", () =>

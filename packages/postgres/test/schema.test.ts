@@ -16,8 +16,11 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { kind } from "../src/internal/schema/items.ts"
+import { holding, untilRows } from "./support/backends.ts"
 import { catalog, createVersion1, released, statementsOfVersion1 } from "./support/schemas.ts"
 import { connect, database } from "./support/store.ts"
 
@@ -111,6 +114,56 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.strictEqual(yield* transactions("upgraded"), 2, "one by version 1, and one")
         assert.strictEqual(yield* kvs[0]!.count(KeyRange.prefix("key/")), 8)
         assert.isAtLeast(Option.getOrThrow(yield* kvs[0]!.getEntry("old")).version, done.rounds)
+      }))
+
+    it.effect("what clients of version 1 send works while it waits for the upgrade", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const { url } = yield* PostgresServer.PostgresServer
+        for (const isolation of ["read committed", "repeatable read", "serializable"]) {
+          const schema = `waiting_${isolation.replace(" ", "_")}`
+          yield* createVersion1(schema)
+          const [put, read, get] = statementsOfVersion1(schema)
+          yield* sql.unsafe(put!)
+          const clients = yield* PgClient.make({
+            url: Redacted.make(url),
+            startupParameters: { default_transaction_isolation: isolation }
+          }).pipe(Effect.provide(Reactivity.layer))
+          const upgraded = yield* holding(sql, PostgresSchema.script(schema))
+          const reads = yield* Effect.forEach([read!, get!], (text) => Effect.forkChild(clients.unsafe(text).values))
+          const write = yield* Effect.forkChild(Effect.retry(clients.unsafe(put!).values, { times: 3 }))
+          yield* untilRows(sql`
+            select count(*) from pg_stat_activity
+            where wait_event_type = 'Lock' and query like ${`%${schema}%`} having count(*) = 3`)
+          yield* upgraded
+          const [transaction, entry] = yield* Effect.forEach(reads, Fiber.join)
+          assert.deepStrictEqual(transaction!.at(-1)!.slice(0, 3), [kind.revision, null, 2n], isolation)
+          assert.deepStrictEqual(entry!.map(([revision, , ...revisions]) => [revision, ...revisions]), [
+            [2n, 2n, 2n, 1n, 0n]
+          ])
+          assert.deepStrictEqual((yield* Fiber.join(write)).at(-1)!.slice(0, 3), [kind.revision, null, 3n])
+        }
+      }))
+
+    it.effect("roles that may use version 1 may go on after the upgrade, also if functions are not public", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const { port } = yield* PostgresServer.PostgresServer
+        yield* sql`create role hardened login`
+        yield* sql`alter default privileges revoke execute on functions from public`
+        yield* createVersion1("hardened")
+        yield* sql`grant usage on schema hardened to hardened`
+        yield* sql`grant select, insert, update, delete on all tables in schema hardened to hardened`
+        yield* sql`grant execute on all functions in schema hardened to hardened`
+        yield* sql.unsafe(PostgresSchema.script("hardened"))
+        yield* sql`alter default privileges grant execute on functions to public`
+        const pg = yield* PgClient.make({
+          url: Redacted.make(`postgres://hardened@127.0.0.1:${port}/postgres`)
+        }).pipe(Effect.provide(Reactivity.layer))
+        for (const statement of statementsOfVersion1("hardened")) yield* pg.unsafe(statement)
+        const kv = yield* Effect.provideService(clientOf({ schema: "hardened" }), PgClient.PgClient, pg)
+        yield* kv.put("a", "1")
+        yield* kv.get("a").pipe(DistLock.withDistLock("lock"), Effect.provideService(Kv.Kv, kv))
       }))
 
     it.effect("what clients of version 1 send works after the upgrade", () =>

@@ -41,6 +41,22 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.deepStrictEqual(yield* kv.get("k"), Option.none())
     }))
 
+  it.effect("may take longer than it takes to find out that a client is dead", () =>
+    Effect.gen(function*() {
+      const sql = yield* administrator
+      const { kv } = yield* behindProxy({ deadline: "1 minute" })
+      yield* kv.put("long/1", "1")
+      yield* sql`
+        create function effect_kv.slow() returns trigger language plpgsql as 'begin perform pg_sleep(16); return null; end'`
+      yield* sql`
+        create trigger slow after delete on effect_kv.entry for each statement execute function effect_kv.slow()`
+      const { deleted } = yield* Effect.ensuring(
+        kv.deleteRange(KeyRange.prefix("long/")),
+        Effect.orDie(sql`drop trigger slow on effect_kv.entry`)
+      )
+      assert.strictEqual(deleted, 1)
+    }), 120_000)
+
   it.effect("are not kept waiting by any statement that locks, unless the server bounds its transactions itself", () =>
     Effect.gen(function*() {
       const sql = yield* administrator
@@ -55,9 +71,20 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       yield* sql`insert into effect_kv.lease values (5, 60, clock_timestamp() + interval '1 minute')`
       const to = { schema: "effect_kv" } as Connection
       const renewal = calls.keepLeaseAlive(to, 5n).sql.replaceAll("$1", "5")
+      const voided = "'00000000-0000-4000-8000-000000000002'"
+      yield* sql.unsafe(`insert into effect_kv.void values (${voided})`)
+      const entryWrite = (params: string, request: string) =>
+        `select * from effect_kv.write_entry(${params}, null, null, ${request}, null, null)`
       const statements = [
         "select * from effect_kv.put_entries(array['k'::bytea], array['v'::bytea], gen_random_uuid())",
         `select * from effect_kv.write('{"t":"p","k":1,"v":2}', array['a', 'b']::bytea[], gen_random_uuid())`,
+        // Applied, rejected by its condition, rejected for its lease, and declared void.
+        entryWrite("'a', false, 0, 'a', 'b', 0", "gen_random_uuid()"),
+        entryWrite("'a', false, 1, 'a', 'b', 0", "gen_random_uuid()"),
+        entryWrite("null, false, null, 'a', 'b', 99", "gen_random_uuid()"),
+        entryWrite("null, false, null, 'a', 'b', 0", voided),
+        `select * from effect_kv.put_entries(array['k'::bytea, 'l'], array['v'::bytea, 'w'], ${voided})`,
+        `select * from effect_kv.write('{"t":"p","k":1,"v":2}', array['a', 'b']::bytea[], ${voided})`,
         "select * from effect_kv.resolve(gen_random_uuid(), 1)",
         "select * from effect_kv.grant_lease(7, 60)",
         renewal,

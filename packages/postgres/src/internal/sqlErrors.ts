@@ -21,12 +21,15 @@ export const stateOf = (error: SqlError): string | undefined => {
 
 /**
  * Whether the server may have executed a statement that failed like this. It rolls back a statement if it reports an error. But
- * a shutdown or a cancellation may also arrive after the commit and before the response.
+ * a shutdown, a cancellation or the end of a transaction's time may also arrive after the commit and before the response.
  */
 export const mayBeApplied = (error: SqlError): boolean => {
   const state = stateOf(error)
-  return state === undefined || state.startsWith("08") || state.startsWith("57")
+  return state === undefined || state.startsWith("08") || state.startsWith("57") || state === transactionTimeout
 }
+
+/** The server ended the connection, because the transaction took too long. */
+const transactionTimeout = "25P04"
 
 /**
  * Whether the same statement may succeed soon, if it was not applied: if the server, its resources or its disk are the
@@ -36,7 +39,8 @@ export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
     ? error.reason._tag === "ConnectionError"
-    : /^(08|53|54|57P|58|XX)/.test(state) || ["40001", "40P01", "55P03", readOnly, "57014"].includes(state)
+    : /^(08|53|54|57P|58|XX)/.test(state) ||
+      ["40001", "40P01", "55P03", readOnly, "57014", transactionTimeout].includes(state)
 }
 
 /** Whether the server only reads: it is a standby, or in maintenance. */

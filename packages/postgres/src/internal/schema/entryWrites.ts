@@ -5,9 +5,9 @@
  * The same as `write` does for such an operation, without JSON: its parameters are those of the write, and it returns one
  * row.
  */
-import { lockForWrite } from "./epochs.ts"
+import { bounded, lockForWrite } from "./epochs.ts"
 import { kind } from "./items.ts"
-import { countsIn, newestIn } from "./newest.ts"
+import { countIn, newestIn } from "./newest.ts"
 import { settings } from "./settings.ts"
 
 /** A condition that every revision fulfils. */
@@ -59,7 +59,7 @@ export const entryWrites = (schema: string, channel: string): string => {
       ${newestIn(schema, "first", "last", any)}
       o_count := 0;
       if o_key is not null then
-        ${countsIn(schema, "first", "last", any, "o_count")}
+        ${countIn(schema, "first", "last", "o_count")}
       end if;
     end if;`
   return `
@@ -175,6 +175,7 @@ begin
   elsif pg_notify(${channel}, upcoming || case when length(k) <= 3000 then ' ' || encode(k, 'hex') else '' end) is null then
     raise exception 'pg_notify returned null';
   end if;
+  ${bounded}
   o_revision := upcoming;
   return next;
 end $fn$;

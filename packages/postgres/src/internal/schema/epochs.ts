@@ -23,14 +23,16 @@ const isNewServer = `s.server_started is distinct from pg_postmaster_start_time(
  * Bounds the time in which the transaction ends, on PostgreSQL 17 and later, if the server does not already. A statement
  * commits when the message after it (Sync) arrives. A client that stops or dies in between would keep what it has locked:
  * it is neither idle in a transaction, nor executing a statement, so no other timeout applies.
+ *
+ * A function whose work may take long does that first: however long it takes, it is no sign of a dead client, and would
+ * take as long when it is repeated.
  */
 export const bounded =
   `if current_setting('transaction_timeout', true) = '0' then perform set_config('transaction_timeout', '15s', true); end if;`
 
 /** An acknowledged write must survive a crash, whatever the database's own default. */
 export const durable =
-  `if current_setting('synchronous_commit') = 'off' then perform set_config('synchronous_commit', 'local', true); end if;
-  ${bounded}`
+  `if current_setting('synchronous_commit') = 'off' then perform set_config('synchronous_commit', 'local', true); end if;`
 
 /**
  * Locks the row of the store and takes the next revision. The variable `is_new_server` tells whether an epoch is to
@@ -46,7 +48,11 @@ export const lockForWrite = (schema: string, columns: string, variables: string)
 export const readOnly = "25006"
 
 export const epochTables = (schema: string): string => `
-alter table ${schema}.store add column if not exists epoch bigint not null default ${randomId};
+-- With a default that is not constant, the column would rewrite the table, and reads that wait for the upgrade would find
+-- it empty.
+alter table ${schema}.store add column if not exists epoch bigint;
+update ${schema}.store set epoch = ${randomId} where epoch is null;
+alter table ${schema}.store alter column epoch set default ${randomId}, alter column epoch set not null;
 alter table ${schema}.store add column if not exists server_started timestamptz;
 alter table ${schema}.store add column if not exists timeline text;
 alter table ${schema}.store add column if not exists home oid;

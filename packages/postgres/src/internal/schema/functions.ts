@@ -334,6 +334,7 @@ language plpgsql as $fn$
 declare
   keys text;
 begin
+  ${bounded}
   if after = before then return known; end if;
   known := ${schema}.advance(before, after, known);
   if after = before + 1 then
@@ -373,6 +374,8 @@ begin
   return now + 1;
 end $fn$;
 
+-- Ends the leases that are due, for about a second. The statement is rolled back if its caller does not wait for it, so if
+-- many are due it must leave some to the next one, as those that a fence holds.
 create or replace function ${schema}.expire(now bigint) returns bigint
 language plpgsql as $fn$
 declare
@@ -383,6 +386,7 @@ begin
     select x.id from ${schema}.lease x where x.expires_at <= moment order by x.expires_at, x.id for update skip locked
   loop
     now := ${schema}.end_lease(ended, now, false);
+    exit when clock_timestamp() > moment + interval '1 second';
   end loop;
   return now;
 end $fn$;
@@ -394,7 +398,6 @@ declare
   now bigint;
   era bigint;
 begin
-  ${bounded}
   select revision, epoch into before, era from ${schema}.store for update;
   now := ${schema}.expire(before);
   perform ${schema}.commit_writes(before, now, era);
@@ -405,6 +408,7 @@ end $fn$;
 create or replace function ${schema}.settle(before bigint, after bigint) returns void
 language plpgsql as $fn$
 begin
+  ${bounded}
   update ${schema}.store set revision = after;
   if after > before then perform pg_notify(${channel}, after::text); end if;
 end $fn$;
@@ -606,6 +610,7 @@ begin
   then
     raise exception 'pg_notify returned null';
   end if;
+  ${bounded}
   o_kind := ${kind.revision}; o_flag := null; o_n := now; o_modified := now; o_lease := era; return next;
 end $fn$;
 
@@ -623,6 +628,7 @@ declare
   era bigint;
 begin
   ${durable}
+  ${bounded}
   select s.revision, s.cleanable, s.epoch into now, gone, era from ${schema}.store s for update;
   select x.revision into applied from ${schema}.log x
   where x.revision > greatest(gone, since) and x.request = sender limit 1;
@@ -651,6 +657,7 @@ declare
   now bigint;
 begin
   ${durable}
+  ${bounded}
   for attempt in 1..2 loop
     granted := coalesce(wanted, ${randomId});
     insert into ${schema}.lease (id, ttl, expires_at)

@@ -20,3 +20,7 @@ export const countsIn = (schema: string, first: string, last: string, most: stri
   `select count(*), count(*) filter (where x.create_revision <= ${most}) into ${into} from ${
     entriesIn(schema, first, last)
   };`
+
+/** Counts the entries in `[first, last)`. */
+export const countIn = (schema: string, first: string, last: string, into: string): string =>
+  `select count(*) into ${into} from ${entriesIn(schema, first, last)};`

@@ -4,7 +4,7 @@
  * The same as `write` does for a transaction of such puts, in as few statements as possible: each costs more than what it
  * does. It returns the revision and the epoch; no row if the request was declared void before it arrived.
  */
-import { lockForWrite } from "./epochs.ts"
+import { bounded, lockForWrite } from "./epochs.ts"
 import { joinSettings } from "./settings.ts"
 
 export const puts = (schema: string, channel: string): string => `
@@ -41,6 +41,7 @@ begin
       exists (select from ${schema}.lease x where x.expires_at <= moment)
     into is_void, is_due;
     if is_void then
+      ${bounded}
       update ${schema}.store set revision = upcoming - 1;
       return;
     end if;
@@ -90,6 +91,7 @@ begin
   if pg_notify(${channel}, upcoming || coalesce(' ' || case when not is_due then keys end, '')) is null then
     raise exception 'pg_notify returned null';
   end if;
+  ${bounded}
   o_revision := upcoming;
   return next;
 end $fn$;

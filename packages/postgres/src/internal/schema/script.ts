@@ -25,6 +25,8 @@ export const script = (name: string): string => {
 declare
   present integer := 0;
   strange text;
+  old oid[];
+  g record;
 begin
   if current_setting('server_version_num')::integer < ${oldestServer} then
     raise exception using errcode = '0A000',
@@ -56,11 +58,23 @@ begin
   if present >= ${version} then return; end if;
 
   if not exists (select from ${found}) then create schema ${schema}; end if;
+  old := array(select p.oid from pg_catalog.pg_proc p, ${found} and p.pronamespace = n.oid);
   if present = 0 then
 ${tables(schema)}
   end if;
 ${upgrades.map(({ statements, to }) => `  if present < ${to} then\n${statements(schema)}\n  end if;\n`).join("")}
 ${epochFunctions(schema)}${functions(schema, literal(name))}${fence(schema)}${versions(schema)}
+  -- Roles that may write to the store of the version before may go on, also where functions are not public by default.
+  for g in
+    select p.oid::regprocedure as new, a.grantee
+    from pg_catalog.pg_proc w cross join aclexplode(w.proacl) a, pg_catalog.pg_proc p, ${found}
+      and w.oid = any (old) and w.pronamespace = n.oid and w.proname = 'write' and a.grantee <> w.proowner
+      and p.pronamespace = n.oid and p.oid <> all (old)
+  loop
+    execute format(
+      'grant execute on function %s to %s', g.new, case when g.grantee = 0 then 'public' else g.grantee::regrole::text end
+    );
+  end loop;
 end $effect_kv$;
 `
 }

@@ -13,7 +13,8 @@ import { epochTables } from "./epochs.ts"
  * - A function that has new parameters, columns or another meaning gets a new name. What clients call is dropped with the
  *   version after the next one, when `oldestClient` has been raised. This holds for functions that only other functions
  *   call, too: a call in flight may find the new ones.
- * - A new column has a default. A new table or column is a step of its own in `upgrades`.
+ * - A new column has a default, and is added without one that rewrites the table: statements of clients that wait for the
+ *   upgrade would find a rewritten table empty. A new table or column is a step of its own in `upgrades`.
  */
 export const version = 2
 

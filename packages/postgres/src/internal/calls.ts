@@ -9,7 +9,7 @@ import type { Interval } from "./bytes.ts"
 import type { Connection } from "./connection.ts"
 import type { Encoded, Puts } from "./encode.ts"
 import type { EntryWrite } from "./entryWrite.ts"
-import type { Position } from "./identity.ts"
+import type { Position, Sent } from "./identity.ts"
 import { type Item, positionOf } from "./items.ts"
 import type { Row, Statement } from "./statement.ts"
 
@@ -36,48 +36,48 @@ export const getEntry = (to: Connection, key: Uint8Array): Statement => ({
   params: [PgTypes.bytea(key)]
 })
 
-/** What the client knows. Without it, the store does not compare. */
-const knownTo = ({ identity: { sent: { epoch, revision } } }: Connection): Record<string, string> =>
-  epoch === undefined ? {} : { ke: `${epoch}`, kr: `${revision}` }
-
-/** `since` is the greatest known revision. */
-export const write = (to: Connection, { data, json }: Encoded, request: string, since: bigint): Statement => ({
-  sql: `select * from ${to.schema}.write($1, $2, $3)`,
-  params: [PgTypes.jsonb({ ...json, ...knownTo(to) }), bytesArray(data), PgTypes.uuid(request)],
-  declareVoid: resolve(to, request, since)
+/** What the client knows: no epoch and revision 0 before the first response. */
+const encodeSent = ({ epoch, revision }: Sent): Record<string, string> => ({
+  ...(epoch === undefined ? {} : { ke: `${epoch}` }),
+  kr: `${revision}`
 })
 
-export const putEntries = (to: Connection, { keys, values }: Puts, request: string, since: bigint): Statement => ({
-  sql: `select * from ${to.schema}.put_entries($1, $2, $3)`,
-  params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request)],
-  declareVoid: resolve(to, request, since)
+// A write says what its client knew when it was made, and is declared void with the same: see `schema/voids.ts`.
+
+export const write = (to: Connection, { data, json }: Encoded, request: string, sent: Sent): Statement => ({
+  sql: `select * from ${to.schema}.write($1, $2, $3)`,
+  params: [PgTypes.jsonb({ ...json, ...encodeSent(sent) }), bytesArray(data), PgTypes.uuid(request)],
+  declareVoid: resolve(to, request, sent.revision)
+})
+
+export const putEntries = (to: Connection, { keys, values }: Puts, request: string, sent: Sent): Statement => ({
+  sql: `select * from ${to.schema}.put_entries($1, $2, $3, $4)`,
+  params: [bytesArray(keys), bytesArray(values), PgTypes.uuid(request), PgTypes.int8(sent.revision)],
+  declareVoid: resolve(to, request, sent.revision)
 })
 
 export const writeEntry = (
   to: Connection,
   { condition, key, lease, newestIn, value }: EntryWrite,
   request: string,
-  since: bigint
-): Statement => {
-  const { epoch, revision } = to.identity.sent
-  return {
-    sql: `select * from ${to.schema}.write_entry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-    params: [
-      PgTypes.bytea(condition?.key ?? null),
-      PgTypes.bool(condition?.target === "ModRevision"),
-      PgTypes.int8(condition?.revision ?? null),
-      PgTypes.bytea(key),
-      PgTypes.bytea(value ?? null),
-      PgTypes.int8(lease),
-      PgTypes.bytea(newestIn?.start ?? null),
-      PgTypes.bytea(newestIn?.end ?? null),
-      PgTypes.uuid(request),
-      PgTypes.int8(epoch ?? null),
-      PgTypes.int8(epoch === undefined ? null : revision)
-    ],
-    declareVoid: resolve(to, request, since)
-  }
-}
+  sent: Sent
+): Statement => ({
+  sql: `select * from ${to.schema}.write_entry($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+  params: [
+    PgTypes.bytea(condition?.key ?? null),
+    PgTypes.bool(condition?.target === "ModRevision"),
+    PgTypes.int8(condition?.revision ?? null),
+    PgTypes.bytea(key),
+    PgTypes.bytea(value ?? null),
+    PgTypes.int8(lease),
+    PgTypes.bytea(newestIn?.start ?? null),
+    PgTypes.bytea(newestIn?.end ?? null),
+    PgTypes.uuid(request),
+    PgTypes.int8(sent.epoch ?? null),
+    PgTypes.int8(sent.revision)
+  ],
+  declareVoid: resolve(to, request, sent.revision)
+})
 
 export const resolve = (to: Connection, request: string, since: bigint): Statement => ({
   sql: `select * from ${to.schema}.resolve($1, $2)`,

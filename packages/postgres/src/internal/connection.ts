@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { Attempts, type Outcome, type Request } from "./attempts.ts"
 import { Identity, type Kind, type Lineage, type Position, type Sent } from "./identity.ts"
+import { isVoid } from "./items.ts"
 import * as lineage from "./lineage.ts"
 import type { Settings } from "./options.ts"
 import * as permissions from "./permissions.ts"
@@ -29,7 +30,7 @@ import * as statementSpan from "./statementSpan.ts"
 /** Where the rows of a statement show the position of the store; `undefined` if they do not. */
 export type PositionIn = (rows: ReadonlyArray<Row>) => Position | undefined
 
-/** What a write does when its response was lost. */
+/** What a write does when it has no response, in the time that remains of its deadline. */
 export type Resolve<A> = (remaining: Duration.Duration) => Effect.Effect<A, KvError.KvError>
 
 export class Connection {
@@ -107,14 +108,15 @@ export class Connection {
 
   /**
    * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
-   * executed. If the response was lost, `resolve` finds out.
+   * executed. If the response was lost, `resolve` finds out. If the store rejected it as void, `onVoid` goes on.
    */
   write<A>(
     statement: Statement,
     resolve: Resolve<A>,
-    positionIn?: PositionIn
+    positionIn?: PositionIn,
+    onVoid?: Resolve<A>
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
-    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve }))
+    return this.#within((remaining) => this.#attempts({ statement, remaining, positionIn, resolve, onVoid }))
   }
 
   #within<A>(
@@ -129,17 +131,21 @@ export class Connection {
 
   /** Call it when the effect that it returns is executed. */
   #attempts<A>(
-    { isUrgent = false, positionIn, remaining, resolve, statement }: {
+    { isUrgent = false, onVoid, positionIn, remaining, resolve, statement }: {
       readonly statement: Statement
       readonly remaining: () => number
       readonly positionIn: PositionIn | undefined
       readonly resolve: Resolve<A> | undefined
+      readonly onVoid?: Resolve<A> | undefined
       readonly isUrgent?: boolean
     }
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
     let mayDoubt = true
     const { generation } = this.identity.sent
+    const left = (): Duration.Duration => Duration.millis(Math.max(0, remaining()))
+    const answered = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
+      onVoid !== undefined && isVoid(rows) ? onVoid(left()) : Effect.succeed(rows)
     /** Attempts it again after a pause of at most so many milliseconds. */
     const again = (backoff: number): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> =>
       Random.next.pipe(
@@ -159,8 +165,8 @@ export class Connection {
             const problem = seen === undefined
               ? undefined
               : this.#problemWith({ seen, sent, kind: resolve === undefined ? "read" : "write", remaining })
-            return problem === undefined ? Effect.succeed(rows) : Effect.matchEffect(problem, {
-              onSuccess: () => Effect.succeed(rows),
+            return problem === undefined ? answered(rows) : Effect.matchEffect(problem, {
+              onSuccess: () => answered(rows),
               onFailure: (error) =>
                 resolve === undefined && error.reason._tag === "Unavailable" && remaining() > backoff
                   ? again(backoff)
@@ -190,7 +196,7 @@ export class Connection {
             }
             if (sqlErrors.isDenied(error)) return this.#denied(error, remaining)
             if (sent && resolve !== undefined && sqlErrors.mayBeApplied(error)) {
-              return resolve(Duration.millis(Math.max(0, remaining())))
+              return resolve(left())
             }
             if (!sqlErrors.isTransient(error) || remaining() <= backoff) return sqlErrors.fail(error)
             return sqlErrors.isQueueFull(error)

@@ -8,7 +8,7 @@ import * as Op from "@effect-kv/core/Op"
 import * as Option from "effect/Option"
 import { bytesOf, type Interval, intervalOf, keyOf } from "./bytes.ts"
 import type { Position } from "./identity.ts"
-import { declaredVoid, kind, leaseNotFound } from "./items.ts"
+import { kind, leaseNotFound } from "./items.ts"
 import type { Row } from "./statement.ts"
 
 /** The parameters of the function. */
@@ -103,7 +103,6 @@ export const responseOf = (op: Op.Op, rows: ReadonlyArray<Row>): Op.Response<Op.
   const row = rowOf(rows)
   const [found, holds, n, revision] = row
   if (found === kind.leaseNotFound) return leaseNotFound(n!)
-  if (found === kind.void) return declaredVoid()
   if (op._tag !== "Txn") return responseTo(op, row)
   return holds === true
     ? Op.txnResponse({ revision, succeeded: true, responses: op.then.map((inner) => responseTo(inner, row)) })

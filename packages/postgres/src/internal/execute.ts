@@ -14,8 +14,8 @@ import type { Connection } from "./connection.ts"
 import { decode } from "./decode.ts"
 import { encode, type Encoded } from "./encode.ts"
 import * as EntryWrite from "./entryWrite.ts"
-import { type Position, replaced } from "./identity.ts"
-import { type Item, kind, nOf, rejection } from "./items.ts"
+import { type Position, replaced, type Sent } from "./identity.ts"
+import { declaredVoid, type Item, kind, nOf, rejection } from "./items.ts"
 import { responseFrom, writtenBy } from "./lostResponse.ts"
 import { isSerializable, type Replica } from "./replica.ts"
 import type { Row, Statement } from "./statement.ts"
@@ -81,8 +81,8 @@ const decoded = (op: Op.Op, items: ReadonlyArray<Item>): Effect.Effect<AnyRespon
 
 /** A write as a statement, and what its rows mean. */
 interface WriteRequest {
-  /** `since` is the greatest known revision. */
-  readonly statement: (request: string, since: bigint) => Statement
+  /** `sent` is what the client knows. */
+  readonly statement: (id: string, sent: Sent) => Statement
   readonly positionIn: (rows: ReadonlyArray<Row>) => Position | undefined
   readonly response: (rows: ReadonlyArray<Row>) => Effect.Effect<AnyResponse, KvError.KvError>
 }
@@ -91,7 +91,7 @@ const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest =>
   const { entryWrite, puts } = encoded
   if (entryWrite !== undefined) {
     return {
-      statement: (request, since) => calls.writeEntry(to, entryWrite, request, since),
+      statement: (id, sent) => calls.writeEntry(to, entryWrite, id, sent),
       positionIn: EntryWrite.positionIn,
       response: (rows) => {
         const response = EntryWrite.responseOf(op, rows)
@@ -101,12 +101,12 @@ const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest =>
   }
   return puts === undefined
     ? {
-      statement: (request, since) => calls.write(to, encoded, request, since),
+      statement: (id, sent) => calls.write(to, encoded, id, sent),
       positionIn: calls.positionIn,
       response: (rows) => decoded(op, calls.itemsOf(rows))
     }
     : {
-      statement: (request, since) => calls.putEntries(to, puts, request, since),
+      statement: (id, sent) => calls.putEntries(to, puts, id, sent),
       positionIn: positionOfPuts,
       response: (rows) => Effect.succeed(putResponse(op, positionOfPuts(rows).revision))
     }
@@ -114,8 +114,8 @@ const requestOf = (to: Connection, op: Op.Op, encoded: Encoded): WriteRequest =>
 
 /** The edge to SQL. */
 const positionOfPuts = ([row]: ReadonlyArray<Row>): Position => ({
-  revision: row![0] as bigint,
-  epoch: row![1] as bigint
+  revision: row![1] as bigint,
+  epoch: row![2] as bigint
 })
 
 const putResponse = (op: Op.Op, revision: bigint): AnyResponse => {
@@ -125,32 +125,55 @@ const putResponse = (op: Op.Op, revision: bigint): AnyResponse => {
     : response
 }
 
-const write = (to: Connection, op: Op.Op, write: WriteRequest): Effect.Effect<AnyResponse, KvError.KvError> =>
+/** `generation` is that in which the call began, if this is not its first attempt. */
+const write = (
+  to: Connection,
+  op: Op.Op,
+  request: WriteRequest,
+  generation?: number
+): Effect.Effect<AnyResponse, KvError.KvError> =>
   Effect.suspend(() => {
-    const request = crypto.randomUUID()
-    const { generation, revision: since } = to.identity.sent
-    const resolve = (remaining: Duration.Duration) =>
-      Deadline.within(outcome(to, op, write, { request, since, generation }), remaining)
+    const { sent } = to.identity
+    const replaced = generation === undefined ? undefined : to.identity.replacedSince(generation, "NotApplied")
+    if (replaced !== undefined) return Effect.fail(replaced)
+    const id = crypto.randomUUID()
+    const resolve = (remaining: Duration.Duration) => Deadline.within(outcome(to, op, request, { id, sent }), remaining)
+    const again = (remaining: Duration.Duration) => Deadline.within(repeated(to, op, request, sent), remaining)
     return Effect.flatMap(
-      to.write(write.statement(request, since), resolve, write.positionIn),
-      (result) => "_tag" in result ? Effect.succeed(result) : write.response(result)
+      to.write(request.statement(id, sent), resolve, request.positionIn, again),
+      (result) => "_tag" in result ? Effect.succeed(result) : request.response(result)
     )
   })
 
+/**
+ * Makes a write again that the store rejected as void. Its client has not given it up, but knew too little: see
+ * `schema/voids.ts`. The rejection has shown it the present revision, so the write is rejected again only if ids of later
+ * revisions were deleted meanwhile.
+ */
+const repeated = (
+  to: Connection,
+  op: Op.Op,
+  request: WriteRequest,
+  { generation, revision }: Sent
+): Effect.Effect<AnyResponse, KvError.KvError> =>
+  Effect.suspend(() =>
+    to.identity.sent.revision > revision || to.identity.sent.generation !== generation
+      ? write(to, op, request, generation)
+      : Effect.fail(declaredVoid())
+  )
+
 interface Lost {
-  readonly request: string
-  /** The greatest revision that was known when it was sent. */
-  readonly since: bigint
-  /** The store has been replaced so many times when it was sent. */
-  readonly generation: number
+  readonly id: string
+  /** What was known when it was sent. */
+  readonly sent: Sent
 }
 
 /** The outcome of a write whose response was lost. A write that was not applied is made again. */
 const outcome = (
   to: Connection,
   op: Op.Op,
-  again: WriteRequest,
-  { generation, request, since }: Lost
+  request: WriteRequest,
+  { id, sent: { generation, revision: since } }: Lost
 ): Effect.Effect<AnyResponse, KvError.KvError> => {
   // A search in another store would find nothing, and the write would be made again.
   const unlessReplaced = Effect.suspend(() => {
@@ -160,7 +183,7 @@ const outcome = (
   const search = Effect.andThen(
     unlessReplaced,
     Effect.mapError(
-      to.read(calls.resolve(to, request, since), calls.positionIn),
+      to.read(calls.resolve(to, id, since), calls.positionIn),
       (error) =>
         error.reason._tag === "StoreReplaced"
           ? replaced(error.reason.message, "Unknown")
@@ -182,7 +205,7 @@ const outcome = (
       )
       switch (last[0]) {
         case kind.void:
-          return write(to, op, again)
+          return write(to, op, request, generation)
         case kind.revision: {
           const revision = nOf(last)
           const response = responseFrom(op, writtenBy(items, revision))

@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import { keyOf } from "./bytes.ts"
 import type { Position } from "./identity.ts"
 import { kind } from "./schema/items.ts"
+import type { Row } from "./statement.ts"
 
 export { kind }
 
@@ -53,9 +54,16 @@ export const leaseNotFound = (id: bigint): KvError.KvError =>
     })
   )
 
-/** Only a request that no caller waits for any more is declared void, and one of a client that fails with `StoreReplaced`. */
+/**
+ * Whether the store rejected a write as void: it applied nothing of it. The response is that of any function that writes.
+ */
+export const isVoid = (rows: ReadonlyArray<Row>): boolean => rows[0]?.[0] === kind.void
+
+/** Why a write fails that is void, although its client knows what the store showed it. No store responds like that. */
 export const declaredVoid = (): KvError.KvError =>
-  KvError.make(new KvError.Unavailable({ message: "the request was declared void before it arrived" }))
+  KvError.make(
+    new KvError.Unavailable({ message: "the store rejects the write, as if it had been given up and came too late" })
+  )
 
 export const compactedAt = (revision: bigint): KvError.KvError =>
   KvError.make(new KvError.Compacted({ compactRevision: Option.some(revision) }))
@@ -66,8 +74,6 @@ export const rejection = (items: ReadonlyArray<Item>): KvError.KvError | undefin
   switch (item?.[0]) {
     case kind.leaseNotFound:
       return leaseNotFound(nOf(item))
-    case kind.void:
-      return declaredVoid()
     case kind.compacted:
       return compactedAt(nOf(item))
     case kind.future:

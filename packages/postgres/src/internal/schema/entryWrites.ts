@@ -34,7 +34,7 @@ const statements = (schema: string, condition: string) => ({
  *   key. Null: no condition.
  * - `k` is put with the value `v` and the lease `leased`, or deleted if `v` is null.
  * - Before that the entry in `[first, last)` that was created last is read, unless `first` is null.
- * - `known` and `seen` are the epoch and the revision that the client knows; null if it knows none.
+ * - `known` and `seen` are the epoch and the revision that the client knows; null and 0 if it knows none.
  *
  * The row has the kind of the last item of `write`, or of its rejection. `o_n` is the number of keys that were deleted, and
  * for a rejection its `n`.
@@ -76,6 +76,7 @@ declare
   before bigint;
   now bigint;
   upcoming bigint;
+  oldest bigint;
   is_new_server boolean;
   moment timestamptz;
   is_void boolean;
@@ -93,7 +94,7 @@ begin
   if is_new_server then o_epoch := ${schema}.begin_epoch(before); end if;
   moment := clock_timestamp();
   o_kind := ${kind.revision};
-  if k = condition_key and (known is null or known = o_epoch and seen <= before) then
+  if k = condition_key and seen >= oldest and (known is null or known = o_epoch and seen <= before) then
     ${readNewest}
     if v is null then
       ${deleteIfRegular}
@@ -124,7 +125,7 @@ begin
         on substring(x.key from 1 for 1024) = substring(condition_key from 1 for 1024) and x.key = condition_key;
       exit when has_expired;
       -- A request of a client that knows of lost writes means nothing any more: its condition may hold by chance.
-      if is_void
+      if is_void or (seen >= oldest) is not true
         or known = o_epoch and seen > before
         or known <> o_epoch and not ${schema}.holds_revision(known, seen)
       then

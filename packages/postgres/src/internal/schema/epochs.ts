@@ -36,13 +36,14 @@ export const durable =
 
 /**
  * Locks the row of the store and takes the next revision. The variable `is_new_server` tells whether an epoch is to
- * begin: then call `begin_epoch` with the revision before.
+ * begin: then call `begin_epoch` with the revision before. The variable `oldest` is the least revision that the client
+ * must have known: a request of one that knew less is void.
  */
 export const lockForWrite = (schema: string, columns: string, variables: string): string =>
   `${durable}
   update ${schema}.store s set revision = s.revision + 1
-  returning ${columns}, ${isNewServer}
-  into ${variables}, is_new_server;`
+  returning ${columns}, s.oldest_known, ${isNewServer}
+  into ${variables}, oldest, is_new_server;`
 
 /** What a server that only reads reports: the code that Postgres itself uses for a write to it. */
 export const readOnly = "25006"

@@ -13,6 +13,7 @@ import { columns, kind } from "./items.ts"
 import { countsIn, newestIn } from "./newest.ts"
 import { puts } from "./puts.ts"
 import { settings } from "./settings.ts"
+import { deleteVoids } from "./voids.ts"
 
 /**
  * Sets `steps` to the operations to execute, and `holds` to the branch of a transaction: null for another operation, and
@@ -435,6 +436,7 @@ declare
   hits bigint;
   total bigint;
   era bigint;
+  oldest bigint;
   is_new_server boolean;
   moment timestamptz;
   is_void boolean;
@@ -467,7 +469,8 @@ begin
   from (select) one
   left join ${schema}.entry x on substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k;
   -- A request of a client that knows of lost writes means nothing any more: its conditions may hold by chance.
-  if is_void or op ? 'ke' and (
+  -- Clients of version 1 do not say what they know.
+  if is_void or (op->>'kr')::bigint < oldest or op ? 'ke' and (
     (op->>'ke')::bigint = era and (op->>'kr')::bigint > before
     or (op->>'ke')::bigint <> era and not ${schema}.holds_revision((op->>'ke')::bigint, (op->>'kr')::bigint)
   ) then
@@ -644,7 +647,7 @@ begin
     -- The store went back, so the write may be at an earlier revision.
     o_kind := ${kind.future}; o_n := now; o_modified := now; o_lease := era; return next;
   else
-    insert into ${schema}.void (request) values (sender) on conflict do nothing;
+    insert into ${schema}.void (request, revision) values (sender, now) on conflict do nothing;
     update ${schema}.store set revision = revision;
     o_kind := ${kind.void}; o_modified := now; o_lease := era; return next;
   end if;
@@ -783,6 +786,7 @@ declare
   gone bigint;
   done bigint;
   upto bigint;
+  oldest bigint;
 begin
   if not pg_try_advisory_xact_lock(hashtextextended(${channel}, 0)) then return false; end if;
   select cleanable, cleaned into gone, done from ${schema}.store;
@@ -793,9 +797,9 @@ begin
     and substring(o.key from 1 for 1024) = substring(n.key from 1 for 1024) and o.key = n.key
     and (o.revision, o.sub) < (n.revision, n.sub);
   delete from ${schema}.log o where o.revision > done and o.revision <= upto and o.version = 0;
-  delete from ${schema}.void x where x.created_at < clock_timestamp() - interval '1 hour';
+  ${deleteVoids(schema, "oldest")}
   ${bounded}
-  update ${schema}.store set cleaned = upto;
+  update ${schema}.store set cleaned = upto, oldest_known = greatest(oldest_known, oldest);
   return upto < gone;
 end $fn$;
 ${puts(schema, channel)}${entryWrites(schema, channel)}`

@@ -2,14 +2,18 @@
  * The function for the most frequent write: puts without conditions, of one key or of a batch of distinct keys.
  *
  * The same as `write` does for a transaction of such puts, in as few statements as possible: each costs more than what it
- * does. It returns the revision and the epoch; no row if the request was declared void before it arrived.
+ * does.
+ *
+ * `seen` is the revision that the client knows, 0 if it knows none. The row has the kind of the last item of `write`, and
+ * the position of the store.
  */
 import { bounded, lockForWrite } from "./epochs.ts"
+import { kind } from "./items.ts"
 import { joinSettings } from "./settings.ts"
 
 export const puts = (schema: string, channel: string): string => `
-create or replace function ${schema}.put_entries(ks bytea[], vs bytea[], sender uuid)
-returns table (o_revision bigint, o_epoch bigint)
+create or replace function ${schema}.put_entries(ks bytea[], vs bytea[], sender uuid, seen bigint)
+returns table (o_kind smallint, o_revision bigint, o_epoch bigint)
 language plpgsql ${joinSettings} as $fn$
 #variable_conflict use_column
 declare
@@ -17,6 +21,7 @@ declare
   v bytea := vs[1];
   size integer := cardinality(ks);
   upcoming bigint;
+  oldest bigint;
   is_new_server boolean;
   moment timestamptz;
   is_void boolean;
@@ -28,7 +33,7 @@ begin
   ${lockForWrite(schema, "s.revision, s.epoch", "upcoming, o_epoch")}
   if is_new_server then o_epoch := ${schema}.begin_epoch(upcoming - 1); end if;
   moment := clock_timestamp();
-  if size = 1 then
+  if size = 1 and seen >= oldest then
     -- A key that exists, when nothing else is due, is overwritten by the same statement that finds this out.
     update ${schema}.entry x set value = v, mod_revision = upcoming, version = x.version + 1, lease = 0
     where substring(x.key from 1 for 1024) = substring(k from 1 for 1024) and x.key = k
@@ -40,10 +45,11 @@ begin
     select exists (select from ${schema}.void x where x.request = sender),
       exists (select from ${schema}.lease x where x.expires_at <= moment)
     into is_void, is_due;
-    if is_void then
+    if is_void or (seen >= oldest) is not true then
       ${bounded}
+      o_kind := ${kind.void}; o_revision := upcoming - 1;
       update ${schema}.store set revision = upcoming - 1;
-      return;
+      return next; return;
     end if;
     if is_due then
       upcoming := ${schema}.expire(upcoming - 1) + 1;
@@ -92,7 +98,7 @@ begin
     raise exception 'pg_notify returned null';
   end if;
   ${bounded}
-  o_revision := upcoming;
+  o_kind := ${kind.revision}; o_revision := upcoming;
   return next;
 end $fn$;
 `

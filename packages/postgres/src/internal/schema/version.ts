@@ -3,6 +3,7 @@
  */
 import { entryPages } from "./entryPages.ts"
 import { epochTables } from "./epochs.ts"
+import { voidTables } from "./voids.ts"
 
 /**
  * The version of the schema, which is that of the clients that need it.
@@ -29,7 +30,7 @@ export interface Upgrade {
 
 /** What an upgrade changes in tables, in order. It replaces the functions in any case. */
 export const upgrades: ReadonlyArray<Upgrade> = [
-  { to: 2, statements: (schema) => epochTables(schema) + entryPages(schema) }
+  { to: 2, statements: (schema) => epochTables(schema) + voidTables(schema) + entryPages(schema) }
 ]
 
 /** The functions that report the versions. */

@@ -41,9 +41,15 @@ describe("the status of endpoints", () => {
           ([only]) => only!.status
         )
       assert.strictEqual(Result.getOrThrow(yield* as("root")).memberId, status.memberId)
-      const rejected = Option.getOrThrow(Result.getFailure(yield* as("h4nter2")))
-      assert.strictEqual(rejected.reason._tag, "Unauthenticated")
-      assert.notInclude(rejected.message, "h4nter2")
+      const withWrongPassword = yield* as("h4nter2")
+      if (cluster.version === "3.4") {
+        // It demands no credentials for its status, so the client sends none.
+        assert.strictEqual(Result.getOrThrow(withWrongPassword).memberId, status.memberId)
+      } else {
+        const rejected = Option.getOrThrow(Result.getFailure(withWrongPassword))
+        assert.strictEqual(rejected.reason._tag, "Unauthenticated")
+        assert.notInclude(rejected.message, "h4nter2")
+      }
       const invalid = yield* Effect.flip(EtcdStatus.fromUrl("http://user@host"))
       assert.strictEqual(invalid.reason._tag, "InvalidRequest")
     }))

@@ -130,7 +130,7 @@ for (const [name, server] of servers) {
           })
           for (const text of ["one", "two", "three"]) yield* queue.offer(text, { id: text })
           yield* queue.offer("again", { id: "one" })
-          yield* queue.offer("late", { delay: "300 millis" })
+          yield* queue.offer("late", { delay: "3 seconds" })
           const taken: Array<string> = []
           for (let i = 0; i < 4; i++) yield* queue.take((text) => Effect.sync(() => taken.push(text)))
           assert.deepStrictEqual(taken, ["one", "two", "three", "late"])

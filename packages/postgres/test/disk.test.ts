@@ -66,7 +66,7 @@ const value = (): Uint8Array => Crypto.randomBytes(700_000)
 describe("a Postgres server that cannot write", () => {
   test(
     "rejects the writes that have no space with a typed error, applies none by half, and the client recovers",
-    Effect.gen(function*() {
+    Effect.provideService(Random.Random, shortestPauses)(Effect.gen(function*() {
       const recorder = yield* Recorder.make
       const kv = Context.get(yield* connect(), Kv.Kv)
       const backend = recorder.client("a")(backendOf(kv))
@@ -75,7 +75,7 @@ describe("a Postgres server that cannot write", () => {
       yield* limitFiles(17 * 1024 * 1024)
       const pair = (i: number) =>
         backend.execute(Op.txn({ then: [Op.put(`a/${i}`, value()), Op.put(`b/${i}`, value())] })).pipe(
-          Deadline.within("1 second"),
+          Deadline.within("2 seconds"),
           Effect.result
         )
       let failed = 0
@@ -93,7 +93,7 @@ describe("a Postgres server that cannot write", () => {
       const history = yield* recorder.history
       const { violations } = RevisionChecker.check(history, yield* changesUpTo(revision))
       assert.deepStrictEqual(violations, [], Violation.print(history, violations))
-    })
+    }))
   )
 
   test(

@@ -48,7 +48,7 @@ describe("histories on Postgres", () => {
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer
       const run = yield* record(
-        { operations: 100, locks: false, interrupted: 10 },
+        { operations: 100, locks: false, interrupted: 25 },
         ({ calls }) => Effect.andThen(calls(200), server.restart)
       )
       const { unknown } = checked(run)

@@ -33,7 +33,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const sql = yield* administrator
       const { kv } = yield* behindProxy()
       yield* withoutSync(
-        "select * from effect_kv.put_entries(array['k'::bytea], array['v'::bytea], gen_random_uuid()) -- dead"
+        "select * from effect_kv.put_entries(array['k'::bytea], array['v'::bytea], gen_random_uuid(), 1) -- dead"
       )
       // It has executed the statement, and waits for the message.
       yield* untilProcess(sql, sql`query like '%-- dead' and state = 'active' and wait_event = 'ClientRead'`)
@@ -76,14 +76,14 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const entryWrite = (params: string, request: string) =>
         `select * from effect_kv.write_entry(${params}, null, null, ${request}, null, null)`
       const statements = [
-        "select * from effect_kv.put_entries(array['k'::bytea], array['v'::bytea], gen_random_uuid())",
+        "select * from effect_kv.put_entries(array['k'::bytea], array['v'::bytea], gen_random_uuid(), 1)",
         `select * from effect_kv.write('{"t":"p","k":1,"v":2}', array['a', 'b']::bytea[], gen_random_uuid())`,
         // Applied, rejected by its condition, rejected for its lease, and declared void.
         entryWrite("'a', false, 0, 'a', 'b', 0", "gen_random_uuid()"),
         entryWrite("'a', false, 1, 'a', 'b', 0", "gen_random_uuid()"),
         entryWrite("null, false, null, 'a', 'b', 99", "gen_random_uuid()"),
         entryWrite("null, false, null, 'a', 'b', 0", voided),
-        `select * from effect_kv.put_entries(array['k'::bytea, 'l'], array['v'::bytea, 'w'], ${voided})`,
+        `select * from effect_kv.put_entries(array['k'::bytea, 'l'], array['v'::bytea, 'w'], ${voided}, 1)`,
         `select * from effect_kv.write('{"t":"p","k":1,"v":2}', array['a', 'b']::bytea[], ${voided})`,
         "select * from effect_kv.resolve(gen_random_uuid(), 1)",
         "select * from effect_kv.grant_lease(7, 60)",

@@ -95,7 +95,7 @@ const postgres = [
     })
   ]),
   ...(oldestPostgres === "" ? [] : [
-    project("postgres-15", "packages/postgres/test/{conformance,failover,fence}.test.ts", {
+    project("postgres-15", "packages/postgres/test/{conformance,failover,fence,schema,entryWrites}.test.ts", {
       env: { EFFECT_KV_POSTGRES: oldestPostgres },
       maxConcurrency
     })

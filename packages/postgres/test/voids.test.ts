@@ -68,13 +68,13 @@ const pass2Hours = (schema: string) =>
   `with aged as (update ${schema}.void set created_at = created_at - interval '2 hours')
   update ${schema}.store set compacted = revision, pending = revision, cleanable = revision`
 
-const clean = (schema: string) => `select ${schema}.clean(1000000)`
+/** Two hours pass, and a client cleans: in one transaction, so that no other client does. */
+const cleanLater = (schema: string) => `do $$ begin ${pass2Hours(schema)}; perform ${schema}.clean(1000000); end $$`
 
-/** Two hours pass, and a client cleans. Returns how many ids are left. */
+/** Returns how many ids are left. */
 const clean2HoursLater = Effect.fnUntraced(function*(schema: string) {
   const sql = yield* PgClient.PgClient
-  // In one transaction, so that no client cleans in between.
-  yield* sql.withTransaction(Effect.andThen(sql.unsafe(pass2Hours(schema)), sql.unsafe(clean(schema))))
+  yield* sql.unsafe(cleanLater(schema))
   const [row] = yield* sql.unsafe<{ readonly count: number }>(`select count(*)::int as count from ${schema}.void`)
   return row!.count
 })
@@ -197,8 +197,7 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
           for (const [name, statement] of Object.entries(late(schema, seen, epoch))) {
             yield* declareVoid(schema, seen)
             yield* kv.put("k", "2")
-            yield* sql.unsafe(pass2Hours(schema))
-            const release = yield* holding(sql, clean(schema))
+            const release = yield* holding(sql, cleanLater(schema))
             const call = yield* Effect.forkChild(Effect.result(waiting.unsafe<{ readonly o_kind: number }>(statement)))
             yield* untilBlocked(sql, "write")
             yield* release

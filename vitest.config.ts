@@ -136,7 +136,7 @@ export default defineConfig({
     // when it reads metrics, and leave no server, timer or fiber behind. Projects share no process.
     isolate: false,
     // Most of the time of most files is waiting for servers and leases.
-    maxWorkers: 4,
+    maxWorkers: 3,
     // The conformance cases that wait run concurrently.
     maxConcurrency: 16,
     projects: [

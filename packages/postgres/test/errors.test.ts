@@ -38,6 +38,18 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       assert.strictEqual((yield* failureOf(Deadline.within(kv.put("a", "1"), "300 millis")))._tag, "Unavailable")
     }))
 
+  it.effect("a client whose URL is invalid or has several hosts fails a call with InvalidRequest, at once", () =>
+    Effect.gen(function*() {
+      for (const url of ["postgres://app:secret@a:1,b:2/postgres", "postgres://app:secret@a,b/postgres", "nonsense"]) {
+        const layer = PostgresLayer.layer().pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))
+        const kv = Context.get(yield* Layer.build(layer), Kv.Kv)
+        const reason = yield* failureOf(Deadline.within(kv.get("a"), "1 minute"))
+        assert.strictEqual(reason._tag, "InvalidRequest", reason.message)
+        assert.include(reason.message, "with one host")
+        assert.notInclude(reason.message, "secret")
+      }
+    }))
+
   it.effect("a role that does not exist is Unauthenticated", () =>
     Effect.gen(function*() {
       const { port } = yield* PostgresServer.PostgresServer
@@ -60,7 +72,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const put = (options: PostgresLayer.Options) => Effect.flatMap(open(asApp, options), (kv) => kv.put("a", "1"))
       const missing = yield* failureOf(put(options))
       assert.strictEqual(missing._tag, "InvalidRequest")
-      assert.include(missing.message, "PostgresSchema.script()")
+      assert.include(missing.message, "PostgresSchema.script(\"by script\")")
       const lacks = Effect.fnUntraced(function*(grants: string, options: PostgresLayer.Options) {
         const denied = yield* failureOf(put(options))
         assert.strictEqual(denied._tag, "PermissionDenied")
@@ -129,7 +141,7 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const denied = yield* failureOf(kv.get("a"))
       assert.strictEqual(denied._tag, "PermissionDenied")
       assert.include(denied.message, "only their owner can upgrade")
-      assert.include(denied.message, "PostgresSchema.script()")
+      assert.include(denied.message, "PostgresSchema.script(\"owned\")")
       yield* sql.unsafe(PostgresSchema.script("owned"))
       assert.deepStrictEqual(yield* kv.get("a"), Option.none())
     }))

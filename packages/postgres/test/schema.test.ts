@@ -192,7 +192,7 @@ layer(recorded.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         )
         assert.strictEqual(tooOld._tag, "InvalidRequest")
         assert.include(tooOld.message, "has version 1")
-        assert.include(tooOld.message, "PostgresSchema.script()")
+        assert.include(tooOld.message, "PostgresSchema.script(\"oldone\")")
         yield* script("oldone")
         yield* script("newone")
         const once = yield* catalog("newone")

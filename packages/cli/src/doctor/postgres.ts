@@ -106,7 +106,9 @@ const durability = ({ fsync, synchronous_commit }: Server): ReadonlyArray<Findin
       warning(
         "not-durable",
         `${fsync === "off" ? "fsync" : "synchronous_commit"} is off: a crash of the server may lose locks and writes`,
-        "Set it to on, at least for the role of the programs: alter role ... set synchronous_commit = on."
+        fsync === "off"
+          ? "Set fsync = on in postgresql.conf, and reload it."
+          : "Set it to on, at least for the role of the programs: alter role ... set synchronous_commit = on."
       )
     ]
     : []

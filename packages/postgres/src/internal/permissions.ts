@@ -2,6 +2,7 @@
  * What a role may not do that the store needs: the grants to make.
  */
 import { identifier, literal } from "./schema/names.ts"
+import { scriptOf } from "./schema/script.ts"
 import type { Row, Statement } from "./statement.ts"
 
 /**
@@ -67,7 +68,7 @@ export const missing = (schema: string, row: Row): string | undefined => {
     ? `the role ${
       identifier(role)
     } does not own the objects of the schema ${name}, which only their owner can upgrade: ` +
-      "run the text of PostgresSchema.script() as the owner"
+      `run the text of ${scriptOf(schema)} as the owner`
     : undefined
 }
 

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Settings } from "./options.ts"
 import { identifier } from "./schema/names.ts"
-import { foreignState, script } from "./schema/script.ts"
+import { foreignState, script, scriptOf } from "./schema/script.ts"
 import { version } from "./schema/version.ts"
 import * as sqlErrors from "./sqlErrors.ts"
 import { leavingStandby } from "./standby.ts"
@@ -92,7 +92,7 @@ const check = (pg: PgClient.PgClient, { migrate, schema }: Settings): Effect.Eff
             ? Effect.void
             : refuse(tooNew(name, found, oldest)))
       }
-      if (!mayMigrate) return refuse(found === 0 ? sqlErrors.howToCreate : tooOld(name, found))
+      if (!mayMigrate) return refuse(found === 0 ? absent(schema) : tooOld(schema, found))
       return Effect.andThen(
         Effect.catchIf(
           runScript(pg, schema),
@@ -119,9 +119,12 @@ const itsOwn = "give the store a schema of its own by the option schema"
 
 const foreign = (name: string): string => `the schema ${name} belongs to another program; ${itsOwn}`
 
-const tooOld = (name: string, found: number): string =>
-  `the schema ${name} has version ${found}, but this client needs version ${version}: run the text of ` +
-  "PostgresSchema.script(), or leave out migrate: false"
+const absent = (schema: string): string =>
+  `the schema ${identifier(schema)} has no store: run the text of ${scriptOf(schema)}, or leave out migrate: false`
+
+const tooOld = (schema: string, found: number): string =>
+  `the schema ${identifier(schema)} has version ${found}, but this client needs version ${version}: run the text of ` +
+  `${scriptOf(schema)}, or leave out migrate: false`
 
 const tooNew = (name: string, found: number, oldest: number): string =>
   `the schema ${name} has version ${found}, which clients of version ${oldest} or later can use, but this client is of ` +

@@ -38,10 +38,20 @@ const transactionTimeout = "25P04"
 export const isTransient = (error: SqlError): boolean => {
   const state = stateOf(error)
   return state === undefined
-    ? error.reason._tag === "ConnectionError"
+    ? error.reason._tag === "ConnectionError" && !isInvalidUrl(error)
     : /^(08|53|54|57P|58|XX)/.test(state) ||
       ["40001", "40P01", "55P03", readOnly, "57014", transactionTimeout].includes(state)
 }
+
+/** Whether the URL of the application's client is invalid, or names several hosts, which the client takes for one. */
+const isInvalidUrl = ({ reason: { cause } }: SqlError): boolean =>
+  cause instanceof Error && (
+    "code" in cause && cause.code === "ERR_INVALID_URL" ||
+    "hostname" in cause && typeof cause.hostname === "string" && cause.hostname.includes(",")
+  )
+
+const howToName =
+  "the URL of the PgClient must have the form postgres://user:password@host:port/database, with one host: that of the primary"
 
 /** Whether the server only reads: it is a standby, or in maintenance. */
 export const isReadOnly = (error: SqlError): boolean => stateOf(error) === readOnly
@@ -55,7 +65,7 @@ export const isSchemaMissing = (error: SqlError): boolean => ["3F000", "42P01", 
 const howToConnect =
   "the server is read-only: it is a standby, or default_transaction_read_only is set; connect to the primary"
 
-export const howToCreate =
+const howToCreate =
   "the schema of the store is missing: run the text of PostgresSchema.script(), or leave out migrate: false"
 
 /** Whether the role lacks a permission. */
@@ -64,7 +74,13 @@ export const isDenied = (error: SqlError): boolean => stateOf(error) === "42501"
 /** The reason of a call that was not applied. */
 export const reasonOf = (error: SqlError, advice?: string): KvError.Reason => {
   const more = advice ??
-    (isSchemaMissing(error) ? howToCreate : isReadOnly(error) ? howToConnect : undefined)
+    (isSchemaMissing(error)
+      ? howToCreate
+      : isReadOnly(error)
+      ? howToConnect
+      : isInvalidUrl(error)
+      ? howToName
+      : undefined)
   const message = more === undefined ? describe(error) : `${describe(error)}; ${more}`
   const state = stateOf(error)
   if (error.reason._tag === "AuthenticationError" || state?.startsWith("28") === true) {

@@ -18,6 +18,9 @@ export const foreignState = "42P06"
 /** The oldest version that Postgres itself supports, and the tests run on, as `server_version_num` has it. */
 export const oldestServer = 150000
 
+/** The call that returns the script of a schema, for messages. */
+export const scriptOf = (schema: string): string => `PostgresSchema.script(${JSON.stringify(schema)})`
+
 export const script = (name: string): string => {
   const schema = identifier(name)
   const found = `pg_catalog.pg_namespace n where n.nspname = ${literal(name)}`

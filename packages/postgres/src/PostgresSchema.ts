@@ -1,6 +1,7 @@
 /**
  * The schema of a store, for databases in which the application may not create it.
  */
+import { problemWith } from "./internal/schema/names.ts"
 import * as internal from "./internal/schema/script.ts"
 import * as versions from "./internal/schema/version.ts"
 
@@ -29,6 +30,10 @@ export const version: number = versions.version
  * `schema` is the layer's option of that name. Default: `effect_kv`. The role of the application needs `usage` on the
  * schema, `select`, `insert`, `update` and `delete` on its tables, and `execute` on its functions.
  *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` for a name that the layer rejects, such as `public`.
+ *
  * @example
  * ```ts
  * import { PostgresSchema } from "@effect-kv/postgres"
@@ -38,4 +43,8 @@ export const version: number = versions.version
  *
  * @since 0.1.0
  */
-export const script = (schema = "effect_kv"): string => internal.script(schema)
+export const script = (schema = "effect_kv"): string => {
+  const problem = problemWith(schema)
+  if (problem !== undefined) throw new RangeError(problem)
+  return internal.script(schema)
+}

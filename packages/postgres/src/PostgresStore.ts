@@ -35,6 +35,11 @@ export class PostgresStore extends Context.Service<PostgresStore, {
  * `fence` of the store in the environment: makes the SQL transaction that it is called in conditional on the locks that
  * the fiber holds.
  *
+ * **Gotchas**
+ *
+ * Acquire the lock first, then begin the transaction. A lock acquired within the transaction is released before the commit,
+ * or, after the fence, not until then.
+ *
  * @example
  * ```ts norun
  * import { DistLock } from "@effect-kv/core"

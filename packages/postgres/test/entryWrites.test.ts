@@ -1,6 +1,6 @@
 /**
- * A write of one key, for which the schema has a function of its own, while a lease is due that nobody has ended yet: what
- * it finds is the store without the keys of that lease.
+ * A write of one key, for which the schema has a function of its own, while a lease is due that no client has ended yet:
+ * what it finds is the store without the keys of that lease.
  */
 import * as Compare from "@effect-kv/core/Compare"
 import * as Deadline from "@effect-kv/core/Deadline"

@@ -1,6 +1,6 @@
 /**
  * A differential test of the function for writes of one key: random programs must have the same results, and leave the same
- * history, as with the function for all transactions, also while leases are due that nobody has ended yet.
+ * history, as with the function for all transactions, also while leases are due that no client has ended yet.
  *
  * `EFFECT_KV_DIFFERENTIAL_RUNS` sets the number of programs, and `EFFECT_KV_DIFFERENTIAL_SEED` which they are.
  */

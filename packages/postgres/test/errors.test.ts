@@ -78,10 +78,13 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         assert.strictEqual(denied._tag, "PermissionDenied")
         assert.match(denied.message, new RegExp(`; ${grants}$`))
       })
-      yield* lacks("the role \"app\" lacks: create on database \"postgres\"", { schema: "its own" })
+      const orByScript = (schema: string) =>
+        `, to create the store; or run the text of PostgresSchema.script\\("${schema}"\\) as a role that may, and set ` +
+        "migrate: false"
+      yield* lacks(`the role "app" lacks: create on database "postgres"${orByScript("its own")}`, { schema: "its own" })
       yield* admin`create schema empty`
       yield* admin`grant usage on schema empty to app`
-      yield* lacks("the role \"app\" lacks: create on schema \"empty\"", { schema: "empty" })
+      yield* lacks(`the role "app" lacks: create on schema "empty"${orByScript("empty")}`, { schema: "empty" })
       yield* admin`grant create on schema empty to app`
       yield* put({ schema: "empty" })
 
@@ -152,6 +155,10 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       const wrong: ReadonlyArray<readonly [string, PostgresLayer.Options]> = [
         [url, { schema: "" }],
         [url, { schema: "s".repeat(64) }],
+        [url, { schema: "public" }],
+        [url, { schema: "pg_catalog" }],
+        [url, { schema: "pg_mine" }],
+        [url, { schema: "information_schema" }],
         [url, { prefix: "\ud800" }],
         [url, { history: { revisions: 0 } }],
         [url, { deadline: 0 }],
@@ -164,7 +171,26 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
         const reason = yield* failureOf(open(url, options))
         assert.strictEqual(reason._tag, "InvalidRequest")
         assert.notInclude(reason.message, "secret")
+        const { schema } = options
+        if (schema === undefined) continue
+        if (schema.length > 0 && schema.length < 64) assert.include(reason.message, "such as \"effect_kv\"")
+        assert.throws(() => PostgresSchema.script(schema), reason.message)
       }
+    }))
+
+  it.effect("a client that may not create the store learns what the database has instead, and where", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresServer.PostgresServer
+      const sql = Context.get(yield* Layer.build(PgClient.layer({ url: Redacted.make(url) })), PgClient.PgClient)
+      const reason = (schema: string) =>
+        failureOf(Effect.flatMap(open(url, { schema, migrate: false }), (kv) => kv.get("a")))
+      yield* sql`create schema hollow`
+      yield* sql.unsafe(PostgresSchema.script("Orders"))
+      const missing = yield* reason("order")
+      assert.strictEqual(missing._tag, "InvalidRequest")
+      assert.include(missing.message, "the database \"postgres\" has no schema \"order\" (there are stores in: ")
+      assert.match(missing.message, /\(.*"Orders".*\)/)
+      assert.include((yield* reason("hollow")).message, "the schema \"hollow\" has no store (there are stores in: ")
     }))
 
   it.effect("a store is opened by a configured URL, and two schemas are two stores", () =>

@@ -111,6 +111,39 @@ layer(database.pipe(Layer.provideMerge(PostgresServer.layer())), { excludeTestSe
         assert.deepStrictEqual(yield* invoices, ["mine"])
       }))
 
+    it.effect("a lock acquired within the transaction is released before the commit, or after the fence not until then", () =>
+      Effect.gen(function*() {
+        yield* table
+        const sql = yield* PgClient.PgClient
+        const [mine, other] = [yield* newProcess, yield* newProcess]
+        const isFree = Effect.option(
+          Effect.void.pipe(DistLock.withDistLock("billing", { acquireTimeout: "300 millis" }), Effect.provide(other))
+        )
+        const billed = (body: Effect.Effect<void, KvError.KvError, PostgresStore.PostgresStore>) =>
+          sql.withTransaction(Effect.gen(function*() {
+            yield* invoice("mine")
+            yield* body.pipe(DistLock.withDistLock("billing"), Effect.provide(mine))
+            const free = yield* isFree
+            yield* invoice("mine")
+            return Option.isSome(free)
+          }))
+        assert.isTrue(yield* billed(Effect.void))
+        assert.isFalse(yield* billed(PostgresStore.fence))
+        yield* Effect.void.pipe(DistLock.withDistLock("billing"), Effect.provide(other))
+      }))
+
+    it.effect("under repeatable read, a lock acquired after the transaction's first statement fails the fence as lost", () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const mine = yield* newProcess
+        const within = sql.withTransaction(Effect.gen(function*() {
+          yield* sql`set transaction isolation level repeatable read`
+          yield* sql`select 1`
+          yield* PostgresStore.fence.pipe(DistLock.withDistLock("billing"), Effect.provide(mine))
+        }))
+        assert.include(String(yield* Effect.flip(within)), "LockLost")
+      }))
+
     it.effect("the fence is rejected outside of a transaction, and without a lock", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient

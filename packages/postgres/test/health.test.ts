@@ -58,6 +58,15 @@ layer(PostgresServer.layer(), { excludeTestServices: true, timeout: "1 minute" }
       yield* check(yield* open(asApp, options))
     }))
 
+  it.effect("a standby that has no store yet is named a standby, whether the client may create the store or not", () =>
+    Effect.gen(function*() {
+      const primary = yield* PostgresServer.make()
+      const standby = yield* PostgresServer.make({ standbyOf: { server: primary } })
+      const alarm = "the alarm READ_ONLY is active"
+      assert.deepStrictEqual(yield* problems(yield* open(standby.url)), ["NoQuorum", alarm])
+      assert.deepStrictEqual(yield* problems(yield* open(standby.url, { migrate: false })), ["Failed", alarm])
+    }))
+
   it.effect("a standby, which answers no linearizable read, is not healthy until it is promoted", () =>
     Effect.gen(function*() {
       const server = yield* PostgresServer.PostgresServer

@@ -106,6 +106,18 @@ export class Connection {
     )
   }
 
+  /** `read` of what every server has, also one without the schema of the store. */
+  readCatalog(statement: Statement): Effect.Effect<ReadonlyArray<Row>, KvError.KvError> {
+    return this.#within((remaining) =>
+      this.#attempts({ statement, remaining, positionIn: undefined, resolve: undefined, isOfCatalog: true })
+    )
+  }
+
+  /** Checks the schema, and creates or upgrades it if needed, as the first call does. */
+  get schemaReady(): Effect.Effect<void, KvError.KvError> {
+    return Effect.suspend(() => this.#schemaUse.isReady ? Effect.void : Effect.asVoid(this.read(nothing)))
+  }
+
   /**
    * Executes a statement once. It is repeated only if it was not sent, or if the server reported that it was not
    * executed. If the response was lost, `resolve` finds out. If the store rejected it as void, `onVoid` goes on.
@@ -131,13 +143,14 @@ export class Connection {
 
   /** Call it when the effect that it returns is executed. */
   #attempts<A>(
-    { isUrgent = false, onVoid, positionIn, remaining, resolve, statement }: {
+    { isOfCatalog = false, isUrgent = false, onVoid, positionIn, remaining, resolve, statement }: {
       readonly statement: Statement
       readonly remaining: () => number
       readonly positionIn: PositionIn | undefined
       readonly resolve: Resolve<A> | undefined
       readonly onVoid?: Resolve<A> | undefined
       readonly isUrgent?: boolean
+      readonly isOfCatalog?: boolean
     }
   ): Effect.Effect<ReadonlyArray<Row> | A, KvError.KvError> {
     let last: SqlError | undefined
@@ -157,7 +170,10 @@ export class Connection {
       if (replaced !== undefined) return Effect.fail(replaced)
       if (last !== undefined) this.metrics?.retried(last)
       const { sent } = this.identity
-      return Effect.flatMap(this.#attempt(statement, remaining, isUrgent), (outcome) => {
+      const once = isOfCatalog
+        ? this.#send(statement, remaining, isUrgent)
+        : this.#attempt(statement, remaining, isUrgent)
+      return Effect.flatMap(once, (outcome) => {
         switch (outcome._tag) {
           case "Rows": {
             const { rows } = outcome
@@ -305,6 +321,8 @@ const unmeasured = (query: Request["query"], remaining: () => number): Request =
  * which a full queue prevents.
  */
 const removeNotifications: Statement = { sql: "select pg_notification_queue_usage()", params: [] }
+
+const nothing: Statement = { sql: "select", params: [] }
 
 /** Waits until the schema can be used. */
 const ready = (schemaUse: SchemaUse): Effect.Effect<Outcome, SqlError> =>

@@ -9,17 +9,27 @@ import type { Statement } from "./statement.ts"
 
 /**
  * `READ_ONLY`: the server is a standby, or transactions are read-only by its configuration. `NO_PRIVILEGES`: the role may
- * not use the schema, or not write to its tables.
+ * not use the schema, not write to its tables, or not create it.
  */
 export const alarms = (to: Connection): Effect.Effect<ReadonlyArray<string>, KvError.KvError> =>
-  Effect.suspend(() => to.read(statement(to))).pipe(
-    Effect.map((rows) => {
+  Effect.suspend(() => to.readCatalog(statement(to))).pipe(
+    Effect.flatMap((rows) => {
       const [isReadOnly, isPrivileged] = rows[0] as readonly [boolean, boolean]
-      return [...isReadOnly ? ["READ_ONLY"] : [], ...isPrivileged ? [] : ["NO_PRIVILEGES"]]
-    }),
-    // The schema is checked before the first statement of a client.
-    Effect.catchIf(({ reason }) => reason._tag === "PermissionDenied", () => Effect.succeed(["NO_PRIVILEGES"]))
+      // A server that only reads creates no schema, however long it is given.
+      const usable = isReadOnly || !isPrivileged ? Effect.succeed(isPrivileged) : mayUseSchema(to)
+      return Effect.map(
+        usable,
+        (mayUse) => [...isReadOnly ? ["READ_ONLY"] : [], ...mayUse ? [] : ["NO_PRIVILEGES"]]
+      )
+    })
   )
+
+/** Whether the role may use the schema as the check before a client's first statement leaves it: created, or upgraded. */
+const mayUseSchema = (to: Connection): Effect.Effect<boolean> =>
+  Effect.match(to.schemaReady, {
+    onFailure: ({ reason }) => reason._tag !== "PermissionDenied",
+    onSuccess: () => true
+  })
 
 const statement = ({ settings: { schema } }: Connection): Statement => ({
   sql: `select current_setting('transaction_read_only') = 'on', not exists (

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
+import * as names from "./schema/names.ts"
 
 /**
  * How concurrent operations are batched: see `Batching.Options`.
@@ -40,8 +41,8 @@ export interface HistoryOptions {
  */
 export interface Options {
   /**
-   * The schema of the database that holds the store. Each schema is a store of its own. At most 63 bytes. Default:
-   * `effect_kv`.
+   * The schema of the database that holds the store. Each schema is a store of its own. At most 63 bytes, and neither
+   * `public` nor one of Postgres's own. Default: `effect_kv`.
    */
   readonly schema?: string | undefined
   /**
@@ -84,10 +85,8 @@ export interface Settings {
 
 export const check = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Settings, KvError.KvError> {
   const schema = options.schema ?? "effect_kv"
-  const bytes = new TextEncoder().encode(schema).length
-  if (bytes < 1 || bytes > 63 || schema.includes("\u0000") || !schema.isWellFormed()) {
-    return yield* invalid("schema must be the name of a schema: 1 to 63 bytes of text without NUL")
-  }
+  const problem = names.problemWith(schema)
+  if (problem !== undefined) return yield* invalid(problem)
   const prefix = options.prefix ?? ""
   if (!prefix.isWellFormed()) return yield* invalid("prefix has a lone surrogate; it must be well-formed Unicode")
   const revisions = options.history?.revisions ?? 100_000

@@ -58,11 +58,11 @@ export const missing = (schema: string, row: Row): string | undefined => {
       ...(mayUse ? [] : [`usage on schema ${name}`]),
       ...onTables(name, JSON.parse(tables) as Record<string, string>, tableCount),
       ...(lacksExecute ? [`execute on all functions in schema ${name}`] : []),
-      ...(tableCount > 0 || mayCreate ? [] : [`create on schema ${name}`])
+      ...(tableCount > 0 || mayCreate ? [] : [`create on schema ${name}, ${orByScript(schema)}`])
     ]
     : mayCreateSchema
     ? []
-    : [`create on database ${identifier(database)}`]
+    : [`create on database ${identifier(database)}, ${orByScript(schema)}`]
   if (on.length > 0) return `the role ${identifier(role)} lacks: ${on.join("; ")}`
   return isForeign
     ? `the role ${
@@ -71,6 +71,10 @@ export const missing = (schema: string, row: Row): string | undefined => {
       `run the text of ${scriptOf(schema)} as the owner`
     : undefined
 }
+
+/** What to do if the role is not to create the schema. */
+const orByScript = (schema: string): string =>
+  `to create the store; or run the text of ${scriptOf(schema)} as a role that may, and set migrate: false`
 
 const onTables = (name: string, tables: Record<string, string>, count: number): ReadonlyArray<string> => {
   const entries = Object.entries(tables)

@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Settings } from "./options.ts"
-import { identifier } from "./schema/names.ts"
-import { foreignState, script, scriptOf } from "./schema/script.ts"
+import { identifier, literal, ofItsOwn } from "./schema/names.ts"
+import { foreignState, isStore, script, scriptOf } from "./schema/script.ts"
 import { version } from "./schema/version.ts"
 import * as sqlErrors from "./sqlErrors.ts"
 import { leavingStandby } from "./standby.ts"
@@ -92,12 +92,12 @@ const check = (pg: PgClient.PgClient, { migrate, schema }: Settings): Effect.Eff
             ? Effect.void
             : refuse(tooNew(name, found, oldest)))
       }
-      if (!mayMigrate) return refuse(found === 0 ? absent(schema) : tooOld(schema, found))
+      if (!mayMigrate) return found === 0 ? absent(pg, schema) : refuse(tooOld(schema, found))
       return Effect.andThen(
         Effect.catchIf(
           runScript(pg, schema),
           (error) => sqlErrors.stateOf(error) === foreignState,
-          (error) => refuse(`${sqlErrors.describe(error)}; ${itsOwn}`)
+          (error) => refuse(`${sqlErrors.describe(error)}; ${ofItsOwn}`)
         ),
         decide(false)
       )
@@ -115,12 +115,35 @@ const runScript = (pg: PgClient.PgClient, schema: string): Effect.Effect<void, S
     )
   )
 
-const itsOwn = "give the store a schema of its own by the option schema"
+const foreign = (name: string): string => `the schema ${name} belongs to another program; ${ofItsOwn}`
 
-const foreign = (name: string): string => `the schema ${name} belongs to another program; ${itsOwn}`
-
-const absent = (schema: string): string =>
-  `the schema ${identifier(schema)} has no store: run the text of ${scriptOf(schema)}, or leave out migrate: false`
+/** Fails with what the database has instead of the store. */
+const absent = (pg: PgClient.PgClient, schema: string): Effect.Effect<never, Failure> =>
+  Effect.flatMap(
+    Effect.scoped(Effect.flatMap(
+      pg.reserve,
+      (connection) =>
+        connection.executeValuesUnprepared(
+          `select current_database()::text,
+            exists (select from pg_catalog.pg_namespace n where n.nspname = ${literal(schema)}),
+            (select string_agg(quote_ident(n.nspname), ', ' order by n.nspname) from pg_catalog.pg_namespace n
+             where ${isStore})`,
+          []
+        )
+    )),
+    ([row]) => {
+      const [database, exists, stores] = row as unknown as readonly [string, boolean, string | null]
+      const what = exists
+        ? `the schema ${identifier(schema)} has no store`
+        : `the database ${identifier(database)} has no schema ${identifier(schema)}`
+      return refuse(
+        `${what}${
+          stores === null ? "" : ` (there are stores in: ${stores})`
+        }: correct the option schema, run the text of ` +
+          `${scriptOf(schema)}, or leave out migrate: false`
+      )
+    }
+  )
 
 const tooOld = (schema: string, found: number): string =>
   `the schema ${identifier(schema)} has version ${found}, but this client needs version ${version}: run the text of ` +

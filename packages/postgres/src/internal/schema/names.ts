@@ -11,3 +11,18 @@ const escaped = (quote: string, name: string): string => {
 export const identifier = (name: string): string => escaped("\"", name)
 
 export const literal = (text: string): string => escaped("'", text)
+
+/** Why a store cannot be in the schema of this name; `undefined` if it can. */
+export const problemWith = (schema: string): string | undefined => {
+  const bytes = new TextEncoder().encode(schema).length
+  if (bytes < 1 || bytes > 63 || schema.includes("\u0000") || !schema.isWellFormed()) {
+    return "schema must be the name of a schema: 1 to 63 bytes of text without NUL"
+  }
+  if (schema === "public") return `the schema "public" is shared with every program of the database: ${ofItsOwn}`
+  return schema === "information_schema" || schema.startsWith("pg_")
+    ? `the schema ${identifier(schema)} is reserved for Postgres: ${ofItsOwn}`
+    : undefined
+}
+
+/** What to do about a schema that a store cannot be in. */
+export const ofItsOwn = `give the store a schema of its own by the option schema, such as "effect_kv"`

@@ -21,6 +21,13 @@ export const oldestServer = 150000
 /** The call that returns the script of a schema, for messages. */
 export const scriptOf = (schema: string): string => `PostgresSchema.script(${JSON.stringify(schema)})`
 
+/** Whether the schema `n` of `pg_namespace` holds a store, as SQL. */
+export const isStore = `exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'store')
+      and exists (
+        select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'schema_version'
+          and p.pronargs = 0 and p.prorettype = 'integer'::regtype
+      )`
+
 export const script = (name: string): string => {
   const schema = identifier(name)
   const found = `pg_catalog.pg_namespace n where n.nspname = ${literal(name)}`
@@ -40,11 +47,7 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('effect-kv schema', 0));
   if exists (
     select from ${found}
-      and exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relname = 'store')
-      and exists (
-        select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'schema_version'
-          and p.pronargs = 0 and p.prorettype = 'integer'::regtype
-      )
+      and ${isStore}
   ) then
     present := ${schema}.schema_version();
   else

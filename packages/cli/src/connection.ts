@@ -4,7 +4,7 @@
  * `EtcdClient` is not provided: the etcd3 package reads files of its own, which a bundled program does not have.
  */
 import * as Kv from "@effect-kv/core/Kv"
-import type * as KvError from "@effect-kv/core/KvError"
+import * as KvError from "@effect-kv/core/KvError"
 import * as KvUrl from "@effect-kv/core/KvUrl"
 import * as EtcdLayer from "@effect-kv/etcd/EtcdLayer"
 import * as MemoryLayer from "@effect-kv/memory/MemoryLayer"
@@ -139,19 +139,25 @@ const timeoutOf = Effect.fnUntraced(function*(flag: Option.Option<Duration.Durat
 })
 
 /** Opens the store of given settings. */
-export const open = (given: Settings): Layer.Layer<Kv.Kv, ConfigurationError> => {
+export const open = (given: Settings, mode: Mode = "Creating"): Layer.Layer<Kv.Kv, ConfigurationError> => {
   const etcd: KvUrl.Open = (url) => EtcdLayer.fromUrl(url, { ...given.options, prefix: given.prefix })
-  const postgres: KvUrl.Open = (url) => onPostgres(given, url)
+  const postgres: KvUrl.Open = (url) => onPostgres(given, url, mode)
   return KvUrl.layer(given.url, { mem: memory(given), http: etcd, https: etcd, postgres, postgresql: postgres }).pipe(
     Layer.catch(asConfiguration)
   )
 }
 
+/**
+ * Whether a command creates the schema of a store in Postgres, and upgrades an older one, as a program does. A command
+ * that only reads or removes keys must not: it would hide a wrong name, and change the store of programs that run.
+ */
+export type Mode = "Creating" | "Existing"
+
 /** The code for Postgres is loaded only if it is needed: other commands start without it. */
-const onPostgres = ({ options: { deadline }, prefix, schema }: Settings, url: string) =>
+const onPostgres = ({ options: { deadline }, prefix, schema }: Settings, url: string, mode: Mode) =>
   Layer.unwrap(Effect.map(
     Effect.promise(() => import("@effect-kv/postgres/PostgresLayer")),
-    (PostgresLayer) => PostgresLayer.fromUrl(url, { deadline, prefix, schema })
+    (PostgresLayer) => PostgresLayer.fromUrl(url, { deadline, prefix, schema, migrate: mode === "Creating" })
   ))
 
 const memory = ({ prefix }: Settings): KvUrl.Open => (url) =>
@@ -161,7 +167,26 @@ const memory = ({ prefix }: Settings): KvUrl.Open => (url) =>
 const asConfiguration = ({ reason: { message } }: KvError.KvError): Layer.Layer<Kv.Kv, ConfigurationError> =>
   Layer.effect(Kv.Kv, Effect.fail(new ConfigurationError({ message })))
 
-/** `Kv` on the store that the flags and the environment name. */
-export const layer: Layer.Layer<Kv.Kv, ConfigurationError | Config.ConfigError, Root> = Layer.unwrap(
-  Effect.map(settings, open)
-)
+/** A failure that the schema in Postgres explains becomes `ConfigurationError`, with what to do. */
+export const explained = (given: Settings) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  isPostgres(given.url)
+    ? Effect.tapError(effect, (error) => isOfSchema(error) ? failWithSchema(given) : Effect.void)
+    : effect
+
+const isOfSchema = (error: unknown): boolean =>
+  KvError.isKvError(error) && (error.reason._tag === "InvalidRequest" || error.reason._tag === "PermissionDenied")
+
+const failWithSchema = Effect.fnUntraced(function*({ options: { deadline = defaultTimeout }, schema, url }: Settings) {
+  const postgresSchema = yield* Effect.promise(() => import("./doctor/postgresSchema.ts"))
+  const message = yield* postgresSchema.reasonOf({ url, schema, deadline })
+  if (message !== undefined) return yield* new ConfigurationError({ message })
+})
+
+const on = (mode: Mode) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(settings, (given) => explained(given)(Effect.provide(effect, open(given, mode))))
+
+/** Runs a command that writes on the store that the flags and the environment name. */
+export const onStore = on("Creating")
+
+/** Runs a command that only reads or removes keys on the store that the flags and the environment name. */
+export const onExistingStore = on("Existing")

@@ -29,7 +29,7 @@ export const delete_ = Command.make(
     }
     const { deleted, revision } = yield* kv.deleteRange(range)
     yield* output.result(`deleted ${deleted} ${deleted === 1 ? "key" : "keys"}`, { deleted, revision })
-  }, Effect.provide(connection.layer))
+  }, connection.onExistingStore)
 ).pipe(
   Command.withShortDescription("Deletes a key, or all under a prefix"),
   Command.withDescription(

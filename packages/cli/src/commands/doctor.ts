@@ -31,7 +31,7 @@ export const doctor = Command.make(
   Command.withShortDescription("Names what is wrong, and what to do"),
   Command.withDescription(
     "Connects to each endpoint, and names what is wrong with TLS, authentication, permissions, versions, alarms, the " +
-      "schema and renewals, and what to do. It acquires a lock under effect-kv-doctor/ and leaves nothing. The exit code is 1 if there " +
+      "schema, settings and renewals, and what to do. It acquires a lock under effect-kv-doctor/ and leaves nothing. The exit code is 1 if there " +
       "is a problem."
   )
 )
@@ -64,7 +64,7 @@ const examine = Effect.fnUntraced(function*(settings: connection.Settings) {
   const locks = yield* locking.findings({
     ...etcdLocks.terms({ username: options.auth?.username ?? userIn(url), prefix }),
     prefix,
-    isFull: found.some(({ code }) => code === "alarm-nospace" || code === "alarm-corrupt")
+    isRejected: found.some(({ code }) => code === "alarm-nospace" || code === "alarm-corrupt")
   }).pipe(Effect.provide(connection.open(settings)))
   return [...found, ...locks]
 })

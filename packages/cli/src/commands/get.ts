@@ -30,7 +30,7 @@ export const get = Command.make(
     const { json } = yield* root
     if (json || base64) yield* output.result(Base64.encode(entry.value), values.entryToJson(entry))
     else yield* output.bytes(entry.value)
-  }, Effect.provide(connection.layer))
+  }, connection.onExistingStore)
 ).pipe(
   Command.withShortDescription("Prints the value of a key"),
   Command.withDescription(

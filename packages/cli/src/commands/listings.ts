@@ -44,14 +44,18 @@ const listingCommand = <const Name extends string>(name: Name, listing: Listing,
       )
     },
     ({ prefix, watch }) =>
-      (watch ? watched(listing, prefix) : Effect.provide(once(listing, prefix), connection.layer)).pipe(
-        Effect.tapError((error) => prefix === "" && isDenied(error) ? output.progress(narrower) : Effect.void)
+      (watch ? watched(listing, prefix) : connection.onExistingStore(once(listing, prefix))).pipe(
+        Effect.tapError((error) => prefix === "" && isDenied(error) ? narrower : Effect.void)
       )
   ).pipe(Command.withShortDescription(short), Command.withDescription(description))
 
 const isDenied = (error: unknown): boolean => KvError.isKvError(error) && error.reason._tag === "PermissionDenied"
 
-const narrower = "the user may not read all keys: give a PREFIX of names that it may read"
+/** On Postgres, privileges are of tables, not of keys. */
+const narrower = Effect.flatMap(connection.settings, ({ url }) =>
+  connection.isPostgres(url)
+    ? Effect.void
+    : output.progress("the user may not read all keys: give a PREFIX of names that it may read"))
 
 const once = Effect.fnUntraced(function*(listing: Listing, prefix: string) {
   const snapshot = yield* Inventory.snapshot(KeyRange.prefix(prefix))
@@ -84,7 +88,7 @@ const jsonOf = (listing: Listing, snapshot: Inventory.Snapshot, context: Context
 const watched = Effect.fnUntraced(function*(listing: Listing, prefix: string) {
   const { json } = yield* root
   const { canAnimate } = yield* TerminalCapabilities
-  if (json || !canAnimate) return yield* Effect.provide(printed(listing, prefix), connection.layer)
+  if (json || !canAnimate) return yield* connection.onExistingStore(printed(listing, prefix))
   const settings = yield* connection.settings
   const isOwnStore = settings.prefix === ""
   yield* live.run(
@@ -93,8 +97,8 @@ const watched = Effect.fnUntraced(function*(listing: Listing, prefix: string) {
       prefix,
       shown: isOwnStore ? settings.shown : `${settings.shown} (prefix ${printable(settings.prefix)})`
     },
-    connection.open(settings)
-  )
+    connection.open(settings, "Existing")
+  ).pipe(connection.explained(settings))
 })
 
 /** Prints the whole listing after each change. */

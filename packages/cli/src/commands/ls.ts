@@ -39,7 +39,7 @@ export const ls = Command.make(
       entries,
       (entry) => output.result(long ? longLine(entry) : printable(entry.key), json(entry, long))
     )
-  }, Effect.provide(connection.layer))
+  }, connection.onExistingStore)
 ).pipe(
   Command.withShortDescription("Lists keys"),
   Command.withDescription(

@@ -43,7 +43,7 @@ export const put = Command.make(
       { revision: null, modRevision: current }
     )
     return yield* new exitCodes.Exit({ code: exitCodes.no })
-  }, Effect.provide(connection.layer))
+  }, connection.onStore)
 ).pipe(
   Command.withShortDescription("Writes a value"),
   Command.withDescription(

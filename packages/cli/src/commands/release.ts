@@ -63,7 +63,7 @@ export const release = Command.make(
         otherKeysOfItsLease: others
       }
     )
-  }, Effect.provide(connection.layer))
+  }, connection.onExistingStore)
 ).pipe(
   Command.withShortDescription("Frees a stuck lock, by its token"),
   Command.withDescription(

@@ -40,7 +40,7 @@ export const txn = Command.make(
     const response = yield* kv.txn(transaction)
     yield* Console.log(output.toJson(responseToJson(response)))
     if (!response.succeeded) return yield* new exitCodes.Exit({ code: exitCodes.no })
-  }, Effect.provide(connection.layer))
+  }, connection.onStore)
 ).pipe(
   Command.withShortDescription("Executes a transaction in JSON"),
   Command.withDescription(

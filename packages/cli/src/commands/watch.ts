@@ -51,7 +51,7 @@ export const watch = Command.make(
       yield* Stream.runForEach(events, (event) => output.result(line(event), json(event)))
     },
     Effect.scoped,
-    Effect.provide(connection.layer)
+    connection.onExistingStore
   )
 ).pipe(
   Command.withShortDescription("Prints each change"),

@@ -27,7 +27,7 @@ export interface Terms {
 export interface Configured extends Terms {
   readonly prefix: string
   /** Whether a finding already says why writes fail. */
-  readonly isFull: boolean
+  readonly isRejected: boolean
 }
 
 export type Failure = KvError.KvError | LockLost | LockTimeout
@@ -51,7 +51,7 @@ export const findings = (configured: Configured): Effect.Effect<ReadonlyArray<Fi
     const steps = Effect.gen(function*() {
       yield* step("read", kv.range(KeyRange.prefix(`${folder}/`), { limit: 1 }))
       found.push(configured.readable)
-      if (configured.isFull) return
+      if (configured.isRejected) return
       const lease = yield* step("grant a lease", Lease.grant({ ttl }))
       yield* Effect.gen(function*() {
         yield* Effect.scoped(Effect.gen(function*() {

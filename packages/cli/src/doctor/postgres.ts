@@ -1,10 +1,9 @@
 /**
- * What `doctor` finds on Postgres: whether the server responds and is the primary, the version of the schema, settings
- * that may lose locks, and whether a lock works.
+ * What `doctor` finds on Postgres: whether the server responds and is the primary, what is wrong with its settings and the
+ * schema, whether notifications arrive, and whether a lock works.
  */
 import type { Kv } from "@effect-kv/core/Kv"
 import * as PostgresLayer from "@effect-kv/postgres/PostgresLayer"
-import * as PostgresSchema from "@effect-kv/postgres/PostgresSchema"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,19 +11,11 @@ import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
 import { defaultTimeout, type Settings } from "../connection.ts"
-import { type Finding, ok, problem, warning } from "./finding.ts"
+import { type Finding, ok, problem } from "./finding.ts"
 import * as locking from "./locking.ts"
-
-const defaultSchema = "effect_kv"
-
-interface Server {
-  readonly server_version: string
-  readonly is_standby: boolean
-  readonly fsync: string
-  readonly synchronous_commit: string
-  /** Whether the schema has a function that reports its version. */
-  readonly has_version: boolean
-}
+import * as notifications from "./notifications.ts"
+import * as postgresSchema from "./postgresSchema.ts"
+import * as postgresSettings from "./postgresSettings.ts"
 
 export const findings = (settings: Settings): Effect.Effect<ReadonlyArray<Finding>> => {
   const { options: { deadline }, prefix, schema, url } = settings
@@ -39,26 +30,18 @@ export const findings = (settings: Settings): Effect.Effect<ReadonlyArray<Findin
 }
 
 const examine = Effect.fnUntraced(function*(
-  { options: { deadline = defaultTimeout }, prefix, schema = defaultSchema, shown }: Settings
+  { options: { deadline = defaultTimeout }, prefix, schema = postgresSchema.defaultSchema, shown }: Settings
 ): Effect.fn.Return<ReadonlyArray<Finding>, never, PgClient.PgClient | Kv> {
   const sql = yield* PgClient.PgClient
-  const [took, asked] = yield* Effect.timed(Effect.result(Effect.timeoutOption(
-    sql<Server>`
-      select current_setting('server_version') as server_version, pg_is_in_recovery() as is_standby,
-        current_setting('fsync') as fsync, current_setting('synchronous_commit') as synchronous_commit,
-        exists (
-          select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-          where n.nspname = ${schema} and p.proname = 'schema_version'
-        ) as has_version`,
-    deadline
-  )))
+  const within = <A>(effect: Effect.Effect<A, SqlError>) => Effect.result(Effect.timeoutOption(effect, deadline))
+  const [took, asked] = yield* Effect.timed(within(postgresSettings.read(sql)))
   if (Result.isFailure(asked)) return [unreachable(shown, asked.failure)]
   if (asked.success._tag === "None") return [silent(shown)]
-  const server = asked.success.value[0]!
+  const server = asked.success.value
   const found: Array<Finding> = [
     ok(
       "endpoint",
-      `${shown} responds after ${Math.round(Duration.toMillis(took))} ms: PostgreSQL ${server.server_version}`
+      `${shown} responds after ${Math.round(Duration.toMillis(took))} ms: PostgreSQL ${server.shown_version}`
     )
   ]
   if (server.is_standby) {
@@ -67,51 +50,17 @@ const examine = Effect.fnUntraced(function*(
       problem("standby", `${shown} is a standby, which takes no writes`, "Name the primary in the URL.")
     ]
   }
-  found.push(...durability(server))
-  if (!server.has_version) {
-    return [
-      ...found,
-      warning(
-        "no-schema",
-        `the database has no schema ${JSON.stringify(schema)} of a store: no program has used it yet`,
-        "If programs use another one, name it with --schema. The first program, or command, creates it, if its role may. " +
-          "Otherwise the owner of the database runs the text of PostgresSchema.script()."
-      )
-    ]
-  }
-  const version = yield* Effect.option(sql.unsafe<{ readonly version: number }>(
-    `select ${identifier(schema)}.schema_version() as version`
-  ))
-  const present = version._tag === "Some" ? version.value[0]!.version : undefined
-  if (present !== undefined && present < PostgresSchema.version) {
-    return [
-      ...found,
-      warning(
-        "old-schema",
-        `the schema ${JSON.stringify(schema)} has version ${present}; this program needs ${PostgresSchema.version}`,
-        "Programs of the version before work. Any other command of this one upgrades the schema, if its role may."
-      )
-    ]
-  }
-  if (present !== undefined) found.push(ok("schema", `the schema ${JSON.stringify(schema)} has version ${present}`))
-  const locks = yield* locking.findings({ ...terms, prefix, isFull: false })
-  return [...found, ...locks]
+  found.push(...postgresSettings.findings(server))
+  const facts = yield* within(postgresSchema.facts(sql, schema))
+  if (Result.isFailure(facts)) return [...found, unreachable(shown, facts.failure)]
+  if (facts.success._tag === "None") return [...found, silent(shown)]
+  found.push(yield* notifications.finding(sql, schema))
+  const ofSchema = postgresSchema.finding(facts.success.value)
+  found.push(ofSchema)
+  if (ofSchema.severity !== "Ok") return found
+  const isRejected = found.some(({ severity }) => severity === "Problem")
+  return [...found, ...yield* locking.findings({ ...terms, prefix, isRejected })]
 })
-
-const identifier = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
-
-const durability = ({ fsync, synchronous_commit }: Server): ReadonlyArray<Finding> =>
-  fsync === "off" || synchronous_commit === "off"
-    ? [
-      warning(
-        "not-durable",
-        `${fsync === "off" ? "fsync" : "synchronous_commit"} is off: a crash of the server may lose locks and writes`,
-        fsync === "off"
-          ? "Set fsync = on in postgresql.conf, and reload it."
-          : "Set it to on, at least for the role of the programs: alter role ... set synchronous_commit = on."
-      )
-    ]
-    : []
 
 const silent = (shown: string): Finding =>
   problem(
@@ -134,6 +83,13 @@ const unreachable = (shown: string, { reason }: SqlError): Finding => {
   }
   if (code === "3D000") {
     return problem("no-database", `${shown} has no such database: ${message}`, "Correct the end of the URL: /database.")
+  }
+  if (code === "53300") {
+    return problem(
+      "too-many-connections",
+      `${shown} has no connection left: ${message}`,
+      "Raise max_connections or the limit of the role or database, or give programs smaller pools (maxConnections)."
+    )
   }
   return problem(
     code === "ECONNREFUSED" ? "connection-refused" : "endpoint-unreachable",

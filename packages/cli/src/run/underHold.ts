@@ -80,7 +80,7 @@ export const run = Effect.fnUntraced(function*<E, E2>(
         error instanceof LockLost && !hasBegun ? new exitCodes.PlaceLost({ message: placeLost(error) }) : error
       )
     )
-  }).pipe(Effect.scoped, Effect.provide(connection.layer))
+  }).pipe(Effect.scoped, connection.onStore)
 })
 
 const placeLost = ({ message }: LockLost): string =>

@@ -9,6 +9,7 @@ import { assert, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { assertFenced } from "./support/assertFenced.ts"
 import { fenced } from "./support/counters.ts"
 import * as machineStalls from "./support/machineStalls.ts"
 import { freezeOn, goals, incrementAll, violationsOf } from "./support/processScenarios.ts"
@@ -64,18 +65,13 @@ it.live(
     Effect.gen(function*() {
       const { url } = yield* PostgresServer.make()
       const store = yield* Layer.build(PostgresLayer.fromUrl(url))
-      const { calls, late, received, violations, withoutFence } = yield* freezeOn({
-        url,
-        kv: Context.get(store, Kv.Kv),
-        history: Effect.orDie(Effect.provideContext(history, store))
-      })
-      assert.isTrue(calls.every((how) => how === "1"))
-      assert.deepStrictEqual(violations, [])
-      // The runner that took over handles them, or the thawed one, whose writes are rejected.
-      assert.isTrue(received.every((how) => how === "1" || how.includes("LockLost")), `${received.join("\n")}`)
-      assert.isTrue(late.every((line) => line.type === "unfenced" || line.how !== "written"))
-      assert.isAbove(withoutFence.length, 0, "without the fence the store accepts such writes")
-      assert.isTrue(withoutFence.every(({ kind }) => kind === "WriteWithoutLock"))
+      assertFenced(
+        yield* freezeOn({
+          url,
+          kv: Context.get(store, Kv.Kv),
+          history: Effect.orDie(Effect.provideContext(history, store))
+        })
+      )
     }),
   60_000
 )

@@ -7,6 +7,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { assertFenced } from "./support/assertFenced.ts"
 import * as machineStalls from "./support/machineStalls.ts"
 import { freeze, goals, joinAndEnd, outage, type Step, type Steps } from "./support/processScenarios.ts"
 
@@ -44,17 +45,7 @@ describe("runners in processes of their own", { concurrent: true }, () => {
 
   it.live(
     "a runner that is frozen for longer than the expiration writes nothing more for the shards it lost",
-    () =>
-      Effect.gen(function*() {
-        const { calls, late, received, violations, withoutFence } = yield* freeze
-        assert.isTrue(calls.every((how) => how === "1"))
-        assert.deepStrictEqual(violations, [])
-        // The runner that took over handles them, or the thawed one, whose writes are rejected.
-        assert.isTrue(received.every((how) => how === "1" || how.includes("LockLost")), `${received.join("\n")}`)
-        assert.isTrue(late.every((line) => line.type === "unfenced" || line.how !== "written"))
-        assert.isAbove(withoutFence.length, 0, "without the fence the store accepts such writes")
-        assert.isTrue(withoutFence.every(({ kind }) => kind === "WriteWithoutLock"))
-      }),
+    () => Effect.map(freeze, assertFenced),
     60_000
   )
 

@@ -5,7 +5,7 @@
  * The same as `write` does for such an operation, without JSON: its parameters are those of the write, and it returns one
  * row.
  */
-import { bounded, lockForWrite } from "./epochs.ts"
+import { bounded, lockForWrite, variablesOfWrite } from "./epochs.ts"
 import { kind } from "./items.ts"
 import { countIn, newestIn } from "./newest.ts"
 import { settings } from "./settings.ts"
@@ -72,13 +72,9 @@ create or replace function ${schema}.write_entry(
 )
 language plpgsql ${settings} as $fn$
 #variable_conflict use_column
-declare
+declare${variablesOfWrite}
   before bigint;
   now bigint;
-  upcoming bigint;
-  oldest bigint;
-  is_new_server boolean;
-  moment timestamptz;
   is_void boolean;
   is_due boolean;
   has_expired boolean := false;
@@ -88,11 +84,9 @@ declare
   modified bigint;
   versions bigint;
 begin
-  ${lockForWrite(schema, "s.revision, s.epoch", "upcoming, o_epoch")}
+  ${lockForWrite(schema, "o_epoch")}
   before := upcoming - 1;
   now := before;
-  if is_new_server then o_epoch := ${schema}.begin_epoch(before); end if;
-  moment := clock_timestamp();
   o_kind := ${kind.revision};
   if k = condition_key and seen >= oldest and (known is null or known = o_epoch and seen <= before) then
     ${readNewest}

@@ -34,16 +34,31 @@ export const bounded =
 export const durable =
   `if current_setting('synchronous_commit') = 'off' then perform set_config('synchronous_commit', 'local', true); end if;`
 
+/** The variables of `lockForWrite`, for `declare`. */
+export const variablesOfWrite = `
+  upcoming bigint;
+  oldest bigint;
+  is_new_server boolean;
+  moment timestamptz;`
+
 /**
- * Locks the row of the store and takes the next revision. The variable `is_new_server` tells whether an epoch is to
- * begin: then call `begin_epoch` with the revision before. The variable `oldest` is the least revision that the client
- * must have known: a request of one that knew less is void.
+ * The head of a function that writes. Locks the row of the store, takes the next revision as `upcoming`, and begins an
+ * epoch if one is to begin; the variable `epoch` has the epoch then. `also` names a column of the row and its variable.
+ *
+ * `oldest` is the least revision that the client must have known: a request of one that knew less is void. `moment` is the
+ * time at which leases are due.
  */
-export const lockForWrite = (schema: string, columns: string, variables: string): string =>
+export const lockForWrite = (
+  schema: string,
+  epoch: string,
+  also?: { readonly column: string; readonly variable: string }
+): string =>
   `${durable}
   update ${schema}.store s set revision = s.revision + 1
-  returning ${columns}, s.oldest_known, ${isNewServer}
-  into ${variables}, oldest, is_new_server;`
+  returning s.revision, s.epoch, ${also === undefined ? "" : `s.${also.column}, `}s.oldest_known, ${isNewServer}
+  into upcoming, ${epoch}, ${also === undefined ? "" : `${also.variable}, `}oldest, is_new_server;
+  if is_new_server then ${epoch} := ${schema}.begin_epoch(upcoming - 1); end if;
+  moment := clock_timestamp();`
 
 /** What a server that only reads reports: the code that Postgres itself uses for a write to it. */
 export const readOnly = "25006"

@@ -8,7 +8,7 @@
  * `read` is one snapshot, and takes no lock. `write` first locks the row of the store until it commits.
  */
 import { entryWrites } from "./entryWrites.ts"
-import { bounded, durable, lockForWrite, randomId } from "./epochs.ts"
+import { bounded, durable, lockForWrite, randomId, variablesOfWrite } from "./epochs.ts"
 import { columns, kind } from "./items.ts"
 import { countsIn, newestIn } from "./newest.ts"
 import { puts } from "./puts.ts"
@@ -417,10 +417,9 @@ end $fn$;
 create or replace function ${schema}.write(op jsonb, data bytea[], sender uuid) returns table (${columns})
 language plpgsql ${settings} as $fn$
 #variable_conflict use_column
-declare
+declare${variablesOfWrite}
   before bigint;
   now bigint;
-  upcoming bigint;
   gone bigint;
   n integer := 0;
   step jsonb;
@@ -436,9 +435,6 @@ declare
   hits bigint;
   total bigint;
   era bigint;
-  oldest bigint;
-  is_new_server boolean;
-  moment timestamptz;
   is_void boolean;
   is_due boolean;
   is_alive boolean;
@@ -450,11 +446,9 @@ declare
   is_bounded boolean := false;
 begin
   -- In most cases the revision is the next one, so that its update is the lock, too. In the others it is set again.
-  ${lockForWrite(schema, "s.revision, s.compacted, s.epoch", "upcoming, gone, era")}
+  ${lockForWrite(schema, "era", { column: "compacted", variable: "gone" })}
   before := upcoming - 1;
   now := before;
-  if is_new_server then era := ${schema}.begin_epoch(before); end if;
-  moment := clock_timestamp();
   -- Each statement costs more than what it does, so this one reads all that most requests need: also the lease, if it is
   -- one, and the key of the first condition, unless that is not of a key.
   only_lease := (op->>'lease')::bigint;

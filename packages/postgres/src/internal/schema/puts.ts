@@ -7,7 +7,7 @@
  * `seen` is the revision that the client knows, 0 if it knows none. The row has the kind of the last item of `write`, and
  * the position of the store.
  */
-import { bounded, lockForWrite } from "./epochs.ts"
+import { bounded, lockForWrite, variablesOfWrite } from "./epochs.ts"
 import { kind } from "./items.ts"
 import { joinSettings } from "./settings.ts"
 
@@ -16,23 +16,17 @@ create or replace function ${schema}.put_entries(ks bytea[], vs bytea[], sender 
 returns table (o_kind smallint, o_revision bigint, o_epoch bigint)
 language plpgsql ${joinSettings} as $fn$
 #variable_conflict use_column
-declare
+declare${variablesOfWrite}
   k bytea := ks[1];
   v bytea := vs[1];
   size integer := cardinality(ks);
-  upcoming bigint;
-  oldest bigint;
-  is_new_server boolean;
-  moment timestamptz;
   is_void boolean;
   is_due boolean := false;
   created bigint;
   versions bigint;
   keys text;
 begin
-  ${lockForWrite(schema, "s.revision, s.epoch", "upcoming, o_epoch")}
-  if is_new_server then o_epoch := ${schema}.begin_epoch(upcoming - 1); end if;
-  moment := clock_timestamp();
+  ${lockForWrite(schema, "o_epoch")}
   if size = 1 and seen >= oldest then
     -- A key that exists, when nothing else is due, is overwritten by the same statement that finds this out.
     update ${schema}.entry x set value = v, mod_revision = upcoming, version = x.version + 1, lease = 0
